@@ -1,0 +1,70 @@
+//! How the process ends, and which errors of the operating system blame the place, not the file.
+
+use std::io;
+
+/// The exit codes, after `sysexits.h`; part of the command line's contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything taken in was finished.
+    Drained = 0,
+    /// `--once` only: it is finished, and some files are in quarantine (`EX_DATAERR`).
+    Quarantined = 65,
+    /// A fault of the program itself (`EX_SOFTWARE`).
+    Internal = 70,
+    /// Storage failed: nothing more could be made durable (`EX_IOERR`).
+    Storage = 74,
+    /// Work was left; the next start takes it up (`EX_TEMPFAIL`).
+    WorkLeft = 75,
+    /// The configuration cannot be used (`EX_CONFIG`).
+    Config = 78,
+}
+
+impl Exit {
+    #[must_use]
+    pub const fn code(self) -> i32 {
+        self as i32
+    }
+}
+
+/// What an error of the operating system, met on the output side, says about the place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It says nothing about the place: the file is to blame.
+    Well,
+    /// Full, out of descriptors, or not answering: worth another try by itself, later.
+    Sick,
+    /// It was made read-only: nothing can be made durable any more.
+    ReadOnly,
+}
+
+/// Sorts an error met while writing, publishing or opening by what it says about the place.
+#[must_use]
+pub fn place(error: &io::Error) -> Place {
+    use rustix::io::Errno;
+    let Some(errno) = error.raw_os_error().map(Errno::from_raw_os_error) else {
+        return match error.kind() {
+            io::ErrorKind::StorageFull => Place::Sick,
+            _ => Place::Well,
+        };
+    };
+    match errno {
+        Errno::ROFS => Place::ReadOnly,
+        Errno::NOSPC
+        | Errno::DQUOT
+        | Errno::MFILE
+        | Errno::NFILE
+        | Errno::NOMEM
+        | Errno::IO
+        | Errno::STALE
+        | Errno::NOTCONN
+        | Errno::HOSTDOWN
+        | Errno::TIMEDOUT
+        | Errno::NODEV
+        | Errno::NXIO
+        | Errno::ACCESS
+        | Errno::PERM
+        | Errno::NOENT
+        | Errno::NOTDIR => Place::Sick,
+        _ => Place::Well,
+    }
+}

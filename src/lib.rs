@@ -1,0 +1,35 @@
+//! Tidemill watches a directory, compresses or transcodes each file that lands, and publishes
+//! the result atomically, durably and once.
+//!
+//! `ARCHITECTURE.md` has the map, the invariants and their sources. Imports point down only:
+//!
+//! | layer | modules |
+//! |---|---|
+//! | 6 | `main`, [`cli`] |
+//! | 5 | [`service`]: the whole life of the process on one page |
+//! | 4 | [`pipeline`] (makes the channels, starts the stages), [`recovery`], [`http`] |
+//! | 3 | `pipeline::{intake, process, publish}`: the eight steps |
+//! | 2 | `pipeline::{job, stage}`: what travels, and the one loop that moves it |
+//! | 1 | [`codec`], [`config`], [`fs`], [`ledger`], [`lifecycle`], [`observe`], which do not import one another |
+//! | 0 | [`error`], [`limits`] and the words all of them share: [`identity`], [`policy`], [`steps`] |
+
+pub mod cli;
+
+pub mod service;
+
+pub mod http;
+pub mod pipeline;
+pub mod recovery;
+
+pub mod codec;
+pub mod config;
+pub mod fs;
+pub mod ledger;
+pub mod lifecycle;
+pub mod observe;
+
+pub mod error;
+pub mod identity;
+pub mod limits;
+pub mod policy;
+pub mod steps;

@@ -1,0 +1,41 @@
+//! Every bound in one place. Units are in the names or the types.
+
+use std::time::Duration;
+
+/// A source up to this size crosses the stages as one buffer; a larger one as a stream of chunks.
+pub const WHOLE_BYTES: usize = 256 * 1024;
+/// The size of one chunk of a large file.
+pub const CHUNK_BYTES: usize = 256 * 1024;
+/// Chunks a channel between two steps of one large file holds.
+pub const CHUNKS_QUEUED: usize = 4;
+
+/// Quiet time asked of a file where the kernel cannot say whether it is still being written.
+pub const QUIET_TIME: Duration = Duration::from_secs(2);
+/// The time between two full scans of a watched input, and of a polled one.
+pub const RESCAN: Duration = Duration::from_secs(300);
+pub const POLL: Duration = Duration::from_secs(5);
+
+/// Paths with unread events; beyond this they are dropped and a full scan takes their place.
+pub const HINTS: usize = 65_536;
+
+/// Tries of a file before it goes to quarantine, and the first wait between two; it doubles.
+pub const ATTEMPTS: u32 = 3;
+pub const BACKOFF: Duration = Duration::from_secs(1);
+pub const BACKOFF_MOST: Duration = Duration::from_secs(60);
+/// `--once` gives up on a place that stays sick for this long.
+pub const ONCE_SICK: Duration = Duration::from_secs(20);
+
+/// The largest group commit, in files.
+pub const BATCH: usize = 256;
+/// Concurrent `fsync` calls.
+pub const SYNCS: usize = 32;
+
+/// From the first signal to the end; the last part of it is kept for the last commit.
+pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(25);
+pub const COMMIT_RESERVE: Duration = Duration::from_secs(2);
+
+/// The default address of the HTTP server's port on loopback.
+pub const HTTP_PORT: u16 = 9464;
+
+/// A name may have at most this many bytes (`NAME_MAX`).
+pub const NAME_BYTES: usize = 255;

@@ -1,0 +1,117 @@
+//! The choices a user makes for a pipeline, in the words of the command line.
+
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+
+/// What happens to a source once its output is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OnSuccess {
+    /// It stays where it is; the ledger remembers that it was done.
+    Keep,
+    /// It is unlinked.
+    Delete,
+    /// It is renamed into this directory, under the path it had below the input.
+    Archive(PathBuf),
+}
+
+impl FromStr for OnSuccess {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "keep" => Ok(Self::Keep),
+            None if text == "delete" => Ok(Self::Delete),
+            Some(("archive", dir)) if !dir.is_empty() => Ok(Self::Archive(PathBuf::from(dir))),
+            _ => Err(format!(
+                "`{text}` is none of `keep`, `delete`, `archive:DIR`"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for OnSuccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keep => f.write_str("keep"),
+            Self::Delete => f.write_str("delete"),
+            Self::Archive(dir) => write!(f, "archive:{}", dir.display()),
+        }
+    }
+}
+
+/// Declares an enum of plain words with `FromStr` and `Display`.
+macro_rules! words {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$doc])* $variant),+ }
+
+        impl $name {
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                match text {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err(format!("`{text}` is none of `{}`", Self::WORDS.join("`, `"))),
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+words! {
+    /// What happens when the final name is taken.
+    OnExists {
+        /// Replace what the ledger says this source published and nobody changed since; else as `fail`.
+        Update = "update",
+        /// Quarantine the source.
+        Fail = "fail",
+        /// Replace whatever is there.
+        Replace = "replace",
+        /// Publish beside it, as `NAME.1`, `NAME.2`, … before the extension the steps added.
+        Suffix = "suffix",
+        /// Leave what is there; the source counts as done.
+        Skip = "skip",
+    }
+}
+
+words! {
+    /// How an output is made durable before it is published.
+    Durability {
+        /// `fsync` of each file, concurrently.
+        Fsync = "fsync",
+        /// One `syncfs` for the batch: for a file system of one's own.
+        Syncfs = "syncfs",
+        /// None: a power loss may take published outputs back. A kill cannot.
+        None = "none",
+    }
+}
+
+words! {
+    /// How log lines look.
+    LogFormat { Text = "text", Json = "json" }
+}
+
+/// When a file counts as finished by its producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settle {
+    /// When the kernel says that nobody writes it; where it cannot say, after
+    /// [`crate::limits::QUIET_TIME`] without a change.
+    Auto,
+    /// As `Auto`, and unchanged for at least this long.
+    Quiet(Duration),
+}

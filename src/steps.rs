@@ -1,0 +1,287 @@
+//! The chain of steps a file goes through, as written in `--steps`, and the names that follow.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fmt,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    str::FromStr,
+};
+
+/// A compressed format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    Zstd,
+    Gzip,
+    Brotli,
+    Xz,
+    Bzip2,
+    Lz4,
+}
+
+/// One format's words: as a step, as the step that undoes it, its extension, its levels.
+struct Row {
+    format: Format,
+    compress: &'static str,
+    decompress: &'static str,
+    extension: &'static str,
+    /// Extensions that stand for `.tar` and the format's own.
+    tar: &'static [&'static str],
+    levels: std::ops::RangeInclusive<i32>,
+    default_level: i32,
+}
+
+#[rustfmt::skip]
+const TABLE: [Row; 6] = [
+    Row { format: Format::Zstd,   compress: "zstd",   decompress: "unzstd",   extension: "zst", tar: &["tzst"],        levels: 1..=19, default_level: 3 },
+    Row { format: Format::Gzip,   compress: "gzip",   decompress: "gunzip",   extension: "gz",  tar: &["tgz"],         levels: 1..=9,  default_level: 6 },
+    Row { format: Format::Brotli, compress: "brotli", decompress: "unbrotli", extension: "br",  tar: &[],              levels: 0..=11, default_level: 5 },
+    Row { format: Format::Xz,     compress: "xz",     decompress: "unxz",     extension: "xz",  tar: &["txz"],         levels: 0..=9,  default_level: 6 },
+    Row { format: Format::Bzip2,  compress: "bzip2",  decompress: "bunzip2",  extension: "bz2", tar: &["tbz2", "tbz"], levels: 1..=9,  default_level: 9 },
+    Row { format: Format::Lz4,    compress: "lz4",    decompress: "unlz4",    extension: "lz4", tar: &[],              levels: 1..=12, default_level: 1 },
+];
+
+impl Format {
+    pub const ALL: [Self; 6] = [
+        Self::Zstd,
+        Self::Gzip,
+        Self::Brotli,
+        Self::Xz,
+        Self::Bzip2,
+        Self::Lz4,
+    ];
+
+    fn row(self) -> &'static Row {
+        let [zstd, gzip, brotli, xz, bzip2, lz4] = &TABLE;
+        match self {
+            Self::Zstd => zstd,
+            Self::Gzip => gzip,
+            Self::Brotli => brotli,
+            Self::Xz => xz,
+            Self::Bzip2 => bzip2,
+            Self::Lz4 => lz4,
+        }
+    }
+
+    /// The extension the format's files carry, without the dot.
+    #[must_use]
+    pub fn extension(self) -> &'static str {
+        self.row().extension
+    }
+
+    /// The word that names the format, which is also the step that compresses to it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.row().compress
+    }
+
+    /// `name` without the format's extension; `None` where it does not carry it.
+    fn strip(self, name: &[u8]) -> Option<Vec<u8>> {
+        let row = self.row();
+        if let Some(stem) = strip_extension(name, row.extension) {
+            return Some(stem.to_vec());
+        }
+        let stem = row.tar.iter().find_map(|tar| strip_extension(name, tar))?;
+        Some([stem, b".tar"].concat())
+    }
+}
+
+/// `stem` of `stem.extension`, with the extension in either case; never an empty stem.
+fn strip_extension<'a>(name: &'a [u8], extension: &str) -> Option<&'a [u8]> {
+    let at = name.len().checked_sub(extension.len() + 1)?;
+    let (stem, tail) = name.split_at_checked(at)?;
+    let (dot, found) = tail.split_first()?;
+    let matches = *dot == b'.' && found.eq_ignore_ascii_case(extension.as_bytes());
+    (matches && !stem.is_empty()).then_some(stem)
+}
+
+/// One step of a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Compress { format: Format, level: i32 },
+    Decompress(Format),
+    /// Decompress whatever the first bytes say it is.
+    DecompressAny,
+}
+
+impl FromStr for Step {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (word, level) = match text.split_once(':') {
+            Some((word, level)) => (word, Some(level)),
+            None => (text, None),
+        };
+        let step = if word == "decompress" {
+            Self::DecompressAny
+        } else if let Some(row) = TABLE.iter().find(|row| row.decompress == word) {
+            Self::Decompress(row.format)
+        } else if let Some(row) = TABLE.iter().find(|row| row.compress == word) {
+            return Ok(Self::Compress {
+                format: row.format,
+                level: parse_level(row, level)?,
+            });
+        } else {
+            return Err(unknown_step(word));
+        };
+        match level {
+            None => Ok(step),
+            Some(_) => Err(format!("`{word}` takes no level")),
+        }
+    }
+}
+
+fn parse_level(row: &Row, level: Option<&str>) -> Result<i32, String> {
+    let Some(text) = level else {
+        return Ok(row.default_level);
+    };
+    match text.parse() {
+        Ok(level) if row.levels.contains(&level) => Ok(level),
+        _ => Err(format!(
+            "`{text}` is not a level of `{}`: it takes {} to {}",
+            row.compress,
+            row.levels.start(),
+            row.levels.end()
+        )),
+    }
+}
+
+fn unknown_step(word: &str) -> String {
+    let known: Vec<&str> = TABLE
+        .iter()
+        .flat_map(|row| [row.compress, row.decompress])
+        .chain(["decompress"])
+        .collect();
+    format!(
+        "`{word}` is not a step: the steps are `{}`",
+        known.join("`, `")
+    )
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Compress { format, level } => write!(f, "{}:{level}", format.row().compress),
+            Self::Decompress(format) => f.write_str(format.row().decompress),
+            Self::DecompressAny => f.write_str("decompress"),
+        }
+    }
+}
+
+/// Steps in the order in which a file goes through them; at least one.
+///
+/// ```
+/// let chain: tidemill::steps::Chain = "gunzip,zstd:9".parse()?;
+/// assert_eq!(chain.output_name("a.log.gz".as_ref()), "a.log.zst");
+/// # Ok::<(), String>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain(Vec<Step>);
+
+impl Chain {
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        &self.0
+    }
+
+    /// Whether any step can make a file larger without a bound of its own.
+    #[must_use]
+    pub fn decompresses(&self) -> bool {
+        !self.0.iter().all(|step| matches!(step, Step::Compress { .. }))
+    }
+
+    /// The name of the output made from a source of this name, by the words alone: a step that
+    /// decompresses takes its extension off where it is there, one that compresses adds its own.
+    #[must_use]
+    pub fn output_name(&self, source: &OsStr) -> OsString {
+        let mut name = source.as_bytes().to_vec();
+        for step in &self.0 {
+            let stripped = match step {
+                Step::Compress { format, .. } => {
+                    name.push(b'.');
+                    name.extend_from_slice(format.extension().as_bytes());
+                    None
+                }
+                Step::Decompress(format) => format.strip(&name),
+                Step::DecompressAny => Format::ALL.iter().find_map(|format| format.strip(&name)),
+            };
+            name = stripped.unwrap_or(name);
+        }
+        OsString::from_vec(name)
+    }
+
+    /// The extension the last step adds, if it adds one.
+    #[must_use]
+    pub fn added_extension(&self) -> Option<&'static str> {
+        match self.0.last() {
+            Some(Step::Compress { format, .. }) => Some(format.extension()),
+            _ => None,
+        }
+    }
+}
+
+impl FromStr for Chain {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.split(',')
+            .map(|step| step.trim().parse())
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, step) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma}{step}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain(text: &str) -> Chain {
+        text.parse().expect(text)
+    }
+
+    #[test]
+    fn names_follow_the_steps() {
+        for (steps, source, output) in [
+            ("zstd", "a.log", "a.log.zst"),
+            ("gunzip,zstd:9", "a.log.gz", "a.log.zst"),
+            ("gunzip", "a.tgz", "a.tar"),
+            ("gunzip", "A.GZ", "A"),
+            ("gunzip", "plain", "plain"),
+            ("gunzip", ".gz", ".gz"),
+            ("decompress,xz", "b.bz2", "b.xz"),
+            ("decompress", "b.br", "b"),
+            ("zstd,gzip", "c", "c.zst.gz"),
+        ] {
+            assert_eq!(chain(steps).output_name(source.as_ref()), output, "{steps} {source}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf8_keeps_its_bytes() {
+        let name = OsStr::from_bytes(b"\xff\n.gz");
+        assert_eq!(chain("gunzip").output_name(name).as_bytes(), b"\xff\n");
+    }
+
+    #[test]
+    fn errors_say_what_would_be_right() {
+        assert!("zstd:20".parse::<Chain>().unwrap_err().contains("takes 1 to 19"));
+        assert!("gunzip:3".parse::<Chain>().unwrap_err().contains("takes no level"));
+        assert!("zip".parse::<Chain>().unwrap_err().contains("`bunzip2`"));
+        assert!("".parse::<Chain>().is_err());
+        assert!("zstd,,gzip".parse::<Chain>().is_err());
+    }
+
+    #[test]
+    fn a_chain_prints_as_it_is_written() {
+        assert_eq!(chain("gunzip, zstd").to_string(), "gunzip,zstd:3");
+    }
+}
