@@ -61,7 +61,10 @@ mod tests {
 
     #[test]
     fn a_rename_keeps_the_content_and_not_the_change_time() {
-        let renamed = Identity { changed_ns: 70, ..READ };
+        let renamed = Identity {
+            changed_ns: 70,
+            ..READ
+        };
         assert!(!renamed.matches(&READ));
         assert!(renamed.matches_content(&READ));
     }
@@ -69,7 +72,12 @@ mod tests {
     #[test]
     fn a_source_emptied_by_a_power_loss_is_an_earlier_state() {
         assert!(Identity { size: 0, ..READ }.is_earlier_state_of(&READ));
-        let written_since = Identity { size: 0, modified_ns: 80, changed_ns: 80, ..READ };
+        let written_since = Identity {
+            size: 0,
+            modified_ns: 80,
+            changed_ns: 80,
+            ..READ
+        };
         assert!(!written_since.is_earlier_state_of(&READ));
         let other_file = Identity { inode: 8, ..READ };
         assert!(!other_file.is_earlier_state_of(&READ));

@@ -11,7 +11,7 @@
 //! | 3 | `pipeline::{intake, process, publish}`: the eight steps |
 //! | 2 | `pipeline::{job, stage}`: what travels, and the one loop that moves it |
 //! | 1 | [`codec`], [`config`], [`fs`], [`ledger`], [`lifecycle`], [`observe`], which do not import one another |
-//! | 0 | [`error`], [`limits`] and the words all of them share: [`identity`], [`policy`], [`steps`] |
+//! | 0 | [`error`], [`limits`] and the words all of them share: [`identity`], [`policy`], [`stages`], [`steps`] |
 
 pub mod cli;
 
@@ -29,7 +29,9 @@ pub mod lifecycle;
 pub mod observe;
 
 pub mod error;
+mod failpoint;
 pub mod identity;
 pub mod limits;
 pub mod policy;
+pub mod stages;
 pub mod steps;

@@ -12,7 +12,7 @@ pub const CHUNKS_QUEUED: usize = 4;
 /// Quiet time asked of a file where the kernel cannot say whether it is still being written.
 pub const QUIET_TIME: Duration = Duration::from_secs(2);
 /// The time between two full scans of a watched input, and of a polled one.
-pub const RESCAN: Duration = Duration::from_secs(300);
+pub const RESCAN: Duration = Duration::from_mins(5);
 pub const POLL: Duration = Duration::from_secs(5);
 
 /// Paths with unread events; beyond this they are dropped and a full scan takes their place.
@@ -21,7 +21,7 @@ pub const HINTS: usize = 65_536;
 /// Tries of a file before it goes to quarantine, and the first wait between two; it doubles.
 pub const ATTEMPTS: u32 = 3;
 pub const BACKOFF: Duration = Duration::from_secs(1);
-pub const BACKOFF_MOST: Duration = Duration::from_secs(60);
+pub const BACKOFF_MOST: Duration = Duration::from_mins(1);
 /// `--once` gives up on a place that stays sick for this long.
 pub const ONCE_SICK: Duration = Duration::from_secs(20);
 

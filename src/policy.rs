@@ -42,7 +42,7 @@ impl fmt::Display for OnSuccess {
 macro_rules! words {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum $name { $($(#[$doc])* $variant),+ }
 
         impl $name {
@@ -54,10 +54,10 @@ macro_rules! words {
             }
         }
 
-        impl FromStr for $name {
-            type Err = String;
+        impl std::str::FromStr for $name {
+            type Err = std::string::String;
 
-            fn from_str(text: &str) -> Result<Self, String> {
+            fn from_str(text: &str) -> std::result::Result<Self, std::string::String> {
                 match text {
                     $($word => Ok(Self::$variant),)+
                     _ => Err(format!("`{text}` is none of `{}`", Self::WORDS.join("`, `"))),
@@ -65,13 +65,15 @@ macro_rules! words {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.as_str())
             }
         }
     };
 }
+
+pub(crate) use words;
 
 words! {
     /// What happens when the final name is taken.
@@ -114,4 +116,13 @@ pub enum Settle {
     Auto,
     /// As `Auto`, and unchanged for at least this long.
     Quiet(Duration),
+}
+
+/// What a step that decompresses may produce, against archives made to fill a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes of output of one file.
+    pub output_bytes: u64,
+    /// Output bytes for each byte of the source, beyond the first MiB of output.
+    pub ratio: u64,
 }

@@ -97,7 +97,10 @@ fn strip_extension<'a>(name: &'a [u8], extension: &str) -> Option<&'a [u8]> {
 /// One step of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    Compress { format: Format, level: i32 },
+    Compress {
+        format: Format,
+        level: i32,
+    },
     Decompress(Format),
     /// Decompress whatever the first bytes say it is.
     DecompressAny,
@@ -186,7 +189,10 @@ impl Chain {
     /// Whether any step can make a file larger without a bound of its own.
     #[must_use]
     pub fn decompresses(&self) -> bool {
-        !self.0.iter().all(|step| matches!(step, Step::Compress { .. }))
+        !self
+            .0
+            .iter()
+            .all(|step| matches!(step, Step::Compress { .. }))
     }
 
     /// The name of the output made from a source of this name, by the words alone: a step that
@@ -261,7 +267,11 @@ mod tests {
             ("decompress", "b.br", "b"),
             ("zstd,gzip", "c", "c.zst.gz"),
         ] {
-            assert_eq!(chain(steps).output_name(source.as_ref()), output, "{steps} {source}");
+            assert_eq!(
+                chain(steps).output_name(source.as_ref()),
+                output,
+                "{steps} {source}"
+            );
         }
     }
 
@@ -273,8 +283,18 @@ mod tests {
 
     #[test]
     fn errors_say_what_would_be_right() {
-        assert!("zstd:20".parse::<Chain>().unwrap_err().contains("takes 1 to 19"));
-        assert!("gunzip:3".parse::<Chain>().unwrap_err().contains("takes no level"));
+        assert!(
+            "zstd:20"
+                .parse::<Chain>()
+                .unwrap_err()
+                .contains("takes 1 to 19")
+        );
+        assert!(
+            "gunzip:3"
+                .parse::<Chain>()
+                .unwrap_err()
+                .contains("takes no level")
+        );
         assert!("zip".parse::<Chain>().unwrap_err().contains("`bunzip2`"));
         assert!("".parse::<Chain>().is_err());
         assert!("zstd,,gzip".parse::<Chain>().is_err());

@@ -1,0 +1,1 @@
+//! The codecs of a chain of steps, driven synchronously.

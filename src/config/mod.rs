@@ -1,0 +1,72 @@
+//! What the program means to do: the configuration after every default, path and check is resolved.
+
+mod filter;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use crate::{
+    policy::{Bounds, Durability, LogFormat, OnExists, OnSuccess, Settle},
+    steps::Chain,
+};
+
+pub use filter::Filter;
+
+/// The whole configuration: pipelines and what they share. Every path is absolute.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub state_dir: PathBuf,
+    pub http: Http,
+    pub events: Option<PathBuf>,
+    pub shutdown_deadline: Duration,
+    pub log_format: LogFormat,
+    pub limits: Limits,
+    pub once: bool,
+    /// At least one.
+    pub pipelines: Vec<Pipeline>,
+}
+
+/// Where the HTTP server listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Http {
+    Off,
+    /// 127.0.0.1:9464, or a free port where that one is taken.
+    Default,
+    /// This address or none: the user named it.
+    At(SocketAddr),
+}
+
+/// Bounds that all pipelines share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of file content in work at one time.
+    pub memory_bytes: u64,
+    /// Files in work at one time; each holds two descriptors.
+    pub files: u32,
+    /// Threads that transform.
+    pub workers: u32,
+}
+
+/// One directory's service.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    /// Its name in logs, metrics and the ledger; unique.
+    pub name: Arc<str>,
+    pub input: PathBuf,
+    pub output: PathBuf,
+    pub steps: Chain,
+    pub on_success: OnSuccess,
+    pub on_exists: OnExists,
+    pub filter: Filter,
+    pub settle: Settle,
+    pub min_age: Duration,
+    /// A file is taken once a file of its name and this suffix stands beside it.
+    pub marker: Option<String>,
+    pub durability: Durability,
+    /// Tries before a file is quarantined.
+    pub attempts: u32,
+    /// The wait after the first failed try; it doubles.
+    pub backoff: Duration,
+    pub rescan: Duration,
+    pub quarantine: PathBuf,
+    pub bounds: Bounds,
+}

@@ -1,0 +1,44 @@
+//! Named places where a test kills, signals or fails the process. Compiled away in a release.
+//!
+//! `FAILPOINTS=commit::intent=1*off->return(kill)` is the syntax of the `fail` crate; the words that
+//! `return` takes here are `kill` (SIGKILL to itself), `term` (SIGTERM to itself), and the name of an
+//! error (`enospc`, `eio`, `erofs`), which the place then meets instead of doing its work.
+
+/// Runs the failpoint of this name; with `?`-able result so that errors can be injected.
+#[cfg(feature = "failpoints")]
+pub(crate) fn hit(name: &str) -> std::io::Result<()> {
+    match fail::eval(name, |word| word) {
+        None | Some(None) => Ok(()),
+        Some(Some(word)) => act(&word),
+    }
+}
+
+#[cfg(not(feature = "failpoints"))]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the same signature as with failpoints"
+)]
+#[inline]
+pub(crate) fn hit(_name: &str) -> std::io::Result<()> {
+    Ok(())
+}
+
+#[cfg(feature = "failpoints")]
+fn act(word: &str) -> std::io::Result<()> {
+    use rustix::{io::Errno, process};
+    let errno = match word {
+        "kill" | "term" => {
+            let signal = if word == "kill" {
+                process::Signal::KILL
+            } else {
+                process::Signal::TERM
+            };
+            process::kill_process(process::getpid(), signal)?;
+            return Ok(());
+        }
+        "enospc" => Errno::NOSPC,
+        "erofs" => Errno::ROFS,
+        _ => Errno::IO,
+    };
+    Err(errno.into())
+}

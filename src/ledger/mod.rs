@@ -1,0 +1,172 @@
+//! The ledger: what was intended and what became of it, durable before anything depends on it.
+//!
+//! It is the write-ahead log of the commit protocol, the memory that keeps a source from being
+//! published twice, and the history. Records match by identity, never by name alone.
+//!
+//! [`Ledger`] is the seam at which one machine's embedded database ([`sqlite::Sqlite`]) can give way
+//! to a shared one: every write is an idempotent statement about records by their id.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use crate::{identity::Identity, policy::OnSuccess};
+
+/// A record's number: unique in its ledger, growing.
+pub type Id = i64;
+
+/// The ledger's number for one (input, output) pair of directories.
+pub type PipelineId = i64;
+
+/// A BLAKE3 hash.
+pub type Hash = [u8; 32];
+
+crate::policy::words! {
+    /// What is known of a record.
+    State {
+        /// Its output may be published: finished by recovery where it is found so.
+        Intent = "intent",
+        /// Its output is durable under its final name; the source is not disposed of yet.
+        Published = "published",
+        /// Nothing is left to do.
+        Done = "done",
+        /// The intent was not carried out, and its temp may be deleted.
+        Withdrawn = "withdrawn",
+        /// The output's name was taken and the policy says to leave it.
+        Skipped = "skipped",
+        /// It failed, or cannot be explained: a person decides.
+        Quarantined = "quarantined",
+        /// It was in quarantine and goes through the intake again.
+        Requeued = "requeued",
+    }
+}
+
+impl State {
+    /// Whether recovery must finish it.
+    #[must_use]
+    pub const fn is_unfinished(self) -> bool {
+        matches!(self, Self::Intent | Self::Published)
+    }
+}
+
+/// One attempt at one source, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub id: Id,
+    pub pipeline: PipelineId,
+    /// Below the pipeline's input.
+    pub source: PathBuf,
+    /// Of the source as it was read.
+    pub identity: Identity,
+    /// None where it was quarantined before it was read whole.
+    pub output: Option<Output>,
+    pub on_success: OnSuccess,
+    pub state: State,
+    /// Why it was withdrawn, skipped or quarantined.
+    pub reason: Option<String>,
+    /// Where quarantine put the source; None where it was left in place.
+    pub moved_to: Option<PathBuf>,
+    /// Nanoseconds since the epoch.
+    pub at_ns: i64,
+}
+
+/// What was made of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Below the pipeline's output.
+    pub path: PathBuf,
+    /// The temp's name, in the same directory.
+    pub temp: OsString,
+    /// Of the temp; the change time is the temp's, a rename moves it.
+    pub identity: Identity,
+    /// Of the output's content.
+    pub hash: Hash,
+    /// Of the source's content.
+    pub source_hash: Hash,
+    /// The output this one may replace, as the policy `update` found it.
+    pub replaces: Option<Identity>,
+}
+
+/// When a write must have reached the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Before the call returns.
+    Now,
+    /// With the next write that is [`When::Now`]. A kill does not lose it, a power loss may.
+    Later,
+}
+
+/// How the last run on this ledger ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastStop {
+    Clean,
+    Unclean,
+}
+
+/// What a history asks for; the newest record comes first.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    pub state: Option<State>,
+    pub since_ns: Option<i64>,
+    pub limit: Option<u64>,
+}
+
+/// A pair of directories the ledger has records of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roots {
+    pub id: PipelineId,
+    pub name: String,
+    pub input: PathBuf,
+    pub output: PathBuf,
+}
+
+/// The ledger failed; after a failed durable write nothing more may be published.
+#[derive(Debug, thiserror::Error)]
+#[error("ledger {path}: {action}", path = path.display())]
+pub struct Error {
+    pub path: PathBuf,
+    pub action: &'static str,
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// The durable memory of the service. Shared by all threads; calls block.
+pub trait Ledger: Send + Sync + std::fmt::Debug {
+    /// Random, made with the ledger: it marks the temps that are this ledger's.
+    fn instance(&self) -> &str;
+
+    /// Marks the ledger as in use, durably, and says how the last use ended.
+    fn begin(&self) -> Result<LastStop>;
+
+    /// Makes everything durable and marks the use as ended cleanly.
+    fn end(&self) -> Result<()>;
+
+    /// The number for this pair of directories; the name is what it is called from now on.
+    fn pipeline(&self, name: &str, input: &Path, output: &Path) -> Result<PipelineId>;
+
+    /// All pairs of directories ever registered.
+    fn roots(&self) -> Result<Vec<Roots>>;
+
+    /// A number no record has had. Not durable: an unused one is a gap.
+    fn next_id(&self) -> Id;
+
+    /// Adds records, or replaces those of the same id, all or none.
+    fn append(&self, records: &[Record], when: When) -> Result<()>;
+
+    /// Sets the state of records, all or none; the reason replaces the old one where given.
+    fn mark(&self, marks: &[(Id, State, Option<String>)], when: When) -> Result<()>;
+
+    /// The newest record of a source path that is not [`State::Withdrawn`].
+    fn latest(&self, pipeline: PipelineId, source: &Path) -> Result<Option<Record>>;
+
+    /// The newest record that published, or intends to publish, under this output path.
+    fn latest_for_output(&self, pipeline: PipelineId, output: &Path) -> Result<Option<Record>>;
+
+    /// The records recovery must finish, oldest first.
+    fn unfinished(&self) -> Result<Vec<Record>>;
+
+    fn history(&self, query: &Query) -> Result<Vec<Record>>;
+}

@@ -1,0 +1,1 @@
+//! What the last run left is finished before the intake opens.

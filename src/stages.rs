@@ -1,0 +1,21 @@
+//! The eight steps of a file's way: the one vocabulary of file names, spans, metrics and failpoints.
+
+crate::policy::words! {
+    /// A step of a file's way, in the order of the flow.
+    Stage {
+        Discover = "discover",
+        Settle = "settle",
+        Claim = "claim",
+        Read = "read",
+        Transform = "transform",
+        Write = "write",
+        Commit = "commit",
+        Dispose = "dispose",
+    }
+}
+
+impl serde::Serialize for Stage {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
