@@ -1,1 +1,25 @@
 //! The program's own file-system calls: every open, rename, unlink and sync goes through here.
+//!
+//! Names are looked up below a directory handle, never through a symbolic link, so that nobody who
+//! can write into a watched directory can lead the service out of it.
+
+mod dir;
+mod lease;
+mod lock;
+mod place;
+mod temp;
+mod walk;
+
+pub use dir::{Dir, Kind, Replace, Seen, identity_of, seen_of};
+pub use lease::{Writers, ask_for_writers};
+pub use lock::{Lock, LockError};
+pub use place::{is_network, sync_file_system};
+pub use temp::{Instance, Temp, is_ours, private_name};
+pub use walk::{Found, Walk};
+
+/// The directory part of a path below a root (empty for a name in the root itself) and the name.
+#[must_use]
+pub fn split(path: &std::path::Path) -> (&std::path::Path, &std::ffi::OsStr) {
+    let parent = path.parent().unwrap_or_else(|| std::path::Path::new(""));
+    (parent, path.file_name().unwrap_or_default())
+}

@@ -1,0 +1,236 @@
+//! A directory by its handle, and what can be done below it.
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Component, Path, PathBuf},
+};
+
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat};
+
+use crate::identity::Identity;
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    File,
+    Directory,
+    Symlink,
+    Fifo,
+    Socket,
+    Device,
+}
+
+impl Kind {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "a regular file",
+            Self::Directory => "a directory",
+            Self::Symlink => "a symbolic link",
+            Self::Fifo => "a FIFO",
+            Self::Socket => "a socket",
+            Self::Device => "a device",
+        }
+    }
+
+    pub(super) fn of(kind: FileType) -> Self {
+        match kind {
+            FileType::RegularFile => Self::File,
+            FileType::Directory => Self::Directory,
+            FileType::Symlink => Self::Symlink,
+            FileType::Fifo => Self::Fifo,
+            FileType::Socket => Self::Socket,
+            _ => Self::Device,
+        }
+    }
+}
+
+/// What one look at a name or a handle told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub kind: Kind,
+    pub identity: Identity,
+    pub mode: u32,
+    pub owner: u32,
+    pub group: u32,
+}
+
+/// Whether a rename may replace what has the new name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replace {
+    No,
+    Yes,
+}
+
+/// An open directory. Dropping it closes the handle and does nothing else.
+#[derive(Debug)]
+pub struct Dir {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl Dir {
+    /// Opens a directory by its path, through symbolic links: the user named it.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = fs::open(path, flags, Mode::empty())?;
+        Ok(Self {
+            fd,
+            path: path.to_path_buf(),
+        })
+    }
+
+    /// The path it was opened by, for messages.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens a directory below this one; the empty path is this one.
+    pub fn open_beneath(&self, relative: &Path) -> io::Result<Self> {
+        let fd = self.resolve(relative, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        Ok(Self {
+            fd,
+            path: self.path.join(relative),
+        })
+    }
+
+    /// As [`Self::open_beneath`], and makes what is missing, durably: each new name is synced
+    /// in its parent before this returns.
+    pub fn make_beneath(&self, relative: &Path) -> io::Result<Self> {
+        match self.open_beneath(relative) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => return result,
+        }
+        let mut dir = self.open_beneath(Path::new(""))?;
+        for component in relative.components() {
+            let Component::Normal(name) = component else {
+                return Err(io::ErrorKind::InvalidInput.into());
+            };
+            match fs::mkdirat(&dir.fd, name, Mode::from_raw_mode(0o777)) {
+                Ok(()) => dir.sync()?,
+                Err(rustix::io::Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            dir = dir.open_beneath(Path::new(name))?;
+        }
+        Ok(dir)
+    }
+
+    /// Opens a file below this directory for reading, whatever it turns out to be: a FIFO does
+    /// not block, and the caller looks at the handle with [`seen_of`].
+    pub fn open_file(&self, relative: &Path) -> io::Result<File> {
+        let fd = self.resolve(relative, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+        Ok(File::from(fd))
+    }
+
+    fn resolve(&self, relative: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+        let path = if relative.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            relative
+        };
+        let resolve =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        loop {
+            match fs::openat2(&self.fd, path, flags, Mode::empty(), resolve) {
+                // The kernel could not rule out a rename that raced with the look-up.
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    /// Looks at a name below this directory without opening it; `None` where there is none.
+    pub fn look(&self, relative: &Path) -> io::Result<Option<Seen>> {
+        match fs::statat(&self.fd, relative, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(seen(&stat))),
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Renames a file of this directory, atomically; durable only after both directories' sync.
+    pub fn rename(
+        &self,
+        from: &OsStr,
+        to: &Self,
+        name: &OsStr,
+        replace: Replace,
+    ) -> io::Result<()> {
+        let flags = match replace {
+            Replace::No => RenameFlags::NOREPLACE,
+            Replace::Yes => RenameFlags::empty(),
+        };
+        Ok(fs::renameat_with(&self.fd, from, &to.fd, name, flags)?)
+    }
+
+    /// Removes a file's name; durable only after [`Self::sync`].
+    pub fn unlink(&self, name: &OsStr) -> io::Result<()> {
+        Ok(fs::unlinkat(&self.fd, name, AtFlags::empty())?)
+    }
+
+    /// Creates a new file of this directory, for reading and writing; an error where the name is taken.
+    pub fn create_file(&self, name: &OsStr, mode: u32) -> io::Result<File> {
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(File::from(fs::openat(
+            &self.fd,
+            name,
+            flags,
+            Mode::from_raw_mode(mode),
+        )?))
+    }
+
+    /// Makes the names in this directory durable. A failure must not be retried: what was not
+    /// written then is forgotten by the kernel.
+    pub fn sync(&self) -> io::Result<()> {
+        Ok(fs::fsync(&self.fd)?)
+    }
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Looks at an open file.
+pub fn seen_of(file: &impl AsFd) -> io::Result<Seen> {
+    Ok(seen(&fs::fstat(file)?))
+}
+
+/// The identity of an open file.
+pub fn identity_of(file: &impl AsFd) -> io::Result<Identity> {
+    Ok(seen_of(file)?.identity)
+}
+
+#[expect(
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    reason = "the kernel's own widths"
+)]
+fn seen(stat: &Stat) -> Seen {
+    let nanoseconds = |seconds: i64, rest: u64| {
+        seconds
+            .saturating_mul(1_000_000_000)
+            .saturating_add(rest as i64)
+    };
+    Seen {
+        kind: Kind::of(FileType::from_raw_mode(stat.st_mode)),
+        identity: Identity {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: stat.st_size as u64,
+            modified_ns: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
+            changed_ns: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
+        },
+        mode: stat.st_mode & 0o7777,
+        owner: stat.st_uid,
+        group: stat.st_gid,
+    }
+}

@@ -1,0 +1,164 @@
+//! Names that are the service's own, and the temporary file that becomes an output.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::File,
+    io,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    sync::Arc,
+};
+
+use tempfile::NamedTempFile;
+
+use super::{Dir, Replace, identity_of};
+use crate::identity::Identity;
+
+/// Every name the service makes beside a user's files begins so, and none of them is taken in.
+const PREFIX: &str = ".tidemill";
+
+/// The marks in the names that one ledger's temps have.
+#[derive(Clone, Debug)]
+pub struct Instance(Arc<str>);
+
+impl Instance {
+    /// `id` is the ledger's own: temps of another service in the same directory are not ours.
+    #[must_use]
+    pub fn new(id: &str) -> Self {
+        Self(format!("{PREFIX}-{id}-").into())
+    }
+
+    /// Whether this is the name of a temp made under this instance.
+    #[must_use]
+    pub fn is_temp(&self, name: &OsStr) -> bool {
+        let name = name.as_bytes();
+        name.starts_with(self.0.as_bytes()) && name.ends_with(b".tmp")
+    }
+}
+
+/// Whether a name is one of the service's own, of whatever instance.
+#[must_use]
+pub fn is_ours(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(PREFIX.as_bytes())
+}
+
+/// The name a source has between its disposal's rename and its unlink; recovery can tell it again.
+#[must_use]
+pub fn private_name(instance: &Instance, id: i64) -> OsString {
+    format!("{}{id:x}.del", instance.0).into()
+}
+
+/// A temporary file in the output's own directory. Dropping it removes it, unless it is protected
+/// by a durable intent: then only recovery may, because "temp gone" is taken for "published".
+#[derive(Debug)]
+pub struct Temp {
+    file: NamedTempFile,
+    dir: Arc<Dir>,
+    name: OsString,
+}
+
+impl Temp {
+    pub fn create(dir: &Arc<Dir>, instance: &Instance) -> io::Result<Self> {
+        let file = tempfile::Builder::new()
+            .prefix(&*instance.0)
+            .suffix(".tmp")
+            .rand_bytes(8)
+            .make_in(dir.path(), |path| dir.create_file(file_name(path), 0o600))?;
+        let name = file_name(file.path()).to_owned();
+        Ok(Self {
+            file,
+            dir: Arc::clone(dir),
+            name,
+        })
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &OsStr {
+        &self.name
+    }
+
+    #[must_use]
+    pub fn dir(&self) -> &Arc<Dir> {
+        &self.dir
+    }
+
+    #[must_use]
+    pub fn file(&self) -> &File {
+        self.file.as_file()
+    }
+
+    pub fn identity(&self) -> io::Result<Identity> {
+        identity_of(self.file())
+    }
+
+    /// From now on dropping it leaves the file: its intent is durable, or about to be.
+    pub fn protect(&mut self) {
+        self.file.disable_cleanup(true);
+    }
+
+    /// Takes the protection off: its intent was withdrawn, durably.
+    pub fn unprotect(&mut self) {
+        self.file.disable_cleanup(false);
+    }
+
+    /// Gives it its final name. Durable after the directory's sync. A failure gives it back.
+    pub fn publish(mut self, name: &OsStr, replace: Replace) -> Result<(), (Self, io::Error)> {
+        match self.dir.rename(&self.name, &self.dir, name, replace) {
+            Ok(()) => {
+                self.protect();
+                Ok(())
+            }
+            Err(error) => Err((self, error)),
+        }
+    }
+}
+
+fn file_name(path: &Path) -> &OsStr {
+    path.file_name().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dir() -> (tempfile::TempDir, Arc<Dir>) {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let dir = Arc::new(Dir::open(root.path()).expect("open"));
+        (root, dir)
+    }
+
+    fn names(root: &tempfile::TempDir) -> Vec<OsString> {
+        let entries = std::fs::read_dir(root.path()).expect("list");
+        entries
+            .map(|entry| entry.expect("entry").file_name())
+            .collect()
+    }
+
+    #[test]
+    fn a_dropped_temp_is_gone_and_a_protected_one_is_not() {
+        let (root, dir) = dir();
+        let instance = Instance::new("0011");
+        drop(Temp::create(&dir, &instance).expect("create"));
+        assert!(names(&root).is_empty());
+        let mut temp = Temp::create(&dir, &instance).expect("create");
+        temp.protect();
+        let name = temp.name().to_owned();
+        drop(temp);
+        assert_eq!(names(&root), std::slice::from_ref(&name));
+        assert!(instance.is_temp(&name) && is_ours(&name));
+        assert!(!Instance::new("0012").is_temp(&name));
+    }
+
+    #[test]
+    fn a_taken_name_gives_the_temp_back() {
+        let (root, dir) = dir();
+        std::fs::write(root.path().join("taken"), "theirs").expect("write");
+        let temp = Temp::create(&dir, &Instance::new("0")).expect("create");
+        let (temp, error) = temp
+            .publish("taken".as_ref(), Replace::No)
+            .expect_err("taken");
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        drop(temp);
+        assert_eq!(names(&root), ["taken"]);
+    }
+}

@@ -1,0 +1,136 @@
+//! A walk through a tree that holds one directory at a time in memory, not the tree.
+
+use std::{
+    ffi::OsStr,
+    io,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustix::fs::FileType;
+
+use super::{Dir, Kind};
+
+/// An entry of a walked tree: its path below the root, and its kind.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Found {
+    pub path: PathBuf,
+    pub kind: Kind,
+}
+
+/// An iterator over everything below a directory. Symbolic links are told, never followed.
+/// What cannot be listed is told as an error with its path, and the walk goes on beside it.
+#[derive(Debug)]
+pub struct Walk {
+    root: Arc<Dir>,
+    /// Directories still to be listed, the deepest last.
+    pending: Vec<PathBuf>,
+    open: Option<(PathBuf, rustix::fs::Dir)>,
+}
+
+impl Walk {
+    /// `below` is a path below `root`; empty for the whole tree.
+    #[must_use]
+    pub fn new(root: Arc<Dir>, below: PathBuf) -> Self {
+        Self {
+            root,
+            pending: vec![below],
+            open: None,
+        }
+    }
+
+    fn open_next(&mut self) -> Option<Result<(), (PathBuf, io::Error)>> {
+        let path = self.pending.pop()?;
+        let listed = self
+            .root
+            .open_beneath(&path)
+            .and_then(|dir| rustix::fs::Dir::read_from(dir).map_err(io::Error::from));
+        match listed {
+            Ok(dir) => {
+                self.open = Some((path, dir));
+                Some(Ok(()))
+            }
+            // It was removed since it was seen; only the root itself must be there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path != Path::new("") => {
+                Some(Ok(()))
+            }
+            Err(error) => Some(Err((path, error))),
+        }
+    }
+
+    fn found(&mut self, name: &OsStr, kind: FileType) -> Option<Found> {
+        let (parent, _) = self.open.as_ref()?;
+        let path = parent.join(name);
+        let kind = match kind {
+            FileType::Unknown => self.root.look(&path).ok()??.kind,
+            kind => Kind::of(kind),
+        };
+        if kind == Kind::Directory {
+            self.pending.push(path.clone());
+        }
+        Some(Found { path, kind })
+    }
+}
+
+impl Iterator for Walk {
+    type Item = Result<Found, (PathBuf, io::Error)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let Some((path, dir)) = &mut self.open else {
+                if let Err(failed) = self.open_next()? {
+                    return Some(Err(failed));
+                }
+                continue;
+            };
+            match dir.read() {
+                None => self.open = None,
+                Some(Err(error)) => {
+                    let path = path.clone();
+                    self.open = None;
+                    return Some(Err((path, error.into())));
+                }
+                Some(Ok(entry)) => {
+                    let name = entry.file_name().to_bytes();
+                    if name == b"." || name == b".." {
+                        continue;
+                    }
+                    let kind = entry.file_type();
+                    if let Some(found) = self.found(OsStr::from_bytes(name), kind) {
+                        return Some(Ok(found));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_is_found_once_and_links_are_not_followed() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        std::fs::create_dir_all(root.path().join("x/y")).expect("directories");
+        std::fs::write(root.path().join("x/y/file"), "").expect("write");
+        std::os::unix::fs::symlink("/", root.path().join("link")).expect("link");
+        let dir = Arc::new(Dir::open(root.path()).expect("open"));
+        let mut found: Vec<_> = Walk::new(dir, PathBuf::new())
+            .map(|entry| entry.expect("entry"))
+            .map(|found| (found.path, found.kind))
+            .collect();
+        found.sort_by(|one, other| one.0.cmp(&other.0));
+        let expected = [
+            ("link", Kind::Symlink),
+            ("x", Kind::Directory),
+            ("x/y", Kind::Directory),
+            ("x/y/file", Kind::File),
+        ];
+        assert_eq!(
+            found,
+            expected.map(|(path, kind)| (PathBuf::from(path), kind))
+        );
+    }
+}
