@@ -13,6 +13,10 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Of no file.
+    pub const NONE: Self =
+        Self { device: 0, inode: 0, size: 0, modified_ns: i64::MIN, changed_ns: i64::MIN };
+
     /// The same file with the same content, as far as a file system can tell.
     ///
     /// The device number is left out: it may differ after a reboot or a new mount.

@@ -11,12 +11,22 @@ pub const CHUNKS_QUEUED: usize = 4;
 
 /// Quiet time asked of a file where the kernel cannot say whether it is still being written.
 pub const QUIET_TIME: Duration = Duration::from_secs(2);
+/// The wait before a file that someone writes is looked at again; it doubles, and the file's
+/// closing cuts it short.
+pub const BUSY: Duration = Duration::from_millis(250);
 /// The time between two full scans of a watched input, and of a polled one.
 pub const RESCAN: Duration = Duration::from_mins(5);
 pub const POLL: Duration = Duration::from_secs(5);
 
+/// Output directories that one writing thread keeps open.
+pub const DIRECTORIES: usize = 32;
+
 /// Paths with unread events; beyond this they are dropped and a full scan takes their place.
 pub const HINTS: usize = 65_536;
+
+/// Paths looked at between two rounds of the intake, and files that wait there to be sent.
+pub const LOOKS: usize = 256;
+pub const READY: usize = 1024;
 
 /// Tries of a file before it goes to quarantine, and the first wait between two; it doubles.
 pub const ATTEMPTS: u32 = 3;
@@ -24,6 +34,8 @@ pub const BACKOFF: Duration = Duration::from_secs(1);
 pub const BACKOFF_MOST: Duration = Duration::from_mins(1);
 /// `--once` gives up on a place that stays sick for this long.
 pub const ONCE_SICK: Duration = Duration::from_secs(20);
+/// `--once` gives up on files that someone still writes after this.
+pub const ONCE_BUSY: Duration = Duration::from_secs(10);
 
 /// The largest group commit, in files.
 pub const BATCH: usize = 256;

@@ -11,7 +11,7 @@ use std::{
 
 use tempfile::NamedTempFile;
 
-use super::{Dir, Replace, identity_of};
+use super::{Dir, Replace, Seen, identity_of};
 use crate::identity::Identity;
 
 /// Every name the service makes beside a user's files begins so, and none of them is taken in.
@@ -91,6 +91,26 @@ impl Temp {
         identity_of(self.file())
     }
 
+    /// Gives it the permissions and the modification time of the source, and its owner where the
+    /// process may. A file system that knows none of these keeps its own.
+    pub fn copy_attributes(&self, source: &Seen) -> io::Result<()> {
+        let file = self.file();
+        let owner = rustix::fs::Uid::from_raw(source.owner);
+        let group = rustix::fs::Gid::from_raw(source.group);
+        let (we, our_group) = (rustix::process::geteuid(), rustix::process::getegid());
+        if we.is_root() && (owner, group) != (we, our_group) {
+            unless_unsupported(rustix::fs::fchown(file, Some(owner), Some(group)))?;
+        }
+        let mode = rustix::fs::Mode::from_raw_mode(source.mode & 0o777);
+        unless_unsupported(rustix::fs::fchmod(file, mode))?;
+        let modified = rustix::fs::Timespec {
+            tv_sec: source.identity.modified_ns.div_euclid(1_000_000_000),
+            tv_nsec: source.identity.modified_ns.rem_euclid(1_000_000_000),
+        };
+        let times = rustix::fs::Timestamps { last_access: modified, last_modification: modified };
+        unless_unsupported(rustix::fs::futimens(file, &times))
+    }
+
     /// From now on dropping it leaves the file: its intent is durable, or about to be.
     pub fn protect(&mut self) {
         self.file.disable_cleanup(true);
@@ -110,6 +130,14 @@ impl Temp {
             }
             Err(error) => Err((self, error)),
         }
+    }
+}
+
+fn unless_unsupported(result: rustix::io::Result<()>) -> io::Result<()> {
+    use rustix::io::Errno;
+    match result {
+        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) | Ok(()) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

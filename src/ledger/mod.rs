@@ -127,8 +127,19 @@ pub struct Roots {
 pub struct Error {
     pub path: PathBuf,
     pub action: &'static str,
+    pub kind: ErrorKind,
     #[source]
     pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// What a failure says about what was to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The disk was full before anything of the transaction counted: nothing of it is written,
+    /// and the ledger goes on.
+    Full,
+    /// Nobody knows how much of it is durable.
+    Failed,
 }
 
 pub type Result<T> = std::result::Result<T, Error>;

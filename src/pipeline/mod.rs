@@ -1,1 +1,51 @@
-//! The eight steps, assembled.
+//! The eight steps, assembled: the only place that makes their channels and starts their threads.
+//!
+//! A small file (at most [`limits::WHOLE_BYTES`]) crosses process as one buffer, a large one as a
+//! stream of chunks in a lane of its own. The numbers on the arrows are the channels' capacities.
+//!
+//! ```text
+//! intake      discover → settle
+//!                           │ claim: 64
+//! process     claim ────────┴──────────────┐
+//!               │ read: 64                 │ large: 2
+//!             read                       read
+//!               │ transform: 64            │ 4 chunks
+//!             transform ─── grown ──────▶ transform
+//!               │ write: 64                │ 4 chunks
+//!             write                      write
+//!               │                          │
+//!               └── commit: 512 ◀──────────┘
+//! publish     commit: seal
+//!               │ publish: 1 batch
+//!             commit: publish
+//!               │ dispose: 512   ◀── every failed job
+//!             dispose ──▶ the outcome, back to settle
+//! ```
+//!
+//! P1: closing the intake's channel is the drain: each stage ends when its input ends, in the
+//! order of the flow, and closes the next one's input by that.
+//! P2: no step before commit waits for a later one but by a full channel; what flows back (the
+//! outcomes) never waits. So there is no circle of waiting.
+
+pub mod context;
+
+pub mod failure;
+
+pub mod job;
+
+pub mod place;
+
+pub mod stage;
+
+pub mod acknowledge;
+
+pub mod intake;
+
+pub mod process;
+
+pub mod publish;
+
+mod large;
+mod start;
+
+pub use start::{Drained, Pipelines, Start};

@@ -1,0 +1,75 @@
+//! What the jobs of one configured pipeline share.
+
+use std::{path::Path, sync::{Arc, Mutex, PoisonError}};
+
+use crate::{
+    config,
+    fs::{Dir, Instance},
+    ledger::{Ledger, PipelineId},
+    observe::{Events, PipelineMeter},
+    pipeline::place::Place,
+};
+
+/// One pipeline at work. Held by every job of it; dropping the last one closes the directories.
+#[derive(Debug)]
+pub struct Context {
+    /// Its place in the configuration.
+    pub index: usize,
+    pub config: config::Pipeline,
+    /// Its number in the ledger.
+    pub id: PipelineId,
+    pub ledger: Arc<dyn Ledger>,
+    pub instance: Instance,
+    pub meter: Arc<PipelineMeter>,
+    pub place: Place,
+    pub events: SharedEvents,
+    /// The output's root; opened again by [`Self::reopen_output`] when it was replaced.
+    output: Mutex<Arc<Dir>>,
+}
+
+/// The events file, if there is one, shared by all pipelines.
+pub type SharedEvents = Arc<Mutex<Option<Events>>>;
+
+/// What a context is made of, beside its configuration.
+#[derive(Debug)]
+pub struct Parts {
+    pub id: PipelineId,
+    pub ledger: Arc<dyn Ledger>,
+    pub meter: Arc<PipelineMeter>,
+    pub events: SharedEvents,
+}
+
+impl Context {
+    /// Opens the output directory.
+    pub fn open(index: usize, config: config::Pipeline, parts: Parts) -> std::io::Result<Self> {
+        let output = Mutex::new(Arc::new(Dir::open(&config.output)?));
+        let instance = Instance::new(parts.ledger.instance());
+        let Parts { id, ledger, meter, events } = parts;
+        let place = Place::new(&config.name, Arc::clone(&meter));
+        Ok(Self { index, config, id, ledger, instance, meter, place, events, output })
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.config.name
+    }
+
+    #[must_use]
+    pub fn output(&self) -> Arc<Dir> {
+        Arc::clone(&self.output.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Opens the output's root again, by its path: it may have been removed and made anew. It is
+    /// never made here, because what is missing may be a mount.
+    pub fn reopen_output(&self) -> std::io::Result<Arc<Dir>> {
+        let dir = Arc::new(Dir::open(&self.config.output)?);
+        *self.output.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&dir);
+        Ok(dir)
+    }
+
+    /// The whole path of a source, for messages.
+    #[must_use]
+    pub fn source_path(&self, relative: &Path) -> std::path::PathBuf {
+        self.config.input.join(relative)
+    }
+}

@@ -1,0 +1,77 @@
+//! The operating system's watch on an input, recursively.
+
+use std::path::{Path, PathBuf};
+
+use notify::{
+    Config, ErrorKind, Event, EventKind, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode, ModifyKind, RenameMode},
+};
+
+use super::Hints;
+
+/// A running watch. Dropping it ends its thread and closes its descriptors.
+#[derive(Debug)]
+pub struct Watch {
+    _watcher: RecommendedWatcher,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    /// The kernel's table is full (`fs.inotify.max_user_watches` or `max_user_instances`).
+    #[error("the kernel's limit of watches is reached (sysctl fs.inotify.max_user_watches)")]
+    Limit(#[source] notify::Error),
+    #[error("cannot watch")]
+    Other(#[source] notify::Error),
+}
+
+impl Watch {
+    /// Watches a directory and all below it; what happens goes into `hints`.
+    ///
+    /// Only what tells of a finished or a vanished file is asked for, so that reading a file does
+    /// not raise an event and the kernel's queue holds twice as many.
+    pub fn start(root: &Path, hints: Hints) -> Result<Self, WatchError> {
+        let mask = EventKindMask::CREATE
+            | EventKindMask::REMOVE
+            | EventKindMask::MODIFY_NAME
+            | EventKindMask::ACCESS_CLOSE;
+        let config = Config::default().with_follow_symlinks(false).with_event_kinds(mask);
+        let below = root.to_path_buf();
+        let handler = move |event: notify::Result<Event>| match event {
+            Ok(event) => take_in(&hints, &below, event),
+            Err(error) => {
+                tracing::warn!(%error, "the watch lost something: a full scan finds it");
+                hints.overflow();
+            }
+        };
+        let mut watcher = RecommendedWatcher::new(handler, config).map_err(sort)?;
+        watcher.watch(root, RecursiveMode::Recursive).map_err(sort)?;
+        Ok(Self { _watcher: watcher })
+    }
+}
+
+fn sort(error: notify::Error) -> WatchError {
+    match error.kind {
+        ErrorKind::MaxFilesWatch => WatchError::Limit(error),
+        ErrorKind::Io(ref io) if io.raw_os_error() == Some(libc::EMFILE) => WatchError::Limit(error),
+        _ => WatchError::Other(error),
+    }
+}
+
+fn take_in(hints: &Hints, root: &Path, event: Event) {
+    // Has no path: it must be asked for before any path is looked at.
+    if event.need_rescan() {
+        return hints.overflow();
+    }
+    let finished = matches!(
+        event.kind,
+        EventKind::Access(AccessKind::Close(AccessMode::Write))
+            | EventKind::Modify(ModifyKind::Name(RenameMode::To))
+    );
+    for path in event.paths {
+        match path.strip_prefix(root).map(PathBuf::from) {
+            Ok(relative) if relative.as_os_str().is_empty() => hints.root(),
+            Ok(relative) => hints.path(relative, finished),
+            Err(_) => {}
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The input directory itself: that it is there, is the one it was, and is watched.
+
+use std::{
+    io,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::discover::{Hints, Watch};
+use crate::{
+    fs::{self, Dir},
+    limits,
+    pipeline::context::Context,
+};
+
+/// Held by the intake. Dropping it ends the watch.
+#[derive(Debug)]
+pub struct Root {
+    dir: Option<Arc<Dir>>,
+    watch: Option<Watch>,
+    hints: Hints,
+    /// Nothing is watched in `--once`.
+    once: bool,
+    network: bool,
+    /// It is looked at at this time, at the latest.
+    next_check: Instant,
+    away_since: Option<Instant>,
+}
+
+/// What a check found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Same,
+    /// It is there again, or another directory has its name.
+    New,
+    /// It is not there; look again then.
+    Away(Instant),
+}
+
+impl Root {
+    pub fn new(context: &Context, once: bool, hints: Hints) -> Self {
+        let mut root = Self {
+            dir: None,
+            watch: None,
+            hints,
+            once,
+            network: false,
+            next_check: Instant::now(),
+            away_since: None,
+        };
+        // What cannot be opened yet is found out about, and told, by the first check.
+        drop(root.open(context));
+        root
+    }
+
+    #[must_use]
+    pub const fn dir(&self) -> Option<&Arc<Dir>> {
+        self.dir.as_ref()
+    }
+
+    #[must_use]
+    pub const fn is_network(&self) -> bool {
+        self.network
+    }
+
+    /// The time between two full scans: short where nothing tells of changes.
+    #[must_use]
+    pub fn rescan(&self, context: &Context) -> Duration {
+        let unwatched = self.watch.is_none() && !self.once;
+        let rescan = context.config.rescan;
+        if unwatched { rescan.min(limits::POLL) } else { rescan }
+    }
+
+    /// Something is wrong with it: the next check looks.
+    pub fn suspect(&mut self) {
+        self.next_check = Instant::now();
+    }
+
+    pub fn check(&mut self, context: &Context, now: Instant) -> State {
+        if now < self.next_check {
+            return if self.dir.is_some() { State::Same } else { State::Away(self.next_check) };
+        }
+        self.next_check = now + limits::POLL;
+        let found = Dir::open(&context.config.input);
+        match (found, &self.dir) {
+            (Ok(found), Some(dir)) if same(&found, dir) => State::Same,
+            (Ok(_), _) => self.opened(context, now),
+            (Err(error), _) => self.away(context, &error, now),
+        }
+    }
+
+    fn opened(&mut self, context: &Context, now: Instant) -> State {
+        match self.open(context) {
+            Ok(()) => {
+                if self.away_since.take().is_some() {
+                    tracing::info!(pipeline = %context.name(), "the input is there again: the intake resumes");
+                    context.meter.paused(None);
+                }
+                State::New
+            }
+            Err(error) => self.away(context, &error, now),
+        }
+    }
+
+    fn away(&mut self, context: &Context, error: &io::Error, now: Instant) -> State {
+        if self.away_since.is_none() {
+            let input = crate::observe::shown(&context.config.input).to_string();
+            let reason = format!("cannot open the input {input}: {error}");
+            tracing::warn!(pipeline = %context.name(), reason, "the intake pauses until it is there");
+            context.meter.paused(Some(&reason));
+            self.away_since = Some(now);
+        }
+        self.watch = None;
+        self.dir = None;
+        self.next_check = now + limits::BACKOFF;
+        State::Away(self.next_check)
+    }
+
+    /// Watches first and opens then, so that nothing comes in between unseen.
+    fn open(&mut self, context: &Context) -> io::Result<()> {
+        let dir = Dir::open(&context.config.input)?;
+        self.network = fs::is_network(&dir)?;
+        self.watch = self.watch(context, &context.config.input);
+        self.dir = Some(Arc::new(Dir::open(&context.config.input)?));
+        Ok(())
+    }
+
+    fn watch(&self, context: &Context, input: &Path) -> Option<Watch> {
+        if self.once {
+            return None;
+        }
+        let every_seconds = limits::POLL.as_secs();
+        if self.network {
+            tracing::info!(pipeline = %context.name(), every_seconds, "the input is on a network file system: it is polled");
+            return None;
+        }
+        match Watch::start(input, self.hints.clone()) {
+            Ok(watch) => Some(watch),
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(pipeline = %context.name(), %error, cause, every_seconds, "the input cannot be watched: it is polled");
+                None
+            }
+        }
+    }
+}
+
+fn same(one: &Dir, other: &Dir) -> bool {
+    let place = |dir: &Dir| {
+        let identity = fs::identity_of(dir).ok()?;
+        Some((identity.device, identity.inode))
+    };
+    place(one).is_some() && place(one) == place(other)
+}

@@ -1,0 +1,319 @@
+//! A file on its way: a type for each station. Moving the value is the transition, and what a
+//! value owns is released when it is dropped, wherever that happens.
+
+use std::{
+    fs::File,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use crate::{
+    fs::{Dir, Seen, Temp},
+    identity::Identity,
+    ledger::{Hash, Id, Record},
+    observe::OutcomeKind,
+    pipeline::{context::Context, failure::Failure},
+};
+
+/// What travels with a file through all stations.
+///
+/// Every job ends in exactly one [`Outcome`]: by [`Job::end`], or, where it is dropped on the way
+/// (a stop that could not wait, a panic), by its ticket.
+#[derive(Debug)]
+#[must_use = "a job ends by `end`"]
+pub struct Job {
+    pub context: Arc<Context>,
+    /// The input's root as it was when the file was seen.
+    pub input: Arc<Dir>,
+    /// Below the input.
+    pub path: PathBuf,
+    /// The source when it settled; after claim, as it was opened.
+    pub seen: Seen,
+    /// 1 for the first try.
+    pub attempt: u32,
+    /// Whether the file has been quiet long enough to be taken without the kernel's answer.
+    pub quiet: bool,
+    pub origin: Origin,
+    pub id: Id,
+    pub settled_at: Instant,
+    ticket: Ticket,
+    permits: Permits,
+}
+
+/// The share of the limits a job holds. Dropping it gives the share back.
+#[derive(Debug, Default)]
+pub struct Permits {
+    pub file: Option<OwnedSemaphorePermit>,
+    pub bytes: Option<OwnedSemaphorePermit>,
+}
+
+/// What became of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its output is durable, and the source was disposed of.
+    Published,
+    /// Nothing was to be done, for this reason.
+    Skipped,
+    /// It is in quarantine.
+    Quarantined,
+    /// It goes through the intake again after this time, as this attempt.
+    Deferred { after: Duration, attempt: u32, cause: Cause },
+    /// The service stops: the next start takes it up.
+    Left,
+}
+
+/// Why a job goes through the intake again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Someone has it open for writing.
+    Busy,
+    /// Nobody can tell whether someone writes it: it must be quiet for a time.
+    Unsure,
+    /// It changed while it was read.
+    Changed,
+    /// It failed, and may succeed.
+    Failed,
+    /// The place is sick.
+    Place,
+}
+
+/// Tells the intake what became of a path.
+#[derive(Debug)]
+pub struct Feedback {
+    pub path: PathBuf,
+    pub outcome: Outcome,
+}
+
+/// Owed to the intake for each job: exactly one message.
+#[derive(Debug)]
+struct Ticket {
+    feedback: mpsc::UnboundedSender<Feedback>,
+    path: PathBuf,
+    attempt: u32,
+    settled: bool,
+}
+
+impl Ticket {
+    fn send(&mut self, outcome: Outcome) {
+        self.settled = true;
+        let path = std::mem::take(&mut self.path);
+        // The intake is gone only when the process ends; then nobody needs to know.
+        drop(self.feedback.send(Feedback { path, outcome }));
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
+        let outcome = if std::thread::panicking() {
+            let attempt = self.attempt + 1;
+            Outcome::Deferred { after: Duration::ZERO, attempt, cause: Cause::Failed }
+        } else {
+            Outcome::Left
+        };
+        self.send(outcome);
+    }
+}
+
+/// What the intake knows of a file that it sends on its way.
+#[derive(Debug)]
+pub struct Settled {
+    pub path: PathBuf,
+    pub seen: Seen,
+    pub attempt: u32,
+    pub quiet: bool,
+    pub origin: Origin,
+}
+
+/// One look at a path.
+#[derive(Clone, Copy, Debug)]
+pub struct Sighting {
+    pub seen: Seen,
+    /// Since its last change, by the wall clock; zero where that lies in the future.
+    pub age: Duration,
+    pub origin: Origin,
+}
+
+/// What a file was found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// An event, or its own turn to be looked at again.
+    Hint,
+    /// The scan at the start, of a new directory, or after an overflow.
+    Scan,
+    /// The scan from time to time: no event told of it.
+    Rescan,
+}
+
+impl Job {
+    pub fn new(
+        context: Arc<Context>,
+        input: Arc<Dir>,
+        settled: Settled,
+        feedback: mpsc::UnboundedSender<Feedback>,
+    ) -> Self {
+        let Settled { path, seen, attempt, quiet, origin } = settled;
+        let ticket = Ticket { feedback, path: path.clone(), attempt, settled: false };
+        let id = context.ledger.next_id();
+        context.meter.in_work(1);
+        let permits = Permits::default();
+        let settled_at = Instant::now();
+        Self { context, input, path, seen, attempt, quiet, origin, id, settled_at, ticket, permits }
+    }
+
+    /// Holds these permits until the job ends, the bytes until [`Self::release_bytes`].
+    pub fn hold(&mut self, permits: Permits) {
+        self.permits = permits;
+    }
+
+    /// The content is no longer in memory.
+    pub fn release_bytes(&mut self) {
+        self.permits.bytes = None;
+    }
+
+    /// The source's whole path, for messages.
+    #[must_use]
+    pub fn source_path(&self) -> PathBuf {
+        self.context.source_path(&self.path)
+    }
+
+    /// The job's one outcome.
+    pub fn end(mut self, outcome: Outcome, output_bytes: u64) {
+        let kind = match &outcome {
+            Outcome::Published => OutcomeKind::Published,
+            Outcome::Skipped => OutcomeKind::Skipped,
+            Outcome::Quarantined => OutcomeKind::Quarantined,
+            Outcome::Deferred { .. } | Outcome::Left => OutcomeKind::Deferred,
+        };
+        self.context.meter.outcome(kind, self.seen.identity.size, output_bytes);
+        self.ticket.send(outcome);
+    }
+
+    /// Ends it for now; the intake sends it again.
+    pub fn defer(self, after: Duration, cause: Cause) {
+        let attempt = self.attempt + u32::from(cause == Cause::Failed);
+        self.end(Outcome::Deferred { after, attempt, cause }, 0);
+    }
+
+    /// The failed job, with the error that its verdict is made from.
+    pub fn fail(self, failure: impl Into<Failure>) -> Failed {
+        Failed { job: self, failure: failure.into() }
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.context.meter.in_work(-1);
+    }
+}
+
+/// A job whose source is open and known to be finished by its producer.
+#[derive(Debug)]
+pub struct Claimed {
+    pub job: Job,
+    pub source: File,
+}
+
+/// The whole content of a small file, unchanged while it was read.
+#[derive(Debug)]
+pub struct Loaded {
+    pub claimed: Claimed,
+    pub bytes: Vec<u8>,
+}
+
+/// The whole output of a small file.
+#[derive(Debug)]
+pub struct Transformed {
+    pub job: Job,
+    pub bytes: Vec<u8>,
+    pub hashes: Hashes,
+}
+
+/// What a stage takes: it can tell whose it is.
+pub trait Item {
+    fn job(&self) -> &Job;
+}
+
+/// Each station's way to its job.
+macro_rules! items {
+    ($($station:ty: $($field:ident).+),+ $(,)?) => {
+        $(impl Item for $station {
+            fn job(&self) -> &Job {
+                &self.$($field).+
+            }
+        })+
+    };
+}
+
+items!(Claimed: job, Loaded: claimed.job, Transformed: job, Staged: job, Committed: job, Failed: job);
+
+impl Item for Job {
+    fn job(&self) -> &Job {
+        self
+    }
+}
+
+/// BLAKE3 of what was read and of what came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hashes {
+    pub source: Hash,
+    pub output: Hash,
+}
+
+/// Where the content of a temp is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    Cached,
+    Durable,
+}
+
+/// A whole output in a temporary file, waiting for its name.
+#[derive(Debug)]
+pub struct Staged {
+    pub job: Job,
+    pub temp: Temp,
+    /// Of the temp, after mode, owner and times were set.
+    pub identity: Identity,
+    pub content: Content,
+    /// The final path, below the output.
+    pub output: PathBuf,
+    pub hashes: Hashes,
+}
+
+/// An output that is durable under its final name. The record is its intent.
+#[derive(Debug)]
+pub struct Committed {
+    pub job: Job,
+    pub record: Record,
+}
+
+/// A job that could not go on.
+#[derive(Debug)]
+#[must_use = "a failed job is disposed of"]
+pub struct Failed {
+    pub job: Job,
+    pub failure: Failure,
+}
+
+/// What the last step takes.
+#[derive(Debug)]
+pub enum Disposable {
+    Committed(Committed),
+    Failed(Failed),
+    /// The ledger knows the source as done, and it is there: its disposal did not last.
+    Again(Committed),
+}
+
+impl Item for Disposable {
+    fn job(&self) -> &Job {
+        match self {
+            Self::Committed(committed) | Self::Again(committed) => &committed.job,
+            Self::Failed(failed) => &failed.job,
+        }
+    }
+}

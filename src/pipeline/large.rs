@@ -1,0 +1,152 @@
+//! The lane of the large files: one file at a time crosses read, transform and write as a stream
+//! of chunks, on a thread for each step, so that its size costs no memory.
+//!
+//! The lane's own thread owns the job and the draft; the reader and the transformer are borrowed
+//! threads that end before the file does. A step that stops early is noticed by its neighbours as
+//! a closed channel; whose error counts is decided at the end, in the order of the flow.
+
+use std::{
+    panic::resume_unwind,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
+    thread::{self, ScopedJoinHandle},
+    time::Instant,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    failure::{Failure, ReadError, TransformError, WriteError},
+    job::{Claimed, Content, Failed, Job, Staged},
+    process::{
+        read,
+        transform::{self, Transformers},
+        write::{Directories, Draft},
+    },
+};
+use crate::{
+    codec::{self, Transformer},
+    ledger::Hash,
+    limits,
+    observe::PipelineMeter,
+    policy::Durability,
+    stages::Stage,
+};
+
+/// One lane: what its thread holds from file to file.
+#[derive(Debug)]
+pub struct Lane {
+    pub cut: CancellationToken,
+    /// Codec threads the machine has for large files.
+    pub workers: u32,
+    /// Lanes that have a file.
+    pub busy: Arc<AtomicU32>,
+    pub transformers: Transformers,
+    pub directories: Directories,
+}
+
+/// Counts a lane as busy while it is held.
+struct Busy<'a>(&'a AtomicU32);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What the three steps came to.
+struct Ends {
+    read: Result<read::End, ReadError>,
+    transform: Result<Hash, codec::Error>,
+    write: Result<Draft, WriteError>,
+}
+
+impl Lane {
+    /// Takes one file through; `None` where the stop was cut short.
+    pub fn work(&mut self, claimed: Claimed) -> Result<Option<Staged>, Box<Failed>> {
+        let Claimed { job, source } = claimed;
+        let others = self.busy.fetch_add(1, Ordering::Relaxed);
+        let _busy = Busy(&self.busy);
+        // The output's bytes are the same for every count.
+        let threads = self.workers.saturating_sub(others).max(1);
+        let transformer = match self.transformers.start(&job.context, threads) {
+            Ok(transformer) => transformer,
+            Err(source) => {
+                let path = job.source_path();
+                return Err(Box::new(job.fail(TransformError::Codec { path, source })));
+            }
+        };
+        let ends = stream(&job, &source, &self.cut, transformer, &mut self.directories);
+        drop(source);
+        finish(job, ends)
+    }
+}
+
+fn stream(
+    job: &Job,
+    source: &std::fs::File,
+    cut: &CancellationToken,
+    transformer: &mut Transformer,
+    directories: &mut Directories,
+) -> Ends {
+    let meter = &job.context.meter;
+    thread::scope(|scope| {
+        let (to_transform, chunks) = mpsc::sync_channel(limits::CHUNKS_QUEUED);
+        let (to_write, outputs) = mpsc::sync_channel(limits::CHUNKS_QUEUED);
+        let reader = scope.spawn(move || {
+            timed(meter, Stage::Read, || {
+                read::stream(job, source, cut, |chunk| to_transform.send(chunk).is_ok())
+            })
+        });
+        let transformer = scope.spawn(move || {
+            timed(meter, Stage::Transform, || {
+                let put = |chunk| to_write.send(chunk).is_ok();
+                transform::stream(transformer, chunks.into_iter(), put)
+            })
+        });
+        let write = timed(meter, Stage::Write, || {
+            // Dropping `outputs` on an error is what stops the other two.
+            let outputs: mpsc::Receiver<Vec<u8>> = outputs;
+            let mut draft = Draft::begin(directories, job)?;
+            for chunk in outputs {
+                draft.add(job, &chunk)?;
+            }
+            Ok(draft)
+        });
+        Ends { read: join(reader), transform: join(transformer), write }
+    })
+}
+
+fn timed<T>(meter: &PipelineMeter, stage: Stage, work: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let made = work();
+    meter.stage(stage, start.elapsed());
+    made
+}
+
+fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// The first error in the order of the flow is the one that counts; but a step that was refused
+/// by the next one has none.
+fn finish(mut job: Job, ends: Ends) -> Result<Option<Staged>, Box<Failed>> {
+    let Ends { read, transform, write } = ends;
+    job.release_bytes();
+    let failure: Failure = match (read, transform, write) {
+        (Err(error), _, _) => error.into(),
+        (Ok(read::End::Cut), _, _) => return Ok(None),
+        (Ok(_), Err(codec::Error::Stopped), Err(error)) => error.into(),
+        (Ok(_), Err(source), _) => TransformError::Codec { path: job.source_path(), source }.into(),
+        (Ok(_), Ok(_), Err(error)) => error.into(),
+        (Ok(_), Ok(hash), Ok(draft)) => {
+            let durable = job.context.config.durability == Durability::Fsync;
+            let content = if durable { Content::Durable } else { Content::Cached };
+            return draft.finish(job, hash, content).map(Some);
+        }
+    };
+    Err(Box::new(job.fail(failure)))
+}

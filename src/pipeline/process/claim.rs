@@ -1,0 +1,226 @@
+//! claim: takes a settled file, or says why not.
+//!
+//! Owns: the job's permits, the ledger's answer, the open source handle. Never touches the output side.
+//!
+//! A1: a source that the ledger knows as done, by identity, is not read again.
+//! A2: a file that someone has open for writing is not taken.
+
+use std::{fs::File, io, sync::Arc};
+
+use tokio::{runtime::Handle, sync::Semaphore};
+
+use crate::{
+    failpoint,
+    fs::{self, Kind, Writers},
+    identity::Identity,
+    ledger::{Record, State},
+    limits,
+    pipeline::{
+        failure::ClaimError,
+        job::{Cause, Claimed, Committed, Disposable, Failed, Job, Origin, Outcome, Permits},
+        stage::Shared,
+    },
+    policy::OnSuccess,
+};
+
+/// The limits that all jobs share. Dropping it changes nothing: jobs hold their permits.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    files: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+    bytes_most: u32,
+    runtime: Handle,
+}
+
+/// What a large file costs while it streams through its lane: the chunks in two channels and in
+/// three hands, and their transformed like.
+const STREAM_BYTES: usize = limits::CHUNK_BYTES * (2 * limits::CHUNKS_QUEUED + 4);
+
+impl Budget {
+    #[must_use]
+    pub fn new(limits: crate::config::Limits, runtime: Handle) -> Self {
+        let bytes_most = u32::try_from(limits.memory_bytes).unwrap_or(u32::MAX >> 3);
+        Self {
+            files: Arc::new(Semaphore::new(limits.files.max(1) as usize)),
+            bytes: Arc::new(Semaphore::new(bytes_most as usize)),
+            bytes_most,
+            runtime,
+        }
+    }
+
+    /// Waits until there is room for a file of this size.
+    fn take(&self, size: u64) -> Permits {
+        let whole = usize::try_from(size).is_ok_and(|size| size <= limits::WHOLE_BYTES);
+        let bytes = if whole { 2 * size + 16 * 1024 } else { STREAM_BYTES as u64 };
+        let bytes = u32::try_from(bytes).map_or(self.bytes_most, |bytes| bytes.min(self.bytes_most));
+        Permits { file: self.wait(&self.files, 1), bytes: self.wait(&self.bytes, bytes) }
+    }
+
+    fn wait(&self, of: &Arc<Semaphore>, count: u32) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        match Arc::clone(of).try_acquire_many_owned(count) {
+            Ok(permit) => Some(permit),
+            Err(_) => self.runtime.block_on(Arc::clone(of).acquire_many_owned(count)).ok(),
+        }
+    }
+}
+
+/// What claim's thread holds.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    pub shared: Shared,
+    pub budget: Budget,
+}
+
+/// What the ledger knows of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// Nothing that keeps it from being processed.
+    New,
+    /// It was processed, and is to stay.
+    Done,
+    /// It was processed, and should not be here any more.
+    DisposeAgain,
+    /// It waits for a person.
+    InQuarantine,
+    /// It was to be moved to quarantine, and is still here.
+    MoveAgain,
+    /// Its output's name was taken when it was processed.
+    Skipped,
+    /// An unfinished record: recovery's, at the next start.
+    Unfinished,
+    /// A power loss took it back to a state before the one that was processed.
+    Earlier,
+}
+
+/// Sorts a file by the newest record of its path. Only the identity makes it the same file.
+#[must_use]
+pub fn known(record: Option<&Record>, found: &Identity, on_success: &OnSuccess) -> Known {
+    let Some(record) = record else { return Known::New };
+    let same = found.matches(&record.identity);
+    match record.state {
+        State::Requeued | State::Withdrawn => Known::New,
+        State::Intent if same => Known::Unfinished,
+        State::Published | State::Done if same && *on_success == OnSuccess::Keep => Known::Done,
+        State::Published | State::Done if same => Known::DisposeAgain,
+        State::Done if found.is_earlier_state_of(&record.identity) => Known::Earlier,
+        State::Quarantined if same && record.moved_to.is_some() => Known::MoveAgain,
+        State::Quarantined if same => Known::InQuarantine,
+        State::Skipped if same => Known::Skipped,
+        _ => Known::New,
+    }
+}
+
+impl Claim {
+    /// Claims the file; `None` where the job ended here or went elsewhere.
+    pub fn work(&self, job: Job) -> Result<Option<Claimed>, Box<Failed>> {
+        if job.attempt > job.context.config.attempts {
+            let path = job.source_path();
+            return Err(Box::new(job.fail(ClaimError::Panicked { path })));
+        }
+        let Some(mut job) = self.look_up(job)? else { return Ok(None) };
+        job.hold(self.budget.take(job.seen.identity.size));
+        if let Err(source) = failpoint::hit("claim") {
+            let path = job.source_path();
+            return Err(Box::new(job.fail(ClaimError::Open { path, source })));
+        }
+        open(job)
+    }
+
+    /// Asks the ledger; `None` where the job ended here or went elsewhere.
+    fn look_up(&self, job: Job) -> Result<Option<Job>, Box<Failed>> {
+        let record = match job.context.ledger.latest(job.context.id, &job.path) {
+            Ok(record) => record,
+            Err(source) => {
+                let path = job.source_path();
+                return Err(Box::new(job.fail(ClaimError::Ledger { path, source })));
+            }
+        };
+        let known = known(record.as_ref(), &job.seen.identity, &job.context.config.on_success);
+        match (known, record) {
+            (Known::New, _) => {
+                if job.origin == Origin::Rescan {
+                    job.context.meter.rescan_found(1);
+                }
+                return Ok(Some(job));
+            }
+            (Known::DisposeAgain, Some(record)) => {
+                self.shared.failed.send(Disposable::Again(Committed { job, record }));
+            }
+            (Known::Earlier, _) => {
+                let path = job.source_path();
+                return Err(Box::new(job.fail(ClaimError::Earlier { path })));
+            }
+            (Known::MoveAgain, Some(record)) => {
+                let reason = record.reason.unwrap_or_default();
+                let path = job.source_path();
+                return Err(Box::new(job.fail(ClaimError::NotMoved { path, reason })));
+            }
+            (known, _) => {
+                tracing::debug!(source = %crate::observe::shown(&job.path), ?known, "nothing to do");
+                job.end(Outcome::Skipped, 0);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Opens the source; `None` where the job ended because it is gone, not a file, or being written.
+fn open(mut job: Job) -> Result<Option<Claimed>, Box<Failed>> {
+    let source = match job.input.open_file(&job.path) {
+        Ok(source) => source,
+        Err(error) if is_no_file(&error) => {
+            job.end(Outcome::Skipped, 0);
+            return Ok(None);
+        }
+        Err(source) => {
+            let path = job.source_path();
+            return Err(Box::new(job.fail(ClaimError::Open { path, source })));
+        }
+    };
+    let was = job.seen.identity;
+    match fs::seen_of(&source) {
+        Ok(seen) if seen.kind == Kind::File => job.seen = seen,
+        Ok(_) => {
+            job.end(Outcome::Skipped, 0);
+            return Ok(None);
+        }
+        Err(source) => {
+            let path = job.source_path();
+            return Err(Box::new(job.fail(ClaimError::Open { path, source })));
+        }
+    }
+    let quiet = job.quiet && was == job.seen.identity;
+    match ask(&source, quiet) {
+        Ok(None) => Ok(Some(Claimed { job, source })),
+        Ok(Some(cause)) => {
+            job.defer(limits::BUSY, cause);
+            Ok(None)
+        }
+        Err(source) => {
+            let path = job.source_path();
+            Err(Box::new(job.fail(ClaimError::Lease { path, source })))
+        }
+    }
+}
+
+/// Vanished, or replaced by something that is no file since it was seen.
+fn is_no_file(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(
+        errno,
+        Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::NXIO | Errno::NODEV)
+    )
+}
+
+/// Why the file is not to be taken yet. Where the kernel cannot tell, quiet time must.
+fn ask(source: &File, quiet: bool) -> io::Result<Option<Cause>> {
+    Ok(match fs::ask_for_writers(source)? {
+        Writers::None => None,
+        Writers::Some => Some(Cause::Busy),
+        Writers::Unknown => (!quiet).then_some(Cause::Unsure),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,46 @@
+use super::*;
+
+const READ: Identity =
+    Identity { device: 1, inode: 7, size: 100, modified_ns: 50, changed_ns: 60 };
+
+fn record(state: State, moved: bool) -> Record {
+    Record {
+        id: 1,
+        pipeline: 1,
+        source: "a".into(),
+        identity: READ,
+        output: None,
+        on_success: OnSuccess::Keep,
+        state,
+        reason: None,
+        moved_to: moved.then(|| "q/a".into()),
+        at_ns: 0,
+    }
+}
+
+#[test]
+fn only_the_same_file_is_known() {
+    let written_since = Identity { size: 120, modified_ns: 70, changed_ns: 70, ..READ };
+    let touched = Identity { changed_ns: 70, ..READ };
+    let emptied_by_power_loss = Identity { size: 0, modified_ns: 40, changed_ns: 40, ..READ };
+    let other_file = Identity { inode: 8, ..READ };
+    for (state, moved, found, keep, delete) in [
+        (State::Done, false, READ, Known::Done, Known::DisposeAgain),
+        (State::Done, false, written_since, Known::New, Known::New),
+        (State::Done, false, touched, Known::New, Known::New),
+        (State::Done, false, other_file, Known::New, Known::New),
+        (State::Done, false, emptied_by_power_loss, Known::Earlier, Known::Earlier),
+        (State::Quarantined, false, READ, Known::InQuarantine, Known::InQuarantine),
+        (State::Quarantined, true, READ, Known::MoveAgain, Known::MoveAgain),
+        (State::Quarantined, false, written_since, Known::New, Known::New),
+        (State::Requeued, false, READ, Known::New, Known::New),
+        (State::Skipped, false, READ, Known::Skipped, Known::Skipped),
+        (State::Intent, false, READ, Known::Unfinished, Known::Unfinished),
+        (State::Published, false, READ, Known::Done, Known::DisposeAgain),
+    ] {
+        let record = record(state, moved);
+        assert_eq!(known(Some(&record), &found, &OnSuccess::Keep), keep, "{state} {found:?}");
+        assert_eq!(known(Some(&record), &found, &OnSuccess::Delete), delete, "{state} {found:?}");
+    }
+    assert_eq!(known(None, &READ, &OnSuccess::Keep), Known::New);
+}

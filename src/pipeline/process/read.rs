@@ -1,0 +1,103 @@
+//! read: the source's bytes, and the proof that they are of one state of it.
+//!
+//! Owns: the source handle. Never transforms.
+//!
+//! R1: what is passed on is the content of the identity that claim found: size, times and inode
+//! are compared after the last byte; a difference gives up the file until it is quiet again.
+
+use std::{fs::File, io, os::unix::fs::FileExt};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    failpoint, fs, limits,
+    pipeline::{
+        failure::ReadError,
+        job::{Claimed, Failed, Job, Loaded},
+    },
+};
+
+/// Reads a small file into one buffer.
+pub fn whole(claimed: Claimed) -> Result<Loaded, Box<Failed>> {
+    let Claimed { job, source } = &claimed;
+    // A file of this size is small, and the one byte more sees it grow.
+    let size = usize::try_from(job.seen.identity.size).unwrap_or(limits::WHOLE_BYTES);
+    let mut bytes = vec![0; size + 1];
+    let read = failpoint::hit("read")
+        .and_then(|()| fill(source, &mut bytes, 0))
+        .map_err(|source| ReadError::Io { path: job.source_path(), source })
+        .and_then(|count| check(job, source, count as u64).map(|()| count));
+    match read {
+        Ok(count) => {
+            bytes.truncate(count);
+            Ok(Loaded { claimed, bytes })
+        }
+        Err(error) => Err(Box::new(claimed.job.fail(error))),
+    }
+}
+
+/// How a stream ended without an error of the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Whole,
+    /// The next step wants no more: its own error says why.
+    Refused,
+    /// The stop was cut short.
+    Cut,
+}
+
+/// Reads a large file in chunks; `put` says whether it took one.
+pub fn stream(
+    job: &Job,
+    source: &File,
+    cut: &CancellationToken,
+    mut put: impl FnMut(Vec<u8>) -> bool,
+) -> Result<End, ReadError> {
+    let failed = |source| ReadError::Io { path: job.source_path(), source };
+    let mut offset = 0;
+    loop {
+        if cut.is_cancelled() {
+            return Ok(End::Cut);
+        }
+        let mut chunk = vec![0; limits::CHUNK_BYTES];
+        let count = failpoint::hit("read")
+            .and_then(|()| fill(source, &mut chunk, offset))
+            .map_err(failed)?;
+        offset += count as u64;
+        let last = count < chunk.len();
+        chunk.truncate(count);
+        if !chunk.is_empty() && !put(chunk) {
+            return Ok(End::Refused);
+        }
+        if last || offset > job.seen.identity.size {
+            break;
+        }
+    }
+    check(job, source, offset)?;
+    Ok(End::Whole)
+}
+
+/// Reads until the buffer is full or the file ends.
+fn fill(source: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match source.read_at(rest, offset + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// R1.
+fn check(job: &Job, source: &File, bytes_read: u64) -> Result<(), ReadError> {
+    let path = || job.source_path();
+    let now = fs::identity_of(source).map_err(|source| ReadError::Io { path: path(), source })?;
+    if now == job.seen.identity && bytes_read == now.size {
+        Ok(())
+    } else {
+        Err(ReadError::Changed { path: path() })
+    }
+}

@@ -1,0 +1,131 @@
+//! transform: the chain of steps, on bytes. Sees no path, no file and no clock.
+//!
+//! Owns: the codecs' state, one per thread and pipeline, used again for the next file.
+
+use std::collections::HashMap;
+
+use crate::{
+    codec::{self, Sink, Stopped, Transformer},
+    failpoint, limits,
+    ledger::Hash,
+    pipeline::{
+        context::Context,
+        failure::TransformError,
+        job::{Claimed, Failed, Hashes, Loaded, Transformed},
+    },
+};
+
+/// The output of a small file may be this large in memory; a larger one is streamed instead.
+const GROWN_BYTES: usize = 8 * limits::WHOLE_BYTES;
+
+/// The transformers of one thread: one for each pipeline and count of codec threads.
+#[derive(Debug, Default)]
+pub struct Transformers(HashMap<(usize, u32), Transformer>);
+
+impl Transformers {
+    /// The one for this pipeline, ready for a new file. `threads` as of [`Transformer::new`].
+    pub fn start(&mut self, context: &Context, threads: u32) -> Result<&mut Transformer, codec::Error> {
+        use std::collections::hash_map::Entry;
+        let transformer = match self.0.entry((context.index, threads)) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let config = &context.config;
+                entry.insert(Transformer::new(&config.steps, config.bounds, threads)?)
+            }
+        };
+        transformer.start();
+        Ok(transformer)
+    }
+}
+
+/// What became of a small file.
+#[derive(Debug)]
+pub enum Whole {
+    Transformed(Transformed),
+    /// Its output is too large for one buffer: it goes through the lane of the large ones.
+    Grown(Claimed),
+}
+
+/// Transforms a small file in memory.
+pub fn whole(transformers: &mut Transformers, loaded: Loaded) -> Result<Whole, Box<Failed>> {
+    let Loaded { claimed, bytes: source } = loaded;
+    let mut sink = Capped { bytes: Vec::with_capacity(source.len() / 2 + 128), grown: false };
+    let result = failpoint::hit("transform").map_err(codec::Error::from_io).and_then(|()| {
+        let transformer = transformers.start(&claimed.job.context, 0)?;
+        transformer.feed(&source, &mut sink)?;
+        transformer.finish(&mut sink)
+    });
+    match result {
+        Ok(()) => {
+            let hashes = Hashes { source: hash(&source), output: hash(&sink.bytes) };
+            Ok(Whole::Transformed(Transformed { job: claimed.job, bytes: sink.bytes, hashes }))
+        }
+        Err(_) if sink.grown => Ok(Whole::Grown(claimed)),
+        Err(source) => {
+            let path = claimed.job.source_path();
+            Err(Box::new(claimed.job.fail(TransformError::Codec { path, source })))
+        }
+    }
+}
+
+struct Capped {
+    bytes: Vec<u8>,
+    grown: bool,
+}
+
+impl Sink for Capped {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Stopped> {
+        if self.bytes.len() + bytes.len() > GROWN_BYTES {
+            self.grown = true;
+            return Err(Stopped);
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// Transforms a large file chunk by chunk and returns the source's hash.
+///
+/// `chunks` ends where the reader stopped, for whatever reason: whether that was the source's end
+/// is the reader's to say, so the output counts only if the reader does too.
+pub fn stream(
+    transformer: &mut Transformer,
+    chunks: impl Iterator<Item = Vec<u8>>,
+    put: impl FnMut(Vec<u8>) -> bool,
+) -> Result<Hash, codec::Error> {
+    let mut hasher = blake3::Hasher::new();
+    let mut sink = Chunked { chunk: Vec::with_capacity(limits::CHUNK_BYTES), put };
+    for chunk in chunks {
+        failpoint::hit("transform").map_err(codec::Error::from_io)?;
+        hasher.update(&chunk);
+        transformer.feed(&chunk, &mut sink)?;
+    }
+    transformer.finish(&mut sink)?;
+    sink.flush()?;
+    Ok(*hasher.finalize().as_bytes())
+}
+
+/// Gathers output into chunks of [`limits::CHUNK_BYTES`].
+struct Chunked<P> {
+    chunk: Vec<u8>,
+    put: P,
+}
+
+impl<P: FnMut(Vec<u8>) -> bool> Chunked<P> {
+    fn flush(&mut self) -> Result<(), Stopped> {
+        let next = Vec::with_capacity(limits::CHUNK_BYTES);
+        let chunk = std::mem::replace(&mut self.chunk, next);
+        if chunk.is_empty() || (self.put)(chunk) { Ok(()) } else { Err(Stopped) }
+    }
+}
+
+impl<P: FnMut(Vec<u8>) -> bool> Sink for Chunked<P> {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Stopped> {
+        self.chunk.extend_from_slice(bytes);
+        if self.chunk.len() >= limits::CHUNK_BYTES { self.flush() } else { Ok(()) }
+    }
+}
+
+fn hash(bytes: &[u8]) -> Hash {
+    *blake3::hash(bytes).as_bytes()
+}

@@ -1,0 +1,167 @@
+//! write: the output's bytes in a temporary file of the output's own directory.
+//!
+//! Owns: the temporary file. Never makes a final name appear.
+//!
+//! W1: what is staged has the size that was written, asked of the file itself: a full disk can let
+//! every write succeed.
+//! W2: the directory of a staged output is durable up to the output's root.
+
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{
+    failpoint,
+    fs::{self, Dir, Temp},
+    identity::Identity,
+    ledger::Hash,
+    limits,
+    pipeline::{
+        context::Context,
+        failure::WriteError,
+        job::{Content, Failed, Hashes, Job, Staged, Transformed},
+    },
+};
+
+/// The output directories a thread has open, by pipeline and path; at most [`limits::DIRECTORIES`].
+#[derive(Debug, Default)]
+pub struct Directories(HashMap<(usize, PathBuf), Arc<Dir>>);
+
+impl Directories {
+    fn open(&mut self, context: &Context, relative: &Path) -> io::Result<Arc<Dir>> {
+        let key = (context.index, relative.to_path_buf());
+        if let Some(dir) = self.0.get(&key) {
+            return Ok(Arc::clone(dir));
+        }
+        if self.0.len() >= limits::DIRECTORIES {
+            self.0.clear();
+        }
+        let dir = match context.output().make_beneath(relative) {
+            // The root was removed, and may have been made anew.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                context.reopen_output()?.make_beneath(relative)?
+            }
+            result => result?,
+        };
+        let dir = Arc::new(dir);
+        self.0.insert(key, Arc::clone(&dir));
+        Ok(dir)
+    }
+
+    /// Makes a temp in this directory, which may have been removed since it was opened.
+    fn make_temp(&mut self, context: &Context, relative: &Path) -> io::Result<Temp> {
+        let dir = self.open(context, relative)?;
+        match Temp::create(&dir, &context.instance) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.0.clear();
+                let dir = self.open(context, relative)?;
+                Temp::create(&dir, &context.instance)
+            }
+            result => result,
+        }
+    }
+}
+
+/// A temp that is being written.
+#[derive(Debug)]
+pub struct Draft {
+    temp: Temp,
+    output: PathBuf,
+    written: u64,
+    hasher: blake3::Hasher,
+}
+
+/// Writes a small file's output.
+pub fn whole(directories: &mut Directories, file: Transformed) -> Result<Staged, Box<Failed>> {
+    let Transformed { mut job, bytes, hashes } = file;
+    let staged = failpoint::hit("write")
+        .map_err(|source| WriteError::Io { path: job.source_path(), source })
+        .and_then(|()| Draft::begin(directories, &job))
+        .and_then(|mut draft| {
+            draft.write(&job, &bytes)?;
+            draft.seal(&job)
+        });
+    drop(bytes);
+    job.release_bytes();
+    match staged {
+        Ok((temp, output, identity)) => {
+            Ok(Staged { job, temp, identity, content: Content::Cached, output, hashes })
+        }
+        Err(error) => Err(Box::new(job.fail(error))),
+    }
+}
+
+impl Draft {
+    pub fn begin(directories: &mut Directories, job: &Job) -> Result<Self, WriteError> {
+        let output = output_path(job)?;
+        let (parent, _) = fs::split(&output);
+        let temp = directories
+            .make_temp(&job.context, parent)
+            .map_err(|source| WriteError::Directory { path: job.source_path(), source })?;
+        Ok(Self { temp, output, written: 0, hasher: blake3::Hasher::new() })
+    }
+
+    fn write(&mut self, job: &Job, bytes: &[u8]) -> Result<(), WriteError> {
+        let mut file = self.temp.file();
+        file.write_all(bytes)
+            .map_err(|source| WriteError::Io { path: job.source_path(), source })?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Adds a chunk of a large file's output.
+    pub fn add(&mut self, job: &Job, chunk: &[u8]) -> Result<(), WriteError> {
+        failpoint::hit("write")
+            .map_err(|source| WriteError::Io { path: job.source_path(), source })?;
+        self.hasher.update(chunk);
+        self.write(job, chunk)
+    }
+
+    /// Ends a large file; [`Content::Durable`] makes it durable here, so that it does not hold up
+    /// the next group commit.
+    pub fn finish(self, job: Job, source: Hash, content: Content) -> Result<Staged, Box<Failed>> {
+        let output_hash = *self.hasher.finalize().as_bytes();
+        let sealed = self.seal(&job).and_then(|(temp, output, identity)| {
+            if content == Content::Durable {
+                let failed = |source| WriteError::Io { path: job.source_path(), source };
+                temp.file().sync_all().map_err(failed)?;
+            }
+            Ok((temp, output, identity))
+        });
+        match sealed {
+            Ok((temp, output, identity)) => {
+                let hashes = Hashes { source, output: output_hash };
+                Ok(Staged { job, temp, identity, content, output, hashes })
+            }
+            Err(error) => Err(Box::new(job.fail(error))),
+        }
+    }
+
+    /// Sets mode, owner and times, and checks W1.
+    fn seal(self, job: &Job) -> Result<(Temp, PathBuf, Identity), WriteError> {
+        let failed = |source| WriteError::Io { path: job.source_path(), source };
+        self.temp.copy_attributes(&job.seen).map_err(failed)?;
+        let identity = self.temp.identity().map_err(failed)?;
+        if identity.size != self.written {
+            let (path, written, found) = (job.source_path(), self.written, identity.size);
+            return Err(WriteError::Short { path, written, found });
+        }
+        Ok((self.temp, self.output, identity))
+    }
+}
+
+/// Where the output of a source goes, below the output's root.
+fn output_path(job: &Job) -> Result<PathBuf, WriteError> {
+    let (parent, name) = fs::split(&job.path);
+    let name = job.context.config.steps.output_name(name);
+    if name.is_empty() || name == "." || name == ".." {
+        return Err(WriteError::NoName { path: job.source_path() });
+    }
+    if name.len() > limits::NAME_BYTES {
+        return Err(WriteError::NameTooLong { path: job.source_path(), bytes: name.len() });
+    }
+    Ok(parent.join(name))
+}

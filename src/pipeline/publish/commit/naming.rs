@@ -1,0 +1,172 @@
+//! Which name an output gets where its own may be taken: the exists-policies.
+
+use std::{ffi::OsStr, io, path::{Path, PathBuf}};
+
+use crate::{
+    fs::{self, Dir, Kind, Seen},
+    identity::Identity,
+    ledger::{Hash, Record, State},
+    pipeline::{failure::{CommitError, Failure}, job::Staged},
+    policy::OnExists,
+};
+
+/// What is to be done about an output's name.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// Nobody has the name.
+    Free,
+    /// This file has it, and is to be replaced.
+    Replace(Identity),
+    /// This file has it, is ours and has the same content: there is nothing to publish.
+    Unchanged(Identity),
+    /// Publish under this name instead (below the output's root).
+    Suffixed(PathBuf),
+    /// Leave what is there.
+    Skip,
+    /// The source goes to quarantine, for this reason.
+    Taken(&'static str),
+}
+
+/// Decides what an existing file means under a policy, except for [`OnExists::Suffix`].
+///
+/// `record` is the newest one that published under the name.
+#[must_use]
+pub fn decide(
+    policy: OnExists,
+    existing: &Seen,
+    record: Option<&Record>,
+    source: &Path,
+    hash: &Hash,
+) -> Naming {
+    if existing.kind != Kind::File && policy != OnExists::Skip {
+        return Naming::Taken("it is not a regular file");
+    }
+    match policy {
+        OnExists::Skip => Naming::Skip,
+        OnExists::Fail => Naming::Taken("the policy is `fail`"),
+        OnExists::Replace => Naming::Replace(existing.identity),
+        OnExists::Suffix => Naming::Free,
+        OnExists::Update => {
+            let Some((record, output)) =
+                record.and_then(|record| Some((record, record.output.as_ref()?)))
+            else {
+                return Naming::Taken("the policy is `update` and this service did not publish it");
+            };
+            let finished = matches!(record.state, State::Published | State::Done);
+            if !finished || record.source != source {
+                Naming::Taken("the policy is `update` and it was published from another source")
+            } else if !output.identity.matches_content(&existing.identity) {
+                Naming::Taken("the policy is `update` and someone changed it since")
+            } else if output.hash == *hash {
+                Naming::Unchanged(existing.identity)
+            } else {
+                Naming::Replace(existing.identity)
+            }
+        }
+    }
+}
+
+/// Looks at the name and asks the ledger where it is taken.
+pub fn name(staged: &Staged) -> Result<Naming, Failure> {
+    let context = &staged.job.context;
+    let (parent, name) = fs::split(&staged.output);
+    let path = || context.config.output.join(&staged.output);
+    let look = |source| CommitError::Look { path: path(), source };
+    let dir = staged.temp.dir();
+    let Some(existing) = dir.look(Path::new(name)).map_err(look)? else {
+        return Ok(Naming::Free);
+    };
+    if context.config.on_exists == OnExists::Suffix {
+        let added = context.config.steps.added_extension();
+        let free = free_name(dir, name, added).map_err(look)?;
+        return Ok(Naming::Suffixed(parent.join(free)));
+    }
+    let record = context
+        .ledger
+        .latest_for_output(context.id, &staged.output)
+        .map_err(|source| CommitError::Look { path: path(), source: io::Error::other(source) })?;
+    let hash = &staged.hashes.output;
+    Ok(decide(context.config.on_exists, &existing, record.as_ref(), &staged.job.path, hash))
+}
+
+/// The first of `NAME.1.EXT`, `NAME.2.EXT`, … that nobody has.
+fn free_name(dir: &Dir, name: &OsStr, added: Option<&str>) -> io::Result<std::ffi::OsString> {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let name = name.as_bytes();
+    let extension = added.map(|added| format!(".{added}")).unwrap_or_default();
+    let stem = name.strip_suffix(extension.as_bytes()).unwrap_or(name);
+    for number in 1_u32.. {
+        let tail = format!(".{number}{extension}");
+        let candidate = std::ffi::OsString::from_vec([stem, tail.as_bytes()].concat());
+        if dir.look(Path::new(&candidate))?.is_none() {
+            return Ok(candidate);
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ledger::Output, policy::OnSuccess};
+
+    const OURS: Identity =
+        Identity { device: 1, inode: 7, size: 100, modified_ns: 50, changed_ns: 60 };
+
+    fn seen(kind: Kind, identity: Identity) -> Seen {
+        Seen { kind, identity, mode: 0o644, owner: 0, group: 0 }
+    }
+
+    fn record(state: State, source: &str) -> Record {
+        Record {
+            id: 1,
+            pipeline: 1,
+            source: source.into(),
+            identity: OURS,
+            output: Some(Output {
+                path: "a.zst".into(),
+                temp: "t".into(),
+                identity: OURS,
+                hash: [1; 32],
+                source_hash: [2; 32],
+                replaces: None,
+            }),
+            on_success: OnSuccess::Keep,
+            state,
+            reason: None,
+            moved_to: None,
+            at_ns: 0,
+        }
+    }
+
+    #[test]
+    fn update_replaces_only_what_this_source_published_and_nobody_changed() {
+        let renamed = Identity { changed_ns: 99, ..OURS };
+        let changed = Identity { size: 101, ..renamed };
+        let ours = record(State::Done, "a");
+        let other = record(State::Done, "b");
+        let unfinished = record(State::Intent, "a");
+        let update = |record: Option<&Record>, found, hash| {
+            decide(OnExists::Update, &seen(Kind::File, found), record, "a".as_ref(), &[hash; 32])
+        };
+        assert_eq!(update(Some(&ours), renamed, 9), Naming::Replace(renamed));
+        assert_eq!(update(Some(&ours), renamed, 1), Naming::Unchanged(renamed));
+        for taken in [
+            update(Some(&ours), changed, 9),
+            update(Some(&other), renamed, 9),
+            update(Some(&unfinished), renamed, 9),
+            update(None, renamed, 9),
+        ] {
+            assert!(matches!(taken, Naming::Taken(_)), "{taken:?}");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_never_replaced() {
+        for policy in [OnExists::Update, OnExists::Fail, OnExists::Replace, OnExists::Suffix] {
+            let found = seen(Kind::Directory, OURS);
+            let naming = decide(policy, &found, None, "a".as_ref(), &[0; 32]);
+            assert!(matches!(naming, Naming::Taken(_)), "{policy}: {naming:?}");
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! The second half of a group commit: intents, final names, acknowledgements.
+
+use std::{collections::HashSet, path::PathBuf, time::Instant};
+
+use super::{
+    Fatal, Sealed,
+    naming::{self, Naming},
+    seal,
+};
+use crate::{
+    failpoint,
+    fs::{self, Replace},
+    ledger::{ErrorKind, Output, Record, State, When},
+    limits,
+    observe::SyncKind,
+    pipeline::{
+        acknowledge,
+        failure::{CommitError, Failure},
+        job::{Committed, Disposable, Outcome, Staged},
+        stage::{Inlet, Outlet, Panics},
+    },
+    policy::{Durability, OnSuccess},
+};
+
+/// A staged output with its intent.
+#[derive(Debug)]
+struct Intended {
+    staged: Staged,
+    record: Record,
+    replace: Replace,
+}
+
+/// The publishing thread.
+#[derive(Debug)]
+pub struct Publisher {
+    pub panics: Panics,
+    pub fatal: Fatal,
+    pub committed: Outlet<Disposable>,
+}
+
+impl Publisher {
+    /// Publishes what is sealed, batch by batch, until there is no more.
+    pub fn run(self, inlet: &Inlet<Sealed>) {
+        while let Some(Sealed(files)) = inlet.receive() {
+            if let Some(first) = files.first() {
+                first.job.context.meter.batch(files.len());
+            }
+            self.panics.guard(|| self.publish(files));
+        }
+    }
+
+    /// One batch. Two outputs of one name are published one after the other, so that the policy
+    /// decides about the second.
+    fn publish(&self, mut files: Vec<Staged>) {
+        while !files.is_empty() && !self.fatal.is_set() {
+            let mut names = HashSet::new();
+            let (round, later): (Vec<_>, Vec<_>) =
+                files.into_iter().partition(|staged| names.insert(key(staged)));
+            let (intended, mut again) = self.intend(round);
+            match self.publish_round(intended) {
+                Ok(taken) => again.extend(taken),
+                Err(failure) => self.fatal.set(&failure),
+            }
+            files = later;
+            files.extend(again);
+        }
+    }
+
+    /// Decides each name. Gives the outputs to be published, and those to be looked at again.
+    fn intend(&self, files: Vec<Staged>) -> (Vec<Intended>, Vec<Staged>) {
+        let mut intended = Vec::with_capacity(files.len());
+        let mut again = Vec::new();
+        for mut staged in files {
+            match naming::name(&staged) {
+                Ok(Naming::Free) => intended.push(Intended::new(staged, None)),
+                Ok(Naming::Replace(found)) => intended.push(Intended::new(staged, Some(found))),
+                Ok(Naming::Suffixed(path)) => {
+                    staged.output = path;
+                    again.push(staged);
+                }
+                Ok(Naming::Unchanged(found)) => self.leave(staged, found),
+                Ok(Naming::Skip) => self.skip(staged),
+                Ok(Naming::Taken(policy)) => {
+                    let path = output_path(&staged);
+                    self.fail(staged, CommitError::NameTaken { path, policy });
+                }
+                Err(failure) => self.fail(staged, failure),
+            }
+        }
+        (intended, again)
+    }
+
+    /// Steps 4 to 6 of the protocol. Gives back what found its name taken at the last moment.
+    fn publish_round(&self, mut files: Vec<Intended>) -> Result<Vec<Staged>, Failure> {
+        if files.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self.record(&mut files) {
+            Err(Failure::Commit(CommitError::Ledger { source, .. }))
+                if source.kind == ErrorKind::Full =>
+            {
+                self.give_up(files);
+                return Ok(Vec::new());
+            }
+            result => result?,
+        }
+        let mut again = Vec::new();
+        let mut named = Vec::with_capacity(files.len());
+        let mut refused = Vec::new();
+        for file in files {
+            match rename(file) {
+                Ok(record) => named.push(record),
+                Err(back) => refused.push(back),
+            }
+        }
+        if !refused.is_empty() {
+            again = self.withdraw(refused)?;
+        }
+        sync_output_directories(&named)?;
+        let committed: Vec<Committed> = named.into_iter().map(|(committed, _)| committed).collect();
+        self.acknowledge(committed)?;
+        Ok(again)
+    }
+
+    /// Step 4: the intents, durable before any of their names appears (C2).
+    fn record(&self, files: &mut [Intended]) -> Result<(), Failure> {
+        // From here on a temp that is gone means "published", so none may be dropped (C4). Where
+        // the ledger fails, nobody knows whether the intents are durable: recovery finds out.
+        for file in &mut *files {
+            file.staged.temp.protect();
+        }
+        let (later, now): (Vec<_>, Vec<_>) =
+            files.iter().partition(|file| durability(&file.staged) == Durability::None);
+        for (files, when) in [(now, When::Now), (later, When::Later)] {
+            let Some(first) = files.first() else { continue };
+            let records: Vec<Record> = files.iter().map(|file| file.record.clone()).collect();
+            let ledger = &first.staged.job.context.ledger;
+            let start = Instant::now();
+            failpoint::hit("commit::intent")
+                .map_err(|error| crate::ledger::Error::injected(error))
+                .and_then(|()| ledger.append(&records, when))
+                .map_err(|source| CommitError::Ledger { path: output_path(&first.staged), source })?;
+            first.staged.job.context.meter.sync(SyncKind::Ledger, start.elapsed());
+        }
+        Ok(())
+    }
+
+    /// The intents are known not to be written: the temps may go.
+    fn give_up(&self, files: Vec<Intended>) {
+        for Intended { mut staged, .. } in files {
+            staged.temp.unprotect();
+            let path = output_path(&staged);
+            self.fail(staged, CommitError::LedgerFull { path });
+        }
+    }
+
+    /// C4: the intents are withdrawn first, then the temps may go. A name that was taken at the
+    /// last moment is decided about again; another error of the rename is the job's failure.
+    fn withdraw(&self, refused: Vec<(Intended, std::io::Error)>) -> Result<Vec<Staged>, Failure> {
+        let Some((first, _)) = refused.first() else { return Ok(Vec::new()) };
+        let marks: Vec<_> = refused
+            .iter()
+            .map(|(file, error)| (file.record.id, State::Withdrawn, Some(error.to_string())))
+            .collect();
+        let path = output_path(&first.staged);
+        let ledger = &first.staged.job.context.ledger;
+        ledger.mark(&marks, When::Now).map_err(|source| CommitError::Ledger { path, source })?;
+        let mut again = Vec::new();
+        for (Intended { mut staged, .. }, source) in refused {
+            staged.temp.unprotect();
+            if source.kind() == std::io::ErrorKind::AlreadyExists {
+                again.push(staged);
+            } else {
+                let path = output_path(&staged);
+                self.fail(staged, CommitError::Rename { path, source });
+            }
+        }
+        Ok(again)
+    }
+
+    /// The outputs are durable: that may be told (C3), and is, before the ledger forgets to.
+    fn acknowledge(&self, committed: Vec<Committed>) -> Result<(), Failure> {
+        let Some(first) = committed.first() else { return Ok(()) };
+        let context = &first.job.context;
+        failpoint::hit("commit::acknowledge")
+            .and_then(|()| acknowledge::published(&context.events, &committed))
+            .map_err(|source| CommitError::Acknowledge { source })?;
+        let marks: Vec<_> = committed
+            .iter()
+            .map(|file| {
+                let keep = file.record.on_success == OnSuccess::Keep;
+                (file.record.id, if keep { State::Done } else { State::Published }, None)
+            })
+            .collect();
+        let path = context.config.output.clone();
+        let marked = context.ledger.mark(&marks, When::Later);
+        marked.map_err(|source| CommitError::Ledger { path, source })?;
+        context.place.found_well(Instant::now());
+        for file in committed {
+            self.committed.send(Disposable::Committed(file));
+        }
+        Ok(())
+    }
+
+    /// The output is there already, byte for byte: the source counts as done under its new identity.
+    fn leave(&self, staged: Staged, found: crate::identity::Identity) {
+        let Intended { staged, mut record, .. } = Intended::new(staged, None);
+        if let Some(output) = &mut record.output {
+            output.identity = found;
+        }
+        record.state = State::Published;
+        record.reason = Some("the output is unchanged".to_owned());
+        let Staged { job, temp, .. } = staged;
+        drop(temp);
+        match job.context.ledger.append(std::slice::from_ref(&record), When::Later) {
+            Ok(()) => self.committed.send(Disposable::Again(Committed { job, record })),
+            Err(source) => {
+                let path = job.source_path();
+                let failed = job.fail(CommitError::Ledger { path, source });
+                self.committed.send(Disposable::Failed(failed));
+            }
+        }
+    }
+
+    fn skip(&self, staged: Staged) {
+        let path = output_path(&staged);
+        let Intended { staged, mut record, .. } = Intended::new(staged, None);
+        record.state = State::Skipped;
+        record.reason = Some(format!("{} exists, and the policy is `skip`", path.display()));
+        let Staged { job, temp, .. } = staged;
+        drop(temp);
+        let appended = job.context.ledger.append(std::slice::from_ref(&record), When::Later);
+        let told = acknowledge::ended(&job, "skipped", record.reason.as_deref());
+        if let Err(source) = appended {
+            let failed = job.fail(CommitError::Ledger { path, source });
+            return self.committed.send(Disposable::Failed(failed));
+        }
+        if let Err(source) = told {
+            self.fatal.set(&CommitError::Acknowledge { source }.into());
+        }
+        job.end(Outcome::Skipped, 0);
+    }
+
+    fn fail(&self, staged: Staged, failure: impl Into<Failure>) {
+        let Staged { job, temp, .. } = staged;
+        drop(temp);
+        self.committed.send(Disposable::Failed(job.fail(failure)));
+    }
+}
+
+impl Intended {
+    fn new(staged: Staged, replaces: Option<crate::identity::Identity>) -> Self {
+        let job = &staged.job;
+        let output = Output {
+            path: staged.output.clone(),
+            temp: staged.temp.name().to_owned(),
+            identity: staged.identity,
+            hash: staged.hashes.output,
+            source_hash: staged.hashes.source,
+            replaces,
+        };
+        let record = Record {
+            id: job.id,
+            pipeline: job.context.id,
+            source: job.path.clone(),
+            identity: job.seen.identity,
+            output: Some(output),
+            on_success: job.context.config.on_success.clone(),
+            state: State::Intent,
+            reason: None,
+            moved_to: None,
+            at_ns: acknowledge::now_ns(),
+        };
+        let replace = if replaces.is_some() { Replace::Yes } else { Replace::No };
+        Self { staged, record, replace }
+    }
+}
+
+/// Step 5. A refused rename gives the output back.
+fn rename(file: Intended) -> Result<(Committed, std::sync::Arc<fs::Dir>), (Intended, std::io::Error)> {
+    let Intended { staged, record, replace } = file;
+    let (_, name) = fs::split(&staged.output);
+    let name = name.to_owned();
+    let dir = std::sync::Arc::clone(staged.temp.dir());
+    let Staged { job, temp, identity, content, output, hashes } = staged;
+    let renamed = match failpoint::hit("commit::rename") {
+        Ok(()) => temp.publish(&name, replace),
+        Err(error) => Err((temp, error)),
+    };
+    match renamed {
+        Ok(()) => Ok((Committed { job, record }, dir)),
+        Err((temp, error)) => {
+            let staged = Staged { job, temp, identity, content, output, hashes };
+            Err((Intended { staged, record, replace }, error))
+        }
+    }
+}
+
+/// Step 6, the first half.
+fn sync_output_directories(
+    named: &[(Committed, std::sync::Arc<fs::Dir>)],
+) -> Result<(), Failure> {
+    let mut synced = HashSet::new();
+    for (file, dir) in named {
+        let context = &file.job.context;
+        if context.config.durability == Durability::None || !synced.insert(dir.path()) {
+            continue;
+        }
+        seal::sync_directory(dir, &context.meter)
+            .map_err(|source| CommitError::DirectorySync { path: dir.path().into(), source })?;
+    }
+    Ok(())
+}
+
+fn key(staged: &Staged) -> (usize, PathBuf) {
+    (staged.job.context.index, staged.output.clone())
+}
+
+fn output_path(staged: &Staged) -> PathBuf {
+    staged.job.context.config.output.join(&staged.output)
+}
+
+fn durability(staged: &Staged) -> Durability {
+    staged.job.context.config.durability
+}
+
+const _: () = assert!(limits::BATCH >= limits::SYNCS, "a batch keeps every syncing thread busy");

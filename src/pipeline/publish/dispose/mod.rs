@@ -1,0 +1,201 @@
+//! dispose: what happens to the source, once its output is durable or it failed for good.
+//!
+//! Owns: the archive and the quarantine. Never creates an output.
+//!
+//! D1: a source is removed only as the file that was read: it gets a private name first, is
+//! compared with the intent, and goes back to its name where it is another.
+//! D2: whatever comes in, one outcome goes out.
+
+mod quarantine;
+pub mod source;
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use self::source::{Take, Taken};
+use crate::{
+    failpoint,
+    fs::{self, Dir},
+    ledger::{Id, Record, State, When},
+    limits,
+    observe::shown,
+    pipeline::{
+        failure::{CommitError, DisposeError, Verdict},
+        job::{Cause, Committed, Disposable, Failed, Item, Job, Outcome},
+        publish::commit::Fatal,
+        stage::{Inlet, Panics},
+    },
+    policy::OnSuccess,
+    stages::Stage,
+};
+
+/// The disposing thread. Its inlet closes when every other stage has ended.
+#[derive(Debug)]
+pub struct Disposer {
+    pub panics: Panics,
+    pub fatal: Fatal,
+}
+
+/// A record that is done, told to the ledger with the next ones.
+type Mark = (Id, State, Option<String>);
+
+impl Disposer {
+    /// Disposes of what comes, until there is no more.
+    pub fn run(self, inlet: &Inlet<Disposable>) {
+        loop {
+            let batch = inlet.receive_batch(limits::BATCH);
+            let Some(first) = batch.first() else { return };
+            let ledger = std::sync::Arc::clone(&first.job().context.ledger);
+            let mut marks = Vec::new();
+            for item in batch {
+                let meter = std::sync::Arc::clone(&item.job().context.meter);
+                let start = Instant::now();
+                marks.extend(self.panics.guard(|| self.work(item)).flatten());
+                meter.stage(Stage::Dispose, start.elapsed());
+            }
+            if let Err(source) = ledger.mark(&marks, When::Later) {
+                let path = source.path.clone();
+                self.fatal.set(&CommitError::Ledger { path, source }.into());
+            }
+        }
+    }
+
+    fn work(&self, item: Disposable) -> Option<Mark> {
+        match item {
+            Disposable::Failed(failed) => {
+                self.fail(failed);
+                None
+            }
+            Disposable::Committed(committed) | Disposable::Again(committed)
+                if committed.record.on_success == OnSuccess::Keep =>
+            {
+                let done = committed.record.state == State::Published;
+                let mark = done.then(|| (committed.record.id, State::Done, None));
+                end(committed);
+                mark
+            }
+            Disposable::Committed(committed) => self.dispose(committed),
+            Disposable::Again(committed) => {
+                let Committed { job, record } = &committed;
+                tracing::info!(pipeline = %job.context.name(), source = %shown(&job.path), record = record.id, "was processed before: only its disposal is repeated");
+                self.dispose(committed)
+            }
+        }
+    }
+
+    /// Deletes or archives the source of a published output.
+    fn dispose(&self, committed: Committed) -> Option<Mark> {
+        let Committed { job, record } = &committed;
+        let mark = (record.id, State::Done, None);
+        match dispose_source(job, record) {
+            Ok(Disposed::Done) => {
+                end(committed);
+                Some(mark)
+            }
+            Ok(Disposed::Another) => {
+                tracing::info!(pipeline = %job.context.name(), source = %shown(&job.path), "changed after it was read: it is processed again");
+                committed.job.defer(limits::BUSY, Cause::Changed);
+                Some(mark)
+            }
+            Err(error) => {
+                self.fail(committed.job.fail(error));
+                None
+            }
+        }
+    }
+
+    fn fail(&self, failed: Failed) {
+        let verdict = failed.failure.verdict();
+        let Failed { job, failure } = failed;
+        let (stage, reason) = (failure.stage(), failure.chain());
+        let pipeline = std::sync::Arc::clone(job.context.name());
+        match verdict {
+            Verdict::Unfinished => {
+                tracing::debug!(%pipeline, %stage, reason, "tried again");
+                job.defer(limits::BUSY, Cause::Changed);
+            }
+            Verdict::Retry if job.attempt < job.context.config.attempts => {
+                let after = backoff(job.context.config.backoff, job.attempt);
+                tracing::warn!(%pipeline, %stage, reason, attempt = job.attempt, retry_seconds = after.as_secs_f64(), "failed: tried again");
+                job.context.meter.retried();
+                job.defer(after, Cause::Failed);
+            }
+            Verdict::Retry | Verdict::Quarantine => {
+                if let Err(error) = quarantine::quarantine(&job, stage, &reason) {
+                    return self.pause(job, &crate::pipeline::failure::Failure::from(error).chain());
+                }
+                job.end(Outcome::Quarantined, 0);
+            }
+            Verdict::Pause => self.pause(job, &reason),
+            Verdict::Fatal => {
+                self.fatal.set(&failure);
+                job.end(Outcome::Left, 0);
+            }
+        }
+    }
+
+    #[expect(clippy::unused_self, reason = "one of the disposer's answers")]
+    fn pause(&self, job: Job, reason: &str) {
+        job.context.place.found_sick(reason, Instant::now());
+        job.defer(Duration::ZERO, Cause::Place);
+    }
+}
+
+fn end(committed: Committed) {
+    let bytes = committed.record.output.as_ref().map_or(0, |output| output.identity.size);
+    committed.job.end(Outcome::Published, bytes);
+}
+
+/// The wait before try `attempt + 1`.
+fn backoff(first: Duration, attempt: u32) -> Duration {
+    let doublings = attempt.saturating_sub(1).min(16);
+    first.saturating_mul(1 << doublings).min(limits::BACKOFF_MOST)
+}
+
+enum Disposed {
+    Done,
+    /// The source's name is another file's, which stays.
+    Another,
+}
+
+fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> {
+    let what = match record.on_success {
+        OnSuccess::Archive(_) => "archived",
+        OnSuccess::Delete | OnSuccess::Keep => "removed",
+    };
+    let failed = |source| DisposeError::Source { path: job.source_path(), what, source };
+    let mark = (&job.context.instance, record.id);
+    let taken = failpoint::hit("dispose")
+        .and_then(|()| source::take(&job.input, &record.source, &record.identity, mark))
+        .map_err(failed)?;
+    let taken = match taken {
+        Take::Ours(taken) => taken,
+        Take::Gone => return Ok(Disposed::Done),
+        Take::Another => return Ok(Disposed::Another),
+        Take::NotPutBack(private, source) => {
+            let (path, private) = (job.source_path(), private.into());
+            return Err(DisposeError::NotPutBack { path, private, source });
+        }
+    };
+    finish_source(taken, record).map(|()| Disposed::Done).map_err(failed)
+}
+
+/// Removes or archives a source that was taken; an error puts it back.
+pub fn finish_source(taken: Taken, record: &Record) -> io::Result<()> {
+    let (parent, name) = fs::split(&record.source);
+    let finished = match &record.on_success {
+        OnSuccess::Delete | OnSuccess::Keep => taken.remove(),
+        OnSuccess::Archive(archive) => {
+            match Dir::open(archive).and_then(|archive| archive.make_beneath(parent)) {
+                Ok(to) => taken.move_to(&to, name).map(drop),
+                Err(error) => Err((taken, error)),
+            }
+        }
+    };
+    finished.or_else(|(taken, error)| match taken.put_back() {
+        Ok(()) => Err(error),
+        Err((_, second)) => Err(second),
+    })
+}

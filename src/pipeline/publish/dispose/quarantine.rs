@@ -1,0 +1,156 @@
+//! Quarantine: a file that failed for good, and the reason beside it, for a person to decide.
+
+use std::{
+    error::Error,
+    ffi::{OsStr, OsString},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::Serialize;
+
+use super::source::{self, Take};
+use crate::{
+    fs::{self, Dir, Replace, Temp},
+    identity::Identity,
+    ledger::{Record, State, When},
+    observe::shown,
+    pipeline::{acknowledge, failure::DisposeError, job::Job},
+    policy::OnSuccess,
+    stages::Stage,
+};
+
+/// The JSON record beside a quarantined file.
+#[derive(Serialize)]
+struct Reason<'a> {
+    pipeline: &'a str,
+    source: String,
+    stage: Stage,
+    error: &'a str,
+    attempts: u32,
+    at: String,
+    /// Where the file is, if it was moved here.
+    moved_to: Option<String>,
+    identity: Identity,
+    steps: String,
+    /// BLAKE3 of the pipeline's resolved configuration.
+    config_hash: String,
+    requeue: String,
+}
+
+/// Puts a failed file into quarantine: first the ledger knows, then the reason stands beside its
+/// place, then the file moves. Where the sources are to be kept, only the first two.
+pub fn quarantine(job: &Job, stage: Stage, reason: &str) -> Result<(), DisposeError> {
+    let failed = |source: Box<dyn Error + Send + Sync>| DisposeError::Quarantine {
+        path: job.source_path(),
+        source,
+    };
+    let (parent, name) = fs::split(&job.path);
+    let dir = open(job, parent).map_err(|error| failed(error.into()))?;
+    let moves = job.context.config.on_success != OnSuccess::Keep;
+    let name = free_name(&dir, name).map_err(|error| failed(error.into()))?;
+    let moved_to = moves.then(|| dir.path().join(&name));
+    let mut record = record(job, reason, moved_to.clone());
+    let append = |record: &Record| {
+        job.context.ledger.append(std::slice::from_ref(record), When::Now)
+    };
+    append(&record).map_err(|error| failed(error.into()))?;
+    write_reason(job, &dir, &name, &content(job, stage, reason, moved_to.as_deref()))
+        .map_err(|error| failed(error.into()))?;
+    if moves && let Err(error) = move_source(job, &dir, &name, &record) {
+        tracing::warn!(pipeline = %job.context.name(), source = %shown(&job.path), %error, "cannot be moved to quarantine: it stays in place");
+        record.moved_to = None;
+        record.reason = Some(format!("{reason} (left in place: {error})"));
+        append(&record).map_err(|error| failed(error.into()))?;
+    }
+    acknowledge::ended(job, "quarantined", record.reason.as_deref())
+        .map_err(|error| failed(error.into()))
+}
+
+fn open(job: &Job, parent: &Path) -> io::Result<Arc<Dir>> {
+    let root = &job.context.config.quarantine;
+    let above = root.ancestors().find_map(|above| Dir::open(above).ok().map(|dir| (above, dir)));
+    let Some((above, dir)) = above else { return Err(io::ErrorKind::NotFound.into()) };
+    let below = root.strip_prefix(above).unwrap_or(Path::new(""));
+    Ok(Arc::new(dir.make_beneath(&below.join(parent))?))
+}
+
+/// The source's name, or the first of `NAME.1`, `NAME.2`, … whose reason nobody wrote yet. A file
+/// that failed before and stayed in place has its older reason replaced.
+fn free_name(dir: &Dir, name: &OsStr) -> io::Result<OsString> {
+    let mut number = 0_u32;
+    let mut candidate = name.to_owned();
+    while dir.look(Path::new(&candidate))?.is_some() {
+        number += 1;
+        name.clone_into(&mut candidate);
+        candidate.push(format!(".{number}"));
+    }
+    Ok(candidate)
+}
+
+fn record(job: &Job, reason: &str, moved_to: Option<PathBuf>) -> Record {
+    Record {
+        id: job.context.ledger.next_id(),
+        pipeline: job.context.id,
+        source: job.path.clone(),
+        identity: job.seen.identity,
+        output: None,
+        on_success: job.context.config.on_success.clone(),
+        state: State::Quarantined,
+        reason: Some(reason.to_owned()),
+        moved_to,
+        at_ns: acknowledge::now_ns(),
+    }
+}
+
+fn content(job: &Job, stage: Stage, reason: &str, moved_to: Option<&Path>) -> Vec<u8> {
+    let config = &job.context.config;
+    let reason = Reason {
+        pipeline: job.context.name(),
+        source: shown(&job.source_path()).to_string(),
+        stage,
+        error: reason,
+        attempts: job.attempt,
+        at: jiff::Timestamp::now().to_string(),
+        moved_to: moved_to.map(|path| shown(path).to_string()),
+        identity: job.seen.identity,
+        steps: config.steps.to_string(),
+        config_hash: blake3::hash(format!("{config:?}").as_bytes()).to_hex().to_string(),
+        requeue: format!("tidemill requeue '{}'", shown(&job.source_path())),
+    };
+    // Strings and numbers only: there is nothing in it that JSON cannot hold.
+    serde_json::to_vec_pretty(&reason).unwrap_or_default()
+}
+
+/// `NAME.json`, replaced as a whole. A name too long for that is cut short.
+fn write_reason(job: &Job, dir: &Arc<Dir>, name: &OsStr, content: &[u8]) -> io::Result<()> {
+    let temp = Temp::create(dir, &job.context.instance)?;
+    temp.file().write_all(content)?;
+    temp.file().sync_all()?;
+    let name = reason_name(name);
+    temp.publish(&name, Replace::Yes).map_err(|(_, error)| error)?;
+    dir.sync()
+}
+
+fn reason_name(name: &OsStr) -> OsString {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let most = crate::limits::NAME_BYTES - ".json".len();
+    let name = name.as_bytes();
+    OsString::from_vec([name.get(..most).unwrap_or(name), b".json"].concat())
+}
+
+/// Moves the file that failed, and no other, beside its reason.
+fn move_source(job: &Job, dir: &Dir, name: &OsStr, record: &Record) -> io::Result<()> {
+    let mark = (&job.context.instance, record.id);
+    match source::take(&job.input, &job.path, &record.identity, mark)? {
+        Take::Ours(taken) => taken.move_to(dir, name).map(drop).or_else(|(taken, error)| {
+            Err(taken.put_back().err().map_or(error, |(_, second)| second))
+        }),
+        Take::Gone => Err(io::Error::new(io::ErrorKind::NotFound, "it is gone")),
+        Take::Another => Err(io::Error::other("it changed since: it is processed again")),
+        Take::NotPutBack(private, error) => {
+            Err(io::Error::new(error.kind(), format!("it is now {}: {error}", private.display())))
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The end of a source: taken by a private name, compared, then removed or archived (D1).
+
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    path::Path,
+};
+
+use crate::{
+    failpoint,
+    fs::{self, Dir, Instance, Kind, Replace},
+    identity::Identity,
+    ledger::Id,
+};
+
+/// A source under its private name, in its own directory.
+#[derive(Debug)]
+#[must_use = "it has no name that its producer knows"]
+pub struct Taken {
+    dir: Dir,
+    name: OsString,
+    private: OsString,
+}
+
+/// What came of taking a source.
+#[derive(Debug)]
+pub enum Take {
+    /// It is the file that was read.
+    Ours(Taken),
+    /// Nobody has the name any more.
+    Gone,
+    /// Another file has the name, or it changed: it is back under it.
+    Another,
+    /// Another file had the name, and could not be put back: it has the private name.
+    NotPutBack(OsString, io::Error),
+}
+
+/// Takes a source by its private name and compares it with what was read.
+pub fn take(input: &Dir, source: &Path, read: &Identity, mark: (&Instance, Id)) -> io::Result<Take> {
+    let (parent, name) = fs::split(source);
+    let dir = match input.open_beneath(parent) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Take::Gone),
+        dir => dir?,
+    };
+    // Not taken where it is another already: its producer never sees it without its name then.
+    match dir.look(Path::new(name))? {
+        None => return Ok(Take::Gone),
+        Some(seen) if seen.kind != Kind::File || !read.matches_content(&seen.identity) => {
+            return Ok(Take::Another);
+        }
+        Some(_) => {}
+    }
+    let (instance, id) = mark;
+    let taken = Taken { dir, name: name.to_owned(), private: fs::private_name(instance, id) };
+    match taken.dir.rename(name, &taken.dir, &taken.private, Replace::No) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Take::Gone),
+        result => result?,
+    }
+    failpoint::hit("dispose::taken")?;
+    compare(taken, read)
+}
+
+/// A source that recovery found under its private name.
+pub fn taken_before(input: &Dir, source: &Path, mark: (&Instance, Id)) -> io::Result<Taken> {
+    let (parent, name) = fs::split(source);
+    let (instance, id) = mark;
+    let dir = input.open_beneath(parent)?;
+    Ok(Taken { dir, name: name.to_owned(), private: fs::private_name(instance, id) })
+}
+
+/// The second look, at the name that only we use.
+pub fn compare(taken: Taken, read: &Identity) -> io::Result<Take> {
+    match taken.dir.look(Path::new(&taken.private))? {
+        None => Ok(Take::Gone),
+        Some(seen) if read.matches_content(&seen.identity) => Ok(Take::Ours(taken)),
+        Some(_) => match taken.put_back() {
+            Ok(()) => Ok(Take::Another),
+            Err((taken, error)) => Ok(Take::NotPutBack(taken.private, error)),
+        },
+    }
+}
+
+impl Taken {
+    /// Gives it its name back, if nobody has it by now.
+    pub fn put_back(self) -> Result<(), (Self, io::Error)> {
+        let renamed = self.dir.rename(&self.private, &self.dir, &self.name, Replace::No);
+        renamed.map_err(|error| (self, error))
+    }
+
+    pub fn remove(self) -> Result<(), (Self, io::Error)> {
+        let removed = failpoint::hit("dispose::unlink").and_then(|()| self.dir.unlink(&self.private));
+        removed.map_err(|error| (self, error))
+    }
+
+    /// Renames it into a directory, as `NAME` or, where that is taken, `NAME.1`, `NAME.2`, …
+    /// Gives the name it got.
+    pub fn move_to(self, to: &Dir, name: &OsStr) -> Result<OsString, (Self, io::Error)> {
+        let mut number = 0_u32;
+        let mut target = name.to_owned();
+        loop {
+            match self.dir.rename(&self.private, to, &target, Replace::No) {
+                Ok(()) => return Ok(target),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err((self, error)),
+            }
+            number += 1;
+            name.clone_into(&mut target);
+            target.push(format!(".{number}"));
+        }
+    }
+}

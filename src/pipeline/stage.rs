@@ -1,0 +1,179 @@
+//! The one loop that every step's threads run: receive, work, send.
+//!
+//! S1: a stage ends when its input ends, and closing its output is how the next one learns of it.
+//! No stage asks whether the service stops.
+//! S2: once the stop is cut short, what is received is dropped: its ticket says that it was left.
+//! S3: a panic ends one job, not the stage.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError, atomic::{AtomicU64, Ordering}},
+    time::Instant,
+};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    observe::{ChannelMeter, Observer},
+    pipeline::job::{Disposable, Failed, Item},
+    stages::Stage,
+};
+
+/// The sending end of a channel between two steps. The channel closes when the last one is dropped.
+#[derive(Debug)]
+pub struct Outlet<T> {
+    sender: mpsc::Sender<T>,
+    meter: Arc<ChannelMeter>,
+}
+
+impl<T> Clone for Outlet<T> {
+    fn clone(&self) -> Self {
+        Self { sender: self.sender.clone(), meter: Arc::clone(&self.meter) }
+    }
+}
+
+impl<T> Outlet<T> {
+    /// Sends, and waits while the channel is full: that is the backpressure. Where the receiver
+    /// is gone the item is dropped, and says so by its ticket.
+    pub fn send(&self, item: T) {
+        let item = match self.sender.try_send(item) {
+            Ok(()) => return self.meter.entered(),
+            Err(mpsc::error::TrySendError::Full(item) | mpsc::error::TrySendError::Closed(item)) => {
+                item
+            }
+        };
+        let start = Instant::now();
+        if self.sender.blocking_send(item).is_ok() {
+            self.meter.entered();
+        }
+        self.meter.waited(start.elapsed());
+    }
+
+    /// Waits for room without an item in hand; the permit sends.
+    pub async fn reserve(&self) -> Option<mpsc::Permit<'_, T>> {
+        let start = Instant::now();
+        let permit = match self.sender.try_reserve() {
+            Ok(permit) => permit,
+            Err(_) => {
+                let permit = self.sender.reserve().await.ok()?;
+                self.meter.waited(start.elapsed());
+                permit
+            }
+        };
+        self.meter.entered();
+        Some(permit)
+    }
+}
+
+/// The receiving end. Clones take from the same channel, each item once.
+#[derive(Debug)]
+pub struct Inlet<T> {
+    receiver: Arc<Mutex<mpsc::Receiver<T>>>,
+    meter: Arc<ChannelMeter>,
+}
+
+impl<T> Clone for Inlet<T> {
+    fn clone(&self) -> Self {
+        Self { receiver: Arc::clone(&self.receiver), meter: Arc::clone(&self.meter) }
+    }
+}
+
+impl<T> Inlet<T> {
+    /// Waits for the next item; `None` when the channel is closed and empty.
+    pub fn receive(&self) -> Option<T> {
+        let item = self.receiver.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+        if item.is_some() {
+            self.meter.left(1);
+        }
+        item
+    }
+
+    /// Waits for at least one item and takes what is there, at most `most`; empty when closed.
+    pub fn receive_batch(&self, most: usize) -> Vec<T> {
+        let mut batch = Vec::new();
+        let mut receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = receiver.blocking_recv_many(&mut batch, most);
+        self.meter.left(count as u64);
+        batch
+    }
+}
+
+/// A bounded channel with its meter.
+pub fn channel<T>(name: &'static str, capacity: usize, observer: &Observer) -> (Outlet<T>, Inlet<T>) {
+    let (sender, receiver) = mpsc::channel(capacity);
+    let meter = observer.channel(name);
+    let receiver = Arc::new(Mutex::new(receiver));
+    (Outlet { sender, meter: Arc::clone(&meter) }, Inlet { receiver, meter })
+}
+
+/// What all stages share. Dropping the last one lets the last step's channel close.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// Set when the stop is cut short: no stage works on from then.
+    pub cut: CancellationToken,
+    /// Where failed jobs go.
+    pub failed: Outlet<Disposable>,
+    pub panics: Panics,
+}
+
+/// Counts the panics caught. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Panics(Arc<AtomicU64>);
+
+impl Panics {
+    /// Works behind a wall that stops a panic (S3); `None` where there was one. What `work` owned
+    /// was dropped on the way, and the jobs' tickets say so.
+    pub fn guard<M>(&self, work: impl FnOnce() -> M) -> Option<M> {
+        let made = catch_unwind(AssertUnwindSafe(work)).ok();
+        if made.is_none() {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+        made
+    }
+
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Takes items until the channel closes, works on each, and sends on what came of it.
+///
+/// The stage's time is that of `work`; `send` may wait, and that is the channel's.
+pub fn run<T: Item, M>(
+    shared: &Shared,
+    stage: Stage,
+    inlet: &Inlet<T>,
+    mut work: impl FnMut(T) -> Result<M, Box<Failed>>,
+    send: impl FnMut(M),
+) {
+    let timed = |item: T| {
+        let meter = Arc::clone(&item.job().context.meter);
+        let start = Instant::now();
+        let made = work(item);
+        meter.stage(stage, start.elapsed());
+        made
+    };
+    run_untimed(shared, inlet, timed, send);
+}
+
+/// As [`run`], for work that takes its times itself.
+pub fn run_untimed<T, M>(
+    shared: &Shared,
+    inlet: &Inlet<T>,
+    mut work: impl FnMut(T) -> Result<M, Box<Failed>>,
+    mut send: impl FnMut(M),
+) {
+    while let Some(item) = inlet.receive() {
+        if shared.cut.is_cancelled() {
+            drop(item);
+            continue;
+        }
+        match shared.panics.guard(|| work(item)) {
+            Some(Ok(made)) => send(made),
+            Some(Err(failed)) => shared.failed.send(Disposable::Failed(*failed)),
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Starts the stages' threads and waits for their end.
+
+use std::{
+    io,
+    sync::{Arc, atomic::AtomicU32},
+    thread::{self, JoinHandle},
+};
+
+use tokio::{runtime::Handle, sync::mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    context::Context,
+    intake::{self, Ended, Intake, discover::Hints},
+    job::{Claimed, Disposable, Job, Loaded, Staged, Transformed},
+    large::Lane,
+    process::{
+        claim::{Budget, Claim},
+        read,
+        transform::{self, Transformers, Whole},
+        write::{self, Directories},
+    },
+    publish::{
+        commit::{Fatal, Sealed, publish::Publisher, seal::Sealer},
+        dispose::Disposer,
+    },
+    stage::{self, Inlet, Outlet, Panics, Shared, channel},
+};
+use crate::{config::Limits, limits, observe::Observer, stages::Stage};
+
+/// The channels and their capacities, as in the diagram of [`super`].
+pub const CHANNELS: [(&str, usize); 8] = [
+    ("claim", 64),
+    ("read", 64),
+    ("large", 2),
+    ("transform", 64),
+    ("write", 64),
+    ("commit", 512),
+    ("publish", 1),
+    ("dispose", 512),
+];
+
+/// What the pipelines are started with.
+#[derive(Debug)]
+pub struct Start {
+    pub contexts: Vec<Arc<Context>>,
+    pub limits: Limits,
+    pub once: bool,
+    pub observer: Arc<Observer>,
+    pub runtime: Handle,
+}
+
+/// All pipelines at work. Dropping it closes the intake and leaves the rest to drain unwatched:
+/// [`Self::drained`] is the way to end it.
+#[derive(Debug)]
+pub struct Pipelines {
+    stop: CancellationToken,
+    cut: CancellationToken,
+    fatal: Fatal,
+    panics: Panics,
+    hints: Vec<Hints>,
+    intakes: Vec<JoinHandle<Ended>>,
+    threads: Vec<JoinHandle<()>>,
+    /// Closes when the last thread has ended: each holds a sender.
+    alive: mpsc::Receiver<()>,
+}
+
+/// How the drain ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Files that were taken and not finished.
+    pub left: u64,
+    pub gave_up: bool,
+    pub panics: u64,
+}
+
+/// The threads while they are being started.
+struct Threads {
+    alive: mpsc::Sender<()>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    fn spawn<T: Send + 'static>(
+        &self,
+        name: &str,
+        run: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<JoinHandle<T>> {
+        let alive = self.alive.clone();
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let made = run();
+            drop(alive);
+            made
+        })
+    }
+
+    fn stage(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let handle = self.spawn(name, run)?;
+        self.handles.push(handle);
+        Ok(())
+    }
+}
+
+impl Pipelines {
+    /// Starts every thread. An error ends those that were started.
+    pub fn start(start: Start) -> io::Result<Self> {
+        let Start { contexts, limits, once, observer, runtime } = start;
+        let (alive_sender, alive) = mpsc::channel(1);
+        let mut threads = Threads { alive: alive_sender, handles: Vec::new() };
+        let (stop, cut, fatal) =
+            (CancellationToken::new(), CancellationToken::new(), Fatal::default());
+        let panics = Panics::default();
+
+        let make = Make { observer: &observer };
+        let (failed, disposables) = make.channel("dispose");
+        let shared = Shared { cut: cut.clone(), failed: failed.clone(), panics: panics.clone() };
+        let (to_commit, staged) = make.channel("commit");
+        publish(&mut threads, &make, &shared, &fatal, (staged, failed))?;
+        dispose(&mut threads, &shared.panics, &fatal, disposables)?;
+        let to_claim = process(&mut threads, &make, &shared, limits, &runtime, to_commit)?;
+
+        let mut intakes = Vec::new();
+        let mut all_hints = Vec::new();
+        for context in contexts {
+            let (hints, bell) = Hints::new();
+            all_hints.push(hints.clone());
+            let (outlet, stop, runtime) = (to_claim.clone(), stop.clone(), runtime.clone());
+            intakes.push(threads.spawn("intake", move || {
+                let _guard = runtime.enter();
+                let parts = intake::Parts { once, stop, outlet, hints };
+                let (intake, wakers) = Intake::new(context, parts, bell);
+                runtime.block_on(intake.run(wakers))
+            })?);
+        }
+        let Threads { handles: threads, .. } = threads;
+        Ok(Self { stop, cut, fatal, panics, hints: all_hints, intakes, threads, alive })
+    }
+
+    /// Closes the intake: nothing new is taken, and what was taken drains.
+    pub fn close(&self) {
+        self.stop.cancel();
+    }
+
+    /// Cuts the drain short: what is staged is committed, the rest is left.
+    pub fn cut(&self) {
+        self.cut.cancel();
+    }
+
+    /// Scans every input again.
+    pub fn rescan(&self) {
+        for hints in &self.hints {
+            hints.scan();
+        }
+    }
+
+    #[must_use]
+    pub const fn fatal(&self) -> &Fatal {
+        &self.fatal
+    }
+
+    /// Waits until every thread has ended: after [`Self::close`], or in `--once` by itself.
+    /// Cancelling the wait changes nothing.
+    pub async fn ended(&mut self) {
+        while self.alive.recv().await.is_some() {}
+    }
+
+    /// What the drain came to; the threads have ended.
+    #[must_use]
+    pub fn drained(self) -> Drained {
+        let mut drained = Drained { panics: self.panics.count(), ..Drained::default() };
+        for intake in self.intakes {
+            match intake.join() {
+                Ok(ended) => {
+                    drained.left += ended.left;
+                    drained.gave_up |= ended.gave_up;
+                }
+                Err(_) => drained.panics += 1,
+            }
+        }
+        for thread in self.threads {
+            drained.panics += u64::from(thread.join().is_err());
+        }
+        drained
+    }
+}
+
+/// Makes the channels of [`CHANNELS`].
+struct Make<'a> {
+    observer: &'a Observer,
+}
+
+impl Make<'_> {
+    fn channel<T>(&self, name: &'static str) -> (Outlet<T>, Inlet<T>) {
+        let capacity = CHANNELS.iter().find(|(known, _)| *known == name).map_or(1, |(_, size)| *size);
+        channel(name, capacity, self.observer)
+    }
+}
+
+/// claim, and both lanes from read to write. Gives the channel that feeds them.
+fn process(
+    threads: &mut Threads,
+    make: &Make<'_>,
+    shared: &Shared,
+    limits: Limits,
+    runtime: &Handle,
+    to_commit: Outlet<Staged>,
+) -> io::Result<Outlet<Job>> {
+    let (to_claim, settled) = make.channel("claim");
+    let (to_read, claimed) = make.channel::<Claimed>("read");
+    let (to_large, large) = make.channel::<Claimed>("large");
+    let (to_transform, loaded) = make.channel::<Loaded>("transform");
+    let (to_write, transformed) = make.channel::<Transformed>("write");
+
+    let claim = Claim { shared: shared.clone(), budget: Budget::new(limits, runtime.clone()) };
+    let grown = to_large.clone();
+    threads.stage("claim", {
+        let shared = shared.clone();
+        move || {
+            stage::run(&shared, Stage::Claim, &settled, |job| claim.work(job), |claimed| {
+                let Some(claimed) = claimed else { return };
+                let size = claimed.job.seen.identity.size;
+                let small = size <= limits::WHOLE_BYTES as u64;
+                if small { to_read.send(claimed) } else { to_large.send(claimed) }
+            });
+        }
+    })?;
+    threads.stage("read", {
+        let shared = shared.clone();
+        move || {
+            stage::run(&shared, Stage::Read, &claimed, read::whole, |loaded| to_transform.send(loaded));
+        }
+    })?;
+    for _ in 0..limits.workers.max(1) {
+        let (shared, loaded) = (shared.clone(), loaded.clone());
+        let (to_write, grown) = (to_write.clone(), grown.clone());
+        threads.stage("transform", move || {
+            let mut transformers = Transformers::default();
+            let work = |loaded| transform::whole(&mut transformers, loaded);
+            stage::run(&shared, Stage::Transform, &loaded, work, |whole| match whole {
+                Whole::Transformed(transformed) => to_write.send(transformed),
+                Whole::Grown(claimed) => grown.send(claimed),
+            });
+        })?;
+    }
+    threads.stage("write", {
+        let (shared, to_commit) = (shared.clone(), to_commit.clone());
+        move || {
+            let mut directories = Directories::default();
+            let work = |transformed| write::whole(&mut directories, transformed);
+            stage::run(&shared, Stage::Write, &transformed, work, |staged| to_commit.send(staged));
+        }
+    })?;
+    lanes(threads, shared, limits.workers.max(1), &large, &to_commit)?;
+    Ok(to_claim)
+}
+
+fn lanes(
+    threads: &mut Threads,
+    shared: &Shared,
+    workers: u32,
+    large: &Inlet<Claimed>,
+    to_commit: &Outlet<Staged>,
+) -> io::Result<()> {
+    let busy = Arc::new(AtomicU32::new(0));
+    for _ in 0..workers {
+        let (shared, large, to_commit) = (shared.clone(), large.clone(), to_commit.clone());
+        let mut lane = Lane {
+            cut: shared.cut.clone(),
+            workers,
+            busy: Arc::clone(&busy),
+            transformers: Transformers::default(),
+            directories: Directories::default(),
+        };
+        threads.stage("large", move || {
+            stage::run_untimed(&shared, &large, |claimed| lane.work(claimed), |staged| {
+                if let Some(staged) = staged {
+                    to_commit.send(staged);
+                }
+            });
+        })?;
+    }
+    Ok(())
+}
+
+/// commit: the sealing thread with its pool, and the publishing thread.
+fn publish(
+    threads: &mut Threads,
+    make: &Make<'_>,
+    shared: &Shared,
+    fatal: &Fatal,
+    (staged, committed): (Inlet<Staged>, Outlet<Disposable>),
+) -> io::Result<()> {
+    let (to_publish, sealed) = make.channel::<Sealed>("publish");
+    let (sealer, syncers) = Sealer::new(shared.clone(), fatal.clone());
+    for syncer in syncers {
+        threads.stage("sync", move || syncer.run())?;
+    }
+    threads.stage("seal", move || sealer.run(&staged, &to_publish))?;
+    let publisher = Publisher { panics: shared.panics.clone(), fatal: fatal.clone(), committed };
+    threads.stage("publish", move || publisher.run(&sealed))
+}
+
+fn dispose(
+    threads: &mut Threads,
+    panics: &Panics,
+    fatal: &Fatal,
+    disposables: Inlet<Disposable>,
+) -> io::Result<()> {
+    let disposer = Disposer { panics: panics.clone(), fatal: fatal.clone() };
+    threads.stage("dispose", move || disposer.run(&disposables))
+}
