@@ -1,0 +1,166 @@
+//! The part of a lifecycle that many may hold: the phase, the course of the stop, the failures.
+
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt, stream};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::{Phase, TaskFailure};
+use crate::limits;
+
+/// How long a stop may take, counted from the first signal or request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// After this the process leaves at once.
+    pub stop: Duration,
+    /// The last part of `stop`, kept for making finished work durable.
+    pub reserve: Duration,
+}
+
+impl Default for Deadlines {
+    /// 25 s (an orchestrator commonly kills after 30), 2 s of it in reserve.
+    fn default() -> Self {
+        Self {
+            stop: limits::SHUTDOWN_DEADLINE,
+            reserve: limits::COMMIT_RESERVE,
+        }
+    }
+}
+
+/// Watches and steers a [`Lifecycle`](super::Lifecycle) from anywhere. Clones share one state;
+/// dropping them does nothing. The tokens it gives are children: cancelling one affects no other.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    phase: watch::Sender<Phase>,
+    /// The first task that failed.
+    failed: watch::Sender<Option<TaskFailure>>,
+    closing: CancellationToken,
+    cut: CancellationToken,
+    leave: CancellationToken,
+}
+
+impl Handle {
+    pub(super) fn new() -> Self {
+        Self {
+            phase: watch::Sender::new(Phase::Starting),
+            failed: watch::Sender::new(None),
+            closing: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            leave: CancellationToken::new(),
+        }
+    }
+
+    /// The phase now, and a way to await the next one.
+    #[must_use]
+    pub fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Moves on to `phase`. Does nothing, and says `false`, when it is already reached or past.
+    pub fn enter(&self, phase: Phase) -> bool {
+        let entered = self.phase.send_if_modified(|now| {
+            let forward = *now < phase;
+            *now = phase.max(*now);
+            forward
+        });
+        if entered {
+            tracing::info!(%phase, "phase");
+        }
+        entered
+    }
+
+    /// Asks for a stop, as the first signal does. It starts the deadline; asking again, or a first
+    /// signal after it, changes nothing.
+    pub fn request_stop(&self) {
+        self.enter(Phase::Closing);
+        self.closing.cancel();
+    }
+
+    /// Cancelled by the first signal or [`request_stop`](Self::request_stop): take no new work.
+    #[must_use]
+    pub fn closing(&self) -> CancellationToken {
+        self.closing.child_token()
+    }
+
+    /// Cancelled by the second signal, or when only the reserve is left of the deadline: leave
+    /// unfinished work behind, make finished work durable.
+    #[must_use]
+    pub fn cut(&self) -> CancellationToken {
+        self.cut.child_token()
+    }
+
+    /// Resolves at the third signal or the deadline: end the process at once. Await it beside
+    /// the main future, on the thread of `block_on`, so that no hanging task can hide it.
+    pub fn leave(&self) -> WaitForCancellationFutureOwned {
+        self.leave.clone().cancelled_owned()
+    }
+
+    /// Resolves when a background task has failed or panicked, with the first that did; at once
+    /// if it was before. Otherwise never.
+    pub async fn failed(&self) -> TaskFailure {
+        let mut failed = self.failed.subscribe();
+        loop {
+            if let Some(failure) = failed.borrow_and_update().clone() {
+                return failure;
+            }
+            if failed.changed().await.is_err() {
+                // Not reached: `self` is a sender.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    pub(super) fn task_failed(&self, failure: &TaskFailure) {
+        self.failed.send_if_modified(|first| {
+            let is_first = first.is_none();
+            first.get_or_insert_with(|| failure.clone());
+            is_first
+        });
+    }
+
+    /// Carries out the course of a stop (L6): whoever polls this escalates, by each signal and by
+    /// the clock. Ends with `leave`.
+    pub(super) async fn follow(self, deadlines: Deadlines, signals: impl Stream<Item = ()> + Send) {
+        let mut signals = Counted {
+            stream: Box::pin(signals.chain(stream::pending())),
+            count: 0,
+        };
+        tokio::select! {
+            () = signals.reach(1) => self.request_stop(),
+            () = self.closing.cancelled() => {}
+        }
+        let closed_at = Instant::now();
+        tokio::select! {
+            () = signals.reach(2) => {}
+            () = sleep_until(closed_at + deadlines.stop.saturating_sub(deadlines.reserve)) => {}
+        }
+        tracing::warn!("unfinished work is left behind");
+        self.enter(Phase::Committing);
+        self.cut.cancel();
+        tokio::select! {
+            () = signals.reach(3) => {}
+            () = sleep_until(closed_at + deadlines.stop) => {}
+        }
+        tracing::error!("leaving at once");
+        self.leave.cancel();
+    }
+}
+
+/// Signals are counted from the first one on, whatever else moves the stop on meanwhile: the
+/// second signal never does what the third is for.
+struct Counted<S> {
+    stream: S,
+    count: u32,
+}
+
+impl<S: Stream + Unpin> Counted<S> {
+    /// Resolves when `count` signals have come in all. Loses none when dropped.
+    async fn reach(&mut self, count: u32) {
+        while self.count < count {
+            self.stream.next().await;
+            self.count += 1;
+        }
+    }
+}

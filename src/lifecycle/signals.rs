@@ -1,0 +1,119 @@
+//! SIGTERM and SIGINT, caught from the first line of `main` on and followed on their own thread.
+
+use std::task::{Context, Poll};
+use std::thread::{self, JoinHandle};
+use std::{fmt, io};
+
+use futures_util::stream;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Deadlines, Handle};
+
+/// The signals that stop a service.
+///
+/// Register them first of all: from then on a signal no longer kills the process but waits here
+/// to be followed by a [`Lifecycle`](super::Lifecycle). Registering starts no thread, so a sandbox
+/// that binds threads can still be entered after it, and needs no runtime. The handlers stay for
+/// the life of the process: after the lifecycle has stopped, signals do nothing.
+///
+/// Signals of one kind that come in the same instant count once, as with any handler.
+pub struct Signals {
+    /// What the signals are followed on. In a box that can be dropped anywhere.
+    runtime: Owned,
+    streams: Vec<Signal>,
+}
+
+impl Signals {
+    /// Catches SIGTERM and SIGINT. Fails when the process has no descriptors left.
+    pub fn register() -> io::Result<Self> {
+        let mut signals = Self::none()?;
+        if let Some(runtime) = &signals.runtime.0 {
+            let _entered = runtime.enter();
+            for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+                signals.streams.push(signal(kind)?);
+            }
+        }
+        Ok(signals)
+    }
+
+    /// Catches nothing: a stop is only ever requested by the program. Fails as `register` does.
+    pub fn none() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        Ok(Self {
+            runtime: Owned(Some(runtime)),
+            streams: Vec::new(),
+        })
+    }
+
+    /// Polls the course of the stop on a thread named `signals`, until the guard goes.
+    pub(super) fn follow(self, handle: Handle, deadlines: Deadlines) -> io::Result<Follower> {
+        let (ended, done) = (CancellationToken::new(), CancellationToken::new());
+        let (end, done_guard) = (ended.clone().drop_guard(), done.clone().drop_guard());
+        let Self {
+            runtime,
+            mut streams,
+        } = self;
+        let thread = thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || {
+                let _done = done_guard;
+                if let Some(runtime) = &runtime.0 {
+                    let signals = stream::poll_fn(move |context| next(&mut streams, context));
+                    runtime.block_on(ended.run_until_cancelled(handle.follow(deadlines, signals)));
+                }
+            })?;
+        Ok(Follower { end, done, thread })
+    }
+}
+
+impl fmt::Debug for Signals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signals")
+            .field("kinds", &self.streams.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn next(streams: &mut [Signal], context: &mut Context<'_>) -> Poll<Option<()>> {
+    let caught = streams
+        .iter_mut()
+        .any(|stream| stream.poll_recv(context).is_ready());
+    if caught {
+        Poll::Ready(Some(()))
+    } else {
+        Poll::Pending
+    }
+}
+
+/// A runtime whose drop does not wait, and so is allowed inside another runtime too.
+struct Owned(Option<Runtime>);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// The thread that follows the signals. Dropping this ends it without waiting.
+#[derive(Debug)]
+pub(super) struct Follower {
+    end: DropGuard,
+    done: CancellationToken,
+    thread: JoinHandle<()>,
+}
+
+impl Follower {
+    /// Ends the thread and waits until it is gone.
+    pub(super) async fn end(self) {
+        drop(self.end);
+        self.done.cancelled().await;
+        // It has nothing left to do, so this takes no time worth a hop to another thread.
+        if self.thread.join().is_err() {
+            tracing::error!("the thread that follows the signals had panicked");
+        }
+    }
+}
