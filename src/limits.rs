@@ -46,6 +46,10 @@ pub const SYNCS: usize = 32;
 pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(25);
 pub const COMMIT_RESERVE: Duration = Duration::from_secs(2);
 
+/// The time between two reports of a drain, and between two rounds of the metrics' upkeep.
+pub const DRAIN_REPORT: Duration = Duration::from_secs(5);
+pub const UPKEEP: Duration = Duration::from_secs(5);
+
 /// The default address of the HTTP server's port on loopback.
 pub const HTTP_PORT: u16 = 9464;
 

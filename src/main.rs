@@ -1,1 +1,11 @@
-fn main() {}
+//! The binary: signals first, then the command line; the only place that ends the process.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let exit = tidemill::cli::main();
+    // Threads may be at work still where the third signal or the deadline ended the stop: nothing
+    // waits for them, and every exit is safe.
+    #[expect(clippy::disallowed_methods, reason = "this is main.rs")]
+    std::process::exit(exit.code())
+}

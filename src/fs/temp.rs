@@ -6,7 +6,10 @@ use std::{
     io,
     os::unix::ffi::OsStrExt,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tempfile::NamedTempFile;
@@ -34,6 +37,13 @@ impl Instance {
         let name = name.as_bytes();
         name.starts_with(self.0.as_bytes()) && name.ends_with(b".tmp")
     }
+
+    /// The record a private name of this instance speaks of; the inverse of [`private_name`].
+    #[must_use]
+    pub fn private_id(&self, name: &OsStr) -> Option<i64> {
+        let id = name.as_bytes().strip_prefix(self.0.as_bytes())?.strip_suffix(b".del")?;
+        i64::from_str_radix(std::str::from_utf8(id).ok()?, 16).ok()
+    }
 }
 
 /// Whether a name is one of the service's own, of whatever instance.
@@ -48,6 +58,15 @@ pub fn private_name(instance: &Instance, id: i64) -> OsString {
     format!("{}{id:x}.del", instance.0).into()
 }
 
+/// Temporary files of this process that exist now: counted like descriptors, for the report.
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+/// How many temporary files this process has, those with an intent included.
+#[must_use]
+pub fn live_temps() -> usize {
+    LIVE.load(Ordering::Relaxed)
+}
+
 /// A temporary file in the output's own directory. Dropping it removes it, unless it is protected
 /// by a durable intent: then only recovery may, because "temp gone" is taken for "published".
 #[derive(Debug)]
@@ -55,6 +74,8 @@ pub struct Temp {
     file: NamedTempFile,
     dir: Arc<Dir>,
     name: OsString,
+    /// Dropping it leaves the file under its temporary name.
+    protected: bool,
 }
 
 impl Temp {
@@ -113,11 +134,13 @@ impl Temp {
 
     /// From now on dropping it leaves the file: its intent is durable, or about to be.
     pub fn protect(&mut self) {
+        self.protected = true;
         self.file.disable_cleanup(true);
     }
 
     /// Takes the protection off: its intent was withdrawn, durably.
     pub fn unprotect(&mut self) {
+        self.protected = false;
         self.file.disable_cleanup(false);
     }
 
@@ -125,10 +148,19 @@ impl Temp {
     pub fn publish(mut self, name: &OsStr, replace: Replace) -> Result<(), (Self, io::Error)> {
         match self.dir.rename(&self.name, &self.dir, name, replace) {
             Ok(()) => {
-                self.protect();
+                self.protected = false;
+                self.file.disable_cleanup(true);
                 Ok(())
             }
             Err(error) => Err((self, error)),
+        }
+    }
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        if !self.protected {
+            LIVE.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -175,6 +207,8 @@ mod tests {
         assert_eq!(names(&root), std::slice::from_ref(&name));
         assert!(instance.is_temp(&name) && is_ours(&name));
         assert!(!Instance::new("0012").is_temp(&name));
+        assert_eq!(instance.private_id(&private_name(&instance, 0x2f)), Some(0x2f));
+        assert_eq!(instance.private_id(&name), None);
     }
 
     #[test]

@@ -170,6 +170,9 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     /// Sets the state of records, all or none; the reason replaces the old one where given.
     fn mark(&self, marks: &[(Id, State, Option<String>)], when: When) -> Result<()>;
 
+    /// The record of this number.
+    fn record(&self, id: Id) -> Result<Option<Record>>;
+
     /// The newest record of a source path that is not [`State::Withdrawn`].
     fn latest(&self, pipeline: PipelineId, source: &Path) -> Result<Option<Record>>;
 

@@ -8,10 +8,8 @@ use std::{
 
 use crate::{
     observe::{Event, shown},
-    pipeline::{
-        context::SharedEvents,
-        job::{Committed, Job},
-    },
+    ledger::Record,
+    pipeline::{context::SharedEvents, job::Job},
 };
 
 /// Nanoseconds since the epoch, for records.
@@ -21,22 +19,31 @@ pub fn now_ns() -> i64 {
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
+/// An output that is durable under its final name.
+#[derive(Clone, Copy, Debug)]
+pub struct Published<'a> {
+    pub pipeline: &'a str,
+    pub record: &'a Record,
+    /// From its settling to now; recovery does not know it.
+    pub took: Option<Duration>,
+}
+
 /// Tells that these outputs are published: one line each in the events file, durable before this
 /// returns, and in the log.
-pub fn published(events: &SharedEvents, files: &[Committed]) -> io::Result<()> {
+pub fn published(events: &SharedEvents, files: &[Published<'_>]) -> io::Result<()> {
     let mut events = events.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(events) = events.as_mut() {
         let lines: Vec<Event> = files.iter().map(published_event).collect();
         events.append(&lines)?;
         events.sync()?;
     }
-    for file in files {
-        let Some(output) = &file.record.output else { continue };
+    for Published { pipeline, record, .. } in files {
+        let Some(output) = &record.output else { continue };
         tracing::info!(
-            pipeline = %file.job.context.name(),
-            source = %shown(&file.record.source),
+            pipeline,
+            source = %shown(&record.source),
             output = %shown(&output.path),
-            bytes_in = file.record.identity.size,
+            bytes_in = record.identity.size,
             bytes_out = output.identity.size,
             "published"
         );

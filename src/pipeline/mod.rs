@@ -7,7 +7,7 @@
 //! intake      discover → settle
 //!                           │ claim: 64
 //! process     claim ────────┴──────────────┐
-//!               │ read: 64                 │ large: 2
+//!               │ read: 64                 │ large: 512
 //!             read                       read
 //!               │ transform: 64            │ 4 chunks
 //!             transform ─── grown ──────▶ transform
@@ -48,4 +48,4 @@ pub mod publish;
 mod large;
 mod start;
 
-pub use start::{Drained, Pipelines, Start};
+pub use start::{CHANNELS, Control, Drained, Pipelines, Start};

@@ -6,8 +6,8 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use tokio::{runtime::Handle, sync::mpsc};
-use tokio_util::sync::CancellationToken;
+use tokio::runtime::Handle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     context::Context,
@@ -32,7 +32,7 @@ use crate::{config::Limits, limits, observe::Observer, stages::Stage};
 pub const CHANNELS: [(&str, usize); 8] = [
     ("claim", 64),
     ("read", 64),
-    ("large", 2),
+    ("large", 512),
     ("transform", 64),
     ("write", 64),
     ("commit", 512),
@@ -50,19 +50,24 @@ pub struct Start {
     pub runtime: Handle,
 }
 
-/// All pipelines at work. Dropping it closes the intake and leaves the rest to drain unwatched:
-/// [`Self::drained`] is the way to end it.
+/// All pipelines at work: their threads. [`Self::drained`] is the way to end them; dropping this
+/// leaves them to drain unwatched.
 #[derive(Debug)]
 pub struct Pipelines {
-    stop: CancellationToken,
-    cut: CancellationToken,
-    fatal: Fatal,
-    panics: Panics,
-    hints: Vec<Hints>,
     intakes: Vec<JoinHandle<Ended>>,
     threads: Vec<JoinHandle<()>>,
-    /// Closes when the last thread has ended: each holds a sender.
-    alive: mpsc::Receiver<()>,
+    panics: Panics,
+    fatal: Fatal,
+}
+
+/// Steers the pipelines from anywhere. Dropping it does nothing.
+#[derive(Clone, Debug)]
+pub struct Control {
+    stop: CancellationToken,
+    cut: CancellationToken,
+    ended: CancellationToken,
+    fatal: Fatal,
+    hints: Arc<[Hints]>,
 }
 
 /// How the drain ended.
@@ -70,13 +75,17 @@ pub struct Pipelines {
 pub struct Drained {
     /// Files that were taken and not finished.
     pub left: u64,
+    /// `--once` gave up on files that were not finished, or on a sick place.
     pub gave_up: bool,
+    /// Publishing ended because storage failed.
+    pub storage_failed: bool,
     pub panics: u64,
 }
 
 /// The threads while they are being started.
 struct Threads {
-    alive: mpsc::Sender<()>,
+    /// Cancels `ended` when the last thread has let it go.
+    alive: Arc<DropGuard>,
     handles: Vec<JoinHandle<()>>,
 }
 
@@ -86,7 +95,7 @@ impl Threads {
         name: &str,
         run: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<JoinHandle<T>> {
-        let alive = self.alive.clone();
+        let alive = Arc::clone(&self.alive);
         thread::Builder::new().name(name.to_owned()).spawn(move || {
             let made = run();
             drop(alive);
@@ -103,12 +112,13 @@ impl Threads {
 
 impl Pipelines {
     /// Starts every thread. An error ends those that were started.
-    pub fn start(start: Start) -> io::Result<Self> {
+    pub fn start(start: Start) -> io::Result<(Self, Control)> {
         let Start { contexts, limits, once, observer, runtime } = start;
-        let (alive_sender, alive) = mpsc::channel(1);
-        let mut threads = Threads { alive: alive_sender, handles: Vec::new() };
-        let (stop, cut, fatal) =
-            (CancellationToken::new(), CancellationToken::new(), Fatal::default());
+        let (stop, cut, ended) =
+            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let fatal = Fatal::default();
+        let alive = Arc::new(ended.clone().drop_guard());
+        let mut threads = Threads { alive, handles: Vec::new() };
         let panics = Panics::default();
 
         let make = Make { observer: &observer };
@@ -133,41 +143,18 @@ impl Pipelines {
             })?);
         }
         let Threads { handles: threads, .. } = threads;
-        Ok(Self { stop, cut, fatal, panics, hints: all_hints, intakes, threads, alive })
+        let pipelines = Self { intakes, threads, panics, fatal: fatal.clone() };
+        Ok((pipelines, Control { stop, cut, ended, fatal, hints: all_hints.into() }))
     }
 
-    /// Closes the intake: nothing new is taken, and what was taken drains.
-    pub fn close(&self) {
-        self.stop.cancel();
-    }
-
-    /// Cuts the drain short: what is staged is committed, the rest is left.
-    pub fn cut(&self) {
-        self.cut.cancel();
-    }
-
-    /// Scans every input again.
-    pub fn rescan(&self) {
-        for hints in &self.hints {
-            hints.scan();
-        }
-    }
-
-    #[must_use]
-    pub const fn fatal(&self) -> &Fatal {
-        &self.fatal
-    }
-
-    /// Waits until every thread has ended: after [`Self::close`], or in `--once` by itself.
-    /// Cancelling the wait changes nothing.
-    pub async fn ended(&mut self) {
-        while self.alive.recv().await.is_some() {}
-    }
-
-    /// What the drain came to; the threads have ended.
+    /// What the drain came to. Blocks until the threads have ended, which [`Control::ended`] tells.
     #[must_use]
     pub fn drained(self) -> Drained {
-        let mut drained = Drained { panics: self.panics.count(), ..Drained::default() };
+        let mut drained = Drained {
+            panics: self.panics.count(),
+            storage_failed: self.fatal.is_set(),
+            ..Drained::default()
+        };
         for intake in self.intakes {
             match intake.join() {
                 Ok(ended) => {
@@ -181,6 +168,41 @@ impl Pipelines {
             drained.panics += u64::from(thread.join().is_err());
         }
         drained
+    }
+}
+
+impl Control {
+    /// Closes the intake: nothing new is taken, and what was taken drains.
+    pub fn close(&self) {
+        self.stop.cancel();
+    }
+
+    /// Cuts the drain short: what is staged is committed, the rest is left.
+    pub fn cut(&self) {
+        self.cut.cancel();
+    }
+
+    /// Scans every input again.
+    pub fn rescan(&self) {
+        for hints in &*self.hints {
+            hints.scan();
+        }
+    }
+
+    /// Resolves when storage failed and nothing more is published.
+    pub async fn fatal(&self) {
+        self.fatal.wait().await;
+    }
+
+    /// Why nothing more is published, if so.
+    #[must_use]
+    pub fn fatal_reason(&self) -> Option<String> {
+        self.fatal.reason()
+    }
+
+    /// Resolves when every thread has ended: after [`Self::close`], or in `--once` by itself.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
     }
 }
 

@@ -32,10 +32,6 @@ pub struct Budget {
     runtime: Handle,
 }
 
-/// What a large file costs while it streams through its lane: the chunks in two channels and in
-/// three hands, and their transformed like.
-const STREAM_BYTES: usize = limits::CHUNK_BYTES * (2 * limits::CHUNKS_QUEUED + 4);
-
 impl Budget {
     #[must_use]
     pub fn new(limits: crate::config::Limits, runtime: Handle) -> Self {
@@ -48,12 +44,15 @@ impl Budget {
         }
     }
 
-    /// Waits until there is room for a file of this size.
+    /// Waits until there is room for a file of this size. A large one takes no bytes: it streams
+    /// through a lane, and the lanes' chunks are bounded by themselves.
     fn take(&self, size: u64) -> Permits {
-        let whole = usize::try_from(size).is_ok_and(|size| size <= limits::WHOLE_BYTES);
-        let bytes = if whole { 2 * size + 16 * 1024 } else { STREAM_BYTES as u64 };
-        let bytes = u32::try_from(bytes).map_or(self.bytes_most, |bytes| bytes.min(self.bytes_most));
-        Permits { file: self.wait(&self.files, 1), bytes: self.wait(&self.bytes, bytes) }
+        let file = self.wait(&self.files, 1);
+        if size > limits::WHOLE_BYTES as u64 {
+            return Permits { file, bytes: None };
+        }
+        let bytes = u32::try_from(2 * size + 16 * 1024).unwrap_or(self.bytes_most);
+        Permits { file, bytes: self.wait(&self.bytes, bytes.min(self.bytes_most)) }
     }
 
     fn wait(&self, of: &Arc<Semaphore>, count: u32) -> Option<tokio::sync::OwnedSemaphorePermit> {

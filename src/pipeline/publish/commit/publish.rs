@@ -183,7 +183,7 @@ impl Publisher {
         let Some(first) = committed.first() else { return Ok(()) };
         let context = &first.job.context;
         failpoint::hit("commit::acknowledge")
-            .and_then(|()| acknowledge::published(&context.events, &committed))
+            .and_then(|()| acknowledge::published(&context.events, &told(&committed)))
             .map_err(|source| CommitError::Acknowledge { source })?;
         let marks: Vec<_> = committed
             .iter()
@@ -246,6 +246,17 @@ impl Publisher {
         drop(temp);
         self.committed.send(Disposable::Failed(job.fail(failure)));
     }
+}
+
+fn told(committed: &[Committed]) -> Vec<acknowledge::Published<'_>> {
+    committed
+        .iter()
+        .map(|file| acknowledge::Published {
+            pipeline: file.job.context.name(),
+            record: &file.record,
+            took: Some(file.job.settled_at.elapsed()),
+        })
+        .collect()
 }
 
 impl Intended {

@@ -1,0 +1,100 @@
+//! The facts of the unfinished records.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io::{self, Read},
+    path::Path,
+    sync::{Arc, PoisonError},
+};
+
+use super::{Error, Facts, Roots};
+use crate::{
+    fs::{self, Dir},
+    identity::Identity,
+    ledger::{Id, Ledger, Output, PipelineId, Record},
+    observe::shown,
+    pipeline::context::SharedEvents,
+};
+
+/// Opens the directories of every pipeline that has unfinished records, and looks at what is there.
+/// A pipeline whose directories are gone is told and left as it is.
+pub fn gather(
+    ledger: &dyn Ledger,
+    events: &SharedEvents,
+) -> Result<(HashMap<PipelineId, Roots>, Vec<Facts>), Error> {
+    let records = ledger.unfinished()?;
+    let wanted: HashSet<PipelineId> = records.iter().map(|record| record.pipeline).collect();
+    let mut roots = HashMap::new();
+    for known in ledger.roots()?.into_iter().filter(|known| wanted.contains(&known.id)) {
+        match (Dir::open(&known.input), Dir::open(&known.output)) {
+            (Ok(input), Ok(output)) => {
+                let (input, output) = (Arc::new(input), Arc::new(output));
+                roots.insert(known.id, Roots { name: known.name.into(), input, output });
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::warn!(pipeline = known.name, input = %shown(&known.input), output = %shown(&known.output), %error, "has unfinished work, and a directory of it cannot be opened: it is left for a later start");
+            }
+        }
+    }
+    let acknowledged = acknowledged(events, &records)?;
+    let mut facts = Vec::with_capacity(records.len());
+    for record in records {
+        let Some(roots) = roots.get(&record.pipeline) else { continue };
+        let acknowledged = acknowledged.contains(&record.id);
+        facts.push(look(&roots.output, record, acknowledged)?);
+    }
+    Ok((roots, facts))
+}
+
+fn acknowledged(events: &SharedEvents, records: &[Record]) -> Result<HashSet<Id>, Error> {
+    let events = events.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(events) = events.as_ref() else { return Ok(HashSet::new()) };
+    let ids = records.iter().map(|record| record.id).collect();
+    events.recorded(&ids).map_err(Error::Events)
+}
+
+fn look(root: &Dir, record: Record, acknowledged: bool) -> Result<Facts, Error> {
+    let nothing = |record| Facts {
+        record,
+        temp: None,
+        output: None,
+        same_content: false,
+        acknowledged,
+    };
+    let Some(intended) = &record.output else { return Ok(nothing(record)) };
+    let (parent, _) = fs::split(&intended.path);
+    let failed = |path: &Path, source| Error::Io { path: root.path().join(path), action: "look at", source };
+    let temp = identity(root, &parent.join(&intended.temp));
+    let temp = temp.map_err(|source| failed(&intended.path, source))?;
+    let output = identity(root, &intended.path);
+    let output = output.map_err(|source| failed(&intended.path, source))?;
+    let another = output.filter(|found| !found.matches_content(&intended.identity));
+    let same_content = match (temp, another) {
+        (None, Some(found)) => {
+            same_content(root, intended, &found).map_err(|source| failed(&intended.path, source))?
+        }
+        _ => false,
+    };
+    Ok(Facts { temp, output, same_content, ..nothing(record) })
+}
+
+fn identity(root: &Dir, path: &Path) -> io::Result<Option<Identity>> {
+    Ok(root.look(path)?.map(|seen| seen.identity))
+}
+
+fn same_content(root: &Dir, intended: &Output, found: &Identity) -> io::Result<bool> {
+    if found.size != intended.identity.size {
+        return Ok(false);
+    }
+    let mut file = root.open_file(&intended.path)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; crate::limits::CHUNK_BYTES];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(*hasher.finalize().as_bytes() == intended.hash),
+            count => {
+                hasher.update(buffer.get(..count).unwrap_or_default());
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! After an unclean stop: temps that no intent speaks for, and sources under their private name.
+
+use std::{collections::HashSet, os::unix::ffi::OsStrExt, path::{Path, PathBuf}, sync::Arc};
+
+use super::{Error, Summary};
+use crate::{
+    fs::{self, Dir, Instance, Kind, Walk},
+    ledger::{Ledger, Record, State},
+    observe::shown,
+    pipeline::publish::dispose::source::{self, Take, Taken},
+};
+
+/// Walks the directories of the pipelines. Every intent was dealt with before, so a temp of this
+/// ledger that is still there is nobody's.
+pub fn sweep(
+    ledger: &dyn Ledger,
+    outputs: &HashSet<PathBuf>,
+    inputs: &HashSet<PathBuf>,
+    summary: &mut Summary,
+) -> Result<(), Error> {
+    let instance = Instance::new(ledger.instance());
+    for root in outputs {
+        for path in ours(root, |name| instance.is_temp(name)) {
+            remove(root, &path)?;
+            summary.temps_removed += 1;
+        }
+    }
+    for root in inputs {
+        for path in ours(root, |name| instance.private_id(name).is_some()) {
+            let (_, name) = fs::split(&path);
+            let record = match instance.private_id(name) {
+                Some(id) => ledger.record(id)?,
+                None => None,
+            };
+            summary.sources_returned += u64::from(resolve(root, &path, record, &instance)?);
+        }
+    }
+    Ok(())
+}
+
+/// The files below a root whose name is one that is asked for. A root that is not there has none.
+fn ours(root: &Path, wanted: impl Fn(&std::ffi::OsStr) -> bool) -> Vec<PathBuf> {
+    let Ok(dir) = Dir::open(root) else { return Vec::new() };
+    Walk::new(Arc::new(dir), PathBuf::new())
+        .filter_map(Result::ok)
+        .filter(|found| found.kind == Kind::File && wanted(fs::split(&found.path).1))
+        .map(|found| found.path)
+        .collect()
+}
+
+fn failed(root: &Path, path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+    let path = root.join(path);
+    move |source| Error::Io { path, action, source }
+}
+
+fn remove(root: &Path, path: &Path) -> Result<(), Error> {
+    let (parent, name) = fs::split(path);
+    Dir::open(root)
+        .and_then(|root| root.open_beneath(parent))
+        .and_then(|dir| dir.unlink(name))
+        .map_err(failed(root, path, "remove the temporary file"))
+}
+
+/// A source that was taken by its private name when the process ended: its disposal is finished
+/// where the ledger says so and it is still the file that was read, otherwise it gets its name
+/// back. Whether it got it back.
+fn resolve(root: &Path, path: &Path, record: Option<Record>, mark: &Instance) -> Result<bool, Error> {
+    let Some(record) = record else {
+        tracing::warn!(path = %shown(&root.join(path)), "is a source under a private name that the ledger does not know: left for a person");
+        return Ok(false);
+    };
+    let published = matches!(record.state, State::Published | State::Done);
+    let resolved = Dir::open(root)
+        .and_then(|input| source::taken_before(&input, &record.source, (mark, record.id)))
+        .and_then(|taken| match published {
+            true => finish(taken, &record),
+            false => taken.put_back().map(|()| true).map_err(|(_, error)| error),
+        });
+    resolved.or_else(|source| {
+        if source.kind() == std::io::ErrorKind::AlreadyExists {
+            tracing::warn!(path = %shown(&root.join(path)), source = %shown(&record.source), "cannot get its name back, which another file has: left for a person");
+            return Ok(false);
+        }
+        Err(failed(root, path, "dispose of")(source))
+    })
+}
+
+fn finish(taken: Taken, record: &Record) -> std::io::Result<bool> {
+    match source::compare(taken, &record.identity)? {
+        Take::Ours(taken) => source::finish_source(taken, record).map(|()| false),
+        Take::Gone => Ok(false),
+        Take::Another => Ok(true),
+        Take::NotPutBack(_, error) => Err(error),
+    }
+}

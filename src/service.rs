@@ -1,1 +1,0 @@
-//! The whole life of Tidemill on one page.

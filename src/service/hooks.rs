@@ -1,0 +1,422 @@
+//! The hooks of [`super::start`], one for each resource: how it is opened, and how it is closed.
+
+use std::{
+    collections::HashSet,
+    convert::Infallible,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{sync::oneshot, task::spawn_blocking};
+
+use super::report::{Progress, tell_progress};
+use crate::{
+    config::{Config, Http},
+    error::Exit,
+    fs::{Lock, LockError},
+    http,
+    ledger::{self, LastStop, Ledger, sqlite::Sqlite},
+    lifecycle::{Handle, Lifecycle, Phase, StartError},
+    limits,
+    observe::{self, Events, Observer, shown},
+    pipeline::{
+        Control, Drained, Pipelines, Start,
+        context::{Context, Parts, SharedEvents},
+    },
+    policy::OnSuccess,
+    recovery,
+};
+
+/// A hook that only touches local files answers within this, or the place is not well.
+const LIMIT: Duration = Duration::from_secs(30);
+/// Recovery may have much to do.
+const RECOVERY: Duration = Duration::from_hours(1);
+
+/// Why the service could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    #[error("{0}")]
+    Config(String),
+    #[error("{0}")]
+    Storage(String),
+    #[error("{0}")]
+    Internal(String),
+    /// A signal came before it was ready.
+    #[error("stopped while it started")]
+    Stopping,
+}
+
+impl Fault {
+    #[must_use]
+    pub const fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_) => Exit::Config,
+            Self::Storage(_) => Exit::Storage,
+            Self::Internal(_) => Exit::Internal,
+            Self::Stopping => Exit::Drained,
+        }
+    }
+}
+
+/// What a failed hook means for the exit code.
+fn sort(of: fn(String) -> Fault) -> impl Fn(StartError) -> Fault {
+    move |error| match error {
+        StartError::Stopping { .. } => Fault::Stopping,
+        error @ StartError::TimedOut { .. } => Fault::Storage(chain(&error)),
+        error @ StartError::Panicked { .. } => Fault::Internal(chain(&error)),
+        error @ StartError::Failed { .. } => of(chain(&error)),
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Runs blocking work; a panic in it goes on here.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match spawn_blocking(work).await {
+        Ok(made) => made,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// As many descriptors as the system gives, and at least what the configuration needs.
+pub async fn limits(life: &mut Lifecycle, config: &Config) -> Result<(), Fault> {
+    let files = u64::from(config.limits.files);
+    let open = async move {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let limit = getrlimit(Resource::Nofile);
+        let raised = Rlimit { current: limit.maximum, ..limit };
+        setrlimit(Resource::Nofile, raised)?;
+        let most = limit.maximum.unwrap_or(u64::MAX);
+        let needed = 2 * files + 64;
+        if most < needed {
+            return Err(io::Error::other(format!(
+                "the system gives at most {most} descriptors, and `limits.files = {files}` may need {needed}: raise `ulimit -n`, or lower `files` to {}",
+                most.saturating_sub(64) / 2
+            )));
+        }
+        Ok(((), ()))
+    };
+    life.start("limits", LIMIT, open, |()| async { Ok::<_, Infallible>(()) })
+        .await
+        .map_err(sort(Fault::Config))
+}
+
+/// Makes what the service needs beside its inputs, which must be there.
+pub async fn directories(life: &mut Lifecycle, config: &Config) -> Result<(), Fault> {
+    let mut needed = vec![config.state_dir.clone(), config.state_dir.join("control")];
+    for pipeline in &config.pipelines {
+        needed.push(pipeline.output.clone());
+        if let OnSuccess::Archive(archive) = &pipeline.on_success {
+            needed.push(archive.clone());
+        }
+    }
+    let open = blocking(move || {
+        for dir in &needed {
+            std::fs::create_dir_all(dir).map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot make the directory {}: {error}", shown(dir)))
+            })?;
+        }
+        Ok::<_, io::Error>(((), ()))
+    });
+    life.start("directories", LIMIT, open, |()| async { Ok::<_, Infallible>(()) })
+        .await
+        .map_err(sort(Fault::Config))
+}
+
+/// One process for one state directory.
+pub async fn lock(life: &mut Lifecycle, config: &Config) -> Result<(), Fault> {
+    let dir = config.state_dir.clone();
+    let open = blocking(move || Lock::take(&dir).map(|lock| (lock, ())));
+    let close = |lock: Lock| async move {
+        drop(lock);
+        Ok::<_, Infallible>(())
+    };
+    life.start("lock", LIMIT, open, close).await.map_err(|error| match error {
+        StartError::Failed { source, .. } if source.is::<LockError>() => {
+            Fault::Config(chain(source.as_ref()))
+        }
+        error => sort(Fault::Storage)(error),
+    })
+}
+
+/// The ledger, marked as in use; how the last use ended is recovery's to ask.
+pub async fn ledger(life: &mut Lifecycle, config: &Config) -> Result<Arc<Sqlite>, Fault> {
+    let path = config.state_dir.join("ledger.sqlite");
+    let open = blocking(move || {
+        let ledger = Arc::new(Sqlite::open(&path)?);
+        Ok::<_, ledger::Error>((Arc::clone(&ledger), ledger))
+    });
+    let close = |ledger: Arc<Sqlite>| blocking(move || ledger.end());
+    life.start("ledger", LIMIT, open, close).await.map_err(sort(Fault::Storage))
+}
+
+/// The events file, if one was asked for.
+pub async fn events(life: &mut Lifecycle, config: &Config) -> Result<SharedEvents, Fault> {
+    let path = config.events.clone();
+    let open = blocking(move || {
+        let events = path.as_deref().map(Events::open).transpose()?;
+        let events = Arc::new(Mutex::new(events));
+        Ok::<_, io::Error>((Arc::clone(&events), events))
+    });
+    let close = |events: SharedEvents| async move {
+        drop(events);
+        Ok::<_, Infallible>(())
+    };
+    life.start("events", LIMIT, open, close).await.map_err(sort(Fault::Config))
+}
+
+/// The HTTP server: it answers `/livez` from here on, `/readyz` when the service is ready.
+pub async fn http(
+    life: &mut Lifecycle,
+    config: &Config,
+    observer: &Arc<Observer>,
+) -> Result<(), Fault> {
+    if config.http == Http::Off {
+        return Ok(());
+    }
+    let wanted = config.http;
+    let open = async move { http::bind(wanted).await.map(|bound| ((), bound)) };
+    let bound = life
+        .start("http", LIMIT, open, |()| async { Ok::<_, Infallible>(()) })
+        .await
+        .map_err(sort(Fault::Config))?;
+    let Some(bound) = bound else { return Ok(()) };
+    if let Some(note) = &bound.note {
+        tracing::warn!("{note}");
+    }
+    tracing::info!(address = %bound.address, "metrics are served at http://{}/metrics", bound.address);
+    let exporter = observe::install_exporter().map_err(|error| Fault::Internal(chain(&error)))?;
+    let app = http::App { exporter: exporter.clone(), observer: Arc::clone(observer) };
+    life.spawn("http server", LIMIT, |stop| async move {
+        http::serve(bound, app, async move { stop.stopped().await }).await
+    });
+    life.spawn("metrics upkeep", LIMIT, |stop| async move {
+        let mut every = tokio::time::interval(limits::UPKEEP);
+        while !stop.is_set() {
+            tokio::select! {
+                () = stop.stopped() => {}
+                _ = every.tick() => exporter.upkeep(),
+            }
+        }
+        Ok::<_, Infallible>(())
+    });
+    Ok(())
+}
+
+/// Finishes what the last run left, before the intake opens.
+pub async fn recovery(
+    life: &mut Lifecycle,
+    config: &Config,
+    ledger: &Arc<Sqlite>,
+    events: &SharedEvents,
+) -> Result<(), Fault> {
+    let (ledger, events) = (Arc::clone(ledger), Arc::clone(events));
+    let outputs: HashSet<PathBuf> = config
+        .pipelines
+        .iter()
+        .flat_map(|pipeline| [pipeline.output.clone(), pipeline.quarantine.clone()])
+        .collect();
+    let inputs: HashSet<PathBuf> =
+        config.pipelines.iter().map(|pipeline| pipeline.input.clone()).collect();
+    let open = blocking(move || {
+        recover(&*ledger, &events, &outputs, &inputs).map(|()| ((), ()))
+    });
+    life.start("recovery", RECOVERY, open, |()| async { Ok::<_, Infallible>(()) })
+        .await
+        .map_err(sort(Fault::Storage))
+}
+
+fn recover(
+    ledger: &dyn Ledger,
+    events: &SharedEvents,
+    outputs: &HashSet<PathBuf>,
+    inputs: &HashSet<PathBuf>,
+) -> Result<(), recovery::Error> {
+    let last = ledger.begin()?;
+    let (roots, facts) = recovery::gather(ledger, events)?;
+    let plans: Vec<_> = facts
+        .into_iter()
+        .map(|facts| {
+            let action = recovery::plan(&facts);
+            (facts, action)
+        })
+        .collect();
+    let means = recovery::Means { ledger, events, roots: &roots };
+    let mut summary = recovery::apply(&means, plans)?;
+    if last == LastStop::Unclean {
+        recovery::sweep(ledger, outputs, inputs, &mut summary)?;
+    }
+    if summary != recovery::Summary::default() {
+        tracing::info!(?summary, "recovered what the last run left");
+    }
+    Ok(())
+}
+
+/// The eight steps. Closing them is the drain.
+pub async fn pipelines(
+    life: &mut Lifecycle,
+    config: &Config,
+    (ledger, events): (Arc<Sqlite>, SharedEvents),
+    observer: &Arc<Observer>,
+    drained: oneshot::Sender<Drained>,
+) -> Result<Control, Fault> {
+    let (settings, seen) = (config.clone(), Arc::clone(observer));
+    let runtime = tokio::runtime::Handle::current();
+    let open = blocking(move || {
+        let contexts = contexts(&settings, &ledger, &events, &seen)?;
+        let Config { limits, once, .. } = settings;
+        let started = Pipelines::start(Start { contexts, limits, once, observer: seen, runtime })?;
+        let (pipelines, control) = started;
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(((pipelines, control.clone()), control))
+    });
+    let (handle, observer) = (life.handle().clone(), Arc::clone(observer));
+    let close = |(pipelines, control)| async move {
+        drain(&handle, &control, &observer).await;
+        // Every thread has ended: taking back what they returned does not wait.
+        drained.send(pipelines_drained(pipelines).await).map_err(|_| "nobody waits for the drain")
+    };
+    // The drain's own limit is the deadline of the whole stop.
+    let limit = LIMIT.max(config.shutdown_deadline);
+    life.start("pipelines", limit, open, close).await.map_err(sort(Fault::Config))
+}
+
+async fn pipelines_drained(pipelines: Pipelines) -> Drained {
+    blocking(move || pipelines.drained()).await
+}
+
+fn contexts(
+    config: &Config,
+    ledger: &Arc<Sqlite>,
+    events: &SharedEvents,
+    observer: &Observer,
+) -> Result<Vec<Arc<Context>>, Box<dyn std::error::Error + Send + Sync>> {
+    let mut contexts = Vec::with_capacity(config.pipelines.len());
+    for (index, pipeline) in config.pipelines.iter().enumerate() {
+        let id = ledger.pipeline(&pipeline.name, &pipeline.input, &pipeline.output)?;
+        let parts = Parts {
+            id,
+            ledger: Arc::clone(ledger) as Arc<dyn Ledger>,
+            meter: Arc::clone(observer.pipeline(index)),
+            events: Arc::clone(events),
+        };
+        contexts.push(Arc::new(Context::open(index, pipeline.clone(), parts)?));
+    }
+    Ok(contexts)
+}
+
+/// Closes the intake and waits for the last job; says every few seconds who is left. The cut makes
+/// the stages drop what they have and the committer finish what is staged.
+async fn drain(handle: &Handle, control: &Control, observer: &Observer) {
+    handle.enter(Phase::Closing);
+    notify(&[sd_notify::NotifyState::Stopping]);
+    control.close();
+    handle.enter(Phase::Draining);
+    let cut = handle.cut();
+    let mut progress = Progress::new(observer);
+    let mut every = tokio::time::interval(limits::DRAIN_REPORT);
+    every.tick().await;
+    loop {
+        tokio::select! {
+            () = control.ended() => break,
+            () = cut.cancelled(), if !progress.is_cut => {
+                progress.is_cut = true;
+                control.cut();
+            }
+            _ = every.tick() => {
+                if tell_progress(&mut progress, observer) {
+                    let more = limits::DRAIN_REPORT.saturating_mul(3);
+                    let micros = u32::try_from(more.as_micros()).unwrap_or(u32::MAX);
+                    notify(&[sd_notify::NotifyState::ExtendTimeoutUsec(micros)]);
+                }
+            }
+        }
+    }
+    handle.enter(Phase::Committing);
+}
+
+/// Tasks that only watch and tell.
+pub fn background(
+    life: &mut Lifecycle,
+    config: &Config,
+    observer: &Arc<Observer>,
+    control: &Control,
+) -> Result<(), Fault> {
+    let (mut phase, seen) = (life.handle().phase(), Arc::clone(observer));
+    life.spawn("phase", LIMIT, |stop| async move {
+        loop {
+            seen.set_phase(phase.borrow_and_update().as_str());
+            tokio::select! {
+                () = stop.stopped() => return Ok::<_, Infallible>(()),
+                changed = phase.changed() => if changed.is_err() { return Ok(()) },
+            }
+        }
+    });
+    if config.once {
+        let observer = Arc::clone(observer);
+        life.spawn("progress", LIMIT, |stop| async move {
+            observe::progress(&observer, stop.stopped()).await;
+            Ok::<_, Infallible>(())
+        });
+        return Ok(());
+    }
+    watch_control(life, &config.state_dir.join("control"), control.clone())
+}
+
+/// `tidemill requeue` drops a file into `STATE/control` to have every input scanned now.
+fn watch_control(life: &mut Lifecycle, dir: &Path, control: Control) -> Result<(), Fault> {
+    use crate::pipeline::intake::discover::{Hints, Watch};
+    let (hints, mut bell) = Hints::new();
+    let watch = match Watch::start(dir, hints.clone()) {
+        Ok(watch) => watch,
+        Err(error) => {
+            tracing::warn!(error = chain(&error), "`tidemill requeue` is noticed at the next rescan only");
+            return Ok(());
+        }
+    };
+    life.spawn("control", LIMIT, |stop| async move {
+        loop {
+            tokio::select! {
+                () = stop.stopped() => break,
+                Some(()) = bell.recv() => if !hints.take().paths.is_empty() { control.rescan() },
+            }
+        }
+        drop(watch);
+        Ok::<_, Infallible>(())
+    });
+    Ok(())
+}
+
+/// The last hook: from here on the service says that it is ready.
+pub async fn ready(life: &mut Lifecycle, config: &Config) -> Result<(), Fault> {
+    for pipeline in &config.pipelines {
+        tracing::info!(
+            pipeline = %pipeline.name,
+            input = %shown(&pipeline.input),
+            output = %shown(&pipeline.output),
+            steps = %pipeline.steps,
+            on_success = %pipeline.on_success,
+            "ready"
+        );
+    }
+    life.handle().enter(Phase::Ready);
+    notify(&[sd_notify::NotifyState::Ready]);
+    Ok(())
+}
+
+/// Tells systemd, where it listens; without it, nothing happens.
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "cannot notify the service manager");
+    }
+}

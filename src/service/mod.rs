@@ -1,0 +1,117 @@
+//! The whole life of Tidemill on one page.
+//!
+//! ```text
+//! signals registered → configuration → hooks in order → READY → run → drain → hooks in reverse
+//!                                                                           → report → exit code
+//! ```
+//!
+//! Every exit is safe, even a kill: the graceful way only saves the next start work.
+
+mod hooks;
+mod report;
+
+use std::{sync::Arc, time::Instant};
+
+use tokio::sync::oneshot;
+
+use self::{hooks::Fault, report::Last};
+use crate::{
+    config::Config,
+    error::Exit,
+    lifecycle::{Deadlines, Handle, Lifecycle, Phase, Signals},
+    limits,
+    observe::{self, Observer},
+    pipeline::{self, Control, Drained},
+};
+
+/// Runs the service from its first hook to its last, and says how the process is to end.
+///
+/// Blocks. The signals are followed from here on; the third one, or the deadline, makes this
+/// return at once, with threads still at work: the process must end then.
+#[must_use]
+pub fn run(config: &Config, signals: Signals) -> Exit {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "cannot start the runtime");
+            return Exit::Internal;
+        }
+    };
+    let exit = runtime.block_on(live(config, signals));
+    runtime.shutdown_background();
+    exit
+}
+
+async fn live(config: &Config, signals: Signals) -> Exit {
+    let deadlines = Deadlines { stop: config.shutdown_deadline, reserve: limits::COMMIT_RESERVE };
+    let life = match Lifecycle::new(deadlines, signals) {
+        Ok(life) => life,
+        Err(error) => {
+            tracing::error!(%error, "cannot follow signals");
+            return Exit::Internal;
+        }
+    };
+    let leave = life.handle().leave();
+    tokio::select! {
+        exit = from_start_to_stop(life, config) => exit,
+        () = leave => {
+            tracing::error!("left at once: the next start takes up what was in work");
+            Exit::WorkLeft
+        }
+    }
+}
+
+async fn from_start_to_stop(mut life: Lifecycle, config: &Config) -> Exit {
+    let began = Instant::now();
+    let descriptors = observe::open_descriptors();
+    let names: Vec<_> = config.pipelines.iter().map(|pipeline| Arc::clone(&pipeline.name)).collect();
+    let observer = Arc::new(Observer::new(&names, &pipeline::CHANNELS));
+    let (drained, was_drained) = oneshot::channel();
+
+    let started = start(&mut life, config, &observer, drained).await;
+    let fault = match started {
+        Ok(control) => work(life.handle(), &control).await,
+        Err(fault) => Some(fault),
+    };
+    let handle = life.handle().clone();
+    let report = life.stop().await;
+    handle.enter(Phase::Stopped);
+
+    let drained = was_drained.await.unwrap_or_default();
+    Last { config, observer: &observer, report: &report, drained, fault, descriptors, began }.tell()
+}
+
+/// The start-up hooks, in order. What each of them opened is closed by [`Lifecycle::stop`], in
+/// reverse, also where a later one fails.
+async fn start(
+    life: &mut Lifecycle,
+    config: &Config,
+    observer: &Arc<Observer>,
+    drained: oneshot::Sender<Drained>,
+) -> Result<Control, Fault> {
+    hooks::limits(life, config).await?;
+    hooks::directories(life, config).await?;
+    hooks::lock(life, config).await?;
+    let ledger = hooks::ledger(life, config).await?;
+    let events = hooks::events(life, config).await?;
+    hooks::http(life, config, observer).await?;
+    hooks::recovery(life, config, &ledger, &events).await?;
+    let control = hooks::pipelines(life, config, (ledger, events), observer, drained).await?;
+    hooks::background(life, config, observer, &control)?;
+    hooks::ready(life, config).await?;
+    Ok(control)
+}
+
+/// Waits for what ends the service: a signal, `--once` being through, failed storage, a failed
+/// task. Asks for the stop, which drains.
+async fn work(handle: &Handle, control: &Control) -> Option<Fault> {
+    let fault = tokio::select! {
+        () = handle.closing().cancelled_owned() => None,
+        () = control.ended() => None,
+        () = control.fatal() => None,
+        failure = handle.failed() => Some(Fault::Internal(failure.to_string())),
+    };
+    handle.request_stop();
+    fault
+}
