@@ -1,1 +1,120 @@
-//! The codecs of a chain of steps, driven synchronously.
+//! The codecs of a chain of steps, driven synchronously on the caller's thread.
+//!
+//! Bytes are pushed in and come out at a [`Sink`]; between two steps there is one buffer, so the
+//! memory does not depend on the size of a file. A [`Transformer`] is made once and used for one
+//! file after another: making a zstd context anew costs as much as compressing a small file.
+//!
+//! K1: the same input, fed in pieces of the same sizes, gives the same output: nothing of a clock
+//! or of the machine goes in, and worker threads do not change a byte.
+//! K2: input that ends early, is damaged or is followed by something else is an error, never a
+//! shorter output: all members of a file are read, and every format but Brotli carries a checksum.
+//! K3: what comes out of decompression is bounded.
+
+mod formats;
+mod link;
+
+use self::link::Link;
+use crate::{
+    policy::Bounds,
+    steps::{Chain, Format, Step},
+};
+
+/// Takes what comes out of the last step.
+pub trait Sink {
+    /// Takes the next bytes, or wants no more.
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Stopped>;
+}
+
+impl Sink for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Stopped> {
+        self.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// The sink wants no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped;
+
+/// Why a transformation ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the next step wants no more")]
+    Stopped,
+    #[error("`{step}`: the input is damaged, or is not of this format")]
+    Corrupt { step: Step, source: std::io::Error },
+    #[error("`{step}`: the input ends in the middle")]
+    Truncated { step: Step },
+    #[error("`{step}`: the input begins like none of the formats that can be told by their beginning (Brotli cannot)")]
+    Unknown { step: Step },
+    #[error("`{step}`: more than {limit} bytes would come out (`max_output`)")]
+    OutputBytes { step: Step, limit: u64 },
+    #[error("`{step}`: more than {limit} times its size would come out (`max_ratio`)")]
+    Ratio { step: Step, limit: u64 },
+    #[error("`{step}` failed")]
+    Encode { step: Step, source: std::io::Error },
+    #[error("`{step}`: this program was built without the feature `{}`", format.as_str())]
+    NotCompiledIn { step: Step, format: Format },
+    #[error("the codec failed")]
+    Io(#[source] std::io::Error),
+}
+
+impl Error {
+    pub(crate) fn from_io(source: std::io::Error) -> Self {
+        Self::Io(source)
+    }
+}
+
+impl From<Stopped> for Error {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+/// A chain of codecs. Dropping it frees them; a file that was not finished leaves nothing behind.
+#[derive(Debug)]
+pub struct Transformer {
+    links: Vec<Link>,
+}
+
+impl Transformer {
+    /// `threads` are worker threads for each step that can use them (zstd); 0 works on the
+    /// caller's. The output is the same for every count from 1 on, but not the same as for 0.
+    pub fn new(chain: &Chain, bounds: Bounds, threads: u32) -> Result<Self, Error> {
+        let link = |step: &Step| Link::new(*step, bounds, threads);
+        Ok(Self { links: chain.steps().iter().map(link).collect::<Result<_, _>>()? })
+    }
+
+    /// Begins a file, whatever became of the one before it.
+    pub fn start(&mut self) {
+        for link in &mut self.links {
+            link.start();
+        }
+    }
+
+    /// Takes the next bytes of the file in. After an error only [`Self::start`] makes sense.
+    pub fn feed(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<(), Error> {
+        push(&mut self.links, bytes, sink)
+    }
+
+    /// The file is at its end: everything that is left comes out.
+    pub fn finish(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
+        let mut links = &mut self.links[..];
+        while let Some((link, rest)) = links.split_first_mut() {
+            link.finish(&mut |bytes| push(rest, bytes, sink))?;
+            links = rest;
+        }
+        Ok(())
+    }
+}
+
+/// Pushes bytes through these links into the sink.
+fn push(links: &mut [Link], bytes: &[u8], sink: &mut dyn Sink) -> Result<(), Error> {
+    match links.split_first_mut() {
+        None => Ok(sink.put(bytes)?),
+        Some((link, rest)) => link.feed(bytes, &mut |bytes| push(rest, bytes, sink)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,8 @@
 //! [`Ledger`] is the seam at which one machine's embedded database ([`sqlite::Sqlite`]) can give way
 //! to a shared one: every write is an idempotent statement about records by their id.
 
+pub mod sqlite;
+
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},

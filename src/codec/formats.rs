@@ -1,0 +1,123 @@
+//! The encoder and the decoder of each format, as far as they are compiled in.
+
+use std::io;
+
+use async_compression::codecs::{DecodeV2, EncodeV2};
+
+use super::Error;
+use crate::steps::{Format, Step};
+
+pub type Encoder = Box<dyn EncodeV2 + Send>;
+pub type Decoder = Box<dyn DecodeV2 + Send>;
+
+/// The size of zstd's parallel jobs, up to level 9: memory is a few times this for each worker.
+/// Higher levels need larger jobs for their larger windows, and keep zstd's own choice.
+#[cfg(feature = "zstd")]
+const ZSTD_JOB_BYTES: u32 = 2 * 1024 * 1024;
+/// Memory an xz decoder may ask for: enough for files made at every preset.
+#[cfg(feature = "xz")]
+const XZ_DECODER_BYTES: u64 = 128 * 1024 * 1024;
+
+pub fn encoder(step: Step, format: Format, level: i32, threads: u32) -> Result<Encoder, Error> {
+    #[cfg(feature = "zstd")]
+    if format == Format::Zstd {
+        return Ok(Box::new(zstd(level, threads)));
+    }
+    #[cfg(feature = "gzip")]
+    if format == Format::Gzip {
+        let level = flate2::Compression::new(level.unsigned_abs());
+        return Ok(Box::new(async_compression::codecs::GzipEncoder::new(level.into())));
+    }
+    #[cfg(feature = "brotli")]
+    if format == Format::Brotli {
+        let level = async_compression::Level::Precise(level);
+        let params = async_compression::brotli::EncoderParams::default().quality(level);
+        return Ok(Box::new(async_compression::codecs::BrotliEncoder::new(params)));
+    }
+    #[cfg(feature = "xz")]
+    if format == Format::Xz {
+        let level = async_compression::Level::Precise(level);
+        return Ok(Box::new(async_compression::codecs::XzEncoder::new(level)));
+    }
+    #[cfg(feature = "bzip2")]
+    if format == Format::Bzip2 {
+        let level = async_compression::Level::Precise(level);
+        return Ok(Box::new(async_compression::codecs::BzEncoder::new(level.into(), 0)));
+    }
+    #[cfg(feature = "lz4")]
+    if format == Format::Lz4 {
+        let level = async_compression::Level::Precise(level);
+        // lz4 has no checksum of the content unless it is asked for.
+        let params =
+            async_compression::lz4::EncoderParams::default().level(level).content_checksum(true);
+        return Ok(Box::new(async_compression::codecs::Lz4Encoder::new(params)));
+    }
+    let _ = (level, threads);
+    Err(Error::NotCompiledIn { step, format })
+}
+
+#[cfg(feature = "zstd")]
+fn zstd(level: i32, threads: u32) -> async_compression::codecs::ZstdEncoder {
+    use async_compression::zstd::CParameter;
+    // zstd has no checksum of the content unless it is asked for.
+    let mut params = vec![CParameter::checksum_flag(true)];
+    if threads > 0 {
+        params.push(CParameter::nb_workers(threads));
+        if level <= 9 {
+            params.push(CParameter::job_size(ZSTD_JOB_BYTES));
+        }
+    }
+    async_compression::codecs::ZstdEncoder::new_with_params(level, &params)
+}
+
+pub fn decoder(step: Step, format: Format) -> Result<Decoder, Error> {
+    #[cfg(feature = "zstd")]
+    if format == Format::Zstd {
+        return Ok(Box::new(async_compression::codecs::ZstdDecoder::new()));
+    }
+    #[cfg(feature = "gzip")]
+    if format == Format::Gzip {
+        return Ok(Box::new(async_compression::codecs::GzipDecoder::new()));
+    }
+    #[cfg(feature = "brotli")]
+    if format == Format::Brotli {
+        return Ok(Box::new(async_compression::codecs::BrotliDecoder::new()));
+    }
+    #[cfg(feature = "xz")]
+    if format == Format::Xz {
+        return Ok(Box::new(async_compression::codecs::XzDecoder::with_memlimit(XZ_DECODER_BYTES)));
+    }
+    #[cfg(feature = "bzip2")]
+    if format == Format::Bzip2 {
+        return Ok(Box::new(async_compression::codecs::BzDecoder::new()));
+    }
+    #[cfg(feature = "lz4")]
+    if format == Format::Lz4 {
+        return Ok(Box::new(async_compression::codecs::Lz4Decoder::new()));
+    }
+    Err(Error::NotCompiledIn { step, format })
+}
+
+/// Bytes that are enough to tell every format that can be told.
+pub const MAGIC_BYTES: usize = 16;
+
+/// The format that a file's first bytes speak of. Brotli's speak of nothing.
+pub fn sniff(bytes: &[u8]) -> Option<Format> {
+    // A zstd file may begin with a skippable frame (RFC 8878, 3.1.2), as those of pzstd do.
+    if let [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] = bytes {
+        return Some(Format::Zstd);
+    }
+    match infer::get(bytes)?.extension() {
+        "zst" => Some(Format::Zstd),
+        "gz" => Some(Format::Gzip),
+        "xz" => Some(Format::Xz),
+        "bz2" => Some(Format::Bzip2),
+        "lz4" => Some(Format::Lz4),
+        _ => None,
+    }
+}
+
+/// An error for a format's own "no": the libraries give many kinds.
+pub fn ended_early(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::UnexpectedEof
+}

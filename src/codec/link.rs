@@ -1,0 +1,328 @@
+//! One step of a chain, with its state and its one output buffer.
+
+use async_compression::core::util::{PartialBuffer, WriteBuffer};
+
+use super::{
+    Error,
+    formats::{self, Decoder, Encoder},
+};
+use crate::{
+    policy::Bounds,
+    steps::{Format, Step},
+};
+
+/// The bytes between two steps.
+const BUFFER_BYTES: usize = 128 * 1024;
+/// Output up to this is not held against the ratio: a small file of zeros is no attack.
+const RATIO_FROM_BYTES: u64 = 1024 * 1024;
+
+/// What takes the bytes that come out of a link.
+pub type Next<'a> = dyn FnMut(&[u8]) -> Result<(), Error> + 'a;
+
+pub struct Link {
+    step: Step,
+    codec: Codec,
+    buffer: Box<[u8]>,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("step", &self.step).finish_non_exhaustive()
+    }
+}
+
+enum Codec {
+    Compress(Compressor),
+    Decompress(Decompressor),
+}
+
+struct Compressor {
+    encoder: Encoder,
+    format: Format,
+    level: i32,
+    threads: u32,
+    /// Whether the encoder is where a new file can begin.
+    fresh: bool,
+}
+
+struct Decompressor {
+    /// None for `decompress` until the first bytes have told.
+    format: Option<Format>,
+    decoder: Option<Decoder>,
+    /// The first bytes, until they tell the format.
+    first: Vec<u8>,
+    sniffs: bool,
+    in_member: bool,
+    members: u64,
+    bounds: Bounds,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+impl Link {
+    pub fn new(step: Step, bounds: Bounds, threads: u32) -> Result<Self, Error> {
+        let codec = match step {
+            Step::Compress { format, level } => Codec::Compress(Compressor {
+                encoder: formats::encoder(step, format, level, threads)?,
+                format,
+                level,
+                threads,
+                fresh: true,
+            }),
+            Step::Decompress(format) => {
+                let decoder = formats::decoder(step, format)?;
+                Codec::Decompress(Decompressor::new(Some((format, decoder)), bounds))
+            }
+            Step::DecompressAny => Codec::Decompress(Decompressor::new(None, bounds)),
+        };
+        Ok(Self { step, codec, buffer: vec![0; BUFFER_BYTES].into() })
+    }
+
+    pub fn start(&mut self) {
+        match &mut self.codec {
+            Codec::Compress(compressor) => compressor.start(self.step),
+            Codec::Decompress(decompressor) => decompressor.start(),
+        }
+    }
+
+    pub fn feed(&mut self, bytes: &[u8], next: &mut Next<'_>) -> Result<(), Error> {
+        let Self { step, codec, buffer } = self;
+        match codec {
+            Codec::Compress(compressor) => compressor.feed(*step, bytes, buffer, next),
+            Codec::Decompress(decompressor) => decompressor.feed(*step, bytes, buffer, next),
+        }
+    }
+
+    pub fn finish(&mut self, next: &mut Next<'_>) -> Result<(), Error> {
+        let Self { step, codec, buffer } = self;
+        match codec {
+            Codec::Compress(compressor) => compressor.finish(*step, buffer, next),
+            Codec::Decompress(decompressor) => decompressor.finish(*step, buffer, next),
+        }
+    }
+}
+
+impl Compressor {
+    /// zstd begins a new frame after a finished one; the others, and one that was left in the
+    /// middle, are made anew.
+    fn start(&mut self, step: Step) {
+        if self.fresh {
+            return;
+        }
+        // It could be made before, with the same settings.
+        if let Ok(encoder) = formats::encoder(step, self.format, self.level, self.threads) {
+            self.encoder = encoder;
+        }
+        self.fresh = true;
+    }
+
+    fn feed(
+        &mut self,
+        step: Step,
+        bytes: &[u8],
+        buffer: &mut [u8],
+        next: &mut Next<'_>,
+    ) -> Result<(), Error> {
+        self.fresh = false;
+        let mut input = PartialBuffer::new(bytes);
+        while !input.unwritten().is_empty() {
+            let mut output = WriteBuffer::new_initialized(buffer);
+            let encoded = self.encoder.encode(&mut input, &mut output);
+            encoded.map_err(|source| Error::Encode { step, source })?;
+            pass(&output, next)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, step: Step, buffer: &mut [u8], next: &mut Next<'_>) -> Result<(), Error> {
+        self.fresh = false;
+        loop {
+            let mut output = WriteBuffer::new_initialized(buffer);
+            let finished = self.encoder.finish(&mut output);
+            let finished = finished.map_err(|source| Error::Encode { step, source })?;
+            pass(&output, next)?;
+            if finished {
+                break;
+            }
+        }
+        self.fresh = self.format == Format::Zstd;
+        Ok(())
+    }
+}
+
+fn pass(output: &WriteBuffer<'_>, next: &mut Next<'_>) -> Result<(), Error> {
+    if output.written().is_empty() { Ok(()) } else { next(output.written()) }
+}
+
+impl Decompressor {
+    fn new(known: Option<(Format, Decoder)>, bounds: Bounds) -> Self {
+        let sniffs = known.is_none();
+        let (format, decoder) = known.unzip();
+        Self {
+            format,
+            decoder,
+            first: Vec::new(),
+            sniffs,
+            in_member: false,
+            members: 0,
+            bounds,
+            bytes_in: 0,
+            bytes_out: 0,
+        }
+    }
+
+    fn start(&mut self) {
+        if self.sniffs {
+            (self.format, self.decoder) = (None, None);
+        }
+        self.first.clear();
+        (self.in_member, self.members) = (false, 0);
+        (self.bytes_in, self.bytes_out) = (0, 0);
+    }
+
+    fn feed(
+        &mut self,
+        step: Step,
+        bytes: &[u8],
+        buffer: &mut [u8],
+        next: &mut Next<'_>,
+    ) -> Result<(), Error> {
+        if self.decoder.is_some() {
+            return self.decode(step, bytes, buffer, next);
+        }
+        self.first.extend_from_slice(bytes);
+        if self.first.len() < formats::MAGIC_BYTES {
+            return Ok(());
+        }
+        self.begin(step, buffer, next)
+    }
+
+    /// The first bytes are there: they tell the format, and are decoded.
+    fn begin(&mut self, step: Step, buffer: &mut [u8], next: &mut Next<'_>) -> Result<(), Error> {
+        let first = std::mem::take(&mut self.first);
+        let format = formats::sniff(&first).ok_or(Error::Unknown { step })?;
+        self.decoder = Some(formats::decoder(step, format)?);
+        self.format = Some(format);
+        self.decode(step, &first, buffer, next)
+    }
+
+    fn decode(
+        &mut self,
+        step: Step,
+        mut bytes: &[u8],
+        buffer: &mut [u8],
+        next: &mut Next<'_>,
+    ) -> Result<(), Error> {
+        self.bytes_in += bytes.len() as u64;
+        while !bytes.is_empty() {
+            if !self.in_member {
+                if self.is_padding(bytes) {
+                    return Ok(());
+                }
+                let Some(decoder) = &mut self.decoder else { return Ok(()) };
+                decoder.reinit().map_err(|source| sort(step, source))?;
+                self.in_member = true;
+            }
+            let used = self.decode_member(step, bytes, buffer, next)?;
+            bytes = bytes.get(used..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// gzip(1) pads with zeros for tapes, and takes them after the last member.
+    fn is_padding(&self, bytes: &[u8]) -> bool {
+        let after_one = self.members > 0 && self.format == Some(Format::Gzip);
+        after_one && bytes.iter().all(|byte| *byte == 0)
+    }
+
+    /// Decodes to the end of the member or of the bytes. Says how many bytes it used.
+    fn decode_member(
+        &mut self,
+        step: Step,
+        bytes: &[u8],
+        buffer: &mut [u8],
+        next: &mut Next<'_>,
+    ) -> Result<usize, Error> {
+        let mut input = PartialBuffer::new(bytes);
+        loop {
+            let Some(decoder) = &mut self.decoder else { return Ok(bytes.len()) };
+            let mut output = WriteBuffer::new_initialized(buffer);
+            let ended = decoder.decode(&mut input, &mut output);
+            let ended = ended.map_err(|source| sort(step, source))?;
+            let full = output.has_no_spare_space();
+            self.pass(step, &output, next)?;
+            if ended {
+                self.end_member(step, buffer, next)?;
+                return Ok(input.written_len());
+            }
+            if input.unwritten().is_empty() && !full {
+                return Ok(input.written_len());
+            }
+        }
+    }
+
+    /// Takes out what the decoder holds back. An end that it does not agree to is a truncation.
+    fn end_member(
+        &mut self,
+        step: Step,
+        buffer: &mut [u8],
+        next: &mut Next<'_>,
+    ) -> Result<(), Error> {
+        loop {
+            let Some(decoder) = &mut self.decoder else { return Ok(()) };
+            let mut output = WriteBuffer::new_initialized(buffer);
+            let finished = decoder.finish(&mut output).map_err(|source| sort(step, source))?;
+            let nothing = output.written().is_empty();
+            self.pass(step, &output, next)?;
+            if finished {
+                break;
+            }
+            if nothing {
+                return Err(Error::Truncated { step });
+            }
+        }
+        self.in_member = false;
+        self.members += 1;
+        Ok(())
+    }
+
+    fn finish(&mut self, step: Step, buffer: &mut [u8], next: &mut Next<'_>) -> Result<(), Error> {
+        if self.decoder.is_none() {
+            if self.first.is_empty() {
+                return Err(Error::Truncated { step });
+            }
+            self.begin(step, buffer, next)?;
+        }
+        if self.in_member {
+            self.end_member(step, buffer, next)?;
+        }
+        if self.members == 0 { Err(Error::Truncated { step }) } else { Ok(()) }
+    }
+
+    /// K3, then on to the next link.
+    fn pass(
+        &mut self,
+        step: Step,
+        output: &WriteBuffer<'_>,
+        next: &mut Next<'_>,
+    ) -> Result<(), Error> {
+        self.bytes_out += output.written_len() as u64;
+        let Bounds { output_bytes, ratio } = self.bounds;
+        if self.bytes_out > output_bytes {
+            return Err(Error::OutputBytes { step, limit: output_bytes });
+        }
+        let allowed = self.bytes_in.saturating_mul(ratio).saturating_add(RATIO_FROM_BYTES);
+        if self.bytes_out > allowed {
+            return Err(Error::Ratio { step, limit: ratio });
+        }
+        pass(output, next)
+    }
+}
+
+fn sort(step: Step, source: std::io::Error) -> Error {
+    if formats::ended_early(&source) {
+        Error::Truncated { step }
+    } else {
+        Error::Corrupt { step, source }
+    }
+}

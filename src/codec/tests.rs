@@ -1,0 +1,196 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::limits;
+
+const BOUNDS: Bounds = Bounds { output_bytes: u64::MAX, ratio: u64::MAX };
+const COMPRESS: [&str; 6] = ["zstd", "gzip", "brotli", "xz", "bzip2", "lz4"];
+
+fn transformer(steps: &str, bounds: Bounds, threads: u32) -> Transformer {
+    Transformer::new(&steps.parse().expect(steps), bounds, threads).expect(steps)
+}
+
+/// Feeds in pieces of this size.
+fn run(transformer: &mut Transformer, input: &[u8], piece: usize) -> Result<Vec<u8>, Error> {
+    let mut output = Vec::new();
+    transformer.start();
+    for bytes in input.chunks(piece) {
+        transformer.feed(bytes, &mut output)?;
+    }
+    transformer.finish(&mut output)?;
+    Ok(output)
+}
+
+fn once(steps: &str, input: &[u8]) -> Result<Vec<u8>, Error> {
+    run(&mut transformer(steps, BOUNDS, 0), input, limits::CHUNK_BYTES)
+}
+
+/// Bytes that do not compress, from a linear congruential generator.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state.to_be_bytes()[0]
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+fn contents() -> Vec<Vec<u8>> {
+    let text = b"the quick brown fox jumps over the lazy dog\n".repeat(20_000);
+    vec![Vec::new(), vec![7], text, noise(700_000), vec![0; 3_000_000]]
+}
+
+#[test]
+fn every_format_gives_back_what_went_in() {
+    for format in COMPRESS {
+        for level in ["", ":1", ":9"] {
+            let compress = format!("{format}{level}");
+            let mut compressor = transformer(&compress, BOUNDS, 0);
+            let mut decompressor = transformer(undo(format), BOUNDS, 0);
+            for content in contents() {
+                let packed = run(&mut compressor, &content, limits::CHUNK_BYTES).expect(&compress);
+                let fresh = once(&compress, &content).expect(&compress);
+                assert!(packed == fresh, "{compress}: a used codec gives other bytes");
+                let back = run(&mut decompressor, &packed, 1000).expect(&compress);
+                assert!(back == content, "{compress}: {} bytes", content.len());
+            }
+        }
+    }
+}
+
+fn undo(format: &str) -> &'static str {
+    match format {
+        "zstd" => "unzstd",
+        "gzip" => "gunzip",
+        "brotli" => "unbrotli",
+        "xz" => "unxz",
+        "bzip2" => "bunzip2",
+        _ => "unlz4",
+    }
+}
+
+#[test]
+fn a_chain_transcodes_without_a_file_in_between() {
+    let content = noise(300_000);
+    for format in COMPRESS {
+        let packed = once(format, &content).expect(format);
+        let again = once(&format!("{},zstd:9", undo(format)), &packed).expect(format);
+        assert!(once("unzstd", &again).expect(format) == content, "{format}");
+        if format != "brotli" {
+            let any = once("decompress,xz:1", &packed).expect(format);
+            assert!(once("decompress", &any).expect(format) == content, "{format}");
+        }
+    }
+}
+
+#[test]
+fn all_members_are_read_and_garbage_after_them_is_an_error() {
+    for format in COMPRESS {
+        let packed = once(format, b"one").expect(format);
+        let two = [packed.clone(), packed.clone()].concat();
+        assert_eq!(once(undo(format), &two).expect(format), b"oneone", "{format}");
+        let garbage = [packed, b"garbage".to_vec()].concat();
+        assert!(once(undo(format), &garbage).is_err(), "{format}");
+    }
+    let skippable = [b"\x50\x2a\x4d\x18\x04\0\0\0skip".to_vec(), once("zstd", b"one").expect("zstd")];
+    assert_eq!(once("decompress", &skippable.concat()).expect("skippable frame"), b"one");
+    let padded = [once("gzip", b"one").expect("gzip"), vec![0; 512]].concat();
+    assert_eq!(once("gunzip", &padded).expect("padding"), b"one");
+}
+
+#[test]
+fn every_cut_of_an_archive_is_an_error() {
+    for format in COMPRESS {
+        let packed = once(format, &noise(500)).expect(format);
+        for length in 0..packed.len() {
+            let error = once(undo(format), &packed[..length]).expect_err(format);
+            let cut = matches!(error, Error::Truncated { .. } | Error::Corrupt { .. });
+            assert!(cut, "{format} cut to {length}: {error}");
+        }
+        assert!(matches!(once(undo(format), b""), Err(Error::Truncated { .. })), "{format}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_never_gives_other_content() {
+    let content = noise(300);
+    // Brotli has no checksum.
+    for format in COMPRESS.into_iter().filter(|format| *format != "brotli") {
+        let packed = once(format, &content).expect(format);
+        for bit in 0..packed.len() * 8 {
+            let mut damaged = packed.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            if let Ok(back) = once(undo(format), &damaged) {
+                assert!(back == content, "{format}: bit {bit}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_comes_out_is_bounded() {
+    let zeros = vec![0; 4_000_000];
+    for format in COMPRESS {
+        let packed = once(format, &zeros).expect(format);
+        let bytes = Bounds { output_bytes: 1_000_000, ..BOUNDS };
+        let result = run(&mut transformer(undo(format), bytes, 0), &packed, 4096);
+        assert!(matches!(result, Err(Error::OutputBytes { .. })), "{format}");
+        let ratio = Bounds { ratio: 10, ..BOUNDS };
+        let result = run(&mut transformer(undo(format), ratio, 0), &packed, 4096);
+        assert!(matches!(result, Err(Error::Ratio { .. })), "{format}");
+    }
+}
+
+#[test]
+fn worker_threads_change_no_byte() {
+    let content = [noise(9_000_000), vec![0; 3_000_000]].concat();
+    let [one, two] = [1, 2].map(|threads| {
+        run(&mut transformer("zstd:3", BOUNDS, threads), &content, limits::CHUNK_BYTES).expect("zstd")
+    });
+    assert!(one == two);
+    assert!(once("unzstd", &one).expect("zstd") == content);
+}
+
+#[test]
+fn after_an_error_a_transformer_is_as_good_as_new() {
+    for format in COMPRESS {
+        let mut compressor = transformer(format, BOUNDS, 0);
+        compressor.start();
+        compressor.feed(&noise(200_000), &mut Vec::new()).expect(format);
+        let packed = run(&mut compressor, b"whole", 100).expect(format);
+        assert_eq!(packed, once(format, b"whole").expect(format), "{format}");
+        let mut decompressor = transformer(undo(format), BOUNDS, 0);
+        assert!(run(&mut decompressor, &packed[..packed.len() - 1], 100).is_err(), "{format}");
+        assert_eq!(run(&mut decompressor, &packed, 100).expect(format), b"whole", "{format}");
+    }
+}
+
+#[test]
+fn a_sink_that_stops_ends_it() {
+    struct Closed;
+    impl Sink for Closed {
+        fn put(&mut self, _: &[u8]) -> Result<(), Stopped> {
+            Err(Stopped)
+        }
+    }
+    let mut transformer = transformer("zstd", BOUNDS, 0);
+    transformer.start();
+    let fed = transformer.feed(&noise(1_000_000), &mut Closed);
+    let ended = fed.and_then(|()| transformer.finish(&mut Closed));
+    assert!(matches!(ended, Err(Error::Stopped)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_content_in_any_pieces_comes_back(
+        content in proptest::collection::vec(any::<u8>(), 0..5000),
+        piece in 1_usize..600,
+        format in proptest::sample::select(COMPRESS.to_vec()),
+    ) {
+        let packed = run(&mut transformer(format, BOUNDS, 0), &content, piece).expect(format);
+        let back = run(&mut transformer(undo(format), BOUNDS, 0), &packed, piece).expect(format);
+        prop_assert_eq!(back, content);
+    }
+}

@@ -1,0 +1,287 @@
+//! The ledger as an embedded SQLite database, in write-ahead mode.
+//!
+//! One connection writes and one reads, so that a look-up never waits for another's `fsync`.
+//! A write that is [`When::Now`] commits with `synchronous=FULL`: SQLite syncs its log before the
+//! commit returns, and with it every earlier commit (sqlite.org/wal.html, sqlite.org/pragma.html).
+//! A write that is [`When::Later`] commits with `synchronous=NORMAL`: it is in the log, where a
+//! kill of the process cannot take it, and is synced by the next `Now` or the next checkpoint.
+
+mod rows;
+mod schema;
+
+use std::{
+    fs::File,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+
+use super::{
+    Error, ErrorKind, Id, LastStop, Ledger, PipelineId, Query, Record, Result, Roots, State, When,
+};
+
+/// How long another process's write, that of `tidemill requeue`, may hold one up.
+const BUSY: Duration = Duration::from_secs(10);
+/// Pages (of 4 KiB) in the log before SQLite moves them into the database.
+const CHECKPOINT_PAGES: u32 = 4096;
+
+/// The embedded ledger. Dropping it closes the database; [`Ledger::end`] marks a clean stop first.
+#[derive(Debug)]
+pub struct Sqlite {
+    path: PathBuf,
+    instance: String,
+    writer: Mutex<Connection>,
+    reader: Mutex<Connection>,
+    last_id: AtomicI64,
+    /// A durable write failed: what reached the disk is unknown, so nothing more is written.
+    broken: AtomicBool,
+}
+
+impl Sqlite {
+    /// Opens the ledger, makes it where there is none, and brings its schema up to date.
+    pub fn open(path: &Path) -> Result<Self> {
+        let is_new = !path.exists();
+        if is_new {
+            create(path).map_err(|error| failed(path, "create", error))?;
+        }
+        let mut writer = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        writer
+            .pragma_update(None, "journal_mode", "wal")
+            .and_then(|()| writer.pragma_update(None, "synchronous", "full"))
+            .and_then(|()| writer.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES))
+            .map_err(|error| failed(path, "set up", error))?;
+        schema::migrate(&mut writer).map_err(|error| failed(path, "bring up to date", error))?;
+        if is_new {
+            sync_parent(path).map_err(|error| failed(path, "make durable", error))?;
+        }
+        Self::with(path, writer)
+    }
+
+    /// Opens it for looking only, beside a service that uses it.
+    pub fn open_read_only(path: &Path) -> Result<Self> {
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        schema::check(&connection).map_err(|error| failed(path, "read", error))?;
+        Self::with(path, connection)
+    }
+
+    fn with(path: &Path, writer: Connection) -> Result<Self> {
+        let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let read = || -> rusqlite::Result<(String, i64)> {
+            let sql = "SELECT value FROM meta WHERE name = 'instance'";
+            let instance = writer.query_row(sql, [], |row| row.get(0))?;
+            let sql = "SELECT coalesce(max(id), 0) FROM records";
+            Ok((instance, writer.query_row(sql, [], |row| row.get(0))?))
+        };
+        let (instance, last_id) = read().map_err(|error| failed(path, "read", error))?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            instance,
+            writer: Mutex::new(writer),
+            reader: Mutex::new(reader),
+            last_id: AtomicI64::new(last_id),
+            broken: AtomicBool::new(false),
+        })
+    }
+
+    fn reader(&self) -> MutexGuard<'_, Connection> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read<T>(
+        &self,
+        action: &'static str,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        read(&self.reader()).map_err(|error| failed(&self.path, action, error))
+    }
+
+    /// One transaction. Where it fails before its commit nothing of it counts; where a durable
+    /// commit fails nobody knows, and the ledger is broken from then on.
+    fn write<T>(
+        &self,
+        action: &'static str,
+        when: When,
+        write: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        let mut connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.broken.load(Ordering::Acquire) {
+            return Err(failed(&self.path, action, "an earlier write failed, and what of it is durable is unknown: the next start finds out"));
+        }
+        let level = match when {
+            When::Now => "full",
+            When::Later => "normal",
+        };
+        let commit = |connection: &mut Connection| {
+            connection.pragma_update(None, "synchronous", level)?;
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let made = write(&transaction)?;
+            transaction.commit()?;
+            Ok(made)
+        };
+        commit(&mut connection).map_err(|error| {
+            let error = failed(&self.path, action, error);
+            if error.kind == ErrorKind::Failed {
+                self.broken.store(true, Ordering::Release);
+            }
+            error
+        })
+    }
+}
+
+/// Private to its owner: it names files that others may not list.
+fn create(path: &Path) -> std::io::Result<()> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(false).mode(0o600).open(path).map(drop)
+}
+
+fn sync_parent(path: &Path) -> std::io::Result<()> {
+    File::open(path.parent().unwrap_or_else(|| Path::new(".")))?.sync_all()
+}
+
+fn connect(path: &Path, mode: OpenFlags) -> Result<Connection> {
+    let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection =
+        Connection::open_with_flags(path, flags).map_err(|error| failed(path, "open", error))?;
+    connection.busy_timeout(BUSY).map_err(|error| failed(path, "set up", error))?;
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(connection)
+}
+
+fn failed(
+    path: &Path,
+    action: &'static str,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> Error {
+    let source = source.into();
+    let code = source.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
+    let kind = match code {
+        Some(rusqlite::ErrorCode::DiskFull) => ErrorKind::Full,
+        _ => ErrorKind::Failed,
+    };
+    Error { path: path.to_path_buf(), action, kind, source }
+}
+
+impl Ledger for Sqlite {
+    fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    fn begin(&self) -> Result<LastStop> {
+        self.write("begin", When::Now, |connection| {
+            let sql = "SELECT value FROM meta WHERE name = 'in_use'";
+            let in_use: String = connection.query_row(sql, [], |row| row.get(0))?;
+            connection.execute("UPDATE meta SET value = '1' WHERE name = 'in_use'", [])?;
+            Ok(if in_use == "0" { LastStop::Clean } else { LastStop::Unclean })
+        })
+    }
+
+    fn end(&self) -> Result<()> {
+        self.write("end", When::Now, |connection| {
+            connection.execute("UPDATE meta SET value = '0' WHERE name = 'in_use'", []).map(drop)
+        })?;
+        let connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        // The log is moved into the database, so that a stopped service leaves one file. Where
+        // someone reads, a part of it stays, and the next start takes it up.
+        let checkpoint = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        checkpoint.map_err(|error| failed(&self.path, "close", error))
+    }
+
+    fn pipeline(&self, name: &str, input: &Path, output: &Path) -> Result<PipelineId> {
+        self.write("register a pipeline", When::Now, |connection| {
+            let sql = "INSERT INTO pipelines (name, input, output) VALUES (?1, ?2, ?3)
+                       ON CONFLICT (input, output) DO UPDATE SET name = ?1 RETURNING id";
+            let paths = params![name, rows::bytes(input), rows::bytes(output)];
+            connection.query_row(sql, paths, |row| row.get(0))
+        })
+    }
+
+    fn roots(&self) -> Result<Vec<Roots>> {
+        self.read("list pipelines", |connection| {
+            let mut statement = connection.prepare("SELECT id, name, input, output FROM pipelines")?;
+            let roots = statement.query_map([], rows::roots)?;
+            roots.collect()
+        })
+    }
+
+    fn next_id(&self) -> Id {
+        self.last_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn append(&self, records: &[Record], when: When) -> Result<()> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.write("append", when, |connection| {
+            let mut statement = connection.prepare_cached(rows::INSERT)?;
+            records.iter().try_for_each(|record| rows::insert(&mut statement, record))
+        })
+    }
+
+    fn mark(&self, marks: &[(Id, State, Option<String>)], when: When) -> Result<()> {
+        if marks.is_empty() {
+            return Ok(());
+        }
+        self.write("mark", when, |connection| {
+            let sql = "UPDATE records SET state = ?2, reason = coalesce(?3, reason) WHERE id = ?1";
+            let mut statement = connection.prepare_cached(sql)?;
+            marks.iter().try_for_each(|(id, state, reason)| {
+                statement.execute(params![id, rows::number(*state), reason]).map(drop)
+            })
+        })
+    }
+
+    fn record(&self, id: Id) -> Result<Option<Record>> {
+        self.read("look a record up", |connection| {
+            let mut statement = connection.prepare_cached(rows::SELECT_BY_ID)?;
+            statement.query_row([id], rows::record).optional()
+        })
+    }
+
+    fn latest(&self, pipeline: PipelineId, source: &Path) -> Result<Option<Record>> {
+        self.read("look a source up", |connection| {
+            let mut statement = connection.prepare_cached(rows::SELECT_BY_SOURCE)?;
+            let key = rows::key(pipeline, source);
+            let withdrawn = rows::number(State::Withdrawn);
+            let found = params![key, pipeline, rows::bytes(source), withdrawn];
+            statement.query_row(found, rows::record).optional()
+        })
+    }
+
+    fn latest_for_output(&self, pipeline: PipelineId, output: &Path) -> Result<Option<Record>> {
+        self.read("look an output up", |connection| {
+            let mut statement = connection.prepare_cached(rows::SELECT_BY_OUTPUT)?;
+            let key = rows::key(pipeline, output);
+            let last = rows::number(State::Done);
+            let found = params![key, pipeline, rows::bytes(output), last];
+            statement.query_row(found, rows::record).optional()
+        })
+    }
+
+    fn unfinished(&self) -> Result<Vec<Record>> {
+        self.read("list unfinished records", |connection| {
+            let mut statement = connection.prepare(rows::SELECT_UNFINISHED)?;
+            let records = statement.query_map([], rows::record)?;
+            records.collect()
+        })
+    }
+
+    fn history(&self, query: &Query) -> Result<Vec<Record>> {
+        let Query { state, since_ns, limit } = query;
+        self.read("read the history", |connection| {
+            let mut statement = connection.prepare(rows::SELECT_HISTORY)?;
+            let limit = limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
+            let asked = params![state.map(rows::number), since_ns, limit];
+            let records = statement.query_map(asked, rows::record)?;
+            records.collect()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

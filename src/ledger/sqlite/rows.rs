@@ -1,0 +1,221 @@
+//! Records as rows, and back.
+
+use std::{
+    ffi::OsString,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::{Path, PathBuf},
+};
+
+use rusqlite::{Row, Statement, params, types::Type};
+
+use super::super::{Hash, Output, PipelineId, Record, Roots, State};
+use crate::{identity::Identity, policy::OnSuccess};
+
+/// The columns of a record, in the order of [`record`] and [`insert`].
+macro_rules! columns {
+    () => {
+        "id, pipeline, state, at_ns, source, device, inode, size, modified_ns, changed_ns, \
+         on_success, archive, reason, moved_to, output, temp, out_device, out_inode, out_size, \
+         out_modified_ns, out_changed_ns, out_hash, source_hash, replaces"
+    };
+}
+
+pub const INSERT: &str = concat!(
+    "INSERT OR REPLACE INTO records (",
+    columns!(),
+    ", source_key, output_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ",
+    "?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26)"
+);
+pub const SELECT_BY_ID: &str = concat!("SELECT ", columns!(), " FROM records WHERE id = ?1");
+pub const SELECT_BY_SOURCE: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM records WHERE source_key = ?1 AND pipeline = ?2 AND source = ?3 AND state <> ?4",
+    " ORDER BY id DESC LIMIT 1"
+);
+pub const SELECT_BY_OUTPUT: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM records WHERE output_key = ?1 AND pipeline = ?2 AND output = ?3 AND state <= ?4",
+    " ORDER BY id DESC LIMIT 1"
+);
+pub const SELECT_UNFINISHED: &str =
+    concat!("SELECT ", columns!(), " FROM records WHERE state < 2 ORDER BY id");
+pub const SELECT_HISTORY: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM records WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR at_ns >= ?2)",
+    " ORDER BY id DESC LIMIT ?3"
+);
+
+/// The states' numbers: those up to `Done` published or may publish, the first two are unfinished.
+pub const fn number(state: State) -> u8 {
+    match state {
+        State::Intent => 0,
+        State::Published => 1,
+        State::Done => 2,
+        State::Withdrawn => 3,
+        State::Skipped => 4,
+        State::Quarantined => 5,
+        State::Requeued => 6,
+    }
+}
+
+const STATES: [State; 7] = [
+    State::Intent,
+    State::Published,
+    State::Done,
+    State::Withdrawn,
+    State::Skipped,
+    State::Quarantined,
+    State::Requeued,
+];
+
+pub fn bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_bytes()
+}
+
+fn path(bytes: Vec<u8>) -> PathBuf {
+    OsString::from_vec(bytes).into()
+}
+
+/// What a path is found by: 64 bits of the BLAKE3 of pipeline and path.
+pub fn key(pipeline: PipelineId, path: &Path) -> i64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&pipeline.to_le_bytes()).update(bytes(path));
+    let hash = hasher.finalize();
+    let first = hash.as_bytes().first_chunk().copied().unwrap_or_default();
+    i64::from_le_bytes(first)
+}
+
+/// Unsigned numbers keep their bits.
+const fn signed(number: u64) -> i64 {
+    number.cast_signed()
+}
+
+pub fn insert(statement: &mut Statement<'_>, record: &Record) -> rusqlite::Result<()> {
+    let Record { id, pipeline, source, identity, output, on_success, .. } = record;
+    let (disposition, archive) = match on_success {
+        OnSuccess::Keep => ("keep", None),
+        OnSuccess::Delete => ("delete", None),
+        OnSuccess::Archive(dir) => ("archive", Some(bytes(dir))),
+    };
+    let out = output.as_ref();
+    let out_identity = out.map(|output| output.identity);
+    statement.execute(params![
+        id,
+        pipeline,
+        number(record.state),
+        record.at_ns,
+        bytes(source),
+        signed(identity.device),
+        signed(identity.inode),
+        signed(identity.size),
+        identity.modified_ns,
+        identity.changed_ns,
+        disposition,
+        archive,
+        record.reason,
+        record.moved_to.as_deref().map(bytes),
+        out.map(|output| bytes(&output.path)),
+        out.map(|output| output.temp.as_bytes()),
+        out_identity.map(|identity| signed(identity.device)),
+        out_identity.map(|identity| signed(identity.inode)),
+        out_identity.map(|identity| signed(identity.size)),
+        out_identity.map(|identity| identity.modified_ns),
+        out_identity.map(|identity| identity.changed_ns),
+        out.map(|output| output.hash),
+        out.map(|output| output.source_hash),
+        out.and_then(|output| output.replaces).map(|identity| packed(&identity)),
+        key(*pipeline, source),
+        out.map(|output| key(*pipeline, &output.path)),
+    ])?;
+    Ok(())
+}
+
+pub fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
+    let state: usize = row.get(2)?;
+    let disposition: String = row.get(10)?;
+    let archive: Option<Vec<u8>> = row.get(11)?;
+    let on_success = match (disposition.as_str(), archive) {
+        ("keep", _) => OnSuccess::Keep,
+        ("delete", _) => OnSuccess::Delete,
+        ("archive", Some(dir)) => OnSuccess::Archive(path(dir)),
+        _ => return Err(unknown(10, Type::Text)),
+    };
+    let moved_to: Option<Vec<u8>> = row.get(13)?;
+    Ok(Record {
+        id: row.get(0)?,
+        pipeline: row.get(1)?,
+        state: *STATES.get(state).ok_or_else(|| unknown(2, Type::Integer))?,
+        at_ns: row.get(3)?,
+        source: path(row.get(4)?),
+        identity: identity(row, 5)?,
+        on_success,
+        reason: row.get(12)?,
+        moved_to: moved_to.map(path),
+        output: output(row)?,
+    })
+}
+
+fn output(row: &Row<'_>) -> rusqlite::Result<Option<Output>> {
+    let Some(output) = row.get::<_, Option<Vec<u8>>>(14)? else { return Ok(None) };
+    let replaces: Option<[u8; 40]> = row.get(23)?;
+    Ok(Some(Output {
+        path: path(output),
+        temp: OsString::from_vec(row.get(15)?),
+        identity: identity(row, 16)?,
+        hash: row.get::<_, Hash>(21)?,
+        source_hash: row.get::<_, Hash>(22)?,
+        replaces: replaces.as_ref().map(unpacked),
+    }))
+}
+
+fn identity(row: &Row<'_>, first: usize) -> rusqlite::Result<Identity> {
+    let unsigned = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+    Ok(Identity {
+        device: unsigned(first)?,
+        inode: unsigned(first + 1)?,
+        size: unsigned(first + 2)?,
+        modified_ns: row.get(first + 3)?,
+        changed_ns: row.get(first + 4)?,
+    })
+}
+
+/// An identity that is only ever read as a whole: five numbers, little-endian.
+fn packed(identity: &Identity) -> [u8; 40] {
+    let Identity { device, inode, size, modified_ns, changed_ns } = *identity;
+    let numbers = [device, inode, size, modified_ns.cast_unsigned(), changed_ns.cast_unsigned()];
+    let mut packed = [0; 40];
+    for (place, number) in packed.chunks_exact_mut(8).zip(numbers) {
+        place.copy_from_slice(&number.to_le_bytes());
+    }
+    packed
+}
+
+fn unpacked(packed: &[u8; 40]) -> Identity {
+    let number = |index: usize| {
+        let bytes = packed.get(index * 8..).and_then(|rest| rest.first_chunk());
+        u64::from_le_bytes(bytes.copied().unwrap_or_default())
+    };
+    Identity {
+        device: number(0),
+        inode: number(1),
+        size: number(2),
+        modified_ns: number(3).cast_signed(),
+        changed_ns: number(4).cast_signed(),
+    }
+}
+
+pub fn roots(row: &Row<'_>) -> rusqlite::Result<Roots> {
+    Ok(Roots {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        input: path(row.get(2)?),
+        output: path(row.get(3)?),
+    })
+}
+
+fn unknown(column: usize, kind: Type) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, kind, "a value this version does not know".into())
+}

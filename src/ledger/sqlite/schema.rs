@@ -1,0 +1,87 @@
+//! The database's schema, as the list of steps that made it.
+
+use rusqlite::Connection;
+
+/// Step N brings a database of version N to version N + 1. A step is never changed once released.
+///
+/// Sources and outputs are found by a 64-bit hash of pipeline and path; the path is compared after.
+/// The states are numbered so that those that recovery must finish are the two lowest.
+const STEPS: [&str; 1] = ["
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+INSERT INTO meta VALUES ('instance', lower(hex(randomblob(4)))), ('in_use', '0');
+
+CREATE TABLE pipelines (
+    id     INTEGER PRIMARY KEY,
+    name   TEXT NOT NULL,
+    input  BLOB NOT NULL,
+    output BLOB NOT NULL,
+    UNIQUE (input, output)
+);
+
+CREATE TABLE records (
+    id              INTEGER PRIMARY KEY,
+    pipeline        INTEGER NOT NULL REFERENCES pipelines (id),
+    state           INTEGER NOT NULL,
+    at_ns           INTEGER NOT NULL,
+    source_key      INTEGER NOT NULL,
+    source          BLOB NOT NULL,
+    device          INTEGER NOT NULL,
+    inode           INTEGER NOT NULL,
+    size            INTEGER NOT NULL,
+    modified_ns     INTEGER NOT NULL,
+    changed_ns      INTEGER NOT NULL,
+    on_success      TEXT NOT NULL,
+    archive         BLOB,
+    reason          TEXT,
+    moved_to        BLOB,
+    output_key      INTEGER,
+    output          BLOB,
+    temp            BLOB,
+    out_device      INTEGER,
+    out_inode       INTEGER,
+    out_size        INTEGER,
+    out_modified_ns INTEGER,
+    out_changed_ns  INTEGER,
+    out_hash        BLOB,
+    source_hash     BLOB,
+    replaces        BLOB
+);
+CREATE INDEX by_source ON records (source_key);
+CREATE INDEX by_output ON records (output_key) WHERE output_key IS NOT NULL;
+CREATE INDEX unfinished ON records (state) WHERE state < 2;
+"];
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("it was made by a newer Tidemill (schema {found}, this one knows {known}): use that one, or another state directory")]
+    Newer { found: usize, known: usize },
+    #[error("its schema is of an older Tidemill: run the service on it once")]
+    Older,
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+fn version(connection: &Connection) -> Result<usize, Error> {
+    let found: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if found > STEPS.len() {
+        return Err(Error::Newer { found, known: STEPS.len() });
+    }
+    Ok(found)
+}
+
+/// Brings the database to the newest version, one transaction for each step.
+pub fn migrate(connection: &mut Connection) -> Result<(), Error> {
+    let found = version(connection)?;
+    for (number, step) in STEPS.iter().enumerate().skip(found) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "user_version", number + 1)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// Whether a reader can make sense of it.
+pub fn check(connection: &Connection) -> Result<(), Error> {
+    if version(connection)? == STEPS.len() { Ok(()) } else { Err(Error::Older) }
+}

@@ -1,0 +1,165 @@
+use std::os::unix::ffi::OsStrExt;
+
+use super::*;
+use crate::{identity::Identity, ledger::Output, policy::OnSuccess};
+
+fn ledger() -> (tempfile::TempDir, PathBuf, Sqlite) {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let path = dir.path().join("ledger.sqlite");
+    let ledger = Sqlite::open(&path).expect("open");
+    (dir, path, ledger)
+}
+
+fn identity(inode: u64) -> Identity {
+    Identity { device: u64::MAX, inode, size: 3, modified_ns: -1, changed_ns: i64::MAX }
+}
+
+fn record(ledger: &Sqlite, pipeline: PipelineId, source: &Path, state: State) -> Record {
+    Record {
+        id: ledger.next_id(),
+        pipeline,
+        source: source.to_path_buf(),
+        identity: identity(1),
+        output: Some(Output {
+            path: source.with_extension("zst"),
+            temp: "temp".into(),
+            identity: identity(2),
+            hash: [7; 32],
+            source_hash: [8; 32],
+            replaces: Some(identity(u64::MAX)),
+        }),
+        on_success: OnSuccess::Archive("/archive".into()),
+        state,
+        reason: Some("a reason".into()),
+        moved_to: Some("/quarantine/a".into()),
+        at_ns: 5,
+    }
+}
+
+fn pipeline(ledger: &Sqlite) -> PipelineId {
+    ledger.pipeline("main", "/in".as_ref(), "/out".as_ref()).expect("register")
+}
+
+#[test]
+fn a_record_comes_back_as_it_was() {
+    let (_dir, path, ledger) = ledger();
+    let pipeline = pipeline(&ledger);
+    let name = Path::new(std::ffi::OsStr::from_bytes(b"\xff\n\x00name"));
+    let record = record(&ledger, pipeline, name, State::Done);
+    ledger.append(std::slice::from_ref(&record), When::Now).expect("append");
+    assert_eq!(ledger.latest(pipeline, name).expect("look up"), Some(record.clone()));
+    assert_eq!(ledger.record(record.id).expect("look up"), Some(record.clone()));
+    drop(ledger);
+    let again = Sqlite::open(&path).expect("open again");
+    assert_eq!(again.latest(pipeline, name).expect("look up"), Some(record.clone()));
+    assert!(again.next_id() > record.id);
+}
+
+#[test]
+fn the_newest_record_that_counts_is_the_latest() {
+    let (_dir, _, ledger) = ledger();
+    let pipeline = pipeline(&ledger);
+    let source = Path::new("a");
+    let done = record(&ledger, pipeline, source, State::Done);
+    let withdrawn = record(&ledger, pipeline, source, State::Withdrawn);
+    let quarantined = record(&ledger, pipeline, source, State::Quarantined);
+    ledger.append(&[done.clone(), withdrawn], When::Later).expect("append");
+    assert_eq!(ledger.latest(pipeline, source).expect("look up"), Some(done.clone()));
+    ledger.append(std::slice::from_ref(&quarantined), When::Later).expect("append");
+    assert_eq!(ledger.latest(pipeline, source).expect("look up"), Some(quarantined));
+    let output = ledger.latest_for_output(pipeline, "a.zst".as_ref()).expect("look up");
+    assert_eq!(output, Some(done));
+    assert_eq!(ledger.latest(pipeline + 1, source).expect("look up"), None);
+}
+
+#[test]
+fn a_record_of_the_same_number_replaces_and_a_mark_changes_its_state() {
+    let (_dir, _, ledger) = ledger();
+    let pipeline = pipeline(&ledger);
+    let intent = record(&ledger, pipeline, "a".as_ref(), State::Intent);
+    ledger.append(std::slice::from_ref(&intent), When::Now).expect("append");
+    ledger.append(std::slice::from_ref(&intent), When::Now).expect("append again");
+    assert_eq!(ledger.unfinished().expect("list"), std::slice::from_ref(&intent));
+    ledger.mark(&[(intent.id, State::Published, None)], When::Later).expect("mark");
+    let published = Record { state: State::Published, ..intent.clone() };
+    assert_eq!(ledger.unfinished().expect("list"), [published]);
+    let why = Some("why".to_owned());
+    ledger.mark(&[(intent.id, State::Withdrawn, why.clone())], When::Now).expect("mark");
+    assert_eq!(ledger.unfinished().expect("list"), []);
+    let found = ledger.record(intent.id).expect("look up").expect("a record");
+    assert_eq!((found.state, found.reason), (State::Withdrawn, why));
+}
+
+#[test]
+fn a_stop_without_an_end_is_unclean() {
+    let (_dir, path, ledger) = ledger();
+    assert_eq!(ledger.begin().expect("begin"), LastStop::Clean);
+    drop(ledger);
+    let ledger = Sqlite::open(&path).expect("open");
+    assert_eq!(ledger.begin().expect("begin"), LastStop::Unclean);
+    ledger.end().expect("end");
+    assert!(!path.with_extension("sqlite-wal").metadata().is_ok_and(|wal| wal.len() > 0));
+    drop(ledger);
+    let ledger = Sqlite::open(&path).expect("open");
+    assert_eq!(ledger.begin().expect("begin"), LastStop::Clean);
+}
+
+#[test]
+fn the_instance_stays_and_the_pipelines_name_follows() {
+    let (_dir, path, ledger) = ledger();
+    let instance = ledger.instance().to_owned();
+    assert_eq!(instance.len(), 8);
+    let first = pipeline(&ledger);
+    let renamed = ledger.pipeline("other", "/in".as_ref(), "/out".as_ref()).expect("register");
+    let second = ledger.pipeline("main", "/in2".as_ref(), "/out".as_ref()).expect("register");
+    assert_eq!(first, renamed);
+    assert_ne!(first, second);
+    let names: Vec<_> = ledger.roots().expect("list").into_iter().map(|roots| roots.name).collect();
+    assert_eq!(names, ["other", "main"]);
+    drop(ledger);
+    assert_eq!(Sqlite::open(&path).expect("open").instance(), instance);
+}
+
+#[test]
+fn another_process_may_look_and_mark_while_the_service_runs() {
+    let (_dir, path, service) = ledger();
+    let pipeline = pipeline(&service);
+    let quarantined = record(&service, pipeline, "a".as_ref(), State::Quarantined);
+    service.append(std::slice::from_ref(&quarantined), When::Later).expect("append");
+    let viewer = Sqlite::open_read_only(&path).expect("open to look");
+    let query = Query { state: Some(State::Quarantined), ..Query::default() };
+    assert_eq!(viewer.history(&query).expect("history"), std::slice::from_ref(&quarantined));
+    assert!(viewer.mark(&[(quarantined.id, State::Done, None)], When::Now).is_err());
+    let requeue = Sqlite::open(&path).expect("open to write");
+    requeue.mark(&[(quarantined.id, State::Requeued, None)], When::Now).expect("mark");
+    let latest = service.latest(pipeline, "a".as_ref()).expect("look up").expect("a record");
+    assert_eq!(latest.state, State::Requeued);
+}
+
+#[test]
+fn the_history_is_newest_first_and_filtered() {
+    let (_dir, _, ledger) = ledger();
+    let pipeline = pipeline(&ledger);
+    let records: Vec<Record> = (0..5)
+        .map(|number| Record {
+            at_ns: number,
+            ..record(&ledger, pipeline, Path::new(&number.to_string()), State::Done)
+        })
+        .collect();
+    ledger.append(&records, When::Now).expect("append");
+    let query = Query { since_ns: Some(2), limit: Some(2), ..Query::default() };
+    let found: Vec<i64> =
+        ledger.history(&query).expect("history").iter().map(|record| record.at_ns).collect();
+    assert_eq!(found, [4, 3]);
+}
+
+#[test]
+fn a_ledger_of_a_newer_version_is_refused() {
+    let (_dir, path, ledger) = ledger();
+    drop(ledger);
+    Connection::open(&path)
+        .and_then(|connection| connection.pragma_update(None, "user_version", 99))
+        .expect("raise the version");
+    let error = Sqlite::open(&path).expect_err("too new");
+    assert!(error.source.to_string().contains("newer Tidemill"), "{}", error.source);
+}
