@@ -29,9 +29,10 @@
 //! - **L7** The signals are followed on a thread of their own, so `leave` resolves even when every
 //!   thread of the runtime is blocked.
 //!
-//! Not promised: code that blocks its thread cannot be cancelled. Blocking work belongs into
-//! `spawn_blocking` or on a thread of its own, and watches the `cut` token. Nothing here prints or
-//! ends the process: the report is a value, and acting on `leave` is up to the caller.
+//! Not promised: code that blocks its thread cannot be cancelled, and a runtime with no free thread
+//! keeps no limits: then only `leave` is left (L7). Blocking work belongs into `spawn_blocking` or
+//! on a thread of its own, and watches the `cut` token. Nothing here prints or ends the process: the
+//! report is a value, and acting on `leave` is up to the caller.
 //!
 //! # Use
 //!
@@ -47,7 +48,7 @@
 //!         let (letters, mailbox) = mpsc::channel();
 //!         Ok::<_, Infallible>((mailbox, letters))
 //!     };
-//!     let close = |mailbox: mpsc::Receiver<&str>| async move {
+//!     let close = |mailbox: mpsc::Receiver<&'static str>| async move {
 //!         if mailbox.try_iter().eq(["hello", "goodbye"]) { Ok(()) } else { Err("letters lost") }
 //!     };
 //!     let letters = life.start("mailbox", LIMIT, open, close).await?;

@@ -100,9 +100,9 @@ impl Lifecycle {
     /// Opens a resource now, and registers its release.
     ///
     /// `open` yields two values: the resource, owned by this scope until `close` takes it, and
-    /// whatever the caller needs to use it (a clone, an address, or nothing). It is dropped at
+    /// whatever the caller needs to use it (a clone, an address, or nothing). `open` is dropped at
     /// `limit`, or at the second signal; work it moved to another thread goes on. `close` is
-    /// called by [`stop`](Self::stop) and has `limit` as well.
+    /// called by [`stop`](Self::stop) and has the same limit.
     ///
     /// When this future is dropped, the resource is dropped and no clean-up is registered.
     pub async fn start<R, U, E, C, F, D>(

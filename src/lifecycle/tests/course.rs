@@ -1,0 +1,181 @@
+//! The phases (L5) and the course of a stop (L6).
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn l5_phases_only_move_forward() {
+    let life = Lifecycle::unfollowed();
+    let handle = life.handle().clone();
+    let phase = handle.phase();
+    assert_eq!(*phase.borrow(), Phase::Starting);
+    assert!(handle.enter(Phase::Ready));
+    assert!(!handle.enter(Phase::Ready));
+    handle.request_stop();
+    assert_eq!(*phase.borrow(), Phase::Closing);
+    assert!(!handle.enter(Phase::Ready));
+    assert_eq!(*phase.borrow(), Phase::Closing);
+    assert!(handle.enter(Phase::Committing));
+    assert!(!handle.enter(Phase::Draining));
+    assert_eq!(phase.borrow().as_str(), "COMMITTING");
+    life.stop().await;
+    assert_eq!(format!("{:>9}", *phase.borrow()), "  STOPPED");
+}
+
+/// Follows signals sent by the test, and logs the second at which each step of the course came,
+/// with the phase at that time.
+fn follow(handle: &Handle) -> (mpsc::UnboundedSender<()>, Log) {
+    let (send, mut receive) = mpsc::unbounded_channel();
+    let deadlines = Deadlines {
+        stop: 25 * SECOND,
+        reserve: 2 * SECOND,
+    };
+    let signals = stream::poll_fn(move |context| receive.poll_recv(context));
+    tokio::spawn(handle.clone().follow(deadlines, signals));
+    let (log, begun) = (Log::default(), Instant::now());
+    let steps = [
+        ("closing", handle.closing().cancelled_owned()),
+        ("cut", handle.cut().cancelled_owned()),
+        ("leave", handle.leave()),
+    ];
+    for (word, step) in steps {
+        let (log, phase) = (log.clone(), handle.phase());
+        tokio::spawn(async move {
+            step.await;
+            log.add(format!(
+                "{word} {} {}",
+                begun.elapsed().as_secs(),
+                *phase.borrow()
+            ));
+        });
+    }
+    (send, log)
+}
+
+#[tokio::test(start_paused = true)]
+async fn l6_a_stop_is_escalated_by_signals_and_by_the_clock() {
+    let by_clock = [
+        "closing 5 CLOSING",
+        "cut 28 COMMITTING",
+        "leave 30 COMMITTING",
+    ];
+    let cases: [(&[u64], Option<u64>, [&str; 3]); 6] = [
+        (&[5], None, by_clock),
+        (&[], Some(5), by_clock),
+        // A request is no signal: the first signal after it changes nothing.
+        (&[6], Some(5), by_clock),
+        (
+            &[5, 7],
+            None,
+            [
+                "closing 5 CLOSING",
+                "cut 7 COMMITTING",
+                "leave 30 COMMITTING",
+            ],
+        ),
+        (
+            &[5, 7, 8],
+            None,
+            [
+                "closing 5 CLOSING",
+                "cut 7 COMMITTING",
+                "leave 8 COMMITTING",
+            ],
+        ),
+        // The second signal, after the clock has cut already, does not do what the third is for.
+        (&[5, 29], None, by_clock),
+    ];
+    for (signals, request, course) in cases {
+        let life = Lifecycle::unfollowed();
+        let (send, log) = follow(life.handle());
+        settle().await;
+        for second in 1..=40 {
+            advance(SECOND).await;
+            for _ in signals.iter().filter(|at| **at == second) {
+                send.send(()).unwrap();
+            }
+            if request == Some(second) {
+                life.handle().request_stop();
+            }
+            settle().await;
+        }
+        assert_eq!(
+            log.lines(),
+            course,
+            "signals {signals:?}, request {request:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn l6_after_leave_the_rest_is_left_and_named() {
+    let (mut life, log) = (Lifecycle::unfollowed(), Log::default());
+    let _send = follow(life.handle());
+    start(&mut life, &log, "ledger").await;
+    life.spawn("deaf", 60 * SECOND, |_| pending::<Plain>());
+    life.clean_up("endless", 60 * SECOND, pending::<Plain>);
+    let report = life.stop().await;
+    assert_eq!(
+        ends(&report),
+        [("endless", End::Left), ("ledger", End::Left)]
+    );
+    assert_eq!(report.tasks.cancelled, ["deaf"]);
+    assert_eq!(report.took.as_secs(), 25);
+    assert_eq!(log.lines(), ["open ledger"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_started_after_a_stop_was_requested() {
+    let mut life = Lifecycle::unfollowed();
+    let _send = follow(life.handle());
+    let close = |()| async { Plain::Ok(()) };
+    life.handle().request_stop();
+    let open = async { panic!("begun") };
+    let error = life
+        .start::<_, (), &str, _, _, _>("late", LIMIT, open, close)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "late was not started: the service is being stopped"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_is_not_disturbed_by_the_first_signal_and_ends_at_the_second() {
+    let mut life = Lifecycle::unfollowed();
+    let (send, _) = follow(life.handle());
+    let close = |()| async { Plain::Ok(()) };
+    let closing = life.handle().closing();
+    let open = async {
+        send.send(()).unwrap();
+        closing.cancelled().await;
+        settle().await;
+        Ok::<_, &str>(((), "opened"))
+    };
+    assert_eq!(
+        life.start("patient", LIMIT, open, close).await.unwrap(),
+        "opened"
+    );
+    let mut life = Lifecycle::unfollowed();
+    let (send, _) = follow(life.handle());
+    let open = async {
+        send.send(()).unwrap();
+        send.send(()).unwrap();
+        pending::<Result<((), ()), &str>>().await
+    };
+    let error = life.start("endless", LIMIT, open, close).await.unwrap_err();
+    assert!(matches!(error, StartError::Stopping { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn the_thread_that_follows_the_signals_moves_the_stop_on_by_the_clock() {
+    let deadlines = Deadlines {
+        stop: Duration::from_millis(20),
+        reserve: Duration::ZERO,
+    };
+    let mut life = Lifecycle::new(deadlines, Signals::none().unwrap()).unwrap();
+    life.clean_up("endless", LIMIT, pending::<Plain>);
+    let report = life.stop().await;
+    assert_eq!(ends(&report), [("endless", End::Left)]);
+    drop(Signals::none().unwrap()); // A runtime dropped inside another one must not panic.
+}
