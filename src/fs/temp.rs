@@ -86,11 +86,8 @@ impl Temp {
             .rand_bytes(8)
             .make_in(dir.path(), |path| dir.create_file(file_name(path), 0o600))?;
         let name = file_name(file.path()).to_owned();
-        Ok(Self {
-            file,
-            dir: Arc::clone(dir),
-            name,
-        })
+        LIVE.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { file, dir: Arc::clone(dir), name, protected: false })
     }
 
     #[must_use]

@@ -134,6 +134,15 @@ pub struct Error {
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
+impl Error {
+    /// A failure that a test asked for.
+    pub(crate) fn injected(source: std::io::Error) -> Self {
+        let full = source.kind() == std::io::ErrorKind::StorageFull;
+        let kind = if full { ErrorKind::Full } else { ErrorKind::Failed };
+        Self { path: PathBuf::new(), action: "injected", kind, source: source.into() }
+    }
+}
+
 /// What a failure says about what was to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {

@@ -2,13 +2,15 @@
 
 use std::{
     io,
+    os::unix::ffi::OsStrExt,
+    path::Path,
     sync::PoisonError,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use crate::{
     observe::{Event, shown},
-    ledger::Record,
+    ledger::{Id, Record},
     pipeline::{context::SharedEvents, job::Job},
 };
 
@@ -57,8 +59,64 @@ pub fn ended(job: &Job, outcome: &'static str, reason: Option<&str>) -> io::Resu
     tracing::warn!(pipeline = %job.context.name(), source = %shown(&job.path), reason, "{outcome}");
     let mut events = job.context.events.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(events) = events.as_mut() else { return Ok(()) };
-    let mut event = event(job, outcome);
-    event.reason = Some(reason.to_owned());
+    let event = Event {
+        seconds: Some(job.settled_at.elapsed().as_secs_f64()),
+        reason: Some(reason.to_owned()),
+        ..event(job.context.name(), outcome, (job.id, &job.path, job.seen.identity.size))
+    };
     events.append(&[event])?;
     events.sync()
+}
+
+fn published_event(published: &Published<'_>) -> Event {
+    let Published { pipeline, record, took } = published;
+    let source = (record.id, record.source.as_path(), record.identity.size);
+    let event = event(pipeline, "published", source);
+    let Some(output) = &record.output else { return event };
+    let (path, output_hex) = names(&output.path);
+    Event {
+        output: Some(path),
+        output_hex,
+        output_bytes: Some(output.identity.size),
+        source_hash: Some(hex(&output.source_hash)),
+        output_hash: Some(hex(&output.hash)),
+        seconds: took.map(|took| took.as_secs_f64()),
+        ..event
+    }
+}
+
+fn event(
+    pipeline: &str,
+    outcome: &'static str,
+    (id, path, source_bytes): (Id, &Path, u64),
+) -> Event {
+    let (source, source_hex) = names(path);
+    Event {
+        time: jiff::Timestamp::now().to_string(),
+        id,
+        pipeline: pipeline.to_owned(),
+        outcome,
+        source,
+        source_hex,
+        source_bytes,
+        output: None,
+        output_hex: None,
+        output_bytes: None,
+        source_hash: None,
+        output_hash: None,
+        seconds: None,
+        reason: None,
+    }
+}
+
+/// A path for JSON, which holds no bytes that are not UTF-8: those are given in full beside it.
+fn names(path: &Path) -> (String, Option<String>) {
+    match path.to_str() {
+        Some(text) => (text.to_owned(), None),
+        None => (path.to_string_lossy().into_owned(), Some(hex(path.as_os_str().as_bytes()))),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -13,7 +13,10 @@ use crate::{
     pipeline::{
         acknowledge,
         context::SharedEvents,
-        publish::dispose::source::{self, Take},
+        publish::dispose::{
+            finish_source,
+            source::{self, Take},
+        },
     },
     policy::OnSuccess,
 };
@@ -160,7 +163,7 @@ fn dispose(means: &Means<'_>, records: &[Record]) -> Result<u64, Error> {
 
 fn dispose_source(input: &Dir, record: &Record, instance: &Instance) -> std::io::Result<()> {
     match source::take(input, &record.source, &record.identity, (instance, record.id))? {
-        Take::Ours(taken) => source::finish_source(taken, record),
+        Take::Ours(taken) => finish_source(taken, record),
         Take::Gone | Take::Another => Ok(()),
         Take::NotPutBack(_, error) => Err(error),
     }

@@ -13,7 +13,7 @@ mod sweep;
 
 use std::{path::PathBuf, sync::Arc};
 
-pub use apply::apply;
+pub use apply::{Means, apply};
 pub use gather::gather;
 pub use sweep::sweep;
 

@@ -1,13 +1,16 @@
 //! After an unclean stop: temps that no intent speaks for, and sources under their private name.
 
-use std::{collections::HashSet, os::unix::ffi::OsStrExt, path::{Path, PathBuf}, sync::Arc};
+use std::{collections::HashSet, path::{Path, PathBuf}, sync::Arc};
 
 use super::{Error, Summary};
 use crate::{
     fs::{self, Dir, Instance, Kind, Walk},
     ledger::{Ledger, Record, State},
     observe::shown,
-    pipeline::publish::dispose::source::{self, Take, Taken},
+    pipeline::publish::dispose::{
+        finish_source,
+        source::{self, Take, Taken},
+    },
 };
 
 /// Walks the directories of the pipelines. Every intent was dealt with before, so a temp of this
@@ -87,7 +90,7 @@ fn resolve(root: &Path, path: &Path, record: Option<Record>, mark: &Instance) ->
 
 fn finish(taken: Taken, record: &Record) -> std::io::Result<bool> {
     match source::compare(taken, &record.identity)? {
-        Take::Ours(taken) => source::finish_source(taken, record).map(|()| false),
+        Take::Ours(taken) => finish_source(taken, record).map(|()| false),
         Take::Gone => Ok(false),
         Take::Another => Ok(true),
         Take::NotPutBack(_, error) => Err(error),

@@ -307,7 +307,7 @@ fn contexts(
         let parts = Parts {
             id,
             ledger: Arc::clone(ledger) as Arc<dyn Ledger>,
-            meter: Arc::clone(observer.pipeline(index)),
+            meter: observer.pipeline(index).map(Arc::clone).ok_or("a pipeline without a meter")?,
             events: Arc::clone(events),
         };
         contexts.push(Arc::new(Context::open(index, pipeline.clone(), parts)?));

@@ -117,7 +117,7 @@ impl Sqlite {
             When::Now => "full",
             When::Later => "normal",
         };
-        let commit = |connection: &mut Connection| {
+        let commit = |connection: &mut Connection| -> rusqlite::Result<T> {
             connection.pragma_update(None, "synchronous", level)?;
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let made = write(&transaction)?;

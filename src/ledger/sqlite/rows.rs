@@ -134,7 +134,7 @@ pub fn insert(statement: &mut Statement<'_>, record: &Record) -> rusqlite::Resul
 }
 
 pub fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
-    let state: usize = row.get(2)?;
+    let state: u8 = row.get(2)?;
     let disposition: String = row.get(10)?;
     let archive: Option<Vec<u8>> = row.get(11)?;
     let on_success = match (disposition.as_str(), archive) {
@@ -147,7 +147,7 @@ pub fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
     Ok(Record {
         id: row.get(0)?,
         pipeline: row.get(1)?,
-        state: *STATES.get(state).ok_or_else(|| unknown(2, Type::Integer))?,
+        state: *STATES.get(usize::from(state)).ok_or_else(|| unknown(2, Type::Integer))?,
         at_ns: row.get(3)?,
         source: path(row.get(4)?),
         identity: identity(row, 5)?,

@@ -51,20 +51,23 @@ CREATE INDEX by_output ON records (output_key) WHERE output_key IS NOT NULL;
 CREATE INDEX unfinished ON records (state) WHERE state < 2;
 "];
 
+#[expect(clippy::cast_possible_truncation, reason = "a short list")]
+const KNOWN: u32 = STEPS.len() as u32;
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("it was made by a newer Tidemill (schema {found}, this one knows {known}): use that one, or another state directory")]
-    Newer { found: usize, known: usize },
+    Newer { found: u32, known: u32 },
     #[error("its schema is of an older Tidemill: run the service on it once")]
     Older,
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
 }
 
-fn version(connection: &Connection) -> Result<usize, Error> {
-    let found: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if found > STEPS.len() {
-        return Err(Error::Newer { found, known: STEPS.len() });
+fn version(connection: &Connection) -> Result<u32, Error> {
+    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if found > KNOWN {
+        return Err(Error::Newer { found, known: KNOWN });
     }
     Ok(found)
 }
@@ -72,10 +75,10 @@ fn version(connection: &Connection) -> Result<usize, Error> {
 /// Brings the database to the newest version, one transaction for each step.
 pub fn migrate(connection: &mut Connection) -> Result<(), Error> {
     let found = version(connection)?;
-    for (number, step) in STEPS.iter().enumerate().skip(found) {
+    for (number, step) in (0..).zip(STEPS).skip_while(|(number, _)| *number < found) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(step)?;
-        transaction.pragma_update(None, "user_version", number + 1)?;
+        transaction.pragma_update(None, "user_version", number + 1_u32)?;
         transaction.commit()?;
     }
     Ok(())
@@ -83,5 +86,5 @@ pub fn migrate(connection: &mut Connection) -> Result<(), Error> {
 
 /// Whether a reader can make sense of it.
 pub fn check(connection: &Connection) -> Result<(), Error> {
-    if version(connection)? == STEPS.len() { Ok(()) } else { Err(Error::Older) }
+    if version(connection)? == KNOWN { Ok(()) } else { Err(Error::Older) }
 }

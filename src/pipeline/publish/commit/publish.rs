@@ -1,6 +1,10 @@
 //! The second half of a group commit: intents, final names, acknowledgements.
 
-use std::{collections::HashSet, path::PathBuf, time::Instant};
+use std::{
+    collections::HashSet,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use super::{
     Fatal, Sealed,
@@ -10,7 +14,7 @@ use super::{
 use crate::{
     failpoint,
     fs::{self, Replace},
-    ledger::{ErrorKind, Output, Record, State, When},
+    ledger::{self, ErrorKind, Output, Record, State, When},
     limits,
     observe::SyncKind,
     pipeline::{
@@ -137,7 +141,7 @@ impl Publisher {
             let ledger = &first.staged.job.context.ledger;
             let start = Instant::now();
             failpoint::hit("commit::intent")
-                .map_err(|error| crate::ledger::Error::injected(error))
+                .map_err(ledger::Error::injected)
                 .and_then(|()| ledger.append(&records, when))
                 .map_err(|source| CommitError::Ledger { path: output_path(&first.staged), source })?;
             first.staged.job.context.meter.sync(SyncKind::Ledger, start.elapsed());

@@ -1,0 +1,27 @@
+//! Structured logs on the standard error.
+
+use std::io::{IsTerminal, stderr};
+
+use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+
+use crate::policy::LogFormat;
+
+/// Installs the process's one subscriber; a second call changes nothing. `RUST_LOG` overrides the
+/// level, and colour is for terminals only. Control characters in values are escaped.
+pub fn init(format: LogFormat, level: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+        EnvFilter::new(format!("{level},notify=warn,hyper=warn,hyper_util=warn"))
+    });
+    let registry = tracing_subscriber::registry().with(filter);
+    let installed = match format {
+        LogFormat::Json => {
+            registry.with(fmt::layer().json().flatten_event(true).with_writer(stderr)).try_init()
+        }
+        LogFormat::Text => {
+            let layer = fmt::layer().with_target(false).with_ansi(stderr().is_terminal());
+            registry.with(layer.with_writer(stderr)).try_init()
+        }
+    };
+    // Already installed, by a test or by a program that uses this as a library.
+    drop(installed);
+}

@@ -1,0 +1,337 @@
+//! Typed handles on the metrics. Each keeps plain numbers too, so that the status and the last
+//! report need no recorder.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use metrics::{Counter, Gauge, Histogram};
+
+use super::{
+    metrics as names,
+    status::{ChannelStatus, PipelineStatus, Status},
+};
+use crate::stages::Stage;
+
+crate::policy::words! {
+    /// How a file ended.
+    OutcomeKind {
+        Published = "published",
+        Skipped = "skipped",
+        Quarantined = "quarantined",
+        /// Handed back: it goes through the intake again, now or at the next start.
+        Deferred = "deferred",
+    }
+}
+
+crate::policy::words! {
+    /// What was made durable.
+    SyncKind {
+        File = "file",
+        Directory = "directory",
+        FileSystem = "file_system",
+        Ledger = "ledger",
+    }
+}
+
+const OUTCOMES: [OutcomeKind; 4] = [
+    OutcomeKind::Published,
+    OutcomeKind::Skipped,
+    OutcomeKind::Quarantined,
+    OutcomeKind::Deferred,
+];
+const STAGES: [Stage; 8] = [
+    Stage::Discover,
+    Stage::Settle,
+    Stage::Claim,
+    Stage::Read,
+    Stage::Transform,
+    Stage::Write,
+    Stage::Commit,
+    Stage::Dispose,
+];
+const SYNCS: [SyncKind; 4] =
+    [SyncKind::File, SyncKind::Directory, SyncKind::FileSystem, SyncKind::Ledger];
+
+/// Everything that is measured of one service.
+#[derive(Debug)]
+pub struct Observer {
+    started: Instant,
+    pipelines: Vec<Arc<PipelineMeter>>,
+    channels: Vec<(&'static str, Arc<ChannelMeter>)>,
+    phase: Mutex<&'static str>,
+}
+
+impl Observer {
+    /// Meters of these pipelines and channels (with their capacities). The recorder must be
+    /// installed before, or nothing but the plain numbers is kept.
+    pub fn new(pipelines: &[Arc<str>], channels: &[(&'static str, usize)]) -> Self {
+        let channel = |(name, capacity): &(&'static str, usize)| {
+            (*name, Arc::new(ChannelMeter::new(name, *capacity)))
+        };
+        Self {
+            started: Instant::now(),
+            pipelines: pipelines.iter().map(|name| Arc::new(PipelineMeter::new(name))).collect(),
+            channels: channels.iter().map(channel).collect(),
+            phase: Mutex::new("STARTING"),
+        }
+    }
+
+    /// The meter of a pipeline, by its place in the configuration.
+    #[must_use]
+    pub fn pipeline(&self, index: usize) -> Option<&Arc<PipelineMeter>> {
+        self.pipelines.get(index)
+    }
+
+    /// The meter of a channel; one that nobody reads where the name is not known.
+    #[must_use]
+    pub fn channel(&self, name: &'static str) -> Arc<ChannelMeter> {
+        let known = self.channels.iter().find(|(known, _)| *known == name);
+        known.map_or_else(|| Arc::new(ChannelMeter::new(name, 0)), |(_, meter)| Arc::clone(meter))
+    }
+
+    pub fn set_phase(&self, phase: &'static str) {
+        let mut now = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        metrics::gauge!(names::PHASE, "phase" => *now).set(0.0);
+        metrics::gauge!(names::PHASE, "phase" => phase).set(1.0);
+        *now = phase;
+    }
+
+    /// Everything at this moment.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            phase: *self.phase.lock().unwrap_or_else(PoisonError::into_inner),
+            uptime_seconds: self.started.elapsed().as_secs_f64(),
+            pipelines: self.pipelines.iter().map(|meter| meter.status()).collect(),
+            channels: self.channels.iter().map(|(_, meter)| meter.status()).collect(),
+        }
+    }
+}
+
+/// The meter of one pipeline.
+#[derive(Debug)]
+pub struct PipelineMeter {
+    name: Arc<str>,
+    outcomes: HashMap<OutcomeKind, (Counter, AtomicU64)>,
+    stages: HashMap<Stage, Histogram>,
+    syncs: HashMap<SyncKind, Histogram>,
+    source_bytes: (Counter, AtomicU64),
+    output_bytes: (Counter, AtomicU64),
+    batch: Histogram,
+    hints: Counter,
+    overflows: (Counter, AtomicU64),
+    rescan_finds: (Counter, AtomicU64),
+    retries: (Counter, AtomicU64),
+    pending: (Gauge, AtomicU64),
+    oldest: (Gauge, Mutex<Duration>),
+    in_work: (Gauge, AtomicI64),
+    paused: (Gauge, Mutex<Option<String>>),
+    last_published: Gauge,
+}
+
+impl PipelineMeter {
+    fn new(name: &Arc<str>) -> Self {
+        let label = || metrics::SharedString::from(name.to_string());
+        let counter = |metric| metrics::counter!(metric, "pipeline" => label());
+        let gauge = |metric| metrics::gauge!(metric, "pipeline" => label());
+        let counted = |metric| (counter(metric), AtomicU64::new(0));
+        let outcome = |kind: OutcomeKind| {
+            metrics::counter!(names::FILES, "pipeline" => label(), "outcome" => kind.as_str())
+        };
+        let stage = |stage: Stage| {
+            metrics::histogram!(names::STAGE_SECONDS, "pipeline" => label(), "stage" => stage.as_str())
+        };
+        let sync = |kind: SyncKind| {
+            metrics::histogram!(names::SYNC_SECONDS, "pipeline" => label(), "kind" => kind.as_str())
+        };
+        let meter = Self {
+            name: Arc::clone(name),
+            outcomes: OUTCOMES.map(|kind| (kind, (outcome(kind), AtomicU64::new(0)))).into(),
+            stages: STAGES.map(|name| (name, stage(name))).into(),
+            syncs: SYNCS.map(|kind| (kind, sync(kind))).into(),
+            source_bytes: counted(names::SOURCE_BYTES),
+            output_bytes: counted(names::OUTPUT_BYTES),
+            batch: metrics::histogram!(names::BATCH_FILES, "pipeline" => label()),
+            hints: counter(names::HINTS),
+            overflows: counted(names::OVERFLOWS),
+            rescan_finds: counted(names::RESCAN_FINDS),
+            retries: counted(names::RETRIES),
+            pending: (gauge(names::PENDING_FILES), AtomicU64::new(0)),
+            oldest: (gauge(names::PENDING_SECONDS), Mutex::default()),
+            in_work: (gauge(names::IN_WORK), AtomicI64::new(0)),
+            paused: (gauge(names::PAUSED), Mutex::default()),
+            last_published: gauge(names::LAST_PUBLISHED),
+        };
+        meter.show_zeros();
+        meter
+    }
+
+    /// A counter that is shown from the start can be watched for its first step.
+    fn show_zeros(&self) {
+        let outcomes = self.outcomes.values().map(|(counter, _)| counter);
+        let others = [&self.source_bytes, &self.output_bytes, &self.overflows];
+        let more = [&self.rescan_finds, &self.retries];
+        let others = others.into_iter().chain(more).map(|(counter, _)| counter);
+        outcomes.chain(others).chain([&self.hints]).for_each(|counter| counter.increment(0));
+        self.paused.0.set(0.0);
+        self.in_work.0.set(0.0);
+    }
+
+    pub fn outcome(&self, kind: OutcomeKind, source_bytes: u64, output_bytes: u64) {
+        if let Some(outcome) = self.outcomes.get(&kind) {
+            add(outcome, 1);
+        }
+        if kind == OutcomeKind::Published {
+            add(&self.source_bytes, source_bytes);
+            add(&self.output_bytes, output_bytes);
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            self.last_published.set(now.unwrap_or_default().as_secs_f64());
+        }
+    }
+
+    pub fn stage(&self, stage: Stage, took: Duration) {
+        if let Some(histogram) = self.stages.get(&stage) {
+            histogram.record(took);
+        }
+    }
+
+    pub fn sync(&self, kind: SyncKind, took: Duration) {
+        if let Some(histogram) = self.syncs.get(&kind) {
+            histogram.record(took);
+        }
+    }
+
+    pub fn batch(&self, files: usize) {
+        self.batch.record(u32::try_from(files).unwrap_or(u32::MAX));
+    }
+
+    pub fn hint(&self) {
+        self.hints.increment(1);
+    }
+
+    pub fn overflow(&self) {
+        add(&self.overflows, 1);
+    }
+
+    pub fn rescan_found(&self, files: u64) {
+        add(&self.rescan_finds, files);
+    }
+
+    pub fn retried(&self) {
+        add(&self.retries, 1);
+    }
+
+    pub fn pending(&self, files: usize, oldest: Duration) {
+        self.pending.1.store(files as u64, Relaxed);
+        self.pending.0.set(u32::try_from(files).unwrap_or(u32::MAX));
+        self.oldest.0.set(oldest.as_secs_f64());
+        *self.oldest.1.lock().unwrap_or_else(PoisonError::into_inner) = oldest;
+    }
+
+    /// One more in work, or one less.
+    pub fn in_work(&self, change: i32) {
+        self.in_work.1.fetch_add(change.into(), Relaxed);
+        self.in_work.0.increment(f64::from(change));
+    }
+
+    /// Pauses for a reason, or goes on.
+    pub fn paused(&self, reason: Option<&str>) {
+        self.paused.0.set(if reason.is_some() { 1.0 } else { 0.0 });
+        *self.paused.1.lock().unwrap_or_else(PoisonError::into_inner) = reason.map(str::to_owned);
+    }
+
+    fn status(&self) -> PipelineStatus {
+        let count = |kind| self.outcomes.get(&kind).map_or(0, |(_, count)| count.load(Relaxed));
+        PipelineStatus {
+            name: self.name.to_string(),
+            published: count(OutcomeKind::Published),
+            skipped: count(OutcomeKind::Skipped),
+            quarantined: count(OutcomeKind::Quarantined),
+            deferred: count(OutcomeKind::Deferred),
+            retries: self.retries.1.load(Relaxed),
+            source_bytes: self.source_bytes.1.load(Relaxed),
+            output_bytes: self.output_bytes.1.load(Relaxed),
+            overflows: self.overflows.1.load(Relaxed),
+            rescan_finds: self.rescan_finds.1.load(Relaxed),
+            pending: self.pending.1.load(Relaxed),
+            oldest_pending_seconds: self
+                .oldest
+                .1
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .as_secs_f64(),
+            in_work: u64::try_from(self.in_work.1.load(Relaxed)).unwrap_or(0),
+            paused: self.paused.1.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+}
+
+fn add((counter, plain): &(Counter, AtomicU64), count: u64) {
+    counter.increment(count);
+    plain.fetch_add(count, Relaxed);
+}
+
+/// The meter of one channel: its depth is what entered less what left.
+#[derive(Debug)]
+pub struct ChannelMeter {
+    name: &'static str,
+    capacity: usize,
+    entered: (Counter, AtomicU64),
+    left: (Counter, AtomicU64),
+    waited: (Histogram, AtomicU64),
+}
+
+impl ChannelMeter {
+    fn new(name: &'static str, capacity: usize) -> Self {
+        let counted = |metric| (metrics::counter!(metric, "channel" => name), AtomicU64::new(0));
+        let slots = u32::try_from(capacity).unwrap_or(u32::MAX);
+        metrics::gauge!(names::CAPACITY, "channel" => name).set(slots);
+        let meter = Self {
+            name,
+            capacity,
+            entered: counted(names::ENTERED),
+            left: counted(names::LEFT),
+            waited: (
+                metrics::histogram!(names::BACKPRESSURE_SECONDS, "channel" => name),
+                AtomicU64::new(0),
+            ),
+        };
+        for (counter, _) in [&meter.entered, &meter.left] {
+            counter.increment(0);
+        }
+        meter
+    }
+
+    pub fn entered(&self) {
+        add(&self.entered, 1);
+    }
+
+    pub fn left(&self, items: u64) {
+        add(&self.left, items);
+    }
+
+    pub fn waited(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.waited.1.fetch_add(nanos, Relaxed);
+        self.waited.0.record(time);
+    }
+
+    fn status(&self) -> ChannelStatus {
+        let left = self.left.1.load(Relaxed);
+        let entered = self.entered.1.load(Relaxed);
+        ChannelStatus {
+            name: self.name,
+            capacity: self.capacity,
+            queued: entered.saturating_sub(left),
+            entered,
+            waited_seconds: Duration::from_nanos(self.waited.1.load(Relaxed)).as_secs_f64(),
+        }
+    }
+}
