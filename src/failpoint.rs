@@ -14,10 +14,7 @@ pub(crate) fn hit(name: &str) -> std::io::Result<()> {
 }
 
 #[cfg(not(feature = "failpoints"))]
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "the same signature as with failpoints"
-)]
+#[expect(clippy::unnecessary_wraps, reason = "the same signature as with failpoints")]
 #[inline]
 pub(crate) fn hit(_name: &str) -> std::io::Result<()> {
     Ok(())
@@ -28,11 +25,7 @@ fn act(word: &str) -> std::io::Result<()> {
     use rustix::{io::Errno, process};
     let errno = match word {
         "kill" | "term" => {
-            let signal = if word == "kill" {
-                process::Signal::KILL
-            } else {
-                process::Signal::TERM
-            };
+            let signal = if word == "kill" { process::Signal::KILL } else { process::Signal::TERM };
             process::kill_process(process::getpid(), signal)?;
             return Ok(());
         }

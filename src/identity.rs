@@ -50,13 +50,8 @@ impl Identity {
 mod tests {
     use super::*;
 
-    const READ: Identity = Identity {
-        device: 1,
-        inode: 7,
-        size: 100,
-        modified_ns: 50,
-        changed_ns: 60,
-    };
+    const READ: Identity =
+        Identity { device: 1, inode: 7, size: 100, modified_ns: 50, changed_ns: 60 };
 
     #[test]
     fn a_new_device_number_is_the_same_file() {
@@ -65,10 +60,7 @@ mod tests {
 
     #[test]
     fn a_rename_keeps_the_content_and_not_the_change_time() {
-        let renamed = Identity {
-            changed_ns: 70,
-            ..READ
-        };
+        let renamed = Identity { changed_ns: 70, ..READ };
         assert!(!renamed.matches(&READ));
         assert!(renamed.matches_content(&READ));
     }
@@ -76,12 +68,7 @@ mod tests {
     #[test]
     fn a_source_emptied_by_a_power_loss_is_an_earlier_state() {
         assert!(Identity { size: 0, ..READ }.is_earlier_state_of(&READ));
-        let written_since = Identity {
-            size: 0,
-            modified_ns: 80,
-            changed_ns: 80,
-            ..READ
-        };
+        let written_since = Identity { size: 0, modified_ns: 80, changed_ns: 80, ..READ };
         assert!(!written_since.is_earlier_state_of(&READ));
         let other_file = Identity { inode: 8, ..READ };
         assert!(!other_file.is_earlier_state_of(&READ));

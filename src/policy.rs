@@ -21,9 +21,7 @@ impl FromStr for OnSuccess {
             None if text == "keep" => Ok(Self::Keep),
             None if text == "delete" => Ok(Self::Delete),
             Some(("archive", dir)) if !dir.is_empty() => Ok(Self::Archive(PathBuf::from(dir))),
-            _ => Err(format!(
-                "`{text}` is none of `keep`, `delete`, `archive:DIR`"
-            )),
+            _ => Err(format!("`{text}` is none of `keep`, `delete`, `archive:DIR`")),
         }
     }
 }

@@ -41,14 +41,8 @@ const TABLE: [Row; 6] = [
 ];
 
 impl Format {
-    pub const ALL: [Self; 6] = [
-        Self::Zstd,
-        Self::Gzip,
-        Self::Brotli,
-        Self::Xz,
-        Self::Bzip2,
-        Self::Lz4,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Zstd, Self::Gzip, Self::Brotli, Self::Xz, Self::Bzip2, Self::Lz4];
 
     fn row(self) -> &'static Row {
         let [zstd, gzip, brotli, xz, bzip2, lz4] = &TABLE;
@@ -119,10 +113,7 @@ impl FromStr for Step {
         } else if let Some(row) = TABLE.iter().find(|row| row.decompress == word) {
             Self::Decompress(row.format)
         } else if let Some(row) = TABLE.iter().find(|row| row.compress == word) {
-            return Ok(Self::Compress {
-                format: row.format,
-                level: parse_level(row, level)?,
-            });
+            return Ok(Self::Compress { format: row.format, level: parse_level(row, level)? });
         } else {
             return Err(unknown_step(word));
         };
@@ -149,15 +140,9 @@ fn parse_level(row: &Row, level: Option<&str>) -> Result<i32, String> {
 }
 
 fn unknown_step(word: &str) -> String {
-    let known: Vec<&str> = TABLE
-        .iter()
-        .flat_map(|row| [row.compress, row.decompress])
-        .chain(["decompress"])
-        .collect();
-    format!(
-        "`{word}` is not a step: the steps are `{}`",
-        known.join("`, `")
-    )
+    let known: Vec<&str> =
+        TABLE.iter().flat_map(|row| [row.compress, row.decompress]).chain(["decompress"]).collect();
+    format!("`{word}` is not a step: the steps are `{}`", known.join("`, `"))
 }
 
 impl fmt::Display for Step {
@@ -181,6 +166,13 @@ impl fmt::Display for Step {
 pub struct Chain(Vec<Step>);
 
 impl Chain {
+    /// The default: zstd at its default level.
+    #[must_use]
+    pub fn zstd() -> Self {
+        let level = Format::Zstd.row().default_level;
+        Self(vec![Step::Compress { format: Format::Zstd, level }])
+    }
+
     #[must_use]
     pub fn steps(&self) -> &[Step] {
         &self.0
@@ -189,10 +181,7 @@ impl Chain {
     /// Whether any step can make a file larger without a bound of its own.
     #[must_use]
     pub fn decompresses(&self) -> bool {
-        !self
-            .0
-            .iter()
-            .all(|step| matches!(step, Step::Compress { .. }))
+        !self.0.iter().all(|step| matches!(step, Step::Compress { .. }))
     }
 
     /// The name of the output made from a source of this name, by the words alone: a step that
@@ -229,10 +218,7 @@ impl FromStr for Chain {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        text.split(',')
-            .map(|step| step.trim().parse())
-            .collect::<Result<_, _>>()
-            .map(Self)
+        text.split(',').map(|step| step.trim().parse()).collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -267,11 +253,7 @@ mod tests {
             ("decompress", "b.br", "b"),
             ("zstd,gzip", "c", "c.zst.gz"),
         ] {
-            assert_eq!(
-                chain(steps).output_name(source.as_ref()),
-                output,
-                "{steps} {source}"
-            );
+            assert_eq!(chain(steps).output_name(source.as_ref()), output, "{steps} {source}");
         }
     }
 
@@ -283,18 +265,8 @@ mod tests {
 
     #[test]
     fn errors_say_what_would_be_right() {
-        assert!(
-            "zstd:20"
-                .parse::<Chain>()
-                .unwrap_err()
-                .contains("takes 1 to 19")
-        );
-        assert!(
-            "gunzip:3"
-                .parse::<Chain>()
-                .unwrap_err()
-                .contains("takes no level")
-        );
+        assert!("zstd:20".parse::<Chain>().unwrap_err().contains("takes 1 to 19"));
+        assert!("gunzip:3".parse::<Chain>().unwrap_err().contains("takes no level"));
         assert!("zip".parse::<Chain>().unwrap_err().contains("`bunzip2`"));
         assert!("".parse::<Chain>().is_err());
         assert!("zstd,,gzip".parse::<Chain>().is_err());

@@ -2,11 +2,7 @@
 //!
 //! The services run in child processes: this test binary again, told by `PROGRAM` which to be.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -46,14 +42,7 @@ struct Program {
 impl Program {
     fn run(name: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "child",
-                "--exact",
-                "--ignored",
-                "--nocapture",
-                "--quiet",
-                "--test-threads=1",
-            ])
+            .args(["child", "--exact", "--ignored", "--nocapture", "--quiet", "--test-threads=1"])
             .env(PROGRAM, name)
             .stdout(Stdio::piped())
             .process_group(0)
@@ -62,10 +51,7 @@ impl Program {
         let output = BufReader::new(child.stdout.take().unwrap());
         let (send, lines) = channel();
         std::thread::spawn(move || {
-            output
-                .lines()
-                .map_while(Result::ok)
-                .try_for_each(|line| send.send(line))
+            output.lines().map_while(Result::ok).try_for_each(|line| send.send(line))
         });
         let program = Self { child, lines };
         program.until("program ");
@@ -81,9 +67,7 @@ impl Program {
     }
 
     fn line(&self) -> String {
-        self.lines
-            .recv_timeout(PATIENCE)
-            .expect("the program says no more")
+        self.lines.recv_timeout(PATIENCE).expect("the program says no more")
     }
 
     /// Skips to the line that starts so, and gives the rest of it.
@@ -100,21 +84,14 @@ impl Program {
         let deadline = Instant::now() + PATIENCE;
         let mut lines = Vec::new();
         // The output ends when the last process that holds it has ended.
-        while let Ok(line) = self
-            .lines
-            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        while let Ok(line) =
+            self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now()))
         {
             lines.push(line);
         }
-        assert!(
-            Instant::now() < deadline,
-            "the program does not end; it said {lines:?}"
-        );
+        assert!(Instant::now() < deadline, "the program does not end; it said {lines:?}");
         let status = self.child.wait().unwrap();
-        assert!(
-            test_kill_process_group(self.pid()).is_err(),
-            "a process of the group is alive"
-        );
+        assert!(test_kill_process_group(self.pid()).is_err(), "a process of the group is alive");
         (status, lines)
     }
 }
@@ -131,11 +108,7 @@ impl Drop for Program {
 fn send(address: SocketAddr, path: &str) -> TcpStream {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    )
-    .unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     stream
 }
 
@@ -182,10 +155,7 @@ fn sigint_while_requests_and_tasks_run_answers_them_stops_the_tasks_and_exits_0(
         ]
     );
     assert_eq!(status.code(), Some(0), "{status}");
-    assert!(
-        TcpStream::connect(address).is_err(),
-        "somebody still listens"
-    );
+    assert!(TcpStream::connect(address).is_err(), "somebody still listens");
 }
 
 #[test]

@@ -1,43 +1,71 @@
-//! The command line.
-#![expect(clippy::all, clippy::pedantic, reason = "temporary")]
-use crate::{config::*, error::Exit, lifecycle::Signals, limits, policy::*, service};
-use std::path::PathBuf;
+//! The command line: what the user typed, and the words they get back.
+
+mod args;
+mod check;
+mod explain;
+mod history;
+mod init;
+mod locate;
+mod requeue;
+
+use std::io::{IsTerminal, Write};
+
+use clap::Parser;
+
+use self::args::{Args, Command};
+use crate::{config, error::Exit, lifecycle::Signals, observe, service};
+
+/// Runs the command that was asked for, and says how the process is to end.
+#[must_use]
 pub fn main() -> Exit {
     #[cfg(feature = "failpoints")]
-    let _s = fail::FailScenario::setup();
-    let args: Vec<String> = std::env::args().collect();
-    let get = |name: &str| args.iter().position(|a| a == name).map(|i| args[i + 1].clone());
-    let abs = |p: &str| { std::fs::create_dir_all(p).unwrap(); std::fs::canonicalize(p).unwrap() };
-    let (input, output) = (abs(&args[2]), abs(&args[3]));
-    let once = args.iter().any(|a| a == "--once");
-    crate::observe::init_logs(LogFormat::Text, if once { "warn" } else { "info" });
-    let config = Config {
-        state_dir: output.join(".tidemill"),
-        http: if once { Http::Off } else { Http::Default },
-        events: get("--events").map(PathBuf::from),
-        shutdown_deadline: limits::SHUTDOWN_DEADLINE,
-        log_format: LogFormat::Text,
-        limits: Limits { memory_bytes: 32 << 20, files: 512, workers: 2 },
-        once,
-        pipelines: vec![Pipeline {
-            name: "main".into(),
-            input: input.clone(),
-            output: output.clone(),
-            steps: get("--steps").unwrap_or("zstd".into()).parse().unwrap(),
-            on_success: get("--on-success").unwrap_or("keep".into()).parse().unwrap(),
-            on_exists: get("--on-exists").unwrap_or("update".into()).parse().unwrap(),
-            filter: Filter::new(&[], &[]).unwrap(),
-            settle: Settle::Auto,
-            min_age: Default::default(),
-            marker: None,
-            durability: get("--durability").unwrap_or("fsync".into()).parse().unwrap(),
-            attempts: 3,
-            backoff: limits::BACKOFF,
-            rescan: limits::RESCAN,
-            quarantine: output.join(".tidemill/quarantine/main"),
-            bounds: Bounds { output_bytes: u64::MAX, ratio: 2000 },
-        }],
+    let _scenario = fail::FailScenario::setup();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version are no errors; a closed output leaves nobody to tell.
+            drop(error.print());
+            return if error.use_stderr() { Exit::Config } else { Exit::Drained };
+        }
     };
-    let signals = Signals::register().unwrap();
-    service::run(&config, signals)
+    match args.command {
+        Command::Run(options) => run(&options.into()),
+        Command::Check(options) => check::check(&options.into()),
+        Command::Init { file } => init::init(file.as_deref()),
+        Command::History(options) => tell(history::history(&options)),
+        Command::Explain(options) => tell(explain::explain(&options)),
+        Command::Requeue(options) => tell(requeue::requeue(&options)),
+    }
+}
+
+/// Signals first: from here on none of them kills the process unawares.
+fn run(options: &config::Options) -> Exit {
+    let signals = match Signals::register() {
+        Ok(signals) => signals,
+        Err(error) => return complain(&format!("cannot catch signals: {error}"), Exit::Internal),
+    };
+    let config = match config::load(options) {
+        Ok(config) => config,
+        Err(problems) => return complain(&problems.to_string(), Exit::Config),
+    };
+    // A person who watches `--once` has the bar and the summary.
+    let quiet = config.once && std::io::stderr().is_terminal();
+    observe::init_logs(config.log_format, if quiet { "warn" } else { "info" });
+    service::run(config, signals)
+}
+
+/// What a command that only tells or mends came to: the exit code on success.
+fn tell(told: Result<Exit, anyhow::Error>) -> Exit {
+    told.unwrap_or_else(|error| complain(&format!("error: {error:#}"), Exit::Config))
+}
+
+fn complain(text: &str, exit: Exit) -> Exit {
+    // A closed standard error leaves nobody to tell.
+    drop(writeln!(std::io::stderr(), "{text}"));
+    exit
+}
+
+/// Prints for programs and people; a reader that went away (`| head`) is no error.
+fn print(text: &str) {
+    drop(std::io::stdout().write_all(text.as_bytes()));
 }

@@ -219,7 +219,9 @@ impl Decompressor {
                 if self.is_padding(bytes) {
                     return Ok(());
                 }
-                let Some(decoder) = &mut self.decoder else { return Ok(()) };
+                let Some(decoder) = &mut self.decoder else {
+                    return Ok(());
+                };
                 decoder.reinit().map_err(|source| sort(step, source))?;
                 self.in_member = true;
             }
@@ -245,7 +247,9 @@ impl Decompressor {
     ) -> Result<usize, Error> {
         let mut input = PartialBuffer::new(bytes);
         loop {
-            let Some(decoder) = &mut self.decoder else { return Ok(bytes.len()) };
+            let Some(decoder) = &mut self.decoder else {
+                return Ok(bytes.len());
+            };
             let mut output = WriteBuffer::new_initialized(buffer);
             let ended = decoder.decode(&mut input, &mut output);
             let ended = ended.map_err(|source| sort(step, source))?;
@@ -269,7 +273,9 @@ impl Decompressor {
         next: &mut Next<'_>,
     ) -> Result<(), Error> {
         loop {
-            let Some(decoder) = &mut self.decoder else { return Ok(()) };
+            let Some(decoder) = &mut self.decoder else {
+                return Ok(());
+            };
             let mut output = WriteBuffer::new_initialized(buffer);
             let finished = decoder.finish(&mut output).map_err(|source| sort(step, source))?;
             let nothing = output.written().is_empty();

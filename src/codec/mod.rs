@@ -45,7 +45,9 @@ pub enum Error {
     Corrupt { step: Step, source: std::io::Error },
     #[error("`{step}`: the input ends in the middle")]
     Truncated { step: Step },
-    #[error("`{step}`: the input begins like none of the formats that can be told by their beginning (Brotli cannot)")]
+    #[error(
+        "`{step}`: the input begins like none of the formats that can be told by their beginning (Brotli cannot)"
+    )]
     Unknown { step: Step },
     #[error("`{step}`: more than {limit} bytes would come out (`max_output`)")]
     OutputBytes { step: Step, limit: u64 },

@@ -9,28 +9,42 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 pub struct Filter {
     include: Option<GlobSet>,
     exclude: GlobSet,
+    written: Written,
+}
+
+/// The globs as they were written.
+#[derive(Clone, Debug, Default)]
+pub struct Written {
+    pub include: Vec<String>,
+    pub exclude: Vec<String>,
 }
 
 impl Filter {
     /// A glob without a `/` matches the file's name in any directory, one with it the whole path.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self, globset::Error> {
         Ok(Self {
-            include: if include.is_empty() {
-                None
-            } else {
-                Some(set(include)?)
-            },
+            include: if include.is_empty() { None } else { Some(set(include)?) },
             exclude: set(exclude)?,
+            written: Written { include: include.to_vec(), exclude: exclude.to_vec() },
         })
+    }
+
+    /// The globs it was made from.
+    #[must_use]
+    pub const fn written(&self) -> &Written {
+        &self.written
+    }
+
+    /// Everything.
+    #[must_use]
+    pub fn all() -> Self {
+        Self { include: None, exclude: GlobSet::empty(), written: Written::default() }
     }
 
     /// Whether the file at this path below the input is the pipeline's.
     #[must_use]
     pub fn allows(&self, relative: &Path) -> bool {
-        let included = self
-            .include
-            .as_ref()
-            .is_none_or(|set| set.is_match(relative));
+        let included = self.include.as_ref().is_none_or(|set| set.is_match(relative));
         included && !self.exclude.is_match(relative)
     }
 }
@@ -38,11 +52,7 @@ impl Filter {
 fn set(globs: &[String]) -> Result<GlobSet, globset::Error> {
     let mut set = GlobSetBuilder::new();
     for glob in globs {
-        let anywhere = if glob.contains('/') {
-            glob.clone()
-        } else {
-            format!("**/{glob}")
-        };
+        let anywhere = if glob.contains('/') { glob.clone() } else { format!("**/{glob}") };
         set.add(Glob::new(&anywhere)?);
     }
     set.build()

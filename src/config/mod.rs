@@ -1,6 +1,11 @@
 //! What the program means to do: the configuration after every default, path and check is resolved.
 
+mod checks;
 mod filter;
+mod load;
+mod problems;
+mod show;
+mod written;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -10,6 +15,9 @@ use crate::{
 };
 
 pub use filter::Filter;
+pub use load::{duration, load};
+pub use problems::{Problem, Problems};
+pub use written::{At, Options};
 
 /// The whole configuration: pipelines and what they share. Every path is absolute.
 #[derive(Clone, Debug)]

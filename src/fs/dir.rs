@@ -77,10 +77,7 @@ impl Dir {
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = fs::open(path, flags, Mode::empty())?;
-        Ok(Self {
-            fd,
-            path: path.to_path_buf(),
-        })
+        Ok(Self { fd, path: path.to_path_buf() })
     }
 
     /// The path it was opened by, for messages.
@@ -92,10 +89,7 @@ impl Dir {
     /// Opens a directory below this one; the empty path is this one.
     pub fn open_beneath(&self, relative: &Path) -> io::Result<Self> {
         let fd = self.resolve(relative, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        Ok(Self {
-            fd,
-            path: self.path.join(relative),
-        })
+        Ok(Self { fd, path: self.path.join(relative) })
     }
 
     /// As [`Self::open_beneath`], and makes what is missing, durably: each new name is synced
@@ -128,11 +122,7 @@ impl Dir {
     }
 
     fn resolve(&self, relative: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-        let path = if relative.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            relative
-        };
+        let path = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -178,12 +168,7 @@ impl Dir {
     pub fn create_file(&self, name: &OsStr, mode: u32) -> io::Result<File> {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(File::from(fs::openat(
-            &self.fd,
-            name,
-            flags,
-            Mode::from_raw_mode(mode),
-        )?))
+        Ok(File::from(fs::openat(&self.fd, name, flags, Mode::from_raw_mode(mode))?))
     }
 
     /// Makes the names in this directory durable. A failure must not be retried: what was not
@@ -209,17 +194,10 @@ pub fn identity_of(file: &impl AsFd) -> io::Result<Identity> {
     Ok(seen_of(file)?.identity)
 }
 
-#[expect(
-    clippy::cast_sign_loss,
-    clippy::cast_possible_wrap,
-    reason = "the kernel's own widths"
-)]
+#[expect(clippy::cast_sign_loss, clippy::cast_possible_wrap, reason = "the kernel's own widths")]
 fn seen(stat: &Stat) -> Seen {
-    let nanoseconds = |seconds: i64, rest: u64| {
-        seconds
-            .saturating_mul(1_000_000_000)
-            .saturating_add(rest as i64)
-    };
+    let nanoseconds =
+        |seconds: i64, rest: u64| seconds.saturating_mul(1_000_000_000).saturating_add(rest as i64);
     Seen {
         kind: Kind::of(FileType::from_raw_mode(stat.st_mode)),
         identity: Identity {

@@ -1,9 +1,6 @@
 //! The kernel's answer to "is anyone writing this file?".
 
-#![expect(
-    unsafe_code,
-    reason = "rustix has no F_SETLEASE; two calls on a descriptor that is ours"
-)]
+#![expect(unsafe_code, reason = "rustix has no F_SETLEASE; two calls on a descriptor that is ours")]
 
 use std::{
     fs::File,
@@ -47,11 +44,7 @@ pub fn ask_for_writers(file: &File) -> io::Result<Writers> {
 fn set(file: &File, kind: libc::c_int) -> io::Result<()> {
     // SAFETY: the descriptor is open for as long as `file` is borrowed; the argument is an int.
     let result = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_SETLEASE, kind) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]

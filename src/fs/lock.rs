@@ -30,17 +30,9 @@ impl Lock {
     /// Takes the lock of this directory, or says who holds it. Never waits.
     pub fn take(dir: &Path) -> Result<Self, LockError> {
         let path = dir.join("lock");
-        let failed = |source| LockError::Io {
-            path: path.clone(),
-            source,
-        };
+        let failed = |source| LockError::Io { path: path.clone(), source };
         let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o644);
+        options.read(true).write(true).create(true).truncate(false).mode(0o644);
         let mut file = options.open(&path).map_err(failed)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
@@ -48,16 +40,11 @@ impl Lock {
                 let mut holder = String::new();
                 file.read_to_string(&mut holder).map_err(failed)?;
                 let holder = holder.trim().to_owned();
-                return Err(LockError::Held {
-                    path: dir.to_path_buf(),
-                    holder,
-                });
+                return Err(LockError::Held { path: dir.to_path_buf(), holder });
             }
             Err(error) => return Err(failed(error.into())),
         }
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .map_err(failed)?;
+        file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
         writeln!(file, "{}", std::process::id()).map_err(failed)?;
         Ok(Self { _file: file })
     }

@@ -186,9 +186,7 @@ mod tests {
 
     fn names(root: &tempfile::TempDir) -> Vec<OsString> {
         let entries = std::fs::read_dir(root.path()).expect("list");
-        entries
-            .map(|entry| entry.expect("entry").file_name())
-            .collect()
+        entries.map(|entry| entry.expect("entry").file_name()).collect()
     }
 
     #[test]
@@ -213,9 +211,7 @@ mod tests {
         let (root, dir) = dir();
         std::fs::write(root.path().join("taken"), "theirs").expect("write");
         let temp = Temp::create(&dir, &Instance::new("0")).expect("create");
-        let (temp, error) = temp
-            .publish("taken".as_ref(), Replace::No)
-            .expect_err("taken");
+        let (temp, error) = temp.publish("taken".as_ref(), Replace::No).expect_err("taken");
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         drop(temp);
         assert_eq!(names(&root), ["taken"]);

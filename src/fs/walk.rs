@@ -33,11 +33,7 @@ impl Walk {
     /// `below` is a path below `root`; empty for the whole tree.
     #[must_use]
     pub fn new(root: Arc<Dir>, below: PathBuf) -> Self {
-        Self {
-            root,
-            pending: vec![below],
-            open: None,
-        }
+        Self { root, pending: vec![below], open: None }
     }
 
     fn open_next(&mut self) -> Option<Result<(), (PathBuf, io::Error)>> {
@@ -128,9 +124,6 @@ mod tests {
             ("x/y", Kind::Directory),
             ("x/y/file", Kind::File),
         ];
-        assert_eq!(
-            found,
-            expected.map(|(path, kind)| (PathBuf::from(path), kind))
-        );
+        assert_eq!(found, expected.map(|(path, kind)| (PathBuf::from(path), kind)));
     }
 }

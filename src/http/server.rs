@@ -32,7 +32,9 @@ pub async fn serve(
     let graceful = GracefulShutdown::new();
     tokio::pin!(stop);
     loop {
-        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { break };
+        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
+            break;
+        };
         let stream = tokio::select! {
             () = &mut stop => break,
             accepted = bound.listener.accept() => match accepted {
@@ -54,7 +56,8 @@ pub async fn serve(
     Ok(())
 }
 
-type Connection = hyper::server::conn::http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>>;
+type Connection =
+    hyper::server::conn::http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>>;
 
 fn connection(stream: TcpStream, router: &Router) -> Connection {
     let service = TowerToHyperService::new(router.clone());

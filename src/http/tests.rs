@@ -58,7 +58,8 @@ async fn every_route_answers() {
     let status = get(running.address, "/api/v1/status").await;
     assert!(status.contains("\"phase\":\"READY\""), "{status}");
     assert!(get(running.address, "/nothing").await.starts_with("HTTP/1.1 404"));
-    let post = "POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    let post =
+        "POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
     assert!(ask(running.address, post).await.starts_with("HTTP/1.1 405"));
     running.stop.send(()).expect("running");
     running.ended.await.expect("no panic").expect("no error");

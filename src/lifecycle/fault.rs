@@ -28,10 +28,7 @@ pub(super) async fn caught<T, E: Into<Error>>(
 fn message(payload: Box<dyn Any + Send>) -> String {
     match payload.downcast::<String>() {
         Ok(text) => *text,
-        Err(payload) => payload
-            .downcast_ref::<&str>()
-            .map_or("?", |text| text)
-            .to_owned(),
+        Err(payload) => payload.downcast_ref::<&str>().map_or("?", |text| text).to_owned(),
     }
 }
 

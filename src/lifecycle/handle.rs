@@ -22,10 +22,7 @@ pub struct Deadlines {
 impl Default for Deadlines {
     /// 25 s (an orchestrator commonly kills after 30), 2 s of it in reserve.
     fn default() -> Self {
-        Self {
-            stop: limits::SHUTDOWN_DEADLINE,
-            reserve: limits::COMMIT_RESERVE,
-        }
+        Self { stop: limits::SHUTDOWN_DEADLINE, reserve: limits::COMMIT_RESERVE }
     }
 }
 
@@ -123,10 +120,7 @@ impl Handle {
     /// Carries out the course of a stop (L6): whoever polls this escalates, by each signal and by
     /// the clock. Ends with `leave`.
     pub(super) async fn follow(self, deadlines: Deadlines, signals: impl Stream<Item = ()> + Send) {
-        let mut signals = Counted {
-            stream: Box::pin(signals.chain(stream::pending())),
-            count: 0,
-        };
+        let mut signals = Counted { stream: Box::pin(signals.chain(stream::pending())), count: 0 };
         tokio::select! {
             () = signals.reach(1) => self.request_stop(),
             () = self.closing.cancelled() => {}

@@ -65,19 +65,11 @@ impl Report {
     /// Everything ended by itself, in time, and without an error.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        let TasksReport {
-            failed,
-            cancelled,
-            alive,
-            ..
-        } = &self.tasks;
+        let TasksReport { failed, cancelled, alive, .. } = &self.tasks;
         *failed == 0
             && cancelled.is_empty()
             && alive.is_empty()
-            && self
-                .clean_ups
-                .iter()
-                .all(|clean_up| clean_up.end == End::Done)
+            && self.clean_ups.iter().all(|clean_up| clean_up.end == End::Done)
     }
 }
 
@@ -105,28 +97,16 @@ impl fmt::Display for Report {
                 End::Left => writeln!(f, "clean-up {name}: left undone"),
             }?;
         }
-        let TasksReport {
-            finished,
-            failed,
-            failures,
-            cancelled,
-            alive,
-        } = &self.tasks;
+        let TasksReport { finished, failed, failures, cancelled, alive } = &self.tasks;
         write!(
             f,
             "tasks: {finished} finished, {failed} failed, {} cancelled, {} alive",
             cancelled.len(),
             alive.len()
         )?;
-        failures
-            .iter()
-            .try_for_each(|failure| write!(f, "\n{failure}"))?;
-        cancelled
-            .iter()
-            .try_for_each(|name| write!(f, "\ntask {name}: cancelled"))?;
-        alive
-            .iter()
-            .try_for_each(|name| write!(f, "\ntask {name}: still alive"))?;
+        failures.iter().try_for_each(|failure| write!(f, "\n{failure}"))?;
+        cancelled.iter().try_for_each(|name| write!(f, "\ntask {name}: cancelled"))?;
+        alive.iter().try_for_each(|name| write!(f, "\ntask {name}: still alive"))?;
         write!(f, "\nstopped in {:.1?}", self.took)
     }
 }

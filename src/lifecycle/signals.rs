@@ -41,50 +41,34 @@ impl Signals {
     /// Catches nothing: a stop is only ever requested by the program. Fails as `register` does.
     pub fn none() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        Ok(Self {
-            runtime: Owned(Some(runtime)),
-            streams: Vec::new(),
-        })
+        Ok(Self { runtime: Owned(Some(runtime)), streams: Vec::new() })
     }
 
     /// Polls the course of the stop on a thread named `signals`, until the guard goes.
     pub(super) fn follow(self, handle: Handle, deadlines: Deadlines) -> io::Result<Follower> {
         let (ended, done) = (CancellationToken::new(), CancellationToken::new());
         let (end, done_guard) = (ended.clone().drop_guard(), done.clone().drop_guard());
-        let Self {
-            runtime,
-            mut streams,
-        } = self;
-        let thread = thread::Builder::new()
-            .name("signals".to_owned())
-            .spawn(move || {
-                let _done = done_guard;
-                if let Some(runtime) = &runtime.0 {
-                    let signals = stream::poll_fn(move |context| next(&mut streams, context));
-                    runtime.block_on(ended.run_until_cancelled(handle.follow(deadlines, signals)));
-                }
-            })?;
+        let Self { runtime, mut streams } = self;
+        let thread = thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            let _done = done_guard;
+            if let Some(runtime) = &runtime.0 {
+                let signals = stream::poll_fn(move |context| next(&mut streams, context));
+                runtime.block_on(ended.run_until_cancelled(handle.follow(deadlines, signals)));
+            }
+        })?;
         Ok(Follower { end, done, thread })
     }
 }
 
 impl fmt::Debug for Signals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Signals")
-            .field("kinds", &self.streams.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Signals").field("kinds", &self.streams.len()).finish_non_exhaustive()
     }
 }
 
 fn next(streams: &mut [Signal], context: &mut Context<'_>) -> Poll<Option<()>> {
-    let caught = streams
-        .iter_mut()
-        .any(|stream| stream.poll_recv(context).is_ready());
-    if caught {
-        Poll::Ready(Some(()))
-    } else {
-        Poll::Pending
-    }
+    let caught = streams.iter_mut().any(|stream| stream.poll_recv(context).is_ready());
+    if caught { Poll::Ready(Some(())) } else { Poll::Pending }
 }
 
 /// A runtime whose drop does not wait, and so is allowed inside another runtime too.

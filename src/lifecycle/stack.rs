@@ -75,20 +75,12 @@ impl Lifecycle {
     pub fn new(deadlines: Deadlines, signals: Signals) -> io::Result<Self> {
         let handle = Handle::new();
         let follower = Some(signals.follow(handle.clone(), deadlines)?);
-        Ok(Self {
-            handle,
-            stack: Vec::new(),
-            follower,
-        })
+        Ok(Self { handle, stack: Vec::new(), follower })
     }
 
     #[cfg(test)]
     pub(super) fn unfollowed() -> Self {
-        Self {
-            handle: Handle::new(),
-            stack: Vec::new(),
-            follower: None,
-        }
+        Self { handle: Handle::new(), stack: Vec::new(), follower: None }
     }
 
     /// The phase, the course of the stop and the failures, to clone and hand on.
@@ -149,11 +141,7 @@ impl Lifecycle {
         E: Into<Error> + 'static,
     {
         let run = caught(async move { run().await }).boxed();
-        self.stack.push(Entry::CleanUp {
-            name: name.into(),
-            limit,
-            run,
-        });
+        self.stack.push(Entry::CleanUp { name: name.into(), limit, run });
     }
 
     /// Starts a background task, which stops at this place in the stack: see [`Tasks::spawn`].
@@ -173,11 +161,7 @@ impl Lifecycle {
     pub fn tasks(&mut self, limit: Duration) -> Tasks {
         let abort = CancellationToken::new();
         let tasks = Tasks::new(self.handle.clone(), abort.clone());
-        self.stack.push(Entry::Tasks {
-            tasks: tasks.clone(),
-            limit,
-            abort: abort.drop_guard(),
-        });
+        self.stack.push(Entry::Tasks { tasks: tasks.clone(), limit, abort: abort.drop_guard() });
         tasks
     }
 
@@ -192,13 +176,9 @@ impl Lifecycle {
         while let Some(entry) = self.stack.pop() {
             match entry {
                 Entry::CleanUp { name, limit, run } => {
-                    report.clean_ups.push(self.run(name, limit, run).await);
+                    report.clean_ups.push(clean_up(&self.handle, name, limit, run).await);
                 }
-                Entry::Tasks {
-                    tasks,
-                    limit,
-                    abort,
-                } => {
+                Entry::Tasks { tasks, limit, abort } => {
                     report.tasks.add(tasks.stop(limit).await);
                     drop(abort);
                 }
@@ -211,43 +191,40 @@ impl Lifecycle {
         report.took = begun.elapsed();
         report
     }
+}
 
-    async fn run(
-        &self,
-        name: Name,
-        limit: Duration,
-        run: BoxFuture<'static, Result<(), Fault>>,
-    ) -> CleanUp {
-        let begun = Instant::now();
-        let end = tokio::select! {
-            biased;
-            () = self.handle.leave() => End::Left,
-            done = run => done.map_or_else(|fault| End::Failed(fault.to_string()), |()| End::Done),
-            () = sleep(limit) => End::TimedOut(limit),
-        };
-        let took = begun.elapsed();
-        if end == End::Done {
-            tracing::debug!(hook = %name, ?took, "clean-up");
-        } else {
-            tracing::error!(hook = %name, ?took, ?end, "clean-up");
-        }
-        CleanUp { name, took, end }
+/// Runs one clean-up, within its limit and until the process has to leave.
+async fn clean_up(
+    handle: &Handle,
+    name: Name,
+    limit: Duration,
+    run: BoxFuture<'static, Result<(), Fault>>,
+) -> CleanUp {
+    let begun = Instant::now();
+    let end = tokio::select! {
+        biased;
+        () = handle.leave() => End::Left,
+        done = run => done.map_or_else(|fault| End::Failed(fault.to_string()), |()| End::Done),
+        () = sleep(limit) => End::TimedOut(limit),
+    };
+    let took = begun.elapsed();
+    if end == End::Done {
+        tracing::debug!(hook = %name, ?took, "clean-up");
+    } else {
+        tracing::error!(hook = %name, ?took, ?end, "clean-up");
     }
+    CleanUp { name, took, end }
 }
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CleanUp { name, limit, .. } => f
-                .debug_struct("CleanUp")
-                .field("name", name)
-                .field("limit", limit)
-                .finish(),
-            Self::Tasks { tasks, limit, .. } => f
-                .debug_struct("Tasks")
-                .field("tasks", tasks)
-                .field("limit", limit)
-                .finish(),
+            Self::CleanUp { name, limit, .. } => {
+                f.debug_struct("CleanUp").field("name", name).field("limit", limit).finish()
+            }
+            Self::Tasks { tasks, limit, .. } => {
+                f.debug_struct("Tasks").field("tasks", tasks).field("limit", limit).finish()
+            }
         }
     }
 }

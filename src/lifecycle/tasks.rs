@@ -59,12 +59,7 @@ struct State {
 impl Tasks {
     pub(super) fn new(handle: Handle, abort: CancellationToken) -> Self {
         let state = watch::Sender::new(State::default());
-        Self {
-            state,
-            stop: CancellationToken::new(),
-            abort,
-            handle,
-        }
+        Self { state, stop: CancellationToken::new(), abort, handle }
     }
 
     /// Starts a task on the current runtime (and panics where there is none). It may end at any
@@ -100,12 +95,7 @@ impl Tasks {
             }
             false
         });
-        id.map(|id| Running {
-            tasks: self.clone(),
-            id,
-            name,
-            end: TaskEnd::Cancelled,
-        })
+        id.map(|id| Running { tasks: self.clone(), id, name, end: TaskEnd::Cancelled })
     }
 
     /// Sets the flag and waits until no task is left; after `limit`, or when the process has to
@@ -126,20 +116,12 @@ impl Tasks {
         if !gone {
             tracing::error!(?alive, "tasks block their thread and cannot be cancelled");
         }
-        TasksReport {
-            alive,
-            ..state.ended.clone()
-        }
+        TasksReport { alive, ..state.ended.clone() }
     }
 
     async fn empty(&self) {
         // It cannot fail: `self` is a sender.
-        drop(
-            self.state
-                .subscribe()
-                .wait_for(|state| state.alive.is_empty())
-                .await,
-        );
+        drop(self.state.subscribe().wait_for(|state| state.alive.is_empty()).await);
     }
 }
 
@@ -169,10 +151,9 @@ impl Drop for Running {
     fn drop(&mut self) {
         let (name, end) = (self.name.clone(), &mut self.end);
         let failure = match end {
-            TaskEnd::Ended(Err(message)) => Some(TaskFailure {
-                name: name.clone(),
-                message: std::mem::take(message),
-            }),
+            TaskEnd::Ended(Err(message)) => {
+                Some(TaskFailure { name: name.clone(), message: std::mem::take(message) })
+            }
             TaskEnd::Ended(Ok(())) | TaskEnd::Cancelled => None,
         };
         if let Some(failure) = &failure {

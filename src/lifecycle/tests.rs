@@ -70,11 +70,7 @@ async fn settle() {
 }
 
 fn ends(report: &Report) -> Vec<(&str, End)> {
-    report
-        .clean_ups
-        .iter()
-        .map(|clean_up| (&*clean_up.name, clean_up.end.clone()))
-        .collect()
+    report.clean_ups.iter().map(|clean_up| (&*clean_up.name, clean_up.end.clone())).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -100,11 +96,7 @@ async fn l1_hooks_and_tasks_end_in_the_reverse_order_of_their_start() {
             "close lock"
         ]
     );
-    let names: Vec<_> = report
-        .clean_ups
-        .iter()
-        .map(|clean_up| &*clean_up.name)
-        .collect();
+    let names: Vec<_> = report.clean_ups.iter().map(|clean_up| &*clean_up.name).collect();
     assert_eq!(names, ["server", "ledger", "lock"]);
     assert_eq!(report.tasks.finished, 2);
 }
@@ -159,11 +151,7 @@ async fn l2_clean_ups_run_after_one_that_failed_one_that_panicked_and_one_that_o
     life.clean_up("hanging", LIMIT, pending::<Plain>);
     start(&mut life, &log, "second").await;
     life.clean_up("panicking", LIMIT, || async {
-        if true {
-            panic!("no {}", 7)
-        } else {
-            Plain::Ok(())
-        }
+        if true { panic!("no {}", 7) } else { Plain::Ok(()) }
     });
     start(&mut life, &log, "third").await;
     life.clean_up("failing", LIMIT, || async {
@@ -183,10 +171,7 @@ async fn l2_clean_ups_run_after_one_that_failed_one_that_panicked_and_one_that_o
             ("first", End::Done),
         ]
     );
-    assert_eq!(
-        log.lines()[3..],
-        ["close third", "close second", "close first"]
-    );
+    assert_eq!(log.lines()[3..], ["close third", "close second", "close first"]);
     assert_eq!(begun.elapsed().as_secs(), LIMIT.as_secs());
     assert!(!report.is_clean());
 }
@@ -196,19 +181,14 @@ async fn a_lifecycle_dropped_without_stop_cancels_its_tasks_and_drops_its_resour
     let (mut life, log) = (Lifecycle::unfollowed(), Log::default());
     let resource = Owned(log.clone(), "drop resource");
     let open = async { Ok::<_, &str>((resource, ())) };
-    life.start("resource", LIMIT, open, |_| async { Plain::Ok(()) })
-        .await
-        .unwrap();
+    life.start("resource", LIMIT, open, |_| async { Plain::Ok(()) }).await.unwrap();
     let (held, mut released) = oneshot::channel::<()>();
     life.spawn("deaf", LIMIT, |_| async move {
         let _held = held;
         pending::<Plain>().await
     });
     settle().await;
-    assert_eq!(
-        released.try_recv(),
-        Err(oneshot::error::TryRecvError::Empty)
-    );
+    assert_eq!(released.try_recv(), Err(oneshot::error::TryRecvError::Empty));
     drop(life);
     assert_eq!(log.lines(), ["drop resource"]);
     assert!(timeout(LIMIT, released).await.unwrap().is_err());
@@ -216,15 +196,8 @@ async fn a_lifecycle_dropped_without_stop_cancels_its_tasks_and_drops_its_resour
 
 #[test]
 fn the_report_reads_line_by_line() {
-    let clean_up = |name: &'static str, end| CleanUp {
-        name: name.into(),
-        took: SECOND / 8,
-        end,
-    };
-    let mut report = Report {
-        took: 3 * SECOND,
-        ..Report::default()
-    };
+    let clean_up = |name: &'static str, end| CleanUp { name: name.into(), took: SECOND / 8, end };
+    let mut report = Report { took: 3 * SECOND, ..Report::default() };
     assert!(report.is_clean());
     assert_eq!(
         report.to_string(),
@@ -239,10 +212,7 @@ fn the_report_reads_line_by_line() {
     report.tasks = TasksReport {
         finished: 5,
         failed: 1,
-        failures: vec![TaskFailure {
-            name: "beat".into(),
-            message: "out of breath".to_owned(),
-        }],
+        failures: vec![TaskFailure { name: "beat".into(), message: "out of breath".to_owned() }],
         cancelled: vec!["deaf".into()],
         alive: vec!["blocked".into()],
     };

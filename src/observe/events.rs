@@ -69,7 +69,9 @@ impl Events {
 
     fn mend(&mut self) -> io::Result<()> {
         let length = self.file.metadata()?.len();
-        let Some((start, line)) = self.last_line(length)? else { return Ok(()) };
+        let Some((start, line)) = self.last_line(length)? else {
+            return Ok(());
+        };
         if line.ends_with(b"\n") || line.is_empty() {
             return Ok(());
         }
@@ -122,7 +124,8 @@ impl Events {
     /// A log rotation renamed the file: the path is opened anew.
     fn follow_rotation(&mut self) -> io::Result<()> {
         let ours = self.file.metadata()?;
-        let same = |named: &std::fs::Metadata| (named.dev(), named.ino()) == (ours.dev(), ours.ino());
+        let same =
+            |named: &std::fs::Metadata| (named.dev(), named.ino()) == (ours.dev(), ours.ino());
         match std::fs::metadata(&self.path) {
             Ok(named) if same(&named) => Ok(()),
             Ok(_) => self.reopen(),
@@ -239,7 +242,9 @@ mod tests {
     fn recovery_learns_which_records_were_acknowledged() {
         let (_dir, path) = path();
         let mut events = Events::open(&path).expect("open");
-        events.append(&[event(1), event(2), Event { outcome: "quarantined", ..event(3) }]).expect("append");
+        events
+            .append(&[event(1), event(2), Event { outcome: "quarantined", ..event(3) }])
+            .expect("append");
         let recorded = events.recorded(&HashSet::from([2, 3, 4])).expect("read");
         assert_eq!(recorded, HashSet::from([2]));
     }

@@ -39,12 +39,8 @@ crate::policy::words! {
     }
 }
 
-const OUTCOMES: [OutcomeKind; 4] = [
-    OutcomeKind::Published,
-    OutcomeKind::Skipped,
-    OutcomeKind::Quarantined,
-    OutcomeKind::Deferred,
-];
+const OUTCOMES: [OutcomeKind; 4] =
+    [OutcomeKind::Published, OutcomeKind::Skipped, OutcomeKind::Quarantined, OutcomeKind::Deferred];
 const STAGES: [Stage; 8] = [
     Stage::Discover,
     Stage::Settle,
@@ -142,15 +138,9 @@ impl PipelineMeter {
         let counter = |metric| metrics::counter!(metric, "pipeline" => label());
         let gauge = |metric| metrics::gauge!(metric, "pipeline" => label());
         let counted = |metric| (counter(metric), AtomicU64::new(0));
-        let outcome = |kind: OutcomeKind| {
-            metrics::counter!(names::FILES, "pipeline" => label(), "outcome" => kind.as_str())
-        };
-        let stage = |stage: Stage| {
-            metrics::histogram!(names::STAGE_SECONDS, "pipeline" => label(), "stage" => stage.as_str())
-        };
-        let sync = |kind: SyncKind| {
-            metrics::histogram!(names::SYNC_SECONDS, "pipeline" => label(), "kind" => kind.as_str())
-        };
+        let outcome = |kind: OutcomeKind| metrics::counter!(names::FILES, "pipeline" => label(), "outcome" => kind.as_str());
+        let stage = |stage: Stage| metrics::histogram!(names::STAGE_SECONDS, "pipeline" => label(), "stage" => stage.as_str());
+        let sync = |kind: SyncKind| metrics::histogram!(names::SYNC_SECONDS, "pipeline" => label(), "kind" => kind.as_str());
         let meter = Self {
             name: Arc::clone(name),
             outcomes: OUTCOMES.map(|kind| (kind, (outcome(kind), AtomicU64::new(0)))).into(),

@@ -39,7 +39,8 @@ pub async fn run(observer: &Observer, stop: impl Future<Output = ()>) {
 }
 
 fn line(totals: &Totals) -> String {
-    let Totals { published, skipped, quarantined, in_work, source_bytes, output_bytes, .. } = totals;
+    let Totals { published, skipped, quarantined, in_work, source_bytes, output_bytes, .. } =
+        totals;
     let (read, written) = (ByteSize(*source_bytes), ByteSize(*output_bytes));
     format!(
         "{published} published, {in_work} in work, {skipped} skipped, {quarantined} quarantined, {read} → {written}"
@@ -56,10 +57,8 @@ fn summary(totals: &Totals, took: Duration) -> String {
     let Totals { published, skipped, quarantined, source_bytes, output_bytes, .. } = *totals;
     let seconds = took.as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "a rate and a ratio for people")]
-    let (rate, ratio) = (
-        published as f64 / seconds.max(0.001),
-        source_bytes as f64 / (output_bytes.max(1)) as f64,
-    );
+    let (rate, ratio) =
+        (published as f64 / seconds.max(0.001), source_bytes as f64 / (output_bytes.max(1)) as f64);
     let (read, written) = (ByteSize(source_bytes), ByteSize(output_bytes));
     let mut text = format!("{published} files published in {seconds:.1} s ({rate:.0}/s)");
     if published > 0 {

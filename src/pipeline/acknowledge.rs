@@ -9,8 +9,8 @@ use std::{
 };
 
 use crate::{
-    observe::{Event, shown},
     ledger::{Id, Record},
+    observe::{Event, shown},
     pipeline::{context::SharedEvents, job::Job},
 };
 
@@ -40,7 +40,9 @@ pub fn published(events: &SharedEvents, files: &[Published<'_>]) -> io::Result<(
         events.sync()?;
     }
     for Published { pipeline, record, .. } in files {
-        let Some(output) = &record.output else { continue };
+        let Some(output) = &record.output else {
+            continue;
+        };
         tracing::info!(
             pipeline,
             source = %shown(&record.source),
@@ -58,7 +60,9 @@ pub fn ended(job: &Job, outcome: &'static str, reason: Option<&str>) -> io::Resu
     let reason = reason.unwrap_or_default();
     tracing::warn!(pipeline = %job.context.name(), source = %shown(&job.path), reason, "{outcome}");
     let mut events = job.context.events.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(events) = events.as_mut() else { return Ok(()) };
+    let Some(events) = events.as_mut() else {
+        return Ok(());
+    };
     let event = Event {
         seconds: Some(job.settled_at.elapsed().as_secs_f64()),
         reason: Some(reason.to_owned()),
@@ -72,7 +76,9 @@ fn published_event(published: &Published<'_>) -> Event {
     let Published { pipeline, record, took } = published;
     let source = (record.id, record.source.as_path(), record.identity.size);
     let event = event(pipeline, "published", source);
-    let Some(output) = &record.output else { return event };
+    let Some(output) = &record.output else {
+        return event;
+    };
     let (path, output_hex) = names(&output.path);
     Event {
         output: Some(path),

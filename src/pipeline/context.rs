@@ -1,6 +1,9 @@
 //! What the jobs of one configured pipeline share.
 
-use std::{path::Path, sync::{Arc, Mutex, PoisonError}};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use crate::{
     config,

@@ -233,7 +233,8 @@ mod tests {
         let source = || io::Error::from(rustix::io::Errno::IO);
         let path = || PathBuf::from("a");
         let file = Failure::from(CommitError::Sync { path: path(), source: source() });
-        let directory = Failure::from(CommitError::DirectorySync { path: path(), source: source() });
+        let directory =
+            Failure::from(CommitError::DirectorySync { path: path(), source: source() });
         assert_eq!((file.verdict(), directory.verdict()), (Verdict::Pause, Verdict::Fatal));
     }
 }

@@ -19,9 +19,16 @@ pub struct Place {
 enum Health {
     Well,
     /// Nothing is sent until then; then one file, to see.
-    Sick { since: Instant, until: Instant, wait: Duration },
+    Sick {
+        since: Instant,
+        until: Instant,
+        wait: Duration,
+    },
     /// One file is on its way to see whether the place is well again.
-    Probing { since: Instant, wait: Duration },
+    Probing {
+        since: Instant,
+        wait: Duration,
+    },
 }
 
 /// What the intake may send.

@@ -7,7 +7,10 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError, atomic::{AtomicU64, Ordering}},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
@@ -39,9 +42,9 @@ impl<T> Outlet<T> {
     pub fn send(&self, item: T) {
         let item = match self.sender.try_send(item) {
             Ok(()) => return self.meter.entered(),
-            Err(mpsc::error::TrySendError::Full(item) | mpsc::error::TrySendError::Closed(item)) => {
-                item
-            }
+            Err(
+                mpsc::error::TrySendError::Full(item) | mpsc::error::TrySendError::Closed(item),
+            ) => item,
         };
         let start = Instant::now();
         if self.sender.blocking_send(item).is_ok() {
@@ -100,7 +103,11 @@ impl<T> Inlet<T> {
 }
 
 /// A bounded channel with its meter.
-pub fn channel<T>(name: &'static str, capacity: usize, observer: &Observer) -> (Outlet<T>, Inlet<T>) {
+pub fn channel<T>(
+    name: &'static str,
+    capacity: usize,
+    observer: &Observer,
+) -> (Outlet<T>, Inlet<T>) {
     let (sender, receiver) = mpsc::channel(capacity);
     let meter = observer.channel(name);
     let receiver = Arc::new(Mutex::new(receiver));

@@ -213,7 +213,8 @@ struct Make<'a> {
 
 impl Make<'_> {
     fn channel<T>(&self, name: &'static str) -> (Outlet<T>, Inlet<T>) {
-        let capacity = CHANNELS.iter().find(|(known, _)| *known == name).map_or(1, |(_, size)| *size);
+        let capacity =
+            CHANNELS.iter().find(|(known, _)| *known == name).map_or(1, |(_, size)| *size);
         channel(name, capacity, self.observer)
     }
 }
@@ -238,18 +239,26 @@ fn process(
     threads.stage("claim", {
         let shared = shared.clone();
         move || {
-            stage::run(&shared, Stage::Claim, &settled, |job| claim.work(job), |claimed| {
-                let Some(claimed) = claimed else { return };
-                let size = claimed.job.seen.identity.size;
-                let small = size <= limits::WHOLE_BYTES as u64;
-                if small { to_read.send(claimed) } else { to_large.send(claimed) }
-            });
+            stage::run(
+                &shared,
+                Stage::Claim,
+                &settled,
+                |job| claim.work(job),
+                |claimed| {
+                    let Some(claimed) = claimed else { return };
+                    let size = claimed.job.seen.identity.size;
+                    let small = size <= limits::WHOLE_BYTES as u64;
+                    if small { to_read.send(claimed) } else { to_large.send(claimed) }
+                },
+            );
         }
     })?;
     threads.stage("read", {
         let shared = shared.clone();
         move || {
-            stage::run(&shared, Stage::Read, &claimed, read::whole, |loaded| to_transform.send(loaded));
+            stage::run(&shared, Stage::Read, &claimed, read::whole, |loaded| {
+                to_transform.send(loaded)
+            });
         }
     })?;
     for _ in 0..limits.workers.max(1) {
@@ -294,11 +303,16 @@ fn lanes(
             directories: Directories::default(),
         };
         threads.stage("large", move || {
-            stage::run_untimed(&shared, &large, |claimed| lane.work(claimed), |staged| {
-                if let Some(staged) = staged {
-                    to_commit.send(staged);
-                }
-            });
+            stage::run_untimed(
+                &shared,
+                &large,
+                |claimed| lane.work(claimed),
+                |staged| {
+                    if let Some(staged) = staged {
+                        to_commit.send(staged);
+                    }
+                },
+            );
         })?;
     }
     Ok(())

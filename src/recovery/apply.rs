@@ -39,7 +39,9 @@ pub fn apply(means: &Means<'_>, plans: Vec<(Facts, Action)>) -> Result<Summary, 
     let mut named = Vec::new();
     let mut acknowledged = Vec::new();
     for (facts, action) in plans {
-        let Some(roots) = means.roots.get(&facts.record.pipeline) else { continue };
+        let Some(roots) = means.roots.get(&facts.record.pipeline) else {
+            continue;
+        };
         match action {
             Action::Publish => name(roots, &facts.record, Replace::No)?,
             Action::Replace => name(roots, &facts.record, Replace::Yes)?,
@@ -123,8 +125,12 @@ fn unlink_temp(roots: &Roots, record: &Record) -> Result<(), Error> {
 fn sync(means: &Means<'_>, records: &[Record]) -> Result<(), Error> {
     let mut synced: HashSet<(PipelineId, PathBuf)> = HashSet::new();
     for record in records {
-        let Some(roots) = means.roots.get(&record.pipeline) else { continue };
-        let Some(output) = &record.output else { continue };
+        let Some(roots) = means.roots.get(&record.pipeline) else {
+            continue;
+        };
+        let Some(output) = &record.output else {
+            continue;
+        };
         let (parent, _) = fs::split(&output.path);
         if synced.insert((record.pipeline, parent.to_path_buf())) {
             let (dir, _) = directory(roots, record)?;
@@ -143,7 +149,9 @@ fn dispose(means: &Means<'_>, records: &[Record]) -> Result<u64, Error> {
     let instance = Instance::new(means.ledger.instance());
     let mut marks = Marks::new();
     for record in records {
-        let Some(roots) = means.roots.get(&record.pipeline) else { continue };
+        let Some(roots) = means.roots.get(&record.pipeline) else {
+            continue;
+        };
         let disposed = match record.on_success {
             OnSuccess::Keep => Ok(()),
             OnSuccess::Delete | OnSuccess::Archive(_) => {

@@ -39,7 +39,9 @@ pub fn gather(
     let acknowledged = acknowledged(events, &records)?;
     let mut facts = Vec::with_capacity(records.len());
     for record in records {
-        let Some(roots) = roots.get(&record.pipeline) else { continue };
+        let Some(roots) = roots.get(&record.pipeline) else {
+            continue;
+        };
         let acknowledged = acknowledged.contains(&record.id);
         facts.push(look(&roots.output, record, acknowledged)?);
     }
@@ -48,22 +50,22 @@ pub fn gather(
 
 fn acknowledged(events: &SharedEvents, records: &[Record]) -> Result<HashSet<Id>, Error> {
     let events = events.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(events) = events.as_ref() else { return Ok(HashSet::new()) };
+    let Some(events) = events.as_ref() else {
+        return Ok(HashSet::new());
+    };
     let ids = records.iter().map(|record| record.id).collect();
     events.recorded(&ids).map_err(Error::Events)
 }
 
 fn look(root: &Dir, record: Record, acknowledged: bool) -> Result<Facts, Error> {
-    let nothing = |record| Facts {
-        record,
-        temp: None,
-        output: None,
-        same_content: false,
-        acknowledged,
+    let nothing =
+        |record| Facts { record, temp: None, output: None, same_content: false, acknowledged };
+    let Some(intended) = &record.output else {
+        return Ok(nothing(record));
     };
-    let Some(intended) = &record.output else { return Ok(nothing(record)) };
     let (parent, _) = fs::split(&intended.path);
-    let failed = |path: &Path, source| Error::Io { path: root.path().join(path), action: "look at", source };
+    let failed =
+        |path: &Path, source| Error::Io { path: root.path().join(path), action: "look at", source };
     let temp = identity(root, &parent.join(&intended.temp));
     let temp = temp.map_err(|source| failed(&intended.path, source))?;
     let output = identity(root, &intended.path);

@@ -62,14 +62,15 @@ pub enum Action {
 #[must_use]
 pub fn plan(facts: &Facts) -> Action {
     let Facts { record, temp, output: found, same_content, acknowledged } = facts;
-    let Some(output) = &record.output else { return Action::Quarantine };
+    let Some(output) = &record.output else {
+        return Action::Quarantine;
+    };
     if record.state == State::Published || *acknowledged {
         return Action::Dispose;
     }
     let is_ours = |found: &Identity| found.matches_content(&output.identity);
-    let is_replaced = |found: &Identity| {
-        output.replaces.is_some_and(|replaces| found.matches_content(&replaces))
-    };
+    let is_replaced =
+        |found: &Identity| output.replaces.is_some_and(|replaces| found.matches_content(&replaces));
     match (temp, found) {
         (Some(temp), None) if is_ours(temp) => Action::Publish,
         (Some(temp), Some(found)) if is_ours(temp) && is_ours(found) => Action::FinishAndUnlink,

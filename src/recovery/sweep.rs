@@ -1,6 +1,10 @@
 //! After an unclean stop: temps that no intent speaks for, and sources under their private name.
 
-use std::{collections::HashSet, path::{Path, PathBuf}, sync::Arc};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{Error, Summary};
 use crate::{
@@ -43,7 +47,9 @@ pub fn sweep(
 
 /// The files below a root whose name is one that is asked for. A root that is not there has none.
 fn ours(root: &Path, wanted: impl Fn(&std::ffi::OsStr) -> bool) -> Vec<PathBuf> {
-    let Ok(dir) = Dir::open(root) else { return Vec::new() };
+    let Ok(dir) = Dir::open(root) else {
+        return Vec::new();
+    };
     Walk::new(Arc::new(dir), PathBuf::new())
         .filter_map(Result::ok)
         .filter(|found| found.kind == Kind::File && wanted(fs::split(&found.path).1))
@@ -67,7 +73,12 @@ fn remove(root: &Path, path: &Path) -> Result<(), Error> {
 /// A source that was taken by its private name when the process ended: its disposal is finished
 /// where the ledger says so and it is still the file that was read, otherwise it gets its name
 /// back. Whether it got it back.
-fn resolve(root: &Path, path: &Path, record: Option<Record>, mark: &Instance) -> Result<bool, Error> {
+fn resolve(
+    root: &Path,
+    path: &Path,
+    record: Option<Record>,
+    mark: &Instance,
+) -> Result<bool, Error> {
     let Some(record) = record else {
         tracing::warn!(path = %shown(&root.join(path)), "is a source under a private name that the ledger does not know: left for a person");
         return Ok(false);

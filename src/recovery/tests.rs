@@ -1,8 +1,7 @@
 use super::*;
 use crate::{ledger::Output, policy::OnSuccess};
 
-const TEMP: Identity =
-    Identity { device: 1, inode: 7, size: 100, modified_ns: 50, changed_ns: 60 };
+const TEMP: Identity = Identity { device: 1, inode: 7, size: 100, modified_ns: 50, changed_ns: 60 };
 const OLD: Identity = Identity { inode: 5, ..TEMP };
 const FOREIGN: Identity = Identity { inode: 9, size: 3, ..TEMP };
 

@@ -4,21 +4,21 @@ use std::{
     collections::HashSet,
     convert::Infallible,
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use tokio::{sync::oneshot, task::spawn_blocking};
 
-use super::report::{Progress, tell_progress};
+use super::beside::{drain, notify};
 use crate::{
     config::{Config, Http},
     error::Exit,
     fs::{Lock, LockError},
     http,
     ledger::{self, LastStop, Ledger, sqlite::Sqlite},
-    lifecycle::{Handle, Lifecycle, Phase, StartError},
+    lifecycle::{Lifecycle, Phase, StartError},
     limits,
     observe::{self, Events, Observer, shown},
     pipeline::{
@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// A hook that only touches local files answers within this, or the place is not well.
-const LIMIT: Duration = Duration::from_secs(30);
+pub const LIMIT: Duration = Duration::from_secs(30);
 /// Recovery may have much to do.
 const RECOVERY: Duration = Duration::from_hours(1);
 
@@ -70,7 +70,7 @@ fn sort(of: fn(String) -> Fault) -> impl Fn(StartError) -> Fault {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -121,12 +121,18 @@ pub async fn directories(life: &mut Lifecycle, config: &Config) -> Result<(), Fa
             needed.push(archive.clone());
         }
     }
+    // For `tidemill explain`, which tells by these rules what becomes of a file.
+    let (resolved, text) = (config.state_dir.join("config.toml"), config.to_string());
     let open = blocking(move || {
         for dir in &needed {
             std::fs::create_dir_all(dir).map_err(|error| {
-                io::Error::new(error.kind(), format!("cannot make the directory {}: {error}", shown(dir)))
+                io::Error::new(
+                    error.kind(),
+                    format!("cannot make the directory {}: {error}", shown(dir)),
+                )
             })?;
         }
+        std::fs::write(&resolved, text)?;
         Ok::<_, io::Error>(((), ()))
     });
     life.start("directories", LIMIT, open, |()| async { Ok::<_, Infallible>(()) })
@@ -229,9 +235,7 @@ pub async fn recovery(
         .collect();
     let inputs: HashSet<PathBuf> =
         config.pipelines.iter().map(|pipeline| pipeline.input.clone()).collect();
-    let open = blocking(move || {
-        recover(&*ledger, &events, &outputs, &inputs).map(|()| ((), ()))
-    });
+    let open = blocking(move || recover(&*ledger, &events, &outputs, &inputs).map(|()| ((), ())));
     life.start("recovery", RECOVERY, open, |()| async { Ok::<_, Infallible>(()) })
         .await
         .map_err(sort(Fault::Storage))
@@ -315,90 +319,8 @@ fn contexts(
     Ok(contexts)
 }
 
-/// Closes the intake and waits for the last job; says every few seconds who is left. The cut makes
-/// the stages drop what they have and the committer finish what is staged.
-async fn drain(handle: &Handle, control: &Control, observer: &Observer) {
-    handle.enter(Phase::Closing);
-    notify(&[sd_notify::NotifyState::Stopping]);
-    control.close();
-    handle.enter(Phase::Draining);
-    let cut = handle.cut();
-    let mut progress = Progress::new(observer);
-    let mut every = tokio::time::interval(limits::DRAIN_REPORT);
-    every.tick().await;
-    loop {
-        tokio::select! {
-            () = control.ended() => break,
-            () = cut.cancelled(), if !progress.is_cut => {
-                progress.is_cut = true;
-                control.cut();
-            }
-            _ = every.tick() => {
-                if tell_progress(&mut progress, observer) {
-                    let more = limits::DRAIN_REPORT.saturating_mul(3);
-                    let micros = u32::try_from(more.as_micros()).unwrap_or(u32::MAX);
-                    notify(&[sd_notify::NotifyState::ExtendTimeoutUsec(micros)]);
-                }
-            }
-        }
-    }
-    handle.enter(Phase::Committing);
-}
-
-/// Tasks that only watch and tell.
-pub fn background(
-    life: &mut Lifecycle,
-    config: &Config,
-    observer: &Arc<Observer>,
-    control: &Control,
-) -> Result<(), Fault> {
-    let (mut phase, seen) = (life.handle().phase(), Arc::clone(observer));
-    life.spawn("phase", LIMIT, |stop| async move {
-        loop {
-            seen.set_phase(phase.borrow_and_update().as_str());
-            tokio::select! {
-                () = stop.stopped() => return Ok::<_, Infallible>(()),
-                changed = phase.changed() => if changed.is_err() { return Ok(()) },
-            }
-        }
-    });
-    if config.once {
-        let observer = Arc::clone(observer);
-        life.spawn("progress", LIMIT, |stop| async move {
-            observe::progress(&observer, stop.stopped()).await;
-            Ok::<_, Infallible>(())
-        });
-        return Ok(());
-    }
-    watch_control(life, &config.state_dir.join("control"), control.clone())
-}
-
-/// `tidemill requeue` drops a file into `STATE/control` to have every input scanned now.
-fn watch_control(life: &mut Lifecycle, dir: &Path, control: Control) -> Result<(), Fault> {
-    use crate::pipeline::intake::discover::{Hints, Watch};
-    let (hints, mut bell) = Hints::new();
-    let watch = match Watch::start(dir, hints.clone()) {
-        Ok(watch) => watch,
-        Err(error) => {
-            tracing::warn!(error = chain(&error), "`tidemill requeue` is noticed at the next rescan only");
-            return Ok(());
-        }
-    };
-    life.spawn("control", LIMIT, |stop| async move {
-        loop {
-            tokio::select! {
-                () = stop.stopped() => break,
-                Some(()) = bell.recv() => if !hints.take().paths.is_empty() { control.rescan() },
-            }
-        }
-        drop(watch);
-        Ok::<_, Infallible>(())
-    });
-    Ok(())
-}
-
 /// The last hook: from here on the service says that it is ready.
-pub async fn ready(life: &mut Lifecycle, config: &Config) -> Result<(), Fault> {
+pub fn ready(life: &Lifecycle, config: &Config) {
     for pipeline in &config.pipelines {
         tracing::info!(
             pipeline = %pipeline.name,
@@ -411,12 +333,4 @@ pub async fn ready(life: &mut Lifecycle, config: &Config) -> Result<(), Fault> {
     }
     life.handle().enter(Phase::Ready);
     notify(&[sd_notify::NotifyState::Ready]);
-    Ok(())
-}
-
-/// Tells systemd, where it listens; without it, nothing happens.
-fn notify(states: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "cannot notify the service manager");
-    }
 }

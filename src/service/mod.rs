@@ -7,6 +7,7 @@
 //!
 //! Every exit is safe, even a kill: the graceful way only saves the next start work.
 
+mod beside;
 mod hooks;
 mod report;
 
@@ -29,8 +30,9 @@ use crate::{
 /// Blocks. The signals are followed from here on; the third one, or the deadline, makes this
 /// return at once, with threads still at work: the process must end then.
 #[must_use]
-pub fn run(config: &Config, signals: Signals) -> Exit {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+pub fn run(config: Config, signals: Signals) -> Exit {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -43,7 +45,7 @@ pub fn run(config: &Config, signals: Signals) -> Exit {
     exit
 }
 
-async fn live(config: &Config, signals: Signals) -> Exit {
+async fn live(config: Config, signals: Signals) -> Exit {
     let deadlines = Deadlines { stop: config.shutdown_deadline, reserve: limits::COMMIT_RESERVE };
     let life = match Lifecycle::new(deadlines, signals) {
         Ok(life) => life,
@@ -53,8 +55,10 @@ async fn live(config: &Config, signals: Signals) -> Exit {
         }
     };
     let leave = life.handle().leave();
+    // A task of its own, so that nothing it does can hold up the look at `leave`.
+    let whole = tokio::spawn(from_start_to_stop(life, config));
     tokio::select! {
-        exit = from_start_to_stop(life, config) => exit,
+        exit = whole => exit.unwrap_or(Exit::Internal),
         () = leave => {
             tracing::error!("left at once: the next start takes up what was in work");
             Exit::WorkLeft
@@ -62,14 +66,15 @@ async fn live(config: &Config, signals: Signals) -> Exit {
     }
 }
 
-async fn from_start_to_stop(mut life: Lifecycle, config: &Config) -> Exit {
+async fn from_start_to_stop(mut life: Lifecycle, config: Config) -> Exit {
     let began = Instant::now();
     let descriptors = observe::open_descriptors();
-    let names: Vec<_> = config.pipelines.iter().map(|pipeline| Arc::clone(&pipeline.name)).collect();
+    let names: Vec<_> =
+        config.pipelines.iter().map(|pipeline| Arc::clone(&pipeline.name)).collect();
     let observer = Arc::new(Observer::new(&names, &pipeline::CHANNELS));
     let (drained, was_drained) = oneshot::channel();
 
-    let started = start(&mut life, config, &observer, drained).await;
+    let started = start(&mut life, &config, &observer, drained).await;
     let fault = match started {
         Ok(control) => work(life.handle(), &control).await,
         Err(fault) => Some(fault),
@@ -79,7 +84,8 @@ async fn from_start_to_stop(mut life: Lifecycle, config: &Config) -> Exit {
     handle.enter(Phase::Stopped);
 
     let drained = was_drained.await.unwrap_or_default();
-    Last { config, observer: &observer, report: &report, drained, fault, descriptors, began }.tell()
+    let (config, observer, report) = (&config, &observer, &report);
+    Last { config, observer, report, drained, fault, descriptors, began }.tell()
 }
 
 /// The start-up hooks, in order. What each of them opened is closed by [`Lifecycle::stop`], in
@@ -98,8 +104,8 @@ async fn start(
     hooks::http(life, config, observer).await?;
     hooks::recovery(life, config, &ledger, &events).await?;
     let control = hooks::pipelines(life, config, (ledger, events), observer, drained).await?;
-    hooks::background(life, config, observer, &control)?;
-    hooks::ready(life, config).await?;
+    beside::background(life, config, observer, &control);
+    hooks::ready(life, config);
     Ok(control)
 }
 

@@ -24,10 +24,7 @@ struct Resource(Arc<AtomicU32>);
 impl Resource {
     async fn close(self) -> Result<(), Infallible> {
         tokio::task::yield_now().await;
-        println!(
-            "resource closed, greetings: {}",
-            self.0.load(Ordering::Relaxed)
-        );
+        println!("resource closed, greetings: {}", self.0.load(Ordering::Relaxed));
         Ok(())
     }
 }
@@ -53,10 +50,7 @@ async fn greet(State(greeter): State<Greeter>) -> &'static str {
 async fn greet_slowly(State(greeter): State<Greeter>) -> &'static str {
     println!("request in flight");
     let mut phase = greeter.handle.phase();
-    let closing = phase
-        .wait_for(|phase| *phase >= Phase::Closing)
-        .await
-        .map(|phase| *phase);
+    let closing = phase.wait_for(|phase| *phase >= Phase::Closing).await.map(|phase| *phase);
     println!("{}", closing.unwrap_or(Phase::Starting));
     greeter.greetings.fetch_add(1, Ordering::Relaxed);
     println!("request answered");
@@ -83,22 +77,14 @@ async fn serve(life: &mut Lifecycle) -> Result<(), Error> {
         Ok::<_, Infallible>(())
     });
 
-    let greeter = Greeter {
-        greetings,
-        errands: life.tasks(LIMIT),
-        handle: life.handle().clone(),
-    };
-    let app = Router::new()
-        .route("/", get(greet))
-        .route("/slow", get(greet_slowly))
-        .with_state(greeter);
+    let greeter = Greeter { greetings, errands: life.tasks(LIMIT), handle: life.handle().clone() };
+    let app =
+        Router::new().route("/", get(greet)).route("/slow", get(greet_slowly)).with_state(greeter);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     life.spawn("server", LIMIT, |stop| async move {
         let stopped = async move { stop.stopped().await };
-        axum::serve(listener, app)
-            .with_graceful_shutdown(stopped)
-            .await?;
+        axum::serve(listener, app).with_graceful_shutdown(stopped).await?;
         println!("server stopped");
         Ok::<_, io::Error>(())
     });
@@ -115,11 +101,7 @@ async fn serve(life: &mut Lifecycle) -> Result<(), Error> {
 pub fn hello() {
     begin();
     let threads_before = threads();
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let clean = runtime.block_on(async {
         let signals = Signals::register().unwrap();
         let mut life = Lifecycle::new(Deadlines::default(), signals).unwrap();
@@ -162,9 +144,7 @@ pub fn course() {
             println!("cut {}", *handle.phase().borrow());
         });
         let handle = life.handle().clone();
-        life.clean_up("endless", LIMIT * 10, || {
-            pending::<Result<(), Infallible>>()
-        });
+        life.clean_up("endless", LIMIT * 10, || pending::<Result<(), Infallible>>());
         handle.closing().cancelled().await;
         let report = life.stop().await;
         handle.leave().await;
@@ -179,11 +159,7 @@ pub fn course() {
 pub fn hang() {
     let signals = Signals::register().unwrap();
     begin();
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
         let life = Lifecycle::new(Deadlines::default(), signals).unwrap();
         let leave = life.handle().leave();

@@ -111,7 +111,11 @@ impl Sqlite {
     ) -> Result<T> {
         let mut connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if self.broken.load(Ordering::Acquire) {
-            return Err(failed(&self.path, action, "an earlier write failed, and what of it is durable is unknown: the next start finds out"));
+            return Err(failed(
+                &self.path,
+                action,
+                "an earlier write failed, and what of it is durable is unknown: the next start finds out",
+            ));
         }
         let level = match when {
             When::Now => "full",
@@ -119,7 +123,8 @@ impl Sqlite {
         };
         let commit = |connection: &mut Connection| -> rusqlite::Result<T> {
             connection.pragma_update(None, "synchronous", level)?;
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let made = write(&transaction)?;
             transaction.commit()?;
             Ok(made)
@@ -159,7 +164,8 @@ fn failed(
     source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> Error {
     let source = source.into();
-    let code = source.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
+    let code =
+        source.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
     let kind = match code {
         Some(rusqlite::ErrorCode::DiskFull) => ErrorKind::Full,
         _ => ErrorKind::Failed,
@@ -203,7 +209,8 @@ impl Ledger for Sqlite {
 
     fn roots(&self) -> Result<Vec<Roots>> {
         self.read("list pipelines", |connection| {
-            let mut statement = connection.prepare("SELECT id, name, input, output FROM pipelines")?;
+            let mut statement =
+                connection.prepare("SELECT id, name, input, output FROM pipelines")?;
             let roots = statement.query_map([], rows::roots)?;
             roots.collect()
         })

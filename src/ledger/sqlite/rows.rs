@@ -159,7 +159,9 @@ pub fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
 }
 
 fn output(row: &Row<'_>) -> rusqlite::Result<Option<Output>> {
-    let Some(output) = row.get::<_, Option<Vec<u8>>>(14)? else { return Ok(None) };
+    let Some(output) = row.get::<_, Option<Vec<u8>>>(14)? else {
+        return Ok(None);
+    };
     let replaces: Option<[u8; 40]> = row.get(23)?;
     Ok(Some(Output {
         path: path(output),
@@ -217,5 +219,9 @@ pub fn roots(row: &Row<'_>) -> rusqlite::Result<Roots> {
 }
 
 fn unknown(column: usize, kind: Type) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, kind, "a value this version does not know".into())
+    rusqlite::Error::FromSqlConversionFailure(
+        column,
+        kind,
+        "a value this version does not know".into(),
+    )
 }

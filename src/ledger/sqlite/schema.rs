@@ -56,7 +56,9 @@ const KNOWN: u32 = STEPS.len() as u32;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("it was made by a newer Tidemill (schema {found}, this one knows {known}): use that one, or another state directory")]
+    #[error(
+        "it was made by a newer Tidemill (schema {found}, this one knows {known}): use that one, or another state directory"
+    )]
     Newer { found: u32, known: u32 },
     #[error("its schema is of an older Tidemill: run the service on it once")]
     Older,

@@ -25,10 +25,7 @@ async fn l5_phases_only_move_forward() {
 /// with the phase at that time.
 fn follow(handle: &Handle) -> (mpsc::UnboundedSender<()>, Log) {
     let (send, mut receive) = mpsc::unbounded_channel();
-    let deadlines = Deadlines {
-        stop: 25 * SECOND,
-        reserve: 2 * SECOND,
-    };
+    let deadlines = Deadlines { stop: 25 * SECOND, reserve: 2 * SECOND };
     let signals = stream::poll_fn(move |context| receive.poll_recv(context));
     tokio::spawn(handle.clone().follow(deadlines, signals));
     let (log, begun) = (Log::default(), Instant::now());
@@ -41,11 +38,7 @@ fn follow(handle: &Handle) -> (mpsc::UnboundedSender<()>, Log) {
         let (log, phase) = (log.clone(), handle.phase());
         tokio::spawn(async move {
             step.await;
-            log.add(format!(
-                "{word} {} {}",
-                begun.elapsed().as_secs(),
-                *phase.borrow()
-            ));
+            log.add(format!("{word} {} {}", begun.elapsed().as_secs(), *phase.borrow()));
         });
     }
     (send, log)
@@ -53,34 +46,14 @@ fn follow(handle: &Handle) -> (mpsc::UnboundedSender<()>, Log) {
 
 #[tokio::test(start_paused = true)]
 async fn l6_a_stop_is_escalated_by_signals_and_by_the_clock() {
-    let by_clock = [
-        "closing 5 CLOSING",
-        "cut 28 COMMITTING",
-        "leave 30 COMMITTING",
-    ];
+    let by_clock = ["closing 5 CLOSING", "cut 28 COMMITTING", "leave 30 COMMITTING"];
     let cases: [(&[u64], Option<u64>, [&str; 3]); 6] = [
         (&[5], None, by_clock),
         (&[], Some(5), by_clock),
         // A request is no signal: the first signal after it changes nothing.
         (&[6], Some(5), by_clock),
-        (
-            &[5, 7],
-            None,
-            [
-                "closing 5 CLOSING",
-                "cut 7 COMMITTING",
-                "leave 30 COMMITTING",
-            ],
-        ),
-        (
-            &[5, 7, 8],
-            None,
-            [
-                "closing 5 CLOSING",
-                "cut 7 COMMITTING",
-                "leave 8 COMMITTING",
-            ],
-        ),
+        (&[5, 7], None, ["closing 5 CLOSING", "cut 7 COMMITTING", "leave 30 COMMITTING"]),
+        (&[5, 7, 8], None, ["closing 5 CLOSING", "cut 7 COMMITTING", "leave 8 COMMITTING"]),
         // The second signal, after the clock has cut already, does not do what the third is for.
         (&[5, 29], None, by_clock),
     ];
@@ -98,11 +71,7 @@ async fn l6_a_stop_is_escalated_by_signals_and_by_the_clock() {
             }
             settle().await;
         }
-        assert_eq!(
-            log.lines(),
-            course,
-            "signals {signals:?}, request {request:?}"
-        );
+        assert_eq!(log.lines(), course, "signals {signals:?}, request {request:?}");
     }
 }
 
@@ -114,10 +83,7 @@ async fn l6_after_leave_the_rest_is_left_and_named() {
     life.spawn("deaf", 60 * SECOND, |_| pending::<Plain>());
     life.clean_up("endless", 60 * SECOND, pending::<Plain>);
     let report = life.stop().await;
-    assert_eq!(
-        ends(&report),
-        [("endless", End::Left), ("ledger", End::Left)]
-    );
+    assert_eq!(ends(&report), [("endless", End::Left), ("ledger", End::Left)]);
     assert_eq!(report.tasks.cancelled, ["deaf"]);
     assert_eq!(report.took.as_secs(), 25);
     assert_eq!(log.lines(), ["open ledger"]);
@@ -130,14 +96,8 @@ async fn nothing_is_started_after_a_stop_was_requested() {
     let close = |()| async { Plain::Ok(()) };
     life.handle().request_stop();
     let open = async { panic!("begun") };
-    let error = life
-        .start::<_, (), &str, _, _, _>("late", LIMIT, open, close)
-        .await
-        .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "late was not started: the service is being stopped"
-    );
+    let error = life.start::<_, (), &str, _, _, _>("late", LIMIT, open, close).await.unwrap_err();
+    assert_eq!(error.to_string(), "late was not started: the service is being stopped");
 }
 
 #[tokio::test(start_paused = true)]
@@ -152,10 +112,7 @@ async fn a_start_is_not_disturbed_by_the_first_signal_and_ends_at_the_second() {
         settle().await;
         Ok::<_, &str>(((), "opened"))
     };
-    assert_eq!(
-        life.start("patient", LIMIT, open, close).await.unwrap(),
-        "opened"
-    );
+    assert_eq!(life.start("patient", LIMIT, open, close).await.unwrap(), "opened");
     let mut life = Lifecycle::unfollowed();
     let (send, _) = follow(life.handle());
     let open = async {
@@ -169,10 +126,7 @@ async fn a_start_is_not_disturbed_by_the_first_signal_and_ends_at_the_second() {
 
 #[tokio::test]
 async fn the_thread_that_follows_the_signals_moves_the_stop_on_by_the_clock() {
-    let deadlines = Deadlines {
-        stop: Duration::from_millis(20),
-        reserve: Duration::ZERO,
-    };
+    let deadlines = Deadlines { stop: Duration::from_millis(20), reserve: Duration::ZERO };
     let mut life = Lifecycle::new(deadlines, Signals::none().unwrap()).unwrap();
     life.clean_up("endless", LIMIT, pending::<Plain>);
     let report = life.stop().await;

@@ -41,10 +41,8 @@ async fn l4_a_task_that_blocks_its_thread_is_named_alive_and_does_not_hold_up_th
 
 #[tokio::test(start_paused = true)]
 async fn l4_a_task_that_fails_or_panics_is_noticed_while_the_service_runs() {
-    for (panics, told) in [
-        (false, "task beat: out of breath"),
-        (true, "task beat: panicked: ouch"),
-    ] {
+    for (panics, told) in [(false, "task beat: out of breath"), (true, "task beat: panicked: ouch")]
+    {
         let mut life = Lifecycle::unfollowed();
         let (go, gone) = oneshot::channel::<()>();
         life.spawn("beat", LIMIT, move |_| async move {
@@ -58,10 +56,7 @@ async fn l4_a_task_that_fails_or_panics_is_noticed_while_the_service_runs() {
         assert_eq!(failure.to_string(), told);
         assert_eq!(life.handle().failed().now_or_never(), Some(failure.clone()));
         let report = life.stop().await;
-        assert_eq!(
-            (report.tasks.failed, &report.tasks.failures),
-            (1, &vec![failure])
-        );
+        assert_eq!((report.tasks.failed, &report.tasks.failures), (1, &vec![failure]));
         assert!(!report.is_clean());
     }
 }
@@ -71,9 +66,7 @@ async fn failures_beyond_the_bound_are_counted_and_forgotten() {
     let mut life = Lifecycle::unfollowed();
     let group = life.tasks(LIMIT);
     for number in 0..100 {
-        group
-            .spawn(format!("{number}"), |_| async { Plain::Err("no") })
-            .unwrap();
+        group.spawn(format!("{number}"), |_| async { Plain::Err("no") }).unwrap();
     }
     let tasks = life.stop().await.tasks;
     assert_eq!((tasks.failed, tasks.failures.len()), (100, FAILURES_KEPT));
@@ -90,10 +83,7 @@ async fn a_group_takes_tasks_from_tasks_until_it_is_being_stopped() {
             inner.spawn("inner", |_| async { Plain::Ok(()) }).unwrap();
             assert!(!stop.is_set());
             stop.stopped().await;
-            assert_eq!(
-                inner.spawn("late", |_| async { Plain::Ok(()) }),
-                Err(Refused)
-            );
+            assert_eq!(inner.spawn("late", |_| async { Plain::Ok(()) }), Err(Refused));
             Plain::Ok(())
         })
         .unwrap();
@@ -101,8 +91,5 @@ async fn a_group_takes_tasks_from_tasks_until_it_is_being_stopped() {
     let report = life.stop().await;
     assert!(report.is_clean(), "{report}");
     assert_eq!(report.tasks.finished, 2);
-    assert_eq!(
-        group.spawn("later", |_| async { Plain::Ok(()) }),
-        Err(Refused)
-    );
+    assert_eq!(group.spawn("later", |_| async { Plain::Ok(()) }), Err(Refused));
 }

@@ -10,15 +10,10 @@ pub mod settle;
 
 mod root;
 
-use std::{
-    collections::VecDeque,
-    path::PathBuf,
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Instant};
 
-use tokio::sync::mpsc;
 use futures_util::FutureExt;
+use tokio::sync::mpsc;
 use tokio_stream::{
     StreamExt,
     wrappers::{ReceiverStream, UnboundedReceiverStream},
@@ -211,7 +206,9 @@ impl Intake {
     }
 
     fn scan(&mut self) {
-        let Some(scan) = self.scans.front_mut() else { return };
+        let Some(scan) = self.scans.front_mut() else {
+            return;
+        };
         let origin = scan.origin;
         match scan.next(limits::LOOKS) {
             None => {
@@ -249,8 +246,8 @@ impl Intake {
 
     fn look(&mut self, path: PathBuf, origin: Origin, finished: bool) {
         let Some(input) = self.root.dir() else { return };
-        let looked = failpoint::hit("discover")
-            .and_then(|()| self.candidates.look(input, &path, origin));
+        let looked =
+            failpoint::hit("discover").and_then(|()| self.candidates.look(input, &path, origin));
         match looked {
             Ok(Look::File(sighting)) => {
                 let now = Instant::now();
@@ -287,11 +284,15 @@ impl Intake {
                 permit = outlet.reserve() => permit,
                 () = self.stop.cancelled() => None,
             };
-            let (Some(permit), Some(input)) = (permit, self.root.dir()) else { return };
+            let (Some(permit), Some(input)) = (permit, self.root.dir()) else {
+                return;
+            };
             if failpoint::hit("settle").is_err() {
                 return;
             }
-            let Some(settled) = self.ready.pop_front() else { return };
+            let Some(settled) = self.ready.pop_front() else {
+                return;
+            };
             if admission == Admission::One {
                 self.probing = Some(settled.path.clone());
             }
@@ -327,7 +328,8 @@ impl Intake {
                 return true;
             }
             let now = Instant::now();
-            let sick = self.context.place.sick_for(now).is_some_and(|sick| sick > limits::ONCE_SICK);
+            let sick =
+                self.context.place.sick_for(now).is_some_and(|sick| sick > limits::ONCE_SICK);
             let unfinished = self.table.owed() == 0
                 && now.saturating_duration_since(self.started) > limits::ONCE_BUSY;
             self.ended.gave_up = sick || unfinished;
@@ -359,5 +361,3 @@ fn is_owed(outcome: &Outcome) -> bool {
         }
     }
 }
-
-

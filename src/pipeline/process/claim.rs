@@ -94,7 +94,9 @@ pub enum Known {
 /// Sorts a file by the newest record of its path. Only the identity makes it the same file.
 #[must_use]
 pub fn known(record: Option<&Record>, found: &Identity, on_success: &OnSuccess) -> Known {
-    let Some(record) = record else { return Known::New };
+    let Some(record) = record else {
+        return Known::New;
+    };
     let same = found.matches(&record.identity);
     match record.state {
         State::Requeued | State::Withdrawn => Known::New,
@@ -116,7 +118,9 @@ impl Claim {
             let path = job.source_path();
             return Err(Box::new(job.fail(ClaimError::Panicked { path })));
         }
-        let Some(mut job) = self.look_up(job)? else { return Ok(None) };
+        let Some(mut job) = self.look_up(job)? else {
+            return Ok(None);
+        };
         job.hold(self.budget.take(job.seen.identity.size));
         if let Err(source) = failpoint::hit("claim") {
             let path = job.source_path();

@@ -6,8 +6,9 @@ use std::collections::HashMap;
 
 use crate::{
     codec::{self, Sink, Stopped, Transformer},
-    failpoint, limits,
+    failpoint,
     ledger::Hash,
+    limits,
     pipeline::{
         context::Context,
         failure::TransformError,
@@ -24,7 +25,11 @@ pub struct Transformers(HashMap<(usize, u32), Transformer>);
 
 impl Transformers {
     /// The one for this pipeline, ready for a new file. `threads` as of [`Transformer::new`].
-    pub fn start(&mut self, context: &Context, threads: u32) -> Result<&mut Transformer, codec::Error> {
+    pub fn start(
+        &mut self,
+        context: &Context,
+        threads: u32,
+    ) -> Result<&mut Transformer, codec::Error> {
         use std::collections::hash_map::Entry;
         let transformer = match self.0.entry((context.index, threads)) {
             Entry::Occupied(entry) => entry.into_mut(),

@@ -80,7 +80,9 @@ impl Candidates {
     /// The path whose sighting a hint is about: a marker stands for the file it marks.
     #[must_use]
     pub fn marked(&self, path: PathBuf) -> PathBuf {
-        let Some(marker) = &self.marker else { return path };
+        let Some(marker) = &self.marker else {
+            return path;
+        };
         match path.as_os_str().as_bytes().strip_suffix(marker.as_bytes()) {
             Some(stem) if !stem.is_empty() => {
                 PathBuf::from(std::ffi::OsString::from_vec(stem.to_vec()))
@@ -94,7 +96,9 @@ impl Candidates {
         if path.components().any(|component| fs::is_ours(component.as_os_str())) {
             return Ok(Look::None);
         }
-        let Some(seen) = input.look(path)? else { return Ok(Look::None) };
+        let Some(seen) = input.look(path)? else {
+            return Ok(Look::None);
+        };
         match seen.kind {
             Kind::Directory => return Ok(Look::Directory),
             Kind::File => {}
@@ -112,7 +116,9 @@ impl Candidates {
 
     /// Whether the file's marker is there, if it needs one; a marker itself is none.
     fn is_marked(&self, input: &Dir, path: &Path) -> io::Result<bool> {
-        let Some(marker) = &self.marker else { return Ok(true) };
+        let Some(marker) = &self.marker else {
+            return Ok(true);
+        };
         if path.as_os_str().as_bytes().ends_with(marker.as_bytes()) {
             return Ok(false);
         }

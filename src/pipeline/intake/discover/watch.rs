@@ -52,7 +52,9 @@ impl Watch {
 fn sort(error: notify::Error) -> WatchError {
     match error.kind {
         ErrorKind::MaxFilesWatch => WatchError::Limit(error),
-        ErrorKind::Io(ref io) if io.raw_os_error() == Some(libc::EMFILE) => WatchError::Limit(error),
+        ErrorKind::Io(ref io) if io.raw_os_error() == Some(libc::EMFILE) => {
+            WatchError::Limit(error)
+        }
         _ => WatchError::Other(error),
     }
 }

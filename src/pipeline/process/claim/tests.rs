@@ -1,7 +1,6 @@
 use super::*;
 
-const READ: Identity =
-    Identity { device: 1, inode: 7, size: 100, modified_ns: 50, changed_ns: 60 };
+const READ: Identity = Identity { device: 1, inode: 7, size: 100, modified_ns: 50, changed_ns: 60 };
 
 fn record(state: State, moved: bool) -> Record {
     Record {

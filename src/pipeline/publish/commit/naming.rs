@@ -1,12 +1,19 @@
 //! Which name an output gets where its own may be taken: the exists-policies.
 
-use std::{ffi::OsStr, io, path::{Path, PathBuf}};
+use std::{
+    ffi::OsStr,
+    io,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     fs::{self, Dir, Kind, Seen},
     identity::Identity,
     ledger::{Hash, Record, State},
-    pipeline::{failure::{CommitError, Failure}, job::Staged},
+    pipeline::{
+        failure::{CommitError, Failure},
+        job::Staged,
+    },
     policy::OnExists,
 };
 

@@ -1,10 +1,6 @@
 //! The second half of a group commit: intents, final names, acknowledgements.
 
-use std::{
-    collections::HashSet,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{collections::HashSet, path::PathBuf, time::Instant};
 
 use super::{
     Fatal, Sealed,
@@ -143,7 +139,10 @@ impl Publisher {
             failpoint::hit("commit::intent")
                 .map_err(ledger::Error::injected)
                 .and_then(|()| ledger.append(&records, when))
-                .map_err(|source| CommitError::Ledger { path: output_path(&first.staged), source })?;
+                .map_err(|source| CommitError::Ledger {
+                    path: output_path(&first.staged),
+                    source,
+                })?;
             first.staged.job.context.meter.sync(SyncKind::Ledger, start.elapsed());
         }
         Ok(())
@@ -161,7 +160,9 @@ impl Publisher {
     /// C4: the intents are withdrawn first, then the temps may go. A name that was taken at the
     /// last moment is decided about again; another error of the rename is the job's failure.
     fn withdraw(&self, refused: Vec<(Intended, std::io::Error)>) -> Result<Vec<Staged>, Failure> {
-        let Some((first, _)) = refused.first() else { return Ok(Vec::new()) };
+        let Some((first, _)) = refused.first() else {
+            return Ok(Vec::new());
+        };
         let marks: Vec<_> = refused
             .iter()
             .map(|(file, error)| (file.record.id, State::Withdrawn, Some(error.to_string())))
@@ -184,7 +185,9 @@ impl Publisher {
 
     /// The outputs are durable: that may be told (C3), and is, before the ledger forgets to.
     fn acknowledge(&self, committed: Vec<Committed>) -> Result<(), Failure> {
-        let Some(first) = committed.first() else { return Ok(()) };
+        let Some(first) = committed.first() else {
+            return Ok(());
+        };
         let context = &first.job.context;
         failpoint::hit("commit::acknowledge")
             .and_then(|()| acknowledge::published(&context.events, &told(&committed)))
@@ -292,7 +295,9 @@ impl Intended {
 }
 
 /// Step 5. A refused rename gives the output back.
-fn rename(file: Intended) -> Result<(Committed, std::sync::Arc<fs::Dir>), (Intended, std::io::Error)> {
+fn rename(
+    file: Intended,
+) -> Result<(Committed, std::sync::Arc<fs::Dir>), (Intended, std::io::Error)> {
     let Intended { staged, record, replace } = file;
     let (_, name) = fs::split(&staged.output);
     let name = name.to_owned();
@@ -312,9 +317,7 @@ fn rename(file: Intended) -> Result<(Committed, std::sync::Arc<fs::Dir>), (Inten
 }
 
 /// Step 6, the first half.
-fn sync_output_directories(
-    named: &[(Committed, std::sync::Arc<fs::Dir>)],
-) -> Result<(), Failure> {
+fn sync_output_directories(named: &[(Committed, std::sync::Arc<fs::Dir>)]) -> Result<(), Failure> {
     let mut synced = HashSet::new();
     for (file, dir) in named {
         let context = &file.job.context;

@@ -50,7 +50,9 @@ impl Syncer {
     pub fn run(self) {
         loop {
             let task = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).recv();
-            let Ok(Task { files, done }) = task else { return };
+            let Ok(Task { files, done }) = task else {
+                return;
+            };
             let synced = files.into_iter().map(|staged| (sync_file(&staged), staged));
             let synced = synced.map(|(result, staged)| (staged, result)).collect();
             // The sealer waits for every answer; it is gone only after a panic of its own.
@@ -112,7 +114,11 @@ impl Sealer {
     fn sync_each(&self, files: Vec<Staged>) -> Vec<(Staged, io::Result<()>)> {
         let parts = files.len().min(limits::SYNCS);
         if parts <= 1 {
-            return files.into_iter().map(|staged| (sync_file(&staged), staged)).map(swap).collect();
+            return files
+                .into_iter()
+                .map(|staged| (sync_file(&staged), staged))
+                .map(swap)
+                .collect();
         }
         let each = files.len().div_ceil(parts);
         let (done, answers) = mpsc::channel();

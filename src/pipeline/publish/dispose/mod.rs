@@ -124,7 +124,8 @@ impl Disposer {
             }
             Verdict::Retry | Verdict::Quarantine => {
                 if let Err(error) = quarantine::quarantine(&job, stage, &reason) {
-                    return self.pause(job, &crate::pipeline::failure::Failure::from(error).chain());
+                    return self
+                        .pause(job, &crate::pipeline::failure::Failure::from(error).chain());
                 }
                 job.end(Outcome::Quarantined, 0);
             }

@@ -52,9 +52,8 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &str) -> Result<(), DisposeEr
     let name = free_name(&dir, name).map_err(|error| failed(error.into()))?;
     let moved_to = moves.then(|| dir.path().join(&name));
     let mut record = record(job, reason, moved_to.clone());
-    let append = |record: &Record| {
-        job.context.ledger.append(std::slice::from_ref(record), When::Now)
-    };
+    let append =
+        |record: &Record| job.context.ledger.append(std::slice::from_ref(record), When::Now);
     append(&record).map_err(|error| failed(error.into()))?;
     write_reason(job, &dir, &name, &content(job, stage, reason, moved_to.as_deref()))
         .map_err(|error| failed(error.into()))?;
@@ -71,7 +70,9 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &str) -> Result<(), DisposeEr
 fn open(job: &Job, parent: &Path) -> io::Result<Arc<Dir>> {
     let root = &job.context.config.quarantine;
     let above = root.ancestors().find_map(|above| Dir::open(above).ok().map(|dir| (above, dir)));
-    let Some((above, dir)) = above else { return Err(io::ErrorKind::NotFound.into()) };
+    let Some((above, dir)) = above else {
+        return Err(io::ErrorKind::NotFound.into());
+    };
     let below = root.strip_prefix(above).unwrap_or(Path::new(""));
     Ok(Arc::new(dir.make_beneath(&below.join(parent))?))
 }

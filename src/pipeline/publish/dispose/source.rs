@@ -36,7 +36,12 @@ pub enum Take {
 }
 
 /// Takes a source by its private name and compares it with what was read.
-pub fn take(input: &Dir, source: &Path, read: &Identity, mark: (&Instance, Id)) -> io::Result<Take> {
+pub fn take(
+    input: &Dir,
+    source: &Path,
+    read: &Identity,
+    mark: (&Instance, Id),
+) -> io::Result<Take> {
     let (parent, name) = fs::split(source);
     let dir = match input.open_beneath(parent) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Take::Gone),
@@ -88,7 +93,8 @@ impl Taken {
     }
 
     pub fn remove(self) -> Result<(), (Self, io::Error)> {
-        let removed = failpoint::hit("dispose::unlink").and_then(|()| self.dir.unlink(&self.private));
+        let removed =
+            failpoint::hit("dispose::unlink").and_then(|()| self.dir.unlink(&self.private));
         removed.map_err(|error| (self, error))
     }
 

@@ -1,0 +1,118 @@
+//! `tidemill history`: the ledger's records, for people or for programs.
+
+use std::{collections::HashMap, fmt::Write};
+
+use anyhow::Context;
+use jiff::{Timestamp, ToSpan};
+use serde::Serialize;
+
+use super::{args::History, locate::locate, print};
+use crate::{
+    config,
+    error::Exit,
+    ledger::{Ledger, PipelineId, Query, Record, Roots, State, sqlite::Sqlite},
+    observe::shown,
+};
+
+/// A record as JSON: the fields of the events file, where they are the same.
+#[derive(Serialize)]
+struct Line<'a> {
+    id: i64,
+    time: String,
+    pipeline: &'a str,
+    state: &'static str,
+    source: String,
+    source_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_hash: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_hash: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moved_to: Option<String>,
+}
+
+pub fn history(options: &History) -> anyhow::Result<Exit> {
+    let state = options.state.as_deref().map(str::parse::<State>).transpose();
+    let state = state.map_err(anyhow::Error::msg).context("--state")?;
+    let since_ns = options.since.as_deref().map(since).transpose().context("--since")?;
+    let ledger = Sqlite::open_read_only(&locate(&options.place, None)?.ledger())?;
+    let roots: HashMap<PipelineId, Roots> =
+        ledger.roots()?.into_iter().map(|roots| (roots.id, roots)).collect();
+    let mut text = String::new();
+    for record in ledger.history(&Query { state, since_ns, limit: options.limit })? {
+        let Some(roots) = roots.get(&record.pipeline) else {
+            continue;
+        };
+        if options.json {
+            text += &serde_json::to_string(&line(&record, roots))?;
+            text.push('\n');
+        } else {
+            writeln!(text, "{}", sentence(&record, roots))?;
+        }
+    }
+    print(&text);
+    Ok(Exit::Drained)
+}
+
+/// A time, or how long ago.
+fn since(text: &str) -> anyhow::Result<i64> {
+    let time = match (text.parse::<Timestamp>(), config::duration(text)) {
+        (Ok(time), _) => time,
+        (Err(_), Some(ago)) => {
+            let seconds = i64::try_from(ago.as_secs()).context("too long ago")?;
+            Timestamp::now().checked_sub(seconds.seconds())?
+        }
+        (Err(error), None) => {
+            return Err(error)
+                .context("neither a time (`2026-01-31T08:00:00Z`) nor a duration (`2h`)");
+        }
+    };
+    Ok(i64::try_from(time.as_nanosecond())?)
+}
+
+pub fn time(record: &Record) -> String {
+    let time = Timestamp::from_nanosecond(record.at_ns.into());
+    time.map_or_else(|_| record.at_ns.to_string(), |time| format!("{time:.3}"))
+}
+
+fn sentence(record: &Record, roots: &Roots) -> String {
+    let Record { identity, state, .. } = record;
+    let mut text =
+        format!("{}  {state:<11}  {}", time(record), shown(&roots.input.join(&record.source)));
+    if let Some(output) = &record.output {
+        let path = roots.output.join(&output.path);
+        text += &format!(" → {}  {} → {} bytes", shown(&path), identity.size, output.identity.size);
+    }
+    if let Some(moved_to) = &record.moved_to {
+        text += &format!("  now {}", shown(moved_to));
+    }
+    if let Some(reason) = &record.reason {
+        text += &format!("  ({reason})");
+    }
+    text
+}
+
+fn line<'a>(record: &'a Record, roots: &'a Roots) -> Line<'a> {
+    let hex = |hash: &[u8; 32]| blake3::Hash::from(*hash).to_hex().to_string();
+    let output = record.output.as_ref();
+    Line {
+        id: record.id,
+        time: time(record),
+        pipeline: &roots.name,
+        state: record.state.as_str(),
+        source: shown(&record.source).to_string(),
+        source_bytes: record.identity.size,
+        output: output.map(|output| shown(&output.path).to_string()),
+        output_bytes: output.map(|output| output.identity.size),
+        source_hash: output.map(|output| hex(&output.source_hash)),
+        output_hash: output.map(|output| hex(&output.hash)),
+        reason: record.reason.as_deref(),
+        moved_to: record.moved_to.as_ref().map(|path| shown(path).to_string()),
+    }
+}

@@ -1,0 +1,36 @@
+//! `tidemill init`: a configuration to begin with.
+
+use std::{fs::OpenOptions, io::Write, path::Path};
+
+use super::{complain, print};
+use crate::error::Exit;
+
+/// The annotated default; a test loads it.
+const ANNOTATED: &str = include_str!("../../config/tidemill.toml");
+
+/// Writes it to the file, which must not exist, or to the standard output.
+pub fn init(file: Option<&Path>) -> Exit {
+    let Some(path) = file else {
+        print(ANNOTATED);
+        return Exit::Drained;
+    };
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(ANNOTATED.as_bytes()));
+    match written {
+        Ok(()) => {
+            let path = path.display();
+            complain(
+                &format!("{path} is written: edit it, then `tidemill check --config {path}`"),
+                Exit::Drained,
+            )
+        }
+        Err(error) => {
+            let text =
+                format!("error: cannot write {}: {error}; nothing is overwritten", path.display());
+            complain(&text, Exit::Config)
+        }
+    }
+}

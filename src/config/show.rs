@@ -1,0 +1,115 @@
+//! The resolved configuration as TOML that resolves to the same.
+
+use std::{fmt, path::Path, time::Duration};
+
+use serde::Serialize;
+
+use super::{Config, Http, Pipeline};
+use crate::policy::Settle;
+
+#[derive(Serialize)]
+struct File<'a> {
+    state_dir: &'a Path,
+    http: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    events: Option<&'a Path>,
+    shutdown_deadline: String,
+    log_format: &'static str,
+    once: bool,
+    limits: Limits,
+    pipeline: Vec<Table<'a>>,
+}
+
+#[derive(Serialize)]
+struct Limits {
+    memory: String,
+    files: u32,
+    workers: u32,
+}
+
+#[derive(Serialize)]
+struct Table<'a> {
+    name: &'a str,
+    input: &'a Path,
+    output: &'a Path,
+    steps: String,
+    on_success: String,
+    on_exists: &'static str,
+    include: &'a [String],
+    exclude: &'a [String],
+    settle: String,
+    min_age: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    marker: Option<&'a str>,
+    durability: &'static str,
+    attempts: u32,
+    backoff: String,
+    rescan: String,
+    quarantine: &'a Path,
+    max_output: String,
+    max_ratio: u64,
+}
+
+/// Exact, and short where it can be.
+fn duration(duration: Duration) -> String {
+    match duration.subsec_nanos() {
+        0 => format!("{}s", duration.as_secs()),
+        nanos if nanos.is_multiple_of(1_000_000) => format!("{}ms", duration.as_millis()),
+        _ => format!("{}ns", duration.as_nanos()),
+    }
+}
+
+impl<'a> From<&'a Pipeline> for Table<'a> {
+    fn from(pipeline: &'a Pipeline) -> Self {
+        let globs = pipeline.filter.written();
+        Self {
+            name: &pipeline.name,
+            input: &pipeline.input,
+            output: &pipeline.output,
+            steps: pipeline.steps.to_string(),
+            on_success: pipeline.on_success.to_string(),
+            on_exists: pipeline.on_exists.as_str(),
+            include: &globs.include,
+            exclude: &globs.exclude,
+            settle: match pipeline.settle {
+                Settle::Auto => "auto".to_owned(),
+                Settle::Quiet(quiet) => duration(quiet),
+            },
+            min_age: duration(pipeline.min_age),
+            marker: pipeline.marker.as_deref(),
+            durability: pipeline.durability.as_str(),
+            attempts: pipeline.attempts,
+            backoff: duration(pipeline.backoff),
+            rescan: duration(pipeline.rescan),
+            quarantine: &pipeline.quarantine,
+            max_output: pipeline.bounds.output_bytes.to_string(),
+            max_ratio: pipeline.bounds.ratio,
+        }
+    }
+}
+
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let limits = Limits {
+            memory: self.limits.memory_bytes.to_string(),
+            files: self.limits.files,
+            workers: self.limits.workers,
+        };
+        let file = File {
+            state_dir: &self.state_dir,
+            http: match self.http {
+                Http::Off => "off".to_owned(),
+                Http::Default => "default".to_owned(),
+                Http::At(address) => address.to_string(),
+            },
+            events: self.events.as_deref(),
+            shutdown_deadline: duration(self.shutdown_deadline),
+            log_format: self.log_format.as_str(),
+            once: self.once,
+            limits,
+            pipeline: self.pipelines.iter().map(Table::from).collect(),
+        };
+        let text = toml::to_string(&file).map_err(|_| fmt::Error)?;
+        f.write_str(&text)
+    }
+}

@@ -1,0 +1,106 @@
+//! What goes on beside the pipelines: the tasks that watch and tell, and the drain at the end.
+
+use std::{convert::Infallible, path::Path, sync::Arc};
+
+use super::{
+    hooks::{LIMIT, chain},
+    report::{Progress, tell_progress},
+};
+use crate::{
+    config::Config,
+    lifecycle::{Handle, Lifecycle, Phase},
+    limits,
+    observe::{self, Observer},
+    pipeline::Control,
+};
+
+/// Closes the intake and waits for the last job; says every few seconds who is left. The cut makes
+/// the stages drop what they have and the committer finish what is staged.
+pub async fn drain(handle: &Handle, control: &Control, observer: &Observer) {
+    handle.enter(Phase::Closing);
+    notify(&[sd_notify::NotifyState::Stopping]);
+    control.close();
+    handle.enter(Phase::Draining);
+    let cut = handle.cut();
+    let mut progress = Progress::new(observer);
+    let mut every = tokio::time::interval(limits::DRAIN_REPORT);
+    every.tick().await;
+    loop {
+        tokio::select! {
+            () = control.ended() => break,
+            () = cut.cancelled(), if !progress.is_cut => {
+                progress.is_cut = true;
+                control.cut();
+            }
+            _ = every.tick() => {
+                if tell_progress(&mut progress, observer) {
+                    let more = limits::DRAIN_REPORT.saturating_mul(3);
+                    let micros = u32::try_from(more.as_micros()).unwrap_or(u32::MAX);
+                    notify(&[sd_notify::NotifyState::ExtendTimeoutUsec(micros)]);
+                }
+            }
+        }
+    }
+    handle.enter(Phase::Committing);
+}
+
+/// Tasks that only watch and tell.
+pub fn background(
+    life: &mut Lifecycle,
+    config: &Config,
+    observer: &Arc<Observer>,
+    control: &Control,
+) {
+    let (mut phase, seen) = (life.handle().phase(), Arc::clone(observer));
+    life.spawn("phase", LIMIT, |stop| async move {
+        loop {
+            seen.set_phase(phase.borrow_and_update().as_str());
+            tokio::select! {
+                () = stop.stopped() => return Ok::<_, Infallible>(()),
+                changed = phase.changed() => if changed.is_err() { return Ok(()) },
+            }
+        }
+    });
+    if config.once {
+        let observer = Arc::clone(observer);
+        life.spawn("progress", LIMIT, |stop| async move {
+            observe::progress(&observer, stop.stopped()).await;
+            Ok::<_, Infallible>(())
+        });
+        return;
+    }
+    watch_control(life, &config.state_dir.join("control"), control.clone());
+}
+
+/// `tidemill requeue` drops a file into `STATE/control` to have every input scanned now.
+fn watch_control(life: &mut Lifecycle, dir: &Path, control: Control) {
+    use crate::pipeline::intake::discover::{Hints, Watch};
+    let (hints, mut bell) = Hints::new();
+    let watch = match Watch::start(dir, hints.clone()) {
+        Ok(watch) => watch,
+        Err(error) => {
+            tracing::warn!(
+                error = chain(&error),
+                "`tidemill requeue` is noticed at the next rescan only"
+            );
+            return;
+        }
+    };
+    life.spawn("control", LIMIT, |stop| async move {
+        loop {
+            tokio::select! {
+                () = stop.stopped() => break,
+                Some(()) = bell.recv() => if !hints.take().paths.is_empty() { control.rescan() },
+            }
+        }
+        drop(watch);
+        Ok::<_, Infallible>(())
+    });
+}
+
+/// Tells systemd, where it listens; without it, nothing happens.
+pub fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "cannot notify the service manager");
+    }
+}
