@@ -43,10 +43,7 @@ pub fn load(options: &Options) -> Result<Config, Problems> {
     let base = options.config.as_deref().and_then(Path::parent).map(Path::to_path_buf);
     let mut resolver = Resolver { base: base.unwrap_or_default(), problems };
     let config = resolver.config(options, file);
-    match config {
-        Some(config) if resolver.problems.all.is_empty() => Ok(config),
-        _ => Err(resolver.problems),
-    }
+    if resolver.problems.all.is_empty() { Ok(config) } else { Err(resolver.problems) }
 }
 
 fn read(path: &Path, problems: &mut Problems) -> Option<written::File> {
@@ -77,7 +74,7 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
-    fn config(&mut self, options: &Options, file: written::File) -> Option<Config> {
+    fn config(&mut self, options: &Options, file: written::File) -> Config {
         let (pipelines, given) = self.pipelines(options, file.pipelines);
         let http = either(options.http.clone(), "--http", file.http);
         let once = options.once || file.once.unwrap_or(false);
@@ -122,7 +119,7 @@ impl Resolver {
             &checks::Places { pipelines: given, state_at, events_at },
             &mut self.problems,
         );
-        Some(config)
+        config
     }
 
     fn pipelines(
@@ -130,7 +127,7 @@ impl Resolver {
         options: &Options,
         file: Vec<written::Pipeline>,
     ) -> (Vec<Pipeline>, Vec<checks::Given>) {
-        let from_options = self.from_options(options, &file);
+        let from_options = self.positional(options, &file);
         let alone = file.len() + from_options.iter().len() == 1;
         if file.is_empty() && from_options.is_none() && self.problems.all.is_empty() {
             let help = "tidemill run INPUT OUTPUT, or tidemill run --config FILE with at least one [[pipeline]]";
@@ -148,7 +145,7 @@ impl Resolver {
     }
 
     /// INPUT OUTPUT are a pipeline of their own.
-    fn from_options(
+    fn positional(
         &mut self,
         options: &Options,
         file: &[written::Pipeline],
@@ -257,15 +254,13 @@ impl Resolver {
         if written.value == "default" {
             return Some(Http::Default);
         }
-        match written.value.parse::<SocketAddr>() {
-            Ok(address) => Some(Http::At(address)),
-            Err(_) => {
-                let message = format!("`{}` is neither an address nor `off`", written.value);
-                let help = "an address is an IP and a port: `127.0.0.1:9464`, `[::1]:9464`";
-                self.problems.add(Some(&written.at), message, Some(help));
-                None
-            }
+        if let Ok(address) = written.value.parse::<SocketAddr>() {
+            return Some(Http::At(address));
         }
+        let message = format!("`{}` is neither an address nor `off`", written.value);
+        let help = "an address is an IP and a port: `127.0.0.1:9464`, `[::1]:9464`";
+        self.problems.add(Some(&written.at), message, Some(help));
+        None
     }
 
     fn settle(&mut self, written: Written<String>) -> Settle {

@@ -95,7 +95,7 @@ impl Publisher {
         if files.is_empty() {
             return Ok(Vec::new());
         }
-        match self.record(&mut files) {
+        match Self::record(&mut files) {
             Err(Failure::Commit(CommitError::Ledger { source, .. }))
                 if source.kind == ErrorKind::Full =>
             {
@@ -110,7 +110,7 @@ impl Publisher {
         for file in files {
             match rename(file) {
                 Ok(record) => named.push(record),
-                Err(back) => refused.push(back),
+                Err(back) => refused.push(*back),
             }
         }
         if !refused.is_empty() {
@@ -123,7 +123,7 @@ impl Publisher {
     }
 
     /// Step 4: the intents, durable before any of their names appears (C2).
-    fn record(&self, files: &mut [Intended]) -> Result<(), Failure> {
+    fn record(files: &mut [Intended]) -> Result<(), Failure> {
         // From here on a temp that is gone means "published", so none may be dropped (C4). Where
         // the ledger fails, nobody knows whether the intents are durable: recovery finds out.
         for file in &mut *files {
@@ -294,10 +294,11 @@ impl Intended {
     }
 }
 
+/// An output that has its final name, and the directory that must make it durable.
+type Named = (Committed, std::sync::Arc<fs::Dir>);
+
 /// Step 5. A refused rename gives the output back.
-fn rename(
-    file: Intended,
-) -> Result<(Committed, std::sync::Arc<fs::Dir>), (Intended, std::io::Error)> {
+fn rename(file: Intended) -> Result<Named, Box<(Intended, std::io::Error)>> {
     let Intended { staged, record, replace } = file;
     let (_, name) = fs::split(&staged.output);
     let name = name.to_owned();
@@ -311,7 +312,7 @@ fn rename(
         Ok(()) => Ok((Committed { job, record }, dir)),
         Err((temp, error)) => {
             let staged = Staged { job, temp, identity, content, output, hashes };
-            Err((Intended { staged, record, replace }, error))
+            Err(Box::new((Intended { staged, record, replace }, error)))
         }
     }
 }
