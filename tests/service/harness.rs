@@ -30,6 +30,12 @@ impl Drop for Service {
     }
 }
 
+impl From<Child> for Service {
+    fn from(child: Child) -> Self {
+        Self(child)
+    }
+}
+
 impl Service {
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.0);

@@ -1,14 +1,9 @@
 //! SIGKILL at every failpoint and at random instants: a restart finishes the work, once.
 
-#![cfg(feature = "failpoints")]
-
-#[path = "support/service.rs"]
-mod service;
-
 use std::time::Duration;
 
+use crate::harness::Tree;
 use rustix::process::Signal;
-use service::Tree;
 use tidemill::failpoint::{NAMES, RECOVERY_NAMES};
 
 const DISPOSITIONS: [&str; 3] = ["keep", "delete", "archive"];
