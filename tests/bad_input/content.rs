@@ -87,8 +87,7 @@ fn a_truncated_archive_of_each_format_is_quarantined_with_its_reason() {
 /// The JSON beside a quarantined file tells all that a person needs.
 fn assert_reason(place: &Place, source: &str, steps: &str) {
     let path = place.quarantine().join(format!("{source}.json"));
-    let reason: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let reason: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!(reason["stage"], "transform", "{reason}");
     assert_eq!(reason["attempts"], 2, "{reason}");
     assert_eq!(reason["steps"], steps, "{reason}");

@@ -109,3 +109,27 @@ fn a_path_deeper_than_the_kernel_takes_is_told_and_the_rest_is_processed() {
     assert!(ended.stderr.contains("cannot list a directory of the input"), "{ended:?}");
     assert!(ended.stderr.contains("File name too long"), "{ended:?}");
 }
+
+#[test]
+fn a_reason_never_takes_the_place_of_a_quarantined_file() {
+    let place = Place::new();
+    for name in ["a.json", "a", "a.json.json"] {
+        place.put(name, name);
+        let ended = place.once(&["--steps", "gunzip", "--on-success", "delete"]);
+        assert_eq!(ended.code, 65, "{ended:?}");
+    }
+    let mut kept: Vec<_> = tree(&place.quarantine())
+        .into_iter()
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .filter(|text| text.starts_with('a'))
+        .collect();
+    kept.sort();
+    assert_eq!(kept, ["a", "a.json", "a.json.json"]);
+    assert_eq!(tree(&place.quarantine()).len(), 6, "a reason for each");
+    let back = place.run(&["requeue", "--all"]);
+    assert_eq!(back.code, 0, "{back:?}");
+    assert!(tree(&place.quarantine()).is_empty(), "{:?}", tree(&place.quarantine()));
+    for name in ["a.json", "a", "a.json.json"] {
+        assert_eq!(std::fs::read_to_string(place.input().join(name)).unwrap(), name);
+    }
+}

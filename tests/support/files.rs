@@ -228,9 +228,8 @@ impl Running {
         let descriptors = PathBuf::from(format!("/proc/{}/fd", self.pid()));
         until(path, || {
             let open = std::fs::read_dir(&descriptors).into_iter().flatten().flatten();
-            open.into_iter().any(|entry| {
-                std::fs::read_link(entry.path()).is_ok_and(|target| target == path)
-            })
+            open.into_iter()
+                .any(|entry| std::fs::read_link(entry.path()).is_ok_and(|target| target == path))
         });
     }
 
