@@ -181,6 +181,8 @@ impl Intake {
         let oldest = self.table.oldest(now);
         self.context.meter.pending(self.table.waiting() + self.ready.len(), oldest);
         let soonest = self.table.next_due().unwrap_or(self.next_rescan).min(self.next_rescan);
+        let gives_up = self.started + limits::ONCE_BUSY;
+        let soonest = if self.once && now < gives_up { soonest.min(gives_up) } else { soonest };
         match self.context.place.sick_for(now) {
             Some(_) => soonest.min(now + limits::BACKOFF),
             None => soonest,
@@ -335,17 +337,21 @@ impl Intake {
         }
         let unfinished = looked
             && self.table.owed() == 0
-            && now.saturating_duration_since(self.started) > limits::ONCE_BUSY;
+            && now.saturating_duration_since(self.started) >= limits::ONCE_BUSY;
         self.ended.gave_up = sick || unfinished;
         self.ended.gave_up
     }
 
     /// Closes the channel to claim, which drains the pipeline, and takes back every job.
     async fn close(self, mut returned: UnboundedReceiverStream<Feedback>) -> Ended {
-        let Self { mut ended, table, ready, outlet, feedback, .. } = self;
+        let Self { mut ended, table, ready, outlet, feedback, context, .. } = self;
         ended.left += table.owed() as u64;
         if ended.gave_up {
-            ended.left += (table.waiting() - table.owed() + ready.len()) as u64;
+            ended.left += (table.waiting() - table.owed()) as u64;
+        }
+        if context.place.sick_for(Instant::now()).is_some() {
+            // Only the sick place kept them from being taken.
+            ended.left += ready.len() as u64;
         }
         drop((outlet, feedback));
         while let Some(Feedback { outcome, .. }) = returned.next().await {
