@@ -20,7 +20,7 @@ pub fn explain(options: &Explain) -> anyhow::Result<Exit> {
     let ledger = Sqlite::open_read_only(&state.ledger())?;
     let path = real(&options.path)?;
     let file = Options { config: Some(state.config()), ..Options::default() };
-    let pipelines = config::load(&file).map(|config| config.pipelines).unwrap_or_default();
+    let pipelines = config::resolve(&file).map(|config| config.pipelines).unwrap_or_default();
     let text = tell(&ledger, &pipelines, &path)?;
     print(&format!("{}: {text}\n", shown(&path)));
     Ok(Exit::Drained)

@@ -38,7 +38,7 @@ pub fn locate(place: &Place, near: Option<&Path>) -> anyhow::Result<State> {
     }
     if let Some(file) = config {
         let options = Options { config: Some(file.to_path_buf()), ..Options::default() };
-        let config = config::load(&options).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        let config = config::resolve(&options).map_err(|problems| anyhow::anyhow!("{problems}"))?;
         return existing(config.state_dir);
     }
     let from =

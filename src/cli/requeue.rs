@@ -10,6 +10,7 @@ use crate::{
     fs::{self, Dir, Replace},
     ledger::{Ledger, Query, Record, Roots, State, When, sqlite::Sqlite},
     observe::shown,
+    pipeline::publish::dispose::quarantine::reason_name,
 };
 
 pub fn requeue(options: &Requeue) -> anyhow::Result<Exit> {
@@ -89,10 +90,8 @@ fn put_back(record: &Record, roots: &Roots) -> anyhow::Result<()> {
     let to = input.make_beneath(source_parent).context("cannot make its directory")?;
     from.rename(name, &to, source_name, Replace::No)
         .with_context(|| format!("cannot move it back from {}", shown(moved_to)))?;
-    let mut reason = name.to_owned();
-    reason.push(".json");
     // The reason is told in the history as well; a missing file of it is no loss.
-    drop(from.unlink(&reason));
+    drop(from.unlink(&reason_name(name)));
     to.sync().and_then(|()| from.sync()).context("cannot make the move durable")
 }
 

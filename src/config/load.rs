@@ -32,6 +32,18 @@ const FILES: u32 = 512;
 
 /// Reads and checks a configuration: the file, the options, or both.
 pub fn load(options: &Options) -> Result<Config, Problems> {
+    let (config, places, mut problems) = read_and_resolve(options)?;
+    checks::check(&config, &places, &mut problems);
+    if problems.all.is_empty() { Ok(config) } else { Err(problems) }
+}
+
+/// As [`load`], for those who only look: that directories are there and fit together is not asked.
+pub fn resolve(options: &Options) -> Result<Config, Problems> {
+    let (config, _, problems) = read_and_resolve(options)?;
+    if problems.all.is_empty() { Ok(config) } else { Err(problems) }
+}
+
+fn read_and_resolve(options: &Options) -> Result<(Config, checks::Places, Problems), Problems> {
     let mut problems = Problems::default();
     let file = options
         .config
@@ -42,8 +54,8 @@ pub fn load(options: &Options) -> Result<Config, Problems> {
     };
     let base = options.config.as_deref().and_then(Path::parent).map(Path::to_path_buf);
     let mut resolver = Resolver { base: base.unwrap_or_default(), problems };
-    let config = resolver.config(options, file);
-    if resolver.problems.all.is_empty() { Ok(config) } else { Err(resolver.problems) }
+    let (config, places) = resolver.config(options, file);
+    Ok((config, places, resolver.problems))
 }
 
 fn read(path: &Path, problems: &mut Problems) -> Option<written::File> {
@@ -74,7 +86,7 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
-    fn config(&mut self, options: &Options, file: written::File) -> Config {
+    fn config(&mut self, options: &Options, file: written::File) -> (Config, checks::Places) {
         let (pipelines, given) = self.pipelines(options, file.pipelines);
         let http = either(options.http.clone(), "--http", file.http);
         let once = options.once || file.once.unwrap_or(false);
@@ -114,12 +126,7 @@ impl Resolver {
                 pipeline.quarantine = config.state_dir.join("quarantine").join(&*pipeline.name);
             }
         }
-        checks::check(
-            &config,
-            &checks::Places { pipelines: given, state_at, events_at },
-            &mut self.problems,
-        );
-        config
+        (config, checks::Places { pipelines: given, state_at, events_at })
     }
 
     fn pipelines(

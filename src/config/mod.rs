@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub use filter::Filter;
-pub use load::{duration, load};
+pub use load::{duration, load, resolve};
 pub use problems::{Problem, Problems};
 pub use written::{At, Options};
 

@@ -56,6 +56,17 @@ pub fn is_ours(name: &OsStr) -> bool {
     name.as_bytes().starts_with(PREFIX.as_bytes())
 }
 
+/// `NAME.1`, `NAME.2`, … before `tail`, for a name that is taken; the name is cut where the whole
+/// would have more than `most` bytes.
+#[must_use]
+pub fn numbered(name: &OsStr, number: u32, tail: &str, most: usize) -> OsString {
+    use std::os::unix::ffi::OsStringExt;
+    let tail = format!(".{number}{tail}");
+    let name = name.as_bytes();
+    let kept = name.get(..most.saturating_sub(tail.len())).unwrap_or(name);
+    OsString::from_vec([kept, tail.as_bytes()].concat())
+}
+
 /// The name a source has between its disposal's rename and its unlink; recovery can tell it again.
 #[must_use]
 pub fn private_name(instance: &Instance, id: i64) -> OsString {

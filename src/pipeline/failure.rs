@@ -2,19 +2,25 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{codec, error, ledger, stages::Stage};
+use crate::{codec, error, ledger, observe::shown, stages::Stage};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
-    #[error("cannot open {}", path.display())]
+    #[error("cannot open {}", shown(path))]
     Open { path: PathBuf, source: io::Error },
-    #[error("cannot ask who writes {}", path.display())]
+    #[error("cannot ask who writes {}", shown(path))]
     Lease { path: PathBuf, source: io::Error },
-    #[error("cannot look {} up", path.display())]
+    #[error("cannot look {} up", shown(path))]
     Ledger { path: PathBuf, source: ledger::Error },
-    #[error("the program failed inside while it worked on {}: please report the log's panic message", path.display())]
+    #[error(
+        "the program failed inside while it worked on {}: please report the log's panic message",
+        shown(path)
+    )]
     Panicked { path: PathBuf },
-    #[error("{} is in an earlier state than the one that was processed: its producer did not make it durable before a power loss, or the clock went back; the published output stays", path.display())]
+    #[error(
+        "{} is in an earlier state than the one that was processed: its producer did not make it durable before a power loss, or the clock went back; the published output stays",
+        shown(path)
+    )]
     Earlier { path: PathBuf },
     /// The reason is the one it was quarantined for.
     #[error("{reason}")]
@@ -23,47 +29,52 @@ pub enum ClaimError {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    #[error("cannot read {}", path.display())]
+    #[error("cannot read {}", shown(path))]
     Io { path: PathBuf, source: io::Error },
-    #[error("{} changed while it was read", path.display())]
+    #[error("{} changed while it was read", shown(path))]
     Changed { path: PathBuf },
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum TransformError {
-    #[error("cannot transform {}", path.display())]
+    #[error("cannot transform {}", shown(path))]
     Codec { path: PathBuf, source: codec::Error },
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    #[error("the output's name would have {bytes} bytes, and a name may have 255: {}", path.display())]
+    #[error("the output's name would have {bytes} bytes, and a name may have 255: {}", shown(path))]
     NameTooLong { path: PathBuf, bytes: usize },
-    #[error("the steps leave no name for an output of {}", path.display())]
+    #[error("the steps leave no name for an output of {}", shown(path))]
     NoName { path: PathBuf },
-    #[error("cannot open the output directory of {}", path.display())]
+    #[error("cannot open the output directory of {}", shown(path))]
     Directory { path: PathBuf, source: io::Error },
-    #[error("cannot write the temporary file of {}", path.display())]
+    #[error(
+        "the output directory of {} cannot be made: something that is no directory has its name",
+        shown(path)
+    )]
+    DirectoryTaken { path: PathBuf, source: io::Error },
+    #[error("cannot write the temporary file of {}", shown(path))]
     Io { path: PathBuf, source: io::Error },
-    #[error("{written} bytes were written for {}, and its temporary file has {found}", path.display())]
+    #[error("{written} bytes were written for {}, and its temporary file has {found}", shown(path))]
     Short { path: PathBuf, written: u64, found: u64 },
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    #[error("cannot make the temporary file of {} durable", path.display())]
+    #[error("cannot make the temporary file of {} durable", shown(path))]
     Sync { path: PathBuf, source: io::Error },
-    #[error("cannot make the directory of {} durable", path.display())]
+    #[error("cannot make the directory of {} durable", shown(path))]
     DirectorySync { path: PathBuf, source: io::Error },
-    #[error("cannot record the intent to publish {}", path.display())]
+    #[error("cannot record the intent to publish {}", shown(path))]
     Ledger { path: PathBuf, source: ledger::Error },
-    #[error("{} exists, and {policy}", path.display())]
+    #[error("{} exists, and {policy}", shown(path))]
     NameTaken { path: PathBuf, policy: &'static str },
-    #[error("cannot look at {}", path.display())]
+    #[error("cannot look at {}", shown(path))]
     Look { path: PathBuf, source: io::Error },
-    #[error("cannot give {} its name", path.display())]
+    #[error("cannot give {} its name", shown(path))]
     Rename { path: PathBuf, source: io::Error },
-    #[error("the ledger's disk is full: {} is not published", path.display())]
+    #[error("the ledger's disk is full: {} is not published", shown(path))]
     LedgerFull { path: PathBuf },
     #[error("cannot write the events file")]
     Acknowledge { source: io::Error },
@@ -71,11 +82,15 @@ pub enum CommitError {
 
 #[derive(Debug, thiserror::Error)]
 pub enum DisposeError {
-    #[error("its output is published, and {} cannot be {what}", path.display())]
+    #[error("its output is published, and {} cannot be {what}", shown(path))]
     Source { path: PathBuf, what: &'static str, source: io::Error },
-    #[error("cannot put {} into quarantine", path.display())]
+    #[error("cannot put {} into quarantine", shown(path))]
     Quarantine { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
-    #[error("its output is published, and {} was replaced since by a file that could not be put back: it is {}", path.display(), private.display())]
+    #[error(
+        "its output is published, and {} was replaced since by a file that could not be put back: it is {}",
+        shown(path),
+        shown(private)
+    )]
     NotPutBack { path: PathBuf, private: PathBuf, source: io::Error },
 }
 
@@ -139,7 +154,9 @@ impl Failure {
             Self::Transform(_) => Verdict::Retry,
             Self::Read(ReadError::Changed { .. }) => Verdict::Unfinished,
             Self::Write(error) => match error {
-                WriteError::NameTooLong { .. } | WriteError::NoName { .. } => Verdict::Quarantine,
+                WriteError::NameTooLong { .. }
+                | WriteError::NoName { .. }
+                | WriteError::DirectoryTaken { .. } => Verdict::Quarantine,
                 WriteError::Directory { source, .. } | WriteError::Io { source, .. } => {
                     of_place(source)
                 }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     convert::Infallible,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -70,6 +70,19 @@ fn sort(of: fn(String) -> Fault) -> impl Fn(StartError) -> Fault {
     }
 }
 
+/// As [`sort`], where the cause decides: a disk that is full, read-only or failing is storage's.
+fn sort_io(error: StartError) -> Fault {
+    use io::ErrorKind::{ReadOnlyFilesystem, StorageFull};
+    let cause = match &error {
+        StartError::Failed { source, .. } => source.downcast_ref::<io::Error>(),
+        _ => None,
+    };
+    match cause.map(io::Error::kind) {
+        Some(ReadOnlyFilesystem | StorageFull) => sort(Fault::Storage)(error),
+        _ => sort(Fault::Config)(error),
+    }
+}
+
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -124,20 +137,19 @@ pub async fn directories(life: &mut Lifecycle, config: &Config) -> Result<(), Fa
     // For `tidemill explain`, which tells by these rules what becomes of a file.
     let (resolved, text) = (config.state_dir.join("config.toml"), config.to_string());
     let open = blocking(move || {
+        let named = |what: &str, path: &Path, error: io::Error| {
+            io::Error::new(error.kind(), format!("cannot {what} {}: {error}", shown(path)))
+        };
         for dir in &needed {
-            std::fs::create_dir_all(dir).map_err(|error| {
-                io::Error::new(
-                    error.kind(),
-                    format!("cannot make the directory {}: {error}", shown(dir)),
-                )
-            })?;
+            std::fs::create_dir_all(dir)
+                .map_err(|error| named("make the directory", dir, error))?;
         }
-        std::fs::write(&resolved, text)?;
+        std::fs::write(&resolved, text).map_err(|error| named("write", &resolved, error))?;
         Ok::<_, io::Error>(((), ()))
     });
     life.start("directories", LIMIT, open, |()| async { Ok::<_, Infallible>(()) })
         .await
-        .map_err(sort(Fault::Config))
+        .map_err(sort_io)
 }
 
 /// One process for one state directory.
@@ -179,7 +191,7 @@ pub async fn events(life: &mut Lifecycle, config: &Config) -> Result<SharedEvent
         drop(events);
         Ok::<_, Infallible>(())
     };
-    life.start("events", LIMIT, open, close).await.map_err(sort(Fault::Config))
+    life.start("events", LIMIT, open, close).await.map_err(sort_io)
 }
 
 /// The HTTP server: it answers `/livez` from here on, `/readyz` when the service is ready.

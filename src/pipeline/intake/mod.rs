@@ -181,6 +181,8 @@ impl Intake {
         let oldest = self.table.oldest(now);
         self.context.meter.pending(self.table.waiting() + self.ready.len(), oldest);
         let soonest = self.table.next_due().unwrap_or(self.next_rescan).min(self.next_rescan);
+        let gives_up = self.started + limits::ONCE_BUSY;
+        let soonest = if self.once && now < gives_up { soonest.min(gives_up) } else { soonest };
         match self.context.place.sick_for(now) {
             Some(_) => soonest.min(now + limits::BACKOFF),
             None => soonest,
@@ -323,26 +325,33 @@ impl Intake {
         if !self.once {
             return false;
         }
-        if self.scans.is_empty() && self.ready.is_empty() && self.table.in_work() == 0 {
-            if self.table.waiting() == 0 {
-                return true;
-            }
-            let now = Instant::now();
-            let sick =
-                self.context.place.sick_for(now).is_some_and(|sick| sick > limits::ONCE_SICK);
-            let unfinished = self.table.owed() == 0
-                && now.saturating_duration_since(self.started) > limits::ONCE_BUSY;
-            self.ended.gave_up = sick || unfinished;
+        // What is ready counts as in work, and waits here while the place is sick.
+        if self.table.in_work() > self.ready.len() {
+            return false;
         }
+        let now = Instant::now();
+        let sick = self.context.place.sick_for(now).is_some_and(|sick| sick > limits::ONCE_SICK);
+        let looked = self.scans.is_empty() && self.ready.is_empty();
+        if looked && self.table.waiting() == 0 {
+            return true;
+        }
+        let unfinished = looked
+            && self.table.owed() == 0
+            && now.saturating_duration_since(self.started) >= limits::ONCE_BUSY;
+        self.ended.gave_up = sick || unfinished;
         self.ended.gave_up
     }
 
     /// Closes the channel to claim, which drains the pipeline, and takes back every job.
     async fn close(self, mut returned: UnboundedReceiverStream<Feedback>) -> Ended {
-        let Self { mut ended, table, outlet, feedback, .. } = self;
+        let Self { mut ended, table, ready, outlet, feedback, context, .. } = self;
         ended.left += table.owed() as u64;
         if ended.gave_up {
             ended.left += (table.waiting() - table.owed()) as u64;
+        }
+        if context.place.sick_for(Instant::now()).is_some() {
+            // Only the sick place kept them from being taken.
+            ended.left += ready.len() as u64;
         }
         drop((outlet, feedback));
         while let Some(Feedback { outcome, .. }) = returned.next().await {

@@ -100,7 +100,7 @@ impl Draft {
         let (parent, _) = fs::split(&output);
         let temp = directories
             .make_temp(&job.context, parent)
-            .map_err(|source| WriteError::Directory { path: job.source_path(), source })?;
+            .map_err(|source| directory_failed(job, source))?;
         Ok(Self { temp, output, written: 0, hasher: blake3::Hasher::new() })
     }
 
@@ -151,6 +151,17 @@ impl Draft {
             return Err(WriteError::Short { path, written, found });
         }
         Ok((self.temp, self.output, identity))
+    }
+}
+
+/// Below a root that is there, a name that is no directory blames the file and not the place.
+fn directory_failed(job: &Job, source: io::Error) -> WriteError {
+    let path = job.source_path();
+    let taken = source.kind() == io::ErrorKind::NotADirectory;
+    if taken && Dir::open(&job.context.config.output).is_ok() {
+        WriteError::DirectoryTaken { path, source }
+    } else {
+        WriteError::Directory { path, source }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     fs::{self, Dir, Kind, Seen},
     identity::Identity,
     ledger::{Hash, Record},
+    limits,
     pipeline::{
         failure::{CommitError, Failure},
         job::Staged,
@@ -97,13 +98,12 @@ pub fn name(staged: &Staged) -> Result<Naming, Failure> {
 
 /// The first of `NAME.1.EXT`, `NAME.2.EXT`, … that nobody has.
 fn free_name(dir: &Dir, name: &OsStr, added: Option<&str>) -> io::Result<std::ffi::OsString> {
-    use std::os::unix::ffi::{OsStrExt, OsStringExt};
-    let name = name.as_bytes();
+    use std::os::unix::ffi::OsStrExt;
     let extension = added.map(|added| format!(".{added}")).unwrap_or_default();
-    let stem = name.strip_suffix(extension.as_bytes()).unwrap_or(name);
+    let bytes = name.as_bytes();
+    let stem = OsStr::from_bytes(bytes.strip_suffix(extension.as_bytes()).unwrap_or(bytes));
     for number in 1_u32.. {
-        let tail = format!(".{number}{extension}");
-        let candidate = std::ffi::OsString::from_vec([stem, tail.as_bytes()].concat());
+        let candidate = fs::numbered(stem, number, &extension, limits::NAME_BYTES);
         if dir.look(Path::new(&candidate))?.is_none() {
             return Ok(candidate);
         }

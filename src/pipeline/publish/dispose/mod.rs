@@ -6,7 +6,7 @@
 //! compared with the intent, and goes back to its name where it is another.
 //! D2: whatever comes in, one outcome goes out.
 
-mod quarantine;
+pub mod quarantine;
 pub mod source;
 
 use std::{

@@ -21,6 +21,13 @@ use crate::{
     stages::Stage,
 };
 
+/// What a reason's name ends in.
+const REASON: &[u8] = b".json";
+/// A name up to this long has a reason of its own whole name.
+const REASONED_BYTES: usize = crate::limits::NAME_BYTES - REASON.len();
+/// A reason is smaller than this.
+const MOST_BYTES: u64 = 64 * 1024;
+
 /// The JSON record beside a quarantined file.
 #[derive(Serialize)]
 struct Reason<'a> {
@@ -49,7 +56,7 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &str) -> Result<(), DisposeEr
     let (parent, name) = fs::split(&job.path);
     let dir = open(job, parent).map_err(|error| failed(error.into()))?;
     let moves = job.context.config.on_success != OnSuccess::Keep;
-    let name = free_name(&dir, name).map_err(|error| failed(error.into()))?;
+    let name = free_name(job, &dir, name).map_err(|error| failed(error.into()))?;
     let moved_to = moves.then(|| dir.path().join(&name));
     let mut record = record(job, reason, moved_to.clone());
     let append =
@@ -77,17 +84,38 @@ fn open(job: &Job, parent: &Path) -> io::Result<Arc<Dir>> {
     Ok(Arc::new(dir.make_beneath(&below.join(parent))?))
 }
 
-/// The source's name, or the first of `NAME.1`, `NAME.2`, … whose reason nobody wrote yet. A file
-/// that failed before and stayed in place has its older reason replaced.
-fn free_name(dir: &Dir, name: &OsStr) -> io::Result<OsString> {
+/// The source's name, or the first of `NAME.1`, `NAME.2`, … that nobody has, nor its reason's name.
+/// A reason that was written for this very source, and has no file beside it, is replaced.
+fn free_name(job: &Job, dir: &Dir, name: &OsStr) -> io::Result<OsString> {
     let mut number = 0_u32;
     let mut candidate = name.to_owned();
-    while dir.look(Path::new(&candidate))?.is_some() {
+    loop {
+        let taken = dir.look(Path::new(&candidate))?.is_some();
+        if !taken && is_free_for(job, dir, &reason_name(&candidate))? {
+            return Ok(candidate);
+        }
         number += 1;
-        name.clone_into(&mut candidate);
-        candidate.push(format!(".{number}"));
+        candidate = fs::numbered(name, number, "", REASONED_BYTES);
     }
-    Ok(candidate)
+}
+
+fn is_free_for(job: &Job, dir: &Dir, reason: &OsStr) -> io::Result<bool> {
+    #[derive(serde::Deserialize)]
+    struct Of {
+        source: String,
+        config_hash: String,
+    }
+    if dir.look(Path::new(reason))?.is_none() {
+        return Ok(true);
+    }
+    let Ok(mut file) = dir.open_file(Path::new(reason)) else {
+        return Ok(false);
+    };
+    let mut text = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(&mut file, MOST_BYTES), &mut text)?;
+    let source = shown(&job.source_path()).to_string();
+    let ours = |of: Of| of.source == source && of.config_hash.len() == 2 * blake3::OUT_LEN;
+    Ok(serde_json::from_slice(&text).is_ok_and(ours))
 }
 
 fn record(job: &Job, reason: &str, moved_to: Option<PathBuf>) -> Record {
@@ -134,11 +162,12 @@ fn write_reason(job: &Job, dir: &Arc<Dir>, name: &OsStr, content: &[u8]) -> io::
     dir.sync()
 }
 
-fn reason_name(name: &OsStr) -> OsString {
+/// The name of the reason beside a file of this name.
+#[must_use]
+pub fn reason_name(name: &OsStr) -> OsString {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
-    let most = crate::limits::NAME_BYTES - ".json".len();
     let name = name.as_bytes();
-    OsString::from_vec([name.get(..most).unwrap_or(name), b".json"].concat())
+    OsString::from_vec([name.get(..REASONED_BYTES).unwrap_or(name), REASON].concat())
 }
 
 /// Moves the file that failed, and no other, beside its reason.

@@ -11,6 +11,7 @@ use crate::{
     fs::{self, Dir, Instance, Kind, Replace},
     identity::Identity,
     ledger::Id,
+    limits,
 };
 
 /// A source under its private name, in its own directory.
@@ -110,8 +111,7 @@ impl Taken {
                 Err(error) => return Err((self, error)),
             }
             number += 1;
-            name.clone_into(&mut target);
-            target.push(format!(".{number}"));
+            target = fs::numbered(name, number, "", limits::NAME_BYTES);
         }
     }
 }

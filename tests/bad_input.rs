@@ -1,0 +1,30 @@
+//! What a directory may hold, and what may happen to it: each with a clear error that names the
+//! file and the step, nothing lost, nothing left behind. The real binary on real files.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "support/files.rs"]
+mod files;
+
+#[path = "bad_input/changing.rs"]
+mod changing;
+#[path = "bad_input/content.rs"]
+mod content;
+#[path = "bad_input/kinds.rs"]
+mod kinds;
+#[path = "bad_input/names.rs"]
+mod names;
+#[path = "bad_input/storage.rs"]
+mod storage;
+#[path = "bad_input/taken.rs"]
+mod taken;
+
+/// Says loudly that a test did not run for want of a privilege; where `CI` is set, that fails.
+fn skipped(why: &str) {
+    println!("SKIPPED: {why}");
+    assert!(std::env::var_os("CI").is_none(), "not in CI: {why}");
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

@@ -1,0 +1,135 @@
+//! Names that no one would choose, and that everyone may.
+
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
+use crate::files::{Place, tree};
+
+#[test]
+fn a_name_that_is_not_utf8_keeps_its_bytes_and_is_told_in_hexadecimal() {
+    let place = Place::new();
+    place.put(OsStr::from_bytes(b"caf\xe9.log"), "content");
+    let ended = place.once(&["--events", "events.jsonl", "--on-success", "delete"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(place.published(OsStr::from_bytes(b"caf\xe9.log.zst")), b"content");
+    assert!(ended.stderr.contains("source=caf\\xe9.log"), "{ended:?}");
+    let events = std::fs::read_to_string(place.root().join("events.jsonl")).unwrap();
+    let event: serde_json::Value = serde_json::from_str(&events).unwrap();
+    assert_eq!(event["source_hex"], "636166e92e6c6f67");
+    assert_eq!(place.state_of("caf\\xe9.log"), "done");
+    place.assert_clean();
+}
+
+/// A line break, a terminal's clear-screen and a quote.
+const SLY: &str = "a\nERROR b\u{1b}[2J\"'";
+
+fn assert_harmless(text: &str) {
+    let is_bad = |letter: char| letter.is_control() && letter != '\n';
+    assert!(!text.contains(is_bad), "{text:?}");
+    assert!(!text.lines().any(|line| line.starts_with("ERROR b")), "{text:?}");
+}
+
+#[test]
+fn a_name_with_a_line_break_and_escape_codes_is_escaped_wherever_it_is_told() {
+    let place = Place::new();
+    place.put(SLY, "content");
+    let ended = place.once(&["--on-success", "delete"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(place.published(format!("{SLY}.zst")), b"content");
+    assert_harmless(&ended.stderr);
+    assert_harmless(&place.run(&["history"]).stdout);
+    assert_harmless(&place.run(&["history", "--json"]).stdout);
+    place.assert_clean();
+}
+
+#[test]
+fn the_reason_for_a_quarantine_escapes_the_name_too() {
+    let place = Place::new();
+    place.put(SLY, "no archive");
+    for format in ["text", "json"] {
+        let ended = place.once(&["--steps", "gunzip", "--log-format", format]);
+        assert_eq!(ended.code, 65, "{ended:?}");
+        assert_harmless(&ended.stderr);
+        assert_harmless(&place.run(&["history"]).stdout);
+        assert_harmless(&place.run(&["history", "--json"]).stdout);
+        assert_harmless(&place.run(&["explain", &format!("in/{SLY}")]).stdout);
+        assert_harmless(&place.run(&["requeue", "--all"]).stdout);
+    }
+    place.assert_clean();
+}
+
+#[test]
+fn a_name_of_251_bytes_works_and_its_output_has_255() {
+    let place = Place::new();
+    let name = "n".repeat(251);
+    place.put(&name, "content");
+    let ended = place.once(&["--on-success", "delete"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(place.published(format!("{name}.zst")), b"content");
+    place.assert_clean();
+}
+
+#[test]
+fn a_name_too_long_for_its_output_is_quarantined_with_that_reason_each_time_it_comes() {
+    let place = Place::new();
+    let name = "n".repeat(255);
+    for time in 1..=3 {
+        place.put(&name, format!("content {time}"));
+        let ended = place.once(&["--on-success", "delete"]);
+        assert_eq!(ended.code, 65, "{ended:?}");
+        let reason = place.reason_of(&name);
+        assert!(reason.contains("the output's name would have 259 bytes"), "{reason}");
+        assert!(reason.contains(&name), "{reason}");
+        assert!(ended.stderr.contains("the output's name would have 259 bytes"), "{ended:?}");
+    }
+    assert!(tree(&place.input()).is_empty());
+    let mut kept: Vec<_> = tree(&place.quarantine())
+        .into_iter()
+        .filter(|path| path.extension() != Some(OsStr::new("json")))
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    kept.sort();
+    assert_eq!(kept, ["content 1", "content 2", "content 3"]);
+    assert_eq!(tree(&place.quarantine()).len(), 6, "a reason for each");
+    place.assert_clean();
+}
+
+#[test]
+fn a_path_deeper_than_the_kernel_takes_is_told_and_the_rest_is_processed() {
+    let place = Place::new();
+    place.put("good", "good");
+    let step = "d".repeat(200);
+    let mut dir = rustix::fs::open(place.input(), rustix::fs::OFlags::DIRECTORY, 0.into()).unwrap();
+    for _ in 0..25 {
+        rustix::fs::mkdirat(&dir, step.as_str(), 0o755.into()).unwrap();
+        dir = rustix::fs::openat(&dir, step.as_str(), rustix::fs::OFlags::DIRECTORY, 0.into())
+            .unwrap();
+    }
+    let ended = place.once(&[]);
+    assert_eq!(place.published("good.zst"), b"good");
+    assert!(ended.stderr.contains("cannot list a directory of the input"), "{ended:?}");
+    assert!(ended.stderr.contains("File name too long"), "{ended:?}");
+}
+
+#[test]
+fn a_reason_never_takes_the_place_of_a_quarantined_file() {
+    let place = Place::new();
+    for name in ["a.json", "a", "a.json.json"] {
+        place.put(name, name);
+        let ended = place.once(&["--steps", "gunzip", "--on-success", "delete"]);
+        assert_eq!(ended.code, 65, "{ended:?}");
+    }
+    let mut kept: Vec<_> = tree(&place.quarantine())
+        .into_iter()
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .filter(|text| text.starts_with('a'))
+        .collect();
+    kept.sort();
+    assert_eq!(kept, ["a", "a.json", "a.json.json"]);
+    assert_eq!(tree(&place.quarantine()).len(), 6, "a reason for each");
+    let back = place.run(&["requeue", "--all"]);
+    assert_eq!(back.code, 0, "{back:?}");
+    assert!(tree(&place.quarantine()).is_empty(), "{:?}", tree(&place.quarantine()));
+    for name in ["a.json", "a", "a.json.json"] {
+        assert_eq!(std::fs::read_to_string(place.input().join(name)).unwrap(), name);
+    }
+}
