@@ -24,6 +24,12 @@ pub const POLL: Duration = Duration::from_secs(5);
 /// Output directories that one writing thread keeps open.
 pub const DIRECTORIES: usize = 32;
 
+/// After an event told of a new directory, it is watched by then: files made in it before that are
+/// found by a second scan.
+pub const WATCHED_BY: Duration = Duration::from_secs(1);
+/// The time between two counts of what waits.
+pub const COUNT: Duration = Duration::from_secs(1);
+
 /// Paths with unread events; beyond this they are dropped and a full scan takes their place.
 pub const HINTS: usize = 65_536;
 

@@ -127,6 +127,8 @@ pub struct Settled {
     pub seen: Seen,
     pub attempt: u32,
     pub quiet: bool,
+    /// Since it was seen first, or came back.
+    pub waited: Duration,
     pub origin: Origin,
 }
 
@@ -157,7 +159,7 @@ impl Job {
         settled: Settled,
         feedback: mpsc::UnboundedSender<Feedback>,
     ) -> Self {
-        let Settled { path, seen, attempt, quiet, origin } = settled;
+        let Settled { path, seen, attempt, quiet, origin, .. } = settled;
         let ticket = Ticket { feedback, path: path.clone(), attempt, settled: false };
         let id = context.ledger.next_id();
         context.meter.in_work(1);

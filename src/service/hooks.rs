@@ -268,9 +268,10 @@ fn recover(
             (facts, action)
         })
         .collect();
+    let unfinished = !plans.is_empty();
     let means = recovery::Means { ledger, events, roots: &roots };
     let mut summary = recovery::apply(&means, plans)?;
-    if last == LastStop::Unclean {
+    if last == LastStop::Unclean || unfinished {
         recovery::sweep(ledger, outputs, inputs, &mut summary)?;
     }
     if summary != recovery::Summary::default() {

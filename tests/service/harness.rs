@@ -12,7 +12,7 @@ use std::{
 use tidemill::{codec::Transformer, policy::Bounds};
 
 /// What a test waits for at most: a hang is a failure, a slow machine is not.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An input, an output and an archive, and what was put into the input.
 pub struct Tree {

@@ -1,6 +1,7 @@
 //! The service as a real process, on real files.
 
 #![cfg(feature = "failpoints")]
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by a panic")]
 
 mod harness;
 

@@ -126,3 +126,29 @@ fn quiet_time_marker_and_globs_hold_files_back() {
     ends_well(&tree, service);
     assert_eq!(tree.files("out"), [Path::new("a.csv.zst"), Path::new("c.csv.zst")]);
 }
+
+#[test]
+fn a_queue_that_overflows_is_made_good_by_a_full_scan() {
+    let mut tree = Tree::new();
+    // The watch's thread stands still while more happens than the kernel's queue holds.
+    let service = tree.start_with("discover::event=1*sleep(4000)->off", "delete", &[]);
+    until("the service is ready", || tree.log().contains("phase=READY"));
+    let queued: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events")
+        .expect("proc")
+        .trim()
+        .parse()
+        .expect("a number");
+    // Each name that comes and goes is two events at least.
+    for number in 0..=queued / 2 {
+        let passing = tree.path("in").join(format!("passing-{number}"));
+        fs::create_dir(&passing).expect("directory");
+        fs::remove_dir(&passing).expect("directory");
+    }
+    for number in 0..50 {
+        tree.put(&format!("file-{number}"), b"content");
+    }
+    until("all are published", || tree.acknowledged().len() == 50);
+    assert!(tree.log().contains("events were lost"), "{}", tree.log());
+    ends_well(&tree, service);
+    tree.assert_done("delete");
+}

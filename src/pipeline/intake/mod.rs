@@ -62,6 +62,9 @@ pub struct Intake {
     scans: VecDeque<Scan>,
     ready: VecDeque<Settled>,
     next_rescan: Instant,
+    /// Directories that events told of, to be scanned once more at their time.
+    new_directories: VecDeque<(Instant, PathBuf)>,
+    next_count: Instant,
     started: Instant,
     probing: Option<PathBuf>,
     ended: Ended,
@@ -122,6 +125,8 @@ impl Intake {
             scans: VecDeque::new(),
             ready: VecDeque::new(),
             next_rescan: now,
+            new_directories: VecDeque::new(),
+            next_count: now,
             started: now,
             probing: None,
             ended: Ended::default(),
@@ -171,6 +176,9 @@ impl Intake {
         if now >= self.next_rescan {
             self.full_scan(Origin::Rescan);
         }
+        while let Some((_, path)) = self.new_directories.pop_front_if(|(at, _)| *at <= now) {
+            self.scan_below(path);
+        }
         let due = self.table.take_due(now, limits::LOOKS);
         for path in due {
             self.look(path, Origin::Hint, false);
@@ -178,9 +186,10 @@ impl Intake {
         if self.has_room() {
             self.scan();
         }
-        let oldest = self.table.oldest(now);
-        self.context.meter.pending(self.table.waiting() + self.ready.len(), oldest);
-        let soonest = self.table.next_due().unwrap_or(self.next_rescan).min(self.next_rescan);
+        self.tell_pending(now);
+        let next_look = self.new_directories.front().map(|(at, _)| *at);
+        let soonest = [self.table.next_due(), next_look].into_iter().flatten().min();
+        let soonest = soonest.unwrap_or(self.next_rescan).min(self.next_rescan);
         let gives_up = self.started + limits::ONCE_BUSY;
         let soonest = if self.once && now < gives_up { soonest.min(gives_up) } else { soonest };
         match self.context.place.sick_for(now) {
@@ -205,6 +214,22 @@ impl Intake {
         self.scans.clear();
         self.scans.push_back(Scan::new(input, PathBuf::new(), origin));
         self.next_rescan = Instant::now() + self.root.rescan(&self.context);
+    }
+
+    fn scan_below(&mut self, path: PathBuf) {
+        if let Some(input) = self.root.dir() {
+            self.scans.push_back(Scan::new(input, path, Origin::Scan));
+        }
+    }
+
+    /// Counting is not free where much waits: now and then is enough.
+    fn tell_pending(&mut self, now: Instant) {
+        if now < self.next_count {
+            return;
+        }
+        self.next_count = now + limits::COUNT;
+        let oldest = self.table.oldest(now);
+        self.context.meter.pending(self.table.waiting() + self.ready.len(), oldest);
     }
 
     fn scan(&mut self) {
@@ -257,13 +282,19 @@ impl Intake {
                     self.table.closed(&path, now);
                 }
                 if let Some(settled) = self.table.sight(path, &sighting, now) {
+                    self.context.meter.stage(Stage::Settle, settled.waited);
                     self.ready.push_back(settled);
                 }
             }
             Ok(Look::Directory) => {
                 self.table.gone(&path);
-                // Files made in it before it was watched raised no event.
-                self.scans.push_back(Scan::new(input, path, Origin::Scan));
+                // Files made in it before it was watched raised no event; and the watch on it
+                // begins only after the event that told of it.
+                if !self.once && origin == Origin::Hint {
+                    let at = Instant::now() + limits::WATCHED_BY;
+                    self.new_directories.push_back((at, path.clone()));
+                }
+                self.scan_below(path);
             }
             Ok(Look::None) => self.table.gone(&path),
             Err(error) => {
@@ -305,12 +336,9 @@ impl Intake {
 
     fn returned(&mut self, feedback: Feedback) {
         let now = Instant::now();
-        let owed = is_owed(&feedback.outcome);
         if self.probing.as_ref() == Some(&feedback.path) {
             self.probing = None;
-            if !owed {
-                self.context.place.probe_returned(now);
-            }
+            self.context.place.probe_returned(now);
         }
         if feedback.outcome == Outcome::Left {
             self.ended.left += 1;

@@ -37,6 +37,8 @@ enum Entry {
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
     last: Identity,
+    /// Since it was seen first, or came back.
+    since: Instant,
     unchanged_since: Instant,
     /// It is not looked at before this.
     until: Instant,
@@ -90,8 +92,9 @@ impl Table {
         let quiet = quiet_for >= limits::QUIET_TIME;
         let entry = Entry::InWork { seen_again: false, waits: waiting.waits };
         self.entries.insert(path.clone(), entry);
-        let Waiting { attempt, .. } = waiting;
-        Some(Settled { path, seen: sighting.seen, attempt, quiet, origin: sighting.origin })
+        let Waiting { attempt, since, .. } = waiting;
+        let waited = now.saturating_duration_since(since);
+        Some(Settled { path, seen: sighting.seen, attempt, quiet, waited, origin: sighting.origin })
     }
 
     fn still_to_wait(&self, waiting: &Waiting, quiet_for: Duration, age: Duration) -> Duration {
@@ -145,6 +148,7 @@ impl Table {
                 let wait = if seen_again && unfinished { after } else { wait };
                 let waiting = Waiting {
                     last: Identity::NONE,
+                    since: now,
                     unchanged_since: now,
                     until: now + wait,
                     attempt,
@@ -221,6 +225,7 @@ impl Waiting {
     fn new(last: Identity, now: Instant) -> Self {
         Self {
             last,
+            since: now,
             unchanged_since: now,
             until: now,
             attempt: 1,

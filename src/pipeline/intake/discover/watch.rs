@@ -60,6 +60,7 @@ fn sort(error: notify::Error) -> WatchError {
 }
 
 fn take_in(hints: &Hints, root: &Path, event: Event) {
+    crate::failpoint::pass("discover::event");
     // Has no path: it must be asked for before any path is looked at.
     if event.need_rescan() {
         return hints.overflow();

@@ -1,6 +1,6 @@
 //! The second half of a group commit: intents, final names, acknowledgements.
 
-use std::{collections::HashSet, path::PathBuf, time::Instant};
+use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Instant};
 
 use super::{
     Fatal, Sealed,
@@ -20,6 +20,7 @@ use crate::{
         stage::{Inlet, Outlet, Panics},
     },
     policy::{Durability, OnSuccess},
+    stages::Stage,
 };
 
 /// A staged output with its intent.
@@ -42,10 +43,15 @@ impl Publisher {
     /// Publishes what is sealed, batch by batch, until there is no more.
     pub fn run(self, inlet: &Inlet<Sealed>) {
         while let Some(Sealed(files)) = inlet.receive() {
-            if let Some(first) = files.first() {
-                first.job.context.meter.batch(files.len());
+            let meter = files.first().map(|first| Arc::clone(&first.job.context.meter));
+            if let Some(meter) = &meter {
+                meter.batch(files.len());
             }
+            let start = Instant::now();
             self.panics.guard(|| self.publish(files));
+            if let Some(meter) = meter {
+                meter.stage(Stage::Commit, start.elapsed());
+            }
         }
     }
 
@@ -299,14 +305,14 @@ impl Intended {
 }
 
 /// An output that has its final name, and the directory that must make it durable.
-type Named = (Committed, std::sync::Arc<fs::Dir>);
+type Named = (Committed, Arc<fs::Dir>);
 
 /// Step 5. A refused rename gives the output back.
 fn rename(file: Intended) -> Result<Named, Box<(Intended, std::io::Error)>> {
     let Intended { staged, record, replace } = file;
     let (_, name) = fs::split(&staged.output);
     let name = name.to_owned();
-    let dir = std::sync::Arc::clone(staged.temp.dir());
+    let dir = Arc::clone(staged.temp.dir());
     let Staged { job, temp, identity, content, output, hashes } = staged;
     let renamed = match failpoint::hit("commit::rename") {
         Ok(()) => temp.publish(&name, replace),
@@ -322,7 +328,7 @@ fn rename(file: Intended) -> Result<Named, Box<(Intended, std::io::Error)>> {
 }
 
 /// Step 6, the first half.
-fn sync_output_directories(named: &[(Committed, std::sync::Arc<fs::Dir>)]) -> Result<(), Failure> {
+fn sync_output_directories(named: &[Named]) -> Result<(), Failure> {
     let mut synced = HashSet::new();
     for (file, dir) in named {
         let context = &file.job.context;
