@@ -4,6 +4,7 @@ mod checks;
 mod filter;
 mod load;
 mod problems;
+mod read;
 mod show;
 mod written;
 
