@@ -46,7 +46,7 @@ fn run(options: &config::Options) -> Exit {
     };
     let config = match config::load(options) {
         Ok(config) => config,
-        Err(problems) => return complain(&problems.to_string(), Exit::Config),
+        Err(problems) => return refuse(&problems),
     };
     // A person who watches `--once` has the bar and the summary.
     let quiet = config.once && std::io::stderr().is_terminal();
@@ -57,6 +57,12 @@ fn run(options: &config::Options) -> Exit {
 /// What a command that only tells or mends came to: the exit code on success.
 fn tell(told: Result<Exit, anyhow::Error>) -> Exit {
     told.unwrap_or_else(|error| complain(&format!("error: {error:#}"), Exit::Config))
+}
+
+/// All that is wrong with a configuration; in colour for a person.
+fn refuse(problems: &config::Problems) -> Exit {
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    complain(&problems.report(colour), Exit::Config)
 }
 
 fn complain(text: &str, exit: Exit) -> Exit {

@@ -25,21 +25,22 @@ pub struct Given {
 
 impl Given {
     pub fn of(options: &Options, file: &written::Pipeline, table: &At) -> Self {
-        fn span<T>(value: &written::Value<T>) -> Option<At> {
-            value.as_ref().map(|value| At::File(value.span()))
+        fn span<T>(value: Option<&toml::Spanned<T>>) -> Option<At> {
+            value.map(|value| At::File(value.span()))
         }
         let option = |given: bool, name| given.then_some(At::Option(name));
-        let input = option(options.input.is_some(), "INPUT").or_else(|| span(&file.input));
+        let input = option(options.input.is_some(), "INPUT").or_else(|| span(file.input.as_ref()));
         let input = input.unwrap_or_else(|| table.clone());
-        let output = option(options.output.is_some(), "OUTPUT").or_else(|| span(&file.output));
+        let output =
+            option(options.output.is_some(), "OUTPUT").or_else(|| span(file.output.as_ref()));
         let on_success = option(options.on_success.is_some(), "--on-success");
         let or_input = |at: Option<At>| at.unwrap_or_else(|| input.clone());
         Self {
             output: or_input(output),
-            name: or_input(span(&file.name)),
-            on_success: or_input(on_success.or_else(|| span(&file.on_success))),
-            quarantine: or_input(span(&file.quarantine)),
-            marker: or_input(span(&file.marker)),
+            name: or_input(span(file.name.as_ref())),
+            on_success: or_input(on_success.or_else(|| span(file.on_success.as_ref()))),
+            quarantine: or_input(span(file.quarantine.as_ref())),
+            marker: or_input(span(file.marker.as_ref())),
             input,
         }
     }
@@ -153,7 +154,7 @@ fn moved(pipeline: &Pipeline, other: &Pipeline, given: &Given, problems: &mut Pr
     ));
     for (dir, what, at) in archive.into_iter().chain(quarantine) {
         // A quarantine of no place of its own is in the state directory, and so is the mistake.
-        let by_default = what == "quarantine" && *at == given.input;
+        let by_default = *at == given.input;
         if is_in(dir, &other.input) && !by_default {
             let message = format!(
                 "the {what} {} is inside the watched input {}: what is moved there would be taken in again",

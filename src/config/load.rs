@@ -45,13 +45,11 @@ pub fn load(options: &Options) -> Result<Config, Problems> {
     let base = options.config.as_deref().and_then(Path::parent).map(Path::to_path_buf);
     let mut resolver = Resolver { base: base.unwrap_or_default(), problems };
     let config = resolver.config(options, file);
-    match config {
-        Some(config) if resolver.problems.all.is_empty() => Ok(config),
-        _ => {
-            resolver.problems.sort();
-            Err(resolver.problems)
-        }
+    if resolver.problems.all.is_empty() {
+        return Ok(config);
     }
+    resolver.problems.sort();
+    Err(resolver.problems)
 }
 
 /// Collects what is wrong while it resolves, so that all of it is told at once.
@@ -62,7 +60,7 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
-    fn config(&mut self, options: &Options, file: written::File) -> Option<Config> {
+    fn config(&mut self, options: &Options, file: written::File) -> Config {
         let (pipelines, given) = self.pipelines(options, file.pipelines);
         let http = either(options.http.clone(), "--http", file.http);
         let once = options.once || file.once.unwrap_or(false);
@@ -107,7 +105,7 @@ impl Resolver {
             &checks::Places { pipelines: given, state_at, events_at },
             &mut self.problems,
         );
-        Some(config)
+        config
     }
 
     fn pipelines(
@@ -253,15 +251,13 @@ impl Resolver {
         if written.value == "default" {
             return Some(Http::Default);
         }
-        match written.value.parse::<SocketAddr>() {
-            Ok(address) => Some(Http::At(address)),
-            Err(_) => {
-                let message = format!("`{}` is neither an address nor `off`", written.value);
-                let help = "an address is an IP and a port: `127.0.0.1:9464`, `[::1]:9464`";
-                self.problems.add(Some(&written.at), message, Some(help));
-                None
-            }
+        if let Ok(address) = written.value.parse::<SocketAddr>() {
+            return Some(Http::At(address));
         }
+        let message = format!("`{}` is neither an address nor `off`", written.value);
+        let help = "an address is an IP and a port: `127.0.0.1:9464`, `[::1]:9464`";
+        self.problems.add(Some(&written.at), message, Some(help));
+        None
     }
 
     fn settle(&mut self, written: Written<String>) -> Settle {
@@ -315,7 +311,8 @@ impl Resolver {
         for written in include.iter().chain(exclude) {
             if let Err(error) = Filter::new(std::slice::from_ref(&written.value), &[]) {
                 let help = "globs are written `*.log`, `2026/**`, `*.{csv,tsv}`";
-                self.problems.add(Some(&written.at), error.to_string(), Some(help));
+                let message = format!("`{}` is not a glob: {}", written.value, error.kind());
+                self.problems.add(Some(&written.at), message, Some(help));
             }
             if written.value.starts_with(['/', '.']) && written.value.contains('/') {
                 let message = "this matches nothing: a glob is for the path below the input";

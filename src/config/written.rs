@@ -170,8 +170,8 @@ impl Kind {
     pub fn example(self, key: &str) -> String {
         match self {
             Self::Text => format!("strings are in quotes: `{key} = \"…\"`"),
-            Self::Number => format!("write `{key} = 3`, or another from 0 to {}", u32::MAX),
-            Self::Large => format!("write `{key} = 100`, or another from 0 to {}", i64::MAX),
+            Self::Number => format!("write `{key} = 3`, or another from 1 to {}", u32::MAX),
+            Self::Large => format!("write `{key} = 100`, or another from 1 to {}", i64::MAX),
             Self::Truth => format!("write `{key} = true`, without quotes"),
             Self::Globs => format!("write `{key} = [\"*.log\"]`"),
             Self::Limits => format!("begin it with `[{key}]`"),
