@@ -163,8 +163,8 @@ fn left_alone(
     marked.push(marker);
     let is_marker = source.as_os_str().as_encoded_bytes().ends_with(marker.as_bytes());
     let missing = !Path::new(OsStr::new(&marked)).exists();
-    (is_marker || missing).then(|| match is_marker {
-        true => format!("it is a marker (`{marker}`)"),
-        false => format!("its marker {} is not there yet", shown(&PathBuf::from(marked))),
-    })
+    if is_marker {
+        return Some(format!("it is a marker (`{marker}`)"));
+    }
+    missing.then(|| format!("its marker {} is not there yet", shown(&PathBuf::from(marked))))
 }

@@ -8,27 +8,26 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 /// What a metric is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+enum Kind {
     Counter,
     Gauge,
     Histogram,
 }
 
-/// One metric. Its unit is the last word of its name but for `_total`.
+/// One metric. Its unit is the last word of its name but for `_total`; its labels stand beside it
+/// below, for the reader.
 #[derive(Clone, Copy, Debug)]
-pub struct Spec {
-    pub name: &'static str,
-    pub kind: Kind,
-    pub help: &'static str,
-    pub labels: &'static [&'static str],
+struct Spec {
+    name: &'static str,
+    kind: Kind,
+    help: &'static str,
 }
 
 macro_rules! specs {
-    ($($constant:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)+) => {
+    ($($constant:ident = $kind:ident $name:literal $labels:tt $help:literal;)+) => {
         $(pub const $constant: &str = $name;)+
         /// All metrics of the service; those of the process come from `metrics-process`.
-        pub const SPECS: &[Spec] =
-            &[$(Spec { name: $name, kind: Kind::$kind, help: $help, labels: &[$($label),*] }),+];
+        const SPECS: &[Spec] = &[$(Spec { name: $name, kind: Kind::$kind, help: $help }),+];
     };
 }
 

@@ -56,13 +56,12 @@ impl<T> Outlet<T> {
     /// Waits for room without an item in hand; the permit sends.
     pub async fn reserve(&self) -> Option<mpsc::Permit<'_, T>> {
         let start = Instant::now();
-        let permit = match self.sender.try_reserve() {
-            Ok(permit) => permit,
-            Err(_) => {
-                let permit = self.sender.reserve().await.ok()?;
-                self.meter.waited(start.elapsed());
-                permit
-            }
+        let permit = if let Ok(permit) = self.sender.try_reserve() {
+            permit
+        } else {
+            let permit = self.sender.reserve().await.ok()?;
+            self.meter.waited(start.elapsed());
+            permit
         };
         self.meter.entered();
         Some(permit)

@@ -127,7 +127,8 @@ impl Pipelines {
         let (to_commit, staged) = make.channel("commit");
         publish(&mut threads, &make, &shared, &fatal, (staged, failed))?;
         dispose(&mut threads, &shared.panics, &fatal, disposables)?;
-        let to_claim = process(&mut threads, &make, &shared, limits, &runtime, to_commit)?;
+        let to_claim = process(&mut threads, &make, &shared, limits, &runtime, &to_commit)?;
+        drop((shared, to_commit));
 
         let mut intakes = Vec::new();
         let mut all_hints = Vec::new();
@@ -226,7 +227,7 @@ fn process(
     shared: &Shared,
     limits: Limits,
     runtime: &Handle,
-    to_commit: Outlet<Staged>,
+    to_commit: &Outlet<Staged>,
 ) -> io::Result<Outlet<Job>> {
     let (to_claim, settled) = make.channel("claim");
     let (to_read, claimed) = make.channel::<Claimed>("read");
@@ -257,7 +258,7 @@ fn process(
         let shared = shared.clone();
         move || {
             stage::run(&shared, Stage::Read, &claimed, read::whole, |loaded| {
-                to_transform.send(loaded)
+                to_transform.send(loaded);
             });
         }
     })?;
@@ -281,7 +282,7 @@ fn process(
             stage::run(&shared, Stage::Write, &transformed, work, |staged| to_commit.send(staged));
         }
     })?;
-    lanes(threads, shared, limits.workers.max(1), &large, &to_commit)?;
+    lanes(threads, shared, limits.workers.max(1), &large, to_commit)?;
     Ok(to_claim)
 }
 

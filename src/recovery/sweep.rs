@@ -1,7 +1,7 @@
 //! After an unclean stop: temps that no intent speaks for, and sources under their private name.
 
 use std::{
-    collections::HashSet,
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -21,8 +21,8 @@ use crate::{
 /// ledger that is still there is nobody's.
 pub fn sweep(
     ledger: &dyn Ledger,
-    outputs: &HashSet<PathBuf>,
-    inputs: &HashSet<PathBuf>,
+    outputs: &BTreeSet<PathBuf>,
+    inputs: &BTreeSet<PathBuf>,
     summary: &mut Summary,
 ) -> Result<(), Error> {
     let instance = Instance::new(ledger.instance());
@@ -86,9 +86,11 @@ fn resolve(
     let published = matches!(record.state, State::Published | State::Done);
     let resolved = Dir::open(root)
         .and_then(|input| source::taken_before(&input, &record.source, (mark, record.id)))
-        .and_then(|taken| match published {
-            true => finish(taken, &record),
-            false => taken.put_back().map(|()| true).map_err(|(_, error)| error),
+        .and_then(|taken| {
+            if published {
+                return finish(taken, &record);
+            }
+            taken.put_back().map(|()| true).map_err(|(_, error)| error)
         });
     resolved.or_else(|source| {
         if source.kind() == std::io::ErrorKind::AlreadyExists {

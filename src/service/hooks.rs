@@ -1,7 +1,7 @@
 //! The hooks of [`super::start`], one for each resource: how it is opened, and how it is closed.
 
 use std::{
-    collections::HashSet,
+    collections::BTreeSet,
     convert::Infallible,
     io,
     path::PathBuf,
@@ -228,12 +228,12 @@ pub async fn recovery(
     events: &SharedEvents,
 ) -> Result<(), Fault> {
     let (ledger, events) = (Arc::clone(ledger), Arc::clone(events));
-    let outputs: HashSet<PathBuf> = config
+    let outputs: BTreeSet<PathBuf> = config
         .pipelines
         .iter()
         .flat_map(|pipeline| [pipeline.output.clone(), pipeline.quarantine.clone()])
         .collect();
-    let inputs: HashSet<PathBuf> =
+    let inputs: BTreeSet<PathBuf> =
         config.pipelines.iter().map(|pipeline| pipeline.input.clone()).collect();
     let open = blocking(move || recover(&*ledger, &events, &outputs, &inputs).map(|()| ((), ())));
     life.start("recovery", RECOVERY, open, |()| async { Ok::<_, Infallible>(()) })
@@ -244,8 +244,8 @@ pub async fn recovery(
 fn recover(
     ledger: &dyn Ledger,
     events: &SharedEvents,
-    outputs: &HashSet<PathBuf>,
-    inputs: &HashSet<PathBuf>,
+    outputs: &BTreeSet<PathBuf>,
+    inputs: &BTreeSet<PathBuf>,
 ) -> Result<(), recovery::Error> {
     let last = ledger.begin()?;
     let (roots, facts) = recovery::gather(ledger, events)?;

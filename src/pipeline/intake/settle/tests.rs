@@ -73,7 +73,7 @@ fn quiet_time_begins_again_with_each_change() {
 fn a_file_that_is_old_was_quiet_before_it_was_seen() {
     let mut bench = Bench::new(Rules { settle: Settle::Quiet(Duration::from_secs(5)), ..AUTO });
     assert!(bench.sight(1, 60, 0).is_some());
-    let mut bench = Bench::new(Rules { min_age: Duration::from_secs(60), ..AUTO });
+    let mut bench = Bench::new(Rules { min_age: Duration::from_mins(1), ..AUTO });
     assert!(bench.sight(1, 59, 0).is_none());
     assert!(bench.sight(1, 60, 1).is_some());
 }

@@ -95,7 +95,7 @@ impl Publisher {
         if files.is_empty() {
             return Ok(Vec::new());
         }
-        match self.record(&mut files) {
+        match Self::record(&mut files) {
             Err(Failure::Commit(CommitError::Ledger { source, .. }))
                 if source.kind == ErrorKind::Full =>
             {
@@ -104,18 +104,20 @@ impl Publisher {
             }
             result => result?,
         }
+        failpoint::pass("commit::intended");
         let mut again = Vec::new();
         let mut named = Vec::with_capacity(files.len());
         let mut refused = Vec::new();
         for file in files {
             match rename(file) {
                 Ok(record) => named.push(record),
-                Err(back) => refused.push(back),
+                Err(back) => refused.push(*back),
             }
         }
         if !refused.is_empty() {
             again = self.withdraw(refused)?;
         }
+        failpoint::pass("commit::renamed");
         sync_output_directories(&named)?;
         let committed: Vec<Committed> = named.into_iter().map(|(committed, _)| committed).collect();
         self.acknowledge(committed)?;
@@ -123,7 +125,7 @@ impl Publisher {
     }
 
     /// Step 4: the intents, durable before any of their names appears (C2).
-    fn record(&self, files: &mut [Intended]) -> Result<(), Failure> {
+    fn record(files: &mut [Intended]) -> Result<(), Failure> {
         // From here on a temp that is gone means "published", so none may be dropped (C4). Where
         // the ledger fails, nobody knows whether the intents are durable: recovery finds out.
         for file in &mut *files {
@@ -192,6 +194,7 @@ impl Publisher {
         failpoint::hit("commit::acknowledge")
             .and_then(|()| acknowledge::published(&context.events, &told(&committed)))
             .map_err(|source| CommitError::Acknowledge { source })?;
+        failpoint::pass("commit::acknowledged");
         let marks: Vec<_> = committed
             .iter()
             .map(|file| {
@@ -202,6 +205,7 @@ impl Publisher {
         let path = context.config.output.clone();
         let marked = context.ledger.mark(&marks, When::Later);
         marked.map_err(|source| CommitError::Ledger { path, source })?;
+        failpoint::pass("commit::marked");
         context.place.found_well(Instant::now());
         for file in committed {
             self.committed.send(Disposable::Committed(file));
@@ -294,10 +298,11 @@ impl Intended {
     }
 }
 
+/// An output that has its final name, and the directory that must make it durable.
+type Named = (Committed, std::sync::Arc<fs::Dir>);
+
 /// Step 5. A refused rename gives the output back.
-fn rename(
-    file: Intended,
-) -> Result<(Committed, std::sync::Arc<fs::Dir>), (Intended, std::io::Error)> {
+fn rename(file: Intended) -> Result<Named, Box<(Intended, std::io::Error)>> {
     let Intended { staged, record, replace } = file;
     let (_, name) = fs::split(&staged.output);
     let name = name.to_owned();
@@ -311,7 +316,7 @@ fn rename(
         Ok(()) => Ok((Committed { job, record }, dir)),
         Err((temp, error)) => {
             let staged = Staged { job, temp, identity, content, output, hashes };
-            Err((Intended { staged, record, replace }, error))
+            Err(Box::new((Intended { staged, record, replace }, error)))
         }
     }
 }

@@ -72,7 +72,7 @@ impl Disposer {
                 if committed.record.on_success == OnSuccess::Keep =>
             {
                 let done = committed.record.state == State::Published;
-                let mark = done.then(|| (committed.record.id, State::Done, None));
+                let mark = done.then_some((committed.record.id, State::Done, None));
                 end(committed);
                 mark
             }
@@ -195,8 +195,5 @@ pub fn finish_source(taken: Taken, record: &Record) -> io::Result<()> {
             }
         }
     };
-    finished.or_else(|(taken, error)| match taken.put_back() {
-        Ok(()) => Err(error),
-        Err((_, second)) => Err(second),
-    })
+    finished.map_err(|(taken, error)| taken.put_back().err().map_or(error, |(_, second)| second))
 }

@@ -145,9 +145,10 @@ fn reason_name(name: &OsStr) -> OsString {
 fn move_source(job: &Job, dir: &Dir, name: &OsStr, record: &Record) -> io::Result<()> {
     let mark = (&job.context.instance, record.id);
     match source::take(&job.input, &job.path, &record.identity, mark)? {
-        Take::Ours(taken) => taken.move_to(dir, name).map(drop).or_else(|(taken, error)| {
-            Err(taken.put_back().err().map_or(error, |(_, second)| second))
-        }),
+        Take::Ours(taken) => taken
+            .move_to(dir, name)
+            .map(drop)
+            .map_err(|(taken, error)| taken.put_back().err().map_or(error, |(_, second)| second)),
         Take::Gone => Err(io::Error::new(io::ErrorKind::NotFound, "it is gone")),
         Take::Another => Err(io::Error::other("it changed since: it is processed again")),
         Take::NotPutBack(private, error) => {
