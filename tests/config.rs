@@ -4,6 +4,8 @@
 //! A case of a bad configuration is a file of `tests/config/`; beside it stands what the user is
 //! told. `TIDEMILL_BLESS=1` writes those: read them before you commit them.
 
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 use std::{
     fs,
     os::unix::{ffi::OsStringExt, fs::symlink},
