@@ -8,7 +8,7 @@ mod init;
 mod locate;
 mod requeue;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use clap::Parser;
 
@@ -46,7 +46,7 @@ fn run(options: &config::Options) -> Exit {
     };
     let config = match config::load(options) {
         Ok(config) => config,
-        Err(problems) => return complain(&problems.to_string(), Exit::Config),
+        Err(problems) => return refuse(&problems),
     };
     // `--once` has its bar and its summary.
     observe::init_logs(config.log_format, if config.once { "warn" } else { "info" });
@@ -56,6 +56,12 @@ fn run(options: &config::Options) -> Exit {
 /// What a command that only tells or mends came to: the exit code on success.
 fn tell(told: Result<Exit, anyhow::Error>) -> Exit {
     told.unwrap_or_else(|error| complain(&format!("error: {error:#}"), Exit::Config))
+}
+
+/// All that is wrong with a configuration; in colour for a person.
+fn refuse(problems: &config::Problems) -> Exit {
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    complain(&problems.report(colour), Exit::Config)
 }
 
 fn complain(text: &str, exit: Exit) -> Exit {

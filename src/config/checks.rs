@@ -24,24 +24,23 @@ pub struct Given {
 }
 
 impl Given {
-    pub fn of(options: &Options, file: &written::Pipeline) -> Self {
-        let from_options = options.input.is_some();
-        let place = |option, span| {
-            if from_options { At::Option(option) } else { At::File(span) }
-        };
-        let input = place("INPUT", file.input.span());
-        let or_input = |span: Option<std::ops::Range<usize>>| span.map_or(input.clone(), At::File);
-        let span_of = |value: &written::Value<String>| value.as_ref().map(toml::Spanned::span);
-        let on_success = match options.on_success {
-            Some(_) => At::Option("--on-success"),
-            None => or_input(span_of(&file.on_success)),
-        };
+    pub fn of(options: &Options, file: &written::Pipeline, table: &At) -> Self {
+        fn span<T>(value: Option<&toml::Spanned<T>>) -> Option<At> {
+            value.map(|value| At::File(value.span()))
+        }
+        let option = |given: bool, name| given.then_some(At::Option(name));
+        let input = option(options.input.is_some(), "INPUT").or_else(|| span(file.input.as_ref()));
+        let input = input.unwrap_or_else(|| table.clone());
+        let output =
+            option(options.output.is_some(), "OUTPUT").or_else(|| span(file.output.as_ref()));
+        let on_success = option(options.on_success.is_some(), "--on-success");
+        let or_input = |at: Option<At>| at.unwrap_or_else(|| input.clone());
         Self {
-            output: place("OUTPUT", file.output.span()),
-            name: or_input(span_of(&file.name)),
-            on_success,
-            quarantine: or_input(file.quarantine.as_ref().map(toml::Spanned::span)),
-            marker: or_input(span_of(&file.marker)),
+            output: or_input(output),
+            name: or_input(span(file.name.as_ref())),
+            on_success: or_input(on_success.or_else(|| span(file.on_success.as_ref()))),
+            quarantine: or_input(span(file.quarantine.as_ref())),
+            marker: or_input(span(file.marker.as_ref())),
             input,
         }
     }
@@ -65,27 +64,35 @@ pub fn check(config: &Config, places: &Places, problems: &mut Problems) {
         }
         for (other, _) in &pipelines {
             across(pipeline, other, given, problems);
+            moved(pipeline, other, given, problems);
         }
     }
-    for (pipeline, _) in &pipelines {
-        if is_in(&config.state_dir, &pipeline.input) {
-            let message = format!(
-                "the state directory is inside the watched input {}",
-                pipeline.input.display()
-            );
-            let help = "choose a directory beside the input";
-            problems.add(places.state_at.as_ref(), message, Some(help));
+    shared(config, places, problems);
+}
+
+/// What all pipelines share, against each of them.
+fn shared(config: &Config, places: &Places, problems: &mut Problems) {
+    let (state_at, events_at) = (places.state_at.as_ref(), places.events_at.as_ref());
+    if state_at.is_some() {
+        room(&config.state_dir, "state directory", state_at, problems);
+    }
+    if config.events.as_ref().is_some_and(|events| events.is_dir()) {
+        let message = "the events file is a directory";
+        problems.add(events_at, message, Some("name a file in it, such as events.jsonl"));
+    }
+    for Pipeline { input, .. } in &config.pipelines {
+        // Without a place of its own it is in the output, and so is the mistake.
+        if state_at.is_some() && is_in(&config.state_dir, input) {
+            let message =
+                format!("the state directory is inside the watched input {}", input.display());
+            problems.add(state_at, message, Some("choose a directory beside the input"));
         }
-        if config.events.as_ref().is_some_and(|events| is_in(events, &pipeline.input)) {
+        if config.events.as_ref().is_some_and(|events| is_in(events, input)) {
             let message = format!(
                 "the events file is inside the watched input {}: it would be processed",
-                pipeline.input.display()
+                input.display()
             );
-            problems.add(
-                places.events_at.as_ref(),
-                message,
-                Some("choose a place beside the input"),
-            );
+            problems.add(events_at, message, Some("choose a place beside the input"));
         }
     }
 }
@@ -96,7 +103,8 @@ fn one(pipeline: &Pipeline, given: &Given, problems: &mut Problems) {
         Ok(found) if found.is_dir() => {}
         Ok(_) => {
             let message = format!("the input {} is not a directory", input.display());
-            problems.add(Some(&given.input), message, None);
+            let help = "name the directory the file is in, and the file with `include`";
+            problems.add(Some(&given.input), message, Some(help));
         }
         Err(error) => {
             let message = format!("the input {}: {error}", input.display());
@@ -104,52 +112,67 @@ fn one(pipeline: &Pipeline, given: &Given, problems: &mut Problems) {
             problems.add(Some(&given.input), message, Some(&help));
         }
     }
-    if output.exists() && !output.is_dir() {
-        let message = format!("the output {} is not a directory", output.display());
-        problems.add(Some(&given.output), message, None);
-    }
-    if pipeline.name.is_empty() || pipeline.name.contains(['/', '\0']) {
-        let message = format!("`{}` cannot name a pipeline", pipeline.name);
-        problems.add(Some(&given.name), message, Some("a name is not empty and has no `/`"));
+    room(output, "output", Some(&given.output), problems);
+    let nameless = matches!(&*pipeline.name, "" | "." | "..");
+    if nameless || pipeline.name.contains(|one: char| one == '/' || one.is_control()) {
+        let message = format!("`{}` cannot name a pipeline", pipeline.name.escape_debug());
+        let help = "a name is a word such as `logs`: a directory of the quarantine is called so";
+        problems.add(Some(&given.name), message, Some(help));
     }
     if pipeline.marker.as_ref().is_some_and(|marker| marker.is_empty() || marker.contains('/')) {
         let help = "a marker is the end of a name: `marker = \".done\"` takes `a.csv` once `a.csv.done` is there";
         problems.add(Some(&given.marker), "this cannot be the end of a name", Some(help));
     }
-    let moved = [
-        (
-            match &pipeline.on_success {
-                OnSuccess::Archive(dir) => Some(dir.as_path()),
-                OnSuccess::Keep | OnSuccess::Delete => None,
-            },
-            "archive",
-            &given.on_success,
-        ),
-        (
-            (pipeline.on_success != OnSuccess::Keep).then_some(pipeline.quarantine.as_path()),
-            "quarantine",
-            &given.quarantine,
-        ),
-    ];
-    if let [(Some(archive), ..), _] = moved
-        && device(archive).zip(device(input)).is_some_and(|(one, other)| one != other)
-    {
-        let message = format!(
-            "the archive {} is on another file system than the input: a source could not be renamed into it",
-            archive.display()
-        );
-        let help = "choose a directory on the input's file system, or `delete`, or `keep`";
-        problems.add(Some(&given.on_success), message, Some(help));
-    }
-    for (dir, what, at) in moved {
-        let Some(dir) = dir else { continue };
-        if is_in(dir, input) {
+    if let OnSuccess::Archive(archive) = &pipeline.on_success {
+        room(archive, "archive", Some(&given.on_success), problems);
+        if device(archive).zip(device(input)).is_some_and(|(one, other)| one != other) {
             let message = format!(
-                "the {what} {} is inside the watched input: what is moved there would be taken in again",
-                dir.display()
+                "the archive {} is on another file system than the input: a source could not be renamed into it",
+                archive.display()
+            );
+            let help = "choose a directory on the input's file system, or `delete`, or `keep`";
+            problems.add(Some(&given.on_success), message, Some(help));
+        }
+        if archive == output {
+            let message = "the archive is the output: a source could take an output's name";
+            let help = "choose a directory beside the output";
+            problems.add(Some(&given.on_success), message, Some(help));
+        }
+    }
+}
+
+/// Where sources are moved to, against every input.
+fn moved(pipeline: &Pipeline, other: &Pipeline, given: &Given, problems: &mut Problems) {
+    let archive = match &pipeline.on_success {
+        OnSuccess::Archive(dir) => Some((dir, "archive", &given.on_success)),
+        OnSuccess::Keep | OnSuccess::Delete => None,
+    };
+    let quarantine = (pipeline.on_success != OnSuccess::Keep).then_some((
+        &pipeline.quarantine,
+        "quarantine",
+        &given.quarantine,
+    ));
+    for (dir, what, at) in archive.into_iter().chain(quarantine) {
+        // A quarantine of no place of its own is in the state directory, and so is the mistake.
+        let by_default = *at == given.input;
+        if is_in(dir, &other.input) && !by_default {
+            let message = format!(
+                "the {what} {} is inside the watched input {}: what is moved there would be taken in again",
+                dir.display(),
+                other.input.display()
             );
             problems.add(Some(at), message, Some("choose a directory beside the input"));
         }
+    }
+}
+
+/// A directory is there, or can be made.
+fn room(dir: &Path, what: &str, at: Option<&At>, problems: &mut Problems) {
+    let above = dir.ancestors().find(|above| above.exists());
+    if let Some(file) = above.filter(|above| !above.is_dir()) {
+        let message =
+            format!("the {what} {}: {} is not a directory", dir.display(), file.display());
+        problems.add(at, message, Some("choose another directory: nothing is overwritten"));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use globset::{Glob, GlobSet, GlobSetBuilder};
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 /// Globs over paths below the input: any of `include` (or all, where there is none), none of `exclude`.
 #[derive(Clone, Debug)]
@@ -20,7 +20,8 @@ pub struct Written {
 }
 
 impl Filter {
-    /// A glob without a `/` matches the file's name in any directory, one with it the whole path.
+    /// A glob without a `/` matches the file's name in any directory, one with it the whole path:
+    /// there `*` stays within one directory, and `**` does not.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self, globset::Error> {
         Ok(Self {
             include: if include.is_empty() { None } else { Some(set(include)?) },
@@ -53,7 +54,7 @@ fn set(globs: &[String]) -> Result<GlobSet, globset::Error> {
     let mut set = GlobSetBuilder::new();
     for glob in globs {
         let anywhere = if glob.contains('/') { glob.clone() } else { format!("**/{glob}") };
-        set.add(Glob::new(&anywhere)?);
+        set.add(GlobBuilder::new(&anywhere).literal_separator(true).build()?);
     }
     set.build()
 }
@@ -69,6 +70,16 @@ mod tests {
         assert!(filter.allows("x/y/a.log".as_ref()));
         assert!(!filter.allows("a.txt".as_ref()));
         assert!(!filter.allows("tmp/a.log".as_ref()));
+    }
+
+    #[test]
+    fn a_star_stays_within_one_directory() {
+        let filter =
+            Filter::new(&["2026/*.log".into(), "all/**/*.log".into()], &[]).expect("globs");
+        assert!(filter.allows("2026/a.log".as_ref()));
+        assert!(!filter.allows("2026/x/a.log".as_ref()));
+        assert!(filter.allows("all/a.log".as_ref()));
+        assert!(filter.allows("all/x/y/a.log".as_ref()));
     }
 
     #[test]

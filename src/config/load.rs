@@ -1,7 +1,6 @@
 //! From what the user wrote to what the program means: every value parsed, every default filled in.
 
 use std::{
-    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr,
@@ -13,6 +12,7 @@ use toml::Spanned;
 use super::{
     Config, Filter, Http, Limits, Pipeline, checks,
     problems::Problems,
+    read::read,
     written::{self, At, Options, Written, all, either},
 };
 use crate::{
@@ -29,17 +29,24 @@ const OUTPUT_BYTES: u64 = 1 << 40;
 /// The defaults of `[limits]`.
 const MEMORY_BYTES: u64 = 16 << 20;
 const FILES: u32 = 512;
+/// No duration is longer: the clock must be able to count to its end.
+const LONGEST: Duration = Duration::from_hours(24 * 366);
 
 /// Reads and checks a configuration: the file, the options, or both.
 pub fn load(options: &Options) -> Result<Config, Problems> {
     let (config, places, mut problems) = read_and_resolve(options)?;
     checks::check(&config, &places, &mut problems);
-    if problems.all.is_empty() { Ok(config) } else { Err(problems) }
+    told(config, problems)
 }
 
 /// As [`load`], for those who only look: that directories are there and fit together is not asked.
 pub fn resolve(options: &Options) -> Result<Config, Problems> {
     let (config, _, problems) = read_and_resolve(options)?;
+    told(config, problems)
+}
+
+fn told(config: Config, mut problems: Problems) -> Result<Config, Problems> {
+    problems.sort();
     if problems.all.is_empty() { Ok(config) } else { Err(problems) }
 }
 
@@ -56,26 +63,6 @@ fn read_and_resolve(options: &Options) -> Result<(Config, checks::Places, Proble
     let mut resolver = Resolver { base: base.unwrap_or_default(), problems };
     let (config, places) = resolver.config(options, file);
     Ok((config, places, resolver.problems))
-}
-
-fn read(path: &Path, problems: &mut Problems) -> Option<written::File> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) => {
-            let message = format!("cannot read {}: {error}", path.display());
-            let help = "`tidemill init FILE` writes a configuration to begin with";
-            problems.add(Some(&At::Option("--config")), message, Some(help));
-            return None;
-        }
-    };
-    let parsed = toml::from_str(&text);
-    problems.file = Some((path.to_path_buf(), text));
-    parsed
-        .inspect_err(|error: &toml::de::Error| {
-            let at = error.span().map(At::File);
-            problems.add(at.as_ref(), error.message(), None);
-        })
-        .ok()
 }
 
 /// Collects what is wrong while it resolves, so that all of it is told at once.
@@ -132,62 +119,64 @@ impl Resolver {
     fn pipelines(
         &mut self,
         options: &Options,
-        file: Vec<written::Pipeline>,
+        mut file: Vec<Spanned<written::Pipeline>>,
     ) -> (Vec<Pipeline>, Vec<checks::Given>) {
-        let from_options = self.positional(options, &file);
-        let alone = file.len() + from_options.iter().len() == 1;
-        if file.is_empty() && from_options.is_none() && self.problems.all.is_empty() {
+        let both = match (&options.input, &options.output) {
+            (Some(_), Some(_)) => true,
+            (None, None) => false,
+            _ => {
+                let help = "tidemill run INPUT OUTPUT";
+                self.problems.add(None, "INPUT and OUTPUT go together", Some(help));
+                return (Vec::new(), Vec::new());
+            }
+        };
+        if file.is_empty() && both {
+            // INPUT OUTPUT are a pipeline of their own.
+            file.push(Spanned::new(0..0, written::Pipeline::default()));
+        } else if file.is_empty() && self.problems.all.is_empty() {
             let help = "tidemill run INPUT OUTPUT, or tidemill run --config FILE with at least one [[pipeline]]";
             self.problems.add(None, "there is no pipeline", Some(help));
         }
-        if !alone && let Some(option) = first_pipeline_option(options) {
-            let help = "write it into the [[pipeline]] that it is for";
-            let message = "the configuration has several pipelines, and this is for one";
-            self.problems.add(Some(&At::Option(option)), message, Some(help));
+        let alone = file.len() == 1;
+        if file.len() > 1 {
+            self.for_one(options, &file);
         }
         let none = Options::default();
         let options = if alone { options } else { &none };
-        let all = file.into_iter().chain(from_options);
-        all.map(|pipeline| self.pipeline(options, pipeline, alone)).unzip()
+        file.into_iter().filter_map(|pipeline| self.pipeline(options, pipeline, alone)).unzip()
     }
 
-    /// INPUT OUTPUT are a pipeline of their own.
-    fn positional(
-        &mut self,
-        options: &Options,
-        file: &[written::Pipeline],
-    ) -> Option<written::Pipeline> {
-        let (input, output) = match (&options.input, &options.output) {
-            (None, None) => return None,
-            (Some(input), Some(output)) => (input, output),
-            _ => {
-                self.problems.add(
-                    None,
-                    "INPUT and OUTPUT go together",
-                    Some("tidemill run INPUT OUTPUT"),
-                );
-                return None;
-            }
-        };
-        if !file.is_empty() {
-            let help = "leave INPUT and OUTPUT out, or add a [[pipeline]] with them to the file";
-            let message = "the configuration file has pipelines of its own";
-            self.problems.add(Some(&At::Option("INPUT OUTPUT")), message, Some(help));
-            return None;
+    /// Options that are for one pipeline, where there are several.
+    fn for_one(&mut self, options: &Options, file: &[Spanned<written::Pipeline>]) {
+        let names: Vec<_> = file.iter().filter_map(|table| table.get_ref().name.as_ref()).collect();
+        let names: Vec<_> = names.iter().map(|name| format!("`{}`", name.get_ref())).collect();
+        for (option, line) in options.for_one_pipeline() {
+            let help =
+                format!("write `{line}` into the [[pipeline]] it is for: {}", names.join(", "));
+            let message = "the configuration has several pipelines, and this is for one";
+            self.problems.add(Some(&At::Option(option)), message, Some(&help));
         }
-        let here = |path: &PathBuf| {
-            Spanned::new(0..0, std::path::absolute(path).unwrap_or_else(|_| path.clone()))
-        };
-        Some(written::Pipeline::of(here(input), here(output)))
     }
 
+    /// None where there is no input or no output to go on with.
     fn pipeline(
         &mut self,
         options: &Options,
-        file: written::Pipeline,
+        file: Spanned<written::Pipeline>,
         alone: bool,
-    ) -> (Pipeline, checks::Given) {
-        let given = checks::Given::of(options, &file);
+    ) -> Option<(Pipeline, checks::Given)> {
+        let table = At::File(file.span());
+        let file = file.into_inner();
+        let given = checks::Given::of(options, &file, &table);
+        let input = either(options.input.clone(), "INPUT", file.input);
+        let output = either(options.output.clone(), "OUTPUT", file.output);
+        for (missing, key) in [(input.is_none(), "input"), (output.is_none(), "output")] {
+            if missing {
+                let message = format!("this pipeline has no `{key}`");
+                let help = format!("write `{key} = \"DIRECTORY\"`");
+                self.problems.add(Some(&table), message, Some(&help));
+            }
+        }
         let include = all(&options.include, "--include", file.include);
         let exclude = all(&options.exclude, "--exclude", file.exclude);
         let steps = either(options.steps.clone(), "--steps", file.steps);
@@ -204,13 +193,13 @@ impl Resolver {
         let bounds = Bounds {
             output_bytes: max_output
                 .map_or(OUTPUT_BYTES, |written| self.bytes(&written, OUTPUT_BYTES)),
-            ratio: file.max_ratio.map_or(RATIO, Spanned::into_inner),
+            ratio: self.at_least_one(file.max_ratio, RATIO),
         };
         let quarantine = file.quarantine.map(Written::from);
         let pipeline = Pipeline {
             name: name.unwrap_or_else(|| "main".to_owned()).into(),
-            input: self.path(&file.input.into()),
-            output: self.path(&file.output.into()),
+            input: input.as_ref().map(|written| self.path(written)).unwrap_or_default(),
+            output: output.as_ref().map(|written| self.path(written)).unwrap_or_default(),
             steps: self.parsed(steps).unwrap_or_else(default_steps),
             on_success: self.on_success(on_success),
             on_exists: self.parsed(on_exists).unwrap_or(OnExists::Update),
@@ -219,22 +208,31 @@ impl Resolver {
             min_age: self.duration(file.min_age.map(Written::from), Duration::ZERO),
             marker: file.marker.map(Spanned::into_inner),
             durability: self.parsed(durability).unwrap_or(Durability::Fsync),
-            attempts: self.attempts(file.attempts),
+            attempts: self.at_least_one(file.attempts, limits::ATTEMPTS),
             backoff: self.duration(file.backoff.map(Written::from), limits::BACKOFF),
-            rescan: self.duration(file.rescan.map(Written::from), limits::RESCAN),
+            rescan: self.rescan(file.rescan.map(Written::from)),
             quarantine: quarantine.map(|written| self.path(&written)).unwrap_or_default(),
             bounds,
         };
-        (pipeline, given)
+        (input.is_some() && output.is_some()).then_some((pipeline, given))
     }
 
     /// Absolute, and with no symbolic link in the part that exists.
-    fn path(&self, written: &Written<PathBuf>) -> PathBuf {
+    fn path(&mut self, written: &Written<PathBuf>) -> PathBuf {
+        if written.value.as_os_str().is_empty() {
+            self.problems.add(Some(&written.at), "this path is empty", None);
+        }
         let path = match written.at {
             At::File(_) => self.base.join(&written.value),
             At::Option(_) => written.value.clone(),
         };
-        checks::resolved(&path)
+        let path = checks::resolved(&path);
+        if path.to_str().is_none() {
+            let message = format!("the path {} is not UTF-8", path.display());
+            let help = "files below it may have any name; the configuration, which is TOML, cannot hold this one";
+            self.problems.add(Some(&written.at), message, Some(help));
+        }
+        path
     }
 
     fn parsed<T: FromStr<Err = String>>(&mut self, written: Option<Written<String>>) -> Option<T> {
@@ -281,34 +279,53 @@ impl Resolver {
         let Some(Written { value, at }) = written else {
             return default;
         };
-        duration(&value).unwrap_or_else(|| {
-            let message = format!("`{value}` is not a duration");
-            self.problems.add(
-                Some(&at),
-                message,
-                Some("durations are written `250ms`, `2s`, `1m 30s`, `1h`"),
-            );
-            default
-        })
+        let (message, help) = match duration(&value) {
+            Some(duration) if duration <= LONGEST => return duration,
+            Some(_) => (format!("`{value}` is longer than a year"), "a year is `8784h`"),
+            None => {
+                let help = "durations are written `250ms`, `2s`, `1m 30s`, `1h`";
+                (format!("`{value}` is not a duration"), help)
+            }
+        };
+        self.problems.add(Some(&at), message, Some(help));
+        default
     }
 
+    fn rescan(&mut self, written: Option<Written<String>>) -> Duration {
+        let at = written.as_ref().map(|written| written.at.clone());
+        let rescan = self.duration(written, limits::RESCAN);
+        if rescan.is_zero() {
+            let message = "without a pause between two scans nothing else would be done";
+            self.problems.add(at.as_ref(), message, Some("write `rescan = \"5m\"`"));
+        }
+        rescan
+    }
+
+    /// A number of bytes, never 0.
     fn bytes(&mut self, written: &Written<String>, default: u64) -> u64 {
-        written.value.parse::<bytesize::ByteSize>().map_or_else(
-            |_| {
-                let message = format!("`{}` is not a size", written.value);
+        let (message, help) = match written.value.parse::<bytesize::ByteSize>() {
+            Ok(size) if size.as_u64() > 0 => return size.as_u64(),
+            Ok(_) => ("nothing fits into 0 bytes".to_owned(), "leave it out for the default"),
+            Err(_) => {
                 let help = "sizes are written `65536`, `64KiB`, `32MiB`, `1TiB`";
-                self.problems.add(Some(&written.at), message, Some(help));
-                default
-            },
-            |size| size.as_u64(),
-        )
+                (format!("`{}` is not a size", written.value), help)
+            }
+        };
+        self.problems.add(Some(&written.at), message, Some(help));
+        default
     }
 
     fn filter(&mut self, include: &[Written<String>], exclude: &[Written<String>]) -> Filter {
         for written in include.iter().chain(exclude) {
             if let Err(error) = Filter::new(std::slice::from_ref(&written.value), &[]) {
                 let help = "globs are written `*.log`, `2026/**`, `*.{csv,tsv}`";
-                self.problems.add(Some(&written.at), error.to_string(), Some(help));
+                let message = format!("`{}` is not a glob: {}", written.value, error.kind());
+                self.problems.add(Some(&written.at), message, Some(help));
+            }
+            if written.value.starts_with(['/', '.']) && written.value.contains('/') {
+                let message = "this matches nothing: a glob is for the path below the input";
+                let help = "write `2026/**` for INPUT/2026 and all below it";
+                self.problems.add(Some(&written.at), message, Some(help));
             }
         }
         let values =
@@ -316,14 +333,22 @@ impl Resolver {
         Filter::new(&values(include), &values(exclude)).unwrap_or_else(|_| Filter::all())
     }
 
-    fn attempts(&mut self, file: Option<Spanned<u32>>) -> u32 {
+    fn at_least_one<T: From<u8> + PartialOrd>(
+        &mut self,
+        file: Option<Spanned<T>>,
+        default: T,
+    ) -> T {
         match file.map(Written::from) {
-            None => limits::ATTEMPTS,
-            Some(Written { value: 0, at }) => {
-                self.problems.add(Some(&at), "a file is tried at least once", Some("attempts = 1"));
-                1
+            Some(Written { value, at }) if value < T::from(1) => {
+                self.problems.add(
+                    Some(&at),
+                    "it is at least 1",
+                    Some("leave it out for the default"),
+                );
+                default
             }
             Some(Written { value, .. }) => value,
+            None => default,
         }
     }
 
@@ -331,20 +356,11 @@ impl Resolver {
         let memory = file.memory.map(Written::from);
         let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let workers = u32::try_from(workers).unwrap_or(1);
-        let mut at_least_one =
-            |file: Option<Spanned<u32>>, default: u32| match file.map(Written::from) {
-                Some(Written { value: 0, at }) => {
-                    self.problems.add(Some(&at), "it is at least 1", None);
-                    1
-                }
-                Some(Written { value, .. }) => value,
-                None => default,
-            };
-        let files = at_least_one(file.files, FILES);
-        let workers = at_least_one(file.workers, workers);
-        let memory_bytes =
-            memory.map_or(MEMORY_BYTES, |written| self.bytes(&written, MEMORY_BYTES));
-        Limits { memory_bytes, files, workers }
+        Limits {
+            memory_bytes: memory.map_or(MEMORY_BYTES, |written| self.bytes(&written, MEMORY_BYTES)),
+            files: self.at_least_one(file.files, FILES),
+            workers: self.at_least_one(file.workers, workers),
+        }
     }
 }
 
@@ -358,20 +374,4 @@ pub fn duration(text: &str) -> Option<Duration> {
         return Duration::try_from_secs_f64(seconds).ok();
     }
     text.parse::<jiff::SignedDuration>().ok()?.try_into().ok()
-}
-
-/// The first option given that is for one pipeline.
-fn first_pipeline_option(options: &Options) -> Option<&'static str> {
-    let Options { steps, on_success, on_exists, include, exclude, settle, durability, .. } =
-        options;
-    let given = [
-        (steps.is_some(), "--steps"),
-        (on_success.is_some(), "--on-success"),
-        (on_exists.is_some(), "--on-exists"),
-        (!include.is_empty(), "--include"),
-        (!exclude.is_empty(), "--exclude"),
-        (settle.is_some(), "--settle"),
-        (durability.is_some(), "--durability"),
-    ];
-    given.into_iter().find(|(given, _)| *given).map(|(_, name)| name)
 }

@@ -4,6 +4,7 @@ mod checks;
 mod filter;
 mod load;
 mod problems;
+mod read;
 mod show;
 mod written;
 
@@ -77,4 +78,30 @@ pub struct Pipeline {
     pub rescan: Duration,
     pub quarantine: PathBuf,
     pub bounds: Bounds,
+}
+
+impl Config {
+    /// What is allowed, and may still not be what was meant.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for pipeline in &self.pipelines {
+            let name = &pipeline.name;
+            if pipeline.durability == Durability::None {
+                notes.push(format!(
+                    "pipeline {name}: `durability = \"none\"`: a power loss may take published outputs back"
+                ));
+            }
+            if let Some(events) = &self.events
+                && events.starts_with(&pipeline.output)
+                && !events.starts_with(&self.state_dir)
+            {
+                notes.push(format!(
+                    "pipeline {name}: the events file {} is among the outputs: their consumer may take it for one",
+                    events.display()
+                ));
+            }
+        }
+        notes
+    }
 }

@@ -32,6 +32,22 @@ impl Problems {
         self.all.push(Problem { at, message, help: help.map(str::to_owned) });
     }
 
+    /// In the order of the file; before that, what is not in it.
+    pub(super) fn sort(&mut self) {
+        self.all.sort_by_key(|problem| match &problem.at {
+            Some(At::File(span)) => span.start + 1,
+            Some(At::Option(_)) | None => 0,
+        });
+    }
+
+    /// The report, in colour for a terminal.
+    #[must_use]
+    pub fn report(&self, colour: bool) -> String {
+        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        let reports: Vec<_> = self.all.iter().map(|one| self.render(one, &renderer)).collect();
+        reports.join("\n\n")
+    }
+
     fn render(&self, problem: &Problem, renderer: &Renderer) -> String {
         let Problem { at, message, help } = problem;
         let title = match at {
@@ -66,11 +82,6 @@ fn within(span: &Range<usize>, text: &str) -> Range<usize> {
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let renderer = Renderer::plain();
-        for (index, problem) in self.all.iter().enumerate() {
-            let between = if index == 0 { "" } else { "\n\n" };
-            write!(f, "{between}{}", self.render(problem, &renderer))?;
-        }
-        Ok(())
+        f.write_str(&self.report(false))
     }
 }

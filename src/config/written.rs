@@ -44,7 +44,7 @@ pub struct File {
     #[serde(default)]
     pub limits: Limits,
     #[serde(default, rename = "pipeline")]
-    pub pipelines: Vec<Pipeline>,
+    pub pipelines: Vec<Spanned<Pipeline>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -55,12 +55,12 @@ pub struct Limits {
     pub workers: Value<u32>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pipeline {
     pub name: Value<String>,
-    pub input: Spanned<PathBuf>,
-    pub output: Spanned<PathBuf>,
+    pub input: Value<PathBuf>,
+    pub output: Value<PathBuf>,
     pub steps: Value<String>,
     pub on_success: Value<String>,
     pub on_exists: Value<String>,
@@ -80,28 +80,102 @@ pub struct Pipeline {
     pub max_ratio: Value<u64>,
 }
 
-impl Pipeline {
-    /// The two directories, and the default for everything else.
-    pub fn of(input: Spanned<PathBuf>, output: Spanned<PathBuf>) -> Self {
-        Self {
-            input,
-            output,
-            name: None,
-            steps: None,
-            on_success: None,
-            on_exists: None,
-            include: Vec::new(),
-            exclude: Vec::new(),
-            settle: None,
-            min_age: None,
-            marker: None,
-            durability: None,
-            attempts: None,
-            backoff: None,
-            rescan: None,
-            quarantine: None,
-            max_output: None,
-            max_ratio: None,
+/// The tables of a configuration file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    File,
+    Limits,
+    Pipeline,
+}
+
+/// What a key takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    /// Up to `u32::MAX`.
+    Number,
+    /// Up to `i64::MAX`, TOML's largest.
+    Large,
+    Truth,
+    Globs,
+    Limits,
+    Pipelines,
+}
+
+impl Table {
+    pub const ALL: [Self; 3] = [Self::File, Self::Limits, Self::Pipeline];
+
+    /// Its keys, in the order of the struct that serde fills.
+    pub const fn keys(self) -> &'static [(&'static str, Kind)] {
+        match self {
+            Self::File => &[
+                ("state_dir", Kind::Text),
+                ("http", Kind::Text),
+                ("events", Kind::Text),
+                ("shutdown_deadline", Kind::Text),
+                ("log_format", Kind::Text),
+                ("once", Kind::Truth),
+                ("limits", Kind::Limits),
+                ("pipeline", Kind::Pipelines),
+            ],
+            Self::Limits => {
+                &[("memory", Kind::Text), ("files", Kind::Number), ("workers", Kind::Number)]
+            }
+            Self::Pipeline => &[
+                ("name", Kind::Text),
+                ("input", Kind::Text),
+                ("output", Kind::Text),
+                ("steps", Kind::Text),
+                ("on_success", Kind::Text),
+                ("on_exists", Kind::Text),
+                ("include", Kind::Globs),
+                ("exclude", Kind::Globs),
+                ("settle", Kind::Text),
+                ("min_age", Kind::Text),
+                ("marker", Kind::Text),
+                ("durability", Kind::Text),
+                ("attempts", Kind::Number),
+                ("backoff", Kind::Text),
+                ("rescan", Kind::Text),
+                ("quarantine", Kind::Text),
+                ("max_output", Kind::Text),
+                ("max_ratio", Kind::Large),
+            ],
+        }
+    }
+
+    /// Where in the file its keys are written.
+    pub const fn place(self) -> &'static str {
+        match self {
+            Self::File => "above the first table",
+            Self::Limits => "in [limits]",
+            Self::Pipeline => "in a [[pipeline]]",
+        }
+    }
+}
+
+impl Kind {
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Text => "a string",
+            Self::Number | Self::Large => "a whole number",
+            Self::Truth => "`true` or `false`",
+            Self::Globs => "a list of strings",
+            Self::Limits => "a table",
+            Self::Pipelines => "a list of tables",
+        }
+    }
+
+    /// How a key of this kind is written.
+    pub fn example(self, key: &str) -> String {
+        match self {
+            Self::Text => format!("strings are in quotes: `{key} = \"…\"`"),
+            Self::Number => format!("write `{key} = 3`, or another from 1 to {}", u32::MAX),
+            Self::Large => format!("write `{key} = 100`, or another from 1 to {}", i64::MAX),
+            Self::Truth => format!("write `{key} = true`, without quotes"),
+            Self::Globs => format!("write `{key} = [\"*.log\"]`"),
+            Self::Limits => format!("begin it with `[{key}]`"),
+            Self::Pipelines => format!("begin each with `[[{key}]]`, in double brackets"),
         }
     }
 }
@@ -125,6 +199,31 @@ pub struct Options {
     pub durability: Option<String>,
     pub shutdown_deadline: Option<String>,
     pub log_format: Option<String>,
+}
+
+impl Options {
+    /// The options given that are for one pipeline, and each as a line of its table.
+    pub fn for_one_pipeline(&self) -> Vec<(&'static str, String)> {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let single = [
+            ("INPUT", "input", path(&self.input)),
+            ("OUTPUT", "output", path(&self.output)),
+            ("--steps", "steps", self.steps.clone()),
+            ("--on-success", "on_success", self.on_success.clone()),
+            ("--on-exists", "on_exists", self.on_exists.clone()),
+            ("--settle", "settle", self.settle.clone()),
+            ("--durability", "durability", self.durability.clone()),
+        ];
+        let single = single
+            .into_iter()
+            .filter_map(|(option, key, value)| Some((option, format!("{key} = {:?}", value?))));
+        let lists =
+            [("--include", "include", &self.include), ("--exclude", "exclude", &self.exclude)];
+        let lists = lists.into_iter().filter(|(_, _, globs)| !globs.is_empty());
+        single
+            .chain(lists.map(|(option, key, globs)| (option, format!("{key} = {globs:?}"))))
+            .collect()
+    }
 }
 
 /// The option where it was given, otherwise what the file has.

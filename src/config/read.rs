@@ -1,0 +1,153 @@
+//! The text of a configuration file, read so that one mistake does not hide the next.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use toml::{
+    Spanned,
+    de::{DeInteger, DeTable, DeValue, Deserializer},
+};
+
+use super::{
+    problems::Problems,
+    written::{self, At, Kind, Table},
+};
+
+/// Names this unlike a known one are not taken for a slip of it.
+const ALIKE: f64 = 0.75;
+
+/// Reads a file. Keys that do not exist and values of a wrong type are told of and left out; a
+/// file that is no TOML is None.
+pub fn read(path: &Path, problems: &mut Problems) -> Option<written::File> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            let message = format!("cannot read {}: {error}", path.display());
+            let help = "`tidemill init FILE` writes a configuration to begin with";
+            problems.add(Some(&At::Option("--config")), message, Some(help));
+            return None;
+        }
+    };
+    let (mut table, errors) = DeTable::parse_recoverable(&text);
+    for error in &errors {
+        problems.add(error.span().map(At::File).as_ref(), error.message(), None);
+    }
+    let file = errors.is_empty().then(|| {
+        prune(table.get_mut(), Table::File, problems);
+        written::File::deserialize(Deserializer::from(table))
+    });
+    let file = file.and_then(|file| {
+        file.inspect_err(|error| {
+            problems.add(error.span().map(At::File).as_ref(), error.message(), None);
+        })
+        .ok()
+    });
+    problems.file = Some((path.to_path_buf(), text));
+    file
+}
+
+/// Takes out of a table, and those below it, what is not understood.
+fn prune(table: &mut DeTable<'_>, of: Table, problems: &mut Problems) {
+    for (key, mut value) in std::mem::take(table) {
+        let name = key.get_ref().as_ref();
+        let Some((_, kind)) = of.keys().iter().find(|(known, _)| *known == name) else {
+            let message = format!("there is no key `{name}` {}", of.place());
+            problems.add(Some(&At::File(key.span())), message, Some(&instead(name, of)));
+            continue;
+        };
+        if !fits(*kind, value.get_ref()) {
+            let at = At::File(value.span());
+            let message = format!("`{name}` is {}", kind.words());
+            problems.add(Some(&at), message, Some(&kind.example(name)));
+            continue;
+        }
+        match (kind, value.get_mut()) {
+            (Kind::Limits, DeValue::Table(below)) => prune(below, Table::Limits, problems),
+            (Kind::Pipelines, DeValue::Array(all)) => {
+                for below in all.iter_mut() {
+                    if let DeValue::Table(below) = below.get_mut() {
+                        prune(below, Table::Pipeline, problems);
+                    }
+                }
+            }
+            _ => {}
+        }
+        table.insert(key, value);
+    }
+}
+
+fn fits(kind: Kind, value: &DeValue<'_>) -> bool {
+    let strings = |all: &[Spanned<DeValue<'_>>]| all.iter().all(|one| one.get_ref().is_str());
+    let tables = |all: &[Spanned<DeValue<'_>>]| all.iter().all(|one| one.get_ref().is_table());
+    match (kind, value) {
+        (Kind::Text, value) => value.is_str(),
+        (Kind::Number, DeValue::Integer(number)) => whole::<u32>(number),
+        (Kind::Large, DeValue::Integer(number)) => whole::<i64>(number),
+        (Kind::Truth, value) => value.is_bool(),
+        (Kind::Globs, DeValue::Array(all)) => strings(all),
+        (Kind::Limits, value) => value.is_table(),
+        (Kind::Pipelines, DeValue::Array(all)) => tables(all),
+        _ => false,
+    }
+}
+
+/// Whether a number is not negative and fits.
+fn whole<T: TryFrom<i64>>(number: &DeInteger<'_>) -> bool {
+    let number = i64::from_str_radix(number.as_str(), number.radix());
+    number.is_ok_and(|number| number >= 0 && T::try_from(number).is_ok())
+}
+
+/// What to write in place of a key that does not exist here.
+fn instead(name: &str, of: Table) -> String {
+    let known = |table: Table| table.keys().iter().any(|(key, _)| *key == name);
+    if let Some(table) = Table::ALL.into_iter().find(|table| known(*table)) {
+        return format!("`{name}` belongs {}", table.place());
+    }
+    let alike = |(key, _): &(&'static str, Kind)| (strsim::jaro_winkler(key, name), *key);
+    let nearest = of.keys().iter().map(alike).max_by(|one, other| one.0.total_cmp(&other.0));
+    match nearest {
+        Some((likeness, key)) if likeness >= ALIKE => format!("write `{key}`"),
+        _ => {
+            let keys: Vec<_> = of.keys().iter().map(|(key, _)| *key).collect();
+            format!("the keys are `{}`", keys.join("`, `"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lists of keys and the structs serde fills are one set: a key that only a list has is an
+    /// unknown field, one that only a struct has is not let through.
+    #[test]
+    fn the_lists_of_keys_are_those_that_serde_knows() {
+        let unknown = |text: &str| {
+            let error = toml::from_str::<written::File>(text).expect_err(text);
+            error.message().to_owned()
+        };
+        for (table, text) in [
+            (Table::File, "no_such = 1"),
+            (Table::Limits, "[limits]\nno_such = 1"),
+            (Table::Pipeline, "[[pipeline]]\nno_such = 1"),
+        ] {
+            let keys: Vec<_> = table.keys().iter().map(|(key, _)| format!("`{key}`")).collect();
+            let expected = format!("expected one of {}", keys.join(", "));
+            assert!(unknown(text).contains(&expected), "{}\n{expected}", unknown(text));
+        }
+    }
+
+    #[test]
+    fn a_number_is_whole_not_negative_and_fits() {
+        let fits = |text: &str, kind| fits(kind, DeValue::parse(text).expect(text).get_ref());
+        assert!(fits("0", Kind::Number));
+        assert!(fits("4_294_967_295", Kind::Number));
+        assert!(!fits("4294967296", Kind::Number));
+        assert!(fits("4294967296", Kind::Large));
+        assert!(fits("0x10", Kind::Number));
+        assert!(!fits("-1", Kind::Number));
+        assert!(!fits("-1", Kind::Large));
+        assert!(!fits("1.5", Kind::Number));
+        assert!(!fits("9223372036854775808", Kind::Large));
+    }
+}
