@@ -1,6 +1,6 @@
 //! The eight steps, assembled: the only place that makes their channels and starts their threads.
 //!
-//! A small file (at most [`limits::WHOLE_BYTES`]) crosses process as one buffer, a large one as a
+//! A small file (at most [`WHOLE_BYTES`](crate::limits::WHOLE_BYTES)) crosses process as one buffer, a large one as a
 //! stream of chunks in a lane of its own. The numbers on the arrows are the channels' capacities.
 //!
 //! ```text

@@ -109,7 +109,9 @@ fn quiet_time_marker_and_globs_hold_files_back() {
     command = {
         let mut plain = std::process::Command::new(command.get_program());
         plain.args(["run", "--config", "config.toml"]).current_dir(tree.path(""));
-        plain.stderr(fs::File::create(tree.path("log")).expect("log"));
+        plain.stderr(
+            fs::File::options().append(true).create(true).open(tree.path("log")).expect("log"),
+        );
         plain
     };
     let service = Service::from(command.spawn().expect("start"));

@@ -90,7 +90,11 @@ impl Place {
     /// `tidemill`, in this place's root, with no settings of the one who runs the tests.
     pub fn tidemill(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
-        command.current_dir(self.root()).args(args).env_remove("RUST_LOG").env_remove("FAILPOINTS");
+        command
+            .current_dir(self.root())
+            .args(args)
+            .env("RUST_LOG", "info")
+            .env_remove("FAILPOINTS");
         command
     }
 
