@@ -4,6 +4,39 @@
 //! `return` takes here are `kill` (SIGKILL to itself), `term` (SIGTERM to itself), and the name of an
 //! error (`enospc`, `eio`, `erofs`), which the place then meets instead of doing its work.
 
+/// All of them, in the order of a file's way.
+pub const NAMES: [&str; 19] = [
+    "discover",
+    "settle",
+    "claim",
+    "read",
+    "transform",
+    "write",
+    "write::sealed",
+    "commit::sync",
+    "commit::directory",
+    "commit::intent",
+    "commit::intended",
+    "commit::rename",
+    "commit::renamed",
+    "commit::acknowledge",
+    "commit::acknowledged",
+    "commit::marked",
+    "dispose",
+    "dispose::taken",
+    "dispose::unlink",
+];
+
+/// Those of recovery.
+pub const RECOVERY_NAMES: [&str; 3] =
+    ["recovery::named", "recovery::acknowledged", "recovery::marked"];
+
+/// A place where only kills and signals make sense.
+pub(crate) fn pass(name: &str) {
+    // An error asked for here has nobody to meet it.
+    hit(name).ok();
+}
+
 /// Runs the failpoint of this name; with `?`-able result so that errors can be injected.
 #[cfg(feature = "failpoints")]
 pub(crate) fn hit(name: &str) -> std::io::Result<()> {

@@ -29,7 +29,8 @@ pub mod lifecycle;
 pub mod observe;
 
 pub mod error;
-mod failpoint;
+#[doc(hidden)]
+pub mod failpoint;
 pub mod identity;
 pub mod limits;
 pub mod policy;

@@ -9,6 +9,9 @@ pub const CHUNK_BYTES: usize = 256 * 1024;
 /// Chunks a channel between two steps of one large file holds.
 pub const CHUNKS_QUEUED: usize = 4;
 
+/// Small files that a stage takes and sends on together.
+pub const HANDED_ON: usize = 16;
+
 /// Quiet time asked of a file where the kernel cannot say whether it is still being written.
 pub const QUIET_TIME: Duration = Duration::from_secs(2);
 /// The wait before a file that someone writes is looked at again; it doubles, and the file's

@@ -8,7 +8,7 @@ mod init;
 mod locate;
 mod requeue;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
 use clap::Parser;
 
@@ -48,9 +48,8 @@ fn run(options: &config::Options) -> Exit {
         Ok(config) => config,
         Err(problems) => return complain(&problems.to_string(), Exit::Config),
     };
-    // A person who watches `--once` has the bar and the summary.
-    let quiet = config.once && std::io::stderr().is_terminal();
-    observe::init_logs(config.log_format, if quiet { "warn" } else { "info" });
+    // `--once` has its bar and its summary.
+    observe::init_logs(config.log_format, if config.once { "warn" } else { "info" });
     service::run(config, signals)
 }
 

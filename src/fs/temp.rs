@@ -7,11 +7,15 @@ use std::{
     os::unix::ffi::OsStrExt,
     path::Path,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
+use rustix::{
+    fs::{Gid, Mode, Uid},
+    process::{getegid, geteuid},
+};
 use tempfile::NamedTempFile;
 
 use super::{Dir, Replace, Seen, identity_of};
@@ -112,14 +116,13 @@ impl Temp {
     /// Gives it the permissions and the modification time of the source, and its owner where the
     /// process may. A file system that knows none of these keeps its own.
     pub fn copy_attributes(&self, source: &Seen) -> io::Result<()> {
+        static OURS: LazyLock<(Uid, Gid)> = LazyLock::new(|| (geteuid(), getegid()));
         let file = self.file();
-        let owner = rustix::fs::Uid::from_raw(source.owner);
-        let group = rustix::fs::Gid::from_raw(source.group);
-        let (we, our_group) = (rustix::process::geteuid(), rustix::process::getegid());
-        if we.is_root() && (owner, group) != (we, our_group) {
-            unless_unsupported(rustix::fs::fchown(file, Some(owner), Some(group)))?;
+        let theirs = (Uid::from_raw(source.owner), Gid::from_raw(source.group));
+        if OURS.0.is_root() && theirs != *OURS {
+            unless_unsupported(rustix::fs::fchown(file, Some(theirs.0), Some(theirs.1)))?;
         }
-        let mode = rustix::fs::Mode::from_raw_mode(source.mode & 0o777);
+        let mode = Mode::from_raw_mode(source.mode & 0o777);
         unless_unsupported(rustix::fs::fchmod(file, mode))?;
         let modified = rustix::fs::Timespec {
             tv_sec: source.identity.modified_ns.div_euclid(1_000_000_000),

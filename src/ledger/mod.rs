@@ -187,7 +187,10 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     /// The newest record of a source path that is not [`State::Withdrawn`].
     fn latest(&self, pipeline: PipelineId, source: &Path) -> Result<Option<Record>>;
 
-    /// The newest record that published, or intends to publish, under this output path.
+    /// The newest record of a source path whose output was published.
+    fn latest_published(&self, pipeline: PipelineId, source: &Path) -> Result<Option<Record>>;
+
+    /// The newest record that published, or intends to publish, under this output path. Slow.
     fn latest_for_output(&self, pipeline: PipelineId, output: &Path) -> Result<Option<Record>>;
 
     /// The records recovery must finish, oldest first.

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    limits,
     observe::{ChannelMeter, Observer},
     pipeline::job::{Disposable, Failed, Item},
     stages::Stage,
@@ -146,6 +147,9 @@ impl Panics {
 
 /// Takes items until the channel closes, works on each, and sends on what came of it.
 ///
+/// What is there is taken together, up to [`limits::HANDED_ON`], and sent on together: under load
+/// the next stage is woken once for many items, and a single item goes on at once.
+///
 /// The stage's time is that of `work`; `send` may wait, and that is the channel's.
 pub fn run<T: Item, M>(
     shared: &Shared,
@@ -171,15 +175,23 @@ pub fn run_untimed<T, M>(
     mut work: impl FnMut(T) -> Result<M, Box<Failed>>,
     mut send: impl FnMut(M),
 ) {
-    while let Some(item) = inlet.receive() {
-        if shared.cut.is_cancelled() {
-            drop(item);
-            continue;
+    loop {
+        let batch = inlet.receive_batch(limits::HANDED_ON);
+        if batch.is_empty() {
+            return;
         }
-        match shared.panics.guard(|| work(item)) {
-            Some(Ok(made)) => send(made),
-            Some(Err(failed)) => shared.failed.send(Disposable::Failed(*failed)),
-            None => {}
+        let mut made = Vec::with_capacity(batch.len());
+        for item in batch {
+            if shared.cut.is_cancelled() {
+                drop(item);
+                continue;
+            }
+            match shared.panics.guard(|| work(item)) {
+                Some(Ok(one)) => made.push(one),
+                Some(Err(failed)) => shared.failed.send(Disposable::Failed(*failed)),
+                None => {}
+            }
         }
+        made.drain(..).for_each(&mut send);
     }
 }

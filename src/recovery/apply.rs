@@ -7,6 +7,7 @@ use std::{
 
 use super::{Action, Error, Facts, Roots, Summary};
 use crate::{
+    failpoint,
     fs::{self, Dir, Instance, Replace},
     ledger::{Id, Ledger, Output, PipelineId, Record, State, When},
     observe::shown,
@@ -65,12 +66,15 @@ pub fn apply(means: &Means<'_>, plans: Vec<(Facts, Action)>) -> Result<Summary, 
             named.push(facts.record);
         }
     }
+    failpoint::pass("recovery::named");
     summary.published = named.len() as u64;
     sync(means, &named)?;
     let told: Vec<_> = named.iter().filter_map(|record| told(means, record)).collect();
     acknowledge::published(means.events, &told).map_err(Error::Events)?;
+    failpoint::pass("recovery::acknowledged");
     marks.extend(named.iter().map(|record| (record.id, State::Published, None)));
     means.ledger.mark(&marks, When::Now)?;
+    failpoint::pass("recovery::marked");
     acknowledged.extend(named);
     summary.disposed = dispose(means, &acknowledged)?;
     Ok(summary)

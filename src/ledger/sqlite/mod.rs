@@ -260,12 +260,20 @@ impl Ledger for Sqlite {
         })
     }
 
+    fn latest_published(&self, pipeline: PipelineId, source: &Path) -> Result<Option<Record>> {
+        self.read("look a source up", |connection| {
+            let mut statement = connection.prepare_cached(rows::SELECT_PUBLISHED)?;
+            let key = rows::key(pipeline, source);
+            let (published, done) = (rows::number(State::Published), rows::number(State::Done));
+            let found = params![key, pipeline, rows::bytes(source), published, done];
+            statement.query_row(found, rows::record).optional()
+        })
+    }
+
     fn latest_for_output(&self, pipeline: PipelineId, output: &Path) -> Result<Option<Record>> {
         self.read("look an output up", |connection| {
             let mut statement = connection.prepare_cached(rows::SELECT_BY_OUTPUT)?;
-            let key = rows::key(pipeline, output);
-            let last = rows::number(State::Done);
-            let found = params![key, pipeline, rows::bytes(output), last];
+            let found = params![pipeline, rows::bytes(output), rows::number(State::Done)];
             statement.query_row(found, rows::record).optional()
         })
     }

@@ -23,8 +23,8 @@ macro_rules! columns {
 pub const INSERT: &str = concat!(
     "INSERT OR REPLACE INTO records (",
     columns!(),
-    ", source_key, output_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ",
-    "?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26)"
+    ", source_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ",
+    "?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)"
 );
 pub const SELECT_BY_ID: &str = concat!("SELECT ", columns!(), " FROM records WHERE id = ?1");
 pub const SELECT_BY_SOURCE: &str = concat!(
@@ -33,11 +33,17 @@ pub const SELECT_BY_SOURCE: &str = concat!(
     " FROM records WHERE source_key = ?1 AND pipeline = ?2 AND source = ?3 AND state <> ?4",
     " ORDER BY id DESC LIMIT 1"
 );
+pub const SELECT_PUBLISHED: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM records WHERE source_key = ?1 AND pipeline = ?2 AND source = ?3 AND state IN (?4, ?5)",
+    " ORDER BY id DESC LIMIT 1"
+);
+/// Without an index: only a person asks for it.
 pub const SELECT_BY_OUTPUT: &str = concat!(
     "SELECT ",
     columns!(),
-    " FROM records WHERE output_key = ?1 AND pipeline = ?2 AND output = ?3 AND state <= ?4",
-    " ORDER BY id DESC LIMIT 1"
+    " FROM records WHERE pipeline = ?1 AND output = ?2 AND state <= ?3 ORDER BY id DESC LIMIT 1"
 );
 pub const SELECT_UNFINISHED: &str =
     concat!("SELECT ", columns!(), " FROM records WHERE state < 2 ORDER BY id");
@@ -79,13 +85,19 @@ fn path(bytes: Vec<u8>) -> PathBuf {
     OsString::from_vec(bytes).into()
 }
 
-/// What a path is found by: 64 bits of the BLAKE3 of pipeline and path.
+/// What a path is found by: 32 bits of the BLAKE3 of pipeline and directory, then 32 of the
+/// name's. Files of one directory are neighbours in the index, so a batch touches few of its pages.
 pub fn key(pipeline: PipelineId, path: &Path) -> i64 {
+    let parent = path.parent().unwrap_or_else(|| Path::new(""));
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&pipeline.to_le_bytes()).update(bytes(path));
-    let hash = hasher.finalize();
-    let first = hash.as_bytes().first_chunk().copied().unwrap_or_default();
-    i64::from_le_bytes(first)
+    hasher.update(&pipeline.to_le_bytes()).update(bytes(parent));
+    let directory = first_bits(&hasher.finalize());
+    let name = first_bits(&blake3::hash(path.file_name().unwrap_or_default().as_bytes()));
+    (i64::from(directory) << 32) | i64::from(name)
+}
+
+fn first_bits(hash: &blake3::Hash) -> u32 {
+    u32::from_le_bytes(hash.as_bytes().first_chunk().copied().unwrap_or_default())
 }
 
 /// Unsigned numbers keep their bits.
@@ -128,7 +140,6 @@ pub fn insert(statement: &mut Statement<'_>, record: &Record) -> rusqlite::Resul
         out.map(|output| output.source_hash),
         out.and_then(|output| output.replaces).map(|identity| packed(&identity)),
         key(*pipeline, source),
-        out.map(|output| key(*pipeline, &output.path)),
     ])?;
     Ok(())
 }

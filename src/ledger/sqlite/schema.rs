@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 /// Step N brings a database of version N to version N + 1. A step is never changed once released.
 ///
-/// Sources and outputs are found by a 64-bit hash of pipeline and path; the path is compared after.
+/// Sources are found by a 64-bit hash of pipeline and path; the path is compared after.
 /// The states are numbered so that those that recovery must finish are the two lowest.
 const STEPS: [&str; 1] = ["
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -34,7 +34,6 @@ CREATE TABLE records (
     archive         BLOB,
     reason          TEXT,
     moved_to        BLOB,
-    output_key      INTEGER,
     output          BLOB,
     temp            BLOB,
     out_device      INTEGER,
@@ -47,7 +46,6 @@ CREATE TABLE records (
     replaces        BLOB
 );
 CREATE INDEX by_source ON records (source_key);
-CREATE INDEX by_output ON records (output_key) WHERE output_key IS NOT NULL;
 CREATE INDEX unfinished ON records (state) WHERE state < 2;
 "];
 

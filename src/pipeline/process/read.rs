@@ -81,8 +81,10 @@ pub fn stream(
 fn fill(source: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        let wanted = rest.len();
         match source.read_at(rest, offset + filled as u64) {
-            Ok(0) => break,
+            // A regular file gives less than was asked for only at its end.
+            Ok(count) if count < wanted => return Ok(filled + count),
             Ok(count) => filled += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),

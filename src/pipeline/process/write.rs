@@ -144,6 +144,7 @@ impl Draft {
     fn seal(self, job: &Job) -> Result<(Temp, PathBuf, Identity), WriteError> {
         let failed = |source| WriteError::Io { path: job.source_path(), source };
         self.temp.copy_attributes(&job.seen).map_err(failed)?;
+        failpoint::pass("write::sealed");
         let identity = self.temp.identity().map_err(failed)?;
         if identity.size != self.written {
             let (path, written, found) = (job.source_path(), self.written, identity.size);

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     fs::{self, Dir, Kind, Seen},
     identity::Identity,
-    ledger::{Hash, Record, State},
+    ledger::{Hash, Record},
     pipeline::{
         failure::{CommitError, Failure},
         job::Staged,
@@ -36,13 +36,13 @@ pub enum Naming {
 
 /// Decides what an existing file means under a policy, except for [`OnExists::Suffix`].
 ///
-/// `record` is the newest one that published under the name.
+/// `record` is the newest one of the same source that published.
 #[must_use]
 pub fn decide(
     policy: OnExists,
     existing: &Seen,
     record: Option<&Record>,
-    source: &Path,
+    output: &Path,
     hash: &Hash,
 ) -> Naming {
     if existing.kind != Kind::File && policy != OnExists::Skip {
@@ -54,17 +54,16 @@ pub fn decide(
         OnExists::Replace => Naming::Replace(existing.identity),
         OnExists::Suffix => Naming::Free,
         OnExists::Update => {
-            let Some((record, output)) =
-                record.and_then(|record| Some((record, record.output.as_ref()?)))
-            else {
-                return Naming::Taken("the policy is `update` and this service did not publish it");
+            let Some(ours) = record.and_then(|record| record.output.as_ref()) else {
+                return Naming::Taken(
+                    "the policy is `update` and this service did not publish it from this source",
+                );
             };
-            let finished = matches!(record.state, State::Published | State::Done);
-            if !finished || record.source != source {
-                Naming::Taken("the policy is `update` and it was published from another source")
-            } else if !output.identity.matches_content(&existing.identity) {
+            if ours.path != output {
+                Naming::Taken("the policy is `update` and this source was published elsewhere")
+            } else if !ours.identity.matches_content(&existing.identity) {
                 Naming::Taken("the policy is `update` and someone changed it since")
-            } else if output.hash == *hash {
+            } else if ours.hash == *hash {
                 Naming::Unchanged(existing.identity)
             } else {
                 Naming::Replace(existing.identity)
@@ -90,10 +89,10 @@ pub fn name(staged: &Staged) -> Result<Naming, Failure> {
     }
     let record = context
         .ledger
-        .latest_for_output(context.id, &staged.output)
+        .latest_published(context.id, &staged.job.path)
         .map_err(|source| CommitError::Look { path: path(), source: io::Error::other(source) })?;
     let hash = &staged.hashes.output;
-    Ok(decide(context.config.on_exists, &existing, record.as_ref(), &staged.job.path, hash))
+    Ok(decide(context.config.on_exists, &existing, record.as_ref(), &staged.output, hash))
 }
 
 /// The first of `NAME.1.EXT`, `NAME.2.EXT`, … that nobody has.
@@ -115,7 +114,10 @@ fn free_name(dir: &Dir, name: &OsStr, added: Option<&str>) -> io::Result<std::ff
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ledger::Output, policy::OnSuccess};
+    use crate::{
+        ledger::{Output, State},
+        policy::OnSuccess,
+    };
 
     const OURS: Identity =
         Identity { device: 1, inode: 7, size: 100, modified_ns: 50, changed_ns: 60 };
@@ -124,14 +126,14 @@ mod tests {
         Seen { kind, identity, mode: 0o644, owner: 0, group: 0 }
     }
 
-    fn record(state: State, source: &str) -> Record {
+    fn record(output: &str) -> Record {
         Record {
             id: 1,
             pipeline: 1,
-            source: source.into(),
+            source: "a".into(),
             identity: OURS,
             output: Some(Output {
-                path: "a.zst".into(),
+                path: output.into(),
                 temp: "t".into(),
                 identity: OURS,
                 hash: [1; 32],
@@ -139,7 +141,7 @@ mod tests {
                 replaces: None,
             }),
             on_success: OnSuccess::Keep,
-            state,
+            state: State::Done,
             reason: None,
             moved_to: None,
             at_ns: 0,
@@ -150,18 +152,22 @@ mod tests {
     fn update_replaces_only_what_this_source_published_and_nobody_changed() {
         let renamed = Identity { changed_ns: 99, ..OURS };
         let changed = Identity { size: 101, ..renamed };
-        let ours = record(State::Done, "a");
-        let other = record(State::Done, "b");
-        let unfinished = record(State::Intent, "a");
+        let ours = record("a.zst");
+        let elsewhere = record("a.gz");
         let update = |record: Option<&Record>, found, hash| {
-            decide(OnExists::Update, &seen(Kind::File, found), record, "a".as_ref(), &[hash; 32])
+            decide(
+                OnExists::Update,
+                &seen(Kind::File, found),
+                record,
+                "a.zst".as_ref(),
+                &[hash; 32],
+            )
         };
         assert_eq!(update(Some(&ours), renamed, 9), Naming::Replace(renamed));
         assert_eq!(update(Some(&ours), renamed, 1), Naming::Unchanged(renamed));
         for taken in [
             update(Some(&ours), changed, 9),
-            update(Some(&other), renamed, 9),
-            update(Some(&unfinished), renamed, 9),
+            update(Some(&elsewhere), renamed, 9),
             update(None, renamed, 9),
         ] {
             assert!(matches!(taken, Naming::Taken(_)), "{taken:?}");
@@ -172,7 +178,7 @@ mod tests {
     fn a_directory_is_never_replaced() {
         for policy in [OnExists::Update, OnExists::Fail, OnExists::Replace, OnExists::Suffix] {
             let found = seen(Kind::Directory, OURS);
-            let naming = decide(policy, &found, None, "a".as_ref(), &[0; 32]);
+            let naming = decide(policy, &found, None, "a.zst".as_ref(), &[0; 32]);
             assert!(matches!(naming, Naming::Taken(_)), "{policy}: {naming:?}");
         }
     }

@@ -104,6 +104,7 @@ impl Publisher {
             }
             result => result?,
         }
+        failpoint::pass("commit::intended");
         let mut again = Vec::new();
         let mut named = Vec::with_capacity(files.len());
         let mut refused = Vec::new();
@@ -116,6 +117,7 @@ impl Publisher {
         if !refused.is_empty() {
             again = self.withdraw(refused)?;
         }
+        failpoint::pass("commit::renamed");
         sync_output_directories(&named)?;
         let committed: Vec<Committed> = named.into_iter().map(|(committed, _)| committed).collect();
         self.acknowledge(committed)?;
@@ -192,6 +194,7 @@ impl Publisher {
         failpoint::hit("commit::acknowledge")
             .and_then(|()| acknowledge::published(&context.events, &told(&committed)))
             .map_err(|source| CommitError::Acknowledge { source })?;
+        failpoint::pass("commit::acknowledged");
         let marks: Vec<_> = committed
             .iter()
             .map(|file| {
@@ -202,6 +205,7 @@ impl Publisher {
         let path = context.config.output.clone();
         let marked = context.ledger.mark(&marks, When::Later);
         marked.map_err(|source| CommitError::Ledger { path, source })?;
+        failpoint::pass("commit::marked");
         context.place.found_well(Instant::now());
         for file in committed {
             self.committed.send(Disposable::Committed(file));

@@ -1,0 +1,136 @@
+//! SIGTERM in each of the eight steps, the second and the third signal, the deadline.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{Service, Tree, until};
+use rustix::process::Signal;
+use tidemill::failpoint::NAMES;
+
+/// The service sends itself SIGTERM at this pass of a failpoint, while it watches and has work.
+fn terminated_at(name: &str) {
+    for on_success in ["keep", "delete", "archive"] {
+        let tree = Tree::with(60, 3);
+        // A batch may be all there is: what is met once for each is met at its first pass.
+        let before = if name.starts_with("commit") { 0 } else { 3 };
+        let failpoints = format!("{name}={before}*off->1*return(term)->off");
+        let code = tree.start_with(&failpoints, on_success, &[]).wait();
+        assert_eq!(code, 0, "{name} {on_success}\n{}", tree.log());
+        tree.assert_no_leftovers();
+        tree.assert_nothing_lost(on_success);
+        assert_told(&tree.log());
+        assert_eq!(tree.once(on_success), 0, "{name} {on_success}\n{}", tree.log());
+        tree.assert_done(on_success);
+    }
+}
+
+/// The last report: no task, no temporary file, no more descriptors than at the start.
+fn assert_told(log: &str) {
+    let report = log.lines().rfind(|line| line.contains(" stopped ")).expect("a report");
+    let number = |name: &str| -> usize {
+        let at = report.find(name).unwrap_or_else(|| panic!("{name} in {report}"));
+        let digits = report[at + name.len()..].split(' ').next().expect("a value");
+        digits.parse().expect("a number")
+    };
+    assert_eq!(number("tasks_alive="), 0, "{report}");
+    assert_eq!(number("temporary_files="), 0, "{report}");
+    assert!(number("descriptors_now=") <= number("descriptors_at_start="), "{report}");
+}
+
+#[test]
+fn sigterm_in_the_intake_and_in_process_leaves_no_temporary_file_no_lost_and_no_double_file() {
+    let names = NAMES.iter().filter(|name| !name.contains("commit") && !name.contains("dispose"));
+    names.for_each(|name| terminated_at(name));
+}
+
+#[test]
+fn sigterm_in_commit_leaves_no_temporary_file_no_lost_and_no_double_file() {
+    NAMES.iter().filter(|name| name.starts_with("commit")).for_each(|name| terminated_at(name));
+}
+
+#[test]
+fn sigterm_in_dispose_leaves_no_temporary_file_no_lost_and_no_double_file() {
+    // With `keep` nothing is disposed of, and the failpoint is never met.
+    for name in NAMES.iter().filter(|name| name.starts_with("dispose")) {
+        for on_success in ["delete", "archive"] {
+            if on_success == "archive" && *name == "dispose::unlink" {
+                continue;
+            }
+            let tree = Tree::with(60, 3);
+            let failpoints = format!("{name}=3*off->1*return(term)->off");
+            assert_eq!(tree.start_with(&failpoints, on_success, &[]).wait(), 0, "{}", tree.log());
+            tree.assert_no_leftovers();
+            tree.assert_nothing_lost(on_success);
+            assert_eq!(tree.once(on_success), 0, "{}", tree.log());
+            tree.assert_done(on_success);
+        }
+    }
+}
+
+/// A service that takes long for each file, and has begun with the first.
+fn slow(tree: &Tree, failpoints: &str, more: &[&str]) -> Service {
+    let service = tree.start_with(failpoints, "delete", more);
+    until("the service is ready", || tree.log().contains("phase=READY"));
+    until("work has begun", || tree.files("out").iter().any(|_| true));
+    service
+}
+
+#[test]
+fn the_second_signal_leaves_work_behind_and_says_so() {
+    let tree = Tree::with(300, 3);
+    let service = slow(&tree, "write=sleep(20)", &[]);
+    service.signal(Signal::TERM);
+    until("the drain has begun", || tree.log().contains("phase=DRAINING"));
+    service.signal(Signal::INT);
+    assert_eq!(service.wait(), 75, "{}", tree.log());
+    tree.assert_no_leftovers();
+    tree.assert_nothing_lost("delete");
+    assert!(!tree.files("in").is_empty(), "work was left");
+    assert_told(&tree.log());
+    assert_eq!(tree.once("delete"), 0, "{}", tree.log());
+    tree.assert_done("delete");
+}
+
+#[test]
+fn the_third_signal_ends_at_once_whatever_hangs() {
+    let tree = Tree::with(50, 0);
+    let service = slow(&tree, "commit::directory=2*off->sleep(3600000)", &[]);
+    service.signal(Signal::TERM);
+    until("the drain has begun", || tree.log().contains("phase=DRAINING"));
+    service.signal(Signal::TERM);
+    until("the cut was made", || tree.log().contains("phase=COMMITTING"));
+    let start = Instant::now();
+    service.signal(Signal::TERM);
+    assert_eq!(service.wait(), 75, "{}", tree.log());
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert_eq!(tree.once("delete"), 0, "{}", tree.log());
+    tree.assert_done("delete");
+}
+
+#[test]
+fn the_deadline_ends_what_hangs_and_the_next_start_takes_it_up() {
+    for deadline in ["0", "100ms", "1s", "3s"] {
+        let tree = Tree::with(50, 0);
+        let hang = "commit::directory=2*off->sleep(3600000)";
+        let service = slow(&tree, hang, &["--shutdown-deadline", deadline]);
+        let allowed = tidemill::config::duration(deadline).expect("a duration");
+        let start = Instant::now();
+        service.signal(Signal::TERM);
+        assert_eq!(service.wait(), 75, "{}", tree.log());
+        let took = start.elapsed();
+        assert!(took < allowed + Duration::from_secs(2), "{deadline}: {took:?}\n{}", tree.log());
+        assert_eq!(tree.once("delete"), 0, "{}", tree.log());
+        tree.assert_done("delete");
+    }
+}
+
+#[test]
+fn an_idle_service_ends_at_once_with_code_0() {
+    let tree = Tree::new();
+    let service = tree.start("keep", &[]);
+    until("the service is ready", || tree.log().contains("phase=READY"));
+    let start = Instant::now();
+    service.signal(Signal::INT);
+    assert_eq!(service.wait(), 0, "{}", tree.log());
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert_told(&tree.log());
+}

@@ -1,0 +1,87 @@
+//! SIGKILL at every failpoint and at random instants: a restart finishes the work, once.
+
+use std::time::Duration;
+
+use crate::harness::Tree;
+use rustix::process::Signal;
+use tidemill::failpoint::{NAMES, RECOVERY_NAMES};
+
+const DISPOSITIONS: [&str; 3] = ["keep", "delete", "archive"];
+const KILLED: i32 = -9;
+
+/// Kills at the first, at a middle and at a late pass of a failpoint, then starts again.
+fn killed_at(name: &str) {
+    for on_success in DISPOSITIONS {
+        for passes_before in [0, 7, 25] {
+            let tree = Tree::with(30, 2);
+            let failpoints = format!("{name}={passes_before}*off->return(kill)");
+            let code = tree.start_with(&failpoints, on_success, &["--once"]).wait();
+            assert!([KILLED, 0].contains(&code), "{name} {on_success}: {code}\n{}", tree.log());
+            tree.assert_nothing_lost(on_success);
+            assert_eq!(tree.once(on_success), 0, "{name} {on_success}\n{}", tree.log());
+            tree.assert_done(on_success);
+        }
+    }
+}
+
+#[test]
+fn a_kill_at_any_failpoint_of_the_intake_and_of_process_loses_and_doubles_nothing() {
+    NAMES.iter().filter(|name| !is_publish(name)).for_each(|name| killed_at(name));
+}
+
+#[test]
+fn a_kill_at_any_failpoint_of_commit_loses_and_doubles_nothing() {
+    NAMES.iter().filter(|name| name.starts_with("commit")).for_each(|name| killed_at(name));
+}
+
+#[test]
+fn a_kill_at_any_failpoint_of_dispose_loses_and_doubles_nothing() {
+    NAMES.iter().filter(|name| name.starts_with("dispose")).for_each(|name| killed_at(name));
+}
+
+fn is_publish(name: &str) -> bool {
+    name.starts_with("commit") || name.starts_with("dispose")
+}
+
+#[test]
+fn a_kill_during_recovery_is_recovered_from() {
+    for on_success in DISPOSITIONS {
+        for name in RECOVERY_NAMES {
+            let tree = Tree::with(30, 1);
+            let first = tree.start_with("commit::renamed=return(kill)", on_success, &["--once"]);
+            assert_eq!(first.wait(), KILLED);
+            let failpoints = format!("{name}=return(kill)");
+            let second = tree.start_with(&failpoints, on_success, &["--once"]);
+            assert_eq!(second.wait(), KILLED, "{name}");
+            tree.assert_nothing_lost(on_success);
+            assert_eq!(tree.once(on_success), 0, "{}", tree.log());
+            tree.assert_done(on_success);
+        }
+    }
+}
+
+/// 200 kills after waits from a generator with a fixed seed, each after a restart on what the one
+/// before left; ten on each tree.
+#[test]
+fn a_kill_at_200_random_instants_loses_and_doubles_nothing() {
+    let mut state = 20_261_124_u64;
+    let mut random = |below: u64| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    for round in 0..20 {
+        let on_success = DISPOSITIONS[round % 3];
+        let tree = Tree::with(400, 4);
+        for _ in 0..10 {
+            let service = tree.start(on_success, &["--once"]);
+            std::thread::park_timeout(Duration::from_micros(random(60_000)));
+            service.signal(Signal::KILL);
+            let code = service.wait();
+            assert!([KILLED, 0].contains(&code), "{code}\n{}", tree.log());
+            tree.assert_nothing_lost(on_success);
+        }
+        assert_eq!(tree.once(on_success), 0, "round {round}\n{}", tree.log());
+        tree.assert_done(on_success);
+    }
+}
