@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::{
+    ffi::OsStr,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
+    os::unix::ffi::OsStrExt,
     path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, channel},
@@ -29,7 +31,7 @@ impl Service {
             std::fs::create_dir(dir.join(name)).unwrap();
         }
         let mut child = Command::new(env!("CARGO_BIN_EXE_tidemill"))
-            .args(["run", "in", "out", "--http", "127.0.0.1:0"])
+            .args(["run", "in", "out", "--http", "127.0.0.1:0", "--events", "events"])
             .current_dir(dir)
             .env("FAILPOINTS", failpoints)
             .env_remove("RUST_LOG")
@@ -124,4 +126,20 @@ fn a_draining_service_lives_and_is_not_ready_and_says_so() {
     service.get_until("/readyz", &["503", "phase DRAINING"]);
     service.get_until("/livez", &["200 OK"]);
     service.get_until("/metrics", &["tidemill_phase{phase=\"DRAINING\"} 1\n"]);
+}
+
+#[test]
+fn a_hostile_name_is_escaped_in_the_log_and_exact_in_the_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::run(dir.path(), "");
+    service.until("phase=READY");
+    let name = b"a\n\x1b[2J\xff";
+    std::fs::write(dir.path().join("in").join(OsStr::from_bytes(name)), "hello").unwrap();
+    let line = service.until("published");
+    assert!(line.contains(r"source=a\n\u{1b}[2J\xff "), "{line}");
+    let events = std::fs::read_to_string(dir.path().join("events")).unwrap();
+    assert_eq!(events.lines().count(), 1, "{events}");
+    let event: serde_json::Value = serde_json::from_str(&events).unwrap();
+    assert_eq!(event["source_hex"], "610a1b5b324aff");
+    assert_eq!(event["outcome"], "published");
 }
