@@ -51,11 +51,12 @@ pub async fn bind(http: Http) -> Result<Option<Bound>, BindError> {
         Http::At(address) => listen(address, None).await.map(Some),
         Http::Default => match listen(default, None).await {
             Ok(bound) => Ok(Some(bound)),
-            Err(taken) => {
+            Err(taken) if taken.source.kind() == io::ErrorKind::AddrInUse => {
                 let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-                let note = format!("{default} is taken ({}): another port is used", taken.source);
+                let note = format!("{default} is taken: another port is used");
                 listen(any, Some(note)).await.map(Some)
             }
+            Err(error) => Err(error),
         },
     }
 }
@@ -89,6 +90,7 @@ fn router(app: App) -> Router {
         .route("/readyz", get(ready))
         .route("/api/v1/status", get(status))
         .fallback(|| async { (StatusCode::NOT_FOUND, "not found: see / for what there is\n") })
+        .method_not_allowed_fallback(|| async { (StatusCode::METHOD_NOT_ALLOWED, "only GET\n") })
         .with_state(app)
 }
 

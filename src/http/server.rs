@@ -1,69 +1,89 @@
 //! Connections, and their bounds: how many, how long a request may take to come and to be answered.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, time::Duration};
 
 use axum::Router;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
-use tokio::{net::TcpStream, sync::Semaphore};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
 
 use super::{App, Bound, router};
 
 /// Connections at one time; more wait to be accepted.
-const CONNECTIONS: usize = 64;
-/// From the first byte of a request to the last of its head.
-const HEAD: Duration = Duration::from_secs(5);
-/// A connection's whole life: a scraper makes another.
-const CONNECTION: Duration = Duration::from_mins(10);
+pub(super) const CONNECTIONS: usize = 64;
+/// From the end of one request, or the connection's begin, to the end of the next one's head.
+pub(super) const HEAD: Duration = Duration::from_secs(5);
+/// How long a connection is kept for further requests: a scraper makes another.
+const CONNECTION: Duration = Duration::from_secs(30);
+/// What the request that is open then gets to be answered and read.
+const REQUEST: Duration = Duration::from_secs(10);
 /// What open requests get at the stop.
-const GRACE: Duration = Duration::from_secs(2);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
+/// After a failed accept, as when no descriptor is free.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Answers until `stop` resolves; then finishes the requests that are open, for two seconds at most.
+/// Owns every connection: none is left when it returns or is dropped.
 pub async fn serve(
     bound: Bound,
     app: App,
     stop: impl Future<Output = ()>,
 ) -> Result<(), std::io::Error> {
     let router = router(app);
-    let connections = Arc::new(Semaphore::new(CONNECTIONS));
-    let graceful = GracefulShutdown::new();
-    tokio::pin!(stop);
+    let mut connections = JoinSet::new();
+    let ending = CancellationToken::new();
+    let mut stop = pin!(stop);
     loop {
-        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
-            break;
-        };
-        let stream = tokio::select! {
+        let has_room = connections.len() < CONNECTIONS;
+        tokio::select! {
             () = &mut stop => break,
-            accepted = bound.listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    continue;
-                }
+            Some(_) = connections.join_next() => {}
+            accepted = accept(&bound.listener), if has_room => if let Some(stream) = accepted {
+                connections.spawn(answer(stream, router.clone(), ending.clone()));
             },
-        };
-        let answering = graceful.watch(connection(stream, &router));
-        tokio::spawn(async move {
-            // A client that breaks off, or is too slow, has itself to blame.
-            drop(tokio::time::timeout(CONNECTION, answering).await);
-            drop(permit);
-        });
+        }
     }
-    drop(tokio::time::timeout(GRACE, graceful.shutdown()).await);
+    drop(bound);
+    ending.cancel();
+    let finished = async { while connections.join_next().await.is_some() {} };
+    // Who is not through by now is cut off.
+    drop(timeout(GRACE, finished).await);
+    connections.shutdown().await;
     Ok(())
 }
 
-type Connection =
-    hyper::server::conn::http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>>;
+async fn accept(listener: &TcpListener) -> Option<TcpStream> {
+    match listener.accept().await {
+        Ok((stream, _)) => Some(stream),
+        Err(error) => {
+            tracing::warn!(%error, "cannot accept a connection");
+            sleep(AGAIN).await;
+            None
+        }
+    }
+}
 
-fn connection(stream: TcpStream, router: &Router) -> Connection {
-    let service = TowerToHyperService::new(router.clone());
-    hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_buf_size(64 * 1024)
-        .serve_connection(TokioIo::new(stream), service)
+/// One connection's life. A client that breaks off, or is too slow, has itself to blame.
+async fn answer(stream: TcpStream, router: Router, ending: CancellationToken) {
+    let mut connection = pin!(
+        hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            .max_buf_size(64 * 1024)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+    );
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = ending.cancelled() => {}
+        () = sleep(CONNECTION) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    drop(timeout(REQUEST, connection).await);
 }

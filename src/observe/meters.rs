@@ -70,11 +70,13 @@ impl Observer {
         let channel = |(name, capacity): &(&'static str, usize)| {
             (*name, Arc::new(ChannelMeter::new(name, *capacity)))
         };
+        let phase = "STARTING";
+        metrics::gauge!(names::PHASE, "phase" => phase).set(1.0);
         Self {
             started: Instant::now(),
             pipelines: pipelines.iter().map(|name| Arc::new(PipelineMeter::new(name))).collect(),
             channels: channels.iter().map(channel).collect(),
-            phase: Mutex::new("STARTING"),
+            phase: Mutex::new(phase),
         }
     }
 

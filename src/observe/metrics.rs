@@ -4,7 +4,7 @@
 
 use std::sync::OnceLock;
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// What a metric is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,12 +14,13 @@ enum Kind {
     Histogram,
 }
 
-/// One metric. Its unit is the last word of its name but for `_total`; its labels stand beside it
-/// below, for the reader.
+/// One metric. Its unit is the last word of its name but for `_total`.
 #[derive(Clone, Copy, Debug)]
 struct Spec {
     name: &'static str,
     kind: Kind,
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests compare them with what is rendered"))]
+    labels: &'static [&'static str],
     help: &'static str,
 }
 
@@ -27,7 +28,7 @@ macro_rules! specs {
     ($($constant:ident = $kind:ident $name:literal $labels:tt $help:literal;)+) => {
         $(pub const $constant: &str = $name;)+
         /// All metrics of the service; those of the process come from `metrics-process`.
-        const SPECS: &[Spec] = &[$(Spec { name: $name, kind: Kind::$kind, help: $help }),+];
+        const SPECS: &[Spec] = &[$(Spec { name: $name, kind: Kind::$kind, labels: &$labels, help: $help }),+];
     };
 }
 
@@ -99,14 +100,21 @@ pub fn install() -> Result<Exporter, InstallError> {
     if let Some(exporter) = INSTALLED.get() {
         return Ok(exporter.clone());
     }
-    let failed = |error: metrics_exporter_prometheus::BuildError| InstallError(error.to_string());
-    let batch = metrics_exporter_prometheus::Matcher::Full(BATCH_FILES.to_owned());
-    let handle = PrometheusBuilder::new()
-        .set_buckets(&SECONDS)
-        .and_then(|builder| builder.set_buckets_for_metric(batch, &FILES_IN_BATCH))
-        .map_err(failed)?
-        .install_recorder()
-        .map_err(failed)?;
+    let failed = |error: BuildError| InstallError(error.to_string());
+    let handle = builder().and_then(PrometheusBuilder::install_recorder).map_err(failed)?;
+    describe();
+    let process = metrics_process::Collector::default();
+    process.describe();
+    Ok(INSTALLED.get_or_init(|| Exporter { handle, process }).clone())
+}
+
+fn builder() -> Result<PrometheusBuilder, BuildError> {
+    let batch = Matcher::Full(BATCH_FILES.to_owned());
+    PrometheusBuilder::new().set_buckets(&SECONDS)?.set_buckets_for_metric(batch, &FILES_IN_BATCH)
+}
+
+/// Gives the recorder the table, and what never changes.
+fn describe() {
     for spec in SPECS {
         match spec.kind {
             Kind::Counter => metrics::describe_counter!(spec.name, spec.help),
@@ -114,8 +122,8 @@ pub fn install() -> Result<Exporter, InstallError> {
             Kind::Histogram => metrics::describe_histogram!(spec.name, spec.help),
         }
     }
-    let process = metrics_process::Collector::default();
-    process.describe();
     metrics::gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-    Ok(INSTALLED.get_or_init(|| Exporter { handle, process }).clone())
 }
+
+#[cfg(test)]
+mod tests;

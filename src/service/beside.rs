@@ -44,13 +44,9 @@ pub async fn drain(handle: &Handle, control: &Control, observer: &Observer) {
     handle.enter(Phase::Committing);
 }
 
-/// Tasks that only watch and tell.
-pub fn background(
-    life: &mut Lifecycle,
-    config: &Config,
-    observer: &Arc<Observer>,
-    control: &Control,
-) {
+/// Tells the observer each phase. Started before the HTTP server, it ends after it: until then the
+/// probes answer by the phase that is.
+pub fn phase(life: &mut Lifecycle, observer: &Arc<Observer>) {
     let (mut phase, seen) = (life.handle().phase(), Arc::clone(observer));
     life.spawn("phase", LIMIT, |stop| async move {
         loop {
@@ -61,6 +57,15 @@ pub fn background(
             }
         }
     });
+}
+
+/// Tasks that only watch and tell.
+pub fn background(
+    life: &mut Lifecycle,
+    config: &Config,
+    observer: &Arc<Observer>,
+    control: &Control,
+) {
     if config.once {
         let observer = Arc::clone(observer);
         life.spawn("progress", LIMIT, |stop| async move {

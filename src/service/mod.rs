@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use self::{hooks::Fault, report::Last};
 use crate::{
-    config::Config,
+    config::{Config, Http},
     error::Exit,
     lifecycle::{Deadlines, Handle, Lifecycle, Phase, Signals},
     limits,
@@ -71,6 +71,11 @@ async fn from_start_to_stop(mut life: Lifecycle, config: Config) -> Exit {
     let descriptors = observe::open_descriptors();
     let names: Vec<_> =
         config.pipelines.iter().map(|pipeline| Arc::clone(&pipeline.name)).collect();
+    // Before the meters: they write to the recorder that is there when they are made. A failure is
+    // told by the hook that needs it.
+    if config.http != Http::Off {
+        drop(observe::install_exporter());
+    }
     let observer = Arc::new(Observer::new(&names, &pipeline::CHANNELS));
     let (drained, was_drained) = oneshot::channel();
 
@@ -101,6 +106,7 @@ async fn start(
     hooks::lock(life, config).await?;
     let ledger = hooks::ledger(life, config).await?;
     let events = hooks::events(life, config).await?;
+    beside::phase(life, observer);
     hooks::http(life, config, observer).await?;
     hooks::recovery(life, config, &ledger, &events).await?;
     let control = hooks::pipelines(life, config, (ledger, events), observer, drained).await?;
