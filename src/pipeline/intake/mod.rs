@@ -139,7 +139,7 @@ impl Intake {
         while !self.stop.is_cancelled() && !self.is_finished() {
             let until = self.work();
             self.send().await;
-            if !self.has_work_now() {
+            if !self.has_work_now() && !self.is_finished() {
                 tokio::select! {
                     () = self.stop.cancelled() => {}
                     Some(wake) = wakes.next() => self.wake(wake),
