@@ -1,6 +1,10 @@
 //! Files and directories that change while the service looks: vanish, grow, are replaced, return.
 
-use std::{fs::File, io::Write};
+use std::{
+    fs::File,
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use crate::files::{Place, Running, tree, until};
 
@@ -13,6 +17,15 @@ fn is_published(place: &Place, name: &str) -> bool {
 fn until_past(place: &Place, name: &str) {
     place.put(name, "later");
     until(name, || is_published(place, &format!("{name}.zst")));
+}
+
+/// Waits until the service has this file open.
+fn until_open(running: &Running, path: &Path) {
+    let descriptors = PathBuf::from(format!("/proc/{}/fd", running.pid()));
+    until(path, || {
+        let mut open = std::fs::read_dir(&descriptors).into_iter().flatten().flatten();
+        open.any(|entry| std::fs::read_link(entry.path()).is_ok_and(|target| target == path))
+    });
 }
 
 fn assert_stops_well(place: &Place, running: Running) -> String {
@@ -61,7 +74,7 @@ fn a_file_that_vanishes_while_it_is_read_was_whole_and_is_published_or_left() {
     let place = Place::new();
     let running = place.watch_with(&["--on-success", "delete"], "read=sleep(300)");
     let path = place.put("gone", "content");
-    running.until_open(&path);
+    until_open(&running, &path);
     std::fs::remove_file(path).unwrap();
     until_past(&place, "later");
     assert_stops_well(&place, running);
@@ -118,7 +131,7 @@ fn replaced_while_read(old: Vec<u8>, new: Vec<u8>) {
     let path = place.put("file", old);
     let beside = place.root().join("new");
     std::fs::write(&beside, &new).unwrap();
-    running.until_open(&path);
+    until_open(&running, &path);
     std::fs::rename(&beside, &path).unwrap();
     until("the new content", || {
         is_published(&place, "file.zst") && place.published("file.zst") == new
@@ -132,7 +145,7 @@ fn a_file_that_is_written_to_while_it_is_read_is_never_published_torn() {
     let place = Place::new();
     let running = place.watch_with(&[], "read=sleep(200)");
     let path = place.put("file", vec![b'o'; 1 << 20]);
-    running.until_open(&path);
+    until_open(&running, &path);
     // The same size: only its times tell.
     std::fs::write(&path, vec![b'n'; 1 << 20]).unwrap();
     until("the output", || is_published(&place, "file.zst"));

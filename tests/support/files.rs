@@ -223,16 +223,6 @@ impl Running {
         }
     }
 
-    /// Waits until it has this file open.
-    pub fn until_open(&self, path: &Path) {
-        let descriptors = PathBuf::from(format!("/proc/{}/fd", self.pid()));
-        until(path, || {
-            let open = std::fs::read_dir(&descriptors).into_iter().flatten().flatten();
-            open.into_iter()
-                .any(|entry| std::fs::read_link(entry.path()).is_ok_and(|target| target == path))
-        });
-    }
-
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
