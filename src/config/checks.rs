@@ -68,13 +68,16 @@ pub fn check(config: &Config, places: &Places, problems: &mut Problems) {
         }
     }
     for (pipeline, _) in &pipelines {
-        if is_in(&config.state_dir, &pipeline.input) {
+        // Where it is the output's by default, the output's own error tells it.
+        if let Some(at) = &places.state_at
+            && is_in(&config.state_dir, &pipeline.input)
+        {
             let message = format!(
                 "the state directory is inside the watched input {}",
                 pipeline.input.display()
             );
             let help = "choose a directory beside the input";
-            problems.add(places.state_at.as_ref(), message, Some(help));
+            problems.add(Some(at), message, Some(help));
         }
         if config.events.as_ref().is_some_and(|events| is_in(events, &pipeline.input)) {
             let message = format!(
@@ -99,8 +102,8 @@ fn one(pipeline: &Pipeline, given: &Given, problems: &mut Problems) {
             problems.add(Some(&given.input), message, None);
         }
         Err(error) => {
-            let message = format!("the input {}: {error}", input.display());
-            let help = format!("mkdir -p '{}'", input.display());
+            let message = format!("the input {} cannot be used: {error}", input.display());
+            let help = format!("it must be there before the start: mkdir -p '{}'", input.display());
             problems.add(Some(&given.input), message, Some(&help));
         }
     }

@@ -13,6 +13,7 @@ use toml::Spanned;
 use super::{
     Config, Filter, Http, Limits, Pipeline, checks,
     problems::Problems,
+    words,
     written::{self, At, Options, Written, all, either},
 };
 use crate::{
@@ -34,7 +35,7 @@ const FILES: u32 = 512;
 pub fn load(options: &Options) -> Result<Config, Problems> {
     let (config, places, mut problems) = read_and_resolve(options)?;
     checks::check(&config, &places, &mut problems);
-    if problems.all.is_empty() { Ok(config) } else { Err(problems) }
+    if problems.all.is_empty() { Ok(config) } else { Err(problems.in_order()) }
 }
 
 /// As [`load`], for those who only look: that directories are there and fit together is not asked.
@@ -73,7 +74,8 @@ fn read(path: &Path, problems: &mut Problems) -> Option<written::File> {
     parsed
         .inspect_err(|error: &toml::de::Error| {
             let at = error.span().map(At::File);
-            problems.add(at.as_ref(), error.message(), None);
+            let (message, help) = words::in_our_words(error.message());
+            problems.add(at.as_ref(), message, help.as_deref());
         })
         .ok()
 }
@@ -310,7 +312,8 @@ impl Resolver {
         for written in include.iter().chain(exclude) {
             if let Err(error) = Filter::new(std::slice::from_ref(&written.value), &[]) {
                 let help = "globs are written `*.log`, `2026/**`, `*.{csv,tsv}`";
-                self.problems.add(Some(&written.at), error.to_string(), Some(help));
+                let message = format!("`{}` is not a glob: {}", written.value, error.kind());
+                self.problems.add(Some(&written.at), message, Some(help));
             }
         }
         let values =
@@ -334,16 +337,16 @@ impl Resolver {
         let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let workers = u32::try_from(workers).unwrap_or(1);
         let mut at_least_one =
-            |file: Option<Spanned<u32>>, default: u32| match file.map(Written::from) {
+            |key, file: Option<Spanned<u32>>, default: u32| match file.map(Written::from) {
                 Some(Written { value: 0, at }) => {
-                    self.problems.add(Some(&at), "it is at least 1", None);
+                    self.problems.add(Some(&at), format!("`{key}` is at least 1"), None);
                     1
                 }
                 Some(Written { value, .. }) => value,
                 None => default,
             };
-        let files = at_least_one(file.files, FILES);
-        let workers = at_least_one(file.workers, workers);
+        let files = at_least_one("files", file.files, FILES);
+        let workers = at_least_one("workers", file.workers, workers);
         let memory_bytes =
             memory.map_or(MEMORY_BYTES, |written| self.bytes(&written, MEMORY_BYTES));
         Limits { memory_bytes, files, workers }

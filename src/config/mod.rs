@@ -5,6 +5,7 @@ mod filter;
 mod load;
 mod problems;
 mod show;
+mod words;
 mod written;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};

@@ -32,6 +32,17 @@ impl Problems {
         self.all.push(Problem { at, message, help: help.map(str::to_owned) });
     }
 
+    /// The options first, then the file from top to bottom, then what is missing as a whole.
+    #[must_use]
+    pub fn in_order(mut self) -> Self {
+        self.all.sort_by_key(|problem| match &problem.at {
+            Some(At::Option(_)) => (0, 0),
+            Some(At::File(span)) => (1, span.start),
+            None => (2, 0),
+        });
+        self
+    }
+
     fn render(&self, problem: &Problem, renderer: &Renderer) -> String {
         let Problem { at, message, help } = problem;
         let title = match at {

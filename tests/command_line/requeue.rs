@@ -13,6 +13,13 @@ fn quarantined(names: &[&str]) -> Place {
     }
     assert_eq!(place.once(&STRICT).code, 65);
     assert!(tree(&place.input()).is_empty());
+    for name in names {
+        assert!(
+            place.reason_of(name).contains("the policy is `fail`"),
+            "{}",
+            place.reason_of(name)
+        );
+    }
     for path in tree(&place.output()) {
         std::fs::remove_file(path).unwrap();
     }

@@ -57,7 +57,7 @@ fn wrong_words_are_told_on_the_standard_error_and_exit_78() {
         (vec!["run", "in", "out", "--log-format", "xml"], "--log-format: `xml` is none of"),
         (vec!["run", "in", "out", "--state-dir", "in/state"], "--state-dir: the state directory"),
         (vec!["run", "in", "out", "--events", "in/events"], "--events: the events file is inside"),
-        (vec!["run", "nowhere", "out"], "INPUT: the input "),
+        (vec!["run", "nowhere", "out"], "cannot be used: No such file"),
         (vec!["run", "in", "in/out"], "OUTPUT: the output "),
         (vec!["run", "--config", "nothing.toml"], "--config: cannot read nothing.toml"),
         (vec!["run", "in", "out", "--config", "tidemill.toml"], "has pipelines of its own"),
