@@ -1,6 +1,6 @@
 //! Configuration files: those that are shipped load, and what is wrong with one is told exactly.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::{
     collections::BTreeSet,
@@ -28,6 +28,23 @@ fn copy(path: &Path) -> TempDir {
     dir
 }
 
+/// As [`copy`], with absolute paths led into the directory, and every input made.
+fn copy_with_inputs(path: &Path) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().display();
+    let text = std::fs::read_to_string(path).unwrap();
+    let text = text.replace("\"/", &format!("\"{root}/"));
+    let text = text.replace("archive:/", &format!("archive:{root}/"));
+    let table: toml::Table = text.parse().unwrap();
+    for pipeline in table["pipeline"].as_array().unwrap() {
+        let input = dir.path().join(pipeline["input"].as_str().unwrap());
+        assert!(input.starts_with(dir.path()), "{} leads out", input.display());
+        std::fs::create_dir_all(input).unwrap();
+    }
+    std::fs::write(dir.path().join(path.file_name().unwrap()), text).unwrap();
+    dir
+}
+
 fn check(dir: &TempDir, name: &OsStr) -> Checked {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
     let output = command.current_dir(dir).args(["check", "--config"]).arg(name).output().unwrap();
@@ -44,24 +61,13 @@ fn files(below: &str, extension: &str) -> BTreeSet<PathBuf> {
     paths.filter(|path| path.extension() == Some(OsStr::new(extension))).collect()
 }
 
-/// Makes every input, beside the copy: an output, an archive, a state directory need not be there.
-fn make_inputs(dir: &TempDir, text: &str) {
-    let table: toml::Table = text.parse().unwrap();
-    for pipeline in table["pipeline"].as_array().unwrap() {
-        let input = dir.path().join(pipeline["input"].as_str().unwrap());
-        assert!(input.starts_with(dir), "an example must not ask for {}", input.display());
-        std::fs::create_dir_all(input).unwrap();
-    }
-}
-
 #[test]
 fn every_configuration_that_is_shipped_loads_and_prints_one_that_comes_to_the_same() {
     let shipped = files("config", "toml");
     assert!(shipped.iter().any(|path| path.ends_with("tidemill.toml")));
     for path in shipped {
-        let dir = copy(&path);
+        let dir = copy_with_inputs(&path);
         let name = path.file_name().unwrap();
-        make_inputs(&dir, &std::fs::read_to_string(&path).unwrap());
         let checked = check(&dir, name);
         assert_eq!(checked.code, Some(0), "{}: {}", path.display(), checked.stderr);
         let resolved =
@@ -76,9 +82,8 @@ fn every_configuration_that_is_shipped_loads_and_prints_one_that_comes_to_the_sa
 #[test]
 fn the_defaults_shown_by_the_annotated_configuration_are_the_defaults() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/tidemill.toml");
-    let dir = copy(&path);
+    let dir = copy_with_inputs(&path);
     let text = std::fs::read_to_string(&path).unwrap();
-    make_inputs(&dir, &text);
     let plain = check(&dir, "tidemill.toml".as_ref()).stdout;
     let mut shown = 0;
     let own = ["events", "marker", "include", "exclude", "workers"];

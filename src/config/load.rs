@@ -136,7 +136,7 @@ impl Resolver {
         options: &Options,
         file: Vec<written::Pipeline>,
     ) -> (Vec<Pipeline>, Vec<checks::Given>) {
-        let from_options = self.from_options(options, &file);
+        let from_options = self.of_options(options, &file);
         let alone = file.len() + from_options.iter().len() == 1;
         if file.is_empty() && from_options.is_none() && self.problems.all.is_empty() {
             let help = "tidemill run INPUT OUTPUT, or tidemill run --config FILE with at least one [[pipeline]]";
@@ -154,7 +154,7 @@ impl Resolver {
     }
 
     /// INPUT OUTPUT are a pipeline of their own.
-    fn from_options(
+    fn of_options(
         &mut self,
         options: &Options,
         file: &[written::Pipeline],
@@ -263,15 +263,13 @@ impl Resolver {
         if written.value == "default" {
             return Some(Http::Default);
         }
-        match written.value.parse::<SocketAddr>() {
-            Ok(address) => Some(Http::At(address)),
-            Err(_) => {
-                let message = format!("`{}` is neither an address nor `off`", written.value);
-                let help = "an address is an IP and a port: `127.0.0.1:9464`, `[::1]:9464`";
-                self.problems.add(Some(&written.at), message, Some(help));
-                None
-            }
+        if let Ok(address) = written.value.parse::<SocketAddr>() {
+            return Some(Http::At(address));
         }
+        let message = format!("`{}` is neither an address nor `off`", written.value);
+        let help = "an address is an IP and a port: `127.0.0.1:9464`, `[::1]:9464`";
+        self.problems.add(Some(&written.at), message, Some(help));
+        None
     }
 
     fn settle(&mut self, written: Written<String>) -> Settle {

@@ -117,20 +117,20 @@ fn once_leaves_a_file_that_is_written_and_says_so_by_its_exit_code() {
 
 #[test]
 fn a_small_file_that_is_replaced_while_it_is_read_is_published_as_it_is_then() {
-    replaced_while_read("old".into(), "the new content".into());
+    replaced_while_read(b"old", b"the new content");
 }
 
 #[test]
 fn a_large_file_that_is_replaced_while_it_is_read_is_published_as_it_is_then() {
-    replaced_while_read(vec![b'o'; 1 << 20], vec![b'n'; 3 << 19]);
+    replaced_while_read(&b"o".repeat(1 << 20), &b"n".repeat(3 << 19));
 }
 
-fn replaced_while_read(old: Vec<u8>, new: Vec<u8>) {
+fn replaced_while_read(old: &[u8], new: &[u8]) {
     let place = Place::new();
     let running = place.watch_with(&[], "read=sleep(200)");
     let path = place.put("file", old);
     let beside = place.root().join("new");
-    std::fs::write(&beside, &new).unwrap();
+    std::fs::write(&beside, new).unwrap();
     until_open(&running, &path);
     std::fs::rename(&beside, &path).unwrap();
     until("the new content", || {

@@ -244,7 +244,7 @@ impl Running {
             std::thread::park_timeout(Duration::from_millis(2));
         };
         let code = status.code().unwrap_or_else(|| panic!("{status}:\n{}", self.log()));
-        Ended { code, stdout: self.stdout.to_end(), stderr: self.stderr.to_end() }
+        Ended { code, stdout: self.stdout.whole(), stderr: self.stderr.whole() }
     }
 }
 
@@ -273,7 +273,7 @@ impl Said {
         String::from_utf8_lossy(&self.text.lock().unwrap()).into_owned()
     }
 
-    fn to_end(&mut self) -> String {
+    fn whole(&mut self) -> String {
         self.reader.take().unwrap().join().unwrap();
         self.text()
     }
