@@ -111,6 +111,8 @@ impl Place {
 
     /// As [`Self::watch`], with failpoints.
     pub fn watch_with(&self, args: &[&str], failpoints: &str) -> Running {
+        let has = cfg!(feature = "failpoints") || failpoints.is_empty();
+        assert!(has, "this test needs `--features failpoints`");
         let args = [&["run", "--config", "tidemill.toml"], args].concat();
         let running = Running::start(self.tidemill(&args).env("FAILPOINTS", failpoints));
         running.until_said(" ready ");
