@@ -142,7 +142,11 @@ fn parse_level(row: &Row, level: Option<&str>) -> Result<i32, String> {
 fn unknown_step(word: &str) -> String {
     let known: Vec<&str> =
         TABLE.iter().flat_map(|row| [row.compress, row.decompress]).chain(["decompress"]).collect();
-    format!("`{word}` is not a step: the steps are `{}`", known.join("`, `"))
+    let known = known.join("`, `");
+    if word.is_empty() {
+        return format!("there is nothing where a step should be: the steps are `{known}`");
+    }
+    format!("`{word}` is not a step: the steps are `{known}`")
 }
 
 impl fmt::Display for Step {

@@ -1,7 +1,8 @@
 //! What a directory may hold, and what may happen to it: each with a clear error that names the
 //! file and the step, nothing lost, nothing left behind. The real binary on real files.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "the tests are the users who move and remove files")]
 
 #[path = "support/files.rs"]
 mod files;

@@ -55,9 +55,10 @@ pub fn published(events: &SharedEvents, files: &[Published<'_>]) -> io::Result<(
     Ok(())
 }
 
-/// Tells how a job ended that published nothing.
-pub fn ended(job: &Job, outcome: &'static str, reason: Option<&str>) -> io::Result<()> {
-    let reason = reason.unwrap_or_default();
+/// Tells how a job ended that published nothing; `record` is the ledger's word on it.
+pub fn ended(job: &Job, record: &Record) -> io::Result<()> {
+    let reason = record.reason.as_deref().unwrap_or_default();
+    let outcome = record.state.as_str();
     tracing::warn!(pipeline = %job.context.name(), source = %shown(&job.path), reason, "{outcome}");
     let mut events = job.context.events.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(events) = events.as_mut() else {
@@ -66,7 +67,7 @@ pub fn ended(job: &Job, outcome: &'static str, reason: Option<&str>) -> io::Resu
     let event = Event {
         seconds: Some(job.settled_at.elapsed().as_secs_f64()),
         reason: Some(reason.to_owned()),
-        ..event(job.context.name(), outcome, (job.id, &job.path, job.seen.identity.size))
+        ..event(job.context.name(), outcome, (record.id, &job.path, job.seen.identity.size))
     };
     events.append(&[event])?;
     events.sync()

@@ -145,38 +145,31 @@ impl Panics {
     }
 }
 
-/// Takes items until the channel closes, works on each, and sends on what came of it.
-///
-/// What is there is taken together, up to [`limits::HANDED_ON`], and sent on together: under load
-/// the next stage is woken once for many items, and a single item goes on at once.
-///
-/// The stage's time is that of `work`; `send` may wait, and that is the channel's.
-pub fn run<T: Item, M>(
-    shared: &Shared,
-    stage: Stage,
-    inlet: &Inlet<T>,
-    mut work: impl FnMut(T) -> Result<M, Box<Failed>>,
-    send: impl FnMut(M),
-) {
-    let timed = |item: T| {
-        let meter = Arc::clone(&item.job().context.meter);
-        let start = Instant::now();
-        let made = work(item);
-        meter.stage(stage, start.elapsed());
-        made
-    };
-    run_untimed(shared, inlet, timed, send);
+/// How a stage hands its items on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handing {
+    /// What is there is taken together, up to [`limits::HANDED_ON`], and sent on together: under
+    /// load the next stage is woken once for many items, and a single item goes on at once.
+    Together,
+    /// Each before the next is taken: for a stage that waits for what its own items hold, or
+    /// works on one for long.
+    Singly,
 }
 
-/// As [`run`], for work that takes its times itself.
-pub fn run_untimed<T, M>(
+/// Takes items until the channel closes, works on each, and sends on what came of it.
+pub fn run<T, M>(
     shared: &Shared,
     inlet: &Inlet<T>,
+    handing: Handing,
     mut work: impl FnMut(T) -> Result<M, Box<Failed>>,
     mut send: impl FnMut(M),
 ) {
+    let most = match handing {
+        Handing::Together => limits::HANDED_ON,
+        Handing::Singly => 1,
+    };
     loop {
-        let batch = inlet.receive_batch(limits::HANDED_ON);
+        let batch = inlet.receive_batch(most);
         if batch.is_empty() {
             return;
         }
@@ -193,5 +186,17 @@ pub fn run_untimed<T, M>(
             }
         }
         made.drain(..).for_each(&mut send);
+    }
+}
+
+/// Records the time of each piece of work as this stage's. Sending is not in it: it may wait, and
+/// that is the channel's time.
+pub fn timed<T: Item, M>(stage: Stage, mut work: impl FnMut(T) -> M) -> impl FnMut(T) -> M {
+    move |item| {
+        let meter = Arc::clone(&item.job().context.meter);
+        let start = Instant::now();
+        let made = work(item);
+        meter.stage(stage, start.elapsed());
+        made
     }
 }

@@ -24,7 +24,7 @@ use super::{
         commit::{Fatal, Sealed, publish::Publisher, seal::Sealer},
         dispose::Disposer,
     },
-    stage::{self, Inlet, Outlet, Panics, Shared, channel},
+    stage::{self, Handing, Inlet, Outlet, Panics, Shared, channel, timed},
 };
 use crate::{config::Limits, limits, observe::Observer, stages::Stage};
 
@@ -239,48 +239,42 @@ fn process(
     let grown = to_large.clone();
     threads.stage("claim", {
         let shared = shared.clone();
-        move || {
-            stage::run(
-                &shared,
-                Stage::Claim,
-                &settled,
-                |job| claim.work(job),
-                |claimed| {
-                    let Some(claimed) = claimed else { return };
-                    let size = claimed.job.seen.identity.size;
-                    let small = size <= limits::WHOLE_BYTES as u64;
-                    if small { to_read.send(claimed) } else { to_large.send(claimed) }
-                },
-            );
-        }
+        let work = timed(Stage::Claim, move |job| claim.work(job));
+        let send = move |claimed: Option<Claimed>| {
+            let Some(claimed) = claimed else { return };
+            let small = claimed.job.seen.identity.size <= limits::WHOLE_BYTES as u64;
+            if small { to_read.send(claimed) } else { to_large.send(claimed) }
+        };
+        // It waits for permits, which the files it has claimed hold.
+        move || stage::run(&shared, &settled, Handing::Singly, work, send)
     })?;
     threads.stage("read", {
         let shared = shared.clone();
-        move || {
-            stage::run(&shared, Stage::Read, &claimed, read::whole, |loaded| {
-                to_transform.send(loaded);
-            });
-        }
+        let work = timed(Stage::Read, read::whole);
+        let send = move |loaded| to_transform.send(loaded);
+        move || stage::run(&shared, &claimed, Handing::Together, work, send)
     })?;
     for _ in 0..limits.workers.max(1) {
         let (shared, loaded) = (shared.clone(), loaded.clone());
         let (to_write, grown) = (to_write.clone(), grown.clone());
+        let mut transformers = Transformers::default();
+        let work =
+            timed(Stage::Transform, move |loaded| transform::whole(&mut transformers, loaded));
+        let send = move |whole| match whole {
+            Whole::Transformed(transformed) => to_write.send(transformed),
+            Whole::Grown(claimed) => grown.send(claimed),
+        };
         threads.stage("transform", move || {
-            let mut transformers = Transformers::default();
-            let work = |loaded| transform::whole(&mut transformers, loaded);
-            stage::run(&shared, Stage::Transform, &loaded, work, |whole| match whole {
-                Whole::Transformed(transformed) => to_write.send(transformed),
-                Whole::Grown(claimed) => grown.send(claimed),
-            });
+            stage::run(&shared, &loaded, Handing::Together, work, send);
         })?;
     }
     threads.stage("write", {
         let (shared, to_commit) = (shared.clone(), to_commit.clone());
-        move || {
-            let mut directories = Directories::default();
-            let work = |transformed| write::whole(&mut directories, transformed);
-            stage::run(&shared, Stage::Write, &transformed, work, |staged| to_commit.send(staged));
-        }
+        let mut directories = Directories::default();
+        let work =
+            timed(Stage::Write, move |transformed| write::whole(&mut directories, transformed));
+        let send = move |staged| to_commit.send(staged);
+        move || stage::run(&shared, &transformed, Handing::Together, work, send)
     })?;
     lanes(threads, shared, limits.workers.max(1), &large, to_commit)?;
     Ok(to_claim)
@@ -303,17 +297,13 @@ fn lanes(
             transformers: Transformers::default(),
             directories: Directories::default(),
         };
+        let send = move |staged: Option<Staged>| {
+            if let Some(staged) = staged {
+                to_commit.send(staged);
+            }
+        };
         threads.stage("large", move || {
-            stage::run_untimed(
-                &shared,
-                &large,
-                |claimed| lane.work(claimed),
-                |staged| {
-                    if let Some(staged) = staged {
-                        to_commit.send(staged);
-                    }
-                },
-            );
+            stage::run(&shared, &large, Handing::Singly, |claimed| lane.work(claimed), send);
         })?;
     }
     Ok(())

@@ -1,6 +1,10 @@
 //! Files and directories that change while the service looks: vanish, grow, are replaced, return.
 
-use std::{fs::File, io::Write};
+use std::{
+    fs::File,
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use crate::files::{Place, Running, tree, until};
 
@@ -13,6 +17,15 @@ fn is_published(place: &Place, name: &str) -> bool {
 fn until_past(place: &Place, name: &str) {
     place.put(name, "later");
     until(name, || is_published(place, &format!("{name}.zst")));
+}
+
+/// Waits until the service has this file open.
+fn until_open(running: &Running, path: &Path) {
+    let descriptors = PathBuf::from(format!("/proc/{}/fd", running.pid()));
+    until(path, || {
+        let mut open = std::fs::read_dir(&descriptors).into_iter().flatten().flatten();
+        open.any(|entry| std::fs::read_link(entry.path()).is_ok_and(|target| target == path))
+    });
 }
 
 fn assert_stops_well(place: &Place, running: Running) -> String {
@@ -61,7 +74,7 @@ fn a_file_that_vanishes_while_it_is_read_was_whole_and_is_published_or_left() {
     let place = Place::new();
     let running = place.watch_with(&["--on-success", "delete"], "read=sleep(300)");
     let path = place.put("gone", "content");
-    running.until_open(&path);
+    until_open(&running, &path);
     std::fs::remove_file(path).unwrap();
     until_past(&place, "later");
     assert_stops_well(&place, running);
@@ -104,21 +117,21 @@ fn once_leaves_a_file_that_is_written_and_says_so_by_its_exit_code() {
 
 #[test]
 fn a_small_file_that_is_replaced_while_it_is_read_is_published_as_it_is_then() {
-    replaced_while_read("old".into(), "the new content".into());
+    replaced_while_read(b"old", b"the new content");
 }
 
 #[test]
 fn a_large_file_that_is_replaced_while_it_is_read_is_published_as_it_is_then() {
-    replaced_while_read(vec![b'o'; 1 << 20], vec![b'n'; 3 << 19]);
+    replaced_while_read(&b"o".repeat(1 << 20), &b"n".repeat(3 << 19));
 }
 
-fn replaced_while_read(old: Vec<u8>, new: Vec<u8>) {
+fn replaced_while_read(old: &[u8], new: &[u8]) {
     let place = Place::new();
     let running = place.watch_with(&[], "read=sleep(200)");
     let path = place.put("file", old);
     let beside = place.root().join("new");
-    std::fs::write(&beside, &new).unwrap();
-    running.until_open(&path);
+    std::fs::write(&beside, new).unwrap();
+    until_open(&running, &path);
     std::fs::rename(&beside, &path).unwrap();
     until("the new content", || {
         is_published(&place, "file.zst") && place.published("file.zst") == new
@@ -132,7 +145,7 @@ fn a_file_that_is_written_to_while_it_is_read_is_never_published_torn() {
     let place = Place::new();
     let running = place.watch_with(&[], "read=sleep(200)");
     let path = place.put("file", vec![b'o'; 1 << 20]);
-    running.until_open(&path);
+    until_open(&running, &path);
     // The same size: only its times tell.
     std::fs::write(&path, vec![b'n'; 1 << 20]).unwrap();
     until("the output", || is_published(&place, "file.zst"));

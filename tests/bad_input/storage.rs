@@ -136,6 +136,21 @@ fn a_stop_on_a_full_disk_says_that_work_is_left_and_the_next_start_does_it() {
 }
 
 #[test]
+fn once_gives_up_on_a_disk_that_stays_full_and_leaves_the_work_to_the_next_start() {
+    let place = Place::new();
+    let Some(_mount) = Mount::small(&place.output()) else { return };
+    fill(&place.output(), 0);
+    for name in ["one", "two"] {
+        place.put(name, "content");
+    }
+    let ended = place.once(&["--on-success", "delete"]);
+    assert_eq!(ended.code, 75, "{ended:?}");
+    assert!(ended.stderr.contains("left_for_the_next_start=2"), "{ended:?}");
+    assert_eq!(tree(&place.input()).len(), 2);
+    place.assert_clean();
+}
+
+#[test]
 fn a_full_disk_under_the_ledger_too_loses_nothing() {
     let place = Place::new();
     let Some(_mount) = Mount::small(&place.output()) else { return };

@@ -68,3 +68,18 @@ fn a_cancelled_large_file_leaves_nothing() {
     assert_eq!(tree.once("delete"), 0, "{}", tree.log());
     tree.assert_done("delete");
 }
+
+#[test]
+fn the_smallest_limits_are_enough() {
+    let tree = Tree::with(40, 3);
+    fs::write(
+        tree.path("config.toml"),
+        "events = \"events\"\nonce = true\n[limits]\nfiles = 1\nmemory = \"1KiB\"\nworkers = 1\n[[pipeline]]\ninput = \"in\"\noutput = \"out\"\n",
+    )
+    .expect("write");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidemill"));
+    command.args(["run", "--config", "config.toml"]).current_dir(tree.path(""));
+    let service = crate::harness::Service::from(command.spawn().expect("start"));
+    assert_eq!(service.wait(), 0);
+    tree.assert_done("keep");
+}

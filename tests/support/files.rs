@@ -115,6 +115,8 @@ impl Place {
 
     /// As [`Self::watch`], with failpoints.
     pub fn watch_with(&self, args: &[&str], failpoints: &str) -> Running {
+        let has = cfg!(feature = "failpoints") || failpoints.is_empty();
+        assert!(has, "this test needs `--features failpoints`");
         let args = [&["run", "--config", "tidemill.toml"], args].concat();
         let running = Running::start(self.tidemill(&args).env("FAILPOINTS", failpoints));
         running.until_said(" ready ");
@@ -227,16 +229,6 @@ impl Running {
         }
     }
 
-    /// Waits until it has this file open.
-    pub fn until_open(&self, path: &Path) {
-        let descriptors = PathBuf::from(format!("/proc/{}/fd", self.pid()));
-        until(path, || {
-            let open = std::fs::read_dir(&descriptors).into_iter().flatten().flatten();
-            open.into_iter()
-                .any(|entry| std::fs::read_link(entry.path()).is_ok_and(|target| target == path))
-        });
-    }
-
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
@@ -258,7 +250,7 @@ impl Running {
             std::thread::park_timeout(Duration::from_millis(2));
         };
         let code = status.code().unwrap_or_else(|| panic!("{status}:\n{}", self.log()));
-        Ended { code, stdout: self.stdout.to_end(), stderr: self.stderr.to_end() }
+        Ended { code, stdout: self.stdout.whole(), stderr: self.stderr.whole() }
     }
 }
 
@@ -287,7 +279,7 @@ impl Said {
         String::from_utf8_lossy(&self.text.lock().unwrap()).into_owned()
     }
 
-    fn to_end(&mut self) -> String {
+    fn whole(&mut self) -> String {
         self.reader.take().unwrap().join().unwrap();
         self.text()
     }

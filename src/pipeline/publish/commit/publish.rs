@@ -247,7 +247,7 @@ impl Publisher {
         let Staged { job, temp, .. } = staged;
         drop(temp);
         let appended = job.context.ledger.append(std::slice::from_ref(&record), When::Later);
-        let told = acknowledge::ended(&job, "skipped", record.reason.as_deref());
+        let told = acknowledge::ended(&job, &record);
         if let Err(source) = appended {
             let failed = job.fail(CommitError::Ledger { path, source });
             return self.committed.send(Disposable::Failed(failed));

@@ -70,8 +70,7 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &str) -> Result<(), DisposeEr
         record.reason = Some(format!("{reason} (left in place: {error})"));
         append(&record).map_err(|error| failed(error.into()))?;
     }
-    acknowledge::ended(job, "quarantined", record.reason.as_deref())
-        .map_err(|error| failed(error.into()))
+    acknowledge::ended(job, &record).map_err(|error| failed(error.into()))
 }
 
 fn open(job: &Job, parent: &Path) -> io::Result<Arc<Dir>> {

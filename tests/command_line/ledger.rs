@@ -1,0 +1,133 @@
+//! `history` and `explain`: what the ledger tells.
+
+use crate::files::Place;
+
+/// One published, one quarantined, one skipped.
+fn worked() -> Place {
+    let place = Place::new();
+    place.put("good.gz", "");
+    assert_eq!(place.once(&["--steps", "gzip", "--exclude", "*.gz"]).code, 0);
+    std::fs::remove_file(place.input().join("good.gz")).unwrap();
+    place.put("bad", "no archive");
+    assert_eq!(place.once(&["--steps", "gunzip"]).code, 65);
+    place.put("good", "content");
+    assert_eq!(place.once(&[]).code, 0);
+    place.put("skipped", "content");
+    std::fs::write(place.output().join("skipped.zst"), "theirs").unwrap();
+    assert_eq!(place.once(&["--on-exists", "skip"]).code, 0);
+    place
+}
+
+fn lines(place: &Place, args: &[&str]) -> Vec<String> {
+    let ended = place.run(&[&["history"], args].concat());
+    assert_eq!(ended.code, 0, "{args:?}: {ended:?}");
+    ended.stdout.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn history_tells_the_newest_first_and_can_be_narrowed() {
+    let place = worked();
+    let all = lines(&place, &[]);
+    assert_eq!(all.len(), 3, "{all:?}");
+    for (line, state, source) in [
+        (&all[0], "skipped", "/in/skipped"),
+        (&all[1], "done", "/in/good → "),
+        (&all[2], "quarantined", "/in/bad"),
+    ] {
+        assert!(line.contains(state) && line.contains(source), "{line}");
+    }
+    assert_eq!(lines(&place, &["--state", "done"]), [all[1].clone()]);
+    assert_eq!(lines(&place, &["--state", "intent"]), Vec::<String>::new());
+    assert_eq!(lines(&place, &["--limit", "1"]), [all[0].clone()]);
+    assert_eq!(lines(&place, &["--since", "1h"]), all);
+    assert_eq!(lines(&place, &["--since", "2100-01-01T00:00:00Z"]), Vec::<String>::new());
+    assert_eq!(lines(&place, &["--since", "2020-01-01T00:00:00Z", "--limit", "2"]).len(), 2);
+    let time = all[1].split_whitespace().next().unwrap();
+    assert_eq!(lines(&place, &["--since", time]).len(), 2, "the time it prints is one it reads");
+}
+
+#[test]
+fn history_as_json_has_one_object_a_line() {
+    let place = worked();
+    let objects: Vec<serde_json::Value> =
+        lines(&place, &["--json"]).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(objects.len(), 3);
+    let done = &objects[1];
+    assert_eq!(done["state"], "done");
+    assert_eq!(done["pipeline"], "main");
+    assert_eq!(done["source"], "good");
+    assert_eq!(done["output"], "good.zst");
+    assert_eq!(done["source_bytes"], 7);
+    assert_eq!(done["source_hash"], blake3::hash(b"content").to_hex().as_str());
+    assert!(done["time"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
+    assert!(done.get("reason").is_none(), "{done}");
+    assert!(objects[2]["reason"].as_str().unwrap().contains("gunzip"));
+}
+
+fn explained(place: &Place, path: &str, wanted: &str) {
+    let ended = place.run(&["explain", path]);
+    assert_eq!(ended.code, 0, "{path}: {ended:?}");
+    assert!(ended.stdout.contains(wanted), "{path}: {ended:?}");
+}
+
+#[test]
+fn explain_tells_of_every_kind_of_file() {
+    let place = worked();
+    place.put("new", "new");
+    place.put("left.out", "left out");
+    place.put("unmarked", "unmarked");
+    place.put("good.zst", "an archive");
+    place.put("unmarked.ok", "");
+    place.put(".tidemill-x", "");
+    std::fs::create_dir(place.input().join("dir")).unwrap();
+    std::fs::write(place.output().join("strange"), "").unwrap();
+    std::fs::write(place.output().join(".tidemill-1.tmp"), "").unwrap();
+    // The rules of the last start count: nothing is taken with this one.
+    let resolved = place.state().join("config.toml");
+    let rules = std::fs::read_to_string(&resolved).unwrap();
+    std::fs::write(&resolved, rules.replace("exclude = []", "exclude = [\"*.out\"]")).unwrap();
+    explained(&place, "in/new", "was not processed yet, and will be once it is settled");
+    explained(&place, "in/good", "was processed, is unchanged since, and is kept");
+    explained(&place, "in/good", "/out/good.zst");
+    explained(&place, "in/bad", "is in quarantine, in its place");
+    explained(&place, "in/bad", "gunzip");
+    explained(&place, "in/skipped", "is left: its output's name was taken");
+    explained(&place, "in/left.out", "is left alone: `include` and `exclude` leave it out");
+    explained(&place, "in/dir", "is left alone: it is a directory");
+    explained(&place, "in/.tidemill-x", "is left alone: its name is one of the service's own");
+    explained(&place, "in/never", "is not there");
+    explained(&place, "out/good.zst", "was published from ");
+    explained(&place, "out/strange", "was not published by this service");
+    explained(&place, "out/.tidemill-1.tmp", "is a file of the service's own");
+    explained(&place, "tidemill.toml", "is neither below an input nor below an output");
+    place.put("good", "changed");
+    explained(&place, "in/good", "changed since, or was requeued, and will be processed again");
+    std::fs::remove_file(place.input().join("good")).unwrap();
+    explained(&place, "in/good", "is not there; record");
+}
+
+#[test]
+fn explain_knows_markers() {
+    let place = Place::new();
+    place.configure("marker = \".ok\"");
+    place.put("waits", "waits");
+    place.put("marked", "marked");
+    place.put("marked.ok", "");
+    assert_eq!(place.once(&[]).code, 0);
+    assert_eq!(place.published("marked.zst"), b"marked");
+    assert!(!place.output().join("waits.zst").exists());
+    explained(&place, "in/waits", "its marker ");
+    explained(&place, "in/waits", "/in/waits.ok is not there yet");
+    explained(&place, "in/marked.ok", "it is a marker (`.ok`)");
+}
+
+#[test]
+fn explain_tells_where_a_quarantined_file_was_moved_to_from_either_end() {
+    let place = Place::new();
+    place.put("bad", "no archive");
+    assert_eq!(place.once(&["--steps", "gunzip", "--on-success", "delete"]).code, 65);
+    explained(&place, "in/bad", "is not there");
+    explained(&place, "in/bad", "now ");
+    explained(&place, "in/bad", "/state/quarantine/main/bad");
+    explained(&place, "state/quarantine/main/bad", "is in quarantine: ");
+}

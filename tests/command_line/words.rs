@@ -1,0 +1,191 @@
+//! Help, versions, wrong words; `check` and `init`.
+
+use crate::files::{Place, tree};
+
+#[test]
+fn help_and_version_go_to_the_standard_output_and_exit_0() {
+    let place = Place::new();
+    let help = place.run(&["--help"]);
+    assert_eq!(help.code, 0);
+    for word in ["run", "check", "init", "history", "explain", "requeue", "Exit codes: 0"] {
+        assert!(help.stdout.contains(word), "{word}: {help:?}");
+    }
+    let version = place.run(&["--version"]);
+    assert_eq!(version.stdout, format!("tidemill {}\n", env!("CARGO_PKG_VERSION")));
+    let run = place.run(&["run", "--help"]);
+    for option in [
+        "--config",
+        "--once",
+        "--steps",
+        "--on-success",
+        "--on-exists",
+        "--include",
+        "--exclude",
+        "--settle",
+        "--http",
+        "--state-dir",
+        "--events",
+        "--durability",
+        "--shutdown-deadline",
+        "--log-format",
+    ] {
+        assert!(run.stdout.contains(option), "{option}: {run:?}");
+    }
+    for command in ["check", "init", "history", "explain", "requeue"] {
+        assert_eq!(place.run(&[command, "--help"]).code, 0, "{command}");
+    }
+}
+
+#[test]
+fn wrong_words_are_told_on_the_standard_error_and_exit_78() {
+    let place = Place::new();
+    for (args, wanted) in [
+        (vec![], "Usage"),
+        (vec!["watch"], "unrecognized subcommand 'watch'"),
+        (vec!["run", "--stepps", "zstd"], "a similar argument exists: '--steps'"),
+        (vec!["run", "in"], "INPUT and OUTPUT go together"),
+        (vec!["run"], "there is no pipeline"),
+        (vec!["run", "in", "out", "--steps", "zip"], "--steps: `zip` is not a step"),
+        (vec!["run", "in", "out", "--on-success", "archive"], "--on-success: `archive` is none of"),
+        (vec!["run", "in", "out", "--on-exists", "ask"], "--on-exists: `ask` is none of"),
+        (vec!["run", "in", "out", "--include", "[a"], "--include: "),
+        (vec!["run", "in", "out", "--exclude", "[a"], "--exclude: "),
+        (vec!["run", "in", "out", "--settle", "soon"], "--settle: `soon` is not a duration"),
+        (vec!["run", "in", "out", "--http", "9464"], "--http: `9464` is neither an address"),
+        (vec!["run", "in", "out", "--durability", "some"], "--durability: `some` is none of"),
+        (vec!["run", "in", "out", "--shutdown-deadline", "x"], "--shutdown-deadline: `x` is not"),
+        (vec!["run", "in", "out", "--log-format", "xml"], "--log-format: `xml` is none of"),
+        (vec!["run", "in", "out", "--state-dir", "in/state"], "--state-dir: the state directory"),
+        (vec!["run", "in", "out", "--events", "in/events"], "--events: the events file is inside"),
+        (vec!["run", "nowhere", "out"], "nowhere: No such file"),
+        (vec!["run", "in", "in/out"], "OUTPUT: the output "),
+        (vec!["run", "--config", "nothing.toml"], "--config: cannot read nothing.toml"),
+        (vec!["history", "--state", "lost"], "--state: `lost` is none of"),
+        (vec!["history", "--since", "then"], "--since: neither a time"),
+        (vec!["requeue"], "Usage"),
+        (vec!["requeue", "--all", "in/a"], "cannot be used with"),
+        (vec!["explain"], "Usage"),
+        (vec!["history", "--state-dir", "nowhere"], "nowhere has no ledger"),
+    ] {
+        let ended = place.run(&args);
+        assert_eq!(ended.code, 78, "{args:?}: {ended:?}");
+        assert_eq!(ended.stdout, "", "{args:?}");
+        assert!(ended.stderr.contains(wanted), "{args:?}: {}", ended.stderr);
+    }
+    assert!(tree(&place.input()).is_empty() && tree(&place.output()).is_empty());
+}
+
+#[test]
+fn what_check_prints_comes_to_the_same_again() {
+    let place = Place::new();
+    std::fs::create_dir(place.root().join("done")).unwrap();
+    let options = [
+        "--steps",
+        "gunzip,zstd:9",
+        "--on-success",
+        "archive:done",
+        "--on-exists",
+        "suffix",
+        "--include",
+        "*.gz",
+        "--include",
+        "2026/**",
+        "--exclude",
+        "*.part",
+        "--settle",
+        "1500ms",
+        "--http",
+        "127.0.0.1:1",
+        "--state-dir",
+        "elsewhere",
+        "--events",
+        "events.jsonl",
+        "--durability",
+        "syncfs",
+        "--shutdown-deadline",
+        "1m 30s",
+        "--log-format",
+        "json",
+        "--once",
+    ];
+    for args in [&["in", "out"][..], &["--config", "tidemill.toml"]] {
+        for options in [&options[..], &[]] {
+            let first = place.run(&[&["check"], args, options].concat());
+            assert_eq!(first.code, 0, "{first:?}");
+            std::fs::write(place.root().join("resolved.toml"), &first.stdout).unwrap();
+            let again = place.run(&["check", "--config", "resolved.toml"]);
+            assert_eq!(again.code, 0, "{again:?}");
+            assert_eq!(again.stdout, first.stdout);
+        }
+    }
+    let told = place.run(&[&["check", "in", "out"], &options[..]].concat()).stdout;
+    for line in [
+        "steps = \"gunzip,zstd:9\"",
+        "on_exists = \"suffix\"",
+        "settle = \"1500ms\"",
+        "shutdown_deadline = \"90s\"",
+        "durability = \"syncfs\"",
+        "once = true",
+        "include = [\"*.gz\", \"2026/**\"]",
+    ] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+}
+
+#[test]
+fn check_warns_of_outputs_that_a_power_loss_can_take_back() {
+    let place = Place::new();
+    let ended = place.run(&["check", "in", "out", "--durability", "none"]);
+    assert_eq!(ended.code, 0);
+    assert!(ended.stderr.contains("a power loss may take published outputs back"), "{ended:?}");
+    assert!(!place.state().exists(), "check makes nothing");
+}
+
+#[test]
+fn init_prints_or_writes_a_configuration_that_loads_and_never_overwrites_one() {
+    let place = Place::new();
+    let printed = place.run(&["init"]);
+    assert_eq!(printed.code, 0);
+    std::fs::create_dir(place.root().join("inbox")).unwrap();
+    let written = place.run(&["init", "new.toml"]);
+    assert_eq!(written.code, 0);
+    assert!(written.stderr.contains("tidemill check --config new.toml"), "{written:?}");
+    let path = place.root().join("new.toml");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), printed.stdout);
+    let checked = place.run(&["check", "--config", "new.toml"]);
+    assert_eq!(checked.code, 0, "{checked:?}");
+
+    std::fs::write(&path, "mine").unwrap();
+    let refused = place.run(&["init", "new.toml"]);
+    assert_eq!(refused.code, 78);
+    assert!(refused.stderr.contains("new.toml"), "{refused:?}");
+    assert!(refused.stderr.contains("nothing is overwritten"), "{refused:?}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+}
+
+#[test]
+fn include_and_exclude_choose_the_files() {
+    let place = Place::new();
+    for name in ["a.log", "sub/b.log", "c.txt", "sub/d.log.part"] {
+        place.put(name, name);
+    }
+    let options = ["--include", "*.log*", "--exclude", "*.part"];
+    let ended = place.once(&options);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let out = place.output();
+    assert_eq!(tree(&out), [out.join("a.log.zst"), out.join("sub/b.log.zst")]);
+}
+
+#[test]
+fn without_a_configuration_the_state_is_in_the_output() {
+    let place = Place::new();
+    place.put("a", "content");
+    let ended = place.run(&["run", "in", "out", "--once"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(place.published("a.zst"), b"content");
+    assert!(place.output().join(".tidemill/ledger.sqlite").exists());
+    std::fs::remove_file(place.root().join("tidemill.toml")).unwrap();
+    let told = place.run(&["history"]);
+    assert!(told.stdout.contains("/in/a → "), "{told:?}");
+    assert!(ended.stderr.contains("1 files published"), "{ended:?}");
+}
