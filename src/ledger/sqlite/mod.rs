@@ -20,7 +20,9 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension, TransactionBehavior, config::DbConfig, params,
+};
 
 use super::{
     Error, ErrorKind, Id, LastStop, Ledger, PipelineId, Query, Record, Result, Roots, State, When,
@@ -155,6 +157,10 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection> {
         Connection::open_with_flags(path, flags).map_err(|error| failed(path, "open", error))?;
     connection.busy_timeout(BUSY).map_err(|error| failed(path, "set up", error))?;
     connection.set_prepared_statement_cache_capacity(32);
+    // Without this SQLite plans a statement anew for each bound value, because of the partial index.
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .map_err(|error| failed(path, "set up", error))?;
     Ok(connection)
 }
 
@@ -254,8 +260,7 @@ impl Ledger for Sqlite {
         self.read("look a source up", |connection| {
             let mut statement = connection.prepare_cached(rows::SELECT_BY_SOURCE)?;
             let key = rows::key(pipeline, source);
-            let withdrawn = rows::number(State::Withdrawn);
-            let found = params![key, pipeline, rows::bytes(source), withdrawn];
+            let found = params![key, pipeline, rows::bytes(source)];
             statement.query_row(found, rows::record).optional()
         })
     }
@@ -264,8 +269,7 @@ impl Ledger for Sqlite {
         self.read("look a source up", |connection| {
             let mut statement = connection.prepare_cached(rows::SELECT_PUBLISHED)?;
             let key = rows::key(pipeline, source);
-            let (published, done) = (rows::number(State::Published), rows::number(State::Done));
-            let found = params![key, pipeline, rows::bytes(source), published, done];
+            let found = params![key, pipeline, rows::bytes(source)];
             statement.query_row(found, rows::record).optional()
         })
     }
@@ -273,7 +277,7 @@ impl Ledger for Sqlite {
     fn latest_for_output(&self, pipeline: PipelineId, output: &Path) -> Result<Option<Record>> {
         self.read("look an output up", |connection| {
             let mut statement = connection.prepare_cached(rows::SELECT_BY_OUTPUT)?;
-            let found = params![pipeline, rows::bytes(output), rows::number(State::Done)];
+            let found = params![pipeline, rows::bytes(output)];
             statement.query_row(found, rows::record).optional()
         })
     }

@@ -30,20 +30,20 @@ pub const SELECT_BY_ID: &str = concat!("SELECT ", columns!(), " FROM records WHE
 pub const SELECT_BY_SOURCE: &str = concat!(
     "SELECT ",
     columns!(),
-    " FROM records WHERE source_key = ?1 AND pipeline = ?2 AND source = ?3 AND state <> ?4",
+    " FROM records WHERE source_key = ?1 AND pipeline = ?2 AND source = ?3 AND state <> 3",
     " ORDER BY id DESC LIMIT 1"
 );
 pub const SELECT_PUBLISHED: &str = concat!(
     "SELECT ",
     columns!(),
-    " FROM records WHERE source_key = ?1 AND pipeline = ?2 AND source = ?3 AND state IN (?4, ?5)",
+    " FROM records WHERE source_key = ?1 AND pipeline = ?2 AND source = ?3 AND state IN (1, 2)",
     " ORDER BY id DESC LIMIT 1"
 );
 /// Without an index: only a person asks for it.
 pub const SELECT_BY_OUTPUT: &str = concat!(
     "SELECT ",
     columns!(),
-    " FROM records WHERE pipeline = ?1 AND output = ?2 AND state <= ?3 ORDER BY id DESC LIMIT 1"
+    " FROM records WHERE pipeline = ?1 AND output = ?2 AND state <= 2 ORDER BY id DESC LIMIT 1"
 );
 pub const SELECT_UNFINISHED: &str =
     concat!("SELECT ", columns!(), " FROM records WHERE state < 2 ORDER BY id");
@@ -54,7 +54,8 @@ pub const SELECT_HISTORY: &str = concat!(
     " ORDER BY id DESC LIMIT ?3"
 );
 
-/// The states' numbers: those up to `Done` published or may publish, the first two are unfinished.
+/// The states' numbers, which stand in the statements as they are. Those up to `Done` published or
+/// may publish, the first two are unfinished.
 pub const fn number(state: State) -> u8 {
     match state {
         State::Intent => 0,
