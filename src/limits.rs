@@ -49,7 +49,7 @@ pub const ONCE_BUSY: Duration = Duration::from_secs(10);
 /// The largest group commit, in files.
 pub const BATCH: usize = 256;
 /// Concurrent `fsync` calls.
-pub const SYNCS: usize = 32;
+pub const SYNCS: usize = 16;
 
 /// From the first signal to the end; the last part of it is kept for the last commit.
 pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(25);

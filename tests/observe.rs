@@ -129,6 +129,25 @@ fn a_draining_service_lives_and_is_not_ready_and_says_so() {
 }
 
 #[test]
+fn a_file_that_vanishes_between_settling_and_its_claim_is_no_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::run(dir.path(), "claim=1*sleep(1000)->off");
+    service.until("phase=READY");
+    std::fs::write(dir.path().join("in/a"), "hello").unwrap();
+    service.get_until("/metrics", &["tidemill_in_work_files{pipeline=\"main\"} 1\n"]);
+    #[expect(clippy::disallowed_methods, reason = "the test is the producer")]
+    std::fs::remove_file(dir.path().join("in/a")).unwrap();
+    service.get_until(
+        "/metrics",
+        &[
+            "tidemill_in_work_files{pipeline=\"main\"} 0\n",
+            "tidemill_files_total{pipeline=\"main\",outcome=\"skipped\"} 1\n",
+            "tidemill_retries_total{pipeline=\"main\"} 0\n",
+        ],
+    );
+}
+
+#[test]
 fn a_hostile_name_is_escaped_in_the_log_and_exact_in_the_events() {
     let dir = tempfile::tempdir().unwrap();
     let service = Service::run(dir.path(), "");

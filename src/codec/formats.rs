@@ -14,6 +14,9 @@ pub type Decoder = Box<dyn DecodeV2 + Send>;
 /// Higher levels need larger jobs for their larger windows, and keep zstd's own choice.
 #[cfg(feature = "zstd")]
 const ZSTD_JOB_BYTES: u32 = 2 * 1024 * 1024;
+/// The window of files that are compressed in one piece: these are no larger.
+#[cfg(feature = "zstd")]
+const SMALL_WINDOW_LOG: u32 = crate::limits::WHOLE_BYTES.ilog2();
 /// Memory an xz decoder may ask for: enough for files made at every preset.
 #[cfg(feature = "xz")]
 const XZ_DECODER_BYTES: u64 = 128 * 1024 * 1024;
@@ -61,6 +64,13 @@ fn zstd(level: i32, threads: u32) -> async_compression::codecs::ZstdEncoder {
     use async_compression::zstd::CParameter;
     // zstd has no checksum of the content unless it is asked for.
     let mut params = vec![CParameter::checksum_flag(true)];
+    if threads == 0 {
+        // Nothing tells zstd that the input is small: tables for a large one miss the caches.
+        params.push(CParameter::window_log(SMALL_WINDOW_LOG));
+        if level <= 3 {
+            params.extend([CParameter::hash_log(15), CParameter::chain_log(14)]);
+        }
+    }
     if threads > 0 {
         params.push(CParameter::nb_workers(threads));
         if level <= 9 {

@@ -81,7 +81,7 @@ pub struct Transformer {
 
 impl Transformer {
     /// `threads` are worker threads for each step that can use them (zstd); 0 works on the
-    /// caller's. The output is the same for every count from 1 on, but not the same as for 0.
+    /// caller's, and is for inputs of at most [`limits::WHOLE_BYTES`](crate::limits::WHOLE_BYTES). The output is the same for every count from 1 on, but not the same as for 0.
     pub fn new(chain: &Chain, bounds: Bounds, threads: u32) -> Result<Self, Error> {
         let link = |step: &Step| Link::new(*step, bounds, threads);
         Ok(Self { links: chain.steps().iter().map(link).collect::<Result<_, _>>()? })

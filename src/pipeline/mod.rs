@@ -18,6 +18,8 @@
 //! publish     commit: seal
 //!               │ publish: 1 batch
 //!             commit: publish
+//!               │ acknowledge: 1 batch
+//!             commit: acknowledge
 //!               │ dispose: 512   ◀── every failed job
 //!             dispose ──▶ the outcome, back to settle
 //! ```

@@ -54,18 +54,36 @@ impl<T> Outlet<T> {
         self.meter.waited(start.elapsed());
     }
 
-    /// Waits for room without an item in hand; the permit sends.
-    pub async fn reserve(&self) -> Option<mpsc::Permit<'_, T>> {
+    /// Waits for room for so many without an item in hand; `None` where the receiver is gone.
+    pub async fn reserve(&self, count: usize) -> Option<Room<'_, T>> {
         let start = Instant::now();
-        let permit = if let Ok(permit) = self.sender.try_reserve() {
-            permit
+        let count = count.min(self.sender.max_capacity());
+        let permits = if let Ok(permits) = self.sender.try_reserve_many(count) {
+            permits
         } else {
-            let permit = self.sender.reserve().await.ok()?;
+            let permits = self.sender.reserve_many(count).await.ok()?;
             self.meter.waited(start.elapsed());
-            permit
+            permits
         };
-        self.meter.entered();
-        Some(permit)
+        Some(Room { permits, meter: &self.meter })
+    }
+}
+
+/// Room in a channel. Dropping it gives back what was not used.
+#[derive(Debug)]
+pub struct Room<'a, T> {
+    permits: mpsc::PermitIterator<'a, T>,
+    meter: &'a ChannelMeter,
+}
+
+impl<T> Room<'_, T> {
+    /// Sends without a wait. Where all the room is used, the item is dropped, and says so by its
+    /// ticket.
+    pub fn send(&mut self, item: T) {
+        if let Some(permit) = self.permits.next() {
+            permit.send(item);
+            self.meter.entered();
+        }
     }
 }
 
@@ -146,30 +164,53 @@ impl Panics {
 }
 
 /// How a stage hands its items on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handing {
+pub enum Handing<T> {
     /// What is there is taken together, up to [`limits::HANDED_ON`], and sent on together: under
     /// load the next stage is woken once for many items, and a single item goes on at once.
     Together,
-    /// Each before the next is taken: for a stage that waits for what its own items hold, or
-    /// works on one for long.
+    /// As `Together`, but what was made is sent on before an item for which this is true: its work
+    /// may wait for what the items made before it hold.
+    TogetherUntil(Box<dyn Fn(&T) -> bool + Send>),
+    /// Each before the next is taken: for a stage that works on one for long.
     Singly,
+}
+
+impl<T> std::fmt::Debug for Handing<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Together => "Together",
+            Self::TogetherUntil(_) => "TogetherUntil",
+            Self::Singly => "Singly",
+        })
+    }
+}
+
+impl<T> Handing<T> {
+    const fn most(&self) -> usize {
+        match self {
+            Self::Together | Self::TogetherUntil(_) => limits::HANDED_ON,
+            Self::Singly => 1,
+        }
+    }
+
+    fn must_send_before(&self, item: &T) -> bool {
+        match self {
+            Self::TogetherUntil(waits) => waits(item),
+            Self::Together | Self::Singly => false,
+        }
+    }
 }
 
 /// Takes items until the channel closes, works on each, and sends on what came of it.
 pub fn run<T, M>(
     shared: &Shared,
     inlet: &Inlet<T>,
-    handing: Handing,
+    handing: &Handing<T>,
     mut work: impl FnMut(T) -> Result<M, Box<Failed>>,
     mut send: impl FnMut(M),
 ) {
-    let most = match handing {
-        Handing::Together => limits::HANDED_ON,
-        Handing::Singly => 1,
-    };
     loop {
-        let batch = inlet.receive_batch(most);
+        let batch = inlet.receive_batch(handing.most());
         if batch.is_empty() {
             return;
         }
@@ -178,6 +219,9 @@ pub fn run<T, M>(
             if shared.cut.is_cancelled() {
                 drop(item);
                 continue;
+            }
+            if handing.must_send_before(&item) {
+                made.drain(..).for_each(&mut send);
             }
             match shared.panics.guard(|| work(item)) {
                 Some(Ok(one)) => made.push(one),

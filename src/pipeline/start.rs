@@ -21,7 +21,12 @@ use super::{
         write::{self, Directories},
     },
     publish::{
-        commit::{Fatal, Sealed, publish::Publisher, seal::Sealer},
+        commit::{
+            Fatal, Sealed,
+            acknowledge::{Acknowledger, Named},
+            publish::Publisher,
+            seal::Sealer,
+        },
         dispose::Disposer,
     },
     stage::{self, Handing, Inlet, Outlet, Panics, Shared, channel, timed},
@@ -29,7 +34,7 @@ use super::{
 use crate::{config::Limits, limits, observe::Observer, stages::Stage};
 
 /// The channels and their capacities, as in the diagram of [`super`].
-pub const CHANNELS: [(&str, usize); 8] = [
+pub const CHANNELS: [(&str, usize); 9] = [
     ("claim", 64),
     ("read", 64),
     ("large", 512),
@@ -37,6 +42,7 @@ pub const CHANNELS: [(&str, usize); 8] = [
     ("write", 64),
     ("commit", 512),
     ("publish", 1),
+    ("acknowledge", 1),
     ("dispose", 512),
 ];
 
@@ -235,7 +241,8 @@ fn process(
     let (to_transform, loaded) = make.channel::<Loaded>("transform");
     let (to_write, transformed) = make.channel::<Transformed>("write");
 
-    let claim = Claim { shared: shared.clone(), budget: Budget::new(limits, runtime.clone()) };
+    let budget = Budget::new(limits, runtime.clone());
+    let claim = Claim { shared: shared.clone(), budget: budget.clone() };
     let grown = to_large.clone();
     threads.stage("claim", {
         let shared = shared.clone();
@@ -245,14 +252,15 @@ fn process(
             let small = claimed.job.seen.identity.size <= limits::WHOLE_BYTES as u64;
             if small { to_read.send(claimed) } else { to_large.send(claimed) }
         };
-        // It waits for permits, which the files it has claimed hold.
-        move || stage::run(&shared, &settled, Handing::Singly, work, send)
+        // It may wait for permits that the files it has claimed before hold.
+        let handing = Handing::TogetherUntil(Box::new(move |job| !budget.has_room(job)));
+        move || stage::run(&shared, &settled, &handing, work, send)
     })?;
     threads.stage("read", {
         let shared = shared.clone();
         let work = timed(Stage::Read, read::whole);
         let send = move |loaded| to_transform.send(loaded);
-        move || stage::run(&shared, &claimed, Handing::Together, work, send)
+        move || stage::run(&shared, &claimed, &Handing::Together, work, send)
     })?;
     for _ in 0..limits.workers.max(1) {
         let (shared, loaded) = (shared.clone(), loaded.clone());
@@ -265,7 +273,7 @@ fn process(
             Whole::Grown(claimed) => grown.send(claimed),
         };
         threads.stage("transform", move || {
-            stage::run(&shared, &loaded, Handing::Together, work, send);
+            stage::run(&shared, &loaded, &Handing::Together, work, send);
         })?;
     }
     threads.stage("write", {
@@ -274,7 +282,7 @@ fn process(
         let work =
             timed(Stage::Write, move |transformed| write::whole(&mut directories, transformed));
         let send = move |staged| to_commit.send(staged);
-        move || stage::run(&shared, &transformed, Handing::Together, work, send)
+        move || stage::run(&shared, &transformed, &Handing::Together, work, send)
     })?;
     lanes(threads, shared, limits.workers.max(1), &large, to_commit)?;
     Ok(to_claim)
@@ -303,13 +311,13 @@ fn lanes(
             }
         };
         threads.stage("large", move || {
-            stage::run(&shared, &large, Handing::Singly, |claimed| lane.work(claimed), send);
+            stage::run(&shared, &large, &Handing::Singly, |claimed| lane.work(claimed), send);
         })?;
     }
     Ok(())
 }
 
-/// commit: the sealing thread with its pool, and the publishing thread.
+/// commit: the sealing thread with its pool, the publishing and the acknowledging thread.
 fn publish(
     threads: &mut Threads,
     make: &Make<'_>,
@@ -323,8 +331,13 @@ fn publish(
         threads.stage("sync", move || syncer.run())?;
     }
     threads.stage("seal", move || sealer.run(&staged, &to_publish))?;
-    let publisher = Publisher { panics: shared.panics.clone(), fatal: fatal.clone(), committed };
-    threads.stage("publish", move || publisher.run(&sealed))
+    let (to_acknowledge, named) = make.channel::<Vec<Named>>("acknowledge");
+    let (panics, ended) = (shared.panics.clone(), committed.clone());
+    let publisher = Publisher { panics, fatal: fatal.clone(), named: to_acknowledge, ended };
+    threads.stage("publish", move || publisher.run(&sealed))?;
+    let (panics, fatal) = (shared.panics.clone(), fatal.clone());
+    let acknowledger = Acknowledger { panics, fatal, committed };
+    threads.stage("acknowledge", move || acknowledger.run(&named))
 }
 
 fn dispose(

@@ -49,27 +49,6 @@ fn a_file_that_vanishes_before_it_settles_is_forgotten() {
 }
 
 #[test]
-fn a_file_that_vanishes_between_settling_and_its_claim_is_no_error() {
-    let place = Place::new();
-    place.put("one", "content");
-    place.put("two", "content");
-    // Claim takes one after the other: when the first is published, it still holds up the second.
-    let running = place.watch_with(&[], "claim=sleep(1000)");
-    until("the first output", || {
-        is_published(&place, "one.zst") || is_published(&place, "two.zst")
-    });
-    let (done, other) =
-        if is_published(&place, "one.zst") { ("one", "two") } else { ("two", "one") };
-    std::fs::remove_file(place.input().join(other)).unwrap();
-    until_past(&place, "later");
-    let log = assert_stops_well(&place, running);
-    assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
-    assert_eq!(place.state_of(done), "done");
-    assert!(place.history(other).is_empty());
-    assert!(!is_published(&place, &format!("{other}.zst")));
-}
-
-#[test]
 fn a_file_that_vanishes_while_it_is_read_was_whole_and_is_published_or_left() {
     let place = Place::new();
     let running = place.watch_with(&["--on-success", "delete"], "read=sleep(300)");

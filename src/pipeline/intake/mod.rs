@@ -312,25 +312,24 @@ impl Intake {
             if let Admission::Closed(_) | Admission::Waiting = admission {
                 return;
             }
+            let count = match admission {
+                Admission::One => 1,
+                _ => self.ready.len().min(limits::HANDED_ON),
+            };
             let outlet = self.outlet.clone();
-            let permit = tokio::select! {
-                permit = outlet.reserve() => permit,
+            let room = tokio::select! {
+                room = outlet.reserve(count) => room,
                 () = self.stop.cancelled() => None,
             };
-            let (Some(permit), Some(input)) = (permit, self.root.dir()) else {
-                return;
-            };
-            if failpoint::hit("settle").is_err() {
-                return;
+            let (Some(mut room), Some(input)) = (room, self.root.dir()) else { return };
+            for settled in self.ready.drain(..count) {
+                failpoint::pass("settle");
+                if admission == Admission::One {
+                    self.probing = Some(settled.path.clone());
+                }
+                let (context, input) = (Arc::clone(&self.context), Arc::clone(input));
+                room.send(Job::new(context, input, settled, self.feedback.clone()));
             }
-            let Some(settled) = self.ready.pop_front() else {
-                return;
-            };
-            if admission == Admission::One {
-                self.probing = Some(settled.path.clone());
-            }
-            let (context, input) = (Arc::clone(&self.context), Arc::clone(input));
-            permit.send(Job::new(context, input, settled, self.feedback.clone()));
         }
     }
 

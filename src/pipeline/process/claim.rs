@@ -51,8 +51,21 @@ impl Budget {
         if size > limits::WHOLE_BYTES as u64 {
             return Permits { file, bytes: None };
         }
+        Permits { file, bytes: self.wait(&self.bytes, self.cost(size)) }
+    }
+
+    /// The bytes a small file takes: its content, its output, and what both need beside them.
+    fn cost(&self, size: u64) -> u32 {
         let bytes = u32::try_from(2 * size + 16 * 1024).unwrap_or(self.bytes_most);
-        Permits { file, bytes: self.wait(&self.bytes, bytes.min(self.bytes_most)) }
+        bytes.min(self.bytes_most)
+    }
+
+    /// Whether the file can be taken without a wait. Exact, because only claim takes permits.
+    #[must_use]
+    pub fn has_room(&self, job: &Job) -> bool {
+        let size = job.seen.identity.size.min(limits::WHOLE_BYTES as u64);
+        let bytes = self.bytes.available_permits() >= self.cost(size) as usize;
+        bytes && self.files.available_permits() > 0
     }
 
     fn wait(&self, of: &Arc<Semaphore>, count: u32) -> Option<tokio::sync::OwnedSemaphorePermit> {

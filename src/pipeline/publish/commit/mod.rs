@@ -1,7 +1,8 @@
 //! commit: a batch of staged outputs becomes durable, is recorded, and gets its final names.
 //!
-//! A batch is what arrived while the one before it was being committed. Two threads share the
-//! work, so that one batch's content is synced while the one before it is published:
+//! A batch is what arrived while the one before it was being committed. Three threads share the
+//! work, so that one batch's content is synced while the one before it gets its names, and the
+//! one before that is acknowledged:
 //!
 //! | thread | does | true if power fails right after it |
 //! |---|---|---|
@@ -9,7 +10,7 @@
 //! | | `fsync` of their directories | as above |
 //! | [`publish`] | the intent: one durable transaction for the batch | recovery publishes the temps |
 //! | | `renameat2(temp → final, NOREPLACE)`, or as the policy says | some renamed: recovery does the rest |
-//! | | `fsync` of the directories, then the acknowledgement | outputs durable, the sources are still there |
+//! | [`acknowledge`] | `fsync` of the directories, then the acknowledgement | outputs durable, the sources are still there |
 //!
 //! C1: an intent is recorded only for a temp whose content and name are durable.
 //! C2: a final name appears only after its intent is durable.
@@ -20,6 +21,7 @@
 //!
 //! Never reads the source.
 
+pub mod acknowledge;
 mod naming;
 pub mod publish;
 pub mod seal;

@@ -1,11 +1,11 @@
-//! The second half of a group commit: intents, final names, acknowledgements.
+//! The second part of a group commit: intents and final names.
 
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Instant};
 
 use super::{
     Fatal, Sealed,
+    acknowledge::Named,
     naming::{self, Naming},
-    seal,
 };
 use crate::{
     failpoint,
@@ -19,7 +19,7 @@ use crate::{
         job::{Committed, Disposable, Outcome, Staged},
         stage::{Inlet, Outlet, Panics},
     },
-    policy::{Durability, OnSuccess},
+    policy::Durability,
     stages::Stage,
 };
 
@@ -36,7 +36,10 @@ struct Intended {
 pub struct Publisher {
     pub panics: Panics,
     pub fatal: Fatal,
-    pub committed: Outlet<Disposable>,
+    /// What has its final names goes on to be made durable.
+    pub named: Outlet<Vec<Named>>,
+    /// What needs no name, or failed, goes to dispose.
+    pub ended: Outlet<Disposable>,
 }
 
 impl Publisher {
@@ -96,7 +99,7 @@ impl Publisher {
         (intended, again)
     }
 
-    /// Steps 4 to 6 of the protocol. Gives back what found its name taken at the last moment.
+    /// Steps 4 and 5 of the protocol. Gives back what found its name taken at the last moment.
     fn publish_round(&self, mut files: Vec<Intended>) -> Result<Vec<Staged>, Failure> {
         if files.is_empty() {
             return Ok(Vec::new());
@@ -124,9 +127,9 @@ impl Publisher {
             again = self.withdraw(refused)?;
         }
         failpoint::pass("commit::renamed");
-        sync_output_directories(&named)?;
-        let committed: Vec<Committed> = named.into_iter().map(|(committed, _)| committed).collect();
-        self.acknowledge(committed)?;
+        if !named.is_empty() {
+            self.named.send(named);
+        }
         Ok(again)
     }
 
@@ -191,34 +194,6 @@ impl Publisher {
         Ok(again)
     }
 
-    /// The outputs are durable: that may be told (C3), and is, before the ledger forgets to.
-    fn acknowledge(&self, committed: Vec<Committed>) -> Result<(), Failure> {
-        let Some(first) = committed.first() else {
-            return Ok(());
-        };
-        let context = &first.job.context;
-        failpoint::hit("commit::acknowledge")
-            .and_then(|()| acknowledge::published(&context.events, &told(&committed)))
-            .map_err(|source| CommitError::Acknowledge { source })?;
-        failpoint::pass("commit::acknowledged");
-        let marks: Vec<_> = committed
-            .iter()
-            .map(|file| {
-                let keep = file.record.on_success == OnSuccess::Keep;
-                (file.record.id, if keep { State::Done } else { State::Published }, None)
-            })
-            .collect();
-        let path = context.config.output.clone();
-        let marked = context.ledger.mark(&marks, When::Later);
-        marked.map_err(|source| CommitError::Ledger { path, source })?;
-        failpoint::pass("commit::marked");
-        context.place.found_well(Instant::now());
-        for file in committed {
-            self.committed.send(Disposable::Committed(file));
-        }
-        Ok(())
-    }
-
     /// The output is there already, byte for byte: the source counts as done under its new identity.
     fn leave(&self, staged: Staged, found: crate::identity::Identity) {
         let Intended { staged, mut record, .. } = Intended::new(staged, None);
@@ -230,11 +205,11 @@ impl Publisher {
         let Staged { job, temp, .. } = staged;
         drop(temp);
         match job.context.ledger.append(std::slice::from_ref(&record), When::Later) {
-            Ok(()) => self.committed.send(Disposable::Again(Committed { job, record })),
+            Ok(()) => self.ended.send(Disposable::Again(Committed { job, record })),
             Err(source) => {
                 let path = job.source_path();
                 let failed = job.fail(CommitError::Ledger { path, source });
-                self.committed.send(Disposable::Failed(failed));
+                self.ended.send(Disposable::Failed(failed));
             }
         }
     }
@@ -250,7 +225,7 @@ impl Publisher {
         let told = acknowledge::ended(&job, &record);
         if let Err(source) = appended {
             let failed = job.fail(CommitError::Ledger { path, source });
-            return self.committed.send(Disposable::Failed(failed));
+            return self.ended.send(Disposable::Failed(failed));
         }
         if let Err(source) = told {
             self.fatal.set(&CommitError::Acknowledge { source }.into());
@@ -261,19 +236,8 @@ impl Publisher {
     fn fail(&self, staged: Staged, failure: impl Into<Failure>) {
         let Staged { job, temp, .. } = staged;
         drop(temp);
-        self.committed.send(Disposable::Failed(job.fail(failure)));
+        self.ended.send(Disposable::Failed(job.fail(failure)));
     }
-}
-
-fn told(committed: &[Committed]) -> Vec<acknowledge::Published<'_>> {
-    committed
-        .iter()
-        .map(|file| acknowledge::Published {
-            pipeline: file.job.context.name(),
-            record: &file.record,
-            took: Some(file.job.settled_at.elapsed()),
-        })
-        .collect()
 }
 
 impl Intended {
@@ -304,9 +268,6 @@ impl Intended {
     }
 }
 
-/// An output that has its final name, and the directory that must make it durable.
-type Named = (Committed, Arc<fs::Dir>);
-
 /// Step 5. A refused rename gives the output back.
 fn rename(file: Intended) -> Result<Named, Box<(Intended, std::io::Error)>> {
     let Intended { staged, record, replace } = file;
@@ -325,20 +286,6 @@ fn rename(file: Intended) -> Result<Named, Box<(Intended, std::io::Error)>> {
             Err(Box::new((Intended { staged, record, replace }, error)))
         }
     }
-}
-
-/// Step 6, the first half.
-fn sync_output_directories(named: &[Named]) -> Result<(), Failure> {
-    let mut synced = HashSet::new();
-    for (file, dir) in named {
-        let context = &file.job.context;
-        if context.config.durability == Durability::None || !synced.insert(dir.path()) {
-            continue;
-        }
-        seal::sync_directory(dir, &context.meter)
-            .map_err(|source| CommitError::DirectorySync { path: dir.path().into(), source })?;
-    }
-    Ok(())
 }
 
 fn key(staged: &Staged) -> (usize, PathBuf) {

@@ -1,4 +1,4 @@
-//! The first half of a group commit: content and temporary names become durable.
+//! The first part of a group commit: content and temporary names become durable.
 
 use std::{
     collections::{HashMap, HashSet},

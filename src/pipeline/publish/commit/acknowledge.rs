@@ -1,0 +1,98 @@
+//! The last part of a group commit: the final names become durable, and that is told.
+
+use std::{collections::HashSet, sync::Arc, time::Instant};
+
+use super::{Fatal, seal};
+use crate::{
+    failpoint,
+    fs::Dir,
+    ledger::{State, When},
+    pipeline::{
+        acknowledge,
+        failure::{CommitError, Failure},
+        job::{Committed, Disposable},
+        stage::{Inlet, Outlet, Panics},
+    },
+    policy::{Durability, OnSuccess},
+};
+
+/// An output that has its final name, and the directory that must make it durable.
+pub type Named = (Committed, Arc<Dir>);
+
+/// The acknowledging thread.
+#[derive(Debug)]
+pub struct Acknowledger {
+    pub panics: Panics,
+    pub fatal: Fatal,
+    pub committed: Outlet<Disposable>,
+}
+
+impl Acknowledger {
+    /// Acknowledges what has its names, batch by batch, until there is no more. Where storage
+    /// failed nothing is: recovery finds the names and does the rest.
+    pub fn run(self, inlet: &Inlet<Vec<Named>>) {
+        while let Some(named) = inlet.receive() {
+            if self.fatal.is_set() {
+                continue;
+            }
+            let result = self.panics.guard(|| {
+                sync_directories(&named)?;
+                self.acknowledge(named.into_iter().map(|(committed, _)| committed).collect())
+            });
+            if let Some(Err(failure)) = result {
+                self.fatal.set(&failure);
+            }
+        }
+    }
+
+    /// The outputs are durable: that may be told (C3), and is, before the ledger forgets to.
+    fn acknowledge(&self, committed: Vec<Committed>) -> Result<(), Failure> {
+        let Some(first) = committed.first() else { return Ok(()) };
+        let context = &first.job.context;
+        failpoint::hit("commit::acknowledge")
+            .and_then(|()| acknowledge::published(&context.events, &told(&committed)))
+            .map_err(|source| CommitError::Acknowledge { source })?;
+        failpoint::pass("commit::acknowledged");
+        let marks: Vec<_> = committed
+            .iter()
+            .map(|file| {
+                let keep = file.record.on_success == OnSuccess::Keep;
+                (file.record.id, if keep { State::Done } else { State::Published }, None)
+            })
+            .collect();
+        let path = context.config.output.clone();
+        let marked = context.ledger.mark(&marks, When::Later);
+        marked.map_err(|source| CommitError::Ledger { path, source })?;
+        failpoint::pass("commit::marked");
+        let now = Instant::now();
+        for file in committed {
+            file.job.context.place.found_well(now);
+            self.committed.send(Disposable::Committed(file));
+        }
+        Ok(())
+    }
+}
+
+fn told(committed: &[Committed]) -> Vec<acknowledge::Published<'_>> {
+    committed
+        .iter()
+        .map(|file| acknowledge::Published {
+            pipeline: file.job.context.name(),
+            record: &file.record,
+            took: Some(file.job.settled_at.elapsed()),
+        })
+        .collect()
+}
+
+fn sync_directories(named: &[Named]) -> Result<(), Failure> {
+    let mut synced = HashSet::new();
+    for (file, dir) in named {
+        let context = &file.job.context;
+        if context.config.durability == Durability::None || !synced.insert(dir.path()) {
+            continue;
+        }
+        seal::sync_directory(dir, &context.meter)
+            .map_err(|source| CommitError::DirectorySync { path: dir.path().into(), source })?;
+    }
+    Ok(())
+}
