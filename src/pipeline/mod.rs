@@ -33,6 +33,8 @@ pub mod context;
 
 pub mod failure;
 
+pub mod fatal;
+
 pub mod job;
 
 pub mod place;

@@ -11,6 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     context::Context,
+    fatal::Fatal,
     intake::{self, Ended, Intake, discover::Hints},
     job::{Claimed, Disposable, Job, Loaded, Staged, Transformed},
     large::Lane,
@@ -22,7 +23,7 @@ use super::{
     },
     publish::{
         commit::{
-            Fatal, Sealed,
+            Sealed,
             acknowledge::{Acknowledger, Named},
             publish::Publisher,
             seal::Sealer,

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Instant};
 
-use super::{Fatal, seal};
+use super::seal;
 use crate::{
     failpoint,
     fs::Dir,
@@ -10,6 +10,7 @@ use crate::{
     pipeline::{
         acknowledge,
         failure::{CommitError, Failure},
+        fatal::Fatal,
         job::{Committed, Disposable},
         stage::{Inlet, Outlet, Panics},
     },

@@ -17,7 +17,7 @@
 //! C3: an acknowledgement is given only after the final name is durable.
 //! C4: a temp with an intent is removed only after the intent was withdrawn, durably.
 //! C5: a failed `fsync` is never repeated on the same file: the temp is dropped, the source is read
-//! again. A failed sync of a directory or of the ledger ends all publishing ([`Fatal`]).
+//! again. A failed sync of a directory or of the ledger ends all publishing ([`Fatal`](crate::pipeline::fatal::Fatal)).
 //!
 //! Never reads the source.
 
@@ -26,47 +26,7 @@ mod naming;
 pub mod publish;
 pub mod seal;
 
-use std::sync::{Arc, Mutex, PoisonError};
-
-use tokio_util::sync::CancellationToken;
-
-use crate::pipeline::{failure::Failure, job::Staged};
-
-/// The end of all publishing: set once, seen by the committer, which refuses from then on, and by
-/// the service, which stops.
-#[derive(Clone, Debug, Default)]
-pub struct Fatal {
-    token: CancellationToken,
-    reason: Arc<Mutex<Option<String>>>,
-}
-
-impl Fatal {
-    /// Sets it; the first reason stays.
-    pub fn set(&self, failure: &Failure) {
-        let mut reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
-        if reason.is_none() {
-            let chain = failure.chain();
-            tracing::error!(reason = %chain, "storage failed: nothing more is published, the service stops");
-            *reason = Some(chain);
-            self.token.cancel();
-        }
-    }
-
-    #[must_use]
-    pub fn is_set(&self) -> bool {
-        self.token.is_cancelled()
-    }
-
-    /// Waits until it is set.
-    pub async fn wait(&self) {
-        self.token.cancelled().await;
-    }
-
-    #[must_use]
-    pub fn reason(&self) -> Option<String> {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
+use crate::pipeline::job::Staged;
 
 /// Staged outputs whose content and temporary names are durable (C1).
 #[derive(Debug)]

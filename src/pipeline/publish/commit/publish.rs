@@ -3,7 +3,7 @@
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Instant};
 
 use super::{
-    Fatal, Sealed,
+    Sealed,
     acknowledge::Named,
     naming::{self, Naming},
 };
@@ -16,6 +16,7 @@ use crate::{
     pipeline::{
         acknowledge,
         failure::{CommitError, Failure},
+        fatal::Fatal,
         job::{Committed, Disposable, Outcome, Staged},
         stage::{Inlet, Outlet, Panics},
     },

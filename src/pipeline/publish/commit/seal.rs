@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Fatal, Sealed};
+use super::Sealed;
 use crate::{
     failpoint,
     fs::{self, Dir},
@@ -16,6 +16,7 @@ use crate::{
     observe::{PipelineMeter, SyncKind},
     pipeline::{
         failure::{CommitError, Failure},
+        fatal::Fatal,
         job::{Content, Disposable, Staged},
         stage::{Inlet, Outlet, Shared},
     },

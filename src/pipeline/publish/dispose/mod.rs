@@ -23,8 +23,8 @@ use crate::{
     observe::shown,
     pipeline::{
         failure::{CommitError, DisposeError, Verdict},
+        fatal::Fatal,
         job::{Cause, Committed, Disposable, Failed, Item, Job, Outcome},
-        publish::commit::Fatal,
         stage::{Inlet, Panics},
     },
     policy::OnSuccess,

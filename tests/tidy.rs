@@ -1,0 +1,250 @@
+//! The project's own rules, held by reading its source.
+
+#![expect(clippy::expect_used, reason = "a test fails by a panic")]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+const FILE_LINES: usize = 400;
+const FUNCTION_LINES: usize = 70;
+/// Modules of layer 1 and below, and the layer of each.
+const LAYERS: [(&str, u32); 18] = [
+    ("cli", 6),
+    ("service", 5),
+    ("http", 4),
+    ("recovery", 4),
+    ("pipeline", 4),
+    ("codec", 1),
+    ("config", 1),
+    ("fs", 1),
+    ("ledger", 1),
+    ("lifecycle", 1),
+    ("observe", 1),
+    ("error", 0),
+    ("failpoint", 0),
+    ("identity", 0),
+    ("limits", 0),
+    ("policy", 0),
+    ("stages", 0),
+    ("steps", 0),
+];
+/// Within `pipeline`: steps are of layer 3, what they share of layer 2.
+const STEPS: [&str; 8] =
+    ["discover", "settle", "claim", "read", "transform", "write", "commit", "dispose"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The source files, by their path below `src`, without their tests.
+fn sources() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut pending = vec![root().join("src")];
+    while let Some(dir) = pending.pop() {
+        for entry in fs::read_dir(dir).expect("list").map(|entry| entry.expect("entry").path()) {
+            if entry.is_dir() {
+                pending.push(entry);
+            } else if entry.extension().is_some_and(|extension| extension == "rs") {
+                let path = entry.strip_prefix(root().join("src")).expect("below");
+                let text = fs::read_to_string(&entry).expect("read");
+                found.push((path.to_string_lossy().into_owned(), text));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn is_test(path: &str) -> bool {
+    path.ends_with("tests.rs") || path.contains("/tests/")
+}
+
+fn code(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod tests {").next().expect("a first part")
+}
+
+fn layer(module: &str) -> Option<u32> {
+    LAYERS.iter().find(|(name, _)| *name == module).map(|(_, layer)| *layer)
+}
+
+/// The modules of the crate that a file names after `crate::`, in paths and in grouped imports.
+fn imports(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for part in code(text).split("crate::").skip(1) {
+        if let Some(group) = part.strip_prefix('{') {
+            let mut depth = 1;
+            let mut word = String::new();
+            let mut at_start = true;
+            for letter in group.chars() {
+                match letter {
+                    '{' => depth += 1,
+                    '}' => depth -= 1,
+                    ',' if depth == 1 => at_start = true,
+                    letter
+                        if depth == 1
+                            && at_start
+                            && (letter.is_alphanumeric() || letter == '_') =>
+                    {
+                        word.push(letter);
+                        continue;
+                    }
+                    _ => {}
+                }
+                if !word.is_empty() {
+                    found.insert(std::mem::take(&mut word));
+                    at_start = false;
+                }
+                if depth == 0 {
+                    break;
+                }
+            }
+        } else {
+            let end = part.find(|letter: char| !letter.is_alphanumeric() && letter != '_');
+            found.insert(part.split_at(end.unwrap_or(part.len())).0.to_owned());
+        }
+    }
+    found
+}
+
+#[test]
+fn imports_point_down_only() {
+    for (path, text) in sources().iter().filter(|(path, _)| !is_test(path)) {
+        let module = path.split(['/', '.']).next().expect("a first part");
+        let Some(own) = layer(module) else { continue };
+        for import in imports(text) {
+            let Some(other) = layer(&import) else { continue };
+            // Layer 0 is one set of words; the assembled parts of layer 4 may name each other.
+            let beside = own == other && (own == 0 || own == 4);
+            assert!(import == module || other < own || beside, "{path} imports {import}");
+        }
+    }
+}
+
+#[test]
+fn sibling_steps_never_import_one_another() {
+    for (path, text) in sources().iter().filter(|(path, _)| !is_test(path)) {
+        let Some(step) = STEPS.iter().find(|step| {
+            path.split(['/', '.']).any(|part| part == **step) && path.starts_with("pipeline/")
+        }) else {
+            continue;
+        };
+        for other in STEPS.iter().filter(|other| *other != step) {
+            let named = code(text).lines().filter(|line| !line.trim_start().starts_with("//"));
+            let mut named = named.filter(|line| {
+                [
+                    format!("intake::{other}"),
+                    format!("process::{other}"),
+                    format!("publish::{other}"),
+                ]
+                .iter()
+                .any(|name| line.contains(name.as_str()))
+            });
+            assert_eq!(named.next(), None, "{path} is {step} and names {other}");
+        }
+    }
+}
+
+#[test]
+fn files_and_functions_are_small_rooms() {
+    for (path, text) in sources() {
+        let most = if is_test(&path) { 600 } else { FILE_LINES };
+        let count = text.lines().count();
+        assert!(count <= most, "{path} has {count} lines, and {most} is the most");
+        let mut start = None;
+        for (number, line) in text.lines().enumerate() {
+            let indent = line.len() - line.trim_start().len();
+            let words = line.trim_start();
+            let begins = [
+                "fn ",
+                "pub fn ",
+                "async fn ",
+                "pub async fn ",
+                "pub(super) fn ",
+                "pub(crate) fn ",
+            ];
+            if begins.iter().any(|begin| words.starts_with(begin)) && !words.ends_with(';') {
+                start = Some((number, indent));
+            }
+            if let Some((from, depth)) = start
+                && indent == depth
+                && words == "}"
+            {
+                let length = number - from + 1;
+                assert!(length <= FUNCTION_LINES, "{path}:{} has {length} lines", from + 1);
+                start = None;
+            }
+        }
+    }
+}
+
+#[test]
+fn the_channel_diagram_has_the_channels_and_their_capacities() {
+    let diagram = fs::read_to_string(root().join("src/pipeline/mod.rs")).expect("read");
+    for (name, capacity) in tidemill::pipeline::CHANNELS {
+        let arrow = format!("{name}: {capacity}");
+        assert!(diagram.contains(&arrow), "the diagram has no arrow `{arrow}`");
+    }
+}
+
+#[test]
+fn each_side_effect_has_one_home() {
+    for (what, home) in [
+        ("process::exit(", "main.rs"),
+        ("SELECT ", "ledger/sqlite/"),
+        ("libc::", "fs/lease.rs"),
+        ("signal(SignalKind", "lifecycle/"),
+        ("metrics::counter!", "observe/"),
+        ("renameat", "fs/"),
+        ("inotify", "pipeline/intake/discover/"),
+    ] {
+        for (path, text) in sources().iter().filter(|(path, _)| !is_test(path)) {
+            let mut lines = code(text).lines().filter(|line| !line.trim_start().starts_with("//"));
+            let used = lines.any(|line| line.contains(what));
+            let allowed =
+                path.starts_with(home) || (what == "libc::" && path.ends_with("watch.rs"));
+            assert!(!used || allowed, "{path} uses `{what}`, whose home is {home}");
+        }
+    }
+}
+
+#[test]
+fn only_the_agreed_folders_are_at_the_top() {
+    let agreed = ["src", "config", "tests", "benches", "deploy", "target"];
+    for entry in fs::read_dir(root()).expect("list").map(|entry| entry.expect("entry")) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_dir = entry.file_type().expect("type").is_dir();
+        assert!(!is_dir || name.starts_with('.') || agreed.contains(&name.as_str()), "{name}");
+    }
+}
+
+#[test]
+fn nothing_is_left_open_in_the_text() {
+    let words =
+        ["TO", "FIX"].map(|begin| format!("{begin}{}", if begin == "TO" { "DO" } else { "ME" }));
+    for (path, text) in sources() {
+        for word in words.iter().map(String::as_str).chain(["unimplemented!(", "todo!("]) {
+            assert!(!text.contains(word), "{path} has {word}");
+        }
+    }
+}
+
+#[test]
+fn every_failpoint_is_named_and_every_name_is_met() {
+    let mut met = BTreeSet::new();
+    for (path, text) in sources() {
+        if PathBuf::from(&path).ends_with("failpoint.rs") {
+            continue;
+        }
+        for begin in ["failpoint::hit(\"", "failpoint::pass(\""] {
+            let names = text.split(begin).skip(1).filter_map(|rest| rest.split('"').next());
+            met.extend(names.map(str::to_owned));
+        }
+    }
+    // One that only stalls the watch; it is no place for a kill.
+    met.remove("discover::event");
+    let named = tidemill::failpoint::NAMES.iter().chain(&tidemill::failpoint::RECOVERY_NAMES);
+    assert_eq!(met, named.map(|name| (*name).to_owned()).collect());
+}
