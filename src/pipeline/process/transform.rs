@@ -19,23 +19,28 @@ use crate::{
 /// The output of a small file may be this large in memory; a larger one is streamed instead.
 const GROWN_BYTES: usize = 8 * limits::WHOLE_BYTES;
 
-/// The transformers of one thread: one for each pipeline and count of codec threads.
+/// The transformers of one thread: one for each pipeline, with its count of codec threads.
 #[derive(Debug, Default)]
-pub struct Transformers(HashMap<(usize, u32), Transformer>);
+pub struct Transformers(HashMap<usize, (u32, Transformer)>);
 
 impl Transformers {
-    /// The one for this pipeline, ready for a new file. `threads` as of [`Transformer::new`].
+    /// The one for this pipeline, ready for a new file. `threads` as of [`Transformer::new`]; one
+    /// with another count is dropped first, so that its memory is not held beside the new one's.
     pub fn start(
         &mut self,
         context: &Context,
         threads: u32,
     ) -> Result<&mut Transformer, codec::Error> {
         use std::collections::hash_map::Entry;
-        let transformer = match self.0.entry((context.index, threads)) {
+        if self.0.get(&context.index).is_some_and(|(count, _)| *count != threads) {
+            self.0.remove(&context.index);
+        }
+        let (_, transformer) = match self.0.entry(context.index) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 let config = &context.config;
-                entry.insert(Transformer::new(&config.steps, config.bounds, threads)?)
+                let made = Transformer::new(&config.steps, config.bounds, threads)?;
+                entry.insert((threads, made))
             }
         };
         transformer.start();
