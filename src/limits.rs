@@ -55,6 +55,8 @@ pub const SYNCS: usize = 16;
 pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(25);
 pub const COMMIT_RESERVE: Duration = Duration::from_secs(2);
 
+/// Files that are named where a drain is cut short, for each pipeline.
+pub const STRAGGLERS: usize = 10;
 /// The time between two reports of a drain, and between two rounds of the metrics' upkeep.
 pub const DRAIN_REPORT: Duration = Duration::from_secs(5);
 pub const UPKEEP: Duration = Duration::from_secs(5);

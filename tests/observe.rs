@@ -103,7 +103,7 @@ fn a_published_file_is_seen_in_the_metrics_of_the_running_service() {
         "/metrics",
         &[
             "tidemill_files_total{pipeline=\"main\",outcome=\"published\"} 1\n",
-            "tidemill_source_bytes_total{pipeline=\"main\"} 5\n",
+            "tidemill_source_bytes_total{pipeline=\"main\",outcome=\"published\"} 5\n",
             "tidemill_channel_entered_total{channel=\"read\"} 1\n",
             "tidemill_channel_capacity{channel=\"claim\"} 64\n",
             "tidemill_stage_seconds_count{pipeline=\"main\",stage=\"transform\"} 1\n",

@@ -3,9 +3,10 @@
 
 use std::{
     collections::HashMap,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -15,6 +16,7 @@ use metrics::{Counter, Gauge, Histogram};
 use super::{
     metrics as names,
     status::{ChannelStatus, PipelineStatus, Status},
+    work::InWork,
 };
 use crate::stages::Stage;
 
@@ -117,10 +119,10 @@ impl Observer {
 #[derive(Debug)]
 pub struct PipelineMeter {
     name: Arc<str>,
-    outcomes: HashMap<OutcomeKind, (Counter, AtomicU64)>,
+    /// Files and the bytes of their sources.
+    outcomes: HashMap<OutcomeKind, [(Counter, AtomicU64); 2]>,
     stages: HashMap<Stage, Histogram>,
     syncs: HashMap<SyncKind, Histogram>,
-    source_bytes: (Counter, AtomicU64),
     output_bytes: (Counter, AtomicU64),
     batch: Histogram,
     hints: Counter,
@@ -129,7 +131,7 @@ pub struct PipelineMeter {
     retries: (Counter, AtomicU64),
     pending: (Gauge, AtomicU64),
     oldest: (Gauge, Mutex<Duration>),
-    in_work: (Gauge, AtomicI64),
+    in_work: (Gauge, InWork),
     paused: (Gauge, Mutex<Option<String>>),
     last_published: Gauge,
 }
@@ -140,15 +142,20 @@ impl PipelineMeter {
         let counter = |metric| metrics::counter!(metric, "pipeline" => label());
         let gauge = |metric| metrics::gauge!(metric, "pipeline" => label());
         let counted = |metric| (counter(metric), AtomicU64::new(0));
-        let outcome = |kind: OutcomeKind| metrics::counter!(names::FILES, "pipeline" => label(), "outcome" => kind.as_str());
+        let outcome = |kind: OutcomeKind| {
+            [names::FILES, names::SOURCE_BYTES].map(|metric| {
+                let counter =
+                    metrics::counter!(metric, "pipeline" => label(), "outcome" => kind.as_str());
+                (counter, AtomicU64::new(0))
+            })
+        };
         let stage = |stage: Stage| metrics::histogram!(names::STAGE_SECONDS, "pipeline" => label(), "stage" => stage.as_str());
         let sync = |kind: SyncKind| metrics::histogram!(names::SYNC_SECONDS, "pipeline" => label(), "kind" => kind.as_str());
         let meter = Self {
             name: Arc::clone(name),
-            outcomes: OUTCOMES.map(|kind| (kind, (outcome(kind), AtomicU64::new(0)))).into(),
+            outcomes: OUTCOMES.map(|kind| (kind, outcome(kind))).into(),
             stages: STAGES.map(|name| (name, stage(name))).into(),
             syncs: SYNCS.map(|kind| (kind, sync(kind))).into(),
-            source_bytes: counted(names::SOURCE_BYTES),
             output_bytes: counted(names::OUTPUT_BYTES),
             batch: metrics::histogram!(names::BATCH_FILES, "pipeline" => label()),
             hints: counter(names::HINTS),
@@ -157,7 +164,7 @@ impl PipelineMeter {
             retries: counted(names::RETRIES),
             pending: (gauge(names::PENDING_FILES), AtomicU64::new(0)),
             oldest: (gauge(names::PENDING_SECONDS), Mutex::default()),
-            in_work: (gauge(names::IN_WORK), AtomicI64::new(0)),
+            in_work: (gauge(names::IN_WORK), InWork::default()),
             paused: (gauge(names::PAUSED), Mutex::default()),
             last_published: gauge(names::LAST_PUBLISHED),
         };
@@ -167,8 +174,8 @@ impl PipelineMeter {
 
     /// A counter that is shown from the start can be watched for its first step.
     fn show_zeros(&self) {
-        let outcomes = self.outcomes.values().map(|(counter, _)| counter);
-        let others = [&self.source_bytes, &self.output_bytes, &self.overflows];
+        let outcomes = self.outcomes.values().flatten().map(|(counter, _)| counter);
+        let others = [&self.output_bytes, &self.overflows];
         let more = [&self.rescan_finds, &self.retries];
         let others = others.into_iter().chain(more).map(|(counter, _)| counter);
         outcomes.chain(others).chain([&self.hints]).for_each(|counter| counter.increment(0));
@@ -177,11 +184,11 @@ impl PipelineMeter {
     }
 
     pub fn outcome(&self, kind: OutcomeKind, source_bytes: u64, output_bytes: u64) {
-        if let Some(outcome) = self.outcomes.get(&kind) {
-            add(outcome, 1);
+        if let Some([files, bytes]) = self.outcomes.get(&kind) {
+            add(files, 1);
+            add(bytes, source_bytes);
         }
         if kind == OutcomeKind::Published {
-            add(&self.source_bytes, source_bytes);
             add(&self.output_bytes, output_bytes);
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
             self.last_published.set(now.unwrap_or_default().as_secs_f64());
@@ -227,10 +234,21 @@ impl PipelineMeter {
         *self.oldest.1.lock().unwrap_or_else(PoisonError::into_inner) = oldest;
     }
 
-    /// One more in work, or one less.
-    pub fn in_work(&self, change: i32) {
-        self.in_work.1.fetch_add(change.into(), Relaxed);
-        self.in_work.0.increment(f64::from(change));
+    /// A job with this number begins, on a source of so many bytes.
+    pub fn begins(&self, id: i64, path: &Path, bytes: u64) {
+        let count = self.in_work.1.begin(id, path, bytes);
+        self.in_work.0.set(u32::try_from(count).unwrap_or(u32::MAX));
+    }
+
+    pub fn ends(&self, id: i64) {
+        let count = self.in_work.1.end(id);
+        self.in_work.0.set(u32::try_from(count).unwrap_or(u32::MAX));
+    }
+
+    /// The oldest jobs in work, by the path of their source below the input.
+    #[must_use]
+    pub fn oldest_in_work(&self, most: usize) -> Vec<PathBuf> {
+        self.in_work.1.oldest(most)
     }
 
     /// Pauses for a reason, or goes on.
@@ -240,15 +258,21 @@ impl PipelineMeter {
     }
 
     fn status(&self) -> PipelineStatus {
-        let count = |kind| self.outcomes.get(&kind).map_or(0, |(_, count)| count.load(Relaxed));
+        let counts = |kind| {
+            let counts = self.outcomes.get(&kind);
+            counts.map_or([0, 0], |counts| counts.each_ref().map(|(_, count)| count.load(Relaxed)))
+        };
+        let [published, source_bytes] = counts(OutcomeKind::Published);
+        let count = |kind| counts(kind)[0];
+        let in_work = self.in_work.1.sum();
         PipelineStatus {
             name: self.name.to_string(),
-            published: count(OutcomeKind::Published),
+            published,
             skipped: count(OutcomeKind::Skipped),
             quarantined: count(OutcomeKind::Quarantined),
             deferred: count(OutcomeKind::Deferred),
             retries: self.retries.1.load(Relaxed),
-            source_bytes: self.source_bytes.1.load(Relaxed),
+            source_bytes,
             output_bytes: self.output_bytes.1.load(Relaxed),
             overflows: self.overflows.1.load(Relaxed),
             rescan_finds: self.rescan_finds.1.load(Relaxed),
@@ -259,7 +283,9 @@ impl PipelineMeter {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .as_secs_f64(),
-            in_work: u64::try_from(self.in_work.1.load(Relaxed)).unwrap_or(0),
+            in_work: in_work.files,
+            in_work_bytes: in_work.bytes,
+            oldest_in_work_seconds: in_work.oldest.as_secs_f64(),
             paused: self.paused.1.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }

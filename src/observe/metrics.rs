@@ -34,7 +34,7 @@ macro_rules! specs {
 
 specs! {
     FILES = Counter "tidemill_files_total" ["pipeline", "outcome"] "Files by how they ended; a file that goes through the intake again counts as deferred each time.";
-    SOURCE_BYTES = Counter "tidemill_source_bytes_total" ["pipeline"] "Bytes of the sources of published outputs.";
+    SOURCE_BYTES = Counter "tidemill_source_bytes_total" ["pipeline", "outcome"] "Bytes of these files.";
     OUTPUT_BYTES = Counter "tidemill_output_bytes_total" ["pipeline"] "Bytes of published outputs.";
     STAGE_SECONDS = Histogram "tidemill_stage_seconds" ["pipeline", "stage"] "Time that a stage worked on one file (settle: waited for it; commit: published one batch; discover: looked at up to 256 names), without waiting for the next stage.";
     ENTERED = Counter "tidemill_channel_entered_total" ["channel"] "Items put into a channel between two stages.";

@@ -7,6 +7,7 @@ mod metrics;
 mod progress;
 mod shown;
 mod status;
+mod work;
 
 pub use events::{Event, Events};
 pub use logs::init as init_logs;

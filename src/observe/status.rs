@@ -28,6 +28,8 @@ pub struct PipelineStatus {
     pub pending: u64,
     pub oldest_pending_seconds: f64,
     pub in_work: u64,
+    pub in_work_bytes: u64,
+    pub oldest_in_work_seconds: f64,
     /// Why the intake pauses, if it does.
     pub paused: Option<String>,
 }
@@ -51,6 +53,7 @@ pub struct Totals {
     /// Jobs that had an outcome, of whatever kind.
     pub ended: u64,
     pub in_work: u64,
+    pub in_work_bytes: u64,
     pub source_bytes: u64,
     pub output_bytes: u64,
 }
@@ -68,6 +71,7 @@ impl Status {
                 + pipeline.quarantined
                 + pipeline.deferred,
             in_work: sum.in_work + pipeline.in_work,
+            in_work_bytes: sum.in_work_bytes + pipeline.in_work_bytes,
             source_bytes: sum.source_bytes + pipeline.source_bytes,
             output_bytes: sum.output_bytes + pipeline.output_bytes,
         })

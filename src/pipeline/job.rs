@@ -162,7 +162,7 @@ impl Job {
         let Settled { path, seen, attempt, quiet, origin, .. } = settled;
         let ticket = Ticket { feedback, path: path.clone(), attempt, settled: false };
         let id = context.ledger.next_id();
-        context.meter.in_work(1);
+        context.meter.begins(id, &path, seen.identity.size);
         let permits = Permits::default();
         let settled_at = Instant::now();
         Self { context, input, path, seen, attempt, quiet, origin, id, settled_at, ticket, permits }
@@ -210,7 +210,7 @@ impl Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
-        self.context.meter.in_work(-1);
+        self.context.meter.ends(self.id);
     }
 }
 

@@ -4,7 +4,7 @@ use std::{convert::Infallible, path::Path, sync::Arc};
 
 use super::{
     hooks::{LIMIT, chain},
-    report::{Progress, tell_progress},
+    report::{Progress, tell_progress, tell_stragglers},
 };
 use crate::{
     config::Config,
@@ -16,7 +16,7 @@ use crate::{
 
 /// Closes the intake and waits for the last job; says every few seconds who is left. The cut makes
 /// the stages drop what they have and the committer finish what is staged.
-pub async fn drain(handle: &Handle, control: &Control, observer: &Observer) {
+pub async fn drain(handle: &Handle, control: &Control, config: &Config, observer: &Observer) {
     handle.enter(Phase::Closing);
     notify(&[sd_notify::NotifyState::Stopping]);
     control.close();
@@ -30,6 +30,7 @@ pub async fn drain(handle: &Handle, control: &Control, observer: &Observer) {
             () = control.ended() => break,
             () = cut.cancelled(), if !progress.is_cut => {
                 progress.is_cut = true;
+                tell_stragglers(config, observer);
                 control.cut();
             }
             _ = every.tick() => {

@@ -298,8 +298,9 @@ pub async fn pipelines(
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(((pipelines, control.clone()), control))
     });
     let (handle, observer) = (life.handle().clone(), Arc::clone(observer));
+    let drained_config = config.clone();
     let close = |(pipelines, control)| async move {
-        drain(&handle, &control, &observer).await;
+        drain(&handle, &control, &drained_config, &observer).await;
         // Every thread has ended: taking back what they returned does not wait.
         drained.send(pipelines_drained(pipelines).await).map_err(|_| "nobody waits for the drain")
     };

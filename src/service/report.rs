@@ -8,6 +8,7 @@ use crate::{
     error::Exit,
     fs,
     lifecycle::Report,
+    limits,
     observe::{self, Observer},
     pipeline::Drained,
 };
@@ -41,14 +42,29 @@ pub fn tell_progress(progress: &mut Progress, observer: &Observer) -> bool {
         .filter(|channel| channel.queued > 0)
         .map(|channel| format!("{} before {}", channel.queued, channel.name))
         .collect();
+    let oldest = status.pipelines.iter().map(|pipeline| pipeline.oldest_in_work_seconds);
+    let oldest = oldest.fold(0.0, f64::max);
     tracing::info!(
-        in_work = totals.in_work,
+        files = totals.in_work,
+        bytes = totals.in_work_bytes,
+        oldest_seconds = oldest,
         waiting = waiting.join(", "),
         moved,
         seconds = progress.began.elapsed().as_secs(),
         "draining"
     );
     moved
+}
+
+/// The drain is cut short: names the oldest of those that are left for the next start.
+pub fn tell_stragglers(config: &Config, observer: &Observer) {
+    for (index, pipeline) in config.pipelines.iter().enumerate() {
+        let Some(meter) = observer.pipeline(index) else { continue };
+        for path in meter.oldest_in_work(limits::STRAGGLERS) {
+            let source = pipeline.input.join(path);
+            tracing::warn!(pipeline = %pipeline.name, source = %observe::shown(&source), "left for the next start, unless its commit still ends");
+        }
+    }
 }
 
 /// Everything the last words are made from.

@@ -54,8 +54,9 @@ fn everything(observer: &Observer) {
     meter.rescan_found(2);
     meter.retried();
     meter.pending(4, millis(1500));
-    meter.in_work(2);
-    meter.in_work(-1);
+    meter.begins(1, "a".as_ref(), 1);
+    meter.begins(2, "b".as_ref(), 1);
+    meter.ends(1);
     meter.paused(Some("No space left on device"));
     let channel = observer.channel("claim");
     channel.entered();
