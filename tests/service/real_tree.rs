@@ -16,7 +16,12 @@ const ROOTS: [&str; 4] = ["/usr/share", "/usr/include", "/usr/lib", "/etc"];
 /// Regular files that can be read, of at most a megabyte, in the order of their names.
 fn files_of_this_machine() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut pending: Vec<PathBuf> = ROOTS.iter().rev().map(PathBuf::from).collect();
+    // A small machine has the sources of the crates at least: they were built just now.
+    let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let cargo = cargo.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    let mut pending: Vec<PathBuf> =
+        cargo.map(|cargo| cargo.join("registry/src")).into_iter().collect();
+    pending.extend(ROOTS.iter().rev().map(PathBuf::from));
     while let Some(dir) = pending.pop() {
         let Ok(entries) = fs::read_dir(&dir) else { continue };
         let mut entries: Vec<_> = entries.flatten().collect();
@@ -38,7 +43,11 @@ fn files_of_this_machine() -> Vec<PathBuf> {
 /// Copies them into the input, under the paths they have.
 fn fill(tree: &Tree) -> BTreeMap<PathBuf, PathBuf> {
     let files = files_of_this_machine();
-    assert_eq!(files.len(), FILES, "this machine has too few files below {ROOTS:?}");
+    assert_eq!(
+        files.len(),
+        FILES,
+        "this machine has too few files below {ROOTS:?} and in cargo's registry"
+    );
     let mut copies = BTreeMap::new();
     for file in files {
         let relative = file.strip_prefix("/").expect("absolute").to_path_buf();
