@@ -233,11 +233,12 @@ impl Intake {
     }
 
     fn scan(&mut self) {
-        let Some(scan) = self.scans.front_mut() else {
-            return;
-        };
+        let Some(scan) = self.scans.front_mut() else { return };
         let origin = scan.origin;
-        match scan.next(limits::LOOKS) {
+        let found = scan.next(limits::LOOKS);
+        // A watch scans again; `--once` must not say that it saw everything.
+        self.ended.left += if self.once { scan.take_unlisted() } else { 0 };
+        match found {
             None => {
                 self.scans.pop_front();
             }

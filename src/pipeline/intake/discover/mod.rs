@@ -29,13 +29,14 @@ use crate::{
 #[derive(Debug)]
 pub struct Scan {
     walk: Walk,
+    unlisted: u64,
     pub origin: Origin,
 }
 
 impl Scan {
     #[must_use]
     pub fn new(input: &Arc<Dir>, below: PathBuf, origin: Origin) -> Self {
-        Self { walk: Walk::new(Arc::clone(input), below), origin }
+        Self { walk: Walk::new(Arc::clone(input), below), unlisted: 0, origin }
     }
 
     /// The next regular files, at most so many; `None` at the end. What cannot be listed is told
@@ -47,6 +48,7 @@ impl Scan {
                 Ok(entry) if entry.kind == Kind::File => found.push(entry.path),
                 Ok(_) => {}
                 Err((path, error)) => {
+                    self.unlisted += 1;
                     tracing::warn!(path = %crate::observe::shown(&path), %error, "cannot list a directory of the input");
                 }
             }
@@ -55,6 +57,11 @@ impl Scan {
             }
         }
         (!found.is_empty()).then_some(found)
+    }
+
+    /// Directories that could not be listed since this was asked last.
+    pub fn take_unlisted(&mut self) -> u64 {
+        std::mem::take(&mut self.unlisted)
     }
 }
 
