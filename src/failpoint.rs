@@ -5,7 +5,7 @@
 //! error (`enospc`, `eio`, `erofs`), which the place then meets instead of doing its work.
 
 /// All of them, in the order of a file's way.
-pub const NAMES: [&str; 19] = [
+pub const NAMES: [&str; 20] = [
     "discover",
     "settle",
     "claim",
@@ -21,6 +21,7 @@ pub const NAMES: [&str; 19] = [
     "commit::renamed",
     "commit::acknowledge",
     "commit::acknowledged",
+    "commit::mark",
     "commit::marked",
     "dispose",
     "dispose::taken",

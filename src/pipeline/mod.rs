@@ -43,6 +43,8 @@ pub mod stage;
 
 pub mod acknowledge;
 
+pub mod marks;
+
 pub mod intake;
 
 pub mod process;

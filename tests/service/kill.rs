@@ -85,3 +85,21 @@ fn a_kill_at_200_random_instants_loses_and_doubles_nothing() {
         tree.assert_done(on_success);
     }
 }
+
+#[test]
+fn a_ledger_that_is_full_for_a_moment_ends_nothing() {
+    for on_success in DISPOSITIONS {
+        for failpoints in [
+            "commit::intent=1*return(enospc)->off",
+            "commit::mark=2*return(enospc)->off",
+            "commit::mark=return(enospc)",
+        ] {
+            let tree = Tree::with(60, 1);
+            let code = tree.start_with(failpoints, on_success, &["--once"]).wait();
+            assert_eq!(code, 0, "{failpoints} {on_success}\n{}", tree.log());
+            tree.assert_done(on_success);
+            assert_eq!(tree.once(on_success), 0, "{}", tree.log());
+            tree.assert_done(on_success);
+        }
+    }
+}

@@ -6,12 +6,13 @@ use super::seal;
 use crate::{
     failpoint,
     fs::Dir,
-    ledger::{State, When},
+    ledger::State,
     pipeline::{
         acknowledge,
         failure::{CommitError, Failure},
         fatal::Fatal,
         job::{Committed, Disposable},
+        marks::Marks,
         stage::{Inlet, Outlet, Panics},
     },
     policy::{Durability, OnSuccess},
@@ -32,13 +33,15 @@ impl Acknowledger {
     /// Acknowledges what has its names, batch by batch, until there is no more. Where storage
     /// failed nothing is: recovery finds the names and does the rest.
     pub fn run(self, inlet: &Inlet<Vec<Named>>) {
+        let mut marks = Marks::default();
         while let Some(named) = inlet.receive() {
             if self.fatal.is_set() {
                 continue;
             }
             let result = self.panics.guard(|| {
                 sync_directories(&named)?;
-                self.acknowledge(named.into_iter().map(|(committed, _)| committed).collect())
+                let committed = named.into_iter().map(|(committed, _)| committed).collect();
+                self.acknowledge(committed, &mut marks)
             });
             if let Some(Err(failure)) = result {
                 self.fatal.set(&failure);
@@ -47,14 +50,14 @@ impl Acknowledger {
     }
 
     /// The outputs are durable: that may be told (C3), and is, before the ledger forgets to.
-    fn acknowledge(&self, committed: Vec<Committed>) -> Result<(), Failure> {
+    fn acknowledge(&self, committed: Vec<Committed>, late: &mut Marks) -> Result<(), Failure> {
         let Some(first) = committed.first() else { return Ok(()) };
         let context = &first.job.context;
         failpoint::hit("commit::acknowledge")
             .and_then(|()| acknowledge::published(&context.events, &told(&committed)))
             .map_err(|source| CommitError::Acknowledge { source })?;
         failpoint::pass("commit::acknowledged");
-        let marks: Vec<_> = committed
+        let marks = committed
             .iter()
             .map(|file| {
                 let keep = file.record.on_success == OnSuccess::Keep;
@@ -62,7 +65,7 @@ impl Acknowledger {
             })
             .collect();
         let path = context.config.output.clone();
-        let marked = context.ledger.mark(&marks, When::Later);
+        let marked = late.write(&*context.ledger, marks);
         marked.map_err(|source| CommitError::Ledger { path, source })?;
         failpoint::pass("commit::marked");
         let now = Instant::now();

@@ -18,13 +18,14 @@ use self::source::{Take, Taken};
 use crate::{
     failpoint,
     fs::{self, Dir},
-    ledger::{Id, Record, State, When},
+    ledger::{Record, State},
     limits,
     observe::shown,
     pipeline::{
         failure::{CommitError, DisposeError, Verdict},
         fatal::Fatal,
         job::{Cause, Committed, Disposable, Failed, Item, Job, Outcome},
+        marks::{Mark, Marks},
         stage::{Inlet, Panics},
     },
     policy::OnSuccess,
@@ -38,12 +39,10 @@ pub struct Disposer {
     pub fatal: Fatal,
 }
 
-/// A record that is done, told to the ledger with the next ones.
-type Mark = (Id, State, Option<String>);
-
 impl Disposer {
     /// Disposes of what comes, until there is no more.
     pub fn run(self, inlet: &Inlet<Disposable>) {
+        let mut late = Marks::default();
         loop {
             let batch = inlet.receive_batch(limits::BATCH);
             let Some(first) = batch.first() else { return };
@@ -55,7 +54,7 @@ impl Disposer {
                 marks.extend(self.panics.guard(|| self.work(item)).flatten());
                 meter.stage(Stage::Dispose, start.elapsed());
             }
-            if let Err(source) = ledger.mark(&marks, When::Later) {
+            if let Err(source) = late.write(&*ledger, marks) {
                 let path = source.path.clone();
                 self.fatal.set(&CommitError::Ledger { path, source }.into());
             }
