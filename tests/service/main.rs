@@ -4,7 +4,10 @@
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by a panic")]
 #![expect(clippy::unnecessary_debug_formatting, reason = "a name may hold anything")]
 
+#[path = "../support/harness.rs"]
 mod harness;
+#[path = "../support/prove.rs"]
+mod prove;
 
 mod drain;
 mod kill;

@@ -1,5 +1,7 @@
 //! A real process of the service on a tree of its own, and what must be true of that tree.
 
+#![allow(dead_code, reason = "not every proof uses all of it")]
+
 use std::{
     collections::BTreeMap,
     fs,

@@ -1,0 +1,57 @@
+//! How much a proof does, and from which seed: the short form runs with the tests, the long form is
+//! the same test with a larger count (`tests/prove`).
+
+#![allow(dead_code, reason = "not every proof uses all of it")]
+
+use std::{env, fmt::Display, str::FromStr};
+
+/// The seed of every proof, unless `PROVE_SEED` names another.
+pub const SEED: u64 = 20_261_124;
+
+/// How much is asked for: `PROVE_COUNT`, or what the short form does.
+pub fn count(short: usize) -> usize {
+    number("PROVE_COUNT").unwrap_or(short)
+}
+
+/// The seed that is asked for.
+pub fn seed() -> u64 {
+    number("PROVE_SEED").unwrap_or(SEED)
+}
+
+fn number<T: FromStr>(name: &str) -> Option<T> {
+    let text = env::var(name).ok()?;
+    let number = text.parse().ok();
+    assert!(number.is_some(), "{name} is to be a number, and is {text:?}");
+    number
+}
+
+/// The line that a proof ends with: what was done, so that the figure can be read off.
+pub fn report(name: &str, figures: &[(&str, &dyn Display)]) {
+    let figures: String =
+        figures.iter().map(|(what, figure)| format!(" {what}={figure}")).collect();
+    println!("proved: {name} seed={}{figures}", seed());
+}
+
+/// A privilege or a program is missing: told loudly, and a failure where `PROVE_ALL` is set, as CI
+/// does.
+pub fn skipped(name: &str, reason: &str) {
+    assert!(env::var_os("PROVE_ALL").is_none(), "{name} was skipped: {reason}");
+    println!("SKIPPED: {name}: {reason}");
+}
+
+/// A small generator: the same numbers for the same seed, everywhere (Knuth's MMIX constants).
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A number below `below`, which is not 0.
+    pub fn below(&mut self, below: u64) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % below
+    }
+}
