@@ -27,9 +27,11 @@ fn number<T: FromStr>(name: &str) -> Option<T> {
 
 /// The line that a proof ends with: what was done, so that the figure can be read off.
 pub fn report(name: &str, figures: &[(&str, &dyn Display)]) {
-    let figures: String =
-        figures.iter().map(|(what, figure)| format!(" {what}={figure}")).collect();
-    println!("proved: {name} seed={}{figures}", seed());
+    let mut line = format!("proved: {name} seed={}", seed());
+    for (what, figure) in figures {
+        line.push_str(&format!(" {what}={figure}"));
+    }
+    println!("{line}");
 }
 
 /// A privilege or a program is missing: told loudly, and a failure where `PROVE_ALL` is set, as CI
