@@ -12,6 +12,9 @@ pub struct Identity {
     pub changed_ns: i64,
 }
 
+/// In the ledger in place of a change time: whatever the file's is, it is the same file.
+const ANY_CHANGE: i64 = i64::MAX;
+
 impl Identity {
     /// Of no file.
     pub const NONE: Self =
@@ -22,7 +25,14 @@ impl Identity {
     /// The device number is left out: it may differ after a reboot or a new mount.
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
-        self.matches_content(other) && self.changed_ns == other.changed_ns
+        self.matches_content(other)
+            && (self.changed_ns == other.changed_ns || other.changed_ns == ANY_CHANGE)
+    }
+
+    /// For a record of a file that is about to be renamed, which moves its change time.
+    #[must_use]
+    pub fn whatever_its_change_time(self) -> Self {
+        Self { changed_ns: ANY_CHANGE, ..self }
     }
 
     /// As [`Self::matches`], but the change time may differ: a rename, `chmod` or `chown` moves it.
@@ -43,6 +53,13 @@ impl Identity {
         self.inode == other.inode
             && self.changed_ns <= other.changed_ns
             && self.modified_ns <= other.modified_ns
+    }
+
+    /// As [`Self::is_earlier_state_of`], of a file that only this service has renamed since: its
+    /// change time is the rename's.
+    #[must_use]
+    pub fn is_earlier_content_of(&self, other: &Self) -> bool {
+        self.inode == other.inode && self.modified_ns <= other.modified_ns
     }
 }
 
@@ -66,10 +83,22 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_about_to_be_renamed_is_known_again() {
+        let renamed = Identity { changed_ns: 70, ..READ };
+        assert!(renamed.matches(&READ.whatever_its_change_time()));
+        let written_since = Identity { modified_ns: 70, changed_ns: 70, ..READ };
+        assert!(!written_since.matches(&READ.whatever_its_change_time()));
+    }
+
+    #[test]
     fn a_source_emptied_by_a_power_loss_is_an_earlier_state() {
         assert!(Identity { size: 0, ..READ }.is_earlier_state_of(&READ));
         let written_since = Identity { size: 0, modified_ns: 80, changed_ns: 80, ..READ };
         assert!(!written_since.is_earlier_state_of(&READ));
+        assert!(!written_since.is_earlier_content_of(&READ));
+        let renamed_since = Identity { size: 0, changed_ns: 80, ..READ };
+        assert!(!renamed_since.is_earlier_state_of(&READ));
+        assert!(renamed_since.is_earlier_content_of(&READ));
         let other_file = Identity { inode: 8, ..READ };
         assert!(!other_file.is_earlier_state_of(&READ));
     }

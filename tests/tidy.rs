@@ -244,13 +244,15 @@ fn every_failpoint_is_named_and_every_name_is_met() {
         if PathBuf::from(&path).ends_with("failpoint.rs") {
             continue;
         }
-        for begin in ["failpoint::hit(\"", "failpoint::pass(\""] {
-            let names = text.split(begin).skip(1).filter_map(|rest| rest.split('"').next());
+        for begin in ["hit", "pass", "barrier", "leaves_out"] {
+            let begin = format!("failpoint::{begin}(\"");
+            let names = text.split(&begin).skip(1).filter_map(|rest| rest.split('"').next());
             met.extend(names.map(str::to_owned));
         }
     }
     // One that only stalls the watch; it is no place for a kill.
     met.remove("discover::event");
     let named = tidemill::failpoint::NAMES.iter().chain(&tidemill::failpoint::RECOVERY_NAMES);
+    let named = named.chain(&tidemill::failpoint::BARRIERS);
     assert_eq!(met, named.map(|name| (*name).to_owned()).collect());
 }

@@ -110,6 +110,9 @@ fn as_source(
             "was not processed yet, and will be once it is settled (closed by its writer, old enough, quiet for long enough)"
         }
         Known::Done => "was processed, is unchanged since, and is kept: nothing more is done",
+        Known::Touched => {
+            "was processed, and its permissions, owner or links changed since: its content is compared, and published again only if that changed"
+        }
         Known::DisposeAgain => "was processed; only its disposal is repeated",
         Known::InQuarantine => {
             "is in quarantine, in its place: it is processed again when it changes, or by `tidemill requeue`"

@@ -10,7 +10,7 @@ use std::{
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat};
 
-use crate::identity::Identity;
+use crate::{failpoint, identity::Identity};
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl Dir {
                 return Err(io::ErrorKind::InvalidInput.into());
             };
             match fs::mkdirat(&dir.fd, name, Mode::from_raw_mode(0o777)) {
-                Ok(()) => dir.sync()?,
+                Ok(()) => failpoint::barrier("barrier::new_directory", || dir.sync())?,
                 Err(rustix::io::Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
             }

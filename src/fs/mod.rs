@@ -13,7 +13,7 @@ mod walk;
 pub use dir::{Dir, Kind, Replace, Seen, identity_of, seen_of};
 pub use lease::{Writers, ask_for_writers};
 pub use lock::{Lock, LockError};
-pub use place::{is_network, sync_file_system};
+pub use place::{boot_id, is_network, sync_file_system};
 pub use temp::{Instance, Temp, is_ours, live_temps, numbered, private_name};
 pub use walk::{Found, Walk};
 

@@ -27,6 +27,13 @@ pub fn is_network(dir: &impl AsFd) -> io::Result<bool> {
     Ok(NETWORK.contains(&kind) || kind == SMB2)
 }
 
+/// What tells one run of the machine from another (`random(4)`); empty where that is not known.
+#[must_use]
+pub fn boot_id() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    text.map(|text| text.trim().to_owned()).unwrap_or_default()
+}
+
 /// Makes everything written to the file system of this handle durable (`syncfs(2)`).
 pub fn sync_file_system(handle: &impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::syncfs(handle)?)

@@ -160,11 +160,13 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     /// Random, made with the ledger: it marks the temps that are this ledger's.
     fn instance(&self) -> &str;
 
-    /// Marks the ledger as in use, durably, and says how the last use ended.
-    fn begin(&self) -> Result<LastStop>;
+    /// Marks the ledger as in use, durably, and says how the last use ended. `boot` tells one run
+    /// of the machine from another: a power loss after a clean stop can bring back files that were
+    /// removed before it, so that stop is clean no more.
+    fn begin(&self, boot: &str) -> Result<LastStop>;
 
-    /// Makes everything durable and marks the use as ended cleanly.
-    fn end(&self) -> Result<()>;
+    /// Makes everything durable and marks the use as ended cleanly, in this run of the machine.
+    fn end(&self, boot: &str) -> Result<()>;
 
     /// The number for this pair of directories; the name is what it is called from now on.
     fn pipeline(&self, name: &str, input: &Path, output: &Path) -> Result<PipelineId>;

@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    failpoint,
     ledger::{Id, Record},
     observe::{Event, shown},
     pipeline::{context::SharedEvents, job::Job},
@@ -37,7 +38,7 @@ pub fn published(events: &SharedEvents, files: &[Published<'_>]) -> io::Result<(
     if let Some(events) = events.as_mut() {
         let lines: Vec<Event> = files.iter().map(published_event).collect();
         events.append(&lines)?;
-        events.sync()?;
+        failpoint::barrier("barrier::events", || events.sync())?;
     }
     for Published { pipeline, record, .. } in files {
         let Some(output) = &record.output else {

@@ -37,6 +37,8 @@ pub struct Job {
     /// Whether the file has been quiet long enough to be taken without the kernel's answer.
     pub quiet: bool,
     pub origin: Origin,
+    /// The record of an earlier job that may have processed this very content.
+    pub before: Option<Box<Record>>,
     pub id: Id,
     pub settled_at: Instant,
     ticket: Ticket,
@@ -164,8 +166,21 @@ impl Job {
         let id = context.ledger.next_id();
         context.meter.begins(id, &path, seen.identity.size);
         let permits = Permits::default();
-        let settled_at = Instant::now();
-        Self { context, input, path, seen, attempt, quiet, origin, id, settled_at, ticket, permits }
+        let (settled_at, before) = (Instant::now(), None);
+        Self {
+            context,
+            input,
+            path,
+            seen,
+            attempt,
+            quiet,
+            origin,
+            before,
+            id,
+            settled_at,
+            ticket,
+            permits,
+        }
     }
 
     /// Holds these permits until the job ends, the bytes until [`Self::release_bytes`].

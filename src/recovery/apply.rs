@@ -73,7 +73,7 @@ pub fn apply(means: &Means<'_>, plans: Vec<(Facts, Action)>) -> Result<Summary, 
     acknowledge::published(means.events, &told).map_err(Error::Events)?;
     failpoint::pass("recovery::acknowledged");
     marks.extend(named.iter().map(|record| (record.id, State::Published, None)));
-    means.ledger.mark(&marks, When::Now)?;
+    failpoint::barrier("barrier::recovered_mark", || means.ledger.mark(&marks, When::Now))?;
     failpoint::pass("recovery::marked");
     acknowledged.extend(named);
     summary.disposed = dispose(means, &acknowledged)?;
@@ -138,11 +138,13 @@ fn sync(means: &Means<'_>, records: &[Record]) -> Result<(), Error> {
         let (parent, _) = fs::split(&output.path);
         if synced.insert((record.pipeline, parent.to_path_buf())) {
             let (dir, _) = directory(roots, record)?;
-            dir.sync().map_err(|source| Error::Io {
-                path: dir.path().to_path_buf(),
-                action: "make durable",
-                source,
-            })?;
+            failpoint::barrier("barrier::recovered_directory", || dir.sync()).map_err(
+                |source| Error::Io {
+                    path: dir.path().to_path_buf(),
+                    action: "make durable",
+                    source,
+                },
+            )?;
         }
     }
     Ok(())

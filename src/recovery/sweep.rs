@@ -9,13 +9,19 @@ use std::{
 use super::{Error, Summary};
 use crate::{
     fs::{self, Dir, Instance, Kind, Walk},
-    ledger::{Ledger, Record, State},
+    ledger::{Ledger, Record, State, When},
     observe::shown,
-    pipeline::publish::dispose::{
-        finish_source,
-        source::{self, Take, Taken},
+    pipeline::{
+        acknowledge,
+        publish::dispose::{
+            finish_source,
+            source::{self, Take, Taken},
+        },
     },
 };
+
+/// Why a source that lost content is not processed again.
+const EARLIER: &str = "it lost content in a power loss, because its producer did not make it durable; the output of the whole content is published";
 
 /// Walks the directories of the pipelines. Every intent was dealt with before, so a temp of this
 /// ledger that is still there is nobody's.
@@ -39,7 +45,8 @@ pub fn sweep(
                 Some(id) => ledger.record(id)?,
                 None => None,
             };
-            summary.sources_returned += u64::from(resolve(root, &path, record, &instance)?);
+            summary.sources_returned +=
+                u64::from(resolve(ledger, (root, &path), record, &instance)?);
         }
     }
     Ok(())
@@ -74,8 +81,8 @@ fn remove(root: &Path, path: &Path) -> Result<(), Error> {
 /// where the ledger says so and it is still the file that was read, otherwise it gets its name
 /// back. Whether it got it back.
 fn resolve(
-    root: &Path,
-    path: &Path,
+    ledger: &dyn Ledger,
+    (root, path): (&Path, &Path),
     record: Option<Record>,
     mark: &Instance,
 ) -> Result<bool, Error> {
@@ -84,14 +91,19 @@ fn resolve(
         return Ok(false);
     };
     let published = matches!(record.state, State::Published | State::Done);
-    let resolved = Dir::open(root)
+    let taken = Dir::open(root)
         .and_then(|input| source::taken_before(&input, &record.source, (mark, record.id)))
-        .and_then(|taken| {
-            if published {
-                return finish(taken, &record);
-            }
-            taken.put_back().map(|()| true).map_err(|(_, error)| error)
-        });
+        .map_err(failed(root, path, "open the directory of"))?;
+    if published {
+        quarantine_earlier(ledger, &taken, &record)
+            .map_err(failed(root, path, "look at"))?
+            .map_or(Ok(()), |quarantined| ledger.append(&[quarantined], When::Now))?;
+    }
+    let resolved = if published {
+        finish(taken, &record)
+    } else {
+        taken.put_back().map(|()| true).map_err(|(_, error)| error)
+    };
     resolved.or_else(|source| {
         if source.kind() == std::io::ErrorKind::AlreadyExists {
             tracing::warn!(path = %shown(&root.join(path)), source = %shown(&record.source), "cannot get its name back, which another file has: left for a person");
@@ -99,6 +111,33 @@ fn resolve(
         }
         Err(failed(root, path, "dispose of")(source))
     })
+}
+
+/// The record that keeps an earlier state of a source from being processed, durable before it gets
+/// its name back: a power loss took the content that its producer never made durable, and the
+/// output of the whole content is published. None where it is no earlier state.
+fn quarantine_earlier(
+    ledger: &dyn Ledger,
+    taken: &Taken,
+    record: &Record,
+) -> std::io::Result<Option<Record>> {
+    let Some(found) = taken.identity()? else { return Ok(None) };
+    let read = &record.identity;
+    if found.matches_content(read) || !found.is_earlier_content_of(read) {
+        return Ok(None);
+    }
+    let reason = EARLIER.to_owned();
+    tracing::warn!(source = %shown(&record.source), reason, "quarantined in place");
+    Ok(Some(Record {
+        id: ledger.next_id(),
+        identity: found.whatever_its_change_time(),
+        output: None,
+        state: State::Quarantined,
+        reason: Some(reason),
+        moved_to: None,
+        at_ns: acknowledge::now_ns(),
+        ..record.clone()
+    }))
 }
 
 fn finish(taken: Taken, record: &Record) -> std::io::Result<bool> {

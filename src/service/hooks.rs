@@ -15,7 +15,7 @@ use super::beside::{drain, notify};
 use crate::{
     config::{Config, Http},
     error::Exit,
-    fs::{Lock, LockError},
+    fs::{self, Lock, LockError},
     http,
     ledger::{self, LastStop, Ledger, sqlite::Sqlite},
     lifecycle::{Lifecycle, Phase, StartError},
@@ -175,7 +175,7 @@ pub async fn ledger(life: &mut Lifecycle, config: &Config) -> Result<Arc<Sqlite>
         let ledger = Arc::new(Sqlite::open(&path)?);
         Ok::<_, ledger::Error>((Arc::clone(&ledger), ledger))
     });
-    let close = |ledger: Arc<Sqlite>| blocking(move || ledger.end());
+    let close = |ledger: Arc<Sqlite>| blocking(move || ledger.end(&fs::boot_id()));
     life.start("ledger", LIMIT, open, close).await.map_err(sort(Fault::Storage))
 }
 
@@ -259,7 +259,7 @@ fn recover(
     outputs: &BTreeSet<PathBuf>,
     inputs: &BTreeSet<PathBuf>,
 ) -> Result<(), recovery::Error> {
-    let last = ledger.begin()?;
+    let last = ledger.begin(&fs::boot_id())?;
     let (roots, facts) = recovery::gather(ledger, events)?;
     let plans: Vec<_> = facts
         .into_iter()

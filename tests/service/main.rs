@@ -9,6 +9,7 @@ mod harness;
 #[path = "../support/prove.rs"]
 mod prove;
 
+mod after_power_loss;
 mod drain;
 mod kill;
 mod real_tree;

@@ -61,12 +61,20 @@ impl Service {
 }
 
 /// Polls until it is so, with [`PATIENCE`].
-pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn until(what: &str, is_so: impl FnMut() -> bool) {
+    assert!(wait_for(is_so), "in vain: {what}");
+}
+
+/// Whether it comes to be so within [`PATIENCE`].
+pub fn wait_for(mut is_so: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "in vain: {what}");
+        if start.elapsed() >= PATIENCE {
+            return false;
+        }
         std::thread::park_timeout(Duration::from_millis(1));
     }
+    true
 }
 
 impl Tree {

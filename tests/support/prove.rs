@@ -41,7 +41,8 @@ pub fn skipped(name: &str, reason: &str) {
     println!("SKIPPED: {name}: {reason}");
 }
 
-/// A small generator: the same numbers for the same seed, everywhere (Knuth's MMIX constants).
+/// A small generator, SplitMix64: the same numbers for the same seed, everywhere (Steele, Lea and
+/// Flood, "Fast Splittable Pseudorandom Number Generators", 2014).
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
@@ -52,8 +53,9 @@ impl Random {
 
     /// A number below `below`, which is not 0.
     pub fn below(&mut self, below: u64) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % below
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % below
     }
 }

@@ -27,11 +27,17 @@ use rusqlite::{
 use super::{
     Error, ErrorKind, Id, LastStop, Ledger, PipelineId, Query, Record, Result, Roots, State, When,
 };
+use crate::failpoint;
 
 /// How long another process's write, that of `tidemill requeue`, may hold one up.
 const BUSY: Duration = Duration::from_secs(10);
 /// Pages (of 4 KiB) in the log before SQLite moves them into the database.
 const CHECKPOINT_PAGES: u32 = 4096;
+
+/// In `meta`, `in_use` is this at first,
+const NEVER_USED: &str = "0";
+/// this while it is in use, and the boot of a clean stop after.
+const IN_USE: &str = "1";
 
 /// The embedded ledger. Dropping it closes the database; [`Ledger::end`] marks a clean stop first.
 #[derive(Debug)]
@@ -60,7 +66,8 @@ impl Sqlite {
             .map_err(|error| failed(path, "set up", error))?;
         schema::migrate(&mut writer).map_err(|error| failed(path, "bring up to date", error))?;
         if is_new {
-            sync_parent(path).map_err(|error| failed(path, "make durable", error))?;
+            failpoint::barrier("barrier::ledger_directory", || sync_parent(path))
+                .map_err(|error| failed(path, "make durable", error))?;
         }
         Self::with(path, writer)
     }
@@ -120,6 +127,7 @@ impl Sqlite {
             ));
         }
         let level = match when {
+            _ if failpoint::leaves_out("barrier::ledger") => "off",
             When::Now => "full",
             When::Later => "normal",
         };
@@ -184,18 +192,22 @@ impl Ledger for Sqlite {
         &self.instance
     }
 
-    fn begin(&self) -> Result<LastStop> {
+    fn begin(&self, boot: &str) -> Result<LastStop> {
         self.write("begin", When::Now, |connection| {
             let sql = "SELECT value FROM meta WHERE name = 'in_use'";
-            let in_use: String = connection.query_row(sql, [], |row| row.get(0))?;
-            connection.execute("UPDATE meta SET value = '1' WHERE name = 'in_use'", [])?;
-            Ok(if in_use == "0" { LastStop::Clean } else { LastStop::Unclean })
+            let stopped: String = connection.query_row(sql, [], |row| row.get(0))?;
+            connection.execute("UPDATE meta SET value = ?1 WHERE name = 'in_use'", [IN_USE])?;
+            let same_boot = stopped == boot && !boot.is_empty();
+            let same_boot = same_boot || failpoint::leaves_out("barrier::boot");
+            let is_clean = stopped == NEVER_USED || (stopped != IN_USE && same_boot);
+            Ok(if is_clean { LastStop::Clean } else { LastStop::Unclean })
         })
     }
 
-    fn end(&self) -> Result<()> {
+    fn end(&self, boot: &str) -> Result<()> {
         self.write("end", When::Now, |connection| {
-            connection.execute("UPDATE meta SET value = '0' WHERE name = 'in_use'", []).map(drop)
+            let sql = "UPDATE meta SET value = ?1 WHERE name = 'in_use'";
+            connection.execute(sql, [boot]).map(drop)
         })?;
         let connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         // The log is moved into the database, so that a stopped service leaves one file. Where

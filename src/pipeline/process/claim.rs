@@ -100,6 +100,9 @@ pub enum Known {
     Skipped,
     /// An unfinished record: recovery's, at the next start.
     Unfinished,
+    /// As far as a look can tell it is what was processed, but for its change time: the content
+    /// decides. A `chmod` moves that time, and btrfs does when it recovers from a power loss.
+    Touched,
     /// A power loss took it back to a state before the one that was processed.
     Earlier,
 }
@@ -116,6 +119,7 @@ pub fn known(record: Option<&Record>, found: &Identity, on_success: &OnSuccess) 
         State::Intent if same => Known::Unfinished,
         State::Published | State::Done if same && *on_success == OnSuccess::Keep => Known::Done,
         State::Published | State::Done if same => Known::DisposeAgain,
+        State::Published | State::Done if found.matches_content(&record.identity) => Known::Touched,
         State::Done if found.is_earlier_state_of(&record.identity) => Known::Earlier,
         State::Quarantined if same && record.moved_to.is_some() => Known::MoveAgain,
         State::Quarantined if same => Known::InQuarantine,
@@ -143,7 +147,7 @@ impl Claim {
     }
 
     /// Asks the ledger; `None` where the job ended here or went elsewhere.
-    fn look_up(&self, job: Job) -> Result<Option<Job>, Box<Failed>> {
+    fn look_up(&self, mut job: Job) -> Result<Option<Job>, Box<Failed>> {
         let record = match job.context.ledger.latest(job.context.id, &job.path) {
             Ok(record) => record,
             Err(source) => {
@@ -157,6 +161,10 @@ impl Claim {
                 if job.origin == Origin::Rescan {
                     job.context.meter.rescan_found(1);
                 }
+                return Ok(Some(job));
+            }
+            (Known::Touched, Some(record)) => {
+                job.before = Some(Box::new(record));
                 return Ok(Some(job));
             }
             (Known::DisposeAgain, Some(record)) => {

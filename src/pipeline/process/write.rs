@@ -127,7 +127,8 @@ impl Draft {
         let sealed = self.seal(&job).and_then(|(temp, output, identity)| {
             if content == Content::Durable {
                 let failed = |source| WriteError::Io { path: job.source_path(), source };
-                temp.file().sync_all().map_err(failed)?;
+                let sync = || temp.file().sync_all();
+                failpoint::barrier("barrier::temp", sync).map_err(failed)?;
             }
             Ok((temp, output, identity))
         });

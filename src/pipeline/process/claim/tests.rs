@@ -21,12 +21,15 @@ fn record(state: State, moved: bool) -> Record {
 fn only_the_same_file_is_known() {
     let written_since = Identity { size: 120, modified_ns: 70, changed_ns: 70, ..READ };
     let touched = Identity { changed_ns: 70, ..READ };
+    let touched_earlier = Identity { changed_ns: 50, ..READ };
     let emptied_by_power_loss = Identity { size: 0, modified_ns: 40, changed_ns: 40, ..READ };
     let other_file = Identity { inode: 8, ..READ };
     for (state, moved, found, keep, delete) in [
         (State::Done, false, READ, Known::Done, Known::DisposeAgain),
         (State::Done, false, written_since, Known::New, Known::New),
-        (State::Done, false, touched, Known::New, Known::New),
+        (State::Done, false, touched, Known::Touched, Known::Touched),
+        (State::Published, false, touched, Known::Touched, Known::Touched),
+        (State::Done, false, touched_earlier, Known::Touched, Known::Touched),
         (State::Done, false, other_file, Known::New, Known::New),
         (State::Done, false, emptied_by_power_loss, Known::Earlier, Known::Earlier),
         (State::Quarantined, false, READ, Known::InQuarantine, Known::InQuarantine),

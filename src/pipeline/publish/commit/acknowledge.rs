@@ -39,7 +39,7 @@ impl Acknowledger {
                 continue;
             }
             let result = self.panics.guard(|| {
-                sync_directories(&named)?;
+                failpoint::barrier("barrier::final_directory", || sync_directories(&named))?;
                 let committed = named.into_iter().map(|(committed, _)| committed).collect();
                 self.acknowledge(committed, &mut marks)
             });

@@ -9,10 +9,10 @@ use std::{
 use crate::{
     fs::{self, Dir, Kind, Seen},
     identity::Identity,
-    ledger::{Hash, Record},
+    ledger::{Hash, Output, Record},
     limits,
     pipeline::{
-        failure::{CommitError, Failure},
+        failure::{ClaimError, CommitError, Failure},
         job::Staged,
     },
     policy::OnExists,
@@ -27,6 +27,9 @@ pub enum Naming {
     Replace(Identity),
     /// This file has it, is ours and has the same content: there is nothing to publish.
     Unchanged(Identity),
+    /// Its content was processed before, into this: there is nothing to publish, even where a
+    /// consumer took that.
+    Processed(Output),
     /// Publish under this name instead (below the output's root).
     Suffixed(PathBuf),
     /// Leave what is there.
@@ -73,8 +76,27 @@ pub fn decide(
     }
 }
 
+/// What an earlier job made of the same content, if it did.
+///
+/// # Errors
+///
+/// It is not the same content, and the file is older than what was processed.
+fn processed(staged: &Staged) -> Result<Option<&Output>, Failure> {
+    let Some(before) = staged.job.before.as_deref() else { return Ok(None) };
+    let same = |output: &&Output| output.source_hash == staged.hashes.source;
+    match before.output.as_ref().filter(same) {
+        None if staged.job.seen.identity.is_earlier_state_of(&before.identity) => {
+            Err(ClaimError::Earlier { path: staged.job.source_path() }.into())
+        }
+        output => Ok(output),
+    }
+}
+
 /// Looks at the name and asks the ledger where it is taken.
 pub fn name(staged: &Staged) -> Result<Naming, Failure> {
+    if let Some(output) = processed(staged)? {
+        return Ok(Naming::Processed(output.clone()));
+    }
     let context = &staged.job.context;
     let (parent, name) = fs::split(&staged.output);
     let path = || context.config.output.join(&staged.output);
@@ -114,10 +136,7 @@ fn free_name(dir: &Dir, name: &OsStr, added: Option<&str>) -> io::Result<std::ff
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        ledger::{Output, State},
-        policy::OnSuccess,
-    };
+    use crate::{ledger::State, policy::OnSuccess};
 
     const OURS: Identity =
         Identity { device: 1, inode: 7, size: 100, modified_ns: 50, changed_ns: 60 };

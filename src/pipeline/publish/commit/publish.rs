@@ -10,7 +10,7 @@ use super::{
 use crate::{
     failpoint,
     fs::{self, Replace},
-    ledger::{self, ErrorKind, Output, Record, State, When},
+    ledger::{self, ErrorKind, Ledger, Output, Record, State, When},
     limits,
     observe::SyncKind,
     pipeline::{
@@ -88,7 +88,13 @@ impl Publisher {
                     staged.output = path;
                     again.push(staged);
                 }
-                Ok(Naming::Unchanged(found)) => self.leave(staged, found),
+                Ok(Naming::Unchanged(identity)) => {
+                    let output = Output { identity, ..output(&staged, None) };
+                    self.leave(staged, output, "the output is unchanged");
+                }
+                Ok(Naming::Processed(output)) => {
+                    self.leave(staged, output, "the same content was processed before");
+                }
                 Ok(Naming::Skip) => self.skip(staged),
                 Ok(Naming::Taken(policy)) => {
                     let path = output_path(&staged);
@@ -150,7 +156,7 @@ impl Publisher {
             let start = Instant::now();
             failpoint::hit("commit::intent")
                 .map_err(ledger::Error::injected)
-                .and_then(|()| ledger.append(&records, when))
+                .and_then(|()| append(&**ledger, &records, when))
                 .map_err(|source| CommitError::Ledger {
                     path: output_path(&first.staged),
                     source,
@@ -181,7 +187,8 @@ impl Publisher {
             .collect();
         let path = output_path(&first.staged);
         let ledger = &first.staged.job.context.ledger;
-        ledger.mark(&marks, When::Now).map_err(|source| CommitError::Ledger { path, source })?;
+        failpoint::barrier("barrier::withdrawal", || ledger.mark(&marks, When::Now))
+            .map_err(|source| CommitError::Ledger { path, source })?;
         let mut again = Vec::new();
         for (Intended { mut staged, .. }, source) in refused {
             staged.temp.unprotect();
@@ -195,14 +202,12 @@ impl Publisher {
         Ok(again)
     }
 
-    /// The output is there already, byte for byte: the source counts as done under its new identity.
-    fn leave(&self, staged: Staged, found: crate::identity::Identity) {
+    /// Nothing is to be published: the source counts as done under its new identity.
+    fn leave(&self, staged: Staged, output: Output, reason: &str) {
         let Intended { staged, mut record, .. } = Intended::new(staged, None);
-        if let Some(output) = &mut record.output {
-            output.identity = found;
-        }
+        record.output = Some(output);
         record.state = State::Published;
-        record.reason = Some("the output is unchanged".to_owned());
+        record.reason = Some(reason.to_owned());
         let Staged { job, temp, .. } = staged;
         drop(temp);
         match job.context.ledger.append(std::slice::from_ref(&record), When::Later) {
@@ -244,14 +249,7 @@ impl Publisher {
 impl Intended {
     fn new(staged: Staged, replaces: Option<crate::identity::Identity>) -> Self {
         let job = &staged.job;
-        let output = Output {
-            path: staged.output.clone(),
-            temp: staged.temp.name().to_owned(),
-            identity: staged.identity,
-            hash: staged.hashes.output,
-            source_hash: staged.hashes.source,
-            replaces,
-        };
+        let output = output(&staged, replaces);
         let record = Record {
             id: job.id,
             pipeline: job.context.id,
@@ -267,6 +265,11 @@ impl Intended {
         let replace = if replaces.is_some() { Replace::Yes } else { Replace::No };
         Self { staged, record, replace }
     }
+}
+
+fn append(ledger: &dyn Ledger, records: &[Record], when: When) -> ledger::Result<()> {
+    let when = if failpoint::leaves_out("barrier::intent_sync") { When::Later } else { when };
+    failpoint::barrier("barrier::intent", || ledger.append(records, when))
 }
 
 /// Step 5. A refused rename gives the output back.
@@ -291,6 +294,17 @@ fn rename(file: Intended) -> Result<Named, Box<(Intended, std::io::Error)>> {
 
 fn key(staged: &Staged) -> (usize, PathBuf) {
     (staged.job.context.index, staged.output.clone())
+}
+
+fn output(staged: &Staged, replaces: Option<crate::identity::Identity>) -> Output {
+    Output {
+        path: staged.output.clone(),
+        temp: staged.temp.name().to_owned(),
+        identity: staged.identity,
+        hash: staged.hashes.output,
+        source_hash: staged.hashes.source,
+        replaces,
+    }
 }
 
 fn output_path(staged: &Staged) -> PathBuf {

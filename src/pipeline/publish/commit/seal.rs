@@ -65,7 +65,7 @@ impl Syncer {
 fn sync_file(staged: &Staged) -> io::Result<()> {
     failpoint::hit("commit::sync")?;
     let start = Instant::now();
-    let result = staged.temp.file().sync_all();
+    let result = failpoint::barrier("barrier::temp", || staged.temp.file().sync_all());
     staged.job.context.meter.sync(SyncKind::File, start.elapsed());
     result
 }
@@ -158,7 +158,7 @@ impl Sealer {
 
     /// The temporary names. A directory that cannot be synced ends all publishing.
     fn sync_directories(&self, files: Vec<Staged>) -> Vec<Staged> {
-        match sync_directories(&files) {
+        match failpoint::barrier("barrier::temp_directory", || sync_directories(&files)) {
             Ok(()) => files,
             Err(failure) => {
                 self.fatal.set(&failure);
@@ -179,7 +179,8 @@ fn sync_whole(files: Vec<Staged>) -> Vec<(Staged, io::Result<()>)> {
         results.entry(staged.identity.device).or_insert_with(|| {
             failpoint::hit("commit::sync")?;
             let start = Instant::now();
-            let result = fs::sync_file_system(&staged.temp.file().as_fd());
+            let sync = || fs::sync_file_system(&staged.temp.file().as_fd());
+            let result = failpoint::barrier("barrier::temp", sync);
             staged.job.context.meter.sync(SyncKind::FileSystem, start.elapsed());
             result
         });

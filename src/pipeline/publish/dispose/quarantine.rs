@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::source::{self, Take};
 use crate::{
+    failpoint,
     fs::{self, Dir, Replace, Temp},
     identity::Identity,
     ledger::{Record, State, When},
@@ -59,8 +60,11 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &str) -> Result<(), DisposeEr
     let name = free_name(job, &dir, name).map_err(|error| failed(error.into()))?;
     let moved_to = moves.then(|| dir.path().join(&name));
     let mut record = record(job, reason, moved_to.clone());
-    let append =
-        |record: &Record| job.context.ledger.append(std::slice::from_ref(record), When::Now);
+    let append = |record: &Record| {
+        failpoint::barrier("barrier::quarantine", || {
+            job.context.ledger.append(std::slice::from_ref(record), When::Now)
+        })
+    };
     append(&record).map_err(|error| failed(error.into()))?;
     write_reason(job, &dir, &name, &content(job, stage, reason, moved_to.as_deref()))
         .map_err(|error| failed(error.into()))?;

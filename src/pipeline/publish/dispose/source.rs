@@ -87,6 +87,11 @@ pub fn compare(taken: Taken, read: &Identity) -> io::Result<Take> {
 }
 
 impl Taken {
+    /// Of what has the private name now.
+    pub fn identity(&self) -> io::Result<Option<Identity>> {
+        Ok(self.dir.look(Path::new(&self.private))?.map(|seen| seen.identity))
+    }
+
     /// Gives it its name back, if nobody has it by now.
     pub fn put_back(self) -> Result<(), (Self, io::Error)> {
         let renamed = self.dir.rename(&self.private, &self.dir, &self.name, Replace::No);

@@ -1,0 +1,79 @@
+//! What is known at an instant: what producers made, what was acknowledged, what was taken.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+/// What producers and consumers did.
+#[derive(Clone, Debug)]
+pub enum Mark {
+    /// From here on this version may be seen under the source's name.
+    Begun { source: PathBuf, version: usize },
+    /// The producer made this version durable.
+    Durable { source: PathBuf, version: usize },
+    /// A consumer is about to take the output of this line.
+    Taken { id: i64 },
+}
+
+/// A line of the events file.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct Line {
+    pub id: i64,
+    pub outcome: String,
+    pub source: PathBuf,
+    pub output: Option<PathBuf>,
+    pub source_hash: Option<String>,
+    pub reason: Option<String>,
+}
+
+/// The whole lines of an events file.
+pub fn lines(events: &[u8]) -> Vec<Line> {
+    let whole = events.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+    events[..whole]
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).expect("a line of JSON"))
+        .collect()
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// The newest version that may be seen, by source.
+    pub begun: BTreeMap<PathBuf, usize>,
+    /// The newest version that its producer made durable.
+    pub durable: BTreeMap<PathBuf, usize>,
+    /// Every line that anybody may have read, in order.
+    pub lines: Vec<Line>,
+    /// The lines whose output a consumer took, or was about to.
+    pub taken: BTreeSet<i64>,
+}
+
+impl Known {
+    pub fn mark(&mut self, mark: &Mark) {
+        match mark {
+            Mark::Begun { source, version } => {
+                self.begun.insert(source.clone(), *version);
+            }
+            Mark::Durable { source, version } => {
+                self.durable.insert(source.clone(), *version);
+            }
+            Mark::Taken { id } => {
+                self.taken.insert(*id);
+            }
+        }
+    }
+
+    /// The acknowledged outputs of a source, oldest first.
+    pub fn published<'a>(&'a self, source: &'a Path) -> impl Iterator<Item = &'a Line> {
+        self.lines.iter().filter(move |line| line.outcome == "published" && line.source == source)
+    }
+
+    /// The last line about each output.
+    pub fn by_output(&self) -> BTreeMap<&Path, &Line> {
+        let published = self.lines.iter().filter(|line| line.outcome == "published");
+        published.filter_map(|line| Some((line.output.as_deref()?, line))).collect()
+    }
+}

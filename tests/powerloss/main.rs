@@ -1,0 +1,108 @@
+//! Power losses, simulated: the real service runs on real file systems on disks that record every
+//! write and flush; every state that a power loss can leave is mounted and recovered from.
+//!
+//! The disks are files of a file system in user space ([`serve`]) under loop devices, so what the
+//! kernel's block layer sends is what is recorded, in one order with what was acknowledged
+//! ([`disk`]). A write that no flush covers may survive, or not, or in part ([`states`]).
+//! The promise is judged before and after recovery ([`check`]).
+//!
+//! Needs root, FUSE, loop devices and the file systems' own tools. `PROVE_COUNT` asks for more
+//! states, `PROVE_SEED` for others.
+
+#![cfg(feature = "failpoints")]
+#![expect(clippy::disallowed_methods, reason = "the tests are the users who move and remove files")]
+#![expect(clippy::unnecessary_debug_formatting, reason = "a name may hold anything")]
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by a panic")]
+
+mod check;
+mod disk;
+#[path = "../support/harness.rs"]
+mod harness;
+mod known;
+mod mutants;
+#[path = "../support/prove.rs"]
+mod prove;
+mod record;
+mod replay;
+mod scenario;
+mod serve;
+mod states;
+mod system;
+
+use std::{fs, path::Path};
+
+use record::Studio;
+use scenario::Scenario;
+use system::Kind;
+
+/// Memory-backed where that is possible: the disks under test are the recorded ones.
+fn scratch() -> tempfile::TempDir {
+    let shared = Path::new("/dev/shm");
+    let made = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() };
+    made.expect("temporary directory")
+}
+
+/// What is missing for these tests, if anything is.
+fn missing(kind: Kind) -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("it needs root, for mounts".to_owned());
+    }
+    let devices = ["/dev/fuse", "/dev/loop-control"];
+    if let Some(device) = devices.iter().find(|device| !Path::new(device).exists()) {
+        return Some(format!("there is no {device}"));
+    }
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    let known = known.split_whitespace().any(|word| word == kind.name());
+    (!known).then(|| format!("the kernel has no {}", kind.name()))
+}
+
+/// How many states of one recording are examined before another scenario is recorded.
+const STATES_EACH: usize = 250;
+
+fn power_losses(kind: Kind) {
+    let name = format!("power losses on {}", kind.name());
+    if let Some(missing) = missing(kind) {
+        return prove::skipped(&name, &missing);
+    }
+    let scratch = scratch();
+    system::own_mounts().expect("mounts of its own");
+    let studio = Studio::new(scratch.path(), kind).expect("the disks' server");
+    let (wanted, mut done, mut recordings) = (prove::count(200), 0, 0);
+    let mut disks = [0; 3];
+    while done < wanted {
+        let scenario = Scenario::random(kind, prove::seed() + recordings);
+        let recording = studio.record(scenario, "");
+        recordings += 1;
+        let count = STATES_EACH.min(wanted - done);
+        let found = replay::examine(&studio.root, &recording, count, "");
+        done += found.states;
+        disks[scenario.layout.disks()] += found.states;
+        println!("{scenario}: {} operations, {} states", recording.ops.len(), found.states);
+        assert!(found.broken.is_empty(), "{scenario}\n{:#?}", found.broken);
+    }
+    prove::report(
+        &name,
+        &[
+            ("states", &done),
+            ("one_disk", &disks[1]),
+            ("two_disks", &disks[2]),
+            ("recordings", &recordings),
+            ("violations", &0),
+        ],
+    );
+}
+
+#[test]
+fn power_losses_on_ext4_break_no_promise() {
+    power_losses(Kind::Ext4);
+}
+
+#[test]
+fn power_losses_on_xfs_break_no_promise() {
+    power_losses(Kind::Xfs);
+}
+
+#[test]
+fn power_losses_on_btrfs_break_no_promise() {
+    power_losses(Kind::Btrfs);
+}

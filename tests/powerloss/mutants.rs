@@ -1,0 +1,128 @@
+//! The rig notices what it is there for: each barrier of the protocol is left out in turn, and the
+//! mutant must break the promise somewhere.
+
+use tidemill::failpoint::BARRIERS;
+
+use crate::{
+    prove,
+    record::Studio,
+    replay,
+    scenario::{Interruption, Layout, Scenario},
+    system::{self, Kind},
+};
+
+/// A service that leaves something out, and where that shows.
+struct Mutant {
+    barrier: &'static str,
+    /// What else must happen for the barrier to matter.
+    also: &'static str,
+    circumstances: fn(&mut Scenario),
+}
+
+const fn mutant(barrier: &'static str, circumstances: fn(&mut Scenario)) -> Mutant {
+    Mutant { barrier, also: "", circumstances }
+}
+
+fn synced_delete(scenario: &mut Scenario) {
+    scenario.producers_sync = true;
+    scenario.on_success = "delete";
+    scenario.consumer_takes = false;
+    scenario.interruption = Interruption::None;
+    scenario.on_exists = "update";
+    scenario.durability = "fsync";
+}
+
+fn synced_keep_taken(scenario: &mut Scenario) {
+    synced_delete(scenario);
+    scenario.on_success = "keep";
+    scenario.consumer_takes = true;
+}
+
+fn two_disks(scenario: &mut Scenario) {
+    synced_delete(scenario);
+    scenario.layout = Layout::LedgerWithInput;
+}
+
+fn ledger_with_output(scenario: &mut Scenario) {
+    synced_delete(scenario);
+    scenario.layout = Layout::LedgerWithOutput;
+}
+
+fn leftovers_on_another_disk(scenario: &mut Scenario) {
+    two_disks(scenario);
+    scenario.on_exists = "skip";
+}
+
+const MUTANTS: [Mutant; 10] = [
+    mutant("barrier::temp", two_disks),
+    mutant("barrier::temp_directory", two_disks),
+    mutant("barrier::intent", synced_keep_taken),
+    mutant("barrier::intent_sync", synced_keep_taken),
+    mutant("barrier::final_directory", two_disks),
+    mutant("barrier::events", synced_delete),
+    Mutant {
+        barrier: "barrier::withdrawal",
+        also: "commit::rename=2*off->1*return(eio)->off",
+        circumstances: synced_delete,
+    },
+    mutant("barrier::ledger", synced_keep_taken),
+    mutant("barrier::ledger_directory", synced_keep_taken),
+    mutant("barrier::boot", leftovers_on_another_disk),
+];
+
+/// Barriers that no state of these file systems shows the lack of, and why they stay.
+const UNSEEN: [(&str, &str); 1] = [(
+    "barrier::new_directory",
+    "ext4, xfs and btrfs make a new directory durable with the first synced file in it; POSIX does not promise it",
+)];
+
+/// How many recordings, and states of each, a mutant has to survive to count as unseen.
+const RECORDINGS: u64 = 3;
+const STATES: usize = 300;
+
+/// How many states it took on this file system until the mutant broke the promise.
+fn caught_on(kind: Kind, mutant: &Mutant) -> Option<(usize, String)> {
+    let scratch = crate::scratch();
+    let studio = Studio::new(scratch.path(), kind).expect("the disks' server");
+    let failpoints = format!("{}=return(out);{}", mutant.barrier, mutant.also);
+    let mut states = 0;
+    for number in 0..RECORDINGS {
+        let mut scenario = Scenario::random(kind, prove::seed() + number);
+        (mutant.circumstances)(&mut scenario);
+        let recording = studio.record(scenario, &failpoints);
+        let found = replay::examine(&studio.root, &recording, STATES, &failpoints);
+        states += found.states;
+        if let Some(broken) = found.broken.first() {
+            return Some((states, broken.violations.first().cloned().unwrap_or_default()));
+        }
+    }
+    None
+}
+
+#[test]
+fn every_barrier_that_is_left_out_breaks_the_promise() {
+    let name = "mutants";
+    if let Some(missing) = Kind::ALL.into_iter().find_map(crate::missing) {
+        return prove::skipped(name, &missing);
+    }
+    system::own_mounts().expect("mounts of its own");
+    let mut survivors = Vec::new();
+    for mutant in &MUTANTS {
+        let caught = Kind::ALL
+            .into_iter()
+            .find_map(|kind| caught_on(kind, mutant).map(|(states, what)| (kind, states, what)));
+        match caught {
+            Some((kind, states, what)) => {
+                println!("{} on {}: {what} (state {states})", mutant.barrier, kind.name());
+            }
+            None => survivors.push(mutant.barrier),
+        }
+    }
+    let tried = MUTANTS.iter().map(|mutant| mutant.barrier);
+    let named: Vec<_> = tried.chain(UNSEEN.iter().map(|(barrier, _)| *barrier)).collect();
+    let forgotten: Vec<_> = BARRIERS.iter().filter(|barrier| !named.contains(barrier)).collect();
+    assert!(forgotten.is_empty(), "no mutant leaves out {forgotten:?}");
+    assert!(survivors.is_empty(), "not caught: {survivors:?}");
+    let (caught, unseen) = (MUTANTS.len(), UNSEEN.len());
+    prove::report(name, &[("caught", &caught), ("unseen", &unseen)]);
+}

@@ -1,0 +1,235 @@
+//! A run of the service on disks that are recorded.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use rustix::process::Signal;
+
+use crate::{
+    disk::{Op, Pages, Served, Tape},
+    harness::{Service, until, wait_for},
+    known::{Known, Mark, lines},
+    scenario::{self, DIRECTORIES, Delivery, Interruption, Places, Plan, Scenario},
+    serve,
+    system::{Boot, Kind, Mounted, own_boot},
+};
+
+/// What was recorded, and what it began from.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    pub scenario: Scenario,
+    pub plan: Plan,
+    /// The disks before the first operation.
+    pub base: Vec<Pages>,
+    /// The events file before it: all of it is durable.
+    pub base_events: Vec<u8>,
+    /// What was known before it.
+    pub known: Known,
+    pub ops: Vec<Op<Mark>>,
+}
+
+/// Where recordings are made: a directory that is mounted over, and the disks' server.
+pub struct Studio {
+    pub root: PathBuf,
+    tape: Tape<Mark>,
+    served: Served,
+    boot: Boot,
+    /// Unmounts when it is dropped.
+    _session: fuser::BackgroundSession,
+}
+
+impl Studio {
+    /// Needs root, FUSE and loop devices; the mounts are this thread's own.
+    pub fn new(root: &Path, kind: Kind) -> std::io::Result<Self> {
+        for directory in ["tape", "disk0", "disk1"] {
+            fs::create_dir_all(root.join(directory))?;
+        }
+        let tape = Tape::new();
+        tape.rewind(vec![Pages::default(); 2], Vec::new());
+        let served = Served { root: root.join("tape") };
+        let session = serve::serve(&tape, kind.size(), &served.root)?;
+        let boot = own_boot(root)?;
+        Ok(Self { root: root.to_path_buf(), tape, served, boot, _session: session })
+    }
+
+    /// Runs a scenario from fresh disks to its end.
+    pub fn record(&self, scenario: Scenario, failpoints: &str) -> Recording {
+        let plan = Plan::new(&scenario);
+        let base = self.fresh_disks(&scenario, &plan);
+        self.tape.rewind(base.clone(), Vec::new());
+        fs::write(self.root.join("tidemill.toml"), scenario.configuration(&self.root))
+            .expect("configuration");
+        let mounts = self.mount(&scenario);
+        self.boot.start("recorded").expect("a start of the machine");
+        self.run(&scenario, &plan, failpoints);
+        unmount(mounts);
+        let ops = self.tape.take();
+        let (base_events, known) = (Vec::new(), Known::default());
+        Recording { scenario, plan, base, base_events, known, ops }
+    }
+
+    /// Records what a start on these disks does.
+    pub fn record_recovery(
+        &self,
+        of: &Recording,
+        disks: Vec<Pages>,
+        events: Vec<u8>,
+        known: Known,
+    ) -> Recording {
+        self.tape.rewind(disks.clone(), events.clone());
+        let mounts = self.mount(&of.scenario);
+        self.boot.start("recovered").expect("a start of the machine");
+        let events_at = self.served.events();
+        let code =
+            Service::from(command(&self.root, &events_at).arg("--once").spawn().expect("start"))
+                .wait();
+        assert!([0, 65].contains(&code), "{}: recovery ended with {code}", of.scenario);
+        unmount(mounts);
+        let ops = self.tape.take();
+        let (scenario, plan) = (of.scenario, of.plan.clone());
+        Recording { scenario, plan, base: disks, base_events: events, known, ops }
+    }
+
+    fn fresh_disks(&self, scenario: &Scenario, plan: &Plan) -> Vec<Pages> {
+        let image = self.root.join("fresh.img");
+        let mut disks = Vec::new();
+        for _ in 0..scenario.layout.disks() {
+            scenario
+                .kind
+                .fresh(&image, &self.root.join("disk0"), &DIRECTORIES)
+                .expect("fresh disk");
+            disks.push(Pages::load(&image).expect("load"));
+        }
+        // What another hand put among the outputs is there, durably, from the start.
+        self.tape.rewind(disks, Vec::new());
+        let mounts = self.mount(scenario);
+        let output = Places::new(scenario.layout, &self.root).output;
+        for (path, content) in &plan.foreign {
+            let path = output.join(path);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("directory");
+            fs::write(path, content).expect("write");
+        }
+        unmount(mounts);
+        fs::remove_file(image).expect("remove");
+        self.tape.disks()
+    }
+
+    fn mount(&self, scenario: &Scenario) -> Vec<Mounted> {
+        let disks = 0..scenario.layout.disks();
+        disks
+            .map(|disk| {
+                let at = self.root.join(format!("disk{disk}"));
+                Mounted::new(scenario.kind, &self.served.disk(disk), &at).expect("mount")
+            })
+            .collect()
+    }
+
+    fn run(&self, scenario: &Scenario, plan: &Plan, failpoints: &str) {
+        let start = || {
+            let mut command = command(&self.root, &self.served.events());
+            command.env("FAILPOINTS", failpoints);
+            Service::from(command.spawn().expect("start"))
+        };
+        let input = Places::new(scenario.layout, &self.root).input;
+        let handled = Arc::new(AtomicUsize::new(0));
+        let consumer = scenario.consumer_takes.then(|| self.consume(scenario, &handled));
+        let mut service = start();
+        let mut told = 0;
+        for (wave, deliveries) in [&plan.first, &plan.second].into_iter().enumerate() {
+            for delivery in deliveries {
+                self.deliver(&input, plan, delivery, scenario.producers_sync);
+            }
+            if wave == 0 && scenario.interruption == Interruption::Kill {
+                service.signal(Signal::KILL);
+                service.wait();
+                service = start();
+            }
+            told += deliveries.len();
+            let all_told = || lines(&self.tape.events()).len() >= told;
+            let is_told = wait_for(all_told);
+            assert!(is_told, "{scenario}: {told} outcomes in vain\n{}", log(&self.served.events()));
+            let consumed = || consumer.is_none() || handled.load(Ordering::Acquire) >= told;
+            until("the consumer has seen them", consumed);
+            if wave == 0 && scenario.interruption == Interruption::Term {
+                service.signal(Signal::TERM);
+                assert_eq!(service.wait(), 0, "{scenario}");
+                service = start();
+            }
+        }
+        service.signal(Signal::TERM);
+        let code = service.wait();
+        assert_eq!(code, 0, "{scenario}\n{}", log(&self.served.events()));
+        if let Some(consumer) = consumer {
+            self.tape.stop_following();
+            consumer.join().expect("the consumer");
+        }
+    }
+
+    fn deliver(&self, input: &Path, plan: &Plan, delivery: &Delivery, sync: bool) {
+        let (source, version) = (delivery.source.clone(), delivery.version);
+        let begun = || self.tape.mark(Mark::Begun { source: source.clone(), version });
+        scenario::deliver(input, delivery, plan.content(delivery), sync, begun).expect("deliver");
+        if sync {
+            self.tape.mark(Mark::Durable { source: source.clone(), version });
+        }
+    }
+
+    /// Takes every other output as soon as its line is there.
+    fn consume(&self, scenario: &Scenario, handled: &Arc<AtomicUsize>) -> JoinHandle<()> {
+        let output = Places::new(scenario.layout, &self.root).output;
+        let (tape, more, handled) = (self.tape.clone(), self.tape.follow(), Arc::clone(handled));
+        std::thread::spawn(move || {
+            while more.recv().is_ok() {
+                let lines = lines(&tape.events());
+                for line in lines.iter().skip(handled.load(Ordering::Acquire)) {
+                    if let Some(path) = line.output.as_ref().filter(|_| line.id % 2 == 1) {
+                        tape.mark(Mark::Taken { id: line.id });
+                        let taken = fs::remove_file(output.join(path));
+                        taken.expect("an acknowledged output is there");
+                    }
+                }
+                handled.store(lines.len(), Ordering::Release);
+            }
+        })
+    }
+}
+
+/// The service on the mounted disks.
+pub fn command(root: &Path, events: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+    let log = log_beside(events);
+    let log = fs::File::options().append(true).create(true).open(log).expect("log");
+    command
+        .args(["run", "--config"])
+        .arg(root.join("tidemill.toml"))
+        .arg("--events")
+        .arg(events)
+        .env("RUST_LOG", "info")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log);
+    command
+}
+
+/// Where the service's log goes: beside the directory that the events file is in.
+fn log_beside(events: &Path) -> PathBuf {
+    events.parent().expect("a directory").with_extension("log")
+}
+
+pub fn log(events: &Path) -> String {
+    fs::read_to_string(log_beside(events)).unwrap_or_default()
+}
+
+fn unmount(mounts: Vec<Mounted>) {
+    for mounted in mounts {
+        mounted.end().expect("unmount");
+    }
+}

@@ -1,0 +1,83 @@
+//! What power losses were seen to do to files (`tests/powerloss`), done here by hand.
+
+#![expect(clippy::disallowed_methods, reason = "the test is the power loss and the consumer")]
+
+use std::{fs, os::unix::fs::PermissionsExt, time::SystemTime};
+
+use crate::harness::Tree;
+
+const KILLED: i32 = -9;
+
+fn dispositions() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ["update", "replace"].into_iter().flat_map(|exists| [("delete", exists), ("archive", exists)])
+}
+
+/// ext4 and xfs keep an inode's times and lose the content that was never synced.
+#[test]
+fn a_source_that_lost_content_under_its_private_name_is_not_published_again() {
+    for (on_success, on_exists) in dispositions() {
+        let mut tree = Tree::new();
+        tree.put("a.log", b"the whole content");
+        let more = ["--once", "--on-exists", on_exists];
+        let first = tree.start_with("dispose::taken=return(kill)", on_success, &more);
+        assert_eq!(first.wait(), KILLED);
+        let output = fs::read(tree.path("out/a.log.zst")).expect("published");
+        let private =
+            tree.files("in").into_iter().find(|path| path.to_string_lossy().ends_with(".del"));
+        let private = tree.path("in").join(private.expect("a private name"));
+        let modified = fs::metadata(&private).expect("look").modified().expect("a time");
+        let file = fs::File::options().write(true).open(&private).expect("open");
+        file.set_len(0).expect("truncate");
+        file.set_modified(modified).expect("set the time");
+        drop(file);
+        for _ in 0..2 {
+            assert_eq!(tree.start(on_success, &more).wait(), 0, "{}", tree.log());
+            assert_eq!(fs::read(tree.path("out/a.log.zst")).expect("there"), output);
+            assert_eq!(fs::metadata(tree.path("in/a.log")).expect("its name is back").len(), 0);
+            assert_eq!(tree.acknowledged().values().sum::<usize>(), 1);
+            tree.assert_no_leftovers();
+        }
+    }
+}
+
+/// btrfs moves the change time of a renamed file when it recovers; so does `chmod`.
+#[test]
+fn a_source_whose_change_time_moved_is_not_published_again() {
+    for take in [false, true] {
+        let mut tree = Tree::with(3, 1);
+        assert_eq!(tree.once("keep"), 0);
+        let before = tree.acknowledged();
+        let sources = tree.files("in");
+        for path in &sources {
+            let path = tree.path("in").join(path);
+            fs::set_permissions(path, fs::Permissions::from_mode(0o640)).expect("chmod");
+        }
+        if take {
+            for path in tree.files("out") {
+                fs::remove_file(tree.path("out").join(path)).expect("take");
+            }
+        }
+        let outputs = tree.files("out");
+        for _ in 0..2 {
+            assert_eq!(tree.once("keep"), 0, "{}", tree.log());
+            assert_eq!(tree.files("out"), outputs);
+            assert_eq!(tree.acknowledged(), before);
+        }
+        // New content of the same size and time is new content.
+        let path = tree.path("in").join(&sources[0]);
+        let modified = fs::metadata(&path).expect("look").modified().expect("a time");
+        let mut content = fs::read(&path).expect("read");
+        content[0] ^= 1;
+        fs::write(&path, &content).expect("write");
+        set_modified(&path, modified);
+        tree.contents.insert(sources[0].clone(), content);
+        assert_eq!(tree.once("keep"), 0, "{}", tree.log());
+        assert_eq!(tree.acknowledged()[&sources[0]], 2);
+        tree.assert_outputs_whole();
+    }
+}
+
+fn set_modified(path: &std::path::Path, time: SystemTime) {
+    let file = fs::File::options().write(true).open(path).expect("open");
+    file.set_modified(time).expect("set the time");
+}
