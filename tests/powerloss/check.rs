@@ -160,6 +160,7 @@ impl Judge<'_> {
             let foreign = self.recording.plan.foreign.get(path) == Some(content);
             let source = source_of(path);
             let left = self.before.input.get(&source) == Some(content) && !self.was_told(&source);
+            let left = left || self.recording.left.get(&source) == Some(content);
             if !foreign && !left && self.version_of(&source, content).is_none() {
                 found.push(format!("output {} has the content of no source", path.display()));
             }

@@ -16,6 +16,7 @@
 
 mod check;
 mod disk;
+mod flushes;
 #[path = "../support/harness.rs"]
 mod harness;
 mod known;
@@ -31,8 +32,10 @@ mod system;
 
 use std::{fs, path::Path};
 
-use record::Studio;
+use record::{Recording, Studio};
+use replay::Found;
 use scenario::Scenario;
+use states::{Pending, Replay};
 use system::Kind;
 
 /// Memory-backed where that is possible: the disks under test are the recorded ones.
@@ -59,6 +62,17 @@ fn missing(kind: Kind) -> Option<String> {
 /// How many states of one recording are examined before another scenario is recorded.
 const STATES_EACH: usize = 250;
 
+/// A power loss while the service recovers from one.
+fn crashes_in_recovery(studio: &Studio, recording: &Recording, count: usize) -> Found {
+    let mut random = prove::Random::new(recording.scenario.seed ^ 0x9eca);
+    let mut replay = Replay::new(recording, recording.scenario.seed);
+    let at = random.below(recording.ops.len() as u64);
+    replay.go_to(usize::try_from(at).expect("an index"));
+    let Some(state) = replay.state(Pending::Some) else { return Found::default() };
+    let recovery = studio.record_recovery(recording, state, "");
+    replay::examine(&studio.root, &recovery, count, "")
+}
+
 fn power_losses(kind: Kind) {
     let name = format!("power losses on {}", kind.name());
     if let Some(missing) = missing(kind) {
@@ -68,15 +82,18 @@ fn power_losses(kind: Kind) {
     system::own_mounts().expect("mounts of its own");
     let studio = Studio::new(scratch.path(), kind).expect("the disks' server");
     let (wanted, mut done, mut recordings) = (prove::count(200), 0, 0);
-    let mut disks = [0; 3];
+    let (mut disks, mut in_recovery) = ([0; 3], 0);
     while done < wanted {
         let scenario = Scenario::random(kind, prove::seed() + recordings);
         let recording = studio.record(scenario, "");
         recordings += 1;
         let count = STATES_EACH.min(wanted - done);
-        let found = replay::examine(&studio.root, &recording, count, "");
-        done += found.states;
-        disks[scenario.layout.disks()] += found.states;
+        let mut found = replay::examine(&studio.root, &recording, count, "");
+        let again = crashes_in_recovery(&studio, &recording, count / 10);
+        done += found.states + again.states;
+        in_recovery += again.states;
+        found.broken.extend(again.broken);
+        disks[scenario.layout.disks()] += found.states + again.states;
         println!("{scenario}: {} operations, {} states", recording.ops.len(), found.states);
         assert!(found.broken.is_empty(), "{scenario}\n{:#?}", found.broken);
     }
@@ -86,6 +103,7 @@ fn power_losses(kind: Kind) {
             ("states", &done),
             ("one_disk", &disks[1]),
             ("two_disks", &disks[2]),
+            ("in_recovery", &in_recovery),
             ("recordings", &recordings),
             ("violations", &0),
         ],

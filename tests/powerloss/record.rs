@@ -1,6 +1,7 @@
 //! A run of the service on disks that are recorded.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -14,11 +15,13 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
+    check::Seen,
     disk::{Op, Pages, Served, Tape},
     harness::{Service, until, wait_for},
     known::{Known, Mark, lines},
     scenario::{self, DIRECTORIES, Delivery, Interruption, Places, Plan, Scenario},
     serve,
+    states::State,
     system::{Boot, Kind, Mounted, own_boot},
 };
 
@@ -33,6 +36,9 @@ pub struct Recording {
     pub base_events: Vec<u8>,
     /// What was known before it.
     pub known: Known,
+    /// The sources as an earlier power loss left them: what their producers never made durable may
+    /// be cut short in them, and be processed so.
+    pub left: BTreeMap<PathBuf, Vec<u8>>,
     pub ops: Vec<Op<Mark>>,
 }
 
@@ -72,42 +78,80 @@ impl Studio {
         self.run(&scenario, &plan, failpoints);
         unmount(mounts);
         let ops = self.tape.take();
-        let (base_events, known) = (Vec::new(), Known::default());
-        Recording { scenario, plan, base, base_events, known, ops }
+        let (base_events, known, left) = Default::default();
+        Recording { scenario, plan, base, base_events, known, left, ops }
     }
 
     /// Records what a start on these disks does.
-    pub fn record_recovery(
-        &self,
-        of: &Recording,
-        disks: Vec<Pages>,
-        events: Vec<u8>,
-        known: Known,
-    ) -> Recording {
+    pub fn record_recovery(&self, of: &Recording, state: State, failpoints: &str) -> Recording {
+        let State { disks, events, known, .. } = state;
         self.tape.rewind(disks.clone(), events.clone());
         let mounts = self.mount(&of.scenario);
         self.boot.start("recovered").expect("a start of the machine");
         let events_at = self.served.events();
-        let code =
-            Service::from(command(&self.root, &events_at).arg("--once").spawn().expect("start"))
-                .wait();
+        let places = Places::new(of.scenario.layout, &self.root);
+        let left = Seen::look(&places, &of.plan.foreign).input;
+        // What the mount itself wrote is of the state before.
+        let base = self.tape.disks();
+        self.tape.take();
+        let mut command = command(&self.root, &events_at);
+        command.arg("--once").env("FAILPOINTS", failpoints);
+        let code = Service::from(command.spawn().expect("start")).wait();
         assert!([0, 65].contains(&code), "{}: recovery ended with {code}", of.scenario);
         unmount(mounts);
         let ops = self.tape.take();
         let (scenario, plan) = (of.scenario, of.plan.clone());
-        Recording { scenario, plan, base: disks, base_events: events, known, ops }
+        Recording { scenario, plan, base, base_events: events, known, left, ops }
+    }
+
+    /// Records what `act` does on a disk on which `prepare` was called; with a service on it that is
+    /// ready, if one with these failpoints is asked for, until it has told this many outcomes.
+    pub fn record_act(
+        &self,
+        scenario: &Scenario,
+        prepare: fn(&Path),
+        act: fn(&Places),
+        service: Option<(&str, usize)>,
+    ) -> Vec<Op<Mark>> {
+        self.tape.rewind(self.empty_disks(scenario), Vec::new());
+        fs::write(self.root.join("tidemill.toml"), scenario.configuration(&self.root))
+            .expect("configuration");
+        let mounts = self.mount(scenario);
+        let places = Places::new(scenario.layout, &self.root);
+        prepare(&places.input);
+        let events = self.served.events();
+        fs::write(log_beside(&events), "").expect("an empty log");
+        let running = service.map(|(failpoints, _)| {
+            let mut command = command(&self.root, &events);
+            let child = command.env("FAILPOINTS", failpoints).spawn();
+            Service::from(child.expect("start"))
+        });
+        until("it is ready", || service.is_none() || log(&events).contains("phase=READY"));
+        self.tape.take();
+        act(&places);
+        let told = || lines(&self.tape.events()).len();
+        until("all outcomes", || service.is_none_or(|(_, outcomes)| told() >= outcomes));
+        let ops = self.tape.take();
+        drop(running);
+        unmount(mounts);
+        ops
+    }
+
+    fn empty_disks(&self, scenario: &Scenario) -> Vec<Pages> {
+        let image = self.root.join("fresh.img");
+        let at = self.root.join("disk0");
+        let disks = 0..scenario.layout.disks();
+        let disks = disks.map(|_| {
+            scenario.kind.fresh(&image, &at, &DIRECTORIES).expect("fresh disk");
+            Pages::load(&image).expect("load")
+        });
+        let disks = disks.collect();
+        fs::remove_file(image).expect("remove");
+        disks
     }
 
     fn fresh_disks(&self, scenario: &Scenario, plan: &Plan) -> Vec<Pages> {
-        let image = self.root.join("fresh.img");
-        let mut disks = Vec::new();
-        for _ in 0..scenario.layout.disks() {
-            scenario
-                .kind
-                .fresh(&image, &self.root.join("disk0"), &DIRECTORIES)
-                .expect("fresh disk");
-            disks.push(Pages::load(&image).expect("load"));
-        }
+        let disks = self.empty_disks(scenario);
         // What another hand put among the outputs is there, durably, from the start.
         self.tape.rewind(disks, Vec::new());
         let mounts = self.mount(scenario);
@@ -118,7 +162,6 @@ impl Studio {
             fs::write(path, content).expect("write");
         }
         unmount(mounts);
-        fs::remove_file(image).expect("remove");
         self.tape.disks()
     }
 
