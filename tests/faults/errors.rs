@@ -1,0 +1,94 @@
+//! Each system call fails once, with each error.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    prove::{self, Random},
+    trace::{self, Point, sample},
+};
+
+const DISPOSITIONS: [&str; 3] = ["keep", "delete", "archive"];
+/// Where the program loader meets the error, before `main`, or the runtime, in a wake-up.
+const NOT_OURS: [i32; 3] = [127, -6, -11];
+/// Done; quarantined; internal; storage; work left; configuration.
+const OURS: [i32; 6] = [0, 65, 70, 74, 75, 78];
+
+fn failing_with(error: &str) {
+    let name = format!("system calls failing with {error}");
+    if !trace::is_possible(&name) {
+        return;
+    }
+    let mut random = Random::new(prove::seed());
+    let points = trace::points(&trace::tree(prove::seed()), "archive");
+    let mut codes: BTreeMap<i32, usize> = BTreeMap::new();
+    let chosen = sample(&points, prove::count(40), &mut random);
+    for (round, point) in chosen.iter().enumerate() {
+        let on_success = DISPOSITIONS[round % DISPOSITIONS.len()];
+        let code = fails(point, error, on_success);
+        *codes.entry(code).or_default() += 1;
+    }
+    let codes = format!("{codes:?}").replace(' ', "");
+    prove::report(
+        &name,
+        &[
+            ("points", &points.len()),
+            ("errors", &chosen.len()),
+            ("exit_codes", &codes),
+            ("violations", &0),
+        ],
+    );
+}
+
+/// One run with one error, and one without. The exit code of the first.
+fn fails(point: &Point, error: &str, on_success: &str) -> i32 {
+    let tree = trace::tree(prove::seed());
+    let code = trace::tampered(&tree, on_success, point, &format!("error={error}")).wait();
+    let what = || format!("{point:?} {error} {on_success}: {code}\n{}", tree.log());
+    assert!(OURS.contains(&code) || NOT_OURS.contains(&code), "{}", what());
+    // What no kernel answers, such as a `close` of a directory that fails, makes the standard
+    // library and the runtime panic; the process ends as by a kill.
+    assert!(!tree.log().contains("panicked at src/"), "{}", what());
+    tree.assert_nothing_lost(on_success);
+    if code == 0 {
+        tree.assert_done(on_success);
+    }
+    let again = tree.once(on_success);
+    if again == 65 {
+        // What an error made unreadable for good waits for a person.
+        assert_eq!(code, 65, "{}", what());
+        return code;
+    }
+    assert_eq!(again, 0, "{}", what());
+    tree.assert_done(on_success);
+    code
+}
+
+#[test]
+fn an_input_output_error_at_any_call_loses_nothing() {
+    failing_with("EIO");
+}
+
+#[test]
+fn a_full_disk_at_any_call_loses_nothing() {
+    failing_with("ENOSPC");
+}
+
+#[test]
+fn a_full_quota_at_any_call_loses_nothing() {
+    failing_with("EDQUOT");
+}
+
+#[test]
+fn a_lack_of_descriptors_at_any_call_loses_nothing() {
+    failing_with("EMFILE");
+}
+
+#[test]
+fn an_interruption_of_any_call_loses_nothing() {
+    failing_with("EINTR");
+}
+
+#[test]
+fn a_stale_handle_at_any_call_loses_nothing() {
+    failing_with("ESTALE");
+}

@@ -1,0 +1,53 @@
+//! SIGKILL at system calls.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    prove::{self, Random},
+    trace::{self, sample},
+};
+
+const KILLED: i32 = -9;
+
+fn killed(on_success: &str) {
+    let name = format!("kills at system calls, {on_success}");
+    if !trace::is_possible(&name) {
+        return;
+    }
+    let mut random = Random::new(prove::seed());
+    let points = trace::points(&trace::tree(prove::seed()), on_success);
+    let (mut kills, mut calls) = (0, BTreeSet::new());
+    for (round, point) in sample(&points, prove::count(60), &mut random).into_iter().enumerate() {
+        let tree = trace::tree(prove::seed() + (round / points.len()) as u64);
+        let code = trace::tampered(&tree, on_success, &point, "signal=KILL").wait();
+        assert!([KILLED, 0].contains(&code), "{point:?} {on_success}: {code}\n{}", tree.log());
+        kills += usize::from(code == KILLED);
+        if code == KILLED {
+            calls.insert(point.call.clone());
+        }
+        tree.assert_nothing_lost(on_success);
+        assert_eq!(tree.once(on_success), 0, "{point:?} {on_success}\n{}", tree.log());
+        tree.assert_done(on_success);
+    }
+    assert!(kills * 2 > prove::count(60), "only {kills} kills met a call");
+    let (points, calls) = (points.len(), calls.len());
+    prove::report(
+        &name,
+        &[("points", &points), ("calls", &calls), ("kills", &kills), ("violations", &0)],
+    );
+}
+
+#[test]
+fn a_kill_at_any_system_call_loses_nothing_that_is_kept() {
+    killed("keep");
+}
+
+#[test]
+fn a_kill_at_any_system_call_loses_nothing_that_is_deleted() {
+    killed("delete");
+}
+
+#[test]
+fn a_kill_at_any_system_call_loses_nothing_that_is_archived() {
+    killed("archive");
+}
