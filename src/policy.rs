@@ -102,6 +102,18 @@ words! {
 }
 
 words! {
+    /// What the kernel keeps the process from.
+    Sandbox {
+        /// All but its own directories and port, as far as the kernel can.
+        BestEffort = "best-effort",
+        /// The same, and no start where the kernel cannot hold all of it.
+        Require = "require",
+        /// Nothing.
+        Off = "off",
+    }
+}
+
+words! {
     /// How log lines look.
     LogFormat { Text = "text", Json = "json" }
 }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     limits,
-    policy::{Bounds, Durability, LogFormat, OnExists, OnSuccess, Settle},
+    policy::{Bounds, Durability, LogFormat, OnExists, OnSuccess, Sandbox, Settle},
     steps::Chain,
 };
 
@@ -97,11 +97,13 @@ impl Resolver {
             "--shutdown-deadline",
             file.shutdown_deadline,
         );
+        let sandbox = either(options.sandbox.clone(), "--sandbox", file.sandbox);
         let log_format = either(options.log_format.clone(), "--log-format", file.log_format);
         let mut config = Config {
             events: events.map(|written| self.path(&written)),
             http: http.map_or(default_http, |written| self.http(&written).unwrap_or(default_http)),
             shutdown_deadline: self.duration(deadline, limits::SHUTDOWN_DEADLINE),
+            sandbox: self.parsed(sandbox).unwrap_or(Sandbox::BestEffort),
             log_format: self.parsed(log_format).unwrap_or(LogFormat::Text),
             limits: self.limits(file.limits),
             state_dir,

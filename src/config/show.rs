@@ -14,6 +14,7 @@ struct File<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     events: Option<&'a Path>,
     shutdown_deadline: String,
+    sandbox: &'static str,
     log_format: &'static str,
     once: bool,
     limits: Limits,
@@ -104,6 +105,7 @@ impl fmt::Display for Config {
             },
             events: self.events.as_deref(),
             shutdown_deadline: duration(self.shutdown_deadline),
+            sandbox: self.sandbox.as_str(),
             log_format: self.log_format.as_str(),
             once: self.once,
             limits,

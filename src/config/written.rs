@@ -39,6 +39,7 @@ pub struct File {
     pub http: Value<String>,
     pub events: Value<PathBuf>,
     pub shutdown_deadline: Value<String>,
+    pub sandbox: Value<String>,
     pub log_format: Value<String>,
     pub once: Option<bool>,
     #[serde(default)]
@@ -113,6 +114,7 @@ impl Table {
                 ("http", Kind::Text),
                 ("events", Kind::Text),
                 ("shutdown_deadline", Kind::Text),
+                ("sandbox", Kind::Text),
                 ("log_format", Kind::Text),
                 ("once", Kind::Truth),
                 ("limits", Kind::Limits),
@@ -198,6 +200,7 @@ pub struct Options {
     pub events: Option<PathBuf>,
     pub durability: Option<String>,
     pub shutdown_deadline: Option<String>,
+    pub sandbox: Option<String>,
     pub log_format: Option<String>,
 }
 

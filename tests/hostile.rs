@@ -1,0 +1,36 @@
+//! Hostile input: producers who swap names, bombs, sly names, and what the process may still do if
+//! one of them got hold of it. The real binary on real files.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "the tests are the users who move and remove files")]
+
+#[path = "support/files.rs"]
+mod files;
+#[path = "support/prove.rs"]
+mod prove;
+
+#[path = "hostile/packed.rs"]
+mod packed;
+#[path = "hostile/privileges.rs"]
+mod privileges;
+#[path = "hostile/process.rs"]
+mod process;
+#[path = "hostile/programs.rs"]
+mod programs;
+#[path = "hostile/sandbox.rs"]
+mod sandbox;
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Not a test but the `main` of the children.
+#[test]
+#[ignore = "run by the tests of this file, as their child"]
+fn child() {
+    match std::env::var(programs::PROGRAM).as_deref() {
+        Ok("confined") => programs::confined(),
+        Ok("many_layers") => programs::many_layers(),
+        _ => {}
+    }
+}
