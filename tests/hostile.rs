@@ -11,6 +11,8 @@ mod prove;
 
 #[path = "hostile/packed.rs"]
 mod packed;
+#[path = "hostile/policies.rs"]
+mod policies;
 #[path = "hostile/privileges.rs"]
 mod privileges;
 #[path = "hostile/process.rs"]
@@ -19,6 +21,11 @@ mod process;
 mod programs;
 #[path = "hostile/sandbox.rs"]
 mod sandbox;
+#[path = "hostile/swaps.rs"]
+mod swaps;
+
+/// A user without any privilege.
+const NOBODY: u32 = 65534;
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -30,6 +37,7 @@ fn is_root() -> bool {
 fn child() {
     match std::env::var(programs::PROGRAM).as_deref() {
         Ok("confined") => programs::confined(),
+        Ok("swaps") => programs::swaps(),
         Ok("many_layers") => programs::many_layers(),
         _ => {}
     }

@@ -11,7 +11,7 @@ mod written;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
-    policy::{Bounds, Durability, LogFormat, OnExists, OnSuccess, Sandbox, Settle},
+    policy::{Bounds, Durability, LogFormat, OnExists, OnSuccess, Sandbox, Settle, Trust},
     steps::Chain,
 };
 
@@ -71,6 +71,7 @@ pub struct Pipeline {
     pub min_age: Duration,
     /// A file is taken once a file of its name and this suffix stands beside it.
     pub marker: Option<String>,
+    pub trust: Trust,
     pub durability: Durability,
     /// Tries before a file is quarantined.
     pub attempts: u32,

@@ -42,6 +42,8 @@ struct Table<'a> {
     min_age: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     marker: Option<&'a str>,
+    hard_links: &'static str,
+    owners: &'static str,
     durability: &'static str,
     attempts: u32,
     backoff: String,
@@ -78,6 +80,8 @@ impl<'a> From<&'a Pipeline> for Table<'a> {
             },
             min_age: duration(pipeline.min_age),
             marker: pipeline.marker.as_deref(),
+            hard_links: pipeline.trust.hard_links.as_str(),
+            owners: pipeline.trust.owners.as_str(),
             durability: pipeline.durability.as_str(),
             attempts: pipeline.attempts,
             backoff: duration(pipeline.backoff),

@@ -56,6 +56,8 @@ pub struct Seen {
     pub mode: u32,
     pub owner: u32,
     pub group: u32,
+    /// How many names it has (hard links).
+    pub names: u64,
 }
 
 /// Whether a rename may replace what has the new name.
@@ -210,5 +212,6 @@ fn seen(stat: &Stat) -> Seen {
         mode: stat.st_mode & 0o7777,
         owner: stat.st_uid,
         group: stat.st_gid,
+        names: stat.st_nlink,
     }
 }

@@ -8,7 +8,10 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
+
+use rustix::fs::{CWD, FileType, Mode, RenameFlags, makedev, mknodat, renameat_with};
 
 use landlock::{ABI, Access, Ruleset, RulesetAttr, RulesetCreatedAttr, Scope};
 use tidemill::confine::{Allowed, drop_privileges, restrict};
@@ -19,6 +22,9 @@ pub const ROOT: &str = "TIDEMILL_TEST_ROOT";
 pub const PORT: &str = "TIDEMILL_TEST_PORT";
 /// The program that [`many_layers`] becomes, and its arguments, a line each.
 pub const NEXT: &str = "TIDEMILL_TEST_NEXT";
+
+/// Below the root: once it is there, [`swaps`] ends.
+pub const STOP: &str = "staging/stop";
 
 /// This binary, to be run as one of them.
 pub fn child(program: &str) -> Command {
@@ -95,4 +101,41 @@ pub fn many_layers() {
     let next: Vec<OsString> = std::env::var(NEXT).unwrap().lines().map(OsString::from).collect();
     let error = Command::new(&next[0]).args(&next[1..]).exec();
     panic!("{}: {error}", next[0].display());
+}
+
+/// A producer that swaps what has a name, as fast as it can, until [`STOP`] is there: files of its
+/// own for links to what it may not read, FIFOs, sockets, and for devices where it is root; and a
+/// directory for a link to another.
+pub fn swaps() {
+    let root = PathBuf::from(std::env::var_os(ROOT).unwrap());
+    let at = |path: &str| root.join(path);
+    let mut count = 0_u64;
+    while !at(STOP).exists() {
+        count += 1;
+        let name = at("in").join(format!("file{count}"));
+        let made = at("staging/made");
+        std::fs::write(&made, "mine").unwrap();
+        std::fs::rename(&made, &name).unwrap();
+        // The directory's file, by whichever of the two names the directory has now.
+        for dir in ["in/dir", "staging/dir"].map(at) {
+            if dir.symlink_metadata().unwrap().is_dir() {
+                std::fs::write(dir.join("file"), "mine").unwrap();
+            }
+        }
+        // From "at once" to "when it may be published already": every step is met.
+        std::thread::park_timeout(Duration::from_micros(20 * (count % 100)));
+        match count % 8 {
+            0..4 => std::os::unix::fs::symlink(at("outside/secret"), &made).unwrap(),
+            4 => mknodat(CWD, &made, FileType::Fifo, Mode::RWXU, 0).unwrap(),
+            5 => drop(std::os::unix::net::UnixListener::bind(&made).unwrap()),
+            _ if crate::is_root() => {
+                // The device of endless zeros.
+                mknodat(CWD, &made, FileType::CharacterDevice, Mode::RWXU, makedev(1, 5)).unwrap();
+            }
+            _ => std::os::unix::fs::symlink("/dev/zero", &made).unwrap(),
+        }
+        std::fs::rename(&made, &name).unwrap();
+        renameat_with(CWD, at("in/dir"), CWD, at("staging/dir"), RenameFlags::EXCHANGE).unwrap();
+    }
+    println!("swaps: {count}");
 }
