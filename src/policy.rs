@@ -177,6 +177,7 @@ pub enum Settle {
 pub struct Bounds {
     /// Bytes of output of one file.
     pub output_bytes: u64,
-    /// Output bytes for each byte of the source, beyond the first MiB of output.
+    /// Output bytes for each byte of the source, over the whole chain of steps, beyond the first MiB
+    /// of output.
     pub ratio: u64,
 }

@@ -9,8 +9,20 @@ mod files;
 #[path = "support/prove.rs"]
 mod prove;
 
+#[path = "hostile/bombs.rs"]
+mod bombs;
+#[path = "hostile/large.rs"]
+mod large;
+#[path = "hostile/many.rs"]
+mod many;
+#[path = "hostile/modes.rs"]
+mod modes;
+#[path = "hostile/names.rs"]
+mod names;
 #[path = "hostile/packed.rs"]
 mod packed;
+#[path = "hostile/paths.rs"]
+mod paths;
 #[path = "hostile/policies.rs"]
 mod policies;
 #[path = "hostile/privileges.rs"]

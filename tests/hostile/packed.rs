@@ -3,10 +3,26 @@
 use async_compression::tokio::bufread::{
     BrotliEncoder, BzEncoder, GzipEncoder, Lz4Encoder, XzEncoder, ZstdEncoder,
 };
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt, BufReader};
+
+/// Each format, the step that undoes it, and how its names end.
+pub const FORMATS: [(&str, &str); 6] = [
+    ("unzstd", "zst"),
+    ("gunzip", "gz"),
+    ("unbrotli", "br"),
+    ("unxz", "xz"),
+    ("bunzip2", "bz2"),
+    ("unlz4", "lz4"),
+];
 
 /// The content as an archive whose name ends so.
 pub fn pack(extension: &str, content: &[u8]) -> Vec<u8> {
+    block_on(read(encoder(extension, content)))
+}
+
+/// An archive of so many zeros.
+pub fn zeros(extension: &str, bytes: u64) -> Vec<u8> {
+    let content = BufReader::with_capacity(1 << 20, tokio::io::repeat(0).take(bytes));
     block_on(read(encoder(extension, content)))
 }
 

@@ -7,8 +7,10 @@ use std::{
 
 use crate::{
     NOBODY,
-    files::{Place, tree},
-    is_root, prove,
+    files::{Place, tree, until},
+    is_root,
+    process::get,
+    prove,
 };
 
 /// A place with a file of two names, the other one outside, and one of a single name.
@@ -66,15 +68,17 @@ fn a_file_that_gets_a_second_name_after_it_was_looked_at_is_refused_by_its_handl
     let place = Place::new();
     place.configure("hard_links = \"refuse\"");
     // The claim waits: what the name is by then is what counts.
-    let running = place.watch_with(&["--on-success", "delete"], "claim=1*sleep(600)->off");
+    let args = ["--on-success", "delete", "--http", "127.0.0.1:0"];
+    let running = place.watch_with(&args, "claim=1*sleep(1500)->off");
     let path = place.put("a", "content");
-    let claimed = || running.log().contains("published") || path.metadata().unwrap().nlink() > 1;
-    crate::files::until("its second name", || {
-        drop(fs::hard_link(&path, place.root().join("other")));
-        claimed()
+    until("it was looked at", || {
+        let status: serde_json::Value =
+            serde_json::from_str(&get(&running, "/api/v1/status")).unwrap();
+        status["pipelines"][0]["in_work"] == 1
     });
+    fs::hard_link(&path, place.root().join("other")).unwrap();
     place.put("later", "later");
-    crate::files::until("later", || place.output().join("later.zst").exists());
+    until("later", || place.output().join("later.zst").exists());
     assert_eq!(running.stop().code, 0);
     assert_eq!(tree(&place.output()), [place.output().join("later.zst")]);
     assert_eq!(fs::read(path).unwrap(), b"content");
