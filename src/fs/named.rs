@@ -8,9 +8,9 @@ use std::{
     path::Path,
 };
 
-use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::fs::{Access, AtFlags, CWD, FileType, accessat};
 
-use super::{Dir, Replace};
+use super::{Dir, Kind, Replace};
 
 /// A directory of the service's own, and what is missing above it: whatever the umask is, nobody
 /// else may write into it.
@@ -26,6 +26,17 @@ pub fn make_own(path: &Path) -> io::Result<()> {
 /// Makes a directory for [`SHARED`] use; one that is there stays as it is.
 pub fn make_shared(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(SHARED).create(path)
+}
+
+/// Whose a directory is; an error where a symbolic link has its name.
+pub fn owner(path: &Path) -> io::Result<u32> {
+    let found = rustix::fs::lstat(path)?;
+    match Kind::of(FileType::from_raw_mode(found.st_mode)) {
+        Kind::Directory => Ok(found.st_uid),
+        kind => {
+            Err(io::Error::new(io::ErrorKind::NotADirectory, format!("it is {}", kind.as_str())))
+        }
+    }
 }
 
 /// Replaces a file of a directory of ours as a whole, without following a link that has its name.

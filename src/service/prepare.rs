@@ -69,9 +69,10 @@ fn directories(config: &Config) -> Result<(), Fault> {
             }
         })
     };
-    for dir in [config.state_dir.clone(), config.state_dir.join("control")] {
-        made(&dir, fs::make_own(&dir))?;
-    }
+    made(&config.state_dir, fs::make_own(&config.state_dir))?;
+    own_state(&config.state_dir)?;
+    let control = config.state_dir.join("control");
+    made(&control, fs::make_own(&control))?;
     for pipeline in &config.pipelines {
         made(&pipeline.output, fs::make_shared(&pipeline.output))?;
         if let OnSuccess::Archive(archive) = &pipeline.on_success {
@@ -81,6 +82,26 @@ fn directories(config: &Config) -> Result<(), Fault> {
         if !pipeline.quarantine.starts_with(&config.state_dir) {
             made(&pipeline.quarantine, fs::make_own(&pipeline.quarantine))?;
         }
+    }
+    Ok(())
+}
+
+/// The state directory may be in the output, which another user may own: what that one puts in its
+/// place must not lead the service elsewhere.
+fn own_state(dir: &Path) -> Result<(), Fault> {
+    let owner = fs::owner(dir).map_err(|error| {
+        Fault::Config(format!(
+            "the state directory {}: {error}; name the directory itself with `--state-dir`",
+            shown(dir)
+        ))
+    })?;
+    let ours = rustix::process::geteuid();
+    if ours.is_root() && owner != ours.as_raw() {
+        tracing::warn!(
+            owner,
+            state_dir = %shown(dir),
+            "runs as root, and the state directory is another user's, who can put any file there: chown it, or run as that user"
+        );
     }
     Ok(())
 }
