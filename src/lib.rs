@@ -10,7 +10,7 @@
 //! | 4 | [`pipeline`] (makes the channels, starts the stages), [`recovery`], [`http`] |
 //! | 3 | `pipeline::{intake, process, publish}`: the eight steps |
 //! | 2 | `pipeline::{job, stage}`: what travels, and the one loop that moves it |
-//! | 1 | [`codec`], [`config`], [`fs`], [`ledger`], [`lifecycle`], [`observe`], which do not import one another |
+//! | 1 | [`codec`], [`config`], [`confine`], [`fs`], [`ledger`], [`lifecycle`], [`observe`], which do not import one another |
 //! | 0 | [`error`], [`limits`] and the words all of them share: [`identity`], [`policy`], [`stages`], [`steps`] |
 
 pub mod cli;
@@ -23,6 +23,7 @@ pub mod recovery;
 
 pub mod codec;
 pub mod config;
+pub mod confine;
 pub mod fs;
 pub mod ledger;
 pub mod lifecycle;

@@ -102,6 +102,62 @@ words! {
 }
 
 words! {
+    /// Whether a file is taken that has other names too (hard links).
+    HardLinks {
+        /// It is: its output has its owner and its mode, and its other names stay.
+        Take = "take",
+        /// It is left alone.
+        Refuse = "refuse",
+    }
+}
+
+words! {
+    /// Whose files are taken.
+    Owners {
+        /// Everyone's.
+        Any = "any",
+        /// Those of the input directory's owner; others are left alone.
+        Same = "same",
+    }
+}
+
+/// Which files are trusted, by what the file system tells of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trust {
+    pub hard_links: HardLinks,
+    pub owners: Owners,
+}
+
+impl Trust {
+    /// Why a file with so many names, of this owner, is left alone in an input of that owner.
+    #[must_use]
+    pub fn refuses(self, names: u64, owner: u32, input_owner: u32) -> Option<String> {
+        if self.hard_links == HardLinks::Refuse && names > 1 {
+            return Some(format!(
+                "it has {names} names, and the policy is `hard_links = \"refuse\"`"
+            ));
+        }
+        (self.owners == Owners::Same && owner != input_owner).then(|| {
+            format!(
+                "its owner is {owner}, the input's is {input_owner}, and the policy is `owners = \"same\"`"
+            )
+        })
+    }
+}
+
+words! {
+    /// What the kernel keeps the process from.
+    Sandbox {
+        /// All but its own directories and port, as far as the kernel can.
+        BestEffort = "best-effort",
+        /// The same, and no start where the kernel cannot hold all of it.
+        Require = "require",
+        /// Nothing.
+        Off = "off",
+    }
+}
+
+words! {
     /// How log lines look.
     LogFormat { Text = "text", Json = "json" }
 }
@@ -121,6 +177,7 @@ pub enum Settle {
 pub struct Bounds {
     /// Bytes of output of one file.
     pub output_bytes: u64,
-    /// Output bytes for each byte of the source, beyond the first MiB of output.
+    /// Output bytes for each byte of the source, over the whole chain of steps, beyond the first MiB
+    /// of output.
     pub ratio: u64,
 }

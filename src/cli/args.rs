@@ -89,6 +89,10 @@ pub struct Run {
     /// How long a stop may take, 25s by default
     #[arg(long, value_name = "DURATION")]
     shutdown_deadline: Option<String>,
+    /// What the kernel is to keep the service from: best-effort (all but its own directories and
+    /// port, as far as it can), require (or the service does not start), off
+    #[arg(long, value_name = "HOW")]
+    sandbox: Option<String>,
     /// How log lines look: text or json
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
@@ -100,7 +104,15 @@ impl From<Run> for Options {
             input, output, config, once, steps, on_success, on_exists, include, exclude, ..
         } = run;
         let Run {
-            settle, http, state_dir, events, durability, shutdown_deadline, log_format, ..
+            settle,
+            http,
+            state_dir,
+            events,
+            durability,
+            shutdown_deadline,
+            sandbox,
+            log_format,
+            ..
         } = run;
         Self {
             input,
@@ -118,6 +130,7 @@ impl From<Run> for Options {
             events,
             durability,
             shutdown_deadline,
+            sandbox,
             log_format,
         }
     }

@@ -12,7 +12,10 @@ use crate::{
     fs::{self, Dir, Kind, Seen},
     ledger::{Ledger, Record, Roots, State, sqlite::Sqlite},
     observe::shown,
-    pipeline::process::claim::{Known, known},
+    pipeline::{
+        process::claim::{Known, known},
+        trust::refused,
+    },
 };
 
 pub fn explain(options: &Explain) -> anyhow::Result<Exit> {
@@ -160,6 +163,10 @@ fn left_alone(
     };
     if !config.filter.allows(source) {
         return Some("`include` and `exclude` leave it out".to_owned());
+    }
+    let refused = Dir::open(&roots.input).and_then(|input| refused(config.trust, &input, seen));
+    if let Some(why) = refused.unwrap_or_else(|error| Some(error.to_string())) {
+        return Some(why);
     }
     let marker = config.marker.as_ref()?;
     let mut marked: std::ffi::OsString = roots.input.join(source).into();

@@ -87,7 +87,7 @@ fn put_back(record: &Record, roots: &Roots) -> anyhow::Result<()> {
     let from = Dir::open(parent).with_context(|| format!("cannot open {}", shown(parent)))?;
     let input = Dir::open(&roots.input)
         .with_context(|| format!("cannot open the input {}", shown(&roots.input)))?;
-    let to = input.make_beneath(source_parent).context("cannot make its directory")?;
+    let to = input.make_beneath(source_parent, fs::SHARED).context("cannot make its directory")?;
     from.rename(name, &to, source_name, Replace::No)
         .with_context(|| format!("cannot move it back from {}", shown(moved_to)))?;
     // The reason is told in the history as well; a missing file of it is no loss.

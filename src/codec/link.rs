@@ -55,7 +55,8 @@ struct Decompressor {
     in_member: bool,
     members: u64,
     bounds: Bounds,
-    bytes_in: u64,
+    /// Of the file, before the chain's first step: an archive in an archive gains nothing.
+    source_bytes: u64,
     bytes_out: u64,
 }
 
@@ -82,6 +83,13 @@ impl Link {
         match &mut self.codec {
             Codec::Compress(compressor) => compressor.start(self.step),
             Codec::Decompress(decompressor) => decompressor.start(),
+        }
+    }
+
+    /// So many bytes of the file were taken in by the whole chain: what K3's ratio is of.
+    pub const fn source_grew(&mut self, bytes: u64) {
+        if let Codec::Decompress(decompressor) = &mut self.codec {
+            decompressor.source_bytes = bytes;
         }
     }
 
@@ -166,7 +174,7 @@ impl Decompressor {
             in_member: false,
             members: 0,
             bounds,
-            bytes_in: 0,
+            source_bytes: 0,
             bytes_out: 0,
         }
     }
@@ -177,7 +185,7 @@ impl Decompressor {
         }
         self.first.clear();
         (self.in_member, self.members) = (false, 0);
-        (self.bytes_in, self.bytes_out) = (0, 0);
+        (self.source_bytes, self.bytes_out) = (0, 0);
     }
 
     fn feed(
@@ -213,7 +221,6 @@ impl Decompressor {
         buffer: &mut [u8],
         next: &mut Next<'_>,
     ) -> Result<(), Error> {
-        self.bytes_in += bytes.len() as u64;
         while !bytes.is_empty() {
             if !self.in_member {
                 if self.is_padding(bytes) {
@@ -317,7 +324,7 @@ impl Decompressor {
         if self.bytes_out > output_bytes {
             return Err(Error::OutputBytes { step, limit: output_bytes });
         }
-        let allowed = self.bytes_in.saturating_mul(ratio).saturating_add(RATIO_FROM_BYTES);
+        let allowed = self.source_bytes.saturating_mul(ratio).saturating_add(RATIO_FROM_BYTES);
         if self.bytes_out > allowed {
             return Err(Error::Ratio { step, limit: ratio });
         }

@@ -8,7 +8,7 @@
 //! or of the machine goes in, and worker threads do not change a byte.
 //! K2: input that ends early, is damaged or is followed by something else is an error, never a
 //! shorter output: all members of a file are read, and every format but Brotli carries a checksum.
-//! K3: what comes out of decompression is bounded.
+//! K3: what comes out of decompression is bounded, over the whole chain.
 
 mod formats;
 mod link;
@@ -77,6 +77,8 @@ impl From<Stopped> for Error {
 #[derive(Debug)]
 pub struct Transformer {
     links: Vec<Link>,
+    /// Of the file so far, before the first link.
+    source_bytes: u64,
 }
 
 impl Transformer {
@@ -84,11 +86,13 @@ impl Transformer {
     /// caller's, and is for inputs of at most [`limits::WHOLE_BYTES`](crate::limits::WHOLE_BYTES). The output is the same for every count from 1 on, but not the same as for 0.
     pub fn new(chain: &Chain, bounds: Bounds, threads: u32) -> Result<Self, Error> {
         let link = |step: &Step| Link::new(*step, bounds, threads);
-        Ok(Self { links: chain.steps().iter().map(link).collect::<Result<_, _>>()? })
+        let links = chain.steps().iter().map(link).collect::<Result<_, _>>()?;
+        Ok(Self { links, source_bytes: 0 })
     }
 
     /// Begins a file, whatever became of the one before it.
     pub fn start(&mut self) {
+        self.source_bytes = 0;
         for link in &mut self.links {
             link.start();
         }
@@ -96,6 +100,10 @@ impl Transformer {
 
     /// Takes the next bytes of the file in. After an error only [`Self::start`] makes sense.
     pub fn feed(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<(), Error> {
+        self.source_bytes += bytes.len() as u64;
+        for link in &mut self.links {
+            link.source_grew(self.source_bytes);
+        }
         push(&mut self.links, bytes, sink)
     }
 

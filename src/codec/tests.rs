@@ -143,6 +143,23 @@ fn what_comes_out_is_bounded() {
 }
 
 #[test]
+fn an_archive_in_an_archive_is_bounded_by_the_bytes_of_the_outer_one() {
+    let zeros = vec![0; 8_000_000];
+    for format in COMPRESS {
+        let packed = once(format, &once(format, &zeros).expect(format)).expect(format);
+        let chain = format!("{0},{0}", undo(format));
+        let ratio = zeros.len() as u64 / packed.len() as u64;
+        // The first MiB is free, so half the ratio is too little and all of it is enough.
+        for (ratio, is_enough) in [(ratio + 1, true), (ratio / 2, false)] {
+            let result =
+                run(&mut transformer(&chain, Bounds { ratio, ..BOUNDS }, 0), &packed, packed.len());
+            assert_eq!(result.is_ok(), is_enough, "{format} {ratio}");
+            assert!(is_enough || matches!(result, Err(Error::Ratio { .. })), "{format}");
+        }
+    }
+}
+
+#[test]
 fn worker_threads_change_no_byte() {
     let content = [noise(9_000_000), vec![0; 3_000_000]].concat();
     let [one, two] = [1, 2].map(|threads| {

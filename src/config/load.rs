@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     limits,
-    policy::{Bounds, Durability, LogFormat, OnExists, OnSuccess, Settle},
+    policy::{
+        Bounds, Durability, HardLinks, LogFormat, OnExists, OnSuccess, Owners, Sandbox, Settle,
+        Trust,
+    },
     steps::Chain,
 };
 
@@ -97,11 +100,13 @@ impl Resolver {
             "--shutdown-deadline",
             file.shutdown_deadline,
         );
+        let sandbox = either(options.sandbox.clone(), "--sandbox", file.sandbox);
         let log_format = either(options.log_format.clone(), "--log-format", file.log_format);
         let mut config = Config {
             events: events.map(|written| self.path(&written)),
             http: http.map_or(default_http, |written| self.http(&written).unwrap_or(default_http)),
             shutdown_deadline: self.duration(deadline, limits::SHUTDOWN_DEADLINE),
+            sandbox: self.parsed(sandbox).unwrap_or(Sandbox::BestEffort),
             log_format: self.parsed(log_format).unwrap_or(LogFormat::Text),
             limits: self.limits(file.limits),
             state_dir,
@@ -195,6 +200,10 @@ impl Resolver {
                 .map_or(OUTPUT_BYTES, |written| self.bytes(&written, OUTPUT_BYTES)),
             ratio: self.at_least_one(file.max_ratio, RATIO),
         };
+        let trust = Trust {
+            hard_links: self.parsed(file.hard_links.map(Written::from)).unwrap_or(HardLinks::Take),
+            owners: self.parsed(file.owners.map(Written::from)).unwrap_or(Owners::Any),
+        };
         let quarantine = file.quarantine.map(Written::from);
         let pipeline = Pipeline {
             name: name.unwrap_or_else(|| "main".to_owned()).into(),
@@ -207,6 +216,7 @@ impl Resolver {
             settle: settle.map_or(Settle::Auto, |written| self.settle(written)),
             min_age: self.duration(file.min_age.map(Written::from), Duration::ZERO),
             marker: file.marker.map(Spanned::into_inner),
+            trust,
             durability: self.parsed(durability).unwrap_or(Durability::Fsync),
             attempts: self.at_least_one(file.attempts, limits::ATTEMPTS),
             backoff: self.duration(file.backoff.map(Written::from), limits::BACKOFF),

@@ -11,7 +11,7 @@ mod written;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
-    policy::{Bounds, Durability, LogFormat, OnExists, OnSuccess, Settle},
+    policy::{Bounds, Durability, LogFormat, OnExists, OnSuccess, Sandbox, Settle, Trust},
     steps::Chain,
 };
 
@@ -27,6 +27,7 @@ pub struct Config {
     pub http: Http,
     pub events: Option<PathBuf>,
     pub shutdown_deadline: Duration,
+    pub sandbox: Sandbox,
     pub log_format: LogFormat,
     pub limits: Limits,
     pub once: bool,
@@ -70,6 +71,7 @@ pub struct Pipeline {
     pub min_age: Duration,
     /// A file is taken once a file of its name and this suffix stands beside it.
     pub marker: Option<String>,
+    pub trust: Trust,
     pub durability: Durability,
     /// Tries before a file is quarantined.
     pub attempts: u32,

@@ -14,6 +14,7 @@ struct File<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     events: Option<&'a Path>,
     shutdown_deadline: String,
+    sandbox: &'static str,
     log_format: &'static str,
     once: bool,
     limits: Limits,
@@ -41,6 +42,8 @@ struct Table<'a> {
     min_age: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     marker: Option<&'a str>,
+    hard_links: &'static str,
+    owners: &'static str,
     durability: &'static str,
     attempts: u32,
     backoff: String,
@@ -77,6 +80,8 @@ impl<'a> From<&'a Pipeline> for Table<'a> {
             },
             min_age: duration(pipeline.min_age),
             marker: pipeline.marker.as_deref(),
+            hard_links: pipeline.trust.hard_links.as_str(),
+            owners: pipeline.trust.owners.as_str(),
             durability: pipeline.durability.as_str(),
             attempts: pipeline.attempts,
             backoff: duration(pipeline.backoff),
@@ -104,6 +109,7 @@ impl fmt::Display for Config {
             },
             events: self.events.as_deref(),
             shutdown_deadline: duration(self.shutdown_deadline),
+            sandbox: self.sandbox.as_str(),
             log_format: self.log_format.as_str(),
             once: self.once,
             limits,

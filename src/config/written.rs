@@ -39,6 +39,7 @@ pub struct File {
     pub http: Value<String>,
     pub events: Value<PathBuf>,
     pub shutdown_deadline: Value<String>,
+    pub sandbox: Value<String>,
     pub log_format: Value<String>,
     pub once: Option<bool>,
     #[serde(default)]
@@ -71,6 +72,8 @@ pub struct Pipeline {
     pub settle: Value<String>,
     pub min_age: Value<String>,
     pub marker: Value<String>,
+    pub hard_links: Value<String>,
+    pub owners: Value<String>,
     pub durability: Value<String>,
     pub attempts: Value<u32>,
     pub backoff: Value<String>,
@@ -113,6 +116,7 @@ impl Table {
                 ("http", Kind::Text),
                 ("events", Kind::Text),
                 ("shutdown_deadline", Kind::Text),
+                ("sandbox", Kind::Text),
                 ("log_format", Kind::Text),
                 ("once", Kind::Truth),
                 ("limits", Kind::Limits),
@@ -133,6 +137,8 @@ impl Table {
                 ("settle", Kind::Text),
                 ("min_age", Kind::Text),
                 ("marker", Kind::Text),
+                ("hard_links", Kind::Text),
+                ("owners", Kind::Text),
                 ("durability", Kind::Text),
                 ("attempts", Kind::Number),
                 ("backoff", Kind::Text),
@@ -198,6 +204,7 @@ pub struct Options {
     pub events: Option<PathBuf>,
     pub durability: Option<String>,
     pub shutdown_deadline: Option<String>,
+    pub sandbox: Option<String>,
     pub log_format: Option<String>,
 }
 

@@ -56,6 +56,8 @@ pub struct Seen {
     pub mode: u32,
     pub owner: u32,
     pub group: u32,
+    /// How many names it has (hard links).
+    pub names: u64,
 }
 
 /// Whether a rename may replace what has the new name.
@@ -92,9 +94,9 @@ impl Dir {
         Ok(Self { fd, path: self.path.join(relative) })
     }
 
-    /// As [`Self::open_beneath`], and makes what is missing, durably: each new name is synced
-    /// in its parent before this returns.
-    pub fn make_beneath(&self, relative: &Path) -> io::Result<Self> {
+    /// As [`Self::open_beneath`], and makes what is missing with this mode (less the umask),
+    /// durably: each new name is synced in its parent before this returns.
+    pub fn make_beneath(&self, relative: &Path, mode: u32) -> io::Result<Self> {
         match self.open_beneath(relative) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             result => return result,
@@ -104,7 +106,7 @@ impl Dir {
             let Component::Normal(name) = component else {
                 return Err(io::ErrorKind::InvalidInput.into());
             };
-            match fs::mkdirat(&dir.fd, name, Mode::from_raw_mode(0o777)) {
+            match fs::mkdirat(&dir.fd, name, Mode::from_raw_mode(mode)) {
                 Ok(()) => failpoint::barrier("barrier::new_directory", || dir.sync())?,
                 Err(rustix::io::Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
@@ -210,5 +212,6 @@ fn seen(stat: &Stat) -> Seen {
         mode: stat.st_mode & 0o7777,
         owner: stat.st_uid,
         group: stat.st_gid,
+        names: stat.st_nlink,
     }
 }

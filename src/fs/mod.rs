@@ -6,6 +6,7 @@
 mod dir;
 mod lease;
 mod lock;
+mod named;
 mod place;
 mod temp;
 mod walk;
@@ -13,6 +14,7 @@ mod walk;
 pub use dir::{Dir, Kind, Replace, Seen, identity_of, seen_of};
 pub use lease::{Writers, ask_for_writers};
 pub use lock::{Lock, LockError};
+pub use named::{OWN, SHARED, is_fenced_off, make_own, make_shared, owner, replace_own};
 pub use place::{boot_id, is_network, sync_file_system};
 pub use temp::{Instance, Temp, is_ours, live_temps, numbered, private_name};
 pub use walk::{Found, Walk};

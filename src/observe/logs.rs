@@ -7,11 +7,16 @@ use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 use crate::policy::LogFormat;
 
 /// Installs the process's one subscriber; a second call changes nothing. `RUST_LOG` overrides the
-/// level, and colour is for terminals only. Control characters in values are escaped.
+/// level, and colour is for terminals only. Control characters in values are escaped; `notify` tells
+/// names as they are, and only below its warnings, so nothing else of it is ever let through.
 pub fn init(format: LogFormat, level: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
         EnvFilter::new(format!("{level},notify=warn,hyper=warn,hyper_util=warn"))
     });
+    let filter = match "notify=warn".parse() {
+        Ok(quiet) => filter.add_directive(quiet),
+        Err(_) => filter,
+    };
     let registry = tracing_subscriber::registry().with(filter);
     let installed = match format {
         LogFormat::Json => {

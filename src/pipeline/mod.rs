@@ -45,6 +45,8 @@ pub mod acknowledge;
 
 pub mod marks;
 
+pub mod trust;
+
 pub mod intake;
 
 pub mod process;

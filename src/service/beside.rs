@@ -1,13 +1,19 @@
 //! What goes on beside the pipelines: the tasks that watch and tell, and the drain at the end.
 
-use std::{convert::Infallible, path::Path, sync::Arc};
+use std::{
+    convert::Infallible,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{
-    hooks::{LIMIT, chain},
+    hooks::{Fault, LIMIT, chain},
+    prepare::places,
     report::{Progress, tell_progress, tell_stragglers},
 };
 use crate::{
     config::Config,
+    fs,
     lifecycle::{Handle, Lifecycle, Phase},
     limits,
     observe::{self, Observer},
@@ -102,6 +108,31 @@ fn watch_control(life: &mut Lifecycle, dir: &Path, control: Control) {
         drop(watch);
         Ok::<_, Infallible>(())
     });
+}
+
+/// Waits until a place was made or mounted anew since the start: the sandbox keeps the service out
+/// of it, and only a new start can let it in.
+pub async fn fenced_off(config: &Config, is_confined: bool) -> Fault {
+    if !is_confined {
+        return std::future::pending().await;
+    }
+    let all: Vec<PathBuf> =
+        config.pipelines.iter().flat_map(places).map(Path::to_path_buf).collect();
+    let mut every = tokio::time::interval(limits::POLL);
+    loop {
+        every.tick().await;
+        let all = all.clone();
+        // A file system that does not answer holds up one look, and not the runtime.
+        let looked = tokio::task::spawn_blocking(move || {
+            all.into_iter().find(|place| fs::is_fenced_off(place))
+        });
+        if let Ok(Some(place)) = looked.await {
+            return Fault::Anew(format!(
+                "{} was made or mounted anew since the start, and the sandbox lets the service only into what was there then: the next start takes it up (`sandbox = \"off\"` goes on by itself)",
+                observe::shown(&place)
+            ));
+        }
+    }
 }
 
 /// Tells systemd, where it listens; without it, nothing happens.

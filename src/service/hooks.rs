@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     convert::Infallible,
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -15,7 +15,7 @@ use super::beside::{drain, notify};
 use crate::{
     config::{Config, Http},
     error::Exit,
-    fs::{self, Lock, LockError},
+    fs::{self, Lock, LockError, replace_own},
     http,
     ledger::{self, LastStop, Ledger, sqlite::Sqlite},
     lifecycle::{Lifecycle, Phase, StartError},
@@ -25,7 +25,6 @@ use crate::{
         Control, Drained, Pipelines, Start,
         context::{Context, Parts, SharedEvents},
     },
-    policy::OnSuccess,
     recovery,
 };
 
@@ -43,6 +42,9 @@ pub enum Fault {
     Storage(String),
     #[error("{0}")]
     Internal(String),
+    /// Only the next start can go on.
+    #[error("{0}")]
+    Anew(String),
     /// A signal came before it was ready.
     #[error("stopped while it started")]
     Stopping,
@@ -55,6 +57,7 @@ impl Fault {
             Self::Config(_) => Exit::Config,
             Self::Storage(_) => Exit::Storage,
             Self::Internal(_) => Exit::Internal,
+            Self::Anew(_) => Exit::WorkLeft,
             Self::Stopping => Exit::Drained,
         }
     }
@@ -125,33 +128,6 @@ pub async fn limits(life: &mut Lifecycle, config: &Config) -> Result<(), Fault> 
         .map_err(sort(Fault::Config))
 }
 
-/// Makes what the service needs beside its inputs, which must be there.
-pub async fn directories(life: &mut Lifecycle, config: &Config) -> Result<(), Fault> {
-    let mut needed = vec![config.state_dir.clone(), config.state_dir.join("control")];
-    for pipeline in &config.pipelines {
-        needed.push(pipeline.output.clone());
-        if let OnSuccess::Archive(archive) = &pipeline.on_success {
-            needed.push(archive.clone());
-        }
-    }
-    // For `tidemill explain`, which tells by these rules what becomes of a file.
-    let (resolved, text) = (config.state_dir.join("config.toml"), config.to_string());
-    let open = blocking(move || {
-        let named = |what: &str, path: &Path, error: io::Error| {
-            io::Error::new(error.kind(), format!("cannot {what} {}: {error}", shown(path)))
-        };
-        for dir in &needed {
-            std::fs::create_dir_all(dir)
-                .map_err(|error| named("make the directory", dir, error))?;
-        }
-        std::fs::write(&resolved, text).map_err(|error| named("write", &resolved, error))?;
-        Ok::<_, io::Error>(((), ()))
-    });
-    life.start("directories", LIMIT, open, |()| async { Ok::<_, Infallible>(()) })
-        .await
-        .map_err(sort_io)
-}
-
 /// One process for one state directory.
 pub async fn lock(life: &mut Lifecycle, config: &Config) -> Result<(), Fault> {
     let dir = config.state_dir.clone();
@@ -166,6 +142,21 @@ pub async fn lock(life: &mut Lifecycle, config: &Config) -> Result<(), Fault> {
         }
         error => sort(Fault::Storage)(error),
     })
+}
+
+/// What the configuration came to, for `tidemill explain`, which tells by these rules what becomes of
+/// a file. Only who has the lock writes it.
+pub async fn settings(life: &mut Lifecycle, config: &Config) -> Result<(), Fault> {
+    let (dir, text) = (config.state_dir.clone(), config.to_string());
+    let open = blocking(move || {
+        replace_own(&dir, "config.toml", text.as_bytes()).map(|()| ((), ())).map_err(|error| {
+            let path = dir.join("config.toml");
+            io::Error::new(error.kind(), format!("cannot write {}: {error}", shown(&path)))
+        })
+    });
+    life.start("settings", LIMIT, open, |()| async { Ok::<_, Infallible>(()) })
+        .await
+        .map_err(sort_io)
 }
 
 /// The ledger, marked as in use; how the last use ended is recovery's to ask.

@@ -1,14 +1,15 @@
 //! The whole life of Tidemill on one page.
 //!
 //! ```text
-//! signals registered → configuration → hooks in order → READY → run → drain → hooks in reverse
-//!                                                                           → report → exit code
+//! signals registered → configuration → privileges, directories, sandbox → hooks in order → READY
+//!                              → run → drain → hooks in reverse → report → exit code
 //! ```
 //!
 //! Every exit is safe, even a kill: the graceful way only saves the next start work.
 
 mod beside;
 mod hooks;
+mod prepare;
 mod report;
 
 use std::{sync::Arc, time::Instant};
@@ -31,6 +32,14 @@ use crate::{
 /// return at once, with threads still at work: the process must end then.
 #[must_use]
 pub fn run(config: Config, signals: Signals) -> Exit {
+    // Before any thread: what the process gives up, all of them give up.
+    let enforced = match prepare::prepare(&config) {
+        Ok(enforced) => enforced,
+        Err(fault) => {
+            tracing::error!("{fault}");
+            return fault.exit();
+        }
+    };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = match runtime {
@@ -40,12 +49,12 @@ pub fn run(config: Config, signals: Signals) -> Exit {
             return Exit::Internal;
         }
     };
-    let exit = runtime.block_on(live(config, signals));
+    let exit = runtime.block_on(live(config, signals, enforced.is_some()));
     runtime.shutdown_background();
     exit
 }
 
-async fn live(config: Config, signals: Signals) -> Exit {
+async fn live(config: Config, signals: Signals, is_confined: bool) -> Exit {
     let deadlines = Deadlines { stop: config.shutdown_deadline, reserve: limits::COMMIT_RESERVE };
     let life = match Lifecycle::new(deadlines, signals) {
         Ok(life) => life,
@@ -56,7 +65,7 @@ async fn live(config: Config, signals: Signals) -> Exit {
     };
     let leave = life.handle().leave();
     // A task of its own, so that nothing it does can hold up the look at `leave`.
-    let whole = tokio::spawn(from_start_to_stop(life, config));
+    let whole = tokio::spawn(from_start_to_stop(life, config, is_confined));
     tokio::select! {
         exit = whole => exit.unwrap_or(Exit::Internal),
         () = leave => {
@@ -66,7 +75,7 @@ async fn live(config: Config, signals: Signals) -> Exit {
     }
 }
 
-async fn from_start_to_stop(mut life: Lifecycle, config: Config) -> Exit {
+async fn from_start_to_stop(mut life: Lifecycle, config: Config, is_confined: bool) -> Exit {
     let began = Instant::now();
     let descriptors = observe::open_descriptors();
     let names: Vec<_> =
@@ -81,7 +90,10 @@ async fn from_start_to_stop(mut life: Lifecycle, config: Config) -> Exit {
 
     let started = start(&mut life, &config, &observer, drained).await;
     let fault = match started {
-        Ok(control) => work(life.handle(), &control).await,
+        Ok(control) => {
+            let fenced_off = beside::fenced_off(&config, is_confined);
+            work(life.handle(), &control, fenced_off).await
+        }
         Err(fault) => Some(fault),
     };
     let handle = life.handle().clone();
@@ -102,8 +114,8 @@ async fn start(
     drained: oneshot::Sender<Drained>,
 ) -> Result<Control, Fault> {
     hooks::limits(life, config).await?;
-    hooks::directories(life, config).await?;
     hooks::lock(life, config).await?;
+    hooks::settings(life, config).await?;
     let ledger = hooks::ledger(life, config).await?;
     let events = hooks::events(life, config).await?;
     beside::phase(life, observer);
@@ -116,13 +128,18 @@ async fn start(
 }
 
 /// Waits for what ends the service: a signal, `--once` being through, failed storage, a failed
-/// task. Asks for the stop, which drains.
-async fn work(handle: &Handle, control: &Control) -> Option<Fault> {
+/// task, a place that the sandbox keeps it out of. Asks for the stop, which drains.
+async fn work(
+    handle: &Handle,
+    control: &Control,
+    fenced_off: impl Future<Output = Fault>,
+) -> Option<Fault> {
     let fault = tokio::select! {
         () = handle.closing().cancelled_owned() => None,
         () = control.ended() => None,
         () = control.fatal() => None,
         failure = handle.failed() => Some(Fault::Internal(failure.to_string())),
+        fault = fenced_off => Some(fault),
     };
     handle.request_stop();
     fault

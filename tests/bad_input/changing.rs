@@ -150,7 +150,7 @@ fn a_directory_that_disappears_and_comes_back_is_watched_again() {
 #[test]
 fn the_input_itself_may_disappear_and_come_back() {
     let place = Place::new();
-    let running = place.watch(&[]);
+    let running = place.watch(&["--sandbox", "off"]);
     let moved = place.root().join("elsewhere");
     std::fs::rename(place.input(), &moved).unwrap();
     std::fs::write(moved.join("not ours"), "").unwrap();
@@ -183,7 +183,7 @@ fn a_directory_of_the_output_may_be_removed_and_is_made_anew() {
 #[test]
 fn the_output_itself_is_waited_for_where_it_is_gone_it_may_be_a_mount() {
     let place = Place::new();
-    let running = place.watch(&["--on-success", "delete"]);
+    let running = place.watch(&["--on-success", "delete", "--sandbox", "off"]);
     place.put("sub/first", "first");
     until("first", || is_published(&place, "sub/first.zst"));
     std::fs::remove_dir_all(place.output()).unwrap();

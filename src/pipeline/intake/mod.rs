@@ -107,10 +107,7 @@ impl Intake {
             min_age: context.config.min_age,
             network: root.is_network(),
         };
-        let candidates = Candidates {
-            filter: context.config.filter.clone(),
-            marker: context.config.marker.clone(),
-        };
+        let candidates = Candidates::of(&context.config);
         let now = Instant::now();
         let intake = Self {
             context,

@@ -11,7 +11,7 @@ use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{
     failpoint,
-    fs::{self, Kind, Writers},
+    fs::{self, Kind, Seen, Writers},
     identity::Identity,
     ledger::{Record, State},
     limits,
@@ -19,6 +19,7 @@ use crate::{
         failure::ClaimError,
         job::{Cause, Claimed, Committed, Disposable, Failed, Job, Origin, Outcome, Permits},
         stage::Shared,
+        trust,
     },
     policy::OnSuccess,
 };
@@ -203,7 +204,7 @@ fn open(mut job: Job) -> Result<Option<Claimed>, Box<Failed>> {
     };
     let was = job.seen.identity;
     match fs::seen_of(&source) {
-        Ok(seen) if seen.kind == Kind::File => job.seen = seen,
+        Ok(seen) if is_ours_to_take(&job, &seen) => job.seen = seen,
         Ok(_) => {
             job.end(Outcome::Skipped, 0);
             return Ok(None);
@@ -225,6 +226,12 @@ fn open(mut job: Job) -> Result<Option<Claimed>, Box<Failed>> {
             Err(Box::new(job.fail(ClaimError::Lease { path, source })))
         }
     }
+}
+
+/// A regular file, and one that the policy trusts; where that cannot be told, it does not.
+fn is_ours_to_take(job: &Job, seen: &Seen) -> bool {
+    let refused = || trust::refused(job.context.config.trust, &job.input, seen);
+    seen.kind == Kind::File && matches!(refused(), Ok(None))
 }
 
 /// Vanished, or replaced by something that is no file since it was seen.

@@ -39,10 +39,10 @@ impl Directories {
         if self.0.len() >= limits::DIRECTORIES {
             self.0.clear();
         }
-        let dir = match context.output().make_beneath(relative) {
+        let dir = match context.output().make_beneath(relative, fs::SHARED) {
             // The root was removed, and may have been made anew.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                context.reopen_output()?.make_beneath(relative)?
+                context.reopen_output()?.make_beneath(relative, fs::SHARED)?
             }
             result => result?,
         };

@@ -20,9 +20,13 @@ pub use self::{
     watch::{Watch, WatchError},
 };
 use crate::{
-    config::Filter,
+    config::{self, Filter},
     fs::{self, Dir, Kind, Walk},
-    pipeline::job::{Origin, Sighting},
+    pipeline::{
+        job::{Origin, Sighting},
+        trust,
+    },
+    policy::Trust,
 };
 
 /// A walk through the input, or a part of it, that goes on where it stopped.
@@ -81,9 +85,16 @@ pub enum Look {
 pub struct Candidates {
     pub filter: Filter,
     pub marker: Option<String>,
+    pub trust: Trust,
 }
 
 impl Candidates {
+    #[must_use]
+    pub fn of(config: &config::Pipeline) -> Self {
+        let (filter, marker) = (config.filter.clone(), config.marker.clone());
+        Self { filter, marker, trust: config.trust }
+    }
+
     /// The path whose sighting a hint is about: a marker stands for the file it marks.
     #[must_use]
     pub fn marked(&self, path: PathBuf) -> PathBuf {
@@ -115,6 +126,10 @@ impl Candidates {
             }
         }
         if !self.filter.allows(path) || !self.is_marked(input, path)? {
+            return Ok(Look::None);
+        }
+        if let Some(why) = trust::refused(self.trust, input, &seen)? {
+            tracing::debug!(path = %crate::observe::shown(path), why, "left alone");
             return Ok(Look::None);
         }
         let changed_ns = seen.identity.modified_ns.max(seen.identity.changed_ns);

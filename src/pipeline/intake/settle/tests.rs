@@ -24,7 +24,7 @@ impl Bench {
     /// Looks at `a` of this size and age at this second.
     fn sight(&mut self, size: u64, age: u64, second: u64) -> Option<Settled> {
         let identity = Identity { inode: 1, size, ..Identity::NONE };
-        let seen = Seen { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0 };
+        let seen = Seen { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
         let sighting = Sighting { seen, age: Duration::from_secs(age), origin: Origin::Hint };
         let now = self.at(second);
         self.table.sight("a".into(), &sighting, now)

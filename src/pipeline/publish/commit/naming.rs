@@ -142,7 +142,7 @@ mod tests {
         Identity { device: 1, inode: 7, size: 100, modified_ns: 50, changed_ns: 60 };
 
     fn seen(kind: Kind, identity: Identity) -> Seen {
-        Seen { kind, identity, mode: 0o644, owner: 0, group: 0 }
+        Seen { kind, identity, mode: 0o644, owner: 0, group: 0, names: 1 }
     }
 
     fn record(output: &str) -> Record {

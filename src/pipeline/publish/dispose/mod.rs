@@ -188,7 +188,7 @@ pub fn finish_source(taken: Taken, record: &Record) -> io::Result<()> {
     let finished = match &record.on_success {
         OnSuccess::Delete | OnSuccess::Keep => taken.remove(),
         OnSuccess::Archive(archive) => {
-            match Dir::open(archive).and_then(|archive| archive.make_beneath(parent)) {
+            match Dir::open(archive).and_then(|archive| archive.make_beneath(parent, fs::SHARED)) {
                 Ok(to) => taken.move_to(&to, name).map(drop),
                 Err(error) => Err((taken, error)),
             }

@@ -84,7 +84,7 @@ fn open(job: &Job, parent: &Path) -> io::Result<Arc<Dir>> {
         return Err(io::ErrorKind::NotFound.into());
     };
     let below = root.strip_prefix(above).unwrap_or(Path::new(""));
-    Ok(Arc::new(dir.make_beneath(&below.join(parent))?))
+    Ok(Arc::new(dir.make_beneath(&below.join(parent), fs::OWN)?))
 }
 
 /// The source's name, or the first of `NAME.1`, `NAME.2`, … that nobody has, nor its reason's name.

@@ -1,0 +1,63 @@
+//! Directories and files that the configuration names, by their paths.
+
+use std::{
+    ffi::OsStr,
+    fs::DirBuilder,
+    io::{self, Write},
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+};
+
+use rustix::fs::{Access, AtFlags, CWD, FileType, accessat};
+
+use super::{Dir, Kind, Replace};
+
+/// A directory of the service's own, and what is missing above it: whatever the umask is, nobody
+/// else may write into it.
+pub const OWN: u32 = 0o755;
+/// A directory that others work in too: the umask alone says who.
+pub const SHARED: u32 = 0o777;
+
+/// Makes a directory for [`OWN`] use; one that is there stays as it is.
+pub fn make_own(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(OWN).create(path)
+}
+
+/// Makes a directory for [`SHARED`] use; one that is there stays as it is.
+pub fn make_shared(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(SHARED).create(path)
+}
+
+/// Whose a directory is; an error where a symbolic link has its name.
+pub fn owner(path: &Path) -> io::Result<u32> {
+    let found = rustix::fs::lstat(path)?;
+    match Kind::of(FileType::from_raw_mode(found.st_mode)) {
+        Kind::Directory => Ok(found.st_uid),
+        kind => {
+            Err(io::Error::new(io::ErrorKind::NotADirectory, format!("it is {}", kind.as_str())))
+        }
+    }
+}
+
+/// Replaces a file of a directory of ours as a whole, without following a link that has its name.
+/// Not durable: for what can be written again.
+pub fn replace_own(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    let dir = Dir::open(dir)?;
+    let (name, new) = (OsStr::new(name), format!("{name}.new"));
+    let new = OsStr::new(&new);
+    match dir.unlink(new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    dir.create_file(new, 0o644)?.write_all(content)?;
+    dir.rename(new, &dir, name, Replace::Yes)
+}
+
+/// Whether a directory cannot be opened although its permissions allow it: the sandbox, which knows
+/// directories and not names, keeps the process out of one that was made or mounted since.
+#[must_use]
+pub fn is_fenced_off(path: &Path) -> bool {
+    let denied =
+        Dir::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    denied && accessat(CWD, path, Access::READ_OK | Access::EXEC_OK, AtFlags::EACCESS).is_ok()
+}

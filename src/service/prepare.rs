@@ -1,0 +1,203 @@
+//! Before the first thread starts: privileges are given up, the directories that the service needs
+//! are made, and the sandbox closes around them. What holds for this thread then holds for all.
+
+use std::{
+    ffi::OsStr,
+    io,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use super::hooks::{Fault, chain};
+use crate::{
+    config::{Config, Http},
+    confine::{self, Allowed, Enforced, Extent},
+    fs,
+    ledger::{Ledger, sqlite::Sqlite},
+    limits,
+    observe::shown,
+    policy::{OnSuccess, Sandbox},
+};
+
+/// What is read of the system: the process's own figures, the machine's start (for the metrics and
+/// the ledger), what the C library asks before it takes more memory, and SQLite's random numbers.
+const READ: [&str; 7] = [
+    "/proc/self",
+    "/proc/sys/kernel/random/boot_id",
+    "/proc/stat",
+    "/proc/sys/kernel/osrelease",
+    "/proc/sys/vm/overcommit_memory",
+    "/sys/devices/system/cpu/online",
+    "/dev/urandom",
+];
+
+/// Does all of it. `None` where no sandbox is in force.
+pub fn prepare(config: &Config) -> Result<Option<Enforced>, Fault> {
+    give_up_privileges(config);
+    directories(config)?;
+    if config.sandbox == Sandbox::Off {
+        tracing::info!("no sandbox, as configured");
+        return Ok(None);
+    }
+    close(config)
+}
+
+/// Running as root works, and is said: a user of its own would hold less.
+fn give_up_privileges(config: &Config) {
+    let low = |port: &u16| (1..1024).contains(port);
+    match confine::drop_privileges(ports(config.http).iter().any(low)) {
+        Ok(kept) if kept.is_root => {
+            tracing::info!(
+                kept = kept.names(),
+                "runs as root, and keeps only what files of other users need: a user of its own is safer"
+            );
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "privileges that are not needed cannot be given up"),
+    }
+}
+
+/// Makes what the service needs beside its inputs, which must be there.
+fn directories(config: &Config) -> Result<(), Fault> {
+    let made = |dir: &Path, made: io::Result<()>| {
+        made.map_err(|error| {
+            let text = format!("cannot make the directory {}: {error}", shown(dir));
+            match error.kind() {
+                io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::StorageFull => {
+                    Fault::Storage(text)
+                }
+                _ => Fault::Config(text),
+            }
+        })
+    };
+    made(&config.state_dir, fs::make_own(&config.state_dir))?;
+    own_state(&config.state_dir)?;
+    let control = config.state_dir.join("control");
+    made(&control, fs::make_own(&control))?;
+    for pipeline in &config.pipelines {
+        made(&pipeline.output, fs::make_shared(&pipeline.output))?;
+        if let OnSuccess::Archive(archive) = &pipeline.on_success {
+            made(archive, fs::make_shared(archive))?;
+        }
+        // One in the state directory is made when it is needed.
+        if !pipeline.quarantine.starts_with(&config.state_dir) {
+            made(&pipeline.quarantine, fs::make_own(&pipeline.quarantine))?;
+        }
+    }
+    Ok(())
+}
+
+/// The state directory may be in the output, which another user may own: what that one puts in its
+/// place must not lead the service elsewhere.
+fn own_state(dir: &Path) -> Result<(), Fault> {
+    let owner = fs::owner(dir).map_err(|error| {
+        Fault::Config(format!(
+            "the state directory {}: {error}; name the directory itself with `--state-dir`",
+            shown(dir)
+        ))
+    })?;
+    let ours = rustix::process::geteuid();
+    if ours.is_root() && owner != ours.as_raw() {
+        tracing::warn!(
+            owner,
+            state_dir = %shown(dir),
+            "runs as root, and the state directory is another user's, who can put any file there: chown it, or run as that user"
+        );
+    }
+    Ok(())
+}
+
+fn close(config: &Config) -> Result<Option<Enforced>, Fault> {
+    let required = config.sandbox == Sandbox::Require;
+    let enforced = match confine::restrict(&allowed(config)) {
+        Ok(enforced) => enforced,
+        Err(error) if required => {
+            return Err(Fault::Config(format!("`sandbox = \"require\"`: {}", chain(&error))));
+        }
+        Err(error) => {
+            tracing::warn!(error = chain(&error), "no sandbox is in force");
+            return Ok(None);
+        }
+    };
+    let Enforced { extent, kernel, .. } = &enforced;
+    match extent {
+        Extent::Whole => {
+            tracing::info!(%kernel, "the sandbox is in force: no other directory and no other port is in reach");
+        }
+        _ if required => {
+            return Err(Fault::Config(format!(
+                "`sandbox = \"require\"` needs Landlock 6 (Linux 6.12), and the kernel does not hold all of it: {kernel}"
+            )));
+        }
+        Extent::Part => {
+            tracing::warn!(%kernel, "the sandbox is in force in part: this kernel does not know all of it");
+        }
+        Extent::None => tracing::warn!(%kernel, "no sandbox is in force"),
+    }
+    Ok((*extent != Extent::None).then_some(enforced))
+}
+
+fn allowed(config: &Config) -> Allowed {
+    let mut work = vec![config.state_dir.clone()];
+    for pipeline in &config.pipelines {
+        work.extend(places(pipeline).into_iter().map(Path::to_path_buf));
+    }
+    work.extend(unfinished(config));
+    let events = config.events.as_deref().and_then(Path::parent).map(Path::to_path_buf);
+    let socket = std::env::var_os("NOTIFY_SOCKET");
+    Allowed {
+        work,
+        append: events.into_iter().collect(),
+        read: READ.iter().map(PathBuf::from).collect(),
+        listen: ports(config.http),
+        abstract_sockets: socket
+            .as_deref()
+            .map(OsStr::as_bytes)
+            .is_some_and(|it| it.starts_with(b"@")),
+    }
+}
+
+/// The directories of one pipeline.
+pub fn places(pipeline: &crate::config::Pipeline) -> Vec<&Path> {
+    let mut places = vec![&*pipeline.input, &*pipeline.output, &*pipeline.quarantine];
+    if let OnSuccess::Archive(archive) = &pipeline.on_success {
+        places.push(archive);
+    }
+    places
+}
+
+/// The ports that are listened at; where the default is taken, a free one.
+fn ports(http: Http) -> Vec<u16> {
+    match http {
+        Http::Off => Vec::new(),
+        Http::Default => vec![limits::HTTP_PORT, 0],
+        Http::At(address) => vec![address.port()],
+    }
+}
+
+/// The directories of work that the last run left, which may be of a pipeline that is configured no
+/// more. A ledger that cannot be read is told by the hook that opens it.
+fn unfinished(config: &Config) -> Vec<PathBuf> {
+    let path = config.state_dir.join("ledger.sqlite");
+    let Ok(ledger) = Sqlite::open_read_only(&path) else {
+        return Vec::new();
+    };
+    let (Ok(records), Ok(roots)) = (ledger.unfinished(), ledger.roots()) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for root in roots {
+        let of = records.iter().filter(|record| record.pipeline == root.id);
+        let archives = of.clone().filter_map(|record| match &record.on_success {
+            OnSuccess::Archive(archive) => Some(archive.clone()),
+            OnSuccess::Keep | OnSuccess::Delete => None,
+        });
+        found.extend(archives);
+        if of.count() > 0 {
+            found.extend([root.input, root.output]);
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}
