@@ -131,7 +131,10 @@ fn add(
         Err(error) => return Err(Error::Refused(error.to_string())),
     };
     // A right to list or to make names is none that a file has.
-    let access = if path.is_dir() { access } else { access & AccessFs::from_file(FILES) };
+    let is_dir = std::fs::metadata(path)
+        .map_err(|source| Error::Path { path: path.to_path_buf(), source })?
+        .is_dir();
+    let access = if is_dir { access } else { access & AccessFs::from_file(FILES) };
     let rules =
         rules.add_rule(PathBeneath::new(&opened, access)).map_err(|error| refused(&error))?;
     if path.starts_with("/proc") {

@@ -19,6 +19,13 @@ pub struct Deadlines {
     pub reserve: Duration,
 }
 
+impl Deadlines {
+    /// For what is unfinished at the first signal: all but the reserve, and at least the half.
+    pub(super) fn drain(&self) -> Duration {
+        self.stop.saturating_sub(self.reserve).max(self.stop / 2)
+    }
+}
+
 impl Default for Deadlines {
     /// 25 s (an orchestrator commonly kills after 30), 2 s of it in reserve.
     fn default() -> Self {
@@ -128,7 +135,7 @@ impl Handle {
         let closed_at = Instant::now();
         tokio::select! {
             () = signals.reach(2) => {}
-            () = sleep_until(closed_at + deadlines.stop.saturating_sub(deadlines.reserve)) => {}
+            () = sleep_until(closed_at + deadlines.drain()) => {}
         }
         tracing::warn!("unfinished work is left behind");
         self.enter(Phase::Committing);

@@ -28,9 +28,10 @@ pub struct Traced {
 }
 
 impl Traced {
-    /// Waits for the end; a signal that ended the service is the negative code.
-    pub fn wait(mut self) -> i32 {
-        self.service.take().expect("it was started").wait()
+    /// Waits for the end; a signal that ended the service is the negative code. None where it does
+    /// not end.
+    pub fn ended(mut self) -> Option<i32> {
+        self.service.take().expect("it was started").ended()
     }
 }
 
@@ -78,8 +79,8 @@ pub fn tampered(tree: &Tree, on_success: &str, point: &Point, how: &str) -> Trac
 pub fn points(tree: &Tree, on_success: &str) -> Vec<Point> {
     let trace = tree.path("trace");
     let to = trace.to_str().expect("a plain path");
-    let code = traced(tree, on_success, &["-o", to, "-e", "trace=%file,%desc"]).wait();
-    assert_eq!(code, 0, "an untouched run\n{}", tree.log());
+    let code = traced(tree, on_success, &["-o", to, "-e", "trace=%file,%desc"]).ended();
+    assert_eq!(code, Some(0), "an untouched run\n{}", tree.log());
     let text = fs::read_to_string(trace).expect("the trace");
     let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for line in text.lines() {

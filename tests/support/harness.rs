@@ -49,14 +49,18 @@ impl Service {
     }
 
     /// Waits for the end: the exit code, or the negative signal that killed it.
-    pub fn wait(mut self) -> i32 {
+    pub fn wait(self) -> i32 {
+        self.ended().expect("the service ends")
+    }
+
+    /// As [`Self::wait`]; none where it does not end.
+    pub fn ended(mut self) -> Option<i32> {
         let mut status = None;
-        until("the service ends", || {
+        wait_for(|| {
             status = self.0.try_wait().expect("wait");
             status.is_some()
         });
-        let status = status.expect("ended");
-        status.code().unwrap_or_else(|| -status.signal().expect("code or signal"))
+        status.map(|status| status.code().unwrap_or_else(|| -status.signal().expect("a signal")))
     }
 }
 

@@ -133,3 +133,12 @@ async fn the_thread_that_follows_the_signals_moves_the_stop_on_by_the_clock() {
     assert_eq!(ends(&report), [("endless", End::Left)]);
     drop(Signals::none().unwrap()); // A runtime dropped inside another one must not panic.
 }
+
+#[test]
+fn l6_a_short_deadline_keeps_half_of_itself_for_the_last_commit() {
+    let drain = |stop| Deadlines { stop, reserve: 2 * SECOND }.drain();
+    assert_eq!(drain(25 * SECOND), 23 * SECOND);
+    assert_eq!(drain(3 * SECOND), SECOND * 3 / 2);
+    assert_eq!(drain(SECOND), SECOND / 2);
+    assert_eq!(drain(Duration::ZERO), Duration::ZERO);
+}
