@@ -54,6 +54,8 @@ struct Decompressor {
     sniffs: bool,
     in_member: bool,
     members: u64,
+    /// Only zeros may follow.
+    padded: bool,
     bounds: Bounds,
     bytes_in: u64,
     bytes_out: u64,
@@ -165,6 +167,7 @@ impl Decompressor {
             sniffs,
             in_member: false,
             members: 0,
+            padded: false,
             bounds,
             bytes_in: 0,
             bytes_out: 0,
@@ -176,7 +179,7 @@ impl Decompressor {
             (self.format, self.decoder) = (None, None);
         }
         self.first.clear();
-        (self.in_member, self.members) = (false, 0);
+        (self.in_member, self.members, self.padded) = (false, 0, false);
         (self.bytes_in, self.bytes_out) = (0, 0);
     }
 
@@ -217,7 +220,12 @@ impl Decompressor {
         while !bytes.is_empty() {
             if !self.in_member {
                 if self.is_padding(bytes) {
+                    self.padded = true;
                     return Ok(());
+                }
+                if self.padded {
+                    let source = std::io::Error::other("something follows the padding");
+                    return Err(Error::Corrupt { step, source });
                 }
                 let Some(decoder) = &mut self.decoder else {
                     return Ok(());

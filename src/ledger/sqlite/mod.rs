@@ -33,6 +33,9 @@ const BUSY: Duration = Duration::from_secs(10);
 /// Pages (of 4 KiB) in the log before SQLite moves them into the database.
 const CHECKPOINT_PAGES: u32 = 4096;
 
+/// No ledger comes to a record of this number: there are as many to go.
+const LAST_ID: Id = Id::MAX / 2;
+
 /// The embedded ledger. Dropping it closes the database; [`Ledger::end`] marks a clean stop first.
 #[derive(Debug)]
 pub struct Sqlite {
@@ -81,6 +84,10 @@ impl Sqlite {
             Ok((instance, writer.query_row(sql, [], |row| row.get(0))?))
         };
         let (instance, last_id) = read().map_err(|error| failed(path, "read", error))?;
+        if !(0..=LAST_ID).contains(&last_id) {
+            let damaged = format!("it is damaged: it has a record with the number {last_id}");
+            return Err(failed(path, "read", damaged));
+        }
         Ok(Self {
             path: path.to_path_buf(),
             instance,
