@@ -15,6 +15,7 @@
 //! reason into a test of the module that was wrong.
 
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by a panic")]
+#![expect(clippy::unnecessary_debug_formatting, reason = "a name may hold anything")]
 #![expect(clippy::disallowed_methods, reason = "the tests make and remove files of their own")]
 
 #[path = "fuzz/exercises/mod.rs"]

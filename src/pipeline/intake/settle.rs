@@ -131,9 +131,10 @@ impl Table {
     /// Takes back what was in work. Whether the path must be looked at again now.
     pub fn returned(&mut self, feedback: Feedback, now: Instant) -> Option<PathBuf> {
         let Feedback { path, outcome } = feedback;
-        let Some(Entry::InWork { seen_again, waits }) = self.entries.remove(&path) else {
+        let Some(&Entry::InWork { seen_again, waits }) = self.entries.get(&path) else {
             return None;
         };
+        self.entries.remove(&path);
         self.in_work = self.in_work.saturating_sub(1);
         match outcome {
             Outcome::Published | Outcome::Skipped | Outcome::Quarantined => {

@@ -122,15 +122,8 @@ pub fn decompress(data: &[u8]) {
         (Ok(once), Ok(pieces)) if !steps.contains(':') => {
             assert!(once == pieces, "{steps}: other bytes in pieces");
         }
-        // Which step of several meets its damage first is a matter of the pieces.
-        _ if steps.contains(',') => {
-            assert_eq!(at_once.is_ok(), in_pieces.is_ok(), "{steps}: another end in pieces");
-        }
-        _ => assert_eq!(
-            at_once.as_ref().map(drop).map_err(ToString::to_string),
-            in_pieces.as_ref().map(drop).map_err(ToString::to_string),
-            "{steps}: another end in pieces"
-        ),
+        // What the damage is called, and which of several steps meets it, is a matter of the pieces.
+        _ => assert_eq!(at_once.is_ok(), in_pieces.is_ok(), "{steps}: {at_once:?} {in_pieces:?}"),
     }
 }
 

@@ -44,6 +44,8 @@ pub fn configuration(data: &[u8]) {
 
 /// What is missing at the end of the text is missing in its last line.
 fn line_of(text: &str, offset: usize) -> usize {
-    let text_to = if offset == text.len() { text.trim_end_matches('\n') } else { &text[..offset] };
-    text_to.matches('\n').count() + 1
+    let before = &text[..offset];
+    let before =
+        if offset == text.len() { before.strip_suffix('\n').unwrap_or(before) } else { before };
+    before.matches('\n').count() + 1
 }

@@ -144,9 +144,8 @@ fn open_and_ask(database: &[u8], log: &[u8]) -> Result<Vec<Record>> {
     ledger.begin()?;
     let events = Arc::new(Mutex::new(None));
     if let Ok((_, facts)) = recovery::gather(&ledger, &events) {
-        for facts in &facts {
-            let _ = recovery::plan(facts);
-        }
+        let plans: Vec<_> = facts.iter().map(recovery::plan).collect();
+        assert_eq!(plans.len(), facts.len());
     }
     for record in &history {
         ledger.record(record.id)?;
