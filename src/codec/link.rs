@@ -54,6 +54,8 @@ struct Decompressor {
     sniffs: bool,
     in_member: bool,
     members: u64,
+    /// Only zeros may follow.
+    padded: bool,
     bounds: Bounds,
     /// Of the file, before the chain's first step: an archive in an archive gains nothing.
     source_bytes: u64,
@@ -173,6 +175,7 @@ impl Decompressor {
             sniffs,
             in_member: false,
             members: 0,
+            padded: false,
             bounds,
             source_bytes: 0,
             bytes_out: 0,
@@ -184,7 +187,7 @@ impl Decompressor {
             (self.format, self.decoder) = (None, None);
         }
         self.first.clear();
-        (self.in_member, self.members) = (false, 0);
+        (self.in_member, self.members, self.padded) = (false, 0, false);
         (self.source_bytes, self.bytes_out) = (0, 0);
     }
 
@@ -224,7 +227,12 @@ impl Decompressor {
         while !bytes.is_empty() {
             if !self.in_member {
                 if self.is_padding(bytes) {
+                    self.padded = true;
                     return Ok(());
+                }
+                if self.padded {
+                    let source = std::io::Error::other("something follows the padding");
+                    return Err(Error::Corrupt { step, source });
                 }
                 let Some(decoder) = &mut self.decoder else {
                     return Ok(());

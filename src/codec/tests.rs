@@ -100,6 +100,19 @@ fn all_members_are_read_and_garbage_after_them_is_an_error() {
 }
 
 #[test]
+fn nothing_follows_the_padding_however_it_is_fed() {
+    let packed = once("gzip", b"one").expect("gzip");
+    let padded = [packed.clone(), vec![0; 512]].concat();
+    let mut gunzip = transformer("gunzip", BOUNDS, 0);
+    for piece in [1, 100, padded.len(), limits::CHUNK_BYTES] {
+        assert_eq!(run(&mut gunzip, &padded, piece).expect("padding"), b"one", "{piece}");
+        let more = [padded.clone(), packed.clone()].concat();
+        let error = run(&mut gunzip, &more, piece).expect_err("a member after the padding");
+        assert!(matches!(error, Error::Corrupt { .. }), "{piece}: {error}");
+    }
+}
+
+#[test]
 fn every_cut_of_an_archive_is_an_error() {
     for format in COMPRESS {
         let packed = once(format, &noise(500)).expect(format);

@@ -46,7 +46,9 @@ impl Instance {
     #[must_use]
     pub fn private_id(&self, name: &OsStr) -> Option<i64> {
         let id = name.as_bytes().strip_prefix(self.0.as_bytes())?.strip_suffix(b".del")?;
-        i64::from_str_radix(std::str::from_utf8(id).ok()?, 16).ok()
+        let id = i64::from_str_radix(std::str::from_utf8(id).ok()?, 16).ok()?;
+        // A number has one way to be written: another's file may have any name.
+        (private_name(self, id) == name).then_some(id)
     }
 }
 
@@ -218,6 +220,10 @@ mod tests {
         assert!(!Instance::new("0012").is_temp(&name));
         assert_eq!(instance.private_id(&private_name(&instance, 0x2f)), Some(0x2f));
         assert_eq!(instance.private_id(&name), None);
+        for another in ["+2f", "-1", "02f", "2F", ""] {
+            let name = format!(".tidemill-0011-{another}.del");
+            assert_eq!(instance.private_id(name.as_ref()), None, "{name}");
+        }
     }
 
     #[test]

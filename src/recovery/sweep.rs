@@ -77,8 +77,8 @@ fn remove(root: &Path, path: &Path) -> Result<(), Error> {
         .map_err(failed(root, path, "remove the temporary file"))
 }
 
-/// A source that was taken by its private name when the process ended: its disposal is finished
-/// where the ledger says so and it is still the file that was read, otherwise it gets its name
+/// A source that was taken by its private name when the process ended: what the ledger says was
+/// begun with it is finished where it is still the file that was read, otherwise it gets its name
 /// back. Whether it got it back.
 fn resolve(
     ledger: &dyn Ledger,
@@ -90,19 +90,20 @@ fn resolve(
         tracing::warn!(path = %shown(&root.join(path)), "is a source under a private name that the ledger does not know: left for a person");
         return Ok(false);
     };
-    let published = matches!(record.state, State::Published | State::Done);
     let taken = Dir::open(root)
         .and_then(|input| source::taken_before(&input, &record.source, (mark, record.id)))
         .map_err(failed(root, path, "open the directory of"))?;
-    if published {
-        quarantine_earlier(ledger, &taken, &record)
-            .map_err(failed(root, path, "look at"))?
-            .map_or(Ok(()), |quarantined| ledger.append(&[quarantined], When::Now))?;
-    }
-    let resolved = if published {
-        finish(taken, &record)
-    } else {
-        taken.put_back().map(|()| true).map_err(|(_, error)| error)
+    let resolved = match (record.state, &record.moved_to) {
+        (State::Published | State::Done, _) => {
+            quarantine_earlier(ledger, &taken, &record)
+                .map_err(failed(root, path, "look at"))?
+                .map_or(Ok(()), |quarantined| ledger.append(&[quarantined], When::Now))?;
+            finish(taken, &record, |taken| finish_source(taken, &record))
+        }
+        (State::Quarantined, Some(place)) => {
+            finish(taken, &record, |taken| quarantine(taken, place))
+        }
+        _ => taken.put_back().map(|()| true).map_err(|(_, error)| error),
     };
     resolved.or_else(|source| {
         if source.kind() == std::io::ErrorKind::AlreadyExists {
@@ -140,11 +141,26 @@ fn quarantine_earlier(
     }))
 }
 
-fn finish(taken: Taken, record: &Record) -> std::io::Result<bool> {
+fn finish(
+    taken: Taken,
+    record: &Record,
+    dispose: impl FnOnce(Taken) -> std::io::Result<()>,
+) -> std::io::Result<bool> {
     match source::compare(taken, &record.identity)? {
-        Take::Ours(taken) => finish_source(taken, record).map(|()| false),
+        Take::Ours(taken) => dispose(taken).map(|()| false),
         Take::Gone => Ok(false),
         Take::Another => Ok(true),
         Take::NotPutBack(_, error) => Err(error),
     }
+}
+
+/// Its reason stands there already, beside the place that the record names. Where the place cannot
+/// be had it gets its own name back, and goes through the intake again.
+fn quarantine(taken: Taken, place: &Path) -> std::io::Result<()> {
+    let (parent, name) = fs::split(place);
+    let moved = match Dir::open(parent) {
+        Ok(dir) => taken.move_to(&dir, name).map(drop),
+        Err(error) => Err((taken, error)),
+    };
+    moved.or_else(|(taken, _)| taken.put_back().map_err(|(_, error)| error))
 }

@@ -74,6 +74,26 @@ fn a_kill_during_recovery_is_recovered_from() {
     }
 }
 
+#[test]
+fn a_move_to_quarantine_that_a_kill_cut_short_is_finished_though_a_new_file_has_the_name() {
+    for on_success in ["delete", "archive"] {
+        let mut tree = Tree::new();
+        std::fs::write(tree.path("out/a.zst"), "another hand's").expect("write");
+        tree.put("a", b"first");
+        let cut = tree.start_with("dispose::taken=return(kill)", on_success, &["--once"]).wait();
+        assert_eq!(cut, KILLED, "{}", tree.log());
+        tree.put("a", b"second");
+        assert_eq!(tree.once(on_success), 65, "{}", tree.log());
+        tree.assert_no_leftovers();
+        let quarantine = tree.path("out/.tidemill/quarantine/main");
+        for (name, content) in [("a", "first"), ("a.1", "second")] {
+            let found = std::fs::read_to_string(quarantine.join(name));
+            assert_eq!(found.expect(name), content, "{name}\n{}", tree.log());
+        }
+        assert!(tree.files("in").is_empty(), "{:?}", tree.files("in"));
+    }
+}
+
 /// 200 kills, or as many as are asked for, each after a restart on what the one before left; ten on
 /// each tree.
 #[test]
@@ -113,6 +133,22 @@ fn a_ledger_that_is_full_for_a_moment_ends_nothing() {
             assert_eq!(code, 0, "{failpoints} {on_success}\n{}", tree.log());
             tree.assert_done(on_success);
             assert_eq!(tree.once(on_success), 0, "{}", tree.log());
+            tree.assert_done(on_success);
+        }
+    }
+}
+
+/// Both the first look at a file and the one at a file that is to be tried again.
+#[test]
+fn a_look_that_fails_for_a_moment_forgets_no_file() {
+    for on_success in DISPOSITIONS {
+        for failpoints in [
+            "discover=1*return(eio)->off",
+            "read=1*return(eio)->off;discover=9*off->1*return(eio)->off",
+        ] {
+            let tree = Tree::with(8, 1);
+            let code = tree.start_with(failpoints, on_success, &["--once"]).wait();
+            assert_eq!(code, 0, "{failpoints} {on_success}\n{}", tree.log());
             tree.assert_done(on_success);
         }
     }

@@ -38,6 +38,8 @@ const CHECKPOINT_PAGES: u32 = 4096;
 const NEVER_USED: &str = "0";
 /// this while it is in use, and the boot of a clean stop after.
 const IN_USE: &str = "1";
+/// No ledger comes to a record of this number: there are as many to go.
+const LAST_ID: Id = Id::MAX / 2;
 
 /// The embedded ledger. Dropping it closes the database; [`Ledger::end`] marks a clean stop first.
 #[derive(Debug)]
@@ -88,6 +90,10 @@ impl Sqlite {
             Ok((instance, writer.query_row(sql, [], |row| row.get(0))?))
         };
         let (instance, last_id) = read().map_err(|error| failed(path, "read", error))?;
+        if !(0..=LAST_ID).contains(&last_id) {
+            let damaged = format!("it is damaged: it has a record with the number {last_id}");
+            return Err(failed(path, "read", damaged));
+        }
         Ok(Self {
             path: path.to_path_buf(),
             instance,

@@ -56,6 +56,19 @@ fn a_record_comes_back_as_it_was() {
 }
 
 #[test]
+fn a_number_that_no_ledger_comes_to_is_damage() {
+    for id in [Id::MAX, LAST_ID + 1, -1] {
+        let (_dir, path, ledger) = ledger();
+        let pipeline = pipeline(&ledger);
+        let record = Record { id, ..record(&ledger, pipeline, "a".as_ref(), State::Done) };
+        ledger.append(&[record], When::Now).expect("append");
+        drop(ledger);
+        let error = Sqlite::open(&path).expect_err("a damaged ledger");
+        assert_eq!(error.action, "read", "{error}");
+    }
+}
+
+#[test]
 fn the_newest_record_that_counts_is_the_latest() {
     let (_dir, _, ledger) = ledger();
     let pipeline = pipeline(&ledger);

@@ -296,8 +296,9 @@ impl Intake {
             }
             Ok(Look::None) => self.table.gone(&path),
             Err(error) => {
-                tracing::warn!(path = %crate::observe::shown(&path), %error, "cannot look at a file of the input");
+                tracing::warn!(path = %crate::observe::shown(&path), %error, "cannot look at a file of the input: tried again");
                 self.root.suspect();
+                self.table.unseen(path, Instant::now());
             }
         }
     }

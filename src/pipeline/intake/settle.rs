@@ -117,6 +117,17 @@ impl Table {
         self.entries.remove(path);
     }
 
+    /// It could not be looked at, for a reason that says nothing of it: it is, again, a little later.
+    pub fn unseen(&mut self, path: PathBuf, now: Instant) {
+        let waiting = match self.entries.get(&path) {
+            Some(Entry::InWork { .. }) => return,
+            Some(Entry::Waiting(waiting)) => *waiting,
+            None => Waiting::new(Identity::NONE, now),
+        };
+        self.forget_due(&path);
+        self.wait(path, Waiting { until: waiting.until.max(now + limits::BACKOFF), ..waiting });
+    }
+
     /// Its producer closed it: it need not wait for writers any more.
     pub fn closed(&mut self, path: &Path, now: Instant) {
         if let Some(Entry::Waiting(waiting)) = self.entries.get(path)
@@ -131,9 +142,10 @@ impl Table {
     /// Takes back what was in work. Whether the path must be looked at again now.
     pub fn returned(&mut self, feedback: Feedback, now: Instant) -> Option<PathBuf> {
         let Feedback { path, outcome } = feedback;
-        let Some(Entry::InWork { seen_again, waits }) = self.entries.remove(&path) else {
+        let Some(&Entry::InWork { seen_again, waits }) = self.entries.get(&path) else {
             return None;
         };
+        self.entries.remove(&path);
         self.in_work = self.in_work.saturating_sub(1);
         match outcome {
             Outcome::Published | Outcome::Skipped | Outcome::Quarantined => {

@@ -1,3 +1,5 @@
+use proptest::{collection::vec, prelude::*};
+
 use super::*;
 use crate::{
     fs::{Kind, Seen},
@@ -129,4 +131,204 @@ fn a_file_that_is_gone_is_forgotten_unless_it_is_in_work() {
     assert!(bench.sight(1, 60, 0).is_some());
     bench.table.gone(Path::new("a"));
     assert_eq!(bench.table.in_work(), 1);
+}
+
+/// What may happen to one of three paths, each after so many tenths of a second.
+#[derive(Clone, Copy, Debug)]
+enum Happens {
+    Seen { size: u64 },
+    Gone,
+    Closed,
+    Returned(Ending),
+    Due,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    Published,
+    Left,
+    Deferred(Cause, u64),
+}
+
+/// What is known of a path without a table: what was seen of it since it began to wait, and
+/// since when it is in work.
+#[derive(Clone, Debug)]
+enum Naive {
+    Absent,
+    Waiting { seen: Vec<(Instant, u64)>, not_before: Instant },
+    InWork,
+}
+
+impl Naive {
+    /// Since when it has had the size it has.
+    fn unchanged_since(seen: &[(Instant, u64)]) -> Option<Instant> {
+        let (_, last) = seen.last()?;
+        seen.iter().rev().take_while(|(_, size)| size == last).last().map(|(at, _)| *at)
+    }
+}
+
+fn happens() -> impl Strategy<Value = (usize, u64, Happens)> {
+    let cause = prop_oneof![
+        Just(Cause::Busy),
+        Just(Cause::Unsure),
+        Just(Cause::Changed),
+        Just(Cause::Failed),
+        Just(Cause::Place)
+    ];
+    let ending = prop_oneof![
+        2 => Just(Ending::Published),
+        1 => Just(Ending::Left),
+        4 => (cause, 0_u64..40).prop_map(|(cause, tenths)| Ending::Deferred(cause, tenths)),
+    ];
+    let happens = prop_oneof![
+        5 => (1_u64..4).prop_map(|size| Happens::Seen { size }),
+        1 => Just(Happens::Gone),
+        1 => Just(Happens::Closed),
+        3 => ending.prop_map(Happens::Returned),
+        3 => Just(Happens::Due),
+    ];
+    (0_usize..3, 0_u64..30, happens)
+}
+
+const FILES: [&str; 3] = ["a", "b", "c"];
+
+/// A table beside what is known without it.
+struct Beside {
+    table: Table,
+    known: [Naive; 3],
+    now: Instant,
+    quiet: Duration,
+}
+
+impl Beside {
+    fn sight(&mut self, file: usize, size: u64) {
+        let identity = Identity { inode: 1, size, ..Identity::NONE };
+        let seen = Seen { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
+        let sighting = Sighting { seen, age: Duration::ZERO, origin: Origin::Hint };
+        let settled = self.table.sight(FILES[file].into(), &sighting, self.now);
+        let (mut seen, not_before) = match &self.known[file] {
+            Naive::InWork => return assert!(settled.is_none(), "T1"),
+            Naive::Absent => (Vec::new(), self.now),
+            Naive::Waiting { seen, not_before } => (seen.clone(), *not_before),
+        };
+        seen.push((self.now, size));
+        let since = Naive::unchanged_since(&seen).expect("it was seen");
+        let is_quiet = self.now >= since + self.quiet;
+        self.known[file] = match settled {
+            Some(settled) => {
+                assert!(is_quiet, "taken {:?} after it changed", self.now - since);
+                assert!(self.now >= not_before, "taken before its time");
+                assert_eq!(settled.path, Path::new(FILES[file]));
+                Naive::InWork
+            }
+            None => Naive::Waiting { seen, not_before },
+        };
+    }
+
+    fn returned(&mut self, file: usize, ending: Ending) {
+        let tenths = |tenths| Duration::from_millis(100 * tenths);
+        let outcome = match ending {
+            Ending::Published => Outcome::Published,
+            Ending::Left => Outcome::Left,
+            Ending::Deferred(cause, after) => {
+                Outcome::Deferred { after: tenths(after), attempt: 2, cause }
+            }
+        };
+        let feedback = Feedback { path: FILES[file].into(), outcome };
+        let again = self.table.returned(feedback, self.now);
+        if !matches!(self.known[file], Naive::InWork) {
+            return assert_eq!(again, None);
+        }
+        self.known[file] = match ending {
+            Ending::Deferred(_, after) => {
+                let not_before = self.now + tenths(after);
+                Naive::Waiting { seen: Vec::new(), not_before }
+            }
+            _ => Naive::Absent,
+        };
+    }
+
+    /// Every path that is due is looked at, as the intake does; all of them are, in the end.
+    fn look(&mut self, until: Instant) {
+        for path in self.table.take_due(until, usize::MAX) {
+            let file = FILES.iter().position(|file| path == Path::new(file)).expect("one of them");
+            assert!(matches!(self.known[file], Naive::Waiting { .. }), "{path:?} is not waiting");
+            self.sight(file, 1);
+        }
+    }
+
+    fn happens(&mut self, (file, tenths, happens): (usize, u64, Happens)) {
+        self.now += Duration::from_millis(100 * tenths);
+        match happens {
+            Happens::Seen { size } => self.sight(file, size),
+            Happens::Gone => {
+                self.table.gone(FILES[file].as_ref());
+                if !matches!(self.known[file], Naive::InWork) {
+                    self.known[file] = Naive::Absent;
+                }
+            }
+            // It ends the wait for its writers, whatever it was.
+            Happens::Closed => {
+                self.table.closed(FILES[file].as_ref(), self.now);
+                if let Naive::Waiting { not_before, .. } = &mut self.known[file] {
+                    *not_before = self.now.min(*not_before);
+                }
+            }
+            Happens::Returned(ending) => self.returned(file, ending),
+            Happens::Due => self.look(self.now),
+        }
+        let count = |is: fn(&Naive) -> bool| self.known.iter().filter(|known| is(known)).count();
+        let waiting = count(|known| matches!(known, Naive::Waiting { .. }));
+        assert_eq!(self.table.waiting(), waiting, "T2");
+        assert_eq!(self.table.in_work(), count(|known| matches!(known, Naive::InWork)), "T1");
+        assert_eq!(self.table.due.len(), waiting, "T2: each has its time");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 512,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn whatever_happens_a_path_is_in_work_once_and_never_forgotten(
+        quiet in 0_u64..30,
+        all in vec(happens(), 1..60),
+    ) {
+        let quiet = Duration::from_millis(100 * quiet);
+        let rules = Rules { settle: Settle::Quiet(quiet), ..AUTO };
+        let known = [Naive::Absent, Naive::Absent, Naive::Absent];
+        let mut beside = Beside { table: Table::new(rules), known, now: Instant::now(), quiet };
+        for one in all {
+            beside.happens(one);
+        }
+        // Left alone, everything that waits is taken.
+        for _ in 0..10 {
+            beside.now += limits::BACKOFF_MOST;
+            beside.look(beside.now);
+        }
+        prop_assert_eq!(beside.table.waiting(), 0, "T2");
+    }
+}
+
+#[test]
+fn what_cannot_be_looked_at_is_looked_at_again() {
+    let mut bench = Bench::new(AUTO);
+    let unseen = |bench: &mut Bench, second| {
+        let now = bench.at(second);
+        bench.table.unseen("a".into(), now);
+    };
+    // A new name, and one whose next try is due.
+    for second in [0, 10] {
+        unseen(&mut bench, second);
+        assert_eq!((bench.table.waiting(), bench.due(second)), (1, 0));
+        assert_eq!(bench.due(second + 1), 1);
+        assert!(bench.sight(1, 0, second + 1).is_some());
+        unseen(&mut bench, second + 1);
+        assert_eq!(bench.table.in_work(), 1, "what is in work comes back by itself");
+        bench.returned(deferred(5, Cause::Failed), second + 1);
+        assert_eq!(bench.due(second + 6), 1);
+    }
 }

@@ -1,0 +1,101 @@
+//! What may happen, and how often.
+
+use proptest::{collection::vec, prelude::*, sample::select};
+use tidemill::failpoint::{NAMES, RECOVERY_NAMES};
+
+/// Few names, so that things happen to the same one.
+pub const PATHS: [&str; 4] = ["a", "b", "d/a", "d/e/c"];
+
+/// A run of the model.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub on_success: &'static str,
+    pub on_exists: &'static str,
+    pub steps: Vec<Step>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Something happens while the service is down.
+    Hand(Hand),
+    /// `--once`, to its end.
+    Once,
+    /// `--once`, which kills itself when it comes by this failpoint after so many passes.
+    KilledAt(&'static str, u8),
+    /// `--once`, killed after so many microseconds.
+    KilledAfter(u32),
+    /// The service watches, while things happen with so many microseconds after each.
+    Watch(Vec<(Hand, u32)>, End),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum End {
+    Kill,
+    Drain,
+}
+
+/// What anyone but the service may do. Producers work on the input, the others on the output.
+#[derive(Clone, Copy, Debug)]
+pub enum Hand {
+    /// A producer makes a file, or rewrites it in place.
+    Write(&'static str, Size),
+    /// A producer makes it elsewhere and renames it to its name.
+    MoveIn(&'static str, Size),
+    Append(&'static str),
+    Remove(&'static str),
+    Rename(&'static str, &'static str),
+    MakeDirectory(&'static str),
+    /// The consumer takes an acknowledged output: this one of those that are there.
+    Take(u8),
+    /// Another hand puts a file where this source's output would go: beside nothing, or over an
+    /// acknowledged output.
+    Foreign(&'static str),
+    /// Another hand makes a directory there.
+    ForeignDirectory(&'static str),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Size {
+    /// Crosses the stages as one buffer.
+    Small,
+    /// Streams through a lane.
+    Large,
+}
+
+pub fn case() -> impl Strategy<Value = Case> {
+    (
+        select(&["keep", "delete", "archive"][..]),
+        // The default policy is the one with a rule of its own.
+        select(&["update", "update", "fail", "replace", "suffix", "skip"][..]),
+        vec(step(), 3..16),
+    )
+        .prop_map(|(on_success, on_exists, steps)| Case { on_success, on_exists, steps })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => hand().prop_map(Step::Hand),
+        2 => Just(Step::Once),
+        4 => (select(&NAMES[..]), prop_oneof![3 => Just(0), 1 => 1_u8..3]).prop_map(|(name, passes)| Step::KilledAt(name, passes)),
+        1 => select(&RECOVERY_NAMES[..]).prop_map(|name| Step::KilledAt(name, 0)),
+        1 => (0_u32..60_000).prop_map(Step::KilledAfter),
+        1 => (vec((hand(), 0_u32..30_000), 1..5), prop_oneof![Just(End::Drain), Just(End::Kill)])
+            .prop_map(|(hands, end)| Step::Watch(hands, end)),
+    ]
+}
+
+fn hand() -> impl Strategy<Value = Hand> {
+    let path = || select(&PATHS[..]);
+    let size = || prop_oneof![5 => Just(Size::Small), 1 => Just(Size::Large)];
+    prop_oneof![
+        4 => (path(), size()).prop_map(|(path, size)| Hand::Write(path, size)),
+        4 => (path(), size()).prop_map(|(path, size)| Hand::MoveIn(path, size)),
+        2 => path().prop_map(Hand::Append),
+        1 => path().prop_map(Hand::Remove),
+        2 => (path(), path()).prop_map(|(from, to)| Hand::Rename(from, to)),
+        1 => path().prop_map(Hand::MakeDirectory),
+        4 => any::<u8>().prop_map(Hand::Take),
+        2 => path().prop_map(Hand::Foreign),
+        1 => path().prop_map(Hand::ForeignDirectory),
+    ]
+}
