@@ -54,6 +54,7 @@ fn fails(point: &Point, error: &str, on_success: &str) -> i32 {
     let Some(code) = code else {
         panic!("{point:?} {error} {on_success}: it does not end\n{}", tree.log());
     };
+    println!("{point:?} {error} {on_success}: {code}");
     let what = || format!("{point:?} {error} {on_success}: {code}\n{}", tree.log());
     assert!(OURS.contains(&code) || NOT_OURS.contains(&code), "{}", what());
     // What no kernel answers, such as a `close` of a directory that fails, makes the standard

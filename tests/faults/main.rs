@@ -16,4 +16,5 @@ mod prove;
 
 mod errors;
 mod kills;
+mod place;
 mod trace;

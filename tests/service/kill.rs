@@ -153,3 +153,17 @@ fn a_look_that_fails_for_a_moment_forgets_no_file() {
         }
     }
 }
+
+/// A source that was taken by its private name, and then cannot be looked at.
+#[test]
+fn a_disposal_that_fails_half_way_gives_the_source_its_name_back() {
+    for on_success in ["delete", "archive"] {
+        for failpoints in ["dispose::taken=2*off->1*return(eio)->off", "dispose=1*return(eio)->off"]
+        {
+            let tree = Tree::with(8, 1);
+            let code = tree.start_with(failpoints, on_success, &["--once"]).wait();
+            assert_eq!(code, 0, "{failpoints} {on_success}\n{}", tree.log());
+            tree.assert_done(on_success);
+        }
+    }
+}

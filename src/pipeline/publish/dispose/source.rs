@@ -62,7 +62,6 @@ pub fn take(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Take::Gone),
         result => result?,
     }
-    failpoint::hit("dispose::taken")?;
     compare(taken, read)
 }
 
@@ -74,15 +73,19 @@ pub fn taken_before(input: &Dir, source: &Path, mark: (&Instance, Id)) -> io::Re
     Ok(Taken { dir, name: name.to_owned(), private: fs::private_name(instance, id) })
 }
 
-/// The second look, at the name that only we use.
+/// The second look, at the name that only we use. Whatever comes of it, it keeps that name only
+/// where it is ours.
 pub fn compare(taken: Taken, read: &Identity) -> io::Result<Take> {
-    match taken.dir.look(Path::new(&taken.private))? {
-        None => Ok(Take::Gone),
-        Some(seen) if read.matches_content(&seen.identity) => Ok(Take::Ours(taken)),
-        Some(_) => match taken.put_back() {
-            Ok(()) => Ok(Take::Another),
-            Err((taken, error)) => Ok(Take::NotPutBack(taken.private, error)),
-        },
+    let looked = failpoint::hit("dispose::taken").and_then(|()| taken.identity());
+    let back = match looked {
+        Ok(None) => return Ok(Take::Gone),
+        Ok(Some(found)) if read.matches_content(&found) => return Ok(Take::Ours(taken)),
+        Ok(Some(_)) => Ok(Take::Another),
+        Err(error) => Err(error),
+    };
+    match taken.put_back() {
+        Ok(()) => back,
+        Err((taken, error)) => Ok(Take::NotPutBack(taken.private, error)),
     }
 }
 
