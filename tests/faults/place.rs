@@ -126,40 +126,29 @@ fn mount(at: &Path) -> Option<Mount> {
     mounted.is_ok_and(|status| status.success()).then(|| Mount(at.to_path_buf()))
 }
 
-/// Its sources are with it: nothing is lost, and what comes on the next mount is processed, by this
-/// process or, in the sandbox, by the next, for which this one makes way.
+/// Its sources are with it, and nothing is lost. What comes on the next mount is processed by this
+/// process; in the sandbox by the next, for which this one makes way (`tests/hostile/sandbox.rs`).
 #[test]
 fn an_input_that_is_unmounted_is_waited_for() {
-    for sandbox in ["off", "best-effort"] {
-        let mut tree = Tree::new();
-        let Some(first) = mount(&tree.path("in")) else {
-            return prove::skipped("an unmounted input", "only root mounts file systems");
-        };
-        tree.put("first.log", b"on the first mount");
-        let config = format!(
-            "http = \"off\"\nevents = \"events\"\nsandbox = \"{sandbox}\"\n[[pipeline]]\nname = \"main\"\n\
-             input = \"in\"\noutput = \"out\"\nrescan = \"1s\"\n"
-        );
-        fs::write(tree.path("tidemill.toml"), config).expect("configuration");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
-        command.args(["run", "--config", "tidemill.toml"]).current_dir(tree.path(""));
-        let service = Service::from(command.stderr(Stdio::null()).spawn().expect("start"));
-        until("the first is published", || tree.acknowledged().len() == 1);
-        drop(first);
-        let second = mount(&tree.path("in")).expect("mount");
-        tree.put("second.log", b"on the second mount");
-        if sandbox == "off" {
-            until("the second is published", || tree.acknowledged().len() == 2);
-            service.signal(Signal::TERM);
-            assert_eq!(service.wait(), 0, "{}", tree.log());
-        } else {
-            let code = service.wait();
-            assert!([0, 75].contains(&code), "{code}\n{}", tree.log());
-            assert_eq!(tree.once("keep"), 0, "{}", tree.log());
-        }
-        assert_eq!(tree.acknowledged().len(), 2, "{}", tree.log());
-        assert!(tree.acknowledged().values().all(|times| *times == 1), "{}", tree.log());
-        tree.assert_outputs_whole();
-        drop(second);
-    }
+    let mut tree = Tree::new();
+    let Some(first) = mount(&tree.path("in")) else {
+        return prove::skipped("an unmounted input", "only root mounts file systems");
+    };
+    tree.put("first.log", b"on the first mount");
+    let config = "http = \"off\"\nevents = \"events\"\nsandbox = \"off\"\n[[pipeline]]\n\
+                  name = \"main\"\ninput = \"in\"\noutput = \"out\"\nrescan = \"1s\"\n";
+    fs::write(tree.path("tidemill.toml"), config).expect("configuration");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+    command.args(["run", "--config", "tidemill.toml"]).current_dir(tree.path(""));
+    let service = Service::from(command.stderr(Stdio::null()).spawn().expect("start"));
+    until("the first is published", || tree.acknowledged().len() == 1);
+    drop(first);
+    let second = mount(&tree.path("in")).expect("mount");
+    tree.put("second.log", b"on the second mount");
+    until("the second is published", || tree.acknowledged().len() == 2);
+    service.signal(Signal::TERM);
+    assert_eq!(service.wait(), 0);
+    assert!(tree.acknowledged().values().all(|times| *times == 1));
+    tree.assert_outputs_whole();
+    drop(second);
 }

@@ -4,11 +4,13 @@
 use tidemill::failpoint::BARRIERS;
 
 use crate::{
+    disk::Op,
     harness::Tree,
     prove,
-    record::Studio,
+    record::{Recording, Studio},
     replay,
     scenario::{Interruption, Layout, Scenario},
+    states::{Pending, Replay},
     system::{self, Kind},
 };
 
@@ -16,10 +18,12 @@ use crate::{
 struct Mutant {
     barrier: &'static str,
     circumstances: fn(&mut Scenario),
+    /// It is the recovery from a power loss that leaves it out, and meets another.
+    in_recovery: bool,
 }
 
 const fn mutant(barrier: &'static str, circumstances: fn(&mut Scenario)) -> Mutant {
-    Mutant { barrier, circumstances }
+    Mutant { barrier, circumstances, in_recovery: false }
 }
 
 fn synced_delete(scenario: &mut Scenario) {
@@ -42,28 +46,44 @@ fn two_disks(scenario: &mut Scenario) {
     scenario.layout = Layout::LedgerWithInput;
 }
 
+fn taken_names(scenario: &mut Scenario) {
+    synced_delete(scenario);
+    scenario.on_exists = "fail";
+}
+
 fn leftovers_on_another_disk(scenario: &mut Scenario) {
     two_disks(scenario);
     scenario.on_exists = "skip";
 }
 
-const MUTANTS: [Mutant; 9] = [
+const MUTANTS: [Mutant; 10] = [
     mutant("barrier::temp", two_disks),
-    mutant("barrier::temp_directory", two_disks),
     mutant("barrier::intent", synced_keep_taken),
     mutant("barrier::intent_sync", synced_keep_taken),
     mutant("barrier::final_directory", two_disks),
     mutant("barrier::events", synced_delete),
     mutant("barrier::ledger", synced_keep_taken),
-    mutant("barrier::ledger_directory", synced_keep_taken),
+    mutant("barrier::quarantine", taken_names),
+    Mutant { in_recovery: true, ..mutant("barrier::recovered_directory", two_disks) },
+    Mutant { in_recovery: true, ..mutant("barrier::recovered_mark", two_disks) },
     mutant("barrier::boot", leftovers_on_another_disk),
 ];
 
 /// Barriers that no state of these file systems shows the lack of, and why they stay.
-const UNSEEN: [(&str, &str); 1] = [(
-    "barrier::new_directory",
-    "ext4, xfs and btrfs make a new directory durable with the first synced file in it; POSIX does not promise it",
-)];
+const UNSEEN: [(&str, &str); 3] = [
+    (
+        "barrier::new_directory",
+        "ext4, xfs and btrfs make a new directory durable with the first synced file in it; POSIX does not promise it",
+    ),
+    (
+        "barrier::temp_directory",
+        "they make a new file's name durable with its first sync; POSIX does not promise it",
+    ),
+    (
+        "barrier::ledger_directory",
+        "as a new file's name, which SQLite syncs with the first transaction; POSIX does not promise it",
+    ),
+];
 
 /// How many recordings, and states of each, a mutant has to survive to count as unseen.
 const RECORDINGS: u64 = 3;
@@ -78,14 +98,36 @@ fn caught_on(kind: Kind, mutant: &Mutant) -> Option<(usize, String)> {
     for number in 0..RECORDINGS {
         let mut scenario = Scenario::random(kind, prove::seed() + number);
         (mutant.circumstances)(&mut scenario);
-        let recording = studio.record(scenario, &failpoints);
-        let found = replay::examine(&studio.root, &recording, STATES, &failpoints);
-        states += found.states;
-        if let Some(broken) = found.broken.first() {
-            return Some((states, broken.violations.first().cloned().unwrap_or_default()));
+        let recordings = if mutant.in_recovery {
+            recoveries(&studio, scenario, &failpoints)
+        } else {
+            vec![studio.record(scenario, &failpoints)]
+        };
+        for recording in recordings {
+            let count = prove::count(STATES);
+            let found = replay::examine(&studio.root, &recording, count, &failpoints);
+            states += found.states;
+            if let Some(broken) = found.broken.first() {
+                return Some((states, broken.violations.first().cloned().unwrap_or_default()));
+            }
         }
     }
     None
+}
+
+/// Recoveries from power losses that came just after an intent was durable, when there is the most
+/// to recover.
+fn recoveries(studio: &Studio, scenario: Scenario, failpoints: &str) -> Vec<Recording> {
+    let recording = studio.record(scenario, "");
+    let told = recording.ops.iter().enumerate().filter(|(_, op)| matches!(op, Op::Event(_)));
+    let told: Vec<usize> = told.map(|(at, _)| at).take(4).collect();
+    let mut replay = Replay::new(&recording, scenario.seed);
+    let states = told.into_iter().filter_map(|at| {
+        replay.go_to(at);
+        replay.state(Pending::All)
+    });
+    let states: Vec<_> = states.collect();
+    states.into_iter().map(|state| studio.record_recovery(&recording, state, failpoints)).collect()
 }
 
 /// An intent that is not withdrawn when its name is refused keeps its source from ever being

@@ -357,8 +357,9 @@ impl Intake {
         }
         let now = Instant::now();
         let sick = self.context.place.sick_for(now).is_some_and(|sick| sick > limits::ONCE_SICK);
+        let is_there = self.root.dir().is_some();
         let looked = self.scans.is_empty() && self.ready.is_empty();
-        if looked && self.table.waiting() == 0 {
+        if is_there && looked && self.table.waiting() == 0 {
             return true;
         }
         let unfinished = looked
