@@ -28,6 +28,9 @@ const STEADY: Duration = Duration::from_mins(5);
 /// Files that are waited for before more are put.
 const WAVE: u64 = 40;
 
+/// Between two waves.
+const PACE: Duration = Duration::from_millis(50);
+
 /// What the process holds at one time.
 #[derive(Clone, Copy, Debug, Default)]
 struct Held {
@@ -110,6 +113,8 @@ fn what_the_service_holds_stays_flat() {
             expected -= take(&tree.path("out")).min(expected);
             expected == 0
         });
+        // The load is meant to last, not to be as much as can be.
+        std::thread::park_timeout(PACE);
         if number % 8 == 0 {
             seen.push(held(service.pid(), &tree, published));
         }
