@@ -10,10 +10,11 @@ use crate::{
     config::{self, Options, Pipeline},
     error::Exit,
     fs::{self, Dir, Kind, Seen},
+    identity::Identity,
     ledger::{Ledger, Record, Roots, State, sqlite::Sqlite},
     observe::shown,
     pipeline::{
-        process::claim::{Known, known},
+        process::claim::{Known, known, recorded},
         trust::refused,
     },
 };
@@ -43,7 +44,9 @@ fn tell(ledger: &Sqlite, pipelines: &[Pipeline], path: &Path) -> anyhow::Result<
     }
     for root in &roots {
         if let Ok(source) = path.strip_prefix(&root.input) {
-            let record = ledger.latest(root.id, source)?;
+            let seen = Dir::open(&root.input).and_then(|input| input.look(source));
+            let found = seen.ok().flatten().map_or(Identity::NONE, |seen| seen.identity);
+            let record = recorded(ledger, root.id, source, &found)?;
             let config = pipelines.iter().find(|pipeline| pipeline.input == root.input);
             return Ok(as_source(root, config, source, record.as_ref()));
         }

@@ -189,6 +189,14 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     /// The newest record of a source path that is not [`State::Withdrawn`].
     fn latest(&self, pipeline: PipelineId, source: &Path) -> Result<Option<Record>>;
 
+    /// The newest record of a source path and an inode whose output was published.
+    fn latest_of_inode(
+        &self,
+        pipeline: PipelineId,
+        source: &Path,
+        inode: u64,
+    ) -> Result<Option<Record>>;
+
     /// The newest record of a source path whose output was published.
     fn latest_published(&self, pipeline: PipelineId, source: &Path) -> Result<Option<Record>>;
 

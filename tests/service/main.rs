@@ -13,5 +13,6 @@ mod after_power_loss;
 mod drain;
 mod kill;
 mod real_tree;
+mod recovery_time;
 mod resources;
 mod watch;

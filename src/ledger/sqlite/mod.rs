@@ -283,6 +283,20 @@ impl Ledger for Sqlite {
         })
     }
 
+    fn latest_of_inode(
+        &self,
+        pipeline: PipelineId,
+        source: &Path,
+        inode: u64,
+    ) -> Result<Option<Record>> {
+        self.read("look a source up", |connection| {
+            let mut statement = connection.prepare_cached(rows::SELECT_OF_INODE)?;
+            let key = rows::key(pipeline, source);
+            let found = params![key, pipeline, rows::bytes(source), inode.cast_signed()];
+            statement.query_row(found, rows::record).optional()
+        })
+    }
+
     fn latest_published(&self, pipeline: PipelineId, source: &Path) -> Result<Option<Record>> {
         self.read("look a source up", |connection| {
             let mut statement = connection.prepare_cached(rows::SELECT_PUBLISHED)?;

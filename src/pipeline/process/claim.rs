@@ -5,7 +5,7 @@
 //! A1: a source that the ledger knows as done, by identity, is not read again.
 //! A2: a file that someone has open for writing is not taken.
 
-use std::{fs::File, io, sync::Arc};
+use std::{fs::File, io, path::Path, sync::Arc};
 
 use tokio::{runtime::Handle, sync::Semaphore};
 
@@ -13,7 +13,7 @@ use crate::{
     failpoint,
     fs::{self, Kind, Seen, Writers},
     identity::Identity,
-    ledger::{Record, State},
+    ledger::{self, Ledger, PipelineId, Record, State},
     limits,
     pipeline::{
         failure::ClaimError,
@@ -108,6 +108,27 @@ pub enum Known {
     Earlier,
 }
 
+/// The record that speaks of a file: the newest of its path, or an older one of the same inode where
+/// a power loss brought back what a newer file had replaced, whole or in part.
+pub fn recorded(
+    ledger: &dyn Ledger,
+    pipeline: PipelineId,
+    source: &Path,
+    found: &Identity,
+) -> ledger::Result<Option<Record>> {
+    let latest = ledger.latest(pipeline, source)?;
+    let another = |latest: &Record| latest.identity.inode != found.inode;
+    if !latest.as_ref().is_some_and(another) {
+        return Ok(latest);
+    }
+    let older = ledger.latest_of_inode(pipeline, source, found.inode)?;
+    // A new file may have the inode of an old one, but not its times.
+    let of_it = |older: &Record| {
+        found.matches(&older.identity) || found.is_earlier_state_of(&older.identity)
+    };
+    Ok(older.filter(of_it).or(latest))
+}
+
 /// Sorts a file by the newest record of its path. Only the identity makes it the same file.
 #[must_use]
 pub fn known(record: Option<&Record>, found: &Identity, on_success: &OnSuccess) -> Known {
@@ -149,7 +170,8 @@ impl Claim {
 
     /// Asks the ledger; `None` where the job ended here or went elsewhere.
     fn look_up(&self, mut job: Job) -> Result<Option<Job>, Box<Failed>> {
-        let record = match job.context.ledger.latest(job.context.id, &job.path) {
+        let Job { context, path, seen, .. } = &job;
+        let record = match recorded(&*context.ledger, context.id, path, &seen.identity) {
             Ok(record) => record,
             Err(source) => {
                 let path = job.source_path();

@@ -1,4 +1,5 @@
 use super::*;
+use crate::ledger::{When, sqlite::Sqlite};
 
 const READ: Identity = Identity { device: 1, inode: 7, size: 100, modified_ns: 50, changed_ns: 60 };
 
@@ -45,4 +46,29 @@ fn only_the_same_file_is_known() {
         assert_eq!(known(Some(&record), &found, &OnSuccess::Delete), delete, "{state} {found:?}");
     }
     assert_eq!(known(None, &READ, &OnSuccess::Keep), Known::New);
+}
+
+/// A power loss can undo a delivery that its producer never made durable: what it had replaced is
+/// there again, or what is left of that.
+#[test]
+fn what_a_newer_file_had_replaced_is_known_when_it_comes_back() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let ledger = Sqlite::open(&dir.path().join("ledger.sqlite")).expect("open");
+    let pipeline = ledger.pipeline("main", "/in".as_ref(), "/out".as_ref()).expect("register");
+    let newer = Identity { inode: 8, modified_ns: 150, changed_ns: 160, ..READ };
+    for (identity, state) in [(READ, State::Done), (newer, State::Published)] {
+        let record = Record { id: ledger.next_id(), pipeline, identity, ..record(state, false) };
+        ledger.append(&[record], When::Now).expect("append");
+    }
+    let sort = |found: Identity| {
+        let record = recorded(&ledger, pipeline, "a".as_ref(), &found).expect("look up");
+        known(record.as_ref(), &found, &OnSuccess::Delete)
+    };
+    assert_eq!(sort(newer), Known::DisposeAgain);
+    assert_eq!(sort(READ), Known::DisposeAgain, "whole");
+    assert_eq!(sort(Identity { size: 0, ..READ }), Known::Earlier, "emptied");
+    let reused = Identity { inode: 7, modified_ns: 170, changed_ns: 180, ..READ };
+    assert_eq!(sort(reused), Known::New, "another file that has the inode");
+    let copied = Identity { changed_ns: 180, ..READ };
+    assert_eq!(sort(copied), Known::New, "one that has its time besides");
 }
