@@ -1,11 +1,6 @@
 //! The states in which a power loss can leave the disks.
 
-use std::{
-    collections::{HashSet, hash_map::DefaultHasher},
-    fmt,
-    hash::{Hash, Hasher},
-    sync::Arc,
-};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 use crate::{
     disk::{Op, Pages, parts},
@@ -60,7 +55,7 @@ pub struct Replay<'a> {
     events: Vec<u8>,
     events_synced: usize,
     known: Known,
-    seen: HashSet<u64>,
+    seen: HashSet<[u8; 32]>,
     random: Random,
 }
 
@@ -131,7 +126,7 @@ impl<'a> Replay<'a> {
             events: self.events[..survived].to_vec(),
             known: self.known.clone(),
         };
-        self.seen.insert(fingerprint(&state)).then_some(state)
+        self.seen.insert(fingerprint(&self.recording.base, &state)).then_some(state)
     }
 
     fn disk(&mut self, disk: usize, which: Pending) -> Pages {
@@ -164,23 +159,20 @@ impl<'a> Replay<'a> {
 }
 
 /// Two states are one where the disks, the events and what is known are the same.
-fn fingerprint(state: &State) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for disk in &state.disks {
+fn fingerprint(base: &[Pages], state: &State) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    for (base, disk) in base.iter().zip(&state.disks) {
+        hasher.update(b"disk");
         for (number, page) in &disk.0 {
-            // Unchanged pages are shared, so their address tells; another copy is only another state.
-            number.hash(&mut hasher);
-            page.hash(&mut hasher);
+            // What was never written is shared with the begin.
+            if !base.0.get(number).is_some_and(|base| Arc::ptr_eq(base, page)) {
+                hasher.update(&number.to_le_bytes()).update(&page[..]);
+            }
         }
     }
-    state.events.hash(&mut hasher);
     let known = &state.known;
-    (known.lines.len(), known.begun.len(), known.durable.len()).hash(&mut hasher);
-    known.taken.hash(&mut hasher);
-    known
-        .begun
-        .values()
-        .chain(known.durable.values())
-        .for_each(|version| version.hash(&mut hasher));
-    hasher.finish()
+    let marks =
+        format!("{:?}{:?}{:?}{}", known.begun, known.durable, known.taken, known.lines.len());
+    hasher.update(b"events").update(&state.events).update(b"known").update(marks.as_bytes());
+    *hasher.finalize().as_bytes()
 }
