@@ -136,6 +136,10 @@ fn judge(seen: &[Held], lasts: Duration) {
     let descriptors = at(|held| held.descriptors);
     let last = seen[seen.len() - 1];
     let per_file = last.ledger_kib * 1024 / last.published.max(1);
+    let course: Vec<String> = seen
+        .chunks(seen.len().div_ceil(12))
+        .map(|part| median(part, |held| held.memory_kib / 1024).to_string())
+        .collect();
     let show = |(early, late): (u64, u64)| format!("{early}->{late}");
     prove::report(
         "soak",
@@ -143,6 +147,7 @@ fn judge(seen: &[Held], lasts: Duration) {
             ("seconds", &lasts.as_secs()),
             ("files", &last.published),
             ("memory_kib", &show(memory)),
+            ("memory_mib", &course.join(",")),
             ("threads", &show(threads)),
             ("descriptors", &show(descriptors)),
             ("ledger_bytes_a_file", &per_file),

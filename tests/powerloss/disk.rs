@@ -7,6 +7,7 @@ use std::{
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 /// What a disk writes as a whole or not at all.
@@ -113,6 +114,8 @@ struct Inner<M> {
     disks: Vec<Pages>,
     events: Vec<u8>,
     ops: Vec<Op<M>>,
+    /// How long a flush takes.
+    latency: Duration,
     /// Where a consumer waits for what was appended to the events file.
     readers: Vec<std::sync::mpsc::Sender<()>>,
 }
@@ -125,8 +128,8 @@ impl<M> Clone for Tape<M> {
 
 impl<M> Tape<M> {
     pub fn new() -> Self {
-        let (disks, events, ops, readers) = Default::default();
-        Self(Arc::new(Mutex::new(Inner { disks, events, ops, readers })))
+        let (disks, events, ops, latency, readers) = Default::default();
+        Self(Arc::new(Mutex::new(Inner { disks, events, ops, latency, readers })))
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner<M>> {
@@ -182,7 +185,16 @@ impl<M> Tape<M> {
         inner.ops.push(Op::Write { disk, offset, data: data.into() });
     }
 
+    /// From here on a flush takes this long, as on a disk that is one.
+    pub fn slow_down(&self, latency: Duration) {
+        self.inner().latency = latency;
+    }
+
     pub fn flush_disk(&self, disk: usize) {
+        let latency = self.inner().latency;
+        if !latency.is_zero() {
+            std::thread::sleep(latency);
+        }
         self.inner().ops.push(Op::Flush { disk });
     }
 

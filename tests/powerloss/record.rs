@@ -45,7 +45,7 @@ pub struct Recording {
 /// Where recordings are made: a directory that is mounted over, and the disks' server.
 pub struct Studio {
     pub root: PathBuf,
-    tape: Tape<Mark>,
+    pub tape: Tape<Mark>,
     served: Served,
     boot: Boot,
     /// Unmounts when it is dropped.
