@@ -195,7 +195,7 @@ fn each_side_effect_has_one_home() {
     for (what, home) in [
         ("process::exit(", "main.rs"),
         ("SELECT ", "ledger/sqlite/"),
-        ("libc::", "fs/lease.rs"),
+        ("libc::", "fs/calls.rs"),
         ("signal(SignalKind", "lifecycle/"),
         ("metrics::counter!", "observe/"),
         ("renameat", "fs/"),

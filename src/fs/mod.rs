@@ -3,6 +3,7 @@
 //! Names are looked up below a directory handle, never through a symbolic link, so that nobody who
 //! can write into a watched directory can lead the service out of it.
 
+mod calls;
 mod dir;
 mod lease;
 mod lock;
@@ -11,6 +12,7 @@ mod place;
 mod temp;
 mod walk;
 
+pub use calls::start_writeback;
 pub use dir::{Dir, Kind, Replace, Seen, identity_of, seen_of};
 pub use lease::{Writers, ask_for_writers};
 pub use lock::{Lock, LockError};

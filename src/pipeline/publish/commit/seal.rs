@@ -121,6 +121,12 @@ impl Sealer {
                 .map(swap)
                 .collect();
         }
+        // All of it is on its way before the first is waited for. A file's blocks are placed then,
+        // so that the first `fsync` writes the inodes of its neighbours too, and theirs find nothing
+        // left to write. What fails here the `fsync` meets.
+        for staged in &files {
+            fs::start_writeback(staged.temp.file()).ok();
+        }
         let each = files.len().div_ceil(parts);
         let (done, answers) = mpsc::channel();
         let mut files = files.into_iter();
