@@ -25,6 +25,7 @@ use super::{
         commit::{
             Sealed,
             acknowledge::{Acknowledger, Named},
+            pool::Pool,
             publish::Publisher,
             seal::Sealer,
         },
@@ -327,7 +328,8 @@ fn publish(
     (staged, committed): (Inlet<Staged>, Outlet<Disposable>),
 ) -> io::Result<()> {
     let (to_publish, sealed) = make.channel::<Sealed>("publish");
-    let (sealer, syncers) = Sealer::new(shared.clone(), fatal.clone());
+    let (pool, syncers) = Pool::new();
+    let sealer = Sealer { shared: shared.clone(), fatal: fatal.clone(), pool: pool.clone() };
     for syncer in syncers {
         threads.stage("sync", move || syncer.run())?;
     }
@@ -337,7 +339,7 @@ fn publish(
     let publisher = Publisher { panics, fatal: fatal.clone(), named: to_acknowledge, ended };
     threads.stage("publish", move || publisher.run(&sealed))?;
     let (panics, fatal) = (shared.panics.clone(), fatal.clone());
-    let acknowledger = Acknowledger { panics, fatal, committed };
+    let acknowledger = Acknowledger { panics, fatal, committed, pool };
     threads.stage("acknowledge", move || acknowledger.run(&named))
 }
 

@@ -13,7 +13,7 @@ mod root;
 use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Instant};
 
 use futures_util::FutureExt;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::unconstrained};
 use tokio_stream::{
     StreamExt,
     wrappers::{ReceiverStream, UnboundedReceiverStream},
@@ -148,7 +148,8 @@ impl Intake {
                     () = tokio::time::sleep_until(until.into()) => {}
                 }
             }
-            while let Some(Some(wake)) = wakes.next().now_or_never() {
+            // Without a budget: the runtime's would end this early, and what came back would pile up.
+            while let Some(Some(wake)) = unconstrained(wakes.next()).now_or_never() {
                 self.wake(wake);
             }
         }

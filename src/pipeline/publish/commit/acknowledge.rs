@@ -1,8 +1,8 @@
 //! The last part of a group commit: the final names become durable, and that is told.
 
-use std::{collections::HashSet, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
-use super::seal;
+use super::pool::Pool;
 use crate::{
     failpoint,
     fs::Dir,
@@ -27,6 +27,7 @@ pub struct Acknowledger {
     pub panics: Panics,
     pub fatal: Fatal,
     pub committed: Outlet<Disposable>,
+    pub pool: Pool,
 }
 
 impl Acknowledger {
@@ -39,7 +40,7 @@ impl Acknowledger {
                 continue;
             }
             let result = self.panics.guard(|| {
-                failpoint::barrier("barrier::final_directory", || sync_directories(&named))?;
+                failpoint::barrier("barrier::final_directory", || self.sync_directories(&named))?;
                 let committed = named.into_iter().map(|(committed, _)| committed).collect();
                 self.acknowledge(committed, &mut marks)
             });
@@ -47,6 +48,12 @@ impl Acknowledger {
                 self.fatal.set(&failure);
             }
         }
+    }
+
+    fn sync_directories(&self, named: &[Named]) -> Result<(), Failure> {
+        let asked = |(file, _): &&Named| file.job.context.config.durability != Durability::None;
+        let names = |(file, dir): &Named| (Arc::clone(dir), Arc::clone(&file.job.context.meter));
+        self.pool.directories(named.iter().filter(asked).map(names)).wait()
     }
 
     /// The outputs are durable: that may be told (C3), and is, before the ledger forgets to.
@@ -86,17 +93,4 @@ fn told(committed: &[Committed]) -> Vec<acknowledge::Published<'_>> {
             took: Some(file.job.settled_at.elapsed()),
         })
         .collect()
-}
-
-fn sync_directories(named: &[Named]) -> Result<(), Failure> {
-    let mut synced = HashSet::new();
-    for (file, dir) in named {
-        let context = &file.job.context;
-        if context.config.durability == Durability::None || !synced.insert(dir.path()) {
-            continue;
-        }
-        seal::sync_directory(dir, &context.meter)
-            .map_err(|source| CommitError::DirectorySync { path: dir.path().into(), source })?;
-    }
-    Ok(())
 }
