@@ -61,6 +61,12 @@ pub const STRAGGLERS: usize = 10;
 pub const DRAIN_REPORT: Duration = Duration::from_secs(5);
 pub const UPKEEP: Duration = Duration::from_secs(5);
 
+/// The interval of the live series, and its points: an hour.
+pub const POINT: Duration = Duration::from_secs(10);
+pub const POINTS: usize = 360;
+/// Outcomes that a listener may lag behind before it misses some.
+pub const NOTICES: usize = 256;
+
 /// The default address of the HTTP server's port on loopback.
 pub const HTTP_PORT: u16 = 9464;
 

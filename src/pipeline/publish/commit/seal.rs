@@ -21,6 +21,7 @@ use crate::{
         stage::{Inlet, Outlet, Shared},
     },
     policy::Durability,
+    stages::Stage,
 };
 
 /// A batch's part for one thread of the pool, and where its answer goes.
@@ -97,6 +98,7 @@ impl Sealer {
         if self.fatal.is_set() {
             return Vec::new();
         }
+        batch.iter().for_each(|staged| staged.job.meter.begins(Stage::Commit));
         let (to_sync, mut sealed): (Vec<_>, Vec<_>) =
             batch.into_iter().partition(|staged| staged.content == Content::Cached);
         let (each, rest): (Vec<_>, Vec<_>) = to_sync
