@@ -41,6 +41,12 @@ impl Feed {
         self.0.subscribe()
     }
 
+    /// How many listen.
+    #[must_use]
+    pub fn listeners(&self) -> usize {
+        self.0.receiver_count()
+    }
+
     /// Tells those who listen, if any: without them the notice is not even made.
     pub fn tell(&self, notice: impl FnOnce() -> Notice) {
         if self.0.receiver_count() > 0 {

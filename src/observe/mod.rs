@@ -13,10 +13,10 @@ mod shown;
 mod status;
 mod work;
 
-pub use events::{Event, Events};
-pub use logs::init as init_logs;
 pub use channel::ChannelMeter;
+pub use events::{Event, Events};
 pub use feed::{Feed, Notice};
+pub use logs::init as init_logs;
 pub use meters::{Observer, OutcomeKind, PipelineMeter, SyncKind};
 pub use metrics::{Exporter, InstallError, install as install_exporter};
 pub use progress::{print_summary, run as progress};

@@ -176,6 +176,9 @@ mod tests {
         let nothing = DrainStatus::of(took, deadline, &before, &before);
         assert_eq!(nothing.estimated_seconds_left, None);
         let done = Totals { ended: 14, ..Totals::default() };
-        assert_eq!(DrainStatus::of(took, deadline, &before, &done).estimated_seconds_left, Some(0.0));
+        assert_eq!(
+            DrainStatus::of(took, deadline, &before, &done).estimated_seconds_left,
+            Some(0.0)
+        );
     }
 }
