@@ -61,6 +61,23 @@ pub const STRAGGLERS: usize = 10;
 pub const DRAIN_REPORT: Duration = Duration::from_secs(5);
 pub const UPKEEP: Duration = Duration::from_secs(5);
 
+/// The interval of the live series, and its points: an hour.
+pub const POINT: Duration = Duration::from_secs(10);
+pub const POINTS: usize = 360;
+/// Outcomes that a listener may lag behind before it misses some.
+pub const NOTICES: usize = 1024;
+/// Event streams that are served at one time, and the time between two states on one.
+pub const STREAMS: usize = 16;
+pub const TICK: Duration = Duration::from_secs(1);
+/// Files in work that are shown, entries of a page by default and at most.
+pub const WORK_SHOWN: usize = 200;
+pub const PAGE: usize = 50;
+pub const PAGE_MOST: usize = 500;
+/// Bytes of what is searched for, of a path that is asked for, and of a request's body.
+pub const SEARCH_BYTES: usize = 256;
+pub const PATH_BYTES: usize = 4096;
+pub const BODY_BYTES: usize = 64 * 1024;
+
 /// The default address of the HTTP server's port on loopback.
 pub const HTTP_PORT: u16 = 9464;
 

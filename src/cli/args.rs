@@ -77,6 +77,12 @@ pub struct Run {
     /// Serve metrics and probes at this address; 127.0.0.1:9464 or a free port by default
     #[arg(long, value_name = "ADDR|off")]
     http: Option<String>,
+    /// Take changes over HTTP from who knows what is in this file: one line, 16 letters or more
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
+    /// Take changes at this Unix socket from the service's own user; STATE/admin.sock by default
+    #[arg(long, value_name = "PATH|off")]
+    admin_socket: Option<PathBuf>,
     /// Keep the ledger, the lock and the quarantine here
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
@@ -106,6 +112,8 @@ impl From<Run> for Options {
         let Run {
             settle,
             http,
+            admin_token_file,
+            admin_socket,
             state_dir,
             events,
             durability,
@@ -126,6 +134,8 @@ impl From<Run> for Options {
             exclude,
             settle,
             http,
+            admin_token_file,
+            admin_socket,
             state_dir,
             events,
             durability,

@@ -10,7 +10,7 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    Config, Filter, Http, Limits, Pipeline, checks,
+    AdminSocket, Config, Filter, Http, Limits, Pipeline, checks,
     problems::Problems,
     read::read,
     written::{self, At, Options, Written, all, either},
@@ -93,6 +93,10 @@ impl Resolver {
                 PathBuf::new()
             }
         };
+        let token = options.admin_token_file.clone();
+        let token = either(token, "--admin-token-file", file.admin_token_file);
+        let admin = either(options.admin_socket.clone(), "--admin-socket", file.admin_socket);
+        let admin_default = if once { AdminSocket::Off } else { AdminSocket::Default };
         let events = either(options.events.clone(), "--events", file.events);
         let events_at = events.as_ref().map(|written| written.at.clone());
         let deadline = either(
@@ -105,6 +109,8 @@ impl Resolver {
         let mut config = Config {
             events: events.map(|written| self.path(&written)),
             http: http.map_or(default_http, |written| self.http(&written).unwrap_or(default_http)),
+            admin_token_file: token.map(|written| self.path(&written)),
+            admin_socket: admin.map_or(admin_default, |written| self.admin_socket(&written)),
             shutdown_deadline: self.duration(deadline, limits::SHUTDOWN_DEADLINE),
             sandbox: self.parsed(sandbox).unwrap_or(Sandbox::BestEffort),
             log_format: self.parsed(log_format).unwrap_or(LogFormat::Text),
@@ -276,6 +282,14 @@ impl Resolver {
         let help = "an address is an IP and a port: `127.0.0.1:9464`, `[::1]:9464`";
         self.problems.add(Some(&written.at), message, Some(help));
         None
+    }
+
+    fn admin_socket(&mut self, written: &Written<PathBuf>) -> AdminSocket {
+        match written.value.to_str() {
+            Some("off") => AdminSocket::Off,
+            Some("default") => AdminSocket::Default,
+            _ => AdminSocket::At(self.path(written)),
+        }
     }
 
     fn settle(&mut self, written: Written<String>) -> Settle {

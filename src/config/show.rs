@@ -4,13 +4,16 @@ use std::{fmt, path::Path, time::Duration};
 
 use serde::Serialize;
 
-use super::{Config, Http, Pipeline};
+use super::{AdminSocket, Config, Http, Pipeline};
 use crate::policy::Settle;
 
 #[derive(Serialize)]
 struct File<'a> {
     state_dir: &'a Path,
     http: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin_token_file: Option<&'a Path>,
+    admin_socket: &'a Path,
     #[serde(skip_serializing_if = "Option::is_none")]
     events: Option<&'a Path>,
     shutdown_deadline: String,
@@ -106,6 +109,12 @@ impl fmt::Display for Config {
                 Http::Off => "off".to_owned(),
                 Http::Default => "default".to_owned(),
                 Http::At(address) => address.to_string(),
+            },
+            admin_token_file: self.admin_token_file.as_deref(),
+            admin_socket: match &self.admin_socket {
+                AdminSocket::Off => Path::new("off"),
+                AdminSocket::Default => Path::new("default"),
+                AdminSocket::At(path) => path,
             },
             events: self.events.as_deref(),
             shutdown_deadline: duration(self.shutdown_deadline),

@@ -37,6 +37,8 @@ pub type Value<T> = Option<Spanned<T>>;
 pub struct File {
     pub state_dir: Value<PathBuf>,
     pub http: Value<String>,
+    pub admin_token_file: Value<PathBuf>,
+    pub admin_socket: Value<PathBuf>,
     pub events: Value<PathBuf>,
     pub shutdown_deadline: Value<String>,
     pub sandbox: Value<String>,
@@ -114,6 +116,8 @@ impl Table {
             Self::File => &[
                 ("state_dir", Kind::Text),
                 ("http", Kind::Text),
+                ("admin_token_file", Kind::Text),
+                ("admin_socket", Kind::Text),
                 ("events", Kind::Text),
                 ("shutdown_deadline", Kind::Text),
                 ("sandbox", Kind::Text),
@@ -200,6 +204,8 @@ pub struct Options {
     pub exclude: Vec<String>,
     pub settle: Option<String>,
     pub http: Option<String>,
+    pub admin_token_file: Option<PathBuf>,
+    pub admin_socket: Option<PathBuf>,
     pub state_dir: Option<PathBuf>,
     pub events: Option<PathBuf>,
     pub durability: Option<String>,

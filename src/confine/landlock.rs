@@ -19,6 +19,8 @@ pub struct Allowed {
     pub work: Vec<PathBuf>,
     /// Directories beneath which files are read, made and written, and none is removed or renamed.
     pub append: Vec<PathBuf>,
+    /// Directories in which a socket is made and removed.
+    pub sockets: Vec<PathBuf>,
     /// Directories and files that are read.
     pub read: Vec<PathBuf>,
     /// TCP ports that are listened at; 0 stands for a free one. None is connected to.
@@ -70,9 +72,12 @@ pub fn restrict(allowed: &Allowed) -> Result<Enforced, Error> {
     }
     let mut rules = created(scopes).map_err(|error| refused(&error))?;
     let mut held = Vec::new();
-    for (paths, access) in
-        [(&allowed.work, work()), (&allowed.append, append()), (&allowed.read, read())]
-    {
+    for (paths, access) in [
+        (&allowed.work, work()),
+        (&allowed.append, append()),
+        (&allowed.sockets, sockets()),
+        (&allowed.read, read()),
+    ] {
         for path in paths {
             rules = add(rules, path, access, &mut held)?;
         }
@@ -108,6 +113,10 @@ fn work() -> BitFlags<AccessFs> {
 
 fn append() -> BitFlags<AccessFs> {
     read() | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg
+}
+
+fn sockets() -> BitFlags<AccessFs> {
+    AccessFs::ReadDir | AccessFs::MakeSock | AccessFs::RemoveFile
 }
 
 fn read() -> BitFlags<AccessFs> {

@@ -9,6 +9,7 @@ mod lease;
 mod lock;
 mod named;
 mod place;
+mod socket;
 mod temp;
 mod walk;
 
@@ -18,6 +19,7 @@ pub use lease::{Writers, ask_for_writers};
 pub use lock::{Lock, LockError};
 pub use named::{OWN, SHARED, is_fenced_off, make_own, make_shared, owner, replace_own};
 pub use place::{boot_id, is_network, sync_file_system};
+pub use socket::{Socket, SocketError};
 pub use temp::{Instance, Temp, is_ours, live_temps, numbered, private_name};
 pub use walk::{Found, Walk};
 

@@ -3,10 +3,10 @@
 
 use std::{
     collections::HashMap,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -14,9 +14,14 @@ use std::{
 use metrics::{Counter, Gauge, Histogram};
 
 use super::{
+    STAGES,
+    channel::ChannelMeter,
+    feed::Feed,
+    latency::{Counts, Latency},
     metrics as names,
-    status::{ChannelStatus, PipelineStatus, Status},
-    work::InWork,
+    series::{Point, Series},
+    status::{DrainStatus, PipelineStatus, StageStatus, Status, Totals},
+    work::{InWork, JobMeter, Working},
 };
 use crate::stages::Stage;
 
@@ -43,16 +48,6 @@ crate::policy::words! {
 
 const OUTCOMES: [OutcomeKind; 4] =
     [OutcomeKind::Published, OutcomeKind::Skipped, OutcomeKind::Quarantined, OutcomeKind::Deferred];
-const STAGES: [Stage; 8] = [
-    Stage::Discover,
-    Stage::Settle,
-    Stage::Claim,
-    Stage::Read,
-    Stage::Transform,
-    Stage::Write,
-    Stage::Commit,
-    Stage::Dispose,
-];
 const SYNCS: [SyncKind; 4] =
     [SyncKind::File, SyncKind::Directory, SyncKind::FileSystem, SyncKind::Ledger];
 
@@ -63,6 +58,10 @@ pub struct Observer {
     pipelines: Vec<Arc<PipelineMeter>>,
     channels: Vec<(&'static str, Arc<ChannelMeter>)>,
     phase: Mutex<&'static str>,
+    /// Since when it drains, how long it may, and what was finished by then.
+    drain: Mutex<Option<(Instant, Duration, Totals)>>,
+    feed: Feed,
+    series: Series,
 }
 
 impl Observer {
@@ -74,11 +73,16 @@ impl Observer {
         };
         let phase = "STARTING";
         metrics::gauge!(names::PHASE, "phase" => phase).set(1.0);
+        let feed = Feed::default();
+        let pipeline = |name: &Arc<str>| Arc::new(PipelineMeter::new(name, feed.clone()));
         Self {
             started: Instant::now(),
-            pipelines: pipelines.iter().map(|name| Arc::new(PipelineMeter::new(name))).collect(),
+            pipelines: pipelines.iter().map(pipeline).collect(),
             channels: channels.iter().map(channel).collect(),
             phase: Mutex::new(phase),
+            drain: Mutex::new(None),
+            feed,
+            series: Series::default(),
         }
     }
 
@@ -102,17 +106,84 @@ impl Observer {
         *now = phase;
     }
 
+    /// The drain begins, and may take so long.
+    pub fn drains(&self, deadline: Duration) {
+        let began = (Instant::now(), deadline, self.status().totals());
+        *self.drain.lock().unwrap_or_else(PoisonError::into_inner) = Some(began);
+    }
+
+    /// Outcomes as they happen.
+    #[must_use]
+    pub const fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    /// Ends an interval of the series, and gives its point.
+    pub fn sample(&self) -> Point {
+        let mut latency = Counts::default();
+        for meter in &self.pipelines {
+            latency.add(&meter.latency.counts());
+        }
+        self.series.add(jiff::Timestamp::now().to_string(), &self.status(), latency)
+    }
+
+    /// The last hour, oldest first.
+    #[must_use]
+    pub fn points(&self) -> Vec<Point> {
+        self.series.points()
+    }
+
+    /// The oldest jobs in work, with their pipeline's name.
+    #[must_use]
+    pub fn working(&self, most: usize) -> Vec<(Arc<str>, Working)> {
+        let mut all: Vec<_> = self
+            .pipelines
+            .iter()
+            .flat_map(|meter| {
+                meter.oldest_in_work(most).into_iter().map(|job| (Arc::clone(&meter.name), job))
+            })
+            .collect();
+        all.sort_by_key(|(_, job)| (job.since, job.id));
+        all.truncate(most);
+        all
+    }
+
     /// Everything at this moment.
     #[must_use]
     pub fn status(&self) -> Status {
-        Status {
+        let mut status = Status {
             version: env!("CARGO_PKG_VERSION"),
             phase: *self.phase.lock().unwrap_or_else(PoisonError::into_inner),
             uptime_seconds: self.started.elapsed().as_secs_f64(),
+            held: self.pipelines.iter().all(|meter| meter.is_held()),
+            drain: None,
             pipelines: self.pipelines.iter().map(|meter| meter.status()).collect(),
             channels: self.channels.iter().map(|(_, meter)| meter.status()).collect(),
-        }
+            stages: STAGES.map(|stage| self.stage(stage)).into(),
+        };
+        let began = *self.drain.lock().unwrap_or_else(PoisonError::into_inner);
+        status.drain = began.map(|(since, deadline, before)| {
+            DrainStatus::of(since.elapsed(), deadline, &before, &status.totals())
+        });
+        status
     }
+
+    fn stage(&self, stage: Stage) -> StageStatus {
+        let work = self.pipelines.iter().filter_map(|meter| meter.stages.get(&stage));
+        let (files, nanos) = work.fold((0, 0), |(files, nanos), work| {
+            (files + work.files.load(Relaxed), nanos + work.nanos.load(Relaxed))
+        });
+        let busy_seconds = Duration::from_nanos(nanos).as_secs_f64();
+        StageStatus { stage, files, busy_seconds }
+    }
+}
+
+/// What a stage did for one pipeline.
+#[derive(Debug)]
+struct StageMeter {
+    seconds: Histogram,
+    files: AtomicU64,
+    nanos: AtomicU64,
 }
 
 /// The meter of one pipeline.
@@ -121,7 +192,7 @@ pub struct PipelineMeter {
     name: Arc<str>,
     /// Files and the bytes of their sources.
     outcomes: HashMap<OutcomeKind, [(Counter, AtomicU64); 2]>,
-    stages: HashMap<Stage, Histogram>,
+    stages: HashMap<Stage, StageMeter>,
     syncs: HashMap<SyncKind, Histogram>,
     output_bytes: (Counter, AtomicU64),
     batch: Histogram,
@@ -133,11 +204,14 @@ pub struct PipelineMeter {
     oldest: (Gauge, Mutex<Duration>),
     in_work: (Gauge, InWork),
     paused: (Gauge, Mutex<Option<String>>),
+    held: (Gauge, AtomicBool),
     last_published: Gauge,
+    latency: Latency,
+    feed: Feed,
 }
 
 impl PipelineMeter {
-    fn new(name: &Arc<str>) -> Self {
+    fn new(name: &Arc<str>, feed: Feed) -> Self {
         let label = || metrics::SharedString::from(name.to_string());
         let counter = |metric| metrics::counter!(metric, "pipeline" => label());
         let gauge = |metric| metrics::gauge!(metric, "pipeline" => label());
@@ -149,7 +223,11 @@ impl PipelineMeter {
                 (counter, AtomicU64::new(0))
             })
         };
-        let stage = |stage: Stage| metrics::histogram!(names::STAGE_SECONDS, "pipeline" => label(), "stage" => stage.as_str());
+        let stage = |stage: Stage| StageMeter {
+            seconds: metrics::histogram!(names::STAGE_SECONDS, "pipeline" => label(), "stage" => stage.as_str()),
+            files: AtomicU64::new(0),
+            nanos: AtomicU64::new(0),
+        };
         let sync = |kind: SyncKind| metrics::histogram!(names::SYNC_SECONDS, "pipeline" => label(), "kind" => kind.as_str());
         let meter = Self {
             name: Arc::clone(name),
@@ -166,7 +244,10 @@ impl PipelineMeter {
             oldest: (gauge(names::PENDING_SECONDS), Mutex::default()),
             in_work: (gauge(names::IN_WORK), InWork::default()),
             paused: (gauge(names::PAUSED), Mutex::default()),
+            held: (gauge(names::HELD), AtomicBool::new(false)),
             last_published: gauge(names::LAST_PUBLISHED),
+            latency: Latency::default(),
+            feed,
         };
         meter.show_zeros();
         meter
@@ -180,6 +261,7 @@ impl PipelineMeter {
         let others = others.into_iter().chain(more).map(|(counter, _)| counter);
         outcomes.chain(others).chain([&self.hints]).for_each(|counter| counter.increment(0));
         self.paused.0.set(0.0);
+        self.held.0.set(0.0);
         self.in_work.0.set(0.0);
     }
 
@@ -196,9 +278,26 @@ impl PipelineMeter {
     }
 
     pub fn stage(&self, stage: Stage, took: Duration) {
-        if let Some(histogram) = self.stages.get(&stage) {
-            histogram.record(took);
+        self.stage_of(stage, 1, took);
+    }
+
+    /// As [`Self::stage`], for work on so many files at once.
+    pub fn stage_of(&self, stage: Stage, files: usize, took: Duration) {
+        if let Some(work) = self.stages.get(&stage) {
+            work.seconds.record(took);
+            work.files.fetch_add(files as u64, Relaxed);
+            work.nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
         }
+    }
+
+    /// An output was acknowledged so long after its source settled.
+    pub fn acknowledged(&self, took: Duration) {
+        self.latency.add(took);
+    }
+
+    /// Where its outcomes are told.
+    pub const fn feed(&self) -> &Feed {
+        &self.feed
     }
 
     pub fn sync(&self, kind: SyncKind, took: Duration) {
@@ -235,9 +334,10 @@ impl PipelineMeter {
     }
 
     /// A job with this number begins, on a source of so many bytes.
-    pub fn begins(&self, id: i64, path: &Path, bytes: u64) {
-        let count = self.in_work.1.begin(id, path, bytes);
+    pub fn begins(&self, id: i64, path: &Path, bytes: u64) -> Arc<JobMeter> {
+        let (count, job) = self.in_work.1.begin(id, path, bytes);
         self.in_work.0.set(u32::try_from(count).unwrap_or(u32::MAX));
+        job
     }
 
     pub fn ends(&self, id: i64) {
@@ -245,9 +345,9 @@ impl PipelineMeter {
         self.in_work.0.set(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
-    /// The oldest jobs in work, by the path of their source below the input.
+    /// The oldest jobs in work.
     #[must_use]
-    pub fn oldest_in_work(&self, most: usize) -> Vec<PathBuf> {
+    pub fn oldest_in_work(&self, most: usize) -> Vec<Working> {
         self.in_work.1.oldest(most)
     }
 
@@ -255,6 +355,16 @@ impl PipelineMeter {
     pub fn paused(&self, reason: Option<&str>) {
         self.paused.0.set(if reason.is_some() { 1.0 } else { 0.0 });
         *self.paused.1.lock().unwrap_or_else(PoisonError::into_inner) = reason.map(str::to_owned);
+    }
+
+    /// An operator holds the intake, or lets it go.
+    pub fn hold(&self, held: bool) {
+        self.held.0.set(if held { 1.0 } else { 0.0 });
+        self.held.1.store(held, Relaxed);
+    }
+
+    fn is_held(&self) -> bool {
+        self.held.1.load(Relaxed)
     }
 
     fn status(&self) -> PipelineStatus {
@@ -285,71 +395,15 @@ impl PipelineMeter {
                 .as_secs_f64(),
             in_work: in_work.files,
             in_work_bytes: in_work.bytes,
+            in_work_done_bytes: in_work.done_bytes,
             oldest_in_work_seconds: in_work.oldest.as_secs_f64(),
+            held: self.is_held(),
             paused: self.paused.1.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 }
 
-fn add((counter, plain): &(Counter, AtomicU64), count: u64) {
+pub(super) fn add((counter, plain): &(Counter, AtomicU64), count: u64) {
     counter.increment(count);
     plain.fetch_add(count, Relaxed);
-}
-
-/// The meter of one channel: its depth is what entered less what left.
-#[derive(Debug)]
-pub struct ChannelMeter {
-    name: &'static str,
-    capacity: usize,
-    entered: (Counter, AtomicU64),
-    left: (Counter, AtomicU64),
-    waited: (Histogram, AtomicU64),
-}
-
-impl ChannelMeter {
-    fn new(name: &'static str, capacity: usize) -> Self {
-        let counted = |metric| (metrics::counter!(metric, "channel" => name), AtomicU64::new(0));
-        let slots = u32::try_from(capacity).unwrap_or(u32::MAX);
-        metrics::gauge!(names::CAPACITY, "channel" => name).set(slots);
-        let meter = Self {
-            name,
-            capacity,
-            entered: counted(names::ENTERED),
-            left: counted(names::LEFT),
-            waited: (
-                metrics::histogram!(names::BACKPRESSURE_SECONDS, "channel" => name),
-                AtomicU64::new(0),
-            ),
-        };
-        for (counter, _) in [&meter.entered, &meter.left] {
-            counter.increment(0);
-        }
-        meter
-    }
-
-    pub fn entered(&self) {
-        add(&self.entered, 1);
-    }
-
-    pub fn left(&self, items: u64) {
-        add(&self.left, items);
-    }
-
-    pub fn waited(&self, time: Duration) {
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.waited.1.fetch_add(nanos, Relaxed);
-        self.waited.0.record(time);
-    }
-
-    fn status(&self) -> ChannelStatus {
-        let left = self.left.1.load(Relaxed);
-        let entered = self.entered.1.load(Relaxed);
-        ChannelStatus {
-            name: self.name,
-            capacity: self.capacity,
-            queued: entered.saturating_sub(left),
-            entered,
-            waited_seconds: Duration::from_nanos(self.waited.1.load(Relaxed)).as_secs_f64(),
-        }
-    }
 }

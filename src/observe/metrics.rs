@@ -51,6 +51,7 @@ specs! {
     PENDING_SECONDS = Gauge "tidemill_oldest_pending_seconds" ["pipeline"] "For how long the oldest of these has waited.";
     IN_WORK = Gauge "tidemill_in_work_files" ["pipeline"] "Files between settle and their outcome.";
     PAUSED = Gauge "tidemill_paused" ["pipeline"] "1 while the intake pauses because its place is sick.";
+    HELD = Gauge "tidemill_held" ["pipeline"] "1 while an operator holds the intake.";
     LAST_PUBLISHED = Gauge "tidemill_last_published_timestamp_seconds" ["pipeline"] "When the last output was acknowledged, in seconds since the epoch.";
     PHASE = Gauge "tidemill_phase" ["phase"] "1 for the phase that the process is in.";
     BUILD = Gauge "tidemill_build_info" ["version"] "1, with the version as a label.";

@@ -1,21 +1,43 @@
 //! What can be seen of the service: metrics, status, logs, events, progress.
 
+mod channel;
 mod events;
+mod feed;
+mod latency;
 mod logs;
 mod meters;
 mod metrics;
 mod progress;
+mod series;
 mod shown;
 mod status;
 mod work;
 
+pub use channel::ChannelMeter;
 pub use events::{Event, Events};
+pub use feed::{Feed, Notice};
 pub use logs::init as init_logs;
-pub use meters::{ChannelMeter, Observer, OutcomeKind, PipelineMeter, SyncKind};
+pub use meters::{Observer, OutcomeKind, PipelineMeter, SyncKind};
 pub use metrics::{Exporter, InstallError, install as install_exporter};
 pub use progress::{print_summary, run as progress};
+pub use series::Point;
 pub use shown::shown;
-pub use status::{ChannelStatus, PipelineStatus, Status, Totals};
+pub use status::{ChannelStatus, DrainStatus, PipelineStatus, StageStatus, Status, Totals};
+pub use work::{JobMeter, Working};
+
+use crate::stages::Stage;
+
+/// In the order of the flow.
+const STAGES: [Stage; 8] = [
+    Stage::Discover,
+    Stage::Settle,
+    Stage::Claim,
+    Stage::Read,
+    Stage::Transform,
+    Stage::Write,
+    Stage::Commit,
+    Stage::Dispose,
+];
 
 /// Descriptors this process has open, the one that counts them left out.
 #[must_use]

@@ -10,7 +10,7 @@ use crate::{
     fs::{Dir, Instance},
     ledger::{Ledger, PipelineId},
     observe::{Events, PipelineMeter},
-    pipeline::place::Place,
+    pipeline::{hold::Hold, place::Place},
 };
 
 /// One pipeline at work. Held by every job of it; dropping the last one closes the directories.
@@ -25,6 +25,7 @@ pub struct Context {
     pub instance: Instance,
     pub meter: Arc<PipelineMeter>,
     pub place: Place,
+    pub hold: Arc<Hold>,
     pub events: SharedEvents,
     /// The output's root; opened again by [`Self::reopen_output`] when it was replaced.
     output: Mutex<Arc<Dir>>,
@@ -49,7 +50,8 @@ impl Context {
         let instance = Instance::new(parts.ledger.instance());
         let Parts { id, ledger, meter, events } = parts;
         let place = Place::new(&config.name, Arc::clone(&meter));
-        Ok(Self { index, config, id, ledger, instance, meter, place, events, output })
+        let hold = Arc::new(Hold::new(&config.name, Arc::clone(&meter)));
+        Ok(Self { index, config, id, ledger, instance, meter, place, hold, events, output })
     }
 
     #[must_use]

@@ -14,7 +14,7 @@ use crate::{
     fs::{Dir, Seen, Temp},
     identity::Identity,
     ledger::{Hash, Id, Record},
-    observe::OutcomeKind,
+    observe::{JobMeter, OutcomeKind},
     pipeline::{context::Context, failure::Failure},
 };
 
@@ -41,6 +41,8 @@ pub struct Job {
     pub before: Option<Box<Record>>,
     pub id: Id,
     pub settled_at: Instant,
+    /// Tells how far it is.
+    pub meter: Arc<JobMeter>,
     ticket: Ticket,
     permits: Permits,
 }
@@ -164,7 +166,7 @@ impl Job {
         let Settled { path, seen, attempt, quiet, origin, .. } = settled;
         let ticket = Ticket { feedback, path: path.clone(), attempt, settled: false };
         let id = context.ledger.next_id();
-        context.meter.begins(id, &path, seen.identity.size);
+        let meter = context.meter.begins(id, &path, seen.identity.size);
         let permits = Permits::default();
         let (settled_at, before) = (Instant::now(), None);
         Self {
@@ -178,6 +180,7 @@ impl Job {
             before,
             id,
             settled_at,
+            meter,
             ticket,
             permits,
         }

@@ -93,13 +93,17 @@ fn stream(
     directories: &mut Directories,
 ) -> Ends {
     let meter = &job.context.meter;
+    // The three steps run at once: what is told is the first that is not through.
+    job.meter.begins(Stage::Read);
     thread::scope(|scope| {
         let (to_transform, chunks) = mpsc::sync_channel(limits::CHUNKS_QUEUED);
         let (to_write, outputs) = mpsc::sync_channel(limits::CHUNKS_QUEUED);
         let reader = scope.spawn(move || {
-            timed(meter, Stage::Read, || {
+            let read = timed(meter, Stage::Read, || {
                 read::stream(job, source, cut, |chunk| to_transform.send(chunk).is_ok())
-            })
+            });
+            job.meter.begins(Stage::Transform);
+            read
         });
         let transformer = scope.spawn(move || {
             timed(meter, Stage::Transform, || {
@@ -116,6 +120,7 @@ fn stream(
             }
             Ok(draft)
         });
+        job.meter.begins(Stage::Write);
         Ends { read: join(reader), transform: join(transformer), write }
     })
 }

@@ -39,6 +39,8 @@ pub mod job;
 
 pub mod place;
 
+pub mod hold;
+
 pub mod stage;
 
 pub mod acknowledge;
@@ -56,4 +58,4 @@ pub mod publish;
 mod large;
 mod start;
 
-pub use start::{CHANNELS, Control, Drained, Pipelines, Start};
+pub use start::{CHANNELS, Control, Drained, NoSuchPipeline, Pipelines, Start};

@@ -237,7 +237,9 @@ pub fn run<T, M>(
 /// that is the channel's time.
 pub fn timed<T: Item, M>(stage: Stage, mut work: impl FnMut(T) -> M) -> impl FnMut(T) -> M {
     move |item| {
-        let meter = Arc::clone(&item.job().context.meter);
+        let job = item.job();
+        job.meter.begins(stage);
+        let meter = Arc::clone(&job.context.meter);
         let start = Instant::now();
         let made = work(item);
         meter.stage(stage, start.elapsed());

@@ -12,6 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     context::Context,
     fatal::Fatal,
+    hold::Hold,
     intake::{self, Ended, Intake, discover::Hints},
     job::{Claimed, Disposable, Job, Loaded, Staged, Transformed},
     large::Lane,
@@ -75,8 +76,21 @@ pub struct Control {
     cut: CancellationToken,
     ended: CancellationToken,
     fatal: Fatal,
-    hints: Arc<[Hints]>,
+    gates: Arc<[Gate]>,
 }
+
+/// What reaches one intake from outside. It holds no file.
+#[derive(Clone, Debug)]
+struct Gate {
+    name: Arc<str>,
+    hints: Hints,
+    hold: Arc<Hold>,
+}
+
+/// No pipeline has this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no pipeline `{0}`")]
+pub struct NoSuchPipeline(pub String);
 
 /// How the drain ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -139,10 +153,11 @@ impl Pipelines {
         drop((shared, to_commit));
 
         let mut intakes = Vec::new();
-        let mut all_hints = Vec::new();
+        let mut gates = Vec::new();
         for context in contexts {
             let (hints, bell) = Hints::new();
-            all_hints.push(hints.clone());
+            let (name, hold) = (Arc::clone(context.name()), Arc::clone(&context.hold));
+            gates.push(Gate { name, hints: hints.clone(), hold });
             let (outlet, stop, runtime) = (to_claim.clone(), stop.clone(), runtime.clone());
             intakes.push(threads.spawn("intake", move || {
                 let _guard = runtime.enter();
@@ -153,7 +168,7 @@ impl Pipelines {
         }
         let Threads { handles: threads, .. } = threads;
         let pipelines = Self { intakes, threads, panics, fatal: fatal.clone() };
-        Ok((pipelines, Control { stop, cut, ended, fatal, hints: all_hints.into() }))
+        Ok((pipelines, Control { stop, cut, ended, fatal, gates: gates.into() }))
     }
 
     /// What the drain came to. Blocks until the threads have ended, which [`Control::ended`] tells.
@@ -193,9 +208,31 @@ impl Control {
 
     /// Scans every input again.
     pub fn rescan(&self) {
-        for hints in &*self.hints {
-            hints.scan();
+        self.gates.iter().for_each(|gate| gate.hints.scan());
+    }
+
+    /// Scans one input again.
+    pub fn rescan_one(&self, pipeline: &str) -> Result<(), NoSuchPipeline> {
+        self.gate(pipeline).map(|gate| gate.hints.scan())
+    }
+
+    /// Holds or lets go the intake of one pipeline, or of all: a held one takes nothing new, and
+    /// what is in work goes on.
+    pub fn hold(&self, pipeline: Option<&str>, held: bool) -> Result<(), NoSuchPipeline> {
+        let chosen = match pipeline {
+            Some(name) => std::slice::from_ref(self.gate(name)?),
+            None => &*self.gates,
+        };
+        for gate in chosen {
+            gate.hold.set(held);
+            gate.hints.wake();
         }
+        Ok(())
+    }
+
+    fn gate(&self, pipeline: &str) -> Result<&Gate, NoSuchPipeline> {
+        let gate = self.gates.iter().find(|gate| *gate.name == *pipeline);
+        gate.ok_or_else(|| NoSuchPipeline(pipeline.to_owned()))
     }
 
     /// Resolves when storage failed and nothing more is published.

@@ -24,6 +24,7 @@ use crate::{
 /// the stages drop what they have and the committer finish what is staged.
 pub async fn drain(handle: &Handle, control: &Control, config: &Config, observer: &Observer) {
     handle.enter(Phase::Closing);
+    observer.drains(config.shutdown_deadline);
     notify(&[sd_notify::NotifyState::Stopping]);
     control.close();
     handle.enter(Phase::Draining);

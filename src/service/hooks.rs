@@ -13,14 +13,12 @@ use tokio::{sync::oneshot, task::spawn_blocking};
 
 use super::beside::{drain, notify};
 use crate::{
-    config::{Config, Http},
+    config::Config,
     error::Exit,
     fs::{self, Lock, LockError, replace_own},
-    http,
     ledger::{self, LastStop, Ledger, sqlite::Sqlite},
     lifecycle::{Lifecycle, Phase, StartError},
-    limits,
-    observe::{self, Events, Observer, shown},
+    observe::{Events, Observer, shown},
     pipeline::{
         Control, Drained, Pipelines, Start,
         context::{Context, Parts, SharedEvents},
@@ -64,7 +62,7 @@ impl Fault {
 }
 
 /// What a failed hook means for the exit code.
-fn sort(of: fn(String) -> Fault) -> impl Fn(StartError) -> Fault {
+pub(super) fn sort(of: fn(String) -> Fault) -> impl Fn(StartError) -> Fault {
     move |error| match error {
         StartError::Stopping { .. } => Fault::Stopping,
         error @ StartError::TimedOut { .. } => Fault::Storage(chain(&error)),
@@ -98,7 +96,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Runs blocking work; a panic in it goes on here.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match spawn_blocking(work).await {
         Ok(made) => made,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -183,44 +181,6 @@ pub async fn events(life: &mut Lifecycle, config: &Config) -> Result<SharedEvent
         Ok::<_, Infallible>(())
     };
     life.start("events", LIMIT, open, close).await.map_err(sort_io)
-}
-
-/// The HTTP server: it answers `/livez` from here on, `/readyz` when the service is ready.
-pub async fn http(
-    life: &mut Lifecycle,
-    config: &Config,
-    observer: &Arc<Observer>,
-) -> Result<(), Fault> {
-    if config.http == Http::Off {
-        return Ok(());
-    }
-    let wanted = config.http;
-    let open = async move { http::bind(wanted).await.map(|bound| ((), bound)) };
-    let bound = life
-        .start("http", LIMIT, open, |()| async { Ok::<_, Infallible>(()) })
-        .await
-        .map_err(sort(Fault::Config))?;
-    let Some(bound) = bound else { return Ok(()) };
-    if let Some(note) = &bound.note {
-        tracing::warn!("{note}");
-    }
-    tracing::info!(address = %bound.address, "metrics are served at http://{}/metrics", bound.address);
-    let exporter = observe::install_exporter().map_err(|error| Fault::Internal(chain(&error)))?;
-    let app = http::App { exporter: exporter.clone(), observer: Arc::clone(observer) };
-    life.spawn("http server", LIMIT, |stop| async move {
-        http::serve(bound, app, async move { stop.stopped().await }).await
-    });
-    life.spawn("metrics upkeep", LIMIT, |stop| async move {
-        let mut every = tokio::time::interval(limits::UPKEEP);
-        while !stop.is_set() {
-            tokio::select! {
-                () = stop.stopped() => {}
-                _ = every.tick() => exporter.upkeep(),
-            }
-        }
-        Ok::<_, Infallible>(())
-    });
-    Ok(())
 }
 
 /// Finishes what the last run left, before the intake opens.

@@ -8,6 +8,7 @@
 //! Every exit is safe, even a kill: the graceful way only saves the next start work.
 
 mod beside;
+mod doors;
 mod hooks;
 mod prepare;
 mod report;
@@ -20,11 +21,15 @@ use self::{hooks::Fault, report::Last};
 use crate::{
     config::{Config, Http},
     error::Exit,
+    http::Token,
     lifecycle::{Deadlines, Handle, Lifecycle, Phase, Signals},
     limits,
     observe::{self, Observer},
     pipeline::{self, Control, Drained},
 };
+
+/// Whether the sandbox is in force, and the token for changes.
+type Prepared = (bool, Option<Token>);
 
 /// Runs the service from its first hook to its last, and says how the process is to end.
 ///
@@ -32,6 +37,13 @@ use crate::{
 /// return at once, with threads still at work: the process must end then.
 #[must_use]
 pub fn run(config: Config, signals: Signals) -> Exit {
+    let token = match doors::token(&config) {
+        Ok(token) => token,
+        Err(fault) => {
+            tracing::error!("{fault}");
+            return fault.exit();
+        }
+    };
     // Before any thread: what the process gives up, all of them give up.
     let enforced = match prepare::prepare(&config) {
         Ok(enforced) => enforced,
@@ -49,12 +61,12 @@ pub fn run(config: Config, signals: Signals) -> Exit {
             return Exit::Internal;
         }
     };
-    let exit = runtime.block_on(live(config, signals, enforced.is_some()));
+    let exit = runtime.block_on(live(config, signals, (enforced.is_some(), token)));
     runtime.shutdown_background();
     exit
 }
 
-async fn live(config: Config, signals: Signals, is_confined: bool) -> Exit {
+async fn live(config: Config, signals: Signals, prepared: Prepared) -> Exit {
     let deadlines = Deadlines { stop: config.shutdown_deadline, reserve: limits::COMMIT_RESERVE };
     let life = match Lifecycle::new(deadlines, signals) {
         Ok(life) => life,
@@ -65,7 +77,7 @@ async fn live(config: Config, signals: Signals, is_confined: bool) -> Exit {
     };
     let leave = life.handle().leave();
     // A task of its own, so that nothing it does can hold up the look at `leave`.
-    let whole = tokio::spawn(from_start_to_stop(life, config, is_confined));
+    let whole = tokio::spawn(from_start_to_stop(life, config, prepared));
     tokio::select! {
         exit = whole => exit.unwrap_or(Exit::Internal),
         () = leave => {
@@ -75,7 +87,8 @@ async fn live(config: Config, signals: Signals, is_confined: bool) -> Exit {
     }
 }
 
-async fn from_start_to_stop(mut life: Lifecycle, config: Config, is_confined: bool) -> Exit {
+async fn from_start_to_stop(mut life: Lifecycle, config: Config, prepared: Prepared) -> Exit {
+    let (is_confined, token) = prepared;
     let began = Instant::now();
     let descriptors = observe::open_descriptors();
     let names: Vec<_> =
@@ -88,7 +101,7 @@ async fn from_start_to_stop(mut life: Lifecycle, config: Config, is_confined: bo
     let observer = Arc::new(Observer::new(&names, &pipeline::CHANNELS));
     let (drained, was_drained) = oneshot::channel();
 
-    let started = start(&mut life, &config, &observer, drained).await;
+    let started = start(&mut life, &config, &observer, (drained, token)).await;
     let fault = match started {
         Ok(control) => {
             let fenced_off = beside::fenced_off(&config, is_confined);
@@ -111,7 +124,7 @@ async fn start(
     life: &mut Lifecycle,
     config: &Config,
     observer: &Arc<Observer>,
-    drained: oneshot::Sender<Drained>,
+    (drained, token): (oneshot::Sender<Drained>, Option<Token>),
 ) -> Result<Control, Fault> {
     hooks::limits(life, config).await?;
     hooks::lock(life, config).await?;
@@ -119,9 +132,12 @@ async fn start(
     let ledger = hooks::ledger(life, config).await?;
     let events = hooks::events(life, config).await?;
     beside::phase(life, observer);
-    hooks::http(life, config, observer).await?;
+    let desk = doors::open(life, config, observer, &ledger, token).await?;
     hooks::recovery(life, config, &ledger, &events).await?;
     let control = hooks::pipelines(life, config, (ledger, events), observer, drained).await?;
+    if let Some(desk) = desk {
+        desk.steers(control.clone());
+    }
     beside::background(life, config, observer, &control);
     hooks::ready(life, config);
     Ok(control)

@@ -48,6 +48,7 @@ pub fn confined() {
         append: vec![root.join("log")],
         read: vec![root.join("read")],
         listen: vec![0],
+        sockets: Vec::new(),
         abstract_sockets: false,
     });
     println!("extent: {}", held.as_ref().unwrap().extent);

@@ -307,6 +307,9 @@ impl Intake {
     /// Sends what is ready, as far as the place admits it; waits while the pipeline is full.
     async fn send(&mut self) {
         while !self.ready.is_empty() && !self.stop.is_cancelled() {
+            if self.context.hold.is_held() {
+                return;
+            }
             let now = Instant::now();
             let admission = self.context.place.admit(now);
             if let Admission::Closed(_) | Admission::Waiting = admission {
@@ -322,6 +325,13 @@ impl Intake {
                 () = self.stop.cancelled() => None,
             };
             let (Some(mut room), Some(input)) = (room, self.root.dir()) else { return };
+            // The wait for room may have been long.
+            if self.context.hold.is_held() {
+                if admission == Admission::One {
+                    self.context.place.probe_returned(now);
+                }
+                return;
+            }
             for settled in self.ready.drain(..count) {
                 failpoint::pass("settle");
                 if admission == Admission::One {
@@ -372,13 +382,14 @@ impl Intake {
 
     /// Closes the channel to claim, which drains the pipeline, and takes back every job.
     async fn close(self, mut returned: UnboundedReceiverStream<Feedback>) -> Ended {
-        let Self { mut ended, table, ready, outlet, feedback, context, .. } = self;
+        let Self { mut ended, table, ready, outlet, feedback, context, once, .. } = self;
         ended.left += table.owed() as u64;
         if ended.gave_up {
             ended.left += (table.waiting() - table.owed()) as u64;
         }
-        if context.place.sick_for(Instant::now()).is_some() {
-            // Only the sick place kept them from being taken.
+        let is_sick = context.place.sick_for(Instant::now()).is_some();
+        if is_sick || (once && context.hold.is_held()) {
+            // Only the sick place, or the operator, kept them from being taken.
             ended.left += ready.len() as u64;
         }
         drop((outlet, feedback));

@@ -77,7 +77,10 @@ impl Acknowledger {
         failpoint::pass("commit::marked");
         let now = Instant::now();
         for file in committed {
-            file.job.context.place.found_well(now);
+            let job = &file.job;
+            job.context.meter.acknowledged(job.settled_at.elapsed());
+            job.context.meter.feed().tell(|| acknowledge::notice(job, &file.record, "published"));
+            job.context.place.found_well(now);
             self.committed.send(Disposable::Committed(file));
         }
         Ok(())
