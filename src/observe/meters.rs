@@ -74,6 +74,7 @@ impl Observer {
         };
         let phase = "STARTING";
         metrics::gauge!(names::PHASE, "phase" => phase).set(1.0);
+        metrics::counter!(names::TRACES_DROPPED).increment(0);
         Self {
             started: Instant::now(),
             pipelines: pipelines.iter().map(|name| Arc::new(PipelineMeter::new(name))).collect(),
