@@ -75,6 +75,7 @@ impl Observer {
         metrics::gauge!(names::PHASE, "phase" => phase).set(1.0);
         let feed = Feed::default();
         let pipeline = |name: &Arc<str>| Arc::new(PipelineMeter::new(name, feed.clone()));
+        metrics::counter!(names::TRACES_DROPPED).increment(0);
         Self {
             started: Instant::now(),
             pipelines: pipelines.iter().map(pipeline).collect(),

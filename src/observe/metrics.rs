@@ -53,6 +53,7 @@ specs! {
     PAUSED = Gauge "tidemill_paused" ["pipeline"] "1 while the intake pauses because its place is sick.";
     HELD = Gauge "tidemill_held" ["pipeline"] "1 while an operator holds the intake.";
     LAST_PUBLISHED = Gauge "tidemill_last_published_timestamp_seconds" ["pipeline"] "When the last output was acknowledged, in seconds since the epoch.";
+    TRACES_DROPPED = Counter "tidemill_traces_dropped_total" [] "Files whose trace was not sent, because the receiver is away or too slow.";
     PHASE = Gauge "tidemill_phase" ["phase"] "1 for the phase that the process is in.";
     BUILD = Gauge "tidemill_build_info" ["version"] "1, with the version as a label.";
 }

@@ -69,6 +69,17 @@ pub enum Outcome {
     Left,
 }
 
+impl Outcome {
+    /// Whether a job that ended so is work for later.
+    #[must_use]
+    pub fn is_owed(&self) -> bool {
+        match self {
+            Self::Left | Self::Deferred { cause: Cause::Failed | Cause::Place, .. } => true,
+            Self::Published | Self::Skipped | Self::Quarantined | Self::Deferred { .. } => false,
+        }
+    }
+}
+
 /// Why a job goes through the intake again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {

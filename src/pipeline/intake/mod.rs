@@ -29,7 +29,7 @@ use crate::{
     failpoint, limits,
     pipeline::{
         context::Context,
-        job::{Cause, Feedback, Job, Origin, Outcome, Settled},
+        job::{Feedback, Job, Origin, Outcome, Settled},
         place::Admission,
         stage::Outlet,
     },
@@ -65,6 +65,7 @@ pub struct Intake {
     /// Directories that events told of, to be scanned once more at their time.
     new_directories: VecDeque<(Instant, PathBuf)>,
     next_count: Instant,
+    told_pending: usize,
     started: Instant,
     probing: Option<PathBuf>,
     ended: Ended,
@@ -124,6 +125,7 @@ impl Intake {
             next_rescan: now,
             new_directories: VecDeque::new(),
             next_count: now,
+            told_pending: 0,
             started: now,
             probing: None,
             ended: Ended::default(),
@@ -184,9 +186,9 @@ impl Intake {
         if self.has_room() {
             self.scan();
         }
-        self.tell_pending(now);
+        let next_count = self.tell_pending(now);
         let next_look = self.new_directories.front().map(|(at, _)| *at);
-        let soonest = [self.table.next_due(), next_look].into_iter().flatten().min();
+        let soonest = [self.table.next_due(), next_look, next_count].into_iter().flatten().min();
         let soonest = soonest.unwrap_or(self.next_rescan).min(self.next_rescan);
         let gives_up = self.started + limits::ONCE_BUSY;
         let soonest = if self.once && now < gives_up { soonest.min(gives_up) } else { soonest };
@@ -220,14 +222,16 @@ impl Intake {
         }
     }
 
-    /// Counting is not free where much waits: now and then is enough.
-    fn tell_pending(&mut self, now: Instant) {
-        if now < self.next_count {
-            return;
+    /// Counting is not free where much waits: now and then is enough. Says when to count again:
+    /// while anything waits, and once more when nothing does.
+    fn tell_pending(&mut self, now: Instant) -> Option<Instant> {
+        let pending = self.table.waiting() + self.ready.len();
+        if now >= self.next_count {
+            self.next_count = now + limits::COUNT;
+            self.told_pending = pending;
+            self.context.meter.pending(pending, self.table.oldest(now));
         }
-        self.next_count = now + limits::COUNT;
-        let oldest = self.table.oldest(now);
-        self.context.meter.pending(self.table.waiting() + self.ready.len(), oldest);
+        (pending.max(self.told_pending) > 0).then_some(self.next_count)
     }
 
     fn scan(&mut self) {
@@ -394,18 +398,8 @@ impl Intake {
         }
         drop((outlet, feedback));
         while let Some(Feedback { outcome, .. }) = returned.next().await {
-            ended.left += u64::from(is_owed(&outcome));
+            ended.left += u64::from(outcome.is_owed());
         }
         ended
-    }
-}
-
-/// Whether a job that came back is work for later.
-fn is_owed(outcome: &Outcome) -> bool {
-    match outcome {
-        Outcome::Left | Outcome::Deferred { cause: Cause::Failed | Cause::Place, .. } => true,
-        Outcome::Published | Outcome::Skipped | Outcome::Quarantined | Outcome::Deferred { .. } => {
-            false
-        }
     }
 }
