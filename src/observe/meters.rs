@@ -95,6 +95,14 @@ impl Observer {
         known.map_or_else(|| Arc::new(ChannelMeter::new(name, 0)), |(_, meter)| Arc::clone(meter))
     }
 
+    /// A number that changes whenever anything moves: a job from one stage to the next, a chunk of a
+    /// large file, an outcome.
+    #[must_use]
+    pub fn moved(&self) -> u64 {
+        let channels = self.channels.iter().map(|(_, meter)| meter.moved());
+        channels.chain(self.pipelines.iter().map(|meter| meter.chunks.load(Relaxed))).sum()
+    }
+
     pub fn set_phase(&self, phase: &'static str) {
         let mut now = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
         metrics::gauge!(names::PHASE, "phase" => *now).set(0.0);
@@ -134,6 +142,8 @@ pub struct PipelineMeter {
     in_work: (Gauge, InWork),
     paused: (Gauge, Mutex<Option<String>>),
     last_published: Gauge,
+    /// Chunks of large files that were read or written.
+    chunks: AtomicU64,
 }
 
 impl PipelineMeter {
@@ -167,6 +177,7 @@ impl PipelineMeter {
             in_work: (gauge(names::IN_WORK), InWork::default()),
             paused: (gauge(names::PAUSED), Mutex::default()),
             last_published: gauge(names::LAST_PUBLISHED),
+            chunks: AtomicU64::new(0),
         };
         meter.show_zeros();
         meter
@@ -209,6 +220,11 @@ impl PipelineMeter {
 
     pub fn batch(&self, files: usize) {
         self.batch.record(u32::try_from(files).unwrap_or(u32::MAX));
+    }
+
+    /// A chunk of a large file was read or written.
+    pub fn chunk(&self) {
+        self.chunks.fetch_add(1, Relaxed);
     }
 
     pub fn hint(&self) {
@@ -339,6 +355,10 @@ impl ChannelMeter {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.waited.1.fetch_add(nanos, Relaxed);
         self.waited.0.record(time);
+    }
+
+    fn moved(&self) -> u64 {
+        self.entered.1.load(Relaxed) + self.left.1.load(Relaxed)
     }
 
     fn status(&self) -> ChannelStatus {

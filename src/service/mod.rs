@@ -11,6 +11,7 @@ mod beside;
 mod hooks;
 mod prepare;
 mod report;
+mod watchdog;
 
 use std::{sync::Arc, time::Instant};
 
@@ -123,6 +124,7 @@ async fn start(
     hooks::recovery(life, config, &ledger, &events).await?;
     let control = hooks::pipelines(life, config, (ledger, events), observer, drained).await?;
     beside::background(life, config, observer, &control);
+    watchdog::start(life, observer);
     hooks::ready(life, config);
     Ok(control)
 }
