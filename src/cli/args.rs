@@ -40,6 +40,10 @@ pub enum Command {
     Explain(Explain),
     /// Put quarantined files back to the intake
     Requeue(Requeue),
+    /// Write the manual: every page into DIR, or the first one to the standard output
+    Man { dir: Option<PathBuf> },
+    /// Write the script that a shell completes the command line by
+    Completions { shell: clap_complete::Shell },
 }
 
 #[derive(Debug, clap::Args)]

@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod explain;
+mod generate;
 mod history;
 mod init;
 mod locate;
@@ -35,6 +36,8 @@ pub fn main() -> Exit {
         Command::History(options) => tell(history::history(&options)),
         Command::Explain(options) => tell(explain::explain(&options)),
         Command::Requeue(options) => tell(requeue::requeue(&options)),
+        Command::Man { dir } => generate::man(dir.as_deref()),
+        Command::Completions { shell } => generate::completions(shell),
     }
 }
 
