@@ -16,7 +16,8 @@ Examples:
   tidemill run ./inbox ./outbox                          watch, compress, publish
   tidemill run ./inbox ./outbox --once                   what is there now, then exit
   tidemill run ./in ./out --steps gunzip,zstd:9 --on-success delete
-  kill -TERM PID                                         drain, make durable, exit 0
+  tidemill status --watch                                a running service, live
+  tidemill drain --wait                                  finish what is in work, and end; as kill -TERM
 
 Exit codes: 0 finished; 65 finished, some files are in quarantine (--once); 70 internal fault;
 74 storage failed; 75 work left, the next start takes it up; 78 configuration."
@@ -40,6 +41,14 @@ pub enum Command {
     Explain(Explain),
     /// Put quarantined files back to the intake
     Requeue(Requeue),
+    /// Tell how a running service is: what it did, has in work, and waits for
+    Status(Status),
+    /// Have a running service take nothing new; what is in work goes on
+    Pause(Steer),
+    /// Have a paused service take new files again
+    Resume(Steer),
+    /// Have a running service finish what is in work and end, as SIGTERM does
+    Drain(Drain),
     /// Write the manual: every page into DIR, or the first one to the standard output
     Man { dir: Option<PathBuf> },
     /// Write the script that a shell completes the command line by
@@ -159,6 +168,35 @@ pub struct Place {
     /// The configuration file of the service
     #[arg(long, value_name = "FILE", conflicts_with = "state_dir")]
     pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Status {
+    /// Show it live, until Ctrl-C
+    #[arg(long, conflicts_with = "json")]
+    pub watch: bool,
+    /// One JSON object, as /api/v1/status has it
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub place: Place,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Steer {
+    /// Only this pipeline
+    pub pipeline: Option<String>,
+    #[command(flatten)]
+    pub place: Place,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Drain {
+    /// Wait until it has ended, and tell how far it is
+    #[arg(long)]
+    pub wait: bool,
+    #[command(flatten)]
+    pub place: Place,
 }
 
 #[derive(Debug, clap::Args)]

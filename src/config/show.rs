@@ -8,6 +8,7 @@ use super::{AdminSocket, Config, Http, Pipeline};
 use crate::policy::Settle;
 
 #[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "the keys are the user's words")]
 struct File<'a> {
     state_dir: &'a Path,
     http: String,

@@ -34,6 +34,7 @@ pub type Value<T> = Option<Spanned<T>>;
 /// A whole configuration file. The keys are those of the command line, with `_` for `-`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "the keys are the user's words")]
 pub struct File {
     pub state_dir: Value<PathBuf>,
     pub http: Value<String>,

@@ -71,13 +71,11 @@ async fn body<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
     if length.is_some_and(|length: u64| length > limits::BODY_BYTES as u64) {
         return Err(too_large());
     }
-    let bytes = match timeout(BODY, received(request.into_body())).await {
-        Ok(bytes) => bytes?,
-        Err(_) => {
-            let detail = "the request's body did not come in time";
-            return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "slow", detail));
-        }
-    };
+    let received = timeout(BODY, received(request.into_body())).await;
+    let bytes = received.map_err(|_| {
+        let detail = "the request's body did not come in time";
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "slow", detail)
+    })??;
     // An object: serde would take a list for a struct too.
     serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes)
         .and_then(|object| T::deserialize(serde_json::Value::Object(object)))
@@ -150,7 +148,7 @@ pub async fn reload(State(app): State<App>, request: Request) -> Result<Json<Rel
 
 pub async fn requeue(State(app): State<App>, request: Request) -> Result<Json<Requeued>, Problem> {
     let which: WhichFiles = body(request).await?;
-    if which.all == !which.ids.is_empty() {
+    if which.all != which.ids.is_empty() {
         let detail = "send either `{\"ids\": [1, 2]}` or `{\"all\": true}`";
         return Err(Problem::malformed(detail));
     }

@@ -366,3 +366,21 @@ async fn a_stream_outlives_other_connections_and_a_client_that_reads_no_more_is_
     assert!(free().await.ends_with("ok\n"));
     drop(unread);
 }
+
+#[test]
+fn every_route_is_in_the_document_and_the_other_way_round() {
+    use std::collections::BTreeSet;
+    let document: serde_json::Value =
+        serde_json::from_str(include_str!("openapi.json")).expect("JSON");
+    let paths = document["paths"].as_object().expect("paths");
+    let told: BTreeSet<(String, String)> = paths
+        .iter()
+        .flat_map(|(path, methods)| {
+            let methods = methods.as_object().expect("methods").keys();
+            methods.map(move |method| (method.to_uppercase(), path.clone()))
+        })
+        .collect();
+    let routes = open_routes().into_iter().chain(guarded_routes());
+    let routed = routes.map(|(method, path, _)| (method.to_owned(), path.to_owned()));
+    assert_eq!(routed.collect::<BTreeSet<_>>(), told);
+}

@@ -47,12 +47,11 @@ pub async fn open(
     let reader = reader.map_err(|error: ledger::Error| Fault::Storage(chain(&error)))?;
     let ledgers = (Arc::clone(ledger) as Arc<dyn Ledger>, Arc::new(reader) as Arc<dyn Ledger>);
     let desk = Arc::new(Desk::new(life.handle().clone(), config.clone(), token, ledgers));
-    let exporter = match config.http {
-        Http::Off => None,
-        _ => {
-            let installed = observe::install_exporter();
-            Some(installed.map_err(|error| Fault::Internal(chain(&error)))?)
-        }
+    let exporter = if config.http == Http::Off {
+        None
+    } else {
+        let installed = observe::install_exporter();
+        Some(installed.map_err(|error| Fault::Internal(chain(&error)))?)
     };
     let app = |door| App::new(exporter.clone(), Arc::clone(observer), Arc::clone(&desk), door);
     at_address(life, config, app(Door::Tcp)).await?;
