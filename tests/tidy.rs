@@ -258,3 +258,40 @@ fn every_failpoint_is_named_and_every_name_is_met() {
     let named = named.chain(&tidemill::failpoint::BARRIERS);
     assert_eq!(met, named.map(|name| (*name).to_owned()).collect());
 }
+
+/// The first number after each of these words in a file.
+fn seconds(path: &str, word: &str) -> Vec<u64> {
+    let text = fs::read_to_string(root().join(path)).expect("read");
+    let numbers = text.split(word).skip(1).map(|rest| {
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().unwrap_or_else(|_| panic!("{path}: no number after {word}"))
+    });
+    numbers.collect()
+}
+
+#[test]
+fn whoever_stops_the_service_waits_longer_than_its_drain() {
+    let deadline = tidemill::limits::SHUTDOWN_DEADLINE.as_secs();
+    for (path, word, times) in [
+        ("deploy/systemd/tidemill.service", "\nTimeoutStopSec=", 1),
+        ("deploy/systemd/tidemill@.service", "\nTimeoutStopSec=", 1),
+        ("deploy/kubernetes/deployment.yaml", "terminationGracePeriodSeconds: ", 1),
+        ("deploy/kubernetes/statefulset.yaml", "terminationGracePeriodSeconds: ", 1),
+        ("deploy/docker/compose.yaml", "stop_grace_period: ", 1),
+        ("deploy/docker/Dockerfile", "--stop-timeout ", 1),
+    ] {
+        let found = seconds(path, word);
+        assert_eq!(found.len(), times, "{path}: {word}");
+        for given in found {
+            assert!(
+                given >= deadline + 5,
+                "{path}: {word}{given}, and the drain may last {deadline} s"
+            );
+        }
+    }
+    // Where it is said in words.
+    for path in ["systemd/tidemill.service", "docker/Dockerfile", "kubernetes/deployment.yaml"] {
+        let text = fs::read_to_string(root().join("deploy").join(path)).expect("read");
+        assert!(text.contains(&format!("{deadline} s")), "{path} tells another deadline");
+    }
+}
