@@ -15,12 +15,12 @@ mod docker;
 mod kubernetes;
 #[path = "deploy/manual.rs"]
 mod manual;
+#[path = "deploy/operations.rs"]
+mod operations;
 #[path = "deploy/sbom.rs"]
 mod sbom;
 #[path = "deploy/systemd.rs"]
 mod systemd;
-#[path = "deploy/watchdog.rs"]
-mod watchdog;
 
 use std::{
     path::{Path, PathBuf},

@@ -295,3 +295,44 @@ fn whoever_stops_the_service_waits_longer_than_its_drain() {
         assert!(text.contains(&format!("{deadline} s")), "{path} tells another deadline");
     }
 }
+
+/// What two languages have in common, section by section: commands, words in code, table figures.
+fn skeleton(path: &str) -> Vec<(Vec<String>, Vec<String>, Vec<Vec<String>>)> {
+    let text = fs::read_to_string(root().join(path)).expect("read");
+    let sections = text.split("\n## ").map(|section| {
+        let command = |line: &str| {
+            let line = line.strip_prefix("    ")?.split(" # ").next()?.trim_end();
+            (!line.trim_start().starts_with('#') && !line.is_empty()).then(|| line.to_owned())
+        };
+        let commands: Vec<String> = section.lines().filter_map(command).collect();
+        let prose: String = section.lines().filter(|line| !line.starts_with("    ")).collect();
+        let mut words: Vec<String> =
+            prose.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        words.sort();
+        let figures = section.lines().filter(|line| line.starts_with('|')).map(|row| {
+            let numbers = row.split(|letter: char| !letter.is_ascii_digit() && letter != '.');
+            let mut numbers: Vec<String> = numbers
+                .map(|number| number.trim_matches('.').to_owned())
+                .filter(|number| !number.is_empty())
+                .collect();
+            numbers.sort();
+            numbers
+        });
+        (commands, words, figures.collect())
+    });
+    sections.collect()
+}
+
+#[test]
+fn the_chinese_readme_is_in_step_with_the_english_one() {
+    let (english, chinese) = (skeleton("README.md"), skeleton("README.zh.md"));
+    assert!(english.iter().map(|(commands, ..)| commands.len()).sum::<usize>() > 8);
+    for (number, (one, other)) in english.iter().zip(&chinese).enumerate() {
+        assert_eq!(one, other, "section {number}");
+    }
+    assert_eq!(english.len(), chinese.len(), "sections");
+    for (path, other) in [("README.md", "(README.zh.md)"), ("README.zh.md", "(README.md)")] {
+        let text = fs::read_to_string(root().join(path)).expect("read");
+        assert!(text.contains(other), "{path} links no {other}");
+    }
+}
