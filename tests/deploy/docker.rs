@@ -4,7 +4,7 @@
 use std::{path::Path, process::Command};
 
 use crate::{
-    files::{Place, Running},
+    files::{Place, Running, tree},
     output, root, text,
 };
 
@@ -145,7 +145,7 @@ fn the_commands_of_the_image_are_commands_of_the_program() {
     assert_eq!(running.stop().code, 0);
 }
 
-/// What is sent to the engine suffices for the compiler: sources, what they include, the manifest.
+/// What is sent to the engine suffices: the manifest and its targets, and all that the sources include.
 #[test]
 fn the_context_has_all_that_the_build_needs() {
     let place = Place::new();
@@ -154,13 +154,28 @@ fn the_context_has_all_that_the_build_needs() {
     for path in copied() {
         output(Command::new("cp").arg("-r").arg(root().join(path)).arg(&context));
     }
-    let (_, build) =
-        stages()[0].iter().find(|(_, rest)| rest.starts_with("cargo build")).cloned().unwrap();
-    assert_eq!(build, "cargo build --locked --release --bin tidemill");
-    // As the tests are built, so that the dependencies are there already.
     let mut cargo = Command::new("cargo");
-    cargo.args(["check", "--quiet", "--locked", "--features", "failpoints", "--bin", "tidemill"]);
-    cargo.arg("--manifest-path").arg(context.join("Cargo.toml"));
-    let target: &Path = Path::new(env!("CARGO_BIN_EXE_tidemill")).ancestors().nth(2).unwrap();
-    output(cargo.env("CARGO_TARGET_DIR", target));
+    cargo.args(["metadata", "--locked", "--offline", "--no-deps", "--format-version=1"]);
+    let told = output(cargo.arg("--manifest-path").arg(context.join("Cargo.toml")));
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    for target in told["packages"][0]["targets"].as_array().unwrap() {
+        let source = Path::new(target["src_path"].as_str().unwrap());
+        assert!(source.exists(), "{}", source.display());
+    }
+    let mut included = 0;
+    for path in tree(&context.join("src")) {
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        for rest in text.split("include_").skip(1) {
+            let Some((_, rest)) = rest.split_once("!(\"").filter(|(kind, _)| kind.len() <= 5)
+            else {
+                continue;
+            };
+            let wanted = path.parent().unwrap().join(rest.split('"').next().unwrap());
+            assert!(wanted.exists(), "{} includes {}", path.display(), wanted.display());
+            included += 1;
+        }
+    }
+    assert!(included >= 1, "the annotated configuration is included");
+    let builds = &stages()[0];
+    assert!(builds.iter().any(|(_, rest)| rest == "cargo build --locked --release --bin tidemill"));
 }

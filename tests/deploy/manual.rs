@@ -11,7 +11,8 @@ use crate::{
 fn subcommands(place: &Place) -> Vec<String> {
     let help = place.run(&["--help"]).stdout;
     let listed = help.split("Commands:").nth(1).unwrap().split("\n\n").next().unwrap();
-    listed.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+    let words = listed.lines().filter_map(|line| line.split_whitespace().next());
+    words.filter(|word| *word != "help").map(str::to_owned).collect()
 }
 
 #[test]

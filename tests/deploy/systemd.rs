@@ -100,8 +100,15 @@ fn users_and_directories_are_made_as_the_unit_needs_them() {
     let place = Place::new();
     let image = place.root().join("image");
     std::fs::create_dir_all(image.join("etc")).unwrap();
+    // As a package lays them.
+    for kind in ["sysusers", "tmpfiles"] {
+        let dir = image.join(format!("usr/lib/{kind}.d"));
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("tidemill.conf"), text(&format!("deploy/systemd/{kind}.conf")))
+            .unwrap();
+    }
     let root = format!("--root={}", image.display());
-    output(Command::new("systemd-sysusers").arg(&root).arg("deploy/systemd/sysusers.conf"));
+    output(Command::new("systemd-sysusers").args([&root, "tidemill.conf"]));
     let passwd = std::fs::read_to_string(image.join("etc/passwd")).unwrap();
     let user = passwd.lines().find(|line| line.starts_with("tidemill:")).unwrap();
     assert!(user.ends_with(":Tidemill:/var/lib/tidemill:/usr/sbin/nologin"), "{user}");
@@ -111,8 +118,7 @@ fn users_and_directories_are_made_as_the_unit_needs_them() {
         println!("SKIPPED: only root can give directories to another user");
         return;
     }
-    let conf = crate::root().join("deploy/systemd/tmpfiles.conf");
-    output(Command::new("systemd-tmpfiles").args(["--create", &root]).arg(conf));
+    output(Command::new("systemd-tmpfiles").args(["--create", &root, "tidemill.conf"]));
     for (name, mode, owner) in [("inbox", 0o2770, uid), ("outbox", 0o2750, uid), ("", 0o755, 0)] {
         let made = image.join("var/spool/tidemill").join(name).metadata().unwrap();
         assert_eq!((made.permissions().mode() & 0o7777, made.uid()), (mode, owner), "{name}");
