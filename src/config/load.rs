@@ -115,6 +115,7 @@ impl Resolver {
             sandbox: self.parsed(sandbox).unwrap_or(Sandbox::BestEffort),
             log_format: self.parsed(log_format).unwrap_or(LogFormat::Text),
             limits: self.limits(file.limits),
+            otlp: self.otlp(file.otlp),
             state_dir,
             once,
             pipelines,

@@ -11,6 +11,7 @@ mod progress;
 mod series;
 mod shown;
 mod status;
+mod trace;
 mod work;
 
 pub use channel::ChannelMeter;
@@ -23,6 +24,9 @@ pub use progress::{print_summary, run as progress};
 pub use series::Point;
 pub use shown::shown;
 pub use status::{ChannelStatus, DrainStatus, PipelineStatus, StageStatus, Status, Totals};
+#[cfg(feature = "otlp")]
+pub use trace::TraceSender;
+pub use trace::{Trace, Tracer};
 pub use work::{JobMeter, Working};
 
 use crate::stages::Stage;

@@ -276,6 +276,7 @@ impl Intake {
 
     fn look(&mut self, path: PathBuf, origin: Origin, finished: bool) {
         let Some(input) = self.root.dir() else { return };
+        let began = self.context.tracer.now();
         let looked =
             failpoint::hit("discover").and_then(|()| self.candidates.look(input, &path, origin));
         match looked {
@@ -284,8 +285,10 @@ impl Intake {
                 if finished {
                     self.table.closed(&path, now);
                 }
-                if let Some(settled) = self.table.sight(path, &sighting, now) {
-                    self.context.meter.stage(Stage::Settle, settled.waited);
+                if let Some(mut settled) = self.table.sight(path, &sighting, now) {
+                    let (file, waited) = ((self.context.name(), &*settled.path), settled.waited);
+                    settled.trace = self.context.tracer.begin(began, file, waited, now);
+                    self.context.meter.stage(Stage::Settle, waited);
                     self.ready.push_back(settled);
                 }
             }
