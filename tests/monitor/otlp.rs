@@ -27,6 +27,9 @@ use crate::service::{Process, place, until};
 const STEPS: [&str; 8] =
     ["discover", "settle", "claim", "read", "transform", "write", "commit", "dispose"];
 
+/// The requests that were taken.
+type Bodies = Arc<Mutex<Vec<Vec<u8>>>>;
+
 /// What the receiver does with the next requests.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mood {
@@ -40,7 +43,7 @@ enum Mood {
 /// A receiver on loopback. Dropping it ends it.
 struct Receiver {
     address: SocketAddr,
-    bodies: Arc<Mutex<Vec<Vec<u8>>>>,
+    bodies: Bodies,
     requests: Arc<AtomicUsize>,
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -50,7 +53,7 @@ impl Receiver {
     fn start(mood: Mood) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
         let address = listener.local_addr().expect("address");
-        let (bodies, requests): (Arc<Mutex<Vec<Vec<u8>>>>, Arc<AtomicUsize>) = Default::default();
+        let (bodies, requests) = (Bodies::default(), Arc::new(AtomicUsize::new(0)));
         let is_over = Arc::new(AtomicBool::new(false));
         let kept = (Arc::clone(&bodies), Arc::clone(&requests), Arc::clone(&is_over));
         // One connection at a time, as the service has one.

@@ -225,7 +225,9 @@ mod tests {
     fn the_share_of_the_files_that_is_asked_for_is_traced() {
         for (sampling, least, most) in [(0.0, 0, 0), (0.25, 800, 1200), (1.0, 4000, 4000)] {
             let (tracer, mut sender) = Tracer::new(&otlp(sampling, false));
-            (0..4000).for_each(|_| drop(begin(&tracer)));
+            for _ in 0..4000 {
+                drop(begin(&tracer));
+            }
             let count = sender.take(usize::MAX).len();
             assert!((least..=most).contains(&count), "{count} of 4000 at {sampling}");
         }
@@ -234,7 +236,9 @@ mod tests {
     #[test]
     fn what_the_queue_has_no_room_for_is_dropped_and_nobody_waits() {
         let (tracer, mut sender) = Tracer::new(&otlp(1.0, false));
-        (0..limits::TRACES + 10).for_each(|_| drop(begin(&tracer)));
+        for _ in 0..limits::TRACES + 10 {
+            drop(begin(&tracer));
+        }
         assert_eq!(sender.take(usize::MAX).len(), limits::TRACES);
         drop(sender);
         drop(begin(&tracer));
