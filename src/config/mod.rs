@@ -3,10 +3,10 @@
 mod checks;
 mod filter;
 mod load;
-mod otlp;
 mod problems;
 mod read;
 mod show;
+mod tables;
 mod written;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};

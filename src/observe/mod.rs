@@ -3,6 +3,7 @@
 mod channel;
 mod events;
 mod feed;
+mod kinds;
 mod latency;
 mod logs;
 mod meters;
@@ -17,8 +18,9 @@ mod work;
 pub use channel::ChannelMeter;
 pub use events::{Event, Events};
 pub use feed::{Feed, Notice};
+pub use kinds::{OutcomeKind, SyncKind};
 pub use logs::init as init_logs;
-pub use meters::{Observer, OutcomeKind, PipelineMeter, SyncKind};
+pub use meters::{Observer, PipelineMeter};
 pub use metrics::{Exporter, InstallError, install as install_exporter};
 pub use progress::{print_summary, run as progress};
 pub use series::Point;

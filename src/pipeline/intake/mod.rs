@@ -8,6 +8,8 @@ pub mod discover;
 
 pub mod settle;
 
+mod once;
+
 mod root;
 
 use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Instant};
@@ -362,29 +364,6 @@ impl Intake {
         if let Some(path) = self.table.returned(feedback, now) {
             self.look(path, Origin::Hint, false);
         }
-    }
-
-    /// In `--once`: whether everything that was there is finished, or nothing more will be.
-    fn is_finished(&mut self) -> bool {
-        if !self.once {
-            return false;
-        }
-        // What is ready counts as in work, and waits here while the place is sick.
-        if self.table.in_work() > self.ready.len() {
-            return false;
-        }
-        let now = Instant::now();
-        let sick = self.context.place.sick_for(now).is_some_and(|sick| sick > limits::ONCE_SICK);
-        let is_there = self.root.dir().is_some();
-        let looked = self.scans.is_empty() && self.ready.is_empty();
-        if is_there && looked && self.table.waiting() == 0 {
-            return true;
-        }
-        let unfinished = looked
-            && self.table.owed() == 0
-            && now.saturating_duration_since(self.started) >= limits::ONCE_BUSY;
-        self.ended.gave_up = sick || unfinished;
-        self.ended.gave_up
     }
 
     /// Closes the channel to claim, which drains the pipeline, and takes back every job.

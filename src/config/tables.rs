@@ -1,16 +1,32 @@
-//! `[otlp]`: where traces are sent to.
+//! The tables that are not a pipeline: `[limits]`, and `[otlp]`, where traces are sent to.
 
 use std::net::SocketAddr;
 
 use toml::Spanned;
 
 use super::{
+    Limits,
     load::Resolver,
-    written::{self, At},
+    written::{self, At, Written},
 };
 use crate::policy::Otlp;
 
+/// The defaults of `[limits]`.
+const MEMORY_BYTES: u64 = 16 << 20;
+const FILES: u32 = 512;
+
 impl Resolver {
+    pub(super) fn limits(&mut self, file: written::Limits) -> Limits {
+        let memory = file.memory.map(Written::from);
+        let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let workers = u32::try_from(workers).unwrap_or(1);
+        Limits {
+            memory_bytes: memory.map_or(MEMORY_BYTES, |written| self.bytes(&written, MEMORY_BYTES)),
+            files: self.at_least_one(file.files, FILES),
+            workers: self.at_least_one(file.workers, workers),
+        }
+    }
+
     pub(super) fn otlp(&mut self, written: Option<Spanned<written::Otlp>>) -> Option<Otlp> {
         let written = written?;
         let table = At::File(written.span());
