@@ -78,6 +78,19 @@ pub const SEARCH_BYTES: usize = 256;
 pub const PATH_BYTES: usize = 4096;
 pub const BODY_BYTES: usize = 64 * 1024;
 
+/// Traces that wait to be sent; beyond this they are dropped, and counted. And how many go together.
+pub const TRACES: usize = 4096;
+pub const TRACES_SENT: usize = 512;
+/// How long traces are gathered; then how long their receiver has to answer, and the longest wait
+/// before they are sent to it again.
+pub const TRACES_GATHERED: Duration = Duration::from_millis(250);
+pub const TRACES_ANSWERED: Duration = Duration::from_secs(5);
+pub const TRACES_AGAIN: Duration = Duration::from_secs(30);
+/// What is left of the traces at the stop has this time: half of what the last commit may use.
+pub const TRACES_FLUSHED: Duration = Duration::from_secs(1);
+/// The most of an answer of the traces' receiver that is read.
+pub const TRACES_ANSWER_BYTES: usize = 64 * 1024;
+
 /// The default address of the HTTP server's port on loopback.
 pub const HTTP_PORT: u16 = 9464;
 

@@ -10,6 +10,9 @@ mod prove;
 mod dashboard;
 #[path = "monitor/names.rs"]
 mod names;
+#[cfg(feature = "otlp")]
+#[path = "monitor/otlp.rs"]
+mod otlp;
 #[path = "monitor/prometheus.rs"]
 mod prometheus;
 #[path = "monitor/rules.rs"]

@@ -10,7 +10,7 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    AdminSocket, Config, Filter, Http, Limits, Pipeline, checks,
+    AdminSocket, Config, Filter, Http, Pipeline, checks,
     problems::Problems,
     read::read,
     written::{self, At, Options, Written, all, either},
@@ -29,9 +29,6 @@ use crate::{
 const RATIO: u64 = 2000;
 /// The default of `max_output`.
 const OUTPUT_BYTES: u64 = 1 << 40;
-/// The defaults of `[limits]`.
-const MEMORY_BYTES: u64 = 16 << 20;
-const FILES: u32 = 512;
 /// No duration is longer: the clock must be able to count to its end.
 const LONGEST: Duration = Duration::from_hours(24 * 366);
 
@@ -115,6 +112,7 @@ impl Resolver {
             sandbox: self.parsed(sandbox).unwrap_or(Sandbox::BestEffort),
             log_format: self.parsed(log_format).unwrap_or(LogFormat::Text),
             limits: self.limits(file.limits),
+            otlp: self.otlp(file.otlp),
             state_dir,
             once,
             pipelines,
@@ -326,7 +324,7 @@ impl Resolver {
     }
 
     /// A number of bytes, never 0.
-    fn bytes(&mut self, written: &Written<String>, default: u64) -> u64 {
+    pub(super) fn bytes(&mut self, written: &Written<String>, default: u64) -> u64 {
         let (message, help) = match written.value.parse::<bytesize::ByteSize>() {
             Ok(size) if size.as_u64() > 0 => return size.as_u64(),
             Ok(_) => ("nothing fits into 0 bytes".to_owned(), "leave it out for the default"),
@@ -357,7 +355,7 @@ impl Resolver {
         Filter::new(&values(include), &values(exclude)).unwrap_or_else(|_| Filter::all())
     }
 
-    fn at_least_one<T: From<u8> + PartialOrd>(
+    pub(super) fn at_least_one<T: From<u8> + PartialOrd>(
         &mut self,
         file: Option<Spanned<T>>,
         default: T,
@@ -373,17 +371,6 @@ impl Resolver {
             }
             Some(Written { value, .. }) => value,
             None => default,
-        }
-    }
-
-    fn limits(&mut self, file: written::Limits) -> Limits {
-        let memory = file.memory.map(Written::from);
-        let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let workers = u32::try_from(workers).unwrap_or(1);
-        Limits {
-            memory_bytes: memory.map_or(MEMORY_BYTES, |written| self.bytes(&written, MEMORY_BYTES)),
-            files: self.at_least_one(file.files, FILES),
-            workers: self.at_least_one(file.workers, workers),
         }
     }
 }

@@ -6,12 +6,13 @@ mod load;
 mod problems;
 mod read;
 mod show;
+mod tables;
 mod written;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
-    policy::{Bounds, Durability, LogFormat, OnExists, OnSuccess, Sandbox, Settle, Trust},
+    policy::{Bounds, Durability, LogFormat, OnExists, OnSuccess, Otlp, Sandbox, Settle, Trust},
     steps::Chain,
 };
 
@@ -33,6 +34,8 @@ pub struct Config {
     pub sandbox: Sandbox,
     pub log_format: LogFormat,
     pub limits: Limits,
+    /// Traces are sent only where this is given.
+    pub otlp: Option<Otlp>,
     pub once: bool,
     /// At least one.
     pub pipelines: Vec<Pipeline>,

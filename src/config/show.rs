@@ -22,6 +22,8 @@ struct File<'a> {
     log_format: &'static str,
     once: bool,
     limits: Limits,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    otlp: Option<Otlp>,
     pipeline: Vec<Table<'a>>,
 }
 
@@ -30,6 +32,13 @@ struct Limits {
     memory: String,
     files: u32,
     workers: u32,
+}
+
+#[derive(Serialize)]
+struct Otlp {
+    endpoint: String,
+    sampling: f64,
+    paths: bool,
 }
 
 #[derive(Serialize)]
@@ -123,6 +132,11 @@ impl fmt::Display for Config {
             log_format: self.log_format.as_str(),
             once: self.once,
             limits,
+            otlp: self.otlp.as_ref().map(|otlp| Otlp {
+                endpoint: otlp.to_string(),
+                sampling: otlp.sampling,
+                paths: otlp.paths,
+            }),
             pipeline: self.pipelines.iter().map(Table::from).collect(),
         };
         let text = toml::to_string(&file).map_err(|_| fmt::Error)?;

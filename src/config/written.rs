@@ -47,6 +47,7 @@ pub struct File {
     pub once: Option<bool>,
     #[serde(default)]
     pub limits: Limits,
+    pub otlp: Option<Spanned<Otlp>>,
     #[serde(default, rename = "pipeline")]
     pub pipelines: Vec<Spanned<Pipeline>>,
 }
@@ -57,6 +58,14 @@ pub struct Limits {
     pub memory: Value<String>,
     pub files: Value<u32>,
     pub workers: Value<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Otlp {
+    pub endpoint: Value<String>,
+    pub sampling: Value<f64>,
+    pub paths: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -91,6 +100,7 @@ pub struct Pipeline {
 pub enum Table {
     File,
     Limits,
+    Otlp,
     Pipeline,
 }
 
@@ -102,14 +112,16 @@ pub enum Kind {
     Number,
     /// Up to `i64::MAX`, TOML's largest.
     Large,
+    /// From 0 to 1.
+    Share,
     Truth,
     Globs,
-    Limits,
+    Table(Table),
     Pipelines,
 }
 
 impl Table {
-    pub const ALL: [Self; 3] = [Self::File, Self::Limits, Self::Pipeline];
+    pub const ALL: [Self; 4] = [Self::File, Self::Limits, Self::Otlp, Self::Pipeline];
 
     /// Its keys, in the order of the struct that serde fills.
     pub const fn keys(self) -> &'static [(&'static str, Kind)] {
@@ -124,11 +136,15 @@ impl Table {
                 ("sandbox", Kind::Text),
                 ("log_format", Kind::Text),
                 ("once", Kind::Truth),
-                ("limits", Kind::Limits),
+                ("limits", Kind::Table(Self::Limits)),
+                ("otlp", Kind::Table(Self::Otlp)),
                 ("pipeline", Kind::Pipelines),
             ],
             Self::Limits => {
                 &[("memory", Kind::Text), ("files", Kind::Number), ("workers", Kind::Number)]
+            }
+            Self::Otlp => {
+                &[("endpoint", Kind::Text), ("sampling", Kind::Share), ("paths", Kind::Truth)]
             }
             Self::Pipeline => &[
                 ("name", Kind::Text),
@@ -160,6 +176,7 @@ impl Table {
         match self {
             Self::File => "above the first table",
             Self::Limits => "in [limits]",
+            Self::Otlp => "in [otlp]",
             Self::Pipeline => "in a [[pipeline]]",
         }
     }
@@ -172,7 +189,8 @@ impl Kind {
             Self::Number | Self::Large => "a whole number",
             Self::Truth => "`true` or `false`",
             Self::Globs => "a list of strings",
-            Self::Limits => "a table",
+            Self::Share => "a number from 0 to 1",
+            Self::Table(_) => "a table",
             Self::Pipelines => "a list of tables",
         }
     }
@@ -185,7 +203,8 @@ impl Kind {
             Self::Large => format!("write `{key} = 100`, or another from 1 to {}", i64::MAX),
             Self::Truth => format!("write `{key} = true`, without quotes"),
             Self::Globs => format!("write `{key} = [\"*.log\"]`"),
-            Self::Limits => format!("begin it with `[{key}]`"),
+            Self::Share => format!("write `{key} = 0.1`, or another from 0 to 1"),
+            Self::Table(_) => format!("begin it with `[{key}]`"),
             Self::Pipelines => format!("begin each with `[[{key}]]`, in double brackets"),
         }
     }

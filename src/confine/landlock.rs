@@ -23,8 +23,10 @@ pub struct Allowed {
     pub sockets: Vec<PathBuf>,
     /// Directories and files that are read.
     pub read: Vec<PathBuf>,
-    /// TCP ports that are listened at; 0 stands for a free one. None is connected to.
+    /// TCP ports that are listened at; 0 stands for a free one.
     pub listen: Vec<u16>,
+    /// TCP ports that are connected to, on whatever machine. None, unless traces are sent.
+    pub connect: Vec<u16>,
     /// Whether a socket with an abstract name is used, such as a service manager's.
     pub abstract_sockets: bool,
 }
@@ -82,10 +84,10 @@ pub fn restrict(allowed: &Allowed) -> Result<Enforced, Error> {
             rules = add(rules, path, access, &mut held)?;
         }
     }
-    for port in &allowed.listen {
-        rules = rules
-            .add_rule(NetPort::new(*port, AccessNet::BindTcp))
-            .map_err(|error| refused(&error))?;
+    let listen = allowed.listen.iter().map(|port| (port, AccessNet::BindTcp));
+    let connect = allowed.connect.iter().map(|port| (port, AccessNet::ConnectTcp));
+    for (port, access) in listen.chain(connect) {
+        rules = rules.add_rule(NetPort::new(*port, access)).map_err(|error| refused(&error))?;
     }
     let status = rules.restrict_self().map_err(|error| refused(&error))?;
     let extent = match status.ruleset {

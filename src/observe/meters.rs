@@ -17,6 +17,7 @@ use super::{
     STAGES,
     channel::ChannelMeter,
     feed::Feed,
+    kinds::{OUTCOMES, OutcomeKind, SYNCS, SyncKind},
     latency::{Counts, Latency},
     metrics as names,
     series::{Point, Series},
@@ -24,32 +25,6 @@ use super::{
     work::{InWork, JobMeter, Working},
 };
 use crate::stages::Stage;
-
-crate::policy::words! {
-    /// How a file ended.
-    OutcomeKind {
-        Published = "published",
-        Skipped = "skipped",
-        Quarantined = "quarantined",
-        /// Handed back: it goes through the intake again, now or at the next start.
-        Deferred = "deferred",
-    }
-}
-
-crate::policy::words! {
-    /// What was made durable.
-    SyncKind {
-        File = "file",
-        Directory = "directory",
-        FileSystem = "file_system",
-        Ledger = "ledger",
-    }
-}
-
-const OUTCOMES: [OutcomeKind; 4] =
-    [OutcomeKind::Published, OutcomeKind::Skipped, OutcomeKind::Quarantined, OutcomeKind::Deferred];
-const SYNCS: [SyncKind; 4] =
-    [SyncKind::File, SyncKind::Directory, SyncKind::FileSystem, SyncKind::Ledger];
 
 /// Everything that is measured of one service.
 #[derive(Debug)]

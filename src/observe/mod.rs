@@ -3,6 +3,7 @@
 mod channel;
 mod events;
 mod feed;
+mod kinds;
 mod latency;
 mod logs;
 mod meters;
@@ -11,18 +12,23 @@ mod progress;
 mod series;
 mod shown;
 mod status;
+mod trace;
 mod work;
 
 pub use channel::ChannelMeter;
 pub use events::{Event, Events};
 pub use feed::{Feed, Notice};
+pub use kinds::{OutcomeKind, SyncKind};
 pub use logs::init as init_logs;
-pub use meters::{Observer, OutcomeKind, PipelineMeter, SyncKind};
+pub use meters::{Observer, PipelineMeter};
 pub use metrics::{Exporter, InstallError, install as install_exporter};
 pub use progress::{print_summary, run as progress};
 pub use series::Point;
 pub use shown::shown;
 pub use status::{ChannelStatus, DrainStatus, PipelineStatus, StageStatus, Status, Totals};
+#[cfg(feature = "otlp")]
+pub use trace::TraceSender;
+pub use trace::{Trace, Tracer};
 pub use work::{JobMeter, Working};
 
 use crate::stages::Stage;

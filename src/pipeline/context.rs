@@ -9,7 +9,7 @@ use crate::{
     config,
     fs::{Dir, Instance},
     ledger::{Ledger, PipelineId},
-    observe::{Events, PipelineMeter},
+    observe::{Events, PipelineMeter, Tracer},
     pipeline::{hold::Hold, place::Place},
 };
 
@@ -24,6 +24,7 @@ pub struct Context {
     pub ledger: Arc<dyn Ledger>,
     pub instance: Instance,
     pub meter: Arc<PipelineMeter>,
+    pub tracer: Tracer,
     pub place: Place,
     pub hold: Arc<Hold>,
     pub events: SharedEvents,
@@ -40,6 +41,7 @@ pub struct Parts {
     pub id: PipelineId,
     pub ledger: Arc<dyn Ledger>,
     pub meter: Arc<PipelineMeter>,
+    pub tracer: Tracer,
     pub events: SharedEvents,
 }
 
@@ -48,10 +50,10 @@ impl Context {
     pub fn open(index: usize, config: config::Pipeline, parts: Parts) -> std::io::Result<Self> {
         let output = Mutex::new(Arc::new(Dir::open(&config.output)?));
         let instance = Instance::new(parts.ledger.instance());
-        let Parts { id, ledger, meter, events } = parts;
+        let Parts { id, ledger, meter, tracer, events } = parts;
         let place = Place::new(&config.name, Arc::clone(&meter));
         let hold = Arc::new(Hold::new(&config.name, Arc::clone(&meter)));
-        Ok(Self { index, config, id, ledger, instance, meter, place, hold, events, output })
+        Ok(Self { index, config, id, ledger, instance, meter, tracer, place, hold, events, output })
     }
 
     #[must_use]

@@ -14,7 +14,7 @@ use crate::{
     fs::{Dir, Seen, Temp},
     identity::Identity,
     ledger::{Hash, Id, Record},
-    observe::{JobMeter, OutcomeKind},
+    observe::{JobMeter, OutcomeKind, Trace},
     pipeline::{context::Context, failure::Failure},
 };
 
@@ -43,6 +43,8 @@ pub struct Job {
     pub settled_at: Instant,
     /// Tells how far it is.
     pub meter: Arc<JobMeter>,
+    /// Notes when each step began and ended with it.
+    pub trace: Trace,
     ticket: Ticket,
     permits: Permits,
 }
@@ -145,6 +147,7 @@ pub struct Settled {
     /// Since it was seen first, or came back.
     pub waited: Duration,
     pub origin: Origin,
+    pub trace: Trace,
 }
 
 /// One look at a path.
@@ -174,7 +177,7 @@ impl Job {
         settled: Settled,
         feedback: mpsc::UnboundedSender<Feedback>,
     ) -> Self {
-        let Settled { path, seen, attempt, quiet, origin, .. } = settled;
+        let Settled { path, seen, attempt, quiet, origin, trace, .. } = settled;
         let ticket = Ticket { feedback, path: path.clone(), attempt, settled: false };
         let id = context.ledger.next_id();
         let meter = context.meter.begins(id, &path, seen.identity.size);
@@ -192,6 +195,7 @@ impl Job {
             id,
             settled_at,
             meter,
+            trace,
             ticket,
             permits,
         }
@@ -221,7 +225,9 @@ impl Job {
             Outcome::Quarantined => OutcomeKind::Quarantined,
             Outcome::Deferred { .. } | Outcome::Left => OutcomeKind::Deferred,
         };
-        self.context.meter.outcome(kind, self.seen.identity.size, output_bytes);
+        let source_bytes = self.seen.identity.size;
+        self.context.meter.outcome(kind, source_bytes, output_bytes);
+        self.trace.outcome(kind, self.attempt, (source_bytes, output_bytes));
         self.ticket.send(outcome);
     }
 

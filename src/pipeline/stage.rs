@@ -239,10 +239,12 @@ pub fn timed<T: Item, M>(stage: Stage, mut work: impl FnMut(T) -> M) -> impl FnM
     move |item| {
         let job = item.job();
         job.meter.begins(stage);
-        let meter = Arc::clone(&job.context.meter);
+        let (meter, trace) = (Arc::clone(&job.context.meter), job.trace.clone());
+        trace.begins(stage);
         let start = Instant::now();
         let made = work(item);
         meter.stage(stage, start.elapsed());
+        trace.ends(stage);
         made
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     fs::{self, Lock, LockError, replace_own},
     ledger::{self, LastStop, Ledger, sqlite::Sqlite},
     lifecycle::{Lifecycle, Phase, StartError},
-    observe::{Events, Observer, shown},
+    observe::{Events, Observer, Tracer, shown},
     pipeline::{
         Control, Drained, Pipelines, Start,
         context::{Context, Parts, SharedEvents},
@@ -235,14 +235,14 @@ fn recover(
 pub async fn pipelines(
     life: &mut Lifecycle,
     config: &Config,
-    (ledger, events): (Arc<Sqlite>, SharedEvents),
+    (ledger, events, tracer): (Arc<Sqlite>, SharedEvents, Tracer),
     observer: &Arc<Observer>,
     drained: oneshot::Sender<Drained>,
 ) -> Result<Control, Fault> {
     let (settings, seen) = (config.clone(), Arc::clone(observer));
     let runtime = tokio::runtime::Handle::current();
     let open = blocking(move || {
-        let contexts = contexts(&settings, &ledger, &events, &seen)?;
+        let contexts = contexts(&settings, &ledger, (&events, &tracer), &seen)?;
         let Config { limits, once, .. } = settings;
         let started = Pipelines::start(Start { contexts, limits, once, observer: seen, runtime })?;
         let (pipelines, control) = started;
@@ -267,7 +267,7 @@ async fn pipelines_drained(pipelines: Pipelines) -> Drained {
 fn contexts(
     config: &Config,
     ledger: &Arc<Sqlite>,
-    events: &SharedEvents,
+    (events, tracer): (&SharedEvents, &Tracer),
     observer: &Observer,
 ) -> Result<Vec<Arc<Context>>, Box<dyn std::error::Error + Send + Sync>> {
     let mut contexts = Vec::with_capacity(config.pipelines.len());
@@ -277,6 +277,7 @@ fn contexts(
             id,
             ledger: Arc::clone(ledger) as Arc<dyn Ledger>,
             meter: observer.pipeline(index).map(Arc::clone).ok_or("a pipeline without a meter")?,
+            tracer: tracer.clone(),
             events: Arc::clone(events),
         };
         contexts.push(Arc::new(Context::open(index, pipeline.clone(), parts)?));

@@ -134,7 +134,9 @@ async fn start(
     beside::phase(life, observer);
     let desk = doors::open(life, config, observer, &ledger, token).await?;
     hooks::recovery(life, config, &ledger, &events).await?;
-    let control = hooks::pipelines(life, config, (ledger, events), observer, drained).await?;
+    let tracer = beside::traces(life, config);
+    let parts = (ledger, events, tracer);
+    let control = hooks::pipelines(life, config, parts, observer, drained).await?;
     if let Some(desk) = desk {
         desk.steers(control.clone());
     }

@@ -152,6 +152,7 @@ fn allowed(config: &Config) -> Allowed {
         sockets: admin.iter().filter_map(|path| path.parent()).map(Path::to_path_buf).collect(),
         read: READ.iter().map(PathBuf::from).collect(),
         listen: ports(config.http),
+        connect: config.otlp.iter().map(|otlp| otlp.address.port()).collect(),
         abstract_sockets: socket
             .as_deref()
             .map(OsStr::as_bytes)

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use tidemill::{limits, pipeline::CHANNELS};
+
 use crate::{
     prove,
     service::{has, read, root, run},
@@ -125,4 +127,21 @@ fn every_alert_says_what_is_wrong_what_it_does_and_what_to_look_at() {
     }
     let headings = readme.lines().filter_map(|line| line.strip_prefix("### "));
     assert_eq!(headings.collect::<BTreeSet<_>>(), names);
+}
+
+#[test]
+fn the_alerts_know_the_deadline_and_the_channels_of_the_service() {
+    let text = read(ALERTS);
+    let alert = |name: &str| {
+        let found = text.split("- alert: ").find(|part| part.starts_with(name));
+        found.expect("an alert").to_owned()
+    };
+    let (drain, deadline) = (alert("TidemillDrainSlow"), limits::SHUTDOWN_DEADLINE.as_secs());
+    let wait: u64 = values(&drain, "for")[0].trim_end_matches('s').parse().expect("seconds");
+    assert!(wait + 10 <= deadline, "a scrape each 10 s does not see it in time");
+    assert!(drain.contains(&format!("the deadline is {deadline} s by default")));
+    // A channel of one batch is full whenever there is work.
+    let single = CHANNELS.iter().filter(|(_, capacity)| *capacity == 1).map(|(name, _)| *name);
+    let single = single.collect::<Vec<_>>().join("|");
+    assert!(alert("TidemillBackpressure").contains(&format!("channel!~\"{single}\"")));
 }

@@ -8,6 +8,8 @@ pub mod discover;
 
 pub mod settle;
 
+mod once;
+
 mod root;
 
 use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Instant};
@@ -276,6 +278,7 @@ impl Intake {
 
     fn look(&mut self, path: PathBuf, origin: Origin, finished: bool) {
         let Some(input) = self.root.dir() else { return };
+        let began = self.context.tracer.now();
         let looked =
             failpoint::hit("discover").and_then(|()| self.candidates.look(input, &path, origin));
         match looked {
@@ -284,8 +287,10 @@ impl Intake {
                 if finished {
                     self.table.closed(&path, now);
                 }
-                if let Some(settled) = self.table.sight(path, &sighting, now) {
-                    self.context.meter.stage(Stage::Settle, settled.waited);
+                if let Some(mut settled) = self.table.sight(path, &sighting, now) {
+                    let (file, waited) = ((self.context.name(), &*settled.path), settled.waited);
+                    settled.trace = self.context.tracer.begin(began, file, waited, now);
+                    self.context.meter.stage(Stage::Settle, waited);
                     self.ready.push_back(settled);
                 }
             }
@@ -359,29 +364,6 @@ impl Intake {
         if let Some(path) = self.table.returned(feedback, now) {
             self.look(path, Origin::Hint, false);
         }
-    }
-
-    /// In `--once`: whether everything that was there is finished, or nothing more will be.
-    fn is_finished(&mut self) -> bool {
-        if !self.once {
-            return false;
-        }
-        // What is ready counts as in work, and waits here while the place is sick.
-        if self.table.in_work() > self.ready.len() {
-            return false;
-        }
-        let now = Instant::now();
-        let sick = self.context.place.sick_for(now).is_some_and(|sick| sick > limits::ONCE_SICK);
-        let is_there = self.root.dir().is_some();
-        let looked = self.scans.is_empty() && self.ready.is_empty();
-        if is_there && looked && self.table.waiting() == 0 {
-            return true;
-        }
-        let unfinished = looked
-            && self.table.owed() == 0
-            && now.saturating_duration_since(self.started) >= limits::ONCE_BUSY;
-        self.ended.gave_up = sick || unfinished;
-        self.ended.gave_up
     }
 
     /// Closes the channel to claim, which drains the pipeline, and takes back every job.

@@ -16,6 +16,7 @@ use crate::{
         stage::{Inlet, Outlet, Panics},
     },
     policy::{Durability, OnSuccess},
+    stages::Stage,
 };
 
 /// An output that has its final name, and the directory that must make it durable.
@@ -81,6 +82,7 @@ impl Acknowledger {
             job.context.meter.acknowledged(job.settled_at.elapsed());
             job.context.meter.feed().tell(|| acknowledge::notice(job, &file.record, "published"));
             job.context.place.found_well(now);
+            job.trace.ends(Stage::Commit);
             self.committed.send(Disposable::Committed(file));
         }
         Ok(())

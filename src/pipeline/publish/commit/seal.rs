@@ -46,11 +46,12 @@ impl Sealer {
         if self.fatal.is_set() {
             return Vec::new();
         }
-        // Beside the files: a name does not wait for its content. Their temps are there.
-        let directories = self.sync_directories(&batch);
         for staged in &batch {
             staged.job.meter.begins(Stage::Commit);
+            staged.job.trace.begins(Stage::Commit);
         }
+        // Beside the files: a name does not wait for its content. Their temps are there.
+        let directories = self.sync_directories(&batch);
         let (to_sync, mut sealed): (Vec<_>, Vec<_>) =
             batch.into_iter().partition(|staged| staged.content == Content::Cached);
         let (each, rest): (Vec<_>, Vec<_>) = to_sync
