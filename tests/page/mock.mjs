@@ -144,7 +144,7 @@ export const SCENARIOS = {
   open: () => quiet(status({ can_change: true, token_set: false })),
   many: () => {
     const names = ["logs", "wal", "camera", "partner"];
-    const kinds = [{ in_work: 3 }, { held: true }, { paused: "the input is gone: /srv/camera/in" }, {}];
+    const kinds = [{ pending: 3 }, { held: true }, { paused: "the input is gone: /srv/camera/in" }, {}];
     return {
       ...quiet(status({ pipelines: names.map((name, index) => pipeline(name, { quarantine_size: index === 3 ? 2 : 0, ...kinds[index] })) })),
       outcomes: outcomes(20, (index) => ({ pipeline: names[index % 4] })),

@@ -5,8 +5,8 @@ import { byId, bytes, clock, count, html, percent, rate, say, seconds, shortCloc
 
 const POINTS = 360;
 const BOX = { height: 190, left: 62, right: 12, top: 12, bottom: 26 };
-// The axis shows the least of these that holds what there is.
-const SPANS = [10, 20, 30, 60].map((minutes) => minutes * 60_000);
+// The axis shows the least of these that holds what there is, in so many parts of whole minutes.
+const SPANS = [[10, 5], [20, 4], [30, 3], [60, 4]].map(([minutes, parts]) => ({ length: minutes * 60_000, parts }));
 
 let interval = 10;
 let points = [];
@@ -166,7 +166,7 @@ function axes(chart, place, found, width) {
     svg("path", { d: `M${BOX.left} ${place.y(value)}H${width - BOX.right}`, class: value === 0 ? "axis" : "grid" }),
     svg("text", { x: BOX.left - 8, y: place.y(value) + 4, "text-anchor": "end" }, chart.kind.tick(value))));
   const labels = [];
-  const steps = width < 420 ? 2 : 4;
+  const steps = width < 420 && place.parts > 3 ? 2 : place.parts;
   for (let index = 0; index <= steps; index += 1) {
     const time = place.from + ((place.to - place.from) * index) / steps;
     const anchor = index === 0 ? "start" : index === steps ? "end" : "middle";
@@ -182,7 +182,7 @@ function draw(chart) {
   if (width === 0) return;
   const to = points.length > 0 ? at(points.at(-1)) : Date.now();
   const from = points.length > 0 ? at(points[0]) : to;
-  const length = SPANS.find((span) => span >= to - from) ?? SPANS.at(-1);
+  const { length, parts } = SPANS.find((span) => span.length >= to - from) ?? SPANS.at(-1);
   const values = points.flatMap((point) => chart.kind.lines.map((line) => line.value(point) ?? 0));
   const found = ticks(Math.max(chart.kind.least, ...values));
   const most = found.at(-1);
@@ -190,6 +190,7 @@ function draw(chart) {
   const place = {
     from: to - length,
     to,
+    parts,
     x: (time) => BOX.left + (inner.width * (time - to + length)) / length,
     y: (value) => BOX.height - BOX.bottom - (inner.height * value) / most,
   };
