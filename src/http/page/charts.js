@@ -202,7 +202,7 @@ function draw(chart) {
     ...chart.kind.lines.map((line) => svg("path", { d: path(line, place), class: `line ${line.mark}` })));
   if (!values.some((value) => value > 0)) {
     chart.picture.append(svg("text", { x: BOX.left + inner.width / 2, y: BOX.height / 2, "text-anchor": "middle", class: "void" },
-      "nothing was processed"));
+      points.length === 0 ? "no figures yet" : "nothing was processed"));
   }
   summarise(chart);
   choose(chart, chart.chosen);

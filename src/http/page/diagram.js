@@ -1,6 +1,6 @@
 // The eight steps and the bounded channels between them, drawn as pipes and tanks with their levels.
 
-import { byId, count, html, percent, rate, say, seconds, svg } from "./words.js";
+import { byId, count, html, load, rate, say, seconds, svg } from "./words.js";
 
 const STEPS = ["discover", "settle", "claim", "read", "transform", "write", "commit", "dispose"];
 const TELLS = {
@@ -208,7 +208,7 @@ function showChannel(channel) {
   say(shown.filled, `${count(channel.queued)}/${count(channel.capacity)}${isFull ? " full" : ""}`);
 }
 
-const busyWords = (pace) => (pace === undefined ? "–" : `${percent(pace.busy)} busy`);
+const busyWords = (pace) => (pace === undefined ? "–" : `${load(pace.busy)} busy`);
 
 function tables(status, paces) {
   const head = (...words) => html("thead", {}, html("tr", {}, ...words.map((word) => html("th", { scope: "col" }, word))));
@@ -219,7 +219,7 @@ function tables(status, paces) {
     head("Step", "Pieces/s", "Busy", "Pieces", "Busy time"),
     html("tbody", {}, ...status.stages.map((stage) => {
       const pace = paces?.stages[stage.stage];
-      return row(stage.stage, pace ? rate(pace.files) : "–", pace ? percent(pace.busy) : "–",
+      return row(stage.stage, pace ? rate(pace.files) : "–", pace ? load(pace.busy) : "–",
         count(stage.files), seconds(stage.busy_seconds));
     })));
   byId("channel-table").replaceChildren(

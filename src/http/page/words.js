@@ -60,6 +60,9 @@ export const rate = (number) => (number > 0 && number < 0.01 ? "<0.01/s" : `${sh
 
 export const percent = (share) => `${short(share * 100)} %`;
 
+// Of time: whole percents, a trace of it told as such.
+export const load = (share) => (share > 0 && share < 0.005 ? "<1 %" : `${count(share * 100)} %`);
+
 export function seconds(number) {
   if (number === 0) return "0 s";
   if (number < 0.001) return `${short(number * 1e6)} µs`;
