@@ -130,8 +130,6 @@ fn open_routes() -> Vec<Route> {
 fn guarded_routes() -> Vec<Route> {
     vec![
         ("GET", "/", get(page::index)),
-        ("GET", "/page.css", get(page::css)),
-        ("GET", "/page.js", get(page::js)),
         ("GET", "/api/v1/openapi.json", get(page::openapi)),
         ("GET", "/api/v1/status", get(read::status)),
         ("GET", "/api/v1/work", get(read::work)),
@@ -151,7 +149,7 @@ fn guarded_routes() -> Vec<Route> {
 
 fn router(app: App) -> Router {
     let add = |router: Router<App>, (_, path, answers): Route| router.route(path, answers);
-    let guarded = guarded_routes().into_iter().fold(Router::new(), add);
+    let guarded = guarded_routes().into_iter().chain(page::routes()).fold(Router::new(), add);
     let guarded = guarded.route_layer(from_fn_with_state(app.clone(), guard::guard));
     open_routes()
         .into_iter()

@@ -3,10 +3,32 @@
 use axum::{
     http::{HeaderMap, HeaderName, header},
     response::{IntoResponse, Response},
+    routing::get,
 };
+
+use super::Route;
 
 /// Only the page's own parts are loaded, nothing frames it, and it speaks to this service only.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+
+const STYLE: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// What the page is made of beside its index: where, of which kind, and the text. A module of the
+/// script that is added there is added here.
+const PARTS: [(&str, &str, &str); 11] = [
+    ("/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
+    ("/page.css", STYLE, include_str!("page/page.css")),
+    ("/page.js", SCRIPT, include_str!("page/page.js")),
+    ("/actions.js", SCRIPT, include_str!("page/actions.js")),
+    ("/calls.js", SCRIPT, include_str!("page/calls.js")),
+    ("/charts.js", SCRIPT, include_str!("page/charts.js")),
+    ("/diagram.js", SCRIPT, include_str!("page/diagram.js")),
+    ("/records.js", SCRIPT, include_str!("page/records.js")),
+    ("/state.js", SCRIPT, include_str!("page/state.js")),
+    ("/words.js", SCRIPT, include_str!("page/words.js")),
+    ("/work.js", SCRIPT, include_str!("page/work.js")),
+];
 
 const INDEX: &str = "Tidemill
 /metrics              Prometheus text
@@ -36,12 +58,9 @@ pub async fn index(headers: HeaderMap) -> Response {
     response
 }
 
-pub async fn css() -> Response {
-    part("text/css; charset=utf-8", include_str!("page/page.css"))
-}
-
-pub async fn js() -> Response {
-    part("text/javascript; charset=utf-8", include_str!("page/page.js"))
+pub(super) fn routes() -> impl Iterator<Item = Route> {
+    let answer = |(path, kind, text)| ("GET", path, get(async move || part(kind, text)));
+    PARTS.into_iter().map(answer)
 }
 
 pub async fn openapi() -> Response {
