@@ -81,7 +81,9 @@ impl Lane {
             }
         };
         if job.context.config.steps.only_copies() {
-            match copied::copy(&job, &source, &self.cut, &mut self.directories) {
+            let directories = &mut self.directories;
+            let copy = || copied::copy(&job, &source, &self.cut, directories);
+            match timed(&job, Stage::Write, copy) {
                 Ok(Copied::Whole(draft)) => return staged(job, None, *draft).map(Some),
                 Ok(Copied::Cut) => return Ok(None),
                 Ok(Copied::Unable) => {}
