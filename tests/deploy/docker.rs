@@ -23,7 +23,7 @@ fn stages() -> Vec<Vec<(String, String)>> {
         if word == "FROM" {
             stages.push(Vec::new());
         }
-        let stage = stages.last_mut().expect("FROM comes first");
+        let stage = stages.last_mut().unwrap();
         stage.push((word.to_owned(), rest.trim().to_owned()));
     }
     stages

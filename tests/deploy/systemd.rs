@@ -167,11 +167,8 @@ fn system_calls_of_a_life(place: &Place) -> BTreeSet<String> {
     let done = place.output().join("large.bin.zst");
     until("the large file is published", || done.exists());
     until("the others are published", || {
-        crate::files::tree(&place.output())
-            .iter()
-            .filter(|path| path.to_str().unwrap().ends_with(".zst"))
-            .count()
-            == 41
+        let outputs = crate::files::tree(&place.output());
+        outputs.iter().filter(|path| path.extension().is_some_and(|it| it == "zst")).count() == 41
     });
     // The tracer hands no signal on: the service is its child.
     let children = format!("/proc/{0}/task/{0}/children", running.pid());
