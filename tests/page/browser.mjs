@@ -73,17 +73,16 @@ export async function until(what, isSo) {
   }
 }
 
-// One state in both schemes and both sizes, as it fits the screen.
-export async function picture(page, name, { schemes = ["light", "dark"], sizes = ["wide", "phone"] } = {}) {
+// What fits the screen: all four pictures where they are to be kept, else two to look at.
+export async function picture(page, name) {
   if (SHOTS === undefined) return;
   await mkdir(SHOTS, { recursive: true });
   const before = page.viewportSize();
-  for (const scheme of schemes) {
+  const looks = [["light", "wide"], ["dark", "phone"], ["dark", "wide"], ["light", "phone"]];
+  for (const [scheme, size] of process.env.KEEP_SCREENSHOTS ? looks : looks.slice(0, 2)) {
     await page.emulateMedia({ colorScheme: scheme });
-    for (const size of sizes) {
-      await page.setViewportSize(SIZES[size]);
-      await page.screenshot({ path: join(SHOTS, `${name}-${scheme}-${size}.png`) });
-    }
+    await page.setViewportSize(SIZES[size]);
+    await page.screenshot({ path: join(SHOTS, `${name}-${scheme}-${size}.png`) });
   }
   await page.emulateMedia({ colorScheme: "light" });
   await page.setViewportSize(before);
