@@ -59,11 +59,13 @@ fn main() -> Result<()> {
     let start = Instant::now();
     std::thread::scope(|scope| {
         let (written, batches) = mpsc::sync_channel(BATCH);
-        let committer = scope.spawn(|| if staged { commit(&work, batches) } else { Ok(()) });
+        let work = &work;
+        // It owns the channel's end: where it fails, the workers are refused and end too.
+        let committer = scope.spawn(move || if staged { commit(work, &batches) } else { Ok(()) });
         let written = staged.then_some(written);
         let workers: Vec<_> = (0..threads)
             .map(|_| {
-                let (work, written) = (&work, written.clone());
+                let written = written.clone();
                 scope.spawn(move || work.run(written.as_ref()))
             })
             .collect();
@@ -109,22 +111,21 @@ impl Work {
             let mut temp = NamedTempFile::new_in(dir)?;
             temp.write_all(&packed)?;
             let written = Written { temp, target: target.with_added_extension("zst") };
-            match committer {
-                Some(committer) => committer.send(written)?,
-                None => {
-                    written.temp.as_file().sync_all()?;
-                    let dir = dir.to_path_buf();
-                    written.temp.persist(written.target)?;
-                    File::open(dir)?.sync_all()?;
-                }
+            if let Some(committer) = committer {
+                committer.send(written)?;
+                continue;
             }
+            written.temp.as_file().sync_all()?;
+            let dir = dir.to_path_buf();
+            written.temp.persist(written.target)?;
+            File::open(dir)?.sync_all()?;
         }
         Ok(())
     }
 }
 
 /// Commits what has gathered, again and again.
-fn commit(work: &Work, written: mpsc::Receiver<Written>) -> Result<()> {
+fn commit(work: &Work, written: &mpsc::Receiver<Written>) -> Result<()> {
     let root = File::open(&work.output)?;
     while let Ok(first) = written.recv() {
         let batch: Vec<_> =

@@ -2,7 +2,6 @@
 //! flushes. Two runs over different counts of files are counted, so that start and stop drop out.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
-#![expect(clippy::disallowed_methods, reason = "the tests are the users who move and remove files")]
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
