@@ -148,7 +148,7 @@ fn allowed(unit: &str) -> BTreeSet<String> {
     allowed
 }
 
-/// A whole life under `strace`: start, sandbox, small and large files, archive, reload, drain.
+/// A whole life under `strace`: start, sandbox, small and large files, archive, drain.
 fn system_calls_of_a_life(place: &Place) -> BTreeSet<String> {
     std::fs::create_dir(place.root().join("done")).unwrap();
     place.configure("on_success = \"archive:done\"\nsteps = \"zstd:9\"");
