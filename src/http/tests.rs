@@ -380,6 +380,7 @@ fn every_route_is_in_the_document_and_the_other_way_round() {
             methods.map(move |method| (method.to_uppercase(), path.clone()))
         })
         .collect();
+    // The page's parts are the page's own affair.
     let routes = open_routes().into_iter().chain(guarded_routes());
     let routed = routes.map(|(method, path, _)| (method.to_owned(), path.to_owned()));
     assert_eq!(routed.collect::<BTreeSet<_>>(), told);
