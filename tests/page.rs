@@ -2,6 +2,8 @@
 //!
 //! Each test is one file of cases there, run by node's own test runner with the service's binary.
 
+#![expect(clippy::expect_used, reason = "a test fails by a panic")]
+
 #[path = "support/prove.rs"]
 mod prove;
 
@@ -15,10 +17,8 @@ const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/page");
 /// Where one of these is, on the path.
 fn program(names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    let found = std::env::split_paths(&path)
-        .flat_map(|dir| names.iter().map(move |name| dir.join(name)))
-        .find(|file| file.is_file());
-    found
+    let in_each = |dir: PathBuf| names.iter().map(move |name| dir.join(name)).collect::<Vec<_>>();
+    std::env::split_paths(&path).flat_map(in_each).find(|file| file.is_file())
 }
 
 /// Runs one file of cases; each of them must pass, and there must be some.
@@ -47,7 +47,7 @@ fn cases(file: &str) {
         .env("SCREENSHOTS", shots)
         .env_remove("FAILPOINTS")
         .output()
-        .unwrap();
+        .expect("run node");
     let said = String::from_utf8_lossy(&ran.stdout);
     println!("{said}{}", String::from_utf8_lossy(&ran.stderr));
     assert!(ran.status.success(), "cases of {file} failed: {}", ran.status);
