@@ -35,7 +35,6 @@ test("each state has its word and its sentence", () => mocked("busy", async (pag
     served.tell();
     await state(page, word);
     await shows(page, "#sentence", sentence);
-    await picture(page, `mock-${scenario}`);
   }
 }));
 
@@ -72,10 +71,18 @@ test("levels of the channels are drawn and told in figures", () => mocked("busy"
   await shows(page, ".way svg", /claim.*0\/64/);
 }));
 
-test("rates of the steps are those of the last seconds", () => mocked("busy", async (page) => {
+test("rates are those of the last seconds, and a file in quarantine has its place", () => mocked("busy", async (page) => {
   await page.waitForFunction(() => [...document.querySelectorAll(".way .pace")].every((pace) => /^3\d\d\/s$/.test(pace.textContent)));
   await shows(page, ".way .busy", /% busy$/);
   await shows(page, "#figures", /31\d files\/s/);
+  await shows(page, ".readout", /^14:30:00 · /);
+  await picture(page, "example-busy");
+  await page.waitForFunction(() => document.querySelectorAll("#quarantine-rows tr").length === 4);
+  assert.deepEqual(await page.locator("#quarantine-rows .sub").allTextContents(), [
+    "28.7 kB · left in its place", "24.6 kB · kept at /srv/state/quarantine/main/6-invoice-export.gz",
+    "20.5 kB · left in its place", "16.4 kB · left in its place",
+  ]);
+  await picture(page, "example-quarantine", "#work");
 }));
 
 test("the charts have a point for each interval, gaps, and a table", () => mocked("busy", async (page, served) => {
@@ -95,7 +102,11 @@ test("the charts have a point for each interval, gaps, and a table", () => mocke
 }));
 
 test("a drain that the deadline will cut says so", async () => {
-  await mocked("draining", (page) => shows(page, "#drain-verdict", /finished before the deadline/));
+  await mocked("draining", async (page) => {
+    await shows(page, "#drain-verdict", /finished before the deadline/);
+    await shows(page, "#figures", /31\d files\/s/);
+    await picture(page, "example-draining");
+  });
   await mocked("late", async (page) => {
     await shows(page, "#drain-verdict", /the deadline comes first/);
     await shows(page, "#drain-left", "12 files, 9.1 GB");
