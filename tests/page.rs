@@ -17,8 +17,9 @@ const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/page");
 /// Where one of these is, on the path.
 fn program(names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    let in_each = |dir: PathBuf| names.iter().map(move |name| dir.join(name)).collect::<Vec<_>>();
-    std::env::split_paths(&path).flat_map(in_each).find(|file| file.is_file())
+    std::env::split_paths(&path)
+        .flat_map(|dir| names.iter().map(move |name| dir.join(name)))
+        .find(|file| file.is_file())
 }
 
 /// Runs one file of cases; each of them must pass, and there must be some.
@@ -40,7 +41,7 @@ fn cases(file: &str) {
     }
     let shots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("page");
     let ran = Command::new(node)
-        .args(["--test", "--test-concurrency=1", "--test-reporter=spec", file])
+        .args(["--test", "--test-reporter=spec", file])
         .current_dir(HERE)
         .env("CHROMIUM", chromium)
         .env("TIDEMILL", env!("CARGO_BIN_EXE_tidemill"))

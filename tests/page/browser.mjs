@@ -12,7 +12,7 @@ const FLAGS = [
 ];
 const SIZES = { wide: { width: 1280, height: 880 }, phone: { width: 360, height: 740 } };
 // The most that is waited for one condition.
-export const PATIENCE = 15_000;
+export const PATIENCE = 30_000;
 // Kept in the repository, but made anew only where it is asked for.
 const CHOSEN = [
   "example-busy-light-wide.png", "example-busy-dark-wide.png", "example-busy-light-phone.png",
