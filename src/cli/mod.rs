@@ -50,7 +50,7 @@ fn run(options: &config::Options) -> Exit {
     };
     // `--once` has its bar and its summary.
     observe::init_logs(config.log_format, if config.once { "warn" } else { "info" });
-    service::run(config, signals)
+    service::run(config, options.clone(), signals)
 }
 
 /// What a command that only tells or mends came to: the exit code on success.

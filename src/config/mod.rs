@@ -1,6 +1,7 @@
 //! What the program means to do: the configuration after every default, path and check is resolved.
 
 mod checks;
+mod difference;
 mod filter;
 mod load;
 mod problems;
@@ -15,6 +16,7 @@ use crate::{
     steps::Chain,
 };
 
+pub use difference::Difference;
 pub use filter::Filter;
 pub use load::{duration, load, resolve};
 pub use problems::{Problem, Problems};
@@ -57,7 +59,7 @@ pub struct Limits {
 }
 
 /// One directory's service.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Pipeline {
     /// Its name in logs, metrics and the ledger; unique.
     pub name: Arc<str>,

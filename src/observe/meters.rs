@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant, SystemTime},
@@ -14,8 +14,9 @@ use std::{
 use metrics::{Counter, Gauge, Histogram};
 
 use super::{
+    channel::ChannelMeter,
     metrics as names,
-    status::{ChannelStatus, PipelineStatus, Status},
+    status::{PipelineStatus, Status},
     work::InWork,
 };
 use crate::stages::Stage;
@@ -60,9 +61,19 @@ const SYNCS: [SyncKind; 4] =
 #[derive(Debug)]
 pub struct Observer {
     started: Instant,
-    pipelines: Vec<Arc<PipelineMeter>>,
+    pipelines: RwLock<Meters>,
     channels: Vec<(&'static str, Arc<ChannelMeter>)>,
     phase: Mutex<&'static str>,
+}
+
+/// A reload changes them.
+#[derive(Debug)]
+struct Meters {
+    /// In the order of the configuration.
+    now: Vec<Arc<PipelineMeter>>,
+    /// Of pipelines that were removed: what they counted is a part of the whole, and goes on if
+    /// they are added again.
+    removed: Vec<Arc<PipelineMeter>>,
 }
 
 impl Observer {
@@ -76,16 +87,41 @@ impl Observer {
         metrics::gauge!(names::PHASE, "phase" => phase).set(1.0);
         Self {
             started: Instant::now(),
-            pipelines: pipelines.iter().map(|name| Arc::new(PipelineMeter::new(name))).collect(),
+            pipelines: RwLock::new(Meters {
+                now: pipelines.iter().map(|name| Arc::new(PipelineMeter::new(name))).collect(),
+                removed: Vec::new(),
+            }),
             channels: channels.iter().map(channel).collect(),
             phase: Mutex::new(phase),
         }
     }
 
-    /// The meter of a pipeline, by its place in the configuration.
+    /// The meter of a pipeline, by its place in the configuration that is in force.
     #[must_use]
-    pub fn pipeline(&self, index: usize) -> Option<&Arc<PipelineMeter>> {
-        self.pipelines.get(index)
+    pub fn pipeline(&self, index: usize) -> Option<Arc<PipelineMeter>> {
+        self.pipelines.read().unwrap_or_else(PoisonError::into_inner).now.get(index).map(Arc::clone)
+    }
+
+    /// The meter of this name: the one there is or was, or a new one, which is shown once it is
+    /// one of [`Self::set_pipelines`].
+    #[must_use]
+    pub fn meter_of(&self, name: &Arc<str>) -> Arc<PipelineMeter> {
+        let meters = self.pipelines.read().unwrap_or_else(PoisonError::into_inner);
+        let known = meters.now.iter().chain(&meters.removed).find(|meter| meter.name == *name);
+        known.map_or_else(|| Arc::new(PipelineMeter::new(name)), Arc::clone)
+    }
+
+    /// From now on these are the pipelines. Those that were and are not any more rest.
+    pub fn set_pipelines(&self, now: Vec<Arc<PipelineMeter>>) {
+        let mut meters = self.pipelines.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut meters.now, now);
+        let Meters { now, removed } = &mut *meters;
+        let is_now = |meter: &Arc<PipelineMeter>| now.iter().any(|one| one.name == meter.name);
+        removed.extend(before);
+        removed.retain(|meter| !is_now(meter));
+        for meter in removed {
+            meter.rest();
+        }
     }
 
     /// The meter of a channel; one that nobody reads where the name is not known.
@@ -105,11 +141,15 @@ impl Observer {
     /// Everything at this moment.
     #[must_use]
     pub fn status(&self) -> Status {
+        let meters = self.pipelines.read().unwrap_or_else(PoisonError::into_inner);
+        let status =
+            |meters: &[Arc<PipelineMeter>]| meters.iter().map(|meter| meter.status()).collect();
         Status {
             version: env!("CARGO_PKG_VERSION"),
             phase: *self.phase.lock().unwrap_or_else(PoisonError::into_inner),
             uptime_seconds: self.started.elapsed().as_secs_f64(),
-            pipelines: self.pipelines.iter().map(|meter| meter.status()).collect(),
+            pipelines: status(&meters.now),
+            removed: status(&meters.removed),
             channels: self.channels.iter().map(|(_, meter)| meter.status()).collect(),
         }
     }
@@ -251,6 +291,12 @@ impl PipelineMeter {
         self.in_work.1.oldest(most)
     }
 
+    /// No intake is at work, and nothing waits.
+    pub fn rest(&self) {
+        self.paused(None);
+        self.pending(0, Duration::ZERO);
+    }
+
     /// Pauses for a reason, or goes on.
     pub fn paused(&self, reason: Option<&str>) {
         self.paused.0.set(if reason.is_some() { 1.0 } else { 0.0 });
@@ -291,65 +337,7 @@ impl PipelineMeter {
     }
 }
 
-fn add((counter, plain): &(Counter, AtomicU64), count: u64) {
+pub(super) fn add((counter, plain): &(Counter, AtomicU64), count: u64) {
     counter.increment(count);
     plain.fetch_add(count, Relaxed);
-}
-
-/// The meter of one channel: its depth is what entered less what left.
-#[derive(Debug)]
-pub struct ChannelMeter {
-    name: &'static str,
-    capacity: usize,
-    entered: (Counter, AtomicU64),
-    left: (Counter, AtomicU64),
-    waited: (Histogram, AtomicU64),
-}
-
-impl ChannelMeter {
-    fn new(name: &'static str, capacity: usize) -> Self {
-        let counted = |metric| (metrics::counter!(metric, "channel" => name), AtomicU64::new(0));
-        let slots = u32::try_from(capacity).unwrap_or(u32::MAX);
-        metrics::gauge!(names::CAPACITY, "channel" => name).set(slots);
-        let meter = Self {
-            name,
-            capacity,
-            entered: counted(names::ENTERED),
-            left: counted(names::LEFT),
-            waited: (
-                metrics::histogram!(names::BACKPRESSURE_SECONDS, "channel" => name),
-                AtomicU64::new(0),
-            ),
-        };
-        for (counter, _) in [&meter.entered, &meter.left] {
-            counter.increment(0);
-        }
-        meter
-    }
-
-    pub fn entered(&self) {
-        add(&self.entered, 1);
-    }
-
-    pub fn left(&self, items: u64) {
-        add(&self.left, items);
-    }
-
-    pub fn waited(&self, time: Duration) {
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.waited.1.fetch_add(nanos, Relaxed);
-        self.waited.0.record(time);
-    }
-
-    fn status(&self) -> ChannelStatus {
-        let left = self.left.1.load(Relaxed);
-        let entered = self.entered.1.load(Relaxed);
-        ChannelStatus {
-            name: self.name,
-            capacity: self.capacity,
-            queued: entered.saturating_sub(left),
-            entered,
-            waited_seconds: Duration::from_nanos(self.waited.1.load(Relaxed)).as_secs_f64(),
-        }
-    }
 }

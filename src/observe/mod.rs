@@ -1,5 +1,6 @@
 //! What can be seen of the service: metrics, status, logs, events, progress.
 
+mod channel;
 mod events;
 mod logs;
 mod meters;
@@ -9,9 +10,10 @@ mod shown;
 mod status;
 mod work;
 
+pub use channel::ChannelMeter;
 pub use events::{Event, Events};
 pub use logs::init as init_logs;
-pub use meters::{ChannelMeter, Observer, OutcomeKind, PipelineMeter, SyncKind};
+pub use meters::{Observer, OutcomeKind, PipelineMeter, SyncKind};
 pub use metrics::{Exporter, InstallError, install as install_exporter};
 pub use progress::{print_summary, run as progress};
 pub use shown::shown;

@@ -47,13 +47,17 @@ pub mod marks;
 
 pub mod trust;
 
+pub mod reload;
+
 pub mod intake;
 
 pub mod process;
 
 pub mod publish;
 
+mod intakes;
 mod large;
 mod start;
 
+pub use intakes::{Intakes, Prepared};
 pub use start::{CHANNELS, Control, Drained, Pipelines, Start};

@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     context::Context,
     fatal::Fatal,
-    intake::{self, Ended, Intake, discover::Hints},
+    intakes::{Common, Intakes},
     job::{Claimed, Disposable, Job, Loaded, Staged, Transformed},
     large::Lane,
     process::{
@@ -61,7 +61,7 @@ pub struct Start {
 /// leaves them to drain unwatched.
 #[derive(Debug)]
 pub struct Pipelines {
-    intakes: Vec<JoinHandle<Ended>>,
+    intakes: Intakes,
     threads: Vec<JoinHandle<()>>,
     panics: Panics,
     fatal: Fatal,
@@ -74,7 +74,7 @@ pub struct Control {
     cut: CancellationToken,
     ended: CancellationToken,
     fatal: Fatal,
-    hints: Arc<[Hints]>,
+    intakes: Intakes,
 }
 
 /// How the drain ended.
@@ -97,21 +97,12 @@ struct Threads {
 }
 
 impl Threads {
-    fn spawn<T: Send + 'static>(
-        &self,
-        name: &str,
-        run: impl FnOnce() -> T + Send + 'static,
-    ) -> io::Result<JoinHandle<T>> {
-        let alive = Arc::clone(&self.alive);
-        thread::Builder::new().name(name.to_owned()).spawn(move || {
-            let made = run();
-            drop(alive);
-            made
-        })
-    }
-
     fn stage(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        let handle = self.spawn(name, run)?;
+        let alive = Arc::clone(&self.alive);
+        let handle = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            run();
+            drop(alive);
+        })?;
         self.handles.push(handle);
         Ok(())
     }
@@ -137,22 +128,12 @@ impl Pipelines {
         let to_claim = process(&mut threads, &make, &shared, limits, &runtime, &to_commit)?;
         drop((shared, to_commit));
 
-        let mut intakes = Vec::new();
-        let mut all_hints = Vec::new();
-        for context in contexts {
-            let (hints, bell) = Hints::new();
-            all_hints.push(hints.clone());
-            let (outlet, stop, runtime) = (to_claim.clone(), stop.clone(), runtime.clone());
-            intakes.push(threads.spawn("intake", move || {
-                let _guard = runtime.enter();
-                let parts = intake::Parts { once, stop, outlet, hints };
-                let (intake, wakers) = Intake::new(context, parts, bell);
-                runtime.block_on(intake.run(wakers))
-            })?);
-        }
+        let common = Common { once, stop: stop.clone(), runtime };
+        let intakes = Intakes::new(common, &to_claim, &threads.alive);
+        intakes.begin(intakes.prepare(contexts)?);
         let Threads { handles: threads, .. } = threads;
-        let pipelines = Self { intakes, threads, panics, fatal: fatal.clone() };
-        Ok((pipelines, Control { stop, cut, ended, fatal, hints: all_hints.into() }))
+        let pipelines = Self { intakes: intakes.clone(), threads, panics, fatal: fatal.clone() };
+        Ok((pipelines, Control { stop, cut, ended, fatal, intakes }))
     }
 
     /// What the drain came to. Blocks until the threads have ended, which [`Control::ended`] tells.
@@ -163,13 +144,13 @@ impl Pipelines {
             storage_failed: self.fatal.is_set(),
             ..Drained::default()
         };
-        for intake in self.intakes {
-            match intake.join() {
-                Ok(ended) => {
+        for ended in self.intakes.join() {
+            match ended {
+                Some(ended) => {
                     drained.left += ended.left;
                     drained.gave_up |= ended.gave_up;
                 }
-                Err(_) => drained.panics += 1,
+                None => drained.panics += 1,
             }
         }
         for thread in self.threads {
@@ -192,9 +173,13 @@ impl Control {
 
     /// Scans every input again.
     pub fn rescan(&self) {
-        for hints in &*self.hints {
-            hints.scan();
-        }
+        self.intakes.rescan();
+    }
+
+    /// The intakes, to stop and start single ones.
+    #[must_use]
+    pub const fn intakes(&self) -> &Intakes {
+        &self.intakes
     }
 
     /// Resolves when storage failed and nothing more is published.

@@ -10,31 +10,37 @@
 mod beside;
 mod hooks;
 mod prepare;
+mod reload;
 mod report;
+mod settings;
 
 use std::{sync::Arc, time::Instant};
 
 use tokio::sync::oneshot;
 
-use self::{hooks::Fault, report::Last};
+use self::{hooks::Fault, reload::Reloader, report::Last, settings::Settings};
 use crate::{
-    config::{Config, Http},
+    config::{Config, Http, Options},
     error::Exit,
     lifecycle::{Deadlines, Handle, Lifecycle, Phase, Signals},
     limits,
     observe::{self, Observer},
-    pipeline::{self, Control, Drained},
+    pipeline::{
+        self, Control, Drained,
+        reload::{Reload, Requests},
+    },
 };
 
-/// Runs the service from its first hook to its last, and says how the process is to end.
+/// Runs the service from its first hook to its last, and says how the process is to end. The options
+/// are those that the configuration was loaded by: a reload loads it by them again.
 ///
 /// Blocks. The signals are followed from here on; the third one, or the deadline, makes this
 /// return at once, with threads still at work: the process must end then.
 #[must_use]
-pub fn run(config: Config, signals: Signals) -> Exit {
+pub fn run(config: Config, options: Options, signals: Signals) -> Exit {
     // Before any thread: what the process gives up, all of them give up.
-    let enforced = match prepare::prepare(&config) {
-        Ok(enforced) => enforced,
+    let fence = match prepare::prepare(&config, options.config.as_deref()) {
+        Ok(fence) => fence,
         Err(fault) => {
             tracing::error!("{fault}");
             return fault.exit();
@@ -49,13 +55,16 @@ pub fn run(config: Config, signals: Signals) -> Exit {
             return Exit::Internal;
         }
     };
-    let exit = runtime.block_on(live(config, signals, enforced.is_some()));
+    let inside = fence.as_ref().map(|fence| fence.inside.clone());
+    let settings = Settings::new(config, options, inside);
+    let exit = runtime.block_on(live(settings, signals));
     runtime.shutdown_background();
     exit
 }
 
-async fn live(config: Config, signals: Signals, is_confined: bool) -> Exit {
-    let deadlines = Deadlines { stop: config.shutdown_deadline, reserve: limits::COMMIT_RESERVE };
+async fn live(settings: Settings, signals: Signals) -> Exit {
+    let stop = settings.now().shutdown_deadline;
+    let deadlines = Deadlines { stop, reserve: limits::COMMIT_RESERVE };
     let life = match Lifecycle::new(deadlines, signals) {
         Ok(life) => life,
         Err(error) => {
@@ -65,7 +74,7 @@ async fn live(config: Config, signals: Signals, is_confined: bool) -> Exit {
     };
     let leave = life.handle().leave();
     // A task of its own, so that nothing it does can hold up the look at `leave`.
-    let whole = tokio::spawn(from_start_to_stop(life, config, is_confined));
+    let whole = tokio::spawn(from_start_to_stop(life, settings));
     tokio::select! {
         exit = whole => exit.unwrap_or(Exit::Internal),
         () = leave => {
@@ -75,8 +84,9 @@ async fn live(config: Config, signals: Signals, is_confined: bool) -> Exit {
     }
 }
 
-async fn from_start_to_stop(mut life: Lifecycle, config: Config, is_confined: bool) -> Exit {
+async fn from_start_to_stop(mut life: Lifecycle, settings: Settings) -> Exit {
     let began = Instant::now();
+    let config = settings.now();
     let descriptors = observe::open_descriptors();
     let names: Vec<_> =
         config.pipelines.iter().map(|pipeline| Arc::clone(&pipeline.name)).collect();
@@ -87,11 +97,14 @@ async fn from_start_to_stop(mut life: Lifecycle, config: Config, is_confined: bo
     }
     let observer = Arc::new(Observer::new(&names, &pipeline::CHANNELS));
     let (drained, was_drained) = oneshot::channel();
+    // Whoever is to ask for a reload, beside SIGHUP, gets a clone of the first.
+    let (_reload, requests) = Reload::new();
 
-    let started = start(&mut life, &config, &observer, drained).await;
+    let ends = Ends { drained, requests };
+    let started = start(&mut life, &settings, &observer, ends).await;
     let fault = match started {
         Ok(control) => {
-            let fenced_off = beside::fenced_off(&config, is_confined);
+            let fenced_off = beside::fenced_off(&settings);
             work(life.handle(), &control, fenced_off).await
         }
         Err(fault) => Some(fault),
@@ -101,18 +114,26 @@ async fn from_start_to_stop(mut life: Lifecycle, config: Config, is_confined: bo
     handle.enter(Phase::Stopped);
 
     let drained = was_drained.await.unwrap_or_default();
-    let (config, observer, report) = (&config, &observer, &report);
+    let (config, observer, report) = (&settings.now(), &observer, &report);
     Last { config, observer, report, drained, fault, descriptors, began }.tell()
+}
+
+/// The ends of channels that the hooks take.
+struct Ends {
+    drained: oneshot::Sender<Drained>,
+    requests: Requests,
 }
 
 /// The start-up hooks, in order. What each of them opened is closed by [`Lifecycle::stop`], in
 /// reverse, also where a later one fails.
 async fn start(
     life: &mut Lifecycle,
-    config: &Config,
+    settings: &Settings,
     observer: &Arc<Observer>,
-    drained: oneshot::Sender<Drained>,
+    Ends { drained, requests }: Ends,
 ) -> Result<Control, Fault> {
+    let config = &*settings.now();
+    let hangups = reload::hangups(life.handle());
     hooks::limits(life, config).await?;
     hooks::lock(life, config).await?;
     hooks::settings(life, config).await?;
@@ -121,8 +142,18 @@ async fn start(
     beside::phase(life, observer);
     hooks::http(life, config, observer).await?;
     hooks::recovery(life, config, &ledger, &events).await?;
-    let control = hooks::pipelines(life, config, (ledger, events), observer, drained).await?;
+    let parts = (Arc::clone(&ledger), Arc::clone(&events));
+    let control = hooks::pipelines(life, settings, parts, observer, drained).await?;
     beside::background(life, config, observer, &control);
+    let reloader = Reloader {
+        settings: settings.clone(),
+        ledger,
+        events,
+        observer: Arc::clone(observer),
+        control: control.clone(),
+        index: config.pipelines.len(),
+    };
+    reload::spawn(life, reloader, hangups, requests);
     hooks::ready(life, config);
     Ok(control)
 }

@@ -1,0 +1,68 @@
+//! The typed handle on the metrics of one channel between two stages.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use metrics::{Counter, Histogram};
+
+use super::{meters::add, metrics as names, status::ChannelStatus};
+
+/// The meter of one channel: its depth is what entered less what left.
+#[derive(Debug)]
+pub struct ChannelMeter {
+    name: &'static str,
+    capacity: usize,
+    entered: (Counter, AtomicU64),
+    left: (Counter, AtomicU64),
+    waited: (Histogram, AtomicU64),
+}
+
+impl ChannelMeter {
+    pub(super) fn new(name: &'static str, capacity: usize) -> Self {
+        let counted = |metric| (metrics::counter!(metric, "channel" => name), AtomicU64::new(0));
+        let slots = u32::try_from(capacity).unwrap_or(u32::MAX);
+        metrics::gauge!(names::CAPACITY, "channel" => name).set(slots);
+        let meter = Self {
+            name,
+            capacity,
+            entered: counted(names::ENTERED),
+            left: counted(names::LEFT),
+            waited: (
+                metrics::histogram!(names::BACKPRESSURE_SECONDS, "channel" => name),
+                AtomicU64::new(0),
+            ),
+        };
+        for (counter, _) in [&meter.entered, &meter.left] {
+            counter.increment(0);
+        }
+        meter
+    }
+
+    pub fn entered(&self) {
+        add(&self.entered, 1);
+    }
+
+    pub fn left(&self, items: u64) {
+        add(&self.left, items);
+    }
+
+    pub fn waited(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.waited.1.fetch_add(nanos, Relaxed);
+        self.waited.0.record(time);
+    }
+
+    pub(super) fn status(&self) -> ChannelStatus {
+        let left = self.left.1.load(Relaxed);
+        let entered = self.entered.1.load(Relaxed);
+        ChannelStatus {
+            name: self.name,
+            capacity: self.capacity,
+            queued: entered.saturating_sub(left),
+            entered,
+            waited_seconds: Duration::from_nanos(self.waited.1.load(Relaxed)).as_secs_f64(),
+        }
+    }
+}
