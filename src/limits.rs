@@ -61,6 +61,11 @@ pub const STRAGGLERS: usize = 10;
 pub const DRAIN_REPORT: Duration = Duration::from_secs(5);
 pub const UPKEEP: Duration = Duration::from_secs(5);
 
+/// An intake's thread is seen to turn at least this often.
+pub const HEARTBEAT: Duration = Duration::from_secs(2);
+/// So many times the service manager's watchdog time may pass without any progress.
+pub const STUCK: u32 = 10;
+
 /// The default address of the HTTP server's port on loopback.
 pub const HTTP_PORT: u16 = 9464;
 

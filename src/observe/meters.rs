@@ -15,6 +15,7 @@ use metrics::{Counter, Gauge, Histogram};
 
 use super::{
     channel::ChannelMeter,
+    life::{Life, Signs},
     metrics as names,
     status::{PipelineStatus, Status},
     work::InWork,
@@ -117,6 +118,9 @@ impl Observer {
         let before = std::mem::replace(&mut meters.now, now);
         let Meters { now, removed } = &mut *meters;
         let is_now = |meter: &Arc<PipelineMeter>| now.iter().any(|one| one.name == meter.name);
+        for meter in &*now {
+            meter.turned();
+        }
         removed.extend(before);
         removed.retain(|meter| !is_now(meter));
         for meter in removed {
@@ -129,6 +133,13 @@ impl Observer {
     pub fn channel(&self, name: &'static str) -> Arc<ChannelMeter> {
         let known = self.channels.iter().find(|(known, _)| *known == name);
         known.map_or_else(|| Arc::new(ChannelMeter::new(name, 0)), |(_, meter)| Arc::clone(meter))
+    }
+
+    /// The signs of life of each pipeline.
+    #[must_use]
+    pub fn signs(&self) -> Vec<Signs> {
+        let meters = self.pipelines.read().unwrap_or_else(PoisonError::into_inner);
+        meters.now.iter().map(|meter| meter.signs()).collect()
     }
 
     pub fn set_phase(&self, phase: &'static str) {
@@ -174,6 +185,7 @@ pub struct PipelineMeter {
     in_work: (Gauge, InWork),
     paused: (Gauge, Mutex<Option<String>>),
     last_published: Gauge,
+    life: Life,
 }
 
 impl PipelineMeter {
@@ -207,6 +219,7 @@ impl PipelineMeter {
             in_work: (gauge(names::IN_WORK), InWork::default()),
             paused: (gauge(names::PAUSED), Mutex::default()),
             last_published: gauge(names::LAST_PUBLISHED),
+            life: Life::new(),
         };
         meter.show_zeros();
         meter
@@ -236,12 +249,14 @@ impl PipelineMeter {
     }
 
     pub fn stage(&self, stage: Stage, took: Duration) {
+        self.moved();
         if let Some(histogram) = self.stages.get(&stage) {
             histogram.record(took);
         }
     }
 
     pub fn sync(&self, kind: SyncKind, took: Duration) {
+        self.moved();
         if let Some(histogram) = self.syncs.get(&kind) {
             histogram.record(took);
         }
@@ -289,6 +304,26 @@ impl PipelineMeter {
     #[must_use]
     pub fn oldest_in_work(&self, most: usize) -> Vec<PathBuf> {
         self.in_work.1.oldest(most)
+    }
+
+    /// A sign of life of the intake's thread.
+    pub fn turned(&self) {
+        self.life.turned();
+    }
+
+    /// Work got on, be it by one chunk of a large file.
+    pub fn moved(&self) {
+        self.life.moved();
+    }
+
+    fn signs(&self) -> Signs {
+        Signs {
+            name: self.name.to_string(),
+            silent: self.life.silent(),
+            movement: self.life.movement(),
+            in_work: self.in_work.1.sum().files,
+            is_paused: self.paused.1.lock().unwrap_or_else(PoisonError::into_inner).is_some(),
+        }
     }
 
     /// No intake is at work, and nothing waits.

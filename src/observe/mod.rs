@@ -2,6 +2,7 @@
 
 mod channel;
 mod events;
+mod life;
 mod logs;
 mod meters;
 mod metrics;
@@ -12,6 +13,7 @@ mod work;
 
 pub use channel::ChannelMeter;
 pub use events::{Event, Events};
+pub use life::Signs;
 pub use logs::init as init_logs;
 pub use meters::{Observer, OutcomeKind, PipelineMeter, SyncKind};
 pub use metrics::{Exporter, InstallError, install as install_exporter};

@@ -17,6 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     context::Context,
+    heartbeat::beating,
     intake::{self, Ended, Intake, discover::Hints},
     job::Job,
     stage::{Outlet, WeakOutlet},
@@ -93,6 +94,7 @@ impl Intakes {
         let parts = intake::Parts { once: *once, stop: stop.clone(), outlet, hints: hints.clone() };
         let (runtime, of, guard) =
             (runtime.clone(), Arc::clone(&context), ended.clone().drop_guard());
+        let meter = Arc::clone(&context.meter);
         let thread = thread::Builder::new().name("intake".to_owned()).spawn(move || {
             // Dropped after all that the intake held, a panic included.
             let _guards = (alive, guard);
@@ -103,7 +105,7 @@ impl Intakes {
                 return Ended::default();
             }
             let (intake, wakers) = Intake::new(of, parts, bell);
-            runtime.block_on(intake.run(wakers))
+            runtime.block_on(beating(meter, intake.run(wakers)))
         })?;
         Ok((Running { context, stop, ended, hints, thread }, begin))
     }

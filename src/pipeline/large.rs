@@ -98,7 +98,10 @@ fn stream(
         let (to_write, outputs) = mpsc::sync_channel(limits::CHUNKS_QUEUED);
         let reader = scope.spawn(move || {
             timed(meter, Stage::Read, || {
-                read::stream(job, source, cut, |chunk| to_transform.send(chunk).is_ok())
+                read::stream(job, source, cut, |chunk| {
+                    meter.moved();
+                    to_transform.send(chunk).is_ok()
+                })
             })
         });
         let transformer = scope.spawn(move || {
@@ -113,6 +116,7 @@ fn stream(
             let mut draft = Draft::begin(directories, job)?;
             for chunk in outputs {
                 draft.add(job, &chunk)?;
+                meter.moved();
             }
             Ok(draft)
         });

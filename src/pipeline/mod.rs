@@ -55,6 +55,7 @@ pub mod process;
 
 pub mod publish;
 
+mod heartbeat;
 mod intakes;
 mod large;
 mod start;

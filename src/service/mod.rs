@@ -13,6 +13,7 @@ mod prepare;
 mod reload;
 mod report;
 mod settings;
+mod watchdog;
 
 use std::{sync::Arc, time::Instant};
 
@@ -140,6 +141,7 @@ async fn start(
     let ledger = hooks::ledger(life, config).await?;
     let events = hooks::events(life, config).await?;
     beside::phase(life, observer);
+    watchdog::spawn(life, observer);
     hooks::http(life, config, observer).await?;
     hooks::recovery(life, config, &ledger, &events).await?;
     let parts = (Arc::clone(&ledger), Arc::clone(&events));
