@@ -11,12 +11,13 @@ use std::{
 const FILE_LINES: usize = 400;
 const FUNCTION_LINES: usize = 70;
 /// Modules of layer 1 and below, and the layer of each.
-const LAYERS: [(&str, u32); 19] = [
+const LAYERS: [(&str, u32); 20] = [
     ("cli", 6),
     ("service", 5),
     ("http", 4),
     ("recovery", 4),
     ("pipeline", 4),
+    ("hooks", 2),
     ("codec", 1),
     ("config", 1),
     ("confine", 1),

@@ -40,6 +40,15 @@ pub enum Command {
     Explain(Explain),
     /// Put quarantined files back to the intake
     Requeue(Requeue),
+    /// What the service starts for its hooks
+    #[command(hide = true)]
+    HookRunner,
+    /// What the runner starts for a command
+    #[command(hide = true)]
+    HookExec {
+        #[arg(last = true)]
+        command: Vec<std::ffi::OsString>,
+    },
 }
 
 #[derive(Debug, clap::Args)]

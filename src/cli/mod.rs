@@ -13,7 +13,7 @@ use std::io::{IsTerminal, Write};
 use clap::Parser;
 
 use self::args::{Args, Command};
-use crate::{config, error::Exit, lifecycle::Signals, observe, service};
+use crate::{config, error::Exit, hooks, lifecycle::Signals, observe, service};
 
 /// Runs the command that was asked for, and says how the process is to end.
 #[must_use]
@@ -35,6 +35,11 @@ pub fn main() -> Exit {
         Command::History(options) => tell(history::history(&options)),
         Command::Explain(options) => tell(explain::explain(&options)),
         Command::Requeue(options) => tell(requeue::requeue(&options)),
+        Command::HookRunner => hooks::main(),
+        Command::HookExec { command } => {
+            let error = hooks::replace_process(&command);
+            complain(&format!("cannot run it: {error}"), Exit::Config)
+        }
     }
 }
 

@@ -53,6 +53,7 @@ impl Config {
             ("once", self.once != new.once),
             ("limits.memory", self.limits.memory_bytes != new.limits.memory_bytes),
             ("limits.files", self.limits.files != new.limits.files),
+            ("hooks", self.hooks != new.hooks),
             ("limits.workers", self.limits.workers != new.limits.workers),
         ]
         .into_iter()
@@ -114,6 +115,7 @@ mod tests {
             ("shutdown_deadline", "shutdown_deadline = \"1s\""),
             ("sandbox", "sandbox = \"off\""),
             ("log_format", "log_format = \"json\""),
+            ("hooks", "hooks.timeout = \"1s\""),
             ("limits.memory", "limits.memory = \"1MiB\""),
             ("limits.files", "limits.files = 1"),
             ("limits.workers", "limits.workers = 77"),

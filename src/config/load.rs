@@ -109,6 +109,7 @@ impl Resolver {
             sandbox: self.parsed(sandbox).unwrap_or(Sandbox::BestEffort),
             log_format: self.parsed(log_format).unwrap_or(LogFormat::Text),
             limits: self.limits(file.limits),
+            hooks: self.hooks(file.hooks),
             state_dir,
             once,
             pipelines,
@@ -285,7 +286,11 @@ impl Resolver {
         Settle::Quiet(self.duration(Some(written), Duration::ZERO))
     }
 
-    fn duration(&mut self, written: Option<Written<String>>, default: Duration) -> Duration {
+    pub(super) fn duration(
+        &mut self,
+        written: Option<Written<String>>,
+        default: Duration,
+    ) -> Duration {
         let Some(Written { value, at }) = written else {
             return default;
         };
@@ -343,7 +348,7 @@ impl Resolver {
         Filter::new(&values(include), &values(exclude)).unwrap_or_else(|_| Filter::all())
     }
 
-    fn at_least_one<T: From<u8> + PartialOrd>(
+    pub(super) fn at_least_one<T: From<u8> + PartialOrd>(
         &mut self,
         file: Option<Spanned<T>>,
         default: T,

@@ -3,6 +3,7 @@
 mod checks;
 mod difference;
 mod filter;
+mod hooks;
 mod load;
 mod problems;
 mod read;
@@ -18,6 +19,7 @@ use crate::{
 
 pub use difference::Difference;
 pub use filter::Filter;
+pub use hooks::{Hook, Hooks};
 pub use load::{duration, load, resolve};
 pub use problems::{Problem, Problems};
 pub use written::{At, Options};
@@ -32,6 +34,7 @@ pub struct Config {
     pub sandbox: Sandbox,
     pub log_format: LogFormat,
     pub limits: Limits,
+    pub hooks: Hooks,
     pub once: bool,
     /// At least one.
     pub pipelines: Vec<Pipeline>,

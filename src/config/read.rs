@@ -63,6 +63,7 @@ fn prune(table: &mut DeTable<'_>, of: Table, problems: &mut Problems) {
         }
         match (kind, value.get_mut()) {
             (Kind::Limits, DeValue::Table(below)) => prune(below, Table::Limits, problems),
+            (Kind::Hooks, DeValue::Table(below)) => prune(below, Table::Hooks, problems),
             (Kind::Pipelines, DeValue::Array(all)) => {
                 for below in all.iter_mut() {
                     if let DeValue::Table(below) = below.get_mut() {
@@ -85,7 +86,11 @@ fn fits(kind: Kind, value: &DeValue<'_>) -> bool {
         (Kind::Large, DeValue::Integer(number)) => whole::<i64>(number),
         (Kind::Truth, value) => value.is_bool(),
         (Kind::Globs, DeValue::Array(all)) => strings(all),
-        (Kind::Limits, value) => value.is_table(),
+        (Kind::Hook, DeValue::Array(all)) => !all.is_empty() && strings(all),
+        (Kind::Hook, DeValue::Table(table)) => {
+            table.len() == 1 && table.get("url").is_some_and(|url| url.get_ref().is_str())
+        }
+        (Kind::Limits | Kind::Hooks, value) => value.is_table(),
         (Kind::Pipelines, DeValue::Array(all)) => tables(all),
         _ => false,
     }
@@ -129,6 +134,7 @@ mod tests {
         for (table, text) in [
             (Table::File, "no_such = 1"),
             (Table::Limits, "[limits]\nno_such = 1"),
+            (Table::Hooks, "[hooks]\nno_such = 1"),
             (Table::Pipeline, "[[pipeline]]\nno_such = 1"),
         ] {
             let keys: Vec<_> = table.keys().iter().map(|(key, _)| format!("`{key}`")).collect();

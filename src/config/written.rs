@@ -44,6 +44,8 @@ pub struct File {
     pub once: Option<bool>,
     #[serde(default)]
     pub limits: Limits,
+    #[serde(default)]
+    pub hooks: Hooks,
     #[serde(default, rename = "pipeline")]
     pub pipelines: Vec<Spanned<Pipeline>>,
 }
@@ -54,6 +56,26 @@ pub struct Limits {
     pub memory: Value<String>,
     pub files: Value<u32>,
     pub workers: Value<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hooks {
+    pub on_start: Value<Hook>,
+    pub on_published: Value<Hook>,
+    pub on_failed: Value<Hook>,
+    pub on_drained: Value<Hook>,
+    pub batch_files: Value<u32>,
+    pub batch_delay: Value<String>,
+    pub timeout: Value<String>,
+}
+
+/// A command, or where to send a request to.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Hook {
+    Command(Vec<String>),
+    Post { url: String },
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -88,6 +110,7 @@ pub struct Pipeline {
 pub enum Table {
     File,
     Limits,
+    Hooks,
     Pipeline,
 }
 
@@ -101,12 +124,15 @@ pub enum Kind {
     Large,
     Truth,
     Globs,
+    /// `["/program", "argument"]` or `{ url = "…" }`.
+    Hook,
     Limits,
+    Hooks,
     Pipelines,
 }
 
 impl Table {
-    pub const ALL: [Self; 3] = [Self::File, Self::Limits, Self::Pipeline];
+    pub const ALL: [Self; 4] = [Self::File, Self::Limits, Self::Hooks, Self::Pipeline];
 
     /// Its keys, in the order of the struct that serde fills.
     pub const fn keys(self) -> &'static [(&'static str, Kind)] {
@@ -120,11 +146,21 @@ impl Table {
                 ("log_format", Kind::Text),
                 ("once", Kind::Truth),
                 ("limits", Kind::Limits),
+                ("hooks", Kind::Hooks),
                 ("pipeline", Kind::Pipelines),
             ],
             Self::Limits => {
                 &[("memory", Kind::Text), ("files", Kind::Number), ("workers", Kind::Number)]
             }
+            Self::Hooks => &[
+                ("on_start", Kind::Hook),
+                ("on_published", Kind::Hook),
+                ("on_failed", Kind::Hook),
+                ("on_drained", Kind::Hook),
+                ("batch_files", Kind::Number),
+                ("batch_delay", Kind::Text),
+                ("timeout", Kind::Text),
+            ],
             Self::Pipeline => &[
                 ("name", Kind::Text),
                 ("input", Kind::Text),
@@ -155,6 +191,7 @@ impl Table {
         match self {
             Self::File => "above the first table",
             Self::Limits => "in [limits]",
+            Self::Hooks => "in [hooks]",
             Self::Pipeline => "in a [[pipeline]]",
         }
     }
@@ -167,7 +204,8 @@ impl Kind {
             Self::Number | Self::Large => "a whole number",
             Self::Truth => "`true` or `false`",
             Self::Globs => "a list of strings",
-            Self::Limits => "a table",
+            Self::Hook => "a command, or a table with a `url`",
+            Self::Limits | Self::Hooks => "a table",
             Self::Pipelines => "a list of tables",
         }
     }
@@ -180,7 +218,10 @@ impl Kind {
             Self::Large => format!("write `{key} = 100`, or another from 1 to {}", i64::MAX),
             Self::Truth => format!("write `{key} = true`, without quotes"),
             Self::Globs => format!("write `{key} = [\"*.log\"]`"),
-            Self::Limits => format!("begin it with `[{key}]`"),
+            Self::Hook => format!(
+                "write `{key} = [\"/path/to/program\", \"argument\"]`, or `{key} = {{ url = \"http://127.0.0.1:8080/\" }}`"
+            ),
+            Self::Limits | Self::Hooks => format!("begin it with `[{key}]`"),
             Self::Pipelines => format!("begin each with `[[{key}]]`, in double brackets"),
         }
     }

@@ -2,6 +2,7 @@
 
 mod channel;
 mod events;
+mod hooks;
 mod life;
 mod logs;
 mod meters;
@@ -12,7 +13,8 @@ mod status;
 mod work;
 
 pub use channel::ChannelMeter;
-pub use events::{Event, Events};
+pub use events::{Event, Events, Listener};
+pub use hooks::{HookEnd, HookMeter};
 pub use life::Signs;
 pub use logs::init as init_logs;
 pub use meters::{Observer, OutcomeKind, PipelineMeter, SyncKind};

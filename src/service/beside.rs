@@ -2,6 +2,8 @@
 
 use std::{convert::Infallible, path::Path, sync::Arc};
 
+use serde_json::json;
+
 use super::{
     hooks::{Fault, LIMIT, chain},
     prepare::places,
@@ -9,12 +11,14 @@ use super::{
     settings::Settings,
 };
 use crate::{
-    config::Config,
+    config::{Config, Pipeline},
     fs,
+    hooks::Facts,
     lifecycle::{Handle, Lifecycle, Phase},
     limits,
-    observe::{self, Observer},
+    observe::{self, Observer, Totals},
     pipeline::Control,
+    policy::HookKind,
 };
 
 /// Closes the intake and waits for the last job; says every few seconds who is left. The cut makes
@@ -48,6 +52,36 @@ pub async fn drain(handle: &Handle, control: &Control, settings: &Settings, obse
         }
     }
     handle.enter(Phase::Committing);
+}
+
+/// What the user's hooks are told of the start and the end.
+pub fn facts(config: &Config, observer: &Arc<Observer>) -> Facts {
+    let pipelines = config.pipelines.iter().map(|pipeline| {
+        let Pipeline { name, input, output, .. } = pipeline;
+        json!({ "name": &**name, "input": input, "output": output })
+    });
+    let start = json!({
+        "hook": HookKind::OnStart.as_str(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "pipelines": pipelines.collect::<Vec<_>>(),
+    });
+    let observer = Arc::clone(observer);
+    let drained = move || {
+        let Totals { published, quarantined, source_bytes, output_bytes, .. } =
+            observer.status().totals();
+        json!({
+            "hook": HookKind::OnDrained.as_str(),
+            "published": published,
+            "quarantined": quarantined,
+            "source_bytes": source_bytes,
+            "output_bytes": output_bytes,
+        })
+        .to_string()
+    };
+    let deadline = config.shutdown_deadline;
+    // Half of what is kept for the end.
+    let last = limits::COMMIT_RESERVE.min(deadline / 2) / 2;
+    Facts { start: start.to_string(), drained: Box::new(drained), last, deadline }
 }
 
 /// Tells the observer each phase. Started before the HTTP server, it ends after it: until then the

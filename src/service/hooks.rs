@@ -23,7 +23,7 @@ use crate::{
     ledger::{self, LastStop, Ledger, sqlite::Sqlite},
     lifecycle::{Lifecycle, Phase, StartError},
     limits,
-    observe::{self, Events, Observer, shown},
+    observe::{self, Events, Listener, Observer, shown},
     pipeline::{
         Control, Drained, Pipelines, Start,
         context::{Context, Parts, SharedEvents},
@@ -176,11 +176,15 @@ pub async fn ledger(life: &mut Lifecycle, config: &Config) -> Result<Arc<Sqlite>
     life.start("ledger", LIMIT, open, close).await.map_err(sort(Fault::Storage))
 }
 
-/// The events file, if one was asked for.
-pub async fn events(life: &mut Lifecycle, config: &Config) -> Result<SharedEvents, Fault> {
+/// The events file, if one was asked for, and who listens.
+pub async fn events(
+    life: &mut Lifecycle,
+    config: &Config,
+    listener: Option<Box<dyn Listener>>,
+) -> Result<SharedEvents, Fault> {
     let path = config.events.clone();
     let open = blocking(move || {
-        let events = path.as_deref().map(Events::open).transpose()?;
+        let events = Events::of(path.as_deref(), listener)?;
         let events = Arc::new(Mutex::new(events));
         Ok::<_, io::Error>((Arc::clone(&events), events))
     });

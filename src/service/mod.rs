@@ -19,10 +19,11 @@ use std::{sync::Arc, time::Instant};
 
 use tokio::sync::oneshot;
 
-use self::{hooks::Fault, reload::Reloader, report::Last, settings::Settings};
+use self::{hooks::Fault, prepare::Prepared, reload::Reloader, report::Last, settings::Settings};
 use crate::{
     config::{Config, Http, Options},
     error::Exit,
+    hooks::{Hooked, Runner},
     lifecycle::{Deadlines, Handle, Lifecycle, Phase, Signals},
     limits,
     observe::{self, Observer},
@@ -40,8 +41,8 @@ use crate::{
 #[must_use]
 pub fn run(config: Config, options: Options, signals: Signals) -> Exit {
     // Before any thread: what the process gives up, all of them give up.
-    let fence = match prepare::prepare(&config, options.config.as_deref()) {
-        Ok(fence) => fence,
+    let Prepared { fence, runner } = match prepare::prepare(&config, options.config.as_deref()) {
+        Ok(prepared) => prepared,
         Err(fault) => {
             tracing::error!("{fault}");
             return fault.exit();
@@ -58,12 +59,12 @@ pub fn run(config: Config, options: Options, signals: Signals) -> Exit {
     };
     let inside = fence.as_ref().map(|fence| fence.inside.clone());
     let settings = Settings::new(config, options, inside);
-    let exit = runtime.block_on(live(settings, signals));
+    let exit = runtime.block_on(live(settings, runner, signals));
     runtime.shutdown_background();
     exit
 }
 
-async fn live(settings: Settings, signals: Signals) -> Exit {
+async fn live(settings: Settings, runner: Option<Runner>, signals: Signals) -> Exit {
     let stop = settings.now().shutdown_deadline;
     let deadlines = Deadlines { stop, reserve: limits::COMMIT_RESERVE };
     let life = match Lifecycle::new(deadlines, signals) {
@@ -75,7 +76,7 @@ async fn live(settings: Settings, signals: Signals) -> Exit {
     };
     let leave = life.handle().leave();
     // A task of its own, so that nothing it does can hold up the look at `leave`.
-    let whole = tokio::spawn(from_start_to_stop(life, settings));
+    let whole = tokio::spawn(from_start_to_stop(life, settings, runner));
     tokio::select! {
         exit = whole => exit.unwrap_or(Exit::Internal),
         () = leave => {
@@ -85,7 +86,11 @@ async fn live(settings: Settings, signals: Signals) -> Exit {
     }
 }
 
-async fn from_start_to_stop(mut life: Lifecycle, settings: Settings) -> Exit {
+async fn from_start_to_stop(
+    mut life: Lifecycle,
+    settings: Settings,
+    runner: Option<Runner>,
+) -> Exit {
     let began = Instant::now();
     let config = settings.now();
     let descriptors = observe::open_descriptors();
@@ -101,7 +106,8 @@ async fn from_start_to_stop(mut life: Lifecycle, settings: Settings) -> Exit {
     // Whoever is to ask for a reload, beside SIGHUP, gets a clone of the first.
     let (_reload, requests) = Reload::new();
 
-    let ends = Ends { drained, requests };
+    let hooked = runner.map(|runner| Hooked::new(runner, config.hooks.clone()));
+    let ends = Ends { drained, requests, hooked };
     let started = start(&mut life, &settings, &observer, ends).await;
     let fault = match started {
         Ok(control) => {
@@ -119,10 +125,11 @@ async fn from_start_to_stop(mut life: Lifecycle, settings: Settings) -> Exit {
     Last { config, observer, report, drained, fault, descriptors, began }.tell()
 }
 
-/// The ends of channels that the hooks take.
+/// What the hooks take.
 struct Ends {
     drained: oneshot::Sender<Drained>,
     requests: Requests,
+    hooked: Option<Hooked>,
 }
 
 /// The start-up hooks, in order. What each of them opened is closed by [`Lifecycle::stop`], in
@@ -131,7 +138,7 @@ async fn start(
     life: &mut Lifecycle,
     settings: &Settings,
     observer: &Arc<Observer>,
-    Ends { drained, requests }: Ends,
+    Ends { drained, requests, hooked }: Ends,
 ) -> Result<Control, Fault> {
     let config = &*settings.now();
     let hangups = reload::hangups(life.handle());
@@ -139,8 +146,12 @@ async fn start(
     hooks::lock(life, config).await?;
     hooks::settings(life, config).await?;
     let ledger = hooks::ledger(life, config).await?;
-    let events = hooks::events(life, config).await?;
+    let listener = hooked.as_ref().map(Hooked::listener);
+    let events = hooks::events(life, config, listener).await?;
     beside::phase(life, observer);
+    if let Some(hooked) = hooked {
+        hooked.spawn(life, hooks::LIMIT, beside::facts(config, observer));
+    }
     watchdog::spawn(life, observer);
     hooks::http(life, config, observer).await?;
     hooks::recovery(life, config, &ledger, &events).await?;

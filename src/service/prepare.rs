@@ -13,6 +13,7 @@ use crate::{
     config::{Config, Http, Pipeline},
     confine::{self, Allowed, Enforced, Extent},
     fs,
+    hooks::{self, Runner},
     ledger::{Ledger, sqlite::Sqlite},
     limits,
     observe::shown,
@@ -39,16 +40,27 @@ pub struct Fence {
     _enforced: Enforced,
 }
 
-/// Does all of it. `file` is the configuration's, which a reload reads again. `None` where no sandbox
-/// is in force.
-pub fn prepare(config: &Config, file: Option<&Path>) -> Result<Option<Fence>, Fault> {
+/// What is there before the first thread.
+#[derive(Debug)]
+pub struct Prepared {
+    /// `None` where no sandbox is in force.
+    pub fence: Option<Fence>,
+    /// `None` where no hook is configured.
+    pub runner: Option<Runner>,
+}
+
+/// Does all of it. `file` is the configuration's, which a reload reads again.
+pub fn prepare(config: &Config, file: Option<&Path>) -> Result<Prepared, Fault> {
     give_up_privileges(config);
     directories(config)?;
+    // It holds no more privileges than the service, and is not in its sandbox.
+    let runner = hooks::spawn(&config.hooks, &config.state_dir)
+        .map_err(|error| Fault::Internal(format!("cannot start the hook runner: {error}")))?;
     if config.sandbox == Sandbox::Off {
         tracing::info!("no sandbox, as configured");
-        return Ok(None);
+        return Ok(Prepared { fence: None, runner });
     }
-    close(config, file)
+    Ok(Prepared { fence: close(config, file)?, runner })
 }
 
 /// Running as root works, and is said: a user of its own would hold less.

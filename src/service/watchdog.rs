@@ -117,7 +117,8 @@ mod tests {
     fn files_in_work_that_do_not_move_are_stuck_until_they_do() {
         let busy = Signs { in_work: 3, ..well() };
         let (mut judge, late) = judge(&busy);
-        assert_eq!(judge.stuck(std::slice::from_ref(&busy), late - TIMEOUT), None);
+        let soon = Instant::now() + TIMEOUT;
+        assert_eq!(judge.stuck(std::slice::from_ref(&busy), soon), None);
         let why = judge.stuck(std::slice::from_ref(&busy), late);
         assert_eq!(why.as_deref(), Some("3 files are in work and nothing moved for 301 s"));
         let moved = Signs { movement: 2, ..busy };
