@@ -2,7 +2,8 @@
 //!
 //! `FAILPOINTS=commit::intent=1*off->return(kill)` is the syntax of the `fail` crate; the words that
 //! `return` takes here are `kill` (SIGKILL to itself), `term` (SIGTERM to itself), and the name of an
-//! error (`enospc`, `eio`, `erofs`), which the place then meets instead of doing its work.
+//! error (`enospc`, `eio`, `erofs`), which the place then meets instead of doing its work; and
+//! `while:PATH`, which stands still for as long as there is such a file.
 
 /// All of them, in the order of a file's way.
 pub const NAMES: [&str; 20] = [
@@ -98,6 +99,12 @@ pub(crate) fn hit(_name: &str) -> std::io::Result<()> {
 #[cfg(feature = "failpoints")]
 fn act(word: &str) -> std::io::Result<()> {
     use rustix::{io::Errno, process};
+    if let Some(gate) = word.strip_prefix("while:") {
+        while std::path::Path::new(gate).exists() {
+            std::thread::park_timeout(std::time::Duration::from_millis(1));
+        }
+        return Ok(());
+    }
     let errno = match word {
         "kill" | "term" => {
             let signal = if word == "kill" { process::Signal::KILL } else { process::Signal::TERM };

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | 6 | `main`, [`cli`] |
 //! | 5 | [`service`]: the whole life of the process on one page |
-//! | 4 | [`pipeline`] (makes the channels, starts the stages), [`recovery`], [`http`] |
+//! | 4 | [`pipeline`] (makes the channels, starts the stages), [`recovery`], [`records`], [`http`] |
 //! | 3 | `pipeline::{intake, process, publish}`: the eight steps |
 //! | 2 | `pipeline::{job, stage}`: what travels, and the one loop that moves it |
 //! | 2 | [`hooks`]: a user's commands and webhooks
@@ -20,6 +20,7 @@ pub mod service;
 
 pub mod http;
 pub mod pipeline;
+pub mod records;
 pub mod recovery;
 
 pub mod hooks;

@@ -78,6 +78,36 @@ pub const HEARTBEAT: Duration = Duration::from_secs(2);
 /// So many times the service manager's watchdog time may pass without any progress.
 pub const STUCK: u32 = 10;
 
+/// The interval of the live series, and its points: an hour.
+pub const POINT: Duration = Duration::from_secs(10);
+pub const POINTS: usize = 360;
+/// Outcomes that a listener may lag behind before it misses some.
+pub const NOTICES: usize = 1024;
+/// Event streams that are served at one time, and the time between two states on one.
+pub const STREAMS: usize = 16;
+pub const TICK: Duration = Duration::from_secs(1);
+/// Files in work that are shown, entries of a page by default and at most.
+pub const WORK_SHOWN: usize = 200;
+pub const PAGE: usize = 50;
+pub const PAGE_MOST: usize = 500;
+/// Bytes of what is searched for, of a path that is asked for, and of a request's body.
+pub const SEARCH_BYTES: usize = 256;
+pub const PATH_BYTES: usize = 4096;
+pub const BODY_BYTES: usize = 64 * 1024;
+
+/// Traces that wait to be sent; beyond this they are dropped, and counted. And how many go together.
+pub const TRACES: usize = 4096;
+pub const TRACES_SENT: usize = 512;
+/// How long traces are gathered; then how long their receiver has to answer, and the longest wait
+/// before they are sent to it again.
+pub const TRACES_GATHERED: Duration = Duration::from_millis(250);
+pub const TRACES_ANSWERED: Duration = Duration::from_secs(5);
+pub const TRACES_AGAIN: Duration = Duration::from_secs(30);
+/// What is left of the traces at the stop has this time: half of what the last commit may use.
+pub const TRACES_FLUSHED: Duration = Duration::from_secs(1);
+/// The most of an answer of the traces' receiver that is read.
+pub const TRACES_ANSWER_BYTES: usize = 64 * 1024;
+
 /// The default address of the HTTP server's port on loopback.
 pub const HTTP_PORT: u16 = 9464;
 

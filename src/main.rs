@@ -1,14 +1,29 @@
 //! The binary: signals first, then the command line; the only place that ends the process.
 
-use std::process::ExitCode;
-
 use tidemill::error::Exit;
 
-fn main() -> ExitCode {
-    // A panic has told of itself.
-    let exit = std::panic::catch_unwind(tidemill::cli::main).unwrap_or(Exit::Internal);
+fn main() -> ! {
+    end_where_main_panics();
+    let exit = tidemill::cli::main();
     // Threads may be at work still where the third signal or the deadline ended the stop: nothing
     // waits for them, and every exit is safe.
+    end(exit)
+}
+
+/// A panic of this thread ends the process as soon as it is told: unwinding drops what is half
+/// made, and a runtime that could not start all of its threads waits in that for ever.
+fn end_where_main_panics() {
+    let tell = std::panic::take_hook();
+    let main = std::thread::current().id();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        if std::thread::current().id() == main {
+            end(Exit::Internal);
+        }
+    }));
+}
+
+fn end(exit: Exit) -> ! {
     #[expect(clippy::disallowed_methods, reason = "this is main.rs")]
     std::process::exit(exit.code())
 }

@@ -1,6 +1,6 @@
 //! The choices a user makes for a pipeline, in the words of the command line.
 
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 /// What happens to a source once its output is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,4 +198,22 @@ pub struct Bounds {
     /// Output bytes for each byte of the source, over the whole chain of steps, beyond the first MiB
     /// of output.
     pub ratio: u64,
+}
+
+/// Where traces are sent to, as OTLP over HTTP, and of which files.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Otlp {
+    pub address: SocketAddr,
+    /// What comes before `/v1/traces` in the URL: nothing, or a path that begins with `/`.
+    pub base: String,
+    /// Of all files, from 0 to 1.
+    pub sampling: f64,
+    /// Whether a span names its file.
+    pub paths: bool,
+}
+
+impl fmt::Display for Otlp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.address, self.base)
+    }
 }

@@ -15,6 +15,7 @@ const LAYERS: [(&str, u32); 20] = [
     ("cli", 6),
     ("service", 5),
     ("http", 4),
+    ("records", 4),
     ("recovery", 4),
     ("pipeline", 4),
     ("hooks", 2),
@@ -196,7 +197,7 @@ fn each_side_effect_has_one_home() {
     for (what, home) in [
         ("process::exit(", "main.rs"),
         ("SELECT ", "ledger/sqlite/"),
-        ("libc::", "fs/lease.rs"),
+        ("libc::", "fs/calls.rs"),
         ("signal(SignalKind", "lifecycle/"),
         ("metrics::counter!", "observe/"),
         ("renameat", "fs/"),
@@ -257,4 +258,82 @@ fn every_failpoint_is_named_and_every_name_is_met() {
     let named = tidemill::failpoint::NAMES.iter().chain(&tidemill::failpoint::RECOVERY_NAMES);
     let named = named.chain(&tidemill::failpoint::BARRIERS);
     assert_eq!(met, named.map(|name| (*name).to_owned()).collect());
+}
+
+/// The first number after each of these words in a file.
+fn seconds(path: &str, word: &str) -> Vec<u64> {
+    let text = fs::read_to_string(root().join(path)).expect("read");
+    let numbers = text.split(word).skip(1).map(|rest| {
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().unwrap_or_else(|_| panic!("{path}: no number after {word}"))
+    });
+    numbers.collect()
+}
+
+#[test]
+fn whoever_stops_the_service_waits_longer_than_its_drain() {
+    let deadline = tidemill::limits::SHUTDOWN_DEADLINE.as_secs();
+    for (path, word, times) in [
+        ("deploy/systemd/tidemill.service", "\nTimeoutStopSec=", 1),
+        ("deploy/systemd/tidemill@.service", "\nTimeoutStopSec=", 1),
+        ("deploy/kubernetes/deployment.yaml", "terminationGracePeriodSeconds: ", 1),
+        ("deploy/kubernetes/statefulset.yaml", "terminationGracePeriodSeconds: ", 1),
+        ("deploy/docker/compose.yaml", "stop_grace_period: ", 1),
+        ("deploy/docker/Dockerfile", "--stop-timeout ", 1),
+    ] {
+        let found = seconds(path, word);
+        assert_eq!(found.len(), times, "{path}: {word}");
+        for given in found {
+            assert!(
+                given >= deadline + 5,
+                "{path}: {word}{given}, and the drain may last {deadline} s"
+            );
+        }
+    }
+    // Where it is said in words.
+    for path in ["systemd/tidemill.service", "docker/Dockerfile", "kubernetes/deployment.yaml"] {
+        let text = fs::read_to_string(root().join("deploy").join(path)).expect("read");
+        assert!(text.contains(&format!("{deadline} s")), "{path} tells another deadline");
+    }
+}
+
+/// What two languages have in common, section by section: commands, words in code, table figures.
+fn skeleton(path: &str) -> Vec<(Vec<String>, Vec<String>, Vec<Vec<String>>)> {
+    let text = fs::read_to_string(root().join(path)).expect("read");
+    let sections = text.split("\n## ").map(|section| {
+        let command = |line: &str| {
+            let line = line.strip_prefix("    ")?.split(" # ").next()?.trim_end();
+            (!line.trim_start().starts_with('#') && !line.is_empty()).then(|| line.to_owned())
+        };
+        let commands: Vec<String> = section.lines().filter_map(command).collect();
+        let prose: String = section.lines().filter(|line| !line.starts_with("    ")).collect();
+        let mut words: Vec<String> =
+            prose.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        words.sort();
+        let figures = section.lines().filter(|line| line.starts_with('|')).map(|row| {
+            let numbers = row.split(|letter: char| !letter.is_ascii_digit() && letter != '.');
+            let mut numbers: Vec<String> = numbers
+                .map(|number| number.trim_matches('.').to_owned())
+                .filter(|number| !number.is_empty())
+                .collect();
+            numbers.sort();
+            numbers
+        });
+        (commands, words, figures.collect())
+    });
+    sections.collect()
+}
+
+#[test]
+fn the_chinese_readme_is_in_step_with_the_english_one() {
+    let (english, chinese) = (skeleton("README.md"), skeleton("README.zh.md"));
+    assert!(english.iter().map(|(commands, ..)| commands.len()).sum::<usize>() > 8);
+    for (number, (one, other)) in english.iter().zip(&chinese).enumerate() {
+        assert_eq!(one, other, "section {number}");
+    }
+    assert_eq!(english.len(), chinese.len(), "sections");
+    for (path, other) in [("README.md", "(README.zh.md)"), ("README.zh.md", "(README.md)")] {
+        let text = fs::read_to_string(root().join(path)).expect("read");
+        assert!(text.contains(other), "{path} links no {other}");
+    }
 }

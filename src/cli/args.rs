@@ -16,7 +16,8 @@ Examples:
   tidemill run ./inbox ./outbox                          watch, compress, publish
   tidemill run ./inbox ./outbox --once                   what is there now, then exit
   tidemill run ./in ./out --steps gunzip,zstd:9 --on-success delete
-  kill -TERM PID                                         drain, make durable, exit 0
+  tidemill status --watch                                a running service, live
+  tidemill drain --wait                                  finish what is in work, and end; as kill -TERM
 
 Exit codes: 0 finished; 65 finished, some files are in quarantine (--once); 70 internal fault;
 74 storage failed; 75 work left, the next start takes it up; 78 configuration."
@@ -40,6 +41,18 @@ pub enum Command {
     Explain(Explain),
     /// Put quarantined files back to the intake
     Requeue(Requeue),
+    /// Tell how a running service is: what it did, has in work, and waits for
+    Status(Status),
+    /// Have a running service take nothing new; what is in work goes on
+    Pause(Steer),
+    /// Have a paused service take new files again
+    Resume(Steer),
+    /// Have a running service finish what is in work and end, as SIGTERM does
+    Drain(Drain),
+    /// Write the manual: every page into DIR, or the first one to the standard output
+    Man { dir: Option<PathBuf> },
+    /// Write the script that a shell completes the command line by
+    Completions { shell: clap_complete::Shell },
     /// What the service starts for its hooks
     #[command(hide = true)]
     HookRunner,
@@ -86,6 +99,12 @@ pub struct Run {
     /// Serve metrics and probes at this address; 127.0.0.1:9464 or a free port by default
     #[arg(long, value_name = "ADDR|off")]
     http: Option<String>,
+    /// Take changes over HTTP from who knows what is in this file: one line, 16 letters or more
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
+    /// Take changes at this Unix socket from the service's own user; STATE/admin.sock by default
+    #[arg(long, value_name = "PATH|off")]
+    admin_socket: Option<PathBuf>,
     /// Keep the ledger, the lock and the quarantine here
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
@@ -115,6 +134,8 @@ impl From<Run> for Options {
         let Run {
             settle,
             http,
+            admin_token_file,
+            admin_socket,
             state_dir,
             events,
             durability,
@@ -135,6 +156,8 @@ impl From<Run> for Options {
             exclude,
             settle,
             http,
+            admin_token_file,
+            admin_socket,
             state_dir,
             events,
             durability,
@@ -154,6 +177,35 @@ pub struct Place {
     /// The configuration file of the service
     #[arg(long, value_name = "FILE", conflicts_with = "state_dir")]
     pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Status {
+    /// Show it live, until Ctrl-C
+    #[arg(long, conflicts_with = "json")]
+    pub watch: bool,
+    /// One JSON object, as /api/v1/status has it
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub place: Place,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Steer {
+    /// Only this pipeline
+    pub pipeline: Option<String>,
+    #[command(flatten)]
+    pub place: Place,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Drain {
+    /// Wait until it has ended, and tell how far it is
+    #[arg(long)]
+    pub wait: bool,
+    #[command(flatten)]
+    pub place: Place,
 }
 
 #[derive(Debug, clap::Args)]

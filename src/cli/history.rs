@@ -12,6 +12,7 @@ use crate::{
     error::Exit,
     ledger::{Ledger, PipelineId, Query, Record, Roots, State, sqlite::Sqlite},
     observe::shown,
+    records::time,
 };
 
 /// A record as JSON: the fields of the events file, where they are the same.
@@ -45,7 +46,7 @@ pub fn history(options: &History) -> anyhow::Result<Exit> {
     let roots: HashMap<PipelineId, Roots> =
         ledger.roots()?.into_iter().map(|roots| (roots.id, roots)).collect();
     let mut text = String::new();
-    for record in ledger.history(&Query { state, since_ns, limit: options.limit })? {
+    for record in ledger.history(&Query { state, since_ns, limit: options.limit, before: None })? {
         let Some(roots) = roots.get(&record.pipeline) else {
             continue;
         };
@@ -74,11 +75,6 @@ fn since(text: &str) -> anyhow::Result<i64> {
         }
     };
     Ok(i64::try_from(time.as_nanosecond())?)
-}
-
-pub fn time(record: &Record) -> String {
-    let time = Timestamp::from_nanosecond(record.at_ns.into());
-    time.map_or_else(|_| record.at_ns.to_string(), |time| format!("{time:.3}"))
 }
 
 fn sentence(record: &Record, roots: &Roots) -> String {

@@ -14,6 +14,10 @@ const LEDGER: &str = "ledger.sqlite";
 pub struct State(PathBuf);
 
 impl State {
+    pub fn dir(&self) -> &Path {
+        &self.0
+    }
+
     pub fn ledger(&self) -> PathBuf {
         self.0.join(LEDGER)
     }

@@ -2,11 +2,15 @@
 
 mod args;
 mod check;
+mod client;
 mod explain;
+mod generate;
 mod history;
 mod init;
 mod locate;
+mod operate;
 mod requeue;
+mod view;
 
 use std::io::{IsTerminal, Write};
 
@@ -35,6 +39,12 @@ pub fn main() -> Exit {
         Command::History(options) => tell(history::history(&options)),
         Command::Explain(options) => tell(explain::explain(&options)),
         Command::Requeue(options) => tell(requeue::requeue(&options)),
+        Command::Status(options) => tell(operate::status(&options)),
+        Command::Pause(options) => tell(operate::pause(&options)),
+        Command::Resume(options) => tell(operate::resume(&options)),
+        Command::Drain(options) => tell(operate::drain(&options)),
+        Command::Man { dir } => generate::man(dir.as_deref()),
+        Command::Completions { shell } => generate::completions(shell),
         Command::HookRunner => hooks::main(),
         Command::HookExec { command } => {
             let error = hooks::replace_process(&command);

@@ -53,7 +53,10 @@ impl Config {
             ("once", self.once != new.once),
             ("limits.memory", self.limits.memory_bytes != new.limits.memory_bytes),
             ("limits.files", self.limits.files != new.limits.files),
+            ("admin_socket", self.admin_socket != new.admin_socket),
+            ("admin_token_file", self.admin_token_file != new.admin_token_file),
             ("hooks", self.hooks != new.hooks),
+            ("otlp", self.otlp != new.otlp),
             ("limits.workers", self.limits.workers != new.limits.workers),
         ]
         .into_iter()

@@ -10,7 +10,7 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    Config, Filter, Http, Limits, Pipeline, checks,
+    AdminSocket, Config, Filter, Http, Pipeline, checks,
     problems::Problems,
     read::read,
     written::{self, At, Options, Written, all, either},
@@ -29,9 +29,6 @@ use crate::{
 const RATIO: u64 = 2000;
 /// The default of `max_output`.
 const OUTPUT_BYTES: u64 = 1 << 40;
-/// The defaults of `[limits]`.
-const MEMORY_BYTES: u64 = 16 << 20;
-const FILES: u32 = 512;
 /// No duration is longer: the clock must be able to count to its end.
 const LONGEST: Duration = Duration::from_hours(24 * 366);
 
@@ -93,6 +90,10 @@ impl Resolver {
                 PathBuf::new()
             }
         };
+        let token = options.admin_token_file.clone();
+        let token = either(token, "--admin-token-file", file.admin_token_file);
+        let admin = either(options.admin_socket.clone(), "--admin-socket", file.admin_socket);
+        let admin_default = if once { AdminSocket::Off } else { AdminSocket::Default };
         let events = either(options.events.clone(), "--events", file.events);
         let events_at = events.as_ref().map(|written| written.at.clone());
         let deadline = either(
@@ -105,11 +106,14 @@ impl Resolver {
         let mut config = Config {
             events: events.map(|written| self.path(&written)),
             http: http.map_or(default_http, |written| self.http(&written).unwrap_or(default_http)),
+            admin_token_file: token.map(|written| self.path(&written)),
+            admin_socket: admin.map_or(admin_default, |written| self.admin_socket(&written)),
             shutdown_deadline: self.duration(deadline, limits::SHUTDOWN_DEADLINE),
             sandbox: self.parsed(sandbox).unwrap_or(Sandbox::BestEffort),
             log_format: self.parsed(log_format).unwrap_or(LogFormat::Text),
             limits: self.limits(file.limits),
             hooks: self.hooks(file.hooks),
+            otlp: self.otlp(file.otlp),
             state_dir,
             once,
             pipelines,
@@ -279,6 +283,14 @@ impl Resolver {
         None
     }
 
+    fn admin_socket(&mut self, written: &Written<PathBuf>) -> AdminSocket {
+        match written.value.to_str() {
+            Some("off") => AdminSocket::Off,
+            Some("default") => AdminSocket::Default,
+            _ => AdminSocket::At(self.path(written)),
+        }
+    }
+
     fn settle(&mut self, written: Written<String>) -> Settle {
         if written.value == "auto" {
             return Settle::Auto;
@@ -317,7 +329,7 @@ impl Resolver {
     }
 
     /// A number of bytes, never 0.
-    fn bytes(&mut self, written: &Written<String>, default: u64) -> u64 {
+    pub(super) fn bytes(&mut self, written: &Written<String>, default: u64) -> u64 {
         let (message, help) = match written.value.parse::<bytesize::ByteSize>() {
             Ok(size) if size.as_u64() > 0 => return size.as_u64(),
             Ok(_) => ("nothing fits into 0 bytes".to_owned(), "leave it out for the default"),
@@ -364,17 +376,6 @@ impl Resolver {
             }
             Some(Written { value, .. }) => value,
             None => default,
-        }
-    }
-
-    fn limits(&mut self, file: written::Limits) -> Limits {
-        let memory = file.memory.map(Written::from);
-        let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let workers = u32::try_from(workers).unwrap_or(1);
-        Limits {
-            memory_bytes: memory.map_or(MEMORY_BYTES, |written| self.bytes(&written, MEMORY_BYTES)),
-            files: self.at_least_one(file.files, FILES),
-            workers: self.at_least_one(file.workers, workers),
         }
     }
 }

@@ -8,12 +8,13 @@ mod load;
 mod problems;
 mod read;
 mod show;
+mod tables;
 mod written;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
-    policy::{Bounds, Durability, LogFormat, OnExists, OnSuccess, Sandbox, Settle, Trust},
+    policy::{Bounds, Durability, LogFormat, OnExists, OnSuccess, Otlp, Sandbox, Settle, Trust},
     steps::Chain,
 };
 
@@ -29,12 +30,17 @@ pub use written::{At, Options};
 pub struct Config {
     pub state_dir: PathBuf,
     pub http: Http,
+    /// Who knows what is in it may change things over HTTP.
+    pub admin_token_file: Option<PathBuf>,
+    pub admin_socket: AdminSocket,
     pub events: Option<PathBuf>,
     pub shutdown_deadline: Duration,
     pub sandbox: Sandbox,
     pub log_format: LogFormat,
     pub limits: Limits,
     pub hooks: Hooks,
+    /// Traces are sent only where this is given.
+    pub otlp: Option<Otlp>,
     pub once: bool,
     /// At least one.
     pub pipelines: Vec<Pipeline>,
@@ -48,6 +54,28 @@ pub enum Http {
     Default,
     /// This address or none: the user named it.
     At(SocketAddr),
+}
+
+/// Where the service's own user may change things without a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminSocket {
+    Off,
+    /// `admin.sock` in the state directory, or none where that cannot be.
+    Default,
+    /// This path or none: the user named it.
+    At(PathBuf),
+}
+
+impl AdminSocket {
+    /// Its path, where there is to be one.
+    #[must_use]
+    pub fn path(&self, state_dir: &std::path::Path) -> Option<PathBuf> {
+        match self {
+            Self::Off => None,
+            Self::Default => Some(state_dir.join("admin.sock")),
+            Self::At(path) => Some(path.clone()),
+        }
+    }
 }
 
 /// Bounds that all pipelines share.

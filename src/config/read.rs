@@ -62,8 +62,7 @@ fn prune(table: &mut DeTable<'_>, of: Table, problems: &mut Problems) {
             continue;
         }
         match (kind, value.get_mut()) {
-            (Kind::Limits, DeValue::Table(below)) => prune(below, Table::Limits, problems),
-            (Kind::Hooks, DeValue::Table(below)) => prune(below, Table::Hooks, problems),
+            (Kind::Table(of), DeValue::Table(below)) => prune(below, *of, problems),
             (Kind::Pipelines, DeValue::Array(all)) => {
                 for below in all.iter_mut() {
                     if let DeValue::Table(below) = below.get_mut() {
@@ -90,10 +89,16 @@ fn fits(kind: Kind, value: &DeValue<'_>) -> bool {
         (Kind::Hook, DeValue::Table(table)) => {
             table.len() == 1 && table.get("url").is_some_and(|url| url.get_ref().is_str())
         }
-        (Kind::Limits | Kind::Hooks, value) => value.is_table(),
+        (Kind::Share, DeValue::Integer(number)) => whole::<u8>(number) && share(number.as_str()),
+        (Kind::Share, DeValue::Float(number)) => share(number.as_str()),
+        (Kind::Table(_), value) => value.is_table(),
         (Kind::Pipelines, DeValue::Array(all)) => tables(all),
         _ => false,
     }
+}
+
+fn share(number: &str) -> bool {
+    number.parse().is_ok_and(|number: f64| (0.0..=1.0).contains(&number))
 }
 
 /// Whether a number is not negative and fits.
@@ -135,6 +140,7 @@ mod tests {
             (Table::File, "no_such = 1"),
             (Table::Limits, "[limits]\nno_such = 1"),
             (Table::Hooks, "[hooks]\nno_such = 1"),
+            (Table::Otlp, "[otlp]\nno_such = 1"),
             (Table::Pipeline, "[[pipeline]]\nno_such = 1"),
         ] {
             let keys: Vec<_> = table.keys().iter().map(|(key, _)| format!("`{key}`")).collect();
@@ -155,5 +161,11 @@ mod tests {
         assert!(!fits("-1", Kind::Large));
         assert!(!fits("1.5", Kind::Number));
         assert!(!fits("9223372036854775808", Kind::Large));
+        for share in ["0", "1", "0.25", "1.0"] {
+            assert!(fits(share, Kind::Share), "{share}");
+        }
+        for other in ["2", "-0.5", "1.5", "nan", "inf", "'1'"] {
+            assert!(!fits(other, Kind::Share), "{other}");
+        }
     }
 }

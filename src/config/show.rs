@@ -4,13 +4,17 @@ use std::{collections::BTreeMap, fmt, path::Path, time::Duration};
 
 use serde::Serialize;
 
-use super::{Config, Http, Pipeline};
+use super::{AdminSocket, Config, Http, Pipeline};
 use crate::policy::Settle;
 
 #[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "the keys are the user's words")]
 struct File<'a> {
     state_dir: &'a Path,
     http: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin_token_file: Option<&'a Path>,
+    admin_socket: &'a Path,
     #[serde(skip_serializing_if = "Option::is_none")]
     events: Option<&'a Path>,
     shutdown_deadline: String,
@@ -19,6 +23,8 @@ struct File<'a> {
     once: bool,
     limits: Limits,
     hooks: Hooks<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    otlp: Option<Otlp>,
     pipeline: Vec<Table<'a>>,
 }
 
@@ -27,6 +33,13 @@ struct Limits {
     memory: String,
     files: u32,
     workers: u32,
+}
+
+#[derive(Serialize)]
+struct Otlp {
+    endpoint: String,
+    sampling: f64,
+    paths: bool,
 }
 
 #[derive(Serialize)]
@@ -142,6 +155,12 @@ impl fmt::Display for Config {
                 Http::Default => "default".to_owned(),
                 Http::At(address) => address.to_string(),
             },
+            admin_token_file: self.admin_token_file.as_deref(),
+            admin_socket: match &self.admin_socket {
+                AdminSocket::Off => Path::new("off"),
+                AdminSocket::Default => Path::new("default"),
+                AdminSocket::At(path) => path,
+            },
             events: self.events.as_deref(),
             shutdown_deadline: duration(self.shutdown_deadline),
             sandbox: self.sandbox.as_str(),
@@ -149,6 +168,11 @@ impl fmt::Display for Config {
             once: self.once,
             limits,
             hooks: Hooks::from(&self.hooks),
+            otlp: self.otlp.as_ref().map(|otlp| Otlp {
+                endpoint: otlp.to_string(),
+                sampling: otlp.sampling,
+                paths: otlp.paths,
+            }),
             pipeline: self.pipelines.iter().map(Table::from).collect(),
         };
         let text = toml::to_string(&file).map_err(|_| fmt::Error)?;

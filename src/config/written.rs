@@ -34,9 +34,12 @@ pub type Value<T> = Option<Spanned<T>>;
 /// A whole configuration file. The keys are those of the command line, with `_` for `-`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "the keys are the user's words")]
 pub struct File {
     pub state_dir: Value<PathBuf>,
     pub http: Value<String>,
+    pub admin_token_file: Value<PathBuf>,
+    pub admin_socket: Value<PathBuf>,
     pub events: Value<PathBuf>,
     pub shutdown_deadline: Value<String>,
     pub sandbox: Value<String>,
@@ -46,6 +49,7 @@ pub struct File {
     pub limits: Limits,
     #[serde(default)]
     pub hooks: Hooks,
+    pub otlp: Option<Spanned<Otlp>>,
     #[serde(default, rename = "pipeline")]
     pub pipelines: Vec<Spanned<Pipeline>>,
 }
@@ -56,6 +60,14 @@ pub struct Limits {
     pub memory: Value<String>,
     pub files: Value<u32>,
     pub workers: Value<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Otlp {
+    pub endpoint: Value<String>,
+    pub sampling: Value<f64>,
+    pub paths: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -111,6 +123,7 @@ pub enum Table {
     File,
     Limits,
     Hooks,
+    Otlp,
     Pipeline,
 }
 
@@ -122,17 +135,18 @@ pub enum Kind {
     Number,
     /// Up to `i64::MAX`, TOML's largest.
     Large,
+    /// From 0 to 1.
+    Share,
     Truth,
     Globs,
     /// `["/program", "argument"]` or `{ url = "…" }`.
     Hook,
-    Limits,
-    Hooks,
+    Table(Table),
     Pipelines,
 }
 
 impl Table {
-    pub const ALL: [Self; 4] = [Self::File, Self::Limits, Self::Hooks, Self::Pipeline];
+    pub const ALL: [Self; 5] = [Self::File, Self::Limits, Self::Hooks, Self::Otlp, Self::Pipeline];
 
     /// Its keys, in the order of the struct that serde fills.
     pub const fn keys(self) -> &'static [(&'static str, Kind)] {
@@ -140,13 +154,16 @@ impl Table {
             Self::File => &[
                 ("state_dir", Kind::Text),
                 ("http", Kind::Text),
+                ("admin_token_file", Kind::Text),
+                ("admin_socket", Kind::Text),
                 ("events", Kind::Text),
                 ("shutdown_deadline", Kind::Text),
                 ("sandbox", Kind::Text),
                 ("log_format", Kind::Text),
                 ("once", Kind::Truth),
-                ("limits", Kind::Limits),
-                ("hooks", Kind::Hooks),
+                ("limits", Kind::Table(Self::Limits)),
+                ("hooks", Kind::Table(Self::Hooks)),
+                ("otlp", Kind::Table(Self::Otlp)),
                 ("pipeline", Kind::Pipelines),
             ],
             Self::Limits => {
@@ -161,6 +178,9 @@ impl Table {
                 ("batch_delay", Kind::Text),
                 ("timeout", Kind::Text),
             ],
+            Self::Otlp => {
+                &[("endpoint", Kind::Text), ("sampling", Kind::Share), ("paths", Kind::Truth)]
+            }
             Self::Pipeline => &[
                 ("name", Kind::Text),
                 ("input", Kind::Text),
@@ -192,6 +212,7 @@ impl Table {
             Self::File => "above the first table",
             Self::Limits => "in [limits]",
             Self::Hooks => "in [hooks]",
+            Self::Otlp => "in [otlp]",
             Self::Pipeline => "in a [[pipeline]]",
         }
     }
@@ -205,7 +226,8 @@ impl Kind {
             Self::Truth => "`true` or `false`",
             Self::Globs => "a list of strings",
             Self::Hook => "a command, or a table with a `url`",
-            Self::Limits | Self::Hooks => "a table",
+            Self::Share => "a number from 0 to 1",
+            Self::Table(_) => "a table",
             Self::Pipelines => "a list of tables",
         }
     }
@@ -221,7 +243,8 @@ impl Kind {
             Self::Hook => format!(
                 "write `{key} = [\"/path/to/program\", \"argument\"]`, or `{key} = {{ url = \"http://127.0.0.1:8080/\" }}`"
             ),
-            Self::Limits | Self::Hooks => format!("begin it with `[{key}]`"),
+            Self::Share => format!("write `{key} = 0.1`, or another from 0 to 1"),
+            Self::Table(_) => format!("begin it with `[{key}]`"),
             Self::Pipelines => format!("begin each with `[[{key}]]`, in double brackets"),
         }
     }
@@ -241,6 +264,8 @@ pub struct Options {
     pub exclude: Vec<String>,
     pub settle: Option<String>,
     pub http: Option<String>,
+    pub admin_token_file: Option<PathBuf>,
+    pub admin_socket: Option<PathBuf>,
     pub state_dir: Option<PathBuf>,
     pub events: Option<PathBuf>,
     pub durability: Option<String>,

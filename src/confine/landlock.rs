@@ -19,10 +19,14 @@ pub struct Allowed {
     pub work: Vec<PathBuf>,
     /// Directories beneath which files are read, made and written, and none is removed or renamed.
     pub append: Vec<PathBuf>,
+    /// Directories in which a socket is made and removed.
+    pub sockets: Vec<PathBuf>,
     /// Directories and files that are read.
     pub read: Vec<PathBuf>,
-    /// TCP ports that are listened at; 0 stands for a free one. None is connected to.
+    /// TCP ports that are listened at; 0 stands for a free one.
     pub listen: Vec<u16>,
+    /// TCP ports that are connected to, on whatever machine. None, unless traces are sent.
+    pub connect: Vec<u16>,
     /// Whether a socket with an abstract name is used, such as a service manager's.
     pub abstract_sockets: bool,
 }
@@ -70,17 +74,20 @@ pub fn restrict(allowed: &Allowed) -> Result<Enforced, Error> {
     }
     let mut rules = created(scopes).map_err(|error| refused(&error))?;
     let mut held = Vec::new();
-    for (paths, access) in
-        [(&allowed.work, work()), (&allowed.append, append()), (&allowed.read, read())]
-    {
+    for (paths, access) in [
+        (&allowed.work, work()),
+        (&allowed.append, append()),
+        (&allowed.sockets, sockets()),
+        (&allowed.read, read()),
+    ] {
         for path in paths {
             rules = add(rules, path, access, &mut held)?;
         }
     }
-    for port in &allowed.listen {
-        rules = rules
-            .add_rule(NetPort::new(*port, AccessNet::BindTcp))
-            .map_err(|error| refused(&error))?;
+    let listen = allowed.listen.iter().map(|port| (port, AccessNet::BindTcp));
+    let connect = allowed.connect.iter().map(|port| (port, AccessNet::ConnectTcp));
+    for (port, access) in listen.chain(connect) {
+        rules = rules.add_rule(NetPort::new(*port, access)).map_err(|error| refused(&error))?;
     }
     let status = rules.restrict_self().map_err(|error| refused(&error))?;
     let extent = match status.ruleset {
@@ -108,6 +115,10 @@ fn work() -> BitFlags<AccessFs> {
 
 fn append() -> BitFlags<AccessFs> {
     read() | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg
+}
+
+fn sockets() -> BitFlags<AccessFs> {
+    AccessFs::ReadDir | AccessFs::MakeSock | AccessFs::RemoveFile
 }
 
 fn read() -> BitFlags<AccessFs> {

@@ -1,13 +1,10 @@
 //! The kernel's answer to "is anyone writing this file?".
 
-#![expect(unsafe_code, reason = "rustix has no F_SETLEASE; two calls on a descriptor that is ours")]
+use std::{fs::File, io};
 
-use std::{
-    fs::File,
-    io,
-    os::fd::{AsFd, AsRawFd},
-    sync::Once,
-};
+use rustix::io::Errno;
+
+use super::calls::{Lease, ignore_broken_leases, set_lease};
 
 /// Who has a file open for writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,27 +21,17 @@ pub enum Writers {
 /// Who opens the file for writing in the few microseconds between waits for that, and the kernel
 /// sends us SIGIO, which would end the process: it is ignored from the first question on.
 pub fn ask_for_writers(file: &File) -> io::Result<Writers> {
-    static IGNORE: Once = Once::new();
-    // SAFETY: installs SIG_IGN for a signal that nothing else in this program uses.
-    IGNORE.call_once(|| unsafe {
-        libc::signal(libc::SIGIO, libc::SIG_IGN);
-    });
-    match set(file, libc::F_RDLCK) {
-        Ok(()) => set(file, libc::F_UNLCK).map(|()| Writers::None),
-        Err(error) => match error.raw_os_error() {
-            Some(libc::EAGAIN) => Ok(Writers::Some),
-            Some(libc::EACCES | libc::EPERM | libc::EINVAL | libc::ENOLCK | libc::EOPNOTSUPP) => {
+    ignore_broken_leases();
+    match set_lease(file, Lease::Read) {
+        Ok(()) => set_lease(file, Lease::None).map(|()| Writers::None),
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::AGAIN) => Ok(Writers::Some),
+            Some(Errno::ACCESS | Errno::PERM | Errno::INVAL | Errno::NOLCK | Errno::OPNOTSUPP) => {
                 Ok(Writers::Unknown)
             }
             _ => Err(error),
         },
     }
-}
-
-fn set(file: &File, kind: libc::c_int) -> io::Result<()> {
-    // SAFETY: the descriptor is open for as long as `file` is borrowed; the argument is an int.
-    let result = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_SETLEASE, kind) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]

@@ -3,19 +3,23 @@
 //! Names are looked up below a directory handle, never through a symbolic link, so that nobody who
 //! can write into a watched directory can lead the service out of it.
 
+mod calls;
 mod dir;
 mod lease;
 mod lock;
 mod named;
 mod place;
+mod socket;
 mod temp;
 mod walk;
 
+pub use calls::start_writeback;
 pub use dir::{Dir, Kind, Replace, Seen, identity_of, seen_of};
 pub use lease::{Writers, ask_for_writers};
 pub use lock::{Lock, LockError};
 pub use named::{OWN, SHARED, is_fenced_off, make_own, make_shared, owner, replace_own};
 pub use place::{boot_id, is_network, sync_file_system};
+pub use socket::{Socket, SocketError};
 pub use temp::{Instance, Temp, is_ours, live_temps, numbered, private_name};
 pub use walk::{Found, Walk};
 

@@ -1,6 +1,15 @@
-//! The HTTP server: metrics, probes, status. Reading only; on loopback unless the user says otherwise.
+//! The HTTP server: metrics, probes, the API and its page. On loopback unless the user says
+//! otherwise, and at a Unix socket for the operator.
 
+mod change;
+mod connection;
+mod desk;
+mod guard;
+mod page;
+mod problem;
+mod read;
 mod server;
+mod stream;
 
 use std::{
     io,
@@ -9,26 +18,32 @@ use std::{
 };
 
 use axum::{
-    Json, Router,
+    Router,
     extract::State,
     http::{StatusCode, header},
+    middleware::from_fn_with_state,
     response::IntoResponse,
-    routing::get,
+    routing::{MethodRouter, get, post},
 };
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
+pub use connection::Listener;
+pub use desk::{Desk, ReloadRefused, Reloaded, Reloads};
+pub use guard::{Token, TokenError};
 pub use server::serve;
 
+use self::problem::Problem;
 use crate::{
     config::Http,
     limits,
-    observe::{Exporter, Observer, Status},
+    observe::{Exporter, Observer},
 };
 
 /// A listening socket. Dropping it closes it.
 #[derive(Debug)]
 pub struct Bound {
-    listener: TcpListener,
+    pub listener: Listener,
     pub address: SocketAddr,
     /// What the user should know about the address.
     pub note: Option<String>,
@@ -65,38 +80,94 @@ async fn listen(address: SocketAddr, note: Option<String>) -> Result<Bound, Bind
     let failed = |source| BindError { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    Ok(Bound { listener, address, note })
+    Ok(Bound { listener: Listener::Tcp(listener), address, note })
 }
 
-/// What the answers are made from.
+/// By which door a request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    Tcp,
+    /// The Unix socket: who gets in has the service's own rights.
+    Socket,
+}
+
+/// What the answers at one door are made from.
 #[derive(Clone, Debug)]
 pub struct App {
-    pub exporter: Exporter,
+    /// None where no metrics are kept.
+    pub exporter: Option<Exporter>,
     pub observer: Arc<Observer>,
+    pub desk: Arc<Desk>,
+    pub door: Door,
+    /// Set when this door closes: streams end.
+    ending: CancellationToken,
 }
 
-const INDEX: &str = "Tidemill
-/metrics        Prometheus text
-/livez          200 while the process lives
-/readyz         200 while files are taken in; else 503 and why not
-/api/v1/status  JSON
-";
+impl App {
+    pub fn new(
+        exporter: Option<Exporter>,
+        observer: Arc<Observer>,
+        desk: Arc<Desk>,
+        door: Door,
+    ) -> Self {
+        Self { exporter, observer, desk, door, ending: CancellationToken::new() }
+    }
+}
+
+/// A path with the method it takes.
+type Route = (&'static str, &'static str, MethodRouter<App>);
+
+/// What anyone may ask, by whatever name: nothing in it is about a file.
+fn open_routes() -> Vec<Route> {
+    vec![
+        ("GET", "/metrics", get(metrics)),
+        ("GET", "/livez", get(|| async { "ok\n" })),
+        ("GET", "/readyz", get(ready)),
+    ]
+}
+
+/// What [`guard`] stands before.
+fn guarded_routes() -> Vec<Route> {
+    vec![
+        ("GET", "/", get(page::index)),
+        ("GET", "/api/v1/openapi.json", get(page::openapi)),
+        ("GET", "/api/v1/status", get(read::status)),
+        ("GET", "/api/v1/work", get(read::work)),
+        ("GET", "/api/v1/series", get(read::series)),
+        ("GET", "/api/v1/outcomes", get(read::outcomes)),
+        ("GET", "/api/v1/quarantine", get(read::quarantine)),
+        ("GET", "/api/v1/explain", get(read::explain)),
+        ("GET", "/api/v1/stream", get(stream::stream)),
+        ("POST", "/api/v1/pause", post(change::pause)),
+        ("POST", "/api/v1/resume", post(change::resume)),
+        ("POST", "/api/v1/drain", post(change::drain)),
+        ("POST", "/api/v1/rescan", post(change::rescan)),
+        ("POST", "/api/v1/reload", post(change::reload)),
+        ("POST", "/api/v1/requeue", post(change::requeue)),
+    ]
+}
 
 fn router(app: App) -> Router {
-    Router::new()
-        .route("/", get(|| async { INDEX }))
-        .route("/metrics", get(metrics))
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/api/v1/status", get(status))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "not found: see / for what there is\n") })
-        .method_not_allowed_fallback(|| async { (StatusCode::METHOD_NOT_ALLOWED, "only GET\n") })
+    let add = |router: Router<App>, (_, path, answers): Route| router.route(path, answers);
+    let guarded = guarded_routes().into_iter().chain(page::routes()).fold(Router::new(), add);
+    let guarded = guarded.route_layer(from_fn_with_state(app.clone(), guard::guard));
+    open_routes()
+        .into_iter()
+        .fold(guarded, add)
+        .fallback(|| async { Problem::not_found("see / for what there is") })
+        .method_not_allowed_fallback(|| async {
+            let detail = "this path takes another method: `Allow` says which";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", detail)
+        })
         .with_state(app)
 }
 
-async fn metrics(State(app): State<App>) -> impl IntoResponse {
+async fn metrics(State(app): State<App>) -> Result<impl IntoResponse, Problem> {
+    let Some(exporter) = &app.exporter else {
+        return Err(Problem::not_found("no metrics are kept with `--http off`"));
+    };
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (kind, app.exporter.render())
+    Ok((kind, exporter.render()))
 }
 
 async fn ready(State(app): State<App>) -> (StatusCode, String) {
@@ -104,10 +175,6 @@ async fn ready(State(app): State<App>) -> (StatusCode, String) {
         None => (StatusCode::OK, "ready\n".to_owned()),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
     }
-}
-
-async fn status(State(app): State<App>) -> Json<Status> {
-    Json(app.observer.status())
 }
 
 #[cfg(test)]

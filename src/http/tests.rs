@@ -7,10 +7,17 @@ use tokio::{
 };
 
 use super::*;
+use crate::{
+    config::{self, Options},
+    ledger::{Ledger, sqlite::Sqlite},
+    lifecycle::{Deadlines, Lifecycle, Signals},
+};
 
 struct Running {
     address: SocketAddr,
     observer: Arc<Observer>,
+    _dir: tempfile::TempDir,
+    _life: Lifecycle,
     stop: oneshot::Sender<()>,
     ended: tokio::task::JoinHandle<Result<(), io::Error>>,
 }
@@ -20,11 +27,27 @@ async fn start() -> Running {
     let bound = bind(any).await.expect("bind").expect("on");
     let exporter = crate::observe::install_exporter().expect("recorder");
     let observer = Arc::new(Observer::new(&["main".into()], &[("claim", 64)]));
-    let app = App { exporter, observer: Arc::clone(&observer) };
+    let dir = tempfile::tempdir().expect("a directory");
+    let life = Lifecycle::new(Deadlines::default(), Signals::none().expect("none")).expect("life");
+    let desk = Arc::new(desk(dir.path(), &life));
+    let app = App::new(Some(exporter), Arc::clone(&observer), desk, Door::Tcp);
     let (stop, stopped) = oneshot::channel();
     let address = bound.address;
-    let ended = tokio::spawn(serve(bound, app, async move { drop(stopped.await) }));
-    Running { address, observer, stop, ended }
+    let ended = tokio::spawn(serve(bound.listener, app, async move { drop(stopped.await) }));
+    Running { address, observer, _dir: dir, _life: life, stop, ended }
+}
+
+/// Of a service in this directory, whose token is `0123456789abcdef`.
+fn desk(dir: &std::path::Path, life: &Lifecycle) -> Desk {
+    let at = |name: &str| Some(dir.join(name));
+    std::fs::create_dir(dir.join("in")).expect("an input");
+    let options = Options { input: at("in"), output: at("out"), ..Options::default() };
+    let config = config::load(&options).expect("a configuration");
+    let ledger: Arc<dyn Ledger> =
+        Arc::new(Sqlite::open(&dir.join("ledger.sqlite")).expect("a ledger"));
+    std::fs::write(dir.join("token"), "0123456789abcdef\n").expect("a token");
+    let token = Token::read(&dir.join("token")).expect("a token");
+    Desk::new(life.handle().clone(), config, Some(token), (Arc::clone(&ledger), ledger))
 }
 
 async fn ask(address: SocketAddr, request: &str) -> String {
@@ -36,13 +59,19 @@ async fn ask(address: SocketAddr, request: &str) -> String {
 }
 
 async fn get(address: SocketAddr, path: &str) -> String {
-    ask(address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await
+    ask(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+        .await
 }
 
 #[tokio::test]
 async fn every_route_answers() {
     let running = start().await;
     assert!(get(running.address, "/").await.contains("/metrics"));
+    let browser =
+        "GET / HTTP/1.1\r\nHost: [::1]:1\r\nAccept: text/html,*/*\r\nConnection: close\r\n\r\n";
+    let page = ask(running.address, browser).await;
+    assert!(page.contains("content-type: text/html") && page.contains("<!doctype html>"), "{page}");
+    assert!(page.contains("content-security-policy: default-src 'none'; script-src 'self'"));
     assert!(get(running.address, "/livez").await.ends_with("ok\n"));
     let early = get(running.address, "/readyz").await;
     assert!(early.starts_with("HTTP/1.1 503") && early.contains("STARTING"), "{early}");
@@ -62,7 +91,10 @@ async fn every_route_answers() {
         "POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
     let refused = ask(running.address, post).await;
     assert!(refused.starts_with("HTTP/1.1 405"), "{refused}");
-    assert!(refused.contains("allow: GET") && refused.ends_with("only GET\n"), "{refused}");
+    assert!(
+        refused.contains("allow: GET") && refused.contains("\"error\":\"method\""),
+        "{refused}"
+    );
     running.stop.send(()).expect("running");
     running.ended.await.expect("no panic").expect("no error");
 }
@@ -154,4 +186,201 @@ async fn a_default_address_that_is_taken_gives_another_port_on_loopback_and_a_no
 #[tokio::test]
 async fn http_that_is_off_listens_nowhere() {
     assert!(bind(Http::Off).await.expect("no error").is_none());
+}
+
+/// The answer to a POST of `{}` with these headers.
+async fn post(address: SocketAddr, path: &str, headers: &str) -> String {
+    let head = format!("POST {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: 2\r\n");
+    ask(address, &format!("{head}{headers}\r\n{{}}")).await
+}
+
+const HOST: &str = "Host: localhost\r\n";
+const JSON: &str = "Content-Type: application/json\r\n";
+const TOKEN: &str = "Authorization: Bearer 0123456789abcdef\r\n";
+
+#[tokio::test]
+async fn a_change_needs_the_token_json_and_a_page_of_its_own() {
+    let running = start().await;
+    let other = "Authorization: Bearer 0123456789abcdeg\r\n";
+    let basic = "Authorization: Basic 0123456789abcdef\r\n";
+    let site = "Origin: http://evil.example\r\n";
+    for (headers, status, error) in [
+        (format!("{HOST}{JSON}"), 401, "token"),
+        (format!("{HOST}{JSON}{other}"), 401, "wrong_token"),
+        (format!("{HOST}{JSON}{basic}"), 401, "wrong_token"),
+        (format!("{HOST}{TOKEN}"), 415, "content_type"),
+        (format!("{HOST}{TOKEN}Content-Type: text/plain\r\n"), 415, "content_type"),
+        (format!("{HOST}{TOKEN}{JSON}{site}"), 403, "site"),
+        (format!("{HOST}{TOKEN}{JSON}Sec-Fetch-Site: cross-site\r\n"), 403, "site"),
+        (format!("Host: evil.example\r\n{JSON}"), 403, "host"),
+        // Everything is in order, and the service still starts.
+        (format!("{HOST}{TOKEN}{JSON}"), 409, "starting"),
+    ] {
+        let answer = post(running.address, "/api/v1/pause", &headers).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{headers}{answer}");
+        assert!(answer.contains(&format!("\"error\":\"{error}\"")), "{headers}{answer}");
+        assert_eq!(answer.contains("www-authenticate: Bearer"), status == 401, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_read_by_another_name_or_for_another_site_is_refused() {
+    let running = start().await;
+    for (headers, status) in [
+        ("Host: 127.0.0.1\r\n", 200),
+        ("Host: evil.example\r\n", 403),
+        ("Host: localhost\r\nSec-Fetch-Site: cross-site\r\n", 403),
+        ("Host: localhost\r\nSec-Fetch-Site: none\r\n", 200),
+        // Who has the token is no page.
+        ("Host: tidemill.example\r\nAuthorization: Bearer 0123456789abcdef\r\n", 200),
+    ] {
+        let request = format!("GET /api/v1/work HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
+        let answer = ask(running.address, &request).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{headers}{answer}");
+        assert!(!answer.to_lowercase().contains("access-control-allow"), "{answer}");
+    }
+    let scrape =
+        "GET /metrics HTTP/1.1\r\nHost: tidemill.monitoring.svc:9464\r\nConnection: close\r\n\r\n";
+    assert!(ask(running.address, scrape).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn bodies_and_queries_that_are_wrong_or_too_large_are_told_so() {
+    let running = start().await;
+    let send = |path: &'static str, body: String| {
+        let (address, length) = (running.address, body.len());
+        async move {
+            let head = format!("POST {path} HTTP/1.1\r\nConnection: close\r\n{HOST}{JSON}{TOKEN}");
+            ask(address, &format!("{head}Content-Length: {length}\r\n\r\n{body}")).await
+        }
+    };
+    for (path, body, status) in [
+        ("/api/v1/pause", "{".to_owned(), 400),
+        ("/api/v1/pause", "[]".to_owned(), 400),
+        ("/api/v1/pause", "{\"pipelin\":\"main\"}".to_owned(), 400),
+        ("/api/v1/requeue", "{}".to_owned(), 400),
+        ("/api/v1/requeue", "{\"ids\":[1],\"all\":true}".to_owned(), 400),
+        ("/api/v1/requeue", "{\"ids\":[\"one\"]}".to_owned(), 400),
+        ("/api/v1/reload", "{}".to_owned(), 409),
+        ("/api/v1/pause", " ".repeat(limits::BODY_BYTES + 1), 413),
+    ] {
+        let answer = send(path, body.clone()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{body:.40} {answer}");
+    }
+    for query in ["limit=0", "limit=501", "limit=x", "state=lost", "before=x"] {
+        let answer = get(running.address, &format!("/api/v1/outcomes?{query}")).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{query} {answer}");
+        assert!(answer.contains("\"error\":\"malformed\""), "{query} {answer}");
+    }
+    let long = "x".repeat(limits::SEARCH_BYTES + 1);
+    let answer = get(running.address, &format!("/api/v1/quarantine?search={long}")).await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    let huge = "x".repeat(64 * 1024);
+    let answer = get(running.address, &format!("/api/v1/explain?path={huge}")).await;
+    assert!(answer.starts_with("HTTP/1.1 431 ") || answer.is_empty(), "{answer}");
+}
+
+/// A stream that has begun.
+async fn listen(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.expect("connect");
+    let request = "GET /api/v1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.expect("send");
+    let mut begun = Vec::new();
+    while !begun.windows(11).any(|part| part == b"event: work") {
+        assert_ne!(stream.read_buf(&mut begun).await.expect("receive"), 0);
+    }
+    let begun = String::from_utf8_lossy(&begun);
+    assert!(begun.contains("content-type: text/event-stream"), "{begun}");
+    assert!(begun.contains("retry: 2000\n\nevent: status\ndata: {"), "{begun}");
+    stream
+}
+
+#[tokio::test]
+async fn streams_are_bounded_and_a_place_that_is_left_is_taken_again() {
+    let running = start().await;
+    let mut streams = Vec::new();
+    for _ in 0..limits::STREAMS {
+        streams.push(listen(running.address).await);
+    }
+    let refused = get(running.address, "/api/v1/stream").await;
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    assert!(
+        refused.contains("retry-after: 5") && refused.contains("\"error\":\"busy\""),
+        "{refused}"
+    );
+    assert!(get(running.address, "/livez").await.ends_with("ok\n"));
+    streams.pop();
+    loop {
+        let mut stream = TcpStream::connect(running.address).await.expect("connect");
+        let request = "GET /api/v1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.expect("send");
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await.expect("an answer");
+        if head == *b"HTTP/1.1 200" {
+            break;
+        }
+    }
+    running.stop.send(()).expect("running");
+    let ended = tokio::time::timeout(server::GRACE, running.ended).await;
+    ended.expect("streams end at once").expect("no panic").expect("no error");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_outlives_other_connections_and_a_client_that_reads_no_more_is_dropped() {
+    let running = start().await;
+    let mut stream = listen(running.address).await;
+    let began = tokio::time::Instant::now();
+    let mut buffer = vec![0; 64 * 1024];
+    while began.elapsed() < Duration::from_mins(3) {
+        assert_ne!(
+            stream.read(&mut buffer).await.expect("receive"),
+            0,
+            "cut after {:?}",
+            began.elapsed()
+        );
+    }
+    drop(stream);
+    // Nobody reads this one: what the sockets hold is full some time, and it goes.
+    let unread = listen(running.address).await;
+    let notice = |id| crate::observe::Notice {
+        id,
+        pipeline: "main".to_owned(),
+        path: "x".repeat(10_000),
+        state: "published",
+        at: String::new(),
+        output: None,
+        source_bytes: 0,
+        output_bytes: None,
+        reason: None,
+        attempts: None,
+    };
+    let free = || get(running.address, "/livez");
+    for id in 0.. {
+        running.observer.feed().tell(|| notice(id));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert!(id < 100_000, "a client that reads nothing is kept");
+        if running.observer.feed().listeners() == 0 {
+            break;
+        }
+    }
+    assert!(free().await.ends_with("ok\n"));
+    drop(unread);
+}
+
+#[test]
+fn every_route_is_in_the_document_and_the_other_way_round() {
+    use std::collections::BTreeSet;
+    let document: serde_json::Value =
+        serde_json::from_str(include_str!("openapi.json")).expect("JSON");
+    let paths = document["paths"].as_object().expect("paths");
+    let told: BTreeSet<(String, String)> = paths
+        .iter()
+        .flat_map(|(path, methods)| {
+            let methods = methods.as_object().expect("methods").keys();
+            methods.map(move |method| (method.to_uppercase(), path.clone()))
+        })
+        .collect();
+    let routes = open_routes().into_iter().chain(guarded_routes());
+    let routed = routes.map(|(method, path, _)| (method.to_owned(), path.to_owned()));
+    assert_eq!(routed.collect::<BTreeSet<_>>(), told);
 }

@@ -112,6 +112,8 @@ pub struct Query {
     pub state: Option<State>,
     pub since_ns: Option<i64>,
     pub limit: Option<u64>,
+    /// Only records older than this one.
+    pub before: Option<Id>,
 }
 
 /// A pair of directories the ledger has records of.

@@ -1,4 +1,4 @@
-//! The typed handle on the metrics of one channel between two stages.
+//! The meter of one channel.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},

@@ -1,178 +1,45 @@
-//! Typed handles on the metrics. Each keeps plain numbers too, so that the status and the last
-//! report need no recorder.
+//! Typed handles on the metrics of a pipeline. Each keeps plain numbers too, so that the status and
+//! the last report need no recorder.
 
 use std::{
     collections::HashMap,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use metrics::{Counter, Gauge, Histogram};
 
 use super::{
-    channel::ChannelMeter,
+    STAGES,
+    feed::Feed,
+    kinds::{OUTCOMES, OutcomeKind, SYNCS, SyncKind},
+    latency::Latency,
     life::{Life, Signs},
     metrics as names,
-    status::{PipelineStatus, Status},
-    work::InWork,
+    status::PipelineStatus,
+    work::{InWork, JobMeter, Working},
 };
 use crate::stages::Stage;
 
-crate::policy::words! {
-    /// How a file ended.
-    OutcomeKind {
-        Published = "published",
-        Skipped = "skipped",
-        Quarantined = "quarantined",
-        /// Handed back: it goes through the intake again, now or at the next start.
-        Deferred = "deferred",
-    }
-}
-
-crate::policy::words! {
-    /// What was made durable.
-    SyncKind {
-        File = "file",
-        Directory = "directory",
-        FileSystem = "file_system",
-        Ledger = "ledger",
-    }
-}
-
-const OUTCOMES: [OutcomeKind; 4] =
-    [OutcomeKind::Published, OutcomeKind::Skipped, OutcomeKind::Quarantined, OutcomeKind::Deferred];
-const STAGES: [Stage; 8] = [
-    Stage::Discover,
-    Stage::Settle,
-    Stage::Claim,
-    Stage::Read,
-    Stage::Transform,
-    Stage::Write,
-    Stage::Commit,
-    Stage::Dispose,
-];
-const SYNCS: [SyncKind; 4] =
-    [SyncKind::File, SyncKind::Directory, SyncKind::FileSystem, SyncKind::Ledger];
-
-/// Everything that is measured of one service.
+/// What a stage did for one pipeline.
 #[derive(Debug)]
-pub struct Observer {
-    started: Instant,
-    pipelines: RwLock<Meters>,
-    channels: Vec<(&'static str, Arc<ChannelMeter>)>,
-    phase: Mutex<&'static str>,
-}
-
-/// A reload changes them.
-#[derive(Debug)]
-struct Meters {
-    /// In the order of the configuration.
-    now: Vec<Arc<PipelineMeter>>,
-    /// Of pipelines that were removed: what they counted is a part of the whole, and goes on if
-    /// they are added again.
-    removed: Vec<Arc<PipelineMeter>>,
-}
-
-impl Observer {
-    /// Meters of these pipelines and channels (with their capacities). The recorder must be
-    /// installed before, or nothing but the plain numbers is kept.
-    pub fn new(pipelines: &[Arc<str>], channels: &[(&'static str, usize)]) -> Self {
-        let channel = |(name, capacity): &(&'static str, usize)| {
-            (*name, Arc::new(ChannelMeter::new(name, *capacity)))
-        };
-        let phase = "STARTING";
-        metrics::gauge!(names::PHASE, "phase" => phase).set(1.0);
-        Self {
-            started: Instant::now(),
-            pipelines: RwLock::new(Meters {
-                now: pipelines.iter().map(|name| Arc::new(PipelineMeter::new(name))).collect(),
-                removed: Vec::new(),
-            }),
-            channels: channels.iter().map(channel).collect(),
-            phase: Mutex::new(phase),
-        }
-    }
-
-    /// The meter of a pipeline, by its place in the configuration that is in force.
-    #[must_use]
-    pub fn pipeline(&self, index: usize) -> Option<Arc<PipelineMeter>> {
-        self.pipelines.read().unwrap_or_else(PoisonError::into_inner).now.get(index).map(Arc::clone)
-    }
-
-    /// The meter of this name: the one there is or was, or a new one, which is shown once it is
-    /// one of [`Self::set_pipelines`].
-    #[must_use]
-    pub fn meter_of(&self, name: &Arc<str>) -> Arc<PipelineMeter> {
-        let meters = self.pipelines.read().unwrap_or_else(PoisonError::into_inner);
-        let known = meters.now.iter().chain(&meters.removed).find(|meter| meter.name == *name);
-        known.map_or_else(|| Arc::new(PipelineMeter::new(name)), Arc::clone)
-    }
-
-    /// From now on these are the pipelines. Those that were and are not any more rest.
-    pub fn set_pipelines(&self, now: Vec<Arc<PipelineMeter>>) {
-        let mut meters = self.pipelines.write().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut meters.now, now);
-        let Meters { now, removed } = &mut *meters;
-        let is_now = |meter: &Arc<PipelineMeter>| now.iter().any(|one| one.name == meter.name);
-        for meter in &*now {
-            meter.turned();
-        }
-        removed.extend(before);
-        removed.retain(|meter| !is_now(meter));
-        for meter in removed {
-            meter.rest();
-        }
-    }
-
-    /// The meter of a channel; one that nobody reads where the name is not known.
-    #[must_use]
-    pub fn channel(&self, name: &'static str) -> Arc<ChannelMeter> {
-        let known = self.channels.iter().find(|(known, _)| *known == name);
-        known.map_or_else(|| Arc::new(ChannelMeter::new(name, 0)), |(_, meter)| Arc::clone(meter))
-    }
-
-    /// The signs of life of each pipeline.
-    #[must_use]
-    pub fn signs(&self) -> Vec<Signs> {
-        let meters = self.pipelines.read().unwrap_or_else(PoisonError::into_inner);
-        meters.now.iter().map(|meter| meter.signs()).collect()
-    }
-
-    pub fn set_phase(&self, phase: &'static str) {
-        let mut now = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        metrics::gauge!(names::PHASE, "phase" => *now).set(0.0);
-        metrics::gauge!(names::PHASE, "phase" => phase).set(1.0);
-        *now = phase;
-    }
-
-    /// Everything at this moment.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        let meters = self.pipelines.read().unwrap_or_else(PoisonError::into_inner);
-        let status =
-            |meters: &[Arc<PipelineMeter>]| meters.iter().map(|meter| meter.status()).collect();
-        Status {
-            version: env!("CARGO_PKG_VERSION"),
-            phase: *self.phase.lock().unwrap_or_else(PoisonError::into_inner),
-            uptime_seconds: self.started.elapsed().as_secs_f64(),
-            pipelines: status(&meters.now),
-            removed: status(&meters.removed),
-            channels: self.channels.iter().map(|(_, meter)| meter.status()).collect(),
-        }
-    }
+pub(super) struct StageMeter {
+    seconds: Histogram,
+    pub(super) files: AtomicU64,
+    pub(super) nanos: AtomicU64,
 }
 
 /// The meter of one pipeline.
 #[derive(Debug)]
 pub struct PipelineMeter {
-    name: Arc<str>,
+    pub(super) name: Arc<str>,
     /// Files and the bytes of their sources.
     outcomes: HashMap<OutcomeKind, [(Counter, AtomicU64); 2]>,
-    stages: HashMap<Stage, Histogram>,
+    pub(super) stages: HashMap<Stage, StageMeter>,
     syncs: HashMap<SyncKind, Histogram>,
     output_bytes: (Counter, AtomicU64),
     batch: Histogram,
@@ -184,12 +51,15 @@ pub struct PipelineMeter {
     oldest: (Gauge, Mutex<Duration>),
     in_work: (Gauge, InWork),
     paused: (Gauge, Mutex<Option<String>>),
+    held: (Gauge, AtomicBool),
     last_published: Gauge,
     life: Life,
+    pub(super) latency: Latency,
+    feed: Feed,
 }
 
 impl PipelineMeter {
-    fn new(name: &Arc<str>) -> Self {
+    pub(super) fn new(name: &Arc<str>, feed: Feed) -> Self {
         let label = || metrics::SharedString::from(name.to_string());
         let counter = |metric| metrics::counter!(metric, "pipeline" => label());
         let gauge = |metric| metrics::gauge!(metric, "pipeline" => label());
@@ -201,7 +71,11 @@ impl PipelineMeter {
                 (counter, AtomicU64::new(0))
             })
         };
-        let stage = |stage: Stage| metrics::histogram!(names::STAGE_SECONDS, "pipeline" => label(), "stage" => stage.as_str());
+        let stage = |stage: Stage| StageMeter {
+            seconds: metrics::histogram!(names::STAGE_SECONDS, "pipeline" => label(), "stage" => stage.as_str()),
+            files: AtomicU64::new(0),
+            nanos: AtomicU64::new(0),
+        };
         let sync = |kind: SyncKind| metrics::histogram!(names::SYNC_SECONDS, "pipeline" => label(), "kind" => kind.as_str());
         let meter = Self {
             name: Arc::clone(name),
@@ -218,8 +92,11 @@ impl PipelineMeter {
             oldest: (gauge(names::PENDING_SECONDS), Mutex::default()),
             in_work: (gauge(names::IN_WORK), InWork::default()),
             paused: (gauge(names::PAUSED), Mutex::default()),
+            held: (gauge(names::HELD), AtomicBool::new(false)),
             last_published: gauge(names::LAST_PUBLISHED),
             life: Life::new(),
+            latency: Latency::default(),
+            feed,
         };
         meter.show_zeros();
         meter
@@ -233,6 +110,7 @@ impl PipelineMeter {
         let others = others.into_iter().chain(more).map(|(counter, _)| counter);
         outcomes.chain(others).chain([&self.hints]).for_each(|counter| counter.increment(0));
         self.paused.0.set(0.0);
+        self.held.0.set(0.0);
         self.in_work.0.set(0.0);
     }
 
@@ -249,10 +127,27 @@ impl PipelineMeter {
     }
 
     pub fn stage(&self, stage: Stage, took: Duration) {
+        self.stage_of(stage, 1, took);
+    }
+
+    /// As [`Self::stage`], for work on so many files at once.
+    pub fn stage_of(&self, stage: Stage, files: usize, took: Duration) {
         self.moved();
-        if let Some(histogram) = self.stages.get(&stage) {
-            histogram.record(took);
+        if let Some(work) = self.stages.get(&stage) {
+            work.seconds.record(took);
+            work.files.fetch_add(files as u64, Relaxed);
+            work.nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
         }
+    }
+
+    /// An output was acknowledged so long after its source settled.
+    pub fn acknowledged(&self, took: Duration) {
+        self.latency.add(took);
+    }
+
+    /// Where its outcomes are told.
+    pub const fn feed(&self) -> &Feed {
+        &self.feed
     }
 
     pub fn sync(&self, kind: SyncKind, took: Duration) {
@@ -290,9 +185,10 @@ impl PipelineMeter {
     }
 
     /// A job with this number begins, on a source of so many bytes.
-    pub fn begins(&self, id: i64, path: &Path, bytes: u64) {
-        let count = self.in_work.1.begin(id, path, bytes);
+    pub fn begins(&self, id: i64, path: &Path, bytes: u64) -> Arc<JobMeter> {
+        let (count, job) = self.in_work.1.begin(id, path, bytes);
         self.in_work.0.set(u32::try_from(count).unwrap_or(u32::MAX));
+        job
     }
 
     pub fn ends(&self, id: i64) {
@@ -300,9 +196,9 @@ impl PipelineMeter {
         self.in_work.0.set(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
-    /// The oldest jobs in work, by the path of their source below the input.
+    /// The oldest jobs in work.
     #[must_use]
-    pub fn oldest_in_work(&self, most: usize) -> Vec<PathBuf> {
+    pub fn oldest_in_work(&self, most: usize) -> Vec<Working> {
         self.in_work.1.oldest(most)
     }
 
@@ -316,7 +212,7 @@ impl PipelineMeter {
         self.life.moved();
     }
 
-    fn signs(&self) -> Signs {
+    pub(super) fn signs(&self) -> Signs {
         Signs {
             name: self.name.to_string(),
             silent: self.life.silent(),
@@ -338,7 +234,17 @@ impl PipelineMeter {
         *self.paused.1.lock().unwrap_or_else(PoisonError::into_inner) = reason.map(str::to_owned);
     }
 
-    fn status(&self) -> PipelineStatus {
+    /// An operator holds the intake, or lets it go.
+    pub fn hold(&self, held: bool) {
+        self.held.0.set(if held { 1.0 } else { 0.0 });
+        self.held.1.store(held, Relaxed);
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.held.1.load(Relaxed)
+    }
+
+    pub(super) fn status(&self) -> PipelineStatus {
         let counts = |kind| {
             let counts = self.outcomes.get(&kind);
             counts.map_or([0, 0], |counts| counts.each_ref().map(|(_, count)| count.load(Relaxed)))
@@ -366,7 +272,9 @@ impl PipelineMeter {
                 .as_secs_f64(),
             in_work: in_work.files,
             in_work_bytes: in_work.bytes,
+            in_work_done_bytes: in_work.done_bytes,
             oldest_in_work_seconds: in_work.oldest.as_secs_f64(),
+            held: self.is_held(),
             paused: self.paused.1.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }

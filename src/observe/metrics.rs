@@ -51,9 +51,11 @@ specs! {
     PENDING_SECONDS = Gauge "tidemill_oldest_pending_seconds" ["pipeline"] "For how long the oldest of these has waited.";
     IN_WORK = Gauge "tidemill_in_work_files" ["pipeline"] "Files between settle and their outcome.";
     PAUSED = Gauge "tidemill_paused" ["pipeline"] "1 while the intake pauses because its place is sick.";
+    HELD = Gauge "tidemill_held" ["pipeline"] "1 while an operator holds the intake.";
     LAST_PUBLISHED = Gauge "tidemill_last_published_timestamp_seconds" ["pipeline"] "When the last output was acknowledged, in seconds since the epoch.";
     HOOK_RUNS = Counter "tidemill_hook_runs_total" ["hook", "outcome"] "Runs of a user's hook by how they ended.";
     HOOK_DROPPED = Counter "tidemill_hook_dropped_total" ["hook"] "Notifications that were dropped, because a hook was too slow, had no runner any more, or was still at work at the end.";
+    TRACES_DROPPED = Counter "tidemill_traces_dropped_total" [] "Files whose trace was not sent, because the receiver is away or too slow.";
     PHASE = Gauge "tidemill_phase" ["phase"] "1 for the phase that the process is in.";
     BUILD = Gauge "tidemill_build_info" ["version"] "1, with the version as a label.";
 }

@@ -2,26 +2,55 @@
 
 mod channel;
 mod events;
+mod feed;
 mod hooks;
+mod kinds;
+mod latency;
 mod life;
 mod logs;
 mod meters;
 mod metrics;
+mod observer;
+mod pipelines;
 mod progress;
+mod series;
 mod shown;
 mod status;
+mod trace;
 mod work;
 
 pub use channel::ChannelMeter;
 pub use events::{Event, Events, Listener};
+pub use feed::{Feed, Notice};
 pub use hooks::{HookEnd, HookMeter};
+pub use kinds::{OutcomeKind, SyncKind};
 pub use life::Signs;
 pub use logs::init as init_logs;
-pub use meters::{Observer, OutcomeKind, PipelineMeter, SyncKind};
+pub use meters::PipelineMeter;
 pub use metrics::{Exporter, InstallError, install as install_exporter};
+pub use observer::Observer;
 pub use progress::{print_summary, run as progress};
+pub use series::Point;
 pub use shown::shown;
-pub use status::{ChannelStatus, PipelineStatus, Status, Totals};
+pub use status::{ChannelStatus, DrainStatus, PipelineStatus, StageStatus, Status, Totals};
+#[cfg(feature = "otlp")]
+pub use trace::TraceSender;
+pub use trace::{Trace, Tracer};
+pub use work::{JobMeter, Working};
+
+use crate::stages::Stage;
+
+/// In the order of the flow.
+const STAGES: [Stage; 8] = [
+    Stage::Discover,
+    Stage::Settle,
+    Stage::Claim,
+    Stage::Read,
+    Stage::Transform,
+    Stage::Write,
+    Stage::Commit,
+    Stage::Dispose,
+];
 
 /// Descriptors this process has open, the one that counts them left out.
 #[must_use]

@@ -1,6 +1,10 @@
 //! The service at one moment, as `/api/v1/status` tells it.
 
+use std::time::Duration;
+
 use serde::Serialize;
+
+use crate::stages::Stage;
 
 /// The whole service.
 #[derive(Clone, Debug, Serialize)]
@@ -8,8 +12,13 @@ pub struct Status {
     pub version: &'static str,
     pub phase: &'static str,
     pub uptime_seconds: f64,
+    /// An operator paused all of it.
+    pub held: bool,
+    /// How the drain goes, once it began.
+    pub drain: Option<DrainStatus>,
     pub pipelines: Vec<PipelineStatus>,
     pub channels: Vec<ChannelStatus>,
+    pub stages: Vec<StageStatus>,
     /// What pipelines counted that a reload has removed.
     #[serde(skip)]
     pub(super) removed: Vec<PipelineStatus>,
@@ -32,8 +41,12 @@ pub struct PipelineStatus {
     pub oldest_pending_seconds: f64,
     pub in_work: u64,
     pub in_work_bytes: u64,
+    /// Of these, what is read.
+    pub in_work_done_bytes: u64,
     pub oldest_in_work_seconds: f64,
-    /// Why the intake pauses, if it does.
+    /// An operator paused it.
+    pub held: bool,
+    /// Why the intake pauses by itself, if it does.
     pub paused: Option<String>,
 }
 
@@ -47,6 +60,54 @@ pub struct ChannelStatus {
     pub waited_seconds: f64,
 }
 
+/// One of the eight steps, for all pipelines.
+#[derive(Clone, Debug, Serialize)]
+pub struct StageStatus {
+    pub stage: Stage,
+    /// Pieces of its work: files, but for discover (a round of names).
+    pub files: u64,
+    pub busy_seconds: f64,
+}
+
+/// A drain under way.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DrainStatus {
+    pub left_files: u64,
+    /// Of their sources, what is not read yet.
+    pub left_bytes: u64,
+    pub seconds: f64,
+    pub deadline_seconds_left: f64,
+    /// By the pace since the drain began; none before the first file or byte is through.
+    pub estimated_seconds_left: Option<f64>,
+}
+
+impl DrainStatus {
+    pub(super) fn of(took: Duration, deadline: Duration, before: &Totals, now: &Totals) -> Self {
+        let left_bytes = now.in_work_bytes.saturating_sub(now.in_work_done_bytes);
+        let seconds = took.as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "a pace for people")]
+        let at_pace = |left: u64, done: u64| match (left, done) {
+            (0, _) => Some(0.0),
+            (_, 0) => None,
+            (left, done) => Some(left as f64 * seconds / done as f64),
+        };
+        // What was to be read at the begin, less what is left: also of files that are not through.
+        let left_before = before.in_work_bytes.saturating_sub(before.in_work_done_bytes);
+        let by_files = at_pace(now.in_work, now.ended.saturating_sub(before.ended));
+        let by_bytes = at_pace(left_bytes, left_before.saturating_sub(left_bytes));
+        Self {
+            left_files: now.in_work,
+            left_bytes,
+            seconds,
+            deadline_seconds_left: deadline.saturating_sub(took).as_secs_f64(),
+            estimated_seconds_left: match (by_files, by_bytes) {
+                (Some(files), Some(bytes)) => Some(files.max(bytes)),
+                (files, bytes) => bytes.filter(|bytes| *bytes > 0.0).or(files),
+            },
+        }
+    }
+}
+
 /// All pipelines together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -57,6 +118,7 @@ pub struct Totals {
     pub ended: u64,
     pub in_work: u64,
     pub in_work_bytes: u64,
+    pub in_work_done_bytes: u64,
     pub source_bytes: u64,
     pub output_bytes: u64,
 }
@@ -75,6 +137,7 @@ impl Status {
                 + pipeline.deferred,
             in_work: sum.in_work + pipeline.in_work,
             in_work_bytes: sum.in_work_bytes + pipeline.in_work_bytes,
+            in_work_done_bytes: sum.in_work_done_bytes + pipeline.in_work_done_bytes,
             source_bytes: sum.source_bytes + pipeline.source_bytes,
             output_bytes: sum.output_bytes + pipeline.output_bytes,
         })
@@ -86,9 +149,39 @@ impl Status {
         if self.phase != "READY" {
             return Some(format!("phase {}", self.phase));
         }
+        if self.held {
+            return Some("paused by the operator".to_owned());
+        }
         self.pipelines.iter().find_map(|pipeline| {
-            let reason = pipeline.paused.as_ref()?;
-            Some(format!("pipeline {} pauses: {reason}", pipeline.name))
+            let name = &pipeline.name;
+            match &pipeline.paused {
+                _ if pipeline.held => Some(format!("pipeline {name}: paused by the operator")),
+                Some(reason) => Some(format!("pipeline {name} pauses: {reason}")),
+                None => None,
+            }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_is_estimated_by_the_slower_of_files_and_bytes() {
+        let before = Totals { in_work: 4, in_work_bytes: 400, ended: 10, ..Totals::default() };
+        let now = Totals { in_work: 2, in_work_bytes: 300, ended: 12, ..Totals::default() };
+        let (took, deadline) = (Duration::from_secs(2), Duration::from_secs(25));
+        let drain = DrainStatus::of(took, deadline, &before, &now);
+        assert_eq!((drain.left_files, drain.left_bytes), (2, 300));
+        assert_eq!(drain.estimated_seconds_left, Some(6.0));
+        assert_eq!(drain.deadline_seconds_left, 23.0);
+        let nothing = DrainStatus::of(took, deadline, &before, &before);
+        assert_eq!(nothing.estimated_seconds_left, None);
+        let done = Totals { ended: 14, ..Totals::default() };
+        assert_eq!(
+            DrainStatus::of(took, deadline, &before, &done).estimated_seconds_left,
+            Some(0.0)
+        );
     }
 }

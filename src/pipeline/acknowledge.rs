@@ -10,8 +10,8 @@ use std::{
 
 use crate::{
     failpoint,
-    ledger::{Id, Record},
-    observe::{Event, shown},
+    ledger::{Id, Record, State},
+    observe::{Event, Notice, shown},
     pipeline::{context::SharedEvents, job::Job},
 };
 
@@ -61,6 +61,7 @@ pub fn ended(job: &Job, record: &Record) -> io::Result<()> {
     let reason = record.reason.as_deref().unwrap_or_default();
     let outcome = record.state.as_str();
     tracing::warn!(pipeline = %job.context.name(), source = %shown(&job.path), reason, "{outcome}");
+    job.context.meter.feed().tell(|| notice(job, record, outcome));
     let mut events = job.context.events.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(events) = events.as_mut() else {
         return Ok(());
@@ -72,6 +73,23 @@ pub fn ended(job: &Job, record: &Record) -> io::Result<()> {
     };
     events.append(&[event])?;
     events.sync()
+}
+
+/// An outcome, for those who watch.
+pub fn notice(job: &Job, record: &Record, state: &'static str) -> Notice {
+    let output = record.output.as_ref().filter(|_| record.state != State::Skipped);
+    Notice {
+        id: record.id,
+        pipeline: job.context.name().to_string(),
+        path: shown(&record.source).to_string(),
+        state,
+        at: jiff::Timestamp::now().to_string(),
+        output: output.map(|output| shown(&output.path).to_string()),
+        source_bytes: record.identity.size,
+        output_bytes: output.map(|output| output.identity.size),
+        reason: record.reason.clone(),
+        attempts: Some(job.attempt),
+    }
 }
 
 fn published_event(published: &Published<'_>) -> Event {

@@ -9,8 +9,8 @@ use crate::{
     config,
     fs::{Dir, Instance},
     ledger::{Ledger, PipelineId},
-    observe::{Events, PipelineMeter},
-    pipeline::place::Place,
+    observe::{Events, PipelineMeter, Tracer},
+    pipeline::{hold::Hold, place::Place},
 };
 
 /// One pipeline at work. Held by every job of it; dropping the last one closes the directories.
@@ -24,7 +24,9 @@ pub struct Context {
     pub ledger: Arc<dyn Ledger>,
     pub instance: Instance,
     pub meter: Arc<PipelineMeter>,
+    pub tracer: Tracer,
     pub place: Place,
+    pub hold: Arc<Hold>,
     pub events: SharedEvents,
     /// The output's root; opened again by [`Self::reopen_output`] when it was replaced.
     output: Mutex<Arc<Dir>>,
@@ -39,6 +41,7 @@ pub struct Parts {
     pub id: PipelineId,
     pub ledger: Arc<dyn Ledger>,
     pub meter: Arc<PipelineMeter>,
+    pub tracer: Tracer,
     pub events: SharedEvents,
 }
 
@@ -47,9 +50,10 @@ impl Context {
     pub fn open(index: usize, config: config::Pipeline, parts: Parts) -> std::io::Result<Self> {
         let output = Mutex::new(Arc::new(Dir::open(&config.output)?));
         let instance = Instance::new(parts.ledger.instance());
-        let Parts { id, ledger, meter, events } = parts;
+        let Parts { id, ledger, meter, tracer, events } = parts;
         let place = Place::new(&config.name, Arc::clone(&meter));
-        Ok(Self { index, config, id, ledger, instance, meter, place, events, output })
+        let hold = Arc::new(Hold::new(&config.name, Arc::clone(&meter)));
+        Ok(Self { index, config, id, ledger, instance, meter, tracer, place, hold, events, output })
     }
 
     #[must_use]

@@ -58,6 +58,11 @@ struct Running {
     thread: JoinHandle<Ended>,
 }
 
+/// No pipeline has this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no pipeline `{0}`")]
+pub struct NoSuchPipeline(pub String);
+
 /// Threads that wait for a word to begin. Dropping this ends them.
 #[derive(Debug)]
 #[must_use = "intakes begin by `Intakes::begin`"]
@@ -147,11 +152,38 @@ impl Intakes {
         }
     }
 
-    /// Scans every input again.
-    pub fn rescan(&self) {
-        for one in &*self.lock() {
-            one.hints.scan();
+    /// Scans every input again, or one.
+    pub fn rescan(&self, pipeline: Option<&str>) -> Result<(), NoSuchPipeline> {
+        self.each(pipeline, |one| one.hints.scan())
+    }
+
+    /// Holds or lets go the intake of one pipeline, or of all.
+    pub fn hold(&self, pipeline: Option<&str>, held: bool) -> Result<(), NoSuchPipeline> {
+        self.each(pipeline, |one| {
+            one.context.hold.set(held);
+            one.hints.wake();
+        })
+    }
+
+    fn each(&self, pipeline: Option<&str>, act: impl Fn(&Running)) -> Result<(), NoSuchPipeline> {
+        let running = self.lock();
+        let is_meant = |one: &&Running| pipeline.is_none_or(|name| **one.context.name() == *name);
+        let mut chosen = running.iter().filter(is_meant).peekable();
+        if let (Some(name), None) = (pipeline, chosen.peek()) {
+            return Err(NoSuchPipeline(name.to_owned()));
         }
+        chosen.for_each(act);
+        Ok(())
+    }
+
+    /// Whether an operator holds the intake of this pipeline; one that is not there yet is held where
+    /// all that are there are.
+    #[must_use]
+    pub fn is_held(&self, pipeline: &str) -> bool {
+        let running = self.lock();
+        let held = |one: &Running| one.context.hold.is_held();
+        let one = running.iter().find(|one| **one.context.name() == *pipeline);
+        one.map_or_else(|| !running.is_empty() && running.iter().all(held), held)
     }
 
     /// How each of them ended; `None` for a panic. Blocks until they have.

@@ -14,7 +14,7 @@ use crate::{
     fs::{Dir, Seen, Temp},
     identity::Identity,
     ledger::{Hash, Id, Record},
-    observe::OutcomeKind,
+    observe::{JobMeter, OutcomeKind, Trace},
     pipeline::{context::Context, failure::Failure},
 };
 
@@ -41,6 +41,10 @@ pub struct Job {
     pub before: Option<Box<Record>>,
     pub id: Id,
     pub settled_at: Instant,
+    /// Tells how far it is.
+    pub meter: Arc<JobMeter>,
+    /// Notes when each step began and ended with it.
+    pub trace: Trace,
     ticket: Ticket,
     permits: Permits,
 }
@@ -65,6 +69,17 @@ pub enum Outcome {
     Deferred { after: Duration, attempt: u32, cause: Cause },
     /// The service stops: the next start takes it up.
     Left,
+}
+
+impl Outcome {
+    /// Whether a job that ended so is work for later.
+    #[must_use]
+    pub fn is_owed(&self) -> bool {
+        match self {
+            Self::Left | Self::Deferred { cause: Cause::Failed | Cause::Place, .. } => true,
+            Self::Published | Self::Skipped | Self::Quarantined | Self::Deferred { .. } => false,
+        }
+    }
 }
 
 /// Why a job goes through the intake again.
@@ -132,6 +147,7 @@ pub struct Settled {
     /// Since it was seen first, or came back.
     pub waited: Duration,
     pub origin: Origin,
+    pub trace: Trace,
 }
 
 /// One look at a path.
@@ -161,10 +177,10 @@ impl Job {
         settled: Settled,
         feedback: mpsc::UnboundedSender<Feedback>,
     ) -> Self {
-        let Settled { path, seen, attempt, quiet, origin, .. } = settled;
+        let Settled { path, seen, attempt, quiet, origin, trace, .. } = settled;
         let ticket = Ticket { feedback, path: path.clone(), attempt, settled: false };
         let id = context.ledger.next_id();
-        context.meter.begins(id, &path, seen.identity.size);
+        let meter = context.meter.begins(id, &path, seen.identity.size);
         let permits = Permits::default();
         let (settled_at, before) = (Instant::now(), None);
         Self {
@@ -178,6 +194,8 @@ impl Job {
             before,
             id,
             settled_at,
+            meter,
+            trace,
             ticket,
             permits,
         }
@@ -207,7 +225,9 @@ impl Job {
             Outcome::Quarantined => OutcomeKind::Quarantined,
             Outcome::Deferred { .. } | Outcome::Left => OutcomeKind::Deferred,
         };
-        self.context.meter.outcome(kind, self.seen.identity.size, output_bytes);
+        let source_bytes = self.seen.identity.size;
+        self.context.meter.outcome(kind, source_bytes, output_bytes);
+        self.trace.outcome(kind, self.attempt, (source_bytes, output_bytes));
         self.ticket.send(outcome);
     }
 

@@ -31,7 +31,6 @@ use crate::{
     codec::{self, Transformer},
     ledger::Hash,
     limits,
-    observe::PipelineMeter,
     policy::Durability,
     stages::Stage,
 };
@@ -92,42 +91,48 @@ fn stream(
     transformer: &mut Transformer,
     directories: &mut Directories,
 ) -> Ends {
-    let meter = &job.context.meter;
+    // The three steps run at once: what is told is the first that is not through.
+    job.meter.begins(Stage::Read);
     thread::scope(|scope| {
         let (to_transform, chunks) = mpsc::sync_channel(limits::CHUNKS_QUEUED);
         let (to_write, outputs) = mpsc::sync_channel(limits::CHUNKS_QUEUED);
         let reader = scope.spawn(move || {
-            timed(meter, Stage::Read, || {
+            let read = timed(job, Stage::Read, || {
                 read::stream(job, source, cut, |chunk| {
-                    meter.moved();
+                    job.context.meter.moved();
                     to_transform.send(chunk).is_ok()
                 })
-            })
+            });
+            job.meter.begins(Stage::Transform);
+            read
         });
         let transformer = scope.spawn(move || {
-            timed(meter, Stage::Transform, || {
+            timed(job, Stage::Transform, || {
                 let put = |chunk| to_write.send(chunk).is_ok();
                 transform::stream(transformer, chunks.into_iter(), put)
             })
         });
-        let write = timed(meter, Stage::Write, || {
+        let write = timed(job, Stage::Write, || {
             // Dropping `outputs` on an error is what stops the other two.
             let outputs: mpsc::Receiver<Vec<u8>> = outputs;
             let mut draft = Draft::begin(directories, job)?;
             for chunk in outputs {
                 draft.add(job, &chunk)?;
-                meter.moved();
+                job.context.meter.moved();
             }
             Ok(draft)
         });
+        job.meter.begins(Stage::Write);
         Ends { read: join(reader), transform: join(transformer), write }
     })
 }
 
-fn timed<T>(meter: &PipelineMeter, stage: Stage, work: impl FnOnce() -> T) -> T {
+fn timed<T>(job: &Job, stage: Stage, work: impl FnOnce() -> T) -> T {
+    job.trace.begins(stage);
     let start = Instant::now();
     let made = work();
-    meter.stage(stage, start.elapsed());
+    job.context.meter.stage(stage, start.elapsed());
+    job.trace.ends(stage);
     made
 }
 

@@ -39,6 +39,8 @@ pub mod job;
 
 pub mod place;
 
+pub mod hold;
+
 pub mod stage;
 
 pub mod acknowledge;
@@ -46,8 +48,6 @@ pub mod acknowledge;
 pub mod marks;
 
 pub mod trust;
-
-pub mod reload;
 
 pub mod intake;
 
@@ -60,5 +60,5 @@ mod intakes;
 mod large;
 mod start;
 
-pub use intakes::{Intakes, Prepared};
+pub use intakes::{Intakes, NoSuchPipeline, Prepared};
 pub use start::{CHANNELS, Control, Drained, Pipelines, Start};

@@ -257,10 +257,14 @@ pub fn run<T, M>(
 /// that is the channel's time.
 pub fn timed<T: Item, M>(stage: Stage, mut work: impl FnMut(T) -> M) -> impl FnMut(T) -> M {
     move |item| {
-        let meter = Arc::clone(&item.job().context.meter);
+        let job = item.job();
+        job.meter.begins(stage);
+        let (meter, trace) = (Arc::clone(&job.context.meter), job.trace.clone());
+        trace.begins(stage);
         let start = Instant::now();
         let made = work(item);
         meter.stage(stage, start.elapsed());
+        trace.ends(stage);
         made
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     context::Context,
     fatal::Fatal,
-    intakes::{Common, Intakes},
+    intakes::{Common, Intakes, NoSuchPipeline},
     job::{Claimed, Disposable, Job, Loaded, Staged, Transformed},
     large::Lane,
     process::{
@@ -25,6 +25,7 @@ use super::{
         commit::{
             Sealed,
             acknowledge::{Acknowledger, Named},
+            pool::Pool,
             publish::Publisher,
             seal::Sealer,
         },
@@ -173,7 +174,18 @@ impl Control {
 
     /// Scans every input again.
     pub fn rescan(&self) {
-        self.intakes.rescan();
+        self.intakes.rescan(None).ok();
+    }
+
+    /// Scans one input again.
+    pub fn rescan_one(&self, pipeline: &str) -> Result<(), NoSuchPipeline> {
+        self.intakes.rescan(Some(pipeline))
+    }
+
+    /// Holds or lets go the intake of one pipeline, or of all: a held one takes nothing new, and
+    /// what is in work goes on.
+    pub fn hold(&self, pipeline: Option<&str>, held: bool) -> Result<(), NoSuchPipeline> {
+        self.intakes.hold(pipeline, held)
     }
 
     /// The intakes, to stop and start single ones.
@@ -312,7 +324,8 @@ fn publish(
     (staged, committed): (Inlet<Staged>, Outlet<Disposable>),
 ) -> io::Result<()> {
     let (to_publish, sealed) = make.channel::<Sealed>("publish");
-    let (sealer, syncers) = Sealer::new(shared.clone(), fatal.clone());
+    let (pool, syncers) = Pool::new();
+    let sealer = Sealer { shared: shared.clone(), fatal: fatal.clone(), pool: pool.clone() };
     for syncer in syncers {
         threads.stage("sync", move || syncer.run())?;
     }
@@ -322,7 +335,7 @@ fn publish(
     let publisher = Publisher { panics, fatal: fatal.clone(), named: to_acknowledge, ended };
     threads.stage("publish", move || publisher.run(&sealed))?;
     let (panics, fatal) = (shared.panics.clone(), fatal.clone());
-    let acknowledger = Acknowledger { panics, fatal, committed };
+    let acknowledger = Acknowledger { panics, fatal, committed, pool };
     threads.stage("acknowledge", move || acknowledger.run(&named))
 }
 

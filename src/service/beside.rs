@@ -16,7 +16,7 @@ use crate::{
     hooks::Facts,
     lifecycle::{Handle, Lifecycle, Phase},
     limits,
-    observe::{self, Observer, Totals},
+    observe::{self, Observer, Totals, Tracer},
     pipeline::Control,
     policy::HookKind,
 };
@@ -25,6 +25,7 @@ use crate::{
 /// the stages drop what they have and the committer finish what is staged.
 pub async fn drain(handle: &Handle, control: &Control, settings: &Settings, observer: &Observer) {
     handle.enter(Phase::Closing);
+    observer.drains(settings.now().shutdown_deadline);
     notify(&[sd_notify::NotifyState::Stopping]);
     control.close();
     handle.enter(Phase::Draining);
@@ -97,6 +98,23 @@ pub fn phase(life: &mut Lifecycle, observer: &Arc<Observer>) {
             }
         }
     });
+}
+
+/// Sends traces, where that is asked for. Started before the pipelines it ends after them, with what
+/// they left. It is the last to hold up a stop: that is bounded by [`limits::TRACES_FLUSHED`].
+#[cfg(feature = "otlp")]
+pub fn traces(life: &mut Lifecycle, config: &Config) -> Tracer {
+    let Some(otlp) = &config.otlp else { return Tracer::default() };
+    let (tracer, sender) = Tracer::new(otlp);
+    tracing::info!(endpoint = %otlp, sampling = otlp.sampling, "otlp traces are sent");
+    life.spawn("traces", LIMIT, |stop| sender.run(async move { stop.stopped().await }));
+    tracer
+}
+
+/// This build has none.
+#[cfg(not(feature = "otlp"))]
+pub fn traces(_life: &mut Lifecycle, _config: &Config) -> Tracer {
+    Tracer::default()
 }
 
 /// Tasks that only watch and tell.

@@ -16,14 +16,12 @@ use super::{
     settings::Settings,
 };
 use crate::{
-    config::{Config, Http},
+    config::Config,
     error::Exit,
     fs::{self, Lock, LockError, replace_own},
-    http,
     ledger::{self, LastStop, Ledger, sqlite::Sqlite},
     lifecycle::{Lifecycle, Phase, StartError},
-    limits,
-    observe::{self, Events, Listener, Observer, shown},
+    observe::{Events, Listener, Observer, Tracer, shown},
     pipeline::{
         Control, Drained, Pipelines, Start,
         context::{Context, Parts, SharedEvents},
@@ -67,7 +65,7 @@ impl Fault {
 }
 
 /// What a failed hook means for the exit code.
-fn sort(of: fn(String) -> Fault) -> impl Fn(StartError) -> Fault {
+pub(super) fn sort(of: fn(String) -> Fault) -> impl Fn(StartError) -> Fault {
     move |error| match error {
         StartError::Stopping { .. } => Fault::Stopping,
         error @ StartError::TimedOut { .. } => Fault::Storage(chain(&error)),
@@ -101,7 +99,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Runs blocking work; a panic in it goes on here.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match spawn_blocking(work).await {
         Ok(made) => made,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -195,44 +193,6 @@ pub async fn events(
     life.start("events", LIMIT, open, close).await.map_err(sort_io)
 }
 
-/// The HTTP server: it answers `/livez` from here on, `/readyz` when the service is ready.
-pub async fn http(
-    life: &mut Lifecycle,
-    config: &Config,
-    observer: &Arc<Observer>,
-) -> Result<(), Fault> {
-    if config.http == Http::Off {
-        return Ok(());
-    }
-    let wanted = config.http;
-    let open = async move { http::bind(wanted).await.map(|bound| ((), bound)) };
-    let bound = life
-        .start("http", LIMIT, open, |()| async { Ok::<_, Infallible>(()) })
-        .await
-        .map_err(sort(Fault::Config))?;
-    let Some(bound) = bound else { return Ok(()) };
-    if let Some(note) = &bound.note {
-        tracing::warn!("{note}");
-    }
-    tracing::info!(address = %bound.address, "metrics are served at http://{}/metrics", bound.address);
-    let exporter = observe::install_exporter().map_err(|error| Fault::Internal(chain(&error)))?;
-    let app = http::App { exporter: exporter.clone(), observer: Arc::clone(observer) };
-    life.spawn("http server", LIMIT, |stop| async move {
-        http::serve(bound, app, async move { stop.stopped().await }).await
-    });
-    life.spawn("metrics upkeep", LIMIT, |stop| async move {
-        let mut every = tokio::time::interval(limits::UPKEEP);
-        while !stop.is_set() {
-            tokio::select! {
-                () = stop.stopped() => {}
-                _ = every.tick() => exporter.upkeep(),
-            }
-        }
-        Ok::<_, Infallible>(())
-    });
-    Ok(())
-}
-
 /// Finishes what the last run left, before the intake opens.
 pub async fn recovery(
     life: &mut Lifecycle,
@@ -285,7 +245,7 @@ fn recover(
 pub async fn pipelines(
     life: &mut Lifecycle,
     settings: &Settings,
-    (ledger, events): (Arc<Sqlite>, SharedEvents),
+    (ledger, events, tracer): (Arc<Sqlite>, SharedEvents, Tracer),
     observer: &Arc<Observer>,
     drained: oneshot::Sender<Drained>,
 ) -> Result<Control, Fault> {
@@ -294,7 +254,7 @@ pub async fn pipelines(
     let limit = LIMIT.max(config.shutdown_deadline);
     let runtime = tokio::runtime::Handle::current();
     let open = blocking(move || {
-        let contexts = contexts(&config, &ledger, &events, &seen)?;
+        let contexts = contexts(&config, &ledger, (&events, &tracer), &seen)?;
         let Config { limits, once, .. } = *config;
         let started = Pipelines::start(Start { contexts, limits, once, observer: seen, runtime })?;
         let (pipelines, control) = started;
@@ -317,7 +277,7 @@ async fn pipelines_drained(pipelines: Pipelines) -> Drained {
 fn contexts(
     config: &Config,
     ledger: &Arc<Sqlite>,
-    events: &SharedEvents,
+    (events, tracer): (&SharedEvents, &Tracer),
     observer: &Observer,
 ) -> Result<Vec<Arc<Context>>, Box<dyn std::error::Error + Send + Sync>> {
     let mut contexts = Vec::with_capacity(config.pipelines.len());
@@ -327,6 +287,7 @@ fn contexts(
             id,
             ledger: Arc::clone(ledger) as Arc<dyn Ledger>,
             meter: observer.pipeline(index).ok_or("a pipeline without a meter")?,
+            tracer: tracer.clone(),
             events: Arc::clone(events),
         };
         contexts.push(Arc::new(Context::open(index, pipeline.clone(), parts)?));

@@ -8,6 +8,7 @@
 //! Every exit is safe, even a kill: the graceful way only saves the next start work.
 
 mod beside;
+mod doors;
 mod hooks;
 mod prepare;
 mod reload;
@@ -24,14 +25,20 @@ use crate::{
     config::{Config, Http, Options},
     error::Exit,
     hooks::{Hooked, Runner},
+    http::Token,
     lifecycle::{Deadlines, Handle, Lifecycle, Phase, Signals},
     limits,
     observe::{self, Observer},
-    pipeline::{
-        self, Control, Drained,
-        reload::{Reload, Requests},
-    },
+    pipeline::{self, Control, Drained},
 };
+
+/// What is made ready before the first thread.
+struct Ready {
+    settings: Settings,
+    runner: Option<Runner>,
+    /// For changes over HTTP.
+    token: Option<Token>,
+}
 
 /// Runs the service from its first hook to its last, and says how the process is to end. The options
 /// are those that the configuration was loaded by: a reload loads it by them again.
@@ -40,6 +47,13 @@ use crate::{
 /// return at once, with threads still at work: the process must end then.
 #[must_use]
 pub fn run(config: Config, options: Options, signals: Signals) -> Exit {
+    let token = match doors::token(&config) {
+        Ok(token) => token,
+        Err(fault) => {
+            tracing::error!("{fault}");
+            return fault.exit();
+        }
+    };
     // Before any thread: what the process gives up, all of them give up.
     let Prepared { fence, runner } = match prepare::prepare(&config, options.config.as_deref()) {
         Ok(prepared) => prepared,
@@ -59,13 +73,13 @@ pub fn run(config: Config, options: Options, signals: Signals) -> Exit {
     };
     let inside = fence.as_ref().map(|fence| fence.inside.clone());
     let settings = Settings::new(config, options, inside);
-    let exit = runtime.block_on(live(settings, runner, signals));
+    let exit = runtime.block_on(live(Ready { settings, runner, token }, signals));
     runtime.shutdown_background();
     exit
 }
 
-async fn live(settings: Settings, runner: Option<Runner>, signals: Signals) -> Exit {
-    let stop = settings.now().shutdown_deadline;
+async fn live(ready: Ready, signals: Signals) -> Exit {
+    let stop = ready.settings.now().shutdown_deadline;
     let deadlines = Deadlines { stop, reserve: limits::COMMIT_RESERVE };
     let life = match Lifecycle::new(deadlines, signals) {
         Ok(life) => life,
@@ -76,7 +90,7 @@ async fn live(settings: Settings, runner: Option<Runner>, signals: Signals) -> E
     };
     let leave = life.handle().leave();
     // A task of its own, so that nothing it does can hold up the look at `leave`.
-    let whole = tokio::spawn(from_start_to_stop(life, settings, runner));
+    let whole = tokio::spawn(from_start_to_stop(life, ready));
     tokio::select! {
         exit = whole => exit.unwrap_or(Exit::Internal),
         () = leave => {
@@ -86,11 +100,8 @@ async fn live(settings: Settings, runner: Option<Runner>, signals: Signals) -> E
     }
 }
 
-async fn from_start_to_stop(
-    mut life: Lifecycle,
-    settings: Settings,
-    runner: Option<Runner>,
-) -> Exit {
+async fn from_start_to_stop(mut life: Lifecycle, ready: Ready) -> Exit {
+    let Ready { settings, runner, token } = ready;
     let began = Instant::now();
     let config = settings.now();
     let descriptors = observe::open_descriptors();
@@ -103,11 +114,9 @@ async fn from_start_to_stop(
     }
     let observer = Arc::new(Observer::new(&names, &pipeline::CHANNELS));
     let (drained, was_drained) = oneshot::channel();
-    // Whoever is to ask for a reload, beside SIGHUP, gets a clone of the first.
-    let (_reload, requests) = Reload::new();
 
     let hooked = runner.map(|runner| Hooked::new(runner, config.hooks.clone()));
-    let ends = Ends { drained, requests, hooked };
+    let ends = Ends { drained, token, hooked };
     let started = start(&mut life, &settings, &observer, ends).await;
     let fault = match started {
         Ok(control) => {
@@ -128,7 +137,7 @@ async fn from_start_to_stop(
 /// What the hooks take.
 struct Ends {
     drained: oneshot::Sender<Drained>,
-    requests: Requests,
+    token: Option<Token>,
     hooked: Option<Hooked>,
 }
 
@@ -138,7 +147,7 @@ async fn start(
     life: &mut Lifecycle,
     settings: &Settings,
     observer: &Arc<Observer>,
-    Ends { drained, requests, hooked }: Ends,
+    Ends { drained, token, hooked }: Ends,
 ) -> Result<Control, Fault> {
     let config = &*settings.now();
     let hangups = reload::hangups(life.handle());
@@ -153,20 +162,26 @@ async fn start(
         hooked.spawn(life, hooks::LIMIT, beside::facts(config, observer));
     }
     watchdog::spawn(life, observer);
-    hooks::http(life, config, observer).await?;
+    let desk = doors::open(life, config, observer, &ledger, token).await?;
     hooks::recovery(life, config, &ledger, &events).await?;
-    let parts = (Arc::clone(&ledger), Arc::clone(&events));
+    let tracer = beside::traces(life, config);
+    let parts = (Arc::clone(&ledger), Arc::clone(&events), tracer.clone());
     let control = hooks::pipelines(life, settings, parts, observer, drained).await?;
+    if let Some(desk) = &desk {
+        desk.steers(control.clone());
+    }
     beside::background(life, config, observer, &control);
     let reloader = Reloader {
         settings: settings.clone(),
         ledger,
         events,
+        tracer,
         observer: Arc::clone(observer),
         control: control.clone(),
+        desk,
         index: config.pipelines.len(),
     };
-    reload::spawn(life, reloader, hangups, requests);
+    reload::spawn(life, reloader, hangups);
     hooks::ready(life, config);
     Ok(control)
 }

@@ -170,11 +170,14 @@ fn allowed(config: &Config, file: Option<&Path>) -> Allowed {
     work.extend(unfinished(config));
     let events = config.events.as_deref().and_then(Path::parent).map(Path::to_path_buf);
     let socket = std::env::var_os("NOTIFY_SOCKET");
+    let admin = config.admin_socket.path(&config.state_dir);
     Allowed {
         work,
         append: events.into_iter().collect(),
+        sockets: admin.iter().filter_map(|path| path.parent()).map(Path::to_path_buf).collect(),
         read: READ.iter().map(PathBuf::from).chain(file.into_iter().flat_map(around)).collect(),
         listen: ports(config.http),
+        connect: config.otlp.iter().map(|otlp| otlp.address.port()).collect(),
         abstract_sockets: socket
             .as_deref()
             .map(OsStr::as_bytes)

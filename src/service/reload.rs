@@ -8,25 +8,32 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     beside::notify,
     hooks::{LIMIT, blocking, chain, write_settings},
     prepare::directories_of,
-    settings::Settings,
+    settings::{Kind, Refused, Settings},
 };
 use crate::{
     config::{Config, Difference},
+    http::{Desk, ReloadRefused, Reloaded},
     ledger::{Ledger, sqlite::Sqlite},
     lifecycle::{Handle, Lifecycle, StopFlag},
-    observe::Observer,
+    observe::{Observer, Tracer},
     pipeline::{
         Control,
         context::{Context, Parts, SharedEvents},
-        reload::{Kind, Outcome, Refused, Report, Requests},
     },
 };
+
+/// Reloads that may wait for the one that is carried out.
+const WAITING: usize = 8;
+
+type Outcome = Result<Reloaded, Refused>;
+/// One who asked, and waits. Dropped, it is told that there is nobody to reload.
+type Asked = oneshot::Sender<Result<Reloaded, ReloadRefused>>;
 
 /// What a reload works on.
 #[derive(Debug)]
@@ -34,8 +41,11 @@ pub struct Reloader {
     pub settings: Settings,
     pub ledger: Arc<Sqlite>,
     pub events: SharedEvents,
+    pub tracer: Tracer,
     pub observer: Arc<Observer>,
     pub control: Control,
+    /// Where an operator asks for a reload, if there is one.
+    pub desk: Option<Arc<Desk>>,
     /// Of the next context.
     pub index: usize,
 }
@@ -50,12 +60,11 @@ pub fn hangups(handle: &Handle) -> watch::Receiver<u64> {
 }
 
 /// Reloads at each SIGHUP and each request, one at a time, until the stop.
-pub fn spawn(
-    life: &mut Lifecycle,
-    mut reloader: Reloader,
-    mut hangups: watch::Receiver<u64>,
-    mut requests: Requests,
-) {
+pub fn spawn(life: &mut Lifecycle, mut reloader: Reloader, mut hangups: watch::Receiver<u64>) {
+    let (ask, mut requests) = mpsc::channel::<Asked>(WAITING);
+    if let Some(desk) = &reloader.desk {
+        desk.reloads(ask);
+    }
     life.spawn("reload", LIMIT, |stop| async move {
         loop {
             let asked = tokio::select! {
@@ -67,7 +76,7 @@ pub fn spawn(
             hangups.mark_unchanged();
             let Some(outcome) = reloader.told(&stop).await else { break };
             // Who asked may have gone.
-            asked.map(|asked| asked.send(outcome).ok());
+            asked.map(|asked| asked.send(outcome.map_err(Into::into)).ok());
         }
         Ok::<_, Infallible>(())
     });
@@ -86,7 +95,7 @@ impl Reloader {
             outcome = self.reload() => outcome,
         };
         match &outcome {
-            Ok(Report { changed, unchanged, added, removed }) => {
+            Ok(Reloaded { changed, unchanged, added, removed }) => {
                 tracing::info!(?changed, ?added, ?removed, ?unchanged, "reloaded");
             }
             Err(Refused { kind, detail }) => {
@@ -120,9 +129,15 @@ impl Reloader {
         self.observer.set_pipelines(meters.collect());
         for context in &contexts {
             context.meter.rest();
+            if intakes.is_held(context.name()) {
+                context.hold.set(true);
+            }
         }
         intakes.begin(prepared);
         self.settings.set(Arc::clone(&new));
+        if let Some(desk) = &self.desk {
+            desk.configured((*new).clone());
+        }
         if let Err(error) = blocking(move || write_settings(&new)).await {
             tracing::warn!(%error, "`tidemill explain` tells by the old configuration");
         }
@@ -140,6 +155,7 @@ impl Reloader {
         self.index += names.len();
         let (new, ledger) = (Arc::clone(new), Arc::clone(&self.ledger));
         let (events, observer) = (Arc::clone(&self.events), Arc::clone(&self.observer));
+        let tracer = self.tracer.clone();
         let made = blocking(move || {
             let wanted = new.pipelines.iter().filter(|pipeline| names.contains(&pipeline.name));
             let make = |(pipeline, index): (&crate::config::Pipeline, usize)| {
@@ -149,6 +165,7 @@ impl Reloader {
                     id: id.map_err(|error| chain(&error))?,
                     ledger: Arc::clone(&ledger) as Arc<dyn Ledger>,
                     meter: observer.meter_of(&pipeline.name),
+                    tracer: tracer.clone(),
                     events: Arc::clone(&events),
                 };
                 Context::open(index, pipeline.clone(), parts).map(Arc::new).map_err(|error| {
@@ -162,9 +179,9 @@ impl Reloader {
     }
 }
 
-fn report(difference: &Difference) -> Report {
+fn report(difference: &Difference) -> Reloaded {
     let names = |names: &[Arc<str>]| names.iter().map(ToString::to_string).collect();
-    Report {
+    Reloaded {
         changed: names(&difference.changed),
         unchanged: names(&difference.unchanged),
         added: names(&difference.added),

@@ -60,8 +60,8 @@ pub fn tell_progress(progress: &mut Progress, observer: &Observer) -> bool {
 pub fn tell_stragglers(config: &Config, observer: &Observer) {
     for (index, pipeline) in config.pipelines.iter().enumerate() {
         let Some(meter) = observer.pipeline(index) else { continue };
-        for path in meter.oldest_in_work(limits::STRAGGLERS) {
-            let source = pipeline.input.join(path);
+        for job in meter.oldest_in_work(limits::STRAGGLERS) {
+            let source = pipeline.input.join(job.path);
             tracing::warn!(pipeline = %pipeline.name, source = %observe::shown(&source), "left for the next start, unless its commit still ends");
         }
     }

@@ -10,10 +10,47 @@ use tokio::sync::watch;
 use super::prepare::places;
 use crate::{
     config::{self, Config, Options, Pipeline},
+    http::ReloadRefused,
     observe::shown,
-    pipeline::reload::{Kind, Refused},
     policy::OnSuccess,
 };
+
+crate::policy::words! {
+    /// Why nothing was reloaded.
+    Kind {
+        /// The new configuration is wrong.
+        Invalid = "invalid",
+        /// It changes what a running process cannot.
+        Restart = "restart needed",
+        /// There is no file to read again.
+        NoFile = "no file",
+        /// The machine refused a directory, or a thread.
+        Failed = "failed",
+    }
+}
+
+/// Nothing was reloaded: the old configuration is in force, untouched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub kind: Kind,
+    /// All of it, for a person.
+    pub detail: String,
+}
+
+impl Refused {
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into() }
+    }
+}
+
+impl From<Refused> for ReloadRefused {
+    fn from(Refused { kind, detail }: Refused) -> Self {
+        match kind {
+            Kind::Invalid => Self::Invalid(detail),
+            Kind::Restart | Kind::NoFile | Kind::Failed => Self::Conflict(detail),
+        }
+    }
+}
 
 /// Clones share it. Dropping it does nothing.
 #[derive(Clone, Debug)]

@@ -41,7 +41,7 @@ pub fn get(running: &Running, path: &str) -> String {
     let log = running.log();
     let (_, rest) = log.split_once("served at http://").unwrap();
     let mut stream = TcpStream::connect(rest.split('/').next().unwrap()).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();

@@ -17,9 +17,9 @@ use landlock::{ABI, Access, Ruleset, RulesetAttr, RulesetCreatedAttr, Scope};
 use tidemill::confine::{Allowed, drop_privileges, restrict};
 
 pub const PROGRAM: &str = "TIDEMILL_TEST_PROGRAM";
-/// The directory that [`confined`] works in, and the port it must not reach.
+/// The directory that [`confined`] works in, and two ports: one it must not reach, one it may.
 pub const ROOT: &str = "TIDEMILL_TEST_ROOT";
-pub const PORT: &str = "TIDEMILL_TEST_PORT";
+pub const PORTS: &str = "TIDEMILL_TEST_PORTS";
 /// The program that [`many_layers`] becomes, and its arguments, a line each.
 pub const NEXT: &str = "TIDEMILL_TEST_NEXT";
 
@@ -41,20 +41,24 @@ fn tell<T>(what: &str, result: io::Result<T>) {
 /// Confines itself as the service does, starts a thread, and tells what that one can do.
 pub fn confined() {
     let root = PathBuf::from(std::env::var_os(ROOT).unwrap());
-    let port: u16 = std::env::var(PORT).unwrap().parse().unwrap();
+    let ports = std::env::var(PORTS).unwrap();
+    let ports = ports.split_once(' ').unwrap();
+    let [refused, allowed] = [ports.0, ports.1].map(|port| port.parse().unwrap());
     drop_privileges(false).unwrap();
     let held = restrict(&Allowed {
         work: vec![root.join("one"), root.join("two")],
         append: vec![root.join("log")],
         read: vec![root.join("read")],
         listen: vec![0],
+        connect: vec![allowed],
+        sockets: Vec::new(),
         abstract_sockets: false,
     });
     println!("extent: {}", held.as_ref().unwrap().extent);
-    std::thread::spawn(move || try_all(&root, port)).join().unwrap();
+    std::thread::spawn(move || try_all(&root, refused, allowed)).join().unwrap();
 }
 
-fn try_all(root: &Path, port: u16) {
+fn try_all(root: &Path, refused: u16, allowed: u16) {
     let at = |path: &str| root.join(path);
     tell("read inside", std::fs::read(at("one/file")));
     tell("rename inside", std::fs::rename(at("one/file"), at("two/file")));
@@ -76,7 +80,8 @@ fn try_all(root: &Path, port: u16) {
     tell("run a program", Command::new("/bin/true").status());
     tell("listen", TcpListener::bind("127.0.0.1:0"));
     tell("listen elsewhere", TcpListener::bind(("127.0.0.1", 9999)));
-    tell("connect", TcpStream::connect(("127.0.0.1", port)));
+    tell("connect", TcpStream::connect(("127.0.0.1", allowed)));
+    tell("connect elsewhere", TcpStream::connect(("127.0.0.1", refused)));
     let parent = rustix::process::getppid().unwrap();
     tell("signal", rustix::process::test_kill_process(parent).map_err(io::Error::from));
 }

@@ -16,6 +16,8 @@ pub enum Mark {
     Durable { source: PathBuf, version: usize },
     /// A consumer is about to take the output of this line.
     Taken { id: i64 },
+    /// The service has stopped, and said that nothing was left.
+    Stopped,
 }
 
 /// A line of the events file.
@@ -63,6 +65,7 @@ impl Known {
             Mark::Taken { id } => {
                 self.taken.insert(*id);
             }
+            Mark::Stopped => {}
         }
     }
 

@@ -186,7 +186,7 @@ impl Studio {
         let consumer = scenario.consumer_takes.then(|| self.consume(scenario, &handled));
         let mut service = start();
         let mut told = 0;
-        for (wave, deliveries) in [&plan.first, &plan.second].into_iter().enumerate() {
+        for (wave, deliveries) in plan.waves.iter().enumerate() {
             for delivery in deliveries {
                 self.deliver(&input, plan, delivery, scenario.producers_sync);
             }
@@ -210,6 +210,7 @@ impl Studio {
         service.signal(Signal::TERM);
         let code = service.wait();
         assert_eq!(code, 0, "{scenario}\n{}", log(&self.served.events()));
+        self.tape.mark(Mark::Stopped);
         if let Some(consumer) = consumer {
             self.tape.stop_following();
             consumer.join().expect("the consumer");

@@ -9,8 +9,9 @@ use std::{
 
 use crate::{
     check::{Judge, Seen, Violation, evidence},
+    disk::Op,
     harness::Service,
-    known::lines,
+    known::{Mark, lines},
     prove::Random,
     record::{Recording, command, log},
     scenario::Places,
@@ -39,8 +40,8 @@ pub struct Found {
     pub broken: Vec<Broken>,
 }
 
-/// Examines up to `count` states of a recording, spread over it by the seed. Stops soon after one
-/// that breaks the promise.
+/// Examines up to `count` states of a recording, spread over it by the seed, and those just after
+/// its clean stop. Stops soon after one that breaks the promise.
 pub fn examine(root: &Path, recording: &Recording, count: usize, failpoints: &str) -> Found {
     let (states, queue) = mpsc::sync_channel::<(usize, State)>(WORKERS);
     let queue = Arc::new(Mutex::new(queue));
@@ -84,9 +85,21 @@ fn chosen(recording: &Recording, count: usize) -> Vec<(usize, Pending)> {
             all.swap(place, place + usize::try_from(other).expect("an index"));
         }
         all.truncate(count);
+        all.extend(just_after_the_stop(recording));
         all.sort_unstable_by_key(|(at, pending)| (*at, *pending as u8));
     }
     all
+}
+
+/// How many operations after a clean stop are looked at whole.
+const AFTER_STOP: usize = 4;
+
+/// A clean stop says that there is nothing to recover, and comes once in a recording.
+fn just_after_the_stop(recording: &Recording) -> impl Iterator<Item = (usize, Pending)> {
+    let stopped = recording.ops.iter().position(|op| matches!(op, Op::Mark(Mark::Stopped)));
+    let end = recording.ops.len();
+    let whole = stopped.map_or(end..end, |at| at..end.min(at + AFTER_STOP));
+    whole.flat_map(|at| Pending::ALL.map(|pending| (at, pending)))
 }
 
 /// Mounts and examines states, in mounts and a directory of its own.

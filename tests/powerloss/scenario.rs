@@ -168,21 +168,24 @@ pub struct Delivery {
 /// All that is delivered, and the contents by source and version.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    pub first: Vec<Delivery>,
-    pub second: Vec<Delivery>,
+    /// Each comes when the one before it has had its outcomes.
+    pub waves: [Vec<Delivery>; 3],
     pub contents: BTreeMap<PathBuf, Vec<Vec<u8>>>,
     /// Outputs that another hand made before: path below the output, and content.
     pub foreign: BTreeMap<PathBuf, Vec<u8>>,
 }
 
 const FILES: usize = 18;
+/// The file of the last wave.
+const LAST: usize = FILES - 1;
 
 impl Plan {
-    /// Two waves; the second brings new versions of some of the first.
+    /// The second wave brings new versions of some of the first; the last is one file whose output's
+    /// name is taken, so that what is undone for it is the last that happens.
     pub fn new(scenario: &Scenario) -> Self {
         let mut random = Random::new(scenario.seed ^ 0x7157);
         let mut contents: BTreeMap<PathBuf, Vec<Vec<u8>>> = BTreeMap::new();
-        let (mut first, mut second) = (Vec::new(), Vec::new());
+        let mut waves = [const { Vec::new() }; 3];
         for number in 0..FILES {
             let source = PathBuf::from(format!("d{}/f{number}.log", number % 3));
             let versions = if number % 5 == 0 { 2 } else { 1 };
@@ -191,17 +194,18 @@ impl Plan {
                 let delivery = Delivery { source: source.clone(), version, how };
                 // A new version comes when the one before it has had its outcome.
                 let is_first = version == 0 && (versions > 1 || number < FILES / 2);
-                let wave = if is_first { &mut first } else { &mut second };
-                wave.push(delivery);
+                let wave = if number == LAST { 2 } else { usize::from(!is_first) };
+                waves[wave].push(delivery);
                 let content = content(number, version, &mut random);
                 contents.entry(source.clone()).or_default().push(content);
             }
         }
-        let foreign =
-            [3, 12].map(|number| PathBuf::from(format!("d{}/f{number}.log.zst", number % 3))).map(
-                |path| (path.clone(), format!("of another hand: {}", path.display()).into_bytes()),
-            );
-        Self { first, second, contents, foreign: foreign.into() }
+        let foreign = [3, 12, LAST]
+            .map(|number| PathBuf::from(format!("d{}/f{number}.log.zst", number % 3)))
+            .map(|path| {
+                (path.clone(), format!("of another hand: {}", path.display()).into_bytes())
+            });
+        Self { waves, contents, foreign: foreign.into() }
     }
 
     pub fn content(&self, delivery: &Delivery) -> &[u8] {

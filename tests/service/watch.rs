@@ -133,7 +133,10 @@ fn quiet_time_marker_and_globs_hold_files_back() {
 fn a_queue_that_overflows_is_made_good_by_a_full_scan() {
     let mut tree = Tree::new();
     // The watch's thread stands still while more happens than the kernel's queue holds.
-    let service = tree.start_with("discover::event=1*sleep(4000)->off", "delete", &[]);
+    let gate = tree.path("gate");
+    fs::write(&gate, "").expect("a closed gate");
+    let held = format!("discover::event=1*return(while:{})->off", gate.display());
+    let service = tree.start_with(&held, "delete", &[]);
     until("the service is ready", || tree.log().contains("phase=READY"));
     let queued: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events")
         .expect("proc")
@@ -149,6 +152,8 @@ fn a_queue_that_overflows_is_made_good_by_a_full_scan() {
     for number in 0..50 {
         tree.put(&format!("file-{number}"), b"content");
     }
+    #[expect(clippy::disallowed_methods, reason = "the test opens its gate")]
+    fs::remove_file(&gate).expect("open the gate");
     until("all are published", || tree.acknowledged().len() == 50);
     assert!(tree.log().contains("events were lost"), "{}", tree.log());
     ends_well(&tree, service);

@@ -113,8 +113,11 @@ fn judge(plan: &Plan, ended: &Ended, tree: &Tree) {
     }
     if *code == 0 {
         let ledger = tree.path("out/.tidemill/ledger.sqlite");
-        let unfinished = Sqlite::open_read_only(&ledger).expect("the ledger").unfinished();
-        assert_eq!(unfinished.expect("its records"), [], "{}", what());
+        // A signal before it was made leaves nothing that it could hold.
+        if plan.from_ready || ledger.exists() {
+            let unfinished = Sqlite::open_read_only(&ledger).expect("the ledger").unfinished();
+            assert_eq!(unfinished.expect("its records"), [], "{}", what());
+        }
         tree.assert_no_leftovers();
     }
     if *code == 75 {

@@ -323,11 +323,17 @@ impl Ledger for Sqlite {
     }
 
     fn history(&self, query: &Query) -> Result<Vec<Record>> {
-        let Query { state, since_ns, limit } = query;
+        let Query { state, since_ns, limit, before } = query;
         self.read("read the history", |connection| {
-            let mut statement = connection.prepare(rows::SELECT_HISTORY)?;
             let limit = limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
-            let asked = params![state.map(rows::number), since_ns, limit];
+            let last = before.map_or(Id::MAX, |before| before.saturating_sub(1));
+            if *state == Some(State::Quarantined) {
+                let mut statement = connection.prepare_cached(rows::SELECT_QUARANTINED)?;
+                let asked = params![last, since_ns, limit];
+                return statement.query_map(asked, rows::record)?.collect();
+            }
+            let mut statement = connection.prepare_cached(rows::SELECT_HISTORY)?;
+            let asked = params![last, since_ns, limit, state.map(rows::number)];
             let records = statement.query_map(asked, rows::record)?;
             records.collect()
         })

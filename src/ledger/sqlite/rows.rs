@@ -56,7 +56,14 @@ pub const SELECT_UNFINISHED: &str =
 pub const SELECT_HISTORY: &str = concat!(
     "SELECT ",
     columns!(),
-    " FROM records WHERE (?1 IS NULL OR state = ?1) AND (?2 IS NULL OR at_ns >= ?2)",
+    " FROM records WHERE id <= ?1 AND (?2 IS NULL OR at_ns >= ?2)",
+    " AND (?4 IS NULL OR state = ?4) ORDER BY id DESC LIMIT ?3"
+);
+/// As [`SELECT_HISTORY`], by the index of what is in quarantine.
+pub const SELECT_QUARANTINED: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM records WHERE state = 5 AND id <= ?1 AND (?2 IS NULL OR at_ns >= ?2)",
     " ORDER BY id DESC LIMIT ?3"
 );
 

@@ -6,7 +6,8 @@ use rusqlite::Connection;
 ///
 /// Sources are found by a 64-bit hash of pipeline and path; the path is compared after.
 /// The states are numbered so that those that recovery must finish are the two lowest.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES ('instance', lower(hex(randomblob(4)))), ('in_use', '0');
 
@@ -47,7 +48,11 @@ CREATE TABLE records (
 );
 CREATE INDEX by_source ON records (source_key);
 CREATE INDEX unfinished ON records (state) WHERE state < 2;
-"];
+",
+    "
+CREATE INDEX quarantined ON records (state) WHERE state = 5;
+",
+];
 
 #[expect(clippy::cast_possible_truncation, reason = "a short list")]
 const KNOWN: u32 = STEPS.len() as u32;

@@ -58,6 +58,7 @@ fn everything(observer: &Observer) {
     meter.begins(2, "b".as_ref(), 1);
     meter.ends(1);
     meter.paused(Some("No space left on device"));
+    meter.hold(false);
     let channel = observer.channel("claim");
     channel.entered();
     channel.entered();

@@ -8,12 +8,14 @@ pub mod discover;
 
 pub mod settle;
 
+mod once;
+
 mod root;
 
 use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Instant};
 
 use futures_util::FutureExt;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::unconstrained};
 use tokio_stream::{
     StreamExt,
     wrappers::{ReceiverStream, UnboundedReceiverStream},
@@ -29,7 +31,7 @@ use crate::{
     failpoint, limits,
     pipeline::{
         context::Context,
-        job::{Cause, Feedback, Job, Origin, Outcome, Settled},
+        job::{Feedback, Job, Origin, Outcome, Settled},
         place::Admission,
         stage::Outlet,
     },
@@ -65,6 +67,7 @@ pub struct Intake {
     /// Directories that events told of, to be scanned once more at their time.
     new_directories: VecDeque<(Instant, PathBuf)>,
     next_count: Instant,
+    told_pending: usize,
     started: Instant,
     probing: Option<PathBuf>,
     ended: Ended,
@@ -124,6 +127,7 @@ impl Intake {
             next_rescan: now,
             new_directories: VecDeque::new(),
             next_count: now,
+            told_pending: 0,
             started: now,
             probing: None,
             ended: Ended::default(),
@@ -148,7 +152,8 @@ impl Intake {
                     () = tokio::time::sleep_until(until.into()) => {}
                 }
             }
-            while let Some(Some(wake)) = wakes.next().now_or_never() {
+            // Without a budget: the runtime's would end this early, and what came back would pile up.
+            while let Some(Some(wake)) = unconstrained(wakes.next()).now_or_never() {
                 self.wake(wake);
             }
         }
@@ -183,9 +188,9 @@ impl Intake {
         if self.has_room() {
             self.scan();
         }
-        self.tell_pending(now);
+        let next_count = self.tell_pending(now);
         let next_look = self.new_directories.front().map(|(at, _)| *at);
-        let soonest = [self.table.next_due(), next_look].into_iter().flatten().min();
+        let soonest = [self.table.next_due(), next_look, next_count].into_iter().flatten().min();
         let soonest = soonest.unwrap_or(self.next_rescan).min(self.next_rescan);
         let gives_up = self.started + limits::ONCE_BUSY;
         let soonest = if self.once && now < gives_up { soonest.min(gives_up) } else { soonest };
@@ -219,14 +224,16 @@ impl Intake {
         }
     }
 
-    /// Counting is not free where much waits: now and then is enough.
-    fn tell_pending(&mut self, now: Instant) {
-        if now < self.next_count {
-            return;
+    /// Counting is not free where much waits: now and then is enough. Says when to count again:
+    /// while anything waits, and once more when nothing does.
+    fn tell_pending(&mut self, now: Instant) -> Option<Instant> {
+        let pending = self.table.waiting() + self.ready.len();
+        if now >= self.next_count {
+            self.next_count = now + limits::COUNT;
+            self.told_pending = pending;
+            self.context.meter.pending(pending, self.table.oldest(now));
         }
-        self.next_count = now + limits::COUNT;
-        let oldest = self.table.oldest(now);
-        self.context.meter.pending(self.table.waiting() + self.ready.len(), oldest);
+        (pending.max(self.told_pending) > 0).then_some(self.next_count)
     }
 
     fn scan(&mut self) {
@@ -271,6 +278,7 @@ impl Intake {
 
     fn look(&mut self, path: PathBuf, origin: Origin, finished: bool) {
         let Some(input) = self.root.dir() else { return };
+        let began = self.context.tracer.now();
         let looked =
             failpoint::hit("discover").and_then(|()| self.candidates.look(input, &path, origin));
         match looked {
@@ -279,8 +287,10 @@ impl Intake {
                 if finished {
                     self.table.closed(&path, now);
                 }
-                if let Some(settled) = self.table.sight(path, &sighting, now) {
-                    self.context.meter.stage(Stage::Settle, settled.waited);
+                if let Some(mut settled) = self.table.sight(path, &sighting, now) {
+                    let (file, waited) = ((self.context.name(), &*settled.path), settled.waited);
+                    settled.trace = self.context.tracer.begin(began, file, waited, now);
+                    self.context.meter.stage(Stage::Settle, waited);
                     self.ready.push_back(settled);
                 }
             }
@@ -306,6 +316,9 @@ impl Intake {
     /// Sends what is ready, as far as the place admits it; waits while the pipeline is full.
     async fn send(&mut self) {
         while !self.ready.is_empty() && !self.stop.is_cancelled() {
+            if self.context.hold.is_held() {
+                return;
+            }
             let now = Instant::now();
             let admission = self.context.place.admit(now);
             if let Admission::Closed(_) | Admission::Waiting = admission {
@@ -321,6 +334,13 @@ impl Intake {
                 () = self.stop.cancelled() => None,
             };
             let (Some(mut room), Some(input)) = (room, self.root.dir()) else { return };
+            // The wait for room may have been long.
+            if self.context.hold.is_held() {
+                if admission == Admission::One {
+                    self.context.place.probe_returned(now);
+                }
+                return;
+            }
             for settled in self.ready.drain(..count) {
                 failpoint::pass("settle");
                 if admission == Admission::One {
@@ -346,54 +366,22 @@ impl Intake {
         }
     }
 
-    /// In `--once`: whether everything that was there is finished, or nothing more will be.
-    fn is_finished(&mut self) -> bool {
-        if !self.once {
-            return false;
-        }
-        // What is ready counts as in work, and waits here while the place is sick.
-        if self.table.in_work() > self.ready.len() {
-            return false;
-        }
-        let now = Instant::now();
-        let sick = self.context.place.sick_for(now).is_some_and(|sick| sick > limits::ONCE_SICK);
-        let is_there = self.root.dir().is_some();
-        let looked = self.scans.is_empty() && self.ready.is_empty();
-        if is_there && looked && self.table.waiting() == 0 {
-            return true;
-        }
-        let unfinished = looked
-            && self.table.owed() == 0
-            && now.saturating_duration_since(self.started) >= limits::ONCE_BUSY;
-        self.ended.gave_up = sick || unfinished;
-        self.ended.gave_up
-    }
-
     /// Closes the channel to claim, which drains the pipeline, and takes back every job.
     async fn close(self, mut returned: UnboundedReceiverStream<Feedback>) -> Ended {
-        let Self { mut ended, table, ready, outlet, feedback, context, .. } = self;
+        let Self { mut ended, table, ready, outlet, feedback, context, once, .. } = self;
         ended.left += table.owed() as u64;
         if ended.gave_up {
             ended.left += (table.waiting() - table.owed()) as u64;
         }
-        if context.place.sick_for(Instant::now()).is_some() {
-            // Only the sick place kept them from being taken.
+        let is_sick = context.place.sick_for(Instant::now()).is_some();
+        if is_sick || (once && context.hold.is_held()) {
+            // Only the sick place, or the operator, kept them from being taken.
             ended.left += ready.len() as u64;
         }
         drop((outlet, feedback));
         while let Some(Feedback { outcome, .. }) = returned.next().await {
-            ended.left += u64::from(is_owed(&outcome));
+            ended.left += u64::from(outcome.is_owed());
         }
         ended
-    }
-}
-
-/// Whether a job that came back is work for later.
-fn is_owed(outcome: &Outcome) -> bool {
-    match outcome {
-        Outcome::Left | Outcome::Deferred { cause: Cause::Failed | Cause::Place, .. } => true,
-        Outcome::Published | Outcome::Skipped | Outcome::Quarantined | Outcome::Deferred { .. } => {
-            false
-        }
     }
 }

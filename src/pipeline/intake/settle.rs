@@ -15,6 +15,7 @@ use std::{
 use crate::{
     identity::Identity,
     limits,
+    observe::Trace,
     pipeline::job::{Cause, Feedback, Outcome, Settled, Sighting},
     policy::Settle,
 };
@@ -94,7 +95,10 @@ impl Table {
         self.entries.insert(path.clone(), entry);
         let Waiting { attempt, since, .. } = waiting;
         let waited = now.saturating_duration_since(since);
-        Some(Settled { path, seen: sighting.seen, attempt, quiet, waited, origin: sighting.origin })
+        let Sighting { seen, origin, .. } = *sighting;
+        // The intake, which has the clock and the names, begins it.
+        let trace = Trace::default();
+        Some(Settled { path, seen, attempt, quiet, waited, origin, trace })
     }
 
     fn still_to_wait(&self, waiting: &Waiting, quiet_for: Duration, age: Duration) -> Duration {

@@ -30,6 +30,7 @@ pub fn whole(claimed: Claimed) -> Result<Loaded, Box<Failed>> {
     match read {
         Ok(count) => {
             bytes.truncate(count);
+            claimed.job.meter.read(count as u64);
             Ok(Loaded { claimed, bytes })
         }
         Err(error) => Err(Box::new(claimed.job.fail(error))),
@@ -64,6 +65,7 @@ pub fn stream(
             .and_then(|()| fill(source, &mut chunk, offset))
             .map_err(failed)?;
         offset += count as u64;
+        job.meter.read(offset);
         let last = count < chunk.len();
         chunk.truncate(count);
         if !chunk.is_empty() && !put(chunk) {

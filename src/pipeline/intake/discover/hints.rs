@@ -71,6 +71,11 @@ impl Hints {
         self.ring(set);
     }
 
+    /// Wakes the intake, which has nothing new to look at and may go on.
+    pub fn wake(&self) {
+        self.ring(self.lock());
+    }
+
     pub fn root(&self) {
         let mut set = self.lock();
         set.root = true;

@@ -1,8 +1,8 @@
 //! The last part of a group commit: the final names become durable, and that is told.
 
-use std::{collections::HashSet, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
-use super::seal;
+use super::pool::Pool;
 use crate::{
     failpoint,
     fs::Dir,
@@ -16,6 +16,7 @@ use crate::{
         stage::{Inlet, Outlet, Panics},
     },
     policy::{Durability, OnSuccess},
+    stages::Stage,
 };
 
 /// An output that has its final name, and the directory that must make it durable.
@@ -27,6 +28,7 @@ pub struct Acknowledger {
     pub panics: Panics,
     pub fatal: Fatal,
     pub committed: Outlet<Disposable>,
+    pub pool: Pool,
 }
 
 impl Acknowledger {
@@ -39,7 +41,7 @@ impl Acknowledger {
                 continue;
             }
             let result = self.panics.guard(|| {
-                failpoint::barrier("barrier::final_directory", || sync_directories(&named))?;
+                failpoint::barrier("barrier::final_directory", || self.sync_directories(&named))?;
                 let committed = named.into_iter().map(|(committed, _)| committed).collect();
                 self.acknowledge(committed, &mut marks)
             });
@@ -47,6 +49,12 @@ impl Acknowledger {
                 self.fatal.set(&failure);
             }
         }
+    }
+
+    fn sync_directories(&self, named: &[Named]) -> Result<(), Failure> {
+        let asked = |(file, _): &&Named| file.job.context.config.durability != Durability::None;
+        let names = |(file, dir): &Named| (Arc::clone(dir), Arc::clone(&file.job.context.meter));
+        self.pool.directories(named.iter().filter(asked).map(names)).wait()
     }
 
     /// The outputs are durable: that may be told (C3), and is, before the ledger forgets to.
@@ -70,7 +78,11 @@ impl Acknowledger {
         failpoint::pass("commit::marked");
         let now = Instant::now();
         for file in committed {
-            file.job.context.place.found_well(now);
+            let job = &file.job;
+            job.context.meter.acknowledged(job.settled_at.elapsed());
+            job.context.meter.feed().tell(|| acknowledge::notice(job, &file.record, "published"));
+            job.context.place.found_well(now);
+            job.trace.ends(Stage::Commit);
             self.committed.send(Disposable::Committed(file));
         }
         Ok(())
@@ -86,17 +98,4 @@ fn told(committed: &[Committed]) -> Vec<acknowledge::Published<'_>> {
             took: Some(file.job.settled_at.elapsed()),
         })
         .collect()
-}
-
-fn sync_directories(named: &[Named]) -> Result<(), Failure> {
-    let mut synced = HashSet::new();
-    for (file, dir) in named {
-        let context = &file.job.context;
-        if context.config.durability == Durability::None || !synced.insert(dir.path()) {
-            continue;
-        }
-        seal::sync_directory(dir, &context.meter)
-            .map_err(|source| CommitError::DirectorySync { path: dir.path().into(), source })?;
-    }
-    Ok(())
 }

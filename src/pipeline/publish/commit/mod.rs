@@ -6,8 +6,7 @@
 //!
 //! | thread | does | true if power fails right after it |
 //! |---|---|---|
-//! | [`seal`] | `fsync` of every temp, concurrently, on the descriptor that wrote it | temps of which nobody knows: recovery deletes them |
-//! | | `fsync` of their directories | as above |
+//! | [`seal`] | `fsync` of every temp, on the descriptor that wrote it, and of their directories, all concurrently ([`pool`]) | temps of which nobody knows: recovery deletes them |
 //! | [`publish`] | the intent: one durable transaction for the batch | recovery publishes the temps |
 //! | | `renameat2(temp → final, NOREPLACE)`, or as the policy says | some renamed: recovery does the rest |
 //! | [`acknowledge`] | `fsync` of the directories, then the acknowledgement | outputs durable, the sources are still there |
@@ -23,6 +22,7 @@
 
 pub mod acknowledge;
 mod naming;
+pub mod pool;
 pub mod publish;
 pub mod seal;
 

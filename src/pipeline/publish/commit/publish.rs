@@ -51,10 +51,10 @@ impl Publisher {
             if let Some(meter) = &meter {
                 meter.batch(files.len());
             }
-            let start = Instant::now();
+            let (start, count) = (Instant::now(), files.len());
             self.panics.guard(|| self.publish(files));
             if let Some(meter) = meter {
-                meter.stage(Stage::Commit, start.elapsed());
+                meter.stage_of(Stage::Commit, count, start.elapsed());
             }
         }
     }

@@ -1,84 +1,33 @@
 //! The first part of a group commit: content and temporary names become durable.
 
-use std::{
-    collections::{HashMap, HashSet},
-    io,
-    os::fd::AsFd,
-    sync::{Arc, mpsc},
-    time::Instant,
-};
+use std::{collections::HashMap, io, os::fd::AsFd, sync::Arc, time::Instant};
 
-use super::Sealed;
+use super::{
+    Sealed,
+    pool::{Pool, Syncing},
+};
 use crate::{
-    failpoint,
-    fs::{self, Dir},
-    limits,
-    observe::{PipelineMeter, SyncKind},
+    failpoint, fs, limits,
+    observe::SyncKind,
     pipeline::{
-        failure::{CommitError, Failure},
+        failure::CommitError,
         fatal::Fatal,
         job::{Content, Disposable, Staged},
         stage::{Inlet, Outlet, Shared},
     },
     policy::Durability,
+    stages::Stage,
 };
 
-/// A batch's part for one thread of the pool, and where its answer goes.
-struct Task {
-    files: Vec<Staged>,
-    done: mpsc::Sender<Vec<(Staged, io::Result<()>)>>,
-}
-
-/// The sealing thread. Dropping it closes its pool's channel, and the pool's threads end.
+/// The sealing thread.
 #[derive(Debug)]
 pub struct Sealer {
-    shared: Shared,
-    fatal: Fatal,
-    pool: mpsc::SyncSender<Task>,
-}
-
-impl std::fmt::Debug for Task {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Task").field("files", &self.files.len()).finish_non_exhaustive()
-    }
-}
-
-/// One thread of the pool: syncs files until the sealer is gone.
-#[derive(Debug)]
-pub struct Syncer(Arc<std::sync::Mutex<mpsc::Receiver<Task>>>);
-
-impl Syncer {
-    pub fn run(self) {
-        loop {
-            let task = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).recv();
-            let Ok(Task { files, done }) = task else {
-                return;
-            };
-            let synced = files.into_iter().map(|staged| (sync_file(&staged), staged));
-            let synced = synced.map(|(result, staged)| (staged, result)).collect();
-            // The sealer waits for every answer; it is gone only after a panic of its own.
-            drop(done.send(synced));
-        }
-    }
-}
-
-fn sync_file(staged: &Staged) -> io::Result<()> {
-    failpoint::hit("commit::sync")?;
-    let start = Instant::now();
-    let result = failpoint::barrier("barrier::temp", || staged.temp.file().sync_all());
-    staged.job.context.meter.sync(SyncKind::File, start.elapsed());
-    result
+    pub shared: Shared,
+    pub fatal: Fatal,
+    pub pool: Pool,
 }
 
 impl Sealer {
-    /// The sealer and the threads of its pool.
-    pub fn new(shared: Shared, fatal: Fatal) -> (Self, Vec<Syncer>) {
-        let (pool, tasks) = mpsc::sync_channel(limits::SYNCS);
-        let tasks = Arc::new(std::sync::Mutex::new(tasks));
-        let syncers = (0..limits::SYNCS).map(|_| Syncer(Arc::clone(&tasks))).collect();
-        (Self { shared, fatal, pool }, syncers)
-    }
-
     /// Seals what is staged, batch by batch, until there is no more.
     pub fn run(self, inlet: &Inlet<Staged>, outlet: &Outlet<Sealed>) {
         loop {
@@ -97,6 +46,12 @@ impl Sealer {
         if self.fatal.is_set() {
             return Vec::new();
         }
+        for staged in &batch {
+            staged.job.meter.begins(Stage::Commit);
+            staged.job.trace.begins(Stage::Commit);
+        }
+        // Beside the files: a name does not wait for its content. Their temps are there.
+        let directories = self.sync_directories(&batch);
         let (to_sync, mut sealed): (Vec<_>, Vec<_>) =
             batch.into_iter().partition(|staged| staged.content == Content::Cached);
         let (each, rest): (Vec<_>, Vec<_>) = to_sync
@@ -106,38 +61,27 @@ impl Sealer {
             .into_iter()
             .partition(|staged| staged.job.context.config.durability == Durability::Syncfs);
         sealed.extend(none);
-        sealed.extend(self.keep_synced(self.sync_each(each)));
+        sealed.extend(self.keep_synced(self.pool.files(each)));
         sealed.extend(self.keep_synced(sync_whole(whole)));
-        self.sync_directories(sealed)
+        match directories.wait() {
+            Ok(()) => sealed,
+            // A directory that cannot be synced ends all publishing.
+            Err(failure) => {
+                self.fatal.set(&failure);
+                Vec::new()
+            }
+        }
     }
 
-    /// `fsync` of each file, on as many threads as there are files, up to the pool's.
-    fn sync_each(&self, files: Vec<Staged>) -> Vec<(Staged, io::Result<()>)> {
-        let parts = files.len().min(limits::SYNCS);
-        if parts <= 1 {
-            return files
-                .into_iter()
-                .map(|staged| (sync_file(&staged), staged))
-                .map(swap)
-                .collect();
-        }
-        let each = files.len().div_ceil(parts);
-        let (done, answers) = mpsc::channel();
-        let mut files = files.into_iter();
-        loop {
-            let files: Vec<_> = files.by_ref().take(each).collect();
-            if files.is_empty() {
-                break;
-            }
-            let task = Task { files, done: done.clone() };
-            if let Err(mpsc::SendError(task)) = self.pool.send(task) {
-                // The pool is gone, which only its panics can bring about: sync here.
-                let synced = task.files.into_iter().map(|staged| (sync_file(&staged), staged));
-                drop(task.done.send(synced.map(swap).collect()));
-            }
-        }
-        drop(done);
-        answers.into_iter().flatten().collect()
+    /// Begins to make the temporary names durable.
+    fn sync_directories(&self, files: &[Staged]) -> Syncing {
+        let asked = |staged: &&Staged| staged.job.context.config.durability != Durability::None;
+        let names = |staged: &Staged| {
+            (Arc::clone(staged.temp.dir()), Arc::clone(&staged.job.context.meter))
+        };
+        let left_out = failpoint::leaves_out("barrier::temp_directory");
+        let files = files.iter().filter(asked).filter(|_| !left_out);
+        self.pool.directories(files.map(names))
     }
 
     /// C5: what could not be synced is dropped, and its source goes through the intake again.
@@ -154,17 +98,6 @@ impl Sealer {
             }
         }
         kept
-    }
-
-    /// The temporary names. A directory that cannot be synced ends all publishing.
-    fn sync_directories(&self, files: Vec<Staged>) -> Vec<Staged> {
-        match failpoint::barrier("barrier::temp_directory", || sync_directories(&files)) {
-            Ok(()) => files,
-            Err(failure) => {
-                self.fatal.set(&failure);
-                Vec::new()
-            }
-        }
     }
 }
 
@@ -194,28 +127,4 @@ fn sync_whole(files: Vec<Staged>) -> Vec<(Staged, io::Result<()>)> {
 
 fn copy(error: &io::Error) -> io::Error {
     error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
-}
-
-/// Syncs each directory that one of these temps is in, once.
-fn sync_directories(files: &[Staged]) -> Result<(), Failure> {
-    let mut synced = HashSet::new();
-    for staged in files {
-        let dir = staged.temp.dir();
-        let asked = staged.job.context.config.durability != Durability::None;
-        if !asked || synced.contains(dir.path()) {
-            continue;
-        }
-        sync_directory(dir, &staged.job.context.meter)
-            .map_err(|source| CommitError::DirectorySync { path: dir.path().into(), source })?;
-        synced.insert(dir.path());
-    }
-    Ok(())
-}
-
-pub(super) fn sync_directory(dir: &Dir, meter: &PipelineMeter) -> io::Result<()> {
-    failpoint::hit("commit::directory")?;
-    let start = Instant::now();
-    let result = dir.sync();
-    meter.sync(SyncKind::Directory, start.elapsed());
-    result
 }

@@ -49,10 +49,15 @@ impl Disposer {
             let ledger = std::sync::Arc::clone(&first.job().context.ledger);
             let mut marks = Vec::new();
             for item in batch {
-                let meter = std::sync::Arc::clone(&item.job().context.meter);
+                let job = item.job();
+                job.meter.begins(Stage::Dispose);
+                let meter = std::sync::Arc::clone(&job.context.meter);
+                let trace = job.trace.clone();
+                trace.begins(Stage::Dispose);
                 let start = Instant::now();
                 marks.extend(self.panics.guard(|| self.work(item)).flatten());
                 meter.stage(Stage::Dispose, start.elapsed());
+                trace.ends(Stage::Dispose);
             }
             if let Err(source) = late.write(&*ledger, marks) {
                 let path = source.path.clone();

@@ -1,0 +1,130 @@
+//! A call to a service that runs, over its Unix socket.
+
+use std::{
+    io::{self, Read, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+
+use super::{args::Place, locate};
+use crate::{
+    config::{self, AdminSocket, Options},
+    observe::shown,
+};
+
+/// A service that does not answer within this hangs.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// No answer that is asked for here is longer.
+const ANSWER_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Where a service is spoken to.
+#[derive(Debug)]
+pub struct Client {
+    socket: PathBuf,
+    state_dir: PathBuf,
+}
+
+/// Nobody listens at the socket.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no service runs with the state in {}: `tidemill run` starts one",
+    shown(.0)
+)]
+pub struct NotRunning(PathBuf);
+
+impl Client {
+    /// The service of the state directory that is found as the other commands find it.
+    pub fn find(place: &Place) -> anyhow::Result<Self> {
+        let state = locate::locate(place, None)?;
+        let state_dir = state.dir().to_path_buf();
+        // The settings of the service that runs, or ran last; without them, the default.
+        let file = Options { config: Some(state.config()), ..Options::default() };
+        let admin =
+            config::resolve(&file).map_or(AdminSocket::Default, |config| config.admin_socket);
+        let Some(socket) = admin.path(&state_dir) else {
+            bail!(
+                "the service with the state in {} runs, or ran last, without an admin socket (`--admin-socket off`, or `--once`): start it with one",
+                shown(&state_dir)
+            );
+        };
+        Ok(Self { socket, state_dir })
+    }
+
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    pub fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.call("GET", path, "")
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.call("POST", path, &body.to_string())
+    }
+
+    /// What was answered, where that is no refusal.
+    fn call(&self, method: &str, path: &str, body: &str) -> anyhow::Result<Value> {
+        let answer = self.exchange(method, path, body)?;
+        let (status, body) = parsed(&answer).context("the service's answer is no HTTP")?;
+        let answer: Value = serde_json::from_slice(body).context("the answer is no JSON")?;
+        if (200..300).contains(&status) {
+            return Ok(answer);
+        }
+        let detail = answer.get("detail").and_then(Value::as_str);
+        bail!("{}", detail.unwrap_or("the service refuses, and does not say why"));
+    }
+
+    fn exchange(&self, method: &str, path: &str, body: &str) -> anyhow::Result<Vec<u8>> {
+        let mut stream =
+            UnixStream::connect(&self.socket).map_err(|error| self.explained(error))?;
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        let mut answer = Vec::new();
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
+            .and_then(|()| stream.write_all(request.as_bytes()))
+            .and_then(|()| stream.take(ANSWER_BYTES).read_to_end(&mut answer))
+            .context("the service does not answer")?;
+        Ok(answer)
+    }
+
+    fn explained(&self, error: io::Error) -> anyhow::Error {
+        use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied};
+        let at = shown(&self.socket);
+        match error.kind() {
+            NotFound | ConnectionRefused => NotRunning(self.state_dir.clone()).into(),
+            PermissionDenied => {
+                anyhow::anyhow!("only the service's own user, and root, may use {at}")
+            }
+            _ => anyhow::Error::new(error).context(format!("cannot connect to {at}")),
+        }
+    }
+}
+
+/// Status and body of an answer that came whole.
+fn parsed(answer: &[u8]) -> Option<(u16, &[u8])> {
+    let end = answer.windows(4).position(|part| part == b"\r\n\r\n")?;
+    let (head, body) = answer.split_at_checked(end + 4)?;
+    let status = std::str::from_utf8(head).ok()?.split(' ').nth(1)?.parse().ok()?;
+    Some((status, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_its_status_and_its_body() {
+        let answer = b"HTTP/1.1 409 Conflict\r\nContent-Length: 2\r\n\r\n{}";
+        assert_eq!(parsed(answer), Some((409, &b"{}"[..])));
+        assert_eq!(parsed(b""), None);
+        assert_eq!(parsed(b"HTTP/1.1\r\n\r\n"), None);
+    }
+}

@@ -1,0 +1,164 @@
+//! `tidemill status`, `pause`, `resume` and `drain`: a service that runs, looked at and steered.
+
+use std::{
+    io::{IsTerminal, Write},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::interval,
+};
+
+use super::{
+    args::{Drain, Status, Steer},
+    client::{Client, NotRunning},
+    print, view,
+};
+use crate::{
+    error::Exit,
+    fs::{Lock, LockError},
+    lifecycle::{Deadlines, Lifecycle, Signals},
+};
+
+/// Between two looks.
+const EVERY: Duration = Duration::from_secs(1);
+/// Takes the whole screen, and hides the cursor; and gives them back.
+const ENTER: &str = "\x1b[?1049h\x1b[?25l";
+const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
+/// To the upper left corner, and everything below it goes.
+const AGAIN: &str = "\x1b[H\x1b[J";
+
+pub fn status(options: &Status) -> anyhow::Result<Exit> {
+    let client = Client::find(&options.place)?;
+    if options.watch {
+        return watch(&client);
+    }
+    let status = client.get("/api/v1/status")?;
+    let text = if options.json { format!("{status}\n") } else { view::status(&status) };
+    print(&text);
+    Ok(Exit::Drained)
+}
+
+pub fn pause(options: &Steer) -> anyhow::Result<Exit> {
+    steer(options, "pause", "paused: nothing new is taken, what is in work goes on")
+}
+
+pub fn resume(options: &Steer) -> anyhow::Result<Exit> {
+    steer(options, "resume", "resumed")
+}
+
+fn steer(options: &Steer, what: &str, done: &str) -> anyhow::Result<Exit> {
+    let client = Client::find(&options.place)?;
+    client.post(&format!("/api/v1/{what}"), &json!({ "pipeline": options.pipeline }))?;
+    let which = options.pipeline.as_ref().map_or_else(String::new, |name| format!("{name} is "));
+    print(&format!("{which}{done}\n"));
+    Ok(Exit::Drained)
+}
+
+/// Runs something that Ctrl-C is to end in good order.
+fn until_interrupted<T>(
+    run: impl AsyncFnOnce(&Lifecycle) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let signals = Signals::register().context("cannot catch signals")?;
+    let runtime: Runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let life = Lifecycle::new(Deadlines::default(), signals)?;
+        let ran = run(&life).await;
+        life.stop().await;
+        ran
+    })
+}
+
+/// The terminal is given back however this ends.
+struct Screen;
+
+impl Screen {
+    fn enter() -> Self {
+        print(ENTER);
+        Self
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        print(LEAVE);
+        drop(std::io::stdout().flush());
+    }
+}
+
+fn watch(client: &Client) -> anyhow::Result<Exit> {
+    if !std::io::stdout().is_terminal() {
+        bail!("`--watch` needs a terminal: `tidemill status --json` is for programs");
+    }
+    // Told before the screen changes, where nothing runs.
+    client.get("/api/v1/status")?;
+    until_interrupted(async |life| {
+        let _screen = Screen::enter();
+        let closing = life.handle().closing();
+        let mut every = interval(EVERY);
+        let mut last = None;
+        loop {
+            tokio::select! {
+                () = closing.cancelled() => return Ok(Exit::Drained),
+                _ = every.tick() => {}
+            }
+            let status = client.get("/api/v1/status")?;
+            let work = client.get("/api/v1/work")?;
+            print(&format!("{AGAIN}{}", view::live(&status, &work, last.as_ref())));
+            std::io::stdout().flush()?;
+            last = Some(status);
+        }
+    })
+}
+
+pub fn drain(options: &Drain) -> anyhow::Result<Exit> {
+    let client = Client::find(&options.place)?;
+    client.post("/api/v1/drain", &json!({}))?;
+    if !options.wait {
+        print("it drains: what is in work is finished, then it ends\n");
+        return Ok(Exit::Drained);
+    }
+    until_interrupted(async |life| {
+        let closing = life.handle().closing();
+        let mut every = interval(EVERY);
+        loop {
+            tokio::select! {
+                () = closing.cancelled() => bail!("not waited for: the service drains on"),
+                _ = every.tick() => {}
+            }
+            if has_ended(&client)? {
+                print("it ended\n");
+                return Ok(Exit::Drained);
+            }
+        }
+    })
+}
+
+/// Whether the service's process is through; says how far it is otherwise.
+fn has_ended(client: &Client) -> anyhow::Result<bool> {
+    match client.get("/api/v1/status") {
+        Ok(status) => {
+            if let Some(drain) = status.get("drain").filter(|drain| !drain.is_null()) {
+                drop(writeln!(std::io::stderr(), "{}", view::drain(drain)));
+            }
+            Ok(false)
+        }
+        // The socket goes before the process does, which holds the lock to its end.
+        Err(error) if error.is::<NotRunning>() => match Lock::take(client.state_dir()) {
+            Ok(_) => Ok(true),
+            Err(LockError::Held { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        },
+        // It broke off in the middle: the next look finds no socket.
+        Err(_) if Lock::take(client.state_dir()).is_err() => Ok(false),
+        Err(_) => Ok(true),
+    }
+}
+
+/// A number of an answer.
+pub fn number(of: &Value, key: &str) -> u64 {
+    of.get(key).and_then(Value::as_u64).unwrap_or(0)
+}

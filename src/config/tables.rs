@@ -1,0 +1,90 @@
+//! The tables that are not a pipeline: `[limits]`, and `[otlp]`, where traces are sent to.
+
+use std::net::SocketAddr;
+
+use toml::Spanned;
+
+use super::{
+    Limits,
+    load::Resolver,
+    written::{self, At, Written},
+};
+use crate::policy::Otlp;
+
+/// The defaults of `[limits]`.
+const MEMORY_BYTES: u64 = 16 << 20;
+const FILES: u32 = 512;
+
+impl Resolver {
+    pub(super) fn limits(&mut self, file: written::Limits) -> Limits {
+        let memory = file.memory.map(Written::from);
+        let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let workers = u32::try_from(workers).unwrap_or(1);
+        Limits {
+            memory_bytes: memory.map_or(MEMORY_BYTES, |written| self.bytes(&written, MEMORY_BYTES)),
+            files: self.at_least_one(file.files, FILES),
+            workers: self.at_least_one(file.workers, workers),
+        }
+    }
+
+    pub(super) fn otlp(&mut self, written: Option<Spanned<written::Otlp>>) -> Option<Otlp> {
+        let written = written?;
+        let table = At::File(written.span());
+        let written::Otlp { endpoint, sampling, paths } = written.into_inner();
+        if cfg!(not(feature = "otlp")) {
+            let help = "leave `[otlp]` out, or build with `--features otlp`";
+            self.problems.add(Some(&table), "this build sends no traces", Some(help));
+            return None;
+        }
+        let Some(endpoint) = endpoint else {
+            let help = "write `endpoint = \"http://127.0.0.1:4318\"`";
+            self.problems.add(Some(&table), "`[otlp]` has no `endpoint`", Some(help));
+            return None;
+        };
+        let Some((address, base)) = parse(endpoint.get_ref()) else {
+            let message = format!("`{}` is not an endpoint", endpoint.get_ref());
+            let help = "an endpoint is `http://IP:PORT`, or `http://localhost:PORT`: names are not looked up, and for TLS a collector on this machine sends on";
+            self.problems.add(Some(&At::File(endpoint.span())), message, Some(help));
+            return None;
+        };
+        let sampling = sampling.map_or(1.0, Spanned::into_inner);
+        Some(Otlp { address, base, sampling, paths: paths.unwrap_or(false) })
+    }
+}
+
+/// The address, and the path before `/v1/traces`.
+fn parse(endpoint: &str) -> Option<(SocketAddr, String)> {
+    let rest = endpoint.strip_prefix("http://")?;
+    let (host, base) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let address = match host.strip_prefix("localhost:") {
+        Some(port) => SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?)),
+        None => host.parse().ok()?,
+    };
+    let base = base.trim_end_matches('/');
+    let is_path = base.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte));
+    (is_path && address.port() != 0).then(|| (address, base.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_an_address_with_a_port_and_perhaps_a_path() {
+        let parsed = |endpoint| parse(endpoint).map(|(address, base)| format!("{address}{base}"));
+        for (endpoint, expected) in [
+            ("http://127.0.0.1:4318", Some("127.0.0.1:4318")),
+            ("http://localhost:4318/", Some("127.0.0.1:4318")),
+            ("http://[::1]:4318/otel/", Some("[::1]:4318/otel")),
+            ("https://127.0.0.1:4318", None),
+            ("http://127.0.0.1", None),
+            ("http://127.0.0.1:0", None),
+            ("http://collector:4318", None),
+            ("http://127.0.0.1:4318/a b", None),
+            ("http://127.0.0.1:4318/a?b", None),
+            ("127.0.0.1:4318", None),
+        ] {
+            assert_eq!(parsed(endpoint).as_deref(), expected, "{endpoint}");
+        }
+    }
+}

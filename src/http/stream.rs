@@ -1,0 +1,187 @@
+//! The live stream: server-sent events, each a name and a line of JSON.
+//!
+//! A stream holds one of [`limits::STREAMS`] places, and its connection, until the client leaves,
+//! leaves it unread, or the service ends. What it has not taken in time it misses: nothing waits
+//! for it, and what is buffered for it is bounded.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use axum::{
+    Extension,
+    body::{Body, Bytes},
+    extract::State,
+    http::{HeaderValue, header},
+    response::Response,
+};
+use futures_util::stream::unfold;
+use serde::Serialize;
+use tokio::{
+    sync::{
+        OwnedSemaphorePermit,
+        broadcast::{
+            Receiver,
+            error::{RecvError, TryRecvError},
+        },
+    },
+    time::{Interval, MissedTickBehavior, interval},
+};
+
+use super::{App, problem::Problem, read};
+use crate::{limits, observe::Notice};
+
+/// How soon a browser asks again when the stream breaks off, in milliseconds.
+const RETRY: &str = "retry: 2000\n\n";
+/// Outcomes that are sent at once.
+const TOGETHER: usize = 64;
+
+/// Whether streams are open on one connection.
+#[derive(Clone, Debug, Default)]
+pub struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    pub fn is_streaming(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    fn hold(self) -> Held {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Held(self)
+    }
+}
+
+/// Counts a stream while it is held.
+struct Held(Open);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One listener.
+struct Listener {
+    app: App,
+    every: Interval,
+    outcomes: Receiver<Notice>,
+    /// When the last point that was sent was made.
+    last_point: Option<String>,
+    begun: bool,
+    _place: OwnedSemaphorePermit,
+    _held: Held,
+}
+
+pub async fn stream(
+    State(app): State<App>,
+    Extension(open): Extension<Open>,
+) -> Result<Response, Problem> {
+    let Ok(place) = Arc::clone(&app.desk.streams).try_acquire_owned() else {
+        let most = limits::STREAMS;
+        return Err(Problem::busy(format!(
+            "{most} streams are open, and more are not served: close one, or ask /api/v1/status"
+        )));
+    };
+    let mut every = interval(limits::TICK);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let listener = Listener {
+        outcomes: app.observer.feed().listen(),
+        last_point: app.observer.points().pop().map(|point| point.at),
+        app,
+        every,
+        begun: false,
+        _place: place,
+        _held: open.hold(),
+    };
+    let events = unfold(listener, |mut listener| async move {
+        let events = listener.next().await?;
+        Some((Ok::<_, std::convert::Infallible>(events), listener))
+    });
+    let mut response = Response::new(Body::from_stream(events));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    Ok(response)
+}
+
+impl Listener {
+    /// What is to be sent next; the end where the service ends.
+    async fn next(&mut self) -> Option<Bytes> {
+        let mut text = String::new();
+        if !self.begun {
+            self.begun = true;
+            text.push_str(RETRY);
+        }
+        tokio::select! {
+            () = self.app.ending.cancelled() => return None,
+            _ = self.every.tick() => self.tell_state(&mut text).await,
+            outcome = self.outcomes.recv() => match outcome {
+                Ok(notice) => {
+                    event(&mut text, "outcome", &notice);
+                    self.tell_more(&mut text);
+                }
+                Err(RecvError::Lagged(missed)) => gap(&mut text, missed),
+                Err(RecvError::Closed) => return None,
+            },
+        }
+        Some(text.into())
+    }
+
+    async fn tell_state(&mut self, text: &mut String) {
+        event(text, "status", &read::status_answer(&self.app).await);
+        event(text, "work", &read::work_answer(&self.app));
+        let newer = |point: &crate::observe::Point| Some(&point.at) != self.last_point.as_ref();
+        if let Some(point) = self.app.observer.points().pop().filter(newer) {
+            event(text, "point", &point);
+            self.last_point = Some(point.at);
+        }
+    }
+
+    /// Under load many are there at once.
+    fn tell_more(&mut self, text: &mut String) {
+        for _ in 1..TOGETHER {
+            match self.outcomes.try_recv() {
+                Ok(notice) => event(text, "outcome", &notice),
+                Err(TryRecvError::Lagged(missed)) => gap(text, missed),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+            }
+        }
+    }
+}
+
+fn gap(text: &mut String, missed: u64) {
+    #[derive(Serialize)]
+    struct Gap {
+        missed: u64,
+    }
+    event(text, "gap", &Gap { missed });
+}
+
+/// JSON has its line ends escaped: the data is one line.
+fn event(text: &mut String, name: &str, data: &impl Serialize) {
+    if let Ok(data) = serde_json::to_string(data) {
+        *text += &format!("event: {name}\ndata: {data}\n\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line_of_data_whatever_is_in_it() {
+        let mut text = String::new();
+        event(&mut text, "outcome", &"a\nb\r\n\ndata: c");
+        assert_eq!(text, "event: outcome\ndata: \"a\\nb\\r\\n\\ndata: c\"\n\n");
+    }
+
+    #[test]
+    fn a_connection_streams_until_its_last_stream_ends() {
+        let open = Open::default();
+        let (one, other) = (open.clone().hold(), open.clone().hold());
+        drop(one);
+        assert!(open.is_streaming());
+        drop(other);
+        assert!(!open.is_streaming());
+    }
+}

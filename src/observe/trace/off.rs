@@ -1,0 +1,45 @@
+//! No traces: nothing is noted.
+
+#![expect(clippy::unused_self, reason = "the real ones need it")]
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{observe::OutcomeKind, stages::Stage};
+
+/// Makes no traces.
+#[derive(Clone, Debug, Default)]
+pub struct Tracer(());
+
+/// Notes nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Trace(());
+
+impl Tracer {
+    #[must_use]
+    pub const fn now(&self) -> Option<Instant> {
+        None
+    }
+
+    #[must_use]
+    pub const fn begin(
+        &self,
+        _looked: Option<Instant>,
+        _file: (&Arc<str>, &Path),
+        _waited: Duration,
+        _ready: Instant,
+    ) -> Trace {
+        Trace(())
+    }
+}
+
+impl Trace {
+    pub const fn begins(&self, _stage: Stage) {}
+
+    pub const fn ends(&self, _stage: Stage) {}
+
+    pub const fn outcome(&self, _kind: OutcomeKind, _attempt: u32, _bytes: (u64, u64)) {}
+}

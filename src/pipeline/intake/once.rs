@@ -1,0 +1,31 @@
+//! `--once`: when the intake has nothing more to do.
+
+use std::time::Instant;
+
+use super::Intake;
+use crate::limits;
+
+impl Intake {
+    /// In `--once`: whether everything that was there is finished, or nothing more will be.
+    pub(super) fn is_finished(&mut self) -> bool {
+        if !self.once {
+            return false;
+        }
+        // What is ready counts as in work, and waits here while the place is sick.
+        if self.table.in_work() > self.ready.len() {
+            return false;
+        }
+        let now = Instant::now();
+        let sick = self.context.place.sick_for(now).is_some_and(|sick| sick > limits::ONCE_SICK);
+        let is_there = self.root.dir().is_some();
+        let looked = self.scans.is_empty() && self.ready.is_empty();
+        if is_there && looked && self.table.waiting() == 0 {
+            return true;
+        }
+        let unfinished = looked
+            && self.table.owed() == 0
+            && now.saturating_duration_since(self.started) >= limits::ONCE_BUSY;
+        self.ended.gave_up = sick || unfinished;
+        self.ended.gave_up
+    }
+}

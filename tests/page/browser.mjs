@@ -1,0 +1,90 @@
+// A real Chromium for the cases, which fails a case for every error that the page has on its console.
+
+import assert from "node:assert/strict";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+
+import { chromium } from "playwright-core";
+
+const FLAGS = [
+  "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+  "--disable-background-networking", "--disable-component-update", "--disable-sync",
+];
+const SIZES = { wide: { width: 1400, height: 1000 }, phone: { width: 360, height: 740 } };
+// The most that is waited for one condition.
+export const PATIENCE = 15_000;
+// Kept in the repository only where it is asked for.
+const KEPT = new URL("screenshots/", import.meta.url).pathname;
+const SHOTS = process.env.KEEP_SCREENSHOTS ? KEPT : process.env.SCREENSHOTS;
+
+let browser = null;
+
+export async function launch() {
+  browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
+}
+
+export const quit = () => browser?.close();
+
+// Opens the page and hands it to the case. `away` are the addresses whose loss is no error.
+export async function visit(url, run, { size = "wide", scheme = "light", motion = "reduce", now = null, expects = [] } = {}) {
+  const context = await browser.newContext({ viewport: SIZES[size] ?? size, colorScheme: scheme, reducedMotion: motion, timezoneId: "UTC" });
+  const page = await context.newPage();
+  page.setDefaultTimeout(PATIENCE);
+  const wrong = [];
+  page.on("pageerror", (error) => wrong.push(error.stack));
+  page.on("console", (message) => {
+    const text = message.text();
+    if (["error", "warning"].includes(message.type()) && !expects.some((part) => text.includes(part))) wrong.push(text);
+  });
+  page.on("request", (request) => {
+    if (!request.url().startsWith(url)) wrong.push(`asks ${request.url()}`);
+  });
+  try {
+    if (now !== null) await page.clock.setFixedTime(now);
+    await page.goto(url);
+    await run(page);
+    assert.deepEqual(wrong, []);
+  } finally {
+    await context.close();
+  }
+}
+
+// Waits until an element's whole text is like this.
+export async function shows(page, selector, pattern) {
+  const wanted = pattern instanceof RegExp ? pattern : new RegExp(`^${pattern.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}$`);
+  try {
+    await page.waitForFunction(([where, source, flags]) => new RegExp(source, flags).test(document.querySelector(where)?.textContent ?? "\0"),
+      [selector, wanted.source, wanted.flags], { timeout: PATIENCE });
+  } catch (error) {
+    const found = await page.locator(selector).first().textContent().catch(() => "nothing");
+    throw new Error(`${selector} never showed ${wanted}; it shows ${JSON.stringify(found)}`, { cause: error });
+  }
+}
+
+export const state = (page, word) => shows(page, "#state", word);
+
+export async function until(what, isSo) {
+  const began = Date.now();
+  for (;;) {
+    const found = await isSo();
+    if (found) return found;
+    assert.ok(Date.now() - began < PATIENCE, `in vain: ${what}`);
+    await new Promise((resolve) => { setTimeout(resolve, 10); });
+  }
+}
+
+// One state in both schemes and both sizes, as it fits the screen.
+export async function picture(page, name, { schemes = ["light", "dark"], sizes = ["wide", "phone"] } = {}) {
+  if (SHOTS === undefined) return;
+  await mkdir(SHOTS, { recursive: true });
+  const before = page.viewportSize();
+  for (const scheme of schemes) {
+    await page.emulateMedia({ colorScheme: scheme });
+    for (const size of sizes) {
+      await page.setViewportSize(SIZES[size]);
+      await page.screenshot({ path: join(SHOTS, `${name}-${scheme}-${size}.png`) });
+    }
+  }
+  await page.emulateMedia({ colorScheme: "light" });
+  await page.setViewportSize(before);
+}

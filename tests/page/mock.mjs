@@ -1,0 +1,291 @@
+// A service that is in any state one likes, true to the contract of its API: for states and data that
+// the real one is seldom in. `node mock.mjs SCENARIO PORT` serves it for the eye.
+
+import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import { fileURLToPath } from "node:url";
+
+const PAGE = new URL("../../src/http/page/", import.meta.url);
+const TYPES = { html: "text/html; charset=utf-8", css: "text/css; charset=utf-8", js: "text/javascript; charset=utf-8", svg: "image/svg+xml" };
+const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+const CAPACITIES = { claim: 64, read: 64, large: 512, transform: 64, write: 64, commit: 512, publish: 1, acknowledge: 1, dispose: 512 };
+const STAGES = ["discover", "settle", "claim", "read", "transform", "write", "commit", "dispose"];
+// Every figure is the same in each run: time begins here.
+const NOW = Date.UTC(2026, 10, 24, 14, 30, 0);
+
+const iso = (secondsAgo) => new Date(NOW - secondsAgo * 1000).toISOString();
+
+function pipeline(name, more = {}) {
+  return {
+    name, published: 0, skipped: 0, quarantined: 0, deferred: 0, retries: 0, source_bytes: 0, output_bytes: 0,
+    overflows: 0, rescan_finds: 0, pending: 0, oldest_pending_seconds: 0, in_work: 0, in_work_bytes: 0,
+    in_work_done_bytes: 0, oldest_in_work_seconds: 0, held: false, paused: null, input: `/srv/${name}/in`,
+    output: `/srv/${name}/out`, steps: "zstd:3", on_success: "keep", quarantine_size: 0, ...more,
+  };
+}
+
+function status(more = {}, queued = {}) {
+  return {
+    version: "0.1.0", phase: "READY", uptime_seconds: 8_412, held: false, drain: null, can_change: false, token_set: true,
+    pipelines: [pipeline("main")],
+    channels: Object.entries(CAPACITIES).map(([channel, capacity]) => ({
+      name: channel, capacity, queued: queued[channel] ?? 0, entered: 48_211, waited_seconds: queued[channel] === capacity ? 92.4 : 0,
+    })),
+    stages: STAGES.map((stage, index) => ({ stage, files: 48_211, busy_seconds: 40 + index * 9.3 })),
+    ...more,
+  };
+}
+
+// A wave that looks like work and is the same each time.
+function hour({ points = 360, gapAt = [] } = {}) {
+  return Array.from({ length: points }, (_, index) => {
+    const tide = 0.55 + 0.35 * Math.sin(index / 28) + 0.08 * Math.sin(index / 3.1) + 0.05 * Math.sin(index * 1.7);
+    const rests = gapAt.some(([from, to]) => index >= from && index < to);
+    const files = rests ? 0 : Math.round(3200 * tide);
+    const source = files * 7_120;
+    return {
+      at: iso((points - 1 - index) * 10), files, source_bytes: source,
+      output_bytes: Math.round(source * (0.27 + 0.04 * Math.sin(index / 17))),
+      quarantined: index % 97 === 0 ? 1 : 0,
+      p50_seconds: rests ? null : 0.018 + 0.006 * tide, p99_seconds: rests ? null : 0.06 + 0.07 * tide * tide,
+      in_work: rests ? 0 : Math.round(180 * tide), pending: rests ? 0 : Math.round(900 * tide),
+    };
+  });
+}
+
+const LOGS = ["app/access.log.1", "app/error.log.1", "db/wal/00000001000000A2", "edge/eu-3/requests-14.ndjson", "billing/ledger-2026-11.csv", "sensors/pit-7/frame-00812.raw"];
+
+function outcomes(count, more = () => ({})) {
+  return Array.from({ length: count }, (_, index) => {
+    const path = LOGS[index % LOGS.length].replace(/(\d+)(?=\D*$)/, (digits) => String(Number(digits) + index).padStart(digits.length, "0"));
+    const source = 9_000 + ((index * 7_919) % 4_000_000);
+    return {
+      id: 48_211 - index, pipeline: "main", path, state: "done", at: iso(index * 0.4), output: `${path}.zst`, source_bytes: source,
+      output_bytes: Math.round(source * (0.2 + (index % 7) / 40)), reason: null, attempts: 1, ...more(index),
+    };
+  });
+}
+
+const inQuarantine = (id, path, reason, more = {}) => ({
+  id, pipeline: "main", path, kept_at: null, at: iso(id * 61), stage: "transform", reason, attempts: 3, bytes: 4_096 * id, ...more,
+});
+
+const QUARANTINE = [
+  inQuarantine(7, "camera/2026-11-24/cut-off.gz", "the gzip data ends in the middle: unexpected end of file"),
+  inQuarantine(6, "partner/invoice-export.gz", "not gzip data: it begins with 3c 68 74 6d", { kept_at: "/srv/state/quarantine/main/6-invoice-export.gz" }),
+  inQuarantine(5, "partner/zeros.gz", "it would become more than 1000 times as large as its source", { stage: "transform" }),
+  inQuarantine(4, "app/access.log.1", "the output's name is taken: access.log.1.zst", { stage: "commit", attempts: 1 }),
+];
+
+const HOSTILE = [
+  "<img src=x onerror=\"document.title='owned'\">.log",
+  "</script><script>document.title='owned'</script>",
+  "\"'`&amp;&lt;b&gt;${alert(1)}.txt",
+  "\\u{202e}gpj.exe\\n\\u{1b}[2J",
+  "مرحبا-שלום-right-to-left.log",
+  `${"a-very-long-name-without-a-place-to-break-".repeat(6)}.bin`,
+  `${"deep/".repeat(60)}end`,
+  "",
+];
+
+function busy() {
+  const one = pipeline("main", {
+    published: 48_190, quarantined: 4, retries: 12, source_bytes: 343_112_004_000, output_bytes: 94_214_880_000, pending: 1_204,
+    oldest_pending_seconds: 12, in_work: 187, in_work_bytes: 4_218_000_000, in_work_done_bytes: 900_000_000, quarantine_size: 4,
+    input: "/srv/inbox", output: "/srv/outbox", on_success: "archive:/srv/done",
+  });
+  const work = [
+    ["sensors/pit-7/run-2026-11-24.raw", 3_221_225_472, 0.71, "transform", 41],
+    ["db/wal/00000001000000A2", 671_088_640, 0.34, "read", 9], ["backup/home.tar", 1_288_490_188, 0.05, "read", 2],
+    ...outcomes(26).map((one, index) => [one.path, one.source_bytes, index < 12 ? 1 : 0.5, index < 8 ? "commit" : index < 14 ? "write" : "transform", 0]),
+  ];
+  return {
+    status: status({ pipelines: [one] }, { claim: 64, read: 41, large: 3, transform: 12, write: 2, commit: 96, publish: 1, acknowledge: 0, dispose: 18 }),
+    work: work.map(([path, bytes, share, stage, seconds], index) => ({
+      id: 60_000 + index, pipeline: "main", path, bytes, done_bytes: Math.round(bytes * share), stage, seconds,
+    })),
+    series: hour({ gapAt: [[120, 150]] }),
+    outcomes: outcomes(120, (index) =>
+      index === 4 ? { state: "skipped", output: null, output_bytes: null, reason: "the output's name is taken: left as it is" }
+        : index === 9 ? { state: "quarantined", output: null, output_bytes: null, attempts: 3, reason: "the gzip data ends in the middle: unexpected end of file" } : {}),
+    quarantine: QUARANTINE,
+    // What grows from one second to the next.
+    grow(now, second) {
+      now.uptime_seconds += 1;
+      for (const stage of now.stages) {
+        stage.files += 318 + (second % 5);
+        stage.busy_seconds += { transform: 1.46, commit: 0.81, read: 0.22 }[stage.stage] ?? 0.06;
+      }
+      now.pipelines[0].published += 318;
+      now.pipelines[0].source_bytes += 2_264_000;
+      now.pipelines[0].output_bytes += 621_000;
+    },
+  };
+}
+
+const quiet = (given) => ({ status: given, work: [], series: [], outcomes: [], quarantine: [] });
+
+export const SCENARIOS = {
+  busy,
+  empty: () => quiet(status({ uptime_seconds: 3, channels: status().channels, stages: STAGES.map((stage) => ({ stage, files: 0, busy_seconds: 0 })) })),
+  idle: () => ({ ...busy(), status: status(), work: [], grow: undefined }),
+  held: () => ({ ...busy(), status: status({ held: true }), work: [], grow: undefined }),
+  sick: () => quiet(status({ pipelines: [pipeline("main", { paused: "cannot write in /srv/outbox: No space left on device (os error 28)", pending: 9, oldest_pending_seconds: 340 })] })),
+  draining: () => ({
+    ...busy(),
+    status: { ...busy().status, phase: "DRAINING", drain: { left_files: 12, left_bytes: 2_100_000_000, seconds: 6, deadline_seconds_left: 19, estimated_seconds_left: 14.2 } },
+  }),
+  late: () => ({
+    ...busy(),
+    status: { ...busy().status, phase: "DRAINING", drain: { left_files: 12, left_bytes: 9_100_000_000, seconds: 20, deadline_seconds_left: 5, estimated_seconds_left: 41 } },
+  }),
+  starting: () => quiet(status({ phase: "STARTING", pipelines: [] })),
+  looking: () => quiet(status({ token_set: false })),
+  open: () => quiet(status({ can_change: true, token_set: false })),
+  many: () => {
+    const names = ["logs", "wal", "camera", "partner"];
+    const kinds = [{ pending: 3 }, { held: true }, { paused: "the input is gone: /srv/camera/in" }, {}];
+    return {
+      ...quiet(status({ pipelines: names.map((name, index) => pipeline(name, { quarantine_size: index === 3 ? 2 : 0, ...kinds[index] })) })),
+      outcomes: outcomes(20, (index) => ({ pipeline: names[index % 4] })),
+      quarantine: QUARANTINE.slice(0, 2).map((one) => ({ ...one, pipeline: "partner" })),
+    };
+  },
+  hostile: () => ({
+    ...quiet(status({ pipelines: [pipeline("<b>main</b>", { quarantine_size: HOSTILE.length, in_work: HOSTILE.length, paused: "<i>reason</i>" })] })),
+    work: HOSTILE.map((path, index) => ({ id: index, pipeline: "<b>main</b>", path, bytes: index, done_bytes: 0, stage: "read", seconds: 0 })),
+    outcomes: HOSTILE.map((path, index) => ({ ...outcomes(1)[0], id: 100 - index, pipeline: "<b>main</b>", path, output: `${path}.zst`, reason: index % 2 ? `<b>${path}</b>` : null })),
+    quarantine: HOSTILE.map((path, index) => inQuarantine(50 - index, path, `<u>${path}</u>`, { pipeline: "<b>main</b>", kept_at: path })),
+  }),
+};
+
+const has = (one, query) => {
+  const search = (query.get("search") ?? "").toLowerCase();
+  const fits = (key) => [null, ""].includes(query.get(key)) || one[key] === query.get(key);
+  return fits("state") && fits("pipeline") && [one.path, one.reason ?? ""].some((text) => text.toLowerCase().includes(search));
+};
+
+function page(list, query) {
+  const before = Number(query.get("before") ?? Infinity);
+  const limit = Number(query.get("limit") ?? 50);
+  const found = list.filter((one) => has(one, query) && one.id < before);
+  return { found: found.slice(0, limit), next_before: found.length > limit ? found[limit - 1].id : null };
+}
+
+// Answers to a change, and what it makes of the state.
+function changed(state, action, body) {
+  const now = state.status;
+  const targets = now.pipelines.filter((one) => body.pipeline == null || one.name === body.pipeline);
+  if (action === "pause" || action === "resume") {
+    targets.forEach((one) => { one.held = action === "pause"; });
+    if (body.pipeline == null) now.held = action === "pause";
+    return [200, {}];
+  }
+  if (action === "rescan") return [200, {}];
+  if (action === "reload") return state.reload ?? [200, { changed: [], unchanged: ["main"], added: [], removed: [] }];
+  if (action === "drain") {
+    now.phase = "DRAINING";
+    now.drain = { left_files: 1, left_bytes: 10, seconds: 0, deadline_seconds_left: 25, estimated_seconds_left: null };
+    return [202, {}];
+  }
+  if (action !== "requeue") return [404, { error: "not found", detail: "There is no such call." }];
+  const goes = state.quarantine.filter((one) => body.all || body.ids.includes(one.id));
+  state.quarantine = state.quarantine.filter((one) => !goes.includes(one));
+  now.pipelines.forEach((one) => { one.quarantine_size = state.quarantine.filter((file) => file.pipeline === one.name).length; });
+  return [200, { requeued: goes.length, failed: [] }];
+}
+
+export async function mock(scenario, { token = "open sesame", port = 0 } = {}) {
+  const state = SCENARIOS[scenario]();
+  const streams = new Set();
+  const posts = [];
+  let second = 0;
+  const send = (stream, event, data) => stream.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
+  const push = (event, data) => streams.forEach((stream) => send(stream, event, data));
+  const tell = () => {
+    push("status", state.status);
+    push("work", { files: state.work });
+  };
+  const timer = setInterval(() => {
+    second += 1;
+    state.grow?.(state.status, second);
+    tell();
+  }, 1000);
+
+  async function asset(path, response) {
+    const name = path === "/" ? "index.html" : path.slice(1);
+    const text = await readFile(new URL(name, PAGE)).catch(() => null);
+    if (text === null || name.includes("/")) return json(response, 404, { error: "not found", detail: "There is nothing here." });
+    response.writeHead(200, { "content-type": TYPES[name.split(".").at(-1)], "content-security-policy": CSP, "x-content-type-options": "nosniff" });
+    return response.end(text);
+  }
+
+  function json(response, code, body) {
+    response.writeHead(code, { "content-type": "application/json", ...(code === 401 && { "www-authenticate": "Bearer" }) });
+    response.end(JSON.stringify(body));
+  }
+
+  function stream(response) {
+    if (state.refuseStreams) {
+      response.writeHead(503, { "retry-after": "1" });
+      return response.end();
+    }
+    response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
+    response.write("retry: 2000\n\n");
+    streams.add(response);
+    response.on("close", () => streams.delete(response));
+    send(response, "status", state.status);
+    return send(response, "work", { files: state.work });
+  }
+
+  async function post(request, response, action) {
+    let text = "";
+    for await (const part of request) text += part;
+    const { can_change: free, token_set: takesToken } = state.status;
+    if (!free && !takesToken) return json(response, 403, { error: "forbidden", detail: "Start the service with --admin-token-file FILE." });
+    if (!free && request.headers.authorization !== `Bearer ${token}`) return json(response, 401, { error: "unauthorized", detail: "This needs the administrator's token." });
+    const body = JSON.parse(text);
+    posts.push({ action, body });
+    const [code, answer] = changed(state, action, body);
+    json(response, code, answer);
+    return tell();
+  }
+
+  const server = createServer((request, response) => {
+    const url = new URL(request.url, "http://mock");
+    const [, api, , what] = url.pathname.split("/");
+    if (api !== "api") return asset(url.pathname, response);
+    if (request.method === "POST") return post(request, response, what);
+    switch (what) {
+      case "status": return json(response, 200, state.status);
+      case "work": return json(response, 200, { files: state.work });
+      case "series": return json(response, 200, { interval_seconds: 10, points: state.series });
+      case "outcomes": {
+        const { found, next_before } = page(state.outcomes, url.searchParams);
+        return json(response, 200, { outcomes: found, next_before });
+      }
+      case "quarantine": {
+        const { found, next_before } = page(state.quarantine, url.searchParams);
+        return json(response, 200, { total: state.quarantine.length, files: found, next_before });
+      }
+      case "explain": return json(response, 200, { text: `${url.searchParams.get("path")}\nwas processed: done` });
+      case "stream": return stream(response);
+      default: return json(response, 404, { error: "not found", detail: "There is nothing here." });
+    }
+  });
+  await new Promise((resolve) => server.listen(port, "127.0.0.1", resolve));
+  return {
+    url: `http://127.0.0.1:${server.address().port}/`, now: NOW, state, posts, push, tell, streams,
+    cut: () => streams.forEach((one) => one.destroy()),
+    close() {
+      clearInterval(timer);
+      server.closeAllConnections();
+      return new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const served = await mock(process.argv[2] ?? "busy", { port: Number(process.argv[3] ?? 0) });
+  console.log(served.url);
+}

@@ -1,0 +1,89 @@
+// The real service in a place of its own, with what a case needs of it.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+
+import { until } from "./browser.mjs";
+
+export const TOKEN = "0123456789abcdef-of-a-test";
+const running = new Set();
+
+// Nothing outlives the run, however it ends.
+process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
+
+export class Place {
+  // `lines` are of the pipeline's configuration.
+  static async make({ lines = "", token = true } = {}) {
+    const place = new Place();
+    place.root = await mkdtemp(join(tmpdir(), "tidemill-page-"));
+    for (const dir of ["in", "out"]) await mkdir(join(place.root, dir));
+    await writeFile(join(place.root, "token"), `${TOKEN}\n`, { mode: 0o600 });
+    place.token = token;
+    await place.configure(lines);
+    return place;
+  }
+
+  configure(lines) {
+    const admin = this.token ? 'admin_token_file = "token"\n' : "";
+    const text = `state_dir = "state"\nhttp = "127.0.0.1:0"\n${admin}[[pipeline]]\ninput = "in"\noutput = "out"\nattempts = 1\nbackoff = "10ms"\n${lines}\n`;
+    return writeFile(join(this.root, "tidemill.toml"), text);
+  }
+
+  path(name) {
+    return join(this.root, name);
+  }
+
+  has(name) {
+    return existsSync(this.path(name));
+  }
+
+  async put(name, content) {
+    await mkdir(dirname(this.path(`in/${name}`)), { recursive: true });
+    // Whole, as a careful producer does.
+    await writeFile(this.path(`put`), content);
+    await rename(this.path("put"), this.path(`in/${name}`));
+  }
+
+  async start({ failpoints = "", http = "127.0.0.1:0" } = {}) {
+    const child = spawn(process.env.TIDEMILL, ["run", "--config", "tidemill.toml", "--http", http], {
+      cwd: this.root, env: { ...process.env, FAILPOINTS: failpoints, RUST_LOG: "info" }, stdio: ["ignore", "ignore", "pipe"],
+    });
+    running.add(child);
+    this.child = child;
+    this.log = "";
+    child.stderr.on("data", (data) => { this.log += data; });
+    this.ended = new Promise((resolve) => { child.on("exit", (code) => { running.delete(child); resolve(code); }); });
+    const said = await until("it serves", () => {
+      assert.equal(child.exitCode, null, this.log);
+      return this.log.includes("phase=READY") && /served at (http:\/\/[^/]+)/.exec(this.log);
+    });
+    this.url = `${said[1]}/`;
+    return this.url;
+  }
+
+  async ask(path) {
+    return (await fetch(`${this.url}api/v1/${path}`)).json();
+  }
+
+  async end() {
+    this.child?.kill("SIGKILL");
+    await this.ended;
+    await rm(this.root, { recursive: true, force: true });
+  }
+}
+
+export async function atPlace(options, run) {
+  const place = await Place.make(options);
+  try {
+    await run(place);
+  } catch (error) {
+    console.error(place.log);
+    throw error;
+  } finally {
+    await place.end();
+  }
+}
