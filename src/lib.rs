@@ -10,6 +10,7 @@
 //! | 4 | [`pipeline`] (makes the channels, starts the stages), [`recovery`], [`records`], [`http`] |
 //! | 3 | `pipeline::{intake, process, publish}`: the eight steps |
 //! | 2 | `pipeline::{job, stage}`: what travels, and the one loop that moves it |
+//! | 2 | [`hooks`]: a user's commands and webhooks
 //! | 1 | [`codec`], [`config`], [`confine`], [`fs`], [`ledger`], [`lifecycle`], [`observe`], which do not import one another |
 //! | 0 | [`error`], [`limits`] and the words all of them share: [`identity`], [`policy`], [`stages`], [`steps`] |
 
@@ -21,6 +22,8 @@ pub mod http;
 pub mod pipeline;
 pub mod records;
 pub mod recovery;
+
+pub mod hooks;
 
 pub mod codec;
 pub mod config;

@@ -65,6 +65,23 @@ pub const STRAGGLERS: usize = 10;
 pub const DRAIN_REPORT: Duration = Duration::from_secs(5);
 pub const UPKEEP: Duration = Duration::from_secs(5);
 
+/// The defaults of a hook's batches and time, and the largest batch that may be asked for.
+pub const HOOK_FILES: u32 = 100;
+pub const HOOK_FILES_MOST: u32 = 10_000;
+pub const HOOK_DELAY: Duration = Duration::from_secs(1);
+pub const HOOK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Outcomes that wait for a hook; the oldest give way to new ones.
+pub const HOOK_QUEUE: usize = 8192;
+/// Bytes that one run of a hook is given.
+pub const HOOK_BYTES: usize = 1024 * 1024;
+/// Bytes kept of what a hook says on its standard error.
+pub const HOOK_SAID: usize = 4096;
+
+/// An intake's thread is seen to turn at least this often.
+pub const HEARTBEAT: Duration = Duration::from_secs(2);
+/// So many times the service manager's watchdog time may pass without any progress.
+pub const STUCK: u32 = 10;
+
 /// The interval of the live series, and its points: an hour.
 pub const POINT: Duration = Duration::from_secs(10);
 pub const POINTS: usize = 360;

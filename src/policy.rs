@@ -74,6 +74,24 @@ macro_rules! words {
 pub(crate) use words;
 
 words! {
+    /// When a user's hook is run.
+    HookKind {
+        /// The service is ready.
+        OnStart = "on_start",
+        /// Outputs were acknowledged.
+        OnPublished = "on_published",
+        /// Files went to quarantine.
+        OnFailed = "on_failed",
+        /// The drain is over, and the process is about to end.
+        OnDrained = "on_drained",
+    }
+}
+
+impl HookKind {
+    pub const ALL: [Self; 4] = [Self::OnStart, Self::OnPublished, Self::OnFailed, Self::OnDrained];
+}
+
+words! {
     /// What happens when the final name is taken.
     OnExists {
         /// Replace what the ledger says this source published and nobody changed since; else as `fail`.

@@ -18,6 +18,7 @@ const LAYERS: [(&str, u32); 20] = [
     ("records", 4),
     ("recovery", 4),
     ("pipeline", 4),
+    ("hooks", 2),
     ("codec", 1),
     ("config", 1),
     ("confine", 1),

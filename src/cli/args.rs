@@ -53,6 +53,15 @@ pub enum Command {
     Man { dir: Option<PathBuf> },
     /// Write the script that a shell completes the command line by
     Completions { shell: clap_complete::Shell },
+    /// What the service starts for its hooks
+    #[command(hide = true)]
+    HookRunner,
+    /// What the runner starts for a command
+    #[command(hide = true)]
+    HookExec {
+        #[arg(last = true)]
+        command: Vec<std::ffi::OsString>,
+    },
 }
 
 #[derive(Debug, clap::Args)]

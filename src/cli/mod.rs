@@ -17,7 +17,7 @@ use std::io::{IsTerminal, Write};
 use clap::Parser;
 
 use self::args::{Args, Command};
-use crate::{config, error::Exit, lifecycle::Signals, observe, service};
+use crate::{config, error::Exit, hooks, lifecycle::Signals, observe, service};
 
 /// Runs the command that was asked for, and says how the process is to end.
 #[must_use]
@@ -45,6 +45,11 @@ pub fn main() -> Exit {
         Command::Drain(options) => tell(operate::drain(&options)),
         Command::Man { dir } => generate::man(dir.as_deref()),
         Command::Completions { shell } => generate::completions(shell),
+        Command::HookRunner => hooks::main(),
+        Command::HookExec { command } => {
+            let error = hooks::replace_process(&command);
+            complain(&format!("cannot run it: {error}"), Exit::Config)
+        }
     }
 }
 
@@ -60,7 +65,7 @@ fn run(options: &config::Options) -> Exit {
     };
     // `--once` has its bar and its summary.
     observe::init_logs(config.log_format, if config.once { "warn" } else { "info" });
-    service::run(config, signals)
+    service::run(config, options.clone(), signals)
 }
 
 /// What a command that only tells or mends came to: the exit code on success.

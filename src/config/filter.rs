@@ -12,8 +12,15 @@ pub struct Filter {
     written: Written,
 }
 
+/// What was written decides.
+impl PartialEq for Filter {
+    fn eq(&self, other: &Self) -> bool {
+        self.written == other.written
+    }
+}
+
 /// The globs as they were written.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     pub include: Vec<String>,
     pub exclude: Vec<String>,

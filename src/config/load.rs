@@ -112,6 +112,7 @@ impl Resolver {
             sandbox: self.parsed(sandbox).unwrap_or(Sandbox::BestEffort),
             log_format: self.parsed(log_format).unwrap_or(LogFormat::Text),
             limits: self.limits(file.limits),
+            hooks: self.hooks(file.hooks),
             otlp: self.otlp(file.otlp),
             state_dir,
             once,
@@ -297,7 +298,11 @@ impl Resolver {
         Settle::Quiet(self.duration(Some(written), Duration::ZERO))
     }
 
-    fn duration(&mut self, written: Option<Written<String>>, default: Duration) -> Duration {
+    pub(super) fn duration(
+        &mut self,
+        written: Option<Written<String>>,
+        default: Duration,
+    ) -> Duration {
         let Some(Written { value, at }) = written else {
             return default;
         };

@@ -1,7 +1,9 @@
 //! What the program means to do: the configuration after every default, path and check is resolved.
 
 mod checks;
+mod difference;
 mod filter;
+mod hooks;
 mod load;
 mod problems;
 mod read;
@@ -16,7 +18,9 @@ use crate::{
     steps::Chain,
 };
 
+pub use difference::Difference;
 pub use filter::Filter;
+pub use hooks::{Hook, Hooks};
 pub use load::{duration, load, resolve};
 pub use problems::{Problem, Problems};
 pub use written::{At, Options};
@@ -34,6 +38,7 @@ pub struct Config {
     pub sandbox: Sandbox,
     pub log_format: LogFormat,
     pub limits: Limits,
+    pub hooks: Hooks,
     /// Traces are sent only where this is given.
     pub otlp: Option<Otlp>,
     pub once: bool,
@@ -85,7 +90,7 @@ pub struct Limits {
 }
 
 /// One directory's service.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Pipeline {
     /// Its name in logs, metrics and the ledger; unique.
     pub name: Arc<str>,

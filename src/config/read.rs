@@ -85,6 +85,10 @@ fn fits(kind: Kind, value: &DeValue<'_>) -> bool {
         (Kind::Large, DeValue::Integer(number)) => whole::<i64>(number),
         (Kind::Truth, value) => value.is_bool(),
         (Kind::Globs, DeValue::Array(all)) => strings(all),
+        (Kind::Hook, DeValue::Array(all)) => !all.is_empty() && strings(all),
+        (Kind::Hook, DeValue::Table(table)) => {
+            table.len() == 1 && table.get("url").is_some_and(|url| url.get_ref().is_str())
+        }
         (Kind::Share, DeValue::Integer(number)) => whole::<u8>(number) && share(number.as_str()),
         (Kind::Share, DeValue::Float(number)) => share(number.as_str()),
         (Kind::Table(_), value) => value.is_table(),
@@ -135,6 +139,7 @@ mod tests {
         for (table, text) in [
             (Table::File, "no_such = 1"),
             (Table::Limits, "[limits]\nno_such = 1"),
+            (Table::Hooks, "[hooks]\nno_such = 1"),
             (Table::Otlp, "[otlp]\nno_such = 1"),
             (Table::Pipeline, "[[pipeline]]\nno_such = 1"),
         ] {

@@ -1,6 +1,6 @@
 //! The resolved configuration as TOML that resolves to the same.
 
-use std::{fmt, path::Path, time::Duration};
+use std::{collections::BTreeMap, fmt, path::Path, time::Duration};
 
 use serde::Serialize;
 
@@ -22,6 +22,7 @@ struct File<'a> {
     log_format: &'static str,
     once: bool,
     limits: Limits,
+    hooks: Hooks<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     otlp: Option<Otlp>,
     pipeline: Vec<Table<'a>>,
@@ -39,6 +40,40 @@ struct Otlp {
     endpoint: String,
     sampling: f64,
     paths: bool,
+}
+
+#[derive(Serialize)]
+struct Hooks<'a> {
+    batch_files: u32,
+    batch_delay: String,
+    timeout: String,
+    #[serde(flatten)]
+    each: BTreeMap<&'static str, Hook<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Hook<'a> {
+    Command(&'a [String]),
+    Post { url: &'a str },
+}
+
+impl<'a> From<&'a super::Hooks> for Hooks<'a> {
+    fn from(hooks: &'a super::Hooks) -> Self {
+        let shown = hooks.iter().map(|(kind, hook)| {
+            let hook = match hook {
+                super::Hook::Command(command) => Hook::Command(command),
+                super::Hook::Post(url) => Hook::Post { url },
+            };
+            (kind.as_str(), hook)
+        });
+        Self {
+            batch_files: hooks.batch_files,
+            batch_delay: duration(hooks.batch_delay),
+            timeout: duration(hooks.timeout),
+            each: shown.collect(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -132,6 +167,7 @@ impl fmt::Display for Config {
             log_format: self.log_format.as_str(),
             once: self.once,
             limits,
+            hooks: Hooks::from(&self.hooks),
             otlp: self.otlp.as_ref().map(|otlp| Otlp {
                 endpoint: otlp.to_string(),
                 sampling: otlp.sampling,

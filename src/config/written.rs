@@ -47,6 +47,8 @@ pub struct File {
     pub once: Option<bool>,
     #[serde(default)]
     pub limits: Limits,
+    #[serde(default)]
+    pub hooks: Hooks,
     pub otlp: Option<Spanned<Otlp>>,
     #[serde(default, rename = "pipeline")]
     pub pipelines: Vec<Spanned<Pipeline>>,
@@ -66,6 +68,26 @@ pub struct Otlp {
     pub endpoint: Value<String>,
     pub sampling: Value<f64>,
     pub paths: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hooks {
+    pub on_start: Value<Hook>,
+    pub on_published: Value<Hook>,
+    pub on_failed: Value<Hook>,
+    pub on_drained: Value<Hook>,
+    pub batch_files: Value<u32>,
+    pub batch_delay: Value<String>,
+    pub timeout: Value<String>,
+}
+
+/// A command, or where to send a request to.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Hook {
+    Command(Vec<String>),
+    Post { url: String },
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -100,6 +122,7 @@ pub struct Pipeline {
 pub enum Table {
     File,
     Limits,
+    Hooks,
     Otlp,
     Pipeline,
 }
@@ -116,12 +139,14 @@ pub enum Kind {
     Share,
     Truth,
     Globs,
+    /// `["/program", "argument"]` or `{ url = "…" }`.
+    Hook,
     Table(Table),
     Pipelines,
 }
 
 impl Table {
-    pub const ALL: [Self; 4] = [Self::File, Self::Limits, Self::Otlp, Self::Pipeline];
+    pub const ALL: [Self; 5] = [Self::File, Self::Limits, Self::Hooks, Self::Otlp, Self::Pipeline];
 
     /// Its keys, in the order of the struct that serde fills.
     pub const fn keys(self) -> &'static [(&'static str, Kind)] {
@@ -137,12 +162,22 @@ impl Table {
                 ("log_format", Kind::Text),
                 ("once", Kind::Truth),
                 ("limits", Kind::Table(Self::Limits)),
+                ("hooks", Kind::Table(Self::Hooks)),
                 ("otlp", Kind::Table(Self::Otlp)),
                 ("pipeline", Kind::Pipelines),
             ],
             Self::Limits => {
                 &[("memory", Kind::Text), ("files", Kind::Number), ("workers", Kind::Number)]
             }
+            Self::Hooks => &[
+                ("on_start", Kind::Hook),
+                ("on_published", Kind::Hook),
+                ("on_failed", Kind::Hook),
+                ("on_drained", Kind::Hook),
+                ("batch_files", Kind::Number),
+                ("batch_delay", Kind::Text),
+                ("timeout", Kind::Text),
+            ],
             Self::Otlp => {
                 &[("endpoint", Kind::Text), ("sampling", Kind::Share), ("paths", Kind::Truth)]
             }
@@ -176,6 +211,7 @@ impl Table {
         match self {
             Self::File => "above the first table",
             Self::Limits => "in [limits]",
+            Self::Hooks => "in [hooks]",
             Self::Otlp => "in [otlp]",
             Self::Pipeline => "in a [[pipeline]]",
         }
@@ -189,6 +225,7 @@ impl Kind {
             Self::Number | Self::Large => "a whole number",
             Self::Truth => "`true` or `false`",
             Self::Globs => "a list of strings",
+            Self::Hook => "a command, or a table with a `url`",
             Self::Share => "a number from 0 to 1",
             Self::Table(_) => "a table",
             Self::Pipelines => "a list of tables",
@@ -203,6 +240,9 @@ impl Kind {
             Self::Large => format!("write `{key} = 100`, or another from 1 to {}", i64::MAX),
             Self::Truth => format!("write `{key} = true`, without quotes"),
             Self::Globs => format!("write `{key} = [\"*.log\"]`"),
+            Self::Hook => format!(
+                "write `{key} = [\"/path/to/program\", \"argument\"]`, or `{key} = {{ url = \"http://127.0.0.1:8080/\" }}`"
+            ),
             Self::Share => format!("write `{key} = 0.1`, or another from 0 to 1"),
             Self::Table(_) => format!("begin it with `[{key}]`"),
             Self::Pipelines => format!("begin each with `[[{key}]]`, in double brackets"),

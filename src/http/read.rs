@@ -72,7 +72,7 @@ pub async fn status_answer(app: &App) -> StatusAnswer {
     let entered = status.totals().quarantined;
     let sizes = app.desk.quarantine_sizes(entered).await;
     let config = app.desk.config();
-    let Status { version, phase, uptime_seconds, held, drain, pipelines, channels, stages } =
+    let Status { version, phase, uptime_seconds, held, drain, pipelines, channels, stages, .. } =
         status;
     let pipelines = pipelines.into_iter().map(|status| {
         let of = config.pipelines.iter().find(|pipeline| *pipeline.name == *status.name);

@@ -77,7 +77,7 @@ async fn every_route_answers() {
     assert!(early.starts_with("HTTP/1.1 503") && early.contains("STARTING"), "{early}");
     running.observer.set_phase("READY");
     assert!(get(running.address, "/readyz").await.starts_with("HTTP/1.1 200"));
-    let meter = Arc::clone(running.observer.pipeline(0).expect("a pipeline"));
+    let meter = running.observer.pipeline(0).expect("a pipeline");
     meter.paused(Some("No space left on device"));
     let paused = get(running.address, "/readyz").await;
     assert!(paused.contains("main pauses: No space left"), "{paused}");

@@ -43,6 +43,8 @@ pub struct Handle {
     closing: CancellationToken,
     cut: CancellationToken,
     leave: CancellationToken,
+    /// How often SIGHUP came.
+    hangups: watch::Sender<u64>,
 }
 
 impl Handle {
@@ -53,6 +55,7 @@ impl Handle {
             closing: CancellationToken::new(),
             cut: CancellationToken::new(),
             leave: CancellationToken::new(),
+            hangups: watch::Sender::new(0),
         }
     }
 
@@ -99,6 +102,17 @@ impl Handle {
     /// the main future, on the thread of `block_on`, so that no hanging task can hide it.
     pub fn leave(&self) -> WaitForCancellationFutureOwned {
         self.leave.clone().cancelled_owned()
+    }
+
+    /// How often SIGHUP came since the start, and a way to await the next one. Several that come
+    /// while nobody looks are seen as one change.
+    #[must_use]
+    pub fn hangups(&self) -> watch::Receiver<u64> {
+        self.hangups.subscribe()
+    }
+
+    pub(super) fn hung_up(&self) {
+        self.hangups.send_modify(|count| *count += 1);
     }
 
     /// Resolves when a background task has failed or panicked, with the first that did; at once

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT, caught from the first line of `main` on and followed on their own thread.
+//! SIGTERM, SIGINT and SIGHUP, caught from the first line of `main` on and followed on their own thread.
 
 use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
@@ -11,7 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Deadlines, Handle};
 
-/// The signals that stop a service.
+/// The signals that stop a service, and the one that asks it to read its configuration again.
 ///
 /// Register them first of all: from then on a signal no longer kills the process but waits here
 /// to be followed by a [`Lifecycle`](super::Lifecycle). Registering starts no thread, so a sandbox
@@ -23,10 +23,11 @@ pub struct Signals {
     /// What the signals are followed on. In a box that can be dropped anywhere.
     runtime: Owned,
     streams: Vec<Signal>,
+    hangups: Option<Signal>,
 }
 
 impl Signals {
-    /// Catches SIGTERM and SIGINT. Fails when the process has no descriptors left.
+    /// Catches SIGTERM, SIGINT and SIGHUP. Fails when the process has no descriptors left.
     pub fn register() -> io::Result<Self> {
         let mut signals = Self::none()?;
         if let Some(runtime) = &signals.runtime.0 {
@@ -34,6 +35,7 @@ impl Signals {
             for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
                 signals.streams.push(signal(kind)?);
             }
+            signals.hangups = Some(signal(SignalKind::hangup())?);
         }
         Ok(signals)
     }
@@ -41,19 +43,25 @@ impl Signals {
     /// Catches nothing: a stop is only ever requested by the program. Fails as `register` does.
     pub fn none() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { runtime: Owned(Some(runtime)), streams: Vec::new() })
+        Ok(Self { runtime: Owned(Some(runtime)), streams: Vec::new(), hangups: None })
     }
 
     /// Polls the course of the stop on a thread named `signals`, until the guard goes.
     pub(super) fn follow(self, handle: Handle, deadlines: Deadlines) -> io::Result<Follower> {
         let (ended, done) = (CancellationToken::new(), CancellationToken::new());
         let (end, done_guard) = (ended.clone().drop_guard(), done.clone().drop_guard());
-        let Self { runtime, mut streams } = self;
+        let Self { runtime, mut streams, hangups } = self;
         let thread = thread::Builder::new().name("signals".to_owned()).spawn(move || {
             let _done = done_guard;
             if let Some(runtime) = &runtime.0 {
                 let signals = stream::poll_fn(move |context| next(&mut streams, context));
-                runtime.block_on(ended.run_until_cancelled(handle.follow(deadlines, signals)));
+                let hung_up = count(hangups, handle.clone());
+                runtime.block_on(ended.run_until_cancelled(async {
+                    tokio::select! {
+                        () = handle.follow(deadlines, signals) => {}
+                        () = hung_up => {}
+                    }
+                }));
             }
         })?;
         Ok(Follower { end, done, thread })
@@ -69,6 +77,16 @@ impl fmt::Debug for Signals {
 fn next(streams: &mut [Signal], context: &mut Context<'_>) -> Poll<Option<()>> {
     let caught = streams.iter_mut().any(|stream| stream.poll_recv(context).is_ready());
     if caught { Poll::Ready(Some(())) } else { Poll::Pending }
+}
+
+/// Counts the hang-ups on the handle, for ever.
+async fn count(hangups: Option<Signal>, handle: Handle) {
+    if let Some(mut hangups) = hangups {
+        while hangups.recv().await.is_some() {
+            handle.hung_up();
+        }
+    }
+    std::future::pending::<()>().await;
 }
 
 /// A runtime whose drop does not wait, and so is allowed inside another runtime too.

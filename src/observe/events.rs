@@ -1,4 +1,5 @@
-//! The events file: one JSON line for each outcome. The line is the acknowledgement.
+//! The events file: one JSON line for each outcome. The line is the acknowledgement. Who listens is
+//! told a line once it is durable.
 
 use std::{
     collections::HashSet,
@@ -50,9 +51,24 @@ pub struct Event {
     pub reason: Option<String>,
 }
 
-/// The open file. Dropping it closes it; every appended line is whole.
+/// Hears what was acknowledged. It must not wait.
+pub trait Listener: Send + std::fmt::Debug {
+    /// A line without its end, and the outcome it tells of.
+    fn told(&self, outcome: &'static str, line: &str);
+}
+
+/// The open file, if there is one, and who listens. Dropping it closes it; every appended line is
+/// whole.
 #[derive(Debug)]
 pub struct Events {
+    log: Option<Log>,
+    listener: Option<Box<dyn Listener>>,
+    /// Appended, and not durable yet.
+    untold: Vec<(&'static str, String)>,
+}
+
+#[derive(Debug)]
+struct Log {
     path: PathBuf,
     file: File,
 }
@@ -65,11 +81,60 @@ impl Events {
             let path = super::shown(path);
             io::Error::new(error.kind(), format!("cannot open the events file {path}: {error}"))
         };
-        let mut events = Self { path: path.to_path_buf(), file: open(path).map_err(named)? };
-        events.mend().map_err(named)?;
-        Ok(events)
+        let mut log = Log { path: path.to_path_buf(), file: open(path).map_err(named)? };
+        log.mend().map_err(named)?;
+        Ok(Self { log: Some(log), listener: None, untold: Vec::new() })
     }
 
+    /// The file, if one is named, and a listener, if there is one; `None` where nobody is told.
+    pub fn of(
+        path: Option<&Path>,
+        listener: Option<Box<dyn Listener>>,
+    ) -> io::Result<Option<Self>> {
+        let file = path.map(Self::open).transpose()?;
+        if listener.is_none() {
+            return Ok(file);
+        }
+        let log = file.and_then(|events| events.log);
+        Ok(Some(Self { log, listener, untold: Vec::new() }))
+    }
+
+    /// Appends whole lines. A failure takes back what was written of them.
+    pub fn append(&mut self, events: &[Event]) -> io::Result<()> {
+        let lines = events.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
+        if let Some(log) = &mut self.log {
+            log.append(&lines)?;
+        }
+        if self.listener.is_some() {
+            self.untold.extend(events.iter().map(|event| event.outcome).zip(lines));
+        }
+        Ok(())
+    }
+
+    /// Makes what was appended durable, and then tells it to who listens.
+    pub fn sync(&mut self) -> io::Result<()> {
+        if let Some(log) = &self.log {
+            log.file.sync_data()?;
+        }
+        for (outcome, line) in self.untold.drain(..) {
+            if let Some(listener) = &self.listener {
+                listener.told(outcome, &line);
+            }
+        }
+        Ok(())
+    }
+
+    /// Which of these records have a line, durable now: they were acknowledged. Looks back from the
+    /// end, as far as 64 MiB; lines that a rotation took away are not seen.
+    pub fn recorded(&self, ids: &HashSet<i64>) -> io::Result<HashSet<i64>> {
+        match &self.log {
+            Some(log) if !ids.is_empty() => log.recorded(ids),
+            _ => Ok(HashSet::new()),
+        }
+    }
+}
+
+impl Log {
     fn mend(&mut self) -> io::Result<()> {
         let length = self.file.metadata()?.len();
         let from = length.saturating_sub(BLOCK_BYTES);
@@ -89,24 +154,17 @@ impl Events {
         }
     }
 
-    /// Appends whole lines. A failure takes back what was written of them.
-    pub fn append(&mut self, events: &[Event]) -> io::Result<()> {
+    fn append(&mut self, lines: &[String]) -> io::Result<()> {
         self.follow_rotation()?;
-        let mut lines = Vec::with_capacity(events.len() * 512);
-        for event in events {
-            serde_json::to_writer(&mut lines, event)?;
-            lines.push(b'\n');
+        let mut text = lines.join("\n");
+        if !lines.is_empty() {
+            text.push('\n');
         }
         let before = self.file.metadata()?.len();
-        self.file.write_all(&lines).inspect_err(|_| {
+        self.file.write_all(text.as_bytes()).inspect_err(|_| {
             // Where this fails too, the next start mends the torn line.
             drop(self.file.set_len(before));
         })
-    }
-
-    /// Makes what was appended durable.
-    pub fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
     }
 
     /// A log rotation renamed the file: the path is opened anew.
@@ -127,19 +185,14 @@ impl Events {
         self.mend()
     }
 
-    /// Which of these records have a line, durable now: they were acknowledged. Looks back from the
-    /// end, as far as 64 MiB; lines that a rotation took away are not seen.
-    pub fn recorded(&self, ids: &HashSet<i64>) -> io::Result<HashSet<i64>> {
+    fn recorded(&self, ids: &HashSet<i64>) -> io::Result<HashSet<i64>> {
         #[derive(Deserialize)]
         struct Line {
             id: i64,
             outcome: String,
         }
-        if ids.is_empty() {
-            return Ok(HashSet::new());
-        }
         // The process may have ended between a line and its sync.
-        self.sync()?;
+        self.file.sync_data()?;
         let mut file = &self.file;
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;

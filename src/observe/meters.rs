@@ -1,5 +1,5 @@
-//! Typed handles on the metrics. Each keeps plain numbers too, so that the status and the last
-//! report need no recorder.
+//! Typed handles on the metrics of a pipeline. Each keeps plain numbers too, so that the status and
+//! the last report need no recorder.
 
 use std::{
     collections::HashMap,
@@ -8,167 +8,38 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use metrics::{Counter, Gauge, Histogram};
 
 use super::{
     STAGES,
-    channel::ChannelMeter,
     feed::Feed,
     kinds::{OUTCOMES, OutcomeKind, SYNCS, SyncKind},
-    latency::{Counts, Latency},
+    latency::Latency,
+    life::{Life, Signs},
     metrics as names,
-    series::{Point, Series},
-    status::{DrainStatus, PipelineStatus, StageStatus, Status, Totals},
+    status::PipelineStatus,
     work::{InWork, JobMeter, Working},
 };
 use crate::stages::Stage;
 
-/// Everything that is measured of one service.
-#[derive(Debug)]
-pub struct Observer {
-    started: Instant,
-    pipelines: Vec<Arc<PipelineMeter>>,
-    channels: Vec<(&'static str, Arc<ChannelMeter>)>,
-    phase: Mutex<&'static str>,
-    /// Since when it drains, how long it may, and what was finished by then.
-    drain: Mutex<Option<(Instant, Duration, Totals)>>,
-    feed: Feed,
-    series: Series,
-}
-
-impl Observer {
-    /// Meters of these pipelines and channels (with their capacities). The recorder must be
-    /// installed before, or nothing but the plain numbers is kept.
-    pub fn new(pipelines: &[Arc<str>], channels: &[(&'static str, usize)]) -> Self {
-        let channel = |(name, capacity): &(&'static str, usize)| {
-            (*name, Arc::new(ChannelMeter::new(name, *capacity)))
-        };
-        let phase = "STARTING";
-        metrics::gauge!(names::PHASE, "phase" => phase).set(1.0);
-        let feed = Feed::default();
-        let pipeline = |name: &Arc<str>| Arc::new(PipelineMeter::new(name, feed.clone()));
-        metrics::counter!(names::TRACES_DROPPED).increment(0);
-        Self {
-            started: Instant::now(),
-            pipelines: pipelines.iter().map(pipeline).collect(),
-            channels: channels.iter().map(channel).collect(),
-            phase: Mutex::new(phase),
-            drain: Mutex::new(None),
-            feed,
-            series: Series::default(),
-        }
-    }
-
-    /// The meter of a pipeline, by its place in the configuration.
-    #[must_use]
-    pub fn pipeline(&self, index: usize) -> Option<&Arc<PipelineMeter>> {
-        self.pipelines.get(index)
-    }
-
-    /// The meter of a channel; one that nobody reads where the name is not known.
-    #[must_use]
-    pub fn channel(&self, name: &'static str) -> Arc<ChannelMeter> {
-        let known = self.channels.iter().find(|(known, _)| *known == name);
-        known.map_or_else(|| Arc::new(ChannelMeter::new(name, 0)), |(_, meter)| Arc::clone(meter))
-    }
-
-    pub fn set_phase(&self, phase: &'static str) {
-        let mut now = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        metrics::gauge!(names::PHASE, "phase" => *now).set(0.0);
-        metrics::gauge!(names::PHASE, "phase" => phase).set(1.0);
-        *now = phase;
-    }
-
-    /// The drain begins, and may take so long.
-    pub fn drains(&self, deadline: Duration) {
-        let began = (Instant::now(), deadline, self.status().totals());
-        *self.drain.lock().unwrap_or_else(PoisonError::into_inner) = Some(began);
-    }
-
-    /// Outcomes as they happen.
-    #[must_use]
-    pub const fn feed(&self) -> &Feed {
-        &self.feed
-    }
-
-    /// Ends an interval of the series, and gives its point.
-    pub fn sample(&self) -> Point {
-        let mut latency = Counts::default();
-        for meter in &self.pipelines {
-            latency.add(&meter.latency.counts());
-        }
-        self.series.add(jiff::Timestamp::now().to_string(), &self.status(), latency)
-    }
-
-    /// The last hour, oldest first.
-    #[must_use]
-    pub fn points(&self) -> Vec<Point> {
-        self.series.points()
-    }
-
-    /// The oldest jobs in work, with their pipeline's name.
-    #[must_use]
-    pub fn working(&self, most: usize) -> Vec<(Arc<str>, Working)> {
-        let mut all: Vec<_> = self
-            .pipelines
-            .iter()
-            .flat_map(|meter| {
-                meter.oldest_in_work(most).into_iter().map(|job| (Arc::clone(&meter.name), job))
-            })
-            .collect();
-        all.sort_by_key(|(_, job)| (job.since, job.id));
-        all.truncate(most);
-        all
-    }
-
-    /// Everything at this moment.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        let mut status = Status {
-            version: env!("CARGO_PKG_VERSION"),
-            phase: *self.phase.lock().unwrap_or_else(PoisonError::into_inner),
-            uptime_seconds: self.started.elapsed().as_secs_f64(),
-            held: self.pipelines.iter().all(|meter| meter.is_held()),
-            drain: None,
-            pipelines: self.pipelines.iter().map(|meter| meter.status()).collect(),
-            channels: self.channels.iter().map(|(_, meter)| meter.status()).collect(),
-            stages: STAGES.map(|stage| self.stage(stage)).into(),
-        };
-        let began = *self.drain.lock().unwrap_or_else(PoisonError::into_inner);
-        status.drain = began.map(|(since, deadline, before)| {
-            DrainStatus::of(since.elapsed(), deadline, &before, &status.totals())
-        });
-        status
-    }
-
-    fn stage(&self, stage: Stage) -> StageStatus {
-        let work = self.pipelines.iter().filter_map(|meter| meter.stages.get(&stage));
-        let (files, nanos) = work.fold((0, 0), |(files, nanos), work| {
-            (files + work.files.load(Relaxed), nanos + work.nanos.load(Relaxed))
-        });
-        let busy_seconds = Duration::from_nanos(nanos).as_secs_f64();
-        StageStatus { stage, files, busy_seconds }
-    }
-}
-
 /// What a stage did for one pipeline.
 #[derive(Debug)]
-struct StageMeter {
+pub(super) struct StageMeter {
     seconds: Histogram,
-    files: AtomicU64,
-    nanos: AtomicU64,
+    pub(super) files: AtomicU64,
+    pub(super) nanos: AtomicU64,
 }
 
 /// The meter of one pipeline.
 #[derive(Debug)]
 pub struct PipelineMeter {
-    name: Arc<str>,
+    pub(super) name: Arc<str>,
     /// Files and the bytes of their sources.
     outcomes: HashMap<OutcomeKind, [(Counter, AtomicU64); 2]>,
-    stages: HashMap<Stage, StageMeter>,
+    pub(super) stages: HashMap<Stage, StageMeter>,
     syncs: HashMap<SyncKind, Histogram>,
     output_bytes: (Counter, AtomicU64),
     batch: Histogram,
@@ -182,12 +53,13 @@ pub struct PipelineMeter {
     paused: (Gauge, Mutex<Option<String>>),
     held: (Gauge, AtomicBool),
     last_published: Gauge,
-    latency: Latency,
+    life: Life,
+    pub(super) latency: Latency,
     feed: Feed,
 }
 
 impl PipelineMeter {
-    fn new(name: &Arc<str>, feed: Feed) -> Self {
+    pub(super) fn new(name: &Arc<str>, feed: Feed) -> Self {
         let label = || metrics::SharedString::from(name.to_string());
         let counter = |metric| metrics::counter!(metric, "pipeline" => label());
         let gauge = |metric| metrics::gauge!(metric, "pipeline" => label());
@@ -222,6 +94,7 @@ impl PipelineMeter {
             paused: (gauge(names::PAUSED), Mutex::default()),
             held: (gauge(names::HELD), AtomicBool::new(false)),
             last_published: gauge(names::LAST_PUBLISHED),
+            life: Life::new(),
             latency: Latency::default(),
             feed,
         };
@@ -259,6 +132,7 @@ impl PipelineMeter {
 
     /// As [`Self::stage`], for work on so many files at once.
     pub fn stage_of(&self, stage: Stage, files: usize, took: Duration) {
+        self.moved();
         if let Some(work) = self.stages.get(&stage) {
             work.seconds.record(took);
             work.files.fetch_add(files as u64, Relaxed);
@@ -277,6 +151,7 @@ impl PipelineMeter {
     }
 
     pub fn sync(&self, kind: SyncKind, took: Duration) {
+        self.moved();
         if let Some(histogram) = self.syncs.get(&kind) {
             histogram.record(took);
         }
@@ -327,6 +202,32 @@ impl PipelineMeter {
         self.in_work.1.oldest(most)
     }
 
+    /// A sign of life of the intake's thread.
+    pub fn turned(&self) {
+        self.life.turned();
+    }
+
+    /// Work got on, be it by one chunk of a large file.
+    pub fn moved(&self) {
+        self.life.moved();
+    }
+
+    pub(super) fn signs(&self) -> Signs {
+        Signs {
+            name: self.name.to_string(),
+            silent: self.life.silent(),
+            movement: self.life.movement(),
+            in_work: self.in_work.1.sum().files,
+            is_paused: self.paused.1.lock().unwrap_or_else(PoisonError::into_inner).is_some(),
+        }
+    }
+
+    /// No intake is at work, and nothing waits.
+    pub fn rest(&self) {
+        self.paused(None);
+        self.pending(0, Duration::ZERO);
+    }
+
     /// Pauses for a reason, or goes on.
     pub fn paused(&self, reason: Option<&str>) {
         self.paused.0.set(if reason.is_some() { 1.0 } else { 0.0 });
@@ -339,11 +240,11 @@ impl PipelineMeter {
         self.held.1.store(held, Relaxed);
     }
 
-    fn is_held(&self) -> bool {
+    pub(super) fn is_held(&self) -> bool {
         self.held.1.load(Relaxed)
     }
 
-    fn status(&self) -> PipelineStatus {
+    pub(super) fn status(&self) -> PipelineStatus {
         let counts = |kind| {
             let counts = self.outcomes.get(&kind);
             counts.map_or([0, 0], |counts| counts.each_ref().map(|(_, count)| count.load(Relaxed)))

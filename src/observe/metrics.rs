@@ -1,6 +1,6 @@
 //! Every metric's name, kind, help and labels; the recorder and its text.
 //!
-//! Labels are `pipeline`, `outcome`, `stage`, `channel` and `kind`, whose values are few: never a path.
+//! Labels are `pipeline`, `outcome`, `stage`, `channel`, `hook` and `kind`, whose values are few: never a path.
 
 use std::sync::OnceLock;
 
@@ -53,6 +53,8 @@ specs! {
     PAUSED = Gauge "tidemill_paused" ["pipeline"] "1 while the intake pauses because its place is sick.";
     HELD = Gauge "tidemill_held" ["pipeline"] "1 while an operator holds the intake.";
     LAST_PUBLISHED = Gauge "tidemill_last_published_timestamp_seconds" ["pipeline"] "When the last output was acknowledged, in seconds since the epoch.";
+    HOOK_RUNS = Counter "tidemill_hook_runs_total" ["hook", "outcome"] "Runs of a user's hook by how they ended.";
+    HOOK_DROPPED = Counter "tidemill_hook_dropped_total" ["hook"] "Notifications that were dropped, because a hook was too slow, had no runner any more, or was still at work at the end.";
     TRACES_DROPPED = Counter "tidemill_traces_dropped_total" [] "Files whose trace was not sent, because the receiver is away or too slow.";
     PHASE = Gauge "tidemill_phase" ["phase"] "1 for the phase that the process is in.";
     BUILD = Gauge "tidemill_build_info" ["version"] "1, with the version as a label.";

@@ -9,7 +9,7 @@ use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{
-    meters::Observer,
+    observer::Observer,
     status::{Status, Totals},
 };
 

@@ -19,6 +19,9 @@ pub struct Status {
     pub pipelines: Vec<PipelineStatus>,
     pub channels: Vec<ChannelStatus>,
     pub stages: Vec<StageStatus>,
+    /// What pipelines counted that a reload has removed.
+    #[serde(skip)]
+    pub(super) removed: Vec<PipelineStatus>,
 }
 
 /// One pipeline. Counts are since the start of the process.
@@ -123,7 +126,7 @@ pub struct Totals {
 impl Status {
     #[must_use]
     pub fn totals(&self) -> Totals {
-        self.pipelines.iter().fold(Totals::default(), |sum, pipeline| Totals {
+        self.pipelines.iter().chain(&self.removed).fold(Totals::default(), |sum, pipeline| Totals {
             published: sum.published + pipeline.published,
             skipped: sum.skipped + pipeline.skipped,
             quarantined: sum.quarantined + pipeline.quarantined,

@@ -16,7 +16,7 @@ use crate::{
 /// One pipeline at work. Held by every job of it; dropping the last one closes the directories.
 #[derive(Debug)]
 pub struct Context {
-    /// Its place in the configuration.
+    /// No other context of this process has it: a reload makes a new one.
     pub index: usize,
     pub config: config::Pipeline,
     /// Its number in the ledger.

@@ -113,7 +113,10 @@ fn stream(
         let (into_read, into_written) = (read.clone(), written.clone());
         let reader = scope.spawn(move || {
             let read = timed(job, Stage::Read, || {
-                read::stream(job, source, cut, &into_read, |chunk| to_transform.send(chunk).is_ok())
+                read::stream(job, source, cut, &into_read, |chunk| {
+                    job.context.meter.moved();
+                    to_transform.send(chunk).is_ok()
+                })
             });
             job.meter.begins(Stage::Transform);
             read
@@ -131,6 +134,7 @@ fn stream(
             for chunk in outputs {
                 draft.add(job, &chunk)?;
                 written.give(chunk);
+                job.context.meter.moved();
             }
             Ok(draft)
         });

@@ -58,7 +58,10 @@ pub mod process;
 pub mod publish;
 
 mod copied;
+mod heartbeat;
+mod intakes;
 mod large;
 mod start;
 
-pub use start::{CHANNELS, Control, Drained, NoSuchPipeline, Pipelines, Start};
+pub use intakes::{Intakes, NoSuchPipeline, Prepared};
+pub use start::{CHANNELS, Control, Drained, Pipelines, Start};

@@ -37,7 +37,27 @@ impl<T> Clone for Outlet<T> {
     }
 }
 
+/// Finds the sending end again while anyone still has it; keeps no channel open.
+#[derive(Debug)]
+pub struct WeakOutlet<T> {
+    sender: mpsc::WeakSender<T>,
+    meter: Arc<ChannelMeter>,
+}
+
+impl<T> WeakOutlet<T> {
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Outlet<T>> {
+        let sender = self.sender.upgrade()?;
+        Some(Outlet { sender, meter: Arc::clone(&self.meter) })
+    }
+}
+
 impl<T> Outlet<T> {
+    #[must_use]
+    pub fn downgrade(&self) -> WeakOutlet<T> {
+        WeakOutlet { sender: self.sender.downgrade(), meter: Arc::clone(&self.meter) }
+    }
+
     /// Sends, and waits while the channel is full: that is the backpressure. Where the receiver
     /// is gone the item is dropped, and says so by its ticket.
     pub fn send(&self, item: T) {

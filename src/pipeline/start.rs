@@ -13,8 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     context::Context,
     fatal::Fatal,
-    hold::Hold,
-    intake::{self, Ended, Intake, discover::Hints},
+    intakes::{Common, Intakes, NoSuchPipeline},
     job::{Claimed, Disposable, Job, Loaded, Staged, Transformed},
     large::Lane,
     process::{
@@ -67,7 +66,7 @@ pub struct Start {
 /// leaves them to drain unwatched.
 #[derive(Debug)]
 pub struct Pipelines {
-    intakes: Vec<JoinHandle<Ended>>,
+    intakes: Intakes,
     threads: Vec<JoinHandle<()>>,
     panics: Panics,
     fatal: Fatal,
@@ -80,21 +79,8 @@ pub struct Control {
     cut: CancellationToken,
     ended: CancellationToken,
     fatal: Fatal,
-    gates: Arc<[Gate]>,
+    intakes: Intakes,
 }
-
-/// What reaches one intake from outside. It holds no file.
-#[derive(Clone, Debug)]
-struct Gate {
-    name: Arc<str>,
-    hints: Hints,
-    hold: Arc<Hold>,
-}
-
-/// No pipeline has this name.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no pipeline `{0}`")]
-pub struct NoSuchPipeline(pub String);
 
 /// How the drain ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,21 +102,12 @@ struct Threads {
 }
 
 impl Threads {
-    fn spawn<T: Send + 'static>(
-        &self,
-        name: &str,
-        run: impl FnOnce() -> T + Send + 'static,
-    ) -> io::Result<JoinHandle<T>> {
-        let alive = Arc::clone(&self.alive);
-        thread::Builder::new().name(name.to_owned()).spawn(move || {
-            let made = run();
-            drop(alive);
-            made
-        })
-    }
-
     fn stage(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        let handle = self.spawn(name, run)?;
+        let alive = Arc::clone(&self.alive);
+        let handle = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            run();
+            drop(alive);
+        })?;
         self.handles.push(handle);
         Ok(())
     }
@@ -156,23 +133,12 @@ impl Pipelines {
         let to_claim = process(&mut threads, &make, &shared, limits, &runtime, &to_commit)?;
         drop((shared, to_commit));
 
-        let mut intakes = Vec::new();
-        let mut gates = Vec::new();
-        for context in contexts {
-            let (hints, bell) = Hints::new();
-            let (name, hold) = (Arc::clone(context.name()), Arc::clone(&context.hold));
-            gates.push(Gate { name, hints: hints.clone(), hold });
-            let (outlet, stop, runtime) = (to_claim.clone(), stop.clone(), runtime.clone());
-            intakes.push(threads.spawn("intake", move || {
-                let _guard = runtime.enter();
-                let parts = intake::Parts { once, stop, outlet, hints };
-                let (intake, wakers) = Intake::new(context, parts, bell);
-                runtime.block_on(intake.run(wakers))
-            })?);
-        }
+        let common = Common { once, stop: stop.clone(), runtime };
+        let intakes = Intakes::new(common, &to_claim, &threads.alive);
+        intakes.begin(intakes.prepare(contexts)?);
         let Threads { handles: threads, .. } = threads;
-        let pipelines = Self { intakes, threads, panics, fatal: fatal.clone() };
-        Ok((pipelines, Control { stop, cut, ended, fatal, gates: gates.into() }))
+        let pipelines = Self { intakes: intakes.clone(), threads, panics, fatal: fatal.clone() };
+        Ok((pipelines, Control { stop, cut, ended, fatal, intakes }))
     }
 
     /// What the drain came to. Blocks until the threads have ended, which [`Control::ended`] tells.
@@ -183,13 +149,13 @@ impl Pipelines {
             storage_failed: self.fatal.is_set(),
             ..Drained::default()
         };
-        for intake in self.intakes {
-            match intake.join() {
-                Ok(ended) => {
+        for ended in self.intakes.join() {
+            match ended {
+                Some(ended) => {
                     drained.left += ended.left;
                     drained.gave_up |= ended.gave_up;
                 }
-                Err(_) => drained.panics += 1,
+                None => drained.panics += 1,
             }
         }
         for thread in self.threads {
@@ -212,31 +178,24 @@ impl Control {
 
     /// Scans every input again.
     pub fn rescan(&self) {
-        self.gates.iter().for_each(|gate| gate.hints.scan());
+        self.intakes.rescan(None).ok();
     }
 
     /// Scans one input again.
     pub fn rescan_one(&self, pipeline: &str) -> Result<(), NoSuchPipeline> {
-        self.gate(pipeline).map(|gate| gate.hints.scan())
+        self.intakes.rescan(Some(pipeline))
     }
 
     /// Holds or lets go the intake of one pipeline, or of all: a held one takes nothing new, and
     /// what is in work goes on.
     pub fn hold(&self, pipeline: Option<&str>, held: bool) -> Result<(), NoSuchPipeline> {
-        let chosen = match pipeline {
-            Some(name) => std::slice::from_ref(self.gate(name)?),
-            None => &*self.gates,
-        };
-        for gate in chosen {
-            gate.hold.set(held);
-            gate.hints.wake();
-        }
-        Ok(())
+        self.intakes.hold(pipeline, held)
     }
 
-    fn gate(&self, pipeline: &str) -> Result<&Gate, NoSuchPipeline> {
-        let gate = self.gates.iter().find(|gate| *gate.name == *pipeline);
-        gate.ok_or_else(|| NoSuchPipeline(pipeline.to_owned()))
+    /// The intakes, to stop and start single ones.
+    #[must_use]
+    pub const fn intakes(&self) -> &Intakes {
+        &self.intakes
     }
 
     /// Resolves when storage failed and nothing more is published.

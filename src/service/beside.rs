@@ -1,35 +1,37 @@
 //! What goes on beside the pipelines: the tasks that watch and tell, and the drain at the end.
 
-use std::{
-    convert::Infallible,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{convert::Infallible, path::Path, sync::Arc};
+
+use serde_json::json;
 
 use super::{
     hooks::{Fault, LIMIT, chain},
     prepare::places,
     report::{Progress, tell_progress, tell_stragglers},
+    settings::Settings,
 };
 use crate::{
-    config::Config,
+    config::{Config, Pipeline},
     fs,
+    hooks::Facts,
     lifecycle::{Handle, Lifecycle, Phase},
     limits,
-    observe::{self, Observer, Tracer},
+    observe::{self, Observer, Totals, Tracer},
     pipeline::Control,
+    policy::HookKind,
 };
 
 /// Closes the intake and waits for the last job; says every few seconds who is left. The cut makes
 /// the stages drop what they have and the committer finish what is staged.
-pub async fn drain(handle: &Handle, control: &Control, config: &Config, observer: &Observer) {
+pub async fn drain(handle: &Handle, control: &Control, settings: &Settings, observer: &Observer) {
     handle.enter(Phase::Closing);
-    observer.drains(config.shutdown_deadline);
+    observer.drains(settings.now().shutdown_deadline);
     notify(&[sd_notify::NotifyState::Stopping]);
     control.close();
     handle.enter(Phase::Draining);
     let cut = handle.cut();
     let mut progress = Progress::new(observer);
+    let mut hangups = handle.hangups();
     let mut every = tokio::time::interval(limits::DRAIN_REPORT);
     every.tick().await;
     loop {
@@ -37,9 +39,10 @@ pub async fn drain(handle: &Handle, control: &Control, config: &Config, observer
             () = control.ended() => break,
             () = cut.cancelled(), if !progress.is_cut => {
                 progress.is_cut = true;
-                tell_stragglers(config, observer);
+                tell_stragglers(&settings.now(), observer);
                 control.cut();
             }
+            Ok(()) = hangups.changed() => tracing::warn!("SIGHUP: the service stops, nothing is read again"),
             _ = every.tick() => {
                 if tell_progress(&mut progress, observer) {
                     let more = limits::DRAIN_REPORT.saturating_mul(3);
@@ -50,6 +53,36 @@ pub async fn drain(handle: &Handle, control: &Control, config: &Config, observer
         }
     }
     handle.enter(Phase::Committing);
+}
+
+/// What the user's hooks are told of the start and the end.
+pub fn facts(config: &Config, observer: &Arc<Observer>) -> Facts {
+    let pipelines = config.pipelines.iter().map(|pipeline| {
+        let Pipeline { name, input, output, .. } = pipeline;
+        json!({ "name": &**name, "input": input, "output": output })
+    });
+    let start = json!({
+        "hook": HookKind::OnStart.as_str(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "pipelines": pipelines.collect::<Vec<_>>(),
+    });
+    let observer = Arc::clone(observer);
+    let drained = move || {
+        let Totals { published, quarantined, source_bytes, output_bytes, .. } =
+            observer.status().totals();
+        json!({
+            "hook": HookKind::OnDrained.as_str(),
+            "published": published,
+            "quarantined": quarantined,
+            "source_bytes": source_bytes,
+            "output_bytes": output_bytes,
+        })
+        .to_string()
+    };
+    let deadline = config.shutdown_deadline;
+    // Half of what is kept for the end.
+    let last = limits::COMMIT_RESERVE.min(deadline / 2) / 2;
+    Facts { start: start.to_string(), drained: Box::new(drained), last, deadline }
 }
 
 /// Tells the observer each phase. Started before the HTTP server, it ends after it: until then the
@@ -130,19 +163,18 @@ fn watch_control(life: &mut Lifecycle, dir: &Path, control: Control) {
 
 /// Waits until a place was made or mounted anew since the start: the sandbox keeps the service out
 /// of it, and only a new start can let it in.
-pub async fn fenced_off(config: &Config, is_confined: bool) -> Fault {
-    if !is_confined {
+pub async fn fenced_off(settings: &Settings) -> Fault {
+    if !settings.is_confined() {
         return std::future::pending().await;
     }
-    let all: Vec<PathBuf> =
-        config.pipelines.iter().flat_map(places).map(Path::to_path_buf).collect();
     let mut every = tokio::time::interval(limits::POLL);
     loop {
         every.tick().await;
-        let all = all.clone();
+        let config = settings.now();
         // A file system that does not answer holds up one look, and not the runtime.
         let looked = tokio::task::spawn_blocking(move || {
-            all.into_iter().find(|place| fs::is_fenced_off(place))
+            let mut all = config.pipelines.iter().flat_map(places);
+            all.find(|place| fs::is_fenced_off(place)).map(Path::to_path_buf)
         });
         if let Ok(Some(place)) = looked.await {
             return Fault::Anew(format!(

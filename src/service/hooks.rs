@@ -11,14 +11,17 @@ use std::{
 
 use tokio::{sync::oneshot, task::spawn_blocking};
 
-use super::beside::{drain, notify};
+use super::{
+    beside::{drain, notify},
+    settings::Settings,
+};
 use crate::{
     config::Config,
     error::Exit,
     fs::{self, Lock, LockError, replace_own},
     ledger::{self, LastStop, Ledger, sqlite::Sqlite},
     lifecycle::{Lifecycle, Phase, StartError},
-    observe::{Events, Observer, Tracer, shown},
+    observe::{Events, Listener, Observer, Tracer, shown},
     pipeline::{
         Control, Drained, Pipelines, Start,
         context::{Context, Parts, SharedEvents},
@@ -145,16 +148,19 @@ pub async fn lock(life: &mut Lifecycle, config: &Config) -> Result<(), Fault> {
 /// What the configuration came to, for `tidemill explain`, which tells by these rules what becomes of
 /// a file. Only who has the lock writes it.
 pub async fn settings(life: &mut Lifecycle, config: &Config) -> Result<(), Fault> {
-    let (dir, text) = (config.state_dir.clone(), config.to_string());
-    let open = blocking(move || {
-        replace_own(&dir, "config.toml", text.as_bytes()).map(|()| ((), ())).map_err(|error| {
-            let path = dir.join("config.toml");
-            io::Error::new(error.kind(), format!("cannot write {}: {error}", shown(&path)))
-        })
-    });
+    let config = config.clone();
+    let open = blocking(move || write_settings(&config).map(|()| ((), ())));
     life.start("settings", LIMIT, open, |()| async { Ok::<_, Infallible>(()) })
         .await
         .map_err(sort_io)
+}
+
+pub fn write_settings(config: &Config) -> io::Result<()> {
+    let (dir, text) = (&config.state_dir, config.to_string());
+    replace_own(dir, "config.toml", text.as_bytes()).map_err(|error| {
+        let path = dir.join("config.toml");
+        io::Error::new(error.kind(), format!("cannot write {}: {error}", shown(&path)))
+    })
 }
 
 /// The ledger, marked as in use; how the last use ended is recovery's to ask.
@@ -168,11 +174,15 @@ pub async fn ledger(life: &mut Lifecycle, config: &Config) -> Result<Arc<Sqlite>
     life.start("ledger", LIMIT, open, close).await.map_err(sort(Fault::Storage))
 }
 
-/// The events file, if one was asked for.
-pub async fn events(life: &mut Lifecycle, config: &Config) -> Result<SharedEvents, Fault> {
+/// The events file, if one was asked for, and who listens.
+pub async fn events(
+    life: &mut Lifecycle,
+    config: &Config,
+    listener: Option<Box<dyn Listener>>,
+) -> Result<SharedEvents, Fault> {
     let path = config.events.clone();
     let open = blocking(move || {
-        let events = path.as_deref().map(Events::open).transpose()?;
+        let events = Events::of(path.as_deref(), listener)?;
         let events = Arc::new(Mutex::new(events));
         Ok::<_, io::Error>((Arc::clone(&events), events))
     });
@@ -235,29 +245,29 @@ fn recover(
 /// The eight steps. Closing them is the drain.
 pub async fn pipelines(
     life: &mut Lifecycle,
-    config: &Config,
+    settings: &Settings,
     (ledger, events, tracer): (Arc<Sqlite>, SharedEvents, Tracer),
     observer: &Arc<Observer>,
     drained: oneshot::Sender<Drained>,
 ) -> Result<Control, Fault> {
-    let (settings, seen) = (config.clone(), Arc::clone(observer));
+    let (config, seen) = (settings.now(), Arc::clone(observer));
+    // The drain's own limit is the deadline of the whole stop.
+    let limit = LIMIT.max(config.shutdown_deadline);
     let runtime = tokio::runtime::Handle::current();
     let open = blocking(move || {
-        let contexts = contexts(&settings, &ledger, (&events, &tracer), &seen)?;
-        let Config { limits, once, .. } = settings;
+        let contexts = contexts(&config, &ledger, (&events, &tracer), &seen)?;
+        let Config { limits, once, .. } = *config;
         let started = Pipelines::start(Start { contexts, limits, once, observer: seen, runtime })?;
         let (pipelines, control) = started;
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(((pipelines, control.clone()), control))
     });
     let (handle, observer) = (life.handle().clone(), Arc::clone(observer));
-    let drained_config = config.clone();
+    let settings = settings.clone();
     let close = |(pipelines, control)| async move {
-        drain(&handle, &control, &drained_config, &observer).await;
+        drain(&handle, &control, &settings, &observer).await;
         // Every thread has ended: taking back what they returned does not wait.
         drained.send(pipelines_drained(pipelines).await).map_err(|_| "nobody waits for the drain")
     };
-    // The drain's own limit is the deadline of the whole stop.
-    let limit = LIMIT.max(config.shutdown_deadline);
     life.start("pipelines", limit, open, close).await.map_err(sort(Fault::Config))
 }
 
@@ -277,7 +287,7 @@ fn contexts(
         let parts = Parts {
             id,
             ledger: Arc::clone(ledger) as Arc<dyn Ledger>,
-            meter: observer.pipeline(index).map(Arc::clone).ok_or("a pipeline without a meter")?,
+            meter: observer.pipeline(index).ok_or("a pipeline without a meter")?,
             tracer: tracer.clone(),
             events: Arc::clone(events),
         };

@@ -11,16 +11,20 @@ mod beside;
 mod doors;
 mod hooks;
 mod prepare;
+mod reload;
 mod report;
+mod settings;
+mod watchdog;
 
 use std::{sync::Arc, time::Instant};
 
 use tokio::sync::oneshot;
 
-use self::{hooks::Fault, report::Last};
+use self::{hooks::Fault, prepare::Prepared, reload::Reloader, report::Last, settings::Settings};
 use crate::{
-    config::{Config, Http},
+    config::{Config, Http, Options},
     error::Exit,
+    hooks::{Hooked, Runner},
     http::Token,
     lifecycle::{Deadlines, Handle, Lifecycle, Phase, Signals},
     limits,
@@ -28,15 +32,21 @@ use crate::{
     pipeline::{self, Control, Drained},
 };
 
-/// Whether the sandbox is in force, and the token for changes.
-type Prepared = (bool, Option<Token>);
+/// What is made ready before the first thread.
+struct Ready {
+    settings: Settings,
+    runner: Option<Runner>,
+    /// For changes over HTTP.
+    token: Option<Token>,
+}
 
-/// Runs the service from its first hook to its last, and says how the process is to end.
+/// Runs the service from its first hook to its last, and says how the process is to end. The options
+/// are those that the configuration was loaded by: a reload loads it by them again.
 ///
 /// Blocks. The signals are followed from here on; the third one, or the deadline, makes this
 /// return at once, with threads still at work: the process must end then.
 #[must_use]
-pub fn run(config: Config, signals: Signals) -> Exit {
+pub fn run(config: Config, options: Options, signals: Signals) -> Exit {
     let token = match doors::token(&config) {
         Ok(token) => token,
         Err(fault) => {
@@ -45,8 +55,8 @@ pub fn run(config: Config, signals: Signals) -> Exit {
         }
     };
     // Before any thread: what the process gives up, all of them give up.
-    let enforced = match prepare::prepare(&config) {
-        Ok(enforced) => enforced,
+    let Prepared { fence, runner } = match prepare::prepare(&config, options.config.as_deref()) {
+        Ok(prepared) => prepared,
         Err(fault) => {
             tracing::error!("{fault}");
             return fault.exit();
@@ -61,13 +71,16 @@ pub fn run(config: Config, signals: Signals) -> Exit {
             return Exit::Internal;
         }
     };
-    let exit = runtime.block_on(live(config, signals, (enforced.is_some(), token)));
+    let inside = fence.as_ref().map(|fence| fence.inside.clone());
+    let settings = Settings::new(config, options, inside);
+    let exit = runtime.block_on(live(Ready { settings, runner, token }, signals));
     runtime.shutdown_background();
     exit
 }
 
-async fn live(config: Config, signals: Signals, prepared: Prepared) -> Exit {
-    let deadlines = Deadlines { stop: config.shutdown_deadline, reserve: limits::COMMIT_RESERVE };
+async fn live(ready: Ready, signals: Signals) -> Exit {
+    let stop = ready.settings.now().shutdown_deadline;
+    let deadlines = Deadlines { stop, reserve: limits::COMMIT_RESERVE };
     let life = match Lifecycle::new(deadlines, signals) {
         Ok(life) => life,
         Err(error) => {
@@ -77,7 +90,7 @@ async fn live(config: Config, signals: Signals, prepared: Prepared) -> Exit {
     };
     let leave = life.handle().leave();
     // A task of its own, so that nothing it does can hold up the look at `leave`.
-    let whole = tokio::spawn(from_start_to_stop(life, config, prepared));
+    let whole = tokio::spawn(from_start_to_stop(life, ready));
     tokio::select! {
         exit = whole => exit.unwrap_or(Exit::Internal),
         () = leave => {
@@ -87,9 +100,10 @@ async fn live(config: Config, signals: Signals, prepared: Prepared) -> Exit {
     }
 }
 
-async fn from_start_to_stop(mut life: Lifecycle, config: Config, prepared: Prepared) -> Exit {
-    let (is_confined, token) = prepared;
+async fn from_start_to_stop(mut life: Lifecycle, ready: Ready) -> Exit {
+    let Ready { settings, runner, token } = ready;
     let began = Instant::now();
+    let config = settings.now();
     let descriptors = observe::open_descriptors();
     let names: Vec<_> =
         config.pipelines.iter().map(|pipeline| Arc::clone(&pipeline.name)).collect();
@@ -101,10 +115,12 @@ async fn from_start_to_stop(mut life: Lifecycle, config: Config, prepared: Prepa
     let observer = Arc::new(Observer::new(&names, &pipeline::CHANNELS));
     let (drained, was_drained) = oneshot::channel();
 
-    let started = start(&mut life, &config, &observer, (drained, token)).await;
+    let hooked = runner.map(|runner| Hooked::new(runner, config.hooks.clone()));
+    let ends = Ends { drained, token, hooked };
+    let started = start(&mut life, &settings, &observer, ends).await;
     let fault = match started {
         Ok(control) => {
-            let fenced_off = beside::fenced_off(&config, is_confined);
+            let fenced_off = beside::fenced_off(&settings);
             work(life.handle(), &control, fenced_off).await
         }
         Err(fault) => Some(fault),
@@ -114,33 +130,58 @@ async fn from_start_to_stop(mut life: Lifecycle, config: Config, prepared: Prepa
     handle.enter(Phase::Stopped);
 
     let drained = was_drained.await.unwrap_or_default();
-    let (config, observer, report) = (&config, &observer, &report);
+    let (config, observer, report) = (&settings.now(), &observer, &report);
     Last { config, observer, report, drained, fault, descriptors, began }.tell()
+}
+
+/// What the hooks take.
+struct Ends {
+    drained: oneshot::Sender<Drained>,
+    token: Option<Token>,
+    hooked: Option<Hooked>,
 }
 
 /// The start-up hooks, in order. What each of them opened is closed by [`Lifecycle::stop`], in
 /// reverse, also where a later one fails.
 async fn start(
     life: &mut Lifecycle,
-    config: &Config,
+    settings: &Settings,
     observer: &Arc<Observer>,
-    (drained, token): (oneshot::Sender<Drained>, Option<Token>),
+    Ends { drained, token, hooked }: Ends,
 ) -> Result<Control, Fault> {
+    let config = &*settings.now();
+    let hangups = reload::hangups(life.handle());
     hooks::limits(life, config).await?;
     hooks::lock(life, config).await?;
     hooks::settings(life, config).await?;
     let ledger = hooks::ledger(life, config).await?;
-    let events = hooks::events(life, config).await?;
+    let listener = hooked.as_ref().map(Hooked::listener);
+    let events = hooks::events(life, config, listener).await?;
     beside::phase(life, observer);
+    if let Some(hooked) = hooked {
+        hooked.spawn(life, hooks::LIMIT, beside::facts(config, observer));
+    }
+    watchdog::spawn(life, observer);
     let desk = doors::open(life, config, observer, &ledger, token).await?;
     hooks::recovery(life, config, &ledger, &events).await?;
     let tracer = beside::traces(life, config);
-    let parts = (ledger, events, tracer);
-    let control = hooks::pipelines(life, config, parts, observer, drained).await?;
-    if let Some(desk) = desk {
+    let parts = (Arc::clone(&ledger), Arc::clone(&events), tracer.clone());
+    let control = hooks::pipelines(life, settings, parts, observer, drained).await?;
+    if let Some(desk) = &desk {
         desk.steers(control.clone());
     }
     beside::background(life, config, observer, &control);
+    let reloader = Reloader {
+        settings: settings.clone(),
+        ledger,
+        events,
+        tracer,
+        observer: Arc::clone(observer),
+        control: control.clone(),
+        desk,
+        index: config.pipelines.len(),
+    };
+    reload::spawn(life, reloader, hangups);
     hooks::ready(life, config);
     Ok(control)
 }

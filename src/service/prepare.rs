@@ -10,9 +10,10 @@ use std::{
 
 use super::hooks::{Fault, chain};
 use crate::{
-    config::{Config, Http},
+    config::{Config, Http, Pipeline},
     confine::{self, Allowed, Enforced, Extent},
     fs,
+    hooks::{self, Runner},
     ledger::{Ledger, sqlite::Sqlite},
     limits,
     observe::shown,
@@ -31,15 +32,35 @@ const READ: [&str; 7] = [
     "/dev/urandom",
 ];
 
-/// Does all of it. `None` where no sandbox is in force.
-pub fn prepare(config: &Config) -> Result<Option<Enforced>, Fault> {
+/// The sandbox that is in force. Kept until the end.
+#[derive(Debug)]
+pub struct Fence {
+    /// The directories in which the service works.
+    pub inside: Vec<PathBuf>,
+    _enforced: Enforced,
+}
+
+/// What is there before the first thread.
+#[derive(Debug)]
+pub struct Prepared {
+    /// `None` where no sandbox is in force.
+    pub fence: Option<Fence>,
+    /// `None` where no hook is configured.
+    pub runner: Option<Runner>,
+}
+
+/// Does all of it. `file` is the configuration's, which a reload reads again.
+pub fn prepare(config: &Config, file: Option<&Path>) -> Result<Prepared, Fault> {
     give_up_privileges(config);
     directories(config)?;
+    // It holds no more privileges than the service, and is not in its sandbox.
+    let runner = hooks::spawn(&config.hooks, &config.state_dir)
+        .map_err(|error| Fault::Internal(format!("cannot start the hook runner: {error}")))?;
     if config.sandbox == Sandbox::Off {
         tracing::info!("no sandbox, as configured");
-        return Ok(None);
+        return Ok(Prepared { fence: None, runner });
     }
-    close(config)
+    Ok(Prepared { fence: close(config, file)?, runner })
 }
 
 /// Running as root works, and is said: a user of its own would hold less.
@@ -59,32 +80,34 @@ fn give_up_privileges(config: &Config) {
 
 /// Makes what the service needs beside its inputs, which must be there.
 fn directories(config: &Config) -> Result<(), Fault> {
-    let made = |dir: &Path, made: io::Result<()>| {
-        made.map_err(|error| {
-            let text = format!("cannot make the directory {}: {error}", shown(dir));
-            match error.kind() {
-                io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::StorageFull => {
-                    Fault::Storage(text)
-                }
-                _ => Fault::Config(text),
-            }
-        })
-    };
     made(&config.state_dir, fs::make_own(&config.state_dir))?;
     own_state(&config.state_dir)?;
     let control = config.state_dir.join("control");
     made(&control, fs::make_own(&control))?;
-    for pipeline in &config.pipelines {
-        made(&pipeline.output, fs::make_shared(&pipeline.output))?;
-        if let OnSuccess::Archive(archive) = &pipeline.on_success {
-            made(archive, fs::make_shared(archive))?;
-        }
-        // One in the state directory is made when it is needed.
-        if !pipeline.quarantine.starts_with(&config.state_dir) {
-            made(&pipeline.quarantine, fs::make_own(&pipeline.quarantine))?;
-        }
+    config.pipelines.iter().try_for_each(|pipeline| directories_of(pipeline, &config.state_dir))
+}
+
+/// Makes what one pipeline needs beside its input.
+pub fn directories_of(pipeline: &Pipeline, state_dir: &Path) -> Result<(), Fault> {
+    made(&pipeline.output, fs::make_shared(&pipeline.output))?;
+    if let OnSuccess::Archive(archive) = &pipeline.on_success {
+        made(archive, fs::make_shared(archive))?;
+    }
+    // One in the state directory is made when it is needed.
+    if !pipeline.quarantine.starts_with(state_dir) {
+        made(&pipeline.quarantine, fs::make_own(&pipeline.quarantine))?;
     }
     Ok(())
+}
+
+fn made(dir: &Path, made: io::Result<()>) -> Result<(), Fault> {
+    made.map_err(|error| {
+        let text = format!("cannot make the directory {}: {error}", shown(dir));
+        match error.kind() {
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::StorageFull => Fault::Storage(text),
+            _ => Fault::Config(text),
+        }
+    })
 }
 
 /// The state directory may be in the output, which another user may own: what that one puts in its
@@ -107,9 +130,10 @@ fn own_state(dir: &Path) -> Result<(), Fault> {
     Ok(())
 }
 
-fn close(config: &Config) -> Result<Option<Enforced>, Fault> {
+fn close(config: &Config, file: Option<&Path>) -> Result<Option<Fence>, Fault> {
     let required = config.sandbox == Sandbox::Require;
-    let enforced = match confine::restrict(&allowed(config)) {
+    let allowed = allowed(config, file);
+    let enforced = match confine::restrict(&allowed) {
         Ok(enforced) => enforced,
         Err(error) if required => {
             return Err(Fault::Config(format!("`sandbox = \"require\"`: {}", chain(&error))));
@@ -134,10 +158,11 @@ fn close(config: &Config) -> Result<Option<Enforced>, Fault> {
         }
         Extent::None => tracing::warn!(%kernel, "no sandbox is in force"),
     }
-    Ok((*extent != Extent::None).then_some(enforced))
+    let is_in_force = *extent != Extent::None;
+    Ok(is_in_force.then_some(Fence { inside: allowed.work, _enforced: enforced }))
 }
 
-fn allowed(config: &Config) -> Allowed {
+fn allowed(config: &Config, file: Option<&Path>) -> Allowed {
     let mut work = vec![config.state_dir.clone()];
     for pipeline in &config.pipelines {
         work.extend(places(pipeline).into_iter().map(Path::to_path_buf));
@@ -150,7 +175,7 @@ fn allowed(config: &Config) -> Allowed {
         work,
         append: events.into_iter().collect(),
         sockets: admin.iter().filter_map(|path| path.parent()).map(Path::to_path_buf).collect(),
-        read: READ.iter().map(PathBuf::from).collect(),
+        read: READ.iter().map(PathBuf::from).chain(file.into_iter().flat_map(around)).collect(),
         listen: ports(config.http),
         connect: config.otlp.iter().map(|otlp| otlp.address.port()).collect(),
         abstract_sockets: socket
@@ -160,8 +185,19 @@ fn allowed(config: &Config) -> Allowed {
     }
 }
 
+/// The directories in which the configuration file is found when it is read again: editors put a new
+/// file in its place, and it may be a link into another directory. The root is none: a rule on it would
+/// open everything.
+fn around(file: &Path) -> impl Iterator<Item = PathBuf> {
+    let named = std::path::absolute(file).ok();
+    let found = file.canonicalize().ok();
+    let dirs = [named, found].into_iter().flatten();
+    let dirs = dirs.filter_map(|file| file.parent().map(Path::to_path_buf));
+    dirs.filter(|dir| dir.parent().is_some())
+}
+
 /// The directories of one pipeline.
-pub fn places(pipeline: &crate::config::Pipeline) -> Vec<&Path> {
+pub fn places(pipeline: &Pipeline) -> Vec<&Path> {
     let mut places = vec![&*pipeline.input, &*pipeline.output, &*pipeline.quarantine];
     if let OnSuccess::Archive(archive) = &pipeline.on_success {
         places.push(archive);

@@ -65,6 +65,9 @@ fn everything(observer: &Observer) {
     channel.left(1);
     channel.waited(millis(40));
     observer.set_phase("READY");
+    let hook = crate::observe::HookMeter::new("on_published");
+    hook.ran(crate::observe::HookEnd::TimedOut);
+    hook.dropped(3);
 }
 
 #[test]
@@ -106,8 +109,9 @@ fn every_metric_of_the_table_is_shown_with_its_help_its_type_and_its_labels() {
 
 #[test]
 fn names_follow_the_conventions_of_prometheus() {
-    let labels =
-        BTreeSet::from(["pipeline", "outcome", "stage", "channel", "kind", "phase", "version"]);
+    let labels = BTreeSet::from([
+        "pipeline", "outcome", "stage", "channel", "kind", "phase", "version", "hook",
+    ]);
     let mut names = BTreeSet::new();
     for spec in SPECS {
         let name = spec.name;

@@ -2,7 +2,10 @@
 //!
 //! Owns: the codecs' state, one per thread and pipeline, used again for the next file.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
 
 use crate::{
     codec::{self, Sink, Stopped, Transformer},
@@ -20,28 +23,32 @@ use crate::{
 /// The output of a small file may be this large in memory; a larger one is streamed instead.
 const GROWN_BYTES: usize = 8 * limits::WHOLE_BYTES;
 
-/// The transformers of one thread: one for each pipeline, with its count of codec threads.
+/// The transformers of one thread: one for each pipeline, with its count of codec threads. Those of
+/// pipelines that are no more go when another is made.
 #[derive(Debug, Default)]
-pub struct Transformers(HashMap<usize, (u32, Transformer)>);
+pub struct Transformers(HashMap<usize, (u32, Transformer, Weak<Context>)>);
 
 impl Transformers {
     /// The one for this pipeline, ready for a new file. `threads` as of [`Transformer::new`]; one
     /// with another count is dropped first, so that its memory is not held beside the new one's.
     pub fn start(
         &mut self,
-        context: &Context,
+        context: &Arc<Context>,
         threads: u32,
     ) -> Result<&mut Transformer, codec::Error> {
         use std::collections::hash_map::Entry;
-        if self.0.get(&context.index).is_some_and(|(count, _)| *count != threads) {
+        if self.0.get(&context.index).is_some_and(|(count, ..)| *count != threads) {
             self.0.remove(&context.index);
         }
-        let (_, transformer) = match self.0.entry(context.index) {
+        if !self.0.contains_key(&context.index) {
+            self.0.retain(|_, (_, _, of)| of.strong_count() > 0);
+        }
+        let (_, transformer, _) = match self.0.entry(context.index) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 let config = &context.config;
                 let made = Transformer::new(&config.steps, config.bounds, threads)?;
-                entry.insert((threads, made))
+                entry.insert((threads, made, Arc::downgrade(context)))
             }
         };
         transformer.start();

@@ -1,0 +1,129 @@
+//! What a reload has to do: the configuration that is in force against a new one.
+
+use std::sync::Arc;
+
+use super::{Config, Pipeline};
+
+/// The pipelines' names, by what becomes of each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    pub unchanged: Vec<Arc<str>>,
+    pub changed: Vec<Arc<str>>,
+    pub added: Vec<Arc<str>>,
+    pub removed: Vec<Arc<str>>,
+}
+
+impl Config {
+    /// What becomes of each pipeline; a name is what makes it the same one.
+    #[must_use]
+    pub fn difference(&self, new: &Self) -> Difference {
+        let mut difference = Difference::default();
+        for pipeline in &new.pipelines {
+            let list = match self.pipeline(&pipeline.name) {
+                None => &mut difference.added,
+                Some(old) if old == pipeline => &mut difference.unchanged,
+                Some(_) => &mut difference.changed,
+            };
+            list.push(Arc::clone(&pipeline.name));
+        }
+        for pipeline in &self.pipelines {
+            if new.pipeline(&pipeline.name).is_none() {
+                difference.removed.push(Arc::clone(&pipeline.name));
+            }
+        }
+        difference
+    }
+
+    /// The pipeline of this name.
+    #[must_use]
+    pub fn pipeline(&self, name: &str) -> Option<&Pipeline> {
+        self.pipelines.iter().find(|pipeline| &*pipeline.name == name)
+    }
+
+    /// The keys that differ and that a running process cannot change.
+    #[must_use]
+    pub fn fixed_keys_changed(&self, new: &Self) -> Vec<&'static str> {
+        [
+            ("state_dir", self.state_dir != new.state_dir),
+            ("http", self.http != new.http),
+            ("events", self.events != new.events),
+            ("shutdown_deadline", self.shutdown_deadline != new.shutdown_deadline),
+            ("sandbox", self.sandbox != new.sandbox),
+            ("log_format", self.log_format != new.log_format),
+            ("once", self.once != new.once),
+            ("limits.memory", self.limits.memory_bytes != new.limits.memory_bytes),
+            ("limits.files", self.limits.files != new.limits.files),
+            ("admin_socket", self.admin_socket != new.admin_socket),
+            ("admin_token_file", self.admin_token_file != new.admin_token_file),
+            ("hooks", self.hooks != new.hooks),
+            ("otlp", self.otlp != new.otlp),
+            ("limits.workers", self.limits.workers != new.limits.workers),
+        ]
+        .into_iter()
+        .filter_map(|(key, differs)| differs.then_some(key))
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Options, resolve};
+
+    fn config(text: &str) -> Config {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("t.toml");
+        #[expect(clippy::disallowed_methods, reason = "a test's own file")]
+        std::io::Write::write_all(
+            &mut std::fs::File::create(&file).expect("a file"),
+            text.as_bytes(),
+        )
+        .expect("written");
+        resolve(&Options { config: Some(file), ..Options::default() }).expect("it resolves")
+    }
+
+    fn pipelines(all: &[(&str, &str)]) -> Config {
+        let table = |(name, lines): &(&str, &str)| {
+            format!(
+                "[[pipeline]]\nname = \"{name}\"\ninput = \"/i/{name}\"\noutput = \"/o/{name}\"\n{lines}\n"
+            )
+        };
+        config(&format!("state_dir = \"/s\"\n{}", all.iter().map(table).collect::<String>()))
+    }
+
+    #[test]
+    fn the_name_makes_a_pipeline_the_same_one_and_its_settings_decide() {
+        let old = pipelines(&[("a", ""), ("b", ""), ("c", "exclude = [\"x\"]")]);
+        let new = pipelines(&[("d", ""), ("c", "exclude = [\"y\"]"), ("b", "steps = \"zstd\"")]);
+        let names = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect();
+        let expected = Difference {
+            unchanged: names(&["b"]),
+            changed: names(&["c"]),
+            added: names(&["d"]),
+            removed: names(&["a"]),
+        };
+        assert_eq!(old.difference(&new), expected);
+        assert_eq!(old.fixed_keys_changed(&new), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn keys_of_the_whole_process_are_told_apart() {
+        let with =
+            |head: &str| config(&format!("{head}\n[[pipeline]]\ninput = \"/i\"\noutput = \"/o\""));
+        let old = with("");
+        for (key, head) in [
+            ("state_dir", "state_dir = \"/s\""),
+            ("http", "http = \"off\""),
+            ("events", "events = \"/e\""),
+            ("shutdown_deadline", "shutdown_deadline = \"1s\""),
+            ("sandbox", "sandbox = \"off\""),
+            ("log_format", "log_format = \"json\""),
+            ("hooks", "hooks.timeout = \"1s\""),
+            ("limits.memory", "limits.memory = \"1MiB\""),
+            ("limits.files", "limits.files = 1"),
+            ("limits.workers", "limits.workers = 77"),
+        ] {
+            assert_eq!(old.fixed_keys_changed(&with(head)), [key]);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The hooks of a user: commands and webhooks, with their bounds.
+
+use std::{os::unix::fs::PermissionsExt, path::Path, time::Duration};
+
+use super::{
+    load::Resolver,
+    written::{self, Value, Written},
+};
+use crate::{limits, policy::HookKind};
+
+/// What is run when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hooks {
+    pub on_start: Option<Hook>,
+    pub on_published: Option<Hook>,
+    pub on_failed: Option<Hook>,
+    pub on_drained: Option<Hook>,
+    /// Outcomes in one run, at most.
+    pub batch_files: u32,
+    /// How long the first of them waits for others.
+    pub batch_delay: Duration,
+    pub timeout: Duration,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub enum Hook {
+    /// The program, by its absolute path, and its arguments.
+    Command(Vec<String>),
+    /// Where to send a POST to.
+    Post(String),
+}
+
+impl Hooks {
+    /// Those that are configured.
+    pub fn iter(&self) -> impl Iterator<Item = (HookKind, &Hook)> {
+        let of = |kind| Some((kind, self.of(kind)?));
+        HookKind::ALL.into_iter().filter_map(of)
+    }
+
+    #[must_use]
+    pub const fn of(&self, kind: HookKind) -> Option<&Hook> {
+        match kind {
+            HookKind::OnStart => self.on_start.as_ref(),
+            HookKind::OnPublished => self.on_published.as_ref(),
+            HookKind::OnFailed => self.on_failed.as_ref(),
+            HookKind::OnDrained => self.on_drained.as_ref(),
+        }
+    }
+}
+
+impl Resolver {
+    pub(super) fn hooks(&mut self, file: written::Hooks) -> Hooks {
+        let on_start = self.hook(file.on_start);
+        let on_published = self.hook(file.on_published);
+        let on_failed = self.hook(file.on_failed);
+        let on_drained = self.hook(file.on_drained);
+        let timeout = file.timeout.map(Written::from);
+        let timeout_at = timeout.as_ref().map(|written| written.at.clone());
+        let batch_at = file.batch_files.as_ref().map(|files| written::At::File(files.span()));
+        let hooks = Hooks {
+            on_start,
+            on_published,
+            on_failed,
+            on_drained,
+            batch_files: self.at_least_one(file.batch_files, limits::HOOK_FILES),
+            batch_delay: self.duration(file.batch_delay.map(Written::from), limits::HOOK_DELAY),
+            timeout: self.duration(timeout, limits::HOOK_TIMEOUT),
+        };
+        if hooks.timeout.is_zero() {
+            let help = "write `timeout = \"10s\"`";
+            self.problems.add(timeout_at.as_ref(), "no hook ends in no time", Some(help));
+        }
+        if hooks.batch_files > limits::HOOK_FILES_MOST {
+            let message = format!("a run is given at most {} outcomes", limits::HOOK_FILES_MOST);
+            self.problems.add(batch_at.as_ref(), message, Some("leave it out for the default"));
+        }
+        hooks
+    }
+
+    fn hook(&mut self, written: Value<written::Hook>) -> Option<Hook> {
+        let Written { value, at } = written.map(Written::from)?;
+        let (hook, wrong) = match value {
+            written::Hook::Command(command) => {
+                let wrong = wrong_with_command(&command);
+                (Hook::Command(command), wrong)
+            }
+            written::Hook::Post { url } => {
+                let wrong = wrong_with_url(&url);
+                (Hook::Post(url), wrong)
+            }
+        };
+        if let Some((message, help)) = wrong {
+            self.problems.add(Some(&at), message, Some(&help));
+            return None;
+        }
+        Some(hook)
+    }
+}
+
+/// No shell looks for the program, and nobody else chooses it.
+fn wrong_with_command(command: &[String]) -> Option<(String, String)> {
+    let program = command.first().map(Path::new)?;
+    let shown = program.display();
+    if command.iter().any(|word| word.contains('\0')) {
+        return Some(("no argument can hold a NUL".to_owned(), "leave it out".to_owned()));
+    }
+    if !program.is_absolute() {
+        let message = format!("the program `{shown}` is not an absolute path");
+        let help =
+            "no shell is run, and none is looked for: write `[\"/usr/bin/program\", \"argument\"]`";
+        return Some((message, help.to_owned()));
+    }
+    match std::fs::metadata(program) {
+        Err(error) => Some((format!("the program {shown}: {error}"), "install it".to_owned())),
+        Ok(found) if !found.is_file() || found.permissions().mode() & 0o111 == 0 => {
+            let message = format!("{shown} is no program that can be run");
+            Some((message, format!("chmod +x '{shown}'")))
+        }
+        Ok(_) => None,
+    }
+}
+
+fn wrong_with_url(url: &str) -> Option<(String, String)> {
+    let help = "a URL is written `http://127.0.0.1:8080/path`".to_owned();
+    let Ok(parsed) = url.parse::<hyper::Uri>() else {
+        return Some((format!("`{}` is not a URL", url.escape_debug()), help));
+    };
+    match (parsed.scheme_str(), parsed.authority()) {
+        (Some("http"), Some(authority)) if authority.as_str().contains('@') => {
+            let help = "use a command such as `[\"/usr/bin/curl\", \"--netrc\", …]`".to_owned();
+            Some(("a URL here holds no user and no password".to_owned(), help))
+        }
+        (Some("http"), Some(authority)) if !authority.host().is_empty() => None,
+        (Some("https"), _) => {
+            let help = format!(
+                "TLS is left to programs made for it: write `[\"/usr/bin/curl\", \"-fsS\", \"--data-binary\", \"@-\", \"{url}\"]`"
+            );
+            Some(("only `http` is spoken".to_owned(), help))
+        }
+        _ => Some((format!("`{url}` is not an `http` URL"), help)),
+    }
+}

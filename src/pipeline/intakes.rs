@@ -1,0 +1,197 @@
+//! The intakes that run, started and stopped one by one: a reload needs no more than that, because
+//! all other stages serve every pipeline, and each job carries the context it was made with.
+//!
+//! I1: a stopped intake ends when every job of it has its outcome, so the next one of the same
+//! pipeline never meets a file of it in work.
+//! I2: an intake that cannot be started is found out before any is stopped.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    thread::{self, JoinHandle},
+};
+
+use futures_util::future::join_all;
+use tokio::{runtime::Handle, sync::oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{
+    context::Context,
+    heartbeat::beating,
+    intake::{self, Ended, Intake, discover::Hints},
+    job::Job,
+    stage::{Outlet, WeakOutlet},
+};
+
+/// Clones are the same intakes. Holds none of them, nor a channel, open.
+#[derive(Clone, Debug)]
+pub struct Intakes(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    running: Mutex<Vec<Running>>,
+    /// Panics of intakes that a reload has stopped.
+    panics: Mutex<u64>,
+    once: bool,
+    stop: CancellationToken,
+    outlet: WeakOutlet<Job>,
+    /// Gone when the last thread of the pipelines has ended.
+    alive: Weak<DropGuard>,
+    runtime: Handle,
+}
+
+/// What all intakes have in common.
+#[derive(Debug)]
+pub struct Common {
+    pub once: bool,
+    pub stop: CancellationToken,
+    pub runtime: Handle,
+}
+
+#[derive(Debug)]
+struct Running {
+    context: Arc<Context>,
+    /// Closes this intake alone.
+    stop: CancellationToken,
+    ended: CancellationToken,
+    hints: Hints,
+    thread: JoinHandle<Ended>,
+}
+
+/// No pipeline has this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no pipeline `{0}`")]
+pub struct NoSuchPipeline(pub String);
+
+/// Threads that wait for a word to begin. Dropping this ends them.
+#[derive(Debug)]
+#[must_use = "intakes begin by `Intakes::begin`"]
+pub struct Prepared(Vec<(Running, oneshot::Sender<()>)>);
+
+impl Intakes {
+    pub fn new(common: Common, outlet: &Outlet<Job>, alive: &Arc<DropGuard>) -> Self {
+        let Common { once, stop, runtime } = common;
+        let (outlet, alive) = (outlet.downgrade(), Arc::downgrade(alive));
+        let (running, panics) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { running, panics, once, stop, outlet, alive, runtime }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Running>> {
+        self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a thread for each context, which waits. An error ends them, as the end of all
+    /// pipelines is one.
+    pub fn prepare(&self, contexts: Vec<Arc<Context>>) -> io::Result<Prepared> {
+        let prepared = contexts.into_iter().map(|context| self.spawn(context));
+        prepared.collect::<io::Result<_>>().map(Prepared)
+    }
+
+    fn spawn(&self, context: Arc<Context>) -> io::Result<(Running, oneshot::Sender<()>)> {
+        let Inner { once, outlet, alive, runtime, .. } = &*self.0;
+        let (Some(outlet), Some(alive)) = (outlet.upgrade(), alive.upgrade()) else {
+            return Err(io::Error::other("the pipelines have ended"));
+        };
+        let stop = self.0.stop.child_token();
+        let ended = CancellationToken::new();
+        let (hints, bell) = Hints::new();
+        let (begin, begun) = oneshot::channel();
+        let parts = intake::Parts { once: *once, stop: stop.clone(), outlet, hints: hints.clone() };
+        let (runtime, of, guard) =
+            (runtime.clone(), Arc::clone(&context), ended.clone().drop_guard());
+        let meter = Arc::clone(&context.meter);
+        let thread = thread::Builder::new().name("intake".to_owned()).spawn(move || {
+            // Dropped after all that the intake held, a panic included.
+            let _guards = (alive, guard);
+            let _entered = runtime.enter();
+            let stop = parts.stop.clone();
+            let begins = runtime.block_on(stop.run_until_cancelled(begun));
+            if !matches!(begins, Some(Ok(()))) {
+                return Ended::default();
+            }
+            let (intake, wakers) = Intake::new(of, parts, bell);
+            runtime.block_on(beating(meter, intake.run(wakers)))
+        })?;
+        Ok((Running { context, stop, ended, hints, thread }, begin))
+    }
+
+    /// Lets prepared intakes begin.
+    pub fn begin(&self, prepared: Prepared) {
+        let mut running = self.lock();
+        for (one, begin) in prepared.0 {
+            // One that has ended already was stopped with all others.
+            begin.send(()).ok();
+            running.push(one);
+        }
+    }
+
+    /// Stops the intakes of these pipelines and waits until every job of them has its outcome.
+    /// Dropped midway, they are stopped all the same.
+    pub async fn stop(&self, names: &[Arc<str>]) {
+        let ended: Vec<_> = {
+            let running = self.lock();
+            let of = running.iter().filter(|one| names.contains(one.context.name()));
+            of.map(|one| {
+                one.stop.cancel();
+                one.ended.clone()
+            })
+            .collect()
+        };
+        join_all(ended.iter().map(CancellationToken::cancelled)).await;
+        let ended: Vec<_> = self.lock().extract_if(.., |one| one.ended.is_cancelled()).collect();
+        for one in ended {
+            let name = Arc::clone(one.context.name());
+            // It has nothing left to do, so this takes no time.
+            match one.thread.join() {
+                Ok(Ended { left: 0, .. }) => {}
+                Ok(Ended { left, .. }) => {
+                    tracing::info!(pipeline = %name, files = left, "left in the input: not finished when the intake was stopped");
+                }
+                Err(_) => *self.0.panics.lock().unwrap_or_else(PoisonError::into_inner) += 1,
+            }
+        }
+    }
+
+    /// Scans every input again, or one.
+    pub fn rescan(&self, pipeline: Option<&str>) -> Result<(), NoSuchPipeline> {
+        self.each(pipeline, |one| one.hints.scan())
+    }
+
+    /// Holds or lets go the intake of one pipeline, or of all.
+    pub fn hold(&self, pipeline: Option<&str>, held: bool) -> Result<(), NoSuchPipeline> {
+        self.each(pipeline, |one| {
+            one.context.hold.set(held);
+            one.hints.wake();
+        })
+    }
+
+    fn each(&self, pipeline: Option<&str>, act: impl Fn(&Running)) -> Result<(), NoSuchPipeline> {
+        let running = self.lock();
+        let is_meant = |one: &&Running| pipeline.is_none_or(|name| **one.context.name() == *name);
+        let mut chosen = running.iter().filter(is_meant).peekable();
+        if let (Some(name), None) = (pipeline, chosen.peek()) {
+            return Err(NoSuchPipeline(name.to_owned()));
+        }
+        chosen.for_each(act);
+        Ok(())
+    }
+
+    /// Whether an operator holds the intake of this pipeline; one that is not there yet is held where
+    /// all that are there are.
+    #[must_use]
+    pub fn is_held(&self, pipeline: &str) -> bool {
+        let running = self.lock();
+        let held = |one: &Running| one.context.hold.is_held();
+        let one = running.iter().find(|one| **one.context.name() == *pipeline);
+        one.map_or_else(|| !running.is_empty() && running.iter().all(held), held)
+    }
+
+    /// How each of them ended; `None` for a panic. Blocks until they have.
+    #[must_use]
+    pub fn join(&self) -> Vec<Option<Ended>> {
+        let running = std::mem::take(&mut *self.lock());
+        let panics = *self.0.panics.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = (0..panics).map(|_| None);
+        before.chain(running.into_iter().map(|one| one.thread.join().ok())).collect()
+    }
+}

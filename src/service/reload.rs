@@ -1,0 +1,190 @@
+//! The reload: the configuration is read and checked in full, everything new is made ready, and
+//! only then the intakes that change are stopped, drained and started anew.
+//!
+//! N1: all or nothing. What can fail is done before the first intake is stopped.
+//! N2: an unchanged pipeline notices nothing.
+//! N3: a stop in the middle is an ordinary stop: what was stopped is drained with the rest, what was
+//! to begin does not.
+
+use std::{convert::Infallible, sync::Arc};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    beside::notify,
+    hooks::{LIMIT, blocking, chain, write_settings},
+    prepare::directories_of,
+    settings::{Kind, Refused, Settings},
+};
+use crate::{
+    config::{Config, Difference},
+    http::{Desk, ReloadRefused, Reloaded},
+    ledger::{Ledger, sqlite::Sqlite},
+    lifecycle::{Handle, Lifecycle, StopFlag},
+    observe::{Observer, Tracer},
+    pipeline::{
+        Control,
+        context::{Context, Parts, SharedEvents},
+    },
+};
+
+/// Reloads that may wait for the one that is carried out.
+const WAITING: usize = 8;
+
+type Outcome = Result<Reloaded, Refused>;
+/// One who asked, and waits. Dropped, it is told that there is nobody to reload.
+type Asked = oneshot::Sender<Result<Reloaded, ReloadRefused>>;
+
+/// What a reload works on.
+#[derive(Debug)]
+pub struct Reloader {
+    pub settings: Settings,
+    pub ledger: Arc<Sqlite>,
+    pub events: SharedEvents,
+    pub tracer: Tracer,
+    pub observer: Arc<Observer>,
+    pub control: Control,
+    /// Where an operator asks for a reload, if there is one.
+    pub desk: Option<Arc<Desk>>,
+    /// Of the next context.
+    pub index: usize,
+}
+
+/// Looks for hang-ups from the first one on.
+pub fn hangups(handle: &Handle) -> watch::Receiver<u64> {
+    let mut hangups = handle.hangups();
+    if *hangups.borrow() > 0 {
+        hangups.mark_changed();
+    }
+    hangups
+}
+
+/// Reloads at each SIGHUP and each request, one at a time, until the stop.
+pub fn spawn(life: &mut Lifecycle, mut reloader: Reloader, mut hangups: watch::Receiver<u64>) {
+    let (ask, mut requests) = mpsc::channel::<Asked>(WAITING);
+    if let Some(desk) = &reloader.desk {
+        desk.reloads(ask);
+    }
+    life.spawn("reload", LIMIT, |stop| async move {
+        loop {
+            let asked = tokio::select! {
+                () = stop.stopped() => break,
+                Ok(()) = hangups.changed() => None,
+                Some(request) = requests.recv() => Some(request),
+            };
+            // The file is read after this: it serves all hang-ups until now.
+            hangups.mark_unchanged();
+            let Some(outcome) = reloader.told(&stop).await else { break };
+            // Who asked may have gone.
+            asked.map(|asked| asked.send(outcome.map_err(Into::into)).ok());
+        }
+        Ok::<_, Infallible>(())
+    });
+}
+
+impl Reloader {
+    /// One reload, told to the log and the service manager; `None` where the stop came first.
+    async fn told(&mut self, stop: &StopFlag) -> Option<Outcome> {
+        use sd_notify::NotifyState;
+        let began = NotifyState::monotonic_usec_now();
+        notify(
+            &[Some(NotifyState::Reloading), began.ok()].into_iter().flatten().collect::<Vec<_>>(),
+        );
+        let outcome = tokio::select! {
+            () = stop.stopped() => return None,
+            outcome = self.reload() => outcome,
+        };
+        match &outcome {
+            Ok(Reloaded { changed, unchanged, added, removed }) => {
+                tracing::info!(?changed, ?added, ?removed, ?unchanged, "reloaded");
+            }
+            Err(Refused { kind, detail }) => {
+                tracing::error!(
+                    "not reloaded ({kind}), the old configuration stays in force:\n{detail}"
+                );
+            }
+        }
+        notify(&[NotifyState::Ready]);
+        Some(outcome)
+    }
+
+    async fn reload(&mut self) -> Outcome {
+        let settings = self.settings.clone();
+        let new = Arc::new(blocking(move || settings.read_again()).await?);
+        let difference = self.settings.now().difference(&new);
+        let contexts = self.contexts(&new, &difference).await?;
+        let intakes = self.control.intakes();
+        let failed = |error: std::io::Error| Refused::new(Kind::Failed, error.to_string());
+        let prepared = intakes.prepare(contexts.clone()).map_err(failed)?;
+        // From here on nothing fails (N1).
+        let stopped = [difference.changed.as_slice(), &difference.removed].concat();
+        intakes.stop(&stopped).await;
+        let meters = new.pipelines.iter().map(|pipeline| {
+            let made = contexts.iter().find(|context| *context.name() == pipeline.name);
+            made.map_or_else(
+                || self.observer.meter_of(&pipeline.name),
+                |context| Arc::clone(&context.meter),
+            )
+        });
+        self.observer.set_pipelines(meters.collect());
+        for context in &contexts {
+            context.meter.rest();
+            if intakes.is_held(context.name()) {
+                context.hold.set(true);
+            }
+        }
+        intakes.begin(prepared);
+        self.settings.set(Arc::clone(&new));
+        if let Some(desk) = &self.desk {
+            desk.configured((*new).clone());
+        }
+        if let Err(error) = blocking(move || write_settings(&new)).await {
+            tracing::warn!(%error, "`tidemill explain` tells by the old configuration");
+        }
+        Ok(report(&difference))
+    }
+
+    /// The contexts of what is changed or added, with their directories and their rows in the ledger.
+    async fn contexts(
+        &mut self,
+        new: &Arc<Config>,
+        difference: &Difference,
+    ) -> Result<Vec<Arc<Context>>, Refused> {
+        let names = [difference.changed.as_slice(), &difference.added].concat();
+        let first = self.index;
+        self.index += names.len();
+        let (new, ledger) = (Arc::clone(new), Arc::clone(&self.ledger));
+        let (events, observer) = (Arc::clone(&self.events), Arc::clone(&self.observer));
+        let tracer = self.tracer.clone();
+        let made = blocking(move || {
+            let wanted = new.pipelines.iter().filter(|pipeline| names.contains(&pipeline.name));
+            let make = |(pipeline, index): (&crate::config::Pipeline, usize)| {
+                directories_of(pipeline, &new.state_dir).map_err(|fault| fault.to_string())?;
+                let id = ledger.pipeline(&pipeline.name, &pipeline.input, &pipeline.output);
+                let parts = Parts {
+                    id: id.map_err(|error| chain(&error))?,
+                    ledger: Arc::clone(&ledger) as Arc<dyn Ledger>,
+                    meter: observer.meter_of(&pipeline.name),
+                    tracer: tracer.clone(),
+                    events: Arc::clone(&events),
+                };
+                Context::open(index, pipeline.clone(), parts).map(Arc::new).map_err(|error| {
+                    let output = crate::observe::shown(&pipeline.output);
+                    format!("cannot open the output {output}: {error}")
+                })
+            };
+            wanted.zip(first..).map(make).collect::<Result<Vec<_>, String>>()
+        });
+        made.await.map_err(|error| Refused::new(Kind::Failed, error))
+    }
+}
+
+fn report(difference: &Difference) -> Reloaded {
+    let names = |names: &[Arc<str>]| names.iter().map(ToString::to_string).collect();
+    Reloaded {
+        changed: names(&difference.changed),
+        unchanged: names(&difference.unchanged),
+        added: names(&difference.added),
+        removed: names(&difference.removed),
+    }
+}
