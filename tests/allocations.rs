@@ -79,7 +79,7 @@ fn run(files: u64) -> (u64, u64) {
         fs::write(input.join(format!("{number}")), format!("{number:>8}\n").repeat(SOURCE_LINES))
             .unwrap();
     }
-    let config = config::load(&Options {
+    let options = Options {
         input: Some(input),
         output: Some(output.clone()),
         once: true,
@@ -87,9 +87,10 @@ fn run(files: u64) -> (u64, u64) {
         // It would bind this process, and its next run.
         sandbox: Some("off".to_owned()),
         ..Options::default()
-    });
+    };
+    let config = config::load(&options).unwrap();
     let before = (ALLOCATIONS.load(Relaxed), BYTES.load(Relaxed));
-    let exit = service::run(config.unwrap(), Signals::none().unwrap());
+    let exit = service::run(config, options, Signals::none().unwrap());
     let after = (ALLOCATIONS.load(Relaxed), BYTES.load(Relaxed));
     assert_eq!(exit, Exit::Drained);
     let names = fs::read_dir(&output).unwrap().map(|entry| entry.unwrap().path());
