@@ -148,11 +148,14 @@ fn allowed(unit: &str) -> BTreeSet<String> {
     allowed
 }
 
-/// A whole life under `strace`: start, sandbox, small and large files, archive, drain.
-fn system_calls_of_a_life(steps: &str, suffix: &str) -> BTreeSet<String> {
+/// A whole life under `strace`: start, sandbox, small and large files, archive, a hook, reload, drain.
+fn trace_of_a_life(steps: &str, suffix: &str) -> String {
     let place = Place::new();
     std::fs::create_dir(place.root().join("done")).unwrap();
-    place.configure(&format!("on_success = \"archive:done\"\nsteps = \"{steps}\""));
+    let lines = format!(
+        "on_success = \"archive:done\"\nsteps = \"{steps}\"\n[hooks]\non_published = [\"/bin/true\"]"
+    );
+    place.configure(&lines);
     let trace = place.root().join("trace");
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "--signal=none", "-o"]).arg(&trace);
@@ -174,10 +177,17 @@ fn system_calls_of_a_life(steps: &str, suffix: &str) -> BTreeSet<String> {
     // The tracer hands no signal on: the service is its child.
     let children = format!("/proc/{0}/task/{0}/children", running.pid());
     let child = std::fs::read_to_string(children).unwrap().trim().parse().unwrap();
-    kill_process(Pid::from_raw(child).unwrap(), Signal::TERM).unwrap();
+    let signal = |signal| kill_process(Pid::from_raw(child).unwrap(), signal).unwrap();
+    place.configure(&format!("rescan = \"1m\"\n{lines}"));
+    signal(Signal::HUP);
+    running.until_said(" reloaded ");
+    signal(Signal::TERM);
     let ended = running.end();
     assert_eq!(ended.code, 0, "{ended:?}");
-    let trace = std::fs::read_to_string(trace).unwrap();
+    std::fs::read_to_string(trace).unwrap()
+}
+
+fn system_calls(trace: &str) -> BTreeSet<String> {
     trace
         .lines()
         .filter_map(|line| line.split_once(' ')?.1.trim_start().split_once('('))
@@ -186,16 +196,28 @@ fn system_calls_of_a_life(steps: &str, suffix: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// The families of the sockets that were made.
+fn families(trace: &str) -> BTreeSet<&str> {
+    let made = trace.split(" socket(").skip(1);
+    made.filter_map(|rest| rest.split(',').next()).collect()
+}
+
 #[test]
 fn the_units_allow_every_system_call_that_a_life_needs() {
-    let mut used = system_calls_of_a_life("zstd:9", ".zst");
-    used.append(&mut system_calls_of_a_life("copy", ""));
-    for wanted in ["landlock_restrict_self", "renameat2", "fsync", "inotify_add_watch", "capset"] {
+    let trace = trace_of_a_life("zstd:9", ".zst") + &trace_of_a_life("copy", "");
+    let used = system_calls(&trace);
+    for wanted in ["landlock_restrict_self", "renameat2", "fsync", "inotify_add_watch", "execve"] {
         assert!(used.contains(wanted), "the trace has no {wanted}: {used:?}");
     }
     let allowed = allowed(&text(UNITS[0]));
     assert!(!allowed.contains("mount") && !allowed.contains("ptrace"));
-    // Which the kernel lets through, or which the tracer's own start makes.
     let refused: Vec<_> = used.difference(&allowed).collect();
     assert!(refused.is_empty(), "the unit's filter refuses {refused:?}");
+
+    let lists = values(&text(UNITS[0]), "RestrictAddressFamilies").join(" ");
+    let used = families(&trace);
+    assert!(used.contains("AF_INET") && used.contains("AF_UNIX"), "{used:?}");
+    for family in used {
+        assert!(lists.split(' ').any(|it| it == family), "the unit refuses sockets of {family}");
+    }
 }
