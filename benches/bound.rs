@@ -1,40 +1,83 @@
-//! The classic recipe, as a bound to compare with: threads that for each file compress, write a
-//! temporary file, `fsync` it, rename it and `fsync` the directory.
+//! What can be had by hand, as bounds to compare with; the codec is the service's own.
 //!
-//! `cargo bench --bench bound -- INPUT OUTPUT [THREADS]`; the codec is the service's own.
+//! `cargo bench --bench bound -- INPUT OUTPUT [THREADS] [classic|staged]`
+//!
+//! classic: threads that for each file compress, write a temporary file, `fsync` it, rename it and
+//! `fsync` the directory.
+//! staged: threads that compress and write temporary files, and one that makes whole batches of
+//! them durable by `syncfs`, renames them and `fsync`s their directories. There is no ledger and
+//! no recovery: it is what the same work costs without the promise.
 
 use std::{
+    collections::BTreeSet,
     error::Error,
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     time::Instant,
 };
 
+use tempfile::NamedTempFile;
 use tidemill::{codec::Transformer, policy::Bounds};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// The largest group commit of the staged bound, in files.
+const BATCH: usize = 512;
+
+/// An output that has not its name yet.
+struct Written {
+    temp: NamedTempFile,
+    target: PathBuf,
+}
+
+/// The files still to do.
+struct Work {
+    files: Vec<PathBuf>,
+    next: AtomicUsize,
+    input: PathBuf,
+    output: PathBuf,
+}
 
 fn main() -> Result<()> {
     // cargo adds `--bench`.
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let [input, output, rest @ ..] = args.as_slice() else {
-        println!("bound: give INPUT OUTPUT [THREADS] (benches/run does)");
+        println!("bound: give INPUT OUTPUT [THREADS] [classic|staged] (benches/compare does)");
         return Ok(());
     };
     let threads = rest.first().map_or(Ok(2), |count| count.parse())?;
+    let staged = rest.get(1).is_some_and(|kind| kind == "staged");
     let mut files = Vec::new();
     find(Path::new(input), &mut files)?;
-    let next = AtomicUsize::new(0);
+    let (input, output) = (input.into(), output.into());
+    let work = Work { files, next: AtomicUsize::new(0), input, output };
     let start = Instant::now();
     std::thread::scope(|scope| {
-        let work = || work(&files, &next, Path::new(input), Path::new(output));
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| "a thread panicked")?)
+        let (written, batches) = mpsc::sync_channel(BATCH);
+        let work = &work;
+        // It owns the channel's end: where it fails, the workers are refused and end too.
+        let committer = scope.spawn(move || if staged { commit(work, &batches) } else { Ok(()) });
+        let written = staged.then_some(written);
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                let written = written.clone();
+                scope.spawn(move || work.run(written.as_ref()))
+            })
+            .collect();
+        // The committer ends when the last worker has.
+        drop(written);
+        for thread in workers.into_iter().chain([committer]) {
+            thread.join().map_err(|_| "a thread panicked")??;
+        }
+        Ok::<(), Box<dyn Error + Send + Sync>>(())
     })?;
     let seconds = start.elapsed().as_secs_f64();
-    println!("{} files in {seconds:.3} s", files.len());
+    println!("{} files in {seconds:.3} s", work.files.len());
     Ok(())
 }
 
@@ -50,23 +93,52 @@ fn find(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-fn work(files: &[PathBuf], next: &AtomicUsize, input: &Path, output: &Path) -> Result<()> {
-    let bounds = Bounds { output_bytes: u64::MAX, ratio: u64::MAX };
-    let mut zstd = Transformer::new(&"zstd:3".parse()?, bounds, 0)?;
-    while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-        let content = fs::read(file)?;
+impl Work {
+    /// Compresses until nothing is left; commits each file, or hands it to the committer.
+    fn run(&self, committer: Option<&mpsc::SyncSender<Written>>) -> Result<()> {
+        let bounds = Bounds { output_bytes: u64::MAX, ratio: u64::MAX };
+        let mut zstd = Transformer::new(&"zstd:3".parse()?, bounds, 0)?;
         let mut packed = Vec::new();
-        zstd.start();
-        zstd.feed(&content, &mut packed)?;
-        zstd.finish(&mut packed)?;
-        let target = output.join(file.strip_prefix(input)?);
-        let dir = target.parent().ok_or("no parent")?;
-        fs::create_dir_all(dir)?;
-        let mut temp = tempfile::NamedTempFile::new_in(dir)?;
-        temp.write_all(&packed)?;
-        temp.as_file().sync_all()?;
-        temp.persist(target.with_added_extension("zst"))?;
-        File::open(dir)?.sync_all()?;
+        while let Some(file) = self.files.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+            let content = fs::read(file)?;
+            packed.clear();
+            zstd.start();
+            zstd.feed(&content, &mut packed)?;
+            zstd.finish(&mut packed)?;
+            let target = self.output.join(file.strip_prefix(&self.input)?);
+            let dir = target.parent().ok_or("no parent")?;
+            fs::create_dir_all(dir)?;
+            let mut temp = NamedTempFile::new_in(dir)?;
+            temp.write_all(&packed)?;
+            let written = Written { temp, target: target.with_added_extension("zst") };
+            if let Some(committer) = committer {
+                committer.send(written)?;
+                continue;
+            }
+            written.temp.as_file().sync_all()?;
+            let dir = dir.to_path_buf();
+            written.temp.persist(written.target)?;
+            File::open(dir)?.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+/// Commits what has gathered, again and again.
+fn commit(work: &Work, written: &mpsc::Receiver<Written>) -> Result<()> {
+    let root = File::open(&work.output)?;
+    while let Ok(first) = written.recv() {
+        let batch: Vec<_> =
+            std::iter::once(first).chain(written.try_iter().take(BATCH - 1)).collect();
+        rustix::fs::syncfs(&root)?;
+        let mut dirs = BTreeSet::new();
+        for Written { temp, target } in batch {
+            dirs.extend(target.parent().map(Path::to_path_buf));
+            temp.persist(target)?;
+        }
+        for dir in dirs {
+            File::open(dir)?.sync_all()?;
+        }
     }
     Ok(())
 }

@@ -9,6 +9,10 @@ pub const CHUNK_BYTES: usize = 256 * 1024;
 /// Chunks a channel between two steps of one large file holds.
 pub const CHUNKS_QUEUED: usize = 4;
 
+/// A large output begins to go to the disk each time it has grown by so much: the sync at its end
+/// finds little left.
+pub const WRITEBACK_BYTES: u64 = 8 * 1024 * 1024;
+
 /// Small files that a stage takes and sends on together.
 pub const HANDED_ON: usize = 16;
 

@@ -98,6 +98,8 @@ pub enum Step {
     Decompress(Format),
     /// Decompress whatever the first bytes say it is.
     DecompressAny,
+    /// Leave the bytes as they are.
+    Copy,
 }
 
 impl FromStr for Step {
@@ -110,6 +112,8 @@ impl FromStr for Step {
         };
         let step = if word == "decompress" {
             Self::DecompressAny
+        } else if word == "copy" {
+            Self::Copy
         } else if let Some(row) = TABLE.iter().find(|row| row.decompress == word) {
             Self::Decompress(row.format)
         } else if let Some(row) = TABLE.iter().find(|row| row.compress == word) {
@@ -140,8 +144,11 @@ fn parse_level(row: &Row, level: Option<&str>) -> Result<i32, String> {
 }
 
 fn unknown_step(word: &str) -> String {
-    let known: Vec<&str> =
-        TABLE.iter().flat_map(|row| [row.compress, row.decompress]).chain(["decompress"]).collect();
+    let known: Vec<&str> = TABLE
+        .iter()
+        .flat_map(|row| [row.compress, row.decompress])
+        .chain(["decompress", "copy"])
+        .collect();
     let known = known.join("`, `");
     if word.is_empty() {
         return format!("there is nothing where a step should be: the steps are `{known}`");
@@ -155,6 +162,7 @@ impl fmt::Display for Step {
             Self::Compress { format, level } => write!(f, "{}:{level}", format.row().compress),
             Self::Decompress(format) => f.write_str(format.row().decompress),
             Self::DecompressAny => f.write_str("decompress"),
+            Self::Copy => f.write_str("copy"),
         }
     }
 }
@@ -185,7 +193,13 @@ impl Chain {
     /// Whether any step can make a file larger without a bound of its own.
     #[must_use]
     pub fn decompresses(&self) -> bool {
-        !self.0.iter().all(|step| matches!(step, Step::Compress { .. }))
+        !self.0.iter().all(|step| matches!(step, Step::Compress { .. } | Step::Copy))
+    }
+
+    /// Whether the output is the source, byte for byte.
+    #[must_use]
+    pub fn only_copies(&self) -> bool {
+        self.0.iter().all(|step| *step == Step::Copy)
     }
 
     /// The name of the output made from a source of this name, by the words alone: a step that
@@ -201,6 +215,7 @@ impl Chain {
                     None
                 }
                 Step::Decompress(format) => format.strip(&name),
+                Step::Copy => None,
                 Step::DecompressAny => Format::ALL.iter().find_map(|format| format.strip(&name)),
             };
             name = stripped.unwrap_or(name);
@@ -256,6 +271,7 @@ mod tests {
             ("decompress,xz", "b.bz2", "b.xz"),
             ("decompress", "b.br", "b"),
             ("zstd,gzip", "c", "c.zst.gz"),
+            ("copy", "d.gz", "d.gz"),
         ] {
             assert_eq!(chain(steps).output_name(source.as_ref()), output, "{steps} {source}");
         }

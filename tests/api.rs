@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 #[path = "support/files.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
 mod files;
 
 #[path = "api/client.rs"]

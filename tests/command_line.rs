@@ -6,6 +6,8 @@
 #[path = "support/files.rs"]
 mod files;
 
+#[path = "command_line/copy.rs"]
+mod copy;
 #[path = "command_line/ledger.rs"]
 mod ledger;
 #[path = "command_line/requeue.rs"]

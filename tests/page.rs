@@ -2,6 +2,8 @@
 //!
 //! Each test is one file of cases there, run by node's own test runner with the service's binary.
 
+#![expect(clippy::expect_used, reason = "a test fails by a panic")]
+
 #[path = "support/prove.rs"]
 mod prove;
 
@@ -15,10 +17,9 @@ const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/page");
 /// Where one of these is, on the path.
 fn program(names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    let found = std::env::split_paths(&path)
+    std::env::split_paths(&path)
         .flat_map(|dir| names.iter().map(move |name| dir.join(name)))
-        .find(|file| file.is_file());
-    found
+        .find(|file| file.is_file())
 }
 
 /// Runs one file of cases; each of them must pass, and there must be some.
@@ -40,14 +41,14 @@ fn cases(file: &str) {
     }
     let shots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("page");
     let ran = Command::new(node)
-        .args(["--test", "--test-concurrency=1", "--test-reporter=spec", file])
+        .args(["--test", "--test-reporter=spec", file])
         .current_dir(HERE)
         .env("CHROMIUM", chromium)
         .env("TIDEMILL", env!("CARGO_BIN_EXE_tidemill"))
         .env("SCREENSHOTS", shots)
         .env_remove("FAILPOINTS")
         .output()
-        .unwrap();
+        .expect("run node");
     let said = String::from_utf8_lossy(&ran.stdout);
     println!("{said}{}", String::from_utf8_lossy(&ran.stderr));
     assert!(ran.status.success(), "cases of {file} failed: {}", ran.status);

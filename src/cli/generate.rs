@@ -27,7 +27,8 @@ fn pages(dir: &Path) -> std::io::Result<()> {
 
 fn page() -> std::io::Result<()> {
     let mut text = Vec::new();
-    clap_mangen::Man::new(Args::command()).render(&mut text)?;
+    // As the page in the directory, which names no `help` either.
+    clap_mangen::Man::new(Args::command().disable_help_subcommand(true)).render(&mut text)?;
     print(&String::from_utf8_lossy(&text));
     Ok(())
 }

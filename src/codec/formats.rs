@@ -21,15 +21,11 @@ const SMALL_WINDOW_LOG: u32 = crate::limits::WHOLE_BYTES.ilog2();
 #[cfg(feature = "xz")]
 const XZ_DECODER_BYTES: u64 = 128 * 1024 * 1024;
 
+/// gzip has its own, in [`super::gzip`].
 pub fn encoder(step: Step, format: Format, level: i32, threads: u32) -> Result<Encoder, Error> {
     #[cfg(feature = "zstd")]
     if format == Format::Zstd {
         return Ok(Box::new(zstd(level, threads)));
-    }
-    #[cfg(feature = "gzip")]
-    if format == Format::Gzip {
-        let level = flate2::Compression::new(level.unsigned_abs());
-        return Ok(Box::new(async_compression::codecs::GzipEncoder::new(level.into())));
     }
     #[cfg(feature = "brotli")]
     if format == Format::Brotli {

@@ -33,7 +33,10 @@ impl std::fmt::Debug for Link {
 
 enum Codec {
     Compress(Compressor),
+    #[cfg(feature = "gzip")]
+    Gzip(super::gzip::Gzip),
     Decompress(Decompressor),
+    Copy,
 }
 
 struct Compressor {
@@ -65,6 +68,10 @@ struct Decompressor {
 impl Link {
     pub fn new(step: Step, bounds: Bounds, threads: u32) -> Result<Self, Error> {
         let codec = match step {
+            #[cfg(feature = "gzip")]
+            Step::Compress { format: Format::Gzip, level } => {
+                Codec::Gzip(super::gzip::Gzip::new(step, level, threads)?)
+            }
             Step::Compress { format, level } => Codec::Compress(Compressor {
                 encoder: formats::encoder(step, format, level, threads)?,
                 format,
@@ -76,6 +83,7 @@ impl Link {
                 let decoder = formats::decoder(step, format)?;
                 Codec::Decompress(Decompressor::new(Some((format, decoder)), bounds))
             }
+            Step::Copy => Codec::Copy,
             Step::DecompressAny => Codec::Decompress(Decompressor::new(None, bounds)),
         };
         Ok(Self { step, codec, buffer: vec![0; BUFFER_BYTES].into() })
@@ -84,7 +92,10 @@ impl Link {
     pub fn start(&mut self) {
         match &mut self.codec {
             Codec::Compress(compressor) => compressor.start(self.step),
+            #[cfg(feature = "gzip")]
+            Codec::Gzip(gzip) => gzip.start(),
             Codec::Decompress(decompressor) => decompressor.start(),
+            Codec::Copy => {}
         }
     }
 
@@ -99,7 +110,10 @@ impl Link {
         let Self { step, codec, buffer } = self;
         match codec {
             Codec::Compress(compressor) => compressor.feed(*step, bytes, buffer, next),
+            #[cfg(feature = "gzip")]
+            Codec::Gzip(gzip) => gzip.feed(bytes, next),
             Codec::Decompress(decompressor) => decompressor.feed(*step, bytes, buffer, next),
+            Codec::Copy => next(bytes),
         }
     }
 
@@ -107,7 +121,10 @@ impl Link {
         let Self { step, codec, buffer } = self;
         match codec {
             Codec::Compress(compressor) => compressor.finish(*step, buffer, next),
+            #[cfg(feature = "gzip")]
+            Codec::Gzip(gzip) => gzip.finish(next),
             Codec::Decompress(decompressor) => decompressor.finish(*step, buffer, next),
+            Codec::Copy => Ok(()),
         }
     }
 }

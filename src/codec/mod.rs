@@ -11,6 +11,8 @@
 //! K3: what comes out of decompression is bounded, over the whole chain.
 
 mod formats;
+#[cfg(feature = "gzip")]
+mod gzip;
 mod link;
 
 use self::link::Link;
@@ -82,8 +84,9 @@ pub struct Transformer {
 }
 
 impl Transformer {
-    /// `threads` are worker threads for each step that can use them (zstd); 0 works on the
-    /// caller's, and is for inputs of at most [`limits::WHOLE_BYTES`](crate::limits::WHOLE_BYTES). The output is the same for every count from 1 on, but not the same as for 0.
+    /// `threads` are worker threads for each step that can use them (zstd, gzip); 0 works on the
+    /// caller's, and is for inputs of at most [`limits::WHOLE_BYTES`](crate::limits::WHOLE_BYTES).
+    /// The output is the same for every count from 1 on, but zstd's is not the same as for 0.
     pub fn new(chain: &Chain, bounds: Bounds, threads: u32) -> Result<Self, Error> {
         let link = |step: &Step| Link::new(*step, bounds, threads);
         let links = chain.steps().iter().map(link).collect::<Result<_, _>>()?;

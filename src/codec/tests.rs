@@ -184,6 +184,56 @@ fn worker_threads_change_no_byte() {
 }
 
 #[test]
+fn gzip_is_the_same_for_every_count_of_threads_and_however_it_is_fed() {
+    let text = b"the quick brown fox jumps over the lazy dog\n".repeat(120_000);
+    let content = [noise(3_000_000), text].concat();
+    let here = once("gzip:6", &content).expect("gzip");
+    for threads in [0, 1, 2, 5] {
+        let mut gzip = transformer("gzip:6", BOUNDS, threads);
+        for piece in [1000, 1 << 20, content.len()] {
+            let packed = run(&mut gzip, &content, piece).expect("gzip");
+            assert!(packed == here, "{threads} threads, pieces of {piece}");
+        }
+        let mut empty = transformer("gzip:6", BOUNDS, threads);
+        let packed = run(&mut empty, b"", 1).expect("gzip");
+        assert_eq!(packed, once("gzip:6", b"").expect("gzip"), "{threads} threads");
+    }
+    assert!(once("gunzip", &here).expect("gzip") == content);
+}
+
+#[test]
+fn a_file_that_was_left_leaves_nothing_in_gzips_threads() {
+    let content = noise(7_000_000);
+    let mut gzip = transformer("gzip:1", BOUNDS, 2);
+    for _ in 0..3 {
+        gzip.start();
+        gzip.feed(&content, &mut Vec::new()).expect("gzip");
+        let packed = run(&mut gzip, b"whole", 100).expect("gzip");
+        assert_eq!(packed, once("gzip:1", b"whole").expect("gzip"));
+    }
+}
+
+#[test]
+fn gzip_itself_reads_what_threads_made() {
+    use std::process::{Command, Stdio};
+    let content = [noise(2_500_000), vec![0; 2_500_000]].concat();
+    let packed = run(&mut transformer("gzip:6", BOUNDS, 2), &content, limits::CHUNK_BYTES);
+    let mut file = tempfile::tempfile().expect("a file");
+    std::io::Write::write_all(&mut file, &packed.expect("gzip")).expect("write");
+    std::io::Seek::rewind(&mut file).expect("rewind");
+    let gzip = Command::new("gzip").arg("-dc").stdin(file).stderr(Stdio::inherit()).output();
+    let gzip = gzip.expect("gzip is installed by tests/run");
+    assert!(gzip.status.success() && gzip.stdout == content);
+}
+
+#[test]
+fn a_copy_is_what_went_in() {
+    let content = noise(300_000);
+    assert!(once("copy", &content).expect("copy") == content);
+    assert!(once("copy", b"").expect("copy").is_empty());
+}
+
+#[test]
 fn after_an_error_a_transformer_is_as_good_as_new() {
     for format in COMPRESS {
         let mut compressor = transformer(format, BOUNDS, 0);

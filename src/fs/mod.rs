@@ -3,6 +3,7 @@
 //! Names are looked up below a directory handle, never through a symbolic link, so that nobody who
 //! can write into a watched directory can lead the service out of it.
 
+mod bulk;
 mod calls;
 mod dir;
 mod lease;
@@ -13,6 +14,7 @@ mod socket;
 mod temp;
 mod walk;
 
+pub use bulk::{copy_range, expect_in_order, share_content};
 pub use calls::start_writeback;
 pub use dir::{Dir, Kind, Replace, Seen, identity_of, seen_of};
 pub use lease::{Writers, ask_for_writers};

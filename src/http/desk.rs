@@ -68,11 +68,23 @@ struct Count {
     /// Files that had gone into it by then.
     entered: u64,
     sizes: Arc<HashMap<String, u64>>,
+    /// What counting took: where that is long, it is not done at each look.
+    took: Duration,
+}
+
+impl Count {
+    fn still_stands(&self, entered: u64) -> bool {
+        let age = self.at.elapsed();
+        let is_dear = self.took >= DEAR && age < self.took * 10;
+        is_dear || (self.entered == entered && age < COUNT_AGAIN)
+    }
 }
 
 /// A count that nothing is known to have changed is taken again after this: another program may
 /// have requeued some.
 const COUNT_AGAIN: Duration = Duration::from_secs(15);
+/// A count that takes so long is one of very many files.
+const DEAR: Duration = Duration::from_millis(200);
 
 impl Desk {
     pub fn new(
@@ -186,22 +198,22 @@ impl Desk {
     pub(super) async fn quarantine_sizes(&self, entered: u64) -> Arc<HashMap<String, u64>> {
         let last = self.quarantined.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(count) = &last
-            && count.entered == entered
-            && count.at.elapsed() < COUNT_AGAIN
+            && count.still_stands(entered)
         {
             return Arc::clone(&count.sizes);
         }
         let counted = self.look(|ledger| {
+            let began = Instant::now();
             let mut sizes = HashMap::new();
             for file in quarantined::all(ledger)? {
                 *sizes.entry(file.roots.name).or_default() += 1;
             }
-            Ok(sizes)
+            Ok((sizes, began.elapsed()))
         });
         match counted.await {
-            Ok(sizes) => {
-                let sizes = Arc::new(sizes);
-                let count = Count { at: Instant::now(), entered, sizes: Arc::clone(&sizes) };
+            Ok((sizes, took)) => {
+                let (at, sizes) = (Instant::now(), Arc::new(sizes));
+                let count = Count { at, entered, sizes: Arc::clone(&sizes), took };
                 *self.quarantined.lock().unwrap_or_else(PoisonError::into_inner) = Some(count);
                 sizes
             }

@@ -99,6 +99,27 @@ async fn every_route_answers() {
     running.ended.await.expect("no panic").expect("no error");
 }
 
+#[tokio::test]
+async fn each_part_of_the_page_is_served_as_it_is() {
+    let running = start().await;
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/page");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).expect("list") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+        if name == "index.html" {
+            continue;
+        }
+        let served = get(running.address, &format!("/{name}")).await;
+        let (head, body) = served.split_once("\r\n\r\n").expect("an answer");
+        assert!(head.starts_with("HTTP/1.1 200"), "/{name}: {head}");
+        assert!(head.contains("content-security-policy: default-src 'none'"), "/{name}: {head}");
+        assert_eq!(body, std::fs::read_to_string(&path).expect("a text"), "/{name}");
+        count += 1;
+    }
+    assert!(count > 2, "{count}");
+}
+
 /// Connections as many as there may be, each of them served once and then silent within a request.
 async fn crowd(address: SocketAddr) -> Vec<TcpStream> {
     let mut crowd = Vec::new();
@@ -380,6 +401,7 @@ fn every_route_is_in_the_document_and_the_other_way_round() {
             methods.map(move |method| (method.to_uppercase(), path.clone()))
         })
         .collect();
+    // The page's parts are the page's own affair.
     let routes = open_routes().into_iter().chain(guarded_routes());
     let routed = routes.map(|(method, path, _)| (method.to_owned(), path.to_owned()));
     assert_eq!(routed.collect::<BTreeSet<_>>(), told);

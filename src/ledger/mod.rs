@@ -167,7 +167,12 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     /// removed before it, so that stop is clean no more.
     fn begin(&self, boot: &str) -> Result<LastStop>;
 
+    /// Recovery is through: from here on the use can end cleanly.
+    fn recovered(&self);
+
     /// Makes everything durable and marks the use as ended cleanly, in this run of the machine.
+    /// Where recovery did not come to its end, what it is for is still there: the mark stays as it
+    /// was, and so does the next start's reason to recover.
     fn end(&self, boot: &str) -> Result<()>;
 
     /// The number for this pair of directories; the name is what it is called from now on.

@@ -175,7 +175,7 @@ mod tests {
         let drain = DrainStatus::of(took, deadline, &before, &now);
         assert_eq!((drain.left_files, drain.left_bytes), (2, 300));
         assert_eq!(drain.estimated_seconds_left, Some(6.0));
-        assert_eq!(drain.deadline_seconds_left, 23.0);
+        assert!((drain.deadline_seconds_left - 23.0).abs() < 1e-9);
         let nothing = DrainStatus::of(took, deadline, &before, &before);
         assert_eq!(nothing.estimated_seconds_left, None);
         let done = Totals { ended: 14, ..Totals::default() };

@@ -19,6 +19,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    copied::{self, Copied},
     failure::{Failure, ReadError, TransformError, WriteError},
     job::{Claimed, Content, Failed, Job, Staged},
     process::{
@@ -26,6 +27,7 @@ use super::{
         transform::{self, Transformers},
         write::{Directories, Draft},
     },
+    spare::Spare,
 };
 use crate::{
     codec::{self, Transformer},
@@ -78,6 +80,17 @@ impl Lane {
                 return Err(Box::new(job.fail(TransformError::Codec { path, source })));
             }
         };
+        if job.context.config.steps.only_copies() {
+            let directories = &mut self.directories;
+            let copy = || copied::copy(&job, &source, &self.cut, directories);
+            match timed(&job, Stage::Write, copy) {
+                Ok(Copied::Whole(draft)) => return staged(job, None, *draft).map(Some),
+                Ok(Copied::Cut) => return Ok(None),
+                Ok(Copied::Unable) => {}
+                Err(copied::Failed::Read(error)) => return Err(Box::new(job.fail(error))),
+                Err(copied::Failed::Write(error)) => return Err(Box::new(job.fail(error))),
+            }
+        }
         let ends = stream(&job, &source, &self.cut, transformer, &mut self.directories);
         drop(source);
         finish(job, ends)
@@ -96,9 +109,11 @@ fn stream(
     thread::scope(|scope| {
         let (to_transform, chunks) = mpsc::sync_channel(limits::CHUNKS_QUEUED);
         let (to_write, outputs) = mpsc::sync_channel(limits::CHUNKS_QUEUED);
+        let (read, written) = (Spare::default(), Spare::default());
+        let (into_read, into_written) = (read.clone(), written.clone());
         let reader = scope.spawn(move || {
             let read = timed(job, Stage::Read, || {
-                read::stream(job, source, cut, |chunk| {
+                read::stream(job, source, cut, &into_read, |chunk| {
                     job.context.meter.moved();
                     to_transform.send(chunk).is_ok()
                 })
@@ -109,7 +124,7 @@ fn stream(
         let transformer = scope.spawn(move || {
             timed(job, Stage::Transform, || {
                 let put = |chunk| to_write.send(chunk).is_ok();
-                transform::stream(transformer, chunks.into_iter(), put)
+                transform::stream(transformer, (chunks.into_iter(), &read), &into_written, put)
             })
         });
         let write = timed(job, Stage::Write, || {
@@ -119,6 +134,7 @@ fn stream(
             for chunk in outputs {
                 draft.add(job, &chunk)?;
                 job.context.meter.moved();
+                written.give(chunk);
             }
             Ok(draft)
         });
@@ -152,10 +168,15 @@ fn finish(mut job: Job, ends: Ends) -> Result<Option<Staged>, Box<Failed>> {
         (Ok(_), Err(source), _) => TransformError::Codec { path: job.source_path(), source }.into(),
         (Ok(_), Ok(_), Err(error)) => error.into(),
         (Ok(_), Ok(hash), Ok(draft)) => {
-            let durable = job.context.config.durability == Durability::Fsync;
-            let content = if durable { Content::Durable } else { Content::Cached };
-            return draft.finish(job, hash, content).map(Some);
+            return staged(job, Some(hash), draft).map(Some);
         }
     };
     Err(Box::new(job.fail(failure)))
+}
+
+fn staged(mut job: Job, source: Option<Hash>, draft: Draft) -> Result<Staged, Box<Failed>> {
+    job.release_bytes();
+    let durable = job.context.config.durability == Durability::Fsync;
+    let content = if durable { Content::Durable } else { Content::Cached };
+    draft.finish(job, source, content)
 }

@@ -41,6 +41,8 @@ pub mod place;
 
 pub mod hold;
 
+pub mod spare;
+
 pub mod stage;
 
 pub mod acknowledge;
@@ -55,6 +57,7 @@ pub mod process;
 
 pub mod publish;
 
+mod copied;
 mod heartbeat;
 mod intakes;
 mod large;

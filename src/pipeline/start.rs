@@ -6,6 +6,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use rustix::{process::setpriority_process, thread::gettid};
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -47,6 +48,9 @@ pub const CHANNELS: [(&str, usize); 9] = [
     ("acknowledge", 1),
     ("dispose", 512),
 ];
+
+/// How far the threads of large files stand back, as of `nice(1)`.
+const LARGE_NICENESS: i32 = 5;
 
 /// What the pipelines are started with.
 #[derive(Debug)]
@@ -309,6 +313,9 @@ fn lanes(
             }
         };
         threads.stage("large", move || {
+            // Small files come first where both want a core; the lane's own threads inherit it.
+            // Where it may not be, the two share.
+            setpriority_process(Some(gettid()), LARGE_NICENESS).ok();
             stage::run(&shared, &large, &Handing::Singly, |claimed| lane.work(claimed), send);
         })?;
     }

@@ -238,6 +238,7 @@ fn recover(
     if summary != recovery::Summary::default() {
         tracing::info!(?summary, "recovered what the last run left");
     }
+    ledger.recovered();
     Ok(())
 }
 

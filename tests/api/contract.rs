@@ -55,7 +55,8 @@ fn with_everything() -> Service {
     service.place.put("bad.gz", "no gzip at all");
     service.get_until("/api/v1/status", |answer| {
         let pipeline = &answer.json()["pipelines"][0];
-        pipeline["published"] == 1 && pipeline["skipped"] == 1 && pipeline["quarantined"] == 1
+        let at_least_one = |key: &str| pipeline[key].as_u64() >= Some(1);
+        ["published", "skipped", "quarantined"].into_iter().all(at_least_one)
     });
     service
 }
@@ -67,8 +68,6 @@ fn every_answer_is_as_the_document_says() {
     let bad = service.get("/api/v1/quarantine").json()["files"][0]["id"].as_i64().unwrap();
     for path in [
         "/",
-        "/page.css",
-        "/page.js",
         "/metrics",
         "/livez",
         "/readyz",

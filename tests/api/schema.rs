@@ -29,7 +29,7 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str, wrong: &mut 
             }
             "$ref" => {
                 let pointer = asked.as_str().unwrap().trim_start_matches('#');
-                let schema = document.pointer(pointer).expect(pointer);
+                let schema = document.pointer(pointer).unwrap();
                 check(document, schema, value, at, wrong);
             }
             "anyOf" => {

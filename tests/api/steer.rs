@@ -20,8 +20,10 @@ fn a_paused_service_takes_nothing_new_finishes_what_is_in_work_and_says_so() {
     let ready = service.get("/readyz");
     assert_eq!((ready.status, &*ready.body), (503, "not ready: paused by the operator\n"));
     assert!(service.get("/metrics").body.contains("tidemill_held{pipeline=\"main\"} 1\n"));
-    // It is seen, and waits.
-    service.get_until("/api/v1/status", |answer| answer.json()["pipelines"][0]["pending"] == 1);
+    // It is seen, and waits; a late event of the other may have that looked at again.
+    service.get_until("/api/v1/status", |answer| {
+        answer.json()["pipelines"][0]["pending"].as_u64() >= Some(1)
+    });
     assert_eq!(service.published(), 1);
     let status = service.get("/api/v1/status").json();
     assert_eq!((&status["held"], &status["pipelines"][0]["held"]), (&true.into(), &true.into()));
@@ -91,8 +93,10 @@ fn a_token_that_is_none_keeps_the_service_from_starting() {
 fn a_quarantined_file_goes_back_by_its_number_and_others_are_told_of() {
     let service = Service::start("steps = \"gunzip\"\non_success = \"delete\"", &[]);
     service.place.put("sub/bad.gz", "no gzip at all");
-    let list = service.get_until("/api/v1/quarantine", |answer| answer.json()["total"] == 1);
-    let file = &list.json()["files"][0];
+    // The ledger knows of it before it is moved: it is there when it is counted.
+    service.get_until("/api/v1/status", |answer| answer.json()["pipelines"][0]["quarantined"] == 1);
+    let list = service.get("/api/v1/quarantine").json();
+    let file = &list["files"][0];
     assert_eq!((&file["path"], &file["attempts"].is_u64()), (&"sub/bad.gz".into(), &true));
     assert_eq!((&file["stage"], &file["bytes"]), (&"transform".into(), &14.into()));
     assert_eq!(service.get("/api/v1/status").json()["pipelines"][0]["quarantine_size"], 1);
@@ -101,12 +105,10 @@ fn a_quarantined_file_goes_back_by_its_number_and_others_are_told_of() {
     let answer = answer.json();
     assert_eq!((&answer["requeued"], &answer["failed"][0]["id"]), (&1.into(), &999_999.into()));
     // It is no better than before: it is tried, and comes back as a new record.
-    let again = service.get_until("/api/v1/quarantine", |answer| {
-        answer.json()["files"]
-            .as_array()
-            .is_some_and(|files| files.iter().any(|file| file["id"] != id))
-    });
-    assert_eq!(again.json()["total"], 1, "{again:?}");
+    service.get_until("/api/v1/status", |answer| answer.json()["pipelines"][0]["quarantined"] == 2);
+    let again = service.get("/api/v1/quarantine").json();
+    assert_eq!(again["total"], 1, "{again}");
+    assert_ne!(again["files"][0]["id"], id, "{again}");
     let all = service.post_at_socket("/api/v1/requeue", "{\"all\":true,\"pipeline\":\"main\"}");
     assert_eq!(all.json()["requeued"], 1, "{all:?}");
 }

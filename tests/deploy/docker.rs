@@ -23,7 +23,7 @@ fn stages() -> Vec<Vec<(String, String)>> {
         if word == "FROM" {
             stages.push(Vec::new());
         }
-        let stage = stages.last_mut().expect("FROM comes first");
+        let stage = stages.last_mut().unwrap();
         stage.push((word.to_owned(), rest.trim().to_owned()));
     }
     stages
@@ -178,4 +178,26 @@ fn the_context_has_all_that_the_build_needs() {
     assert!(included >= 1, "the annotated configuration is included");
     let builds = &stages()[0];
     assert!(builds.iter().any(|(_, rest)| rest == "cargo build --locked --release --bin tidemill"));
+}
+
+#[test]
+fn the_compose_file_gives_the_container_no_more_than_it_needs() {
+    let script = "import json, sys, yaml\nprint(json.dumps(yaml.safe_load(open(sys.argv[1]))))";
+    let python = root().join("target/test-python/bin/python");
+    let told = output(Command::new(python).args(["-c", script, "deploy/docker/compose.yaml"]));
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let service = &told["services"]["tidemill"];
+    assert_eq!(service["cap_drop"], serde_json::json!(["ALL"]));
+    assert_eq!((&service["read_only"], &service["restart"]), (&true.into(), &"on-failure".into()));
+    let build = &service["build"];
+    let context = root().join("deploy/docker").join(build["context"].as_str().unwrap());
+    assert!(context.join(build["dockerfile"].as_str().unwrap()).is_file());
+    // Whatever the command of the image names is mounted.
+    let stages = stages();
+    let volumes = service["volumes"].as_array().unwrap();
+    for word in words(&only(stages.last().unwrap(), "CMD")).iter().filter(|it| it.starts_with('/'))
+    {
+        let mounted = volumes.iter().any(|it| it.as_str().unwrap().ends_with(&format!(":{word}")));
+        assert!(mounted, "{word}");
+    }
 }

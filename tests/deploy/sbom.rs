@@ -38,10 +38,15 @@ fn the_bill_of_materials_names_what_cargo_lock_holds_and_is_the_same_each_time()
     // What the manifest needs is there; what only the tests use is not.
     let manifest: toml::Table = text("Cargo.toml").parse().unwrap();
     let has = |name: &str| named.keys().any(|purl| purl.starts_with(&format!("pkg:cargo/{name}@")));
-    for name in manifest["dependencies"].as_table().unwrap().keys() {
-        assert!(has(name) || name == "fail", "{name}");
+    let needed = manifest["dependencies"].as_table().unwrap().iter();
+    let optional =
+        |it: &toml::Value| it.get("optional").and_then(toml::Value::as_bool) == Some(true);
+    for (name, _) in needed.filter(|(_, it)| !optional(it)) {
+        assert!(has(name), "{name}");
     }
-    for name in ["proptest", "insta", "assert_cmd", "fuser"] {
+    // By a default feature.
+    assert!(has("liblzma") && has("flate2"));
+    for name in ["proptest", "insta", "assert_cmd", "fuser", "fail"] {
         assert!(!has(name), "{name}");
     }
 

@@ -67,7 +67,7 @@ function outcomes(count, more = () => ({})) {
 }
 
 const inQuarantine = (id, path, reason, more = {}) => ({
-  id, pipeline: "main", path, kept_at: null, at: iso(id * 61), stage: "transform", reason, attempts: 3, bytes: 4_096 * id, ...more,
+  id, pipeline: "main", path, kept_at: `/srv/inbox/${path}`, at: iso(id * 61), stage: "transform", reason, attempts: 3, bytes: 4_096 * id, ...more,
 });
 
 const QUARANTINE = [

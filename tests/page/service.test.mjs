@@ -146,7 +146,7 @@ test("failed files are in quarantine with their reason, and go back one by one o
     await page.waitForFunction(() => document.querySelectorAll("#quarantine-rows tr").length === 3);
     const reasons = (await place.ask("quarantine")).files.map((file) => file.reason);
     assert.deepEqual(await page.locator("#quarantine-rows .reason").allTextContents(), reasons);
-    await picture(page, "quarantine");
+    await picture(page, "quarantine", "#pipelines");
     await page.fill("#quarantine-search", "b.gz");
     await page.waitForFunction(() => document.querySelectorAll("#quarantine-rows tr").length === 1);
     await page.getByRole("button", { name: "Requeue b.gz" }).click();

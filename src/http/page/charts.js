@@ -166,7 +166,7 @@ function axes(chart, place, found, width) {
     svg("path", { d: `M${BOX.left} ${place.y(value)}H${width - BOX.right}`, class: value === 0 ? "axis" : "grid" }),
     svg("text", { x: BOX.left - 8, y: place.y(value) + 4, "text-anchor": "end" }, chart.kind.tick(value))));
   const labels = [];
-  const steps = width < 420 && place.parts > 3 ? 2 : place.parts;
+  const steps = width < 340 && place.parts > 3 ? 2 : place.parts;
   for (let index = 0; index <= steps; index += 1) {
     const time = place.from + ((place.to - place.from) * index) / steps;
     const anchor = index === 0 ? "start" : index === steps ? "end" : "middle";

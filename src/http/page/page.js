@@ -10,8 +10,10 @@ import { byId, say, span } from "./words.js";
 import * as work from "./work.js";
 
 // Statuses come each second; without one for so long the service counts as away.
-const SILENCE = 4000;
-const AGAIN = 2000;
+const SILENCE = 5000;
+// A stream that broke off is opened again soon, one that could not be had a while later.
+const SOON = 500;
+const LATER = 2000;
 // Rates are of these last seconds.
 const WINDOW = 5;
 // A page that nobody sees gives its stream back after so long.
@@ -97,16 +99,19 @@ function open() {
   close();
   opened = Date.now();
   stream = new EventSource("/api/v1/stream");
+  let hadOne = false;
   const on = (kind, take) => stream.addEventListener(kind, (event) => take(JSON.parse(event.data)));
   on("status", onStatus);
   on("work", (data) => work.inWork(data.files, status === null ? 0 : sum(status, "in_work")));
   on("outcome", records.outcome);
   on("gap", (data) => records.missed(data.missed));
   on("point", charts.add);
+  stream.addEventListener("open", () => { hadOne = true; });
   stream.addEventListener("error", () => {
     // It is opened anew by hand: the browser gives up after an answer such as 503.
+    const wait = hadOne ? SOON : LATER;
     close();
-    retry = setTimeout(open, AGAIN);
+    retry = setTimeout(open, wait);
     if (heard === null) down();
   });
 }

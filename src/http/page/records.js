@@ -68,6 +68,7 @@ const quarantine = new Listing("quarantine", "files", () => ({
 }), showQuarantine);
 
 let manyPipelines = false;
+let inputs = new Map();
 const arrived = [];
 
 const origin = (one) => (manyPipelines ? html("span", { class: "origin" }, html("bdi", {}, one.pipeline)) : null);
@@ -140,7 +141,7 @@ export function missed(number) {
 function quarantineRow(one) {
   const label = `Requeue ${one.path}`;
   const button = html("button", { type: "button", "aria-label": label, onclick: () => requeueOne(one) }, "Requeue");
-  const kept = one.kept_at === null ? "left in its place" : html("span", { class: "kept" }, "kept at ", name(one.kept_at));
+  const kept = one.kept_at === `${inputs.get(one.pipeline)}/${one.path}` ? "left in its place" : html("span", { class: "kept" }, "kept at ", name(one.kept_at));
   return html("tr", { role: "row" },
     cell("file", "File", name(one.path), origin(one), html("span", { class: "sub" }, `${bytes(one.bytes)} · `, kept)),
     cell("reason", "Reason", one.reason),
@@ -191,6 +192,7 @@ export function update(status) {
   const size = status.pipelines.reduce((sum, one) => sum + one.quarantine_size, 0);
   if (lastSize !== null && lastSize !== size) reloadQuarantine();
   lastSize = size;
+  inputs = new Map(status.pipelines.map((one) => [one.name, one.input]));
   const names = status.pipelines.map((one) => one.name);
   if (names.join("\0") === lastNames) return;
   lastNames = names.join("\0");

@@ -49,6 +49,8 @@ pub struct Sqlite {
     writer: Mutex<Connection>,
     reader: Mutex<Connection>,
     last_id: AtomicI64,
+    /// Recovery is through, so that the use can end cleanly.
+    recovered: AtomicBool,
     /// A durable write failed: what reached the disk is unknown, so nothing more is written.
     broken: AtomicBool,
 }
@@ -100,6 +102,7 @@ impl Sqlite {
             writer: Mutex::new(writer),
             reader: Mutex::new(reader),
             last_id: AtomicI64::new(last_id),
+            recovered: AtomicBool::new(false),
             broken: AtomicBool::new(false),
         })
     }
@@ -210,11 +213,17 @@ impl Ledger for Sqlite {
         })
     }
 
+    fn recovered(&self) {
+        self.recovered.store(true, Ordering::Release);
+    }
+
     fn end(&self, boot: &str) -> Result<()> {
-        self.write("end", When::Now, |connection| {
-            let sql = "UPDATE meta SET value = ?1 WHERE name = 'in_use'";
-            connection.execute(sql, [boot]).map(drop)
-        })?;
+        if self.recovered.load(Ordering::Acquire) {
+            self.write("end", When::Now, |connection| {
+                let sql = "UPDATE meta SET value = ?1 WHERE name = 'in_use'";
+                connection.execute(sql, [boot]).map(drop)
+            })?;
+        }
         let connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         // The log is moved into the database, so that a stopped service leaves one file. Where
         // someone reads, a part of it stays, and the next start takes it up.

@@ -110,14 +110,35 @@ fn a_stop_without_an_end_is_unclean() {
     drop(ledger);
     let ledger = Sqlite::open(&path).expect("open");
     assert_eq!(ledger.begin("boot").expect("begin"), LastStop::Unclean);
+    ledger.recovered();
     ledger.end("boot").expect("end");
     assert!(!path.with_extension("sqlite-wal").metadata().is_ok_and(|wal| wal.len() > 0));
     drop(ledger);
     let ledger = Sqlite::open(&path).expect("open");
     assert_eq!(ledger.begin("boot").expect("begin"), LastStop::Clean);
+    ledger.recovered();
     ledger.end("boot").expect("end");
     // Power may have failed since, and brought back what was removed before.
     assert_eq!(ledger.begin("another boot").expect("begin"), LastStop::Unclean);
+}
+
+/// A signal between the ledger's opening and recovery's end stopped the service in good order, and
+/// what the run before had left was never swept.
+#[test]
+fn a_stop_before_recovery_was_through_is_as_the_one_before_it() {
+    let (_dir, path, ledger) = ledger();
+    ledger.begin("boot").expect("begin");
+    drop(ledger);
+    let ledger = Sqlite::open(&path).expect("open");
+    ledger.end("boot").expect("a stop before recovery");
+    assert_eq!(ledger.begin("boot").expect("begin"), LastStop::Unclean);
+    ledger.end("boot").expect("a stop within it");
+    drop(ledger);
+    let ledger = Sqlite::open(&path).expect("open");
+    assert_eq!(ledger.begin("boot").expect("begin"), LastStop::Unclean);
+    ledger.recovered();
+    ledger.end("boot").expect("a clean stop");
+    assert_eq!(ledger.begin("boot").expect("begin"), LastStop::Clean);
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! No traces: nothing is noted.
 
-#![expect(clippy::unused_self, reason = "the real ones need it")]
-
 use std::{
     path::Path,
     sync::Arc,

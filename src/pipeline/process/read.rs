@@ -14,6 +14,7 @@ use crate::{
     pipeline::{
         failure::ReadError,
         job::{Claimed, Failed, Job, Loaded},
+        spare::Spare,
     },
 };
 
@@ -47,20 +48,25 @@ pub enum End {
     Cut,
 }
 
-/// Reads a large file in chunks; `put` says whether it took one.
+/// Reads a large file in chunks, into spare buffers where there are some; `put` says whether it
+/// took one.
 pub fn stream(
     job: &Job,
     source: &File,
     cut: &CancellationToken,
+    spare: &Spare,
     mut put: impl FnMut(Vec<u8>) -> bool,
 ) -> Result<End, ReadError> {
     let failed = |source| ReadError::Io { path: job.source_path(), source };
+    // Only advice: a file system may have no use for it.
+    fs::expect_in_order(source).ok();
     let mut offset = 0;
     loop {
         if cut.is_cancelled() {
             return Ok(End::Cut);
         }
-        let mut chunk = vec![0; limits::CHUNK_BYTES];
+        let mut chunk = spare.take();
+        chunk.resize(limits::CHUNK_BYTES, 0);
         let count = failpoint::hit("read")
             .and_then(|()| fill(source, &mut chunk, offset))
             .map_err(failed)?;
@@ -95,8 +101,27 @@ fn fill(source: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     Ok(filled)
 }
 
+/// Hashes a file as it grows: up to each of these lengths.
+pub fn hash(file: &File, lengths: impl Iterator<Item = u64>) -> io::Result<blake3::Hasher> {
+    let mut hasher = blake3::Hasher::new();
+    let mut chunk = vec![0; limits::CHUNK_BYTES];
+    let mut offset = 0;
+    for length in lengths {
+        while offset < length {
+            let most = usize::try_from(length - offset).unwrap_or(chunk.len()).min(chunk.len());
+            let chunk = chunk.get_mut(..most).unwrap_or_default();
+            if fill(file, chunk, offset)? < most {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            hasher.update(chunk);
+            offset += most as u64;
+        }
+    }
+    Ok(hasher)
+}
+
 /// R1.
-fn check(job: &Job, source: &File, bytes_read: u64) -> Result<(), ReadError> {
+pub fn check(job: &Job, source: &File, bytes_read: u64) -> Result<(), ReadError> {
     let path = || job.source_path();
     let now = fs::identity_of(source).map_err(|source| ReadError::Io { path: path(), source })?;
     if now == job.seen.identity && bytes_read == now.size {

@@ -16,6 +16,7 @@ use crate::{
         context::Context,
         failure::TransformError,
         job::{Claimed, Failed, Hashes, Loaded, Transformed},
+        spare::Spare,
     },
 };
 
@@ -104,18 +105,21 @@ impl Sink for Capped {
 /// Transforms a large file chunk by chunk and returns the source's hash.
 ///
 /// `chunks` ends where the reader stopped, for whatever reason: whether that was the source's end
-/// is the reader's to say, so the output counts only if the reader does too.
+/// is the reader's to say, so the output counts only if the reader does too. The chunks' buffers
+/// go back to `read`; those of the output are taken from `written`.
 pub fn stream(
     transformer: &mut Transformer,
-    chunks: impl Iterator<Item = Vec<u8>>,
+    (chunks, read): (impl Iterator<Item = Vec<u8>>, &Spare),
+    written: &Spare,
     put: impl FnMut(Vec<u8>) -> bool,
 ) -> Result<Hash, codec::Error> {
     let mut hasher = blake3::Hasher::new();
-    let mut sink = Chunked { chunk: Vec::with_capacity(limits::CHUNK_BYTES), put };
+    let mut sink = Chunked { chunk: Vec::new(), spare: written, put };
     for chunk in chunks {
         failpoint::hit("transform").map_err(codec::Error::from_io)?;
         hasher.update(&chunk);
         transformer.feed(&chunk, &mut sink)?;
+        read.give(chunk);
     }
     transformer.finish(&mut sink)?;
     sink.flush()?;
@@ -123,20 +127,22 @@ pub fn stream(
 }
 
 /// Gathers output into chunks of [`limits::CHUNK_BYTES`].
-struct Chunked<P> {
+struct Chunked<'a, P> {
     chunk: Vec<u8>,
+    spare: &'a Spare,
     put: P,
 }
 
-impl<P: FnMut(Vec<u8>) -> bool> Chunked<P> {
+impl<P: FnMut(Vec<u8>) -> bool> Chunked<'_, P> {
     fn flush(&mut self) -> Result<(), Stopped> {
-        let next = Vec::with_capacity(limits::CHUNK_BYTES);
+        let mut next = self.spare.take();
+        next.clear();
         let chunk = std::mem::replace(&mut self.chunk, next);
         if chunk.is_empty() || (self.put)(chunk) { Ok(()) } else { Err(Stopped) }
     }
 }
 
-impl<P: FnMut(Vec<u8>) -> bool> Sink for Chunked<P> {
+impl<P: FnMut(Vec<u8>) -> bool> Sink for Chunked<'_, P> {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Stopped> {
         self.chunk.extend_from_slice(bytes);
         if self.chunk.len() >= limits::CHUNK_BYTES { self.flush() } else { Ok(()) }

@@ -8,6 +8,7 @@
 
 use std::{
     collections::HashMap,
+    fs::File,
     io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
@@ -24,6 +25,7 @@ use crate::{
         failure::WriteError,
         job::{Content, Failed, Hashes, Job, Staged, Transformed},
     },
+    policy::Durability,
 };
 
 /// The output directories a thread has open, by pipeline and path; at most [`limits::DIRECTORIES`].
@@ -71,6 +73,8 @@ pub struct Draft {
     temp: Temp,
     output: PathBuf,
     written: u64,
+    /// Of these so many began to go to the disk.
+    under_way: u64,
     hasher: blake3::Hasher,
 }
 
@@ -101,7 +105,7 @@ impl Draft {
         let temp = directories
             .make_temp(&job.context, parent)
             .map_err(|source| directory_failed(job, source))?;
-        Ok(Self { temp, output, written: 0, hasher: blake3::Hasher::new() })
+        Ok(Self { temp, output, written: 0, under_way: 0, hasher: blake3::Hasher::new() })
     }
 
     fn write(&mut self, job: &Job, bytes: &[u8]) -> Result<(), WriteError> {
@@ -117,12 +121,67 @@ impl Draft {
         failpoint::hit("write")
             .map_err(|source| WriteError::Io { path: job.source_path(), source })?;
         self.hasher.update(chunk);
-        self.write(job, chunk)
+        self.write(job, chunk)?;
+        self.start_writeback(job);
+        Ok(())
+    }
+
+    /// Begins to write what has gathered to the disk, so that the sync finds little left.
+    fn start_writeback(&mut self, job: &Job) {
+        let gathered = self.written - self.under_way >= limits::WRITEBACK_BYTES;
+        if gathered && job.context.config.durability != Durability::None {
+            // The sync is what decides; this only begins earlier.
+            fs::start_writeback(self.temp.file()).ok();
+            self.under_way = self.written;
+        }
+    }
+
+    /// Another handle of the file, to read what was written.
+    pub fn reader(&self) -> io::Result<File> {
+        self.temp.file().try_clone()
+    }
+
+    /// Makes it the source by sharing its blocks; false where that cannot be.
+    pub fn share(&mut self, job: &Job, source: &File) -> Result<bool, WriteError> {
+        let failed = |source| WriteError::Io { path: job.source_path(), source };
+        let shared = failpoint::hit("write")
+            .and_then(|()| fs::share_content(source, self.temp.file()))
+            .map_err(failed)?;
+        if shared {
+            self.written = job.seen.identity.size;
+        }
+        Ok(shared)
+    }
+
+    /// Copies the source's next bytes in the kernel: 0 at its end, `None` where it cannot.
+    pub fn copy(
+        &mut self,
+        job: &Job,
+        source: &File,
+        most: usize,
+    ) -> Result<Option<u64>, WriteError> {
+        let failed = |source| WriteError::Io { path: job.source_path(), source };
+        let copied = failpoint::hit("write")
+            .and_then(|()| fs::copy_range(source, self.temp.file(), self.written, most))
+            .map_err(failed)?;
+        self.written += copied.unwrap_or_default();
+        self.start_writeback(job);
+        Ok(copied)
+    }
+
+    /// The hash of what was copied.
+    pub fn hashed(&mut self, hasher: blake3::Hasher) {
+        self.hasher = hasher;
     }
 
     /// Ends a large file; [`Content::Durable`] makes it durable here, so that it does not hold up
     /// the next group commit.
-    pub fn finish(self, job: Job, source: Hash, content: Content) -> Result<Staged, Box<Failed>> {
+    pub fn finish(
+        self,
+        job: Job,
+        source: Option<Hash>,
+        content: Content,
+    ) -> Result<Staged, Box<Failed>> {
         let output_hash = *self.hasher.finalize().as_bytes();
         let sealed = self.seal(&job).and_then(|(temp, output, identity)| {
             if content == Content::Durable {
@@ -134,6 +193,8 @@ impl Draft {
         });
         match sealed {
             Ok((temp, output, identity)) => {
+                // What was only copied has the hash of its source.
+                let source = source.unwrap_or(output_hash);
                 let hashes = Hashes { source, output: output_hash };
                 Ok(Staged { job, temp, identity, content, output, hashes })
             }
