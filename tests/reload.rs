@@ -475,3 +475,42 @@ fn options_of_the_command_line_override_the_file_again() {
     assert!(!Path::new(&place.output()).join("a.xz").exists());
     assert_eq!(running.stop().code, 0);
 }
+
+/// A change that an operator asks for over the service's socket.
+fn ask(several: &Several, what: &str) -> (u16, serde_json::Value) {
+    let mut stream =
+        std::os::unix::net::UnixStream::connect(several.0.state().join("admin.sock")).unwrap();
+    write!(stream, "POST /api/v1/{what} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap())
+}
+
+#[test]
+fn an_operator_reloads_over_the_socket_and_what_is_held_stays_held() {
+    let several = Several::new(&[("a", ""), ("b", "")]);
+    let running = several.0.watch(&[]);
+    assert_eq!(ask(&several, "pause").0, 200);
+    several.configure(HEAD, &[("a", "on_exits = 1")]);
+    let (code, refused) = ask(&several, "reload");
+    assert_eq!((code, &refused["error"]), (422, &"invalid".into()), "{refused}");
+    assert!(refused["detail"].as_str().unwrap().contains("write `on_exists`"), "{refused}");
+    let head = HEAD.replace("log/events", "log/other");
+    several.configure(&head, &[("a", ""), ("b", "")]);
+    let (code, refused) = ask(&several, "reload");
+    assert_eq!(code, 409, "{refused}");
+    assert!(refused["detail"].as_str().unwrap().contains("`events` cannot change"), "{refused}");
+    several.configure(HEAD, &[("b", "steps = \"gzip\""), ("c", "")]);
+    let (code, done) = ask(&several, "reload");
+    let expected =
+        serde_json::json!({"changed": ["b"], "unchanged": [], "added": ["c"], "removed": ["a"]});
+    assert_eq!((code, done), (200, expected));
+    several.put("in-b/0", "content");
+    several.put("in-c/0", "content");
+    assert_eq!(ask(&several, "rescan").0, 200);
+    assert!(!several.is_there("out-b/0.gz") && !several.is_there("out-c/0.zst"));
+    assert_eq!(ask(&several, "resume").0, 200);
+    until("both", || several.is_there("out-b/0.gz") && several.is_there("out-c/0.zst"));
+    assert_eq!(running.stop().code, 0);
+}

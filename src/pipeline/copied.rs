@@ -96,6 +96,7 @@ fn fill(
             None => return Ok(Filled::Unable),
         }
         job.meter.read(length);
+        job.context.meter.moved();
         if !tell(length) {
             break;
         }
