@@ -23,6 +23,8 @@ pub struct Allowed {
     pub sockets: Vec<PathBuf>,
     /// Directories and files that are read.
     pub read: Vec<PathBuf>,
+    /// Directories beneath which files are read, and none is listed.
+    pub read_files: Vec<PathBuf>,
     /// TCP ports that are listened at; 0 stands for a free one.
     pub listen: Vec<u16>,
     /// TCP ports that are connected to, on whatever machine. None, unless traces are sent.
@@ -79,6 +81,7 @@ pub fn restrict(allowed: &Allowed) -> Result<Enforced, Error> {
         (&allowed.append, append()),
         (&allowed.sockets, sockets()),
         (&allowed.read, read()),
+        (&allowed.read_files, AccessFs::ReadFile.into()),
     ] {
         for path in paths {
             rules = add(rules, path, access, &mut held)?;

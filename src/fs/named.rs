@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use rustix::fs::{Access, AtFlags, CWD, FileType, accessat};
+use rustix::fs::FileType;
 
 use super::{Dir, Kind, Replace};
 
@@ -51,13 +51,4 @@ pub fn replace_own(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     }
     dir.create_file(new, 0o644)?.write_all(content)?;
     dir.rename(new, &dir, name, Replace::Yes)
-}
-
-/// Whether a directory cannot be opened although its permissions allow it: the sandbox, which knows
-/// directories and not names, keeps the process out of one that was made or mounted since.
-#[must_use]
-pub fn is_fenced_off(path: &Path) -> bool {
-    let denied =
-        Dir::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
-    denied && accessat(CWD, path, Access::READ_OK | Access::EXEC_OK, AtFlags::EACCESS).is_ok()
 }

@@ -12,7 +12,6 @@ use super::{
 };
 use crate::{
     config::{Config, Pipeline},
-    fs,
     hooks::Facts,
     lifecycle::{Handle, Lifecycle, Phase},
     limits,
@@ -164,17 +163,15 @@ fn watch_control(life: &mut Lifecycle, dir: &Path, control: Control) {
 /// Waits until a place was made or mounted anew since the start: the sandbox keeps the service out
 /// of it, and only a new start can let it in.
 pub async fn fenced_off(settings: &Settings) -> Fault {
-    if !settings.is_confined() {
-        return std::future::pending().await;
-    }
+    let Some(reach) = settings.reach() else { return std::future::pending().await };
     let mut every = tokio::time::interval(limits::POLL);
     loop {
         every.tick().await;
-        let config = settings.now();
+        let (config, reach) = (settings.now(), Arc::clone(&reach));
         // A file system that does not answer holds up one look, and not the runtime.
         let looked = tokio::task::spawn_blocking(move || {
             let mut all = config.pipelines.iter().flat_map(places);
-            all.find(|place| fs::is_fenced_off(place)).map(Path::to_path_buf)
+            all.find(|place| reach.excludes(place)).map(Path::to_path_buf)
         });
         if let Ok(Some(place)) = looked.await {
             return Fault::Anew(format!(

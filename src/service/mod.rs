@@ -71,7 +71,7 @@ pub fn run(config: Config, options: Options, signals: Signals) -> Exit {
             return Exit::Internal;
         }
     };
-    let inside = fence.as_ref().map(|fence| fence.inside.clone());
+    let inside = fence.as_ref().map(|fence| (fence.inside.clone(), fence.reach.clone()));
     let settings = Settings::new(config, options, inside);
     let exit = runtime.block_on(live(Ready { settings, runner, token }, signals));
     runtime.shutdown_background();

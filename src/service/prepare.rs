@@ -37,6 +37,8 @@ const READ: [&str; 7] = [
 pub struct Fence {
     /// The directories in which the service works.
     pub inside: Vec<PathBuf>,
+    /// They, by what they were when it closed.
+    pub reach: fs::Reach,
     _enforced: Enforced,
 }
 
@@ -159,7 +161,8 @@ fn close(config: &Config, file: Option<&Path>) -> Result<Option<Fence>, Fault> {
         Extent::None => tracing::warn!(%kernel, "no sandbox is in force"),
     }
     let is_in_force = *extent != Extent::None;
-    Ok(is_in_force.then_some(Fence { inside: allowed.work, _enforced: enforced }))
+    let reach = fs::Reach::of(&allowed.work);
+    Ok(is_in_force.then_some(Fence { inside: allowed.work, reach, _enforced: enforced }))
 }
 
 fn allowed(config: &Config, file: Option<&Path>) -> Allowed {
@@ -175,7 +178,8 @@ fn allowed(config: &Config, file: Option<&Path>) -> Allowed {
         work,
         append: events.into_iter().collect(),
         sockets: admin.iter().filter_map(|path| path.parent()).map(Path::to_path_buf).collect(),
-        read: READ.iter().map(PathBuf::from).chain(file.into_iter().flat_map(around)).collect(),
+        read: READ.iter().map(PathBuf::from).collect(),
+        read_files: file.into_iter().flat_map(around).collect(),
         listen: ports(config.http),
         connect: config.otlp.iter().map(|otlp| otlp.address.port()).collect(),
         abstract_sockets: socket

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::prepare::places;
 use crate::{
     config::{self, Config, Options, Pipeline},
+    fs::Reach,
     http::ReloadRefused,
     observe::shown,
     policy::OnSuccess,
@@ -60,12 +61,16 @@ pub struct Settings {
     current: watch::Sender<Arc<Config>>,
     /// What the sandbox, where one is in force, lets the service work in.
     inside: Option<Arc<[PathBuf]>>,
+    /// The same, by what they were at the start.
+    reach: Option<Arc<Reach>>,
 }
 
 impl Settings {
-    pub fn new(config: Config, options: Options, inside: Option<Vec<PathBuf>>) -> Self {
+    pub fn new(config: Config, options: Options, inside: Option<(Vec<PathBuf>, Reach)>) -> Self {
+        let (inside, reach) = inside.unzip();
         let (options, inside) = (Arc::new(options), inside.map(Into::into));
-        Self { options, current: watch::Sender::new(Arc::new(config)), inside }
+        let current = watch::Sender::new(Arc::new(config));
+        Self { options, current, inside, reach: reach.map(Arc::new) }
     }
 
     pub fn now(&self) -> Arc<Config> {
@@ -76,8 +81,9 @@ impl Settings {
         self.current.send_replace(config);
     }
 
-    pub const fn is_confined(&self) -> bool {
-        self.inside.is_some()
+    /// `None` where no sandbox is in force.
+    pub fn reach(&self) -> Option<Arc<Reach>> {
+        self.reach.clone()
     }
 
     /// Reads the file again; what comes back can be applied. Blocks.

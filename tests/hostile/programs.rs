@@ -49,6 +49,7 @@ pub fn confined() {
         work: vec![root.join("one"), root.join("two")],
         append: vec![root.join("log")],
         read: vec![root.join("read")],
+        read_files: vec![root.join("read_files")],
         listen: vec![0],
         connect: vec![allowed],
         sockets: Vec::new(),
@@ -69,6 +70,8 @@ fn try_all(root: &Path, refused: u16, allowed: u16) {
     tell("read what is read", std::fs::read(at("read/file")));
     tell("write what is read", File::options().write(true).open(at("read/file")));
     tell("truncate what is read", rustix_truncate(&at("read/file")));
+    tell("read below a file's directory", std::fs::read(at("read_files/file")));
+    tell("list a file's directory", std::fs::read_dir(at("read_files")));
     tell("read outside", std::fs::read(at("secret")));
     tell("read outside by a link inside", std::fs::read(at("one/link")));
     tell("write outside", std::fs::write(at("new"), ""));

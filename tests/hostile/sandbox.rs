@@ -33,10 +33,10 @@ fn a_thread_of_a_confined_process_reaches_nothing_but_what_is_allowed() {
     }
     let place = Place::new();
     let root = place.root();
-    for dir in ["one", "two", "log", "read"] {
+    for dir in ["one", "two", "log", "read", "read_files"] {
         fs::create_dir(root.join(dir)).unwrap();
     }
-    for file in ["one/file", "one/other", "read/file", "secret"] {
+    for file in ["one/file", "one/other", "read/file", "read_files/file", "secret"] {
         fs::write(root.join(file), "content").unwrap();
     }
     std::os::unix::fs::symlink(root.join("secret"), root.join("one/link")).unwrap();
@@ -55,6 +55,7 @@ fn a_thread_of_a_confined_process_reaches_nothing_but_what_is_allowed() {
     for what in ["read inside", "rename inside", "remove inside", "directory inside"] {
         told(what, "done");
     }
+    told("read below a file's directory", "done");
     for what in ["append", "read what is read", "listen", "connect"] {
         told(what, "done");
     }
@@ -62,6 +63,7 @@ fn a_thread_of_a_confined_process_reaches_nothing_but_what_is_allowed() {
         "remove from the log",
         "write what is read",
         "truncate what is read",
+        "list a file's directory",
         "read outside",
         "read outside by a link inside",
         "write outside",
