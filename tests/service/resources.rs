@@ -30,7 +30,11 @@ fn descriptors_threads_and_temps_are_as_before_after_success_failure_and_panic()
         tree.put(&format!("file-{number}"), b"content");
     }
     until("all are published", || settled(&tree, 101));
-    until("what was held is given back", || held(service.pid()) == before);
+    // Less is well: a thread of the runtime's that had just worked goes by itself.
+    until("what was held is given back", || {
+        let (descriptors, threads) = held(service.pid());
+        descriptors <= before.0 && threads <= before.1
+    });
     let log = tree.log();
     assert!(log.matches("failed: tried again").count() >= 5, "{log}");
     assert!(log.contains("panicked"), "{log}");
