@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The sandbox lets the service run no program and connect to nothing, and stays as it is: a small
-//! process of the same binary ([`runner`]) does both. It takes the hooks once, before the first file is
+//! process of the same binary (`runner`) does both. It takes the hooks once, before the first file is
 //! looked at; from then on a call names a hook and brings lines, so that who got hold of the service
 //! could not make it run anything else.
 //!
