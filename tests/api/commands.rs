@@ -52,7 +52,8 @@ fn a_service_without_a_socket_is_told_as_one() {
 #[test]
 fn the_live_view_ends_on_ctrl_c_and_gives_the_terminal_back() {
     let service = Service::start("", &[]);
-    let shown = format!("{} status --watch", env!("CARGO_BIN_EXE_tidemill"));
+    // The shell gets out of the way: one that waits would tell of the signal, not of the program.
+    let shown = format!("exec {} status --watch", env!("CARGO_BIN_EXE_tidemill"));
     // `script` gives it a terminal of its own.
     let mut terminal = std::process::Command::new("script")
         .args(["-qefc", &shown, "/dev/null"])
