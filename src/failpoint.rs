@@ -53,6 +53,9 @@ pub const BARRIERS: [&str; 14] = [
     "barrier::recovered_mark",
 ];
 
+/// What depends on the machine's other work, and is as if it did none with `return(out)`.
+pub const GATES: [&str; 1] = ["gate::unwritten"];
+
 /// Does this step, unless a test leaves it out.
 #[inline]
 pub(crate) fn barrier<T: Default, E>(
@@ -62,7 +65,7 @@ pub(crate) fn barrier<T: Default, E>(
     if leaves_out(name) { Ok(T::default()) } else { step() }
 }
 
-/// Whether a test leaves this barrier out.
+/// Whether a test leaves this barrier or gate out.
 #[cfg(feature = "failpoints")]
 pub(crate) fn leaves_out(name: &str) -> bool {
     fail::eval(name, |word| word.as_deref() == Some("out")) == Some(true)

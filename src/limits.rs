@@ -54,6 +54,10 @@ pub const ONCE_BUSY: Duration = Duration::from_secs(10);
 pub const BATCH: usize = 256;
 /// Concurrent `fsync` calls.
 pub const SYNCS: usize = 16;
+/// Files of a batch from which on one `syncfs` may take the place of an `fsync` of each, and the
+/// most that may be unwritten on the machine then: it is written first, whoever wrote it.
+pub const TOGETHER: usize = 32;
+pub const UNWRITTEN_BYTES: u64 = 32 * 1024 * 1024;
 
 /// From the first signal to the end; the last part of it is kept for the last commit.
 pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(25);

@@ -110,9 +110,9 @@ words! {
 words! {
     /// How an output is made durable before it is published.
     Durability {
-        /// `fsync` of each file, concurrently.
+        /// `fsync` of each file, concurrently; or one `syncfs` for many, where little else is unwritten.
         Fsync = "fsync",
-        /// One `syncfs` for the batch: for a file system of one's own.
+        /// One `syncfs` for each batch, however much others write: for a file system of one's own.
         Syncfs = "syncfs",
         /// None: a power loss may take published outputs back. A kill cannot.
         None = "none",

@@ -29,6 +29,7 @@ use super::{
             pool::Pool,
             publish::Publisher,
             seal::Sealer,
+            whole,
         },
         dispose::Disposer,
     },
@@ -332,7 +333,12 @@ fn publish(
 ) -> io::Result<()> {
     let (to_publish, sealed) = make.channel::<Sealed>("publish");
     let (pool, syncers) = Pool::new();
-    let sealer = Sealer { shared: shared.clone(), fatal: fatal.clone(), pool: pool.clone() };
+    let sealer = Sealer {
+        shared: shared.clone(),
+        fatal: fatal.clone(),
+        pool: pool.clone(),
+        whole: whole::Whole::default(),
+    };
     for syncer in syncers {
         threads.stage("sync", move || syncer.run())?;
     }

@@ -22,10 +22,11 @@ use crate::{
 
 /// What is read of the system: the process's own figures, the machine's start (for the metrics and
 /// the ledger), what the C library asks before it takes more memory, and SQLite's random numbers.
-const READ: [&str; 7] = [
+const READ: [&str; 8] = [
     "/proc/self",
     "/proc/sys/kernel/random/boot_id",
     "/proc/stat",
+    "/proc/meminfo",
     "/proc/sys/kernel/osrelease",
     "/proc/sys/vm/overcommit_memory",
     "/sys/devices/system/cpu/online",

@@ -15,4 +15,5 @@ mod kill;
 mod real_tree;
 mod recovery_time;
 mod resources;
+mod together;
 mod watch;

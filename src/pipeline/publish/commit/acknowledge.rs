@@ -54,7 +54,7 @@ impl Acknowledger {
     fn sync_directories(&self, named: &[Named]) -> Result<(), Failure> {
         let asked = |(file, _): &&Named| file.job.context.config.durability != Durability::None;
         let names = |(file, dir): &Named| (Arc::clone(dir), Arc::clone(&file.job.context.meter));
-        self.pool.directories(named.iter().filter(asked).map(names)).wait()
+        self.pool.directories(named.iter().filter(asked).map(names))
     }
 
     /// The outputs are durable: that may be told (C3), and is, before the ledger forgets to.

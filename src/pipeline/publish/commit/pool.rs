@@ -129,16 +129,27 @@ impl Pool {
     }
 
     /// Begins to sync each of these directories, once.
-    pub fn directories(&self, names: impl IntoIterator<Item = Names>) -> Syncing {
+    pub fn begin_directories(&self, names: impl IntoIterator<Item = Names>) -> Syncing {
         let (done, answers) = mpsc::channel();
-        let mut begun = HashSet::new();
-        for names in names {
-            if begun.insert(names.0.path().to_path_buf()) {
-                self.run(Task::Directory { names, done: done.clone() });
-            }
+        for names in each_once(names) {
+            self.run(Task::Directory { names, done: done.clone() });
         }
         Syncing(answers)
     }
+
+    /// Syncs each of these directories, once; a single one here, without waking another thread.
+    pub fn directories(&self, names: impl IntoIterator<Item = Names>) -> Result<(), Failure> {
+        let names = each_once(names);
+        if let [names] = names.as_slice() {
+            return sync_names(names);
+        }
+        self.begin_directories(names).wait()
+    }
+}
+
+fn each_once(names: impl IntoIterator<Item = Names>) -> Vec<Names> {
+    let mut known = HashSet::new();
+    names.into_iter().filter(|(dir, _)| known.insert(dir.path().to_path_buf())).collect()
 }
 
 fn sync_file(staged: &Staged) -> io::Result<()> {

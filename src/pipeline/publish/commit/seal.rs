@@ -1,14 +1,14 @@
 //! The first part of a group commit: content and temporary names become durable.
 
-use std::{collections::HashMap, io, os::fd::AsFd, sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use super::{
     Sealed,
-    pool::{Pool, Syncing},
+    pool::{Names, Pool, Synced},
+    whole::Whole,
 };
 use crate::{
-    failpoint, fs, limits,
-    observe::SyncKind,
+    failpoint, limits,
     pipeline::{
         failure::CommitError,
         fatal::Fatal,
@@ -25,6 +25,7 @@ pub struct Sealer {
     pub shared: Shared,
     pub fatal: Fatal,
     pub pool: Pool,
+    pub whole: Whole,
 }
 
 impl Sealer {
@@ -50,20 +51,24 @@ impl Sealer {
             staged.job.meter.begins(Stage::Commit);
             staged.job.trace.begins(Stage::Commit);
         }
-        // Beside the files: a name does not wait for its content. Their temps are there.
-        let directories = self.sync_directories(&batch);
-        let (to_sync, mut sealed): (Vec<_>, Vec<_>) =
+        let (to_sync, rest): (Vec<_>, Vec<_>) =
             batch.into_iter().partition(|staged| staged.content == Content::Cached);
-        let (each, rest): (Vec<_>, Vec<_>) = to_sync
-            .into_iter()
-            .partition(|staged| staged.job.context.config.durability == Durability::Fsync);
-        let (whole, none): (Vec<_>, Vec<_>) = rest
-            .into_iter()
-            .partition(|staged| staged.job.context.config.durability == Durability::Syncfs);
+        let (mut each, to_sync) = split(to_sync, Durability::Fsync);
+        let (mut whole, none) = split(to_sync, Durability::Syncfs);
+        if self.whole.suits(&each) {
+            whole.append(&mut each);
+        }
+        // Beside the files: a name does not wait for its content. Their temps are there.
+        let beside = self.pool.begin_directories(directories(each.iter().chain(&rest)));
+        let mut sealed = rest;
         sealed.extend(none);
         sealed.extend(self.keep_synced(self.pool.files(each)));
-        sealed.extend(self.keep_synced(sync_whole(whole)));
-        match directories.wait() {
+        let whole = self.keep_synced(self.whole.sync(whole));
+        // After it: ext4 without a journal writes inodes after the flush that ends a `syncfs`, and
+        // the directory's `fsync` flushes the disk again.
+        let after = self.pool.directories(directories(whole.iter()));
+        sealed.extend(whole);
+        match beside.wait().and(after) {
             Ok(()) => sealed,
             // A directory that cannot be synced ends all publishing.
             Err(failure) => {
@@ -73,19 +78,8 @@ impl Sealer {
         }
     }
 
-    /// Begins to make the temporary names durable.
-    fn sync_directories(&self, files: &[Staged]) -> Syncing {
-        let asked = |staged: &&Staged| staged.job.context.config.durability != Durability::None;
-        let names = |staged: &Staged| {
-            (Arc::clone(staged.temp.dir()), Arc::clone(&staged.job.context.meter))
-        };
-        let left_out = failpoint::leaves_out("barrier::temp_directory");
-        let files = files.iter().filter(asked).filter(|_| !left_out);
-        self.pool.directories(files.map(names))
-    }
-
     /// C5: what could not be synced is dropped, and its source goes through the intake again.
-    fn keep_synced(&self, synced: Vec<(Staged, io::Result<()>)>) -> Vec<Staged> {
+    fn keep_synced(&self, synced: Vec<Synced>) -> Vec<Staged> {
         let mut kept = Vec::with_capacity(synced.len());
         for (staged, result) in synced {
             match result {
@@ -101,30 +95,17 @@ impl Sealer {
     }
 }
 
-fn swap<A, B>((one, other): (A, B)) -> (B, A) {
-    (other, one)
+/// Where the temporary names are that must be durable.
+fn directories<'a>(files: impl Iterator<Item = &'a Staged>) -> impl Iterator<Item = Names> {
+    let asked = |staged: &&Staged| staged.job.context.config.durability != Durability::None;
+    let left_out = failpoint::leaves_out("barrier::temp_directory");
+    files
+        .filter(asked)
+        .filter(move |_| !left_out)
+        .map(|staged| (Arc::clone(staged.temp.dir()), Arc::clone(&staged.job.context.meter)))
 }
 
-/// One `syncfs` for all files of a file system.
-fn sync_whole(files: Vec<Staged>) -> Vec<(Staged, io::Result<()>)> {
-    let mut results: HashMap<u64, io::Result<()>> = HashMap::new();
-    for staged in &files {
-        results.entry(staged.identity.device).or_insert_with(|| {
-            failpoint::hit("commit::sync")?;
-            let start = Instant::now();
-            let sync = || fs::sync_file_system(&staged.temp.file().as_fd());
-            let result = failpoint::barrier("barrier::temp", sync);
-            staged.job.context.meter.sync(SyncKind::FileSystem, start.elapsed());
-            result
-        });
-    }
-    let result_of = |staged: &Staged| match results.get(&staged.identity.device) {
-        Some(Err(error)) => Err(copy(error)),
-        _ => Ok(()),
-    };
-    files.into_iter().map(|staged| (result_of(&staged), staged)).map(swap).collect()
-}
-
-fn copy(error: &io::Error) -> io::Error {
-    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
+/// Those of this durability, and the others.
+fn split(files: Vec<Staged>, durability: Durability) -> (Vec<Staged>, Vec<Staged>) {
+    files.into_iter().partition(|staged| staged.job.context.config.durability == durability)
 }
