@@ -46,6 +46,22 @@ pub fn start_writeback(file: &File) -> io::Result<()> {
     succeeded(unsafe { libc::sync_file_range(file.as_fd().as_raw_fd(), 0, 0, flags) })
 }
 
+/// Gives large buffers back to the system as soon as they are freed (`mallopt(3)`).
+///
+/// glibc raises its limit for that with each large buffer it sees freed. Those of chunks and codecs
+/// are freed by another thread than made them; kept in the arenas of many threads they leave holes,
+/// and memory grows for hours. To be called before there are threads; does nothing elsewhere.
+pub fn give_back_large_buffers() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        const LARGE: libc::c_int = 128 * 1024;
+        // SAFETY: takes two numbers. Where it is refused, memory is what it was.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+        }
+    }
+}
+
 fn succeeded(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -16,7 +16,7 @@ mod temp;
 mod walk;
 
 pub use bulk::{copy_range, expect_in_order, share_content};
-pub use calls::start_writeback;
+pub use calls::{give_back_large_buffers, start_writeback};
 pub use dir::{Dir, Kind, Replace, Seen, identity_of, seen_of};
 pub use lease::{Writers, ask_for_writers};
 pub use lock::{Lock, LockError};
