@@ -25,6 +25,8 @@ use rustix::process::Signal;
 
 /// Until then the caches fill: those of SQLite, of open directories, of the allocator.
 const STEADY: Duration = Duration::from_mins(5);
+/// What the README promises for files of any size, however long it runs.
+const MEMORY_MOST_KIB: u64 = 64 * 1024;
 /// Files that are waited for before more are put.
 const WAVE: u64 = 40;
 
@@ -154,6 +156,7 @@ fn judge(seen: &[Held], lasts: Duration) {
             ("ledger_bytes_a_file", &per_file),
         ],
     );
+    assert!(last.memory_kib <= MEMORY_MOST_KIB, "memory: {} KiB", last.memory_kib);
     if lasts < STEADY {
         return;
     }
