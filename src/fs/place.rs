@@ -1,4 +1,4 @@
-//! What is true of a whole file system.
+//! What is true of a whole file system, and of the machine.
 
 use std::{fs::File, io, os::fd::AsFd, os::unix::fs::FileExt, sync::OnceLock};
 

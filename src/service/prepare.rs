@@ -21,7 +21,8 @@ use crate::{
 };
 
 /// What is read of the system: the process's own figures, the machine's start (for the metrics and
-/// the ledger), what the C library asks before it takes more memory, and SQLite's random numbers.
+/// the ledger), how much is unwritten, what the C library asks before it takes more memory, and
+/// SQLite's random numbers.
 const READ: [&str; 8] = [
     "/proc/self",
     "/proc/sys/kernel/random/boot_id",

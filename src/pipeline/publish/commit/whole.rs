@@ -6,7 +6,6 @@
 use std::{
     collections::HashMap,
     io,
-    os::fd::AsFd,
     sync::atomic::{AtomicBool, Ordering},
     time::Instant,
 };
@@ -16,14 +15,14 @@ use crate::{
     failpoint, fs, limits,
     observe::SyncKind,
     pipeline::{context::Context, job::Staged},
-    policy::Durability,
 };
 
 /// Decides when one call serves a batch, and makes it.
 #[derive(Debug)]
 pub struct Whole {
     unwritten: fs::Unwritten,
-    /// One failed, and does not say for which file: from then on each is synced by itself.
+    /// One failed, and does not say for which file: from then on each is synced by itself, unless
+    /// `syncfs` is asked for.
     failed: AtomicBool,
 }
 
@@ -63,11 +62,8 @@ impl Whole {
             Some(Err(error)) => Err(copy(error)),
             _ => Ok(()),
         };
-        let with_result = |staged: Staged| {
-            let result = result_of(&staged);
-            (staged, result)
-        };
-        files.into_iter().map(with_result).collect()
+        let told: Vec<_> = files.iter().map(result_of).collect();
+        files.into_iter().zip(told).collect()
     }
 
     fn sync_one(&self, staged: &Staged) -> io::Result<()> {
@@ -77,7 +73,7 @@ impl Whole {
             failpoint::barrier("barrier::temp", || sync_file_system(context, staged))
         });
         context.meter.sync(SyncKind::FileSystem, start.elapsed());
-        if result.is_err() && context.config.durability == Durability::Fsync {
+        if result.is_err() {
             self.failed.store(true, Ordering::Relaxed);
         }
         result
@@ -91,7 +87,7 @@ fn sync_file_system(context: &Context, staged: &Staged) -> io::Result<()> {
     if fs::identity_of(&*root)?.device == staged.identity.device {
         fs::sync_file_system(&*root)
     } else {
-        fs::sync_file_system(&staged.temp.file().as_fd())
+        fs::sync_file_system(staged.temp.file())
     }
 }
 
