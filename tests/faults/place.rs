@@ -86,6 +86,7 @@ const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 struct Shared(u32);
 
 impl Drop for Shared {
+    #[expect(clippy::disallowed_methods, reason = "another program's files")]
     fn drop(&mut self) {
         for name in ["faketime_shm_", "sem.faketime_sem_"] {
             fs::remove_file(format!("/dev/shm/{name}{}", self.0)).ok();
