@@ -8,16 +8,19 @@ use std::{
 
 use super::{Error, Summary};
 use crate::{
+    config,
     fs::{self, Dir, Instance, Kind, Walk},
-    ledger::{Ledger, Record, State, When},
+    ledger::{Ledger, PipelineId, Record, State, When},
     observe::shown,
     pipeline::{
         acknowledge,
         publish::dispose::{
             finish_source,
+            quarantine::Case,
             source::{self, Take, Taken},
         },
     },
+    stages::Stage,
 };
 
 /// Why a source that lost content is not processed again.
@@ -27,17 +30,22 @@ const EARLIER: &str = "it lost content in a power loss, because its producer did
 /// ledger that is still there is nobody's.
 pub fn sweep(
     ledger: &dyn Ledger,
-    outputs: &BTreeSet<PathBuf>,
-    inputs: &BTreeSet<PathBuf>,
+    pipelines: &[config::Pipeline],
     summary: &mut Summary,
 ) -> Result<(), Error> {
     let instance = Instance::new(ledger.instance());
+    let outputs: BTreeSet<&Path> = pipelines
+        .iter()
+        .flat_map(|pipeline| [pipeline.output.as_path(), pipeline.quarantine.as_path()])
+        .collect();
     for root in outputs {
         for path in ours(root, |name| instance.is_temp(name)) {
             remove(root, &path)?;
             summary.temps_removed += 1;
         }
     }
+    let inputs: BTreeSet<&Path> =
+        pipelines.iter().map(|pipeline| pipeline.input.as_path()).collect();
     for root in inputs {
         for path in ours(root, |name| instance.private_id(name).is_some()) {
             let (_, name) = fs::split(&path);
@@ -45,11 +53,39 @@ pub fn sweep(
                 Some(id) => ledger.record(id)?,
                 None => None,
             };
-            summary.sources_returned +=
-                u64::from(resolve(ledger, (root, &path), record, &instance)?);
+            let means = Means { ledger, pipelines, instance: &instance };
+            match resolve(means, (root, &path), record)? {
+                Resolved::Returned => summary.sources_returned += 1,
+                Resolved::SetAside => summary.quarantined += 1,
+                Resolved::Otherwise => {}
+            }
         }
     }
     Ok(())
+}
+
+/// What the private names are resolved with.
+#[derive(Clone, Copy)]
+struct Means<'a> {
+    ledger: &'a dyn Ledger,
+    pipelines: &'a [config::Pipeline],
+    instance: &'a Instance,
+}
+
+/// What came of a source under its private name.
+enum Resolved {
+    /// It has its name again.
+    Returned,
+    /// It is in quarantine, because another file has its name.
+    SetAside,
+    /// It was disposed of, is gone, or is left for a person.
+    Otherwise,
+}
+
+impl From<bool> for Resolved {
+    fn from(is_returned: bool) -> Self {
+        if is_returned { Self::Returned } else { Self::Otherwise }
+    }
 }
 
 /// The files below a root whose name is one that is asked for. A root that is not there has none.
@@ -79,39 +115,86 @@ fn remove(root: &Path, path: &Path) -> Result<(), Error> {
 
 /// A source that was taken by its private name when the process ended: what the ledger says was
 /// begun with it is finished where it is still the file that was read, otherwise it gets its name
-/// back. Whether it got it back.
+/// back. One that lost content, and whose name is another file's by now, goes to quarantine.
 fn resolve(
-    ledger: &dyn Ledger,
+    means: Means<'_>,
     (root, path): (&Path, &Path),
     record: Option<Record>,
-    mark: &Instance,
-) -> Result<bool, Error> {
+) -> Result<Resolved, Error> {
+    let Means { ledger, instance, .. } = means;
     let Some(record) = record else {
         tracing::warn!(path = %shown(&root.join(path)), "is a source under a private name that the ledger does not know: left for a person");
-        return Ok(false);
+        return Ok(Resolved::Otherwise);
     };
-    let taken = Dir::open(root)
-        .and_then(|input| source::taken_before(&input, &record.source, (mark, record.id)))
-        .map_err(failed(root, path, "open the directory of"))?;
+    let taken = || {
+        Dir::open(root)
+            .and_then(|input| source::taken_before(&input, &record.source, (instance, record.id)))
+            .map_err(failed(root, path, "open the directory of"))
+    };
+    let found = taken()?;
+    let mut lost = None;
     let resolved = match (record.state, &record.moved_to) {
         (State::Published | State::Done, _) => {
-            quarantine_earlier(ledger, &taken, &record)
-                .map_err(failed(root, path, "look at"))?
-                .map_or(Ok(()), |quarantined| ledger.append(&[quarantined], When::Now))?;
-            finish(taken, &record, |taken| finish_source(taken, &record))
+            lost = quarantine_earlier(ledger, &found, &record)
+                .map_err(failed(root, path, "look at"))?;
+            ledger.append(lost.as_slice(), When::Now)?;
+            finish(found, &record, |taken| finish_source(taken, &record))
         }
         (State::Quarantined, Some(place)) => {
-            finish(taken, &record, |taken| quarantine(taken, place))
+            finish(found, &record, |taken| quarantine(taken, place))
         }
-        _ => taken.put_back().map(|()| true).map_err(|(_, error)| error),
+        _ => found.put_back().map(|()| true).map_err(|(_, error)| error),
     };
-    resolved.or_else(|source| {
-        if source.kind() == std::io::ErrorKind::AlreadyExists {
+    match resolved {
+        Ok(is_returned) => Ok(is_returned.into()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let config = config_of(means, record.pipeline)?;
+            if let (Some(lost), Some(config)) = (lost, config) {
+                return set_aside(means, config, &lost, taken()?);
+            }
             tracing::warn!(path = %shown(&root.join(path)), source = %shown(&record.source), "cannot get its name back, which another file has: left for a person");
-            return Ok(false);
+            Ok(Resolved::Otherwise)
         }
-        Err(failed(root, path, "dispose of")(source))
-    })
+        Err(error) => Err(failed(root, path, "dispose of")(error)),
+    }
+}
+
+fn config_of(means: Means<'_>, id: PipelineId) -> Result<Option<&config::Pipeline>, Error> {
+    let roots = means.ledger.roots()?.into_iter().find(|roots| roots.id == id);
+    Ok(roots.and_then(|roots| {
+        let of = |config: &&config::Pipeline| {
+            config.input == roots.input && config.output == roots.output
+        };
+        means.pipelines.iter().find(of)
+    }))
+}
+
+/// As every file goes to quarantine: the ledger knows its place, then its reason stands there, then
+/// it moves. What ends in between is done again at the next start.
+fn set_aside(
+    means: Means<'_>,
+    config: &config::Pipeline,
+    lost: &Record,
+    taken: Taken,
+) -> Result<Resolved, Error> {
+    let case = Case {
+        config,
+        instance: means.instance,
+        path: &lost.source,
+        identity: lost.identity,
+        stage: Stage::Dispose,
+        reason: EARLIER,
+        attempts: 0,
+    };
+    let failed = |action| failed(&config.input, &lost.source, action);
+    let place = case.place().map_err(failed("find a place in quarantine for"))?;
+    let moved = Record { moved_to: Some(place.path()), ..lost.clone() };
+    means.ledger.append(&[moved], When::Now)?;
+    case.write_reason(&place, Some(&place.path())).map_err(failed("write the reason of"))?;
+    let moved = taken.move_to(&place.dir, &place.name).map_err(|(_, error)| error);
+    moved.map_err(failed("move to quarantine"))?;
+    tracing::warn!(pipeline = %config.name, source = %shown(&lost.source), place = %shown(&place.path()), "another file has its name: moved to quarantine");
+    Ok(Resolved::SetAside)
 }
 
 /// The record that keeps an earlier state of a source from being processed, durable before it gets

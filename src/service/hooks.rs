@@ -1,10 +1,8 @@
 //! The hooks of [`super::start`], one for each resource: how it is opened, and how it is closed.
 
 use std::{
-    collections::BTreeSet,
     convert::Infallible,
     io,
-    path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -16,7 +14,7 @@ use super::{
     settings::Settings,
 };
 use crate::{
-    config::Config,
+    config::{Config, Pipeline},
     error::Exit,
     fs::{self, Lock, LockError, replace_own},
     ledger::{self, LastStop, Ledger, sqlite::Sqlite},
@@ -201,14 +199,8 @@ pub async fn recovery(
     events: &SharedEvents,
 ) -> Result<(), Fault> {
     let (ledger, events) = (Arc::clone(ledger), Arc::clone(events));
-    let outputs: BTreeSet<PathBuf> = config
-        .pipelines
-        .iter()
-        .flat_map(|pipeline| [pipeline.output.clone(), pipeline.quarantine.clone()])
-        .collect();
-    let inputs: BTreeSet<PathBuf> =
-        config.pipelines.iter().map(|pipeline| pipeline.input.clone()).collect();
-    let open = blocking(move || recover(&*ledger, &events, &outputs, &inputs).map(|()| ((), ())));
+    let pipelines = config.pipelines.clone();
+    let open = blocking(move || recover(&*ledger, &events, &pipelines).map(|()| ((), ())));
     life.start("recovery", RECOVERY, open, |()| async { Ok::<_, Infallible>(()) })
         .await
         .map_err(sort(Fault::Storage))
@@ -217,8 +209,7 @@ pub async fn recovery(
 fn recover(
     ledger: &dyn Ledger,
     events: &SharedEvents,
-    outputs: &BTreeSet<PathBuf>,
-    inputs: &BTreeSet<PathBuf>,
+    pipelines: &[Pipeline],
 ) -> Result<(), recovery::Error> {
     let last = ledger.begin(&fs::boot_id())?;
     let (roots, facts) = recovery::gather(ledger, events)?;
@@ -233,7 +224,7 @@ fn recover(
     let means = recovery::Means { ledger, events, roots: &roots };
     let mut summary = recovery::apply(&means, plans)?;
     if last == LastStop::Unclean || unfinished {
-        recovery::sweep(ledger, outputs, inputs, &mut summary)?;
+        recovery::sweep(ledger, pipelines, &mut summary)?;
     }
     if summary != recovery::Summary::default() {
         tracing::info!(?summary, "recovered what the last run left");

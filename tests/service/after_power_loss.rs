@@ -12,6 +12,17 @@ fn dispositions() -> impl Iterator<Item = (&'static str, &'static str)> {
     ["update", "replace"].into_iter().flat_map(|exists| [("delete", exists), ("archive", exists)])
 }
 
+/// The source under its private name is as a power loss leaves what was never synced.
+fn lose_content(tree: &Tree) {
+    let private =
+        tree.files("in").into_iter().find(|path| path.to_string_lossy().ends_with(".del"));
+    let private = tree.path("in").join(private.expect("a private name"));
+    let modified = fs::metadata(&private).expect("look").modified().expect("a time");
+    let file = fs::File::options().write(true).open(&private).expect("open");
+    file.set_len(0).expect("truncate");
+    file.set_modified(modified).expect("set the time");
+}
+
 /// ext4 and xfs keep an inode's times and lose the content that was never synced.
 #[test]
 fn a_source_that_lost_content_under_its_private_name_is_not_published_again() {
@@ -22,20 +33,38 @@ fn a_source_that_lost_content_under_its_private_name_is_not_published_again() {
         let first = tree.start_with("dispose::taken=return(kill)", on_success, &more);
         assert_eq!(first.wait(), KILLED);
         let output = fs::read(tree.path("out/a.log.zst")).expect("published");
-        let private =
-            tree.files("in").into_iter().find(|path| path.to_string_lossy().ends_with(".del"));
-        let private = tree.path("in").join(private.expect("a private name"));
-        let modified = fs::metadata(&private).expect("look").modified().expect("a time");
-        let file = fs::File::options().write(true).open(&private).expect("open");
-        file.set_len(0).expect("truncate");
-        file.set_modified(modified).expect("set the time");
-        drop(file);
+        lose_content(&tree);
         for _ in 0..2 {
             assert_eq!(tree.start(on_success, &more).wait(), 0, "{}", tree.log());
             assert_eq!(fs::read(tree.path("out/a.log.zst")).expect("there"), output);
             assert_eq!(fs::metadata(tree.path("in/a.log")).expect("its name is back").len(), 0);
             assert_eq!(tree.acknowledged().values().sum::<usize>(), 1);
             tree.assert_no_leftovers();
+        }
+    }
+}
+
+/// The same, and its producer has made a new file of its name: it goes to quarantine, once.
+#[test]
+fn a_source_that_lost_content_and_whose_name_is_anothers_goes_to_quarantine() {
+    for on_success in ["delete", "archive"] {
+        let mut tree = Tree::new();
+        tree.put("d/a.log", b"the whole content");
+        let first = tree.start_with("dispose::taken=return(kill)", on_success, &["--once"]);
+        assert_eq!(first.wait(), KILLED);
+        lose_content(&tree);
+        tree.put("d/a.log", b"a new file");
+        for _ in 0..2 {
+            assert_eq!(tree.once(on_success), 0, "{}", tree.log());
+            tree.assert_no_leftovers();
+            let kept = tree.path("out/.tidemill/quarantine/main/d/a.log");
+            assert_eq!(fs::metadata(&kept).expect("in quarantine").len(), 0);
+            let reason = fs::read_to_string(kept.with_extension("log.json")).expect("a reason");
+            assert!(reason.contains("it lost content in a power loss"), "{reason}");
+            assert!(!kept.with_extension("log.1").exists(), "it is there twice");
+            // The first version, and the new one in its place.
+            assert_eq!(tree.acknowledged().values().sum::<usize>(), 2, "{}", tree.log());
+            tree.assert_outputs_whole();
         }
     }
 }

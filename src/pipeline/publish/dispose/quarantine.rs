@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use super::source::{self, Take};
 use crate::{
-    failpoint,
-    fs::{self, Dir, Replace, Temp},
+    config, failpoint,
+    fs::{self, Dir, Instance, Replace, Temp},
     identity::Identity,
     ledger::{Record, State, When},
     observe::shown,
@@ -47,6 +47,33 @@ struct Reason<'a> {
     requeue: String,
 }
 
+/// A file that goes to quarantine, and why.
+#[derive(Clone, Copy, Debug)]
+pub struct Case<'a> {
+    pub config: &'a config::Pipeline,
+    pub instance: &'a Instance,
+    /// Of the source, below the input.
+    pub path: &'a Path,
+    pub identity: Identity,
+    pub stage: Stage,
+    pub reason: &'a str,
+    pub attempts: u32,
+}
+
+/// A name in quarantine that is free for one file and its reason.
+#[derive(Debug)]
+pub struct Place {
+    pub dir: Arc<Dir>,
+    pub name: OsString,
+}
+
+impl Place {
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join(&self.name)
+    }
+}
+
 /// Puts a failed file into quarantine: first the ledger knows, then the reason stands beside its
 /// place, then the file moves. Where the sources are to be kept, only the first two.
 pub fn quarantine(job: &Job, stage: Stage, reason: &str) -> Result<(), DisposeError> {
@@ -54,21 +81,26 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &str) -> Result<(), DisposeEr
         path: job.source_path(),
         source,
     };
-    let (parent, name) = fs::split(&job.path);
-    let dir = open(job, parent).map_err(|error| failed(error.into()))?;
+    let case = Case {
+        config: &job.context.config,
+        instance: &job.context.instance,
+        path: &job.path,
+        identity: job.seen.identity,
+        stage,
+        reason,
+        attempts: job.attempt,
+    };
+    let place = case.place().map_err(|error| failed(error.into()))?;
     let moves = job.context.config.on_success != OnSuccess::Keep;
-    let name = free_name(job, &dir, name).map_err(|error| failed(error.into()))?;
-    let moved_to = moves.then(|| dir.path().join(&name));
-    let mut record = record(job, reason, moved_to.clone());
+    let mut record = record(job, reason, moves.then(|| place.path()));
     let append = |record: &Record| {
         failpoint::barrier("barrier::quarantine", || {
             job.context.ledger.append(std::slice::from_ref(record), When::Now)
         })
     };
     append(&record).map_err(|error| failed(error.into()))?;
-    write_reason(job, &dir, &name, &content(job, stage, reason, moved_to.as_deref()))
-        .map_err(|error| failed(error.into()))?;
-    if moves && let Err(error) = move_source(job, &dir, &name, &record) {
+    case.write_reason(&place, record.moved_to.as_deref()).map_err(|error| failed(error.into()))?;
+    if moves && let Err(error) = move_source(job, &place, &record) {
         tracing::warn!(pipeline = %job.context.name(), source = %shown(&job.path), %error, "cannot be moved to quarantine: it stays in place");
         record.moved_to = None;
         record.reason = Some(format!("{reason} (left in place: {error})"));
@@ -77,48 +109,87 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &str) -> Result<(), DisposeEr
     acknowledge::ended(job, &record).map_err(|error| failed(error.into()))
 }
 
-fn open(job: &Job, parent: &Path) -> io::Result<Arc<Dir>> {
-    let root = &job.context.config.quarantine;
-    let above = root.ancestors().find_map(|above| Dir::open(above).ok().map(|dir| (above, dir)));
-    let Some((above, dir)) = above else {
-        return Err(io::ErrorKind::NotFound.into());
-    };
-    let below = root.strip_prefix(above).unwrap_or(Path::new(""));
-    Ok(Arc::new(dir.make_beneath(&below.join(parent), fs::OWN)?))
-}
+impl Case<'_> {
+    fn source_path(&self) -> PathBuf {
+        self.config.input.join(self.path)
+    }
 
-/// The source's name, or the first of `NAME.1`, `NAME.2`, … that nobody has, nor its reason's name.
-/// A reason that was written for this very source, and has no file beside it, is replaced.
-fn free_name(job: &Job, dir: &Dir, name: &OsStr) -> io::Result<OsString> {
-    let mut number = 0_u32;
-    let mut candidate = name.to_owned();
-    loop {
-        let taken = dir.look(Path::new(&candidate))?.is_some();
-        if !taken && is_free_for(job, dir, &reason_name(&candidate))? {
-            return Ok(candidate);
+    /// The source's name, or the first of `NAME.1`, `NAME.2`, … that nobody has, nor its reason's
+    /// name. A reason that was written for this very source, and has no file beside it, is replaced.
+    pub fn place(&self) -> io::Result<Place> {
+        let (parent, own) = fs::split(self.path);
+        let dir = self.open(parent)?;
+        let mut number = 0_u32;
+        let mut name = own.to_owned();
+        loop {
+            let taken = dir.look(Path::new(&name))?.is_some();
+            if !taken && self.may_have(&dir, &reason_name(&name))? {
+                return Ok(Place { dir, name });
+            }
+            number += 1;
+            name = fs::numbered(own, number, "", REASONED_BYTES);
         }
-        number += 1;
-        candidate = fs::numbered(name, number, "", REASONED_BYTES);
     }
-}
 
-fn is_free_for(job: &Job, dir: &Dir, reason: &OsStr) -> io::Result<bool> {
-    #[derive(serde::Deserialize)]
-    struct Of {
-        source: String,
-        config_hash: String,
+    fn open(&self, parent: &Path) -> io::Result<Arc<Dir>> {
+        let root = &self.config.quarantine;
+        let above =
+            root.ancestors().find_map(|above| Dir::open(above).ok().map(|dir| (above, dir)));
+        let Some((above, dir)) = above else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let below = root.strip_prefix(above).unwrap_or(Path::new(""));
+        Ok(Arc::new(dir.make_beneath(&below.join(parent), fs::OWN)?))
     }
-    if dir.look(Path::new(reason))?.is_none() {
-        return Ok(true);
+
+    fn may_have(&self, dir: &Dir, reason: &OsStr) -> io::Result<bool> {
+        #[derive(serde::Deserialize)]
+        struct Of {
+            source: String,
+            config_hash: String,
+        }
+        if dir.look(Path::new(reason))?.is_none() {
+            return Ok(true);
+        }
+        let Ok(mut file) = dir.open_file(Path::new(reason)) else {
+            return Ok(false);
+        };
+        let mut text = Vec::new();
+        io::Read::read_to_end(&mut io::Read::take(&mut file, MOST_BYTES), &mut text)?;
+        let source = shown(&self.source_path()).to_string();
+        let ours = |of: Of| of.source == source && of.config_hash.len() == 2 * blake3::OUT_LEN;
+        Ok(serde_json::from_slice(&text).is_ok_and(ours))
     }
-    let Ok(mut file) = dir.open_file(Path::new(reason)) else {
-        return Ok(false);
-    };
-    let mut text = Vec::new();
-    io::Read::read_to_end(&mut io::Read::take(&mut file, MOST_BYTES), &mut text)?;
-    let source = shown(&job.source_path()).to_string();
-    let ours = |of: Of| of.source == source && of.config_hash.len() == 2 * blake3::OUT_LEN;
-    Ok(serde_json::from_slice(&text).is_ok_and(ours))
+
+    /// `NAME.json`, replaced as a whole and durable. A name too long for that is cut short.
+    pub fn write_reason(&self, place: &Place, moved_to: Option<&Path>) -> io::Result<()> {
+        let temp = Temp::create(&place.dir, self.instance)?;
+        temp.file().write_all(&self.content(moved_to))?;
+        temp.file().sync_all()?;
+        let name = reason_name(&place.name);
+        temp.publish(&name, Replace::Yes).map_err(|(_, error)| error)?;
+        place.dir.sync()
+    }
+
+    fn content(&self, moved_to: Option<&Path>) -> Vec<u8> {
+        let Self { config, identity, stage, reason, attempts, .. } = *self;
+        let source = shown(&self.source_path()).to_string();
+        let reason = Reason {
+            pipeline: &config.name,
+            stage,
+            error: reason,
+            attempts,
+            at: jiff::Timestamp::now().to_string(),
+            moved_to: moved_to.map(|path| shown(path).to_string()),
+            identity,
+            steps: config.steps.to_string(),
+            config_hash: blake3::hash(format!("{config:?}").as_bytes()).to_hex().to_string(),
+            requeue: format!("tidemill requeue '{source}'"),
+            source,
+        };
+        // Strings and numbers only: there is nothing in it that JSON cannot hold.
+        serde_json::to_vec_pretty(&reason).unwrap_or_default()
+    }
 }
 
 fn record(job: &Job, reason: &str, moved_to: Option<PathBuf>) -> Record {
@@ -136,35 +207,6 @@ fn record(job: &Job, reason: &str, moved_to: Option<PathBuf>) -> Record {
     }
 }
 
-fn content(job: &Job, stage: Stage, reason: &str, moved_to: Option<&Path>) -> Vec<u8> {
-    let config = &job.context.config;
-    let reason = Reason {
-        pipeline: job.context.name(),
-        source: shown(&job.source_path()).to_string(),
-        stage,
-        error: reason,
-        attempts: job.attempt,
-        at: jiff::Timestamp::now().to_string(),
-        moved_to: moved_to.map(|path| shown(path).to_string()),
-        identity: job.seen.identity,
-        steps: config.steps.to_string(),
-        config_hash: blake3::hash(format!("{config:?}").as_bytes()).to_hex().to_string(),
-        requeue: format!("tidemill requeue '{}'", shown(&job.source_path())),
-    };
-    // Strings and numbers only: there is nothing in it that JSON cannot hold.
-    serde_json::to_vec_pretty(&reason).unwrap_or_default()
-}
-
-/// `NAME.json`, replaced as a whole. A name too long for that is cut short.
-fn write_reason(job: &Job, dir: &Arc<Dir>, name: &OsStr, content: &[u8]) -> io::Result<()> {
-    let temp = Temp::create(dir, &job.context.instance)?;
-    temp.file().write_all(content)?;
-    temp.file().sync_all()?;
-    let name = reason_name(name);
-    temp.publish(&name, Replace::Yes).map_err(|(_, error)| error)?;
-    dir.sync()
-}
-
 /// The name of the reason beside a file of this name.
 #[must_use]
 pub fn reason_name(name: &OsStr) -> OsString {
@@ -174,11 +216,11 @@ pub fn reason_name(name: &OsStr) -> OsString {
 }
 
 /// Moves the file that failed, and no other, beside its reason.
-fn move_source(job: &Job, dir: &Dir, name: &OsStr, record: &Record) -> io::Result<()> {
+fn move_source(job: &Job, place: &Place, record: &Record) -> io::Result<()> {
     let mark = (&job.context.instance, record.id);
     match source::take(&job.input, &job.path, &record.identity, mark)? {
         Take::Ours(taken) => taken
-            .move_to(dir, name)
+            .move_to(&place.dir, &place.name)
             .map(drop)
             .map_err(|(taken, error)| taken.put_back().err().map_or(error, |(_, second)| second)),
         Take::Gone => Err(io::Error::new(io::ErrorKind::NotFound, "it is gone")),
