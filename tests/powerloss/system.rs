@@ -112,6 +112,17 @@ impl Drop for Boot {
     }
 }
 
+/// A loop device on this image. What another image left of itself in the kernel's memory, under the
+/// device's number, is the caller's to drop: a device that somebody looked at while it was detached
+/// keeps it, and shows it in place of the new image.
+fn attach(image: &Path) -> io::Result<PathBuf> {
+    let output = Command::new("losetup").args(["--find", "--show"]).arg(image).output()?;
+    if !output.status.success() {
+        return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
+    }
+    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+}
+
 /// A mounted disk. Dropping it unmounts it; its loop device ends with the mount.
 #[derive(Debug)]
 pub struct Mounted(Option<PathBuf>);
@@ -119,11 +130,18 @@ pub struct Mounted(Option<PathBuf>);
 impl Mounted {
     pub fn new(kind: Kind, image: &Path, at: &Path) -> io::Result<Self> {
         let options = match kind {
-            Kind::Ext4 => "loop",
-            Kind::Xfs => "loop,nouuid",
-            Kind::Btrfs => "loop,nodiscard",
+            Kind::Ext4 => "rw",
+            Kind::Xfs => "nouuid",
+            Kind::Btrfs => "nodiscard",
         };
-        run(Command::new("mount").args(["-t", kind.name(), "-o", options]).arg(image).arg(at))?;
+        let device = attach(image)?;
+        let mut mount = Command::new("mount");
+        mount.args(["-t", kind.name(), "-o", options]).arg(&device).arg(at);
+        let mounted = run(Command::new("blockdev").arg("--flushbufs").arg(&device))
+            .and_then(|()| run(&mut mount));
+        // A device in use is detached when it is no more: with the mount, however that ends.
+        run(Command::new("losetup").arg("--detach").arg(&device))?;
+        mounted?;
         Ok(Self(Some(at.to_path_buf())))
     }
 
