@@ -93,11 +93,12 @@ fn a_published_file_costs_a_part_of_a_flush_and_not_four() {
     let all = Some((GATHER, 1 + FILES as usize));
     let all = flushes(&studio.record_act(&scenario, put, rename, all));
     let classic = flushes(&studio.record_act(&scenario, put, classic, None));
-    // What the first one costs is not the others'.
-    let ours = f64::from(all.saturating_sub(one)) / f64::from(FILES);
+    // What the first one costs is not the others', unless a busy machine put all in one commit.
+    let (count, files) = if all > one { (all - one, FILES) } else { (all, 1 + FILES) };
+    let ours = f64::from(count) / f64::from(files);
     let theirs = f64::from(classic) / f64::from(1 + FILES);
     prove::report(name, &[("per_file", &ours), ("alone", &one), ("classic", &theirs)]);
-    assert!(all > one, "nothing was measured");
+    assert!(one > 0 && all > 0, "nothing was measured: {one} for one, {all} for all");
     // How many syncs meet in one flush is the scheduler's: 0.3 to 0.6 here.
     assert!(ours <= 1.0, "{ours} flushes for each file");
     assert!(
