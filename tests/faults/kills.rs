@@ -17,9 +17,10 @@ fn killed(on_success: &str) {
     let mut random = Random::new(prove::seed());
     let points = trace::points(&trace::tree(prove::seed()), on_success);
     let (mut kills, mut calls) = (0, BTreeSet::new());
-    for (round, point) in sample(&points, prove::count(60), &mut random).into_iter().enumerate() {
-        let tree = trace::tree(prove::seed() + (round / points.len()) as u64);
-        let code = trace::tampered(&tree, on_success, &point, "signal=KILL").ended();
+    let chosen = sample(&points, prove::count(60), &mut random);
+    for point in &chosen {
+        let tree = trace::tree(prove::seed());
+        let code = trace::tampered(&tree, on_success, point, "signal=KILL").ended();
         let expected = [Some(KILLED), Some(0)].contains(&code);
         assert!(expected, "{point:?} {on_success}: {code:?}\n{}", tree.log());
         kills += usize::from(code == Some(KILLED));
@@ -30,11 +31,17 @@ fn killed(on_success: &str) {
         assert_eq!(tree.once(on_success), 0, "{point:?} {on_success}\n{}", tree.log());
         tree.assert_done(on_success);
     }
-    assert!(kills * 2 > prove::count(60), "only {kills} kills met a call");
-    let (points, calls) = (points.len(), calls.len());
+    assert!(kills * 2 > chosen.len(), "only {kills} kills met a call");
+    let (points, tried, calls) = (points.len(), chosen.len(), calls.len());
     prove::report(
         &name,
-        &[("points", &points), ("calls", &calls), ("kills", &kills), ("violations", &0)],
+        &[
+            ("points", &points),
+            ("tried", &tried),
+            ("calls", &calls),
+            ("kills", &kills),
+            ("violations", &0),
+        ],
     );
 }
 

@@ -98,19 +98,14 @@ pub fn points(tree: &Tree, on_success: &str) -> Vec<Point> {
     points.into_iter().collect()
 }
 
-/// `count` points, spread over all by the seed; all of them, again and again, where more are asked
-/// for than there are.
+/// `count` points, spread over all by the seed; each once where so many are asked for.
 pub fn sample(points: &[Point], count: usize, random: &mut Random) -> Vec<Point> {
-    let mut chosen = Vec::with_capacity(count);
-    while chosen.len() < count {
-        let mut round = points.to_vec();
-        for place in 0..round.len() {
-            let other = random.below((round.len() - place) as u64);
-            round.swap(place, place + usize::try_from(other).expect("an index"));
-        }
-        round.truncate(count - chosen.len());
-        chosen.extend(round);
+    let mut chosen = points.to_vec();
+    for place in 0..chosen.len() {
+        let other = random.below((chosen.len() - place) as u64);
+        chosen.swap(place, place + usize::try_from(other).expect("an index"));
     }
+    chosen.truncate(count);
     chosen
 }
 

@@ -32,7 +32,7 @@ use crate::failpoint;
 /// How long another process's write, that of `tidemill requeue`, may hold one up.
 const BUSY: Duration = Duration::from_secs(10);
 /// Pages (of 4 KiB) in the log before SQLite moves them into the database.
-const CHECKPOINT_PAGES: u32 = 4096;
+const CHECKPOINT_PAGES: u32 = 1000;
 
 /// In `meta`, `in_use` is this at first,
 const NEVER_USED: &str = "0";

@@ -77,6 +77,13 @@ impl Syncer {
 pub struct Syncing(mpsc::Receiver<Result<(), Failure>>);
 
 impl Syncing {
+    /// It is over, with this result.
+    pub fn ended(result: Result<(), Failure>) -> Self {
+        let (done, answers) = mpsc::channel();
+        drop(done.send(result));
+        Self(answers)
+    }
+
     /// Waits for all of them; the first failure, if there was one.
     pub fn wait(self) -> Result<(), Failure> {
         // Every answer is waited for, so that no sync is under way when this returns.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Sealed,
-    pool::{Names, Pool, Synced},
+    pool::{Names, Pool, Synced, Syncing},
     whole::Whole,
 };
 use crate::{
@@ -58,8 +58,14 @@ impl Sealer {
         if self.whole.suits(&each) {
             whole.append(&mut each);
         }
-        // Beside the files: a name does not wait for its content. Their temps are there.
-        let beside = self.pool.begin_directories(directories(each.iter().chain(&rest)));
+        let names = directories(each.iter().chain(&rest));
+        let beside = if each.len() + rest.len() == 1 {
+            // To wake another thread for it takes longer than it does.
+            Syncing::ended(self.pool.directories(names))
+        } else {
+            // Beside the files: a name does not wait for its content. Their temps are there.
+            self.pool.begin_directories(names)
+        };
         let mut sealed = rest;
         sealed.extend(none);
         sealed.extend(self.keep_synced(self.pool.files(each)));
