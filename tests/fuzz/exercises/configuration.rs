@@ -1,19 +1,22 @@
 //! The configuration: whatever the text, it is resolved or every problem of it has a place.
 
-use std::{fs, sync::LazyLock};
+use std::fs;
 
 use tempfile::TempDir;
 use tidemill::config::{At, Options, resolve};
 
-static PLACE: LazyLock<TempDir> = LazyLock::new(|| {
-    let place = tempfile::tempdir().expect("a directory");
-    fs::create_dir(place.path().join("in")).expect("a directory");
-    place
-});
+thread_local! {
+    /// Removed at the end of the thread, which a static would not be.
+    static PLACE: TempDir = {
+        let place = tempfile::tempdir().expect("a directory");
+        fs::create_dir(place.path().join("in")).expect("a directory");
+        place
+    };
+}
 
 /// An arbitrary text as the configuration file.
 pub fn configuration(data: &[u8]) {
-    let path = PLACE.path().join("tidemill.toml");
+    let path = PLACE.with(|place| place.path().join("tidemill.toml"));
     fs::write(&path, data).expect("write");
     let options = Options { config: Some(path.clone()), ..Options::default() };
     let config = match resolve(&options) {

@@ -5,7 +5,8 @@ use std::{
     fs,
     os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
-    sync::{Arc, LazyLock, Mutex},
+    rc::Rc,
+    sync::{Arc, Mutex},
 };
 
 use tempfile::TempDir;
@@ -37,7 +38,14 @@ struct Whole {
     said: Vec<Vec<Record>>,
 }
 
-static WHOLE: LazyLock<Whole> = LazyLock::new(|| make().expect("a ledger"));
+thread_local! {
+    /// Removed at the end of the thread, which a static would not be.
+    static WHOLE: Rc<Whole> = Rc::new(make().expect("a ledger"));
+}
+
+fn whole() -> Rc<Whole> {
+    WHOLE.with(Rc::clone)
+}
 
 fn make() -> Result<Whole> {
     let place = tempfile::tempdir().expect("a directory");
@@ -80,9 +88,9 @@ pub fn ledger(data: &[u8]) {
         0 => records_come_back(bytes),
         1 => a_damaged_log_is_cut_where_it_is_damaged(bytes),
         2 => {
-            let mut database = WHOLE.database.clone();
+            let mut database = whole().database.clone();
             damage(&mut database, bytes);
-            let log: &[u8] = if what & 4 == 0 { &WHOLE.log } else { &[] };
+            let log: &[u8] = if what & 4 == 0 { &whole().log } else { &[] };
             drop(open_and_ask(&database, log));
         }
         _ => {
@@ -93,7 +101,7 @@ pub fn ledger(data: &[u8]) {
 }
 
 fn records_come_back(bytes: &[u8]) {
-    let path = WHOLE.place.path().join("records.sqlite");
+    let path = whole().place.path().join("records.sqlite");
     remove(&path);
     let ledger = Sqlite::open(&path).expect("a new ledger");
     let pipeline = ledger.pipeline("main", Path::new("/in"), Path::new("/out")).expect("register");
@@ -112,10 +120,10 @@ fn records_come_back(bytes: &[u8]) {
 
 /// SQLite's log has checksums: what is read is what was there after one of its transactions.
 fn a_damaged_log_is_cut_where_it_is_damaged(bytes: &[u8]) {
-    let mut log = WHOLE.log.clone();
+    let mut log = whole().log.clone();
     damage(&mut log, bytes);
-    if let Ok(history) = open_and_ask(&WHOLE.database, &log) {
-        assert!(WHOLE.said.contains(&history), "what was never there: {history:?}");
+    if let Ok(history) = open_and_ask(&whole().database, &log) {
+        assert!(whole().said.contains(&history), "what was never there: {history:?}");
     }
 }
 
@@ -136,7 +144,7 @@ fn damage(file: &mut Vec<u8>, bytes: &[u8]) {
 
 /// All that a start asks of it, and what recovery makes of the answers.
 fn open_and_ask(database: &[u8], log: &[u8]) -> Result<Vec<Record>> {
-    let path = WHOLE.place.path().join("damaged.sqlite");
+    let path = whole().place.path().join("damaged.sqlite");
     remove(&path);
     fs::write(&path, database).expect("write");
     fs::write(log_of(&path), log).expect("write");

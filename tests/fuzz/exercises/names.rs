@@ -1,10 +1,6 @@
 //! Names: bytes that anyone may choose, within what a name may have.
 
-use std::{
-    ffi::OsStr,
-    os::unix::ffi::OsStrExt,
-    sync::{Arc, LazyLock},
-};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, sync::Arc};
 
 use tempfile::TempDir;
 use tidemill::{
@@ -17,11 +13,14 @@ use tidemill::{
 
 use super::parameters;
 
-static PLACE: LazyLock<(TempDir, Arc<Dir>)> = LazyLock::new(|| {
-    let place = tempfile::tempdir().expect("a directory");
-    let dir = Arc::new(Dir::open(place.path()).expect("open"));
-    (place, dir)
-});
+thread_local! {
+    /// Removed at the end of the thread, which a static would not be.
+    static PLACE: (TempDir, Arc<Dir>) = {
+        let place = tempfile::tempdir().expect("a directory");
+        let dir = Arc::new(Dir::open(place.path()).expect("open"));
+        (place, dir)
+    };
+}
 
 /// An arbitrary name through everything that makes another of it.
 pub fn names(data: &[u8]) {
@@ -130,7 +129,7 @@ fn made_names_are_names(name: &OsStr, number: i64) {
     }
     let reason = reason_name(name);
     assert!(reason.len() <= NAME_BYTES && reason.as_bytes().ends_with(b".json"));
-    let (_, dir) = &*PLACE;
-    let temp = Temp::create(dir, &Instance::new("0badcafe")).expect("a temporary file");
+    let dir = PLACE.with(|(_, dir)| Arc::clone(dir));
+    let temp = Temp::create(&dir, &Instance::new("0badcafe")).expect("a temporary file");
     assert!(temp.name().len() <= NAME_BYTES && Instance::new("0badcafe").is_temp(temp.name()));
 }

@@ -6,7 +6,7 @@
 //!
 //! | thread | does | true if power fails right after it |
 //! |---|---|---|
-//! | [`seal`] | `fsync` of every temp, on the descriptor that wrote it, and of their directories, all concurrently ([`pool`]); or one `syncfs` for many of them, where little else is unwritten ([`whole`]) | temps of which nobody knows: recovery deletes them |
+//! | [`seal`] | `fsync` of every temp, on the descriptor that wrote it, and of their directories, all concurrently ([`pool`]), for a file alone one after the other; or one `syncfs` for many of them, where little else is unwritten ([`whole`]) | temps of which nobody knows: recovery deletes them |
 //! | [`publish`] | the intent: one durable transaction for the batch | recovery publishes the temps |
 //! | | `renameat2(temp → final, NOREPLACE)`, or as the policy says | some renamed: recovery does the rest |
 //! | [`acknowledge`] | `fsync` of the directories, then the acknowledgement | outputs durable, the sources are still there |
