@@ -225,7 +225,7 @@ impl Ledger for Sqlite {
             })?;
         }
         let connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        // The log is moved into the database, so that a stopped service leaves one file. Where
+        // The log is moved into the database, so that one file has all of a stopped service. Where
         // someone reads, a part of it stays, and the next start takes it up.
         let checkpoint = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         checkpoint.map_err(|error| failed(&self.path, "close", error))
