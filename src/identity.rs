@@ -12,6 +12,13 @@ pub struct Identity {
     pub changed_ns: i64,
 }
 
+/// What two paths have in common that lead to one file or directory of a running machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileId {
+    pub device: u64,
+    pub inode: u64,
+}
+
 /// In the ledger in place of a change time: whatever the file's is, it is the same file.
 const ANY_CHANGE: i64 = i64::MAX;
 
@@ -19,6 +26,12 @@ impl Identity {
     /// Of no file.
     pub const NONE: Self =
         Self { device: 0, inode: 0, size: 0, modified_ns: i64::MIN, changed_ns: i64::MIN };
+
+    /// Which file it is, while the machine runs and its file system stays mounted.
+    #[must_use]
+    pub const fn file_id(&self) -> FileId {
+        FileId { device: self.device, inode: self.inode }
+    }
 
     /// The same file with the same content, as far as a file system can tell.
     ///

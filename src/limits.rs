@@ -18,6 +18,10 @@ pub const HANDED_ON: usize = 16;
 
 /// Quiet time asked of a file where the kernel cannot say whether it is still being written.
 pub const QUIET_TIME: Duration = Duration::from_secs(2);
+/// Quiet time after the close of a file that was written in its place: its producer may be about to
+/// rename it. It grows to twice the delay that a rename is seen after, up to the second figure.
+pub const CLOSED_QUIET: Duration = Duration::from_millis(100);
+pub const CLOSED_QUIET_MAX: Duration = Duration::from_secs(2);
 /// The wait before a file that someone writes is looked at again; it doubles, and the file's
 /// closing cuts it short.
 pub const BUSY: Duration = Duration::from_millis(250);
@@ -36,6 +40,18 @@ pub const COUNT: Duration = Duration::from_secs(1);
 
 /// Paths with unread events; beyond this they are dropped and a full scan takes their place.
 pub const HINTS: usize = 65_536;
+
+/// Paths that wait until they are ready; for those beyond this a later full scan looks again.
+pub const WAITING_MAX: usize = 65_536;
+/// Directories that wait for a scan of their own; beyond this one full scan takes their place.
+pub const SCANS_MAX: usize = 1024;
+
+/// Tries of an `openat2` that the kernel answers with `EAGAIN`, because of a racing rename or a
+/// write lease that another process holds.
+pub const OPEN_TRIES_MAX: u32 = 8;
+
+/// Bytes that a probe of a sick output directory writes and removes again.
+pub const PROBE_BYTES: usize = 64 * 1024;
 
 /// Paths looked at between two rounds of the intake, and files that wait there to be sent.
 pub const LOOKS: usize = 256;

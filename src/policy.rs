@@ -120,6 +120,16 @@ words! {
 }
 
 words! {
+    /// What happens to files whose names producers use for files they have not finished.
+    TemporaryNames {
+        /// They are left alone, and so is all below a directory of such a name.
+        Ignore = "ignore",
+        /// They are files like any other.
+        Take = "take",
+    }
+}
+
+words! {
     /// Whether a file is taken that has other names too (hard links).
     HardLinks {
         /// It is: its output has its owner and its mode, and its other names stay.
@@ -184,9 +194,11 @@ words! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settle {
     /// When the kernel says that nobody writes it; where it cannot say, after
-    /// [`crate::limits::QUIET_TIME`] without a change.
+    /// [`crate::limits::QUIET_TIME`] without a change. A file that was written in its place is
+    /// taken a short time after its close ([`crate::limits::CLOSED_QUIET`]), one that was renamed
+    /// to its name at once.
     Auto,
-    /// As `Auto`, and unchanged for at least this long.
+    /// When nobody writes it, and unchanged for at least this long: with 0 s, at its close.
     Quiet(Duration),
 }
 

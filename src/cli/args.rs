@@ -91,10 +91,15 @@ pub struct Run {
     /// Take only files that match one of these
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
-    /// Leave files alone that match one of these
+    /// Leave files and directories alone that match one of these
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// Take a file only when it has not changed for this long, or `auto`
+    /// Whether names of unfinished files (dot files, *.part, *.tmp, *~ and others) are left alone:
+    /// ignore, take
+    #[arg(long, value_name = "WHAT")]
+    temporary_names: Option<String>,
+    /// Take a file only when it has not changed for this long; `auto` waits 100 ms after the close
+    /// of a file that was written in its place
     #[arg(long, value_name = "DURATION")]
     settle: Option<String>,
     /// Serve metrics and probes at this address; 127.0.0.1:9464 or a free port by default
@@ -133,6 +138,7 @@ impl From<Run> for Options {
             input, output, config, once, steps, on_success, on_exists, include, exclude, ..
         } = run;
         let Run {
+            temporary_names,
             settle,
             http,
             admin_token_file,
@@ -155,6 +161,7 @@ impl From<Run> for Options {
             on_exists,
             include,
             exclude,
+            temporary_names,
             settle,
             http,
             admin_token_file,

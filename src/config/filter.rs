@@ -2,13 +2,18 @@
 
 use std::path::Path;
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
-/// Globs over paths below the input: any of `include` (or all, where there is none), none of `exclude`.
+use super::{load::Resolver, written::Written as Given};
+
+/// Globs over paths below the input: any of `include` (or all, where there is none), none of
+/// `exclude`, and nothing below a directory that `exclude` names.
 #[derive(Clone, Debug)]
 pub struct Filter {
     include: Option<GlobSet>,
     exclude: GlobSet,
+    /// What a directory matches whose whole content is left out.
+    exclude_directories: GlobSet,
     written: Written,
 }
 
@@ -27,12 +32,26 @@ pub struct Written {
 }
 
 impl Filter {
-    /// A glob without a `/` matches the file's name in any directory, one with it the whole path:
-    /// there `*` stays within one directory, and `**` does not.
+    /// A glob without a `/` matches the name in any directory, one with it the whole path: there
+    /// `*` stays within one directory, and `**` does not. In `exclude` a `/` at the end is for
+    /// directories only.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self, globset::Error> {
+        let of_files = exclude.iter().filter(|written| !written.ends_with('/'));
+        let names = |written: &String| written.strip_suffix('/').unwrap_or(written).to_owned();
+        let content = |written: &String| written.strip_suffix("/**").map(str::to_owned);
+        let of_directories = exclude.iter().flat_map(|written| {
+            // `cache/**` is anchored as it was written, though `cache` alone would not be.
+            let whole = content(written).map(|dir| glob_of_path(&dir));
+            [Some(glob(&names(written))), whole].into_iter().flatten()
+        });
         Ok(Self {
-            include: if include.is_empty() { None } else { Some(set(include)?) },
-            exclude: set(exclude)?,
+            include: if include.is_empty() {
+                None
+            } else {
+                Some(set(include.iter().map(|one| glob(one)))?)
+            },
+            exclude: set(of_files.map(|one| glob(one)))?,
+            exclude_directories: set(of_directories)?,
             written: Written { include: include.to_vec(), exclude: exclude.to_vec() },
         })
     }
@@ -46,29 +65,103 @@ impl Filter {
     /// Everything.
     #[must_use]
     pub fn all() -> Self {
-        Self { include: None, exclude: GlobSet::empty(), written: Written::default() }
+        let (exclude, exclude_directories) = (GlobSet::empty(), GlobSet::empty());
+        Self { include: None, exclude, exclude_directories, written: Written::default() }
     }
 
     /// Whether the file at this path below the input is the pipeline's.
     #[must_use]
     pub fn allows(&self, relative: &Path) -> bool {
         let included = self.include.as_ref().is_none_or(|set| set.is_match(relative));
-        included && !self.exclude.is_match(relative)
+        let excluded = || self.exclude.is_match(relative);
+        included && !excluded() && relative.parent().is_none_or(|parent| self.enters(parent))
+    }
+
+    /// Whether anything below this directory may be the pipeline's.
+    #[must_use]
+    pub fn enters(&self, directory: &Path) -> bool {
+        let is_root = |path: &Path| path.as_os_str().is_empty();
+        self.exclude_directories.is_empty()
+            || !directory
+                .ancestors()
+                .any(|path| !is_root(path) && self.exclude_directories.is_match(path))
     }
 }
 
-fn set(globs: &[String]) -> Result<GlobSet, globset::Error> {
+fn set(
+    globs: impl Iterator<Item = Result<Glob, globset::Error>>,
+) -> Result<GlobSet, globset::Error> {
     let mut set = GlobSetBuilder::new();
     for glob in globs {
-        let anywhere = if glob.contains('/') { glob.clone() } else { format!("**/{glob}") };
-        set.add(GlobBuilder::new(&anywhere).literal_separator(true).build()?);
+        set.add(glob?);
     }
     set.build()
+}
+
+fn glob(written: &str) -> Result<Glob, globset::Error> {
+    if written.contains('/') {
+        glob_of_path(written)
+    } else {
+        glob_of_path(&format!("**/{written}"))
+    }
+}
+
+fn glob_of_path(path: &str) -> Result<Glob, globset::Error> {
+    GlobBuilder::new(path).literal_separator(true).build()
+}
+
+/// Why a glob can match no path below an input, if it can match none.
+fn matches_nothing(glob: &str, is_exclude: bool) -> Option<&'static str> {
+    if glob.is_empty() {
+        return Some("it is empty");
+    }
+    if glob.starts_with('/') {
+        return Some("it begins with `/`, and a glob is for the path below the input");
+    }
+    let path = if is_exclude { glob.strip_suffix('/').unwrap_or(glob) } else { glob };
+    path.split('/').find_map(|name| match name {
+        "" => Some("one of its names is empty"),
+        "." => Some("no path below the input has `.` in it"),
+        ".." => Some("no path below the input has `..` in it"),
+        _ => None,
+    })
+}
+
+impl Resolver {
+    pub(super) fn filter(
+        &mut self,
+        include: &[Given<String>],
+        exclude: &[Given<String>],
+    ) -> Filter {
+        let include_or_exclude =
+            include.iter().map(|one| (one, false)).chain(exclude.iter().map(|one| (one, true)));
+        for (written, is_exclude) in include_or_exclude {
+            let value = &written.value;
+            if let Err(error) = Filter::new(std::slice::from_ref(value), &[]) {
+                let help = "globs are written `*.log`, `2026/**`, `*.{csv,tsv}`";
+                let message = format!("`{value}` is not a glob: {}", error.kind());
+                self.problems.add(Some(&written.at), message, Some(help));
+            }
+            if let Some(why) = matches_nothing(value, is_exclude) {
+                let message = format!("`{value}` matches nothing: {why}");
+                let help = "write `2026/**` for INPUT/2026 and all below it";
+                self.problems.add(Some(&written.at), message, Some(help));
+            }
+        }
+        let values =
+            |all: &[Given<String>]| all.iter().map(|one| one.value.clone()).collect::<Vec<_>>();
+        Filter::new(&values(include), &values(exclude)).unwrap_or_else(|_| Filter::all())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn excluding(globs: &[&str]) -> Filter {
+        let globs: Vec<String> = globs.iter().map(ToString::to_string).collect();
+        Filter::new(&[], &globs).expect("globs")
+    }
 
     #[test]
     fn a_glob_without_a_slash_matches_names_in_any_directory() {
@@ -91,8 +184,34 @@ mod tests {
 
     #[test]
     fn without_include_everything_is_in() {
-        let filter = Filter::new(&[], &["*.part".into()]).expect("globs");
+        let filter = excluding(&["*.part"]);
         assert!(filter.allows("x/a".as_ref()));
         assert!(!filter.allows("x/a.part".as_ref()));
+    }
+
+    #[test]
+    fn an_excluded_directory_is_left_out_with_all_that_is_below_it() {
+        let filter = excluding(&["node_modules", ".snapshot/**", "cache/", "a/b"]);
+        for path in ["node_modules", "x/node_modules", ".snapshot", "cache", "x/cache", "a/b"] {
+            assert!(!filter.enters(path.as_ref()), "{path}");
+        }
+        for path in ["x/node_modules/y/z", ".snapshot/hourly/f", "cache/f", "x/cache/f", "a/b/c"] {
+            assert!(!filter.allows(path.as_ref()), "{path}");
+        }
+        for path in ["x/.snapshot/f", "c/a/b/f", "cache", "x/node_modules2/f"] {
+            assert!(filter.allows(path.as_ref()), "{path}");
+        }
+        assert!(filter.enters("".as_ref()), "the input itself");
+    }
+
+    #[test]
+    fn a_glob_that_can_match_nothing_is_known() {
+        for glob in ["/a", "./a", "a/../b", "..", "a//b", ""] {
+            assert!(matches_nothing(glob, true).is_some(), "{glob}");
+        }
+        assert!(matches_nothing("a/", false).is_some(), "`include` names files");
+        for glob in [".snapshot/**", ".git/**", "**/.x", "a/.b", "...", "*.log", "cache/"] {
+            assert_eq!(matches_nothing(glob, true), None, "{glob}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    AdminSocket, Config, Filter, Http, Pipeline, checks,
+    AdminSocket, Config, Http, Pipeline, checks,
     problems::Problems,
     read::read,
     written::{self, At, Options, Written, all, either},
@@ -19,7 +19,7 @@ use crate::{
     limits,
     policy::{
         Bounds, Durability, HardLinks, LogFormat, OnExists, OnSuccess, Owners, Sandbox, Settle,
-        Trust,
+        TemporaryNames, Trust,
     },
     steps::Chain,
 };
@@ -189,6 +189,8 @@ impl Resolver {
         }
         let include = all(&options.include, "--include", file.include);
         let exclude = all(&options.exclude, "--exclude", file.exclude);
+        let temporary = options.temporary_names.clone();
+        let temporary = either(temporary, "--temporary-names", file.temporary_names);
         let steps = either(options.steps.clone(), "--steps", file.steps);
         let on_success = either(options.on_success.clone(), "--on-success", file.on_success);
         let on_exists = either(options.on_exists.clone(), "--on-exists", file.on_exists);
@@ -218,6 +220,7 @@ impl Resolver {
             on_success: self.on_success(on_success),
             on_exists: self.parsed(on_exists).unwrap_or(OnExists::Update),
             filter: self.filter(&include, &exclude),
+            temporary_names: self.parsed(temporary).unwrap_or(TemporaryNames::Ignore),
             settle: settle.map_or(Settle::Auto, |written| self.settle(written)),
             min_age: self.duration(file.min_age.map(Written::from), Duration::ZERO),
             marker: file.marker.map(Spanned::into_inner),
@@ -340,24 +343,6 @@ impl Resolver {
         };
         self.problems.add(Some(&written.at), message, Some(help));
         default
-    }
-
-    fn filter(&mut self, include: &[Written<String>], exclude: &[Written<String>]) -> Filter {
-        for written in include.iter().chain(exclude) {
-            if let Err(error) = Filter::new(std::slice::from_ref(&written.value), &[]) {
-                let help = "globs are written `*.log`, `2026/**`, `*.{csv,tsv}`";
-                let message = format!("`{}` is not a glob: {}", written.value, error.kind());
-                self.problems.add(Some(&written.at), message, Some(help));
-            }
-            if written.value.starts_with(['/', '.']) && written.value.contains('/') {
-                let message = "this matches nothing: a glob is for the path below the input";
-                let help = "write `2026/**` for INPUT/2026 and all below it";
-                self.problems.add(Some(&written.at), message, Some(help));
-            }
-        }
-        let values =
-            |all: &[Written<String>]| all.iter().map(|one| one.value.clone()).collect::<Vec<_>>();
-        Filter::new(&values(include), &values(exclude)).unwrap_or_else(|_| Filter::all())
     }
 
     pub(super) fn at_least_one<T: From<u8> + PartialOrd>(

@@ -9,12 +9,16 @@ mod problems;
 mod read;
 mod show;
 mod tables;
+mod temporary;
 mod written;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
-    policy::{Bounds, Durability, LogFormat, OnExists, OnSuccess, Otlp, Sandbox, Settle, Trust},
+    policy::{
+        Bounds, Durability, LogFormat, OnExists, OnSuccess, Otlp, Sandbox, Settle, TemporaryNames,
+        Trust,
+    },
     steps::Chain,
 };
 
@@ -23,6 +27,7 @@ pub use filter::Filter;
 pub use hooks::{Hook, Hooks};
 pub use load::{duration, load, resolve};
 pub use problems::{Problem, Problems};
+pub use temporary::{temporary_name, temporary_patterns};
 pub use written::{At, Options};
 
 /// The whole configuration: pipelines and what they share. Every path is absolute.
@@ -100,6 +105,7 @@ pub struct Pipeline {
     pub on_success: OnSuccess,
     pub on_exists: OnExists,
     pub filter: Filter,
+    pub temporary_names: TemporaryNames,
     pub settle: Settle,
     pub min_age: Duration,
     /// A file is taken once a file of its name and this suffix stands beside it.
@@ -116,6 +122,21 @@ pub struct Pipeline {
 }
 
 impl Config {
+    /// Every directory and file that the service itself writes to: none of them is a source,
+    /// whatever path leads to it.
+    #[must_use]
+    pub fn own_paths(&self) -> Arc<[PathBuf]> {
+        let mut paths = vec![self.state_dir.clone()];
+        paths.extend(self.events.clone());
+        for pipeline in &self.pipelines {
+            paths.extend([pipeline.output.clone(), pipeline.quarantine.clone()]);
+            if let OnSuccess::Archive(archive) = &pipeline.on_success {
+                paths.push(archive.clone());
+            }
+        }
+        paths.into()
+    }
+
     /// What is allowed, and may still not be what was meant.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
@@ -126,6 +147,12 @@ impl Config {
                 notes.push(format!(
                     "pipeline {name}: `durability = \"none\"`: a power loss may take published outputs back"
                 ));
+            }
+            if pipeline.temporary_names == TemporaryNames::Ignore {
+                let globs = pipeline.filter.written().include.iter();
+                notes.extend(globs.filter(|glob| temporary_name(glob.as_ref()).is_some()).map(|glob| format!(
+                    "pipeline {name}: `include = [\"{glob}\"]` names temporary files, which are left alone: write `temporary_names = \"take\"` to take them"
+                )));
             }
             if let Some(events) = &self.events
                 && events.starts_with(&pipeline.output)

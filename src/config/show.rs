@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::Path, time::Duration};
 
 use serde::Serialize;
 
-use super::{AdminSocket, Config, Http, Pipeline};
+use super::{AdminSocket, Config, Http, Pipeline, temporary_patterns};
 use crate::policy::Settle;
 
 #[derive(Serialize)]
@@ -86,6 +86,7 @@ struct Table<'a> {
     on_exists: &'static str,
     include: &'a [String],
     exclude: &'a [String],
+    temporary_names: &'static str,
     settle: String,
     min_age: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -122,6 +123,7 @@ impl<'a> From<&'a Pipeline> for Table<'a> {
             on_exists: pipeline.on_exists.as_str(),
             include: &globs.include,
             exclude: &globs.exclude,
+            temporary_names: pipeline.temporary_names.as_str(),
             settle: match pipeline.settle {
                 Settle::Auto => "auto".to_owned(),
                 Settle::Quiet(quiet) => duration(quiet),
@@ -176,6 +178,7 @@ impl fmt::Display for Config {
             pipeline: self.pipelines.iter().map(Table::from).collect(),
         };
         let text = toml::to_string(&file).map_err(|_| fmt::Error)?;
-        f.write_str(&text)
+        f.write_str(&text)?;
+        writeln!(f, "\n# `temporary_names = \"ignore\"` leaves alone: {}", temporary_patterns())
     }
 }

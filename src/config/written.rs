@@ -103,6 +103,7 @@ pub struct Pipeline {
     pub include: Vec<Spanned<String>>,
     #[serde(default)]
     pub exclude: Vec<Spanned<String>>,
+    pub temporary_names: Value<String>,
     pub settle: Value<String>,
     pub min_age: Value<String>,
     pub marker: Value<String>,
@@ -190,6 +191,7 @@ impl Table {
                 ("on_exists", Kind::Text),
                 ("include", Kind::Globs),
                 ("exclude", Kind::Globs),
+                ("temporary_names", Kind::Text),
                 ("settle", Kind::Text),
                 ("min_age", Kind::Text),
                 ("marker", Kind::Text),
@@ -262,6 +264,7 @@ pub struct Options {
     pub on_exists: Option<String>,
     pub include: Vec<String>,
     pub exclude: Vec<String>,
+    pub temporary_names: Option<String>,
     pub settle: Option<String>,
     pub http: Option<String>,
     pub admin_token_file: Option<PathBuf>,
@@ -284,6 +287,7 @@ impl Options {
             ("--steps", "steps", self.steps.clone()),
             ("--on-success", "on_success", self.on_success.clone()),
             ("--on-exists", "on_exists", self.on_exists.clone()),
+            ("--temporary-names", "temporary_names", self.temporary_names.clone()),
             ("--settle", "settle", self.settle.clone()),
             ("--durability", "durability", self.durability.clone()),
         ];

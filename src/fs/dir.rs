@@ -6,11 +6,13 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Component, Path, PathBuf},
+    sync::OnceLock,
 };
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat};
 
-use crate::{failpoint, identity::Identity};
+use super::is_network;
+use crate::{failpoint, identity::Identity, limits};
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +74,8 @@ pub enum Replace {
 pub struct Dir {
     fd: OwnedFd,
     path: PathBuf,
+    /// Whether it is on a network file system, once that was asked.
+    network: OnceLock<bool>,
 }
 
 impl Dir {
@@ -79,7 +83,7 @@ impl Dir {
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = fs::open(path, flags, Mode::empty())?;
-        Ok(Self { fd, path: path.to_path_buf() })
+        Ok(Self { fd, path: path.to_path_buf(), network: OnceLock::new() })
     }
 
     /// The path it was opened by, for messages.
@@ -91,7 +95,7 @@ impl Dir {
     /// Opens a directory below this one; the empty path is this one.
     pub fn open_beneath(&self, relative: &Path) -> io::Result<Self> {
         let fd = self.resolve(relative, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        Ok(Self { fd, path: self.path.join(relative) })
+        Ok(Self { fd, path: self.path.join(relative), network: OnceLock::new() })
     }
 
     /// As [`Self::open_beneath`], and makes what is missing with this mode (less the umask),
@@ -128,10 +132,13 @@ impl Dir {
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut tries = 1;
         loop {
             match fs::openat2(&self.fd, path, flags, Mode::empty(), resolve) {
-                // The kernel could not rule out a rename that raced with the look-up.
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::INTR) => {}
+                // The kernel could not rule out a rename that raced with the look-up; or another
+                // process holds a write lease, for as long as it likes.
+                Err(rustix::io::Errno::AGAIN) if tries < limits::OPEN_TRIES_MAX => tries += 1,
                 result => return Ok(result?),
             }
         }
@@ -143,6 +150,20 @@ impl Dir {
             Ok(stat) => Ok(Some(seen(&stat))),
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// As [`Self::look`], and on a network file system not from this machine's memory: there only
+    /// the opening of the directory makes the client ask its server.
+    pub fn look_fresh(&self, relative: &Path) -> io::Result<Option<Seen>> {
+        if !*self.network.get_or_init(|| is_network(self).unwrap_or(false)) {
+            return self.look(relative);
+        }
+        let (parent, name) = super::split(relative);
+        match self.open_beneath(parent) {
+            Ok(dir) => dir.look(Path::new(name)),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -184,6 +205,11 @@ impl AsFd for Dir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Whether the name, or a directory on the way to it, is not there.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// Looks at an open file.

@@ -11,6 +11,7 @@ use std::{
 use rustix::fs::FileType;
 
 use super::{Dir, Kind, Replace};
+use crate::identity::FileId;
 
 /// A directory of the service's own, and what is missing above it: whatever the umask is, nobody
 /// else may write into it.
@@ -37,6 +38,12 @@ pub fn owner(path: &Path) -> io::Result<u32> {
             Err(io::Error::new(io::ErrorKind::NotADirectory, format!("it is {}", kind.as_str())))
         }
     }
+}
+
+/// Which file or directory a path leads to.
+pub fn file_id(path: &Path) -> io::Result<FileId> {
+    let found = rustix::fs::stat(path)?;
+    Ok(FileId { device: found.st_dev, inode: found.st_ino })
 }
 
 /// Replaces a file of a directory of ours as a whole, without following a link that has its name.

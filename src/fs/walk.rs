@@ -11,6 +11,7 @@ use std::{
 use rustix::fs::FileType;
 
 use super::{Dir, Kind};
+use crate::identity::FileId;
 
 /// An entry of a walked tree: its path below the root, and its kind.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,21 +28,52 @@ pub struct Walk {
     /// Directories still to be listed, the deepest last.
     pending: Vec<PathBuf>,
     open: Option<(PathBuf, rustix::fs::Dir)>,
+    /// Directories that are not entered, whatever path leads to them.
+    avoided: Arc<[FileId]>,
+    /// Paths at which one of those was met, since this was asked last.
+    met: Vec<PathBuf>,
 }
 
 impl Walk {
     /// `below` is a path below `root`; empty for the whole tree.
     #[must_use]
     pub fn new(root: Arc<Dir>, below: PathBuf) -> Self {
-        Self { root, pending: vec![below], open: None }
+        Self { root, pending: vec![below], open: None, avoided: Arc::new([]), met: Vec::new() }
+    }
+
+    /// The same walk, which does not enter these directories below its root.
+    #[must_use]
+    pub fn avoiding(self, avoided: Arc<[FileId]>) -> Self {
+        Self { avoided, ..self }
+    }
+
+    /// Does not enter the directory that was given last.
+    pub fn pass_over(&mut self) {
+        self.pending.pop();
+    }
+
+    /// The paths at which directories to be avoided were met since this was asked last.
+    pub fn take_met(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.met)
+    }
+
+    fn is_avoided(&self, path: &Path, dir: &Dir) -> bool {
+        let id = |dir| super::identity_of(dir).map(|identity| identity.file_id());
+        // Below its root, so that the root of the walk itself may be among them.
+        !self.avoided.is_empty()
+            && !path.as_os_str().is_empty()
+            && id(dir).is_ok_and(|id| self.avoided.contains(&id))
     }
 
     fn open_next(&mut self) -> Option<Result<(), (PathBuf, io::Error)>> {
         let path = self.pending.pop()?;
-        let listed = self
-            .root
-            .open_beneath(&path)
-            .and_then(|dir| rustix::fs::Dir::read_from(dir).map_err(io::Error::from));
+        let opened = self.root.open_beneath(&path);
+        if opened.as_ref().is_ok_and(|dir| self.is_avoided(&path, dir)) {
+            self.met.push(path);
+            return Some(Ok(()));
+        }
+        let listed =
+            opened.and_then(|dir| rustix::fs::Dir::read_from(dir).map_err(io::Error::from));
         match listed {
             Ok(dir) => {
                 self.open = Some((path, dir));
@@ -105,6 +137,30 @@ impl Iterator for Walk {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_that_is_passed_over_or_avoided_is_not_entered() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        for dir in ["x", "over", "avoided"] {
+            std::fs::create_dir(root.path().join(dir)).expect("directory");
+            std::fs::write(root.path().join(dir).join("file"), "").expect("write");
+        }
+        let dir = Arc::new(Dir::open(root.path()).expect("open"));
+        let seen = dir.look("avoided".as_ref()).expect("look").expect("it is there");
+        let avoided = Arc::new([seen.identity.file_id()]);
+        let mut walk = Walk::new(dir, PathBuf::new()).avoiding(avoided);
+        let mut files = Vec::new();
+        while let Some(found) = walk.next() {
+            let found = found.expect("entry");
+            if found.path == Path::new("over") {
+                walk.pass_over();
+            } else if found.kind == Kind::File {
+                files.push(found.path);
+            }
+        }
+        assert_eq!(files, [Path::new("x/file")]);
+        assert_eq!(walk.take_met(), [Path::new("avoided")]);
+    }
 
     #[test]
     fn everything_is_found_once_and_links_are_not_followed() {

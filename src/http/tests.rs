@@ -80,7 +80,7 @@ async fn every_route_answers() {
     running.observer.set_phase("READY");
     assert!(get(running.address, "/readyz").await.starts_with("HTTP/1.1 200"));
     let meter = running.observer.pipeline(0).expect("a pipeline");
-    meter.paused(Some("No space left on device"));
+    meter.paused(crate::observe::Pause::Output, Some("No space left on device"));
     let paused = get(running.address, "/readyz").await;
     assert!(paused.contains("main pauses: No space left"), "{paused}");
     let metrics = get(running.address, "/metrics").await;

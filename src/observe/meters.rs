@@ -33,6 +33,31 @@ pub(super) struct StageMeter {
     pub(super) nanos: AtomicU64,
 }
 
+/// What an intake pauses for by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// The input is not there.
+    Input,
+    /// Storage on the output's side failed.
+    Output,
+}
+
+/// Why an intake pauses, for each side apart: one may be well again while the other is not.
+#[derive(Debug, Default)]
+struct PauseReasons {
+    input: Option<String>,
+    output: Option<String>,
+}
+
+impl PauseReasons {
+    /// All of them, as one text.
+    fn text(&self) -> Option<String> {
+        let all: Vec<&str> =
+            [&self.input, &self.output].into_iter().flatten().map(String::as_str).collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+}
+
 /// The meter of one pipeline.
 #[derive(Debug)]
 pub struct PipelineMeter {
@@ -50,7 +75,7 @@ pub struct PipelineMeter {
     pending: (Gauge, AtomicU64),
     oldest: (Gauge, Mutex<Duration>),
     in_work: (Gauge, InWork),
-    paused: (Gauge, Mutex<Option<String>>),
+    paused: (Gauge, Mutex<PauseReasons>),
     held: (Gauge, AtomicBool),
     last_published: Gauge,
     life: Life,
@@ -218,20 +243,30 @@ impl PipelineMeter {
             silent: self.life.silent(),
             movement: self.life.movement(),
             in_work: self.in_work.1.sum().files,
-            is_paused: self.paused.1.lock().unwrap_or_else(PoisonError::into_inner).is_some(),
+            is_paused: self.pause_reason().is_some(),
         }
     }
 
     /// No intake is at work, and nothing waits.
     pub fn rest(&self) {
-        self.paused(None);
+        self.paused(Pause::Input, None);
+        self.paused(Pause::Output, None);
         self.pending(0, Duration::ZERO);
     }
 
-    /// Pauses for a reason, or goes on.
-    pub fn paused(&self, reason: Option<&str>) {
-        self.paused.0.set(if reason.is_some() { 1.0 } else { 0.0 });
-        *self.paused.1.lock().unwrap_or_else(PoisonError::into_inner) = reason.map(str::to_owned);
+    /// Pauses for a reason on this side, or has none there any more.
+    pub fn paused(&self, side: Pause, reason: Option<&str>) {
+        let mut reasons = self.paused.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_side = match side {
+            Pause::Input => &mut reasons.input,
+            Pause::Output => &mut reasons.output,
+        };
+        *of_side = reason.map(str::to_owned);
+        self.paused.0.set(if reasons.text().is_some() { 1.0 } else { 0.0 });
+    }
+
+    fn pause_reason(&self) -> Option<String> {
+        self.paused.1.lock().unwrap_or_else(PoisonError::into_inner).text()
     }
 
     /// An operator holds the intake, or lets it go.
@@ -275,7 +310,7 @@ impl PipelineMeter {
             in_work_done_bytes: in_work.done_bytes,
             oldest_in_work_seconds: in_work.oldest.as_secs_f64(),
             held: self.is_held(),
-            paused: self.paused.1.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            paused: self.pause_reason(),
         }
     }
 }

@@ -26,7 +26,7 @@ pub use hooks::{HookEnd, HookMeter};
 pub use kinds::{OutcomeKind, SyncKind};
 pub use life::Signs;
 pub use logs::init as init_logs;
-pub use meters::PipelineMeter;
+pub use meters::{Pause, PipelineMeter};
 pub use metrics::{Exporter, InstallError, install as install_exporter};
 pub use observer::Observer;
 pub use progress::{print_summary, run as progress};

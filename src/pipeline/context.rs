@@ -1,7 +1,7 @@
 //! What the jobs of one configured pipeline share.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -30,6 +30,7 @@ pub struct Context {
     pub events: SharedEvents,
     /// The output's root; opened again by [`Self::reopen_output`] when it was replaced.
     output: Mutex<Arc<Dir>>,
+    own_paths: Mutex<Arc<[PathBuf]>>,
 }
 
 /// The events file, if there is one, shared by all pipelines.
@@ -43,6 +44,8 @@ pub struct Parts {
     pub meter: Arc<PipelineMeter>,
     pub tracer: Tracer,
     pub events: SharedEvents,
+    /// What the service writes to, for all its pipelines.
+    pub own_paths: Arc<[PathBuf]>,
 }
 
 impl Context {
@@ -50,10 +53,24 @@ impl Context {
     pub fn open(index: usize, config: config::Pipeline, parts: Parts) -> std::io::Result<Self> {
         let output = Mutex::new(Arc::new(Dir::open(&config.output)?));
         let instance = Instance::new(parts.ledger.instance());
-        let Parts { id, ledger, meter, tracer, events } = parts;
+        let Parts { id, ledger, meter, tracer, events, own_paths } = parts;
+        let own_paths = Mutex::new(own_paths);
         let place = Place::new(&config.name, Arc::clone(&meter));
         let hold = Arc::new(Hold::new(&config.name, Arc::clone(&meter)));
-        Ok(Self { index, config, id, ledger, instance, meter, tracer, place, hold, events, output })
+        Ok(Self {
+            index,
+            config,
+            id,
+            ledger,
+            instance,
+            meter,
+            tracer,
+            place,
+            hold,
+            events,
+            output,
+            own_paths,
+        })
     }
 
     #[must_use]
@@ -74,9 +91,20 @@ impl Context {
         Ok(dir)
     }
 
+    /// What the service writes to: no path below the input that leads there names a source.
+    #[must_use]
+    pub fn own_paths(&self) -> Arc<[PathBuf]> {
+        Arc::clone(&self.own_paths.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A reload changed what the service writes to.
+    pub fn set_own_paths(&self, paths: Arc<[PathBuf]>) {
+        *self.own_paths.lock().unwrap_or_else(PoisonError::into_inner) = paths;
+    }
+
     /// The whole path of a source, for messages.
     #[must_use]
-    pub fn source_path(&self, relative: &Path) -> std::path::PathBuf {
+    pub fn source_path(&self, relative: &Path) -> PathBuf {
         self.config.input.join(relative)
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     identity::Identity,
     ledger::{Hash, Id, Record},
     observe::{JobMeter, OutcomeKind, Trace},
-    pipeline::{context::Context, failure::Failure},
+    pipeline::{context::Context, failure::Failure, place::Probe},
 };
 
 /// What travels with a file through all stations.
@@ -45,6 +45,8 @@ pub struct Job {
     pub meter: Arc<JobMeter>,
     /// Notes when each step began and ended with it.
     pub trace: Trace,
+    /// Where this job shows whether a sick place is well again. Dropping it lets the next one try.
+    probe: Option<Probe>,
     ticket: Ticket,
     permits: Permits,
 }
@@ -157,6 +159,18 @@ pub struct Sighting {
     /// Since its last change, by the wall clock; zero where that lies in the future.
     pub age: Duration,
     pub origin: Origin,
+    pub arrival: Arrival,
+}
+
+/// What the kernel said of a file that is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// Nothing that tells whether its producer is done with it.
+    Unknown,
+    /// A writer closed it, in its place.
+    Closed,
+    /// It was renamed to its name.
+    Renamed,
 }
 
 /// What a file was found by.
@@ -174,7 +188,7 @@ impl Job {
     pub fn new(
         context: Arc<Context>,
         input: Arc<Dir>,
-        settled: Settled,
+        (settled, probe): (Settled, Option<Probe>),
         feedback: mpsc::UnboundedSender<Feedback>,
     ) -> Self {
         let Settled { path, seen, attempt, quiet, origin, trace, .. } = settled;
@@ -196,6 +210,7 @@ impl Job {
             settled_at,
             meter,
             trace,
+            probe,
             ticket,
             permits,
         }
@@ -228,6 +243,8 @@ impl Job {
         let source_bytes = self.seen.identity.size;
         self.context.meter.outcome(kind, source_bytes, output_bytes);
         self.trace.outcome(kind, self.attempt, (source_bytes, output_bytes));
+        // Before the intake hears of it, which may send the next one.
+        self.probe = None;
         self.ticket.send(outcome);
     }
 

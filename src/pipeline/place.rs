@@ -5,14 +5,33 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{limits, observe::PipelineMeter};
+use crate::{
+    limits,
+    observe::{Pause, PipelineMeter},
+};
 
-/// Shared by the steps that find the place sick and the intake that pauses for it.
+/// Shared by the steps that find the place sick and the intake that pauses for it. Clones are the
+/// same place.
+#[derive(Clone, Debug)]
+pub struct Place(Arc<Inner>);
+
 #[derive(Debug)]
-pub struct Place {
+struct Inner {
     name: Arc<str>,
     meter: Arc<PipelineMeter>,
     health: Mutex<Health>,
+}
+
+/// The right to try whether a sick place is well again. There is one at a time; dropping it, in
+/// whatever way its holder ends, lets the next one try.
+#[derive(Debug)]
+#[must_use = "dropping it ends the try"]
+pub struct Probe(Place);
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.0.probe_ended(Instant::now());
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +51,11 @@ enum Health {
 }
 
 /// What the intake may send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Admission {
     Open,
-    /// One file, and no other until it came back.
-    One,
+    /// One file, and no other until the probe is dropped.
+    One(Probe),
     /// None until then.
     Closed(Instant),
     /// None until the one on its way came back.
@@ -45,20 +64,21 @@ pub enum Admission {
 
 impl Place {
     pub fn new(name: &Arc<str>, meter: Arc<PipelineMeter>) -> Self {
-        Self { name: Arc::clone(name), meter, health: Mutex::new(Health::Well) }
+        let health = Mutex::new(Health::Well);
+        Self(Arc::new(Inner { name: Arc::clone(name), meter, health }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A file was published, or the input answered: the place is well.
+    /// A file was published, or a probe was written: the place is well.
     pub fn found_well(&self, now: Instant) {
         let mut health = self.lock();
         if let Health::Sick { since, .. } | Health::Probing { since, .. } = *health {
             let paused = now.saturating_duration_since(since);
-            tracing::info!(pipeline = %self.name, paused_seconds = paused.as_secs_f64(), "the place is well again: the intake resumes");
-            self.meter.paused(None);
+            tracing::info!(pipeline = %self.0.name, paused_seconds = paused.as_secs_f64(), "the place is well again: the intake resumes");
+            self.0.meter.paused(Pause::Output, None);
         }
         *health = Health::Well;
     }
@@ -68,8 +88,8 @@ impl Place {
         let mut health = self.lock();
         let (since, wait) = match *health {
             Health::Well => {
-                tracing::warn!(pipeline = %self.name, reason, "the place is sick: the intake pauses, every source stays");
-                self.meter.paused(Some(reason));
+                tracing::warn!(pipeline = %self.0.name, reason, "the place is sick: the intake pauses, every source stays");
+                self.0.meter.paused(Pause::Output, Some(reason));
                 (now, limits::BACKOFF)
             }
             // Files that were under way when it fell sick say nothing new.
@@ -79,7 +99,7 @@ impl Place {
         *health = Health::Sick { since, until: now + wait, wait };
     }
 
-    /// What may be sent now; [`Admission::One`] counts as sent.
+    /// What may be sent now.
     pub fn admit(&self, now: Instant) -> Admission {
         let mut health = self.lock();
         match *health {
@@ -87,14 +107,14 @@ impl Place {
             Health::Sick { until, .. } if now < until => Admission::Closed(until),
             Health::Sick { since, wait, .. } => {
                 *health = Health::Probing { since, wait };
-                Admission::One
+                Admission::One(Probe(self.clone()))
             }
             Health::Probing { .. } => Admission::Waiting,
         }
     }
 
-    /// The file sent to see came back without an answer about the place.
-    pub fn probe_returned(&self, now: Instant) {
+    /// The try ended; where it said nothing of the place, the next may come at once.
+    fn probe_ended(&self, now: Instant) {
         let mut health = self.lock();
         if let Health::Probing { since, wait } = *health {
             *health = Health::Sick { since, until: now, wait };
@@ -110,5 +130,48 @@ impl Place {
                 Some(now.saturating_duration_since(since))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::Observer;
+
+    fn sick(now: Instant) -> Place {
+        let name: Arc<str> = Arc::from("main");
+        let observer = Observer::new(std::slice::from_ref(&name), &[]);
+        let place = Place::new(&name, observer.pipeline(0).expect("its meter"));
+        place.found_sick("No space left on device", now);
+        place
+    }
+
+    #[test]
+    fn a_probe_that_is_dropped_without_an_answer_lets_the_next_one_try() {
+        let now = Instant::now();
+        let place = sick(now);
+        assert!(matches!(place.admit(now), Admission::Closed(_)));
+        let later = now + limits::BACKOFF;
+        let Admission::One(probe) = place.admit(later) else { panic!("one may try") };
+        assert!(matches!(place.admit(later), Admission::Waiting));
+        drop(probe);
+        assert!(matches!(place.admit(Instant::now() + limits::BACKOFF), Admission::One(_)));
+    }
+
+    #[test]
+    fn a_probe_that_was_answered_changes_nothing_when_it_is_dropped() {
+        let now = Instant::now();
+        let place = sick(now);
+        let later = now + limits::BACKOFF;
+        let Admission::One(probe) = place.admit(later) else { panic!("one may try") };
+        place.found_sick("No space left on device", later);
+        drop(probe);
+        assert!(matches!(place.admit(later + limits::BACKOFF), Admission::Closed(_)), "it doubled");
+        let Admission::One(probe) = place.admit(later + 2 * limits::BACKOFF) else {
+            panic!("one may try")
+        };
+        place.found_well(later);
+        drop(probe);
+        assert!(matches!(place.admit(later), Admission::Open));
     }
 }

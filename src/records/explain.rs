@@ -1,21 +1,15 @@
 //! What is known of one file, and what will become of it.
 
-use std::{
-    ffi::OsStr,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use super::time;
+use super::{left_alone, time};
 use crate::{
     config::Pipeline,
-    fs::{self, Dir, Kind, Seen},
+    fs::{self, Dir},
     identity::Identity,
     ledger::{self, Ledger, Query, Record, Roots, State},
     observe::shown,
-    pipeline::{
-        process::claim::{Known, known, recorded},
-        trust::refused,
-    },
+    pipeline::process::claim::{Known, known, recorded},
 };
 
 /// The path with its directory resolved; the file itself may be gone, or a link.
@@ -91,13 +85,14 @@ fn as_source(
         Ok(None) => return format!("is not there{was}"),
         Err(error) => return format!("cannot be looked at ({error}){was}"),
     };
-    if let Some(why) = left_alone(config, roots, source, &seen) {
+    if let Some(why) = left_alone::reason(config, roots, source, &seen) {
         return format!("is left alone: {why}{was}");
     }
     let on_success = config.map(|config| config.on_success.clone());
     let on_success = on_success.or_else(|| record.map(|record| record.on_success.clone()));
     let on_success = on_success.unwrap_or(crate::policy::OnSuccess::Keep);
-    let will = match known(record, &seen.identity, &on_success) {
+    let known_now = known(record, &seen.identity, &on_success);
+    let will = match known_now {
         Known::New if record.is_some() => {
             "changed since, or was requeued, and will be processed again"
         }
@@ -119,7 +114,12 @@ fn as_source(
             "is in an earlier state than the one that was processed, and is about to be quarantined"
         }
     };
-    format!("{will}{was}")
+    let waits = match known_now {
+        Known::New => left_alone::waits_for(config, &seen),
+        _ => None,
+    };
+    let waits = waits.map(|why| format!("; {why}")).unwrap_or_default();
+    format!("{will}{waits}{was}")
 }
 
 fn past(roots: &Roots, record: &Record) -> String {
@@ -135,38 +135,4 @@ fn past(roots: &Roots, record: &Record) -> String {
         text += &format!(": {reason}");
     }
     text
-}
-
-/// Why the intake does not take it, by the rules of the service's last start.
-fn left_alone(
-    config: Option<&Pipeline>,
-    roots: &Roots,
-    source: &Path,
-    seen: &Seen,
-) -> Option<String> {
-    if source.components().any(|component| fs::is_ours(component.as_os_str())) {
-        return Some("its name is one of the service's own".to_owned());
-    }
-    if seen.kind != Kind::File {
-        return Some(format!("it is {}, not a regular file", seen.kind.as_str()));
-    }
-    let Some(config) = config else {
-        return Some("no pipeline of the last start watches it".to_owned());
-    };
-    if !config.filter.allows(source) {
-        return Some("`include` and `exclude` leave it out".to_owned());
-    }
-    let refused = Dir::open(&roots.input).and_then(|input| refused(config.trust, &input, seen));
-    if let Some(why) = refused.unwrap_or_else(|error| Some(error.to_string())) {
-        return Some(why);
-    }
-    let marker = config.marker.as_ref()?;
-    let mut marked: std::ffi::OsString = roots.input.join(source).into();
-    marked.push(marker);
-    let is_marker = source.as_os_str().as_encoded_bytes().ends_with(marker.as_bytes());
-    let missing = !Path::new(OsStr::new(&marked)).exists();
-    if is_marker {
-        return Some(format!("it is a marker (`{marker}`)"));
-    }
-    missing.then(|| format!("its marker {} is not there yet", shown(&PathBuf::from(marked))))
 }

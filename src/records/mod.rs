@@ -1,6 +1,7 @@
 //! The ledger's records for those who look and mend: the command line and the HTTP API.
 
 pub mod explain;
+mod left_alone;
 pub mod outcomes;
 pub mod quarantined;
 

@@ -152,7 +152,7 @@ fn watch_control(life: &mut Lifecycle, dir: &Path, control: Control) {
         loop {
             tokio::select! {
                 () = stop.stopped() => break,
-                Some(()) = bell.recv() => if !hints.take().paths.is_empty() { control.rescan() },
+                Some(()) = bell.recv() => if !hints.take(usize::MAX).0.paths.is_empty() { control.rescan() },
             }
         }
         drop(watch);

@@ -281,6 +281,7 @@ fn contexts(
             meter: observer.pipeline(index).ok_or("a pipeline without a meter")?,
             tracer: tracer.clone(),
             events: Arc::clone(events),
+            own_paths: config.own_paths(),
         };
         contexts.push(Arc::new(Context::open(index, pipeline.clone(), parts)?));
     }

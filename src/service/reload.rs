@@ -134,6 +134,7 @@ impl Reloader {
             }
         }
         intakes.begin(prepared);
+        intakes.set_own_paths(&new.own_paths());
         self.settings.set(Arc::clone(&new));
         if let Some(desk) = &self.desk {
             desk.configured((*new).clone());
@@ -167,6 +168,7 @@ impl Reloader {
                     meter: observer.meter_of(&pipeline.name),
                     tracer: tracer.clone(),
                     events: Arc::clone(&events),
+                    own_paths: new.own_paths(),
                 };
                 Context::open(index, pipeline.clone(), parts).map(Arc::new).map_err(|error| {
                     let output = crate::observe::shown(&pipeline.output);

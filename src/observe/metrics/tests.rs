@@ -57,7 +57,7 @@ fn everything(observer: &Observer) {
     meter.begins(1, "a".as_ref(), 1);
     meter.begins(2, "b".as_ref(), 1);
     meter.ends(1);
-    meter.paused(Some("No space left on device"));
+    meter.paused(crate::observe::Pause::Output, Some("No space left on device"));
     meter.hold(false);
     let channel = observer.channel("claim");
     channel.entered();

@@ -8,11 +8,22 @@ pub mod discover;
 
 pub mod settle;
 
+mod look;
+
+mod scans;
+
+mod send;
+
 mod once;
 
 mod root;
 
-use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    collections::{HashSet, VecDeque},
+    path::PathBuf,
+    sync::Arc,
+    time::Instant,
+};
 
 use futures_util::FutureExt;
 use tokio::{sync::mpsc, task::unconstrained};
@@ -23,19 +34,18 @@ use tokio_stream::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    discover::{Bell, Candidates, Hints, Look, Scan, Taken},
+    discover::{Bell, Candidates, Hints},
     root::Root,
+    scans::Scans,
     settle::{Rules, Table},
 };
 use crate::{
-    failpoint, limits,
+    limits,
     pipeline::{
         context::Context,
-        job::{Feedback, Job, Origin, Outcome, Settled},
-        place::Admission,
+        job::{Arrival, Feedback, Job, Origin, Settled},
         stage::Outlet,
     },
-    stages::Stage,
 };
 
 /// How an intake ended.
@@ -61,15 +71,15 @@ pub struct Intake {
     hints: Hints,
     root: Root,
     table: Table,
-    scans: VecDeque<Scan>,
+    scans: Scans,
     ready: VecDeque<Settled>,
-    next_rescan: Instant,
-    /// Directories that events told of, to be scanned once more at their time.
-    new_directories: VecDeque<(Instant, PathBuf)>,
+    /// The watch told of something that was not taken yet.
+    more_hints: bool,
+    /// Directories of the service's own that were met and logged.
+    own_met: HashSet<PathBuf>,
     next_count: Instant,
     told_pending: usize,
     started: Instant,
-    probing: Option<PathBuf>,
     ended: Ended,
 }
 
@@ -122,14 +132,13 @@ impl Intake {
             hints,
             root,
             table: Table::new(rules),
-            scans: VecDeque::new(),
+            scans: Scans::default(),
             ready: VecDeque::new(),
-            next_rescan: now,
-            new_directories: VecDeque::new(),
+            more_hints: true,
+            own_met: HashSet::new(),
             next_count: now,
             told_pending: 0,
             started: now,
-            probing: None,
             ended: Ended::default(),
         };
         (intake, wakers)
@@ -141,7 +150,7 @@ impl Intake {
         let Wakers { mut returned, mut bell } = wakers;
         let mut wakes =
             (&mut returned).map(Wake::Returned).merge((&mut bell).map(|()| Wake::Hints));
-        self.full_scan(Origin::Scan);
+        self.scans.ask(Origin::Scan, self.started);
         while !self.stop.is_cancelled() && !self.is_finished() {
             let until = self.work();
             self.send().await;
@@ -163,35 +172,54 @@ impl Intake {
     fn wake(&mut self, wake: Wake) {
         match wake {
             Wake::Returned(feedback) => self.returned(feedback),
-            Wake::Hints => self.take_hints(),
+            Wake::Hints => self.more_hints = true,
         }
     }
 
-    /// One round of looking: scans, paths that are due. Says when the next round is, at the latest.
+    /// One round of looking: hints, scans, paths that are due. Returns when the next round is, at
+    /// the latest.
     fn work(&mut self) -> Instant {
         let now = Instant::now();
         match self.root.check(&self.context, now) {
             root::State::Same => {}
-            root::State::New => self.full_scan(Origin::Scan),
-            root::State::Away(until) => return until,
+            root::State::New => {
+                self.scans.forget();
+                self.scans.ask(Origin::Scan, now);
+            }
+            root::State::Away(until) => {
+                self.scans.forget();
+                return until;
+            }
         }
-        if now >= self.next_rescan {
-            self.full_scan(Origin::Rescan);
+        self.candidates.set_own(self.root.own().to_vec());
+        if !self.once {
+            self.scans.ask_if_due(now);
         }
-        while let Some((_, path)) = self.new_directories.pop_front_if(|(at, _)| *at <= now) {
-            self.scan_below(path);
-        }
-        let due = self.table.take_due(now, limits::LOOKS);
-        for path in due {
-            self.look(path, Origin::Hint, false);
+        if self.table.look_again_at().is_some_and(|at| at <= now) {
+            self.scans.ask(Origin::Scan, now);
         }
         if self.has_room() {
-            self.scan();
+            let due = self.table.take_due(now, limits::LOOKS);
+            for path in due {
+                self.look(path, (Origin::Hint, Arrival::Unknown));
+            }
         }
-        let next_count = self.tell_pending(now);
-        let next_look = self.new_directories.front().map(|(at, _)| *at);
-        let soonest = [self.table.next_due(), next_look, next_count].into_iter().flatten().min();
-        let soonest = soonest.unwrap_or(self.next_rescan).min(self.next_rescan);
+        if self.has_room() {
+            self.take_hints();
+        }
+        if self.has_room() {
+            self.scan(now);
+        }
+        self.next_round(now)
+    }
+
+    fn next_round(&mut self, now: Instant) -> Instant {
+        let next_count = self.count_pending(now);
+        let next_due = self.table.next_due().filter(|_| self.has_room());
+        let next_scan = if self.once { None } else { self.scans.next(now) };
+        let next_look = self.table.look_again_at();
+        let all = [next_due, next_scan, next_look, next_count, Some(self.root.next_check())];
+        let soonest = all.into_iter().flatten().min().unwrap_or(now + limits::POLL);
         let gives_up = self.started + limits::ONCE_BUSY;
         let soonest = if self.once && now < gives_up { soonest.min(gives_up) } else { soonest };
         match self.context.place.sick_for(now) {
@@ -201,32 +229,20 @@ impl Intake {
     }
 
     fn has_room(&self) -> bool {
-        self.ready.len() < limits::READY && self.table.waiting() < limits::HINTS
+        self.ready.len() < limits::READY
     }
 
     fn has_work_now(&self) -> bool {
-        let scanning = !self.scans.is_empty() && self.has_room() && self.root.dir().is_some();
-        let due = self.table.next_due().is_some_and(|due| due <= Instant::now());
-        (scanning || due) && self.ready.len() < limits::READY
-    }
-
-    /// A full scan takes the place of every other that waits.
-    fn full_scan(&mut self, origin: Origin) {
-        let Some(input) = self.root.dir() else { return };
-        self.scans.clear();
-        self.scans.push_back(Scan::new(input, PathBuf::new(), origin));
-        self.next_rescan = Instant::now() + self.root.rescan(&self.context);
-    }
-
-    fn scan_below(&mut self, path: PathBuf) {
-        if let Some(input) = self.root.dir() {
-            self.scans.push_back(Scan::new(input, path, Origin::Scan));
-        }
+        let now = Instant::now();
+        let due = || self.table.next_due().is_some_and(|due| due <= now);
+        self.has_room()
+            && self.root.dir().is_some()
+            && (self.more_hints || self.scans.has_work(now) || due())
     }
 
     /// Counting is not free where much waits: now and then is enough. Says when to count again:
     /// while anything waits, and once more when nothing does.
-    fn tell_pending(&mut self, now: Instant) -> Option<Instant> {
+    fn count_pending(&mut self, now: Instant) -> Option<Instant> {
         let pending = self.table.waiting() + self.ready.len();
         if now >= self.next_count {
             self.next_count = now + limits::COUNT;
@@ -236,142 +252,14 @@ impl Intake {
         (pending.max(self.told_pending) > 0).then_some(self.next_count)
     }
 
-    fn scan(&mut self) {
-        let Some(scan) = self.scans.front_mut() else { return };
-        let origin = scan.origin;
-        let found = scan.next(limits::LOOKS);
-        // A watch scans again; `--once` must not say that it saw everything.
-        self.ended.left += if self.once { scan.take_unlisted() } else { 0 };
-        match found {
-            None => {
-                self.scans.pop_front();
-            }
-            Some(found) => {
-                let start = Instant::now();
-                for path in found {
-                    self.look(path, origin, false);
-                }
-                self.context.meter.stage(Stage::Discover, start.elapsed());
-            }
-        }
-    }
-
-    fn take_hints(&mut self) {
-        let Taken { paths, overflow, scan, root } = self.hints.take();
-        if root {
-            self.root.suspect();
-        }
-        if overflow {
-            self.context.meter.overflow();
-            tracing::warn!(pipeline = %self.context.name(), "events were lost: a full scan finds what they told of");
-            self.full_scan(Origin::Scan);
-        }
-        if scan {
-            self.full_scan(Origin::Scan);
-        }
-        for (path, finished) in paths {
-            self.context.meter.hint();
-            let path = self.candidates.marked(path);
-            self.look(path, Origin::Hint, finished);
-        }
-    }
-
-    fn look(&mut self, path: PathBuf, origin: Origin, finished: bool) {
-        let Some(input) = self.root.dir() else { return };
-        let began = self.context.tracer.now();
-        let looked =
-            failpoint::hit("discover").and_then(|()| self.candidates.look(input, &path, origin));
-        match looked {
-            Ok(Look::File(sighting)) => {
-                let now = Instant::now();
-                if finished {
-                    self.table.closed(&path, now);
-                }
-                if let Some(mut settled) = self.table.sight(path, &sighting, now) {
-                    let (file, waited) = ((self.context.name(), &*settled.path), settled.waited);
-                    settled.trace = self.context.tracer.begin(began, file, waited, now);
-                    self.context.meter.stage(Stage::Settle, waited);
-                    self.ready.push_back(settled);
-                }
-            }
-            Ok(Look::Directory) => {
-                self.table.gone(&path);
-                // Files made in it before it was watched raised no event; and the watch on it
-                // begins only after the event that told of it.
-                if !self.once && origin == Origin::Hint {
-                    let at = Instant::now() + limits::WATCHED_BY;
-                    self.new_directories.push_back((at, path.clone()));
-                }
-                self.scan_below(path);
-            }
-            Ok(Look::None) => self.table.gone(&path),
-            Err(error) => {
-                tracing::warn!(path = %crate::observe::shown(&path), %error, "cannot look at a file of the input: tried again");
-                self.root.suspect();
-                self.table.unseen(path, Instant::now());
-            }
-        }
-    }
-
-    /// Sends what is ready, as far as the place admits it; waits while the pipeline is full.
-    async fn send(&mut self) {
-        while !self.ready.is_empty() && !self.stop.is_cancelled() {
-            if self.context.hold.is_held() {
-                return;
-            }
-            let now = Instant::now();
-            let admission = self.context.place.admit(now);
-            if let Admission::Closed(_) | Admission::Waiting = admission {
-                return;
-            }
-            let count = match admission {
-                Admission::One => 1,
-                _ => self.ready.len().min(limits::HANDED_ON),
-            };
-            let outlet = self.outlet.clone();
-            let room = tokio::select! {
-                room = outlet.reserve(count) => room,
-                () = self.stop.cancelled() => None,
-            };
-            let (Some(mut room), Some(input)) = (room, self.root.dir()) else { return };
-            // The wait for room may have been long.
-            if self.context.hold.is_held() {
-                if admission == Admission::One {
-                    self.context.place.probe_returned(now);
-                }
-                return;
-            }
-            for settled in self.ready.drain(..count) {
-                failpoint::pass("settle");
-                if admission == Admission::One {
-                    self.probing = Some(settled.path.clone());
-                }
-                let (context, input) = (Arc::clone(&self.context), Arc::clone(input));
-                room.send(Job::new(context, input, settled, self.feedback.clone()));
-            }
-        }
-    }
-
-    fn returned(&mut self, feedback: Feedback) {
-        let now = Instant::now();
-        if self.probing.as_ref() == Some(&feedback.path) {
-            self.probing = None;
-            self.context.place.probe_returned(now);
-        }
-        if feedback.outcome == Outcome::Left {
-            self.ended.left += 1;
-        }
-        if let Some(path) = self.table.returned(feedback, now) {
-            self.look(path, Origin::Hint, false);
-        }
-    }
-
     /// Closes the channel to claim, which drains the pipeline, and takes back every job.
     async fn close(self, mut returned: UnboundedReceiverStream<Feedback>) -> Ended {
         let Self { mut ended, table, ready, outlet, feedback, context, once, .. } = self;
         ended.left += table.owed() as u64;
         if ended.gave_up {
             ended.left += (table.waiting() - table.owed()) as u64;
+            // How many found no room in the table nobody counted: one at least.
+            ended.left += u64::from(table.look_again_at().is_some());
         }
         let is_sick = context.place.sick_for(Instant::now()).is_some();
         if is_sick || (once && context.hold.is_held()) {

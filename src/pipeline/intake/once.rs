@@ -18,8 +18,9 @@ impl Intake {
         let now = Instant::now();
         let sick = self.context.place.sick_for(now).is_some_and(|sick| sick > limits::ONCE_SICK);
         let is_there = self.root.dir().is_some();
-        let looked = self.scans.is_empty() && self.ready.is_empty();
-        if is_there && looked && self.table.waiting() == 0 {
+        let looked = self.scans.is_through() && self.ready.is_empty();
+        let none_waits = self.table.waiting() == 0 && self.table.look_again_at().is_none();
+        if is_there && looked && none_waits {
             return true;
         }
         let unfinished = looked

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,7 +10,9 @@ use std::{
 use super::discover::{Hints, Watch};
 use crate::{
     fs::{self, Dir},
+    identity::FileId,
     limits,
+    observe::Pause,
     pipeline::context::Context,
 };
 
@@ -26,6 +28,8 @@ pub struct Root {
     /// It is looked at at this time, at the latest.
     next_check: Instant,
     away_since: Option<Instant>,
+    /// What the service writes to, and the input itself: what no path below the input may lead to.
+    own: Vec<FileId>,
 }
 
 /// What a check found.
@@ -48,6 +52,7 @@ impl Root {
             network: false,
             next_check: Instant::now(),
             away_since: None,
+            own: Vec::new(),
         };
         // What cannot be opened yet is found out about, and told, by the first check.
         drop(root.open(context));
@@ -72,6 +77,17 @@ impl Root {
         if unwatched { rescan.min(limits::POLL) } else { rescan }
     }
 
+    /// When it is looked at next.
+    #[must_use]
+    pub const fn next_check(&self) -> Instant {
+        self.next_check
+    }
+
+    #[must_use]
+    pub fn own(&self) -> &[FileId] {
+        &self.own
+    }
+
     /// Something is wrong with it: the next check looks.
     pub fn suspect(&mut self) {
         self.next_check = Instant::now();
@@ -84,7 +100,10 @@ impl Root {
         self.next_check = now + limits::POLL;
         let found = Dir::open(&context.config.input);
         match (found, &self.dir) {
-            (Ok(found), Some(dir)) if same(&found, dir) => State::Same,
+            (Ok(found), Some(dir)) if same(&found, dir) => {
+                self.own = own(context, dir);
+                State::Same
+            }
             (Ok(_), _) => self.opened(context, now),
             (Err(error), _) => self.away(context, &error, now),
         }
@@ -95,7 +114,7 @@ impl Root {
             Ok(()) => {
                 if self.away_since.take().is_some() {
                     tracing::info!(pipeline = %context.name(), "the input is there again: the intake resumes");
-                    context.meter.paused(None);
+                    context.meter.paused(Pause::Input, None);
                 }
                 State::New
             }
@@ -108,7 +127,7 @@ impl Root {
             let input = crate::observe::shown(&context.config.input).to_string();
             let reason = format!("cannot open the input {input}: {error}");
             tracing::warn!(pipeline = %context.name(), reason, "the intake pauses until it is there");
-            context.meter.paused(Some(&reason));
+            context.meter.paused(Pause::Input, Some(&reason));
             self.away_since = Some(now);
         }
         self.watch = None;
@@ -122,7 +141,9 @@ impl Root {
         let dir = Dir::open(&context.config.input)?;
         self.network = fs::is_network(&dir)?;
         self.watch = self.watch(context, &context.config.input);
-        self.dir = Some(Arc::new(Dir::open(&context.config.input)?));
+        let dir = Arc::new(Dir::open(&context.config.input)?);
+        self.own = own(context, &dir);
+        self.dir = Some(dir);
         Ok(())
     }
 
@@ -144,6 +165,13 @@ impl Root {
             }
         }
     }
+}
+
+/// The files and directories that the service writes to, as far as they are there now.
+fn own(context: &Context, input: &Dir) -> Vec<FileId> {
+    let id = |path: &PathBuf| fs::file_id(path).ok();
+    let input = fs::identity_of(input).ok().map(|identity| identity.file_id());
+    context.own_paths().iter().filter_map(id).chain(input).collect()
 }
 
 fn same(one: &Dir, other: &Dir) -> bool {

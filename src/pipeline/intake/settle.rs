@@ -5,6 +5,8 @@
 //! when it comes back.
 //! T2: a file is ready at once, or after a time at which it is looked at again; or it is left
 //! until something new is seen of it. It is never forgotten while it is in work.
+//! T3: at most [`limits::WAITING_MAX`] new paths wait here. For one that finds no room there is a
+//! time at which all paths must be looked at again ([`Table::look_again_at`]).
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -16,7 +18,7 @@ use crate::{
     identity::Identity,
     limits,
     observe::Trace,
-    pipeline::job::{Cause, Feedback, Outcome, Settled, Sighting},
+    pipeline::job::{Arrival, Cause, Feedback, Outcome, Settled, Sighting},
     policy::Settle,
 };
 
@@ -32,7 +34,34 @@ pub struct Rules {
 #[derive(Debug)]
 enum Entry {
     Waiting(Waiting),
-    InWork { seen_again: bool, waits: u32 },
+    InWork(InWork),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct InWork {
+    seen_again: Option<Arrival>,
+    waits: u32,
+    finish: Finish,
+}
+
+/// What is known of the end of a file's production.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Finish {
+    Unknown,
+    /// A writer closed it then.
+    Closed(Instant),
+    /// It was renamed to its name.
+    Renamed,
+}
+
+impl Finish {
+    fn after(self, arrival: Arrival, now: Instant) -> Self {
+        match arrival {
+            Arrival::Unknown => self,
+            Arrival::Closed => Self::Closed(now),
+            Arrival::Renamed => Self::Renamed,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +74,7 @@ struct Waiting {
     until: Instant,
     attempt: u32,
     needs_quiet: bool,
+    finish: Finish,
     /// How often it was deferred because it was not finished; the wait doubles with it.
     waits: u32,
     /// Whether it was taken before, and failed or met a sick place.
@@ -58,42 +88,61 @@ pub struct Table {
     entries: HashMap<PathBuf, Entry>,
     due: BTreeSet<(Instant, PathBuf)>,
     in_work: usize,
+    /// When the first of the paths is due that found no room.
+    look_again_at: Option<Instant>,
+    /// Quiet time after a close, as this producer's renames have shown that it needs.
+    closed_quiet: Duration,
 }
 
 impl Table {
     #[must_use]
     pub fn new(rules: Rules) -> Self {
-        Self { rules, entries: HashMap::new(), due: BTreeSet::new(), in_work: 0 }
+        Self {
+            rules,
+            entries: HashMap::new(),
+            due: BTreeSet::new(),
+            in_work: 0,
+            look_again_at: None,
+            closed_quiet: limits::CLOSED_QUIET,
+        }
     }
 
     /// Takes a sighting in; gives the file if it is ready, and counts it as in work then.
     pub fn sight(&mut self, path: PathBuf, sighting: &Sighting, now: Instant) -> Option<Settled> {
         let identity = sighting.seen.identity;
+        let is_new = !self.entries.contains_key(&path);
         let waiting = match self.entries.get_mut(&path) {
-            Some(Entry::InWork { seen_again, .. }) => {
-                *seen_again = true;
+            Some(Entry::InWork(work)) => {
+                work.seen_again = Some(later(work.seen_again, sighting.arrival));
                 return None;
             }
             Some(Entry::Waiting(waiting)) => {
                 let unchanged = waiting.last == identity;
                 let unchanged_since = if unchanged { waiting.unchanged_since } else { now };
-                Waiting { last: identity, unchanged_since, ..*waiting }
+                let was_changed = !unchanged && waiting.last != Identity::NONE;
+                let finish = match waiting.finish {
+                    Finish::Renamed if was_changed => Finish::Unknown,
+                    finish => finish,
+                };
+                Waiting { last: identity, unchanged_since, finish, ..*waiting }
             }
             None => Waiting::new(identity, now),
         };
+        let finish = waiting.finish.after(sighting.arrival, now);
+        let waiting = Waiting { finish, ..waiting };
         self.forget_due(&path);
         let quiet_for = now.saturating_duration_since(waiting.unchanged_since).max(sighting.age);
-        let until = now + self.still_to_wait(&waiting, quiet_for, sighting.age);
+        let until = now + self.still_to_wait(&waiting, quiet_for, now);
         let until = until.max(waiting.until);
         if until > now {
-            self.wait(path, Waiting { until, ..waiting });
+            self.wait_if_room(is_new, path, Waiting { until, ..waiting });
             return None;
         }
         self.in_work += 1;
         let quiet = quiet_for >= limits::QUIET_TIME;
-        let entry = Entry::InWork { seen_again: false, waits: waiting.waits };
-        self.entries.insert(path.clone(), entry);
-        let Waiting { attempt, since, .. } = waiting;
+        let Waiting { attempt, since, waits, finish, .. } = waiting;
+        let work = InWork { seen_again: None, waits, finish };
+        self.entries.insert(path.clone(), Entry::InWork(work));
         let waited = now.saturating_duration_since(since);
         let Sighting { seen, origin, .. } = *sighting;
         // The intake, which has the clock and the names, begins it.
@@ -101,20 +150,52 @@ impl Table {
         Some(Settled { path, seen, attempt, quiet, waited, origin, trace })
     }
 
-    fn still_to_wait(&self, waiting: &Waiting, quiet_for: Duration, age: Duration) -> Duration {
-        let quiet = match self.rules.settle {
-            Settle::Quiet(quiet) => quiet,
-            Settle::Auto => Duration::ZERO,
+    /// `quiet_for` is the longer of what was observed here and the age by the wall clock: where a
+    /// file's times lie in the future, the observation alone counts.
+    fn still_to_wait(&self, waiting: &Waiting, quiet_for: Duration, now: Instant) -> Duration {
+        let (quiet, after_close) = match (self.rules.settle, waiting.finish) {
+            (Settle::Quiet(quiet), _) => (quiet, Duration::ZERO),
+            (Settle::Auto, Finish::Renamed) => (Duration::ZERO, Duration::ZERO),
+            (Settle::Auto, Finish::Unknown) => (self.closed_quiet, Duration::ZERO),
+            (Settle::Auto, Finish::Closed(at)) => {
+                let since = now.saturating_duration_since(at.max(waiting.unchanged_since));
+                (Duration::ZERO, self.closed_quiet.saturating_sub(since))
+            }
         };
         let unsure = waiting.needs_quiet || self.rules.network;
         let quiet = quiet.max(if unsure { limits::QUIET_TIME } else { Duration::ZERO });
-        let for_age = self.rules.min_age.saturating_sub(age);
-        quiet.saturating_sub(quiet_for).max(for_age)
+        quiet.max(self.rules.min_age).saturating_sub(quiet_for).max(after_close)
+    }
+
+    /// A producer renamed this path to another of the same input. Where that was a closed file
+    /// (waiting, or taken already), files are left quiet for longer from now on.
+    pub fn renamed_away(&mut self, path: &Path, now: Instant) {
+        let finish = match self.entries.get(path) {
+            Some(Entry::Waiting(waiting)) => waiting.finish,
+            Some(Entry::InWork(work)) => work.finish,
+            None => Finish::Unknown,
+        };
+        if let Finish::Closed(at) = finish {
+            let needed = 2 * now.saturating_duration_since(at);
+            self.closed_quiet = self.closed_quiet.max(needed).min(limits::CLOSED_QUIET_MAX);
+        }
+    }
+
+    /// When paths must be looked at again that found no room here. A full scan that begins then
+    /// finds them.
+    #[must_use]
+    pub const fn look_again_at(&self) -> Option<Instant> {
+        self.look_again_at
+    }
+
+    /// A full scan begins.
+    pub const fn scan_begins(&mut self) {
+        self.look_again_at = None;
     }
 
     /// The path is gone, or no longer the pipeline's.
     pub fn gone(&mut self, path: &Path) {
-        if let Some(Entry::InWork { .. }) = self.entries.get(path) {
+        if let Some(Entry::InWork(_)) = self.entries.get(path) {
             return;
         }
         self.forget_due(path);
@@ -124,12 +205,14 @@ impl Table {
     /// It could not be looked at, for a reason that says nothing of it: it is, again, a little later.
     pub fn unseen(&mut self, path: PathBuf, now: Instant) {
         let waiting = match self.entries.get(&path) {
-            Some(Entry::InWork { .. }) => return,
+            Some(Entry::InWork(_)) => return,
             Some(Entry::Waiting(waiting)) => *waiting,
             None => Waiting::new(Identity::NONE, now),
         };
+        let is_new = !self.entries.contains_key(&path);
         self.forget_due(&path);
-        self.wait(path, Waiting { until: waiting.until.max(now + limits::BACKOFF), ..waiting });
+        let until = waiting.until.max(now + limits::BACKOFF);
+        self.wait_if_room(is_new, path, Waiting { until, ..waiting });
     }
 
     /// Its producer closed it: it need not wait for writers any more.
@@ -143,17 +226,19 @@ impl Table {
         }
     }
 
-    /// Takes back what was in work. Whether the path must be looked at again now.
-    pub fn returned(&mut self, feedback: Feedback, now: Instant) -> Option<PathBuf> {
+    /// Takes back what was in work. Where the path must be looked at again now, what the kernel said
+    /// of it meanwhile.
+    pub fn returned(&mut self, feedback: Feedback, now: Instant) -> Option<(PathBuf, Arrival)> {
         let Feedback { path, outcome } = feedback;
-        let Some(&Entry::InWork { seen_again, waits }) = self.entries.get(&path) else {
+        let Some(&Entry::InWork(InWork { seen_again, waits, finish })) = self.entries.get(&path)
+        else {
             return None;
         };
         self.entries.remove(&path);
         self.in_work = self.in_work.saturating_sub(1);
         match outcome {
             Outcome::Published | Outcome::Skipped | Outcome::Quarantined => {
-                seen_again.then_some(path)
+                seen_again.map(|arrival| (path, arrival))
             }
             Outcome::Left => None,
             Outcome::Deferred { after, attempt, cause } => {
@@ -161,7 +246,8 @@ impl Table {
                 let waits = if unfinished { waits + 1 } else { waits };
                 let doubled = after.saturating_mul(1 << waits.saturating_sub(1).min(16));
                 let wait = if unfinished { doubled.min(limits::BACKOFF_MOST) } else { after };
-                let wait = if seen_again && unfinished { after } else { wait };
+                let wait = if seen_again.is_some() && unfinished { after } else { wait };
+                let finish = finish.after(seen_again.unwrap_or(Arrival::Unknown), now);
                 let waiting = Waiting {
                     last: Identity::NONE,
                     since: now,
@@ -169,6 +255,7 @@ impl Table {
                     until: now + wait,
                     attempt,
                     needs_quiet: cause == Cause::Unsure,
+                    finish,
                     waits,
                     owed: !unfinished,
                 };
@@ -220,9 +307,18 @@ impl Table {
     pub fn oldest(&self, now: Instant) -> Duration {
         let since = self.entries.values().filter_map(|entry| match entry {
             Entry::Waiting(waiting) => Some(waiting.unchanged_since),
-            Entry::InWork { .. } => None,
+            Entry::InWork(_) => None,
         });
         since.min().map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    fn wait_if_room(&mut self, is_new: bool, path: PathBuf, waiting: Waiting) {
+        if is_new && self.waiting() >= limits::WAITING_MAX {
+            let until = waiting.until;
+            self.look_again_at = Some(self.look_again_at.map_or(until, |at| at.min(until)));
+        } else {
+            self.wait(path, waiting);
+        }
     }
 
     fn wait(&mut self, path: PathBuf, waiting: Waiting) {
@@ -246,9 +342,18 @@ impl Waiting {
             until: now,
             attempt: 1,
             needs_quiet: false,
+            finish: Finish::Unknown,
             waits: 0,
             owed: false,
         }
+    }
+}
+
+/// What two events in a row say of a file: the later one, unless it says nothing.
+fn later(before: Option<Arrival>, arrival: Arrival) -> Arrival {
+    match (before, arrival) {
+        (Some(before), Arrival::Unknown) => before,
+        _ => arrival,
     }
 }
 

@@ -219,6 +219,11 @@ fn open(mut job: Job) -> Result<Option<Claimed>, Box<Failed>> {
             job.end(Outcome::Skipped, 0);
             return Ok(None);
         }
+        // Another process holds a write lease on it.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            job.defer(limits::BUSY, Cause::Busy);
+            return Ok(None);
+        }
         Err(source) => {
             let path = job.source_path();
             return Err(Box::new(job.fail(ClaimError::Open { path, source })));

@@ -21,12 +21,25 @@ pub struct Hints {
 /// Rings when there is something to take.
 pub type Bell = mpsc::Receiver<()>;
 
+/// What the last event that counts said of a path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Told {
+    /// Something happened to the name; it says nothing that an event before it did not.
+    #[default]
+    Named,
+    /// A writer closed the file.
+    Closed,
+    /// A file or a directory was renamed to this path.
+    RenamedHere,
+    /// It was renamed from this path to another one of the input.
+    RenamedAway,
+}
+
 /// What there was.
 #[derive(Debug, Default)]
 pub struct Taken {
-    /// Paths below the input, and whether the file was closed or moved in: finished, as far as
-    /// this event knows.
-    pub paths: HashMap<PathBuf, bool>,
+    /// Paths below the input.
+    pub paths: HashMap<PathBuf, Told>,
     /// Events were lost: only a full scan tells what there is.
     pub overflow: bool,
     /// Someone asked for a full scan.
@@ -46,14 +59,17 @@ impl Hints {
         self.set.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn path(&self, path: PathBuf, finished: bool) {
+    pub fn path(&self, path: PathBuf, told: Told) {
         let mut set = self.lock();
         if set.paths.len() >= limits::HINTS {
             set.paths.clear();
             set.overflow = true;
         }
         if !set.overflow {
-            *set.paths.entry(path).or_default() |= finished;
+            let of_path = set.paths.entry(path).or_default();
+            if told != Told::Named {
+                *of_path = told;
+            }
         }
         self.ring(set);
     }
@@ -88,9 +104,18 @@ impl Hints {
         self.bell.try_send(()).ok();
     }
 
+    /// Takes everything but the paths, and of those at most this many; and tells whether there are
+    /// more of them.
     #[must_use]
-    pub fn take(&self) -> Taken {
-        std::mem::take(&mut *self.lock())
+    pub fn take(&self, most: usize) -> (Taken, bool) {
+        let mut set = self.lock();
+        if set.paths.len() <= most {
+            return (std::mem::take(&mut *set), false);
+        }
+        let Taken { overflow, scan, root, .. } = *set;
+        let paths = set.paths.extract_if(|_, _| true).take(most).collect();
+        (set.overflow, set.scan, set.root) = (false, false, false);
+        (Taken { paths, overflow, scan, root }, true)
     }
 }
 
@@ -101,23 +126,41 @@ mod tests {
     #[test]
     fn events_of_one_file_become_one_hint() {
         let (hints, mut bell) = Hints::new();
-        hints.path("a".into(), false);
-        hints.path("a".into(), true);
-        hints.path("a".into(), false);
+        hints.path("a".into(), Told::Named);
+        hints.path("a".into(), Told::Closed);
+        hints.path("a".into(), Told::Named);
+        hints.path("b".into(), Told::Closed);
+        hints.path("b".into(), Told::RenamedHere);
         assert!(bell.try_recv().is_ok());
         assert!(bell.try_recv().is_err(), "rung once");
-        let taken = hints.take();
-        assert_eq!(taken.paths, HashMap::from([(PathBuf::from("a"), true)]));
-        assert!(hints.take().paths.is_empty());
+        let (taken, more) = hints.take(2);
+        let expected = [("a".into(), Told::Closed), ("b".into(), Told::RenamedHere)];
+        assert_eq!(taken.paths, HashMap::from(expected));
+        assert!(!more && hints.take(2).0.paths.is_empty());
+    }
+
+    #[test]
+    fn many_hints_are_taken_in_parts() {
+        let (hints, _bell) = Hints::new();
+        for number in 0..5 {
+            hints.path(number.to_string().into(), Told::Closed);
+        }
+        hints.scan();
+        let (mut taken, more) = hints.take(3);
+        assert_eq!((taken.paths.len(), more, taken.scan), (3, true, true));
+        let (rest, more) = hints.take(3);
+        assert_eq!((rest.paths.len(), more, rest.scan), (2, false, false));
+        taken.paths.extend(rest.paths);
+        assert_eq!(taken.paths.len(), 5, "each once");
     }
 
     #[test]
     fn too_many_hints_become_a_full_scan() {
         let (hints, _bell) = Hints::new();
         for number in 0..=limits::HINTS {
-            hints.path(number.to_string().into(), true);
+            hints.path(number.to_string().into(), Told::Closed);
         }
-        let taken = hints.take();
+        let (taken, _) = hints.take(usize::MAX);
         assert!(taken.overflow && taken.paths.is_empty());
     }
 }

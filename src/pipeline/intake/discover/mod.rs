@@ -16,17 +16,18 @@ use std::{
 };
 
 pub use self::{
-    hints::{Bell, Hints, Taken},
+    hints::{Bell, Hints, Taken, Told},
     watch::{Watch, WatchError},
 };
 use crate::{
     config::{self, Filter},
-    fs::{self, Dir, Kind, Walk},
+    fs::{self, Dir, Kind, Seen, Walk},
+    identity::{FileId, Identity},
     pipeline::{
-        job::{Origin, Sighting},
+        job::{Arrival, Origin, Sighting},
         trust,
     },
-    policy::Trust,
+    policy::{TemporaryNames, Trust},
 };
 
 /// A walk through the input, or a part of it, that goes on where it stopped.
@@ -39,17 +40,21 @@ pub struct Scan {
 
 impl Scan {
     #[must_use]
-    pub fn new(input: &Arc<Dir>, below: PathBuf, origin: Origin) -> Self {
-        Self { walk: Walk::new(Arc::clone(input), below), unlisted: 0, origin }
+    pub fn new(input: &Arc<Dir>, own: &Arc<[FileId]>, below: PathBuf, origin: Origin) -> Self {
+        let walk = Walk::new(Arc::clone(input), below).avoiding(Arc::clone(own));
+        Self { walk, unlisted: 0, origin }
     }
 
     /// The next regular files, at most so many; `None` at the end. What cannot be listed is told
     /// in the log, and counts for nothing.
-    pub fn next(&mut self, most: usize) -> Option<Vec<PathBuf>> {
+    pub fn next(&mut self, candidates: &Candidates, most: usize) -> Option<Vec<PathBuf>> {
         let mut found = Vec::new();
-        for entry in self.walk.by_ref() {
+        while let Some(entry) = self.walk.next() {
             match entry {
                 Ok(entry) if entry.kind == Kind::File => found.push(entry.path),
+                Ok(entry) if entry.kind == Kind::Directory && !candidates.enters(&entry.path) => {
+                    self.walk.pass_over();
+                }
                 Ok(_) => {}
                 Err((path, error)) => {
                     self.unlisted += 1;
@@ -61,6 +66,11 @@ impl Scan {
             }
         }
         (!found.is_empty()).then_some(found)
+    }
+
+    /// Paths at which a directory of the service's own was met since this was asked last.
+    pub fn take_met(&mut self) -> Vec<PathBuf> {
+        self.walk.take_met()
     }
 
     /// Directories that could not be listed since this was asked last.
@@ -76,6 +86,8 @@ pub enum Look {
     File(Sighting),
     /// A directory that may have files nobody told of.
     Directory,
+    /// A directory of the service's own has this path too, through another mount.
+    Own(PathBuf),
     /// Nothing, or nothing for this pipeline.
     None,
 }
@@ -83,16 +95,57 @@ pub enum Look {
 /// Which paths are a pipeline's candidates.
 #[derive(Clone, Debug)]
 pub struct Candidates {
-    pub filter: Filter,
-    pub marker: Option<String>,
-    pub trust: Trust,
+    filter: Filter,
+    temporary_names: TemporaryNames,
+    marker: Option<String>,
+    trust: Trust,
+    /// The files and directories that the service writes to.
+    own: Arc<[FileId]>,
 }
 
 impl Candidates {
     #[must_use]
     pub fn of(config: &config::Pipeline) -> Self {
         let (filter, marker) = (config.filter.clone(), config.marker.clone());
-        Self { filter, marker, trust: config.trust }
+        let (temporary_names, trust) = (config.temporary_names, config.trust);
+        Self { filter, temporary_names, marker, trust, own: Arc::new([]) }
+    }
+
+    /// What the service writes to, and the input's root, below which it must not be met again.
+    pub fn set_own(&mut self, own: Vec<FileId>) {
+        if *own != *self.own {
+            self.own = own.into();
+        }
+    }
+
+    #[must_use]
+    pub const fn own(&self) -> &Arc<[FileId]> {
+        &self.own
+    }
+
+    /// Whether the directory at this path may hold files of the pipeline.
+    #[must_use]
+    pub fn enters(&self, directory: &Path) -> bool {
+        self.has_final_name(directory) && self.filter.enters(directory)
+    }
+
+    fn has_final_name(&self, path: &Path) -> bool {
+        let is_ours = path.iter().any(fs::is_ours);
+        let is_temporary = || {
+            self.temporary_names == TemporaryNames::Ignore && config::temporary_name(path).is_some()
+        };
+        !is_ours && !is_temporary()
+    }
+
+    /// The part of the path that is a directory of the service's own, if one is.
+    fn own_part(&self, input: &Dir, path: &Path) -> io::Result<Option<PathBuf>> {
+        for part in path.ancestors().skip(1).filter(|part| !part.as_os_str().is_empty()) {
+            let seen = input.look(part)?;
+            if seen.is_some_and(|seen| self.own.contains(&seen.identity.file_id())) {
+                return Ok(Some(part.to_path_buf()));
+            }
+        }
+        Ok(None)
     }
 
     /// The path whose sighting a hint is about: a marker stands for the file it marks.
@@ -109,35 +162,49 @@ impl Candidates {
         }
     }
 
-    /// Looks at a path, by name only.
+    /// Looks at a path, by name only. A scan has just opened the directories on the way to it.
     pub fn look(&self, input: &Dir, path: &Path, origin: Origin) -> io::Result<Look> {
-        if path.components().any(|component| fs::is_ours(component.as_os_str())) {
+        if !self.has_final_name(path) {
             return Ok(Look::None);
         }
-        let Some(seen) = input.look(path)? else {
+        let seen = match origin {
+            Origin::Hint => input.look_fresh(path)?,
+            Origin::Scan | Origin::Rescan => input.look(path)?,
+        };
+        let Some(seen) = seen else {
             return Ok(Look::None);
         };
+        if self.own.contains(&seen.identity.file_id()) {
+            return Ok(Look::Own(path.to_path_buf()));
+        }
+        if origin == Origin::Hint
+            && let Some(own) = self.own_part(input, path)?
+        {
+            return Ok(Look::Own(own));
+        }
         match seen.kind {
-            Kind::Directory => return Ok(Look::Directory),
+            Kind::Directory if self.filter.enters(path) => return Ok(Look::Directory),
+            Kind::Directory => return Ok(Look::None),
             Kind::File => {}
             kind => {
                 tracing::debug!(path = %crate::observe::shown(path), kind = kind.as_str(), "not a regular file: left alone");
                 return Ok(Look::None);
             }
         }
-        if !self.filter.allows(path) || !self.is_marked(input, path)? {
+        if !self.filter.allows(path) || !self.is_marked(input, path, &seen)? {
             return Ok(Look::None);
         }
         if let Some(why) = trust::refused(self.trust, input, &seen)? {
             tracing::debug!(path = %crate::observe::shown(path), why, "left alone");
             return Ok(Look::None);
         }
-        let changed_ns = seen.identity.modified_ns.max(seen.identity.changed_ns);
-        Ok(Look::File(Sighting { seen, age: age(changed_ns), origin }))
+        let Identity { modified_ns, changed_ns, .. } = seen.identity;
+        let age = age(modified_ns.max(changed_ns));
+        Ok(Look::File(Sighting { seen, age, origin, arrival: Arrival::Unknown }))
     }
 
     /// Whether the file's marker is there, if it needs one; a marker itself is none.
-    fn is_marked(&self, input: &Dir, path: &Path) -> io::Result<bool> {
+    fn is_marked(&self, input: &Dir, path: &Path, seen: &Seen) -> io::Result<bool> {
         let Some(marker) = &self.marker else {
             return Ok(true);
         };
@@ -146,8 +213,20 @@ impl Candidates {
         }
         let mut marked = path.as_os_str().to_owned();
         marked.push(marker);
-        Ok(input.look(Path::new(&marked))?.is_some())
+        let marker = input.look_fresh(Path::new(&marked))?;
+        Ok(marker.is_some_and(|marker| !is_stale(&marker, seen)))
     }
+}
+
+/// Whether a marker is older than the content of the file beside it: it was another file's.
+///
+/// The content's time is the earlier one of the file's two, because a rename moves the change time
+/// and a producer may set the modification time to one in the future.
+#[must_use]
+pub fn is_stale(marker: &Seen, file: &Seen) -> bool {
+    let marker = marker.identity;
+    let written_ns = file.identity.modified_ns.min(file.identity.changed_ns);
+    marker.modified_ns.max(marker.changed_ns) < written_ns
 }
 
 fn age(changed_ns: i64) -> Duration {

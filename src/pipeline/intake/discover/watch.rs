@@ -7,7 +7,7 @@ use notify::{
     event::{AccessKind, AccessMode, ModifyKind, RenameMode},
 };
 
-use super::Hints;
+use super::{Hints, Told};
 
 /// A running watch. Dropping it ends its thread and closes its descriptors.
 #[derive(Debug)]
@@ -65,16 +65,32 @@ fn take_in(hints: &Hints, root: &Path, event: Event) {
     if event.need_rescan() {
         return hints.overflow();
     }
-    let finished = matches!(
-        event.kind,
-        EventKind::Access(AccessKind::Close(AccessMode::Write))
-            | EventKind::Modify(ModifyKind::Name(RenameMode::To))
-    );
+    let told = match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => Told::Closed,
+        EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Told::RenamedHere,
+        EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => {
+            return renamed(hints, root, &event.paths);
+        }
+        _ => Told::Named,
+    };
     for path in event.paths {
         match path.strip_prefix(root).map(PathBuf::from) {
             Ok(relative) if relative.as_os_str().is_empty() => hints.root(),
-            Ok(relative) => hints.path(relative, finished),
+            Ok(relative) => hints.path(relative, told),
             Err(_) => {}
         }
+    }
+}
+
+/// Both ends of a rename, after an event for each: that it stayed within the input is new. The
+/// service's own renames are not a producer's.
+fn renamed(hints: &Hints, root: &Path, paths: &[PathBuf]) {
+    let [from, to] = paths else { return };
+    let to_ours = to.file_name().is_some_and(crate::fs::is_ours);
+    if let Ok(from) = from.strip_prefix(root)
+        && !to_ours
+        && !from.as_os_str().is_empty()
+    {
+        hints.path(from.to_path_buf(), Told::RenamedAway);
     }
 }

@@ -3,9 +3,12 @@ use proptest::{collection::vec, prelude::*};
 use super::*;
 use crate::{
     fs::{Kind, Seen},
-    pipeline::job::{Origin, Sighting},
+    pipeline::job::{Arrival, Origin, Sighting},
 };
 
+/// A file is taken at its close.
+const AT_ONCE: Rules =
+    Rules { settle: Settle::Quiet(Duration::ZERO), min_age: Duration::ZERO, network: false };
 const AUTO: Rules = Rules { settle: Settle::Auto, min_age: Duration::ZERO, network: false };
 
 /// A table with a clock of its own.
@@ -27,14 +30,25 @@ impl Bench {
     fn sight(&mut self, size: u64, age: u64, second: u64) -> Option<Settled> {
         let identity = Identity { inode: 1, size, ..Identity::NONE };
         let seen = Seen { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
-        let sighting = Sighting { seen, age: Duration::from_secs(age), origin: Origin::Hint };
+        let age = Duration::from_secs(age);
+        let sighting = Sighting { seen, age, origin: Origin::Hint, arrival: Arrival::Unknown };
         let now = self.at(second);
         self.table.sight("a".into(), &sighting, now)
     }
 
+    /// Takes in that `a`, which has just changed, arrived so, at this millisecond.
+    fn arrives(&mut self, arrival: Arrival, age: u64, millisecond: u64) -> Option<Settled> {
+        let identity = Identity { inode: 1, size: 1, ..Identity::NONE };
+        let seen = Seen { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
+        let age = Duration::from_millis(age);
+        let sighting = Sighting { seen, age, origin: Origin::Hint, arrival };
+        self.table.sight("a".into(), &sighting, self.start + Duration::from_millis(millisecond))
+    }
+
     fn returned(&mut self, outcome: Outcome, second: u64) -> Option<PathBuf> {
         let now = self.at(second);
-        self.table.returned(Feedback { path: "a".into(), outcome }, now)
+        let feedback = Feedback { path: "a".into(), outcome };
+        self.table.returned(feedback, now).map(|(path, _)| path)
     }
 
     fn due(&mut self, second: u64) -> usize {
@@ -49,7 +63,7 @@ fn deferred(seconds: u64, cause: Cause) -> Outcome {
 
 #[test]
 fn a_file_is_ready_at_once_and_in_work_once() {
-    let mut bench = Bench::new(AUTO);
+    let mut bench = Bench::new(AT_ONCE);
     assert!(bench.sight(1, 0, 0).is_some());
     assert!(bench.sight(1, 0, 0).is_none(), "T1");
     assert_eq!(bench.returned(Outcome::Published, 1), Some("a".into()), "seen again meanwhile");
@@ -60,7 +74,7 @@ fn a_file_is_ready_at_once_and_in_work_once() {
 
 #[test]
 fn quiet_time_begins_again_with_each_change() {
-    let mut bench = Bench::new(Rules { settle: Settle::Quiet(Duration::from_secs(5)), ..AUTO });
+    let mut bench = Bench::new(Rules { settle: Settle::Quiet(Duration::from_secs(5)), ..AT_ONCE });
     assert!(bench.sight(1, 0, 0).is_none());
     assert_eq!(bench.table.next_due(), Some(bench.at(5)));
     assert!(bench.sight(2, 0, 4).is_none());
@@ -73,23 +87,23 @@ fn quiet_time_begins_again_with_each_change() {
 
 #[test]
 fn a_file_that_is_old_was_quiet_before_it_was_seen() {
-    let mut bench = Bench::new(Rules { settle: Settle::Quiet(Duration::from_secs(5)), ..AUTO });
+    let mut bench = Bench::new(Rules { settle: Settle::Quiet(Duration::from_secs(5)), ..AT_ONCE });
     assert!(bench.sight(1, 60, 0).is_some());
-    let mut bench = Bench::new(Rules { min_age: Duration::from_mins(1), ..AUTO });
+    let mut bench = Bench::new(Rules { min_age: Duration::from_mins(1), ..AT_ONCE });
     assert!(bench.sight(1, 59, 0).is_none());
     assert!(bench.sight(1, 60, 1).is_some());
 }
 
 #[test]
 fn on_a_network_every_file_must_be_quiet() {
-    let mut bench = Bench::new(Rules { network: true, ..AUTO });
+    let mut bench = Bench::new(Rules { network: true, ..AT_ONCE });
     assert!(bench.sight(1, 0, 0).is_none());
     assert!(bench.sight(1, 0, 2).is_some_and(|settled| settled.quiet));
 }
 
 #[test]
 fn a_busy_file_waits_longer_each_time_and_its_closing_cuts_the_wait() {
-    let mut bench = Bench::new(AUTO);
+    let mut bench = Bench::new(AT_ONCE);
     for wait in [1, 2, 4] {
         assert!(bench.sight(1, 0, 100).is_some());
         bench.returned(deferred(1, Cause::Busy), 100);
@@ -102,7 +116,7 @@ fn a_busy_file_waits_longer_each_time_and_its_closing_cuts_the_wait() {
 
 #[test]
 fn a_file_nobody_can_tell_of_must_be_quiet() {
-    let mut bench = Bench::new(AUTO);
+    let mut bench = Bench::new(AT_ONCE);
     assert!(bench.sight(1, 0, 0).is_some_and(|settled| !settled.quiet));
     bench.returned(deferred(0, Cause::Unsure), 0);
     assert!(bench.sight(1, 0, 1).is_none());
@@ -112,7 +126,7 @@ fn a_file_nobody_can_tell_of_must_be_quiet() {
 
 #[test]
 fn what_failed_is_owed_and_what_is_unfinished_is_not() {
-    let mut bench = Bench::new(AUTO);
+    let mut bench = Bench::new(AT_ONCE);
     assert!(bench.sight(1, 0, 0).is_some());
     bench.returned(deferred(10, Cause::Failed), 0);
     assert_eq!(bench.table.owed(), 1);
@@ -124,13 +138,99 @@ fn what_failed_is_owed_and_what_is_unfinished_is_not() {
 
 #[test]
 fn a_file_that_is_gone_is_forgotten_unless_it_is_in_work() {
-    let mut bench = Bench::new(Rules { settle: Settle::Quiet(Duration::from_secs(5)), ..AUTO });
+    let mut bench = Bench::new(Rules { settle: Settle::Quiet(Duration::from_secs(5)), ..AT_ONCE });
     assert!(bench.sight(1, 0, 0).is_none());
     bench.table.gone(Path::new("a"));
     assert_eq!((bench.table.waiting(), bench.table.next_due()), (0, None));
     assert!(bench.sight(1, 60, 0).is_some());
     bench.table.gone(Path::new("a"));
     assert_eq!(bench.table.in_work(), 1);
+}
+
+#[test]
+fn a_file_that_was_written_in_place_is_left_quiet_after_its_close_however_old_it_is() {
+    let mut bench = Bench::new(AUTO);
+    assert!(bench.arrives(Arrival::Closed, 60_000, 0).is_none());
+    assert_eq!(bench.table.next_due(), Some(bench.start + limits::CLOSED_QUIET));
+    assert!(bench.arrives(Arrival::Unknown, 60_000, 99).is_none());
+    assert!(bench.arrives(Arrival::Unknown, 60_000, 100).is_some());
+}
+
+#[test]
+fn a_file_that_was_renamed_to_its_name_is_ready_at_once_and_one_that_is_found_old_too() {
+    let mut bench = Bench::new(AUTO);
+    assert!(bench.arrives(Arrival::Renamed, 0, 0).is_some());
+    let mut bench = Bench::new(AUTO);
+    assert!(bench.arrives(Arrival::Unknown, 100, 0).is_some());
+    let mut bench = Bench::new(AUTO);
+    assert!(bench.arrives(Arrival::Unknown, 99, 0).is_none());
+}
+
+#[test]
+fn a_second_close_begins_the_quiet_time_again_also_while_the_file_is_in_work() {
+    let mut bench = Bench::new(AUTO);
+    assert!(bench.arrives(Arrival::Renamed, 0, 0).is_some());
+    assert!(bench.arrives(Arrival::Closed, 0, 10).is_none());
+    let feedback = Feedback { path: "a".into(), outcome: Outcome::Published };
+    let again = bench.table.returned(feedback, bench.start);
+    assert_eq!(again, Some(("a".into(), Arrival::Closed)));
+}
+
+#[test]
+fn a_zero_settle_takes_every_closed_file_at_once() {
+    let mut bench = Bench::new(AT_ONCE);
+    assert!(bench.arrives(Arrival::Closed, 0, 0).is_some());
+}
+
+#[test]
+fn a_producer_that_renames_its_closed_files_is_given_twice_the_time_it_takes() {
+    let mut bench = Bench::new(AUTO);
+    assert!(bench.arrives(Arrival::Closed, 0, 0).is_none());
+    let at = |bench: &Bench, millis| bench.start + Duration::from_millis(millis);
+    let now = at(&bench, 80);
+    bench.table.renamed_away(Path::new("a"), now);
+    bench.table.gone(Path::new("a"));
+    assert!(bench.arrives(Arrival::Closed, 0, 1000).is_none());
+    assert_eq!(bench.table.next_due(), Some(at(&bench, 1160)));
+    // However long it takes, it is bounded.
+    let now = at(&bench, 60_000);
+    bench.table.renamed_away(Path::new("a"), now);
+    bench.table.gone(Path::new("a"));
+    assert!(bench.arrives(Arrival::Closed, 0, 70_000).is_none());
+    assert_eq!(bench.table.next_due(), Some(at(&bench, 70_000) + limits::CLOSED_QUIET_MAX));
+}
+
+#[test]
+fn a_file_of_the_future_reaches_its_least_age_by_being_watched() {
+    let mut bench = Bench::new(Rules { min_age: Duration::from_secs(5), ..AT_ONCE });
+    assert!(bench.sight(1, 0, 0).is_none());
+    assert!(bench.sight(1, 0, 4).is_none());
+    assert!(bench.sight(1, 0, 5).is_some());
+}
+
+#[test]
+fn paths_that_find_no_room_are_looked_at_by_a_later_scan() {
+    let mut bench = Bench::new(Rules { settle: Settle::Quiet(Duration::from_secs(5)), ..AUTO });
+    let identity = Identity { inode: 1, size: 1, ..Identity::NONE };
+    let seen = Seen { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
+    let (age, arrival) = (Duration::ZERO, Arrival::Unknown);
+    let sighting = Sighting { seen, age, origin: Origin::Scan, arrival };
+    for number in 0..limits::WAITING_MAX {
+        let path = PathBuf::from(number.to_string());
+        assert!(bench.table.sight(path, &sighting, bench.start).is_none());
+    }
+    assert_eq!(bench.table.look_again_at(), None);
+    for (path, second) in [("x", 2), ("y", 1)] {
+        let now = bench.at(second);
+        assert!(bench.table.sight(path.into(), &sighting, now).is_none());
+    }
+    assert_eq!(bench.table.waiting(), limits::WAITING_MAX, "T3");
+    assert_eq!(bench.table.look_again_at(), Some(bench.at(6)), "the first of them");
+    // One that is ready needs no room to wait in.
+    let old = Sighting { age: Duration::from_mins(1), ..sighting };
+    assert!(bench.table.sight("z".into(), &old, bench.start).is_some());
+    bench.table.scan_begins();
+    assert_eq!(bench.table.look_again_at(), None);
 }
 
 /// What may happen to one of three paths, each after so many tenths of a second.
@@ -204,7 +304,8 @@ impl Beside {
     fn sight(&mut self, file: usize, size: u64) {
         let identity = Identity { inode: 1, size, ..Identity::NONE };
         let seen = Seen { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
-        let sighting = Sighting { seen, age: Duration::ZERO, origin: Origin::Hint };
+        let (age, arrival) = (Duration::ZERO, Arrival::Unknown);
+        let sighting = Sighting { seen, age, origin: Origin::Hint, arrival };
         let settled = self.table.sight(FILES[file].into(), &sighting, self.now);
         let (mut seen, not_before) = match &self.known[file] {
             Naive::InWork => return assert!(settled.is_none(), "T1"),
@@ -237,7 +338,7 @@ impl Beside {
         let feedback = Feedback { path: FILES[file].into(), outcome };
         let again = self.table.returned(feedback, self.now);
         if !matches!(self.known[file], Naive::InWork) {
-            return assert_eq!(again, None);
+            return assert!(again.is_none());
         }
         self.known[file] = match ending {
             Ending::Deferred(_, after) => {
@@ -298,7 +399,7 @@ proptest! {
         all in vec(happens(), 1..60),
     ) {
         let quiet = Duration::from_millis(100 * quiet);
-        let rules = Rules { settle: Settle::Quiet(quiet), ..AUTO };
+        let rules = Rules { settle: Settle::Quiet(quiet), ..AT_ONCE };
         let known = [Naive::Absent, Naive::Absent, Naive::Absent];
         let mut beside = Beside { table: Table::new(rules), known, now: Instant::now(), quiet };
         for one in all {
@@ -315,7 +416,7 @@ proptest! {
 
 #[test]
 fn what_cannot_be_looked_at_is_looked_at_again() {
-    let mut bench = Bench::new(AUTO);
+    let mut bench = Bench::new(AT_ONCE);
     let unseen = |bench: &mut Bench, second| {
         let now = bench.at(second);
         bench.table.unseen("a".into(), now);

@@ -7,7 +7,8 @@
 //! | thread | does | true if power fails right after it |
 //! |---|---|---|
 //! | [`seal`] | `fsync` of every temp, on the descriptor that wrote it, and of their directories, all concurrently ([`pool`]), for a file alone one after the other; or one `syncfs` for many of them, where little else is unwritten ([`whole`]) | temps of which nobody knows: recovery deletes them |
-//! | [`publish`] | the intent: one durable transaction for the batch | recovery publishes the temps |
+//! | [`publish`] | a last look at the source's name: one that is gone or another's ends the job | temps, as above |
+//! | | the intent: one durable transaction for the batch | recovery publishes the temps |
 //! | | `renameat2(temp → final, NOREPLACE)`, or as the policy says | some renamed: recovery does the rest |
 //! | [`acknowledge`] | `fsync` of the directories, then the acknowledgement | outputs durable, the sources are still there |
 //!
@@ -18,13 +19,14 @@
 //! C5: a failed `fsync` is never repeated on the same file: the temp is dropped, the source is read
 //! again. A failed sync of a directory or of the ledger ends all publishing ([`Fatal`](crate::pipeline::fatal::Fatal)).
 //!
-//! Never reads the source.
+//! Never opens the source.
 
 pub mod acknowledge;
 mod naming;
 pub mod pool;
 pub mod publish;
 pub mod seal;
+mod source_name;
 pub mod whole;
 
 use crate::pipeline::job::Staged;

@@ -6,6 +6,7 @@ use super::{
     Sealed,
     acknowledge::Named,
     naming::{self, Naming},
+    source_name,
 };
 use crate::{
     failpoint,
@@ -80,7 +81,7 @@ impl Publisher {
     fn intend(&self, files: Vec<Staged>) -> (Vec<Intended>, Vec<Staged>) {
         let mut intended = Vec::with_capacity(files.len());
         let mut again = Vec::new();
-        for mut staged in files {
+        for mut staged in files.into_iter().filter_map(source_name::still_named) {
             match naming::name(&staged) {
                 Ok(Naming::Free) => intended.push(Intended::new(staged, None)),
                 Ok(Naming::Replace(found)) => intended.push(Intended::new(staged, Some(found))),

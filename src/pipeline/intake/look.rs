@@ -1,0 +1,120 @@
+//! What the intake does with names: it takes hints in, goes on with a scan, and looks.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use super::{
+    Intake,
+    discover::{Look, Taken, Told},
+};
+use crate::{
+    failpoint, limits,
+    observe::shown,
+    pipeline::job::{Arrival, Origin},
+    stages::Stage,
+};
+
+impl Intake {
+    pub(super) fn take_hints(&mut self) {
+        let (taken, more) = self.hints.take(limits::LOOKS);
+        let Taken { paths, overflow, scan, root } = taken;
+        self.more_hints = more;
+        if root {
+            self.root.suspect();
+        }
+        if overflow {
+            self.context.meter.overflow();
+            tracing::warn!(pipeline = %self.context.name(), "events were lost: a full scan finds what they told of");
+        }
+        let now = Instant::now();
+        if overflow || scan {
+            self.scans.ask(Origin::Scan, now);
+        }
+        for (path, told) in paths {
+            self.context.meter.hint();
+            let path = self.candidates.marked(path);
+            let arrival = match told {
+                Told::Named => Arrival::Unknown,
+                Told::Closed => Arrival::Closed,
+                Told::RenamedHere => Arrival::Renamed,
+                Told::RenamedAway => {
+                    self.table.renamed_away(&path, now);
+                    Arrival::Unknown
+                }
+            };
+            self.look(path, (Origin::Hint, arrival));
+        }
+    }
+
+    /// Goes on with the scan that is first, or begins it.
+    pub(super) fn scan(&mut self, now: Instant) {
+        let Some(input) = self.root.dir() else { return };
+        let (begins, running) = self.scans.front(input, self.candidates.own(), now);
+        if begins {
+            self.table.scan_begins();
+        }
+        let Some(scan) = running else { return };
+        let origin = scan.origin;
+        let found = scan.next(&self.candidates, limits::LOOKS);
+        // A watch scans again; `--once` must not say that it saw everything.
+        self.ended.left += if self.once { scan.take_unlisted() } else { 0 };
+        let met = scan.take_met();
+        for path in met {
+            self.met_own(&path);
+        }
+        let Some(found) = found else {
+            return self.scans.ended(self.root.rescan(&self.context), Instant::now());
+        };
+        let start = Instant::now();
+        for path in found {
+            self.look(path, (origin, Arrival::Unknown));
+        }
+        self.context.meter.stage(Stage::Discover, start.elapsed());
+    }
+
+    fn met_own(&mut self, path: &Path) {
+        if self.own_met.len() < limits::DIRECTORIES && self.own_met.insert(path.to_path_buf()) {
+            tracing::warn!(pipeline = %self.context.name(), path = %shown(path), "a directory of the service's own is mounted below the input: it is left alone");
+        }
+    }
+
+    pub(super) fn look(&mut self, path: PathBuf, (origin, arrival): (Origin, Arrival)) {
+        let Some(input) = self.root.dir() else { return };
+        let began = self.context.tracer.now();
+        let looked =
+            failpoint::hit("discover").and_then(|()| self.candidates.look(input, &path, origin));
+        match looked {
+            Ok(Look::File(mut sighting)) => {
+                sighting.arrival = arrival;
+                let now = Instant::now();
+                if arrival != Arrival::Unknown {
+                    self.table.closed(&path, now);
+                }
+                if let Some(mut settled) = self.table.sight(path, &sighting, now) {
+                    let (file, waited) = ((self.context.name(), &*settled.path), settled.waited);
+                    settled.trace = self.context.tracer.begin(began, file, waited, now);
+                    self.context.meter.stage(Stage::Settle, waited);
+                    self.ready.push_back(settled);
+                }
+            }
+            Ok(Look::Directory) => {
+                self.table.gone(&path);
+                if origin == Origin::Hint {
+                    self.scans.new_directory(path, self.once, Instant::now());
+                }
+            }
+            Ok(Look::Own(own)) => {
+                self.table.gone(&path);
+                self.met_own(&own);
+            }
+            Ok(Look::None) => self.table.gone(&path),
+            Err(error) => {
+                tracing::warn!(path = %shown(&path), %error, "cannot look at a file of the input: tried again");
+                self.root.suspect();
+                self.table.unseen(path, Instant::now());
+            }
+        }
+    }
+}

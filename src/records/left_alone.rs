@@ -1,0 +1,81 @@
+//! Why the intake does not take a file, by the rules of the service's last start.
+
+use std::path::Path;
+
+use crate::{
+    config::{Pipeline, temporary_name},
+    fs::{self, Dir, Kind, Seen},
+    ledger::Roots,
+    observe::shown,
+    pipeline::{intake::discover::is_stale, trust::refused},
+    policy::TemporaryNames,
+};
+
+/// Why it is left alone where it is, if it is.
+pub fn reason(
+    config: Option<&Pipeline>,
+    roots: &Roots,
+    source: &Path,
+    seen: &Seen,
+) -> Option<String> {
+    if source.iter().any(fs::is_ours) {
+        return Some("its name is one of the service's own".to_owned());
+    }
+    if seen.kind != Kind::File {
+        return Some(format!("it is {}, not a regular file", seen.kind.as_str()));
+    }
+    let Some(config) = config else {
+        return Some("no pipeline of the last start watches it".to_owned());
+    };
+    if config.temporary_names == TemporaryNames::Ignore
+        && let Some((name, pattern)) = temporary_name(source)
+    {
+        return Some(format!(
+            "temporary name: {} matches `{pattern}`; `temporary_names = \"take\"` takes such files",
+            shown(Path::new(name))
+        ));
+    }
+    if !config.filter.allows(source) {
+        return Some("`include` and `exclude` leave it out".to_owned());
+    }
+    let refused = Dir::open(&roots.input).and_then(|input| refused(config.trust, &input, seen));
+    if let Some(why) = refused.unwrap_or_else(|error| Some(error.to_string())) {
+        return Some(why);
+    }
+    unmarked(config.marker.as_deref()?, roots, source, seen)
+}
+
+fn unmarked(marker: &str, roots: &Roots, source: &Path, seen: &Seen) -> Option<String> {
+    if source.as_os_str().as_encoded_bytes().ends_with(marker.as_bytes()) {
+        return Some(format!("it is a marker (`{marker}`)"));
+    }
+    let mut marked = source.as_os_str().to_owned();
+    marked.push(marker);
+    let whole = roots.input.join(&marked);
+    let found = Dir::open(&roots.input).and_then(|input| input.look(Path::new(&marked)));
+    match found {
+        Ok(Some(found)) if is_stale(&found, seen) => Some(format!(
+            "its marker {} is older than the file: it was another file's, and must be written again",
+            shown(&whole)
+        )),
+        Ok(Some(_)) => None,
+        Ok(None) => Some(format!("its marker {} is not there yet", shown(&whole))),
+        Err(error) => Some(format!("cannot look at its marker {}: {error}", shown(&whole))),
+    }
+}
+
+/// What a file waits for that is not processed yet, where its times tell.
+pub fn waits_for(config: Option<&Pipeline>, seen: &Seen) -> Option<String> {
+    let config = config?;
+    let changed_ns = seen.identity.modified_ns.max(seen.identity.changed_ns);
+    let now = jiff::Timestamp::now();
+    let changed = jiff::Timestamp::from_nanosecond(changed_ns.into()).ok()?;
+    let min_age = config.min_age;
+    if changed > now {
+        return Some(format!(
+            "its time lies in the future ({changed:.0}): `settle` and `min_age` count from when the service first sees it"
+        ));
+    }
+    let age = std::time::Duration::try_from(now.duration_since(changed)).unwrap_or_default();
+    (age < min_age).then(|| format!("it is younger than `min_age` ({min_age:?})"))
+}
