@@ -446,7 +446,7 @@ fn without_a_file_there_is_nothing_to_read_again() {
 #[test]
 fn a_hang_up_during_the_drain_is_told_and_changes_nothing() {
     const FILES: usize = 50;
-    let several = Several::new(&[("a", ""), ("b", "")]);
+    let several = Several::new(&[("a", ""), ("b", "settle = \"0s\"")]);
     let running = several.0.watch_with(&[], "write=sleep(40)");
     for number in 0..FILES {
         several.put(&format!("in-b/{number}"), content_of("b", number));

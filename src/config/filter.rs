@@ -118,6 +118,9 @@ fn matches_nothing(glob: &str, is_exclude: bool) -> Option<&'static str> {
     if glob.starts_with('/') {
         return Some("it begins with `/`, and a glob is for the path below the input");
     }
+    if !is_exclude && glob.ends_with('/') {
+        return Some("`include` is for files, and it ends in `/`");
+    }
     let path = if is_exclude { glob.strip_suffix('/').unwrap_or(glob) } else { glob };
     path.split('/').find_map(|name| match name {
         "" => Some("one of its names is empty"),

@@ -109,6 +109,10 @@ impl Intake {
                 self.table.gone(&path);
                 self.met_own(&own);
             }
+            Ok(Look::Inside(inside)) => {
+                self.table.gone(&path);
+                self.look(inside, (origin, arrival));
+            }
             Ok(Look::None) => self.table.gone(&path),
             Err(error) => {
                 tracing::warn!(path = %shown(&path), %error, "cannot look at a file of the input: tried again");

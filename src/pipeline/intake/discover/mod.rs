@@ -88,6 +88,8 @@ pub enum Look {
     Directory,
     /// A directory of the service's own has this path too, through another mount.
     Own(PathBuf),
+    /// The input itself is mounted below itself: this is the path of what was looked at.
+    Inside(PathBuf),
     /// Nothing, or nothing for this pipeline.
     None,
 }
@@ -137,12 +139,17 @@ impl Candidates {
         !is_ours && !is_temporary()
     }
 
-    /// The part of the path that is a directory of the service's own, if one is.
-    fn own_part(&self, input: &Dir, path: &Path) -> io::Result<Option<PathBuf>> {
+    /// Whether a part of the path is a directory of the service's own. inotify has one watch for
+    /// each directory, whatever its paths, and names it by one of them.
+    fn own_part(&self, input: &Dir, path: &Path) -> io::Result<Option<Look>> {
         for part in path.ancestors().skip(1).filter(|part| !part.as_os_str().is_empty()) {
-            let seen = input.look(part)?;
-            if seen.is_some_and(|seen| self.own.contains(&seen.identity.file_id())) {
-                return Ok(Some(part.to_path_buf()));
+            let Some(seen) = input.look(part)? else { continue };
+            let id = seen.identity.file_id();
+            if self.own.contains(&id) {
+                let is_input = fs::identity_of(input)?.file_id() == id;
+                let inside = path.strip_prefix(part).ok().filter(|_| is_input);
+                let own = || Look::Own(part.to_path_buf());
+                return Ok(Some(inside.map_or_else(own, |path| Look::Inside(path.to_path_buf()))));
             }
         }
         Ok(None)
@@ -180,7 +187,7 @@ impl Candidates {
         if origin == Origin::Hint
             && let Some(own) = self.own_part(input, path)?
         {
-            return Ok(Look::Own(own));
+            return Ok(own);
         }
         match seen.kind {
             Kind::Directory if self.filter.enters(path) => return Ok(Look::Directory),

@@ -1,0 +1,59 @@
+//! `rsync -a` into the input of a running service.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use crate::{
+    files::{Place, tree, until},
+    prove,
+};
+
+const FILES: usize = 1500;
+
+fn outputs(place: &Place) -> Vec<PathBuf> {
+    let out = place.output();
+    tree(&out).iter().map(|path| path.strip_prefix(&out).unwrap().to_path_buf()).collect()
+}
+
+#[test]
+fn rsync_into_a_running_service_publishes_each_file_once_under_its_own_name() {
+    let name = "rsync_into_a_running_service_publishes_each_file_once_under_its_own_name";
+    if Command::new("rsync").arg("--version").output().is_err() {
+        return prove::skipped(name, "rsync is not installed");
+    }
+    for on_success in ["keep", "delete"] {
+        for (options, files) in [
+            (&["-a"][..], FILES),
+            (&["-a", "--delay-updates"], FILES / 5),
+            (&["-a", "--inplace"], FILES / 5),
+        ] {
+            let place = Place::new();
+            let source = place.root().join("source");
+            let mut expected = Vec::new();
+            for number in 0..files {
+                let relative = format!("{}/f{number}.csv", number % 7);
+                let path = source.join(&relative);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, format!("line of file {number}\n").repeat(1 + number % 90))
+                    .unwrap();
+                expected.push(PathBuf::from(format!("{relative}.zst")));
+            }
+            expected.sort();
+            let running = place.watch(&["--on-success", on_success]);
+            let status = Command::new("rsync")
+                .args(options)
+                .arg(format!("{}/", source.display()))
+                .arg(format!("{}/", place.input().display()))
+                .status()
+                .unwrap();
+            assert!(status.success(), "rsync {options:?}, {on_success}: {status}");
+            until("all are published", || outputs(&place).len() >= files);
+            let ended = running.stop();
+            assert_eq!(ended.code, 0, "{ended:?}");
+            assert_eq!(outputs(&place), expected, "rsync {options:?}, {on_success}");
+            let published = ended.stderr.matches(" published pipeline=").count();
+            assert_eq!(published, files, "rsync {options:?}, {on_success}: each once");
+            let left = tree(&place.input()).len();
+            assert_eq!(left, if on_success == "keep" { files } else { 0 }, "{on_success}");
+        }
+    }
+}
