@@ -13,6 +13,19 @@ pub const CHUNKS_QUEUED: usize = 4;
 /// finds little left.
 pub const WRITEBACK_BYTES: u64 = 8 * 1024 * 1024;
 
+/// What a small file takes of the memory limit besides its content and as much again for its output.
+pub const SMALL_FILE_BYTES: u32 = 16 * 1024;
+/// Large files of one lane between its claim and their end: one in the lane, the others being committed.
+pub const LARGE_FILES_PER_LANE: usize = 8;
+/// Large files that one intake hands on before some come back: they wait for a lane, and small ones
+/// pass them.
+pub const LARGE_FILES_QUEUED: usize = 128;
+/// Large files that one intake keeps ready behind them.
+pub const LARGE_FILES_READY: usize = 16_384;
+/// The least share of `limits.files` and of `limits.memory` that one of several pipelines gets.
+pub const SHARE_FILES_MIN: u32 = 16;
+pub const SHARE_BYTES_MIN: u64 = 1024 * 1024;
+
 /// Small files that a stage takes and sends on together.
 pub const HANDED_ON: usize = 16;
 

@@ -1,19 +1,21 @@
-//! The meter of one channel.
+//! The meter of the channels of one name: each pipeline has one.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
 
-use metrics::{Counter, Histogram};
+use metrics::{Counter, Gauge, Histogram};
 
 use super::{meters::add, metrics as names, status::ChannelStatus};
 
-/// The meter of one channel: its depth is what entered less what left.
+/// The meter of the channels of one name: their depth is what entered less what left.
 #[derive(Debug)]
 pub struct ChannelMeter {
     name: &'static str,
+    /// Of one of them.
     capacity: usize,
+    open: (Gauge, AtomicUsize),
     entered: (Counter, AtomicU64),
     left: (Counter, AtomicU64),
     waited: (Histogram, AtomicU64),
@@ -22,11 +24,10 @@ pub struct ChannelMeter {
 impl ChannelMeter {
     pub(super) fn new(name: &'static str, capacity: usize) -> Self {
         let counted = |metric| (metrics::counter!(metric, "channel" => name), AtomicU64::new(0));
-        let slots = u32::try_from(capacity).unwrap_or(u32::MAX);
-        metrics::gauge!(names::CAPACITY, "channel" => name).set(slots);
         let meter = Self {
             name,
             capacity,
+            open: (metrics::gauge!(names::CAPACITY, "channel" => name), AtomicUsize::new(0)),
             entered: counted(names::ENTERED),
             left: counted(names::LEFT),
             waited: (
@@ -37,7 +38,29 @@ impl ChannelMeter {
         for (counter, _) in [&meter.entered, &meter.left] {
             counter.increment(0);
         }
+        meter.show_capacity();
         meter
+    }
+
+    /// One more channel of this name.
+    pub fn opened(&self) {
+        self.open.1.fetch_add(1, Relaxed);
+        self.show_capacity();
+    }
+
+    /// One less.
+    pub fn closed(&self) {
+        self.open.1.fetch_sub(1, Relaxed);
+        self.show_capacity();
+    }
+
+    fn show_capacity(&self) {
+        self.open.0.set(u32::try_from(self.capacity()).unwrap_or(u32::MAX));
+    }
+
+    /// Of all that are open; of one where none is.
+    fn capacity(&self) -> usize {
+        self.capacity * self.open.1.load(Relaxed).max(1)
     }
 
     pub fn entered(&self) {
@@ -59,7 +82,7 @@ impl ChannelMeter {
         let entered = self.entered.1.load(Relaxed);
         ChannelStatus {
             name: self.name,
-            capacity: self.capacity,
+            capacity: self.capacity(),
             queued: entered.saturating_sub(left),
             entered,
             waited_seconds: Duration::from_nanos(self.waited.1.load(Relaxed)).as_secs_f64(),

@@ -157,11 +157,27 @@ impl PipelineMeter {
 
     /// As [`Self::stage`], for work on so many files at once.
     pub fn stage_of(&self, stage: Stage, files: usize, took: Duration) {
+        self.stage_busy(stage, took);
+        self.stage_finished(stage, files, took);
+    }
+
+    /// A stage worked for so long on a file that it is not through with.
+    pub fn stage_busy(&self, stage: Stage, took: Duration) {
         self.moved();
+        if let Some(work) = self.stages.get(&stage) {
+            work.nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        }
+    }
+
+    /// A stage is through with a file whose time was counted while it passed.
+    pub fn stage_done(&self, stage: Stage, took: Duration) {
+        self.stage_finished(stage, 1, took);
+    }
+
+    fn stage_finished(&self, stage: Stage, files: usize, took: Duration) {
         if let Some(work) = self.stages.get(&stage) {
             work.seconds.record(took);
             work.files.fetch_add(files as u64, Relaxed);
-            work.nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
         }
     }
 

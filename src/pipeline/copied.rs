@@ -8,6 +8,7 @@ use std::{fs::File, sync::mpsc, thread};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    clock::Clock,
     failure::{ReadError, WriteError},
     job::Job,
     process::{
@@ -39,7 +40,7 @@ pub fn copy(
     job: &Job,
     source: &File,
     cut: &CancellationToken,
-    directories: &mut Directories,
+    (directories, clock): (&mut Directories, &mut Clock),
 ) -> Result<Copied, Failed> {
     let write_failed = |source| Failed::Write(WriteError::Io { path: job.source_path(), source });
     job.meter.begins(Stage::Write);
@@ -48,7 +49,7 @@ pub fn copy(
     let (copied, lengths) = mpsc::sync_channel(limits::CHUNKS_QUEUED);
     let (hasher, ended) = thread::scope(|scope| {
         let hashing = scope.spawn(move || read::hash(&copy, lengths.into_iter()));
-        let ended = fill(job, source, cut, &mut draft, &copied);
+        let ended = fill(job, source, cut, (&mut draft, clock), &copied);
         drop(copied);
         let hasher = hashing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         (hasher, ended)
@@ -74,7 +75,7 @@ fn fill(
     job: &Job,
     source: &File,
     cut: &CancellationToken,
-    draft: &mut Draft,
+    (draft, clock): (&mut Draft, &mut Clock),
     copied: &mpsc::SyncSender<u64>,
 ) -> Result<Filled, Failed> {
     let size = job.seen.identity.size;
@@ -96,7 +97,7 @@ fn fill(
             None => return Ok(Filled::Unable),
         }
         job.meter.read(length);
-        job.context.meter.moved();
+        clock.book();
         if !tell(length) {
             break;
         }

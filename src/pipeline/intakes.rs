@@ -1,5 +1,5 @@
-//! The intakes that run, started and stopped one by one: a reload needs no more than that, because
-//! all other stages serve every pipeline, and each job carries the context it was made with.
+//! The pipelines that run, each an intake and its own stages, started and stopped one by one: a reload
+//! needs no more than that, because the stages end by themselves when their intake has ended.
 //!
 //! I1: a stopped intake ends when every job of it has its outcome, so the next one of the same
 //! pipeline never meets a file of it in work.
@@ -13,15 +13,14 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     context::Context,
     heartbeat::beating,
     intake::{self, Ended, Intake, discover::Hints},
-    job::Job,
-    stage::{Outlet, WeakOutlet},
+    wiring::{Stages, Wiring},
 };
 
 /// Clones are the same intakes. Holds none of them, nor a channel, open.
@@ -35,10 +34,9 @@ struct Inner {
     panics: Mutex<u64>,
     once: bool,
     stop: CancellationToken,
-    outlet: WeakOutlet<Job>,
+    wiring: Wiring,
     /// Gone when the last thread of the pipelines has ended.
     alive: Weak<DropGuard>,
-    runtime: Handle,
 }
 
 /// What all intakes have in common.
@@ -46,7 +44,7 @@ struct Inner {
 pub struct Common {
     pub once: bool,
     pub stop: CancellationToken,
-    pub runtime: Handle,
+    pub wiring: Wiring,
 }
 
 #[derive(Debug)]
@@ -57,6 +55,17 @@ struct Running {
     ended: CancellationToken,
     hints: Hints,
     thread: JoinHandle<Ended>,
+    /// Of its stages. They end after the intake.
+    stages: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    /// How the intake ended, and how many threads panicked. Blocks until all have ended.
+    fn join(self) -> (Option<Ended>, u64) {
+        let ended = self.thread.join().ok();
+        let panicked = self.stages.into_iter().filter_map(|stage| stage.join().err()).count();
+        (ended, panicked as u64 + u64::from(ended.is_none()))
+    }
 }
 
 /// No pipeline has this name.
@@ -70,11 +79,11 @@ pub struct NoSuchPipeline(pub String);
 pub struct Prepared(Vec<(Running, oneshot::Sender<()>)>);
 
 impl Intakes {
-    pub fn new(common: Common, outlet: &Outlet<Job>, alive: &Arc<DropGuard>) -> Self {
-        let Common { once, stop, runtime } = common;
-        let (outlet, alive) = (outlet.downgrade(), Arc::downgrade(alive));
+    pub fn new(common: Common, alive: &Arc<DropGuard>) -> Self {
+        let Common { once, stop, wiring } = common;
         let (running, panics) = (Mutex::default(), Mutex::default());
-        Self(Arc::new(Inner { running, panics, once, stop, outlet, alive, runtime }))
+        let alive = Arc::downgrade(alive);
+        Self(Arc::new(Inner { running, panics, once, stop, wiring, alive }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Running>> {
@@ -84,22 +93,28 @@ impl Intakes {
     /// Starts a thread for each context, which waits. An error ends them, as the end of all
     /// pipelines is one.
     pub fn prepare(&self, contexts: Vec<Arc<Context>>) -> io::Result<Prepared> {
-        let prepared = contexts.into_iter().map(|context| self.spawn(context));
+        let count = contexts.len().max(self.lock().len());
+        let prepared = contexts.into_iter().map(|context| self.spawn(context, count));
         prepared.collect::<io::Result<_>>().map(Prepared)
     }
 
-    fn spawn(&self, context: Arc<Context>) -> io::Result<(Running, oneshot::Sender<()>)> {
-        let Inner { once, outlet, alive, runtime, .. } = &*self.0;
-        let (Some(outlet), Some(alive)) = (outlet.upgrade(), alive.upgrade()) else {
+    fn spawn(
+        &self,
+        context: Arc<Context>,
+        pipelines: usize,
+    ) -> io::Result<(Running, oneshot::Sender<()>)> {
+        let Inner { once, wiring, alive, .. } = &*self.0;
+        let Some(alive) = alive.upgrade() else {
             return Err(io::Error::other("the pipelines have ended"));
         };
+        let Stages { outlet, threads: stages } = wiring.start(pipelines, &alive)?;
         let stop = self.0.stop.child_token();
         let ended = CancellationToken::new();
         let (hints, bell) = Hints::new();
         let (begin, begun) = oneshot::channel();
         let parts = intake::Parts { once: *once, stop: stop.clone(), outlet, hints: hints.clone() };
         let (runtime, of, guard) =
-            (runtime.clone(), Arc::clone(&context), ended.clone().drop_guard());
+            (wiring.runtime.clone(), Arc::clone(&context), ended.clone().drop_guard());
         let meter = Arc::clone(&context.meter);
         let thread = thread::Builder::new().name("intake".to_owned()).spawn(move || {
             // Dropped after all that the intake held, a panic included.
@@ -113,7 +128,7 @@ impl Intakes {
             let (intake, wakers) = Intake::new(of, parts, bell);
             runtime.block_on(beating(meter, intake.run(wakers)))
         })?;
-        Ok((Running { context, stop, ended, hints, thread }, begin))
+        Ok((Running { context, stop, ended, hints, thread, stages }, begin))
     }
 
     /// Lets prepared intakes begin.
@@ -142,14 +157,13 @@ impl Intakes {
         let ended: Vec<_> = self.lock().extract_if(.., |one| one.ended.is_cancelled()).collect();
         for one in ended {
             let name = Arc::clone(one.context.name());
-            // It has nothing left to do, so this takes no time.
-            match one.thread.join() {
-                Ok(Ended { left: 0, .. }) => {}
-                Ok(Ended { left, .. }) => {
-                    tracing::info!(pipeline = %name, files = left, "left in the input: not finished when the intake was stopped");
-                }
-                Err(_) => *self.0.panics.lock().unwrap_or_else(PoisonError::into_inner) += 1,
+            // All of it has nothing left to do, so this takes no time.
+            let (ended, panics) = one.join();
+            let left = ended.map_or(0, |ended| ended.left);
+            if left > 0 {
+                tracing::info!(pipeline = %name, files = left, "left in the input: not finished when the intake was stopped");
             }
+            *self.0.panics.lock().unwrap_or_else(PoisonError::into_inner) += panics;
         }
     }
 
@@ -194,12 +208,17 @@ impl Intakes {
         one.map_or_else(|| !running.is_empty() && running.iter().all(held), held)
     }
 
-    /// How each of them ended; `None` for a panic. Blocks until they have.
+    /// How each of them ended, and how many of their threads panicked, those of stopped ones
+    /// included. Blocks until they have.
     #[must_use]
-    pub fn join(&self) -> Vec<Option<Ended>> {
+    pub fn join(&self) -> (Vec<Ended>, u64) {
         let running = std::mem::take(&mut *self.lock());
-        let panics = *self.0.panics.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = (0..panics).map(|_| None);
-        before.chain(running.into_iter().map(|one| one.thread.join().ok())).collect()
+        let mut panics = *self.0.panics.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = Vec::with_capacity(running.len());
+        for (ended, panicked) in running.into_iter().map(Running::join) {
+            all.extend(ended);
+            panics += panicked;
+        }
+        (all, panics)
     }
 }

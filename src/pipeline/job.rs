@@ -1,6 +1,8 @@
 //! A file on its way: a type for each station. Moving the value is the transition, and what a
 //! value owns is released when it is dropped, wherever that happens.
 
+mod ticket;
+
 use std::{
     fs::File,
     path::PathBuf,
@@ -9,7 +11,9 @@ use std::{
 };
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::sync::CancellationToken;
 
+use self::ticket::Ticket;
 use crate::{
     fs::{Dir, Seen, Temp},
     identity::Identity,
@@ -47,6 +51,8 @@ pub struct Job {
     pub trace: Trace,
     /// Where this job shows whether a sick place is well again. Dropping it lets the next one try.
     probe: Option<Probe>,
+    /// The intake's: cancelled when it closes. A job that has not begun goes back to it then.
+    stop: CancellationToken,
     ticket: Ticket,
     permits: Permits,
 }
@@ -69,8 +75,10 @@ pub enum Outcome {
     Quarantined,
     /// It goes through the intake again after this time, as this attempt.
     Deferred { after: Duration, attempt: u32, cause: Cause },
-    /// The service stops: the next start takes it up.
+    /// The service stops, and work on it was thrown away or failed before: the next start resumes it.
     Left,
+    /// The intake closed before any work on it had begun: the next start finds it in the input.
+    HandedBack,
 }
 
 impl Outcome {
@@ -79,7 +87,11 @@ impl Outcome {
     pub fn is_owed(&self) -> bool {
         match self {
             Self::Left | Self::Deferred { cause: Cause::Failed | Cause::Place, .. } => true,
-            Self::Published | Self::Skipped | Self::Quarantined | Self::Deferred { .. } => false,
+            Self::Published
+            | Self::Skipped
+            | Self::Quarantined
+            | Self::HandedBack
+            | Self::Deferred { .. } => false,
         }
     }
 }
@@ -104,39 +116,6 @@ pub enum Cause {
 pub struct Feedback {
     pub path: PathBuf,
     pub outcome: Outcome,
-}
-
-/// Owed to the intake for each job: exactly one message.
-#[derive(Debug)]
-struct Ticket {
-    feedback: mpsc::UnboundedSender<Feedback>,
-    path: PathBuf,
-    attempt: u32,
-    settled: bool,
-}
-
-impl Ticket {
-    fn send(&mut self, outcome: Outcome) {
-        self.settled = true;
-        let path = std::mem::take(&mut self.path);
-        // The intake is gone only when the process ends; then nobody needs to know.
-        drop(self.feedback.send(Feedback { path, outcome }));
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        if self.settled {
-            return;
-        }
-        let outcome = if std::thread::panicking() {
-            let attempt = self.attempt + 1;
-            Outcome::Deferred { after: Duration::ZERO, attempt, cause: Cause::Failed }
-        } else {
-            Outcome::Left
-        };
-        self.send(outcome);
-    }
 }
 
 /// What the intake knows of a file that it sends on its way.
@@ -190,9 +169,10 @@ impl Job {
         input: Arc<Dir>,
         (settled, probe): (Settled, Option<Probe>),
         feedback: mpsc::UnboundedSender<Feedback>,
+        stop: CancellationToken,
     ) -> Self {
         let Settled { path, seen, attempt, quiet, origin, trace, .. } = settled;
-        let ticket = Ticket { feedback, path: path.clone(), attempt, settled: false };
+        let ticket = Ticket::new(feedback, path.clone(), attempt);
         let id = context.ledger.next_id();
         let meter = context.meter.begins(id, &path, seen.identity.size);
         let permits = Permits::default();
@@ -211,14 +191,35 @@ impl Job {
             meter,
             trace,
             probe,
+            stop,
             ticket,
             permits,
         }
     }
 
+    /// Work on its content begins: from here on a drain waits for it.
+    pub fn begin(&mut self) {
+        self.ticket.begin();
+    }
+
+    /// Whether the intake closed before work on it began: dropping it hands it back.
+    #[must_use]
+    pub fn is_recalled(&self) -> bool {
+        !self.ticket.has_begun() && self.stop.is_cancelled()
+    }
+
     /// Holds these permits until the job ends, the bytes until [`Self::release_bytes`].
     pub fn hold(&mut self, permits: Permits) {
         self.permits = permits;
+    }
+
+    /// Holds these bytes besides, until [`Self::release_bytes`].
+    pub fn hold_more(&mut self, bytes: Option<OwnedSemaphorePermit>) {
+        match (&mut self.permits.bytes, bytes) {
+            (Some(held), Some(more)) => held.merge(more),
+            (held @ None, more) => *held = more,
+            (Some(_), None) => {}
+        }
     }
 
     /// The content is no longer in memory.
@@ -238,7 +239,7 @@ impl Job {
             Outcome::Published => OutcomeKind::Published,
             Outcome::Skipped => OutcomeKind::Skipped,
             Outcome::Quarantined => OutcomeKind::Quarantined,
-            Outcome::Deferred { .. } | Outcome::Left => OutcomeKind::Deferred,
+            Outcome::Deferred { .. } | Outcome::Left | Outcome::HandedBack => OutcomeKind::Deferred,
         };
         let source_bytes = self.seen.identity.size;
         self.context.meter.outcome(kind, source_bytes, output_bytes);
@@ -302,6 +303,23 @@ macro_rules! items {
             }
         })+
     };
+}
+
+/// What a lane of the large files takes.
+#[derive(Debug)]
+pub enum Streamed {
+    /// A large source, which the lane claims when it has time for it.
+    Settled(Job),
+    /// A small source whose output outgrew its buffer.
+    Grown(Claimed),
+}
+
+impl Item for Streamed {
+    fn job(&self) -> &Job {
+        match self {
+            Self::Settled(job) | Self::Grown(Claimed { job, .. }) => job,
+        }
+    }
 }
 
 items!(Claimed: job, Loaded: claimed.job, Transformed: job, Staged: job, Committed: job, Failed: job);

@@ -6,6 +6,8 @@
 //! a closed channel; whose error counts is decided at the end, in the order of the flow.
 
 use std::{
+    cell::RefCell,
+    iter,
     panic::resume_unwind,
     sync::{
         Arc,
@@ -13,16 +15,17 @@ use std::{
         mpsc,
     },
     thread::{self, ScopedJoinHandle},
-    time::Instant,
 };
 
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    clock::Clock,
     copied::{self, Copied},
     failure::{Failure, ReadError, TransformError, WriteError},
-    job::{Claimed, Content, Failed, Job, Staged},
+    job::{Claimed, Content, Failed, Job, Staged, Streamed},
     process::{
+        claim::Claim,
         read,
         transform::{self, Transformers},
         write::{Directories, Draft},
@@ -40,7 +43,7 @@ use crate::{
 /// One lane: what its thread holds from file to file.
 #[derive(Debug)]
 pub struct Lane {
-    pub cut: CancellationToken,
+    pub claim: Claim,
     /// Codec threads the machine has for large files.
     pub workers: u32,
     /// Lanes that have a file.
@@ -66,9 +69,18 @@ struct Ends {
 }
 
 impl Lane {
-    /// Takes one file through; `None` where the stop was cut short.
-    pub fn work(&mut self, claimed: Claimed) -> Result<Option<Staged>, Box<Failed>> {
-        let Claimed { job, source } = claimed;
+    /// Takes one file through; `None` where it is not to be taken yet, or the stop was cut short.
+    pub fn work(&mut self, streamed: Streamed) -> Result<Option<Staged>, Box<Failed>> {
+        let claimed = match streamed {
+            Streamed::Settled(job) => {
+                job.meter.begins(Stage::Claim);
+                self.claim.take(job)?
+            }
+            Streamed::Grown(claimed) => Some(claimed),
+        };
+        let Some(Claimed { mut job, source }) = claimed else { return Ok(None) };
+        job.begin();
+        let cut = &self.claim.shared.cut;
         let others = self.busy.fetch_add(1, Ordering::Relaxed);
         let _busy = Busy(&self.busy);
         // The output's bytes are the same for every count.
@@ -82,7 +94,7 @@ impl Lane {
         };
         if job.context.config.steps.only_copies() {
             let directories = &mut self.directories;
-            let copy = || copied::copy(&job, &source, &self.cut, directories);
+            let copy = |clock: &mut Clock| copied::copy(&job, &source, cut, (directories, clock));
             match timed(&job, Stage::Write, copy) {
                 Ok(Copied::Whole(draft)) => return staged(job, None, *draft).map(Some),
                 Ok(Copied::Cut) => return Ok(None),
@@ -91,7 +103,7 @@ impl Lane {
                 Err(copied::Failed::Write(error)) => return Err(Box::new(job.fail(error))),
             }
         }
-        let ends = stream(&job, &source, &self.cut, transformer, &mut self.directories);
+        let ends = stream(&job, &source, cut, transformer, &mut self.directories);
         drop(source);
         finish(job, ends)
     }
@@ -112,29 +124,29 @@ fn stream(
         let (read, written) = (Spare::default(), Spare::default());
         let (into_read, into_written) = (read.clone(), written.clone());
         let reader = scope.spawn(move || {
-            let read = timed(job, Stage::Read, || {
+            let read = timed(job, Stage::Read, |clock| {
                 read::stream(job, source, cut, &into_read, |chunk| {
-                    job.context.meter.moved();
-                    to_transform.send(chunk).is_ok()
+                    clock.wait(|| to_transform.send(chunk).is_ok())
                 })
             });
             job.meter.begins(Stage::Transform);
             read
         });
         let transformer = scope.spawn(move || {
-            timed(job, Stage::Transform, || {
-                let put = |chunk| to_write.send(chunk).is_ok();
-                transform::stream(transformer, (chunks.into_iter(), &read), &into_written, put)
+            timed(job, Stage::Transform, |clock| {
+                let clock = RefCell::new(clock);
+                let chunks = iter::from_fn(|| clock.borrow_mut().wait(|| chunks.recv().ok()));
+                let put = |chunk| clock.borrow_mut().wait(|| to_write.send(chunk).is_ok());
+                transform::stream(transformer, (chunks, &read), &into_written, put)
             })
         });
-        let write = timed(job, Stage::Write, || {
+        let write = timed(job, Stage::Write, |clock| {
             // Dropping `outputs` on an error is what stops the other two.
             let outputs: mpsc::Receiver<Vec<u8>> = outputs;
             let mut draft = Draft::begin(directories, job)?;
-            for chunk in outputs {
+            while let Ok(chunk) = clock.wait(|| outputs.recv()) {
                 draft.add(job, &chunk)?;
                 written.give(chunk);
-                job.context.meter.moved();
             }
             Ok(draft)
         });
@@ -143,11 +155,11 @@ fn stream(
     })
 }
 
-fn timed<T>(job: &Job, stage: Stage, work: impl FnOnce() -> T) -> T {
+fn timed<T>(job: &Job, stage: Stage, work: impl FnOnce(&mut Clock) -> T) -> T {
     job.trace.begins(stage);
-    let start = Instant::now();
-    let made = work();
-    job.context.meter.stage(stage, start.elapsed());
+    let mut clock = Clock::start(&job.context.meter, stage);
+    let made = work(&mut clock);
+    clock.stop();
     job.trace.ends(stage);
     made
 }

@@ -1,4 +1,5 @@
 //! The eight steps, assembled: the only place that makes their channels and starts their threads.
+//! Each pipeline has all of them to itself.
 //!
 //! A small file (at most [`WHOLE_BYTES`](crate::limits::WHOLE_BYTES)) crosses process as one buffer, a large one as a
 //! stream of chunks in a lane of its own. The numbers on the arrows are the channels' capacities.
@@ -8,6 +9,7 @@
 //!                           │ claim: 64
 //! process     claim ────────┴──────────────┐
 //!               │ read: 64                 │ large: 512
+//!               │                        claim
 //!             read                       read
 //!               │ transform: 64            │ 4 chunks
 //!             transform ─── grown ──────▶ transform
@@ -25,9 +27,11 @@
 //! ```
 //!
 //! P1: closing the intake's channel is the drain: each stage ends when its input ends, in the
-//! order of the flow, and closes the next one's input by that.
+//! order of the flow, and closes the next one's input by that. What transform or a lane has not
+//! begun goes back to the intake at once.
 //! P2: no step before commit waits for a later one but by a full channel; what flows back (the
 //! outcomes) never waits. So there is no circle of waiting.
+//! P3: a pipeline shares no thread, channel or permit with another.
 
 pub mod context;
 
@@ -57,11 +61,15 @@ pub mod process;
 
 pub mod publish;
 
+mod budget;
+mod clock;
 mod copied;
 mod heartbeat;
 mod intakes;
 mod large;
 mod start;
+mod wiring;
 
 pub use intakes::{Intakes, NoSuchPipeline, Prepared};
-pub use start::{CHANNELS, Control, Drained, Pipelines, Start};
+pub use start::{Control, Drained, Pipelines, Start};
+pub use wiring::CHANNELS;

@@ -1,8 +1,8 @@
 //! The one loop that every step's threads run: receive, work, send.
 //!
 //! S1: a stage ends when its input ends, and closing its output is how the next one learns of it.
-//! No stage asks whether the service stops.
 //! S2: once the stop is cut short, what is received is dropped: its ticket says that it was left.
+//! Once the intake is closed, so is what has not begun: a drain lasts as long as what is worked on.
 //! S3: a panic ends one job, not the stage.
 
 use std::{
@@ -37,27 +37,7 @@ impl<T> Clone for Outlet<T> {
     }
 }
 
-/// Finds the sending end again while anyone still has it; keeps no channel open.
-#[derive(Debug)]
-pub struct WeakOutlet<T> {
-    sender: mpsc::WeakSender<T>,
-    meter: Arc<ChannelMeter>,
-}
-
-impl<T> WeakOutlet<T> {
-    #[must_use]
-    pub fn upgrade(&self) -> Option<Outlet<T>> {
-        let sender = self.sender.upgrade()?;
-        Some(Outlet { sender, meter: Arc::clone(&self.meter) })
-    }
-}
-
 impl<T> Outlet<T> {
-    #[must_use]
-    pub fn downgrade(&self) -> WeakOutlet<T> {
-        WeakOutlet { sender: self.sender.downgrade(), meter: Arc::clone(&self.meter) }
-    }
-
     /// Sends, and waits while the channel is full: that is the backpressure. Where the receiver
     /// is gone the item is dropped, and says so by its ticket.
     pub fn send(&self, item: T) {
@@ -112,11 +92,23 @@ impl<T> Room<'_, T> {
 pub struct Inlet<T> {
     receiver: Arc<Mutex<mpsc::Receiver<T>>>,
     meter: Arc<ChannelMeter>,
+    open: Arc<Open>,
+}
+
+/// Counts a channel as open until its receiving end and all clones are dropped.
+#[derive(Debug)]
+struct Open(Arc<ChannelMeter>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.closed();
+    }
 }
 
 impl<T> Clone for Inlet<T> {
     fn clone(&self) -> Self {
-        Self { receiver: Arc::clone(&self.receiver), meter: Arc::clone(&self.meter) }
+        let (receiver, meter) = (Arc::clone(&self.receiver), Arc::clone(&self.meter));
+        Self { receiver, meter, open: Arc::clone(&self.open) }
     }
 }
 
@@ -149,7 +141,9 @@ pub fn channel<T>(
     let (sender, receiver) = mpsc::channel(capacity);
     let meter = observer.channel(name);
     let receiver = Arc::new(Mutex::new(receiver));
-    (Outlet { sender, meter: Arc::clone(&meter) }, Inlet { receiver, meter })
+    meter.opened();
+    let open = Arc::new(Open(Arc::clone(&meter)));
+    (Outlet { sender, meter: Arc::clone(&meter) }, Inlet { receiver, meter, open })
 }
 
 /// What all stages share. Dropping the last one lets the last step's channel close.
@@ -222,7 +216,7 @@ impl<T> Handing<T> {
 }
 
 /// Takes items until the channel closes, works on each, and sends on what came of it.
-pub fn run<T, M>(
+pub fn run<T: Item, M>(
     shared: &Shared,
     inlet: &Inlet<T>,
     handing: &Handing<T>,
@@ -236,7 +230,7 @@ pub fn run<T, M>(
         }
         let mut made = Vec::with_capacity(batch.len());
         for item in batch {
-            if shared.cut.is_cancelled() {
+            if shared.cut.is_cancelled() || item.job().is_recalled() {
                 drop(item);
                 continue;
             }

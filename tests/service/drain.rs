@@ -74,6 +74,70 @@ fn slow(tree: &Tree, failpoints: &str, more: &[&str]) -> Service {
     service
 }
 
+/// Many files wait for what is being worked on; so much of it is slow that all of it would take too long.
+fn handed_back(tree: &Tree, failpoints: &str) {
+    let service = tree.start_with(failpoints, "delete", &[]);
+    until("the service is ready", || tree.log().contains("phase=READY"));
+    until("one is through", || !tree.acknowledged().is_empty());
+    let start = Instant::now();
+    service.signal(Signal::TERM);
+    assert_eq!(
+        service.wait(),
+        0,
+        "what was begun is finished, and the rest is no failure\n{}",
+        tree.log()
+    );
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    let (published, left) = (tree.acknowledged().len(), tree.files("in").len());
+    assert!(left > 0, "it was all done: nothing was there to be handed back");
+    assert_eq!(published + left, tree.contents.len(), "{}", tree.log());
+    tree.assert_no_leftovers();
+    tree.assert_nothing_lost("delete");
+    assert!(tree.log().contains("left_for_the_next_start=0"), "{}", tree.log());
+    assert_eq!(tree.once("delete"), 0, "{}", tree.log());
+    tree.assert_done("delete");
+}
+
+#[test]
+fn large_files_that_wait_for_a_lane_are_handed_back_at_the_stop() {
+    handed_back(&Tree::with(0, 60), "read=sleep(400)");
+}
+
+#[test]
+fn small_files_whose_transform_has_not_begun_are_handed_back_at_the_stop() {
+    handed_back(&Tree::with(600, 0), "transform=sleep(200)");
+}
+
+#[test]
+fn once_that_is_stopped_says_that_work_is_left() {
+    let tree = Tree::with(600, 0);
+    let service = tree.start_with("transform=sleep(200)", "delete", &["--once"]);
+    until("one is through", || !tree.acknowledged().is_empty());
+    service.signal(Signal::TERM);
+    assert_eq!(service.wait(), 75, "{}", tree.log());
+    assert_eq!(tree.once("delete"), 0, "{}", tree.log());
+    tree.assert_done("delete");
+}
+
+#[test]
+fn small_files_pass_more_large_ones_than_there_are_permits() {
+    let mut tree = Tree::with(0, 40);
+    let config = "[[pipeline]]\ninput = \"in\"\noutput = \"out\"\n[limits]\nfiles = 16\n";
+    std::fs::write(tree.path("config.toml"), config).expect("configuration");
+    let mut command = tree.configured("config.toml");
+    command.env("FAILPOINTS", "read=sleep(400)");
+    let service = Service::from(command.spawn().expect("start"));
+    until("the lanes have begun", || tree.log().contains("published"));
+    tree.put("small.log", b"passes");
+    let start = Instant::now();
+    let passed = || tree.path("out/small.log.zst").exists();
+    until("the small one is through", passed);
+    let large = tree.files("out").len();
+    assert!(large < 30, "{large} of 40 large ones came first, in {:?}", start.elapsed());
+    service.signal(Signal::TERM);
+    assert_eq!(service.wait(), 0, "{}", tree.log());
+}
+
 #[test]
 fn the_second_signal_leaves_work_behind_and_says_so() {
     let tree = Tree::with(300, 3);

@@ -10,6 +10,7 @@ mod harness;
 mod prove;
 
 mod after_power_loss;
+mod bulkheads;
 mod drain;
 mod kill;
 mod real_tree;

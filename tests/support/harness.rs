@@ -139,6 +139,20 @@ impl Tree {
         command
     }
 
+    /// Runs by a configuration file of the tree.
+    pub fn configured(&self, config: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+        let log = fs::File::options().append(true).create(true).open(self.path("log"));
+        command
+            .args(["run", "--http", "off", "--config", config])
+            .current_dir(self.root.path())
+            .env("RUST_LOG", "info")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.expect("log"));
+        command
+    }
+
     pub fn start(&self, on_success: &str, more: &[&str]) -> Service {
         Service(self.command(on_success, more).spawn().expect("start"))
     }

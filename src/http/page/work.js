@@ -119,7 +119,8 @@ export function inWork(list, total) {
     }
     if (place.children[index] !== parts.item) place.insertBefore(parts.item, place.children[index] ?? null);
     parts.bar.value = file.bytes > 0 ? Math.min(1, file.done_bytes / file.bytes) : 1;
-    say(parts.stage, file.stage);
+    // A large file that no lane has taken yet shows no step of its own.
+    say(parts.stage, file.stage === "settle" ? "queued" : file.stage);
     say(parts.size, `${bytes(file.done_bytes)} of ${bytes(file.bytes)}`);
     say(parts.time, span(file.seconds));
   });

@@ -96,7 +96,7 @@ impl Intake {
                     let (file, waited) = ((self.context.name(), &*settled.path), settled.waited);
                     settled.trace = self.context.tracer.begin(began, file, waited, now);
                     self.context.meter.stage(Stage::Settle, waited);
-                    self.ready.push_back(settled);
+                    self.ready.push(settled);
                 }
             }
             Ok(Look::Directory) => {

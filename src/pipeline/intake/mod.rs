@@ -10,6 +10,8 @@ pub mod settle;
 
 mod look;
 
+mod ready;
+
 mod scans;
 
 mod send;
@@ -18,12 +20,7 @@ mod once;
 
 mod root;
 
-use std::{
-    collections::{HashSet, VecDeque},
-    path::PathBuf,
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Instant};
 
 use futures_util::FutureExt;
 use tokio::{sync::mpsc, task::unconstrained};
@@ -35,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     discover::{Bell, Candidates, Hints},
+    ready::Ready,
     root::Root,
     scans::Scans,
     settle::{Rules, Table},
@@ -43,7 +41,7 @@ use crate::{
     limits,
     pipeline::{
         context::Context,
-        job::{Arrival, Feedback, Job, Origin, Settled},
+        job::{Arrival, Feedback, Job, Origin, Outcome},
         stage::Outlet,
     },
 };
@@ -72,7 +70,7 @@ pub struct Intake {
     root: Root,
     table: Table,
     scans: Scans,
-    ready: VecDeque<Settled>,
+    ready: Ready,
     /// The watch told of something that was not taken yet.
     more_hints: bool,
     /// Directories of the service's own that were met and logged.
@@ -133,7 +131,7 @@ impl Intake {
             root,
             table: Table::new(rules),
             scans: Scans::default(),
-            ready: VecDeque::new(),
+            ready: Ready::default(),
             more_hints: true,
             own_met: HashSet::new(),
             next_count: now,
@@ -229,7 +227,7 @@ impl Intake {
     }
 
     fn has_room(&self) -> bool {
-        self.ready.len() < limits::READY
+        self.ready.has_room()
     }
 
     fn has_work_now(&self) -> bool {
@@ -254,21 +252,28 @@ impl Intake {
 
     /// Closes the channel to claim, which drains the pipeline, and takes back every job.
     async fn close(self, mut returned: UnboundedReceiverStream<Feedback>) -> Ended {
-        let Self { mut ended, table, ready, outlet, feedback, context, once, .. } = self;
+        let Self { mut ended, table, ready, outlet, feedback, context, once, stop, scans, .. } =
+            self;
+        // `--once` was asked for all that is there; what a watch did not begin, its next start finds.
+        let interrupted = once && stop.is_cancelled();
         ended.left += table.owed() as u64;
-        if ended.gave_up {
+        if interrupted && !scans.is_through() {
+            ended.gave_up = true;
+        }
+        if ended.gave_up || interrupted {
             ended.left += (table.waiting() - table.owed()) as u64;
             // How many found no room in the table nobody counted: one at least.
             ended.left += u64::from(table.look_again_at().is_some());
         }
         let is_sick = context.place.sick_for(Instant::now()).is_some();
-        if is_sick || (once && context.hold.is_held()) {
-            // Only the sick place, or the operator, kept them from being taken.
+        if is_sick || interrupted || (once && context.hold.is_held()) {
+            // A sick place, the operator or a signal kept them from being taken.
             ended.left += ready.len() as u64;
         }
         drop((outlet, feedback));
         while let Some(Feedback { outcome, .. }) = returned.next().await {
-            ended.left += u64::from(outcome.is_owed());
+            let handed_back = interrupted && outcome == Outcome::HandedBack;
+            ended.left += u64::from(outcome.is_owed() || handed_back);
         }
         ended
     }

@@ -22,12 +22,12 @@ use crate::{
 impl Intake {
     /// Sends what is ready, as far as the place admits it; waits while the pipeline is full.
     pub(super) async fn send(&mut self) {
-        while !self.ready.is_empty() && !self.stop.is_cancelled() {
+        while self.ready.sendable() > 0 && !self.stop.is_cancelled() {
             if self.context.hold.is_held() {
                 return;
             }
             let (count, probe) = match self.context.place.admit(Instant::now()) {
-                Admission::Open => (self.ready.len().min(limits::HANDED_ON), None),
+                Admission::Open => (self.ready.sendable().min(limits::HANDED_ON), None),
                 Admission::One(probe) => (1, Some(probe)),
                 Admission::Closed(_) | Admission::Waiting => return,
             };
@@ -52,11 +52,13 @@ impl Intake {
         if self.context.hold.is_held() {
             return;
         }
-        for settled in self.ready.drain(..count) {
+        for _ in 0..count {
+            let Some(settled) = self.ready.take() else { return };
             failpoint::pass("settle");
             let (context, input) = (Arc::clone(&self.context), Arc::clone(input));
             let sent = (settled, probe.take());
-            room.send(Job::new(context, input, sent, self.feedback.clone()));
+            let (feedback, stop) = (self.feedback.clone(), self.stop.clone());
+            room.send(Job::new(context, input, sent, feedback, stop));
         }
     }
 
@@ -78,6 +80,7 @@ impl Intake {
     }
 
     pub(super) fn returned(&mut self, feedback: Feedback) {
+        self.ready.returned(&feedback.path);
         if feedback.outcome == Outcome::Left {
             self.ended.left += 1;
         }

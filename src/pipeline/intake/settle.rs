@@ -240,7 +240,7 @@ impl Table {
             Outcome::Published | Outcome::Skipped | Outcome::Quarantined => {
                 seen_again.map(|arrival| (path, arrival))
             }
-            Outcome::Left => None,
+            Outcome::Left | Outcome::HandedBack => None,
             Outcome::Deferred { after, attempt, cause } => {
                 let unfinished = matches!(cause, Cause::Busy | Cause::Unsure | Cause::Changed);
                 let waits = if unfinished { waits + 1 } else { waits };

@@ -5,9 +5,7 @@
 //! A1: a source that the ledger knows as done, by identity, is not read again.
 //! A2: a file that someone has open for writing is not taken.
 
-use std::{fs::File, io, path::Path, sync::Arc};
-
-use tokio::{runtime::Handle, sync::Semaphore};
+use std::{fs::File, io, path::Path};
 
 use crate::{
     failpoint,
@@ -16,66 +14,15 @@ use crate::{
     ledger::{self, Ledger, PipelineId, Record, State},
     limits,
     pipeline::{
+        budget::{Budget, is_large},
         failure::ClaimError,
-        job::{Cause, Claimed, Committed, Disposable, Failed, Job, Origin, Outcome, Permits},
+        job::{Cause, Claimed, Committed, Disposable, Failed, Job, Origin, Outcome, Streamed},
         stage::Shared,
         trust,
     },
     policy::OnSuccess,
+    stages::Stage,
 };
-
-/// The limits that all jobs share. Dropping it changes nothing: jobs hold their permits.
-#[derive(Clone, Debug)]
-pub struct Budget {
-    files: Arc<Semaphore>,
-    bytes: Arc<Semaphore>,
-    bytes_most: u32,
-    runtime: Handle,
-}
-
-impl Budget {
-    #[must_use]
-    pub fn new(limits: crate::config::Limits, runtime: Handle) -> Self {
-        let bytes_most = u32::try_from(limits.memory_bytes).unwrap_or(u32::MAX >> 3);
-        Self {
-            files: Arc::new(Semaphore::new(limits.files.max(1) as usize)),
-            bytes: Arc::new(Semaphore::new(bytes_most as usize)),
-            bytes_most,
-            runtime,
-        }
-    }
-
-    /// Waits until there is room for a file of this size. A large one takes no bytes: it streams
-    /// through a lane, and the lanes' chunks are bounded by themselves.
-    fn take(&self, size: u64) -> Permits {
-        let file = self.wait(&self.files, 1);
-        if size > limits::WHOLE_BYTES as u64 {
-            return Permits { file, bytes: None };
-        }
-        Permits { file, bytes: self.wait(&self.bytes, self.cost(size)) }
-    }
-
-    /// The bytes a small file takes: its content, its output, and what both need beside them.
-    fn cost(&self, size: u64) -> u32 {
-        let bytes = u32::try_from(2 * size + 16 * 1024).unwrap_or(self.bytes_most);
-        bytes.min(self.bytes_most)
-    }
-
-    /// Whether the file can be taken without a wait. Exact, because only claim takes permits.
-    #[must_use]
-    pub fn has_room(&self, job: &Job) -> bool {
-        let size = job.seen.identity.size.min(limits::WHOLE_BYTES as u64);
-        let bytes = self.bytes.available_permits() >= self.cost(size) as usize;
-        bytes && self.files.available_permits() > 0
-    }
-
-    fn wait(&self, of: &Arc<Semaphore>, count: u32) -> Option<tokio::sync::OwnedSemaphorePermit> {
-        match Arc::clone(of).try_acquire_many_owned(count) {
-            Ok(permit) => Some(permit),
-            Err(_) => self.runtime.block_on(Arc::clone(of).acquire_many_owned(count)).ok(),
-        }
-    }
-}
 
 /// What claim's thread holds.
 #[derive(Clone, Debug)]
@@ -150,16 +97,38 @@ pub fn known(record: Option<&Record>, found: &Identity, on_success: &OnSuccess) 
     }
 }
 
+/// Where a settled file goes.
+#[derive(Debug)]
+pub enum Next {
+    Read(Claimed),
+    /// A large one holds no permit and no handle before a lane has time for it.
+    Lane(Streamed),
+}
+
 impl Claim {
-    /// Claims the file; `None` where the job ended here or went elsewhere.
-    pub fn work(&self, job: Job) -> Result<Option<Claimed>, Box<Failed>> {
+    /// Looks the file up and claims a small one; `None` where the job ended here or went elsewhere.
+    pub fn work(&self, job: Job) -> Result<Option<Next>, Box<Failed>> {
         if job.attempt > job.context.config.attempts {
             let path = job.source_path();
             return Err(Box::new(job.fail(ClaimError::Panicked { path })));
         }
-        let Some(mut job) = self.look_up(job)? else {
+        let Some(job) = self.look_up(job)? else {
             return Ok(None);
         };
+        if is_large(job.seen.identity.size) {
+            // It waits for a lane.
+            job.meter.begins(Stage::Settle);
+            return Ok(Some(Next::Lane(Streamed::Settled(job))));
+        }
+        // It may have grown since it settled.
+        Ok(self.take(job)?.map(|claimed| {
+            let large = is_large(claimed.job.seen.identity.size);
+            if large { Next::Lane(Streamed::Grown(claimed)) } else { Next::Read(claimed) }
+        }))
+    }
+
+    /// Claims the file; `None` where it is gone or not to be taken yet.
+    pub fn take(&self, mut job: Job) -> Result<Option<Claimed>, Box<Failed>> {
         job.hold(self.budget.take(job.seen.identity.size));
         if let Err(source) = failpoint::hit("claim") {
             let path = job.source_path();

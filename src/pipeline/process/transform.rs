@@ -1,11 +1,8 @@
 //! transform: the chain of steps, on bytes. Sees no path, no file and no clock.
 //!
-//! Owns: the codecs' state, one per thread and pipeline, used again for the next file.
+//! Owns: the codecs' state, one per thread, used again for the next file.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Weak},
-};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     codec::{self, Sink, Stopped, Transformer},
@@ -13,6 +10,7 @@ use crate::{
     ledger::Hash,
     limits,
     pipeline::{
+        budget::Budget,
         context::Context,
         failure::TransformError,
         job::{Claimed, Failed, Hashes, Loaded, Transformed},
@@ -23,32 +21,24 @@ use crate::{
 /// The output of a small file may be this large in memory; a larger one is streamed instead.
 const GROWN_BYTES: usize = 8 * limits::WHOLE_BYTES;
 
-/// The transformers of one thread: one for each pipeline, with its count of codec threads. Those of
-/// pipelines that are no more go when another is made.
+/// The transformer of one thread, with its count of codec threads.
 #[derive(Debug, Default)]
-pub struct Transformers(HashMap<usize, (u32, Transformer, Weak<Context>)>);
+pub struct Transformers(Option<(u32, Transformer)>);
 
 impl Transformers {
     /// The one for this pipeline, ready for a new file. `threads` as of [`Transformer::new`]; one
     /// with another count is dropped first, so that its memory is not held beside the new one's.
     pub fn start(
         &mut self,
-        context: &Arc<Context>,
+        context: &Context,
         threads: u32,
     ) -> Result<&mut Transformer, codec::Error> {
-        use std::collections::hash_map::Entry;
-        if self.0.get(&context.index).is_some_and(|(count, ..)| *count != threads) {
-            self.0.remove(&context.index);
-        }
-        if !self.0.contains_key(&context.index) {
-            self.0.retain(|_, (_, _, of)| of.strong_count() > 0);
-        }
-        let (_, transformer, _) = match self.0.entry(context.index) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
+        self.0.take_if(|(count, _)| *count != threads);
+        let (_, transformer) = match &mut self.0 {
+            Some(made) => made,
+            none => {
                 let config = &context.config;
-                let made = Transformer::new(&config.steps, config.bounds, threads)?;
-                entry.insert((threads, made, Arc::downgrade(context)))
+                none.insert((threads, Transformer::new(&config.steps, config.bounds, threads)?))
             }
         };
         transformer.start();
@@ -65,9 +55,16 @@ pub enum Whole {
 }
 
 /// Transforms a small file in memory.
-pub fn whole(transformers: &mut Transformers, loaded: Loaded) -> Result<Whole, Box<Failed>> {
-    let Loaded { claimed, bytes: source } = loaded;
-    let mut sink = Capped { bytes: Vec::with_capacity(source.len() / 2 + 128), grown: false };
+pub fn whole(
+    transformers: &mut Transformers,
+    budget: &Budget,
+    loaded: Loaded,
+) -> Result<Whole, Box<Failed>> {
+    let Loaded { mut claimed, bytes: source } = loaded;
+    claimed.job.begin();
+    let bytes = Vec::with_capacity(source.len() / 2 + 128);
+    let share = source.len() + limits::SMALL_FILE_BYTES as usize;
+    let mut sink = Capped { bytes, share, more: None, budget, grown: false };
     let result = failpoint::hit("transform").map_err(codec::Error::from_io).and_then(|()| {
         let transformer = transformers.start(&claimed.job.context, 0)?;
         transformer.feed(&source, &mut sink)?;
@@ -75,8 +72,10 @@ pub fn whole(transformers: &mut Transformers, loaded: Loaded) -> Result<Whole, B
     });
     match result {
         Ok(()) => {
-            let hashes = Hashes { source: hash(&source), output: hash(&sink.bytes) };
-            Ok(Whole::Transformed(Transformed { job: claimed.job, bytes: sink.bytes, hashes }))
+            let Capped { bytes, more, .. } = sink;
+            claimed.job.hold_more(more);
+            let hashes = Hashes { source: hash(&source), output: hash(&bytes) };
+            Ok(Whole::Transformed(Transformed { job: claimed.job, bytes, hashes }))
         }
         Err(_) if sink.grown => Ok(Whole::Grown(claimed)),
         Err(source) => {
@@ -86,14 +85,39 @@ pub fn whole(transformers: &mut Transformers, loaded: Loaded) -> Result<Whole, B
     }
 }
 
-struct Capped {
+/// A buffer that takes what it needs of the memory limit before it grows.
+struct Capped<'a> {
     bytes: Vec<u8>,
+    /// Bytes that the job's permits cover.
+    share: usize,
+    more: Option<OwnedSemaphorePermit>,
+    budget: &'a Budget,
     grown: bool,
 }
 
-impl Sink for Capped {
+impl Capped<'_> {
+    /// Takes the bytes for an output of this length; false where there are none, or it is too large.
+    fn cover(&mut self, length: usize) -> bool {
+        if length <= self.share {
+            return true;
+        }
+        // A vector grows by doubling, so its capacity may be twice its length.
+        let share = length.next_power_of_two().max(2 * self.share).min(GROWN_BYTES);
+        let Some(more) = self.budget.try_more(share.saturating_sub(self.share)) else {
+            return false;
+        };
+        match &mut self.more {
+            Some(held) => held.merge(more),
+            none => *none = Some(more),
+        }
+        self.share = share;
+        length <= share
+    }
+}
+
+impl Sink for Capped<'_> {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Stopped> {
-        if self.bytes.len() + bytes.len() > GROWN_BYTES {
+        if !self.cover(self.bytes.len() + bytes.len()) {
             self.grown = true;
             return Err(Stopped);
         }

@@ -1,0 +1,48 @@
+//! The time that a step of a large file works, booked while it passes.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{observe::PipelineMeter, stages::Stage};
+
+/// Runs while the step works, and stands while it waits for its neighbours.
+#[derive(Debug)]
+pub struct Clock {
+    meter: Arc<PipelineMeter>,
+    stage: Stage,
+    since: Instant,
+    worked: Duration,
+}
+
+impl Clock {
+    #[must_use]
+    pub fn start(meter: &Arc<PipelineMeter>, stage: Stage) -> Self {
+        let (meter, since) = (Arc::clone(meter), Instant::now());
+        Self { meter, stage, since, worked: Duration::ZERO }
+    }
+
+    /// Does something that is not this step's work.
+    pub fn wait<T>(&mut self, wait: impl FnOnce() -> T) -> T {
+        self.book();
+        let waited = wait();
+        self.since = Instant::now();
+        waited
+    }
+
+    /// Counts the time since it was counted last.
+    pub fn book(&mut self) {
+        let now = Instant::now();
+        let worked = now.saturating_duration_since(self.since);
+        self.since = now;
+        self.worked += worked;
+        self.meter.stage_busy(self.stage, worked);
+    }
+
+    /// The step is through with its file.
+    pub fn stop(mut self) {
+        self.book();
+        self.meter.stage_done(self.stage, self.worked);
+    }
+}

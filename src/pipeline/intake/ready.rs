@@ -1,0 +1,108 @@
+//! Files that are ready to be sent: small ones, and large ones, which small ones pass.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    limits,
+    pipeline::{budget::is_large, job::Settled},
+};
+
+/// Two queues. A large file takes long in its lane, so only so many are on their way at a time:
+/// a channel full of them would keep small files from passing.
+#[derive(Debug, Default)]
+pub struct Ready {
+    small: VecDeque<Settled>,
+    large: VecDeque<Settled>,
+    /// Large files that were sent and have not come back.
+    sent: HashSet<PathBuf>,
+}
+
+impl Ready {
+    pub fn push(&mut self, settled: Settled) {
+        let large = is_large(settled.seen.identity.size);
+        if large { self.large.push_back(settled) } else { self.small.push_back(settled) }
+    }
+
+    /// Whether more files may be looked at.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.small.len() < limits::READY && self.large.len() < limits::LARGE_FILES_READY
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.small.len() + self.large.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many can be sent now.
+    #[must_use]
+    pub fn sendable(&self) -> usize {
+        let room = limits::LARGE_FILES_QUEUED.saturating_sub(self.sent.len());
+        self.small.len() + self.large.len().min(room)
+    }
+
+    /// Takes the next one to be sent, small ones first.
+    pub fn take(&mut self) -> Option<Settled> {
+        if let Some(small) = self.small.pop_front() {
+            return Some(small);
+        }
+        if self.sent.len() >= limits::LARGE_FILES_QUEUED {
+            return None;
+        }
+        let large = self.large.pop_front()?;
+        self.sent.insert(large.path.clone());
+        Some(large)
+    }
+
+    /// A file that was sent came back.
+    pub fn returned(&mut self, path: &Path) {
+        self.sent.remove(path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fs::{Kind, Seen},
+        identity::Identity,
+        observe::Trace,
+        pipeline::job::Origin,
+    };
+
+    fn settled(name: &str, size: u64) -> Settled {
+        let identity = Identity { size, ..Identity::NONE };
+        let seen = Seen { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
+        let (attempt, quiet, waited) = (1, true, std::time::Duration::ZERO);
+        let (origin, trace) = (Origin::Scan, Trace::default());
+        Settled { path: name.into(), seen, attempt, quiet, waited, origin, trace }
+    }
+
+    #[test]
+    fn small_files_pass_large_ones_and_only_so_many_large_ones_are_on_their_way() {
+        let mut ready = Ready::default();
+        let large = limits::WHOLE_BYTES as u64 + 1;
+        for number in 0..=limits::LARGE_FILES_QUEUED {
+            ready.push(settled(&format!("large-{number}"), large));
+        }
+        for _ in 0..limits::LARGE_FILES_QUEUED {
+            assert!(ready.take().is_some());
+        }
+        assert_eq!((ready.sendable(), ready.len()), (0, 1));
+        assert!(ready.take().is_none());
+        ready.push(settled("small", 1));
+        assert_eq!(ready.sendable(), 1);
+        assert_eq!(ready.take().expect("the small one").path, Path::new("small"));
+        ready.returned(Path::new("large-0"));
+        assert_eq!(ready.sendable(), 1);
+        assert!(ready.take().is_some());
+    }
+}
