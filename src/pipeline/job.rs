@@ -15,7 +15,7 @@ use crate::{
     identity::Identity,
     ledger::{Hash, Id, Record},
     observe::{JobMeter, OutcomeKind, Trace},
-    pipeline::{context::Context, failure::Failure, place::Probe},
+    pipeline::{context::Context, failure::Failure, in_commit::CommitGuard, place::Probe},
 };
 
 /// What travels with a file through all stations.
@@ -47,6 +47,9 @@ pub struct Job {
     pub trace: Trace,
     /// Where this job shows whether a sick place is well again. Dropping it lets the next one try.
     probe: Option<Probe>,
+    /// From the last look at the source's name on, where the source is to be removed: dropping it
+    /// says that it was, or stays.
+    pub commit: Option<CommitGuard>,
     ticket: Ticket,
     permits: Permits,
 }
@@ -211,6 +214,7 @@ impl Job {
             meter,
             trace,
             probe,
+            commit: None,
             ticket,
             permits,
         }
@@ -244,7 +248,7 @@ impl Job {
         self.context.meter.outcome(kind, source_bytes, output_bytes);
         self.trace.outcome(kind, self.attempt, (source_bytes, output_bytes));
         // Before the intake hears of it, which may send the next one.
-        self.probe = None;
+        (self.probe, self.commit) = (None, None);
         self.ticket.send(outcome);
     }
 

@@ -41,6 +41,8 @@ pub mod place;
 
 pub mod hold;
 
+pub mod in_commit;
+
 pub mod spare;
 
 pub mod stage;
