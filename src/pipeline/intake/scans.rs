@@ -129,7 +129,7 @@ struct FullScans {
 
 impl FullScans {
     fn ask(&mut self, origin: Origin, at: Instant) {
-        // A rescan counts what it finds as missed by the watch; another scan must not be one.
+        // A rescan counts what it finds as missed by the watch; one that was asked for does not.
         let (origin, at) = match self.asked {
             Some((Origin::Rescan, before)) => (origin, before.min(at)),
             Some((asked, before)) => (asked, before.min(at)),
