@@ -56,6 +56,9 @@ pub const HINTS: usize = 65_536;
 
 /// Paths that wait until they are ready; for those beyond this a later full scan looks again.
 pub const WAITING_MAX: usize = 65_536;
+/// Sources that were renamed between their output's publication and their removal, and are waited
+/// for under their new names.
+pub const RENAMED_MAX: usize = 4096;
 /// Directories that wait for a scan of their own; beyond this one full scan takes their place.
 pub const SCANS_MAX: usize = 1024;
 

@@ -43,7 +43,9 @@ impl Hooked {
 
     fn lines(&self, file: &str) -> Vec<String> {
         let text = fs::read_to_string(self.0.root().join(file)).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
+        // Who reads beside the writer may see the begin of a line.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(str::to_owned).collect()
     }
 
     /// What a hook was told, line by line.

@@ -10,7 +10,7 @@ use crate::{
     fs::{Dir, Instance},
     ledger::{Ledger, PipelineId},
     observe::{Events, PipelineMeter, Tracer},
-    pipeline::{hold::Hold, place::Place},
+    pipeline::{hold::Hold, in_commit::InCommit, place::Place},
 };
 
 /// One pipeline at work. Held by every job of it; dropping the last one closes the directories.
@@ -27,6 +27,7 @@ pub struct Context {
     pub tracer: Tracer,
     pub place: Place,
     pub hold: Arc<Hold>,
+    pub in_commit: InCommit,
     pub events: SharedEvents,
     /// The output's root; opened again by [`Self::reopen_output`] when it was replaced.
     output: Mutex<Arc<Dir>>,
@@ -67,6 +68,7 @@ impl Context {
             tracer,
             place,
             hold,
+            in_commit: InCommit::default(),
             events,
             output,
             own_paths,

@@ -19,7 +19,7 @@ use crate::{
     identity::Identity,
     ledger::{Hash, Id, Record},
     observe::{JobMeter, OutcomeKind, Trace},
-    pipeline::{context::Context, failure::Failure, place::Probe},
+    pipeline::{context::Context, failure::Failure, in_commit::CommitGuard, place::Probe},
 };
 
 /// What travels with a file through all stations.
@@ -53,6 +53,9 @@ pub struct Job {
     probe: Option<Probe>,
     /// The intake's: cancelled when it closes. A job that has not begun goes back to it then.
     stop: CancellationToken,
+    /// From the last look at the source's name on, where the source is to be removed: dropping it
+    /// says that it was, or stays.
+    pub commit: Option<CommitGuard>,
     ticket: Ticket,
     permits: Permits,
 }
@@ -192,6 +195,7 @@ impl Job {
             trace,
             probe,
             stop,
+            commit: None,
             ticket,
             permits,
         }
@@ -245,7 +249,7 @@ impl Job {
         self.context.meter.outcome(kind, source_bytes, output_bytes);
         self.trace.outcome(kind, self.attempt, (source_bytes, output_bytes));
         // Before the intake hears of it, which may send the next one.
-        self.probe = None;
+        (self.probe, self.commit) = (None, None);
         self.ticket.send(outcome);
     }
 

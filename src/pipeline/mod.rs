@@ -45,6 +45,8 @@ pub mod place;
 
 pub mod hold;
 
+pub mod in_commit;
+
 pub mod spare;
 
 pub mod stage;

@@ -159,6 +159,23 @@ mod tests {
     }
 
     #[test]
+    fn an_input_that_is_there_again_says_nothing_of_a_sick_output() {
+        let name: Arc<str> = Arc::from("main");
+        let observer = Observer::new(std::slice::from_ref(&name), &[]);
+        let meter = observer.pipeline(0).expect("its meter");
+        let place = Place::new(&name, Arc::clone(&meter));
+        let reasons = || observer.status().pipelines.into_iter().find_map(|one| one.paused);
+        place.found_sick("No space left on device", Instant::now());
+        meter.paused(Pause::Input, Some("cannot open the input"));
+        let both = reasons().expect("a reason");
+        assert_eq!(both, "cannot open the input; No space left on device");
+        meter.paused(Pause::Input, None);
+        assert_eq!(reasons().as_deref(), Some("No space left on device"));
+        place.found_well(Instant::now());
+        assert_eq!(reasons(), None);
+    }
+
+    #[test]
     fn a_probe_that_was_answered_changes_nothing_when_it_is_dropped() {
         let now = Instant::now();
         let place = sick(now);

@@ -115,6 +115,29 @@ fn a_directory_that_is_renamed_while_its_files_are_in_work_is_published_once() {
 }
 
 #[test]
+fn a_directory_that_is_renamed_before_its_sources_are_removed_is_not_published_again() {
+    const FILES: usize = 100;
+    let place = Place::new();
+    fs::write(place.root().join("gate"), "").unwrap();
+    let gate = format!("dispose=return(while:{})", place.root().join("gate").display());
+    let running = place.watch_with(&["--settle", "0s", "--on-success", "delete"], &gate);
+    for number in 0..FILES {
+        place.put(format!("batch/{number}"), format!("file {number}"));
+    }
+    until("all are published", || published(&place).len() == FILES);
+    fs::rename(place.input().join("batch"), place.input().join("batch-ready")).unwrap();
+    // What comes after them is through the intake's looks at them.
+    place.put("later", "later");
+    until("a later file", || published(&place).len() > FILES);
+    open(&place);
+    until("all sources are removed", || tree(&place.input()).is_empty());
+    ends_well(&place, running);
+    let all = published(&place);
+    let again: Vec<_> = all.iter().filter(|name| name.starts_with("batch-ready/")).collect();
+    assert_eq!((all.len(), again), (FILES + 1, Vec::new()));
+}
+
+#[test]
 fn editors_that_save_by_a_rename_leave_one_output_of_each_file() {
     let place = Place::new();
     let running = place.watch(&[]);

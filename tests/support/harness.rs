@@ -197,8 +197,9 @@ impl Tree {
     pub fn acknowledged(&self) -> BTreeMap<PathBuf, usize> {
         let text = fs::read_to_string(self.path("events")).unwrap_or_default();
         let mut counts = BTreeMap::new();
-        for line in text.lines() {
-            let event: serde_json::Value = serde_json::from_str(line).expect("a whole JSON line");
+        // Who reads beside the writer may see the begin of a line.
+        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+            let event: serde_json::Value = serde_json::from_str(line).expect("a JSON line");
             if event["outcome"] == "published" {
                 let source = event["source"].as_str().expect("a source");
                 *counts.entry(PathBuf::from(source)).or_default() += 1;

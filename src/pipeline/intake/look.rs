@@ -65,7 +65,8 @@ impl Intake {
             self.met_own(&path);
         }
         let Some(found) = found else {
-            return self.scans.ended(self.root.rescan(&self.context), Instant::now());
+            let interval = (!self.once).then(|| self.root.rescan(&self.context));
+            return self.scans.ended(interval, Instant::now());
         };
         let start = Instant::now();
         for path in found {

@@ -190,9 +190,7 @@ impl Intake {
             }
         }
         self.candidates.set_own(self.root.own().to_vec());
-        if !self.once {
-            self.scans.ask_if_due(now);
-        }
+        self.scans.ask_if_due(now);
         if self.table.look_again_at().is_some_and(|at| at <= now) {
             self.scans.ask(Origin::Scan, now);
         }
@@ -213,9 +211,11 @@ impl Intake {
 
     fn next_round(&mut self, now: Instant) -> Instant {
         let next_count = self.count_pending(now);
-        let next_due = self.table.next_due().filter(|_| self.has_room());
-        let next_scan = if self.once { None } else { self.scans.next(now) };
-        let next_look = self.table.look_again_at();
+        // Without room nothing is looked at, however long it is due: what makes room wakes.
+        let if_room = |at: Option<Instant>| at.filter(|_| self.has_room());
+        let next_due = if_room(self.table.next_due());
+        let next_scan = if_room(self.scans.next(now));
+        let next_look = if_room(self.table.look_again_at().filter(|at| *at > now));
         let all = [next_due, next_scan, next_look, next_count, Some(self.root.next_check())];
         let soonest = all.into_iter().flatten().min().unwrap_or(now + limits::POLL);
         let gives_up = self.started + limits::ONCE_BUSY;

@@ -76,8 +76,8 @@ impl Scans {
         (begins, self.running.as_mut())
     }
 
-    /// The scan that [`Self::front`] gave is through.
-    pub fn ended(&mut self, interval: Duration, now: Instant) {
+    /// The scan that [`Self::front`] gave is through. Full ones come again in this interval.
+    pub fn ended(&mut self, interval: Option<Duration>, now: Instant) {
         self.running = None;
         self.full.ended(interval, now);
     }
@@ -129,7 +129,7 @@ struct FullScans {
 
 impl FullScans {
     fn ask(&mut self, origin: Origin, at: Instant) {
-        // A rescan counts what it finds as missed by the watch; another scan must not be one.
+        // A rescan counts what it finds as missed by the watch; one that was asked for does not.
         let (origin, at) = match self.asked {
             Some((Origin::Rescan, before)) => (origin, before.min(at)),
             Some((asked, before)) => (asked, before.min(at)),
@@ -161,11 +161,11 @@ impl FullScans {
         Some(origin)
     }
 
-    fn ended(&mut self, interval: Duration, now: Instant) {
+    fn ended(&mut self, interval: Option<Duration>, now: Instant) {
         if let Some(began) = self.began.take() {
             let took = now.saturating_duration_since(began);
             self.rest_until = Some(now + took);
-            self.rescan_at = Some(now + interval.max(took));
+            self.rescan_at = interval.map(|interval| now + interval.max(took));
         }
     }
 }
@@ -188,7 +188,7 @@ mod tests {
             assert!(!scans.is_rescan_due(now));
             assert_eq!(scans.begin(now), None, "it is not begun anew");
         }
-        scans.ended(SECOND, start + 60 * SECOND);
+        scans.ended(Some(SECOND), start + 60 * SECOND);
         assert!(!scans.is_rescan_due(start + 119 * SECOND));
         assert!(scans.is_rescan_due(start + 120 * SECOND));
     }
@@ -203,7 +203,7 @@ mod tests {
             scans.ask(Origin::Scan, start + SECOND);
         }
         assert_eq!(scans.begin(start + SECOND), None);
-        scans.ended(300 * SECOND, start + 2 * SECOND);
+        scans.ended(Some(300 * SECOND), start + 2 * SECOND);
         assert_eq!(scans.begin(start + 3 * SECOND), None, "it rests");
         assert_eq!(scans.next(), Some(start + 4 * SECOND));
         assert_eq!(scans.begin(start + 4 * SECOND), Some(Origin::Scan));

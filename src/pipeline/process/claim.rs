@@ -16,6 +16,7 @@ use crate::{
     pipeline::{
         budget::{Budget, is_large},
         failure::ClaimError,
+        in_commit,
         job::{Cause, Claimed, Committed, Disposable, Failed, Job, Origin, Outcome, Streamed},
         stage::Shared,
         trust,
@@ -150,6 +151,7 @@ impl Claim {
         let known = known(record.as_ref(), &job.seen.identity, &job.context.config.on_success);
         match (known, record) {
             (Known::New, _) => {
+                let Some(job) = self.not_in_commit(job) else { return Ok(None) };
                 if job.origin == Origin::Rescan {
                     job.context.meter.rescan_found(1);
                 }
@@ -177,6 +179,25 @@ impl Claim {
             }
         }
         Ok(None)
+    }
+}
+
+impl Claim {
+    /// A file may have got this name while its output was published under another; `None` where the
+    /// job ended here or went elsewhere.
+    fn not_in_commit(&self, job: Job) -> Option<Job> {
+        match job.context.in_commit.known(&job.seen.identity) {
+            None => Some(job),
+            Some(in_commit::Known::Committing) => {
+                job.defer(limits::BUSY, Cause::Busy);
+                None
+            }
+            Some(in_commit::Known::Renamed(record)) => {
+                let record = Record { source: job.path.clone(), ..*record };
+                self.shared.failed.send(Disposable::Again(Committed { job, record }));
+                None
+            }
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! The last look at the source's name, before its output gets one.
 
 use crate::{
+    identity::Identity,
     limits,
     pipeline::job::{Cause, Outcome, Staged},
+    policy::OnSuccess,
 };
 
 /// Whether the source still has the name that its output would be called by.
@@ -11,8 +13,12 @@ use crate::{
 /// comes again under its new name, by its event or by the next scan; one that took the name is
 /// looked at again. A look that fails says nothing of the name: the output is published.
 #[must_use]
-pub fn still_named(staged: Staged) -> Option<Staged> {
-    let Staged { job, .. } = &staged;
+pub fn still_named(mut staged: Staged) -> Option<Staged> {
+    let Staged { job, .. } = &mut staged;
+    if job.context.config.on_success != OnSuccess::Keep && job.commit.is_none() {
+        // Before the look: who comes under a new name from now on finds it.
+        job.commit = Some(job.context.in_commit.begin(job.seen.identity));
+    }
     let found = match job.input.look_fresh(&job.path) {
         Ok(found) => found,
         Err(error) => {
@@ -20,8 +26,7 @@ pub fn still_named(staged: Staged) -> Option<Staged> {
             return Some(staged);
         }
     };
-    let is_same =
-        found.is_some_and(|found| found.identity.file_id() == job.seen.identity.file_id());
+    let is_same = found.is_some_and(|found| is_same(&found.identity, &job.seen.identity));
     if is_same {
         return Some(staged);
     }
@@ -39,4 +44,13 @@ pub fn still_named(staged: Staged) -> Option<Staged> {
         job.end(Outcome::Skipped, 0);
     }
     None
+}
+
+/// Some file systems (FAT, SSHFS) give a file another inode number when it is looked at again:
+/// there its size and both times must do.
+fn is_same(found: &Identity, read: &Identity) -> bool {
+    let unchanged = found.size == read.size
+        && found.modified_ns == read.modified_ns
+        && found.changed_ns == read.changed_ns;
+    unchanged || found.file_id() == read.file_id()
 }

@@ -177,7 +177,10 @@ fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> 
         .map_err(failed)?;
     let taken = match taken {
         Take::Ours(taken) => taken,
-        Take::Gone => return Ok(Disposed::Done),
+        Take::Gone => {
+            job.context.in_commit.renamed(record);
+            return Ok(Disposed::Done);
+        }
         Take::Another => return Ok(Disposed::Another),
         Take::NotPutBack(private, source) => {
             let (path, private) = (job.source_path(), private.into());
