@@ -6,9 +6,10 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Component, Path, PathBuf},
+    sync::OnceLock,
 };
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 
 use crate::{failpoint, identity::Identity};
 
@@ -60,18 +61,13 @@ pub struct Seen {
     pub names: u64,
 }
 
-/// Whether a rename may replace what has the new name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replace {
-    No,
-    Yes,
-}
-
 /// An open directory. Dropping it closes the handle and does nothing else.
 #[derive(Debug)]
 pub struct Dir {
-    fd: OwnedFd,
+    pub(super) fd: OwnedFd,
     path: PathBuf,
+    /// Whether others may change it unseen by this kernel; asked when it is first needed.
+    network: OnceLock<bool>,
 }
 
 impl Dir {
@@ -79,7 +75,7 @@ impl Dir {
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = fs::open(path, flags, Mode::empty())?;
-        Ok(Self { fd, path: path.to_path_buf() })
+        Ok(Self { fd, path: path.to_path_buf(), network: OnceLock::new() })
     }
 
     /// The path it was opened by, for messages.
@@ -88,10 +84,15 @@ impl Dir {
         &self.path
     }
 
+    /// Whether its file system is one that other machines write to; one that cannot be asked is none.
+    pub(super) fn is_network(&self) -> bool {
+        *self.network.get_or_init(|| super::is_network(&self.fd).unwrap_or(false))
+    }
+
     /// Opens a directory below this one; the empty path is this one.
     pub fn open_beneath(&self, relative: &Path) -> io::Result<Self> {
         let fd = self.resolve(relative, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        Ok(Self { fd, path: self.path.join(relative) })
+        Ok(Self { fd, path: self.path.join(relative), network: OnceLock::new() })
     }
 
     /// As [`Self::open_beneath`], and makes what is missing with this mode (less the umask),
@@ -144,21 +145,6 @@ impl Dir {
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Renames a file of this directory, atomically; durable only after both directories' sync.
-    pub fn rename(
-        &self,
-        from: &OsStr,
-        to: &Self,
-        name: &OsStr,
-        replace: Replace,
-    ) -> io::Result<()> {
-        let flags = match replace {
-            Replace::No => RenameFlags::NOREPLACE,
-            Replace::Yes => RenameFlags::empty(),
-        };
-        Ok(fs::renameat_with(&self.fd, from, &to.fd, name, flags)?)
     }
 
     /// Removes a file's name; durable only after [`Self::sync`].

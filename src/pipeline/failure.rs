@@ -176,7 +176,7 @@ impl Failure {
                 }
                 CommitError::LedgerFull { .. } => Verdict::Pause,
             },
-            Self::Dispose(DisposeError::Source { .. }) => Verdict::Retry,
+            Self::Dispose(DisposeError::Source { source, .. }) => of_archive(source),
             Self::Dispose(DisposeError::Quarantine { .. }) => Verdict::Pause,
             Self::Dispose(DisposeError::NotPutBack { .. }) => Verdict::Quarantine,
         }
@@ -204,6 +204,15 @@ fn of_source(error: &io::Error) -> Verdict {
         Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::STALE | Errno::NOTCONN) => {
             Verdict::Pause
         }
+        _ => Verdict::Retry,
+    }
+}
+
+/// A source that is moved may need room, and something that the file system there can do.
+fn of_archive(error: &io::Error) -> Verdict {
+    use io::ErrorKind::{QuotaExceeded, StorageFull, Unsupported};
+    match error.kind() {
+        StorageFull | QuotaExceeded | Unsupported => Verdict::Pause,
         _ => Verdict::Retry,
     }
 }

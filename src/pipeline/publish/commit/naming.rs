@@ -102,7 +102,7 @@ pub fn name(staged: &Staged) -> Result<Naming, Failure> {
     let path = || context.config.output.join(&staged.output);
     let look = |source| CommitError::Look { path: path(), source };
     let dir = staged.temp.dir();
-    let Some(existing) = dir.look(Path::new(name)).map_err(look)? else {
+    let Some(existing) = dir.look_anew(name).map_err(look)? else {
         return Ok(Naming::Free);
     };
     if context.config.on_exists == OnExists::Suffix {
