@@ -9,6 +9,7 @@ mod copy;
 mod dir;
 mod lease;
 mod lock;
+mod made;
 mod named;
 mod place;
 mod probe;
