@@ -19,6 +19,8 @@ mod prove;
 mod across;
 mod links;
 mod mounts;
+mod odd;
+mod oddities;
 mod refused;
 
 /// As on a file system without `RENAME_NOREPLACE`.
