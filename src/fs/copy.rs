@@ -52,6 +52,15 @@ pub fn have_same_content(one: (&Dir, &OsStr), other: (&Dir, &OsStr)) -> io::Resu
     Ok(size == other_size && hashed(one, |_| Ok(()))? == hashed(other, |_| Ok(()))?)
 }
 
+/// The hash of what a name's file holds; an error where it is no regular file.
+pub fn content_hash(dir: &Dir, name: &OsStr) -> io::Result<[u8; 32]> {
+    let file = dir.open_file(Path::new(name))?;
+    if seen_of(&file)?.kind != Kind::File {
+        return Err(io::Error::other("it is no regular file any more"));
+    }
+    Ok(*hashed(file, |_| Ok(()))?.as_bytes())
+}
+
 /// Hands a file on in chunks, from where it stands to its end, and gives its hash.
 fn hashed(
     mut file: impl Read,

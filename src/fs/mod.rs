@@ -21,7 +21,7 @@ mod walk;
 
 pub use bulk::{copy_range, expect_in_order, share_content};
 pub use calls::{give_back_large_buffers, start_writeback};
-pub use copy::{copy, have_same_content};
+pub use copy::{content_hash, copy, have_same_content};
 pub use dir::{Dir, Kind, Seen, identity_of, seen_of};
 pub use lease::{Writers, ask_for_writers};
 pub use lock::{Lock, LockError};

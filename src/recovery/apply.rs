@@ -178,7 +178,8 @@ fn dispose(means: &Means<'_>, records: &[Record]) -> Result<u64, Error> {
 }
 
 fn dispose_source(input: &Dir, record: &Record, instance: &Instance) -> std::io::Result<()> {
-    match source::take(input, &record.source, &record.identity, (instance, record.id))? {
+    let take = source::take(input, &record.source, &record.identity, (instance, record.id))?;
+    match source::compare_content(take, record)? {
         Take::Ours(taken) => finish_source(taken, record),
         Take::Gone | Take::Another => Ok(()),
         Take::NotPutBack(_, error) => Err(error),

@@ -244,7 +244,7 @@ fn finish(
     record: &Record,
     dispose: impl FnOnce(Taken) -> std::io::Result<()>,
 ) -> std::io::Result<bool> {
-    match source::compare(taken, &record.identity)? {
+    match source::compare_content(source::compare(taken, &record.identity)?, record)? {
         Take::Ours(taken) => dispose(taken).map(|()| false),
         Take::Gone => Ok(false),
         Take::Another => Ok(true),

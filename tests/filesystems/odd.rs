@@ -21,6 +21,7 @@ const ROOT: u64 = 1;
 
 /// What is odd about it; nothing by default.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an oddity of its own")]
 pub struct Oddities {
     /// `EINVAL` for every flag of a rename, as libfuse 2 and NFS answer.
     pub no_flags: bool,

@@ -1,9 +1,12 @@
 //! What the service makes of a file system that is odd.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use crate::{
-    files::{Place, tree},
+    files::{Place, tree, until},
     odd::{self, Oddities},
 };
 
@@ -82,5 +85,44 @@ fn a_share_that_forbids_attributes_is_told_once_and_used() {
     assert_eq!(tree(&place.output()).len(), 5);
     assert_eq!(ended.stderr.matches("keeps no modes").count(), 1, "{ended:?}");
     assert!(ended.stderr.contains("keeps no times"), "{ended:?}");
+    place.assert_clean();
+}
+
+/// A clock that stands still, at an even second that has just begun.
+fn coarse() -> Oddities {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let clock = Some(UNIX_EPOCH + Duration::from_secs(now & !1));
+    Oddities { clock, ..Oddities::default() }
+}
+
+#[test]
+fn a_change_within_the_tick_of_a_coarse_clock_is_processed_before_its_source_goes() {
+    let place = Place::new();
+    let Some(_mount) = odd::mount(&place.input(), coarse()) else { return };
+    let gate = place.root().join("gate");
+    std::fs::write(&gate, "").unwrap();
+    let failpoints = format!("dispose=1*return(while:{})", gate.display());
+    let running = place.watch_with(&["--on-success", "delete"], &failpoints);
+    place.put("file", "the first");
+    until("the first output", || place.output().join("file.zst").exists());
+    place.put("file", "as second");
+    std::fs::remove_file(gate).unwrap();
+    until("the source to be done", || tree(&place.input()).is_empty());
+    let ended = running.stop();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(place.published("file.zst"), b"as second");
+    place.assert_clean();
+}
+
+#[test]
+fn a_file_that_a_coarse_clock_shows_unchanged_is_read_once_more_and_then_left() {
+    let place = Place::new();
+    let Some(_mount) = odd::mount(&place.input(), coarse()) else { return };
+    place.put("file", "the first");
+    assert_eq!(place.once(&[]).code, 0);
+    place.put("file", "as second");
+    let ended = place.once(&[]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(place.published("file.zst"), b"as second");
     place.assert_clean();
 }

@@ -176,6 +176,7 @@ fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> 
     let mark = (&job.context.instance, record.id);
     let taken = failpoint::hit("dispose")
         .and_then(|()| source::take(&job.input, &record.source, &record.identity, mark))
+        .and_then(|take| source::compare_content(take, record))
         .map_err(failed)?;
     let taken = match taken {
         Take::Ours(taken) => taken,

@@ -12,7 +12,7 @@ use crate::{
     failpoint,
     fs::{self, Dir, Instance, Kind, Replace},
     identity::Identity,
-    ledger::Id,
+    ledger::{Id, Record},
     limits,
 };
 
@@ -99,6 +99,25 @@ pub fn compare(taken: Taken, read: &Identity) -> io::Result<Take> {
         Ok(None) => return Ok(Take::Gone),
         Ok(Some(found)) if read.matches_content(&found) => return Ok(Take::Ours(taken)),
         Ok(Some(_)) => Ok(Take::Another),
+        Err(error) => Err(error),
+    };
+    match taken.put_back() {
+        Ok(()) => back,
+        Err((taken, error)) => Ok(Take::NotPutBack(taken.private, error)),
+    }
+}
+
+/// The third look, at the content, where the times are too coarse to tell that it changed after it
+/// was read.
+pub fn compare_content(take: Take, record: &Record) -> io::Result<Take> {
+    let Take::Ours(taken) = take else { return Ok(take) };
+    let hash = record.output.as_ref().map(|output| output.source_hash);
+    let Some(hash) = hash.filter(|_| record.identity.may_hide_a_change(record.at_ns)) else {
+        return Ok(Take::Ours(taken));
+    };
+    let back = match fs::content_hash(&taken.dir, &taken.private) {
+        Ok(found) if found == hash => return Ok(Take::Ours(taken)),
+        Ok(_) => Ok(Take::Another),
         Err(error) => Err(error),
     };
     match taken.put_back() {
