@@ -203,7 +203,8 @@ impl Drop for Temp {
 fn unless_unsupported(result: rustix::io::Result<()>) -> io::Result<()> {
     use rustix::io::Errno;
     match result {
-        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) | Ok(()) => Ok(()),
+        // The last one says that a user is unknown in this user namespace.
+        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) | Ok(()) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

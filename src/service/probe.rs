@@ -174,7 +174,7 @@ impl Probed {
                 } else if is_usual(found) {
                     tracing::debug!(%pipeline, %place, %path, abilities, "probed");
                 } else {
-                    tracing::info!(%pipeline, %place, %path, abilities, "the file system cannot do everything");
+                    tracing::info!(%pipeline, %place, %path, abilities, "the file system lacks operations: the service works around them");
                 }
             }
             Some(Err(error)) => {

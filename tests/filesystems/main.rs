@@ -17,6 +17,7 @@ mod harness;
 mod prove;
 
 mod across;
+mod inodes;
 mod links;
 mod mounts;
 mod odd;

@@ -26,6 +26,8 @@ pub struct Oddities {
     /// `EINVAL` for every flag of a rename, as libfuse 2 and NFS answer.
     pub no_flags: bool,
     pub no_links: bool,
+    /// `EINVAL` for a name with a colon, as FAT answers.
+    pub no_colons: bool,
     /// Each link and each unlink is done, and answered as the repetition of a call is whose first
     /// answer was lost: `EEXIST` and `ENOENT`.
     pub lost_answers: bool,
@@ -266,7 +268,8 @@ impl Filesystem for Odd {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        if self.oddities.no_flags && !flags.is_empty() {
+        let is_refused = self.oddities.no_colons && new.as_encoded_bytes().contains(&b':');
+        if is_refused || self.oddities.no_flags && !flags.is_empty() {
             return reply.error(Errno::EINVAL);
         }
         let mut tree = self.tree();

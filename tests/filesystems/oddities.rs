@@ -73,6 +73,21 @@ fn a_file_system_with_neither_is_refused_and_one_with_the_flag_needs_no_links() 
 }
 
 #[test]
+fn a_name_that_the_file_system_refuses_is_its_files_fault_and_no_other_waits_for_it() {
+    let place = Place::new();
+    let odd = Oddities { no_links: true, no_colons: true, ..Oddities::default() };
+    let Some(_mount) = odd::mount(&place.output(), odd) else { return };
+    place.put("a:b", "content");
+    place.put("file", "content");
+    let ended = place.once(&[]);
+    assert_eq!(ended.code, 65, "{ended:?}");
+    assert_eq!(place.published("file.zst"), b"content");
+    assert_eq!(place.state_of("a:b"), "quarantined");
+    assert!(place.reason_of("a:b").contains("Invalid argument"), "{}", place.reason_of("a:b"));
+    place.assert_clean();
+}
+
+#[test]
 fn a_share_that_forbids_attributes_is_told_once_and_used() {
     let place = Place::new();
     let odd = Oddities { fixed_attributes: true, ..Oddities::default() };

@@ -44,9 +44,7 @@ impl Directories {
         let make = |root: &Dir| root.make_beneath_like(relative, &job.input, fs::SHARED);
         let dir = match make(&context.output()) {
             // The root was removed, and may have been made anew.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                make(&*context.reopen_output()?)?
-            }
+            Err(error) if is_gone(&error) => make(&*context.reopen_output()?)?,
             result => result?,
         };
         let dir = Arc::new(dir);
@@ -59,7 +57,7 @@ impl Directories {
         let instance = &job.context.instance;
         let dir = self.open(job, relative)?;
         match Temp::create(&dir, instance) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if is_gone(&error) => {
                 self.0.clear();
                 let dir = self.open(job, relative)?;
                 Temp::create(&dir, instance)
@@ -215,6 +213,11 @@ impl Draft {
         }
         Ok((self.temp, self.output, identity))
     }
+}
+
+/// Whether a directory was removed since it was opened; by another machine it is a stale handle.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::StaleNetworkFileHandle)
 }
 
 /// Below a root that is there, a name that is no directory blames the file and not the place.
