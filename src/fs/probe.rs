@@ -1,6 +1,12 @@
 //! What a directory's file system can do, found by doing it with files of our own.
 
-use std::{io, os::fd::AsFd, path::Path, sync::Arc};
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    os::fd::AsFd,
+    path::Path,
+    sync::Arc,
+};
 
 use rustix::{
     fs::{Gid, Mode, Timespec, Timestamps, Uid},
@@ -41,6 +47,19 @@ pub struct Abilities {
     pub device: u64,
 }
 
+/// A closed file that a probe made. Dropping it removes what has its name.
+struct Trial<'a> {
+    dir: &'a Dir,
+    name: OsString,
+}
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        // It was renamed, or the sweep removes it.
+        self.dir.unlink(&self.name).ok();
+    }
+}
+
 /// Tries out a directory. Leaves nothing there; what an end in the middle leaves has a temp's name,
 /// and the sweep removes it.
 ///
@@ -51,7 +70,7 @@ pub fn probe(dir: &Arc<Dir>, instance: &Instance) -> io::Result<Abilities> {
     let temp = Temp::create(dir, instance)?;
     let kept = kept(&temp);
     let device = rustix::fs::fstat(temp.file())?.st_dev;
-    let renames = renames(dir, &temp, instance)?;
+    let renames = renames(dir, &Trial { dir, name: temp.close() }, instance)?;
     let syncs_directories = !is_refused(rustix::fs::fsync(dir.as_fd()));
     Ok(Abilities { renames, syncs_directories, kept, is_network: dir.is_network(), device })
 }
@@ -73,26 +92,33 @@ fn is_refused(synced: rustix::io::Result<()>) -> bool {
     synced.is_err_and(|error| error == Errno::BADF || is_unsupported(error))
 }
 
-/// A rename must fail where the name is taken, and succeed where it is free: there are file systems
-/// that pass over a flag they do not know.
-fn renames(dir: &Arc<Dir>, temp: &Temp, instance: &Instance) -> io::Result<Renames> {
-    let taken = Temp::create(dir, instance)?;
-    let name = taken.name().to_owned();
-    if dir.rename_strictly(temp.name(), dir, &name) == Err(Errno::EXIST) {
-        dir.unlink(&name)?;
-        match dir.rename_strictly(temp.name(), dir, &name) {
-            // Dropping the two removes what has either name.
-            Ok(()) => return Ok(Renames::AtOnce),
-            Err(error) if is_unsupported(error) => {}
-            Err(error) => return Err(error.into()),
-        }
+/// A rename must fail where the name is taken, and succeed where it is free. A file system that passes
+/// over the flag would replace files, links or not: it has neither.
+fn renames(dir: &Arc<Dir>, trial: &Trial<'_>, instance: &Instance) -> io::Result<Renames> {
+    let other = Trial { dir, name: Temp::create(dir, instance)?.close() };
+    let strictly = |by: fn(&Dir, &OsStr, &Dir, &OsStr) -> Result<(), Errno>| {
+        by(dir, &trial.name, dir, &other.name)
+    };
+    let on_taken = strictly(Dir::rename_strictly);
+    dir.unlink_own(&other.name)?;
+    let on_free = match on_taken {
+        Ok(()) => return Ok(Renames::Never),
+        Err(Errno::EXIST) => strictly(Dir::rename_strictly),
+        refused => refused,
+    };
+    match on_free {
+        Ok(()) => return Ok(Renames::AtOnce),
+        Err(error) if is_unsupported(error) => {}
+        Err(error) => return Err(error.into()),
     }
-    let free = Temp::create(dir, instance)?;
-    let free_name = free.name().to_owned();
-    dir.unlink(&free_name)?;
-    let linked = dir.link_strictly(temp.name(), dir, &free_name);
-    let is_there = linked.is_ok() && dir.look(Path::new(&free_name))?.is_some();
-    Ok(if is_there { Renames::ByLink } else { Renames::Never })
+    // Where the answer is lost, the link is there all the same.
+    let made = strictly(Dir::link_strictly);
+    let is_there = matches!(made, Ok(()) | Err(Errno::EXIST));
+    Ok(if is_there && dir.look_anew(&other.name)?.is_some() {
+        Renames::ByLink
+    } else {
+        Renames::Never
+    })
 }
 
 /// Whether the directory's file system knows `RENAME_NOREPLACE`; not, where that cannot be found out.
@@ -101,7 +127,8 @@ pub(super) fn renames_strictly(dir: &Dir) -> bool {
     // Of no ledger: what an end in the middle leaves is an empty file that is never taken in.
     let found = dir.and_then(|dir| {
         let instance = Instance::new("probe");
-        renames(&dir, &Temp::create(&dir, &instance)?, &instance)
+        let name = Temp::create(&dir, &instance)?.close();
+        renames(&dir, &Trial { dir: &dir, name }, &instance)
     });
     matches!(found, Ok(Renames::AtOnce))
 }

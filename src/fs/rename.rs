@@ -47,7 +47,7 @@ impl SecondName {
 
     /// Removes the old name. The new one must be durable before: otherwise a power loss may take both.
     pub fn remove(self) -> io::Result<()> {
-        self.dir.unlink_linked(&self.name)
+        self.dir.unlink_own(&self.name)
     }
 }
 
@@ -84,7 +84,7 @@ impl Dir {
             failpoint::pass("link::made");
             to.sync()?;
             failpoint::pass("link::durable");
-            self.unlink_linked(from)?;
+            self.unlink_own(from)?;
         }
         Ok(())
     }
@@ -161,9 +161,9 @@ impl Dir {
         if is_there { Ok(()) } else { Err(error.into()) }
     }
 
-    /// Removes the first name of a file that has another by now. One that is gone was removed by a
-    /// call whose answer was lost.
-    fn unlink_linked(&self, name: &OsStr) -> io::Result<()> {
+    /// Removes a name that nobody else removes. One that is gone was removed by a call whose answer
+    /// was lost.
+    pub fn unlink_own(&self, name: &OsStr) -> io::Result<()> {
         match self.unlink(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result,

@@ -181,6 +181,13 @@ impl Temp {
         Ok((renamed == Renamed::Linked).then(second))
     }
 
+    /// Closes it and leaves the file under its temporary name, which the caller removes: NFS gives a
+    /// file that is removed while it is open another name.
+    pub(super) fn close(mut self) -> OsString {
+        self.file.disable_cleanup(true);
+        self.name.clone()
+    }
+
     /// Whether it got this name by a call whose answer was lost: the repeated one finds no temp.
     fn has(&self, name: &OsStr, error: &io::Error) -> bool {
         if error.kind() != io::ErrorKind::NotFound {

@@ -23,12 +23,13 @@ fn a_link_whose_answer_was_lost_is_known_by_its_inode() {
         assert_eq!(place.published("file.zst"), b"content");
         assert_eq!(place.published("sub/file.zst"), b"more content");
         assert_eq!(tree(&place.output()).len(), 2);
+        assert!(ended.stderr.contains("renames by hard link"), "{ended:?}");
         place.assert_clean();
     }
 }
 
 #[test]
-fn a_source_is_taken_and_archived_although_answers_are_lost() {
+fn a_source_is_taken_removed_and_archived_although_answers_are_lost() {
     let place = Place::new();
     let odd = Oddities { no_flags: true, lost_answers: true, ..Oddities::default() };
     let work = place.root().join("work");
@@ -47,6 +48,10 @@ fn a_source_is_taken_and_archived_although_answers_are_lost() {
     assert_eq!(std::fs::read(work.join("archive/file")).unwrap(), b"content");
     assert_eq!(tree(&work.join("in")), Vec::<PathBuf>::new());
     assert_eq!(place.published("file.zst"), b"content");
+    std::fs::write(work.join("in/another"), "content").unwrap();
+    let ended = place.once(&["--on-success", "delete"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(tree(&work.join("in")), Vec::<PathBuf>::new());
     place.assert_clean();
 }
 

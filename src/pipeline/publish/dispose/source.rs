@@ -140,7 +140,7 @@ impl Taken {
 
     pub fn remove(self) -> Result<(), (Self, io::Error)> {
         let removed =
-            failpoint::hit("dispose::unlink").and_then(|()| self.dir.unlink(&self.private));
+            failpoint::hit("dispose::unlink").and_then(|()| self.dir.unlink_own(&self.private));
         removed.map_err(|error| (self, error))
     }
 
