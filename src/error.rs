@@ -43,7 +43,8 @@ pub fn place(error: &io::Error) -> Place {
     use rustix::io::Errno;
     let Some(errno) = error.raw_os_error().map(Errno::from_raw_os_error) else {
         return match error.kind() {
-            io::ErrorKind::StorageFull => Place::Sick,
+            // What the file system cannot do for this file it can do for none.
+            io::ErrorKind::StorageFull | io::ErrorKind::Unsupported => Place::Sick,
             _ => Place::Well,
         };
     };
@@ -64,7 +65,9 @@ pub fn place(error: &io::Error) -> Place {
         | Errno::ACCESS
         | Errno::PERM
         | Errno::NOENT
-        | Errno::NOTDIR => Place::Sick,
+        | Errno::NOTDIR
+        | Errno::NOSYS
+        | Errno::OPNOTSUPP => Place::Sick,
         _ => Place::Well,
     }
 }

@@ -33,6 +33,11 @@ pub const NAMES: [&str; 20] = [
 pub const RECOVERY_NAMES: [&str; 3] =
     ["recovery::named", "recovery::acknowledged", "recovery::marked"];
 
+/// Those that only a file system meets which cannot rename in one call, between one name and the
+/// other, or a move from one file system to another.
+pub const DETOUR_NAMES: [&str; 5] =
+    ["link::made", "link::durable", "commit::unlink", "move::copied", "move::named"];
+
 /// What the promise rests on, each of which a test can leave out with `return(out)`, to see that the
 /// proofs notice (`tests/powerloss/mutants.rs`). That one step overtakes another is the same as
 /// leaving out the barrier between them.
@@ -53,8 +58,9 @@ pub const BARRIERS: [&str; 14] = [
     "barrier::recovered_mark",
 ];
 
-/// What depends on the machine's other work, and is as if it did none with `return(out)`.
-pub const GATES: [&str; 1] = ["gate::unwritten"];
+/// What depends on the machine: its other work, and what its file systems can do. With `return(out)`
+/// it is as if it did none, and as if they could not.
+pub const GATES: [&str; 3] = ["gate::unwritten", "gate::no_replace", "gate::links"];
 
 /// Does this step, unless a test leaves it out.
 #[inline]

@@ -18,6 +18,10 @@ pub struct FileId {
     pub device: u64,
     pub inode: u64,
 }
+/// The coarsest times of a file system in use: FAT's modification times are of two seconds.
+const COARSEST_NS: i64 = 2_000_000_000;
+/// A source is recorded this long after its reading began, or later only where it is large.
+const READ_NS: i64 = 60_000_000_000;
 
 /// In the ledger in place of a change time: whatever the file's is, it is the same file.
 const ANY_CHANGE: i64 = i64::MAX;
@@ -54,6 +58,21 @@ impl Identity {
         self.inode == other.inode
             && self.size == other.size
             && self.modified_ns == other.modified_ns
+    }
+
+    /// Whether a file that was read and then recorded at this time (nanoseconds since the epoch) may
+    /// have other content under the very same identity: its times are of whole seconds, and when it
+    /// was read the tick of the last change had not ended. Git calls such an entry racy
+    /// (`Documentation/technical/racy-git.txt`). Times far in the future say nothing.
+    #[must_use]
+    pub fn may_hide_a_change(&self, recorded_ns: i64) -> bool {
+        let is_whole = |time: i64| time.rem_euclid(1_000_000_000) == 0;
+        let changed =
+            if self.changed_ns == ANY_CHANGE { self.modified_ns } else { self.changed_ns };
+        let age = recorded_ns.saturating_sub(self.modified_ns.max(changed));
+        is_whole(self.modified_ns)
+            && is_whole(changed)
+            && (-READ_NS..READ_NS + COARSEST_NS).contains(&age)
     }
 
     /// Whether `self` is an earlier state of the file that was recorded as `other`.
@@ -101,6 +120,18 @@ mod tests {
         assert!(renamed.matches(&READ.whatever_its_change_time()));
         let written_since = Identity { modified_ns: 70, changed_ns: 70, ..READ };
         assert!(!written_since.matches(&READ.whatever_its_change_time()));
+    }
+
+    #[test]
+    fn only_coarse_times_of_a_file_that_was_just_written_may_hide_a_change() {
+        const SECOND: i64 = 1_000_000_000;
+        let coarse = Identity { modified_ns: 1000 * SECOND, changed_ns: 1000 * SECOND, ..READ };
+        assert!(coarse.may_hide_a_change(1001 * SECOND));
+        assert!(coarse.whatever_its_change_time().may_hide_a_change(1001 * SECOND));
+        assert!(!coarse.may_hide_a_change(1063 * SECOND));
+        assert!(!coarse.may_hide_a_change(900 * SECOND), "a clock that is far ahead");
+        let fine = Identity { changed_ns: 1000 * SECOND + 1, ..coarse };
+        assert!(!fine.may_hide_a_change(1001 * SECOND));
     }
 
     #[test]

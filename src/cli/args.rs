@@ -32,7 +32,7 @@ pub enum Command {
     /// Run the service, or with --once what is there now
     Run(Run),
     /// Print the resolved configuration, or everything that is wrong with it
-    Check(Run),
+    Check(Check),
     /// Write an annotated configuration (to the standard output without FILE)
     Init { file: Option<PathBuf> },
     /// Tell what was done, from the ledger, newest first
@@ -62,6 +62,15 @@ pub enum Command {
         #[arg(last = true)]
         command: Vec<std::ffi::OsString>,
     },
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Check {
+    #[command(flatten)]
+    pub run: Run,
+    /// Also try out what the file systems of the directories can do: makes files there, and removes them
+    #[arg(long)]
+    pub probe: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -16,7 +16,7 @@ use std::io::{IsTerminal, Write};
 
 use clap::Parser;
 
-use self::args::{Args, Command};
+use self::args::{Args, Check, Command};
 use crate::{config, error::Exit, hooks, lifecycle::Signals, observe, service};
 
 /// Runs the command that was asked for, and says how the process is to end.
@@ -34,7 +34,7 @@ pub fn main() -> Exit {
     };
     match args.command {
         Command::Run(options) => run(&options.into()),
-        Command::Check(options) => check::check(&options.into()),
+        Command::Check(Check { run, probe }) => check::check(&run.into(), probe),
         Command::Init { file } => init::init(file.as_deref()),
         Command::History(options) => tell(history::history(&options)),
         Command::Explain(options) => tell(explain::explain(&options)),

@@ -1,9 +1,6 @@
 //! What no single value shows: directories inside one another, names twice, other file systems.
 
-use std::{
-    os::unix::fs::MetadataExt,
-    path::{Component, Path, PathBuf},
-};
+use std::path::{Component, Path, PathBuf};
 
 use super::{
     Config, Pipeline,
@@ -125,14 +122,6 @@ fn one(pipeline: &Pipeline, given: &Given, problems: &mut Problems) {
     }
     if let OnSuccess::Archive(archive) = &pipeline.on_success {
         room(archive, "archive", Some(&given.on_success), problems);
-        if device(archive).zip(device(input)).is_some_and(|(one, other)| one != other) {
-            let message = format!(
-                "the archive {} is on another file system than the input: a source could not be renamed into it",
-                archive.display()
-            );
-            let help = "choose a directory on the input's file system, or `delete`, or `keep`";
-            problems.add(Some(&given.on_success), message, Some(help));
-        }
         if archive == output {
             let message = "the archive is the output: a source could take an output's name";
             let help = "choose a directory beside the output";
@@ -219,10 +208,6 @@ fn across(pipeline: &Pipeline, other: &Pipeline, given: &Given, problems: &mut P
 
 fn is_in(path: &Path, dir: &Path) -> bool {
     !dir.as_os_str().is_empty() && path.starts_with(dir)
-}
-
-fn device(path: &Path) -> Option<u64> {
-    path.ancestors().find_map(|above| std::fs::metadata(above).ok()).map(|found| found.dev())
 }
 
 /// An absolute path without symbolic links, `.` and `..`, as far as it exists.

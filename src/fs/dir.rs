@@ -9,9 +9,8 @@ use std::{
     sync::OnceLock,
 };
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 
-use super::is_network;
 use crate::{failpoint, identity::Identity, limits};
 
 /// What a name stands for.
@@ -62,19 +61,12 @@ pub struct Seen {
     pub names: u64,
 }
 
-/// Whether a rename may replace what has the new name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replace {
-    No,
-    Yes,
-}
-
 /// An open directory. Dropping it closes the handle and does nothing else.
 #[derive(Debug)]
 pub struct Dir {
-    fd: OwnedFd,
+    pub(super) fd: OwnedFd,
     path: PathBuf,
-    /// Whether it is on a network file system, once that was asked.
+    /// Whether others may change it unseen by this kernel; asked when it is first needed.
     network: OnceLock<bool>,
 }
 
@@ -90,6 +82,11 @@ impl Dir {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether its file system is one that other machines write to; one that cannot be asked is none.
+    pub(super) fn is_network(&self) -> bool {
+        *self.network.get_or_init(|| super::is_network(&self.fd).unwrap_or(false))
     }
 
     /// Opens a directory below this one; the empty path is this one.
@@ -155,8 +152,9 @@ impl Dir {
 
     /// As [`Self::look`], and on a network file system not from this machine's memory: there only
     /// the opening of the directory makes the client ask its server.
-    pub fn look_fresh(&self, relative: &Path) -> io::Result<Option<Seen>> {
-        if !*self.network.get_or_init(|| is_network(self).unwrap_or(false)) {
+    pub fn look_fresh(&self, relative: impl AsRef<Path>) -> io::Result<Option<Seen>> {
+        let relative = relative.as_ref();
+        if !self.is_network() {
             return self.look(relative);
         }
         let (parent, name) = super::split(relative);
@@ -165,21 +163,6 @@ impl Dir {
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    /// Renames a file of this directory, atomically; durable only after both directories' sync.
-    pub fn rename(
-        &self,
-        from: &OsStr,
-        to: &Self,
-        name: &OsStr,
-        replace: Replace,
-    ) -> io::Result<()> {
-        let flags = match replace {
-            Replace::No => RenameFlags::NOREPLACE,
-            Replace::Yes => RenameFlags::empty(),
-        };
-        Ok(fs::renameat_with(&self.fd, from, &to.fd, name, flags)?)
     }
 
     /// Removes a file's name; durable only after [`Self::sync`].

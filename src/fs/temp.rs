@@ -18,7 +18,7 @@ use rustix::{
 };
 use tempfile::NamedTempFile;
 
-use super::{Dir, Replace, Seen, identity_of};
+use super::{Dir, Replace, SecondName, Seen, identity_of, rename::Renamed};
 use crate::identity::Identity;
 
 /// Every name the service makes beside a user's files begins so, and none of them is taken in.
@@ -157,16 +157,45 @@ impl Temp {
         self.file.disable_cleanup(false);
     }
 
-    /// Gives it its final name. Durable after the directory's sync. A failure gives it back.
-    pub fn publish(mut self, name: &OsStr, replace: Replace) -> Result<(), (Self, io::Error)> {
-        match self.dir.rename(&self.name, &self.dir, name, replace) {
-            Ok(()) => {
-                self.protected = false;
-                self.file.disable_cleanup(true);
-                Ok(())
+    /// Gives it its final name. Durable after the directory's sync; a second name that it keeps
+    /// until then is given back, for the caller to remove after that. A failure gives the temp back.
+    pub fn publish(
+        mut self,
+        name: &OsStr,
+        replace: Replace,
+    ) -> Result<Option<SecondName>, (Self, io::Error)> {
+        let renamed = match replace {
+            Replace::Yes => {
+                self.dir.rename(&self.name, &self.dir, name, replace).map(|()| Renamed::AtOnce)
             }
-            Err(error) => Err((self, error)),
+            Replace::No => self.dir.rename_or_link(&self.name, &self.dir, name),
+        };
+        let renamed = match renamed {
+            Ok(renamed) => renamed,
+            Err(error) if self.has(name, &error) => Renamed::AtOnce,
+            Err(error) => return Err((self, error)),
+        };
+        self.protected = false;
+        self.file.disable_cleanup(true);
+        let second = || SecondName::new(Arc::clone(&self.dir), self.name.clone());
+        Ok((renamed == Renamed::Linked).then(second))
+    }
+
+    /// Closes it and leaves the file under its temporary name, which the caller removes: NFS gives a
+    /// file that is removed while it is open another name.
+    pub(super) fn close(mut self) -> OsString {
+        self.file.disable_cleanup(true);
+        self.name.clone()
+    }
+
+    /// Whether it got this name by a call whose answer was lost: the repeated one finds no temp.
+    fn has(&self, name: &OsStr, error: &io::Error) -> bool {
+        if error.kind() != io::ErrorKind::NotFound {
+            return false;
         }
+        let found = self.dir.look_fresh(name).ok().flatten();
+        let own = self.identity().ok();
+        found.zip(own).is_some_and(|(found, own)| found.identity.inode == own.inode)
     }
 }
 
@@ -181,7 +210,8 @@ impl Drop for Temp {
 fn unless_unsupported(result: rustix::io::Result<()>) -> io::Result<()> {
     use rustix::io::Errno;
     match result {
-        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) | Ok(()) => Ok(()),
+        // The last one says that a user is unknown in this user namespace.
+        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) | Ok(()) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

@@ -176,7 +176,7 @@ impl Failure {
                 }
                 CommitError::LedgerFull { .. } => Verdict::Pause,
             },
-            Self::Dispose(DisposeError::Source { .. }) => Verdict::Retry,
+            Self::Dispose(DisposeError::Source { source, .. }) => of_disposal(source),
             Self::Dispose(DisposeError::Quarantine { .. }) => Verdict::Pause,
             Self::Dispose(DisposeError::NotPutBack { .. }) => Verdict::Quarantine,
         }
@@ -204,6 +204,25 @@ fn of_source(error: &io::Error) -> Verdict {
         Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::STALE | Errno::NOTCONN) => {
             Verdict::Pause
         }
+        _ => Verdict::Retry,
+    }
+}
+
+/// A source cannot be disposed of: a move needs room and something that the file system can do, and
+/// the place may be read-only by now, or away.
+fn of_disposal(error: &io::Error) -> Verdict {
+    use io::ErrorKind::{
+        NotConnected, QuotaExceeded, ReadOnlyFilesystem, StaleNetworkFileHandle, StorageFull,
+        TimedOut, Unsupported,
+    };
+    match error.kind() {
+        StorageFull
+        | QuotaExceeded
+        | Unsupported
+        | ReadOnlyFilesystem
+        | NotConnected
+        | StaleNetworkFileHandle
+        | TimedOut => Verdict::Pause,
         _ => Verdict::Retry,
     }
 }
@@ -243,6 +262,20 @@ mod tests {
             assert_eq!(write_failed(errno), writing, "writing: {errno}");
             assert_eq!(read_failed(errno), reading, "reading: {errno}");
         }
+    }
+
+    #[test]
+    fn a_disposal_that_the_place_cannot_do_is_no_fault_of_its_file() {
+        use rustix::io::Errno;
+        let disposing = |source: io::Error| {
+            Failure::from(DisposeError::Source { path: "a".into(), what: "removed", source })
+                .verdict()
+        };
+        for errno in [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::STALE] {
+            assert_eq!(disposing(errno.into()), Verdict::Pause, "{errno}");
+        }
+        assert_eq!(disposing(io::ErrorKind::Unsupported.into()), Verdict::Pause);
+        assert_eq!(disposing(Errno::PERM.into()), Verdict::Retry);
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! What is in quarantine, and the way back to the intake.
 
 use std::{
-    io::Read,
+    ffi::OsStr,
+    io::{self, Read},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::Deserialize;
 
 use crate::{
     config::Pipeline,
-    fs::{self, Dir, Replace},
+    fs::{self, Dir, Instance, Replace, SecondName},
     ledger::{self, Id, Ledger, Query, Record, Roots, State, When},
     observe::shown,
     pipeline::publish::dispose::quarantine::reason_name,
@@ -116,13 +118,13 @@ fn is_there(ledger: &dyn Ledger, record: &Record) -> ledger::Result<bool> {
 
 /// Gives it back to the intake, which must be told to scan.
 pub fn requeue(ledger: &dyn Ledger, file: &Quarantined) -> Result<(), Error> {
-    put_back(&file.record, &file.roots)?;
+    put_back(&file.record, &file.roots, &Instance::new(ledger.instance()))?;
     ledger.mark(&[(file.record.id, State::Requeued, None)], When::Now)?;
     Ok(())
 }
 
 /// Gives a file that was moved its old name back; one that stayed in place has it.
-fn put_back(record: &Record, roots: &Roots) -> Result<(), Error> {
+fn put_back(record: &Record, roots: &Roots, instance: &Instance) -> Result<(), Error> {
     let Some(moved_to) = &record.moved_to else {
         return Ok(());
     };
@@ -135,9 +137,28 @@ fn put_back(record: &Record, roots: &Roots) -> Result<(), Error> {
     let to = input
         .make_beneath(source_parent, fs::SHARED)
         .map_err(failed("cannot make its directory".to_owned()))?;
-    from.rename(name, &to, source_name, Replace::No)
-        .map_err(failed(format!("cannot move it back from {}", shown(moved_to))))?;
+    let to = Arc::new(to);
+    let moved = match from.rename(name, &to, source_name, Replace::No) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            copy_back((&from, name), (&to, source_name), instance)
+        }
+        moved => moved,
+    };
+    moved.map_err(failed(format!("cannot move it back from {}", shown(moved_to))))?;
     // The reason is told in the history as well; a missing file of it is no loss.
     drop(from.unlink(&reason_name(name)));
     to.sync().and_then(|()| from.sync()).map_err(failed("cannot make the move durable".to_owned()))
+}
+
+/// As a rename, from another file system: the copy is durable before the file goes.
+fn copy_back(
+    (from, name): (&Dir, &OsStr),
+    (to, source_name): (&Arc<Dir>, &OsStr),
+    instance: &Instance,
+) -> io::Result<()> {
+    let copy = fs::copy(from, name, to, instance)?;
+    let second = copy.publish(source_name, Replace::No).map_err(|(_, error)| error)?;
+    to.sync()?;
+    second.map_or(Ok(()), SecondName::remove)?;
+    from.unlink(name)
 }

@@ -119,11 +119,13 @@ fn name(roots: &Roots, record: &Record, replace: Replace) -> Result<(), Error> {
 
 fn unlink_temp(roots: &Roots, record: &Record) -> Result<(), Error> {
     let (dir, output) = directory(roots, record)?;
-    dir.unlink(&output.temp).map_err(|source| Error::Io {
-        path: dir.path().join(&output.temp),
-        action: "remove",
-        source,
-    })
+    let failed = |action, path: &std::path::Path| {
+        let path = path.to_path_buf();
+        move |source| Error::Io { path, action, source }
+    };
+    // A power loss may take back a name that the last run gave, and must not find the other gone.
+    dir.sync().map_err(failed("make durable", dir.path()))?;
+    dir.unlink(&output.temp).map_err(failed("remove", &dir.path().join(&output.temp)))
 }
 
 fn sync(means: &Means<'_>, records: &[Record]) -> Result<(), Error> {
@@ -176,7 +178,8 @@ fn dispose(means: &Means<'_>, records: &[Record]) -> Result<u64, Error> {
 }
 
 fn dispose_source(input: &Dir, record: &Record, instance: &Instance) -> std::io::Result<()> {
-    match source::take(input, &record.source, &record.identity, (instance, record.id))? {
+    let take = source::take(input, &record.source, &record.identity, (instance, record.id))?;
+    match source::compare_content(take, record)? {
         Take::Ours(taken) => finish_source(taken, record),
         Take::Gone | Take::Another => Ok(()),
         Take::NotPutBack(_, error) => Err(error),

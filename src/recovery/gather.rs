@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    ffi::OsStr,
     io::{self, Read},
     path::Path,
     sync::{Arc, PoisonError},
@@ -9,8 +10,7 @@ use std::{
 
 use super::{Error, Facts, Roots};
 use crate::{
-    fs::{self, Dir},
-    identity::Identity,
+    fs::{self, Dir, Kind, Seen},
     ledger::{Id, Ledger, Output, PipelineId, Record},
     observe::shown,
     pipeline::context::SharedEvents,
@@ -63,32 +63,45 @@ fn look(root: &Dir, record: Record, acknowledged: bool) -> Result<Facts, Error> 
     let Some(intended) = &record.output else {
         return Ok(nothing(record));
     };
-    let (parent, _) = fs::split(&intended.path);
-    let failed =
-        |path: &Path, source| Error::Io { path: root.path().join(path), action: "look at", source };
-    let temp = identity(root, &parent.join(&intended.temp));
-    let temp = temp.map_err(|source| failed(&intended.path, source))?;
-    let output = identity(root, &intended.path);
-    let output = output.map_err(|source| failed(&intended.path, source))?;
-    let another = output.filter(|found| !found.matches_content(&intended.identity));
-    let same_content = match (temp, another) {
-        (None, Some(found)) => {
-            same_content(root, intended, &found).map_err(|source| failed(&intended.path, source))?
+    let (parent, name) = fs::split(&intended.path);
+    let path = root.path().join(&intended.path);
+    let failed = |source| Error::Io { path: path.clone(), action: "look at", source };
+    // Opened anew: on a network file system only that makes a look at its names true.
+    let dir = match root.open_beneath(parent) {
+        Err(error) if is_no_directory(&error) => return Ok(nothing(record)),
+        dir => dir.map_err(failed)?,
+    };
+    let temp = dir.look(Path::new(&intended.temp)).map_err(failed)?;
+    let another = |found: &Seen| !found.identity.matches_content(&intended.identity);
+    let temp = match temp {
+        // Inode numbers may not outlive a mount; its name is its own, and its content decides.
+        Some(found) if another(&found) => {
+            let is_ours = same_content(&dir, &intended.temp, intended, &found).map_err(failed)?;
+            Some(if is_ours { intended.identity } else { found.identity })
+        }
+        temp => temp.map(|found| found.identity),
+    };
+    let output = dir.look(Path::new(name)).map_err(failed)?;
+    let same_content = match output {
+        Some(found) if another(&found) => {
+            same_content(&dir, name, intended, &found).map_err(failed)?
         }
         _ => false,
     };
+    let output = output.map(|found| found.identity);
     Ok(Facts { temp, output, same_content, ..nothing(record) })
 }
 
-fn identity(root: &Dir, path: &Path) -> io::Result<Option<Identity>> {
-    Ok(root.look(path)?.map(|seen| seen.identity))
+fn is_no_directory(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-fn same_content(root: &Dir, intended: &Output, found: &Identity) -> io::Result<bool> {
-    if found.size != intended.identity.size {
+/// Whether what has a name is the intended output, byte for byte.
+fn same_content(dir: &Dir, name: &OsStr, intended: &Output, found: &Seen) -> io::Result<bool> {
+    if found.kind != Kind::File || found.identity.size != intended.identity.size {
         return Ok(false);
     }
-    let mut file = root.open_file(&intended.path)?;
+    let mut file = dir.open_file(Path::new(name))?;
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; crate::limits::CHUNK_BYTES];
     loop {

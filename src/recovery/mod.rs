@@ -75,6 +75,8 @@ pub fn plan(facts: &Facts) -> Action {
         (Some(temp), None) if is_ours(temp) => Action::Publish,
         (Some(temp), Some(found)) if is_ours(temp) && is_ours(found) => Action::FinishAndUnlink,
         (Some(temp), Some(found)) if is_ours(temp) && is_replaced(found) => Action::Replace,
+        // There are file systems that give two names of a file two inodes.
+        (Some(temp), Some(_)) if is_ours(temp) && *same_content => Action::FinishAndUnlink,
         (Some(temp), Some(_)) if is_ours(temp) => Action::Withdraw,
         (None, Some(found)) if is_ours(found) || *same_content => Action::Finish,
         _ => Action::Quarantine,

@@ -8,7 +8,7 @@ use std::{
 
 use super::{Error, Summary};
 use crate::{
-    config,
+    config::{self, Pipeline},
     fs::{self, Dir, Instance, Kind, Walk},
     ledger::{Ledger, PipelineId, Record, State, When},
     observe::shown,
@@ -20,6 +20,7 @@ use crate::{
             source::{self, Take, Taken},
         },
     },
+    policy::OnSuccess,
     stages::Stage,
 };
 
@@ -34,11 +35,18 @@ pub fn sweep(
     summary: &mut Summary,
 ) -> Result<(), Error> {
     let instance = Instance::new(ledger.instance());
-    let outputs: BTreeSet<&Path> = pipelines
+    let temps: BTreeSet<&Path> = pipelines
         .iter()
-        .flat_map(|pipeline| [pipeline.output.as_path(), pipeline.quarantine.as_path()])
+        .flat_map(|Pipeline { output, quarantine, on_success, .. }| {
+            let archive = match on_success {
+                OnSuccess::Archive(archive) => Some(archive),
+                OnSuccess::Keep | OnSuccess::Delete => None,
+            };
+            [Some(output), Some(quarantine), archive].into_iter().flatten()
+        })
+        .map(PathBuf::as_path)
         .collect();
-    for root in outputs {
+    for root in temps {
         for path in ours(root, |name| instance.is_temp(name)) {
             remove(root, &path)?;
             summary.temps_removed += 1;
@@ -47,8 +55,15 @@ pub fn sweep(
     let inputs: BTreeSet<&Path> =
         pipelines.iter().map(|pipeline| pipeline.input.as_path()).collect();
     for root in inputs {
-        for path in ours(root, |name| instance.private_id(name).is_some()) {
+        let asked =
+            |name: &std::ffi::OsStr| instance.is_temp(name) || instance.private_id(name).is_some();
+        for path in ours(root, asked) {
             let (_, name) = fs::split(&path);
+            // Only the probe of the start makes temps in an input.
+            if instance.is_temp(name) {
+                remove(root, &path)?;
+                continue;
+            }
             let record = match instance.private_id(name) {
                 Some(id) => ledger.record(id)?,
                 None => None,
@@ -229,7 +244,7 @@ fn finish(
     record: &Record,
     dispose: impl FnOnce(Taken) -> std::io::Result<()>,
 ) -> std::io::Result<bool> {
-    match source::compare(taken, &record.identity)? {
+    match source::compare_content(source::compare(taken, &record.identity)?, record)? {
         Take::Ours(taken) => dispose(taken).map(|()| false),
         Take::Gone => Ok(false),
         Take::Another => Ok(true),
@@ -242,7 +257,7 @@ fn finish(
 fn quarantine(taken: Taken, place: &Path) -> std::io::Result<()> {
     let (parent, name) = fs::split(place);
     let moved = match Dir::open(parent) {
-        Ok(dir) => taken.move_to(&dir, name).map(drop),
+        Ok(dir) => taken.move_to(&Arc::new(dir), name).map(drop),
         Err(error) => Err((taken, error)),
     };
     moved.or_else(|(taken, _)| taken.put_back().map_err(|(_, error)| error))

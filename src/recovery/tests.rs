@@ -59,6 +59,8 @@ fn an_acknowledged_output_is_never_published_again() {
 fn the_same_bytes_under_the_final_name_are_the_output() {
     let copied = Facts { same_content: true, ..facts(State::Intent, None, Some(FOREIGN)) };
     assert_eq!(plan(&copied), Action::Finish);
+    let linked = Facts { temp: Some(TEMP), ..copied };
+    assert_eq!(plan(&linked), Action::FinishAndUnlink);
 }
 
 /// What may have a name: our output, the one that it may replace, a copy of ours, another's file.
@@ -118,7 +120,7 @@ impl World {
             Thing::Foreign => FOREIGN,
         };
         let mut facts = facts(self.state, self.temp.map(identity), self.output.map(identity));
-        facts.same_content = self.temp.is_none() && self.output == Some(Thing::Copy);
+        facts.same_content = self.output == Some(Thing::Copy);
         facts.acknowledged = self.told > 0;
         if let Some(output) = &mut facts.record.output {
             output.replaces = self.replaces.then_some(OLD);
@@ -138,8 +140,8 @@ impl World {
                 self.named += 1;
             }
             Deed::UnlinkTemp => {
-                let same = (self.temp, self.output) == (Some(Thing::Ours), Some(Thing::Ours));
-                assert!(same, "V3: {self:?}");
+                let published = [Some(Thing::Ours), Some(Thing::Copy)].contains(&self.output);
+                assert!(published && self.temp == Some(Thing::Ours), "V3: {self:?}");
                 self.temp = None;
             }
             Deed::Tell => {

@@ -11,6 +11,7 @@ use tokio::{sync::oneshot, task::spawn_blocking};
 
 use super::{
     beside::{drain, notify},
+    probe,
     settings::Settings,
 };
 use crate::{
@@ -273,7 +274,9 @@ fn contexts(
     observer: &Observer,
 ) -> Result<Vec<Arc<Context>>, Box<dyn std::error::Error + Send + Sync>> {
     let mut contexts = Vec::with_capacity(config.pipelines.len());
+    let instance = fs::Instance::new(ledger.instance());
     for (index, pipeline) in config.pipelines.iter().enumerate() {
+        probe::pipeline(pipeline, &instance)?;
         let id = ledger.pipeline(&pipeline.name, &pipeline.input, &pipeline.output)?;
         let parts = Parts {
             id,

@@ -11,6 +11,7 @@ mod beside;
 mod doors;
 mod hooks;
 mod prepare;
+pub mod probe;
 mod reload;
 mod report;
 mod settings;

@@ -14,10 +14,12 @@ use super::{
     beside::notify,
     hooks::{LIMIT, blocking, chain, write_settings},
     prepare::directories_of,
+    probe,
     settings::{Kind, Refused, Settings},
 };
 use crate::{
     config::{Config, Difference},
+    fs::Instance,
     http::{Desk, ReloadRefused, Reloaded},
     ledger::{Ledger, sqlite::Sqlite},
     lifecycle::{Handle, Lifecycle, StopFlag},
@@ -161,6 +163,8 @@ impl Reloader {
             let wanted = new.pipelines.iter().filter(|pipeline| names.contains(&pipeline.name));
             let make = |(pipeline, index): (&crate::config::Pipeline, usize)| {
                 directories_of(pipeline, &new.state_dir).map_err(|fault| fault.to_string())?;
+                let instance = Instance::new(ledger.instance());
+                probe::pipeline(pipeline, &instance).map_err(|fault| fault.to_string())?;
                 let id = ledger.pipeline(&pipeline.name, &pipeline.input, &pipeline.output);
                 let parts = Parts {
                     id: id.map_err(|error| chain(&error))?,

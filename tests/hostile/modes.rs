@@ -111,3 +111,31 @@ fn a_temporary_file_is_the_services_alone_until_it_has_its_sources_mode() {
         assert_eq!(running.stop().code, 0);
     }
 }
+
+#[test]
+fn an_output_directory_is_as_private_as_its_sources_and_no_more_open_than_the_umask() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    for (umask, private, shared) in
+        [("000", 0o750, 0o777), ("022", 0o750, 0o755), ("077", 0o700, 0o700)]
+    {
+        let place = Place::new();
+        place.put("private/sub/file", "content");
+        place.put("shared/file", "content");
+        for (dir, mode) in [("private", 0o750), ("shared", 0o777)] {
+            let dir = place.input().join(dir);
+            fs::set_permissions(&dir, Permissions::from_mode(mode)).unwrap();
+            if crate::is_root() {
+                chown(dir, Some(7), Some(8)).unwrap();
+            }
+        }
+        let ended = under(umask, &place, &["--once"], "").end();
+        assert_eq!(ended.code, 0, "{umask}: {ended:?}");
+        assert_eq!(mode(&place.output().join("private")), private, "{umask}");
+        assert_eq!(mode(&place.output().join("shared")), shared, "{umask}");
+        if crate::is_root() {
+            let found = fs::metadata(place.output().join("private")).unwrap();
+            assert_eq!((found.uid(), found.gid()), (7, 8));
+        }
+        assert_eq!(place.published("private/sub/file.zst"), b"content");
+    }
+}

@@ -63,18 +63,27 @@ fn missing(kind: Kind) -> Option<String> {
 const STATES_EACH: usize = 250;
 
 /// A power loss while the service recovers from one.
-fn crashes_in_recovery(studio: &Studio, recording: &Recording, count: usize) -> Found {
+fn crashes_in_recovery(
+    studio: &Studio,
+    recording: &Recording,
+    count: usize,
+    failpoints: &str,
+) -> Found {
     let mut random = prove::Random::new(recording.scenario.seed ^ 0x9eca);
     let mut replay = Replay::new(recording, recording.scenario.seed);
     let at = random.below(recording.ops.len() as u64);
     replay.go_to(usize::try_from(at).expect("an index"));
     let Some(state) = replay.state(Pending::Some) else { return Found::default() };
-    let recovery = studio.record_recovery(recording, state, "");
-    replay::examine(&studio.root, &recovery, count, "")
+    let recovery = studio.record_recovery(recording, state, failpoints);
+    replay::examine(&studio.root, &recovery, count, failpoints)
 }
 
-fn power_losses(kind: Kind) {
-    let name = format!("power losses on {}", kind.name());
+/// As on a file system whose renames cannot refuse to replace: outputs are published by links.
+const LINKS: &str = "gate::no_replace=return(out)";
+
+fn power_losses(kind: Kind, failpoints: &str) {
+    let by_links = if failpoints == LINKS { ", by links" } else { "" };
+    let name = format!("power losses on {}{by_links}", kind.name());
     if let Some(missing) = missing(kind) {
         return prove::skipped(&name, &missing);
     }
@@ -85,11 +94,11 @@ fn power_losses(kind: Kind) {
     let (mut disks, mut in_recovery) = ([0; 3], 0);
     while done < wanted {
         let scenario = Scenario::random(kind, prove::seed() + recordings);
-        let recording = studio.record(scenario, "");
+        let recording = studio.record(scenario, failpoints);
         recordings += 1;
         let count = STATES_EACH.min(wanted - done);
-        let mut found = replay::examine(&studio.root, &recording, count, "");
-        let again = crashes_in_recovery(&studio, &recording, count / 10);
+        let mut found = replay::examine(&studio.root, &recording, count, failpoints);
+        let again = crashes_in_recovery(&studio, &recording, count / 10, failpoints);
         done += found.states + again.states;
         in_recovery += again.states;
         found.broken.extend(again.broken);
@@ -112,15 +121,30 @@ fn power_losses(kind: Kind) {
 
 #[test]
 fn power_losses_on_ext4_break_no_promise() {
-    power_losses(Kind::Ext4);
+    power_losses(Kind::Ext4, "");
 }
 
 #[test]
 fn power_losses_on_xfs_break_no_promise() {
-    power_losses(Kind::Xfs);
+    power_losses(Kind::Xfs, "");
 }
 
 #[test]
 fn power_losses_on_btrfs_break_no_promise() {
-    power_losses(Kind::Btrfs);
+    power_losses(Kind::Btrfs, "");
+}
+
+#[test]
+fn power_losses_on_ext4_break_no_promise_where_outputs_are_linked() {
+    power_losses(Kind::Ext4, LINKS);
+}
+
+#[test]
+fn power_losses_on_xfs_break_no_promise_where_outputs_are_linked() {
+    power_losses(Kind::Xfs, LINKS);
+}
+
+#[test]
+fn power_losses_on_btrfs_break_no_promise_where_outputs_are_linked() {
+    power_losses(Kind::Btrfs, LINKS);
 }

@@ -50,7 +50,8 @@ pub enum Known {
     /// An unfinished record: recovery's, at the next start.
     Unfinished,
     /// As far as a look can tell it is what was processed, but for its change time: the content
-    /// decides. A `chmod` moves that time, and btrfs does when it recovers from a power loss.
+    /// decides. A `chmod` moves that time, and btrfs does when it recovers from a power loss. So it is
+    /// where the times are too coarse to tell of a change right after it was read.
     Touched,
     /// A power loss took it back to a state before the one that was processed.
     Earlier,
@@ -84,9 +85,11 @@ pub fn known(record: Option<&Record>, found: &Identity, on_success: &OnSuccess) 
         return Known::New;
     };
     let same = found.matches(&record.identity);
+    let may_differ = same && record.identity.may_hide_a_change(record.at_ns);
     match record.state {
         State::Requeued | State::Withdrawn => Known::New,
         State::Intent if same => Known::Unfinished,
+        State::Published | State::Done if may_differ => Known::Touched,
         State::Published | State::Done if same && *on_success == OnSuccess::Keep => Known::Done,
         State::Published | State::Done if same => Known::DisposeAgain,
         State::Published | State::Done if found.matches_content(&record.identity) => Known::Touched,

@@ -21,7 +21,6 @@ use crate::{
     ledger::Hash,
     limits,
     pipeline::{
-        context::Context,
         failure::WriteError,
         job::{Content, Failed, Hashes, Job, Staged, Transformed},
     },
@@ -33,7 +32,8 @@ use crate::{
 pub struct Directories(HashMap<(usize, PathBuf), Arc<Dir>>);
 
 impl Directories {
-    fn open(&mut self, context: &Context, relative: &Path) -> io::Result<Arc<Dir>> {
+    fn open(&mut self, job: &Job, relative: &Path) -> io::Result<Arc<Dir>> {
+        let context = &job.context;
         let key = (context.index, relative.to_path_buf());
         if let Some(dir) = self.0.get(&key) {
             return Ok(Arc::clone(dir));
@@ -41,11 +41,10 @@ impl Directories {
         if self.0.len() >= limits::DIRECTORIES {
             self.0.clear();
         }
-        let dir = match context.output().make_beneath(relative, fs::SHARED) {
+        let make = |root: &Dir| root.make_beneath_like(relative, &job.input, fs::SHARED);
+        let dir = match make(&context.output()) {
             // The root was removed, and may have been made anew.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                context.reopen_output()?.make_beneath(relative, fs::SHARED)?
-            }
+            Err(error) if is_gone(&error) => make(&*context.reopen_output()?)?,
             result => result?,
         };
         let dir = Arc::new(dir);
@@ -54,13 +53,14 @@ impl Directories {
     }
 
     /// Makes a temp in this directory, which may have been removed since it was opened.
-    fn make_temp(&mut self, context: &Context, relative: &Path) -> io::Result<Temp> {
-        let dir = self.open(context, relative)?;
-        match Temp::create(&dir, &context.instance) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+    fn make_temp(&mut self, job: &Job, relative: &Path) -> io::Result<Temp> {
+        let instance = &job.context.instance;
+        let dir = self.open(job, relative)?;
+        match Temp::create(&dir, instance) {
+            Err(error) if is_gone(&error) => {
                 self.0.clear();
-                let dir = self.open(context, relative)?;
-                Temp::create(&dir, &context.instance)
+                let dir = self.open(job, relative)?;
+                Temp::create(&dir, instance)
             }
             result => result,
         }
@@ -102,9 +102,8 @@ impl Draft {
     pub fn begin(directories: &mut Directories, job: &Job) -> Result<Self, WriteError> {
         let output = output_path(job)?;
         let (parent, _) = fs::split(&output);
-        let temp = directories
-            .make_temp(&job.context, parent)
-            .map_err(|source| directory_failed(job, source))?;
+        let temp =
+            directories.make_temp(job, parent).map_err(|source| directory_failed(job, source))?;
         Ok(Self { temp, output, written: 0, under_way: 0, hasher: blake3::Hasher::new() })
     }
 
@@ -214,6 +213,11 @@ impl Draft {
         }
         Ok((self.temp, self.output, identity))
     }
+}
+
+/// Whether a directory was removed since it was opened; by another machine it is a stale handle.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::StaleNetworkFileHandle)
 }
 
 /// Below a root that is there, a name that is no directory blames the file and not the place.

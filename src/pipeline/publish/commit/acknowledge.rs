@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Instant};
 use super::pool::Pool;
 use crate::{
     failpoint,
-    fs::Dir,
+    fs::{Dir, SecondName},
     ledger::State,
+    observe::shown,
     pipeline::{
         acknowledge,
         failure::{CommitError, Failure},
@@ -19,8 +20,15 @@ use crate::{
     stages::Stage,
 };
 
-/// An output that has its final name, and the directory that must make it durable.
-pub type Named = (Committed, Arc<Dir>);
+/// An output that has its final name.
+#[derive(Debug)]
+pub struct Named {
+    pub committed: Committed,
+    /// What must be synced to make the name durable.
+    pub dir: Arc<Dir>,
+    /// Its temporary name, where it got the final one by a link.
+    pub second: Option<SecondName>,
+}
 
 /// The acknowledging thread.
 #[derive(Debug)]
@@ -42,7 +50,7 @@ impl Acknowledger {
             }
             let result = self.panics.guard(|| {
                 failpoint::barrier("barrier::final_directory", || self.sync_directories(&named))?;
-                let committed = named.into_iter().map(|(committed, _)| committed).collect();
+                let committed = named.into_iter().map(Named::with_one_name).collect();
                 self.acknowledge(committed, &mut marks)
             });
             if let Some(Err(failure)) = result {
@@ -52,8 +60,11 @@ impl Acknowledger {
     }
 
     fn sync_directories(&self, named: &[Named]) -> Result<(), Failure> {
-        let asked = |(file, _): &&Named| file.job.context.config.durability != Durability::None;
-        let names = |(file, dir): &Named| (Arc::clone(dir), Arc::clone(&file.job.context.meter));
+        let asked =
+            |named: &&Named| named.committed.job.context.config.durability != Durability::None;
+        let names = |named: &Named| {
+            (Arc::clone(&named.dir), Arc::clone(&named.committed.job.context.meter))
+        };
         self.pool.directories(named.iter().filter(asked).map(names))
     }
 
@@ -86,6 +97,21 @@ impl Acknowledger {
             self.committed.send(Disposable::Committed(file));
         }
         Ok(())
+    }
+}
+
+impl Named {
+    /// Removes the temporary name, where there is one: the final one is durable. One that cannot be
+    /// removed harms nobody, and is the sweep's after the next unclean stop.
+    fn with_one_name(self) -> Committed {
+        if let Some(second) = self.second {
+            let removed = failpoint::hit("commit::unlink").and_then(|()| second.remove());
+            if let Err(error) = removed {
+                let path = self.committed.job.source_path();
+                tracing::warn!(source = %shown(&path), %error, "cannot remove the temporary name of a published output");
+            }
+        }
+        self.committed
     }
 }
 

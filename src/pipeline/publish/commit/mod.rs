@@ -9,8 +9,9 @@
 //! | [`seal`] | `fsync` of every temp, on the descriptor that wrote it, and of their directories, all concurrently ([`pool`]), for a file alone one after the other; or one `syncfs` for many of them, where little else is unwritten ([`whole`]) | temps of which nobody knows: recovery deletes them |
 //! | [`publish`] | a last look at the source's name: one that is gone or another's ends the job | temps, as above |
 //! | | the intent: one durable transaction for the batch | recovery publishes the temps |
-//! | | `renameat2(temp → final, NOREPLACE)`, or as the policy says | some renamed: recovery does the rest |
-//! | [`acknowledge`] | `fsync` of the directories, then the acknowledgement | outputs durable, the sources are still there |
+//! | | `renameat2(temp → final, NOREPLACE)`, or as the policy says; `linkat` where the file system has no such rename | some renamed: recovery does the rest |
+//! | [`acknowledge`] | `fsync` of the directories; `unlinkat(temp)` of what was linked | some have both names: recovery removes the temporary one |
+//! | | the acknowledgement | outputs durable, the sources are still there |
 //!
 //! C1: an intent is recorded only for a temp whose content and name are durable.
 //! C2: a final name appears only after its intent is durable.

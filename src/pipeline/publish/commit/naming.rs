@@ -84,8 +84,11 @@ pub fn decide(
 fn processed(staged: &Staged) -> Result<Option<&Output>, Failure> {
     let Some(before) = staged.job.before.as_deref() else { return Ok(None) };
     let same = |output: &&Output| output.source_hash == staged.hashes.source;
+    let seen = &staged.job.seen.identity;
     match before.output.as_ref().filter(same) {
-        None if staged.job.seen.identity.is_earlier_state_of(&before.identity) => {
+        // Of coarse times: it was written to within the tick in which it was read.
+        None if seen.matches(&before.identity) => Ok(None),
+        None if seen.is_earlier_state_of(&before.identity) => {
             Err(ClaimError::Earlier { path: staged.job.source_path() }.into())
         }
         output => Ok(output),
@@ -102,7 +105,7 @@ pub fn name(staged: &Staged) -> Result<Naming, Failure> {
     let path = || context.config.output.join(&staged.output);
     let look = |source| CommitError::Look { path: path(), source };
     let dir = staged.temp.dir();
-    let Some(existing) = dir.look(Path::new(name)).map_err(look)? else {
+    let Some(existing) = dir.look_fresh(name).map_err(look)? else {
         return Ok(Naming::Free);
     };
     if context.config.on_exists == OnExists::Suffix {

@@ -285,7 +285,7 @@ fn rename(file: Intended) -> Result<Named, Box<(Intended, std::io::Error)>> {
         Err(error) => Err((temp, error)),
     };
     match renamed {
-        Ok(()) => Ok((Committed { job, record }, dir)),
+        Ok(second) => Ok(Named { committed: Committed { job, record }, dir, second }),
         Err((temp, error)) => {
             let staged = Staged { job, temp, identity, content, output, hashes };
             Err(Box::new((Intended { staged, record, replace }, error)))

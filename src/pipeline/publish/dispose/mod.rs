@@ -6,11 +6,13 @@
 //! compared with the intent, and goes back to its name where it is another.
 //! D2: whatever comes in, one outcome goes out.
 
+mod across;
 pub mod quarantine;
 pub mod source;
 
 use std::{
     io,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -46,12 +48,12 @@ impl Disposer {
         loop {
             let batch = inlet.receive_batch(limits::BATCH);
             let Some(first) = batch.first() else { return };
-            let ledger = std::sync::Arc::clone(&first.job().context.ledger);
+            let ledger = Arc::clone(&first.job().context.ledger);
             let mut marks = Vec::new();
             for item in batch {
                 let job = item.job();
                 job.meter.begins(Stage::Dispose);
-                let meter = std::sync::Arc::clone(&job.context.meter);
+                let meter = Arc::clone(&job.context.meter);
                 let trace = job.trace.clone();
                 trace.begins(Stage::Dispose);
                 let start = Instant::now();
@@ -114,7 +116,7 @@ impl Disposer {
         let verdict = failed.failure.verdict();
         let Failed { job, failure } = failed;
         let (stage, reason) = (failure.stage(), failure.chain());
-        let pipeline = std::sync::Arc::clone(job.context.name());
+        let pipeline = Arc::clone(job.context.name());
         match verdict {
             Verdict::Unfinished => {
                 tracing::debug!(%pipeline, %stage, reason, "tried again");
@@ -174,6 +176,7 @@ fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> 
     let mark = (&job.context.instance, record.id);
     let taken = failpoint::hit("dispose")
         .and_then(|()| source::take(&job.input, &record.source, &record.identity, mark))
+        .and_then(|take| source::compare_content(take, record))
         .map_err(failed)?;
     let taken = match taken {
         Take::Ours(taken) => taken,
@@ -197,7 +200,7 @@ pub fn finish_source(taken: Taken, record: &Record) -> io::Result<()> {
         OnSuccess::Delete | OnSuccess::Keep => taken.remove(),
         OnSuccess::Archive(archive) => {
             match Dir::open(archive).and_then(|archive| archive.make_beneath(parent, fs::SHARED)) {
-                Ok(to) => taken.move_to(&to, name).map(drop),
+                Ok(to) => taken.move_to(&Arc::new(to), name).map(drop),
                 Err(error) => Err((taken, error)),
             }
         }

@@ -4,13 +4,15 @@ use std::{
     ffi::{OsStr, OsString},
     io,
     path::Path,
+    sync::Arc,
 };
 
+use super::across;
 use crate::{
     failpoint,
     fs::{self, Dir, Instance, Kind, Replace},
     identity::Identity,
-    ledger::Id,
+    ledger::{Id, Record},
     limits,
 };
 
@@ -18,9 +20,13 @@ use crate::{
 #[derive(Debug)]
 #[must_use = "it has no name that its producer knows"]
 pub struct Taken {
-    dir: Dir,
+    pub(super) dir: Dir,
     name: OsString,
-    private: OsString,
+    pub(super) private: OsString,
+    /// Whose temps a copy of it is made as.
+    pub(super) instance: Instance,
+    /// Recovery found it: the move may be half done.
+    pub(super) found: bool,
 }
 
 /// What came of taking a source.
@@ -57,8 +63,14 @@ pub fn take(
         Some(_) => {}
     }
     let (instance, id) = mark;
-    let taken = Taken { dir, name: name.to_owned(), private: fs::private_name(instance, id) };
-    match taken.dir.rename(name, &taken.dir, &taken.private, Replace::No) {
+    let taken = Taken {
+        dir,
+        name: name.to_owned(),
+        private: fs::private_name(instance, id),
+        instance: instance.clone(),
+        found: false,
+    };
+    match taken.dir.rename_to_own(name, &taken.private) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Take::Gone),
         result => result?,
     }
@@ -70,7 +82,13 @@ pub fn taken_before(input: &Dir, source: &Path, mark: (&Instance, Id)) -> io::Re
     let (parent, name) = fs::split(source);
     let (instance, id) = mark;
     let dir = input.open_beneath(parent)?;
-    Ok(Taken { dir, name: name.to_owned(), private: fs::private_name(instance, id) })
+    Ok(Taken {
+        dir,
+        name: name.to_owned(),
+        private: fs::private_name(instance, id),
+        instance: instance.clone(),
+        found: true,
+    })
 }
 
 /// The second look, at the name that only we use. Whatever comes of it, it keeps that name only
@@ -81,6 +99,25 @@ pub fn compare(taken: Taken, read: &Identity) -> io::Result<Take> {
         Ok(None) => return Ok(Take::Gone),
         Ok(Some(found)) if read.matches_content(&found) => return Ok(Take::Ours(taken)),
         Ok(Some(_)) => Ok(Take::Another),
+        Err(error) => Err(error),
+    };
+    match taken.put_back() {
+        Ok(()) => back,
+        Err((taken, error)) => Ok(Take::NotPutBack(taken.private, error)),
+    }
+}
+
+/// The third look, at the content, where the times are too coarse to tell that it changed after it
+/// was read.
+pub fn compare_content(take: Take, record: &Record) -> io::Result<Take> {
+    let Take::Ours(taken) = take else { return Ok(take) };
+    let hash = record.output.as_ref().map(|output| output.source_hash);
+    let Some(hash) = hash.filter(|_| record.identity.may_hide_a_change(record.at_ns)) else {
+        return Ok(Take::Ours(taken));
+    };
+    let back = match fs::content_hash(&taken.dir, &taken.private) {
+        Ok(found) if found == hash => return Ok(Take::Ours(taken)),
+        Ok(_) => Ok(Take::Another),
         Err(error) => Err(error),
     };
     match taken.put_back() {
@@ -103,19 +140,20 @@ impl Taken {
 
     pub fn remove(self) -> Result<(), (Self, io::Error)> {
         let removed =
-            failpoint::hit("dispose::unlink").and_then(|()| self.dir.unlink(&self.private));
+            failpoint::hit("dispose::unlink").and_then(|()| self.dir.unlink_own(&self.private));
         removed.map_err(|error| (self, error))
     }
 
-    /// Renames it into a directory, as `NAME` or, where that is taken, `NAME.1`, `NAME.2`, …
-    /// Gives the name it got.
-    pub fn move_to(self, to: &Dir, name: &OsStr) -> Result<OsString, (Self, io::Error)> {
+    /// Moves it into a directory, as `NAME` or, where that is taken, `NAME.1`, `NAME.2`, …: by a
+    /// rename, or by a copy to another file system. Gives the name it got.
+    pub fn move_to(self, to: &Arc<Dir>, name: &OsStr) -> Result<OsString, (Self, io::Error)> {
         let mut number = 0_u32;
         let mut target = name.to_owned();
         loop {
             match self.dir.rename(&self.private, to, &target, Replace::No) {
                 Ok(()) => return Ok(target),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) if across::is_needed(&error) => return across::move_to(self, to, name),
                 Err(error) => return Err((self, error)),
             }
             number += 1;

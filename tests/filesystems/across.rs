@@ -1,0 +1,110 @@
+//! Archive and quarantine on another file system than the input.
+
+use std::{
+    fs::Permissions,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    path::{Path, PathBuf},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use crate::{
+    files::{Place, Running, tree},
+    harness::Tree,
+    mounts::Mount,
+};
+
+const KILLED: i32 = -9;
+
+fn mounted(at: &Path) -> Option<Mount> {
+    std::fs::create_dir_all(at).unwrap();
+    Mount::memory(at)
+}
+
+#[test]
+fn a_source_is_archived_on_another_file_system_with_its_owner_mode_and_times() {
+    let place = Place::new();
+    let archive = place.root().join("archive");
+    let Some(_mount) = mounted(&archive) else { return };
+    let source = place.put("sub/file", "content");
+    let time = UNIX_EPOCH + Duration::new(1_000_000_000, 5_000_000);
+    std::fs::File::options().write(true).open(&source).unwrap().set_modified(time).unwrap();
+    std::fs::set_permissions(&source, Permissions::from_mode(0o640)).unwrap();
+    chown(&source, Some(7), Some(8)).unwrap();
+    let ended = place.once(&["--on-success", "archive:archive"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let archived = archive.join("sub/file");
+    assert_eq!(std::fs::read(&archived).unwrap(), b"content");
+    let found = archived.metadata().unwrap();
+    assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (7, 8, 0o640));
+    assert_eq!(found.modified().unwrap(), time);
+    assert_eq!(tree(&place.input()), Vec::<PathBuf>::new());
+    place.assert_clean();
+}
+
+#[test]
+fn an_archive_on_another_file_system_replaces_nothing() {
+    let place = Place::new();
+    let archive = place.root().join("archive");
+    let Some(_mount) = mounted(&archive) else { return };
+    std::fs::write(archive.join("file"), "theirs").unwrap();
+    place.put("file", "content");
+    let ended = place.once(&["--on-success", "archive:archive"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(std::fs::read(archive.join("file")).unwrap(), b"theirs");
+    assert_eq!(std::fs::read(archive.join("file.1")).unwrap(), b"content");
+    place.assert_clean();
+}
+
+#[test]
+fn a_failed_file_goes_to_a_quarantine_on_another_file_system() {
+    let place = Place::new();
+    let Some(_mount) = mounted(&place.root().join("aside")) else { return };
+    place.configure("steps = \"unzstd\"\non_success = \"delete\"\nquarantine = \"aside/files\"");
+    place.put("damaged.zst", "no zstd");
+    let ended = place.once(&[]);
+    assert_eq!(ended.code, 65, "{ended:?}");
+    assert_eq!(tree(&place.input()), Vec::<PathBuf>::new());
+    let aside = place.root().join("aside/files");
+    assert_eq!(std::fs::read(aside.join("damaged.zst")).unwrap(), b"no zstd");
+    assert!(aside.join("damaged.zst.json").exists());
+    let ended = place.run(&["requeue", "--all", "--state-dir", "state"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(std::fs::read(place.input().join("damaged.zst")).unwrap(), b"no zstd");
+    assert_eq!(tree(&aside), Vec::<PathBuf>::new());
+    place.assert_clean();
+}
+
+#[test]
+fn a_kill_at_any_step_of_a_move_to_another_file_system_leaves_one_file_after_the_next_start() {
+    for name in ["dispose::taken", "move::copied", "move::named", "dispose::unlink"] {
+        for passes_before in [0, 7, 25] {
+            let tree = Tree::with(30, 2);
+            let Some(_mount) = mounted(&tree.path("archive")) else { return };
+            let failpoints = format!("{name}={passes_before}*off->return(kill)");
+            let code = tree.start_with(&failpoints, "archive", &["--once"]).wait();
+            assert_eq!(code, KILLED, "{name}\n{}", tree.log());
+            assert_eq!(tree.once("archive"), 0, "{name}\n{}", tree.log());
+            tree.assert_done("archive");
+        }
+    }
+}
+
+#[test]
+fn a_full_archive_pauses_and_loses_nothing() {
+    let place = Place::new();
+    let archive = place.root().join("archive");
+    let Some(_mount) = mounted(&archive) else { return };
+    let space = rustix::fs::statvfs(&archive).unwrap();
+    let bytes = usize::try_from(space.f_bavail * space.f_frsize).unwrap();
+    std::fs::write(archive.join("ballast"), vec![1; bytes]).unwrap();
+    place.put("file", vec![b'x'; 100_000]);
+    let running: Running = place.watch(&["--on-success", "archive:archive"]);
+    running.until_said("the place is sick");
+    assert!(place.input().join("file").exists());
+    std::fs::remove_file(archive.join("ballast")).unwrap();
+    crate::files::until("the archived file", || archive.join("file").exists());
+    let ended = running.stop();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(tree(&place.input()), Vec::<PathBuf>::new());
+    place.assert_clean();
+}

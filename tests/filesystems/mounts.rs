@@ -1,0 +1,57 @@
+//! Mounts that end with their test.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::prove;
+
+/// A mounted file system. Dropping it unmounts it.
+pub struct Mount(PathBuf);
+
+impl Mount {
+    /// `from` under another path, by a FUSE file system that knows no flag of a rename.
+    pub fn bindfs(from: &Path, at: &Path) -> Option<Self> {
+        let mounted = run("bindfs", &[path(from), path(at)]);
+        Self::of(mounted, at, "bindfs cannot mount here")
+    }
+
+    /// A file system of its own, in memory.
+    pub fn memory(at: &Path) -> Option<Self> {
+        let mounted = run("mount", &["-t", "tmpfs", "-o", "size=64m", "tidemill-test", path(at)]);
+        Self::of(mounted, at, "only root mounts file systems")
+    }
+
+    /// `from` under another path, where nothing can be written.
+    pub fn read_only(from: &Path, at: &Path) -> Option<Self> {
+        let mounted = run("mount", &["--bind", path(from), path(at)])
+            && run("mount", &["-o", "remount,bind,ro", path(at)]);
+        Self::of(mounted, at, "only root mounts file systems")
+    }
+
+    fn of(mounted: bool, at: &Path, why: &str) -> Option<Self> {
+        if !mounted {
+            prove::skipped("filesystems", why);
+            return None;
+        }
+        Some(Self(at.to_path_buf()))
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Lazily: what a failed test left open does not keep it mounted.
+        if !run("umount", &["-l", path(&self.0)]) {
+            println!("{} stays mounted", self.0.display());
+        }
+    }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn run(program: &str, args: &[&str]) -> bool {
+    Command::new(program).args(args).status().is_ok_and(|status| status.success())
+}
