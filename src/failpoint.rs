@@ -2,7 +2,7 @@
 //!
 //! `FAILPOINTS=commit::intent=1*off->return(kill)` is the syntax of the `fail` crate; the words that
 //! `return` takes here are `kill` (SIGKILL to itself), `term` (SIGTERM to itself), and the name of an
-//! error (`enospc`, `eio`, `erofs`), which the place then meets instead of doing its work; and
+//! error (`enospc`, `eio`, `erofs`, `ebusy`), which the place then meets instead of doing its work; and
 //! `while:PATH`, which stands still for as long as there is such a file.
 
 /// All of them, in the order of a file's way.
@@ -28,6 +28,12 @@ pub const NAMES: [&str; 20] = [
     "dispose::taken",
     "dispose::unlink",
 ];
+
+/// Those of the events file, each time that it is written.
+pub const EVENTS_NAMES: [&str; 2] = ["events::append", "events::sync"];
+
+/// Those of the ledger, each time that its log is moved into the database.
+pub const LEDGER_NAMES: [&str; 1] = ["ledger::checkpoint"];
 
 /// Those of recovery.
 pub const RECOVERY_NAMES: [&str; 3] =
@@ -116,6 +122,7 @@ fn act(word: &str) -> std::io::Result<()> {
         }
         "enospc" => Errno::NOSPC,
         "erofs" => Errno::ROFS,
+        "ebusy" => Errno::BUSY,
         _ => Errno::IO,
     };
     Err(errno.into())

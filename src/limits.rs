@@ -52,6 +52,9 @@ pub const ONCE_BUSY: Duration = Duration::from_secs(10);
 
 /// The largest group commit, in files.
 pub const BATCH: usize = 256;
+/// How long a mark waits for a commit that makes it durable with itself; and the time between two looks
+/// at whether one has.
+pub const FLUSH: Duration = Duration::from_millis(500);
 /// Concurrent `fsync` calls.
 pub const SYNCS: usize = 16;
 /// Files of a batch from which on one `syncfs` may take the place of an `fsync` of each, and the

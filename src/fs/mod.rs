@@ -15,8 +15,8 @@ mod socket;
 mod temp;
 mod walk;
 
-pub use bulk::{copy_range, expect_in_order, share_content};
-pub use calls::{give_back_large_buffers, start_writeback};
+pub use bulk::{copy_range, expect_in_order, has_hole, share_content, start_writeback};
+pub use calls::give_back_large_buffers;
 pub use dir::{Dir, Kind, Replace, Seen, identity_of, seen_of};
 pub use lease::{Writers, ask_for_writers};
 pub use lock::{Lock, LockError};

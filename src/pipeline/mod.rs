@@ -43,6 +43,8 @@ pub mod hold;
 
 pub mod spare;
 
+pub mod kept;
+
 pub mod stage;
 
 pub mod acknowledge;

@@ -5,12 +5,12 @@ use std::{
     path::PathBuf,
 };
 
-use super::{Action, Error, Facts, Roots, Summary};
+use super::{Action, Error, Facts, Quarantines, Roots, Summary};
 use crate::{
     failpoint,
     fs::{self, Dir, Instance, Replace},
     ledger::{Id, Ledger, Output, PipelineId, Record, State, When},
-    observe::shown,
+    observe::{is_full, shown},
     pipeline::{
         acknowledge,
         context::SharedEvents,
@@ -23,14 +23,19 @@ use crate::{
 };
 
 /// What recovery works with.
-#[derive(Debug)]
+#[expect(missing_debug_implementations, reason = "it holds closures")]
 pub struct Means<'a> {
     pub ledger: &'a dyn Ledger,
     pub events: &'a SharedEvents,
     pub roots: &'a HashMap<PipelineId, Roots>,
+    pub patience: &'a Patience<'a>,
+    pub quarantines: &'a Quarantines<'a>,
 }
 
-type Marks = Vec<(Id, State, Option<String>)>;
+/// Waits a while where the events file has no space; false where it is not to wait any longer.
+pub type Patience<'a> = dyn Fn(&std::io::Error) -> bool + 'a;
+
+type Marks = Vec<Mark>;
 
 /// Carries out the plan of every record: all names first, then one sync of each directory, then
 /// the acknowledgements, then the sources.
@@ -39,24 +44,29 @@ pub fn apply(means: &Means<'_>, plans: Vec<(Facts, Action)>) -> Result<Summary, 
     let mut marks = Marks::new();
     let mut named = Vec::new();
     let mut acknowledged = Vec::new();
+    let mut unexplained_records = Vec::new();
     for (facts, action) in plans {
         let Some(roots) = means.roots.get(&facts.record.pipeline) else {
             continue;
         };
         match action {
-            Action::Publish => name(roots, &facts.record, Replace::No)?,
-            Action::Replace => name(roots, &facts.record, Replace::Yes)?,
+            Action::Publish | Action::Replace => {
+                if name(roots, &facts.record, action)? == Named::Taken {
+                    summary.withdrawn += 1;
+                    marks.push(withdrawn(&facts.record));
+                    continue;
+                }
+            }
             Action::FinishAndUnlink => unlink_temp(roots, &facts.record)?,
             Action::Finish | Action::Dispose => {}
             Action::Withdraw => {
                 summary.withdrawn += 1;
-                let reason = "its name was taken while the service was down".to_owned();
-                marks.push((facts.record.id, State::Withdrawn, Some(reason)));
+                marks.push(withdrawn(&facts.record));
                 continue;
             }
             Action::Quarantine => {
                 summary.quarantined += 1;
-                marks.push(unexplained(roots, &facts.record));
+                unexplained_records.push(unexplained(roots, facts.record));
                 continue;
             }
         }
@@ -69,12 +79,17 @@ pub fn apply(means: &Means<'_>, plans: Vec<(Facts, Action)>) -> Result<Summary, 
     failpoint::pass("recovery::named");
     summary.published = named.len() as u64;
     sync(means, &named)?;
-    let told: Vec<_> = named.iter().filter_map(|record| told(means, record)).collect();
-    acknowledge::published(means.events, &told).map_err(Error::Events)?;
+    acknowledge_all(means, &named)?;
     failpoint::pass("recovery::acknowledged");
     marks.extend(named.iter().map(|record| (record.id, State::Published, None)));
+    marks.extend(unexplained_records.iter().map(quarantined));
     failpoint::barrier("barrier::recovered_mark", || means.ledger.mark(&marks, When::Now))?;
     failpoint::pass("recovery::marked");
+    for record in &unexplained_records {
+        if let Some(roots) = means.roots.get(&record.pipeline) {
+            means.quarantines.report(&roots.name, record).map_err(Error::Events)?;
+        }
+    }
     acknowledged.extend(named);
     summary.disposed = dispose(means, &acknowledged)?;
     Ok(summary)
@@ -85,10 +100,37 @@ fn told<'a>(means: &'a Means<'_>, record: &'a Record) -> Option<acknowledge::Pub
     Some(acknowledge::Published { pipeline: &roots.name, record, took: None })
 }
 
-fn unexplained(roots: &Roots, record: &Record) -> (Id, State, Option<String>) {
+/// Where the events file has no space they wait for it: they have their names, and no later start
+/// would publish them again.
+fn acknowledge_all(means: &Means<'_>, named: &[Record]) -> Result<(), Error> {
+    let files: Vec<_> = named.iter().filter_map(|record| told(means, record)).collect();
+    loop {
+        match acknowledge::published(means.events, means.ledger.instance(), &files) {
+            Err(error) if is_full(&error) => {
+                if !(means.patience)(&error) {
+                    return Err(Error::NoSpace(error));
+                }
+            }
+            acknowledged => return acknowledged.map_err(Error::Events),
+        }
+    }
+}
+
+type Mark = (Id, State, Option<String>);
+
+fn withdrawn(record: &Record) -> Mark {
+    let reason = "its name was taken while the service was down".to_owned();
+    (record.id, State::Withdrawn, Some(reason))
+}
+
+fn quarantined(record: &Record) -> Mark {
+    (record.id, State::Quarantined, record.reason.clone())
+}
+
+fn unexplained(roots: &Roots, record: Record) -> Record {
     let reason = "neither the output nor its temporary file is there: a consumer took it before it was acknowledged, or another hand removed it; the source stays, and is not processed again until it is requeued";
     tracing::warn!(pipeline = %roots.name, source = %shown(&record.source), reason, "quarantined in place");
-    (record.id, State::Quarantined, Some(reason.to_owned()))
+    Record { state: State::Quarantined, reason: Some(reason.to_owned()), ..record }
 }
 
 /// The directory of an output, and the output's part of the record.
@@ -107,14 +149,24 @@ fn directory<'a>(roots: &Roots, record: &'a Record) -> Result<(Dir, &'a Output),
     }
 }
 
-fn name(roots: &Roots, record: &Record, replace: Replace) -> Result<(), Error> {
+/// Whether a temp got its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Named {
+    Yes,
+    /// Another has it, since it was looked at: the output of a record before this one, or a file that
+    /// came meanwhile.
+    Taken,
+}
+
+fn name(roots: &Roots, record: &Record, action: Action) -> Result<Named, Error> {
     let (dir, output) = directory(roots, record)?;
     let (_, name) = fs::split(&output.path);
-    dir.rename(&output.temp, &dir, name, replace).map_err(|source| Error::Io {
-        path: dir.path().join(name),
-        action: "publish",
-        source,
-    })
+    let replace = if action == Action::Replace { Replace::Yes } else { Replace::No };
+    match dir.rename(&output.temp, &dir, name, replace) {
+        Ok(()) => Ok(Named::Yes),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(Named::Taken),
+        Err(source) => Err(Error::Io { path: dir.path().join(name), action: "publish", source }),
+    }
 }
 
 fn unlink_temp(roots: &Roots, record: &Record) -> Result<(), Error> {

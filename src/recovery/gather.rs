@@ -13,15 +13,21 @@ use crate::{
     identity::Identity,
     ledger::{Id, Ledger, Output, PipelineId, Record},
     observe::shown,
-    pipeline::context::SharedEvents,
+    pipeline::{acknowledge, context::SharedEvents},
 };
 
+/// What recovery starts from.
+#[derive(Debug)]
+pub struct Gathered {
+    pub roots: HashMap<PipelineId, Roots>,
+    pub facts: Vec<Facts>,
+    /// Records of pipelines whose directories cannot be opened.
+    pub left: u64,
+}
+
 /// Opens the directories of every pipeline that has unfinished records, and looks at what is there.
-/// A pipeline whose directories are gone is told and left as it is.
-pub fn gather(
-    ledger: &dyn Ledger,
-    events: &SharedEvents,
-) -> Result<(HashMap<PipelineId, Roots>, Vec<Facts>), Error> {
+/// A pipeline whose directories are gone is reported and left as it is.
+pub fn gather(ledger: &dyn Ledger, events: &SharedEvents) -> Result<Gathered, Error> {
     let records = ledger.unfinished()?;
     let wanted: HashSet<PipelineId> = records.iter().map(|record| record.pipeline).collect();
     let mut roots = HashMap::new();
@@ -36,25 +42,39 @@ pub fn gather(
             }
         }
     }
-    let acknowledged = acknowledged(events, &records)?;
+    let acknowledged = acknowledged(events, ledger.instance(), &records)?;
+    let mut left = 0;
     let mut facts = Vec::with_capacity(records.len());
     for record in records {
         let Some(roots) = roots.get(&record.pipeline) else {
+            left += 1;
             continue;
         };
         let acknowledged = acknowledged.contains(&record.id);
         facts.push(look(&roots.output, record, acknowledged)?);
     }
-    Ok((roots, facts))
+    Ok(Gathered { roots, facts, left })
 }
 
-fn acknowledged(events: &SharedEvents, records: &[Record]) -> Result<HashSet<Id>, Error> {
+/// The largest number that a record of this ledger has in the events file: 0 where there is none.
+pub fn largest_id(ledger: &dyn Ledger, events: &SharedEvents) -> Result<Id, Error> {
+    let events = events.lock().unwrap_or_else(PoisonError::into_inner);
+    events
+        .as_ref()
+        .map_or(Ok(0), |events| events.largest_id(ledger.instance()).map_err(Error::Events))
+}
+
+fn acknowledged(
+    events: &SharedEvents,
+    instance: &str,
+    records: &[Record],
+) -> Result<HashSet<Id>, Error> {
     let events = events.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(events) = events.as_ref() else {
         return Ok(HashSet::new());
     };
-    let ids = records.iter().map(|record| record.id).collect();
-    events.recorded(&ids).map_err(Error::Events)
+    let proofs = records.iter().map(|record| acknowledge::proof(instance, record)).collect();
+    events.recorded(&proofs).map_err(Error::Events)
 }
 
 fn look(root: &Dir, record: Record, acknowledged: bool) -> Result<Facts, Error> {

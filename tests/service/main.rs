@@ -9,6 +9,7 @@ mod harness;
 #[path = "../support/prove.rs"]
 mod prove;
 
+mod acknowledgement;
 mod after_power_loss;
 mod drain;
 mod kill;
@@ -16,4 +17,5 @@ mod real_tree;
 mod recovery_time;
 mod resources;
 mod together;
+mod unfinished;
 mod watch;

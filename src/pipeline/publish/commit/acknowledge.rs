@@ -1,4 +1,4 @@
-//! The last part of a group commit: the final names become durable, and that is told.
+//! The last part of a group commit: the final names become durable, and that is acknowledged.
 
 use std::{sync::Arc, time::Instant};
 
@@ -7,13 +7,15 @@ use crate::{
     failpoint,
     fs::Dir,
     ledger::State,
+    limits,
     pipeline::{
         acknowledge,
-        failure::{CommitError, Failure},
+        context::Context,
+        failure::{CommitError, Failure, Verdict},
         fatal::Fatal,
         job::{Committed, Disposable},
         marks::Marks,
-        stage::{Inlet, Outlet, Panics},
+        stage::{Inlet, Outlet, Panics, Received},
     },
     policy::{Durability, OnSuccess},
     stages::Stage,
@@ -32,22 +34,52 @@ pub struct Acknowledger {
 }
 
 impl Acknowledger {
-    /// Acknowledges what has its names, batch by batch, until there is no more. Where storage
-    /// failed nothing is: recovery finds the names and does the rest.
+    /// Acknowledges what has its names, batch by batch, until there is no more. What a full disk
+    /// keeps from it waits for space; where storage failed nothing is acknowledged. What is left in
+    /// the end recovery finds under its names, and does the rest.
     pub fn run(self, inlet: &Inlet<Vec<Named>>) {
         let mut marks = Marks::default();
-        while let Some(named) = inlet.receive() {
+        let mut waiting: Vec<Named> = Vec::new();
+        loop {
+            let received = match waiting.is_empty() {
+                true => inlet.receive().map_or(Received::Closed, Received::Item),
+                false => inlet.receive_within(limits::BACKOFF),
+            };
+            let is_last = matches!(received, Received::Closed);
+            if let Received::Item(named) = received {
+                waiting.extend(named);
+            }
+            if !self.fatal.is_set() {
+                let acknowledged = self.panics.guard(|| self.work(&mut waiting, &mut marks));
+                if acknowledged.is_none() {
+                    waiting.clear();
+                }
+            }
+            if is_last {
+                return;
+            }
             if self.fatal.is_set() {
-                continue;
+                waiting.clear();
             }
-            let result = self.panics.guard(|| {
-                failpoint::barrier("barrier::final_directory", || self.sync_directories(&named))?;
-                let committed = named.into_iter().map(|(committed, _)| committed).collect();
-                self.acknowledge(committed, &mut marks)
-            });
-            if let Some(Err(failure)) = result {
-                self.fatal.set(&failure);
+        }
+    }
+
+    /// Acknowledges what waits, unless the disk is full.
+    fn work(&self, waiting: &mut Vec<Named>, marks: &mut Marks) {
+        let acknowledged = self.acknowledge(waiting);
+        let ended = match acknowledged {
+            Ok(()) => self.end(std::mem::take(waiting), marks),
+            Err(failure) if failure.verdict() == Verdict::Pause => {
+                let (reason, now) = (failure.chain(), Instant::now());
+                for (file, _) in waiting {
+                    file.job.context.place.found_sick(&reason, now);
+                }
+                Ok(())
             }
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = ended {
+            self.fatal.set(&failure);
         }
     }
 
@@ -57,17 +89,25 @@ impl Acknowledger {
         self.pool.directories(named.iter().filter(asked).map(names))
     }
 
-    /// The outputs are durable: that may be told (C3), and is, before the ledger forgets to.
-    fn acknowledge(&self, committed: Vec<Committed>, late: &mut Marks) -> Result<(), Failure> {
-        let Some(first) = committed.first() else { return Ok(()) };
-        let context = &first.job.context;
+    /// The names become durable; then that may be reported (C3).
+    fn acknowledge(&self, named: &[Named]) -> Result<(), Failure> {
+        let Some((first, _)) = named.first() else { return Ok(()) };
+        failpoint::barrier("barrier::final_directory", || self.sync_directories(named))?;
+        let Context { events, ledger, .. } = &*first.job.context;
         failpoint::hit("commit::acknowledge")
-            .and_then(|()| acknowledge::published(&context.events, &told(&committed)))
+            .and_then(|()| acknowledge::published(events, ledger.instance(), &published(named)))
             .map_err(|source| CommitError::Acknowledge { source })?;
         failpoint::pass("commit::acknowledged");
-        let marks = committed
+        Ok(())
+    }
+
+    /// The ledger learns of it, and the sources go on to be disposed of.
+    fn end(&self, named: Vec<Named>, late: &mut Marks) -> Result<(), Failure> {
+        let Some((first, _)) = named.first() else { return Ok(()) };
+        let context = &first.job.context;
+        let marks = named
             .iter()
-            .map(|file| {
+            .map(|(file, _)| {
                 let keep = file.record.on_success == OnSuccess::Keep;
                 (file.record.id, if keep { State::Done } else { State::Published }, None)
             })
@@ -77,7 +117,7 @@ impl Acknowledger {
         marked.map_err(|source| CommitError::Ledger { path, source })?;
         failpoint::pass("commit::marked");
         let now = Instant::now();
-        for file in committed {
+        for (file, _) in named {
             let job = &file.job;
             job.context.meter.acknowledged(job.settled_at.elapsed());
             job.context.meter.feed().tell(|| acknowledge::notice(job, &file.record, "published"));
@@ -89,10 +129,10 @@ impl Acknowledger {
     }
 }
 
-fn told(committed: &[Committed]) -> Vec<acknowledge::Published<'_>> {
-    committed
+fn published(named: &[Named]) -> Vec<acknowledge::Published<'_>> {
+    named
         .iter()
-        .map(|file| acknowledge::Published {
+        .map(|(file, _)| acknowledge::Published {
             pipeline: file.job.context.name(),
             record: &file.record,
             took: Some(file.job.settled_at.elapsed()),

@@ -113,9 +113,9 @@ impl Publisher {
         }
         match Self::record(&mut files) {
             Err(Failure::Commit(CommitError::Ledger { source, .. }))
-                if source.kind == ErrorKind::Full =>
+                if source.kind != ErrorKind::Failed =>
             {
-                self.give_up(files);
+                self.give_up(files, &source);
                 return Ok(Vec::new());
             }
             result => result?,
@@ -147,31 +147,31 @@ impl Publisher {
         for file in &mut *files {
             file.staged.temp.protect();
         }
-        let (later, now): (Vec<_>, Vec<_>) =
-            files.iter().partition(|file| durability(&file.staged) == Durability::None);
-        for (files, when) in [(now, When::Now), (later, When::Later)] {
-            let Some(first) = files.first() else { continue };
-            let records: Vec<Record> = files.iter().map(|file| file.record.clone()).collect();
-            let ledger = &first.staged.job.context.ledger;
-            let start = Instant::now();
-            failpoint::hit("commit::intent")
-                .map_err(ledger::Error::injected)
-                .and_then(|()| append(&**ledger, &records, when))
-                .map_err(|source| CommitError::Ledger {
-                    path: output_path(&first.staged),
-                    source,
-                })?;
-            first.staged.job.context.meter.sync(SyncKind::Ledger, start.elapsed());
-        }
+        let Some(first) = files.first() else { return Ok(()) };
+        // One transaction: where it fails, none of them is written.
+        let at_once = files.iter().any(|file| durability(&file.staged) != Durability::None);
+        let when = if at_once { When::Now } else { When::Later };
+        let records: Vec<Record> = files.iter().map(|file| file.record.clone()).collect();
+        let ledger = &first.staged.job.context.ledger;
+        let start = Instant::now();
+        failpoint::hit("commit::intent")
+            .map_err(ledger::Error::injected)
+            .and_then(|()| append(&**ledger, &records, when))
+            .map_err(|source| CommitError::Ledger { path: output_path(&first.staged), source })?;
+        first.staged.job.context.meter.sync(SyncKind::Ledger, start.elapsed());
         Ok(())
     }
 
     /// The intents are known not to be written: the temps may go.
-    fn give_up(&self, files: Vec<Intended>) {
+    fn give_up(&self, files: Vec<Intended>, error: &ledger::Error) {
         for Intended { mut staged, .. } in files {
             staged.temp.unprotect();
             let path = output_path(&staged);
-            self.fail(staged, CommitError::LedgerFull { path });
+            let failure = match error.kind {
+                ErrorKind::Full => CommitError::LedgerFull { path },
+                ErrorKind::Busy | ErrorKind::Failed => CommitError::LedgerBusy { path },
+            };
+            self.fail(staged, failure);
         }
     }
 
@@ -228,12 +228,11 @@ impl Publisher {
         let Staged { job, temp, .. } = staged;
         drop(temp);
         let appended = job.context.ledger.append(std::slice::from_ref(&record), When::Later);
-        let told = acknowledge::ended(&job, &record);
         if let Err(source) = appended {
             let failed = job.fail(CommitError::Ledger { path, source });
             return self.ended.send(Disposable::Failed(failed));
         }
-        if let Err(source) = told {
+        if let Err(source) = acknowledge::ended(&job, &record) {
             self.fatal.set(&CommitError::Acknowledge { source }.into());
         }
         job.end(Outcome::Skipped, 0);
