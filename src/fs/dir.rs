@@ -107,8 +107,10 @@ impl Dir {
                 return Err(io::ErrorKind::InvalidInput.into());
             };
             match fs::mkdirat(&dir.fd, name, Mode::from_raw_mode(mode)) {
-                Ok(()) => failpoint::barrier("barrier::new_directory", || dir.sync())?,
-                Err(rustix::io::Errno::EXIST) => {}
+                // Whoever made it just now may not have synced it yet.
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {
+                    failpoint::barrier("barrier::new_directory", || dir.sync())?;
+                }
                 Err(error) => return Err(error.into()),
             }
             dir = dir.open_beneath(Path::new(name))?;

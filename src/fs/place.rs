@@ -42,6 +42,30 @@ pub fn syncs_whole(of: &impl AsFd) -> io::Result<bool> {
     Ok(tells_of_errors() && SYNC_WHOLE.contains(&kind(of)?))
 }
 
+/// What is under a directory's path now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub device: u64,
+    pub inode: u64,
+    /// The directory that it is in is of another file system.
+    pub is_mount: bool,
+}
+
+impl Found {
+    /// Whether it is this one.
+    #[must_use]
+    pub const fn is(&self, known: &crate::identity::Identity) -> bool {
+        self.device == known.device && self.inode == known.inode
+    }
+}
+
+/// Looks at a directory by its path, through symbolic links: the user named it.
+pub fn directory_at(path: &std::path::Path) -> io::Result<Found> {
+    let found = rustix::fs::stat(path)?;
+    let above = rustix::fs::stat(path.join(".."))?;
+    Ok(Found { device: found.st_dev, inode: found.st_ino, is_mount: above.st_dev != found.st_dev })
+}
+
 fn tells_of_errors() -> bool {
     static TELLS: OnceLock<bool> = OnceLock::new();
     *TELLS.get_or_init(|| {

@@ -7,10 +7,11 @@ use std::{
 
 use crate::{
     config,
-    fs::{Dir, Instance},
+    fs::{self, Dir, Instance},
     ledger::{Ledger, PipelineId},
-    observe::{Events, PipelineMeter, Tracer},
+    observe::{Events, PipelineMeter, Tracer, shown},
     pipeline::{hold::Hold, place::Place},
+    policy::Durability,
 };
 
 /// One pipeline at work. Held by every job of it; dropping the last one closes the directories.
@@ -48,7 +49,11 @@ pub struct Parts {
 impl Context {
     /// Opens the output directory.
     pub fn open(index: usize, config: config::Pipeline, parts: Parts) -> std::io::Result<Self> {
-        let output = Mutex::new(Arc::new(Dir::open(&config.output)?));
+        let output = Dir::open(&config.output)?;
+        if config.durability == Durability::Syncfs && !fs::syncs_whole(&output)? {
+            tracing::warn!(pipeline = %config.name, "`durability = \"syncfs\"`: the output's file system is not known to report its errors to syncfs: each file is synced by itself");
+        }
+        let output = Mutex::new(Arc::new(output));
         let instance = Instance::new(parts.ledger.instance());
         let Parts { id, ledger, meter, tracer, events } = parts;
         let place = Place::new(&config.name, Arc::clone(&meter));
@@ -72,6 +77,34 @@ impl Context {
         let dir = Arc::new(Dir::open(&self.config.output)?);
         *self.output.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&dir);
         Ok(dir)
+    }
+
+    /// The output's root as it is under its path now: a consumer may take the whole of it and make
+    /// another.
+    pub fn current_output(&self) -> std::io::Result<Arc<Dir>> {
+        let known = self.output();
+        let found = fs::directory_at(&self.config.output)?;
+        if fs::identity_of(&*known).is_ok_and(|known| found.is(&known)) {
+            return Ok(known);
+        }
+        // One of another file system is what an unmount uncovers, unless it is a mount itself.
+        let was = fs::identity_of(&*known).map(|known| known.device).ok();
+        if was.is_some_and(|device| device != found.device) && !found.is_mount {
+            return Err(rustix::io::Errno::NODEV.into());
+        }
+        tracing::info!(pipeline = %self.config.name, output = %shown(&self.config.output), "the output's root is another directory than before");
+        self.reopen_output()
+    }
+
+    /// Whether a directory below the output's root is still under its path.
+    pub fn has(&self, dir: &Dir, relative: &Path) -> std::io::Result<bool> {
+        let root = self.current_output()?;
+        let found =
+            root.look(if relative.as_os_str().is_empty() { Path::new(".") } else { relative })?;
+        let ours = fs::identity_of(dir)?;
+        Ok(found.is_some_and(|found| {
+            (found.identity.device, found.identity.inode) == (ours.device, ours.inode)
+        }))
     }
 
     /// The whole path of a source, for messages.

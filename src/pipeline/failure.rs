@@ -83,6 +83,8 @@ pub enum CommitError {
     Rename { path: PathBuf, source: io::Error },
     #[error("the ledger's disk is full: {} is not published", shown(path))]
     LedgerFull { path: PathBuf },
+    #[error("the directory of {} was moved away", shown(path))]
+    Moved { path: PathBuf },
     #[error("cannot publish {}: another program writes to the ledger", shown(path))]
     LedgerBusy { path: PathBuf },
     #[error("cannot write the events file")]
@@ -187,6 +189,7 @@ impl Failure {
                 | CommitError::Ledger { .. }
                 | CommitError::Acknowledge { .. } => Verdict::Fatal,
                 CommitError::NameTaken { .. } => Verdict::Quarantine,
+                CommitError::Moved { .. } => Verdict::Unfinished,
                 CommitError::Look { source, .. } | CommitError::Rename { source, .. } => {
                     of_place(source)
                 }

@@ -14,7 +14,7 @@ use super::hooks::{Fault, RECOVERY, blocking, chain, sort};
 use crate::{
     config::Config,
     fs,
-    ledger::{LastStop, Ledger, Record, sqlite::Sqlite},
+    ledger::{ErrorKind, LastStop, Ledger, Record, sqlite::Sqlite},
     lifecycle::{Lifecycle, StartError},
     limits,
     observe::{Observer, OutcomeKind},
@@ -39,15 +39,20 @@ pub async fn recovery(
     });
     let recovered = life.start("recovery", RECOVERY, open, |()| async { Ok::<_, Infallible>(()) });
     recovered.await.map_err(|error| match &error {
-        StartError::Failed { source, .. } if waits_for_space(source.as_ref()) => {
+        StartError::Failed { source, .. } if is_for_later(source.as_ref()) => {
             Fault::Anew(chain(&error))
         }
         _ => sort(Fault::Storage)(error),
     })
 }
 
-fn waits_for_space(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
-    matches!(error.downcast_ref(), Some(recovery::Error::NoSpace(_)))
+/// Nothing failed: there is no space in the events file, or another program writes to the ledger.
+fn is_for_later(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    match error.downcast_ref() {
+        Some(recovery::Error::NoSpace(_)) => true,
+        Some(recovery::Error::Ledger(error)) => error.kind == ErrorKind::Busy,
+        _ => false,
+    }
 }
 
 /// As one that the pipeline itself put into quarantine.

@@ -16,6 +16,7 @@ mod kill;
 mod real_tree;
 mod recovery_time;
 mod resources;
+mod taken_directories;
 mod together;
 mod unfinished;
 mod watch;

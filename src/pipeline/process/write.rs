@@ -37,19 +37,16 @@ impl Directories {
     fn open(&mut self, context: &Context, relative: &Path) -> io::Result<Arc<Dir>> {
         let key = (context.index, relative.to_path_buf());
         if let Some(dir) = self.0.get(&key) {
-            return Ok(Arc::clone(dir));
+            // A handle stays good when its directory is renamed, and is then another's.
+            if context.has(dir, relative)? {
+                return Ok(Arc::clone(dir));
+            }
+            self.0.remove(&key);
         }
         if self.0.len() >= limits::DIRECTORIES {
             self.0.clear();
         }
-        let dir = match context.output().make_beneath(relative, fs::SHARED) {
-            // The root was removed, and may have been made anew.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                context.reopen_output()?.make_beneath(relative, fs::SHARED)?
-            }
-            result => result?,
-        };
-        let dir = Arc::new(dir);
+        let dir = Arc::new(context.current_output()?.make_beneath(relative, fs::SHARED)?);
         self.0.insert(key, Arc::clone(&dir));
         Ok(dir)
     }
@@ -57,13 +54,16 @@ impl Directories {
     /// Makes a temp in this directory, which may have been removed since it was opened.
     fn make_temp(&mut self, context: &Context, relative: &Path) -> io::Result<Temp> {
         let dir = self.open(context, relative)?;
-        match Temp::create(&dir, &context.instance) {
+        let made = Temp::create(&dir, &context.instance);
+        if made.is_err() {
+            self.0.remove(&(context.index, relative.to_path_buf()));
+        }
+        match made {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.0.clear();
                 let dir = self.open(context, relative)?;
                 Temp::create(&dir, &context.instance)
             }
-            result => result,
+            made => made,
         }
     }
 }

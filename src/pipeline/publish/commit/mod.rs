@@ -18,9 +18,15 @@
 //! C5: a failed `fsync` is never repeated on the same file: the temp is dropped, the source is read
 //! again. A failed sync of a directory or of the ledger ends all publishing ([`Fatal`](crate::pipeline::fatal::Fatal)).
 //!
+//! C6: an output whose content was lost on its way to the disk gets no intent
+//! ([`kept`](crate::pipeline::kept)).
+//! C7: an output is acknowledged only if its directory was under its path after it got its name
+//! ([`moved`]).
+//!
 //! Never reads the source.
 
 pub mod acknowledge;
+mod moved;
 mod naming;
 pub mod pool;
 pub mod publish;

@@ -18,6 +18,7 @@ use crate::{
         failure::{CommitError, Failure},
         fatal::Fatal,
         job::{Committed, Disposable, Outcome, Staged},
+        marks::Mark,
         stage::{Inlet, Outlet, Panics},
     },
     policy::Durability,
@@ -26,8 +27,8 @@ use crate::{
 
 /// A staged output with its intent.
 #[derive(Debug)]
-struct Intended {
-    staged: Staged,
+pub(super) struct Intended {
+    pub(super) staged: Staged,
     record: Record,
     replace: Replace,
 }
@@ -107,7 +108,8 @@ impl Publisher {
     }
 
     /// Steps 4 and 5 of the protocol. Gives back what found its name taken at the last moment.
-    fn publish_round(&self, mut files: Vec<Intended>) -> Result<Vec<Staged>, Failure> {
+    fn publish_round(&self, files: Vec<Intended>) -> Result<Vec<Staged>, Failure> {
+        let mut files = self.drop_moved(files);
         if files.is_empty() {
             return Ok(Vec::new());
         }
@@ -134,6 +136,7 @@ impl Publisher {
             again = self.withdraw(refused)?;
         }
         failpoint::pass("commit::renamed");
+        let named = self.take_back_moved(named)?;
         if !named.is_empty() {
             self.named.send(named);
         }
@@ -187,8 +190,7 @@ impl Publisher {
             .collect();
         let path = output_path(&first.staged);
         let ledger = &first.staged.job.context.ledger;
-        failpoint::barrier("barrier::withdrawal", || ledger.mark(&marks, When::Now))
-            .map_err(|source| CommitError::Ledger { path, source })?;
+        withdraw(&**ledger, &marks).map_err(|source| CommitError::Ledger { path, source })?;
         let mut again = Vec::new();
         for (Intended { mut staged, .. }, source) in refused {
             staged.temp.unprotect();
@@ -238,7 +240,7 @@ impl Publisher {
         job.end(Outcome::Skipped, 0);
     }
 
-    fn fail(&self, staged: Staged, failure: impl Into<Failure>) {
+    pub(super) fn fail(&self, staged: Staged, failure: impl Into<Failure>) {
         let Staged { job, temp, .. } = staged;
         drop(temp);
         self.ended.send(Disposable::Failed(job.fail(failure)));
@@ -263,6 +265,22 @@ impl Intended {
         };
         let replace = if replaces.is_some() { Replace::Yes } else { Replace::No };
         Self { staged, record, replace }
+    }
+}
+
+/// Durably. Until it is done nothing can go on: the temps have intents. Another program's write is
+/// waited for, in steps of the ledger's own patience.
+pub(super) fn withdraw(ledger: &dyn Ledger, marks: &[Mark]) -> ledger::Result<()> {
+    let mut tries = 0;
+    loop {
+        let marked = failpoint::barrier("barrier::withdrawal", || ledger.mark(marks, When::Now));
+        tries += 1;
+        match marked {
+            Err(error) if error.kind == ErrorKind::Busy && tries < limits::BUSY_TRIES => {
+                tracing::warn!(error = %error.source, "another program writes to the ledger: waited for");
+            }
+            marked => return marked,
+        }
     }
 }
 
@@ -306,7 +324,7 @@ fn output(staged: &Staged, replaces: Option<crate::identity::Identity>) -> Outpu
     }
 }
 
-fn output_path(staged: &Staged) -> PathBuf {
+pub(super) fn output_path(staged: &Staged) -> PathBuf {
     staged.job.context.config.output.join(&staged.output)
 }
 
