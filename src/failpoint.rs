@@ -29,11 +29,9 @@ pub const NAMES: [&str; 20] = [
     "dispose::unlink",
 ];
 
-/// Those of the events file, each time that it is written.
-pub const EVENTS_NAMES: [&str; 2] = ["events::append", "events::sync"];
-
-/// Those of the ledger, each time that its log is moved into the database.
-pub const LEDGER_NAMES: [&str; 1] = ["ledger::checkpoint"];
+/// Those of the events file, each time that it is written, and of the ledger, each time that its log is
+/// moved into the database.
+pub const STORE_NAMES: [&str; 3] = ["events::append", "events::sync", "ledger::checkpoint"];
 
 /// Those of recovery.
 pub const RECOVERY_NAMES: [&str; 3] =

@@ -107,6 +107,7 @@ fn patience(stop: &CancellationToken, once: bool) -> impl Fn(&io::Error) -> bool
         while Instant::now() < until && !stop.is_cancelled() {
             thread::park_timeout(LOOK);
         }
-        !stop.is_cancelled() && !(once && began.elapsed() > limits::ONCE_SICK)
+        let is_enough = once && began.elapsed() > limits::ONCE_SICK;
+        !(stop.is_cancelled() || is_enough)
     }
 }

@@ -1,6 +1,6 @@
 //! Each system call fails once, with each error.
 
-use std::{collections::BTreeMap, process::Command};
+use std::{collections::BTreeMap, fs, process::Command};
 
 use crate::{
     harness::Tree,
@@ -122,4 +122,43 @@ fn an_input_that_cannot_be_opened_for_a_moment_is_opened_again() {
         let point = Point { call: "fstatfs".to_owned(), number: 1 };
         assert_eq!(fails(&point, "EMFILE", on_success), 0);
     }
+}
+
+/// A checkpoint syncs the ledger's log before it moves it, and its failure was dropped: the kernel
+/// forgets what it could not write, and later commits counted as durable behind the hole.
+#[test]
+fn a_sync_of_the_ledger_that_fails_ends_the_service_whoever_made_it() {
+    if !trace::is_possible("a failed sync of the ledger") {
+        return;
+    }
+    let failing = |file: &str, call: &str, number: usize| -> (Option<i32>, usize, Tree) {
+        let tree = Tree::with(300, 0);
+        let path = tree.path("out/.tidemill").join(file);
+        let (inject, calls) =
+            (format!("inject={call}:error=EIO:when={number}"), tree.path("calls"));
+        let service = tree.command("keep", &["--once", "--state-dir", "out/.tidemill"]);
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-o"]).arg(&calls).arg("-P").arg(path);
+        strace.args(["-e", &format!("trace={call}"), "-e", &inject]);
+        strace.arg(service.get_program()).args(service.get_args()).current_dir(tree.path(""));
+        let log = fs::File::options().append(true).create(true).open(tree.path("log"));
+        let code = strace.stderr(log.expect("log")).status().expect("strace").code();
+        let calls = fs::read_to_string(calls).unwrap_or_default();
+        (code, calls.matches("INJECTED").count(), tree)
+    };
+    let mut met = 0;
+    for file in ["ledger.sqlite-wal", "ledger.sqlite"] {
+        for (call, number) in ["fsync", "fdatasync"]
+            .into_iter()
+            .flat_map(|call| [1, 2, 3, 5, 8].map(|number| (call, number)))
+        {
+            let (code, injected, tree) = failing(file, call, number);
+            met += injected;
+            let wanted = if injected > 0 { Some(74) } else { Some(0) };
+            assert_eq!(code, wanted, "{file} {call} {number}\n{}", tree.log());
+            assert_eq!(tree.once("keep"), 0, "{}", tree.log());
+            tree.assert_done("keep");
+        }
+    }
+    assert!(met > 4, "only {met} syncs failed");
 }

@@ -13,7 +13,6 @@ fn commits() -> impl Iterator<Item = &'static str> {
     NAMES.into_iter().filter(|name| name.starts_with("commit"))
 }
 
-#[expect(clippy::disallowed_methods, reason = "another program's files")]
 fn copy_state(from: &Path, to: &Path) {
     fs::remove_dir_all(to).ok();
     fs::create_dir(to).expect("directory");

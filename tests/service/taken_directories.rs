@@ -85,7 +85,7 @@ fn taken_at(name: &str, on_success: &str, taken: &str) {
     assert_eq!(tree.acknowledged()[Path::new("d/a.log")], 1, "{name}");
     let what = format!("{name} {on_success} {taken}\n{}", tree.log());
     assert!(tree.path("out/d/a.log.zst").exists(), "{what}");
-    assert_eq!(tree.files("away"), [PathBuf::new(); 0], "{what}");
+    assert!(tree.files("away").is_empty(), "{what}");
     assert_eq!(tree.path("in/d/a.log").exists(), on_success == "keep", "{what}");
 }
 

@@ -41,9 +41,10 @@ impl Acknowledger {
         let mut marks = Marks::default();
         let mut waiting: Vec<Named> = Vec::new();
         loop {
-            let received = match waiting.is_empty() {
-                true => inlet.receive().map_or(Received::Closed, Received::Item),
-                false => inlet.receive_within(limits::BACKOFF),
+            let received = if waiting.is_empty() {
+                inlet.receive().map_or(Received::Closed, Received::Item)
+            } else {
+                inlet.receive_within(limits::BACKOFF)
             };
             let is_last = matches!(received, Received::Closed);
             if let Received::Item(named) = received {

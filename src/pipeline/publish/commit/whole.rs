@@ -63,7 +63,7 @@ impl Whole {
         let (begun, mut synced) = begin(files);
         let Some(first) = begun.first() else { return synced };
         let result = self.sync_one(first);
-        let result = || result.as_ref().map(|()| ()).map_err(copy);
+        let result = || result.as_ref().copied().map_err(copy);
         synced.extend(begun.into_iter().map(|staged| (staged, result())));
         synced
     }
