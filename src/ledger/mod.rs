@@ -187,6 +187,12 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     /// All pairs of directories ever registered.
     fn roots(&self) -> Result<Vec<Roots>>;
 
+    /// The inode of the directory that was a pipeline's input when nothing of it was unfinished.
+    fn input_inode(&self, pipeline: PipelineId) -> Result<Option<u64>>;
+
+    /// Notes it. Where it is what was noted before, nothing is written.
+    fn note_input_inode(&self, pipeline: PipelineId, inode: u64) -> Result<()>;
+
     /// Makes what was written [`When::Later`] durable where it has waited for so long. A disk that is
     /// full, and another process that writes, leave it to the next time.
     fn flush(&self, wait: Duration) -> Result<()>;

@@ -3,12 +3,13 @@
 use std::{
     collections::{HashMap, HashSet},
     path::PathBuf,
+    sync::Arc,
 };
 
 use super::{Action, Error, Facts, Quarantines, Roots, Summary};
 use crate::{
     failpoint,
-    fs::{self, Dir, Instance, Replace},
+    fs::{self, Dir, Instance, Replace, Walk},
     ledger::{Id, Ledger, Output, PipelineId, Record, State, When},
     observe::{is_full, shown},
     pipeline::{
@@ -91,7 +92,9 @@ pub fn apply(means: &Means<'_>, plans: Vec<(Facts, Action)>) -> Result<Summary, 
         }
     }
     acknowledged.extend(named);
-    summary.disposed = dispose(means, &acknowledged)?;
+    let (there, away): (Vec<_>, Vec<_>) = with_input(means, acknowledged)?;
+    summary.left += away.len() as u64;
+    summary.disposed = dispose(means, &there)?;
     Ok(summary)
 }
 
@@ -200,6 +203,32 @@ fn sync(means: &Means<'_>, records: &[Record]) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// The records whose sources can be looked for, and those whose input is not mounted: it is another
+/// directory than it was, and there is nothing in it. A source that is not seen there may be under
+/// its private name where the input is.
+fn with_input(
+    means: &Means<'_>,
+    records: Vec<Record>,
+) -> Result<(Vec<Record>, Vec<Record>), Error> {
+    let mut away = HashSet::new();
+    for (id, roots) in means.roots {
+        let noted = means.ledger.input_inode(*id)?;
+        let is_another = fs::identity_of(&*roots.input)
+            .is_ok_and(|now| noted.is_some_and(|inode| inode != now.inode));
+        if is_another && Walk::new(Arc::clone(&roots.input), PathBuf::new()).next().is_none() {
+            away.insert(*id);
+        }
+    }
+    let kept = |record: &Record| record.on_success == OnSuccess::Keep;
+    let (there, left): (Vec<_>, Vec<_>) =
+        records.into_iter().partition(|record| kept(record) || !away.contains(&record.pipeline));
+    for roots in left.iter().filter_map(|record| means.roots.get(&record.pipeline)) {
+        let input = roots.input.path();
+        tracing::warn!(pipeline = %roots.name, input = %shown(input), "is another directory than before, and empty: is it mounted? What is to be disposed of there is left for a later start");
+    }
+    Ok((there, left))
 }
 
 /// The sources of published outputs. One that cannot be disposed of is met again by the intake.

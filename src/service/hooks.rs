@@ -84,6 +84,23 @@ pub(super) fn sort_io(error: StartError) -> Fault {
     }
 }
 
+/// As [`sort`], where a failure of the ledger is storage's, and its being busy is for a later start.
+pub(super) fn sort_ledger(otherwise: fn(String) -> Fault) -> impl Fn(StartError) -> Fault {
+    move |error| {
+        let cause = match &error {
+            StartError::Failed { source, .. } => source.downcast_ref::<ledger::Error>(),
+            _ => None,
+        };
+        match cause.map(|error| error.kind) {
+            Some(ledger::ErrorKind::Busy) => sort(Fault::Anew)(error),
+            Some(ledger::ErrorKind::Full | ledger::ErrorKind::Failed) => {
+                sort(Fault::Storage)(error)
+            }
+            None => sort(otherwise)(error),
+        }
+    }
+}
+
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -168,7 +185,7 @@ pub async fn ledger(life: &mut Lifecycle, config: &Config) -> Result<Arc<Sqlite>
         Ok::<_, ledger::Error>((Arc::clone(&ledger), ledger))
     });
     let close = |ledger: Arc<Sqlite>| blocking(move || ledger.end(&fs::boot_id()));
-    life.start("ledger", LIMIT, open, close).await.map_err(sort(Fault::Storage))
+    life.start("ledger", LIMIT, open, close).await.map_err(sort_ledger(Fault::Storage))
 }
 
 /// The events file, if one was asked for, and who listens.
@@ -216,7 +233,7 @@ pub async fn pipelines(
         // Every thread has ended: taking back what they returned does not wait.
         drained.send(pipelines_drained(pipelines).await).map_err(|_| "nobody waits for the drain")
     };
-    life.start("pipelines", limit, open, close).await.map_err(sort(Fault::Config))
+    life.start("pipelines", limit, open, close).await.map_err(sort_ledger(Fault::Config))
 }
 
 async fn pipelines_drained(pipelines: Pipelines) -> Drained {

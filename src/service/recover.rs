@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::hooks::{Fault, RECOVERY, blocking, chain, sort};
 use crate::{
-    config::Config,
+    config::{self, Config},
     fs,
     ledger::{ErrorKind, LastStop, Ledger, Record, sqlite::Sqlite},
     lifecycle::{Lifecycle, StartError},
@@ -84,7 +84,7 @@ fn recover(
     let patience = patience(stop, config.once);
     let means = recovery::Means { ledger, events, roots: &roots, patience: &patience, quarantines };
     let mut summary = recovery::apply(&means, plans)?;
-    summary.left = left;
+    summary.left += left;
     if last == LastStop::Unclean || unfinished {
         recovery::sweep(ledger, quarantines, &config.pipelines, &mut summary)?;
     }
@@ -93,8 +93,19 @@ fn recover(
     }
     if summary.left == 0 {
         ledger.recovered();
+        note_inputs(ledger, config)?;
     }
     Ok(summary)
+}
+
+/// Nothing is unfinished: the inputs are those that a later recovery has to find.
+fn note_inputs(ledger: &dyn Ledger, config: &Config) -> Result<(), recovery::Error> {
+    for config::Pipeline { name, input, output, .. } in &config.pipelines {
+        let Ok(found) = fs::directory_at(input) else { continue };
+        let id = ledger.pipeline(name, input, output)?;
+        ledger.note_input_inode(id, found.inode)?;
+    }
+    Ok(())
 }
 
 /// Waits for space until the stop, `--once` for as long as for any other full disk.

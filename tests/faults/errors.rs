@@ -131,15 +131,14 @@ fn a_sync_of_the_ledger_that_fails_ends_the_service_whoever_made_it() {
     if !trace::is_possible("a failed sync of the ledger") {
         return;
     }
-    let failing = |file: &str, call: &str, number: usize| -> (Option<i32>, usize, Tree) {
+    let failing = |file: &str, number: usize| -> (Option<i32>, usize, Tree) {
         let tree = Tree::with(300, 0);
-        let path = tree.path("out/.tidemill").join(file);
-        let (inject, calls) =
-            (format!("inject={call}:error=EIO:when={number}"), tree.path("calls"));
+        let calls = tree.path("calls");
         let service = tree.command("keep", &["--once", "--state-dir", "out/.tidemill"]);
         let mut strace = Command::new("strace");
-        strace.args(["-f", "-qq", "-o"]).arg(&calls).arg("-P").arg(path);
-        strace.args(["-e", &format!("trace={call}"), "-e", &inject]);
+        strace.args(["-f", "-qq", "-e", "trace=fsync,fdatasync", "-o"]).arg(&calls);
+        strace.arg("-P").arg(tree.path("out/.tidemill").join(file));
+        strace.args(["-e", &format!("inject=fsync,fdatasync:error=EIO:when={number}")]);
         strace.arg(service.get_program()).args(service.get_args()).current_dir(tree.path(""));
         let log = fs::File::options().append(true).create(true).open(tree.path("log"));
         let code = strace.stderr(log.expect("log")).status().expect("strace").code();
@@ -147,18 +146,15 @@ fn a_sync_of_the_ledger_that_fails_ends_the_service_whoever_made_it() {
         (code, calls.matches("INJECTED").count(), tree)
     };
     let mut met = 0;
-    for file in ["ledger.sqlite-wal", "ledger.sqlite"] {
-        for (call, number) in ["fsync", "fdatasync"]
-            .into_iter()
-            .flat_map(|call| [1, 2, 3, 5, 8].map(|number| (call, number)))
-        {
-            let (code, injected, tree) = failing(file, call, number);
+    for (file, numbers) in [("ledger.sqlite-wal", [1, 2, 5]), ("ledger.sqlite", [1, 2, 3])] {
+        for number in numbers {
+            let (code, injected, tree) = failing(file, number);
             met += injected;
             let wanted = if injected > 0 { Some(74) } else { Some(0) };
-            assert_eq!(code, wanted, "{file} {call} {number}\n{}", tree.log());
+            assert_eq!(code, wanted, "{file} {number}\n{}", tree.log());
             assert_eq!(tree.once("keep"), 0, "{}", tree.log());
             tree.assert_done("keep");
         }
     }
-    assert!(met > 4, "only {met} syncs failed");
+    assert!(met > 2, "only {met} syncs failed");
 }

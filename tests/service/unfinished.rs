@@ -71,6 +71,27 @@ fn a_batch_of_two_durabilities_has_its_intents_in_one_transaction() {
     assert!(tree.acknowledged().values().all(|lines| *lines == 2), "once for each of the two");
 }
 
+/// An unmounted input is an empty directory: its source was taken for disposed of, and stayed under its
+/// private name, which no intake looks at, for good.
+#[test]
+fn a_source_whose_input_is_not_mounted_is_disposed_of_when_it_is_there_again() {
+    for on_success in ["delete", "archive"] {
+        let mut tree = Tree::new();
+        tree.put("a.log", b"content");
+        let killed = tree.start_with("dispose::taken=return(kill)", on_success, &["--once"]);
+        assert_eq!(killed.wait(), KILLED);
+        moved(&tree, "in", "away");
+        fs::create_dir(tree.path("in")).expect("the mount's place");
+        for _ in 0..2 {
+            assert_eq!(tree.once(on_success), 75, "{}", tree.log());
+        }
+        fs::remove_dir(tree.path("in")).expect("remove");
+        moved(&tree, "away", "in");
+        assert_eq!(tree.once(on_success), 0, "{}", tree.log());
+        tree.assert_done(on_success);
+    }
+}
+
 /// Nested outputs are allowed, and two records may intend one name: the start ended with 74.
 #[test]
 fn two_intents_of_one_name_recover_and_the_second_is_withdrawn() {

@@ -224,6 +224,24 @@ impl Ledger for Sqlite {
         writer.close().map_err(|error| failed(&self.path, "close", error))
     }
 
+    fn input_inode(&self, pipeline: PipelineId) -> Result<Option<u64>> {
+        self.read("look an input up", |connection| {
+            let sql = "SELECT value FROM meta WHERE name = 'input ' || ?1";
+            let found = connection.query_row(sql, [pipeline], |row| row.get::<_, String>(0));
+            Ok(found.optional()?.and_then(|inode| inode.parse().ok()))
+        })
+    }
+
+    fn note_input_inode(&self, pipeline: PipelineId, inode: u64) -> Result<()> {
+        if self.input_inode(pipeline)? == Some(inode) {
+            return Ok(());
+        }
+        self.write("note an input", When::Now, |connection| {
+            let sql = "INSERT OR REPLACE INTO meta VALUES ('input ' || ?1, ?2)";
+            connection.execute(sql, params![pipeline, inode.to_string()]).map(drop)
+        })
+    }
+
     fn flush(&self, wait: Duration) -> Result<()> {
         let waited = |writer: &Writer| writer.has_waited(wait);
         // Who writes now has no time to wait for, and is asked again.
