@@ -199,7 +199,7 @@ pub fn identity_of(file: &impl AsFd) -> io::Result<Identity> {
 }
 
 #[expect(clippy::cast_sign_loss, clippy::cast_possible_wrap, reason = "the kernel's own widths")]
-fn seen(stat: &Stat) -> Seen {
+pub(super) fn seen(stat: &Stat) -> Seen {
     let nanoseconds =
         |seconds: i64, rest: u64| seconds.saturating_mul(1_000_000_000).saturating_add(rest as i64);
     Seen {

@@ -21,7 +21,9 @@ pub use dir::{Dir, Kind, Replace, Seen, identity_of, seen_of};
 pub use lease::{Writers, ask_for_writers};
 pub use lock::{Lock, LockError};
 pub use named::{OWN, SHARED, make_own, make_shared, owner, replace_own};
-pub use place::{Unwritten, boot_id, directory_at, is_network, sync_file_system, syncs_whole};
+pub use place::{
+    Unwritten, boot_id, directory_at, is_mount, is_network, sync_file_system, syncs_whole,
+};
 pub use reach::Reach;
 pub use socket::{Socket, SocketError};
 pub use temp::{Instance, Temp, is_ours, live_temps, numbered, private_name};

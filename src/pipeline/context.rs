@@ -8,6 +8,7 @@ use std::{
 use crate::{
     config,
     fs::{self, Dir, Instance},
+    identity::Identity,
     ledger::{Ledger, PipelineId},
     observe::{Events, PipelineMeter, Tracer, shown},
     pipeline::{hold::Hold, place::Place},
@@ -83,13 +84,13 @@ impl Context {
     /// another.
     pub fn current_output(&self) -> std::io::Result<Arc<Dir>> {
         let known = self.output();
-        let found = fs::directory_at(&self.config.output)?;
-        if fs::identity_of(&*known).is_ok_and(|known| found.is(&known)) {
+        let path = &self.config.output;
+        let (found, was) = (fs::directory_at(path)?.identity, fs::identity_of(&*known)?);
+        if same_place(&found, &was) {
             return Ok(known);
         }
         // One of another file system is what an unmount uncovers, unless it is a mount itself.
-        let was = fs::identity_of(&*known).map(|known| known.device).ok();
-        if was.is_some_and(|device| device != found.device) && !found.is_mount {
+        if found.device != was.device && !fs::is_mount(path)? {
             return Err(rustix::io::Errno::NODEV.into());
         }
         tracing::info!(pipeline = %self.config.name, output = %shown(&self.config.output), "the output's root is another directory than before");
@@ -102,9 +103,7 @@ impl Context {
         let found =
             root.look(if relative.as_os_str().is_empty() { Path::new(".") } else { relative })?;
         let ours = fs::identity_of(dir)?;
-        Ok(found.is_some_and(|found| {
-            (found.identity.device, found.identity.inode) == (ours.device, ours.inode)
-        }))
+        Ok(found.is_some_and(|found| same_place(&found.identity, &ours)))
     }
 
     /// The whole path of a source, for messages.
@@ -112,4 +111,8 @@ impl Context {
     pub fn source_path(&self, relative: &Path) -> std::path::PathBuf {
         self.config.input.join(relative)
     }
+}
+
+fn same_place(one: &Identity, other: &Identity) -> bool {
+    (one.device, one.inode) == (other.device, other.inode)
 }

@@ -54,7 +54,7 @@ pub fn apply(means: &Means<'_>, plans: Vec<(Facts, Action)>) -> Result<Summary, 
             Action::Publish | Action::Replace => {
                 if name(roots, &facts.record, action)? == Named::Taken {
                     summary.withdrawn += 1;
-                    marks.push(withdrawn(&facts.record));
+                    marks.push(withdrawn(&facts));
                     continue;
                 }
             }
@@ -62,7 +62,7 @@ pub fn apply(means: &Means<'_>, plans: Vec<(Facts, Action)>) -> Result<Summary, 
             Action::Finish | Action::Dispose => {}
             Action::Withdraw => {
                 summary.withdrawn += 1;
-                marks.push(withdrawn(&facts.record));
+                marks.push(withdrawn(&facts));
                 continue;
             }
             Action::Quarantine => {
@@ -121,9 +121,13 @@ fn acknowledge_all(means: &Means<'_>, named: &[Record]) -> Result<(), Error> {
 
 type Mark = (Id, State, Option<String>);
 
-fn withdrawn(record: &Record) -> Mark {
-    let reason = "its name was taken while the service was down".to_owned();
-    (record.id, State::Withdrawn, Some(reason))
+fn withdrawn(facts: &Facts) -> Mark {
+    let reason = if facts.moved {
+        "its directory was moved away"
+    } else {
+        "its name was taken while the service was down"
+    };
+    (facts.record.id, State::Withdrawn, Some(reason.to_owned()))
 }
 
 fn quarantined(record: &Record) -> Mark {

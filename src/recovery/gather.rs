@@ -2,16 +2,17 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    ffi::{OsStr, OsString},
     io::{self, Read},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, PoisonError},
 };
 
 use super::{Error, Facts, Roots};
 use crate::{
-    fs::{self, Dir},
+    fs::{self, Dir, Instance, Walk},
     identity::Identity,
-    ledger::{Id, Ledger, Output, PipelineId, Record},
+    ledger::{Id, Ledger, Output, PipelineId, Record, State},
     observe::shown,
     pipeline::{acknowledge, context::SharedEvents},
 };
@@ -53,6 +54,7 @@ pub fn gather(ledger: &dyn Ledger, events: &SharedEvents) -> Result<Gathered, Er
         let acknowledged = acknowledged.contains(&record.id);
         facts.push(look(&roots.output, record, acknowledged)?);
     }
+    find_moved(ledger, &roots, &mut facts);
     Ok(Gathered { roots, facts, left })
 }
 
@@ -78,8 +80,14 @@ fn acknowledged(
 }
 
 fn look(root: &Dir, record: Record, acknowledged: bool) -> Result<Facts, Error> {
-    let nothing =
-        |record| Facts { record, temp: None, output: None, same_content: false, acknowledged };
+    let nothing = |record| Facts {
+        record,
+        temp: None,
+        output: None,
+        same_content: false,
+        moved: false,
+        acknowledged,
+    };
     let Some(intended) = &record.output else {
         return Ok(nothing(record));
     };
@@ -98,6 +106,28 @@ fn look(root: &Dir, record: Record, acknowledged: bool) -> Result<Facts, Error> 
         _ => false,
     };
     Ok(Facts { temp, output, same_content, ..nothing(record) })
+}
+
+/// Looks for the temps that are not in their place. A whole tree is walked, but only after a kill of a
+/// service whose directories are taken at that time.
+fn find_moved(ledger: &dyn Ledger, roots: &HashMap<PipelineId, Roots>, facts: &mut [Facts]) {
+    let is_missing = |facts: &Facts| {
+        let Facts { record, temp, output, acknowledged, .. } = facts;
+        record.state == State::Intent && !acknowledged && temp.is_none() && output.is_none()
+    };
+    let missing: HashSet<PipelineId> =
+        facts.iter().filter(|facts| is_missing(facts)).map(|facts| facts.record.pipeline).collect();
+    let instance = Instance::new(ledger.instance());
+    let mut found: HashSet<(PipelineId, OsString)> = HashSet::new();
+    for (id, roots) in roots.iter().filter(|(id, _)| missing.contains(id)) {
+        let walk = Walk::new(Arc::clone(&roots.output), PathBuf::new()).filter_map(Result::ok);
+        let names = walk.filter_map(|entry| entry.path.file_name().map(OsStr::to_owned));
+        found.extend(names.filter(|name| instance.is_temp(name)).map(|name| (*id, name)));
+    }
+    for facts in facts.iter_mut().filter(|facts| is_missing(facts)) {
+        let temp = facts.record.output.as_ref().map(|output| output.temp.clone());
+        facts.moved = temp.is_some_and(|temp| found.contains(&(facts.record.pipeline, temp)));
+    }
 }
 
 fn identity(root: &Dir, path: &Path) -> io::Result<Option<Identity>> {

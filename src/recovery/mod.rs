@@ -37,6 +37,9 @@ pub struct Facts {
     /// What has the final name has the intended content, byte for byte; asked only where its
     /// identity is another.
     pub same_content: bool,
+    /// The temp is below the output's root, in another directory: its own was moved away. Asked only
+    /// where neither temp nor output is in its place.
+    pub moved: bool,
     /// The events file has a line for it: it was acknowledged.
     pub acknowledged: bool,
 }
@@ -54,7 +57,8 @@ pub enum Action {
     FinishAndUnlink,
     /// It was acknowledged: only the source is to be disposed of.
     Dispose,
-    /// The name was taken by another: the intent is withdrawn, the source goes through the intake.
+    /// The name was taken by another, or the directory was moved away with the temp: the intent is
+    /// withdrawn, the source goes through the intake.
     Withdraw,
     /// Neither temp nor output: a consumer took it, or another hand removed it. The source stays
     /// and is not processed again until a person says so.
@@ -64,7 +68,7 @@ pub enum Action {
 /// Decides about one record. Pure.
 #[must_use]
 pub fn plan(facts: &Facts) -> Action {
-    let Facts { record, temp, output: found, same_content, acknowledged } = facts;
+    let Facts { record, temp, output: found, same_content, moved, acknowledged } = facts;
     let Some(output) = &record.output else {
         return Action::Quarantine;
     };
@@ -84,6 +88,7 @@ pub fn plan(facts: &Facts) -> Action {
         (Some(temp), Some(found)) if is_ours(temp) && is_replaced(found) => Action::Replace,
         (Some(temp), Some(_)) if is_ours(temp) => Action::Withdraw,
         (None, Some(found)) if is_ours(found) || *same_content => Action::Finish,
+        (None, None) if *moved => Action::Withdraw,
         _ => Action::Quarantine,
     }
 }

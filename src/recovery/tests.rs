@@ -25,7 +25,7 @@ fn facts(state: State, temp: Option<Identity>, output: Option<Identity>) -> Fact
         moved_to: None,
         at_ns: 0,
     };
-    Facts { record, temp, output, same_content: false, acknowledged: false }
+    Facts { record, temp, output, same_content: false, moved: false, acknowledged: false }
 }
 
 #[test]
@@ -66,6 +66,13 @@ fn a_temp_without_an_output_is_published_whatever_says_that_it_was_acknowledged(
             assert_eq!(plan(&facts), Action::Publish, "{state} {acknowledged}");
         }
     }
+}
+
+#[test]
+fn a_temp_in_a_directory_that_was_moved_away_was_not_published() {
+    let moved = |state| Facts { moved: true, ..facts(state, None, None) };
+    assert_eq!(plan(&moved(State::Intent)), Action::Withdraw);
+    assert_eq!(plan(&moved(State::Published)), Action::Dispose);
 }
 
 #[test]

@@ -103,7 +103,7 @@ fn note_inputs(ledger: &dyn Ledger, config: &Config) -> Result<(), recovery::Err
     for config::Pipeline { name, input, output, .. } in &config.pipelines {
         let Ok(found) = fs::directory_at(input) else { continue };
         let id = ledger.pipeline(name, input, output)?;
-        ledger.note_input_inode(id, found.inode)?;
+        ledger.note_input_inode(id, found.identity.inode)?;
     }
     Ok(())
 }

@@ -58,6 +58,21 @@ fn what_comes_after_the_root_was_taken_is_published_under_its_path() {
     assert_eq!(tree.files("monday"), names(["a.log.zst", "d/a.log.zst"]));
 }
 
+/// The source was quarantined, as if a consumer had taken its output.
+#[test]
+fn an_intent_whose_directory_is_taken_before_the_next_start_is_published_under_its_path() {
+    for on_success in ["keep", "delete", "archive"] {
+        let mut tree = Tree::new();
+        tree.put("d/a.log", b"one");
+        let killed =
+            tree.start_with("commit::intended=return(kill)", on_success, &["--once"]).wait();
+        assert_eq!(killed, -9);
+        moved(&tree, "out/d", "out/d-taken");
+        assert_eq!(tree.once(on_success), 0, "{}", tree.log());
+        tree.assert_done(on_success);
+    }
+}
+
 /// Takes a directory while one output of it stands at a failpoint.
 fn taken_at(name: &str, on_success: &str, taken: &str) {
     let mut tree = Tree::new();
