@@ -56,6 +56,9 @@ pub fn place(error: &io::Error) -> Place {
         | Errno::NFILE
         | Errno::NOMEM
         | Errno::IO
+        // The file system is damaged.
+        | Errno::BADMSG
+        | Errno::UCLEAN
         | Errno::STALE
         | Errno::NOTCONN
         | Errno::HOSTDOWN

@@ -2,7 +2,7 @@
 //!
 //! `FAILPOINTS=commit::intent=1*off->return(kill)` is the syntax of the `fail` crate; the words that
 //! `return` takes here are `kill` (SIGKILL to itself), `term` (SIGTERM to itself), and the name of an
-//! error (`enospc`, `eio`, `erofs`), which the place then meets instead of doing its work; and
+//! error (`enospc`, `eio`, `erofs`, `ebusy`), which the place then meets instead of doing its work; and
 //! `while:PATH`, which stands still for as long as there is such a file.
 
 /// All of them, in the order of a file's way.
@@ -29,6 +29,10 @@ pub const NAMES: [&str; 20] = [
     "dispose::unlink",
 ];
 
+/// Those of the events file, each time that it is written, and of the ledger, each time that its log is
+/// moved into the database.
+pub const STORE_NAMES: [&str; 3] = ["events::append", "events::sync", "ledger::checkpoint"];
+
 /// Those of recovery.
 pub const RECOVERY_NAMES: [&str; 3] =
     ["recovery::named", "recovery::acknowledged", "recovery::marked"];
@@ -41,13 +45,15 @@ pub const DETOUR_NAMES: [&str; 5] =
 /// What the promise rests on, each of which a test can leave out with `return(out)`, to see that the
 /// proofs notice (`tests/powerloss/mutants.rs`). That one step overtakes another is the same as
 /// leaving out the barrier between them.
-pub const BARRIERS: [&str; 14] = [
+pub const BARRIERS: [&str; 16] = [
     "barrier::new_directory",
     "barrier::temp",
     "barrier::temp_directory",
     "barrier::intent",
     "barrier::intent_sync",
     "barrier::final_directory",
+    "barrier::content",
+    "barrier::moved_directory",
     "barrier::events",
     "barrier::withdrawal",
     "barrier::quarantine",
@@ -122,6 +128,7 @@ fn act(word: &str) -> std::io::Result<()> {
         }
         "enospc" => Errno::NOSPC,
         "erofs" => Errno::ROFS,
+        "ebusy" => Errno::BUSY,
         _ => Errno::IO,
     };
     Err(errno.into())

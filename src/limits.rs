@@ -84,6 +84,12 @@ pub const ONCE_BUSY: Duration = Duration::from_secs(10);
 
 /// The largest group commit, in files.
 pub const BATCH: usize = 256;
+/// How long a mark waits for a commit that makes it durable with itself; and the time between two looks
+/// at whether one has.
+pub const FLUSH: Duration = Duration::from_millis(500);
+/// How often a withdrawal that nothing can go on without is tried while another program writes to the
+/// ledger; each try waits for some seconds.
+pub const BUSY_TRIES: u32 = 12;
 /// Concurrent `fsync` calls.
 pub const SYNCS: usize = 16;
 /// Files of a batch from which on one `syncfs` may take the place of an `fsync` of each, and the

@@ -7,6 +7,8 @@ use rustix::{
     io::Errno,
 };
 
+use super::calls;
+
 /// Tells the kernel that a file will be read once, from its beginning: it reads further ahead.
 pub fn expect_in_order(file: &File) -> io::Result<()> {
     Ok(fadvise(file, 0, None, Advice::Sequential)?)
@@ -44,5 +46,31 @@ pub fn copy_range(from: &File, to: &File, offset: u64, most: usize) -> io::Resul
             }
             Err(error) => Err(error.into()),
         };
+    }
+}
+
+/// Begins to write a file's content to the disk and does not wait. Makes nothing durable. An error is
+/// the file's: the `fsync` that follows need not report it. A file system without such a call has no
+/// error to hide.
+pub fn start_writeback(file: &File) -> io::Result<()> {
+    let unknown = [Errno::NOSYS, Errno::OPNOTSUPP, Errno::INVAL, Errno::SPIPE];
+    match calls::start_writeback(file) {
+        Err(error)
+            if unknown.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) =>
+        {
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+/// Whether a part of a file of this many bytes was never written, as far as the file system can tell.
+pub fn has_hole(file: &File, size: u64) -> io::Result<bool> {
+    match rustix::fs::seek(file, rustix::fs::SeekFrom::Hole(0)) {
+        Ok(first) => Ok(first < size),
+        Err(Errno::NXIO) => Ok(false),
+        // Not known: as if it had one, so that the content is looked at.
+        Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(true),
+        Err(error) => Err(error.into()),
     }
 }

@@ -39,7 +39,8 @@ pub fn ignore_broken_leases() {
 }
 
 /// Begins to write a file's content to the disk and does not wait (`sync_file_range(2)`,
-/// `SYNC_FILE_RANGE_WRITE`). Makes nothing durable: that is a later `fsync`'s to do, and to judge.
+/// `SYNC_FILE_RANGE_WRITE`). Makes nothing durable; an error it reports may be reported by no later
+/// `fsync`.
 pub fn start_writeback(file: &File) -> io::Result<()> {
     let flags = libc::SYNC_FILE_RANGE_WRITE;
     // SAFETY: the descriptor is open for as long as `file` is borrowed; the rest are numbers.

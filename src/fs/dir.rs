@@ -108,8 +108,10 @@ impl Dir {
                 return Err(io::ErrorKind::InvalidInput.into());
             };
             match fs::mkdirat(&dir.fd, name, Mode::from_raw_mode(mode)) {
-                Ok(()) => failpoint::barrier("barrier::new_directory", || dir.sync())?,
-                Err(rustix::io::Errno::EXIST) => {}
+                // Whoever made it just now may not have synced it yet.
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {
+                    failpoint::barrier("barrier::new_directory", || dir.sync())?;
+                }
                 Err(error) => return Err(error.into()),
             }
             dir = dir.open_beneath(Path::new(name))?;
@@ -206,7 +208,7 @@ pub fn identity_of(file: &impl AsFd) -> io::Result<Identity> {
 }
 
 #[expect(clippy::cast_sign_loss, clippy::cast_possible_wrap, reason = "the kernel's own widths")]
-fn seen(stat: &Stat) -> Seen {
+pub(super) fn seen(stat: &Stat) -> Seen {
     let nanoseconds =
         |seconds: i64, rest: u64| seconds.saturating_mul(1_000_000_000).saturating_add(rest as i64);
     Seen {

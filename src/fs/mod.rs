@@ -19,14 +19,16 @@ mod socket;
 mod temp;
 mod walk;
 
-pub use bulk::{copy_range, expect_in_order, share_content};
-pub use calls::{give_back_large_buffers, start_writeback};
+pub use bulk::{copy_range, expect_in_order, has_hole, share_content, start_writeback};
+pub use calls::give_back_large_buffers;
 pub use copy::{content_hash, copy, have_same_content};
 pub use dir::{Dir, Kind, Seen, identity_of, seen_of};
 pub use lease::{Writers, ask_for_writers};
 pub use lock::{Lock, LockError};
 pub use named::{OWN, SHARED, file_id, make_own, make_shared, owner, replace_own};
-pub use place::{Unwritten, boot_id, is_network, sync_file_system, syncs_whole};
+pub use place::{
+    Unwritten, boot_id, directory_at, is_mount, is_network, sync_file_system, syncs_whole,
+};
 pub use probe::{Abilities, Kept, Renames, probe};
 pub use reach::Reach;
 pub use rename::{Replace, SecondName};

@@ -1,6 +1,14 @@
 //! What is true of a whole file system, and of the machine.
 
-use std::{fs::File, io, os::fd::AsFd, os::unix::fs::FileExt, sync::OnceLock};
+use std::{
+    fs::File,
+    io,
+    os::{fd::AsFd, unix::fs::FileExt},
+    path::Path,
+    sync::OnceLock,
+};
+
+use super::{Seen, dir::seen};
 
 /// Magic numbers of file systems that other machines write to without our kernel's knowing
 /// (`statfs(2)`): NFS, SMB1, SMB2/CIFS, AFS, Ceph, 9p, Coda, FUSE, Lustre, GFS2, OCFS2.
@@ -40,6 +48,17 @@ const SYNC_WHOLE: [u64; 3] = [0xef53, 0x5846_5342, 0x9123_683e];
 /// which it does since Linux 5.8.
 pub fn syncs_whole(of: &impl AsFd) -> io::Result<bool> {
     Ok(tells_of_errors() && SYNC_WHOLE.contains(&kind(of)?))
+}
+
+/// Looks at a directory by its path, through symbolic links: the user named it.
+pub fn directory_at(path: &Path) -> io::Result<Seen> {
+    Ok(seen(&rustix::fs::stat(path)?))
+}
+
+/// Whether a directory is the root of what is mounted there: the one that it is in is of another file
+/// system.
+pub fn is_mount(path: &Path) -> io::Result<bool> {
+    Ok(rustix::fs::stat(path)?.st_dev != rustix::fs::stat(path.join(".."))?.st_dev)
 }
 
 fn tells_of_errors() -> bool {

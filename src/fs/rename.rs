@@ -45,7 +45,7 @@ impl SecondName {
     }
 
     /// Removes the old name. The new one must be durable before: otherwise a power loss may take both.
-    pub fn remove(self) -> io::Result<()> {
+    pub fn remove(&self) -> io::Result<()> {
         self.dir.unlink_own(&self.name)
     }
 }

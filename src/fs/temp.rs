@@ -93,18 +93,22 @@ pub struct Temp {
     name: OsString,
     /// Dropping it leaves the file under its temporary name.
     protected: bool,
+    /// It has its final name, or its temporary one is the caller's to remove.
+    published: bool,
 }
 
 impl Temp {
     pub fn create(dir: &Arc<Dir>, instance: &Instance) -> io::Result<Self> {
-        let file = tempfile::Builder::new()
+        let mut file = tempfile::Builder::new()
             .prefix(&*instance.0)
             .suffix(".tmp")
             .rand_bytes(8)
             .make_in(dir.path(), |path| dir.create_file(file_name(path), 0o600))?;
+        // By its handle and not by its path: the directory may be renamed meanwhile.
+        file.disable_cleanup(true);
         let name = file_name(file.path()).to_owned();
         LIVE.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { file, dir: Arc::clone(dir), name, protected: false })
+        Ok(Self { file, dir: Arc::clone(dir), name, protected: false, published: false })
     }
 
     #[must_use]
@@ -148,13 +152,11 @@ impl Temp {
     /// From now on dropping it leaves the file: its intent is durable, or about to be.
     pub fn protect(&mut self) {
         self.protected = true;
-        self.file.disable_cleanup(true);
     }
 
     /// Takes the protection off: its intent was withdrawn, durably.
     pub fn unprotect(&mut self) {
         self.protected = false;
-        self.file.disable_cleanup(false);
     }
 
     /// Gives it its final name. Durable after the directory's sync; a second name that it keeps
@@ -176,7 +178,7 @@ impl Temp {
             Err(error) => return Err((self, error)),
         };
         self.protected = false;
-        self.file.disable_cleanup(true);
+        self.published = true;
         let second = || SecondName::new(Arc::clone(&self.dir), self.name.clone());
         Ok((renamed == Renamed::Linked).then(second))
     }
@@ -184,7 +186,7 @@ impl Temp {
     /// Closes it and leaves the file under its temporary name, which the caller removes: NFS gives a
     /// file that is removed while it is open another name.
     pub(super) fn close(mut self) -> OsString {
-        self.file.disable_cleanup(true);
+        self.published = true;
         self.name.clone()
     }
 
@@ -203,6 +205,10 @@ impl Drop for Temp {
     fn drop(&mut self) {
         if !self.protected {
             LIVE.fetch_sub(1, Ordering::Relaxed);
+            if !self.published {
+                // What stays here recovery's sweep removes.
+                drop(self.dir.unlink(&self.name));
+            }
         }
     }
 }
@@ -254,6 +260,19 @@ mod tests {
             let name = format!(".tidemill-0011-{another}.del");
             assert_eq!(instance.private_id(name.as_ref()), None, "{name}");
         }
+    }
+
+    /// It was removed by its path, and stayed behind in the consumer's directory.
+    #[test]
+    fn a_dropped_temp_is_gone_from_a_directory_that_was_renamed() {
+        let (root, _) = dir();
+        std::fs::create_dir(root.path().join("old")).expect("directory");
+        let dir = Arc::new(Dir::open(&root.path().join("old")).expect("open"));
+        let temp = Temp::create(&dir, &Instance::new("0")).expect("create");
+        rustix::fs::rename(root.path().join("old"), root.path().join("new")).expect("rename");
+        drop(temp);
+        let left = std::fs::read_dir(root.path().join("new")).expect("list").count();
+        assert_eq!(left, 0);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod sqlite;
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use crate::{identity::Identity, policy::OnSuccess};
@@ -139,8 +140,11 @@ pub struct Error {
 impl Error {
     /// A failure that a test asked for.
     pub(crate) fn injected(source: std::io::Error) -> Self {
-        let full = source.kind() == std::io::ErrorKind::StorageFull;
-        let kind = if full { ErrorKind::Full } else { ErrorKind::Failed };
+        let kind = match source.kind() {
+            std::io::ErrorKind::StorageFull => ErrorKind::Full,
+            std::io::ErrorKind::ResourceBusy => ErrorKind::Busy,
+            _ => ErrorKind::Failed,
+        };
         Self { path: PathBuf::new(), action: "injected", kind, source: source.into() }
     }
 }
@@ -151,6 +155,8 @@ pub enum ErrorKind {
     /// The disk was full before anything of the transaction counted: nothing of it is written,
     /// and the ledger goes on.
     Full,
+    /// Another process wrote for too long: nothing of it is written, and the ledger goes on.
+    Busy,
     /// Nobody knows how much of it is durable.
     Failed,
 }
@@ -180,6 +186,20 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
 
     /// All pairs of directories ever registered.
     fn roots(&self) -> Result<Vec<Roots>>;
+
+    /// The inode of the directory that was a pipeline's input when nothing of it was unfinished.
+    fn input_inode(&self, pipeline: PipelineId) -> Result<Option<u64>>;
+
+    /// Notes it. Where it is what was noted before, nothing is written.
+    fn note_input_inode(&self, pipeline: PipelineId, inode: u64) -> Result<()>;
+
+    /// Makes what was written [`When::Later`] durable where it has waited for so long. A disk that is
+    /// full, and another process that writes, leave it to the next time.
+    fn flush(&self, wait: Duration) -> Result<()>;
+
+    /// From now on records get larger numbers than this one: a ledger that was restored from a backup
+    /// does not know which it gave after that.
+    fn skip_ids(&self, last: Id);
 
     /// A number no record has had. Not durable: an unused one is a gap.
     fn next_id(&self) -> Id;

@@ -20,7 +20,7 @@ mod trace;
 mod work;
 
 pub use channel::ChannelMeter;
-pub use events::{Event, Events, Listener};
+pub use events::{Event, Events, Listener, Proof, is_full};
 pub use feed::{Feed, Notice};
 pub use hooks::{HookEnd, HookMeter};
 pub use kinds::{OutcomeKind, SyncKind};

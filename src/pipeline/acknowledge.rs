@@ -11,7 +11,7 @@ use std::{
 use crate::{
     failpoint,
     ledger::{Id, Record, State},
-    observe::{Event, Notice, shown},
+    observe::{self, Event, Notice, Proof, shown},
     pipeline::{context::SharedEvents, job::Job},
 };
 
@@ -31,15 +31,10 @@ pub struct Published<'a> {
     pub took: Option<Duration>,
 }
 
-/// Tells that these outputs are published: one line each in the events file, durable before this
-/// returns, and in the log.
-pub fn published(events: &SharedEvents, files: &[Published<'_>]) -> io::Result<()> {
-    let mut events = events.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(events) = events.as_mut() {
-        let lines: Vec<Event> = files.iter().map(published_event).collect();
-        events.append(&lines)?;
-        failpoint::barrier("barrier::events", || events.sync())?;
-    }
+/// Reports these outputs as published: one line each in the events file, durable before this
+/// returns, and in the log. `ledger` is the instance of the ledger that has their records.
+pub fn published(events: &SharedEvents, ledger: &str, files: &[Published<'_>]) -> io::Result<()> {
+    append_published(events, ledger, files)?;
     for Published { pipeline, record, .. } in files {
         let Some(output) = &record.output else {
             continue;
@@ -56,23 +51,71 @@ pub fn published(events: &SharedEvents, files: &[Published<'_>]) -> io::Result<(
     Ok(())
 }
 
+fn append_published(
+    events: &SharedEvents,
+    ledger: &str,
+    files: &[Published<'_>],
+) -> io::Result<()> {
+    let mut events = events.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(events) = events.as_mut() else {
+        return Ok(());
+    };
+    let lines: Vec<Event> = files.iter().map(|file| published_event(ledger, file)).collect();
+    events.append(&lines)?;
+    failpoint::barrier("barrier::events", || events.sync())
+}
+
+/// What a line must say to be the acknowledgement of this record.
+#[must_use]
+pub fn proof(ledger: &str, record: &Record) -> Proof {
+    published_event(ledger, &Published { pipeline: "", record, took: None }).into()
+}
+
 /// Tells how a job ended that published nothing; `record` is the ledger's word on it.
 pub fn ended(job: &Job, record: &Record) -> io::Result<()> {
     let reason = record.reason.as_deref().unwrap_or_default();
     let outcome = record.state.as_str();
     tracing::warn!(pipeline = %job.context.name(), source = %shown(&job.path), reason, "{outcome}");
     job.context.meter.feed().tell(|| notice(job, record, outcome));
-    let mut events = job.context.events.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(events) = events.as_mut() else {
-        return Ok(());
-    };
     let event = Event {
         seconds: Some(job.settled_at.elapsed().as_secs_f64()),
         reason: Some(reason.to_owned()),
-        ..event(job.context.name(), outcome, (record.id, &job.path, job.seen.identity.size))
+        ..event(
+            (job.context.ledger.instance(), job.context.name()),
+            outcome,
+            (record.id, &job.path, job.seen.identity.size),
+        )
     };
-    events.append(&[event])?;
-    events.sync()
+    append_ended(&job.context.events, event)
+}
+
+/// As [`ended`], for a record of which there is no job: recovery's.
+pub fn ended_before(
+    events: &SharedEvents,
+    (ledger, pipeline): (&str, &str),
+    record: &Record,
+) -> io::Result<()> {
+    let source = (record.id, record.source.as_path(), record.identity.size);
+    let event = event((ledger, pipeline), record.state.as_str(), source);
+    append_ended(events, Event { reason: record.reason.clone(), ..event })
+}
+
+/// A full disk holds up no outcome that is no acknowledgement: the ledger has it, and its line goes
+/// before the next one.
+fn append_ended(events: &SharedEvents, event: Event) -> io::Result<()> {
+    let mut events = events.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(events) = events.as_mut() else {
+        return Ok(());
+    };
+    let appended = events.append(std::slice::from_ref(&event)).and_then(|()| events.sync());
+    match appended {
+        Err(error) if observe::is_full(&error) => {
+            tracing::warn!(%error, record = event.id, "the events file has no space: the line is appended later");
+            events.keep(event);
+            Ok(())
+        }
+        appended => appended,
+    }
 }
 
 /// An outcome, for those who watch.
@@ -92,10 +135,10 @@ pub fn notice(job: &Job, record: &Record, state: &'static str) -> Notice {
     }
 }
 
-fn published_event(published: &Published<'_>) -> Event {
+fn published_event(ledger: &str, published: &Published<'_>) -> Event {
     let Published { pipeline, record, took } = published;
     let source = (record.id, record.source.as_path(), record.identity.size);
-    let event = event(pipeline, "published", source);
+    let event = event((ledger, pipeline), "published", source);
     let Some(output) = &record.output else {
         return event;
     };
@@ -112,7 +155,7 @@ fn published_event(published: &Published<'_>) -> Event {
 }
 
 fn event(
-    pipeline: &str,
+    (ledger, pipeline): (&str, &str),
     outcome: &'static str,
     (id, path, source_bytes): (Id, &Path, u64),
 ) -> Event {
@@ -120,6 +163,7 @@ fn event(
     Event {
         time: jiff::Timestamp::now().to_string(),
         id,
+        ledger: ledger.to_owned(),
         pipeline: pipeline.to_owned(),
         outcome,
         source,

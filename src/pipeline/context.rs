@@ -7,10 +7,12 @@ use std::{
 
 use crate::{
     config,
-    fs::{Dir, Instance},
+    fs::{self, Dir, Instance},
+    identity::Identity,
     ledger::{Ledger, PipelineId},
-    observe::{Events, PipelineMeter, Tracer},
+    observe::{Events, PipelineMeter, Tracer, shown},
     pipeline::{hold::Hold, in_commit::InCommit, place::Place},
+    policy::Durability,
 };
 
 /// One pipeline at work. Held by every job of it; dropping the last one closes the directories.
@@ -52,7 +54,11 @@ pub struct Parts {
 impl Context {
     /// Opens the output directory.
     pub fn open(index: usize, config: config::Pipeline, parts: Parts) -> std::io::Result<Self> {
-        let output = Mutex::new(Arc::new(Dir::open(&config.output)?));
+        let output = Dir::open(&config.output)?;
+        if config.durability == Durability::Syncfs && !fs::syncs_whole(&output)? {
+            tracing::warn!(pipeline = %config.name, "`durability = \"syncfs\"`: the output's file system is not known to report its errors to syncfs: each file is synced by itself");
+        }
+        let output = Mutex::new(Arc::new(output));
         let instance = Instance::new(parts.ledger.instance());
         let Parts { id, ledger, meter, tracer, events, own_paths } = parts;
         let own_paths = Mutex::new(own_paths);
@@ -104,9 +110,39 @@ impl Context {
         *self.own_paths.lock().unwrap_or_else(PoisonError::into_inner) = paths;
     }
 
+    /// The output's root as it is under its path now: a consumer may take the whole of it and make
+    /// another.
+    pub fn current_output(&self) -> std::io::Result<Arc<Dir>> {
+        let known = self.output();
+        let path = &self.config.output;
+        let (found, was) = (fs::directory_at(path)?.identity, fs::identity_of(&*known)?);
+        if same_place(&found, &was) {
+            return Ok(known);
+        }
+        // One of another file system is what an unmount uncovers, unless it is a mount itself.
+        if found.device != was.device && !fs::is_mount(path)? {
+            return Err(rustix::io::Errno::NODEV.into());
+        }
+        tracing::info!(pipeline = %self.config.name, output = %shown(&self.config.output), "the output's root is another directory than before");
+        self.reopen_output()
+    }
+
+    /// Whether a directory below the output's root is still under its path.
+    pub fn has(&self, dir: &Dir, relative: &Path) -> std::io::Result<bool> {
+        let root = self.current_output()?;
+        let found =
+            root.look(if relative.as_os_str().is_empty() { Path::new(".") } else { relative })?;
+        let ours = fs::identity_of(dir)?;
+        Ok(found.is_some_and(|found| same_place(&found.identity, &ours)))
+    }
+
     /// The whole path of a source, for messages.
     #[must_use]
     pub fn source_path(&self, relative: &Path) -> PathBuf {
         self.config.input.join(relative)
     }
+}
+
+fn same_place(one: &Identity, other: &Identity) -> bool {
+    (one.device, one.inode) == (other.device, other.inode)
 }

@@ -2,7 +2,12 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{codec, error, ledger, observe::shown, stages::Stage};
+use crate::{
+    codec, error,
+    ledger::{self, ErrorKind},
+    observe::{is_full, shown},
+    stages::Stage,
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
@@ -56,6 +61,8 @@ pub enum WriteError {
     DirectoryTaken { path: PathBuf, source: io::Error },
     #[error("cannot write the temporary file of {}", shown(path))]
     Io { path: PathBuf, source: io::Error },
+    #[error("cannot make the temporary file of {} durable", shown(path))]
+    Sync { path: PathBuf, source: io::Error },
     #[error("{written} bytes were written for {}, and its temporary file has {found}", shown(path))]
     Short { path: PathBuf, written: u64, found: u64 },
 }
@@ -66,6 +73,8 @@ pub enum CommitError {
     Sync { path: PathBuf, source: io::Error },
     #[error("cannot make the directory of {} durable", shown(path))]
     DirectorySync { path: PathBuf, source: io::Error },
+    #[error("cannot remove the temporary name of {}", shown(path))]
+    TemporaryName { path: PathBuf, source: io::Error },
     #[error("cannot record the intent to publish {}", shown(path))]
     Ledger { path: PathBuf, source: ledger::Error },
     #[error("{} exists, and {policy}", shown(path))]
@@ -76,6 +85,10 @@ pub enum CommitError {
     Rename { path: PathBuf, source: io::Error },
     #[error("the ledger's disk is full: {} is not published", shown(path))]
     LedgerFull { path: PathBuf },
+    #[error("the directory of {} was moved away", shown(path))]
+    Moved { path: PathBuf },
+    #[error("cannot publish {}: another program writes to the ledger", shown(path))]
+    LedgerBusy { path: PathBuf },
     #[error("cannot write the events file")]
     Acknowledge { source: io::Error },
 }
@@ -160,21 +173,32 @@ impl Failure {
                 WriteError::Directory { source, .. } | WriteError::Io { source, .. } => {
                     of_place(source)
                 }
+                WriteError::Sync { source, .. } => of_sync(source),
                 WriteError::Short { .. } => Verdict::Pause,
             },
             Self::Commit(error) => match error {
-                CommitError::Sync { source, .. } => match of_place(source) {
-                    Verdict::Retry => Verdict::Pause,
-                    verdict => verdict,
-                },
+                CommitError::Sync { source, .. } => of_sync(source),
+                // A full disk: nothing was lost, and the same can be done again when there is space.
+                CommitError::DirectorySync { source, .. }
+                | CommitError::TemporaryName { source, .. }
+                | CommitError::Acknowledge { source }
+                    if is_full(source) =>
+                {
+                    Verdict::Pause
+                }
+                CommitError::Ledger { source, .. } if source.kind != ErrorKind::Failed => {
+                    Verdict::Pause
+                }
                 CommitError::DirectorySync { .. }
+                | CommitError::TemporaryName { .. }
                 | CommitError::Ledger { .. }
                 | CommitError::Acknowledge { .. } => Verdict::Fatal,
                 CommitError::NameTaken { .. } => Verdict::Quarantine,
+                CommitError::Moved { .. } => Verdict::Unfinished,
                 CommitError::Look { source, .. } | CommitError::Rename { source, .. } => {
                     of_place(source)
                 }
-                CommitError::LedgerFull { .. } => Verdict::Pause,
+                CommitError::LedgerFull { .. } | CommitError::LedgerBusy { .. } => Verdict::Pause,
             },
             Self::Dispose(DisposeError::Source { source, .. }) => of_disposal(source),
             Self::Dispose(DisposeError::Quarantine { .. }) => Verdict::Pause,
@@ -224,6 +248,14 @@ fn of_disposal(error: &io::Error) -> Verdict {
         | StaleNetworkFileHandle
         | TimedOut => Verdict::Pause,
         _ => Verdict::Retry,
+    }
+}
+
+/// What cannot be made durable is no fault of the file.
+fn of_sync(error: &io::Error) -> Verdict {
+    match of_place(error) {
+        Verdict::Retry => Verdict::Pause,
+        verdict => verdict,
     }
 }
 

@@ -49,6 +49,8 @@ pub mod in_commit;
 
 pub mod spare;
 
+pub mod kept;
+
 pub mod stage;
 
 pub mod acknowledge;

@@ -11,7 +11,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc;
@@ -122,6 +122,25 @@ impl<T> Inlet<T> {
         item
     }
 
+    /// As [`Self::receive`], for so long at most. It looks from time to time: for who has other work
+    /// that waits too.
+    pub fn receive_within(&self, limit: Duration) -> Received<T> {
+        use mpsc::error::TryRecvError;
+        let until = Instant::now() + limit;
+        let mut receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match receiver.try_recv() {
+                Ok(item) => {
+                    self.meter.left(1);
+                    return Received::Item(item);
+                }
+                Err(TryRecvError::Disconnected) => return Received::Closed,
+                Err(TryRecvError::Empty) if Instant::now() >= until => return Received::Nothing,
+                Err(TryRecvError::Empty) => std::thread::park_timeout(LOOK),
+            }
+        }
+    }
+
     /// Waits for at least one item and takes what is there, at most `most`; empty when closed.
     pub fn receive_batch(&self, most: usize) -> Vec<T> {
         let mut batch = Vec::new();
@@ -131,6 +150,18 @@ impl<T> Inlet<T> {
         batch
     }
 }
+
+/// What came of waiting for an item for a while.
+#[derive(Debug)]
+pub enum Received<T> {
+    Item(T),
+    Nothing,
+    /// The channel is closed and empty.
+    Closed,
+}
+
+/// The time between two looks of [`Inlet::receive_within`].
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A bounded channel with its meter.
 pub fn channel<T>(

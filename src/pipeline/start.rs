@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     context::Context,
+    failure::CommitError,
     fatal::Fatal,
     intakes::{Common, Intakes, NoSuchPipeline},
     stage::Panics,
@@ -127,6 +128,12 @@ impl Control {
     #[must_use]
     pub const fn intakes(&self) -> &Intakes {
         &self.intakes
+    }
+
+    /// Ends all publishing, because the ledger cannot say what is durable.
+    pub fn storage_failed(&self, source: crate::ledger::Error) {
+        let path = source.path.clone();
+        self.fatal.set(&CommitError::Ledger { path, source }.into());
     }
 
     /// Resolves when storage failed and nothing more is published.

@@ -159,6 +159,6 @@ fn copy_back(
     let copy = fs::copy(from, name, to, instance)?;
     let second = copy.publish(source_name, Replace::No).map_err(|(_, error)| error)?;
     to.sync()?;
-    second.map_or(Ok(()), SecondName::remove)?;
+    second.as_ref().map_or(Ok(()), SecondName::remove)?;
     from.unlink(name)
 }

@@ -3,14 +3,15 @@
 use std::{
     collections::{HashMap, HashSet},
     path::PathBuf,
+    sync::Arc,
 };
 
-use super::{Action, Error, Facts, Roots, Summary};
+use super::{Action, Error, Facts, Quarantines, Roots, Summary};
 use crate::{
     failpoint,
-    fs::{self, Dir, Instance, Replace},
+    fs::{self, Dir, Instance, Replace, Walk},
     ledger::{Id, Ledger, Output, PipelineId, Record, State, When},
-    observe::shown,
+    observe::{is_full, shown},
     pipeline::{
         acknowledge,
         context::SharedEvents,
@@ -23,14 +24,19 @@ use crate::{
 };
 
 /// What recovery works with.
-#[derive(Debug)]
+#[expect(missing_debug_implementations, reason = "it holds closures")]
 pub struct Means<'a> {
     pub ledger: &'a dyn Ledger,
     pub events: &'a SharedEvents,
     pub roots: &'a HashMap<PipelineId, Roots>,
+    pub patience: &'a Patience<'a>,
+    pub quarantines: &'a Quarantines<'a>,
 }
 
-type Marks = Vec<(Id, State, Option<String>)>;
+/// Waits a while where the events file has no space; false where it is not to wait any longer.
+pub type Patience<'a> = dyn Fn(&std::io::Error) -> bool + 'a;
+
+type Marks = Vec<Mark>;
 
 /// Carries out the plan of every record: all names first, then one sync of each directory, then
 /// the acknowledgements, then the sources.
@@ -39,24 +45,29 @@ pub fn apply(means: &Means<'_>, plans: Vec<(Facts, Action)>) -> Result<Summary, 
     let mut marks = Marks::new();
     let mut named = Vec::new();
     let mut acknowledged = Vec::new();
+    let mut unexplained_records = Vec::new();
     for (facts, action) in plans {
         let Some(roots) = means.roots.get(&facts.record.pipeline) else {
             continue;
         };
         match action {
-            Action::Publish => name(roots, &facts.record, Replace::No)?,
-            Action::Replace => name(roots, &facts.record, Replace::Yes)?,
+            Action::Publish | Action::Replace => {
+                if name(roots, &facts.record, action)? == Named::Taken {
+                    summary.withdrawn += 1;
+                    marks.push(withdrawn(&facts));
+                    continue;
+                }
+            }
             Action::FinishAndUnlink => unlink_temp(roots, &facts.record)?,
             Action::Finish | Action::Dispose => {}
             Action::Withdraw => {
                 summary.withdrawn += 1;
-                let reason = "its name was taken while the service was down".to_owned();
-                marks.push((facts.record.id, State::Withdrawn, Some(reason)));
+                marks.push(withdrawn(&facts));
                 continue;
             }
             Action::Quarantine => {
                 summary.quarantined += 1;
-                marks.push(unexplained(roots, &facts.record));
+                unexplained_records.push(unexplained(roots, facts.record));
                 continue;
             }
         }
@@ -69,14 +80,21 @@ pub fn apply(means: &Means<'_>, plans: Vec<(Facts, Action)>) -> Result<Summary, 
     failpoint::pass("recovery::named");
     summary.published = named.len() as u64;
     sync(means, &named)?;
-    let told: Vec<_> = named.iter().filter_map(|record| told(means, record)).collect();
-    acknowledge::published(means.events, &told).map_err(Error::Events)?;
+    acknowledge_all(means, &named)?;
     failpoint::pass("recovery::acknowledged");
     marks.extend(named.iter().map(|record| (record.id, State::Published, None)));
+    marks.extend(unexplained_records.iter().map(quarantined));
     failpoint::barrier("barrier::recovered_mark", || means.ledger.mark(&marks, When::Now))?;
     failpoint::pass("recovery::marked");
+    for record in &unexplained_records {
+        if let Some(roots) = means.roots.get(&record.pipeline) {
+            means.quarantines.report(&roots.name, record).map_err(Error::Events)?;
+        }
+    }
     acknowledged.extend(named);
-    summary.disposed = dispose(means, &acknowledged)?;
+    let (there, away): (Vec<_>, Vec<_>) = with_input(means, acknowledged)?;
+    summary.left += away.len() as u64;
+    summary.disposed = dispose(means, &there)?;
     Ok(summary)
 }
 
@@ -85,10 +103,41 @@ fn told<'a>(means: &'a Means<'_>, record: &'a Record) -> Option<acknowledge::Pub
     Some(acknowledge::Published { pipeline: &roots.name, record, took: None })
 }
 
-fn unexplained(roots: &Roots, record: &Record) -> (Id, State, Option<String>) {
+/// Where the events file has no space they wait for it: they have their names, and no later start
+/// would publish them again.
+fn acknowledge_all(means: &Means<'_>, named: &[Record]) -> Result<(), Error> {
+    let files: Vec<_> = named.iter().filter_map(|record| told(means, record)).collect();
+    loop {
+        match acknowledge::published(means.events, means.ledger.instance(), &files) {
+            Err(error) if is_full(&error) => {
+                if !(means.patience)(&error) {
+                    return Err(Error::NoSpace(error));
+                }
+            }
+            acknowledged => return acknowledged.map_err(Error::Events),
+        }
+    }
+}
+
+type Mark = (Id, State, Option<String>);
+
+fn withdrawn(facts: &Facts) -> Mark {
+    let reason = if facts.moved {
+        "its directory was moved away"
+    } else {
+        "its name was taken while the service was down"
+    };
+    (facts.record.id, State::Withdrawn, Some(reason.to_owned()))
+}
+
+fn quarantined(record: &Record) -> Mark {
+    (record.id, State::Quarantined, record.reason.clone())
+}
+
+fn unexplained(roots: &Roots, record: Record) -> Record {
     let reason = "neither the output nor its temporary file is there: a consumer took it before it was acknowledged, or another hand removed it; the source stays, and is not processed again until it is requeued";
     tracing::warn!(pipeline = %roots.name, source = %shown(&record.source), reason, "quarantined in place");
-    (record.id, State::Quarantined, Some(reason.to_owned()))
+    Record { state: State::Quarantined, reason: Some(reason.to_owned()), ..record }
 }
 
 /// The directory of an output, and the output's part of the record.
@@ -107,14 +156,24 @@ fn directory<'a>(roots: &Roots, record: &'a Record) -> Result<(Dir, &'a Output),
     }
 }
 
-fn name(roots: &Roots, record: &Record, replace: Replace) -> Result<(), Error> {
+/// Whether a temp got its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Named {
+    Yes,
+    /// Another has it, since it was looked at: the output of a record before this one, or a file that
+    /// came meanwhile.
+    Taken,
+}
+
+fn name(roots: &Roots, record: &Record, action: Action) -> Result<Named, Error> {
     let (dir, output) = directory(roots, record)?;
     let (_, name) = fs::split(&output.path);
-    dir.rename(&output.temp, &dir, name, replace).map_err(|source| Error::Io {
-        path: dir.path().join(name),
-        action: "publish",
-        source,
-    })
+    let replace = if action == Action::Replace { Replace::Yes } else { Replace::No };
+    match dir.rename(&output.temp, &dir, name, replace) {
+        Ok(()) => Ok(Named::Yes),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(Named::Taken),
+        Err(source) => Err(Error::Io { path: dir.path().join(name), action: "publish", source }),
+    }
 }
 
 fn unlink_temp(roots: &Roots, record: &Record) -> Result<(), Error> {
@@ -150,6 +209,32 @@ fn sync(means: &Means<'_>, records: &[Record]) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// The records whose sources can be looked for, and those whose input is not mounted: it is another
+/// directory than it was, and there is nothing in it. A source that is not seen there may be under
+/// its private name where the input is.
+fn with_input(
+    means: &Means<'_>,
+    records: Vec<Record>,
+) -> Result<(Vec<Record>, Vec<Record>), Error> {
+    let mut away = HashSet::new();
+    for (id, roots) in means.roots {
+        let noted = means.ledger.input_inode(*id)?;
+        let is_another = fs::identity_of(&*roots.input)
+            .is_ok_and(|now| noted.is_some_and(|inode| inode != now.inode));
+        if is_another && Walk::new(Arc::clone(&roots.input), PathBuf::new()).next().is_none() {
+            away.insert(*id);
+        }
+    }
+    let kept = |record: &Record| record.on_success == OnSuccess::Keep;
+    let (there, left): (Vec<_>, Vec<_>) =
+        records.into_iter().partition(|record| kept(record) || !away.contains(&record.pipeline));
+    for roots in left.iter().filter_map(|record| means.roots.get(&record.pipeline)) {
+        let input = roots.input.path();
+        tracing::warn!(pipeline = %roots.name, input = %shown(input), "is another directory than before, and empty: is it mounted? What is to be disposed of there is left for a later start");
+    }
+    Ok((there, left))
 }
 
 /// The sources of published outputs. One that cannot be disposed of is met again by the intake.

@@ -2,26 +2,32 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     io::{self, Read},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, PoisonError},
 };
 
 use super::{Error, Facts, Roots};
 use crate::{
-    fs::{self, Dir, Kind, Seen},
-    ledger::{Id, Ledger, Output, PipelineId, Record},
+    fs::{self, Dir, Instance, Kind, Seen, Walk},
+    ledger::{Id, Ledger, Output, PipelineId, Record, State},
     observe::shown,
-    pipeline::context::SharedEvents,
+    pipeline::{acknowledge, context::SharedEvents},
 };
 
+/// What recovery starts from.
+#[derive(Debug)]
+pub struct Gathered {
+    pub roots: HashMap<PipelineId, Roots>,
+    pub facts: Vec<Facts>,
+    /// Records of pipelines whose directories cannot be opened.
+    pub left: u64,
+}
+
 /// Opens the directories of every pipeline that has unfinished records, and looks at what is there.
-/// A pipeline whose directories are gone is told and left as it is.
-pub fn gather(
-    ledger: &dyn Ledger,
-    events: &SharedEvents,
-) -> Result<(HashMap<PipelineId, Roots>, Vec<Facts>), Error> {
+/// A pipeline whose directories are gone is reported and left as it is.
+pub fn gather(ledger: &dyn Ledger, events: &SharedEvents) -> Result<Gathered, Error> {
     let records = ledger.unfinished()?;
     let wanted: HashSet<PipelineId> = records.iter().map(|record| record.pipeline).collect();
     let mut roots = HashMap::new();
@@ -36,30 +42,51 @@ pub fn gather(
             }
         }
     }
-    let acknowledged = acknowledged(events, &records)?;
+    let acknowledged = acknowledged(events, ledger.instance(), &records)?;
+    let mut left = 0;
     let mut facts = Vec::with_capacity(records.len());
     for record in records {
         let Some(roots) = roots.get(&record.pipeline) else {
+            left += 1;
             continue;
         };
         let acknowledged = acknowledged.contains(&record.id);
         facts.push(look(&roots.output, record, acknowledged)?);
     }
-    Ok((roots, facts))
+    find_moved(ledger, &roots, &mut facts);
+    Ok(Gathered { roots, facts, left })
 }
 
-fn acknowledged(events: &SharedEvents, records: &[Record]) -> Result<HashSet<Id>, Error> {
+/// The largest number that a record of this ledger has in the events file: 0 where there is none.
+pub fn largest_id(ledger: &dyn Ledger, events: &SharedEvents) -> Result<Id, Error> {
+    let events = events.lock().unwrap_or_else(PoisonError::into_inner);
+    events
+        .as_ref()
+        .map_or(Ok(0), |events| events.largest_id(ledger.instance()).map_err(Error::Events))
+}
+
+fn acknowledged(
+    events: &SharedEvents,
+    instance: &str,
+    records: &[Record],
+) -> Result<HashSet<Id>, Error> {
     let events = events.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(events) = events.as_ref() else {
         return Ok(HashSet::new());
     };
-    let ids = records.iter().map(|record| record.id).collect();
-    events.recorded(&ids).map_err(Error::Events)
+    let proofs = records.iter().map(|record| acknowledge::proof(instance, record)).collect();
+    events.recorded(&proofs).map_err(Error::Events)
 }
 
 fn look(root: &Dir, record: Record, acknowledged: bool) -> Result<Facts, Error> {
-    let nothing =
-        |record| Facts { record, temp: None, output: None, same_content: false, acknowledged };
+    let nothing = |record| Facts {
+        record,
+        temp: None,
+        output: None,
+        same_content: false,
+        moved: false,
+        acknowledged,
+    };
     let Some(intended) = &record.output else {
         return Ok(nothing(record));
     };
@@ -94,6 +121,28 @@ fn look(root: &Dir, record: Record, acknowledged: bool) -> Result<Facts, Error> 
 
 fn is_no_directory(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Looks for the temps that are not in their place. A whole tree is walked, but only after a kill of a
+/// service whose directories are taken at that time.
+fn find_moved(ledger: &dyn Ledger, roots: &HashMap<PipelineId, Roots>, facts: &mut [Facts]) {
+    let is_missing = |facts: &Facts| {
+        let Facts { record, temp, output, acknowledged, .. } = facts;
+        record.state == State::Intent && !acknowledged && temp.is_none() && output.is_none()
+    };
+    let missing: HashSet<PipelineId> =
+        facts.iter().filter(|facts| is_missing(facts)).map(|facts| facts.record.pipeline).collect();
+    let instance = Instance::new(ledger.instance());
+    let mut found: HashSet<(PipelineId, OsString)> = HashSet::new();
+    for (id, roots) in roots.iter().filter(|(id, _)| missing.contains(id)) {
+        let walk = Walk::new(Arc::clone(&roots.output), PathBuf::new()).filter_map(Result::ok);
+        let names = walk.filter_map(|entry| entry.path.file_name().map(OsStr::to_owned));
+        found.extend(names.filter(|name| instance.is_temp(name)).map(|name| (*id, name)));
+    }
+    for facts in facts.iter_mut().filter(|facts| is_missing(facts)) {
+        let temp = facts.record.output.as_ref().map(|output| output.temp.clone());
+        facts.moved = temp.is_some_and(|temp| found.contains(&(facts.record.pipeline, temp)));
+    }
 }
 
 /// Whether what has a name is the intended output, byte for byte.

@@ -6,15 +6,18 @@
 //! V1: an output is published at most once: a temp that is gone was published, or is not to be.
 //! V2: a source is removed only where its output is known to be published.
 //! V3: what cannot be explained is told and left for a person; nothing of it is deleted.
+//! V4: what could not be looked at is left for a later start, and the stop is not clean.
 
 mod apply;
 mod gather;
+mod quarantines;
 mod sweep;
 
 use std::{path::PathBuf, sync::Arc};
 
 pub use apply::{Means, apply};
-pub use gather::gather;
+pub use gather::{Gathered, gather, largest_id};
+pub use quarantines::Quarantines;
 pub use sweep::sweep;
 
 use crate::{
@@ -34,6 +37,9 @@ pub struct Facts {
     /// What has the final name has the intended content, byte for byte; asked only where its
     /// identity is another.
     pub same_content: bool,
+    /// The temp is below the output's root, in another directory: its own was moved away. Asked only
+    /// where neither temp nor output is in its place.
+    pub moved: bool,
     /// The events file has a line for it: it was acknowledged.
     pub acknowledged: bool,
 }
@@ -51,7 +57,8 @@ pub enum Action {
     FinishAndUnlink,
     /// It was acknowledged: only the source is to be disposed of.
     Dispose,
-    /// The name was taken by another: the intent is withdrawn, the source goes through the intake.
+    /// The name was taken by another, or the directory was moved away with the temp: the intent is
+    /// withdrawn, the source goes through the intake.
     Withdraw,
     /// Neither temp nor output: a consumer took it, or another hand removed it. The source stays
     /// and is not processed again until a person says so.
@@ -61,24 +68,29 @@ pub enum Action {
 /// Decides about one record. Pure.
 #[must_use]
 pub fn plan(facts: &Facts) -> Action {
-    let Facts { record, temp, output: found, same_content, acknowledged } = facts;
+    let Facts { record, temp, output: found, same_content, moved, acknowledged } = facts;
     let Some(output) = &record.output else {
         return Action::Quarantine;
     };
+    let is_ours = |found: &Identity| found.matches_content(&output.identity);
+    // Its name was durable before it was acknowledged, so its temp is gone: whoever says otherwise,
+    // this one was never published.
+    if found.is_none() && temp.as_ref().is_some_and(is_ours) {
+        return Action::Publish;
+    }
     if record.state == State::Published || *acknowledged {
         return Action::Dispose;
     }
-    let is_ours = |found: &Identity| found.matches_content(&output.identity);
     let is_replaced =
         |found: &Identity| output.replaces.is_some_and(|replaces| found.matches_content(&replaces));
     match (temp, found) {
-        (Some(temp), None) if is_ours(temp) => Action::Publish,
         (Some(temp), Some(found)) if is_ours(temp) && is_ours(found) => Action::FinishAndUnlink,
         (Some(temp), Some(found)) if is_ours(temp) && is_replaced(found) => Action::Replace,
         // There are file systems that give two names of a file two inodes.
         (Some(temp), Some(_)) if is_ours(temp) && *same_content => Action::FinishAndUnlink,
         (Some(temp), Some(_)) if is_ours(temp) => Action::Withdraw,
         (None, Some(found)) if is_ours(found) || *same_content => Action::Finish,
+        (None, None) if *moved => Action::Withdraw,
         _ => Action::Quarantine,
     }
 }
@@ -92,6 +104,8 @@ pub struct Summary {
     pub quarantined: u64,
     pub temps_removed: u64,
     pub sources_returned: u64,
+    /// Unfinished records and directories that could not be looked at: a later start has to.
+    pub left: u64,
 }
 
 /// The two directories of a pipeline that has unfinished records.
@@ -111,6 +125,9 @@ pub enum Error {
     Io { path: PathBuf, action: &'static str, source: std::io::Error },
     #[error("cannot write the events file")]
     Events(#[source] std::io::Error),
+    /// The stop, or the end of `--once`, came before there was space.
+    #[error("the events file has no space, and what is published waits for it")]
+    NoSpace(#[source] std::io::Error),
 }
 
 #[cfg(test)]

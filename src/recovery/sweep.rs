@@ -1,12 +1,14 @@
 //! After an unclean stop: temps that no intent speaks for, and sources under their private name.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
+    ffi::{OsStr, OsString},
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use super::{Error, Summary};
+use super::{Error, Quarantines, Summary};
 use crate::{
     config::{self, Pipeline},
     fs::{self, Dir, Instance, Kind, Walk},
@@ -27,37 +29,41 @@ use crate::{
 /// Why a source that lost content is not processed again.
 const EARLIER: &str = "it lost content in a power loss, because its producer did not make it durable; the output of the whole content is published";
 
-/// Walks the directories of the pipelines. Every intent was dealt with before, so a temp of this
-/// ledger that is still there is nobody's.
+/// Walks the directories of the pipelines. A temp of this ledger is nobody's, unless an unfinished
+/// record names it: that of a pipeline whose directories could not be opened, or that is configured no
+/// more (C4). What cannot be looked at counts as left.
 pub fn sweep(
     ledger: &dyn Ledger,
+    quarantines: &Quarantines<'_>,
     pipelines: &[config::Pipeline],
     summary: &mut Summary,
 ) -> Result<(), Error> {
     let instance = Instance::new(ledger.instance());
-    let temps: BTreeSet<&Path> = pipelines
+    let intended = intended(ledger)?;
+    let temps: BTreeSet<(&Path, Root)> = pipelines
         .iter()
         .flat_map(|Pipeline { output, quarantine, on_success, .. }| {
             let archive = match on_success {
-                OnSuccess::Archive(archive) => Some(archive),
+                OnSuccess::Archive(archive) => Some((archive, Root::Configured)),
                 OnSuccess::Keep | OnSuccess::Delete => None,
             };
-            [Some(output), Some(quarantine), archive].into_iter().flatten()
+            let outputs = [(output, Root::Configured), (quarantine, Root::Quarantine)];
+            outputs.into_iter().chain(archive)
         })
-        .map(PathBuf::as_path)
+        .map(|(root, kind)| (root.as_path(), kind))
         .collect();
+    let nobodys = |name: &OsStr| instance.is_temp(name) && !intended.contains(name);
     for root in temps {
-        for path in ours(root, |name| instance.is_temp(name)) {
-            remove(root, &path)?;
+        for path in ours(root, nobodys, summary) {
+            remove(root.0, &path)?;
             summary.temps_removed += 1;
         }
     }
     let inputs: BTreeSet<&Path> =
         pipelines.iter().map(|pipeline| pipeline.input.as_path()).collect();
     for root in inputs {
-        let asked =
-            |name: &std::ffi::OsStr| instance.is_temp(name) || instance.private_id(name).is_some();
-        for path in ours(root, asked) {
+        let asked = |name: &OsStr| nobodys(name) || instance.private_id(name).is_some();
+        for path in ours((root, Root::Configured), asked, summary) {
             let (_, name) = fs::split(&path);
             // Only the probe of the start makes temps in an input.
             if instance.is_temp(name) {
@@ -68,7 +74,7 @@ pub fn sweep(
                 Some(id) => ledger.record(id)?,
                 None => None,
             };
-            let means = Means { ledger, pipelines, instance: &instance };
+            let means = Means { ledger, quarantines, pipelines, instance: &instance };
             match resolve(means, (root, &path), record)? {
                 Resolved::Returned => summary.sources_returned += 1,
                 Resolved::SetAside => summary.quarantined += 1,
@@ -79,10 +85,25 @@ pub fn sweep(
     Ok(())
 }
 
+/// The temps that unfinished records name.
+fn intended(ledger: &dyn Ledger) -> Result<HashSet<OsString>, Error> {
+    let records = ledger.unfinished()?.into_iter();
+    Ok(records.filter_map(|record| record.output).map(|output| output.temp).collect())
+}
+
+/// A directory that is searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Root {
+    Configured,
+    /// Made when the first file comes into it.
+    Quarantine,
+}
+
 /// What the private names are resolved with.
 #[derive(Clone, Copy)]
 struct Means<'a> {
     ledger: &'a dyn Ledger,
+    quarantines: &'a Quarantines<'a>,
     pipelines: &'a [config::Pipeline],
     instance: &'a Instance,
 }
@@ -103,16 +124,42 @@ impl From<bool> for Resolved {
     }
 }
 
-/// The files below a root whose name is one that is asked for. A root that is not there has none.
-fn ours(root: &Path, wanted: impl Fn(&std::ffi::OsStr) -> bool) -> Vec<PathBuf> {
-    let Ok(dir) = Dir::open(root) else {
-        return Vec::new();
+/// The files below a root whose name is one that is asked for. A quarantine that is made when a file
+/// comes into it has none; every other directory that cannot be listed is left for a later start.
+fn ours(
+    (root, kind): (&Path, Root),
+    wanted: impl Fn(&OsStr) -> bool,
+    summary: &mut Summary,
+) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut unlisted = |path: &Path, error: &std::io::Error| {
+        tracing::warn!(path = %shown(path), %error, "cannot be searched for what the last run left: a later start does it");
+        summary.left += 1;
     };
-    Walk::new(Arc::new(dir), PathBuf::new())
-        .filter_map(Result::ok)
-        .filter(|found| found.kind == Kind::File && wanted(fs::split(&found.path).1))
-        .map(|found| found.path)
-        .collect()
+    let dir = match Dir::open(root) {
+        Ok(dir) => dir,
+        Err(error) if kind == Root::Quarantine && error.kind() == ErrorKind::NotFound => {
+            return found;
+        }
+        Err(error) => {
+            unlisted(root, &error);
+            return found;
+        }
+    };
+    for entry in Walk::new(Arc::new(dir), PathBuf::new()) {
+        match entry {
+            Ok(entry) if entry.kind == Kind::File && wanted(fs::split(&entry.path).1) => {
+                found.push(entry.path);
+            }
+            Ok(_) => {}
+            // Nothing of ours is where we may not look: `lost+found`, another user's directory.
+            Err((path, error)) if error.kind() == ErrorKind::PermissionDenied => {
+                tracing::debug!(path = %shown(&root.join(path)), %error, "is not searched");
+            }
+            Err((path, error)) => unlisted(&root.join(path), &error),
+        }
+    }
+    found
 }
 
 fn failed(root: &Path, path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Error {
@@ -153,6 +200,9 @@ fn resolve(
             lost = quarantine_earlier(ledger, &found, &record)
                 .map_err(failed(root, path, "look at"))?;
             ledger.append(lost.as_slice(), When::Now)?;
+            if let Some(lost) = &lost {
+                report(means, lost)?;
+            }
             finish(found, &record, |taken| finish_source(taken, &record))
         }
         (State::Quarantined, Some(place)) => {
@@ -162,7 +212,7 @@ fn resolve(
     };
     match resolved {
         Ok(is_returned) => Ok(is_returned.into()),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             let config = config_of(means, record.pipeline)?;
             if let (Some(lost), Some(config)) = (lost, config) {
                 return set_aside(means, config, &lost, taken()?);
@@ -172,6 +222,12 @@ fn resolve(
         }
         Err(error) => Err(failed(root, path, "dispose of")(error)),
     }
+}
+
+fn report(means: Means<'_>, lost: &Record) -> Result<(), Error> {
+    let roots = means.ledger.roots()?.into_iter().find(|roots| roots.id == lost.pipeline);
+    let name = roots.map(|roots| roots.name).unwrap_or_default();
+    means.quarantines.report(&name, lost).map_err(Error::Events)
 }
 
 fn config_of(means: Means<'_>, id: PipelineId) -> Result<Option<&config::Pipeline>, Error> {

@@ -5,7 +5,7 @@ use std::{convert::Infallible, path::Path, sync::Arc};
 use serde_json::json;
 
 use super::{
-    hooks::{Fault, LIMIT, chain},
+    hooks::{Fault, LIMIT, blocking, chain},
     prepare::places,
     report::{Progress, tell_progress, tell_stragglers},
     settings::Settings,
@@ -13,6 +13,7 @@ use super::{
 use crate::{
     config::{Config, Pipeline},
     hooks::Facts,
+    ledger::{Ledger, sqlite::Sqlite},
     lifecycle::{Handle, Lifecycle, Phase},
     limits,
     observe::{self, Observer, Totals, Tracer},
@@ -114,6 +115,26 @@ pub fn traces(life: &mut Lifecycle, config: &Config) -> Tracer {
 #[cfg(not(feature = "otlp"))]
 pub fn traces(_life: &mut Lifecycle, _config: &Config) -> Tracer {
     Tracer::default()
+}
+
+/// Makes marks durable soon, also where no other commit comes: a power loss must not make recovery
+/// doubt an output that was acknowledged and taken.
+pub fn flushes(life: &mut Lifecycle, ledger: &Arc<Sqlite>, control: &Control) {
+    let (ledger, control) = (Arc::clone(ledger), control.clone());
+    life.spawn("flush", LIMIT, |stop| async move {
+        let mut every = tokio::time::interval(limits::FLUSH);
+        loop {
+            tokio::select! {
+                () = stop.stopped() => return Ok::<_, Infallible>(()),
+                _ = every.tick() => {}
+            }
+            let ledger = Arc::clone(&ledger);
+            let flushed = blocking(move || ledger.flush(limits::FLUSH)).await;
+            if let Err(source) = flushed {
+                control.storage_failed(source);
+            }
+        }
+    });
 }
 
 /// Tasks that only watch and tell.

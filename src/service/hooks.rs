@@ -15,23 +15,22 @@ use super::{
     settings::Settings,
 };
 use crate::{
-    config::{Config, Pipeline},
+    config::Config,
     error::Exit,
     fs::{self, Lock, LockError, replace_own},
-    ledger::{self, LastStop, Ledger, sqlite::Sqlite},
+    ledger::{self, Ledger, sqlite::Sqlite},
     lifecycle::{Lifecycle, Phase, StartError},
     observe::{Events, Listener, Observer, Tracer, shown},
     pipeline::{
         Control, Drained, Pipelines, Start,
         context::{Context, Parts, SharedEvents},
     },
-    recovery,
 };
 
 /// A hook that only touches local files answers within this, or the place is not well.
 pub const LIMIT: Duration = Duration::from_secs(30);
 /// Recovery may have much to do.
-const RECOVERY: Duration = Duration::from_hours(1);
+pub(super) const RECOVERY: Duration = Duration::from_hours(1);
 
 /// Why the service could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +73,7 @@ pub(super) fn sort(of: fn(String) -> Fault) -> impl Fn(StartError) -> Fault {
 }
 
 /// As [`sort`], where the cause decides: a disk that is full, read-only or failing is storage's.
-fn sort_io(error: StartError) -> Fault {
+pub(super) fn sort_io(error: StartError) -> Fault {
     use io::ErrorKind::{ReadOnlyFilesystem, StorageFull};
     let cause = match &error {
         StartError::Failed { source, .. } => source.downcast_ref::<io::Error>(),
@@ -83,6 +82,23 @@ fn sort_io(error: StartError) -> Fault {
     match cause.map(io::Error::kind) {
         Some(ReadOnlyFilesystem | StorageFull) => sort(Fault::Storage)(error),
         _ => sort(Fault::Config)(error),
+    }
+}
+
+/// As [`sort`], where a failure of the ledger is storage's, and its being busy is for a later start.
+pub(super) fn sort_ledger(otherwise: fn(String) -> Fault) -> impl Fn(StartError) -> Fault {
+    move |error| {
+        let cause = match &error {
+            StartError::Failed { source, .. } => source.downcast_ref::<ledger::Error>(),
+            _ => None,
+        };
+        match cause.map(|error| error.kind) {
+            Some(ledger::ErrorKind::Busy) => sort(Fault::Anew)(error),
+            Some(ledger::ErrorKind::Full | ledger::ErrorKind::Failed) => {
+                sort(Fault::Storage)(error)
+            }
+            None => sort(otherwise)(error),
+        }
     }
 }
 
@@ -170,7 +186,7 @@ pub async fn ledger(life: &mut Lifecycle, config: &Config) -> Result<Arc<Sqlite>
         Ok::<_, ledger::Error>((Arc::clone(&ledger), ledger))
     });
     let close = |ledger: Arc<Sqlite>| blocking(move || ledger.end(&fs::boot_id()));
-    life.start("ledger", LIMIT, open, close).await.map_err(sort(Fault::Storage))
+    life.start("ledger", LIMIT, open, close).await.map_err(sort_ledger(Fault::Storage))
 }
 
 /// The events file, if one was asked for, and who listens.
@@ -190,48 +206,6 @@ pub async fn events(
         Ok::<_, Infallible>(())
     };
     life.start("events", LIMIT, open, close).await.map_err(sort_io)
-}
-
-/// Finishes what the last run left, before the intake opens.
-pub async fn recovery(
-    life: &mut Lifecycle,
-    config: &Config,
-    ledger: &Arc<Sqlite>,
-    events: &SharedEvents,
-) -> Result<(), Fault> {
-    let (ledger, events) = (Arc::clone(ledger), Arc::clone(events));
-    let pipelines = config.pipelines.clone();
-    let open = blocking(move || recover(&*ledger, &events, &pipelines).map(|()| ((), ())));
-    life.start("recovery", RECOVERY, open, |()| async { Ok::<_, Infallible>(()) })
-        .await
-        .map_err(sort(Fault::Storage))
-}
-
-fn recover(
-    ledger: &dyn Ledger,
-    events: &SharedEvents,
-    pipelines: &[Pipeline],
-) -> Result<(), recovery::Error> {
-    let last = ledger.begin(&fs::boot_id())?;
-    let (roots, facts) = recovery::gather(ledger, events)?;
-    let plans: Vec<_> = facts
-        .into_iter()
-        .map(|facts| {
-            let action = recovery::plan(&facts);
-            (facts, action)
-        })
-        .collect();
-    let unfinished = !plans.is_empty();
-    let means = recovery::Means { ledger, events, roots: &roots };
-    let mut summary = recovery::apply(&means, plans)?;
-    if last == LastStop::Unclean || unfinished {
-        recovery::sweep(ledger, pipelines, &mut summary)?;
-    }
-    if summary != recovery::Summary::default() {
-        tracing::info!(?summary, "recovered what the last run left");
-    }
-    ledger.recovered();
-    Ok(())
 }
 
 /// The eight steps. Closing them is the drain.
@@ -260,7 +234,7 @@ pub async fn pipelines(
         // Every thread has ended: taking back what they returned does not wait.
         drained.send(pipelines_drained(pipelines).await).map_err(|_| "nobody waits for the drain")
     };
-    life.start("pipelines", limit, open, close).await.map_err(sort(Fault::Config))
+    life.start("pipelines", limit, open, close).await.map_err(sort_ledger(Fault::Config))
 }
 
 async fn pipelines_drained(pipelines: Pipelines) -> Drained {

@@ -12,6 +12,7 @@ mod doors;
 mod hooks;
 mod prepare;
 pub mod probe;
+mod recover;
 mod reload;
 mod report;
 mod settings;
@@ -31,6 +32,7 @@ use crate::{
     limits,
     observe::{self, Observer},
     pipeline::{self, Control, Drained},
+    recovery::Summary,
 };
 
 /// What is made ready before the first thread.
@@ -119,12 +121,12 @@ async fn from_start_to_stop(mut life: Lifecycle, ready: Ready) -> Exit {
     let hooked = runner.map(|runner| Hooked::new(runner, config.hooks.clone()));
     let ends = Ends { drained, token, hooked };
     let started = start(&mut life, &settings, &observer, ends).await;
-    let fault = match started {
-        Ok(control) => {
+    let (fault, recovered) = match started {
+        Ok((control, recovered)) => {
             let fenced_off = beside::fenced_off(&settings);
-            work(life.handle(), &control, fenced_off).await
+            (work(life.handle(), &control, fenced_off).await, recovered)
         }
-        Err(fault) => Some(fault),
+        Err(fault) => (Some(fault), Summary::default()),
     };
     let handle = life.handle().clone();
     let report = life.stop().await;
@@ -132,7 +134,7 @@ async fn from_start_to_stop(mut life: Lifecycle, ready: Ready) -> Exit {
 
     let drained = was_drained.await.unwrap_or_default();
     let (config, observer, report) = (&settings.now(), &observer, &report);
-    Last { config, observer, report, drained, fault, descriptors, began }.tell()
+    Last { config, observer, report, drained, recovered, fault, descriptors, began }.tell()
 }
 
 /// What the hooks take.
@@ -149,7 +151,7 @@ async fn start(
     settings: &Settings,
     observer: &Arc<Observer>,
     Ends { drained, token, hooked }: Ends,
-) -> Result<Control, Fault> {
+) -> Result<(Control, Summary), Fault> {
     let config = &*settings.now();
     let hangups = reload::hangups(life.handle());
     hooks::limits(life, config).await?;
@@ -164,13 +166,14 @@ async fn start(
     }
     watchdog::spawn(life, observer);
     let desk = doors::open(life, config, observer, &ledger, token).await?;
-    hooks::recovery(life, config, &ledger, &events).await?;
+    let recovered = recover::recovery(life, config, (&ledger, &events), observer).await?;
     let tracer = beside::traces(life, config);
     let parts = (Arc::clone(&ledger), Arc::clone(&events), tracer.clone());
     let control = hooks::pipelines(life, settings, parts, observer, drained).await?;
     if let Some(desk) = &desk {
         desk.steers(control.clone());
     }
+    beside::flushes(life, &ledger, &control);
     beside::background(life, config, observer, &control);
     let reloader = Reloader {
         settings: settings.clone(),
@@ -184,7 +187,7 @@ async fn start(
     };
     reload::spawn(life, reloader, hangups);
     hooks::ready(life, config);
-    Ok(control)
+    Ok((control, recovered))
 }
 
 /// Waits for what ends the service: a signal, `--once` being through, failed storage, a failed

@@ -11,6 +11,7 @@ use crate::{
     limits,
     observe::{self, Observer},
     pipeline::Drained,
+    recovery::Summary,
 };
 
 /// The drain, as told every few seconds.
@@ -74,6 +75,8 @@ pub struct Last<'a> {
     pub observer: &'a Observer,
     pub report: &'a Report,
     pub drained: Drained,
+    /// What recovery did at the start, and what it left.
+    pub recovered: Summary,
     pub fault: Option<Fault>,
     pub descriptors: usize,
     pub began: Instant,
@@ -82,7 +85,9 @@ pub struct Last<'a> {
 impl Last<'_> {
     /// Tells the report, and gives the exit code.
     pub fn tell(self) -> Exit {
-        let Self { config, observer, report, drained, fault, descriptors, began } = self;
+        let Self { config, observer, report, mut drained, recovered, fault, .. } = self;
+        let Self { descriptors, began, .. } = self;
+        drained.left += recovered.left;
         let status = observer.status();
         let totals = status.totals();
         if let Some(fault) = &fault {

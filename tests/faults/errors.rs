@@ -1,6 +1,6 @@
 //! Each system call fails once, with each error.
 
-use std::{collections::BTreeMap, process::Command};
+use std::{collections::BTreeMap, fs, process::Command};
 
 use crate::{
     harness::Tree,
@@ -122,4 +122,39 @@ fn an_input_that_cannot_be_opened_for_a_moment_is_opened_again() {
         let point = Point { call: "fstatfs".to_owned(), number: 1 };
         assert_eq!(fails(&point, "EMFILE", on_success), 0);
     }
+}
+
+/// A checkpoint syncs the ledger's log before it moves it, and its failure was dropped: the kernel
+/// forgets what it could not write, and later commits counted as durable behind the hole.
+#[test]
+fn a_sync_of_the_ledger_that_fails_ends_the_service_whoever_made_it() {
+    if !trace::is_possible("a failed sync of the ledger") {
+        return;
+    }
+    let failing = |file: &str, number: usize| -> (Option<i32>, usize, Tree) {
+        let tree = Tree::with(300, 0);
+        let calls = tree.path("calls");
+        let service = tree.command("keep", &["--once", "--state-dir", "out/.tidemill"]);
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-e", "trace=fsync,fdatasync", "-o"]).arg(&calls);
+        strace.arg("-P").arg(tree.path("out/.tidemill").join(file));
+        strace.args(["-e", &format!("inject=fsync,fdatasync:error=EIO:when={number}")]);
+        strace.arg(service.get_program()).args(service.get_args()).current_dir(tree.path(""));
+        let log = fs::File::options().append(true).create(true).open(tree.path("log"));
+        let code = strace.stderr(log.expect("log")).status().expect("strace").code();
+        let calls = fs::read_to_string(calls).unwrap_or_default();
+        (code, calls.matches("INJECTED").count(), tree)
+    };
+    let mut met = 0;
+    for (file, numbers) in [("ledger.sqlite-wal", [1, 2, 5]), ("ledger.sqlite", [1, 2, 3])] {
+        for number in numbers {
+            let (code, injected, tree) = failing(file, number);
+            met += injected;
+            let wanted = if injected > 0 { Some(74) } else { Some(0) };
+            assert_eq!(code, wanted, "{file} {number}\n{}", tree.log());
+            assert_eq!(tree.once("keep"), 0, "{}", tree.log());
+            tree.assert_done("keep");
+        }
+    }
+    assert!(met > 2, "only {met} syncs failed");
 }

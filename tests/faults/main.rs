@@ -16,5 +16,6 @@ mod prove;
 
 mod errors;
 mod kills;
+mod late;
 mod place;
 mod trace;

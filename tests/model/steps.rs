@@ -1,10 +1,20 @@
 //! What may happen, and how often.
 
 use proptest::{collection::vec, prelude::*, sample::select};
-use tidemill::failpoint::{NAMES, RECOVERY_NAMES};
+use tidemill::failpoint::{NAMES, RECOVERY_NAMES, STORE_NAMES};
 
 /// Few names, so that things happen to the same one.
 pub const PATHS: [&str; 4] = ["a", "b", "d/a", "d/e/c"];
+
+/// What hinders a run for a moment, and ends nothing.
+const HINDRANCES: [&str; 6] = [
+    "events::append=1*return(enospc)->off",
+    "events::sync=1*return(enospc)->off",
+    "commit::intent=1*return(ebusy)->off",
+    "commit::mark=1*return(ebusy)->off",
+    "commit::directory=1*return(enospc)->off",
+    "commit::sync=1*return(eio)->off",
+];
 
 /// A run of the model.
 #[derive(Clone, Debug)]
@@ -22,6 +32,8 @@ pub enum Step {
     Once,
     /// `--once`, which kills itself when it comes by this failpoint after so many passes.
     KilledAt(&'static str, u8),
+    /// `--once`, while storage is full or busy for a moment: it waits, and goes on.
+    Hindered(&'static str),
     /// `--once`, killed after so many microseconds.
     KilledAfter(u32),
     /// The service watches, while things happen with so many microseconds after each.
@@ -78,6 +90,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Once),
         4 => (select(&NAMES[..]), prop_oneof![3 => Just(0), 1 => 1_u8..3]).prop_map(|(name, passes)| Step::KilledAt(name, passes)),
         1 => select(&RECOVERY_NAMES[..]).prop_map(|name| Step::KilledAt(name, 0)),
+        1 => select(&STORE_NAMES[..2]).prop_map(|name| Step::KilledAt(name, 0)),
+        1 => select(&HINDRANCES[..]).prop_map(Step::Hindered),
         1 => (0_u32..60_000).prop_map(Step::KilledAfter),
         1 => (vec((hand(), 0_u32..30_000), 1..5), prop_oneof![Just(End::Drain), Just(End::Kill)])
             .prop_map(|(hands, end)| Step::Watch(hands, end)),

@@ -125,6 +125,11 @@ impl World {
                 let code = self.tree.start_with(&failpoint, self.on_success, &more).wait();
                 self.ended(code, &[0, QUARANTINED, KILLED]);
             }
+            Step::Hindered(failpoints) => {
+                let more = ["--once", "--on-exists", self.on_exists];
+                let code = self.tree.start_with(failpoints, self.on_success, &more).wait();
+                self.ended(code, &[0, QUARANTINED]);
+            }
             Step::KilledAfter(micros) => {
                 let more = ["--once", "--on-exists", self.on_exists];
                 let service = self.tree.start(self.on_success, &more);

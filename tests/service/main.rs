@@ -9,6 +9,7 @@ mod harness;
 #[path = "../support/prove.rs"]
 mod prove;
 
+mod acknowledgement;
 mod after_power_loss;
 mod bulkheads;
 mod drain;
@@ -16,5 +17,7 @@ mod kill;
 mod real_tree;
 mod recovery_time;
 mod resources;
+mod taken_directories;
 mod together;
+mod unfinished;
 mod watch;

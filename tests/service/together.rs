@@ -7,9 +7,10 @@ use crate::{harness::Tree, prove};
 /// In the second batch, behind the first one's sync.
 const FILES: usize = 200;
 
-/// Runs a tree `--once` under strace, with so much more; its calls of `syncfs` and `fsync`.
-fn traced(tree: &Tree, failpoints: &str, more: &[&str]) -> (usize, usize) {
-    let service = tree.command("keep", &["--once"]);
+/// Runs a tree `--once` with this durability under strace, with so much more; its calls of `syncfs`
+/// and `fsync`.
+fn traced(tree: &Tree, durability: &str, failpoints: &str, more: &[&str]) -> (usize, usize) {
+    let service = tree.command("keep", &["--once", "--durability", durability]);
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-o", "calls", "-e", "trace=syncfs,fsync"]).args(more);
     strace.arg(service.get_program()).args(service.get_args());
@@ -41,7 +42,7 @@ fn many_files_are_made_durable_by_one_call() {
         return prove::skipped("many_files_are_made_durable_by_one_call", missing);
     }
     let (whole, each) =
-        traced(&tree, "gate::unwritten=return(out);commit::sync=1*sleep(1000)", &[]);
+        traced(&tree, "fsync", "gate::unwritten=return(out);commit::sync=1*sleep(1000)", &[]);
     assert!(whole >= 1, "no `syncfs`, {each} `fsync`");
     assert!(each < FILES / 2, "{whole} `syncfs`, and yet {each} `fsync`");
     tree.assert_done("keep");
@@ -55,9 +56,45 @@ fn after_a_failure_that_names_no_file_each_is_synced_by_itself() {
     }
     let inject = ["-e", "inject=syncfs:error=EIO:when=1"];
     let (whole, each) =
-        traced(&tree, "gate::unwritten=return(out);commit::sync=1*sleep(1000)", &inject);
+        traced(&tree, "fsync", "gate::unwritten=return(out);commit::sync=1*sleep(1000)", &inject);
     assert_eq!(whole, 1, "one failed: there is no second, but {each} `fsync`");
     assert!(each >= FILES / 2, "{each} `fsync` for {FILES} files");
     assert!(tree.log().contains("the place is sick"), "{}", tree.log());
     tree.assert_done("keep");
+}
+
+/// The error is that of every file which was being written, those of the next batch included, and it
+/// is reported once: the next `syncfs` said that all was well.
+#[test]
+fn after_a_failure_each_is_synced_by_itself_also_where_one_call_was_asked_for() {
+    let tree = Tree::with(FILES, 0);
+    if let Some(missing) = missing(&tree) {
+        return prove::skipped("after_a_failure_of_syncfs", missing);
+    }
+    let inject = ["-e", "inject=syncfs:error=EIO:when=1"];
+    let (whole, each) = traced(&tree, "syncfs", "commit::sync=1*sleep(1000)", &inject);
+    assert_eq!(whole, 1, "one failed: there is no second, but {each} `fsync`");
+    assert!(each >= FILES / 2, "{each} `fsync` for {FILES} files");
+    tree.assert_done("keep");
+}
+
+/// It is taken for an `fsync` of each only where it reports errors, also where it is asked for.
+#[test]
+fn one_call_is_not_made_where_it_reports_nothing() {
+    let mut tree = Tree::new();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "tidemill-test"])
+        .arg(tree.path("out"))
+        .status()
+        .is_ok_and(|status| status.success());
+    if !mounted || Command::new("strace").arg("-V").output().is_err() {
+        return prove::skipped("one_call_is_not_made", "it needs root and strace");
+    }
+    tree.put("a.log", b"content");
+    let (whole, each) = traced(&tree, "syncfs", "", &[]);
+    let outputs = tree.files("out");
+    Command::new("umount").arg("-l").arg(tree.path("out")).status().expect("umount");
+    assert_eq!(whole, 0, "{each} `fsync`");
+    assert_eq!(outputs, [std::path::PathBuf::from("a.log.zst")]);
+    assert!(tree.log().contains("each file is synced by itself"), "{}", tree.log());
 }

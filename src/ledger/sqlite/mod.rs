@@ -4,10 +4,12 @@
 //! A write that is [`When::Now`] commits with `synchronous=FULL`: SQLite syncs its log before the
 //! commit returns, and with it every earlier commit (sqlite.org/wal.html, sqlite.org/pragma.html).
 //! A write that is [`When::Later`] commits with `synchronous=NORMAL`: it is in the log, where a
-//! kill of the process cannot take it, and is synced by the next `Now` or the next checkpoint.
+//! kill of the process cannot take it, and is synced by the next `Now`, the next checkpoint, or
+//! [`Ledger::flush`].
 
 mod rows;
 mod schema;
+mod writer;
 
 use std::{
     fs::File,
@@ -20,19 +22,17 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{
-    Connection, OpenFlags, OptionalExtension, TransactionBehavior, config::DbConfig, params,
-};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig, params};
 
 use super::{
     Error, ErrorKind, Id, LastStop, Ledger, PipelineId, Query, Record, Result, Roots, State, When,
 };
 use crate::failpoint;
+use writer::Writer;
 
-/// How long another process's write, that of `tidemill requeue`, may hold one up.
-const BUSY: Duration = Duration::from_secs(10);
-/// Pages (of 4 KiB) in the log before SQLite moves them into the database.
-const CHECKPOINT_PAGES: u32 = 1000;
+/// How long another process's write, that of `tidemill requeue`, may hold one up. After that nothing
+/// of the write is done, and its files wait.
+const BUSY: Duration = Duration::from_secs(5);
 
 /// In `meta`, `in_use` is this at first,
 const NEVER_USED: &str = "0";
@@ -46,7 +46,7 @@ const LAST_ID: Id = Id::MAX / 2;
 pub struct Sqlite {
     path: PathBuf,
     instance: String,
-    writer: Mutex<Connection>,
+    writer: Mutex<Writer>,
     reader: Mutex<Connection>,
     last_id: AtomicI64,
     /// Recovery is through, so that the use can end cleanly.
@@ -66,7 +66,7 @@ impl Sqlite {
         writer
             .pragma_update(None, "journal_mode", "wal")
             .and_then(|()| writer.pragma_update(None, "synchronous", "full"))
-            .and_then(|()| writer.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES))
+            .and_then(|()| writer.pragma_update(None, "wal_autocheckpoint", 0))
             .map_err(|error| failed(path, "set up", error))?;
         schema::migrate(&mut writer).map_err(|error| failed(path, "bring up to date", error))?;
         if is_new {
@@ -99,7 +99,7 @@ impl Sqlite {
         Ok(Self {
             path: path.to_path_buf(),
             instance,
-            writer: Mutex::new(writer),
+            writer: Mutex::new(Writer::new(writer)),
             reader: Mutex::new(reader),
             last_id: AtomicI64::new(last_id),
             recovered: AtomicBool::new(false),
@@ -119,15 +119,15 @@ impl Sqlite {
         read(&self.reader()).map_err(|error| failed(&self.path, action, error))
     }
 
-    /// One transaction. Where it fails before its commit nothing of it counts; where a durable
-    /// commit fails nobody knows, and the ledger is broken from then on.
+    /// One transaction. Where the disk is full, or another process writes, nothing of it counts; where
+    /// a commit fails otherwise nobody knows, and the ledger is broken from then on.
     fn write<T>(
         &self,
         action: &'static str,
         when: When,
         write: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
-        let mut connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if self.broken.load(Ordering::Acquire) {
             return Err(failed(
                 &self.path,
@@ -135,20 +135,7 @@ impl Sqlite {
                 "an earlier write failed, and what of it is durable is unknown: the next start finds out",
             ));
         }
-        let level = match when {
-            _ if failpoint::leaves_out("barrier::ledger") => "off",
-            When::Now => "full",
-            When::Later => "normal",
-        };
-        let commit = |connection: &mut Connection| -> rusqlite::Result<T> {
-            connection.pragma_update(None, "synchronous", level)?;
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let made = write(&transaction)?;
-            transaction.commit()?;
-            Ok(made)
-        };
-        commit(&mut connection).map_err(|error| {
+        writer.commit(when, write).map_err(|error| {
             let error = failed(&self.path, action, error);
             if error.kind == ErrorKind::Failed {
                 self.broken.store(true, Ordering::Release);
@@ -191,6 +178,9 @@ fn failed(
         source.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
     let kind = match code {
         Some(rusqlite::ErrorCode::DiskFull) => ErrorKind::Full,
+        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
+            ErrorKind::Busy
+        }
         _ => ErrorKind::Failed,
     };
     Error { path: path.to_path_buf(), action, kind, source }
@@ -219,16 +209,61 @@ impl Ledger for Sqlite {
 
     fn end(&self, boot: &str) -> Result<()> {
         if self.recovered.load(Ordering::Acquire) {
-            self.write("end", When::Now, |connection| {
+            let ended = self.write("end", When::Now, |connection| {
                 let sql = "UPDATE meta SET value = ?1 WHERE name = 'in_use'";
                 connection.execute(sql, [boot]).map(drop)
-            })?;
+            });
+            match ended {
+                Err(error) if error.kind != ErrorKind::Failed => {
+                    tracing::warn!(error = %error.source, "the clean stop is not recorded: the next start recovers");
+                }
+                ended => ended?,
+            }
         }
-        let connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        // The log is moved into the database, so that one file has all of a stopped service. Where
-        // someone reads, a part of it stays, and the next start takes it up.
-        let checkpoint = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-        checkpoint.map_err(|error| failed(&self.path, "close", error))
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.close().map_err(|error| failed(&self.path, "close", error))
+    }
+
+    fn input_inode(&self, pipeline: PipelineId) -> Result<Option<u64>> {
+        self.read("look an input up", |connection| {
+            let sql = "SELECT value FROM meta WHERE name = 'input ' || ?1";
+            let found = connection.query_row(sql, [pipeline], |row| row.get::<_, String>(0));
+            Ok(found.optional()?.and_then(|inode| inode.parse().ok()))
+        })
+    }
+
+    fn note_input_inode(&self, pipeline: PipelineId, inode: u64) -> Result<()> {
+        if self.input_inode(pipeline)? == Some(inode) {
+            return Ok(());
+        }
+        self.write("note an input", When::Now, |connection| {
+            let sql = "INSERT OR REPLACE INTO meta VALUES ('input ' || ?1, ?2)";
+            connection.execute(sql, params![pipeline, inode.to_string()]).map(drop)
+        })
+    }
+
+    fn flush(&self, wait: Duration) -> Result<()> {
+        let waited = |writer: &Writer| writer.has_waited(wait);
+        // Who writes now has no time to wait for, and is asked again.
+        if !self.writer.try_lock().is_ok_and(|writer| waited(&writer)) {
+            return Ok(());
+        }
+        let flushed = self.write("flush", When::Now, |connection| {
+            // A transaction that changes nothing is not written, and syncs nothing.
+            let sql = "INSERT INTO meta VALUES ('flushes', '1')
+                       ON CONFLICT (name) DO UPDATE SET value = value + 1";
+            connection.execute(sql, []).map(drop)
+        });
+        match flushed {
+            Err(error) if error.kind != ErrorKind::Failed => Ok(()),
+            flushed => flushed,
+        }
+    }
+
+    fn skip_ids(&self, last: Id) {
+        if (0..=LAST_ID).contains(&last) {
+            self.last_id.fetch_max(last, Ordering::Relaxed);
+        }
     }
 
     fn pipeline(&self, name: &str, input: &Path, output: &Path) -> Result<PipelineId> {

@@ -1,4 +1,4 @@
-use std::os::unix::ffi::OsStrExt;
+use std::{os::unix::ffi::OsStrExt, time::Instant};
 
 use super::*;
 use crate::{identity::Identity, ledger::Output, policy::OnSuccess};
@@ -199,4 +199,91 @@ fn a_ledger_of_a_newer_version_is_refused() {
         .expect("raise the version");
     let error = Sqlite::open(&path).expect_err("too new");
     assert!(error.source.to_string().contains("newer Tidemill"), "{}", error.source);
+}
+
+/// Another program's transaction ended the service: nothing of a write was done, and the ledger counted
+/// as broken.
+#[test]
+fn another_programs_write_delays_a_write_and_breaks_nothing() {
+    let (_dir, path, ledger) = ledger();
+    let pipeline = pipeline(&ledger);
+    let other = Connection::open(&path).expect("open");
+    other.execute_batch("BEGIN IMMEDIATE").expect("begin");
+    let intent = record(&ledger, pipeline, "a".as_ref(), State::Intent);
+    let refused = ledger.append(std::slice::from_ref(&intent), When::Now).expect_err("busy");
+    assert_eq!(refused.kind, ErrorKind::Busy, "{}", refused.source);
+    assert_eq!(ledger.unfinished().expect("list"), []);
+    other.execute_batch("COMMIT").expect("commit");
+    ledger.append(std::slice::from_ref(&intent), When::Now).expect("append");
+    assert_eq!(ledger.unfinished().expect("list"), [intent]);
+}
+
+/// The stop waited for ten seconds, and ended as a failure of storage.
+#[test]
+fn a_reader_that_stays_does_not_hold_up_the_end() {
+    let (_dir, path, ledger) = ledger();
+    ledger.begin("boot").expect("begin");
+    ledger.recovered();
+    let reader = Connection::open(&path).expect("open");
+    reader.execute_batch("BEGIN; SELECT count(*) FROM records").expect("read");
+    let pipeline = pipeline(&ledger);
+    let done = record(&ledger, pipeline, "a".as_ref(), State::Done);
+    ledger.append(&[done], When::Later).expect("append");
+    let start = Instant::now();
+    ledger.end("boot").expect("end");
+    assert!(start.elapsed() < BUSY / 2, "{:?}", start.elapsed());
+    drop((reader, ledger));
+    let again = Sqlite::open(&path).expect("open");
+    assert_eq!(again.begin("boot").expect("begin"), LastStop::Clean);
+}
+
+#[test]
+fn the_log_is_moved_into_the_database_before_it_grows_long() {
+    let (_dir, path, ledger) = ledger();
+    let pipeline = pipeline(&ledger);
+    for number in 0..2000 {
+        let name = number.to_string();
+        let done = record(&ledger, pipeline, name.as_ref(), State::Done);
+        ledger.append(&[done], When::Later).expect("append");
+    }
+    let log = path.with_extension("sqlite-wal").metadata().expect("the log").len();
+    assert!(log < 1100 * 4200, "{log} bytes");
+}
+
+/// What is written for later was durable only with the kernel's own writeback, 30 seconds on.
+#[test]
+fn a_write_for_later_is_flushed_once_it_has_waited() {
+    let (_dir, _path, ledger) = ledger();
+    let pipeline = pipeline(&ledger);
+    let flushes = || -> i64 {
+        let sql = "SELECT coalesce(max(value), 0) FROM meta WHERE name = 'flushes'";
+        ledger
+            .reader()
+            .query_row(sql, [], |row| row.get::<_, String>(0))
+            .map_or(0, |value| value.parse().expect("a number"))
+    };
+    ledger.flush(Duration::ZERO).expect("nothing to flush");
+    assert_eq!(flushes(), 0);
+    let done = record(&ledger, pipeline, "a".as_ref(), State::Done);
+    ledger.append(std::slice::from_ref(&done), When::Later).expect("append");
+    ledger.flush(Duration::from_hours(1)).expect("too soon");
+    assert_eq!(flushes(), 0);
+    for _ in 0..2 {
+        ledger.flush(Duration::ZERO).expect("flush");
+        assert_eq!(flushes(), 1, "once");
+    }
+    ledger.append(std::slice::from_ref(&done), When::Later).expect("append");
+    ledger.append(&[done], When::Now).expect("append");
+    ledger.flush(Duration::ZERO).expect("durable with the other");
+    assert_eq!(flushes(), 1);
+}
+
+#[test]
+fn numbers_that_another_file_knows_are_not_given_again() {
+    let (_dir, _path, ledger) = ledger();
+    ledger.skip_ids(41);
+    assert_eq!(ledger.next_id(), 42);
+    ledger.skip_ids(7);
+    ledger.skip_ids(Id::MAX);
+    assert_eq!(ledger.next_id(), 43);
 }

@@ -1,9 +1,12 @@
+use std::path::PathBuf;
+
 use super::*;
 
 fn event(id: i64) -> Event {
     Event {
         time: "2026-01-01T00:00:00Z".into(),
         id,
+        ledger: "0011".into(),
         pipeline: "main".into(),
         outcome: "published",
         source: "a".into(),
@@ -17,6 +20,10 @@ fn event(id: i64) -> Event {
         seconds: None,
         reason: None,
     }
+}
+
+fn proofs(ids: &[i64]) -> HashSet<Proof> {
+    ids.iter().map(|id| event(*id).into()).collect()
 }
 
 fn path() -> (tempfile::TempDir, PathBuf) {
@@ -41,6 +48,7 @@ fn a_line_that_a_crash_tore_is_cut_off_and_one_of_another_hand_is_ended() {
     assert_eq!(lines(&path), whole);
     events.append(&[event(2)]).expect("append");
     assert_eq!(lines(&path).len(), 2);
+    drop(events);
     std::fs::write(&path, "someone's note").expect("write");
     Events::open(&path).expect("open").append(&[event(3)]).expect("append");
     assert_eq!(lines(&path)[0], "someone's note");
@@ -66,7 +74,7 @@ fn recovery_learns_which_records_were_acknowledged() {
     events
         .append(&[event(1), event(2), Event { outcome: "quarantined", ..event(3) }])
         .expect("append");
-    let recorded = events.recorded(&HashSet::from([2, 3, 4])).expect("read");
+    let recorded = events.recorded(&proofs(&[2, 3, 4])).expect("read");
     assert_eq!(recorded, HashSet::from([2]));
 }
 
@@ -125,8 +133,9 @@ fn a_record_is_found_behind_many_later_lines_and_lines_of_other_hands() {
     let mut text = std::fs::read(&path).expect("read");
     text.extend(b"not json\n\xff\xfe\n{\"id\":\"eight\"}\n");
     std::fs::write(&path, text).expect("write");
+    drop(events);
     let events = Events::open(&path).expect("open");
-    let recorded = events.recorded(&HashSet::from([7, 8, 19_999])).expect("read");
+    let recorded = events.recorded(&proofs(&[7, 8, 19_999])).expect("read");
     assert_eq!(recorded, HashSet::from([7, 19_999]));
 }
 
@@ -140,4 +149,72 @@ fn every_line_is_one_json_object_whatever_the_name() {
     assert_eq!(lines.len(), 1);
     let value: serde_json::Value = serde_json::from_str(&lines[0]).expect("json");
     assert_eq!(value["source"], name);
+}
+
+/// The number was all that counted: a file that outlives its ledger, or a ledger that is restored,
+/// has lines with the numbers of other records.
+#[test]
+fn a_line_of_another_record_with_the_same_number_acknowledges_nothing() {
+    let (_dir, path) = path();
+    let mut events = Events::open(&path).expect("open");
+    let hashed = |source, output| {
+        let hash = |text: &str| Some(text.to_owned());
+        Event { source_hash: hash(source), output_hash: hash(output), ..event(1) }
+    };
+    let own = hashed("s", "o");
+    for foreign in [
+        Event { ledger: "0012".into(), ..own.clone() },
+        Event { source: "b".into(), ..own.clone() },
+        Event { source_hex: Some("62".into()), ..own.clone() },
+        Event { output: Some("b.zst".into()), ..own.clone() },
+        Event { output_hex: Some("62".into()), ..own.clone() },
+        hashed("another", "o"),
+        hashed("s", "another"),
+        Event { outcome: "quarantined", ..own.clone() },
+    ] {
+        events.append(&[foreign]).expect("append");
+    }
+    let wanted = HashSet::from([Proof::from(own.clone())]);
+    assert_eq!(events.recorded(&wanted).expect("read"), HashSet::new());
+    events.append(&[Event { time: "later".into(), seconds: Some(1.0), ..own }]).expect("append");
+    assert_eq!(events.recorded(&wanted).expect("read"), HashSet::from([1]));
+}
+
+#[test]
+fn the_largest_number_is_that_of_the_same_ledger() {
+    let (_dir, path) = path();
+    let mut events = Events::open(&path).expect("open");
+    assert_eq!(events.largest_id("0011").expect("read"), 0);
+    let foreign = Event { ledger: "0012".into(), ..event(99) };
+    events.append(&[event(7), foreign, event(5)]).expect("append");
+    assert_eq!(events.largest_id("0011").expect("read"), 7);
+}
+
+#[test]
+fn a_file_that_another_holds_is_refused_and_a_rotated_one_is_free() {
+    let (dir, path) = path();
+    let mut first = Events::open(&path).expect("open");
+    let refused = Events::open(&path).expect_err("held");
+    assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
+    assert!(refused.to_string().contains("another process holds it"), "{refused}");
+    let rotated = dir.path().join("events.1");
+    #[expect(clippy::disallowed_methods, reason = "the test rotates as logrotate does")]
+    std::fs::rename(&path, &rotated).expect("rotate");
+    first.append(&[event(1)]).expect("append");
+    assert!(Events::open(&path).is_err(), "the new file is held");
+    Events::open(&rotated).expect("the old one is not");
+}
+
+#[test]
+fn a_line_that_is_kept_goes_before_the_next_ones() {
+    let (_dir, path) = path();
+    let mut events = Events::open(&path).expect("open");
+    events.keep(event(1));
+    events.append(&[event(2)]).and_then(|()| events.sync()).expect("append");
+    events.append(&[event(3)]).and_then(|()| events.sync()).expect("append");
+    let ids: Vec<_> = lines(&path)
+        .iter()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("json")["id"].clone())
+        .collect();
+    assert_eq!(ids, [1, 2, 3]);
 }

@@ -11,12 +11,13 @@ impl Intake {
         if !self.once {
             return false;
         }
-        // What is ready counts as in work, and waits here while the place is sick.
-        if self.table.in_work() > self.ready.len() {
-            return false;
-        }
         let now = Instant::now();
         let sick = self.context.place.sick_for(now).is_some_and(|sick| sick > limits::ONCE_SICK);
+        // What is ready counts as in work, and waits here while the place is sick. So does what has its
+        // name and waits for space in the events file.
+        if self.table.in_work() > self.ready.len() && !sick {
+            return false;
+        }
         let is_there = self.root.dir().is_some();
         let looked = self.scans.is_through() && self.ready.is_empty();
         let none_waits = self.table.waiting() == 0 && self.table.look_again_at().is_none();

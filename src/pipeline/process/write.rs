@@ -23,6 +23,7 @@ use crate::{
     pipeline::{
         failure::WriteError,
         job::{Content, Failed, Hashes, Job, Staged, Transformed},
+        kept,
     },
     policy::Durability,
 };
@@ -36,33 +37,39 @@ impl Directories {
         let context = &job.context;
         let key = (context.index, relative.to_path_buf());
         if let Some(dir) = self.0.get(&key) {
-            return Ok(Arc::clone(dir));
+            // A handle stays good when its directory is renamed, and is then another's.
+            if context.has(dir, relative)? {
+                return Ok(Arc::clone(dir));
+            }
+            self.0.remove(&key);
         }
         if self.0.len() >= limits::DIRECTORIES {
             self.0.clear();
         }
-        let make = |root: &Dir| root.make_beneath_like(relative, &job.input, fs::SHARED);
-        let dir = match make(&context.output()) {
-            // The root was removed, and may have been made anew.
-            Err(error) if is_gone(&error) => make(&*context.reopen_output()?)?,
-            result => result?,
+        // A consumer may have taken the root and made another.
+        let root = match context.current_output() {
+            Err(error) if is_gone(&error) => context.reopen_output()?,
+            root => root?,
         };
-        let dir = Arc::new(dir);
+        let dir = Arc::new(root.make_beneath_like(relative, &job.input, fs::SHARED)?);
         self.0.insert(key, Arc::clone(&dir));
         Ok(dir)
     }
 
     /// Makes a temp in this directory, which may have been removed since it was opened.
     fn make_temp(&mut self, job: &Job, relative: &Path) -> io::Result<Temp> {
-        let instance = &job.context.instance;
+        let context = &job.context;
         let dir = self.open(job, relative)?;
-        match Temp::create(&dir, instance) {
+        let made = Temp::create(&dir, &context.instance);
+        if made.is_err() {
+            self.0.remove(&(context.index, relative.to_path_buf()));
+        }
+        match made {
             Err(error) if is_gone(&error) => {
-                self.0.clear();
                 let dir = self.open(job, relative)?;
-                Temp::create(&dir, instance)
+                Temp::create(&dir, &context.instance)
             }
-            result => result,
+            made => made,
         }
     }
 }
@@ -121,18 +128,19 @@ impl Draft {
             .map_err(|source| WriteError::Io { path: job.source_path(), source })?;
         self.hasher.update(chunk);
         self.write(job, chunk)?;
-        self.start_writeback(job);
-        Ok(())
+        self.start_writeback(job)
     }
 
-    /// Begins to write what has gathered to the disk, so that the sync finds little left.
-    fn start_writeback(&mut self, job: &Job) {
+    /// Begins to write what has gathered to the disk, so that the sync finds little left. An error is
+    /// the file's: the sync need not report it.
+    fn start_writeback(&mut self, job: &Job) -> Result<(), WriteError> {
         let gathered = self.written - self.under_way >= limits::WRITEBACK_BYTES;
         if gathered && job.context.config.durability != Durability::None {
-            // The sync is what decides; this only begins earlier.
-            fs::start_writeback(self.temp.file()).ok();
+            fs::start_writeback(self.temp.file())
+                .map_err(|source| WriteError::Sync { path: job.source_path(), source })?;
             self.under_way = self.written;
         }
+        Ok(())
     }
 
     /// Another handle of the file, to read what was written.
@@ -164,7 +172,7 @@ impl Draft {
             .and_then(|()| fs::copy_range(source, self.temp.file(), self.written, most))
             .map_err(failed)?;
         self.written += copied.unwrap_or_default();
-        self.start_writeback(job);
+        self.start_writeback(job)?;
         Ok(copied)
     }
 
@@ -182,23 +190,27 @@ impl Draft {
         content: Content,
     ) -> Result<Staged, Box<Failed>> {
         let output_hash = *self.hasher.finalize().as_bytes();
-        let sealed = self.seal(&job).and_then(|(temp, output, identity)| {
-            if content == Content::Durable {
-                let failed = |source| WriteError::Io { path: job.source_path(), source };
-                let sync = || temp.file().sync_all();
-                failpoint::barrier("barrier::temp", sync).map_err(failed)?;
+        let (temp, output, identity) = match self.seal(&job) {
+            Ok(sealed) => sealed,
+            Err(error) => return Err(Box::new(job.fail(error))),
+        };
+        // What was only copied has the hash of its source.
+        let hashes = Hashes { source: source.unwrap_or(output_hash), output: output_hash };
+        let staged = Staged { job, temp, identity, content, output, hashes };
+        if content == Content::Durable {
+            let sync = || {
+                fs::start_writeback(staged.temp.file())?;
+                staged.temp.file().sync_all()?;
+                kept::check(&staged)
+            };
+            if let Err(source) = failpoint::barrier("barrier::temp", sync) {
+                let Staged { job, temp, .. } = staged;
+                drop(temp);
+                let path = job.source_path();
+                return Err(Box::new(job.fail(WriteError::Sync { path, source })));
             }
-            Ok((temp, output, identity))
-        });
-        match sealed {
-            Ok((temp, output, identity)) => {
-                // What was only copied has the hash of its source.
-                let source = source.unwrap_or(output_hash);
-                let hashes = Hashes { source, output: output_hash };
-                Ok(Staged { job, temp, identity, content, output, hashes })
-            }
-            Err(error) => Err(Box::new(job.fail(error))),
         }
+        Ok(staged)
     }
 
     /// Sets mode, owner and times, and checks W1.

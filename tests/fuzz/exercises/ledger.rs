@@ -152,9 +152,9 @@ fn open_and_ask(database: &[u8], log: &[u8]) -> Result<Vec<Record>> {
     let history = ledger.history(&Query::default())?;
     ledger.begin("boot")?;
     let events = Arc::new(Mutex::new(None));
-    if let Ok((_, facts)) = recovery::gather(&ledger, &events) {
-        let plans: Vec<_> = facts.iter().map(recovery::plan).collect();
-        assert_eq!(plans.len(), facts.len());
+    if let Ok(found) = recovery::gather(&ledger, &events) {
+        let plans: Vec<_> = found.facts.iter().map(recovery::plan).collect();
+        assert_eq!(plans.len(), found.facts.len());
     }
     for record in &history {
         ledger.record(record.id)?;

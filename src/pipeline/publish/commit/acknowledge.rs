@@ -1,4 +1,4 @@
-//! The last part of a group commit: the final names become durable, and that is told.
+//! The last part of a group commit: the final names become durable, and that is acknowledged.
 
 use std::{sync::Arc, time::Instant};
 
@@ -7,14 +7,15 @@ use crate::{
     failpoint,
     fs::{Dir, SecondName},
     ledger::State,
-    observe::shown,
+    limits,
     pipeline::{
         acknowledge,
-        failure::{CommitError, Failure},
+        context::Context,
+        failure::{CommitError, Failure, Verdict},
         fatal::Fatal,
         job::{Committed, Disposable},
         marks::Marks,
-        stage::{Inlet, Outlet, Panics},
+        stage::{Inlet, Outlet, Panics, Received},
     },
     policy::{Durability, OnSuccess},
     stages::Stage,
@@ -40,45 +41,101 @@ pub struct Acknowledger {
 }
 
 impl Acknowledger {
-    /// Acknowledges what has its names, batch by batch, until there is no more. Where storage
-    /// failed nothing is: recovery finds the names and does the rest.
+    /// Acknowledges what has its names, batch by batch, until there is no more. What a full disk
+    /// keeps from it waits for space; where storage failed nothing is acknowledged. What is left in
+    /// the end recovery finds under its names, and does the rest.
     pub fn run(self, inlet: &Inlet<Vec<Named>>) {
         let mut marks = Marks::default();
-        while let Some(named) = inlet.receive() {
-            if self.fatal.is_set() {
-                continue;
+        let mut waiting: Vec<Named> = Vec::new();
+        loop {
+            let received = if waiting.is_empty() {
+                inlet.receive().map_or(Received::Closed, Received::Item)
+            } else {
+                inlet.receive_within(limits::BACKOFF)
+            };
+            let is_last = matches!(received, Received::Closed);
+            if let Received::Item(named) = received {
+                waiting.extend(named);
             }
-            let result = self.panics.guard(|| {
-                failpoint::barrier("barrier::final_directory", || self.sync_directories(&named))?;
-                let committed = named.into_iter().map(Named::with_one_name).collect();
-                self.acknowledge(committed, &mut marks)
-            });
-            if let Some(Err(failure)) = result {
-                self.fatal.set(&failure);
+            if !self.fatal.is_set() {
+                let acknowledged = self.panics.guard(|| self.work(&mut waiting, &mut marks));
+                if acknowledged.is_none() {
+                    waiting.clear();
+                }
+            }
+            if is_last {
+                return;
+            }
+            if self.fatal.is_set() {
+                waiting.clear();
             }
         }
     }
 
-    fn sync_directories(&self, named: &[Named]) -> Result<(), Failure> {
+    /// Acknowledges what waits, unless the disk is full.
+    fn work(&self, waiting: &mut Vec<Named>, marks: &mut Marks) {
+        let acknowledged = self.make_durable(waiting).and_then(|()| self.acknowledge(waiting));
+        let ended = match acknowledged {
+            Ok(()) => self.end(std::mem::take(waiting), marks),
+            Err(failure) if failure.verdict() == Verdict::Pause => {
+                let (reason, now) = (failure.chain(), Instant::now());
+                for file in waiting {
+                    file.committed.job.context.place.found_sick(&reason, now);
+                }
+                Ok(())
+            }
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = ended {
+            self.fatal.set(&failure);
+        }
+    }
+
+    /// The final names become durable and then the only ones. A temporary name that a power loss
+    /// brought back after the acknowledgement would be taken for an output that has no name yet, so
+    /// its removal is durable as well.
+    fn make_durable(&self, named: &mut [Named]) -> Result<(), Failure> {
+        failpoint::barrier("barrier::final_directory", || self.sync_directories(named.iter()))?;
+        let mut linked = false;
+        for file in &mut *named {
+            let Some(second) = &file.second else { continue };
+            linked = true;
+            failpoint::hit("commit::unlink").and_then(|()| second.remove()).map_err(|source| {
+                let path = file.committed.job.source_path();
+                CommitError::TemporaryName { path, source }
+            })?;
+            file.second = None;
+        }
+        if linked { self.sync_directories(named.iter()) } else { Ok(()) }
+    }
+
+    fn sync_directories<'a>(&self, named: impl Iterator<Item = &'a Named>) -> Result<(), Failure> {
         let asked =
             |named: &&Named| named.committed.job.context.config.durability != Durability::None;
         let names = |named: &Named| {
             (Arc::clone(&named.dir), Arc::clone(&named.committed.job.context.meter))
         };
-        self.pool.directories(named.iter().filter(asked).map(names))
+        self.pool.directories(named.filter(asked).map(names))
     }
 
-    /// The outputs are durable: that may be told (C3), and is, before the ledger forgets to.
-    fn acknowledge(&self, committed: Vec<Committed>, late: &mut Marks) -> Result<(), Failure> {
-        let Some(first) = committed.first() else { return Ok(()) };
-        let context = &first.job.context;
+    /// That the names are durable may be reported (C3).
+    fn acknowledge(&self, named: &[Named]) -> Result<(), Failure> {
+        let Some(Named { committed: first, .. }) = named.first() else { return Ok(()) };
+        let Context { events, ledger, .. } = &*first.job.context;
         failpoint::hit("commit::acknowledge")
-            .and_then(|()| acknowledge::published(&context.events, &told(&committed)))
+            .and_then(|()| acknowledge::published(events, ledger.instance(), &published(named)))
             .map_err(|source| CommitError::Acknowledge { source })?;
         failpoint::pass("commit::acknowledged");
-        let marks = committed
+        Ok(())
+    }
+
+    /// The ledger learns of it, and the sources go on to be disposed of.
+    fn end(&self, named: Vec<Named>, late: &mut Marks) -> Result<(), Failure> {
+        let Some(Named { committed: first, .. }) = named.first() else { return Ok(()) };
+        let context = &first.job.context;
+        let marks = named
             .iter()
-            .map(|file| {
+            .map(|Named { committed: file, .. }| {
                 let keep = file.record.on_success == OnSuccess::Keep;
                 (file.record.id, if keep { State::Done } else { State::Published }, None)
             })
@@ -88,7 +145,7 @@ impl Acknowledger {
         marked.map_err(|source| CommitError::Ledger { path, source })?;
         failpoint::pass("commit::marked");
         let now = Instant::now();
-        for file in committed {
+        for Named { committed: file, .. } in named {
             let job = &file.job;
             job.context.meter.acknowledged(job.settled_at.elapsed());
             job.context.meter.feed().tell(|| acknowledge::notice(job, &file.record, "published"));
@@ -100,25 +157,10 @@ impl Acknowledger {
     }
 }
 
-impl Named {
-    /// Removes the temporary name, where there is one: the final one is durable. One that cannot be
-    /// removed harms nobody, and is the sweep's after the next unclean stop.
-    fn with_one_name(self) -> Committed {
-        if let Some(second) = self.second {
-            let removed = failpoint::hit("commit::unlink").and_then(|()| second.remove());
-            if let Err(error) = removed {
-                let path = self.committed.job.source_path();
-                tracing::warn!(source = %shown(&path), %error, "cannot remove the temporary name of a published output");
-            }
-        }
-        self.committed
-    }
-}
-
-fn told(committed: &[Committed]) -> Vec<acknowledge::Published<'_>> {
-    committed
+fn published(named: &[Named]) -> Vec<acknowledge::Published<'_>> {
+    named
         .iter()
-        .map(|file| acknowledge::Published {
+        .map(|Named { committed: file, .. }| acknowledge::Published {
             pipeline: file.job.context.name(),
             record: &file.record,
             took: Some(file.job.settled_at.elapsed()),

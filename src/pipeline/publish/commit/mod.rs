@@ -10,7 +10,7 @@
 //! | [`publish`] | a last look at the source's name: one that is gone or another's ends the job | temps, as above |
 //! | | the intent: one durable transaction for the batch | recovery publishes the temps |
 //! | | `renameat2(temp → final, NOREPLACE)`, or as the policy says; `linkat` where the file system has no such rename | some renamed: recovery does the rest |
-//! | [`acknowledge`] | `fsync` of the directories; `unlinkat(temp)` of what was linked | some have both names: recovery removes the temporary one |
+//! | [`acknowledge`] | `fsync` of the directories; `unlinkat(temp)` of what was linked, and `fsync` again | some have both names: recovery removes the temporary one |
 //! | | the acknowledgement | outputs durable, the sources are still there |
 //!
 //! C1: an intent is recorded only for a temp whose content and name are durable.
@@ -20,9 +20,15 @@
 //! C5: a failed `fsync` is never repeated on the same file: the temp is dropped, the source is read
 //! again. A failed sync of a directory or of the ledger ends all publishing ([`Fatal`](crate::pipeline::fatal::Fatal)).
 //!
-//! Never opens the source.
+//! C6: an output whose content was lost on its way to the disk gets no intent
+//! ([`kept`](crate::pipeline::kept)).
+//! C7: an output is acknowledged only if its directory was under its path after it got its name
+//! ([`moved`]).
+//!
+//! Never reads the source.
 
 pub mod acknowledge;
+mod moved;
 mod naming;
 pub mod pool;
 pub mod publish;

@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     io,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError, mpsc},
     time::Instant,
 };
@@ -15,6 +16,7 @@ use crate::{
     pipeline::{
         failure::{CommitError, Failure},
         job::Staged,
+        kept,
     },
 };
 
@@ -24,9 +26,12 @@ pub type Synced = (Staged, io::Result<()>);
 /// A directory whose names must be durable, and the meter of the pipeline it is of.
 pub type Names = (Arc<Dir>, Arc<PipelineMeter>);
 
+/// What is done with each file.
+type Work = fn(&Staged) -> io::Result<()>;
+
 /// Work for one thread, and where its answer goes.
 enum Task {
-    Files { files: Vec<Staged>, done: mpsc::Sender<Vec<Synced>> },
+    Files { files: Vec<Staged>, work: Work, done: mpsc::Sender<Vec<Synced>> },
     Directory { names: Names, done: mpsc::Sender<Result<(), Failure>> },
 }
 
@@ -43,10 +48,10 @@ impl Task {
     /// Who asked waits for every answer, and is gone only after a panic of its own.
     fn run(self) {
         match self {
-            Self::Files { files, done } => {
-                let sync = |staged: Staged| (sync_file(&staged), staged);
-                let synced = files.into_iter().map(sync).map(|(result, staged)| (staged, result));
-                drop(done.send(synced.collect()));
+            Self::Files { files, work, done } => {
+                let work = |staged: Staged| (work(&staged), staged);
+                let worked = files.into_iter().map(work).map(|(result, staged)| (staged, result));
+                drop(done.send(worked.collect()));
             }
             Self::Directory { names, done } => drop(done.send(sync_names(&names))),
         }
@@ -74,21 +79,34 @@ impl Syncer {
 /// Directories that are being synced.
 #[derive(Debug)]
 #[must_use = "they are durable only when it was waited for"]
-pub struct Syncing(mpsc::Receiver<Result<(), Failure>>);
+pub struct Syncing {
+    answers: mpsc::Receiver<Result<(), Failure>>,
+    /// The directories whose answers must come.
+    asked: Vec<PathBuf>,
+}
 
 impl Syncing {
     /// It is over, with this result.
     pub fn ended(result: Result<(), Failure>) -> Self {
         let (done, answers) = mpsc::channel();
         drop(done.send(result));
-        Self(answers)
+        Self { answers, asked: vec![PathBuf::new()] }
     }
 
-    /// Waits for all of them; the first failure, if there was one.
+    /// Waits for all of them; the first failure, if there was one. A directory without an answer, which
+    /// a panic took with it, is not durable.
     pub fn wait(self) -> Result<(), Failure> {
         // Every answer is waited for, so that no sync is under way when this returns.
-        let answers: Vec<_> = self.0.into_iter().collect();
-        answers.into_iter().collect()
+        let answers: Vec<_> = self.answers.into_iter().collect();
+        let missing = self.asked.len() > answers.len();
+        answers.into_iter().collect::<Result<(), Failure>>()?;
+        match self.asked.into_iter().next().filter(|_| missing) {
+            Some(path) => {
+                let source = io::Error::other("its sync ended without a result");
+                Err(CommitError::DirectorySync { path, source }.into())
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -110,17 +128,29 @@ impl Pool {
 
     /// `fsync` of each file, on as many threads as there are files, up to the pool's.
     pub fn files(&self, files: Vec<Staged>) -> Vec<Synced> {
-        let (done, answers) = mpsc::channel();
-        let parts = files.len().min(limits::SYNCS);
-        if parts <= 1 {
-            Task::Files { files, done }.run();
-            return answers.into_iter().flatten().collect();
+        if files.len() <= 1 {
+            return self.each(files, sync_file);
         }
         // All of it is on its way before the first is waited for. A file's blocks are placed then,
         // so that the first `fsync` writes the inodes of its neighbours too, and theirs find nothing
-        // left to write. What fails here the `fsync` meets.
-        for staged in &files {
-            fs::start_writeback(staged.temp.file()).ok();
+        // left to write.
+        let (begun, failed) = begin(files);
+        let mut synced = self.each(begun, sync_file);
+        synced.extend(failed);
+        synced
+    }
+
+    /// Whether each of these files, which were made durable together, still has its content.
+    pub fn check(&self, files: Vec<Staged>) -> Vec<Synced> {
+        self.each(files, kept::check)
+    }
+
+    fn each(&self, files: Vec<Staged>, work: Work) -> Vec<Synced> {
+        let (done, answers) = mpsc::channel();
+        let parts = files.len().min(limits::SYNCS);
+        if parts <= 1 {
+            Task::Files { files, work, done }.run();
+            return answers.into_iter().flatten().collect();
         }
         let each = files.len().div_ceil(parts);
         let mut files = files.into_iter();
@@ -129,7 +159,7 @@ impl Pool {
             if files.is_empty() {
                 break;
             }
-            self.run(Task::Files { files, done: done.clone() });
+            self.run(Task::Files { files, work, done: done.clone() });
         }
         drop(done);
         answers.into_iter().flatten().collect()
@@ -138,10 +168,12 @@ impl Pool {
     /// Begins to sync each of these directories, once.
     pub fn begin_directories(&self, names: impl IntoIterator<Item = Names>) -> Syncing {
         let (done, answers) = mpsc::channel();
-        for names in each_once(names) {
+        let names = each_once(names);
+        let asked = names.iter().map(|(dir, _)| dir.path().to_path_buf()).collect();
+        for names in names {
             self.run(Task::Directory { names, done: done.clone() });
         }
-        Syncing(answers)
+        Syncing { answers, asked }
     }
 
     /// Syncs each of these directories, once; a single one here, without waking another thread.
@@ -154,9 +186,30 @@ impl Pool {
     }
 }
 
+/// Begins to write each of these to the disk. The error of a write that cannot even begin, because no
+/// block can be had for it, is told to who began it and to nobody after: the `fsync` finds nothing left
+/// to write, and succeeds.
+pub fn begin(files: Vec<Staged>) -> (Vec<Staged>, Vec<Synced>) {
+    let mut failed = Vec::new();
+    let mut begun = Vec::with_capacity(files.len());
+    for staged in files {
+        match fs::start_writeback(staged.temp.file()) {
+            Ok(()) => begun.push(staged),
+            Err(error) => failed.push((staged, Err(error))),
+        }
+    }
+    (begun, failed)
+}
+
+/// Two handles of one path may be two directories, and one directory may have two paths.
 fn each_once(names: impl IntoIterator<Item = Names>) -> Vec<Names> {
     let mut known = HashSet::new();
-    names.into_iter().filter(|(dir, _)| known.insert(dir.path().to_path_buf())).collect()
+    let is_new = |(dir, _): &Names| match fs::identity_of(&**dir) {
+        Ok(identity) => known.insert((identity.device, identity.inode)),
+        // Its sync says what is wrong with it.
+        Err(_) => true,
+    };
+    names.into_iter().filter(is_new).collect()
 }
 
 fn sync_file(staged: &Staged) -> io::Result<()> {
@@ -164,7 +217,7 @@ fn sync_file(staged: &Staged) -> io::Result<()> {
     let start = Instant::now();
     let result = failpoint::barrier("barrier::temp", || staged.temp.file().sync_all());
     staged.job.context.meter.sync(SyncKind::File, start.elapsed());
-    result
+    result.and_then(|()| kept::check(staged))
 }
 
 fn sync_names((dir, meter): &Names) -> Result<(), Failure> {

@@ -19,6 +19,7 @@ use crate::{
         failure::{CommitError, Failure},
         fatal::Fatal,
         job::{Committed, Disposable, Outcome, Staged},
+        marks::Mark,
         stage::{Inlet, Outlet, Panics},
     },
     policy::Durability,
@@ -27,8 +28,8 @@ use crate::{
 
 /// A staged output with its intent.
 #[derive(Debug)]
-struct Intended {
-    staged: Staged,
+pub(super) struct Intended {
+    pub(super) staged: Staged,
     record: Record,
     replace: Replace,
 }
@@ -108,15 +109,16 @@ impl Publisher {
     }
 
     /// Steps 4 and 5 of the protocol. Gives back what found its name taken at the last moment.
-    fn publish_round(&self, mut files: Vec<Intended>) -> Result<Vec<Staged>, Failure> {
+    fn publish_round(&self, files: Vec<Intended>) -> Result<Vec<Staged>, Failure> {
+        let mut files = self.drop_moved(files);
         if files.is_empty() {
             return Ok(Vec::new());
         }
         match Self::record(&mut files) {
             Err(Failure::Commit(CommitError::Ledger { source, .. }))
-                if source.kind == ErrorKind::Full =>
+                if source.kind != ErrorKind::Failed =>
             {
-                self.give_up(files);
+                self.give_up(files, &source);
                 return Ok(Vec::new());
             }
             result => result?,
@@ -135,6 +137,7 @@ impl Publisher {
             again = self.withdraw(refused)?;
         }
         failpoint::pass("commit::renamed");
+        let named = self.take_back_moved(named)?;
         if !named.is_empty() {
             self.named.send(named);
         }
@@ -148,31 +151,31 @@ impl Publisher {
         for file in &mut *files {
             file.staged.temp.protect();
         }
-        let (later, now): (Vec<_>, Vec<_>) =
-            files.iter().partition(|file| durability(&file.staged) == Durability::None);
-        for (files, when) in [(now, When::Now), (later, When::Later)] {
-            let Some(first) = files.first() else { continue };
-            let records: Vec<Record> = files.iter().map(|file| file.record.clone()).collect();
-            let ledger = &first.staged.job.context.ledger;
-            let start = Instant::now();
-            failpoint::hit("commit::intent")
-                .map_err(ledger::Error::injected)
-                .and_then(|()| append(&**ledger, &records, when))
-                .map_err(|source| CommitError::Ledger {
-                    path: output_path(&first.staged),
-                    source,
-                })?;
-            first.staged.job.context.meter.sync(SyncKind::Ledger, start.elapsed());
-        }
+        let Some(first) = files.first() else { return Ok(()) };
+        // One transaction: where it fails, none of them is written.
+        let at_once = files.iter().any(|file| durability(&file.staged) != Durability::None);
+        let when = if at_once { When::Now } else { When::Later };
+        let records: Vec<Record> = files.iter().map(|file| file.record.clone()).collect();
+        let ledger = &first.staged.job.context.ledger;
+        let start = Instant::now();
+        failpoint::hit("commit::intent")
+            .map_err(ledger::Error::injected)
+            .and_then(|()| append(&**ledger, &records, when))
+            .map_err(|source| CommitError::Ledger { path: output_path(&first.staged), source })?;
+        first.staged.job.context.meter.sync(SyncKind::Ledger, start.elapsed());
         Ok(())
     }
 
     /// The intents are known not to be written: the temps may go.
-    fn give_up(&self, files: Vec<Intended>) {
+    fn give_up(&self, files: Vec<Intended>, error: &ledger::Error) {
         for Intended { mut staged, .. } in files {
             staged.temp.unprotect();
             let path = output_path(&staged);
-            self.fail(staged, CommitError::LedgerFull { path });
+            let failure = match error.kind {
+                ErrorKind::Full => CommitError::LedgerFull { path },
+                ErrorKind::Busy | ErrorKind::Failed => CommitError::LedgerBusy { path },
+            };
+            self.fail(staged, failure);
         }
     }
 
@@ -188,8 +191,7 @@ impl Publisher {
             .collect();
         let path = output_path(&first.staged);
         let ledger = &first.staged.job.context.ledger;
-        failpoint::barrier("barrier::withdrawal", || ledger.mark(&marks, When::Now))
-            .map_err(|source| CommitError::Ledger { path, source })?;
+        withdraw(&**ledger, &marks).map_err(|source| CommitError::Ledger { path, source })?;
         let mut again = Vec::new();
         for (Intended { mut staged, .. }, source) in refused {
             staged.temp.unprotect();
@@ -229,18 +231,17 @@ impl Publisher {
         let Staged { job, temp, .. } = staged;
         drop(temp);
         let appended = job.context.ledger.append(std::slice::from_ref(&record), When::Later);
-        let told = acknowledge::ended(&job, &record);
         if let Err(source) = appended {
             let failed = job.fail(CommitError::Ledger { path, source });
             return self.ended.send(Disposable::Failed(failed));
         }
-        if let Err(source) = told {
+        if let Err(source) = acknowledge::ended(&job, &record) {
             self.fatal.set(&CommitError::Acknowledge { source }.into());
         }
         job.end(Outcome::Skipped, 0);
     }
 
-    fn fail(&self, staged: Staged, failure: impl Into<Failure>) {
+    pub(super) fn fail(&self, staged: Staged, failure: impl Into<Failure>) {
         let Staged { job, temp, .. } = staged;
         drop(temp);
         self.ended.send(Disposable::Failed(job.fail(failure)));
@@ -265,6 +266,22 @@ impl Intended {
         };
         let replace = if replaces.is_some() { Replace::Yes } else { Replace::No };
         Self { staged, record, replace }
+    }
+}
+
+/// Durably. Until it is done nothing can go on: the temps have intents. Another program's write is
+/// waited for, in steps of the ledger's own patience.
+pub(super) fn withdraw(ledger: &dyn Ledger, marks: &[Mark]) -> ledger::Result<()> {
+    let mut tries = 0;
+    loop {
+        let marked = failpoint::barrier("barrier::withdrawal", || ledger.mark(marks, When::Now));
+        tries += 1;
+        match marked {
+            Err(error) if error.kind == ErrorKind::Busy && tries < limits::BUSY_TRIES => {
+                tracing::warn!(error = %error.source, "another program writes to the ledger: waited for");
+            }
+            marked => return marked,
+        }
     }
 }
 
@@ -308,7 +325,7 @@ fn output(staged: &Staged, replaces: Option<crate::identity::Identity>) -> Outpu
     }
 }
 
-fn output_path(staged: &Staged) -> PathBuf {
+pub(super) fn output_path(staged: &Staged) -> PathBuf {
     staged.job.context.config.output.join(&staged.output)
 }
 

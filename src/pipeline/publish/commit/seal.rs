@@ -10,7 +10,7 @@ use super::{
 use crate::{
     failpoint, limits,
     pipeline::{
-        failure::CommitError,
+        failure::{CommitError, Failure, Verdict},
         fatal::Fatal,
         job::{Content, Disposable, Staged},
         stage::{Inlet, Outlet, Shared},
@@ -58,6 +58,9 @@ impl Sealer {
         if self.whole.suits(&each) {
             whole.append(&mut each);
         }
+        if !self.whole.may_stand_for(&whole) {
+            each.append(&mut whole);
+        }
         let names = directories(each.iter().chain(&rest));
         let beside = if each.len() + rest.len() == 1 {
             // To wake another thread for it takes longer than it does.
@@ -70,17 +73,32 @@ impl Sealer {
         sealed.extend(none);
         sealed.extend(self.keep_synced(self.pool.files(each)));
         let whole = self.keep_synced(self.whole.sync(whole));
+        let whole = self.keep_synced(self.pool.check(whole));
         // After it: ext4 without a journal writes inodes after the flush that ends a `syncfs`, and
         // the directory's `fsync` flushes the disk again.
         let after = self.pool.directories(directories(whole.iter()));
         sealed.extend(whole);
         match beside.wait().and(after) {
             Ok(()) => sealed,
-            // A directory that cannot be synced ends all publishing.
+            // A full disk: none of these has an intent, and their sources are read again.
+            Err(failure) if failure.verdict() == Verdict::Pause => {
+                self.drop_all(sealed, &failure);
+                Vec::new()
+            }
+            // A directory that cannot be synced otherwise ends all publishing.
             Err(failure) => {
                 self.fatal.set(&failure);
                 Vec::new()
             }
+        }
+    }
+
+    fn drop_all(&self, sealed: Vec<Staged>, failure: &Failure) {
+        for staged in sealed {
+            let path = staged.job.source_path();
+            let source = std::io::Error::new(std::io::ErrorKind::StorageFull, failure.chain());
+            let failed = staged.job.fail(CommitError::Sync { path, source });
+            self.shared.failed.send(Disposable::Failed(failed));
         }
     }
 

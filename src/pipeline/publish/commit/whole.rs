@@ -1,27 +1,29 @@
 //! Content made durable by one `syncfs` for many files.
 //!
 //! `syncfs` waits for everything that is unwritten on the file system, whoever wrote it. Where that
-//! is little, one call costs less than an `fsync` of each file, and makes the same durable.
+//! is little, one call costs less than an `fsync` of each file.
+//!
+//! It reports less than an `fsync`: errors of writing, once for each handle, and not those of finding a
+//! block. So each file's writing is begun before it, which reports those, and each file is looked at
+//! after it ([`kept`](crate::pipeline::kept)). An error is every file's that is written at that
+//! time, those of the next batch included, and the handle reports it once: after one that failed each
+//! file is synced by itself until the next start. A file's own handle is as old as the file, so nobody
+//! else takes its error.
 
 use std::{
-    collections::HashMap,
     io,
     sync::atomic::{AtomicBool, Ordering},
     time::Instant,
 };
 
-use super::pool::Synced;
-use crate::{
-    failpoint, fs, limits,
-    observe::SyncKind,
-    pipeline::{context::Context, job::Staged},
-};
+use super::pool::{Synced, begin};
+use crate::{failpoint, fs, limits, observe::SyncKind, pipeline::job::Staged};
 
 /// Decides when one call serves a batch, and makes it.
 #[derive(Debug)]
 pub struct Whole {
     unwritten: fs::Unwritten,
-    /// One failed, and does not say for which file: from then on each is synced by itself, unless
+    /// One failed, and does not say for which file: from then on each is synced by itself, also where
     /// `syncfs` is asked for.
     failed: AtomicBool,
 }
@@ -34,16 +36,21 @@ impl Default for Whole {
 
 impl Whole {
     /// Whether these, for which `fsync` is asked, are better made durable together: there are many,
-    /// of one file system that is known to do it well, and little else waits to be written.
+    /// and little else waits to be written.
     pub fn suits(&self, files: &[Staged]) -> bool {
-        let Some(first) = files.first().filter(|_| files.len() >= limits::TOGETHER) else {
+        files.len() >= limits::TOGETHER && self.may_stand_for(files) && self.little_else_waits()
+    }
+
+    /// Whether one call may stand for an `fsync` of each of these: their file system reports errors,
+    /// to the handle of the output's root, which is older than every file below it.
+    pub fn may_stand_for(&self, files: &[Staged]) -> bool {
+        let Some(first) = files.first().filter(|_| !self.failed.load(Ordering::Relaxed)) else {
             return false;
         };
-        let device = first.identity.device;
-        !self.failed.load(Ordering::Relaxed)
-            && files.iter().all(|staged| staged.identity.device == device)
-            && fs::syncs_whole(first.temp.file()).unwrap_or(false)
-            && self.little_else_waits()
+        let root = first.job.context.output();
+        let Ok(device) = fs::identity_of(&*root).map(|root| root.device) else { return false };
+        files.iter().all(|staged| staged.identity.device == device)
+            && fs::syncs_whole(&*root).unwrap_or(false)
     }
 
     fn little_else_waits(&self) -> bool {
@@ -51,43 +58,30 @@ impl Whole {
             || self.unwritten.bytes().is_some_and(|bytes| bytes <= limits::UNWRITTEN_BYTES)
     }
 
-    /// One `syncfs` for all files of a file system.
+    /// One `syncfs` for files of one file system, for which it may stand.
     pub fn sync(&self, files: Vec<Staged>) -> Vec<Synced> {
-        let mut results: HashMap<u64, io::Result<()>> = HashMap::new();
-        for staged in &files {
-            let device = staged.identity.device;
-            results.entry(device).or_insert_with(|| self.sync_one(staged));
-        }
-        let result_of = |staged: &Staged| match results.get(&staged.identity.device) {
-            Some(Err(error)) => Err(copy(error)),
-            _ => Ok(()),
-        };
-        let told: Vec<_> = files.iter().map(result_of).collect();
-        files.into_iter().zip(told).collect()
+        let (begun, mut synced) = begin(files);
+        let Some(first) = begun.first() else { return synced };
+        let result = self.sync_one(first);
+        let result = || result.as_ref().copied().map_err(copy);
+        synced.extend(begun.into_iter().map(|staged| (staged, result())));
+        synced
     }
 
-    fn sync_one(&self, staged: &Staged) -> io::Result<()> {
-        let context = &staged.job.context;
+    fn sync_one(&self, first: &Staged) -> io::Result<()> {
+        let context = &first.job.context;
         let start = Instant::now();
         let result = failpoint::hit("commit::sync").and_then(|()| {
-            failpoint::barrier("barrier::temp", || sync_file_system(context, staged))
+            let sync = || fs::sync_file_system(&*context.output());
+            failpoint::barrier("barrier::temp", sync)
         });
         context.meter.sync(SyncKind::FileSystem, start.elapsed());
-        if result.is_err() {
-            self.failed.store(true, Ordering::Relaxed);
+        if let Err(error) = &result
+            && !self.failed.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(%error, "syncfs failed: each file is synced by itself until the next start");
         }
         result
-    }
-}
-
-/// By the handle of the output's root where it can be: the kernel tells each handle of the errors
-/// since that handle was opened, and that one is older than every output.
-fn sync_file_system(context: &Context, staged: &Staged) -> io::Result<()> {
-    let root = context.output();
-    if fs::identity_of(&*root)?.device == staged.identity.device {
-        fs::sync_file_system(&*root)
-    } else {
-        fs::sync_file_system(staged.temp.file())
     }
 }
 

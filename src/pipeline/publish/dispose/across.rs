@@ -89,7 +89,7 @@ fn named(copy: Temp, to: &Dir, name: &OsStr) -> io::Result<Option<Temp>> {
     match copy.publish(name, Replace::No) {
         Ok(second) => {
             to.sync()?;
-            second.map_or(Ok(()), fs::SecondName::remove)?;
+            second.as_ref().map_or(Ok(()), fs::SecondName::remove)?;
             Ok(None)
         }
         Err((back, error)) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Some(back)),

@@ -1,0 +1,118 @@
+//! The connection that writes: transactions, and the checkpoints between them.
+//!
+//! SQLite's automatic checkpoint runs within a commit and drops its own errors. One of them is a
+//! failed sync of the log, after which the kernel forgets what it could not write, and the next commit's
+//! sync succeeds: commits that count as durable are not. So checkpoints are made here, and their
+//! errors are met.
+
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+
+use super::super::When;
+use crate::failpoint;
+
+/// Pages (of 4 KiB) in the log from which on they are moved into the database.
+const CHECKPOINT_PAGES: i64 = 1000;
+/// How long the last checkpoint waits for who reads.
+const LAST_READERS: Duration = Duration::from_millis(100);
+
+/// The writing connection. Dropping it closes it.
+#[derive(Debug)]
+pub struct Writer {
+    connection: Connection,
+    /// The oldest commit that no sync followed.
+    unsynced_since: Option<Instant>,
+}
+
+impl Writer {
+    pub const fn new(connection: Connection) -> Self {
+        Self { connection, unsynced_since: None }
+    }
+
+    /// One transaction, and a checkpoint where the log is long.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorCode::DiskFull`] and [`ErrorCode::DatabaseBusy`]: nothing of it is written. Any other:
+    /// nobody knows what is durable.
+    pub fn commit<T>(
+        &mut self,
+        when: When,
+        write: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let level = match when {
+            _ if failpoint::leaves_out("barrier::ledger") => "off",
+            When::Now => "full",
+            When::Later => "normal",
+        };
+        self.connection.pragma_update(None, "synchronous", level)?;
+        let transaction =
+            self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let made = write(&transaction)?;
+        transaction.commit()?;
+        match when {
+            When::Now => self.unsynced_since = None,
+            When::Later => {
+                self.unsynced_since.get_or_insert_with(Instant::now);
+            }
+        }
+        self.checkpoint_if_long()?;
+        Ok(made)
+    }
+
+    /// Whether a commit has waited for its sync for so long.
+    pub fn has_waited(&self, wait: Duration) -> bool {
+        self.unsynced_since.is_some_and(|since| since.elapsed() >= wait)
+    }
+
+    fn checkpoint_if_long(&self) -> rusqlite::Result<()> {
+        let mut look = self.connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?;
+        let (pages, moved): (i64, i64) =
+            look.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))?;
+        if pages < CHECKPOINT_PAGES || pages <= moved {
+            return Ok(());
+        }
+        let mut checkpoint = self.connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?;
+        let made = failpoint::hit("ledger::checkpoint")
+            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+            .and_then(|()| checkpoint.query_row([], |_| Ok(())));
+        match made {
+            // The commit is in the log, and stays there: a later checkpoint moves it.
+            Err(error) if is_transient(&error) => {
+                tracing::warn!(%error, pages, "the ledger's log cannot be moved into the database: it grows until it can");
+                Ok(())
+            }
+            made => made,
+        }
+    }
+
+    /// Moves the log into the database, so that one file has all of a stopped service. Where someone
+    /// reads, a part of it stays, and the next start takes it up.
+    pub fn close(&self) -> rusqlite::Result<()> {
+        self.connection.busy_timeout(LAST_READERS)?;
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        match self.connection.query_row(sql, [], |row| row.get::<_, i64>(0)) {
+            Ok(0) => Ok(()),
+            Ok(_) => {
+                tracing::info!(
+                    "another program reads the ledger: a part of its log stays beside it"
+                );
+                Ok(())
+            }
+            Err(error) if is_transient(&error) => {
+                tracing::warn!(%error, "the ledger's log stays beside it");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether nothing was lost, and the same may succeed later.
+fn is_transient(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+    )
+}

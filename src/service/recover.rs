@@ -1,0 +1,124 @@
+//! The hook that finishes what the last run left, before the intake opens.
+
+use std::{
+    convert::Infallible,
+    io,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::hooks::{Fault, RECOVERY, blocking, chain, sort};
+use crate::{
+    config::{self, Config},
+    fs,
+    ledger::{ErrorKind, LastStop, Ledger, Record, sqlite::Sqlite},
+    lifecycle::{Lifecycle, StartError},
+    limits,
+    observe::{Observer, OutcomeKind},
+    pipeline::context::SharedEvents,
+    recovery::{self, Gathered, Quarantines, Summary},
+};
+
+/// Recovers, and says what it did.
+pub async fn recovery(
+    life: &mut Lifecycle,
+    config: &Config,
+    (ledger, events): (&Arc<Sqlite>, &SharedEvents),
+    observer: &Arc<Observer>,
+) -> Result<Summary, Fault> {
+    let (ledger, events) = (Arc::clone(ledger), Arc::clone(events));
+    let (config, observer) = (config.clone(), Arc::clone(observer));
+    let stop = life.handle().closing();
+    let open = blocking(move || {
+        let count = |pipeline: &str, record: &Record| count(&observer, &config, pipeline, record);
+        let quarantines = Quarantines { events: &events, ledger: ledger.instance(), count: &count };
+        recover(&*ledger, &quarantines, &config, &stop).map(|summary| ((), summary))
+    });
+    let recovered = life.start("recovery", RECOVERY, open, |()| async { Ok::<_, Infallible>(()) });
+    recovered.await.map_err(|error| match &error {
+        StartError::Failed { source, .. } if is_for_later(source.as_ref()) => {
+            Fault::Anew(chain(&error))
+        }
+        _ => sort(Fault::Storage)(error),
+    })
+}
+
+/// Nothing failed: there is no space in the events file, or another program writes to the ledger.
+fn is_for_later(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    match error.downcast_ref() {
+        Some(recovery::Error::NoSpace(_)) => true,
+        Some(recovery::Error::Ledger(error)) => error.kind == ErrorKind::Busy,
+        _ => false,
+    }
+}
+
+/// As one that the pipeline itself put into quarantine.
+fn count(observer: &Observer, config: &Config, pipeline: &str, record: &Record) {
+    let index = config.pipelines.iter().position(|known| &*known.name == pipeline);
+    if let Some(meter) = index.and_then(|index| observer.pipeline(index)) {
+        meter.outcome(OutcomeKind::Quarantined, record.identity.size, 0);
+    }
+}
+
+fn recover(
+    ledger: &dyn Ledger,
+    quarantines: &Quarantines<'_>,
+    config: &Config,
+    stop: &CancellationToken,
+) -> Result<Summary, recovery::Error> {
+    let events = quarantines.events;
+    let last = ledger.begin(&fs::boot_id())?;
+    ledger.skip_ids(recovery::largest_id(ledger, events)?);
+    let Gathered { roots, facts, left } = recovery::gather(ledger, events)?;
+    let plans: Vec<_> = facts
+        .into_iter()
+        .map(|facts| {
+            let action = recovery::plan(&facts);
+            (facts, action)
+        })
+        .collect();
+    let unfinished = !plans.is_empty();
+    let patience = patience(stop, config.once);
+    let means = recovery::Means { ledger, events, roots: &roots, patience: &patience, quarantines };
+    let mut summary = recovery::apply(&means, plans)?;
+    summary.left += left;
+    if last == LastStop::Unclean || unfinished {
+        recovery::sweep(ledger, quarantines, &config.pipelines, &mut summary)?;
+    }
+    if summary != Summary::default() {
+        tracing::info!(?summary, "recovered what the last run left");
+    }
+    if summary.left == 0 {
+        ledger.recovered();
+        note_inputs(ledger, config)?;
+    }
+    Ok(summary)
+}
+
+/// Nothing is unfinished: the inputs are those that a later recovery has to find.
+fn note_inputs(ledger: &dyn Ledger, config: &Config) -> Result<(), recovery::Error> {
+    for config::Pipeline { name, input, output, .. } in &config.pipelines {
+        let Ok(found) = fs::directory_at(input) else { continue };
+        let id = ledger.pipeline(name, input, output)?;
+        ledger.note_input_inode(id, found.identity.inode)?;
+    }
+    Ok(())
+}
+
+/// Waits for space until the stop, `--once` for as long as for any other full disk.
+fn patience(stop: &CancellationToken, once: bool) -> impl Fn(&io::Error) -> bool {
+    const LOOK: Duration = Duration::from_millis(50);
+    let began = Instant::now();
+    move |error| {
+        tracing::warn!(%error, "the events file has no space: what the last run published waits for it");
+        let until = Instant::now() + limits::BACKOFF;
+        while Instant::now() < until && !stop.is_cancelled() {
+            thread::park_timeout(LOOK);
+        }
+        let is_enough = once && began.elapsed() > limits::ONCE_SICK;
+        !(stop.is_cancelled() || is_enough)
+    }
+}

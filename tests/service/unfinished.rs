@@ -1,0 +1,137 @@
+//! Unfinished records that a start cannot finish, or finds in each other's way.
+
+use std::{fs, process::Command};
+
+use crate::harness::{Service, Tree, until};
+
+const KILLED: i32 = -9;
+
+/// A service with this configuration, in the tree's directory.
+fn configured(tree: &Tree, pipelines: &str, failpoints: &str) -> Service {
+    let config = format!("http = \"off\"\nevents = \"events\"\nstate_dir = \"state\"\n{pipelines}");
+    fs::write(tree.path("tidemill.toml"), config).expect("configuration");
+    let log = fs::File::options().append(true).create(true).open(tree.path("log")).expect("log");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+    command.args(["run", "--config", "tidemill.toml", "--once"]).current_dir(tree.path(""));
+    command.env("FAILPOINTS", failpoints).env("RUST_LOG", "info").stderr(log);
+    Service::from(command.spawn().expect("start"))
+}
+
+fn pipeline(name: &str, input: &str, output: &str, more: &str) -> String {
+    format!("[[pipeline]]\nname = \"{name}\"\ninput = \"{input}\"\noutput = \"{output}\"\n{more}\n")
+}
+
+#[expect(clippy::disallowed_methods, reason = "the operator moves it")]
+fn moved(tree: &Tree, from: &str, to: &str) {
+    fs::rename(tree.path(from), tree.path(to)).expect("rename");
+}
+
+/// Its temporary file was removed by the sweep of another pipeline's output, which was the same.
+#[test]
+fn a_temp_with_an_intent_stays_while_its_pipelines_input_is_away() {
+    let mut tree = Tree::new();
+    fs::create_dir(tree.path("other")).expect("directory");
+    tree.put("a.log", b"the only copy");
+    let state = tree.path("state");
+    let state = ["--once", "--state-dir", state.to_str().expect("UTF-8")];
+    let killed = tree.start_with("commit::intended=return(kill)", "delete", &state);
+    assert_eq!(killed.wait(), KILLED);
+    moved(&tree, "in", "away");
+    let other = configured(&tree, &pipeline("other", "other", "out", ""), "");
+    assert_eq!(other.wait(), 75, "work is left\n{}", tree.log());
+    moved(&tree, "away", "in");
+    assert_eq!(tree.start("delete", &state).wait(), 0, "{}", tree.log());
+    tree.assert_done("delete");
+}
+
+/// The intents of one durability were durable, those of the other met a full disk, and the temps of
+/// both were removed.
+#[test]
+fn a_batch_of_two_durabilities_has_its_intents_in_one_transaction() {
+    let tree = Tree::new();
+    for name in ["in1", "in2", "out1", "out2"] {
+        fs::create_dir(tree.path(name)).expect("directory");
+    }
+    let pipelines = pipeline("one", "in1", "out1", "durability = \"none\"")
+        + &pipeline("two", "in2", "out2", "");
+    for number in 0..20 {
+        for input in ["in1", "in2"] {
+            fs::write(tree.path(input).join(format!("{number}.log")), "content").expect("write");
+        }
+    }
+    for full in
+        ["commit::intent=1*return(enospc)->off", "commit::intent=1*off->2*return(ebusy)->off"]
+    {
+        let code = configured(&tree, &pipelines, full).wait();
+        assert_eq!(code, 0, "{full}\n{}", tree.log());
+    }
+    for output in ["out1", "out2"] {
+        assert_eq!(tree.files(output).len(), 20, "{}", tree.log());
+    }
+    assert!(tree.acknowledged().values().all(|lines| *lines == 2), "once for each of the two");
+}
+
+/// An unmounted input is an empty directory: its source was taken for disposed of, and stayed under its
+/// private name, which no intake looks at, for good.
+#[test]
+fn a_source_whose_input_is_not_mounted_is_disposed_of_when_it_is_there_again() {
+    for on_success in ["delete", "archive"] {
+        let mut tree = Tree::new();
+        tree.put("a.log", b"content");
+        let killed = tree.start_with("dispose::taken=return(kill)", on_success, &["--once"]);
+        assert_eq!(killed.wait(), KILLED);
+        moved(&tree, "in", "away");
+        fs::create_dir(tree.path("in")).expect("the mount's place");
+        for _ in 0..2 {
+            assert_eq!(tree.once(on_success), 75, "{}", tree.log());
+        }
+        fs::remove_dir(tree.path("in")).expect("remove");
+        moved(&tree, "away", "in");
+        assert_eq!(tree.once(on_success), 0, "{}", tree.log());
+        tree.assert_done(on_success);
+    }
+}
+
+/// Nested outputs are allowed, and two records may intend one name: the start ended with 74.
+#[test]
+fn two_intents_of_one_name_recover_and_the_second_is_withdrawn() {
+    let tree = Tree::new();
+    for name in ["in1/sub", "in2", "out/sub"] {
+        fs::create_dir_all(tree.path(name)).expect("directory");
+    }
+    let pipelines = pipeline("one", "in1", "out", "")
+        + &pipeline("two", "in2", "out/sub", "on_exists = \"suffix\"");
+    fs::write(tree.path("gate"), "").expect("gate");
+    fs::write(tree.path("in1/sub/same.log"), "of the one").expect("write");
+    fs::write(tree.path("in2/same.log"), "of the other").expect("write");
+    let gate = format!(
+        "commit::sync=1*return(while:{})->off;commit::intended=return(kill)",
+        tree.path("gate").display()
+    );
+    let killed = configured(&tree, &pipelines, &gate);
+    until("both are staged, or one is committed alone", || tree.files("out").len() == 2);
+    #[expect(clippy::disallowed_methods, reason = "the gate of a failpoint")]
+    fs::remove_file(tree.path("gate")).expect("gate");
+    assert_eq!(killed.wait(), KILLED);
+    let code = configured(&tree, &pipelines, "").wait();
+    // The first may keep its name, and the policy decides about the second.
+    assert!([0, 65].contains(&code), "{code}\n{}", tree.log());
+    assert!(tree.path("out/sub/same.log.zst").exists(), "{}", tree.log());
+    assert!(!tree.log().contains("File exists"), "{}", tree.log());
+}
+
+/// It was in quarantine, and nobody heard of it: no line, no metric, and exit code 0.
+#[test]
+fn what_recovery_puts_into_quarantine_is_reported() {
+    let mut tree = Tree::new();
+    tree.put("a.log", b"taken by a consumer before it was acknowledged");
+    let killed = tree.start_with("commit::renamed=return(kill)", "keep", &["--once"]);
+    assert_eq!(killed.wait(), KILLED);
+    #[expect(clippy::disallowed_methods, reason = "a consumer takes it")]
+    fs::remove_file(tree.path("out/a.log.zst")).expect("take");
+    assert_eq!(tree.once("keep"), 65, "{}", tree.log());
+    let events = fs::read_to_string(tree.path("events")).expect("events");
+    let line: serde_json::Value = serde_json::from_str(events.trim()).expect("one line");
+    assert_eq!(line["outcome"], "quarantined");
+    assert_eq!(line["source"], "a.log");
+}
