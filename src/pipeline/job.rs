@@ -36,6 +36,7 @@ pub struct Job {
     pub attempt: u32,
     /// Whether the file has been quiet long enough to be taken without the kernel's answer.
     pub quiet: bool,
+    pub was_replaced: bool,
     pub origin: Origin,
     /// The record of an earlier job that may have processed this very content.
     pub before: Option<Box<Record>>,
@@ -98,6 +99,8 @@ pub enum Cause {
     Changed,
     /// It failed, and may succeed.
     Failed,
+    /// Another file got its name before its output was published.
+    Replaced,
     /// The place is sick.
     Place,
 }
@@ -149,6 +152,9 @@ pub struct Settled {
     pub seen: Seen,
     pub attempt: u32,
     pub quiet: bool,
+    /// An earlier job of this name ended because another file got it: this one is published even
+    /// where that happens again, so that a name that is replaced all the time has an output.
+    pub was_replaced: bool,
     /// Since it was seen first, or came back.
     pub waited: Duration,
     pub origin: Origin,
@@ -194,7 +200,7 @@ impl Job {
         (settled, probe): (Settled, Option<Probe>),
         feedback: mpsc::UnboundedSender<Feedback>,
     ) -> Self {
-        let Settled { path, seen, attempt, quiet, origin, trace, .. } = settled;
+        let Settled { path, seen, attempt, quiet, was_replaced, origin, trace, .. } = settled;
         let ticket = Ticket { feedback, path: path.clone(), attempt, settled: false };
         let id = context.ledger.next_id();
         let meter = context.meter.begins(id, &path, seen.identity.size);
@@ -207,6 +213,7 @@ impl Job {
             seen,
             attempt,
             quiet,
+            was_replaced,
             origin,
             before,
             id,
