@@ -40,6 +40,7 @@ pub struct Job {
     pub attempt: u32,
     /// Whether the file has been quiet long enough to be taken without the kernel's answer.
     pub quiet: bool,
+    pub was_replaced: bool,
     pub origin: Origin,
     /// The record of an earlier job that may have processed this very content.
     pub before: Option<Box<Record>>,
@@ -110,6 +111,8 @@ pub enum Cause {
     Changed,
     /// It failed, and may succeed.
     Failed,
+    /// Another file got its name before its output was published.
+    Replaced,
     /// The place is sick.
     Place,
 }
@@ -128,6 +131,9 @@ pub struct Settled {
     pub seen: Seen,
     pub attempt: u32,
     pub quiet: bool,
+    /// An earlier job of this name ended because another file got it: this one is published even
+    /// where that happens again, so that a name that is replaced all the time has an output.
+    pub was_replaced: bool,
     /// Since it was seen first, or came back.
     pub waited: Duration,
     pub origin: Origin,
@@ -174,7 +180,7 @@ impl Job {
         feedback: mpsc::UnboundedSender<Feedback>,
         stop: CancellationToken,
     ) -> Self {
-        let Settled { path, seen, attempt, quiet, origin, trace, .. } = settled;
+        let Settled { path, seen, attempt, quiet, was_replaced, origin, trace, .. } = settled;
         let ticket = Ticket::new(feedback, path.clone(), attempt);
         let id = context.ledger.next_id();
         let meter = context.meter.begins(id, &path, seen.identity.size);
@@ -187,6 +193,7 @@ impl Job {
             seen,
             attempt,
             quiet,
+            was_replaced,
             origin,
             before,
             id,

@@ -74,6 +74,7 @@ struct Waiting {
     until: Instant,
     attempt: u32,
     needs_quiet: bool,
+    was_replaced: bool,
     finish: Finish,
     /// How often it was deferred because it was not finished; the wait doubles with it.
     waits: u32,
@@ -140,14 +141,14 @@ impl Table {
         }
         self.in_work += 1;
         let quiet = quiet_for >= limits::QUIET_TIME;
-        let Waiting { attempt, since, waits, finish, .. } = waiting;
+        let Waiting { attempt, since, waits, finish, was_replaced, .. } = waiting;
         let work = InWork { seen_again: None, waits, finish };
         self.entries.insert(path.clone(), Entry::InWork(work));
         let waited = now.saturating_duration_since(since);
         let Sighting { seen, origin, .. } = *sighting;
         // The intake, which has the clock and the names, begins it.
         let trace = Trace::default();
-        Some(Settled { path, seen, attempt, quiet, waited, origin, trace })
+        Some(Settled { path, seen, attempt, quiet, was_replaced, waited, origin, trace })
     }
 
     /// `quiet_for` is the longer of what was observed here and the age by the wall clock: where a
@@ -255,6 +256,7 @@ impl Table {
                     until: now + wait,
                     attempt,
                     needs_quiet: cause == Cause::Unsure,
+                    was_replaced: cause == Cause::Replaced,
                     finish,
                     waits,
                     owed: !unfinished,
@@ -342,6 +344,7 @@ impl Waiting {
             until: now,
             attempt: 1,
             needs_quiet: false,
+            was_replaced: false,
             finish: Finish::Unknown,
             waits: 0,
             owed: false,

@@ -1,8 +1,9 @@
 //! The last look at the source's name, before its output gets one.
 
+use std::time::Duration;
+
 use crate::{
     identity::Identity,
-    limits,
     pipeline::job::{Cause, Outcome, Staged},
     policy::OnSuccess,
 };
@@ -11,7 +12,7 @@ use crate::{
 ///
 /// Where it has not, the job ends here without an output. A file that was renamed within the input
 /// comes again under its new name, by its event or by the next scan; one that took the name is
-/// looked at again. A look that fails says nothing of the name: the output is published.
+/// looked at again, once: the next one of that name is published whatever happens to it then. A look that fails says nothing of the name: the output is published.
 #[must_use]
 pub fn still_named(mut staged: Staged) -> Option<Staged> {
     let Staged { job, .. } = &mut staged;
@@ -27,7 +28,7 @@ pub fn still_named(mut staged: Staged) -> Option<Staged> {
         }
     };
     let is_same = found.is_some_and(|found| is_same(&found.identity, &job.seen.identity));
-    if is_same {
+    if is_same || (found.is_some() && job.was_replaced) {
         return Some(staged);
     }
     let Staged { job, temp, .. } = staged;
@@ -35,7 +36,7 @@ pub fn still_named(mut staged: Staged) -> Option<Staged> {
     let source = crate::observe::shown(&job.path).to_string();
     if found.is_some() {
         tracing::info!(source, "replaced before its output was published: looked at again");
-        job.defer(limits::BUSY, Cause::Changed);
+        job.defer(Duration::ZERO, Cause::Replaced);
     } else {
         tracing::info!(
             source,
