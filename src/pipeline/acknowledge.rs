@@ -34,12 +34,13 @@ pub struct Published<'a> {
 /// Tells that these outputs are published: one line each in the events file, durable before this
 /// returns, and in the log.
 pub fn published(events: &SharedEvents, files: &[Published<'_>]) -> io::Result<()> {
-    let mut events = events.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(events) = events.as_mut() {
+    let mut guard = events.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(events) = guard.as_mut() {
         let lines: Vec<Event> = files.iter().map(published_event).collect();
         events.append(&lines)?;
         failpoint::barrier("barrier::events", || events.sync())?;
     }
+    drop(guard);
     for Published { pipeline, record, .. } in files {
         let Some(output) = &record.output else {
             continue;

@@ -126,7 +126,7 @@ pub fn background(
     if config.once {
         let observer = Arc::clone(observer);
         life.spawn("progress", LIMIT, |stop| async move {
-            observe::progress(&observer, stop.stopped()).await;
+            observe::progress(observer, stop.stopped()).await;
             Ok::<_, Infallible>(())
         });
         return;

@@ -373,6 +373,9 @@ impl Intake {
         if ended.gave_up {
             ended.left += (table.waiting() - table.owed()) as u64;
         }
+        if once && ended.gave_up {
+            once::name_left(&context, &table, &ready);
+        }
         let is_sick = context.place.sick_for(Instant::now()).is_some();
         if is_sick || (once && context.hold.is_held()) {
             // Only the sick place, or the operator, kept them from being taken.

@@ -6,6 +6,8 @@
 //! T2: a file is ready at once, or after a time at which it is looked at again; or it is left
 //! until something new is seen of it. It is never forgotten while it is in work.
 
+mod left;
+
 use std::{
     collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
@@ -19,6 +21,8 @@ use crate::{
     pipeline::job::{Cause, Feedback, Outcome, Settled, Sighting},
     policy::Settle,
 };
+
+pub use left::Why;
 
 /// What makes a file of a pipeline ready.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +53,8 @@ struct Waiting {
     waits: u32,
     /// Whether it was taken before, and failed or met a sick place.
     owed: bool,
+    /// Why it came back, if it was taken before.
+    cause: Option<Cause>,
 }
 
 /// The sightings of one pipeline.
@@ -171,6 +177,7 @@ impl Table {
                     needs_quiet: cause == Cause::Unsure,
                     waits,
                     owed: !unfinished,
+                    cause: Some(cause),
                 };
                 self.wait(path, waiting);
                 None
@@ -248,6 +255,7 @@ impl Waiting {
             needs_quiet: false,
             waits: 0,
             owed: false,
+            cause: None,
         }
     }
 }
