@@ -54,6 +54,9 @@ pub enum Fault {
     /// A signal came before it was ready.
     #[error("stopped while it started")]
     Stopping,
+    /// The second signal came while a hook ran, which may have begun work.
+    #[error("stopped in the middle of the start: the next start goes on")]
+    StartCut,
 }
 
 impl Fault {
@@ -63,7 +66,7 @@ impl Fault {
             Self::Config(_) => Exit::Config,
             Self::Storage(_) => Exit::Storage,
             Self::Internal(_) => Exit::Internal,
-            Self::Anew(_) | Self::Busy(_) => Exit::WorkLeft,
+            Self::Anew(_) | Self::Busy(_) | Self::StartCut => Exit::WorkLeft,
             Self::Stopping => Exit::Drained,
         }
     }

@@ -145,6 +145,7 @@ async fn from_start_to_stop(mut life: Lifecycle, settings: Settings, parts: Part
             let fenced_off = beside::fenced_off(&settings);
             work(life.handle(), &control, fenced_off).await
         }
+        Err(Fault::Stopping) if life.handle().cut().is_cancelled() => Some(Fault::StartCut),
         Err(fault) => Some(fault),
     };
     let report = life.stop().await;

@@ -125,7 +125,8 @@ impl Last<'_> {
             tasks_alive = report.map_or(0, |report| report.tasks.alive.len()),
             temporary_files = fs::live_temps(),
             descriptors_at_start = descriptors,
-            descriptors_now = observe::open_descriptors(),
+            // Without the lock, which is held to the very end.
+            descriptors_now = observe::open_descriptors() - usize::from(has_lock),
             "stopped"
         );
         if has_lock && let Err(error) = Ended::now(exit, left).write(config.state_dir.clone()) {
@@ -146,7 +147,8 @@ impl Last<'_> {
 /// The reason of the exit code, where it is no good end.
 fn say_why(exit: Exit, fault: Option<&Fault>, left: u64, left_at_once: bool) {
     match fault {
-        Some(Fault::Stopping) => tracing::info!("{}", Fault::Stopping),
+        Some(fault @ Fault::Stopping) => tracing::info!("{fault}"),
+        Some(fault @ Fault::StartCut) => tracing::warn!("{fault}"),
         Some(fault) => tracing::error!("{fault}"),
         None if left_at_once => {
             tracing::error!(files = left, "left at once: the next start takes up what was in work");
