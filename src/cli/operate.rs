@@ -33,6 +33,10 @@ const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 const AGAIN: &str = "\x1b[H\x1b[J";
 
 pub fn status(options: &Status) -> anyhow::Result<Exit> {
+    if options.watch && !std::io::stdout().is_terminal() {
+        let text = "error: `--watch` needs a terminal: `tidemill status --json` is for programs";
+        return Ok(complain(text, Exit::Usage));
+    }
     let client = Client::find(&options.place)?;
     if options.watch {
         return watch(&client);
@@ -91,10 +95,6 @@ impl Drop for Screen {
 }
 
 fn watch(client: &Client) -> anyhow::Result<Exit> {
-    if !std::io::stdout().is_terminal() {
-        let text = "error: `--watch` needs a terminal: `tidemill status --json` is for programs";
-        return Ok(complain(text, Exit::Usage));
-    }
     // Told before the screen changes, where nothing runs.
     client.get("/api/v1/status")?;
     until_interrupted(async |life| {

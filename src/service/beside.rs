@@ -73,6 +73,7 @@ pub fn facts(config: &Config, observer: &Arc<Observer>) -> Facts {
             "hook": HookKind::OnDrained.as_str(),
             "published": published,
             "quarantined": quarantined,
+            "left": observer.unfinished(),
             "source_bytes": source_bytes,
             "output_bytes": output_bytes,
         })

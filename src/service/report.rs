@@ -133,7 +133,8 @@ impl Last<'_> {
             tracing::warn!(%error, "`tidemill drain --wait` cannot learn how the service ended");
         }
         let fault = end.as_ref().and_then(|end| end.fault.as_ref());
-        if config.once && !matches!(fault, Some(Fault::Busy(_))) {
+        // A start that failed did nothing that could be summed up.
+        if config.once && (fault.is_none() || drained.is_some()) {
             let in_quarantine = end.as_ref().map_or(0, |end| end.in_quarantine);
             observe::print_summary(&status, began.elapsed(), in_quarantine, left);
         }

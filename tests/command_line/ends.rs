@@ -204,7 +204,7 @@ fn once_names_a_file_of_the_future_that_min_age_keeps_back() {
     let place = Place::new();
     place.configure("min_age = \"1s\"");
     let path = place.put("tomorrow", "content");
-    let later = std::time::SystemTime::now() + Duration::from_secs(3600);
+    let later = std::time::SystemTime::now() + Duration::from_hours(1);
     File::open(path).unwrap().set_modified(later).unwrap();
     let ended = place.once(&[]);
     assert_eq!(ended.code, 75, "{ended:?}");
