@@ -126,7 +126,7 @@ impl Last<'_> {
             temporary_files = fs::live_temps(),
             descriptors_at_start = descriptors,
             // Without the lock, which is held to the very end.
-            descriptors_now = observe::open_descriptors() - usize::from(has_lock),
+            descriptors_now = observe::open_descriptors().saturating_sub(usize::from(has_lock)),
             "stopped"
         );
         if has_lock && let Err(error) = Ended::now(exit, left).write(config.state_dir.clone()) {
