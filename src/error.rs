@@ -7,13 +7,19 @@ use std::io;
 pub enum Exit {
     /// Everything taken in was finished.
     Drained = 0,
-    /// `--once` only: it is finished, and some files are in quarantine (`EX_DATAERR`).
+    /// The command line cannot be understood (`EX_USAGE`).
+    Usage = 64,
+    /// `--once` only: it is finished, and files are in quarantine, from this run or before
+    /// (`EX_DATAERR`).
     Quarantined = 65,
+    /// A command needs a service that runs, and none does (`EX_UNAVAILABLE`).
+    Unavailable = 69,
     /// A fault of the program itself (`EX_SOFTWARE`).
     Internal = 70,
     /// Storage failed: nothing more could be made durable (`EX_IOERR`).
     Storage = 74,
-    /// Work was left; the next start takes it up (`EX_TEMPFAIL`).
+    /// Work was left, or another process has the state directory; the next start goes on
+    /// (`EX_TEMPFAIL`).
     WorkLeft = 75,
     /// The configuration cannot be used (`EX_CONFIG`).
     Config = 78,
@@ -23,6 +29,22 @@ impl Exit {
     #[must_use]
     pub const fn code(self) -> i32 {
         self as i32
+    }
+
+    /// The one of this code.
+    #[must_use]
+    pub fn of_code(code: i32) -> Option<Self> {
+        let all = [
+            Self::Drained,
+            Self::Usage,
+            Self::Quarantined,
+            Self::Unavailable,
+            Self::Internal,
+            Self::Storage,
+            Self::WorkLeft,
+            Self::Config,
+        ];
+        all.into_iter().find(|exit| exit.code() == code)
     }
 }
 

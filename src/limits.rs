@@ -101,6 +101,15 @@ pub const UNWRITTEN_BYTES: u64 = 32 * 1024 * 1024;
 pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(25);
 pub const COMMIT_RESERVE: Duration = Duration::from_secs(2);
 
+/// A signal of the same kind that comes within this counts as the same.
+pub const SAME_SIGNAL: Duration = Duration::from_millis(500);
+/// The clean-ups have this time at least, whatever the deadline; a half of it goes to the drain.
+pub const STOP_LEAST: Duration = Duration::from_secs(1);
+/// Where the process leaves at once, the stop may still report within this how far it came; and how
+/// long its last word, on the disk, is waited for.
+pub const LEAVE: Duration = Duration::from_millis(200);
+pub const LAST_WORD: Duration = Duration::from_millis(500);
+
 /// Files that are named where a drain is cut short, for each pipeline.
 pub const STRAGGLERS: usize = 10;
 /// The time between two reports of a drain, and between two rounds of the metrics' upkeep.
@@ -121,8 +130,10 @@ pub const HOOK_SAID: usize = 4096;
 
 /// An intake's thread is seen to turn at least this often.
 pub const HEARTBEAT: Duration = Duration::from_secs(2);
-/// So many times the service manager's watchdog time may pass without any progress.
+/// So many times the service manager's watchdog time may pass without any progress; and the time
+/// that takes its place where no manager watches.
 pub const STUCK: u32 = 10;
+pub const WATCHED: Duration = Duration::from_mins(1);
 
 /// The interval of the live series, and its points: an hour.
 pub const POINT: Duration = Duration::from_secs(10);
@@ -140,6 +151,13 @@ pub const PAGE_MOST: usize = 500;
 pub const SEARCH_BYTES: usize = 256;
 pub const PATH_BYTES: usize = 4096;
 pub const BODY_BYTES: usize = 64 * 1024;
+
+/// Bytes of log lines that wait for the reader of the standard error; beyond this they are dropped,
+/// and counted. How long the end of the process waits for it, and the wait before a write that would
+/// block is tried again.
+pub const LOG_BYTES: usize = 1024 * 1024;
+pub const LOG_FLUSH: Duration = Duration::from_secs(1);
+pub const LOG_AGAIN: Duration = Duration::from_millis(10);
 
 /// Traces that wait to be sent; beyond this they are dropped, and counted. And how many go together.
 pub const TRACES: usize = 4096;

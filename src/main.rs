@@ -11,13 +11,12 @@ fn main() -> ! {
     end(exit)
 }
 
-/// A panic of this thread ends the process as soon as it is told: unwinding drops what is half
+/// A panic of this thread ends the process as soon as it is reported: unwinding drops what is half
 /// made, and a runtime that could not start all of its threads waits in that for ever.
 fn end_where_main_panics() {
-    let tell = std::panic::take_hook();
     let main = std::thread::current().id();
     std::panic::set_hook(Box::new(move |panic| {
-        tell(panic);
+        tidemill::observe::report_panic(panic);
         if std::thread::current().id() == main {
             end(Exit::Internal);
         }
@@ -25,6 +24,7 @@ fn end_where_main_panics() {
 }
 
 fn end(exit: Exit) -> ! {
+    tidemill::observe::flush_logs();
     #[expect(clippy::disallowed_methods, reason = "this is main.rs")]
     std::process::exit(exit.code())
 }

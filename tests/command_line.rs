@@ -8,6 +8,8 @@ mod files;
 
 #[path = "command_line/copy.rs"]
 mod copy;
+#[path = "command_line/ends.rs"]
+mod ends;
 #[path = "command_line/ledger.rs"]
 mod ledger;
 #[path = "command_line/requeue.rs"]

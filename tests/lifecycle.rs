@@ -178,8 +178,8 @@ fn the_second_signal_cuts_and_the_third_leaves() {
 fn l7_the_third_signal_leaves_though_every_thread_of_the_runtime_is_blocked() {
     let program = Program::run("hang");
     assert_eq!(program.line(), "blocked");
-    for line in ["CLOSING", "COMMITTING"] {
-        program.signal(Signal::INT);
+    for (signal, line) in [(Signal::INT, "CLOSING"), (Signal::TERM, "COMMITTING")] {
+        program.signal(signal);
         assert_eq!(program.line(), line);
     }
     program.signal(Signal::INT);

@@ -19,8 +19,9 @@ Examples:
   tidemill status --watch                                a running service, live
   tidemill drain --wait                                  finish what is in work, and end; as kill -TERM
 
-Exit codes: 0 finished; 65 finished, some files are in quarantine (--once); 70 internal fault;
-74 storage failed; 75 work left, the next start takes it up; 78 configuration."
+Exit codes: 0 finished; 64 usage; 65 finished, files are in quarantine (--once); 69 no service runs;
+70 internal fault; 74 storage failed; 75 work left, or the state directory is in use: try again;
+78 configuration."
 )]
 pub struct Args {
     #[command(subcommand)]

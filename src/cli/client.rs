@@ -36,10 +36,15 @@ pub struct Client {
 )]
 pub struct NotRunning(PathBuf);
 
+/// No state directory is found, so no service either.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("no service is found")]
+pub struct NotFound;
+
 impl Client {
     /// The service of the state directory that is found as the other commands find it.
     pub fn find(place: &Place) -> anyhow::Result<Self> {
-        let state = locate::locate(place, None)?;
+        let state = locate::locate(place, None).map_err(|error| error.context(NotFound))?;
         let state_dir = state.dir().to_path_buf();
         // The settings of the service that runs, or ran last; without them, the default.
         let file = Options { config: Some(state.config()), ..Options::default() };
@@ -96,10 +101,10 @@ impl Client {
     }
 
     fn explained(&self, error: io::Error) -> anyhow::Error {
-        use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied};
+        use io::ErrorKind::{self, ConnectionRefused, PermissionDenied};
         let at = shown(&self.socket);
         match error.kind() {
-            NotFound | ConnectionRefused => NotRunning(self.state_dir.clone()).into(),
+            ErrorKind::NotFound | ConnectionRefused => NotRunning(self.state_dir.clone()).into(),
             PermissionDenied => {
                 anyhow::anyhow!("only the service's own user, and root, may use {at}")
             }

@@ -12,16 +12,32 @@ mod operate;
 mod requeue;
 mod view;
 
-use std::io::{IsTerminal, Write};
+use std::{
+    io::{self, IsTerminal, Write},
+    sync::OnceLock,
+};
 
 use clap::Parser;
 
-use self::args::{Args, Check, Command};
+use self::{
+    args::{Args, Check, Command},
+    client::{NotFound, NotRunning},
+};
 use crate::{config, error::Exit, hooks, lifecycle::Signals, observe, service};
 
 /// Runs the command that was asked for, and says how the process is to end.
 #[must_use]
 pub fn main() -> Exit {
+    let exit = command();
+    match PRINT_FAILED.get() {
+        Some(error) if exit == Exit::Drained => {
+            complain(&format!("error: cannot write the output: {error}"), Exit::Storage)
+        }
+        _ => exit,
+    }
+}
+
+fn command() -> Exit {
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
     let args = match Args::try_parse() {
@@ -29,7 +45,7 @@ pub fn main() -> Exit {
         Err(error) => {
             // Help and version are no errors; a closed output leaves nobody to tell.
             drop(error.print());
-            return if error.use_stderr() { Exit::Config } else { Exit::Drained };
+            return if error.use_stderr() { Exit::Usage } else { Exit::Drained };
         }
     };
     match args.command {
@@ -53,9 +69,10 @@ pub fn main() -> Exit {
     }
 }
 
-/// Signals first: from here on none of them kills the process unawares.
+/// A hang-up may come at any time; SIGTERM and SIGINT end the process as the kernel does until the
+/// service follows them, because everything before that may hang in a mount.
 fn run(options: &config::Options) -> Exit {
-    let signals = match Signals::register() {
+    let signals = match Signals::catch_hangups() {
         Ok(signals) => signals,
         Err(error) => return complain(&format!("cannot catch signals: {error}"), Exit::Internal),
     };
@@ -70,7 +87,11 @@ fn run(options: &config::Options) -> Exit {
 
 /// What a command that only tells or mends came to: the exit code on success.
 fn tell(told: Result<Exit, anyhow::Error>) -> Exit {
-    told.unwrap_or_else(|error| complain(&format!("error: {error:#}"), Exit::Config))
+    told.unwrap_or_else(|error| {
+        let no_service = error.is::<NotRunning>() || error.is::<NotFound>();
+        let exit = if no_service { Exit::Unavailable } else { Exit::Config };
+        complain(&format!("error: {error:#}"), exit)
+    })
 }
 
 /// All that is wrong with a configuration; in colour for a person.
@@ -80,12 +101,20 @@ fn refuse(problems: &config::Problems) -> Exit {
 }
 
 fn complain(text: &str, exit: Exit) -> Exit {
-    // A closed standard error leaves nobody to tell.
-    drop(writeln!(std::io::stderr(), "{text}"));
+    observe::write_lines(format!("{text}\n").as_bytes());
     exit
 }
 
-/// Prints for programs and people; a reader that went away (`| head`) is no error.
+/// Why the standard output could not be written, for the exit code of the command.
+static PRINT_FAILED: OnceLock<io::Error> = OnceLock::new();
+
+/// Prints for programs and people; a reader that went away (`| head`) is no error, a full disk is one.
 fn print(text: &str) {
-    drop(std::io::stdout().write_all(text.as_bytes()));
+    let mut stdout = io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            drop(PRINT_FAILED.set(error));
+        }
+        _ => {}
+    }
 }

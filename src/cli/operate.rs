@@ -2,7 +2,7 @@
 
 use std::{
     io::{IsTerminal, Write},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
@@ -15,12 +15,13 @@ use tokio::{
 use super::{
     args::{Drain, Status, Steer},
     client::{Client, NotRunning},
-    print, view,
+    complain, print, view,
 };
 use crate::{
     error::Exit,
     fs::{Lock, LockError},
     lifecycle::{Deadlines, Lifecycle, Signals},
+    service::Ended,
 };
 
 /// Between two looks.
@@ -32,6 +33,10 @@ const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 const AGAIN: &str = "\x1b[H\x1b[J";
 
 pub fn status(options: &Status) -> anyhow::Result<Exit> {
+    if options.watch && !std::io::stdout().is_terminal() {
+        let text = "error: `--watch` needs a terminal: `tidemill status --json` is for programs";
+        return Ok(complain(text, Exit::Usage));
+    }
     let client = Client::find(&options.place)?;
     if options.watch {
         return watch(&client);
@@ -90,9 +95,6 @@ impl Drop for Screen {
 }
 
 fn watch(client: &Client) -> anyhow::Result<Exit> {
-    if !std::io::stdout().is_terminal() {
-        bail!("`--watch` needs a terminal: `tidemill status --json` is for programs");
-    }
     // Told before the screen changes, where nothing runs.
     client.get("/api/v1/status")?;
     until_interrupted(async |life| {
@@ -116,6 +118,7 @@ fn watch(client: &Client) -> anyhow::Result<Exit> {
 
 pub fn drain(options: &Drain) -> anyhow::Result<Exit> {
     let client = Client::find(&options.place)?;
+    let (before, asked) = (Ended::read(client.state_dir()), Instant::now());
     client.post("/api/v1/drain", &json!({}))?;
     if !options.wait {
         print("it drains: what is in work is finished, then it ends\n");
@@ -129,20 +132,25 @@ pub fn drain(options: &Drain) -> anyhow::Result<Exit> {
                 () = closing.cancelled() => bail!("not waited for: the service drains on"),
                 _ = every.tick() => {}
             }
-            if has_ended(&client)? {
-                print("it ended\n");
-                return Ok(Exit::Drained);
+            if has_ended(&client, asked)? {
+                return Ok(how_it_ended(&client, before.as_ref()));
             }
         }
     })
 }
 
-/// Whether the service's process is through; says how far it is otherwise.
-fn has_ended(client: &Client) -> anyhow::Result<bool> {
+/// Whether the service's process is through, by the one that was asked at this time; says how far it
+/// is otherwise.
+fn has_ended(client: &Client, asked: Instant) -> anyhow::Result<bool> {
     match client.get("/api/v1/status") {
         Ok(status) => {
+            let uptime = status.get("uptime_seconds").and_then(Value::as_f64);
+            if uptime.is_some_and(|uptime| uptime < asked.elapsed().as_secs_f64()) {
+                // Its supervisor has started the next one.
+                return Ok(true);
+            }
             if let Some(drain) = status.get("drain").filter(|drain| !drain.is_null()) {
-                drop(writeln!(std::io::stderr(), "{}", view::drain(drain)));
+                complain(&view::drain(drain), Exit::Drained);
             }
             Ok(false)
         }
@@ -156,6 +164,26 @@ fn has_ended(client: &Client) -> anyhow::Result<bool> {
         Err(_) if Lock::take(client.state_dir()).is_err() => Ok(false),
         Err(_) => Ok(true),
     }
+}
+
+/// The exit code of the service that ended, which becomes this command's; `before` is how the one
+/// before it ended.
+fn how_it_ended(client: &Client, before: Option<&Ended>) -> Exit {
+    let ended = Ended::read(client.state_dir()).filter(|ended| Some(ended) != before);
+    let Some(Ended { exit_code, left, .. }) = ended else {
+        let text =
+            "it ended, and left no word of how: it was killed. The next start resumes its work";
+        return complain(text, Exit::WorkLeft);
+    };
+    let exit = Exit::of_code(exit_code).unwrap_or(Exit::Internal);
+    match exit {
+        Exit::Drained => print("it ended\n"),
+        _ if left > 0 => print(&format!(
+            "it ended with exit code {exit_code}: {left} unfinished files are left, the next start resumes them\n"
+        )),
+        _ => print(&format!("it ended with exit code {exit_code}: its log says why\n")),
+    }
+    exit
 }
 
 /// A number of an answer.

@@ -121,7 +121,7 @@ type Route = (&'static str, &'static str, MethodRouter<App>);
 fn open_routes() -> Vec<Route> {
     vec![
         ("GET", "/metrics", get(metrics)),
-        ("GET", "/livez", get(|| async { "ok\n" })),
+        ("GET", "/livez", get(alive)),
         ("GET", "/readyz", get(ready)),
     ]
 }
@@ -170,8 +170,15 @@ async fn metrics(State(app): State<App>) -> Result<impl IntoResponse, Problem> {
     Ok((kind, exporter.render()))
 }
 
+async fn alive(State(app): State<App>) -> (StatusCode, String) {
+    match app.observer.not_alive() {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("stands still: {why}\n")),
+    }
+}
+
 async fn ready(State(app): State<App>) -> (StatusCode, String) {
-    match app.observer.status().not_ready() {
+    match app.observer.not_ready() {
         None => (StatusCode::OK, "ready\n".to_owned()),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
     }

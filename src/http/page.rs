@@ -32,7 +32,7 @@ const PARTS: [(&str, &str, &str); 11] = [
 
 const INDEX: &str = "Tidemill
 /metrics              Prometheus text
-/livez                200 while the process lives
+/livez                200 while the service gets on; 503 where it stands still
 /readyz               200 while files are taken in; else 503 and why not
 /api/v1/status        JSON; /api/v1/openapi.json describes the rest
 ";

@@ -69,6 +69,8 @@ struct Listener {
     /// When the last point that was sent was made.
     last_point: Option<String>,
     begun: bool,
+    /// The last state was sent.
+    ended: bool,
     _place: OwnedSemaphorePermit,
     _held: Held,
 }
@@ -91,6 +93,7 @@ pub async fn stream(
         app,
         every,
         begun: false,
+        ended: false,
         _place: place,
         _held: open.hold(),
     };
@@ -113,7 +116,13 @@ impl Listener {
             text.push_str(RETRY);
         }
         tokio::select! {
-            () = self.app.ending.cancelled() => return None,
+            () = self.app.ending.cancelled() => {
+                if std::mem::replace(&mut self.ended, true) {
+                    return None;
+                }
+                // How the drain went, for who looks on: the phase and what was left are final now.
+                self.tell_state(&mut text).await;
+            }
             _ = self.every.tick() => self.tell_state(&mut text).await,
             outcome = self.outcomes.recv() => match outcome {
                 Ok(notice) => {

@@ -67,22 +67,30 @@ impl Handle {
 
     /// Moves on to `phase`. Does nothing, and says `false`, when it is already reached or past.
     pub fn enter(&self, phase: Phase) -> bool {
-        let entered = self.phase.send_if_modified(|now| {
+        let entered = self.move_on(phase);
+        if entered {
+            log_phase(phase);
+        }
+        entered
+    }
+
+    /// [`Self::enter`] without its line in the log, for those who have to act before they log (L8).
+    fn move_on(&self, phase: Phase) -> bool {
+        self.phase.send_if_modified(|now| {
             let forward = *now < phase;
             *now = phase.max(*now);
             forward
-        });
-        if entered {
-            tracing::info!(%phase, "phase");
-        }
-        entered
+        })
     }
 
     /// Asks for a stop, as the first signal does. It starts the deadline; asking again, or a first
     /// signal after it, changes nothing.
     pub fn request_stop(&self) {
-        self.enter(Phase::Closing);
+        let entered = self.move_on(Phase::Closing);
         self.closing.cancel();
+        if entered {
+            log_phase(Phase::Closing);
+        }
     }
 
     /// Cancelled by the first signal or [`request_stop`](Self::request_stop): take no new work.
@@ -140,8 +148,13 @@ impl Handle {
 
     /// Carries out the course of a stop (L6): whoever polls this escalates, by each signal and by
     /// the clock. Ends with `leave`.
-    pub(super) async fn follow(self, deadlines: Deadlines, signals: impl Stream<Item = ()> + Send) {
-        let mut signals = Counted { stream: Box::pin(signals.chain(stream::pending())), count: 0 };
+    pub(super) async fn follow<K: PartialEq + Send>(
+        self,
+        deadlines: Deadlines,
+        signals: impl Stream<Item = K> + Send,
+    ) {
+        let stream = Box::pin(signals.chain(stream::pending()));
+        let mut signals = Counted { stream, count: 0, last: None };
         tokio::select! {
             () = signals.reach(1) => self.request_stop(),
             () = self.closing.cancelled() => {}
@@ -151,31 +164,46 @@ impl Handle {
             () = signals.reach(2) => {}
             () = sleep_until(closed_at + deadlines.drain()) => {}
         }
-        tracing::warn!("unfinished work is left behind");
-        self.enter(Phase::Committing);
+        let entered = self.move_on(Phase::Committing);
         self.cut.cancel();
+        if entered {
+            log_phase(Phase::Committing);
+        }
         tokio::select! {
             () = signals.reach(3) => {}
             () = sleep_until(closed_at + deadlines.stop) => {}
         }
-        tracing::error!("leaving at once");
         self.leave.cancel();
     }
 }
 
-/// Signals are counted from the first one on, whatever else moves the stop on meanwhile: the
-/// second signal never does what the third is for.
-struct Counted<S> {
-    stream: S,
-    count: u32,
+fn log_phase(phase: Phase) {
+    tracing::info!(%phase, "phase");
 }
 
-impl<S: Stream + Unpin> Counted<S> {
+/// Signals are counted from the first one on, whatever else moves the stop on meanwhile: the
+/// second signal never does what the third is for. One that is sent to the process and to its group
+/// comes twice (`timeout(1)` does that) and counts once: a signal of the same kind within
+/// [`limits::SAME_SIGNAL`] of the one that was counted last.
+struct Counted<S: Stream> {
+    stream: S,
+    count: u32,
+    last: Option<(S::Item, Instant)>,
+}
+
+impl<S: Stream<Item: PartialEq> + Unpin> Counted<S> {
     /// Resolves when `count` signals have come in all. Loses none when dropped.
     async fn reach(&mut self, count: u32) {
         while self.count < count {
-            self.stream.next().await;
-            self.count += 1;
+            let Some(kind) = self.stream.next().await else { return std::future::pending().await };
+            let is_same = self
+                .last
+                .as_ref()
+                .is_some_and(|(last, at)| *last == kind && at.elapsed() < limits::SAME_SIGNAL);
+            if !is_same {
+                self.count += 1;
+                self.last = Some((kind, Instant::now()));
+            }
         }
     }
 }

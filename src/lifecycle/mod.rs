@@ -28,6 +28,7 @@
 //!   more, names what it left undone, and returns.
 //! - **L7** The signals are followed on a thread of their own, so `leave` resolves even when every
 //!   thread of the runtime is blocked.
+//! - **L8** A step of the stop is taken before it is logged: a log that nobody reads holds up none.
 //!
 //! Not promised: code that blocks its thread cannot be cancelled, and a runtime with no free thread
 //! keeps no limits: then only `leave` is left (L7). Blocking work belongs into `spawn_blocking` or

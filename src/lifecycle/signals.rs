@@ -1,4 +1,4 @@
-//! SIGTERM, SIGINT and SIGHUP, caught from the first line of `main` on and followed on their own thread.
+//! SIGTERM, SIGINT and SIGHUP: when they are caught, and the thread that follows them.
 
 use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
@@ -13,31 +13,55 @@ use super::{Deadlines, Handle};
 
 /// The signals that stop a service, and the one that asks it to read its configuration again.
 ///
-/// Register them first of all: from then on a signal no longer kills the process but waits here
-/// to be followed by a [`Lifecycle`](super::Lifecycle). Registering starts no thread, so a sandbox
-/// that binds threads can still be entered after it, and needs no runtime. The handlers stay for
-/// the life of the process: after the lifecycle has stopped, signals do nothing.
+/// A signal that is caught no longer kills the process but waits here to be followed by a
+/// [`Lifecycle`](super::Lifecycle). Nobody follows it before that, so a start-up that may hang in the
+/// file system begins with [`catch_hangups`](Self::catch_hangups), which leaves SIGTERM and SIGINT to
+/// the kernel: its default action ends the process even in a call that does not return. Once all
+/// that is done, [`catch_stops`](Self::catch_stops). Neither starts a thread, so a sandbox that binds
+/// threads can still be entered after it, and neither needs a runtime. The handlers stay for the life
+/// of the process: after the lifecycle has stopped, signals do nothing.
 ///
 /// Signals of one kind that come in the same instant count once, as with any handler.
 pub struct Signals {
     /// What the signals are followed on. In a box that can be dropped anywhere.
     runtime: Owned,
-    streams: Vec<Signal>,
+    streams: Vec<(SignalKind, Signal)>,
     hangups: Option<Signal>,
 }
 
 impl Signals {
     /// Catches SIGTERM, SIGINT and SIGHUP. Fails when the process has no descriptors left.
     pub fn register() -> io::Result<Self> {
+        let mut signals = Self::catch_hangups()?;
+        signals.catch_stops()?;
+        Ok(signals)
+    }
+
+    /// Catches SIGHUP; in a process that is PID 1, for which the kernel has no default action, all
+    /// three. Fails as `register` does.
+    pub fn catch_hangups() -> io::Result<Self> {
         let mut signals = Self::none()?;
         if let Some(runtime) = &signals.runtime.0 {
             let _entered = runtime.enter();
-            for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-                signals.streams.push(signal(kind)?);
-            }
             signals.hangups = Some(signal(SignalKind::hangup())?);
         }
+        if std::process::id() == 1 {
+            signals.catch_stops()?;
+        }
         Ok(signals)
+    }
+
+    /// Catches SIGTERM and SIGINT too. Fails as `register` does.
+    pub fn catch_stops(&mut self) -> io::Result<()> {
+        if let Some(runtime) = &self.runtime.0
+            && self.streams.is_empty()
+        {
+            let _entered = runtime.enter();
+            for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+                self.streams.push((kind, signal(kind)?));
+            }
+        }
+        Ok(())
     }
 
     /// Catches nothing: a stop is only ever requested by the program. Fails as `register` does.
@@ -74,9 +98,14 @@ impl fmt::Debug for Signals {
     }
 }
 
-fn next(streams: &mut [Signal], context: &mut Context<'_>) -> Poll<Option<()>> {
-    let caught = streams.iter_mut().any(|stream| stream.poll_recv(context).is_ready());
-    if caught { Poll::Ready(Some(())) } else { Poll::Pending }
+fn next(
+    streams: &mut [(SignalKind, Signal)],
+    context: &mut Context<'_>,
+) -> Poll<Option<SignalKind>> {
+    let caught = streams
+        .iter_mut()
+        .find_map(|(kind, stream)| stream.poll_recv(context).is_ready().then_some(*kind));
+    caught.map_or(Poll::Pending, |kind| Poll::Ready(Some(kind)))
 }
 
 /// Counts the hang-ups on the handle, for ever.

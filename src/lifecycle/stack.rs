@@ -208,8 +208,9 @@ async fn clean_up(
         () = sleep(limit) => End::TimedOut(limit),
     };
     let took = begun.elapsed();
-    if end == End::Done {
-        tracing::debug!(hook = %name, ?took, "clean-up");
+    // What was left at once is in the report, and the service says that it left.
+    if matches!(end, End::Done | End::Left) {
+        tracing::debug!(hook = %name, ?took, ?end, "clean-up");
     } else {
         tracing::error!(hook = %name, ?took, ?end, "clean-up");
     }

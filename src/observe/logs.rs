@@ -1,9 +1,15 @@
-//! Structured logs on the standard error.
+//! Structured logs on the standard error, and what a panic says there.
 
-use std::io::{IsTerminal, stderr};
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    io::{IsTerminal, stderr},
+    panic::PanicHookInfo,
+    thread,
+};
 
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
+use super::stderr::{Stderr, write_lines};
 use crate::policy::LogFormat;
 
 /// Installs the process's one subscriber; a second call changes nothing. `RUST_LOG` overrides the
@@ -20,13 +26,24 @@ pub fn init(format: LogFormat, level: &str) {
     let registry = tracing_subscriber::registry().with(filter);
     let installed = match format {
         LogFormat::Json => {
-            registry.with(fmt::layer().json().flatten_event(true).with_writer(stderr)).try_init()
+            registry.with(fmt::layer().json().flatten_event(true).with_writer(|| Stderr)).try_init()
         }
         LogFormat::Text => {
             let layer = fmt::layer().with_target(false).with_ansi(stderr().is_terminal());
-            registry.with(layer.with_writer(stderr)).try_init()
+            registry.with(layer.with_writer(|| Stderr)).try_init()
         }
     };
     // Already installed, by a test or by a program that uses this as a library.
     drop(installed);
+}
+
+/// Reports a panic as the library does, without waiting for the reader.
+pub fn report_panic(panic: &PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let mut text = format!("\nthread '{}' {panic}\n", thread.name().unwrap_or("<unnamed>"));
+    let trace = Backtrace::capture();
+    if trace.status() == BacktraceStatus::Captured {
+        text += &format!("stack backtrace:\n{trace}\n");
+    }
+    write_lines(text.as_bytes());
 }

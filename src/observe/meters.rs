@@ -253,7 +253,8 @@ impl PipelineMeter {
         self.life.moved();
     }
 
-    pub(super) fn signs(&self) -> Signs {
+    #[must_use]
+    pub fn signs(&self) -> Signs {
         Signs {
             name: self.name.to_string(),
             silent: self.life.silent(),
@@ -295,7 +296,8 @@ impl PipelineMeter {
         self.held.1.load(Relaxed)
     }
 
-    pub(super) fn status(&self) -> PipelineStatus {
+    #[must_use]
+    pub fn status(&self) -> PipelineStatus {
         let counts = |kind| {
             let counts = self.outcomes.get(&kind);
             counts.map_or([0, 0], |counts| counts.each_ref().map(|(_, count)| count.load(Relaxed)))

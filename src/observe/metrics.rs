@@ -56,6 +56,7 @@ specs! {
     HOOK_RUNS = Counter "tidemill_hook_runs_total" ["hook", "outcome"] "Runs of a user's hook by how they ended.";
     HOOK_DROPPED = Counter "tidemill_hook_dropped_total" ["hook"] "Notifications that were dropped, because a hook was too slow, had no runner any more, or was still at work at the end.";
     TRACES_DROPPED = Counter "tidemill_traces_dropped_total" [] "Files whose trace was not sent, because the receiver is away or too slow.";
+    LOG_DROPPED = Counter "tidemill_log_lines_dropped_total" [] "Log lines that were dropped, because the reader of the standard error did not keep up.";
     PHASE = Gauge "tidemill_phase" ["phase"] "1 for the phase that the process is in.";
     BUILD = Gauge "tidemill_build_info" ["version"] "1, with the version as a label.";
 }

@@ -16,6 +16,7 @@ mod progress;
 mod series;
 mod shown;
 mod status;
+mod stderr;
 mod trace;
 mod work;
 
@@ -25,7 +26,7 @@ pub use feed::{Feed, Notice};
 pub use hooks::{HookEnd, HookMeter};
 pub use kinds::{OutcomeKind, SyncKind};
 pub use life::Signs;
-pub use logs::init as init_logs;
+pub use logs::{init as init_logs, report_panic};
 pub use meters::{Pause, PipelineMeter};
 pub use metrics::{Exporter, InstallError, install as install_exporter};
 pub use observer::Observer;
@@ -33,6 +34,7 @@ pub use progress::{print_summary, run as progress};
 pub use series::Point;
 pub use shown::shown;
 pub use status::{ChannelStatus, DrainStatus, PipelineStatus, StageStatus, Status, Totals};
+pub use stderr::{detach as detach_logs, flush as flush_logs, write_lines};
 #[cfg(feature = "otlp")]
 pub use trace::TraceSender;
 pub use trace::{Trace, Tracer};

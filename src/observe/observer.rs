@@ -1,7 +1,10 @@
 //! Everything that is measured of one service, in one place.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -29,6 +32,10 @@ pub struct Observer {
     phase: Mutex<&'static str>,
     /// Since when it drains, how long it may, and what was finished by then.
     drain: Mutex<Option<(Instant, Duration, Totals)>>,
+    /// Files that the drain left, once it is over.
+    left: AtomicU64,
+    /// Why all of it, or a part, stands still.
+    stands_still: Mutex<(Option<String>, Option<String>)>,
     feed: Feed,
     series: Series,
 }
@@ -45,12 +52,15 @@ impl Observer {
         let feed = Feed::default();
         let pipeline = |name: &Arc<str>| Arc::new(PipelineMeter::new(name, feed.clone()));
         metrics::counter!(names::TRACES_DROPPED).increment(0);
+        metrics::counter!(names::LOG_DROPPED).increment(0);
         Self {
             started: Instant::now(),
             pipelines: Pipelines::new(pipelines.iter().map(pipeline).collect()),
             channels: channels.iter().map(channel).collect(),
             phase: Mutex::new(phase),
             drain: Mutex::new(None),
+            left: AtomicU64::new(0),
+            stands_still: Mutex::default(),
             feed,
             series: Series::default(),
         }
@@ -99,6 +109,38 @@ impl Observer {
     pub fn drains(&self, deadline: Duration) {
         let began = (Instant::now(), deadline, self.status().totals());
         *self.drain.lock().unwrap_or_else(PoisonError::into_inner) = Some(began);
+    }
+
+    /// Whether the service, or one pipeline of it, stands still with work to do, and why.
+    pub fn stands_still(&self, all: Option<String>, part: Option<String>) {
+        *self.stands_still.lock().unwrap_or_else(PoisonError::into_inner) = (all, part);
+    }
+
+    /// Why a new start is the only help, if so.
+    #[must_use]
+    pub fn not_alive(&self) -> Option<String> {
+        self.stands_still.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    /// Why files are not taken in, or not all, if so.
+    #[must_use]
+    pub fn not_ready(&self) -> Option<String> {
+        self.status().not_ready().or_else(|| {
+            let (all, part) = &*self.stands_still.lock().unwrap_or_else(PoisonError::into_inner);
+            all.clone().or_else(|| part.clone())
+        })
+    }
+
+    /// The drain is over, and left so many files.
+    pub fn drained(&self, left: u64) {
+        self.left.store(left, Relaxed);
+    }
+
+    /// Files that are in work, or that the drain left.
+    #[must_use]
+    pub fn unfinished(&self) -> u64 {
+        let in_work: u64 = self.signs().iter().map(|signs| signs.in_work).sum();
+        in_work.max(self.left.load(Relaxed))
     }
 
     /// Outcomes as they happen.
@@ -155,7 +197,8 @@ impl Observer {
         };
         let began = *self.drain.lock().unwrap_or_else(PoisonError::into_inner);
         status.drain = began.map(|(since, deadline, before)| {
-            DrainStatus::of(since.elapsed(), deadline, &before, &status.totals())
+            let drain = DrainStatus::of(since.elapsed(), deadline, &before, &status.totals());
+            DrainStatus { left_files: drain.left_files.max(self.left.load(Relaxed)), ..drain }
         });
         status
     }

@@ -1,39 +1,56 @@
-//! What `--once` shows to a person: a bar while it works, on a terminal, and a summary.
+//! What `--once` shows to a person: a bar while it works, on a terminal, and a summary. Neither waits
+//! for a terminal that is stopped (Ctrl-S): the bar has a thread of its own.
 
 use std::{
-    io::{IsTerminal, Write, stderr},
+    io::{IsTerminal, stderr},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, channel},
+    },
+    thread,
     time::Duration,
 };
 
 use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     observer::Observer,
     status::{Status, Totals},
+    stderr::write_lines,
 };
+use crate::limits;
 
 const EVERY: Duration = Duration::from_millis(100);
 
 /// Shows a bar until `stop` resolves; nothing where the standard error is no terminal.
-pub async fn run(observer: &Observer, stop: impl Future<Output = ()>) {
+pub async fn run(observer: Arc<Observer>, stop: impl Future<Output = ()>) {
     if !stderr().is_terminal() {
         return stop.await;
     }
+    let (end, ended) = channel::<()>();
+    let (gone, is_gone) = oneshot::channel::<()>();
+    let drawing = thread::Builder::new().name("progress".to_owned()).spawn(move || {
+        draw(&observer, &ended);
+        drop(gone);
+    });
+    stop.await;
+    drop(end);
+    if drawing.is_ok() {
+        // A stopped terminal keeps the thread, and nobody else.
+        drop(timeout(limits::LOG_FLUSH, is_gone).await);
+    }
+}
+
+fn draw(observer: &Observer, ended: &Receiver<()>) {
     let bar = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} [{elapsed}]") {
         bar.set_style(style);
     }
-    tokio::pin!(stop);
-    let mut every = tokio::time::interval(EVERY);
-    loop {
-        tokio::select! {
-            () = &mut stop => break,
-            _ = every.tick() => {
-                bar.set_message(line(&observer.status().totals()));
-                bar.tick();
-            }
-        }
+    while ended.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
+        bar.set_message(line(&observer.status().totals()));
+        bar.tick();
     }
     bar.finish_and_clear();
 }
@@ -47,28 +64,34 @@ fn line(totals: &Totals) -> String {
     )
 }
 
-/// The last lines of a `--once`, on the standard error.
-pub fn print_summary(status: &Status, took: Duration) {
-    // A closed standard error leaves nobody to tell.
-    drop(writeln!(stderr(), "{}", summary(&status.totals(), took)));
+/// The last lines of a `--once`, on the standard error: what it did, what is in quarantine, also from
+/// before, and what it left.
+pub fn print_summary(status: &Status, took: Duration, in_quarantine: u64, left: u64) {
+    let text = summary(&status.totals(), took, in_quarantine, left);
+    write_lines(format!("{text}\n").as_bytes());
 }
 
-fn summary(totals: &Totals, took: Duration) -> String {
-    let Totals { published, skipped, quarantined, source_bytes, output_bytes, .. } = *totals;
+fn summary(totals: &Totals, took: Duration, in_quarantine: u64, left: u64) -> String {
+    let Totals { published, skipped, source_bytes, output_bytes, .. } = *totals;
     let seconds = took.as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "a rate and a ratio for people")]
     let (rate, ratio) =
         (published as f64 / seconds.max(0.001), source_bytes as f64 / (output_bytes.max(1)) as f64);
     let (read, written) = (ByteSize(source_bytes), ByteSize(output_bytes));
-    let mut text = format!("{published} files published in {seconds:.1} s ({rate:.0}/s)");
+    let files = if published == 1 { "file" } else { "files" };
+    let mut text = format!("{published} {files} published in {seconds:.1} s ({rate:.0}/s)");
     if published > 0 {
         text += &format!(", {read} → {written} (ratio {ratio:.2})");
     }
     if skipped > 0 {
         text += &format!(", {skipped} skipped: nothing to do");
     }
-    if quarantined > 0 {
-        text += &format!(", {quarantined} quarantined: see `tidemill history --state quarantined`");
+    if in_quarantine > 0 {
+        text +=
+            &format!(", {in_quarantine} in quarantine: see `tidemill history --state quarantined`");
+    }
+    if left > 0 {
+        text += &format!(", {left} left for the next run");
     }
     text
 }
@@ -82,15 +105,14 @@ mod tests {
         let totals = Totals {
             published: 10,
             skipped: 2,
-            quarantined: 1,
             source_bytes: 4096,
             output_bytes: 1024,
             ..Totals::default()
         };
-        let text = summary(&totals, Duration::from_secs(2));
+        let text = summary(&totals, Duration::from_secs(2), 1, 3);
         assert_eq!(
             text,
-            "10 files published in 2.0 s (5/s), 4.0 KiB → 1.0 KiB (ratio 4.00), 2 skipped: nothing to do, 1 quarantined: see `tidemill history --state quarantined`"
+            "10 files published in 2.0 s (5/s), 4.0 KiB → 1.0 KiB (ratio 4.00), 2 skipped: nothing to do, 1 in quarantine: see `tidemill history --state quarantined`, 3 left for the next run"
         );
     }
 }

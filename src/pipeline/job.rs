@@ -13,6 +13,7 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
+pub use self::ticket::Feedback;
 use self::ticket::Ticket;
 use crate::{
     fs::{Dir, Seen, Temp},
@@ -115,13 +116,6 @@ pub enum Cause {
     Replaced,
     /// The place is sick.
     Place,
-}
-
-/// Tells the intake what became of a path.
-#[derive(Debug)]
-pub struct Feedback {
-    pub path: PathBuf,
-    pub outcome: Outcome,
 }
 
 /// What the intake knows of a file that it sends on its way.

@@ -74,6 +74,7 @@ pub fn facts(config: &Config, observer: &Arc<Observer>) -> Facts {
             "hook": HookKind::OnDrained.as_str(),
             "published": published,
             "quarantined": quarantined,
+            "left": observer.unfinished(),
             "source_bytes": source_bytes,
             "output_bytes": output_bytes,
         })
@@ -147,7 +148,7 @@ pub fn background(
     if config.once {
         let observer = Arc::clone(observer);
         life.spawn("progress", LIMIT, |stop| async move {
-            observe::progress(&observer, stop.stopped()).await;
+            observe::progress(observer, stop.stopped()).await;
             Ok::<_, Infallible>(())
         });
         return;

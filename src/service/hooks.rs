@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     io,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -15,22 +15,26 @@ use super::{
     settings::Settings,
 };
 use crate::{
-    config::Config,
+    config::{Config, Pipeline},
     error::Exit,
     fs::{self, Lock, LockError, replace_own},
     ledger::{self, Ledger, sqlite::Sqlite},
-    lifecycle::{Lifecycle, Phase, StartError},
+    lifecycle::{self, Lifecycle, Phase, StartError},
     observe::{Events, Listener, Observer, Tracer, shown},
     pipeline::{
         Control, Drained, Pipelines, Start,
         context::{Context, Parts, SharedEvents},
     },
+    records::quarantined::{self, Quarantined},
 };
 
 /// A hook that only touches local files answers within this, or the place is not well.
 pub const LIMIT: Duration = Duration::from_secs(30);
 /// Recovery may have much to do.
 pub(super) const RECOVERY: Duration = Duration::from_hours(1);
+
+/// The lock on the state directory, once it is taken.
+pub type Held = Arc<OnceLock<Lock>>;
 
 /// Why the service could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -41,12 +45,18 @@ pub enum Fault {
     Storage(String),
     #[error("{0}")]
     Internal(String),
+    /// Another process has the state directory, and will give it back.
+    #[error("{0}")]
+    Busy(String),
     /// Only the next start can go on.
     #[error("{0}")]
     Anew(String),
     /// A signal came before it was ready.
     #[error("stopped while it started")]
     Stopping,
+    /// The second signal came while a hook ran, which may have begun work.
+    #[error("stopped in the middle of the start: the next start goes on")]
+    StartCut,
 }
 
 impl Fault {
@@ -56,7 +66,7 @@ impl Fault {
             Self::Config(_) => Exit::Config,
             Self::Storage(_) => Exit::Storage,
             Self::Internal(_) => Exit::Internal,
-            Self::Anew(_) => Exit::WorkLeft,
+            Self::Anew(_) | Self::Busy(_) | Self::StartCut => Exit::WorkLeft,
             Self::Stopping => Exit::Drained,
         }
     }
@@ -145,19 +155,26 @@ pub async fn limits(life: &mut Lifecycle, config: &Config) -> Result<(), Fault> 
 }
 
 /// One process for one state directory.
-pub async fn lock(life: &mut Lifecycle, config: &Config) -> Result<(), Fault> {
-    let dir = config.state_dir.clone();
-    let open = blocking(move || Lock::take(&dir).map(|lock| (lock, ())));
-    let close = |lock: Lock| async move {
-        drop(lock);
-        Ok::<_, Infallible>(())
-    };
+///
+/// It goes into `held`, which is the process's to the end: who waits for the lock finds the last word
+/// ([`super::ended`]) written.
+pub async fn lock(life: &mut Lifecycle, config: &Config, held: &Held) -> Result<(), Fault> {
+    let (dir, held) = (config.state_dir.clone(), Arc::clone(held));
+    let open = blocking(move || Lock::take(&dir).map(|lock| (drop(held.set(lock)), ())));
+    let close = |()| async { Ok::<_, Infallible>(()) };
     life.start("lock", LIMIT, open, close).await.map_err(|error| match error {
+        StartError::Failed { source, .. } if is_held(source.as_ref()) => {
+            Fault::Busy(chain(source.as_ref()))
+        }
         StartError::Failed { source, .. } if source.is::<LockError>() => {
             Fault::Config(chain(source.as_ref()))
         }
         error => sort(Fault::Storage)(error),
     })
+}
+
+fn is_held(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(LockError::Held { .. }))
 }
 
 /// What the configuration came to, for `tidemill explain`, which tells by these rules what becomes of
@@ -214,9 +231,9 @@ pub async fn pipelines(
     settings: &Settings,
     (ledger, events, tracer): (Arc<Sqlite>, SharedEvents, Tracer),
     observer: &Arc<Observer>,
-    drained: oneshot::Sender<Drained>,
+    (left_by_recovery, drained): (u64, oneshot::Sender<(Drained, u64)>),
 ) -> Result<Control, Fault> {
-    let (config, seen) = (settings.now(), Arc::clone(observer));
+    let (config, seen, counted) = (settings.now(), Arc::clone(observer), Arc::clone(&ledger));
     // The drain's own limit is the deadline of the whole stop.
     let limit = LIMIT.max(config.shutdown_deadline);
     let runtime = tokio::runtime::Handle::current();
@@ -229,16 +246,40 @@ pub async fn pipelines(
     });
     let (handle, observer) = (life.handle().clone(), Arc::clone(observer));
     let settings = settings.clone();
-    let close = |(pipelines, control)| async move {
+    let close = move |(pipelines, control)| async move {
         drain(&handle, &control, &settings, &observer).await;
         // Every thread has ended: taking back what they returned does not wait.
-        drained.send(pipelines_drained(pipelines).await).map_err(|_| "nobody waits for the drain")
+        let mut ended = pipelines_drained(pipelines).await;
+        ended.left += left_by_recovery;
+        observer.drained(ended.left);
+        let in_quarantine = in_quarantine(counted, settings.now()).await?;
+        let sent = drained.send((ended, in_quarantine));
+        sent.map_err(|_| lifecycle::Error::from("nobody waits for the drain"))
     };
     life.start("pipelines", limit, open, close).await.map_err(sort_ledger(Fault::Config))
 }
 
 async fn pipelines_drained(pipelines: Pipelines) -> Drained {
     blocking(move || pipelines.drained()).await
+}
+
+/// How many files of these pipelines are in quarantine, also those from before this start. Asked for
+/// by `--once` alone, whose exit code says so.
+async fn in_quarantine(ledger: Arc<Sqlite>, config: Arc<Config>) -> Result<u64, lifecycle::Error> {
+    if !config.once {
+        return Ok(0);
+    }
+    let all = blocking(move || {
+        let all = quarantined::all(&*ledger)?;
+        let is_ours = |file: &&Quarantined| {
+            let of = |pipeline: &Pipeline| {
+                pipeline.input == file.roots.input && pipeline.output == file.roots.output
+            };
+            config.pipelines.iter().any(of) && file.kept_at().symlink_metadata().is_ok()
+        };
+        Ok::<_, ledger::Error>(all.iter().filter(is_ours).count())
+    });
+    Ok(all.await? as u64)
 }
 
 fn contexts(

@@ -1,7 +1,7 @@
 //! The whole life of Tidemill on one page.
 //!
 //! ```text
-//! signals registered → configuration → privileges, directories, sandbox → hooks in order → READY
+//! configuration → privileges, directories, sandbox → signals followed → hooks in order → READY
 //!                              → run → drain → hooks in reverse → report → exit code
 //! ```
 //!
@@ -9,6 +9,7 @@
 
 mod beside;
 mod doors;
+mod ended;
 mod hooks;
 mod prepare;
 pub mod probe;
@@ -20,19 +21,25 @@ mod watchdog;
 
 use std::{sync::Arc, time::Instant};
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 
-use self::{hooks::Fault, prepare::Prepared, reload::Reloader, report::Last, settings::Settings};
+pub use self::ended::Ended;
+use self::{
+    hooks::{Fault, Held},
+    prepare::Prepared,
+    reload::Reloader,
+    report::{End, Last},
+    settings::Settings,
+};
 use crate::{
     config::{Config, Http, Options},
     error::Exit,
     hooks::{Hooked, Runner},
     http::Token,
-    lifecycle::{Deadlines, Handle, Lifecycle, Phase, Signals},
+    lifecycle::{Deadlines, Handle, Lifecycle, Signals},
     limits,
     observe::{self, Observer},
     pipeline::{self, Control, Drained},
-    recovery::Summary,
 };
 
 /// What is made ready before the first thread.
@@ -41,6 +48,7 @@ struct Ready {
     runner: Option<Runner>,
     /// For changes over HTTP.
     token: Option<Token>,
+    signals: Signals,
 }
 
 /// Runs the service from its first hook to its last, and says how the process is to end. The options
@@ -50,64 +58,50 @@ struct Ready {
 /// return at once, with threads still at work: the process must end then.
 #[must_use]
 pub fn run(config: Config, options: Options, signals: Signals) -> Exit {
-    let token = match doors::token(&config) {
-        Ok(token) => token,
-        Err(fault) => {
-            tracing::error!("{fault}");
-            return fault.exit();
-        }
-    };
-    // Before any thread: what the process gives up, all of them give up.
-    let Prepared { fence, runner } = match prepare::prepare(&config, options.config.as_deref()) {
-        Ok(prepared) => prepared,
-        Err(fault) => {
-            tracing::error!("{fault}");
-            return fault.exit();
-        }
+    let ready = match make_ready(config, options, signals) {
+        Ok(ready) => ready,
+        Err(fault) => return report::refuse(&fault),
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!(%error, "cannot start the runtime");
-            return Exit::Internal;
+            return report::refuse(&Fault::Internal(format!("cannot start the runtime: {error}")));
         }
     };
-    let inside = fence.as_ref().map(|fence| (fence.inside.clone(), fence.reach.clone()));
-    let settings = Settings::new(config, options, inside);
-    let exit = runtime.block_on(live(Ready { settings, runner, token }, signals));
+    let exit = runtime.block_on(live(ready));
     runtime.shutdown_background();
     exit
 }
 
-async fn live(ready: Ready, signals: Signals) -> Exit {
-    let stop = ready.settings.now().shutdown_deadline;
+/// Everything before the first thread: what the process gives up, all threads give up.
+fn make_ready(config: Config, options: Options, mut signals: Signals) -> Result<Ready, Fault> {
+    let token = doors::token(&config)?;
+    let Prepared { fence, runner } = prepare::prepare(&config, options.config.as_deref())?;
+    // Nothing hangs in a place any more without a thread that follows the signals.
+    signals
+        .catch_stops()
+        .map_err(|error| Fault::Internal(format!("cannot catch signals: {error}")))?;
+    observe::detach_logs()
+        .map_err(|error| Fault::Internal(format!("cannot start the thread of the log: {error}")))?;
+    let inside = fence.as_ref().map(|fence| (fence.inside.clone(), fence.reach.clone()));
+    let settings = Settings::new(config, options, inside);
+    Ok(Ready { settings, runner, token, signals })
+}
+
+async fn live(ready: Ready) -> Exit {
+    let Ready { settings, runner, token, signals } = ready;
+    let (began, descriptors) = (Instant::now(), observe::open_descriptors());
+    let config = settings.now();
+    let stop = config.shutdown_deadline.max(limits::STOP_LEAST);
     let deadlines = Deadlines { stop, reserve: limits::COMMIT_RESERVE };
     let life = match Lifecycle::new(deadlines, signals) {
         Ok(life) => life,
         Err(error) => {
-            tracing::error!(%error, "cannot follow signals");
-            return Exit::Internal;
+            return report::refuse(&Fault::Internal(format!("cannot follow signals: {error}")));
         }
     };
-    let leave = life.handle().leave();
-    // A task of its own, so that nothing it does can hold up the look at `leave`.
-    let whole = tokio::spawn(from_start_to_stop(life, ready));
-    tokio::select! {
-        exit = whole => exit.unwrap_or(Exit::Internal),
-        () = leave => {
-            tracing::error!("left at once: the next start takes up what was in work");
-            Exit::WorkLeft
-        }
-    }
-}
-
-async fn from_start_to_stop(mut life: Lifecycle, ready: Ready) -> Exit {
-    let Ready { settings, runner, token } = ready;
-    let began = Instant::now();
-    let config = settings.now();
-    let descriptors = observe::open_descriptors();
     let names: Vec<_> =
         config.pipelines.iter().map(|pipeline| Arc::clone(&pipeline.name)).collect();
     // Before the meters: they write to the recorder that is there when they are made. A failure is
@@ -116,32 +110,49 @@ async fn from_start_to_stop(mut life: Lifecycle, ready: Ready) -> Exit {
         drop(observe::install_exporter());
     }
     let observer = Arc::new(Observer::new(&names, &pipeline::CHANNELS));
-    let (drained, was_drained) = oneshot::channel();
-
+    let held = Held::default();
     let hooked = runner.map(|runner| Hooked::new(runner, config.hooks.clone()));
-    let ends = Ends { drained, token, hooked };
-    let started = start(&mut life, &settings, &observer, ends).await;
-    let (fault, recovered) = match started {
-        Ok((control, recovered)) => {
-            let fenced_off = beside::fenced_off(&settings);
-            (work(life.handle(), &control, fenced_off).await, recovered)
-        }
-        Err(fault) => (Some(fault), Summary::default()),
-    };
-    let handle = life.handle().clone();
-    let report = life.stop().await;
-    handle.enter(Phase::Stopped);
+    let parts = Parts { observer: Arc::clone(&observer), held: Arc::clone(&held), token, hooked };
 
-    let drained = was_drained.await.unwrap_or_default();
-    let (config, observer, report) = (&settings.now(), &observer, &report);
-    Last { config, observer, report, drained, recovered, fault, descriptors, began }.tell()
+    let leave = life.handle().leave();
+    // A task of its own, so that nothing it does can hold up the look at `leave`.
+    let mut whole = tokio::spawn(from_start_to_stop(life, settings.clone(), parts));
+    let end = tokio::select! {
+        end = &mut whole => Some(end),
+        () = leave => timeout(limits::LEAVE, &mut whole).await.ok(),
+    };
+    let end = match end {
+        Some(Ok(end)) => Some(end),
+        Some(Err(panic)) => return report::refuse(&Fault::Internal(panic.to_string())),
+        None => None,
+    };
+    let config = settings.now();
+    let has_lock = held.get().is_some();
+    Last { config: &config, observer: &observer, end, has_lock, descriptors, began }.tell()
 }
 
 /// What the hooks take.
-struct Ends {
-    drained: oneshot::Sender<Drained>,
+struct Parts {
+    observer: Arc<Observer>,
+    held: Held,
     token: Option<Token>,
     hooked: Option<Hooked>,
+}
+
+async fn from_start_to_stop(mut life: Lifecycle, settings: Settings, parts: Parts) -> End {
+    let (drained, was_drained) = oneshot::channel();
+    let started = start(&mut life, &settings, parts, drained).await;
+    let fault = match started {
+        Ok(control) => {
+            let fenced_off = beside::fenced_off(&settings);
+            work(life.handle(), &control, fenced_off).await
+        }
+        Err(Fault::Stopping) if life.handle().cut().is_cancelled() => Some(Fault::StartCut),
+        Err(fault) => Some(fault),
+    };
+    let report = life.stop().await;
+    let (drained, in_quarantine) = was_drained.await.ok().unzip();
+    End { report, drained, in_quarantine: in_quarantine.unwrap_or(0), fault }
 }
 
 /// The start-up hooks, in order. What each of them opened is closed by [`Lifecycle::stop`], in
@@ -149,13 +160,13 @@ struct Ends {
 async fn start(
     life: &mut Lifecycle,
     settings: &Settings,
-    observer: &Arc<Observer>,
-    Ends { drained, token, hooked }: Ends,
-) -> Result<(Control, Summary), Fault> {
-    let config = &*settings.now();
+    Parts { observer, held, token, hooked }: Parts,
+    drained: oneshot::Sender<(Drained, u64)>,
+) -> Result<Control, Fault> {
+    let (config, observer) = (&*settings.now(), &observer);
     let hangups = reload::hangups(life.handle());
     hooks::limits(life, config).await?;
-    hooks::lock(life, config).await?;
+    hooks::lock(life, config, &held).await?;
     hooks::settings(life, config).await?;
     let ledger = hooks::ledger(life, config).await?;
     let listener = hooked.as_ref().map(Hooked::listener);
@@ -169,7 +180,8 @@ async fn start(
     let recovered = recover::recovery(life, config, (&ledger, &events), observer).await?;
     let tracer = beside::traces(life, config);
     let parts = (Arc::clone(&ledger), Arc::clone(&events), tracer.clone());
-    let control = hooks::pipelines(life, settings, parts, observer, drained).await?;
+    let control =
+        hooks::pipelines(life, settings, parts, observer, (recovered.left, drained)).await?;
     if let Some(desk) = &desk {
         desk.steers(control.clone());
     }
@@ -187,7 +199,7 @@ async fn start(
     };
     reload::spawn(life, reloader, hangups);
     hooks::ready(life, config);
-    Ok((control, recovered))
+    Ok(control)
 }
 
 /// Waits for what ends the service: a signal, `--once` being through, failed storage, a failed
@@ -200,7 +212,10 @@ async fn work(
     let fault = tokio::select! {
         () = handle.closing().cancelled_owned() => None,
         () = control.ended() => None,
-        () = control.fatal() => None,
+        () = control.fatal() => {
+            let reason = control.fatal_reason().unwrap_or_default();
+            Some(Fault::Storage(format!("storage failed, so the service stopped: {reason}")))
+        }
         failure = handle.failed() => Some(Fault::Internal(failure.to_string())),
         fault = fenced_off => Some(fault),
     };

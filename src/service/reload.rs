@@ -6,7 +6,11 @@
 //! N3: a stop in the middle is an ordinary stop: what was stopped is drained with the rest, what was
 //! to begin does not.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{
+    convert::Infallible,
+    io::{IsTerminal, stderr, stdin},
+    sync::Arc,
+};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -61,17 +65,32 @@ pub fn hangups(handle: &Handle) -> watch::Receiver<u64> {
     hangups
 }
 
+/// Whether someone looks on at a terminal; one that was closed is none any more.
+fn has_terminal() -> bool {
+    stdin().is_terminal() || stderr().is_terminal()
+}
+
 /// Reloads at each SIGHUP and each request, one at a time, until the stop.
 pub fn spawn(life: &mut Lifecycle, mut reloader: Reloader, mut hangups: watch::Receiver<u64>) {
     let (ask, mut requests) = mpsc::channel::<Asked>(WAITING);
     if let Some(desk) = &reloader.desk {
         desk.reloads(ask);
     }
-    life.spawn("reload", LIMIT, |stop| async move {
+    let (handle, had_terminal) = (life.handle().clone(), has_terminal());
+    life.spawn("reload", LIMIT, move |stop| async move {
         loop {
             let asked = tokio::select! {
                 () = stop.stopped() => break,
-                Ok(()) = hangups.changed() => None,
+                Ok(()) = hangups.changed() => {
+                    // Nothing could be read again, and who started it cannot see or stop it any more.
+                    if had_terminal && !has_terminal() && !reloader.settings.has_file_to_read_again()
+                    {
+                        handle.request_stop();
+                        tracing::info!("SIGHUP: the terminal is closed, the service stops");
+                        break;
+                    }
+                    None
+                }
                 Some(request) = requests.recv() => Some(request),
             };
             // The file is read after this: it serves all hang-ups until now.

@@ -2,16 +2,15 @@
 
 use std::time::Instant;
 
-use super::hooks::Fault;
+use super::{ended::Ended, hooks::Fault};
 use crate::{
     config::Config,
     error::Exit,
     fs,
-    lifecycle::Report,
+    lifecycle::{self, CleanUp, Report},
     limits,
     observe::{self, Observer},
     pipeline::Drained,
-    recovery::Summary,
 };
 
 /// The drain, as told every few seconds.
@@ -57,15 +56,38 @@ pub fn tell_progress(progress: &mut Progress, observer: &Observer) -> bool {
     moved
 }
 
-/// The drain is cut short: names the oldest of those that are left for the next start.
+/// The drain is cut short: names the oldest of those that are left for the next start, and counts
+/// the rest.
 pub fn tell_stragglers(config: &Config, observer: &Observer) {
     for (index, pipeline) in config.pipelines.iter().enumerate() {
         let Some(meter) = observer.pipeline(index) else { continue };
-        for job in meter.oldest_in_work(limits::STRAGGLERS) {
+        let oldest = meter.oldest_in_work(limits::STRAGGLERS);
+        let more = meter.signs().in_work.saturating_sub(oldest.len() as u64);
+        for job in oldest {
             let source = pipeline.input.join(job.path);
             tracing::warn!(pipeline = %pipeline.name, source = %observe::shown(&source), "left for the next start, unless its commit still ends");
         }
+        if more > 0 {
+            tracing::warn!(pipeline = %pipeline.name, files = more, "and as many more are left");
+        }
     }
+}
+
+/// A start that failed: the error stands last, and alone.
+pub fn refuse(fault: &Fault) -> Exit {
+    tracing::error!("{fault}");
+    fault.exit()
+}
+
+/// What the hooks came to.
+#[derive(Debug)]
+pub struct End {
+    pub report: Report,
+    /// `None` where no pipeline was started, or the drain did not end.
+    pub drained: Option<Drained>,
+    /// Files in quarantine, with `--once`.
+    pub in_quarantine: u64,
+    pub fault: Option<Fault>,
 }
 
 /// Everything the last words are made from.
@@ -73,66 +95,95 @@ pub fn tell_stragglers(config: &Config, observer: &Observer) {
 pub struct Last<'a> {
     pub config: &'a Config,
     pub observer: &'a Observer,
-    pub report: &'a Report,
-    pub drained: Drained,
-    /// What recovery did at the start, and what it left.
-    pub recovered: Summary,
-    pub fault: Option<Fault>,
+    /// `None` where the process left at once, with hooks that hang.
+    pub end: Option<End>,
+    /// Only who has the state directory writes there.
+    pub has_lock: bool,
     pub descriptors: usize,
     pub began: Instant,
 }
 
 impl Last<'_> {
-    /// Tells the report, and gives the exit code.
+    /// Reports the end everywhere, each time the same, and gives the exit code. The worst stands last.
     pub fn tell(self) -> Exit {
-        let Self { config, observer, report, mut drained, recovered, fault, .. } = self;
-        let Self { descriptors, began, .. } = self;
-        drained.left += recovered.left;
+        let Self { config, observer, end, has_lock, descriptors, began } = self;
         let status = observer.status();
         let totals = status.totals();
-        if let Some(fault) = &fault {
-            tracing::error!("{fault}");
-        }
-        for line in report.to_string().lines() {
+        let drained = end.as_ref().and_then(|end| end.drained);
+        let left = drained.map_or_else(|| observer.unfinished(), |drained| drained.left);
+        let report = end.as_ref().map(|end| &end.report);
+        for line in report.map(ToString::to_string).unwrap_or_default().lines() {
             tracing::debug!("{line}");
         }
-        let exit = exit(&drained, fault.as_ref(), report, config.once && totals.quarantined > 0);
+        let exit = end.as_ref().map_or(Exit::WorkLeft, |end| exit(end, left));
         tracing::info!(
+            exit_code = exit.code(),
             published = totals.published,
             quarantined = totals.quarantined,
-            left_for_the_next_start = drained.left,
-            panics = drained.panics,
-            tasks_alive = report.tasks.alive.len(),
+            left_for_the_next_start = left,
+            panics = drained.map_or(0, |drained| drained.panics),
+            tasks_alive = report.map_or(0, |report| report.tasks.alive.len()),
             temporary_files = fs::live_temps(),
             descriptors_at_start = descriptors,
-            descriptors_now = observe::open_descriptors(),
-            exit_code = exit.code(),
+            // Without the lock, which is held to the very end.
+            descriptors_now = observe::open_descriptors().saturating_sub(usize::from(has_lock)),
             "stopped"
         );
-        if config.once {
-            observe::print_summary(&status, began.elapsed());
+        if has_lock && let Err(error) = Ended::now(exit, left).write(config.state_dir.clone()) {
+            tracing::warn!(%error, "`tidemill drain --wait` cannot learn how the service ended");
         }
+        let fault = end.as_ref().and_then(|end| end.fault.as_ref());
+        // A start that failed did nothing that could be summed up.
+        if config.once && (fault.is_none() || drained.is_some()) {
+            let in_quarantine = end.as_ref().map_or(0, |end| end.in_quarantine);
+            observe::print_summary(&status, began.elapsed(), in_quarantine, left);
+        }
+        let was_left = |clean_up: &CleanUp| clean_up.end == lifecycle::End::Left;
+        let left_at_once = report.is_none_or(|report| report.clean_ups.iter().any(was_left));
+        say_why(exit, fault, left, left_at_once);
         exit
     }
 }
 
+/// The reason of the exit code, where it is no good end.
+fn say_why(exit: Exit, fault: Option<&Fault>, left: u64, left_at_once: bool) {
+    match fault {
+        Some(fault @ Fault::Stopping) => tracing::info!("{fault}"),
+        Some(fault @ Fault::StartCut) => tracing::warn!("{fault}"),
+        Some(fault) => tracing::error!("{fault}"),
+        None if left_at_once => {
+            tracing::error!(files = left, "left at once: the next start takes up what was in work");
+        }
+        None if exit == Exit::WorkLeft && left > 0 => {
+            tracing::warn!(files = left, "unfinished files are left: the next start resumes them");
+        }
+        None if exit == Exit::WorkLeft => {
+            tracing::warn!("the stop was cut short: the next start cleans up");
+        }
+        None if exit == Exit::Internal => tracing::error!("an internal fault: see above"),
+        None => {}
+    }
+}
+
 /// The truth about the end, the worst first.
-fn exit(drained: &Drained, fault: Option<&Fault>, report: &Report, quarantined: bool) -> Exit {
+fn exit(end: &End, left: u64) -> Exit {
+    let End { report, drained, in_quarantine, fault } = end;
     if let Some(fault) = fault {
         return fault.exit();
     }
+    let drained = drained.unwrap_or_default();
     if drained.storage_failed || report.clean_ups.iter().any(is_ledger_failure) {
         return Exit::Storage;
     }
     if drained.panics > 0 || report.tasks.failed > 0 {
         return Exit::Internal;
     }
-    if drained.left > 0 || drained.gave_up || !report.is_clean() {
+    if left > 0 || drained.gave_up || !report.is_clean() {
         return Exit::WorkLeft;
     }
-    if quarantined { Exit::Quarantined } else { Exit::Drained }
+    if *in_quarantine > 0 { Exit::Quarantined } else { Exit::Drained }
 }
 
-fn is_ledger_failure(clean_up: &crate::lifecycle::CleanUp) -> bool {
-    clean_up.name == "ledger" && matches!(clean_up.end, crate::lifecycle::End::Failed(_))
+fn is_ledger_failure(clean_up: &CleanUp) -> bool {
+    clean_up.name == "ledger" && matches!(clean_up.end, lifecycle::End::Failed(_))
 }

@@ -86,6 +86,11 @@ impl Settings {
         self.reach.clone()
     }
 
+    /// Whether a hang-up can mean that the file is to be read again.
+    pub fn has_file_to_read_again(&self) -> bool {
+        self.options.config.is_some() && !self.now().once
+    }
+
     /// Reads the file again; what comes back can be applied. Blocks.
     pub fn read_again(&self) -> Result<Config, Refused> {
         let old = self.now();

@@ -1,7 +1,8 @@
-//! Feeding systemd's watchdog: only while the service makes progress, so that one that is stuck is
+//! The watch on progress, and systemd's watchdog, which is fed only while the service makes progress, so that one that is stuck is
 //! started anew. (`WatchdogSec=` in `systemd.service(5)`.)
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
@@ -17,13 +18,13 @@ use crate::{
     observe::{Observer, Signs},
 };
 
-/// Feeds it at half its time, where systemd asks for it. That the runtime answers is shown by this
-/// task's being run; before and after READY no more is asked, because recovery and the drain have
-/// bounds of their own.
+/// Looks at the signs of life for as long as the service runs: what `/livez` and `/readyz` say of a
+/// standstill comes from here, and systemd's watchdog, where it asks for it, is fed at half its time.
+/// That the runtime answers is shown by this task's being run; before and after READY no more is
+/// asked, because recovery and the drain have bounds of their own.
 pub fn spawn(life: &mut Lifecycle, observer: &Arc<Observer>) {
-    let Some(timeout) = sd_notify::watchdog_enabled().filter(|timeout| !timeout.is_zero()) else {
-        return;
-    };
+    let asked = sd_notify::watchdog_enabled().filter(|timeout| !timeout.is_zero());
+    let (timeout, is_asked) = (asked.unwrap_or(limits::WATCHED), asked.is_some());
     let (observer, phase) = (Arc::clone(observer), life.handle().phase());
     life.spawn("watchdog", LIMIT, move |stop| async move {
         let mut judge = Judge::new(timeout, Instant::now());
@@ -35,18 +36,26 @@ pub fn spawn(life: &mut Lifecycle, observer: &Arc<Observer>) {
                 _ = every.tick() => {}
             }
             let is_ready = *phase.borrow() == Phase::Ready;
-            let stuck = judge.stuck(&observer.signs(), Instant::now()).filter(|_| is_ready);
+            let (signs, now) = (observer.signs(), Instant::now());
+            let stuck = judge.stuck(&signs, now).filter(|_| is_ready);
+            let part = judge.still(&signs, now).filter(|_| is_ready);
+            observer.stands_still(stuck.clone(), part);
             match &stuck {
                 // A manager that does not take messages must not hold up the runtime.
-                None => tokio::select! {
+                None if is_asked => tokio::select! {
                     () = stop.stopped() => return Ok(()),
                     () = blocking(|| notify(&[sd_notify::NotifyState::Watchdog])) => {}
                 },
-                Some(why) if was_well => tracing::error!("the watchdog is not fed: {why}"),
-                Some(_) => {}
+                Some(why) if was_well && is_asked => {
+                    tracing::error!("the watchdog is not fed: {why}");
+                }
+                Some(why) if was_well => tracing::error!("the service stands still: {why}"),
+                _ => {}
             }
             if stuck.is_none() && !was_well {
-                tracing::info!("the watchdog is fed again");
+                let word =
+                    if is_asked { "the watchdog is fed again" } else { "the service goes on" };
+                tracing::info!("{word}");
             }
             was_well = stuck.is_none();
         }
@@ -60,12 +69,14 @@ struct Judge {
     bound: Duration,
     movement: u64,
     moved_at: Instant,
+    /// The same for each pipeline.
+    each: HashMap<String, (u64, Instant)>,
 }
 
 impl Judge {
     fn new(timeout: Duration, now: Instant) -> Self {
         let bound = timeout.saturating_mul(limits::STUCK).max(limits::HEARTBEAT * 3);
-        Self { bound, movement: 0, moved_at: now }
+        Self { bound, movement: 0, moved_at: now, each: HashMap::new() }
     }
 
     /// Why the service is stuck, if it is.
@@ -85,6 +96,27 @@ impl Judge {
         (still > self.bound).then(|| {
             format!("{files} files are in work and nothing moved for {} s", still.as_secs())
         })
+    }
+
+    /// Why a pipeline stands still, if one does, be it that others get on. A new start would disturb
+    /// those, and is asked for by [`Self::stuck`] alone.
+    fn still(&mut self, signs: &[Signs], now: Instant) -> Option<String> {
+        let mut first = None;
+        for Signs { name, movement, in_work, is_paused, .. } in signs {
+            let seen = self.each.entry(name.clone()).or_insert((*movement, now));
+            if *in_work == 0 || *is_paused || seen.0 != *movement {
+                *seen = (*movement, now);
+            }
+            let still = now.saturating_duration_since(seen.1);
+            if still > self.bound && first.is_none() {
+                let seconds = still.as_secs();
+                first = Some(format!(
+                    "pipeline {name}: {in_work} files are in work and nothing moved for {seconds} s"
+                ));
+            }
+        }
+        self.each.retain(|name, _| signs.iter().any(|signs| signs.name == *name));
+        first
     }
 }
 
@@ -123,6 +155,20 @@ mod tests {
         assert_eq!(why.as_deref(), Some("3 files are in work and nothing moved for 301 s"));
         let moved = Signs { movement: 2, ..busy };
         assert_eq!(judge.stuck(&[moved], late), None);
+    }
+
+    #[test]
+    fn a_pipeline_that_stands_still_is_named_though_another_one_gets_on() {
+        let (mut judge, late) = judge(&well());
+        let hangs = Signs { in_work: 3, ..well() };
+        let gets_on = |movement| Signs { name: "other".to_owned(), movement, in_work: 1, ..well() };
+        let soon = Instant::now();
+        assert_eq!(judge.still(&[hangs.clone(), gets_on(1)], soon), None);
+        let both = [hangs, gets_on(2)];
+        assert_eq!(judge.stuck(&both, late), None);
+        let why = judge.still(&both, late + Duration::from_secs(1));
+        let wanted = "pipeline main: 3 files are in work and nothing moved for 30";
+        assert!(why.as_ref().is_some_and(|why| why.starts_with(wanted)), "{why:?}");
     }
 
     #[test]

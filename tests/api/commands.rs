@@ -33,7 +33,7 @@ fn the_commands_find_the_service_steer_it_and_wait_for_its_end() {
     assert_eq!((drained.code, &*drained.stdout), (0, "it ended\n"), "{drained:?}");
     assert_eq!(service.running.end().code, 0);
     let none = service.place.run(&["status"]);
-    assert_eq!(none.code, 78, "{none:?}");
+    assert_eq!(none.code, 69, "{none:?}");
     assert!(none.stderr.contains("no service runs with the state in "), "{none:?}");
 }
 
@@ -46,7 +46,7 @@ fn a_service_without_a_socket_is_told_as_one() {
     assert!(told.stderr.contains("--admin-socket off"), "{told:?}");
     drop(running);
     let piped = place.run(&["status", "--watch"]);
-    assert_eq!(piped.code, 78, "{piped:?}");
+    assert_eq!(piped.code, 64, "{piped:?}");
 }
 
 #[test]

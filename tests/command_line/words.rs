@@ -38,12 +38,9 @@ fn help_and_version_go_to_the_standard_output_and_exit_0() {
 }
 
 #[test]
-fn wrong_words_are_told_on_the_standard_error_and_exit_78() {
+fn wrong_words_are_told_on_the_standard_error_and_exit_64_or_78() {
     let place = Place::new();
     for (args, wanted) in [
-        (vec![], "Usage"),
-        (vec!["watch"], "unrecognized subcommand 'watch'"),
-        (vec!["run", "--stepps", "zstd"], "a similar argument exists: '--steps'"),
         (vec!["run", "in"], "INPUT and OUTPUT go together"),
         (vec!["run"], "there is no pipeline"),
         (vec!["run", "in", "out", "--steps", "zip"], "--steps: `zip` is not a step"),
@@ -65,14 +62,23 @@ fn wrong_words_are_told_on_the_standard_error_and_exit_78() {
         (vec!["run", "--config", "nothing.toml"], "--config: cannot read nothing.toml"),
         (vec!["history", "--state", "lost"], "--state: `lost` is none of"),
         (vec!["history", "--since", "then"], "--since: neither a time"),
-        (vec!["requeue"], "Usage"),
-        (vec!["requeue", "--all", "in/a"], "cannot be used with"),
-        (vec!["explain"], "Usage"),
         (vec!["history", "--state-dir", "nowhere"], "nowhere has no ledger"),
     ] {
         let ended = place.run(&args);
         assert_eq!(ended.code, 78, "{args:?}: {ended:?}");
         assert_eq!(ended.stdout, "", "{args:?}");
+        assert!(ended.stderr.contains(wanted), "{args:?}: {}", ended.stderr);
+    }
+    for (args, wanted) in [
+        (vec![], "Usage"),
+        (vec!["watch"], "unrecognized subcommand 'watch'"),
+        (vec!["run", "--stepps", "zstd"], "a similar argument exists: '--steps'"),
+        (vec!["requeue"], "Usage"),
+        (vec!["requeue", "--all", "in/a"], "cannot be used with"),
+        (vec!["explain"], "Usage"),
+    ] {
+        let ended = place.run(&args);
+        assert_eq!((ended.code, &*ended.stdout), (64, ""), "{args:?}: {ended:?}");
         assert!(ended.stderr.contains(wanted), "{args:?}: {}", ended.stderr);
     }
     assert!(tree(&place.input()).is_empty() && tree(&place.output()).is_empty());
@@ -193,5 +199,5 @@ fn without_a_configuration_the_state_is_in_the_output() {
     std::fs::remove_file(place.root().join("tidemill.toml")).unwrap();
     let told = place.run(&["history"]);
     assert!(told.stdout.contains("/in/a → "), "{told:?}");
-    assert!(ended.stderr.contains("1 files published"), "{ended:?}");
+    assert!(ended.stderr.contains("1 file published"), "{ended:?}");
 }

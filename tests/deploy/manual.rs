@@ -62,5 +62,5 @@ fn completions_know_every_command_and_bash_reads_its_own() {
         place.root().join("bash").display()
     );
     assert_eq!(output(Command::new("bash").args(["-c", &script])), "--on-success\n");
-    assert_eq!(place.run(&["completions", "sh"]).code, 78);
+    assert_eq!(place.run(&["completions", "sh"]).code, 64);
 }

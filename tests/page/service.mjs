@@ -37,6 +37,12 @@ export class Place {
     return join(this.root, name);
   }
 
+  // A file that a failpoint stands still for: `return(while:PATH)`.
+  async gate() {
+    await writeFile(this.path("gate"), "");
+    return this.path("gate");
+  }
+
   has(name) {
     return existsSync(this.path(name));
   }

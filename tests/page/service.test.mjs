@@ -2,7 +2,7 @@
 // asked of the service itself.
 
 import assert from "node:assert/strict";
-import { rename } from "node:fs/promises";
+import { rename, rm } from "node:fs/promises";
 import { after, before, test } from "node:test";
 
 import { launch, picture, quit, shows, state, until, visit } from "./browser.mjs";
@@ -169,7 +169,8 @@ test("failed files are in quarantine with their reason, and go back one by one o
 
 test("a drain is asked for twice, shows what is left, ends the service, and a new start is found", () => atPlace({}, async (place) => {
   for (let number = 0; number < 30; number += 1) await place.put(`file-${number}.log`, "x".repeat(2000));
-  await visit(await place.start({ failpoints: "write=sleep(100)" }), async (page) => {
+  const gate = await place.gate();
+  await visit(await place.start({ failpoints: `write=return(while:${gate})` }), async (page) => {
     await state(page, "Busy");
     await page.click("#drain");
     await page.click("#ask-drain button[value=no]");
@@ -183,11 +184,29 @@ test("a drain is asked for twice, shows what is left, ends the service, and a ne
     await shows(page, "#drain-left", /^\d+ files?, /);
     await shows(page, "#drain-deadline", /^in \d+ s$/);
     await picture(page, "draining");
+    await rm(gate);
     assert.equal(await place.ended, 0, place.log);
     await state(page, "Stopped");
+    await shows(page, "#sentence", /^It drained\./);
     await page.waitForFunction(() => document.querySelector("#hold").getAttribute("aria-disabled") === "true");
     await place.start({ http: new URL(place.url).host });
     await state(page, /^(Idle|Busy)$/);
+  }, { expects: GONE });
+}));
+
+test("a service that leaves work behind is not said to have drained", () => atPlace({}, async (place) => {
+  await place.put("file.log", "x".repeat(2000));
+  const gate = await place.gate();
+  await visit(await place.start({ failpoints: `write=return(while:${gate})` }), async (page) => {
+    await state(page, "Busy");
+    for (const [signal, phase] of [["SIGTERM", "DRAINING"], ["SIGINT", "COMMITTING"], ["SIGTERM", null]]) {
+      place.child.kill(signal);
+      if (phase !== null) await until(phase, () => place.log.includes(`phase=${phase}`));
+      if (phase === "DRAINING") await state(page, "Draining");
+    }
+    assert.equal(await place.ended, 75, place.log);
+    await state(page, "Stopped");
+    await shows(page, "#sentence", /^1 file unfinished by the last word of it: the next start resumes/);
   }, { expects: GONE });
 }));
 

@@ -161,7 +161,7 @@ fn the_third_signal_ends_at_once_whatever_hangs() {
     let service = slow(&tree, "commit::directory=2*off->sleep(3600000)", &[]);
     service.signal(Signal::TERM);
     until("the drain has begun", || tree.log().contains("phase=DRAINING"));
-    service.signal(Signal::TERM);
+    service.signal(Signal::INT);
     until("the cut was made", || tree.log().contains("phase=COMMITTING"));
     let start = Instant::now();
     service.signal(Signal::TERM);

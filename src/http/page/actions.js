@@ -70,7 +70,7 @@ async function drain() {
   const working = sum(status, "in_work");
   const rest = working === 0
     ? "No file is in work."
-    : `${files(working)} (${bytes(sum(status, "in_work_bytes"))}) in work will be finished.`;
+    : `${files(working)} (${bytes(sum(status, "in_work_bytes"))}) in work will be finished, as far as the shutdown deadline allows.`;
   const waiting = sum(status, "pending");
   const left = waiting === 0 ? "" : ` ${count(waiting)} waiting will be left for the next start.`;
   say(byId("ask-drain-text"), `No new files are taken. ${rest}${left} Then the service ends, and only its supervisor or you can start it again.`);

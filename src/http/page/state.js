@@ -71,6 +71,14 @@ function of(status, rate) {
   return ["idle", "Idle", `All that was found is done.${partly}`];
 }
 
+// How the drain went, by the last that was heard of it.
+function ending(status) {
+  const left = status.drain?.left_files ?? 0;
+  return left === 0
+    ? "It drained."
+    : `${files(left)} unfinished by the last word of it: the next start resumes them.`;
+}
+
 // `link` is the connection: since when it is down, or null where it is up.
 export function describe(status, link, rate) {
   let found;
@@ -78,7 +86,7 @@ export function describe(status, link, rate) {
     const drained = status !== null && isDraining(status);
     const since = clock(link.down);
     found = drained
-      ? ["stopped", "Stopped", `It drained, and does not answer since ${since}. Reconnecting.`]
+      ? ["stopped", "Stopped", `${ending(status)} No answer since ${since}. Reconnecting.`]
       : ["unreachable", "Unreachable", `No answer since ${since}. Reconnecting; the figures below are the last that were heard.`];
   } else if (status === null) {
     found = ["connecting", "Connecting", "Asking the service how it is."];

@@ -1,6 +1,7 @@
 //! The phases (L5) and the course of a stop (L6).
 
 use super::*;
+use crate::limits;
 
 #[tokio::test(start_paused = true)]
 async fn l5_phases_only_move_forward() {
@@ -23,7 +24,7 @@ async fn l5_phases_only_move_forward() {
 
 /// Follows signals sent by the test, and logs the second at which each step of the course came,
 /// with the phase at that time.
-fn follow(handle: &Handle) -> (mpsc::UnboundedSender<()>, Log) {
+fn follow(handle: &Handle) -> (mpsc::UnboundedSender<&'static str>, Log) {
     let (send, mut receive) = mpsc::unbounded_channel();
     let deadlines = Deadlines { stop: 25 * SECOND, reserve: 2 * SECOND };
     let signals = stream::poll_fn(move |context| receive.poll_recv(context));
@@ -64,7 +65,7 @@ async fn l6_a_stop_is_escalated_by_signals_and_by_the_clock() {
         for second in 1..=40 {
             advance(SECOND).await;
             for _ in signals.iter().filter(|at| **at == second) {
-                send.send(()).unwrap();
+                send.send("TERM").unwrap();
             }
             if request == Some(second) {
                 life.handle().request_stop();
@@ -72,6 +73,27 @@ async fn l6_a_stop_is_escalated_by_signals_and_by_the_clock() {
             settle().await;
         }
         assert_eq!(log.lines(), course, "signals {signals:?}, request {request:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_that_comes_twice_at_once_counts_once_and_another_kind_counts() {
+    let life = Lifecycle::unfollowed();
+    let (send, log) = follow(life.handle());
+    let mut course = Vec::new();
+    let half = limits::SAME_SIGNAL / 2;
+    for (kind, step) in [
+        ("TERM", Some("closing 0 CLOSING")),
+        ("TERM", None),
+        ("INT", Some("cut 0 COMMITTING")),
+        ("INT", None),
+        ("INT", Some("leave 1 COMMITTING")),
+    ] {
+        send.send(kind).unwrap();
+        settle().await;
+        course.extend(step);
+        assert_eq!(log.lines(), course, "{kind}");
+        advance(half).await;
     }
 }
 
@@ -107,7 +129,7 @@ async fn a_start_is_not_disturbed_by_the_first_signal_and_ends_at_the_second() {
     let close = |()| async { Plain::Ok(()) };
     let closing = life.handle().closing();
     let open = async {
-        send.send(()).unwrap();
+        send.send("TERM").unwrap();
         closing.cancelled().await;
         settle().await;
         Ok::<_, &str>(((), "opened"))
@@ -116,8 +138,8 @@ async fn a_start_is_not_disturbed_by_the_first_signal_and_ends_at_the_second() {
     let mut life = Lifecycle::unfollowed();
     let (send, _) = follow(life.handle());
     let open = async {
-        send.send(()).unwrap();
-        send.send(()).unwrap();
+        send.send("TERM").unwrap();
+        send.send("INT").unwrap();
         pending::<Result<((), ()), &str>>().await
     };
     let error = life.start("endless", LIMIT, open, close).await.unwrap_err();

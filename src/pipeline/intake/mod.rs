@@ -257,13 +257,15 @@ impl Intake {
         // `--once` was asked for all that is there; what a watch did not begin, its next start finds.
         let interrupted = once && stop.is_cancelled();
         ended.left += table.owed() as u64;
-        if interrupted && !scans.is_through() {
-            ended.gave_up = true;
-        }
+        // How many it did not come to nobody counted: one at least.
+        ended.left += u64::from(interrupted && !scans.is_through());
         if ended.gave_up || interrupted {
             ended.left += (table.waiting() - table.owed()) as u64;
             // How many found no room in the table nobody counted: one at least.
             ended.left += u64::from(table.look_again_at().is_some());
+        }
+        if once && ended.gave_up {
+            once::name_left(&context, &table, &ready);
         }
         let is_sick = context.place.sick_for(Instant::now()).is_some();
         if is_sick || interrupted || (once && context.hold.is_held()) {

@@ -2,8 +2,32 @@
 
 use std::time::Instant;
 
-use super::Intake;
-use crate::limits;
+use super::{Intake, ready::Ready, settle::Table};
+use crate::{
+    limits,
+    observe::shown,
+    pipeline::{acknowledge::now_ns, context::Context},
+};
+
+/// Names the files that are left, each with the reason: what waits in the table, and what only its
+/// place, or the operator, kept from being taken.
+pub(super) fn name_left(context: &Context, table: &Table, ready: &Ready) {
+    let place = context.meter.status().paused;
+    let place = place.unwrap_or_else(|| "paused by the operator".to_owned());
+    let waiting = table.left(now_ns()).map(|(path, why)| (path, why.to_string()));
+    let ready = ready.paths().map(|path| (path, place.clone()));
+    let mut left: Vec<_> = waiting.chain(ready).collect();
+    left.sort_unstable();
+    let name = context.name();
+    for (path, reason) in left.iter().take(limits::STRAGGLERS) {
+        let source = context.config.input.join(path);
+        tracing::warn!(pipeline = %name, source = %shown(&source), reason, "left for the next start");
+    }
+    let more = left.len().saturating_sub(limits::STRAGGLERS);
+    if more > 0 {
+        tracing::warn!(pipeline = %name, files = more, "and as many more are left");
+    }
+}
 
 impl Intake {
     /// In `--once`: whether everything that was there is finished, or nothing more will be.

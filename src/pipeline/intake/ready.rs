@@ -42,6 +42,10 @@ impl Ready {
         self.len() == 0
     }
 
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.small.iter().chain(&self.large).map(|settled| settled.path.as_path())
+    }
+
     /// How many can be sent now.
     #[must_use]
     pub fn sendable(&self) -> usize {
@@ -83,7 +87,16 @@ mod tests {
         let seen = Seen { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
         let (attempt, quiet, waited) = (1, true, std::time::Duration::ZERO);
         let (origin, trace) = (Origin::Scan, Trace::default());
-        Settled { path: name.into(), seen, attempt, quiet, waited, origin, trace }
+        Settled {
+            path: name.into(),
+            seen,
+            attempt,
+            quiet,
+            was_replaced: false,
+            waited,
+            origin,
+            trace,
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@
 //! T3: at most [`limits::WAITING_MAX`] new paths wait here. For one that finds no room there is a
 //! time at which all paths must be looked at again ([`Table::look_again_at`]).
 
+mod left;
+
 use std::{
     collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
@@ -21,6 +23,8 @@ use crate::{
     pipeline::job::{Arrival, Cause, Feedback, Outcome, Settled, Sighting},
     policy::Settle,
 };
+
+pub use left::Why;
 
 /// What makes a file of a pipeline ready.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +84,8 @@ struct Waiting {
     waits: u32,
     /// Whether it was taken before, and failed or met a sick place.
     owed: bool,
+    /// Why it came back, if it was taken before.
+    cause: Option<Cause>,
 }
 
 /// The sightings of one pipeline.
@@ -260,6 +266,7 @@ impl Table {
                     finish,
                     waits,
                     owed: !unfinished,
+                    cause: Some(cause),
                 };
                 self.wait(path, waiting);
                 None
@@ -348,6 +355,7 @@ impl Waiting {
             finish: Finish::Unknown,
             waits: 0,
             owed: false,
+            cause: None,
         }
     }
 }

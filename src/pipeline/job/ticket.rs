@@ -4,7 +4,14 @@ use std::{path::PathBuf, time::Duration};
 
 use tokio::sync::mpsc;
 
-use super::{Cause, Feedback, Outcome};
+use super::{Cause, Outcome};
+
+/// Tells the intake what became of a path.
+#[derive(Debug)]
+pub struct Feedback {
+    pub path: PathBuf,
+    pub outcome: Outcome,
+}
 
 /// Owed to the intake for each job: exactly one message.
 #[derive(Debug)]
