@@ -101,6 +101,8 @@ impl Dir {
             Err(refused) if is_unsupported(refused) => {
                 self.link(from, to, name, refused).map(|()| Renamed::Linked)
             }
+            // The kernel finds that the name is taken before the file system can refuse the flag.
+            Err(Errno::EXIST) if self.is_linked(from, to, name)? => Ok(Renamed::Linked),
             Err(error) => Err(error.into()),
         }
     }
@@ -153,11 +155,14 @@ impl Dir {
                 unsupported(error)
             });
         }
-        // The link may be there all the same: made by the call whose answer was lost, or by the
-        // run before this one.
+        if self.is_linked(from, to, name)? { Ok(()) } else { Err(error.into()) }
+    }
+
+    /// Whether both names are one file's already: by a link that was made by a call whose answer was
+    /// lost, or by the run before this one.
+    fn is_linked(&self, from: &OsStr, to: &Self, name: &OsStr) -> io::Result<bool> {
         let (old, new) = (self.look_fresh(from)?, to.look_fresh(name)?);
-        let is_there = old.zip(new).is_some_and(|(old, new)| is_one_file(&old, &new));
-        if is_there { Ok(()) } else { Err(error.into()) }
+        Ok(old.zip(new).is_some_and(|(old, new)| is_one_file(&old, &new)))
     }
 
     /// Removes a name that nobody else removes. One that is gone was removed by a call whose answer

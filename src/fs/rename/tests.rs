@@ -49,6 +49,17 @@ fn a_rename_that_ended_with_both_names_is_finished_by_the_same_call() {
     assert_eq!(names(&root), ["new"]);
 }
 
+/// On NFS the kernel finds the name taken first, and says so instead of `EINVAL`.
+#[test]
+fn both_names_are_of_one_file_also_where_the_kernel_answers_that_the_name_is_taken() {
+    let root = tempfile::tempdir().expect("temporary directory");
+    let dir = Arc::new(Dir::open(root.path()).expect("open"));
+    put(&root, "old", "ours");
+    std::fs::hard_link(root.path().join("old"), root.path().join("new")).expect("link");
+    dir.rename("old".as_ref(), &dir, "new".as_ref(), Replace::No).expect("rename");
+    assert_eq!(names(&root), ["new"]);
+}
+
 #[test]
 fn a_published_temp_keeps_its_name_until_the_final_one_is_durable() {
     let (_scenario, root, dir) = without_no_replace();
