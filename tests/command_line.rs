@@ -10,6 +10,8 @@ mod files;
 mod copy;
 #[path = "command_line/ledger.rs"]
 mod ledger;
+#[path = "command_line/reprocess.rs"]
+mod reprocess;
 #[path = "command_line/requeue.rs"]
 mod requeue;
 #[path = "command_line/serve.rs"]

@@ -48,9 +48,15 @@ fn line(totals: &Totals) -> String {
 }
 
 /// The last lines of a `--once`, on the standard error.
-pub fn print_summary(status: &Status, took: Duration) {
+pub fn print_summary(status: &Status, took: Duration, other_steps: u64) {
     // A closed standard error leaves nobody to tell.
     drop(writeln!(stderr(), "{}", summary(&status.totals(), took)));
+    if other_steps > 0 {
+        drop(writeln!(
+            stderr(),
+            "{other_steps} done before with other steps: `tidemill reprocess --changed-steps` processes them again"
+        ));
+    }
 }
 
 fn summary(totals: &Totals, took: Duration) -> String {

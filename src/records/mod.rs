@@ -3,6 +3,7 @@
 pub mod explain;
 pub mod outcomes;
 pub mod quarantined;
+pub mod reprocess;
 
 use jiff::Timestamp;
 

@@ -7,7 +7,7 @@ use std::{
 
 use super::{Action, Error, Facts, Roots, Summary};
 use crate::{
-    failpoint,
+    config, failpoint,
     fs::{self, Dir, Instance, Replace},
     ledger::{Id, Ledger, Output, PipelineId, Record, State, When},
     observe::shown,
@@ -28,6 +28,8 @@ pub struct Means<'a> {
     pub ledger: &'a dyn Ledger,
     pub events: &'a SharedEvents,
     pub roots: &'a HashMap<PipelineId, Roots>,
+    /// The pipelines of this start; those of unfinished records may be among them no more.
+    pub pipelines: &'a [config::Pipeline],
 }
 
 type Marks = Vec<(Id, State, Option<String>)>;
@@ -159,13 +161,15 @@ fn dispose(means: &Means<'_>, records: &[Record]) -> Result<u64, Error> {
             continue;
         };
         let disposed = match record.on_success {
-            OnSuccess::Keep => Ok(()),
+            OnSuccess::Keep => Ok(true),
             OnSuccess::Delete | OnSuccess::Archive(_) => {
-                dispose_source(&roots.input, record, &instance)
+                dispose_source(&roots.input, record, (&instance, marker(means, roots)))
             }
         };
         match disposed {
-            Ok(()) => marks.push((record.id, State::Done, None)),
+            Ok(true) => marks.push((record.id, State::Done, None)),
+            // Nobody knows whether it was removed before: that is left open. The intake meets it.
+            Ok(false) => {}
             Err(error) => {
                 tracing::warn!(pipeline = %roots.name, source = %shown(&record.source), %error, "its output is published, and it cannot be disposed of: tried again");
             }
@@ -175,10 +179,23 @@ fn dispose(means: &Means<'_>, records: &[Record]) -> Result<u64, Error> {
     Ok(marks.len() as u64)
 }
 
-fn dispose_source(input: &Dir, record: &Record, instance: &Instance) -> std::io::Result<()> {
+fn marker<'a>(means: &Means<'a>, roots: &Roots) -> Option<&'a str> {
+    let of = |pipeline: &&config::Pipeline| {
+        pipeline.input == roots.input.path() && pipeline.output == roots.output.path()
+    };
+    means.pipelines.iter().find(of)?.marker.as_deref()
+}
+
+/// Whether it is disposed of; not where another file has its name, or someone writes it.
+fn dispose_source(
+    input: &Dir,
+    record: &Record,
+    (instance, marker): (&Instance, Option<&str>),
+) -> std::io::Result<bool> {
     match source::take(input, &record.source, &record.identity, (instance, record.id))? {
-        Take::Ours(taken) => finish_source(taken, record),
-        Take::Gone | Take::Another => Ok(()),
+        Take::Ours(taken) => finish_source(taken, record, marker).map(|()| true),
+        Take::Gone => Ok(true),
+        Take::Another | Take::Busy => Ok(false),
         Take::NotPutBack(_, error) => Err(error),
     }
 }

@@ -69,8 +69,9 @@ pub fn plan(facts: &Facts) -> Action {
         return Action::Dispose;
     }
     let is_ours = |found: &Identity| found.matches_content(&output.identity);
-    let is_replaced =
-        |found: &Identity| output.replaces.is_some_and(|replaces| found.matches_content(&replaces));
+    let is_replaced = |found: &Identity| {
+        output.replaces.is_some_and(|replaced| found.matches_content(&replaced.identity))
+    };
     match (temp, found) {
         (Some(temp), None) if is_ours(temp) => Action::Publish,
         (Some(temp), Some(found)) if is_ours(temp) && is_ours(found) => Action::FinishAndUnlink,

@@ -221,7 +221,7 @@ fn recover(
         })
         .collect();
     let unfinished = !plans.is_empty();
-    let means = recovery::Means { ledger, events, roots: &roots };
+    let means = recovery::Means { ledger, events, roots: &roots, pipelines };
     let mut summary = recovery::apply(&means, plans)?;
     if last == LastStop::Unclean || unfinished {
         recovery::sweep(ledger, pipelines, &mut summary)?;

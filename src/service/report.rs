@@ -105,7 +105,9 @@ impl Last<'_> {
             "stopped"
         );
         if config.once {
-            observe::print_summary(&status, began.elapsed());
+            let meters = (0..config.pipelines.len()).filter_map(|index| observer.pipeline(index));
+            let other_steps = meters.map(|meter| meter.other_steps()).sum();
+            observe::print_summary(&status, began.elapsed(), other_steps);
         }
         exit
     }

@@ -49,6 +49,8 @@ pub struct Sqlite {
     writer: Mutex<Connection>,
     reader: Mutex<Connection>,
     last_id: AtomicI64,
+    /// The first record since the machine booted has this number or a higher one.
+    boot_first_id: AtomicI64,
     /// Recovery is through, so that the use can end cleanly.
     recovered: AtomicBool,
     /// A durable write failed: what reached the disk is unknown, so nothing more is written.
@@ -85,13 +87,16 @@ impl Sqlite {
 
     fn with(path: &Path, writer: Connection) -> Result<Self> {
         let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        let read = || -> rusqlite::Result<(String, i64)> {
+        let read = || -> rusqlite::Result<(String, i64, String)> {
             let sql = "SELECT value FROM meta WHERE name = 'instance'";
             let instance = writer.query_row(sql, [], |row| row.get(0))?;
             let sql = "SELECT coalesce(max(id), 0) FROM records";
-            Ok((instance, writer.query_row(sql, [], |row| row.get(0))?))
+            let last_id = writer.query_row(sql, [], |row| row.get(0))?;
+            let sql = "SELECT value FROM meta WHERE name = 'boot_first_id'";
+            Ok((instance, last_id, writer.query_row(sql, [], |row| row.get(0))?))
         };
-        let (instance, last_id) = read().map_err(|error| failed(path, "read", error))?;
+        let (instance, last_id, boot_first_id) =
+            read().map_err(|error| failed(path, "read", error))?;
         if !(0..=LAST_ID).contains(&last_id) {
             let damaged = format!("it is damaged: it has a record with the number {last_id}");
             return Err(failed(path, "read", damaged));
@@ -102,6 +107,7 @@ impl Sqlite {
             writer: Mutex::new(writer),
             reader: Mutex::new(reader),
             last_id: AtomicI64::new(last_id),
+            boot_first_id: AtomicI64::new(boot_first_id.parse().unwrap_or(LAST_ID)),
             recovered: AtomicBool::new(false),
             broken: AtomicBool::new(false),
         })
@@ -196,21 +202,45 @@ fn failed(
     Error { path: path.to_path_buf(), action, kind, source }
 }
 
+/// The number of the first record of this boot, kept with the boot's own name; a boot without a
+/// name begins with each start.
+fn first_of_boot(connection: &Connection, boot: &str, next: Id) -> rusqlite::Result<Id> {
+    let sql = "SELECT value FROM meta WHERE name = 'boot'";
+    let known: String = connection.query_row(sql, [], |row| row.get(0))?;
+    if known == boot && !boot.is_empty() {
+        let sql = "SELECT value FROM meta WHERE name = 'boot_first_id'";
+        let first: String = connection.query_row(sql, [], |row| row.get(0))?;
+        return Ok(first.parse().unwrap_or(next));
+    }
+    let sql = "UPDATE meta SET value = ?2 WHERE name = ?1";
+    connection.execute(sql, ["boot", boot])?;
+    connection.execute(sql, ["boot_first_id", &next.to_string()])?;
+    Ok(next)
+}
+
 impl Ledger for Sqlite {
     fn instance(&self) -> &str {
         &self.instance
     }
 
     fn begin(&self, boot: &str) -> Result<LastStop> {
-        self.write("begin", When::Now, |connection| {
+        let next = self.last_id.load(Ordering::Relaxed) + 1;
+        let (stop, first) = self.write("begin", When::Now, |connection| {
             let sql = "SELECT value FROM meta WHERE name = 'in_use'";
             let stopped: String = connection.query_row(sql, [], |row| row.get(0))?;
             connection.execute("UPDATE meta SET value = ?1 WHERE name = 'in_use'", [IN_USE])?;
             let same_boot = stopped == boot && !boot.is_empty();
             let same_boot = same_boot || failpoint::leaves_out("barrier::boot");
             let is_clean = stopped == NEVER_USED || (stopped != IN_USE && same_boot);
-            Ok(if is_clean { LastStop::Clean } else { LastStop::Unclean })
-        })
+            let stop = if is_clean { LastStop::Clean } else { LastStop::Unclean };
+            Ok((stop, first_of_boot(connection, boot, next)?))
+        })?;
+        self.boot_first_id.store(first, Ordering::Release);
+        Ok(stop)
+    }
+
+    fn is_of_this_boot(&self, id: Id) -> bool {
+        id >= self.boot_first_id.load(Ordering::Acquire)
     }
 
     fn recovered(&self) {

@@ -1,7 +1,11 @@
 use std::os::unix::ffi::OsStrExt;
 
 use super::*;
-use crate::{identity::Identity, ledger::Output, policy::OnSuccess};
+use crate::{
+    identity::Identity,
+    ledger::{Output, Replaced},
+    policy::OnSuccess,
+};
 
 fn ledger() -> (tempfile::TempDir, PathBuf, Sqlite) {
     let dir = tempfile::tempdir().expect("temporary directory");
@@ -26,7 +30,8 @@ fn record(ledger: &Sqlite, pipeline: PipelineId, source: &Path, state: State) ->
             identity: identity(2),
             hash: [7; 32],
             source_hash: [8; 32],
-            replaces: Some(identity(u64::MAX)),
+            replaces: Some(Replaced { identity: identity(u64::MAX), hash: Some([9; 32]) }),
+            steps: "zstd:3".into(),
         }),
         on_success: OnSuccess::Archive("/archive".into()),
         state,

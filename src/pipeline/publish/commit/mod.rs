@@ -21,6 +21,8 @@
 //! Never reads the source.
 
 pub mod acknowledge;
+mod attributes;
+pub mod earlier;
 mod naming;
 pub mod pool;
 pub mod publish;
