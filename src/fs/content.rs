@@ -52,6 +52,7 @@ pub fn keeps_file(dir: &Dir, wanted: &Identity, most: usize) -> io::Result<bool>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fs::Replace;
 
     #[test]
     fn a_renamed_file_is_found_and_a_removed_one_is_not() {
@@ -59,12 +60,12 @@ mod tests {
         let dir = Dir::open(root.path()).expect("open");
         std::fs::write(root.path().join("a"), "content").expect("write");
         let seen = dir.look(Path::new("a")).expect("look").expect("there");
-        std::fs::rename(root.path().join("a"), root.path().join("b")).expect("rename");
+        dir.rename("a".as_ref(), &dir, "b".as_ref(), Replace::No).expect("rename");
         let keeps = |most| keeps_file(&dir, &seen.identity, most).expect("list");
         assert!(keeps(100));
         std::fs::write(root.path().join("b"), "other content").expect("write");
         assert!(!keeps(100), "it has the inode and is another file");
-        std::fs::remove_file(root.path().join("b")).expect("remove");
+        dir.unlink("b".as_ref()).expect("remove");
         assert!(!keeps(100));
         std::fs::write(root.path().join("c"), "").expect("write");
         assert!(keeps(1), "a longer directory is not read to its end");

@@ -204,8 +204,8 @@ mod tests {
         }
     }
 
-    fn before(record: &Record, is_as_published: bool, is_same_source: bool) -> Option<Before<'_>> {
-        Some(Before { record, is_as_published, is_same_source })
+    fn before(record: &Record, is_as_published: bool, is_same_source: bool) -> Before<'_> {
+        Before { record, is_as_published, is_same_source }
     }
 
     #[test]
@@ -218,11 +218,11 @@ mod tests {
             decide(OnExists::Update, &found, before, "a.zst".as_ref(), &[hash; 32])
         };
         let replaced = Replaced { identity: renamed, hash: Some([1; 32]) };
-        assert_eq!(update(before(&ours, true, true), 9), Naming::Replace(replaced));
-        assert_eq!(update(before(&ours, true, true), 1), Naming::Unchanged(renamed));
+        assert_eq!(update(Some(before(&ours, true, true)), 9), Naming::Replace(replaced));
+        assert_eq!(update(Some(before(&ours, true, true)), 1), Naming::Unchanged(renamed));
         for taken in [
-            update(before(&ours, false, true), 9),
-            update(before(&elsewhere, false, true), 9),
+            update(Some(before(&ours, false, true)), 9),
+            update(Some(before(&elsewhere, false, true)), 9),
             update(None, 9),
         ] {
             assert!(matches!(taken, Naming::Taken(_)), "{taken:?}");
@@ -235,7 +235,7 @@ mod tests {
         let found = seen(Kind::File, OURS);
         let decide = |policy, hash| {
             let another = before(&ours, true, false);
-            decide(policy, &found, another, "a.zst".as_ref(), &[hash; 32])
+            decide(policy, &found, Some(another), "a.zst".as_ref(), &[hash; 32])
         };
         assert_eq!(decide(OnExists::Update, 9), Naming::Beside);
         assert_eq!(decide(OnExists::Suffix, 9), Naming::Beside);
