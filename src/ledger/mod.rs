@@ -184,6 +184,9 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     /// have been undone by a power loss.
     fn is_of_this_boot(&self, id: Id) -> bool;
 
+    /// Whether a record was made since this ledger was opened.
+    fn is_of_this_run(&self, id: Id) -> bool;
+
     /// Recovery is through: from here on the use can end cleanly.
     fn recovered(&self);
 

@@ -168,8 +168,8 @@ fn dispose(means: &Means<'_>, records: &[Record]) -> Result<u64, Error> {
         };
         match disposed {
             Ok(true) => marks.push((record.id, State::Done, None)),
-            // Nobody knows whether it was removed before: that is left open. The intake meets it.
-            Ok(false) => {}
+            // Nobody knows whether it was removed before, or stayed: the intake meets what is there.
+            Ok(false) => marks.push((record.id, State::Changed, None)),
             Err(error) => {
                 tracing::warn!(pipeline = %roots.name, source = %shown(&record.source), %error, "its output is published, and it cannot be disposed of: tried again");
             }

@@ -75,6 +75,11 @@ fn a_kept_source_that_its_producer_replaces_is_an_update_and_one_that_was_rotate
     assert_eq!(place.published("log.1.zst"), b"day 1", "acknowledged, and no other source's");
     assert_eq!(place.published("log.1.1.zst"), b"day 2");
     assert_eq!(place.published("log.2.zst"), b"day 1");
+    // Its own output is updated under the name that it got.
+    place.put("log.1", "day 2, and more");
+    assert_once(&place, &[]);
+    assert_eq!(place.published("log.1.1.zst"), b"day 2, and more");
+    assert_eq!(tree(&place.output()).len(), 4, "{:?}", tree(&place.output()));
 }
 
 #[test]

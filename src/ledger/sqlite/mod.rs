@@ -6,6 +6,7 @@
 //! A write that is [`When::Later`] commits with `synchronous=NORMAL`: it is in the log, where a
 //! kill of the process cannot take it, and is synced by the next `Now` or the next checkpoint.
 
+mod boot;
 mod rows;
 mod schema;
 
@@ -49,6 +50,8 @@ pub struct Sqlite {
     writer: Mutex<Connection>,
     reader: Mutex<Connection>,
     last_id: AtomicI64,
+    /// The first record since it was opened has this number or a higher one.
+    run_first_id: Id,
     /// The first record since the machine booted has this number or a higher one.
     boot_first_id: AtomicI64,
     /// Recovery is through, so that the use can end cleanly.
@@ -107,6 +110,7 @@ impl Sqlite {
             writer: Mutex::new(writer),
             reader: Mutex::new(reader),
             last_id: AtomicI64::new(last_id),
+            run_first_id: last_id + 1,
             boot_first_id: AtomicI64::new(boot_first_id.parse().unwrap_or(LAST_ID)),
             recovered: AtomicBool::new(false),
             broken: AtomicBool::new(false),
@@ -202,22 +206,6 @@ fn failed(
     Error { path: path.to_path_buf(), action, kind, source }
 }
 
-/// The number of the first record of this boot, kept with the boot's own name; a boot without a
-/// name begins with each start.
-fn first_of_boot(connection: &Connection, boot: &str, next: Id) -> rusqlite::Result<Id> {
-    let sql = "SELECT value FROM meta WHERE name = 'boot'";
-    let known: String = connection.query_row(sql, [], |row| row.get(0))?;
-    if known == boot && !boot.is_empty() {
-        let sql = "SELECT value FROM meta WHERE name = 'boot_first_id'";
-        let first: String = connection.query_row(sql, [], |row| row.get(0))?;
-        return Ok(first.parse().unwrap_or(next));
-    }
-    let sql = "UPDATE meta SET value = ?2 WHERE name = ?1";
-    connection.execute(sql, ["boot", boot])?;
-    connection.execute(sql, ["boot_first_id", &next.to_string()])?;
-    Ok(next)
-}
-
 impl Ledger for Sqlite {
     fn instance(&self) -> &str {
         &self.instance
@@ -233,7 +221,7 @@ impl Ledger for Sqlite {
             let same_boot = same_boot || failpoint::leaves_out("barrier::boot");
             let is_clean = stopped == NEVER_USED || (stopped != IN_USE && same_boot);
             let stop = if is_clean { LastStop::Clean } else { LastStop::Unclean };
-            Ok((stop, first_of_boot(connection, boot, next)?))
+            Ok((stop, boot::first_record(connection, boot, next)?))
         })?;
         self.boot_first_id.store(first, Ordering::Release);
         Ok(stop)
@@ -241,6 +229,10 @@ impl Ledger for Sqlite {
 
     fn is_of_this_boot(&self, id: Id) -> bool {
         id >= self.boot_first_id.load(Ordering::Acquire)
+    }
+
+    fn is_of_this_run(&self, id: Id) -> bool {
+        id >= self.run_first_id
     }
 
     fn recovered(&self) {

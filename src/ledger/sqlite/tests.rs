@@ -205,3 +205,33 @@ fn a_ledger_of_a_newer_version_is_refused() {
     let error = Sqlite::open(&path).expect_err("too new");
     assert!(error.source.to_string().contains("newer Tidemill"), "{}", error.source);
 }
+
+#[test]
+fn records_of_this_boot_are_known_after_a_restart_and_not_after_another_boot() {
+    let (_dir, path, ledger) = ledger();
+    let pipeline = pipeline(&ledger);
+    ledger.begin("one").expect("begin");
+    let made = record(&ledger, pipeline, "a".as_ref(), State::Done);
+    ledger.append(std::slice::from_ref(&made), When::Now).expect("append");
+    assert!(ledger.is_of_this_boot(made.id) && ledger.is_of_this_run(made.id));
+    drop(ledger);
+    for (boot, is_known) in [("one", true), ("two", false), ("", false)] {
+        let again = Sqlite::open(&path).expect("open again");
+        again.begin(boot).expect("begin");
+        assert_eq!(again.is_of_this_boot(made.id), is_known, "{boot}");
+        assert!(!again.is_of_this_run(made.id));
+    }
+}
+
+#[test]
+fn an_output_that_is_made_again_still_belongs_to_its_source() {
+    let (_dir, _path, ledger) = ledger();
+    let pipeline = pipeline(&ledger);
+    let made = record(&ledger, pipeline, "a".as_ref(), State::Done);
+    ledger.append(std::slice::from_ref(&made), When::Now).expect("append");
+    for state in [State::Requeued, State::Changed] {
+        ledger.mark(&[(made.id, state, None)], When::Now).expect("mark");
+        let found = ledger.latest_published(pipeline, "a".as_ref()).expect("look up");
+        assert_eq!(found.map(|record| record.id), Some(made.id), "{state}");
+    }
+}

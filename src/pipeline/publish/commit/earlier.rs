@@ -17,12 +17,18 @@ use crate::{
     policy::OnSuccess,
 };
 
-/// Whether the file that was found under a record's path is the source that the record is of.
-pub fn is_same_source(record: &Record, found: &Identity, input: &Dir) -> io::Result<bool> {
+/// Whether the file that was found under a record's path is the source that the record is of. Only a
+/// run itself knows of the sources that it left where they were; of one that was left by recovery
+/// nobody knows whether it was removed before and another came.
+pub fn is_same_source(
+    record: &Record,
+    found: &Identity,
+    input: &Dir,
+    is_of_this_run: bool,
+) -> io::Result<bool> {
     let same_inode = record.identity.inode == found.inode;
     match (&record.on_success, record.state) {
-        // It was left where it was: nobody but its producer can have put another in its place.
-        (_, State::Changed) => Ok(same_inode),
+        (_, State::Changed) => Ok(same_inode && is_of_this_run),
         (OnSuccess::Keep, _) if same_inode => Ok(true),
         (OnSuccess::Keep, _) => {
             let (parent, _) = fs::split(&record.source);

@@ -135,15 +135,30 @@ pub fn name(staged: &Staged) -> Result<Naming, Failure> {
         None => None,
         Some(record) => Some(before(staged, record, &existing).map_err(look)?),
     };
+    let on_exists = context.config.on_exists;
+    let added = context.config.steps.added_extension();
+    if let Some(own) = before.filter(|_| on_exists == OnExists::Update)
+        && let Some(path) = own_numbered(own, &staged.output, added)
+    {
+        return Ok(Naming::Suffixed(path));
+    }
     let hash = &staged.hashes.output;
-    match decide(context.config.on_exists, &existing, before, &staged.output, hash) {
+    match decide(on_exists, &existing, before, &staged.output, hash) {
         Naming::Beside => {
-            let added = context.config.steps.added_extension();
             let free = free_name(dir, name, added).map_err(look)?;
             Ok(Naming::Suffixed(parent.join(free)))
         }
         naming => Ok(naming),
     }
+}
+
+/// The numbered name under which this very source was published before, where that is not `output`.
+fn own_numbered(before: Before<'_>, output: &Path, added: Option<&str>) -> Option<PathBuf> {
+    let ours = before.record.output.as_ref().filter(|_| before.is_same_source)?;
+    let extension = added.map(|added| format!(".{added}")).unwrap_or_default();
+    let stem = output.to_str()?.strip_suffix(&extension)?;
+    let number = ours.path.to_str()?.strip_suffix(&extension)?.strip_prefix(stem)?;
+    number.strip_prefix('.')?.parse::<u32>().is_ok().then(|| ours.path.clone())
 }
 
 fn before<'a>(staged: &Staged, record: &'a Record, existing: &Seen) -> io::Result<Before<'a>> {
@@ -154,7 +169,8 @@ fn before<'a>(staged: &Staged, record: &'a Record, existing: &Seen) -> io::Resul
         _ => false,
     };
     let Job { input, seen, .. } = &staged.job;
-    let is_same_source = earlier::is_same_source(record, &seen.identity, input)?;
+    let is_of_this_run = staged.job.context.ledger.is_of_this_run(record.id);
+    let is_same_source = earlier::is_same_source(record, &seen.identity, input, is_of_this_run)?;
     Ok(Before { record, is_as_published, is_same_source })
 }
 
@@ -253,7 +269,7 @@ mod tests {
         let other = Identity { inode: u64::MAX, ..OURS };
         let same = |on_success: OnSuccess, state, found: &Identity| {
             let record = Record { on_success, state, ..record("a.zst") };
-            earlier::is_same_source(&record, found, &input).expect("look")
+            earlier::is_same_source(&record, found, &input, true).expect("look")
         };
         assert!(same(OnSuccess::Keep, State::Done, &OURS), "rewritten in place");
         assert!(same(OnSuccess::Keep, State::Done, &other), "replaced by its producer");
