@@ -75,6 +75,13 @@ impl Identity {
             && (-READ_NS..READ_NS + COARSEST_NS).contains(&age)
     }
 
+    /// Whether it can be a copy that kept its time, or the same file after its inode number changed.
+    /// Only the content can tell.
+    #[must_use]
+    pub fn is_copy_of(&self, other: &Self) -> bool {
+        self.size == other.size && self.modified_ns == other.modified_ns
+    }
+
     /// Whether `self` is an earlier state of the file that was recorded as `other`.
     ///
     /// After a power loss a source that its producer never made durable comes back shorter, with

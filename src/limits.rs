@@ -82,6 +82,9 @@ pub const ONCE_SICK: Duration = Duration::from_secs(20);
 /// `--once` gives up on files that someone still writes after this.
 pub const ONCE_BUSY: Duration = Duration::from_secs(10);
 
+/// Names of a directory that are looked at for a source that may have been renamed.
+pub const RENAMED_LOOKS: usize = 65_536;
+
 /// The largest group commit, in files.
 pub const BATCH: usize = 256;
 /// How long a mark waits for a commit that makes it durable with itself; and the time between two looks

@@ -7,6 +7,8 @@
 #[path = "support/files.rs"]
 mod files;
 
+#[path = "bad_input/again.rs"]
+mod again;
 #[path = "bad_input/changing.rs"]
 mod changing;
 #[path = "bad_input/content.rs"]

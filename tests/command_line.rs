@@ -12,6 +12,8 @@ mod copy;
 mod ends;
 #[path = "command_line/ledger.rs"]
 mod ledger;
+#[path = "command_line/reprocess.rs"]
+mod reprocess;
 #[path = "command_line/requeue.rs"]
 mod requeue;
 #[path = "command_line/serve.rs"]

@@ -42,6 +42,9 @@ pub enum Command {
     Explain(Explain),
     /// Put quarantined files back to the intake
     Requeue(Requeue),
+    /// Process files of the input again that were processed: their steps changed, or their outputs
+    /// are gone
+    Reprocess(Reprocess),
     /// Tell how a running service is: what it did, has in work, and waits for
     Status(Status),
     /// Have a running service take nothing new; what is in work goes on
@@ -228,7 +231,8 @@ pub struct Drain {
 
 #[derive(Debug, clap::Args)]
 pub struct History {
-    /// Only records in this state: intent, published, done, withdrawn, skipped, quarantined, requeued
+    /// Only records in this state: intent, published, done, withdrawn, skipped, quarantined, requeued,
+    /// changed
     #[arg(long)]
     pub state: Option<String>,
     /// Only records since this time (RFC 3339) or this long ago (`2h`)
@@ -248,6 +252,29 @@ pub struct History {
 pub struct Explain {
     /// A file of an input, an output or the quarantine; it need not exist any more
     pub path: PathBuf,
+    #[command(flatten)]
+    pub place: Place,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(
+    id = "again",
+    required = true,
+    multiple = false,
+    args = ["paths", "all", "since", "changed_steps"]
+)]
+pub struct Reprocess {
+    /// Files of an input
+    pub paths: Vec<PathBuf>,
+    /// Everything that was processed and is still in an input
+    #[arg(long)]
+    pub all: bool,
+    /// What was processed since this time (RFC 3339) or this long ago (`2h`)
+    #[arg(long, value_name = "TIME|DURATION")]
+    pub since: Option<String>,
+    /// What was made by other steps than the service had at its last start
+    #[arg(long)]
+    pub changed_steps: bool,
     #[command(flatten)]
     pub place: Place,
 }

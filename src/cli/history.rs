@@ -32,6 +32,11 @@ struct Line<'a> {
     source_hash: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_hash: Option<String>,
+    /// Of the output that this one took the place of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaced_hash: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,7 +67,7 @@ pub fn history(options: &History) -> anyhow::Result<Exit> {
 }
 
 /// A time, or how long ago.
-fn since(text: &str) -> anyhow::Result<i64> {
+pub fn since(text: &str) -> anyhow::Result<i64> {
     let time = match (text.parse::<Timestamp>(), config::duration(text)) {
         (Ok(time), _) => time,
         (Err(_), Some(ago)) => {
@@ -108,6 +113,11 @@ fn line<'a>(record: &'a Record, roots: &'a Roots) -> Line<'a> {
         output_bytes: output.map(|output| output.identity.size),
         source_hash: output.map(|output| hex(&output.source_hash)),
         output_hash: output.map(|output| hex(&output.hash)),
+        replaced_hash: output
+            .and_then(|output| output.replaces)
+            .and_then(|replaced| replaced.hash)
+            .map(|hash| hex(&hash)),
+        steps: output.map(|output| output.steps.as_str()).filter(|steps| !steps.is_empty()),
         reason: record.reason.as_deref(),
         moved_to: record.moved_to.as_ref().map(|path| shown(path).to_string()),
     }

@@ -9,6 +9,7 @@ mod history;
 mod init;
 mod locate;
 mod operate;
+mod reprocess;
 mod requeue;
 mod view;
 
@@ -55,6 +56,7 @@ fn command() -> Exit {
         Command::History(options) => tell(history::history(&options)),
         Command::Explain(options) => tell(explain::explain(&options)),
         Command::Requeue(options) => tell(requeue::requeue(&options)),
+        Command::Reprocess(options) => tell(reprocess::reprocess(&options)),
         Command::Status(options) => tell(operate::status(&options)),
         Command::Pause(options) => tell(operate::pause(&options)),
         Command::Resume(options) => tell(operate::resume(&options)),

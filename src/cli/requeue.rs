@@ -58,6 +58,6 @@ fn find(quarantined: &[Quarantined], path: &Path) -> anyhow::Result<Quarantined>
 }
 
 /// A service that runs looks now; one that does not has nothing to miss.
-fn poke(control: &Path) {
+pub fn poke(control: &Path) {
     drop(std::fs::write(control.join("rescan"), ""));
 }

@@ -62,7 +62,7 @@ pub fn content_hash(dir: &Dir, name: &OsStr) -> io::Result<[u8; 32]> {
 }
 
 /// Hands a file on in chunks, from where it stands to its end, and gives its hash.
-fn hashed(
+pub(super) fn hashed(
     mut file: impl Read,
     mut each: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<blake3::Hash> {

@@ -5,6 +5,7 @@
 
 mod bulk;
 mod calls;
+mod content;
 mod copy;
 mod dir;
 mod lease;
@@ -21,6 +22,7 @@ mod walk;
 
 pub use bulk::{copy_range, expect_in_order, has_hole, share_content, start_writeback};
 pub use calls::give_back_large_buffers;
+pub use content::{hash_of, keeps_file};
 pub use copy::{content_hash, copy, have_same_content};
 pub use dir::{Dir, Kind, Seen, identity_of, seen_of};
 pub use lease::{Writers, ask_for_writers};
@@ -33,7 +35,9 @@ pub use probe::{Abilities, Kept, Renames, probe};
 pub use reach::Reach;
 pub use rename::{Replace, SecondName};
 pub use socket::{Socket, SocketError};
-pub use temp::{Instance, Temp, is_ours, live_temps, numbered, private_name};
+pub use temp::{
+    Instance, Temp, copy_attributes, free_number, is_ours, live_temps, numbered, private_name,
+};
 pub use walk::{Found, Walk};
 
 /// The directory part of a path below a root (empty for a name in the root itself) and the name.

@@ -69,6 +69,31 @@ pub fn numbered(name: &OsStr, number: u32, tail: &str, most: usize) -> OsString 
     OsString::from_vec([kept, tail.as_bytes()].concat())
 }
 
+/// A name of `NAME.1`, `NAME.2`, … that is free. Doubles the number until one is, then halves the
+/// distance to the last that was not: names that come often cost few looks. Where names in between
+/// were removed it may not be the lowest, and another may take it before it is used.
+pub fn free_number(
+    name: &OsStr,
+    tail: &str,
+    most: usize,
+    mut is_free: impl FnMut(&OsStr) -> io::Result<bool>,
+) -> io::Result<OsString> {
+    let (mut taken, mut free) = (0_u32, 1_u32);
+    while !is_free(&numbered(name, free, tail, most))? {
+        taken = free;
+        free = free.checked_mul(2).ok_or(io::ErrorKind::AlreadyExists)?;
+    }
+    while free - taken > 1 {
+        let middle = taken + (free - taken) / 2;
+        if is_free(&numbered(name, middle, tail, most))? {
+            free = middle;
+        } else {
+            taken = middle;
+        }
+    }
+    Ok(numbered(name, free, tail, most))
+}
+
 /// The name a source has between its disposal's rename and its unlink; recovery can tell it again.
 #[must_use]
 pub fn private_name(instance: &Instance, id: i64) -> OsString {
@@ -130,23 +155,10 @@ impl Temp {
         identity_of(self.file())
     }
 
-    /// Gives it the permissions and the modification time of the source, and its owner where the
-    /// process may. A file system that knows none of these keeps its own.
+    /// As [`copy_attributes`], of its source.
     pub fn copy_attributes(&self, source: &Seen) -> io::Result<()> {
         static OURS: LazyLock<(Uid, Gid)> = LazyLock::new(|| (geteuid(), getegid()));
-        let file = self.file();
-        let theirs = (Uid::from_raw(source.owner), Gid::from_raw(source.group));
-        if OURS.0.is_root() && theirs != *OURS {
-            unless_unsupported(rustix::fs::fchown(file, Some(theirs.0), Some(theirs.1)))?;
-        }
-        let mode = Mode::from_raw_mode(source.mode & 0o777);
-        unless_unsupported(rustix::fs::fchmod(file, mode))?;
-        let modified = rustix::fs::Timespec {
-            tv_sec: source.identity.modified_ns.div_euclid(1_000_000_000),
-            tv_nsec: source.identity.modified_ns.rem_euclid(1_000_000_000),
-        };
-        let times = rustix::fs::Timestamps { last_access: modified, last_modification: modified };
-        unless_unsupported(rustix::fs::futimens(file, &times))
+        copy_attributes(self.file(), source, (OURS.0.as_raw(), OURS.1.as_raw()))
     }
 
     /// From now on dropping it leaves the file: its intent is durable, or about to be.
@@ -213,6 +225,24 @@ impl Drop for Temp {
     }
 }
 
+/// Gives a file the permissions and the modification time of its source, and its owner where the
+/// process may and the file has another (`owner`, its user and group). A file system that knows none
+/// of these keeps its own.
+pub fn copy_attributes(file: &File, source: &Seen, owner: (u32, u32)) -> io::Result<()> {
+    if geteuid().is_root() && owner != (source.owner, source.group) {
+        let theirs = (Uid::from_raw(source.owner), Gid::from_raw(source.group));
+        unless_unsupported(rustix::fs::fchown(file, Some(theirs.0), Some(theirs.1)))?;
+    }
+    let mode = Mode::from_raw_mode(source.mode & 0o777);
+    unless_unsupported(rustix::fs::fchmod(file, mode))?;
+    let modified = rustix::fs::Timespec {
+        tv_sec: source.identity.modified_ns.div_euclid(1_000_000_000),
+        tv_nsec: source.identity.modified_ns.rem_euclid(1_000_000_000),
+    };
+    let times = rustix::fs::Timestamps { last_access: modified, last_modification: modified };
+    unless_unsupported(rustix::fs::futimens(file, &times))
+}
+
 fn unless_unsupported(result: rustix::io::Result<()>) -> io::Result<()> {
     use rustix::io::Errno;
     match result {
@@ -273,6 +303,20 @@ mod tests {
         drop(temp);
         let left = std::fs::read_dir(root.path().join("new")).expect("list").count();
         assert_eq!(left, 0);
+    }
+
+    #[test]
+    fn a_free_number_is_found_in_few_looks() {
+        for taken in [0_usize, 1, 2, 3, 7, 200_000] {
+            let mut looks = 0;
+            let found = free_number("a".as_ref(), ".zst", 255, |name| {
+                looks += 1;
+                let number = name.to_str().and_then(|name| name.split('.').nth(1));
+                Ok(number.and_then(|number| number.parse::<usize>().ok()).expect("number") > taken)
+            });
+            assert_eq!(found.expect("found"), *format!("a.{}.zst", taken + 1));
+            assert!(looks < 40, "{looks} looks for {taken}");
+        }
     }
 
     #[test]

@@ -40,8 +40,11 @@ crate::policy::words! {
         Skipped = "skipped",
         /// It failed, or cannot be explained: a person decides.
         Quarantined = "quarantined",
-        /// It was in quarantine and goes through the intake again.
+        /// A person asked for it to be processed again; it was in quarantine, or was published.
         Requeued = "requeued",
+        /// Its output is published, and the source changed before it was disposed of: it stayed,
+        /// and its new content is another record's.
+        Changed = "changed",
     }
 }
 
@@ -87,8 +90,18 @@ pub struct Output {
     pub hash: Hash,
     /// Of the source's content.
     pub source_hash: Hash,
-    /// The output this one may replace, as the policy `update` found it.
-    pub replaces: Option<Identity>,
+    /// The output this one may replace, as the policy found it.
+    pub replaces: Option<Replaced>,
+    /// The steps that made it, in the words of the configuration; empty in records of older ledgers.
+    pub steps: String,
+}
+
+/// An output that another one takes the place of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replaced {
+    pub identity: Identity,
+    /// Of its content, where this service published it.
+    pub hash: Option<Hash>,
 }
 
 /// When a write must have reached the disk.
@@ -172,6 +185,13 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     /// of the machine from another: a power loss after a clean stop can bring back files that were
     /// removed before it, so that stop is clean no more.
     fn begin(&self, boot: &str) -> Result<LastStop>;
+
+    /// Whether a record was made since the machine booted. What such a record says is done cannot
+    /// have been undone by a power loss.
+    fn is_of_this_boot(&self, id: Id) -> bool;
+
+    /// Whether a record was made since this ledger was opened.
+    fn is_of_this_run(&self, id: Id) -> bool;
 
     /// Recovery is through: from here on the use can end cleanly.
     fn recovered(&self);

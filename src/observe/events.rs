@@ -40,6 +40,9 @@ pub struct Event {
     pub source_hash: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_hash: Option<String>,
+    /// Of the output that this one took the place of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaced_hash: Option<String>,
     /// From its settling to this line; unknown after a recovery.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,

@@ -78,6 +78,8 @@ pub struct PipelineMeter {
     paused: (Gauge, Mutex<PauseReasons>),
     held: (Gauge, AtomicBool),
     last_published: Gauge,
+    /// Looks at files that were done before, by other steps.
+    other_steps: AtomicU64,
     life: Life,
     pub(super) latency: Latency,
     feed: Feed,
@@ -119,6 +121,7 @@ impl PipelineMeter {
             paused: (gauge(names::PAUSED), Mutex::default()),
             held: (gauge(names::HELD), AtomicBool::new(false)),
             last_published: gauge(names::LAST_PUBLISHED),
+            other_steps: AtomicU64::new(0),
             life: Life::new(),
             latency: Latency::default(),
             feed,
@@ -212,6 +215,16 @@ impl PipelineMeter {
 
     pub fn rescan_found(&self, files: u64) {
         add(&self.rescan_finds, files);
+    }
+
+    /// A file was left because it is done, by steps that the pipeline has no more.
+    pub fn has_other_steps(&self) {
+        self.other_steps.fetch_add(1, Relaxed);
+    }
+
+    /// How many looks found a file that other steps had done.
+    pub fn other_steps(&self) -> u64 {
+        self.other_steps.load(Relaxed)
     }
 
     pub fn retried(&self) {

@@ -30,7 +30,7 @@ pub use logs::{init as init_logs, report_panic};
 pub use meters::{Pause, PipelineMeter};
 pub use metrics::{Exporter, InstallError, install as install_exporter};
 pub use observer::Observer;
-pub use progress::{print_summary, run as progress};
+pub use progress::{OnceEnds, print_summary, run as progress};
 pub use series::Point;
 pub use shown::shown;
 pub use status::{ChannelStatus, DrainStatus, PipelineStatus, StageStatus, Status, Totals};

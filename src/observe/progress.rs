@@ -64,11 +64,26 @@ fn line(totals: &Totals) -> String {
     )
 }
 
+/// What `--once` came to, besides its totals, in files.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OnceEnds {
+    pub in_quarantine: u64,
+    pub left: u64,
+    pub other_steps: u64,
+}
+
 /// The last lines of a `--once`, on the standard error: what it did, what is in quarantine, also from
-/// before, and what it left.
-pub fn print_summary(status: &Status, took: Duration, in_quarantine: u64, left: u64) {
-    let text = summary(&status.totals(), took, in_quarantine, left);
+/// before, what it left, and what other steps made before.
+pub fn print_summary(status: &Status, took: Duration, ends: OnceEnds) {
+    let text = summary(&status.totals(), took, ends.in_quarantine, ends.left);
     write_lines(format!("{text}\n").as_bytes());
+    if ends.other_steps > 0 {
+        let text = format!(
+            "{} done before with other steps: `tidemill reprocess --changed-steps` processes them again\n",
+            ends.other_steps
+        );
+        write_lines(text.as_bytes());
+    }
 }
 
 fn summary(totals: &Totals, took: Duration, in_quarantine: u64, left: u64) -> String {

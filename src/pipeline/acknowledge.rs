@@ -149,6 +149,7 @@ fn published_event(ledger: &str, published: &Published<'_>) -> Event {
         output_bytes: Some(output.identity.size),
         source_hash: Some(hex(&output.source_hash)),
         output_hash: Some(hex(&output.hash)),
+        replaced_hash: output.replaces.and_then(|replaced| replaced.hash).map(|hash| hex(&hash)),
         seconds: took.map(|took| took.as_secs_f64()),
         ..event
     }
@@ -174,6 +175,7 @@ fn event(
         output_bytes: None,
         source_hash: None,
         output_hash: None,
+        replaced_hash: None,
         seconds: None,
         reason: None,
     }

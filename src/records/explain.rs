@@ -2,14 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{left_alone, time};
+use super::{left_alone, reprocess::has_other_steps, time};
 use crate::{
     config::Pipeline,
     fs::{self, Dir},
     identity::Identity,
     ledger::{self, Ledger, Query, Record, Roots, State},
     observe::shown,
-    pipeline::process::claim::{Known, known, recorded},
+    pipeline::{
+        process::claim::{Known, recorded, sort},
+        publish::commit::earlier::is_as_published,
+    },
 };
 
 /// The path with its directory resolved; the file itself may be gone, or a link.
@@ -31,7 +34,7 @@ pub fn tell(ledger: &dyn Ledger, pipelines: &[Pipeline], path: &Path) -> ledger:
             let found = seen.ok().flatten().map_or(Identity::NONE, |seen| seen.identity);
             let record = recorded(ledger, root.id, source, &found)?;
             let config = pipelines.iter().find(|pipeline| pipeline.input == root.input);
-            return Ok(as_source(root, config, source, record.as_ref()));
+            return Ok(as_source(ledger, root, (config, source), record.as_ref()));
         }
     }
     for root in &roots {
@@ -65,7 +68,7 @@ fn as_output(roots: &Roots, output: &Path, record: Option<&Record>) -> String {
     let source = roots.input.join(&record.source);
     let (source, time) = (shown(&source), time(record));
     match record.state {
-        State::Published | State::Done => {
+        State::Published | State::Done | State::Changed => {
             format!("was published from {source} at {time} (record {})", record.id)
         }
         _ => format!("is about to be published from {source} (record {})", record.id),
@@ -73,13 +76,15 @@ fn as_output(roots: &Roots, output: &Path, record: Option<&Record>) -> String {
 }
 
 fn as_source(
+    ledger: &dyn Ledger,
     roots: &Roots,
-    config: Option<&Pipeline>,
-    source: &Path,
+    (config, source): (Option<&Pipeline>, &Path),
     record: Option<&Record>,
 ) -> String {
     let found = Dir::open(&roots.input).and_then(|input| input.look(source));
-    let was = record.map(|record| format!("; {}", past(roots, record))).unwrap_or_default();
+    let was =
+        record.map(|record| format!("; {}{}", past(roots, record), present(roots, config, record)));
+    let was = was.unwrap_or_default();
     let seen = match found {
         Ok(Some(seen)) => seen,
         Ok(None) => return format!("is not there{was}"),
@@ -91,7 +96,7 @@ fn as_source(
     let on_success = config.map(|config| config.on_success.clone());
     let on_success = on_success.or_else(|| record.map(|record| record.on_success.clone()));
     let on_success = on_success.unwrap_or(crate::policy::OnSuccess::Keep);
-    let known_now = known(record, &seen.identity, &on_success);
+    let known_now = sort(ledger, record, &seen.identity, &on_success);
     let will = match known_now {
         Known::New if record.is_some() => {
             "changed since, or was requeued, and will be processed again"
@@ -133,6 +138,36 @@ fn past(roots: &Roots, record: &Record) -> String {
     }
     if let Some(reason) = &record.reason {
         text += &format!(": {reason}");
+    }
+    text
+}
+
+/// What has become of a published output, and whether the steps that made it are those of today.
+fn present(roots: &Roots, config: Option<&Pipeline>, record: &Record) -> String {
+    let is_published = matches!(record.state, State::Published | State::Done | State::Changed);
+    let Some(output) = record.output.as_ref().filter(|_| is_published) else {
+        return String::new();
+    };
+    let (parent, name) = fs::split(&output.path);
+    let looked = Dir::open(&roots.output).and_then(|root| root.open_beneath(parent)).and_then(
+        |dir| match dir.look(Path::new(name))? {
+            None => Ok("which is not there any more"),
+            Some(seen) if is_as_published(output, &seen, &dir)? => Ok("which is there, unchanged"),
+            Some(_) => Ok("which was changed or replaced since"),
+        },
+    );
+    let mut text = match looked {
+        Ok(found) => format!(", {found}"),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            ", which is not there any more".to_owned()
+        }
+        Err(error) => format!(", which cannot be looked at ({error})"),
+    };
+    if let Some(config) = config.filter(|config| has_other_steps(record, Some(config))) {
+        text += &format!(
+            "; it was made by `{}`, and the steps are `{}` now: `tidemill reprocess` makes it again",
+            output.steps, config.steps
+        );
     }
     text
 }

@@ -4,6 +4,7 @@ pub mod explain;
 mod left_alone;
 pub mod outcomes;
 pub mod quarantined;
+pub mod reprocess;
 
 use jiff::Timestamp;
 

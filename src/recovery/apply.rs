@@ -8,7 +8,7 @@ use std::{
 
 use super::{Action, Error, Facts, Quarantines, Roots, Summary};
 use crate::{
-    failpoint,
+    config, failpoint,
     fs::{self, Dir, Instance, Replace, Walk},
     ledger::{Id, Ledger, Output, PipelineId, Record, State, When},
     observe::{is_full, shown},
@@ -31,6 +31,8 @@ pub struct Means<'a> {
     pub roots: &'a HashMap<PipelineId, Roots>,
     pub patience: &'a Patience<'a>,
     pub quarantines: &'a Quarantines<'a>,
+    /// The pipelines of this start; those of unfinished records may be among them no more.
+    pub pipelines: &'a [config::Pipeline],
 }
 
 /// Waits a while where the events file has no space; false where it is not to wait any longer.
@@ -246,13 +248,15 @@ fn dispose(means: &Means<'_>, records: &[Record]) -> Result<u64, Error> {
             continue;
         };
         let disposed = match record.on_success {
-            OnSuccess::Keep => Ok(()),
+            OnSuccess::Keep => Ok(true),
             OnSuccess::Delete | OnSuccess::Archive(_) => {
-                dispose_source(&roots.input, record, &instance)
+                dispose_source(&roots.input, record, (&instance, marker(means, roots)))
             }
         };
         match disposed {
-            Ok(()) => marks.push((record.id, State::Done, None)),
+            Ok(true) => marks.push((record.id, State::Done, None)),
+            // Nobody knows whether it was removed before, or stayed: the intake meets what is there.
+            Ok(false) => marks.push((record.id, State::Changed, None)),
             Err(error) => {
                 tracing::warn!(pipeline = %roots.name, source = %shown(&record.source), %error, "its output is published, and it cannot be disposed of: tried again");
             }
@@ -262,11 +266,24 @@ fn dispose(means: &Means<'_>, records: &[Record]) -> Result<u64, Error> {
     Ok(marks.len() as u64)
 }
 
-fn dispose_source(input: &Dir, record: &Record, instance: &Instance) -> std::io::Result<()> {
+fn marker<'a>(means: &Means<'a>, roots: &Roots) -> Option<&'a str> {
+    let of = |pipeline: &&config::Pipeline| {
+        pipeline.input == roots.input.path() && pipeline.output == roots.output.path()
+    };
+    means.pipelines.iter().find(of)?.marker.as_deref()
+}
+
+/// Whether it is disposed of; not where another file has its name, or someone writes it.
+fn dispose_source(
+    input: &Dir,
+    record: &Record,
+    (instance, marker): (&Instance, Option<&str>),
+) -> std::io::Result<bool> {
     let take = source::take(input, &record.source, &record.identity, (instance, record.id))?;
     match source::compare_content(take, record)? {
-        Take::Ours(taken) => finish_source(taken, record),
-        Take::Gone | Take::Another => Ok(()),
+        Take::Ours(taken) => finish_source(taken, record, marker).map(|()| true),
+        Take::Gone => Ok(true),
+        Take::Another | Take::Busy => Ok(false),
         Take::NotPutBack(_, error) => Err(error),
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     ffi::{OsStr, OsString},
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError},
 };
@@ -150,15 +150,5 @@ fn same_content(dir: &Dir, name: &OsStr, intended: &Output, found: &Seen) -> io:
     if found.kind != Kind::File || found.identity.size != intended.identity.size {
         return Ok(false);
     }
-    let mut file = dir.open_file(Path::new(name))?;
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; crate::limits::CHUNK_BYTES];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(*hasher.finalize().as_bytes() == intended.hash),
-            count => {
-                hasher.update(buffer.get(..count).unwrap_or_default());
-            }
-        }
-    }
+    Ok(fs::hash_of(&dir.open_file(Path::new(name))?)? == intended.hash)
 }

@@ -81,8 +81,9 @@ pub fn plan(facts: &Facts) -> Action {
     if record.state == State::Published || *acknowledged {
         return Action::Dispose;
     }
-    let is_replaced =
-        |found: &Identity| output.replaces.is_some_and(|replaces| found.matches_content(&replaces));
+    let is_replaced = |found: &Identity| {
+        output.replaces.is_some_and(|replaced| found.matches_content(&replaced.identity))
+    };
     match (temp, found) {
         (Some(temp), Some(found)) if is_ours(temp) && is_ours(found) => Action::FinishAndUnlink,
         (Some(temp), Some(found)) if is_ours(temp) && is_replaced(found) => Action::Replace,

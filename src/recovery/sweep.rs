@@ -196,14 +196,16 @@ fn resolve(
     let found = taken()?;
     let mut lost = None;
     let resolved = match (record.state, &record.moved_to) {
-        (State::Published | State::Done, _) => {
+        (State::Published | State::Done | State::Changed, _) => {
             lost = quarantine_earlier(ledger, &found, &record)
                 .map_err(failed(root, path, "look at"))?;
             ledger.append(lost.as_slice(), When::Now)?;
             if let Some(lost) = &lost {
                 report(means, lost)?;
             }
-            finish(found, &record, |taken| finish_source(taken, &record))
+            let config = config_of(means, record.pipeline)?;
+            let marker = config.and_then(|config| config.marker.as_deref());
+            finish(found, &record, |taken| finish_source(taken, &record, marker))
         }
         (State::Quarantined, Some(place)) => {
             finish(found, &record, |taken| quarantine(taken, place))
@@ -303,7 +305,7 @@ fn finish(
     match source::compare_content(source::compare(taken, &record.identity)?, record)? {
         Take::Ours(taken) => dispose(taken).map(|()| false),
         Take::Gone => Ok(false),
-        Take::Another => Ok(true),
+        Take::Another | Take::Busy => Ok(true),
         Take::NotPutBack(_, error) => Err(error),
     }
 }

@@ -1,8 +1,12 @@
 use super::*;
-use crate::{ledger::Output, policy::OnSuccess};
+use crate::{
+    ledger::{Output, Replaced},
+    policy::OnSuccess,
+};
 
 const TEMP: Identity = Identity { device: 1, inode: 7, size: 100, modified_ns: 50, changed_ns: 60 };
 const OLD: Identity = Identity { inode: 5, ..TEMP };
+const REPLACED: Replaced = Replaced { identity: OLD, hash: None };
 const FOREIGN: Identity = Identity { inode: 9, size: 3, ..TEMP };
 
 fn facts(state: State, temp: Option<Identity>, output: Option<Identity>) -> Facts {
@@ -17,7 +21,8 @@ fn facts(state: State, temp: Option<Identity>, output: Option<Identity>) -> Fact
             identity: TEMP,
             hash: [1; 32],
             source_hash: [2; 32],
-            replaces: Some(OLD),
+            replaces: Some(REPLACED),
+            steps: String::new(),
         }),
         on_success: OnSuccess::Delete,
         state,
@@ -143,7 +148,7 @@ impl World {
         facts.same_content = self.output == Some(Thing::Copy);
         facts.acknowledged = self.told > 0;
         if let Some(output) = &mut facts.record.output {
-            output.replaces = self.replaces.then_some(OLD);
+            output.replaces = self.replaces.then_some(REPLACED);
         }
         facts
     }

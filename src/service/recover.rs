@@ -82,7 +82,14 @@ fn recover(
         .collect();
     let unfinished = !plans.is_empty();
     let patience = patience(stop, config.once);
-    let means = recovery::Means { ledger, events, roots: &roots, patience: &patience, quarantines };
+    let means = recovery::Means {
+        ledger,
+        events,
+        roots: &roots,
+        patience: &patience,
+        quarantines,
+        pipelines: &config.pipelines,
+    };
     let mut summary = recovery::apply(&means, plans)?;
     summary.left += left;
     if last == LastStop::Unclean || unfinished {

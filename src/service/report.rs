@@ -9,7 +9,7 @@ use crate::{
     fs,
     lifecycle::{self, CleanUp, Report},
     limits,
-    observe::{self, Observer},
+    observe::{self, Observer, OnceEnds},
     pipeline::Drained,
 };
 
@@ -136,7 +136,10 @@ impl Last<'_> {
         // A start that failed did nothing that could be summed up.
         if config.once && (fault.is_none() || drained.is_some()) {
             let in_quarantine = end.as_ref().map_or(0, |end| end.in_quarantine);
-            observe::print_summary(&status, began.elapsed(), in_quarantine, left);
+            let meters = (0..config.pipelines.len()).filter_map(|index| observer.pipeline(index));
+            let other_steps = meters.map(|meter| meter.other_steps()).sum();
+            let ends = OnceEnds { in_quarantine, left, other_steps };
+            observe::print_summary(&status, began.elapsed(), ends);
         }
         let was_left = |clean_up: &CleanUp| clean_up.end == lifecycle::End::Left;
         let left_at_once = report.is_none_or(|report| report.clean_ups.iter().any(was_left));

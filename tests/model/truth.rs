@@ -79,7 +79,8 @@ impl World {
     }
 
     /// An acknowledged output stays as it was told, until somebody takes it, or its source's newer
-    /// content takes its place where the policy says so.
+    /// content takes its place where the policy says so. What comes under the name of a source that
+    /// was removed is another source: it takes no place unless the policy is `replace`.
     fn assert_what_was_acknowledged_stays(&self, lines: &[Line], visible: &[Visible]) {
         let last: BTreeMap<&str, &Line> =
             lines.iter().map(|line| (line.output.as_str(), line)).collect();
@@ -92,8 +93,22 @@ impl World {
                 one.output == line.output
                     && self.last_order(&one.content) > self.last_order(&line.source_hash)
             });
-            assert!(replaces && newer, "{line:?} is not as it was told\n{}", self.tree.log());
+            let stayed = self.on_success == "keep" || self.on_exists == "replace";
+            let stayed = stayed || self.was_left(line);
+            assert!(
+                replaces && newer && stayed,
+                "{line:?} is not as it was told\n{}",
+                self.tree.log()
+            );
         }
+    }
+
+    /// Whether the service left the source of an output where it was, because it changed.
+    fn was_left(&self, line: &Line) -> bool {
+        let ledger = self.tree.path("out/.tidemill/ledger.sqlite");
+        let ledger = Sqlite::open_read_only(&ledger).expect("open the ledger");
+        let record = ledger.record(line.id).expect("read");
+        record.is_some_and(|record| record.state == State::Changed)
     }
 
     fn last_order(&self, content: &Hash) -> Option<usize> {
@@ -246,7 +261,10 @@ fn is_met(held: &BTreeSet<Holder>, any: &[Holder]) -> bool {
 /// Whether the policy lets a content be published, by what had the name since it appeared.
 fn may_publish(policy: &str, held: &BTreeSet<Holder>) -> bool {
     match policy {
-        "update" => is_met(held, &[Holder::Nobody, Holder::Ours]),
+        // Beside what another has, where its own earlier source was removed.
+        "update" => is_met(held, &[Holder::Nobody, Holder::Ours, Holder::Foreign]),
+        // The same content once more.
+        "fail" => is_met(held, &[Holder::Nobody, Holder::Ours]),
         "replace" => is_met(held, &[Holder::Nobody, Holder::Ours, Holder::Foreign]),
         "suffix" => true,
         _ => is_met(held, &[Holder::Nobody]),

@@ -7,7 +7,7 @@ import { byId, bytes, count, html, moment, name, percent, say } from "./words.js
 const PAGE = 20;
 const MOST = 500;
 const SOON = 250;
-const SIGNS = { done: "✓", published: "✓", skipped: "–", quarantined: "!", requeued: "↺", withdrawn: "✗", intent: "…" };
+const SIGNS = { done: "✓", published: "✓", skipped: "–", quarantined: "!", changed: "✓", requeued: "↺", withdrawn: "✗", intent: "…" };
 
 const cell = (kind, label, ...children) => html("td", { role: "cell", class: kind, "data-label": label }, ...children);
 

@@ -7,6 +7,7 @@
 //! kill of the process cannot take it, and is synced by the next `Now`, the next checkpoint, or
 //! [`Ledger::flush`].
 
+mod boot;
 mod rows;
 mod schema;
 mod writer;
@@ -49,6 +50,10 @@ pub struct Sqlite {
     writer: Mutex<Writer>,
     reader: Mutex<Connection>,
     last_id: AtomicI64,
+    /// The first record since it was opened has this number or a higher one.
+    run_first_id: Id,
+    /// The first record since the machine booted has this number or a higher one.
+    boot_first_id: AtomicI64,
     /// Recovery is through, so that the use can end cleanly.
     recovered: AtomicBool,
     /// A durable write failed: what reached the disk is unknown, so nothing more is written.
@@ -85,13 +90,16 @@ impl Sqlite {
 
     fn with(path: &Path, writer: Connection) -> Result<Self> {
         let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        let read = || -> rusqlite::Result<(String, i64)> {
+        let read = || -> rusqlite::Result<(String, i64, String)> {
             let sql = "SELECT value FROM meta WHERE name = 'instance'";
             let instance = writer.query_row(sql, [], |row| row.get(0))?;
             let sql = "SELECT coalesce(max(id), 0) FROM records";
-            Ok((instance, writer.query_row(sql, [], |row| row.get(0))?))
+            let last_id = writer.query_row(sql, [], |row| row.get(0))?;
+            let sql = "SELECT value FROM meta WHERE name = 'boot_first_id'";
+            Ok((instance, last_id, writer.query_row(sql, [], |row| row.get(0))?))
         };
-        let (instance, last_id) = read().map_err(|error| failed(path, "read", error))?;
+        let (instance, last_id, boot_first_id) =
+            read().map_err(|error| failed(path, "read", error))?;
         if !(0..=LAST_ID).contains(&last_id) {
             let damaged = format!("it is damaged: it has a record with the number {last_id}");
             return Err(failed(path, "read", damaged));
@@ -102,6 +110,8 @@ impl Sqlite {
             writer: Mutex::new(Writer::new(writer)),
             reader: Mutex::new(reader),
             last_id: AtomicI64::new(last_id),
+            run_first_id: last_id + 1,
+            boot_first_id: AtomicI64::new(boot_first_id.parse().unwrap_or(LAST_ID)),
             recovered: AtomicBool::new(false),
             broken: AtomicBool::new(false),
         })
@@ -192,15 +202,27 @@ impl Ledger for Sqlite {
     }
 
     fn begin(&self, boot: &str) -> Result<LastStop> {
-        self.write("begin", When::Now, |connection| {
+        let next = self.last_id.load(Ordering::Relaxed) + 1;
+        let (stop, first) = self.write("begin", When::Now, |connection| {
             let sql = "SELECT value FROM meta WHERE name = 'in_use'";
             let stopped: String = connection.query_row(sql, [], |row| row.get(0))?;
             connection.execute("UPDATE meta SET value = ?1 WHERE name = 'in_use'", [IN_USE])?;
             let same_boot = stopped == boot && !boot.is_empty();
             let same_boot = same_boot || failpoint::leaves_out("barrier::boot");
             let is_clean = stopped == NEVER_USED || (stopped != IN_USE && same_boot);
-            Ok(if is_clean { LastStop::Clean } else { LastStop::Unclean })
-        })
+            let stop = if is_clean { LastStop::Clean } else { LastStop::Unclean };
+            Ok((stop, boot::first_record(connection, boot, next)?))
+        })?;
+        self.boot_first_id.store(first, Ordering::Release);
+        Ok(stop)
+    }
+
+    fn is_of_this_boot(&self, id: Id) -> bool {
+        id >= self.boot_first_id.load(Ordering::Acquire)
+    }
+
+    fn is_of_this_run(&self, id: Id) -> bool {
+        id >= self.run_first_id
     }
 
     fn recovered(&self) {

@@ -8,7 +8,7 @@ use std::{
 
 use rusqlite::{Row, Statement, params, types::Type};
 
-use super::super::{Hash, Output, PipelineId, Record, Roots, State};
+use super::super::{Hash, Output, PipelineId, Record, Replaced, Roots, State};
 use crate::{identity::Identity, policy::OnSuccess};
 
 /// The columns of a record, in the order of [`record`] and [`insert`].
@@ -16,7 +16,7 @@ macro_rules! columns {
     () => {
         "id, pipeline, state, at_ns, source, device, inode, size, modified_ns, changed_ns, \
          on_success, archive, reason, moved_to, output, temp, out_device, out_inode, out_size, \
-         out_modified_ns, out_changed_ns, out_hash, source_hash, replaces"
+         out_modified_ns, out_changed_ns, out_hash, source_hash, replaces, steps"
     };
 }
 
@@ -24,7 +24,7 @@ pub const INSERT: &str = concat!(
     "INSERT OR REPLACE INTO records (",
     columns!(),
     ", source_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ",
-    "?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)"
+    "?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26)"
 );
 pub const SELECT_BY_ID: &str = concat!("SELECT ", columns!(), " FROM records WHERE id = ?1");
 pub const SELECT_BY_SOURCE: &str = concat!(
@@ -36,20 +36,20 @@ pub const SELECT_BY_SOURCE: &str = concat!(
 pub const SELECT_PUBLISHED: &str = concat!(
     "SELECT ",
     columns!(),
-    " FROM records WHERE source_key = ?1 AND pipeline = ?2 AND source = ?3 AND state IN (1, 2)",
-    " ORDER BY id DESC LIMIT 1"
+    " FROM records WHERE source_key = ?1 AND pipeline = ?2 AND source = ?3",
+    " AND (state IN (1, 2, 7) OR state = 6 AND output IS NOT NULL) ORDER BY id DESC LIMIT 1"
 );
 pub const SELECT_OF_INODE: &str = concat!(
     "SELECT ",
     columns!(),
     " FROM records WHERE source_key = ?1 AND pipeline = ?2 AND source = ?3 AND inode = ?4",
-    " AND state IN (1, 2) ORDER BY id DESC LIMIT 1"
+    " AND state IN (1, 2, 7) ORDER BY id DESC LIMIT 1"
 );
 /// Without an index: only a person asks for it.
 pub const SELECT_BY_OUTPUT: &str = concat!(
     "SELECT ",
     columns!(),
-    " FROM records WHERE pipeline = ?1 AND output = ?2 AND state <= 2 ORDER BY id DESC LIMIT 1"
+    " FROM records WHERE pipeline = ?1 AND output = ?2 AND state IN (0, 1, 2, 7) ORDER BY id DESC LIMIT 1"
 );
 pub const SELECT_UNFINISHED: &str =
     concat!("SELECT ", columns!(), " FROM records WHERE state < 2 ORDER BY id");
@@ -78,10 +78,11 @@ pub const fn number(state: State) -> u8 {
         State::Skipped => 4,
         State::Quarantined => 5,
         State::Requeued => 6,
+        State::Changed => 7,
     }
 }
 
-const STATES: [State; 7] = [
+const STATES: [State; 8] = [
     State::Intent,
     State::Published,
     State::Done,
@@ -89,6 +90,7 @@ const STATES: [State; 7] = [
     State::Skipped,
     State::Quarantined,
     State::Requeued,
+    State::Changed,
 ];
 
 pub fn bytes(path: &Path) -> &[u8] {
@@ -152,7 +154,8 @@ pub fn insert(statement: &mut Statement<'_>, record: &Record) -> rusqlite::Resul
         out_identity.map(|identity| identity.changed_ns),
         out.map(|output| output.hash),
         out.map(|output| output.source_hash),
-        out.and_then(|output| output.replaces).map(|identity| packed(&identity)),
+        out.and_then(|output| output.replaces).map(|replaced| packed(&replaced)),
+        out.map(|output| output.steps.as_str()),
         key(*pipeline, source),
     ])?;
     Ok(())
@@ -187,14 +190,16 @@ fn output(row: &Row<'_>) -> rusqlite::Result<Option<Output>> {
     let Some(output) = row.get::<_, Option<Vec<u8>>>(14)? else {
         return Ok(None);
     };
-    let replaces: Option<[u8; 40]> = row.get(23)?;
+    let replaces: Option<Vec<u8>> = row.get(23)?;
+    let steps: Option<String> = row.get(24)?;
     Ok(Some(Output {
         path: path(output),
         temp: OsString::from_vec(row.get(15)?),
         identity: identity(row, 16)?,
         hash: row.get::<_, Hash>(21)?,
         source_hash: row.get::<_, Hash>(22)?,
-        replaces: replaces.as_ref().map(unpacked),
+        replaces: replaces.as_deref().map(unpacked),
+        steps: steps.unwrap_or_default(),
     }))
 }
 
@@ -209,29 +214,29 @@ fn identity(row: &Row<'_>, first: usize) -> rusqlite::Result<Identity> {
     })
 }
 
-/// An identity that is only ever read as a whole: five numbers, little-endian.
-fn packed(identity: &Identity) -> [u8; 40] {
-    let Identity { device, inode, size, modified_ns, changed_ns } = *identity;
+/// What is only ever read as a whole: five numbers, little-endian, and the hash where it is known.
+fn packed(replaced: &Replaced) -> Vec<u8> {
+    let Identity { device, inode, size, modified_ns, changed_ns } = replaced.identity;
     let numbers = [device, inode, size, modified_ns.cast_unsigned(), changed_ns.cast_unsigned()];
-    let mut packed = [0; 40];
-    for (place, number) in packed.chunks_exact_mut(8).zip(numbers) {
-        place.copy_from_slice(&number.to_le_bytes());
-    }
+    let mut packed: Vec<u8> = numbers.into_iter().flat_map(u64::to_le_bytes).collect();
+    packed.extend(replaced.hash.iter().flatten());
     packed
 }
 
-fn unpacked(packed: &[u8; 40]) -> Identity {
+fn unpacked(packed: &[u8]) -> Replaced {
     let number = |index: usize| {
         let bytes = packed.get(index * 8..).and_then(|rest| rest.first_chunk());
         u64::from_le_bytes(bytes.copied().unwrap_or_default())
     };
-    Identity {
+    let identity = Identity {
         device: number(0),
         inode: number(1),
         size: number(2),
         modified_ns: number(3).cast_signed(),
         changed_ns: number(4).cast_signed(),
-    }
+    };
+    let hash = packed.get(40..).and_then(|rest| rest.first_chunk::<32>()).copied();
+    Replaced { identity, hash }
 }
 
 pub fn roots(row: &Row<'_>) -> rusqlite::Result<Roots> {

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 ///
 /// Sources are found by a 64-bit hash of pipeline and path; the path is compared after.
 /// The states are numbered so that those that recovery must finish are the two lowest.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES ('instance', lower(hex(randomblob(4)))), ('in_use', '0');
@@ -51,6 +51,12 @@ CREATE INDEX unfinished ON records (state) WHERE state < 2;
 ",
     "
 CREATE INDEX quarantined ON records (state) WHERE state = 5;
+",
+    // A name that comes often has many records: the look-ups by inode and by state need not read them.
+    "
+ALTER TABLE records ADD COLUMN steps TEXT;
+CREATE INDEX published_inodes ON records (source_key, inode) WHERE state IN (1, 2, 7);
+INSERT INTO meta VALUES ('boot', ''), ('boot_first_id', '0');
 ",
 ];
 

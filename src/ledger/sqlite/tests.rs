@@ -1,7 +1,11 @@
 use std::{os::unix::ffi::OsStrExt, time::Instant};
 
 use super::*;
-use crate::{identity::Identity, ledger::Output, policy::OnSuccess};
+use crate::{
+    identity::Identity,
+    ledger::{Output, Replaced},
+    policy::OnSuccess,
+};
 
 fn ledger() -> (tempfile::TempDir, PathBuf, Sqlite) {
     let dir = tempfile::tempdir().expect("temporary directory");
@@ -26,7 +30,8 @@ fn record(ledger: &Sqlite, pipeline: PipelineId, source: &Path, state: State) ->
             identity: identity(2),
             hash: [7; 32],
             source_hash: [8; 32],
-            replaces: Some(identity(u64::MAX)),
+            replaces: Some(Replaced { identity: identity(u64::MAX), hash: Some([9; 32]) }),
+            steps: "zstd:3".into(),
         }),
         on_success: OnSuccess::Archive("/archive".into()),
         state,
@@ -286,4 +291,34 @@ fn numbers_that_another_file_knows_are_not_given_again() {
     ledger.skip_ids(7);
     ledger.skip_ids(Id::MAX);
     assert_eq!(ledger.next_id(), 43);
+}
+
+#[test]
+fn records_of_this_boot_are_known_after_a_restart_and_not_after_another_boot() {
+    let (_dir, path, ledger) = ledger();
+    let pipeline = pipeline(&ledger);
+    ledger.begin("one").expect("begin");
+    let made = record(&ledger, pipeline, "a".as_ref(), State::Done);
+    ledger.append(std::slice::from_ref(&made), When::Now).expect("append");
+    assert!(ledger.is_of_this_boot(made.id) && ledger.is_of_this_run(made.id));
+    drop(ledger);
+    for (boot, is_known) in [("one", true), ("two", false), ("", false)] {
+        let again = Sqlite::open(&path).expect("open again");
+        again.begin(boot).expect("begin");
+        assert_eq!(again.is_of_this_boot(made.id), is_known, "{boot}");
+        assert!(!again.is_of_this_run(made.id));
+    }
+}
+
+#[test]
+fn an_output_that_is_made_again_still_belongs_to_its_source() {
+    let (_dir, _path, ledger) = ledger();
+    let pipeline = pipeline(&ledger);
+    let made = record(&ledger, pipeline, "a".as_ref(), State::Done);
+    ledger.append(std::slice::from_ref(&made), When::Now).expect("append");
+    for state in [State::Requeued, State::Changed] {
+        ledger.mark(&[(made.id, state, None)], When::Now).expect("mark");
+        let found = ledger.latest_published(pipeline, "a".as_ref()).expect("look up");
+        assert_eq!(found.map(|record| record.id), Some(made.id), "{state}");
+    }
 }

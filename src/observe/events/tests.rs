@@ -17,6 +17,7 @@ fn event(id: i64) -> Event {
         output_bytes: Some(2),
         source_hash: None,
         output_hash: None,
+        replaced_hash: None,
         seconds: None,
         reason: None,
     }

@@ -89,15 +89,48 @@ pub fn known(record: Option<&Record>, found: &Identity, on_success: &OnSuccess) 
     match record.state {
         State::Requeued | State::Withdrawn => Known::New,
         State::Intent if same => Known::Unfinished,
-        State::Published | State::Done if may_differ => Known::Touched,
-        State::Published | State::Done if same && *on_success == OnSuccess::Keep => Known::Done,
-        State::Published | State::Done if same => Known::DisposeAgain,
-        State::Published | State::Done if found.matches_content(&record.identity) => Known::Touched,
+        State::Published | State::Done | State::Changed if may_differ => Known::Touched,
+        State::Published | State::Done | State::Changed if same => {
+            let kept = [on_success, &record.on_success].map(|it| *it == OnSuccess::Keep);
+            if kept == [true, true] { Known::Done } else { Known::DisposeAgain }
+        }
+        State::Published | State::Done | State::Changed
+            if found.matches_content(&record.identity) =>
+        {
+            Known::Touched
+        }
+        // Moved to another disk, or on a file system whose inode numbers do not last.
+        State::Published | State::Done
+            if record.on_success == OnSuccess::Keep && found.is_copy_of(&record.identity) =>
+        {
+            Known::Touched
+        }
         State::Done if found.is_earlier_state_of(&record.identity) => Known::Earlier,
         State::Quarantined if same && record.moved_to.is_some() => Known::MoveAgain,
         State::Quarantined if same => Known::InQuarantine,
         State::Skipped if same => Known::Skipped,
         _ => Known::New,
+    }
+}
+
+/// As [`known`], by the ledger. A file that came after this service had removed or archived its
+/// namesake is a new delivery, be it the same in all that can be seen of it: file systems use an
+/// inode again at once, and copies keep their times. Only a power loss can bring the old one back.
+#[must_use]
+pub fn sort(
+    ledger: &dyn Ledger,
+    record: Option<&Record>,
+    found: &Identity,
+    on_success: &OnSuccess,
+) -> Known {
+    let was_disposed_of = |record: &Record| {
+        record.state == State::Done
+            && record.on_success != OnSuccess::Keep
+            && ledger.is_of_this_boot(record.id)
+    };
+    match known(record, found, on_success) {
+        Known::Touched if record.is_some_and(was_disposed_of) => Known::New,
+        known => known,
     }
 }
 
@@ -151,7 +184,8 @@ impl Claim {
                 return Err(Box::new(job.fail(ClaimError::Ledger { path, source })));
             }
         };
-        let known = known(record.as_ref(), &job.seen.identity, &job.context.config.on_success);
+        let on_success = &job.context.config.on_success;
+        let known = sort(&*context.ledger, record.as_ref(), &job.seen.identity, on_success);
         match (known, record) {
             (Known::New, _) => {
                 let Some(job) = self.not_in_commit(job) else { return Ok(None) };
@@ -176,7 +210,14 @@ impl Claim {
                 let path = job.source_path();
                 return Err(Box::new(job.fail(ClaimError::NotMoved { path, reason })));
             }
-            (known, _) => {
+            (known, record) => {
+                let steps = record.and_then(|record| record.output).map(|output| output.steps);
+                let other = |made_by: &String| {
+                    !made_by.is_empty() && *made_by != job.context.config.steps.to_string()
+                };
+                if known == Known::Done && steps.as_ref().is_some_and(other) {
+                    job.context.meter.has_other_steps();
+                }
                 tracing::debug!(source = %crate::observe::shown(&job.path), ?known, "nothing to do");
                 job.end(Outcome::Skipped, 0);
             }

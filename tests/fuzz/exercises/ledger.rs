@@ -12,14 +12,14 @@ use std::{
 use tempfile::TempDir;
 use tidemill::{
     identity::Identity,
-    ledger::{Ledger, Output, Query, Record, Result, State, When, sqlite::Sqlite},
+    ledger::{Ledger, Output, Query, Record, Replaced, Result, State, When, sqlite::Sqlite},
     policy::OnSuccess,
     recovery,
 };
 
 use super::parameters;
 
-const STATES: [State; 7] = [
+const STATES: [State; 8] = [
     State::Intent,
     State::Published,
     State::Done,
@@ -27,6 +27,7 @@ const STATES: [State; 7] = [
     State::Skipped,
     State::Quarantined,
     State::Requeued,
+    State::Changed,
 ];
 
 /// A place for the damaged one, and a whole one: the database, its log, and what the ledger said
@@ -221,7 +222,11 @@ impl Reader<'_> {
             identity: self.identity(),
             hash: self.array(),
             source_hash: self.array(),
-            replaces: (self.byte() % 2 == 1).then(|| self.identity()),
+            replaces: (self.byte() % 2 == 1).then(|| Replaced {
+                identity: self.identity(),
+                hash: (self.byte() % 2 == 1).then(|| self.array()),
+            }),
+            steps: String::from_utf8_lossy(&self.bytes()).into_owned(),
         }
     }
 

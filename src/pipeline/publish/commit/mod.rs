@@ -28,6 +28,8 @@
 //! Never reads the source.
 
 pub mod acknowledge;
+mod attributes;
+pub mod earlier;
 mod moved;
 mod naming;
 pub mod pool;

@@ -6,14 +6,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::earlier;
 use crate::{
     fs::{self, Dir, Kind, Seen},
     identity::Identity,
-    ledger::{Hash, Output, Record},
+    ledger::{Hash, Output, Record, Replaced},
     limits,
     pipeline::{
         failure::{ClaimError, CommitError, Failure},
-        job::Staged,
+        job::{Job, Staged},
     },
     policy::OnExists,
 };
@@ -24,12 +25,14 @@ pub enum Naming {
     /// Nobody has the name.
     Free,
     /// This file has it, and is to be replaced.
-    Replace(Identity),
+    Replace(Replaced),
     /// This file has it, is ours and has the same content: there is nothing to publish.
     Unchanged(Identity),
     /// Its content was processed before, into this: there is nothing to publish, even where a
     /// consumer took that.
     Processed(Output),
+    /// Its output gets a name of its own, beside what is there.
+    Beside,
     /// Publish under this name instead (below the output's root).
     Suffixed(PathBuf),
     /// Leave what is there.
@@ -38,39 +41,58 @@ pub enum Naming {
     Taken(&'static str),
 }
 
+/// What the ledger says about an output's name that is taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Before<'a> {
+    /// The newest record of the same path that published.
+    pub record: &'a Record,
+    /// What has the name is what that record published, unchanged.
+    pub is_as_published: bool,
+    /// That record is of the source that this output is made from.
+    pub is_same_source: bool,
+}
+
 /// Decides what an existing file means under a policy, except for [`OnExists::Suffix`].
-///
-/// `record` is the newest one of the same source that published.
 #[must_use]
 pub fn decide(
     policy: OnExists,
     existing: &Seen,
-    record: Option<&Record>,
+    before: Option<Before<'_>>,
     output: &Path,
     hash: &Hash,
 ) -> Naming {
     if existing.kind != Kind::File && policy != OnExists::Skip {
         return Naming::Taken("it is not a regular file");
     }
+    let published = before.and_then(|before| {
+        let output = before.record.output.as_ref().filter(|ours| ours.path == output)?;
+        before.is_as_published.then_some(output)
+    });
+    let replaced =
+        Replaced { identity: existing.identity, hash: published.map(|output| output.hash) };
     match policy {
         OnExists::Skip => Naming::Skip,
+        OnExists::Update | OnExists::Fail if published.is_some_and(|ours| ours.hash == *hash) => {
+            Naming::Unchanged(existing.identity)
+        }
         OnExists::Fail => Naming::Taken("the policy is `fail`"),
-        OnExists::Replace => Naming::Replace(existing.identity),
-        OnExists::Suffix => Naming::Free,
+        OnExists::Replace => Naming::Replace(replaced),
+        OnExists::Suffix => Naming::Beside,
         OnExists::Update => {
-            let Some(ours) = record.and_then(|record| record.output.as_ref()) else {
+            let Some(Before { record, is_same_source, .. }) = before else {
                 return Naming::Taken(
                     "the policy is `update` and this service did not publish it from this source",
                 );
             };
-            if ours.path != output {
+            let elsewhere = record.output.as_ref().is_none_or(|ours| ours.path != output);
+            if !is_same_source {
+                Naming::Beside
+            } else if elsewhere {
                 Naming::Taken("the policy is `update` and this source was published elsewhere")
-            } else if !ours.identity.matches_content(&existing.identity) {
+            } else if published.is_none() {
                 Naming::Taken("the policy is `update` and someone changed it since")
-            } else if ours.hash == *hash {
-                Naming::Unchanged(existing.identity)
             } else {
-                Naming::Replace(existing.identity)
+                Naming::Replace(replaced)
             }
         }
     }
@@ -108,32 +130,62 @@ pub fn name(staged: &Staged) -> Result<Naming, Failure> {
     let Some(existing) = dir.look_fresh(name).map_err(look)? else {
         return Ok(Naming::Free);
     };
-    if context.config.on_exists == OnExists::Suffix {
-        let added = context.config.steps.added_extension();
-        let free = free_name(dir, name, added).map_err(look)?;
-        return Ok(Naming::Suffixed(parent.join(free)));
-    }
     let record = context
         .ledger
         .latest_published(context.id, &staged.job.path)
         .map_err(|source| CommitError::Look { path: path(), source: io::Error::other(source) })?;
+    let before = match &record {
+        None => None,
+        Some(record) => Some(before(staged, record, &existing).map_err(look)?),
+    };
+    let on_exists = context.config.on_exists;
+    let added = context.config.steps.added_extension();
+    if let Some(own) = before.filter(|_| on_exists == OnExists::Update)
+        && let Some(path) = own_numbered(own, &staged.output, added)
+    {
+        return Ok(Naming::Suffixed(path));
+    }
     let hash = &staged.hashes.output;
-    Ok(decide(context.config.on_exists, &existing, record.as_ref(), &staged.output, hash))
+    match decide(on_exists, &existing, before, &staged.output, hash) {
+        Naming::Beside => {
+            let free = free_name(dir, name, added).map_err(look)?;
+            Ok(Naming::Suffixed(parent.join(free)))
+        }
+        naming => Ok(naming),
+    }
 }
 
-/// The first of `NAME.1.EXT`, `NAME.2.EXT`, … that nobody has.
+/// The numbered name under which this very source was published before, where that is not `output`.
+fn own_numbered(before: Before<'_>, output: &Path, added: Option<&str>) -> Option<PathBuf> {
+    let ours = before.record.output.as_ref().filter(|_| before.is_same_source)?;
+    let extension = added.map(|added| format!(".{added}")).unwrap_or_default();
+    let stem = output.to_str()?.strip_suffix(&extension)?;
+    let number = ours.path.to_str()?.strip_suffix(&extension)?.strip_prefix(stem)?;
+    number.strip_prefix('.')?.parse::<u32>().is_ok().then(|| ours.path.clone())
+}
+
+fn before<'a>(staged: &Staged, record: &'a Record, existing: &Seen) -> io::Result<Before<'a>> {
+    let is_as_published = match &record.output {
+        Some(ours) if ours.path == staged.output => {
+            earlier::is_as_published(ours, existing, staged.temp.dir())?
+        }
+        _ => false,
+    };
+    let Job { input, seen, .. } = &staged.job;
+    let is_of_this_run = staged.job.context.ledger.is_of_this_run(record.id);
+    let is_same_source = earlier::is_same_source(record, &seen.identity, input, is_of_this_run)?;
+    Ok(Before { record, is_as_published, is_same_source })
+}
+
+/// A name of `NAME.1.EXT`, `NAME.2.EXT`, … that nobody has.
 fn free_name(dir: &Dir, name: &OsStr, added: Option<&str>) -> io::Result<std::ffi::OsString> {
     use std::os::unix::ffi::OsStrExt;
     let extension = added.map(|added| format!(".{added}")).unwrap_or_default();
     let bytes = name.as_bytes();
     let stem = OsStr::from_bytes(bytes.strip_suffix(extension.as_bytes()).unwrap_or(bytes));
-    for number in 1_u32.. {
-        let candidate = fs::numbered(stem, number, &extension, limits::NAME_BYTES);
-        if dir.look(Path::new(&candidate))?.is_none() {
-            return Ok(candidate);
-        }
-    }
-    Err(io::ErrorKind::AlreadyExists.into())
+    fs::free_number(stem, &extension, limits::NAME_BYTES, |candidate| {
+        Ok(dir.look(Path::new(candidate))?.is_none())
+    })
 }
 
 #[cfg(test)]
@@ -161,6 +213,7 @@ mod tests {
                 hash: [1; 32],
                 source_hash: [2; 32],
                 replaces: None,
+                steps: String::new(),
             }),
             on_success: OnSuccess::Keep,
             state: State::Done,
@@ -170,30 +223,65 @@ mod tests {
         }
     }
 
+    fn before(record: &Record, is_as_published: bool, is_same_source: bool) -> Before<'_> {
+        Before { record, is_as_published, is_same_source }
+    }
+
     #[test]
     fn update_replaces_only_what_this_source_published_and_nobody_changed() {
         let renamed = Identity { changed_ns: 99, ..OURS };
-        let changed = Identity { size: 101, ..renamed };
         let ours = record("a.zst");
         let elsewhere = record("a.gz");
-        let update = |record: Option<&Record>, found, hash| {
-            decide(
-                OnExists::Update,
-                &seen(Kind::File, found),
-                record,
-                "a.zst".as_ref(),
-                &[hash; 32],
-            )
+        let update = |before: Option<Before<'_>>, hash| {
+            let found = seen(Kind::File, renamed);
+            decide(OnExists::Update, &found, before, "a.zst".as_ref(), &[hash; 32])
         };
-        assert_eq!(update(Some(&ours), renamed, 9), Naming::Replace(renamed));
-        assert_eq!(update(Some(&ours), renamed, 1), Naming::Unchanged(renamed));
+        let replaced = Replaced { identity: renamed, hash: Some([1; 32]) };
+        assert_eq!(update(Some(before(&ours, true, true)), 9), Naming::Replace(replaced));
+        assert_eq!(update(Some(before(&ours, true, true)), 1), Naming::Unchanged(renamed));
         for taken in [
-            update(Some(&ours), changed, 9),
-            update(Some(&elsewhere), renamed, 9),
-            update(None, renamed, 9),
+            update(Some(before(&ours, false, true)), 9),
+            update(Some(before(&elsewhere, false, true)), 9),
+            update(None, 9),
         ] {
             assert!(matches!(taken, Naming::Taken(_)), "{taken:?}");
         }
+    }
+
+    #[test]
+    fn another_sources_output_gets_a_name_of_its_own_unless_a_policy_says_otherwise() {
+        let ours = record("a.zst");
+        let found = seen(Kind::File, OURS);
+        let decide = |policy, hash| {
+            let another = before(&ours, true, false);
+            decide(policy, &found, Some(another), "a.zst".as_ref(), &[hash; 32])
+        };
+        assert_eq!(decide(OnExists::Update, 9), Naming::Beside);
+        assert_eq!(decide(OnExists::Suffix, 9), Naming::Beside);
+        assert_eq!(decide(OnExists::Update, 1), Naming::Unchanged(OURS), "delivered again");
+        assert_eq!(decide(OnExists::Fail, 1), Naming::Unchanged(OURS), "delivered again");
+        assert!(matches!(decide(OnExists::Fail, 9), Naming::Taken(_)));
+        let replaced = Replaced { identity: OURS, hash: Some([1; 32]) };
+        assert_eq!(decide(OnExists::Replace, 9), Naming::Replace(replaced));
+    }
+
+    #[test]
+    fn a_source_that_was_disposed_of_is_never_the_same_one() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let input = Dir::open(root.path()).expect("open");
+        let other = Identity { inode: u64::MAX, ..OURS };
+        let same = |on_success: OnSuccess, state, found: &Identity| {
+            let record = Record { on_success, state, ..record("a.zst") };
+            earlier::is_same_source(&record, found, &input, true).expect("look")
+        };
+        assert!(same(OnSuccess::Keep, State::Done, &OURS), "rewritten in place");
+        assert!(same(OnSuccess::Keep, State::Done, &other), "replaced by its producer");
+        assert!(same(OnSuccess::Delete, State::Changed, &OURS), "changed before its disposal");
+        for state in [State::Published, State::Done] {
+            assert!(!same(OnSuccess::Delete, state, &OURS), "{state}");
+            assert!(!same(OnSuccess::Archive("/a".into()), state, &other), "{state}");
+        }
+        assert!(!same(OnSuccess::Delete, State::Changed, &other));
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Instant};
 use super::{
     Sealed,
     acknowledge::Named,
+    attributes,
     naming::{self, Naming},
     source_name,
 };
 use crate::{
     failpoint,
     fs::{self, Replace},
-    ledger::{self, ErrorKind, Ledger, Output, Record, State, When},
+    ledger::{self, ErrorKind, Ledger, Output, Record, Replaced, State, When},
     limits,
     observe::SyncKind,
     pipeline::{
@@ -84,7 +85,7 @@ impl Publisher {
         let mut again = Vec::new();
         for mut staged in files.into_iter().filter_map(source_name::still_named) {
             match naming::name(&staged) {
-                Ok(Naming::Free) => intended.push(Intended::new(staged, None)),
+                Ok(Naming::Free | Naming::Beside) => intended.push(Intended::new(staged, None)),
                 Ok(Naming::Replace(found)) => intended.push(Intended::new(staged, Some(found))),
                 Ok(Naming::Suffixed(path)) => {
                     staged.output = path;
@@ -208,7 +209,8 @@ impl Publisher {
     /// Nothing is to be published: the source counts as done under its new identity.
     fn leave(&self, staged: Staged, output: Output, reason: &str) {
         let Intended { staged, mut record, .. } = Intended::new(staged, None);
-        record.output = Some(output);
+        let root = staged.job.context.output();
+        record.output = Some(attributes::follow(&root, output, &staged.job.seen));
         record.state = State::Published;
         record.reason = Some(reason.to_owned());
         let Staged { job, temp, .. } = staged;
@@ -249,7 +251,7 @@ impl Publisher {
 }
 
 impl Intended {
-    fn new(staged: Staged, replaces: Option<crate::identity::Identity>) -> Self {
+    fn new(staged: Staged, replaces: Option<Replaced>) -> Self {
         let job = &staged.job;
         let output = output(&staged, replaces);
         let record = Record {
@@ -314,7 +316,7 @@ fn key(staged: &Staged) -> (usize, PathBuf) {
     (staged.job.context.index, staged.output.clone())
 }
 
-fn output(staged: &Staged, replaces: Option<crate::identity::Identity>) -> Output {
+fn output(staged: &Staged, replaces: Option<Replaced>) -> Output {
     Output {
         path: staged.output.clone(),
         temp: staged.temp.name().to_owned(),
@@ -322,6 +324,7 @@ fn output(staged: &Staged, replaces: Option<crate::identity::Identity>) -> Outpu
         hash: staged.hashes.output,
         source_hash: staged.hashes.source,
         replaces,
+        steps: staged.job.context.config.steps.to_string(),
     }
 }
 

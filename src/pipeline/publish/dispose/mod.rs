@@ -7,6 +7,7 @@
 //! D2: whatever comes in, one outcome goes out.
 
 mod across;
+pub mod marker;
 pub mod quarantine;
 pub mod source;
 
@@ -20,11 +21,11 @@ use self::source::{Take, Taken};
 use crate::{
     failpoint,
     fs::{self, Dir},
-    ledger::{Record, State},
+    ledger::{Record, State, When},
     limits,
     observe::shown,
     pipeline::{
-        failure::{CommitError, DisposeError, Verdict},
+        failure::{ClaimError, CommitError, DisposeError, Verdict},
         fatal::Fatal,
         job::{Cause, Committed, Disposable, Failed, Item, Job, Outcome},
         marks::{Mark, Marks},
@@ -74,36 +75,60 @@ impl Disposer {
                 self.fail(failed);
                 None
             }
-            Disposable::Committed(committed) | Disposable::Again(committed)
-                if committed.record.on_success == OnSuccess::Keep =>
-            {
+            Disposable::Committed(committed) if committed.record.on_success == OnSuccess::Keep => {
                 let done = committed.record.state == State::Published;
                 let mark = done.then_some((committed.record.id, State::Done, None));
                 end(committed);
                 mark
             }
-            Disposable::Committed(committed) => self.dispose(committed),
-            Disposable::Again(committed) => {
-                let Committed { job, record } = &committed;
-                tracing::info!(pipeline = %job.context.name(), source = %shown(&job.path), record = record.id, "was processed before: only its disposal is repeated");
-                self.dispose(committed)
-            }
+            Disposable::Committed(committed) => self.dispose(committed, end),
+            Disposable::Again(committed) => self.again(committed),
         }
     }
 
-    /// Deletes or archives the source of a published output.
-    fn dispose(&self, committed: Committed) -> Option<Mark> {
+    /// What was processed before, by today's policy. Nothing is published, and nothing counts so.
+    fn again(&self, mut committed: Committed) -> Option<Mark> {
+        let Committed { job, record } = &mut committed;
+        let (id, today) = (record.id, &job.context.config.on_success);
+        if record.on_success != *today || record.state == State::Changed {
+            // Durable before the source goes: what comes under its name then is another source.
+            record.on_success = today.clone();
+            record.state = State::Published;
+            let record = std::slice::from_ref(record);
+            if let Err(source) = job.context.ledger.append(record, When::Now) {
+                let path = job.source_path();
+                self.fail(committed.job.fail(ClaimError::Ledger { path, source }));
+                return None;
+            }
+        }
         let Committed { job, record } = &committed;
-        let mark = (record.id, State::Done, None);
+        if *today_of(job) == OnSuccess::Keep {
+            let done = record.state == State::Published;
+            unchanged(committed);
+            return done.then_some((id, State::Done, None));
+        }
+        tracing::info!(pipeline = %job.context.name(), source = %shown(&job.path), record = id, policy = %record.on_success, "was processed before: only its disposal is done");
+        self.dispose(committed, unchanged)
+    }
+
+    /// Deletes or archives the source of a published output.
+    fn dispose(&self, committed: Committed, end: fn(Committed)) -> Option<Mark> {
+        let Committed { job, record } = &committed;
+        let id = record.id;
         match dispose_source(job, record) {
             Ok(Disposed::Done) => {
                 end(committed);
-                Some(mark)
+                Some((id, State::Done, None))
             }
             Ok(Disposed::Another) => {
                 tracing::info!(pipeline = %job.context.name(), source = %shown(&job.path), "changed after it was read: it is processed again");
                 committed.job.defer(limits::BUSY, Cause::Changed);
-                Some(mark)
+                Some((id, State::Changed, None))
+            }
+            Ok(Disposed::Busy) => {
+                tracing::info!(pipeline = %job.context.name(), source = %shown(&job.path), "is being written again: it stays until that ends");
+                committed.job.defer(limits::BUSY, Cause::Busy);
+                Some((id, State::Changed, None))
             }
             Err(error) => {
                 self.fail(committed.job.fail(error));
@@ -150,6 +175,14 @@ impl Disposer {
     }
 }
 
+fn today_of(job: &Job) -> &OnSuccess {
+    &job.context.config.on_success
+}
+
+fn unchanged(committed: Committed) {
+    committed.job.end(Outcome::Skipped, 0);
+}
+
 fn end(committed: Committed) {
     let bytes = committed.record.output.as_ref().map_or(0, |output| output.identity.size);
     committed.job.end(Outcome::Published, bytes);
@@ -165,6 +198,8 @@ enum Disposed {
     Done,
     /// The source's name is another file's, which stays.
     Another,
+    /// Someone writes it, or may: it stays under its name.
+    Busy,
 }
 
 fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> {
@@ -185,17 +220,27 @@ fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> 
             return Ok(Disposed::Done);
         }
         Take::Another => return Ok(Disposed::Another),
+        Take::Busy => return Ok(Disposed::Busy),
         Take::NotPutBack(private, source) => {
             let (path, private) = (job.source_path(), private.into());
             return Err(DisposeError::NotPutBack { path, private, source });
         }
     };
-    finish_source(taken, record).map(|()| Disposed::Done).map_err(failed)
+    finish_source(taken, record, job.context.config.marker.as_deref())
+        .map(|()| Disposed::Done)
+        .map_err(failed)
 }
 
-/// Removes or archives a source that was taken; an error puts it back.
-pub fn finish_source(taken: Taken, record: &Record) -> io::Result<()> {
+/// Removes or archives a source that was taken, its marker first; an error puts it back.
+pub fn finish_source(taken: Taken, record: &Record, marker: Option<&str>) -> io::Result<()> {
     let (parent, name) = fs::split(&record.source);
+    let marked = match marker {
+        Some(marker) => marker::dispose(taken.dir(), name, marker, (parent, &record.on_success)),
+        None => Ok(()),
+    };
+    if let Err(error) = marked {
+        return Err(taken.put_back().err().map_or(error, |(_, second)| second));
+    }
     let finished = match &record.on_success {
         OnSuccess::Delete | OnSuccess::Keep => taken.remove(),
         OnSuccess::Archive(archive) => {

@@ -119,16 +119,16 @@ impl Case<'_> {
     pub fn place(&self) -> io::Result<Place> {
         let (parent, own) = fs::split(self.path);
         let dir = self.open(parent)?;
-        let mut number = 0_u32;
-        let mut name = own.to_owned();
-        loop {
-            let taken = dir.look(Path::new(&name))?.is_some();
-            if !taken && self.may_have(&dir, &reason_name(&name))? {
-                return Ok(Place { dir, name });
-            }
-            number += 1;
-            name = fs::numbered(own, number, "", REASONED_BYTES);
-        }
+        let is_free = |name: &OsStr| -> io::Result<bool> {
+            let taken = dir.look(Path::new(name))?.is_some();
+            Ok(!taken && self.may_have(&dir, &reason_name(name))?)
+        };
+        let name = if is_free(own)? {
+            own.to_owned()
+        } else {
+            fs::free_number(own, "", REASONED_BYTES, is_free)?
+        };
+        Ok(Place { dir, name })
     }
 
     fn open(&self, parent: &Path) -> io::Result<Arc<Dir>> {
@@ -225,6 +225,7 @@ fn move_source(job: &Job, place: &Place, record: &Record) -> io::Result<()> {
             .map_err(|(taken, error)| taken.put_back().err().map_or(error, |(_, second)| second)),
         Take::Gone => Err(io::Error::new(io::ErrorKind::NotFound, "it is gone")),
         Take::Another => Err(io::Error::other("it changed since: it is processed again")),
+        Take::Busy => Err(io::Error::other("it is being written: it is processed again")),
         Take::NotPutBack(private, error) => {
             Err(io::Error::new(error.kind(), format!("it is now {}: {error}", private.display())))
         }

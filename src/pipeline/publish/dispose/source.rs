@@ -5,12 +5,13 @@ use std::{
     io,
     path::Path,
     sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use super::across;
 use crate::{
     failpoint,
-    fs::{self, Dir, Instance, Kind, Replace},
+    fs::{self, Dir, Instance, Kind, Replace, Writers},
     identity::Identity,
     ledger::{Id, Record},
     limits,
@@ -38,6 +39,8 @@ pub enum Take {
     Gone,
     /// Another file has the name, or it changed: it is back under it.
     Another,
+    /// Someone has it open for writing, or may have: it is back under its name.
+    Busy,
     /// Another file had the name, and could not be put back: it has the private name.
     NotPutBack(OsString, io::Error),
 }
@@ -57,8 +60,12 @@ pub fn take(
     // Not taken where it is another already: its producer never sees it without its name then.
     match dir.look(Path::new(name))? {
         None => return Ok(Take::Gone),
-        Some(seen) if seen.kind != Kind::File || !read.matches_content(&seen.identity) => {
+        // The change time counts too: a rewrite that sets the old times back moves it.
+        Some(seen) if seen.kind != Kind::File || !seen.identity.matches(read) => {
             return Ok(Take::Another);
+        }
+        Some(seen) if !is_quiet(&seen.identity) && !can_tell_writers(&dir, name)? => {
+            return Ok(Take::Busy);
         }
         Some(_) => {}
     }
@@ -91,14 +98,33 @@ pub fn taken_before(input: &Dir, source: &Path, mark: (&Instance, Id)) -> io::Re
     })
 }
 
-/// The second look, at the name that only we use. Whatever comes of it, it keeps that name only
-/// where it is ours.
+/// Whether it is unchanged for so long that nobody is taken to write it, where nobody can tell.
+fn is_quiet(found: &Identity) -> bool {
+    let changed_ns = found.modified_ns.max(found.changed_ns);
+    let changed = Duration::from_nanos(u64::try_from(changed_ns).unwrap_or(0));
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(changed) >= limits::QUIET_TIME
+}
+
+fn can_tell_writers(dir: &Dir, name: &OsStr) -> io::Result<bool> {
+    let asked = dir.open_file(Path::new(name)).and_then(|file| fs::ask_for_writers(&file));
+    match asked {
+        // Gone meanwhile: the rename finds that out.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        asked => Ok(asked? != Writers::Unknown),
+    }
+}
+
+/// The second look, at the name that only we use, by a handle: is it the file that was read, and
+/// does nobody have it open for writing? Nobody can open it by its own name any more. Whatever comes
+/// of it, it keeps the private name only where it is ours.
 pub fn compare(taken: Taken, read: &Identity) -> io::Result<Take> {
-    let looked = failpoint::hit("dispose::taken").and_then(|()| taken.identity());
+    let looked = failpoint::hit("dispose::taken").and_then(|()| taken.open());
     let back = match looked {
         Ok(None) => return Ok(Take::Gone),
-        Ok(Some(found)) if read.matches_content(&found) => return Ok(Take::Ours(taken)),
-        Ok(Some(_)) => Ok(Take::Another),
+        Ok(Some((found, _))) if !read.matches_content(&found) => Ok(Take::Another),
+        Ok(Some((_, Writers::Some))) => Ok(Take::Busy),
+        Ok(Some((_, Writers::None | Writers::Unknown))) => return Ok(Take::Ours(taken)),
         Err(error) => Err(error),
     };
     match taken.put_back() {
@@ -132,6 +158,25 @@ impl Taken {
         Ok(self.dir.look(Path::new(&self.private))?.map(|seen| seen.identity))
     }
 
+    /// Its identity by a handle, and who writes it; `None` where it is gone.
+    fn open(&self) -> io::Result<Option<(Identity, Writers)>> {
+        let path = Path::new(&self.private);
+        match self.dir.look(path)? {
+            None => return Ok(None),
+            Some(seen) if seen.kind != Kind::File => {
+                return Ok(Some((seen.identity, Writers::Unknown)));
+            }
+            Some(_) => {}
+        }
+        let file = self.dir.open_file(path)?;
+        Ok(Some((fs::identity_of(&file)?, fs::ask_for_writers(&file)?)))
+    }
+
+    /// The directory that it is in.
+    pub fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
     /// Gives it its name back, if nobody has it by now.
     pub fn put_back(self) -> Result<(), (Self, io::Error)> {
         let renamed = self.dir.rename(&self.private, &self.dir, &self.name, Replace::No);
@@ -147,7 +192,6 @@ impl Taken {
     /// Moves it into a directory, as `NAME` or, where that is taken, `NAME.1`, `NAME.2`, …: by a
     /// rename, or by a copy to another file system. Gives the name it got.
     pub fn move_to(self, to: &Arc<Dir>, name: &OsStr) -> Result<OsString, (Self, io::Error)> {
-        let mut number = 0_u32;
         let mut target = name.to_owned();
         loop {
             match self.dir.rename(&self.private, to, &target, Replace::No) {
@@ -156,8 +200,11 @@ impl Taken {
                 Err(error) if across::is_needed(&error) => return across::move_to(self, to, name),
                 Err(error) => return Err((self, error)),
             }
-            number += 1;
-            target = fs::numbered(name, number, "", limits::NAME_BYTES);
+            let is_free = |name: &OsStr| Ok(to.look(Path::new(name))?.is_none());
+            match fs::free_number(name, "", limits::NAME_BYTES, is_free) {
+                Ok(free) => target = free,
+                Err(error) => return Err((self, error)),
+            }
         }
     }
 }

@@ -1,0 +1,57 @@
+//! `tidemill reprocess`: sources that were processed go through the intake again.
+
+use anyhow::bail;
+
+use super::{args::Reprocess, history::since, locate::locate, print, requeue::poke};
+use crate::{
+    config::{self, Options},
+    error::Exit,
+    ledger::sqlite::Sqlite,
+    observe::shown,
+    records::{
+        explain,
+        reprocess::{self, Answer, Which},
+    },
+};
+
+pub fn reprocess(options: &Reprocess) -> anyhow::Result<Exit> {
+    let state = locate(&options.place, options.paths.first().map(std::path::PathBuf::as_path))?;
+    let ledger = Sqlite::open(&state.ledger())?;
+    let which = match (&options.since, options.changed_steps) {
+        (Some(text), _) => Which::Since(since(text)?),
+        (None, true) => Which::ChangedSteps,
+        (None, false) => Which::All,
+    };
+    if options.paths.is_empty() {
+        let file = options.place.config.clone().unwrap_or_else(|| state.config());
+        let file = Options { config: Some(file), ..Options::default() };
+        let config = config::resolve(&file).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        let summary = reprocess::all(&ledger, &config.pipelines, which)?;
+        print(&format!("{} files are processed again\n", summary.marked));
+        if summary.gone > 0 {
+            print(&format!("{} are not in the input any more\n", summary.gone));
+        }
+        poke(&state.control());
+        return Ok(Exit::Drained);
+    }
+    let mut failed = 0;
+    for path in &options.paths {
+        let path = explain::real(path)?;
+        let answer = reprocess::path(&ledger, &path)?;
+        failed += usize::from(answer != Answer::Marked);
+        let answer = match answer {
+            Answer::Marked => "is processed again",
+            Answer::Gone => "is not in the input any more: put it there again",
+            Answer::InQuarantine => {
+                "is in quarantine: `tidemill requeue` puts it back to the intake"
+            }
+            Answer::NotProcessed => "was not processed yet: `tidemill explain` says why",
+        };
+        print(&format!("{}: {answer}\n", shown(&path)));
+    }
+    poke(&state.control());
+    if failed > 0 {
+        bail!("{failed} of {} cannot be processed again", options.paths.len());
+    }
+    Ok(Exit::Drained)
+}

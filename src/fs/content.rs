@@ -1,0 +1,65 @@
+//! What a file holds, and under which names of a directory it is.
+
+use std::{ffi::OsStr, fs::File, io, os::unix::ffi::OsStrExt, path::Path};
+
+use rustix::fs::{Dir as Entries, FileType};
+
+use super::Dir;
+use crate::identity::Identity;
+
+/// The BLAKE3 hash of a file's content, from where it is read to its end.
+pub fn hash_of(file: &File) -> io::Result<[u8; 32]> {
+    Ok(*super::copy::hashed(file, |_| Ok(()))?.as_bytes())
+}
+
+/// Whether a directory has this file, unchanged, under any name, as far as the first `most` names
+/// show; where it has more, the answer is yes. Its inode alone is no proof: a new file may have it.
+pub fn keeps_file(dir: &Dir, wanted: &Identity, most: usize) -> io::Result<bool> {
+    for (number, entry) in Entries::read_from(dir)?.enumerate() {
+        let entry = entry?;
+        if number >= most {
+            return Ok(true);
+        }
+        let is_file = matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown);
+        if !is_file || entry.ino() != wanted.inode {
+            continue;
+        }
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        let seen = dir.look(Path::new(name))?;
+        if seen.is_some_and(|seen| seen.identity.matches_content(wanted)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::Replace;
+
+    #[test]
+    fn a_renamed_file_is_found_and_a_removed_one_is_not() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let dir = Dir::open(root.path()).expect("open");
+        std::fs::write(root.path().join("a"), "content").expect("write");
+        let seen = dir.look(Path::new("a")).expect("look").expect("there");
+        dir.rename("a".as_ref(), &dir, "b".as_ref(), Replace::No).expect("rename");
+        let keeps = |most| keeps_file(&dir, &seen.identity, most).expect("list");
+        assert!(keeps(100));
+        std::fs::write(root.path().join("b"), "other content").expect("write");
+        assert!(!keeps(100), "it has the inode and is another file");
+        dir.unlink("b".as_ref()).expect("remove");
+        assert!(!keeps(100));
+        std::fs::write(root.path().join("c"), "").expect("write");
+        assert!(keeps(1), "a longer directory is not read to its end");
+    }
+
+    #[test]
+    fn a_hash_is_of_the_whole_content() {
+        let file = tempfile::NamedTempFile::new().expect("create");
+        std::fs::write(file.path(), "content").expect("write");
+        let file = File::open(file.path()).expect("open");
+        assert_eq!(hash_of(&file).expect("read"), *blake3::hash(b"content").as_bytes());
+    }
+}

@@ -1,0 +1,21 @@
+//! Which records were made since the machine booted.
+
+use rusqlite::Connection;
+
+use super::Id;
+
+/// The number of the first record of this boot, kept with the boot's own name; a boot without a
+/// name begins with each start.
+pub fn first_record(connection: &Connection, boot: &str, next: Id) -> rusqlite::Result<Id> {
+    let sql = "SELECT value FROM meta WHERE name = 'boot'";
+    let known: String = connection.query_row(sql, [], |row| row.get(0))?;
+    if known == boot && !boot.is_empty() {
+        let sql = "SELECT value FROM meta WHERE name = 'boot_first_id'";
+        let first: String = connection.query_row(sql, [], |row| row.get(0))?;
+        return Ok(first.parse().unwrap_or(next));
+    }
+    let sql = "UPDATE meta SET value = ?2 WHERE name = ?1";
+    connection.execute(sql, ["boot", boot])?;
+    connection.execute(sql, ["boot_first_id", &next.to_string()])?;
+    Ok(next)
+}

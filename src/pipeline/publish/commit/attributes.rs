@@ -1,0 +1,49 @@
+//! Mode, owner and time of a source that changed after its output was published: they follow, as
+//! long as the output is the one that was published.
+
+use std::{io, path::Path};
+
+use super::earlier;
+use crate::{
+    fs::{self, Dir, Seen},
+    identity::Identity,
+    ledger::Output,
+    observe::shown,
+};
+
+/// What the output is afterwards. It stays as it is where it is gone, is another's, or cannot be
+/// changed: the log says so.
+pub fn follow(root: &Dir, output: Output, source: &Seen) -> Output {
+    match bring_up(root, &output, source) {
+        Ok(Some(identity)) => Output { identity, ..output },
+        Ok(None) => output,
+        Err(error) => {
+            tracing::warn!(output = %shown(&output.path), %error, "its source's mode, owner or time changed, and cannot be given to it");
+            output
+        }
+    }
+}
+
+/// Durable before it returns: the ledger forgets the change after this.
+fn bring_up(root: &Dir, output: &Output, source: &Seen) -> io::Result<Option<Identity>> {
+    let (parent, name) = fs::split(&output.path);
+    let Ok(dir) = root.open_beneath(parent) else { return Ok(None) };
+    let Some(seen) = dir.look(Path::new(name))? else { return Ok(None) };
+    if !differ(&seen, source) || !earlier::is_as_published(output, &seen, &dir)? {
+        return Ok(None);
+    }
+    let file = dir.open_file(Path::new(name))?;
+    let opened = fs::seen_of(&file)?;
+    if opened.identity != seen.identity {
+        return Ok(None);
+    }
+    fs::copy_attributes(&file, source, (opened.owner, opened.group))?;
+    file.sync_all()?;
+    tracing::info!(output = %shown(&output.path), "has its source's new mode, owner and time");
+    fs::identity_of(&file).map(Some)
+}
+
+fn differ(output: &Seen, source: &Seen) -> bool {
+    let of = |seen: &Seen| (seen.mode & 0o777, seen.identity.modified_ns, seen.owner, seen.group);
+    of(output) != of(source)
+}

@@ -1,0 +1,51 @@
+//! The marker of a source goes where the source goes, and before it: a marker that stayed would
+//! make the next file of that name count as finished while it is still written.
+
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    path::Path,
+};
+
+use crate::{
+    fs::{self, Dir, Replace},
+    limits,
+    policy::OnSuccess,
+};
+
+/// Removes the marker of the source `name` in a directory, or archives it below `parent`; one that
+/// is gone is no error.
+pub fn dispose(
+    dir: &Dir,
+    name: &OsStr,
+    marker: &str,
+    (parent, on_success): (&Path, &OnSuccess),
+) -> io::Result<()> {
+    let mut name: OsString = name.to_owned();
+    name.push(marker);
+    let disposed = match on_success {
+        OnSuccess::Keep => Ok(()),
+        OnSuccess::Delete => dir.unlink(&name),
+        OnSuccess::Archive(archive) => {
+            let to = Dir::open(archive).and_then(|to| to.make_beneath(parent, fs::SHARED));
+            to.and_then(|to| archive_in(dir, &to, &name))
+        }
+    };
+    match disposed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        disposed => disposed,
+    }
+}
+
+fn archive_in(dir: &Dir, to: &Dir, name: &OsStr) -> io::Result<()> {
+    let mut target = name.to_owned();
+    loop {
+        match dir.rename(name, to, &target, Replace::No) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            moved => return moved,
+        }
+        target = fs::free_number(name, "", limits::NAME_BYTES, |candidate| {
+            Ok(to.look(Path::new(candidate))?.is_none())
+        })?;
+    }
+}
