@@ -42,6 +42,10 @@ pub const BUSY: Duration = Duration::from_millis(250);
 pub const RESCAN: Duration = Duration::from_mins(5);
 pub const POLL: Duration = Duration::from_secs(5);
 
+/// A writing thread looks again whether a directory is under its path after this: sooner than a file
+/// comes back whose directory was moved away.
+pub const DIRECTORY_LOOK: Duration = Duration::from_millis(100);
+
 /// Output directories that one writing thread keeps open.
 pub const DIRECTORIES: usize = 32;
 

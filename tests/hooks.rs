@@ -198,7 +198,7 @@ fn hang() -> String {
 #[test]
 fn a_hanging_hook_is_killed_with_its_children_and_delays_nothing() {
     let hooked =
-        Hooked::new(&format!("on_published = {}\ntimeout = \"2s\"\nbatch_delay = \"0s\"", hang()));
+        Hooked::new(&format!("on_published = {}\ntimeout = \"8s\"\nbatch_delay = \"0s\"", hang()));
     let running = hooked.0.watch(&[]);
     hooked.0.put("first", "content");
     let pids = hooked.noted(2);

@@ -42,8 +42,7 @@ pub enum Command {
     Explain(Explain),
     /// Put quarantined files back to the intake
     Requeue(Requeue),
-    /// Process files of the input again that were processed: their steps changed, or their outputs
-    /// are gone
+    /// Process files again whose steps changed, or whose outputs are gone
     Reprocess(Reprocess),
     /// Tell how a running service is: what it did, has in work, and waits for
     Status(Status),

@@ -11,7 +11,11 @@ use std::{
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 
-use crate::{failpoint, identity::Identity, limits};
+use crate::{
+    failpoint,
+    identity::{FileId, Identity},
+    limits,
+};
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +72,8 @@ pub struct Dir {
     path: PathBuf,
     /// Whether others may change it unseen by this kernel; asked when it is first needed.
     network: OnceLock<bool>,
+    /// Asked when it is first needed; nobody else gets it while the handle is open.
+    id: OnceLock<FileId>,
 }
 
 impl Dir {
@@ -75,13 +81,22 @@ impl Dir {
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = fs::open(path, flags, Mode::empty())?;
-        Ok(Self { fd, path: path.to_path_buf(), network: OnceLock::new() })
+        Ok(Self { fd, path: path.to_path_buf(), network: OnceLock::new(), id: OnceLock::new() })
     }
 
     /// The path it was opened by, for messages.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Which directory it is, as of when this was asked first.
+    pub fn id(&self) -> io::Result<FileId> {
+        if let Some(id) = self.id.get() {
+            return Ok(*id);
+        }
+        let id = identity_of(self)?.file_id();
+        Ok(*self.id.get_or_init(|| id))
     }
 
     /// Whether its file system is one that other machines write to; one that cannot be asked is none.
@@ -92,7 +107,12 @@ impl Dir {
     /// Opens a directory below this one; the empty path is this one.
     pub fn open_beneath(&self, relative: &Path) -> io::Result<Self> {
         let fd = self.resolve(relative, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        Ok(Self { fd, path: self.path.join(relative), network: OnceLock::new() })
+        Ok(Self {
+            fd,
+            path: self.path.join(relative),
+            network: OnceLock::new(),
+            id: OnceLock::new(),
+        })
     }
 
     /// As [`Self::open_beneath`], and makes what is missing with this mode (less the umask),

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     config,
     fs::{self, Dir, Instance},
-    identity::Identity,
+    identity::FileId,
     ledger::{Ledger, PipelineId},
     observe::{Events, PipelineMeter, Tracer, shown},
     pipeline::{hold::Hold, in_commit::InCommit, place::Place},
@@ -115,10 +115,11 @@ impl Context {
     pub fn current_output(&self) -> std::io::Result<Arc<Dir>> {
         let known = self.output();
         let path = &self.config.output;
-        let (found, was) = (fs::directory_at(path)?.identity, fs::identity_of(&*known)?);
-        if same_place(&found, &was) {
+        let found = fs::directory_at(path)?.identity.file_id();
+        if is_same(&known, found)? {
             return Ok(known);
         }
+        let was = known.id()?;
         // One of another file system is what an unmount uncovers, unless it is a mount itself.
         if found.device != was.device && !fs::is_mount(path)? {
             return Err(rustix::io::Errno::NODEV.into());
@@ -132,8 +133,7 @@ impl Context {
         let root = self.current_output()?;
         let found =
             root.look(if relative.as_os_str().is_empty() { Path::new(".") } else { relative })?;
-        let ours = fs::identity_of(dir)?;
-        Ok(found.is_some_and(|found| same_place(&found.identity, &ours)))
+        found.map_or(Ok(false), |found| is_same(dir, found.identity.file_id()))
     }
 
     /// The whole path of a source, for messages.
@@ -143,6 +143,7 @@ impl Context {
     }
 }
 
-fn same_place(one: &Identity, other: &Identity) -> bool {
-    (one.device, one.inode) == (other.device, other.inode)
+/// Asks once more where it differs: there are file systems whose inode numbers do not last.
+fn is_same(dir: &Dir, found: FileId) -> std::io::Result<bool> {
+    Ok(dir.id()? == found || fs::identity_of(dir)?.file_id() == found)
 }

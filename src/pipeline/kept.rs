@@ -28,7 +28,7 @@ pub fn check(staged: &Staged) -> io::Result<()> {
     }
     let mut hasher = blake3::Hasher::new();
     let (mut buffer, mut offset) = ([0; BUFFER_BYTES], 0);
-    loop {
+    while offset < size {
         let count = file.read_at(&mut buffer, offset)?;
         if count == 0 {
             break;

@@ -156,7 +156,7 @@ fn from_keep_to_delete_or_archive_the_sources_go_and_nothing_counts_as_published
         std::fs::remove_file(place.output().join("a.zst")).unwrap();
         let log = assert_once(&place, &["--on-success", on_success]);
         assert!(tree(&place.input()).is_empty(), "{on_success}");
-        assert!(log.contains("stopped published=0"), "{log}");
+        assert!(log.contains("stopped exit_code=0 published=0"), "{log}");
         assert!(!place.output().join("a.zst").exists(), "it was acknowledged, and taken");
         // What comes under the name now is another source.
         place.put("a", "other");
@@ -178,7 +178,7 @@ fn mode_and_time_that_change_after_the_close_follow_to_the_output() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     let log = assert_once(&place, &[]);
     assert_eq!(of(&output), of(&path));
-    assert!(log.contains("stopped published=0"), "{log}");
+    assert!(log.contains("stopped exit_code=0 published=0"), "{log}");
     set_modified(&path, long_ago());
     assert_once(&place, &[]);
     assert_eq!(of(&output), (0o600, long_ago()));
@@ -219,7 +219,7 @@ fn data_that_was_moved_to_another_disk_is_known_by_its_content() {
         std::fs::rename(copy, path).unwrap();
     }
     let log = assert_once(&place, &[]);
-    assert!(log.contains("stopped published=0"), "{log}");
+    assert!(log.contains("stopped exit_code=0 published=0"), "{log}");
     // The outputs are ours still.
     let mut file = File::options().write(true).open(place.input().join("b")).unwrap();
     file.seek(SeekFrom::Start(0)).unwrap();

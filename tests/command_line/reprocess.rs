@@ -30,7 +30,7 @@ fn an_output_that_was_lost_is_made_again() {
     assert!(asked.stdout.ends_with("/in/a: is processed again\n"), "{asked:?}");
     let ended = place.once(&[]);
     assert_eq!(ended.code, 0, "{ended:?}");
-    assert!(ended.stderr.contains("stopped published=1"), "{ended:?}");
+    assert!(ended.stderr.contains("stopped exit_code=0 published=1"), "{ended:?}");
     assert_eq!(place.published("a.zst"), b"a");
 }
 

@@ -134,7 +134,7 @@ fn a_stop_that_may_not_take_its_time_leaves_work_and_says_so() {
     for number in 0..20 {
         place.put(format!("file{number}"), "content");
     }
-    let running = place.watch_with(&["--shutdown-deadline", "2500ms"], "read=sleep(1000)");
+    let running = place.watch_with(&["--shutdown-deadline", "2500ms"], "write=sleep(1000)");
     until("the first output", || !tree(&place.output()).is_empty());
     let ended = running.stop();
     assert_eq!(ended.code, 75, "{ended:?}");

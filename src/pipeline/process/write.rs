@@ -12,6 +12,7 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Instant,
 };
 
 use crate::{
@@ -30,15 +31,19 @@ use crate::{
 
 /// The output directories a thread has open, by pipeline and path; at most [`limits::DIRECTORIES`].
 #[derive(Debug, Default)]
-pub struct Directories(HashMap<(usize, PathBuf), Arc<Dir>>);
+pub struct Directories(HashMap<(usize, PathBuf), (Arc<Dir>, Instant)>);
 
 impl Directories {
     fn open(&mut self, job: &Job, relative: &Path) -> io::Result<Arc<Dir>> {
         let context = &job.context;
         let key = (context.index, relative.to_path_buf());
-        if let Some(dir) = self.0.get(&key) {
-            // A handle stays good when its directory is renamed, and is then another's.
-            if context.has(dir, relative)? {
+        let now = Instant::now();
+        if let Some((dir, looked)) = self.0.get_mut(&key) {
+            // A handle stays good when its directory is renamed, and is then another's. The commit
+            // looks again, at each batch.
+            let is_new = now.saturating_duration_since(*looked) < limits::DIRECTORY_LOOK;
+            if is_new || context.has(dir, relative)? {
+                *looked = if is_new { *looked } else { now };
                 return Ok(Arc::clone(dir));
             }
             self.0.remove(&key);
@@ -52,7 +57,7 @@ impl Directories {
             root => root?,
         };
         let dir = Arc::new(root.make_beneath_like(relative, &job.input, fs::SHARED)?);
-        self.0.insert(key, Arc::clone(&dir));
+        self.0.insert(key, (Arc::clone(&dir), now));
         Ok(dir)
     }
 

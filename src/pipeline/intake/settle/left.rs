@@ -15,8 +15,6 @@ pub enum Why {
     Failed,
     Place,
     Unseen,
-    /// Its time lies ahead of the clock by this.
-    Future(Duration),
     Young(Duration),
     Quiet(Duration),
     Network,
@@ -34,13 +32,6 @@ impl fmt::Display for Why {
             Self::Failed => f.write_str("it failed, and is to be tried again"),
             Self::Place => f.write_str("its output, or its input, is unavailable"),
             Self::Unseen => f.write_str("it could not be looked at"),
-            Self::Future(by) => {
-                write!(
-                    f,
-                    "its time is {} s ahead of the clock, so `min_age` is not reached",
-                    by.as_secs()
-                )
-            }
             Self::Young(age) => write!(f, "it is younger than `min_age` ({age:?})"),
             Self::Quiet(quiet) => write!(f, "it changed within the last {quiet:?} (`settle`)"),
             Self::Network => f.write_str("it changed just now, and is on a network file system"),
@@ -71,10 +62,8 @@ impl Table {
         let Identity { modified_ns, changed_ns, .. } = waiting.last;
         let age_ns = now_ns.saturating_sub(modified_ns.max(changed_ns));
         let min_age = self.rules.min_age;
-        if !min_age.is_zero() && age_ns < 0 {
-            return Why::Future(Duration::from_nanos(age_ns.unsigned_abs()));
-        }
-        if Duration::from_nanos(age_ns.unsigned_abs()) < min_age {
+        // One whose time lies in the future is as old as the time since it was seen first.
+        if u64::try_from(age_ns).map_or(Duration::ZERO, Duration::from_nanos) < min_age {
             return Why::Young(min_age);
         }
         match self.rules.settle {

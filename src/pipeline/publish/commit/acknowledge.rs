@@ -74,7 +74,7 @@ impl Acknowledger {
 
     /// Acknowledges what waits, unless the disk is full.
     fn work(&self, waiting: &mut Vec<Named>, marks: &mut Marks) {
-        let acknowledged = self.make_durable(waiting).and_then(|()| self.acknowledge(waiting));
+        let acknowledged = self.make_durable(waiting).and_then(|()| Self::acknowledge(waiting));
         let ended = match acknowledged {
             Ok(()) => self.end(std::mem::take(waiting), marks),
             Err(failure) if failure.verdict() == Verdict::Pause => {
@@ -119,7 +119,7 @@ impl Acknowledger {
     }
 
     /// That the names are durable may be reported (C3).
-    fn acknowledge(&self, named: &[Named]) -> Result<(), Failure> {
+    fn acknowledge(named: &[Named]) -> Result<(), Failure> {
         let Some(Named { committed: first, .. }) = named.first() else { return Ok(()) };
         let Context { events, ledger, .. } = &*first.job.context;
         failpoint::hit("commit::acknowledge")

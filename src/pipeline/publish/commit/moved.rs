@@ -97,7 +97,7 @@ impl Looked {
 
     fn look(&mut self, context: &Context, dir: &Dir, output: &Path) -> bool {
         let (parent, _) = fs::split(output);
-        let inode = fs::identity_of(dir).map_or(0, |dir| dir.inode);
+        let inode = dir.id().map_or(0, |id| id.inode);
         let key = (context.index, parent.to_path_buf(), inode);
         *self.0.entry(key).or_insert_with(|| is_moved(context, dir, parent))
     }

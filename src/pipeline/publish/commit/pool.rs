@@ -204,8 +204,8 @@ pub fn begin(files: Vec<Staged>) -> (Vec<Staged>, Vec<Synced>) {
 /// Two handles of one path may be two directories, and one directory may have two paths.
 fn each_once(names: impl IntoIterator<Item = Names>) -> Vec<Names> {
     let mut known = HashSet::new();
-    let is_new = |(dir, _): &Names| match fs::identity_of(&**dir) {
-        Ok(identity) => known.insert((identity.device, identity.inode)),
+    let is_new = |(dir, _): &Names| match dir.id() {
+        Ok(id) => known.insert(id),
         // Its sync says what is wrong with it.
         Err(_) => true,
     };

@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug)]
 #[must_use = "it has no name that its producer knows"]
 pub struct Taken {
-    pub(super) dir: Dir,
+    pub(super) dir: Arc<Dir>,
     name: OsString,
     pub(super) private: OsString,
     /// Whose temps a copy of it is made as.
@@ -55,7 +55,7 @@ pub fn take(
     let (parent, name) = fs::split(source);
     let dir = match input.open_beneath(parent) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Take::Gone),
-        dir => dir?,
+        dir => Arc::new(dir?),
     };
     // Not taken where it is another already: its producer never sees it without its name then.
     match dir.look(Path::new(name))? {
@@ -88,7 +88,7 @@ pub fn take(
 pub fn taken_before(input: &Dir, source: &Path, mark: (&Instance, Id)) -> io::Result<Taken> {
     let (parent, name) = fs::split(source);
     let (instance, id) = mark;
-    let dir = input.open_beneath(parent)?;
+    let dir = Arc::new(input.open_beneath(parent)?);
     Ok(Taken {
         dir,
         name: name.to_owned(),
