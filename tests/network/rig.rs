@@ -86,6 +86,11 @@ impl Rig {
         self.neighbour.until(&format!("[ $(ls /mnt/nfs/out | grep -c 'zst$') -ge {outputs} ]"));
     }
 
+    /// Sources must have been quiet for 2 s, by the clock of the worker, before they are removed.
+    pub fn until_removed(&mut self) {
+        self.neighbour.until("[ -z \"$(find /mnt/nfs/in -type f)\" ]");
+    }
+
     /// Ends the service, which must be done with everything.
     pub fn stop(&mut self) {
         self.worker.succeed("kill -TERM $(</tmp/work/pid)");
