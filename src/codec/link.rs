@@ -4,7 +4,7 @@ use async_compression::core::util::{PartialBuffer, WriteBuffer};
 
 use super::{
     Error,
-    formats::{self, Decoder, Encoder},
+    formats::{self, Decoder, Encoder, Fault},
 };
 use crate::{
     policy::Bounds,
@@ -55,6 +55,10 @@ struct Decompressor {
     /// The first bytes, until they tell the format.
     first: Vec<u8>,
     sniffs: bool,
+    /// Bytes that are still to come of a skippable frame before the first that tells the format.
+    skip: u64,
+    /// Whether there was such a frame.
+    skipped: bool,
     in_member: bool,
     members: u64,
     /// Only zeros may follow.
@@ -80,7 +84,7 @@ impl Link {
                 fresh: true,
             }),
             Step::Decompress(format) => {
-                let decoder = formats::decoder(step, format)?;
+                let decoder = formats::decoder(step, format, bounds.decoder_bytes)?;
                 Codec::Decompress(Decompressor::new(Some((format, decoder)), bounds))
             }
             Step::Copy => Codec::Copy,
@@ -190,6 +194,8 @@ impl Decompressor {
             decoder,
             first: Vec::new(),
             sniffs,
+            skip: 0,
+            skipped: false,
             in_member: false,
             members: 0,
             padded: false,
@@ -204,6 +210,7 @@ impl Decompressor {
             (self.format, self.decoder) = (None, None);
         }
         self.first.clear();
+        (self.skip, self.skipped) = (0, false);
         (self.in_member, self.members, self.padded) = (false, 0, false);
         (self.source_bytes, self.bytes_out) = (0, 0);
     }
@@ -219,17 +226,36 @@ impl Decompressor {
             return self.decode(step, bytes, buffer, next);
         }
         self.first.extend_from_slice(bytes);
+        self.skip_frames();
         if self.first.len() < formats::MAGIC_BYTES {
             return Ok(());
         }
         self.begin(step, buffer, next)
     }
 
+    /// Drops the skippable frames that `first` begins with, as far as they are there.
+    fn skip_frames(&mut self) {
+        const HEADER_BYTES: usize = 8;
+        loop {
+            let there = usize::try_from(self.skip).unwrap_or(usize::MAX).min(self.first.len());
+            self.first.drain(..there);
+            self.skip -= there as u64;
+            if self.skip > 0 {
+                return;
+            }
+            let Some(skip) = formats::skippable(&self.first) else {
+                return;
+            };
+            self.first.drain(..HEADER_BYTES);
+            (self.skip, self.skipped) = (skip, true);
+        }
+    }
+
     /// The first bytes are there: they tell the format, and are decoded.
     fn begin(&mut self, step: Step, buffer: &mut [u8], next: &mut Next<'_>) -> Result<(), Error> {
         let first = std::mem::take(&mut self.first);
         let format = formats::sniff(&first).ok_or(Error::Unknown { step })?;
-        self.decoder = Some(formats::decoder(step, format)?);
+        self.decoder = Some(formats::decoder(step, format, self.bounds.decoder_bytes)?);
         self.format = Some(format);
         self.decode(step, &first, buffer, next)
     }
@@ -254,10 +280,17 @@ impl Decompressor {
                 let Some(decoder) = &mut self.decoder else {
                     return Ok(());
                 };
-                decoder.reinit().map_err(|source| sort(step, source))?;
+                decoder.reinit().map_err(|source| sort(step, self.bounds, source))?;
                 self.in_member = true;
             }
-            let used = self.decode_member(step, bytes, buffer, next)?;
+            let (before, members) = (self.bytes_out, self.members);
+            let used =
+                self.decode_member(step, bytes, buffer, next).map_err(|error| match error {
+                    Error::Corrupt { source, .. } if members > 0 && self.bytes_out == before => {
+                        Error::Trailing { step, members, source }
+                    }
+                    error => error,
+                })?;
             bytes = bytes.get(used..).unwrap_or_default();
         }
         Ok(())
@@ -284,7 +317,7 @@ impl Decompressor {
             };
             let mut output = WriteBuffer::new_initialized(buffer);
             let ended = decoder.decode(&mut input, &mut output);
-            let ended = ended.map_err(|source| sort(step, source))?;
+            let ended = ended.map_err(|source| sort(step, self.bounds, source))?;
             let full = output.has_no_spare_space();
             self.pass(step, &output, next)?;
             if ended {
@@ -309,7 +342,8 @@ impl Decompressor {
                 return Ok(());
             };
             let mut output = WriteBuffer::new_initialized(buffer);
-            let finished = decoder.finish(&mut output).map_err(|source| sort(step, source))?;
+            let finished = decoder.finish(&mut output);
+            let finished = finished.map_err(|source| sort(step, self.bounds, source))?;
             let nothing = output.written().is_empty();
             self.pass(step, &output, next)?;
             if finished {
@@ -327,7 +361,8 @@ impl Decompressor {
     fn finish(&mut self, step: Step, buffer: &mut [u8], next: &mut Next<'_>) -> Result<(), Error> {
         if self.decoder.is_none() {
             if self.first.is_empty() {
-                return Err(Error::Truncated { step });
+                let whole = self.skipped && self.skip == 0;
+                return if whole { Ok(()) } else { Err(Error::Truncated { step }) };
             }
             self.begin(step, buffer, next)?;
         }
@@ -345,7 +380,7 @@ impl Decompressor {
         next: &mut Next<'_>,
     ) -> Result<(), Error> {
         self.bytes_out += output.written_len() as u64;
-        let Bounds { output_bytes, ratio } = self.bounds;
+        let Bounds { output_bytes, ratio, .. } = self.bounds;
         if self.bytes_out > output_bytes {
             return Err(Error::OutputBytes { step, limit: output_bytes });
         }
@@ -357,10 +392,11 @@ impl Decompressor {
     }
 }
 
-fn sort(step: Step, source: std::io::Error) -> Error {
-    if formats::ended_early(&source) {
-        Error::Truncated { step }
-    } else {
-        Error::Corrupt { step, source }
+fn sort(step: Step, bounds: Bounds, source: std::io::Error) -> Error {
+    match formats::fault(&source) {
+        Fault::EndedEarly => Error::Truncated { step },
+        Fault::Memory => Error::Memory { step, limit: bounds.decoder_bytes },
+        Fault::Unsupported(what) => Error::Unsupported { step, what },
+        Fault::Damaged => Error::Corrupt { step, source },
     }
 }

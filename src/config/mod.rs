@@ -11,7 +11,13 @@ mod show;
 mod tables;
 mod written;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    ffi::OsStr,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     policy::{Bounds, Durability, LogFormat, OnExists, OnSuccess, Otlp, Sandbox, Settle, Trust},
@@ -120,8 +126,11 @@ impl Config {
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
+        notes.extend(self.events.as_deref().and_then(others_of_events));
         for pipeline in &self.pipelines {
             let name = &pipeline.name;
+            let doubtful = pipeline.steps.doubts().into_iter();
+            notes.extend(doubtful.map(|doubt| format!("pipeline {name}: `steps`: {doubt}")));
             if pipeline.durability == Durability::None {
                 notes.push(format!(
                     "pipeline {name}: `durability = \"none\"`: a power loss may take published outputs back"
@@ -139,4 +148,17 @@ impl Config {
         }
         notes
     }
+}
+
+/// The sandbox opens the events file's directory for writing: what else is in it is in reach as well.
+fn others_of_events(events: &Path) -> Option<String> {
+    let (dir, own) = (events.parent()?, events.file_name()?.as_encoded_bytes());
+    // Rotated ones begin with its name.
+    let is_other = |name: &OsStr| !name.as_encoded_bytes().starts_with(own);
+    let others = std::fs::read_dir(dir).ok()?.flatten().filter(|it| is_other(&it.file_name()));
+    let first = others.map(|it| it.file_name()).min()?;
+    Some(format!(
+        "the directory of the events file {} has other files ({first:?}): the service can write to them, so give it a directory of its own",
+        events.display()
+    ))
 }

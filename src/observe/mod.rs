@@ -31,7 +31,7 @@ pub use metrics::{Exporter, InstallError, install as install_exporter};
 pub use observer::Observer;
 pub use progress::{print_summary, run as progress};
 pub use series::Point;
-pub use shown::shown;
+pub use shown::{escaped, shell_quoted, shown};
 pub use status::{ChannelStatus, DrainStatus, PipelineStatus, StageStatus, Status, Totals};
 #[cfg(feature = "otlp")]
 pub use trace::TraceSender;

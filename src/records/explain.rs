@@ -1,7 +1,7 @@
 //! What is known of one file, and what will become of it.
 
 use std::{
-    ffi::OsStr,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -25,6 +25,30 @@ pub fn real(path: &Path) -> std::io::Result<PathBuf> {
     Ok(parent.canonicalize().unwrap_or_else(|_| parent.to_path_buf()).join(name))
 }
 
+/// A path that is not absolute, below the first input that has it, or else the first one.
+pub fn below_an_input(pipelines: &[Pipeline], path: PathBuf) -> PathBuf {
+    if path.is_absolute() {
+        return path;
+    }
+    let has_it = |pipeline: &&Pipeline| {
+        look_below(&pipeline.input, &path).is_ok_and(|found| found.is_some())
+    };
+    let found = pipelines.iter().find(has_it).or(pipelines.first());
+    found.map_or_else(|| path.clone(), |pipeline| pipeline.input.join(&path))
+}
+
+/// Looks at a name in a directory, and never through a link out of it.
+fn look_below(root: &Path, source: &Path) -> io::Result<Option<Seen>> {
+    let (parent, name) = fs::split(source);
+    match Dir::open(root)?.open_beneath(parent) {
+        Ok(dir) => dir.look(Path::new(name)),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
 /// What to say of this path, which is absolute: the rest of a sentence that begins with it.
 pub fn tell(ledger: &dyn Ledger, pipelines: &[Pipeline], path: &Path) -> ledger::Result<String> {
     let roots = ledger.roots()?;
@@ -33,7 +57,7 @@ pub fn tell(ledger: &dyn Ledger, pipelines: &[Pipeline], path: &Path) -> ledger:
     }
     for root in &roots {
         if let Ok(source) = path.strip_prefix(&root.input) {
-            let seen = Dir::open(&root.input).and_then(|input| input.look(source));
+            let seen = look_below(&root.input, source);
             let found = seen.ok().flatten().map_or(Identity::NONE, |seen| seen.identity);
             let record = recorded(ledger, root.id, source, &found)?;
             let config = pipelines.iter().find(|pipeline| pipeline.input == root.input);
@@ -84,7 +108,7 @@ fn as_source(
     source: &Path,
     record: Option<&Record>,
 ) -> String {
-    let found = Dir::open(&roots.input).and_then(|input| input.look(source));
+    let found = look_below(&roots.input, source);
     let was = record.map(|record| format!("; {}", past(roots, record))).unwrap_or_default();
     let seen = match found {
         Ok(Some(seen)) => seen,
@@ -164,7 +188,9 @@ fn left_alone(
     let mut marked: std::ffi::OsString = roots.input.join(source).into();
     marked.push(marker);
     let is_marker = source.as_os_str().as_encoded_bytes().ends_with(marker.as_bytes());
-    let missing = !Path::new(OsStr::new(&marked)).exists();
+    let mut marked_source = source.as_os_str().to_owned();
+    marked_source.push(marker);
+    let missing = !look_below(&roots.input, Path::new(&marked_source)).is_ok_and(|it| it.is_some());
     if is_marker {
         return Some(format!("it is a marker (`{marker}`)"));
     }
