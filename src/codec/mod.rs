@@ -13,6 +13,9 @@
 
 #[cfg(feature = "brotli")]
 mod brotli;
+mod decompress;
+#[cfg(feature = "gzip")]
+mod deflate;
 mod formats;
 #[cfg(feature = "gzip")]
 mod gzip;

@@ -4,6 +4,7 @@ use super::*;
 use crate::limits;
 
 mod foreign;
+mod gzip;
 
 const BOUNDS: Bounds = Bounds { output_bytes: u64::MAX, ratio: u64::MAX, decoder_bytes: 1 << 27 };
 const COMPRESS: [&str; 6] = ["zstd", "gzip", "brotli", "xz", "bzip2", "lz4"];

@@ -12,7 +12,6 @@ mod tables;
 mod written;
 
 use std::{
-    ffi::OsStr,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -126,7 +125,7 @@ impl Config {
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        notes.extend(self.events.as_deref().and_then(others_of_events));
+        notes.extend(self.events.as_deref().and_then(|events| self.beside_events(events)));
         for pipeline in &self.pipelines {
             let name = &pipeline.name;
             let doubtful = pipeline.steps.doubts().into_iter();
@@ -148,17 +147,27 @@ impl Config {
         }
         notes
     }
-}
 
-/// The sandbox opens the events file's directory for writing: what else is in it is in reach as well.
-fn others_of_events(events: &Path) -> Option<String> {
-    let (dir, own) = (events.parent()?, events.file_name()?.as_encoded_bytes());
-    // Rotated ones begin with its name.
-    let is_other = |name: &OsStr| !name.as_encoded_bytes().starts_with(own);
-    let others = std::fs::read_dir(dir).ok()?.flatten().filter(|it| is_other(&it.file_name()));
-    let first = others.map(|it| it.file_name()).min()?;
-    Some(format!(
-        "the directory of the events file {} has other files ({first:?}): the service can write to them, so give it a directory of its own",
-        events.display()
-    ))
+    /// The sandbox opens the events file's directory for writing: what else is in it, and is none of
+    /// the service's own, is in reach as well.
+    fn beside_events(&self, events: &Path) -> Option<String> {
+        let (dir, own) = (events.parent()?, events.file_name()?.as_encoded_bytes());
+        let of = |pipeline: &Pipeline| [pipeline.input.clone(), pipeline.output.clone()];
+        let mut places: Vec<_> = self.pipelines.iter().flat_map(of).collect();
+        places.push(self.state_dir.clone());
+        if places.iter().any(|place| dir.starts_with(place)) {
+            return None;
+        }
+        // Rotated ones begin with its name.
+        let is_other = |entry: &std::fs::DirEntry| {
+            let is_place = places.iter().any(|place| place.starts_with(entry.path()));
+            !is_place && !entry.file_name().as_encoded_bytes().starts_with(own)
+        };
+        let others = std::fs::read_dir(dir).ok()?.flatten().filter(is_other);
+        let first = others.map(|entry| entry.file_name()).min()?;
+        Some(format!(
+            "the directory of the events file {} has other files ({first:?}), which the service could write to: give it a directory of its own",
+            events.display()
+        ))
+    }
 }

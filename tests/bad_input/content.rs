@@ -77,7 +77,6 @@ fn a_truncated_archive_of_each_format_is_quarantined_with_its_reason() {
             let kept = place.quarantine().join("sub").join(&name);
             assert_eq!(std::fs::read(&kept).unwrap(), half, "{steps}");
             assert_reason(&place, &format!("sub/{name}"), steps);
-            assert!(ended.stderr.contains("stage=transform"), "{steps}: {ended:?}");
             place.assert_clean();
             assert_eq!(place.run(&["requeue", "--all"]).code, 0, "{steps}");
         }
