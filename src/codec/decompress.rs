@@ -23,9 +23,8 @@ pub struct Decompressor {
     first: Vec<u8>,
     sniffs: bool,
     /// Bytes that are still to come of a skippable frame before the first that tells the format.
-    skip: u64,
-    /// Whether there was such a frame.
-    skipped: bool,
+    /// `None` where there was no such frame.
+    skip: Option<u64>,
     in_member: bool,
     members: u64,
     /// Only zeros may follow.
@@ -45,8 +44,7 @@ impl Decompressor {
             decoder,
             first: Vec::new(),
             sniffs,
-            skip: 0,
-            skipped: false,
+            skip: None,
             in_member: false,
             members: 0,
             padded: false,
@@ -61,7 +59,7 @@ impl Decompressor {
             (self.format, self.decoder) = (None, None);
         }
         self.first.clear();
-        (self.skip, self.skipped) = (0, false);
+        self.skip = None;
         (self.in_member, self.members, self.padded) = (false, 0, false);
         (self.source_bytes, self.bytes_out) = (0, 0);
     }
@@ -93,17 +91,19 @@ impl Decompressor {
     fn skip_frames(&mut self) {
         const HEADER_BYTES: usize = 8;
         loop {
-            let there = usize::try_from(self.skip).unwrap_or(usize::MAX).min(self.first.len());
-            self.first.drain(..there);
-            self.skip -= there as u64;
-            if self.skip > 0 {
-                return;
+            if let Some(left) = &mut self.skip {
+                let there = usize::try_from(*left).unwrap_or(usize::MAX).min(self.first.len());
+                self.first.drain(..there);
+                *left -= there as u64;
+                if *left > 0 {
+                    return;
+                }
             }
             let Some(skip) = formats::skippable(&self.first) else {
                 return;
             };
             self.first.drain(..HEADER_BYTES);
-            (self.skip, self.skipped) = (skip, true);
+            self.skip = Some(skip);
         }
     }
 
@@ -222,7 +222,7 @@ impl Decompressor {
     ) -> Result<(), Error> {
         if self.decoder.is_none() {
             if self.first.is_empty() {
-                let whole = self.skipped && self.skip == 0;
+                let whole = self.skip == Some(0);
                 return if whole { Ok(()) } else { Err(Error::Truncated { step }) };
             }
             self.begin(step, buffer, next)?;

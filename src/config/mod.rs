@@ -166,8 +166,9 @@ impl Config {
         let others = std::fs::read_dir(dir).ok()?.flatten().filter(is_other);
         let first = others.map(|entry| entry.file_name()).min()?;
         Some(format!(
-            "the directory of the events file {} has other files ({first:?}), which the service could write to: give it a directory of its own",
-            events.display()
+            "the directory of the events file {} has other files (`{}`), which the service could write to: give it a directory of its own",
+            events.display(),
+            first.to_string_lossy().escape_debug()
         ))
     }
 }

@@ -9,9 +9,9 @@ use super::*;
 
 /// Text with long codes, noise that is stored, zeros, and ends at and around whole blocks.
 fn files() -> Vec<Vec<u8>> {
-    let lines: String =
-        (0..300_000_u64).map(|line| format!("{line} {:x}\n", line * 7919)).collect();
-    let mixed = [&noise(1_500_000), lines.as_bytes(), &[0; 3_000_000], &noise(100)].concat();
+    let line = |line: u64| format!("{line} {:x}\n", line * 7919);
+    let lines = (0..300_000).map(line).collect::<Vec<_>>().concat();
+    let mixed = [&noise(1_500_000), lines.as_bytes(), &vec![0; 3_000_000], &noise(100)].concat();
     let block = 1 << 20;
     let ends = [0, 1, block - 1, block, block + 1, 2 * block];
     let mut files: Vec<_> = ends.iter().map(|end| lines.as_bytes()[..*end].to_vec()).collect();
