@@ -96,7 +96,7 @@ fn find(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 impl Work {
     /// Compresses until nothing is left; commits each file, or hands it to the committer.
     fn run(&self, committer: Option<&mpsc::SyncSender<Written>>) -> Result<()> {
-        let bounds = Bounds { output_bytes: u64::MAX, ratio: u64::MAX };
+        let bounds = Bounds { output_bytes: u64::MAX, ratio: u64::MAX, decoder_bytes: 1 << 27 };
         let mut zstd = Transformer::new(&"zstd:3".parse()?, bounds, 0)?;
         let mut packed = Vec::new();
         while let Some(file) = self.files.get(self.next.fetch_add(1, Ordering::Relaxed)) {

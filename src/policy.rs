@@ -210,6 +210,8 @@ pub struct Bounds {
     /// Output bytes for each byte of the source, over the whole chain of steps, beyond the first MiB
     /// of output.
     pub ratio: u64,
+    /// Memory that one decoder may ask for: its window or its dictionary.
+    pub decoder_bytes: u64,
 }
 
 /// Where traces are sent to, as OTLP over HTTP, and of which files.

@@ -26,18 +26,20 @@ struct Row {
     extension: &'static str,
     /// Extensions that stand for `.tar` and the format's own.
     tar: &'static [&'static str],
+    /// Extensions of its older files, which are taken off as well.
+    older: &'static [&'static str],
     levels: std::ops::RangeInclusive<i32>,
     default_level: i32,
 }
 
 #[rustfmt::skip]
 const TABLE: [Row; 6] = [
-    Row { format: Format::Zstd,   compress: "zstd",   decompress: "unzstd",   extension: "zst", tar: &["tzst"],        levels: 1..=19, default_level: 3 },
-    Row { format: Format::Gzip,   compress: "gzip",   decompress: "gunzip",   extension: "gz",  tar: &["tgz"],         levels: 1..=9,  default_level: 6 },
-    Row { format: Format::Brotli, compress: "brotli", decompress: "unbrotli", extension: "br",  tar: &[],              levels: 0..=11, default_level: 5 },
-    Row { format: Format::Xz,     compress: "xz",     decompress: "unxz",     extension: "xz",  tar: &["txz"],         levels: 0..=9,  default_level: 6 },
-    Row { format: Format::Bzip2,  compress: "bzip2",  decompress: "bunzip2",  extension: "bz2", tar: &["tbz2", "tbz"], levels: 1..=9,  default_level: 9 },
-    Row { format: Format::Lz4,    compress: "lz4",    decompress: "unlz4",    extension: "lz4", tar: &[],              levels: 1..=12, default_level: 1 },
+    Row { format: Format::Zstd,   compress: "zstd",   decompress: "unzstd",   extension: "zst", tar: &["tzst"],        older: &[],       levels: 1..=19, default_level: 3 },
+    Row { format: Format::Gzip,   compress: "gzip",   decompress: "gunzip",   extension: "gz",  tar: &["tgz"],         older: &[],       levels: 1..=9,  default_level: 6 },
+    Row { format: Format::Brotli, compress: "brotli", decompress: "unbrotli", extension: "br",  tar: &[],              older: &[],       levels: 0..=11, default_level: 5 },
+    Row { format: Format::Xz,     compress: "xz",     decompress: "unxz",     extension: "xz",  tar: &["txz", "tlz"],  older: &["lzma"], levels: 0..=9,  default_level: 6 },
+    Row { format: Format::Bzip2,  compress: "bzip2",  decompress: "bunzip2",  extension: "bz2", tar: &["tbz2", "tbz"], older: &[],       levels: 1..=9,  default_level: 9 },
+    Row { format: Format::Lz4,    compress: "lz4",    decompress: "unlz4",    extension: "lz4", tar: &[],              older: &[],       levels: 1..=12, default_level: 1 },
 ];
 
 impl Format {
@@ -71,7 +73,8 @@ impl Format {
     /// `name` without the format's extension; `None` where it does not carry it.
     fn strip(self, name: &[u8]) -> Option<Vec<u8>> {
         let row = self.row();
-        if let Some(stem) = strip_extension(name, row.extension) {
+        let own = std::iter::once(&row.extension).chain(row.older);
+        if let Some(stem) = own.into_iter().find_map(|own| strip_extension(name, own)) {
             return Some(stem.to_vec());
         }
         let stem = row.tar.iter().find_map(|tar| strip_extension(name, tar))?;
@@ -196,6 +199,26 @@ impl Chain {
         !self.0.iter().all(|step| matches!(step, Step::Compress { .. } | Step::Copy))
     }
 
+    /// What is allowed in these steps, and hardly what was meant.
+    #[must_use]
+    pub fn doubts(&self) -> Vec<String> {
+        let pairs = self.0.windows(2).filter_map(|pair| match pair {
+            [one @ Step::Compress { format, .. }, other @ Step::Decompress(undone)]
+                if format == undone =>
+            {
+                Some(format!("`{other}` undoes `{one}`"))
+            }
+            [one @ Step::Compress { .. }, other @ Step::DecompressAny] => {
+                Some(format!("`{other}` undoes `{one}`"))
+            }
+            [one @ Step::Compress { .. }, other @ Step::Compress { .. }] => {
+                Some(format!("`{other}` compresses what `{one}` has compressed already"))
+            }
+            _ => None,
+        });
+        pairs.collect()
+    }
+
     /// Whether the output is the source, byte for byte.
     #[must_use]
     pub fn only_copies(&self) -> bool {
@@ -266,6 +289,8 @@ mod tests {
             ("gunzip,zstd:9", "a.log.gz", "a.log.zst"),
             ("gunzip", "a.tgz", "a.tar"),
             ("gunzip", "A.GZ", "A"),
+            ("unxz", "a.lzma", "a"),
+            ("unxz", "a.tlz", "a.tar"),
             ("gunzip", "plain", "plain"),
             ("gunzip", ".gz", ".gz"),
             ("decompress,xz", "b.bz2", "b.xz"),
@@ -274,6 +299,20 @@ mod tests {
             ("copy", "d.gz", "d.gz"),
         ] {
             assert_eq!(chain(steps).output_name(source.as_ref()), output, "{steps} {source}");
+        }
+    }
+
+    #[test]
+    fn steps_that_undo_or_repeat_each_other_are_doubted() {
+        for (steps, doubt) in [
+            ("gzip,gunzip", "`gunzip` undoes `gzip:6`"),
+            ("gzip,decompress", "`decompress` undoes `gzip:6`"),
+            ("zstd,gzip", "`gzip:6` compresses what `zstd:3` has compressed already"),
+        ] {
+            assert_eq!(chain(steps).doubts(), [doubt], "{steps}");
+        }
+        for steps in ["gzip", "gunzip,zstd", "gunzip,gunzip", "zstd,copy"] {
+            assert!(chain(steps).doubts().is_empty(), "{steps}");
         }
     }
 

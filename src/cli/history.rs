@@ -11,7 +11,7 @@ use crate::{
     config,
     error::Exit,
     ledger::{Ledger, PipelineId, Query, Record, Roots, State, sqlite::Sqlite},
-    observe::shown,
+    observe::{escaped, shown},
     records::time,
 };
 
@@ -84,8 +84,8 @@ pub fn since(text: &str) -> anyhow::Result<i64> {
 
 fn sentence(record: &Record, roots: &Roots) -> String {
     let Record { identity, state, .. } = record;
-    let mut text =
-        format!("{}  {state:<11}  {}", time(record), shown(&roots.input.join(&record.source)));
+    let source = shown(&roots.input.join(&record.source)).to_string();
+    let mut text = format!("{}  {state:<11}  {source}", time(record));
     if let Some(output) = &record.output {
         let path = roots.output.join(&output.path);
         text += &format!(" → {}  {} → {} bytes", shown(&path), identity.size, output.identity.size);
@@ -94,9 +94,15 @@ fn sentence(record: &Record, roots: &Roots) -> String {
         text += &format!("  now {}", shown(moved_to));
     }
     if let Some(reason) = &record.reason {
-        text += &format!("  ({reason})");
+        text += &format!("  ({})", escaped(without_path(reason, &source)));
     }
     text
+}
+
+/// The reason without the path of its source where it begins with that: the line has it already.
+fn without_path<'a>(reason: &'a str, source: &str) -> &'a str {
+    let rest = reason.strip_prefix("cannot transform ").and_then(|rest| rest.strip_prefix(source));
+    rest.and_then(|rest| rest.strip_prefix(": ")).unwrap_or(reason)
 }
 
 fn line<'a>(record: &'a Record, roots: &'a Roots) -> Line<'a> {

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use super::args::Place;
-use crate::config::{self, Options};
+use crate::{
+    config::{self, Options},
+    observe::shown,
+};
 
 const LEDGER: &str = "ledger.sqlite";
 
@@ -53,22 +56,22 @@ pub fn locate(place: &Place, near: Option<&Path>) -> anyhow::Result<State> {
             (Some(only), None) => return Ok(State(only)),
             (Some(one), Some(other)) => bail!(
                 "there are several state directories near {}: say which with --state-dir {} or {}",
-                from.display(),
-                one.display(),
-                other.display()
+                shown(&from),
+                shown(&one),
+                shown(&other)
             ),
             (None, _) => {}
         }
     }
     bail!(
         "no state directory is found near {}: name it with --state-dir DIR (by default it is OUTPUT/.tidemill), or the service's --config FILE",
-        from.display()
+        shown(&from)
     )
 }
 
 fn existing(dir: PathBuf) -> anyhow::Result<State> {
     if !dir.join(LEDGER).exists() {
-        bail!("{} has no ledger: the service has not run with this state directory", dir.display());
+        bail!("{} has no ledger: the service has not run with this state directory", shown(&dir));
     }
     Ok(State(dir))
 }

@@ -17,9 +17,6 @@ const ZSTD_JOB_BYTES: u32 = 2 * 1024 * 1024;
 /// The window of files that are compressed in one piece: these are no larger.
 #[cfg(feature = "zstd")]
 const SMALL_WINDOW_LOG: u32 = crate::limits::WHOLE_BYTES.ilog2();
-/// Memory an xz decoder may ask for: enough for files made at every preset.
-#[cfg(feature = "xz")]
-const XZ_DECODER_BYTES: u64 = 128 * 1024 * 1024;
 
 /// gzip has its own, in [`super::gzip`].
 pub fn encoder(step: Step, format: Format, level: i32, threads: u32) -> Result<Encoder, Error> {
@@ -76,10 +73,13 @@ fn zstd(level: i32, threads: u32) -> async_compression::codecs::ZstdEncoder {
     async_compression::codecs::ZstdEncoder::new_with_params(level, &params)
 }
 
-pub fn decoder(step: Step, format: Format) -> Result<Decoder, Error> {
+/// A decoder that asks for at most `most_bytes` of memory for its window.
+pub fn decoder(step: Step, format: Format, most_bytes: u64) -> Result<Decoder, Error> {
     #[cfg(feature = "zstd")]
     if format == Format::Zstd {
-        return Ok(Box::new(async_compression::codecs::ZstdDecoder::new()));
+        use async_compression::zstd::DParameter;
+        let window = DParameter::window_log_max(most_bytes.max(1).ilog2().clamp(10, 31));
+        return Ok(Box::new(async_compression::codecs::ZstdDecoder::new_with_params(&[window])));
     }
     #[cfg(feature = "gzip")]
     if format == Format::Gzip {
@@ -87,11 +87,11 @@ pub fn decoder(step: Step, format: Format) -> Result<Decoder, Error> {
     }
     #[cfg(feature = "brotli")]
     if format == Format::Brotli {
-        return Ok(Box::new(async_compression::codecs::BrotliDecoder::new()));
+        return Ok(Box::new(super::brotli::Brotli::new(most_bytes)));
     }
     #[cfg(feature = "xz")]
     if format == Format::Xz {
-        return Ok(Box::new(async_compression::codecs::XzDecoder::with_memlimit(XZ_DECODER_BYTES)));
+        return Ok(Box::new(async_compression::codecs::XzDecoder::with_memlimit(most_bytes)));
     }
     #[cfg(feature = "bzip2")]
     if format == Format::Bzip2 {
@@ -99,8 +99,9 @@ pub fn decoder(step: Step, format: Format) -> Result<Decoder, Error> {
     }
     #[cfg(feature = "lz4")]
     if format == Format::Lz4 {
-        return Ok(Box::new(async_compression::codecs::Lz4Decoder::new()));
+        return Ok(Box::new(super::lz4::Lz4::default()));
     }
+    let _ = most_bytes;
     Err(Error::NotCompiledIn { step, format })
 }
 
@@ -109,9 +110,8 @@ pub const MAGIC_BYTES: usize = 16;
 
 /// The format that a file's first bytes speak of. Brotli's speak of nothing.
 pub fn sniff(bytes: &[u8]) -> Option<Format> {
-    // A zstd file may begin with a skippable frame (RFC 8878, 3.1.2), as those of pzstd do.
-    if let [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] = bytes {
-        return Some(Format::Zstd);
+    if let [0x02, 0x21, 0x4c, 0x18, ..] = bytes {
+        return Some(Format::Lz4);
     }
     match infer::get(bytes)?.extension() {
         "zst" => Some(Format::Zstd),
@@ -123,7 +123,52 @@ pub fn sniff(bytes: &[u8]) -> Option<Format> {
     }
 }
 
-/// An error for a format's own "no": the libraries give many kinds.
-pub fn ended_early(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::UnexpectedEof
+/// The bytes of a skippable frame after its eight bytes of header, which begin here. Zstandard and
+/// LZ4 share these frames (RFC 8878, 3.1.2), so that what follows them tells the format.
+pub fn skippable(bytes: &[u8]) -> Option<u64> {
+    match *bytes {
+        [0x50..=0x5f, 0x2a, 0x4d, 0x18, a, b, c, d, ..] => {
+            Some(u64::from(u32::from_le_bytes([a, b, c, d])))
+        }
+        _ => None,
+    }
+}
+
+/// What a decoder's error means: the libraries give many kinds, and some only words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    EndedEarly,
+    Memory,
+    Unsupported(&'static str),
+    Damaged,
+}
+
+pub fn fault(error: &io::Error) -> Fault {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => return Fault::EndedEarly,
+        io::ErrorKind::OutOfMemory => return Fault::Memory,
+        _ => {}
+    }
+    #[cfg(feature = "xz")]
+    {
+        use liblzma::stream::Error as Xz;
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<Xz>()) {
+            Some(Xz::MemLimit | Xz::Mem) => return Fault::Memory,
+            Some(Xz::Options) => {
+                return Fault::Unsupported("a filter or an option of this archive");
+            }
+            Some(Xz::UnsupportedCheck) => {
+                return Fault::Unsupported("the checksum of this archive");
+            }
+            _ => {}
+        }
+    }
+    match error.to_string().as_str() {
+        "Frame requires too much memory for decoding" => Fault::Memory,
+        "Dictionary mismatch" => Fault::Unsupported("an archive that was made with a dictionary"),
+        "Version not supported" | "Unsupported frame parameter" => {
+            Fault::Unsupported("this version of the format")
+        }
+        _ => Fault::Damaged,
+    }
 }

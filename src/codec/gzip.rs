@@ -1,8 +1,10 @@
-//! gzip as members of a fixed size, which are compressed beside one another.
+//! gzip on several threads, as one member that every reader takes.
 //!
-//! A gzip file is a sequence of members, and every reader takes them as one content (RFC 1952,
-//! 2.2). Where a member ends is told by the count of bytes alone, so the output is the same for
-//! every count of threads and however the input is fed (K1); each member carries its CRC (K2).
+//! A file is cut into blocks of a fixed size, each is deflated by itself, and the streams are joined:
+//! the mark of each one's last block is cleared, and an empty stored block brings the next one to a
+//! whole byte, as pigz does. One trailer has the CRC of all. Where a block ends is told by the count of
+//! bytes alone, so the output is the same for every count of threads and however the input is fed (K1);
+//! the member carries its CRC (K2).
 
 use std::{
     collections::VecDeque,
@@ -13,21 +15,27 @@ use std::{
 
 use libdeflater::{CompressionLvl, Compressor};
 
-use super::{Error, link::Next};
+use super::{Error, deflate::Scanner, link::Next};
 use crate::steps::Step;
 
-/// What one member holds: starting anew costs well under a hundredth of the ratio.
-const MEMBER_BYTES: usize = 1024 * 1024;
-/// Members in work for each thread: one is compressed while the next one waits.
-const MEMBERS_QUEUED: usize = 2;
+/// What is deflated at one time: starting anew costs well under a hundredth of the ratio.
+const BLOCK_BYTES: usize = 1024 * 1024;
+/// Blocks in work for each thread: one is compressed while the next one waits.
+const BLOCKS_QUEUED: usize = 2;
+/// A member without a name or a time (RFC 1952, 2.3), of an unknown system.
+const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+/// What is left of an empty stored block after its first three bits and the padding.
+const EMPTY_STORED: [u8; 4] = [0, 0, 0xff, 0xff];
 
 /// Compresses one file after another.
 pub struct Gzip {
     step: Step,
-    /// What was fed and is not yet a member.
+    /// What was fed and is not yet compressed.
     block: Vec<u8>,
-    /// Whether the file has a member: an empty one has an empty member.
-    begun: bool,
+    /// Of what was passed on.
+    crc: crc32fast::Hasher,
+    header: Option<[u8; 10]>,
+    level: i32,
     work: Work,
 }
 
@@ -40,44 +48,67 @@ enum Work {
 /// One thread's compressor.
 struct Deflate {
     compressor: Compressor,
+    scanner: Scanner,
     packed: Vec<u8>,
 }
 
 impl Deflate {
     fn new(level: CompressionLvl) -> Self {
-        Self { compressor: Compressor::new(level), packed: Vec::new() }
+        let compressor = Compressor::new(level);
+        Self { compressor, scanner: Scanner::default(), packed: Vec::new() }
     }
 
-    fn member(&mut self, block: &[u8]) -> io::Result<&[u8]> {
-        let most = self.compressor.gzip_compress_bound(block.len());
-        if self.packed.len() < most {
-            self.packed.resize(most, 0);
+    fn pack(&mut self, block: &[u8], is_last: bool) -> io::Result<&[u8]> {
+        let most = self.compressor.deflate_compress_bound(block.len()) + 1 + EMPTY_STORED.len();
+        self.packed.resize(most, 0);
+        let length = self.compressor.deflate_compress(block, &mut self.packed);
+        self.packed.truncate(length.map_err(io::Error::other)?);
+        if !is_last {
+            self.open_end()?;
         }
-        let packed = self.compressor.gzip_compress(block, &mut self.packed);
-        let length = packed.map_err(io::Error::other)?;
-        Ok(self.packed.get(..length).unwrap_or_default())
+        Ok(&self.packed)
+    }
+
+    /// Makes of a whole stream one that another can follow.
+    fn open_end(&mut self) -> io::Result<()> {
+        let broken = || io::Error::other("libdeflate made a stream that is none");
+        let last = self.scanner.last_block(&self.packed).ok_or_else(broken)?;
+        let first = self.packed.get_mut(last.begins / 8).ok_or_else(broken)?;
+        *first &= !(1 << (last.begins % 8));
+        if last.ends.div_ceil(8) != self.packed.len() {
+            return Err(broken());
+        }
+        // The three bits of the empty block's header are zeros, as are those after the end.
+        let free = self.packed.len() * 8 - last.ends;
+        if free < 3 {
+            self.packed.push(0);
+        }
+        self.packed.extend(EMPTY_STORED);
+        Ok(())
     }
 }
 
 /// One block on its way to a thread. What came of it goes back with the block's buffer.
 struct Order {
     block: Vec<u8>,
+    is_last: bool,
     reply: mpsc::SyncSender<Reply>,
 }
 
 struct Reply {
     packed: io::Result<Vec<u8>>,
+    crc: u32,
     block: Vec<u8>,
 }
 
-/// Threads that compress. Dropping it ends them after the members they have in hand.
+/// Threads that compress. Dropping it ends them after the blocks they have in hand.
 struct Pool {
     /// `None` only while it is dropped: closing the channel is what ends the threads.
     orders: Option<mpsc::Sender<Order>>,
     threads: Vec<JoinHandle<()>>,
-    /// Of the members in work, in the order of the file.
+    /// Of the blocks in work, in the order of the file.
     replies: VecDeque<mpsc::Receiver<Reply>>,
-    /// Buffers to use again, never more than there are members in work.
+    /// Buffers to use again, never more than there are blocks in work.
     spare: Vec<Vec<u8>>,
 }
 
@@ -90,62 +121,103 @@ impl Gzip {
             let pool = Pool::new(deflate, threads);
             Work::Threads(pool.map_err(|source| Error::Encode { step, source })?)
         };
-        Ok(Self { step, block: Vec::new(), begun: false, work })
+        let crc = crc32fast::Hasher::new();
+        Ok(Self { step, block: Vec::new(), crc, header: None, level, work })
     }
 
     pub fn start(&mut self) {
         self.block.clear();
-        self.begun = false;
+        self.crc.reset();
+        self.header = Some(header(self.level));
         if let Work::Threads(pool) = &mut self.work {
-            // Members of a file that was left: nobody wants them any more.
+            // Blocks of a file that was left: nobody wants them any more.
             pool.replies.clear();
         }
     }
 
     pub fn feed(&mut self, mut bytes: &[u8], next: &mut Next<'_>) -> Result<(), Error> {
         while !bytes.is_empty() {
-            let room = MEMBER_BYTES - self.block.len();
+            let room = BLOCK_BYTES - self.block.len();
             let (now, rest) = bytes.split_at(room.min(bytes.len()));
             self.block.extend_from_slice(now);
             bytes = rest;
-            if self.block.len() == MEMBER_BYTES {
-                self.end_block(next)?;
+            if self.block.len() == BLOCK_BYTES {
+                self.end_block(false, next)?;
             }
         }
         Ok(())
     }
 
     pub fn finish(&mut self, next: &mut Next<'_>) -> Result<(), Error> {
-        if !self.block.is_empty() || !self.begun {
-            self.end_block(next)?;
-        }
-        if let Work::Threads(pool) = &mut self.work {
-            while let Some(reply) = pool.replies.pop_front() {
-                pool.pass(self.step, &reply, next)?;
+        self.end_block(true, next)?;
+        while self.take_reply(next)? {}
+        let crc = self.crc.clone().finalize();
+        // The length is modulo 2^32 (RFC 1952, 2.3.1).
+        let [a, b, c, d, ..] = self.crc.total_len().to_le_bytes();
+        next(&[&crc.to_le_bytes()[..], &[a, b, c, d]].concat())
+    }
+
+    fn end_block(&mut self, is_last: bool, next: &mut Next<'_>) -> Result<(), Error> {
+        match &mut self.work {
+            Work::Here(deflate) => {
+                let packed = deflate.pack(&self.block, is_last);
+                let packed = packed.map_err(|source| Error::Encode { step: self.step, source })?;
+                let crc = libdeflater::crc32(&self.block);
+                pass((&mut self.header, &mut self.crc), packed, (crc, self.block.len()), next)?;
+                self.block.clear();
+            }
+            Work::Threads(pool) => {
+                let is_full = pool.replies.len() >= pool.threads.len() * BLOCKS_QUEUED;
+                if is_full {
+                    self.take_reply(next)?;
+                }
+                if let Work::Threads(pool) = &mut self.work {
+                    pool.order(&mut self.block, is_last);
+                }
             }
         }
         Ok(())
     }
 
-    fn end_block(&mut self, next: &mut Next<'_>) -> Result<(), Error> {
-        self.begun = true;
-        match &mut self.work {
-            Work::Here(deflate) => {
-                let packed = deflate.member(&self.block);
-                next(packed.map_err(|source| Error::Encode { step: self.step, source })?)?;
-                self.block.clear();
-            }
-            Work::Threads(pool) => {
-                if pool.replies.len() >= pool.threads.len() * MEMBERS_QUEUED
-                    && let Some(reply) = pool.replies.pop_front()
-                {
-                    pool.pass(self.step, &reply, next)?;
-                }
-                pool.order(&mut self.block);
-            }
-        }
-        Ok(())
+    /// Waits for the oldest block in work and passes it on. Says whether there was one.
+    fn take_reply(&mut self, next: &mut Next<'_>) -> Result<bool, Error> {
+        let step = self.step;
+        let failed = |source| Error::Encode { step, source };
+        let Work::Threads(pool) = &mut self.work else { return Ok(false) };
+        let Some(reply) = pool.replies.pop_front() else { return Ok(false) };
+        let gone = |_| failed(io::Error::other("a thread that compresses has ended"));
+        let Reply { packed, crc, mut block } = reply.recv().map_err(gone)?;
+        let packed = packed.map_err(failed)?;
+        pass((&mut self.header, &mut self.crc), &packed, (crc, block.len()), next)?;
+        block.clear();
+        pool.spare.push(block);
+        Ok(true)
     }
+}
+
+/// Of the level, a header says only whether it was the fastest or the slowest.
+const fn header(level: i32) -> [u8; 10] {
+    let mut header = HEADER;
+    header[8] = match level {
+        8.. => 2,
+        2..8 => 0,
+        _ => 4,
+    };
+    header
+}
+
+/// Passes a block on, after the header where it is the first, and adds its checksum to the file's.
+fn pass(
+    (header, all): (&mut Option<[u8; 10]>, &mut crc32fast::Hasher),
+    packed: &[u8],
+    (crc, length): (u32, usize),
+    next: &mut Next<'_>,
+) -> Result<(), Error> {
+    all.combine(&crc32fast::Hasher::new_with_initial_len(crc, length as u64));
+    if let Some(header) = header.take() {
+        next(&header)?;
+    }
+    next(packed)
 }
 
 impl Pool {
@@ -167,30 +239,15 @@ impl Pool {
     }
 
     /// Hands the block to the threads and leaves an empty one in its place.
-    fn order(&mut self, block: &mut Vec<u8>) {
-        let next = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(MEMBER_BYTES));
+    fn order(&mut self, block: &mut Vec<u8>, is_last: bool) {
+        let next = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(BLOCK_BYTES));
         let block = std::mem::replace(block, next);
         let (reply, receiver) = mpsc::sync_channel(1);
         if let Some(orders) = &self.orders {
             // Where all threads are gone the reply is missing, and that is the error.
-            drop(orders.send(Order { block, reply }));
+            drop(orders.send(Order { block, is_last, reply }));
         }
         self.replies.push_back(receiver);
-    }
-
-    /// Waits for one member and passes it on.
-    fn pass(
-        &mut self,
-        step: Step,
-        reply: &mpsc::Receiver<Reply>,
-        next: &mut Next<'_>,
-    ) -> Result<(), Error> {
-        let failed = |source| Error::Encode { step, source };
-        let gone = |_| failed(io::Error::other("a thread that compresses has ended"));
-        let Reply { packed, mut block } = reply.recv().map_err(gone)?;
-        block.clear();
-        self.spare.push(block);
-        next(&packed.map_err(failed)?)
     }
 }
 
@@ -207,9 +264,10 @@ impl Drop for Pool {
 fn work(waiting: &Mutex<mpsc::Receiver<Order>>, mut deflate: Deflate) {
     loop {
         let order = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Order { block, reply }) = order else { return };
-        let packed = deflate.member(&block).map(<[u8]>::to_vec);
+        let Ok(Order { block, is_last, reply }) = order else { return };
+        let packed = deflate.pack(&block, is_last).map(<[u8]>::to_vec);
+        let crc = libdeflater::crc32(&block);
         // A file that was left takes no reply.
-        drop(reply.send(Reply { packed, block }));
+        drop(reply.send(Reply { packed, crc, block }));
     }
 }

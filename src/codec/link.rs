@@ -4,7 +4,8 @@ use async_compression::core::util::{PartialBuffer, WriteBuffer};
 
 use super::{
     Error,
-    formats::{self, Decoder, Encoder},
+    decompress::Decompressor,
+    formats::{self, Encoder},
 };
 use crate::{
     policy::Bounds,
@@ -13,9 +14,6 @@ use crate::{
 
 /// The bytes between two steps.
 const BUFFER_BYTES: usize = 128 * 1024;
-/// Output up to this is not held against the ratio: a small file of zeros is no attack.
-const RATIO_FROM_BYTES: u64 = 1024 * 1024;
-
 /// What takes the bytes that come out of a link.
 pub type Next<'a> = dyn FnMut(&[u8]) -> Result<(), Error> + 'a;
 
@@ -48,23 +46,6 @@ struct Compressor {
     fresh: bool,
 }
 
-struct Decompressor {
-    /// None for `decompress` until the first bytes have told.
-    format: Option<Format>,
-    decoder: Option<Decoder>,
-    /// The first bytes, until they tell the format.
-    first: Vec<u8>,
-    sniffs: bool,
-    in_member: bool,
-    members: u64,
-    /// Only zeros may follow.
-    padded: bool,
-    bounds: Bounds,
-    /// Of the file, before the chain's first step: an archive in an archive gains nothing.
-    source_bytes: u64,
-    bytes_out: u64,
-}
-
 impl Link {
     pub fn new(step: Step, bounds: Bounds, threads: u32) -> Result<Self, Error> {
         let codec = match step {
@@ -80,7 +61,7 @@ impl Link {
                 fresh: true,
             }),
             Step::Decompress(format) => {
-                let decoder = formats::decoder(step, format)?;
+                let decoder = formats::decoder(step, format, bounds.decoder_bytes)?;
                 Codec::Decompress(Decompressor::new(Some((format, decoder)), bounds))
             }
             Step::Copy => Codec::Copy,
@@ -102,7 +83,7 @@ impl Link {
     /// So many bytes of the file were taken in by the whole chain: what K3's ratio is of.
     pub const fn source_grew(&mut self, bytes: u64) {
         if let Codec::Decompress(decompressor) = &mut self.codec {
-            decompressor.source_bytes = bytes;
+            decompressor.source_grew(bytes);
         }
     }
 
@@ -177,190 +158,6 @@ impl Compressor {
     }
 }
 
-fn pass(output: &WriteBuffer<'_>, next: &mut Next<'_>) -> Result<(), Error> {
+pub fn pass(output: &WriteBuffer<'_>, next: &mut Next<'_>) -> Result<(), Error> {
     if output.written().is_empty() { Ok(()) } else { next(output.written()) }
-}
-
-impl Decompressor {
-    fn new(known: Option<(Format, Decoder)>, bounds: Bounds) -> Self {
-        let sniffs = known.is_none();
-        let (format, decoder) = known.unzip();
-        Self {
-            format,
-            decoder,
-            first: Vec::new(),
-            sniffs,
-            in_member: false,
-            members: 0,
-            padded: false,
-            bounds,
-            source_bytes: 0,
-            bytes_out: 0,
-        }
-    }
-
-    fn start(&mut self) {
-        if self.sniffs {
-            (self.format, self.decoder) = (None, None);
-        }
-        self.first.clear();
-        (self.in_member, self.members, self.padded) = (false, 0, false);
-        (self.source_bytes, self.bytes_out) = (0, 0);
-    }
-
-    fn feed(
-        &mut self,
-        step: Step,
-        bytes: &[u8],
-        buffer: &mut [u8],
-        next: &mut Next<'_>,
-    ) -> Result<(), Error> {
-        if self.decoder.is_some() {
-            return self.decode(step, bytes, buffer, next);
-        }
-        self.first.extend_from_slice(bytes);
-        if self.first.len() < formats::MAGIC_BYTES {
-            return Ok(());
-        }
-        self.begin(step, buffer, next)
-    }
-
-    /// The first bytes are there: they tell the format, and are decoded.
-    fn begin(&mut self, step: Step, buffer: &mut [u8], next: &mut Next<'_>) -> Result<(), Error> {
-        let first = std::mem::take(&mut self.first);
-        let format = formats::sniff(&first).ok_or(Error::Unknown { step })?;
-        self.decoder = Some(formats::decoder(step, format)?);
-        self.format = Some(format);
-        self.decode(step, &first, buffer, next)
-    }
-
-    fn decode(
-        &mut self,
-        step: Step,
-        mut bytes: &[u8],
-        buffer: &mut [u8],
-        next: &mut Next<'_>,
-    ) -> Result<(), Error> {
-        while !bytes.is_empty() {
-            if !self.in_member {
-                if self.is_padding(bytes) {
-                    self.padded = true;
-                    return Ok(());
-                }
-                if self.padded {
-                    let source = std::io::Error::other("something follows the padding");
-                    return Err(Error::Corrupt { step, source });
-                }
-                let Some(decoder) = &mut self.decoder else {
-                    return Ok(());
-                };
-                decoder.reinit().map_err(|source| sort(step, source))?;
-                self.in_member = true;
-            }
-            let used = self.decode_member(step, bytes, buffer, next)?;
-            bytes = bytes.get(used..).unwrap_or_default();
-        }
-        Ok(())
-    }
-
-    /// gzip(1) pads with zeros for tapes, and takes them after the last member.
-    fn is_padding(&self, bytes: &[u8]) -> bool {
-        let after_one = self.members > 0 && self.format == Some(Format::Gzip);
-        after_one && bytes.iter().all(|byte| *byte == 0)
-    }
-
-    /// Decodes to the end of the member or of the bytes. Says how many bytes it used.
-    fn decode_member(
-        &mut self,
-        step: Step,
-        bytes: &[u8],
-        buffer: &mut [u8],
-        next: &mut Next<'_>,
-    ) -> Result<usize, Error> {
-        let mut input = PartialBuffer::new(bytes);
-        loop {
-            let Some(decoder) = &mut self.decoder else {
-                return Ok(bytes.len());
-            };
-            let mut output = WriteBuffer::new_initialized(buffer);
-            let ended = decoder.decode(&mut input, &mut output);
-            let ended = ended.map_err(|source| sort(step, source))?;
-            let full = output.has_no_spare_space();
-            self.pass(step, &output, next)?;
-            if ended {
-                self.end_member(step, buffer, next)?;
-                return Ok(input.written_len());
-            }
-            if input.unwritten().is_empty() && !full {
-                return Ok(input.written_len());
-            }
-        }
-    }
-
-    /// Takes out what the decoder holds back. An end that it does not agree to is a truncation.
-    fn end_member(
-        &mut self,
-        step: Step,
-        buffer: &mut [u8],
-        next: &mut Next<'_>,
-    ) -> Result<(), Error> {
-        loop {
-            let Some(decoder) = &mut self.decoder else {
-                return Ok(());
-            };
-            let mut output = WriteBuffer::new_initialized(buffer);
-            let finished = decoder.finish(&mut output).map_err(|source| sort(step, source))?;
-            let nothing = output.written().is_empty();
-            self.pass(step, &output, next)?;
-            if finished {
-                break;
-            }
-            if nothing {
-                return Err(Error::Truncated { step });
-            }
-        }
-        self.in_member = false;
-        self.members += 1;
-        Ok(())
-    }
-
-    fn finish(&mut self, step: Step, buffer: &mut [u8], next: &mut Next<'_>) -> Result<(), Error> {
-        if self.decoder.is_none() {
-            if self.first.is_empty() {
-                return Err(Error::Truncated { step });
-            }
-            self.begin(step, buffer, next)?;
-        }
-        if self.in_member {
-            self.end_member(step, buffer, next)?;
-        }
-        if self.members == 0 { Err(Error::Truncated { step }) } else { Ok(()) }
-    }
-
-    /// K3, then on to the next link.
-    fn pass(
-        &mut self,
-        step: Step,
-        output: &WriteBuffer<'_>,
-        next: &mut Next<'_>,
-    ) -> Result<(), Error> {
-        self.bytes_out += output.written_len() as u64;
-        let Bounds { output_bytes, ratio } = self.bounds;
-        if self.bytes_out > output_bytes {
-            return Err(Error::OutputBytes { step, limit: output_bytes });
-        }
-        let allowed = self.source_bytes.saturating_mul(ratio).saturating_add(RATIO_FROM_BYTES);
-        if self.bytes_out > allowed {
-            return Err(Error::Ratio { step, limit: ratio });
-        }
-        pass(output, next)
-    }
-}
-
-fn sort(step: Step, source: std::io::Error) -> Error {
-    if formats::ended_early(&source) {
-        Error::Truncated { step }
-    } else {
-        Error::Corrupt { step, source }
-    }
 }

@@ -7,13 +7,21 @@
 //! K1: the same input, fed in pieces of the same sizes, gives the same output: nothing of a clock
 //! or of the machine goes in, and worker threads do not change a byte.
 //! K2: input that ends early, is damaged or is followed by something else is an error, never a
-//! shorter output: all members of a file are read, and every format but Brotli carries a checksum.
+//! shorter output: all members of a file are read, and every format but Brotli and LZ4's
+//! legacy frame carries a checksum.
 //! K3: what comes out of decompression is bounded, over the whole chain.
 
+#[cfg(feature = "brotli")]
+mod brotli;
+mod decompress;
+#[cfg(feature = "gzip")]
+mod deflate;
 mod formats;
 #[cfg(feature = "gzip")]
 mod gzip;
 mod link;
+#[cfg(feature = "lz4")]
+mod lz4;
 
 use self::link::Link;
 use crate::{
@@ -45,15 +53,29 @@ pub enum Error {
     Stopped,
     #[error("`{step}`: the input is damaged, or is not of this format")]
     Corrupt { step: Step, source: std::io::Error },
+    #[error(
+        "`{step}`: {members} whole archives are followed by something that is none: remove what follows them"
+    )]
+    Trailing { step: Step, members: u64, source: std::io::Error },
+    #[error(
+        "`{step}`: the archive is made for more memory than the {limit} bytes that a decoder may use: raise `max_decoder_memory`"
+    )]
+    Memory { step: Step, limit: u64 },
+    #[error("`{step}`: {what} is not supported")]
+    Unsupported { step: Step, what: &'static str },
     #[error("`{step}`: the input ends in the middle")]
     Truncated { step: Step },
     #[error(
         "`{step}`: the input begins like none of the formats that can be told by their beginning (Brotli cannot)"
     )]
     Unknown { step: Step },
-    #[error("`{step}`: more than {limit} bytes would come out (`max_output`)")]
+    #[error(
+        "`{step}`: more than {limit} bytes would come out: raise `max_output` if this is right"
+    )]
     OutputBytes { step: Step, limit: u64 },
-    #[error("`{step}`: more than {limit} times its size would come out (`max_ratio`)")]
+    #[error(
+        "`{step}`: more than {limit} times its size would come out: raise `max_ratio` if this is right"
+    )]
     Ratio { step: Step, limit: u64 },
     #[error("`{step}` failed")]
     Encode { step: Step, source: std::io::Error },
@@ -64,6 +86,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether another try on the same bytes would end the same way.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        !matches!(self, Self::Stopped | Self::Encode { .. } | Self::Io(_))
+    }
+
     pub(crate) fn from_io(source: std::io::Error) -> Self {
         Self::Io(source)
     }

@@ -3,7 +3,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::limits;
 
-const BOUNDS: Bounds = Bounds { output_bytes: u64::MAX, ratio: u64::MAX };
+mod foreign;
+mod gzip;
+
+const BOUNDS: Bounds = Bounds { output_bytes: u64::MAX, ratio: u64::MAX, decoder_bytes: 1 << 27 };
 const COMPRESS: [&str; 6] = ["zstd", "gzip", "brotli", "xz", "bzip2", "lz4"];
 
 fn transformer(steps: &str, bounds: Bounds, threads: u32) -> Transformer {
@@ -108,7 +111,10 @@ fn nothing_follows_the_padding_however_it_is_fed() {
         assert_eq!(run(&mut gunzip, &padded, piece).expect("padding"), b"one", "{piece}");
         let more = [padded.clone(), packed.clone()].concat();
         let error = run(&mut gunzip, &more, piece).expect_err("a member after the padding");
-        assert!(matches!(error, Error::Corrupt { .. }), "{piece}: {error}");
+        assert!(
+            matches!(error, Error::Corrupt { .. } | Error::Trailing { .. }),
+            "{piece}: {error}"
+        );
     }
 }
 

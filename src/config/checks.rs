@@ -77,6 +77,15 @@ fn shared(config: &Config, places: &Places, problems: &mut Problems) {
         let message = "the events file is a directory";
         problems.add(events_at, message, Some("name a file in it, such as events.jsonl"));
     }
+    if config.events.as_ref().is_some_and(|events| events.parent() == Some(Path::new("/"))) {
+        let message =
+            "the events file is in the root directory: the sandbox would have to open all of it";
+        problems.add(
+            events_at,
+            message,
+            Some("give it a directory of its own, such as /var/lib/tidemill-events"),
+        );
+    }
     for Pipeline { input, .. } in &config.pipelines {
         // Without a place of its own it is in the output, and so is the mistake.
         if state_at.is_some() && is_in(&config.state_dir, input) {

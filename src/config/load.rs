@@ -29,6 +29,9 @@ use crate::{
 const RATIO: u64 = 2000;
 /// The default of `max_output`.
 const OUTPUT_BYTES: u64 = 1 << 40;
+/// The default of `max_decoder_memory`: enough for every level of every tool but those that are
+/// asked for more (`zstd --long=28`, `xz --lzma2=dict=256MiB`).
+const DECODER_BYTES: u64 = 128 * 1024 * 1024;
 /// No duration is longer: the clock must be able to count to its end.
 const LONGEST: Duration = Duration::from_hours(24 * 366);
 
@@ -202,10 +205,13 @@ impl Resolver {
             self.problems.add(Some(&given.input), message, Some("write `name = \"…\"`"));
         }
         let max_output = file.max_output.map(Written::from);
+        let decoder = file.max_decoder_memory.map(Written::from);
         let bounds = Bounds {
             output_bytes: max_output
                 .map_or(OUTPUT_BYTES, |written| self.bytes(&written, OUTPUT_BYTES)),
             ratio: self.at_least_one(file.max_ratio, RATIO),
+            decoder_bytes: decoder
+                .map_or(DECODER_BYTES, |written| self.bytes(&written, DECODER_BYTES)),
         };
         let trust = Trust {
             hard_links: self.parsed(file.hard_links.map(Written::from)).unwrap_or(HardLinks::Take),

@@ -12,7 +12,12 @@ mod tables;
 mod temporary;
 mod written;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     policy::{
@@ -141,8 +146,11 @@ impl Config {
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
+        notes.extend(self.events.as_deref().and_then(|events| self.beside_events(events)));
         for pipeline in &self.pipelines {
             let name = &pipeline.name;
+            let doubtful = pipeline.steps.doubts().into_iter();
+            notes.extend(doubtful.map(|doubt| format!("pipeline {name}: `steps`: {doubt}")));
             if pipeline.durability == Durability::None {
                 notes.push(format!(
                     "pipeline {name}: `durability = \"none\"`: a power loss may take published outputs back"
@@ -165,5 +173,29 @@ impl Config {
             }
         }
         notes
+    }
+
+    /// The sandbox opens the events file's directory for writing: what else is in it, and is none of
+    /// the service's own, is in reach as well.
+    fn beside_events(&self, events: &Path) -> Option<String> {
+        let (dir, own) = (events.parent()?, events.file_name()?.as_encoded_bytes());
+        let of = |pipeline: &Pipeline| [pipeline.input.clone(), pipeline.output.clone()];
+        let mut places: Vec<_> = self.pipelines.iter().flat_map(of).collect();
+        places.push(self.state_dir.clone());
+        if places.iter().any(|place| dir.starts_with(place)) {
+            return None;
+        }
+        // Rotated ones begin with its name.
+        let is_other = |entry: &std::fs::DirEntry| {
+            let is_place = places.iter().any(|place| place.starts_with(entry.path()));
+            !is_place && !entry.file_name().as_encoded_bytes().starts_with(own)
+        };
+        let others = std::fs::read_dir(dir).ok()?.flatten().filter(is_other);
+        let first = others.map(|entry| entry.file_name()).min()?;
+        Some(format!(
+            "the directory of the events file {} has other files (`{}`), which the service could write to: give it a directory of its own",
+            events.display(),
+            first.to_string_lossy().escape_debug()
+        ))
     }
 }

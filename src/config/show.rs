@@ -100,6 +100,7 @@ struct Table<'a> {
     quarantine: &'a Path,
     max_output: String,
     max_ratio: u64,
+    max_decoder_memory: String,
 }
 
 /// Exact, and short where it can be.
@@ -139,6 +140,7 @@ impl<'a> From<&'a Pipeline> for Table<'a> {
             quarantine: &pipeline.quarantine,
             max_output: pipeline.bounds.output_bytes.to_string(),
             max_ratio: pipeline.bounds.ratio,
+            max_decoder_memory: pipeline.bounds.decoder_bytes.to_string(),
         }
     }
 }

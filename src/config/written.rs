@@ -116,6 +116,7 @@ pub struct Pipeline {
     pub quarantine: Value<PathBuf>,
     pub max_output: Value<String>,
     pub max_ratio: Value<u64>,
+    pub max_decoder_memory: Value<String>,
 }
 
 /// The tables of a configuration file.
@@ -204,6 +205,7 @@ impl Table {
                 ("quarantine", Kind::Text),
                 ("max_output", Kind::Text),
                 ("max_ratio", Kind::Large),
+                ("max_decoder_memory", Kind::Text),
             ],
         }
     }

@@ -58,6 +58,8 @@ pub struct Desk {
     pub(super) streams: Arc<Semaphore>,
     /// One look into the ledger at a time.
     looks: Semaphore,
+    /// One look at a file as well: a mount that hangs holds up this turn and no answer of the ledger.
+    looks_at_files: Semaphore,
     quarantined: Mutex<Option<Count>>,
 }
 
@@ -103,6 +105,7 @@ impl Desk {
             reloads: OnceLock::new(),
             streams: Arc::new(Semaphore::new(limits::STREAMS)),
             looks: Semaphore::new(1),
+            looks_at_files: Semaphore::new(1),
             quarantined: Mutex::new(None),
         }
     }
@@ -178,7 +181,23 @@ impl Desk {
         &self,
         look: impl FnOnce(&dyn Ledger) -> ledger::Result<T> + Send + 'static,
     ) -> Result<T, Problem> {
-        let Ok(_turn) = self.looks.acquire().await else {
+        self.look_in_turn(&self.looks, look).await
+    }
+
+    /// Looks into the ledger and at a file of a pipeline.
+    pub(super) async fn look_at_file<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&dyn Ledger) -> ledger::Result<T> + Send + 'static,
+    ) -> Result<T, Problem> {
+        self.look_in_turn(&self.looks_at_files, look).await
+    }
+
+    async fn look_in_turn<T: Send + 'static>(
+        &self,
+        turns: &Semaphore,
+        look: impl FnOnce(&dyn Ledger) -> ledger::Result<T> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let Ok(_turn) = turns.acquire().await else {
             return Err(Problem::busy("the service ends"));
         };
         let reader = Arc::clone(&self.reader);

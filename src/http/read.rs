@@ -1,6 +1,6 @@
 //! The answers that only tell.
 
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 
 use axum::{
     Json,
@@ -254,7 +254,8 @@ pub struct ExplainAnswer {
     text: String,
 }
 
-/// A path that is not absolute is meant below an input, as lists show it.
+/// A path that is not absolute is meant below an input, as lists show it. Nothing is resolved or looked
+/// at outside the pipelines' directories: who asks may not be allowed to know what is there.
 pub async fn explain(
     State(app): State<App>,
     asked: Given<AskedPath>,
@@ -263,12 +264,12 @@ pub async fn explain(
     if path.as_os_str().is_empty() || path.as_os_str().len() > limits::PATH_BYTES {
         return Err(Problem::malformed("`path` is the absolute path of a file"));
     }
+    if path.components().any(|component| component == Component::ParentDir) {
+        return Err(Problem::malformed("`path` has no `..` in it"));
+    }
     let config = app.desk.config();
-    let text = app.desk.look(move |ledger| {
-        let inputs = config.pipelines.iter().map(|pipeline| pipeline.input.join(&path));
-        let found = inputs.clone().find(|path| path.symlink_metadata().is_ok());
-        let path = found.or_else(|| inputs.clone().next()).unwrap_or(path);
-        let path = explain::real(&path).unwrap_or(path);
+    let text = app.desk.look_at_file(move |ledger| {
+        let path = explain::below_an_input(&config.pipelines, path);
         let text = explain::tell(ledger, &config.pipelines, &path)?;
         Ok(format!("{}: {text}", shown(&path)))
     });

@@ -32,7 +32,7 @@ pub use metrics::{Exporter, InstallError, install as install_exporter};
 pub use observer::Observer;
 pub use progress::{OnceEnds, print_summary, run as progress};
 pub use series::Point;
-pub use shown::shown;
+pub use shown::{escaped, shell_quoted, shown};
 pub use status::{ChannelStatus, DrainStatus, PipelineStatus, StageStatus, Status, Totals};
 pub use stderr::{detach as detach_logs, flush as flush_logs, write_lines};
 #[cfg(feature = "otlp")]

@@ -1,4 +1,4 @@
-//! Names of files, for people to read.
+//! Names of files and words of others, for people and shells to read.
 
 use std::{
     fmt::{self, Write},
@@ -36,6 +36,42 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// Text that may hold the words or the names of others, such as a reason: what could move a terminal's
+/// cursor or end a line is escaped. Names in it that went through [`shown`] stay as they are.
+#[must_use]
+pub fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() || is_invisible(letter) {
+            safe.extend(letter.escape_default());
+        } else {
+            safe.push(letter);
+        }
+    }
+    safe
+}
+
+/// A path as one word of a shell's command line, whatever its bytes: nothing in it is run. A name
+/// with bytes that a terminal would not show is written in the form `$'…'`, which bash and zsh know.
+#[must_use]
+pub fn shell_quoted(path: &Path) -> String {
+    let bytes = path.as_os_str().as_bytes();
+    let plain = |text: &&str| !text.chars().any(|c| c.is_control() || is_invisible(c));
+    if let Some(text) = std::str::from_utf8(bytes).ok().filter(plain) {
+        return format!("'{}'", text.replace('\'', r"'\''"));
+    }
+    let mut word = "$'".to_owned();
+    for &byte in bytes {
+        match byte {
+            b'\'' | b'\\' => word.extend(['\\', char::from(byte)]),
+            b' '..=b'~' => word.push(char::from(byte)),
+            _ => word += &format!("\\{byte:03o}"),
+        }
+    }
+    word.push('\'');
+    word
+}
+
 /// Marks that turn the direction of text, or have no shape: they make a name look like another.
 const fn is_invisible(letter: char) -> bool {
     matches!(
@@ -60,6 +96,33 @@ mod tests {
         let name = std::ffi::OsStr::from_bytes(b"caf\xc3\xa9\n\x1b[2J\xff");
         assert_eq!(shown(name).to_string(), "café\\n\\u{1b}[2J\\xff");
         assert_eq!(shown("a\u{202e}gpj.exe").to_string(), "a\\u{202e}gpj.exe");
+    }
+
+    #[test]
+    fn a_shell_takes_a_quoted_path_as_one_word_and_runs_nothing_of_it() {
+        let names: [&[u8]; 6] = [
+            b"/in/a'; touch pwned; '.gz",
+            b"/in/plain",
+            b"/in/$(id) `id` \\ \"x\"",
+            b"/in/\x1b[2J\n'\\7",
+            b"/in/\xff0 caf\xc3\xa9",
+            "/in/a\u{202e}gpj.exe".as_bytes(),
+        ];
+        for name in names {
+            let word = shell_quoted(Path::new(std::ffi::OsStr::from_bytes(name)));
+            assert!(!word.chars().any(|c| c.is_control() || is_invisible(c)), "{word}");
+            let script = format!("printf %s {word}");
+            let said = std::process::Command::new("bash").args(["-c", &script]).output();
+            let said = said.expect("bash is there");
+            assert_eq!(said.stdout, name, "{word}");
+        }
+    }
+
+    #[test]
+    fn text_of_others_is_escaped_once() {
+        assert_eq!(escaped("a\u{1b}[2J\nb"), "a\\u{1b}[2J\\nb");
+        let name = shown("a\n").to_string();
+        assert_eq!(escaped(&name), name);
     }
 
     #[test]

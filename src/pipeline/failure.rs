@@ -164,6 +164,9 @@ impl Failure {
                 | ClaimError::Earlier { .. }
                 | ClaimError::NotMoved { .. },
             ) => Verdict::Quarantine,
+            Self::Transform(TransformError::Codec { source, .. }) if source.is_final() => {
+                Verdict::Quarantine
+            }
             Self::Transform(_) => Verdict::Retry,
             Self::Read(ReadError::Changed { .. }) => Verdict::Unfinished,
             Self::Write(error) => match error {
@@ -308,6 +311,24 @@ mod tests {
         }
         assert_eq!(disposing(io::ErrorKind::Unsupported.into()), Verdict::Pause);
         assert_eq!(disposing(Errno::PERM.into()), Verdict::Retry);
+    }
+
+    #[test]
+    fn damage_and_limits_are_final_and_a_failed_encoder_is_not() {
+        let step = crate::steps::Step::DecompressAny;
+        let of = |source| Failure::from(TransformError::Codec { path: "a".into(), source });
+        let broken = || io::Error::other("broken");
+        for source in [
+            codec::Error::Corrupt { step, source: broken() },
+            codec::Error::Truncated { step },
+            codec::Error::Ratio { step, limit: 1 },
+            codec::Error::Memory { step, limit: 1 },
+            codec::Error::Unsupported { step, what: "a dictionary" },
+        ] {
+            assert_eq!(of(source).verdict(), Verdict::Quarantine);
+        }
+        let encode = codec::Error::Encode { step, source: broken() };
+        assert_eq!(of(encode).verdict(), Verdict::Retry);
     }
 
     #[test]

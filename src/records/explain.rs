@@ -2,7 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{left_alone, reprocess::has_other_steps, time};
+use super::{
+    left_alone::{self, look_below},
+    reprocess::has_other_steps,
+    time,
+};
 use crate::{
     config::Pipeline,
     fs::{self, Dir},
@@ -22,6 +26,18 @@ pub fn real(path: &Path) -> std::io::Result<PathBuf> {
     Ok(parent.canonicalize().unwrap_or_else(|_| parent.to_path_buf()).join(name))
 }
 
+/// A path that is not absolute, below the first input that has it, or else the first one.
+pub fn below_an_input(pipelines: &[Pipeline], path: PathBuf) -> PathBuf {
+    if path.is_absolute() {
+        return path;
+    }
+    let has_it = |pipeline: &&Pipeline| {
+        look_below(&pipeline.input, &path).is_ok_and(|found| found.is_some())
+    };
+    let found = pipelines.iter().find(has_it).or(pipelines.first());
+    found.map_or_else(|| path.clone(), |pipeline| pipeline.input.join(&path))
+}
+
 /// What to say of this path, which is absolute: the rest of a sentence that begins with it.
 pub fn tell(ledger: &dyn Ledger, pipelines: &[Pipeline], path: &Path) -> ledger::Result<String> {
     let roots = ledger.roots()?;
@@ -30,7 +46,7 @@ pub fn tell(ledger: &dyn Ledger, pipelines: &[Pipeline], path: &Path) -> ledger:
     }
     for root in &roots {
         if let Ok(source) = path.strip_prefix(&root.input) {
-            let seen = Dir::open(&root.input).and_then(|input| input.look(source));
+            let seen = look_below(&root.input, source);
             let found = seen.ok().flatten().map_or(Identity::NONE, |seen| seen.identity);
             let record = recorded(ledger, root.id, source, &found)?;
             let config = pipelines.iter().find(|pipeline| pipeline.input == root.input);
@@ -81,7 +97,7 @@ fn as_source(
     (config, source): (Option<&Pipeline>, &Path),
     record: Option<&Record>,
 ) -> String {
-    let found = Dir::open(&roots.input).and_then(|input| input.look(source));
+    let found = look_below(&roots.input, source);
     let was =
         record.map(|record| format!("; {}{}", past(roots, record), present(roots, config, record)));
     let was = was.unwrap_or_default();

@@ -1,6 +1,6 @@
 //! Why the intake does not take a file, by the rules of the service's last start.
 
-use std::path::Path;
+use std::{io, path::Path};
 
 use crate::{
     config::{Pipeline, temporary_name},
@@ -45,6 +45,18 @@ pub fn reason(
     unmarked(config.marker.as_deref()?, roots, source, seen)
 }
 
+/// Looks at a name in a directory, and never through a link out of it.
+pub(super) fn look_below(root: &Path, source: &Path) -> io::Result<Option<Seen>> {
+    let (parent, name) = fs::split(source);
+    match Dir::open(root)?.open_beneath(parent) {
+        Ok(dir) => dir.look(Path::new(name)),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
 fn unmarked(marker: &str, roots: &Roots, source: &Path, seen: &Seen) -> Option<String> {
     if source.as_os_str().as_encoded_bytes().ends_with(marker.as_bytes()) {
         return Some(format!("it is a marker (`{marker}`)"));
@@ -52,8 +64,7 @@ fn unmarked(marker: &str, roots: &Roots, source: &Path, seen: &Seen) -> Option<S
     let mut marked = source.as_os_str().to_owned();
     marked.push(marker);
     let whole = roots.input.join(&marked);
-    let found = Dir::open(&roots.input).and_then(|input| input.look(Path::new(&marked)));
-    match found {
+    match look_below(&roots.input, Path::new(&marked)) {
         Ok(Some(found)) if is_stale(&found, seen) => Some(format!(
             "its marker {} is older than the file: it was another file's, and must be written again",
             shown(&whole)

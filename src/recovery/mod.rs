@@ -24,6 +24,7 @@ use crate::{
     fs::Dir,
     identity::Identity,
     ledger::{self, Record, State},
+    observe::shown,
 };
 
 /// What was found about an unfinished record.
@@ -122,7 +123,7 @@ pub struct Roots {
 pub enum Error {
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
-    #[error("cannot {action} {}", path.display())]
+    #[error("cannot {action} {}", shown(path))]
     Io { path: PathBuf, action: &'static str, source: std::io::Error },
     #[error("cannot write the events file")]
     Events(#[source] std::io::Error),

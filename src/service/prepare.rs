@@ -55,6 +55,9 @@ pub struct Prepared {
 
 /// Does all of it. `file` is the configuration's, which a reload reads again.
 pub fn prepare(config: &Config, file: Option<&Path>) -> Result<Prepared, Fault> {
+    for note in config.notes() {
+        tracing::warn!(note, "the configuration may not be what was meant");
+    }
     give_up_privileges(config);
     directories(config)?;
     // It holds no more privileges than the service, and is not in its sandbox.

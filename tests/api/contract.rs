@@ -160,3 +160,26 @@ fn the_history_is_paged_and_searched() {
     assert_eq!(count("search=3.log.zst"), 1, "the output's name is looked at too");
     assert_eq!((count("state=done"), count("state=quarantined"), count("pipeline=no")), (5, 0, 0));
 }
+
+#[test]
+fn explain_says_nothing_of_what_is_outside_the_pipelines() {
+    use std::os::unix::fs::symlink;
+    let service = with_everything();
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::create_dir(outside.path().join("real")).unwrap();
+    std::fs::write(outside.path().join("real/x"), "secret").unwrap();
+    symlink("real", outside.path().join("link")).unwrap();
+    let explain = |path: &str| service.get(&format!("/api/v1/explain?path={path}")).body;
+    let told = |name: &str| {
+        let path = outside.path().join(name).display().to_string();
+        explain(&path).replace(&path, "PATH")
+    };
+    assert!(told("link/x").contains("PATH: is neither below an input nor below an output"));
+    assert_eq!(told("link/x"), told("no/such/file"));
+    symlink(outside.path(), service.place.input().join("way")).unwrap();
+    assert_eq!(
+        explain("way/real/x").replace("real/x", "PATH"),
+        explain("way/none/x").replace("none/x", "PATH")
+    );
+    assert!(explain("../x").contains("malformed"));
+}

@@ -77,7 +77,6 @@ fn a_truncated_archive_of_each_format_is_quarantined_with_its_reason() {
             let kept = place.quarantine().join("sub").join(&name);
             assert_eq!(std::fs::read(&kept).unwrap(), half, "{steps}");
             assert_reason(&place, &format!("sub/{name}"), steps);
-            assert!(ended.stderr.contains("stage=transform"), "{steps}: {ended:?}");
             place.assert_clean();
             assert_eq!(place.run(&["requeue", "--all"]).code, 0, "{steps}");
         }
@@ -89,7 +88,7 @@ fn assert_reason(place: &Place, source: &str, steps: &str) {
     let path = place.quarantine().join(format!("{source}.json"));
     let reason: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!(reason["stage"], "transform", "{reason}");
-    assert_eq!(reason["attempts"], 2, "{reason}");
+    assert_eq!(reason["attempts"], 1, "damage is final: {reason}");
     assert_eq!(reason["steps"], steps, "{reason}");
     assert_eq!(reason["pipeline"], "main", "{reason}");
     let whole = place.input().join(source).display().to_string();

@@ -198,7 +198,7 @@ fn a_long_drain_tells_the_service_manager() {
     let tree = Tree::with(300, 0);
     let manager = Manager::new(&tree.path("notify"));
     let mut command = tree.command("delete", &[]);
-    command.env("NOTIFY_SOCKET", manager.path()).env("FAILPOINTS", "write=sleep(20)");
+    command.env("NOTIFY_SOCKET", manager.path()).env("FAILPOINTS", "write=sleep(100)");
     let service = Service::from(command.spawn().expect("start"));
     manager.until("READY=1");
     harness::until("work has begun", || !tree.files("out").is_empty());

@@ -291,7 +291,7 @@ fn packed_name(path: &Path) -> PathBuf {
 }
 
 pub fn decoder() -> Transformer {
-    let bounds = Bounds { output_bytes: u64::MAX, ratio: u64::MAX };
+    let bounds = Bounds { output_bytes: u64::MAX, ratio: u64::MAX, decoder_bytes: 1 << 27 };
     Transformer::new(&"unzstd".parse().expect("steps"), bounds, 0).expect("decoder")
 }
 

@@ -1,6 +1,6 @@
 use std::{os::unix::ffi::OsStrExt, time::Instant};
 
-use super::*;
+use super::{connection::BUSY, *};
 use crate::{
     identity::Identity,
     ledger::{Output, Replaced},

@@ -25,7 +25,7 @@ const DECOMPRESS: [&str; 16] = [
     "decompress,zstd:1",
     "unbrotli,gzip:1",
 ];
-const BOUNDS: Bounds = Bounds { output_bytes: 4 * 1024 * 1024, ratio: 100 };
+const BOUNDS: Bounds = Bounds { output_bytes: 4 * 1024 * 1024, ratio: 100, decoder_bytes: 1 << 27 };
 /// A small output is not held against the ratio.
 const RATIO_FROM_BYTES: u64 = 1024 * 1024;
 
@@ -38,7 +38,8 @@ const COMPRESS: [(&str, &[i32], &str); 6] = [
     ("bzip2", &[1, 9], "bunzip2"),
     ("lz4", &[1, 3, 9, 12], "unlz4"),
 ];
-const NO_BOUNDS: Bounds = Bounds { output_bytes: u64::MAX, ratio: u64::MAX };
+const NO_BOUNDS: Bounds =
+    Bounds { output_bytes: u64::MAX, ratio: u64::MAX, decoder_bytes: 1 << 27 };
 
 /// Keeps what comes out, and asks at each byte whether it may.
 struct Bounded {

@@ -14,7 +14,7 @@ use crate::{
     fs::{self, Replace},
     ledger::{self, ErrorKind, Ledger, Output, Record, Replaced, State, When},
     limits,
-    observe::SyncKind,
+    observe::{SyncKind, shown},
     pipeline::{
         acknowledge,
         failure::{CommitError, Failure},
@@ -229,7 +229,7 @@ impl Publisher {
         let path = output_path(&staged);
         let Intended { staged, mut record, .. } = Intended::new(staged, None);
         record.state = State::Skipped;
-        record.reason = Some(format!("{} exists, and the policy is `skip`", path.display()));
+        record.reason = Some(format!("{} exists, and the policy is `skip`", shown(&path)));
         let Staged { job, temp, .. } = staged;
         drop(temp);
         let appended = job.context.ledger.append(std::slice::from_ref(&record), When::Later);

@@ -16,7 +16,7 @@ use crate::{
     fs::{self, Dir, Instance, Replace, Temp},
     identity::Identity,
     ledger::{Record, State, When},
-    observe::shown,
+    observe::{shell_quoted, shown},
     pipeline::{acknowledge, failure::DisposeError, job::Job},
     policy::OnSuccess,
     stages::Stage,
@@ -184,11 +184,13 @@ impl Case<'_> {
             identity,
             steps: config.steps.to_string(),
             config_hash: blake3::hash(format!("{config:?}").as_bytes()).to_hex().to_string(),
-            requeue: format!("tidemill requeue '{source}'"),
+            requeue: format!("tidemill requeue {}", shell_quoted(&self.source_path())),
             source,
         };
         // Strings and numbers only: there is nothing in it that JSON cannot hold.
-        serde_json::to_vec_pretty(&reason).unwrap_or_default()
+        let mut text = serde_json::to_vec_pretty(&reason).unwrap_or_default();
+        text.push(b'\n');
+        text
     }
 }
 
@@ -227,7 +229,7 @@ fn move_source(job: &Job, place: &Place, record: &Record) -> io::Result<()> {
         Take::Another => Err(io::Error::other("it changed since: it is processed again")),
         Take::Busy => Err(io::Error::other("it is being written: it is processed again")),
         Take::NotPutBack(private, error) => {
-            Err(io::Error::new(error.kind(), format!("it is now {}: {error}", private.display())))
+            Err(io::Error::new(error.kind(), format!("it is now {}: {error}", shown(&private))))
         }
     }
 }

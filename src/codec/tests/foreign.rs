@@ -1,0 +1,97 @@
+//! Archives of other programs: what is read, and what is refused and why.
+
+use super::*;
+
+/// A frame as `lz4 -l` writes it, of blocks of at most 8 MiB.
+fn legacy(content: &[u8]) -> Vec<u8> {
+    let mut frame = b"\x02\x21\x4c\x18".to_vec();
+    for block in content.chunks(8 * 1024 * 1024) {
+        let packed = ::lz4::block::compress(block, None, false).expect("lz4");
+        let length = u32::try_from(packed.len()).expect("a small block");
+        frame.extend([&length.to_le_bytes()[..], &packed].concat());
+    }
+    frame
+}
+
+fn skippable(kind: u8) -> Vec<u8> {
+    [&[0x50 + kind, 0x2a, 0x4d, 0x18, 40, 0, 0, 0][..], &[7; 40]].concat()
+}
+
+#[test]
+fn legacy_lz4_frames_are_read_alone_and_among_others() {
+    let content = [noise(8_000_000), vec![0; 2_000_000]].concat();
+    let frame = once("lz4", b"one").expect("lz4");
+    let all = [legacy(&content), legacy(b"two"), frame.clone(), legacy(b"three")].concat();
+    let right = [&content[..], b"twoonethree"].concat();
+    for steps in ["unlz4", "decompress"] {
+        let mut unlz4 = transformer(steps, BOUNDS, 0);
+        for piece in [4099, 256 * 1024, all.len()] {
+            assert!(run(&mut unlz4, &all, piece).expect(steps) == right, "{steps} {piece}");
+        }
+        let mut small = [legacy(b"two"), frame.clone()].concat();
+        assert_eq!(run(&mut unlz4, &small, 1).expect(steps), b"twoone");
+        small.pop();
+        assert!(matches!(run(&mut unlz4, &small, 1), Err(Error::Truncated { .. })), "{steps}");
+        let cut = &legacy(b"two")[..9];
+        assert!(matches!(run(&mut unlz4, cut, 1), Err(Error::Truncated { .. })), "{steps}");
+    }
+}
+
+#[test]
+fn the_frame_after_skippable_ones_tells_the_format() {
+    for format in ["lz4", "zstd"] {
+        let packed = once(format, b"one").expect(format);
+        let all = [skippable(0), skippable(15), packed, skippable(3)].concat();
+        for steps in ["decompress", undo(format)] {
+            let mut undo = transformer(steps, BOUNDS, 0);
+            for piece in [1, 47, 1000] {
+                assert_eq!(run(&mut undo, &all, piece).expect(steps), b"one", "{steps} {piece}");
+            }
+        }
+    }
+    assert_eq!(once("decompress", &skippable(1)).expect("nothing but a skippable frame"), b"");
+    let cut = once("decompress", &skippable(1)[..30]).expect_err("half a skippable frame");
+    assert!(matches!(cut, Error::Truncated { .. }), "{cut}");
+    let odd = [skippable(1), b"no archive of any kind".to_vec()].concat();
+    assert!(matches!(once("decompress", &odd), Err(Error::Unknown { .. })));
+}
+
+#[test]
+fn an_archive_that_needs_much_memory_is_told_as_a_limit_with_its_key() {
+    let content = noise(3_000_000);
+    let tight = Bounds { decoder_bytes: 1 << 20, ..BOUNDS };
+    for (steps, undo) in [("zstd:19", "unzstd"), ("xz:6", "unxz")] {
+        let packed = run(&mut transformer(steps, BOUNDS, 1), &content, 100_000).expect(steps);
+        let error = run(&mut transformer(undo, tight, 0), &packed, 100_000).expect_err(undo);
+        assert!(matches!(error, Error::Memory { limit: 0x10_0000, .. }), "{undo}: {error}");
+        assert!(error.to_string().contains("`max_decoder_memory`"), "{error}");
+        assert!(once(undo, &packed).expect(undo) == content, "{undo}");
+    }
+    // The window of `brotli --large_window=30`.
+    let mut unbrotli = transformer("unbrotli", BOUNDS, 0);
+    for piece in [1, 100] {
+        let error = run(&mut unbrotli, &[0x11, 30, 0, 0, 0, 0], piece).expect_err("a large window");
+        assert!(matches!(error, Error::Memory { .. }), "{error}");
+    }
+}
+
+#[test]
+fn what_is_not_supported_is_told_so_and_not_as_damage() {
+    // A frame of zstd with a dictionary's number.
+    let with_dictionary = b"\x28\xb5\x2f\xfd\x01\x50\x07\x01\0\0\0\0\0\0\0\0\0\0";
+    for steps in ["unzstd", "decompress"] {
+        let error = once(steps, with_dictionary).expect_err(steps);
+        assert!(matches!(error, Error::Unsupported { .. }), "{steps}: {error}");
+        assert!(error.to_string().contains("dictionary"), "{error}");
+    }
+}
+
+#[test]
+fn what_follows_whole_archives_is_told_so() {
+    for format in COMPRESS.into_iter().filter(|format| *format != "brotli") {
+        let packed = once(format, b"one").expect(format);
+        let all = [packed.clone(), packed, b"garbage of some length".to_vec()].concat();
+        let error = once(undo(format), &all).expect_err(format);
+        assert!(matches!(error, Error::Trailing { members: 2, .. }), "{format}: {error}");
+    }
+}

@@ -1,0 +1,72 @@
+//! One member: what readers that stop after the first one make of the output.
+
+use std::{
+    io::{Read, Write},
+    process::{Command, Stdio},
+};
+
+use super::*;
+
+/// Text with long codes, noise that is stored, zeros, and ends at and around whole blocks.
+fn files() -> Vec<Vec<u8>> {
+    let line = |line: u64| format!("{line} {:x}\n", line * 7919);
+    let lines = (0..300_000).map(line).collect::<Vec<_>>().concat();
+    let mixed = [&noise(1_500_000), lines.as_bytes(), &vec![0; 3_000_000], &noise(100)].concat();
+    let block = 1 << 20;
+    let ends = [0, 1, block - 1, block, block + 1, 2 * block];
+    let mut files: Vec<_> = ends.iter().map(|end| lines.as_bytes()[..*end].to_vec()).collect();
+    files.extend([mixed, noise(block), noise(2 * block + 5), vec![0; 2 * block]]);
+    files
+}
+
+#[test]
+fn a_reader_that_stops_after_the_first_member_gets_all() {
+    for content in files() {
+        for level in [1, 6, 9] {
+            let steps = format!("gzip:{level}");
+            let packed = run(&mut transformer(&steps, BOUNDS, 2), &content, limits::CHUNK_BYTES);
+            let packed = packed.expect("gzip");
+            let mut first = flate2::bufread::GzDecoder::new(&packed[..]);
+            let mut back = Vec::new();
+            first.read_to_end(&mut back).expect("one member");
+            assert!(back == content, "{} bytes, {steps}", content.len());
+            assert!(first.into_inner().is_empty(), "{} bytes: more members", content.len());
+        }
+    }
+}
+
+#[test]
+fn a_joined_stream_is_hardly_larger_than_one_made_at_once() {
+    for content in files() {
+        let packed = once("gzip:6", &content).expect("gzip");
+        let mut whole = libdeflater::Compressor::new(libdeflater::CompressionLvl::default());
+        let mut at_once = vec![0; whole.gzip_compress_bound(content.len())];
+        let length = whole.gzip_compress(&content, &mut at_once).expect("gzip");
+        assert!(packed.len() <= length + length / 50 + 20, "{} and {length}", packed.len());
+        if content.len() < 1 << 20 {
+            assert!(packed == at_once[..length], "{} bytes", content.len());
+        }
+    }
+}
+
+#[test]
+fn readers_of_other_languages_take_it_as_one_member() {
+    let python = "import sys,zlib\nd=zlib.decompressobj(31)\n\
+        sys.stdout.buffer.write(d.decompress(sys.stdin.buffer.read()))\n\
+        assert d.eof and not d.unused_data";
+    let perl = "use IO::Uncompress::Gunzip qw(gunzip $GunzipError); binmode STDIN; binmode STDOUT; \
+        gunzip(\\*STDIN => \\*STDOUT) or die $GunzipError";
+    let content = files().swap_remove(6);
+    let packed = run(&mut transformer("gzip", BOUNDS, 3), &content, 100_000).expect("gzip");
+    for (program, arguments) in
+        [("python3", ["-c", python]), ("perl", ["-e", perl]), ("gzip", ["-d", "-c"])]
+    {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(&packed).expect("write");
+        std::io::Seek::rewind(&mut file).expect("rewind");
+        let mut read = Command::new(program);
+        read.args(arguments).stdin(file).stderr(Stdio::inherit());
+        let read = read.output().expect(program);
+        assert!(read.status.success() && read.stdout == content, "{program}");
+    }
+}
