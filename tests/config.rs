@@ -140,7 +140,7 @@ fn the_annotated_file_shows_the_defaults() {
         key.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase()).then_some(())
     };
     let shown = text.lines().filter(|line| key(line).is_some()).count();
-    assert_eq!(shown, 27, "defaults that are shown");
+    assert_eq!(shown, 28, "defaults that are shown");
     let uncommented: Vec<_> = text
         .lines()
         .map(|line| if key(line).is_some() { line.trim_start_matches("# ") } else { line })

@@ -24,8 +24,9 @@ const LIMITS: [(&str, f64); 16] = [
     ("close", 2.1),
     // The source before and after it is read, the temporary file once it is written.
     ("fstat", 3.1),
-    // The intake's look, the last one at the source's name, and the one at the output's.
-    ("newfstatat", 3.1),
+    // The intake's look, the last one at the source's name, and the one at the output's. For each batch,
+    // before and after the names: whether the output's root and directory are under their paths.
+    ("newfstatat", 4.5),
     ("statx", 0.1),
     // The content; one look beyond the end is part of the same call. The ledger's are in them.
     ("pread64", 3.0),

@@ -229,7 +229,7 @@ impl Drop for Temp {
 /// process may and the file has another (`owner`, its user and group). A file system that knows none
 /// of these keeps its own.
 pub fn copy_attributes(file: &File, source: &Seen, owner: (u32, u32)) -> io::Result<()> {
-    if geteuid().is_root() && owner != (source.owner, source.group) {
+    if owner != (source.owner, source.group) && geteuid().is_root() {
         let theirs = (Uid::from_raw(source.owner), Gid::from_raw(source.group));
         unless_unsupported(rustix::fs::fchown(file, Some(theirs.0), Some(theirs.1)))?;
     }

@@ -37,13 +37,13 @@ pub const SELECT_PUBLISHED: &str = concat!(
     "SELECT ",
     columns!(),
     " FROM records WHERE source_key = ?1 AND pipeline = ?2 AND source = ?3",
-    " AND (state IN (1, 2, 7) OR state = 6 AND output IS NOT NULL) ORDER BY id DESC LIMIT 1"
+    " AND (state = 1 OR state = 2 OR state = 7 OR state = 6 AND output IS NOT NULL) ORDER BY id DESC LIMIT 1"
 );
 pub const SELECT_OF_INODE: &str = concat!(
     "SELECT ",
     columns!(),
     " FROM records WHERE source_key = ?1 AND pipeline = ?2 AND source = ?3 AND inode = ?4",
-    " AND state IN (1, 2, 7) ORDER BY id DESC LIMIT 1"
+    " AND (state = 1 OR state = 2 OR state = 7) ORDER BY id DESC LIMIT 1"
 );
 /// Without an index: only a person asks for it.
 pub const SELECT_BY_OUTPUT: &str = concat!(
