@@ -100,7 +100,8 @@ impl Dir {
     }
 
     /// Whether its file system is one that other machines write to; one that cannot be asked is none.
-    pub(super) fn is_network(&self) -> bool {
+    #[must_use]
+    pub fn is_network(&self) -> bool {
         *self.network.get_or_init(|| super::is_network(&self.fd).unwrap_or(false))
     }
 

@@ -46,7 +46,11 @@ impl SecondName {
 
     /// Removes the old name. The new one must be durable before: otherwise a power loss may take both.
     pub fn remove(&self) -> io::Result<()> {
-        self.dir.unlink_own(&self.name)
+        match self.dir.unlink_own(&self.name) {
+            // The directory was removed, and the name with it.
+            Err(error) if error.kind() == io::ErrorKind::StaleNetworkFileHandle => Ok(()),
+            removed => removed,
+        }
     }
 }
 

@@ -115,7 +115,12 @@ impl Context {
     pub fn current_output(&self) -> std::io::Result<Arc<Dir>> {
         let known = self.output();
         let path = &self.config.output;
-        let found = fs::directory_at(path)?.identity.file_id();
+        // On a network file system only an opening is no memory of this machine's.
+        let found = if known.is_network() {
+            Dir::open(path)?.id()?
+        } else {
+            fs::directory_at(path)?.identity.file_id()
+        };
         if is_same(&known, found)? {
             return Ok(known);
         }
@@ -131,8 +136,10 @@ impl Context {
     /// Whether a directory below the output's root is still under its path.
     pub fn has(&self, dir: &Dir, relative: &Path) -> std::io::Result<bool> {
         let root = self.current_output()?;
-        let found =
-            root.look(if relative.as_os_str().is_empty() { Path::new(".") } else { relative })?;
+        if relative.as_os_str().is_empty() {
+            return is_same(dir, root.id()?);
+        }
+        let found = root.look_fresh(relative)?;
         found.map_or(Ok(false), |found| is_same(dir, found.identity.file_id()))
     }
 

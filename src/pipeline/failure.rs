@@ -182,9 +182,8 @@ impl Failure {
             Self::Commit(error) => match error {
                 CommitError::Sync { source, .. } => of_sync(source),
                 // A full disk: nothing was lost, and the same can be done again when there is space.
-                CommitError::DirectorySync { source, .. }
-                | CommitError::TemporaryName { source, .. }
-                | CommitError::Acknowledge { source }
+                CommitError::TemporaryName { source, .. } => of_sync(source),
+                CommitError::DirectorySync { source, .. } | CommitError::Acknowledge { source }
                     if is_full(source) =>
                 {
                     Verdict::Pause
@@ -193,7 +192,6 @@ impl Failure {
                     Verdict::Pause
                 }
                 CommitError::DirectorySync { .. }
-                | CommitError::TemporaryName { .. }
                 | CommitError::Ledger { .. }
                 | CommitError::Acknowledge { .. } => Verdict::Fatal,
                 CommitError::NameTaken { .. } => Verdict::Quarantine,

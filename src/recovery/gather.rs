@@ -51,7 +51,13 @@ pub fn gather(ledger: &dyn Ledger, events: &SharedEvents) -> Result<Gathered, Er
             continue;
         };
         let acknowledged = acknowledged.contains(&record.id);
-        facts.push(look(&roots.output, record, acknowledged)?);
+        match look(&roots.output, record, acknowledged) {
+            Ok(found) => facts.push(found),
+            Err(error) => {
+                tracing::warn!(pipeline = %roots.name, %error, cause = error.cause(), "recovery leaves a record for a later start");
+                left += 1;
+            }
+        }
     }
     find_moved(ledger, &roots, &mut facts);
     Ok(Gathered { roots, facts, left })
@@ -133,16 +139,31 @@ fn find_moved(ledger: &dyn Ledger, roots: &HashMap<PipelineId, Roots>, facts: &m
     let missing: HashSet<PipelineId> =
         facts.iter().filter(|facts| is_missing(facts)).map(|facts| facts.record.pipeline).collect();
     let instance = Instance::new(ledger.instance());
-    let mut found: HashSet<(PipelineId, OsString)> = HashSet::new();
+    let mut found: HashMap<(PipelineId, OsString), PathBuf> = HashMap::new();
     for (id, roots) in roots.iter().filter(|(id, _)| missing.contains(id)) {
         let walk = Walk::new(Arc::clone(&roots.output), PathBuf::new()).filter_map(Result::ok);
-        let names = walk.filter_map(|entry| entry.path.file_name().map(OsStr::to_owned));
-        found.extend(names.filter(|name| instance.is_temp(name)).map(|name| (*id, name)));
+        let paths =
+            walk.filter(|entry| entry.path.file_name().is_some_and(|it| instance.is_temp(it)));
+        let key = |path: &PathBuf| (*id, path.file_name().unwrap_or_default().to_owned());
+        found.extend(paths.map(|entry| (key(&entry.path), entry.path)));
     }
     for facts in facts.iter_mut().filter(|facts| is_missing(facts)) {
-        let temp = facts.record.output.as_ref().map(|output| output.temp.clone());
-        facts.moved = temp.is_some_and(|temp| found.contains(&(facts.record.pipeline, temp)));
+        let pipeline = facts.record.pipeline;
+        let (Some(output), Some(roots)) = (&facts.record.output, roots.get(&pipeline)) else {
+            continue;
+        };
+        let temp = found.get(&(pipeline, output.temp.clone()));
+        facts.moved = temp.is_some_and(|temp| !is_linked(&roots.output, temp, &output.path));
     }
+}
+
+/// Whether the output got its final name beside the temporary one before the directory was moved: a
+/// consumer has it.
+fn is_linked(root: &Dir, temp: &Path, output: &Path) -> bool {
+    let inode = |path: &Path| root.look(path).ok().flatten().map(|found| found.identity.inode);
+    let (parent, _) = fs::split(temp);
+    let (_, name) = fs::split(output);
+    inode(temp).is_some_and(|temp| inode(&parent.join(name)) == Some(temp))
 }
 
 /// Whether what has a name is the intended output, byte for byte.

@@ -132,5 +132,12 @@ pub enum Error {
     NoSpace(#[source] std::io::Error),
 }
 
+impl Error {
+    /// What caused it, for the log.
+    fn cause(&self) -> String {
+        std::error::Error::source(self).map(ToString::to_string).unwrap_or_default()
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -55,8 +55,10 @@ pub fn sweep(
     let nobodys = |name: &OsStr| instance.is_temp(name) && !intended.contains(name);
     for root in temps {
         for path in ours(root, nobodys, summary) {
-            remove(root.0, &path)?;
-            summary.temps_removed += 1;
+            match remove(root.0, &path) {
+                Ok(()) => summary.temps_removed += 1,
+                Err(error) => left_for_later(&error, summary),
+            }
         }
     }
     let inputs: BTreeSet<&Path> =
@@ -67,7 +69,9 @@ pub fn sweep(
             let (_, name) = fs::split(&path);
             // Only the probe of the start makes temps in an input.
             if instance.is_temp(name) {
-                remove(root, &path)?;
+                if let Err(error) = remove(root, &path) {
+                    left_for_later(&error, summary);
+                }
                 continue;
             }
             let record = match instance.private_id(name) {
@@ -75,14 +79,22 @@ pub fn sweep(
                 None => None,
             };
             let means = Means { ledger, quarantines, pipelines, instance: &instance };
-            match resolve(means, (root, &path), record)? {
-                Resolved::Returned => summary.sources_returned += 1,
-                Resolved::SetAside => summary.quarantined += 1,
-                Resolved::Otherwise => {}
+            match resolve(means, (root, &path), record) {
+                Ok(Resolved::Returned) => summary.sources_returned += 1,
+                Ok(Resolved::SetAside) => summary.quarantined += 1,
+                Ok(Resolved::Otherwise) => {}
+                Err(error @ Error::Io { .. }) => left_for_later(&error, summary),
+                Err(error) => return Err(error),
             }
         }
     }
     Ok(())
+}
+
+/// One name that cannot be dealt with keeps no pipeline from starting.
+fn left_for_later(error: &Error, summary: &mut Summary) {
+    tracing::warn!(%error, cause = error.cause(), "recovery leaves a file for a later start");
+    summary.left += 1;
 }
 
 /// The temps that unfinished records name.
@@ -171,7 +183,7 @@ fn remove(root: &Path, path: &Path) -> Result<(), Error> {
     let (parent, name) = fs::split(path);
     Dir::open(root)
         .and_then(|root| root.open_beneath(parent))
-        .and_then(|dir| dir.unlink(name))
+        .and_then(|dir| dir.unlink_own(name))
         .map_err(failed(root, path, "remove the temporary file"))
 }
 
@@ -188,9 +200,11 @@ fn resolve(
         tracing::warn!(path = %shown(&root.join(path)), "is a source under a private name that the ledger does not know: left for a person");
         return Ok(Resolved::Otherwise);
     };
+    // Its directory may have been renamed since, or the file before that.
+    let named = fs::split(path).0.join(fs::split(&record.source).1);
     let taken = || {
         Dir::open(root)
-            .and_then(|input| source::taken_before(&input, &record.source, (instance, record.id)))
+            .and_then(|input| source::taken_before(&input, &named, (instance, record.id)))
             .map_err(failed(root, path, "open the directory of"))
     };
     let found = taken()?;

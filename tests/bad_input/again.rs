@@ -247,6 +247,23 @@ fn a_marker_goes_with_its_source_and_the_next_file_waits_for_one_of_its_own() {
     }
 }
 
+/// Recovery took the new delivery's marker for the old one's, and the delivery waited for ever.
+#[test]
+fn the_marker_of_a_new_delivery_stays_when_the_old_source_goes() {
+    let place = Place::new();
+    place.configure("marker = \".ok\"");
+    place.put("a.csv", "first");
+    place.put("a.csv.ok", "");
+    let args = ["run", "--config", "tidemill.toml", "--once", "--on-success", "delete"];
+    let killed = place.tidemill(&args).env("FAILPOINTS", "dispose::taken=return(kill)").output();
+    assert!(!killed.unwrap().status.success());
+    place.put("a.csv", "second");
+    place.put("a.csv.ok", "");
+    assert_once(&place, &["--on-success", "delete"]);
+    assert_eq!(place.published("a.csv.1.zst"), b"second");
+    assert!(tree(&place.input()).is_empty(), "{:?}", tree(&place.input()));
+}
+
 #[test]
 fn a_kill_between_marker_and_source_leaves_neither() {
     let place = Place::new();

@@ -44,6 +44,21 @@ fn a_temp_with_an_intent_stays_while_its_pipelines_input_is_away() {
     tree.assert_done("delete");
 }
 
+/// The start ended with 74, and every later one too, for all pipelines.
+#[test]
+fn a_directory_that_is_renamed_around_a_private_name_keeps_no_pipeline_from_starting() {
+    let mut tree = Tree::new();
+    tree.put("batch/a.log", b"content");
+    let killed = tree.start_with("dispose::taken=return(kill)", "delete", &["--once"]);
+    assert_eq!(killed.wait(), KILLED);
+    moved(&tree, "in/batch", "in/old");
+    for _ in 0..2 {
+        assert_eq!(tree.once("delete"), 0, "{}", tree.log());
+    }
+    assert_eq!(tree.files("in"), Vec::<std::path::PathBuf>::new(), "{}", tree.log());
+    assert_eq!(tree.files("out"), [std::path::Path::new("batch/a.log.zst")]);
+}
+
 /// The intents of one durability were durable, those of the other met a full disk, and the temps of
 /// both were removed.
 #[test]

@@ -280,7 +280,9 @@ impl Ledger for Sqlite {
             return Ok(());
         }
         self.write("mark", when, |connection| {
-            let sql = "UPDATE records SET state = ?2, reason = coalesce(?3, reason) WHERE id = ?1";
+            // A mark of publication that waited for the disk undoes nothing that came after it.
+            let sql = "UPDATE records SET state = ?2, reason = coalesce(?3, reason)
+                       WHERE id = ?1 AND (?2 <> 1 OR state = 0)";
             let mut statement = connection.prepare_cached(sql)?;
             marks.iter().try_for_each(|(id, state, reason)| {
                 statement.execute(params![id, rows::number(*state), reason]).map(drop)

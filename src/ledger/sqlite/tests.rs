@@ -310,6 +310,26 @@ fn records_of_this_boot_are_known_after_a_restart_and_not_after_another_boot() {
     }
 }
 
+/// Where another program held the ledger, what waited was written over what came after it.
+#[test]
+fn a_late_mark_of_publication_undoes_no_later_mark() {
+    let (_dir, _path, ledger) = ledger();
+    let pipeline = pipeline(&ledger);
+    let made = record(&ledger, pipeline, "a".as_ref(), State::Intent);
+    ledger.append(std::slice::from_ref(&made), When::Now).expect("append");
+    for (state, expected) in [
+        (State::Published, State::Published),
+        (State::Done, State::Done),
+        (State::Published, State::Done),
+        (State::Requeued, State::Requeued),
+        (State::Published, State::Requeued),
+    ] {
+        ledger.mark(&[(made.id, state, None)], When::Now).expect("mark");
+        let found = ledger.record(made.id).expect("look up").expect("there");
+        assert_eq!(found.state, expected, "after {state}");
+    }
+}
+
 #[test]
 fn an_output_that_is_made_again_still_belongs_to_its_source() {
     let (_dir, _path, ledger) = ledger();

@@ -67,9 +67,15 @@ impl Writer {
     }
 
     fn checkpoint_if_long(&self) -> rusqlite::Result<()> {
-        let mut look = self.connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?;
-        let (pages, moved): (i64, i64) =
-            look.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))?;
+        let looked =
+            self.connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)").and_then(|mut look| {
+                look.query_row([], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))
+            });
+        let (pages, moved) = match looked {
+            // The commit before it counts.
+            Err(error) if is_transient(&error) => return Ok(()),
+            looked => looked?,
+        };
         if pages < CHECKPOINT_PAGES || pages <= moved {
             return Ok(());
         }

@@ -105,7 +105,11 @@ pub fn known(record: Option<&Record>, found: &Identity, on_success: &OnSuccess) 
         {
             Known::Touched
         }
-        State::Done if found.is_earlier_state_of(&record.identity) => Known::Earlier,
+        State::Published | State::Done | State::Changed
+            if found.is_earlier_state_of(&record.identity) =>
+        {
+            Known::Earlier
+        }
         State::Quarantined if same && record.moved_to.is_some() => Known::MoveAgain,
         State::Quarantined if same => Known::InQuarantine,
         State::Skipped if same => Known::Skipped,

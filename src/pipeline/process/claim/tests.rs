@@ -35,6 +35,8 @@ fn only_the_same_file_is_known() {
         (State::Done, false, Identity { size: 9, ..other_file }, Known::New, Known::New),
         (State::Changed, false, touched, Known::Touched, Known::Touched),
         (State::Done, false, emptied_by_power_loss, Known::Earlier, Known::Earlier),
+        (State::Published, false, emptied_by_power_loss, Known::Earlier, Known::Earlier),
+        (State::Changed, false, emptied_by_power_loss, Known::Earlier, Known::Earlier),
         (State::Quarantined, false, READ, Known::InQuarantine, Known::InQuarantine),
         (State::Quarantined, true, READ, Known::MoveAgain, Known::MoveAgain),
         (State::Quarantined, false, written_since, Known::New, Known::New),

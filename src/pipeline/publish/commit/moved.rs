@@ -51,6 +51,11 @@ impl Publisher {
             named.into_iter().partition(|file| looked.has_moved(file));
         let mut back = Vec::new();
         for file in moved {
+            if replaces(&file.committed) {
+                // The older output would be gone with it: the consumer keeps the newer one.
+                back.push(file);
+                continue;
+            }
             match take_back(&file.committed, &file.dir) {
                 Ok(Taken::Published) => named.push(file),
                 Ok(Taken::Back) => back.push(file),
@@ -121,6 +126,10 @@ enum Taken {
     Back,
     /// It is not in its directory any more: it was taken, as what is published is.
     Published,
+}
+
+fn replaces(file: &Committed) -> bool {
+    file.record.output.as_ref().is_some_and(|output| output.replaces.is_some())
 }
 
 /// Takes an output back from a directory that is a consumer's by now.

@@ -1,6 +1,6 @@
 //! The second part of a group commit: intents and final names.
 
-use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Instant};
+use std::{collections::HashSet, ffi::OsString, path::PathBuf, sync::Arc, time::Instant};
 
 use super::{
     Sealed,
@@ -92,7 +92,9 @@ impl Publisher {
                     again.push(staged);
                 }
                 Ok(Naming::Unchanged(identity)) => {
-                    let output = Output { identity, ..output(&staged, None) };
+                    // The temp goes, and a power loss may bring it back: no record speaks for it.
+                    let temp = OsString::new();
+                    let output = Output { temp, identity, ..output(&staged, None) };
                     self.leave(staged, output, "the output is unchanged");
                 }
                 Ok(Naming::Processed(output)) => {

@@ -28,7 +28,11 @@ pub fn dispose(
         OnSuccess::Delete => dir.unlink(&name),
         OnSuccess::Archive(archive) => {
             let to = Dir::open(archive).and_then(|to| to.make_beneath(parent, fs::SHARED));
-            to.and_then(|to| archive_in(dir, &to, &name))
+            match to.and_then(|to| archive_in(dir, &to, &name)) {
+                // On another file system: what a marker says is its name, and that ends here.
+                Err(error) if error.kind() == io::ErrorKind::CrossesDevices => dir.unlink(&name),
+                archived => archived,
+            }
         }
     };
     match disposed {

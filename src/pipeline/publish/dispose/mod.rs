@@ -90,8 +90,12 @@ impl Disposer {
     fn again(&self, mut committed: Committed) -> Option<Mark> {
         let Committed { job, record } = &mut committed;
         let (id, today) = (record.id, &job.context.config.on_success);
-        if record.on_success != *today || record.state == State::Changed {
-            // Durable before the source goes: what comes under its name then is another source.
+        let is_recorded = |known: &Record| known.source == record.source;
+        let was_renamed =
+            !job.context.ledger.record(id).is_ok_and(|it| it.as_ref().is_some_and(is_recorded));
+        if was_renamed || record.on_success != *today || record.state == State::Changed {
+            // Durable before the source goes: what comes under its name then is another source, and
+            // recovery finds it under the name that it has now.
             record.on_success = today.clone();
             record.state = State::Published;
             let record = std::slice::from_ref(record);
@@ -234,7 +238,9 @@ fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> 
 /// Removes or archives a source that was taken, its marker first; an error puts it back.
 pub fn finish_source(taken: Taken, record: &Record, marker: Option<&str>) -> io::Result<()> {
     let (parent, name) = fs::split(&record.source);
-    let marked = match marker {
+    // Where a new file has its name by now, the marker may be that one's.
+    let is_named_again = taken.dir().look_fresh(name).map_or(true, |found| found.is_some());
+    let marked = match marker.filter(|_| !is_named_again) {
         Some(marker) => marker::dispose(taken.dir(), name, marker, (parent, &record.on_success)),
         None => Ok(()),
     };
