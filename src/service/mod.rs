@@ -71,7 +71,9 @@ pub fn run(config: Config, options: Options, signals: Signals) -> Exit {
         }
     };
     let exit = runtime.block_on(live(ready));
-    runtime.shutdown_background();
+    // The process ends now. Threads that hang in a call may still use the runtime, and one that is
+    // shut down under them makes them panic after the last word.
+    std::mem::forget(runtime);
     exit
 }
 
