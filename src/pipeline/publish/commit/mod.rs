@@ -23,7 +23,7 @@
 //! C6: an output whose content was lost on its way to the disk gets no intent
 //! ([`kept`](crate::pipeline::kept)).
 //! C7: an output is acknowledged only if its directory was under its path after it got its name
-//! ([`moved`]).
+//! (`moved.rs`).
 //!
 //! Never reads the source.
 
