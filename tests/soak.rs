@@ -80,7 +80,8 @@ fn wave(tree: &Tree, number: u64, random: &mut Random) -> u64 {
 fn take(root: &Path) -> u64 {
     let mut taken = 0;
     for dir in fs::read_dir(root).expect("list").map(|entry| entry.expect("entry").path()) {
-        if dir.ends_with(".tidemill") {
+        // Its state, and what the start tries the file system with.
+        if dir.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".tidemill")) {
             continue;
         }
         for file in fs::read_dir(dir).expect("list").map(|entry| entry.expect("entry").path()) {

@@ -84,6 +84,15 @@ impl Dir {
         Ok(Self { fd, path: path.to_path_buf(), network: OnceLock::new(), id: OnceLock::new() })
     }
 
+    /// As [`Self::open`], after its parent: on a network file system a name that was not there is
+    /// remembered until the directory that it is in is opened.
+    pub fn open_fresh(path: &Path) -> io::Result<Self> {
+        if let Some(parent) = path.parent() {
+            drop(Self::open(parent));
+        }
+        Self::open(path)
+    }
+
     /// The path it was opened by, for messages.
     #[must_use]
     pub fn path(&self) -> &Path {

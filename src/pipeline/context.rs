@@ -94,7 +94,7 @@ impl Context {
     /// Opens the output's root again, by its path: it may have been removed and made anew. It is
     /// never made here, because what is missing may be a mount.
     pub fn reopen_output(&self) -> std::io::Result<Arc<Dir>> {
-        let dir = Arc::new(Dir::open(&self.config.output)?);
+        let dir = Arc::new(Dir::open_fresh(&self.config.output)?);
         *self.output.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&dir);
         Ok(dir)
     }
@@ -117,7 +117,7 @@ impl Context {
         let path = &self.config.output;
         // On a network file system only an opening is no memory of this machine's.
         let found = if known.is_network() {
-            Dir::open(path)?.id()?
+            Dir::open_fresh(path)?.id()?
         } else {
             fs::directory_at(path)?.identity.file_id()
         };

@@ -14,8 +14,9 @@ use std::{
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpgid};
 
-/// The most that one command, or the boot, may take.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// The most that one command, or the boot, may take: a client may remember for a minute that a name was
+/// not there, and a sick place is tried each minute.
+const PATIENCE: Duration = Duration::from_secs(150);
 const LINUX: &str = "linux.uml";
 
 /// What makes one guest different from another.

@@ -252,7 +252,9 @@ impl Table {
                 let unfinished = matches!(cause, Cause::Busy | Cause::Unsure | Cause::Changed);
                 let waits = if unfinished { waits + 1 } else { waits };
                 let doubled = after.saturating_mul(1 << waits.saturating_sub(1).min(16));
-                let wait = if unfinished { doubled.min(limits::BACKOFF_MOST) } else { after };
+                // On a network file system no event cuts the wait short.
+                let most = if self.rules.network { limits::POLL } else { limits::BACKOFF_MOST };
+                let wait = if unfinished { doubled.min(most) } else { after };
                 let wait = if seen_again.is_some() && unfinished { after } else { wait };
                 let finish = finish.after(seen_again.unwrap_or(Arrival::Unknown), now);
                 let waiting = Waiting {
