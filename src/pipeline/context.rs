@@ -152,5 +152,12 @@ impl Context {
 
 /// Asks once more where it differs: there are file systems whose inode numbers do not last.
 fn is_same(dir: &Dir, found: FileId) -> std::io::Result<bool> {
-    Ok(dir.id()? == found || fs::identity_of(dir)?.file_id() == found)
+    if dir.id()? == found {
+        return Ok(true);
+    }
+    match fs::identity_of(dir) {
+        // It was removed on the server.
+        Err(error) if error.kind() == std::io::ErrorKind::StaleNetworkFileHandle => Ok(false),
+        now => Ok(now?.file_id() == found),
+    }
 }

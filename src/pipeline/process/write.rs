@@ -42,7 +42,7 @@ impl Directories {
             // A handle stays good when its directory is renamed, and is then another's. The commit
             // looks again, at each batch.
             let is_new = now.saturating_duration_since(*looked) < limits::DIRECTORY_LOOK;
-            if is_new || context.has(dir, relative)? {
+            if is_new || context.has(dir, relative).unwrap_or(false) {
                 *looked = if is_new { *looked } else { now };
                 return Ok(Arc::clone(dir));
             }
