@@ -487,6 +487,30 @@ fn ask(several: &Several, what: &str) -> (u16, serde_json::Value) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap())
 }
 
+/// The new intake of a paused pipeline took files, while the status said that it was paused.
+#[test]
+fn a_reload_of_the_only_pipeline_leaves_it_paused() {
+    let several = Several::new(&[("a", "")]);
+    let running = several.0.watch(&[]);
+    assert_eq!(ask(&several, "pause").0, 200);
+    several.configure(HEAD, &[("a", "steps = \"gzip\"\nsettle = \"0s\"")]);
+    assert_eq!(ask(&several, "reload").0, 200);
+    several.put("in-a/0", "content");
+    let state = several.0.state();
+    let status = || several.0.run(&["status", "--json", "--state-dir", state.to_str().unwrap()]);
+    let pipeline = || -> serde_json::Value {
+        let status: serde_json::Value = serde_json::from_str(&status().stdout).unwrap();
+        status["pipelines"][0].clone()
+    };
+    until("it is seen, and waits", || pipeline()["pending"] == 1);
+    assert_eq!(pipeline()["held"], true);
+    assert!(!several.is_there("out-a/0.gz"));
+    assert_eq!(ask(&several, "resume").0, 200);
+    until("it is published", || several.is_there("out-a/0.gz"));
+    assert_eq!(pipeline()["held"], false);
+    assert_eq!(running.stop().code, 0);
+}
+
 #[test]
 fn an_operator_reloads_over_the_socket_and_what_is_held_stays_held() {
     let several = Several::new(&[("a", ""), ("b", "")]);

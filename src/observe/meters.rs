@@ -166,7 +166,10 @@ impl PipelineMeter {
 
     /// A stage worked for so long on a file that it is not through with.
     pub fn stage_busy(&self, stage: Stage, took: Duration) {
-        self.moved();
+        // That files are seen is no sign that they get on.
+        if !matches!(stage, Stage::Discover | Stage::Settle) {
+            self.moved();
+        }
         if let Some(work) = self.stages.get(&stage) {
             work.nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
         }

@@ -19,6 +19,7 @@ pub struct Budget {
     /// Large files, from their lane to their end: they never keep a small one waiting.
     large_files: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
+    /// The most that one file takes.
     bytes_most: u32,
     runtime: Handle,
 }
@@ -26,12 +27,13 @@ pub struct Budget {
 impl Budget {
     #[must_use]
     pub fn new(limits: crate::config::Limits, runtime: Handle) -> Self {
-        let bytes_most = u32::try_from(limits.memory_bytes).unwrap_or(u32::MAX >> 3);
+        let bytes_most = u32::try_from(limits.memory_bytes).unwrap_or(u32::MAX);
+        let bytes = usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX);
         let large_files = limits.workers.max(1) as usize * limits::LARGE_FILES_PER_LANE;
         Self {
             files: Arc::new(Semaphore::new(limits.files.max(1) as usize)),
             large_files: Arc::new(Semaphore::new(large_files)),
-            bytes: Arc::new(Semaphore::new(bytes_most as usize)),
+            bytes: Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))),
             bytes_most,
             runtime,
         }
@@ -81,4 +83,18 @@ impl Budget {
 #[must_use]
 pub const fn is_large(size: u64) -> bool {
     size > limits::WHOLE_BYTES as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Limits;
+
+    #[tokio::test]
+    async fn a_large_memory_limit_is_the_limit() {
+        let memory_bytes = 8 * 1024 * 1024 * 1024;
+        let limits = Limits { memory_bytes, files: 512, workers: 2 };
+        let budget = Budget::new(limits, Handle::current());
+        assert_eq!(budget.bytes.available_permits() as u64, memory_bytes);
+    }
 }

@@ -2,7 +2,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use crate::{
@@ -34,6 +37,8 @@ pub struct Context {
     /// The output's root; opened again by [`Self::reopen_output`] when it was replaced.
     output: Mutex<Arc<Dir>>,
     own_paths: Mutex<Arc<[PathBuf]>>,
+    /// A source was met whose record only recovery can finish.
+    unfinished: AtomicBool,
 }
 
 /// The events file, if there is one, shared by all pipelines.
@@ -78,6 +83,7 @@ impl Context {
             events,
             output,
             own_paths,
+            unfinished: AtomicBool::new(false),
         })
     }
 
@@ -97,6 +103,19 @@ impl Context {
         let dir = Arc::new(Dir::open_fresh(&self.config.output)?);
         *self.output.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&dir);
         Ok(dir)
+    }
+
+    /// Notes that a source has an unfinished record, and logs the first one: its output waited for
+    /// its acknowledgement when its pipeline was stopped by a reload.
+    pub fn met_unfinished(&self, source: &Path) {
+        if !self.unfinished.swap(true, Ordering::Relaxed) {
+            tracing::warn!(pipeline = %self.config.name, source = %shown(source), "an output of an earlier run of the pipeline is not acknowledged yet: the next start does it");
+        }
+    }
+
+    #[must_use]
+    pub fn has_unfinished(&self) -> bool {
+        self.unfinished.load(Ordering::Relaxed)
     }
 
     /// What the service writes to: no path below the input that leads there names a source.

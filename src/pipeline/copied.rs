@@ -81,12 +81,22 @@ fn fill(
     let size = job.seen.identity.size;
     // A hasher that is gone has an error of its own.
     let tell = |length| copied.send(length).is_ok();
+    let mut length = 0;
     if draft.share(job, source).map_err(Failed::Write)? {
-        job.meter.read(size);
-        tell(size);
+        // All of it is there at once, and is read for its hash.
+        while length < size {
+            if cut.is_cancelled() {
+                return Ok(Filled::Cut);
+            }
+            length = size.min(length + COPY_BYTES as u64);
+            job.meter.read(length);
+            clock.book();
+            if !tell(length) {
+                break;
+            }
+        }
         return Ok(Filled::Whole(size));
     }
-    let mut length = 0;
     while length <= size {
         if cut.is_cancelled() {
             return Ok(Filled::Cut);

@@ -19,6 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     context::Context,
     heartbeat::beating,
+    hold::Hold,
     intake::{self, Ended, Intake, discover::Hints},
     wiring::{Stages, Wiring},
 };
@@ -68,6 +69,18 @@ impl Running {
     }
 }
 
+/// Stops every intake where one of them panics: the service ends with that, and its manager starts it
+/// again.
+struct StopsAll(CancellationToken);
+
+impl Drop for StopsAll {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.cancel();
+        }
+    }
+}
+
 /// No pipeline has this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no pipeline `{0}`")]
@@ -77,6 +90,21 @@ pub struct NoSuchPipeline(pub String);
 #[derive(Debug)]
 #[must_use = "intakes begin by `Intakes::begin`"]
 pub struct Prepared(Vec<(Running, oneshot::Sender<()>)>);
+
+/// The operator's pauses of some pipelines.
+#[derive(Debug)]
+pub struct Pauses(Vec<(Arc<str>, Arc<Hold>)>);
+
+impl Pauses {
+    /// Whether the operator pauses this pipeline; one that is not among them is paused where all of
+    /// them are.
+    #[must_use]
+    pub fn has(&self, pipeline: &str) -> bool {
+        let one = self.0.iter().find(|(name, _)| **name == *pipeline);
+        let all = || !self.0.is_empty() && self.0.iter().all(|(_, hold)| hold.is_held());
+        one.map_or_else(all, |(_, hold)| hold.is_held())
+    }
+}
 
 impl Intakes {
     pub fn new(common: Common, alive: &Arc<DropGuard>) -> Self {
@@ -90,11 +118,11 @@ impl Intakes {
         self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a thread for each context, which waits. An error ends them, as the end of all
+    /// Starts a thread for each context, which waits. `pipelines` is how many there will be, those
+    /// that go on included: the limits are divided among them. An error ends them, as the end of all
     /// pipelines is one.
-    pub fn prepare(&self, contexts: Vec<Arc<Context>>) -> io::Result<Prepared> {
-        let count = contexts.len().max(self.lock().len());
-        let prepared = contexts.into_iter().map(|context| self.spawn(context, count));
+    pub fn prepare(&self, contexts: Vec<Arc<Context>>, pipelines: usize) -> io::Result<Prepared> {
+        let prepared = contexts.into_iter().map(|context| self.spawn(context, pipelines));
         prepared.collect::<io::Result<_>>().map(Prepared)
     }
 
@@ -115,10 +143,10 @@ impl Intakes {
         let parts = intake::Parts { once: *once, stop: stop.clone(), outlet, hints: hints.clone() };
         let (runtime, of, guard) =
             (wiring.runtime.clone(), Arc::clone(&context), ended.clone().drop_guard());
-        let meter = Arc::clone(&context.meter);
+        let (meter, stop_all) = (Arc::clone(&context.meter), StopsAll(self.0.stop.clone()));
         let thread = thread::Builder::new().name("intake".to_owned()).spawn(move || {
             // Dropped after all that the intake held, a panic included.
-            let _guards = (alive, guard);
+            let _guards = (stop_all, alive, guard);
             let _entered = runtime.enter();
             let stop = parts.stop.clone();
             let begins = runtime.block_on(stop.run_until_cancelled(begun));
@@ -157,8 +185,9 @@ impl Intakes {
         let ended: Vec<_> = self.lock().extract_if(.., |one| one.ended.is_cancelled()).collect();
         for one in ended {
             let name = Arc::clone(one.context.name());
-            // All of it has nothing left to do, so this takes no time.
-            let (ended, panics) = one.join();
+            // Its threads may still be in a call: not on a thread of the runtime.
+            let joined = tokio::task::spawn_blocking(move || one.join()).await;
+            let (ended, panics) = joined.unwrap_or((None, 1));
             let left = ended.map_or(0, |ended| ended.left);
             if left > 0 {
                 tracing::info!(pipeline = %name, files = left, "left in the input: not finished when the intake was stopped");
@@ -198,14 +227,11 @@ impl Intakes {
         Ok(())
     }
 
-    /// Whether an operator holds the intake of this pipeline; one that is not there yet is held where
-    /// all that are there are.
+    /// The operator's pauses of those that run now, to be asked when some of them run no more.
     #[must_use]
-    pub fn is_held(&self, pipeline: &str) -> bool {
-        let running = self.lock();
-        let held = |one: &Running| one.context.hold.is_held();
-        let one = running.iter().find(|one| **one.context.name() == *pipeline);
-        one.map_or_else(|| !running.is_empty() && running.iter().all(held), held)
+    pub fn pauses(&self) -> Pauses {
+        let pause = |one: &Running| (Arc::clone(one.context.name()), Arc::clone(&one.context.hold));
+        Pauses(self.lock().iter().map(pause).collect())
     }
 
     /// How each of them ended, and how many of their threads panicked, those of stopped ones

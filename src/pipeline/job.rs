@@ -1,6 +1,7 @@
 //! A file on its way: a type for each station. Moving the value is the transition, and what a
 //! value owns is released when it is dropped, wherever that happens.
 
+mod sighting;
 mod ticket;
 
 use std::{
@@ -13,8 +14,11 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
-pub use self::ticket::Feedback;
 use self::ticket::Ticket;
+pub use self::{
+    sighting::{Arrival, Origin, Sighting},
+    ticket::Feedback,
+};
 use crate::{
     fs::{Dir, Seen, Temp},
     identity::Identity,
@@ -128,42 +132,12 @@ pub struct Settled {
     /// An earlier job of this name ended because another file got it: this one is published even
     /// where that happens again, so that a name that is replaced all the time has an output.
     pub was_replaced: bool,
+    /// It was taken before, and failed or met a sick place: a stop leaves it as unfinished work.
+    pub owed: bool,
     /// Since it was seen first, or came back.
     pub waited: Duration,
     pub origin: Origin,
     pub trace: Trace,
-}
-
-/// One look at a path.
-#[derive(Clone, Copy, Debug)]
-pub struct Sighting {
-    pub seen: Seen,
-    /// Since its last change, by the wall clock; zero where that lies in the future.
-    pub age: Duration,
-    pub origin: Origin,
-    pub arrival: Arrival,
-}
-
-/// What the kernel said of a file that is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arrival {
-    /// Nothing that tells whether its producer is done with it.
-    Unknown,
-    /// A writer closed it, in its place.
-    Closed,
-    /// It was renamed to its name.
-    Renamed,
-}
-
-/// What a file was found by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// An event, or its own turn to be looked at again.
-    Hint,
-    /// The scan at the start, of a new directory, or after an overflow.
-    Scan,
-    /// The scan from time to time: no event told of it.
-    Rescan,
 }
 
 impl Job {
@@ -174,8 +148,8 @@ impl Job {
         feedback: mpsc::UnboundedSender<Feedback>,
         stop: CancellationToken,
     ) -> Self {
-        let Settled { path, seen, attempt, quiet, was_replaced, origin, trace, .. } = settled;
-        let ticket = Ticket::new(feedback, path.clone(), attempt);
+        let Settled { path, seen, attempt, quiet, was_replaced, owed, origin, trace, .. } = settled;
+        let ticket = Ticket::new(feedback, path.clone(), attempt, owed);
         let id = context.ledger.next_id();
         let meter = context.meter.begins(id, &path, seen.identity.size);
         let permits = Permits::default();
@@ -210,7 +184,13 @@ impl Job {
     /// Whether the intake closed before work on it began: dropping it hands it back.
     #[must_use]
     pub fn is_recalled(&self) -> bool {
-        !self.ticket.has_begun() && self.stop.is_cancelled()
+        !self.ticket.has_begun() && self.is_stopping()
+    }
+
+    /// Whether its intake is closed.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
     }
 
     /// Holds these permits until the job ends, the bytes until [`Self::release_bytes`].

@@ -74,7 +74,8 @@ impl Pipelines {
             panics: panics.clone(),
         };
         let intakes = Intakes::new(Common { once, stop: stop.clone(), wiring }, &alive);
-        intakes.begin(intakes.prepare(contexts)?);
+        let count = contexts.len();
+        intakes.begin(intakes.prepare(contexts, count)?);
         let pipelines = Self { intakes: intakes.clone(), panics, fatal: fatal.clone() };
         Ok((pipelines, Control { stop, cut, ended, fatal, intakes }))
     }

@@ -252,9 +252,10 @@ pub async fn pipelines(
         let mut ended = pipelines_drained(pipelines).await;
         ended.left += left_by_recovery;
         observer.drained(ended.left);
-        let in_quarantine = in_quarantine(counted, settings.now()).await?;
-        let sent = drained.send((ended, in_quarantine));
-        sent.map_err(|_| lifecycle::Error::from("nobody waits for the drain"))
+        let in_quarantine = in_quarantine(counted, settings.now()).await;
+        let sent = drained.send((ended, in_quarantine.as_ref().copied().unwrap_or(0)));
+        sent.map_err(|_| lifecycle::Error::from("nobody waits for the drain"))?;
+        in_quarantine.map(drop)
     };
     life.start("pipelines", limit, open, close).await.map_err(sort_ledger(Fault::Config))
 }

@@ -19,7 +19,10 @@ mod report;
 mod settings;
 mod watchdog;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use tokio::{sync::oneshot, time::timeout};
 
@@ -114,7 +117,9 @@ async fn live(ready: Ready) -> Exit {
     let observer = Arc::new(Observer::new(&names, &pipeline::CHANNELS));
     let held = Held::default();
     let hooked = runner.map(|runner| Hooked::new(runner, config.hooks.clone()));
-    let parts = Parts { observer: Arc::clone(&observer), held: Arc::clone(&held), token, hooked };
+    let steered = Arc::new(OnceLock::new());
+    let (of, lock, control) = (Arc::clone(&observer), Arc::clone(&held), Arc::clone(&steered));
+    let parts = Parts { observer: of, held: lock, control, token, hooked };
 
     let leave = life.handle().leave();
     // A task of its own, so that nothing it does can hold up the look at `leave`.
@@ -130,13 +135,18 @@ async fn live(ready: Ready) -> Exit {
     };
     let config = settings.now();
     let has_lock = held.get().is_some();
-    Last { config: &config, observer: &observer, end, has_lock, descriptors, began }.tell()
+    // Also where the drain did not come to its end.
+    let storage_failed = steered.get().is_some_and(|control| control.fatal_reason().is_some());
+    let observer = &observer;
+    Last { config: &config, observer, end, storage_failed, has_lock, descriptors, began }.tell()
 }
 
 /// What the hooks take.
 struct Parts {
     observer: Arc<Observer>,
     held: Held,
+    /// Set once the pipelines are started.
+    control: Arc<OnceLock<Control>>,
     token: Option<Token>,
     hooked: Option<Hooked>,
 }
@@ -162,7 +172,7 @@ async fn from_start_to_stop(mut life: Lifecycle, settings: Settings, parts: Part
 async fn start(
     life: &mut Lifecycle,
     settings: &Settings,
-    Parts { observer, held, token, hooked }: Parts,
+    Parts { observer, held, control: steered, token, hooked }: Parts,
     drained: oneshot::Sender<(Drained, u64)>,
 ) -> Result<Control, Fault> {
     let (config, observer) = (&*settings.now(), &observer);
@@ -184,6 +194,7 @@ async fn start(
     let parts = (Arc::clone(&ledger), Arc::clone(&events), tracer.clone());
     let control =
         hooks::pipelines(life, settings, parts, observer, (recovered.left, drained)).await?;
+    drop(steered.set(control.clone()));
     if let Some(desk) = &desk {
         desk.steers(control.clone());
     }

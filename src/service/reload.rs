@@ -136,9 +136,11 @@ impl Reloader {
         let contexts = self.contexts(&new, &difference).await?;
         let intakes = self.control.intakes();
         let failed = |error: std::io::Error| Refused::new(Kind::Failed, error.to_string());
-        let prepared = intakes.prepare(contexts.clone()).map_err(failed)?;
+        let prepared = intakes.prepare(contexts.clone(), new.pipelines.len());
+        let prepared = prepared.map_err(failed)?;
         // From here on nothing fails (N1).
         let stopped = [difference.changed.as_slice(), &difference.removed].concat();
+        let pauses = intakes.pauses();
         intakes.stop(&stopped).await;
         let meters = new.pipelines.iter().map(|pipeline| {
             let made = contexts.iter().find(|context| *context.name() == pipeline.name);
@@ -150,9 +152,9 @@ impl Reloader {
         self.observer.set_pipelines(meters.collect());
         for context in &contexts {
             context.meter.rest();
-            if intakes.is_held(context.name()) {
-                context.hold.set(true);
-            }
+            // The meter is the old one's, and may say so still.
+            context.meter.hold(false);
+            context.hold.set(pauses.has(context.name()));
         }
         intakes.begin(prepared);
         intakes.set_own_paths(&new.own_paths());

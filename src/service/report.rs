@@ -97,6 +97,8 @@ pub struct Last<'a> {
     pub observer: &'a Observer,
     /// `None` where the process left at once, with hooks that hang.
     pub end: Option<End>,
+    /// Nothing more could be made durable.
+    pub storage_failed: bool,
     /// Only who has the state directory writes there.
     pub has_lock: bool,
     pub descriptors: usize,
@@ -106,7 +108,7 @@ pub struct Last<'a> {
 impl Last<'_> {
     /// Reports the end everywhere, each time the same, and gives the exit code. The worst stands last.
     pub fn tell(self) -> Exit {
-        let Self { config, observer, end, has_lock, descriptors, began } = self;
+        let Self { config, observer, end, storage_failed, has_lock, descriptors, began } = self;
         let status = observer.status();
         let totals = status.totals();
         let drained = end.as_ref().and_then(|end| end.drained);
@@ -115,7 +117,7 @@ impl Last<'_> {
         for line in report.map(ToString::to_string).unwrap_or_default().lines() {
             tracing::debug!("{line}");
         }
-        let exit = end.as_ref().map_or(Exit::WorkLeft, |end| exit(end, left));
+        let exit = exit(end.as_ref(), storage_failed, left);
         tracing::info!(
             exit_code = exit.code(),
             published = totals.published,
@@ -169,11 +171,14 @@ fn say_why(exit: Exit, fault: Option<&Fault>, left: u64, left_at_once: bool) {
 }
 
 /// The truth about the end, the worst first.
-fn exit(end: &End, left: u64) -> Exit {
-    let End { report, drained, in_quarantine, fault } = end;
-    if let Some(fault) = fault {
+fn exit(end: Option<&End>, storage_failed: bool, left: u64) -> Exit {
+    if let Some(End { fault: Some(fault), .. }) = end {
         return fault.exit();
     }
+    if storage_failed {
+        return Exit::Storage;
+    }
+    let Some(End { report, drained, in_quarantine, .. }) = end else { return Exit::WorkLeft };
     let drained = drained.unwrap_or_default();
     if drained.storage_failed || report.clean_ups.iter().any(is_ledger_failure) {
         return Exit::Storage;

@@ -125,6 +125,42 @@ fn a_stop_while_the_events_file_has_no_space_leaves_work_and_the_next_start_ackn
     }
 }
 
+/// The intake tried the output, which had space, and called the place well: `--once` never ended.
+#[test]
+fn once_gives_up_where_only_the_events_file_has_no_space() {
+    let mut tree = Tree::new();
+    tree.put("a.log", b"content");
+    let once = tree.start_with("events::append=return(enospc)", "delete", &["--once"]);
+    assert_eq!(once.wait(), 75, "{}", tree.log());
+    assert!(!tree.log().contains("the place is well again"), "{}", tree.log());
+    assert_eq!(tree.once("delete"), 0, "{}", tree.log());
+    tree.assert_done("delete");
+}
+
+/// What waited for space held the permits that the lanes waited for, so that nothing could end.
+#[test]
+fn a_stop_ends_soon_where_many_large_files_wait_for_space_in_the_events_file() {
+    let mut tree = Tree::new();
+    for number in 0..60_u32 {
+        tree.put(&format!("{number}.bin"), format!("{number} of many\n").repeat(30_000).as_bytes());
+    }
+    let service = tree.start_with("events::append=return(enospc)", "delete", &[]);
+    until("outputs wait", || {
+        tree.files("out")
+            .iter()
+            .filter(|path| path.extension().is_some_and(|it| it == "zst"))
+            .count()
+            >= 16
+    });
+    let start = std::time::Instant::now();
+    service.signal(rustix::process::Signal::TERM);
+    assert_eq!(service.wait(), 75, "{}", tree.log());
+    assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(!tree.log().contains("left at once"), "{}", tree.log());
+    assert_eq!(tree.once("delete"), 0, "{}", tree.log());
+    tree.assert_done("delete");
+}
+
 #[test]
 fn recovery_waits_for_space_in_the_events_file_until_it_is_stopped() {
     for on_success in ["keep", "delete", "archive"] {

@@ -119,6 +119,22 @@ fn once_that_is_stopped_says_that_work_is_left() {
     tree.assert_done("delete");
 }
 
+/// It waited for the input for ever, and every later run found the state directory in use.
+#[test]
+fn once_gives_up_where_the_input_goes_away() {
+    let tree = Tree::with(300, 0);
+    let service =
+        tree.start_with("transform=sleep(100)", "delete", &["--once", "--sandbox", "off"]);
+    until("one is through", || !tree.acknowledged().is_empty());
+    #[expect(clippy::disallowed_methods, reason = "the operator takes it away")]
+    std::fs::rename(tree.path("in"), tree.path("away")).expect("rename");
+    assert_eq!(service.wait(), 75, "{}", tree.log());
+    #[expect(clippy::disallowed_methods, reason = "the operator brings it back")]
+    std::fs::rename(tree.path("away"), tree.path("in")).expect("rename");
+    assert_eq!(tree.once("delete"), 0, "{}", tree.log());
+    tree.assert_done("delete");
+}
+
 #[test]
 fn small_files_pass_more_large_ones_than_there_are_permits() {
     let mut tree = Tree::with(0, 40);

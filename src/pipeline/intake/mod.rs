@@ -268,15 +268,19 @@ impl Intake {
             once::name_left(&context, &table, &ready);
         }
         let is_sick = context.place.sick_for(Instant::now()).is_some();
-        if is_sick || interrupted || (once && context.hold.is_held()) {
-            // A sick place, the operator or a signal kept them from being taken.
-            ended.left += ready.len() as u64;
-        }
+        let all_count = once && (ended.gave_up || interrupted || context.hold.is_held());
+        // A sick place, the operator or a signal kept them from being taken.
+        let ready = if is_sick || all_count { ready.len() } else { ready.owed() };
+        ended.left += ready as u64;
+        // What waits for the place holds what other jobs wait for: it ends as at every stop.
+        stop.cancel();
         drop((outlet, feedback));
         while let Some(Feedback { outcome, .. }) = returned.next().await {
-            let handed_back = interrupted && outcome == Outcome::HandedBack;
+            let handed_back = all_count && outcome == Outcome::HandedBack;
             ended.left += u64::from(outcome.is_owed() || handed_back);
         }
+        // How many there are nobody counted: one at least.
+        ended.left += u64::from(context.has_unfinished());
         ended
     }
 }

@@ -51,7 +51,8 @@ impl Intake {
         let unfinished = looked
             && self.table.owed() == 0
             && now.saturating_duration_since(self.started) >= limits::ONCE_BUSY;
-        self.ended.gave_up = sick || unfinished;
+        let away = self.root.away_for(now) > limits::ONCE_SICK;
+        self.ended.gave_up = sick || away || unfinished;
         self.ended.gave_up
     }
 }

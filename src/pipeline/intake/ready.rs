@@ -46,6 +46,12 @@ impl Ready {
         self.small.iter().chain(&self.large).map(|settled| settled.path.as_path())
     }
 
+    /// Those that were taken before.
+    #[must_use]
+    pub fn owed(&self) -> usize {
+        self.small.iter().chain(&self.large).filter(|settled| settled.owed).count()
+    }
+
     /// How many can be sent now.
     #[must_use]
     pub fn sendable(&self) -> usize {
@@ -93,6 +99,7 @@ mod tests {
             attempt,
             quiet,
             was_replaced: false,
+            owed: false,
             waited,
             origin,
             trace,
@@ -114,6 +121,9 @@ mod tests {
         ready.push(settled("small", 1));
         assert_eq!(ready.sendable(), 1);
         assert_eq!(ready.take().expect("the small one").path, Path::new("small"));
+        ready.push(Settled { owed: true, ..settled("failed-before", 1) });
+        assert_eq!((ready.owed(), ready.len()), (1, 2));
+        assert!(ready.take().is_some());
         ready.returned(Path::new("large-0"));
         assert_eq!(ready.sendable(), 1);
         assert!(ready.take().is_some());

@@ -64,6 +64,12 @@ impl Root {
         self.dir.as_ref()
     }
 
+    /// For how long it has been away; zero where it is there.
+    #[must_use]
+    pub fn away_for(&self, now: Instant) -> Duration {
+        self.away_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
     #[must_use]
     pub const fn is_network(&self) -> bool {
         self.network

@@ -36,7 +36,8 @@ impl Intake {
                 return;
             }
         }
-        if self.ready.is_empty() && !self.stop.is_cancelled() {
+        // What is in work shows whether it is well, also where only the events file has no space.
+        if self.table.in_work() == 0 && !self.stop.is_cancelled() {
             self.probe();
         }
     }

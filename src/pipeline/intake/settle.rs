@@ -147,14 +147,14 @@ impl Table {
         }
         self.in_work += 1;
         let quiet = quiet_for >= limits::QUIET_TIME;
-        let Waiting { attempt, since, waits, finish, was_replaced, .. } = waiting;
+        let Waiting { attempt, since, waits, finish, was_replaced, owed, .. } = waiting;
         let work = InWork { seen_again: None, waits, finish };
         self.entries.insert(path.clone(), Entry::InWork(work));
         let waited = now.saturating_duration_since(since);
         let Sighting { seen, origin, .. } = *sighting;
         // The intake, which has the clock and the names, begins it.
         let trace = Trace::default();
-        Some(Settled { path, seen, attempt, quiet, was_replaced, waited, origin, trace })
+        Some(Settled { path, seen, attempt, quiet, was_replaced, owed, waited, origin, trace })
     }
 
     /// `quiet_for` is the longer of what was observed here and the age by the wall clock: where a

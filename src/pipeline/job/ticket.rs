@@ -21,12 +21,19 @@ pub struct Ticket {
     attempt: u32,
     /// Whether its content was worked on.
     begun: bool,
+    /// Whether it was taken before.
+    owed: bool,
     settled: bool,
 }
 
 impl Ticket {
-    pub fn new(feedback: mpsc::UnboundedSender<Feedback>, path: PathBuf, attempt: u32) -> Self {
-        Self { feedback, path, attempt, begun: false, settled: false }
+    pub fn new(
+        feedback: mpsc::UnboundedSender<Feedback>,
+        path: PathBuf,
+        attempt: u32,
+        owed: bool,
+    ) -> Self {
+        Self { feedback, path, attempt, begun: false, owed, settled: false }
     }
 
     pub fn begin(&mut self) {
@@ -53,7 +60,7 @@ impl Drop for Ticket {
         let outcome = if std::thread::panicking() {
             let attempt = self.attempt + 1;
             Outcome::Deferred { after: Duration::ZERO, attempt, cause: Cause::Failed }
-        } else if self.begun || self.attempt > 1 {
+        } else if self.begun || self.owed {
             Outcome::Left
         } else {
             Outcome::HandedBack

@@ -214,6 +214,10 @@ impl Claim {
                 let path = job.source_path();
                 return Err(Box::new(job.fail(ClaimError::NotMoved { path, reason })));
             }
+            (Known::Unfinished, _) => {
+                job.context.met_unfinished(&job.path);
+                job.end(Outcome::Skipped, 0);
+            }
             (known, record) => {
                 let steps = record.and_then(|record| record.output).map(|output| output.steps);
                 let other = |made_by: &String| {

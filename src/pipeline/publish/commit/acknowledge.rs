@@ -79,9 +79,11 @@ impl Acknowledger {
             Ok(()) => self.end(std::mem::take(waiting), marks),
             Err(failure) if failure.verdict() == Verdict::Pause => {
                 let (reason, now) = (failure.chain(), Instant::now());
-                for file in waiting {
+                for file in &*waiting {
                     file.committed.job.context.place.found_sick(&reason, now);
                 }
+                // They hold permits that what is to end before this stage may wait for.
+                waiting.retain(|file| !file.committed.job.is_stopping());
                 Ok(())
             }
             Err(failure) => Err(failure),
