@@ -6,6 +6,11 @@
 
 #[path = "support/files.rs"]
 mod files;
+#[path = "support/mounts.rs"]
+#[expect(dead_code, reason = "not every proof uses all of it")]
+mod mounts;
+#[path = "support/prove.rs"]
+mod prove;
 
 #[path = "bad_input/again.rs"]
 mod again;

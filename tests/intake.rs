@@ -17,3 +17,17 @@ mod liveness;
 mod names;
 #[path = "intake/renames.rs"]
 mod renames;
+
+use files::{Place, Running};
+
+fn is_published(place: &Place, name: &str) -> bool {
+    place.output().join(name).exists()
+}
+
+/// Its log, once it has stopped, with nothing left behind.
+fn ends_well(place: &Place, running: Running) -> String {
+    let ended = running.stop();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    place.assert_clean();
+    ended.stderr
+}

@@ -1,51 +1,11 @@
 //! A full disk and a read-only one. Both are small file systems of their own, which root may mount.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::{Path, PathBuf};
 
 use crate::{
     files::{Place, tree, until},
-    is_root, skipped,
+    mounts::Mount,
 };
-
-/// A mounted file system. Dropping it unmounts it.
-struct Mount(PathBuf);
-
-impl Mount {
-    /// One mebibyte of memory as a file system; none where that is not allowed.
-    fn small(at: &Path) -> Option<Self> {
-        let mounted =
-            is_root() && run("mount", &["-t", "tmpfs", "-o", "size=1m", "tidemill-test", path(at)]);
-        if !mounted {
-            skipped("only root mounts file systems");
-            return None;
-        }
-        Some(Self(at.to_path_buf()))
-    }
-
-    fn read_only(&self) {
-        assert!(run("mount", &["-o", "remount,ro", path(&self.0)]));
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // Lazily: what a failed test left open does not keep it mounted.
-        if !run("umount", &["-l", path(&self.0)]) {
-            println!("{} stays mounted", self.0.display());
-        }
-    }
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-fn run(program: &str, args: &[&str]) -> bool {
-    Command::new(program).args(args).status().is_ok_and(|status| status.success())
-}
 
 /// Bytes that no codec makes smaller.
 fn noise(bytes: usize) -> Vec<u8> {
@@ -71,7 +31,7 @@ fn fill(dir: &Path, leave: u64) -> PathBuf {
 #[test]
 fn a_full_disk_pauses_the_service_which_resumes_by_itself() {
     let place = Place::new();
-    let Some(_mount) = Mount::small(&place.output()) else { return };
+    let Some(_mount) = Mount::memory(&place.output(), "1m") else { return };
     let ballast = fill(&place.output(), 64 * 1024);
     let running = place.watch(&["--on-success", "delete", "--events", "events.jsonl"]);
     let content = noise(200 * 1024);
@@ -100,7 +60,7 @@ fn a_full_disk_pauses_the_service_which_resumes_by_itself() {
 #[test]
 fn a_large_file_that_does_not_fit_leaves_no_part_of_itself() {
     let place = Place::new();
-    let Some(_mount) = Mount::small(&place.output()) else { return };
+    let Some(_mount) = Mount::memory(&place.output(), "1m") else { return };
     let ballast = fill(&place.output(), 256 * 1024);
     let running = place.watch(&[]);
     let content = noise(700 * 1024);
@@ -118,7 +78,7 @@ fn a_large_file_that_does_not_fit_leaves_no_part_of_itself() {
 #[test]
 fn a_stop_on_a_full_disk_says_that_work_is_left_and_the_next_start_does_it() {
     let place = Place::new();
-    let Some(_mount) = Mount::small(&place.output()) else { return };
+    let Some(_mount) = Mount::memory(&place.output(), "1m") else { return };
     let ballast = fill(&place.output(), 0);
     let running = place.watch(&["--on-success", "delete"]);
     place.put("file", "content");
@@ -138,7 +98,7 @@ fn a_stop_on_a_full_disk_says_that_work_is_left_and_the_next_start_does_it() {
 #[test]
 fn once_gives_up_on_a_disk_that_stays_full_and_leaves_the_work_to_the_next_start() {
     let place = Place::new();
-    let Some(_mount) = Mount::small(&place.output()) else { return };
+    let Some(_mount) = Mount::memory(&place.output(), "1m") else { return };
     fill(&place.output(), 0);
     for name in ["one", "two"] {
         place.put(name, "content");
@@ -153,9 +113,9 @@ fn once_gives_up_on_a_disk_that_stays_full_and_leaves_the_work_to_the_next_start
 #[test]
 fn a_full_disk_under_the_ledger_too_loses_nothing() {
     let place = Place::new();
-    let Some(_mount) = Mount::small(&place.output()) else { return };
+    let Some(_mount) = Mount::memory(&place.output(), "1m") else { return };
     let state = place.output().join(".tidemill");
-    let state = ["--state-dir", path(&state), "--on-success", "delete"];
+    let state = ["--state-dir", state.to_str().unwrap(), "--on-success", "delete"];
     let running = place.watch(&state);
     let ballast = fill(&place.output(), 0);
     let content = noise(4 * 1024);
@@ -191,11 +151,11 @@ fn a_ledger_that_is_full_for_a_moment_delays_its_file_and_drops_nothing() {
 #[test]
 fn a_disk_that_becomes_read_only_ends_the_service_with_74_and_nothing_is_lost() {
     let place = Place::new();
-    let Some(mount) = Mount::small(&place.output()) else { return };
+    let Some(mount) = Mount::memory(&place.output(), "1m") else { return };
     let running = place.watch(&["--on-success", "delete"]);
     place.put("first", "first");
     until("first", || !place.input().join("first").exists());
-    mount.read_only();
+    mount.set_read_only();
     place.put("second", "second");
     let ended = running.end();
     assert_eq!(ended.code, 74, "{ended:?}");
@@ -210,11 +170,11 @@ fn a_disk_that_becomes_read_only_ends_the_service_with_74_and_nothing_is_lost() 
 #[test]
 fn a_start_on_a_read_only_disk_is_refused_with_its_name() {
     let place = Place::new();
-    let Some(mount) = Mount::small(&place.output()) else { return };
-    mount.read_only();
+    let Some(mount) = Mount::memory(&place.output(), "1m") else { return };
+    mount.set_read_only();
     let state = place.output().join(".tidemill");
     place.put("file", "content");
-    let ended = place.once(&["--state-dir", path(&state)]);
+    let ended = place.once(&["--state-dir", state.to_str().unwrap()]);
     assert_eq!(ended.code, 74, "{ended:?}");
     let wanted = format!("cannot make the directory {}: Read-only", state.display());
     assert!(ended.stderr.contains(&wanted), "{ended:?}");

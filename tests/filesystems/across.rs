@@ -17,7 +17,7 @@ const KILLED: i32 = -9;
 
 fn mounted(at: &Path) -> Option<Mount> {
     std::fs::create_dir_all(at).unwrap();
-    Mount::memory(at)
+    Mount::memory(at, "64m")
 }
 
 #[test]

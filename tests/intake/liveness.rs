@@ -9,20 +9,10 @@ use std::{
 };
 
 use crate::{
+    ends_well,
     files::{Place, Running, until},
-    prove,
+    is_published, prove,
 };
-
-fn is_published(place: &Place, name: &str) -> bool {
-    place.output().join(name).exists()
-}
-
-fn ends_well(place: &Place, running: Running) -> String {
-    let ended = running.stop();
-    assert_eq!(ended.code, 0, "{ended:?}");
-    place.assert_clean();
-    ended.stderr
-}
 
 #[test]
 fn a_write_lease_on_one_file_holds_up_no_other() {

@@ -4,8 +4,9 @@
 use std::{fs, path::Path};
 
 use crate::{
+    ends_well,
     files::{Place, Running, tree, until},
-    prove,
+    is_published, prove,
 };
 
 /// Names that producers use for a file until it is finished.
@@ -30,17 +31,6 @@ fn outputs(place: &Place) -> Vec<String> {
     let paths = tree(&out);
     let names = paths.iter().map(|path| path.strip_prefix(&out).unwrap());
     names.map(|path| path.to_str().unwrap().to_owned()).collect()
-}
-
-fn is_published(place: &Place, name: &str) -> bool {
-    place.output().join(name).exists()
-}
-
-fn ends_well(place: &Place, running: Running) -> String {
-    let ended = running.stop();
-    assert_eq!(ended.code, 0, "{ended:?}");
-    place.assert_clean();
-    ended.stderr
 }
 
 #[test]

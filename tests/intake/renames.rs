@@ -3,7 +3,10 @@
 
 use std::{fs, path::Path};
 
-use crate::files::{Place, Running, tree, until};
+use crate::{
+    ends_well,
+    files::{Place, Running, tree, until},
+};
 
 /// The files below the output, without their extension.
 fn published(place: &Place) -> Vec<String> {
@@ -33,12 +36,6 @@ fn until_staged(place: &Place, count: usize) {
         };
         tree(&place.output()).iter().filter(staged).count() >= count
     });
-}
-
-fn ends_well(place: &Place, running: Running) {
-    let ended = running.stop();
-    assert_eq!(ended.code, 0, "{ended:?}");
-    place.assert_clean();
 }
 
 #[test]

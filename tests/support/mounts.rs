@@ -17,9 +17,10 @@ impl Mount {
         Self::of(mounted, at, "bindfs cannot mount here")
     }
 
-    /// A file system of its own, in memory.
-    pub fn memory(at: &Path) -> Option<Self> {
-        let mounted = run("mount", &["-t", "tmpfs", "-o", "size=64m", "tidemill-test", path(at)]);
+    /// A file system of its own, in memory, of so many bytes (`64m`).
+    pub fn memory(at: &Path, size: &str) -> Option<Self> {
+        let size = format!("size={size}");
+        let mounted = run("mount", &["-t", "tmpfs", "-o", &size, "tidemill-test", path(at)]);
         Self::of(mounted, at, "only root mounts file systems")
     }
 
@@ -30,9 +31,14 @@ impl Mount {
         Self::of(mounted, at, "only root mounts file systems")
     }
 
+    /// From now on nothing can be written to it.
+    pub fn set_read_only(&self) {
+        assert!(run("mount", &["-o", "remount,ro", path(&self.0)]));
+    }
+
     fn of(mounted: bool, at: &Path, why: &str) -> Option<Self> {
         if !mounted {
-            prove::skipped("filesystems", why);
+            prove::skipped("a mount", why);
             return None;
         }
         Some(Self(at.to_path_buf()))
