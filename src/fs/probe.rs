@@ -55,8 +55,7 @@ struct Trial<'a> {
 
 impl Drop for Trial<'_> {
     fn drop(&mut self) {
-        // It was renamed, or the sweep removes it.
-        self.dir.unlink(&self.name).ok();
+        self.dir.discard(&self.name);
     }
 }
 

@@ -177,6 +177,14 @@ impl Dir {
             result => result,
         }
     }
+
+    /// Removes a temporary name whose owner is gone, as far as it can: an error may pass, so it is
+    /// tried twice, and only a start after a stop that was not clean sweeps what is left.
+    pub fn discard(&self, name: &OsStr) {
+        if self.unlink_own(name).is_err() {
+            drop(self.unlink(name));
+        }
+    }
 }
 
 /// Whether an error of `renameat2` says that there is no such flag here.

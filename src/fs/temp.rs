@@ -218,10 +218,7 @@ impl Drop for Temp {
         if !self.protected {
             LIVE.fetch_sub(1, Ordering::Relaxed);
             if !self.published {
-                // An error may pass: only a stop that was not clean is swept after.
-                if self.dir.unlink_own(&self.name).is_err() {
-                    drop(self.dir.unlink(&self.name));
-                }
+                self.dir.discard(&self.name);
             }
         }
     }

@@ -124,6 +124,20 @@ fn an_input_that_cannot_be_opened_for_a_moment_is_opened_again() {
     }
 }
 
+/// The files of the probes and of the work are removed at the second try: nothing sweeps after a
+/// stop that was clean.
+#[test]
+fn a_removal_that_fails_once_leaves_nothing_behind() {
+    if !trace::is_possible("a removal that fails") {
+        return;
+    }
+    for number in 1..=12 {
+        let point = Point { call: "unlinkat".to_owned(), number };
+        fails(&point, "EMFILE", DISPOSITIONS[number % DISPOSITIONS.len()]);
+        fails(&point, "EIO", "archive");
+    }
+}
+
 /// A checkpoint syncs the ledger's log before it moves it, and its failure was dropped: the kernel
 /// forgets what it could not write, and later commits counted as durable behind the hole.
 #[test]

@@ -75,7 +75,7 @@ impl Publisher {
         withdraw(&**ledger, &marks).map_err(|source| CommitError::Ledger { path, source })?;
         for Named { committed: Committed { job, record }, dir, .. } in back {
             if let Some(output) = &record.output {
-                drop(dir.unlink(&output.temp));
+                dir.discard(&output.temp);
             }
             let path = job.source_path();
             self.ended.send(Disposable::Failed(job.fail(CommitError::Moved { path })));

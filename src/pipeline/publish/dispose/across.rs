@@ -35,7 +35,7 @@ pub fn move_to(taken: Taken, to: &Arc<Dir>, name: &OsStr) -> Result<OsString, (T
         Ok(()) => Ok(target),
         Err(failed) => {
             // The source gets its name back, and is copied anew; two copies would be two files.
-            drop(to.unlink(&target));
+            to.discard(&target);
             Err(failed)
         }
     }
