@@ -110,6 +110,10 @@ pub const COMMIT_RESERVE: Duration = Duration::from_secs(2);
 
 /// A signal of the same kind that comes within this counts as the same.
 pub const SAME_SIGNAL: Duration = Duration::from_millis(500);
+/// Directories that do not answer within this at the start hold up their own pipeline only; `--once`
+/// waits for them as for any sick place.
+pub const START_PATIENCE: Duration = Duration::from_secs(5);
+
 /// The clean-ups have this time at least, whatever the deadline; a half of it goes to the drain.
 pub const STOP_LEAST: Duration = Duration::from_secs(1);
 /// Where the process leaves at once, the stop may still report within this how far it came; and how

@@ -13,6 +13,13 @@ pub struct Difference {
     pub removed: Vec<Arc<str>>,
 }
 
+impl Difference {
+    /// These begin anew although nothing changed in what is asked of them.
+    pub fn change(&mut self, names: &[Arc<str>]) {
+        self.changed.extend(self.unchanged.extract_if(.., |name| names.contains(name)));
+    }
+}
+
 impl Config {
     /// What becomes of each pipeline; a name is what makes it the same one.
     #[must_use]

@@ -126,6 +126,26 @@ pub struct Pipeline {
     pub bounds: Bounds,
 }
 
+impl Pipeline {
+    /// The directories that it works in.
+    #[must_use]
+    pub fn places(&self) -> Vec<&Path> {
+        let mut places = vec![&*self.input, &*self.output, &*self.quarantine];
+        if let OnSuccess::Archive(archive) = &self.on_success {
+            places.push(archive);
+        }
+        places
+    }
+
+    /// Whether a file of one may be met by the other.
+    #[must_use]
+    pub fn shares_files_with(&self, other: &Self) -> bool {
+        let (ours, theirs) = (self.places(), other.places());
+        let mut pairs = ours.iter().flat_map(|one| theirs.iter().map(move |other| (one, other)));
+        self.name == other.name || pairs.any(|(a, b)| a.starts_with(b) || b.starts_with(a))
+    }
+}
+
 impl Config {
     /// Every directory and file that the service itself writes to: none of them is a source,
     /// whatever path leads to it.

@@ -4,16 +4,18 @@
 //! I1: a stopped intake ends when every job of it has its outcome, so the next one of the same
 //! pipeline never meets a file of it in work.
 //! I2: an intake that cannot be started is found out before any is stopped.
+//! I3: one that takes the place of a stopped one begins when that one has ended, however long it takes.
 
 use std::{
     io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use futures_util::future::join_all;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
@@ -33,6 +35,8 @@ struct Inner {
     running: Mutex<Vec<Running>>,
     /// Panics of intakes that a reload has stopped.
     panics: Mutex<u64>,
+    /// Pipelines whose directories have not answered yet.
+    absent: Mutex<Vec<Arc<str>>>,
     once: bool,
     stop: CancellationToken,
     wiring: Wiring,
@@ -60,7 +64,18 @@ struct Running {
     stages: Vec<JoinHandle<()>>,
 }
 
+/// Waits for the word, and for those before. Not, where there will be no word.
+async fn begins(begun: oneshot::Receiver<Vec<CancellationToken>>) -> bool {
+    let Ok(before) = begun.await else { return false };
+    join_all(before.iter().map(CancellationToken::cancelled)).await;
+    true
+}
+
 impl Running {
+    fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled() && !self.ended.is_cancelled()
+    }
+
     /// How the intake ended, and how many threads panicked. Blocks until all have ended.
     fn join(self) -> (Option<Ended>, u64) {
         let ended = self.thread.join().ok();
@@ -86,10 +101,13 @@ impl Drop for StopsAll {
 #[error("there is no pipeline `{0}`")]
 pub struct NoSuchPipeline(pub String);
 
+/// The word to begin, with the ends of those that are waited for before.
+type Begin = oneshot::Sender<Vec<CancellationToken>>;
+
 /// Threads that wait for a word to begin. Dropping this ends them.
 #[derive(Debug)]
 #[must_use = "intakes begin by `Intakes::begin`"]
-pub struct Prepared(Vec<(Running, oneshot::Sender<()>)>);
+pub struct Prepared(Vec<(Running, Begin)>);
 
 /// The operator's pauses of some pipelines.
 #[derive(Debug)]
@@ -109,9 +127,19 @@ impl Pauses {
 impl Intakes {
     pub fn new(common: Common, alive: &Arc<DropGuard>) -> Self {
         let Common { once, stop, wiring } = common;
-        let (running, panics) = (Mutex::default(), Mutex::default());
+        let (running, panics, absent) = (Mutex::default(), Mutex::default(), Mutex::default());
         let alive = Arc::downgrade(alive);
-        Self(Arc::new(Inner { running, panics, once, stop, wiring, alive }))
+        Self(Arc::new(Inner { running, panics, absent, once, stop, wiring, alive }))
+    }
+
+    /// These pipelines begin when their directories answer.
+    pub fn expect(&self, names: Vec<Arc<str>>) {
+        *self.absent() = names;
+    }
+
+    /// The pipelines whose directories have not answered yet.
+    pub fn absent(&self) -> MutexGuard<'_, Vec<Arc<str>>> {
+        self.0.absent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Running>> {
@@ -126,11 +154,7 @@ impl Intakes {
         prepared.collect::<io::Result<_>>().map(Prepared)
     }
 
-    fn spawn(
-        &self,
-        context: Arc<Context>,
-        pipelines: usize,
-    ) -> io::Result<(Running, oneshot::Sender<()>)> {
+    fn spawn(&self, context: Arc<Context>, pipelines: usize) -> io::Result<(Running, Begin)> {
         let Inner { once, wiring, alive, .. } = &*self.0;
         let Some(alive) = alive.upgrade() else {
             return Err(io::Error::other("the pipelines have ended"));
@@ -149,8 +173,8 @@ impl Intakes {
             let _guards = (stop_all, alive, guard);
             let _entered = runtime.enter();
             let stop = parts.stop.clone();
-            let begins = runtime.block_on(stop.run_until_cancelled(begun));
-            if !matches!(begins, Some(Ok(()))) {
+            let begins = stop.run_until_cancelled(begins(begun));
+            if runtime.block_on(beating(Arc::clone(&meter), begins)) != Some(true) {
                 return Ended::default();
             }
             let (intake, wakers) = Intake::new(of, parts, bell);
@@ -159,19 +183,27 @@ impl Intakes {
         Ok((Running { context, stop, ended, hints, thread, stages }, begin))
     }
 
-    /// Lets prepared intakes begin.
+    /// Lets prepared intakes begin, each when those whose files it may meet have ended.
     pub fn begin(&self, prepared: Prepared) {
         let mut running = self.lock();
         for (one, begin) in prepared.0 {
+            let config = &one.context.config;
+            let is_before = |other: &&Running| {
+                other.stop.is_cancelled() && other.context.config.shares_files_with(config)
+            };
+            let before = running.iter().filter(is_before).map(|other| other.ended.clone());
+            self.absent().retain(|name| name != one.context.name());
             // One that has ended already was stopped with all others.
-            begin.send(()).ok();
+            begin.send(before.collect()).ok();
             running.push(one);
         }
     }
 
-    /// Stops the intakes of these pipelines and waits until every job of them has its outcome.
+    /// Stops the intakes of these pipelines and waits until every job of them has its outcome, at most
+    /// for this long: those that still work then end by themselves, and what takes their place waits.
     /// Dropped midway, they are stopped all the same.
-    pub async fn stop(&self, names: &[Arc<str>]) {
+    pub async fn stop(&self, names: &[Arc<str>], within: Duration) {
+        self.absent().retain(|name| !names.contains(name));
         let ended: Vec<_> = {
             let running = self.lock();
             let of = running.iter().filter(|one| names.contains(one.context.name()));
@@ -181,7 +213,14 @@ impl Intakes {
             })
             .collect()
         };
-        join_all(ended.iter().map(CancellationToken::cancelled)).await;
+        let all = join_all(ended.iter().map(CancellationToken::cancelled));
+        let in_time = timeout(within, all).await.is_ok();
+        if !in_time {
+            for one in self.lock().iter().filter(|one| one.is_stopping()) {
+                let files = one.context.meter.signs().in_work;
+                tracing::warn!(pipeline = %one.context.name(), files, "is stopped and still at work: what takes its place begins when it has ended");
+            }
+        }
         let ended: Vec<_> = self.lock().extract_if(.., |one| one.ended.is_cancelled()).collect();
         for one in ended {
             let name = Arc::clone(one.context.name());

@@ -19,6 +19,8 @@ use crate::{config::Limits, observe::Observer};
 #[derive(Debug)]
 pub struct Start {
     pub contexts: Vec<Arc<Context>>,
+    /// Those that begin later, by [`Intakes`].
+    pub absent: Vec<Arc<str>>,
     pub limits: Limits,
     pub once: bool,
     pub observer: Arc<Observer>,
@@ -49,7 +51,7 @@ pub struct Control {
 pub struct Drained {
     /// Files that were taken and not finished.
     pub left: u64,
-    /// `--once` gave up on files that were not finished, or on a sick place.
+    /// `--once` gave up on files that were not finished, or on a sick or silent place.
     pub gave_up: bool,
     /// Publishing ended because storage failed.
     pub storage_failed: bool,
@@ -59,7 +61,7 @@ pub struct Drained {
 impl Pipelines {
     /// Starts every thread. An error ends those that were started.
     pub fn start(start: Start) -> io::Result<(Self, Control)> {
-        let Start { contexts, limits, once, observer, runtime } = start;
+        let Start { contexts, absent, limits, once, observer, runtime } = start;
         let (stop, cut, ended) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let fatal = Fatal::default();
@@ -74,7 +76,8 @@ impl Pipelines {
             panics: panics.clone(),
         };
         let intakes = Intakes::new(Common { once, stop: stop.clone(), wiring }, &alive);
-        let count = contexts.len();
+        let count = contexts.len() + absent.len();
+        intakes.expect(absent);
         intakes.begin(intakes.prepare(contexts, count)?);
         let pipelines = Self { intakes: intakes.clone(), panics, fatal: fatal.clone() };
         Ok((pipelines, Control { stop, cut, ended, fatal, intakes }))
@@ -88,6 +91,7 @@ impl Pipelines {
             storage_failed: self.fatal.is_set(),
             ..Drained::default()
         };
+        drained.gave_up = !self.intakes.absent().is_empty();
         let (ended, panics) = self.intakes.join();
         drained.panics += panics;
         for ended in ended {

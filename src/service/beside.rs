@@ -6,7 +6,6 @@ use serde_json::json;
 
 use super::{
     hooks::{Fault, LIMIT, blocking, chain},
-    prepare::places,
     report::{Progress, tell_progress, tell_stragglers},
     settings::Settings,
 };
@@ -192,7 +191,7 @@ pub async fn fenced_off(settings: &Settings) -> Fault {
         let (config, reach) = (settings.now(), Arc::clone(&reach));
         // A file system that does not answer holds up one look, and not the runtime.
         let looked = tokio::task::spawn_blocking(move || {
-            let mut all = config.pipelines.iter().flat_map(places);
+            let mut all = config.pipelines.iter().flat_map(Pipeline::places);
             all.find(|place| reach.excludes(place)).map(Path::to_path_buf)
         });
         if let Ok(Some(place)) = looked.await {

@@ -11,7 +11,7 @@ use tokio::{sync::oneshot, task::spawn_blocking};
 
 use super::{
     beside::{drain, notify},
-    probe,
+    opening::{Failure, Late, Opening},
     settings::Settings,
 };
 use crate::{
@@ -20,11 +20,8 @@ use crate::{
     fs::{self, Lock, LockError, replace_own},
     ledger::{self, Ledger, sqlite::Sqlite},
     lifecycle::{self, Lifecycle, Phase, StartError},
-    observe::{Events, Listener, Observer, Tracer, shown},
-    pipeline::{
-        Control, Drained, Pipelines, Start,
-        context::{Context, Parts, SharedEvents},
-    },
+    observe::{Events, Listener, shown},
+    pipeline::{Control, Drained, Pipelines, Start, context::SharedEvents},
     records::quarantined::{self, Quarantined},
 };
 
@@ -229,22 +226,23 @@ pub async fn events(
 pub async fn pipelines(
     life: &mut Lifecycle,
     settings: &Settings,
-    (ledger, events, tracer): (Arc<Sqlite>, SharedEvents, Tracer),
-    observer: &Arc<Observer>,
+    opening: Opening,
     (left_by_recovery, drained): (u64, oneshot::Sender<(Drained, u64)>),
-) -> Result<Control, Fault> {
-    let (config, seen, counted) = (settings.now(), Arc::clone(observer), Arc::clone(&ledger));
+) -> Result<(Control, Late), Fault> {
+    let (config, observer) = (settings.now(), Arc::clone(&opening.observer));
+    let (seen, counted) = (Arc::clone(&observer), Arc::clone(&opening.ledger));
     // The drain's own limit is the deadline of the whole stop.
     let limit = LIMIT.max(config.shutdown_deadline);
     let runtime = tokio::runtime::Handle::current();
-    let open = blocking(move || {
-        let contexts = contexts(&config, &ledger, (&events, &tracer), &seen)?;
+    let open = async move {
+        let (contexts, late) = opening.all(&config).await?;
         let Config { limits, once, .. } = *config;
-        let started = Pipelines::start(Start { contexts, limits, once, observer: seen, runtime })?;
-        let (pipelines, control) = started;
-        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(((pipelines, control.clone()), control))
-    });
-    let (handle, observer) = (life.handle().clone(), Arc::clone(observer));
+        let absent = late.tell();
+        let start = Start { contexts, absent, limits, once, observer: seen, runtime };
+        let (pipelines, control) = blocking(move || Pipelines::start(start)).await?;
+        Ok::<_, Failure>(((pipelines, control.clone()), (control, late)))
+    };
+    let handle = life.handle().clone();
     let settings = settings.clone();
     let close = move |(pipelines, control)| async move {
         drain(&handle, &control, &settings, &observer).await;
@@ -283,33 +281,9 @@ async fn in_quarantine(ledger: Arc<Sqlite>, config: Arc<Config>) -> Result<u64, 
     Ok(all.await? as u64)
 }
 
-fn contexts(
-    config: &Config,
-    ledger: &Arc<Sqlite>,
-    (events, tracer): (&SharedEvents, &Tracer),
-    observer: &Observer,
-) -> Result<Vec<Arc<Context>>, Box<dyn std::error::Error + Send + Sync>> {
-    let mut contexts = Vec::with_capacity(config.pipelines.len());
-    let instance = fs::Instance::new(ledger.instance());
-    for (index, pipeline) in config.pipelines.iter().enumerate() {
-        probe::pipeline(pipeline, &instance)?;
-        let id = ledger.pipeline(&pipeline.name, &pipeline.input, &pipeline.output)?;
-        let parts = Parts {
-            id,
-            ledger: Arc::clone(ledger) as Arc<dyn Ledger>,
-            meter: observer.pipeline(index).ok_or("a pipeline without a meter")?,
-            tracer: tracer.clone(),
-            events: Arc::clone(events),
-            own_paths: config.own_paths(),
-        };
-        contexts.push(Arc::new(Context::open(index, pipeline.clone(), parts)?));
-    }
-    Ok(contexts)
-}
-
 /// The last hook: from here on the service says that it is ready.
-pub fn ready(life: &Lifecycle, config: &Config) {
-    for pipeline in &config.pipelines {
+pub fn ready(life: &Lifecycle, config: &Config, absent: &[Arc<str>]) {
+    for pipeline in config.pipelines.iter().filter(|pipeline| !absent.contains(&pipeline.name)) {
         tracing::info!(
             pipeline = %pipeline.name,
             input = %shown(&pipeline.input),

@@ -11,6 +11,7 @@ mod beside;
 mod doors;
 mod ended;
 mod hooks;
+mod opening;
 mod prepare;
 pub mod probe;
 mod recover;
@@ -29,6 +30,7 @@ use tokio::{sync::oneshot, time::timeout};
 pub use self::ended::Ended;
 use self::{
     hooks::{Fault, Held},
+    opening::Opening,
     prepare::Prepared,
     reload::Reloader,
     report::{End, Last},
@@ -191,9 +193,10 @@ async fn start(
     let desk = doors::open(life, config, observer, &ledger, token).await?;
     let recovered = recover::recovery(life, config, (&ledger, &events), observer).await?;
     let tracer = beside::traces(life, config);
-    let parts = (Arc::clone(&ledger), Arc::clone(&events), tracer.clone());
-    let control =
-        hooks::pipelines(life, settings, parts, observer, (recovered.left, drained)).await?;
+    let observer_of = Arc::clone(observer);
+    let opening = Opening { ledger: Arc::clone(&ledger), events, tracer, observer: observer_of };
+    let (control, late) =
+        hooks::pipelines(life, settings, opening.clone(), (recovered.left, drained)).await?;
     drop(steered.set(control.clone()));
     if let Some(desk) = &desk {
         desk.steers(control.clone());
@@ -202,16 +205,15 @@ async fn start(
     beside::background(life, config, observer, &control);
     let reloader = Reloader {
         settings: settings.clone(),
-        ledger,
-        events,
-        tracer,
-        observer: Arc::clone(observer),
+        opening,
+        late,
+        failed: Vec::new(),
         control: control.clone(),
         desk,
         index: config.pipelines.len(),
     };
     reload::spawn(life, reloader, hangups);
-    hooks::ready(life, config);
+    hooks::ready(life, config, &control.intakes().absent());
     Ok(control)
 }
 

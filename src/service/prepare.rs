@@ -173,7 +173,7 @@ fn close(config: &Config, file: Option<&Path>) -> Result<Option<Fence>, Fault> {
 fn allowed(config: &Config, file: Option<&Path>) -> Allowed {
     let mut work = vec![config.state_dir.clone()];
     for pipeline in &config.pipelines {
-        work.extend(places(pipeline).into_iter().map(Path::to_path_buf));
+        work.extend(pipeline.places().into_iter().map(Path::to_path_buf));
     }
     work.extend(unfinished(config));
     let events = config.events.as_deref().and_then(Path::parent).map(Path::to_path_buf);
@@ -203,15 +203,6 @@ fn around(file: &Path) -> impl Iterator<Item = PathBuf> {
     let dirs = [named, found].into_iter().flatten();
     let dirs = dirs.filter_map(|file| file.parent().map(Path::to_path_buf));
     dirs.filter(|dir| dir.parent().is_some())
-}
-
-/// The directories of one pipeline.
-pub fn places(pipeline: &Pipeline) -> Vec<&Path> {
-    let mut places = vec![&*pipeline.input, &*pipeline.output, &*pipeline.quarantine];
-    if let OnSuccess::Archive(archive) = &pipeline.on_success {
-        places.push(archive);
-    }
-    places
 }
 
 /// The ports that are listened at; where the default is taken, a free one.

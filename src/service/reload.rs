@@ -12,26 +12,24 @@ use std::{
     sync::Arc,
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
 
 use super::{
     beside::notify,
     hooks::{LIMIT, blocking, chain, write_settings},
+    opening::{Late, Opened, Opening},
     prepare::directories_of,
-    probe,
     settings::{Kind, Refused, Settings},
 };
 use crate::{
     config::{Config, Difference},
-    fs::Instance,
     http::{Desk, ReloadRefused, Reloaded},
-    ledger::{Ledger, sqlite::Sqlite},
     lifecycle::{Handle, Lifecycle, StopFlag},
-    observe::{Observer, Tracer},
-    pipeline::{
-        Control,
-        context::{Context, Parts, SharedEvents},
-    },
+    observe::Pause,
+    pipeline::{Control, context::Context},
 };
 
 /// Reloads that may wait for the one that is carried out.
@@ -45,10 +43,10 @@ type Asked = oneshot::Sender<Result<Reloaded, ReloadRefused>>;
 #[derive(Debug)]
 pub struct Reloader {
     pub settings: Settings,
-    pub ledger: Arc<Sqlite>,
-    pub events: SharedEvents,
-    pub tracer: Tracer,
-    pub observer: Arc<Observer>,
+    pub opening: Opening,
+    pub late: Late,
+    /// Pipelines that did not start, when their directories answered at last: a reload tries again.
+    pub failed: Vec<Arc<str>>,
     pub control: Control,
     /// Where an operator asks for a reload, if there is one.
     pub desk: Option<Arc<Desk>>,
@@ -92,6 +90,10 @@ pub fn spawn(life: &mut Lifecycle, mut reloader: Reloader, mut hangups: watch::R
                     None
                 }
                 Some(request) = requests.recv() => Some(request),
+                Some(opened) = reloader.late.next() => {
+                    reloader.begin_late(opened);
+                    continue;
+                }
             };
             // The file is read after this: it serves all hang-ups until now.
             hangups.mark_unchanged();
@@ -129,10 +131,37 @@ impl Reloader {
         Some(outcome)
     }
 
+    /// Lets a pipeline begin whose directories did not answer at the start. One that a reload has
+    /// changed or removed meanwhile is none any more.
+    fn begin_late(&mut self, (name, opened): Opened) {
+        let (intakes, config) = (self.control.intakes(), self.settings.now());
+        if !intakes.absent().contains(&name) {
+            return;
+        }
+        let count = config.pipelines.len();
+        let begun = opened.and_then(|context| {
+            context.set_own_paths(config.own_paths());
+            context.meter.rest();
+            intakes.begin(intakes.prepare(vec![context], count)?);
+            Ok(())
+        });
+        match begun {
+            Ok(()) => tracing::info!(pipeline = %name, "its directories answer: it begins"),
+            Err(error) => {
+                let reason = format!("it could not start: {}", chain(&*error));
+                tracing::error!(pipeline = %name, "{reason}; correct that and reload, or restart the service");
+                let meter = self.opening.observer.meter_of(&name);
+                meter.paused(Pause::Input, Some(&reason));
+                self.failed.push(name);
+            }
+        }
+    }
+
     async fn reload(&mut self) -> Outcome {
         let settings = self.settings.clone();
         let new = Arc::new(blocking(move || settings.read_again()).await?);
-        let difference = self.settings.now().difference(&new);
+        let mut difference = self.settings.now().difference(&new);
+        difference.change(&self.failed);
         let contexts = self.contexts(&new, &difference).await?;
         let intakes = self.control.intakes();
         let failed = |error: std::io::Error| Refused::new(Kind::Failed, error.to_string());
@@ -141,15 +170,16 @@ impl Reloader {
         // From here on nothing fails (N1).
         let stopped = [difference.changed.as_slice(), &difference.removed].concat();
         let pauses = intakes.pauses();
-        intakes.stop(&stopped).await;
+        intakes.stop(&stopped, new.shutdown_deadline).await;
+        self.failed.clear();
         let meters = new.pipelines.iter().map(|pipeline| {
             let made = contexts.iter().find(|context| *context.name() == pipeline.name);
             made.map_or_else(
-                || self.observer.meter_of(&pipeline.name),
+                || self.opening.observer.meter_of(&pipeline.name),
                 |context| Arc::clone(&context.meter),
             )
         });
-        self.observer.set_pipelines(meters.collect());
+        self.opening.observer.set_pipelines(meters.collect());
         for context in &contexts {
             context.meter.rest();
             // The meter is the old one's, and may say so still.
@@ -177,32 +207,21 @@ impl Reloader {
         let names = [difference.changed.as_slice(), &difference.added].concat();
         let first = self.index;
         self.index += names.len();
-        let (new, ledger) = (Arc::clone(new), Arc::clone(&self.ledger));
-        let (events, observer) = (Arc::clone(&self.events), Arc::clone(&self.observer));
-        let tracer = self.tracer.clone();
+        let (new, opening) = (Arc::clone(new), self.opening.clone());
+        let asked = names.clone();
         let made = blocking(move || {
-            let wanted = new.pipelines.iter().filter(|pipeline| names.contains(&pipeline.name));
+            let wanted = new.pipelines.iter().filter(|pipeline| asked.contains(&pipeline.name));
             let make = |(pipeline, index): (&crate::config::Pipeline, usize)| {
                 directories_of(pipeline, &new.state_dir).map_err(|fault| fault.to_string())?;
-                let instance = Instance::new(ledger.instance());
-                probe::pipeline(pipeline, &instance).map_err(|fault| fault.to_string())?;
-                let id = ledger.pipeline(&pipeline.name, &pipeline.input, &pipeline.output);
-                let parts = Parts {
-                    id: id.map_err(|error| chain(&error))?,
-                    ledger: Arc::clone(&ledger) as Arc<dyn Ledger>,
-                    meter: observer.meter_of(&pipeline.name),
-                    tracer: tracer.clone(),
-                    events: Arc::clone(&events),
-                    own_paths: new.own_paths(),
-                };
-                Context::open(index, pipeline.clone(), parts).map(Arc::new).map_err(|error| {
-                    let output = crate::observe::shown(&pipeline.output);
-                    format!("cannot open the output {output}: {error}")
-                })
+                opening.one(index, pipeline, &new).map_err(|error| chain(&*error))
             };
             wanted.zip(first..).map(make).collect::<Result<Vec<_>, String>>()
         });
-        made.await.map_err(|error| Refused::new(Kind::Failed, error))
+        let made = timeout(LIMIT, made).await.unwrap_or_else(|_| {
+            let (names, seconds) = (names.join(", "), LIMIT.as_secs());
+            Err(format!("the directories of {names} have not answered within {seconds} s"))
+        });
+        made.map_err(|error| Refused::new(Kind::Failed, error))
     }
 }
 

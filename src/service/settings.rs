@@ -7,7 +7,6 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::prepare::places;
 use crate::{
     config::{self, Config, Options, Pipeline},
     fs::Reach,
@@ -139,6 +138,6 @@ impl Settings {
                 shown(place)
             )
         };
-        places(pipeline).into_iter().filter(is_outside).map(name).collect()
+        pipeline.places().into_iter().filter(is_outside).map(name).collect()
     }
 }

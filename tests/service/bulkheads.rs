@@ -13,8 +13,8 @@ use std::{
 
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation,
-    INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEntry,
-    Request,
+    INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyEntry, Request,
 };
 use rustix::process::Signal;
 
@@ -26,7 +26,7 @@ use crate::{
 const FILE: u64 = 2;
 const SIZE: u64 = 1000;
 
-/// Answers every look at its one file, and no read of it until it is let go.
+/// Answers every look at its one file, and no read of it, nor a new file, until it is let go.
 #[derive(Clone, Default)]
 struct Stuck {
     asked: Arc<AtomicBool>,
@@ -38,6 +38,33 @@ impl Stuck {
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("stuck".to_owned())];
         fuser::spawn_mount(self.clone(), at, &config)
+    }
+
+    /// What a test of this name goes on with, where there is FUSE.
+    fn mounted(tree: &Tree, test: &str) -> Option<(Self, BackgroundSession)> {
+        fs::create_dir(tree.path("stuck")).expect("directory");
+        let stuck = Self::default();
+        match stuck.mount(&tree.path("stuck")) {
+            Ok(session) => Some((stuck, session)),
+            Err(error) => {
+                prove::skipped(test, &format!("no FUSE: {error}"));
+                None
+            }
+        }
+    }
+
+    /// Answers when it is let go.
+    fn later(&self, answer: impl FnOnce() + Send + 'static) {
+        self.asked.store(true, Ordering::Relaxed);
+        let released = Arc::clone(&self.released);
+        // The session's thread must go on to answer the other pipeline's looks.
+        std::thread::spawn(move || {
+            let mut is_released = released.0.lock().expect("lock");
+            while !*is_released {
+                is_released = released.1.wait(is_released).expect("wait");
+            }
+            answer();
+        });
     }
 
     fn release(&self) {
@@ -106,47 +133,53 @@ impl Filesystem for Stuck {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.asked.store(true, Ordering::Relaxed);
-        let released = Arc::clone(&self.released);
-        // The session's thread must go on to answer the other pipeline's looks.
-        std::thread::spawn(move || {
-            let mut is_released = released.0.lock().expect("lock");
-            while !*is_released {
-                is_released = released.1.wait(is_released).expect("wait");
-            }
-            reply.data(&[b'x'; 1000]);
-        });
+        self.later(move || reply.data(&[b'x'; 1000]));
+    }
+
+    fn create(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: &OsStr,
+        _: u32,
+        _: u32,
+        _: i32,
+        reply: ReplyCreate,
+    ) {
+        self.later(move || reply.error(Errno::ENOSPC));
     }
 }
 
-/// Two pipelines, of which one reads from a file system that does not answer.
-fn start(tree: &Tree) -> Service {
-    let config = "shutdown_deadline = \"4s\"\nstate_dir = \"state\"\n\
-                  [[pipeline]]\nname = \"stuck\"\ninput = \"stuck\"\noutput = \"out-stuck\"\n\
-                  [[pipeline]]\nname = \"well\"\ninput = \"in\"\noutput = \"out\"\n";
+/// A pipeline that works in these directories, and one that is well.
+fn configure(tree: &Tree, (input, output): (&str, &str), steps: &str) {
+    let config = format!(
+        "shutdown_deadline = \"4s\"\nstate_dir = \"state\"\n\
+         [[pipeline]]\nname = \"stuck\"\ninput = \"{input}\"\noutput = \"{output}\"\n\
+         steps = \"{steps}\"\n\
+         [[pipeline]]\nname = \"well\"\ninput = \"in\"\noutput = \"out\"\n"
+    );
     fs::write(tree.path("config.toml"), config).expect("configuration");
+}
+
+fn start(tree: &Tree) -> Service {
     Service::from(tree.configured("config.toml").spawn().expect("start"))
+}
+
+fn put(tree: &mut Tree, numbers: std::ops::Range<usize>) {
+    for number in numbers.clone() {
+        tree.put(&format!("{number}.log"), b"a line\n");
+    }
+    until("the other pipeline publishes", || tree.files("out").len() == numbers.end);
 }
 
 #[test]
 fn a_file_system_that_hangs_holds_up_its_own_pipeline_and_no_other() {
     let mut tree = Tree::new();
-    fs::create_dir(tree.path("stuck")).expect("directory");
-    fs::create_dir(tree.path("out-stuck")).expect("directory");
-    let stuck = Stuck::default();
-    let session = match stuck.mount(&tree.path("stuck")) {
-        Ok(session) => session,
-        Err(error) => {
-            let missing = format!("no FUSE: {error}");
-            return prove::skipped("a_file_system_that_hangs", &missing);
-        }
-    };
+    let Some((stuck, session)) = Stuck::mounted(&tree, "a_file_system_that_hangs") else { return };
+    configure(&tree, ("stuck", "out-stuck"), "zstd");
     let service = start(&tree);
     until("the stuck file is read", || stuck.asked.load(Ordering::Relaxed));
-    for number in 0..200 {
-        tree.put(&format!("{number}.log"), b"a line\n");
-    }
-    until("the other pipeline publishes", || tree.files("out").len() == 200);
+    put(&mut tree, 0..200);
     let start = Instant::now();
     service.signal(Signal::TERM);
     assert_eq!(service.wait(), 75, "the stuck file was begun: {}", tree.log());
@@ -155,4 +188,52 @@ fn a_file_system_that_hangs_holds_up_its_own_pipeline_and_no_other() {
     stuck.release();
     drop(session);
     tree.assert_outputs_whole();
+}
+
+/// The probe of the output hung, and with it the start of all pipelines.
+#[test]
+fn a_directory_that_hangs_at_the_start_holds_up_its_own_pipeline_and_no_other() {
+    let mut tree = Tree::new();
+    let Some((stuck, session)) = Stuck::mounted(&tree, "a_directory_that_hangs") else { return };
+    fs::create_dir(tree.path("in-stuck")).expect("directory");
+    configure(&tree, ("in-stuck", "stuck"), "zstd");
+    let service = start(&tree);
+    until("the output is probed", || stuck.asked.load(Ordering::Relaxed));
+    put(&mut tree, 0..20);
+    let said = "its directories do not answer: it begins when they do";
+    assert!(tree.log().contains(said), "{}", tree.log());
+    stuck.release();
+    until("it begins", || tree.log().contains("its directories answer: it begins"));
+    put(&mut tree, 20..40);
+    service.signal(Signal::TERM);
+    assert_eq!(service.wait(), 0, "{}", tree.log());
+    drop(session);
+    tree.assert_outputs_whole();
+}
+
+/// The reload waited for the stopped pipeline without bound, and so did every later one.
+#[test]
+fn a_reload_does_not_wait_for_a_pipeline_that_hangs() {
+    let mut tree = Tree::new();
+    let Some((stuck, session)) = Stuck::mounted(&tree, "a_reload_of_what_hangs") else { return };
+    configure(&tree, ("stuck", "out-stuck"), "zstd");
+    let service = start(&tree);
+    until("the stuck file is read", || stuck.asked.load(Ordering::Relaxed));
+    let reloads = |tree: &Tree| tree.log().matches(" reloaded ").count();
+    for (count, steps) in ["zstd:5", "zstd:7"].into_iter().enumerate() {
+        configure(&tree, ("stuck", "out-stuck"), steps);
+        service.signal(Signal::HUP);
+        until("it is reloaded", || reloads(&tree) == count + 1);
+        put(&mut tree, count * 10..(count + 1) * 10);
+    }
+    assert!(tree.log().contains("is stopped and still at work"), "{}", tree.log());
+    assert!(tree.files("out-stuck").is_empty(), "the file is in work still");
+    stuck.release();
+    until("what was in work is published", || tree.files("out-stuck").len() == 1);
+    service.signal(Signal::TERM);
+    assert_eq!(service.wait(), 0, "{}", tree.log());
+    drop(session);
+    tree.assert_outputs_whole();
+    let published = tree.log().matches("published pipeline=\"stuck\"").count();
+    assert_eq!(published, 1, "{}", tree.log());
 }

@@ -1,0 +1,136 @@
+//! The pipelines' directories, probed and opened beside one another: those that do not answer hold up
+//! their own pipeline only.
+
+use std::{error::Error, sync::Arc};
+
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::time::{interval, sleep};
+
+use super::{hooks::blocking, probe};
+use crate::{
+    config::{Config, Pipeline},
+    fs,
+    ledger::{Ledger, sqlite::Sqlite},
+    limits,
+    observe::{Observer, Pause, PipelineMeter, Tracer, shown},
+    pipeline::context::{Context, Parts, SharedEvents},
+};
+
+pub type Failure = Box<dyn Error + Send + Sync>;
+/// A pipeline's name, and what became of its directories.
+pub type Opened = (Arc<str>, Result<Arc<Context>, Failure>);
+
+/// What the contexts of all pipelines are made with.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    pub ledger: Arc<Sqlite>,
+    pub events: SharedEvents,
+    pub tracer: Tracer,
+    pub observer: Arc<Observer>,
+}
+
+/// The pipelines whose directories have not answered yet. Dropping it gives them up; the threads that
+/// hang stay until the process ends.
+pub struct Late {
+    opening: FuturesUnordered<BoxFuture<'static, Opened>>,
+    meters: Vec<(Arc<str>, Arc<PipelineMeter>)>,
+}
+
+impl std::fmt::Debug for Late {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Late").field("opening", &self.opening.len()).finish_non_exhaustive()
+    }
+}
+
+impl Opening {
+    /// Probes and opens one pipeline's directories. Blocks.
+    pub fn one(
+        &self,
+        index: usize,
+        pipeline: &Pipeline,
+        config: &Config,
+    ) -> Result<Arc<Context>, Failure> {
+        let Self { ledger, events, tracer, observer } = self;
+        probe::pipeline(pipeline, &fs::Instance::new(ledger.instance()))?;
+        let parts = Parts {
+            id: ledger.pipeline(&pipeline.name, &pipeline.input, &pipeline.output)?,
+            ledger: Arc::clone(ledger) as Arc<dyn Ledger>,
+            meter: observer.meter_of(&pipeline.name),
+            tracer: tracer.clone(),
+            events: Arc::clone(events),
+            own_paths: config.own_paths(),
+        };
+        Context::open(index, pipeline.clone(), parts).map(Arc::new).map_err(|error| {
+            format!("cannot open the output {}: {error}", shown(&pipeline.output)).into()
+        })
+    }
+
+    /// Those that answer in time, and the rest. Waits until there is one.
+    ///
+    /// # Errors
+    ///
+    /// A directory cannot do what the configuration needs, or the ledger failed.
+    pub async fn all(&self, config: &Arc<Config>) -> Result<(Vec<Arc<Context>>, Late), Failure> {
+        let patience = if config.once { limits::ONCE_SICK } else { limits::START_PATIENCE };
+        let open = |(index, pipeline): (usize, &Pipeline)| {
+            let (this, config, name) =
+                (self.clone(), Arc::clone(config), Arc::clone(&pipeline.name));
+            let pipeline = pipeline.clone();
+            // Begun at once, and not when it is looked at.
+            let opened = tokio::spawn(blocking(move || this.one(index, &pipeline, &config)));
+            async move {
+                let opened = opened.await.unwrap_or_else(|error| Err(error.into()));
+                (name, opened)
+            }
+            .boxed()
+        };
+        let mut opening: FuturesUnordered<_> =
+            config.pipelines.iter().enumerate().map(open).collect();
+        let mut contexts: Vec<Arc<Context>> = Vec::with_capacity(opening.len());
+        let mut patience = std::pin::pin!(sleep(patience));
+        loop {
+            tokio::select! {
+                biased;
+                opened = opening.next() => match opened {
+                    Some((_, opened)) => contexts.push(opened?),
+                    None => break,
+                },
+                () = &mut patience, if !contexts.is_empty() => break,
+            }
+        }
+        contexts.sort_by_key(|context| context.index);
+        let is_late =
+            |pipeline: &&Pipeline| !contexts.iter().any(|context| *context.name() == pipeline.name);
+        let late = config.pipelines.iter().filter(is_late);
+        let meter = |pipeline: &Pipeline| {
+            (Arc::clone(&pipeline.name), self.observer.meter_of(&pipeline.name))
+        };
+        let meters = late.map(meter).collect();
+        Ok((contexts, Late { opening, meters }))
+    }
+}
+
+impl Late {
+    /// Their names; each is logged, and shown as paused.
+    pub fn tell(&self) -> Vec<Arc<str>> {
+        let tell = |(name, meter): &(Arc<str>, Arc<PipelineMeter>)| {
+            let reason = "its directories do not answer";
+            tracing::warn!(pipeline = %name, "{reason}: it begins when they do, and the others begin now");
+            meter.paused(Pause::Input, Some(reason));
+            Arc::clone(name)
+        };
+        self.meters.iter().map(tell).collect()
+    }
+
+    /// The next one whose directories answered or failed; `None` where there is none left. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Opened> {
+        let mut beat = interval(limits::HEARTBEAT);
+        loop {
+            tokio::select! {
+                answered = self.opening.next() => return answered,
+                // There is no intake yet that could.
+                _ = beat.tick() => for (_, meter) in &self.meters { meter.turned() },
+            }
+        }
+    }
+}
