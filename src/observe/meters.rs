@@ -155,13 +155,8 @@ impl PipelineMeter {
     }
 
     pub fn stage(&self, stage: Stage, took: Duration) {
-        self.stage_of(stage, 1, took);
-    }
-
-    /// As [`Self::stage`], for work on so many files at once.
-    pub fn stage_of(&self, stage: Stage, files: usize, took: Duration) {
         self.stage_busy(stage, took);
-        self.stage_finished(stage, files, took);
+        self.stage_done(stage, 1, took);
     }
 
     /// A stage worked for so long on a file that it is not through with.
@@ -175,12 +170,8 @@ impl PipelineMeter {
         }
     }
 
-    /// A stage is through with a file whose time was counted while it passed.
-    pub fn stage_done(&self, stage: Stage, took: Duration) {
-        self.stage_finished(stage, 1, took);
-    }
-
-    fn stage_finished(&self, stage: Stage, files: usize, took: Duration) {
+    /// A stage is through with so many files, whose time was counted while it passed.
+    pub fn stage_done(&self, stage: Stage, files: usize, took: Duration) {
         if let Some(work) = self.stages.get(&stage) {
             work.seconds.record(took);
             work.files.fetch_add(files as u64, Relaxed);

@@ -1,4 +1,4 @@
-//! The time that a step of a large file works, booked while it passes.
+//! The time that a stage works, without its waits, booked while it passes.
 
 use std::{
     sync::Arc,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::{observe::PipelineMeter, stages::Stage};
 
-/// Runs while the step works, and stands while it waits for its neighbours.
+/// Runs while the stage works, and stands while it waits for its neighbours or for permits.
 #[derive(Debug)]
 pub struct Clock {
     meter: Arc<PipelineMeter>,
@@ -40,9 +40,9 @@ impl Clock {
         self.meter.stage_busy(self.stage, worked);
     }
 
-    /// The step is through with its file.
-    pub fn stop(mut self) {
+    /// The stage is through with so many files.
+    pub fn stop(mut self, files: usize) {
         self.book();
-        self.meter.stage_done(self.stage, self.worked);
+        self.meter.stage_done(self.stage, files, self.worked);
     }
 }

@@ -74,7 +74,11 @@ impl Lane {
         let claimed = match streamed {
             Streamed::Settled(job) => {
                 job.meter.begins(Stage::Claim);
-                self.claim.take(job)?
+                // That it is through with the file was counted when it had looked it up.
+                let mut clock = Clock::start(&job.context.meter, Stage::Claim);
+                let claimed = self.claim.take(job, &mut clock)?;
+                clock.book();
+                claimed
             }
             Streamed::Grown(claimed) => Some(claimed),
         };
@@ -159,7 +163,7 @@ fn timed<T>(job: &Job, stage: Stage, work: impl FnOnce(&mut Clock) -> T) -> T {
     job.trace.begins(stage);
     let mut clock = Clock::start(&job.context.meter, stage);
     let made = work(&mut clock);
-    clock.stop();
+    clock.stop(1);
     job.trace.ends(stage);
     made
 }

@@ -20,7 +20,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     limits,
     observe::{ChannelMeter, Observer},
-    pipeline::job::{Disposable, Failed, Item},
+    pipeline::{
+        clock::Clock,
+        job::{Disposable, Failed, Item},
+    },
     stages::Stage,
 };
 
@@ -280,15 +283,18 @@ pub fn run<T: Item, M>(
 
 /// Records the time of each piece of work as this stage's. Sending is not in it: it may wait, and
 /// that is the channel's time.
-pub fn timed<T: Item, M>(stage: Stage, mut work: impl FnMut(T) -> M) -> impl FnMut(T) -> M {
+pub fn timed<T: Item, M>(
+    stage: Stage,
+    mut work: impl FnMut(T, &mut Clock) -> M,
+) -> impl FnMut(T) -> M {
     move |item| {
         let job = item.job();
         job.meter.begins(stage);
         let (meter, trace) = (Arc::clone(&job.context.meter), job.trace.clone());
         trace.begins(stage);
-        let start = Instant::now();
-        let made = work(item);
-        meter.stage(stage, start.elapsed());
+        let mut clock = Clock::start(&meter, stage);
+        let made = work(item, &mut clock);
+        clock.stop(1);
         trace.ends(stage);
         made
     }

@@ -155,7 +155,7 @@ fn process(
     let grown = to_large.clone();
     threads.stage("claim", {
         let (shared, claim) = (shared.clone(), claim.clone());
-        let work = timed(Stage::Claim, move |job| claim.work(job));
+        let work = timed(Stage::Claim, move |job, clock| claim.work(job, clock));
         let send = move |next: Option<Next>| match next {
             Some(Next::Read(claimed)) => to_read.send(claimed),
             Some(Next::Lane(streamed)) => to_large.send(streamed),
@@ -168,7 +168,7 @@ fn process(
     })?;
     threads.stage("read", {
         let shared = shared.clone();
-        let work = timed(Stage::Read, read::whole);
+        let work = timed(Stage::Read, |claimed, _| read::whole(claimed));
         let send = move |loaded| to_transform.send(loaded);
         move || stage::run(&shared, &claimed, &Handing::Together, work, send)
     })?;
@@ -176,7 +176,7 @@ fn process(
         let (shared, loaded) = (shared.clone(), loaded.clone());
         let (to_write, grown) = (to_write.clone(), grown.clone());
         let (mut transformers, budget) = (Transformers::default(), budget.clone());
-        let work = timed(Stage::Transform, move |loaded| {
+        let work = timed(Stage::Transform, move |loaded, _| {
             transform::whole(&mut transformers, &budget, loaded)
         });
         let send = move |whole| match whole {
@@ -191,7 +191,7 @@ fn process(
         let (shared, to_commit) = (shared.clone(), to_commit.clone());
         let mut directories = Directories::default();
         let work =
-            timed(Stage::Write, move |transformed| write::whole(&mut directories, transformed));
+            timed(Stage::Write, move |transformed, _| write::whole(&mut directories, transformed));
         let send = move |staged| to_commit.send(staged);
         move || stage::run(&shared, &transformed, &Handing::Together, work, send)
     })?;

@@ -145,13 +145,14 @@ impl Last<'_> {
         }
         let was_left = |clean_up: &CleanUp| clean_up.end == lifecycle::End::Left;
         let left_at_once = report.is_none_or(|report| report.clean_ups.iter().any(was_left));
-        say_why(exit, fault, left, left_at_once);
+        let gave_up = drained.is_some_and(|drained| drained.gave_up);
+        say_why(exit, fault, (left, gave_up), left_at_once);
         exit
     }
 }
 
 /// The reason of the exit code, where it is no good end.
-fn say_why(exit: Exit, fault: Option<&Fault>, left: u64, left_at_once: bool) {
+fn say_why(exit: Exit, fault: Option<&Fault>, (left, gave_up): (u64, bool), left_at_once: bool) {
     match fault {
         Some(fault @ Fault::Stopping) => tracing::info!("{fault}"),
         Some(fault @ Fault::StartCut) => tracing::warn!("{fault}"),
@@ -161,6 +162,11 @@ fn say_why(exit: Exit, fault: Option<&Fault>, left: u64, left_at_once: bool) {
         }
         None if exit == Exit::WorkLeft && left > 0 => {
             tracing::warn!(files = left, "unfinished files are left: the next start resumes them");
+        }
+        None if exit == Exit::WorkLeft && gave_up => {
+            tracing::warn!(
+                "not everything could be looked at: what is named above was given up, run it again"
+            );
         }
         None if exit == Exit::WorkLeft => {
             tracing::warn!("the stop was cut short: the next start cleans up");

@@ -20,6 +20,9 @@ fn failing_with(error: &str) {
     let mut points = trace::points(&trace::tree(prove::seed()), "archive");
     // Of the runtime, and of no file.
     points.retain(|point| !point.call.starts_with("epoll"));
+    // Neither a lock of SQLite's nor a lease is waited for, so nothing interrupts the call. SQLite takes
+    // an unlocking that failed for a lock that another process has, and waits for it.
+    points.retain(|point| error != "EINTR" || point.call != "fcntl");
     let mut codes: BTreeMap<i32, usize> = BTreeMap::new();
     let chosen = sample(&points, prove::count(40), &mut random);
     for (round, point) in chosen.iter().enumerate() {

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     fs,
+    ops::Deref,
     path::Path,
     sync::{
         Arc, Condvar, Mutex,
@@ -41,11 +42,11 @@ impl Stuck {
     }
 
     /// What a test of this name goes on with, where there is FUSE.
-    fn mounted(tree: &Tree, test: &str) -> Option<(Self, BackgroundSession)> {
+    fn mounted(tree: &Tree, test: &str) -> Option<Mounted> {
         fs::create_dir(tree.path("stuck")).expect("directory");
         let stuck = Self::default();
         match stuck.mount(&tree.path("stuck")) {
-            Ok(session) => Some((stuck, session)),
+            Ok(session) => Some(Mounted { stuck, _session: session }),
             Err(error) => {
                 prove::skipped(test, &format!("no FUSE: {error}"));
                 None
@@ -70,6 +71,26 @@ impl Stuck {
     fn release(&self) {
         *self.released.0.lock().expect("lock") = true;
         self.released.1.notify_all();
+    }
+}
+
+/// Dropping it lets go what hangs, and then unmounts.
+struct Mounted {
+    stuck: Stuck,
+    _session: BackgroundSession,
+}
+
+impl Deref for Mounted {
+    type Target = Stuck;
+
+    fn deref(&self) -> &Stuck {
+        &self.stuck
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 
@@ -175,7 +196,7 @@ fn put(tree: &mut Tree, numbers: std::ops::Range<usize>) {
 #[test]
 fn a_file_system_that_hangs_holds_up_its_own_pipeline_and_no_other() {
     let mut tree = Tree::new();
-    let Some((stuck, session)) = Stuck::mounted(&tree, "a_file_system_that_hangs") else { return };
+    let Some(stuck) = Stuck::mounted(&tree, "a_file_system_that_hangs") else { return };
     configure(&tree, ("stuck", "out-stuck"), "zstd");
     let service = start(&tree);
     until("the stuck file is read", || stuck.asked.load(Ordering::Relaxed));
@@ -185,8 +206,7 @@ fn a_file_system_that_hangs_holds_up_its_own_pipeline_and_no_other() {
     assert_eq!(service.wait(), 75, "the stuck file was begun: {}", tree.log());
     let took = start.elapsed();
     assert!(took < Duration::from_secs(8), "{took:?}\n{}", tree.log());
-    stuck.release();
-    drop(session);
+    drop(stuck);
     tree.assert_outputs_whole();
 }
 
@@ -194,7 +214,7 @@ fn a_file_system_that_hangs_holds_up_its_own_pipeline_and_no_other() {
 #[test]
 fn a_directory_that_hangs_at_the_start_holds_up_its_own_pipeline_and_no_other() {
     let mut tree = Tree::new();
-    let Some((stuck, session)) = Stuck::mounted(&tree, "a_directory_that_hangs") else { return };
+    let Some(stuck) = Stuck::mounted(&tree, "a_directory_that_hangs") else { return };
     fs::create_dir(tree.path("in-stuck")).expect("directory");
     configure(&tree, ("in-stuck", "stuck"), "zstd");
     let service = start(&tree);
@@ -207,7 +227,27 @@ fn a_directory_that_hangs_at_the_start_holds_up_its_own_pipeline_and_no_other() 
     put(&mut tree, 20..40);
     service.signal(Signal::TERM);
     assert_eq!(service.wait(), 0, "{}", tree.log());
-    drop(session);
+    drop(stuck);
+    tree.assert_outputs_whole();
+}
+
+#[test]
+fn once_gives_up_on_a_directory_that_hangs_and_does_the_rest() {
+    let mut tree = Tree::new();
+    let Some(stuck) = Stuck::mounted(&tree, "once_gives_up") else { return };
+    fs::create_dir(tree.path("in-stuck")).expect("directory");
+    configure(&tree, ("in-stuck", "stuck"), "zstd");
+    for number in 0..20 {
+        tree.put(&format!("{number}.log"), b"a line\n");
+    }
+    let mut command = tree.configured("config.toml");
+    let service = Service::from(command.arg("--once").spawn().expect("start"));
+    until("it says so", || tree.log().contains("what is named above was given up"));
+    assert!(tree.log().contains("its directories do not answer"), "{}", tree.log());
+    assert_eq!(tree.files("out").len(), 20);
+    // The kernel lets no process go whose call is with such a file system.
+    drop(stuck);
+    assert_eq!(service.wait(), 75, "{}", tree.log());
     tree.assert_outputs_whole();
 }
 
@@ -215,7 +255,7 @@ fn a_directory_that_hangs_at_the_start_holds_up_its_own_pipeline_and_no_other() 
 #[test]
 fn a_reload_does_not_wait_for_a_pipeline_that_hangs() {
     let mut tree = Tree::new();
-    let Some((stuck, session)) = Stuck::mounted(&tree, "a_reload_of_what_hangs") else { return };
+    let Some(stuck) = Stuck::mounted(&tree, "a_reload_of_what_hangs") else { return };
     configure(&tree, ("stuck", "out-stuck"), "zstd");
     let service = start(&tree);
     until("the stuck file is read", || stuck.asked.load(Ordering::Relaxed));
@@ -232,7 +272,7 @@ fn a_reload_does_not_wait_for_a_pipeline_that_hangs() {
     until("what was in work is published", || tree.files("out-stuck").len() == 1);
     service.signal(Signal::TERM);
     assert_eq!(service.wait(), 0, "{}", tree.log());
-    drop(session);
+    drop(stuck);
     tree.assert_outputs_whole();
     let published = tree.log().matches("published pipeline=\"stuck\"").count();
     assert_eq!(published, 1, "{}", tree.log());

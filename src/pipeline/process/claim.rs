@@ -15,6 +15,7 @@ use crate::{
     limits,
     pipeline::{
         budget::{Budget, is_large},
+        clock::Clock,
         failure::ClaimError,
         in_commit,
         job::{Cause, Claimed, Committed, Disposable, Failed, Job, Origin, Outcome, Streamed},
@@ -148,7 +149,7 @@ pub enum Next {
 
 impl Claim {
     /// Looks the file up and claims a small one; `None` where the job ended here or went elsewhere.
-    pub fn work(&self, job: Job) -> Result<Option<Next>, Box<Failed>> {
+    pub fn work(&self, job: Job, clock: &mut Clock) -> Result<Option<Next>, Box<Failed>> {
         if job.attempt > job.context.config.attempts {
             let path = job.source_path();
             return Err(Box::new(job.fail(ClaimError::Panicked { path })));
@@ -162,15 +163,15 @@ impl Claim {
             return Ok(Some(Next::Lane(Streamed::Settled(job))));
         }
         // It may have grown since it settled.
-        Ok(self.take(job)?.map(|claimed| {
+        Ok(self.take(job, clock)?.map(|claimed| {
             let large = is_large(claimed.job.seen.identity.size);
             if large { Next::Lane(Streamed::Grown(claimed)) } else { Next::Read(claimed) }
         }))
     }
 
     /// Claims the file; `None` where it is gone or not to be taken yet.
-    pub fn take(&self, mut job: Job) -> Result<Option<Claimed>, Box<Failed>> {
-        job.hold(self.budget.take(job.seen.identity.size));
+    pub fn take(&self, mut job: Job, clock: &mut Clock) -> Result<Option<Claimed>, Box<Failed>> {
+        job.hold(clock.wait(|| self.budget.take(job.seen.identity.size)));
         if let Err(source) = failpoint::hit("claim") {
             let path = job.source_path();
             return Err(Box::new(job.fail(ClaimError::Open { path, source })));

@@ -17,6 +17,7 @@ use crate::{
     observe::{SyncKind, shown},
     pipeline::{
         acknowledge,
+        clock::Clock,
         failure::{CommitError, Failure},
         fatal::Fatal,
         job::{Committed, Disposable, Outcome, Staged},
@@ -50,27 +51,24 @@ impl Publisher {
     /// Publishes what is sealed, batch by batch, until there is no more.
     pub fn run(self, inlet: &Inlet<Sealed>) {
         while let Some(Sealed(files)) = inlet.receive() {
-            let meter = files.first().map(|first| Arc::clone(&first.job.context.meter));
-            if let Some(meter) = &meter {
-                meter.batch(files.len());
-            }
-            let (start, count) = (Instant::now(), files.len());
-            self.panics.guard(|| self.publish(files));
-            if let Some(meter) = meter {
-                meter.stage_of(Stage::Commit, count, start.elapsed());
-            }
+            let Some(first) = files.first() else { continue };
+            let (meter, count) = (&first.job.context.meter, files.len());
+            meter.batch(count);
+            let mut clock = Clock::start(meter, Stage::Commit);
+            self.panics.guard(|| self.publish(files, &mut clock));
+            clock.stop(count);
         }
     }
 
     /// One batch. Two outputs of one name are published one after the other, so that the policy
     /// decides about the second.
-    fn publish(&self, mut files: Vec<Staged>) {
+    fn publish(&self, mut files: Vec<Staged>, clock: &mut Clock) {
         while !files.is_empty() && !self.fatal.is_set() {
             let mut names = HashSet::new();
             let (round, later): (Vec<_>, Vec<_>) =
                 files.into_iter().partition(|staged| names.insert(key(staged)));
             let (intended, mut again) = self.intend(round);
-            match self.publish_round(intended) {
+            match self.publish_round(intended, clock) {
                 Ok(taken) => again.extend(taken),
                 Err(failure) => self.fatal.set(&failure),
             }
@@ -112,7 +110,11 @@ impl Publisher {
     }
 
     /// Steps 4 and 5 of the protocol. Gives back what found its name taken at the last moment.
-    fn publish_round(&self, files: Vec<Intended>) -> Result<Vec<Staged>, Failure> {
+    fn publish_round(
+        &self,
+        files: Vec<Intended>,
+        clock: &mut Clock,
+    ) -> Result<Vec<Staged>, Failure> {
         let mut files = self.drop_moved(files);
         if files.is_empty() {
             return Ok(Vec::new());
@@ -142,7 +144,7 @@ impl Publisher {
         failpoint::pass("commit::renamed");
         let named = self.take_back_moved(named)?;
         if !named.is_empty() {
-            self.named.send(named);
+            clock.wait(|| self.named.send(named));
         }
         Ok(again)
     }
