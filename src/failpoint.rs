@@ -42,6 +42,10 @@ pub const RECOVERY_NAMES: [&str; 3] =
 pub const DETOUR_NAMES: [&str; 5] =
     ["link::made", "link::durable", "commit::unlink", "move::copied", "move::named"];
 
+/// Those where only an error makes sense.
+pub const ERROR_NAMES: [&str; 4] =
+    ["commit::withdraw", "recovery::rename", "recovery::unlink", "recovery::directory"];
+
 /// What the promise rests on, each of which a test can leave out with `return(out)`, to see that the
 /// proofs notice (`tests/powerloss/mutants.rs`). That one step overtakes another is the same as
 /// leaving out the barrier between them.

@@ -12,13 +12,19 @@ use super::{Dir, Instance, Kind, Temp, identity_of, seen_of};
 use crate::limits;
 
 /// Copies a file of `from` into a temp of `to`: content, mode, times and, where the process may, the
-/// owner. The copy is durable and was compared with what was read.
+/// owner. The copy is durable and was compared with what was read. `moved` is called after each chunk
+/// that was written or read back.
 ///
 /// # Errors
 ///
 /// Besides those of the calls: it is no regular file, it changed meanwhile, or what was written is
 /// not what is read back.
-pub fn copy(from: &Dir, name: &OsStr, to: &Arc<Dir>, instance: &Instance) -> io::Result<Temp> {
+pub fn copy(
+    (from, name): (&Dir, &OsStr),
+    to: &Arc<Dir>,
+    instance: &Instance,
+    moved: impl Fn(),
+) -> io::Result<Temp> {
     let mut source = from.open_file(Path::new(name))?;
     let seen = seen_of(&source)?;
     if seen.kind != Kind::File {
@@ -26,11 +32,15 @@ pub fn copy(from: &Dir, name: &OsStr, to: &Arc<Dir>, instance: &Instance) -> io:
     }
     let temp = Temp::create(to, instance)?;
     let mut copy = temp.file();
-    let hash = hashed(&mut source, |chunk| copy.write_all(chunk))?;
+    let hash = hashed(&mut source, |chunk| copy.write_all(chunk).map(|()| moved()))?;
     temp.copy_attributes(&seen)?;
     copy.sync_all()?;
     copy.rewind()?;
-    if hashed(copy, |_| Ok(()))? != hash {
+    let read_back = hashed(copy, |_| {
+        moved();
+        Ok(())
+    })?;
+    if read_back != hash {
         return Err(io::Error::other("the copy has another content than the source"));
     }
     if !seen.identity.matches_content(&identity_of(&source)?) {
@@ -79,5 +89,23 @@ pub(super) fn hashed(
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn every_chunk_of_a_copy_counts_when_it_is_written_and_when_it_is_read_back() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("a"), vec![7; 3 * limits::CHUNK_BYTES]).unwrap();
+        let dir = Arc::new(Dir::open(root.path()).unwrap());
+        let moved = Cell::new(0);
+        let count = || moved.set(moved.get() + 1);
+        drop(copy((&dir, OsStr::new("a")), &dir, &Instance::new("test"), count).unwrap());
+        assert!(moved.get() >= 6, "{}", moved.get());
     }
 }

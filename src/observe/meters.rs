@@ -344,3 +344,19 @@ pub(super) fn add((counter, plain): &(Counter, AtomicU64), count: u64) {
     counter.increment(count);
     plain.fetch_add(count, Relaxed);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_work_on_files_is_movement_and_no_look_at_their_names() {
+        let meter = PipelineMeter::new(&Arc::from("main"), Feed::default());
+        for stage in STAGES {
+            let before = meter.signs().movement;
+            meter.stage(stage, Duration::from_millis(1));
+            let is_look = matches!(stage, Stage::Discover | Stage::Settle);
+            assert_eq!(meter.signs().movement == before, is_look, "{stage}");
+        }
+    }
+}

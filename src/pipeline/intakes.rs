@@ -287,3 +287,22 @@ impl Intakes {
         (all, panics)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_panic_of_one_intake_stops_all_and_its_end_does_not() {
+        for panics in [false, true] {
+            let stop = CancellationToken::new();
+            let guard = StopsAll(stop.clone());
+            let intake = thread::spawn(move || {
+                let _guard = guard;
+                assert!(!panics, "a panic on purpose");
+            });
+            assert_eq!(intake.join().is_err(), panics);
+            assert_eq!(stop.is_cancelled(), panics);
+        }
+    }
+}

@@ -156,7 +156,7 @@ fn copy_back(
     (to, source_name): (&Arc<Dir>, &OsStr),
     instance: &Instance,
 ) -> io::Result<()> {
-    let copy = fs::copy(from, name, to, instance)?;
+    let copy = fs::copy((from, name), to, instance, || ())?;
     let second = copy.publish(source_name, Replace::No).map_err(|(_, error)| error)?;
     to.sync()?;
     second.as_ref().map_or(Ok(()), SecondName::remove)?;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -52,16 +52,10 @@ pub fn apply(means: &Means<'_>, plans: Vec<(Facts, Action)>) -> Result<Summary, 
         let Some(roots) = means.roots.get(&facts.record.pipeline) else {
             continue;
         };
-        match action {
-            Action::Publish | Action::Replace => {
-                if name(roots, &facts.record, action)? == Named::Taken {
-                    summary.withdrawn += 1;
-                    marks.push(withdrawn(&facts));
-                    continue;
-                }
-            }
-            Action::FinishAndUnlink => unlink_temp(roots, &facts.record)?,
-            Action::Finish | Action::Dispose => {}
+        let given = match action {
+            Action::Publish | Action::Replace => name(roots, &facts.record, action),
+            Action::FinishAndUnlink => unlink_temp(roots, &facts.record),
+            Action::Finish | Action::Dispose => Ok(Named::Yes),
             Action::Withdraw => {
                 summary.withdrawn += 1;
                 marks.push(withdrawn(&facts));
@@ -72,16 +66,20 @@ pub fn apply(means: &Means<'_>, plans: Vec<(Facts, Action)>) -> Result<Summary, 
                 unexplained_records.push(unexplained(roots, facts.record));
                 continue;
             }
-        }
-        if action == Action::Dispose {
-            acknowledged.push(facts.record);
-        } else {
-            named.push(facts.record);
+        };
+        match given {
+            Ok(Named::Yes) if action == Action::Dispose => acknowledged.push(facts.record),
+            Ok(Named::Yes) => named.push(facts.record),
+            Ok(Named::Taken) => {
+                summary.withdrawn += 1;
+                marks.push(withdrawn(&facts));
+            }
+            Err(error) => leave(roots, &facts.record, &error, &mut summary),
         }
     }
     failpoint::pass("recovery::named");
+    let named = sync(means, named, &mut summary);
     summary.published = named.len() as u64;
-    sync(means, &named)?;
     acknowledge_all(means, &named)?;
     failpoint::pass("recovery::acknowledged");
     marks.extend(named.iter().map(|record| (record.id, State::Published, None)));
@@ -98,6 +96,13 @@ pub fn apply(means: &Means<'_>, plans: Vec<(Facts, Action)>) -> Result<Summary, 
     summary.left += away.len() as u64;
     summary.disposed = dispose(means, &there)?;
     Ok(summary)
+}
+
+/// One output that cannot be finished keeps no other from it, and no pipeline from starting. It is
+/// not acknowledged, so its record stays as it is, and its source too (V4).
+fn leave(roots: &Roots, record: &Record, error: &Error, summary: &mut Summary) {
+    tracing::warn!(pipeline = %roots.name, source = %shown(&record.source), %error, cause = error.cause(), "recovery cannot finish an output: it is not acknowledged, and its source stays; remove the cause and restart the service, which tries again");
+    summary.left += 1;
 }
 
 fn told<'a>(means: &'a Means<'_>, record: &'a Record) -> Option<acknowledge::Published<'a>> {
@@ -175,46 +180,71 @@ fn name(roots: &Roots, record: &Record, action: Action) -> Result<Named, Error> 
     let (dir, output) = directory(roots, record)?;
     let (_, name) = fs::split(&output.path);
     let replace = if action == Action::Replace { Replace::Yes } else { Replace::No };
-    match dir.rename(&output.temp, &dir, name, replace) {
+    let renamed = failpoint::hit("recovery::rename")
+        .and_then(|()| dir.rename(&output.temp, &dir, name, replace));
+    match renamed {
         Ok(()) => Ok(Named::Yes),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(Named::Taken),
         Err(source) => Err(Error::Io { path: dir.path().join(name), action: "publish", source }),
     }
 }
 
-fn unlink_temp(roots: &Roots, record: &Record) -> Result<(), Error> {
+fn unlink_temp(roots: &Roots, record: &Record) -> Result<Named, Error> {
     let (dir, output) = directory(roots, record)?;
-    let failed = |action, path: &std::path::Path| {
+    let failed = |action, path: &Path| {
         let path = path.to_path_buf();
         move |source| Error::Io { path, action, source }
     };
     // A power loss may take back a name that the last run gave, and must not find the other gone.
     dir.sync().map_err(failed("make durable", dir.path()))?;
-    dir.unlink(&output.temp).map_err(failed("remove", &dir.path().join(&output.temp)))
+    failpoint::hit("recovery::unlink")
+        .and_then(|()| dir.unlink(&output.temp))
+        .map(|()| Named::Yes)
+        .map_err(failed("remove", &dir.path().join(&output.temp)))
 }
 
-fn sync(means: &Means<'_>, records: &[Record]) -> Result<(), Error> {
-    let mut synced: HashSet<(PipelineId, PathBuf)> = HashSet::new();
+/// Those whose names are durable now. The others are left: they are never acknowledged by a sync that
+/// failed.
+fn sync(means: &Means<'_>, records: Vec<Record>, summary: &mut Summary) -> Vec<Record> {
+    let mut synced: HashMap<(PipelineId, PathBuf), bool> = HashMap::new();
+    let mut durable = Vec::with_capacity(records.len());
     for record in records {
         let Some(roots) = means.roots.get(&record.pipeline) else {
             continue;
         };
-        let Some(output) = &record.output else {
-            continue;
+        let path = record.output.as_ref().map(|output| output.path.as_path());
+        let (parent, _) = fs::split(path.unwrap_or_else(|| Path::new("")));
+        let key = (record.pipeline, parent.to_path_buf());
+        let is_durable = match synced.get(&key) {
+            Some(false) => {
+                summary.left += 1;
+                false
+            }
+            Some(true) => true,
+            None => {
+                let done = sync_directory(roots, &record);
+                if let Err(error) = &done {
+                    leave(roots, &record, error, summary);
+                }
+                synced.insert(key, done.is_ok());
+                done.is_ok()
+            }
         };
-        let (parent, _) = fs::split(&output.path);
-        if synced.insert((record.pipeline, parent.to_path_buf())) {
-            let (dir, _) = directory(roots, record)?;
-            failpoint::barrier("barrier::recovered_directory", || dir.sync()).map_err(
-                |source| Error::Io {
-                    path: dir.path().to_path_buf(),
-                    action: "make durable",
-                    source,
-                },
-            )?;
+        if is_durable {
+            durable.push(record);
         }
     }
-    Ok(())
+    durable
+}
+
+fn sync_directory(roots: &Roots, record: &Record) -> Result<(), Error> {
+    let (dir, _) = directory(roots, record)?;
+    failpoint::hit("recovery::directory")
+        .and_then(|()| failpoint::barrier("barrier::recovered_directory", || dir.sync()))
+        .map_err(|source| {
+            let path = dir.path().to_path_buf();
+            Error::Io { path, action: "make durable", source }
+        })
 }
 
 /// The records whose sources can be looked for, and those whose input is not mounted: it is another

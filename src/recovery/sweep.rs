@@ -19,6 +19,7 @@ use crate::{
         publish::dispose::{
             finish_source,
             quarantine::Case,
+            quarantine_source,
             source::{self, Take, Taken},
         },
     },
@@ -222,7 +223,9 @@ fn resolve(
             finish(found, &record, |taken| finish_source(taken, &record, marker))
         }
         (State::Quarantined, Some(place)) => {
-            finish(found, &record, |taken| quarantine(taken, place))
+            let config = config_of(means, record.pipeline)?;
+            let marker = config.and_then(|config| config.marker.as_deref());
+            finish(found, &record, |taken| quarantine(taken, place, marker))
         }
         _ => found.put_back().map(|()| true).map_err(|(_, error)| error),
     };
@@ -326,10 +329,10 @@ fn finish(
 
 /// Its reason stands there already, beside the place that the record names. Where the place cannot
 /// be had it gets its own name back, and goes through the intake again.
-fn quarantine(taken: Taken, place: &Path) -> std::io::Result<()> {
+fn quarantine(taken: Taken, place: &Path, marker: Option<&str>) -> std::io::Result<()> {
     let (parent, name) = fs::split(place);
     let moved = match Dir::open(parent) {
-        Ok(dir) => taken.move_to(&Arc::new(dir), name).map(drop),
+        Ok(dir) => quarantine_source(taken, (&Arc::new(dir), name), marker),
         Err(error) => Err((taken, error)),
     };
     moved.or_else(|(taken, _)| taken.put_back().map_err(|(_, error)| error))

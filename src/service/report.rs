@@ -201,3 +201,15 @@ fn exit(end: Option<&End>, storage_failed: bool, left: u64) -> Exit {
 fn is_ledger_failure(clean_up: &CleanUp) -> bool {
     clean_up.name == "ledger" && matches!(clean_up.end, lifecycle::End::Failed(_))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_without_a_report_is_failed_storage_or_work_that_is_left() {
+        assert_eq!(exit(None, true, 0), Exit::Storage);
+        assert_eq!(exit(None, false, 0), Exit::WorkLeft);
+        assert_eq!(exit(None, false, 3), Exit::WorkLeft);
+    }
+}

@@ -278,3 +278,18 @@ fn a_kill_between_marker_and_source_leaves_neither() {
         assert!(tree(&place.input()).is_empty(), "{point}: {:?}", tree(&place.input()));
     }
 }
+
+/// It stayed, and the next file of that name was taken while it was still written.
+#[test]
+fn a_marker_goes_to_quarantine_with_its_source() {
+    let place = Place::new();
+    place.configure("marker = \".ok\"\nsteps = \"decompress\"\non_success = \"delete\"");
+    place.put("a.zst", "no zstd");
+    place.put("a.zst.ok", "");
+    let ended = place.once(&[]);
+    assert_eq!(ended.code, 65, "{ended:?}");
+    assert_eq!(tree(&place.input()), Vec::<std::path::PathBuf>::new(), "{ended:?}");
+    assert!(place.quarantine().join("a.zst").exists(), "{ended:?}");
+    assert!(place.quarantine().join("a.zst.ok").exists(), "{ended:?}");
+    place.assert_clean();
+}

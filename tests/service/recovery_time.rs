@@ -75,6 +75,8 @@ fn ten_thousand_unfinished_intents_are_recovered() {
     let service = tree.start("keep", &[]);
     until("it is recovered", || tree.log().contains("recovered what the last run left"));
     let took = start.elapsed();
+    // A kill before that may leave the file that the start tries the output with.
+    until("it is ready", || tree.log().contains("phase=READY"));
     drop(service);
     let outputs = tree.files("out");
     assert_eq!(outputs.len(), INTENTS, "{}", tree.log());

@@ -150,3 +150,45 @@ fn what_recovery_puts_into_quarantine_is_reported() {
     assert_eq!(line["outcome"], "quarantined");
     assert_eq!(line["source"], "a.log");
 }
+
+/// The start ended with 74, and every later one too, for all pipelines.
+#[test]
+fn an_error_at_one_output_keeps_no_other_pipeline_from_starting_and_acknowledges_nothing() {
+    for (killed_at, failing, step) in [
+        ("commit::intended", "recovery::rename", "cannot publish"),
+        ("commit::renamed", "recovery::directory", "cannot make durable"),
+    ] {
+        let tree = Tree::new();
+        for name in ["in1", "in2", "out1", "out2"] {
+            fs::create_dir(tree.path(name)).expect("directory");
+        }
+        let pipelines = pipeline("one", "in1", "out1", "") + &pipeline("two", "in2", "out2", "");
+        fs::write(tree.path("in1/a.log"), "content").expect("write");
+        let killed = configured(&tree, &pipelines, &format!("{killed_at}=return(kill)"));
+        assert_eq!(killed.wait(), KILLED);
+        fs::write(tree.path("in2/b.log"), "content").expect("write");
+        let code = configured(&tree, &pipelines, &format!("{failing}=return(eio)")).wait();
+        assert_eq!(code, 75, "{failing}\n{}", tree.log());
+        assert!(tree.log().contains("recovery cannot finish an output"), "{}", tree.log());
+        assert!(tree.log().contains(step), "{}", tree.log());
+        assert!(tree.path("out2/b.log.zst").exists(), "{}", tree.log());
+        let told = fs::read_to_string(tree.path("events")).expect("events");
+        assert!(told.contains("b.log") && !told.contains("a.log"), "{told}");
+        assert_eq!(configured(&tree, &pipelines, "").wait(), 0, "{}", tree.log());
+        let told = fs::read_to_string(tree.path("events")).expect("events");
+        assert_eq!(told.matches("a.log.zst").count(), 1, "{told}");
+        assert!(tree.path("out1/a.log.zst").exists(), "{}", tree.log());
+    }
+}
+
+/// The service ended with 74.
+#[test]
+fn a_withdrawal_waits_for_space_in_the_ledger() {
+    let mut tree = Tree::new();
+    tree.put("a.log", b"content");
+    let full = "commit::rename=1*return(eio)->off;commit::withdraw=2*return(enospc)->off";
+    let code = tree.start_with(full, "delete", &["--once"]).wait();
+    assert_eq!(code, 0, "{}", tree.log());
+    assert!(tree.log().contains("the ledger's disk is full"), "{}", tree.log());
+    tree.assert_done("delete");
+}

@@ -71,8 +71,7 @@ impl Publisher {
         let mark = |file: &Named| (file.committed.record.id, State::Withdrawn, reason());
         let marks: Vec<_> = back.iter().map(mark).collect();
         let path = first.job.source_path();
-        let ledger = &first.job.context.ledger;
-        withdraw(&**ledger, &marks).map_err(|source| CommitError::Ledger { path, source })?;
+        withdraw(&first.job, &marks).map_err(|source| CommitError::Ledger { path, source })?;
         for Named { committed: Committed { job, record }, dir, .. } in back {
             if let Some(output) = &record.output {
                 dir.discard(&output.temp);

@@ -1,6 +1,6 @@
 //! The second part of a group commit: intents and final names.
 
-use std::{collections::HashSet, ffi::OsString, path::PathBuf, sync::Arc, time::Instant};
+use std::{collections::HashSet, ffi::OsString, path::PathBuf, sync::Arc, thread, time::Instant};
 
 use super::{
     Sealed,
@@ -18,9 +18,10 @@ use crate::{
     pipeline::{
         acknowledge,
         clock::Clock,
+        context::Context,
         failure::{CommitError, Failure},
         fatal::Fatal,
-        job::{Committed, Disposable, Outcome, Staged},
+        job::{Committed, Disposable, Job, Outcome, Staged},
         marks::Mark,
         stage::{Inlet, Outlet, Panics},
     },
@@ -70,6 +71,8 @@ impl Publisher {
             let (intended, mut again) = self.intend(round);
             match self.publish_round(intended, clock) {
                 Ok(taken) => again.extend(taken),
+                // The stop came before there was space: recovery finds the intents.
+                Err(failure) if is_ledger_full(&failure) => {}
                 Err(failure) => self.fatal.set(&failure),
             }
             files = later;
@@ -195,8 +198,8 @@ impl Publisher {
             .map(|(file, error)| (file.record.id, State::Withdrawn, Some(error.to_string())))
             .collect();
         let path = output_path(&first.staged);
-        let ledger = &first.staged.job.context.ledger;
-        withdraw(&**ledger, &marks).map_err(|source| CommitError::Ledger { path, source })?;
+        withdraw(&first.staged.job, &marks)
+            .map_err(|source| CommitError::Ledger { path, source })?;
         let mut again = Vec::new();
         for (Intended { mut staged, .. }, source) in refused {
             staged.temp.unprotect();
@@ -276,19 +279,34 @@ impl Intended {
 }
 
 /// Durably. Until it is done nothing can go on: the temps have intents. Another program's write is
-/// waited for, in steps of the ledger's own patience.
-pub(super) fn withdraw(ledger: &dyn Ledger, marks: &[Mark]) -> ledger::Result<()> {
+/// waited for, in steps of the ledger's own patience, and space for as long as the service runs: the
+/// pipeline pauses.
+pub(super) fn withdraw(job: &Job, marks: &[Mark]) -> ledger::Result<()> {
+    let Context { ledger, place, .. } = &*job.context;
     let mut tries = 0;
     loop {
-        let marked = failpoint::barrier("barrier::withdrawal", || ledger.mark(marks, When::Now));
+        let marked =
+            failpoint::hit("commit::withdraw").map_err(ledger::Error::injected).and_then(|()| {
+                failpoint::barrier("barrier::withdrawal", || ledger.mark(marks, When::Now))
+            });
         tries += 1;
         match marked {
+            Err(error) if error.kind == ErrorKind::Full && !job.is_stopping() => {
+                let reason = format!("the ledger's disk is full: {}", error.source);
+                place.found_sick(&reason, Instant::now());
+                thread::park_timeout(limits::BACKOFF);
+            }
             Err(error) if error.kind == ErrorKind::Busy && tries < limits::BUSY_TRIES => {
                 tracing::warn!(error = %error.source, "another program writes to the ledger: waited for");
             }
             marked => return marked,
         }
     }
+}
+
+fn is_ledger_full(failure: &Failure) -> bool {
+    let Failure::Commit(CommitError::Ledger { source, .. }) = failure else { return false };
+    source.kind == ErrorKind::Full
 }
 
 fn append(ledger: &dyn Ledger, records: &[Record], when: When) -> ledger::Result<()> {

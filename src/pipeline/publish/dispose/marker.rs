@@ -41,14 +41,43 @@ pub fn dispose(
     }
 }
 
+/// Moves the marker of the source `name` beside the source's place in quarantine; one that is gone is
+/// no error.
+pub fn quarantine(
+    dir: &Dir,
+    name: &OsStr,
+    marker: &str,
+    (to, place): (&Dir, &OsStr),
+) -> io::Result<()> {
+    let marked = |name: &OsStr| {
+        let mut name = name.to_owned();
+        name.push(marker);
+        name
+    };
+    let name = marked(name);
+    match move_in(dir, to, (&name, marked(place))) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // Another file system, or a place whose name leaves no room: what a marker says ends here.
+        Err(_) => match dir.unlink(&name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        },
+        moved => moved,
+    }
+}
+
 fn archive_in(dir: &Dir, to: &Dir, name: &OsStr) -> io::Result<()> {
-    let mut target = name.to_owned();
+    move_in(dir, to, (name, name.to_owned()))
+}
+
+fn move_in(dir: &Dir, to: &Dir, (name, wanted): (&OsStr, OsString)) -> io::Result<()> {
+    let mut target = wanted.clone();
     loop {
         match dir.rename(name, to, &target, Replace::No) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             moved => return moved,
         }
-        target = fs::free_number(name, "", limits::NAME_BYTES, |candidate| {
+        target = fs::free_number(&wanted, "", limits::NAME_BYTES, |candidate| {
             Ok(to.look(Path::new(candidate))?.is_none())
         })?;
     }

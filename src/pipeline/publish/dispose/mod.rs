@@ -12,6 +12,7 @@ pub mod quarantine;
 pub mod source;
 
 use std::{
+    ffi::OsStr,
     io,
     sync::Arc,
     time::{Duration, Instant},
@@ -218,7 +219,7 @@ fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> 
         .and_then(|take| source::compare_content(take, record))
         .map_err(failed)?;
     let taken = match taken {
-        Take::Ours(taken) => taken,
+        Take::Ours(taken) => taken.watched_by(&job.context.meter),
         Take::Gone => {
             job.context.in_commit.renamed(record);
             return Ok(Disposed::Done);
@@ -238,9 +239,7 @@ fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> 
 /// Removes or archives a source that was taken, its marker first; an error puts it back.
 pub fn finish_source(taken: Taken, record: &Record, marker: Option<&str>) -> io::Result<()> {
     let (parent, name) = fs::split(&record.source);
-    // Where a new file has its name by now, the marker may be that one's.
-    let is_named_again = taken.dir().look_fresh(name).map_or(true, |found| found.is_some());
-    let marked = match marker.filter(|_| !is_named_again) {
+    let marked = match marker.filter(|_| !taken.is_named_again()) {
         Some(marker) => marker::dispose(taken.dir(), name, marker, (parent, &record.on_success)),
         None => Ok(()),
     };
@@ -257,4 +256,18 @@ pub fn finish_source(taken: Taken, record: &Record, marker: Option<&str>) -> io:
         }
     };
     finished.map_err(|(taken, error)| taken.put_back().err().map_or(error, |(_, second)| second))
+}
+
+/// Moves a source that was taken to its place in quarantine, its marker first.
+pub fn quarantine_source(
+    taken: Taken,
+    (to, place): (&Arc<Dir>, &OsStr),
+    marker: Option<&str>,
+) -> Result<(), (Taken, io::Error)> {
+    if let Some(marker) = marker.filter(|_| !taken.is_named_again())
+        && let Err(error) = marker::quarantine(taken.dir(), taken.name(), marker, (to, place))
+    {
+        return Err((taken, error));
+    }
+    taken.move_to(to, place).map(drop)
 }

@@ -10,7 +10,10 @@ use std::{
 
 use serde::Serialize;
 
-use super::source::{self, Take};
+use super::{
+    quarantine_source,
+    source::{self, Take},
+};
 use crate::{
     config, failpoint,
     fs::{self, Dir, Instance, Replace, Temp},
@@ -221,10 +224,12 @@ pub fn reason_name(name: &OsStr) -> OsString {
 fn move_source(job: &Job, place: &Place, record: &Record) -> io::Result<()> {
     let mark = (&job.context.instance, record.id);
     match source::take(&job.input, &job.path, &record.identity, mark)? {
-        Take::Ours(taken) => taken
-            .move_to(&place.dir, &place.name)
-            .map(drop)
-            .map_err(|(taken, error)| taken.put_back().err().map_or(error, |(_, second)| second)),
+        Take::Ours(taken) => {
+            let (taken, to) = (taken.watched_by(&job.context.meter), (&place.dir, &*place.name));
+            quarantine_source(taken, to, job.context.config.marker.as_deref()).map_err(
+                |(taken, error)| taken.put_back().err().map_or(error, |(_, second)| second),
+            )
+        }
         Take::Gone => Err(io::Error::new(io::ErrorKind::NotFound, "it is gone")),
         Take::Another => Err(io::Error::other("it changed since: it is processed again")),
         Take::Busy => Err(io::Error::other("it is being written: it is processed again")),

@@ -15,6 +15,7 @@ use crate::{
     identity::Identity,
     ledger::{Id, Record},
     limits,
+    observe::PipelineMeter,
 };
 
 /// A source under its private name, in its own directory.
@@ -28,6 +29,8 @@ pub struct Taken {
     pub(super) instance: Instance,
     /// Recovery found it: the move may be half done.
     pub(super) found: bool,
+    /// Counts that a copy gets on; recovery, which nobody watches so, has none.
+    meter: Option<Arc<PipelineMeter>>,
 }
 
 /// What came of taking a source.
@@ -76,6 +79,7 @@ pub fn take(
         private: fs::private_name(instance, id),
         instance: instance.clone(),
         found: false,
+        meter: None,
     };
     match taken.dir.rename_to_own(name, &taken.private) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Take::Gone),
@@ -95,6 +99,7 @@ pub fn taken_before(input: &Dir, source: &Path, mark: (&Instance, Id)) -> io::Re
         private: fs::private_name(instance, id),
         instance: instance.clone(),
         found: true,
+        meter: None,
     })
 }
 
@@ -170,6 +175,28 @@ impl Taken {
         }
         let file = self.dir.open_file(path)?;
         Ok(Some((fs::identity_of(&file)?, fs::ask_for_writers(&file)?)))
+    }
+
+    /// A move of it counts as movement of this pipeline.
+    pub fn watched_by(self, meter: &Arc<PipelineMeter>) -> Self {
+        Self { meter: Some(Arc::clone(meter)), ..self }
+    }
+
+    /// A chunk of its copy was read or written.
+    pub(super) fn moved(&self) {
+        if let Some(meter) = &self.meter {
+            meter.moved();
+        }
+    }
+
+    /// Another file has its name by now, or nobody knows: a marker may be that one's.
+    pub(super) fn is_named_again(&self) -> bool {
+        self.dir.look_fresh(&self.name).map_or(true, |found| found.is_some())
+    }
+
+    /// The name that its producer gave it.
+    pub(super) fn name(&self) -> &OsStr {
+        &self.name
     }
 
     /// The directory that it is in.
