@@ -2,7 +2,8 @@
 //! against a plain model of what must be true; see `model/truth.rs` for the model.
 //!
 //! A case is a policy for the source, one for the name, and some steps: files are made, moved in,
-//! rewritten, appended to, renamed, removed; outputs are taken away or their names are taken; the
+//! rewritten, appended to, begun under temporary names and
+//! renamed, delivered again, removed; the policy changes, and files are to be processed again; outputs are taken away or their names are taken; the
 //! service runs, is killed at a failpoint, in recovery or at any instant, or is drained. What must
 //! be true is asked after each step; at the end everything is done, and a further run changes
 //! nothing.
@@ -64,7 +65,8 @@ fn whatever_anyone_does_nothing_is_lost_doubled_or_partly_visible() {
     if let Err(error) = proved {
         panic!("{error}");
     }
-    let Figures { steps, starts, kills, published, taken, quarantined } = *figures.borrow();
+    let Figures { steps, starts, kills, published, taken, quarantined, redelivered, reprocessed } =
+        *figures.borrow();
     prove::report(
         "model",
         &[
@@ -75,8 +77,11 @@ fn whatever_anyone_does_nothing_is_lost_doubled_or_partly_visible() {
             ("published", &published),
             ("taken_by_consumers", &taken),
             ("quarantined", &quarantined),
+            ("redelivered", &redelivered),
+            ("reprocessed", &reprocessed),
             ("violations", &0),
         ],
     );
     assert!(kills > 0 && published > 0 && taken > 0 && quarantined > 0, "nothing was proved");
+    assert!(redelivered + reprocessed > 0, "nothing came again");
 }

@@ -12,7 +12,7 @@ use super::{Error, Facts, Roots};
 use crate::{
     fs::{self, Dir, Instance, Kind, Seen, Walk},
     ledger::{Id, Ledger, Output, PipelineId, Record, State},
-    observe::shown,
+    observe::{is_full, shown},
     pipeline::{acknowledge, context::SharedEvents},
 };
 
@@ -26,8 +26,13 @@ pub struct Gathered {
 }
 
 /// Opens the directories of every pipeline that has unfinished records, and looks at what is there.
-/// A pipeline whose directories are gone is reported and left as it is.
-pub fn gather(ledger: &dyn Ledger, events: &SharedEvents) -> Result<Gathered, Error> {
+/// A pipeline whose directories are gone is reported and left as it is. `patience` is asked where the
+/// events file has no space.
+pub fn gather(
+    ledger: &dyn Ledger,
+    events: &SharedEvents,
+    patience: &dyn Fn(&io::Error) -> bool,
+) -> Result<Gathered, Error> {
     let records = ledger.unfinished()?;
     let wanted: HashSet<PipelineId> = records.iter().map(|record| record.pipeline).collect();
     let mut roots = HashMap::new();
@@ -42,7 +47,7 @@ pub fn gather(ledger: &dyn Ledger, events: &SharedEvents) -> Result<Gathered, Er
             }
         }
     }
-    let acknowledged = acknowledged(events, ledger.instance(), &records)?;
+    let acknowledged = acknowledged(events, ledger.instance(), &records, patience)?;
     let mut left = 0;
     let mut facts = Vec::with_capacity(records.len());
     for record in records {
@@ -75,13 +80,23 @@ fn acknowledged(
     events: &SharedEvents,
     instance: &str,
     records: &[Record],
+    patience: &dyn Fn(&io::Error) -> bool,
 ) -> Result<HashSet<Id>, Error> {
-    let events = events.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(events) = events.as_ref() else {
-        return Ok(HashSet::new());
-    };
     let proofs = records.iter().map(|record| acknowledge::proof(instance, record)).collect();
-    events.recorded(&proofs).map_err(Error::Events)
+    loop {
+        let file = events.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = file.as_ref().map_or_else(|| Ok(HashSet::new()), |file| file.recorded(&proofs));
+        drop(file);
+        match found {
+            // The last run's lines are not durable yet.
+            Err(error) if is_full(&error) => {
+                if !patience(&error) {
+                    return Err(Error::NoSpace(error));
+                }
+            }
+            found => return found.map_err(Error::Events),
+        }
+    }
 }
 
 fn look(root: &Dir, record: Record, acknowledged: bool) -> Result<Facts, Error> {

@@ -72,7 +72,8 @@ fn recover(
     let events = quarantines.events;
     let last = ledger.begin(&fs::boot_id())?;
     ledger.skip_ids(recovery::largest_id(ledger, events)?);
-    let Gathered { roots, facts, left } = recovery::gather(ledger, events)?;
+    let patience = patience(stop, config.once);
+    let Gathered { roots, facts, left } = recovery::gather(ledger, events, &patience)?;
     let plans: Vec<_> = facts
         .into_iter()
         .map(|facts| {
@@ -81,7 +82,6 @@ fn recover(
         })
         .collect();
     let unfinished = !plans.is_empty();
-    let patience = patience(stop, config.once);
     let means = recovery::Means {
         ledger,
         events,

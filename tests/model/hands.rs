@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     steps::{Hand, Size},
-    world::{World, output_of},
+    world::{World, output_of, temporary_of},
 };
 
 impl World {
@@ -18,6 +18,9 @@ impl World {
         match hand {
             Hand::Write(path, size) => self.write(path, size),
             Hand::MoveIn(path, size) => self.move_in(path, size),
+            Hand::Begin(path, size) => self.begin(path, size),
+            Hand::Finish(path) => self.finish(path),
+            Hand::Redeliver(path, size) => self.redeliver(path, size),
             Hand::Append(path) => self.append(path),
             Hand::Remove(path) => self.remove(path),
             Hand::Rename(from, to) => self.rename(from, to),
@@ -78,6 +81,33 @@ impl World {
         fs::write(&beside, &content).expect("write");
         self.appears(path, content);
         fs::rename(beside, whole).expect("rename");
+    }
+
+    fn begin(&mut self, path: &'static str, size: Size) {
+        let whole = self.whole("in", &temporary_of(path));
+        if self.make_parent(&whole) {
+            let content = self.content(size);
+            fs::write(whole, &content).expect("write");
+            self.begun.insert(path, content);
+        }
+    }
+
+    fn finish(&mut self, path: &'static str) {
+        let whole = self.whole("in", path);
+        if whole.is_dir() {
+            return;
+        }
+        if let Some(content) = self.begun.remove(path) {
+            self.appears(path, content);
+            fs::rename(self.whole("in", &temporary_of(path)), whole).expect("rename");
+        }
+    }
+
+    fn redeliver(&mut self, path: &'static str, size: Size) {
+        if self.is_disposed_of(path) {
+            self.begin(path, size);
+            self.finish(path);
+        }
     }
 
     fn append(&mut self, path: &'static str) {

@@ -38,6 +38,11 @@ pub enum Step {
     KilledAfter(u32),
     /// The service watches, while things happen with so many microseconds after each.
     Watch(Vec<(Hand, u32)>, End),
+    /// The operator no longer keeps sources: from the next start on this is the policy.
+    Policy(&'static str),
+    /// The operator has a source processed again, this one of those that are there, while the
+    /// service is down.
+    Reprocess(u8),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +58,13 @@ pub enum Hand {
     Write(&'static str, Size),
     /// A producer makes it elsewhere and renames it to its name.
     MoveIn(&'static str, Size),
+    /// A producer begins a file under a temporary name beside its final one.
+    Begin(&'static str, Size),
+    /// It renames what it began to its final name.
+    Finish(&'static str),
+    /// A producer delivers other content under the name of a source that was acknowledged and
+    /// disposed of.
+    Redeliver(&'static str, Size),
     Append(&'static str),
     Remove(&'static str),
     Rename(&'static str, &'static str),
@@ -95,6 +107,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0_u32..60_000).prop_map(Step::KilledAfter),
         1 => (vec((hand(), 0_u32..30_000), 1..5), prop_oneof![Just(End::Drain), Just(End::Kill)])
             .prop_map(|(hands, end)| Step::Watch(hands, end)),
+        1 => select(&["delete", "archive"][..]).prop_map(Step::Policy),
+        4 => any::<u8>().prop_map(Step::Reprocess),
     ]
 }
 
@@ -104,6 +118,9 @@ fn hand() -> impl Strategy<Value = Hand> {
     prop_oneof![
         4 => (path(), size()).prop_map(|(path, size)| Hand::Write(path, size)),
         4 => (path(), size()).prop_map(|(path, size)| Hand::MoveIn(path, size)),
+        2 => (path(), size()).prop_map(|(path, size)| Hand::Begin(path, size)),
+        3 => path().prop_map(Hand::Finish),
+        5 => (path(), size()).prop_map(|(path, size)| Hand::Redeliver(path, size)),
         2 => path().prop_map(Hand::Append),
         1 => path().prop_map(Hand::Remove),
         2 => (path(), path()).prop_map(|(from, to)| Hand::Rename(from, to)),

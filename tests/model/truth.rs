@@ -6,12 +6,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tidemill::ledger::{Ledger, Query, Record, State, sqlite::Sqlite};
+use tidemill::{
+    ledger::{Ledger, Query, Record, State, sqlite::Sqlite},
+    policy::OnSuccess,
+};
 
 use crate::{
     harness::{decode, decoder},
     steps::PATHS,
-    world::{Figures, Hash, Holder, Line, World, hash, output_of},
+    world::{Figures, Hash, Holder, Line, World, hash, output_of, temporary_of},
 };
 
 /// An output that is there: its name, and the source and content it is of.
@@ -30,6 +33,7 @@ impl World {
         self.assert_what_was_acknowledged_stays(&lines, &visible);
         self.assert_what_is_foreign_stays(&visible);
         self.assert_nothing_is_lost(&lines);
+        self.assert_what_is_not_finished_stays();
     }
 
     /// The outputs, each of which is a whole one of a content that its source had.
@@ -89,26 +93,30 @@ impl World {
             if self.is_as_told(line) {
                 continue;
             }
-            let newer = visible.iter().any(|one| {
+            let newer = visible.iter().find(|one| {
                 one.output == line.output
                     && self.last_order(&one.content) > self.last_order(&line.source_hash)
             });
-            let stayed = self.on_success == "keep" || self.on_exists == "replace";
-            let stayed = stayed || self.was_left(line);
+            let stayed = |by: &Visible| self.on_exists == "replace" || self.stayed(line, by);
             assert!(
-                replaces && newer && stayed,
+                replaces && newer.is_some_and(stayed),
                 "{line:?} is not as it was told\n{}",
                 self.tree.log()
             );
         }
     }
 
-    /// Whether the service left the source of an output where it was, because it changed.
-    fn was_left(&self, line: &Line) -> bool {
+    /// Whether the source of an output was kept, or left where it was because it changed, and has
+    /// this content now.
+    fn stayed(&self, line: &Line, now: &Visible) -> bool {
         let ledger = self.tree.path("out/.tidemill/ledger.sqlite");
         let ledger = Sqlite::open_read_only(&ledger).expect("open the ledger");
         let record = ledger.record(line.id).expect("read");
-        record.is_some_and(|record| record.state == State::Changed)
+        let is_same = !self.redelivered.contains(&now.content);
+        record.is_some_and(|record| {
+            let kept = record.on_success == OnSuccess::Keep;
+            record.state == State::Changed || (kept && is_same)
+        })
     }
 
     fn last_order(&self, content: &Hash) -> Option<usize> {
@@ -160,6 +168,14 @@ impl World {
         }
     }
 
+    /// A file under a temporary name is its producer's alone.
+    fn assert_what_is_not_finished_stays(&self) {
+        for (path, content) in &self.begun {
+            let found = fs::read(self.whole("in", &temporary_of(path)));
+            assert!(found.is_ok_and(|it| it == *content), "{path} was not finished");
+        }
+    }
+
     /// Sources under a name that only the service knows.
     fn private(&self) -> Vec<PathBuf> {
         let files = self.tree.files("in").into_iter().filter(|path| is_private(path));
@@ -204,15 +220,20 @@ impl World {
         assert_eq!(ledger.unfinished().expect("read"), [], "{}", self.tree.log());
         let history = ledger.history(&Query::default()).expect("read");
         for (path, content) in &self.now {
-            let hash = hash(content);
-            let told = lines.iter().any(|line| line.source == *path && line.source_hash == hash);
             let last = history.iter().find(|record| {
                 record.source == Path::new(path) && record.state != State::Withdrawn
             });
             let last = last.unwrap_or_else(|| panic!("{path} has no record"));
             assert_eq!(last.identity.size, content.len() as u64, "{path}: {last:?}");
+            let hash = hash(content);
+            // Of what was processed again the last record counts.
+            let told = lines.iter().any(|line| line.id == last.id && line.source_hash == hash);
             let held = &self.held[path];
             let allowed = match last.state {
+                // Processed again, with nothing new to tell.
+                State::Done if last.reason.as_deref() == Some("the output is unchanged") => {
+                    lines.iter().any(|line| line.source == *path && line.source_hash == hash)
+                }
                 State::Done => told && may_publish(self.on_exists, held),
                 State::Skipped => !told && self.on_exists == "skip" && is_met(held, &TAKEN),
                 State::Quarantined => !told && may_quarantine(self.on_exists, held, last),

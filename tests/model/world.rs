@@ -55,6 +55,8 @@ pub struct Figures {
     pub published: u64,
     pub taken: u64,
     pub quarantined: u64,
+    pub redelivered: u64,
+    pub reprocessed: u64,
 }
 
 impl Figures {
@@ -65,6 +67,8 @@ impl Figures {
         self.published += other.published;
         self.taken += other.taken;
         self.quarantined += other.quarantined;
+        self.redelivered += other.redelivered;
+        self.reprocessed += other.reprocessed;
     }
 }
 
@@ -76,7 +80,11 @@ pub struct World {
     pub written: usize,
     /// The content each producer last gave a path, and did not take back.
     pub now: BTreeMap<&'static str, Vec<u8>>,
-    /// How often a content appeared at a path: it is published as often at most.
+    /// What producers began under temporary names, by the final one.
+    pub begun: BTreeMap<&'static str, Vec<u8>>,
+    /// Contents that came under a name whose source the service had disposed of.
+    pub redelivered: BTreeSet<Hash>,
+    /// How often a content appeared at a path, or was to be processed again: it is published as often at most.
     pub appeared: BTreeMap<(&'static str, Hash), usize>,
     /// The order in which contents appeared, whatever the path.
     pub order: Vec<Hash>,
@@ -94,6 +102,11 @@ pub fn output_of(path: &str) -> String {
     format!("{path}.zst")
 }
 
+/// The temporary name of a producer beside its final one.
+pub fn temporary_of(path: &str) -> String {
+    format!("{path}.part")
+}
+
 impl World {
     pub fn new(case: &Case) -> Self {
         Self {
@@ -102,6 +115,8 @@ impl World {
             on_exists: case.on_exists,
             written: 0,
             now: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            redelivered: BTreeSet::new(),
             appeared: BTreeMap::new(),
             order: Vec::new(),
             held: BTreeMap::new(),
@@ -137,6 +152,10 @@ impl World {
                 service.signal(Signal::KILL);
                 self.ended(service.wait(), &[0, QUARANTINED, KILLED]);
             }
+            // What was removed cannot be kept, nor archived: only what was kept has another policy.
+            Step::Policy(on_success) if self.on_success == "keep" => self.on_success = on_success,
+            Step::Policy(_) => {}
+            Step::Reprocess(which) => self.reprocess(*which),
             Step::Watch(hands, end) => {
                 let service = self.tree.start(self.on_success, &["--on-exists", self.on_exists]);
                 for (hand, micros) in hands {
@@ -161,6 +180,20 @@ impl World {
         self.tree.start(self.on_success, &["--once", "--on-exists", self.on_exists]).wait()
     }
 
+    fn reprocess(&mut self, which: u8) {
+        let mut there: Vec<_> = self.now.keys().copied().collect();
+        there.retain(|path| self.whole("in", path).exists());
+        let Some(at) = usize::from(which).checked_rem(there.len()) else { return };
+        let path = there[at];
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidemill"));
+        command.arg("reprocess").arg("--state-dir").arg(self.tree.path("out/.tidemill"));
+        let said = command.arg(self.whole("in", path)).output().expect("reprocess");
+        if said.status.success() {
+            *self.appeared.entry((path, hash(&self.now[path]))).or_default() += 1;
+            self.figures.reprocessed += 1;
+        }
+    }
+
     fn ended(&mut self, code: i32, expected: &[i32]) {
         self.figures.starts += 1;
         self.figures.kills += u64::from(code == KILLED);
@@ -178,10 +211,21 @@ impl World {
     /// A producer gives a path this content.
     pub fn appears(&mut self, path: &'static str, content: Vec<u8>) {
         let hash = hash(&content);
+        if self.is_disposed_of(path) {
+            self.redelivered.insert(hash.clone());
+            self.figures.redelivered += 1;
+        }
         *self.appeared.entry((path, hash.clone())).or_default() += 1;
         self.order.push(hash);
         self.held.insert(path, BTreeSet::from([self.holder(path)]));
         self.now.insert(path, content);
+    }
+
+    /// Whether the service acknowledged what this path had last, and removed it.
+    pub fn is_disposed_of(&self, path: &str) -> bool {
+        let Some(last) = self.now.get(path).map(|content| hash(content)) else { return false };
+        let is_of_it = |line: &Line| line.source == path && line.source_hash == last;
+        !self.whole("in", path).exists() && self.acknowledged().iter().any(is_of_it)
     }
 
     fn holder(&self, path: &str) -> Holder {

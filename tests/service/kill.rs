@@ -147,6 +147,22 @@ fn a_ledger_that_is_full_for_a_moment_ends_nothing() {
     }
 }
 
+/// Also before recovery reads which lines the last run's are.
+#[test]
+fn an_events_file_that_is_full_for_a_moment_ends_no_recovery() {
+    for on_success in DISPOSITIONS {
+        for full in ["append", "sync"] {
+            let tree = Tree::with(8, 1);
+            let killed = tree.start_with("commit::renamed=return(kill)", on_success, &["--once"]);
+            assert_eq!(killed.wait(), KILLED);
+            let failpoints = format!("events::{full}=1*return(enospc)->off");
+            let code = tree.start_with(&failpoints, on_success, &["--once"]).wait();
+            assert_eq!(code, 0, "{full} {on_success}\n{}", tree.log());
+            tree.assert_done(on_success);
+        }
+    }
+}
+
 /// Both the first look at a file and the one at a file that is to be tried again.
 #[test]
 fn a_look_that_fails_for_a_moment_forgets_no_file() {

@@ -12,6 +12,7 @@ mod prove;
 mod acknowledgement;
 mod after_power_loss;
 mod bulkheads;
+mod deliveries;
 mod drain;
 mod kill;
 mod real_tree;

@@ -153,7 +153,7 @@ fn open_and_ask(database: &[u8], log: &[u8]) -> Result<Vec<Record>> {
     let history = ledger.history(&Query::default())?;
     ledger.begin("boot")?;
     let events = Arc::new(Mutex::new(None));
-    if let Ok(found) = recovery::gather(&ledger, &events) {
+    if let Ok(found) = recovery::gather(&ledger, &events, &|_| false) {
         let plans: Vec<_> = found.facts.iter().map(recovery::plan).collect();
         assert_eq!(plans.len(), found.facts.len());
     }
