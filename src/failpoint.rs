@@ -49,13 +49,14 @@ pub const ERROR_NAMES: [&str; 4] =
 /// What the promise rests on, each of which a test can leave out with `return(out)`, to see that the
 /// proofs notice (`tests/powerloss/mutants.rs`). That one step overtakes another is the same as
 /// leaving out the barrier between them.
-pub const BARRIERS: [&str; 16] = [
+pub const BARRIERS: [&str; 17] = [
     "barrier::new_directory",
     "barrier::temp",
     "barrier::temp_directory",
     "barrier::intent",
     "barrier::intent_sync",
     "barrier::final_directory",
+    "barrier::second_directory",
     "barrier::content",
     "barrier::moved_directory",
     "barrier::events",

@@ -108,7 +108,10 @@ impl Acknowledger {
             })?;
             file.second = None;
         }
-        if linked { self.sync_directories(named.iter()) } else { Ok(()) }
+        if !linked {
+            return Ok(());
+        }
+        failpoint::barrier("barrier::second_directory", || self.sync_directories(named.iter()))
     }
 
     fn sync_directories<'a>(&self, named: impl Iterator<Item = &'a Named>) -> Result<(), Failure> {
