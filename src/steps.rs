@@ -7,6 +7,9 @@ use std::{
     str::FromStr,
 };
 
+/// The option of a step by which gzip makes many members.
+const MEMBERS: &str = "members";
+
 /// A compressed format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
@@ -97,6 +100,9 @@ pub enum Step {
     Compress {
         format: Format,
         level: i32,
+        /// gzip alone: each block is a member of its own, which a reader may decompress beside the
+        /// others, and which some readers stop after.
+        members: bool,
     },
     Decompress(Format),
     /// Decompress whatever the first bytes say it is.
@@ -109,8 +115,8 @@ impl FromStr for Step {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (word, level) = match text.split_once(':') {
-            Some((word, level)) => (word, Some(level)),
+        let (word, options) = match text.split_once(':') {
+            Some((word, options)) => (word, Some(options)),
             None => (text, None),
         };
         let step = if word == "decompress" {
@@ -120,21 +126,39 @@ impl FromStr for Step {
         } else if let Some(row) = TABLE.iter().find(|row| row.decompress == word) {
             Self::Decompress(row.format)
         } else if let Some(row) = TABLE.iter().find(|row| row.compress == word) {
-            return Ok(Self::Compress { format: row.format, level: parse_level(row, level)? });
+            return parse_compress(row, options);
         } else {
             return Err(unknown_step(word));
         };
-        match level {
+        match options {
             None => Ok(step),
             Some(_) => Err(format!("`{word}` takes no level")),
         }
     }
 }
 
-fn parse_level(row: &Row, level: Option<&str>) -> Result<i32, String> {
-    let Some(text) = level else {
-        return Ok(row.default_level);
-    };
+/// `LEVEL`, `members`, or both: `gzip:6:members`.
+fn parse_compress(row: &Row, options: Option<&str>) -> Result<Step, String> {
+    let mut step = (row.default_level, false);
+    if let Some(text) = options {
+        let (level, members) = match text.rsplit_once(':') {
+            Some((level, MEMBERS)) => (Some(level), true),
+            _ if text == MEMBERS => (None, true),
+            _ => (Some(text), false),
+        };
+        if members && row.format != Format::Gzip {
+            return Err(format!("only `gzip` has members, and `{}` has none", row.compress));
+        }
+        step.1 = members;
+        if let Some(level) = level {
+            step.0 = parse_level(row, level)?;
+        }
+    }
+    let (level, members) = step;
+    Ok(Step::Compress { format: row.format, level, members })
+}
+
+fn parse_level(row: &Row, text: &str) -> Result<i32, String> {
     match text.parse() {
         Ok(level) if row.levels.contains(&level) => Ok(level),
         _ => Err(format!(
@@ -162,7 +186,10 @@ fn unknown_step(word: &str) -> String {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Compress { format, level } => write!(f, "{}:{level}", format.row().compress),
+            Self::Compress { format, level, members } => {
+                let members = if *members { ":members" } else { "" };
+                write!(f, "{}:{level}{members}", format.row().compress)
+            }
             Self::Decompress(format) => f.write_str(format.row().decompress),
             Self::DecompressAny => f.write_str("decompress"),
             Self::Copy => f.write_str("copy"),
@@ -185,7 +212,7 @@ impl Chain {
     #[must_use]
     pub fn zstd() -> Self {
         let level = Format::Zstd.row().default_level;
-        Self(vec![Step::Compress { format: Format::Zstd, level }])
+        Self(vec![Step::Compress { format: Format::Zstd, level, members: false }])
     }
 
     #[must_use]
@@ -325,6 +352,11 @@ mod tests {
     #[test]
     fn errors_say_what_would_be_right() {
         assert!("zstd:20".parse::<Chain>().unwrap_err().contains("takes 1 to 19"));
+        assert!("gzip:0:members".parse::<Chain>().unwrap_err().contains("takes 1 to 9"));
+        assert!(
+            "gzip:6:member".parse::<Chain>().unwrap_err().contains("`6:member` is not a level")
+        );
+        assert!("zstd:3:members".parse::<Chain>().unwrap_err().contains("only `gzip` has members"));
         assert!("gunzip:3".parse::<Chain>().unwrap_err().contains("takes no level"));
         assert!("zip".parse::<Chain>().unwrap_err().contains("`bunzip2`"));
         assert!("".parse::<Chain>().is_err());
@@ -334,5 +366,7 @@ mod tests {
     #[test]
     fn a_chain_prints_as_it_is_written() {
         assert_eq!(chain("gunzip, zstd").to_string(), "gunzip,zstd:3");
+        assert_eq!(chain("gzip:members").to_string(), "gzip:6:members");
+        assert_eq!(chain("gzip:9:members").to_string(), "gzip:9:members");
     }
 }

@@ -88,9 +88,9 @@ pub struct Run {
     /// Process what is there, then exit
     #[arg(long)]
     once: bool,
-    /// What is done to a file, left to right: zstd[:1-19], gzip[:1-9], brotli[:0-11], xz[:0-9],
-    /// bzip2[:1-9], lz4[:1-12], unzstd, gunzip, unbrotli, unxz, bunzip2, unlz4, decompress,
-    /// copy
+    /// What is done to a file, left to right: zstd[:1-19], gzip[:1-9][:members], brotli[:0-11],
+    /// xz[:0-9], bzip2[:1-9], lz4[:1-12], unzstd, gunzip, unbrotli, unxz, bunzip2, unlz4,
+    /// decompress, copy
     #[arg(long, value_name = "LIST")]
     steps: Option<String>,
     /// What happens to a source once its output is durable: keep, delete, archive:DIR

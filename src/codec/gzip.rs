@@ -1,4 +1,5 @@
-//! gzip on several threads, as one member that every reader takes.
+//! gzip on several threads, as one member that every reader takes; or as one for each block, where that
+//! is asked for.
 //!
 //! A file is cut into blocks of a fixed size, each is deflated by itself, and the streams are joined:
 //! the mark of each one's last block is cleared, and an empty stored block brings the next one to a
@@ -36,6 +37,10 @@ pub struct Gzip {
     crc: crc32fast::Hasher,
     header: Option<[u8; 10]>,
     level: i32,
+    /// Each block is a member.
+    members: bool,
+    /// A block of this file was handed on.
+    begun: bool,
     work: Work,
 }
 
@@ -113,7 +118,7 @@ struct Pool {
 }
 
 impl Gzip {
-    pub fn new(step: Step, level: i32, threads: u32) -> Result<Self, Error> {
+    pub fn new(step: Step, (level, members): (i32, bool), threads: u32) -> Result<Self, Error> {
         let deflate = CompressionLvl::new(level).unwrap_or_default();
         let work = if threads == 0 {
             Work::Here(Deflate::new(deflate))
@@ -122,13 +127,14 @@ impl Gzip {
             Work::Threads(pool.map_err(|source| Error::Encode { step, source })?)
         };
         let crc = crc32fast::Hasher::new();
-        Ok(Self { step, block: Vec::new(), crc, header: None, level, work })
+        Ok(Self { step, block: Vec::new(), crc, header: None, level, members, begun: false, work })
     }
 
     pub fn start(&mut self) {
         self.block.clear();
         self.crc.reset();
         self.header = Some(header(self.level));
+        self.begun = false;
         if let Work::Threads(pool) = &mut self.work {
             // Blocks of a file that was left: nobody wants them any more.
             pool.replies.clear();
@@ -149,8 +155,15 @@ impl Gzip {
     }
 
     pub fn finish(&mut self, next: &mut Next<'_>) -> Result<(), Error> {
-        self.end_block(true, next)?;
+        // One stream needs its last block; of members there may be enough.
+        if !(self.members && self.begun && self.block.is_empty()) {
+            self.end_block(true, next)?;
+        }
         while self.take_reply(next)? {}
+        if self.members { Ok(()) } else { self.end_member(next) }
+    }
+
+    fn end_member(&mut self, next: &mut Next<'_>) -> Result<(), Error> {
         let crc = self.crc.clone().finalize();
         // The length is modulo 2^32 (RFC 1952, 2.3.1).
         let [a, b, c, d, ..] = self.crc.total_len().to_le_bytes();
@@ -158,6 +171,8 @@ impl Gzip {
     }
 
     fn end_block(&mut self, is_last: bool, next: &mut Next<'_>) -> Result<(), Error> {
+        self.begun = true;
+        let is_last = is_last || self.members;
         match &mut self.work {
             Work::Here(deflate) => {
                 let packed = deflate.pack(&self.block, is_last);
@@ -165,6 +180,7 @@ impl Gzip {
                 let crc = libdeflater::crc32(&self.block);
                 pass((&mut self.header, &mut self.crc), packed, (crc, self.block.len()), next)?;
                 self.block.clear();
+                self.next_member(next)?;
             }
             Work::Threads(pool) => {
                 let is_full = pool.replies.len() >= pool.threads.len() * BLOCKS_QUEUED;
@@ -191,7 +207,18 @@ impl Gzip {
         pass((&mut self.header, &mut self.crc), &packed, (crc, block.len()), next)?;
         block.clear();
         pool.spare.push(block);
+        self.next_member(next)?;
         Ok(true)
+    }
+
+    /// Where each block is a member, it ends here, and the next one begins with a header.
+    fn next_member(&mut self, next: &mut Next<'_>) -> Result<(), Error> {
+        if self.members {
+            self.end_member(next)?;
+            self.crc.reset();
+            self.header = Some(header(self.level));
+        }
+        Ok(())
     }
 }
 

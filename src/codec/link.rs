@@ -50,10 +50,10 @@ impl Link {
     pub fn new(step: Step, bounds: Bounds, threads: u32) -> Result<Self, Error> {
         let codec = match step {
             #[cfg(feature = "gzip")]
-            Step::Compress { format: Format::Gzip, level } => {
-                Codec::Gzip(super::gzip::Gzip::new(step, level, threads)?)
+            Step::Compress { format: Format::Gzip, level, members } => {
+                Codec::Gzip(super::gzip::Gzip::new(step, (level, members), threads)?)
             }
-            Step::Compress { format, level } => Codec::Compress(Compressor {
+            Step::Compress { format, level, .. } => Codec::Compress(Compressor {
                 encoder: formats::encoder(step, format, level, threads)?,
                 format,
                 level,

@@ -36,6 +36,28 @@ fn a_reader_that_stops_after_the_first_member_gets_all() {
 }
 
 #[test]
+fn members_are_made_where_they_are_asked_for_one_for_each_block() {
+    for content in files() {
+        let made = |threads| {
+            let mut transformer = transformer("gzip:6:members", BOUNDS, threads);
+            run(&mut transformer, &content, limits::CHUNK_BYTES).expect("gzip")
+        };
+        let packed = made(2);
+        assert!(packed == made(0), "{} bytes", content.len());
+        let (mut rest, mut back, mut members) = (&packed[..], Vec::new(), 0);
+        while !rest.is_empty() {
+            let mut member = flate2::bufread::GzDecoder::new(rest);
+            member.read_to_end(&mut back).expect("a member");
+            rest = member.into_inner();
+            members += 1;
+        }
+        assert!(back == content, "{} bytes", content.len());
+        assert_eq!(members, content.len().div_ceil(1 << 20).max(1), "{} bytes", content.len());
+        assert!(once("gunzip", &packed).expect("gunzip") == content, "{} bytes", content.len());
+    }
+}
+
+#[test]
 fn a_joined_stream_is_hardly_larger_than_one_made_at_once() {
     for content in files() {
         let packed = once("gzip:6", &content).expect("gzip");
