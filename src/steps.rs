@@ -132,7 +132,7 @@ impl FromStr for Step {
         };
         match options {
             None => Ok(step),
-            Some(_) => Err(format!("`{word}` takes no level")),
+            Some(_) => Err(format!("`{word}` takes no options")),
         }
     }
 }
@@ -357,7 +357,7 @@ mod tests {
             "gzip:6:member".parse::<Chain>().unwrap_err().contains("`6:member` is not a level")
         );
         assert!("zstd:3:members".parse::<Chain>().unwrap_err().contains("only `gzip` has members"));
-        assert!("gunzip:3".parse::<Chain>().unwrap_err().contains("takes no level"));
+        assert!("gunzip:3".parse::<Chain>().unwrap_err().contains("takes no options"));
         assert!("zip".parse::<Chain>().unwrap_err().contains("`bunzip2`"));
         assert!("".parse::<Chain>().is_err());
         assert!("zstd,,gzip".parse::<Chain>().is_err());

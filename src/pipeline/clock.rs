@@ -46,3 +46,28 @@ impl Clock {
         self.meter.stage_done(self.stage, files, self.worked);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::Observer;
+
+    #[test]
+    fn a_wait_is_not_the_time_of_the_stage() {
+        let observer = Observer::new(&[Arc::from("main")], &[]);
+        let meter = observer.pipeline(0).expect("the only one");
+        let mut clock = Clock::start(&meter, Stage::Claim);
+        let wait = Duration::from_millis(300);
+        let until = Instant::now() + wait;
+        clock.wait(|| {
+            while Instant::now() < until {
+                std::thread::yield_now();
+            }
+        });
+        clock.stop(3);
+        let stages = observer.status().stages;
+        let claim = stages.iter().find(|stage| stage.stage == Stage::Claim).expect("claim");
+        assert_eq!(claim.files, 3);
+        assert!(claim.busy_seconds < wait.as_secs_f64(), "{}", claim.busy_seconds);
+    }
+}

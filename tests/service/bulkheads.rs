@@ -4,7 +4,6 @@ use std::{
     ffi::OsStr,
     fs,
     ops::Deref,
-    path::Path,
     sync::{
         Arc, Condvar, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -35,17 +34,13 @@ struct Stuck {
 }
 
 impl Stuck {
-    fn mount(&self, at: &Path) -> std::io::Result<BackgroundSession> {
+    fn mounted(tree: &Tree, test: &str) -> Option<Mounted> {
+        let at = tree.path("stuck");
+        fs::create_dir(&at).expect("directory");
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("stuck".to_owned())];
-        fuser::spawn_mount(self.clone(), at, &config)
-    }
-
-    /// What a test of this name goes on with, where there is FUSE.
-    fn mounted(tree: &Tree, test: &str) -> Option<Mounted> {
-        fs::create_dir(tree.path("stuck")).expect("directory");
         let stuck = Self::default();
-        match stuck.mount(&tree.path("stuck")) {
+        match fuser::spawn_mount(stuck.clone(), &at, &config) {
             Ok(session) => Some(Mounted { stuck, _session: session }),
             Err(error) => {
                 prove::skipped(test, &format!("no FUSE: {error}"));
@@ -182,8 +177,30 @@ fn configure(tree: &Tree, (input, output): (&str, &str), steps: &str) {
     fs::write(tree.path("config.toml"), config).expect("configuration");
 }
 
-fn start(tree: &Tree) -> Service {
-    Service::from(tree.configured("config.toml").spawn().expect("start"))
+/// A service with these directories, once it is stuck in one of them, and with `put` files in the other
+/// pipeline's; where there is FUSE. What hangs comes last, to be dropped first, also where a test
+/// fails: the kernel lets no process go whose call is with such a file system.
+fn stuck(
+    test: &str,
+    directories: (&str, &str),
+    put: usize,
+    args: &[&str],
+) -> Option<(Tree, Service, Mounted)> {
+    let mut tree = Tree::new();
+    let stuck = Stuck::mounted(&tree, test)?;
+    if directories.0 != "stuck" {
+        fs::create_dir(tree.path(directories.0)).expect("directory");
+    }
+    configure(&tree, directories, "zstd");
+    for number in 0..put {
+        tree.put(&format!("{number}.log"), b"a line\n");
+    }
+    let mut command = tree.configured("config.toml");
+    let service = Service::from(command.args(args).spawn().expect("start"));
+    // Declared after the service, so dropped before it.
+    let stuck = stuck;
+    until("it is stuck", || stuck.asked.load(Ordering::Relaxed));
+    Some((tree, service, stuck))
 }
 
 fn put(tree: &mut Tree, numbers: std::ops::Range<usize>) {
@@ -195,11 +212,8 @@ fn put(tree: &mut Tree, numbers: std::ops::Range<usize>) {
 
 #[test]
 fn a_file_system_that_hangs_holds_up_its_own_pipeline_and_no_other() {
-    let mut tree = Tree::new();
-    let Some(stuck) = Stuck::mounted(&tree, "a_file_system_that_hangs") else { return };
-    configure(&tree, ("stuck", "out-stuck"), "zstd");
-    let service = start(&tree);
-    until("the stuck file is read", || stuck.asked.load(Ordering::Relaxed));
+    let started = stuck("a_file_system_that_hangs", ("stuck", "out-stuck"), 0, &[]);
+    let Some((mut tree, service, stuck)) = started else { return };
     put(&mut tree, 0..200);
     let start = Instant::now();
     service.signal(Signal::TERM);
@@ -213,12 +227,8 @@ fn a_file_system_that_hangs_holds_up_its_own_pipeline_and_no_other() {
 /// The probe of the output hung, and with it the start of all pipelines.
 #[test]
 fn a_directory_that_hangs_at_the_start_holds_up_its_own_pipeline_and_no_other() {
-    let mut tree = Tree::new();
-    let Some(stuck) = Stuck::mounted(&tree, "a_directory_that_hangs") else { return };
-    fs::create_dir(tree.path("in-stuck")).expect("directory");
-    configure(&tree, ("in-stuck", "stuck"), "zstd");
-    let service = start(&tree);
-    until("the output is probed", || stuck.asked.load(Ordering::Relaxed));
+    let started = stuck("a_directory_that_hangs", ("in-stuck", "stuck"), 0, &[]);
+    let Some((mut tree, service, stuck)) = started else { return };
     put(&mut tree, 0..20);
     let said = "its directories do not answer: it begins when they do";
     assert!(tree.log().contains(said), "{}", tree.log());
@@ -233,19 +243,11 @@ fn a_directory_that_hangs_at_the_start_holds_up_its_own_pipeline_and_no_other() 
 
 #[test]
 fn once_gives_up_on_a_directory_that_hangs_and_does_the_rest() {
-    let mut tree = Tree::new();
-    let Some(stuck) = Stuck::mounted(&tree, "once_gives_up") else { return };
-    fs::create_dir(tree.path("in-stuck")).expect("directory");
-    configure(&tree, ("in-stuck", "stuck"), "zstd");
-    for number in 0..20 {
-        tree.put(&format!("{number}.log"), b"a line\n");
-    }
-    let mut command = tree.configured("config.toml");
-    let service = Service::from(command.arg("--once").spawn().expect("start"));
+    let started = stuck("once_gives_up", ("in-stuck", "stuck"), 20, &["--once"]);
+    let Some((tree, service, stuck)) = started else { return };
     until("it says so", || tree.log().contains("what is named above was given up"));
     assert!(tree.log().contains("its directories do not answer"), "{}", tree.log());
     assert_eq!(tree.files("out").len(), 20);
-    // The kernel lets no process go whose call is with such a file system.
     drop(stuck);
     assert_eq!(service.wait(), 75, "{}", tree.log());
     tree.assert_outputs_whole();
@@ -254,11 +256,8 @@ fn once_gives_up_on_a_directory_that_hangs_and_does_the_rest() {
 /// The reload waited for the stopped pipeline without bound, and so did every later one.
 #[test]
 fn a_reload_does_not_wait_for_a_pipeline_that_hangs() {
-    let mut tree = Tree::new();
-    let Some(stuck) = Stuck::mounted(&tree, "a_reload_of_what_hangs") else { return };
-    configure(&tree, ("stuck", "out-stuck"), "zstd");
-    let service = start(&tree);
-    until("the stuck file is read", || stuck.asked.load(Ordering::Relaxed));
+    let started = stuck("a_reload_of_what_hangs", ("stuck", "out-stuck"), 0, &[]);
+    let Some((mut tree, service, stuck)) = started else { return };
     let reloads = |tree: &Tree| tree.log().matches(" reloaded ").count();
     for (count, steps) in ["zstd:5", "zstd:7"].into_iter().enumerate() {
         configure(&tree, ("stuck", "out-stuck"), steps);

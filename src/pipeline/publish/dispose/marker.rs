@@ -21,8 +21,7 @@ pub fn dispose(
     marker: &str,
     (parent, on_success): (&Path, &OnSuccess),
 ) -> io::Result<()> {
-    let mut name: OsString = name.to_owned();
-    name.push(marker);
+    let name = marked(name, marker);
     let disposed = match on_success {
         OnSuccess::Keep => Ok(()),
         OnSuccess::Delete => dir.unlink(&name),
@@ -35,10 +34,7 @@ pub fn dispose(
             }
         }
     };
-    match disposed {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        disposed => disposed,
-    }
+    unless_gone(disposed)
 }
 
 /// Moves the marker of the source `name` beside the source's place in quarantine; one that is gone is
@@ -49,20 +45,25 @@ pub fn quarantine(
     marker: &str,
     (to, place): (&Dir, &OsStr),
 ) -> io::Result<()> {
-    let marked = |name: &OsStr| {
-        let mut name = name.to_owned();
-        name.push(marker);
-        name
-    };
-    let name = marked(name);
-    match move_in(dir, to, (&name, marked(place))) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+    let name = marked(name, marker);
+    let moved = move_in(dir, to, (&name, marked(place, marker)));
+    unless_gone(match moved {
         // Another file system, or a place whose name leaves no room: what a marker says ends here.
-        Err(_) => match dir.unlink(&name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed,
-        },
+        Err(error) if error.kind() != io::ErrorKind::NotFound => dir.unlink(&name),
         moved => moved,
+    })
+}
+
+fn marked(name: &OsStr, marker: &str) -> OsString {
+    let mut name = name.to_owned();
+    name.push(marker);
+    name
+}
+
+fn unless_gone(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
     }
 }
 
