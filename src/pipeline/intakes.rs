@@ -36,7 +36,7 @@ struct Inner {
     /// Panics of intakes that a reload has stopped.
     panics: Mutex<u64>,
     /// Pipelines whose directories have not answered yet.
-    absent: Mutex<Vec<Arc<str>>>,
+    late: Mutex<Vec<Arc<str>>>,
     once: bool,
     stop: CancellationToken,
     wiring: Wiring,
@@ -127,19 +127,25 @@ impl Pauses {
 impl Intakes {
     pub fn new(common: Common, alive: &Arc<DropGuard>) -> Self {
         let Common { once, stop, wiring } = common;
-        let (running, panics, absent) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (running, panics, late) = (Mutex::default(), Mutex::default(), Mutex::default());
         let alive = Arc::downgrade(alive);
-        Self(Arc::new(Inner { running, panics, absent, once, stop, wiring, alive }))
+        Self(Arc::new(Inner { running, panics, late, once, stop, wiring, alive }))
     }
 
     /// These pipelines begin when their directories answer.
     pub fn expect(&self, names: Vec<Arc<str>>) {
-        *self.absent() = names;
+        *self.late() = names;
+    }
+
+    /// Whether `--once` ends without having looked at one of its inputs.
+    #[must_use]
+    pub fn gave_up(&self) -> bool {
+        self.0.once && !self.late().is_empty()
     }
 
     /// The pipelines whose directories have not answered yet.
-    pub fn absent(&self) -> MutexGuard<'_, Vec<Arc<str>>> {
-        self.0.absent.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn late(&self) -> MutexGuard<'_, Vec<Arc<str>>> {
+        self.0.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Running>> {
@@ -192,7 +198,7 @@ impl Intakes {
                 other.stop.is_cancelled() && other.context.config.shares_files_with(config)
             };
             let before = running.iter().filter(is_before).map(|other| other.ended.clone());
-            self.absent().retain(|name| name != one.context.name());
+            self.late().retain(|name| name != one.context.name());
             // One that has ended already was stopped with all others.
             begin.send(before.collect()).ok();
             running.push(one);
@@ -203,7 +209,7 @@ impl Intakes {
     /// for this long: those that still work then end by themselves, and what takes their place waits.
     /// Dropped midway, they are stopped all the same.
     pub async fn stop(&self, names: &[Arc<str>], within: Duration) {
-        self.absent().retain(|name| !names.contains(name));
+        self.late().retain(|name| !names.contains(name));
         let ended: Vec<_> = {
             let running = self.lock();
             let of = running.iter().filter(|one| names.contains(one.context.name()));

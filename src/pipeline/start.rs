@@ -20,7 +20,7 @@ use crate::{config::Limits, observe::Observer};
 pub struct Start {
     pub contexts: Vec<Arc<Context>>,
     /// Those that begin later, by [`Intakes`].
-    pub absent: Vec<Arc<str>>,
+    pub late: Vec<Arc<str>>,
     pub limits: Limits,
     pub once: bool,
     pub observer: Arc<Observer>,
@@ -61,7 +61,7 @@ pub struct Drained {
 impl Pipelines {
     /// Starts every thread. An error ends those that were started.
     pub fn start(start: Start) -> io::Result<(Self, Control)> {
-        let Start { contexts, absent, limits, once, observer, runtime } = start;
+        let Start { contexts, late, limits, once, observer, runtime } = start;
         let (stop, cut, ended) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let fatal = Fatal::default();
@@ -76,8 +76,8 @@ impl Pipelines {
             panics: panics.clone(),
         };
         let intakes = Intakes::new(Common { once, stop: stop.clone(), wiring }, &alive);
-        let count = contexts.len() + absent.len();
-        intakes.expect(absent);
+        let count = contexts.len() + late.len();
+        intakes.expect(late);
         intakes.begin(intakes.prepare(contexts, count)?);
         let pipelines = Self { intakes: intakes.clone(), panics, fatal: fatal.clone() };
         Ok((pipelines, Control { stop, cut, ended, fatal, intakes }))
@@ -91,7 +91,7 @@ impl Pipelines {
             storage_failed: self.fatal.is_set(),
             ..Drained::default()
         };
-        drained.gave_up = !self.intakes.absent().is_empty();
+        drained.gave_up = self.intakes.gave_up();
         let (ended, panics) = self.intakes.join();
         drained.panics += panics;
         for ended in ended {

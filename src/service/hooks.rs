@@ -237,8 +237,7 @@ pub async fn pipelines(
     let open = async move {
         let (contexts, late) = opening.all(&config).await?;
         let Config { limits, once, .. } = *config;
-        let absent = late.tell();
-        let start = Start { contexts, absent, limits, once, observer: seen, runtime };
+        let start = Start { contexts, late: late.tell(), limits, once, observer: seen, runtime };
         let (pipelines, control) = blocking(move || Pipelines::start(start)).await?;
         Ok::<_, Failure>(((pipelines, control.clone()), (control, late)))
     };
@@ -282,8 +281,8 @@ async fn in_quarantine(ledger: Arc<Sqlite>, config: Arc<Config>) -> Result<u64, 
 }
 
 /// The last hook: from here on the service says that it is ready.
-pub fn ready(life: &Lifecycle, config: &Config, absent: &[Arc<str>]) {
-    for pipeline in config.pipelines.iter().filter(|pipeline| !absent.contains(&pipeline.name)) {
+pub fn ready(life: &Lifecycle, config: &Config, late: &[Arc<str>]) {
+    for pipeline in config.pipelines.iter().filter(|pipeline| !late.contains(&pipeline.name)) {
         tracing::info!(
             pipeline = %pipeline.name,
             input = %shown(&pipeline.input),

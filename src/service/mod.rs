@@ -213,7 +213,7 @@ async fn start(
         index: config.pipelines.len(),
     };
     reload::spawn(life, reloader, hangups);
-    hooks::ready(life, config, &control.intakes().absent());
+    hooks::ready(life, config, &control.intakes().late());
     Ok(control)
 }
 

@@ -135,7 +135,7 @@ impl Reloader {
     /// changed or removed meanwhile is none any more.
     fn begin_late(&mut self, (name, opened): Opened) {
         let (intakes, config) = (self.control.intakes(), self.settings.now());
-        if !intakes.absent().contains(&name) {
+        if !intakes.late().contains(&name) {
             return;
         }
         let count = config.pipelines.len();

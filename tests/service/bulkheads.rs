@@ -242,6 +242,18 @@ fn a_directory_that_hangs_at_the_start_holds_up_its_own_pipeline_and_no_other() 
 }
 
 #[test]
+fn a_service_with_a_directory_that_hangs_drains_the_rest() {
+    let started = stuck("a_service_that_drains", ("in-stuck", "stuck"), 20, &[]);
+    let Some((tree, service, stuck)) = started else { return };
+    until("the other pipeline publishes", || tree.files("out").len() == 20);
+    service.signal(Signal::TERM);
+    until("it ends", || tree.log().contains("stopped exit_code=0"));
+    drop(stuck);
+    assert_eq!(service.wait(), 0, "{}", tree.log());
+    tree.assert_outputs_whole();
+}
+
+#[test]
 fn once_gives_up_on_a_directory_that_hangs_and_does_the_rest() {
     let started = stuck("once_gives_up", ("in-stuck", "stuck"), 20, &["--once"]);
     let Some((tree, service, stuck)) = started else { return };
