@@ -8,6 +8,9 @@ mod prove;
 
 #[path = "monitor/dashboard.rs"]
 mod dashboard;
+#[path = "support/mounts.rs"]
+#[expect(dead_code, reason = "not every proof uses all of it")]
+mod mounts;
 #[path = "monitor/names.rs"]
 mod names;
 #[cfg(feature = "otlp")]

@@ -17,5 +17,8 @@ mod prove;
 mod errors;
 mod kills;
 mod late;
+#[path = "../support/mounts.rs"]
+#[expect(dead_code, reason = "not every proof uses all of it")]
+mod mounts;
 mod place;
 mod trace;

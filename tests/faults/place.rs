@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -11,6 +11,7 @@ use rustix::process::Signal;
 
 use crate::{
     harness::{Service, Tree, until},
+    mounts::Mount,
     prove, trace,
 };
 
@@ -125,29 +126,12 @@ fn a_clock_that_jumps_loses_nothing_and_repeats_nothing() {
     }
 }
 
-/// A mount. Dropping it unmounts it.
-struct Mount(PathBuf);
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // Lazily: what a failed test left open does not keep it mounted.
-        Command::new("umount").arg("-l").arg(&self.0).status().ok();
-    }
-}
-
-fn mount(at: &Path) -> Option<Mount> {
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "tidemill-test"]).arg(at).status();
-    mounted.is_ok_and(|status| status.success()).then(|| Mount(at.to_path_buf()))
-}
-
 /// Its sources are with it, and nothing is lost. What comes on the next mount is processed by this
 /// process; in the sandbox by the next, for which this one makes way (`tests/hostile/sandbox.rs`).
 #[test]
 fn an_input_that_is_unmounted_is_waited_for() {
     let mut tree = Tree::new();
-    let Some(first) = mount(&tree.path("in")) else {
-        return prove::skipped("an unmounted input", "only root mounts file systems");
-    };
+    let Some(first) = Mount::memory(&tree.path("in"), "64m") else { return };
     tree.put("first.log", b"on the first mount");
     let config = "http = \"off\"\nevents = \"events\"\nsandbox = \"off\"\n[[pipeline]]\n\
                   name = \"main\"\ninput = \"in\"\noutput = \"out\"\nrescan = \"1s\"\n";
@@ -157,7 +141,7 @@ fn an_input_that_is_unmounted_is_waited_for() {
     let service = Service::from(command.stderr(Stdio::null()).spawn().expect("start"));
     until("the first is published", || tree.acknowledged().len() == 1);
     drop(first);
-    let second = mount(&tree.path("in")).expect("mount");
+    let second = Mount::memory(&tree.path("in"), "64m").expect("mount");
     tree.put("second.log", b"on the second mount");
     until("the second is published", || tree.acknowledged().len() == 2);
     service.signal(Signal::TERM);

@@ -14,29 +14,12 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    dashboard, prove,
+    dashboard,
+    mounts::Mount,
+    prove,
     rules::{ALERTS, RULES},
     service::{Process, Service, get, has, place, read, until},
 };
-
-/// A mounted file system of one mebibyte. Dropping it unmounts it.
-struct Mount(PathBuf);
-
-impl Mount {
-    fn small(at: &Path) -> Option<Self> {
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=1m", "tidemill-test"]).arg(at);
-        let mounted = mount.stderr(Stdio::null()).status();
-        mounted.is_ok_and(|status| status.success()).then(|| Self(at.to_path_buf()))
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // Lazily: what a failed test left open does not keep it mounted.
-        Command::new("umount").arg("-l").arg(&self.0).status().ok();
-    }
-}
 
 /// A Prometheus that scrapes one service each second.
 struct Prometheus {
@@ -168,9 +151,7 @@ fn prometheus_fires_when_the_place_is_sick_and_resolves_when_it_is_well() {
     }
     let dir = place();
     let output = dir.path().join("out");
-    let Some(_mount) = Mount::small(&output) else {
-        return prove::skipped("a real Prometheus", "only root mounts file systems");
-    };
+    let Some(_mount) = Mount::memory(&output, "1m") else { return };
     let state = ["--state-dir", "state", "--on-success", "delete", "--on-exists", "replace"];
     let service = Service::start(dir.path(), &state);
     let prometheus = Prometheus::start(&dir.path().join("prometheus"), service.address);

@@ -4,6 +4,7 @@ use std::{
     ffi::OsStr,
     fs,
     ops::Deref,
+    path::PathBuf,
     sync::{
         Arc, Condvar, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +17,10 @@ use fuser::{
     INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
     ReplyEntry, Request,
 };
-use rustix::process::Signal;
+use rustix::{
+    mount::{UnmountFlags, unmount},
+    process::Signal,
+};
 
 use crate::{
     harness::{Service, Tree, until},
@@ -41,7 +45,7 @@ impl Stuck {
         config.mount_options = vec![MountOption::FSName("stuck".to_owned())];
         let stuck = Self::default();
         match fuser::spawn_mount(stuck.clone(), &at, &config) {
-            Ok(session) => Some(Mounted { stuck, _session: session }),
+            Ok(session) => Some(Mounted { stuck, at, _session: session }),
             Err(error) => {
                 prove::skipped(test, &format!("no FUSE: {error}"));
                 None
@@ -69,9 +73,10 @@ impl Stuck {
     }
 }
 
-/// Dropping it lets go what hangs, and then unmounts.
+/// Dropping it lets go what hangs, and then unmounts, also where the service has it open still.
 struct Mounted {
     stuck: Stuck,
+    at: PathBuf,
     _session: BackgroundSession,
 }
 
@@ -86,6 +91,7 @@ impl Deref for Mounted {
 impl Drop for Mounted {
     fn drop(&mut self) {
         self.release();
+        unmount(&self.at, UnmountFlags::DETACH).expect("unmount");
     }
 }
 

@@ -15,6 +15,9 @@ mod bulkheads;
 mod deliveries;
 mod drain;
 mod kill;
+#[path = "../support/mounts.rs"]
+#[expect(dead_code, reason = "not every proof uses all of it")]
+mod mounts;
 mod real_tree;
 mod recovery_time;
 mod resources;
