@@ -19,6 +19,7 @@ pub mod cli;
 pub mod service;
 
 pub mod http;
+pub mod patience;
 pub mod pipeline;
 pub mod records;
 pub mod recovery;

@@ -9,9 +9,29 @@ pub const CHUNK_BYTES: usize = 256 * 1024;
 /// Chunks a channel between two steps of one large file holds.
 pub const CHUNKS_QUEUED: usize = 4;
 
+/// What is in these channels, and in the hands of the three steps.
+pub const LANE_BYTES: u64 = 2 * (CHUNKS_QUEUED as u64 + 2) * CHUNK_BYTES as u64;
+/// The buffer between two steps of a chain.
+pub const STEP_BUFFER_BYTES: usize = 128 * 1024;
+
 /// A large output begins to go to the disk each time it has grown by so much: the sync at its end
 /// finds little left.
 pub const WRITEBACK_BYTES: u64 = 8 * 1024 * 1024;
+
+/// The content of small files may take this much of the memory limit, and no more than a quarter of it.
+pub const CONTENT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// What the memory limit leaves to the content of small files.
+#[must_use]
+pub const fn content_bytes(memory: u64) -> u64 {
+    if memory / 4 < CONTENT_BYTES { memory / 4 } else { CONTENT_BYTES }
+}
+
+/// What it leaves to the codecs, and to the chunks of large files.
+#[must_use]
+pub const fn codec_bytes(memory: u64) -> u64 {
+    memory - content_bytes(memory)
+}
 
 /// What a small file takes of the memory limit besides its content and as much again for its output.
 pub const SMALL_FILE_BYTES: u32 = 16 * 1024;

@@ -1,5 +1,7 @@
 //! The chain of steps a file goes through, as written in `--steps`, and the names that follow.
 
+pub mod memory;
+
 use std::{
     ffi::{OsStr, OsString},
     fmt,

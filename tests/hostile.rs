@@ -15,6 +15,8 @@ mod bombs;
 mod large;
 #[path = "hostile/many.rs"]
 mod many;
+#[path = "hostile/memory.rs"]
+mod memory;
 #[path = "hostile/modes.rs"]
 mod modes;
 #[path = "hostile/names.rs"]

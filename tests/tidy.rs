@@ -11,7 +11,7 @@ use std::{
 const FILE_LINES: usize = 400;
 const FUNCTION_LINES: usize = 70;
 /// Modules of layer 1 and below, and the layer of each.
-const LAYERS: [(&str, u32); 21] = [
+const LAYERS: [(&str, u32); 22] = [
     ("cli", 6),
     ("service", 5),
     ("http", 4),
@@ -30,6 +30,7 @@ const LAYERS: [(&str, u32); 21] = [
     ("failpoint", 0),
     ("identity", 0),
     ("limits", 0),
+    ("patience", 0),
     ("policy", 0),
     ("stages", 0),
     ("steps", 0),

@@ -5,18 +5,15 @@ use std::io;
 use async_compression::codecs::{DecodeV2, EncodeV2};
 
 use super::Error;
-use crate::steps::{Format, Step};
+use crate::steps::{Format, Step, memory};
 
 pub type Encoder = Box<dyn EncodeV2 + Send>;
 pub type Decoder = Box<dyn DecodeV2 + Send>;
 
-/// The size of zstd's parallel jobs, up to level 9: memory is a few times this for each worker.
-/// Higher levels need larger jobs for their larger windows, and keep zstd's own choice.
-#[cfg(feature = "zstd")]
-const ZSTD_JOB_BYTES: u32 = 2 * 1024 * 1024;
-/// The window of files that are compressed in one piece: these are no larger.
-#[cfg(feature = "zstd")]
-const SMALL_WINDOW_LOG: u32 = crate::limits::WHOLE_BYTES.ilog2();
+/// The dictionary of files that are compressed in one piece by xz: these are smaller. What its presets
+/// take beyond that is memory for nothing.
+#[cfg(feature = "xz")]
+const SMALL_DICTIONARY_BYTES: u32 = 1024 * 1024;
 
 /// gzip has its own, in [`super::gzip`].
 pub fn encoder(step: Step, format: Format, level: i32, threads: u32) -> Result<Encoder, Error> {
@@ -32,8 +29,7 @@ pub fn encoder(step: Step, format: Format, level: i32, threads: u32) -> Result<E
     }
     #[cfg(feature = "xz")]
     if format == Format::Xz {
-        let level = async_compression::Level::Precise(level);
-        return Ok(Box::new(async_compression::codecs::XzEncoder::new(level)));
+        return xz(step, level, threads);
     }
     #[cfg(feature = "bzip2")]
     if format == Format::Bzip2 {
@@ -59,18 +55,38 @@ fn zstd(level: i32, threads: u32) -> async_compression::codecs::ZstdEncoder {
     let mut params = vec![CParameter::checksum_flag(true)];
     if threads == 0 {
         // Nothing tells zstd that the input is small: tables for a large one miss the caches.
-        params.push(CParameter::window_log(SMALL_WINDOW_LOG));
-        if level <= 3 {
-            params.extend([CParameter::hash_log(15), CParameter::chain_log(14)]);
-        }
+        let tables = memory::ZstdTables::small(level);
+        params.extend([
+            CParameter::window_log(tables.window_log),
+            CParameter::hash_log(tables.hash_log),
+            CParameter::chain_log(tables.chain_log),
+        ]);
     }
     if threads > 0 {
         params.push(CParameter::nb_workers(threads));
-        if level <= 9 {
-            params.push(CParameter::job_size(ZSTD_JOB_BYTES));
-        }
+        params.extend(memory::zstd_job_bytes(level).map(CParameter::job_size));
     }
     async_compression::codecs::ZstdEncoder::new_with_params(level, &params)
+}
+
+#[cfg(feature = "xz")]
+fn xz(step: Step, level: i32, threads: u32) -> Result<Encoder, Error> {
+    use async_compression::codecs::{
+        Xz2Encoder, XzEncoder,
+        lzma::params::{LzmaEncoderParams, LzmaFilter, LzmaFilters, LzmaOptions},
+    };
+    let preset = u32::try_from(level).unwrap_or_default();
+    // The presets 0 and 1 have no larger one.
+    if threads > 0 || preset < 2 {
+        let level = async_compression::Level::Precise(level);
+        return Ok(Box::new(XzEncoder::new(level)));
+    }
+    let options = LzmaOptions::default().preset(preset).dict_size(SMALL_DICTIONARY_BYTES);
+    let filters = LzmaFilters::default().add_filter(LzmaFilter::Lzma2(options));
+    let check = liblzma::stream::Check::Crc64;
+    let encoder = Xz2Encoder::try_from(LzmaEncoderParams::Stream { filters, check });
+    let encoder = encoder.map_err(|error| Error::Encode { step, source: error.into() })?;
+    Ok(Box::new(encoder))
 }
 
 /// A decoder that asks for at most `most_bytes` of memory for its window.

@@ -8,12 +8,11 @@ use super::{
     formats::{self, Encoder},
 };
 use crate::{
+    limits,
     policy::Bounds,
     steps::{Format, Step},
 };
 
-/// The bytes between two steps.
-const BUFFER_BYTES: usize = 128 * 1024;
 /// What takes the bytes that come out of a link.
 pub type Next<'a> = dyn FnMut(&[u8]) -> Result<(), Error> + 'a;
 
@@ -67,7 +66,7 @@ impl Link {
             Step::Copy => Codec::Copy,
             Step::DecompressAny => Codec::Decompress(Decompressor::new(None, bounds)),
         };
-        Ok(Self { step, codec, buffer: vec![0; BUFFER_BYTES].into() })
+        Ok(Self { step, codec, buffer: vec![0; limits::STEP_BUFFER_BYTES].into() })
     }
 
     pub fn start(&mut self) {

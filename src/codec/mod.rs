@@ -58,7 +58,7 @@ pub enum Error {
     )]
     Trailing { step: Step, members: u64, source: std::io::Error },
     #[error(
-        "`{step}`: the archive is made for more memory than the {limit} bytes that a decoder may use: raise `max_decoder_memory`"
+        "`{step}`: the archive is made for more memory than the {limit} bytes that a decoder may use: raise `max_decoder_memory`, and `limits.memory` where it leaves less"
     )]
     Memory { step: Step, limit: u64 },
     #[error("`{step}`: {what} is not supported")]
@@ -114,7 +114,7 @@ pub struct Transformer {
 impl Transformer {
     /// `threads` are worker threads for each step that can use them (zstd, gzip); 0 works on the
     /// caller's, and is for inputs of at most [`limits::WHOLE_BYTES`](crate::limits::WHOLE_BYTES).
-    /// The output is the same for every count from 1 on, but zstd's is not the same as for 0.
+    /// The output is the same for every count from 1 on, but zstd's and xz's are not the same as for 0.
     pub fn new(chain: &Chain, bounds: Bounds, threads: u32) -> Result<Self, Error> {
         let link = |step: &Step| Link::new(*step, bounds, threads);
         let links = chain.steps().iter().map(link).collect::<Result<_, _>>()?;

@@ -3,11 +3,11 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::{
-    Config, Pipeline,
+    Config, Limits, Pipeline,
     problems::Problems,
     written::{self, At, Options},
 };
-use crate::policy::OnSuccess;
+use crate::{patience, policy::OnSuccess, steps::memory::Need};
 
 /// Where the values of one pipeline were written.
 #[derive(Debug)]
@@ -15,6 +15,7 @@ pub struct Given {
     pub input: At,
     pub output: At,
     pub name: At,
+    pub steps: At,
     pub on_success: At,
     pub quarantine: At,
     pub marker: At,
@@ -30,11 +31,13 @@ impl Given {
         let input = input.unwrap_or_else(|| table.clone());
         let output =
             option(options.output.is_some(), "OUTPUT").or_else(|| span(file.output.as_ref()));
+        let steps = option(options.steps.is_some(), "--steps");
         let on_success = option(options.on_success.is_some(), "--on-success");
         let or_input = |at: Option<At>| at.unwrap_or_else(|| input.clone());
         Self {
             output: or_input(output),
             name: or_input(span(file.name.as_ref())),
+            steps: or_input(steps.or_else(|| span(file.steps.as_ref()))),
             on_success: or_input(on_success.or_else(|| span(file.on_success.as_ref()))),
             quarantine: or_input(span(file.quarantine.as_ref())),
             marker: or_input(span(file.marker.as_ref())),
@@ -56,6 +59,7 @@ pub fn check(config: &Config, places: &Places, problems: &mut Problems) {
     let pipelines: Vec<_> = config.pipelines.iter().zip(&places.pipelines).collect();
     for (index, (pipeline, given)) in pipelines.iter().enumerate() {
         one(pipeline, given, problems);
+        memory(pipeline, config.limits, given, problems);
         for (other, _) in pipelines.iter().take(index) {
             two(pipeline, other, given, problems);
         }
@@ -105,14 +109,17 @@ fn shared(config: &Config, places: &Places, problems: &mut Problems) {
 
 fn one(pipeline: &Pipeline, given: &Given, problems: &mut Problems) {
     let Pipeline { input, output, .. } = pipeline;
-    match std::fs::metadata(input) {
-        Ok(found) if found.is_dir() => {}
-        Ok(_) => {
+    let looked = input.clone();
+    match patience::within(input, move || std::fs::metadata(looked)) {
+        // One that does not answer now is nothing that is wrong with the configuration.
+        None => {}
+        Some(Ok(found)) if found.is_dir() => {}
+        Some(Ok(_)) => {
             let message = format!("the input {} is not a directory", input.display());
             let help = "name the directory the file is in, and the file with `include`";
             problems.add(Some(&given.input), message, Some(help));
         }
-        Err(error) => {
+        Some(Err(error)) => {
             let message = format!("the input {}: {error}", input.display());
             let help = format!("mkdir -p '{}'", input.display());
             problems.add(Some(&given.input), message, Some(&help));
@@ -136,6 +143,24 @@ fn one(pipeline: &Pipeline, given: &Given, problems: &mut Problems) {
             let help = "choose a directory beside the output";
             problems.add(Some(&given.on_success), message, Some(help));
         }
+    }
+}
+
+/// One file at a time fits into the memory.
+fn memory(pipeline: &Pipeline, limits: Limits, given: &Given, problems: &mut Problems) {
+    let limit = crate::limits::codec_bytes(limits.memory.bytes());
+    let need = Need::within(&pipeline.steps, pipeline.bounds, limit).of_large(1);
+    if need > limit {
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let message = format!(
+            "`{}` needs up to {} MiB for one file, and `limits.memory` ({}) leaves {} MiB to the codecs",
+            pipeline.steps,
+            mib(need),
+            limits.memory,
+            limit >> 20
+        );
+        let help = "raise `limits.memory`, or choose a lower level";
+        problems.add(Some(&given.steps), message, Some(help));
     }
 }
 
@@ -166,8 +191,12 @@ fn moved(pipeline: &Pipeline, other: &Pipeline, given: &Given, problems: &mut Pr
 
 /// A directory is there, or can be made.
 fn room(dir: &Path, what: &str, at: Option<&At>, problems: &mut Problems) {
-    let above = dir.ancestors().find(|above| above.exists());
-    if let Some(file) = above.filter(|above| !above.is_dir()) {
+    let looked = dir.to_path_buf();
+    let above = patience::within(dir, move || {
+        let above = looked.ancestors().find(|above| above.exists());
+        above.filter(|above| !above.is_dir()).map(Path::to_path_buf)
+    });
+    if let Some(file) = above.flatten() {
         let message =
             format!("the {what} {}: {} is not a directory", dir.display(), file.display());
         problems.add(at, message, Some("choose another directory: nothing is overwritten"));
@@ -219,9 +248,15 @@ fn is_in(path: &Path, dir: &Path) -> bool {
     !dir.as_os_str().is_empty() && path.starts_with(dir)
 }
 
-/// An absolute path without symbolic links, `.` and `..`, as far as it exists.
+/// An absolute path without symbolic links, `.` and `..`, as far as it exists; as it is written where
+/// its file system does not answer.
 pub fn resolved(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let asked = absolute.clone();
+    patience::within(&absolute, move || real(&asked)).unwrap_or(absolute)
+}
+
+fn real(absolute: &Path) -> PathBuf {
     for above in absolute.ancestors() {
         if let Ok(real) = above.canonicalize() {
             let below = absolute.strip_prefix(above).unwrap_or(Path::new(""));
@@ -237,5 +272,5 @@ pub fn resolved(path: &Path) -> PathBuf {
             });
         }
     }
-    absolute
+    absolute.to_path_buf()
 }

@@ -58,7 +58,7 @@ impl Config {
             ("sandbox", self.sandbox != new.sandbox),
             ("log_format", self.log_format != new.log_format),
             ("once", self.once != new.once),
-            ("limits.memory", self.limits.memory_bytes != new.limits.memory_bytes),
+            ("limits.memory", self.limits.memory != new.limits.memory),
             ("limits.files", self.limits.files != new.limits.files),
             ("admin_socket", self.admin_socket != new.admin_socket),
             ("admin_token_file", self.admin_token_file != new.admin_token_file),

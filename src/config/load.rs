@@ -259,7 +259,10 @@ impl Resolver {
         path
     }
 
-    fn parsed<T: FromStr<Err = String>>(&mut self, written: Option<Written<String>>) -> Option<T> {
+    pub(super) fn parsed<T: FromStr<Err = String>>(
+        &mut self,
+        written: Option<Written<String>>,
+    ) -> Option<T> {
         let Written { value, at } = written?;
         let parsed: Result<T, String> = value.parse();
         parsed.inspect_err(|message| self.problems.add(Some(&at), message.as_str(), None)).ok()

@@ -5,6 +5,7 @@ mod difference;
 mod filter;
 mod hooks;
 mod load;
+mod memory;
 mod problems;
 mod read;
 mod show;
@@ -31,6 +32,7 @@ pub use difference::Difference;
 pub use filter::Filter;
 pub use hooks::{Hook, Hooks};
 pub use load::{duration, load, resolve};
+pub use memory::Memory;
 pub use problems::{Problem, Problems};
 pub use temporary::{temporary_name, temporary_patterns};
 pub use written::{At, Options};
@@ -91,8 +93,8 @@ impl AdminSocket {
 /// Bounds that all pipelines share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of file content in work at one time.
-    pub memory_bytes: u64,
+    /// Of the content of files in work and the codecs.
+    pub memory: Memory,
     /// Files in work at one time; each holds two descriptors.
     pub files: u32,
     /// Threads that transform.
@@ -144,22 +146,21 @@ impl Pipeline {
         let mut pairs = ours.iter().flat_map(|one| theirs.iter().map(move |other| (one, other)));
         self.name == other.name || pairs.any(|(a, b)| a.starts_with(b) || b.starts_with(a))
     }
+
+    /// What the service writes to for this pipeline.
+    pub fn own_paths(&self) -> impl Iterator<Item = &Path> {
+        let archive = match &self.on_success {
+            OnSuccess::Archive(archive) => Some(archive.as_path()),
+            OnSuccess::Keep | OnSuccess::Delete => None,
+        };
+        [self.output.as_path(), &self.quarantine].into_iter().chain(archive)
+    }
 }
 
 impl Config {
-    /// Every directory and file that the service itself writes to: none of them is a source,
-    /// whatever path leads to it.
-    #[must_use]
-    pub fn own_paths(&self) -> Arc<[PathBuf]> {
-        let mut paths = vec![self.state_dir.clone()];
-        paths.extend(self.events.clone());
-        for pipeline in &self.pipelines {
-            paths.extend([pipeline.output.clone(), pipeline.quarantine.clone()]);
-            if let OnSuccess::Archive(archive) = &pipeline.on_success {
-                paths.push(archive.clone());
-            }
-        }
-        paths.into()
+    /// What the service writes to beside what its pipelines do.
+    pub fn own_paths(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(self.state_dir.as_path()).chain(self.events.as_deref())
     }
 
     /// What is allowed, and may still not be what was meant.

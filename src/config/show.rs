@@ -148,7 +148,7 @@ impl<'a> From<&'a Pipeline> for Table<'a> {
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let limits = Limits {
-            memory: self.limits.memory_bytes.to_string(),
+            memory: self.limits.memory.to_string(),
             files: self.limits.files,
             workers: self.limits.workers,
         };

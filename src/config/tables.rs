@@ -7,21 +7,20 @@ use toml::Spanned;
 use super::{
     Limits,
     load::Resolver,
+    memory,
     written::{self, At, Written},
 };
 use crate::policy::Otlp;
 
-/// The defaults of `[limits]`.
-const MEMORY_BYTES: u64 = 16 << 20;
+/// The default of `limits.files`.
 const FILES: u32 = 512;
 
 impl Resolver {
     pub(super) fn limits(&mut self, file: written::Limits) -> Limits {
-        let memory = file.memory.map(Written::from);
         let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let workers = u32::try_from(workers).unwrap_or(1);
         Limits {
-            memory_bytes: memory.map_or(MEMORY_BYTES, |written| self.bytes(&written, MEMORY_BYTES)),
+            memory: self.parsed(file.memory.map(Written::from)).unwrap_or(memory::DEFAULT),
             files: self.at_least_one(file.files, FILES),
             workers: self.at_least_one(file.workers, workers),
         }

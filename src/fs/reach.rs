@@ -9,24 +9,41 @@ use rustix::fs::{FileType, Stat, stat};
 
 /// The directories that the sandbox lets the process into, as they were when it closed.
 #[derive(Clone, Debug, Default)]
-pub struct Reach(HashSet<(u64, u64)>);
+pub struct Reach {
+    inside: HashSet<(u64, u64)>,
+    /// What did not answer then, and is outside.
+    silent: Vec<PathBuf>,
+}
 
 impl Reach {
     #[must_use]
-    pub fn of(dirs: &[PathBuf]) -> Self {
-        Self(dirs.iter().filter_map(|dir| stat(dir).ok()).map(|found| name(&found)).collect())
+    pub fn of(dirs: &[PathBuf], silent: Vec<PathBuf>) -> Self {
+        let found = dirs.iter().filter_map(|dir| stat(dir).ok());
+        Self { inside: found.map(|found| name(&found)).collect(), silent }
     }
 
-    /// Whether this is a directory that was made or mounted since, and not below one that was there:
-    /// the process is kept out of it.
+    /// Whether this did not answer when the sandbox closed.
+    #[must_use]
+    pub fn was_silent(&self, path: &Path) -> bool {
+        self.silent.iter().any(|silent| path.starts_with(silent))
+    }
+
+    /// Whether this is a directory that was made or mounted since, and not below one that was there,
+    /// or one that did not answer then: the process is kept out of it. Blocks as long as its file
+    /// system does.
     #[must_use]
     pub fn excludes(&self, path: &Path) -> bool {
+        if self.was_silent(path) {
+            let _answered = stat(path);
+            return true;
+        }
         let is_directory = |found: &Stat| FileType::from_raw_mode(found.st_mode).is_dir();
         if !stat(path).is_ok_and(|found| is_directory(&found)) {
             return false;
         }
         let Ok(real) = path.canonicalize() else { return false };
-        let is_inside = |dir: &Path| stat(dir).is_ok_and(|found| self.0.contains(&name(&found)));
+        let is_inside =
+            |dir: &Path| stat(dir).is_ok_and(|found| self.inside.contains(&name(&found)));
         !real.ancestors().any(is_inside)
     }
 }
@@ -44,7 +61,7 @@ mod tests {
         let root = tempfile::tempdir().expect("temporary directory");
         let old = root.path().join("old");
         std::fs::create_dir(&old).expect("directory");
-        let reach = Reach::of(std::slice::from_ref(&old));
+        let reach = Reach::of(std::slice::from_ref(&old), Vec::new());
         assert!(!reach.excludes(&old));
         assert!(!reach.excludes(&root.path().join("gone")));
         std::fs::create_dir(old.join("below")).expect("directory");

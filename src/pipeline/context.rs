@@ -14,7 +14,7 @@ use crate::{
     identity::FileId,
     ledger::{Ledger, PipelineId},
     observe::{Events, PipelineMeter, Tracer, shown},
-    pipeline::{hold::Hold, in_commit::InCommit, place::Place},
+    pipeline::{hold::Hold, in_commit::InCommit, own::OwnPlaces, place::Place},
     policy::Durability,
 };
 
@@ -36,7 +36,7 @@ pub struct Context {
     pub events: SharedEvents,
     /// The output's root; opened again by [`Self::reopen_output`] when it was replaced.
     output: Mutex<Arc<Dir>>,
-    own_paths: Mutex<Arc<[PathBuf]>>,
+    pub own: Arc<OwnPlaces>,
     /// A source was met whose record only recovery can finish.
     unfinished: AtomicBool,
 }
@@ -52,8 +52,7 @@ pub struct Parts {
     pub meter: Arc<PipelineMeter>,
     pub tracer: Tracer,
     pub events: SharedEvents,
-    /// What the service writes to, for all its pipelines.
-    pub own_paths: Arc<[PathBuf]>,
+    pub own: Arc<OwnPlaces>,
 }
 
 impl Context {
@@ -65,8 +64,8 @@ impl Context {
         }
         let output = Mutex::new(Arc::new(output));
         let instance = Instance::new(parts.ledger.instance());
-        let Parts { id, ledger, meter, tracer, events, own_paths } = parts;
-        let own_paths = Mutex::new(own_paths);
+        let Parts { id, ledger, meter, tracer, events, own } = parts;
+        own.look(&config);
         let place = Place::new(&config.name, Arc::clone(&meter));
         let hold = Arc::new(Hold::new(&config.name, Arc::clone(&meter)));
         Ok(Self {
@@ -82,7 +81,7 @@ impl Context {
             in_commit: InCommit::default(),
             events,
             output,
-            own_paths,
+            own,
             unfinished: AtomicBool::new(false),
         })
     }
@@ -116,17 +115,6 @@ impl Context {
     #[must_use]
     pub fn has_unfinished(&self) -> bool {
         self.unfinished.load(Ordering::Relaxed)
-    }
-
-    /// What the service writes to: no path below the input that leads there names a source.
-    #[must_use]
-    pub fn own_paths(&self) -> Arc<[PathBuf]> {
-        Arc::clone(&self.own_paths.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// A reload changed what the service writes to.
-    pub fn set_own_paths(&self, paths: Arc<[PathBuf]>) {
-        *self.own_paths.lock().unwrap_or_else(PoisonError::into_inner) = paths;
     }
 
     /// The output's root as it is under its path now: a consumer may take the whole of it and make

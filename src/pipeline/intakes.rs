@@ -8,7 +8,6 @@
 
 use std::{
     io,
-    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     thread::{self, JoinHandle},
     time::Duration,
@@ -252,13 +251,6 @@ impl Intakes {
             one.context.hold.set(held);
             one.hints.wake();
         })
-    }
-
-    /// Has every intake pass over what the service writes to now.
-    pub fn set_own_paths(&self, paths: &Arc<[PathBuf]>) {
-        for one in &*self.lock() {
-            one.context.set_own_paths(Arc::clone(paths));
-        }
     }
 
     fn each(&self, pipeline: Option<&str>, act: impl Fn(&Running)) -> Result<(), NoSuchPipeline> {

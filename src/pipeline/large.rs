@@ -7,6 +7,7 @@
 
 use std::{
     cell::RefCell,
+    fs::File,
     iter,
     panic::resume_unwind,
     sync::{
@@ -21,13 +22,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     clock::Clock,
+    codecs::Codecs,
     copied::{self, Copied},
     failure::{Failure, ReadError, TransformError, WriteError},
     job::{Claimed, Content, Failed, Job, Staged, Streamed},
     process::{
         claim::Claim,
-        read,
-        transform::{self, Transformers},
+        read, transform,
         write::{Directories, Draft},
     },
     spare::Spare,
@@ -48,7 +49,7 @@ pub struct Lane {
     pub workers: u32,
     /// Lanes that have a file.
     pub busy: Arc<AtomicU32>,
-    pub transformers: Transformers,
+    pub codecs: Arc<Codecs>,
     pub directories: Directories,
 }
 
@@ -83,39 +84,56 @@ impl Lane {
             Streamed::Grown(claimed) => Some(claimed),
         };
         let Some(Claimed { mut job, source }) = claimed else { return Ok(None) };
-        job.begin();
-        let cut = &self.claim.shared.cut;
         let others = self.busy.fetch_add(1, Ordering::Relaxed);
         let _busy = Busy(&self.busy);
-        // The output's bytes are the same for every count.
         let threads = self.workers.saturating_sub(others).max(1);
-        let transformer = match self.transformers.start(&job.context, threads) {
-            Ok(transformer) => transformer,
-            Err(source) => {
-                let path = job.source_path();
-                return Err(Box::new(job.fail(TransformError::Codec { path, source })));
+        // Only stands: the steps have clocks of their own.
+        let mut clock = Clock::start(&job.context.meter, Stage::Transform);
+        let Self { claim, codecs, directories, .. } = self;
+        let context = Arc::clone(&job.context);
+        codecs.lend(&context.config, threads, &mut clock, |transformer, _| {
+            // It may have waited for memory.
+            if job.is_recalled() {
+                return Ok(None);
             }
-        };
-        if job.context.config.steps.only_copies() {
-            let directories = &mut self.directories;
-            let copy = |clock: &mut Clock| copied::copy(&job, &source, cut, (directories, clock));
-            match timed(&job, Stage::Write, copy) {
-                Ok(Copied::Whole(draft)) => return staged(job, None, *draft).map(Some),
-                Ok(Copied::Cut) => return Ok(None),
-                Ok(Copied::Unable) => {}
-                Err(copied::Failed::Read(error)) => return Err(Box::new(job.fail(error))),
-                Err(copied::Failed::Write(error)) => return Err(Box::new(job.fail(error))),
-            }
-        }
-        let ends = stream(&job, &source, cut, transformer, &mut self.directories);
-        drop(source);
-        finish(job, ends)
+            job.begin();
+            cross((job, source), &claim.shared.cut, transformer, directories)
+        })
     }
+}
+
+/// Takes a file through the three steps.
+fn cross(
+    (job, source): (Job, File),
+    cut: &CancellationToken,
+    transformer: Result<&mut Transformer, codec::Error>,
+    directories: &mut Directories,
+) -> Result<Option<Staged>, Box<Failed>> {
+    let transformer = match transformer {
+        Ok(transformer) => transformer,
+        Err(source) => {
+            let path = job.source_path();
+            return Err(Box::new(job.fail(TransformError::Codec { path, source })));
+        }
+    };
+    if job.context.config.steps.only_copies() {
+        let copy = |clock: &mut Clock| copied::copy(&job, &source, cut, (directories, clock));
+        match timed(&job, Stage::Write, copy) {
+            Ok(Copied::Whole(draft)) => return staged(job, None, *draft).map(Some),
+            Ok(Copied::Cut) => return Ok(None),
+            Ok(Copied::Unable) => {}
+            Err(copied::Failed::Read(error)) => return Err(Box::new(job.fail(error))),
+            Err(copied::Failed::Write(error)) => return Err(Box::new(job.fail(error))),
+        }
+    }
+    let ends = stream(&job, &source, cut, transformer, directories);
+    drop(source);
+    finish(job, ends)
 }
 
 fn stream(
     job: &Job,
-    source: &std::fs::File,
+    source: &File,
     cut: &CancellationToken,
     transformer: &mut Transformer,
     directories: &mut Directories,

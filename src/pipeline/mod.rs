@@ -51,6 +51,8 @@ pub mod spare;
 
 pub mod kept;
 
+pub mod own;
+
 pub mod stage;
 
 pub mod acknowledge;
@@ -67,6 +69,7 @@ pub mod publish;
 
 mod budget;
 mod clock;
+mod codecs;
 mod copied;
 mod heartbeat;
 mod intakes;

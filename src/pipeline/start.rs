@@ -6,6 +6,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    codecs::CodecMemory,
     context::Context,
     failure::CommitError,
     fatal::Fatal,
@@ -69,6 +70,7 @@ impl Pipelines {
         let panics = Panics::default();
         let wiring = Wiring {
             limits,
+            codecs: CodecMemory::new(crate::limits::codec_bytes(limits.memory.bytes())),
             observer,
             runtime,
             cut: cut.clone(),

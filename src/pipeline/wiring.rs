@@ -13,14 +13,15 @@ use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    budget::Budget,
+    budget::{Budget, Share},
+    codecs::{CodecMemory, Codecs},
     fatal::Fatal,
     job::{Claimed, Disposable, Job, Loaded, Staged, Streamed, Transformed},
     large::Lane,
     process::{
         claim::{Claim, Next},
         read,
-        transform::{self, Transformers, Whole},
+        transform::{self, Whole},
         write::{self, Directories},
     },
     publish::{
@@ -59,6 +60,7 @@ const LARGE_NICENESS: i32 = 5;
 pub struct Wiring {
     /// Of the whole process.
     pub limits: Limits,
+    pub codecs: Arc<CodecMemory>,
     pub observer: Arc<Observer>,
     pub runtime: Handle,
     /// Cancelled when the stop is cut short.
@@ -80,7 +82,7 @@ impl Wiring {
     /// Starts the stages of one of so many pipelines. Its limits are an equal share, so that a
     /// pipeline that stands still holds no other's. An error ends the threads that were started.
     pub fn start(&self, pipelines: usize, alive: &Arc<DropGuard>) -> io::Result<Stages> {
-        let limits = share(self.limits, pipelines);
+        let share = share(self.limits, pipelines);
         let mut threads = Threads { alive: Arc::clone(alive), handles: Vec::new() };
         let make = Make { observer: &self.observer };
         let (failed, disposables) = make.channel("dispose");
@@ -89,18 +91,85 @@ impl Wiring {
             Shared { cut: self.cut.clone(), failed: failed.clone(), panics: self.panics.clone() };
         publish(&mut threads, &make, &shared, &self.fatal, (staged, failed))?;
         dispose(&mut threads, &self.panics, &self.fatal, disposables)?;
-        let outlet = process(&mut threads, &make, &shared, limits, &self.runtime, &to_commit)?;
+        let outlet = self.process(&mut threads, &make, &shared, share, &to_commit)?;
         Ok(Stages { outlet, threads: threads.handles })
+    }
+
+    /// claim, and both lanes from read to write. Gives the channel that feeds them.
+    fn process(
+        &self,
+        threads: &mut Threads,
+        make: &Make<'_>,
+        shared: &Shared,
+        share: Share,
+        to_commit: &Outlet<Staged>,
+    ) -> io::Result<Outlet<Job>> {
+        let (to_claim, settled) = make.channel("claim");
+        let (to_read, claimed) = make.channel::<Claimed>("read");
+        let (to_large, large) = make.channel::<Streamed>("large");
+        let (to_transform, loaded) = make.channel::<Loaded>("transform");
+        let (to_write, transformed) = make.channel::<Transformed>("write");
+
+        let budget = Budget::new(share, self.runtime.clone());
+        let codecs = self.codecs.pipeline();
+        let claim = Claim { shared: shared.clone(), budget: budget.clone() };
+        let grown = to_large.clone();
+        threads.stage("claim", {
+            let (shared, claim) = (shared.clone(), claim.clone());
+            let work = timed(Stage::Claim, move |job, clock| claim.work(job, clock));
+            let send = move |next: Option<Next>| match next {
+                Some(Next::Read(claimed)) => to_read.send(claimed),
+                Some(Next::Lane(streamed)) => to_large.send(streamed),
+                None => {}
+            };
+            // It may wait for permits that the files it has claimed before hold.
+            let budget = budget.clone();
+            let handing = Handing::TogetherUntil(Box::new(move |job| !budget.has_room(job)));
+            move || stage::run(&shared, &settled, &handing, work, send)
+        })?;
+        threads.stage("read", {
+            let shared = shared.clone();
+            let work = timed(Stage::Read, |claimed, _| read::whole(claimed));
+            let send = move |loaded| to_transform.send(loaded);
+            move || stage::run(&shared, &claimed, &Handing::Together, work, send)
+        })?;
+        for _ in 0..share.workers {
+            let (shared, loaded) = (shared.clone(), loaded.clone());
+            let (to_write, grown) = (to_write.clone(), grown.clone());
+            let (codecs, budget) = (Arc::clone(&codecs), budget.clone());
+            let work = timed(Stage::Transform, move |loaded, clock| {
+                transform::whole((&codecs, &budget), loaded, clock)
+            });
+            let send = move |whole| match whole {
+                Whole::Transformed(transformed) => to_write.send(transformed),
+                Whole::Grown(claimed) => grown.send(Streamed::Grown(claimed)),
+            };
+            threads.stage("transform", move || {
+                stage::run(&shared, &loaded, &Handing::Together, work, send);
+            })?;
+        }
+        threads.stage("write", {
+            let (shared, to_commit) = (shared.clone(), to_commit.clone());
+            let mut directories = Directories::default();
+            let work = timed(Stage::Write, move |transformed, _| {
+                write::whole(&mut directories, transformed)
+            });
+            let send = move |staged| to_commit.send(staged);
+            move || stage::run(&shared, &transformed, &Handing::Together, work, send)
+        })?;
+        lanes(threads, (&claim, &codecs), share.workers, &large, to_commit)?;
+        Ok(to_claim)
     }
 }
 
 /// An equal share of what can be used up. The processors are everyone's.
-fn share(limits: Limits, pipelines: usize) -> Limits {
+fn share(limits: Limits, pipelines: usize) -> Share {
     let count = u32::try_from(pipelines.max(1)).unwrap_or(u32::MAX);
     let files = (limits.files / count).max(limits::SHARE_FILES_MIN.min(limits.files));
-    let least = limits::SHARE_BYTES_MIN.min(limits.memory_bytes);
-    let memory_bytes = (limits.memory_bytes / u64::from(count)).max(least);
-    Limits { memory_bytes, files, ..limits }
+    let content = limits::content_bytes(limits.memory.bytes());
+    let least = limits::SHARE_BYTES_MIN.min(content);
+    let content_bytes = (content / u64::from(count)).max(least);
+    Share { content_bytes, files, workers: limits.workers.max(1) }
 }
 
 /// The threads while they are being started.
@@ -135,73 +204,9 @@ impl Make<'_> {
     }
 }
 
-/// claim, and both lanes from read to write. Gives the channel that feeds them.
-fn process(
-    threads: &mut Threads,
-    make: &Make<'_>,
-    shared: &Shared,
-    limits: Limits,
-    runtime: &Handle,
-    to_commit: &Outlet<Staged>,
-) -> io::Result<Outlet<Job>> {
-    let (to_claim, settled) = make.channel("claim");
-    let (to_read, claimed) = make.channel::<Claimed>("read");
-    let (to_large, large) = make.channel::<Streamed>("large");
-    let (to_transform, loaded) = make.channel::<Loaded>("transform");
-    let (to_write, transformed) = make.channel::<Transformed>("write");
-
-    let budget = Budget::new(limits, runtime.clone());
-    let claim = Claim { shared: shared.clone(), budget: budget.clone() };
-    let grown = to_large.clone();
-    threads.stage("claim", {
-        let (shared, claim) = (shared.clone(), claim.clone());
-        let work = timed(Stage::Claim, move |job, clock| claim.work(job, clock));
-        let send = move |next: Option<Next>| match next {
-            Some(Next::Read(claimed)) => to_read.send(claimed),
-            Some(Next::Lane(streamed)) => to_large.send(streamed),
-            None => {}
-        };
-        // It may wait for permits that the files it has claimed before hold.
-        let budget = budget.clone();
-        let handing = Handing::TogetherUntil(Box::new(move |job| !budget.has_room(job)));
-        move || stage::run(&shared, &settled, &handing, work, send)
-    })?;
-    threads.stage("read", {
-        let shared = shared.clone();
-        let work = timed(Stage::Read, |claimed, _| read::whole(claimed));
-        let send = move |loaded| to_transform.send(loaded);
-        move || stage::run(&shared, &claimed, &Handing::Together, work, send)
-    })?;
-    for _ in 0..limits.workers.max(1) {
-        let (shared, loaded) = (shared.clone(), loaded.clone());
-        let (to_write, grown) = (to_write.clone(), grown.clone());
-        let (mut transformers, budget) = (Transformers::default(), budget.clone());
-        let work = timed(Stage::Transform, move |loaded, _| {
-            transform::whole(&mut transformers, &budget, loaded)
-        });
-        let send = move |whole| match whole {
-            Whole::Transformed(transformed) => to_write.send(transformed),
-            Whole::Grown(claimed) => grown.send(Streamed::Grown(claimed)),
-        };
-        threads.stage("transform", move || {
-            stage::run(&shared, &loaded, &Handing::Together, work, send);
-        })?;
-    }
-    threads.stage("write", {
-        let (shared, to_commit) = (shared.clone(), to_commit.clone());
-        let mut directories = Directories::default();
-        let work =
-            timed(Stage::Write, move |transformed, _| write::whole(&mut directories, transformed));
-        let send = move |staged| to_commit.send(staged);
-        move || stage::run(&shared, &transformed, &Handing::Together, work, send)
-    })?;
-    lanes(threads, &claim, limits.workers.max(1), &large, to_commit)?;
-    Ok(to_claim)
-}
-
 fn lanes(
     threads: &mut Threads,
-    claim: &Claim,
+    (claim, codecs): (&Claim, &Arc<Codecs>),
     workers: u32,
     large: &Inlet<Streamed>,
     to_commit: &Outlet<Staged>,
@@ -214,7 +219,7 @@ fn lanes(
             claim: claim.clone(),
             workers,
             busy: Arc::clone(&busy),
-            transformers: Transformers::default(),
+            codecs: Arc::clone(codecs),
             directories: Directories::default(),
         };
         let send = move |staged: Option<Staged>| {

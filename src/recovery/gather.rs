@@ -13,6 +13,7 @@ use crate::{
     fs::{self, Dir, Instance, Kind, Seen, Walk},
     ledger::{Id, Ledger, Output, PipelineId, Record, State},
     observe::{is_full, shown},
+    patience,
     pipeline::{acknowledge, context::SharedEvents},
 };
 
@@ -37,7 +38,7 @@ pub fn gather(
     let wanted: HashSet<PipelineId> = records.iter().map(|record| record.pipeline).collect();
     let mut roots = HashMap::new();
     for known in ledger.roots()?.into_iter().filter(|known| wanted.contains(&known.id)) {
-        match (Dir::open(&known.input), Dir::open(&known.output)) {
+        match (open(&known.input), open(&known.output)) {
             (Ok(input), Ok(output)) => {
                 let (input, output) = (Arc::new(input), Arc::new(output));
                 roots.insert(known.id, Roots { name: known.name.into(), input, output });
@@ -66,6 +67,11 @@ pub fn gather(
     }
     find_moved(ledger, &roots, &mut facts);
     Ok(Gathered { roots, facts, left })
+}
+
+/// One that does not answer holds up no other pipeline's work.
+fn open(path: &Path) -> io::Result<Dir> {
+    if patience::answers(path) { Dir::open(path) } else { Err(io::ErrorKind::TimedOut.into()) }
 }
 
 /// The largest number that a record of this ledger has in the events file: 0 where there is none.

@@ -14,6 +14,7 @@ use crate::{
     fs::{self, Dir, Instance, Kind, Walk},
     ledger::{Ledger, PipelineId, Record, State, When},
     observe::shown,
+    patience,
     pipeline::{
         acknowledge,
         publish::dispose::{
@@ -149,6 +150,10 @@ fn ours(
         tracing::warn!(path = %shown(path), %error, "cannot be searched for what the last run left: a later start does it");
         summary.left += 1;
     };
+    if !patience::answers(root) {
+        unlisted(root, &ErrorKind::TimedOut.into());
+        return found;
+    }
     let dir = match Dir::open(root) {
         Ok(dir) => dir,
         Err(error) if kind == Root::Quarantine && error.kind() == ErrorKind::NotFound => {

@@ -1,6 +1,10 @@
 //! What goes on beside the pipelines: the tasks that watch and tell, and the drain at the end.
 
-use std::{convert::Infallible, path::Path, sync::Arc};
+use std::{
+    convert::Infallible,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde_json::json;
 
@@ -11,11 +15,13 @@ use super::{
 };
 use crate::{
     config::{Config, Pipeline},
+    fs::Reach,
     hooks::Facts,
     ledger::{Ledger, sqlite::Sqlite},
     lifecycle::{Handle, Lifecycle, Phase},
     limits,
     observe::{self, Observer, Totals, Tracer},
+    patience,
     pipeline::Control,
     policy::HookKind,
 };
@@ -185,18 +191,29 @@ fn watch_control(life: &mut Lifecycle, dir: &Path, control: Control) {
 /// of it, and only a new start can let it in.
 pub async fn fenced_off(settings: &Settings) -> Fault {
     let Some(reach) = settings.reach() else { return std::future::pending().await };
+    let places = || {
+        let config = settings.now();
+        config.pipelines.iter().flat_map(Pipeline::places).map(Path::to_path_buf).collect()
+    };
+    excluded(&reach, places).await
+}
+
+/// Waits until the sandbox keeps the service out of one of these places, and the place answers.
+pub async fn excluded(reach: &Arc<Reach>, places: impl Fn() -> Vec<PathBuf>) -> Fault {
     let mut every = tokio::time::interval(limits::POLL);
     loop {
         every.tick().await;
-        let (config, reach) = (settings.now(), Arc::clone(&reach));
-        // A file system that does not answer holds up one look, and not the runtime.
+        let (mut places, reach) = (places().into_iter(), Arc::clone(reach));
+        // A file system that does not answer holds up neither the runtime nor the other looks for long.
         let looked = tokio::task::spawn_blocking(move || {
-            let mut all = config.pipelines.iter().flat_map(Pipeline::places);
-            all.find(|place| reach.excludes(place)).map(Path::to_path_buf)
+            places.find(|place| {
+                let (asked, reach) = (place.clone(), Arc::clone(&reach));
+                patience::within(place, move || reach.excludes(&asked)).unwrap_or(false)
+            })
         });
         if let Ok(Some(place)) = looked.await {
             return Fault::Anew(format!(
-                "{} was made or mounted anew since the start, and the sandbox lets the service only into what was there then: the next start takes it up (`sandbox = \"off\"` goes on by itself)",
+                "{} was made or mounted anew since the start, or did not answer then, and the sandbox lets the service only into what was there: the next start takes it up (`sandbox = \"off\"` goes on by itself)",
                 observe::shown(&place)
             ));
         }

@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     io,
+    path::PathBuf,
     sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
@@ -21,6 +22,7 @@ use crate::{
     ledger::{self, Ledger, sqlite::Sqlite},
     lifecycle::{self, Lifecycle, Phase, StartError},
     observe::{Events, Listener, shown},
+    patience,
     pipeline::{Control, Drained, Pipelines, Start, context::SharedEvents},
     records::quarantined::{self, Quarantined},
 };
@@ -192,6 +194,18 @@ pub fn write_settings(config: &Config) -> io::Result<()> {
     })
 }
 
+/// As [`sort_ledger`]; one that says what it is stays that.
+fn sort_pipelines(error: StartError) -> Fault {
+    let sorted = sort_ledger(Fault::Config);
+    match error {
+        StartError::Failed { name, source } => match source.downcast() {
+            Ok(fault) => *fault,
+            Err(source) => sorted(StartError::Failed { name, source }),
+        },
+        error => sorted(error),
+    }
+}
+
 /// The ledger, marked as in use; how the last use ended is recovery's to ask.
 pub async fn ledger(life: &mut Lifecycle, config: &Config) -> Result<Arc<Sqlite>, Fault> {
     let path = config.state_dir.join("ledger.sqlite");
@@ -254,7 +268,7 @@ pub async fn pipelines(
         sent.map_err(|_| lifecycle::Error::from("nobody waits for the drain"))?;
         in_quarantine.map(drop)
     };
-    life.start("pipelines", limit, open, close).await.map_err(sort_ledger(Fault::Config))
+    life.start("pipelines", limit, open, close).await.map_err(sort_pipelines)
 }
 
 async fn pipelines_drained(pipelines: Pipelines) -> Drained {
@@ -273,7 +287,11 @@ async fn in_quarantine(ledger: Arc<Sqlite>, config: Arc<Config>) -> Result<u64, 
             let of = |pipeline: &Pipeline| {
                 pipeline.input == file.roots.input && pipeline.output == file.roots.output
             };
-            config.pipelines.iter().any(of) && file.kept_at().symlink_metadata().is_ok()
+            // What does not answer has not gone.
+            let is_there = |at: PathBuf| {
+                patience::within(&at.clone(), move || at.symlink_metadata().is_ok()).unwrap_or(true)
+            };
+            config.pipelines.iter().any(of) && is_there(file.kept_at())
         };
         Ok::<_, ledger::Error>(all.iter().filter(is_ours).count())
     });

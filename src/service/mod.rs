@@ -44,7 +44,7 @@ use crate::{
     lifecycle::{Deadlines, Handle, Lifecycle, Signals},
     limits,
     observe::{self, Observer},
-    pipeline::{self, Control, Drained},
+    pipeline::{self, Control, Drained, own::OwnPlaces},
 };
 
 /// What is made ready before the first thread.
@@ -194,7 +194,10 @@ async fn start(
     let recovered = recover::recovery(life, config, (&ledger, &events), observer).await?;
     let tracer = beside::traces(life, config);
     let observer_of = Arc::clone(observer);
-    let opening = Opening { ledger: Arc::clone(&ledger), events, tracer, observer: observer_of };
+    let own = OwnPlaces::new(settings.now());
+    let reach = settings.reach();
+    let opening =
+        Opening { ledger: Arc::clone(&ledger), events, tracer, observer: observer_of, own, reach };
     let (control, late) =
         hooks::pipelines(life, settings, opening.clone(), (recovered.left, drained)).await?;
     drop(steered.set(control.clone()));

@@ -1,19 +1,22 @@
 //! The pipelines' directories, probed and opened beside one another: those that do not answer hold up
 //! their own pipeline only.
 
-use std::{error::Error, sync::Arc};
+use std::{error::Error, path::Path, sync::Arc};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::{interval, sleep};
 
-use super::{hooks::blocking, probe};
+use super::{beside::excluded, hooks::blocking, prepare::directories_of, probe};
 use crate::{
     config::{Config, Pipeline},
-    fs,
+    fs::{self, Reach},
     ledger::{Ledger, sqlite::Sqlite},
     limits,
     observe::{Observer, Pause, PipelineMeter, Tracer, shown},
-    pipeline::context::{Context, Parts, SharedEvents},
+    pipeline::{
+        context::{Context, Parts, SharedEvents},
+        own::OwnPlaces,
+    },
 };
 
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -27,6 +30,9 @@ pub struct Opening {
     pub events: SharedEvents,
     pub tracer: Tracer,
     pub observer: Arc<Observer>,
+    pub own: Arc<OwnPlaces>,
+    /// Of the sandbox, where one is in force.
+    pub reach: Option<Arc<Reach>>,
 }
 
 /// The pipelines whose directories have not answered yet. Dropping it gives them up; the threads that
@@ -50,7 +56,9 @@ impl Opening {
         pipeline: &Pipeline,
         config: &Config,
     ) -> Result<Arc<Context>, Failure> {
-        let Self { ledger, events, tracer, observer } = self;
+        let Self { ledger, events, tracer, observer, own, reach: _ } = self;
+        // Not made before the sandbox where they did not answer then.
+        directories_of(pipeline, &config.state_dir)?;
         probe::pipeline(pipeline, &fs::Instance::new(ledger.instance()))?;
         let parts = Parts {
             id: ledger.pipeline(&pipeline.name, &pipeline.input, &pipeline.output)?,
@@ -58,14 +66,21 @@ impl Opening {
             meter: observer.meter_of(&pipeline.name),
             tracer: tracer.clone(),
             events: Arc::clone(events),
-            own_paths: config.own_paths(),
+            own: Arc::clone(own),
         };
         Context::open(index, pipeline.clone(), parts).map(Arc::new).map_err(|error| {
             format!("cannot open the output {}: {error}", shown(&pipeline.output)).into()
         })
     }
 
-    /// Those that answer in time, and the rest. Waits until there is one.
+    /// The sandbox, where it closed without a directory of this pipeline, which did not answer.
+    fn kept_out(&self, pipeline: &Pipeline) -> Option<Arc<Reach>> {
+        let is_out =
+            |reach: &Arc<Reach>| pipeline.places().into_iter().any(|place| reach.was_silent(place));
+        self.reach.clone().filter(is_out)
+    }
+
+    /// Those that answer in time, and the rest.
     ///
     /// # Errors
     ///
@@ -76,6 +91,10 @@ impl Opening {
             let (this, config, name) =
                 (self.clone(), Arc::clone(config), Arc::clone(&pipeline.name));
             let pipeline = pipeline.clone();
+            if let Some(reach) = self.kept_out(&pipeline) {
+                let places = move || pipeline.places().into_iter().map(Path::to_path_buf).collect();
+                return async move { (name, Err(excluded(&reach, places).await.into())) }.boxed();
+            }
             // Begun at once, and not when it is looked at.
             let opened = tokio::spawn(blocking(move || this.one(index, &pipeline, &config)));
             async move {
@@ -95,7 +114,7 @@ impl Opening {
                     Some((_, opened)) => contexts.push(opened?),
                     None => break,
                 },
-                () = &mut patience, if !contexts.is_empty() => break,
+                () = &mut patience => break,
             }
         }
         contexts.sort_by_key(|context| context.index);

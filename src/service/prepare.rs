@@ -17,6 +17,7 @@ use crate::{
     ledger::{Ledger, sqlite::Sqlite},
     limits,
     observe::shown,
+    patience,
     policy::{OnSuccess, Sandbox},
 };
 
@@ -91,18 +92,33 @@ fn directories(config: &Config) -> Result<(), Fault> {
     own_state(&config.state_dir)?;
     let control = config.state_dir.join("control");
     made(&control, fs::make_own(&control))?;
-    config.pipelines.iter().try_for_each(|pipeline| directories_of(pipeline, &config.state_dir))
+    let make = |dir: &Path, make: Make| {
+        let asked = dir.to_path_buf();
+        // That one does not answer is said where its pipeline would begin.
+        patience::within(dir, move || make(&asked)).map_or(Ok(()), |done| made(dir, done))
+    };
+    config.pipelines.iter().try_for_each(|pipeline| each(pipeline, &config.state_dir, make))
 }
 
-/// Makes what one pipeline needs beside its input.
+/// Makes what one pipeline needs beside its input. Blocks as long as its file systems do.
 pub fn directories_of(pipeline: &Pipeline, state_dir: &Path) -> Result<(), Fault> {
-    made(&pipeline.output, fs::make_shared(&pipeline.output))?;
+    each(pipeline, state_dir, |dir, make| made(dir, make(dir)))
+}
+
+type Make = fn(&Path) -> io::Result<()>;
+
+fn each(
+    pipeline: &Pipeline,
+    state_dir: &Path,
+    make: impl Fn(&Path, Make) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    make(&pipeline.output, fs::make_shared)?;
     if let OnSuccess::Archive(archive) = &pipeline.on_success {
-        made(archive, fs::make_shared(archive))?;
+        make(archive, fs::make_shared)?;
     }
     // One in the state directory is made when it is needed.
     if !pipeline.quarantine.starts_with(state_dir) {
-        made(&pipeline.quarantine, fs::make_own(&pipeline.quarantine))?;
+        make(&pipeline.quarantine, fs::make_own)?;
     }
     Ok(())
 }
@@ -139,7 +155,7 @@ fn own_state(dir: &Path) -> Result<(), Fault> {
 
 fn close(config: &Config, file: Option<&Path>) -> Result<Option<Fence>, Fault> {
     let required = config.sandbox == Sandbox::Require;
-    let allowed = allowed(config, file);
+    let (allowed, silent) = allowed(config, file);
     let enforced = match confine::restrict(&allowed) {
         Ok(enforced) => enforced,
         Err(error) if required => {
@@ -166,20 +182,20 @@ fn close(config: &Config, file: Option<&Path>) -> Result<Option<Fence>, Fault> {
         Extent::None => tracing::warn!(%kernel, "no sandbox is in force"),
     }
     let is_in_force = *extent != Extent::None;
-    let reach = fs::Reach::of(&allowed.work);
+    let reach = fs::Reach::of(&allowed.work, silent);
     Ok(is_in_force.then_some(Fence { inside: allowed.work, reach, _enforced: enforced }))
 }
 
-fn allowed(config: &Config, file: Option<&Path>) -> Allowed {
-    let mut work = vec![config.state_dir.clone()];
-    for pipeline in &config.pipelines {
-        work.extend(pipeline.places().into_iter().map(Path::to_path_buf));
-    }
-    work.extend(unfinished(config));
+/// And the directories that do not answer: the sandbox cannot be opened for them.
+fn allowed(config: &Config, file: Option<&Path>) -> (Allowed, Vec<PathBuf>) {
+    let places = config.pipelines.iter().flat_map(Pipeline::places).map(Path::to_path_buf);
+    let (mut work, silent): (Vec<_>, Vec<_>) =
+        places.chain(unfinished(config)).partition(|dir| patience::answers(dir));
+    work.push(config.state_dir.clone());
     let events = config.events.as_deref().and_then(Path::parent).map(Path::to_path_buf);
     let socket = std::env::var_os("NOTIFY_SOCKET");
     let admin = config.admin_socket.path(&config.state_dir);
-    Allowed {
+    let allowed = Allowed {
         work,
         append: events.into_iter().collect(),
         sockets: admin.iter().filter_map(|path| path.parent()).map(Path::to_path_buf).collect(),
@@ -191,7 +207,8 @@ fn allowed(config: &Config, file: Option<&Path>) -> Allowed {
             .as_deref()
             .map(OsStr::as_bytes)
             .is_some_and(|it| it.starts_with(b"@")),
-    }
+    };
+    (allowed, silent)
 }
 
 /// The directories in which the configuration file is found when it is read again: editors put a new

@@ -18,6 +18,7 @@ use crate::{
     lifecycle::{Lifecycle, StartError},
     limits,
     observe::{Observer, OutcomeKind},
+    patience,
     pipeline::context::SharedEvents,
     recovery::{self, Gathered, Quarantines, Summary},
 };
@@ -108,7 +109,9 @@ fn recover(
 /// Nothing is unfinished: the inputs are those that a later recovery has to find.
 fn note_inputs(ledger: &dyn Ledger, config: &Config) -> Result<(), recovery::Error> {
     for config::Pipeline { name, input, output, .. } in &config.pipelines {
-        let Ok(found) = fs::directory_at(input) else { continue };
+        let asked = input.clone();
+        let found = patience::within(input, move || fs::directory_at(&asked));
+        let Some(Ok(found)) = found else { continue };
         let id = ledger.pipeline(name, input, output)?;
         ledger.note_input_inode(id, found.identity.inode)?;
     }

@@ -15,7 +15,7 @@ const LONGEST_SECONDS: u64 = 300;
 const LEAST_RATE: u64 = 1000;
 
 /// The most memory (MiB) and descriptors that it has in use until it ends.
-fn watched(running: &Running, longest: u64) -> (u64, u64) {
+pub fn watched(running: &Running, longest: u64) -> (u64, u64) {
     let began = Instant::now();
     let (mut memory, mut descriptors) = (0, 0);
     let at = |file: &str| format!("/proc/{}/{file}", running.pid());

@@ -30,20 +30,22 @@ use crate::{
 const FILE: u64 = 2;
 const SIZE: u64 = 1000;
 
-/// Answers every look at its one file, and no read of it, nor a new file, until it is let go.
+/// Answers every look at its one file, and no read of it, nor a new file, until it is let go; or
+/// answers nothing at all until then.
 #[derive(Clone, Default)]
 struct Stuck {
+    is_dead: Arc<AtomicBool>,
     asked: Arc<AtomicBool>,
     released: Arc<(Mutex<bool>, Condvar)>,
 }
 
 impl Stuck {
-    fn mounted(tree: &Tree, test: &str) -> Option<Mounted> {
+    fn mounted(tree: &Tree, test: &str, is_dead: bool) -> Option<Mounted> {
         let at = tree.path("stuck");
-        fs::create_dir(&at).expect("directory");
+        fs::create_dir_all(&at).expect("directory");
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("stuck".to_owned())];
-        let stuck = Self::default();
+        let stuck = Self { is_dead: Arc::new(is_dead.into()), ..Self::default() };
         match fuser::spawn_mount(stuck.clone(), &at, &config) {
             Ok(session) => Some(Mounted { stuck, at, _session: session }),
             Err(error) => {
@@ -51,6 +53,11 @@ impl Stuck {
                 None
             }
         }
+    }
+
+    /// Answers a look: at once, unless nothing is answered.
+    fn looked(&self, answer: impl FnOnce() + Send + 'static) {
+        if self.is_dead.load(Ordering::Relaxed) { self.later(answer) } else { answer() }
     }
 
     /// Answers when it is let go.
@@ -70,6 +77,11 @@ impl Stuck {
     fn release(&self) {
         *self.released.0.lock().expect("lock") = true;
         self.released.1.notify_all();
+    }
+
+    /// Answers nothing again.
+    fn hold(&self) {
+        *self.released.0.lock().expect("lock") = false;
     }
 }
 
@@ -119,15 +131,19 @@ fn attributes(inode: u64) -> FileAttr {
 
 impl Filesystem for Stuck {
     fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        if name == "stuck.log" {
-            reply.entry(&Duration::ZERO, &attributes(FILE), Generation(0));
-        } else {
-            reply.error(Errno::ENOENT);
-        }
+        let is_there = name == "stuck.log";
+        self.looked(move || {
+            if is_there {
+                reply.entry(&Duration::ZERO, &attributes(FILE), Generation(0));
+            } else {
+                reply.error(Errno::ENOENT);
+            }
+        });
     }
 
     fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        reply.attr(&Duration::ZERO, &attributes(u64::from(inode)));
+        let attributes = attributes(u64::from(inode));
+        self.looked(move || reply.attr(&Duration::ZERO, &attributes));
     }
 
     fn readdir(
@@ -173,14 +189,19 @@ impl Filesystem for Stuck {
 }
 
 /// A pipeline that works in these directories, and one that is well.
-fn configure(tree: &Tree, (input, output): (&str, &str), steps: &str) {
-    let config = format!(
+fn configure(tree: &Tree, directories: (&str, &str), steps: &str) {
+    let well = "[[pipeline]]\nname = \"well\"\ninput = \"in\"\noutput = \"out\"\n";
+    let config = alone(directories, steps) + well;
+    fs::write(tree.path("config.toml"), config).expect("configuration");
+}
+
+/// The first of these pipelines by itself.
+fn alone((input, output): (&str, &str), steps: &str) -> String {
+    format!(
         "shutdown_deadline = \"4s\"\nstate_dir = \"state\"\n\
          [[pipeline]]\nname = \"stuck\"\ninput = \"{input}\"\noutput = \"{output}\"\n\
-         steps = \"{steps}\"\n\
-         [[pipeline]]\nname = \"well\"\ninput = \"in\"\noutput = \"out\"\n"
-    );
-    fs::write(tree.path("config.toml"), config).expect("configuration");
+         steps = \"{steps}\"\n"
+    )
 }
 
 /// A service with these directories, once it is stuck in one of them, and with `put` files in the other
@@ -193,7 +214,7 @@ fn stuck(
     args: &[&str],
 ) -> Option<(Tree, Service, Mounted)> {
     let mut tree = Tree::new();
-    let stuck = Stuck::mounted(&tree, test)?;
+    let stuck = Stuck::mounted(&tree, test, false)?;
     if directories.0 != "stuck" {
         fs::create_dir(tree.path(directories.0)).expect("directory");
     }
@@ -227,6 +248,26 @@ fn a_file_system_that_hangs_holds_up_its_own_pipeline_and_no_other() {
     let took = start.elapsed();
     assert!(took < Duration::from_secs(8), "{took:?}\n{}", tree.log());
     drop(stuck);
+    tree.assert_outputs_whole();
+}
+
+/// Every pipeline looked at every other one's places, to know them below its own input.
+#[test]
+fn a_file_system_that_dies_later_holds_up_its_own_pipeline_and_no_other() {
+    let started = stuck("a_file_system_that_dies_later", ("in-stuck", "stuck"), 0, &[]);
+    let Some((mut tree, service, stuck)) = started else { return };
+    put(&mut tree, 0..20);
+    stuck.is_dead.store(true, Ordering::Relaxed);
+    // Longer than two checks of an input are apart.
+    let (start, mut count) = (Instant::now(), 20);
+    while start.elapsed() < Duration::from_secs(12) {
+        put(&mut tree, count..count + 1);
+        count += 1;
+    }
+    service.signal(Signal::TERM);
+    until("it ends", || tree.log().contains("stopped exit_code=0"));
+    drop(stuck);
+    assert_eq!(service.wait(), 0, "{}", tree.log());
     tree.assert_outputs_whole();
 }
 
@@ -271,6 +312,29 @@ fn once_gives_up_on_a_directory_that_hangs_and_does_the_rest() {
     tree.assert_outputs_whole();
 }
 
+/// A service with no other pipeline was ended by the limit of its start.
+#[test]
+fn a_service_whose_only_directory_hangs_is_up_and_waits_for_it() {
+    let test = "a_service_whose_only_directory_hangs";
+    let tree = Tree::new();
+    let Some(stuck) = Stuck::mounted(&tree, test, true) else { return };
+    fs::write(tree.path("config.toml"), alone(("stuck", "out-stuck"), "zstd")).expect("a file");
+    let mut command = tree.configured("config.toml");
+    let service = Service::from(command.args(["--sandbox", "off"]).spawn().expect("start"));
+    let stuck = stuck;
+    until("it is up", || tree.log().contains("phase phase=READY"));
+    stuck.release();
+    until("it publishes", || tree.files("out-stuck").len() == 1);
+    service.signal(Signal::TERM);
+    assert_eq!(service.wait(), 0, "{}", tree.log());
+    let mut command = tree.configured("config.toml");
+    stuck.hold();
+    let once = Service::from(command.args(["--once"]).spawn().expect("start"));
+    until("it gives up", || tree.log().contains("what is named above was given up"));
+    drop(stuck);
+    assert_eq!(once.wait(), 75, "{}", tree.log());
+}
+
 /// The reload waited for the stopped pipeline without bound, and so did every later one.
 #[test]
 fn a_reload_does_not_wait_for_a_pipeline_that_hangs() {
@@ -293,4 +357,87 @@ fn a_reload_does_not_wait_for_a_pipeline_that_hangs() {
     tree.assert_outputs_whole();
     let published = tree.log().matches("published pipeline=\"stuck\"").count();
     assert_eq!(published, 1, "{}", tree.log());
+}
+
+/// A service with a pipeline whose `input` and `output` are below `stuck`, which answers nothing at all,
+/// and with files in the other one's. `unfinished`: the last run left work in these directories.
+fn dead(
+    test: &str,
+    (input, output): (&str, &str),
+    args: &[&str],
+    unfinished: bool,
+) -> Option<(Tree, Service, Mounted)> {
+    const PUT: usize = 20;
+    let mut tree = Tree::new();
+    fs::create_dir_all(tree.path(input)).expect("directory");
+    configure(&tree, (input, output), "zstd");
+    if unfinished {
+        fs::write(tree.path("stuck/in/left.log"), "left").expect("a file");
+        let mut command = tree.configured("config.toml");
+        command.arg("--once").env("FAILPOINTS", "commit::renamed=return(kill)");
+        Service::from(command.spawn().expect("start")).wait();
+    }
+    for number in 0..PUT {
+        tree.put(&format!("{number}.log"), b"a line\n");
+    }
+    let stuck = Stuck::mounted(&tree, test, true)?;
+    let mut command = tree.configured("config.toml");
+    let service = Service::from(command.args(args).spawn().expect("start"));
+    // Declared after the service, so dropped before it.
+    let stuck = stuck;
+    until("the other pipeline publishes", || tree.files("out").len() == PUT);
+    Some((tree, service, stuck))
+}
+
+/// The check of the configuration hung, the making of the directories, and the sandbox.
+#[test]
+fn a_file_system_that_answers_nothing_at_the_start_holds_up_its_own_pipeline_and_no_other() {
+    let (test, places) = ("a_file_system_that_answers_nothing", ("stuck/in", "stuck/out"));
+    let started = dead(test, places, &["--sandbox", "off"], false);
+    let Some((mut tree, service, stuck)) = started else { return };
+    let said = "its directories do not answer: it begins when they do";
+    assert!(tree.log().contains(said), "{}", tree.log());
+    put(&mut tree, 20..40);
+    service.signal(Signal::TERM);
+    until("it ends", || tree.log().contains("stopped exit_code=0"));
+    drop(stuck);
+    assert_eq!(service.wait(), 0, "{}", tree.log());
+    tree.assert_outputs_whole();
+}
+
+/// The sandbox was closed without it, so that only the next start can begin it.
+#[test]
+fn a_file_system_that_answers_too_late_for_the_sandbox_ends_the_service_for_a_new_start() {
+    let test = "a_file_system_that_answers_too_late_for_the_sandbox";
+    let Some((tree, service, stuck)) = dead(test, ("stuck", "out-stuck"), &[], false) else {
+        return;
+    };
+    if !tree.log().contains("the sandbox is in force") {
+        return prove::skipped(test, "no Landlock");
+    }
+    stuck.release();
+    until("it ends", || tree.log().contains("stopped exit_code=75"));
+    assert!(tree.log().contains("or did not answer then"), "{}", tree.log());
+    drop(stuck);
+    assert_eq!(service.wait(), 75, "{}", tree.log());
+    tree.assert_outputs_whole();
+}
+
+#[test]
+fn recovery_leaves_what_does_not_answer_for_a_later_start() {
+    let test = "recovery_leaves_what_does_not_answer";
+    let started = dead(test, ("stuck/in", "stuck/out"), &["--sandbox", "off"], true);
+    let Some((tree, service, stuck)) = started else { return };
+    let said = "it is left for a later start";
+    assert!(tree.log().contains(said), "{}", tree.log());
+    service.signal(Signal::TERM);
+    until("it ends", || tree.log().contains("stopped exit_code=75"));
+    drop(stuck);
+    assert_eq!(service.wait(), 75, "{}", tree.log());
+    assert_eq!(tree.files("stuck/out"), [PathBuf::from("left.log.zst")]);
+    let mut command = tree.configured("config.toml");
+    let again = Service::from(command.arg("--once").spawn().expect("start"));
+    assert_eq!(again.wait(), 0, "{}", tree.log());
+    assert!(tree.log().contains("recovered what the last run left"), "{}", tree.log());
+    assert_eq!(tree.files("stuck/out"), [PathBuf::from("left.log.zst")]);
 }

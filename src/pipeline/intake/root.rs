@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -173,11 +173,10 @@ impl Root {
     }
 }
 
-/// The files and directories that the service writes to, as far as they are there now.
+/// What no path below the input may lead to.
 fn own(context: &Context, input: &Dir) -> Vec<FileId> {
-    let id = |path: &PathBuf| fs::file_id(path).ok();
     let input = fs::identity_of(input).ok().map(|identity| identity.file_id());
-    context.own_paths().iter().filter_map(id).chain(input).collect()
+    context.own.all(&context.config).into_iter().chain(input).collect()
 }
 
 fn same(one: &Dir, other: &Dir) -> bool {

@@ -1,6 +1,6 @@
 //! transform: the chain of steps, on bytes. Sees no path, no file and no clock.
 //!
-//! Owns: the codecs' state, one per thread, used again for the next file.
+//! Owns: nothing; the codecs' state is lent by [`Codecs`].
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -11,7 +11,8 @@ use crate::{
     limits,
     pipeline::{
         budget::Budget,
-        context::Context,
+        clock::Clock,
+        codecs::Codecs,
         failure::TransformError,
         job::{Claimed, Failed, Hashes, Loaded, Transformed},
         spare::Spare,
@@ -20,31 +21,6 @@ use crate::{
 
 /// The output of a small file may be this large in memory; a larger one is streamed instead.
 const GROWN_BYTES: usize = 8 * limits::WHOLE_BYTES;
-
-/// The transformer of one thread, with its count of codec threads.
-#[derive(Debug, Default)]
-pub struct Transformers(Option<(u32, Transformer)>);
-
-impl Transformers {
-    /// The one for this pipeline, ready for a new file. `threads` as of [`Transformer::new`]; one
-    /// with another count is dropped first, so that its memory is not held beside the new one's.
-    pub fn start(
-        &mut self,
-        context: &Context,
-        threads: u32,
-    ) -> Result<&mut Transformer, codec::Error> {
-        self.0.take_if(|(count, _)| *count != threads);
-        let (_, transformer) = match &mut self.0 {
-            Some(made) => made,
-            none => {
-                let config = &context.config;
-                none.insert((threads, Transformer::new(&config.steps, config.bounds, threads)?))
-            }
-        };
-        transformer.start();
-        Ok(transformer)
-    }
-}
 
 /// What became of a small file.
 #[derive(Debug)]
@@ -56,17 +32,18 @@ pub enum Whole {
 
 /// Transforms a small file in memory.
 pub fn whole(
-    transformers: &mut Transformers,
-    budget: &Budget,
+    (codecs, budget): (&Codecs, &Budget),
     loaded: Loaded,
+    clock: &mut Clock,
 ) -> Result<Whole, Box<Failed>> {
     let Loaded { mut claimed, bytes: source } = loaded;
     claimed.job.begin();
     let bytes = Vec::with_capacity(source.len() / 2 + 128);
     let share = source.len() + limits::SMALL_FILE_BYTES as usize;
     let mut sink = Capped { bytes, share, more: None, budget, grown: false };
-    let result = failpoint::hit("transform").map_err(codec::Error::from_io).and_then(|()| {
-        let transformer = transformers.start(&claimed.job.context, 0)?;
+    let result = codecs.lend(&claimed.job.context.config, 0, clock, |transformer, _| {
+        failpoint::hit("transform").map_err(codec::Error::from_io)?;
+        let transformer = transformer?;
         transformer.feed(&source, &mut sink)?;
         transformer.finish(&mut sink)
     });

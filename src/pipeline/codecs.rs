@@ -1,0 +1,302 @@
+//! The transformers, each lent for one file, and the memory that they take together.
+//!
+//! One that comes back is kept for the next file: making a zstd context anew costs as much as
+//! compressing a small file. It is given up when its memory is wanted for another.
+//!
+//! M1: all that are lent or kept fit into the limit, but a pipeline always gets one for a small file
+//! and one for a large one: it never waits for another pipeline, which may hang.
+
+use std::sync::{
+    Arc, Condvar, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use super::clock::Clock;
+use crate::{
+    codec::{self, Transformer},
+    config,
+    steps::memory::Need,
+};
+
+/// The memory of the transformers of all pipelines.
+#[derive(Debug)]
+pub struct CodecMemory {
+    limit: u64,
+    owners: AtomicU64,
+    state: Mutex<State>,
+    returned: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Bytes of those that are lent and of those that are kept.
+    taken: u64,
+    lent: Vec<Kind>,
+    kept: Vec<Kept>,
+    waiting: usize,
+}
+
+/// Transformers of a kind are alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kind {
+    owner: u64,
+    /// As of [`Transformer::new`].
+    threads: u32,
+}
+
+impl Kind {
+    const fn is_large(self) -> bool {
+        self.threads > 0
+    }
+
+    fn is_beside(self, other: Self) -> bool {
+        self.owner == other.owner && self.is_large() == other.is_large()
+    }
+}
+
+#[derive(Debug)]
+struct Kept {
+    kind: Kind,
+    bytes: u64,
+    transformer: Transformer,
+}
+
+impl CodecMemory {
+    /// `limit` is in bytes.
+    #[must_use]
+    pub fn new(limit: u64) -> Arc<Self> {
+        let (owners, state) = (AtomicU64::default(), Mutex::default());
+        Arc::new(Self { limit, owners, state, returned: Condvar::new() })
+    }
+
+    /// The transformers of one more pipeline.
+    #[must_use]
+    pub fn pipeline(self: &Arc<Self>) -> Arc<Codecs> {
+        let owner = self.owners.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Codecs { memory: Arc::clone(self), owner })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the memory for one more, or one that was kept. Waits for others to come back where
+    /// neither is to be had.
+    fn take(&self, kind: Kind, bytes: u64) -> Option<Transformer> {
+        let mut state = self.state();
+        loop {
+            if let Some(at) = state.kept.iter().rposition(|kept| kept.kind == kind) {
+                state.lent.push(kind);
+                return Some(state.kept.remove(at).transformer);
+            }
+            state.give_up(self.limit.saturating_sub(bytes), kind);
+            let is_first = !state.lent.iter().any(|lent| lent.is_beside(kind));
+            if is_first || state.taken + bytes <= self.limit {
+                state.lent.push(kind);
+                state.taken += bytes;
+                return None;
+            }
+            state.waiting += 1;
+            state = self.returned.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
+        }
+    }
+
+    fn give_back(&self, kind: Kind, bytes: u64, transformer: Option<Transformer>) {
+        let mut state = self.state();
+        if let Some(at) = state.lent.iter().position(|lent| *lent == kind) {
+            state.lent.swap_remove(at);
+        }
+        // One that was made although there was no room, or that others wait for, is not kept.
+        let is_kept = state.waiting == 0 && state.taken <= self.limit;
+        match transformer {
+            Some(transformer) if is_kept => state.kept.push(Kept { kind, bytes, transformer }),
+            freed => {
+                drop(freed);
+                state.taken -= bytes;
+            }
+        }
+        drop(state);
+        self.returned.notify_all();
+    }
+}
+
+impl State {
+    /// Frees what is kept until no more than this is taken: first those that are of no use beside one
+    /// of this kind, then the oldest.
+    fn give_up(&mut self, most: u64, kind: Kind) {
+        while self.taken > most {
+            let of_no_use = self.kept.iter().position(|kept| kept.kind.is_beside(kind));
+            if self.kept.is_empty() {
+                return;
+            }
+            self.taken -= self.kept.remove(of_no_use.unwrap_or(0)).bytes;
+        }
+    }
+}
+
+/// The transformers of one pipeline. Dropping the last handle frees those that are kept.
+#[derive(Debug)]
+pub struct Codecs {
+    memory: Arc<CodecMemory>,
+    owner: u64,
+}
+
+impl Codecs {
+    /// Has work done by one that is ready for a new file, or by the error that it could not be made.
+    /// `ready` is called after the wait while others use the memory, which is never that of another
+    /// pipeline. Of the threads that are asked for, as of [`Transformer::new`], there are as many as
+    /// the memory allows, and one at least: the output is the same for every count.
+    pub fn lend<T>(
+        &self,
+        config: &config::Pipeline,
+        threads: u32,
+        clock: &mut Clock,
+        work: impl FnOnce(Result<&mut Transformer, codec::Error>, &mut Clock) -> T,
+    ) -> T {
+        let limit = self.memory.limit;
+        let need = Need::within(&config.steps, config.bounds, limit);
+        let fits = |threads: &u32| need.of_large(*threads) <= limit;
+        let threads = (1..=threads).rev().find(fits).unwrap_or(threads.min(1));
+        let bytes = if threads == 0 { need.bytes(0) } else { need.of_large(threads) };
+        let kind = Kind { owner: self.owner, threads };
+        let kept = clock.wait(|| self.memory.take(kind, bytes));
+        let mut loan = Loan { memory: &self.memory, kind, bytes, transformer: None };
+        let made = match kept {
+            Some(kept) => Ok(kept),
+            None => Transformer::new(&config.steps, need.bounds(), threads),
+        };
+        match made {
+            Err(error) => work(Err(error), clock),
+            Ok(mut transformer) => {
+                transformer.start();
+                let done = work(Ok(&mut transformer), clock);
+                loan.transformer = Some(transformer);
+                done
+            }
+        }
+    }
+}
+
+impl Drop for Codecs {
+    fn drop(&mut self) {
+        let mut state = self.memory.state();
+        let own = |kept: &mut Kept| kept.kind.owner == self.owner;
+        let freed: Vec<Kept> = state.kept.extract_if(.., own).collect();
+        state.taken -= freed.iter().map(|kept| kept.bytes).sum::<u64>();
+        drop(state);
+        self.memory.returned.notify_all();
+    }
+}
+
+/// The memory of one transformer, given back when this is dropped, also by a panic; with the
+/// transformer where it may be kept.
+struct Loan<'a> {
+    memory: &'a CodecMemory,
+    kind: Kind,
+    bytes: u64,
+    transformer: Option<Transformer>,
+}
+
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        self.memory.give_back(self.kind, self.bytes, self.transformer.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread, time::Duration};
+
+    use super::*;
+    use crate::{observe::Observer, stages::Stage};
+
+    const MIB: u64 = 1 << 20;
+
+    fn config(steps: &str) -> config::Pipeline {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (input, output) = (dir.path().join("in"), dir.path().join("out"));
+        let options = config::Options {
+            input: Some(input),
+            output: Some(output),
+            steps: Some(steps.to_owned()),
+            ..config::Options::default()
+        };
+        config::resolve(&options).expect(steps).pipelines.remove(0)
+    }
+
+    fn clock() -> Clock {
+        let observer = Observer::new(&[Arc::from("main")], &[]);
+        Clock::start(&observer.pipeline(0).expect("the only one"), Stage::Transform)
+    }
+
+    fn taken(memory: &CodecMemory) -> u64 {
+        memory.state().taken
+    }
+
+    #[test]
+    fn one_that_comes_back_is_used_again_and_given_up_for_another() {
+        let memory = CodecMemory::new(64 * MIB);
+        let (one, other) = (memory.pipeline(), memory.pipeline());
+        let config = config("bzip2");
+        for _ in 0..3 {
+            one.lend(&config, 0, &mut clock(), |made, _| {
+                made.expect("made");
+            });
+        }
+        let of_one = taken(&memory);
+        assert!(of_one > 0 && memory.state().kept.len() == 1, "{of_one}");
+        let mut kept = 1;
+        for pipeline in [&one, &other, &one, &other] {
+            pipeline.lend(&config, 1, &mut clock(), |made, _| {
+                made.expect("made");
+            });
+            kept = kept.max(memory.state().kept.len());
+            assert!(taken(&memory) <= 64 * MIB);
+        }
+        assert!(kept > 1, "nothing was kept beside another");
+        drop(one);
+        drop(other);
+        assert_eq!(taken(&memory), 0, "memory of pipelines that have ended");
+    }
+
+    /// The second large file of a pipeline waits for the first one's memory; another pipeline's first
+    /// one does not, whatever the limit.
+    #[test]
+    fn a_pipeline_waits_for_itself_and_for_no_other() {
+        let memory = CodecMemory::new(16 * MIB);
+        let (one, other) = (memory.pipeline(), memory.pipeline());
+        let config = config("bzip2");
+        let (entered, entering) = mpsc::channel();
+        thread::scope(|scope| {
+            one.lend(&config, 1, &mut clock(), |made, _| {
+                made.expect("made");
+                let entered = entered.clone();
+                scope.spawn(|| {
+                    let entered = entered;
+                    one.lend(&config, 1, &mut clock(), |_, _| entered.send(()).expect("sent"));
+                });
+                other.lend(&config, 1, &mut clock(), |made, _| {
+                    made.expect("made");
+                });
+                while memory.state().waiting == 0 {
+                    thread::yield_now();
+                }
+                assert!(entering.try_recv().is_err(), "two of one pipeline at a time");
+            });
+            entering.recv_timeout(Duration::from_mins(1)).expect("the second one");
+        });
+        assert!(taken(&memory) <= 16 * MIB);
+    }
+
+    #[test]
+    fn a_panic_and_one_that_cannot_be_made_give_the_memory_back() {
+        let memory = CodecMemory::new(64 * MIB);
+        let codecs = memory.pipeline();
+        let config = config("bzip2");
+        let panics = || codecs.lend(&config, 0, &mut clock(), |_, _| panic!("in a codec"));
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).expect_err("it panics");
+        assert_eq!(taken(&memory), 0);
+        assert!(memory.state().lent.is_empty());
+    }
+}
