@@ -1,5 +1,5 @@
-//! Sources that are being published and then removed, by what they are and not by their names: a
-//! directory that is renamed meanwhile brings its files back under new names.
+//! Sources that are being published and then removed, by what they are and not by their names: one that
+//! is renamed meanwhile, or is in a directory that is, comes back under a new name.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -27,7 +27,7 @@ struct Table {
 #[derive(Debug)]
 enum State {
     Committing,
-    Renamed(Box<Record>),
+    Renamed { record: Box<Record>, gone_ns: i64 },
 }
 
 /// What is known of a file that has a name the ledger does not know.
@@ -35,7 +35,8 @@ enum State {
 pub enum Known {
     /// Its output is about to be published under the name it had.
     Committing,
-    /// Its output was published under the name it had, which is gone: only its disposal is left.
+    /// Its output was published under the name it had, which is gone: only its disposal is left, where
+    /// its content is the same.
     Renamed(Box<Record>),
 }
 
@@ -58,12 +59,13 @@ impl InCommit {
         CommitGuard { table: self.clone(), id }
     }
 
-    /// The name of an acknowledged output's source is gone. At most [`limits::RENAMED_MAX`] of these
-    /// are kept: most are never seen again.
-    pub fn renamed(&self, record: &Record) {
+    /// The name of an acknowledged output's source is gone, or another file's, and was so at this time
+    /// (nanoseconds since the epoch). At most [`limits::RENAMED_MAX`] of these are kept: most are never
+    /// seen again.
+    pub fn renamed(&self, record: &Record, gone_ns: i64) {
         let mut table = self.lock();
         let id = record.identity.file_id();
-        let state = State::Renamed(Box::new(record.clone()));
+        let state = State::Renamed { record: Box::new(record.clone()), gone_ns };
         table.entries.insert(id, (record.identity, state));
         table.renamed.push_back(id);
         if table.renamed.len() > limits::RENAMED_MAX
@@ -73,16 +75,22 @@ impl InCommit {
         }
     }
 
-    /// What is known of a file under another name. It is the same one only where all that the file
-    /// system says of it is the same, its change time included: a new file may have its inode.
+    /// What is known of a file under another name. A rename moves the change time, and no further than
+    /// to the time at which the old name was found gone: a file that has a later one is another, which
+    /// got the inode.
     #[must_use]
     pub fn known(&self, found: &Identity) -> Option<Known> {
         let table = self.lock();
         let (identity, state) = table.entries.get(&found.file_id())?;
-        (identity == found).then(|| match state {
-            State::Committing => Known::Committing,
-            State::Renamed(record) => Known::Renamed(record.clone()),
-        })
+        match state {
+            _ if !identity.matches_content(found) => None,
+            State::Committing => Some(Known::Committing),
+            State::Renamed { record, gone_ns } => {
+                let unmoved = identity.changed_ns == found.changed_ns;
+                let renamed = unmoved || found.changed_ns <= *gone_ns;
+                renamed.then(|| Known::Renamed(record.clone()))
+            }
+        }
     }
 }
 
@@ -124,7 +132,9 @@ mod tests {
         let table = InCommit::default();
         let guard = table.begin(identity(7));
         assert!(matches!(table.known(&identity(7)), Some(Known::Committing)));
-        let another = Identity { changed_ns: 61, ..identity(7) };
+        let renamed = Identity { changed_ns: 61, ..identity(7) };
+        assert!(matches!(table.known(&renamed), Some(Known::Committing)));
+        let another = Identity { modified_ns: 51, ..renamed };
         assert!(table.known(&another).is_none(), "a new file may have its inode");
         drop(guard);
         assert!(table.known(&identity(7)).is_none());
@@ -134,11 +144,16 @@ mod tests {
     fn a_source_that_was_renamed_is_known_after_its_job_and_the_oldest_are_forgotten() {
         let table = InCommit::default();
         let guard = table.begin(identity(7));
-        table.renamed(&record(7));
+        table.renamed(&record(7), 70);
         drop(guard);
-        assert!(matches!(table.known(&identity(7)), Some(Known::Renamed(_))));
+        for changed_ns in [60, 61, 70] {
+            let found = Identity { changed_ns, ..identity(7) };
+            assert!(matches!(table.known(&found), Some(Known::Renamed(_))), "{changed_ns}");
+        }
+        let another = Identity { changed_ns: 71, ..identity(7) };
+        assert!(table.known(&another).is_none(), "a file that came later has its inode");
         for inode in 0..limits::RENAMED_MAX as u64 {
-            table.renamed(&record(100 + inode));
+            table.renamed(&record(100 + inode), 70);
         }
         assert!(table.known(&identity(7)).is_none());
     }

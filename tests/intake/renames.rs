@@ -134,6 +134,47 @@ fn a_directory_that_is_renamed_before_its_sources_are_removed_is_not_published_a
     assert_eq!((all.len(), again), (FILES + 1, Vec::new()));
 }
 
+/// A rename moves a file's change time, so that it was taken for another one.
+#[test]
+fn a_source_that_is_renamed_before_it_is_removed_is_not_published_again() {
+    for on_success in ["delete", "archive"] {
+        let place = Place::new();
+        let (log, rotated) = (place.input().join("app.log"), place.input().join("app.log.1"));
+        fs::write(place.root().join("gate"), "").unwrap();
+        let gate = format!("dispose=return(while:{})", place.root().join("gate").display());
+        let archive = place.root().join("archive");
+        let policy = if on_success == "archive" {
+            format!("archive:{}", archive.display())
+        } else {
+            on_success.to_owned()
+        };
+        let running = place.watch_with(&["--settle", "0s", "--on-success", &policy], &gate);
+        for name in ["app.log", "alone"] {
+            place.put(name, "old");
+        }
+        until("both are published", || published(&place).len() == 2);
+        fs::rename(&log, rotated).unwrap();
+        fs::rename(place.input().join("alone"), place.input().join("elsewhere")).unwrap();
+        place.put("app.log", "new");
+        // What comes after them is through the intake's looks at them.
+        place.put("later", "later");
+        until("a later file", || published(&place).len() == 3);
+        open(&place);
+        until("all sources are disposed of", || tree(&place.input()).is_empty());
+        ends_well(&place, running);
+        let mut all = published(&place);
+        all.sort();
+        assert_eq!(all, ["alone", "app.log", "app.log.1", "later"], "{on_success}");
+        assert_eq!(place.published("app.log.1.zst"), b"new", "{on_success}");
+        if on_success == "archive" {
+            let archived = ["app.log", "app.log.1", "elsewhere", "later"];
+            let names: Vec<_> =
+                tree(&archive).iter().map(|it| it.file_name().unwrap().to_owned()).collect();
+            assert!(names.iter().map(|name| name.to_str().unwrap()).eq(archived), "{names:?}");
+        }
+    }
+}
+
 #[test]
 fn editors_that_save_by_a_rename_leave_one_output_of_each_file() {
     let place = Place::new();

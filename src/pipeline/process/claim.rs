@@ -193,7 +193,7 @@ impl Claim {
         let known = sort(&*context.ledger, record.as_ref(), &job.seen.identity, on_success);
         match (known, record) {
             (Known::New, _) => {
-                let Some(job) = self.not_in_commit(job) else { return Ok(None) };
+                let Some(job) = Self::not_in_commit(job) else { return Ok(None) };
                 if job.origin == Origin::Rescan {
                     job.context.meter.rescan_found(1);
                 }
@@ -238,7 +238,7 @@ impl Claim {
 impl Claim {
     /// A file may have got this name while its output was published under another; `None` where the
     /// job ended here or went elsewhere.
-    fn not_in_commit(&self, job: Job) -> Option<Job> {
+    fn not_in_commit(mut job: Job) -> Option<Job> {
         match job.context.in_commit.known(&job.seen.identity) {
             None => Some(job),
             Some(in_commit::Known::Committing) => {
@@ -246,9 +246,8 @@ impl Claim {
                 None
             }
             Some(in_commit::Known::Renamed(record)) => {
-                let record = Record { source: job.path.clone(), ..*record };
-                self.shared.failed.send(Disposable::Again(Committed { job, record }));
-                None
+                job.before = Some(record);
+                Some(job)
             }
         }
     }

@@ -26,6 +26,7 @@ use crate::{
     limits,
     observe::shown,
     pipeline::{
+        acknowledge::now_ns,
         failure::{ClaimError, CommitError, DisposeError, Verdict},
         fatal::Fatal,
         job::{Cause, Committed, Disposable, Failed, Item, Job, Outcome},
@@ -91,12 +92,8 @@ impl Disposer {
     fn again(&self, mut committed: Committed) -> Option<Mark> {
         let Committed { job, record } = &mut committed;
         let (id, today) = (record.id, &job.context.config.on_success);
-        let is_recorded = |known: &Record| known.source == record.source;
-        let was_renamed =
-            !job.context.ledger.record(id).is_ok_and(|it| it.as_ref().is_some_and(is_recorded));
-        if was_renamed || record.on_success != *today || record.state == State::Changed {
-            // Durable before the source goes: what comes under its name then is another source, and
-            // recovery finds it under the name that it has now.
+        if record.on_success != *today || record.state == State::Changed {
+            // Durable before the source goes: what comes under its name then is another source.
             record.on_success = today.clone();
             record.state = State::Published;
             let record = std::slice::from_ref(record);
@@ -221,10 +218,13 @@ fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> 
     let taken = match taken {
         Take::Ours(taken) => taken.watched_by(&job.context.meter),
         Take::Gone => {
-            job.context.in_commit.renamed(record);
+            job.context.in_commit.renamed(record, now_ns());
             return Ok(Disposed::Done);
         }
-        Take::Another => return Ok(Disposed::Another),
+        Take::Another => {
+            job.context.in_commit.renamed(record, now_ns());
+            return Ok(Disposed::Another);
+        }
         Take::Busy => return Ok(Disposed::Busy),
         Take::NotPutBack(private, source) => {
             let (path, private) = (job.source_path(), private.into());
