@@ -14,6 +14,7 @@ mod harness;
 #[path = "../support/prove.rs"]
 mod prove;
 
+mod device;
 mod errors;
 mod kills;
 mod late;

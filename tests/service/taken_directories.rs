@@ -104,6 +104,34 @@ fn taken_at(name: &str, on_success: &str, taken: &str) {
     assert_eq!(tree.path("in/d/a.log").exists(), on_success == "keep", "{what}");
 }
 
+/// The consumer who took the directory has the newer output then, and its path gets one, too.
+#[test]
+fn an_output_that_took_an_older_ones_place_in_a_directory_that_is_taken_stays_there_and_comes_again()
+ {
+    let mut tree = Tree::new();
+    let gate = tree.path("gate");
+    fs::write(&gate, "").expect("gate");
+    let second = format!("commit::renamed=1*off->return(while:{})", gate.display());
+    let service = start(&tree, &second, "keep");
+    tree.put("d/a.log", b"one");
+    let told = || tree.acknowledged().get(Path::new("d/a.log")).copied();
+    until("the first is acknowledged", || told() == Some(1));
+    let output = tree.path("out/d/a.log.zst");
+    let first = fs::read(&output).expect("read");
+    fs::write(tree.path("in/d/a.log"), "the second, which is longer").expect("write");
+    until("the second has its name", || fs::read(&output).is_ok_and(|found| found != first));
+    let newer = fs::read(&output).expect("read");
+    moved(&tree, "out/d", "away");
+    #[expect(clippy::disallowed_methods, reason = "the gate of a failpoint")]
+    fs::remove_file(&gate).expect("gate");
+    until("it comes again", || told() == Some(2));
+    stopped(&tree, service);
+    assert_eq!(tree.files("away"), [PathBuf::from("a.log.zst")], "{}", tree.log());
+    for path in ["away/a.log.zst", "out/d/a.log.zst"] {
+        assert!(fs::read(tree.path(path)).is_ok_and(|found| found == newer), "{path}");
+    }
+}
+
 /// Whether the ledger has an intent.
 fn intent(tree: &Tree) -> bool {
     use tidemill::ledger::{Ledger, sqlite::Sqlite};

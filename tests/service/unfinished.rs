@@ -157,6 +157,8 @@ fn an_error_at_one_output_keeps_no_other_pipeline_from_starting_and_acknowledges
     for (killed_at, failing, step) in [
         ("commit::intended", "recovery::rename", "cannot publish"),
         ("commit::renamed", "recovery::directory", "cannot make durable"),
+        // Between the two names of a link.
+        ("gate::no_replace=return(out);commit::unlink", "recovery::unlink", "cannot remove"),
     ] {
         let tree = Tree::new();
         for name in ["in1", "in2", "out1", "out2"] {
@@ -178,6 +180,35 @@ fn an_error_at_one_output_keeps_no_other_pipeline_from_starting_and_acknowledges
         let told = fs::read_to_string(tree.path("events")).expect("events");
         assert_eq!(told.matches("a.log.zst").count(), 1, "{told}");
         assert!(tree.path("out1/a.log.zst").exists(), "{}", tree.log());
+    }
+}
+
+/// A marker that stayed would make the next file of that name count as finished while it is written.
+#[test]
+fn a_marker_goes_with_the_source_that_recovery_disposes_of() {
+    for (policy, steps, kept) in [
+        ("delete", "zstd", None),
+        ("archive:archive", "zstd", Some("archive")),
+        ("delete", "unzstd", Some("quarantine")),
+    ] {
+        let tree = Tree::new();
+        let more = format!(
+            "on_success = \"{policy}\"\nsteps = \"{steps}\"\nmarker = \".done\"\nquarantine = \"quarantine\""
+        );
+        let pipelines = pipeline("one", "in", "out", &more);
+        fs::write(tree.path("in/a.zst"), "no archive").expect("write");
+        fs::write(tree.path("in/a.zst.done"), "").expect("write");
+        let killed = configured(&tree, &pipelines, "dispose::taken=return(kill)");
+        assert_eq!(killed.wait(), KILLED);
+        assert!(tree.path("in/a.zst.done").exists(), "it was killed before that");
+        let code = configured(&tree, &pipelines, "").wait();
+        assert_eq!(code, if steps == "zstd" { 0 } else { 65 }, "{policy} {steps}\n{}", tree.log());
+        assert!(tree.files("in").is_empty(), "{policy} {steps}: {:?}", tree.files("in"));
+        if let Some(kept) = kept {
+            for name in ["a.zst", "a.zst.done"] {
+                assert!(tree.path(kept).join(name).exists(), "{kept} {name}\n{}", tree.log());
+            }
+        }
     }
 }
 
