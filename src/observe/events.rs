@@ -139,8 +139,8 @@ impl Events {
     /// Which of these records have a line, durable now: they were acknowledged. A line counts only if
     /// it is of the same ledger, source, output and content. Looks back from the end, as far as
     /// 64 MiB; lines that a rotation took away are not seen.
-    pub fn recorded(&self, records: &HashSet<Proof>) -> io::Result<HashSet<i64>> {
-        match &self.log {
+    pub fn recorded(&mut self, records: &HashSet<Proof>) -> io::Result<HashSet<i64>> {
+        match &mut self.log {
             Some(log) if !records.is_empty() => log.recorded(records),
             _ => Ok(HashSet::new()),
         }

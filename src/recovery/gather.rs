@@ -90,8 +90,8 @@ fn acknowledged(
 ) -> Result<HashSet<Id>, Error> {
     let proofs = records.iter().map(|record| acknowledge::proof(instance, record)).collect();
     loop {
-        let file = events.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = file.as_ref().map_or_else(|| Ok(HashSet::new()), |file| file.recorded(&proofs));
+        let mut file = events.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = file.as_mut().map_or_else(|| Ok(HashSet::new()), |file| file.recorded(&proofs));
         drop(file);
         match found {
             // The last run's lines are not durable yet.

@@ -168,7 +168,7 @@ impl<M: Send + 'static> Filesystem for Server<M> {
     ) {
         match Self::node(inode) {
             Some(Node::Disk(disk)) => self.tape.write_disk(disk, offset, data),
-            Some(Node::Events) => self.tape.write_events(data),
+            Some(Node::Events) => self.tape.write_events(offset, data),
             _ => return reply.error(Errno::EISDIR),
         }
         reply.written(u32::try_from(data.len()).unwrap_or(0));

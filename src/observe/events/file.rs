@@ -8,15 +8,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::{fs::FlockOperation, io::Errno};
+use rustix::{
+    fs::{FlockOperation, OFlags},
+    io::Errno,
+};
 
 use super::proof::{Line, Proof};
 use crate::failpoint;
 
 /// How far back the file is searched for lines that a crash may have left unmarked in the ledger.
 const TAIL_BYTES: u64 = 64 * 1024 * 1024;
-/// How far back for the largest number of a record: records that were in flight together have
-/// neighbouring numbers, and these are tens of thousands of lines.
+/// How far back for the largest number of a record, and for what one append wrote: records that were in
+/// flight together have neighbouring numbers, and these are tens of thousands of lines.
 const NUMBERS_BYTES: u64 = 8 * 1024 * 1024;
 /// Longer than any line of ours.
 const BLOCK_BYTES: u64 = 1024 * 1024;
@@ -30,11 +33,14 @@ pub struct Log {
     file: File,
     /// The file's length in bytes before the last append.
     before: u64,
+    /// What the file has may not be on the disk, though it can be read: a sync of the last run, or of
+    /// this one, may have failed.
+    unsure: bool,
 }
 
 impl Log {
     pub fn open(path: &Path) -> io::Result<Self> {
-        let mut log = Self { path: path.to_path_buf(), file: open(path)?, before: 0 };
+        let mut log = Self { path: path.to_path_buf(), file: open(path)?, before: 0, unsure: true };
         log.mend()?;
         Ok(log)
     }
@@ -99,9 +105,14 @@ impl Log {
         self.mend()
     }
 
-    pub fn recorded(&self, records: &HashSet<Proof>) -> io::Result<HashSet<i64>> {
+    pub fn recorded(&mut self, records: &HashSet<Proof>) -> io::Result<HashSet<i64>> {
         // The process may have ended between a line and its sync.
+        if self.unsure {
+            self.rewrite()?;
+        }
+        self.unsure = true;
         self.sync()?;
+        self.unsure = false;
         let mut recorded = HashSet::new();
         self.search(TAIL_BYTES, |line| {
             if line.outcome == "published" && records.contains(&line.proof) {
@@ -109,6 +120,28 @@ impl Log {
             }
         })?;
         Ok(recorded)
+    }
+
+    /// Writes the last bytes again as they are: those of the last append are among them, and all before
+    /// it was durable. A sync that failed leaves them in memory only, and the next one, be it another
+    /// process's, finds nothing to write there.
+    fn rewrite(&self) -> io::Result<()> {
+        let length = self.file.metadata()?.len();
+        let flags = rustix::fs::fcntl_getfl(&self.file)?;
+        rustix::fs::fcntl_setfl(&self.file, flags - OFlags::APPEND)?;
+        let mut block = Vec::new();
+        let mut at = length.saturating_sub(NUMBERS_BYTES);
+        let mut rewritten = Ok(());
+        while at < length && rewritten.is_ok() {
+            block.resize(usize::try_from(BLOCK_BYTES.min(length - at)).unwrap_or(0), 0);
+            rewritten = self
+                .file
+                .read_exact_at(&mut block, at)
+                .and_then(|()| self.file.write_all_at(&block, at));
+            at += block.len() as u64;
+        }
+        rustix::fs::fcntl_setfl(&self.file, flags)?;
+        rewritten
     }
 
     pub fn largest_id(&self, ledger: &str) -> io::Result<i64> {

@@ -135,7 +135,7 @@ fn a_record_is_found_behind_many_later_lines_and_lines_of_other_hands() {
     text.extend(b"not json\n\xff\xfe\n{\"id\":\"eight\"}\n");
     std::fs::write(&path, text).expect("write");
     drop(events);
-    let events = Events::open(&path).expect("open");
+    let mut events = Events::open(&path).expect("open");
     let recorded = events.recorded(&proofs(&[7, 8, 19_999])).expect("read");
     assert_eq!(recorded, HashSet::from([7, 19_999]));
 }
@@ -179,6 +179,32 @@ fn a_line_of_another_record_with_the_same_number_acknowledges_nothing() {
     assert_eq!(events.recorded(&wanted).expect("read"), HashSet::new());
     events.append(&[Event { time: "later".into(), seconds: Some(1.0), ..own }]).expect("append");
     assert_eq!(events.recorded(&wanted).expect("read"), HashSet::from([1]));
+}
+
+/// The kernel drops what it could not write, and the next sync finds nothing to write.
+#[cfg(feature = "failpoints")]
+#[test]
+fn lines_whose_sync_failed_are_written_again_before_they_count() {
+    let (_dir, path) = path();
+    let mut events = Events::open(&path).expect("open");
+    let many: Vec<Event> = (1..20_000).map(event).collect();
+    events.append(&many).expect("append");
+    let content = std::fs::read(&path).expect("read");
+    let file = std::fs::File::options().write(true).open(&path).expect("open");
+    file.set_modified(std::time::UNIX_EPOCH).expect("a time");
+    let _scenario = fail::FailScenario::setup();
+    fail::cfg("events::sync", "1*return(enospc)->off").expect("a failpoint");
+    let full = events.recorded(&proofs(&[7])).expect_err("no space");
+    assert!(is_full(&full), "{full}");
+    assert_eq!(events.recorded(&proofs(&[7])).expect("read"), HashSet::from([7]));
+    let modified = file.metadata().and_then(|about| about.modified()).expect("a time");
+    assert_ne!(modified, std::time::UNIX_EPOCH, "it was written");
+    events.append(&[event(20_000)]).expect("append");
+    let now = std::fs::read(&path).expect("read");
+    assert!(
+        now.starts_with(&content) && now.len() > content.len(),
+        "in its place, and appended to"
+    );
 }
 
 #[test]
