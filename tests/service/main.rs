@@ -21,6 +21,8 @@ mod mounts;
 mod real_tree;
 mod recovery_time;
 mod resources;
+#[path = "../support/stuck.rs"]
+mod stuck;
 mod taken_directories;
 mod together;
 mod unfinished;

@@ -13,6 +13,8 @@ mod harness;
 mod manager;
 #[path = "../support/prove.rs"]
 mod prove;
+#[path = "../support/stuck.rs"]
+mod stuck;
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +25,7 @@ use harness::{Service, Tree};
 use manager::Manager;
 use prove::Random;
 use rustix::process::Signal;
+use stuck::Stuck;
 use tidemill::ledger::{Ledger, sqlite::Sqlite};
 
 /// From so many runs on it is the long form, on a machine that does nothing else.
@@ -153,6 +156,70 @@ fn a_signal_at_any_instant_ends_the_service_in_time_and_tells_the_truth() {
     let codes = format!("{codes:?}").replace(' ', "");
     prove::report(
         "shutdown at random instants",
+        &[
+            ("runs", &runs),
+            ("exit_codes", &codes),
+            ("latest_after_deadline_ms", &latest.as_millis()),
+            ("violations", &0),
+        ],
+    );
+}
+
+/// One pipeline's source hangs in a read, the other one works: the deadline holds, and the exit code is 75 as
+/// soon as the one that hangs was begun.
+#[test]
+fn a_signal_beside_a_file_system_that_hangs_ends_the_service_in_time() {
+    const CONFIG: &str = "state_dir = \"state\"\n\
+        [[pipeline]]\nname = \"stuck\"\ninput = \"stuck\"\noutput = \"out-stuck\"\n\
+        [[pipeline]]\nname = \"well\"\ninput = \"in\"\noutput = \"out\"\n";
+    let mut random = Random::new(prove::seed());
+    let (mut codes, mut latest) = (BTreeMap::<i32, usize>::new(), Duration::ZERO);
+    let runs = prove::count(10);
+    for _ in 0..runs {
+        let plan =
+            Plan { deadline: pick(&mut random, &DEADLINES[..3]), ..Plan::random(&mut random) };
+        let tree = Tree::with(60, 2);
+        std::fs::write(tree.path("config.toml"), CONFIG).expect("configuration");
+        let Some(stuck) = Stuck::mounted(&tree, "a signal beside what hangs", false) else {
+            return;
+        };
+        let manager = Manager::new(&tree.path("notify"));
+        let mut command = tree.configured("config.toml");
+        command.args(["--shutdown-deadline", plan.deadline.0]);
+        command.env("NOTIFY_SOCKET", manager.path());
+        let service = Service::from(command.spawn().expect("start"));
+        // Declared after the service, so dropped before it.
+        let stuck = stuck;
+        manager.until("READY=1");
+        std::thread::park_timeout(plan.wait);
+        let was_begun = stuck.asked.load(std::sync::atomic::Ordering::Relaxed);
+        let start = Instant::now();
+        service.signal(Signal::TERM);
+        let code = service.wait();
+        let what = || format!("{plan:?}: {code}\n{}", tree.log());
+        assert!(code == 75 || (code == 0 && !was_begun), "{}", what());
+        let late = start.elapsed().saturating_sub(plan.deadline.1);
+        assert!(late <= aim(Duration::from_millis(250)), "{late:?}: {}", what());
+        latest = latest.max(late);
+        tree.assert_nothing_lost("keep");
+        assert!(
+            tree.files("out-stuck").iter().all(|path| path.to_string_lossy().ends_with(".tmp"))
+        );
+        *codes.entry(code).or_default() += 1;
+        stuck.release();
+        let mut command = tree.configured("config.toml");
+        assert_eq!(
+            Service::from(command.arg("--once").spawn().expect("start")).wait(),
+            0,
+            "{}",
+            what()
+        );
+        assert_eq!(tree.files("out-stuck").len(), 1, "{}", what());
+        assert_eq!(tree.files("out").len(), tree.contents.len(), "{}", what());
+    }
+    let codes = format!("{codes:?}").replace(' ', "");
+    prove::report(
+        "shutdown beside a file system that hangs",
         &[
             ("runs", &runs),
             ("exit_codes", &codes),
