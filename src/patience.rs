@@ -1,16 +1,30 @@
 //! Work on a path whose file system may not answer: a server that is gone hangs a call for good.
 
 use std::{
+    collections::BTreeSet,
+    ffi::OsStr,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
     thread,
+    time::Instant,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    process::{Pid, PidfdFlags, pidfd_open},
 };
 
 use crate::limits;
+
+static ALONE: AtomicBool = AtomicBool::new(false);
+/// What a child found to answer.
+static ANSWERED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// The paths at which a call hangs, and whether it has ended since.
 static SILENT: Mutex<Vec<(PathBuf, Arc<AtomicBool>)>> = Mutex::new(Vec::new());
@@ -27,15 +41,30 @@ pub fn is_silent(path: &Path) -> bool {
     silent.iter().any(|(silent, _)| path.starts_with(silent))
 }
 
-/// Does work at a path on a thread of its own, and waits for it; `None` where it does not end within
+/// From here to [`end_alone`] this process has one thread: what it gives up, or is kept out of, holds for
+/// the threads that come after, and for none that hangs from before. So a child looks first.
+pub fn begin_alone() {
+    ALONE.store(true, Ordering::Release);
+}
+
+/// From here on each look has a thread. What did not answer is asked again.
+pub fn end_alone() {
+    ALONE.store(false, Ordering::Release);
+    silent().clear();
+}
+
+/// Does work at a path, and waits for it; `None` where it does not end within
 /// [`limits::START_PATIENCE`]. As long as it hangs, who asks for the same path is told so at once. A
-/// thread that hangs stays until its call returns.
+/// thread or a child that hangs stays until its call returns.
 pub fn within<T: Send + 'static>(
     path: &Path,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
     if is_silent(path) {
         return None;
+    }
+    if ALONE.load(Ordering::Acquire) {
+        return answers_a_child(path).then(work);
     }
     let ended = Arc::new(AtomicBool::new(false));
     let (made, making) = mpsc::sync_channel(1);
@@ -52,6 +81,50 @@ pub fn within<T: Send + 'static>(
         silent().push((path.to_path_buf(), ended));
     }
     made.ok()
+}
+
+/// Asked once for each path.
+fn answers_a_child(path: &Path) -> bool {
+    let mut answered = ANSWERED.lock().unwrap_or_else(PoisonError::into_inner);
+    if answered.contains(path) {
+        return true;
+    }
+    // Where no child can be made, the caller's own look has to do.
+    let answers = looked_at_by_a_child(path).unwrap_or(true);
+    if answers {
+        answered.insert(path.to_path_buf());
+    } else {
+        silent().push((path.to_path_buf(), Arc::default()));
+    }
+    answers
+}
+
+/// `tidemill look PATH`: a look, and its end.
+pub fn look(path: &Path) {
+    drop(path.metadata());
+}
+
+fn looked_at_by_a_child(path: &Path) -> std::io::Result<bool> {
+    let mut child = Command::new("/proc/self/exe")
+        .args([OsStr::new("look"), OsStr::new("--"), path.as_os_str()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let ended = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+    let until = Instant::now() + limits::START_PATIENCE;
+    loop {
+        let left = Timespec::try_from(until.saturating_duration_since(Instant::now()));
+        match poll(&mut [PollFd::new(&ended, PollFlags::IN)], left.ok().as_ref()) {
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+            Ok(0) => {
+                child.kill()?;
+                return Ok(false);
+            }
+            Ok(_) => return child.wait().map(|_| true),
+        }
+    }
 }
 
 /// Whether a look at the path comes back, whatever it finds.

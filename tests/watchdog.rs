@@ -25,7 +25,7 @@ use manager::Manager;
 
 /// The time in which the manager wants to be told, in microseconds.
 const TIMEOUT: &str = "300000";
-const NOT_FED: &str = "the watchdog is not fed: ";
+const NOT_FED: &str = "watchdog not notified, service stalled reason=\"";
 
 struct Watched {
     place: Place,
@@ -111,7 +111,7 @@ fn a_large_file_that_takes_long_and_gets_on_is_no_reason() {
 fn a_sick_place_is_no_reason() {
     let watched = Watched::start("write=return(enospc)");
     watched.place.put("a", "content");
-    watched.until_said("the place is sick");
+    watched.until_said("storage unavailable, intake paused");
     watched.is_fed(30);
     assert!(!watched.running.log().contains(NOT_FED), "{}", watched.running.log());
     assert_eq!(watched.running.stop().code, 75);

@@ -59,6 +59,12 @@ pub enum Command {
     /// What the service starts for its hooks
     #[command(hide = true)]
     HookRunner,
+    /// What the service starts to find out whether a directory answers
+    #[command(hide = true)]
+    Look {
+        #[arg(last = true)]
+        path: PathBuf,
+    },
     /// What the runner starts for a command
     #[command(hide = true)]
     HookExec {

@@ -24,7 +24,7 @@ use self::{
     args::{Args, Check, Command},
     client::{NotFound, NotRunning},
 };
-use crate::{config, error::Exit, hooks, lifecycle::Signals, observe, service};
+use crate::{config, error::Exit, hooks, lifecycle::Signals, observe, patience, service};
 
 /// Runs the command that was asked for, and says how the process is to end.
 #[must_use]
@@ -64,6 +64,10 @@ fn command() -> Exit {
         Command::Man { dir } => generate::man(dir.as_deref()),
         Command::Completions { shell } => generate::completions(shell),
         Command::HookRunner => hooks::main(),
+        Command::Look { path } => {
+            patience::look(&path);
+            Exit::Drained
+        }
         Command::HookExec { command } => {
             let error = hooks::replace_process(&command);
             complain(&format!("cannot run it: {error}"), Exit::Config)
@@ -78,6 +82,7 @@ fn run(options: &config::Options) -> Exit {
         Ok(signals) => signals,
         Err(error) => return complain(&format!("cannot catch signals: {error}"), Exit::Internal),
     };
+    patience::begin_alone();
     let config = match config::load(options) {
         Ok(config) => config,
         Err(problems) => return refuse(&problems),

@@ -253,10 +253,12 @@ fn is_in(path: &Path, dir: &Path) -> bool {
 pub fn resolved(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let asked = absolute.clone();
-    patience::within(&absolute, move || real(&asked)).unwrap_or(absolute)
+    patience::within(&absolute, move || real_path(&asked)).unwrap_or(absolute)
 }
 
-fn real(absolute: &Path) -> PathBuf {
+/// As [`resolved`], of an absolute path. Blocks as long as its file system does.
+#[must_use]
+pub fn real_path(absolute: &Path) -> PathBuf {
     for above in absolute.ancestors() {
         if let Ok(real) = above.canonicalize() {
             let below = absolute.strip_prefix(above).unwrap_or(Path::new(""));

@@ -28,6 +28,7 @@ use crate::{
     steps::Chain,
 };
 
+pub use checks::real_path;
 pub use difference::Difference;
 pub use filter::Filter;
 pub use hooks::{Hook, Hooks};

@@ -33,11 +33,11 @@ impl Reach {
     /// system does.
     #[must_use]
     pub fn excludes(&self, path: &Path) -> bool {
-        if self.was_silent(path) {
-            let _answered = stat(path);
-            return true;
-        }
         let is_directory = |found: &Stat| FileType::from_raw_mode(found.st_mode).is_dir();
+        if self.was_silent(path) {
+            // An error is no answer: a new start would meet it, too.
+            return stat(path).is_ok_and(|found| is_directory(&found));
+        }
         if !stat(path).is_ok_and(|found| is_directory(&found)) {
             return false;
         }

@@ -130,7 +130,7 @@ impl Hooked {
                 () = watch => {}
                 result = self.work(facts, &closing, cut, ready) => {
                     if let Err(error) = result {
-                        tracing::error!(%error, "hooks are not run");
+                        tracing::error!(%error, "cannot run hooks");
                     }
                 }
             }
@@ -160,15 +160,12 @@ impl Hooked {
         let status = if ended { child.wait().ok() } else { None };
         if is_there {
             if !ended {
-                tracing::warn!(pid = child.id(), "the hook runner does not end");
+                tracing::warn!(pid = child.id(), "hook runner does not exit");
             }
             return Ok(());
         }
         let status = status.map(|status| status.to_string());
-        tracing::error!(
-            status,
-            "the hook runner has ended: no hook is run until the service is started anew, files are processed as ever"
-        );
+        tracing::error!(status, "hook runner exited, hooks disabled until restart");
         tokio::join!(
             lose(notices.published.as_ref(), closing),
             lose(notices.failed.as_ref(), closing)
@@ -216,11 +213,7 @@ impl Feeds<'_> {
         for queue in [&notices.published, &notices.failed].into_iter().flatten() {
             let (hook, left) = (queue.meter().name(), queue.abandon());
             if left > 0 {
-                tracing::warn!(
-                    hook,
-                    left,
-                    "the stop does not wait any longer: notifications are dropped"
-                );
+                tracing::warn!(hook, left, "shutdown deadline reached, notifications dropped");
             }
         }
         let too_late = async {
@@ -229,7 +222,7 @@ impl Feeds<'_> {
         };
         tokio::select! {
             () = self.once(HookKind::OnDrained, drained()) => {}
-            () = too_late => tracing::warn!(hook = "on_drained", "the stop does not wait any longer"),
+            () = too_late => tracing::warn!(hook = "on_drained", "shutdown deadline reached, hook abandoned"),
         }
     }
 
@@ -251,11 +244,11 @@ impl Feeds<'_> {
         let files = lines.len();
         let end = self.caller.call(kind, lines).await;
         match &end {
-            End::Done => tracing::debug!(hook = %kind, files, "the hook was run"),
-            End::Failed(reason) => tracing::warn!(hook = %kind, files, reason, "the hook failed"),
+            End::Done => tracing::debug!(hook = %kind, files, "hook finished"),
+            End::Failed(reason) => tracing::warn!(hook = %kind, files, reason, "hook failed"),
             End::TimedOut => {
                 let seconds = self.hooks.timeout.as_secs_f64();
-                tracing::warn!(hook = %kind, files, seconds, "the hook took too long: it was killed, with all that it started");
+                tracing::warn!(hook = %kind, files, seconds, "hook timed out, its processes were killed");
             }
         }
         meter.ran(match end {

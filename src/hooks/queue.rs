@@ -50,7 +50,7 @@ impl Queue {
             if !std::mem::replace(&mut waiting.is_losing, true) {
                 tracing::warn!(
                     hook = self.0.meter.name(),
-                    "the hook is too slow: the oldest notifications are dropped"
+                    "hook too slow, oldest notifications dropped"
                 );
             }
         }

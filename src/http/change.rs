@@ -126,7 +126,7 @@ pub async fn drain(
     request: Request,
 ) -> Result<(StatusCode, Json<Done>), Problem> {
     let Nothing {} = body(request).await?;
-    tracing::info!("a drain is asked for by the operator");
+    tracing::info!("drain requested by the operator");
     app.desk.handle().request_stop();
     Ok((StatusCode::ACCEPTED, Json(Done {})))
 }

@@ -157,8 +157,8 @@ fn allowed(app: &App, authorized: Option<bool>) -> Result<(), Problem> {
     match authorized {
         Some(true) => Ok(()),
         Some(false) => {
-            tracing::warn!("a change was asked for with a wrong token");
-            let detail = "this is not the token in the service's `admin_token_file`";
+            tracing::warn!("request with a wrong token rejected");
+            let detail = "the token does not match the service's `admin_token_file`";
             Err(Problem::new(StatusCode::UNAUTHORIZED, "wrong_token", detail))
         }
         None => {

@@ -38,11 +38,11 @@ impl Problem {
 
     /// The log has it too: a person must look.
     pub fn failed(error: &dyn std::error::Error) -> Self {
-        tracing::warn!(%error, "an answer failed");
+        tracing::warn!(%error, "request failed");
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "failed",
-            format!("{error}; the service's log may say more"),
+            format!("{error}; see the service's log"),
         )
     }
 }

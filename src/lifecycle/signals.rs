@@ -144,7 +144,7 @@ impl Follower {
         self.done.cancelled().await;
         // It has nothing left to do, so this takes no time worth a hop to another thread.
         if self.thread.join().is_err() {
-            tracing::error!("the thread that follows the signals had panicked");
+            tracing::error!("signal thread panicked");
         }
     }
 }

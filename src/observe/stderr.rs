@@ -117,7 +117,7 @@ impl Lines {
             self.lock().is_writing = false;
             self.changed.notify_all();
             if dropped > 0 {
-                tracing::warn!(lines = dropped, "log lines were dropped: the reader was too slow");
+                tracing::warn!(lines = dropped, "log reader too slow, lines dropped");
             }
         }
     }

@@ -110,7 +110,7 @@ fn append_ended(events: &SharedEvents, event: Event) -> io::Result<()> {
     let appended = events.append(std::slice::from_ref(&event)).and_then(|()| events.sync());
     match appended {
         Err(error) if observe::is_full(&error) => {
-            tracing::warn!(%error, record = event.id, "the events file has no space: the line is appended later");
+            tracing::warn!(%error, record = event.id, "no space for the events file, line postponed");
             events.keep(event);
             Ok(())
         }

@@ -33,7 +33,6 @@ struct State {
     taken: u64,
     lent: Vec<Kind>,
     kept: Vec<Kept>,
-    waiting: usize,
 }
 
 /// Transformers of a kind are alike.
@@ -80,25 +79,27 @@ impl CodecMemory {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the memory for one more, or one that was kept. Waits for others to come back where
-    /// neither is to be had.
-    fn take(&self, kind: Kind, bytes: u64) -> Option<Transformer> {
+    /// Takes the memory for one more, with as many of the threads as there is memory for, or one that was
+    /// kept. Waits for others to come back where neither is to be had.
+    fn take(&self, asked: Kind, bytes: impl Fn(u32) -> u64) -> (Kind, u64, Option<Transformer>) {
         let mut state = self.state();
+        let least = asked.threads.min(1);
         loop {
-            if let Some(at) = state.kept.iter().rposition(|kept| kept.kind == kind) {
+            let free = self.limit.saturating_sub(state.lent_bytes());
+            let fits = |threads: &u32| bytes(*threads) <= free;
+            let fitting = (least..=asked.threads).rev().find(fits);
+            let is_first = !state.lent.iter().any(|lent| lent.is_beside(asked));
+            if let Some(threads) = fitting.or(is_first.then_some(least)) {
+                let (kind, bytes) = (Kind { threads, ..asked }, bytes(threads));
                 state.lent.push(kind);
-                return Some(state.kept.remove(at).transformer);
-            }
-            state.give_up(self.limit.saturating_sub(bytes), kind);
-            let is_first = !state.lent.iter().any(|lent| lent.is_beside(kind));
-            if is_first || state.taken + bytes <= self.limit {
-                state.lent.push(kind);
+                if let Some(at) = state.kept.iter().rposition(|kept| kept.kind == kind) {
+                    return (kind, bytes, Some(state.kept.remove(at).transformer));
+                }
+                state.give_up(self.limit.saturating_sub(bytes), kind);
                 state.taken += bytes;
-                return None;
+                return (kind, bytes, None);
             }
-            state.waiting += 1;
             state = self.returned.wait(state).unwrap_or_else(PoisonError::into_inner);
-            state.waiting -= 1;
         }
     }
 
@@ -107,8 +108,8 @@ impl CodecMemory {
         if let Some(at) = state.lent.iter().position(|lent| *lent == kind) {
             state.lent.swap_remove(at);
         }
-        // One that was made although there was no room, or that others wait for, is not kept.
-        let is_kept = state.waiting == 0 && state.taken <= self.limit;
+        // One that was made although there was no room is not kept.
+        let is_kept = state.taken <= self.limit;
         match transformer {
             Some(transformer) if is_kept => state.kept.push(Kept { kind, bytes, transformer }),
             freed => {
@@ -122,6 +123,10 @@ impl CodecMemory {
 }
 
 impl State {
+    fn lent_bytes(&self) -> u64 {
+        self.taken - self.kept.iter().map(|kept| kept.bytes).sum::<u64>()
+    }
+
     /// Frees what is kept until no more than this is taken: first those that are of no use beside one
     /// of this kind, then the oldest.
     fn give_up(&mut self, most: u64, kind: Kind) {
@@ -156,15 +161,13 @@ impl Codecs {
     ) -> T {
         let limit = self.memory.limit;
         let need = Need::within(&config.steps, config.bounds, limit);
-        let fits = |threads: &u32| need.of_large(*threads) <= limit;
-        let threads = (1..=threads).rev().find(fits).unwrap_or(threads.min(1));
-        let bytes = if threads == 0 { need.bytes(0) } else { need.of_large(threads) };
-        let kind = Kind { owner: self.owner, threads };
-        let kept = clock.wait(|| self.memory.take(kind, bytes));
+        let bytes = |threads| if threads == 0 { need.bytes(0) } else { need.of_large(threads) };
+        let asked = Kind { owner: self.owner, threads };
+        let (kind, bytes, kept) = clock.wait(|| self.memory.take(asked, bytes));
         let mut loan = Loan { memory: &self.memory, kind, bytes, transformer: None };
         let made = match kept {
             Some(kept) => Ok(kept),
-            None => Transformer::new(&config.steps, need.bounds(), threads),
+            None => Transformer::new(&config.steps, need.bounds(), kind.threads),
         };
         match made {
             Err(error) => work(Err(error), clock),
@@ -206,7 +209,10 @@ impl Drop for Loan<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::mpsc, thread, time::Duration};
+    use std::{
+        sync::{atomic::AtomicBool, mpsc},
+        thread,
+    };
 
     use super::*;
     use crate::{observe::Observer, stages::Stage};
@@ -267,26 +273,44 @@ mod tests {
         let memory = CodecMemory::new(16 * MIB);
         let (one, other) = (memory.pipeline(), memory.pipeline());
         let config = config("bzip2");
-        let (entered, entering) = mpsc::channel();
+        let is_out = AtomicBool::new(false);
+        let (begun, begins) = mpsc::channel();
+        let second = || {
+            begun.send(()).expect("somebody waits");
+            one.lend(&config, 1, &mut clock(), |_, _| is_out.load(Ordering::Relaxed))
+        };
         thread::scope(|scope| {
-            one.lend(&config, 1, &mut clock(), |made, _| {
+            let second = one.lend(&config, 1, &mut clock(), |made, _| {
                 made.expect("made");
-                let entered = entered.clone();
-                scope.spawn(|| {
-                    let entered = entered;
-                    one.lend(&config, 1, &mut clock(), |_, _| entered.send(()).expect("sent"));
-                });
+                let second = scope.spawn(second);
+                begins.recv().expect("it begins");
                 other.lend(&config, 1, &mut clock(), |made, _| {
                     made.expect("made");
                 });
-                while memory.state().waiting == 0 {
-                    thread::yield_now();
-                }
-                assert!(entering.try_recv().is_err(), "two of one pipeline at a time");
+                is_out.store(true, Ordering::Relaxed);
+                second
             });
-            entering.recv_timeout(Duration::from_mins(1)).expect("the second one");
+            assert!(second.join().expect("the second one"), "two of one pipeline at a time");
         });
         assert!(taken(&memory) <= 16 * MIB);
+    }
+
+    /// It waited for the memory of all the threads that it had asked for.
+    #[test]
+    fn one_gets_the_threads_that_there_is_memory_for() {
+        let config = config("zstd:19");
+        let need = Need::within(&config.steps, config.bounds, u64::MAX);
+        let memory = CodecMemory::new(need.of_large(2) + need.of_large(1));
+        let pipeline = memory.pipeline();
+        let threads = || memory.state().lent.iter().map(|kind| kind.threads).collect::<Vec<_>>();
+        pipeline.lend(&config, 2, &mut clock(), |made, _| {
+            made.expect("made");
+            pipeline.lend(&config, 8, &mut clock(), |made, _| {
+                made.expect("made");
+                assert_eq!(threads(), [2, 1]);
+            });
+        });
+        assert!(taken(&memory) <= memory.limit);
     }
 
     #[test]

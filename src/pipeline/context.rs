@@ -60,7 +60,7 @@ impl Context {
     pub fn open(index: usize, config: config::Pipeline, parts: Parts) -> std::io::Result<Self> {
         let output = Dir::open(&config.output)?;
         if config.durability == Durability::Syncfs && !fs::syncs_whole(&output)? {
-            tracing::warn!(pipeline = %config.name, "`durability = \"syncfs\"`: the output's file system is not known to report its errors to syncfs: each file is synced by itself");
+            tracing::warn!(pipeline = %config.name, "file system does not report errors to syncfs, using fsync");
         }
         let output = Mutex::new(Arc::new(output));
         let instance = Instance::new(parts.ledger.instance());
@@ -108,7 +108,7 @@ impl Context {
     /// its acknowledgement when its pipeline was stopped by a reload.
     pub fn met_unfinished(&self, source: &Path) {
         if !self.unfinished.swap(true, Ordering::Relaxed) {
-            tracing::warn!(pipeline = %self.config.name, source = %shown(source), "an output of an earlier run of the pipeline is not acknowledged yet: the next start does it");
+            tracing::warn!(pipeline = %self.config.name, source = %shown(source), "earlier output not acknowledged, deferred to the next start");
         }
     }
 
@@ -136,7 +136,7 @@ impl Context {
         if found.device != was.device && !fs::is_mount(path)? {
             return Err(rustix::io::Errno::NODEV.into());
         }
-        tracing::info!(pipeline = %self.config.name, output = %shown(&self.config.output), "the output's root is another directory than before");
+        tracing::info!(pipeline = %self.config.name, output = %shown(&self.config.output), "output directory was replaced");
         self.reopen_output()
     }
 

@@ -32,9 +32,9 @@ impl Hold {
         }
         self.meter.hold(held);
         if held {
-            tracing::info!(pipeline = %self.name, "paused by the operator: nothing new is taken, what is in work goes on");
+            tracing::info!(pipeline = %self.name, "intake paused by the operator");
         } else {
-            tracing::info!(pipeline = %self.name, "resumed by the operator");
+            tracing::info!(pipeline = %self.name, "intake resumed by the operator");
         }
     }
 }

@@ -7,8 +7,9 @@ use std::{
 };
 
 use crate::{
+    fs::Seen,
     identity::{FileId, Identity},
-    ledger::Record,
+    ledger::{Id, Record},
     limits,
 };
 
@@ -19,15 +20,17 @@ pub struct InCommit(Arc<Mutex<Table>>);
 
 #[derive(Debug, Default)]
 struct Table {
-    entries: HashMap<FileId, (Identity, State)>,
-    /// Those whose name was gone when they were to be removed, the oldest first.
-    renamed: VecDeque<FileId>,
+    committing: HashMap<FileId, Identity>,
+    /// Those whose name was gone when they were to be removed.
+    renamed: HashMap<FileId, Renamed>,
+    /// The same by record, the oldest first.
+    order: VecDeque<(FileId, Id)>,
 }
 
 #[derive(Debug)]
-enum State {
-    Committing,
-    Renamed { record: Box<Record>, gone_ns: i64 },
+struct Renamed {
+    record: Record,
+    gone_ns: i64,
 }
 
 /// What is known of a file that has a name the ledger does not know.
@@ -40,7 +43,7 @@ pub enum Known {
     Renamed(Box<Record>),
 }
 
-/// Held by the job. Dropping it ends the entry, unless the source was renamed.
+/// Held by the job. Dropping it ends the entry.
 #[derive(Debug)]
 pub struct CommitGuard {
     table: InCommit,
@@ -55,58 +58,56 @@ impl InCommit {
     #[must_use = "dropping it ends the entry"]
     pub fn begin(&self, source: Identity) -> CommitGuard {
         let id = source.file_id();
-        self.lock().entries.insert(id, (source, State::Committing));
+        self.lock().committing.insert(id, source);
         CommitGuard { table: self.clone(), id }
     }
 
-    /// The name of an acknowledged output's source is gone, or another file's, and was so at this time
-    /// (nanoseconds since the epoch). At most [`limits::RENAMED_MAX`] of these are kept: most are never
-    /// seen again.
+    /// The name of an acknowledged output's source is gone, or another file's, and was so at this time:
+    /// the change time of the directory that had it, by the file system's own clock. At most
+    /// [`limits::RENAMED_MAX`] of these are kept: most are never seen again.
     pub fn renamed(&self, record: &Record, gone_ns: i64) {
         let mut table = self.lock();
-        let id = record.identity.file_id();
-        let state = State::Renamed { record: Box::new(record.clone()), gone_ns };
-        table.entries.insert(id, (record.identity, state));
-        table.renamed.push_back(id);
-        if table.renamed.len() > limits::RENAMED_MAX
-            && let Some(oldest) = table.renamed.pop_front()
+        let (id, record_id) = (record.identity.file_id(), record.id);
+        table.renamed.insert(id, Renamed { record: record.clone(), gone_ns });
+        table.order.push_back((id, record_id));
+        if table.order.len() > limits::RENAMED_MAX
+            && let Some((oldest, record_id)) = table.order.pop_front()
+            && table.renamed.get(&oldest).is_some_and(|entry| entry.record.id == record_id)
         {
-            table.entries.remove(&oldest);
+            table.renamed.remove(&oldest);
         }
     }
 
     /// What is known of a file under another name. A rename moves the change time, and no further than
     /// to the time at which the old name was found gone: a file that has a later one is another, which
-    /// got the inode.
+    /// got the inode. So is one that has more names: each link is a delivery of its own.
     #[must_use]
-    pub fn known(&self, found: &Identity) -> Option<Known> {
+    pub fn known(&self, found: &Seen) -> Option<Known> {
         let table = self.lock();
-        let (identity, state) = table.entries.get(&found.file_id())?;
-        match state {
-            _ if !identity.matches_content(found) => None,
-            State::Committing => Some(Known::Committing),
-            State::Renamed { record, gone_ns } => {
-                let unmoved = identity.changed_ns == found.changed_ns;
-                let renamed = unmoved || found.changed_ns <= *gone_ns;
-                renamed.then(|| Known::Renamed(record.clone()))
-            }
+        let identity = &found.identity;
+        let id = identity.file_id();
+        if table.committing.get(&id).is_some_and(|known| known.matches_content(identity)) {
+            return Some(Known::Committing);
         }
+        let Renamed { record, gone_ns } = table.renamed.get(&id)?;
+        let unmoved = record.identity.changed_ns == identity.changed_ns;
+        let is_it = record.identity.matches_content(identity)
+            && found.names == 1
+            && (unmoved || identity.changed_ns <= *gone_ns);
+        is_it.then(|| Known::Renamed(Box::new(record.clone())))
     }
 }
 
 impl Drop for CommitGuard {
     fn drop(&mut self) {
-        let mut table = self.table.lock();
-        if matches!(table.entries.get(&self.id), Some((_, State::Committing))) {
-            table.entries.remove(&self.id);
-        }
+        self.table.lock().committing.remove(&self.id);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ledger, policy::OnSuccess};
+    use crate::{fs::Kind, ledger, policy::OnSuccess};
 
     fn identity(inode: u64) -> Identity {
         Identity { device: 1, inode, size: 3, modified_ns: 50, changed_ns: 60 }
@@ -127,17 +128,21 @@ mod tests {
         }
     }
 
+    fn seen(identity: Identity) -> Seen {
+        Seen { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 }
+    }
+
     #[test]
     fn a_source_is_known_by_what_it_is_until_its_job_ends() {
         let table = InCommit::default();
         let guard = table.begin(identity(7));
-        assert!(matches!(table.known(&identity(7)), Some(Known::Committing)));
+        assert!(matches!(table.known(&seen(identity(7))), Some(Known::Committing)));
         let renamed = Identity { changed_ns: 61, ..identity(7) };
-        assert!(matches!(table.known(&renamed), Some(Known::Committing)));
+        assert!(matches!(table.known(&seen(renamed)), Some(Known::Committing)));
         let another = Identity { modified_ns: 51, ..renamed };
-        assert!(table.known(&another).is_none(), "a new file may have its inode");
+        assert!(table.known(&seen(another)).is_none(), "a new file may have its inode");
         drop(guard);
-        assert!(table.known(&identity(7)).is_none());
+        assert!(table.known(&seen(identity(7))).is_none());
     }
 
     #[test]
@@ -147,14 +152,23 @@ mod tests {
         table.renamed(&record(7), 70);
         drop(guard);
         for changed_ns in [60, 61, 70] {
-            let found = Identity { changed_ns, ..identity(7) };
+            let found = seen(Identity { changed_ns, ..identity(7) });
             assert!(matches!(table.known(&found), Some(Known::Renamed(_))), "{changed_ns}");
         }
-        let another = Identity { changed_ns: 71, ..identity(7) };
+        let another = seen(Identity { changed_ns: 71, ..identity(7) });
         assert!(table.known(&another).is_none(), "a file that came later has its inode");
-        for inode in 0..limits::RENAMED_MAX as u64 {
+        let linked = Seen { names: 2, ..seen(identity(7)) };
+        assert!(table.known(&linked).is_none(), "each link is a delivery of its own");
+        // Its job under the new name ends before it is disposed of.
+        drop(table.begin(identity(7)));
+        assert!(matches!(table.known(&seen(identity(7))), Some(Known::Renamed(_))));
+        // Noted again, it is as old as it was noted last.
+        table.renamed(&Record { id: 2, ..record(7) }, 70);
+        for inode in 0..limits::RENAMED_MAX as u64 - 1 {
             table.renamed(&record(100 + inode), 70);
         }
-        assert!(table.known(&identity(7)).is_none());
+        assert!(table.known(&seen(identity(7))).is_some());
+        table.renamed(&record(99), 70);
+        assert!(table.known(&seen(identity(7))).is_none());
     }
 }

@@ -223,7 +223,7 @@ impl Intakes {
         if !in_time {
             for one in self.lock().iter().filter(|one| one.is_stopping()) {
                 let files = one.context.meter.signs().in_work;
-                tracing::warn!(pipeline = %one.context.name(), files, "is stopped and still at work: what takes its place begins when it has ended");
+                tracing::warn!(pipeline = %one.context.name(), files, "stopped pipeline still busy, its successor waits");
             }
         }
         let ended: Vec<_> = self.lock().extract_if(.., |one| one.ended.is_cancelled()).collect();
@@ -234,7 +234,7 @@ impl Intakes {
             let (ended, panics) = joined.unwrap_or((None, 1));
             let left = ended.map_or(0, |ended| ended.left);
             if left > 0 {
-                tracing::info!(pipeline = %name, files = left, "left in the input: not finished when the intake was stopped");
+                tracing::info!(pipeline = %name, files = left, "unfinished files left in the input");
             }
             *self.0.panics.lock().unwrap_or_else(PoisonError::into_inner) += panics;
         }

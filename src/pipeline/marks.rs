@@ -26,7 +26,7 @@ impl Marks {
         match written {
             Err(error) if error.kind != ErrorKind::Failed => {
                 let late = self.late.len();
-                tracing::warn!(late, error = %error.source, "the ledger cannot be written: what is done is marked later");
+                tracing::warn!(late, error = %error.source, "cannot write to the ledger, state updates postponed");
                 Ok(())
             }
             written => {

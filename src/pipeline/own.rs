@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -14,6 +15,7 @@ use crate::{
     config::{Config, Pipeline},
     fs,
     identity::FileId,
+    patience,
 };
 
 /// Shared by all pipelines.
@@ -25,9 +27,18 @@ pub struct OwnPlaces {
 }
 
 impl OwnPlaces {
+    /// Looks at those of all pipelines, before any of them begins: the output of one that begins later
+    /// may be below the input of another. Blocks for a while where one does not answer.
     #[must_use]
     pub fn new(config: Arc<Config>) -> Arc<Self> {
-        Arc::new(Self { config: Mutex::new(config), found: Mutex::default() })
+        let pipelines = config.pipelines.iter().flat_map(Pipeline::own_paths);
+        let look = |path: &Path| {
+            let looked = path.to_path_buf();
+            let id = patience::within(path, move || fs::file_id(&looked).ok()).flatten()?;
+            Some((path.to_path_buf(), id))
+        };
+        let found = Mutex::new(pipelines.filter_map(look).collect());
+        Arc::new(Self { config: Mutex::new(config), found })
     }
 
     /// A reload changed what the service writes to.
@@ -57,7 +68,9 @@ impl OwnPlaces {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         match looked {
             Ok(id) => drop(found.insert(path.to_path_buf(), id)),
-            Err(_) => drop(found.remove(path)),
+            Err(error) if error.kind() == ErrorKind::NotFound => drop(found.remove(path)),
+            // It is what it was, as far as anybody knows.
+            Err(_) => {}
         }
     }
 }

@@ -77,7 +77,7 @@ impl Place {
         let mut health = self.lock();
         if let Health::Sick { since, .. } | Health::Probing { since, .. } = *health {
             let paused = now.saturating_duration_since(since);
-            tracing::info!(pipeline = %self.0.name, paused_seconds = paused.as_secs_f64(), "the place is well again: the intake resumes");
+            tracing::info!(pipeline = %self.0.name, paused_seconds = paused.as_secs_f64(), "storage available, intake resumed");
             self.0.meter.paused(Pause::Output, None);
         }
         *health = Health::Well;
@@ -88,7 +88,7 @@ impl Place {
         let mut health = self.lock();
         let (since, wait) = match *health {
             Health::Well => {
-                tracing::warn!(pipeline = %self.0.name, reason, "the place is sick: the intake pauses, every source stays");
+                tracing::warn!(pipeline = %self.0.name, reason, "storage unavailable, intake paused");
                 self.0.meter.paused(Pause::Output, Some(reason));
                 (now, limits::BACKOFF)
             }

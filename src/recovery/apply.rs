@@ -101,7 +101,7 @@ pub fn apply(means: &Means<'_>, plans: Vec<(Facts, Action)>) -> Result<Summary, 
 /// One output that cannot be finished keeps no other from it, and no pipeline from starting. It is
 /// not acknowledged, so its record stays as it is, and its source too (V4).
 fn leave(roots: &Roots, record: &Record, error: &Error, summary: &mut Summary) {
-    tracing::warn!(pipeline = %roots.name, source = %shown(&record.source), %error, cause = error.cause(), "recovery cannot finish an output: it is not acknowledged, and its source stays; remove the cause and restart the service, which tries again");
+    tracing::warn!(pipeline = %roots.name, source = %shown(&record.source), %error, cause = error.cause(), "recovery cannot finish an output, deferred to the next start");
     summary.left += 1;
 }
 
@@ -134,7 +134,7 @@ type Mark = (Id, State, Option<String>);
 
 fn withdrawn(facts: &Facts) -> Mark {
     let reason = if facts.moved {
-        "its directory was moved away"
+        "its directory was moved"
     } else {
         "its name was taken while the service was down"
     };
@@ -268,7 +268,7 @@ fn with_input(
         records.into_iter().partition(|record| kept(record) || !away.contains(&record.pipeline));
     for roots in left.iter().filter_map(|record| means.roots.get(&record.pipeline)) {
         let input = roots.input.path();
-        tracing::warn!(pipeline = %roots.name, input = %shown(input), "is another directory than before, and empty: is it mounted? What is to be disposed of there is left for a later start");
+        tracing::warn!(pipeline = %roots.name, input = %shown(input), "input is a different, empty directory, disposal deferred");
     }
     Ok((there, left))
 }
@@ -292,7 +292,7 @@ fn dispose(means: &Means<'_>, records: &[Record]) -> Result<u64, Error> {
             // Nobody knows whether it was removed before, or stayed: the intake meets what is there.
             Ok(false) => marks.push((record.id, State::Changed, None)),
             Err(error) => {
-                tracing::warn!(pipeline = %roots.name, source = %shown(&record.source), %error, "its output is published, and it cannot be disposed of: tried again");
+                tracing::warn!(pipeline = %roots.name, source = %shown(&record.source), %error, "cannot dispose of the source, retrying");
             }
         }
     }

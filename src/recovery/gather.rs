@@ -44,7 +44,7 @@ pub fn gather(
                 roots.insert(known.id, Roots { name: known.name.into(), input, output });
             }
             (Err(error), _) | (_, Err(error)) => {
-                tracing::warn!(pipeline = known.name, input = %shown(&known.input), output = %shown(&known.output), %error, "has unfinished work, and a directory of it cannot be opened: it is left for a later start");
+                tracing::warn!(pipeline = known.name, input = %shown(&known.input), output = %shown(&known.output), %error, "cannot open a directory with unfinished work, deferred to a later start");
             }
         }
     }
@@ -60,7 +60,7 @@ pub fn gather(
         match look(&roots.output, record, acknowledged) {
             Ok(found) => facts.push(found),
             Err(error) => {
-                tracing::warn!(pipeline = %roots.name, %error, cause = error.cause(), "recovery leaves a record for a later start");
+                tracing::warn!(pipeline = %roots.name, %error, cause = error.cause(), "recovery deferred a record to a later start");
                 left += 1;
             }
         }

@@ -49,10 +49,10 @@ pub fn sweep(
                 OnSuccess::Archive(archive) => Some((archive, Root::Configured)),
                 OnSuccess::Keep | OnSuccess::Delete => None,
             };
-            let outputs = [(output, Root::Configured), (quarantine, Root::Quarantine)];
-            outputs.into_iter().chain(archive)
+            let configured = [Some((output, Root::Configured)), archive].into_iter().flatten();
+            let configured = configured.map(|(root, kind)| (root.as_path(), kind));
+            configured.chain([quarantine_root(quarantine)])
         })
-        .map(|(root, kind)| (root.as_path(), kind))
         .collect();
     let nobodys = |name: &OsStr| instance.is_temp(name) && !intended.contains(name);
     for root in temps {
@@ -95,7 +95,7 @@ pub fn sweep(
 
 /// One name that cannot be dealt with keeps no pipeline from starting.
 fn left_for_later(error: &Error, summary: &mut Summary) {
-    tracing::warn!(%error, cause = error.cause(), "recovery leaves a file for a later start");
+    tracing::warn!(%error, cause = error.cause(), "recovery deferred a file to a later start");
     summary.left += 1;
 }
 
@@ -111,6 +111,19 @@ enum Root {
     Configured,
     /// Made when the first file comes into it.
     Quarantine,
+    /// The nearest directory above a quarantine that is not made yet, in which the start tried what the
+    /// file system can do; not what is below it.
+    AboveQuarantine,
+}
+
+fn quarantine_root(quarantine: &Path) -> (&Path, Root) {
+    if patience::answers(quarantine)
+        && !quarantine.exists()
+        && let Some(above) = quarantine.ancestors().skip(1).find(|above| above.exists())
+    {
+        return (above, Root::AboveQuarantine);
+    }
+    (quarantine, Root::Quarantine)
 }
 
 /// What the private names are resolved with.
@@ -147,7 +160,7 @@ fn ours(
 ) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut unlisted = |path: &Path, error: &std::io::Error| {
-        tracing::warn!(path = %shown(path), %error, "cannot be searched for what the last run left: a later start does it");
+        tracing::warn!(path = %shown(path), %error, "cannot search a directory, deferred to a later start");
         summary.left += 1;
     };
     if !patience::answers(root) {
@@ -164,8 +177,12 @@ fn ours(
             return found;
         }
     };
-    for entry in Walk::new(Arc::new(dir), PathBuf::new()) {
+    let mut walk = Walk::new(Arc::new(dir), PathBuf::new());
+    while let Some(entry) = walk.next() {
         match entry {
+            Ok(entry) if kind == Root::AboveQuarantine && entry.kind == Kind::Directory => {
+                walk.pass_over();
+            }
             Ok(entry) if entry.kind == Kind::File && wanted(fs::split(&entry.path).1) => {
                 found.push(entry.path);
             }
@@ -203,7 +220,7 @@ fn resolve(
 ) -> Result<Resolved, Error> {
     let Means { ledger, instance, .. } = means;
     let Some(record) = record else {
-        tracing::warn!(path = %shown(&root.join(path)), "is a source under a private name that the ledger does not know: left for a person");
+        tracing::warn!(path = %shown(&root.join(path)), "source under an unknown private name, left for the operator");
         return Ok(Resolved::Otherwise);
     };
     // Its directory may have been renamed since, or the file before that.
@@ -241,7 +258,7 @@ fn resolve(
             if let (Some(lost), Some(config)) = (lost, config) {
                 return set_aside(means, config, &lost, taken()?);
             }
-            tracing::warn!(path = %shown(&root.join(path)), source = %shown(&record.source), "cannot get its name back, which another file has: left for a person");
+            tracing::warn!(path = %shown(&root.join(path)), source = %shown(&record.source), "original name taken, source kept under its private name");
             Ok(Resolved::Otherwise)
         }
         Err(error) => Err(failed(root, path, "dispose of")(error)),
@@ -288,7 +305,7 @@ fn set_aside(
     case.write_reason(&place, Some(&place.path())).map_err(failed("write the reason of"))?;
     let moved = taken.move_to(&place.dir, &place.name).map_err(|(_, error)| error);
     moved.map_err(failed("move to quarantine"))?;
-    tracing::warn!(pipeline = %config.name, source = %shown(&lost.source), place = %shown(&place.path()), "another file has its name: moved to quarantine");
+    tracing::warn!(pipeline = %config.name, source = %shown(&lost.source), place = %shown(&place.path()), "original name taken, source moved to quarantine");
     Ok(Resolved::SetAside)
 }
 

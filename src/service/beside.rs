@@ -47,7 +47,7 @@ pub async fn drain(handle: &Handle, control: &Control, settings: &Settings, obse
                 tell_stragglers(&settings.now(), observer);
                 control.cut();
             }
-            Ok(()) = hangups.changed() => tracing::warn!("SIGHUP: the service stops, nothing is read again"),
+            Ok(()) = hangups.changed() => tracing::warn!("SIGHUP ignored, service is stopping"),
             _ = every.tick() => {
                 if tell_progress(&mut progress, observer) {
                     let more = limits::DRAIN_REPORT.saturating_mul(3);
@@ -112,7 +112,7 @@ pub fn phase(life: &mut Lifecycle, observer: &Arc<Observer>) {
 pub fn traces(life: &mut Lifecycle, config: &Config) -> Tracer {
     let Some(otlp) = &config.otlp else { return Tracer::default() };
     let (tracer, sender) = Tracer::new(otlp);
-    tracing::info!(endpoint = %otlp, sampling = otlp.sampling, "otlp traces are sent");
+    tracing::info!(endpoint = %otlp, sampling = otlp.sampling, "OTLP export enabled");
     life.spawn("traces", LIMIT, |stop| sender.run(async move { stop.stopped().await }));
     tracer
 }
@@ -170,7 +170,7 @@ fn watch_control(life: &mut Lifecycle, dir: &Path, control: Control) {
         Err(error) => {
             tracing::warn!(
                 error = chain(&error),
-                "`tidemill requeue` is noticed at the next rescan only"
+                "cannot watch for requeue requests, using rescans"
             );
             return;
         }
@@ -213,7 +213,7 @@ pub async fn excluded(reach: &Arc<Reach>, places: impl Fn() -> Vec<PathBuf>) -> 
         });
         if let Ok(Some(place)) = looked.await {
             return Fault::Anew(format!(
-                "{} was made or mounted anew since the start, or did not answer then, and the sandbox lets the service only into what was there: the next start takes it up (`sandbox = \"off\"` goes on by itself)",
+                "{} was created or mounted after the start, or did not respond then, and the sandbox excludes it: restart the service (or set `sandbox = \"off\"`)",
                 observe::shown(&place)
             ));
         }

@@ -21,7 +21,8 @@ pub fn token(config: &Config) -> Result<Option<Token>, Fault> {
     {
         tracing::warn!(
             file = %shown(path),
-            "others may read the token of `admin_token_file`: `chmod 600` it"
+            hint = "chmod 600",
+            "`admin_token_file` is readable by other users"
         );
     }
     let token = Token::read(path);
@@ -71,7 +72,7 @@ async fn at_address(life: &mut Lifecycle, config: &Config, app: App) -> Result<(
     if let Some(note) = &bound.note {
         tracing::warn!("{note}");
     }
-    tracing::info!(address = %bound.address, "metrics are served at http://{}/metrics", bound.address);
+    tracing::info!(url = %format_args!("http://{}/metrics", bound.address), "HTTP server listening");
     serve(life, "http server", bound.listener, app);
     Ok(())
 }

@@ -289,7 +289,8 @@ async fn in_quarantine(ledger: Arc<Sqlite>, config: Arc<Config>) -> Result<u64, 
             };
             // What does not answer has not gone.
             let is_there = |at: PathBuf| {
-                patience::within(&at.clone(), move || at.symlink_metadata().is_ok()).unwrap_or(true)
+                let dir = at.parent().unwrap_or(&at).to_path_buf();
+                patience::within(&dir, move || at.symlink_metadata().is_ok()).unwrap_or(true)
             };
             config.pipelines.iter().any(of) && is_there(file.kept_at())
         };

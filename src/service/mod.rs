@@ -44,6 +44,7 @@ use crate::{
     lifecycle::{Deadlines, Handle, Lifecycle, Signals},
     limits,
     observe::{self, Observer},
+    patience,
     pipeline::{self, Control, Drained, own::OwnPlaces},
 };
 
@@ -86,6 +87,7 @@ pub fn run(config: Config, options: Options, signals: Signals) -> Exit {
 fn make_ready(config: Config, options: Options, mut signals: Signals) -> Result<Ready, Fault> {
     let token = doors::token(&config)?;
     let Prepared { fence, runner } = prepare::prepare(&config, options.config.as_deref())?;
+    patience::end_alone();
     // Nothing hangs in a place any more without a thread that follows the signals.
     signals
         .catch_stops()
@@ -194,7 +196,8 @@ async fn start(
     let recovered = recover::recovery(life, config, (&ledger, &events), observer).await?;
     let tracer = beside::traces(life, config);
     let observer_of = Arc::clone(observer);
-    let own = OwnPlaces::new(settings.now());
+    let known = settings.now();
+    let own = hooks::blocking(move || OwnPlaces::new(known)).await;
     let reach = settings.reach();
     let opening =
         Opening { ledger: Arc::clone(&ledger), events, tracer, observer: observer_of, own, reach };

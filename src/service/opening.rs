@@ -6,9 +6,14 @@ use std::{error::Error, path::Path, sync::Arc};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::{interval, sleep};
 
-use super::{beside::excluded, hooks::blocking, prepare::directories_of, probe};
+use super::{
+    beside::excluded,
+    hooks::{Fault, blocking},
+    prepare::directories_of,
+    probe,
+};
 use crate::{
-    config::{Config, Pipeline},
+    config::{self, Config, Pipeline},
     fs::{self, Reach},
     ledger::{Ledger, sqlite::Sqlite},
     limits,
@@ -57,6 +62,18 @@ impl Opening {
         config: &Config,
     ) -> Result<Arc<Context>, Failure> {
         let Self { ledger, events, tracer, observer, own, reach: _ } = self;
+        // The ledger knows a pipeline by the real paths, which were not to be had where they did not answer.
+        for path in pipeline.places() {
+            let real = config::real_path(path);
+            if path != real {
+                return Err(Fault::Anew(format!(
+                    "{} did not respond when the configuration was read, and is {}: restart the service",
+                    shown(path),
+                    shown(&real)
+                ))
+                .into());
+            }
+        }
         // Not made before the sandbox where they did not answer then.
         directories_of(pipeline, &config.state_dir)?;
         probe::pipeline(pipeline, &fs::Instance::new(ledger.instance()))?;
@@ -133,8 +150,8 @@ impl Late {
     /// Their names; each is logged, and shown as paused.
     pub fn tell(&self) -> Vec<Arc<str>> {
         let tell = |(name, meter): &(Arc<str>, Arc<PipelineMeter>)| {
-            let reason = "its directories do not answer";
-            tracing::warn!(pipeline = %name, "{reason}: it begins when they do, and the others begin now");
+            let reason = "its directories do not respond";
+            tracing::warn!(pipeline = %name, "waiting for the directories of a pipeline");
             meter.paused(Pause::Input, Some(reason));
             Arc::clone(name)
         };

@@ -57,7 +57,7 @@ pub struct Prepared {
 /// Does all of it. `file` is the configuration's, which a reload reads again.
 pub fn prepare(config: &Config, file: Option<&Path>) -> Result<Prepared, Fault> {
     for note in config.notes() {
-        tracing::warn!(note, "the configuration may not be what was meant");
+        tracing::warn!(note, "questionable configuration");
     }
     give_up_privileges(config);
     directories(config)?;
@@ -65,7 +65,7 @@ pub fn prepare(config: &Config, file: Option<&Path>) -> Result<Prepared, Fault> 
     let runner = hooks::spawn(&config.hooks, &config.state_dir)
         .map_err(|error| Fault::Internal(format!("cannot start the hook runner: {error}")))?;
     if config.sandbox == Sandbox::Off {
-        tracing::info!("no sandbox, as configured");
+        tracing::info!("sandbox disabled by the configuration");
         return Ok(Prepared { fence: None, runner });
     }
     Ok(Prepared { fence: close(config, file)?, runner })
@@ -78,11 +78,12 @@ fn give_up_privileges(config: &Config) {
         Ok(kept) if kept.is_root => {
             tracing::info!(
                 kept = kept.names(),
-                "runs as root, and keeps only what files of other users need: a user of its own is safer"
+                hint = "use a dedicated user",
+                "running as root with reduced capabilities"
             );
         }
         Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "privileges that are not needed cannot be given up"),
+        Err(error) => tracing::warn!(%error, "cannot drop privileges"),
     }
 }
 
@@ -147,7 +148,8 @@ fn own_state(dir: &Path) -> Result<(), Fault> {
         tracing::warn!(
             owner,
             state_dir = %shown(dir),
-            "runs as root, and the state directory is another user's, who can put any file there: chown it, or run as that user"
+            hint = "chown it, or run as that user",
+            "running as root with another user's state directory"
         );
     }
     Ok(())
@@ -162,24 +164,24 @@ fn close(config: &Config, file: Option<&Path>) -> Result<Option<Fence>, Fault> {
             return Err(Fault::Config(format!("`sandbox = \"require\"`: {}", chain(&error))));
         }
         Err(error) => {
-            tracing::warn!(error = chain(&error), "no sandbox is in force");
+            tracing::warn!(error = chain(&error), "sandbox not available");
             return Ok(None);
         }
     };
     let Enforced { extent, kernel, .. } = &enforced;
     match extent {
         Extent::Whole => {
-            tracing::info!(%kernel, "the sandbox is in force: no other directory and no other port is in reach");
+            tracing::info!(%kernel, "sandbox active");
         }
         _ if required => {
             return Err(Fault::Config(format!(
-                "`sandbox = \"require\"` needs Landlock 6 (Linux 6.12), and the kernel does not hold all of it: {kernel}"
+                "`sandbox = \"require\"` needs Landlock 6 (Linux 6.12), and the kernel has {kernel}"
             )));
         }
         Extent::Part => {
-            tracing::warn!(%kernel, "the sandbox is in force in part: this kernel does not know all of it");
+            tracing::warn!(%kernel, "sandbox partly active");
         }
-        Extent::None => tracing::warn!(%kernel, "no sandbox is in force"),
+        Extent::None => tracing::warn!(%kernel, "sandbox not available"),
     }
     let is_in_force = *extent != Extent::None;
     let reach = fs::Reach::of(&allowed.work, silent);

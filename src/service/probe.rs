@@ -170,15 +170,15 @@ impl Probed {
                 let abilities = self.words();
                 let is_moved_to = matches!(place, Role::Archive | Role::Quarantine);
                 if is_moved_to && input.is_some_and(|input| input != found.device) {
-                    tracing::info!(%pipeline, %place, %path, abilities, "on another file system than the input: sources are copied there");
+                    tracing::info!(%pipeline, %place, %path, abilities, "different file system from the input, copying sources");
                 } else if is_usual(found) {
                     tracing::debug!(%pipeline, %place, %path, abilities, "probed");
                 } else {
-                    tracing::info!(%pipeline, %place, %path, abilities, "the file system lacks operations: the service works around them");
+                    tracing::info!(%pipeline, %place, %path, abilities, "file system lacks operations, using fallbacks");
                 }
             }
             Some(Err(error)) => {
-                tracing::warn!(%pipeline, %place, %path, %error, "cannot find out what the file system can do");
+                tracing::warn!(%pipeline, %place, %path, %error, "cannot probe the file system");
             }
             None => {}
         }

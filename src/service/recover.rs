@@ -97,7 +97,7 @@ fn recover(
         recovery::sweep(ledger, quarantines, &config.pipelines, &mut summary)?;
     }
     if summary != Summary::default() {
-        tracing::info!(?summary, "recovered what the last run left");
+        tracing::info!(?summary, "recovery finished");
     }
     if summary.left == 0 {
         ledger.recovered();
@@ -123,7 +123,7 @@ fn patience(stop: &CancellationToken, once: bool) -> impl Fn(&io::Error) -> bool
     const LOOK: Duration = Duration::from_millis(50);
     let began = Instant::now();
     move |error| {
-        tracing::warn!(%error, "the events file has no space: what the last run published waits for it");
+        tracing::warn!(%error, "no space for the events file, recovery waits");
         let until = Instant::now() + limits::BACKOFF;
         while Instant::now() < until && !stop.is_cancelled() {
             thread::park_timeout(LOOK);

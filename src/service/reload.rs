@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     beside::notify,
-    hooks::{Fault, LIMIT, blocking, chain, write_settings},
+    hooks::{LIMIT, blocking, chain, write_settings},
     opening::{Late, Opened, Opening},
     settings::{Kind, Refused, Settings},
 };
@@ -83,7 +83,7 @@ pub fn spawn(life: &mut Lifecycle, mut reloader: Reloader, mut hangups: watch::R
                     if had_terminal && !has_terminal() && !reloader.settings.has_file_to_read_again()
                     {
                         handle.request_stop();
-                        tracing::info!("SIGHUP: the terminal is closed, the service stops");
+                        tracing::info!("terminal closed (SIGHUP), stopping");
                         break;
                     }
                     None
@@ -118,11 +118,11 @@ impl Reloader {
         };
         match &outcome {
             Ok(Reloaded { changed, unchanged, added, removed }) => {
-                tracing::info!(?changed, ?added, ?removed, ?unchanged, "reloaded");
+                tracing::info!(?changed, ?added, ?removed, ?unchanged, "configuration reloaded");
             }
             Err(Refused { kind, detail }) => {
                 tracing::error!(
-                    "not reloaded ({kind}), the old configuration stays in force:\n{detail}"
+                    "reload refused ({kind}), keeping the old configuration:\n{detail}"
                 );
             }
         }
@@ -144,12 +144,10 @@ impl Reloader {
             Ok(())
         });
         match begun {
-            Ok(()) => tracing::info!(pipeline = %name, "its directories answer: it begins"),
-            // The sandbox keeps it out: the service ends for the next start.
-            Err(error) if matches!(error.downcast_ref(), Some(Fault::Anew(_))) => {}
+            Ok(()) => tracing::info!(pipeline = %name, "directories responding, pipeline started"),
             Err(error) => {
-                let reason = format!("it could not start: {}", chain(&*error));
-                tracing::error!(pipeline = %name, "{reason}; correct that and reload, or restart the service");
+                let reason = format!("cannot start: {}", chain(&*error));
+                tracing::error!(pipeline = %name, reason, hint = "reload or restart the service", "pipeline not started");
                 let meter = self.opening.observer.meter_of(&name);
                 meter.paused(Pause::Input, Some(&reason));
                 self.failed.push(name);
@@ -193,7 +191,7 @@ impl Reloader {
             desk.configured((*new).clone());
         }
         if let Err(error) = blocking(move || write_settings(&new)).await {
-            tracing::warn!(%error, "`tidemill explain` tells by the old configuration");
+            tracing::warn!(%error, "cannot save the configuration, `tidemill explain` uses the old one");
         }
         Ok(report(&difference))
     }

@@ -65,10 +65,10 @@ pub fn tell_stragglers(config: &Config, observer: &Observer) {
         let more = meter.signs().in_work.saturating_sub(oldest.len() as u64);
         for job in oldest {
             let source = pipeline.input.join(job.path);
-            tracing::warn!(pipeline = %pipeline.name, source = %observe::shown(&source), "left for the next start, unless its commit still ends");
+            tracing::warn!(pipeline = %pipeline.name, source = %observe::shown(&source), "unfinished at shutdown, deferred to the next start");
         }
         if more > 0 {
-            tracing::warn!(pipeline = %pipeline.name, files = more, "and as many more are left");
+            tracing::warn!(pipeline = %pipeline.name, files = more, "more files left");
         }
     }
 }
@@ -132,7 +132,7 @@ impl Last<'_> {
             "stopped"
         );
         if has_lock && let Err(error) = Ended::now(exit, left).write(config.state_dir.clone()) {
-            tracing::warn!(%error, "`tidemill drain --wait` cannot learn how the service ended");
+            tracing::warn!(%error, "cannot save the exit code for `tidemill drain --wait`");
         }
         let fault = end.as_ref().and_then(|end| end.fault.as_ref());
         // A start that failed did nothing that could be summed up.
@@ -158,20 +158,21 @@ fn say_why(exit: Exit, fault: Option<&Fault>, (left, gave_up): (u64, bool), left
         Some(fault @ Fault::StartCut) => tracing::warn!("{fault}"),
         Some(fault) => tracing::error!("{fault}"),
         None if left_at_once => {
-            tracing::error!(files = left, "left at once: the next start takes up what was in work");
-        }
-        None if exit == Exit::WorkLeft && left > 0 => {
-            tracing::warn!(files = left, "unfinished files are left: the next start resumes them");
-        }
-        None if exit == Exit::WorkLeft && gave_up => {
-            tracing::warn!(
-                "not everything could be looked at: what is named above was given up, run it again"
+            tracing::error!(
+                files = left,
+                "stopped at once, files in flight deferred to the next start"
             );
         }
-        None if exit == Exit::WorkLeft => {
-            tracing::warn!("the stop was cut short: the next start cleans up");
+        None if exit == Exit::WorkLeft && left > 0 => {
+            tracing::warn!(files = left, "unfinished files deferred to the next start");
         }
-        None if exit == Exit::Internal => tracing::error!("an internal fault: see above"),
+        None if exit == Exit::WorkLeft && gave_up => {
+            tracing::warn!("some files or directories were skipped, run it again");
+        }
+        None if exit == Exit::WorkLeft => {
+            tracing::warn!("stop was forced, next start cleans up");
+        }
+        None if exit == Exit::Internal => tracing::error!("internal error, see above"),
         None => {}
     }
 }

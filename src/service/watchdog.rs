@@ -47,14 +47,17 @@ pub fn spawn(life: &mut Lifecycle, observer: &Arc<Observer>) {
                     () = blocking(|| notify(&[sd_notify::NotifyState::Watchdog])) => {}
                 },
                 Some(why) if was_well && is_asked => {
-                    tracing::error!("the watchdog is not fed: {why}");
+                    tracing::error!(reason = why, "watchdog not notified, service stalled");
                 }
-                Some(why) if was_well => tracing::error!("the service stands still: {why}"),
+                Some(why) if was_well => tracing::error!(reason = why, "service stalled"),
                 _ => {}
             }
             if stuck.is_none() && !was_well {
-                let word =
-                    if is_asked { "the watchdog is fed again" } else { "the service goes on" };
+                let word = if is_asked {
+                    "watchdog notified again"
+                } else {
+                    "service recovered from a stall"
+                };
                 tracing::info!("{word}");
             }
             was_well = stuck.is_none();

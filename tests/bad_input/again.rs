@@ -132,7 +132,7 @@ fn what_a_writer_adds_before_the_disposal_is_published_too() {
         let path = place.put("file", "first");
         until("the output", || place.output().join("file.zst").exists());
         let mut writer = File::options().append(true).open(&path).unwrap();
-        running.until_said("is being written again: it stays until that ends");
+        running.until_said("source open for writing, disposal postponed");
         writer.write_all(b" and second").unwrap();
         drop(writer);
         until("the disposal", || !path.exists());

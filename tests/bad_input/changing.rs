@@ -154,11 +154,11 @@ fn the_input_itself_may_disappear_and_come_back() {
     let moved = place.root().join("elsewhere");
     std::fs::rename(place.input(), &moved).unwrap();
     std::fs::write(moved.join("not ours"), "").unwrap();
-    running.until_said("the intake pauses until it is there");
+    running.until_said("input unavailable, intake paused");
     let told = place.run(&["history"]);
     assert_eq!(told.code, 0, "{told:?}");
     place.put("back", "back");
-    running.until_said("the input is there again");
+    running.until_said("input available, intake resumed");
     until("back", || is_published(&place, "back.zst"));
     place.put("watched", "watched");
     until("watched", || is_published(&place, "watched.zst"));
@@ -188,7 +188,7 @@ fn the_output_itself_is_waited_for_where_it_is_gone_it_may_be_a_mount() {
     until("first", || is_published(&place, "sub/first.zst"));
     std::fs::remove_dir_all(place.output()).unwrap();
     place.put("sub/second", "second");
-    running.until_said("the place is sick: the intake pauses, every source stays");
+    running.until_said("storage unavailable, intake paused");
     assert!(place.input().join("sub/second").exists());
     std::fs::create_dir(place.output()).unwrap();
     until("second", || is_published(&place, "sub/second.zst"));

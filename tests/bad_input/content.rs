@@ -162,7 +162,7 @@ fn an_unreadable_directory_is_told_and_the_rest_is_processed() {
     };
     assert_eq!(place.published("good.zst"), b"good");
     assert_eq!(ended.code, 75, "{ended:?}");
-    assert!(ended.stderr.contains("cannot list a directory of the input"), "{ended:?}");
+    assert!(ended.stderr.contains("cannot list an input directory"), "{ended:?}");
     assert!(ended.stderr.contains("path=closed"), "{ended:?}");
     std::fs::set_permissions(&closed, Permissions::from_mode(0o755)).unwrap();
     place.assert_clean();

@@ -38,14 +38,14 @@ fn a_full_disk_pauses_the_service_which_resumes_by_itself() {
     for name in ["one", "two", "sub/three"] {
         place.put(name, &content);
     }
-    running.until_said("the place is sick: the intake pauses, every source stays");
+    running.until_said("storage unavailable, intake paused");
     let log = running.log();
     assert!(log.contains("cannot write the temporary file of"), "{log}");
     assert!(log.contains("No space left on device"), "{log}");
     assert_eq!(tree(&place.input()).len(), 3, "every source stays");
     std::fs::remove_file(ballast).unwrap();
     until("all sources to be done", || tree(&place.input()).is_empty());
-    assert!(running.log().contains("the place is well again: the intake resumes"));
+    assert!(running.log().contains("storage available, intake resumed"));
     let ended = running.stop();
     assert_eq!(ended.code, 0, "{ended:?}");
     for name in ["one", "two", "sub/three"] {
@@ -65,7 +65,7 @@ fn a_large_file_that_does_not_fit_leaves_no_part_of_itself() {
     let running = place.watch(&[]);
     let content = noise(700 * 1024);
     place.put("large", &content);
-    running.until_said("the place is sick");
+    running.until_said("storage unavailable, intake paused");
     until("the temporary file to go", || place.leftovers().is_empty());
     assert_eq!(tree(&place.output()), std::slice::from_ref(&ballast));
     std::fs::remove_file(ballast).unwrap();
@@ -82,7 +82,7 @@ fn a_stop_on_a_full_disk_says_that_work_is_left_and_the_next_start_does_it() {
     let ballast = fill(&place.output(), 0);
     let running = place.watch(&["--on-success", "delete"]);
     place.put("file", "content");
-    running.until_said("the place is sick");
+    running.until_said("storage unavailable, intake paused");
     let ended = running.stop();
     assert_eq!(ended.code, 75, "{ended:?}");
     assert!(ended.stderr.contains("left_for_the_next_start=1"), "{ended:?}");
@@ -122,7 +122,7 @@ fn a_full_disk_under_the_ledger_too_loses_nothing() {
     for number in 0..10 {
         place.put(format!("file{number}"), &content);
     }
-    running.until_said("the place is sick");
+    running.until_said("storage unavailable, intake paused");
     std::fs::remove_file(ballast).unwrap();
     until("all sources to be done", || tree(&place.input()).is_empty());
     let ended = running.stop();
@@ -159,7 +159,7 @@ fn a_disk_that_becomes_read_only_ends_the_service_with_74_and_nothing_is_lost() 
     place.put("second", "second");
     let ended = running.end();
     assert_eq!(ended.code, 74, "{ended:?}");
-    assert!(ended.stderr.contains("storage failed: nothing more is published"), "{ended:?}");
+    assert!(ended.stderr.contains("storage failed, stopping"), "{ended:?}");
     assert!(ended.stderr.contains("/in/second: Read-only file system"), "{ended:?}");
     assert_eq!(std::fs::read(place.input().join("second")).unwrap(), b"second");
     assert_eq!(place.published("first.zst"), b"first");

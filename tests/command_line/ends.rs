@@ -151,7 +151,7 @@ fn drain_wait_ends_as_the_service_does_and_the_log_agrees() {
     assert!(stopped.contains("left_for_the_next_start=1"), "{stopped}");
     assert!(stopped.contains("exit_code=75"), "{stopped}");
     let last = ended.stderr.lines().last().unwrap();
-    assert!(last.contains("ERROR") && last.contains("left at once"), "{ended:?}");
+    assert!(last.contains("ERROR") && last.contains("stopped at once"), "{ended:?}");
     assert!(!ended.stderr.contains("clean-up hook"), "{ended:?}");
     assert_eq!(place.once(&[]).code, 0);
 }
@@ -194,7 +194,7 @@ fn once_names_the_file_that_it_leaves_and_why() {
     let _writer = OpenOptions::new().append(true).open(path).unwrap();
     let ended = place.once(&[]);
     assert_eq!(ended.code, 75, "{ended:?}");
-    let named = ended.stderr.lines().find(|line| line.contains("left for the next start")).unwrap();
+    let named = ended.stderr.lines().find(|line| line.contains("not processed")).unwrap();
     assert!(named.contains("/in/open") && named.contains("open for writing"), "{named}");
     assert!(ended.stderr.contains("1 left for the next run"), "{ended:?}");
 }

@@ -180,7 +180,7 @@ fn trace_of_a_life(steps: &str, suffix: &str) -> String {
     let signal = |signal| kill_process(Pid::from_raw(child).unwrap(), signal).unwrap();
     place.configure(&format!("rescan = \"1m\"\n{lines}"));
     signal(Signal::HUP);
-    running.until_said(" reloaded ");
+    running.until_said(" configuration reloaded ");
     signal(Signal::TERM);
     let ended = running.end();
     assert_eq!(ended.code, 0, "{ended:?}");

@@ -210,7 +210,9 @@ fn lost(case: Case) -> Option<Vec<PathBuf>> {
     let service = tree.start_with(&failpoints, "delete", &[args, more].concat());
     let temp = |path: &PathBuf| path.to_string_lossy().ends_with(".tmp");
     let staged = || tree.files("out").iter().filter(|path| temp(path)).count();
-    until("all are staged", || staged() == case.files || tree.log().contains("sick"));
+    until("all are staged", || {
+        staged() == case.files || tree.log().contains("storage unavailable")
+    });
     if case.is_flushed {
         run("sync", &["-f".as_ref(), &disk.at]);
     }

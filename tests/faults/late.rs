@@ -84,7 +84,8 @@ fn lost(case: Case) -> Option<Vec<PathBuf>> {
     let staged = |files: Vec<PathBuf>| {
         files.iter().filter(|path| path.to_string_lossy().ends_with(".tmp")).count()
     };
-    let all = || staged(tree.files("out")) == case.small || tree.log().contains("sick");
+    let all =
+        || staged(tree.files("out")) == case.small || tree.log().contains("storage unavailable");
     until("all are staged", all);
     if case.is_flushed {
         // It says that all is well, or not: the error is not the service's to hear.
@@ -92,7 +93,7 @@ fn lost(case: Case) -> Option<Vec<PathBuf>> {
     }
     #[expect(clippy::disallowed_methods, reason = "the gate of a failpoint")]
     fs::remove_file(&gate).expect("gate");
-    let ended = || tree.files("in").is_empty() || tree.log().contains("sick");
+    let ended = || tree.files("in").is_empty() || tree.log().contains("storage unavailable");
     until("all is done, or the place is sick", ended);
     service.signal(Signal::TERM);
     let code = service.wait();

@@ -99,7 +99,7 @@ fn a_full_archive_pauses_and_loses_nothing() {
     std::fs::write(archive.join("ballast"), vec![1; bytes]).unwrap();
     place.put("file", vec![b'x'; 100_000]);
     let running: Running = place.watch(&["--on-success", "archive:archive"]);
-    running.until_said("the place is sick");
+    running.until_said("storage unavailable, intake paused");
     assert!(place.input().join("file").exists());
     std::fs::remove_file(archive.join("ballast")).unwrap();
     crate::files::until("the archived file", || archive.join("file").exists());

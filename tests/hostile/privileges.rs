@@ -42,7 +42,7 @@ fn root_keeps_in_every_thread_only_what_files_of_other_users_need_and_says_so_on
         }
         let ended = running.stop();
         assert_eq!(ended.code, 0, "{ended:?}");
-        assert_eq!(ended.stderr.matches("runs as root").count(), 1, "{ended:?}");
+        assert_eq!(ended.stderr.matches("running as root").count(), 1, "{ended:?}");
     }
 }
 
@@ -67,7 +67,7 @@ fn a_state_directory_of_another_user_is_told_where_the_service_is_root() {
     if !is_root() {
         return prove::skipped(name, "this is not root");
     }
-    let told = "the state directory is another user's";
+    let told = "running as root with another user's state directory";
     let place = Place::new();
     let own = place.once(&[]);
     assert!(!own.stderr.contains(told), "{own:?}");

@@ -39,7 +39,8 @@ pub fn open_files(pid: u32) -> Vec<PathBuf> {
 /// What it answers over HTTP.
 pub fn get(running: &Running, path: &str) -> String {
     let log = running.log();
-    let (_, rest) = log.split_once("served at http://").unwrap();
+    let (_, rest) = log.split_once("HTTP server listening").unwrap();
+    let (_, rest) = rest.split_once("http://").unwrap();
     let mut stream = TcpStream::connect(rest.split('/').next().unwrap()).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();

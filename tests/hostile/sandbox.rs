@@ -13,7 +13,7 @@ use crate::{
     programs, prove,
 };
 
-const ENFORCED: &str = "the sandbox is in force: ";
+const ENFORCED: &str = "sandbox active";
 
 /// Whether the kernel holds all of it; told where it does not.
 fn kernel_has_it(name: &str) -> bool {
@@ -167,7 +167,7 @@ fn every_thread_of_the_service_was_started_after_the_sandbox_closed() {
     }
     assert_eq!(ended.code, 0, "{ended:?}");
     let first = |call: &str| trace.lines().position(|line| line.contains(call));
-    let thread = first("clone").unwrap();
+    let thread = first("CLONE_THREAD").unwrap();
     assert!(first("capset(").unwrap() < thread, "{trace}");
     match first("landlock_restrict_self(") {
         Some(closed) => assert!(closed < thread, "{trace}"),
@@ -212,7 +212,7 @@ fn made_anew(name: &str, dir: &str) {
     let ended = running.end();
     assert_eq!(ended.code, 75, "{ended:?}");
     let wanted = format!(
-        "{} was made or mounted anew since the start, and the sandbox lets the service only into what was there then",
+        "{} was created or mounted after the start, or did not respond then, and the sandbox excludes it",
         dir.display()
     );
     assert!(ended.stderr.contains(&wanted), "{ended:?}");
@@ -229,9 +229,9 @@ fn a_directory_that_was_moved_away_and_back_is_the_same_to_the_sandbox() {
     let running = place.watch(&[]);
     let away = place.root().join("away");
     fs::rename(place.input(), &away).unwrap();
-    running.until_said("the intake pauses until it is there");
+    running.until_said("input unavailable, intake paused");
     fs::rename(&away, place.input()).unwrap();
-    running.until_said("the input is there again");
+    running.until_said("input available, intake resumed");
     place.put("a", "content");
     until("a", || place.output().join("a.zst").exists());
     assert_eq!(running.stop().code, 0);
@@ -253,7 +253,7 @@ fn what_a_pipeline_that_is_configured_no_more_left_is_finished_in_the_sandbox() 
     }
     let ended = place.run(&["run", "in2", "out2", "--once", "--state-dir", "state"]);
     assert_eq!(ended.code, 0, "{ended:?}");
-    assert!(ended.stderr.contains("recovered what the last run left"), "{ended:?}");
+    assert!(ended.stderr.contains("recovery finished"), "{ended:?}");
     assert_eq!(place.published("a.zst"), b"content");
     assert_eq!(fs::read(place.root().join("old/a")).unwrap(), b"content");
     assert!(!place.input().join("a").exists());
@@ -286,7 +286,7 @@ fn where_the_kernel_cannot_the_best_effort_goes_on_and_require_does_not_start() 
 
     let ended = where_no_more_fits(&place, "best-effort");
     assert_eq!(ended.code, 0, "{ended:?}");
-    assert_eq!(ended.stderr.matches("no sandbox is in force").count(), 1, "{ended:?}");
+    assert_eq!(ended.stderr.matches("sandbox not available").count(), 1, "{ended:?}");
     assert_eq!(place.published("a.zst"), b"content");
 }
 
@@ -294,7 +294,7 @@ fn where_the_kernel_cannot_the_best_effort_goes_on_and_require_does_not_start() 
 fn off_is_off_and_says_so() {
     let place = Place::new();
     let running = place.watch(&["--sandbox", "off"]);
-    assert!(running.log().contains("no sandbox, as configured"), "{}", running.log());
+    assert!(running.log().contains("sandbox disabled by the configuration"), "{}", running.log());
     assert!(!running.log().contains(ENFORCED), "{}", running.log());
     assert_eq!(running.stop().code, 0);
 }

@@ -69,7 +69,7 @@ fn swapped(name: &str, producer: u32, on_success: &str) {
     let wanted = prove::count(500);
     // Most have another name, or none, before their output is published.
     let taken = |log: &str| {
-        log.matches(" published ").count() + log.matches("before its output was published").count()
+        log.matches(" published ").count() + log.matches(" before publishing, ").count()
     };
     until("files are read", || {
         let log = running.log();

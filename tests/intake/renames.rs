@@ -175,6 +175,31 @@ fn a_source_that_is_renamed_before_it_is_removed_is_not_published_again() {
     }
 }
 
+/// Removing one link moves the change time of the file that all of them are.
+#[test]
+fn each_link_to_one_file_is_a_delivery_of_its_own() {
+    for on_success in ["delete", "keep"] {
+        let place = Place::new();
+        fs::write(place.root().join("gate"), "").unwrap();
+        let gate = format!("dispose=return(while:{})", place.root().join("gate").display());
+        let running = place.watch_with(&["--settle", "0s", "--on-success", on_success], &gate);
+        let first = place.put("0", "content");
+        until("the first is published", || published(&place).len() == 1);
+        for number in 1..6 {
+            fs::hard_link(&first, place.input().join(number.to_string())).unwrap();
+        }
+        // What comes after them is through the intake's looks at them.
+        place.put("later", "later");
+        until("a later file", || published(&place).contains(&"later".to_owned()));
+        open(&place);
+        until("all are published", || published(&place).len() == 7);
+        let left = if on_success == "keep" { 7 } else { 0 };
+        until("all are disposed of", || tree(&place.input()).len() == left);
+        ends_well(&place, running);
+        assert_eq!(published(&place).len(), 7, "{on_success}: once each");
+    }
+}
+
 #[test]
 fn editors_that_save_by_a_rename_leave_one_output_of_each_file() {
     let place = Place::new();

@@ -274,7 +274,7 @@ fn a_receiver_that_is_busy_gets_the_traces_once_it_is_not() {
     kill_process(Pid::from_child(&service.0), Signal::TERM).expect("signal");
     assert_eq!(ended(&mut { service }), Some(0), "{}", log(dir.path()));
     assert_eq!(receiver.files().len(), 1);
-    assert!(log(dir.path()).contains("otlp traces are sent again"), "{}", log(dir.path()));
+    assert!(log(dir.path()).contains("OTLP export resumed"), "{}", log(dir.path()));
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn without_a_receiver_files_are_processed_and_the_stop_is_not_held_up() {
         kill_process(Pid::from_child(&service.0), Signal::TERM).expect("signal");
         assert_eq!(ended(&mut service), Some(0), "{}", log(dir.path()));
         let log = log(dir.path());
-        assert!(log.contains("the last otlp traces are not sent files=50"), "{log}");
+        assert!(log.contains("last OTLP traces not sent files=50"), "{log}");
     }
 }
 

@@ -165,7 +165,11 @@ fn the_second_signal_leaves_work_behind_and_says_so() {
     tree.assert_no_leftovers();
     tree.assert_nothing_lost("delete");
     assert!(!tree.files("in").is_empty(), "work was left");
-    assert!(tree.log().contains("left for the next start, unless"), "{}", tree.log());
+    assert!(
+        tree.log().contains("unfinished at shutdown, deferred to the next start"),
+        "{}",
+        tree.log()
+    );
     assert_told(&tree.log());
     assert_eq!(tree.once("delete"), 0, "{}", tree.log());
     tree.assert_done("delete");

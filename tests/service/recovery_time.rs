@@ -73,7 +73,7 @@ fn ten_thousand_unfinished_intents_are_recovered() {
     unfinished(&tree);
     let start = Instant::now();
     let service = tree.start("keep", &[]);
-    until("it is recovered", || tree.log().contains("recovered what the last run left"));
+    until("it is recovered", || tree.log().contains("recovery finished"));
     let took = start.elapsed();
     // A kill before that may leave the file that the start tries the output with.
     until("it is ready", || tree.log().contains("phase=READY"));

@@ -37,7 +37,7 @@ fn descriptors_threads_and_temps_are_as_before_after_success_failure_and_panic()
         descriptors <= before.0 && threads <= before.1
     });
     let log = tree.log();
-    assert!(log.matches("failed: tried again").count() >= 5, "{log}");
+    assert!(log.matches("attempt failed, retrying").count() >= 5, "{log}");
     assert!(log.contains("panicked"), "{log}");
     service.signal(Signal::TERM);
     assert_eq!(service.wait(), 70, "a panic is an internal fault, and the exit code says so");

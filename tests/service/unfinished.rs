@@ -171,7 +171,11 @@ fn an_error_at_one_output_keeps_no_other_pipeline_from_starting_and_acknowledges
         fs::write(tree.path("in2/b.log"), "content").expect("write");
         let code = configured(&tree, &pipelines, &format!("{failing}=return(eio)")).wait();
         assert_eq!(code, 75, "{failing}\n{}", tree.log());
-        assert!(tree.log().contains("recovery cannot finish an output"), "{}", tree.log());
+        assert!(
+            tree.log().contains("recovery cannot finish an output, deferred to the next start"),
+            "{}",
+            tree.log()
+        );
         assert!(tree.log().contains(step), "{}", tree.log());
         assert!(tree.path("out2/b.log.zst").exists(), "{}", tree.log());
         let told = fs::read_to_string(tree.path("events")).expect("events");
@@ -210,6 +214,29 @@ fn a_marker_goes_with_the_source_that_recovery_disposes_of() {
             }
         }
     }
+}
+
+/// The start tries what a quarantine's file system can do in the directory in which it would be made.
+#[test]
+fn what_a_killed_probe_left_above_a_quarantine_that_is_not_made_is_removed() {
+    let tree = Tree::new();
+    let pipelines = pipeline("one", "in", "out", "on_success = \"delete\"");
+    fs::write(tree.path("in/a.log"), "content").expect("write");
+    let killed = configured(&tree, &pipelines, "commit::intended=return(kill)");
+    assert_eq!(killed.wait(), KILLED);
+    let instance = {
+        use tidemill::ledger::{Ledger, sqlite::Sqlite};
+        let ledger = Sqlite::open_read_only(&tree.path("state/ledger.sqlite")).expect("ledger");
+        ledger.instance().to_owned()
+    };
+    let probe = tree.path("state").join(format!(".tidemill-{instance}-AbCdEfGh.tmp"));
+    let deeper = tree.path("state/control").join(probe.file_name().expect("a name"));
+    for path in [&probe, &deeper] {
+        fs::write(path, "").expect("write");
+    }
+    assert_eq!(configured(&tree, &pipelines, "").wait(), 0, "{}", tree.log());
+    assert!(!probe.exists(), "{}", tree.log());
+    assert!(deeper.exists(), "nothing else is searched");
 }
 
 /// The service ended with 74.

@@ -192,7 +192,7 @@ impl Ledger for Sqlite {
             });
             match ended {
                 Err(error) if error.kind != ErrorKind::Failed => {
-                    tracing::warn!(error = %error.source, "the clean stop is not recorded: the next start recovers");
+                    tracing::warn!(error = %error.source, "cannot record the clean stop, next start recovers");
                 }
                 ended => ended?,
             }

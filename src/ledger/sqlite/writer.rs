@@ -86,7 +86,7 @@ impl Writer {
         match made {
             // The commit is in the log, and stays there: a later checkpoint moves it.
             Err(error) if is_transient(&error) => {
-                tracing::warn!(%error, pages, "the ledger's log cannot be moved into the database: it grows until it can");
+                tracing::warn!(%error, pages, "ledger checkpoint failed, write-ahead log grows");
                 Ok(())
             }
             made => made,
@@ -101,13 +101,11 @@ impl Writer {
         match self.connection.query_row(sql, [], |row| row.get::<_, i64>(0)) {
             Ok(0) => Ok(()),
             Ok(_) => {
-                tracing::info!(
-                    "another program reads the ledger: a part of its log stays beside it"
-                );
+                tracing::info!("ledger read by another process, checkpoint incomplete");
                 Ok(())
             }
             Err(error) if is_transient(&error) => {
-                tracing::warn!(%error, "the ledger's log stays beside it");
+                tracing::warn!(%error, "ledger checkpoint failed");
                 Ok(())
             }
             Err(error) => Err(error),

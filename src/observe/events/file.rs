@@ -128,7 +128,11 @@ impl Log {
     fn rewrite(&self) -> io::Result<()> {
         let length = self.file.metadata()?.len();
         let flags = rustix::fs::fcntl_getfl(&self.file)?;
-        rustix::fs::fcntl_setfl(&self.file, flags - OFlags::APPEND)?;
+        match rustix::fs::fcntl_setfl(&self.file, flags - OFlags::APPEND) {
+            // Append-only (`chattr +a`): what is there cannot be written again.
+            Err(Errno::PERM) => return Ok(()),
+            cleared => cleared?,
+        }
         let mut block = Vec::new();
         let mut at = length.saturating_sub(NUMBERS_BYTES);
         let mut rewritten = Ok(());

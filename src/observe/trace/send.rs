@@ -83,11 +83,7 @@ impl Sender {
         let left = self.batch.len() + self.take(usize::MAX).len();
         if left > 0 {
             self.dropped.increment(left as u64);
-            tracing::warn!(
-                files = left,
-                timed_out = flushed.is_err(),
-                "the last otlp traces are not sent"
-            );
+            tracing::warn!(files = left, timed_out = flushed.is_err(), "last OTLP traces not sent");
         }
         Ok(())
     }
@@ -155,13 +151,13 @@ impl Sender {
         let was_away = std::mem::replace(&mut self.is_away, !matches!(answer, Ok(Answer::Taken)));
         match answer {
             Ok(Answer::Taken) if was_away => {
-                tracing::info!(address = %self.address, "otlp traces are sent again");
+                tracing::info!(address = %self.address, "OTLP export resumed");
             }
             Ok(Answer::Refused(status)) if !was_away => {
-                tracing::warn!(address = %self.address, %status, "otlp traces are refused, and dropped");
+                tracing::warn!(address = %self.address, %status, "OTLP traces rejected and dropped");
             }
             Err(error) if !was_away => {
-                tracing::warn!(address = %self.address, error, "otlp traces cannot be sent: tried again");
+                tracing::warn!(address = %self.address, error, "cannot send OTLP traces, retrying");
             }
             _ => {}
         }
@@ -174,7 +170,7 @@ impl Link {
         let (requests, connection) = handshake(TokioIo::new(stream)).await?;
         let driver = tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "the connection for otlp traces ended");
+                tracing::debug!(%error, "OTLP connection closed");
             }
         });
         Ok(Self { requests, _driver: AbortOnDropHandle::new(driver) })

@@ -26,7 +26,7 @@ impl Intake {
         }
         if overflow {
             self.context.meter.overflow();
-            tracing::warn!(pipeline = %self.context.name(), "events were lost: a full scan finds what they told of");
+            tracing::warn!(pipeline = %self.context.name(), "event queue overflowed, running a full scan");
         }
         let now = Instant::now();
         if overflow || scan {
@@ -77,7 +77,7 @@ impl Intake {
 
     fn met_own(&mut self, path: &Path) {
         if self.own_met.len() < limits::DIRECTORIES && self.own_met.insert(path.to_path_buf()) {
-            tracing::warn!(pipeline = %self.context.name(), path = %shown(path), "a directory of the service's own is mounted below the input: it is left alone");
+            tracing::warn!(pipeline = %self.context.name(), path = %shown(path), "own directory mounted below the input, ignored");
         }
     }
 
@@ -116,7 +116,7 @@ impl Intake {
             }
             Ok(Look::None) => self.table.gone(&path),
             Err(error) => {
-                tracing::warn!(path = %shown(&path), %error, "cannot look at a file of the input: tried again");
+                tracing::warn!(path = %shown(&path), %error, "cannot stat an input file, retrying");
                 self.root.suspect();
                 self.table.unseen(path, Instant::now());
             }

@@ -21,11 +21,11 @@ pub(super) fn name_left(context: &Context, table: &Table, ready: &Ready) {
     let name = context.name();
     for (path, reason) in left.iter().take(limits::STRAGGLERS) {
         let source = context.config.input.join(path);
-        tracing::warn!(pipeline = %name, source = %shown(&source), reason, "left for the next start");
+        tracing::warn!(pipeline = %name, source = %shown(&source), reason, "not processed, left for the next run");
     }
     let more = left.len().saturating_sub(limits::STRAGGLERS);
     if more > 0 {
-        tracing::warn!(pipeline = %name, files = more, "and as many more are left");
+        tracing::warn!(pipeline = %name, files = more, "more files left");
     }
 }
 

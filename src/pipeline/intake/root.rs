@@ -119,7 +119,7 @@ impl Root {
         match self.open(context) {
             Ok(()) => {
                 if self.away_since.take().is_some() {
-                    tracing::info!(pipeline = %context.name(), "the input is there again: the intake resumes");
+                    tracing::info!(pipeline = %context.name(), "input available, intake resumed");
                     context.meter.paused(Pause::Input, None);
                 }
                 State::New
@@ -132,7 +132,7 @@ impl Root {
         if self.away_since.is_none() {
             let input = crate::observe::shown(&context.config.input).to_string();
             let reason = format!("cannot open the input {input}: {error}");
-            tracing::warn!(pipeline = %context.name(), reason, "the intake pauses until it is there");
+            tracing::warn!(pipeline = %context.name(), reason, "input unavailable, intake paused");
             context.meter.paused(Pause::Input, Some(&reason));
             self.away_since = Some(now);
         }
@@ -159,14 +159,14 @@ impl Root {
         }
         let every_seconds = limits::POLL.as_secs();
         if self.network {
-            tracing::info!(pipeline = %context.name(), every_seconds, "the input is on a network file system: it is polled");
+            tracing::info!(pipeline = %context.name(), every_seconds, "input on a network file system, polling");
             return None;
         }
         match Watch::start(input, self.hints.clone()) {
             Ok(watch) => Some(watch),
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(pipeline = %context.name(), %error, cause, every_seconds, "the input cannot be watched: it is polled");
+                tracing::warn!(pipeline = %context.name(), %error, cause, every_seconds, "cannot watch the input, polling");
                 None
             }
         }

@@ -239,7 +239,7 @@ impl Claim {
     /// A file may have got this name while its output was published under another; `None` where the
     /// job ended here or went elsewhere.
     fn not_in_commit(mut job: Job) -> Option<Job> {
-        match job.context.in_commit.known(&job.seen.identity) {
+        match job.context.in_commit.known(&job.seen) {
             None => Some(job),
             Some(in_commit::Known::Committing) => {
                 job.defer(limits::BUSY, Cause::Busy);

@@ -58,7 +58,7 @@ impl Scan {
                 Ok(_) => {}
                 Err((path, error)) => {
                     self.unlisted += 1;
-                    tracing::warn!(path = %crate::observe::shown(&path), %error, "cannot list a directory of the input");
+                    tracing::warn!(path = %crate::observe::shown(&path), %error, "cannot list an input directory");
                 }
             }
             if found.len() >= most {
@@ -194,7 +194,7 @@ impl Candidates {
             Kind::Directory => return Ok(Look::None),
             Kind::File => {}
             kind => {
-                tracing::debug!(path = %crate::observe::shown(path), kind = kind.as_str(), "not a regular file: left alone");
+                tracing::debug!(path = %crate::observe::shown(path), kind = kind.as_str(), "not a regular file, ignored");
                 return Ok(Look::None);
             }
         }

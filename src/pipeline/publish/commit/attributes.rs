@@ -18,7 +18,7 @@ pub fn follow(root: &Dir, output: Output, source: &Seen) -> Output {
         Ok(Some(identity)) => Output { identity, ..output },
         Ok(None) => output,
         Err(error) => {
-            tracing::warn!(output = %shown(&output.path), %error, "its source's mode, owner or time changed, and cannot be given to it");
+            tracing::warn!(output = %shown(&output.path), %error, "cannot copy changed attributes to the output");
             output
         }
     }
@@ -39,7 +39,7 @@ fn bring_up(root: &Dir, output: &Output, source: &Seen) -> io::Result<Option<Ide
     }
     fs::copy_attributes(&file, source, (opened.owner, opened.group))?;
     file.sync_all()?;
-    tracing::info!(output = %shown(&output.path), "has its source's new mode, owner and time");
+    tracing::info!(output = %shown(&output.path), "changed attributes copied to the output");
     fs::identity_of(&file).map(Some)
 }
 

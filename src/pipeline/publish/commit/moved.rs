@@ -61,13 +61,13 @@ impl Publisher {
                 Ok(Taken::Back) => back.push(file),
                 Err(error) => {
                     let source = shown(&file.committed.job.source_path()).to_string();
-                    tracing::warn!(source, %error, "cannot be taken back from a directory that was moved away: it is published again under its path");
+                    tracing::warn!(source, %error, "cannot withdraw an output from a moved directory, publishing again");
                     back.push(file);
                 }
             }
         }
         let Some(Named { committed: first, .. }) = back.first() else { return Ok(named) };
-        let reason = || Some("its directory was moved away".to_owned());
+        let reason = || Some("its directory was moved".to_owned());
         let mark = |file: &Named| (file.committed.record.id, State::Withdrawn, reason());
         let marks: Vec<_> = back.iter().map(mark).collect();
         let path = first.job.source_path();

@@ -297,7 +297,7 @@ pub(super) fn withdraw(job: &Job, marks: &[Mark]) -> ledger::Result<()> {
                 thread::park_timeout(limits::BACKOFF);
             }
             Err(error) if error.kind == ErrorKind::Busy && tries < limits::BUSY_TRIES => {
-                tracing::warn!(error = %error.source, "another program writes to the ledger: waited for");
+                tracing::warn!(error = %error.source, "ledger locked by another process, waiting");
             }
             marked => return marked,
         }

@@ -23,7 +23,7 @@ pub fn still_named(mut staged: Staged) -> Option<Staged> {
     let found = match job.input.look_fresh(&job.path) {
         Ok(found) => found,
         Err(error) => {
-            tracing::warn!(source = %crate::observe::shown(&job.path), %error, "cannot look at the source once more");
+            tracing::warn!(source = %crate::observe::shown(&job.path), %error, "cannot check the source before publishing");
             return Some(staged);
         }
     };
@@ -35,13 +35,10 @@ pub fn still_named(mut staged: Staged) -> Option<Staged> {
     drop(temp);
     let source = crate::observe::shown(&job.path).to_string();
     if found.is_some() {
-        tracing::info!(source, "replaced before its output was published: looked at again");
+        tracing::info!(source, "source replaced before publishing, checking again");
         job.defer(Duration::ZERO, Cause::Replaced);
     } else {
-        tracing::info!(
-            source,
-            "renamed or removed before its output was published: nothing is published"
-        );
+        tracing::info!(source, "source renamed or removed before publishing, output discarded");
         job.end(Outcome::Skipped, 0);
     }
     None

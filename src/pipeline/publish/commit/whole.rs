@@ -79,7 +79,7 @@ impl Whole {
         if let Err(error) = &result
             && !self.failed.swap(true, Ordering::Relaxed)
         {
-            tracing::warn!(%error, "syncfs failed: each file is synced by itself until the next start");
+            tracing::warn!(%error, "syncfs failed, using fsync until restart");
         }
         result
     }

@@ -14,6 +14,7 @@ pub mod source;
 use std::{
     ffi::OsStr,
     io,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -26,7 +27,6 @@ use crate::{
     limits,
     observe::shown,
     pipeline::{
-        acknowledge::now_ns,
         failure::{ClaimError, CommitError, DisposeError, Verdict},
         fatal::Fatal,
         job::{Cause, Committed, Disposable, Failed, Item, Job, Outcome},
@@ -109,7 +109,7 @@ impl Disposer {
             unchanged(committed);
             return done.then_some((id, State::Done, None));
         }
-        tracing::info!(pipeline = %job.context.name(), source = %shown(&job.path), record = id, policy = %record.on_success, "was processed before: only its disposal is done");
+        tracing::info!(pipeline = %job.context.name(), source = %shown(&job.path), record = id, policy = %record.on_success, "already processed, disposing of the source");
         self.dispose(committed, unchanged)
     }
 
@@ -123,12 +123,12 @@ impl Disposer {
                 Some((id, State::Done, None))
             }
             Ok(Disposed::Another) => {
-                tracing::info!(pipeline = %job.context.name(), source = %shown(&job.path), "changed after it was read: it is processed again");
+                tracing::info!(pipeline = %job.context.name(), source = %shown(&job.path), "source changed after reading, processing again");
                 committed.job.defer(limits::BUSY, Cause::Changed);
                 Some((id, State::Changed, None))
             }
             Ok(Disposed::Busy) => {
-                tracing::info!(pipeline = %job.context.name(), source = %shown(&job.path), "is being written again: it stays until that ends");
+                tracing::info!(pipeline = %job.context.name(), source = %shown(&job.path), "source open for writing, disposal postponed");
                 committed.job.defer(limits::BUSY, Cause::Busy);
                 Some((id, State::Changed, None))
             }
@@ -151,7 +151,7 @@ impl Disposer {
             }
             Verdict::Retry if job.attempt < job.context.config.attempts => {
                 let after = backoff(job.context.config.backoff, job.attempt);
-                tracing::warn!(%pipeline, %stage, reason, attempt = job.attempt, retry_seconds = after.as_secs_f64(), "failed: tried again");
+                tracing::warn!(%pipeline, %stage, reason, attempt = job.attempt, retry_seconds = after.as_secs_f64(), "attempt failed, retrying");
                 job.context.meter.retried();
                 job.defer(after, Cause::Failed);
             }
@@ -204,6 +204,25 @@ enum Disposed {
     Busy,
 }
 
+/// Notes a source that has its name no more, because it may come under another one.
+fn note_renamed(job: &Job, record: &Record) {
+    let found = |path: &Path| job.input.look_fresh(path).ok().flatten();
+    let has_its_name =
+        found(&record.source).is_some_and(|found| found.identity.inode == record.identity.inode);
+    if has_its_name {
+        return;
+    }
+    let (parent, _) = fs::split(&record.source);
+    let directory = if parent.as_os_str().is_empty() {
+        fs::identity_of(&*job.input).ok()
+    } else {
+        found(parent).map(|found| found.identity)
+    };
+    // A directory that is gone itself was renamed, which leaves the times of what is in it.
+    let gone_ns = directory.map_or(i64::MIN, |directory| directory.changed_ns);
+    job.context.in_commit.renamed(record, gone_ns);
+}
+
 fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> {
     let what = match record.on_success {
         OnSuccess::Archive(_) => "archived",
@@ -218,11 +237,11 @@ fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> 
     let taken = match taken {
         Take::Ours(taken) => taken.watched_by(&job.context.meter),
         Take::Gone => {
-            job.context.in_commit.renamed(record, now_ns());
+            note_renamed(job, record);
             return Ok(Disposed::Done);
         }
         Take::Another => {
-            job.context.in_commit.renamed(record, now_ns());
+            note_renamed(job, record);
             return Ok(Disposed::Another);
         }
         Take::Busy => return Ok(Disposed::Busy),
