@@ -256,7 +256,8 @@ pub fn resolved(path: &Path) -> PathBuf {
     patience::within(&absolute, move || real_path(&asked)).unwrap_or(absolute)
 }
 
-/// As [`resolved`], of an absolute path. Blocks as long as its file system does.
+/// An absolute path without symbolic links, `.` and `..`, as far as it exists. Blocks as long as its file
+/// system does.
 #[must_use]
 pub fn real_path(absolute: &Path) -> PathBuf {
     for above in absolute.ancestors() {

@@ -1,6 +1,6 @@
 //! transform: the chain of steps, on bytes. Sees no path, no file and no clock.
 //!
-//! Owns: nothing; the codecs' state is lent by [`Codecs`].
+//! Owns: nothing; the codecs' state is lent by `Codecs`.
 
 use tokio::sync::OwnedSemaphorePermit;
 
