@@ -54,7 +54,7 @@ pub fn end_alone() {
 }
 
 /// Does work at a path, and waits for it; `None` where it does not end within
-/// [`limits::START_PATIENCE`]. As long as it hangs, who asks for the same path is told so at once. A
+/// [`limits::START_PATIENCE`]. As long as it hangs, later calls for the same path return at once. A
 /// thread or a child that hangs stays until its call returns.
 pub fn within<T: Send + 'static>(
     path: &Path,

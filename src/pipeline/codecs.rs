@@ -148,10 +148,10 @@ pub struct Codecs {
 }
 
 impl Codecs {
-    /// Has work done by one that is ready for a new file, or by the error that it could not be made.
-    /// `ready` is called after the wait while others use the memory, which is never that of another
-    /// pipeline. Of the threads that are asked for, as of [`Transformer::new`], there are as many as
-    /// the memory allows, and one at least: the output is the same for every count.
+    /// Calls `work` with a transformer that is ready for a new file, or with the error that it could not
+    /// be made. Waits while this pipeline's other files use the memory, never for another pipeline. Of
+    /// the `threads` that are requested, as of [`Transformer::new`], it gets as many as the free memory
+    /// allows, and at least one: the output is the same for every count.
     pub fn lend<T>(
         &self,
         config: &config::Pipeline,

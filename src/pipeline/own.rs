@@ -1,8 +1,9 @@
 //! The directories and files that the service writes to: none of them is a source, whatever path
 //! below an input leads to it.
 //!
-//! Each pipeline looks at its own, and at those of the whole service; what it finds is every
-//! pipeline's. None looks at another's, which may be on a file system that does not answer.
+//! All are looked at once before the first pipeline begins. From then on each pipeline looks at its own,
+//! and at those of the whole service, and shares what it finds: another's may be on a file system that
+//! does not respond.
 
 use std::{
     collections::HashMap,

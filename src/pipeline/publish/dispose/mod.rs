@@ -204,7 +204,7 @@ enum Disposed {
     Busy,
 }
 
-/// Notes a source that has its name no more, because it may come under another one.
+/// Records a source that no longer has its name: it may appear under another one.
 fn note_renamed(job: &Job, record: &Record) {
     let found = |path: &Path| job.input.look_fresh(path).ok().flatten();
     let has_its_name =
