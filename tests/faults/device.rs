@@ -142,6 +142,7 @@ impl Filesystem for Server {
 /// The file system on the device. Dropping it unmounts it, then the device's.
 struct Device {
     at: PathBuf,
+    served: PathBuf,
     failing: Arc<AtomicUsize>,
     _session: BackgroundSession,
 }
@@ -151,6 +152,8 @@ impl Drop for Device {
         if !wait_for(|| run("umount", &[&self.at])) {
             run("umount", &["-l".as_ref(), &self.at]);
         }
+        // The loop device of a failed test may hold it still.
+        run("umount", &["-l".as_ref(), &self.served]);
     }
 }
 
@@ -174,7 +177,12 @@ fn device(tree: &Tree, kind: &str) -> Option<Device> {
     let mut config = Config::default();
     config.mount_options = vec![MountOption::FSName("device".to_owned()), MountOption::RW];
     let session = fuser::spawn_mount(server, &served, &config).ok()?;
-    mounted(&served.join("disk"), "loop", &at).then_some(Device { at, failing, _session: session })
+    mounted(&served.join("disk"), "loop", &at).then_some(Device {
+        at,
+        served,
+        failing,
+        _session: session,
+    })
 }
 
 #[derive(Clone, Copy, Debug)]
