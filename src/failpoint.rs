@@ -39,8 +39,8 @@ pub const RECOVERY_NAMES: [&str; 3] =
 
 /// Those that only a file system meets which cannot rename in one call, between one name and the
 /// other, or a move from one file system to another.
-pub const DETOUR_NAMES: [&str; 5] =
-    ["link::made", "link::durable", "commit::unlink", "move::copied", "move::named"];
+pub const DETOUR_NAMES: [&str; 6] =
+    ["link::made", "link::durable", "commit::unlink", "move::chunk", "move::copied", "move::named"];
 
 /// Those where only an error makes sense.
 pub const ERROR_NAMES: [&str; 4] =
@@ -49,7 +49,7 @@ pub const ERROR_NAMES: [&str; 4] =
 /// What the promise rests on, each of which a test can leave out with `return(out)`, to see that the
 /// proofs notice (`tests/powerloss/mutants.rs`). That one step overtakes another is the same as
 /// leaving out the barrier between them.
-pub const BARRIERS: [&str; 17] = [
+pub const BARRIERS: [&str; 20] = [
     "barrier::new_directory",
     "barrier::temp",
     "barrier::temp_directory",
@@ -64,6 +64,9 @@ pub const BARRIERS: [&str; 17] = [
     "barrier::quarantine",
     "barrier::ledger",
     "barrier::ledger_directory",
+    "barrier::attributes",
+    "barrier::policy",
+    "barrier::marker",
     "barrier::boot",
     "barrier::recovered_directory",
     "barrier::recovered_mark",

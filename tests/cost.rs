@@ -11,6 +11,8 @@ mod prove;
 /// Files of the two runs, a multiple of the largest group commit apart.
 const FEW: u32 = 128;
 const MANY: u32 = 640;
+/// Files that one `syncfs` makes durable, at most.
+const BATCH: u32 = 256;
 
 /// The most calls for each file, by name.
 ///
@@ -66,7 +68,10 @@ fn a_small_file_costs_the_system_calls_of_the_cost_model() {
     for (call, most) in LIMITS {
         assert!(each(call) <= most, "{call}: {:.2} for each file, of {most}: {told:?}", each(call));
     }
-    assert!(each("fsync") + each("syncfs") > 0.0, "nothing was made durable: {told:?}");
+    // Small batches sync each file, and a busy machine makes them in either run: no difference tells.
+    let all = |call: &str| many.get(call).copied().unwrap_or(0);
+    let durable = all("fsync") + BATCH * all("syncfs");
+    assert!(durable >= MANY, "syncs for {durable} of {MANY} files: {told:?}");
     let sum = |calls: &mut dyn Iterator<Item = &String>| calls.map(|call| each(call)).sum::<f64>();
     let woken = sum(&mut many.keys().filter(|call| WAKING.contains(&call.as_str())));
     assert!(woken <= WAKES, "{woken:.2} calls to wake and wait for each file: {told:?}");

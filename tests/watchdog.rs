@@ -9,6 +9,11 @@
 mod files;
 #[path = "shutdown/manager.rs"]
 mod manager;
+#[path = "support/mounts.rs"]
+#[expect(dead_code, reason = "not every proof uses all of it")]
+mod mounts;
+#[path = "support/prove.rs"]
+mod prove;
 
 mod harness {
     //! What the service manager waits by.
@@ -22,6 +27,7 @@ use std::time::Duration;
 
 use files::{Place, Running, until};
 use manager::Manager;
+use mounts::Mount;
 
 /// The time in which the manager wants to be told, in microseconds.
 const TIMEOUT: &str = "300000";
@@ -35,7 +41,10 @@ struct Watched {
 
 impl Watched {
     fn start(failpoints: &str) -> Self {
-        let place = Place::new();
+        Self::start_in(Place::new(), failpoints)
+    }
+
+    fn start_in(place: Place, failpoints: &str) -> Self {
         let manager = Manager::new(&place.root().join("notify"));
         let mut command = place.tidemill(&["run", "--config", "tidemill.toml"]);
         command.env("NOTIFY_SOCKET", manager.path()).env("WATCHDOG_USEC", TIMEOUT);
@@ -94,6 +103,37 @@ fn an_intake_that_does_not_turn_stops_the_feeding() {
     watched.place.put("a", "content");
     watched.until_said(&format!("{NOT_FED}the intake of main has not turned for "));
     watched.starves();
+}
+
+/// A source that goes to an archive on another file system; nothing where none can be mounted.
+fn archived_by_a_copy(failpoints: &str) -> Option<(Mount, Watched)> {
+    let place = Place::new();
+    let archive = place.root().join("archive");
+    std::fs::create_dir(&archive).unwrap();
+    let mount = Mount::memory(&archive, "64m")?;
+    place.configure("on_success = \"archive:archive\"");
+    Some((mount, Watched::start_in(place, failpoints)))
+}
+
+#[test]
+fn a_copy_that_hangs_stops_the_feeding() {
+    let Some((mount, watched)) = archived_by_a_copy("move::chunk=pause") else { return };
+    watched.place.put("a", "content");
+    watched.until_said(&format!("{NOT_FED}1 files are in work and nothing moved for "));
+    watched.starves();
+    drop((watched, mount));
+}
+
+#[test]
+fn a_copy_that_takes_long_and_gets_on_is_no_reason() {
+    let Some((mount, watched)) = archived_by_a_copy("move::chunk=sleep(50)") else { return };
+    // 50 chunks, written and read back: the copy takes longer than a stuck service would get.
+    watched.place.put("large", vec![7; 50 * 256 * 1024]);
+    let archived = watched.place.root().join("archive/large");
+    until("archived", || watched.meals() > 0 && archived.exists());
+    assert!(!watched.running.log().contains(NOT_FED), "{}", watched.running.log());
+    watched.is_fed(1);
+    drop((watched, mount));
 }
 
 #[test]

@@ -76,7 +76,8 @@ fn a_failed_file_goes_to_a_quarantine_on_another_file_system() {
 
 #[test]
 fn a_kill_at_any_step_of_a_move_to_another_file_system_leaves_one_file_after_the_next_start() {
-    for name in ["dispose::taken", "move::copied", "move::named", "dispose::unlink"] {
+    for name in ["dispose::taken", "move::chunk", "move::copied", "move::named", "dispose::unlink"]
+    {
         for passes_before in [0, 7, 25] {
             let tree = Tree::with(30, 2);
             let Some(_mount) = mounted(&tree.path("archive")) else { return };

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     steps::{Hand, Size},
-    world::{World, output_of, temporary_of},
+    world::{ANOTHER_LEDGER, World, hash, output_of, temporary_of},
 };
 
 impl World {
@@ -28,6 +28,7 @@ impl World {
             Hand::Take(which) => self.take_output(which),
             Hand::Foreign(path) => self.foreign(path),
             Hand::ForeignDirectory(path) => self.foreign_directory(path),
+            Hand::ForeignLine(path) => self.foreign_line(path),
         }
         self.observe();
     }
@@ -44,6 +45,8 @@ impl World {
             }
             Hand::Append(_) if self.on_success != "keep" => {}
             Hand::Take(_) if replaces => {}
+            // One service at a time has the events file open.
+            Hand::ForeignLine(_) => {}
             Hand::Foreign(path) if self.whole("out", &output_of(path)).exists() => {}
             hand => self.hand(hand),
         }
@@ -192,6 +195,25 @@ impl World {
         if self.make_parent(&whole) {
             fs::create_dir(whole).ok();
         }
+    }
+
+    fn foreign_line(&self, path: &str) {
+        let Some(content) = self.now.get(path) else { return };
+        let line = serde_json::json!({
+            "time": "2026-01-01T00:00:00Z",
+            "id": self.acknowledged().iter().map(|line| line.id).max().unwrap_or(0) + 1,
+            "ledger": ANOTHER_LEDGER,
+            "pipeline": "main",
+            "outcome": "published",
+            "source": path,
+            "source_bytes": content.len(),
+            "output": output_of(path),
+            "source_hash": hash(content),
+            "output_hash": hash(b"of another service"),
+        });
+        let events = self.tree.path("events");
+        let mut file = fs::File::options().append(true).create(true).open(events).expect("open");
+        writeln!(file, "{line}").expect("append");
     }
 
     /// Whether the file's directory is there now: not where a file has a part of its path.

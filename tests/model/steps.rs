@@ -1,7 +1,7 @@
 //! What may happen, and how often.
 
 use proptest::{collection::vec, prelude::*, sample::select};
-use tidemill::failpoint::{NAMES, RECOVERY_NAMES, STORE_NAMES};
+use tidemill::failpoint::{DETOUR_NAMES, NAMES, RECOVERY_NAMES, STORE_NAMES};
 
 /// Few names, so that things happen to the same one.
 pub const PATHS: [&str; 4] = ["a", "b", "d/a", "d/e/c"];
@@ -21,6 +21,8 @@ const HINDRANCES: [&str; 6] = [
 pub struct Case {
     pub on_success: &'static str,
     pub on_exists: &'static str,
+    /// The file system of the outputs has no rename that refuses to replace: they are linked.
+    pub links: bool,
     pub steps: Vec<Step>,
 }
 
@@ -38,6 +40,9 @@ pub enum Step {
     KilledAfter(u32),
     /// The service watches, while things happen with so many microseconds after each.
     Watch(Vec<(Hand, u32)>, End),
+    /// As [`Self::Watch`], but its file system answers nothing to whoever comes by this failpoint
+    /// first, until the end.
+    Stuck(&'static str, Vec<(Hand, u32)>, End),
     /// The operator no longer keeps sources: from the next start on this is the policy.
     Policy(&'static str),
     /// The operator has a source processed again, this one of those that are there, while the
@@ -76,6 +81,9 @@ pub enum Hand {
     Foreign(&'static str),
     /// Another hand makes a directory there.
     ForeignDirectory(&'static str),
+    /// Another service, which has a ledger of its own, says in the same events file that it published
+    /// what this source has, under the number of the next record.
+    ForeignLine(&'static str),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,12 +99,20 @@ pub fn case() -> impl Strategy<Value = Case> {
         select(&["keep", "delete", "archive"][..]),
         // The default policy is the one with a rule of its own.
         select(&["update", "update", "fail", "replace", "suffix", "skip"][..]),
+        any::<bool>(),
         vec(step(), 3..16),
     )
-        .prop_map(|(on_success, on_exists, steps)| Case { on_success, on_exists, steps })
+        .prop_map(|(on_success, on_exists, links, steps)| Case {
+            on_success,
+            on_exists,
+            links,
+            steps,
+        })
 }
 
 fn step() -> impl Strategy<Value = Step> {
+    let hands = || vec((hand(), 0_u32..30_000), 1..5);
+    let end = || prop_oneof![Just(End::Drain), Just(End::Kill)];
     prop_oneof![
         8 => hand().prop_map(Step::Hand),
         2 => Just(Step::Once),
@@ -105,8 +121,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => select(&STORE_NAMES[..2]).prop_map(|name| Step::KilledAt(name, 0)),
         1 => select(&HINDRANCES[..]).prop_map(Step::Hindered),
         1 => (0_u32..60_000).prop_map(Step::KilledAfter),
-        1 => (vec((hand(), 0_u32..30_000), 1..5), prop_oneof![Just(End::Drain), Just(End::Kill)])
-            .prop_map(|(hands, end)| Step::Watch(hands, end)),
+        1 => select(&DETOUR_NAMES[..3]).prop_map(|name| Step::KilledAt(name, 0)),
+        1 => (hands(), end()).prop_map(|(hands, end)| Step::Watch(hands, end)),
+        1 => (select(&NAMES[..]), hands(), end())
+            .prop_map(|(name, hands, end)| Step::Stuck(name, hands, end)),
         1 => select(&["delete", "archive"][..]).prop_map(Step::Policy),
         4 => any::<u8>().prop_map(Step::Reprocess),
     ]
@@ -128,5 +146,6 @@ fn hand() -> impl Strategy<Value = Hand> {
         4 => any::<u8>().prop_map(Hand::Take),
         2 => path().prop_map(Hand::Foreign),
         1 => path().prop_map(Hand::ForeignDirectory),
+        1 => path().prop_map(Hand::ForeignLine),
     ]
 }

@@ -10,13 +10,19 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    harness::Tree,
-    steps::{Case, End, PATHS, Step},
+    harness::{Service, Tree},
+    steps::{Case, End, Hand, PATHS, Step},
 };
 
 const KILLED: i32 = -9;
 const TERMINATED: i32 = -15;
 const QUARANTINED: i32 = 65;
+
+/// As on a file system whose renames cannot refuse to replace: outputs are published by links.
+const LINKS: &str = "gate::no_replace=return(out)";
+
+/// That another service has, which writes to the same events file.
+pub const ANOTHER_LEDGER: &str = "another";
 
 /// BLAKE3, in hexadecimal.
 pub type Hash = String;
@@ -76,6 +82,7 @@ pub struct World {
     pub tree: Tree,
     pub on_success: &'static str,
     pub on_exists: &'static str,
+    links: bool,
     /// Contents made so far.
     pub written: usize,
     /// The content each producer last gave a path, and did not take back.
@@ -113,6 +120,7 @@ impl World {
             tree: Tree::new(),
             on_success: case.on_success,
             on_exists: case.on_exists,
+            links: case.links,
             written: 0,
             now: BTreeMap::new(),
             begun: BTreeMap::new(),
@@ -135,19 +143,15 @@ impl World {
                 self.assert_code(code, &[0, QUARANTINED]);
             }
             Step::KilledAt(name, passes) => {
-                let failpoint = format!("{name}={passes}*off->return(kill)");
-                let more = ["--once", "--on-exists", self.on_exists];
-                let code = self.tree.start_with(&failpoint, self.on_success, &more).wait();
+                let code = self.run_once(&format!("{name}={passes}*off->return(kill)"));
                 self.ended(code, &[0, QUARANTINED, KILLED]);
             }
             Step::Hindered(failpoints) => {
-                let more = ["--once", "--on-exists", self.on_exists];
-                let code = self.tree.start_with(failpoints, self.on_success, &more).wait();
+                let code = self.run_once(failpoints);
                 self.ended(code, &[0, QUARANTINED]);
             }
             Step::KilledAfter(micros) => {
-                let more = ["--once", "--on-exists", self.on_exists];
-                let service = self.tree.start(self.on_success, &more);
+                let service = self.start("", &["--once"]);
                 std::thread::park_timeout(Duration::from_micros((*micros).into()));
                 service.signal(Signal::KILL);
                 self.ended(service.wait(), &[0, QUARANTINED, KILLED]);
@@ -156,19 +160,12 @@ impl World {
             Step::Policy(on_success) if self.on_success == "keep" => self.on_success = on_success,
             Step::Policy(_) => {}
             Step::Reprocess(which) => self.reprocess(*which),
-            Step::Watch(hands, end) => {
-                let service = self.tree.start(self.on_success, &["--on-exists", self.on_exists]);
-                for (hand, micros) in hands {
-                    std::thread::park_timeout(Duration::from_micros((*micros).into()));
-                    self.hand_beside_the_service(*hand);
-                }
-                let (signal, codes) = match end {
-                    End::Kill => (Signal::KILL, [KILLED, KILLED]),
-                    // It may not have come as far as its signals.
-                    End::Drain => (Signal::TERM, [0, TERMINATED]),
-                };
-                service.signal(signal);
-                self.ended(service.wait(), &codes);
+            Step::Watch(hands, end) => self.watch("", hands, *end),
+            Step::Stuck(name, hands, end) => {
+                let gate = self.tree.path("gate");
+                fs::write(&gate, "").expect("a gate");
+                let failpoint = format!("{name}=1*return(while:{})->off", gate.display());
+                self.watch(&failpoint, hands, *end);
             }
         }
         self.observe();
@@ -177,7 +174,36 @@ impl World {
     /// Runs the service on what is there, to its end.
     pub fn once(&mut self) -> i32 {
         self.figures.starts += 1;
-        self.tree.start(self.on_success, &["--once", "--on-exists", self.on_exists]).wait()
+        self.run_once("")
+    }
+
+    fn run_once(&self, failpoints: &str) -> i32 {
+        self.start(failpoints, &["--once"]).wait()
+    }
+
+    fn start(&self, failpoints: &str, more: &[&str]) -> Service {
+        let links = if self.links { LINKS } else { "" };
+        let failpoints = format!("{links};{failpoints}");
+        let more = [&["--on-exists", self.on_exists], more].concat();
+        self.tree.start_with(&failpoints, self.on_success, &more)
+    }
+
+    /// The service watches while hands are at work, to this end.
+    fn watch(&mut self, failpoints: &str, hands: &[(Hand, u32)], end: End) {
+        let service = self.start(failpoints, &[]);
+        for (hand, micros) in hands {
+            std::thread::park_timeout(Duration::from_micros((*micros).into()));
+            self.hand_beside_the_service(*hand);
+        }
+        let (signal, codes) = match end {
+            End::Kill => (Signal::KILL, [KILLED, KILLED]),
+            // It may not have come as far as its signals.
+            End::Drain => (Signal::TERM, [0, TERMINATED]),
+        };
+        service.signal(signal);
+        // What was stuck is so no longer.
+        fs::remove_file(self.tree.path("gate")).ok();
+        self.ended(service.wait(), &codes);
     }
 
     fn reprocess(&mut self, which: u8) {
@@ -256,7 +282,7 @@ impl World {
         });
         let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
         events
-            .filter(|event| event["outcome"] == "published")
+            .filter(|event| event["outcome"] == "published" && event["ledger"] != ANOTHER_LEDGER)
             .map(|event| Line {
                 id: event["id"].as_i64().expect("an id"),
                 source: text(&event["source"]),

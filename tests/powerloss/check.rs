@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -29,6 +30,8 @@ pub struct Seen {
     pub output: BTreeMap<PathBuf, Result<Vec<u8>, String>>,
     pub archive: BTreeMap<PathBuf, Vec<u8>>,
     pub quarantine: BTreeMap<PathBuf, Vec<u8>>,
+    /// Mode and time of modification, by the whole path.
+    pub attributes: BTreeMap<PathBuf, (u32, i64)>,
     /// Names of the service's own.
     pub ours: Vec<PathBuf>,
 }
@@ -59,8 +62,18 @@ impl Seen {
             };
             seen.output.insert(path, content);
         }
+        let sources = seen.input.keys().map(|path| places.input.join(path));
+        let outputs = seen.output.keys().map(|path| places.output.join(path));
+        seen.attributes =
+            sources.chain(outputs).map(|path| (path.clone(), attributes(&path))).collect();
         seen
     }
+}
+
+/// Mode and time of modification in nanoseconds.
+pub fn attributes(path: &Path) -> (u32, i64) {
+    let found = fs::metadata(path).expect("a file");
+    (found.mode() & 0o777, found.mtime() * 1_000_000_000 + found.mtime_nsec())
 }
 
 /// The files below a directory, and the paths of those with names of the service's own.
@@ -142,6 +155,7 @@ impl Judge<'_> {
         found.extend(self.nothing_is_lost(after));
         found.extend(self.durable_are_published(&records, &told));
         found.extend(self.disposed(after, &records));
+        found.extend(attributes_follow(after, &told, places));
         found
     }
 
@@ -326,6 +340,32 @@ fn told_at_all(records: &[Record], told: &[Line]) -> Vec<Violation> {
     };
     let silent = records.iter().filter(published).filter(|record| !ids.contains(&record.id));
     silent.map(|record| format!("never told: {}", record.source.display())).collect()
+}
+
+/// The output of a source that was kept has the mode and the time that the source has.
+fn attributes_follow(after: &Seen, told: &[Line], places: &Places) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let newest: BTreeMap<&Path, &Line> = told
+        .iter()
+        .filter(|line| line.outcome == "published")
+        .map(|line| (line.source.as_path(), line))
+        .collect();
+    for (source, line) in newest {
+        let Some(output) = line.output.as_ref() else { continue };
+        let (Some(content), Some(Ok(made))) = (after.input.get(source), after.output.get(output))
+        else {
+            continue;
+        };
+        let of = |path: PathBuf| after.attributes.get(&path).copied();
+        let [is, of_output] = [of(places.input.join(source)), of(places.output.join(output))];
+        if content == made && is != of_output {
+            found.push(format!(
+                "mode and time of {}: {of_output:?}, of its source: {is:?}",
+                output.display()
+            ));
+        }
+    }
+    found
 }
 
 /// `d/NAME.zst` and `d/NAME.1.zst` are of `d/NAME`, whose own name ends in `.log`.

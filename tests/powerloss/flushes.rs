@@ -86,6 +86,7 @@ fn a_published_file_costs_a_part_of_a_flush_and_not_four() {
         producers_sync: true,
         consumer_takes: false,
         interruption: Interruption::None,
+        touched: false,
         seed: prove::seed(),
     };
     studio.tape.slow_down(LATENCY);

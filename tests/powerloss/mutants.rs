@@ -1,11 +1,13 @@
 //! The rig notices what it is there for: each barrier of the protocol is left out in turn, and the
 //! mutant must break the promise somewhere.
 
+use std::{fs, path::PathBuf};
+
 use tidemill::failpoint::BARRIERS;
 
 use crate::{
     disk::Op,
-    harness::Tree,
+    harness::{Service, Tree},
     prove,
     record::{Recording, Studio},
     replay,
@@ -51,12 +53,18 @@ fn taken_names(scenario: &mut Scenario) {
     scenario.on_exists = "fail";
 }
 
+fn touched_on_two_disks(scenario: &mut Scenario) {
+    two_disks(scenario);
+    scenario.on_success = "keep";
+    scenario.touched = true;
+}
+
 fn leftovers_on_another_disk(scenario: &mut Scenario) {
     two_disks(scenario);
     scenario.on_exists = "skip";
 }
 
-const MUTANTS: [Mutant; 9] = [
+const MUTANTS: [Mutant; 10] = [
     mutant("barrier::temp", two_disks),
     mutant("barrier::intent", synced_keep_taken),
     mutant("barrier::intent_sync", synced_keep_taken),
@@ -66,6 +74,7 @@ const MUTANTS: [Mutant; 9] = [
     mutant("barrier::quarantine", taken_names),
     Mutant { in_recovery: true, ..mutant("barrier::recovered_directory", two_disks) },
     mutant("barrier::boot", leftovers_on_another_disk),
+    mutant("barrier::attributes", touched_on_two_disks),
 ];
 
 /// Barriers that no state of these file systems shows the lack of, and why they stay.
@@ -145,20 +154,77 @@ fn recoveries(studio: &Studio, scenario: Scenario, failpoints: &str) -> Vec<Reco
     states.into_iter().map(|state| studio.record_recovery(&recording, state, failpoints)).collect()
 }
 
+/// A barrier, and whether its lack shows.
+type Shown = (&'static str, fn() -> bool);
+
+/// Barriers whose lack shows without a power loss, and how.
+const AT_ONCE: [Shown; 3] = [
+    ("barrier::withdrawal", withdrawal_is_missed),
+    ("barrier::policy", policy_is_missed),
+    ("barrier::marker", marker_is_missed),
+];
+
 /// An intent that is not withdrawn when its name is refused keeps its source from ever being
 /// published by this process: no power has to fail for that to show.
-const WITHDRAWAL: &str = "barrier::withdrawal";
-
 fn withdrawal_is_missed() -> bool {
     const REFUSED: &str = "commit::rename=1*return(eio)->off";
-    let [done, missed] =
-        [REFUSED.to_owned(), format!("{REFUSED};{WITHDRAWAL}=return(out)")].map(|failpoints| {
+    let [done, missed] = [REFUSED.to_owned(), format!("{REFUSED};barrier::withdrawal=return(out)")]
+        .map(|failpoints| {
             let tree = Tree::with(3, 0);
             let code = tree.start_with(&failpoints, "delete", &["--once"]).wait();
             (code, tree.files("out").len(), tree.contents.len())
         });
     assert_eq!(done, (0, done.2, done.2), "without the mutant all is published");
     missed.0 != 0 || missed.1 < missed.2
+}
+
+/// What each delivery of one name ended as, without and with the mutant: outputs that are there.
+fn outputs_of(barrier: &str, act: fn(&Tree, &str)) -> [Vec<PathBuf>; 2] {
+    [String::new(), format!("{barrier}=return(out)")].map(|failpoints| {
+        let tree = Tree::new();
+        act(&tree, &failpoints);
+        tree.files("out")
+    })
+}
+
+fn put(tree: &Tree, name: &str, content: &str) {
+    fs::write(tree.path("in").join(name), content).expect("write");
+}
+
+/// A source that was kept goes by a new policy; the ledger has to know before it goes that what comes
+/// under its name afterwards is another source, whose output takes no other's place.
+fn policy_is_missed() -> bool {
+    let [done, missed] = outputs_of("barrier::policy", |tree, failpoints| {
+        for (content, policy) in [("kept", "keep"), ("kept", "delete"), ("another", "delete")] {
+            put(tree, "a", content);
+            let code = tree.start_with(failpoints, policy, &["--once"]).wait();
+            assert_eq!(code, 0, "{}", tree.log());
+        }
+    });
+    assert_eq!(done.len(), 2, "without the mutant each source has its output");
+    missed.len() < 2
+}
+
+const MARKED: &str = "state_dir = \"state\"\n[[pipeline]]\ninput = \"in\"\noutput = \"out\"\n\
+    on_success = \"delete\"\nmarker = \".done\"\n";
+
+/// A marker that outlives its source makes the next file of that name count as finished.
+fn marker_is_missed() -> bool {
+    let [done, missed] = outputs_of("barrier::marker", |tree, failpoints| {
+        std::fs::write(tree.path("marked.toml"), MARKED).expect("configuration");
+        let run = || {
+            let mut command = tree.configured("marked.toml");
+            let child = command.arg("--once").env("FAILPOINTS", failpoints).spawn();
+            Service::from(child.expect("start")).wait()
+        };
+        put(tree, "a", "finished");
+        put(tree, "a.done", "");
+        assert_eq!(run(), 0, "{}", tree.log());
+        put(tree, "a", "not finis");
+        run();
+    });
+    assert_eq!(done.len(), 1, "without the mutant what is not finished is left alone");
+    missed.len() > 1
 }
 
 #[test]
@@ -180,12 +246,17 @@ fn every_barrier_that_is_left_out_breaks_the_promise() {
             None => survivors.push(mutant.barrier),
         }
     }
-    let tried = MUTANTS.iter().map(|mutant| mutant.barrier).chain([WITHDRAWAL]);
+    let tried = MUTANTS
+        .iter()
+        .map(|mutant| mutant.barrier)
+        .chain(AT_ONCE.iter().map(|(barrier, _)| *barrier));
     let named: Vec<_> = tried.chain(UNSEEN.iter().map(|(barrier, _)| *barrier)).collect();
     let forgotten: Vec<_> = BARRIERS.iter().filter(|barrier| !named.contains(barrier)).collect();
     assert!(forgotten.is_empty(), "no mutant leaves out {forgotten:?}");
     assert!(survivors.is_empty(), "not caught: {survivors:?}");
-    assert!(withdrawal_is_missed(), "not caught: {WITHDRAWAL}");
-    let (caught, unseen) = (MUTANTS.len() + 1, UNSEEN.len());
+    for (barrier, is_missed) in AT_ONCE {
+        assert!(is_missed(), "not caught: {barrier}");
+    }
+    let (caught, unseen) = (MUTANTS.len() + AT_ONCE.len(), UNSEEN.len());
     prove::report(name, &[("caught", &caught), ("unseen", &unseen)]);
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
@@ -10,12 +11,13 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use rustix::process::Signal;
 
 use crate::{
-    check::Seen,
+    check::{Seen, attributes},
     disk::{Op, Pages, Served, Tape},
     harness::{Service, until, wait_for},
     known::{Known, Mark, lines},
@@ -24,6 +26,9 @@ use crate::{
     states::State,
     system::{Boot, Kind, Mounted, own_boot},
 };
+
+/// The time that a touched source says it was modified at, since the epoch.
+const TOUCHED: Duration = Duration::from_secs(1_000_000_000);
 
 /// What was recorded, and what it began from.
 #[derive(Clone, Debug)]
@@ -201,6 +206,9 @@ impl Studio {
             assert!(is_told, "{scenario}: {told} outcomes in vain\n{}", log(&self.served.events()));
             let consumed = || consumer.is_none() || handled.load(Ordering::Acquire) >= told;
             until("the consumer has seen them", consumed);
+            if wave == 1 && scenario.touched {
+                self.touch(scenario, plan);
+            }
             if wave == 0 && scenario.interruption == Interruption::Term {
                 service.signal(Signal::TERM);
                 assert_eq!(service.wait(), 0, "{scenario}");
@@ -214,6 +222,26 @@ impl Studio {
         if let Some(consumer) = consumer {
             self.tape.stop_following();
             consumer.join().expect("the consumer");
+        }
+    }
+
+    /// Gives every third source that is there another mode and another time, and waits until its
+    /// output has them too.
+    fn touch(&self, scenario: &Scenario, plan: &Plan) {
+        let Places { input, output, .. } = Places::new(scenario.layout, &self.root);
+        for source in plan.contents.keys().step_by(3) {
+            let path = input.join(source);
+            let Ok(file) = fs::File::options().append(true).open(&path) else { continue };
+            file.set_permissions(fs::Permissions::from_mode(0o640)).expect("a mode");
+            file.set_modified(std::time::UNIX_EPOCH + TOUCHED).expect("a time");
+            drop(file);
+            let told = lines(&self.tape.events());
+            let mut published = told.iter().filter(|line| line.outcome == "published");
+            let line = published.rfind(|line| line.source == *source);
+            let Some(at) = line.and_then(|line| line.output.as_ref()) else { continue };
+            let at = output.join(at);
+            let followed = || !at.exists() || attributes(&at) == attributes(&path);
+            until("the output has the source's mode and time", followed);
         }
     }
 

@@ -53,6 +53,8 @@ pub struct Scenario {
     /// A consumer takes half of the outputs as soon as they are acknowledged.
     pub consumer_takes: bool,
     pub interruption: Interruption,
+    /// Kept sources get other modes and times after their outputs were acknowledged.
+    pub touched: bool,
     pub seed: u64,
 }
 
@@ -61,9 +63,10 @@ impl fmt::Display for Scenario {
         let Self { kind, layout, on_success, on_exists, durability, .. } = self;
         let producers = if self.producers_sync { "synced" } else { "unsynced" };
         let consumer = if self.consumer_takes { "taken" } else { "left" };
+        let touched = if self.touched { "touched " } else { "" };
         write!(
             f,
-            "{} {layout:?} {on_success} {on_exists} {durability} {producers} {consumer} {:?} seed={}",
+            "{} {layout:?} {on_success} {on_exists} {durability} {producers} {consumer} {touched}{:?} seed={}",
             kind.name(),
             self.interruption,
             self.seed
@@ -80,7 +83,7 @@ impl Scenario {
     pub fn random(kind: Kind, seed: u64) -> Self {
         let mut random = Random::new(seed);
         let half = [true, false];
-        Self {
+        let mut scenario = Self {
             kind,
             layout: one_of(&mut random, &Layout::ALL),
             on_success: one_of(&mut random, &["keep", "delete", "archive"]),
@@ -92,8 +95,11 @@ impl Scenario {
                 &mut random,
                 &[Interruption::None, Interruption::Term, Interruption::Kill],
             ),
+            touched: false,
             seed,
-        }
+        };
+        scenario.touched = scenario.on_success == "keep" && one_of(&mut random, &half);
+        scenario
     }
 
     /// The configuration for disks that are mounted below `root`.

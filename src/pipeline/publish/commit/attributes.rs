@@ -5,6 +5,7 @@ use std::{io, path::Path};
 
 use super::earlier;
 use crate::{
+    failpoint,
     fs::{self, Dir, Seen},
     identity::Identity,
     ledger::Output,
@@ -38,7 +39,7 @@ fn bring_up(root: &Dir, output: &Output, source: &Seen) -> io::Result<Option<Ide
         return Ok(None);
     }
     fs::copy_attributes(&file, source, (opened.owner, opened.group))?;
-    file.sync_all()?;
+    failpoint::barrier("barrier::attributes", || file.sync_all())?;
     tracing::info!(output = %shown(&output.path), "changed attributes copied to the output");
     fs::identity_of(&file).map(Some)
 }

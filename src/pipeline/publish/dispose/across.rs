@@ -46,7 +46,11 @@ fn copied(taken: &Taken, to: &Arc<Dir>, name: &OsStr) -> io::Result<OsString> {
     if let Some(target) = made_before(taken, to, name)? {
         return Ok(target);
     }
-    let mut copy = fs::copy((&taken.dir, &taken.private), to, &taken.instance, || taken.moved())?;
+    let moved = || {
+        failpoint::pass("move::chunk");
+        taken.moved();
+    };
+    let mut copy = fs::copy((&taken.dir, &taken.private), to, &taken.instance, moved)?;
     failpoint::pass("move::copied");
     let mut names = names(name);
     loop {

@@ -97,7 +97,8 @@ impl Disposer {
             record.on_success = today.clone();
             record.state = State::Published;
             let record = std::slice::from_ref(record);
-            if let Err(source) = job.context.ledger.append(record, When::Now) {
+            let append = || job.context.ledger.append(record, When::Now);
+            if let Err(source) = failpoint::barrier("barrier::policy", append) {
                 let path = job.source_path();
                 self.fail(committed.job.fail(ClaimError::Ledger { path, source }));
                 return None;
@@ -259,7 +260,9 @@ fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> 
 pub fn finish_source(taken: Taken, record: &Record, marker: Option<&str>) -> io::Result<()> {
     let (parent, name) = fs::split(&record.source);
     let marked = match marker.filter(|_| !taken.is_named_again()) {
-        Some(marker) => marker::dispose(taken.dir(), name, marker, (parent, &record.on_success)),
+        Some(marker) => failpoint::barrier("barrier::marker", || {
+            marker::dispose(taken.dir(), name, marker, (parent, &record.on_success))
+        }),
         None => Ok(()),
     };
     if let Err(error) = marked {
