@@ -59,6 +59,29 @@ pub enum Place {
     ReadOnly,
 }
 
+/// Whether this is an error of the file system as a whole: it says nothing of the path that was asked for,
+/// and may be gone when the mount is mended.
+#[must_use]
+pub fn is_unavailable(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(
+        error.raw_os_error().map(Errno::from_raw_os_error),
+        Some(
+            Errno::IO
+                | Errno::BADMSG
+                | Errno::UCLEAN
+                | Errno::STALE
+                | Errno::NOTCONN
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::TIMEDOUT
+                | Errno::NODEV
+                | Errno::NXIO
+                | Errno::SHUTDOWN
+        )
+    )
+}
+
 /// Sorts an error met while writing, publishing or opening by what it says about the place.
 #[must_use]
 pub fn place(error: &io::Error) -> Place {

@@ -1,4 +1,5 @@
-//! Work on a path whose file system may not answer: a server that is gone hangs a call for good.
+//! Work on a path whose file system may not answer: a server that is gone hangs a call for good, or makes
+//! every call fail.
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +21,7 @@ use rustix::{
     process::{Pid, PidfdFlags, pidfd_open},
 };
 
-use crate::limits;
+use crate::{error::is_unavailable, limits};
 
 static ALONE: AtomicBool = AtomicBool::new(false);
 /// What a child found to answer.
@@ -99,9 +100,10 @@ fn answers_a_child(path: &Path) -> bool {
     answers
 }
 
-/// `tidemill look PATH`: a look, and its end.
-pub fn look(path: &Path) {
-    drop(path.metadata());
+/// A look at a path: whether its file system works, whatever is there.
+#[must_use]
+pub fn look(path: &Path) -> bool {
+    !path.metadata().is_err_and(|error| is_unavailable(&error))
 }
 
 fn looked_at_by_a_child(path: &Path) -> std::io::Result<bool> {
@@ -122,16 +124,16 @@ fn looked_at_by_a_child(path: &Path) -> std::io::Result<bool> {
                 child.kill()?;
                 return Ok(false);
             }
-            Ok(_) => return child.wait().map(|_| true),
+            Ok(_) => return child.wait().map(|status| status.success()),
         }
     }
 }
 
-/// Whether a look at the path comes back, whatever it finds.
+/// Whether a look at the path comes back, and from a file system that works.
 #[must_use]
 pub fn answers(path: &Path) -> bool {
     let asked = path.to_path_buf();
-    within(path, move || drop(asked.metadata())).is_some()
+    within(path, move || look(&asked)).unwrap_or(false)
 }
 
 #[cfg(test)]

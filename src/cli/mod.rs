@@ -65,8 +65,11 @@ fn command() -> Exit {
         Command::Completions { shell } => generate::completions(shell),
         Command::HookRunner => hooks::main(),
         Command::Look { path } => {
-            patience::look(&path);
-            Exit::Drained
+            if patience::look(&path) {
+                Exit::Drained
+            } else {
+                Exit::Storage
+            }
         }
         Command::HookExec { command } => {
             let error = hooks::replace_process(&command);

@@ -7,7 +7,7 @@ use super::{
     problems::Problems,
     written::{self, At, Options},
 };
-use crate::{patience, policy::OnSuccess, steps::memory::Need};
+use crate::{error::is_unavailable, patience, policy::OnSuccess, steps::memory::Need};
 
 /// Where the values of one pipeline were written.
 #[derive(Debug)]
@@ -111,8 +111,10 @@ fn one(pipeline: &Pipeline, given: &Given, problems: &mut Problems) {
     let Pipeline { input, output, .. } = pipeline;
     let looked = input.clone();
     match patience::within(input, move || std::fs::metadata(looked)) {
-        // One that does not answer now is nothing that is wrong with the configuration.
+        // That it does not answer now, or its mount is broken, is nothing that is wrong with the
+        // configuration.
         None => {}
+        Some(Err(error)) if is_unavailable(&error) => {}
         Some(Ok(found)) if found.is_dir() => {}
         Some(Ok(_)) => {
             let message = format!("the input {} is not a directory", input.display());

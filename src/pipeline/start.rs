@@ -67,6 +67,14 @@ impl Pipelines {
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let fatal = Fatal::default();
         let alive = Arc::new(ended.clone().drop_guard());
+        if !once {
+            // A service that watches ends by its stop, also while it has no pipeline that began.
+            let (stop, alive) = (stop.clone(), Arc::clone(&alive));
+            runtime.spawn(async move {
+                stop.cancelled().await;
+                drop(alive);
+            });
+        }
         let panics = Panics::default();
         let wiring = Wiring {
             limits,

@@ -18,6 +18,7 @@ use crate::{
     ledger::{Ledger, sqlite::Sqlite},
     limits,
     observe::{Observer, Pause, PipelineMeter, Tracer, shown},
+    patience,
     pipeline::{
         context::{Context, Parts, SharedEvents},
         own::OwnPlaces,
@@ -90,6 +91,28 @@ impl Opening {
         })
     }
 
+    /// As [`Self::one`], once the directories' file systems work.
+    async fn once_available(
+        self,
+        index: usize,
+        pipeline: Pipeline,
+        config: Arc<Config>,
+    ) -> Result<Arc<Context>, Failure> {
+        let (this, pipeline) = (Arc::new(self), Arc::new(pipeline));
+        loop {
+            let (this, pipeline) = (Arc::clone(&this), Arc::clone(&pipeline));
+            let config = Arc::clone(&config);
+            let opened = blocking(move || {
+                let works = pipeline.places().into_iter().all(patience::look);
+                works.then(|| this.one(index, &pipeline, &config)).transpose()
+            });
+            if let Some(opened) = opened.await? {
+                return Ok(opened);
+            }
+            sleep(limits::POLL).await;
+        }
+    }
+
     /// The sandbox, where it closed without a directory of this pipeline, which did not answer.
     fn kept_out(&self, pipeline: &Pipeline) -> Option<Arc<Reach>> {
         let is_out =
@@ -113,7 +136,7 @@ impl Opening {
                 return async move { (name, Err(excluded(&reach, places).await.into())) }.boxed();
             }
             // Begun at once, and not when it is looked at.
-            let opened = tokio::spawn(blocking(move || this.one(index, &pipeline, &config)));
+            let opened = tokio::spawn(this.once_available(index, pipeline, config));
             async move {
                 let opened = opened.await.unwrap_or_else(|error| Err(error.into()));
                 (name, opened)

@@ -152,6 +152,7 @@ fn a_service_whose_only_directory_hangs_is_up_and_waits_for_it() {
     let service = Service::from(command.args(["--sandbox", "off"]).spawn().expect("start"));
     let stuck = stuck;
     until("it is up", || tree.log().contains("phase phase=READY"));
+    assert!(tree.log().contains("waiting for the directories of a pipeline"), "{}", tree.log());
     stuck.release();
     until("it publishes", || tree.files("out-stuck").len() == 1);
     service.signal(Signal::TERM);
@@ -164,6 +165,29 @@ fn a_service_whose_only_directory_hangs_is_up_and_waits_for_it() {
     });
     drop(stuck);
     assert_eq!(once.wait(), 75, "{}", tree.log());
+}
+
+/// The configuration check ended the whole service with 78.
+#[test]
+fn a_file_system_in_error_at_the_start_holds_up_its_own_pipeline_and_no_other() {
+    let test = "a_file_system_in_error_at_the_start";
+    let mut tree = Tree::new();
+    let Some(stuck) = Stuck::mounted(&tree, test, false) else { return };
+    stuck.is_broken.store(true, Ordering::Relaxed);
+    configure(&tree, ("stuck", "out-stuck"), "zstd");
+    let mut command = tree.configured("config.toml");
+    let service = Service::from(command.args(["--sandbox", "off"]).spawn().expect("start"));
+    let stuck = stuck;
+    put(&mut tree, 0..20);
+    let said = "waiting for the directories of a pipeline";
+    assert!(tree.log().contains(said), "{}", tree.log());
+    stuck.is_broken.store(false, Ordering::Relaxed);
+    stuck.release();
+    until("it publishes", || tree.files("out-stuck").len() == 1);
+    service.signal(Signal::TERM);
+    assert_eq!(service.wait(), 0, "{}", tree.log());
+    drop(stuck);
+    tree.assert_outputs_whole();
 }
 
 /// The reload waited for the stopped pipeline without bound, and so did every later one.

@@ -27,10 +27,11 @@ const FILE: u64 = 2;
 const SIZE: u64 = 1000;
 
 /// Answers every look at its one file, and no read of it, nor a new file, until it is let go; or
-/// answers nothing at all until then.
+/// answers nothing at all until then; or answers every look with an error.
 #[derive(Clone, Default)]
 pub struct Stuck {
     pub is_dead: Arc<AtomicBool>,
+    pub is_broken: Arc<AtomicBool>,
     pub asked: Arc<AtomicBool>,
     released: Arc<(Mutex<bool>, Condvar)>,
 }
@@ -127,6 +128,9 @@ fn attributes(inode: u64) -> FileAttr {
 
 impl Filesystem for Stuck {
     fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        if self.is_broken.load(Ordering::Relaxed) {
+            return reply.error(Errno::EIO);
+        }
         let is_there = name == "stuck.log";
         self.looked(move || {
             if is_there {
@@ -138,6 +142,9 @@ impl Filesystem for Stuck {
     }
 
     fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        if self.is_broken.load(Ordering::Relaxed) {
+            return reply.error(Errno::EIO);
+        }
         let attributes = attributes(u64::from(inode));
         self.looked(move || reply.attr(&Duration::ZERO, &attributes));
     }
