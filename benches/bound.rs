@@ -22,7 +22,7 @@ use std::{
 };
 
 use tempfile::NamedTempFile;
-use tidemill::{codec::Transformer, policy::Bounds};
+use tidemill::{codec::Transformer, policy::ExpansionLimits};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -96,7 +96,8 @@ fn find(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 impl Work {
     /// Compresses until nothing is left; commits each file, or hands it to the committer.
     fn run(&self, committer: Option<&mpsc::SyncSender<Written>>) -> Result<()> {
-        let bounds = Bounds { output_bytes: u64::MAX, ratio: u64::MAX, decoder_bytes: 1 << 27 };
+        let bounds =
+            ExpansionLimits { output_bytes: u64::MAX, ratio: u64::MAX, decoder_bytes: 1 << 27 };
         let mut zstd = Transformer::new(&"zstd:3".parse()?, bounds, 0)?;
         let mut packed = Vec::new();
         while let Some(file) = self.files.get(self.next.fetch_add(1, Ordering::Relaxed)) {

@@ -50,11 +50,11 @@ impl Exit {
 
 /// What an error of the operating system, met on the output side, says about the place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum StorageHealth {
     /// It says nothing about the place: the file is to blame.
-    Well,
+    Available,
     /// Full, out of descriptors, or not answering: worth another try by itself, later.
-    Sick,
+    Unavailable,
     /// It was made read-only: nothing can be made durable any more.
     ReadOnly,
 }
@@ -84,17 +84,17 @@ pub fn is_unavailable(error: &io::Error) -> bool {
 
 /// Sorts an error met while writing, publishing or opening by what it says about the place.
 #[must_use]
-pub fn place(error: &io::Error) -> Place {
+pub fn storage_health(error: &io::Error) -> StorageHealth {
     use rustix::io::Errno;
     let Some(errno) = error.raw_os_error().map(Errno::from_raw_os_error) else {
         return match error.kind() {
             // What the file system cannot do for this file it can do for none.
-            io::ErrorKind::StorageFull | io::ErrorKind::Unsupported => Place::Sick,
-            _ => Place::Well,
+            io::ErrorKind::StorageFull | io::ErrorKind::Unsupported => StorageHealth::Unavailable,
+            _ => StorageHealth::Available,
         };
     };
     match errno {
-        Errno::ROFS => Place::ReadOnly,
+        Errno::ROFS => StorageHealth::ReadOnly,
         Errno::NOSPC
         | Errno::DQUOT
         | Errno::MFILE
@@ -115,7 +115,7 @@ pub fn place(error: &io::Error) -> Place {
         | Errno::NOENT
         | Errno::NOTDIR
         | Errno::NOSYS
-        | Errno::OPNOTSUPP => Place::Sick,
-        _ => Place::Well,
+        | Errno::OPNOTSUPP => StorageHealth::Unavailable,
+        _ => StorageHealth::Available,
     }
 }

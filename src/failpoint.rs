@@ -82,12 +82,12 @@ pub(crate) fn barrier<T: Default, E>(
     name: &str,
     step: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
-    if leaves_out(name) { Ok(T::default()) } else { step() }
+    if is_skipped(name) { Ok(T::default()) } else { step() }
 }
 
 /// Whether a test leaves this barrier or gate out.
 #[cfg(feature = "failpoints")]
-pub(crate) fn leaves_out(name: &str) -> bool {
+pub(crate) fn is_skipped(name: &str) -> bool {
     fail::eval(name, |word| word.as_deref() == Some("out")) == Some(true)
 }
 

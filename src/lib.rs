@@ -7,12 +7,12 @@
 //! |---|---|
 //! | 6 | `main`, [`cli`] |
 //! | 5 | [`service`]: the whole life of the process on one page |
-//! | 4 | [`pipeline`] (makes the channels, starts the stages), [`recovery`], [`records`], [`http`] |
+//! | 4 | [`pipeline`] (makes the channels, starts the stages), [`recovery`], [`queries`], [`http`] |
 //! | 3 | `pipeline::{intake, process, publish}`: the eight steps |
 //! | 2 | `pipeline::{job, stage}`: what travels, and the one loop that moves it |
 //! | 2 | [`hooks`]: a user's commands and webhooks
-//! | 1 | [`codec`], [`config`], [`confine`], [`fs`], [`ledger`], [`lifecycle`], [`observe`], which do not import one another |
-//! | 0 | [`error`], [`limits`] and the words all of them share: [`identity`], [`policy`], [`stages`], [`steps`] |
+//! | 1 | [`codec`], [`config`], [`sandbox`], [`fs`], [`ledger`], [`lifecycle`], [`observe`], which do not import one another |
+//! | 0 | [`error`], [`limits`] and the words all of them share: [`fingerprint`], [`policy`], [`stage`], [`steps`] |
 
 pub mod cli;
 
@@ -21,24 +21,24 @@ pub mod service;
 pub mod http;
 pub mod patience;
 pub mod pipeline;
-pub mod records;
+pub mod queries;
 pub mod recovery;
 
 pub mod hooks;
 
 pub mod codec;
 pub mod config;
-pub mod confine;
 pub mod fs;
 pub mod ledger;
 pub mod lifecycle;
 pub mod observe;
+pub mod sandbox;
 
 pub mod error;
 #[doc(hidden)]
 pub mod failpoint;
-pub mod identity;
+pub mod fingerprint;
 pub mod limits;
 pub mod policy;
-pub mod stages;
+pub mod stage;
 pub mod steps;

@@ -4,7 +4,7 @@ use tidemill::error::Exit;
 
 fn main() -> ! {
     end_where_main_panics();
-    tidemill::fs::give_back_large_buffers();
+    tidemill::fs::set_mmap_threshold();
     let exit = tidemill::cli::main();
     // Threads may be at work still where the third signal or the deadline ended the stop: nothing
     // waits for them, and every exit is safe.

@@ -36,7 +36,7 @@ fn silent() -> MutexGuard<'static, Vec<(PathBuf, Arc<AtomicBool>)>> {
 
 /// Whether a call at this path, or above it, hangs now.
 #[must_use]
-pub fn is_silent(path: &Path) -> bool {
+pub fn is_hanging(path: &Path) -> bool {
     let mut silent = silent();
     silent.retain(|(_, ended)| !ended.load(Ordering::Acquire));
     silent.iter().any(|(silent, _)| path.starts_with(silent))
@@ -55,13 +55,13 @@ pub fn end_alone() {
 }
 
 /// Does work at a path, and waits for it; `None` where it does not end within
-/// [`limits::START_PATIENCE`]. As long as it hangs, later calls for the same path return at once. A
+/// [`limits::START_TIMEOUT`]. As long as it hangs, later calls for the same path return at once. A
 /// thread or a child that hangs stays until its call returns.
 pub fn within<T: Send + 'static>(
     path: &Path,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
-    if is_silent(path) {
+    if is_hanging(path) {
         return None;
     }
     if ALONE.load(Ordering::Acquire) {
@@ -77,7 +77,7 @@ pub fn within<T: Send + 'static>(
         drop(made.send(work));
     });
     started.ok()?;
-    let made = making.recv_timeout(limits::START_PATIENCE);
+    let made = making.recv_timeout(limits::START_TIMEOUT);
     if matches!(made, Err(mpsc::RecvTimeoutError::Timeout)) {
         silent().push((path.to_path_buf(), ended));
     }
@@ -91,18 +91,18 @@ fn answers_a_child(path: &Path) -> bool {
         return true;
     }
     // Where no child can be made, the caller's own look has to do.
-    let answers = looked_at_by_a_child(path).unwrap_or(true);
-    if answers {
+    let responds = looked_at_by_a_child(path).unwrap_or(true);
+    if responds {
         answered.insert(path.to_path_buf());
     } else {
         silent().push((path.to_path_buf(), Arc::default()));
     }
-    answers
+    responds
 }
 
 /// A look at a path: whether its file system works, whatever is there.
 #[must_use]
-pub fn look(path: &Path) -> bool {
+pub fn is_available(path: &Path) -> bool {
     !path.metadata().is_err_and(|error| is_unavailable(&error))
 }
 
@@ -114,7 +114,7 @@ fn looked_at_by_a_child(path: &Path) -> std::io::Result<bool> {
         .stderr(Stdio::null())
         .spawn()?;
     let ended = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
-    let until = Instant::now() + limits::START_PATIENCE;
+    let until = Instant::now() + limits::START_TIMEOUT;
     loop {
         let left = Timespec::try_from(until.saturating_duration_since(Instant::now()));
         match poll(&mut [PollFd::new(&ended, PollFlags::IN)], left.ok().as_ref()) {
@@ -131,9 +131,9 @@ fn looked_at_by_a_child(path: &Path) -> std::io::Result<bool> {
 
 /// Whether a look at the path comes back, and from a file system that works.
 #[must_use]
-pub fn answers(path: &Path) -> bool {
+pub fn responds(path: &Path) -> bool {
     let asked = path.to_path_buf();
-    within(path, move || look(&asked)).unwrap_or(false)
+    within(path, move || is_available(&asked)).unwrap_or(false)
 }
 
 #[cfg(test)]
@@ -145,10 +145,10 @@ mod tests {
         let (release, released) = mpsc::channel::<()>();
         let hangs = Path::new("/hangs");
         assert_eq!(within(hangs, move || released.recv().is_ok()), None);
-        assert!(is_silent(Path::new("/hangs/below")) && !is_silent(Path::new("/hangs-not")));
+        assert!(is_hanging(Path::new("/hangs/below")) && !is_hanging(Path::new("/hangs-not")));
         assert_eq!(within(&hangs.join("below"), || panic!("not tried")), None::<()>);
         release.send(()).expect("it waits");
-        while is_silent(hangs) {
+        while is_hanging(hangs) {
             thread::yield_now();
         }
         assert_eq!(within(hangs, || 1), Some(1));

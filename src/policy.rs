@@ -151,12 +151,12 @@ words! {
 
 /// Which files are trusted, by what the file system tells of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trust {
+pub struct SourceRules {
     pub hard_links: HardLinks,
     pub owners: Owners,
 }
 
-impl Trust {
+impl SourceRules {
     /// Why a file with so many names, of this owner, is left alone in an input of that owner.
     #[must_use]
     pub fn refuses(self, names: u64, owner: u32, input_owner: u32) -> Option<String> {
@@ -195,7 +195,7 @@ words! {
 pub enum Settle {
     /// When the kernel says that nobody writes it; where it cannot say, after
     /// [`crate::limits::QUIET_TIME`] without a change. A file that was written in its place is
-    /// taken a short time after its close ([`crate::limits::CLOSED_QUIET`]), one that was renamed
+    /// taken a short time after its close ([`crate::limits::CLOSED_QUIET_TIME`]), one that was renamed
     /// to its name at once.
     Auto,
     /// When nobody writes it, and unchanged for at least this long: with 0 s, at its close.
@@ -204,7 +204,7 @@ pub enum Settle {
 
 /// What a step that decompresses may produce, against archives made to fill a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
+pub struct ExpansionLimits {
     /// Bytes of output of one file.
     pub output_bytes: u64,
     /// Output bytes for each byte of the source, over the whole chain of steps, beyond the first MiB

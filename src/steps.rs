@@ -24,7 +24,7 @@ pub enum Format {
 }
 
 /// One format's words: as a step, as the step that undoes it, its extension, its levels.
-struct Row {
+struct FormatInfo {
     format: Format,
     compress: &'static str,
     decompress: &'static str,
@@ -38,20 +38,20 @@ struct Row {
 }
 
 #[rustfmt::skip]
-const TABLE: [Row; 6] = [
-    Row { format: Format::Zstd,   compress: "zstd",   decompress: "unzstd",   extension: "zst", tar: &["tzst"],        older: &[],       levels: 1..=19, default_level: 3 },
-    Row { format: Format::Gzip,   compress: "gzip",   decompress: "gunzip",   extension: "gz",  tar: &["tgz"],         older: &[],       levels: 1..=9,  default_level: 6 },
-    Row { format: Format::Brotli, compress: "brotli", decompress: "unbrotli", extension: "br",  tar: &[],              older: &[],       levels: 0..=11, default_level: 5 },
-    Row { format: Format::Xz,     compress: "xz",     decompress: "unxz",     extension: "xz",  tar: &["txz", "tlz"],  older: &["lzma"], levels: 0..=9,  default_level: 6 },
-    Row { format: Format::Bzip2,  compress: "bzip2",  decompress: "bunzip2",  extension: "bz2", tar: &["tbz2", "tbz"], older: &[],       levels: 1..=9,  default_level: 9 },
-    Row { format: Format::Lz4,    compress: "lz4",    decompress: "unlz4",    extension: "lz4", tar: &[],              older: &[],       levels: 1..=12, default_level: 1 },
+const TABLE: [FormatInfo; 6] = [
+    FormatInfo { format: Format::Zstd,   compress: "zstd",   decompress: "unzstd",   extension: "zst", tar: &["tzst"],        older: &[],       levels: 1..=19, default_level: 3 },
+    FormatInfo { format: Format::Gzip,   compress: "gzip",   decompress: "gunzip",   extension: "gz",  tar: &["tgz"],         older: &[],       levels: 1..=9,  default_level: 6 },
+    FormatInfo { format: Format::Brotli, compress: "brotli", decompress: "unbrotli", extension: "br",  tar: &[],              older: &[],       levels: 0..=11, default_level: 5 },
+    FormatInfo { format: Format::Xz,     compress: "xz",     decompress: "unxz",     extension: "xz",  tar: &["txz", "tlz"],  older: &["lzma"], levels: 0..=9,  default_level: 6 },
+    FormatInfo { format: Format::Bzip2,  compress: "bzip2",  decompress: "bunzip2",  extension: "bz2", tar: &["tbz2", "tbz"], older: &[],       levels: 1..=9,  default_level: 9 },
+    FormatInfo { format: Format::Lz4,    compress: "lz4",    decompress: "unlz4",    extension: "lz4", tar: &[],              older: &[],       levels: 1..=12, default_level: 1 },
 ];
 
 impl Format {
     pub const ALL: [Self; 6] =
         [Self::Zstd, Self::Gzip, Self::Brotli, Self::Xz, Self::Bzip2, Self::Lz4];
 
-    fn row(self) -> &'static Row {
+    fn row(self) -> &'static FormatInfo {
         let [zstd, gzip, brotli, xz, bzip2, lz4] = &TABLE;
         match self {
             Self::Zstd => zstd,
@@ -140,7 +140,7 @@ impl FromStr for Step {
 }
 
 /// `LEVEL`, `members`, or both: `gzip:6:members`.
-fn parse_compress(row: &Row, options: Option<&str>) -> Result<Step, String> {
+fn parse_compress(row: &FormatInfo, options: Option<&str>) -> Result<Step, String> {
     let mut step = (row.default_level, false);
     if let Some(text) = options {
         let (level, members) = match text.rsplit_once(':') {
@@ -160,7 +160,7 @@ fn parse_compress(row: &Row, options: Option<&str>) -> Result<Step, String> {
     Ok(Step::Compress { format: row.format, level, members })
 }
 
-fn parse_level(row: &Row, text: &str) -> Result<i32, String> {
+fn parse_level(row: &FormatInfo, text: &str) -> Result<i32, String> {
     match text.parse() {
         Ok(level) if row.levels.contains(&level) => Ok(level),
         _ => Err(format!(

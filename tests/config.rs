@@ -16,7 +16,7 @@ use std::{
 use assert_cmd::Command;
 use tempfile::TempDir;
 use tidemill::{
-    config::{Config, Http, Options, Problems, load},
+    config::{Config, Diagnostics, Http, Options, load},
     policy::{Durability, OnExists, OnSuccess},
 };
 
@@ -51,7 +51,7 @@ impl Bench {
         Options { config: Some(path), ..Options::default() }
     }
 
-    fn load(&self, text: &str) -> Result<Config, Problems> {
+    fn load(&self, text: &str) -> Result<Config, Diagnostics> {
         load(&self.file(text))
     }
 
@@ -62,7 +62,7 @@ impl Bench {
     }
 
     /// What was told, with no path of this machine.
-    fn told(&self, problems: &Problems) -> String {
+    fn told(&self, problems: &Diagnostics) -> String {
         let root = self.root();
         format!("{problems}\n").replace(root.to_str().expect("UTF-8"), "DIR")
     }

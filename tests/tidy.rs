@@ -15,24 +15,24 @@ const LAYERS: [(&str, u32); 22] = [
     ("cli", 6),
     ("service", 5),
     ("http", 4),
-    ("records", 4),
+    ("queries", 4),
     ("recovery", 4),
     ("pipeline", 4),
     ("hooks", 2),
     ("codec", 1),
     ("config", 1),
-    ("confine", 1),
+    ("sandbox", 1),
     ("fs", 1),
     ("ledger", 1),
     ("lifecycle", 1),
     ("observe", 1),
     ("error", 0),
     ("failpoint", 0),
-    ("identity", 0),
+    ("fingerprint", 0),
     ("limits", 0),
     ("patience", 0),
     ("policy", 0),
-    ("stages", 0),
+    ("stage", 0),
     ("steps", 0),
 ];
 /// Within `pipeline`: steps are of layer 3, what they share of layer 2.
@@ -198,7 +198,7 @@ fn each_side_effect_has_one_home() {
     for (what, home) in [
         ("process::exit(", "main.rs"),
         ("SELECT ", "ledger/sqlite/"),
-        ("libc::", "fs/calls.rs"),
+        ("libc::", "fs/sys.rs"),
         ("signal(SignalKind", "lifecycle/"),
         ("metrics::counter!", "observe/"),
         ("renameat", "fs/"),
@@ -248,7 +248,7 @@ fn every_failpoint_is_named_and_every_name_is_met() {
         if PathBuf::from(&path).ends_with("failpoint.rs") {
             continue;
         }
-        for begin in ["hit", "pass", "barrier", "leaves_out"] {
+        for begin in ["hit", "pass", "barrier", "is_skipped"] {
             let begin = format!("failpoint::{begin}(\"");
             let names = text.split(&begin).skip(1).filter_map(|rest| rest.split('"').next());
             met.extend(names.map(str::to_owned));

@@ -196,7 +196,7 @@ impl From<Run> for Options {
 
 /// Where the ledger is.
 #[derive(Debug, clap::Args)]
-pub struct Place {
+pub struct StateArgs {
     /// The state directory; without it one is looked for near the path, or the working directory
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
@@ -214,7 +214,7 @@ pub struct Status {
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
-    pub place: Place,
+    pub place: StateArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -222,7 +222,7 @@ pub struct Steer {
     /// Only this pipeline
     pub pipeline: Option<String>,
     #[command(flatten)]
-    pub place: Place,
+    pub place: StateArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -231,7 +231,7 @@ pub struct Drain {
     #[arg(long)]
     pub wait: bool,
     #[command(flatten)]
-    pub place: Place,
+    pub place: StateArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -250,7 +250,7 @@ pub struct History {
     #[arg(long, value_name = "COUNT")]
     pub limit: Option<u64>,
     #[command(flatten)]
-    pub place: Place,
+    pub place: StateArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -258,7 +258,7 @@ pub struct Explain {
     /// A file of an input, an output or the quarantine; it need not exist any more
     pub path: PathBuf,
     #[command(flatten)]
-    pub place: Place,
+    pub place: StateArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -281,7 +281,7 @@ pub struct Reprocess {
     #[arg(long)]
     pub changed_steps: bool,
     #[command(flatten)]
-    pub place: Place,
+    pub place: StateArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -293,5 +293,5 @@ pub struct Requeue {
     #[arg(long)]
     pub all: bool,
     #[command(flatten)]
-    pub place: Place,
+    pub place: StateArgs,
 }

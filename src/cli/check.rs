@@ -1,7 +1,7 @@
 //! `tidemill check`: the configuration as it is understood, or all that is wrong with it; with
 //! `--probe`, what the file systems of its directories can do.
 
-use super::{complain, print, refuse};
+use super::{complain, print, report_problems};
 use crate::{config, error::Exit, service};
 
 pub fn check(options: &config::Options, probe: bool) -> Exit {
@@ -18,6 +18,6 @@ pub fn check(options: &config::Options, probe: bool) -> Exit {
             print(&text);
             exit
         }
-        Err(problems) => refuse(&problems),
+        Err(problems) => report_problems(&problems),
     }
 }

@@ -10,10 +10,10 @@ use std::{
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-use super::{args::Place, locate};
+use super::{args::StateArgs, state_dir};
 use crate::{
     config::{self, AdminSocket, Options},
-    observe::shown,
+    observe::display_path,
 };
 
 /// A service that does not answer within this hangs.
@@ -32,7 +32,7 @@ pub struct Client {
 #[derive(Debug, thiserror::Error)]
 #[error(
     "no service runs with the state in {}: `tidemill run` starts one",
-    shown(.0)
+    display_path(.0)
 )]
 pub struct NotRunning(PathBuf);
 
@@ -43,8 +43,8 @@ pub struct NotFound;
 
 impl Client {
     /// The service of the state directory that is found as the other commands find it.
-    pub fn find(place: &Place) -> anyhow::Result<Self> {
-        let state = locate::locate(place, None).map_err(|error| error.context(NotFound))?;
+    pub fn find(place: &StateArgs) -> anyhow::Result<Self> {
+        let state = state_dir::locate(place, None).map_err(|error| error.context(NotFound))?;
         let state_dir = state.dir().to_path_buf();
         // The settings of the service that runs, or ran last; without them, the default.
         let file = Options { config: Some(state.config()), ..Options::default() };
@@ -53,7 +53,7 @@ impl Client {
         let Some(socket) = admin.path(&state_dir) else {
             bail!(
                 "the service with the state in {} runs, or ran last, without an admin socket (`--admin-socket off`, or `--once`): start it with one",
-                shown(&state_dir)
+                display_path(&state_dir)
             );
         };
         Ok(Self { socket, state_dir })
@@ -102,7 +102,7 @@ impl Client {
 
     fn explained(&self, error: io::Error) -> anyhow::Error {
         use io::ErrorKind::{self, ConnectionRefused, PermissionDenied};
-        let at = shown(&self.socket);
+        let at = display_path(&self.socket);
         match error.kind() {
             ErrorKind::NotFound | ConnectionRefused => NotRunning(self.state_dir.clone()).into(),
             PermissionDenied => {

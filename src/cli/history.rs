@@ -6,13 +6,13 @@ use anyhow::Context;
 use jiff::{Timestamp, ToSpan};
 use serde::Serialize;
 
-use super::{args::History, locate::locate, print};
+use super::{args::History, print, state_dir::locate};
 use crate::{
     config,
     error::Exit,
-    ledger::{Ledger, PipelineId, Query, Record, Roots, State, sqlite::Sqlite},
-    observe::{escaped, shown},
-    records::time,
+    ledger::{HistoryQuery, Ledger, PipelineDirs, PipelineId, Record, State, sqlite::Sqlite},
+    observe::{display_path, escaped},
+    queries::time,
 };
 
 /// A record as JSON: the fields of the events file, where they are the same.
@@ -48,10 +48,12 @@ pub fn history(options: &History) -> anyhow::Result<Exit> {
     let state = state.map_err(anyhow::Error::msg).context("--state")?;
     let since_ns = options.since.as_deref().map(since).transpose().context("--since")?;
     let ledger = Sqlite::open_read_only(&locate(&options.place, None)?.ledger())?;
-    let roots: HashMap<PipelineId, Roots> =
+    let roots: HashMap<PipelineId, PipelineDirs> =
         ledger.roots()?.into_iter().map(|roots| (roots.id, roots)).collect();
     let mut text = String::new();
-    for record in ledger.history(&Query { state, since_ns, limit: options.limit, before: None })? {
+    for record in
+        ledger.history(&HistoryQuery { state, since_ns, limit: options.limit, before: None })?
+    {
         let Some(roots) = roots.get(&record.pipeline) else {
             continue;
         };
@@ -82,16 +84,21 @@ pub fn since(text: &str) -> anyhow::Result<i64> {
     Ok(i64::try_from(time.as_nanosecond())?)
 }
 
-fn sentence(record: &Record, roots: &Roots) -> String {
+fn sentence(record: &Record, roots: &PipelineDirs) -> String {
     let Record { identity, state, .. } = record;
-    let source = shown(&roots.input.join(&record.source)).to_string();
+    let source = display_path(&roots.input.join(&record.source)).to_string();
     let mut text = format!("{}  {state:<11}  {source}", time(record));
     if let Some(output) = &record.output {
         let path = roots.output.join(&output.path);
-        text += &format!(" → {}  {} → {} bytes", shown(&path), identity.size, output.identity.size);
+        text += &format!(
+            " → {}  {} → {} bytes",
+            display_path(&path),
+            identity.size,
+            output.identity.size
+        );
     }
     if let Some(moved_to) = &record.moved_to {
-        text += &format!("  now {}", shown(moved_to));
+        text += &format!("  now {}", display_path(moved_to));
     }
     if let Some(reason) = &record.reason {
         text += &format!("  ({})", escaped(without_path(reason, &source)));
@@ -105,7 +112,7 @@ fn without_path<'a>(reason: &'a str, source: &str) -> &'a str {
     rest.and_then(|rest| rest.strip_prefix(": ")).unwrap_or(reason)
 }
 
-fn line<'a>(record: &'a Record, roots: &'a Roots) -> Line<'a> {
+fn line<'a>(record: &'a Record, roots: &'a PipelineDirs) -> Line<'a> {
     let hex = |hash: &[u8; 32]| blake3::Hash::from(*hash).to_hex().to_string();
     let output = record.output.as_ref();
     Line {
@@ -113,9 +120,9 @@ fn line<'a>(record: &'a Record, roots: &'a Roots) -> Line<'a> {
         time: time(record),
         pipeline: &roots.name,
         state: record.state.as_str(),
-        source: shown(&record.source).to_string(),
+        source: display_path(&record.source).to_string(),
         source_bytes: record.identity.size,
-        output: output.map(|output| shown(&output.path).to_string()),
+        output: output.map(|output| display_path(&output.path).to_string()),
         output_bytes: output.map(|output| output.identity.size),
         source_hash: output.map(|output| hex(&output.source_hash)),
         output_hash: output.map(|output| hex(&output.hash)),
@@ -125,6 +132,6 @@ fn line<'a>(record: &'a Record, roots: &'a Roots) -> Line<'a> {
             .map(|hash| hex(&hash)),
         steps: output.map(|output| output.steps.as_str()).filter(|steps| !steps.is_empty()),
         reason: record.reason.as_deref(),
-        moved_to: record.moved_to.as_ref().map(|path| shown(path).to_string()),
+        moved_to: record.moved_to.as_ref().map(|path| display_path(path).to_string()),
     }
 }

@@ -3,15 +3,15 @@
 mod args;
 mod check;
 mod client;
+mod control;
 mod explain;
+mod format;
 mod generate;
 mod history;
 mod init;
-mod locate;
-mod operate;
 mod reprocess;
 mod requeue;
-mod view;
+mod state_dir;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -53,19 +53,19 @@ fn command() -> Exit {
         Command::Run(options) => run(&options.into()),
         Command::Check(Check { run, probe }) => check::check(&run.into(), probe),
         Command::Init { file } => init::init(file.as_deref()),
-        Command::History(options) => tell(history::history(&options)),
-        Command::Explain(options) => tell(explain::explain(&options)),
-        Command::Requeue(options) => tell(requeue::requeue(&options)),
-        Command::Reprocess(options) => tell(reprocess::reprocess(&options)),
-        Command::Status(options) => tell(operate::status(&options)),
-        Command::Pause(options) => tell(operate::pause(&options)),
-        Command::Resume(options) => tell(operate::resume(&options)),
-        Command::Drain(options) => tell(operate::drain(&options)),
+        Command::History(options) => report(history::history(&options)),
+        Command::Explain(options) => report(explain::explain(&options)),
+        Command::Requeue(options) => report(requeue::requeue(&options)),
+        Command::Reprocess(options) => report(reprocess::reprocess(&options)),
+        Command::Status(options) => report(control::status(&options)),
+        Command::Pause(options) => report(control::pause(&options)),
+        Command::Resume(options) => report(control::resume(&options)),
+        Command::Drain(options) => report(control::drain(&options)),
         Command::Man { dir } => generate::man(dir.as_deref()),
         Command::Completions { shell } => generate::completions(shell),
         Command::HookRunner => hooks::main(),
         Command::Look { path } => {
-            if patience::look(&path) {
+            if patience::is_available(&path) {
                 Exit::Drained
             } else {
                 Exit::Storage
@@ -88,7 +88,7 @@ fn run(options: &config::Options) -> Exit {
     patience::begin_alone();
     let config = match config::load(options) {
         Ok(config) => config,
-        Err(problems) => return refuse(&problems),
+        Err(problems) => return report_problems(&problems),
     };
     // `--once` has its bar and its summary.
     observe::init_logs(config.log_format, if config.once { "warn" } else { "info" });
@@ -96,7 +96,7 @@ fn run(options: &config::Options) -> Exit {
 }
 
 /// What a command that only tells or mends came to: the exit code on success.
-fn tell(told: Result<Exit, anyhow::Error>) -> Exit {
+fn report(told: Result<Exit, anyhow::Error>) -> Exit {
     told.unwrap_or_else(|error| {
         let no_service = error.is::<NotRunning>() || error.is::<NotFound>();
         let exit = if no_service { Exit::Unavailable } else { Exit::Config };
@@ -105,7 +105,7 @@ fn tell(told: Result<Exit, anyhow::Error>) -> Exit {
 }
 
 /// All that is wrong with a configuration; in colour for a person.
-fn refuse(problems: &config::Problems) -> Exit {
+fn report_problems(problems: &config::Diagnostics) -> Exit {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     complain(&problems.report(colour), Exit::Config)
 }

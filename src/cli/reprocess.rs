@@ -2,13 +2,13 @@
 
 use anyhow::bail;
 
-use super::{args::Reprocess, history::since, locate::locate, print, requeue::poke};
+use super::{args::Reprocess, history::since, print, requeue::request_rescan, state_dir::locate};
 use crate::{
     config::{self, Options},
     error::Exit,
     ledger::sqlite::Sqlite,
-    observe::shown,
-    records::{
+    observe::display_path,
+    queries::{
         explain,
         reprocess::{self, Answer, Which},
     },
@@ -31,7 +31,7 @@ pub fn reprocess(options: &Reprocess) -> anyhow::Result<Exit> {
         if summary.gone > 0 {
             print(&format!("{} are not in the input any more\n", summary.gone));
         }
-        poke(&state.control());
+        request_rescan(&state.control());
         return Ok(Exit::Drained);
     }
     let mut failed = 0;
@@ -47,9 +47,9 @@ pub fn reprocess(options: &Reprocess) -> anyhow::Result<Exit> {
             }
             Answer::NotProcessed => "was not processed yet: `tidemill explain` says why",
         };
-        print(&format!("{}: {answer}\n", shown(&path)));
+        print(&format!("{}: {answer}\n", display_path(&path)));
     }
-    poke(&state.control());
+    request_rescan(&state.control());
     if failed > 0 {
         bail!("{failed} of {} cannot be processed again", options.paths.len());
     }

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use super::{args::Requeue, locate::locate, print};
+use super::{args::Requeue, print, state_dir::locate};
 use crate::{
     error::Exit,
     ledger::sqlite::Sqlite,
-    observe::shown,
-    records::quarantined::{self, Quarantined},
+    observe::display_path,
+    queries::quarantined::{self, Quarantined},
 };
 
 pub fn requeue(options: &Requeue) -> anyhow::Result<Exit> {
@@ -25,18 +25,18 @@ pub fn requeue(options: &Requeue) -> anyhow::Result<Exit> {
     for file in &wanted {
         let source = file.source();
         match quarantined::requeue(&ledger, file) {
-            Ok(()) => print(&format!("{}: back to the intake\n", shown(&source))),
+            Ok(()) => print(&format!("{}: back to the intake\n", display_path(&source))),
             Err(quarantined::Error::Ledger(error)) => return Err(error.into()),
             Err(error) => {
                 failed += 1;
-                print(&format!("{}: {:#}\n", shown(&source), anyhow::Error::new(error)));
+                print(&format!("{}: {:#}\n", display_path(&source), anyhow::Error::new(error)));
             }
         }
     }
     if wanted.is_empty() {
         print("nothing is in quarantine\n");
     }
-    poke(&state.control());
+    request_rescan(&state.control());
     if failed > 0 {
         bail!("{failed} of {} could not be put back", wanted.len());
     }
@@ -53,11 +53,11 @@ fn find(quarantined: &[Quarantined], path: &Path) -> anyhow::Result<Quarantined>
     };
     let found = quarantined.iter().find(is_it).cloned();
     found.with_context(|| {
-        format!("{} is not in quarantine: `tidemill explain` tells what it is", shown(path))
+        format!("{} is not in quarantine: `tidemill explain` tells what it is", display_path(path))
     })
 }
 
 /// A service that runs looks now; one that does not has nothing to miss.
-pub fn poke(control: &Path) {
+pub fn request_rescan(control: &Path) {
     drop(std::fs::write(control.join("rescan"), ""));
 }

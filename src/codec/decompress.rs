@@ -8,7 +8,7 @@ use super::{
     link::{Next, pass},
 };
 use crate::{
-    policy::Bounds,
+    policy::ExpansionLimits,
     steps::{Format, Step},
 };
 
@@ -29,14 +29,14 @@ pub struct Decompressor {
     members: u64,
     /// Only zeros may follow.
     padded: bool,
-    bounds: Bounds,
+    bounds: ExpansionLimits,
     /// Of the file, before the chain's first step: an archive in an archive gains nothing.
     source_bytes: u64,
     bytes_out: u64,
 }
 
 impl Decompressor {
-    pub fn new(known: Option<(Format, Decoder)>, bounds: Bounds) -> Self {
+    pub fn new(known: Option<(Format, Decoder)>, bounds: ExpansionLimits) -> Self {
         let sniffs = known.is_none();
         let (format, decoder) = known.unzip();
         Self {
@@ -136,7 +136,7 @@ impl Decompressor {
                 let Some(decoder) = &mut self.decoder else {
                     return Ok(());
                 };
-                decoder.reinit().map_err(|source| sort(step, self.bounds, source))?;
+                decoder.reinit().map_err(|source| classify(step, self.bounds, source))?;
                 self.in_member = true;
             }
             let (before, members) = (self.bytes_out, self.members);
@@ -173,7 +173,7 @@ impl Decompressor {
             };
             let mut output = WriteBuffer::new_initialized(buffer);
             let ended = decoder.decode(&mut input, &mut output);
-            let ended = ended.map_err(|source| sort(step, self.bounds, source))?;
+            let ended = ended.map_err(|source| classify(step, self.bounds, source))?;
             let full = output.has_no_spare_space();
             self.pass(step, &output, next)?;
             if ended {
@@ -199,7 +199,7 @@ impl Decompressor {
             };
             let mut output = WriteBuffer::new_initialized(buffer);
             let finished = decoder.finish(&mut output);
-            let finished = finished.map_err(|source| sort(step, self.bounds, source))?;
+            let finished = finished.map_err(|source| classify(step, self.bounds, source))?;
             let nothing = output.written().is_empty();
             self.pass(step, &output, next)?;
             if finished {
@@ -241,7 +241,7 @@ impl Decompressor {
         next: &mut Next<'_>,
     ) -> Result<(), Error> {
         self.bytes_out += output.written_len() as u64;
-        let Bounds { output_bytes, ratio, .. } = self.bounds;
+        let ExpansionLimits { output_bytes, ratio, .. } = self.bounds;
         if self.bytes_out > output_bytes {
             return Err(Error::OutputBytes { step, limit: output_bytes });
         }
@@ -253,7 +253,7 @@ impl Decompressor {
     }
 }
 
-fn sort(step: Step, bounds: Bounds, source: std::io::Error) -> Error {
+fn classify(step: Step, bounds: ExpansionLimits, source: std::io::Error) -> Error {
     match formats::fault(&source) {
         Fault::EndedEarly => Error::Truncated { step },
         Fault::Memory => Error::Memory { step, limit: bounds.decoder_bytes },

@@ -47,7 +47,7 @@ pub struct Gzip {
 enum Work {
     /// On the caller's thread.
     Here(Deflate),
-    Threads(Pool),
+    Threads(WorkerPool),
 }
 
 /// One thread's compressor.
@@ -107,7 +107,7 @@ struct Reply {
 }
 
 /// Threads that compress. Dropping it ends them after the blocks they have in hand.
-struct Pool {
+struct WorkerPool {
     /// `None` only while it is dropped: closing the channel is what ends the threads.
     orders: Option<mpsc::Sender<Order>>,
     threads: Vec<JoinHandle<()>>,
@@ -123,7 +123,7 @@ impl Gzip {
         let work = if threads == 0 {
             Work::Here(Deflate::new(deflate))
         } else {
-            let pool = Pool::new(deflate, threads);
+            let pool = WorkerPool::new(deflate, threads);
             Work::Threads(pool.map_err(|source| Error::Encode { step, source })?)
         };
         let crc = crc32fast::Hasher::new();
@@ -247,7 +247,7 @@ fn pass(
     next(packed)
 }
 
-impl Pool {
+impl WorkerPool {
     fn new(level: CompressionLvl, threads: u32) -> io::Result<Self> {
         let (orders, waiting) = mpsc::channel();
         let waiting = Arc::new(Mutex::new(waiting));
@@ -260,7 +260,7 @@ impl Pool {
         for _ in 0..threads {
             let waiting = Arc::clone(&waiting);
             let thread = thread::Builder::new().name("gzip".to_owned());
-            pool.threads.push(thread.spawn(move || work(&waiting, Deflate::new(level)))?);
+            pool.threads.push(thread.spawn(move || run_worker(&waiting, Deflate::new(level)))?);
         }
         Ok(pool)
     }
@@ -278,7 +278,7 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl Drop for WorkerPool {
     fn drop(&mut self) {
         self.orders = None;
         for thread in self.threads.drain(..) {
@@ -288,7 +288,7 @@ impl Drop for Pool {
     }
 }
 
-fn work(waiting: &Mutex<mpsc::Receiver<Order>>, mut deflate: Deflate) {
+fn run_worker(waiting: &Mutex<mpsc::Receiver<Order>>, mut deflate: Deflate) {
     loop {
         let order = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Order { block, is_last, reply }) = order else { return };

@@ -9,20 +9,20 @@ use super::{
 };
 use crate::{
     limits,
-    policy::Bounds,
+    policy::ExpansionLimits,
     steps::{Format, Step},
 };
 
 /// What takes the bytes that come out of a link.
 pub type Next<'a> = dyn FnMut(&[u8]) -> Result<(), Error> + 'a;
 
-pub struct Link {
+pub struct TransformStage {
     step: Step,
     codec: Codec,
     buffer: Box<[u8]>,
 }
 
-impl std::fmt::Debug for Link {
+impl std::fmt::Debug for TransformStage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Link").field("step", &self.step).finish_non_exhaustive()
     }
@@ -45,8 +45,8 @@ struct Compressor {
     fresh: bool,
 }
 
-impl Link {
-    pub fn new(step: Step, bounds: Bounds, threads: u32) -> Result<Self, Error> {
+impl TransformStage {
+    pub fn new(step: Step, bounds: ExpansionLimits, threads: u32) -> Result<Self, Error> {
         let codec = match step {
             #[cfg(feature = "gzip")]
             Step::Compress { format: Format::Gzip, level, members } => {

@@ -23,9 +23,9 @@ mod link;
 #[cfg(feature = "lz4")]
 mod lz4;
 
-use self::link::Link;
+use self::link::TransformStage;
 use crate::{
-    policy::Bounds,
+    policy::ExpansionLimits,
     steps::{Chain, Format, Step},
 };
 
@@ -106,17 +106,17 @@ impl From<Stopped> for Error {
 /// A chain of codecs. Dropping it frees them; a file that was not finished leaves nothing behind.
 #[derive(Debug)]
 pub struct Transformer {
-    links: Vec<Link>,
+    links: Vec<TransformStage>,
     /// Of the file so far, before the first link.
     source_bytes: u64,
 }
 
 impl Transformer {
     /// `threads` are worker threads for each step that can use them (zstd, gzip); 0 works on the
-    /// caller's, and is for inputs of at most [`limits::WHOLE_BYTES`](crate::limits::WHOLE_BYTES).
+    /// caller's, and is for inputs of at most [`limits::SMALL_FILE_MAX_BYTES`](crate::limits::SMALL_FILE_MAX_BYTES).
     /// The output is the same for every count from 1 on, but zstd's and xz's are not the same as for 0.
-    pub fn new(chain: &Chain, bounds: Bounds, threads: u32) -> Result<Self, Error> {
-        let link = |step: &Step| Link::new(*step, bounds, threads);
+    pub fn new(chain: &Chain, bounds: ExpansionLimits, threads: u32) -> Result<Self, Error> {
+        let link = |step: &Step| TransformStage::new(*step, bounds, threads);
         let links = chain.steps().iter().map(link).collect::<Result<_, _>>()?;
         Ok(Self { links, source_bytes: 0 })
     }
@@ -150,7 +150,7 @@ impl Transformer {
 }
 
 /// Pushes bytes through these links into the sink.
-fn push(links: &mut [Link], bytes: &[u8], sink: &mut dyn Sink) -> Result<(), Error> {
+fn push(links: &mut [TransformStage], bytes: &[u8], sink: &mut dyn Sink) -> Result<(), Error> {
     match links.split_first_mut() {
         None => Ok(sink.put(bytes)?),
         Some((link, rest)) => link.feed(bytes, &mut |bytes| push(rest, bytes, sink)),

@@ -6,10 +6,11 @@ use crate::limits;
 mod foreign;
 mod gzip;
 
-const BOUNDS: Bounds = Bounds { output_bytes: u64::MAX, ratio: u64::MAX, decoder_bytes: 1 << 27 };
+const BOUNDS: ExpansionLimits =
+    ExpansionLimits { output_bytes: u64::MAX, ratio: u64::MAX, decoder_bytes: 1 << 27 };
 const COMPRESS: [&str; 6] = ["zstd", "gzip", "brotli", "xz", "bzip2", "lz4"];
 
-fn transformer(steps: &str, bounds: Bounds, threads: u32) -> Transformer {
+fn transformer(steps: &str, bounds: ExpansionLimits, threads: u32) -> Transformer {
     Transformer::new(&steps.parse().expect(steps), bounds, threads).expect(steps)
 }
 
@@ -152,10 +153,10 @@ fn what_comes_out_is_bounded() {
     let zeros = vec![0; 4_000_000];
     for format in COMPRESS {
         let packed = once(format, &zeros).expect(format);
-        let bytes = Bounds { output_bytes: 1_000_000, ..BOUNDS };
+        let bytes = ExpansionLimits { output_bytes: 1_000_000, ..BOUNDS };
         let result = run(&mut transformer(undo(format), bytes, 0), &packed, 4096);
         assert!(matches!(result, Err(Error::OutputBytes { .. })), "{format}");
-        let ratio = Bounds { ratio: 10, ..BOUNDS };
+        let ratio = ExpansionLimits { ratio: 10, ..BOUNDS };
         let result = run(&mut transformer(undo(format), ratio, 0), &packed, 4096);
         assert!(matches!(result, Err(Error::Ratio { .. })), "{format}");
     }
@@ -170,8 +171,11 @@ fn an_archive_in_an_archive_is_bounded_by_the_bytes_of_the_outer_one() {
         let ratio = zeros.len() as u64 / packed.len() as u64;
         // The first MiB is free, so half the ratio is too little and all of it is enough.
         for (ratio, is_enough) in [(ratio + 1, true), (ratio / 2, false)] {
-            let result =
-                run(&mut transformer(&chain, Bounds { ratio, ..BOUNDS }, 0), &packed, packed.len());
+            let result = run(
+                &mut transformer(&chain, ExpansionLimits { ratio, ..BOUNDS }, 0),
+                &packed,
+                packed.len(),
+            );
             assert_eq!(result.is_ok(), is_enough, "{format} {ratio}");
             assert!(is_enough || matches!(result, Err(Error::Ratio { .. })), "{format}");
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
-use super::{load::Resolver, written::Written as Given};
+use super::{load::Resolver, raw::Located as Given};
 
 /// Globs over paths below the input: any of `include` (or all, where there is none), none of
 /// `exclude`, and nothing below a directory that `exclude` names.
@@ -14,7 +14,7 @@ pub struct Filter {
     exclude: GlobSet,
     /// What a directory matches whose whole content is left out.
     exclude_directories: GlobSet,
-    written: Written,
+    written: Globs,
 }
 
 /// What was written decides.
@@ -26,7 +26,7 @@ impl PartialEq for Filter {
 
 /// The globs as they were written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Written {
+pub struct Globs {
     pub include: Vec<String>,
     pub exclude: Vec<String>,
 }
@@ -52,13 +52,13 @@ impl Filter {
             },
             exclude: set(of_files.map(|one| glob(one)))?,
             exclude_directories: set(of_directories)?,
-            written: Written { include: include.to_vec(), exclude: exclude.to_vec() },
+            written: Globs { include: include.to_vec(), exclude: exclude.to_vec() },
         })
     }
 
     /// The globs it was made from.
     #[must_use]
-    pub const fn written(&self) -> &Written {
+    pub const fn written(&self) -> &Globs {
         &self.written
     }
 
@@ -66,7 +66,7 @@ impl Filter {
     #[must_use]
     pub fn all() -> Self {
         let (exclude, exclude_directories) = (GlobSet::empty(), GlobSet::empty());
-        Self { include: None, exclude, exclude_directories, written: Written::default() }
+        Self { include: None, exclude, exclude_directories, written: Globs::default() }
     }
 
     /// Whether the file at this path below the input is the pipeline's.

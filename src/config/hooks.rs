@@ -4,7 +4,7 @@ use std::{os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use super::{
     load::Resolver,
-    written::{self, Value, Written},
+    raw::{self, Located, Value},
 };
 use crate::{limits, policy::HookKind};
 
@@ -50,42 +50,44 @@ impl Hooks {
 }
 
 impl Resolver {
-    pub(super) fn hooks(&mut self, file: written::Hooks) -> Hooks {
+    pub(super) fn hooks(&mut self, file: raw::RawHooks) -> Hooks {
         let on_start = self.hook(file.on_start);
         let on_published = self.hook(file.on_published);
         let on_failed = self.hook(file.on_failed);
         let on_drained = self.hook(file.on_drained);
-        let timeout = file.timeout.map(Written::from);
+        let timeout = file.timeout.map(Located::from);
         let timeout_at = timeout.as_ref().map(|written| written.at.clone());
-        let batch_at = file.batch_files.as_ref().map(|files| written::At::File(files.span()));
+        let batch_at = file.batch_files.as_ref().map(|files| raw::Location::File(files.span()));
         let hooks = Hooks {
             on_start,
             on_published,
             on_failed,
             on_drained,
-            batch_files: self.at_least_one(file.batch_files, limits::HOOK_FILES),
-            batch_delay: self.duration(file.batch_delay.map(Written::from), limits::HOOK_DELAY),
+            batch_files: self.at_least_one(file.batch_files, limits::HOOK_BATCH_FILES),
+            batch_delay: self
+                .duration(file.batch_delay.map(Located::from), limits::HOOK_BATCH_DELAY),
             timeout: self.duration(timeout, limits::HOOK_TIMEOUT),
         };
         if hooks.timeout.is_zero() {
             let help = "write `timeout = \"10s\"`";
             self.problems.add(timeout_at.as_ref(), "no hook ends in no time", Some(help));
         }
-        if hooks.batch_files > limits::HOOK_FILES_MOST {
-            let message = format!("a run is given at most {} outcomes", limits::HOOK_FILES_MOST);
+        if hooks.batch_files > limits::HOOK_BATCH_FILES_MAX {
+            let message =
+                format!("a run is given at most {} outcomes", limits::HOOK_BATCH_FILES_MAX);
             self.problems.add(batch_at.as_ref(), message, Some("leave it out for the default"));
         }
         hooks
     }
 
-    fn hook(&mut self, written: Value<written::Hook>) -> Option<Hook> {
-        let Written { value, at } = written.map(Written::from)?;
+    fn hook(&mut self, written: Value<raw::RawHook>) -> Option<Hook> {
+        let Located { value, at } = written.map(Located::from)?;
         let (hook, wrong) = match value {
-            written::Hook::Command(command) => {
+            raw::RawHook::Command(command) => {
                 let wrong = wrong_with_command(&command);
                 (Hook::Command(command), wrong)
             }
-            written::Hook::Post { url } => {
+            raw::RawHook::Post { url } => {
                 let wrong = wrong_with_url(&url);
                 (Hook::Post(url), wrong)
             }

@@ -10,16 +10,17 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    AdminSocket, Config, Http, Pipeline, checks,
-    problems::Problems,
+    AdminSocket, Config, Http, Pipeline,
+    diagnostics::Diagnostics,
+    raw::{self, Located, Location, Options, all, either},
     read::read,
-    written::{self, At, Options, Written, all, either},
+    validate,
 };
 use crate::{
     limits,
     policy::{
-        Bounds, Durability, HardLinks, LogFormat, OnExists, OnSuccess, Owners, Sandbox, Settle,
-        TemporaryNames, Trust,
+        Durability, ExpansionLimits, HardLinks, LogFormat, OnExists, OnSuccess, Owners, Sandbox,
+        Settle, SourceRules, TemporaryNames,
     },
     steps::Chain,
 };
@@ -36,29 +37,31 @@ const DECODER_BYTES: u64 = 128 * 1024 * 1024;
 const LONGEST: Duration = Duration::from_hours(24 * 366);
 
 /// Reads and checks a configuration: the file, the options, or both.
-pub fn load(options: &Options) -> Result<Config, Problems> {
+pub fn load(options: &Options) -> Result<Config, Diagnostics> {
     let (config, places, mut problems) = read_and_resolve(options)?;
-    checks::check(&config, &places, &mut problems);
-    told(config, problems)
+    validate::check(&config, &places, &mut problems);
+    finish(config, problems)
 }
 
 /// As [`load`], for those who only look: that directories are there and fit together is not asked.
-pub fn resolve(options: &Options) -> Result<Config, Problems> {
+pub fn resolve(options: &Options) -> Result<Config, Diagnostics> {
     let (config, _, problems) = read_and_resolve(options)?;
-    told(config, problems)
+    finish(config, problems)
 }
 
-fn told(config: Config, mut problems: Problems) -> Result<Config, Problems> {
+fn finish(config: Config, mut problems: Diagnostics) -> Result<Config, Diagnostics> {
     problems.sort();
     if problems.all.is_empty() { Ok(config) } else { Err(problems) }
 }
 
-fn read_and_resolve(options: &Options) -> Result<(Config, checks::Places, Problems), Problems> {
-    let mut problems = Problems::default();
+fn read_and_resolve(
+    options: &Options,
+) -> Result<(Config, validate::Locations, Diagnostics), Diagnostics> {
+    let mut problems = Diagnostics::default();
     let file = options
         .config
         .as_deref()
-        .map_or_else(|| Some(written::File::default()), |path| read(path, &mut problems));
+        .map_or_else(|| Some(raw::RawFile::default()), |path| read(path, &mut problems));
     let Some(file) = file else {
         return Err(problems);
     };
@@ -72,11 +75,11 @@ fn read_and_resolve(options: &Options) -> Result<(Config, checks::Places, Proble
 pub(super) struct Resolver {
     /// Relative paths of the file are relative to its directory.
     base: PathBuf,
-    pub problems: Problems,
+    pub problems: Diagnostics,
 }
 
 impl Resolver {
-    fn config(&mut self, options: &Options, file: written::File) -> (Config, checks::Places) {
+    fn config(&mut self, options: &Options, file: raw::RawFile) -> (Config, validate::Locations) {
         let (pipelines, given) = self.pipelines(options, file.pipelines);
         let http = either(options.http.clone(), "--http", file.http);
         let once = options.once || file.once.unwrap_or(false);
@@ -126,14 +129,14 @@ impl Resolver {
                 pipeline.quarantine = config.state_dir.join("quarantine").join(&*pipeline.name);
             }
         }
-        (config, checks::Places { pipelines: given, state_at, events_at })
+        (config, validate::Locations { pipelines: given, state_at, events_at })
     }
 
     fn pipelines(
         &mut self,
         options: &Options,
-        mut file: Vec<Spanned<written::Pipeline>>,
-    ) -> (Vec<Pipeline>, Vec<checks::Given>) {
+        mut file: Vec<Spanned<raw::RawPipeline>>,
+    ) -> (Vec<Pipeline>, Vec<validate::PipelineLocations>) {
         let both = match (&options.input, &options.output) {
             (Some(_), Some(_)) => true,
             (None, None) => false,
@@ -145,7 +148,7 @@ impl Resolver {
         };
         if file.is_empty() && both {
             // INPUT OUTPUT are a pipeline of their own.
-            file.push(Spanned::new(0..0, written::Pipeline::default()));
+            file.push(Spanned::new(0..0, raw::RawPipeline::default()));
         } else if file.is_empty() && self.problems.all.is_empty() {
             let help = "tidemill run INPUT OUTPUT, or tidemill run --config FILE with at least one [[pipeline]]";
             self.problems.add(None, "there is no pipeline", Some(help));
@@ -160,14 +163,14 @@ impl Resolver {
     }
 
     /// Options that are for one pipeline, where there are several.
-    fn for_one(&mut self, options: &Options, file: &[Spanned<written::Pipeline>]) {
+    fn for_one(&mut self, options: &Options, file: &[Spanned<raw::RawPipeline>]) {
         let names: Vec<_> = file.iter().filter_map(|table| table.get_ref().name.as_ref()).collect();
         let names: Vec<_> = names.iter().map(|name| format!("`{}`", name.get_ref())).collect();
         for (option, line) in options.for_one_pipeline() {
             let help =
                 format!("write `{line}` into the [[pipeline]] it is for: {}", names.join(", "));
             let message = "the configuration has several pipelines, and this is for one";
-            self.problems.add(Some(&At::Option(option)), message, Some(&help));
+            self.problems.add(Some(&Location::Option(option)), message, Some(&help));
         }
     }
 
@@ -175,12 +178,12 @@ impl Resolver {
     fn pipeline(
         &mut self,
         options: &Options,
-        file: Spanned<written::Pipeline>,
+        file: Spanned<raw::RawPipeline>,
         alone: bool,
-    ) -> Option<(Pipeline, checks::Given)> {
-        let table = At::File(file.span());
+    ) -> Option<(Pipeline, validate::PipelineLocations)> {
+        let table = Location::File(file.span());
         let file = file.into_inner();
-        let given = checks::Given::of(options, &file, &table);
+        let given = validate::PipelineLocations::locate(options, &file, &table);
         let input = either(options.input.clone(), "INPUT", file.input);
         let output = either(options.output.clone(), "OUTPUT", file.output);
         for (missing, key) in [(input.is_none(), "input"), (output.is_none(), "output")] {
@@ -204,20 +207,20 @@ impl Resolver {
             let message = "a pipeline needs a name where there are several";
             self.problems.add(Some(&given.input), message, Some("write `name = \"…\"`"));
         }
-        let max_output = file.max_output.map(Written::from);
-        let decoder = file.max_decoder_memory.map(Written::from);
-        let bounds = Bounds {
+        let max_output = file.max_output.map(Located::from);
+        let decoder = file.max_decoder_memory.map(Located::from);
+        let bounds = ExpansionLimits {
             output_bytes: max_output
                 .map_or(OUTPUT_BYTES, |written| self.bytes(&written, OUTPUT_BYTES)),
             ratio: self.at_least_one(file.max_ratio, RATIO),
             decoder_bytes: decoder
                 .map_or(DECODER_BYTES, |written| self.bytes(&written, DECODER_BYTES)),
         };
-        let trust = Trust {
-            hard_links: self.parsed(file.hard_links.map(Written::from)).unwrap_or(HardLinks::Take),
-            owners: self.parsed(file.owners.map(Written::from)).unwrap_or(Owners::Any),
+        let trust = SourceRules {
+            hard_links: self.parsed(file.hard_links.map(Located::from)).unwrap_or(HardLinks::Take),
+            owners: self.parsed(file.owners.map(Located::from)).unwrap_or(Owners::Any),
         };
-        let quarantine = file.quarantine.map(Written::from);
+        let quarantine = file.quarantine.map(Located::from);
         let pipeline = Pipeline {
             name: name.unwrap_or_else(|| "main".to_owned()).into(),
             input: input.as_ref().map(|written| self.path(written)).unwrap_or_default(),
@@ -228,13 +231,13 @@ impl Resolver {
             filter: self.filter(&include, &exclude),
             temporary_names: self.parsed(temporary).unwrap_or(TemporaryNames::Ignore),
             settle: settle.map_or(Settle::Auto, |written| self.settle(written)),
-            min_age: self.duration(file.min_age.map(Written::from), Duration::ZERO),
+            min_age: self.duration(file.min_age.map(Located::from), Duration::ZERO),
             marker: file.marker.map(Spanned::into_inner),
             trust,
             durability: self.parsed(durability).unwrap_or(Durability::Fsync),
             attempts: self.at_least_one(file.attempts, limits::ATTEMPTS),
-            backoff: self.duration(file.backoff.map(Written::from), limits::BACKOFF),
-            rescan: self.rescan(file.rescan.map(Written::from)),
+            backoff: self.duration(file.backoff.map(Located::from), limits::BACKOFF),
+            rescan: self.rescan(file.rescan.map(Located::from)),
             quarantine: quarantine.map(|written| self.path(&written)).unwrap_or_default(),
             bounds,
         };
@@ -242,15 +245,15 @@ impl Resolver {
     }
 
     /// Absolute, and with no symbolic link in the part that exists.
-    fn path(&mut self, written: &Written<PathBuf>) -> PathBuf {
+    fn path(&mut self, written: &Located<PathBuf>) -> PathBuf {
         if written.value.as_os_str().is_empty() {
             self.problems.add(Some(&written.at), "this path is empty", None);
         }
         let path = match written.at {
-            At::File(_) => self.base.join(&written.value),
-            At::Option(_) => written.value.clone(),
+            Location::File(_) => self.base.join(&written.value),
+            Location::Option(_) => written.value.clone(),
         };
-        let path = checks::resolved(&path);
+        let path = validate::resolved(&path);
         if path.to_str().is_none() {
             let message = format!("the path {} is not UTF-8", path.display());
             let help = "files below it may have any name; the configuration, which is TOML, cannot hold this one";
@@ -261,25 +264,25 @@ impl Resolver {
 
     pub(super) fn parsed<T: FromStr<Err = String>>(
         &mut self,
-        written: Option<Written<String>>,
+        written: Option<Located<String>>,
     ) -> Option<T> {
-        let Written { value, at } = written?;
+        let Located { value, at } = written?;
         let parsed: Result<T, String> = value.parse();
         parsed.inspect_err(|message| self.problems.add(Some(&at), message.as_str(), None)).ok()
     }
 
-    fn on_success(&mut self, written: Option<Written<String>>) -> OnSuccess {
+    fn on_success(&mut self, written: Option<Located<String>>) -> OnSuccess {
         let at = written.as_ref().map(|written| written.at.clone());
         match (self.parsed(written), at) {
             (Some(OnSuccess::Archive(dir)), Some(at)) => {
-                OnSuccess::Archive(self.path(&Written { value: dir, at }))
+                OnSuccess::Archive(self.path(&Located { value: dir, at }))
             }
             (Some(on_success), _) => on_success,
             (None, _) => OnSuccess::Keep,
         }
     }
 
-    fn http(&mut self, written: &Written<String>) -> Option<Http> {
+    fn http(&mut self, written: &Located<String>) -> Option<Http> {
         if written.value == "off" {
             return Some(Http::Off);
         }
@@ -295,7 +298,7 @@ impl Resolver {
         None
     }
 
-    fn admin_socket(&mut self, written: &Written<PathBuf>) -> AdminSocket {
+    fn admin_socket(&mut self, written: &Located<PathBuf>) -> AdminSocket {
         match written.value.to_str() {
             Some("off") => AdminSocket::Off,
             Some("default") => AdminSocket::Default,
@@ -303,7 +306,7 @@ impl Resolver {
         }
     }
 
-    fn settle(&mut self, written: Written<String>) -> Settle {
+    fn settle(&mut self, written: Located<String>) -> Settle {
         if written.value == "auto" {
             return Settle::Auto;
         }
@@ -312,10 +315,10 @@ impl Resolver {
 
     pub(super) fn duration(
         &mut self,
-        written: Option<Written<String>>,
+        written: Option<Located<String>>,
         default: Duration,
     ) -> Duration {
-        let Some(Written { value, at }) = written else {
+        let Some(Located { value, at }) = written else {
             return default;
         };
         let (message, help) = match duration(&value) {
@@ -330,9 +333,9 @@ impl Resolver {
         default
     }
 
-    fn rescan(&mut self, written: Option<Written<String>>) -> Duration {
+    fn rescan(&mut self, written: Option<Located<String>>) -> Duration {
         let at = written.as_ref().map(|written| written.at.clone());
-        let rescan = self.duration(written, limits::RESCAN);
+        let rescan = self.duration(written, limits::RESCAN_INTERVAL);
         if rescan.is_zero() {
             let message = "without a pause between two scans nothing else would be done";
             self.problems.add(at.as_ref(), message, Some("write `rescan = \"5m\"`"));
@@ -341,7 +344,7 @@ impl Resolver {
     }
 
     /// A number of bytes, never 0.
-    pub(super) fn bytes(&mut self, written: &Written<String>, default: u64) -> u64 {
+    pub(super) fn bytes(&mut self, written: &Located<String>, default: u64) -> u64 {
         let (message, help) = match written.value.parse::<bytesize::ByteSize>() {
             Ok(size) if size.as_u64() > 0 => return size.as_u64(),
             Ok(_) => ("nothing fits into 0 bytes".to_owned(), "leave it out for the default"),
@@ -359,8 +362,8 @@ impl Resolver {
         file: Option<Spanned<T>>,
         default: T,
     ) -> T {
-        match file.map(Written::from) {
-            Some(Written { value, at }) if value < T::from(1) => {
+        match file.map(Located::from) {
+            Some(Located { value, at }) if value < T::from(1) => {
                 self.problems.add(
                     Some(&at),
                     "it is at least 1",
@@ -368,7 +371,7 @@ impl Resolver {
                 );
                 default
             }
-            Some(Written { value, .. }) => value,
+            Some(Located { value, .. }) => value,
             None => default,
         }
     }

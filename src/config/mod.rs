@@ -1,17 +1,17 @@
 //! What the program means to do: the configuration after every default, path and check is resolved.
 
-mod checks;
-mod difference;
+mod diagnostics;
+mod diff;
 mod filter;
 mod hooks;
 mod load;
 mod memory;
-mod problems;
+mod raw;
 mod read;
-mod show;
+mod render;
 mod tables;
 mod temporary;
-mod written;
+mod validate;
 
 use std::{
     net::SocketAddr,
@@ -22,21 +22,21 @@ use std::{
 
 use crate::{
     policy::{
-        Bounds, Durability, LogFormat, OnExists, OnSuccess, Otlp, Sandbox, Settle, TemporaryNames,
-        Trust,
+        Durability, ExpansionLimits, LogFormat, OnExists, OnSuccess, Otlp, Sandbox, Settle,
+        SourceRules, TemporaryNames,
     },
     steps::Chain,
 };
 
-pub use checks::real_path;
-pub use difference::Difference;
+pub use diagnostics::{Diagnostic, Diagnostics};
+pub use diff::Difference;
 pub use filter::Filter;
 pub use hooks::{Hook, Hooks};
 pub use load::{duration, load, resolve};
 pub use memory::Memory;
-pub use problems::{Problem, Problems};
+pub use raw::{Location, Options};
 pub use temporary::{temporary_name, temporary_patterns};
-pub use written::{At, Options};
+pub use validate::real_path;
 
 /// The whole configuration: pipelines and what they share. Every path is absolute.
 #[derive(Clone, Debug)]
@@ -118,7 +118,7 @@ pub struct Pipeline {
     pub min_age: Duration,
     /// A file is taken once a file of its name and this suffix stands beside it.
     pub marker: Option<String>,
-    pub trust: Trust,
+    pub trust: SourceRules,
     pub durability: Durability,
     /// Tries before a file is quarantined.
     pub attempts: u32,
@@ -126,7 +126,7 @@ pub struct Pipeline {
     pub backoff: Duration,
     pub rescan: Duration,
     pub quarantine: PathBuf,
-    pub bounds: Bounds,
+    pub bounds: ExpansionLimits,
 }
 
 impl Pipeline {

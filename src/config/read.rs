@@ -9,8 +9,8 @@ use toml::{
 };
 
 use super::{
-    problems::Problems,
-    written::{self, At, Kind, Table},
+    diagnostics::Diagnostics,
+    raw::{self, KeyTable, Location, ValueKind},
 };
 
 /// Names this unlike a known one are not taken for a slip of it.
@@ -18,27 +18,27 @@ const ALIKE: f64 = 0.75;
 
 /// Reads a file. Keys that do not exist and values of a wrong type are told of and left out; a
 /// file that is no TOML is None.
-pub fn read(path: &Path, problems: &mut Problems) -> Option<written::File> {
+pub fn read(path: &Path, problems: &mut Diagnostics) -> Option<raw::RawFile> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
             let message = format!("cannot read {}: {error}", path.display());
             let help = "`tidemill init FILE` writes a configuration to begin with";
-            problems.add(Some(&At::Option("--config")), message, Some(help));
+            problems.add(Some(&Location::Option("--config")), message, Some(help));
             return None;
         }
     };
     let (mut table, errors) = DeTable::parse_recoverable(&text);
     for error in &errors {
-        problems.add(error.span().map(At::File).as_ref(), error.message(), None);
+        problems.add(error.span().map(Location::File).as_ref(), error.message(), None);
     }
     let file = errors.is_empty().then(|| {
-        prune(table.get_mut(), Table::File, problems);
-        written::File::deserialize(Deserializer::from(table))
+        prune(table.get_mut(), KeyTable::File, problems);
+        raw::RawFile::deserialize(Deserializer::from(table))
     });
     let file = file.and_then(|file| {
         file.inspect_err(|error| {
-            problems.add(error.span().map(At::File).as_ref(), error.message(), None);
+            problems.add(error.span().map(Location::File).as_ref(), error.message(), None);
         })
         .ok()
     });
@@ -47,26 +47,26 @@ pub fn read(path: &Path, problems: &mut Problems) -> Option<written::File> {
 }
 
 /// Takes out of a table, and those below it, what is not understood.
-fn prune(table: &mut DeTable<'_>, of: Table, problems: &mut Problems) {
+fn prune(table: &mut DeTable<'_>, of: KeyTable, problems: &mut Diagnostics) {
     for (key, mut value) in std::mem::take(table) {
         let name = key.get_ref().as_ref();
         let Some((_, kind)) = of.keys().iter().find(|(known, _)| *known == name) else {
             let message = format!("there is no key `{name}` {}", of.place());
-            problems.add(Some(&At::File(key.span())), message, Some(&instead(name, of)));
+            problems.add(Some(&Location::File(key.span())), message, Some(&instead(name, of)));
             continue;
         };
         if !fits(*kind, value.get_ref()) {
-            let at = At::File(value.span());
+            let at = Location::File(value.span());
             let message = format!("`{name}` is {}", kind.words());
             problems.add(Some(&at), message, Some(&kind.example(name)));
             continue;
         }
         match (kind, value.get_mut()) {
-            (Kind::Table(of), DeValue::Table(below)) => prune(below, *of, problems),
-            (Kind::Pipelines, DeValue::Array(all)) => {
+            (ValueKind::Table(of), DeValue::Table(below)) => prune(below, *of, problems),
+            (ValueKind::Pipelines, DeValue::Array(all)) => {
                 for below in all.iter_mut() {
                     if let DeValue::Table(below) = below.get_mut() {
-                        prune(below, Table::Pipeline, problems);
+                        prune(below, KeyTable::Pipeline, problems);
                     }
                 }
             }
@@ -76,23 +76,25 @@ fn prune(table: &mut DeTable<'_>, of: Table, problems: &mut Problems) {
     }
 }
 
-fn fits(kind: Kind, value: &DeValue<'_>) -> bool {
+fn fits(kind: ValueKind, value: &DeValue<'_>) -> bool {
     let strings = |all: &[Spanned<DeValue<'_>>]| all.iter().all(|one| one.get_ref().is_str());
     let tables = |all: &[Spanned<DeValue<'_>>]| all.iter().all(|one| one.get_ref().is_table());
     match (kind, value) {
-        (Kind::Text, value) => value.is_str(),
-        (Kind::Number, DeValue::Integer(number)) => whole::<u32>(number),
-        (Kind::Large, DeValue::Integer(number)) => whole::<i64>(number),
-        (Kind::Truth, value) => value.is_bool(),
-        (Kind::Globs, DeValue::Array(all)) => strings(all),
-        (Kind::Hook, DeValue::Array(all)) => !all.is_empty() && strings(all),
-        (Kind::Hook, DeValue::Table(table)) => {
+        (ValueKind::Text, value) => value.is_str(),
+        (ValueKind::Number, DeValue::Integer(number)) => whole::<u32>(number),
+        (ValueKind::Large, DeValue::Integer(number)) => whole::<i64>(number),
+        (ValueKind::Truth, value) => value.is_bool(),
+        (ValueKind::Globs, DeValue::Array(all)) => strings(all),
+        (ValueKind::Hook, DeValue::Array(all)) => !all.is_empty() && strings(all),
+        (ValueKind::Hook, DeValue::Table(table)) => {
             table.len() == 1 && table.get("url").is_some_and(|url| url.get_ref().is_str())
         }
-        (Kind::Share, DeValue::Integer(number)) => whole::<u8>(number) && share(number.as_str()),
-        (Kind::Share, DeValue::Float(number)) => share(number.as_str()),
-        (Kind::Table(_), value) => value.is_table(),
-        (Kind::Pipelines, DeValue::Array(all)) => tables(all),
+        (ValueKind::Share, DeValue::Integer(number)) => {
+            whole::<u8>(number) && share(number.as_str())
+        }
+        (ValueKind::Share, DeValue::Float(number)) => share(number.as_str()),
+        (ValueKind::Table(_), value) => value.is_table(),
+        (ValueKind::Pipelines, DeValue::Array(all)) => tables(all),
         _ => false,
     }
 }
@@ -108,12 +110,12 @@ fn whole<T: TryFrom<i64>>(number: &DeInteger<'_>) -> bool {
 }
 
 /// What to write in place of a key that does not exist here.
-fn instead(name: &str, of: Table) -> String {
-    let known = |table: Table| table.keys().iter().any(|(key, _)| *key == name);
-    if let Some(table) = Table::ALL.into_iter().find(|table| known(*table)) {
+fn instead(name: &str, of: KeyTable) -> String {
+    let known = |table: KeyTable| table.keys().iter().any(|(key, _)| *key == name);
+    if let Some(table) = KeyTable::ALL.into_iter().find(|table| known(*table)) {
         return format!("`{name}` belongs {}", table.place());
     }
-    let alike = |(key, _): &(&'static str, Kind)| (strsim::jaro_winkler(key, name), *key);
+    let alike = |(key, _): &(&'static str, ValueKind)| (strsim::jaro_winkler(key, name), *key);
     let nearest = of.keys().iter().map(alike).max_by(|one, other| one.0.total_cmp(&other.0));
     match nearest {
         Some((likeness, key)) if likeness >= ALIKE => format!("write `{key}`"),
@@ -133,15 +135,15 @@ mod tests {
     #[test]
     fn the_lists_of_keys_are_those_that_serde_knows() {
         let unknown = |text: &str| {
-            let error = toml::from_str::<written::File>(text).expect_err(text);
+            let error = toml::from_str::<raw::RawFile>(text).expect_err(text);
             error.message().to_owned()
         };
         for (table, text) in [
-            (Table::File, "no_such = 1"),
-            (Table::Limits, "[limits]\nno_such = 1"),
-            (Table::Hooks, "[hooks]\nno_such = 1"),
-            (Table::Otlp, "[otlp]\nno_such = 1"),
-            (Table::Pipeline, "[[pipeline]]\nno_such = 1"),
+            (KeyTable::File, "no_such = 1"),
+            (KeyTable::Limits, "[limits]\nno_such = 1"),
+            (KeyTable::Hooks, "[hooks]\nno_such = 1"),
+            (KeyTable::Otlp, "[otlp]\nno_such = 1"),
+            (KeyTable::Pipeline, "[[pipeline]]\nno_such = 1"),
         ] {
             let keys: Vec<_> = table.keys().iter().map(|(key, _)| format!("`{key}`")).collect();
             let expected = format!("expected one of {}", keys.join(", "));
@@ -152,20 +154,20 @@ mod tests {
     #[test]
     fn a_number_is_whole_not_negative_and_fits() {
         let fits = |text: &str, kind| fits(kind, DeValue::parse(text).expect(text).get_ref());
-        assert!(fits("0", Kind::Number));
-        assert!(fits("4_294_967_295", Kind::Number));
-        assert!(!fits("4294967296", Kind::Number));
-        assert!(fits("4294967296", Kind::Large));
-        assert!(fits("0x10", Kind::Number));
-        assert!(!fits("-1", Kind::Number));
-        assert!(!fits("-1", Kind::Large));
-        assert!(!fits("1.5", Kind::Number));
-        assert!(!fits("9223372036854775808", Kind::Large));
+        assert!(fits("0", ValueKind::Number));
+        assert!(fits("4_294_967_295", ValueKind::Number));
+        assert!(!fits("4294967296", ValueKind::Number));
+        assert!(fits("4294967296", ValueKind::Large));
+        assert!(fits("0x10", ValueKind::Number));
+        assert!(!fits("-1", ValueKind::Number));
+        assert!(!fits("-1", ValueKind::Large));
+        assert!(!fits("1.5", ValueKind::Number));
+        assert!(!fits("9223372036854775808", ValueKind::Large));
         for share in ["0", "1", "0.25", "1.0"] {
-            assert!(fits(share, Kind::Share), "{share}");
+            assert!(fits(share, ValueKind::Share), "{share}");
         }
         for other in ["2", "-0.5", "1.5", "nan", "inf", "'1'"] {
-            assert!(!fits(other, Kind::Share), "{other}");
+            assert!(!fits(other, ValueKind::Share), "{other}");
         }
     }
 }

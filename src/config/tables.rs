@@ -8,7 +8,7 @@ use super::{
     Limits,
     load::Resolver,
     memory,
-    written::{self, At, Written},
+    raw::{self, Located, Location},
 };
 use crate::policy::Otlp;
 
@@ -16,20 +16,20 @@ use crate::policy::Otlp;
 const FILES: u32 = 512;
 
 impl Resolver {
-    pub(super) fn limits(&mut self, file: written::Limits) -> Limits {
+    pub(super) fn limits(&mut self, file: raw::RawLimits) -> Limits {
         let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let workers = u32::try_from(workers).unwrap_or(1);
         Limits {
-            memory: self.parsed(file.memory.map(Written::from)).unwrap_or(memory::DEFAULT),
+            memory: self.parsed(file.memory.map(Located::from)).unwrap_or(memory::DEFAULT),
             files: self.at_least_one(file.files, FILES),
             workers: self.at_least_one(file.workers, workers),
         }
     }
 
-    pub(super) fn otlp(&mut self, written: Option<Spanned<written::Otlp>>) -> Option<Otlp> {
+    pub(super) fn otlp(&mut self, written: Option<Spanned<raw::RawOtlp>>) -> Option<Otlp> {
         let written = written?;
-        let table = At::File(written.span());
-        let written::Otlp { endpoint, sampling, paths } = written.into_inner();
+        let table = Location::File(written.span());
+        let raw::RawOtlp { endpoint, sampling, paths } = written.into_inner();
         if cfg!(not(feature = "otlp")) {
             let help = "leave `[otlp]` out, or build with `--features otlp`";
             self.problems.add(Some(&table), "this build sends no traces", Some(help));
@@ -43,7 +43,7 @@ impl Resolver {
         let Some((address, base)) = parse(endpoint.get_ref()) else {
             let message = format!("`{}` is not an endpoint", endpoint.get_ref());
             let help = "an endpoint is `http://IP:PORT`, or `http://localhost:PORT`: names are not looked up, and for TLS a collector on this machine sends on";
-            self.problems.add(Some(&At::File(endpoint.span())), message, Some(help));
+            self.problems.add(Some(&Location::File(endpoint.span())), message, Some(help));
             return None;
         };
         let sampling = sampling.map_or(1.0, Spanned::into_inner);

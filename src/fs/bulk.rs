@@ -7,10 +7,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::calls;
+use super::sys;
 
 /// Tells the kernel that a file will be read once, from its beginning: it reads further ahead.
-pub fn expect_in_order(file: &File) -> io::Result<()> {
+pub fn advise_sequential(file: &File) -> io::Result<()> {
     Ok(fadvise(file, 0, None, Advice::Sequential)?)
 }
 
@@ -54,7 +54,7 @@ pub fn copy_range(from: &File, to: &File, offset: u64, most: usize) -> io::Resul
 /// error to hide.
 pub fn start_writeback(file: &File) -> io::Result<()> {
     let unknown = [Errno::NOSYS, Errno::OPNOTSUPP, Errno::INVAL, Errno::SPIPE];
-    match calls::start_writeback(file) {
+    match sys::start_writeback(file) {
         Err(error)
             if unknown.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) =>
         {

@@ -5,7 +5,7 @@ use std::{ffi::OsStr, fs::File, io, os::unix::ffi::OsStrExt, path::Path};
 use rustix::fs::{Dir as Entries, FileType};
 
 use super::Dir;
-use crate::identity::Identity;
+use crate::fingerprint::Fingerprint;
 
 /// The BLAKE3 hash of a file's content, from where it is read to its end.
 pub fn hash_of(file: &File) -> io::Result<[u8; 32]> {
@@ -14,7 +14,7 @@ pub fn hash_of(file: &File) -> io::Result<[u8; 32]> {
 
 /// Whether a directory has this file, unchanged, under any name, as far as the first `most` names
 /// show; where it has more, the answer is yes. Its inode alone is no proof: a new file may have it.
-pub fn keeps_file(dir: &Dir, wanted: &Identity, most: usize) -> io::Result<bool> {
+pub fn keeps_file(dir: &Dir, wanted: &Fingerprint, most: usize) -> io::Result<bool> {
     for (number, entry) in Entries::read_from(dir)?.enumerate() {
         let entry = entry?;
         if number >= most {
@@ -25,7 +25,7 @@ pub fn keeps_file(dir: &Dir, wanted: &Identity, most: usize) -> io::Result<bool>
             continue;
         }
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        let seen = dir.look(Path::new(name))?;
+        let seen = dir.stat(Path::new(name))?;
         if seen.is_some_and(|seen| seen.identity.matches_content(wanted)) {
             return Ok(true);
         }
@@ -36,15 +36,15 @@ pub fn keeps_file(dir: &Dir, wanted: &Identity, most: usize) -> io::Result<bool>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs::Replace;
+    use crate::fs::Overwrite;
 
     #[test]
     fn a_renamed_file_is_found_and_a_removed_one_is_not() {
         let root = tempfile::tempdir().expect("temporary directory");
         let dir = Dir::open(root.path()).expect("open");
         std::fs::write(root.path().join("a"), "content").expect("write");
-        let seen = dir.look(Path::new("a")).expect("look").expect("there");
-        dir.rename("a".as_ref(), &dir, "b".as_ref(), Replace::No).expect("rename");
+        let seen = dir.stat(Path::new("a")).expect("look").expect("there");
+        dir.rename("a".as_ref(), &dir, "b".as_ref(), Overwrite::Never).expect("rename");
         let keeps = |most| keeps_file(&dir, &seen.identity, most).expect("list");
         assert!(keeps(100));
         std::fs::write(root.path().join("b"), "other content").expect("write");

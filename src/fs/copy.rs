@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Dir, Instance, Kind, Temp, identity_of, seen_of};
+use super::{Dir, Kind, NodeId, Temp, identity_of, seen_of};
 use crate::limits;
 
 /// Copies a file of `from` into a temp of `to`: content, mode, times and, where the process may, the
@@ -22,7 +22,7 @@ use crate::limits;
 pub fn copy(
     (from, name): (&Dir, &OsStr),
     to: &Arc<Dir>,
-    instance: &Instance,
+    instance: &NodeId,
     moved: impl Fn(),
 ) -> io::Result<Temp> {
     let mut source = from.open_file(Path::new(name))?;
@@ -105,7 +105,7 @@ mod tests {
         let dir = Arc::new(Dir::open(root.path()).unwrap());
         let moved = Cell::new(0);
         let count = || moved.set(moved.get() + 1);
-        drop(copy((&dir, OsStr::new("a")), &dir, &Instance::new("test"), count).unwrap());
+        drop(copy((&dir, OsStr::new("a")), &dir, &NodeId::new("test"), count).unwrap());
         assert!(moved.get() >= 6, "{}", moved.get());
     }
 }

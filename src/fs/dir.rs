@@ -13,7 +13,7 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 
 use crate::{
     failpoint,
-    identity::{FileId, Identity},
+    fingerprint::{FileId, Fingerprint},
     limits,
 };
 
@@ -55,9 +55,9 @@ impl Kind {
 
 /// What one look at a name or a handle told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct FileMetadata {
     pub kind: Kind,
-    pub identity: Identity,
+    pub identity: Fingerprint,
     pub mode: u32,
     pub owner: u32,
     pub group: u32,
@@ -174,7 +174,7 @@ impl Dir {
     }
 
     /// Looks at a name below this directory without opening it; `None` where there is none.
-    pub fn look(&self, relative: &Path) -> io::Result<Option<Seen>> {
+    pub fn stat(&self, relative: &Path) -> io::Result<Option<FileMetadata>> {
         match fs::statat(&self.fd, relative, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(seen(&stat))),
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
@@ -182,16 +182,16 @@ impl Dir {
         }
     }
 
-    /// As [`Self::look`], and on a network file system not from this machine's memory: there only
+    /// As [`Self::stat`], and on a network file system not from this machine's memory: there only
     /// the opening of the directory makes the client ask its server.
-    pub fn look_fresh(&self, relative: impl AsRef<Path>) -> io::Result<Option<Seen>> {
+    pub fn stat_fresh(&self, relative: impl AsRef<Path>) -> io::Result<Option<FileMetadata>> {
         let relative = relative.as_ref();
         if !self.is_network() {
-            return self.look(relative);
+            return self.stat(relative);
         }
         let (parent, name) = super::split(relative);
         match self.open_beneath(parent) {
-            Ok(dir) => dir.look(Path::new(name)),
+            Ok(dir) => dir.stat(Path::new(name)),
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(error),
         }
@@ -228,22 +228,22 @@ fn is_missing(error: &io::Error) -> bool {
 }
 
 /// Looks at an open file.
-pub fn seen_of(file: &impl AsFd) -> io::Result<Seen> {
+pub fn seen_of(file: &impl AsFd) -> io::Result<FileMetadata> {
     Ok(seen(&fs::fstat(file)?))
 }
 
 /// The identity of an open file.
-pub fn identity_of(file: &impl AsFd) -> io::Result<Identity> {
+pub fn identity_of(file: &impl AsFd) -> io::Result<Fingerprint> {
     Ok(seen_of(file)?.identity)
 }
 
 #[expect(clippy::cast_sign_loss, clippy::cast_possible_wrap, reason = "the kernel's own widths")]
-pub(super) fn seen(stat: &Stat) -> Seen {
+pub(super) fn seen(stat: &Stat) -> FileMetadata {
     let nanoseconds =
         |seconds: i64, rest: u64| seconds.saturating_mul(1_000_000_000).saturating_add(rest as i64);
-    Seen {
+    FileMetadata {
         kind: Kind::of(FileType::from_raw_mode(stat.st_mode)),
-        identity: Identity {
+        identity: Fingerprint {
             device: stat.st_dev,
             inode: stat.st_ino,
             size: stat.st_size as u64,

@@ -4,7 +4,7 @@ use std::{fs::File, io};
 
 use rustix::io::Errno;
 
-use super::calls::{Lease, ignore_broken_leases, set_lease};
+use super::sys::{Lease, ignore_broken_leases, set_lease};
 
 /// Who has a file open for writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Writers {
 ///
 /// Who opens the file for writing in the few microseconds between waits for that, and the kernel
 /// sends us SIGIO, which would end the process: it is ignored from the first question on.
-pub fn ask_for_writers(file: &File) -> io::Result<Writers> {
+pub fn check_writers(file: &File) -> io::Result<Writers> {
     ignore_broken_leases();
     match set_lease(file, Lease::Read) {
         Ok(()) => set_lease(file, Lease::None).map(|()| Writers::None),
@@ -43,9 +43,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary directory");
         let writer = tempfile::NamedTempFile::new_in(dir.path()).expect("create");
         let reader = File::open(writer.path()).expect("open");
-        assert_eq!(ask_for_writers(&reader).expect("ask"), Writers::Some);
+        assert_eq!(check_writers(&reader).expect("ask"), Writers::Some);
         let path = writer.into_temp_path();
-        assert_eq!(ask_for_writers(&reader).expect("ask"), Writers::None);
+        assert_eq!(check_writers(&reader).expect("ask"), Writers::None);
         drop(path);
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use rustix::fs::{self, Gid, Mode, Uid};
 
-use super::{Dir, Kind, Seen, seen_of};
+use super::{Dir, FileMetadata, Kind, seen_of};
 use crate::failpoint;
 
 const SET_GROUP: u32 = 0o2000;
@@ -31,14 +31,14 @@ impl Dir {
             };
             path.push(name);
             // An input that cannot be asked any more is no reason not to publish.
-            let model = model.look(&path).ok().flatten();
+            let model = model.stat(&path).ok().flatten();
             let model = model.filter(|found| found.kind == Kind::Directory);
             dir = dir.make_one(name, model, mode)?;
         }
         Ok(dir)
     }
 
-    fn make_one(&self, name: &OsStr, model: Option<Seen>, mode: u32) -> io::Result<Self> {
+    fn make_one(&self, name: &OsStr, model: Option<FileMetadata>, mode: u32) -> io::Result<Self> {
         match self.open_beneath(Path::new(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             result => return result,

@@ -4,39 +4,40 @@
 //! can write into a watched directory can lead the service out of it.
 
 mod bulk;
-mod calls;
 mod content;
 mod copy;
 mod dir;
+mod filesystem;
 mod lease;
 mod lock;
 mod made;
-mod named;
-mod place;
+mod private_files;
 mod probe;
-mod reach;
 mod rename;
+mod sandbox_scope;
 mod socket;
+mod sys;
 mod temp;
 mod walk;
 
-pub use bulk::{copy_range, expect_in_order, has_hole, share_content, start_writeback};
-pub use calls::give_back_large_buffers;
+pub use bulk::{advise_sequential, copy_range, has_hole, share_content, start_writeback};
 pub use content::{hash_of, keeps_file};
 pub use copy::{content_hash, copy, have_same_content};
-pub use dir::{Dir, Kind, Seen, identity_of, seen_of};
-pub use lease::{Writers, ask_for_writers};
-pub use lock::{Lock, LockError};
-pub use named::{OWN, SHARED, file_id, make_own, make_shared, owner, replace_own};
-pub use place::{
-    Unwritten, boot_id, directory_at, is_mount, is_network, sync_file_system, syncs_whole,
+pub use dir::{Dir, FileMetadata, Kind, identity_of, seen_of};
+pub use filesystem::{
+    DirtyPages, boot_id, directory_at, is_mount, is_network, sync_file_system, syncs_whole,
 };
+pub use lease::{Writers, check_writers};
+pub use lock::{Lock, LockError};
+pub use private_files::{OWN, SHARED, file_id, make_own, make_shared, owner, replace_own};
 pub use probe::{Abilities, Kept, Renames, probe};
-pub use reach::Reach;
-pub use rename::{Replace, SecondName};
+pub use rename::{Overwrite, SecondName};
+pub use sandbox_scope::SandboxScope;
 pub use socket::{Socket, SocketError};
+pub use sys::set_mmap_threshold;
 pub use temp::{
-    Instance, Temp, copy_attributes, free_number, is_ours, live_temps, numbered, private_name,
+    NodeId, Temp, copy_attributes, free_number, is_internal_name, live_temps, numbered,
+    private_name,
 };
 pub use walk::{Found, Walk};
 

@@ -13,7 +13,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Dir, Instance, Temp, rename::is_unsupported};
+use super::{Dir, NodeId, Temp, rename::is_unsupported};
 
 /// How a file of a directory can get a new name without replacing another file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Drop for Trial<'_> {
 /// # Errors
 ///
 /// Nothing could be made there, so nothing is known: it is full, read-only, or not ours to write to.
-pub fn probe(dir: &Arc<Dir>, instance: &Instance) -> io::Result<Abilities> {
+pub fn probe(dir: &Arc<Dir>, instance: &NodeId) -> io::Result<Abilities> {
     let temp = Temp::create(dir, instance)?;
     let kept = kept(&temp);
     let device = rustix::fs::fstat(temp.file())?.st_dev;
@@ -93,7 +93,7 @@ fn is_refused(synced: rustix::io::Result<()>) -> bool {
 
 /// A rename must fail where the name is taken, and succeed where it is free. A file system that passes
 /// over the flag would replace files, links or not: it has neither.
-fn renames(dir: &Arc<Dir>, trial: &Trial<'_>, instance: &Instance) -> io::Result<Renames> {
+fn renames(dir: &Arc<Dir>, trial: &Trial<'_>, instance: &NodeId) -> io::Result<Renames> {
     let other = Trial { dir, name: Temp::create(dir, instance)?.close() };
     let strictly = |by: fn(&Dir, &OsStr, &Dir, &OsStr) -> Result<(), Errno>| {
         by(dir, &trial.name, dir, &other.name)
@@ -113,7 +113,7 @@ fn renames(dir: &Arc<Dir>, trial: &Trial<'_>, instance: &Instance) -> io::Result
     // Where the answer is lost, the link is there all the same.
     let made = strictly(Dir::link_strictly);
     let is_there = matches!(made, Ok(()) | Err(Errno::EXIST));
-    Ok(if is_there && dir.look_fresh(&other.name)?.is_some() {
+    Ok(if is_there && dir.stat_fresh(&other.name)?.is_some() {
         Renames::ByLink
     } else {
         Renames::Never
@@ -125,7 +125,7 @@ pub(super) fn renames_strictly(dir: &Dir) -> bool {
     let dir = dir.open_beneath(Path::new("")).map(Arc::new);
     // Of no ledger: what an end in the middle leaves is an empty file that is never taken in.
     let found = dir.and_then(|dir| {
-        let instance = Instance::new("probe");
+        let instance = NodeId::new("probe");
         let name = Temp::create(&dir, &instance)?.close();
         renames(&dir, &Trial { dir: &dir, name }, &instance)
     });
@@ -140,7 +140,7 @@ mod tests {
     fn a_local_directory_can_do_everything_and_nothing_is_left_in_it() {
         let root = tempfile::tempdir().expect("temporary directory");
         let dir = Arc::new(Dir::open(root.path()).expect("open"));
-        let found = probe(&dir, &Instance::new("0011")).expect("probe");
+        let found = probe(&dir, &NodeId::new("0011")).expect("probe");
         assert_eq!((found.renames, found.syncs_directories), (Renames::AtOnce, true));
         assert!(found.kept.modes && found.kept.times && !found.is_network);
         assert_eq!(std::fs::read_dir(root.path()).expect("list").count(), 0);
@@ -153,7 +153,7 @@ mod tests {
         let _scenario = fail::FailScenario::setup();
         let root = tempfile::tempdir().expect("temporary directory");
         let dir = Arc::new(Dir::open(root.path()).expect("open"));
-        let renames = || probe(&dir, &Instance::new("0011")).expect("probe").renames;
+        let renames = || probe(&dir, &NodeId::new("0011")).expect("probe").renames;
         fail::cfg("gate::no_replace", "return(out)").expect("configure");
         assert_eq!(renames(), Renames::ByLink);
         assert!(!renames_strictly(&dir));

@@ -21,14 +21,14 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Dir, Seen, probe};
+use super::{Dir, FileMetadata, probe};
 use crate::failpoint;
 
 /// Whether a rename may replace what has the new name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replace {
-    No,
-    Yes,
+pub enum Overwrite {
+    Never,
+    Allow,
 }
 
 /// The old name of a file that got its new one by a link. Dropping it leaves the name there.
@@ -78,9 +78,9 @@ impl Dir {
         from: &OsStr,
         to: &Self,
         name: &OsStr,
-        replace: Replace,
+        replace: Overwrite,
     ) -> io::Result<()> {
-        if replace == Replace::Yes {
+        if replace == Overwrite::Allow {
             return Ok(fs::renameat(&self.fd, from, &to.fd, name)?);
         }
         if self.rename_or_link(from, to, name)? == Renamed::Linked {
@@ -92,7 +92,7 @@ impl Dir {
         Ok(())
     }
 
-    /// As [`Self::rename`] with [`Replace::No`], but a file that got its new name by a link keeps
+    /// As [`Self::rename`] with [`Overwrite::Never`], but a file that got its new name by a link keeps
     /// the old one: the caller removes it once the new one is durable.
     pub(super) fn rename_or_link(
         &self,
@@ -118,12 +118,12 @@ impl Dir {
             Err(refused) if is_unsupported(refused) => {}
             result => return Ok(result?),
         }
-        if self.look_fresh(own)?.is_some() {
+        if self.stat_fresh(own)?.is_some() {
             return Err(Errno::EXIST.into());
         }
         match fs::renameat(&self.fd, from, &self.fd, own) {
             // Where the answer was lost, the call that was repeated finds no file any more.
-            Err(Errno::NOENT) if self.look_fresh(own)?.is_some() => Ok(()),
+            Err(Errno::NOENT) if self.stat_fresh(own)?.is_some() => Ok(()),
             result => Ok(result?),
         }
     }
@@ -135,7 +135,7 @@ impl Dir {
         to: &Self,
         name: &OsStr,
     ) -> Result<(), Errno> {
-        if failpoint::leaves_out("gate::no_replace") {
+        if failpoint::is_skipped("gate::no_replace") {
             return Err(Errno::INVAL);
         }
         fs::renameat_with(&self.fd, from, &to.fd, name, RenameFlags::NOREPLACE)
@@ -143,7 +143,7 @@ impl Dir {
 
     /// `linkat(2)` and nothing else.
     pub(super) fn link_strictly(&self, from: &OsStr, to: &Self, name: &OsStr) -> Result<(), Errno> {
-        if failpoint::leaves_out("gate::links") {
+        if failpoint::is_skipped("gate::links") {
             return Err(Errno::PERM);
         }
         fs::linkat(&self.fd, from, &to.fd, name, AtFlags::empty())
@@ -165,7 +165,7 @@ impl Dir {
     /// Whether both names are one file's already: by a link that was made by a call whose answer was
     /// lost, or by the run before this one.
     fn is_linked(&self, from: &OsStr, to: &Self, name: &OsStr) -> io::Result<bool> {
-        let (old, new) = (self.look_fresh(from)?, to.look_fresh(name)?);
+        let (old, new) = (self.stat_fresh(from)?, to.stat_fresh(name)?);
         Ok(old.zip(new).is_some_and(|(old, new)| is_one_file(&old, &new)))
     }
 
@@ -192,7 +192,7 @@ pub(super) const fn is_unsupported(errno: Errno) -> bool {
     matches!(errno, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
 }
 
-fn is_one_file(one: &Seen, other: &Seen) -> bool {
+fn is_one_file(one: &FileMetadata, other: &FileMetadata) -> bool {
     one.identity.device == other.identity.device && one.identity.inode == other.identity.inode
 }
 

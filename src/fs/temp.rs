@@ -18,17 +18,17 @@ use rustix::{
 };
 use tempfile::NamedTempFile;
 
-use super::{Dir, Replace, SecondName, Seen, identity_of, rename::Renamed};
-use crate::identity::Identity;
+use super::{Dir, FileMetadata, Overwrite, SecondName, identity_of, rename::Renamed};
+use crate::fingerprint::Fingerprint;
 
 /// Every name the service makes beside a user's files begins so, and none of them is taken in.
 const PREFIX: &str = ".tidemill";
 
 /// The marks in the names that one ledger's temps have.
 #[derive(Clone, Debug)]
-pub struct Instance(Arc<str>);
+pub struct NodeId(Arc<str>);
 
-impl Instance {
+impl NodeId {
     /// `id` is the ledger's own: temps of another service in the same directory are not ours.
     #[must_use]
     pub fn new(id: &str) -> Self {
@@ -54,7 +54,7 @@ impl Instance {
 
 /// Whether a name is one of the service's own, of whatever instance.
 #[must_use]
-pub fn is_ours(name: &OsStr) -> bool {
+pub fn is_internal_name(name: &OsStr) -> bool {
     name.as_bytes().starts_with(PREFIX.as_bytes())
 }
 
@@ -96,7 +96,7 @@ pub fn free_number(
 
 /// The name a source has between its disposal's rename and its unlink; recovery can tell it again.
 #[must_use]
-pub fn private_name(instance: &Instance, id: i64) -> OsString {
+pub fn private_name(instance: &NodeId, id: i64) -> OsString {
     format!("{}{id:x}.del", instance.0).into()
 }
 
@@ -123,7 +123,7 @@ pub struct Temp {
 }
 
 impl Temp {
-    pub fn create(dir: &Arc<Dir>, instance: &Instance) -> io::Result<Self> {
+    pub fn create(dir: &Arc<Dir>, instance: &NodeId) -> io::Result<Self> {
         let mut file = tempfile::Builder::new()
             .prefix(&*instance.0)
             .suffix(".tmp")
@@ -151,12 +151,12 @@ impl Temp {
         self.file.as_file()
     }
 
-    pub fn identity(&self) -> io::Result<Identity> {
+    pub fn identity(&self) -> io::Result<Fingerprint> {
         identity_of(self.file())
     }
 
     /// As [`copy_attributes`], of its source.
-    pub fn copy_attributes(&self, source: &Seen) -> io::Result<()> {
+    pub fn copy_attributes(&self, source: &FileMetadata) -> io::Result<()> {
         static OURS: LazyLock<(Uid, Gid)> = LazyLock::new(|| (geteuid(), getegid()));
         copy_attributes(self.file(), source, (OURS.0.as_raw(), OURS.1.as_raw()))
     }
@@ -176,13 +176,13 @@ impl Temp {
     pub fn publish(
         mut self,
         name: &OsStr,
-        replace: Replace,
+        replace: Overwrite,
     ) -> Result<Option<SecondName>, (Self, io::Error)> {
         let renamed = match replace {
-            Replace::Yes => {
+            Overwrite::Allow => {
                 self.dir.rename(&self.name, &self.dir, name, replace).map(|()| Renamed::AtOnce)
             }
-            Replace::No => self.dir.rename_or_link(&self.name, &self.dir, name),
+            Overwrite::Never => self.dir.rename_or_link(&self.name, &self.dir, name),
         };
         let renamed = match renamed {
             Ok(renamed) => renamed,
@@ -207,7 +207,7 @@ impl Temp {
         if error.kind() != io::ErrorKind::NotFound {
             return false;
         }
-        let found = self.dir.look_fresh(name).ok().flatten();
+        let found = self.dir.stat_fresh(name).ok().flatten();
         let own = self.identity().ok();
         found.zip(own).is_some_and(|(found, own)| found.identity.inode == own.inode)
     }
@@ -227,7 +227,7 @@ impl Drop for Temp {
 /// Gives a file the permissions and the modification time of its source, and its owner where the
 /// process may and the file has another (`owner`, its user and group). A file system that knows none
 /// of these keeps its own.
-pub fn copy_attributes(file: &File, source: &Seen, owner: (u32, u32)) -> io::Result<()> {
+pub fn copy_attributes(file: &File, source: &FileMetadata, owner: (u32, u32)) -> io::Result<()> {
     if owner != (source.owner, source.group) && geteuid().is_root() {
         let theirs = (Uid::from_raw(source.owner), Gid::from_raw(source.group));
         unless_unsupported(rustix::fs::fchown(file, Some(theirs.0), Some(theirs.1)))?;
@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn a_dropped_temp_is_gone_and_a_protected_one_is_not() {
         let (root, dir) = dir();
-        let instance = Instance::new("0011");
+        let instance = NodeId::new("0011");
         drop(Temp::create(&dir, &instance).expect("create"));
         assert!(names(&root).is_empty());
         let mut temp = Temp::create(&dir, &instance).expect("create");
@@ -281,8 +281,8 @@ mod tests {
         let name = temp.name().to_owned();
         drop(temp);
         assert_eq!(names(&root), std::slice::from_ref(&name));
-        assert!(instance.is_temp(&name) && is_ours(&name));
-        assert!(!Instance::new("0012").is_temp(&name));
+        assert!(instance.is_temp(&name) && is_internal_name(&name));
+        assert!(!NodeId::new("0012").is_temp(&name));
         assert_eq!(instance.private_id(&private_name(&instance, 0x2f)), Some(0x2f));
         assert_eq!(instance.private_id(&name), None);
         for another in ["+2f", "-1", "02f", "2F", ""] {
@@ -297,7 +297,7 @@ mod tests {
         let (root, _) = dir();
         std::fs::create_dir(root.path().join("old")).expect("directory");
         let dir = Arc::new(Dir::open(&root.path().join("old")).expect("open"));
-        let temp = Temp::create(&dir, &Instance::new("0")).expect("create");
+        let temp = Temp::create(&dir, &NodeId::new("0")).expect("create");
         rustix::fs::rename(root.path().join("old"), root.path().join("new")).expect("rename");
         drop(temp);
         let left = std::fs::read_dir(root.path().join("new")).expect("list").count();
@@ -322,8 +322,8 @@ mod tests {
     fn a_taken_name_gives_the_temp_back() {
         let (root, dir) = dir();
         std::fs::write(root.path().join("taken"), "theirs").expect("write");
-        let temp = Temp::create(&dir, &Instance::new("0")).expect("create");
-        let (temp, error) = temp.publish("taken".as_ref(), Replace::No).expect_err("taken");
+        let temp = Temp::create(&dir, &NodeId::new("0")).expect("create");
+        let (temp, error) = temp.publish("taken".as_ref(), Overwrite::Never).expect_err("taken");
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         drop(temp);
         assert_eq!(names(&root), ["taken"]);

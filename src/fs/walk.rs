@@ -11,7 +11,7 @@ use std::{
 use rustix::fs::FileType;
 
 use super::{Dir, Kind};
-use crate::identity::FileId;
+use crate::fingerprint::FileId;
 
 /// An entry of a walked tree: its path below the root, and its kind.
 #[derive(Debug, PartialEq, Eq)]
@@ -91,7 +91,7 @@ impl Walk {
         let (parent, _) = self.open.as_ref()?;
         let path = parent.join(name);
         let kind = match kind {
-            FileType::Unknown => self.root.look(&path).ok()??.kind,
+            FileType::Unknown => self.root.stat(&path).ok()??.kind,
             kind => Kind::of(kind),
         };
         if kind == Kind::Directory {
@@ -146,7 +146,7 @@ mod tests {
             std::fs::write(root.path().join(dir).join("file"), "").expect("write");
         }
         let dir = Arc::new(Dir::open(root.path()).expect("open"));
-        let seen = dir.look("avoided".as_ref()).expect("look").expect("it is there");
+        let seen = dir.stat("avoided".as_ref()).expect("look").expect("it is there");
         let avoided = Arc::new([seen.identity.file_id()]);
         let mut walk = Walk::new(dir, PathBuf::new()).avoiding(avoided);
         let mut files = Vec::new();

@@ -9,19 +9,19 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{io::AsyncWriteExt, net::unix::pipe};
 
-use super::{exited::Exited, wire::End};
+use super::{frames::RunEnd, pidfd::ChildExit};
 use crate::limits;
 
 /// This binary: it holds the command to its parent's life, and becomes it.
 const SELF: &str = "/proc/self/exe";
 
 /// The command's process and its group. Dropping it kills both and takes the exit status.
-struct Group {
+struct ProcessGroup {
     leader: Child,
     has_ended: bool,
 }
 
-impl Group {
+impl ProcessGroup {
     /// Kills what the command left behind, and says how it ended.
     fn end(&mut self) -> io::Result<ExitStatus> {
         // The number is the group's as long as its leader is not waited for; an empty one is no error.
@@ -31,7 +31,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if !self.has_ended {
             drop(self.end());
@@ -40,12 +40,12 @@ impl Drop for Group {
 }
 
 /// Runs it with this text on its standard input. Dropped midway, all of it is killed.
-pub async fn run(command: &[String], environment: &[(String, String)], input: &str) -> End {
+pub async fn run(command: &[String], environment: &[(String, String)], input: &str) -> RunEnd {
     match run_to_end(command, environment, input).await {
-        Ok((status, _)) if status.success() => End::Done,
-        Ok((status, said)) if said.is_empty() => End::Failed(status.to_string()),
-        Ok((status, said)) => End::Failed(format!("{status}: {said}")),
-        Err(error) => End::Failed(format!("cannot run it: {error}")),
+        Ok((status, _)) if status.success() => RunEnd::Done,
+        Ok((status, said)) if said.is_empty() => RunEnd::Failed(status.to_string()),
+        Ok((status, said)) => RunEnd::Failed(format!("{status}: {said}")),
+        Err(error) => RunEnd::Failed(format!("cannot run it: {error}")),
     }
 }
 
@@ -66,8 +66,8 @@ async fn run_to_end(
         .stderr(Stdio::piped())
         .process_group(0)
         .spawn()?;
-    let mut group = Group { leader, has_ended: false };
-    let exited = Exited::of(&group.leader)?;
+    let mut group = ProcessGroup { leader, has_ended: false };
+    let exited = ChildExit::of(&group.leader)?;
     let missing = || io::Error::other("no pipe");
     let stdin = OwnedFd::from(group.leader.stdin.take().ok_or_else(missing)?);
     let stderr = OwnedFd::from(group.leader.stderr.take().ok_or_else(missing)?);
@@ -108,7 +108,7 @@ fn take(from: &pipe::Receiver, said: &mut Vec<u8>) -> bool {
     let mut buffer = [0; 1024];
     let Ok(count @ 1..) = from.try_read(&mut buffer) else { return false };
     said.extend_from_slice(buffer.get(..count).unwrap_or_default());
-    let surplus = said.len().saturating_sub(limits::HOOK_SAID);
+    let surplus = said.len().saturating_sub(limits::HOOK_STDERR_BYTES_MAX);
     drop(said.drain(..surplus));
     true
 }

@@ -14,10 +14,10 @@ use tokio::{net::UnixStream, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    call::Caller,
-    exited::Exited,
-    queue::{Notices, Queue},
-    wire::{self, End, Plan, Target},
+    frames::{self, Plan, RunEnd, Target},
+    pidfd::ChildExit,
+    queue::{HookQueues, Queue},
+    rpc::RpcClient,
 };
 use crate::{
     config::{Hook, Hooks},
@@ -50,7 +50,7 @@ pub fn spawn(hooks: &Hooks, state_dir: &Path) -> io::Result<Option<Runner>> {
     }
     let child =
         command.arg("hook-runner").stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).spawn()?;
-    line.write_all(&wire::framed(&plan(hooks, state_dir))?)?;
+    line.write_all(&frames::framed(&plan(hooks, state_dir))?)?;
     Ok(Some(Runner { line, child }))
 }
 
@@ -72,7 +72,7 @@ fn plan(hooks: &Hooks, state_dir: &Path) -> Plan {
 }
 
 /// What `on_start` and `on_drained` are told, each a JSON object.
-pub struct Facts {
+pub struct HookContext {
     pub start: String,
     pub drained: Box<dyn FnOnce() -> String + Send>,
     /// What `on_drained` gets once the stop is cut short.
@@ -81,7 +81,7 @@ pub struct Facts {
     pub deadline: Duration,
 }
 
-impl std::fmt::Debug for Facts {
+impl std::fmt::Debug for HookContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Facts").field("start", &self.start).finish_non_exhaustive()
     }
@@ -89,13 +89,13 @@ impl std::fmt::Debug for Facts {
 
 /// The hooks of a service that starts.
 #[derive(Debug)]
-pub struct Hooked {
+pub struct HookService {
     runner: Runner,
     hooks: Hooks,
-    notices: Notices,
+    notices: HookQueues,
 }
 
-impl Hooked {
+impl HookService {
     /// The metrics' recorder must be installed before.
     #[must_use]
     pub fn new(runner: Runner, hooks: Hooks) -> Self {
@@ -104,7 +104,7 @@ impl Hooked {
             is_wanted.then(|| Queue::new(Arc::new(HookMeter::new(kind.as_str()))))
         };
         let (published, failed) = (queue(HookKind::OnPublished), queue(HookKind::OnFailed));
-        Self { runner, hooks, notices: Notices { published, failed } }
+        Self { runner, hooks, notices: HookQueues { published, failed } }
     }
 
     /// Puts what it hears into the queues.
@@ -115,7 +115,7 @@ impl Hooked {
 
     /// Starts to work the queues off. Registered before the pipelines, it ends after them: with the
     /// last outcomes told, as far as the deadline allows, and `on_drained` run.
-    pub fn spawn(self, life: &mut Lifecycle, limit: Duration, facts: Facts) {
+    pub fn spawn(self, life: &mut Lifecycle, limit: Duration, facts: HookContext) {
         let handle = life.handle().clone();
         let limit = limit.max(facts.deadline);
         life.spawn("hooks", limit, |stop| async move {
@@ -140,7 +140,7 @@ impl Hooked {
 
     async fn work(
         self,
-        facts: Facts,
+        facts: HookContext,
         closing: &CancellationToken,
         cut: CancellationToken,
         ready: tokio::sync::watch::Receiver<Phase>,
@@ -148,9 +148,9 @@ impl Hooked {
         let Self { runner: Runner { line, mut child }, hooks, notices } = self;
         line.set_nonblocking(true)?;
         let (from, to) = UnixStream::from_std(line)?.into_split();
-        let exited = Exited::of(&child)?;
-        let (caller, frames) = Caller::new();
-        let feeds = Feeds { hooks: &hooks, caller: &caller, closing };
+        let exited = ChildExit::of(&child)?;
+        let (caller, frames) = RpcClient::new();
+        let feeds = OutcomeFeeds { hooks: &hooks, caller: &caller, closing };
         let is_there = tokio::select! {
             () = caller.carry(frames, from, to) => false,
             () = feeds.all(&notices, facts, cut, ready) => true,
@@ -167,36 +167,36 @@ impl Hooked {
         let status = status.map(|status| status.to_string());
         tracing::error!(status, "hook runner exited, hooks disabled until restart");
         tokio::join!(
-            lose(notices.published.as_ref(), closing),
-            lose(notices.failed.as_ref(), closing)
+            drop_queued(notices.published.as_ref(), closing),
+            drop_queued(notices.failed.as_ref(), closing)
         );
         Ok(())
     }
 }
 
 /// Counts what nobody can be told.
-async fn lose(queue: Option<&Queue>, closing: &CancellationToken) {
+async fn drop_queued(queue: Option<&Queue>, closing: &CancellationToken) {
     let Some(queue) = queue else { return };
     while let Some(lines) = queue.next(usize::MAX, Duration::ZERO, closing).await {
         queue.meter().dropped(lines.len() as u64);
     }
 }
 
-struct Feeds<'a> {
+struct OutcomeFeeds<'a> {
     hooks: &'a Hooks,
-    caller: &'a Caller,
+    caller: &'a RpcClient,
     closing: &'a CancellationToken,
 }
 
-impl Feeds<'_> {
+impl OutcomeFeeds<'_> {
     async fn all(
         &self,
-        notices: &Notices,
-        facts: Facts,
+        notices: &HookQueues,
+        facts: HookContext,
         cut: CancellationToken,
         mut ready: tokio::sync::watch::Receiver<Phase>,
     ) {
-        let Facts { start, drained, last, .. } = facts;
+        let HookContext { start, drained, last, .. } = facts;
         let start = async {
             let is_ready = ready.wait_for(|phase| *phase >= Phase::Ready).await;
             if is_ready.is_ok_and(|phase| *phase == Phase::Ready) {
@@ -244,17 +244,17 @@ impl Feeds<'_> {
         let files = lines.len();
         let end = self.caller.call(kind, lines).await;
         match &end {
-            End::Done => tracing::debug!(hook = %kind, files, "hook finished"),
-            End::Failed(reason) => tracing::warn!(hook = %kind, files, reason, "hook failed"),
-            End::TimedOut => {
+            RunEnd::Done => tracing::debug!(hook = %kind, files, "hook finished"),
+            RunEnd::Failed(reason) => tracing::warn!(hook = %kind, files, reason, "hook failed"),
+            RunEnd::TimedOut => {
                 let seconds = self.hooks.timeout.as_secs_f64();
                 tracing::warn!(hook = %kind, files, seconds, "hook timed out, its processes were killed");
             }
         }
         meter.ran(match end {
-            End::Done => HookEnd::Done,
-            End::Failed(_) => HookEnd::Failed,
-            End::TimedOut => HookEnd::TimedOut,
+            RunEnd::Done => HookEnd::Done,
+            RunEnd::Failed(_) => HookEnd::Failed,
+            RunEnd::TimedOut => HookEnd::TimedOut,
         });
     }
 }

@@ -20,15 +20,15 @@
 //! long, and where the deadline of a stop comes first. A program that leaves its process group is not
 //! found again.
 
-mod call;
 mod command;
 mod dispatch;
-mod exited;
-mod post;
+mod frames;
+mod pidfd;
 mod queue;
+mod rpc;
 mod runner;
-mod wire;
+mod webhook;
 
-pub use dispatch::{Facts, Hooked, Runner, spawn};
-pub use queue::Notices;
+pub use dispatch::{HookContext, HookService, Runner, spawn};
+pub use queue::HookQueues;
 pub use runner::{main, replace_process};

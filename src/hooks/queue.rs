@@ -14,19 +14,19 @@ use crate::{
     observe::{HookMeter, Listener},
 };
 
-/// Lines that wait, at most [`limits::HOOK_QUEUE`]: the oldest give way. Clones are the same queue.
+/// Lines that wait, at most [`limits::HOOK_QUEUE_LINES_MAX`]: the oldest give way. Clones are the same queue.
 #[derive(Clone, Debug)]
 pub struct Queue(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<Queued>,
     bell: Notify,
     meter: Arc<HookMeter>,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct Queued {
     lines: VecDeque<String>,
     /// Lines were dropped since a batch was taken last.
     is_losing: bool,
@@ -37,14 +37,14 @@ impl Queue {
         Self(Arc::new(Inner { waiting: Mutex::default(), bell: Notify::new(), meter }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, Queued> {
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Never waits (H1).
     pub fn push(&self, line: String) {
         let mut waiting = self.lock();
-        if waiting.lines.len() >= limits::HOOK_QUEUE {
+        if waiting.lines.len() >= limits::HOOK_QUEUE_LINES_MAX {
             waiting.lines.pop_front();
             self.0.meter.dropped(1);
             if !std::mem::replace(&mut waiting.is_losing, true) {
@@ -63,7 +63,7 @@ impl Queue {
         self.lock().lines.len()
     }
 
-    /// The next lines, so many at most and in [`limits::HOOK_BYTES`]: as soon as there are that many,
+    /// The next lines, so many at most and in [`limits::HOOK_QUEUE_BYTES_MAX`]: as soon as there are that many,
     /// or `delay` after the first. Once it is closing what is there is given at once, and `None` at
     /// the end. Loses nothing when dropped.
     pub async fn next(
@@ -74,7 +74,7 @@ impl Queue {
     ) -> Option<Vec<String>> {
         self.until(1, closing).await;
         tokio::select! {
-            () = self.until(most.min(limits::HOOK_QUEUE), closing) => {}
+            () = self.until(most.min(limits::HOOK_QUEUE_LINES_MAX), closing) => {}
             () = tokio::time::sleep(delay) => {}
         }
         let mut waiting = self.lock();
@@ -82,7 +82,7 @@ impl Queue {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while batch.len() < most
             && let Some(line) = waiting.lines.front()
-            && (batch.is_empty() || bytes + line.len() <= limits::HOOK_BYTES)
+            && (batch.is_empty() || bytes + line.len() <= limits::HOOK_QUEUE_BYTES_MAX)
             && let Some(line) = waiting.lines.pop_front()
         {
             bytes += line.len();
@@ -115,13 +115,13 @@ impl Queue {
 
 /// Puts what was acknowledged into the queues of who wants to know.
 #[derive(Clone, Debug)]
-pub struct Notices {
+pub struct HookQueues {
     pub published: Option<Queue>,
     pub failed: Option<Queue>,
 }
 
-impl Listener for Notices {
-    fn told(&self, outcome: &'static str, line: &str) {
+impl Listener for HookQueues {
+    fn notify(&self, outcome: &'static str, line: &str) {
         let queue = match outcome {
             "published" => &self.published,
             "quarantined" => &self.failed,
@@ -167,18 +167,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_full_queue_drops_its_oldest_and_counts_them() {
-        let (queue, meter) = of(limits::HOOK_QUEUE + 7);
+        let (queue, meter) = of(limits::HOOK_QUEUE_LINES_MAX + 7);
         let batch = queue.next(1, Duration::ZERO, &CancellationToken::new()).await;
         assert_eq!(batch.expect("lines"), ["7"]);
         assert_eq!(meter.counts().1, 7);
-        assert_eq!(queue.abandon(), limits::HOOK_QUEUE - 1);
-        assert_eq!(meter.counts().1, 7 + limits::HOOK_QUEUE as u64 - 1);
+        assert_eq!(queue.abandon(), limits::HOOK_QUEUE_LINES_MAX - 1);
+        assert_eq!(meter.counts().1, 7 + limits::HOOK_QUEUE_LINES_MAX as u64 - 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_batch_is_no_larger_than_a_run_may_be_given() {
         let (queue, _) = of(0);
-        (0..3).for_each(|_| queue.push("x".repeat(limits::HOOK_BYTES / 2 + 1)));
+        (0..3).for_each(|_| queue.push("x".repeat(limits::HOOK_QUEUE_BYTES_MAX / 2 + 1)));
         let closing = CancellationToken::new();
         closing.cancel();
         for _ in 0..3 {
@@ -189,9 +189,9 @@ mod tests {
     #[test]
     fn only_who_wants_to_know_is_told() {
         let (queue, _) = of(0);
-        let notices = Notices { published: None, failed: Some(queue.clone()) };
+        let notices = HookQueues { published: None, failed: Some(queue.clone()) };
         for outcome in ["published", "skipped", "quarantined"] {
-            notices.told(outcome, outcome);
+            notices.notify(outcome, outcome);
         }
         assert_eq!(queue.lock().lines, ["quarantined"]);
     }

@@ -17,8 +17,9 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use tokio::{net::UnixStream, sync::mpsc, task::JoinSet, time::timeout};
 
 use super::{
-    command, post,
-    wire::{self, Answer, Call, End, Plan, Target},
+    command,
+    frames::{self, Plan, RunEnd, RunRequest, RunResult, Target},
+    webhook,
 };
 use crate::{error::Exit, lifecycle::Signals, policy::HookKind};
 
@@ -54,11 +55,11 @@ pub fn replace_process(command: &[OsString]) -> io::Error {
 async fn serve(line: net::UnixStream) -> io::Result<()> {
     line.set_nonblocking(true)?;
     let (mut from, mut to) = UnixStream::from_std(line)?.into_split();
-    let Some(plan) = wire::receive::<Plan>(&mut from).await? else { return Ok(()) };
+    let Some(plan) = frames::receive::<Plan>(&mut from).await? else { return Ok(()) };
     let plan = Arc::new(plan);
     let (made, mut calls) = mpsc::channel(1);
     let reader = tokio::spawn(async move {
-        while let Ok(Some(call)) = wire::receive::<Call>(&mut from).await {
+        while let Ok(Some(call)) = frames::receive::<RunRequest>(&mut from).await {
             if made.send(call).await.is_err() {
                 return;
             }
@@ -73,7 +74,7 @@ async fn serve(line: net::UnixStream) -> io::Result<()> {
                 runs.spawn(run(Arc::clone(&plan), call));
             }
             Some(Ok(answer)) = runs.join_next() => {
-                if wire::send(&mut to, &answer).await.is_err() {
+                if frames::send(&mut to, &answer).await.is_err() {
                     break;
                 }
             }
@@ -84,10 +85,10 @@ async fn serve(line: net::UnixStream) -> io::Result<()> {
     Ok(())
 }
 
-async fn run(plan: Arc<Plan>, call: Call) -> Answer {
-    let Call { id, hook, lines } = call;
+async fn run(plan: Arc<Plan>, call: RunRequest) -> RunResult {
+    let RunRequest { id, hook, lines } = call;
     let Some((_, target)) = plan.hooks.iter().find(|(name, _)| *name == hook) else {
-        return Answer { id, end: End::Failed(format!("there is no hook `{hook}`")) };
+        return RunResult { id, end: RunEnd::Failed(format!("there is no hook `{hook}`")) };
     };
     let running = async {
         match target {
@@ -98,10 +99,10 @@ async fn run(plan: Arc<Plan>, call: Call) -> Answer {
                 let input: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
                 command::run(command, &environment, &input).await
             }
-            Target::Post(url) => post::run(url, &lines).await,
+            Target::Post(url) => webhook::run(url, &lines).await,
         }
     };
     let within = Duration::from_millis(plan.timeout_ms);
-    let end = timeout(within, running).await.unwrap_or(End::TimedOut);
-    Answer { id, end }
+    let end = timeout(within, running).await.unwrap_or(RunEnd::TimedOut);
+    RunResult { id, end }
 }

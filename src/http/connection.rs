@@ -26,17 +26,17 @@ pub enum Listener {
 
 impl Listener {
     /// The next connection; none where it is another user's.
-    pub(super) async fn accept(&self) -> io::Result<Option<Patient>> {
+    pub(super) async fn accept(&self) -> io::Result<Option<WriteTimeout>> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok(Some(Patient::new(stream)))
+                Ok(Some(WriteTimeout::new(stream)))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
                 let user = stream.peer_cred()?.uid();
                 let own = rustix::process::geteuid().as_raw();
-                Ok((user == own || user == 0).then(|| Patient::new(stream)))
+                Ok((user == own || user == 0).then(|| WriteTimeout::new(stream)))
             }
         }
     }
@@ -47,13 +47,13 @@ trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
 
 /// A connection whose writes fail once the other end has read nothing for [`UNREAD`].
-pub(super) struct Patient {
+pub(super) struct WriteTimeout {
     socket: Box<dyn Socket>,
     /// Runs while a write waits.
     unread: Option<Pin<Box<Sleep>>>,
 }
 
-impl Patient {
+impl WriteTimeout {
     fn new(socket: impl Socket + 'static) -> Self {
         Self { socket: Box::new(socket), unread: None }
     }
@@ -73,7 +73,7 @@ impl Patient {
     }
 }
 
-impl AsyncRead for Patient {
+impl AsyncRead for WriteTimeout {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -83,7 +83,7 @@ impl AsyncRead for Patient {
     }
 }
 
-impl AsyncWrite for Patient {
+impl AsyncWrite for WriteTimeout {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -15,7 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{App, Door, problem::Problem};
+use super::{App, Transport, problem::Problem};
 
 /// A token is this long, in bytes.
 const TOKEN_BYTES: std::ops::RangeInclusive<usize> = 16..=1024;
@@ -76,7 +76,7 @@ pub async fn guard(State(app): State<App>, request: Request, next: Next) -> Resp
 fn check(app: &App, request: &Parts) -> Result<(), Problem> {
     let changes = request.method != Method::GET && request.method != Method::HEAD;
     let headers = &request.headers;
-    if app.door == Door::Tcp {
+    if app.door == Transport::Tcp {
         let authorized = is_authorized(app, headers);
         if authorized != Some(true) {
             host(headers)?;

@@ -1,14 +1,14 @@
 //! The HTTP server: metrics, probes, the API and its page. On loopback unless the user says
 //! otherwise, and at a Unix socket for the operator.
 
-mod change;
 mod connection;
-mod desk;
+mod get;
 mod guard;
 mod page;
+mod post;
 mod problem;
-mod read;
 mod server;
+mod state;
 mod stream;
 
 use std::{
@@ -29,9 +29,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use connection::Listener;
-pub use desk::{Desk, ReloadRefused, Reloaded, Reloads};
 pub use guard::{Token, TokenError};
 pub use server::serve;
+pub use state::{ApiState, ReloadRefused, Reloaded, Reloads};
 
 use self::problem::Problem;
 use crate::{
@@ -85,7 +85,7 @@ async fn listen(address: SocketAddr, note: Option<String>) -> Result<Bound, Bind
 
 /// By which door a request came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
+pub enum Transport {
     Tcp,
     /// The Unix socket: who gets in has the service's own rights.
     Socket,
@@ -97,8 +97,8 @@ pub struct App {
     /// None where no metrics are kept.
     pub exporter: Option<Exporter>,
     pub observer: Arc<Observer>,
-    pub desk: Arc<Desk>,
-    pub door: Door,
+    pub desk: Arc<ApiState>,
+    pub door: Transport,
     /// Set when this door closes: streams end.
     ending: CancellationToken,
 }
@@ -107,8 +107,8 @@ impl App {
     pub fn new(
         exporter: Option<Exporter>,
         observer: Arc<Observer>,
-        desk: Arc<Desk>,
-        door: Door,
+        desk: Arc<ApiState>,
+        door: Transport,
     ) -> Self {
         Self { exporter, observer, desk, door, ending: CancellationToken::new() }
     }
@@ -131,19 +131,19 @@ fn guarded_routes() -> Vec<Route> {
     vec![
         ("GET", "/", get(page::index)),
         ("GET", "/api/v1/openapi.json", get(page::openapi)),
-        ("GET", "/api/v1/status", get(read::status)),
-        ("GET", "/api/v1/work", get(read::work)),
-        ("GET", "/api/v1/series", get(read::series)),
-        ("GET", "/api/v1/outcomes", get(read::outcomes)),
-        ("GET", "/api/v1/quarantine", get(read::quarantine)),
-        ("GET", "/api/v1/explain", get(read::explain)),
+        ("GET", "/api/v1/status", get(get::status)),
+        ("GET", "/api/v1/work", get(get::work)),
+        ("GET", "/api/v1/series", get(get::series)),
+        ("GET", "/api/v1/outcomes", get(get::outcomes)),
+        ("GET", "/api/v1/quarantine", get(get::quarantine)),
+        ("GET", "/api/v1/explain", get(get::explain)),
         ("GET", "/api/v1/stream", get(stream::stream)),
-        ("POST", "/api/v1/pause", post(change::pause)),
-        ("POST", "/api/v1/resume", post(change::resume)),
-        ("POST", "/api/v1/drain", post(change::drain)),
-        ("POST", "/api/v1/rescan", post(change::rescan)),
-        ("POST", "/api/v1/reload", post(change::reload)),
-        ("POST", "/api/v1/requeue", post(change::requeue)),
+        ("POST", "/api/v1/pause", post(post::pause)),
+        ("POST", "/api/v1/resume", post(post::resume)),
+        ("POST", "/api/v1/drain", post(post::drain)),
+        ("POST", "/api/v1/rescan", post(post::rescan)),
+        ("POST", "/api/v1/reload", post(post::reload)),
+        ("POST", "/api/v1/requeue", post(post::requeue)),
     ]
 }
 

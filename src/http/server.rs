@@ -17,12 +17,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     App,
-    connection::{Listener, Patient},
+    connection::{Listener, WriteTimeout},
     router,
-    stream::Open,
+    stream::OpenStreams,
 };
 
-/// Connections at one time; more wait to be accepted. Of these, at most [`crate::limits::STREAMS`]
+/// Connections at one time; more wait to be accepted. Of these, at most [`crate::limits::STREAMS_MAX`]
 /// are streams.
 pub(super) const CONNECTIONS: usize = 64;
 /// From the end of one request, or the connection's begin, to the end of the next one's head.
@@ -68,7 +68,7 @@ pub async fn serve(
     Ok(())
 }
 
-async fn accept(listener: &Listener) -> Option<Patient> {
+async fn accept(listener: &Listener) -> Option<WriteTimeout> {
     match listener.accept().await {
         Ok(stream) => stream,
         Err(error) => {
@@ -82,7 +82,7 @@ async fn accept(listener: &Listener) -> Option<Patient> {
 /// Lets an answer tell its connection that it is a stream.
 struct Serving {
     router: TowerToHyperService<Router>,
-    open: Open,
+    open: OpenStreams,
 }
 
 impl Service<Request<Incoming>> for Serving {
@@ -97,8 +97,8 @@ impl Service<Request<Incoming>> for Serving {
 }
 
 /// One connection's life. A client that breaks off, or is too slow, has itself to blame.
-async fn answer(stream: Patient, router: Router, ending: CancellationToken) {
-    let open = Open::default();
+async fn answer(stream: WriteTimeout, router: Router, ending: CancellationToken) {
+    let open = OpenStreams::default();
     let serving = Serving { router: TowerToHyperService::new(router), open: open.clone() };
     let mut connection = pin!(
         hyper::server::conn::http1::Builder::new()

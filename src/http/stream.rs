@@ -1,6 +1,6 @@
 //! The live stream: server-sent events, each a name and a line of JSON.
 //!
-//! A stream holds one of [`limits::STREAMS`] places, and its connection, until the client leaves,
+//! A stream holds one of [`limits::STREAMS_MAX`] places, and its connection, until the client leaves,
 //! leaves it unread, or the service ends. What it has not taken in time it misses: nothing waits
 //! for it, and what is buffered for it is bounded.
 
@@ -29,8 +29,8 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval},
 };
 
-use super::{App, problem::Problem, read};
-use crate::{limits, observe::Notice};
+use super::{App, get, problem::Problem};
+use crate::{limits, observe::OutcomeRecord};
 
 /// How soon a browser asks again when the stream breaks off, in milliseconds.
 const RETRY: &str = "retry: 2000\n\n";
@@ -39,23 +39,23 @@ const TOGETHER: usize = 64;
 
 /// Whether streams are open on one connection.
 #[derive(Clone, Debug, Default)]
-pub struct Open(Arc<AtomicUsize>);
+pub struct OpenStreams(Arc<AtomicUsize>);
 
-impl Open {
+impl OpenStreams {
     pub fn is_streaming(&self) -> bool {
         self.0.load(Ordering::Relaxed) > 0
     }
 
-    fn hold(self) -> Held {
+    fn acquire(self) -> StreamPermit {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Held(self)
+        StreamPermit(self)
     }
 }
 
 /// Counts a stream while it is held.
-struct Held(Open);
+struct StreamPermit(OpenStreams);
 
-impl Drop for Held {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -65,27 +65,27 @@ impl Drop for Held {
 struct Listener {
     app: App,
     every: Interval,
-    outcomes: Receiver<Notice>,
+    outcomes: Receiver<OutcomeRecord>,
     /// When the last point that was sent was made.
     last_point: Option<String>,
     begun: bool,
     /// The last state was sent.
     ended: bool,
     _place: OwnedSemaphorePermit,
-    _held: Held,
+    _held: StreamPermit,
 }
 
 pub async fn stream(
     State(app): State<App>,
-    Extension(open): Extension<Open>,
+    Extension(open): Extension<OpenStreams>,
 ) -> Result<Response, Problem> {
     let Ok(place) = Arc::clone(&app.desk.streams).try_acquire_owned() else {
-        let most = limits::STREAMS;
+        let most = limits::STREAMS_MAX;
         return Err(Problem::busy(format!(
             "{most} streams are open, and more are not served: close one, or ask /api/v1/status"
         )));
     };
-    let mut every = interval(limits::TICK);
+    let mut every = interval(limits::STREAM_INTERVAL);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let listener = Listener {
         outcomes: app.observer.feed().listen(),
@@ -95,7 +95,7 @@ pub async fn stream(
         begun: false,
         ended: false,
         _place: place,
-        _held: open.hold(),
+        _held: open.acquire(),
     };
     let events = unfold(listener, |mut listener| async move {
         let events = listener.next().await?;
@@ -121,13 +121,13 @@ impl Listener {
                     return None;
                 }
                 // How the drain went, for who looks on: the phase and what was left are final now.
-                self.tell_state(&mut text).await;
+                self.push_state(&mut text).await;
             }
-            _ = self.every.tick() => self.tell_state(&mut text).await,
+            _ = self.every.tick() => self.push_state(&mut text).await,
             outcome = self.outcomes.recv() => match outcome {
                 Ok(notice) => {
                     event(&mut text, "outcome", &notice);
-                    self.tell_more(&mut text);
+                    self.push_details(&mut text);
                 }
                 Err(RecvError::Lagged(missed)) => gap(&mut text, missed),
                 Err(RecvError::Closed) => return None,
@@ -136,9 +136,9 @@ impl Listener {
         Some(text.into())
     }
 
-    async fn tell_state(&mut self, text: &mut String) {
-        event(text, "status", &read::status_answer(&self.app).await);
-        event(text, "work", &read::work_answer(&self.app));
+    async fn push_state(&mut self, text: &mut String) {
+        event(text, "status", &get::status_answer(&self.app).await);
+        event(text, "work", &get::work_answer(&self.app));
         let newer = |point: &crate::observe::Point| Some(&point.at) != self.last_point.as_ref();
         if let Some(point) = self.app.observer.points().pop().filter(newer) {
             event(text, "point", &point);
@@ -147,7 +147,7 @@ impl Listener {
     }
 
     /// Under load many are there at once.
-    fn tell_more(&mut self, text: &mut String) {
+    fn push_details(&mut self, text: &mut String) {
         for _ in 1..TOGETHER {
             match self.outcomes.try_recv() {
                 Ok(notice) => event(text, "outcome", &notice),
@@ -186,8 +186,8 @@ mod tests {
 
     #[test]
     fn a_connection_streams_until_its_last_stream_ends() {
-        let open = Open::default();
-        let (one, other) = (open.clone().hold(), open.clone().hold());
+        let open = OpenStreams::default();
+        let (one, other) = (open.clone().acquire(), open.clone().acquire());
         drop(one);
         assert!(open.is_streaming());
         drop(other);

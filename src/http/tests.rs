@@ -32,7 +32,7 @@ async fn start() -> Running {
     let dir = tempfile::tempdir().expect("a directory");
     let life = Lifecycle::new(Deadlines::default(), Signals::none().expect("none")).expect("life");
     let desk = Arc::new(desk(dir.path(), &life));
-    let app = App::new(Some(exporter), Arc::clone(&observer), desk, Door::Tcp);
+    let app = App::new(Some(exporter), Arc::clone(&observer), desk, Transport::Tcp);
     let (stop, stopped) = oneshot::channel();
     let address = bound.address;
     let ended = tokio::spawn(serve(bound.listener, app, async move { drop(stopped.await) }));
@@ -40,7 +40,7 @@ async fn start() -> Running {
 }
 
 /// Of a service in this directory, whose token is `0123456789abcdef`.
-fn desk(dir: &std::path::Path, life: &Lifecycle) -> Desk {
+fn desk(dir: &std::path::Path, life: &Lifecycle) -> ApiState {
     let at = |name: &str| Some(dir.join(name));
     std::fs::create_dir(dir.join("in")).expect("an input");
     let options = Options { input: at("in"), output: at("out"), ..Options::default() };
@@ -49,7 +49,7 @@ fn desk(dir: &std::path::Path, life: &Lifecycle) -> Desk {
         Arc::new(Sqlite::open(&dir.join("ledger.sqlite")).expect("a ledger"));
     std::fs::write(dir.join("token"), "0123456789abcdef\n").expect("a token");
     let token = Token::read(&dir.join("token")).expect("a token");
-    Desk::new(life.handle().clone(), config, Some(token), (Arc::clone(&ledger), ledger))
+    ApiState::new(life.handle().clone(), config, Some(token), (Arc::clone(&ledger), ledger))
 }
 
 async fn ask(address: SocketAddr, request: &str) -> String {
@@ -292,7 +292,7 @@ async fn bodies_and_queries_that_are_wrong_or_too_large_are_told_so() {
         ("/api/v1/requeue", "{\"ids\":[1],\"all\":true}".to_owned(), 400),
         ("/api/v1/requeue", "{\"ids\":[\"one\"]}".to_owned(), 400),
         ("/api/v1/reload", "{}".to_owned(), 409),
-        ("/api/v1/pause", " ".repeat(limits::BODY_BYTES + 1), 413),
+        ("/api/v1/pause", " ".repeat(limits::BODY_BYTES_MAX + 1), 413),
     ] {
         let answer = send(path, body.clone()).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{body:.40} {answer}");
@@ -302,7 +302,7 @@ async fn bodies_and_queries_that_are_wrong_or_too_large_are_told_so() {
         assert!(answer.starts_with("HTTP/1.1 400 "), "{query} {answer}");
         assert!(answer.contains("\"error\":\"malformed\""), "{query} {answer}");
     }
-    let long = "x".repeat(limits::SEARCH_BYTES + 1);
+    let long = "x".repeat(limits::SEARCH_BYTES_MAX + 1);
     let answer = get(running.address, &format!("/api/v1/quarantine?search={long}")).await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     let huge = "x".repeat(64 * 1024);

@@ -14,10 +14,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{identity::Identity, policy::OnSuccess};
+use crate::{fingerprint::Fingerprint, policy::OnSuccess};
 
 /// A record's number: unique in its ledger, growing.
-pub type Id = i64;
+pub type RecordId = i64;
 
 /// The ledger's number for one (input, output) pair of directories.
 pub type PipelineId = i64;
@@ -59,12 +59,12 @@ impl State {
 /// One attempt at one source, and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    pub id: Id,
+    pub id: RecordId,
     pub pipeline: PipelineId,
     /// Below the pipeline's input.
     pub source: PathBuf,
     /// Of the source as it was read.
-    pub identity: Identity,
+    pub identity: Fingerprint,
     /// None where it was quarantined before it was read whole.
     pub output: Option<Output>,
     pub on_success: OnSuccess,
@@ -85,7 +85,7 @@ pub struct Output {
     /// The temp's name, in the same directory.
     pub temp: OsString,
     /// Of the temp; the change time is the temp's, a rename moves it.
-    pub identity: Identity,
+    pub identity: Fingerprint,
     /// Of the output's content.
     pub hash: Hash,
     /// Of the source's content.
@@ -99,40 +99,40 @@ pub struct Output {
 /// An output that another one takes the place of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replaced {
-    pub identity: Identity,
+    pub identity: Fingerprint,
     /// Of its content, where this service published it.
     pub hash: Option<Hash>,
 }
 
 /// When a write must have reached the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
+pub enum Flush {
     /// Before the call returns.
     Now,
-    /// With the next write that is [`When::Now`]. A kill does not lose it, a power loss may.
-    Later,
+    /// With the next write that is [`Flush::Now`]. A kill does not lose it, a power loss may.
+    Deferred,
 }
 
 /// How the last run on this ledger ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LastStop {
+pub enum PreviousShutdown {
     Clean,
     Unclean,
 }
 
 /// What a history asks for; the newest record comes first.
 #[derive(Clone, Debug, Default)]
-pub struct Query {
+pub struct HistoryQuery {
     pub state: Option<State>,
     pub since_ns: Option<i64>,
     pub limit: Option<u64>,
     /// Only records older than this one.
-    pub before: Option<Id>,
+    pub before: Option<RecordId>,
 }
 
 /// A pair of directories the ledger has records of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Roots {
+pub struct PipelineDirs {
     pub id: PipelineId,
     pub name: String,
     pub input: PathBuf,
@@ -184,14 +184,14 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     /// Marks the ledger as in use, durably, and says how the last use ended. `boot` tells one run
     /// of the machine from another: a power loss after a clean stop can bring back files that were
     /// removed before it, so that stop is clean no more.
-    fn begin(&self, boot: &str) -> Result<LastStop>;
+    fn begin(&self, boot: &str) -> Result<PreviousShutdown>;
 
     /// Whether a record was made since the machine booted. What such a record says is done cannot
     /// have been undone by a power loss.
-    fn is_of_this_boot(&self, id: Id) -> bool;
+    fn is_of_this_boot(&self, id: RecordId) -> bool;
 
     /// Whether a record was made since this ledger was opened.
-    fn is_of_this_run(&self, id: Id) -> bool;
+    fn is_of_this_run(&self, id: RecordId) -> bool;
 
     /// Recovery is through: from here on the use can end cleanly.
     fn recovered(&self);
@@ -205,7 +205,7 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     fn pipeline(&self, name: &str, input: &Path, output: &Path) -> Result<PipelineId>;
 
     /// All pairs of directories ever registered.
-    fn roots(&self) -> Result<Vec<Roots>>;
+    fn roots(&self) -> Result<Vec<PipelineDirs>>;
 
     /// The inode of the directory that was a pipeline's input when nothing of it was unfinished.
     fn input_inode(&self, pipeline: PipelineId) -> Result<Option<u64>>;
@@ -213,25 +213,25 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     /// Notes it. Where it is what was noted before, nothing is written.
     fn note_input_inode(&self, pipeline: PipelineId, inode: u64) -> Result<()>;
 
-    /// Makes what was written [`When::Later`] durable where it has waited for so long. A disk that is
+    /// Makes what was written [`Flush::Deferred`] durable where it has waited for so long. A disk that is
     /// full, and another process that writes, leave it to the next time.
     fn flush(&self, wait: Duration) -> Result<()>;
 
     /// From now on records get larger numbers than this one: a ledger that was restored from a backup
     /// does not know which it gave after that.
-    fn skip_ids(&self, last: Id);
+    fn skip_ids(&self, last: RecordId);
 
     /// A number no record has had. Not durable: an unused one is a gap.
-    fn next_id(&self) -> Id;
+    fn next_id(&self) -> RecordId;
 
     /// Adds records, or replaces those of the same id, all or none.
-    fn append(&self, records: &[Record], when: When) -> Result<()>;
+    fn append(&self, records: &[Record], when: Flush) -> Result<()>;
 
     /// Sets the state of records, all or none; the reason replaces the old one where given.
-    fn mark(&self, marks: &[(Id, State, Option<String>)], when: When) -> Result<()>;
+    fn mark(&self, marks: &[(RecordId, State, Option<String>)], when: Flush) -> Result<()>;
 
     /// The record of this number.
-    fn record(&self, id: Id) -> Result<Option<Record>>;
+    fn record(&self, id: RecordId) -> Result<Option<Record>>;
 
     /// The newest record of a source path that is not [`State::Withdrawn`].
     fn latest(&self, pipeline: PipelineId, source: &Path) -> Result<Option<Record>>;
@@ -253,5 +253,5 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     /// The records recovery must finish, oldest first.
     fn unfinished(&self) -> Result<Vec<Record>>;
 
-    fn history(&self, query: &Query) -> Result<Vec<Record>>;
+    fn history(&self, query: &HistoryQuery) -> Result<Vec<Record>>;
 }

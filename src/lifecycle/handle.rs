@@ -108,7 +108,7 @@ impl Handle {
 
     /// Resolves at the third signal or the deadline: end the process at once. Await it beside
     /// the main future, on the thread of `block_on`, so that no hanging task can hide it.
-    pub fn leave(&self) -> WaitForCancellationFutureOwned {
+    pub fn forced_stop(&self) -> WaitForCancellationFutureOwned {
         self.leave.clone().cancelled_owned()
     }
 
@@ -147,7 +147,7 @@ impl Handle {
     }
 
     /// Carries out the course of a stop (L6): whoever polls this escalates, by each signal and by
-    /// the clock. Ends with `leave`.
+    /// the clock. Ends with `forced_stop`.
     pub(super) async fn follow<K: PartialEq + Send>(
         self,
         deadlines: Deadlines,
@@ -184,7 +184,7 @@ fn log_phase(phase: Phase) {
 /// Signals are counted from the first one on, whatever else moves the stop on meanwhile: the
 /// second signal never does what the third is for. One that is sent to the process and to its group
 /// comes twice (`timeout(1)` does that) and counts once: a signal of the same kind within
-/// [`limits::SAME_SIGNAL`] of the one that was counted last.
+/// [`limits::SIGNAL_DEBOUNCE`] of the one that was counted last.
 struct Counted<S: Stream> {
     stream: S,
     count: u32,
@@ -199,7 +199,7 @@ impl<S: Stream<Item: PartialEq> + Unpin> Counted<S> {
             let is_same = self
                 .last
                 .as_ref()
-                .is_some_and(|(last, at)| *last == kind && at.elapsed() < limits::SAME_SIGNAL);
+                .is_some_and(|(last, at)| *last == kind && at.elapsed() < limits::SIGNAL_DEBOUNCE);
             if !is_same {
                 self.count += 1;
                 self.last = Some((kind, Instant::now()));

@@ -87,13 +87,13 @@ mod signals;
 mod stack;
 mod tasks;
 
-mod fault;
+mod error;
 mod report;
 
 #[cfg(test)]
 mod tests;
 
-pub use fault::Error;
+pub use error::Error;
 pub use handle::{Deadlines, Handle};
 pub use phase::Phase;
 pub use report::{CleanUp, End, FAILURES_KEPT, Report, TaskFailure, TasksReport};

@@ -24,7 +24,7 @@ use super::{Deadlines, Handle};
 /// Signals of one kind that come in the same instant count once, as with any handler.
 pub struct Signals {
     /// What the signals are followed on. In a box that can be dropped anywhere.
-    runtime: Owned,
+    runtime: SignalOwner,
     streams: Vec<(SignalKind, Signal)>,
     hangups: Option<Signal>,
 }
@@ -67,11 +67,11 @@ impl Signals {
     /// Catches nothing: a stop is only ever requested by the program. Fails as `register` does.
     pub fn none() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { runtime: Owned(Some(runtime)), streams: Vec::new(), hangups: None })
+        Ok(Self { runtime: SignalOwner(Some(runtime)), streams: Vec::new(), hangups: None })
     }
 
     /// Polls the course of the stop on a thread named `signals`, until the guard goes.
-    pub(super) fn follow(self, handle: Handle, deadlines: Deadlines) -> io::Result<Follower> {
+    pub(super) fn follow(self, handle: Handle, deadlines: Deadlines) -> io::Result<SignalThread> {
         let (ended, done) = (CancellationToken::new(), CancellationToken::new());
         let (end, done_guard) = (ended.clone().drop_guard(), done.clone().drop_guard());
         let Self { runtime, mut streams, hangups } = self;
@@ -88,7 +88,7 @@ impl Signals {
                 }));
             }
         })?;
-        Ok(Follower { end, done, thread })
+        Ok(SignalThread { end, done, thread })
     }
 }
 
@@ -119,9 +119,9 @@ async fn count(hangups: Option<Signal>, handle: Handle) {
 }
 
 /// A runtime whose drop does not wait, and so is allowed inside another runtime too.
-struct Owned(Option<Runtime>);
+struct SignalOwner(Option<Runtime>);
 
-impl Drop for Owned {
+impl Drop for SignalOwner {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
@@ -131,13 +131,13 @@ impl Drop for Owned {
 
 /// The thread that follows the signals. Dropping this ends it without waiting.
 #[derive(Debug)]
-pub(super) struct Follower {
+pub(super) struct SignalThread {
     end: DropGuard,
     done: CancellationToken,
     thread: JoinHandle<()>,
 }
 
-impl Follower {
+impl SignalThread {
     /// Ends the thread and waits until it is gone.
     pub(super) async fn end(self) {
         drop(self.end);

@@ -8,8 +8,8 @@ use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::fault::{Fault, caught};
-use super::signals::Follower;
+use super::error::{TaskError, catch_panic};
+use super::signals::SignalThread;
 use super::{
     CleanUp, Deadlines, End, Error, Handle, Name, Phase, Report, Signals, StopFlag, Tasks,
 };
@@ -24,7 +24,7 @@ pub struct Lifecycle {
     handle: Handle,
     stack: Vec<Entry>,
     /// Polls the course of the stop. Absent only where a test does that itself.
-    follower: Option<Follower>,
+    follower: Option<SignalThread>,
 }
 
 enum Entry {
@@ -32,7 +32,7 @@ enum Entry {
         name: Name,
         limit: Duration,
         /// Not polled before its turn. It owns the resource.
-        run: BoxFuture<'static, Result<(), Fault>>,
+        run: BoxFuture<'static, Result<(), TaskError>>,
     },
     Tasks {
         tasks: Tasks,
@@ -118,7 +118,7 @@ impl Lifecycle {
         tracing::debug!(hook = %name, "start");
         let opened = tokio::select! {
             biased;
-            opened = caught(open) => opened,
+            opened = catch_panic(open) => opened,
             () = self.handle.cut().cancelled_owned() => return Err(StartError::Stopping { name }),
             () = sleep(limit) => return Err(StartError::TimedOut { name, limit }),
         };
@@ -127,8 +127,8 @@ impl Lifecycle {
                 self.clean_up(name, limit, || close(resource));
                 Ok(used)
             }
-            Err(Fault::Failed(source)) => Err(StartError::Failed { name, source }),
-            Err(Fault::Panicked(message)) => Err(StartError::Panicked { name, message }),
+            Err(TaskError::Failed(source)) => Err(StartError::Failed { name, source }),
+            Err(TaskError::Panicked(message)) => Err(StartError::Panicked { name, message }),
         }
     }
 
@@ -140,7 +140,7 @@ impl Lifecycle {
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<Error> + 'static,
     {
-        let run = caught(async move { run().await }).boxed();
+        let run = catch_panic(async move { run().await }).boxed();
         self.stack.push(Entry::CleanUp { name: name.into(), limit, run });
     }
 
@@ -198,12 +198,12 @@ async fn clean_up(
     handle: &Handle,
     name: Name,
     limit: Duration,
-    run: BoxFuture<'static, Result<(), Fault>>,
+    run: BoxFuture<'static, Result<(), TaskError>>,
 ) -> CleanUp {
     let begun = Instant::now();
     let end = tokio::select! {
         biased;
-        () = handle.leave() => End::Left,
+        () = handle.forced_stop() => End::Left,
         done = run => done.map_or_else(|fault| End::Failed(fault.to_string()), |()| End::Done),
         () = sleep(limit) => End::TimedOut(limit),
     };

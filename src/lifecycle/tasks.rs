@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::fault::caught;
+use super::error::catch_panic;
 use super::report::FAILURES_KEPT;
 use super::{Error, Handle, Name, TaskFailure, TasksReport};
 
@@ -74,7 +74,7 @@ impl Tasks {
         let running = self.register(name.into()).ok_or(Refused)?;
         let (stop, abort) = (StopFlag(self.stop.clone()), self.abort.clone());
         tokio::spawn(async move {
-            let work = caught(async move { task(stop).await });
+            let work = catch_panic(async move { task(stop).await });
             let end = tokio::select! {
                 biased;
                 end = work => TaskEnd::Ended(end.map_err(|fault| fault.to_string())),
@@ -106,7 +106,7 @@ impl Tasks {
         tokio::select! {
             biased;
             () = self.empty() => {}
-            () = self.handle.leave() => {}
+            () = self.handle.forced_stop() => {}
             () = tokio::time::sleep(limit) => {}
         }
         self.abort.cancel();

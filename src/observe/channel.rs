@@ -7,7 +7,7 @@ use std::{
 
 use metrics::{Counter, Gauge, Histogram};
 
-use super::{meters::add, metrics as names, status::ChannelStatus};
+use super::{meters::add, prometheus as names, status::ChannelStatus};
 
 /// The meter of the channels of one name: their depth is what entered less what left.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use metrics::Counter;
 
-use super::metrics as names;
+use super::prometheus as names;
 
 crate::policy::words! {
     /// How a run of a hook ended.

@@ -15,15 +15,15 @@ use metrics::{Counter, Gauge, Histogram};
 
 use super::{
     STAGES,
-    feed::Feed,
+    histogram::Latency,
+    in_flight::{InFlight, InFlightView, JobMeter},
     kinds::{OUTCOMES, OutcomeKind, SYNCS, SyncKind},
-    latency::Latency,
-    life::{Life, Signs},
-    metrics as names,
+    liveness::{Heartbeats, Liveness},
+    outcome_stream::OutcomeStream,
+    prometheus as names,
     status::PipelineStatus,
-    work::{InWork, JobMeter, Working},
 };
-use crate::stages::Stage;
+use crate::stage::Stage;
 
 /// What a stage did for one pipeline.
 #[derive(Debug)]
@@ -74,19 +74,19 @@ pub struct PipelineMeter {
     retries: (Counter, AtomicU64),
     pending: (Gauge, AtomicU64),
     oldest: (Gauge, Mutex<Duration>),
-    in_work: (Gauge, InWork),
+    in_work: (Gauge, InFlight),
     paused: (Gauge, Mutex<PauseReasons>),
     held: (Gauge, AtomicBool),
     last_published: Gauge,
     /// Looks at files that were done before, by other steps.
     other_steps: AtomicU64,
-    life: Life,
+    life: Heartbeats,
     pub(super) latency: Latency,
-    feed: Feed,
+    feed: OutcomeStream,
 }
 
 impl PipelineMeter {
-    pub(super) fn new(name: &Arc<str>, feed: Feed) -> Self {
+    pub(super) fn new(name: &Arc<str>, feed: OutcomeStream) -> Self {
         let label = || metrics::SharedString::from(name.to_string());
         let counter = |metric| metrics::counter!(metric, "pipeline" => label());
         let gauge = |metric| metrics::gauge!(metric, "pipeline" => label());
@@ -117,12 +117,12 @@ impl PipelineMeter {
             retries: counted(names::RETRIES),
             pending: (gauge(names::PENDING_FILES), AtomicU64::new(0)),
             oldest: (gauge(names::PENDING_SECONDS), Mutex::default()),
-            in_work: (gauge(names::IN_WORK), InWork::default()),
+            in_work: (gauge(names::IN_WORK), InFlight::default()),
             paused: (gauge(names::PAUSED), Mutex::default()),
             held: (gauge(names::HELD), AtomicBool::new(false)),
             last_published: gauge(names::LAST_PUBLISHED),
             other_steps: AtomicU64::new(0),
-            life: Life::new(),
+            life: Heartbeats::new(),
             latency: Latency::default(),
             feed,
         };
@@ -163,7 +163,7 @@ impl PipelineMeter {
     pub fn stage_busy(&self, stage: Stage, took: Duration) {
         // That files are seen is no sign that they get on.
         if !matches!(stage, Stage::Discover | Stage::Settle) {
-            self.moved();
+            self.progressed();
         }
         if let Some(work) = self.stages.get(&stage) {
             work.nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
@@ -184,12 +184,12 @@ impl PipelineMeter {
     }
 
     /// Where its outcomes are told.
-    pub const fn feed(&self) -> &Feed {
+    pub const fn feed(&self) -> &OutcomeStream {
         &self.feed
     }
 
     pub fn sync(&self, kind: SyncKind, took: Duration) {
-        self.moved();
+        self.progressed();
         if let Some(histogram) = self.syncs.get(&kind) {
             histogram.record(took);
         }
@@ -233,36 +233,36 @@ impl PipelineMeter {
     }
 
     /// A job with this number begins, on a source of so many bytes.
-    pub fn begins(&self, id: i64, path: &Path, bytes: u64) -> Arc<JobMeter> {
+    pub fn job_started(&self, id: i64, path: &Path, bytes: u64) -> Arc<JobMeter> {
         let (count, job) = self.in_work.1.begin(id, path, bytes);
         self.in_work.0.set(u32::try_from(count).unwrap_or(u32::MAX));
         job
     }
 
-    pub fn ends(&self, id: i64) {
+    pub fn job_finished(&self, id: i64) {
         let count = self.in_work.1.end(id);
         self.in_work.0.set(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
     /// The oldest jobs in work.
     #[must_use]
-    pub fn oldest_in_work(&self, most: usize) -> Vec<Working> {
+    pub fn oldest_in_work(&self, most: usize) -> Vec<InFlightView> {
         self.in_work.1.oldest(most)
     }
 
     /// A sign of life of the intake's thread.
-    pub fn turned(&self) {
-        self.life.turned();
+    pub fn beat(&self) {
+        self.life.beat();
     }
 
     /// Work got on, be it by one chunk of a large file.
-    pub fn moved(&self) {
-        self.life.moved();
+    pub fn progressed(&self) {
+        self.life.progressed();
     }
 
     #[must_use]
-    pub fn signs(&self) -> Signs {
-        Signs {
+    pub fn liveness(&self) -> Liveness {
+        Liveness {
             name: self.name.to_string(),
             silent: self.life.silent(),
             movement: self.life.movement(),
@@ -272,7 +272,7 @@ impl PipelineMeter {
     }
 
     /// No intake is at work, and nothing waits.
-    pub fn rest(&self) {
+    pub fn clear(&self) {
         self.paused(Pause::Input, None);
         self.paused(Pause::Output, None);
         self.pending(0, Duration::ZERO);
@@ -294,7 +294,7 @@ impl PipelineMeter {
     }
 
     /// An operator holds the intake, or lets it go.
-    pub fn hold(&self, held: bool) {
+    pub fn set_held(&self, held: bool) {
         self.held.0.set(if held { 1.0 } else { 0.0 });
         self.held.1.store(held, Relaxed);
     }
@@ -351,12 +351,12 @@ mod tests {
 
     #[test]
     fn only_work_on_files_is_movement_and_no_look_at_their_names() {
-        let meter = PipelineMeter::new(&Arc::from("main"), Feed::default());
+        let meter = PipelineMeter::new(&Arc::from("main"), OutcomeStream::default());
         for stage in STAGES {
-            let before = meter.signs().movement;
+            let before = meter.liveness().movement;
             meter.stage(stage, Duration::from_millis(1));
             let is_look = matches!(stage, Stage::Discover | Stage::Settle);
-            assert_eq!(meter.signs().movement == before, is_look, "{stage}");
+            assert_eq!(meter.liveness().movement == before, is_look, "{stage}");
         }
     }
 }

@@ -1,46 +1,46 @@
 //! What can be seen of the service: metrics, status, logs, events, progress.
 
 mod channel;
-mod events;
-mod feed;
+mod display_path;
+mod histogram;
 mod hooks;
+mod in_flight;
 mod kinds;
-mod latency;
-mod life;
-mod logs;
+mod liveness;
+mod logging;
 mod meters;
-mod metrics;
 mod observer;
+mod outcome_log;
+mod outcome_stream;
 mod pipelines;
 mod progress;
-mod series;
-mod shown;
+mod prometheus;
 mod status;
 mod stderr;
+mod time_series;
 mod trace;
-mod work;
 
 pub use channel::ChannelMeter;
-pub use events::{Event, Events, Listener, Proof, is_full};
-pub use feed::{Feed, Notice};
+pub use display_path::{display_path, escaped, shell_quoted};
 pub use hooks::{HookEnd, HookMeter};
+pub use in_flight::{InFlightView, JobMeter};
 pub use kinds::{OutcomeKind, SyncKind};
-pub use life::Signs;
-pub use logs::{init as init_logs, report_panic};
+pub use liveness::Liveness;
+pub use logging::{init as init_logs, report_panic};
 pub use meters::{Pause, PipelineMeter};
-pub use metrics::{Exporter, InstallError, install as install_exporter};
 pub use observer::Observer;
+pub use outcome_log::{Events, Listener, OutcomeLine, Proof, is_full};
+pub use outcome_stream::{OutcomeRecord, OutcomeStream};
 pub use progress::{OnceEnds, print_summary, run as progress};
-pub use series::Point;
-pub use shown::{escaped, shell_quoted, shown};
+pub use prometheus::{Exporter, InstallError, install as install_exporter};
 pub use status::{ChannelStatus, DrainStatus, PipelineStatus, StageStatus, Status, Totals};
-pub use stderr::{detach as detach_logs, flush as flush_logs, write_lines};
+pub use stderr::{flush as flush_logs, start_thread as detach_logs, write_lines};
+pub use time_series::Point;
 #[cfg(feature = "otlp")]
 pub use trace::TraceSender;
 pub use trace::{Trace, Tracer};
-pub use work::{JobMeter, Working};
 
-use crate::stages::Stage;
+use crate::stage::Stage;
 
 /// In the order of the flow.
 const STAGES: [Stage; 8] = [

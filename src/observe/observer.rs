@@ -11,17 +11,17 @@ use std::{
 use super::{
     STAGES,
     channel::ChannelMeter,
-    feed::Feed,
-    latency::Counts,
-    life::Signs,
+    histogram::Counts,
+    in_flight::InFlightView,
+    liveness::Liveness,
     meters::PipelineMeter,
-    metrics as names,
+    outcome_stream::OutcomeStream,
     pipelines::Pipelines,
-    series::{Point, Series},
+    prometheus as names,
     status::{DrainStatus, StageStatus, Status, Totals},
-    work::Working,
+    time_series::{Point, Series},
 };
-use crate::stages::Stage;
+use crate::stage::Stage;
 
 /// Everything that is measured of one service.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub struct Observer {
     left: AtomicU64,
     /// Why all of it, or a part, stands still.
     stands_still: Mutex<(Option<String>, Option<String>)>,
-    feed: Feed,
+    feed: OutcomeStream,
     series: Series,
 }
 
@@ -49,7 +49,7 @@ impl Observer {
         };
         let phase = "STARTING";
         metrics::gauge!(names::PHASE, "phase" => phase).set(1.0);
-        let feed = Feed::default();
+        let feed = OutcomeStream::default();
         let pipeline = |name: &Arc<str>| Arc::new(PipelineMeter::new(name, feed.clone()));
         metrics::counter!(names::TRACES_DROPPED).increment(0);
         metrics::counter!(names::LOG_DROPPED).increment(0);
@@ -94,8 +94,8 @@ impl Observer {
 
     /// The signs of life of each pipeline.
     #[must_use]
-    pub fn signs(&self) -> Vec<Signs> {
-        self.pipelines.now().iter().map(|meter| meter.signs()).collect()
+    pub fn signs(&self) -> Vec<Liveness> {
+        self.pipelines.now().iter().map(|meter| meter.liveness()).collect()
     }
 
     pub fn set_phase(&self, phase: &'static str) {
@@ -145,7 +145,7 @@ impl Observer {
 
     /// Outcomes as they happen.
     #[must_use]
-    pub const fn feed(&self) -> &Feed {
+    pub const fn feed(&self) -> &OutcomeStream {
         &self.feed
     }
 
@@ -166,7 +166,7 @@ impl Observer {
 
     /// The oldest jobs in work, with their pipeline's name.
     #[must_use]
-    pub fn working(&self, most: usize) -> Vec<(Arc<str>, Working)> {
+    pub fn working(&self, most: usize) -> Vec<(Arc<str>, InFlightView)> {
         let mut all: Vec<_> = self
             .pipelines
             .now()

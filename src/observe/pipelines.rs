@@ -47,10 +47,10 @@ impl Pipelines {
         let before = meters.removed.iter().chain(meters.now.iter());
         meters.removed = before.filter(is_gone).map(Arc::clone).collect();
         for meter in &*meters.removed {
-            meter.rest();
+            meter.clear();
         }
         for meter in &now {
-            meter.turned();
+            meter.beat();
         }
         meters.now = now.into();
     }

@@ -39,7 +39,7 @@ pub async fn run(observer: Arc<Observer>, stop: impl Future<Output = ()>) {
     drop(end);
     if drawing.is_ok() {
         // A stopped terminal keeps the thread, and nobody else.
-        drop(timeout(limits::LOG_FLUSH, is_gone).await);
+        drop(timeout(limits::LOG_FLUSH_TIMEOUT, is_gone).await);
     }
 }
 

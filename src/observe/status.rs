@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::stages::Stage;
+use crate::stage::Stage;
 
 /// The whole service.
 #[derive(Clone, Debug, Serialize)]

@@ -13,7 +13,7 @@ use std::{
 
 use rustix::io::Errno;
 
-use super::metrics as names;
+use super::prometheus as names;
 use crate::limits;
 
 /// The process has one.
@@ -29,7 +29,7 @@ struct Lines {
 struct State {
     /// Before the thread is there, who writes a line writes it through.
     has_thread: bool,
-    /// Whole lines that wait, at most [`limits::LOG_BYTES`].
+    /// Whole lines that wait, at most [`limits::LOG_BUFFER_BYTES_MAX`].
     waiting: Vec<u8>,
     /// The thread has taken lines that are not written yet.
     is_writing: bool,
@@ -39,20 +39,20 @@ struct State {
 
 /// Starts the thread. It may be started only once privileges are given up and the sandbox is closed,
 /// which hold for a thread and those it starts.
-pub fn detach() -> io::Result<()> {
+pub fn start_thread() -> io::Result<()> {
     STDERR.detach(|lines| thread::Builder::new().name("logs".to_owned()).spawn(|| lines.write()))
 }
 
 /// Writes these lines, or drops them where the reader does not keep up. Never waits, once
-/// [`detach`] was called.
+/// [`start_thread`] was called.
 pub fn write_lines(lines: &[u8]) {
     STDERR.add(lines);
 }
 
-/// Waits until everything is written, for at most [`limits::LOG_FLUSH`]: a reader that stands still
+/// Waits until everything is written, for at most [`limits::LOG_FLUSH_TIMEOUT`]: a reader that stands still
 /// holds up no end.
 pub fn flush() {
-    STDERR.flush(limits::LOG_FLUSH);
+    STDERR.flush(limits::LOG_FLUSH_TIMEOUT);
 }
 
 /// What the subscriber writes to: each event in one call.
@@ -96,7 +96,7 @@ impl Lines {
             drop(state);
             return write_through(lines);
         }
-        if state.waiting.len() + lines.len() > limits::LOG_BYTES {
+        if state.waiting.len() + lines.len() > limits::LOG_BUFFER_BYTES_MAX {
             state.dropped += 1;
             drop(state);
             metrics::counter!(names::LOG_DROPPED).increment(1);
@@ -152,7 +152,7 @@ fn write_through(mut bytes: &[u8]) {
             Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
             Err(Errno::INTR) => {}
             // Its reader asked for calls that do not wait. This thread has nothing else to do.
-            Err(Errno::AGAIN) => thread::park_timeout(limits::LOG_AGAIN),
+            Err(Errno::AGAIN) => thread::park_timeout(limits::LOG_RETRY_DELAY),
             Err(_) => return,
         }
     }
@@ -172,7 +172,7 @@ mod tests {
     fn who_logs_does_not_wait_for_a_reader_that_stands_still_and_what_is_dropped_is_counted() {
         let lines = detached();
         let line = [b'x'; 1024];
-        let room = limits::LOG_BYTES / line.len();
+        let room = limits::LOG_BUFFER_BYTES_MAX / line.len();
         for _ in 0..room + 3 {
             lines.add(&line);
         }

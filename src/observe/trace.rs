@@ -9,21 +9,21 @@
 //! no receiver, a trace is `None` and reads no clock.
 
 #[cfg(feature = "otlp")]
-mod noted;
+mod recorder;
 
 #[cfg(not(feature = "otlp"))]
 mod off;
 
 #[cfg(feature = "otlp")]
-mod send;
+mod exporter;
 
 #[cfg(feature = "otlp")]
 mod spans;
 
 #[cfg(feature = "otlp")]
 pub use {
-    noted::{Trace, Tracer},
-    send::Sender as TraceSender,
+    exporter::OtlpExporter as TraceSender,
+    recorder::{Trace, Tracer},
 };
 
 #[cfg(not(feature = "otlp"))]

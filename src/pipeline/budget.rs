@@ -93,5 +93,5 @@ impl Budget {
 /// Whether a source of this size is streamed through a lane.
 #[must_use]
 pub const fn is_large(size: u64) -> bool {
-    size > limits::WHOLE_BYTES as u64
+    size > limits::SMALL_FILE_MAX_BYTES as u64
 }

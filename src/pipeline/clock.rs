@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{observe::PipelineMeter, stages::Stage};
+use crate::{observe::PipelineMeter, stage::Stage};
 
 /// Runs while the stage works, and stands while it waits for its neighbours or for permits.
 #[derive(Debug)]

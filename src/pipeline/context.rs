@@ -10,11 +10,14 @@ use std::{
 
 use crate::{
     config,
-    fs::{self, Dir, Instance},
-    identity::FileId,
+    fingerprint::FileId,
+    fs::{self, Dir, NodeId},
     ledger::{Ledger, PipelineId},
-    observe::{Events, PipelineMeter, Tracer, shown},
-    pipeline::{hold::Hold, in_commit::InCommit, own::OwnPlaces, place::Place},
+    observe::{Events, PipelineMeter, Tracer, display_path},
+    pipeline::{
+        circuit_breaker::CircuitBreaker, in_commit::InCommit, operator_pause::OperatorPause,
+        own_paths::OwnPlaces,
+    },
     policy::Durability,
 };
 
@@ -27,11 +30,11 @@ pub struct Context {
     /// Its number in the ledger.
     pub id: PipelineId,
     pub ledger: Arc<dyn Ledger>,
-    pub instance: Instance,
+    pub instance: NodeId,
     pub meter: Arc<PipelineMeter>,
     pub tracer: Tracer,
-    pub place: Place,
-    pub hold: Arc<Hold>,
+    pub place: CircuitBreaker,
+    pub hold: Arc<OperatorPause>,
     pub in_commit: InCommit,
     pub events: SharedEvents,
     /// The output's root; opened again by [`Self::reopen_output`] when it was replaced.
@@ -46,7 +49,7 @@ pub type SharedEvents = Arc<Mutex<Option<Events>>>;
 
 /// What a context is made of, beside its configuration.
 #[derive(Debug)]
-pub struct Parts {
+pub struct ContextParts {
     pub id: PipelineId,
     pub ledger: Arc<dyn Ledger>,
     pub meter: Arc<PipelineMeter>,
@@ -57,17 +60,21 @@ pub struct Parts {
 
 impl Context {
     /// Opens the output directory.
-    pub fn open(index: usize, config: config::Pipeline, parts: Parts) -> std::io::Result<Self> {
+    pub fn open(
+        index: usize,
+        config: config::Pipeline,
+        parts: ContextParts,
+    ) -> std::io::Result<Self> {
         let output = Dir::open(&config.output)?;
         if config.durability == Durability::Syncfs && !fs::syncs_whole(&output)? {
             tracing::warn!(pipeline = %config.name, "file system does not report errors to syncfs, using fsync");
         }
         let output = Mutex::new(Arc::new(output));
-        let instance = Instance::new(parts.ledger.instance());
-        let Parts { id, ledger, meter, tracer, events, own } = parts;
+        let instance = NodeId::new(parts.ledger.instance());
+        let ContextParts { id, ledger, meter, tracer, events, own } = parts;
         own.look(&config);
-        let place = Place::new(&config.name, Arc::clone(&meter));
-        let hold = Arc::new(Hold::new(&config.name, Arc::clone(&meter)));
+        let place = CircuitBreaker::new(&config.name, Arc::clone(&meter));
+        let hold = Arc::new(OperatorPause::new(&config.name, Arc::clone(&meter)));
         Ok(Self {
             index,
             config,
@@ -108,7 +115,7 @@ impl Context {
     /// its acknowledgement when its pipeline was stopped by a reload.
     pub fn met_unfinished(&self, source: &Path) {
         if !self.unfinished.swap(true, Ordering::Relaxed) {
-            tracing::warn!(pipeline = %self.config.name, source = %shown(source), "earlier output not acknowledged, deferred to the next start");
+            tracing::warn!(pipeline = %self.config.name, source = %display_path(source), "earlier output not acknowledged, deferred to the next start");
         }
     }
 
@@ -136,7 +143,7 @@ impl Context {
         if found.device != was.device && !fs::is_mount(path)? {
             return Err(rustix::io::Errno::NODEV.into());
         }
-        tracing::info!(pipeline = %self.config.name, output = %shown(&self.config.output), "output directory was replaced");
+        tracing::info!(pipeline = %self.config.name, output = %display_path(&self.config.output), "output directory was replaced");
         self.reopen_output()
     }
 
@@ -146,7 +153,7 @@ impl Context {
         if relative.as_os_str().is_empty() {
             return is_same(dir, root.id()?);
         }
-        let found = root.look_fresh(relative)?;
+        let found = root.stat_fresh(relative)?;
         found.map_or(Ok(false), |found| is_same(dir, found.identity.file_id()))
     }
 

@@ -5,26 +5,26 @@ use std::{io, path::PathBuf};
 use crate::{
     codec, error,
     ledger::{self, ErrorKind},
-    observe::{is_full, shown},
-    stages::Stage,
+    observe::{display_path, is_full},
+    stage::Stage,
 };
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
-    #[error("cannot open {}", shown(path))]
+    #[error("cannot open {}", display_path(path))]
     Open { path: PathBuf, source: io::Error },
-    #[error("cannot ask who writes {}", shown(path))]
+    #[error("cannot ask who writes {}", display_path(path))]
     Lease { path: PathBuf, source: io::Error },
-    #[error("cannot look {} up", shown(path))]
+    #[error("cannot look {} up", display_path(path))]
     Ledger { path: PathBuf, source: ledger::Error },
     #[error(
         "the program failed inside while it worked on {}: please report the log's panic message",
-        shown(path)
+        display_path(path)
     )]
     Panicked { path: PathBuf },
     #[error(
         "{} is in an earlier state than the one that was processed: its producer did not make it durable before a power loss, or the clock went back; the published output stays",
-        shown(path)
+        display_path(path)
     )]
     Earlier { path: PathBuf },
     /// The reason is the one it was quarantined for.
@@ -34,60 +34,66 @@ pub enum ClaimError {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    #[error("cannot read {}", shown(path))]
+    #[error("cannot read {}", display_path(path))]
     Io { path: PathBuf, source: io::Error },
-    #[error("{} changed while it was read", shown(path))]
+    #[error("{} changed while it was read", display_path(path))]
     Changed { path: PathBuf },
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum TransformError {
-    #[error("cannot transform {}", shown(path))]
+    #[error("cannot transform {}", display_path(path))]
     Codec { path: PathBuf, source: codec::Error },
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    #[error("the output's name would have {bytes} bytes, and a name may have 255: {}", shown(path))]
+    #[error(
+        "the output's name would have {bytes} bytes, and a name may have 255: {}",
+        display_path(path)
+    )]
     NameTooLong { path: PathBuf, bytes: usize },
-    #[error("the steps leave no name for an output of {}", shown(path))]
+    #[error("the steps leave no name for an output of {}", display_path(path))]
     NoName { path: PathBuf },
-    #[error("cannot open the output directory of {}", shown(path))]
+    #[error("cannot open the output directory of {}", display_path(path))]
     Directory { path: PathBuf, source: io::Error },
     #[error(
         "the output directory of {} cannot be made: something that is no directory has its name",
-        shown(path)
+        display_path(path)
     )]
     DirectoryTaken { path: PathBuf, source: io::Error },
-    #[error("cannot write the temporary file of {}", shown(path))]
+    #[error("cannot write the temporary file of {}", display_path(path))]
     Io { path: PathBuf, source: io::Error },
-    #[error("cannot make the temporary file of {} durable", shown(path))]
+    #[error("cannot make the temporary file of {} durable", display_path(path))]
     Sync { path: PathBuf, source: io::Error },
-    #[error("{written} bytes were written for {}, and its temporary file has {found}", shown(path))]
+    #[error(
+        "{written} bytes were written for {}, and its temporary file has {found}",
+        display_path(path)
+    )]
     Short { path: PathBuf, written: u64, found: u64 },
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    #[error("cannot make the temporary file of {} durable", shown(path))]
+    #[error("cannot make the temporary file of {} durable", display_path(path))]
     Sync { path: PathBuf, source: io::Error },
-    #[error("cannot make the directory of {} durable", shown(path))]
+    #[error("cannot make the directory of {} durable", display_path(path))]
     DirectorySync { path: PathBuf, source: io::Error },
-    #[error("cannot remove the temporary name of {}", shown(path))]
+    #[error("cannot remove the temporary name of {}", display_path(path))]
     TemporaryName { path: PathBuf, source: io::Error },
-    #[error("cannot record the intent to publish {}", shown(path))]
+    #[error("cannot record the intent to publish {}", display_path(path))]
     Ledger { path: PathBuf, source: ledger::Error },
-    #[error("{} exists, and {policy}", shown(path))]
+    #[error("{} exists, and {policy}", display_path(path))]
     NameTaken { path: PathBuf, policy: &'static str },
-    #[error("cannot look at {}", shown(path))]
+    #[error("cannot look at {}", display_path(path))]
     Look { path: PathBuf, source: io::Error },
-    #[error("cannot give {} its name", shown(path))]
+    #[error("cannot give {} its name", display_path(path))]
     Rename { path: PathBuf, source: io::Error },
-    #[error("the ledger's disk is full: {} is not published", shown(path))]
+    #[error("the ledger's disk is full: {} is not published", display_path(path))]
     LedgerFull { path: PathBuf },
-    #[error("the directory of {} was moved away", shown(path))]
+    #[error("the directory of {} was moved away", display_path(path))]
     Moved { path: PathBuf },
-    #[error("cannot publish {}: another program writes to the ledger", shown(path))]
+    #[error("cannot publish {}: another program writes to the ledger", display_path(path))]
     LedgerBusy { path: PathBuf },
     #[error("cannot write the events file")]
     Acknowledge { source: io::Error },
@@ -95,14 +101,14 @@ pub enum CommitError {
 
 #[derive(Debug, thiserror::Error)]
 pub enum DisposeError {
-    #[error("its output is published, and {} cannot be {what}", shown(path))]
+    #[error("its output is published, and {} cannot be {what}", display_path(path))]
     Source { path: PathBuf, what: &'static str, source: io::Error },
-    #[error("cannot put {} into quarantine", shown(path))]
+    #[error("cannot put {} into quarantine", display_path(path))]
     Quarantine { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
     #[error(
         "its output is published, and {} was replaced since by a file that could not be put back: it is {}",
-        shown(path),
-        shown(private)
+        display_path(path),
+        display_path(private)
     )]
     NotPutBack { path: PathBuf, private: PathBuf, source: io::Error },
 }
@@ -261,10 +267,10 @@ fn of_sync(error: &io::Error) -> Verdict {
 }
 
 fn of_place(error: &io::Error) -> Verdict {
-    match error::place(error) {
-        error::Place::Well => Verdict::Retry,
-        error::Place::Sick => Verdict::Pause,
-        error::Place::ReadOnly => Verdict::Fatal,
+    match error::storage_health(error) {
+        error::StorageHealth::Available => Verdict::Retry,
+        error::StorageHealth::Unavailable => Verdict::Pause,
+        error::StorageHealth::ReadOnly => Verdict::Fatal,
     }
 }
 

@@ -14,7 +14,8 @@ use crate::{limits, observe::PipelineMeter};
 
 /// Runs `work` to its end. Needs a runtime's timer.
 pub async fn beating<T>(meter: Arc<PipelineMeter>, work: impl Future<Output = T>) -> T {
-    let mut beating = Beating { meter, ticks: interval(limits::HEARTBEAT), work: pin!(work) };
+    let mut beating =
+        Beating { meter, ticks: interval(limits::HEARTBEAT_INTERVAL), work: pin!(work) };
     (&mut beating).await
 }
 
@@ -28,7 +29,7 @@ impl<F: Future> Future for Beating<'_, F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        self.meter.turned();
+        self.meter.beat();
         while self.ticks.poll_tick(context).is_ready() {}
         self.work.poll_unpin(context)
     }

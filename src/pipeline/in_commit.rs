@@ -7,9 +7,9 @@ use std::{
 };
 
 use crate::{
-    fs::Seen,
-    identity::{FileId, Identity},
-    ledger::{Id, Record},
+    fingerprint::{FileId, Fingerprint},
+    fs::FileMetadata,
+    ledger::{Record, RecordId},
     limits,
 };
 
@@ -20,11 +20,11 @@ pub struct InCommit(Arc<Mutex<Table>>);
 
 #[derive(Debug, Default)]
 struct Table {
-    committing: HashMap<FileId, Identity>,
+    committing: HashMap<FileId, Fingerprint>,
     /// Those whose name was gone when they were to be removed.
     renamed: HashMap<FileId, Renamed>,
     /// The same by record, the oldest first.
-    order: VecDeque<(FileId, Id)>,
+    order: VecDeque<(FileId, RecordId)>,
 }
 
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl InCommit {
     }
 
     #[must_use = "dropping it ends the entry"]
-    pub fn begin(&self, source: Identity) -> CommitGuard {
+    pub fn begin(&self, source: Fingerprint) -> CommitGuard {
         let id = source.file_id();
         self.lock().committing.insert(id, source);
         CommitGuard { table: self.clone(), id }
@@ -82,7 +82,7 @@ impl InCommit {
     /// to the time at which the old name was found gone: a file that has a later one is another, which
     /// got the inode. So is one that has more names: each link is a delivery of its own.
     #[must_use]
-    pub fn known(&self, found: &Seen) -> Option<Known> {
+    pub fn known(&self, found: &FileMetadata) -> Option<Known> {
         let table = self.lock();
         let identity = &found.identity;
         let id = identity.file_id();
@@ -109,8 +109,8 @@ mod tests {
     use super::*;
     use crate::{fs::Kind, ledger, policy::OnSuccess};
 
-    fn identity(inode: u64) -> Identity {
-        Identity { device: 1, inode, size: 3, modified_ns: 50, changed_ns: 60 }
+    fn identity(inode: u64) -> Fingerprint {
+        Fingerprint { device: 1, inode, size: 3, modified_ns: 50, changed_ns: 60 }
     }
 
     fn record(inode: u64) -> Record {
@@ -128,8 +128,8 @@ mod tests {
         }
     }
 
-    fn seen(identity: Identity) -> Seen {
-        Seen { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 }
+    fn seen(identity: Fingerprint) -> FileMetadata {
+        FileMetadata { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 }
     }
 
     #[test]
@@ -137,9 +137,9 @@ mod tests {
         let table = InCommit::default();
         let guard = table.begin(identity(7));
         assert!(matches!(table.known(&seen(identity(7))), Some(Known::Committing)));
-        let renamed = Identity { changed_ns: 61, ..identity(7) };
+        let renamed = Fingerprint { changed_ns: 61, ..identity(7) };
         assert!(matches!(table.known(&seen(renamed)), Some(Known::Committing)));
-        let another = Identity { modified_ns: 51, ..renamed };
+        let another = Fingerprint { modified_ns: 51, ..renamed };
         assert!(table.known(&seen(another)).is_none(), "a new file may have its inode");
         drop(guard);
         assert!(table.known(&seen(identity(7))).is_none());
@@ -152,12 +152,12 @@ mod tests {
         table.renamed(&record(7), 70);
         drop(guard);
         for changed_ns in [60, 61, 70] {
-            let found = seen(Identity { changed_ns, ..identity(7) });
+            let found = seen(Fingerprint { changed_ns, ..identity(7) });
             assert!(matches!(table.known(&found), Some(Known::Renamed(_))), "{changed_ns}");
         }
-        let another = seen(Identity { changed_ns: 71, ..identity(7) });
+        let another = seen(Fingerprint { changed_ns: 71, ..identity(7) });
         assert!(table.known(&another).is_none(), "a file that came later has its inode");
-        let linked = Seen { names: 2, ..seen(identity(7)) };
+        let linked = FileMetadata { names: 2, ..seen(identity(7)) };
         assert!(table.known(&linked).is_none(), "each link is a delivery of its own");
         // Its job under the new name ends before it is disposed of.
         drop(table.begin(identity(7)));

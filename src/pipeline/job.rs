@@ -16,15 +16,17 @@ use tokio_util::sync::CancellationToken;
 
 use self::ticket::Ticket;
 pub use self::{
-    sighting::{Arrival, Origin, Sighting},
+    sighting::{Arrival, DiscoveredBy, Observation},
     ticket::Feedback,
 };
 use crate::{
-    fs::{Dir, Seen, Temp},
-    identity::Identity,
-    ledger::{Hash, Id, Record},
+    fingerprint::Fingerprint,
+    fs::{Dir, FileMetadata, Temp},
+    ledger::{Hash, Record, RecordId},
     observe::{JobMeter, OutcomeKind, Trace},
-    pipeline::{context::Context, failure::Failure, in_commit::CommitGuard, place::Probe},
+    pipeline::{
+        circuit_breaker::Probe, context::Context, failure::Failure, in_commit::CommitGuard,
+    },
 };
 
 /// What travels with a file through all stations.
@@ -40,16 +42,16 @@ pub struct Job {
     /// Below the input.
     pub path: PathBuf,
     /// The source when it settled; after claim, as it was opened.
-    pub seen: Seen,
+    pub seen: FileMetadata,
     /// 1 for the first try.
     pub attempt: u32,
     /// Whether the file has been quiet long enough to be taken without the kernel's answer.
     pub quiet: bool,
     pub was_replaced: bool,
-    pub origin: Origin,
+    pub origin: DiscoveredBy,
     /// The record of an earlier job that may have processed this very content.
     pub before: Option<Box<Record>>,
-    pub id: Id,
+    pub id: RecordId,
     pub settled_at: Instant,
     /// Tells how far it is.
     pub meter: Arc<JobMeter>,
@@ -83,7 +85,7 @@ pub enum Outcome {
     /// It is in quarantine.
     Quarantined,
     /// It goes through the intake again after this time, as this attempt.
-    Deferred { after: Duration, attempt: u32, cause: Cause },
+    Deferred { after: Duration, attempt: u32, cause: DeferReason },
     /// The service stops, and work on it was thrown away or failed before: the next start resumes it.
     Left,
     /// The intake closed before any work on it had begun: the next start finds it in the input.
@@ -95,7 +97,9 @@ impl Outcome {
     #[must_use]
     pub fn is_owed(&self) -> bool {
         match self {
-            Self::Left | Self::Deferred { cause: Cause::Failed | Cause::Place, .. } => true,
+            Self::Left | Self::Deferred { cause: DeferReason::Failed | DeferReason::Place, .. } => {
+                true
+            }
             Self::Published
             | Self::Skipped
             | Self::Quarantined
@@ -107,7 +111,7 @@ impl Outcome {
 
 /// Why a job goes through the intake again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum DeferReason {
     /// Someone has it open for writing.
     Busy,
     /// Nobody can tell whether someone writes it: it must be quiet for a time.
@@ -124,9 +128,9 @@ pub enum Cause {
 
 /// What the intake knows of a file that it sends on its way.
 #[derive(Debug)]
-pub struct Settled {
+pub struct SettledFile {
     pub path: PathBuf,
-    pub seen: Seen,
+    pub seen: FileMetadata,
     pub attempt: u32,
     pub quiet: bool,
     /// An earlier job of this name ended because another file got it: this one is published even
@@ -136,7 +140,7 @@ pub struct Settled {
     pub owed: bool,
     /// Since it was seen first, or came back.
     pub waited: Duration,
-    pub origin: Origin,
+    pub origin: DiscoveredBy,
     pub trace: Trace,
 }
 
@@ -144,14 +148,15 @@ impl Job {
     pub fn new(
         context: Arc<Context>,
         input: Arc<Dir>,
-        (settled, probe): (Settled, Option<Probe>),
+        (settled, probe): (SettledFile, Option<Probe>),
         feedback: mpsc::UnboundedSender<Feedback>,
         stop: CancellationToken,
     ) -> Self {
-        let Settled { path, seen, attempt, quiet, was_replaced, owed, origin, trace, .. } = settled;
+        let SettledFile { path, seen, attempt, quiet, was_replaced, owed, origin, trace, .. } =
+            settled;
         let ticket = Ticket::new(feedback, path.clone(), attempt, owed);
         let id = context.ledger.next_id();
-        let meter = context.meter.begins(id, &path, seen.identity.size);
+        let meter = context.meter.job_started(id, &path, seen.identity.size);
         let permits = Permits::default();
         let (settled_at, before) = (Instant::now(), None);
         Self {
@@ -194,7 +199,7 @@ impl Job {
     }
 
     /// Holds these permits until the job ends, the bytes until [`Self::release_bytes`].
-    pub fn hold(&mut self, permits: Permits) {
+    pub fn keep_permits(&mut self, permits: Permits) {
         self.permits = permits;
     }
 
@@ -235,20 +240,20 @@ impl Job {
     }
 
     /// Ends it for now; the intake sends it again.
-    pub fn defer(self, after: Duration, cause: Cause) {
-        let attempt = self.attempt + u32::from(cause == Cause::Failed);
+    pub fn defer(self, after: Duration, cause: DeferReason) {
+        let attempt = self.attempt + u32::from(cause == DeferReason::Failed);
         self.end(Outcome::Deferred { after, attempt, cause }, 0);
     }
 
     /// The failed job, with the error that its verdict is made from.
-    pub fn fail(self, failure: impl Into<Failure>) -> Failed {
-        Failed { job: self, failure: failure.into() }
+    pub fn fail(self, failure: impl Into<Failure>) -> FailedJob {
+        FailedJob { job: self, failure: failure.into() }
     }
 }
 
 impl Drop for Job {
     fn drop(&mut self) {
-        self.context.meter.ends(self.id);
+        self.context.meter.job_finished(self.id);
     }
 }
 
@@ -307,7 +312,7 @@ impl Item for Streamed {
     }
 }
 
-items!(Claimed: job, Loaded: claimed.job, Transformed: job, Staged: job, Committed: job, Failed: job);
+items!(Claimed: job, Loaded: claimed.job, Transformed: job, Staged: job, Committed: job, FailedJob: job);
 
 impl Item for Job {
     fn job(&self) -> &Job {
@@ -324,7 +329,7 @@ pub struct Hashes {
 
 /// Where the content of a temp is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
+pub enum ContentState {
     Cached,
     Durable,
 }
@@ -335,8 +340,8 @@ pub struct Staged {
     pub job: Job,
     pub temp: Temp,
     /// Of the temp, after mode, owner and times were set.
-    pub identity: Identity,
-    pub content: Content,
+    pub identity: Fingerprint,
+    pub content: ContentState,
     /// The final path, below the output.
     pub output: PathBuf,
     pub hashes: Hashes,
@@ -352,21 +357,21 @@ pub struct Committed {
 /// A job that could not go on.
 #[derive(Debug)]
 #[must_use = "a failed job is disposed of"]
-pub struct Failed {
+pub struct FailedJob {
     pub job: Job,
     pub failure: Failure,
 }
 
 /// What the last step takes.
 #[derive(Debug)]
-pub enum Disposable {
+pub enum DisposeRequest {
     Committed(Committed),
-    Failed(Failed),
+    Failed(FailedJob),
     /// The ledger knows the source as done, and it is there: its disposal did not last.
     Again(Committed),
 }
 
-impl Item for Disposable {
+impl Item for DisposeRequest {
     fn job(&self) -> &Job {
         match self {
             Self::Committed(committed) | Self::Again(committed) => &committed.job,

@@ -17,13 +17,13 @@ const BUFFER_BYTES: usize = 16 * 1024;
 /// because nothing was left out when it was written.
 pub fn check(staged: &Staged) -> io::Result<()> {
     if staged.job.context.config.durability == Durability::None
-        || failpoint::leaves_out("barrier::content")
+        || failpoint::is_skipped("barrier::content")
     {
         return Ok(());
     }
     let file = staged.temp.file();
     let size = staged.identity.size;
-    if size > limits::WHOLE_BYTES as u64 && !fs::has_hole(file, size)? {
+    if size > limits::SMALL_FILE_MAX_BYTES as u64 && !fs::has_hole(file, size)? {
         return Ok(());
     }
     let mut hasher = blake3::Hasher::new();

@@ -1,7 +1,7 @@
 //! The eight steps, assembled: the only place that makes their channels and starts their threads.
 //! Each pipeline has all of them to itself.
 //!
-//! A small file (at most [`WHOLE_BYTES`](crate::limits::WHOLE_BYTES)) crosses process as one buffer, a large one as a
+//! A small file (at most [`SMALL_FILE_MAX_BYTES`](crate::limits::SMALL_FILE_MAX_BYTES)) crosses process as one buffer, a large one as a
 //! stream of chunks in a lane of its own. The numbers on the arrows are the channels' capacities.
 //!
 //! ```text
@@ -37,29 +37,29 @@ pub mod context;
 
 pub mod failure;
 
-pub mod fatal;
+pub mod halt;
 
 pub mod job;
 
-pub mod place;
+pub mod circuit_breaker;
 
-pub mod hold;
+pub mod operator_pause;
 
 pub mod in_commit;
 
-pub mod spare;
+pub mod buffer_pool;
 
 pub mod kept;
 
-pub mod own;
+pub mod own_paths;
 
-pub mod stage;
+pub mod channel;
 
-pub mod acknowledge;
+pub mod outcome;
 
-pub mod marks;
+pub mod state_updates;
 
-pub mod trust;
+pub mod eligibility;
 
 pub mod intake;
 
@@ -69,14 +69,14 @@ pub mod publish;
 
 mod budget;
 mod clock;
-mod codecs;
-mod copied;
+mod codec_memory;
 mod heartbeat;
-mod intakes;
-mod large;
+mod intake_set;
+mod kernel_copy;
 mod start;
+mod stream_lane;
 mod wiring;
 
-pub use intakes::{Intakes, NoSuchPipeline, Prepared};
-pub use start::{Control, Drained, Pipelines, Start};
+pub use intake_set::{Intakes, NoSuchPipeline, Prepared};
+pub use start::{Control, DrainSummary, PipelineInputs, Pipelines};
 pub use wiring::CHANNELS;

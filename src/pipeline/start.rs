@@ -6,19 +6,19 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    codecs::CodecMemory,
+    channel::Panics,
+    codec_memory::CodecMemory,
     context::Context,
     failure::CommitError,
-    fatal::Fatal,
-    intakes::{Common, Intakes, NoSuchPipeline},
-    stage::Panics,
+    halt::Halt,
+    intake_set::{Intakes, NoSuchPipeline, SharedParts},
     wiring::Wiring,
 };
 use crate::{config::Limits, observe::Observer};
 
 /// What the pipelines are started with.
 #[derive(Debug)]
-pub struct Start {
+pub struct PipelineInputs {
     pub contexts: Vec<Arc<Context>>,
     /// Those that begin later, by [`Intakes`].
     pub late: Vec<Arc<str>>,
@@ -34,7 +34,7 @@ pub struct Start {
 pub struct Pipelines {
     intakes: Intakes,
     panics: Panics,
-    fatal: Fatal,
+    fatal: Halt,
 }
 
 /// Steers the pipelines from anywhere. Dropping it does nothing.
@@ -43,13 +43,13 @@ pub struct Control {
     stop: CancellationToken,
     cut: CancellationToken,
     ended: CancellationToken,
-    fatal: Fatal,
+    fatal: Halt,
     intakes: Intakes,
 }
 
 /// How the drain ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Drained {
+pub struct DrainSummary {
     /// Files that were taken and not finished.
     pub left: u64,
     /// `--once` gave up on files that were not finished, or on a sick or silent place.
@@ -61,11 +61,11 @@ pub struct Drained {
 
 impl Pipelines {
     /// Starts every thread. An error ends those that were started.
-    pub fn start(start: Start) -> io::Result<(Self, Control)> {
-        let Start { contexts, late, limits, once, observer, runtime } = start;
+    pub fn start(start: PipelineInputs) -> io::Result<(Self, Control)> {
+        let PipelineInputs { contexts, late, limits, once, observer, runtime } = start;
         let (stop, cut, ended) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-        let fatal = Fatal::default();
+        let fatal = Halt::default();
         let alive = Arc::new(ended.clone().drop_guard());
         if !once {
             // A service that watches ends by its stop, also while it has no pipeline that began.
@@ -85,7 +85,7 @@ impl Pipelines {
             fatal: fatal.clone(),
             panics: panics.clone(),
         };
-        let intakes = Intakes::new(Common { once, stop: stop.clone(), wiring }, &alive);
+        let intakes = Intakes::new(SharedParts { once, stop: stop.clone(), wiring }, &alive);
         let count = contexts.len() + late.len();
         intakes.expect(late);
         intakes.begin(intakes.prepare(contexts, count)?);
@@ -95,11 +95,11 @@ impl Pipelines {
 
     /// What the drain came to. Blocks until the threads have ended, which [`Control::ended`] tells.
     #[must_use]
-    pub fn drained(self) -> Drained {
-        let mut drained = Drained {
+    pub fn drained(self) -> DrainSummary {
+        let mut drained = DrainSummary {
             panics: self.panics.count(),
             storage_failed: self.fatal.is_set(),
-            ..Drained::default()
+            ..DrainSummary::default()
         };
         drained.gave_up = self.intakes.gave_up();
         let (ended, panics) = self.intakes.join();
@@ -135,8 +135,8 @@ impl Control {
 
     /// Holds or lets go the intake of one pipeline, or of all: a held one takes nothing new, and
     /// what is in work goes on.
-    pub fn hold(&self, pipeline: Option<&str>, held: bool) -> Result<(), NoSuchPipeline> {
-        self.intakes.hold(pipeline, held)
+    pub fn set_paused(&self, pipeline: Option<&str>, held: bool) -> Result<(), NoSuchPipeline> {
+        self.intakes.set_paused(pipeline, held)
     }
 
     /// The intakes, to stop and start single ones.

@@ -14,30 +14,30 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     budget::{Budget, Share},
-    codecs::{CodecMemory, Codecs},
-    fatal::Fatal,
-    job::{Claimed, Disposable, Job, Loaded, Staged, Streamed, Transformed},
-    large::Lane,
+    channel::{self, Handoff, Inlet, Outlet, Panics, Shared, channel, timed},
+    codec_memory::{CodecMemory, Codecs},
+    halt::Halt,
+    job::{Claimed, DisposeRequest, Job, Loaded, Staged, Streamed, Transformed},
     process::{
         claim::{Claim, Next},
         read,
-        transform::{self, Whole},
+        transform::{self, SmallResult},
         write::{self, Directories},
     },
     publish::{
         commit::{
-            Sealed,
-            acknowledge::{Acknowledger, Named},
-            pool::Pool,
+            DurableBatch,
+            acknowledge::{Acknowledger, NamedOutput},
+            group_sync,
             publish::Publisher,
             seal::Sealer,
-            whole,
+            sync_pool::SyncPool,
         },
         dispose::Disposer,
     },
-    stage::{self, Handing, Inlet, Outlet, Panics, Shared, channel, timed},
+    stream_lane::Lane,
 };
-use crate::{config::Limits, limits, observe::Observer, stages::Stage};
+use crate::{config::Limits, limits, observe::Observer, stage::Stage};
 
 /// The channels of one pipeline and their capacities, as in the diagram of [`super`].
 pub const CHANNELS: [(&str, usize); 9] = [
@@ -65,7 +65,7 @@ pub struct Wiring {
     pub runtime: Handle,
     /// Cancelled when the stop is cut short.
     pub cut: CancellationToken,
-    pub fatal: Fatal,
+    pub fatal: Halt,
     pub panics: Panics,
 }
 
@@ -84,7 +84,7 @@ impl Wiring {
     pub fn start(&self, pipelines: usize, alive: &Arc<DropGuard>) -> io::Result<Stages> {
         let share = share(self.limits, pipelines);
         let mut threads = Threads { alive: Arc::clone(alive), handles: Vec::new() };
-        let make = Make { observer: &self.observer };
+        let make = ChannelBuilder { observer: &self.observer };
         let (failed, disposables) = make.channel("dispose");
         let (to_commit, staged) = make.channel("commit");
         let shared =
@@ -99,7 +99,7 @@ impl Wiring {
     fn process(
         &self,
         threads: &mut Threads,
-        make: &Make<'_>,
+        make: &ChannelBuilder<'_>,
         shared: &Shared,
         share: Share,
         to_commit: &Outlet<Staged>,
@@ -116,7 +116,7 @@ impl Wiring {
         let grown = to_large.clone();
         threads.stage("claim", {
             let (shared, claim) = (shared.clone(), claim.clone());
-            let work = timed(Stage::Claim, move |job, clock| claim.work(job, clock));
+            let work = timed(Stage::Claim, move |job, clock| claim.claim(job, clock));
             let send = move |next: Option<Next>| match next {
                 Some(Next::Read(claimed)) => to_read.send(claimed),
                 Some(Next::Lane(streamed)) => to_large.send(streamed),
@@ -124,14 +124,14 @@ impl Wiring {
             };
             // It may wait for permits that the files it has claimed before hold.
             let budget = budget.clone();
-            let handing = Handing::TogetherUntil(Box::new(move |job| !budget.has_room(job)));
-            move || stage::run(&shared, &settled, &handing, work, send)
+            let handing = Handoff::TogetherUntil(Box::new(move |job| !budget.has_room(job)));
+            move || channel::run(&shared, &settled, &handing, work, send)
         })?;
         threads.stage("read", {
             let shared = shared.clone();
             let work = timed(Stage::Read, |claimed, _| read::whole(claimed));
             let send = move |loaded| to_transform.send(loaded);
-            move || stage::run(&shared, &claimed, &Handing::Together, work, send)
+            move || channel::run(&shared, &claimed, &Handoff::Together, work, send)
         })?;
         for _ in 0..share.workers {
             let (shared, loaded) = (shared.clone(), loaded.clone());
@@ -140,12 +140,12 @@ impl Wiring {
             let work = timed(Stage::Transform, move |loaded, clock| {
                 transform::whole((&codecs, &budget), loaded, clock)
             });
-            let send = move |whole| match whole {
-                Whole::Transformed(transformed) => to_write.send(transformed),
-                Whole::Grown(claimed) => grown.send(Streamed::Grown(claimed)),
+            let send = move |result| match result {
+                SmallResult::Transformed(transformed) => to_write.send(transformed),
+                SmallResult::Grown(claimed) => grown.send(Streamed::Grown(claimed)),
             };
             threads.stage("transform", move || {
-                stage::run(&shared, &loaded, &Handing::Together, work, send);
+                channel::run(&shared, &loaded, &Handoff::Together, work, send);
             })?;
         }
         threads.stage("write", {
@@ -155,7 +155,7 @@ impl Wiring {
                 write::whole(&mut directories, transformed)
             });
             let send = move |staged| to_commit.send(staged);
-            move || stage::run(&shared, &transformed, &Handing::Together, work, send)
+            move || channel::run(&shared, &transformed, &Handoff::Together, work, send)
         })?;
         lanes(threads, (&claim, &codecs), share.workers, &large, to_commit)?;
         Ok(to_claim)
@@ -192,11 +192,11 @@ impl Threads {
 }
 
 /// Makes the channels of [`CHANNELS`].
-struct Make<'a> {
+struct ChannelBuilder<'a> {
     observer: &'a Observer,
 }
 
-impl Make<'_> {
+impl ChannelBuilder<'_> {
     fn channel<T>(&self, name: &'static str) -> (Outlet<T>, Inlet<T>) {
         let capacity =
             CHANNELS.iter().find(|(known, _)| *known == name).map_or(1, |(_, size)| *size);
@@ -231,7 +231,13 @@ fn lanes(
             // Small files come first where both want a core; the lane's own threads inherit it.
             // Where it may not be, the two share.
             setpriority_process(Some(gettid()), LARGE_NICENESS).ok();
-            stage::run(&shared, &large, &Handing::Singly, |streamed| lane.work(streamed), send);
+            channel::run(
+                &shared,
+                &large,
+                &Handoff::Singly,
+                |streamed| lane.process(streamed),
+                send,
+            );
         })?;
     }
     Ok(())
@@ -240,24 +246,24 @@ fn lanes(
 /// commit: the sealing thread with its pool, the publishing and the acknowledging thread.
 fn publish(
     threads: &mut Threads,
-    make: &Make<'_>,
+    make: &ChannelBuilder<'_>,
     shared: &Shared,
-    fatal: &Fatal,
-    (staged, committed): (Inlet<Staged>, Outlet<Disposable>),
+    fatal: &Halt,
+    (staged, committed): (Inlet<Staged>, Outlet<DisposeRequest>),
 ) -> io::Result<()> {
-    let (to_publish, sealed) = make.channel::<Sealed>("publish");
-    let (pool, syncers) = Pool::new();
+    let (to_publish, sealed) = make.channel::<DurableBatch>("publish");
+    let (pool, syncers) = SyncPool::new();
     let sealer = Sealer {
         shared: shared.clone(),
         fatal: fatal.clone(),
         pool: pool.clone(),
-        whole: whole::Whole::default(),
+        whole: group_sync::GroupSync::default(),
     };
     for syncer in syncers {
         threads.stage("sync", move || syncer.run())?;
     }
     threads.stage("seal", move || sealer.run(&staged, &to_publish))?;
-    let (to_acknowledge, named) = make.channel::<Vec<Named>>("acknowledge");
+    let (to_acknowledge, named) = make.channel::<Vec<NamedOutput>>("acknowledge");
     let (panics, ended) = (shared.panics.clone(), committed.clone());
     let publisher = Publisher { panics, fatal: fatal.clone(), named: to_acknowledge, ended };
     threads.stage("publish", move || publisher.run(&sealed))?;
@@ -269,8 +275,8 @@ fn publish(
 fn dispose(
     threads: &mut Threads,
     panics: &Panics,
-    fatal: &Fatal,
-    disposables: Inlet<Disposable>,
+    fatal: &Halt,
+    disposables: Inlet<DisposeRequest>,
 ) -> io::Result<()> {
     let disposer = Disposer { panics: panics.clone(), fatal: fatal.clone() };
     threads.stage("dispose", move || disposer.run(&disposables))

@@ -6,18 +6,18 @@ use std::{
     sync::Arc,
 };
 
-use super::{Action, Error, Facts, Quarantines, Roots, Summary};
+use super::{Action, Error, IntentFacts, OpenedDirs, Quarantines, Summary};
 use crate::{
     config, failpoint,
-    fs::{self, Dir, Instance, Replace, Walk},
-    ledger::{Id, Ledger, Output, PipelineId, Record, State, When},
-    observe::{is_full, shown},
+    fs::{self, Dir, NodeId, Overwrite, Walk},
+    ledger::{Flush, Ledger, Output, PipelineId, Record, RecordId, State},
+    observe::{display_path, is_full},
     pipeline::{
-        acknowledge,
         context::SharedEvents,
+        outcome,
         publish::dispose::{
             finish_source,
-            source::{self, Take},
+            held_source::{self, TakeResult},
         },
     },
     policy::OnSuccess,
@@ -25,10 +25,10 @@ use crate::{
 
 /// What recovery works with.
 #[expect(missing_debug_implementations, reason = "it holds closures")]
-pub struct Means<'a> {
+pub struct RecoveryContext<'a> {
     pub ledger: &'a dyn Ledger,
     pub events: &'a SharedEvents,
-    pub roots: &'a HashMap<PipelineId, Roots>,
+    pub roots: &'a HashMap<PipelineId, OpenedDirs>,
     pub patience: &'a Patience<'a>,
     pub quarantines: &'a Quarantines<'a>,
     /// The pipelines of this start; those of unfinished records may be among them no more.
@@ -38,13 +38,16 @@ pub struct Means<'a> {
 /// Waits a while where the events file has no space; false where it is not to wait any longer.
 pub type Patience<'a> = dyn Fn(&std::io::Error) -> bool + 'a;
 
-type Marks = Vec<Mark>;
+type StateUpdates = Vec<StateUpdate>;
 
 /// Carries out the plan of every record: all names first, then one sync of each directory, then
 /// the acknowledgements, then the sources.
-pub fn apply(means: &Means<'_>, plans: Vec<(Facts, Action)>) -> Result<Summary, Error> {
+pub fn apply(
+    means: &RecoveryContext<'_>,
+    plans: Vec<(IntentFacts, Action)>,
+) -> Result<Summary, Error> {
     let mut summary = Summary::default();
-    let mut marks = Marks::new();
+    let mut marks = StateUpdates::new();
     let mut named = Vec::new();
     let mut acknowledged = Vec::new();
     let mut unexplained_records = Vec::new();
@@ -74,7 +77,7 @@ pub fn apply(means: &Means<'_>, plans: Vec<(Facts, Action)>) -> Result<Summary, 
                 summary.withdrawn += 1;
                 marks.push(withdrawn(&facts));
             }
-            Err(error) => leave(roots, &facts.record, &error, &mut summary),
+            Err(error) => defer(roots, &facts.record, &error, &mut summary),
         }
     }
     failpoint::pass("recovery::named");
@@ -84,7 +87,7 @@ pub fn apply(means: &Means<'_>, plans: Vec<(Facts, Action)>) -> Result<Summary, 
     failpoint::pass("recovery::acknowledged");
     marks.extend(named.iter().map(|record| (record.id, State::Published, None)));
     marks.extend(unexplained_records.iter().map(quarantined));
-    failpoint::barrier("barrier::recovered_mark", || means.ledger.mark(&marks, When::Now))?;
+    failpoint::barrier("barrier::recovered_mark", || means.ledger.mark(&marks, Flush::Now))?;
     failpoint::pass("recovery::marked");
     for record in &unexplained_records {
         if let Some(roots) = means.roots.get(&record.pipeline) {
@@ -100,26 +103,29 @@ pub fn apply(means: &Means<'_>, plans: Vec<(Facts, Action)>) -> Result<Summary, 
 
 /// One output that cannot be finished keeps no other from it, and no pipeline from starting. It is
 /// not acknowledged, so its record stays as it is, and its source too (V4).
-fn leave(roots: &Roots, record: &Record, error: &Error, summary: &mut Summary) {
-    tracing::warn!(pipeline = %roots.name, source = %shown(&record.source), %error, cause = error.cause(), "recovery cannot finish an output, deferred to the next start");
+fn defer(roots: &OpenedDirs, record: &Record, error: &Error, summary: &mut Summary) {
+    tracing::warn!(pipeline = %roots.name, source = %display_path(&record.source), %error, cause = error.cause(), "recovery cannot finish an output, deferred to the next start");
     summary.left += 1;
 }
 
-fn told<'a>(means: &'a Means<'_>, record: &'a Record) -> Option<acknowledge::Published<'a>> {
+fn publication<'a>(
+    means: &'a RecoveryContext<'_>,
+    record: &'a Record,
+) -> Option<outcome::Published<'a>> {
     let roots = means.roots.get(&record.pipeline)?;
-    Some(acknowledge::Published { pipeline: &roots.name, record, took: None })
+    Some(outcome::Published { pipeline: &roots.name, record, took: None })
 }
 
 /// Where the events file has no space they wait for it: they have their names, and no later start
 /// would publish them again.
-fn acknowledge_all(means: &Means<'_>, named: &[Record]) -> Result<(), Error> {
-    let files: Vec<_> = named.iter().filter_map(|record| told(means, record)).collect();
+fn acknowledge_all(means: &RecoveryContext<'_>, named: &[Record]) -> Result<(), Error> {
+    let files: Vec<_> = named.iter().filter_map(|record| publication(means, record)).collect();
     // A full disk is no reason to wait where there is nothing to write.
     if files.is_empty() {
         return Ok(());
     }
     loop {
-        match acknowledge::published(means.events, means.ledger.instance(), &files) {
+        match outcome::published(means.events, means.ledger.instance(), &files) {
             Err(error) if is_full(&error) => {
                 if !(means.patience)(&error) {
                     return Err(Error::NoSpace(error));
@@ -130,9 +136,9 @@ fn acknowledge_all(means: &Means<'_>, named: &[Record]) -> Result<(), Error> {
     }
 }
 
-type Mark = (Id, State, Option<String>);
+type StateUpdate = (RecordId, State, Option<String>);
 
-fn withdrawn(facts: &Facts) -> Mark {
+fn withdrawn(facts: &IntentFacts) -> StateUpdate {
     let reason = if facts.moved {
         "its directory was moved"
     } else {
@@ -141,18 +147,18 @@ fn withdrawn(facts: &Facts) -> Mark {
     (facts.record.id, State::Withdrawn, Some(reason.to_owned()))
 }
 
-fn quarantined(record: &Record) -> Mark {
+fn quarantined(record: &Record) -> StateUpdate {
     (record.id, State::Quarantined, record.reason.clone())
 }
 
-fn unexplained(roots: &Roots, record: Record) -> Record {
+fn unexplained(roots: &OpenedDirs, record: Record) -> Record {
     let reason = "neither the output nor its temporary file is there: a consumer took it before it was acknowledged, or another hand removed it; the source stays, and is not processed again until it is requeued";
-    tracing::warn!(pipeline = %roots.name, source = %shown(&record.source), reason, "quarantined in place");
+    tracing::warn!(pipeline = %roots.name, source = %display_path(&record.source), reason, "quarantined in place");
     Record { state: State::Quarantined, reason: Some(reason.to_owned()), ..record }
 }
 
 /// The directory of an output, and the output's part of the record.
-fn directory<'a>(roots: &Roots, record: &'a Record) -> Result<(Dir, &'a Output), Error> {
+fn directory<'a>(roots: &OpenedDirs, record: &'a Record) -> Result<(Dir, &'a Output), Error> {
     let output = record.output.as_ref();
     let path = output.map(|output| output.path.clone()).unwrap_or_default();
     let (parent, _) = fs::split(&path);
@@ -176,10 +182,10 @@ enum Named {
     Taken,
 }
 
-fn name(roots: &Roots, record: &Record, action: Action) -> Result<Named, Error> {
+fn name(roots: &OpenedDirs, record: &Record, action: Action) -> Result<Named, Error> {
     let (dir, output) = directory(roots, record)?;
     let (_, name) = fs::split(&output.path);
-    let replace = if action == Action::Replace { Replace::Yes } else { Replace::No };
+    let replace = if action == Action::Replace { Overwrite::Allow } else { Overwrite::Never };
     let renamed = failpoint::hit("recovery::rename")
         .and_then(|()| dir.rename(&output.temp, &dir, name, replace));
     match renamed {
@@ -189,7 +195,7 @@ fn name(roots: &Roots, record: &Record, action: Action) -> Result<Named, Error> 
     }
 }
 
-fn unlink_temp(roots: &Roots, record: &Record) -> Result<Named, Error> {
+fn unlink_temp(roots: &OpenedDirs, record: &Record) -> Result<Named, Error> {
     let (dir, output) = directory(roots, record)?;
     let failed = |action, path: &Path| {
         let path = path.to_path_buf();
@@ -205,7 +211,7 @@ fn unlink_temp(roots: &Roots, record: &Record) -> Result<Named, Error> {
 
 /// Those whose names are durable now. The others are left: they are never acknowledged by a sync that
 /// failed.
-fn sync(means: &Means<'_>, records: Vec<Record>, summary: &mut Summary) -> Vec<Record> {
+fn sync(means: &RecoveryContext<'_>, records: Vec<Record>, summary: &mut Summary) -> Vec<Record> {
     let mut synced: HashMap<(PipelineId, PathBuf), bool> = HashMap::new();
     let mut durable = Vec::with_capacity(records.len());
     for record in records {
@@ -224,7 +230,7 @@ fn sync(means: &Means<'_>, records: Vec<Record>, summary: &mut Summary) -> Vec<R
             None => {
                 let done = sync_directory(roots, &record);
                 if let Err(error) = &done {
-                    leave(roots, &record, error, summary);
+                    defer(roots, &record, error, summary);
                 }
                 synced.insert(key, done.is_ok());
                 done.is_ok()
@@ -237,7 +243,7 @@ fn sync(means: &Means<'_>, records: Vec<Record>, summary: &mut Summary) -> Vec<R
     durable
 }
 
-fn sync_directory(roots: &Roots, record: &Record) -> Result<(), Error> {
+fn sync_directory(roots: &OpenedDirs, record: &Record) -> Result<(), Error> {
     let (dir, _) = directory(roots, record)?;
     failpoint::hit("recovery::directory")
         .and_then(|()| failpoint::barrier("barrier::recovered_directory", || dir.sync()))
@@ -251,7 +257,7 @@ fn sync_directory(roots: &Roots, record: &Record) -> Result<(), Error> {
 /// directory than it was, and there is nothing in it. A source that is not seen there may be under
 /// its private name where the input is.
 fn with_input(
-    means: &Means<'_>,
+    means: &RecoveryContext<'_>,
     records: Vec<Record>,
 ) -> Result<(Vec<Record>, Vec<Record>), Error> {
     let mut away = HashSet::new();
@@ -268,15 +274,15 @@ fn with_input(
         records.into_iter().partition(|record| kept(record) || !away.contains(&record.pipeline));
     for roots in left.iter().filter_map(|record| means.roots.get(&record.pipeline)) {
         let input = roots.input.path();
-        tracing::warn!(pipeline = %roots.name, input = %shown(input), "input is a different, empty directory, disposal deferred");
+        tracing::warn!(pipeline = %roots.name, input = %display_path(input), "input is a different, empty directory, disposal deferred");
     }
     Ok((there, left))
 }
 
 /// The sources of published outputs. One that cannot be disposed of is met again by the intake.
-fn dispose(means: &Means<'_>, records: &[Record]) -> Result<u64, Error> {
-    let instance = Instance::new(means.ledger.instance());
-    let mut marks = Marks::new();
+fn dispose(means: &RecoveryContext<'_>, records: &[Record]) -> Result<u64, Error> {
+    let instance = NodeId::new(means.ledger.instance());
+    let mut marks = StateUpdates::new();
     for record in records {
         let Some(roots) = means.roots.get(&record.pipeline) else {
             continue;
@@ -292,15 +298,15 @@ fn dispose(means: &Means<'_>, records: &[Record]) -> Result<u64, Error> {
             // Nobody knows whether it was removed before, or stayed: the intake meets what is there.
             Ok(false) => marks.push((record.id, State::Changed, None)),
             Err(error) => {
-                tracing::warn!(pipeline = %roots.name, source = %shown(&record.source), %error, "cannot dispose of the source, retrying");
+                tracing::warn!(pipeline = %roots.name, source = %display_path(&record.source), %error, "cannot dispose of the source, retrying");
             }
         }
     }
-    means.ledger.mark(&marks, When::Later)?;
+    means.ledger.mark(&marks, Flush::Deferred)?;
     Ok(marks.len() as u64)
 }
 
-fn marker<'a>(means: &Means<'a>, roots: &Roots) -> Option<&'a str> {
+fn marker<'a>(means: &RecoveryContext<'a>, roots: &OpenedDirs) -> Option<&'a str> {
     let of = |pipeline: &&config::Pipeline| {
         pipeline.input == roots.input.path() && pipeline.output == roots.output.path()
     };
@@ -311,13 +317,13 @@ fn marker<'a>(means: &Means<'a>, roots: &Roots) -> Option<&'a str> {
 fn dispose_source(
     input: &Dir,
     record: &Record,
-    (instance, marker): (&Instance, Option<&str>),
+    (instance, marker): (&NodeId, Option<&str>),
 ) -> std::io::Result<bool> {
-    let take = source::take(input, &record.source, &record.identity, (instance, record.id))?;
-    match source::compare_content(take, record)? {
-        Take::Ours(taken) => finish_source(taken, record, marker).map(|()| true),
-        Take::Gone => Ok(true),
-        Take::Another | Take::Busy => Ok(false),
-        Take::NotPutBack(_, error) => Err(error),
+    let take = held_source::take(input, &record.source, &record.identity, (instance, record.id))?;
+    match held_source::compare_content(take, record)? {
+        TakeResult::Taken(taken) => finish_source(taken, record, marker).map(|()| true),
+        TakeResult::Gone => Ok(true),
+        TakeResult::Replaced | TakeResult::Busy => Ok(false),
+        TakeResult::Stranded(_, error) => Err(error),
     }
 }

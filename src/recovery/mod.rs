@@ -9,32 +9,32 @@
 //! V4: what could not be looked at is left for a later start, and the stop is not clean.
 
 mod apply;
-mod gather;
+mod inspect;
 mod quarantines;
 mod sweep;
 
 use std::{path::PathBuf, sync::Arc};
 
-pub use apply::{Means, apply};
-pub use gather::{Gathered, gather, largest_id};
+pub use apply::{RecoveryContext, apply};
+pub use inspect::{Gathered, gather, largest_id};
 pub use quarantines::Quarantines;
 pub use sweep::sweep;
 
 use crate::{
+    fingerprint::Fingerprint,
     fs::Dir,
-    identity::Identity,
     ledger::{self, Record, State},
-    observe::shown,
+    observe::display_path,
 };
 
 /// What was found about an unfinished record.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub struct IntentFacts {
     pub record: Record,
     /// What has the temp's name now.
-    pub temp: Option<Identity>,
+    pub temp: Option<Fingerprint>,
     /// What has the final name now.
-    pub output: Option<Identity>,
+    pub output: Option<Fingerprint>,
     /// What has the final name has the intended content, byte for byte; asked only where its
     /// identity is another.
     pub same_content: bool,
@@ -68,12 +68,12 @@ pub enum Action {
 
 /// Decides about one record. Pure.
 #[must_use]
-pub fn plan(facts: &Facts) -> Action {
-    let Facts { record, temp, output: found, same_content, moved, acknowledged } = facts;
+pub fn plan(facts: &IntentFacts) -> Action {
+    let IntentFacts { record, temp, output: found, same_content, moved, acknowledged } = facts;
     let Some(output) = &record.output else {
         return Action::Quarantine;
     };
-    let is_ours = |found: &Identity| found.matches_content(&output.identity);
+    let is_ours = |found: &Fingerprint| found.matches_content(&output.identity);
     // Its name was durable before it was acknowledged, so its temp is gone: whoever says otherwise,
     // this one was never published.
     if found.is_none() && temp.as_ref().is_some_and(is_ours) {
@@ -82,7 +82,7 @@ pub fn plan(facts: &Facts) -> Action {
     if record.state == State::Published || *acknowledged {
         return Action::Dispose;
     }
-    let is_replaced = |found: &Identity| {
+    let is_replaced = |found: &Fingerprint| {
         output.replaces.is_some_and(|replaced| found.matches_content(&replaced.identity))
     };
     match (temp, found) {
@@ -112,7 +112,7 @@ pub struct Summary {
 
 /// The two directories of a pipeline that has unfinished records.
 #[derive(Clone, Debug)]
-pub struct Roots {
+pub struct OpenedDirs {
     pub name: Arc<str>,
     pub input: Arc<Dir>,
     pub output: Arc<Dir>,
@@ -123,7 +123,7 @@ pub struct Roots {
 pub enum Error {
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
-    #[error("cannot {action} {}", shown(path))]
+    #[error("cannot {action} {}", display_path(path))]
     Io { path: PathBuf, action: &'static str, source: std::io::Error },
     #[error("cannot write the events file")]
     Events(#[source] std::io::Error),

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::{
     ledger::Record,
-    pipeline::{acknowledge, context::SharedEvents},
+    pipeline::{context::SharedEvents, outcome},
 };
 
 /// Where it is reported to.
@@ -21,6 +21,6 @@ impl Quarantines<'_> {
     /// To the events file, to who listens, and to the metrics.
     pub fn report(&self, pipeline: &str, record: &Record) -> io::Result<()> {
         (self.count)(pipeline, record);
-        acknowledge::ended_before(self.events, (self.ledger, pipeline), record)
+        outcome::ended_before(self.events, (self.ledger, pipeline), record)
     }
 }

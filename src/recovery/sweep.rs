@@ -11,21 +11,21 @@ use std::{
 use super::{Error, Quarantines, Summary};
 use crate::{
     config::{self, Pipeline},
-    fs::{self, Dir, Instance, Kind, Walk},
-    ledger::{Ledger, PipelineId, Record, State, When},
-    observe::shown,
+    fs::{self, Dir, Kind, NodeId, Walk},
+    ledger::{Flush, Ledger, PipelineId, Record, State},
+    observe::display_path,
     patience,
     pipeline::{
-        acknowledge,
+        outcome,
         publish::dispose::{
             finish_source,
-            quarantine::Case,
+            held_source::{self, HeldSource, TakeResult},
+            quarantine::QuarantineEntry,
             quarantine_source,
-            source::{self, Take, Taken},
         },
     },
     policy::OnSuccess,
-    stages::Stage,
+    stage::Stage,
 };
 
 /// Why a source that lost content is not processed again.
@@ -40,7 +40,7 @@ pub fn sweep(
     pipelines: &[config::Pipeline],
     summary: &mut Summary,
 ) -> Result<(), Error> {
-    let instance = Instance::new(ledger.instance());
+    let instance = NodeId::new(ledger.instance());
     let intended = intended(ledger)?;
     let temps: BTreeSet<(&Path, Root)> = pipelines
         .iter()
@@ -80,7 +80,7 @@ pub fn sweep(
                 Some(id) => ledger.record(id)?,
                 None => None,
             };
-            let means = Means { ledger, quarantines, pipelines, instance: &instance };
+            let means = SweepContext { ledger, quarantines, pipelines, instance: &instance };
             match resolve(means, (root, &path), record) {
                 Ok(Resolved::Returned) => summary.sources_returned += 1,
                 Ok(Resolved::SetAside) => summary.quarantined += 1,
@@ -117,7 +117,7 @@ enum Root {
 }
 
 fn quarantine_root(quarantine: &Path) -> (&Path, Root) {
-    if patience::answers(quarantine)
+    if patience::responds(quarantine)
         && !quarantine.exists()
         && let Some(above) = quarantine.ancestors().skip(1).find(|above| above.exists())
     {
@@ -128,11 +128,11 @@ fn quarantine_root(quarantine: &Path) -> (&Path, Root) {
 
 /// What the private names are resolved with.
 #[derive(Clone, Copy)]
-struct Means<'a> {
+struct SweepContext<'a> {
     ledger: &'a dyn Ledger,
     quarantines: &'a Quarantines<'a>,
     pipelines: &'a [config::Pipeline],
-    instance: &'a Instance,
+    instance: &'a NodeId,
 }
 
 /// What came of a source under its private name.
@@ -160,10 +160,10 @@ fn ours(
 ) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut unlisted = |path: &Path, error: &std::io::Error| {
-        tracing::warn!(path = %shown(path), %error, "cannot search a directory, deferred to a later start");
+        tracing::warn!(path = %display_path(path), %error, "cannot search a directory, deferred to a later start");
         summary.left += 1;
     };
-    if !patience::answers(root) {
+    if !patience::responds(root) {
         unlisted(root, &ErrorKind::TimedOut.into());
         return found;
     }
@@ -189,7 +189,7 @@ fn ours(
             Ok(_) => {}
             // Nothing of ours is where we may not look: `lost+found`, another user's directory.
             Err((path, error)) if error.kind() == ErrorKind::PermissionDenied => {
-                tracing::debug!(path = %shown(&root.join(path)), %error, "is not searched");
+                tracing::debug!(path = %display_path(&root.join(path)), %error, "is not searched");
             }
             Err((path, error)) => unlisted(&root.join(path), &error),
         }
@@ -214,20 +214,20 @@ fn remove(root: &Path, path: &Path) -> Result<(), Error> {
 /// begun with it is finished where it is still the file that was read, otherwise it gets its name
 /// back. One that lost content, and whose name is another file's by now, goes to quarantine.
 fn resolve(
-    means: Means<'_>,
+    means: SweepContext<'_>,
     (root, path): (&Path, &Path),
     record: Option<Record>,
 ) -> Result<Resolved, Error> {
-    let Means { ledger, instance, .. } = means;
+    let SweepContext { ledger, instance, .. } = means;
     let Some(record) = record else {
-        tracing::warn!(path = %shown(&root.join(path)), "source under an unknown private name, left for the operator");
+        tracing::warn!(path = %display_path(&root.join(path)), "source under an unknown private name, left for the operator");
         return Ok(Resolved::Otherwise);
     };
     // Its directory may have been renamed since, or the file before that.
     let named = fs::split(path).0.join(fs::split(&record.source).1);
     let taken = || {
         Dir::open(root)
-            .and_then(|input| source::taken_before(&input, &named, (instance, record.id)))
+            .and_then(|input| held_source::taken_before(&input, &named, (instance, record.id)))
             .map_err(failed(root, path, "open the directory of"))
     };
     let found = taken()?;
@@ -236,7 +236,7 @@ fn resolve(
         (State::Published | State::Done | State::Changed, _) => {
             lost = quarantine_earlier(ledger, &found, &record)
                 .map_err(failed(root, path, "look at"))?;
-            ledger.append(lost.as_slice(), When::Now)?;
+            ledger.append(lost.as_slice(), Flush::Now)?;
             if let Some(lost) = &lost {
                 report(means, lost)?;
             }
@@ -258,20 +258,20 @@ fn resolve(
             if let (Some(lost), Some(config)) = (lost, config) {
                 return set_aside(means, config, &lost, taken()?);
             }
-            tracing::warn!(path = %shown(&root.join(path)), source = %shown(&record.source), "original name taken, source kept under its private name");
+            tracing::warn!(path = %display_path(&root.join(path)), source = %display_path(&record.source), "original name taken, source kept under its private name");
             Ok(Resolved::Otherwise)
         }
         Err(error) => Err(failed(root, path, "dispose of")(error)),
     }
 }
 
-fn report(means: Means<'_>, lost: &Record) -> Result<(), Error> {
+fn report(means: SweepContext<'_>, lost: &Record) -> Result<(), Error> {
     let roots = means.ledger.roots()?.into_iter().find(|roots| roots.id == lost.pipeline);
     let name = roots.map(|roots| roots.name).unwrap_or_default();
     means.quarantines.report(&name, lost).map_err(Error::Events)
 }
 
-fn config_of(means: Means<'_>, id: PipelineId) -> Result<Option<&config::Pipeline>, Error> {
+fn config_of(means: SweepContext<'_>, id: PipelineId) -> Result<Option<&config::Pipeline>, Error> {
     let roots = means.ledger.roots()?.into_iter().find(|roots| roots.id == id);
     Ok(roots.and_then(|roots| {
         let of = |config: &&config::Pipeline| {
@@ -284,12 +284,12 @@ fn config_of(means: Means<'_>, id: PipelineId) -> Result<Option<&config::Pipelin
 /// As every file goes to quarantine: the ledger knows its place, then its reason stands there, then
 /// it moves. What ends in between is done again at the next start.
 fn set_aside(
-    means: Means<'_>,
+    means: SweepContext<'_>,
     config: &config::Pipeline,
     lost: &Record,
-    taken: Taken,
+    taken: HeldSource,
 ) -> Result<Resolved, Error> {
-    let case = Case {
+    let case = QuarantineEntry {
         config,
         instance: means.instance,
         path: &lost.source,
@@ -301,11 +301,11 @@ fn set_aside(
     let failed = |action| failed(&config.input, &lost.source, action);
     let place = case.place().map_err(failed("find a place in quarantine for"))?;
     let moved = Record { moved_to: Some(place.path()), ..lost.clone() };
-    means.ledger.append(&[moved], When::Now)?;
+    means.ledger.append(&[moved], Flush::Now)?;
     case.write_reason(&place, Some(&place.path())).map_err(failed("write the reason of"))?;
     let moved = taken.move_to(&place.dir, &place.name).map_err(|(_, error)| error);
     moved.map_err(failed("move to quarantine"))?;
-    tracing::warn!(pipeline = %config.name, source = %shown(&lost.source), place = %shown(&place.path()), "original name taken, source moved to quarantine");
+    tracing::warn!(pipeline = %config.name, source = %display_path(&lost.source), place = %display_path(&place.path()), "original name taken, source moved to quarantine");
     Ok(Resolved::SetAside)
 }
 
@@ -314,7 +314,7 @@ fn set_aside(
 /// output of the whole content is published. None where it is no earlier state.
 fn quarantine_earlier(
     ledger: &dyn Ledger,
-    taken: &Taken,
+    taken: &HeldSource,
     record: &Record,
 ) -> std::io::Result<Option<Record>> {
     let Some(found) = taken.identity()? else { return Ok(None) };
@@ -323,35 +323,35 @@ fn quarantine_earlier(
         return Ok(None);
     }
     let reason = EARLIER.to_owned();
-    tracing::warn!(source = %shown(&record.source), reason, "quarantined in place");
+    tracing::warn!(source = %display_path(&record.source), reason, "quarantined in place");
     Ok(Some(Record {
         id: ledger.next_id(),
-        identity: found.whatever_its_change_time(),
+        identity: found.ignoring_ctime(),
         output: None,
         state: State::Quarantined,
         reason: Some(reason),
         moved_to: None,
-        at_ns: acknowledge::now_ns(),
+        at_ns: outcome::now_ns(),
         ..record.clone()
     }))
 }
 
 fn finish(
-    taken: Taken,
+    taken: HeldSource,
     record: &Record,
-    dispose: impl FnOnce(Taken) -> std::io::Result<()>,
+    dispose: impl FnOnce(HeldSource) -> std::io::Result<()>,
 ) -> std::io::Result<bool> {
-    match source::compare_content(source::compare(taken, &record.identity)?, record)? {
-        Take::Ours(taken) => dispose(taken).map(|()| false),
-        Take::Gone => Ok(false),
-        Take::Another | Take::Busy => Ok(true),
-        Take::NotPutBack(_, error) => Err(error),
+    match held_source::compare_content(held_source::compare(taken, &record.identity)?, record)? {
+        TakeResult::Taken(taken) => dispose(taken).map(|()| false),
+        TakeResult::Gone => Ok(false),
+        TakeResult::Replaced | TakeResult::Busy => Ok(true),
+        TakeResult::Stranded(_, error) => Err(error),
     }
 }
 
 /// Its reason stands there already, beside the place that the record names. Where the place cannot
 /// be had it gets its own name back, and goes through the intake again.
-fn quarantine(taken: Taken, place: &Path, marker: Option<&str>) -> std::io::Result<()> {
+fn quarantine(taken: HeldSource, place: &Path, marker: Option<&str>) -> std::io::Result<()> {
     let (parent, name) = fs::split(place);
     let moved = match Dir::open(parent) {
         Ok(dir) => quarantine_source(taken, (&Arc::new(dir), name), marker),

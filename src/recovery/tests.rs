@@ -4,12 +4,13 @@ use crate::{
     policy::OnSuccess,
 };
 
-const TEMP: Identity = Identity { device: 1, inode: 7, size: 100, modified_ns: 50, changed_ns: 60 };
-const OLD: Identity = Identity { inode: 5, ..TEMP };
+const TEMP: Fingerprint =
+    Fingerprint { device: 1, inode: 7, size: 100, modified_ns: 50, changed_ns: 60 };
+const OLD: Fingerprint = Fingerprint { inode: 5, ..TEMP };
 const REPLACED: Replaced = Replaced { identity: OLD, hash: None };
-const FOREIGN: Identity = Identity { inode: 9, size: 3, ..TEMP };
+const FOREIGN: Fingerprint = Fingerprint { inode: 9, size: 3, ..TEMP };
 
-fn facts(state: State, temp: Option<Identity>, output: Option<Identity>) -> Facts {
+fn facts(state: State, temp: Option<Fingerprint>, output: Option<Fingerprint>) -> IntentFacts {
     let record = Record {
         id: 1,
         pipeline: 1,
@@ -30,12 +31,12 @@ fn facts(state: State, temp: Option<Identity>, output: Option<Identity>) -> Fact
         moved_to: None,
         at_ns: 0,
     };
-    Facts { record, temp, output, same_content: false, moved: false, acknowledged: false }
+    IntentFacts { record, temp, output, same_content: false, moved: false, acknowledged: false }
 }
 
 #[test]
 fn every_state_a_crash_can_leave_has_its_plan() {
-    let renamed = Identity { changed_ns: 99, ..TEMP };
+    let renamed = Fingerprint { changed_ns: 99, ..TEMP };
     for (temp, output, action) in [
         (Some(TEMP), None, Action::Publish),
         (Some(TEMP), Some(OLD), Action::Replace),
@@ -57,7 +58,7 @@ fn an_acknowledged_output_is_never_published_again() {
         [(None, None), (None, Some(FOREIGN)), (Some(TEMP), Some(FOREIGN)), (Some(FOREIGN), None)]
     {
         assert_eq!(plan(&facts(State::Published, temp, output)), Action::Dispose);
-        let acknowledged = Facts { acknowledged: true, ..facts(State::Intent, temp, output) };
+        let acknowledged = IntentFacts { acknowledged: true, ..facts(State::Intent, temp, output) };
         assert_eq!(plan(&acknowledged), Action::Dispose);
     }
 }
@@ -67,7 +68,7 @@ fn an_acknowledged_output_is_never_published_again() {
 fn a_temp_without_an_output_is_published_whatever_says_that_it_was_acknowledged() {
     for state in [State::Intent, State::Published] {
         for acknowledged in [false, true] {
-            let facts = Facts { acknowledged, ..facts(state, Some(TEMP), None) };
+            let facts = IntentFacts { acknowledged, ..facts(state, Some(TEMP), None) };
             assert_eq!(plan(&facts), Action::Publish, "{state} {acknowledged}");
         }
     }
@@ -75,16 +76,16 @@ fn a_temp_without_an_output_is_published_whatever_says_that_it_was_acknowledged(
 
 #[test]
 fn a_temp_in_a_directory_that_was_moved_away_was_not_published() {
-    let moved = |state| Facts { moved: true, ..facts(state, None, None) };
+    let moved = |state| IntentFacts { moved: true, ..facts(state, None, None) };
     assert_eq!(plan(&moved(State::Intent)), Action::Withdraw);
     assert_eq!(plan(&moved(State::Published)), Action::Dispose);
 }
 
 #[test]
 fn the_same_bytes_under_the_final_name_are_the_output() {
-    let copied = Facts { same_content: true, ..facts(State::Intent, None, Some(FOREIGN)) };
+    let copied = IntentFacts { same_content: true, ..facts(State::Intent, None, Some(FOREIGN)) };
     assert_eq!(plan(&copied), Action::Finish);
-    let linked = Facts { temp: Some(TEMP), ..copied };
+    let linked = IntentFacts { temp: Some(TEMP), ..copied };
     assert_eq!(plan(&linked), Action::FinishAndUnlink);
 }
 
@@ -137,11 +138,11 @@ fn deeds(action: Action) -> Vec<Deed> {
 }
 
 impl World {
-    fn facts(&self) -> Facts {
+    fn facts(&self) -> IntentFacts {
         let identity = |thing| match thing {
             Thing::Ours => TEMP,
             Thing::Old => OLD,
-            Thing::Copy => Identity { inode: 11, ..TEMP },
+            Thing::Copy => Fingerprint { inode: 11, ..TEMP },
             Thing::Foreign => FOREIGN,
         };
         let mut facts = facts(self.state, self.temp.map(identity), self.output.map(identity));

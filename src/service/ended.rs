@@ -44,6 +44,6 @@ impl Ended {
                 .and_then(|text| fs::replace_own(&state_dir, NAME, &text));
             done.send(written).ok();
         })?;
-        is_done.recv_timeout(limits::LAST_WORD).map_err(|_| io::ErrorKind::TimedOut)?
+        is_done.recv_timeout(limits::FORCED_STOP_LOG_WAIT).map_err(|_| io::ErrorKind::TimedOut)?
     }
 }

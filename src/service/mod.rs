@@ -7,17 +7,17 @@
 //!
 //! Every exit is safe, even a kill: the graceful way only saves the next start work.
 
-mod beside;
-mod doors;
+mod bootstrap;
 mod ended;
-mod hooks;
+mod exit;
+mod listeners;
+mod live_config;
 mod opening;
-mod prepare;
 pub mod probe;
 mod recover;
 mod reload;
-mod report;
-mod settings;
+mod resources;
+mod tasks;
 mod watchdog;
 
 use std::{
@@ -29,28 +29,28 @@ use tokio::{sync::oneshot, time::timeout};
 
 pub use self::ended::Ended;
 use self::{
-    hooks::{Fault, Held},
-    opening::Opening,
-    prepare::Prepared,
+    bootstrap::Bootstrap,
+    exit::{ExitReport, RunOutcome},
+    live_config::LiveConfig,
+    opening::PipelineOpener,
     reload::Reloader,
-    report::{End, Last},
-    settings::Settings,
+    resources::{HeldLock, ServiceError},
 };
 use crate::{
     config::{Config, Http, Options},
     error::Exit,
-    hooks::{Hooked, Runner},
+    hooks::{HookService, Runner},
     http::Token,
     lifecycle::{Deadlines, Handle, Lifecycle, Signals},
     limits,
     observe::{self, Observer},
     patience,
-    pipeline::{self, Control, Drained, own::OwnPlaces},
+    pipeline::{self, Control, DrainSummary, own_paths::OwnPlaces},
 };
 
 /// What is made ready before the first thread.
-struct Ready {
-    settings: Settings,
+struct Bootstrapped {
+    settings: LiveConfig,
     runner: Option<Runner>,
     /// For changes over HTTP.
     token: Option<Token>,
@@ -66,14 +66,16 @@ struct Ready {
 pub fn run(config: Config, options: Options, signals: Signals) -> Exit {
     let ready = match make_ready(config, options, signals) {
         Ok(ready) => ready,
-        Err(fault) => return report::refuse(&fault),
+        Err(fault) => return exit::report_failed_start(&fault),
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
-            return report::refuse(&Fault::Internal(format!("cannot start the runtime: {error}")));
+            return exit::report_failed_start(&ServiceError::Internal(format!(
+                "cannot start the runtime: {error}"
+            )));
         }
     };
     let exit = runtime.block_on(live(ready));
@@ -84,31 +86,38 @@ pub fn run(config: Config, options: Options, signals: Signals) -> Exit {
 }
 
 /// Everything before the first thread: what the process gives up, all threads give up.
-fn make_ready(config: Config, options: Options, mut signals: Signals) -> Result<Ready, Fault> {
-    let token = doors::token(&config)?;
-    let Prepared { fence, runner } = prepare::prepare(&config, options.config.as_deref())?;
+fn make_ready(
+    config: Config,
+    options: Options,
+    mut signals: Signals,
+) -> Result<Bootstrapped, ServiceError> {
+    let token = listeners::token(&config)?;
+    let Bootstrap { fence, runner } = bootstrap::prepare(&config, options.config.as_deref())?;
     patience::end_alone();
     // Nothing hangs in a place any more without a thread that follows the signals.
     signals
         .catch_stops()
-        .map_err(|error| Fault::Internal(format!("cannot catch signals: {error}")))?;
-    observe::detach_logs()
-        .map_err(|error| Fault::Internal(format!("cannot start the thread of the log: {error}")))?;
+        .map_err(|error| ServiceError::Internal(format!("cannot catch signals: {error}")))?;
+    observe::detach_logs().map_err(|error| {
+        ServiceError::Internal(format!("cannot start the thread of the log: {error}"))
+    })?;
     let inside = fence.as_ref().map(|fence| (fence.inside.clone(), fence.reach.clone()));
-    let settings = Settings::new(config, options, inside);
-    Ok(Ready { settings, runner, token, signals })
+    let settings = LiveConfig::new(config, options, inside);
+    Ok(Bootstrapped { settings, runner, token, signals })
 }
 
-async fn live(ready: Ready) -> Exit {
-    let Ready { settings, runner, token, signals } = ready;
+async fn live(ready: Bootstrapped) -> Exit {
+    let Bootstrapped { settings, runner, token, signals } = ready;
     let (began, descriptors) = (Instant::now(), observe::open_descriptors());
     let config = settings.now();
-    let stop = config.shutdown_deadline.max(limits::STOP_LEAST);
+    let stop = config.shutdown_deadline.max(limits::STOP_DEADLINE_MIN);
     let deadlines = Deadlines { stop, reserve: limits::COMMIT_RESERVE };
     let life = match Lifecycle::new(deadlines, signals) {
         Ok(life) => life,
         Err(error) => {
-            return report::refuse(&Fault::Internal(format!("cannot follow signals: {error}")));
+            return exit::report_failed_start(&ServiceError::Internal(format!(
+                "cannot follow signals: {error}"
+            )));
         }
     };
     let names: Vec<_> =
@@ -119,22 +128,24 @@ async fn live(ready: Ready) -> Exit {
         drop(observe::install_exporter());
     }
     let observer = Arc::new(Observer::new(&names, &pipeline::CHANNELS));
-    let held = Held::default();
-    let hooked = runner.map(|runner| Hooked::new(runner, config.hooks.clone()));
+    let held = HeldLock::default();
+    let hooked = runner.map(|runner| HookService::new(runner, config.hooks.clone()));
     let steered = Arc::new(OnceLock::new());
     let (of, lock, control) = (Arc::clone(&observer), Arc::clone(&held), Arc::clone(&steered));
-    let parts = Parts { observer: of, held: lock, control, token, hooked };
+    let parts = StartupInputs { observer: of, held: lock, control, token, hooked };
 
-    let leave = life.handle().leave();
+    let leave = life.handle().forced_stop();
     // A task of its own, so that nothing it does can hold up the look at `leave`.
     let mut whole = tokio::spawn(from_start_to_stop(life, settings.clone(), parts));
     let end = tokio::select! {
         end = &mut whole => Some(end),
-        () = leave => timeout(limits::LEAVE, &mut whole).await.ok(),
+        () = leave => timeout(limits::FORCED_STOP_WAIT, &mut whole).await.ok(),
     };
     let end = match end {
         Some(Ok(end)) => Some(end),
-        Some(Err(panic)) => return report::refuse(&Fault::Internal(panic.to_string())),
+        Some(Err(panic)) => {
+            return exit::report_failed_start(&ServiceError::Internal(panic.to_string()));
+        }
         None => None,
     };
     let config = settings.now();
@@ -142,73 +153,86 @@ async fn live(ready: Ready) -> Exit {
     // Also where the drain did not come to its end.
     let storage_failed = steered.get().is_some_and(|control| control.fatal_reason().is_some());
     let observer = &observer;
-    Last { config: &config, observer, end, storage_failed, has_lock, descriptors, began }.tell()
+    ExitReport { config: &config, observer, end, storage_failed, has_lock, descriptors, began }
+        .report()
 }
 
 /// What the hooks take.
-struct Parts {
+struct StartupInputs {
     observer: Arc<Observer>,
-    held: Held,
+    held: HeldLock,
     /// Set once the pipelines are started.
     control: Arc<OnceLock<Control>>,
     token: Option<Token>,
-    hooked: Option<Hooked>,
+    hooked: Option<HookService>,
 }
 
-async fn from_start_to_stop(mut life: Lifecycle, settings: Settings, parts: Parts) -> End {
+async fn from_start_to_stop(
+    mut life: Lifecycle,
+    settings: LiveConfig,
+    parts: StartupInputs,
+) -> RunOutcome {
     let (drained, was_drained) = oneshot::channel();
     let started = start(&mut life, &settings, parts, drained).await;
     let fault = match started {
         Ok(control) => {
-            let fenced_off = beside::fenced_off(&settings);
-            work(life.handle(), &control, fenced_off).await
+            let fenced_off = tasks::wait_for_sandbox_miss(&settings);
+            until_stop(life.handle(), &control, fenced_off).await
         }
-        Err(Fault::Stopping) if life.handle().cut().is_cancelled() => Some(Fault::StartCut),
+        Err(ServiceError::Stopping) if life.handle().cut().is_cancelled() => {
+            Some(ServiceError::StartCut)
+        }
         Err(fault) => Some(fault),
     };
     let report = life.stop().await;
     let (drained, in_quarantine) = was_drained.await.ok().unzip();
-    End { report, drained, in_quarantine: in_quarantine.unwrap_or(0), fault }
+    RunOutcome { report, drained, in_quarantine: in_quarantine.unwrap_or(0), fault }
 }
 
 /// The start-up hooks, in order. What each of them opened is closed by [`Lifecycle::stop`], in
 /// reverse, also where a later one fails.
 async fn start(
     life: &mut Lifecycle,
-    settings: &Settings,
-    Parts { observer, held, control: steered, token, hooked }: Parts,
-    drained: oneshot::Sender<(Drained, u64)>,
-) -> Result<Control, Fault> {
+    settings: &LiveConfig,
+    StartupInputs { observer, held, control: steered, token, hooked }: StartupInputs,
+    drained: oneshot::Sender<(DrainSummary, u64)>,
+) -> Result<Control, ServiceError> {
     let (config, observer) = (&*settings.now(), &observer);
     let hangups = reload::hangups(life.handle());
-    hooks::limits(life, config).await?;
-    hooks::lock(life, config, &held).await?;
-    hooks::settings(life, config).await?;
-    let ledger = hooks::ledger(life, config).await?;
-    let listener = hooked.as_ref().map(Hooked::listener);
-    let events = hooks::events(life, config, listener).await?;
-    beside::phase(life, observer);
+    resources::limits(life, config).await?;
+    resources::lock(life, config, &held).await?;
+    resources::settings(life, config).await?;
+    let ledger = resources::ledger(life, config).await?;
+    let listener = hooked.as_ref().map(HookService::listener);
+    let events = resources::events(life, config, listener).await?;
+    tasks::phase(life, observer);
     if let Some(hooked) = hooked {
-        hooked.spawn(life, hooks::LIMIT, beside::facts(config, observer));
+        hooked.spawn(life, resources::LIMIT, tasks::facts(config, observer));
     }
     watchdog::spawn(life, observer);
-    let desk = doors::open(life, config, observer, &ledger, token).await?;
+    let desk = listeners::open(life, config, observer, &ledger, token).await?;
     let recovered = recover::recovery(life, config, (&ledger, &events), observer).await?;
-    let tracer = beside::traces(life, config);
+    let tracer = tasks::traces(life, config);
     let observer_of = Arc::clone(observer);
     let known = settings.now();
-    let own = hooks::blocking(move || OwnPlaces::new(known)).await;
+    let own = resources::blocking(move || OwnPlaces::new(known)).await;
     let reach = settings.reach();
-    let opening =
-        Opening { ledger: Arc::clone(&ledger), events, tracer, observer: observer_of, own, reach };
+    let opening = PipelineOpener {
+        ledger: Arc::clone(&ledger),
+        events,
+        tracer,
+        observer: observer_of,
+        own,
+        reach,
+    };
     let (control, late) =
-        hooks::pipelines(life, settings, opening.clone(), (recovered.left, drained)).await?;
+        resources::pipelines(life, settings, opening.clone(), (recovered.left, drained)).await?;
     drop(steered.set(control.clone()));
     if let Some(desk) = &desk {
-        desk.steers(control.clone());
+        desk.set_control(control.clone());
     }
-    beside::flushes(life, &ledger, &control);
-    beside::background(life, config, observer, &control);
+    tasks::flushes(life, &ledger, &control);
+    tasks::background(life, config, observer, &control);
     let reloader = Reloader {
         settings: settings.clone(),
         opening,
@@ -219,25 +243,25 @@ async fn start(
         index: config.pipelines.len(),
     };
     reload::spawn(life, reloader, hangups);
-    hooks::ready(life, config, &control.intakes().late());
+    resources::ready(life, config, &control.intakes().late());
     Ok(control)
 }
 
 /// Waits for what ends the service: a signal, `--once` being through, failed storage, a failed
 /// task, a place that the sandbox keeps it out of. Asks for the stop, which drains.
-async fn work(
+async fn until_stop(
     handle: &Handle,
     control: &Control,
-    fenced_off: impl Future<Output = Fault>,
-) -> Option<Fault> {
+    fenced_off: impl Future<Output = ServiceError>,
+) -> Option<ServiceError> {
     let fault = tokio::select! {
         () = handle.closing().cancelled_owned() => None,
         () = control.ended() => None,
         () = control.fatal() => {
             let reason = control.fatal_reason().unwrap_or_default();
-            Some(Fault::Storage(format!("storage failed, so the service stopped: {reason}")))
+            Some(ServiceError::Storage(format!("storage failed, so the service stopped: {reason}")))
         }
-        failure = handle.failed() => Some(Fault::Internal(failure.to_string())),
+        failure = handle.failed() => Some(ServiceError::Internal(failure.to_string())),
         fault = fenced_off => Some(fault),
     };
     handle.request_stop();

@@ -7,21 +7,21 @@ use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnord
 use tokio::time::{interval, sleep};
 
 use super::{
-    beside::excluded,
-    hooks::{Fault, blocking},
-    prepare::directories_of,
+    bootstrap::directories_of,
     probe,
+    resources::{ServiceError, blocking},
+    tasks::wait_until_excluded,
 };
 use crate::{
     config::{self, Config, Pipeline},
-    fs::{self, Reach},
+    fs::{self, SandboxScope},
     ledger::{Ledger, sqlite::Sqlite},
     limits,
-    observe::{Observer, Pause, PipelineMeter, Tracer, shown},
+    observe::{Observer, Pause, PipelineMeter, Tracer, display_path},
     patience,
     pipeline::{
-        context::{Context, Parts, SharedEvents},
-        own::OwnPlaces,
+        context::{Context, ContextParts, SharedEvents},
+        own_paths::OwnPlaces,
     },
 };
 
@@ -31,32 +31,32 @@ pub type Opened = (Arc<str>, Result<Arc<Context>, Failure>);
 
 /// What the contexts of all pipelines are made with.
 #[derive(Clone, Debug)]
-pub struct Opening {
+pub struct PipelineOpener {
     pub ledger: Arc<Sqlite>,
     pub events: SharedEvents,
     pub tracer: Tracer,
     pub observer: Arc<Observer>,
     pub own: Arc<OwnPlaces>,
     /// Of the sandbox, where one is in force.
-    pub reach: Option<Arc<Reach>>,
+    pub reach: Option<Arc<SandboxScope>>,
 }
 
 /// The pipelines whose directories have not answered yet. Dropping it gives them up; the threads that
 /// hang stay until the process ends.
-pub struct Late {
+pub struct PendingPipelines {
     opening: FuturesUnordered<BoxFuture<'static, Opened>>,
     meters: Vec<(Arc<str>, Arc<PipelineMeter>)>,
 }
 
-impl std::fmt::Debug for Late {
+impl std::fmt::Debug for PendingPipelines {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Late").field("opening", &self.opening.len()).finish_non_exhaustive()
     }
 }
 
-impl Opening {
+impl PipelineOpener {
     /// Probes and opens one pipeline's directories. Blocks.
-    pub fn one(
+    pub fn open_pipeline(
         &self,
         index: usize,
         pipeline: &Pipeline,
@@ -67,18 +67,18 @@ impl Opening {
         for path in pipeline.places() {
             let real = config::real_path(path);
             if path != real {
-                return Err(Fault::Anew(format!(
+                return Err(ServiceError::RestartRequired(format!(
                     "{} did not respond when the configuration was read, and is {}: restart the service",
-                    shown(path),
-                    shown(&real)
+                    display_path(path),
+                    display_path(&real)
                 ))
                 .into());
             }
         }
         // Not made before the sandbox where they did not answer then.
         directories_of(pipeline, &config.state_dir)?;
-        probe::pipeline(pipeline, &fs::Instance::new(ledger.instance()))?;
-        let parts = Parts {
+        probe::pipeline(pipeline, &fs::NodeId::new(ledger.instance()))?;
+        let parts = ContextParts {
             id: ledger.pipeline(&pipeline.name, &pipeline.input, &pipeline.output)?,
             ledger: Arc::clone(ledger) as Arc<dyn Ledger>,
             meter: observer.meter_of(&pipeline.name),
@@ -87,11 +87,11 @@ impl Opening {
             own: Arc::clone(own),
         };
         Context::open(index, pipeline.clone(), parts).map(Arc::new).map_err(|error| {
-            format!("cannot open the output {}: {error}", shown(&pipeline.output)).into()
+            format!("cannot open the output {}: {error}", display_path(&pipeline.output)).into()
         })
     }
 
-    /// As [`Self::one`], once the directories' file systems work.
+    /// As [`Self::open_pipeline`], once the directories' file systems work.
     async fn once_available(
         self,
         index: usize,
@@ -103,20 +103,21 @@ impl Opening {
             let (this, pipeline) = (Arc::clone(&this), Arc::clone(&pipeline));
             let config = Arc::clone(&config);
             let opened = blocking(move || {
-                let works = pipeline.places().into_iter().all(patience::look);
-                works.then(|| this.one(index, &pipeline, &config)).transpose()
+                let works = pipeline.places().into_iter().all(patience::is_available);
+                works.then(|| this.open_pipeline(index, &pipeline, &config)).transpose()
             });
             if let Some(opened) = opened.await? {
                 return Ok(opened);
             }
-            sleep(limits::POLL).await;
+            sleep(limits::POLL_INTERVAL).await;
         }
     }
 
     /// The sandbox, where it closed without a directory of this pipeline, which did not answer.
-    fn kept_out(&self, pipeline: &Pipeline) -> Option<Arc<Reach>> {
-        let is_out =
-            |reach: &Arc<Reach>| pipeline.places().into_iter().any(|place| reach.was_silent(place));
+    fn kept_out(&self, pipeline: &Pipeline) -> Option<Arc<SandboxScope>> {
+        let is_out = |reach: &Arc<SandboxScope>| {
+            pipeline.places().into_iter().any(|place| reach.was_silent(place))
+        };
         self.reach.clone().filter(is_out)
     }
 
@@ -125,15 +126,19 @@ impl Opening {
     /// # Errors
     ///
     /// A directory cannot do what the configuration needs, or the ledger failed.
-    pub async fn all(&self, config: &Arc<Config>) -> Result<(Vec<Arc<Context>>, Late), Failure> {
-        let patience = if config.once { limits::ONCE_SICK } else { limits::START_PATIENCE };
+    pub async fn all(
+        &self,
+        config: &Arc<Config>,
+    ) -> Result<(Vec<Arc<Context>>, PendingPipelines), Failure> {
+        let patience =
+            if config.once { limits::ONCE_STORAGE_PATIENCE } else { limits::START_TIMEOUT };
         let open = |(index, pipeline): (usize, &Pipeline)| {
             let (this, config, name) =
                 (self.clone(), Arc::clone(config), Arc::clone(&pipeline.name));
             let pipeline = pipeline.clone();
             if let Some(reach) = self.kept_out(&pipeline) {
                 let places = move || pipeline.places().into_iter().map(Path::to_path_buf).collect();
-                return async move { (name, Err(excluded(&reach, places).await.into())) }.boxed();
+                return async move { (name, Err(wait_until_excluded(&reach, places).await.into())) }.boxed();
             }
             // Begun at once, and not when it is looked at.
             let opened = tokio::spawn(this.once_available(index, pipeline, config));
@@ -165,13 +170,13 @@ impl Opening {
             (Arc::clone(&pipeline.name), self.observer.meter_of(&pipeline.name))
         };
         let meters = late.map(meter).collect();
-        Ok((contexts, Late { opening, meters }))
+        Ok((contexts, PendingPipelines { opening, meters }))
     }
 }
 
-impl Late {
+impl PendingPipelines {
     /// Their names; each is logged, and shown as paused.
-    pub fn tell(&self) -> Vec<Arc<str>> {
+    pub fn announce(&self) -> Vec<Arc<str>> {
         let tell = |(name, meter): &(Arc<str>, Arc<PipelineMeter>)| {
             let reason = "its directories do not respond";
             tracing::warn!(pipeline = %name, "waiting for the directories of a pipeline");
@@ -183,12 +188,12 @@ impl Late {
 
     /// The next one whose directories answered or failed; `None` where there is none left. Cancel-safe.
     pub async fn next(&mut self) -> Option<Opened> {
-        let mut beat = interval(limits::HEARTBEAT);
+        let mut beat = interval(limits::HEARTBEAT_INTERVAL);
         loop {
             tokio::select! {
                 answered = self.opening.next() => return answered,
                 // There is no intake yet that could.
-                _ = beat.tick() => for (_, meter) in &self.meters { meter.turned() },
+                _ = beat.tick() => for (_, meter) in &self.meters { meter.beat() },
             }
         }
     }

@@ -7,12 +7,12 @@ use std::{
     sync::Arc,
 };
 
-use super::hooks::Fault;
+use super::resources::ServiceError;
 use crate::{
     config::{Config, Pipeline},
     error::Exit,
-    fs::{self, Abilities, Dir, Instance, Renames},
-    observe::shown,
+    fs::{self, Abilities, Dir, NodeId, Renames},
+    observe::display_path,
     policy::{Durability, OnSuccess},
 };
 
@@ -52,7 +52,7 @@ struct Probed {
 ///
 /// One of them cannot do what the configuration needs. A directory that cannot be probed now, because
 /// it is full or away, is none of them: the intake pauses for it.
-pub fn pipeline(config: &Pipeline, instance: &Instance) -> Result<(), Fault> {
+pub fn pipeline(config: &Pipeline, instance: &NodeId) -> Result<(), ServiceError> {
     let probed: Vec<_> = places(config).map(|(role, path)| probe(role, path, instance)).collect();
     probed.iter().try_for_each(|place| place.check(config))?;
     let input = probed.iter().find(|place| place.role == Role::Input).and_then(Probed::device);
@@ -66,7 +66,7 @@ pub fn pipeline(config: &Pipeline, instance: &Instance) -> Result<(), Fault> {
 pub fn report(config: &Config) -> (String, Exit) {
     let mut text = String::new();
     let mut exit = Exit::Drained;
-    let instance = Instance::new("probe");
+    let instance = NodeId::new("probe");
     for pipeline in &config.pipelines {
         for (role, path) in places(pipeline) {
             let place = probe(role, path, &instance);
@@ -77,7 +77,7 @@ pub fn report(config: &Config) -> (String, Exit) {
                     format!("error: {fault}")
                 }
             };
-            text += &format!("{} {role} {}: {verdict}\n", pipeline.name, shown(path));
+            text += &format!("{} {role} {}: {verdict}\n", pipeline.name, display_path(path));
         }
     }
     (text, exit)
@@ -101,7 +101,7 @@ fn places(config: &Pipeline) -> impl Iterator<Item = (Role, &Path)> {
     places.into_iter().flatten().map(|(role, path)| (role, path.as_path()))
 }
 
-fn probe(role: Role, path: &Path, instance: &Instance) -> Probed {
+fn probe(role: Role, path: &Path, instance: &NodeId) -> Probed {
     let open = |path: &Path| Dir::open(path).map(Arc::new);
     let dir = match (role, open(path)) {
         // It is made in the state directory when it is needed, and is on the same file system then.
@@ -121,11 +121,11 @@ impl Probed {
         Some(found.device)
     }
 
-    fn check(&self, config: &Pipeline) -> Result<(), Fault> {
+    fn check(&self, config: &Pipeline) -> Result<(), ServiceError> {
         let (what, role) = (self.purpose(), self.role);
         let refuse = |cause: &str, way: &str| {
-            let path = shown(&self.path);
-            Err(Fault::Config(format!("cannot {what} {path}: {cause}; hint: {way}")))
+            let path = display_path(&self.path);
+            Err(ServiceError::Config(format!("cannot {what} {path}: {cause}; hint: {way}")))
         };
         let elsewhere = format!("choose an {role} on another file system");
         let elsewhere = elsewhere.replace("an quarantine", "a quarantine");
@@ -164,7 +164,7 @@ impl Probed {
 
     /// `input` is the file system that sources come from.
     fn log(&self, config: &Pipeline, input: Option<u64>) {
-        let (pipeline, place, path) = (&config.name, self.role, shown(&self.path));
+        let (pipeline, place, path) = (&config.name, self.role, display_path(&self.path));
         match &self.found {
             Some(Ok(found)) => {
                 let abilities = self.words();

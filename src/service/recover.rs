@@ -10,11 +10,11 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::hooks::{Fault, RECOVERY, blocking, chain, sort};
+use super::resources::{RECOVERY, ServiceError, blocking, chain, map_start_error};
 use crate::{
     config::{self, Config},
     fs,
-    ledger::{ErrorKind, LastStop, Ledger, Record, sqlite::Sqlite},
+    ledger::{ErrorKind, Ledger, PreviousShutdown, Record, sqlite::Sqlite},
     lifecycle::{Lifecycle, StartError},
     limits,
     observe::{Observer, OutcomeKind},
@@ -29,7 +29,7 @@ pub async fn recovery(
     config: &Config,
     (ledger, events): (&Arc<Sqlite>, &SharedEvents),
     observer: &Arc<Observer>,
-) -> Result<Summary, Fault> {
+) -> Result<Summary, ServiceError> {
     let (ledger, events) = (Arc::clone(ledger), Arc::clone(events));
     let (config, observer) = (config.clone(), Arc::clone(observer));
     let stop = life.handle().closing();
@@ -41,9 +41,9 @@ pub async fn recovery(
     let recovered = life.start("recovery", RECOVERY, open, |()| async { Ok::<_, Infallible>(()) });
     recovered.await.map_err(|error| match &error {
         StartError::Failed { source, .. } if is_for_later(source.as_ref()) => {
-            Fault::Anew(chain(&error))
+            ServiceError::RestartRequired(chain(&error))
         }
-        _ => sort(Fault::Storage)(error),
+        _ => map_start_error(ServiceError::Storage)(error),
     })
 }
 
@@ -83,7 +83,7 @@ fn recover(
         })
         .collect();
     let unfinished = !plans.is_empty();
-    let means = recovery::Means {
+    let means = recovery::RecoveryContext {
         ledger,
         events,
         roots: &roots,
@@ -93,7 +93,7 @@ fn recover(
     };
     let mut summary = recovery::apply(&means, plans)?;
     summary.left += left;
-    if last == LastStop::Unclean || unfinished {
+    if last == PreviousShutdown::Unclean || unfinished {
         recovery::sweep(ledger, quarantines, &config.pipelines, &mut summary)?;
     }
     if summary != Summary::default() {
@@ -128,7 +128,7 @@ fn patience(stop: &CancellationToken, once: bool) -> impl Fn(&io::Error) -> bool
         while Instant::now() < until && !stop.is_cancelled() {
             thread::park_timeout(LOOK);
         }
-        let is_enough = once && began.elapsed() > limits::ONCE_SICK;
+        let is_enough = once && began.elapsed() > limits::ONCE_STORAGE_PATIENCE;
         !(stop.is_cancelled() || is_enough)
     }
 }

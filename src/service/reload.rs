@@ -18,14 +18,14 @@ use tokio::{
 };
 
 use super::{
-    beside::notify,
-    hooks::{LIMIT, blocking, chain, write_settings},
-    opening::{Late, Opened, Opening},
-    settings::{Kind, Refused, Settings},
+    live_config::{Kind, LiveConfig, ReloadError},
+    opening::{Opened, PendingPipelines, PipelineOpener},
+    resources::{LIMIT, blocking, chain, write_settings},
+    tasks::notify,
 };
 use crate::{
     config::{Config, Difference},
-    http::{Desk, ReloadRefused, Reloaded},
+    http::{ApiState, ReloadRefused, Reloaded},
     lifecycle::{Handle, Lifecycle, StopFlag},
     observe::Pause,
     pipeline::{Control, context::Context},
@@ -34,21 +34,21 @@ use crate::{
 /// Reloads that may wait for the one that is carried out.
 const WAITING: usize = 8;
 
-type Outcome = Result<Reloaded, Refused>;
+type ReloadOutcome = Result<Reloaded, ReloadError>;
 /// One who asked, and waits. Dropped, it is told that there is nobody to reload.
-type Asked = oneshot::Sender<Result<Reloaded, ReloadRefused>>;
+type ReloadRequest = oneshot::Sender<Result<Reloaded, ReloadRefused>>;
 
 /// What a reload works on.
 #[derive(Debug)]
 pub struct Reloader {
-    pub settings: Settings,
-    pub opening: Opening,
-    pub late: Late,
+    pub settings: LiveConfig,
+    pub opening: PipelineOpener,
+    pub late: PendingPipelines,
     /// Pipelines that did not start, when their directories answered at last: a reload tries again.
     pub failed: Vec<Arc<str>>,
     pub control: Control,
     /// Where an operator asks for a reload, if there is one.
-    pub desk: Option<Arc<Desk>>,
+    pub desk: Option<Arc<ApiState>>,
     /// Of the next context.
     pub index: usize,
 }
@@ -69,9 +69,9 @@ fn has_terminal() -> bool {
 
 /// Reloads at each SIGHUP and each request, one at a time, until the stop.
 pub fn spawn(life: &mut Lifecycle, mut reloader: Reloader, mut hangups: watch::Receiver<u64>) {
-    let (ask, mut requests) = mpsc::channel::<Asked>(WAITING);
+    let (ask, mut requests) = mpsc::channel::<ReloadRequest>(WAITING);
     if let Some(desk) = &reloader.desk {
-        desk.reloads(ask);
+        desk.set_reloads(ask);
     }
     let (handle, had_terminal) = (life.handle().clone(), has_terminal());
     life.spawn("reload", LIMIT, move |stop| async move {
@@ -96,7 +96,7 @@ pub fn spawn(life: &mut Lifecycle, mut reloader: Reloader, mut hangups: watch::R
             };
             // The file is read after this: it serves all hang-ups until now.
             hangups.mark_unchanged();
-            let Some(outcome) = reloader.told(&stop).await else { break };
+            let Some(outcome) = reloader.next_request(&stop).await else { break };
             // Who asked may have gone.
             asked.map(|asked| asked.send(outcome.map_err(Into::into)).ok());
         }
@@ -106,7 +106,7 @@ pub fn spawn(life: &mut Lifecycle, mut reloader: Reloader, mut hangups: watch::R
 
 impl Reloader {
     /// One reload, told to the log and the service manager; `None` where the stop came first.
-    async fn told(&mut self, stop: &StopFlag) -> Option<Outcome> {
+    async fn next_request(&mut self, stop: &StopFlag) -> Option<ReloadOutcome> {
         use sd_notify::NotifyState;
         let began = NotifyState::monotonic_usec_now();
         notify(
@@ -120,7 +120,7 @@ impl Reloader {
             Ok(Reloaded { changed, unchanged, added, removed }) => {
                 tracing::info!(?changed, ?added, ?removed, ?unchanged, "configuration reloaded");
             }
-            Err(Refused { kind, detail }) => {
+            Err(ReloadError { kind, detail }) => {
                 tracing::error!(
                     "reload refused ({kind}), keeping the old configuration:\n{detail}"
                 );
@@ -139,7 +139,7 @@ impl Reloader {
         }
         let count = config.pipelines.len();
         let begun = opened.and_then(|context| {
-            context.meter.rest();
+            context.meter.clear();
             intakes.begin(intakes.prepare(vec![context], count)?);
             Ok(())
         });
@@ -155,14 +155,14 @@ impl Reloader {
         }
     }
 
-    async fn reload(&mut self) -> Outcome {
+    async fn reload(&mut self) -> ReloadOutcome {
         let settings = self.settings.clone();
         let new = Arc::new(blocking(move || settings.read_again()).await?);
         let mut difference = self.settings.now().difference(&new);
         difference.change(&self.failed);
         let contexts = self.contexts(&new, &difference).await?;
         let intakes = self.control.intakes();
-        let failed = |error: std::io::Error| Refused::new(Kind::Failed, error.to_string());
+        let failed = |error: std::io::Error| ReloadError::new(Kind::Failed, error.to_string());
         let prepared = intakes.prepare(contexts.clone(), new.pipelines.len());
         let prepared = prepared.map_err(failed)?;
         // From here on nothing fails (N1).
@@ -179,16 +179,16 @@ impl Reloader {
         });
         self.opening.observer.set_pipelines(meters.collect());
         for context in &contexts {
-            context.meter.rest();
+            context.meter.clear();
             // The meter is the old one's, and may say so still.
-            context.meter.hold(false);
+            context.meter.set_held(false);
             context.hold.set(pauses.has(context.name()));
         }
         self.opening.own.set(Arc::clone(&new));
         intakes.begin(prepared);
         self.settings.set(Arc::clone(&new));
         if let Some(desk) = &self.desk {
-            desk.configured((*new).clone());
+            desk.set_config((*new).clone());
         }
         if let Err(error) = blocking(move || write_settings(&new)).await {
             tracing::warn!(%error, "cannot save the configuration, `tidemill explain` uses the old one");
@@ -201,7 +201,7 @@ impl Reloader {
         &mut self,
         new: &Arc<Config>,
         difference: &Difference,
-    ) -> Result<Vec<Arc<Context>>, Refused> {
+    ) -> Result<Vec<Arc<Context>>, ReloadError> {
         let names = [difference.changed.as_slice(), &difference.added].concat();
         let first = self.index;
         self.index += names.len();
@@ -210,7 +210,7 @@ impl Reloader {
         let made = blocking(move || {
             let wanted = new.pipelines.iter().filter(|pipeline| asked.contains(&pipeline.name));
             let make = |(pipeline, index): (&crate::config::Pipeline, usize)| {
-                opening.one(index, pipeline, &new).map_err(|error| chain(&*error))
+                opening.open_pipeline(index, pipeline, &new).map_err(|error| chain(&*error))
             };
             wanted.zip(first..).map(make).collect::<Result<Vec<_>, String>>()
         });
@@ -218,7 +218,7 @@ impl Reloader {
             let (names, seconds) = (names.join(", "), LIMIT.as_secs());
             Err(format!("the directories of {names} have not answered within {seconds} s"))
         });
-        made.map_err(|error| Refused::new(Kind::Failed, error))
+        made.map_err(|error| ReloadError::new(Kind::Failed, error))
     }
 }
 

@@ -9,13 +9,13 @@ use std::{
 };
 
 use super::{
-    beside::notify,
-    hooks::{LIMIT, blocking},
+    resources::{LIMIT, blocking},
+    tasks::notify,
 };
 use crate::{
     lifecycle::{Lifecycle, Phase},
     limits,
-    observe::{Observer, Signs},
+    observe::{Liveness, Observer},
 };
 
 /// Looks at the signs of life for as long as the service runs: what `/livez` and `/readyz` say of a
@@ -24,10 +24,10 @@ use crate::{
 /// asked, because recovery and the drain have bounds of their own.
 pub fn spawn(life: &mut Lifecycle, observer: &Arc<Observer>) {
     let asked = sd_notify::watchdog_enabled().filter(|timeout| !timeout.is_zero());
-    let (timeout, is_asked) = (asked.unwrap_or(limits::WATCHED), asked.is_some());
+    let (timeout, is_asked) = (asked.unwrap_or(limits::WATCHDOG_INTERVAL), asked.is_some());
     let (observer, phase) = (Arc::clone(observer), life.handle().phase());
     life.spawn("watchdog", LIMIT, move |stop| async move {
-        let mut judge = Judge::new(timeout, Instant::now());
+        let mut judge = ProgressMonitor::new(timeout, Instant::now());
         let mut every = tokio::time::interval(timeout / 2);
         let mut was_well = true;
         loop {
@@ -67,7 +67,7 @@ pub fn spawn(life: &mut Lifecycle, observer: &Arc<Observer>) {
 
 /// Remembers when something moved last.
 #[derive(Debug)]
-struct Judge {
+struct ProgressMonitor {
     /// Generous: a slow disk is no reason to start anew, and a start would not make it faster.
     bound: Duration,
     movement: u64,
@@ -76,14 +76,16 @@ struct Judge {
     each: HashMap<String, (u64, Instant)>,
 }
 
-impl Judge {
+impl ProgressMonitor {
     fn new(timeout: Duration, now: Instant) -> Self {
-        let bound = timeout.saturating_mul(limits::STUCK).max(limits::HEARTBEAT * 3);
+        let bound = timeout
+            .saturating_mul(limits::WATCHDOG_STALL_FACTOR)
+            .max(limits::HEARTBEAT_INTERVAL * 3);
         Self { bound, movement: 0, moved_at: now, each: HashMap::new() }
     }
 
     /// Why the service is stuck, if it is.
-    fn stuck(&mut self, signs: &[Signs], now: Instant) -> Option<String> {
+    fn stuck(&mut self, signs: &[Liveness], now: Instant) -> Option<String> {
         let movement = signs.iter().map(|signs| signs.movement).sum();
         // The files of a sick place may have to wait for it.
         let waiting = signs.iter().filter(|signs| signs.in_work > 0 && !signs.is_paused);
@@ -103,9 +105,9 @@ impl Judge {
 
     /// Why a pipeline stands still, if one does, be it that others get on. A new start would disturb
     /// those, and is asked for by [`Self::stuck`] alone.
-    fn still(&mut self, signs: &[Signs], now: Instant) -> Option<String> {
+    fn still(&mut self, signs: &[Liveness], now: Instant) -> Option<String> {
         let mut first = None;
-        for Signs { name, movement, in_work, is_paused, .. } in signs {
+        for Liveness { name, movement, in_work, is_paused, .. } in signs {
             let seen = self.each.entry(name.clone()).or_insert((*movement, now));
             if *in_work == 0 || *is_paused || seen.0 != *movement {
                 *seen = (*movement, now);
@@ -129,17 +131,17 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(30);
 
-    fn well() -> Signs {
-        let silent = limits::HEARTBEAT;
-        Signs { name: "main".to_owned(), silent, movement: 1, in_work: 0, is_paused: false }
+    fn well() -> Liveness {
+        let silent = limits::HEARTBEAT_INTERVAL;
+        Liveness { name: "main".to_owned(), silent, movement: 1, in_work: 0, is_paused: false }
     }
 
     /// A judge that has looked once, and the time after which it loses patience.
-    fn judge(signs: &Signs) -> (Judge, Instant) {
+    fn judge(signs: &Liveness) -> (ProgressMonitor, Instant) {
         let now = Instant::now();
-        let mut judge = Judge::new(TIMEOUT, now);
+        let mut judge = ProgressMonitor::new(TIMEOUT, now);
         assert_eq!(judge.stuck(std::slice::from_ref(signs), now), None);
-        (judge, now + TIMEOUT * limits::STUCK + Duration::from_secs(1))
+        (judge, now + TIMEOUT * limits::WATCHDOG_STALL_FACTOR + Duration::from_secs(1))
     }
 
     #[test]
@@ -150,21 +152,22 @@ mod tests {
 
     #[test]
     fn files_in_work_that_do_not_move_are_stuck_until_they_do() {
-        let busy = Signs { in_work: 3, ..well() };
+        let busy = Liveness { in_work: 3, ..well() };
         let (mut judge, late) = judge(&busy);
         let soon = Instant::now() + TIMEOUT;
         assert_eq!(judge.stuck(std::slice::from_ref(&busy), soon), None);
         let why = judge.stuck(std::slice::from_ref(&busy), late);
         assert_eq!(why.as_deref(), Some("3 files are in work and nothing moved for 301 s"));
-        let moved = Signs { movement: 2, ..busy };
+        let moved = Liveness { movement: 2, ..busy };
         assert_eq!(judge.stuck(&[moved], late), None);
     }
 
     #[test]
     fn a_pipeline_that_stands_still_is_named_though_another_one_gets_on() {
         let (mut judge, late) = judge(&well());
-        let hangs = Signs { in_work: 3, ..well() };
-        let gets_on = |movement| Signs { name: "other".to_owned(), movement, in_work: 1, ..well() };
+        let hangs = Liveness { in_work: 3, ..well() };
+        let gets_on =
+            |movement| Liveness { name: "other".to_owned(), movement, in_work: 1, ..well() };
         let soon = Instant::now();
         assert_eq!(judge.still(&[hangs.clone(), gets_on(1)], soon), None);
         let both = [hangs, gets_on(2)];
@@ -176,7 +179,7 @@ mod tests {
 
     #[test]
     fn files_that_wait_for_a_sick_place_are_not_stuck() {
-        let paused = Signs { in_work: 3, is_paused: true, ..well() };
+        let paused = Liveness { in_work: 3, is_paused: true, ..well() };
         let (mut judge, late) = judge(&paused);
         assert_eq!(judge.stuck(&[paused], late), None);
     }
@@ -184,7 +187,7 @@ mod tests {
     #[test]
     fn an_intake_that_does_not_turn_is_stuck() {
         let (mut judge, late) = judge(&well());
-        let silent = Signs { silent: Duration::from_secs(400), ..well() };
+        let silent = Liveness { silent: Duration::from_secs(400), ..well() };
         let why = judge.stuck(&[well(), silent], late);
         assert_eq!(why.as_deref(), Some("the intake of main has not turned for 400 s"));
     }

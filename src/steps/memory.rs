@@ -4,8 +4,8 @@
 
 use super::{Chain, Format, Step};
 use crate::{
-    limits::{LANE_BYTES, STEP_BUFFER_BYTES, WHOLE_BYTES},
-    policy::Bounds,
+    limits::{LANE_BYTES, SMALL_FILE_MAX_BYTES, STEP_BUFFER_BYTES},
+    policy::ExpansionLimits,
 };
 
 const MIB: u64 = 1 << 20;
@@ -58,10 +58,10 @@ impl ZstdTables {
         Self { window_log, hash_log, chain_log }
     }
 
-    /// Those for inputs of at most [`WHOLE_BYTES`].
+    /// Those for inputs of at most [`SMALL_FILE_MAX_BYTES`].
     pub fn small(level: i32) -> Self {
         let Self { hash_log, chain_log, .. } = Self::of(level);
-        let window_log = WHOLE_BYTES.ilog2();
+        let window_log = SMALL_FILE_MAX_BYTES.ilog2();
         if level <= 3 {
             return Self { window_log, hash_log: 15, chain_log: 14 };
         }
@@ -84,23 +84,24 @@ pub fn zstd_job_bytes(level: i32) -> Option<u32> {
 #[derive(Clone, Copy, Debug)]
 pub struct Need<'a> {
     chain: &'a Chain,
-    bounds: Bounds,
+    bounds: ExpansionLimits,
 }
 
 impl<'a> Need<'a> {
     /// Where decoders may use what the bounds allow, or less, so that all fits into the limit.
     #[must_use]
-    pub fn within(chain: &'a Chain, bounds: Bounds, limit: u64) -> Self {
+    pub fn within(chain: &'a Chain, bounds: ExpansionLimits, limit: u64) -> Self {
         let decoders = chain.steps().iter().filter(|step| decodes(**step)).count() as u64;
-        let alone = Self { chain, bounds: Bounds { decoder_bytes: 0, ..bounds } }.of_large(1);
+        let alone =
+            Self { chain, bounds: ExpansionLimits { decoder_bytes: 0, ..bounds } }.of_large(1);
         let share = limit.saturating_sub(alone).checked_div(decoders).unwrap_or(limit);
         let decoder_bytes = bounds.decoder_bytes.min(share.max(DECODER_BYTES_LEAST));
-        Self { chain, bounds: Bounds { decoder_bytes, ..bounds } }
+        Self { chain, bounds: ExpansionLimits { decoder_bytes, ..bounds } }
     }
 
     /// The bounds, with what decoders may use in fact.
     #[must_use]
-    pub const fn bounds(&self) -> Bounds {
+    pub const fn bounds(&self) -> ExpansionLimits {
         self.bounds
     }
 
@@ -191,7 +192,7 @@ mod tests {
 
     #[test]
     fn decoders_share_what_the_limit_leaves() {
-        let bounds = Bounds { output_bytes: 1, ratio: 1, decoder_bytes: 128 * MIB };
+        let bounds = ExpansionLimits { output_bytes: 1, ratio: 1, decoder_bytes: 128 * MIB };
         let decoder =
             |text, limit| Need::within(&chain(text), bounds, limit).bounds().decoder_bytes;
         assert_eq!(decoder("unzstd", 1 << 40), 128 * MIB);

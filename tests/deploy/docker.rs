@@ -177,7 +177,9 @@ fn the_context_has_all_that_the_build_needs() {
     }
     assert!(included >= 1, "the annotated configuration is included");
     let builds = &stages()[0];
-    assert!(builds.iter().any(|(_, rest)| rest == "cargo build --locked --release --bin tidemill"));
+    assert!(
+        builds.iter().any(|(_, rest)| rest == "cargo build --locked --profile dist --bin tidemill")
+    );
 }
 
 #[test]

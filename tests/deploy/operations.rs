@@ -46,7 +46,7 @@ fn every_message_that_the_operators_are_told_of_is_one_of_the_program() {
 
 #[test]
 fn every_metric_that_the_operators_are_told_of_exists() {
-    let (operations, metrics) = (text("OPERATIONS.md"), text("src/observe/metrics.rs"));
+    let (operations, metrics) = (text("OPERATIONS.md"), text("src/observe/prometheus.rs"));
     let mut told = 0;
     for word in
         operations.split('`').filter(|word| word.starts_with("tidemill_") && !word.contains('*'))

@@ -3,7 +3,7 @@
 use std::fs;
 
 use tidemill::{
-    policy::Bounds,
+    policy::ExpansionLimits,
     steps::{Chain, memory::Need},
 };
 
@@ -33,7 +33,7 @@ fn noise(bytes: u64, seed: u64) -> Vec<u8> {
 /// Two large files and sixty small ones, with memory for hardly more than one large file at a time.
 fn within(steps: &str, content: impl Fn(u64, u64) -> Vec<u8>, large: u64) -> (u64, u64) {
     let chain: Chain = steps.parse().unwrap();
-    let bounds = Bounds { output_bytes: u64::MAX, ratio: 2000, decoder_bytes: 128 * MIB };
+    let bounds = ExpansionLimits { output_bytes: u64::MAX, ratio: 2000, decoder_bytes: 128 * MIB };
     // Less would be refused; the quarter is for the content.
     let need = Need::within(&chain, bounds, 64 * MIB).of_large(1);
     let limit = (need + need / 3).div_ceil(MIB) + 1;

@@ -14,7 +14,7 @@ use std::{
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, makedev, mknodat, renameat_with};
 
 use landlock::{ABI, Access, Ruleset, RulesetAttr, RulesetCreatedAttr, Scope};
-use tidemill::confine::{Allowed, drop_privileges, restrict};
+use tidemill::sandbox::{SandboxRules, drop_privileges, restrict};
 
 pub const PROGRAM: &str = "TIDEMILL_TEST_PROGRAM";
 /// The directory that [`confined`] works in, and two ports: one it must not reach, one it may.
@@ -45,7 +45,7 @@ pub fn confined() {
     let ports = ports.split_once(' ').unwrap();
     let [refused, allowed] = [ports.0, ports.1].map(|port| port.parse().unwrap());
     drop_privileges(false).unwrap();
-    let held = restrict(&Allowed {
+    let held = restrict(&SandboxRules {
         work: vec![root.join("one"), root.join("two")],
         append: vec![root.join("log")],
         read: vec![root.join("read")],

@@ -147,7 +147,7 @@ pub fn course() {
         life.clean_up("endless", LIMIT * 10, pending::<Result<(), Infallible>>);
         handle.closing().cancelled().await;
         let report = life.stop().await;
-        handle.leave().await;
+        handle.forced_stop().await;
         println!("leave");
         report
     });
@@ -162,7 +162,7 @@ pub fn hang() {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
         let life = Lifecycle::new(Deadlines::default(), signals).unwrap();
-        let leave = life.handle().leave();
+        let leave = life.handle().forced_stop();
         let mut phase = life.handle().phase();
         tokio::spawn(async {
             println!("blocked");

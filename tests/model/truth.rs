@@ -7,7 +7,7 @@ use std::{
 };
 
 use tidemill::{
-    ledger::{Ledger, Query, Record, State, sqlite::Sqlite},
+    ledger::{HistoryQuery, Ledger, Record, State, sqlite::Sqlite},
     policy::OnSuccess,
 };
 
@@ -218,7 +218,7 @@ impl World {
         let ledger = self.tree.path("out/.tidemill/ledger.sqlite");
         let ledger = Sqlite::open_read_only(&ledger).expect("open the ledger");
         assert_eq!(ledger.unfinished().expect("read"), [], "{}", self.tree.log());
-        let history = ledger.history(&Query::default()).expect("read");
+        let history = ledger.history(&HistoryQuery::default()).expect("read");
         for (path, content) in &self.now {
             let last = history.iter().find(|record| {
                 record.source == Path::new(path) && record.state != State::Withdrawn

@@ -20,7 +20,7 @@ pub fn metrics_in(text: &str) -> BTreeSet<String> {
 
 /// The table of the service, by the text that holds it: each name and what it is.
 fn table() -> BTreeMap<String, String> {
-    let text = read("src/observe/metrics.rs");
+    let text = read("src/observe/prometheus.rs");
     let entry = |line: &str| {
         let (kind, rest) = line.trim().split_once(" = ")?.1.split_once(" \"")?;
         let name = rest.split('"').next().filter(|name| name.starts_with("tidemill_"))?;

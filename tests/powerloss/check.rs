@@ -9,7 +9,7 @@ use std::{
 
 use tidemill::{
     codec::Transformer,
-    ledger::{Ledger, Query, Record, State as LedgerState, sqlite::Sqlite},
+    ledger::{HistoryQuery, Ledger, Record, State as LedgerState, sqlite::Sqlite},
 };
 
 use crate::{
@@ -394,5 +394,5 @@ pub fn evidence(places: &Places) -> Vec<String> {
 fn records(places: &Places) -> Result<Vec<Record>, String> {
     let ledger = Sqlite::open_read_only(&places.state.join("ledger.sqlite"))
         .map_err(|e| format!("{e:?}"))?;
-    ledger.history(&Query::default()).map_err(|error| format!("{error:?}"))
+    ledger.history(&HistoryQuery::default()).map_err(|error| format!("{error:?}"))
 }

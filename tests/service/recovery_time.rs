@@ -9,7 +9,7 @@ use std::{
 
 use tidemill::{
     fs::identity_of,
-    ledger::{Ledger, Output, Record, State, When, sqlite::Sqlite},
+    ledger::{Flush, Ledger, Output, Record, State, sqlite::Sqlite},
     policy::OnSuccess,
 };
 
@@ -58,7 +58,7 @@ fn unfinished(tree: &Tree) {
             }
         })
         .collect();
-    ledger.append(&records, When::Now).expect("append");
+    ledger.append(&records, Flush::Now).expect("append");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tidemill::{codec::Transformer, policy::Bounds};
+use tidemill::{codec::Transformer, policy::ExpansionLimits};
 
 /// What a test waits for at most: a hang is a failure, a slow machine is not.
 pub const PATIENCE: Duration = Duration::from_mins(1);
@@ -291,7 +291,8 @@ fn packed_name(path: &Path) -> PathBuf {
 }
 
 pub fn decoder() -> Transformer {
-    let bounds = Bounds { output_bytes: u64::MAX, ratio: u64::MAX, decoder_bytes: 1 << 27 };
+    let bounds =
+        ExpansionLimits { output_bytes: u64::MAX, ratio: u64::MAX, decoder_bytes: 1 << 27 };
     Transformer::new(&"unzstd".parse().expect("steps"), bounds, 0).expect("decoder")
 }
 

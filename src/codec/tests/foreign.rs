@@ -59,7 +59,7 @@ fn the_frame_after_skippable_ones_tells_the_format() {
 #[test]
 fn an_archive_that_needs_much_memory_is_told_as_a_limit_with_its_key() {
     let content = noise(3_000_000);
-    let tight = Bounds { decoder_bytes: 1 << 20, ..BOUNDS };
+    let tight = ExpansionLimits { decoder_bytes: 1 << 20, ..BOUNDS };
     for (steps, undo) in [("zstd:19", "unzstd"), ("xz:6", "unxz")] {
         let packed = run(&mut transformer(steps, BOUNDS, 1), &content, 100_000).expect(steps);
         let error = run(&mut transformer(undo, tight, 0), &packed, 100_000).expect_err(undo);

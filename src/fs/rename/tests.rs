@@ -1,5 +1,5 @@
 use super::*;
-use crate::fs::{Instance, Temp, private_name};
+use crate::fs::{NodeId, Temp, private_name};
 
 /// A directory on a file system without `RENAME_NOREPLACE`, for as long as the scenario lives.
 fn without_no_replace() -> (fail::FailScenario<'static>, tempfile::TempDir, Arc<Dir>) {
@@ -25,7 +25,7 @@ fn put(root: &tempfile::TempDir, name: &str, content: &str) {
 fn a_file_gets_its_name_by_a_link_and_keeps_no_other() {
     let (_scenario, root, dir) = without_no_replace();
     put(&root, "old", "ours");
-    dir.rename("old".as_ref(), &dir, "new".as_ref(), Replace::No).expect("rename");
+    dir.rename("old".as_ref(), &dir, "new".as_ref(), Overwrite::Never).expect("rename");
     assert_eq!(names(&root), ["new"]);
 }
 
@@ -34,7 +34,8 @@ fn a_link_never_replaces_what_has_the_name() {
     let (_scenario, root, dir) = without_no_replace();
     put(&root, "old", "ours");
     put(&root, "new", "theirs");
-    let error = dir.rename("old".as_ref(), &dir, "new".as_ref(), Replace::No).expect_err("taken");
+    let error =
+        dir.rename("old".as_ref(), &dir, "new".as_ref(), Overwrite::Never).expect_err("taken");
     assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
     assert_eq!(names(&root), ["new", "old"]);
     assert_eq!(std::fs::read(root.path().join("new")).expect("read"), b"theirs");
@@ -45,7 +46,7 @@ fn a_rename_that_ended_with_both_names_is_finished_by_the_same_call() {
     let (_scenario, root, dir) = without_no_replace();
     put(&root, "old", "ours");
     std::fs::hard_link(root.path().join("old"), root.path().join("new")).expect("link");
-    dir.rename("old".as_ref(), &dir, "new".as_ref(), Replace::No).expect("rename");
+    dir.rename("old".as_ref(), &dir, "new".as_ref(), Overwrite::Never).expect("rename");
     assert_eq!(names(&root), ["new"]);
 }
 
@@ -56,17 +57,18 @@ fn both_names_are_of_one_file_also_where_the_kernel_answers_that_the_name_is_tak
     let dir = Arc::new(Dir::open(root.path()).expect("open"));
     put(&root, "old", "ours");
     std::fs::hard_link(root.path().join("old"), root.path().join("new")).expect("link");
-    dir.rename("old".as_ref(), &dir, "new".as_ref(), Replace::No).expect("rename");
+    dir.rename("old".as_ref(), &dir, "new".as_ref(), Overwrite::Never).expect("rename");
     assert_eq!(names(&root), ["new"]);
 }
 
 #[test]
 fn a_published_temp_keeps_its_name_until_the_final_one_is_durable() {
     let (_scenario, root, dir) = without_no_replace();
-    let mut temp = Temp::create(&dir, &Instance::new("0")).expect("create");
+    let mut temp = Temp::create(&dir, &NodeId::new("0")).expect("create");
     temp.protect();
     let name = temp.name().to_owned();
-    let second = temp.publish("final".as_ref(), Replace::No).expect("publish").expect("linked");
+    let second =
+        temp.publish("final".as_ref(), Overwrite::Never).expect("publish").expect("linked");
     assert_eq!(names(&root), [name, "final".into()]);
     second.remove().expect("remove");
     assert_eq!(names(&root), ["final"]);
@@ -76,7 +78,7 @@ fn a_published_temp_keeps_its_name_until_the_final_one_is_durable() {
 fn a_private_name_needs_neither_the_flag_nor_links_and_is_given_once() {
     let (_scenario, root, dir) = without_no_replace();
     fail::cfg("gate::links", "return(out)").expect("configure");
-    let own = private_name(&Instance::new("0"), 7);
+    let own = private_name(&NodeId::new("0"), 7);
     put(&root, "source", "first");
     dir.rename_to_own("source".as_ref(), &own).expect("take");
     assert_eq!(names(&root), std::slice::from_ref(&own));
@@ -91,8 +93,9 @@ fn what_has_neither_is_the_places_fault() {
     let (_scenario, root, dir) = without_no_replace();
     fail::cfg("gate::links", "return(out)").expect("configure");
     put(&root, "old", "ours");
-    let error = dir.rename("old".as_ref(), &dir, "new".as_ref(), Replace::No).expect_err("neither");
+    let error =
+        dir.rename("old".as_ref(), &dir, "new".as_ref(), Overwrite::Never).expect_err("neither");
     assert_eq!(error.kind(), io::ErrorKind::Unsupported);
-    assert_eq!(crate::error::place(&error), crate::error::Place::Sick);
+    assert_eq!(crate::error::storage_health(&error), crate::error::StorageHealth::Unavailable);
     assert_eq!(names(&root), ["old"]);
 }

@@ -21,7 +21,7 @@ async fn listen(address: SocketAddr) -> TcpStream {
 async fn streams_are_bounded_and_a_place_that_is_left_is_taken_again() {
     let running = start().await;
     let mut streams = Vec::new();
-    for _ in 0..limits::STREAMS {
+    for _ in 0..limits::STREAMS_MAX {
         streams.push(listen(running.address).await);
     }
     let refused = get(running.address, "/api/v1/stream").await;
@@ -64,7 +64,7 @@ async fn a_stream_outlives_other_connections_and_a_client_that_reads_no_more_is_
     drop(stream);
     // Nobody reads this one: what the sockets hold is full some time, and it goes.
     let unread = listen(running.address).await;
-    let notice = |id| crate::observe::Notice {
+    let notice = |id| crate::observe::OutcomeRecord {
         id,
         pipeline: "main".to_owned(),
         path: "x".repeat(10_000),
@@ -78,7 +78,7 @@ async fn a_stream_outlives_other_connections_and_a_client_that_reads_no_more_is_
     };
     let free = || get(running.address, "/livez");
     for id in 0.. {
-        running.observer.feed().tell(|| notice(id));
+        running.observer.feed().send(|| notice(id));
         tokio::time::sleep(Duration::from_millis(10)).await;
         assert!(id < 100_000, "a client that reads nothing is kept");
         if running.observer.feed().listeners() == 0 {

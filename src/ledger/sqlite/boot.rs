@@ -2,11 +2,15 @@
 
 use rusqlite::Connection;
 
-use super::Id;
+use super::RecordId;
 
 /// The number of the first record of this boot, kept with the boot's own name; a boot without a
 /// name begins with each start.
-pub fn first_record(connection: &Connection, boot: &str, next: Id) -> rusqlite::Result<Id> {
+pub fn first_record(
+    connection: &Connection,
+    boot: &str,
+    next: RecordId,
+) -> rusqlite::Result<RecordId> {
     let sql = "SELECT value FROM meta WHERE name = 'boot'";
     let known: String = connection.query_row(sql, [], |row| row.get(0))?;
     if known == boot && !boot.is_empty() {

@@ -1,9 +1,9 @@
 //! The ledger as an embedded SQLite database, in write-ahead mode.
 //!
 //! One connection writes and one reads, so that a look-up never waits for another's `fsync`.
-//! A write that is [`When::Now`] commits with `synchronous=FULL`: SQLite syncs its log before the
+//! A write that is [`Flush::Now`] commits with `synchronous=FULL`: SQLite syncs its log before the
 //! commit returns, and with it every earlier commit (sqlite.org/wal.html, sqlite.org/pragma.html).
-//! A write that is [`When::Later`] commits with `synchronous=NORMAL`: it is in the log, where a
+//! A write that is [`Flush::Deferred`] commits with `synchronous=NORMAL`: it is in the log, where a
 //! kill of the process cannot take it, and is synced by the next `Now`, the next checkpoint, or
 //! [`Ledger::flush`].
 
@@ -25,7 +25,8 @@ use std::{
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::{
-    ErrorKind, Id, LastStop, Ledger, PipelineId, Query, Record, Result, Roots, State, When,
+    ErrorKind, Flush, HistoryQuery, Ledger, PipelineDirs, PipelineId, PreviousShutdown, Record,
+    RecordId, Result, State,
 };
 use crate::failpoint;
 use connection::{connect, create, failed, sync_parent};
@@ -36,7 +37,7 @@ const NEVER_USED: &str = "0";
 /// this while it is in use, and the boot of a clean stop after.
 const IN_USE: &str = "1";
 /// No ledger comes to a record of this number: there are as many to go.
-const LAST_ID: Id = Id::MAX / 2;
+const LAST_ID: RecordId = RecordId::MAX / 2;
 
 /// The embedded ledger. Dropping it closes the database; [`Ledger::end`] marks a clean stop first.
 #[derive(Debug)]
@@ -47,7 +48,7 @@ pub struct Sqlite {
     reader: Mutex<Connection>,
     last_id: AtomicI64,
     /// The first record since it was opened has this number or a higher one.
-    run_first_id: Id,
+    run_first_id: RecordId,
     /// The first record since the machine booted has this number or a higher one.
     boot_first_id: AtomicI64,
     /// Recovery is through, so that the use can end cleanly.
@@ -130,7 +131,7 @@ impl Sqlite {
     fn write<T>(
         &self,
         action: &'static str,
-        when: When,
+        when: Flush,
         write: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -156,27 +157,27 @@ impl Ledger for Sqlite {
         &self.instance
     }
 
-    fn begin(&self, boot: &str) -> Result<LastStop> {
+    fn begin(&self, boot: &str) -> Result<PreviousShutdown> {
         let next = self.last_id.load(Ordering::Relaxed) + 1;
-        let (stop, first) = self.write("begin", When::Now, |connection| {
+        let (stop, first) = self.write("begin", Flush::Now, |connection| {
             let sql = "SELECT value FROM meta WHERE name = 'in_use'";
             let stopped: String = connection.query_row(sql, [], |row| row.get(0))?;
             connection.execute("UPDATE meta SET value = ?1 WHERE name = 'in_use'", [IN_USE])?;
             let same_boot = stopped == boot && !boot.is_empty();
-            let same_boot = same_boot || failpoint::leaves_out("barrier::boot");
+            let same_boot = same_boot || failpoint::is_skipped("barrier::boot");
             let is_clean = stopped == NEVER_USED || (stopped != IN_USE && same_boot);
-            let stop = if is_clean { LastStop::Clean } else { LastStop::Unclean };
+            let stop = if is_clean { PreviousShutdown::Clean } else { PreviousShutdown::Unclean };
             Ok((stop, boot::first_record(connection, boot, next)?))
         })?;
         self.boot_first_id.store(first, Ordering::Release);
         Ok(stop)
     }
 
-    fn is_of_this_boot(&self, id: Id) -> bool {
+    fn is_of_this_boot(&self, id: RecordId) -> bool {
         id >= self.boot_first_id.load(Ordering::Acquire)
     }
 
-    fn is_of_this_run(&self, id: Id) -> bool {
+    fn is_of_this_run(&self, id: RecordId) -> bool {
         id >= self.run_first_id
     }
 
@@ -186,7 +187,7 @@ impl Ledger for Sqlite {
 
     fn end(&self, boot: &str) -> Result<()> {
         if self.recovered.load(Ordering::Acquire) {
-            let ended = self.write("end", When::Now, |connection| {
+            let ended = self.write("end", Flush::Now, |connection| {
                 let sql = "UPDATE meta SET value = ?1 WHERE name = 'in_use'";
                 connection.execute(sql, [boot]).map(drop)
             });
@@ -213,7 +214,7 @@ impl Ledger for Sqlite {
         if self.input_inode(pipeline)? == Some(inode) {
             return Ok(());
         }
-        self.write("note an input", When::Now, |connection| {
+        self.write("note an input", Flush::Now, |connection| {
             let sql = "INSERT OR REPLACE INTO meta VALUES ('input ' || ?1, ?2)";
             connection.execute(sql, params![pipeline, inode.to_string()]).map(drop)
         })
@@ -225,7 +226,7 @@ impl Ledger for Sqlite {
         if !self.writer.try_lock().is_ok_and(|writer| waited(&writer)) {
             return Ok(());
         }
-        let flushed = self.write("flush", When::Now, |connection| {
+        let flushed = self.write("flush", Flush::Now, |connection| {
             // A transaction that changes nothing is not written, and syncs nothing.
             let sql = "INSERT INTO meta VALUES ('flushes', '1')
                        ON CONFLICT (name) DO UPDATE SET value = value + 1";
@@ -237,14 +238,14 @@ impl Ledger for Sqlite {
         }
     }
 
-    fn skip_ids(&self, last: Id) {
+    fn skip_ids(&self, last: RecordId) {
         if (0..=LAST_ID).contains(&last) {
             self.last_id.fetch_max(last, Ordering::Relaxed);
         }
     }
 
     fn pipeline(&self, name: &str, input: &Path, output: &Path) -> Result<PipelineId> {
-        self.write("register a pipeline", When::Now, |connection| {
+        self.write("register a pipeline", Flush::Now, |connection| {
             let sql = "INSERT INTO pipelines (name, input, output) VALUES (?1, ?2, ?3)
                        ON CONFLICT (input, output) DO UPDATE SET name = ?1 RETURNING id";
             let paths = params![name, rows::bytes(input), rows::bytes(output)];
@@ -252,7 +253,7 @@ impl Ledger for Sqlite {
         })
     }
 
-    fn roots(&self) -> Result<Vec<Roots>> {
+    fn roots(&self) -> Result<Vec<PipelineDirs>> {
         self.read("list pipelines", |connection| {
             let mut statement =
                 connection.prepare("SELECT id, name, input, output FROM pipelines")?;
@@ -261,11 +262,11 @@ impl Ledger for Sqlite {
         })
     }
 
-    fn next_id(&self) -> Id {
+    fn next_id(&self) -> RecordId {
         self.last_id.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    fn append(&self, records: &[Record], when: When) -> Result<()> {
+    fn append(&self, records: &[Record], when: Flush) -> Result<()> {
         if records.is_empty() {
             return Ok(());
         }
@@ -275,7 +276,7 @@ impl Ledger for Sqlite {
         })
     }
 
-    fn mark(&self, marks: &[(Id, State, Option<String>)], when: When) -> Result<()> {
+    fn mark(&self, marks: &[(RecordId, State, Option<String>)], when: Flush) -> Result<()> {
         if marks.is_empty() {
             return Ok(());
         }
@@ -290,7 +291,7 @@ impl Ledger for Sqlite {
         })
     }
 
-    fn record(&self, id: Id) -> Result<Option<Record>> {
+    fn record(&self, id: RecordId) -> Result<Option<Record>> {
         self.read("look a record up", |connection| {
             let mut statement = connection.prepare_cached(rows::SELECT_BY_ID)?;
             statement.query_row([id], rows::record).optional()
@@ -345,11 +346,11 @@ impl Ledger for Sqlite {
         })
     }
 
-    fn history(&self, query: &Query) -> Result<Vec<Record>> {
-        let Query { state, since_ns, limit, before } = query;
+    fn history(&self, query: &HistoryQuery) -> Result<Vec<Record>> {
+        let HistoryQuery { state, since_ns, limit, before } = query;
         self.read("read the history", |connection| {
             let limit = limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
-            let last = before.map_or(Id::MAX, |before| before.saturating_sub(1));
+            let last = before.map_or(RecordId::MAX, |before| before.saturating_sub(1));
             if *state == Some(State::Quarantined) {
                 let mut statement = connection.prepare_cached(rows::SELECT_QUARANTINED)?;
                 let asked = params![last, since_ns, limit];

@@ -8,8 +8,8 @@ use std::{
 
 use rusqlite::{Row, Statement, params, types::Type};
 
-use super::super::{Hash, Output, PipelineId, Record, Replaced, Roots, State};
-use crate::{identity::Identity, policy::OnSuccess};
+use super::super::{Hash, Output, PipelineDirs, PipelineId, Record, Replaced, State};
+use crate::{fingerprint::Fingerprint, policy::OnSuccess};
 
 /// The columns of a record, in the order of [`record`] and [`insert`].
 macro_rules! columns {
@@ -67,7 +67,7 @@ pub const SELECT_QUARANTINED: &str = concat!(
     " ORDER BY id DESC LIMIT ?3"
 );
 
-/// The states' numbers, which stand in the statements as they are. Those up to `Done` published or
+/// The states' numbers, which stand in the statements as they are. Those up to `Accepted` published or
 /// may publish, the first two are unfinished.
 pub const fn number(state: State) -> u8 {
     match state {
@@ -203,9 +203,9 @@ fn output(row: &Row<'_>) -> rusqlite::Result<Option<Output>> {
     }))
 }
 
-fn identity(row: &Row<'_>, first: usize) -> rusqlite::Result<Identity> {
+fn identity(row: &Row<'_>, first: usize) -> rusqlite::Result<Fingerprint> {
     let unsigned = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
-    Ok(Identity {
+    Ok(Fingerprint {
         device: unsigned(first)?,
         inode: unsigned(first + 1)?,
         size: unsigned(first + 2)?,
@@ -216,7 +216,7 @@ fn identity(row: &Row<'_>, first: usize) -> rusqlite::Result<Identity> {
 
 /// What is only ever read as a whole: five numbers, little-endian, and the hash where it is known.
 fn packed(replaced: &Replaced) -> Vec<u8> {
-    let Identity { device, inode, size, modified_ns, changed_ns } = replaced.identity;
+    let Fingerprint { device, inode, size, modified_ns, changed_ns } = replaced.identity;
     let numbers = [device, inode, size, modified_ns.cast_unsigned(), changed_ns.cast_unsigned()];
     let mut packed: Vec<u8> = numbers.into_iter().flat_map(u64::to_le_bytes).collect();
     packed.extend(replaced.hash.iter().flatten());
@@ -228,7 +228,7 @@ fn unpacked(packed: &[u8]) -> Replaced {
         let bytes = packed.get(index * 8..).and_then(|rest| rest.first_chunk());
         u64::from_le_bytes(bytes.copied().unwrap_or_default())
     };
-    let identity = Identity {
+    let identity = Fingerprint {
         device: number(0),
         inode: number(1),
         size: number(2),
@@ -239,8 +239,8 @@ fn unpacked(packed: &[u8]) -> Replaced {
     Replaced { identity, hash }
 }
 
-pub fn roots(row: &Row<'_>) -> rusqlite::Result<Roots> {
-    Ok(Roots {
+pub fn roots(row: &Row<'_>) -> rusqlite::Result<PipelineDirs> {
+    Ok(PipelineDirs {
         id: row.get(0)?,
         name: row.get(1)?,
         input: path(row.get(2)?),

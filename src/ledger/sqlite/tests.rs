@@ -2,7 +2,7 @@ use std::{os::unix::ffi::OsStrExt, time::Instant};
 
 use super::{connection::BUSY, *};
 use crate::{
-    identity::Identity,
+    fingerprint::Fingerprint,
     ledger::{Output, Replaced},
     policy::OnSuccess,
 };
@@ -14,8 +14,8 @@ fn ledger() -> (tempfile::TempDir, PathBuf, Sqlite) {
     (dir, path, ledger)
 }
 
-fn identity(inode: u64) -> Identity {
-    Identity { device: u64::MAX, inode, size: 3, modified_ns: -1, changed_ns: i64::MAX }
+fn identity(inode: u64) -> Fingerprint {
+    Fingerprint { device: u64::MAX, inode, size: 3, modified_ns: -1, changed_ns: i64::MAX }
 }
 
 fn record(ledger: &Sqlite, pipeline: PipelineId, source: &Path, state: State) -> Record {
@@ -51,7 +51,7 @@ fn a_record_comes_back_as_it_was() {
     let pipeline = pipeline(&ledger);
     let name = Path::new(std::ffi::OsStr::from_bytes(b"\xff\n\x00name"));
     let record = record(&ledger, pipeline, name, State::Done);
-    ledger.append(std::slice::from_ref(&record), When::Now).expect("append");
+    ledger.append(std::slice::from_ref(&record), Flush::Now).expect("append");
     assert_eq!(ledger.latest(pipeline, name).expect("look up"), Some(record.clone()));
     assert_eq!(ledger.record(record.id).expect("look up"), Some(record.clone()));
     drop(ledger);
@@ -62,11 +62,11 @@ fn a_record_comes_back_as_it_was() {
 
 #[test]
 fn a_number_that_no_ledger_comes_to_is_damage() {
-    for id in [Id::MAX, LAST_ID + 1, -1] {
+    for id in [RecordId::MAX, LAST_ID + 1, -1] {
         let (_dir, path, ledger) = ledger();
         let pipeline = pipeline(&ledger);
         let record = Record { id, ..record(&ledger, pipeline, "a".as_ref(), State::Done) };
-        ledger.append(&[record], When::Now).expect("append");
+        ledger.append(&[record], Flush::Now).expect("append");
         drop(ledger);
         let error = Sqlite::open(&path).expect_err("a damaged ledger");
         assert_eq!(error.action, "read", "{error}");
@@ -81,9 +81,9 @@ fn the_newest_record_that_counts_is_the_latest() {
     let done = record(&ledger, pipeline, source, State::Done);
     let withdrawn = record(&ledger, pipeline, source, State::Withdrawn);
     let quarantined = record(&ledger, pipeline, source, State::Quarantined);
-    ledger.append(&[done.clone(), withdrawn], When::Later).expect("append");
+    ledger.append(&[done.clone(), withdrawn], Flush::Deferred).expect("append");
     assert_eq!(ledger.latest(pipeline, source).expect("look up"), Some(done.clone()));
-    ledger.append(std::slice::from_ref(&quarantined), When::Later).expect("append");
+    ledger.append(std::slice::from_ref(&quarantined), Flush::Deferred).expect("append");
     assert_eq!(ledger.latest(pipeline, source).expect("look up"), Some(quarantined));
     let output = ledger.latest_for_output(pipeline, "a.zst".as_ref()).expect("look up");
     assert_eq!(output, Some(done));
@@ -95,14 +95,14 @@ fn a_record_of_the_same_number_replaces_and_a_mark_changes_its_state() {
     let (_dir, _, ledger) = ledger();
     let pipeline = pipeline(&ledger);
     let intent = record(&ledger, pipeline, "a".as_ref(), State::Intent);
-    ledger.append(std::slice::from_ref(&intent), When::Now).expect("append");
-    ledger.append(std::slice::from_ref(&intent), When::Now).expect("append again");
+    ledger.append(std::slice::from_ref(&intent), Flush::Now).expect("append");
+    ledger.append(std::slice::from_ref(&intent), Flush::Now).expect("append again");
     assert_eq!(ledger.unfinished().expect("list"), std::slice::from_ref(&intent));
-    ledger.mark(&[(intent.id, State::Published, None)], When::Later).expect("mark");
+    ledger.mark(&[(intent.id, State::Published, None)], Flush::Deferred).expect("mark");
     let published = Record { state: State::Published, ..intent.clone() };
     assert_eq!(ledger.unfinished().expect("list"), [published]);
     let why = Some("why".to_owned());
-    ledger.mark(&[(intent.id, State::Withdrawn, why.clone())], When::Now).expect("mark");
+    ledger.mark(&[(intent.id, State::Withdrawn, why.clone())], Flush::Now).expect("mark");
     assert_eq!(ledger.unfinished().expect("list"), []);
     let found = ledger.record(intent.id).expect("look up").expect("a record");
     assert_eq!((found.state, found.reason), (State::Withdrawn, why));
@@ -111,20 +111,20 @@ fn a_record_of_the_same_number_replaces_and_a_mark_changes_its_state() {
 #[test]
 fn a_stop_without_an_end_is_unclean() {
     let (_dir, path, ledger) = ledger();
-    assert_eq!(ledger.begin("boot").expect("begin"), LastStop::Clean);
+    assert_eq!(ledger.begin("boot").expect("begin"), PreviousShutdown::Clean);
     drop(ledger);
     let ledger = Sqlite::open(&path).expect("open");
-    assert_eq!(ledger.begin("boot").expect("begin"), LastStop::Unclean);
+    assert_eq!(ledger.begin("boot").expect("begin"), PreviousShutdown::Unclean);
     ledger.recovered();
     ledger.end("boot").expect("end");
     assert!(!path.with_extension("sqlite-wal").metadata().is_ok_and(|wal| wal.len() > 0));
     drop(ledger);
     let ledger = Sqlite::open(&path).expect("open");
-    assert_eq!(ledger.begin("boot").expect("begin"), LastStop::Clean);
+    assert_eq!(ledger.begin("boot").expect("begin"), PreviousShutdown::Clean);
     ledger.recovered();
     ledger.end("boot").expect("end");
     // Power may have failed since, and brought back what was removed before.
-    assert_eq!(ledger.begin("another boot").expect("begin"), LastStop::Unclean);
+    assert_eq!(ledger.begin("another boot").expect("begin"), PreviousShutdown::Unclean);
 }
 
 /// A signal between the ledger's opening and recovery's end stopped the service in good order, and
@@ -136,14 +136,14 @@ fn a_stop_before_recovery_was_through_is_as_the_one_before_it() {
     drop(ledger);
     let ledger = Sqlite::open(&path).expect("open");
     ledger.end("boot").expect("a stop before recovery");
-    assert_eq!(ledger.begin("boot").expect("begin"), LastStop::Unclean);
+    assert_eq!(ledger.begin("boot").expect("begin"), PreviousShutdown::Unclean);
     ledger.end("boot").expect("a stop within it");
     drop(ledger);
     let ledger = Sqlite::open(&path).expect("open");
-    assert_eq!(ledger.begin("boot").expect("begin"), LastStop::Unclean);
+    assert_eq!(ledger.begin("boot").expect("begin"), PreviousShutdown::Unclean);
     ledger.recovered();
     ledger.end("boot").expect("a clean stop");
-    assert_eq!(ledger.begin("boot").expect("begin"), LastStop::Clean);
+    assert_eq!(ledger.begin("boot").expect("begin"), PreviousShutdown::Clean);
 }
 
 #[test]
@@ -167,13 +167,13 @@ fn another_process_may_look_and_mark_while_the_service_runs() {
     let (_dir, path, service) = ledger();
     let pipeline = pipeline(&service);
     let quarantined = record(&service, pipeline, "a".as_ref(), State::Quarantined);
-    service.append(std::slice::from_ref(&quarantined), When::Later).expect("append");
+    service.append(std::slice::from_ref(&quarantined), Flush::Deferred).expect("append");
     let viewer = Sqlite::open_read_only(&path).expect("open to look");
-    let query = Query { state: Some(State::Quarantined), ..Query::default() };
+    let query = HistoryQuery { state: Some(State::Quarantined), ..HistoryQuery::default() };
     assert_eq!(viewer.history(&query).expect("history"), std::slice::from_ref(&quarantined));
-    assert!(viewer.mark(&[(quarantined.id, State::Done, None)], When::Now).is_err());
+    assert!(viewer.mark(&[(quarantined.id, State::Done, None)], Flush::Now).is_err());
     let requeue = Sqlite::open(&path).expect("open to write");
-    requeue.mark(&[(quarantined.id, State::Requeued, None)], When::Now).expect("mark");
+    requeue.mark(&[(quarantined.id, State::Requeued, None)], Flush::Now).expect("mark");
     let latest = service.latest(pipeline, "a".as_ref()).expect("look up").expect("a record");
     assert_eq!(latest.state, State::Requeued);
 }
@@ -188,8 +188,8 @@ fn the_history_is_newest_first_and_filtered() {
             ..record(&ledger, pipeline, Path::new(&number.to_string()), State::Done)
         })
         .collect();
-    ledger.append(&records, When::Now).expect("append");
-    let query = Query { since_ns: Some(2), limit: Some(2), ..Query::default() };
+    ledger.append(&records, Flush::Now).expect("append");
+    let query = HistoryQuery { since_ns: Some(2), limit: Some(2), ..HistoryQuery::default() };
     let found: Vec<i64> =
         ledger.history(&query).expect("history").iter().map(|record| record.at_ns).collect();
     assert_eq!(found, [4, 3]);
@@ -215,11 +215,11 @@ fn another_programs_write_delays_a_write_and_breaks_nothing() {
     let other = Connection::open(&path).expect("open");
     other.execute_batch("BEGIN IMMEDIATE").expect("begin");
     let intent = record(&ledger, pipeline, "a".as_ref(), State::Intent);
-    let refused = ledger.append(std::slice::from_ref(&intent), When::Now).expect_err("busy");
+    let refused = ledger.append(std::slice::from_ref(&intent), Flush::Now).expect_err("busy");
     assert_eq!(refused.kind, ErrorKind::Busy, "{}", refused.source);
     assert_eq!(ledger.unfinished().expect("list"), []);
     other.execute_batch("COMMIT").expect("commit");
-    ledger.append(std::slice::from_ref(&intent), When::Now).expect("append");
+    ledger.append(std::slice::from_ref(&intent), Flush::Now).expect("append");
     assert_eq!(ledger.unfinished().expect("list"), [intent]);
 }
 
@@ -233,13 +233,13 @@ fn a_reader_that_stays_does_not_hold_up_the_end() {
     reader.execute_batch("BEGIN; SELECT count(*) FROM records").expect("read");
     let pipeline = pipeline(&ledger);
     let done = record(&ledger, pipeline, "a".as_ref(), State::Done);
-    ledger.append(&[done], When::Later).expect("append");
+    ledger.append(&[done], Flush::Deferred).expect("append");
     let start = Instant::now();
     ledger.end("boot").expect("end");
     assert!(start.elapsed() < BUSY / 2, "{:?}", start.elapsed());
     drop((reader, ledger));
     let again = Sqlite::open(&path).expect("open");
-    assert_eq!(again.begin("boot").expect("begin"), LastStop::Clean);
+    assert_eq!(again.begin("boot").expect("begin"), PreviousShutdown::Clean);
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn the_log_is_moved_into_the_database_before_it_grows_long() {
     for number in 0..2000 {
         let name = number.to_string();
         let done = record(&ledger, pipeline, name.as_ref(), State::Done);
-        ledger.append(&[done], When::Later).expect("append");
+        ledger.append(&[done], Flush::Deferred).expect("append");
     }
     let log = path.with_extension("sqlite-wal").metadata().expect("the log").len();
     assert!(log < 1100 * 4200, "{log} bytes");
@@ -270,15 +270,15 @@ fn a_write_for_later_is_flushed_once_it_has_waited() {
     ledger.flush(Duration::ZERO).expect("nothing to flush");
     assert_eq!(flushes(), 0);
     let done = record(&ledger, pipeline, "a".as_ref(), State::Done);
-    ledger.append(std::slice::from_ref(&done), When::Later).expect("append");
+    ledger.append(std::slice::from_ref(&done), Flush::Deferred).expect("append");
     ledger.flush(Duration::from_hours(1)).expect("too soon");
     assert_eq!(flushes(), 0);
     for _ in 0..2 {
         ledger.flush(Duration::ZERO).expect("flush");
         assert_eq!(flushes(), 1, "once");
     }
-    ledger.append(std::slice::from_ref(&done), When::Later).expect("append");
-    ledger.append(&[done], When::Now).expect("append");
+    ledger.append(std::slice::from_ref(&done), Flush::Deferred).expect("append");
+    ledger.append(&[done], Flush::Now).expect("append");
     ledger.flush(Duration::ZERO).expect("durable with the other");
     assert_eq!(flushes(), 1);
 }
@@ -289,7 +289,7 @@ fn numbers_that_another_file_knows_are_not_given_again() {
     ledger.skip_ids(41);
     assert_eq!(ledger.next_id(), 42);
     ledger.skip_ids(7);
-    ledger.skip_ids(Id::MAX);
+    ledger.skip_ids(RecordId::MAX);
     assert_eq!(ledger.next_id(), 43);
 }
 
@@ -299,7 +299,7 @@ fn records_of_this_boot_are_known_after_a_restart_and_not_after_another_boot() {
     let pipeline = pipeline(&ledger);
     ledger.begin("one").expect("begin");
     let made = record(&ledger, pipeline, "a".as_ref(), State::Done);
-    ledger.append(std::slice::from_ref(&made), When::Now).expect("append");
+    ledger.append(std::slice::from_ref(&made), Flush::Now).expect("append");
     assert!(ledger.is_of_this_boot(made.id) && ledger.is_of_this_run(made.id));
     drop(ledger);
     for (boot, is_known) in [("one", true), ("two", false), ("", false)] {
@@ -316,7 +316,7 @@ fn a_late_mark_of_publication_undoes_no_later_mark() {
     let (_dir, _path, ledger) = ledger();
     let pipeline = pipeline(&ledger);
     let made = record(&ledger, pipeline, "a".as_ref(), State::Intent);
-    ledger.append(std::slice::from_ref(&made), When::Now).expect("append");
+    ledger.append(std::slice::from_ref(&made), Flush::Now).expect("append");
     for (state, expected) in [
         (State::Published, State::Published),
         (State::Done, State::Done),
@@ -324,7 +324,7 @@ fn a_late_mark_of_publication_undoes_no_later_mark() {
         (State::Requeued, State::Requeued),
         (State::Published, State::Requeued),
     ] {
-        ledger.mark(&[(made.id, state, None)], When::Now).expect("mark");
+        ledger.mark(&[(made.id, state, None)], Flush::Now).expect("mark");
         let found = ledger.record(made.id).expect("look up").expect("there");
         assert_eq!(found.state, expected, "after {state}");
     }
@@ -335,9 +335,9 @@ fn an_output_that_is_made_again_still_belongs_to_its_source() {
     let (_dir, _path, ledger) = ledger();
     let pipeline = pipeline(&ledger);
     let made = record(&ledger, pipeline, "a".as_ref(), State::Done);
-    ledger.append(std::slice::from_ref(&made), When::Now).expect("append");
+    ledger.append(std::slice::from_ref(&made), Flush::Now).expect("append");
     for state in [State::Requeued, State::Changed] {
-        ledger.mark(&[(made.id, state, None)], When::Now).expect("mark");
+        ledger.mark(&[(made.id, state, None)], Flush::Now).expect("mark");
         let found = ledger.latest_published(pipeline, "a".as_ref()).expect("look up");
         assert_eq!(found.map(|record| record.id), Some(made.id), "{state}");
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-use super::super::When;
+use super::super::Flush;
 use crate::failpoint;
 
 /// Pages (of 4 KiB) in the log from which on they are moved into the database.
@@ -38,13 +38,13 @@ impl Writer {
     /// nobody knows what is durable.
     pub fn commit<T>(
         &mut self,
-        when: When,
+        when: Flush,
         write: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
         let level = match when {
-            _ if failpoint::leaves_out("barrier::ledger") => "off",
-            When::Now => "full",
-            When::Later => "normal",
+            _ if failpoint::is_skipped("barrier::ledger") => "off",
+            Flush::Now => "full",
+            Flush::Deferred => "normal",
         };
         self.connection.pragma_update(None, "synchronous", level)?;
         let transaction =
@@ -52,8 +52,8 @@ impl Writer {
         let made = write(&transaction)?;
         transaction.commit()?;
         match when {
-            When::Now => self.unsynced_since = None,
-            When::Later => {
+            Flush::Now => self.unsynced_since = None,
+            Flush::Deferred => {
                 self.unsynced_since.get_or_insert_with(Instant::now);
             }
         }

@@ -33,7 +33,7 @@ fn follow(handle: &Handle) -> (mpsc::UnboundedSender<&'static str>, Log) {
     let steps = [
         ("closing", handle.closing().cancelled_owned()),
         ("cut", handle.cut().cancelled_owned()),
-        ("leave", handle.leave()),
+        ("leave", handle.forced_stop()),
     ];
     for (word, step) in steps {
         let (log, phase) = (log.clone(), handle.phase());
@@ -81,7 +81,7 @@ async fn a_signal_that_comes_twice_at_once_counts_once_and_another_kind_counts()
     let life = Lifecycle::unfollowed();
     let (send, log) = follow(life.handle());
     let mut course = Vec::new();
-    let half = limits::SAME_SIGNAL / 2;
+    let half = limits::SIGNAL_DEBOUNCE / 2;
     for (kind, step) in [
         ("TERM", Some("closing 0 CLOSING")),
         ("TERM", None),

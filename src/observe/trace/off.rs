@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{observe::OutcomeKind, stages::Stage};
+use crate::{observe::OutcomeKind, stage::Stage};
 
 /// Makes no traces.
 #[derive(Clone, Debug, Default)]
@@ -35,9 +35,9 @@ impl Tracer {
 }
 
 impl Trace {
-    pub const fn begins(&self, _stage: Stage) {}
+    pub const fn stage_started(&self, _stage: Stage) {}
 
-    pub const fn ends(&self, _stage: Stage) {}
+    pub const fn stage_finished(&self, _stage: Stage) {}
 
     pub const fn outcome(&self, _kind: OutcomeKind, _attempt: u32, _bytes: (u64, u64)) {}
 }

@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message;
 
-use super::noted::File;
+use super::recorder::FileTrace;
 use crate::observe::{OutcomeKind, STAGES};
 
 /// Both clocks at one instant: what was noted by one is told by the other.
@@ -34,7 +34,7 @@ impl Clocks {
 }
 
 /// The message that tells of these files.
-pub fn request(files: &[File]) -> Vec<u8> {
+pub fn request(files: &[FileTrace]) -> Vec<u8> {
     let clocks = Clocks::now();
     let scope = InstrumentationScope {
         name: "tidemill".to_owned(),
@@ -56,7 +56,7 @@ pub fn request(files: &[File]) -> Vec<u8> {
 }
 
 /// The root, and a child for each step that began.
-fn spans(file: &File, clocks: Clocks) -> Vec<Span> {
+fn spans(file: &FileTrace, clocks: Clocks) -> Vec<Span> {
     let end = file.end.unwrap_or(clocks.steady);
     let steps = STAGES.into_iter().zip(&file.steps).zip(1..);
     let steps = steps.filter_map(|((stage, times), number)| Some((stage, (*times)?, number)));
@@ -85,7 +85,7 @@ fn spans(file: &File, clocks: Clocks) -> Vec<Span> {
     spans
 }
 
-fn attributes(file: &File) -> Vec<KeyValue> {
+fn attributes(file: &FileTrace) -> Vec<KeyValue> {
     let outcome = file.outcome.map_or("left", OutcomeKind::as_str);
     let mut attributes = vec![
         text("tidemill.pipeline", &file.pipeline),
@@ -98,7 +98,7 @@ fn attributes(file: &File) -> Vec<KeyValue> {
     attributes
 }
 
-fn status(file: &File) -> Status {
+fn status(file: &FileTrace) -> Status {
     let code = match file.outcome {
         Some(OutcomeKind::Published | OutcomeKind::Skipped) => StatusCode::Ok,
         Some(OutcomeKind::Quarantined) => StatusCode::Error,
@@ -108,7 +108,7 @@ fn status(file: &File) -> Status {
 }
 
 /// Never all zeros, which stands for none.
-fn span_id(file: &File, number: u64) -> Vec<u8> {
+fn span_id(file: &FileTrace, number: u64) -> Vec<u8> {
     file.first_span.wrapping_add(number).max(1).to_be_bytes().to_vec()
 }
 

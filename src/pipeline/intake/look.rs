@@ -7,19 +7,19 @@ use std::{
 
 use super::{
     Intake,
-    discover::{Look, Taken, Told},
+    discover::{LookResult, NameEvent, QueuedEvents},
 };
 use crate::{
     failpoint, limits,
-    observe::shown,
-    pipeline::job::{Arrival, Origin},
-    stages::Stage,
+    observe::display_path,
+    pipeline::job::{Arrival, DiscoveredBy},
+    stage::Stage,
 };
 
 impl Intake {
     pub(super) fn take_hints(&mut self) {
-        let (taken, more) = self.hints.take(limits::LOOKS);
-        let Taken { paths, overflow, scan, root } = taken;
+        let (taken, more) = self.hints.take(limits::LOOKS_PER_TURN_MAX);
+        let QueuedEvents { paths, overflow, scan, root } = taken;
         self.more_hints = more;
         if root {
             self.root.suspect();
@@ -30,21 +30,21 @@ impl Intake {
         }
         let now = Instant::now();
         if overflow || scan {
-            self.scans.ask(Origin::Scan, now);
+            self.scans.request(DiscoveredBy::Scan, now);
         }
         for (path, told) in paths {
             self.context.meter.hint();
             let path = self.candidates.marked(path);
             let arrival = match told {
-                Told::Named => Arrival::Unknown,
-                Told::Closed => Arrival::Closed,
-                Told::RenamedHere => Arrival::Renamed,
-                Told::RenamedAway => {
+                NameEvent::Named => Arrival::Unknown,
+                NameEvent::Closed => Arrival::Closed,
+                NameEvent::RenamedHere => Arrival::Renamed,
+                NameEvent::RenamedAway => {
                     self.table.renamed_away(&path, now);
                     Arrival::Unknown
                 }
             };
-            self.look(path, (Origin::Hint, arrival));
+            self.look(path, (DiscoveredBy::Hint, arrival));
         }
     }
 
@@ -57,7 +57,7 @@ impl Intake {
         }
         let Some(scan) = running else { return };
         let origin = scan.origin;
-        let found = scan.next(&self.candidates, limits::LOOKS);
+        let found = scan.next(&self.candidates, limits::LOOKS_PER_TURN_MAX);
         // A watch scans again; `--once` must not say that it saw everything.
         self.ended.left += if self.once { scan.take_unlisted() } else { 0 };
         let met = scan.take_met();
@@ -76,49 +76,51 @@ impl Intake {
     }
 
     fn met_own(&mut self, path: &Path) {
-        if self.own_met.len() < limits::DIRECTORIES && self.own_met.insert(path.to_path_buf()) {
-            tracing::warn!(pipeline = %self.context.name(), path = %shown(path), "own directory mounted below the input, ignored");
+        if self.own_met.len() < limits::OPEN_DIRECTORIES_MAX
+            && self.own_met.insert(path.to_path_buf())
+        {
+            tracing::warn!(pipeline = %self.context.name(), path = %display_path(path), "own directory mounted below the input, ignored");
         }
     }
 
-    pub(super) fn look(&mut self, path: PathBuf, (origin, arrival): (Origin, Arrival)) {
+    pub(super) fn look(&mut self, path: PathBuf, (origin, arrival): (DiscoveredBy, Arrival)) {
         let Some(input) = self.root.dir() else { return };
         let began = self.context.tracer.now();
         let looked =
             failpoint::hit("discover").and_then(|()| self.candidates.look(input, &path, origin));
         match looked {
-            Ok(Look::File(mut sighting)) => {
+            Ok(LookResult::File(mut sighting)) => {
                 sighting.arrival = arrival;
                 let now = Instant::now();
                 if arrival != Arrival::Unknown {
-                    self.table.closed(&path, now);
+                    self.table.on_close_write(&path, now);
                 }
-                if let Some(mut settled) = self.table.sight(path, &sighting, now) {
+                if let Some(mut settled) = self.table.observe(path, &sighting, now) {
                     let (file, waited) = ((self.context.name(), &*settled.path), settled.waited);
                     settled.trace = self.context.tracer.begin(began, file, waited, now);
                     self.context.meter.stage(Stage::Settle, waited);
                     self.ready.push(settled);
                 }
             }
-            Ok(Look::Directory) => {
+            Ok(LookResult::Directory) => {
                 self.table.gone(&path);
-                if origin == Origin::Hint {
+                if origin == DiscoveredBy::Hint {
                     self.scans.new_directory(path, self.once, Instant::now());
                 }
             }
-            Ok(Look::Own(own)) => {
+            Ok(LookResult::Own(own)) => {
                 self.table.gone(&path);
                 self.met_own(&own);
             }
-            Ok(Look::Inside(inside)) => {
+            Ok(LookResult::Inside(inside)) => {
                 self.table.gone(&path);
                 self.look(inside, (origin, arrival));
             }
-            Ok(Look::None) => self.table.gone(&path),
+            Ok(LookResult::None) => self.table.gone(&path),
             Err(error) => {
-                tracing::warn!(path = %shown(&path), %error, "cannot stat an input file, retrying");
+                tracing::warn!(path = %display_path(&path), %error, "cannot stat an input file, retrying");
                 self.root.suspect();
-                self.table.unseen(path, Instant::now());
+                self.table.mark_missing(path, Instant::now());
             }
         }
     }

@@ -31,18 +31,18 @@ use tokio_stream::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    discover::{Bell, Candidates, Hints},
+    discover::{Discovery, EventQueue, WakeHandle},
     ready::Ready,
     root::Root,
     scans::Scans,
-    settle::{Rules, Table},
+    settle::{Rules, SettleTable},
 };
 use crate::{
     limits,
     pipeline::{
+        channel::Outlet,
         context::Context,
-        job::{Arrival, Feedback, Job, Origin, Outcome},
-        stage::Outlet,
+        job::{Arrival, DiscoveredBy, Feedback, Job, Outcome},
     },
 };
 
@@ -59,16 +59,16 @@ pub struct Ended {
 #[derive(Debug)]
 pub struct Intake {
     context: Arc<Context>,
-    candidates: Candidates,
+    candidates: Discovery,
     once: bool,
     /// Closing: the first signal, or nothing left to do.
     stop: CancellationToken,
     outlet: Outlet<Job>,
     /// Cloned into every job's ticket.
     feedback: mpsc::UnboundedSender<Feedback>,
-    hints: Hints,
+    hints: EventQueue,
     root: Root,
-    table: Table,
+    table: SettleTable,
     scans: Scans,
     ready: Ready,
     /// The watch told of something that was not taken yet.
@@ -89,12 +89,12 @@ enum Wake {
 
 /// What [`Intake::new`] needs beside the context.
 #[derive(Debug)]
-pub struct Parts {
+pub struct IntakeParts {
     pub once: bool,
     pub stop: CancellationToken,
     pub outlet: Outlet<Job>,
     /// A hint from outside, such as a requeue, rings it as an overflow does.
-    pub hints: Hints,
+    pub hints: EventQueue,
 }
 
 /// What wakes an intake.
@@ -107,8 +107,8 @@ pub struct Wakers {
 
 impl Intake {
     /// The intake, and what will wake it; `bell` is that of the hints.
-    pub fn new(context: Arc<Context>, parts: Parts, bell: Bell) -> (Self, Wakers) {
-        let Parts { once, stop, outlet, hints } = parts;
+    pub fn new(context: Arc<Context>, parts: IntakeParts, bell: WakeHandle) -> (Self, Wakers) {
+        let IntakeParts { once, stop, outlet, hints } = parts;
         let (feedback, returned) = mpsc::unbounded_channel();
         let returned = UnboundedReceiverStream::new(returned);
         let wakers = Wakers { returned, bell: ReceiverStream::new(bell) };
@@ -118,7 +118,7 @@ impl Intake {
             min_age: context.config.min_age,
             network: root.is_network(),
         };
-        let candidates = Candidates::of(&context.config);
+        let candidates = Discovery::of(&context.config);
         let now = Instant::now();
         let intake = Self {
             context,
@@ -129,7 +129,7 @@ impl Intake {
             feedback,
             hints,
             root,
-            table: Table::new(rules),
+            table: SettleTable::new(rules),
             scans: Scans::default(),
             ready: Ready::default(),
             more_hints: true,
@@ -148,9 +148,9 @@ impl Intake {
         let Wakers { mut returned, mut bell } = wakers;
         let mut wakes =
             (&mut returned).map(Wake::Returned).merge((&mut bell).map(|()| Wake::Hints));
-        self.scans.ask(Origin::Scan, self.started);
+        self.scans.request(DiscoveredBy::Scan, self.started);
         while !self.stop.is_cancelled() && !self.is_finished() {
-            let until = self.work();
+            let until = self.turn();
             self.send().await;
             if !self.has_work_now() && !self.is_finished() {
                 tokio::select! {
@@ -176,13 +176,13 @@ impl Intake {
 
     /// One round of looking: hints, scans, paths that are due. Returns when the next round is, at
     /// the latest.
-    fn work(&mut self) -> Instant {
+    fn turn(&mut self) -> Instant {
         let now = Instant::now();
         match self.root.check(&self.context, now) {
             root::State::Same => {}
             root::State::New => {
                 self.scans.forget();
-                self.scans.ask(Origin::Scan, now);
+                self.scans.request(DiscoveredBy::Scan, now);
             }
             root::State::Away(until) => {
                 self.scans.forget();
@@ -192,12 +192,12 @@ impl Intake {
         self.candidates.set_own(self.root.own().to_vec());
         self.scans.ask_if_due(now);
         if self.table.look_again_at().is_some_and(|at| at <= now) {
-            self.scans.ask(Origin::Scan, now);
+            self.scans.request(DiscoveredBy::Scan, now);
         }
         if self.has_room() {
-            let due = self.table.take_due(now, limits::LOOKS);
+            let due = self.table.take_due(now, limits::LOOKS_PER_TURN_MAX);
             for path in due {
-                self.look(path, (Origin::Hint, Arrival::Unknown));
+                self.look(path, (DiscoveredBy::Hint, Arrival::Unknown));
             }
         }
         if self.has_room() {
@@ -217,10 +217,10 @@ impl Intake {
         let next_scan = if_room(self.scans.next(now));
         let next_look = if_room(self.table.look_again_at().filter(|at| *at > now));
         let all = [next_due, next_scan, next_look, next_count, Some(self.root.next_check())];
-        let soonest = all.into_iter().flatten().min().unwrap_or(now + limits::POLL);
-        let gives_up = self.started + limits::ONCE_BUSY;
+        let soonest = all.into_iter().flatten().min().unwrap_or(now + limits::POLL_INTERVAL);
+        let gives_up = self.started + limits::ONCE_BUSY_PATIENCE;
         let soonest = if self.once && now < gives_up { soonest.min(gives_up) } else { soonest };
-        match self.context.place.sick_for(now) {
+        match self.context.place.open_for(now) {
             Some(_) => soonest.min(now + limits::BACKOFF),
             None => soonest,
         }
@@ -243,7 +243,7 @@ impl Intake {
     fn count_pending(&mut self, now: Instant) -> Option<Instant> {
         let pending = self.table.waiting() + self.ready.len();
         if now >= self.next_count {
-            self.next_count = now + limits::COUNT;
+            self.next_count = now + limits::PENDING_COUNT_INTERVAL;
             self.told_pending = pending;
             self.context.meter.pending(pending, self.table.oldest(now));
         }
@@ -267,7 +267,7 @@ impl Intake {
         if once && ended.gave_up {
             once::name_left(&context, &table, &ready);
         }
-        let is_sick = context.place.sick_for(Instant::now()).is_some();
+        let is_sick = context.place.open_for(Instant::now()).is_some();
         let all_count = once && (ended.gave_up || interrupted || context.hold.is_held());
         // A sick place, the operator or a signal kept them from being taken.
         let ready = if is_sick || all_count { ready.len() } else { ready.owed() };

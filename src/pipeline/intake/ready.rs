@@ -7,21 +7,21 @@ use std::{
 
 use crate::{
     limits,
-    pipeline::{budget::is_large, job::Settled},
+    pipeline::{budget::is_large, job::SettledFile},
 };
 
 /// Two queues. A large file takes long in its lane, so only so many are on their way at a time:
 /// a channel full of them would keep small files from passing.
 #[derive(Debug, Default)]
 pub struct Ready {
-    small: VecDeque<Settled>,
-    large: VecDeque<Settled>,
+    small: VecDeque<SettledFile>,
+    large: VecDeque<SettledFile>,
     /// Large files that were sent and have not come back.
     sent: HashSet<PathBuf>,
 }
 
 impl Ready {
-    pub fn push(&mut self, settled: Settled) {
+    pub fn push(&mut self, settled: SettledFile) {
         let large = is_large(settled.seen.identity.size);
         if large { self.large.push_back(settled) } else { self.small.push_back(settled) }
     }
@@ -29,7 +29,7 @@ impl Ready {
     /// Whether more files may be looked at.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.small.len() < limits::READY && self.large.len() < limits::LARGE_FILES_READY
+        self.small.len() < limits::READY_FILES_MAX && self.large.len() < limits::LARGE_FILES_READY
     }
 
     #[must_use]
@@ -60,7 +60,7 @@ impl Ready {
     }
 
     /// Takes the next one to be sent, small ones first.
-    pub fn take(&mut self) -> Option<Settled> {
+    pub fn take(&mut self) -> Option<SettledFile> {
         if let Some(small) = self.small.pop_front() {
             return Some(small);
         }
@@ -82,18 +82,19 @@ impl Ready {
 mod tests {
     use super::*;
     use crate::{
-        fs::{Kind, Seen},
-        identity::Identity,
+        fingerprint::Fingerprint,
+        fs::{FileMetadata, Kind},
         observe::Trace,
-        pipeline::job::Origin,
+        pipeline::job::DiscoveredBy,
     };
 
-    fn settled(name: &str, size: u64) -> Settled {
-        let identity = Identity { size, ..Identity::NONE };
-        let seen = Seen { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
+    fn settled(name: &str, size: u64) -> SettledFile {
+        let identity = Fingerprint { size, ..Fingerprint::NONE };
+        let seen =
+            FileMetadata { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
         let (attempt, quiet, waited) = (1, true, std::time::Duration::ZERO);
-        let (origin, trace) = (Origin::Scan, Trace::default());
-        Settled {
+        let (origin, trace) = (DiscoveredBy::Scan, Trace::default());
+        SettledFile {
             path: name.into(),
             seen,
             attempt,
@@ -109,7 +110,7 @@ mod tests {
     #[test]
     fn small_files_pass_large_ones_and_only_so_many_large_ones_are_on_their_way() {
         let mut ready = Ready::default();
-        let large = limits::WHOLE_BYTES as u64 + 1;
+        let large = limits::SMALL_FILE_MAX_BYTES as u64 + 1;
         for number in 0..=limits::LARGE_FILES_QUEUED {
             ready.push(settled(&format!("large-{number}"), large));
         }
@@ -121,7 +122,7 @@ mod tests {
         ready.push(settled("small", 1));
         assert_eq!(ready.sendable(), 1);
         assert_eq!(ready.take().expect("the small one").path, Path::new("small"));
-        ready.push(Settled { owed: true, ..settled("failed-before", 1) });
+        ready.push(SettledFile { owed: true, ..settled("failed-before", 1) });
         assert_eq!((ready.owed(), ready.len()), (1, 2));
         assert!(ready.take().is_some());
         ready.returned(Path::new("large-0"));

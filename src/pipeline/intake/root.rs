@@ -7,10 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::discover::{Hints, Watch};
+use super::discover::{EventQueue, Watch};
 use crate::{
+    fingerprint::FileId,
     fs::{self, Dir},
-    identity::FileId,
     limits,
     observe::Pause,
     pipeline::context::Context,
@@ -21,7 +21,7 @@ use crate::{
 pub struct Root {
     dir: Option<Arc<Dir>>,
     watch: Option<Watch>,
-    hints: Hints,
+    hints: EventQueue,
     /// Nothing is watched in `--once`.
     once: bool,
     network: bool,
@@ -43,7 +43,7 @@ pub enum State {
 }
 
 impl Root {
-    pub fn new(context: &Context, once: bool, hints: Hints) -> Self {
+    pub fn new(context: &Context, once: bool, hints: EventQueue) -> Self {
         let mut root = Self {
             dir: None,
             watch: None,
@@ -80,7 +80,7 @@ impl Root {
     pub fn rescan(&self, context: &Context) -> Duration {
         let unwatched = self.watch.is_none() && !self.once;
         let rescan = context.config.rescan;
-        if unwatched { rescan.min(limits::POLL) } else { rescan }
+        if unwatched { rescan.min(limits::POLL_INTERVAL) } else { rescan }
     }
 
     /// When it is looked at next.
@@ -103,7 +103,7 @@ impl Root {
         if now < self.next_check {
             return if self.dir.is_some() { State::Same } else { State::Away(self.next_check) };
         }
-        self.next_check = now + limits::POLL;
+        self.next_check = now + limits::POLL_INTERVAL;
         let found = Dir::open(&context.config.input);
         match (found, &self.dir) {
             (Ok(found), Some(dir)) if same(&found, dir) => {
@@ -130,7 +130,7 @@ impl Root {
 
     fn away(&mut self, context: &Context, error: &io::Error, now: Instant) -> State {
         if self.away_since.is_none() {
-            let input = crate::observe::shown(&context.config.input).to_string();
+            let input = crate::observe::display_path(&context.config.input).to_string();
             let reason = format!("cannot open the input {input}: {error}");
             tracing::warn!(pipeline = %context.name(), reason, "input unavailable, intake paused");
             context.meter.paused(Pause::Input, Some(&reason));
@@ -157,7 +157,7 @@ impl Root {
         if self.once {
             return None;
         }
-        let every_seconds = limits::POLL.as_secs();
+        let every_seconds = limits::POLL_INTERVAL.as_secs();
         if self.network {
             tracing::info!(pipeline = %context.name(), every_seconds, "input on a network file system, polling");
             return None;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::discover::Scan;
-use crate::{fs::Dir, identity::FileId, limits, pipeline::job::Origin};
+use crate::{fingerprint::FileId, fs::Dir, limits, pipeline::job::DiscoveredBy};
 
 /// The scans of one input. Dropping it ends them.
 #[derive(Debug, Default)]
@@ -28,14 +28,14 @@ pub struct Scans {
 
 impl Scans {
     /// Asks for a full scan.
-    pub fn ask(&mut self, origin: Origin, now: Instant) {
+    pub fn request(&mut self, origin: DiscoveredBy, now: Instant) {
         self.full.ask(origin, now);
     }
 
     /// Asks for a full scan where it is time for one.
     pub fn ask_if_due(&mut self, now: Instant) {
         if self.full.is_rescan_due(now) {
-            self.full.ask(Origin::Rescan, now);
+            self.full.ask(DiscoveredBy::Rescan, now);
         }
     }
 
@@ -46,7 +46,7 @@ impl Scans {
             self.directories.clear();
             self.again.clear();
             // It begins after the last of them is watched.
-            return self.full.ask(Origin::Scan, now + limits::WATCHED_BY);
+            return self.full.ask(DiscoveredBy::Scan, now + limits::WATCHED_BY);
         }
         if !once {
             self.again.push_back((now + limits::WATCHED_BY, path.clone()));
@@ -70,7 +70,7 @@ impl Scans {
                 begins = true;
                 self.running = Some(Scan::new(input, own, PathBuf::new(), origin));
             } else if let Some(path) = self.directories.pop_front() {
-                self.running = Some(Scan::new(input, own, path, Origin::Scan));
+                self.running = Some(Scan::new(input, own, path, DiscoveredBy::Scan));
             }
         }
         (begins, self.running.as_mut())
@@ -119,7 +119,7 @@ impl Scans {
 #[derive(Debug, Default)]
 struct FullScans {
     /// One was asked for, and begins then at the earliest.
-    asked: Option<(Origin, Instant)>,
+    asked: Option<(DiscoveredBy, Instant)>,
     /// One runs, since then.
     began: Option<Instant>,
     /// After one that ended: none begins before this.
@@ -128,10 +128,10 @@ struct FullScans {
 }
 
 impl FullScans {
-    fn ask(&mut self, origin: Origin, at: Instant) {
+    fn ask(&mut self, origin: DiscoveredBy, at: Instant) {
         // A rescan counts what it finds as missed by the watch; one that was asked for does not.
         let (origin, at) = match self.asked {
-            Some((Origin::Rescan, before)) => (origin, before.min(at)),
+            Some((DiscoveredBy::Rescan, before)) => (origin, before.min(at)),
             Some((asked, before)) => (asked, before.min(at)),
             None => (origin, at),
         };
@@ -152,7 +152,7 @@ impl FullScans {
         [asked, self.rescan_at].into_iter().flatten().min().filter(|_| self.began.is_none())
     }
 
-    fn begin(&mut self, now: Instant) -> Option<Origin> {
+    fn begin(&mut self, now: Instant) -> Option<DiscoveredBy> {
         let (origin, _) = self.asked?;
         if self.began.is_some() || self.next().is_none_or(|at| at > now) {
             return None;
@@ -180,8 +180,8 @@ mod tests {
     fn a_scan_that_takes_longer_than_its_interval_ends_and_rests_as_long_as_it_took() {
         let mut scans = FullScans::default();
         let start = Instant::now();
-        scans.ask(Origin::Scan, start);
-        assert_eq!(scans.begin(start), Some(Origin::Scan));
+        scans.ask(DiscoveredBy::Scan, start);
+        assert_eq!(scans.begin(start), Some(DiscoveredBy::Scan));
         // The interval passes many times while it runs.
         for second in 1..=60 {
             let now = start + second * SECOND;
@@ -197,16 +197,16 @@ mod tests {
     fn what_asks_for_a_scan_while_one_runs_gets_the_next_one() {
         let mut scans = FullScans::default();
         let start = Instant::now();
-        scans.ask(Origin::Scan, start);
-        assert_eq!(scans.begin(start), Some(Origin::Scan));
+        scans.ask(DiscoveredBy::Scan, start);
+        assert_eq!(scans.begin(start), Some(DiscoveredBy::Scan));
         for _ in 0..3 {
-            scans.ask(Origin::Scan, start + SECOND);
+            scans.ask(DiscoveredBy::Scan, start + SECOND);
         }
         assert_eq!(scans.begin(start + SECOND), None);
         scans.ended(Some(300 * SECOND), start + 2 * SECOND);
         assert_eq!(scans.begin(start + 3 * SECOND), None, "it rests");
         assert_eq!(scans.next(), Some(start + 4 * SECOND));
-        assert_eq!(scans.begin(start + 4 * SECOND), Some(Origin::Scan));
+        assert_eq!(scans.begin(start + 4 * SECOND), Some(DiscoveredBy::Scan));
         assert_eq!(scans.begin(start + 4 * SECOND), None, "one was asked for");
     }
 

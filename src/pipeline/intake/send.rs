@@ -11,11 +11,11 @@ use crate::{
     failpoint,
     fs::Temp,
     limits,
-    observe::shown,
+    observe::display_path,
     pipeline::{
+        circuit_breaker::{Admission, Probe},
         context::Context,
-        job::{Feedback, Job, Origin, Outcome},
-        place::{Admission, Probe},
+        job::{DiscoveredBy, Feedback, Job, Outcome},
     },
 };
 
@@ -27,7 +27,7 @@ impl Intake {
                 return;
             }
             let (count, probe) = match self.context.place.admit(Instant::now()) {
-                Admission::Open => (self.ready.sendable().min(limits::HANDED_ON), None),
+                Admission::Open => (self.ready.sendable().min(limits::HANDOFF_FILES_MAX), None),
                 Admission::One(probe) => (1, Some(probe)),
                 Admission::Closed(_) | Admission::Waiting => return,
             };
@@ -66,15 +66,15 @@ impl Intake {
     /// Where the place is sick and there is no file to try it with: writes one of its own.
     fn probe(&self) {
         let place = &self.context.place;
-        if place.sick_for(Instant::now()).is_none() {
+        if place.open_for(Instant::now()).is_none() {
             return;
         }
         let Admission::One(probe) = place.admit(Instant::now()) else { return };
         match write_and_remove(&self.context) {
-            Ok(()) => place.found_well(Instant::now()),
+            Ok(()) => place.reset(Instant::now()),
             Err(error) => {
-                let output = shown(&self.context.config.output).to_string();
-                place.found_sick(&format!("cannot write to {output}: {error}"), Instant::now());
+                let output = display_path(&self.context.config.output).to_string();
+                place.trip(&format!("cannot write to {output}: {error}"), Instant::now());
             }
         }
         drop(probe);
@@ -86,7 +86,7 @@ impl Intake {
             self.ended.left += 1;
         }
         if let Some((path, arrival)) = self.table.returned(feedback, Instant::now()) {
-            self.look(path, (Origin::Hint, arrival));
+            self.look(path, (DiscoveredBy::Hint, arrival));
         }
     }
 }

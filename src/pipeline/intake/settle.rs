@@ -5,8 +5,8 @@
 //! when it comes back.
 //! T2: a file is ready at once, or after a time at which it is looked at again; or it is left
 //! until something new is seen of it. It is never forgotten while it is in work.
-//! T3: at most [`limits::WAITING_MAX`] new paths wait here. For one that finds no room there is a
-//! time at which all paths must be looked at again ([`Table::look_again_at`]).
+//! T3: at most [`limits::PENDING_FILES_MAX`] new paths wait here. For one that finds no room there is a
+//! time at which all paths must be looked at again ([`SettleTable::look_again_at`]).
 
 mod left;
 
@@ -17,10 +17,10 @@ use std::{
 };
 
 use crate::{
-    identity::Identity,
+    fingerprint::Fingerprint,
     limits,
     observe::Trace,
-    pipeline::job::{Arrival, Cause, Feedback, Outcome, Settled, Sighting},
+    pipeline::job::{Arrival, DeferReason, Feedback, Observation, Outcome, SettledFile},
     policy::Settle,
 };
 
@@ -36,7 +36,7 @@ pub struct Rules {
 }
 
 #[derive(Debug)]
-enum Entry {
+enum Pending {
     Waiting(Waiting),
     InWork(InWork),
 }
@@ -70,7 +70,7 @@ impl Finish {
 
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
-    last: Identity,
+    last: Fingerprint,
     /// Since it was seen first, or came back.
     since: Instant,
     unchanged_since: Instant,
@@ -85,14 +85,14 @@ struct Waiting {
     /// Whether it was taken before, and failed or met a sick place.
     owed: bool,
     /// Why it came back, if it was taken before.
-    cause: Option<Cause>,
+    cause: Option<DeferReason>,
 }
 
 /// The sightings of one pipeline.
 #[derive(Debug)]
-pub struct Table {
+pub struct SettleTable {
     rules: Rules,
-    entries: HashMap<PathBuf, Entry>,
+    entries: HashMap<PathBuf, Pending>,
     due: BTreeSet<(Instant, PathBuf)>,
     in_work: usize,
     /// When the first of the paths is due that found no room.
@@ -101,7 +101,7 @@ pub struct Table {
     closed_quiet: Duration,
 }
 
-impl Table {
+impl SettleTable {
     #[must_use]
     pub fn new(rules: Rules) -> Self {
         Self {
@@ -110,23 +110,28 @@ impl Table {
             due: BTreeSet::new(),
             in_work: 0,
             look_again_at: None,
-            closed_quiet: limits::CLOSED_QUIET,
+            closed_quiet: limits::CLOSED_QUIET_TIME,
         }
     }
 
     /// Takes a sighting in; gives the file if it is ready, and counts it as in work then.
-    pub fn sight(&mut self, path: PathBuf, sighting: &Sighting, now: Instant) -> Option<Settled> {
+    pub fn observe(
+        &mut self,
+        path: PathBuf,
+        sighting: &Observation,
+        now: Instant,
+    ) -> Option<SettledFile> {
         let identity = sighting.seen.identity;
         let is_new = !self.entries.contains_key(&path);
         let waiting = match self.entries.get_mut(&path) {
-            Some(Entry::InWork(work)) => {
+            Some(Pending::InWork(work)) => {
                 work.seen_again = Some(later(work.seen_again, sighting.arrival));
                 return None;
             }
-            Some(Entry::Waiting(waiting)) => {
+            Some(Pending::Waiting(waiting)) => {
                 let unchanged = waiting.last == identity;
                 let unchanged_since = if unchanged { waiting.unchanged_since } else { now };
-                let was_changed = !unchanged && waiting.last != Identity::NONE;
+                let was_changed = !unchanged && waiting.last != Fingerprint::NONE;
                 let finish = match waiting.finish {
                     Finish::Renamed if was_changed => Finish::Unknown,
                     finish => finish,
@@ -149,12 +154,12 @@ impl Table {
         let quiet = quiet_for >= limits::QUIET_TIME;
         let Waiting { attempt, since, waits, finish, was_replaced, owed, .. } = waiting;
         let work = InWork { seen_again: None, waits, finish };
-        self.entries.insert(path.clone(), Entry::InWork(work));
+        self.entries.insert(path.clone(), Pending::InWork(work));
         let waited = now.saturating_duration_since(since);
-        let Sighting { seen, origin, .. } = *sighting;
+        let Observation { seen, origin, .. } = *sighting;
         // The intake, which has the clock and the names, begins it.
         let trace = Trace::default();
-        Some(Settled { path, seen, attempt, quiet, was_replaced, owed, waited, origin, trace })
+        Some(SettledFile { path, seen, attempt, quiet, was_replaced, owed, waited, origin, trace })
     }
 
     /// `quiet_for` is the longer of what was observed here and the age by the wall clock: where a
@@ -178,13 +183,13 @@ impl Table {
     /// (waiting, or taken already), files are left quiet for longer from now on.
     pub fn renamed_away(&mut self, path: &Path, now: Instant) {
         let finish = match self.entries.get(path) {
-            Some(Entry::Waiting(waiting)) => waiting.finish,
-            Some(Entry::InWork(work)) => work.finish,
+            Some(Pending::Waiting(waiting)) => waiting.finish,
+            Some(Pending::InWork(work)) => work.finish,
             None => Finish::Unknown,
         };
         if let Finish::Closed(at) = finish {
             let needed = 2 * now.saturating_duration_since(at);
-            self.closed_quiet = self.closed_quiet.max(needed).min(limits::CLOSED_QUIET_MAX);
+            self.closed_quiet = self.closed_quiet.max(needed).min(limits::CLOSED_QUIET_TIME_MAX);
         }
     }
 
@@ -202,7 +207,7 @@ impl Table {
 
     /// The path is gone, or no longer the pipeline's.
     pub fn gone(&mut self, path: &Path) {
-        if let Some(Entry::InWork(_)) = self.entries.get(path) {
+        if let Some(Pending::InWork(_)) = self.entries.get(path) {
             return;
         }
         self.forget_due(path);
@@ -210,11 +215,11 @@ impl Table {
     }
 
     /// It could not be looked at, for a reason that says nothing of it: it is, again, a little later.
-    pub fn unseen(&mut self, path: PathBuf, now: Instant) {
+    pub fn mark_missing(&mut self, path: PathBuf, now: Instant) {
         let waiting = match self.entries.get(&path) {
-            Some(Entry::InWork(_)) => return,
-            Some(Entry::Waiting(waiting)) => *waiting,
-            None => Waiting::new(Identity::NONE, now),
+            Some(Pending::InWork(_)) => return,
+            Some(Pending::Waiting(waiting)) => *waiting,
+            None => Waiting::new(Fingerprint::NONE, now),
         };
         let is_new = !self.entries.contains_key(&path);
         self.forget_due(&path);
@@ -223,8 +228,8 @@ impl Table {
     }
 
     /// Its producer closed it: it need not wait for writers any more.
-    pub fn closed(&mut self, path: &Path, now: Instant) {
-        if let Some(Entry::Waiting(waiting)) = self.entries.get(path)
+    pub fn on_close_write(&mut self, path: &Path, now: Instant) {
+        if let Some(Pending::Waiting(waiting)) = self.entries.get(path)
             && waiting.waits > 0
         {
             let waiting = Waiting { until: now, ..*waiting };
@@ -237,7 +242,7 @@ impl Table {
     /// of it meanwhile.
     pub fn returned(&mut self, feedback: Feedback, now: Instant) -> Option<(PathBuf, Arrival)> {
         let Feedback { path, outcome } = feedback;
-        let Some(&Entry::InWork(InWork { seen_again, waits, finish })) = self.entries.get(&path)
+        let Some(&Pending::InWork(InWork { seen_again, waits, finish })) = self.entries.get(&path)
         else {
             return None;
         };
@@ -249,22 +254,24 @@ impl Table {
             }
             Outcome::Left | Outcome::HandedBack => None,
             Outcome::Deferred { after, attempt, cause } => {
-                let unfinished = matches!(cause, Cause::Busy | Cause::Unsure | Cause::Changed);
+                let unfinished =
+                    matches!(cause, DeferReason::Busy | DeferReason::Unsure | DeferReason::Changed);
                 let waits = if unfinished { waits + 1 } else { waits };
                 let doubled = after.saturating_mul(1 << waits.saturating_sub(1).min(16));
                 // On a network file system no event cuts the wait short.
-                let most = if self.rules.network { limits::POLL } else { limits::BACKOFF_MOST };
+                let most =
+                    if self.rules.network { limits::POLL_INTERVAL } else { limits::BACKOFF_MAX };
                 let wait = if unfinished { doubled.min(most) } else { after };
                 let wait = if seen_again.is_some() && unfinished { after } else { wait };
                 let finish = finish.after(seen_again.unwrap_or(Arrival::Unknown), now);
                 let waiting = Waiting {
-                    last: Identity::NONE,
+                    last: Fingerprint::NONE,
                     since: now,
                     unchanged_since: now,
                     until: now + wait,
                     attempt,
-                    needs_quiet: cause == Cause::Unsure,
-                    was_replaced: cause == Cause::Replaced,
+                    needs_quiet: cause == DeferReason::Unsure,
+                    was_replaced: cause == DeferReason::Replaced,
                     finish,
                     waits,
                     owed: !unfinished,
@@ -309,7 +316,7 @@ impl Table {
     /// Waiting paths that were taken before: work the next start takes up.
     #[must_use]
     pub fn owed(&self) -> usize {
-        let owed = |entry: &&Entry| matches!(entry, Entry::Waiting(Waiting { owed: true, .. }));
+        let owed = |entry: &&Pending| matches!(entry, Pending::Waiting(Waiting { owed: true, .. }));
         self.entries.values().filter(owed).count()
     }
 
@@ -317,14 +324,14 @@ impl Table {
     #[must_use]
     pub fn oldest(&self, now: Instant) -> Duration {
         let since = self.entries.values().filter_map(|entry| match entry {
-            Entry::Waiting(waiting) => Some(waiting.unchanged_since),
-            Entry::InWork(_) => None,
+            Pending::Waiting(waiting) => Some(waiting.unchanged_since),
+            Pending::InWork(_) => None,
         });
         since.min().map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     fn wait_if_room(&mut self, is_new: bool, path: PathBuf, waiting: Waiting) {
-        if is_new && self.waiting() >= limits::WAITING_MAX {
+        if is_new && self.waiting() >= limits::PENDING_FILES_MAX {
             let until = waiting.until;
             self.look_again_at = Some(self.look_again_at.map_or(until, |at| at.min(until)));
         } else {
@@ -334,18 +341,18 @@ impl Table {
 
     fn wait(&mut self, path: PathBuf, waiting: Waiting) {
         self.due.insert((waiting.until, path.clone()));
-        self.entries.insert(path, Entry::Waiting(waiting));
+        self.entries.insert(path, Pending::Waiting(waiting));
     }
 
     fn forget_due(&mut self, path: &Path) {
-        if let Some(Entry::Waiting(waiting)) = self.entries.get(path) {
+        if let Some(Pending::Waiting(waiting)) = self.entries.get(path) {
             self.due.remove(&(waiting.until, path.to_path_buf()));
         }
     }
 }
 
 impl Waiting {
-    fn new(last: Identity, now: Instant) -> Self {
+    fn new(last: Fingerprint, now: Instant) -> Self {
         Self {
             last,
             since: now,

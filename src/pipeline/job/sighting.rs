@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use crate::fs::Seen;
+use crate::fs::FileMetadata;
 
 /// One look at a path.
 #[derive(Clone, Copy, Debug)]
-pub struct Sighting {
-    pub seen: Seen,
+pub struct Observation {
+    pub seen: FileMetadata,
     /// Since its last change, by the wall clock; zero where that lies in the future.
     pub age: Duration,
-    pub origin: Origin,
+    pub origin: DiscoveredBy,
     pub arrival: Arrival,
 }
 
@@ -27,7 +27,7 @@ pub enum Arrival {
 
 /// What a file was found by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum DiscoveredBy {
     /// An event, or its own turn to be looked at again.
     Hint,
     /// The scan at the start, of a new directory, or after an overflow.

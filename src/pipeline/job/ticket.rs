@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use tokio::sync::mpsc;
 
-use super::{Cause, Outcome};
+use super::{DeferReason, Outcome};
 
 /// Tells the intake what became of a path.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Drop for Ticket {
         }
         let outcome = if std::thread::panicking() {
             let attempt = self.attempt + 1;
-            Outcome::Deferred { after: Duration::ZERO, attempt, cause: Cause::Failed }
+            Outcome::Deferred { after: Duration::ZERO, attempt, cause: DeferReason::Failed }
         } else if self.begun || self.owed {
             Outcome::Left
         } else {

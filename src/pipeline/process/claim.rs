@@ -9,21 +9,24 @@ use std::{fs::File, io, path::Path};
 
 use crate::{
     failpoint,
-    fs::{self, Kind, Seen, Writers},
-    identity::Identity,
+    fingerprint::Fingerprint,
+    fs::{self, FileMetadata, Kind, Writers},
     ledger::{self, Ledger, PipelineId, Record, State},
     limits,
     pipeline::{
         budget::{Budget, is_large},
+        channel::Shared,
         clock::Clock,
+        eligibility,
         failure::ClaimError,
         in_commit,
-        job::{Cause, Claimed, Committed, Disposable, Failed, Job, Origin, Outcome, Streamed},
-        stage::Shared,
-        trust,
+        job::{
+            Claimed, Committed, DeferReason, DiscoveredBy, DisposeRequest, FailedJob, Job, Outcome,
+            Streamed,
+        },
     },
     policy::OnSuccess,
-    stages::Stage,
+    stage::Stage,
 };
 
 /// What claim's thread holds.
@@ -35,17 +38,17 @@ pub struct Claim {
 
 /// What the ledger knows of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
+pub enum PriorOutcome {
     /// Nothing that keeps it from being processed.
     New,
     /// It was processed, and is to stay.
     Done,
     /// It was processed, and should not be here any more.
-    DisposeAgain,
+    RetryDispose,
     /// It waits for a person.
     InQuarantine,
     /// It was to be moved to quarantine, and is still here.
-    MoveAgain,
+    RetryQuarantine,
     /// Its output's name was taken when it was processed.
     Skipped,
     /// An unfinished record: recovery's, at the next start.
@@ -53,9 +56,9 @@ pub enum Known {
     /// As far as a look can tell it is what was processed, but for its change time: the content
     /// decides. A `chmod` moves that time, and btrfs does when it recovers from a power loss. So it is
     /// where the times are too coarse to tell of a change right after it was read.
-    Touched,
+    MetadataChanged,
     /// A power loss took it back to a state before the one that was processed.
-    Earlier,
+    RolledBack,
 }
 
 /// The record that speaks of a file: the newest of its path, or an older one of the same inode where
@@ -64,7 +67,7 @@ pub fn recorded(
     ledger: &dyn Ledger,
     pipeline: PipelineId,
     source: &Path,
-    found: &Identity,
+    found: &Fingerprint,
 ) -> ledger::Result<Option<Record>> {
     let latest = ledger.latest(pipeline, source)?;
     let another = |latest: &Record| latest.identity.inode != found.inode;
@@ -81,61 +84,67 @@ pub fn recorded(
 
 /// Sorts a file by the newest record of its path. Only the identity makes it the same file.
 #[must_use]
-pub fn known(record: Option<&Record>, found: &Identity, on_success: &OnSuccess) -> Known {
+pub fn prior_outcome(
+    record: Option<&Record>,
+    found: &Fingerprint,
+    on_success: &OnSuccess,
+) -> PriorOutcome {
     let Some(record) = record else {
-        return Known::New;
+        return PriorOutcome::New;
     };
     let same = found.matches(&record.identity);
     let may_differ = same && record.identity.may_hide_a_change(record.at_ns);
     match record.state {
-        State::Requeued | State::Withdrawn => Known::New,
-        State::Intent if same => Known::Unfinished,
-        State::Published | State::Done | State::Changed if may_differ => Known::Touched,
+        State::Requeued | State::Withdrawn => PriorOutcome::New,
+        State::Intent if same => PriorOutcome::Unfinished,
+        State::Published | State::Done | State::Changed if may_differ => {
+            PriorOutcome::MetadataChanged
+        }
         State::Published | State::Done | State::Changed if same => {
             let kept = [on_success, &record.on_success].map(|it| *it == OnSuccess::Keep);
-            if kept == [true, true] { Known::Done } else { Known::DisposeAgain }
+            if kept == [true, true] { PriorOutcome::Done } else { PriorOutcome::RetryDispose }
         }
         State::Published | State::Done | State::Changed
             if found.matches_content(&record.identity) =>
         {
-            Known::Touched
+            PriorOutcome::MetadataChanged
         }
         // Moved to another disk, or on a file system whose inode numbers do not last.
         State::Published | State::Done
             if record.on_success == OnSuccess::Keep && found.is_copy_of(&record.identity) =>
         {
-            Known::Touched
+            PriorOutcome::MetadataChanged
         }
         State::Published | State::Done | State::Changed
             if found.is_earlier_state_of(&record.identity) =>
         {
-            Known::Earlier
+            PriorOutcome::RolledBack
         }
-        State::Quarantined if same && record.moved_to.is_some() => Known::MoveAgain,
-        State::Quarantined if same => Known::InQuarantine,
-        State::Skipped if same => Known::Skipped,
-        _ => Known::New,
+        State::Quarantined if same && record.moved_to.is_some() => PriorOutcome::RetryQuarantine,
+        State::Quarantined if same => PriorOutcome::InQuarantine,
+        State::Skipped if same => PriorOutcome::Skipped,
+        _ => PriorOutcome::New,
     }
 }
 
-/// As [`known`], by the ledger. A file that came after this service had removed or archived its
+/// As [`prior_outcome`], by the ledger. A file that came after this service had removed or archived its
 /// namesake is a new delivery, be it the same in all that can be seen of it: file systems use an
 /// inode again at once, and copies keep their times. Only a power loss can bring the old one back.
 #[must_use]
-pub fn sort(
+pub fn classify(
     ledger: &dyn Ledger,
     record: Option<&Record>,
-    found: &Identity,
+    found: &Fingerprint,
     on_success: &OnSuccess,
-) -> Known {
+) -> PriorOutcome {
     let was_disposed_of = |record: &Record| {
         record.state == State::Done
             && record.on_success != OnSuccess::Keep
             && ledger.is_of_this_boot(record.id)
     };
-    match known(record, found, on_success) {
-        Known::Touched if record.is_some_and(was_disposed_of) => Known::New,
-        known => known,
+    match prior_outcome(record, found, on_success) {
+        PriorOutcome::MetadataChanged if record.is_some_and(was_disposed_of) => PriorOutcome::New,
+        other => other,
     }
 }
 
@@ -149,7 +158,7 @@ pub enum Next {
 
 impl Claim {
     /// Looks the file up and claims a small one; `None` where the job ended here or went elsewhere.
-    pub fn work(&self, job: Job, clock: &mut Clock) -> Result<Option<Next>, Box<Failed>> {
+    pub fn claim(&self, job: Job, clock: &mut Clock) -> Result<Option<Next>, Box<FailedJob>> {
         if job.attempt > job.context.config.attempts {
             let path = job.source_path();
             return Err(Box::new(job.fail(ClaimError::Panicked { path })));
@@ -159,7 +168,7 @@ impl Claim {
         };
         if is_large(job.seen.identity.size) {
             // It waits for a lane.
-            job.meter.begins(Stage::Settle);
+            job.meter.stage_started(Stage::Settle);
             return Ok(Some(Next::Lane(Streamed::Settled(job))));
         }
         // It may have grown since it settled.
@@ -170,8 +179,8 @@ impl Claim {
     }
 
     /// Claims the file; `None` where it is gone or not to be taken yet.
-    pub fn take(&self, mut job: Job, clock: &mut Clock) -> Result<Option<Claimed>, Box<Failed>> {
-        job.hold(clock.wait(|| self.budget.take(job.seen.identity.size)));
+    pub fn take(&self, mut job: Job, clock: &mut Clock) -> Result<Option<Claimed>, Box<FailedJob>> {
+        job.keep_permits(clock.wait(|| self.budget.take(job.seen.identity.size)));
         if let Err(source) = failpoint::hit("claim") {
             let path = job.source_path();
             return Err(Box::new(job.fail(ClaimError::Open { path, source })));
@@ -180,7 +189,7 @@ impl Claim {
     }
 
     /// Asks the ledger; `None` where the job ended here or went elsewhere.
-    fn look_up(&self, mut job: Job) -> Result<Option<Job>, Box<Failed>> {
+    fn look_up(&self, mut job: Job) -> Result<Option<Job>, Box<FailedJob>> {
         let Job { context, path, seen, .. } = &job;
         let record = match recorded(&*context.ledger, context.id, path, &seen.identity) {
             Ok(record) => record,
@@ -190,32 +199,32 @@ impl Claim {
             }
         };
         let on_success = &job.context.config.on_success;
-        let known = sort(&*context.ledger, record.as_ref(), &job.seen.identity, on_success);
+        let known = classify(&*context.ledger, record.as_ref(), &job.seen.identity, on_success);
         match (known, record) {
-            (Known::New, _) => {
+            (PriorOutcome::New, _) => {
                 let Some(job) = Self::not_in_commit(job) else { return Ok(None) };
-                if job.origin == Origin::Rescan {
+                if job.origin == DiscoveredBy::Rescan {
                     job.context.meter.rescan_found(1);
                 }
                 return Ok(Some(job));
             }
-            (Known::Touched, Some(record)) => {
+            (PriorOutcome::MetadataChanged, Some(record)) => {
                 job.before = Some(Box::new(record));
                 return Ok(Some(job));
             }
-            (Known::DisposeAgain, Some(record)) => {
-                self.shared.failed.send(Disposable::Again(Committed { job, record }));
+            (PriorOutcome::RetryDispose, Some(record)) => {
+                self.shared.failed.send(DisposeRequest::Again(Committed { job, record }));
             }
-            (Known::Earlier, _) => {
+            (PriorOutcome::RolledBack, _) => {
                 let path = job.source_path();
                 return Err(Box::new(job.fail(ClaimError::Earlier { path })));
             }
-            (Known::MoveAgain, Some(record)) => {
+            (PriorOutcome::RetryQuarantine, Some(record)) => {
                 let reason = record.reason.unwrap_or_default();
                 let path = job.source_path();
                 return Err(Box::new(job.fail(ClaimError::NotMoved { path, reason })));
             }
-            (Known::Unfinished, _) => {
+            (PriorOutcome::Unfinished, _) => {
                 job.context.met_unfinished(&job.path);
                 job.end(Outcome::Skipped, 0);
             }
@@ -224,10 +233,10 @@ impl Claim {
                 let other = |made_by: &String| {
                     !made_by.is_empty() && *made_by != job.context.config.steps.to_string()
                 };
-                if known == Known::Done && steps.as_ref().is_some_and(other) {
+                if known == PriorOutcome::Done && steps.as_ref().is_some_and(other) {
                     job.context.meter.has_other_steps();
                 }
-                tracing::debug!(source = %crate::observe::shown(&job.path), ?known, "nothing to do");
+                tracing::debug!(source = %crate::observe::display_path(&job.path), ?known, "nothing to do");
                 job.end(Outcome::Skipped, 0);
             }
         }
@@ -242,7 +251,7 @@ impl Claim {
         match job.context.in_commit.known(&job.seen) {
             None => Some(job),
             Some(in_commit::Known::Committing) => {
-                job.defer(limits::BUSY, Cause::Busy);
+                job.defer(limits::BUSY_RECHECK_DELAY, DeferReason::Busy);
                 None
             }
             Some(in_commit::Known::Renamed(record)) => {
@@ -254,7 +263,7 @@ impl Claim {
 }
 
 /// Opens the source; `None` where the job ended because it is gone, not a file, or being written.
-fn open(mut job: Job) -> Result<Option<Claimed>, Box<Failed>> {
+fn open(mut job: Job) -> Result<Option<Claimed>, Box<FailedJob>> {
     let source = match job.input.open_file(&job.path) {
         Ok(source) => source,
         Err(error) if is_no_file(&error) => {
@@ -263,7 +272,7 @@ fn open(mut job: Job) -> Result<Option<Claimed>, Box<Failed>> {
         }
         // Another process holds a write lease on it.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            job.defer(limits::BUSY, Cause::Busy);
+            job.defer(limits::BUSY_RECHECK_DELAY, DeferReason::Busy);
             return Ok(None);
         }
         Err(source) => {
@@ -284,10 +293,10 @@ fn open(mut job: Job) -> Result<Option<Claimed>, Box<Failed>> {
         }
     }
     let quiet = job.quiet && was == job.seen.identity;
-    match ask(&source, quiet) {
+    match check_writers(&source, quiet) {
         Ok(None) => Ok(Some(Claimed { job, source })),
         Ok(Some(cause)) => {
-            job.defer(limits::BUSY, cause);
+            job.defer(limits::BUSY_RECHECK_DELAY, cause);
             Ok(None)
         }
         Err(source) => {
@@ -298,8 +307,8 @@ fn open(mut job: Job) -> Result<Option<Claimed>, Box<Failed>> {
 }
 
 /// A regular file, and one that the policy trusts; where that cannot be told, it does not.
-fn is_ours_to_take(job: &Job, seen: &Seen) -> bool {
-    let refused = || trust::refused(job.context.config.trust, &job.input, seen);
+fn is_ours_to_take(job: &Job, seen: &FileMetadata) -> bool {
+    let refused = || eligibility::refused(job.context.config.trust, &job.input, seen);
     seen.kind == Kind::File && matches!(refused(), Ok(None))
 }
 
@@ -314,11 +323,11 @@ fn is_no_file(error: &io::Error) -> bool {
 }
 
 /// Why the file is not to be taken yet. Where the kernel cannot tell, quiet time must.
-fn ask(source: &File, quiet: bool) -> io::Result<Option<Cause>> {
-    Ok(match fs::ask_for_writers(source)? {
+fn check_writers(source: &File, quiet: bool) -> io::Result<Option<DeferReason>> {
+    Ok(match fs::check_writers(source)? {
         Writers::None => None,
-        Writers::Some => Some(Cause::Busy),
-        Writers::Unknown => (!quiet).then_some(Cause::Unsure),
+        Writers::Some => Some(DeferReason::Busy),
+        Writers::Unknown => (!quiet).then_some(DeferReason::Unsure),
     })
 }
 

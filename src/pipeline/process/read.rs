@@ -12,17 +12,17 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     failpoint, fs, limits,
     pipeline::{
+        buffer_pool::Spare,
         failure::ReadError,
-        job::{Claimed, Failed, Job, Loaded},
-        spare::Spare,
+        job::{Claimed, FailedJob, Job, Loaded},
     },
 };
 
 /// Reads a small file into one buffer.
-pub fn whole(claimed: Claimed) -> Result<Loaded, Box<Failed>> {
+pub fn whole(claimed: Claimed) -> Result<Loaded, Box<FailedJob>> {
     let Claimed { job, source } = &claimed;
     // A file of this size is small, and the one byte more sees it grow.
-    let size = usize::try_from(job.seen.identity.size).unwrap_or(limits::WHOLE_BYTES);
+    let size = usize::try_from(job.seen.identity.size).unwrap_or(limits::SMALL_FILE_MAX_BYTES);
     let mut bytes = vec![0; size + 1];
     let read = failpoint::hit("read")
         .and_then(|()| fill(source, &mut bytes, 0))
@@ -59,7 +59,7 @@ pub fn stream(
 ) -> Result<End, ReadError> {
     let failed = |source| ReadError::Io { path: job.source_path(), source };
     // Only advice: a file system may have no use for it.
-    fs::expect_in_order(source).ok();
+    fs::advise_sequential(source).ok();
     let mut offset = 0;
     loop {
         if cut.is_cancelled() {

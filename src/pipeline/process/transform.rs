@@ -11,20 +11,20 @@ use crate::{
     limits,
     pipeline::{
         budget::Budget,
+        buffer_pool::Spare,
         clock::Clock,
-        codecs::Codecs,
+        codec_memory::Codecs,
         failure::TransformError,
-        job::{Claimed, Failed, Hashes, Loaded, Transformed},
-        spare::Spare,
+        job::{Claimed, FailedJob, Hashes, Loaded, Transformed},
     },
 };
 
 /// The output of a small file may be this large in memory; a larger one is streamed instead.
-const GROWN_BYTES: usize = 8 * limits::WHOLE_BYTES;
+const GROWN_BYTES: usize = 8 * limits::SMALL_FILE_MAX_BYTES;
 
 /// What became of a small file.
 #[derive(Debug)]
-pub enum Whole {
+pub enum SmallResult {
     Transformed(Transformed),
     /// Its output is too large for one buffer: it goes through the lane of the large ones.
     Grown(Claimed),
@@ -35,7 +35,7 @@ pub fn whole(
     (codecs, budget): (&Codecs, &Budget),
     loaded: Loaded,
     clock: &mut Clock,
-) -> Result<Whole, Box<Failed>> {
+) -> Result<SmallResult, Box<FailedJob>> {
     let Loaded { mut claimed, bytes: source } = loaded;
     claimed.job.begin();
     let bytes = Vec::with_capacity(source.len() / 2 + 128);
@@ -52,9 +52,9 @@ pub fn whole(
             let Capped { bytes, more, .. } = sink;
             claimed.job.hold_more(more);
             let hashes = Hashes { source: hash(&source), output: hash(&bytes) };
-            Ok(Whole::Transformed(Transformed { job: claimed.job, bytes, hashes }))
+            Ok(SmallResult::Transformed(Transformed { job: claimed.job, bytes, hashes }))
         }
-        Err(_) if sink.grown => Ok(Whole::Grown(claimed)),
+        Err(_) if sink.grown => Ok(SmallResult::Grown(claimed)),
         Err(source) => {
             let path = claimed.job.source_path();
             Err(Box::new(claimed.job.fail(TransformError::Codec { path, source })))

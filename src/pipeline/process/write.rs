@@ -17,19 +17,19 @@ use std::{
 
 use crate::{
     failpoint,
+    fingerprint::Fingerprint,
     fs::{self, Dir, Temp},
-    identity::Identity,
     ledger::Hash,
     limits,
     pipeline::{
         failure::WriteError,
-        job::{Content, Failed, Hashes, Job, Staged, Transformed},
+        job::{ContentState, FailedJob, Hashes, Job, Staged, Transformed},
         kept,
     },
     policy::Durability,
 };
 
-/// The output directories a thread has open, by pipeline and path; at most [`limits::DIRECTORIES`].
+/// The output directories a thread has open, by pipeline and path; at most [`limits::OPEN_DIRECTORIES_MAX`].
 #[derive(Debug, Default)]
 pub struct Directories(HashMap<(usize, PathBuf), (Arc<Dir>, Instant)>);
 
@@ -41,14 +41,14 @@ impl Directories {
         if let Some((dir, looked)) = self.0.get_mut(&key) {
             // A handle stays good when its directory is renamed, and is then another's. The commit
             // looks again, at each batch.
-            let is_new = now.saturating_duration_since(*looked) < limits::DIRECTORY_LOOK;
+            let is_new = now.saturating_duration_since(*looked) < limits::DIRECTORY_CHECK_INTERVAL;
             if is_new || context.has(dir, relative).unwrap_or(false) {
                 *looked = if is_new { *looked } else { now };
                 return Ok(Arc::clone(dir));
             }
             self.0.remove(&key);
         }
-        if self.0.len() >= limits::DIRECTORIES {
+        if self.0.len() >= limits::OPEN_DIRECTORIES_MAX {
             self.0.clear();
         }
         // A consumer may have taken the root and made another.
@@ -91,7 +91,7 @@ pub struct Draft {
 }
 
 /// Writes a small file's output.
-pub fn whole(directories: &mut Directories, file: Transformed) -> Result<Staged, Box<Failed>> {
+pub fn whole(directories: &mut Directories, file: Transformed) -> Result<Staged, Box<FailedJob>> {
     let Transformed { mut job, bytes, hashes } = file;
     let staged = failpoint::hit("write")
         .map_err(|source| WriteError::Io { path: job.source_path(), source })
@@ -104,7 +104,7 @@ pub fn whole(directories: &mut Directories, file: Transformed) -> Result<Staged,
     job.release_bytes();
     match staged {
         Ok((temp, output, identity)) => {
-            Ok(Staged { job, temp, identity, content: Content::Cached, output, hashes })
+            Ok(Staged { job, temp, identity, content: ContentState::Cached, output, hashes })
         }
         Err(error) => Err(Box::new(job.fail(error))),
     }
@@ -186,14 +186,14 @@ impl Draft {
         self.hasher = hasher;
     }
 
-    /// Ends a large file; [`Content::Durable`] makes it durable here, so that it does not hold up
+    /// Ends a large file; [`ContentState::Durable`] makes it durable here, so that it does not hold up
     /// the next group commit.
     pub fn finish(
         self,
         job: Job,
         source: Option<Hash>,
-        content: Content,
-    ) -> Result<Staged, Box<Failed>> {
+        content: ContentState,
+    ) -> Result<Staged, Box<FailedJob>> {
         let output_hash = *self.hasher.finalize().as_bytes();
         let (temp, output, identity) = match self.seal(&job) {
             Ok(sealed) => sealed,
@@ -202,7 +202,7 @@ impl Draft {
         // What was only copied has the hash of its source.
         let hashes = Hashes { source: source.unwrap_or(output_hash), output: output_hash };
         let staged = Staged { job, temp, identity, content, output, hashes };
-        if content == Content::Durable {
+        if content == ContentState::Durable {
             let sync = || {
                 fs::start_writeback(staged.temp.file())?;
                 staged.temp.file().sync_all()?;
@@ -219,7 +219,7 @@ impl Draft {
     }
 
     /// Sets mode, owner and times, and checks W1.
-    fn seal(self, job: &Job) -> Result<(Temp, PathBuf, Identity), WriteError> {
+    fn seal(self, job: &Job) -> Result<(Temp, PathBuf, Fingerprint), WriteError> {
         let failed = |source| WriteError::Io { path: job.source_path(), source };
         self.temp.copy_attributes(&job.seen).map_err(failed)?;
         failpoint::pass("write::sealed");
@@ -255,7 +255,7 @@ fn output_path(job: &Job) -> Result<PathBuf, WriteError> {
     if name.is_empty() || name == "." || name == ".." {
         return Err(WriteError::NoName { path: job.source_path() });
     }
-    if name.len() > limits::NAME_BYTES {
+    if name.len() > limits::NAME_BYTES_MAX {
         return Err(WriteError::NameTooLong { path: job.source_path(), bytes: name.len() });
     }
     Ok(parent.join(name))

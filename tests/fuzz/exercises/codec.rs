@@ -2,7 +2,7 @@
 
 use tidemill::{
     codec::{Error, Sink, Stopped, Transformer},
-    policy::Bounds,
+    policy::ExpansionLimits,
 };
 
 use super::parameters;
@@ -25,7 +25,8 @@ const DECOMPRESS: [&str; 16] = [
     "decompress,zstd:1",
     "unbrotli,gzip:1",
 ];
-const BOUNDS: Bounds = Bounds { output_bytes: 4 * 1024 * 1024, ratio: 100, decoder_bytes: 1 << 27 };
+const BOUNDS: ExpansionLimits =
+    ExpansionLimits { output_bytes: 4 * 1024 * 1024, ratio: 100, decoder_bytes: 1 << 27 };
 /// A small output is not held against the ratio.
 const RATIO_FROM_BYTES: u64 = 1024 * 1024;
 
@@ -38,8 +39,8 @@ const COMPRESS: [(&str, &[i32], &str); 6] = [
     ("bzip2", &[1, 9], "bunzip2"),
     ("lz4", &[1, 3, 9, 12], "unlz4"),
 ];
-const NO_BOUNDS: Bounds =
-    Bounds { output_bytes: u64::MAX, ratio: u64::MAX, decoder_bytes: 1 << 27 };
+const NO_BOUNDS: ExpansionLimits =
+    ExpansionLimits { output_bytes: u64::MAX, ratio: u64::MAX, decoder_bytes: 1 << 27 };
 
 /// Keeps what comes out, and asks at each byte whether it may.
 struct Bounded {
@@ -96,7 +97,7 @@ fn size(byte: u8) -> usize {
     }
 }
 
-fn transformer(steps: &str, bounds: Bounds) -> Transformer {
+fn transformer(steps: &str, bounds: ExpansionLimits) -> Transformer {
     Transformer::new(&steps.parse().expect(steps), bounds, 0).expect(steps)
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 
 use tempfile::TempDir;
-use tidemill::config::{At, Options, resolve};
+use tidemill::config::{Location, Options, resolve};
 
 thread_local! {
     /// Removed at the end of the thread, which a static would not be.
@@ -27,7 +27,7 @@ pub fn configuration(data: &[u8]) {
             assert!(!problems.report(true).is_empty());
             if let Some((_, text)) = &problems.file {
                 for problem in &problems.all {
-                    let Some(At::File(span)) = &problem.at else { continue };
+                    let Some(Location::File(span)) = &problem.at else { continue };
                     assert!(text.get(span.clone()).is_some(), "{span:?} is not in the text");
                     let line = format!("tidemill.toml:{}:", line_of(text, span.start));
                     assert!(report.contains(&line), "{line} is not in the report:\n{report}");

@@ -11,8 +11,10 @@ use std::{
 
 use tempfile::TempDir;
 use tidemill::{
-    identity::Identity,
-    ledger::{Ledger, Output, Query, Record, Replaced, Result, State, When, sqlite::Sqlite},
+    fingerprint::Fingerprint,
+    ledger::{
+        Flush, HistoryQuery, Ledger, Output, Record, Replaced, Result, State, sqlite::Sqlite,
+    },
     policy::OnSuccess,
     recovery,
 };
@@ -60,7 +62,7 @@ fn make() -> Result<Whole> {
     let mut records = Reader(&[0; 0]);
     let mut append = |ledger: &Sqlite, state: State| {
         let record = Record { id: ledger.next_id(), state, ..records.record(pipeline) };
-        ledger.append(&[record], When::Now)
+        ledger.append(&[record], Flush::Now)
     };
     STATES.into_iter().try_for_each(|state| append(&ledger, state))?;
     // Everything so far goes into the database, what comes now into the log.
@@ -68,10 +70,10 @@ fn make() -> Result<Whole> {
     ledger.end("boot")?;
     let mut said = Vec::new();
     for state in STATES {
-        said.push(ledger.history(&Query::default())?);
+        said.push(ledger.history(&HistoryQuery::default())?);
         append(&ledger, state)?;
     }
-    said.push(ledger.history(&Query::default())?);
+    said.push(ledger.history(&HistoryQuery::default())?);
     let read = |path: &Path| fs::read(path).expect("read");
     let (database, log) = (read(&path), read(&log_of(&path)));
     drop(ledger);
@@ -107,7 +109,7 @@ fn records_come_back(bytes: &[u8]) {
     let ledger = Sqlite::open(&path).expect("a new ledger");
     let pipeline = ledger.pipeline("main", Path::new("/in"), Path::new("/out")).expect("register");
     let record = Reader(bytes).record(pipeline);
-    ledger.append(std::slice::from_ref(&record), When::Later).expect("append");
+    ledger.append(std::slice::from_ref(&record), Flush::Deferred).expect("append");
     assert_eq!(ledger.record(record.id).expect("read").as_ref(), Some(&record));
     let latest = ledger.latest(pipeline, &record.source).expect("read");
     assert_eq!(latest.as_ref(), (record.state != State::Withdrawn).then_some(&record));
@@ -150,7 +152,7 @@ fn open_and_ask(database: &[u8], log: &[u8]) -> Result<Vec<Record>> {
     fs::write(&path, database).expect("write");
     fs::write(log_of(&path), log).expect("write");
     let ledger = Sqlite::open(&path)?;
-    let history = ledger.history(&Query::default())?;
+    let history = ledger.history(&HistoryQuery::default())?;
     ledger.begin("boot")?;
     let events = Arc::new(Mutex::new(None));
     if let Ok(found) = recovery::gather(&ledger, &events, &|_| false) {
@@ -163,7 +165,7 @@ fn open_and_ask(database: &[u8], log: &[u8]) -> Result<Vec<Record>> {
         ledger.latest_published(record.pipeline, &record.source)?;
     }
     let record = Record { id: ledger.next_id(), ..Reader(&[]).record(1) };
-    ledger.append(&[record], When::Later)?;
+    ledger.append(&[record], Flush::Deferred)?;
     ledger.recovered();
     ledger.end("boot")?;
     Ok(history)
@@ -201,8 +203,8 @@ impl Reader<'_> {
         bytes.to_vec()
     }
 
-    fn identity(&mut self) -> Identity {
-        Identity {
+    fn identity(&mut self) -> Fingerprint {
+        Fingerprint {
             device: self.number().cast_unsigned(),
             inode: self.number().cast_unsigned(),
             size: self.number().cast_unsigned(),

@@ -4,9 +4,9 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt, sync::Arc};
 
 use tempfile::TempDir;
 use tidemill::{
-    fs::{Dir, Instance, Temp, is_ours, numbered, private_name},
-    limits::NAME_BYTES,
-    observe::shown,
+    fs::{Dir, NodeId, Temp, is_internal_name, numbered, private_name},
+    limits::NAME_BYTES_MAX,
+    observe::display_path,
     pipeline::publish::dispose::quarantine::reason_name,
     steps::{Chain, Format},
 };
@@ -31,7 +31,7 @@ pub fn names(data: &[u8]) {
     own_names_are_told_apart(name, number);
     // A directory entry has neither of these, and not more bytes.
     if !bytes.is_empty()
-        && bytes.len() <= NAME_BYTES
+        && bytes.len() <= NAME_BYTES_MAX
         && !bytes.contains(&b'/')
         && !bytes.contains(&0)
     {
@@ -40,7 +40,7 @@ pub fn names(data: &[u8]) {
 }
 
 fn shown_is_harmless_and_tells_all(name: &OsStr) {
-    let text = shown(name).to_string();
+    let text = display_path(name).to_string();
     assert!(!text.chars().any(char::is_control), "{text:?} moves the cursor");
     assert!(!text.contains('\u{202e}') && !text.contains('\u{200b}'), "{text:?} misleads");
     assert_eq!(OsStr::from_bytes(&unshown(&text)), name, "{text:?} is of another name");
@@ -79,13 +79,17 @@ fn unshown(text: &str) -> Vec<u8> {
 }
 
 fn own_names_are_told_apart(name: &OsStr, number: i64) {
-    let (ours, another) = (Instance::new("0badcafe"), Instance::new("0badcaff"));
+    let (ours, another) = (NodeId::new("0badcafe"), NodeId::new("0badcaff"));
     if ours.is_temp(name) || ours.private_id(name).is_some() {
-        assert!(is_ours(name) && !another.is_temp(name) && another.private_id(name).is_none());
+        assert!(
+            is_internal_name(name) && !another.is_temp(name) && another.private_id(name).is_none()
+        );
     }
     assert!(!(ours.is_temp(name) && ours.private_id(name).is_some()), "{name:?} is both");
     let private = private_name(&ours, number);
-    assert!(private.len() <= NAME_BYTES && is_ours(&private) && !ours.is_temp(&private));
+    assert!(
+        private.len() <= NAME_BYTES_MAX && is_internal_name(&private) && !ours.is_temp(&private)
+    );
     // Records are numbered from 1.
     if number > 0 {
         assert_eq!(ours.private_id(&private), Some(number));
@@ -113,10 +117,10 @@ fn made_names_are_names(name: &OsStr, number: i64) {
     for format in Format::ALL {
         let extension = format!(".{}", format.extension());
         for tail in ["", &extension] {
-            let made = numbered(name, number, tail, NAME_BYTES);
-            assert!(made.len() <= NAME_BYTES && !made.is_empty(), "{made:?}");
+            let made = numbered(name, number, tail, NAME_BYTES_MAX);
+            assert!(made.len() <= NAME_BYTES_MAX && !made.is_empty(), "{made:?}");
             assert!(made.as_bytes().ends_with(tail.as_bytes()));
-            assert_ne!(made, numbered(name, number.wrapping_add(1), tail, NAME_BYTES));
+            assert_ne!(made, numbered(name, number.wrapping_add(1), tail, NAME_BYTES_MAX));
         }
         let compress: Chain = format.as_str().parse().expect("a step");
         let packed = compress.output_name(name);
@@ -128,8 +132,8 @@ fn made_names_are_names(name: &OsStr, number: i64) {
         }
     }
     let reason = reason_name(name);
-    assert!(reason.len() <= NAME_BYTES && reason.as_bytes().ends_with(b".json"));
+    assert!(reason.len() <= NAME_BYTES_MAX && reason.as_bytes().ends_with(b".json"));
     let dir = PLACE.with(|(_, dir)| Arc::clone(dir));
-    let temp = Temp::create(&dir, &Instance::new("0badcafe")).expect("a temporary file");
-    assert!(temp.name().len() <= NAME_BYTES && Instance::new("0badcafe").is_temp(temp.name()));
+    let temp = Temp::create(&dir, &NodeId::new("0badcafe")).expect("a temporary file");
+    assert!(temp.name().len() <= NAME_BYTES_MAX && NodeId::new("0badcafe").is_temp(temp.name()));
 }

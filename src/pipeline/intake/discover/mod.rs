@@ -4,7 +4,7 @@
 //! at the start, after an overflow, of each new sub-directory and from time to time finds what no
 //! event named. A scan that fails never means "deleted".
 
-mod hints;
+mod event_queue;
 mod watch;
 
 use std::{
@@ -16,18 +16,18 @@ use std::{
 };
 
 pub use self::{
-    hints::{Bell, Hints, Taken, Told},
+    event_queue::{EventQueue, NameEvent, QueuedEvents, WakeHandle},
     watch::{Watch, WatchError},
 };
 use crate::{
     config::{self, Filter},
-    fs::{self, Dir, Kind, Seen, Walk},
-    identity::{FileId, Identity},
+    fingerprint::{FileId, Fingerprint},
+    fs::{self, Dir, FileMetadata, Kind, Walk},
     pipeline::{
-        job::{Arrival, Origin, Sighting},
-        trust,
+        eligibility,
+        job::{Arrival, DiscoveredBy, Observation},
     },
-    policy::{TemporaryNames, Trust},
+    policy::{SourceRules, TemporaryNames},
 };
 
 /// A walk through the input, or a part of it, that goes on where it stopped.
@@ -35,19 +35,24 @@ use crate::{
 pub struct Scan {
     walk: Walk,
     unlisted: u64,
-    pub origin: Origin,
+    pub origin: DiscoveredBy,
 }
 
 impl Scan {
     #[must_use]
-    pub fn new(input: &Arc<Dir>, own: &Arc<[FileId]>, below: PathBuf, origin: Origin) -> Self {
+    pub fn new(
+        input: &Arc<Dir>,
+        own: &Arc<[FileId]>,
+        below: PathBuf,
+        origin: DiscoveredBy,
+    ) -> Self {
         let walk = Walk::new(Arc::clone(input), below).avoiding(Arc::clone(own));
         Self { walk, unlisted: 0, origin }
     }
 
     /// The next regular files, at most so many; `None` at the end. What cannot be listed is told
     /// in the log, and counts for nothing.
-    pub fn next(&mut self, candidates: &Candidates, most: usize) -> Option<Vec<PathBuf>> {
+    pub fn next(&mut self, candidates: &Discovery, most: usize) -> Option<Vec<PathBuf>> {
         let mut found = Vec::new();
         while let Some(entry) = self.walk.next() {
             match entry {
@@ -58,7 +63,7 @@ impl Scan {
                 Ok(_) => {}
                 Err((path, error)) => {
                     self.unlisted += 1;
-                    tracing::warn!(path = %crate::observe::shown(&path), %error, "cannot list an input directory");
+                    tracing::warn!(path = %crate::observe::display_path(&path), %error, "cannot list an input directory");
                 }
             }
             if found.len() >= most {
@@ -81,9 +86,9 @@ impl Scan {
 
 /// What one look at a path found.
 #[derive(Debug)]
-pub enum Look {
+pub enum LookResult {
     /// A file of the pipeline.
-    File(Sighting),
+    File(Observation),
     /// A directory that may have files nobody told of.
     Directory,
     /// A directory of the service's own has this path too, through another mount.
@@ -96,16 +101,16 @@ pub enum Look {
 
 /// Which paths are a pipeline's candidates.
 #[derive(Clone, Debug)]
-pub struct Candidates {
+pub struct Discovery {
     filter: Filter,
     temporary_names: TemporaryNames,
     marker: Option<String>,
-    trust: Trust,
+    trust: SourceRules,
     /// The files and directories that the service writes to.
     own: Arc<[FileId]>,
 }
 
-impl Candidates {
+impl Discovery {
     #[must_use]
     pub fn of(config: &config::Pipeline) -> Self {
         let (filter, marker) = (config.filter.clone(), config.marker.clone());
@@ -132,7 +137,7 @@ impl Candidates {
     }
 
     fn has_final_name(&self, path: &Path) -> bool {
-        let is_ours = path.iter().any(fs::is_ours);
+        let is_ours = path.iter().any(fs::is_internal_name);
         let is_temporary = || {
             self.temporary_names == TemporaryNames::Ignore && config::temporary_name(path).is_some()
         };
@@ -141,15 +146,17 @@ impl Candidates {
 
     /// Whether a part of the path is a directory of the service's own. inotify has one watch for
     /// each directory, whatever its paths, and names it by one of them.
-    fn own_part(&self, input: &Dir, path: &Path) -> io::Result<Option<Look>> {
+    fn own_part(&self, input: &Dir, path: &Path) -> io::Result<Option<LookResult>> {
         for part in path.ancestors().skip(1).filter(|part| !part.as_os_str().is_empty()) {
-            let Some(seen) = input.look(part)? else { continue };
+            let Some(seen) = input.stat(part)? else { continue };
             let id = seen.identity.file_id();
             if self.own.contains(&id) {
                 let is_input = fs::identity_of(input)?.file_id() == id;
                 let inside = path.strip_prefix(part).ok().filter(|_| is_input);
-                let own = || Look::Own(part.to_path_buf());
-                return Ok(Some(inside.map_or_else(own, |path| Look::Inside(path.to_path_buf()))));
+                let own = || LookResult::Own(part.to_path_buf());
+                return Ok(Some(
+                    inside.map_or_else(own, |path| LookResult::Inside(path.to_path_buf())),
+                ));
             }
         }
         Ok(None)
@@ -170,48 +177,48 @@ impl Candidates {
     }
 
     /// Looks at a path, by name only. A scan has just opened the directories on the way to it.
-    pub fn look(&self, input: &Dir, path: &Path, origin: Origin) -> io::Result<Look> {
+    pub fn look(&self, input: &Dir, path: &Path, origin: DiscoveredBy) -> io::Result<LookResult> {
         if !self.has_final_name(path) {
-            return Ok(Look::None);
+            return Ok(LookResult::None);
         }
         let seen = match origin {
-            Origin::Hint => input.look_fresh(path)?,
-            Origin::Scan | Origin::Rescan => input.look(path)?,
+            DiscoveredBy::Hint => input.stat_fresh(path)?,
+            DiscoveredBy::Scan | DiscoveredBy::Rescan => input.stat(path)?,
         };
         let Some(seen) = seen else {
-            return Ok(Look::None);
+            return Ok(LookResult::None);
         };
         if self.own.contains(&seen.identity.file_id()) {
-            return Ok(Look::Own(path.to_path_buf()));
+            return Ok(LookResult::Own(path.to_path_buf()));
         }
-        if origin == Origin::Hint
+        if origin == DiscoveredBy::Hint
             && let Some(own) = self.own_part(input, path)?
         {
             return Ok(own);
         }
         match seen.kind {
-            Kind::Directory if self.filter.enters(path) => return Ok(Look::Directory),
-            Kind::Directory => return Ok(Look::None),
+            Kind::Directory if self.filter.enters(path) => return Ok(LookResult::Directory),
+            Kind::Directory => return Ok(LookResult::None),
             Kind::File => {}
             kind => {
-                tracing::debug!(path = %crate::observe::shown(path), kind = kind.as_str(), "not a regular file, ignored");
-                return Ok(Look::None);
+                tracing::debug!(path = %crate::observe::display_path(path), kind = kind.as_str(), "not a regular file, ignored");
+                return Ok(LookResult::None);
             }
         }
         if !self.filter.allows(path) || !self.is_marked(input, path, &seen)? {
-            return Ok(Look::None);
+            return Ok(LookResult::None);
         }
-        if let Some(why) = trust::refused(self.trust, input, &seen)? {
-            tracing::debug!(path = %crate::observe::shown(path), why, "left alone");
-            return Ok(Look::None);
+        if let Some(why) = eligibility::refused(self.trust, input, &seen)? {
+            tracing::debug!(path = %crate::observe::display_path(path), why, "left alone");
+            return Ok(LookResult::None);
         }
-        let Identity { modified_ns, changed_ns, .. } = seen.identity;
+        let Fingerprint { modified_ns, changed_ns, .. } = seen.identity;
         let age = age(modified_ns.max(changed_ns));
-        Ok(Look::File(Sighting { seen, age, origin, arrival: Arrival::Unknown }))
+        Ok(LookResult::File(Observation { seen, age, origin, arrival: Arrival::Unknown }))
     }
 
     /// Whether the file's marker is there, if it needs one; a marker itself is none.
-    fn is_marked(&self, input: &Dir, path: &Path, seen: &Seen) -> io::Result<bool> {
+    fn is_marked(&self, input: &Dir, path: &Path, seen: &FileMetadata) -> io::Result<bool> {
         let Some(marker) = &self.marker else {
             return Ok(true);
         };
@@ -220,7 +227,7 @@ impl Candidates {
         }
         let mut marked = path.as_os_str().to_owned();
         marked.push(marker);
-        let marker = input.look_fresh(Path::new(&marked))?;
+        let marker = input.stat_fresh(Path::new(&marked))?;
         Ok(marker.is_some_and(|marker| !is_stale(&marker, seen)))
     }
 }
@@ -230,7 +237,7 @@ impl Candidates {
 /// The content's time is the earlier one of the file's two, because a rename moves the change time
 /// and a producer may set the modification time to one in the future.
 #[must_use]
-pub fn is_stale(marker: &Seen, file: &Seen) -> bool {
+pub fn is_stale(marker: &FileMetadata, file: &FileMetadata) -> bool {
     let marker = marker.identity;
     let written_ns = file.identity.modified_ns.min(file.identity.changed_ns);
     marker.modified_ns.max(marker.changed_ns) < written_ns

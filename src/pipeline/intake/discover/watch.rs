@@ -7,7 +7,7 @@ use notify::{
     event::{AccessKind, AccessMode, ModifyKind, RenameMode},
 };
 
-use super::{Hints, Told};
+use super::{EventQueue, NameEvent};
 
 /// A running watch. Dropping it ends its thread and closes its descriptors.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl Watch {
     ///
     /// Only what tells of a finished or a vanished file is asked for, so that reading a file does
     /// not raise an event and the kernel's queue holds twice as many.
-    pub fn start(root: &Path, hints: Hints) -> Result<Self, WatchError> {
+    pub fn start(root: &Path, hints: EventQueue) -> Result<Self, WatchError> {
         let mask = EventKindMask::CREATE
             | EventKindMask::REMOVE
             | EventKindMask::MODIFY_NAME
@@ -43,13 +43,13 @@ impl Watch {
                 hints.overflow();
             }
         };
-        let mut watcher = RecommendedWatcher::new(handler, config).map_err(sort)?;
-        watcher.watch(root, RecursiveMode::Recursive).map_err(sort)?;
+        let mut watcher = RecommendedWatcher::new(handler, config).map_err(classify)?;
+        watcher.watch(root, RecursiveMode::Recursive).map_err(classify)?;
         Ok(Self { _watcher: watcher })
     }
 }
 
-fn sort(error: notify::Error) -> WatchError {
+fn classify(error: notify::Error) -> WatchError {
     match error.kind {
         ErrorKind::MaxFilesWatch => WatchError::Limit(error),
         ErrorKind::Io(ref io) if io.raw_os_error() == Some(libc::EMFILE) => {
@@ -59,19 +59,19 @@ fn sort(error: notify::Error) -> WatchError {
     }
 }
 
-fn take_in(hints: &Hints, root: &Path, event: Event) {
+fn take_in(hints: &EventQueue, root: &Path, event: Event) {
     crate::failpoint::pass("discover::event");
     // Has no path: it must be asked for before any path is looked at.
     if event.need_rescan() {
         return hints.overflow();
     }
     let told = match event.kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => Told::Closed,
-        EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Told::RenamedHere,
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => NameEvent::Closed,
+        EventKind::Modify(ModifyKind::Name(RenameMode::To)) => NameEvent::RenamedHere,
         EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => {
             return renamed(hints, root, &event.paths);
         }
-        _ => Told::Named,
+        _ => NameEvent::Named,
     };
     for path in event.paths {
         match path.strip_prefix(root).map(PathBuf::from) {
@@ -84,13 +84,13 @@ fn take_in(hints: &Hints, root: &Path, event: Event) {
 
 /// Both ends of a rename, after an event for each: that it stayed within the input is new. The
 /// service's own renames are not a producer's.
-fn renamed(hints: &Hints, root: &Path, paths: &[PathBuf]) {
+fn renamed(hints: &EventQueue, root: &Path, paths: &[PathBuf]) {
     let [from, to] = paths else { return };
-    let to_ours = to.file_name().is_some_and(crate::fs::is_ours);
+    let to_ours = to.file_name().is_some_and(crate::fs::is_internal_name);
     if let Ok(from) = from.strip_prefix(root)
         && !to_ours
         && !from.as_os_str().is_empty()
     {
-        hints.path(from.to_path_buf(), Told::RenamedAway);
+        hints.path(from.to_path_buf(), NameEvent::RenamedAway);
     }
 }

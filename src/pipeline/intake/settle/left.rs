@@ -2,8 +2,8 @@
 
 use std::{fmt, path::Path, time::Duration};
 
-use super::{Entry, Table, Waiting};
-use crate::{identity::Identity, pipeline::job::Cause, policy::Settle};
+use super::{Pending, SettleTable, Waiting};
+use crate::{fingerprint::Fingerprint, pipeline::job::DeferReason, policy::Settle};
 
 /// Why a file is still waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,27 +39,27 @@ impl fmt::Display for Why {
     }
 }
 
-impl Table {
+impl SettleTable {
     /// The paths that wait, each with the reason; `now_ns` is the wall clock.
     pub fn left(&self, now_ns: i64) -> impl Iterator<Item = (&Path, Why)> {
         self.entries.iter().filter_map(move |(path, entry)| match entry {
-            Entry::Waiting(waiting) => Some((path.as_path(), self.why(waiting, now_ns))),
-            Entry::InWork { .. } => None,
+            Pending::Waiting(waiting) => Some((path.as_path(), self.why(waiting, now_ns))),
+            Pending::InWork { .. } => None,
         })
     }
 
     fn why(&self, waiting: &Waiting, now_ns: i64) -> Why {
         match waiting.cause {
-            Some(Cause::Busy) => return Why::Open,
-            Some(Cause::Changed) => return Why::Changed,
-            Some(Cause::Replaced) => return Why::Replaced,
-            Some(Cause::Unsure) => return Why::Unsure,
-            Some(Cause::Failed) => return Why::Failed,
-            Some(Cause::Place) => return Why::Place,
-            None if waiting.last == Identity::NONE => return Why::Unseen,
+            Some(DeferReason::Busy) => return Why::Open,
+            Some(DeferReason::Changed) => return Why::Changed,
+            Some(DeferReason::Replaced) => return Why::Replaced,
+            Some(DeferReason::Unsure) => return Why::Unsure,
+            Some(DeferReason::Failed) => return Why::Failed,
+            Some(DeferReason::Place) => return Why::Place,
+            None if waiting.last == Fingerprint::NONE => return Why::Unseen,
             None => {}
         }
-        let Identity { modified_ns, changed_ns, .. } = waiting.last;
+        let Fingerprint { modified_ns, changed_ns, .. } = waiting.last;
         let age_ns = now_ns.saturating_sub(modified_ns.max(changed_ns));
         let min_age = self.rules.min_age;
         // One whose time lies in the future is as old as the time since it was seen first.

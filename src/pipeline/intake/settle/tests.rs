@@ -2,8 +2,8 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 use crate::{
-    fs::{Kind, Seen},
-    pipeline::job::{Arrival, Origin, Sighting},
+    fs::{FileMetadata, Kind},
+    pipeline::job::{Arrival, DiscoveredBy, Observation},
 };
 
 /// A file is taken at its close.
@@ -13,13 +13,13 @@ const AUTO: Rules = Rules { settle: Settle::Auto, min_age: Duration::ZERO, netwo
 
 /// A table with a clock of its own.
 struct Bench {
-    table: Table,
+    table: SettleTable,
     start: Instant,
 }
 
 impl Bench {
     fn new(rules: Rules) -> Self {
-        Self { table: Table::new(rules), start: Instant::now() }
+        Self { table: SettleTable::new(rules), start: Instant::now() }
     }
 
     fn at(&self, seconds: u64) -> Instant {
@@ -27,22 +27,25 @@ impl Bench {
     }
 
     /// Looks at `a` of this size and age at this second.
-    fn sight(&mut self, size: u64, age: u64, second: u64) -> Option<Settled> {
-        let identity = Identity { inode: 1, size, ..Identity::NONE };
-        let seen = Seen { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
+    fn sight(&mut self, size: u64, age: u64, second: u64) -> Option<SettledFile> {
+        let identity = Fingerprint { inode: 1, size, ..Fingerprint::NONE };
+        let seen =
+            FileMetadata { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
         let age = Duration::from_secs(age);
-        let sighting = Sighting { seen, age, origin: Origin::Hint, arrival: Arrival::Unknown };
+        let sighting =
+            Observation { seen, age, origin: DiscoveredBy::Hint, arrival: Arrival::Unknown };
         let now = self.at(second);
-        self.table.sight("a".into(), &sighting, now)
+        self.table.observe("a".into(), &sighting, now)
     }
 
     /// Takes in that `a`, which has just changed, arrived so, at this millisecond.
-    fn arrives(&mut self, arrival: Arrival, age: u64, millisecond: u64) -> Option<Settled> {
-        let identity = Identity { inode: 1, size: 1, ..Identity::NONE };
-        let seen = Seen { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
+    fn arrives(&mut self, arrival: Arrival, age: u64, millisecond: u64) -> Option<SettledFile> {
+        let identity = Fingerprint { inode: 1, size: 1, ..Fingerprint::NONE };
+        let seen =
+            FileMetadata { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
         let age = Duration::from_millis(age);
-        let sighting = Sighting { seen, age, origin: Origin::Hint, arrival };
-        self.table.sight("a".into(), &sighting, self.start + Duration::from_millis(millisecond))
+        let sighting = Observation { seen, age, origin: DiscoveredBy::Hint, arrival };
+        self.table.observe("a".into(), &sighting, self.start + Duration::from_millis(millisecond))
     }
 
     fn returned(&mut self, outcome: Outcome, second: u64) -> Option<PathBuf> {
@@ -57,7 +60,7 @@ impl Bench {
     }
 }
 
-fn deferred(seconds: u64, cause: Cause) -> Outcome {
+fn deferred(seconds: u64, cause: DeferReason) -> Outcome {
     Outcome::Deferred { after: Duration::from_secs(seconds), attempt: 2, cause }
 }
 
@@ -106,10 +109,10 @@ fn a_busy_file_waits_longer_each_time_and_its_closing_cuts_the_wait() {
     let mut bench = Bench::new(AT_ONCE);
     for wait in [1, 2, 4] {
         assert!(bench.sight(1, 0, 100).is_some());
-        bench.returned(deferred(1, Cause::Busy), 100);
+        bench.returned(deferred(1, DeferReason::Busy), 100);
         assert_eq!(bench.table.next_due(), Some(bench.at(100 + wait)));
         let now = bench.at(100);
-        bench.table.closed(Path::new("a"), now);
+        bench.table.on_close_write(Path::new("a"), now);
         assert_eq!(bench.due(100), 1);
     }
 }
@@ -118,7 +121,7 @@ fn a_busy_file_waits_longer_each_time_and_its_closing_cuts_the_wait() {
 fn a_file_nobody_can_tell_of_must_be_quiet() {
     let mut bench = Bench::new(AT_ONCE);
     assert!(bench.sight(1, 0, 0).is_some_and(|settled| !settled.quiet));
-    bench.returned(deferred(0, Cause::Unsure), 0);
+    bench.returned(deferred(0, DeferReason::Unsure), 0);
     assert!(bench.sight(1, 0, 1).is_none());
     assert!(bench.sight(1, 0, 2).is_none());
     assert!(bench.sight(1, 0, 3).is_some_and(|settled| settled.quiet));
@@ -128,11 +131,11 @@ fn a_file_nobody_can_tell_of_must_be_quiet() {
 fn what_failed_is_owed_and_what_is_unfinished_is_not() {
     let mut bench = Bench::new(AT_ONCE);
     assert!(bench.sight(1, 0, 0).is_some());
-    bench.returned(deferred(10, Cause::Failed), 0);
+    bench.returned(deferred(10, DeferReason::Failed), 0);
     assert_eq!(bench.table.owed(), 1);
     assert!(bench.sight(1, 0, 9).is_none(), "not before its time");
     assert_eq!(bench.sight(1, 0, 10).expect("ready").attempt, 2);
-    bench.returned(deferred(10, Cause::Changed), 10);
+    bench.returned(deferred(10, DeferReason::Changed), 10);
     assert_eq!(bench.table.owed(), 0);
 }
 
@@ -151,7 +154,7 @@ fn a_file_that_is_gone_is_forgotten_unless_it_is_in_work() {
 fn a_file_that_was_written_in_place_is_left_quiet_after_its_close_however_old_it_is() {
     let mut bench = Bench::new(AUTO);
     assert!(bench.arrives(Arrival::Closed, 60_000, 0).is_none());
-    assert_eq!(bench.table.next_due(), Some(bench.start + limits::CLOSED_QUIET));
+    assert_eq!(bench.table.next_due(), Some(bench.start + limits::CLOSED_QUIET_TIME));
     assert!(bench.arrives(Arrival::Unknown, 60_000, 99).is_none());
     assert!(bench.arrives(Arrival::Unknown, 60_000, 100).is_some());
 }
@@ -197,7 +200,7 @@ fn a_producer_that_renames_its_closed_files_is_given_twice_the_time_it_takes() {
     bench.table.renamed_away(Path::new("a"), now);
     bench.table.gone(Path::new("a"));
     assert!(bench.arrives(Arrival::Closed, 0, 70_000).is_none());
-    assert_eq!(bench.table.next_due(), Some(at(&bench, 70_000) + limits::CLOSED_QUIET_MAX));
+    assert_eq!(bench.table.next_due(), Some(at(&bench, 70_000) + limits::CLOSED_QUIET_TIME_MAX));
 }
 
 #[test]
@@ -211,24 +214,25 @@ fn a_file_of_the_future_reaches_its_least_age_by_being_watched() {
 #[test]
 fn paths_that_find_no_room_are_looked_at_by_a_later_scan() {
     let mut bench = Bench::new(Rules { settle: Settle::Quiet(Duration::from_secs(5)), ..AUTO });
-    let identity = Identity { inode: 1, size: 1, ..Identity::NONE };
-    let seen = Seen { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
+    let identity = Fingerprint { inode: 1, size: 1, ..Fingerprint::NONE };
+    let seen =
+        FileMetadata { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
     let (age, arrival) = (Duration::ZERO, Arrival::Unknown);
-    let sighting = Sighting { seen, age, origin: Origin::Scan, arrival };
-    for number in 0..limits::WAITING_MAX {
+    let sighting = Observation { seen, age, origin: DiscoveredBy::Scan, arrival };
+    for number in 0..limits::PENDING_FILES_MAX {
         let path = PathBuf::from(number.to_string());
-        assert!(bench.table.sight(path, &sighting, bench.start).is_none());
+        assert!(bench.table.observe(path, &sighting, bench.start).is_none());
     }
     assert_eq!(bench.table.look_again_at(), None);
     for (path, second) in [("x", 2), ("y", 1)] {
         let now = bench.at(second);
-        assert!(bench.table.sight(path.into(), &sighting, now).is_none());
+        assert!(bench.table.observe(path.into(), &sighting, now).is_none());
     }
-    assert_eq!(bench.table.waiting(), limits::WAITING_MAX, "T3");
+    assert_eq!(bench.table.waiting(), limits::PENDING_FILES_MAX, "T3");
     assert_eq!(bench.table.look_again_at(), Some(bench.at(6)), "the first of them");
     // One that is ready needs no room to wait in.
-    let old = Sighting { age: Duration::from_mins(1), ..sighting };
-    assert!(bench.table.sight("z".into(), &old, bench.start).is_some());
+    let old = Observation { age: Duration::from_mins(1), ..sighting };
+    assert!(bench.table.observe("z".into(), &old, bench.start).is_some());
     bench.table.scan_begins();
     assert_eq!(bench.table.look_again_at(), None);
 }
@@ -247,7 +251,7 @@ enum Happens {
 enum Ending {
     Published,
     Left,
-    Deferred(Cause, u64),
+    Deferred(DeferReason, u64),
 }
 
 /// What is known of a path without a table: what was seen of it since it began to wait, and
@@ -269,11 +273,11 @@ impl Naive {
 
 fn happens() -> impl Strategy<Value = (usize, u64, Happens)> {
     let cause = prop_oneof![
-        Just(Cause::Busy),
-        Just(Cause::Unsure),
-        Just(Cause::Changed),
-        Just(Cause::Failed),
-        Just(Cause::Place)
+        Just(DeferReason::Busy),
+        Just(DeferReason::Unsure),
+        Just(DeferReason::Changed),
+        Just(DeferReason::Failed),
+        Just(DeferReason::Place)
     ];
     let ending = prop_oneof![
         2 => Just(Ending::Published),
@@ -294,7 +298,7 @@ const FILES: [&str; 3] = ["a", "b", "c"];
 
 /// A table beside what is known without it.
 struct Beside {
-    table: Table,
+    table: SettleTable,
     known: [Naive; 3],
     now: Instant,
     quiet: Duration,
@@ -302,11 +306,12 @@ struct Beside {
 
 impl Beside {
     fn sight(&mut self, file: usize, size: u64) {
-        let identity = Identity { inode: 1, size, ..Identity::NONE };
-        let seen = Seen { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
+        let identity = Fingerprint { inode: 1, size, ..Fingerprint::NONE };
+        let seen =
+            FileMetadata { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
         let (age, arrival) = (Duration::ZERO, Arrival::Unknown);
-        let sighting = Sighting { seen, age, origin: Origin::Hint, arrival };
-        let settled = self.table.sight(FILES[file].into(), &sighting, self.now);
+        let sighting = Observation { seen, age, origin: DiscoveredBy::Hint, arrival };
+        let settled = self.table.observe(FILES[file].into(), &sighting, self.now);
         let (mut seen, not_before) = match &self.known[file] {
             Naive::InWork => return assert!(settled.is_none(), "T1"),
             Naive::Absent => (Vec::new(), self.now),
@@ -370,7 +375,7 @@ impl Beside {
             }
             // It ends the wait for its writers, whatever it was.
             Happens::Closed => {
-                self.table.closed(FILES[file].as_ref(), self.now);
+                self.table.on_close_write(FILES[file].as_ref(), self.now);
                 if let Naive::Waiting { not_before, .. } = &mut self.known[file] {
                     *not_before = self.now.min(*not_before);
                 }
@@ -401,13 +406,13 @@ proptest! {
         let quiet = Duration::from_millis(100 * quiet);
         let rules = Rules { settle: Settle::Quiet(quiet), ..AT_ONCE };
         let known = [Naive::Absent, Naive::Absent, Naive::Absent];
-        let mut beside = Beside { table: Table::new(rules), known, now: Instant::now(), quiet };
+        let mut beside = Beside { table: SettleTable::new(rules), known, now: Instant::now(), quiet };
         for one in all {
             beside.happens(one);
         }
         // Left alone, everything that waits is taken.
         for _ in 0..10 {
-            beside.now += limits::BACKOFF_MOST;
+            beside.now += limits::BACKOFF_MAX;
             beside.look(beside.now);
         }
         prop_assert_eq!(beside.table.waiting(), 0, "T2");
@@ -419,7 +424,7 @@ fn what_cannot_be_looked_at_is_looked_at_again() {
     let mut bench = Bench::new(AT_ONCE);
     let unseen = |bench: &mut Bench, second| {
         let now = bench.at(second);
-        bench.table.unseen("a".into(), now);
+        bench.table.mark_missing("a".into(), now);
     };
     // A new name, and one whose next try is due.
     for second in [0, 10] {
@@ -429,7 +434,7 @@ fn what_cannot_be_looked_at_is_looked_at_again() {
         assert!(bench.sight(1, 0, second + 1).is_some());
         unseen(&mut bench, second + 1);
         assert_eq!(bench.table.in_work(), 1, "what is in work comes back by itself");
-        bench.returned(deferred(5, Cause::Failed), second + 1);
+        bench.returned(deferred(5, DeferReason::Failed), second + 1);
         assert_eq!(bench.due(second + 6), 1);
     }
 }

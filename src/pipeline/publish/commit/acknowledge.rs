@@ -2,28 +2,28 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::pool::Pool;
+use super::sync_pool::SyncPool;
 use crate::{
     failpoint,
     fs::{Dir, SecondName},
     ledger::State,
     limits,
     pipeline::{
-        acknowledge,
+        channel::{Inlet, Outlet, Panics, Received},
         context::Context,
         failure::{CommitError, Failure, Verdict},
-        fatal::Fatal,
-        job::{Committed, Disposable},
-        marks::Marks,
-        stage::{Inlet, Outlet, Panics, Received},
+        halt::Halt,
+        job::{Committed, DisposeRequest},
+        outcome,
+        state_updates::StateUpdates,
     },
     policy::{Durability, OnSuccess},
-    stages::Stage,
+    stage::Stage,
 };
 
 /// An output that has its final name.
 #[derive(Debug)]
-pub struct Named {
+pub struct NamedOutput {
     pub committed: Committed,
     /// What must be synced to make the name durable.
     pub dir: Arc<Dir>,
@@ -35,18 +35,18 @@ pub struct Named {
 #[derive(Debug)]
 pub struct Acknowledger {
     pub panics: Panics,
-    pub fatal: Fatal,
-    pub committed: Outlet<Disposable>,
-    pub pool: Pool,
+    pub fatal: Halt,
+    pub committed: Outlet<DisposeRequest>,
+    pub pool: SyncPool,
 }
 
 impl Acknowledger {
     /// Acknowledges what has its names, batch by batch, until there is no more. What a full disk
     /// keeps from it waits for space; where storage failed nothing is acknowledged. What is left in
     /// the end recovery finds under its names, and does the rest.
-    pub fn run(self, inlet: &Inlet<Vec<Named>>) {
-        let mut marks = Marks::default();
-        let mut waiting: Vec<Named> = Vec::new();
+    pub fn run(self, inlet: &Inlet<Vec<NamedOutput>>) {
+        let mut marks = StateUpdates::default();
+        let mut waiting: Vec<NamedOutput> = Vec::new();
         loop {
             let received = if waiting.is_empty() {
                 inlet.receive().map_or(Received::Closed, Received::Item)
@@ -58,7 +58,7 @@ impl Acknowledger {
                 waiting.extend(named);
             }
             if !self.fatal.is_set() {
-                let acknowledged = self.panics.guard(|| self.work(&mut waiting, &mut marks));
+                let acknowledged = self.panics.guard(|| self.acknowledge(&mut waiting, &mut marks));
                 if acknowledged.is_none() {
                     waiting.clear();
                 }
@@ -73,14 +73,15 @@ impl Acknowledger {
     }
 
     /// Acknowledges what waits, unless the disk is full.
-    fn work(&self, waiting: &mut Vec<Named>, marks: &mut Marks) {
-        let acknowledged = self.make_durable(waiting).and_then(|()| Self::acknowledge(waiting));
+    fn acknowledge(&self, waiting: &mut Vec<NamedOutput>, marks: &mut StateUpdates) {
+        let acknowledged =
+            self.make_durable(waiting).and_then(|()| Self::report_published(waiting));
         let ended = match acknowledged {
             Ok(()) => self.end(std::mem::take(waiting), marks),
             Err(failure) if failure.verdict() == Verdict::Pause => {
                 let (reason, now) = (failure.chain(), Instant::now());
                 for file in &*waiting {
-                    file.committed.job.context.place.found_sick(&reason, now);
+                    file.committed.job.context.place.trip(&reason, now);
                 }
                 // They hold permits that what is to end before this stage may wait for.
                 waiting.retain(|file| !file.committed.job.is_stopping());
@@ -96,7 +97,7 @@ impl Acknowledger {
     /// The final names become durable and then the only ones. A temporary name that a power loss
     /// brought back after the acknowledgement would be taken for an output that has no name yet, so
     /// its removal is durable as well.
-    fn make_durable(&self, named: &mut [Named]) -> Result<(), Failure> {
+    fn make_durable(&self, named: &mut [NamedOutput]) -> Result<(), Failure> {
         failpoint::barrier("barrier::final_directory", || self.sync_directories(named.iter()))?;
         let mut linked = false;
         for file in &mut *named {
@@ -114,33 +115,37 @@ impl Acknowledger {
         failpoint::barrier("barrier::second_directory", || self.sync_directories(named.iter()))
     }
 
-    fn sync_directories<'a>(&self, named: impl Iterator<Item = &'a Named>) -> Result<(), Failure> {
-        let asked =
-            |named: &&Named| named.committed.job.context.config.durability != Durability::None;
-        let names = |named: &Named| {
+    fn sync_directories<'a>(
+        &self,
+        named: impl Iterator<Item = &'a NamedOutput>,
+    ) -> Result<(), Failure> {
+        let asked = |named: &&NamedOutput| {
+            named.committed.job.context.config.durability != Durability::None
+        };
+        let names = |named: &NamedOutput| {
             (Arc::clone(&named.dir), Arc::clone(&named.committed.job.context.meter))
         };
         self.pool.directories(named.filter(asked).map(names))
     }
 
     /// That the names are durable may be reported (C3).
-    fn acknowledge(named: &[Named]) -> Result<(), Failure> {
-        let Some(Named { committed: first, .. }) = named.first() else { return Ok(()) };
+    fn report_published(named: &[NamedOutput]) -> Result<(), Failure> {
+        let Some(NamedOutput { committed: first, .. }) = named.first() else { return Ok(()) };
         let Context { events, ledger, .. } = &*first.job.context;
         failpoint::hit("commit::acknowledge")
-            .and_then(|()| acknowledge::published(events, ledger.instance(), &published(named)))
+            .and_then(|()| outcome::published(events, ledger.instance(), &published(named)))
             .map_err(|source| CommitError::Acknowledge { source })?;
         failpoint::pass("commit::acknowledged");
         Ok(())
     }
 
     /// The ledger learns of it, and the sources go on to be disposed of.
-    fn end(&self, named: Vec<Named>, late: &mut Marks) -> Result<(), Failure> {
-        let Some(Named { committed: first, .. }) = named.first() else { return Ok(()) };
+    fn end(&self, named: Vec<NamedOutput>, late: &mut StateUpdates) -> Result<(), Failure> {
+        let Some(NamedOutput { committed: first, .. }) = named.first() else { return Ok(()) };
         let context = &first.job.context;
         let marks = named
             .iter()
-            .map(|Named { committed: file, .. }| {
+            .map(|NamedOutput { committed: file, .. }| {
                 let keep = file.record.on_success == OnSuccess::Keep;
                 (file.record.id, if keep { State::Done } else { State::Published }, None)
             })
@@ -150,22 +155,22 @@ impl Acknowledger {
         marked.map_err(|source| CommitError::Ledger { path, source })?;
         failpoint::pass("commit::marked");
         let now = Instant::now();
-        for Named { committed: file, .. } in named {
+        for NamedOutput { committed: file, .. } in named {
             let job = &file.job;
             job.context.meter.acknowledged(job.settled_at.elapsed());
-            job.context.meter.feed().tell(|| acknowledge::notice(job, &file.record, "published"));
-            job.context.place.found_well(now);
-            job.trace.ends(Stage::Commit);
-            self.committed.send(Disposable::Committed(file));
+            job.context.meter.feed().send(|| outcome::notice(job, &file.record, "published"));
+            job.context.place.reset(now);
+            job.trace.stage_finished(Stage::Commit);
+            self.committed.send(DisposeRequest::Committed(file));
         }
         Ok(())
     }
 }
 
-fn published(named: &[Named]) -> Vec<acknowledge::Published<'_>> {
+fn published(named: &[NamedOutput]) -> Vec<outcome::Published<'_>> {
     named
         .iter()
-        .map(|Named { committed: file, .. }| acknowledge::Published {
+        .map(|NamedOutput { committed: file, .. }| outcome::Published {
             pipeline: file.job.context.name(),
             record: &file.record,
             took: Some(file.job.settled_at.elapsed()),

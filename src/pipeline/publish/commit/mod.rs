@@ -6,7 +6,7 @@
 //!
 //! | thread | does | true if power fails right after it |
 //! |---|---|---|
-//! | [`seal`] | `fsync` of every temp, on the descriptor that wrote it, and of their directories, all concurrently ([`pool`]), for a file alone one after the other; or one `syncfs` for many of them, where little else is unwritten ([`whole`]) | temps of which nobody knows: recovery deletes them |
+//! | [`seal`] | `fsync` of every temp, on the descriptor that wrote it, and of their directories, all concurrently ([`sync_pool`]), for a file alone one after the other; or one `syncfs` for many of them, where little else is unwritten ([`group_sync`]) | temps of which nobody knows: recovery deletes them |
 //! | [`publish`] | a last look at the source's name: one that is gone or another's ends the job | temps, as above |
 //! | | the intent: one durable transaction for the batch | recovery publishes the temps |
 //! | | `renameat2(temp → final, NOREPLACE)`, or as the policy says; `linkat` where the file system has no such rename | some renamed: recovery does the rest |
@@ -18,28 +18,28 @@
 //! C3: an acknowledgement is given only after the final name is durable.
 //! C4: a temp with an intent is removed only after the intent was withdrawn, durably.
 //! C5: a failed `fsync` is never repeated on the same file: the temp is dropped, the source is read
-//! again. A failed sync of a directory or of the ledger ends all publishing ([`Fatal`](crate::pipeline::fatal::Fatal)).
+//! again. A failed sync of a directory or of the ledger ends all publishing ([`Halt`](crate::pipeline::halt::Halt)).
 //!
 //! C6: an output whose content was lost on its way to the disk gets no intent
 //! ([`kept`](crate::pipeline::kept)).
 //! C7: an output is acknowledged only if its directory was under its path after it got its name
-//! (`moved.rs`).
+//! (`moved_directories.rs`).
 //!
 //! Never reads the source.
 
 pub mod acknowledge;
 mod attributes;
-pub mod earlier;
-mod moved;
-mod naming;
-pub mod pool;
+mod conflict;
+pub mod earlier_output;
+pub mod group_sync;
+mod moved_directories;
 pub mod publish;
 pub mod seal;
 mod source_name;
-pub mod whole;
+pub mod sync_pool;
 
 use crate::pipeline::job::Staged;
 
 /// Staged outputs whose content and temporary names are durable (C1).
 #[derive(Debug)]
-pub struct Sealed(pub Vec<Staged>);
+pub struct DurableBatch(pub Vec<Staged>);

@@ -3,55 +3,55 @@
 use std::{collections::HashSet, ffi::OsString, path::PathBuf, sync::Arc, thread, time::Instant};
 
 use super::{
-    Sealed,
-    acknowledge::Named,
+    DurableBatch,
+    acknowledge::NamedOutput,
     attributes,
-    naming::{self, Naming},
+    conflict::{self, Resolution},
     source_name,
 };
 use crate::{
     failpoint,
-    fs::{self, Replace},
-    ledger::{self, ErrorKind, Ledger, Output, Record, Replaced, State, When},
+    fs::{self, Overwrite},
+    ledger::{self, ErrorKind, Flush, Ledger, Output, Record, Replaced, State},
     limits,
-    observe::{SyncKind, shown},
+    observe::{SyncKind, display_path},
     pipeline::{
-        acknowledge,
+        channel::{Inlet, Outlet, Panics},
         clock::Clock,
         context::Context,
         failure::{CommitError, Failure},
-        fatal::Fatal,
-        job::{Committed, Disposable, Job, Outcome, Staged},
-        marks::Mark,
-        stage::{Inlet, Outlet, Panics},
+        halt::Halt,
+        job::{Committed, DisposeRequest, Job, Outcome, Staged},
+        outcome,
+        state_updates::StateUpdate,
     },
     policy::Durability,
-    stages::Stage,
+    stage::Stage,
 };
 
 /// A staged output with its intent.
 #[derive(Debug)]
-pub(super) struct Intended {
+pub(super) struct Intent {
     pub(super) staged: Staged,
     record: Record,
-    replace: Replace,
+    replace: Overwrite,
 }
 
 /// The publishing thread.
 #[derive(Debug)]
 pub struct Publisher {
     pub panics: Panics,
-    pub fatal: Fatal,
+    pub fatal: Halt,
     /// What has its final names goes on to be made durable.
-    pub named: Outlet<Vec<Named>>,
+    pub named: Outlet<Vec<NamedOutput>>,
     /// What needs no name, or failed, goes to dispose.
-    pub ended: Outlet<Disposable>,
+    pub ended: Outlet<DisposeRequest>,
 }
 
 impl Publisher {
     /// Publishes what is sealed, batch by batch, until there is no more.
-    pub fn run(self, inlet: &Inlet<Sealed>) {
-        while let Some(Sealed(files)) = inlet.receive() {
+    pub fn run(self, inlet: &Inlet<DurableBatch>) {
+        while let Some(DurableBatch(files)) = inlet.receive() {
             let Some(first) = files.first() else { continue };
             let (meter, count) = (&first.job.context.meter, files.len());
             meter.batch(count);
@@ -81,28 +81,30 @@ impl Publisher {
     }
 
     /// Decides each name. Gives the outputs to be published, and those to be looked at again.
-    fn intend(&self, files: Vec<Staged>) -> (Vec<Intended>, Vec<Staged>) {
+    fn intend(&self, files: Vec<Staged>) -> (Vec<Intent>, Vec<Staged>) {
         let mut intended = Vec::with_capacity(files.len());
         let mut again = Vec::new();
         for mut staged in files.into_iter().filter_map(source_name::still_named) {
-            match naming::name(&staged) {
-                Ok(Naming::Free | Naming::Beside) => intended.push(Intended::new(staged, None)),
-                Ok(Naming::Replace(found)) => intended.push(Intended::new(staged, Some(found))),
-                Ok(Naming::Suffixed(path)) => {
+            match conflict::name(&staged) {
+                Ok(Resolution::Free | Resolution::Beside) => {
+                    intended.push(Intent::new(staged, None));
+                }
+                Ok(Resolution::Replace(found)) => intended.push(Intent::new(staged, Some(found))),
+                Ok(Resolution::Suffixed(path)) => {
                     staged.output = path;
                     again.push(staged);
                 }
-                Ok(Naming::Unchanged(identity)) => {
+                Ok(Resolution::Unchanged(identity)) => {
                     // The temp goes, and a power loss may bring it back: no record speaks for it.
                     let temp = OsString::new();
                     let output = Output { temp, identity, ..output(&staged, None) };
-                    self.leave(staged, output, "the output is unchanged");
+                    self.record_unchanged(staged, output, "the output is unchanged");
                 }
-                Ok(Naming::Processed(output)) => {
-                    self.leave(staged, output, "the same content was processed before");
+                Ok(Resolution::Processed(output)) => {
+                    self.record_unchanged(staged, output, "the same content was processed before");
                 }
-                Ok(Naming::Skip) => self.skip(staged),
-                Ok(Naming::Taken(policy)) => {
+                Ok(Resolution::Skip) => self.skip(staged),
+                Ok(Resolution::Conflict(policy)) => {
                     let path = output_path(&staged);
                     self.fail(staged, CommitError::NameTaken { path, policy });
                 }
@@ -113,11 +115,7 @@ impl Publisher {
     }
 
     /// Steps 4 and 5 of the protocol. Gives back what found its name taken at the last moment.
-    fn publish_round(
-        &self,
-        files: Vec<Intended>,
-        clock: &mut Clock,
-    ) -> Result<Vec<Staged>, Failure> {
+    fn publish_round(&self, files: Vec<Intent>, clock: &mut Clock) -> Result<Vec<Staged>, Failure> {
         let mut files = self.drop_moved(files);
         if files.is_empty() {
             return Ok(Vec::new());
@@ -126,7 +124,7 @@ impl Publisher {
             Err(Failure::Commit(CommitError::Ledger { source, .. }))
                 if source.kind != ErrorKind::Failed =>
             {
-                self.give_up(files, &source);
+                self.abandon(files, &source);
                 return Ok(Vec::new());
             }
             result => result?,
@@ -153,7 +151,7 @@ impl Publisher {
     }
 
     /// Step 4: the intents, durable before any of their names appears (C2).
-    fn record(files: &mut [Intended]) -> Result<(), Failure> {
+    fn record(files: &mut [Intent]) -> Result<(), Failure> {
         // From here on a temp that is gone means "published", so none may be dropped (C4). Where
         // the ledger fails, nobody knows whether the intents are durable: recovery finds out.
         for file in &mut *files {
@@ -162,7 +160,7 @@ impl Publisher {
         let Some(first) = files.first() else { return Ok(()) };
         // One transaction: where it fails, none of them is written.
         let at_once = files.iter().any(|file| durability(&file.staged) != Durability::None);
-        let when = if at_once { When::Now } else { When::Later };
+        let when = if at_once { Flush::Now } else { Flush::Deferred };
         let records: Vec<Record> = files.iter().map(|file| file.record.clone()).collect();
         let ledger = &first.staged.job.context.ledger;
         let start = Instant::now();
@@ -175,8 +173,8 @@ impl Publisher {
     }
 
     /// The intents are known not to be written: the temps may go.
-    fn give_up(&self, files: Vec<Intended>, error: &ledger::Error) {
-        for Intended { mut staged, .. } in files {
+    fn abandon(&self, files: Vec<Intent>, error: &ledger::Error) {
+        for Intent { mut staged, .. } in files {
             staged.temp.unprotect();
             let path = output_path(&staged);
             let failure = match error.kind {
@@ -189,7 +187,7 @@ impl Publisher {
 
     /// C4: the intents are withdrawn first, then the temps may go. A name that was taken at the
     /// last moment is decided about again; another error of the rename is the job's failure.
-    fn withdraw(&self, refused: Vec<(Intended, std::io::Error)>) -> Result<Vec<Staged>, Failure> {
+    fn withdraw(&self, refused: Vec<(Intent, std::io::Error)>) -> Result<Vec<Staged>, Failure> {
         let Some((first, _)) = refused.first() else {
             return Ok(Vec::new());
         };
@@ -201,7 +199,7 @@ impl Publisher {
         withdraw(&first.staged.job, &marks)
             .map_err(|source| CommitError::Ledger { path, source })?;
         let mut again = Vec::new();
-        for (Intended { mut staged, .. }, source) in refused {
+        for (Intent { mut staged, .. }, source) in refused {
             staged.temp.unprotect();
             if source.kind() == std::io::ErrorKind::AlreadyExists {
                 again.push(staged);
@@ -214,37 +212,37 @@ impl Publisher {
     }
 
     /// Nothing is to be published: the source counts as done under its new identity.
-    fn leave(&self, staged: Staged, output: Output, reason: &str) {
-        let Intended { staged, mut record, .. } = Intended::new(staged, None);
+    fn record_unchanged(&self, staged: Staged, output: Output, reason: &str) {
+        let Intent { staged, mut record, .. } = Intent::new(staged, None);
         let root = staged.job.context.output();
         record.output = Some(attributes::follow(&root, output, &staged.job.seen));
         record.state = State::Published;
         record.reason = Some(reason.to_owned());
         let Staged { job, temp, .. } = staged;
         drop(temp);
-        match job.context.ledger.append(std::slice::from_ref(&record), When::Later) {
-            Ok(()) => self.ended.send(Disposable::Again(Committed { job, record })),
+        match job.context.ledger.append(std::slice::from_ref(&record), Flush::Deferred) {
+            Ok(()) => self.ended.send(DisposeRequest::Again(Committed { job, record })),
             Err(source) => {
                 let path = job.source_path();
                 let failed = job.fail(CommitError::Ledger { path, source });
-                self.ended.send(Disposable::Failed(failed));
+                self.ended.send(DisposeRequest::Failed(failed));
             }
         }
     }
 
     fn skip(&self, staged: Staged) {
         let path = output_path(&staged);
-        let Intended { staged, mut record, .. } = Intended::new(staged, None);
+        let Intent { staged, mut record, .. } = Intent::new(staged, None);
         record.state = State::Skipped;
-        record.reason = Some(format!("{} exists, and the policy is `skip`", shown(&path)));
+        record.reason = Some(format!("{} exists, and the policy is `skip`", display_path(&path)));
         let Staged { job, temp, .. } = staged;
         drop(temp);
-        let appended = job.context.ledger.append(std::slice::from_ref(&record), When::Later);
+        let appended = job.context.ledger.append(std::slice::from_ref(&record), Flush::Deferred);
         if let Err(source) = appended {
             let failed = job.fail(CommitError::Ledger { path, source });
-            return self.ended.send(Disposable::Failed(failed));
+            return self.ended.send(DisposeRequest::Failed(failed));
         }
-        if let Err(source) = acknowledge::ended(&job, &record) {
+        if let Err(source) = outcome::ended(&job, &record) {
             self.fatal.set(&CommitError::Acknowledge { source }.into());
         }
         job.end(Outcome::Skipped, 0);
@@ -253,11 +251,11 @@ impl Publisher {
     pub(super) fn fail(&self, staged: Staged, failure: impl Into<Failure>) {
         let Staged { job, temp, .. } = staged;
         drop(temp);
-        self.ended.send(Disposable::Failed(job.fail(failure)));
+        self.ended.send(DisposeRequest::Failed(job.fail(failure)));
     }
 }
 
-impl Intended {
+impl Intent {
     fn new(staged: Staged, replaces: Option<Replaced>) -> Self {
         let job = &staged.job;
         let output = output(&staged, replaces);
@@ -271,9 +269,9 @@ impl Intended {
             state: State::Intent,
             reason: None,
             moved_to: None,
-            at_ns: acknowledge::now_ns(),
+            at_ns: outcome::now_ns(),
         };
-        let replace = if replaces.is_some() { Replace::Yes } else { Replace::No };
+        let replace = if replaces.is_some() { Overwrite::Allow } else { Overwrite::Never };
         Self { staged, record, replace }
     }
 }
@@ -281,22 +279,24 @@ impl Intended {
 /// Durably. Until it is done nothing can go on: the temps have intents. Another program's write is
 /// waited for, in steps of the ledger's own patience, and space for as long as the service runs: the
 /// pipeline pauses.
-pub(super) fn withdraw(job: &Job, marks: &[Mark]) -> ledger::Result<()> {
+pub(super) fn withdraw(job: &Job, marks: &[StateUpdate]) -> ledger::Result<()> {
     let Context { ledger, place, .. } = &*job.context;
     let mut tries = 0;
     loop {
         let marked =
             failpoint::hit("commit::withdraw").map_err(ledger::Error::injected).and_then(|()| {
-                failpoint::barrier("barrier::withdrawal", || ledger.mark(marks, When::Now))
+                failpoint::barrier("barrier::withdrawal", || ledger.mark(marks, Flush::Now))
             });
         tries += 1;
         match marked {
             Err(error) if error.kind == ErrorKind::Full && !job.is_stopping() => {
                 let reason = format!("the ledger's disk is full: {}", error.source);
-                place.found_sick(&reason, Instant::now());
+                place.trip(&reason, Instant::now());
                 thread::park_timeout(limits::BACKOFF);
             }
-            Err(error) if error.kind == ErrorKind::Busy && tries < limits::BUSY_TRIES => {
+            Err(error)
+                if error.kind == ErrorKind::Busy && tries < limits::LEDGER_BUSY_TRIES_MAX =>
+            {
                 tracing::warn!(error = %error.source, "ledger locked by another process, waiting");
             }
             marked => return marked,
@@ -309,14 +309,14 @@ fn is_ledger_full(failure: &Failure) -> bool {
     source.kind == ErrorKind::Full
 }
 
-fn append(ledger: &dyn Ledger, records: &[Record], when: When) -> ledger::Result<()> {
-    let when = if failpoint::leaves_out("barrier::intent_sync") { When::Later } else { when };
+fn append(ledger: &dyn Ledger, records: &[Record], when: Flush) -> ledger::Result<()> {
+    let when = if failpoint::is_skipped("barrier::intent_sync") { Flush::Deferred } else { when };
     failpoint::barrier("barrier::intent", || ledger.append(records, when))
 }
 
 /// Step 5. A refused rename gives the output back.
-fn rename(file: Intended) -> Result<Named, Box<(Intended, std::io::Error)>> {
-    let Intended { staged, record, replace } = file;
+fn rename(file: Intent) -> Result<NamedOutput, Box<(Intent, std::io::Error)>> {
+    let Intent { staged, record, replace } = file;
     let (_, name) = fs::split(&staged.output);
     let name = name.to_owned();
     let dir = Arc::clone(staged.temp.dir());
@@ -326,10 +326,10 @@ fn rename(file: Intended) -> Result<Named, Box<(Intended, std::io::Error)>> {
         Err(error) => Err((temp, error)),
     };
     match renamed {
-        Ok(second) => Ok(Named { committed: Committed { job, record }, dir, second }),
+        Ok(second) => Ok(NamedOutput { committed: Committed { job, record }, dir, second }),
         Err((temp, error)) => {
             let staged = Staged { job, temp, identity, content, output, hashes };
-            Err(Box::new((Intended { staged, record, replace }, error)))
+            Err(Box::new((Intent { staged, record, replace }, error)))
         }
     }
 }
@@ -358,4 +358,7 @@ fn durability(staged: &Staged) -> Durability {
     staged.job.context.config.durability
 }
 
-const _: () = assert!(limits::BATCH >= limits::SYNCS, "a batch keeps every syncing thread busy");
+const _: () = assert!(
+    limits::COMMIT_BATCH_FILES_MAX >= limits::SYNC_THREADS,
+    "a batch keeps every syncing thread busy"
+);

@@ -3,42 +3,42 @@
 use std::sync::Arc;
 
 use super::{
-    Sealed,
-    pool::{Names, Pool, Synced, Syncing},
-    whole::Whole,
+    DurableBatch,
+    group_sync::GroupSync,
+    sync_pool::{DirEntries, SyncPool, Synced, Syncing},
 };
 use crate::{
     failpoint, limits,
     pipeline::{
+        channel::{Inlet, Outlet, Shared},
         failure::{CommitError, Failure, Verdict},
-        fatal::Fatal,
-        job::{Content, Disposable, Staged},
-        stage::{Inlet, Outlet, Shared},
+        halt::Halt,
+        job::{ContentState, DisposeRequest, Staged},
     },
     policy::Durability,
-    stages::Stage,
+    stage::Stage,
 };
 
 /// The sealing thread.
 #[derive(Debug)]
 pub struct Sealer {
     pub shared: Shared,
-    pub fatal: Fatal,
-    pub pool: Pool,
-    pub whole: Whole,
+    pub fatal: Halt,
+    pub pool: SyncPool,
+    pub whole: GroupSync,
 }
 
 impl Sealer {
     /// Seals what is staged, batch by batch, until there is no more.
-    pub fn run(self, inlet: &Inlet<Staged>, outlet: &Outlet<Sealed>) {
+    pub fn run(self, inlet: &Inlet<Staged>, outlet: &Outlet<DurableBatch>) {
         loop {
-            let batch = inlet.receive_batch(limits::BATCH);
+            let batch = inlet.receive_batch(limits::COMMIT_BATCH_FILES_MAX);
             if batch.is_empty() {
                 return;
             }
             let sealed = self.shared.panics.guard(|| self.seal(batch)).unwrap_or_default();
             if !sealed.is_empty() {
-                outlet.send(Sealed(sealed));
+                outlet.send(DurableBatch(sealed));
             }
         }
     }
@@ -48,11 +48,11 @@ impl Sealer {
             return Vec::new();
         }
         for staged in &batch {
-            staged.job.meter.begins(Stage::Commit);
-            staged.job.trace.begins(Stage::Commit);
+            staged.job.meter.stage_started(Stage::Commit);
+            staged.job.trace.stage_started(Stage::Commit);
         }
         let (to_sync, rest): (Vec<_>, Vec<_>) =
-            batch.into_iter().partition(|staged| staged.content == Content::Cached);
+            batch.into_iter().partition(|staged| staged.content == ContentState::Cached);
         let (mut each, to_sync) = split(to_sync, Durability::Fsync);
         let (mut whole, none) = split(to_sync, Durability::Syncfs);
         if self.whole.suits(&each) {
@@ -98,7 +98,7 @@ impl Sealer {
             let path = staged.job.source_path();
             let source = std::io::Error::new(std::io::ErrorKind::StorageFull, failure.chain());
             let failed = staged.job.fail(CommitError::Sync { path, source });
-            self.shared.failed.send(Disposable::Failed(failed));
+            self.shared.failed.send(DisposeRequest::Failed(failed));
         }
     }
 
@@ -111,7 +111,7 @@ impl Sealer {
                 Err(source) => {
                     let path = staged.job.source_path();
                     let failed = staged.job.fail(CommitError::Sync { path, source });
-                    self.shared.failed.send(Disposable::Failed(failed));
+                    self.shared.failed.send(DisposeRequest::Failed(failed));
                 }
             }
         }
@@ -120,9 +120,9 @@ impl Sealer {
 }
 
 /// Where the temporary names are that must be durable.
-fn directories<'a>(files: impl Iterator<Item = &'a Staged>) -> impl Iterator<Item = Names> {
+fn directories<'a>(files: impl Iterator<Item = &'a Staged>) -> impl Iterator<Item = DirEntries> {
     let asked = |staged: &&Staged| staged.job.context.config.durability != Durability::None;
-    let left_out = failpoint::leaves_out("barrier::temp_directory");
+    let left_out = failpoint::is_skipped("barrier::temp_directory");
     files
         .filter(asked)
         .filter(move |_| !left_out)

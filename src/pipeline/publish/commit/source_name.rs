@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    identity::Identity,
-    pipeline::job::{Cause, Outcome, Staged},
+    fingerprint::Fingerprint,
+    pipeline::job::{DeferReason, Outcome, Staged},
     policy::OnSuccess,
 };
 
@@ -20,10 +20,10 @@ pub fn still_named(mut staged: Staged) -> Option<Staged> {
         // Before the look: who comes under a new name from now on finds it.
         job.commit = Some(job.context.in_commit.begin(job.seen.identity));
     }
-    let found = match job.input.look_fresh(&job.path) {
+    let found = match job.input.stat_fresh(&job.path) {
         Ok(found) => found,
         Err(error) => {
-            tracing::warn!(source = %crate::observe::shown(&job.path), %error, "cannot check the source before publishing");
+            tracing::warn!(source = %crate::observe::display_path(&job.path), %error, "cannot check the source before publishing");
             return Some(staged);
         }
     };
@@ -33,10 +33,10 @@ pub fn still_named(mut staged: Staged) -> Option<Staged> {
     }
     let Staged { job, temp, .. } = staged;
     drop(temp);
-    let source = crate::observe::shown(&job.path).to_string();
+    let source = crate::observe::display_path(&job.path).to_string();
     if found.is_some() {
         tracing::info!(source, "source replaced before publishing, checking again");
-        job.defer(Duration::ZERO, Cause::Replaced);
+        job.defer(Duration::ZERO, DeferReason::Replaced);
     } else {
         tracing::info!(source, "source renamed or removed before publishing, output discarded");
         job.end(Outcome::Skipped, 0);
@@ -46,7 +46,7 @@ pub fn still_named(mut staged: Staged) -> Option<Staged> {
 
 /// Some file systems (FAT, SSHFS) give a file another inode number when it is looked at again:
 /// there its size and both times must do.
-fn is_same(found: &Identity, read: &Identity) -> bool {
+fn is_same(found: &Fingerprint, read: &Fingerprint) -> bool {
     let unchanged = found.size == read.size
         && found.modified_ns == read.modified_ns
         && found.changed_ns == read.changed_ns;

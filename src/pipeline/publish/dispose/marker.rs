@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    fs::{self, Dir, Replace},
+    fs::{self, Dir, Overwrite},
     limits,
     policy::OnSuccess,
 };
@@ -74,12 +74,12 @@ fn archive_in(dir: &Dir, to: &Dir, name: &OsStr) -> io::Result<()> {
 fn move_in(dir: &Dir, to: &Dir, (name, wanted): (&OsStr, OsString)) -> io::Result<()> {
     let mut target = wanted.clone();
     loop {
-        match dir.rename(name, to, &target, Replace::No) {
+        match dir.rename(name, to, &target, Overwrite::Never) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             moved => return moved,
         }
-        target = fs::free_number(&wanted, "", limits::NAME_BYTES, |candidate| {
-            Ok(to.look(Path::new(candidate))?.is_none())
+        target = fs::free_number(&wanted, "", limits::NAME_BYTES_MAX, |candidate| {
+            Ok(to.stat(Path::new(candidate))?.is_none())
         })?;
     }
 }

@@ -6,10 +6,10 @@
 //! compared with the intent, and goes back to its name where it is another.
 //! D2: whatever comes in, one outcome goes out.
 
-mod across;
+mod cross_device;
+pub mod held_source;
 pub mod marker;
 pub mod quarantine;
-pub mod source;
 
 use std::{
     ffi::OsStr,
@@ -19,50 +19,50 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::source::{Take, Taken};
+use self::held_source::{HeldSource, TakeResult};
 use crate::{
     failpoint,
     fs::{self, Dir},
-    ledger::{Record, State, When},
+    ledger::{Flush, Record, State},
     limits,
-    observe::shown,
+    observe::display_path,
     pipeline::{
+        channel::{Inlet, Panics},
         failure::{ClaimError, CommitError, DisposeError, Verdict},
-        fatal::Fatal,
-        job::{Cause, Committed, Disposable, Failed, Item, Job, Outcome},
-        marks::{Mark, Marks},
-        stage::{Inlet, Panics},
+        halt::Halt,
+        job::{Committed, DeferReason, DisposeRequest, FailedJob, Item, Job, Outcome},
+        state_updates::{StateUpdate, StateUpdates},
     },
     policy::OnSuccess,
-    stages::Stage,
+    stage::Stage,
 };
 
 /// The disposing thread. Its inlet closes when every other stage has ended.
 #[derive(Debug)]
 pub struct Disposer {
     pub panics: Panics,
-    pub fatal: Fatal,
+    pub fatal: Halt,
 }
 
 impl Disposer {
     /// Disposes of what comes, until there is no more.
-    pub fn run(self, inlet: &Inlet<Disposable>) {
-        let mut late = Marks::default();
+    pub fn run(self, inlet: &Inlet<DisposeRequest>) {
+        let mut late = StateUpdates::default();
         loop {
-            let batch = inlet.receive_batch(limits::BATCH);
+            let batch = inlet.receive_batch(limits::COMMIT_BATCH_FILES_MAX);
             let Some(first) = batch.first() else { return };
             let ledger = Arc::clone(&first.job().context.ledger);
             let mut marks = Vec::new();
             for item in batch {
                 let job = item.job();
-                job.meter.begins(Stage::Dispose);
+                job.meter.stage_started(Stage::Dispose);
                 let meter = Arc::clone(&job.context.meter);
                 let trace = job.trace.clone();
-                trace.begins(Stage::Dispose);
+                trace.stage_started(Stage::Dispose);
                 let start = Instant::now();
-                marks.extend(self.panics.guard(|| self.work(item)).flatten());
+                marks.extend(self.panics.guard(|| self.process(item)).flatten());
                 meter.stage(Stage::Dispose, start.elapsed());
-                trace.ends(Stage::Dispose);
+                trace.stage_finished(Stage::Dispose);
             }
             if let Err(source) = late.write(&*ledger, marks) {
                 let path = source.path.clone();
@@ -71,25 +71,27 @@ impl Disposer {
         }
     }
 
-    fn work(&self, item: Disposable) -> Option<Mark> {
+    fn process(&self, item: DisposeRequest) -> Option<StateUpdate> {
         match item {
-            Disposable::Failed(failed) => {
+            DisposeRequest::Failed(failed) => {
                 self.fail(failed);
                 None
             }
-            Disposable::Committed(committed) if committed.record.on_success == OnSuccess::Keep => {
+            DisposeRequest::Committed(committed)
+                if committed.record.on_success == OnSuccess::Keep =>
+            {
                 let done = committed.record.state == State::Published;
                 let mark = done.then_some((committed.record.id, State::Done, None));
                 end(committed);
                 mark
             }
-            Disposable::Committed(committed) => self.dispose(committed, end),
-            Disposable::Again(committed) => self.again(committed),
+            DisposeRequest::Committed(committed) => self.dispose(committed, end),
+            DisposeRequest::Again(committed) => self.again(committed),
         }
     }
 
     /// What was processed before, by today's policy. Nothing is published, and nothing counts so.
-    fn again(&self, mut committed: Committed) -> Option<Mark> {
+    fn again(&self, mut committed: Committed) -> Option<StateUpdate> {
         let Committed { job, record } = &mut committed;
         let (id, today) = (record.id, &job.context.config.on_success);
         if record.on_success != *today || record.state == State::Changed {
@@ -97,7 +99,7 @@ impl Disposer {
             record.on_success = today.clone();
             record.state = State::Published;
             let record = std::slice::from_ref(record);
-            let append = || job.context.ledger.append(record, When::Now);
+            let append = || job.context.ledger.append(record, Flush::Now);
             if let Err(source) = failpoint::barrier("barrier::policy", append) {
                 let path = job.source_path();
                 self.fail(committed.job.fail(ClaimError::Ledger { path, source }));
@@ -110,12 +112,12 @@ impl Disposer {
             unchanged(committed);
             return done.then_some((id, State::Done, None));
         }
-        tracing::info!(pipeline = %job.context.name(), source = %shown(&job.path), record = id, policy = %record.on_success, "already processed, disposing of the source");
+        tracing::info!(pipeline = %job.context.name(), source = %display_path(&job.path), record = id, policy = %record.on_success, "already processed, disposing of the source");
         self.dispose(committed, unchanged)
     }
 
     /// Deletes or archives the source of a published output.
-    fn dispose(&self, committed: Committed, end: fn(Committed)) -> Option<Mark> {
+    fn dispose(&self, committed: Committed, end: fn(Committed)) -> Option<StateUpdate> {
         let Committed { job, record } = &committed;
         let id = record.id;
         match dispose_source(job, record) {
@@ -124,13 +126,13 @@ impl Disposer {
                 Some((id, State::Done, None))
             }
             Ok(Disposed::Another) => {
-                tracing::info!(pipeline = %job.context.name(), source = %shown(&job.path), "source changed after reading, processing again");
-                committed.job.defer(limits::BUSY, Cause::Changed);
+                tracing::info!(pipeline = %job.context.name(), source = %display_path(&job.path), "source changed after reading, processing again");
+                committed.job.defer(limits::BUSY_RECHECK_DELAY, DeferReason::Changed);
                 Some((id, State::Changed, None))
             }
             Ok(Disposed::Busy) => {
-                tracing::info!(pipeline = %job.context.name(), source = %shown(&job.path), "source open for writing, disposal postponed");
-                committed.job.defer(limits::BUSY, Cause::Busy);
+                tracing::info!(pipeline = %job.context.name(), source = %display_path(&job.path), "source open for writing, disposal postponed");
+                committed.job.defer(limits::BUSY_RECHECK_DELAY, DeferReason::Busy);
                 Some((id, State::Changed, None))
             }
             Err(error) => {
@@ -140,21 +142,21 @@ impl Disposer {
         }
     }
 
-    fn fail(&self, failed: Failed) {
+    fn fail(&self, failed: FailedJob) {
         let verdict = failed.failure.verdict();
-        let Failed { job, failure } = failed;
+        let FailedJob { job, failure } = failed;
         let (stage, reason) = (failure.stage(), failure.chain());
         let pipeline = Arc::clone(job.context.name());
         match verdict {
             Verdict::Unfinished => {
                 tracing::debug!(%pipeline, %stage, reason, "tried again");
-                job.defer(limits::BUSY, Cause::Changed);
+                job.defer(limits::BUSY_RECHECK_DELAY, DeferReason::Changed);
             }
             Verdict::Retry if job.attempt < job.context.config.attempts => {
                 let after = backoff(job.context.config.backoff, job.attempt);
                 tracing::warn!(%pipeline, %stage, reason, attempt = job.attempt, retry_seconds = after.as_secs_f64(), "attempt failed, retrying");
                 job.context.meter.retried();
-                job.defer(after, Cause::Failed);
+                job.defer(after, DeferReason::Failed);
             }
             Verdict::Retry | Verdict::Quarantine => {
                 if let Err(error) = quarantine::quarantine(&job, stage, &reason) {
@@ -173,8 +175,8 @@ impl Disposer {
 
     #[expect(clippy::unused_self, reason = "one of the disposer's answers")]
     fn pause(&self, job: Job, reason: &str) {
-        job.context.place.found_sick(reason, Instant::now());
-        job.defer(Duration::ZERO, Cause::Place);
+        job.context.place.trip(reason, Instant::now());
+        job.defer(Duration::ZERO, DeferReason::Place);
     }
 }
 
@@ -194,7 +196,7 @@ fn end(committed: Committed) {
 /// The wait before try `attempt + 1`.
 fn backoff(first: Duration, attempt: u32) -> Duration {
     let doublings = attempt.saturating_sub(1).min(16);
-    first.saturating_mul(1 << doublings).min(limits::BACKOFF_MOST)
+    first.saturating_mul(1 << doublings).min(limits::BACKOFF_MAX)
 }
 
 enum Disposed {
@@ -207,7 +209,7 @@ enum Disposed {
 
 /// Records a source that no longer has its name: it may appear under another one.
 fn note_renamed(job: &Job, record: &Record) {
-    let found = |path: &Path| job.input.look_fresh(path).ok().flatten();
+    let found = |path: &Path| job.input.stat_fresh(path).ok().flatten();
     let has_its_name =
         found(&record.source).is_some_and(|found| found.identity.inode == record.identity.inode);
     if has_its_name {
@@ -232,21 +234,21 @@ fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> 
     let failed = |source| DisposeError::Source { path: job.source_path(), what, source };
     let mark = (&job.context.instance, record.id);
     let taken = failpoint::hit("dispose")
-        .and_then(|()| source::take(&job.input, &record.source, &record.identity, mark))
-        .and_then(|take| source::compare_content(take, record))
+        .and_then(|()| held_source::take(&job.input, &record.source, &record.identity, mark))
+        .and_then(|take| held_source::compare_content(take, record))
         .map_err(failed)?;
     let taken = match taken {
-        Take::Ours(taken) => taken.watched_by(&job.context.meter),
-        Take::Gone => {
+        TakeResult::Taken(taken) => taken.watched_by(&job.context.meter),
+        TakeResult::Gone => {
             note_renamed(job, record);
             return Ok(Disposed::Done);
         }
-        Take::Another => {
+        TakeResult::Replaced => {
             note_renamed(job, record);
             return Ok(Disposed::Another);
         }
-        Take::Busy => return Ok(Disposed::Busy),
-        Take::NotPutBack(private, source) => {
+        TakeResult::Busy => return Ok(Disposed::Busy),
+        TakeResult::Stranded(private, source) => {
             let (path, private) = (job.source_path(), private.into());
             return Err(DisposeError::NotPutBack { path, private, source });
         }
@@ -257,7 +259,7 @@ fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> 
 }
 
 /// Removes or archives a source that was taken, its marker first; an error puts it back.
-pub fn finish_source(taken: Taken, record: &Record, marker: Option<&str>) -> io::Result<()> {
+pub fn finish_source(taken: HeldSource, record: &Record, marker: Option<&str>) -> io::Result<()> {
     let (parent, name) = fs::split(&record.source);
     let marked = match marker.filter(|_| !taken.is_named_again()) {
         Some(marker) => failpoint::barrier("barrier::marker", || {
@@ -282,10 +284,10 @@ pub fn finish_source(taken: Taken, record: &Record, marker: Option<&str>) -> io:
 
 /// Moves a source that was taken to its place in quarantine, its marker first.
 pub fn quarantine_source(
-    taken: Taken,
+    taken: HeldSource,
     (to, place): (&Arc<Dir>, &OsStr),
     marker: Option<&str>,
-) -> Result<(), (Taken, io::Error)> {
+) -> Result<(), (HeldSource, io::Error)> {
     if let Some(marker) = marker.filter(|_| !taken.is_named_again())
         && let Err(error) = marker::quarantine(taken.dir(), taken.name(), marker, (to, place))
     {

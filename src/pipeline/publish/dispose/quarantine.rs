@@ -11,24 +11,24 @@ use std::{
 use serde::Serialize;
 
 use super::{
+    held_source::{self, TakeResult},
     quarantine_source,
-    source::{self, Take},
 };
 use crate::{
     config, failpoint,
-    fs::{self, Dir, Instance, Replace, Temp},
-    identity::Identity,
-    ledger::{Record, State, When},
-    observe::{shell_quoted, shown},
-    pipeline::{acknowledge, failure::DisposeError, job::Job},
+    fingerprint::Fingerprint,
+    fs::{self, Dir, NodeId, Overwrite, Temp},
+    ledger::{Flush, Record, State},
+    observe::{display_path, shell_quoted},
+    pipeline::{failure::DisposeError, job::Job, outcome},
     policy::OnSuccess,
-    stages::Stage,
+    stage::Stage,
 };
 
 /// What a reason's name ends in.
 const REASON: &[u8] = b".json";
 /// A name up to this long has a reason of its own whole name.
-const REASONED_BYTES: usize = crate::limits::NAME_BYTES - REASON.len();
+const REASONED_BYTES: usize = crate::limits::NAME_BYTES_MAX - REASON.len();
 /// A reason is smaller than this.
 const MOST_BYTES: u64 = 64 * 1024;
 
@@ -43,7 +43,7 @@ struct Reason<'a> {
     at: String,
     /// Where the file is, if it was moved here.
     moved_to: Option<String>,
-    identity: Identity,
+    identity: Fingerprint,
     steps: String,
     /// BLAKE3 of the pipeline's resolved configuration.
     config_hash: String,
@@ -52,12 +52,12 @@ struct Reason<'a> {
 
 /// A file that goes to quarantine, and why.
 #[derive(Clone, Copy, Debug)]
-pub struct Case<'a> {
+pub struct QuarantineEntry<'a> {
     pub config: &'a config::Pipeline,
-    pub instance: &'a Instance,
+    pub instance: &'a NodeId,
     /// Of the source, below the input.
     pub path: &'a Path,
-    pub identity: Identity,
+    pub identity: Fingerprint,
     pub stage: Stage,
     pub reason: &'a str,
     pub attempts: u32,
@@ -65,12 +65,12 @@ pub struct Case<'a> {
 
 /// A name in quarantine that is free for one file and its reason.
 #[derive(Debug)]
-pub struct Place {
+pub struct QuarantineSlot {
     pub dir: Arc<Dir>,
     pub name: OsString,
 }
 
-impl Place {
+impl QuarantineSlot {
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.dir.path().join(&self.name)
@@ -84,7 +84,7 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &str) -> Result<(), DisposeEr
         path: job.source_path(),
         source,
     };
-    let case = Case {
+    let case = QuarantineEntry {
         config: &job.context.config,
         instance: &job.context.instance,
         path: &job.path,
@@ -98,32 +98,32 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &str) -> Result<(), DisposeEr
     let mut record = record(job, reason, moves.then(|| place.path()));
     let append = |record: &Record| {
         failpoint::barrier("barrier::quarantine", || {
-            job.context.ledger.append(std::slice::from_ref(record), When::Now)
+            job.context.ledger.append(std::slice::from_ref(record), Flush::Now)
         })
     };
     append(&record).map_err(|error| failed(error.into()))?;
     case.write_reason(&place, record.moved_to.as_deref()).map_err(|error| failed(error.into()))?;
     if moves && let Err(error) = move_source(job, &place, &record) {
-        tracing::warn!(pipeline = %job.context.name(), source = %shown(&job.path), %error, "cannot move to quarantine, source left in place");
+        tracing::warn!(pipeline = %job.context.name(), source = %display_path(&job.path), %error, "cannot move to quarantine, source left in place");
         record.moved_to = None;
         record.reason = Some(format!("{reason} (left in place: {error})"));
         append(&record).map_err(|error| failed(error.into()))?;
     }
-    acknowledge::ended(job, &record).map_err(|error| failed(error.into()))
+    outcome::ended(job, &record).map_err(|error| failed(error.into()))
 }
 
-impl Case<'_> {
+impl QuarantineEntry<'_> {
     fn source_path(&self) -> PathBuf {
         self.config.input.join(self.path)
     }
 
     /// The source's name, or the first of `NAME.1`, `NAME.2`, … that nobody has, nor its reason's
     /// name. A reason that was written for this very source, and has no file beside it, is replaced.
-    pub fn place(&self) -> io::Result<Place> {
+    pub fn place(&self) -> io::Result<QuarantineSlot> {
         let (parent, own) = fs::split(self.path);
         let dir = self.open(parent)?;
         let is_free = |name: &OsStr| -> io::Result<bool> {
-            let taken = dir.look(Path::new(name))?.is_some();
+            let taken = dir.stat(Path::new(name))?.is_some();
             Ok(!taken && self.may_have(&dir, &reason_name(name))?)
         };
         let name = if is_free(own)? {
@@ -131,7 +131,7 @@ impl Case<'_> {
         } else {
             fs::free_number(own, "", REASONED_BYTES, is_free)?
         };
-        Ok(Place { dir, name })
+        Ok(QuarantineSlot { dir, name })
     }
 
     fn open(&self, parent: &Path) -> io::Result<Arc<Dir>> {
@@ -151,7 +151,7 @@ impl Case<'_> {
             source: String,
             config_hash: String,
         }
-        if dir.look(Path::new(reason))?.is_none() {
+        if dir.stat(Path::new(reason))?.is_none() {
             return Ok(true);
         }
         let Ok(mut file) = dir.open_file(Path::new(reason)) else {
@@ -159,31 +159,31 @@ impl Case<'_> {
         };
         let mut text = Vec::new();
         io::Read::read_to_end(&mut io::Read::take(&mut file, MOST_BYTES), &mut text)?;
-        let source = shown(&self.source_path()).to_string();
+        let source = display_path(&self.source_path()).to_string();
         let ours = |of: Of| of.source == source && of.config_hash.len() == 2 * blake3::OUT_LEN;
         Ok(serde_json::from_slice(&text).is_ok_and(ours))
     }
 
     /// `NAME.json`, replaced as a whole and durable. A name too long for that is cut short.
-    pub fn write_reason(&self, place: &Place, moved_to: Option<&Path>) -> io::Result<()> {
+    pub fn write_reason(&self, place: &QuarantineSlot, moved_to: Option<&Path>) -> io::Result<()> {
         let temp = Temp::create(&place.dir, self.instance)?;
         temp.file().write_all(&self.content(moved_to))?;
         temp.file().sync_all()?;
         let name = reason_name(&place.name);
-        temp.publish(&name, Replace::Yes).map_err(|(_, error)| error)?;
+        temp.publish(&name, Overwrite::Allow).map_err(|(_, error)| error)?;
         place.dir.sync()
     }
 
     fn content(&self, moved_to: Option<&Path>) -> Vec<u8> {
         let Self { config, identity, stage, reason, attempts, .. } = *self;
-        let source = shown(&self.source_path()).to_string();
+        let source = display_path(&self.source_path()).to_string();
         let reason = Reason {
             pipeline: &config.name,
             stage,
             error: reason,
             attempts,
             at: jiff::Timestamp::now().to_string(),
-            moved_to: moved_to.map(|path| shown(path).to_string()),
+            moved_to: moved_to.map(|path| display_path(path).to_string()),
             identity,
             steps: config.steps.to_string(),
             config_hash: blake3::hash(format!("{config:?}").as_bytes()).to_hex().to_string(),
@@ -208,7 +208,7 @@ fn record(job: &Job, reason: &str, moved_to: Option<PathBuf>) -> Record {
         state: State::Quarantined,
         reason: Some(reason.to_owned()),
         moved_to,
-        at_ns: acknowledge::now_ns(),
+        at_ns: outcome::now_ns(),
     }
 }
 
@@ -221,20 +221,21 @@ pub fn reason_name(name: &OsStr) -> OsString {
 }
 
 /// Moves the file that failed, and no other, beside its reason.
-fn move_source(job: &Job, place: &Place, record: &Record) -> io::Result<()> {
+fn move_source(job: &Job, place: &QuarantineSlot, record: &Record) -> io::Result<()> {
     let mark = (&job.context.instance, record.id);
-    match source::take(&job.input, &job.path, &record.identity, mark)? {
-        Take::Ours(taken) => {
+    match held_source::take(&job.input, &job.path, &record.identity, mark)? {
+        TakeResult::Taken(taken) => {
             let (taken, to) = (taken.watched_by(&job.context.meter), (&place.dir, &*place.name));
             quarantine_source(taken, to, job.context.config.marker.as_deref()).map_err(
                 |(taken, error)| taken.put_back().err().map_or(error, |(_, second)| second),
             )
         }
-        Take::Gone => Err(io::Error::new(io::ErrorKind::NotFound, "it is gone")),
-        Take::Another => Err(io::Error::other("it changed since: it is processed again")),
-        Take::Busy => Err(io::Error::other("it is being written: it is processed again")),
-        Take::NotPutBack(private, error) => {
-            Err(io::Error::new(error.kind(), format!("it is now {}: {error}", shown(&private))))
-        }
+        TakeResult::Gone => Err(io::Error::new(io::ErrorKind::NotFound, "it is gone")),
+        TakeResult::Replaced => Err(io::Error::other("it changed since: it is processed again")),
+        TakeResult::Busy => Err(io::Error::other("it is being written: it is processed again")),
+        TakeResult::Stranded(private, error) => Err(io::Error::new(
+            error.kind(),
+            format!("it is now {}: {error}", display_path(&private)),
+        )),
     }
 }

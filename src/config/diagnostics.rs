@@ -1,0 +1,87 @@
+//! What is wrong with a configuration: every error, with its place and what to write instead.
+
+use std::{fmt, ops::Range, path::PathBuf};
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
+use super::raw::Location;
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// None where a value is missing as a whole.
+    pub at: Option<Location>,
+    pub message: String,
+    /// What to write instead.
+    pub help: Option<String>,
+}
+
+/// Everything that is wrong, and the file it was read from. `Display` is the report for a person.
+#[derive(Clone, Debug, Default)]
+pub struct Diagnostics {
+    /// The file's path as given, and its text.
+    pub file: Option<(PathBuf, String)>,
+    pub all: Vec<Diagnostic>,
+}
+
+impl std::error::Error for Diagnostics {}
+
+impl Diagnostics {
+    pub fn add(&mut self, at: Option<&Location>, message: impl Into<String>, help: Option<&str>) {
+        let (at, message) = (at.cloned(), message.into());
+        self.all.push(Diagnostic { at, message, help: help.map(str::to_owned) });
+    }
+
+    /// In the order of the file; before that, what is not in it.
+    pub(super) fn sort(&mut self) {
+        self.all.sort_by_key(|problem| match &problem.at {
+            Some(Location::File(span)) => span.start + 1,
+            Some(Location::Option(_)) | None => 0,
+        });
+    }
+
+    /// The report, in colour for a terminal.
+    #[must_use]
+    pub fn report(&self, colour: bool) -> String {
+        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        let reports: Vec<_> = self.all.iter().map(|one| self.render(one, &renderer)).collect();
+        reports.join("\n\n")
+    }
+
+    fn render(&self, problem: &Diagnostic, renderer: &Renderer) -> String {
+        let Diagnostic { at, message, help } = problem;
+        let title = match at {
+            Some(Location::Option(option)) => format!("{option}: {message}"),
+            _ => message.clone(),
+        };
+        let mut report = Vec::new();
+        let group = Level::ERROR.primary_title(title.as_str());
+        report.push(match (at, &self.file) {
+            (Some(Location::File(span)), Some((path, text))) => {
+                let span = within(span, text);
+                group.element(
+                    Snippet::source(text.as_str())
+                        .path(path.to_string_lossy().into_owned())
+                        .annotation(AnnotationKind::Primary.span(span)),
+                )
+            }
+            _ => Group::with_title(group),
+        });
+        if let Some(help) = help {
+            report.push(Group::with_title(Level::HELP.secondary_title(help.as_str())));
+        }
+        renderer.render(&report)
+    }
+}
+
+/// A span that lies in the text, whatever the parser said.
+fn within(span: &Range<usize>, text: &str) -> Range<usize> {
+    let end = span.end.min(text.len());
+    span.start.min(end)..end
+}
+
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.report(false))
+    }
+}

@@ -1,0 +1,301 @@
+//! What no single value shows: directories inside one another, names twice, other file systems.
+
+use std::path::{Component, Path, PathBuf};
+
+use super::{
+    Config, Limits, Pipeline,
+    diagnostics::Diagnostics,
+    raw::{self, Location, Options},
+};
+use crate::{error::is_unavailable, patience, policy::OnSuccess, steps::memory::Need};
+
+/// Where the values of one pipeline were written.
+#[derive(Debug)]
+pub struct PipelineLocations {
+    pub input: Location,
+    pub output: Location,
+    pub name: Location,
+    pub steps: Location,
+    pub on_success: Location,
+    pub quarantine: Location,
+    pub marker: Location,
+}
+
+impl PipelineLocations {
+    pub fn locate(options: &Options, file: &raw::RawPipeline, table: &Location) -> Self {
+        fn span<T>(value: Option<&toml::Spanned<T>>) -> Option<Location> {
+            value.map(|value| Location::File(value.span()))
+        }
+        let option = |given: bool, name| given.then_some(Location::Option(name));
+        let input = option(options.input.is_some(), "INPUT").or_else(|| span(file.input.as_ref()));
+        let input = input.unwrap_or_else(|| table.clone());
+        let output =
+            option(options.output.is_some(), "OUTPUT").or_else(|| span(file.output.as_ref()));
+        let steps = option(options.steps.is_some(), "--steps");
+        let on_success = option(options.on_success.is_some(), "--on-success");
+        let or_input = |at: Option<Location>| at.unwrap_or_else(|| input.clone());
+        Self {
+            output: or_input(output),
+            name: or_input(span(file.name.as_ref())),
+            steps: or_input(steps.or_else(|| span(file.steps.as_ref()))),
+            on_success: or_input(on_success.or_else(|| span(file.on_success.as_ref()))),
+            quarantine: or_input(span(file.quarantine.as_ref())),
+            marker: or_input(span(file.marker.as_ref())),
+            input,
+        }
+    }
+}
+
+/// Where the values were written that a check may find wrong.
+#[derive(Debug)]
+pub struct Locations {
+    pub pipelines: Vec<PipelineLocations>,
+    pub state_at: Option<Location>,
+    pub events_at: Option<Location>,
+}
+
+/// Every impossible combination.
+pub fn check(config: &Config, places: &Locations, problems: &mut Diagnostics) {
+    let pipelines: Vec<_> = config.pipelines.iter().zip(&places.pipelines).collect();
+    for (index, (pipeline, given)) in pipelines.iter().enumerate() {
+        check_pipeline(pipeline, given, problems);
+        check_memory(pipeline, config.limits, given, problems);
+        for (other, _) in pipelines.iter().take(index) {
+            check_pair(pipeline, other, given, problems);
+        }
+        for (other, _) in &pipelines {
+            check_output_against_input(pipeline, other, given, problems);
+            check_moved_sources(pipeline, other, given, problems);
+        }
+    }
+    check_shared(config, places, problems);
+}
+
+/// What all pipelines share, against each of them.
+fn check_shared(config: &Config, places: &Locations, problems: &mut Diagnostics) {
+    let (state_at, events_at) = (places.state_at.as_ref(), places.events_at.as_ref());
+    if state_at.is_some() {
+        check_directory(&config.state_dir, "state directory", state_at, problems);
+    }
+    if config.events.as_ref().is_some_and(|events| events.is_dir()) {
+        let message = "the events file is a directory";
+        problems.add(events_at, message, Some("name a file in it, such as events.jsonl"));
+    }
+    if config.events.as_ref().is_some_and(|events| events.parent() == Some(Path::new("/"))) {
+        let message =
+            "the events file is in the root directory: the sandbox would have to open all of it";
+        problems.add(
+            events_at,
+            message,
+            Some("give it a directory of its own, such as /var/lib/tidemill-events"),
+        );
+    }
+    for Pipeline { input, .. } in &config.pipelines {
+        // Without a place of its own it is in the output, and so is the mistake.
+        if state_at.is_some() && is_in(&config.state_dir, input) {
+            let message =
+                format!("the state directory is inside the watched input {}", input.display());
+            problems.add(state_at, message, Some("choose a directory beside the input"));
+        }
+        if config.events.as_ref().is_some_and(|events| is_in(events, input)) {
+            let message = format!(
+                "the events file is inside the watched input {}: it would be processed",
+                input.display()
+            );
+            problems.add(events_at, message, Some("choose a place beside the input"));
+        }
+    }
+}
+
+fn check_pipeline(pipeline: &Pipeline, given: &PipelineLocations, problems: &mut Diagnostics) {
+    let Pipeline { input, output, .. } = pipeline;
+    let looked = input.clone();
+    match patience::within(input, move || std::fs::metadata(looked)) {
+        // That it does not answer now, or its mount is broken, is nothing that is wrong with the
+        // configuration.
+        None => {}
+        Some(Err(error)) if is_unavailable(&error) => {}
+        Some(Ok(found)) if found.is_dir() => {}
+        Some(Ok(_)) => {
+            let message = format!("the input {} is not a directory", input.display());
+            let help = "name the directory the file is in, and the file with `include`";
+            problems.add(Some(&given.input), message, Some(help));
+        }
+        Some(Err(error)) => {
+            let message = format!("the input {}: {error}", input.display());
+            let help = format!("mkdir -p '{}'", input.display());
+            problems.add(Some(&given.input), message, Some(&help));
+        }
+    }
+    check_directory(output, "output", Some(&given.output), problems);
+    let nameless = matches!(&*pipeline.name, "" | "." | "..");
+    if nameless || pipeline.name.contains(|one: char| one == '/' || one.is_control()) {
+        let message = format!("`{}` cannot name a pipeline", pipeline.name.escape_debug());
+        let help = "a name is a word such as `logs`: a directory of the quarantine is called so";
+        problems.add(Some(&given.name), message, Some(help));
+    }
+    if pipeline.marker.as_ref().is_some_and(|marker| marker.is_empty() || marker.contains('/')) {
+        let help = "a marker is the end of a name: `marker = \".done\"` takes `a.csv` once `a.csv.done` is there";
+        problems.add(Some(&given.marker), "this cannot be the end of a name", Some(help));
+    }
+    if let OnSuccess::Archive(archive) = &pipeline.on_success {
+        check_directory(archive, "archive", Some(&given.on_success), problems);
+        if archive == output {
+            let message = "the archive is the output: a source could take an output's name";
+            let help = "choose a directory beside the output";
+            problems.add(Some(&given.on_success), message, Some(help));
+        }
+    }
+}
+
+/// One file at a time fits into the memory.
+fn check_memory(
+    pipeline: &Pipeline,
+    limits: Limits,
+    given: &PipelineLocations,
+    problems: &mut Diagnostics,
+) {
+    let limit = crate::limits::codec_bytes(limits.memory.bytes());
+    let need = Need::within(&pipeline.steps, pipeline.bounds, limit).of_large(1);
+    if need > limit {
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let message = format!(
+            "`{}` needs up to {} MiB for one file, and `limits.memory` ({}) leaves {} MiB to the codecs",
+            pipeline.steps,
+            mib(need),
+            limits.memory,
+            limit >> 20
+        );
+        let help = "raise `limits.memory`, or choose a lower level";
+        problems.add(Some(&given.steps), message, Some(help));
+    }
+}
+
+/// Where sources are moved to, against every input.
+fn check_moved_sources(
+    pipeline: &Pipeline,
+    other: &Pipeline,
+    given: &PipelineLocations,
+    problems: &mut Diagnostics,
+) {
+    let archive = match &pipeline.on_success {
+        OnSuccess::Archive(dir) => Some((dir, "archive", &given.on_success)),
+        OnSuccess::Keep | OnSuccess::Delete => None,
+    };
+    let quarantine = (pipeline.on_success != OnSuccess::Keep).then_some((
+        &pipeline.quarantine,
+        "quarantine",
+        &given.quarantine,
+    ));
+    for (dir, what, at) in archive.into_iter().chain(quarantine) {
+        // A quarantine of no place of its own is in the state directory, and so is the mistake.
+        let by_default = *at == given.input;
+        if is_in(dir, &other.input) && !by_default {
+            let message = format!(
+                "the {what} {} is inside the watched input {}: what is moved there would be taken in again",
+                dir.display(),
+                other.input.display()
+            );
+            problems.add(Some(at), message, Some("choose a directory beside the input"));
+        }
+    }
+}
+
+/// A directory is there, or can be made.
+fn check_directory(dir: &Path, what: &str, at: Option<&Location>, problems: &mut Diagnostics) {
+    let looked = dir.to_path_buf();
+    let above = patience::within(dir, move || {
+        let above = looked.ancestors().find(|above| above.exists());
+        above.filter(|above| !above.is_dir()).map(Path::to_path_buf)
+    });
+    if let Some(file) = above.flatten() {
+        let message =
+            format!("the {what} {}: {} is not a directory", dir.display(), file.display());
+        problems.add(at, message, Some("choose another directory: nothing is overwritten"));
+    }
+}
+
+/// One pipeline against one before it.
+fn check_pair(
+    pipeline: &Pipeline,
+    other: &Pipeline,
+    given: &PipelineLocations,
+    problems: &mut Diagnostics,
+) {
+    if pipeline.name == other.name {
+        let message = format!("two pipelines are called `{}`", pipeline.name);
+        problems.add(Some(&given.name), message, Some("give each a `name` of its own"));
+    }
+    if is_in(&pipeline.input, &other.input) || is_in(&other.input, &pipeline.input) {
+        let message =
+            format!("the pipelines `{}` and `{}` watch the same files", other.name, pipeline.name);
+        let help = "give each a directory of its own, neither inside the other";
+        problems.add(Some(&given.input), message, Some(help));
+    }
+    if pipeline.output == other.output {
+        let message = format!(
+            "the pipelines `{}` and `{}` write into the same directory",
+            other.name, pipeline.name
+        );
+        problems.add(Some(&given.output), message, Some("give each a sub-directory of its own"));
+    }
+}
+
+/// An output against every input.
+fn check_output_against_input(
+    pipeline: &Pipeline,
+    other: &Pipeline,
+    given: &PipelineLocations,
+    problems: &mut Diagnostics,
+) {
+    let (output, input) = (&pipeline.output, &other.input);
+    let relation = if output == input {
+        "is"
+    } else if is_in(output, input) {
+        "is inside"
+    } else if is_in(input, output) {
+        "contains"
+    } else {
+        return;
+    };
+    let message =
+        format!("the output {} {relation} the watched input {}", output.display(), input.display());
+    let beside = input
+        .with_file_name(format!("{}-out", input.file_name().unwrap_or_default().to_string_lossy()));
+    let help = format!("choose a directory beside it, such as {}", beside.display());
+    problems.add(Some(&given.output), message, Some(&help));
+}
+
+fn is_in(path: &Path, dir: &Path) -> bool {
+    !dir.as_os_str().is_empty() && path.starts_with(dir)
+}
+
+/// An absolute path without symbolic links, `.` and `..`, as far as it exists; as it is written where
+/// its file system does not answer.
+pub fn resolved(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let asked = absolute.clone();
+    patience::within(&absolute, move || real_path(&asked)).unwrap_or(absolute)
+}
+
+/// An absolute path without symbolic links, `.` and `..`, as far as it exists. Blocks as long as its file
+/// system does.
+#[must_use]
+pub fn real_path(absolute: &Path) -> PathBuf {
+    for above in absolute.ancestors() {
+        if let Ok(real) = above.canonicalize() {
+            let below = absolute.strip_prefix(above).unwrap_or(Path::new(""));
+            return below.components().fold(real, |mut path, component| {
+                match component {
+                    Component::ParentDir => {
+                        path.pop();
+                    }
+                    Component::CurDir => {}
+                    other => path.push(other),
+                }
+                path
+            });
+        }
+    }
+    absolute.to_path_buf()
+}

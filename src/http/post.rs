@@ -1,0 +1,197 @@
+//! The answers that change something.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{Request, State},
+    http::{StatusCode, header},
+};
+use futures_util::StreamExt;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::{task::spawn_blocking, time::timeout};
+
+use super::{App, problem::Problem, state::Reloaded};
+use crate::{
+    ledger::RecordId,
+    limits,
+    pipeline::NoSuchPipeline,
+    queries::quarantined::{self, Quarantined},
+};
+
+/// How long a request's body may take to come.
+const BODY: Duration = Duration::from_secs(10);
+
+/// Which pipelines are meant: all where none is named.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Selection {
+    pipeline: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct EmptyBody {}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct FileSelection {
+    ids: Vec<RecordId>,
+    all: bool,
+    pipeline: Option<String>,
+}
+
+/// The pipelines that are held by now.
+#[derive(Debug, Serialize)]
+pub struct PauseState {
+    held: Vec<String>,
+}
+
+/// Nothing to tell but that it is done.
+#[derive(Debug, Serialize)]
+pub struct Accepted {}
+
+#[derive(Debug, Serialize)]
+pub struct Requeued {
+    requeued: usize,
+    failed: Vec<NotRequeued>,
+}
+
+#[derive(Debug, Serialize)]
+struct NotRequeued {
+    id: RecordId,
+    error: String,
+}
+
+/// The body, which is small, comes soon, and is what was meant to the last key.
+async fn body<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    if length.is_some_and(|length: u64| length > limits::BODY_BYTES_MAX as u64) {
+        return Err(too_large());
+    }
+    let received = timeout(BODY, received(request.into_body())).await;
+    let bytes = received.map_err(|_| {
+        let detail = "the request's body did not come in time";
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "slow", detail)
+    })??;
+    // An object: serde would take a list for a struct too.
+    serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes)
+        .and_then(|object| T::deserialize(serde_json::Value::Object(object)))
+        .map_err(|error| Problem::malformed(format!("the body is not what is expected: {error}")))
+}
+
+async fn received(body: Body) -> Result<Vec<u8>, Problem> {
+    let mut chunks = body.into_data_stream();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| Problem::malformed(error.to_string()))?;
+        if bytes.len() + chunk.len() > limits::BODY_BYTES_MAX {
+            return Err(too_large());
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+fn too_large() -> Problem {
+    let detail = format!("a request's body has at most {} bytes", limits::BODY_BYTES_MAX);
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+}
+
+fn unknown(error: &NoSuchPipeline) -> Problem {
+    Problem::not_found(format!("{error}: /api/v1/status names those there are"))
+}
+
+async fn set_paused(app: &App, request: Request, held: bool) -> Result<Json<PauseState>, Problem> {
+    let Selection { pipeline } = body(request).await?;
+    let control = app.desk.control()?;
+    control.set_paused(pipeline.as_deref(), held).map_err(|error| unknown(&error))?;
+    let pipelines = app.observer.status().pipelines.into_iter();
+    let held = pipelines.filter(|pipeline| pipeline.held).map(|pipeline| pipeline.name);
+    Ok(Json(PauseState { held: held.collect() }))
+}
+
+pub async fn pause(State(app): State<App>, request: Request) -> Result<Json<PauseState>, Problem> {
+    set_paused(&app, request, true).await
+}
+
+pub async fn resume(State(app): State<App>, request: Request) -> Result<Json<PauseState>, Problem> {
+    set_paused(&app, request, false).await
+}
+
+pub async fn drain(
+    State(app): State<App>,
+    request: Request,
+) -> Result<(StatusCode, Json<Accepted>), Problem> {
+    let EmptyBody {} = body(request).await?;
+    tracing::info!("drain requested by the operator");
+    app.desk.handle().request_stop();
+    Ok((StatusCode::ACCEPTED, Json(Accepted {})))
+}
+
+pub async fn rescan(State(app): State<App>, request: Request) -> Result<Json<Accepted>, Problem> {
+    let Selection { pipeline } = body(request).await?;
+    let control = app.desk.control()?;
+    match pipeline {
+        None => control.rescan(),
+        Some(pipeline) => control.rescan_one(&pipeline).map_err(|error| unknown(&error))?,
+    }
+    Ok(Json(Accepted {}))
+}
+
+pub async fn reload(State(app): State<App>, request: Request) -> Result<Json<Reloaded>, Problem> {
+    let EmptyBody {} = body(request).await?;
+    app.desk.reload().await.map(Json)
+}
+
+pub async fn requeue(State(app): State<App>, request: Request) -> Result<Json<Requeued>, Problem> {
+    let which: FileSelection = body(request).await?;
+    if which.all != which.ids.is_empty() {
+        let detail = "send either `{\"ids\": [1, 2]}` or `{\"all\": true}`";
+        return Err(Problem::malformed(detail));
+    }
+    let control = app.desk.control()?.clone();
+    if let Some(pipeline) = &which.pipeline {
+        let known = app.observer.status().pipelines.iter().any(|known| known.name == *pipeline);
+        if !known {
+            return Err(unknown(&NoSuchPipeline(pipeline.clone())));
+        }
+    }
+    let ledger = std::sync::Arc::clone(app.desk.ledger());
+    let requeued = spawn_blocking(move || requeue_files(&*ledger, &which)).await;
+    app.desk.refresh_count();
+    control.rescan();
+    requeued.map_err(|error| Problem::failed(&error))?.map(Json)
+}
+
+fn requeue_files(
+    ledger: &dyn crate::ledger::Ledger,
+    which: &FileSelection,
+) -> Result<Requeued, Problem> {
+    let mut answer = Requeued { requeued: 0, failed: Vec::new() };
+    let mut put = |id: RecordId, found: Result<Quarantined, quarantined::Error>| match found
+        .and_then(|file| quarantined::requeue(ledger, &file))
+    {
+        Ok(()) => answer.requeued += 1,
+        Err(error) => answer.failed.push(NotRequeued { id, error: describe(&error) }),
+    };
+    if which.all {
+        let all = quarantined::all(ledger).map_err(|error| Problem::failed(&error))?;
+        let of = |file: &Quarantined| {
+            which.pipeline.as_ref().is_none_or(|pipeline| *pipeline == file.roots.name)
+        };
+        all.into_iter().filter(of).for_each(|file| put(file.record.id, Ok(file)));
+    } else {
+        which.ids.iter().for_each(|id| put(*id, quarantined::read(ledger, *id)));
+    }
+    Ok(answer)
+}
+
+fn describe(error: &quarantined::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,51 @@
+//! What a hook or a task can do wrong, in one form whether it failed or panicked.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+
+/// The error of a hook or a task; `anyhow::Error`, `&str` and every error type convert into it.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+#[derive(Debug)]
+pub(super) enum TaskError {
+    Failed(Error),
+    Panicked(String),
+}
+
+/// Runs `future`; a panic in it becomes a value. What it owned is dropped before this returns.
+pub(super) async fn catch_panic<T, E: Into<Error>>(
+    future: impl Future<Output = Result<T, E>>,
+) -> Result<T, TaskError> {
+    match AssertUnwindSafe(future).catch_unwind().await {
+        Ok(result) => result.map_err(|error| TaskError::Failed(error.into())),
+        Err(payload) => Err(TaskError::Panicked(message(payload))),
+    }
+}
+
+fn message(payload: Box<dyn Any + Send>) -> String {
+    match payload.downcast::<String>() {
+        Ok(text) => *text,
+        Err(payload) => payload.downcast_ref::<&str>().map_or("?", |text| text).to_owned(),
+    }
+}
+
+impl fmt::Display for TaskError {
+    /// The whole chain of causes on one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) => {
+                write!(f, "{error}")?;
+                let mut cause = error.source();
+                while let Some(error) = cause {
+                    write!(f, ": {error}")?;
+                    cause = error.source();
+                }
+                Ok(())
+            }
+            Self::Panicked(message) => write!(f, "panicked: {message}"),
+        }
+    }
+}

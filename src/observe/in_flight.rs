@@ -1,0 +1,166 @@
+//! The jobs of a pipeline that are in work: who they are, how large, how far, and since when.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::stage::Stage;
+
+/// Known by the number of the job, which grows: the first is the oldest.
+#[derive(Debug, Default)]
+pub struct InFlight(Mutex<BTreeMap<i64, InFlightFile>>);
+
+#[derive(Debug)]
+struct InFlightFile {
+    path: PathBuf,
+    bytes: u64,
+    since: Instant,
+    meter: Arc<JobMeter>,
+}
+
+/// How far one job is. Held by the job, which tells, and by the list of those in work.
+#[derive(Debug)]
+pub struct JobMeter {
+    stage: AtomicU8,
+    read_bytes: AtomicU64,
+}
+
+impl Default for JobMeter {
+    fn default() -> Self {
+        Self { stage: AtomicU8::new(Stage::Settle as u8), read_bytes: AtomicU64::new(0) }
+    }
+}
+
+impl JobMeter {
+    /// A step begins with it; it counts as there until the next one begins.
+    pub fn stage_started(&self, stage: Stage) {
+        self.stage.store(stage as u8, Relaxed);
+    }
+
+    /// So many bytes of the source are read by now.
+    pub fn read(&self, bytes: u64) {
+        self.read_bytes.store(bytes, Relaxed);
+    }
+
+    fn stage(&self) -> Stage {
+        let stage = usize::from(self.stage.load(Relaxed));
+        super::STAGES.get(stage).copied().unwrap_or(Stage::Settle)
+    }
+}
+
+/// A job, as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InFlightView {
+    pub id: i64,
+    /// Below the input.
+    pub path: PathBuf,
+    pub bytes: u64,
+    pub done_bytes: u64,
+    pub stage: Stage,
+    pub since: Instant,
+}
+
+/// All of them together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InFlightTotals {
+    pub files: u64,
+    /// Of their sources.
+    pub bytes: u64,
+    /// Of these, what is read.
+    pub done_bytes: u64,
+    pub oldest: Duration,
+}
+
+impl InFlight {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<i64, InFlightFile>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One more; how many there are then, and what it is to tell by.
+    pub fn begin(&self, id: i64, path: &Path, bytes: u64) -> (usize, Arc<JobMeter>) {
+        let meter = Arc::new(JobMeter::default());
+        let told = Arc::clone(&meter);
+        let job = InFlightFile { path: path.to_path_buf(), bytes, since: Instant::now(), meter };
+        let mut jobs = self.lock();
+        jobs.insert(id, job);
+        (jobs.len(), told)
+    }
+
+    /// One less; how many there are then.
+    pub fn end(&self, id: i64) -> usize {
+        let mut jobs = self.lock();
+        jobs.remove(&id);
+        jobs.len()
+    }
+
+    pub fn sum(&self) -> InFlightTotals {
+        let jobs = self.lock();
+        InFlightTotals {
+            files: jobs.len() as u64,
+            bytes: jobs.values().map(|job| job.bytes).sum(),
+            done_bytes: jobs.values().map(InFlightFile::done_bytes).sum(),
+            oldest: jobs.values().next().map_or(Duration::ZERO, |job| job.since.elapsed()),
+        }
+    }
+
+    /// The oldest of them; at most so many.
+    pub fn oldest(&self, most: usize) -> Vec<InFlightView> {
+        self.lock().iter().take(most).map(|(id, job)| job.view(*id)).collect()
+    }
+}
+
+impl InFlightFile {
+    fn done_bytes(&self) -> u64 {
+        self.meter.read_bytes.load(Relaxed).min(self.bytes)
+    }
+
+    fn view(&self, id: i64) -> InFlightView {
+        InFlightView {
+            id,
+            path: self.path.clone(),
+            bytes: self.bytes,
+            done_bytes: self.done_bytes(),
+            stage: self.meter.stage(),
+            since: self.since,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_is_told_first_and_the_sum_is_of_those_left() {
+        let work = InFlight::default();
+        assert_eq!(work.sum(), InFlightTotals::default());
+        for (id, name, bytes) in [(2, "b", 20), (1, "a", 10), (3, "c", 30)] {
+            work.begin(id, Path::new(name), bytes);
+        }
+        assert_eq!(work.end(1), 2);
+        assert_eq!((work.sum().files, work.sum().bytes), (2, 50));
+        let [oldest] = work.oldest(1).try_into().expect("one");
+        assert_eq!((oldest.id, oldest.path.as_path()), (2, Path::new("b")));
+    }
+
+    #[test]
+    fn a_job_tells_how_far_it_is_and_never_more_than_all() {
+        let work = InFlight::default();
+        let (_, meter) = work.begin(1, Path::new("a"), 10);
+        assert_eq!(work.oldest(1)[0].stage, Stage::Settle);
+        for stage in super::super::STAGES {
+            meter.stage_started(stage);
+            assert_eq!(work.oldest(1)[0].stage, stage);
+        }
+        meter.read(4);
+        assert_eq!((work.oldest(1)[0].done_bytes, work.sum().done_bytes), (4, 4));
+        meter.read(11);
+        assert_eq!(work.oldest(1)[0].done_bytes, 10);
+    }
+}

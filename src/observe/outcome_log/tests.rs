@@ -1,0 +1,249 @@
+use std::path::PathBuf;
+
+use super::*;
+
+fn event(id: i64) -> OutcomeLine {
+    OutcomeLine {
+        time: "2026-01-01T00:00:00Z".into(),
+        id,
+        ledger: "0011".into(),
+        pipeline: "main".into(),
+        outcome: "published",
+        source: "a".into(),
+        source_hex: None,
+        source_bytes: 1,
+        output: Some("a.zst".into()),
+        output_hex: None,
+        output_bytes: Some(2),
+        source_hash: None,
+        output_hash: None,
+        replaced_hash: None,
+        seconds: None,
+        reason: None,
+    }
+}
+
+fn proofs(ids: &[i64]) -> HashSet<Proof> {
+    ids.iter().map(|id| event(*id).into()).collect()
+}
+
+fn path() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let path = dir.path().join("events");
+    (dir, path)
+}
+
+fn lines(path: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).expect("read");
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_line_that_a_crash_tore_is_cut_off_and_one_of_another_hand_is_ended() {
+    let (_dir, path) = path();
+    Events::open(&path).expect("open").append(&[event(1)]).expect("append");
+    let whole = lines(&path);
+    let torn = format!("{}\n{{\"time\":\"2026-", whole[0]);
+    std::fs::write(&path, torn).expect("tear");
+    let mut events = Events::open(&path).expect("open");
+    assert_eq!(lines(&path), whole);
+    events.append(&[event(2)]).expect("append");
+    assert_eq!(lines(&path).len(), 2);
+    drop(events);
+    std::fs::write(&path, "someone's note").expect("write");
+    Events::open(&path).expect("open").append(&[event(3)]).expect("append");
+    assert_eq!(lines(&path)[0], "someone's note");
+    assert_eq!(lines(&path).len(), 2);
+}
+
+#[test]
+fn a_rotated_file_is_left_and_a_new_one_made() {
+    let (dir, path) = path();
+    let mut events = Events::open(&path).expect("open");
+    events.append(&[event(1)]).expect("append");
+    #[expect(clippy::disallowed_methods, reason = "the test rotates as logrotate does")]
+    std::fs::rename(&path, dir.path().join("events.1")).expect("rotate");
+    events.append(&[event(2)]).expect("append");
+    assert!(lines(&path)[0].contains("\"id\":2"));
+    assert!(lines(&dir.path().join("events.1"))[0].contains("\"id\":1"));
+}
+
+#[test]
+fn recovery_learns_which_records_were_acknowledged() {
+    let (_dir, path) = path();
+    let mut events = Events::open(&path).expect("open");
+    events
+        .append(&[event(1), event(2), OutcomeLine { outcome: "quarantined", ..event(3) }])
+        .expect("append");
+    let recorded = events.recorded(&proofs(&[2, 3, 4])).expect("read");
+    assert_eq!(recorded, HashSet::from([2]));
+}
+
+#[test]
+fn a_line_torn_anywhere_is_cut_off() {
+    let (_dir, path) = path();
+    Events::open(&path).expect("open").append(&[event(1), event(2)]).expect("append");
+    let whole = std::fs::read(&path).expect("read");
+    let first = whole.iter().position(|byte| *byte == b'\n').expect("two lines") + 1;
+    for torn in first..whole.len() {
+        std::fs::write(&path, &whole[..torn]).expect("tear");
+        Events::open(&path).expect("open");
+        assert_eq!(std::fs::read(&path).expect("read"), whole[..first], "torn at {torn}");
+    }
+}
+
+#[test]
+fn a_long_unfinished_line_of_another_hand_is_kept_and_ended() {
+    let (_dir, path) = path();
+    let foreign = vec![b'x'; 3 * 1024 * 1024];
+    std::fs::write(&path, &foreign).expect("write");
+    Events::open(&path).expect("open").append(&[event(1)]).expect("append");
+    let lines = lines(&path);
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0].len(), foreign.len());
+    assert!(lines[1].contains("\"id\":1"), "{}", lines[1]);
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_by_its_name() {
+    let error = Events::open(Path::new("/dev/null")).expect_err("a device");
+    assert!(error.to_string().contains("/dev/null"), "{error}");
+    assert!(error.to_string().contains("not a regular file"), "{error}");
+    let (dir, _) = path();
+    Events::open(dir.path()).expect_err("a directory");
+}
+
+#[test]
+fn a_file_that_was_truncated_by_a_rotation_goes_on_at_its_start() {
+    let (_dir, path) = path();
+    let mut events = Events::open(&path).expect("open");
+    events.append(&[event(1)]).expect("append");
+    std::fs::write(&path, "").expect("truncate");
+    events.append(&[event(2)]).expect("append");
+    assert_eq!(lines(&path).len(), 1);
+    assert!(lines(&path)[0].starts_with("{\"time\""));
+}
+
+#[test]
+fn a_record_is_found_behind_many_later_lines_and_lines_of_other_hands() {
+    let (_dir, path) = path();
+    let mut events = Events::open(&path).expect("open");
+    events.append(&[event(7)]).expect("append");
+    let later: Vec<OutcomeLine> = (10..20_000).map(event).collect();
+    events.append(&later).expect("append");
+    let mut text = std::fs::read(&path).expect("read");
+    text.extend(b"not json\n\xff\xfe\n{\"id\":\"eight\"}\n");
+    std::fs::write(&path, text).expect("write");
+    drop(events);
+    let mut events = Events::open(&path).expect("open");
+    let recorded = events.recorded(&proofs(&[7, 8, 19_999])).expect("read");
+    assert_eq!(recorded, HashSet::from([7, 19_999]));
+}
+
+#[test]
+fn every_line_is_one_json_object_whatever_the_name() {
+    let (_dir, path) = path();
+    let mut events = Events::open(&path).expect("open");
+    let name = "a\nb\r\"\\\u{0}\u{1b}[2J\u{2028}";
+    events.append(&[OutcomeLine { source: name.into(), ..event(1) }]).expect("append");
+    let lines = lines(&path);
+    assert_eq!(lines.len(), 1);
+    let value: serde_json::Value = serde_json::from_str(&lines[0]).expect("json");
+    assert_eq!(value["source"], name);
+}
+
+/// The number was all that counted: a file that outlives its ledger, or a ledger that is restored,
+/// has lines with the numbers of other records.
+#[test]
+fn a_line_of_another_record_with_the_same_number_acknowledges_nothing() {
+    let (_dir, path) = path();
+    let mut events = Events::open(&path).expect("open");
+    let hashed = |source, output| {
+        let hash = |text: &str| Some(text.to_owned());
+        OutcomeLine { source_hash: hash(source), output_hash: hash(output), ..event(1) }
+    };
+    let own = hashed("s", "o");
+    for foreign in [
+        OutcomeLine { ledger: "0012".into(), ..own.clone() },
+        OutcomeLine { source: "b".into(), ..own.clone() },
+        OutcomeLine { source_hex: Some("62".into()), ..own.clone() },
+        OutcomeLine { output: Some("b.zst".into()), ..own.clone() },
+        OutcomeLine { output_hex: Some("62".into()), ..own.clone() },
+        hashed("another", "o"),
+        hashed("s", "another"),
+        OutcomeLine { outcome: "quarantined", ..own.clone() },
+    ] {
+        events.append(&[foreign]).expect("append");
+    }
+    let wanted = HashSet::from([Proof::from(own.clone())]);
+    assert_eq!(events.recorded(&wanted).expect("read"), HashSet::new());
+    events
+        .append(&[OutcomeLine { time: "later".into(), seconds: Some(1.0), ..own }])
+        .expect("append");
+    assert_eq!(events.recorded(&wanted).expect("read"), HashSet::from([1]));
+}
+
+/// The kernel drops what it could not write, and the next sync finds nothing to write.
+#[cfg(feature = "failpoints")]
+#[test]
+fn lines_whose_sync_failed_are_written_again_before_they_count() {
+    let (_dir, path) = path();
+    let mut events = Events::open(&path).expect("open");
+    let many: Vec<OutcomeLine> = (1..20_000).map(event).collect();
+    events.append(&many).expect("append");
+    let content = std::fs::read(&path).expect("read");
+    let file = std::fs::File::options().write(true).open(&path).expect("open");
+    file.set_modified(std::time::UNIX_EPOCH).expect("a time");
+    let _scenario = fail::FailScenario::setup();
+    fail::cfg("events::sync", "1*return(enospc)->off").expect("a failpoint");
+    let full = events.recorded(&proofs(&[7])).expect_err("no space");
+    assert!(is_full(&full), "{full}");
+    assert_eq!(events.recorded(&proofs(&[7])).expect("read"), HashSet::from([7]));
+    let modified = file.metadata().and_then(|about| about.modified()).expect("a time");
+    assert_ne!(modified, std::time::UNIX_EPOCH, "it was written");
+    events.append(&[event(20_000)]).expect("append");
+    let now = std::fs::read(&path).expect("read");
+    assert!(
+        now.starts_with(&content) && now.len() > content.len(),
+        "in its place, and appended to"
+    );
+}
+
+#[test]
+fn the_largest_number_is_that_of_the_same_ledger() {
+    let (_dir, path) = path();
+    let mut events = Events::open(&path).expect("open");
+    assert_eq!(events.largest_id("0011").expect("read"), 0);
+    let foreign = OutcomeLine { ledger: "0012".into(), ..event(99) };
+    events.append(&[event(7), foreign, event(5)]).expect("append");
+    assert_eq!(events.largest_id("0011").expect("read"), 7);
+}
+
+#[test]
+fn a_file_that_another_holds_is_refused_and_a_rotated_one_is_free() {
+    let (dir, path) = path();
+    let mut first = Events::open(&path).expect("open");
+    let refused = Events::open(&path).expect_err("held");
+    assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
+    assert!(refused.to_string().contains("another process holds it"), "{refused}");
+    let rotated = dir.path().join("events.1");
+    #[expect(clippy::disallowed_methods, reason = "the test rotates as logrotate does")]
+    std::fs::rename(&path, &rotated).expect("rotate");
+    first.append(&[event(1)]).expect("append");
+    assert!(Events::open(&path).is_err(), "the new file is held");
+    Events::open(&rotated).expect("the old one is not");
+}
+
+#[test]
+fn a_line_that_is_kept_goes_before_the_next_ones() {
+    let (_dir, path) = path();
+    let mut events = Events::open(&path).expect("open");
+    events.keep(event(1));
+    events.append(&[event(2)]).and_then(|()| events.sync()).expect("append");
+    events.append(&[event(3)]).and_then(|()| events.sync()).expect("append");
+    let ids: Vec<_> = lines(&path)
+        .iter()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("json")["id"].clone())
+        .collect();
+    assert_eq!(ids, [1, 2, 3]);
+}

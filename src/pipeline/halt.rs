@@ -1,0 +1,43 @@
+//! The end of all publishing.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::pipeline::failure::Failure;
+
+/// The end of all publishing: set once, seen by the committer, which refuses from then on, and by
+/// the service, which stops.
+#[derive(Clone, Debug, Default)]
+pub struct Halt {
+    token: CancellationToken,
+    reason: Arc<Mutex<Option<String>>>,
+}
+
+impl Halt {
+    /// Sets it; the first reason stays.
+    pub fn set(&self, failure: &Failure) {
+        let mut reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        if reason.is_none() {
+            let chain = failure.chain();
+            tracing::error!(reason = %chain, "storage failed, stopping");
+            *reason = Some(chain);
+            self.token.cancel();
+        }
+    }
+
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.token.is_cancelled()
+    }
+
+    /// Waits until it is set.
+    pub async fn wait(&self) {
+        self.token.cancelled().await;
+    }
+
+    #[must_use]
+    pub fn reason(&self) -> Option<String> {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,200 @@
+//! The acknowledgement: what consumers may rely on, given only for what is durable.
+
+use std::{
+    io,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    sync::PoisonError,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use crate::{
+    failpoint,
+    ledger::{Record, RecordId, State},
+    observe::{self, OutcomeLine, OutcomeRecord, Proof, display_path},
+    pipeline::{context::SharedEvents, job::Job},
+};
+
+/// Nanoseconds since the epoch, for records.
+#[must_use]
+pub fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// An output that is durable under its final name.
+#[derive(Clone, Copy, Debug)]
+pub struct Published<'a> {
+    pub pipeline: &'a str,
+    pub record: &'a Record,
+    /// From its settling to now; recovery does not know it.
+    pub took: Option<Duration>,
+}
+
+/// Reports these outputs as published: one line each in the events file, durable before this
+/// returns, and in the log. `ledger` is the instance of the ledger that has their records.
+pub fn published(events: &SharedEvents, ledger: &str, files: &[Published<'_>]) -> io::Result<()> {
+    append_published(events, ledger, files)?;
+    for Published { pipeline, record, .. } in files {
+        let Some(output) = &record.output else {
+            continue;
+        };
+        tracing::info!(
+            pipeline,
+            source = %display_path(&record.source),
+            output = %display_path(&output.path),
+            bytes_in = record.identity.size,
+            bytes_out = output.identity.size,
+            "published"
+        );
+    }
+    Ok(())
+}
+
+fn append_published(
+    events: &SharedEvents,
+    ledger: &str,
+    files: &[Published<'_>],
+) -> io::Result<()> {
+    let mut events = events.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(events) = events.as_mut() else {
+        return Ok(());
+    };
+    let lines: Vec<OutcomeLine> = files.iter().map(|file| published_event(ledger, file)).collect();
+    events.append(&lines)?;
+    failpoint::barrier("barrier::events", || events.sync())
+}
+
+/// What a line must say to be the acknowledgement of this record.
+#[must_use]
+pub fn proof(ledger: &str, record: &Record) -> Proof {
+    published_event(ledger, &Published { pipeline: "", record, took: None }).into()
+}
+
+/// Tells how a job ended that published nothing; `record` is the ledger's word on it.
+pub fn ended(job: &Job, record: &Record) -> io::Result<()> {
+    let reason = record.reason.as_deref().unwrap_or_default();
+    let outcome = record.state.as_str();
+    tracing::warn!(pipeline = %job.context.name(), source = %display_path(&job.path), reason, "{outcome}");
+    job.context.meter.feed().send(|| notice(job, record, outcome));
+    let event = OutcomeLine {
+        seconds: Some(job.settled_at.elapsed().as_secs_f64()),
+        reason: Some(reason.to_owned()),
+        ..event(
+            (job.context.ledger.instance(), job.context.name()),
+            outcome,
+            (record.id, &job.path, job.seen.identity.size),
+        )
+    };
+    append_ended(&job.context.events, event)
+}
+
+/// As [`ended`], for a record of which there is no job: recovery's.
+pub fn ended_before(
+    events: &SharedEvents,
+    (ledger, pipeline): (&str, &str),
+    record: &Record,
+) -> io::Result<()> {
+    let source = (record.id, record.source.as_path(), record.identity.size);
+    let event = event((ledger, pipeline), record.state.as_str(), source);
+    append_ended(events, OutcomeLine { reason: record.reason.clone(), ..event })
+}
+
+/// A full disk holds up no outcome that is no acknowledgement: the ledger has it, and its line goes
+/// before the next one.
+fn append_ended(events: &SharedEvents, event: OutcomeLine) -> io::Result<()> {
+    let mut events = events.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(events) = events.as_mut() else {
+        return Ok(());
+    };
+    let appended = events.append(std::slice::from_ref(&event)).and_then(|()| events.sync());
+    match appended {
+        Err(error) if observe::is_full(&error) => {
+            tracing::warn!(%error, record = event.id, "no space for the events file, line postponed");
+            events.keep(event);
+            Ok(())
+        }
+        appended => appended,
+    }
+}
+
+/// An outcome, for those who watch.
+pub fn notice(job: &Job, record: &Record, state: &'static str) -> OutcomeRecord {
+    let output = record.output.as_ref().filter(|_| record.state != State::Skipped);
+    OutcomeRecord {
+        id: record.id,
+        pipeline: job.context.name().to_string(),
+        path: display_path(&record.source).to_string(),
+        state,
+        at: jiff::Timestamp::now().to_string(),
+        output: output.map(|output| display_path(&output.path).to_string()),
+        source_bytes: record.identity.size,
+        output_bytes: output.map(|output| output.identity.size),
+        reason: record.reason.clone(),
+        attempts: Some(job.attempt),
+    }
+}
+
+fn published_event(ledger: &str, published: &Published<'_>) -> OutcomeLine {
+    let Published { pipeline, record, took } = published;
+    let source = (record.id, record.source.as_path(), record.identity.size);
+    let event = event((ledger, pipeline), "published", source);
+    let Some(output) = &record.output else {
+        return event;
+    };
+    let (path, output_hex) = names(&output.path);
+    OutcomeLine {
+        output: Some(path),
+        output_hex,
+        output_bytes: Some(output.identity.size),
+        source_hash: Some(hex(&output.source_hash)),
+        output_hash: Some(hex(&output.hash)),
+        replaced_hash: output.replaces.and_then(|replaced| replaced.hash).map(|hash| hex(&hash)),
+        seconds: took.map(|took| took.as_secs_f64()),
+        ..event
+    }
+}
+
+fn event(
+    (ledger, pipeline): (&str, &str),
+    outcome: &'static str,
+    (id, path, source_bytes): (RecordId, &Path, u64),
+) -> OutcomeLine {
+    let (source, source_hex) = names(path);
+    OutcomeLine {
+        time: jiff::Timestamp::now().to_string(),
+        id,
+        ledger: ledger.to_owned(),
+        pipeline: pipeline.to_owned(),
+        outcome,
+        source,
+        source_hex,
+        source_bytes,
+        output: None,
+        output_hex: None,
+        output_bytes: None,
+        source_hash: None,
+        output_hash: None,
+        replaced_hash: None,
+        seconds: None,
+        reason: None,
+    }
+}
+
+/// A path for JSON, which holds no bytes that are not UTF-8: those are given in full beside it.
+fn names(path: &Path) -> (String, Option<String>) {
+    match path.to_str() {
+        Some(text) => (text.to_owned(), None),
+        None => (path.to_string_lossy().into_owned(), Some(hex(path.as_os_str().as_bytes()))),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 15] {
+            text.extend(char::from_digit(digit.into(), 16));
+        }
+    }
+    text
+}

@@ -1,0 +1,302 @@
+//! Which name an output gets where its own may be taken: the exists-policies.
+
+use std::{
+    ffi::OsStr,
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::earlier_output;
+use crate::{
+    fingerprint::Fingerprint,
+    fs::{self, Dir, FileMetadata, Kind},
+    ledger::{Hash, Output, Record, Replaced},
+    limits,
+    pipeline::{
+        failure::{ClaimError, CommitError, Failure},
+        job::{Job, Staged},
+    },
+    policy::OnExists,
+};
+
+/// What is to be done about an output's name.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// Nobody has the name.
+    Free,
+    /// This file has it, and is to be replaced.
+    Replace(Replaced),
+    /// This file has it, is ours and has the same content: there is nothing to publish.
+    Unchanged(Fingerprint),
+    /// Its content was processed before, into this: there is nothing to publish, even where a
+    /// consumer took that.
+    Processed(Output),
+    /// Its output gets a name of its own, beside what is there.
+    Beside,
+    /// Publish under this name instead (below the output's root).
+    Suffixed(PathBuf),
+    /// Leave what is there.
+    Skip,
+    /// The source goes to quarantine, for this reason.
+    Conflict(&'static str),
+}
+
+/// What the ledger says about an output's name that is taken.
+#[derive(Clone, Copy, Debug)]
+pub struct EarlierOutput<'a> {
+    /// The newest record of the same path that published.
+    pub record: &'a Record,
+    /// What has the name is what that record published, unchanged.
+    pub is_as_published: bool,
+    /// That record is of the source that this output is made from.
+    pub is_same_source: bool,
+}
+
+/// Decides what an existing file means under a policy, except for [`OnExists::Suffix`].
+#[must_use]
+pub fn decide(
+    policy: OnExists,
+    existing: &FileMetadata,
+    before: Option<EarlierOutput<'_>>,
+    output: &Path,
+    hash: &Hash,
+) -> Resolution {
+    if existing.kind != Kind::File && policy != OnExists::Skip {
+        return Resolution::Conflict("it is not a regular file");
+    }
+    let published = before.and_then(|before| {
+        let output = before.record.output.as_ref().filter(|ours| ours.path == output)?;
+        before.is_as_published.then_some(output)
+    });
+    let replaced =
+        Replaced { identity: existing.identity, hash: published.map(|output| output.hash) };
+    match policy {
+        OnExists::Skip => Resolution::Skip,
+        OnExists::Update | OnExists::Fail if published.is_some_and(|ours| ours.hash == *hash) => {
+            Resolution::Unchanged(existing.identity)
+        }
+        OnExists::Fail => Resolution::Conflict("the policy is `fail`"),
+        OnExists::Replace => Resolution::Replace(replaced),
+        OnExists::Suffix => Resolution::Beside,
+        OnExists::Update => {
+            let Some(EarlierOutput { record, is_same_source, .. }) = before else {
+                return Resolution::Conflict(
+                    "the policy is `update` and this service did not publish it from this source",
+                );
+            };
+            let elsewhere = record.output.as_ref().is_none_or(|ours| ours.path != output);
+            if !is_same_source {
+                Resolution::Beside
+            } else if elsewhere {
+                Resolution::Conflict(
+                    "the policy is `update` and this source was published elsewhere",
+                )
+            } else if published.is_none() {
+                Resolution::Conflict("the policy is `update` and someone changed it since")
+            } else {
+                Resolution::Replace(replaced)
+            }
+        }
+    }
+}
+
+/// What an earlier job made of the same content, if it did.
+///
+/// # Errors
+///
+/// It is not the same content, and the file is older than what was processed.
+fn processed(staged: &Staged) -> Result<Option<&Output>, Failure> {
+    let Some(before) = staged.job.before.as_deref() else { return Ok(None) };
+    let same = |output: &&Output| output.source_hash == staged.hashes.source;
+    let seen = &staged.job.seen.identity;
+    match before.output.as_ref().filter(same) {
+        // Of coarse times: it was written to within the tick in which it was read.
+        None if seen.matches(&before.identity) => Ok(None),
+        None if seen.is_earlier_state_of(&before.identity) => {
+            Err(ClaimError::Earlier { path: staged.job.source_path() }.into())
+        }
+        output => Ok(output),
+    }
+}
+
+/// Looks at the name and asks the ledger where it is taken.
+pub fn name(staged: &Staged) -> Result<Resolution, Failure> {
+    if let Some(output) = processed(staged)? {
+        return Ok(Resolution::Processed(output.clone()));
+    }
+    let context = &staged.job.context;
+    let (parent, name) = fs::split(&staged.output);
+    let path = || context.config.output.join(&staged.output);
+    let look = |source| CommitError::Look { path: path(), source };
+    let dir = staged.temp.dir();
+    let Some(existing) = dir.stat_fresh(name).map_err(look)? else {
+        return Ok(Resolution::Free);
+    };
+    let record = context
+        .ledger
+        .latest_published(context.id, &staged.job.path)
+        .map_err(|source| CommitError::Look { path: path(), source: io::Error::other(source) })?;
+    let before = match &record {
+        None => None,
+        Some(record) => Some(before(staged, record, &existing).map_err(look)?),
+    };
+    let on_exists = context.config.on_exists;
+    let added = context.config.steps.added_extension();
+    if let Some(own) = before.filter(|_| on_exists == OnExists::Update)
+        && let Some(path) = own_numbered(own, &staged.output, added)
+    {
+        return Ok(Resolution::Suffixed(path));
+    }
+    let hash = &staged.hashes.output;
+    match decide(on_exists, &existing, before, &staged.output, hash) {
+        Resolution::Beside => {
+            let free = free_name(dir, name, added).map_err(look)?;
+            Ok(Resolution::Suffixed(parent.join(free)))
+        }
+        naming => Ok(naming),
+    }
+}
+
+/// The numbered name under which this very source was published before, where that is not `output`.
+fn own_numbered(before: EarlierOutput<'_>, output: &Path, added: Option<&str>) -> Option<PathBuf> {
+    let ours = before.record.output.as_ref().filter(|_| before.is_same_source)?;
+    let extension = added.map(|added| format!(".{added}")).unwrap_or_default();
+    let stem = output.to_str()?.strip_suffix(&extension)?;
+    let number = ours.path.to_str()?.strip_suffix(&extension)?.strip_prefix(stem)?;
+    number.strip_prefix('.')?.parse::<u32>().is_ok().then(|| ours.path.clone())
+}
+
+fn before<'a>(
+    staged: &Staged,
+    record: &'a Record,
+    existing: &FileMetadata,
+) -> io::Result<EarlierOutput<'a>> {
+    let is_as_published = match &record.output {
+        Some(ours) if ours.path == staged.output => {
+            earlier_output::is_as_published(ours, existing, staged.temp.dir())?
+        }
+        _ => false,
+    };
+    let Job { input, seen, .. } = &staged.job;
+    let is_of_this_run = staged.job.context.ledger.is_of_this_run(record.id);
+    let is_same_source =
+        earlier_output::is_same_source(record, &seen.identity, input, is_of_this_run)?;
+    Ok(EarlierOutput { record, is_as_published, is_same_source })
+}
+
+/// A name of `NAME.1.EXT`, `NAME.2.EXT`, … that nobody has.
+fn free_name(dir: &Dir, name: &OsStr, added: Option<&str>) -> io::Result<std::ffi::OsString> {
+    use std::os::unix::ffi::OsStrExt;
+    let extension = added.map(|added| format!(".{added}")).unwrap_or_default();
+    let bytes = name.as_bytes();
+    let stem = OsStr::from_bytes(bytes.strip_suffix(extension.as_bytes()).unwrap_or(bytes));
+    fs::free_number(stem, &extension, limits::NAME_BYTES_MAX, |candidate| {
+        Ok(dir.stat(Path::new(candidate))?.is_none())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ledger::State, policy::OnSuccess};
+
+    const OURS: Fingerprint =
+        Fingerprint { device: 1, inode: 7, size: 100, modified_ns: 50, changed_ns: 60 };
+
+    fn seen(kind: Kind, identity: Fingerprint) -> FileMetadata {
+        FileMetadata { kind, identity, mode: 0o644, owner: 0, group: 0, names: 1 }
+    }
+
+    fn record(output: &str) -> Record {
+        Record {
+            id: 1,
+            pipeline: 1,
+            source: "a".into(),
+            identity: OURS,
+            output: Some(Output {
+                path: output.into(),
+                temp: "t".into(),
+                identity: OURS,
+                hash: [1; 32],
+                source_hash: [2; 32],
+                replaces: None,
+                steps: String::new(),
+            }),
+            on_success: OnSuccess::Keep,
+            state: State::Done,
+            reason: None,
+            moved_to: None,
+            at_ns: 0,
+        }
+    }
+
+    fn before(record: &Record, is_as_published: bool, is_same_source: bool) -> EarlierOutput<'_> {
+        EarlierOutput { record, is_as_published, is_same_source }
+    }
+
+    #[test]
+    fn update_replaces_only_what_this_source_published_and_nobody_changed() {
+        let renamed = Fingerprint { changed_ns: 99, ..OURS };
+        let ours = record("a.zst");
+        let elsewhere = record("a.gz");
+        let update = |before: Option<EarlierOutput<'_>>, hash| {
+            let found = seen(Kind::File, renamed);
+            decide(OnExists::Update, &found, before, "a.zst".as_ref(), &[hash; 32])
+        };
+        let replaced = Replaced { identity: renamed, hash: Some([1; 32]) };
+        assert_eq!(update(Some(before(&ours, true, true)), 9), Resolution::Replace(replaced));
+        assert_eq!(update(Some(before(&ours, true, true)), 1), Resolution::Unchanged(renamed));
+        for taken in [
+            update(Some(before(&ours, false, true)), 9),
+            update(Some(before(&elsewhere, false, true)), 9),
+            update(None, 9),
+        ] {
+            assert!(matches!(taken, Resolution::Conflict(_)), "{taken:?}");
+        }
+    }
+
+    #[test]
+    fn another_sources_output_gets_a_name_of_its_own_unless_a_policy_says_otherwise() {
+        let ours = record("a.zst");
+        let found = seen(Kind::File, OURS);
+        let decide = |policy, hash| {
+            let another = before(&ours, true, false);
+            decide(policy, &found, Some(another), "a.zst".as_ref(), &[hash; 32])
+        };
+        assert_eq!(decide(OnExists::Update, 9), Resolution::Beside);
+        assert_eq!(decide(OnExists::Suffix, 9), Resolution::Beside);
+        assert_eq!(decide(OnExists::Update, 1), Resolution::Unchanged(OURS), "delivered again");
+        assert_eq!(decide(OnExists::Fail, 1), Resolution::Unchanged(OURS), "delivered again");
+        assert!(matches!(decide(OnExists::Fail, 9), Resolution::Conflict(_)));
+        let replaced = Replaced { identity: OURS, hash: Some([1; 32]) };
+        assert_eq!(decide(OnExists::Replace, 9), Resolution::Replace(replaced));
+    }
+
+    #[test]
+    fn a_source_that_was_disposed_of_is_never_the_same_one() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let input = Dir::open(root.path()).expect("open");
+        let other = Fingerprint { inode: u64::MAX, ..OURS };
+        let same = |on_success: OnSuccess, state, found: &Fingerprint| {
+            let record = Record { on_success, state, ..record("a.zst") };
+            earlier_output::is_same_source(&record, found, &input, true).expect("look")
+        };
+        assert!(same(OnSuccess::Keep, State::Done, &OURS), "rewritten in place");
+        assert!(same(OnSuccess::Keep, State::Done, &other), "replaced by its producer");
+        assert!(same(OnSuccess::Delete, State::Changed, &OURS), "changed before its disposal");
+        for state in [State::Published, State::Done] {
+            assert!(!same(OnSuccess::Delete, state, &OURS), "{state}");
+            assert!(!same(OnSuccess::Archive("/a".into()), state, &other), "{state}");
+        }
+        assert!(!same(OnSuccess::Delete, State::Changed, &other));
+    }
+
+    #[test]
+    fn a_directory_is_never_replaced() {
+        for policy in [OnExists::Update, OnExists::Fail, OnExists::Replace, OnExists::Suffix] {
+            let found = seen(Kind::Directory, OURS);
+            let naming = decide(policy, &found, None, "a.zst".as_ref(), &[0; 32]);
+            assert!(matches!(naming, Resolution::Conflict(_)), "{policy}: {naming:?}");
+        }
+    }
+}
