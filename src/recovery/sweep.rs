@@ -11,6 +11,7 @@ use std::{
 use super::{Error, Quarantines, Summary};
 use crate::{
     config::{self, Pipeline},
+    fingerprint::Fingerprint,
     fs::{self, Dir, Kind, NodeId, Walk},
     ledger::{Flush, Ledger, PipelineId, Record, State},
     observe::display_path,
@@ -95,7 +96,7 @@ pub fn sweep(
 
 /// One name that cannot be dealt with keeps no pipeline from starting.
 fn left_for_later(error: &Error, summary: &mut Summary) {
-    tracing::warn!(%error, cause = error.cause(), "recovery deferred a file to a later start");
+    tracing::warn!(event = "recovery.deferred", %error, cause = error.cause(), "recovery deferred a file to a later start");
     summary.left += 1;
 }
 
@@ -160,7 +161,7 @@ fn ours(
 ) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut unlisted = |path: &Path, error: &std::io::Error| {
-        tracing::warn!(path = %display_path(path), %error, "cannot search a directory, deferred to a later start");
+        tracing::warn!(event = "recovery.deferred", path = %display_path(path), %error, "cannot search a directory, deferred to a later start");
         summary.left += 1;
     };
     if !patience::responds(root) {
@@ -189,7 +190,7 @@ fn ours(
             Ok(_) => {}
             // Nothing of ours is where we may not look: `lost+found`, another user's directory.
             Err((path, error)) if error.kind() == ErrorKind::PermissionDenied => {
-                tracing::debug!(path = %display_path(&root.join(path)), %error, "is not searched");
+                tracing::debug!(event = "recovery.not_searched", path = %display_path(&root.join(path)), %error, "is not searched");
             }
             Err((path, error)) => unlisted(&root.join(path), &error),
         }
@@ -220,7 +221,7 @@ fn resolve(
 ) -> Result<Resolved, Error> {
     let SweepContext { ledger, instance, .. } = means;
     let Some(record) = record else {
-        tracing::warn!(path = %display_path(&root.join(path)), "source under an unknown private name, left for the operator");
+        tracing::warn!(event = "recovery.stranded", path = %display_path(&root.join(path)), "source under an unknown private name, left for the operator");
         return Ok(Resolved::Otherwise);
     };
     // Its directory may have been renamed since, or the file before that.
@@ -231,15 +232,16 @@ fn resolve(
             .map_err(failed(root, path, "open the directory of"))
     };
     let found = taken()?;
-    let mut lost = None;
+    let lost = match found.identity().map_err(failed(root, path, "look at"))? {
+        Some(identity) => quarantine_earlier(ledger, identity, &record)?,
+        None => None,
+    };
+    if let Some(lost) = &lost {
+        ledger.append(std::slice::from_ref(lost), Flush::Now)?;
+        report(means, lost)?;
+    }
     let resolved = match (record.state, &record.moved_to) {
         (State::Published | State::Done | State::Changed, _) => {
-            lost = quarantine_earlier(ledger, &found, &record)
-                .map_err(failed(root, path, "look at"))?;
-            ledger.append(lost.as_slice(), Flush::Now)?;
-            if let Some(lost) = &lost {
-                report(means, lost)?;
-            }
             let config = config_of(means, record.pipeline)?;
             let marker = config.and_then(|config| config.marker.as_deref());
             finish(found, &record, |taken| finish_source(taken, &record, marker))
@@ -258,7 +260,7 @@ fn resolve(
             if let (Some(lost), Some(config)) = (lost, config) {
                 return set_aside(means, config, &lost, taken()?);
             }
-            tracing::warn!(path = %display_path(&root.join(path)), source = %display_path(&record.source), "original name taken, source kept under its private name");
+            tracing::warn!(event = "recovery.stranded", path = %display_path(&root.join(path)), source = %display_path(&record.source), "original name taken, source kept under its private name");
             Ok(Resolved::Otherwise)
         }
         Err(error) => Err(failed(root, path, "dispose of")(error)),
@@ -305,25 +307,30 @@ fn set_aside(
     case.write_reason(&place, Some(&place.path())).map_err(failed("write the reason of"))?;
     let moved = taken.move_to(&place.dir, &place.name).map_err(|(_, error)| error);
     moved.map_err(failed("move to quarantine"))?;
-    tracing::warn!(pipeline = %config.name, source = %display_path(&lost.source), place = %display_path(&place.path()), "original name taken, source moved to quarantine");
+    tracing::warn!(event = "recovery.quarantined", pipeline = %config.name, source = %display_path(&lost.source), place = %display_path(&place.path()), "original name taken, source moved to quarantine");
     Ok(Resolved::SetAside)
 }
 
 /// The record that keeps an earlier state of a source from being processed, durable before it gets
 /// its name back: a power loss took the content that its producer never made durable, and the
 /// output of the whole content is published. None where it is no earlier state.
+///
+/// The private name may be an earlier file's: the one that took its place was taken by it for a moment,
+/// and the power loss came before it had its own name back.
 fn quarantine_earlier(
     ledger: &dyn Ledger,
-    taken: &HeldSource,
+    found: Fingerprint,
     record: &Record,
-) -> std::io::Result<Option<Record>> {
-    let Some(found) = taken.identity()? else { return Ok(None) };
-    let read = &record.identity;
-    if found.matches_content(read) || !found.is_earlier_content_of(read) {
+) -> Result<Option<Record>, Error> {
+    let published = ledger.latest_of_inode(record.pipeline, &record.source, found.inode)?;
+    let Some(record) = published.filter(|published| {
+        let read = &published.identity;
+        !found.matches_content(read) && found.is_earlier_content_of(read)
+    }) else {
         return Ok(None);
-    }
+    };
     let reason = EARLIER.to_owned();
-    tracing::warn!(source = %display_path(&record.source), reason, "quarantined in place");
+    tracing::warn!(event = "file.quarantined", source = %display_path(&record.source), reason, "quarantined in place");
     Ok(Some(Record {
         id: ledger.next_id(),
         identity: found.ignoring_ctime(),
@@ -332,7 +339,7 @@ fn quarantine_earlier(
         reason: Some(reason),
         moved_to: None,
         at_ns: outcome::now_ns(),
-        ..record.clone()
+        ..record
     }))
 }
 

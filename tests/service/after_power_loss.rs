@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the test is the power loss and the consumer")]
 
-use std::{fs, os::unix::fs::PermissionsExt, time::SystemTime};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, time::SystemTime};
 
 use crate::harness::Tree;
 
@@ -13,11 +13,15 @@ fn dispositions() -> impl Iterator<Item = (&'static str, &'static str)> {
     ["update", "replace"].into_iter().flat_map(|exists| [("delete", exists), ("archive", exists)])
 }
 
+fn private_name(tree: &Tree) -> PathBuf {
+    let mut files = tree.files("in").into_iter();
+    let private = files.find(|path| path.to_string_lossy().ends_with(".del"));
+    tree.path("in").join(private.expect("a private name"))
+}
+
 /// The source under its private name is as a power loss leaves what was never synced.
 fn lose_content(tree: &Tree) {
-    let private =
-        tree.files("in").into_iter().find(|path| path.to_string_lossy().ends_with(".del"));
-    let private = tree.path("in").join(private.expect("a private name"));
+    let private = private_name(tree);
     let modified = fs::metadata(&private).expect("look").modified().expect("a time");
     let file = fs::File::options().write(true).open(&private).expect("open");
     file.set_len(0).expect("truncate");
@@ -40,6 +44,38 @@ fn a_source_that_lost_content_under_its_private_name_is_not_published_again() {
             assert_eq!(fs::read(tree.path("out/a.log.zst")).expect("there"), output);
             assert_eq!(fs::metadata(tree.path("in/a.log")).expect("its name is back").len(), 0);
             assert_eq!(tree.acknowledged().values().sum::<usize>(), 1);
+            tree.assert_no_leftovers();
+        }
+    }
+}
+
+/// A new version was taken by the private name of the version before it, for the moment in which the
+/// service finds out that it is another file; the power loss came before it had its own name back.
+#[test]
+fn a_new_version_that_lost_content_under_the_private_name_of_the_last_one_is_not_published_again() {
+    for (on_success, on_exists) in dispositions() {
+        let mut tree = Tree::new();
+        tree.put("a.log", b"the first version");
+        let more = ["--once", "--on-exists", on_exists];
+        let first = tree.start_with("dispose::taken=return(kill)", on_success, &more);
+        assert_eq!(first.wait(), KILLED);
+        let private = private_name(&tree);
+        tree.put("a.log", b"the second version");
+        let second = tree.start_with("dispose=return(kill)", on_success, &more);
+        assert_eq!(second.wait(), KILLED, "{}", tree.log());
+        fs::rename(tree.path("in/a.log"), &private).expect("taken for a moment");
+        let outputs = || {
+            let files = tree.files("out").into_iter();
+            let read = |path| fs::read(tree.path("out").join(path)).expect("read");
+            files.map(|path| (path.clone(), read(path))).collect::<Vec<_>>()
+        };
+        let published = outputs();
+        lose_content(&tree);
+        for _ in 0..2 {
+            assert_eq!(tree.start(on_success, &more).wait(), QUARANTINED, "{}", tree.log());
+            assert_eq!(outputs(), published, "{on_success} {on_exists}\n{}", tree.log());
+            assert_eq!(fs::metadata(tree.path("in/a.log")).expect("its name is back").len(), 0);
+            assert_eq!(tree.acknowledged().values().sum::<usize>(), 2);
             tree.assert_no_leftovers();
         }
     }
