@@ -21,7 +21,10 @@ use rustix::{
     process::{Pid, PidfdFlags, pidfd_open},
 };
 
-use crate::{error::is_unavailable, limits};
+use crate::{
+    error::{Exit, is_unavailable},
+    limits,
+};
 
 static ALONE: AtomicBool = AtomicBool::new(false);
 /// What a child found to answer.
@@ -124,7 +127,11 @@ fn looked_at_by_a_child(path: &Path) -> std::io::Result<bool> {
                 child.kill()?;
                 return Ok(false);
             }
-            Ok(_) => return child.wait().map(|status| status.success()),
+            // One that was killed found nothing out.
+            Ok(_) => {
+                let code = child.wait()?.code();
+                return Ok(code != Some(Exit::Storage.code()));
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::{
 const KILLED: i32 = -9;
 const TERMINATED: i32 = -15;
 const QUARANTINED: i32 = 65;
+const WORK_LEFT: i32 = 75;
 
 /// As on a file system whose renames cannot refuse to replace: outputs are published by links.
 const LINKS: &str = "gate::no_replace=return(out)";
@@ -195,15 +196,16 @@ impl World {
             std::thread::park_timeout(Duration::from_micros((*micros).into()));
             self.hand_beside_the_service(*hand);
         }
-        let (signal, codes) = match end {
-            End::Kill => (Signal::KILL, [KILLED, KILLED]),
-            // It may not have come as far as its signals.
-            End::Drain => (Signal::TERM, [0, TERMINATED]),
+        let (signal, codes): (_, &[i32]) = match end {
+            End::Kill => (Signal::KILL, &[KILLED]),
+            // It may not have come as far as its signals; and what was replaced in the instant of its
+            // publication is left.
+            End::Drain => (Signal::TERM, &[0, WORK_LEFT, TERMINATED]),
         };
         service.signal(signal);
         // What was stuck is so no longer.
         fs::remove_file(self.tree.path("gate")).ok();
-        self.ended(service.wait(), &codes);
+        self.ended(service.wait(), codes);
     }
 
     fn reprocess(&mut self, which: u8) {

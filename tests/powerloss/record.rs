@@ -17,7 +17,7 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    check::{Seen, attributes},
+    check::{Seen, TOUCHED, attributes},
     disk::{Op, Pages, Served, Tape},
     harness::{Service, until, wait_for},
     known::{Known, Mark, lines},
@@ -26,9 +26,6 @@ use crate::{
     states::State,
     system::{Boot, Kind, Mounted, own_boot},
 };
-
-/// The time that a touched source says it was modified at, since the epoch.
-const TOUCHED: Duration = Duration::from_secs(1_000_000_000);
 
 /// What was recorded, and what it began from.
 #[derive(Clone, Debug)]
@@ -225,22 +222,26 @@ impl Studio {
         }
     }
 
-    /// Gives every third source that is there another mode and another time, and waits until its
-    /// output has them too.
+    /// Gives every third source another mode and another time, where its output is still there, and waits
+    /// until that has them too. Where it was taken, a file with a new time is a new delivery.
     fn touch(&self, scenario: &Scenario, plan: &Plan) {
         let Places { input, output, .. } = Places::new(scenario.layout, &self.root);
+        let told = lines(&self.tape.events());
         for source in plan.contents.keys().step_by(3) {
-            let path = input.join(source);
-            let Ok(file) = fs::File::options().append(true).open(&path) else { continue };
-            file.set_permissions(fs::Permissions::from_mode(0o640)).expect("a mode");
-            file.set_modified(std::time::UNIX_EPOCH + TOUCHED).expect("a time");
-            drop(file);
-            let told = lines(&self.tape.events());
             let mut published = told.iter().filter(|line| line.outcome == "published");
             let line = published.rfind(|line| line.source == *source);
-            let Some(at) = line.and_then(|line| line.output.as_ref()) else { continue };
-            let at = output.join(at);
-            let followed = || !at.exists() || attributes(&at) == attributes(&path);
+            let Some(made) = line.and_then(|line| line.output.as_ref()) else { continue };
+            let (path, made) = (input.join(source), output.join(made));
+            if !made.exists() {
+                continue;
+            }
+            let file = fs::File::options().append(true).open(&path).expect("a kept source");
+            let (mode, modified_ns) = TOUCHED;
+            file.set_permissions(fs::Permissions::from_mode(mode)).expect("a mode");
+            let modified = Duration::from_nanos(modified_ns.unsigned_abs());
+            file.set_modified(std::time::UNIX_EPOCH + modified).expect("a time");
+            drop(file);
+            let followed = || attributes(&made) == attributes(&path);
             until("the output has the source's mode and time", followed);
         }
     }
