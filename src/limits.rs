@@ -145,6 +145,8 @@ pub const FORCED_STOP_LOG_WAIT: Duration = Duration::from_millis(500);
 pub const UNFINISHED_LOGGED_MAX: usize = 10;
 /// The time between two reports of a drain, and between two rounds of the metrics' upkeep.
 pub const DRAIN_LOG_INTERVAL: Duration = Duration::from_secs(5);
+/// The time between two lines of the log that sum up what came of the files.
+pub const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
 pub const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The defaults of a hook's batches and time, and the largest batch that may be asked for.

@@ -112,7 +112,7 @@ fn all_gone(pids: &[u32]) {
 
 fn metrics(running: &Running) -> String {
     let log = running.log();
-    let address = log.split("HTTP server listening url=http://").nth(1).unwrap();
+    let address = log.split("HTTP server listening\" url=http://").nth(1).unwrap();
     webhook::get(address.split('/').next().unwrap(), "/metrics")
 }
 

@@ -31,7 +31,7 @@ impl Service {
             std::fs::create_dir(dir.join(name)).unwrap();
         }
         let mut child = Command::new(env!("CARGO_BIN_EXE_tidemill"))
-            .args(["run", "in", "out", "--http", "127.0.0.1:0", "--events", "events"])
+            .args(["run", "-v", "in", "out", "--http", "127.0.0.1:0", "--events", "events"])
             .current_dir(dir)
             .env("FAILPOINTS", failpoints)
             .env_remove("RUST_LOG")
@@ -155,7 +155,7 @@ fn a_hostile_name_is_escaped_in_the_log_and_exact_in_the_events() {
     service.until("phase=READY");
     let name = b"a\n\x1b[2J\xff";
     std::fs::write(dir.path().join("in").join(OsStr::from_bytes(name)), "hello").unwrap();
-    let line = service.until("published");
+    let line = service.until("event=file.published");
     assert!(line.contains(r"source=a\n\u{1b}[2J\xff "), "{line}");
     let events = std::fs::read_to_string(dir.path().join("events")).unwrap();
     assert_eq!(events.lines().count(), 1, "{events}");

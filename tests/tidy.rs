@@ -3,7 +3,7 @@
 #![expect(clippy::expect_used, reason = "a test fails by a panic")]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -149,6 +149,68 @@ fn sibling_steps_never_import_one_another() {
             assert_eq!(named.next(), None, "{path} is {step} and names {other}");
         }
     }
+}
+
+/// The modules beside a file that it names after `super::`, or after the path of their folder.
+fn siblings<'a>(path: &str, text: &str, names: &[&'a str]) -> Vec<&'a str> {
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder).replace('/', "::");
+    let begins = ["super::".to_owned(), format!("crate::{folder}::")];
+    let is_named = |name: &str| {
+        begins.iter().any(|begin| {
+            code(text).split(begin.as_str()).skip(1).any(|rest| {
+                // A group has its items up to its end; of deeper ones only the first word counts.
+                let items = rest.strip_prefix('{').map_or(rest, |group| group);
+                let end = if rest.starts_with('{') { items.find(';') } else { None };
+                let items = &items[..end.unwrap_or_else(|| items.find([';', '(']).unwrap_or(0))];
+                let mut depth = 0;
+                items.split_inclusive([',', '{', '}']).any(|part| {
+                    let word = part.trim().trim_end_matches([',', '{', '}']);
+                    let is_it = depth == 0 && word.split("::").next() == Some(name);
+                    depth += part.matches('{').count();
+                    depth = depth.saturating_sub(part.matches('}').count());
+                    is_it
+                })
+            })
+        })
+    };
+    names.iter().copied().filter(|name| is_named(name)).collect()
+}
+
+/// Of two files of one folder at most one names the other, however long the way.
+#[test]
+fn no_files_of_one_folder_name_one_another_in_a_circle() {
+    let sources = sources();
+    let in_folder = |folder: &str| {
+        let files = sources.iter().filter(|(path, _)| !is_test(path) && !path.ends_with("mod.rs"));
+        let files = files.filter_map(|(path, text)| {
+            let (of, name) = path.rsplit_once('/')?;
+            (of == folder).then_some((path.as_str(), name.strip_suffix(".rs")?, text.as_str()))
+        });
+        files.collect::<Vec<_>>()
+    };
+    let folders: BTreeSet<&str> =
+        sources.iter().filter_map(|(path, _)| Some(path.rsplit_once('/')?.0)).collect();
+    let mut edges = 0;
+    for folder in folders {
+        let files = in_folder(folder);
+        let names: Vec<&str> = files.iter().map(|(_, name, _)| *name).collect();
+        let mut left: BTreeMap<&str, Vec<&str>> =
+            files.iter().map(|(path, name, text)| (*name, siblings(path, text, &names))).collect();
+        for (name, named) in &mut left {
+            named.retain(|other| other != name);
+        }
+        edges += left.values().map(Vec::len).sum::<usize>();
+        // Whoever names nobody that is left is in no circle.
+        while let Some(free) = left
+            .iter()
+            .find(|(_, named)| named.iter().all(|other| !left.contains_key(other)))
+            .map(|(name, _)| *name)
+        {
+            left.remove(free);
+        }
+        assert!(left.is_empty(), "a circle in {folder}: {left:?}");
+    }
+    assert!(edges > 60, "{edges} imports between files of one folder were read");
 }
 
 #[test]

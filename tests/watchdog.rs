@@ -31,7 +31,7 @@ use mounts::Mount;
 
 /// The time in which the manager wants to be told, in microseconds.
 const TIMEOUT: &str = "300000";
-const NOT_FED: &str = "watchdog not notified, service stalled reason=\"";
+const NOT_FED: &str = "watchdog not notified, service stalled\" reason=\"";
 
 struct Watched {
     place: Place,

@@ -6,8 +6,8 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Options;
 
-/// Watches a directory, compresses or transcodes each file that lands, and publishes the result
-/// atomically, durably and once.
+/// Watches a directory, compresses or transcodes each file that arrives, and publishes each result
+/// exactly once, atomically and durably.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -30,31 +30,31 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the service, or with --once what is there now
+    /// Run the service; with --once, process the files that are there and exit
     Run(Run),
-    /// Print the resolved configuration, or everything that is wrong with it
+    /// Print the effective configuration, or every error in it
     Check(Check),
     /// Write an annotated configuration (to the standard output without FILE)
     Init { file: Option<PathBuf> },
-    /// Tell what was done, from the ledger, newest first
+    /// List what was done, newest first, from the ledger
     History(History),
-    /// Tell why a file was, was not or will be processed
+    /// Explain why a file was or was not processed
     Explain(Explain),
-    /// Put quarantined files back to the intake
+    /// Return quarantined files to the input
     Requeue(Requeue),
-    /// Process files again whose steps changed, or whose outputs are gone
+    /// Process files again, for example after a change of their steps
     Reprocess(Reprocess),
-    /// Tell how a running service is: what it did, has in work, and waits for
+    /// Show the state of a running service
     Status(Status),
-    /// Have a running service take nothing new; what is in work goes on
+    /// Pause the intake of a running service; files in flight are finished
     Pause(Steer),
-    /// Have a paused service take new files again
+    /// Resume a paused service
     Resume(Steer),
-    /// Have a running service finish what is in work and end, as SIGTERM does
+    /// Finish the files in flight and stop the service, as SIGTERM does
     Drain(Drain),
     /// Write the manual: every page into DIR, or the first one to the standard output
     Man { dir: Option<PathBuf> },
-    /// Write the script that a shell completes the command line by
+    /// Write the completion script for a shell
     Completions { shell: clap_complete::Shell },
     /// What the service starts for its hooks
     #[command(hide = true)]
@@ -77,77 +77,94 @@ pub enum Command {
 pub struct Check {
     #[command(flatten)]
     pub run: Run,
-    /// Also try out what the file systems of the directories can do: makes files there, and removes them
+    /// Also test what the file systems of the directories support; creates and removes test files there
     #[arg(long)]
     pub probe: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub struct Run {
-    /// The directory whose files are processed, with its sub-directories
+    /// The directory to watch, with its sub-directories
     input: Option<PathBuf>,
-    /// The directory the results are published in; it holds the state too, in .tidemill
+    /// The directory for the outputs; by default it also holds the state, in .tidemill
     output: Option<PathBuf>,
-    /// Read a configuration file; options override it where it has one pipeline
+    /// Read a configuration file; options override it if it has a single pipeline
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Process what is there, then exit
+    /// Process the files that are there, then exit
     #[arg(long)]
     once: bool,
-    /// What is done to a file, left to right: zstd[:1-19], gzip[:1-9][:members], brotli[:0-11],
+    /// Log each file; -vv logs all details
+    #[arg(short, long, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    verbose: u8,
+    /// Log errors only
+    #[arg(short, long)]
+    quiet: bool,
+    /// The steps for each file, left to right: zstd[:1-19], gzip[:1-9][:members], brotli[:0-11],
     /// xz[:0-9], bzip2[:1-9], lz4[:1-12], unzstd, gunzip, unbrotli, unxz, bunzip2, unlz4,
     /// decompress, copy
     #[arg(long, value_name = "LIST")]
     steps: Option<String>,
-    /// What happens to a source once its output is durable: keep, delete, archive:DIR
+    /// What to do with a source once its output is durable: keep, delete, archive:DIR
     #[arg(long, value_name = "WHAT")]
     on_success: Option<String>,
-    /// What happens when the output's name is taken: update (replace what this service published
-    /// from the same source and nobody changed), fail, replace, suffix, skip
+    /// What to do if the output's name exists: update (replace an unchanged output of the same
+    /// source), fail, replace, suffix, skip
     #[arg(long, value_name = "WHAT")]
     on_exists: Option<String>,
-    /// Take only files that match one of these
+    /// Process only files that match one of these
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
-    /// Leave files and directories alone that match one of these
+    /// Ignore files and directories that match one of these
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// Whether names of unfinished files (dot files, *.part, *.tmp, *~ and others) are left alone:
-    /// ignore, take
+    /// What to do with temporary names (dot files, *.part, *.tmp, *~ and others): ignore, take
     #[arg(long, value_name = "WHAT")]
     temporary_names: Option<String>,
-    /// Take a file only when it has not changed for this long; `auto` waits 100 ms after the close
-    /// of a file that was written in its place
+    /// Process a file only after it has not changed for this long; `auto` waits 100 ms after the
+    /// close of a file that was written in place
     #[arg(long, value_name = "DURATION")]
     settle: Option<String>,
-    /// Serve metrics and probes at this address; 127.0.0.1:9464 or a free port by default
+    /// Serve the page, metrics and probes at this address; by default 127.0.0.1:9464 or a free port
     #[arg(long, value_name = "ADDR|off")]
     http: Option<String>,
-    /// Take changes over HTTP from who knows what is in this file: one line, 16 letters or more
+    /// Require the token in this file (one line, at least 16 characters) for changes over HTTP
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
-    /// Take changes at this Unix socket from the service's own user; STATE/admin.sock by default
+    /// Accept changes at this Unix socket from the service's user; by default STATE/admin.sock
     #[arg(long, value_name = "PATH|off")]
     admin_socket: Option<PathBuf>,
     /// Keep the ledger, the lock and the quarantine here
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// Append a JSON line for each outcome: the acknowledgement
+    /// Append a JSON line for each outcome; a `published` line acknowledges the output
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
-    /// How outputs are made durable: fsync, syncfs (one call for a batch), none
+    /// How to make outputs durable: fsync, syncfs (one call for each batch), none
     #[arg(long, value_name = "HOW")]
     durability: Option<String>,
-    /// How long a stop may take, 25s by default
+    /// The longest time for a stop, 25s by default
     #[arg(long, value_name = "DURATION")]
     shutdown_deadline: Option<String>,
-    /// What the kernel is to keep the service from: best-effort (all but its own directories and
-    /// port, as far as it can), require (or the service does not start), off
+    /// Confine the service to its directories and ports: best-effort (as far as the kernel can),
+    /// require (refuse to start otherwise), off
     #[arg(long, value_name = "HOW")]
     sandbox: Option<String>,
-    /// How log lines look: text or json
+    /// The format of the log: text (logfmt) or json
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
+}
+
+impl Run {
+    /// The level of the log that was asked for, as `RUST_LOG` names it.
+    pub const fn log_level(&self) -> Option<&'static str> {
+        match (self.quiet, self.verbose) {
+            (true, _) => Some("error"),
+            (false, 0) => None,
+            (false, 1) => Some("debug"),
+            (false, _) => Some("trace"),
+        }
+    }
 }
 
 impl From<Run> for Options {
@@ -197,7 +214,7 @@ impl From<Run> for Options {
 /// Where the ledger is.
 #[derive(Debug, clap::Args)]
 pub struct StateArgs {
-    /// The state directory; without it one is looked for near the path, or the working directory
+    /// The state directory; by default the one near the path or the working directory
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
     /// The configuration file of the service
@@ -210,7 +227,7 @@ pub struct Status {
     /// Show it live, until Ctrl-C
     #[arg(long, conflicts_with = "json")]
     pub watch: bool,
-    /// One JSON object, as /api/v1/status has it
+    /// Print one JSON object, as /api/v1/status does
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -227,7 +244,7 @@ pub struct Steer {
 
 #[derive(Debug, clap::Args)]
 pub struct Drain {
-    /// Wait until it has ended, and tell how far it is
+    /// Wait until the service has exited, and report progress
     #[arg(long)]
     pub wait: bool,
     #[command(flatten)]
@@ -246,7 +263,7 @@ pub struct History {
     /// One JSON object a line
     #[arg(long)]
     pub json: bool,
-    /// At most so many
+    /// The largest number of records
     #[arg(long, value_name = "COUNT")]
     pub limit: Option<u64>,
     #[command(flatten)]
@@ -255,7 +272,7 @@ pub struct History {
 
 #[derive(Debug, clap::Args)]
 pub struct Explain {
-    /// A file of an input, an output or the quarantine; it need not exist any more
+    /// A file in an input, an output or the quarantine; it need not exist any more
     pub path: PathBuf,
     #[command(flatten)]
     pub place: StateArgs,
@@ -269,15 +286,15 @@ pub struct Explain {
     args = ["paths", "all", "since", "changed_steps"]
 )]
 pub struct Reprocess {
-    /// Files of an input
+    /// Files in an input
     pub paths: Vec<PathBuf>,
-    /// Everything that was processed and is still in an input
+    /// Every processed file that is still in an input
     #[arg(long)]
     pub all: bool,
-    /// What was processed since this time (RFC 3339) or this long ago (`2h`)
+    /// Files processed since this time (RFC 3339) or this long ago (`2h`)
     #[arg(long, value_name = "TIME|DURATION")]
     pub since: Option<String>,
-    /// What was made by other steps than the service had at its last start
+    /// Files whose outputs were made by other steps than those of the last start
     #[arg(long)]
     pub changed_steps: bool,
     #[command(flatten)]
@@ -287,9 +304,9 @@ pub struct Reprocess {
 #[derive(Debug, clap::Args)]
 #[group(id = "which", required = true, multiple = false, args = ["paths", "all"])]
 pub struct Requeue {
-    /// Quarantined files, by where they are now or by where they came from
+    /// Quarantined files, by their path in the quarantine or by their original path
     pub paths: Vec<PathBuf>,
-    /// Everything in quarantine
+    /// All quarantined files
     #[arg(long)]
     pub all: bool,
     #[command(flatten)]

@@ -80,7 +80,7 @@ impl Client {
             return Ok(answer);
         }
         let detail = answer.get("detail").and_then(Value::as_str);
-        bail!("{}", detail.unwrap_or("the service refuses, and does not say why"));
+        bail!("{}", detail.unwrap_or("the service refused without a reason"));
     }
 
     fn exchange(&self, method: &str, path: &str, body: &str) -> anyhow::Result<Vec<u8>> {

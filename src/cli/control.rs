@@ -121,7 +121,7 @@ pub fn drain(options: &Drain) -> anyhow::Result<Exit> {
     let (before, asked) = (Ended::read(client.state_dir()), Instant::now());
     client.post("/api/v1/drain", &json!({}))?;
     if !options.wait {
-        print("it drains: what is in work is finished, then it ends\n");
+        print("draining: the service finishes the files in flight, then exits\n");
         return Ok(Exit::Drained);
     }
     until_interrupted(async |life| {
@@ -129,7 +129,7 @@ pub fn drain(options: &Drain) -> anyhow::Result<Exit> {
         let mut every = interval(EVERY);
         loop {
             tokio::select! {
-                () = closing.cancelled() => bail!("not waited for: the service drains on"),
+                () = closing.cancelled() => bail!("interrupted: the service keeps draining"),
                 _ = every.tick() => {}
             }
             if has_ended(&client, asked)? {
@@ -171,22 +171,16 @@ fn has_ended(client: &Client, asked: Instant) -> anyhow::Result<bool> {
 fn how_it_ended(client: &Client, before: Option<&Ended>) -> Exit {
     let ended = Ended::read(client.state_dir()).filter(|ended| Some(ended) != before);
     let Some(Ended { exit_code, left, .. }) = ended else {
-        let text =
-            "it ended, and left no word of how: it was killed. The next start resumes its work";
+        let text = "the service exited without an exit status (it was killed); the next start resumes its work";
         return complain(text, Exit::WorkLeft);
     };
     let exit = Exit::of_code(exit_code).unwrap_or(Exit::Internal);
     match exit {
-        Exit::Drained => print("it ended\n"),
+        Exit::Drained => print("the service exited\n"),
         _ if left > 0 => print(&format!(
-            "it ended with exit code {exit_code}: {left} unfinished files are left, the next start resumes them\n"
+            "the service exited with code {exit_code}: {left} unfinished files, the next start resumes them\n"
         )),
-        _ => print(&format!("it ended with exit code {exit_code}: its log says why\n")),
+        _ => print(&format!("the service exited with code {exit_code}: see its log\n")),
     }
     exit
-}
-
-/// A number of an answer.
-pub fn number(of: &Value, key: &str) -> u64 {
-    of.get(key).and_then(Value::as_u64).unwrap_or(0)
 }

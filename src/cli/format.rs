@@ -5,8 +5,6 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde_json::Value;
 
-use super::control::number;
-
 /// A line has no more letters, so that none is broken in two.
 const COLUMNS: usize = 79;
 /// Files in work that are shown; with the rest they fit into 24 lines for a few pipelines.
@@ -128,10 +126,10 @@ fn counts(pipeline: &Value) -> String {
 /// Why nothing is taken in, if so.
 fn state_text(pipeline: &Value) -> Option<String> {
     if pipeline.get("held").and_then(Value::as_bool) == Some(true) {
-        return Some("paused by the operator: `tidemill resume` goes on".to_owned());
+        return Some("paused by the operator; resume it with `tidemill resume`".to_owned());
     }
     let reason = pipeline.get("paused").and_then(Value::as_str)?;
-    Some(format!("pauses by itself: {reason}"))
+    Some(format!("paused, resumes automatically: {reason}"))
 }
 
 /// What `tidemill status --watch` shows; `last` is the status of the look before.
@@ -152,7 +150,7 @@ pub fn live(status: &Value, work: &Value, last: Option<&Value>) -> String {
     lines.push(format!("{} files in work", all(status, "in_work")));
     lines.extend(files.iter().take(FILES).map(file));
     lines.push(String::new());
-    lines.push("Ctrl-C ends this view; the service goes on".to_owned());
+    lines.push("Ctrl-C closes this view; the service keeps running".to_owned());
     lines.iter().map(|line| cut(line) + "\n").collect()
 }
 
@@ -189,6 +187,11 @@ fn file(file: &Value) -> String {
     begin + &end_of(text(file, "path"), room)
 }
 
+/// A number of an answer.
+pub fn number(of: &Value, key: &str) -> u64 {
+    of.get(key).and_then(Value::as_u64).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -221,7 +224,7 @@ mod tests {
              main: /in → /out (zstd:3, on success keep)\n  \
              12 published (4.0 KiB → 1.0 KiB), 0 skipped, 2 in quarantine, 1 retried\n  \
              3 waiting, 1 in work (2.0 KiB)\n  \
-             paused by the operator: `tidemill resume` goes on\n"
+             paused by the operator; resume it with `tidemill resume`\n"
         );
     }
 

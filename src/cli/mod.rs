@@ -14,7 +14,7 @@ mod requeue;
 mod state_dir;
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     sync::OnceLock,
 };
 
@@ -50,7 +50,10 @@ fn command() -> Exit {
         }
     };
     match args.command {
-        Command::Run(options) => run(&options.into()),
+        Command::Run(options) => {
+            let level = options.log_level();
+            run(&options.into(), level)
+        }
         Command::Check(Check { run, probe }) => check::check(&run.into(), probe),
         Command::Init { file } => init::init(file.as_deref()),
         Command::History(options) => report(history::history(&options)),
@@ -80,7 +83,7 @@ fn command() -> Exit {
 
 /// A hang-up may come at any time; SIGTERM and SIGINT end the process as the kernel does until the
 /// service follows them, because everything before that may hang in a mount.
-fn run(options: &config::Options) -> Exit {
+fn run(options: &config::Options, level: Option<&str>) -> Exit {
     let signals = match Signals::catch_hangups() {
         Ok(signals) => signals,
         Err(error) => return complain(&format!("cannot catch signals: {error}"), Exit::Internal),
@@ -91,7 +94,8 @@ fn run(options: &config::Options) -> Exit {
         Err(problems) => return report_problems(&problems),
     };
     // `--once` has its bar and its summary.
-    observe::init_logs(config.log_format, if config.once { "warn" } else { "info" });
+    let default = if config.once { "warn" } else { "info" };
+    observe::init_logs(config.log_format, level.unwrap_or(default));
     service::run(config, options.clone(), signals)
 }
 
@@ -106,8 +110,7 @@ fn report(told: Result<Exit, anyhow::Error>) -> Exit {
 
 /// All that is wrong with a configuration; in colour for a person.
 fn report_problems(problems: &config::Diagnostics) -> Exit {
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    complain(&problems.report(colour), Exit::Config)
+    complain(&problems.report(observe::is_coloured()), Exit::Config)
 }
 
 fn complain(text: &str, exit: Exit) -> Exit {

@@ -45,7 +45,7 @@ pub fn reprocess(options: &Reprocess) -> anyhow::Result<Exit> {
             Answer::InQuarantine => {
                 "is in quarantine: `tidemill requeue` puts it back to the intake"
             }
-            Answer::NotProcessed => "was not processed yet: `tidemill explain` says why",
+            Answer::NotProcessed => "was not processed yet: see `tidemill explain`",
         };
         print(&format!("{}: {answer}\n", display_path(&path)));
     }

@@ -53,7 +53,7 @@ fn find(quarantined: &[Quarantined], path: &Path) -> anyhow::Result<Quarantined>
     };
     let found = quarantined.iter().find(is_it).cloned();
     found.with_context(|| {
-        format!("{} is not in quarantine: `tidemill explain` tells what it is", display_path(path))
+        format!("{} is not in quarantine: see `tidemill explain`", display_path(path))
     })
 }
 

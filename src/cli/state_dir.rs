@@ -55,7 +55,7 @@ pub fn locate(place: &StateArgs, near: Option<&Path>) -> anyhow::Result<StateDir
         match (found.pop(), found.pop()) {
             (Some(only), None) => return Ok(StateDir(only)),
             (Some(one), Some(other)) => bail!(
-                "there are several state directories near {}: say which with --state-dir {} or {}",
+                "there are several state directories near {}: choose one with --state-dir {} or {}",
                 display_path(&from),
                 display_path(&one),
                 display_path(&other)

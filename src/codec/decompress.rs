@@ -5,7 +5,7 @@ use async_compression::core::util::{PartialBuffer, WriteBuffer};
 use super::{
     Error,
     formats::{self, Decoder, Fault},
-    link::{Next, pass},
+    next::{Next, pass},
 };
 use crate::{
     policy::ExpansionLimits,

@@ -16,7 +16,7 @@ use std::{
 
 use libdeflater::{CompressionLvl, Compressor};
 
-use super::{Error, deflate::Scanner, link::Next};
+use super::{Error, deflate::Scanner, next::Next};
 use crate::steps::Step;
 
 /// What is deflated at one time: starting anew costs well under a hundredth of the ratio.

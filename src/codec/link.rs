@@ -6,15 +6,13 @@ use super::{
     Error,
     decompress::Decompressor,
     formats::{self, Encoder},
+    next::{Next, pass},
 };
 use crate::{
     limits,
     policy::ExpansionLimits,
     steps::{Format, Step},
 };
-
-/// What takes the bytes that come out of a link.
-pub type Next<'a> = dyn FnMut(&[u8]) -> Result<(), Error> + 'a;
 
 pub struct TransformStage {
     step: Step,
@@ -155,8 +153,4 @@ impl Compressor {
         self.fresh = self.format == Format::Zstd;
         Ok(())
     }
-}
-
-pub fn pass(output: &WriteBuffer<'_>, next: &mut Next<'_>) -> Result<(), Error> {
-    if output.written().is_empty() { Ok(()) } else { next(output.written()) }
 }

@@ -22,6 +22,7 @@ mod gzip;
 mod link;
 #[cfg(feature = "lz4")]
 mod lz4;
+mod next;
 
 use self::link::TransformStage;
 use crate::{
@@ -65,9 +66,7 @@ pub enum Error {
     Unsupported { step: Step, what: &'static str },
     #[error("`{step}`: the input ends in the middle")]
     Truncated { step: Step },
-    #[error(
-        "`{step}`: the input begins like none of the formats that can be told by their beginning (Brotli cannot)"
-    )]
+    #[error("`{step}`: cannot detect the format of the input (Brotli cannot be detected)")]
     Unknown { step: Step },
     #[error(
         "`{step}`: more than {limit} bytes would come out: raise `max_output` if this is right"

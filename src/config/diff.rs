@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Config, Pipeline};
+use super::{Config, Limits, Pipeline};
 
 /// The pipelines' names, by what becomes of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,21 +50,37 @@ impl Config {
     /// The keys that differ and that a running process cannot change.
     #[must_use]
     pub fn fixed_keys_changed(&self, new: &Self) -> Vec<&'static str> {
+        // Each key is named: one that is added has to be decided on here.
+        let Self {
+            pipelines: _,
+            state_dir,
+            http,
+            admin_token_file,
+            admin_socket,
+            events,
+            shutdown_deadline,
+            sandbox,
+            log_format,
+            once,
+            limits: Limits { memory, files, workers },
+            hooks,
+            otlp,
+        } = self;
         [
-            ("state_dir", self.state_dir != new.state_dir),
-            ("http", self.http != new.http),
-            ("events", self.events != new.events),
-            ("shutdown_deadline", self.shutdown_deadline != new.shutdown_deadline),
-            ("sandbox", self.sandbox != new.sandbox),
-            ("log_format", self.log_format != new.log_format),
-            ("once", self.once != new.once),
-            ("limits.memory", self.limits.memory != new.limits.memory),
-            ("limits.files", self.limits.files != new.limits.files),
-            ("admin_socket", self.admin_socket != new.admin_socket),
-            ("admin_token_file", self.admin_token_file != new.admin_token_file),
-            ("hooks", self.hooks != new.hooks),
-            ("otlp", self.otlp != new.otlp),
-            ("limits.workers", self.limits.workers != new.limits.workers),
+            ("state_dir", *state_dir != new.state_dir),
+            ("http", *http != new.http),
+            ("admin_token_file", *admin_token_file != new.admin_token_file),
+            ("admin_socket", *admin_socket != new.admin_socket),
+            ("events", *events != new.events),
+            ("shutdown_deadline", *shutdown_deadline != new.shutdown_deadline),
+            ("sandbox", *sandbox != new.sandbox),
+            ("log_format", *log_format != new.log_format),
+            ("once", *once != new.once),
+            ("limits.memory", *memory != new.limits.memory),
+            ("limits.files", *files != new.limits.files),
+            ("limits.workers", *workers != new.limits.workers),
+            ("hooks", *hooks != new.hooks),
+            ("otlp", *otlp != new.otlp),
         ]
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))

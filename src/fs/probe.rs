@@ -13,7 +13,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Dir, NodeId, Temp, rename::is_unsupported};
+use super::{Dir, NodeId, Temp};
 
 /// How a file of a directory can get a new name without replacing another file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +130,11 @@ pub(super) fn renames_strictly(dir: &Dir) -> bool {
         renames(&dir, &Trial { dir: &dir, name }, &instance)
     });
     matches!(found, Ok(Renames::AtOnce))
+}
+
+/// Whether an error of a system call says that there is no such call or flag here.
+pub(super) const fn is_unsupported(errno: Errno) -> bool {
+    matches!(errno, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
 }
 
 #[cfg(test)]

@@ -21,7 +21,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Dir, FileMetadata, probe};
+use super::{
+    Dir, FileMetadata,
+    probe::{self, is_unsupported},
+};
 use crate::failpoint;
 
 /// Whether a rename may replace what has the new name.
@@ -185,11 +188,6 @@ impl Dir {
             drop(self.unlink(name));
         }
     }
-}
-
-/// Whether an error of `renameat2` says that there is no such flag here.
-pub(super) const fn is_unsupported(errno: Errno) -> bool {
-    matches!(errno, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
 }
 
 fn is_one_file(one: &FileMetadata, other: &FileMetadata) -> bool {

@@ -130,7 +130,7 @@ impl HookService {
                 () = watch => {}
                 result = self.work(facts, &closing, cut, ready) => {
                     if let Err(error) = result {
-                        tracing::error!(%error, "cannot run hooks");
+                        tracing::error!(event = "hook.runner_unavailable", %error, "cannot run hooks");
                     }
                 }
             }
@@ -160,12 +160,20 @@ impl HookService {
         let status = if ended { child.wait().ok() } else { None };
         if is_there {
             if !ended {
-                tracing::warn!(pid = child.id(), "hook runner does not exit");
+                tracing::warn!(
+                    event = "hook.runner_stuck",
+                    pid = child.id(),
+                    "hook runner does not exit"
+                );
             }
             return Ok(());
         }
         let status = status.map(|status| status.to_string());
-        tracing::error!(status, "hook runner exited, hooks disabled until restart");
+        tracing::error!(
+            event = "hook.runner_exited",
+            status,
+            "hook runner exited, hooks disabled until restart"
+        );
         tokio::join!(
             drop_queued(notices.published.as_ref(), closing),
             drop_queued(notices.failed.as_ref(), closing)
@@ -213,7 +221,12 @@ impl OutcomeFeeds<'_> {
         for queue in [&notices.published, &notices.failed].into_iter().flatten() {
             let (hook, left) = (queue.meter().name(), queue.abandon());
             if left > 0 {
-                tracing::warn!(hook, left, "shutdown deadline reached, notifications dropped");
+                tracing::warn!(
+                    event = "hook.notifications_dropped",
+                    hook,
+                    left,
+                    "shutdown deadline reached, notifications dropped"
+                );
             }
         }
         let too_late = async {
@@ -222,7 +235,7 @@ impl OutcomeFeeds<'_> {
         };
         tokio::select! {
             () = self.once(HookKind::OnDrained, drained()) => {}
-            () = too_late => tracing::warn!(hook = "on_drained", "shutdown deadline reached, hook abandoned"),
+            () = too_late => tracing::warn!(event = "hook.abandoned", hook = "on_drained", "shutdown deadline reached, hook abandoned"),
         }
     }
 
@@ -244,11 +257,15 @@ impl OutcomeFeeds<'_> {
         let files = lines.len();
         let end = self.caller.call(kind, lines).await;
         match &end {
-            RunEnd::Done => tracing::debug!(hook = %kind, files, "hook finished"),
-            RunEnd::Failed(reason) => tracing::warn!(hook = %kind, files, reason, "hook failed"),
+            RunEnd::Done => {
+                tracing::debug!(event = "hook.finished", hook = %kind, files, "hook finished");
+            }
+            RunEnd::Failed(reason) => {
+                tracing::warn!(event = "hook.failed", hook = %kind, files, reason, "hook failed");
+            }
             RunEnd::TimedOut => {
                 let seconds = self.hooks.timeout.as_secs_f64();
-                tracing::warn!(hook = %kind, files, seconds, "hook timed out, its processes were killed");
+                tracing::warn!(event = "hook.timed_out", hook = %kind, files, seconds, "hook timed out, its processes were killed");
             }
         }
         meter.ran(match end {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     limits,
-    observe::{HookMeter, Listener},
+    observe::{HookMeter, Listener, OutcomeKind},
 };
 
 /// Lines that wait, at most [`limits::HOOK_QUEUE_LINES_MAX`]: the oldest give way. Clones are the same queue.
@@ -49,6 +49,7 @@ impl Queue {
             self.0.meter.dropped(1);
             if !std::mem::replace(&mut waiting.is_losing, true) {
                 tracing::warn!(
+                    event = "hook.notifications_dropped",
                     hook = self.0.meter.name(),
                     "hook too slow, oldest notifications dropped"
                 );
@@ -121,11 +122,11 @@ pub struct HookQueues {
 }
 
 impl Listener for HookQueues {
-    fn notify(&self, outcome: &'static str, line: &str) {
+    fn notify(&self, outcome: OutcomeKind, line: &str) {
         let queue = match outcome {
-            "published" => &self.published,
-            "quarantined" => &self.failed,
-            _ => return,
+            OutcomeKind::Published => &self.published,
+            OutcomeKind::Quarantined => &self.failed,
+            OutcomeKind::Skipped | OutcomeKind::Deferred => return,
         };
         if let Some(queue) = queue {
             queue.push(line.to_owned());
@@ -190,8 +191,8 @@ mod tests {
     fn only_who_wants_to_know_is_told() {
         let (queue, _) = of(0);
         let notices = HookQueues { published: None, failed: Some(queue.clone()) };
-        for outcome in ["published", "skipped", "quarantined"] {
-            notices.notify(outcome, outcome);
+        for outcome in [OutcomeKind::Published, OutcomeKind::Skipped, OutcomeKind::Quarantined] {
+            notices.notify(outcome, outcome.as_str());
         }
         assert_eq!(queue.lock().lines, ["quarantined"]);
     }

@@ -157,7 +157,7 @@ fn allowed(app: &App, authorized: Option<bool>) -> Result<(), Problem> {
     match authorized {
         Some(true) => Ok(()),
         Some(false) => {
-            tracing::warn!("request with a wrong token rejected");
+            tracing::warn!(event = "http.token_rejected", "request with a wrong token rejected");
             let detail = "the token does not match the service's `admin_token_file`";
             Err(Problem::new(StatusCode::UNAUTHORIZED, "wrong_token", detail))
         }

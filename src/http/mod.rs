@@ -156,7 +156,7 @@ fn router(app: App) -> Router {
         .fold(guarded, add)
         .fallback(|| async { Problem::not_found("see / for what there is") })
         .method_not_allowed_fallback(|| async {
-            let detail = "this path takes another method: `Allow` says which";
+            let detail = "this path needs another method, see `Allow`";
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", detail)
         })
         .with_state(app)

@@ -126,7 +126,7 @@ pub async fn drain(
     request: Request,
 ) -> Result<(StatusCode, Json<Accepted>), Problem> {
     let EmptyBody {} = body(request).await?;
-    tracing::info!("drain requested by the operator");
+    tracing::info!(event = "service.drain_requested", "drain requested by the operator");
     app.desk.handle().request_stop();
     Ok((StatusCode::ACCEPTED, Json(Accepted {})))
 }

@@ -38,7 +38,7 @@ impl Problem {
 
     /// The log has it too: a person must look.
     pub fn failed(error: &dyn std::error::Error) -> Self {
-        tracing::warn!(%error, "request failed");
+        tracing::warn!(event = "http.request_failed", %error, "request failed");
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "failed",

@@ -72,7 +72,7 @@ async fn accept(listener: &Listener) -> Option<WriteTimeout> {
     match listener.accept().await {
         Ok(stream) => stream,
         Err(error) => {
-            tracing::warn!(%error, "cannot accept a connection");
+            tracing::warn!(event = "http.accept_failed", %error, "cannot accept a connection");
             sleep(AGAIN).await;
             None
         }

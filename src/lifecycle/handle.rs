@@ -178,7 +178,7 @@ impl Handle {
 }
 
 fn log_phase(phase: Phase) {
-    tracing::info!(%phase, "phase");
+    tracing::info!(event = "service.phase", %phase, "phase");
 }
 
 /// Signals are counted from the first one on, whatever else moves the stop on meanwhile: the

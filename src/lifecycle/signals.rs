@@ -144,7 +144,7 @@ impl SignalThread {
         self.done.cancelled().await;
         // It has nothing left to do, so this takes no time worth a hop to another thread.
         if self.thread.join().is_err() {
-            tracing::error!("signal thread panicked");
+            tracing::error!(event = "service.panic", "signal thread panicked");
         }
     }
 }

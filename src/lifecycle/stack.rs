@@ -115,7 +115,7 @@ impl Lifecycle {
         if self.handle.closing().is_cancelled() {
             return Err(StartError::Stopping { name });
         }
-        tracing::debug!(hook = %name, "start");
+        tracing::debug!(event = "resource.opened", hook = %name, "start");
         let opened = tokio::select! {
             biased;
             opened = catch_panic(open) => opened,
@@ -210,9 +210,9 @@ async fn clean_up(
     let took = begun.elapsed();
     // What was left at once is in the report, and the service says that it left.
     if matches!(end, End::Done | End::Left) {
-        tracing::debug!(hook = %name, ?took, ?end, "clean-up");
+        tracing::debug!(event = "resource.closed", hook = %name, ?took, ?end, "clean-up");
     } else {
-        tracing::error!(hook = %name, ?took, ?end, "clean-up");
+        tracing::error!(event = "resource.closed", hook = %name, ?took, ?end, "clean-up");
     }
     CleanUp { name, took, end }
 }

@@ -114,7 +114,11 @@ impl Tasks {
         let state = self.state.borrow();
         let alive: Vec<_> = state.alive.values().cloned().collect();
         if !gone {
-            tracing::error!(?alive, "blocked tasks cannot be cancelled");
+            tracing::error!(
+                event = "service.tasks_blocked",
+                ?alive,
+                "blocked tasks cannot be cancelled"
+            );
         }
         TasksReport { alive, ..state.ended.clone() }
     }
@@ -157,7 +161,7 @@ impl Drop for Running {
             TaskEnd::Ended(Ok(())) | TaskEnd::Cancelled => None,
         };
         if let Some(failure) = &failure {
-            tracing::error!(task = %name, error = failure.message, "task failed");
+            tracing::error!(event = "service.task_failed", task = %name, error = failure.message, "task failed");
             self.tasks.handle.task_failed(failure);
         }
         self.tasks.state.send_modify(|state| {

@@ -26,7 +26,7 @@ pub use hooks::{HookEnd, HookMeter};
 pub use in_flight::{InFlightView, JobMeter};
 pub use kinds::{OutcomeKind, SyncKind};
 pub use liveness::Liveness;
-pub use logging::{init as init_logs, report_panic};
+pub use logging::{init as init_logs, is_coloured, log_seconds, report_panic};
 pub use meters::{Pause, PipelineMeter};
 pub use observer::Observer;
 pub use outcome_log::{Events, Listener, OutcomeLine, Proof, is_full};

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -30,6 +30,7 @@ pub struct Observer {
     pipelines: Pipelines,
     channels: Vec<(&'static str, Arc<ChannelMeter>)>,
     phase: Mutex<&'static str>,
+    is_ready: AtomicBool,
     /// Since when it drains, how long it may, and what was finished by then.
     drain: Mutex<Option<(Instant, Duration, Totals)>>,
     /// Files that the drain left, once it is over.
@@ -58,6 +59,7 @@ impl Observer {
             pipelines: Pipelines::new(pipelines.iter().map(pipeline).collect()),
             channels: channels.iter().map(channel).collect(),
             phase: Mutex::new(phase),
+            is_ready: AtomicBool::new(false),
             drain: Mutex::new(None),
             left: AtomicU64::new(0),
             stands_still: Mutex::default(),
@@ -98,7 +100,9 @@ impl Observer {
         self.pipelines.now().iter().map(|meter| meter.liveness()).collect()
     }
 
-    pub fn set_phase(&self, phase: &'static str) {
+    /// Enters a phase of the service; files are taken in the one that is ready.
+    pub fn set_phase(&self, phase: &'static str, is_ready: bool) {
+        self.is_ready.store(is_ready, Relaxed);
         let mut now = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
         metrics::gauge!(names::PHASE, "phase" => *now).set(0.0);
         metrics::gauge!(names::PHASE, "phase" => phase).set(1.0);
@@ -187,6 +191,7 @@ impl Observer {
         let mut status = Status {
             version: env!("CARGO_PKG_VERSION"),
             phase: *self.phase.lock().unwrap_or_else(PoisonError::into_inner),
+            is_ready: self.is_ready.load(Relaxed),
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             held: now.iter().all(|meter| meter.is_held()),
             drain: None,

@@ -11,6 +11,8 @@ pub use file::is_full;
 pub use proof::Proof;
 use serde::Serialize;
 
+use super::OutcomeKind;
+
 /// One outcome.
 #[derive(Clone, Debug, Serialize)]
 pub struct OutcomeLine {
@@ -22,7 +24,8 @@ pub struct OutcomeLine {
     /// from 1.
     pub ledger: String,
     pub pipeline: String,
-    pub outcome: &'static str,
+    #[serde(serialize_with = "word")]
+    pub outcome: OutcomeKind,
     /// Below the input; `source_hex` has the exact bytes of one that is not UTF-8.
     pub source: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,10 +53,15 @@ pub struct OutcomeLine {
     pub reason: Option<String>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn word<S: serde::Serializer>(outcome: &OutcomeKind, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(outcome.as_str())
+}
+
 /// Hears what was acknowledged. It must not wait.
 pub trait Listener: Send + std::fmt::Debug {
     /// A line without its end, and the outcome it tells of.
-    fn notify(&self, outcome: &'static str, line: &str);
+    fn notify(&self, outcome: OutcomeKind, line: &str);
 }
 
 /// The open file, if there is one, and who listens. Dropping it closes it; every appended line is
@@ -63,7 +71,7 @@ pub struct Events {
     log: Option<Log>,
     listener: Option<Box<dyn Listener>>,
     /// Appended, and not durable yet.
-    untold: Vec<(&'static str, String)>,
+    untold: Vec<(OutcomeKind, String)>,
     /// Found no space in the file; they go before the next ones.
     late: Vec<OutcomeLine>,
 }

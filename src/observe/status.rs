@@ -11,6 +11,9 @@ use crate::stage::Stage;
 pub struct Status {
     pub version: &'static str,
     pub phase: &'static str,
+    /// The phase is the one in which files are taken.
+    #[serde(skip)]
+    pub is_ready: bool,
     pub uptime_seconds: f64,
     /// An operator paused all of it.
     pub held: bool,
@@ -146,7 +149,7 @@ impl Status {
     /// Why it is not ready, if so: a phase other than READY, or a paused pipeline.
     #[must_use]
     pub fn not_ready(&self) -> Option<String> {
-        if self.phase != "READY" {
+        if !self.is_ready {
             return Some(format!("phase {}", self.phase));
         }
         if self.held {

@@ -117,7 +117,11 @@ impl Lines {
             self.lock().is_writing = false;
             self.changed.notify_all();
             if dropped > 0 {
-                tracing::warn!(lines = dropped, "log reader too slow, lines dropped");
+                tracing::warn!(
+                    event = "log.dropped",
+                    lines = dropped,
+                    "log reader too slow, lines dropped"
+                );
             }
         }
     }

@@ -9,6 +9,9 @@
 //! no receiver, a trace is `None` and reads no clock.
 
 #[cfg(feature = "otlp")]
+mod file_trace;
+
+#[cfg(feature = "otlp")]
 mod recorder;
 
 #[cfg(not(feature = "otlp"))]

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     limits,
-    observe::{Pause, PipelineMeter},
+    observe::{Pause, PipelineMeter, log_seconds},
 };
 
 /// Shared by the steps that find the place sick and the intake that pauses for it. Clones are the
@@ -77,7 +77,7 @@ impl CircuitBreaker {
         let mut health = self.lock();
         if let BreakerState::Open { since, .. } | BreakerState::Probing { since, .. } = *health {
             let paused = now.saturating_duration_since(since);
-            tracing::info!(pipeline = %self.0.name, paused_seconds = paused.as_secs_f64(), "storage available, intake resumed");
+            tracing::info!(event = "intake.resumed", pipeline = %self.0.name, paused_seconds = log_seconds(paused), "storage available, intake resumed");
             self.0.meter.paused(Pause::Output, None);
         }
         *health = BreakerState::Closed;
@@ -88,7 +88,7 @@ impl CircuitBreaker {
         let mut health = self.lock();
         let (since, wait) = match *health {
             BreakerState::Closed => {
-                tracing::warn!(pipeline = %self.0.name, reason, "storage unavailable, intake paused");
+                tracing::warn!(event = "intake.paused", pipeline = %self.0.name, reason, "storage unavailable, intake paused");
                 self.0.meter.paused(Pause::Output, Some(reason));
                 (now, limits::BACKOFF)
             }

@@ -67,7 +67,7 @@ impl Context {
     ) -> std::io::Result<Self> {
         let output = Dir::open(&config.output)?;
         if config.durability == Durability::Syncfs && !fs::syncs_whole(&output)? {
-            tracing::warn!(pipeline = %config.name, "file system does not report errors to syncfs, using fsync");
+            tracing::warn!(event = "storage.fallback", pipeline = %config.name, "file system does not report errors to syncfs, using fsync");
         }
         let output = Mutex::new(Arc::new(output));
         let instance = NodeId::new(parts.ledger.instance());
@@ -115,7 +115,7 @@ impl Context {
     /// its acknowledgement when its pipeline was stopped by a reload.
     pub fn met_unfinished(&self, source: &Path) {
         if !self.unfinished.swap(true, Ordering::Relaxed) {
-            tracing::warn!(pipeline = %self.config.name, source = %display_path(source), "earlier output not acknowledged, deferred to the next start");
+            tracing::warn!(event = "file.deferred", pipeline = %self.config.name, source = %display_path(source), "earlier output not acknowledged, deferred to the next start");
         }
     }
 
@@ -143,7 +143,7 @@ impl Context {
         if found.device != was.device && !fs::is_mount(path)? {
             return Err(rustix::io::Errno::NODEV.into());
         }
-        tracing::info!(pipeline = %self.config.name, output = %display_path(&self.config.output), "output directory was replaced");
+        tracing::info!(event = "output.replaced", pipeline = %self.config.name, output = %display_path(&self.config.output), "output directory was replaced");
         self.reopen_output()
     }
 

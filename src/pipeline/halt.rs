@@ -20,7 +20,7 @@ impl Halt {
         let mut reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
         if reason.is_none() {
             let chain = failure.chain();
-            tracing::error!(reason = %chain, "storage failed, stopping");
+            tracing::error!(event = "storage.failed", reason = %chain, "storage failed, stopping");
             *reason = Some(chain);
             self.token.cancel();
         }

@@ -224,7 +224,7 @@ impl Intakes {
         if !in_time {
             for one in self.lock().iter().filter(|one| one.is_stopping()) {
                 let files = one.context.meter.liveness().in_work;
-                tracing::warn!(pipeline = %one.context.name(), files, "stopped pipeline still busy, its successor waits");
+                tracing::warn!(event = "pipeline.busy", pipeline = %one.context.name(), files, "stopped pipeline still busy, its successor waits");
             }
         }
         let ended: Vec<_> = self.lock().extract_if(.., |one| one.ended.is_cancelled()).collect();
@@ -235,7 +235,7 @@ impl Intakes {
             let (ended, panics) = joined.unwrap_or((None, 1));
             let left = ended.map_or(0, |ended| ended.left);
             if left > 0 {
-                tracing::info!(pipeline = %name, files = left, "unfinished files left in the input");
+                tracing::info!(event = "pipeline.files_left", pipeline = %name, files = left, "unfinished files left in the input");
             }
             *self.0.panics.lock().unwrap_or_else(PoisonError::into_inner) += panics;
         }

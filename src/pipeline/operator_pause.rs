@@ -32,9 +32,9 @@ impl OperatorPause {
         }
         self.meter.set_held(held);
         if held {
-            tracing::info!(pipeline = %self.name, "intake paused by the operator");
+            tracing::info!(event = "intake.paused", pipeline = %self.name, "intake paused by the operator");
         } else {
-            tracing::info!(pipeline = %self.name, "intake resumed by the operator");
+            tracing::info!(event = "intake.resumed", pipeline = %self.name, "intake resumed by the operator");
         }
     }
 }

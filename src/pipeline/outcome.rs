@@ -11,7 +11,7 @@ use std::{
 use crate::{
     failpoint,
     ledger::{Record, RecordId, State},
-    observe::{self, OutcomeLine, OutcomeRecord, Proof, display_path},
+    observe::{self, OutcomeKind, OutcomeLine, OutcomeRecord, Proof, display_path, log_seconds},
     pipeline::{context::SharedEvents, job::Job},
 };
 
@@ -35,16 +35,18 @@ pub struct Published<'a> {
 /// returns, and in the log. `ledger` is the instance of the ledger that has their records.
 pub fn published(events: &SharedEvents, ledger: &str, files: &[Published<'_>]) -> io::Result<()> {
     append_published(events, ledger, files)?;
-    for Published { pipeline, record, .. } in files {
+    for Published { pipeline, record, took } in files {
         let Some(output) = &record.output else {
             continue;
         };
-        tracing::info!(
-            pipeline,
+        tracing::debug!(
+            event = "file.published", pipeline,
+            record = record.id,
             source = %display_path(&record.source),
             output = %display_path(&output.path),
             bytes_in = record.identity.size,
             bytes_out = output.identity.size,
+            seconds = took.map(log_seconds),
             "published"
         );
     }
@@ -74,9 +76,9 @@ pub fn proof(ledger: &str, record: &Record) -> Proof {
 /// Tells how a job ended that published nothing; `record` is the ledger's word on it.
 pub fn ended(job: &Job, record: &Record) -> io::Result<()> {
     let reason = record.reason.as_deref().unwrap_or_default();
-    let outcome = record.state.as_str();
-    tracing::warn!(pipeline = %job.context.name(), source = %display_path(&job.path), reason, "{outcome}");
-    job.context.meter.feed().send(|| notice(job, record, outcome));
+    let outcome = outcome_of(record);
+    tracing::warn!(event = %format_args!("file.{outcome}"), pipeline = %job.context.name(), source = %display_path(&job.path), record = record.id, reason, "{outcome}");
+    job.context.meter.feed().send(|| notice(job, record, outcome.as_str()));
     let event = OutcomeLine {
         seconds: Some(job.settled_at.elapsed().as_secs_f64()),
         reason: Some(reason.to_owned()),
@@ -89,6 +91,14 @@ pub fn ended(job: &Job, record: &Record) -> io::Result<()> {
     append_ended(&job.context.events, event)
 }
 
+/// What a record says became of a source that was not published.
+const fn outcome_of(record: &Record) -> OutcomeKind {
+    match record.state {
+        State::Quarantined => OutcomeKind::Quarantined,
+        _ => OutcomeKind::Skipped,
+    }
+}
+
 /// As [`ended`], for a record of which there is no job: recovery's.
 pub fn ended_before(
     events: &SharedEvents,
@@ -96,7 +106,7 @@ pub fn ended_before(
     record: &Record,
 ) -> io::Result<()> {
     let source = (record.id, record.source.as_path(), record.identity.size);
-    let event = event((ledger, pipeline), record.state.as_str(), source);
+    let event = event((ledger, pipeline), outcome_of(record), source);
     append_ended(events, OutcomeLine { reason: record.reason.clone(), ..event })
 }
 
@@ -110,7 +120,7 @@ fn append_ended(events: &SharedEvents, event: OutcomeLine) -> io::Result<()> {
     let appended = events.append(std::slice::from_ref(&event)).and_then(|()| events.sync());
     match appended {
         Err(error) if observe::is_full(&error) => {
-            tracing::warn!(%error, record = event.id, "no space for the events file, line postponed");
+            tracing::warn!(event = "events.no_space", %error, record = event.id, "no space for the events file, line postponed");
             events.keep(event);
             Ok(())
         }
@@ -138,7 +148,7 @@ pub fn notice(job: &Job, record: &Record, state: &'static str) -> OutcomeRecord 
 fn published_event(ledger: &str, published: &Published<'_>) -> OutcomeLine {
     let Published { pipeline, record, took } = published;
     let source = (record.id, record.source.as_path(), record.identity.size);
-    let event = event((ledger, pipeline), "published", source);
+    let event = event((ledger, pipeline), OutcomeKind::Published, source);
     let Some(output) = &record.output else {
         return event;
     };
@@ -157,7 +167,7 @@ fn published_event(ledger: &str, published: &Published<'_>) -> OutcomeLine {
 
 fn event(
     (ledger, pipeline): (&str, &str),
-    outcome: &'static str,
+    outcome: OutcomeKind,
     (id, path, source_bytes): (RecordId, &Path, u64),
 ) -> OutcomeLine {
     let (source, source_hex) = names(path);

@@ -30,7 +30,7 @@ impl StateUpdates {
         match written {
             Err(error) if error.kind != ErrorKind::Failed => {
                 let late = self.late.len();
-                tracing::warn!(late, error = %error.source, "cannot write to the ledger, state updates postponed");
+                tracing::warn!(event = "ledger.unavailable", late, error = %error.source, "cannot write to the ledger, state updates postponed");
                 Ok(())
             }
             written => {

@@ -104,7 +104,7 @@ pub fn apply(
 /// One output that cannot be finished keeps no other from it, and no pipeline from starting. It is
 /// not acknowledged, so its record stays as it is, and its source too (V4).
 fn defer(roots: &OpenedDirs, record: &Record, error: &Error, summary: &mut Summary) {
-    tracing::warn!(pipeline = %roots.name, source = %display_path(&record.source), %error, cause = error.cause(), "recovery cannot finish an output, deferred to the next start");
+    tracing::warn!(event = "recovery.deferred", pipeline = %roots.name, source = %display_path(&record.source), %error, cause = error.cause(), "recovery cannot finish an output, deferred to the next start");
     summary.left += 1;
 }
 
@@ -153,7 +153,7 @@ fn quarantined(record: &Record) -> StateUpdate {
 
 fn unexplained(roots: &OpenedDirs, record: Record) -> Record {
     let reason = "neither the output nor its temporary file is there: a consumer took it before it was acknowledged, or another hand removed it; the source stays, and is not processed again until it is requeued";
-    tracing::warn!(pipeline = %roots.name, source = %display_path(&record.source), reason, "quarantined in place");
+    tracing::warn!(event = "file.quarantined", pipeline = %roots.name, source = %display_path(&record.source), reason, "quarantined in place");
     Record { state: State::Quarantined, reason: Some(reason.to_owned()), ..record }
 }
 
@@ -274,7 +274,7 @@ fn with_input(
         records.into_iter().partition(|record| kept(record) || !away.contains(&record.pipeline));
     for roots in left.iter().filter_map(|record| means.roots.get(&record.pipeline)) {
         let input = roots.input.path();
-        tracing::warn!(pipeline = %roots.name, input = %display_path(input), "input is a different, empty directory, disposal deferred");
+        tracing::warn!(event = "recovery.deferred", pipeline = %roots.name, input = %display_path(input), "input is a different, empty directory, disposal deferred");
     }
     Ok((there, left))
 }
@@ -298,7 +298,7 @@ fn dispose(means: &RecoveryContext<'_>, records: &[Record]) -> Result<u64, Error
             // Nobody knows whether it was removed before, or stayed: the intake meets what is there.
             Ok(false) => marks.push((record.id, State::Changed, None)),
             Err(error) => {
-                tracing::warn!(pipeline = %roots.name, source = %display_path(&record.source), %error, "cannot dispose of the source, retrying");
+                tracing::warn!(event = "recovery.dispose_failed", pipeline = %roots.name, source = %display_path(&record.source), %error, "cannot dispose of the source, retrying");
             }
         }
     }

@@ -44,7 +44,7 @@ pub fn gather(
                 roots.insert(known.id, OpenedDirs { name: known.name.into(), input, output });
             }
             (Err(error), _) | (_, Err(error)) => {
-                tracing::warn!(pipeline = known.name, input = %display_path(&known.input), output = %display_path(&known.output), %error, "cannot open a directory with unfinished work, deferred to a later start");
+                tracing::warn!(event = "recovery.deferred", pipeline = known.name, input = %display_path(&known.input), output = %display_path(&known.output), %error, "cannot open a directory with unfinished work, deferred to a later start");
             }
         }
     }
@@ -60,7 +60,7 @@ pub fn gather(
         match inspect(&roots.output, record, acknowledged) {
             Ok(found) => facts.push(found),
             Err(error) => {
-                tracing::warn!(pipeline = %roots.name, %error, cause = error.cause(), "recovery deferred a record to a later start");
+                tracing::warn!(event = "recovery.deferred", pipeline = %roots.name, %error, cause = error.cause(), "recovery deferred a record to a later start");
                 left += 1;
             }
         }

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::resources::{ServiceError, chain};
+use super::error::{ServiceError, chain};
 use crate::{
     config::{Config, Http, Pipeline},
     fs,
@@ -57,7 +57,7 @@ pub struct Bootstrap {
 /// Does all of it. `file` is the configuration's, which a reload reads again.
 pub fn prepare(config: &Config, file: Option<&Path>) -> Result<Bootstrap, ServiceError> {
     for note in config.notes() {
-        tracing::warn!(note, "questionable configuration");
+        tracing::warn!(event = "config.questionable", note, "questionable configuration");
     }
     drop_privileges(config);
     directories(config)?;
@@ -66,7 +66,7 @@ pub fn prepare(config: &Config, file: Option<&Path>) -> Result<Bootstrap, Servic
         ServiceError::Internal(format!("cannot start the hook runner: {error}"))
     })?;
     if config.sandbox == Sandbox::Off {
-        tracing::info!("sandbox disabled by the configuration");
+        tracing::info!(event = "sandbox.disabled", "sandbox disabled by the configuration");
         return Ok(Bootstrap { fence: None, runner });
     }
     Ok(Bootstrap { fence: enter_sandbox(config, file)?, runner })
@@ -78,13 +78,16 @@ fn drop_privileges(config: &Config) {
     match sandbox::drop_privileges(ports(config.http).iter().any(low)) {
         Ok(kept) if kept.is_root => {
             tracing::info!(
+                event = "privileges.reduced",
                 kept = kept.names(),
                 hint = "use a dedicated user",
                 "running as root with reduced capabilities"
             );
         }
         Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "cannot drop privileges"),
+        Err(error) => {
+            tracing::warn!(event = "privileges.not_reduced", %error, "cannot drop privileges");
+        }
     }
 }
 
@@ -150,7 +153,7 @@ fn check_state_owner(dir: &Path) -> Result<(), ServiceError> {
     let ours = rustix::process::geteuid();
     if ours.is_root() && owner != ours.as_raw() {
         tracing::warn!(
-            owner,
+            event = "privileges.foreign_state", owner,
             state_dir = %display_path(dir),
             hint = "chown it, or run as that user",
             "running as root with another user's state directory"
@@ -174,14 +177,18 @@ fn enter_sandbox(
             )));
         }
         Err(error) => {
-            tracing::warn!(error = chain(&error), "sandbox not available");
+            tracing::warn!(
+                event = "sandbox.unavailable",
+                error = chain(&error),
+                "sandbox not available"
+            );
             return Ok(None);
         }
     };
     let Enforced { extent, kernel, .. } = &enforced;
     match extent {
         Coverage::Whole => {
-            tracing::info!(%kernel, "sandbox active");
+            tracing::info!(event = "sandbox.active", %kernel, "sandbox active");
         }
         _ if required => {
             return Err(ServiceError::Config(format!(
@@ -189,9 +196,11 @@ fn enter_sandbox(
             )));
         }
         Coverage::Part => {
-            tracing::warn!(%kernel, "sandbox partly active");
+            tracing::warn!(event = "sandbox.partial", %kernel, "sandbox partly active");
         }
-        Coverage::None => tracing::warn!(%kernel, "sandbox not available"),
+        Coverage::None => {
+            tracing::warn!(event = "sandbox.unavailable", %kernel, "sandbox not available");
+        }
     }
     let is_in_force = *extent != Coverage::None;
     let reach = fs::SandboxScope::of(&allowed.work, silent);

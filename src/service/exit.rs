@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use super::{ended::Ended, resources::ServiceError};
+use super::{
+    ended::Ended,
+    error::{LEDGER, ServiceError},
+};
 use crate::{
     config::Config,
     error::Exit,
@@ -45,6 +48,7 @@ pub fn log_progress(progress: &mut Progress, observer: &Observer) -> bool {
     let oldest = status.pipelines.iter().map(|pipeline| pipeline.oldest_in_work_seconds);
     let oldest = oldest.fold(0.0, f64::max);
     tracing::info!(
+        event = "service.draining",
         files = totals.in_work,
         bytes = totals.in_work_bytes,
         oldest_seconds = oldest,
@@ -65,17 +69,17 @@ pub fn log_unfinished(config: &Config, observer: &Observer) {
         let more = meter.liveness().in_work.saturating_sub(oldest.len() as u64);
         for job in oldest {
             let source = pipeline.input.join(job.path);
-            tracing::warn!(pipeline = %pipeline.name, source = %observe::display_path(&source), "unfinished at shutdown, deferred to the next start");
+            tracing::warn!(event = "file.deferred", pipeline = %pipeline.name, source = %observe::display_path(&source), "unfinished at shutdown, deferred to the next start");
         }
         if more > 0 {
-            tracing::warn!(pipeline = %pipeline.name, files = more, "more files left");
+            tracing::warn!(event = "file.left_more", pipeline = %pipeline.name, files = more, "more files left");
         }
     }
 }
 
 /// A start that failed: the error stands last, and alone.
 pub fn report_failed_start(fault: &ServiceError) -> Exit {
-    tracing::error!("{fault}");
+    tracing::error!(event = "service.failed", "{fault}");
     fault.exit()
 }
 
@@ -115,10 +119,11 @@ impl ExitReport<'_> {
         let left = drained.map_or_else(|| observer.unfinished(), |drained| drained.left);
         let report = end.as_ref().map(|end| &end.report);
         for line in report.map(ToString::to_string).unwrap_or_default().lines() {
-            tracing::debug!("{line}");
+            tracing::debug!(event = "service.report", "{line}");
         }
         let exit = exit(end.as_ref(), storage_failed, left);
         tracing::info!(
+            event = "service.stopped",
             exit_code = exit.code(),
             published = totals.published,
             quarantined = totals.quarantined,
@@ -132,7 +137,7 @@ impl ExitReport<'_> {
             "stopped"
         );
         if has_lock && let Err(error) = Ended::now(exit, left).write(config.state_dir.clone()) {
-            tracing::warn!(%error, "cannot save the exit code for `tidemill drain --wait`");
+            tracing::warn!(event = "service.exit_not_saved", %error, "cannot save the exit code for `tidemill drain --wait`");
         }
         let fault = end.as_ref().and_then(|end| end.fault.as_ref());
         // A start that failed did nothing that could be summed up.
@@ -159,25 +164,35 @@ fn log_reason(
     left_at_once: bool,
 ) {
     match fault {
-        Some(fault @ ServiceError::Stopping) => tracing::info!("{fault}"),
-        Some(fault @ ServiceError::StartCut) => tracing::warn!("{fault}"),
-        Some(fault) => tracing::error!("{fault}"),
+        Some(fault @ ServiceError::Stopping) => tracing::info!(event = "service.ended", "{fault}"),
+        Some(fault @ ServiceError::StartCut) => tracing::warn!(event = "service.ended", "{fault}"),
+        Some(fault) => tracing::error!(event = "service.failed", "{fault}"),
         None if left_at_once => {
             tracing::error!(
+                event = "service.ended",
                 files = left,
                 "stopped at once, files in flight deferred to the next start"
             );
         }
         None if exit == Exit::WorkLeft && left > 0 => {
-            tracing::warn!(files = left, "unfinished files deferred to the next start");
+            tracing::warn!(
+                event = "service.ended",
+                files = left,
+                "unfinished files deferred to the next start"
+            );
         }
         None if exit == Exit::WorkLeft && gave_up => {
-            tracing::warn!("some files or directories were skipped, run it again");
+            tracing::warn!(
+                event = "service.ended",
+                "some files or directories were skipped, run it again"
+            );
         }
         None if exit == Exit::WorkLeft => {
-            tracing::warn!("stop was forced, next start cleans up");
+            tracing::warn!(event = "service.ended", "stop was forced, next start cleans up");
         }
-        None if exit == Exit::Internal => tracing::error!("internal error, see above"),
+        None if exit == Exit::Internal => {
+            tracing::error!(event = "service.ended", "internal error, see above");
+        }
         None => {}
     }
 }
@@ -207,7 +222,7 @@ fn exit(end: Option<&RunOutcome>, storage_failed: bool, left: u64) -> Exit {
 }
 
 fn is_ledger_failure(clean_up: &CleanUp) -> bool {
-    clean_up.name == "ledger" && matches!(clean_up.end, lifecycle::End::Failed(_))
+    clean_up.name == LEDGER && matches!(clean_up.end, lifecycle::End::Failed(_))
 }
 
 #[cfg(test)]

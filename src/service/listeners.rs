@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, path::Path, sync::Arc};
 
-use super::resources::{LIMIT, ServiceError, blocking, chain, map_start_error};
+use super::error::{LIMIT, ServiceError, blocking, chain, map_start_error};
 use crate::{
     config::{AdminSocket, Config, Http},
     fs::{Socket, SocketError},
@@ -20,7 +20,7 @@ pub fn token(config: &Config) -> Result<Option<Token>, ServiceError> {
         && std::os::unix::fs::MetadataExt::mode(&about) & 0o044 != 0
     {
         tracing::warn!(
-            file = %display_path(path),
+            event = "http.token_readable", file = %display_path(path),
             hint = "chmod 600",
             "`admin_token_file` is readable by other users"
         );
@@ -74,9 +74,9 @@ async fn at_address(life: &mut Lifecycle, config: &Config, app: App) -> Result<(
         .map_err(map_start_error(ServiceError::Config))?;
     let Some(bound) = bound else { return Ok(()) };
     if let Some(note) = &bound.note {
-        tracing::warn!("{note}");
+        tracing::warn!(event = "http.note", "{note}");
     }
-    tracing::info!(url = %format_args!("http://{}/metrics", bound.address), "HTTP server listening");
+    tracing::info!(event = "http.listening", url = %format_args!("http://{}/", bound.address), "HTTP server listening");
     serve(life, "http server", bound.listener, app);
     Ok(())
 }
@@ -84,6 +84,7 @@ async fn at_address(life: &mut Lifecycle, config: &Config, app: App) -> Result<(
 /// One that the user named is there, or the service does not start; the default one may be missing.
 async fn at_socket(life: &mut Lifecycle, config: &Config, app: App) -> Result<(), ServiceError> {
     let Some(path) = config.admin_socket.path(&config.state_dir) else { return Ok(()) };
+    let shown = path.clone();
     let is_named = matches!(config.admin_socket, AdminSocket::At(_));
     let open = async move {
         match blocking({
@@ -95,7 +96,7 @@ async fn at_socket(life: &mut Lifecycle, config: &Config, app: App) -> Result<()
             Ok((socket, listener)) => Ok((Some(socket), Some(listener))),
             Err(error) if is_named => Err(without_socket(&path, &error)),
             Err(error) => {
-                tracing::warn!("{}", without_socket(&path, &error));
+                tracing::warn!(event = "http.no_socket", "{}", without_socket(&path, &error));
                 Ok((None, None))
             }
         }
@@ -106,6 +107,7 @@ async fn at_socket(life: &mut Lifecycle, config: &Config, app: App) -> Result<()
         .await
         .map_err(map_start_error(ServiceError::Config))?;
     let Some(listener) = listener else { return Ok(()) };
+    tracing::info!(event = "http.listening", socket = %display_path(&shown), "admin socket listening");
     match tokio::net::UnixListener::from_std(listener) {
         Ok(listener) => serve(life, "admin server", Listener::Unix(listener), app),
         Err(error) => return Err(ServiceError::Internal(chain(&error))),

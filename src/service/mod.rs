@@ -9,6 +9,7 @@
 
 mod bootstrap;
 mod ended;
+mod error;
 mod exit;
 mod listeners;
 mod live_config;
@@ -30,11 +31,12 @@ use tokio::{sync::oneshot, time::timeout};
 pub use self::ended::Ended;
 use self::{
     bootstrap::Bootstrap,
+    error::ServiceError,
     exit::{ExitReport, RunOutcome},
     live_config::LiveConfig,
     opening::PipelineOpener,
     reload::Reloader,
-    resources::{HeldLock, ServiceError},
+    resources::HeldLock,
 };
 use crate::{
     config::{Config, Http, Options},
@@ -64,6 +66,7 @@ struct Bootstrapped {
 /// return at once, with threads still at work: the process must end then.
 #[must_use]
 pub fn run(config: Config, options: Options, signals: Signals) -> Exit {
+    log_start(&config, &options);
     let ready = match make_ready(config, options, signals) {
         Ok(ready) => ready,
         Err(fault) => return exit::report_failed_start(&fault),
@@ -83,6 +86,21 @@ pub fn run(config: Config, options: Options, signals: Signals) -> Exit {
     // shut down under them makes them panic after the last word.
     std::mem::forget(runtime);
     exit
+}
+
+/// Which program runs by which configuration: the first line of the log.
+fn log_start(config: &Config, options: &Options) {
+    let file = options.config.as_deref().map(|file| observe::display_path(file).to_string());
+    let hash = blake3::hash(config.to_string().as_bytes()).to_hex();
+    tracing::info!(
+        event = "service.starting",
+        version = env!("CARGO_PKG_VERSION"),
+        pid = std::process::id(),
+        config = file,
+        config_hash = hash.get(..12),
+        state_dir = %observe::display_path(&config.state_dir),
+        "starting"
+    );
 }
 
 /// Everything before the first thread: what the process gives up, all threads give up.
@@ -207,7 +225,7 @@ async fn start(
     let events = resources::events(life, config, listener).await?;
     tasks::phase(life, observer);
     if let Some(hooked) = hooked {
-        hooked.spawn(life, resources::LIMIT, tasks::facts(config, observer));
+        hooked.spawn(life, error::LIMIT, tasks::facts(config, observer));
     }
     watchdog::spawn(life, observer);
     let desk = listeners::open(life, config, observer, &ledger, token).await?;
@@ -215,7 +233,7 @@ async fn start(
     let tracer = tasks::traces(life, config);
     let observer_of = Arc::clone(observer);
     let known = settings.now();
-    let own = resources::blocking(move || OwnPlaces::new(known)).await;
+    let own = error::blocking(move || OwnPlaces::new(known)).await;
     let reach = settings.reach();
     let opening = PipelineOpener {
         ledger: Arc::clone(&ledger),

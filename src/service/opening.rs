@@ -8,8 +8,8 @@ use tokio::time::{interval, sleep};
 
 use super::{
     bootstrap::directories_of,
+    error::{ServiceError, blocking},
     probe,
-    resources::{ServiceError, blocking},
     tasks::wait_until_excluded,
 };
 use crate::{
@@ -179,7 +179,7 @@ impl PendingPipelines {
     pub fn announce(&self) -> Vec<Arc<str>> {
         let tell = |(name, meter): &(Arc<str>, Arc<PipelineMeter>)| {
             let reason = "its directories do not respond";
-            tracing::warn!(pipeline = %name, "waiting for the directories of a pipeline");
+            tracing::warn!(event = "pipeline.waiting", pipeline = %name, "waiting for the directories of a pipeline");
             meter.paused(Pause::Input, Some(reason));
             Arc::clone(name)
         };

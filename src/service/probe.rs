@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::resources::ServiceError;
+use super::error::ServiceError;
 use crate::{
     config::{Config, Pipeline},
     error::Exit,
@@ -170,15 +170,15 @@ impl Probed {
                 let abilities = self.words();
                 let is_moved_to = matches!(place, Role::Archive | Role::Quarantine);
                 if is_moved_to && input.is_some_and(|input| input != found.device) {
-                    tracing::info!(%pipeline, %place, %path, abilities, "different file system from the input, copying sources");
+                    tracing::info!(event = "storage.copying", %pipeline, %place, %path, abilities, "different file system from the input, copying sources");
                 } else if is_usual(found) {
-                    tracing::debug!(%pipeline, %place, %path, abilities, "probed");
+                    tracing::debug!(event = "storage.probed", %pipeline, %place, %path, abilities, "probed");
                 } else {
-                    tracing::info!(%pipeline, %place, %path, abilities, "file system lacks operations, using fallbacks");
+                    tracing::info!(event = "storage.fallback", %pipeline, %place, %path, abilities, "file system lacks operations, using fallbacks");
                 }
             }
             Some(Err(error)) => {
-                tracing::warn!(%pipeline, %place, %path, %error, "cannot probe the file system");
+                tracing::warn!(event = "storage.not_probed", %pipeline, %place, %path, %error, "cannot probe the file system");
             }
             None => {}
         }

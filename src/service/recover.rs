@@ -10,7 +10,10 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::resources::{RECOVERY, ServiceError, blocking, chain, map_start_error};
+use super::{
+    error::{ServiceError, blocking, chain, map_start_error},
+    resources::RECOVERY,
+};
 use crate::{
     config::{self, Config},
     fs,
@@ -97,7 +100,7 @@ fn recover(
         recovery::sweep(ledger, quarantines, &config.pipelines, &mut summary)?;
     }
     if summary != Summary::default() {
-        tracing::info!(?summary, "recovery finished");
+        tracing::info!(event = "recovery.finished", ?summary, "recovery finished");
     }
     if summary.left == 0 {
         ledger.recovered();
@@ -123,7 +126,7 @@ fn patience(stop: &CancellationToken, once: bool) -> impl Fn(&io::Error) -> bool
     const LOOK: Duration = Duration::from_millis(50);
     let began = Instant::now();
     move |error| {
-        tracing::warn!(%error, "no space for the events file, recovery waits");
+        tracing::warn!(event = "events.no_space", %error, "no space for the events file, recovery waits");
         let until = Instant::now() + limits::BACKOFF;
         while Instant::now() < until && !stop.is_cancelled() {
             thread::park_timeout(LOOK);

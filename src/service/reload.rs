@@ -18,9 +18,10 @@ use tokio::{
 };
 
 use super::{
+    error::{LIMIT, blocking, chain},
     live_config::{Kind, LiveConfig, ReloadError},
     opening::{Opened, PendingPipelines, PipelineOpener},
-    resources::{LIMIT, blocking, chain, write_settings},
+    resources::write_settings,
     tasks::notify,
 };
 use crate::{
@@ -83,7 +84,7 @@ pub fn spawn(life: &mut Lifecycle, mut reloader: Reloader, mut hangups: watch::R
                     if had_terminal && !has_terminal() && !reloader.settings.has_file_to_read_again()
                     {
                         handle.request_stop();
-                        tracing::info!("terminal closed (SIGHUP), stopping");
+                        tracing::info!(event = "service.hangup", "terminal closed (SIGHUP), stopping");
                         break;
                     }
                     None
@@ -118,11 +119,21 @@ impl Reloader {
         };
         match &outcome {
             Ok(Reloaded { changed, unchanged, added, removed }) => {
-                tracing::info!(?changed, ?added, ?removed, ?unchanged, "configuration reloaded");
+                tracing::info!(
+                    event = "config.reloaded",
+                    changed = changed.join(","),
+                    added = added.join(","),
+                    removed = removed.join(","),
+                    unchanged = unchanged.join(","),
+                    "configuration reloaded"
+                );
             }
             Err(ReloadError { kind, detail }) => {
                 tracing::error!(
-                    "reload refused ({kind}), keeping the old configuration:\n{detail}"
+                    event = "config.refused",
+                    %kind,
+                    detail,
+                    "reload refused, keeping the old configuration"
                 );
             }
         }
@@ -144,10 +155,12 @@ impl Reloader {
             Ok(())
         });
         match begun {
-            Ok(()) => tracing::info!(pipeline = %name, "directories responding, pipeline started"),
+            Ok(()) => {
+                tracing::info!(event = "pipeline.started", pipeline = %name, "directories responding, pipeline started");
+            }
             Err(error) => {
                 let reason = format!("cannot start: {}", chain(&*error));
-                tracing::error!(pipeline = %name, reason, hint = "reload or restart the service", "pipeline not started");
+                tracing::error!(event = "pipeline.failed", pipeline = %name, reason, hint = "reload or restart the service", "pipeline not started");
                 let meter = self.opening.observer.meter_of(&name);
                 meter.paused(Pause::Input, Some(&reason));
                 self.failed.push(name);
@@ -191,7 +204,7 @@ impl Reloader {
             desk.set_config((*new).clone());
         }
         if let Err(error) = blocking(move || write_settings(&new)).await {
-            tracing::warn!(%error, "cannot save the configuration, `tidemill explain` uses the old one");
+            tracing::warn!(event = "config.not_saved", %error, "cannot save the configuration, `tidemill explain` uses the old one");
         }
         Ok(report(&difference))
     }

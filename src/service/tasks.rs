@@ -9,9 +9,9 @@ use std::{
 use serde_json::json;
 
 use super::{
+    error::{LIMIT, ServiceError, blocking, chain},
     exit::{Progress, log_progress, log_unfinished},
     live_config::LiveConfig,
-    resources::{LIMIT, ServiceError, blocking, chain},
 };
 use crate::{
     config::{Config, Pipeline},
@@ -47,7 +47,7 @@ pub async fn drain(handle: &Handle, control: &Control, settings: &LiveConfig, ob
                 log_unfinished(&settings.now(), observer);
                 control.cut();
             }
-            Ok(()) = hangups.changed() => tracing::warn!("SIGHUP ignored, service is stopping"),
+            Ok(()) = hangups.changed() => tracing::warn!(event = "service.signal_ignored", "SIGHUP ignored, service is stopping"),
             _ = every.tick() => {
                 if log_progress(&mut progress, observer) {
                     let more = limits::DRAIN_LOG_INTERVAL.saturating_mul(3);
@@ -97,7 +97,8 @@ pub fn phase(life: &mut Lifecycle, observer: &Arc<Observer>) {
     let (mut phase, seen) = (life.handle().phase(), Arc::clone(observer));
     life.spawn("phase", LIMIT, |stop| async move {
         loop {
-            seen.set_phase(phase.borrow_and_update().as_str());
+            let now = *phase.borrow_and_update();
+            seen.set_phase(now.as_str(), now == Phase::Ready);
             tokio::select! {
                 () = stop.stopped() => return Ok::<_, Infallible>(()),
                 changed = phase.changed() => if changed.is_err() { return Ok(()) },
@@ -112,7 +113,7 @@ pub fn phase(life: &mut Lifecycle, observer: &Arc<Observer>) {
 pub fn traces(life: &mut Lifecycle, config: &Config) -> Tracer {
     let Some(otlp) = &config.otlp else { return Tracer::default() };
     let (tracer, sender) = Tracer::new(otlp);
-    tracing::info!(endpoint = %otlp, sampling = otlp.sampling, "OTLP export enabled");
+    tracing::info!(event = "otlp.enabled", endpoint = %otlp, sampling = otlp.sampling, "OTLP export enabled");
     life.spawn("traces", LIMIT, |stop| sender.run(async move { stop.stopped().await }));
     tracer
 }
@@ -143,7 +144,37 @@ pub fn flushes(life: &mut Lifecycle, ledger: &Arc<Sqlite>, control: &Control) {
     });
 }
 
-/// Tasks that only watch and tell.
+/// Logs what came of the files, in one line for each [`limits::SUMMARY_INTERVAL`] in which any ended.
+fn summary(life: &mut Lifecycle, observer: &Arc<Observer>) {
+    let observer = Arc::clone(observer);
+    life.spawn("summary", LIMIT, |stop| async move {
+        let mut every = tokio::time::interval(limits::SUMMARY_INTERVAL);
+        let mut before = Totals::default();
+        loop {
+            tokio::select! {
+                () = stop.stopped() => return Ok::<_, Infallible>(()),
+                _ = every.tick() => {}
+            }
+            let now = observer.status().totals();
+            if now.ended > before.ended {
+                tracing::info!(
+                    event = "service.progress",
+                    published = now.published.saturating_sub(before.published),
+                    skipped = now.skipped.saturating_sub(before.skipped),
+                    quarantined = now.quarantined.saturating_sub(before.quarantined),
+                    bytes_in = now.source_bytes.saturating_sub(before.source_bytes),
+                    bytes_out = now.output_bytes.saturating_sub(before.output_bytes),
+                    in_flight = now.in_work,
+                    seconds = limits::SUMMARY_INTERVAL.as_secs(),
+                    "progress"
+                );
+            }
+            before = now;
+        }
+    });
+}
+
+/// Tasks that only watch and report.
 pub fn background(
     life: &mut Lifecycle,
     config: &Config,
@@ -158,6 +189,7 @@ pub fn background(
         });
         return;
     }
+    summary(life, observer);
     watch_control(life, &config.state_dir.join("control"), control.clone());
 }
 
@@ -169,6 +201,7 @@ fn watch_control(life: &mut Lifecycle, dir: &Path, control: Control) {
         Ok(watch) => watch,
         Err(error) => {
             tracing::warn!(
+                event = "service.requeue_polling",
                 error = chain(&error),
                 "cannot watch for requeue requests, using rescans"
             );
@@ -226,6 +259,6 @@ pub async fn wait_until_excluded(
 /// Tells systemd, where it listens; without it, nothing happens.
 pub fn notify(states: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "cannot notify the service manager");
+        tracing::debug!(event = "service.notify_failed", %error, "cannot notify the service manager");
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    resources::{LIMIT, blocking},
+    error::{LIMIT, blocking},
     tasks::notify,
 };
 use crate::{
@@ -47,9 +47,15 @@ pub fn spawn(life: &mut Lifecycle, observer: &Arc<Observer>) {
                     () = blocking(|| notify(&[sd_notify::NotifyState::Watchdog])) => {}
                 },
                 Some(why) if was_well && is_asked => {
-                    tracing::error!(reason = why, "watchdog not notified, service stalled");
+                    tracing::error!(
+                        event = "service.stalled",
+                        reason = why,
+                        "watchdog not notified, service stalled"
+                    );
                 }
-                Some(why) if was_well => tracing::error!(reason = why, "service stalled"),
+                Some(why) if was_well => {
+                    tracing::error!(event = "service.stalled", reason = why, "service stalled");
+                }
                 _ => {}
             }
             if stuck.is_none() && !was_well {
@@ -58,7 +64,7 @@ pub fn spawn(life: &mut Lifecycle, observer: &Arc<Observer>) {
                 } else {
                     "service recovered from a stall"
                 };
-                tracing::info!("{word}");
+                tracing::info!(event = "service.recovered", "{word}");
             }
             was_well = stuck.is_none();
         }

@@ -30,7 +30,7 @@ fn the_commands_find_the_service_steer_it_and_wait_for_its_end() {
     assert_eq!(unknown.code, 78, "{unknown:?}");
     assert!(unknown.stderr.contains("there is no pipeline `other`"), "{unknown:?}");
     let drained = place.run(&["drain", "--wait"]);
-    assert_eq!((drained.code, &*drained.stdout), (0, "it ended\n"), "{drained:?}");
+    assert_eq!((drained.code, &*drained.stdout), (0, "the service exited\n"), "{drained:?}");
     assert_eq!(service.running.end().code, 0);
     let none = service.place.run(&["status"]);
     assert_eq!(none.code, 69, "{none:?}");

@@ -38,7 +38,7 @@ fn get(address: SocketAddr, path: &str) -> String {
 
 /// The address it says that it serves at.
 fn served_at(running: &Running) -> SocketAddr {
-    let said = "HTTP server listening url=http://";
+    let said = "HTTP server listening\" url=http://";
     running.until_said(said);
     let log = running.log();
     let (_, rest) = log.split_once(said).unwrap();

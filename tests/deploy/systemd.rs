@@ -163,7 +163,7 @@ fn trace_of_a_life(steps: &str, suffix: &str) -> String {
     command.args(["run", "--config", "tidemill.toml", "--http", "127.0.0.1:0"]);
     command.current_dir(place.root()).env("RUST_LOG", "info").env_remove("FAILPOINTS");
     let running = Running::start(&mut command);
-    running.until_said(" ready ");
+    running.until_said("event=pipeline.ready");
     for number in 0..40 {
         place.put(format!("sub/{number}.log"), format!("line {number}\n").repeat(100));
     }
@@ -180,7 +180,7 @@ fn trace_of_a_life(steps: &str, suffix: &str) -> String {
     let signal = |signal| kill_process(Pid::from_raw(child).unwrap(), signal).unwrap();
     place.configure(&format!("rescan = \"1m\"\n{lines}"));
     signal(Signal::HUP);
-    running.until_said(" configuration reloaded ");
+    running.until_said("event=config.reloaded");
     signal(Signal::TERM);
     let ended = running.end();
     assert_eq!(ended.code, 0, "{ended:?}");

@@ -102,7 +102,7 @@ fn a_watching_service_publishes_and_replaces_its_own_output_by_links() {
     until("the first output", || place.output().join("file.zst").exists());
     place.put("file", "the second content");
     // Not looked at before: bindfs may answer that a file is not there while it is replaced.
-    until("the second output", || running.log().matches(" published pipeline=").count() == 2);
+    until("the second output", || running.log().matches("msg=published ").count() == 2);
     assert_eq!(place.published("file.zst"), b"the second content");
     let ended = running.stop();
     assert_eq!(ended.code, 0, "{ended:?}");

@@ -94,7 +94,7 @@ fn a_temporary_file_is_the_services_alone_until_it_has_its_sources_mode() {
     for umask in ["000", "077"] {
         let place = Place::new();
         let running = under(umask, &place, &[], "write=sleep(100)");
-        running.until_said(" ready ");
+        running.until_said("event=pipeline.ready");
         let source = place.put("large", vec![b'l'; 2 << 20]);
         fs::set_permissions(source, Permissions::from_mode(0o600)).unwrap();
         until("its temporary file", || !place.leftovers().is_empty());

@@ -69,11 +69,11 @@ fn swapped(name: &str, producer: u32, on_success: &str) {
     let wanted = prove::count(500);
     // Most have another name, or none, before their output is published.
     let taken = |log: &str| {
-        log.matches(" published ").count() + log.matches(" before publishing, ").count()
+        log.matches("msg=published ").count() + log.matches(" before publishing, ").count()
     };
     until("files are read", || {
         let log = running.log();
-        taken(&log) >= wanted && log.contains(" published ")
+        taken(&log) >= wanted && log.contains("msg=published ")
     });
     fs::write(root.join(programs::STOP), "").unwrap();
     let swapped = swaps.end();
@@ -98,7 +98,7 @@ fn swapped(name: &str, producer: u32, on_success: &str) {
     let count = count.lines().next().unwrap();
     prove::report(
         name,
-        &[("swaps", &count), ("published", &ended.stderr.matches(" published ").count())],
+        &[("swaps", &count), ("published", &ended.stderr.matches("msg=published ").count())],
     );
 }
 

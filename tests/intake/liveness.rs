@@ -96,7 +96,7 @@ fn a_place_that_fell_sick_together_with_its_input_recovers_with_it() {
     command.args(["--http", "off", "--settle", "0s"]);
     command.env("FAILPOINTS", "write=1*return(enospc)->off");
     let running = Running::start(&mut command);
-    running.until_said(" ready ");
+    running.until_said("event=pipeline.ready");
     for number in 0..20 {
         fs::write(base.join(format!("in/{number}")), "content").unwrap();
     }

@@ -165,9 +165,9 @@ fn the_output_that_is_mounted_below_the_input_is_left_alone() {
     let running = Running::start(&mut command);
     until("the service is ready, or cannot be", || {
         let log = running.log();
-        log.contains(" ready ") || log.contains("unshare: ") || log.contains("mount: ")
+        log.contains("event=pipeline.ready") || log.contains("unshare: ") || log.contains("mount: ")
     });
-    if !running.log().contains(" ready ") {
+    if !running.log().contains("event=pipeline.ready") {
         return prove::skipped(name, "no mounts can be made");
     }
     until("a", || is_published(&place, "a.zst"));

@@ -294,7 +294,7 @@ fn without_a_receiver_files_are_processed_and_the_stop_is_not_held_up() {
         kill_process(Pid::from_child(&service.0), Signal::TERM).expect("signal");
         assert_eq!(ended(&mut service), Some(0), "{}", log(dir.path()));
         let log = log(dir.path());
-        assert!(log.contains("last OTLP traces not sent files=50"), "{log}");
+        assert!(log.contains("last OTLP traces not sent\" files=50"), "{log}");
     }
 }
 

@@ -65,7 +65,7 @@ export class Place {
     this.ended = new Promise((resolve) => { child.on("exit", (code) => { running.delete(child); resolve(code); }); });
     const said = await until("it serves", () => {
       assert.equal(child.exitCode, null, this.log);
-      return this.log.includes("phase=READY") && /HTTP server listening url=(http:\/\/[^/]+)/.exec(this.log);
+      return this.log.includes("phase=READY") && /HTTP server listening" url=(http:\/\/[^/]+)/.exec(this.log);
     });
     this.url = `${said[1]}/`;
     return this.url;

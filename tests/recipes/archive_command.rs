@@ -116,7 +116,7 @@ fn every_segment_that_postgresql_archives_can_be_restored() {
         .replace("http = \"127.0.0.1:9465\"", "http = \"off\"");
     std::fs::write(place.root().join("wal.toml"), config).unwrap();
     let running = Running::start(&mut place.tidemill(&["run", "--config", "wal.toml"]));
-    running.until_said(" ready ");
+    running.until_said("event=pipeline.ready");
 
     let server = Server::start(&place, &command);
     server.answers("create table numbers (number integer)");

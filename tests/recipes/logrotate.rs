@@ -80,7 +80,7 @@ fn config_logs_toml_keeps_every_day_by_number_and_by_date() {
         std::fs::write(root.join("logs.toml"), format!("http = \"off\"\n{config}")).unwrap();
         let args = ["run", "--config", "logs.toml"];
         let running = crate::files::Running::start(&mut place.tidemill(&args));
-        running.until_said(" ready ");
+        running.until_said("event=pipeline.ready");
         for (number, day) in (1..).zip(DAYS) {
             place.put("app.log", day);
             rotate(&place, by);

@@ -50,7 +50,7 @@ fn rsync_into_a_running_service_publishes_each_file_once_under_its_own_name() {
             let ended = running.stop();
             assert_eq!(ended.code, 0, "{ended:?}");
             assert_eq!(outputs(&place), expected, "rsync {options:?}, {on_success}");
-            let published = ended.stderr.matches(" published pipeline=").count();
+            let published = ended.stderr.matches("msg=published ").count();
             assert_eq!(published, files, "rsync {options:?}, {on_success}: each once");
             let left = tree(&place.input()).len();
             assert_eq!(left, if on_success == "keep" { files } else { 0 }, "{on_success}");

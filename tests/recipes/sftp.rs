@@ -127,7 +127,7 @@ fn uploads(name: &str, upload: impl Fn(&Server, &Path, &Path) -> bool) {
         let ended = running.stop();
         assert_eq!(ended.code, 0, "{ended:?}");
         assert_eq!(outputs(), expected, "{on_success}");
-        assert_eq!(ended.stderr.matches(" published pipeline=").count(), FILES, "{on_success}");
+        assert_eq!(ended.stderr.matches("msg=published ").count(), FILES, "{on_success}");
         assert_eq!(tree(&place.input()).len(), if on_success == "keep" { FILES } else { 0 });
     }
 }

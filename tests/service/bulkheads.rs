@@ -195,7 +195,7 @@ fn a_file_system_in_error_at_the_start_holds_up_its_own_pipeline_and_no_other() 
 fn a_reload_does_not_wait_for_a_pipeline_that_hangs() {
     let started = stuck("a_reload_of_what_hangs", ("stuck", "out-stuck"), 0, &[]);
     let Some((mut tree, service, stuck)) = started else { return };
-    let reloads = |tree: &Tree| tree.log().matches(" configuration reloaded ").count();
+    let reloads = |tree: &Tree| tree.log().matches("event=config.reloaded").count();
     for (count, steps) in ["zstd:5", "zstd:7"].into_iter().enumerate() {
         configure(&tree, ("stuck", "out-stuck"), steps);
         service.signal(Signal::HUP);
@@ -214,7 +214,7 @@ fn a_reload_does_not_wait_for_a_pipeline_that_hangs() {
     assert_eq!(service.wait(), 0, "{}", tree.log());
     drop(stuck);
     tree.assert_outputs_whole();
-    let published = tree.log().matches("published pipeline=\"stuck\"").count();
+    let published = tree.log().matches("msg=published pipeline=stuck ").count();
     assert_eq!(published, 1, "{}", tree.log());
 }
 

@@ -25,7 +25,8 @@ fn terminated_at(name: &str) {
 
 /// The last report: no task, no temporary file, no more descriptors than at the start.
 fn assert_told(log: &str) {
-    let report = log.lines().rfind(|line| line.contains(" stopped ")).expect("a report");
+    let report =
+        log.lines().rfind(|line| line.contains("event=service.stopped ")).expect("a report");
     let number = |name: &str| -> usize {
         let at = report.find(name).unwrap_or_else(|| panic!("{name} in {report}"));
         let digits = report[at + name.len()..].split(' ').next().expect("a value");

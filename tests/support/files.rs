@@ -93,7 +93,7 @@ impl Place {
         command
             .current_dir(self.root())
             .args(args)
-            .env("RUST_LOG", "info")
+            .env("RUST_LOG", "info,tidemill=debug")
             .env_remove("FAILPOINTS");
         command
     }
@@ -119,7 +119,7 @@ impl Place {
         assert!(has, "this test needs `--features failpoints`");
         let args = [&["run", "--config", "tidemill.toml"], args].concat();
         let running = Running::start(self.tidemill(&args).env("FAILPOINTS", failpoints));
-        running.until_said(" ready ");
+        running.until_said("event=pipeline.ready");
         running
     }
 

@@ -130,7 +130,7 @@ impl Tree {
             .args(["--on-success", &on_success])
             .args(more)
             .current_dir(self.root.path())
-            .env("RUST_LOG", "info")
+            .env("RUST_LOG", "info,tidemill=debug")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(
@@ -146,7 +146,7 @@ impl Tree {
         command
             .args(["run", "--http", "off", "--config", config])
             .current_dir(self.root.path())
-            .env("RUST_LOG", "info")
+            .env("RUST_LOG", "info,tidemill=debug")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log.expect("log"));

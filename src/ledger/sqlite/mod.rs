@@ -193,7 +193,7 @@ impl Ledger for Sqlite {
             });
             match ended {
                 Err(error) if error.kind != ErrorKind::Failed => {
-                    tracing::warn!(error = %error.source, "cannot record the clean stop, next start recovers");
+                    tracing::warn!(event = "ledger.stop_not_recorded", error = %error.source, "cannot record the clean stop, next start recovers");
                 }
                 ended => ended?,
             }

@@ -67,7 +67,7 @@ const KNOWN: u32 = STEPS.len() as u32;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "it was made by a newer Tidemill (schema {found}, this one knows {known}): use that one, or another state directory"
+        "it was made by a newer Tidemill (schema {found}, this one supports {known}): use that version, or another state directory"
     )]
     Newer { found: u32, known: u32 },
     #[error("its schema is of an older Tidemill: run the service on it once")]

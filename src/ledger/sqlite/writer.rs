@@ -86,7 +86,7 @@ impl Writer {
         match made {
             // The commit is in the log, and stays there: a later checkpoint moves it.
             Err(error) if is_transient(&error) => {
-                tracing::warn!(%error, pages, "ledger checkpoint failed, write-ahead log grows");
+                tracing::warn!(event = "ledger.checkpoint_failed", %error, pages, "ledger checkpoint failed, write-ahead log grows");
                 Ok(())
             }
             made => made,
@@ -101,11 +101,14 @@ impl Writer {
         match self.connection.query_row(sql, [], |row| row.get::<_, i64>(0)) {
             Ok(0) => Ok(()),
             Ok(_) => {
-                tracing::info!("ledger read by another process, checkpoint incomplete");
+                tracing::info!(
+                    event = "ledger.checkpoint_incomplete",
+                    "ledger read by another process, checkpoint incomplete"
+                );
                 Ok(())
             }
             Err(error) if is_transient(&error) => {
-                tracing::warn!(%error, "ledger checkpoint failed");
+                tracing::warn!(event = "ledger.checkpoint_failed", %error, "ledger checkpoint failed");
                 Ok(())
             }
             Err(error) => Err(error),

@@ -14,7 +14,7 @@ use rustix::{
 };
 
 use super::proof::{Line, Proof};
-use crate::failpoint;
+use crate::{failpoint, observe::OutcomeKind};
 
 /// How far back the file is searched for lines that a crash may have left unmarked in the ledger.
 const TAIL_BYTES: u64 = 64 * 1024 * 1024;
@@ -115,7 +115,7 @@ impl Log {
         self.unsure = false;
         let mut recorded = HashSet::new();
         self.search(TAIL_BYTES, |line| {
-            if line.outcome == "published" && records.contains(&line.proof) {
+            if line.outcome == OutcomeKind::Published.as_str() && records.contains(&line.proof) {
                 recorded.insert(line.proof.id);
             }
         })?;

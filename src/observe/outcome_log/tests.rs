@@ -8,7 +8,7 @@ fn event(id: i64) -> OutcomeLine {
         id,
         ledger: "0011".into(),
         pipeline: "main".into(),
-        outcome: "published",
+        outcome: OutcomeKind::Published,
         source: "a".into(),
         source_hex: None,
         source_bytes: 1,
@@ -73,7 +73,11 @@ fn recovery_learns_which_records_were_acknowledged() {
     let (_dir, path) = path();
     let mut events = Events::open(&path).expect("open");
     events
-        .append(&[event(1), event(2), OutcomeLine { outcome: "quarantined", ..event(3) }])
+        .append(&[
+            event(1),
+            event(2),
+            OutcomeLine { outcome: OutcomeKind::Quarantined, ..event(3) },
+        ])
         .expect("append");
     let recorded = events.recorded(&proofs(&[2, 3, 4])).expect("read");
     assert_eq!(recorded, HashSet::from([2]));
@@ -171,7 +175,7 @@ fn a_line_of_another_record_with_the_same_number_acknowledges_nothing() {
         OutcomeLine { output_hex: Some("62".into()), ..own.clone() },
         hashed("another", "o"),
         hashed("s", "another"),
-        OutcomeLine { outcome: "quarantined", ..own.clone() },
+        OutcomeLine { outcome: OutcomeKind::Quarantined, ..own.clone() },
     ] {
         events.append(&[foreign]).expect("append");
     }

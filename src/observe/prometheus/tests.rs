@@ -64,7 +64,7 @@ fn everything(observer: &Observer) {
     channel.entered();
     channel.left(1);
     channel.waited(millis(40));
-    observer.set_phase("READY");
+    observer.set_phase("READY", true);
     let hook = crate::observe::HookMeter::new("on_published");
     hook.ran(crate::observe::HookEnd::TimedOut);
     hook.dropped(3);

@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{recorder::FileTrace, spans};
+use super::{file_trace::FileTrace, spans};
 use crate::{limits, policy::Otlp};
 
 /// Sends traces until the stop. Dropping it drops what was not sent.
@@ -83,7 +83,12 @@ impl OtlpExporter {
         let left = self.batch.len() + self.take(usize::MAX).len();
         if left > 0 {
             self.dropped.increment(left as u64);
-            tracing::warn!(files = left, timed_out = flushed.is_err(), "last OTLP traces not sent");
+            tracing::warn!(
+                event = "otlp.dropped",
+                files = left,
+                timed_out = flushed.is_err(),
+                "last OTLP traces not sent"
+            );
         }
         Ok(())
     }
@@ -152,13 +157,13 @@ impl OtlpExporter {
             std::mem::replace(&mut self.is_away, !matches!(answer, Ok(OtlpResponse::Taken)));
         match answer {
             Ok(OtlpResponse::Taken) if was_away => {
-                tracing::info!(address = %self.address, "OTLP export resumed");
+                tracing::info!(event = "otlp.resumed", address = %self.address, "OTLP export resumed");
             }
             Ok(OtlpResponse::Refused(status)) if !was_away => {
-                tracing::warn!(address = %self.address, %status, "OTLP traces rejected and dropped");
+                tracing::warn!(event = "otlp.rejected", address = %self.address, %status, "OTLP traces rejected and dropped");
             }
             Err(error) if !was_away => {
-                tracing::warn!(address = %self.address, error, "cannot send OTLP traces, retrying");
+                tracing::warn!(event = "otlp.unavailable", address = %self.address, error, "cannot send OTLP traces, retrying");
             }
             _ => {}
         }
@@ -171,7 +176,7 @@ impl OtlpConnection {
         let (requests, connection) = handshake(TokioIo::new(stream)).await?;
         let driver = tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "OTLP connection closed");
+                tracing::debug!(event = "otlp.closed", %error, "OTLP connection closed");
             }
         });
         Ok(Self { requests, _driver: AbortOnDropHandle::new(driver) })

@@ -13,7 +13,7 @@ use std::{
 use metrics::Counter;
 use tokio::sync::mpsc;
 
-use super::exporter::OtlpExporter;
+use super::{exporter::OtlpExporter, file_trace::FileTrace};
 use crate::{
     limits,
     observe::{OutcomeKind, display_path, prometheus as names},
@@ -45,24 +45,6 @@ struct Source {
 struct TraceRecorder {
     source: Arc<Source>,
     file: Mutex<FileTrace>,
-}
-
-/// All that is told of one file.
-#[derive(Debug, Default)]
-pub struct FileTrace {
-    pub id: u128,
-    /// Of the root; the steps' are those after it.
-    pub first_span: u64,
-    pub pipeline: Arc<str>,
-    pub path: Option<String>,
-    /// By their order; a step that has not ended has no second instant.
-    pub steps: [Option<(Instant, Option<Instant>)>; 8],
-    /// `None` where it was dropped on its way: left for the next start.
-    pub outcome: Option<OutcomeKind>,
-    pub attempt: u32,
-    pub source_bytes: u64,
-    pub output_bytes: u64,
-    pub end: Option<Instant>,
 }
 
 impl Tracer {

@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message;
 
-use super::recorder::FileTrace;
+use super::file_trace::FileTrace;
 use crate::observe::{OutcomeKind, STAGES};
 
 /// Both clocks at one instant: what was noted by one is told by the other.

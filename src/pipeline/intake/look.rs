@@ -26,7 +26,7 @@ impl Intake {
         }
         if overflow {
             self.context.meter.overflow();
-            tracing::warn!(pipeline = %self.context.name(), "event queue overflowed, running a full scan");
+            tracing::warn!(event = "intake.overflowed", pipeline = %self.context.name(), "event queue overflowed, running a full scan");
         }
         let now = Instant::now();
         if overflow || scan {
@@ -79,7 +79,7 @@ impl Intake {
         if self.own_met.len() < limits::OPEN_DIRECTORIES_MAX
             && self.own_met.insert(path.to_path_buf())
         {
-            tracing::warn!(pipeline = %self.context.name(), path = %display_path(path), "own directory mounted below the input, ignored");
+            tracing::warn!(event = "intake.own_directory", pipeline = %self.context.name(), path = %display_path(path), "own directory mounted below the input, ignored");
         }
     }
 
@@ -118,7 +118,7 @@ impl Intake {
             }
             Ok(LookResult::None) => self.table.gone(&path),
             Err(error) => {
-                tracing::warn!(path = %display_path(&path), %error, "cannot stat an input file, retrying");
+                tracing::warn!(event = "intake.stat_failed", path = %display_path(&path), %error, "cannot stat an input file, retrying");
                 self.root.suspect();
                 self.table.mark_missing(path, Instant::now());
             }

@@ -21,11 +21,11 @@ pub(super) fn name_left(context: &Context, table: &SettleTable, ready: &Ready) {
     let name = context.name();
     for (path, reason) in left.iter().take(limits::UNFINISHED_LOGGED_MAX) {
         let source = context.config.input.join(path);
-        tracing::warn!(pipeline = %name, source = %display_path(&source), reason, "not processed, left for the next run");
+        tracing::warn!(event = "file.left", pipeline = %name, source = %display_path(&source), reason, "not processed, left for the next run");
     }
     let more = left.len().saturating_sub(limits::UNFINISHED_LOGGED_MAX);
     if more > 0 {
-        tracing::warn!(pipeline = %name, files = more, "more files left");
+        tracing::warn!(event = "file.left_more", pipeline = %name, files = more, "more files left");
     }
 }
 

@@ -119,7 +119,7 @@ impl Root {
         match self.open(context) {
             Ok(()) => {
                 if self.away_since.take().is_some() {
-                    tracing::info!(pipeline = %context.name(), "input available, intake resumed");
+                    tracing::info!(event = "intake.resumed", pipeline = %context.name(), "input available, intake resumed");
                     context.meter.paused(Pause::Input, None);
                 }
                 State::New
@@ -132,7 +132,7 @@ impl Root {
         if self.away_since.is_none() {
             let input = crate::observe::display_path(&context.config.input).to_string();
             let reason = format!("cannot open the input {input}: {error}");
-            tracing::warn!(pipeline = %context.name(), reason, "input unavailable, intake paused");
+            tracing::warn!(event = "intake.paused", pipeline = %context.name(), reason, "input unavailable, intake paused");
             context.meter.paused(Pause::Input, Some(&reason));
             self.away_since = Some(now);
         }
@@ -159,14 +159,14 @@ impl Root {
         }
         let every_seconds = limits::POLL_INTERVAL.as_secs();
         if self.network {
-            tracing::info!(pipeline = %context.name(), every_seconds, "input on a network file system, polling");
+            tracing::info!(event = "intake.polling", pipeline = %context.name(), every_seconds, "input on a network file system, polling");
             return None;
         }
         match Watch::start(input, self.hints.clone()) {
             Ok(watch) => Some(watch),
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(pipeline = %context.name(), %error, cause, every_seconds, "cannot watch the input, polling");
+                tracing::warn!(event = "intake.polling", pipeline = %context.name(), %error, cause, every_seconds, "cannot watch the input, polling");
                 None
             }
         }

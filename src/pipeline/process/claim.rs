@@ -236,7 +236,7 @@ impl Claim {
                 if known == PriorOutcome::Done && steps.as_ref().is_some_and(other) {
                     job.context.meter.has_other_steps();
                 }
-                tracing::debug!(source = %crate::observe::display_path(&job.path), ?known, "nothing to do");
+                tracing::debug!(event = "file.unchanged", source = %crate::observe::display_path(&job.path), ?known, "nothing to do");
                 job.end(Outcome::Skipped, 0);
             }
         }

@@ -63,7 +63,7 @@ impl Scan {
                 Ok(_) => {}
                 Err((path, error)) => {
                     self.unlisted += 1;
-                    tracing::warn!(path = %crate::observe::display_path(&path), %error, "cannot list an input directory");
+                    tracing::warn!(event = "intake.list_failed", path = %crate::observe::display_path(&path), %error, "cannot list an input directory");
                 }
             }
             if found.len() >= most {
@@ -201,7 +201,7 @@ impl Discovery {
             Kind::Directory => return Ok(LookResult::None),
             Kind::File => {}
             kind => {
-                tracing::debug!(path = %crate::observe::display_path(path), kind = kind.as_str(), "not a regular file, ignored");
+                tracing::debug!(event = "file.ignored", path = %crate::observe::display_path(path), kind = kind.as_str(), "not a regular file, ignored");
                 return Ok(LookResult::None);
             }
         }
@@ -209,7 +209,7 @@ impl Discovery {
             return Ok(LookResult::None);
         }
         if let Some(why) = eligibility::refused(self.trust, input, &seen)? {
-            tracing::debug!(path = %crate::observe::display_path(path), why, "left alone");
+            tracing::debug!(event = "file.ignored", path = %crate::observe::display_path(path), why, "left alone");
             return Ok(LookResult::None);
         }
         let Fingerprint { modified_ns, changed_ns, .. } = seen.identity;

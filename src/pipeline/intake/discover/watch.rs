@@ -39,7 +39,7 @@ impl Watch {
         let handler = move |event: notify::Result<Event>| match event {
             Ok(event) => take_in(&hints, &below, event),
             Err(error) => {
-                tracing::warn!(%error, "watch error, running a full scan");
+                tracing::warn!(event = "intake.watch_failed", %error, "watch error, running a full scan");
                 hints.overflow();
             }
         };

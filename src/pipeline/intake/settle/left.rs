@@ -27,7 +27,7 @@ impl fmt::Display for Why {
             Self::Changed => f.write_str("it changed while it was read"),
             Self::Replaced => f.write_str("another file took its name while it was read"),
             Self::Unsure => {
-                f.write_str("it changed just now, and the kernel cannot say who writes")
+                f.write_str("it changed just now, and the kernel cannot report writers")
             }
             Self::Failed => f.write_str("it failed, and is to be tried again"),
             Self::Place => f.write_str("its output, or its input, is unavailable"),

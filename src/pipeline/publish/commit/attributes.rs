@@ -19,7 +19,7 @@ pub fn follow(root: &Dir, output: Output, source: &FileMetadata) -> Output {
         Ok(Some(identity)) => Output { identity, ..output },
         Ok(None) => output,
         Err(error) => {
-            tracing::warn!(output = %display_path(&output.path), %error, "cannot copy changed attributes to the output");
+            tracing::warn!(event = "file.attributes_failed", output = %display_path(&output.path), %error, "cannot copy changed attributes to the output");
             output
         }
     }
@@ -40,7 +40,7 @@ fn bring_up(root: &Dir, output: &Output, source: &FileMetadata) -> io::Result<Op
     }
     fs::copy_attributes(&file, source, (opened.owner, opened.group))?;
     failpoint::barrier("barrier::attributes", || file.sync_all())?;
-    tracing::info!(output = %display_path(&output.path), "changed attributes copied to the output");
+    tracing::info!(event = "file.attributes_copied", output = %display_path(&output.path), "changed attributes copied to the output");
     fs::identity_of(&file).map(Some)
 }
 

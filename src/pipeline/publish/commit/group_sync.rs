@@ -84,7 +84,7 @@ impl GroupSync {
         if let Err(error) = &result
             && !self.failed.swap(true, Ordering::Relaxed)
         {
-            tracing::warn!(%error, "syncfs failed, using fsync until restart");
+            tracing::warn!(event = "storage.fallback", %error, "syncfs failed, using fsync until restart");
         }
         result
     }

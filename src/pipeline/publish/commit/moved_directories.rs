@@ -64,7 +64,7 @@ impl Publisher {
                 Ok(Taken::Back) => back.push(file),
                 Err(error) => {
                     let source = display_path(&file.committed.job.source_path()).to_string();
-                    tracing::warn!(source, %error, "cannot withdraw an output from a moved directory, publishing again");
+                    tracing::warn!(event = "file.withdraw_failed", source, %error, "cannot withdraw an output from a moved directory, publishing again");
                     back.push(file);
                 }
             }

@@ -297,7 +297,7 @@ pub(super) fn withdraw(job: &Job, marks: &[StateUpdate]) -> ledger::Result<()> {
             Err(error)
                 if error.kind == ErrorKind::Busy && tries < limits::LEDGER_BUSY_TRIES_MAX =>
             {
-                tracing::warn!(error = %error.source, "ledger locked by another process, waiting");
+                tracing::warn!(event = "ledger.unavailable", error = %error.source, "ledger locked by another process, waiting");
             }
             marked => return marked,
         }

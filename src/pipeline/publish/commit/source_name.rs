@@ -23,7 +23,7 @@ pub fn still_named(mut staged: Staged) -> Option<Staged> {
     let found = match job.input.stat_fresh(&job.path) {
         Ok(found) => found,
         Err(error) => {
-            tracing::warn!(source = %crate::observe::display_path(&job.path), %error, "cannot check the source before publishing");
+            tracing::warn!(event = "file.check_failed", source = %crate::observe::display_path(&job.path), %error, "cannot check the source before publishing");
             return Some(staged);
         }
     };
@@ -35,10 +35,18 @@ pub fn still_named(mut staged: Staged) -> Option<Staged> {
     drop(temp);
     let source = crate::observe::display_path(&job.path).to_string();
     if found.is_some() {
-        tracing::info!(source, "source replaced before publishing, checking again");
+        tracing::info!(
+            event = "file.changed",
+            source,
+            "source replaced before publishing, checking again"
+        );
         job.defer(Duration::ZERO, DeferReason::Replaced);
     } else {
-        tracing::info!(source, "source renamed or removed before publishing, output discarded");
+        tracing::info!(
+            event = "file.discarded",
+            source,
+            "source renamed or removed before publishing, output discarded"
+        );
         job.end(Outcome::Skipped, 0);
     }
     None

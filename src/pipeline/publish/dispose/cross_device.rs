@@ -9,6 +9,7 @@
 use std::{
     ffi::{OsStr, OsString},
     io,
+    path::Path,
     sync::Arc,
 };
 
@@ -19,14 +20,37 @@ use crate::{
     limits,
 };
 
+impl HeldSource {
+    /// Moves it into a directory, as `NAME` or, where that is taken, `NAME.1`, `NAME.2`, …: by a
+    /// rename, or by a copy to another file system. Gives the name it got.
+    pub fn move_to(self, to: &Arc<Dir>, name: &OsStr) -> Result<OsString, (Self, io::Error)> {
+        let mut target = name.to_owned();
+        loop {
+            match self.dir.rename(&self.private, to, &target, Overwrite::Never) {
+                Ok(()) => return Ok(target),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) if is_needed(&error) => {
+                    return move_by_copy(self, to, name);
+                }
+                Err(error) => return Err((self, error)),
+            }
+            let is_free = |name: &OsStr| Ok(to.stat(Path::new(name))?.is_none());
+            match fs::free_number(name, "", limits::NAME_BYTES_MAX, is_free) {
+                Ok(free) => target = free,
+                Err(error) => return Err((self, error)),
+            }
+        }
+    }
+}
+
 /// Whether a rename failed because the two directories are on different file systems or mounts, or
 /// because this file may not be linked to.
-pub fn is_needed(error: &io::Error) -> bool {
+fn is_needed(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::Unsupported)
 }
 
 /// Moves a source into a directory of another file system, as `NAME`, `NAME.1`, … Gives the name.
-pub fn move_to(
+fn move_by_copy(
     taken: HeldSource,
     to: &Arc<Dir>,
     name: &OsStr,

@@ -8,7 +8,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::cross_device;
 use crate::{
     failpoint,
     fingerprint::Fingerprint,
@@ -218,26 +217,5 @@ impl HeldSource {
         let removed =
             failpoint::hit("dispose::unlink").and_then(|()| self.dir.unlink_own(&self.private));
         removed.map_err(|error| (self, error))
-    }
-
-    /// Moves it into a directory, as `NAME` or, where that is taken, `NAME.1`, `NAME.2`, …: by a
-    /// rename, or by a copy to another file system. Gives the name it got.
-    pub fn move_to(self, to: &Arc<Dir>, name: &OsStr) -> Result<OsString, (Self, io::Error)> {
-        let mut target = name.to_owned();
-        loop {
-            match self.dir.rename(&self.private, to, &target, Overwrite::Never) {
-                Ok(()) => return Ok(target),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) if cross_device::is_needed(&error) => {
-                    return cross_device::move_to(self, to, name);
-                }
-                Err(error) => return Err((self, error)),
-            }
-            let is_free = |name: &OsStr| Ok(to.stat(Path::new(name))?.is_none());
-            match fs::free_number(name, "", limits::NAME_BYTES_MAX, is_free) {
-                Ok(free) => target = free,
-                Err(error) => return Err((self, error)),
-            }
-        }
     }
 }

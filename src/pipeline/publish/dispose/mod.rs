@@ -25,7 +25,7 @@ use crate::{
     fs::{self, Dir},
     ledger::{Flush, Record, State},
     limits,
-    observe::display_path,
+    observe::{display_path, log_seconds},
     pipeline::{
         channel::{Inlet, Panics},
         failure::{ClaimError, CommitError, DisposeError, Verdict},
@@ -112,7 +112,7 @@ impl Disposer {
             unchanged(committed);
             return done.then_some((id, State::Done, None));
         }
-        tracing::info!(pipeline = %job.context.name(), source = %display_path(&job.path), record = id, policy = %record.on_success, "already processed, disposing of the source");
+        tracing::info!(event = "file.disposed", pipeline = %job.context.name(), source = %display_path(&job.path), record = id, policy = %record.on_success, "already processed, disposing of the source");
         self.dispose(committed, unchanged)
     }
 
@@ -126,12 +126,12 @@ impl Disposer {
                 Some((id, State::Done, None))
             }
             Ok(Disposed::Another) => {
-                tracing::info!(pipeline = %job.context.name(), source = %display_path(&job.path), "source changed after reading, processing again");
+                tracing::info!(event = "file.changed", pipeline = %job.context.name(), source = %display_path(&job.path), "source changed after reading, processing again");
                 committed.job.defer(limits::BUSY_RECHECK_DELAY, DeferReason::Changed);
                 Some((id, State::Changed, None))
             }
             Ok(Disposed::Busy) => {
-                tracing::info!(pipeline = %job.context.name(), source = %display_path(&job.path), "source open for writing, disposal postponed");
+                tracing::info!(event = "file.changed", pipeline = %job.context.name(), source = %display_path(&job.path), "source open for writing, disposal postponed");
                 committed.job.defer(limits::BUSY_RECHECK_DELAY, DeferReason::Busy);
                 Some((id, State::Changed, None))
             }
@@ -149,12 +149,12 @@ impl Disposer {
         let pipeline = Arc::clone(job.context.name());
         match verdict {
             Verdict::Unfinished => {
-                tracing::debug!(%pipeline, %stage, reason, "tried again");
+                tracing::debug!(event = "file.retried", %pipeline, source = %display_path(&job.path), %stage, reason, "file changed while being read, retrying");
                 job.defer(limits::BUSY_RECHECK_DELAY, DeferReason::Changed);
             }
             Verdict::Retry if job.attempt < job.context.config.attempts => {
                 let after = backoff(job.context.config.backoff, job.attempt);
-                tracing::warn!(%pipeline, %stage, reason, attempt = job.attempt, retry_seconds = after.as_secs_f64(), "attempt failed, retrying");
+                tracing::warn!(event = "file.retried", %pipeline, source = %display_path(&job.path), %stage, reason, attempt = job.attempt, retry_seconds = log_seconds(after), "attempt failed, retrying");
                 job.context.meter.retried();
                 job.defer(after, DeferReason::Failed);
             }

@@ -104,7 +104,7 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &str) -> Result<(), DisposeEr
     append(&record).map_err(|error| failed(error.into()))?;
     case.write_reason(&place, record.moved_to.as_deref()).map_err(|error| failed(error.into()))?;
     if moves && let Err(error) = move_source(job, &place, &record) {
-        tracing::warn!(pipeline = %job.context.name(), source = %display_path(&job.path), %error, "cannot move to quarantine, source left in place");
+        tracing::warn!(event = "file.not_moved", pipeline = %job.context.name(), source = %display_path(&job.path), %error, "cannot move to quarantine, source left in place");
         record.moved_to = None;
         record.reason = Some(format!("{reason} (left in place: {error})"));
         append(&record).map_err(|error| failed(error.into()))?;
