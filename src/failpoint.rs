@@ -93,7 +93,7 @@ pub(crate) fn is_skipped(name: &str) -> bool {
 
 #[cfg(not(feature = "failpoints"))]
 #[inline]
-pub(crate) const fn leaves_out(_: &str) -> bool {
+pub(crate) const fn is_skipped(_: &str) -> bool {
     false
 }
 
