@@ -322,6 +322,10 @@ fn quarantine_earlier(
     found: Fingerprint,
     record: &Record,
 ) -> Result<Option<Record>, Error> {
+    // It is what the name's record read, whoever had its inode before.
+    if found.matches_content(&record.identity) {
+        return Ok(None);
+    }
     let published = ledger.latest_of_inode(record.pipeline, &record.source, found.inode)?;
     let Some(record) = published.filter(|published| {
         let read = &published.identity;
