@@ -8,11 +8,11 @@
 //! | 6 | `main`, [`cli`] |
 //! | 5 | [`service`]: the whole life of the process on one page |
 //! | 4 | [`pipeline`] (makes the channels, starts the stages), [`recovery`], [`queries`], [`http`] |
-//! | 3 | `pipeline::{intake, process, publish}`: the eight steps |
+//! | 3 | `pipeline::{intake, process, publish}`: the eight stages |
 //! | 2 | `pipeline::{job, stage}`: what travels, and the one loop that moves it |
 //! | 2 | [`hooks`]: a user's commands and webhooks
 //! | 1 | [`codec`], [`config`], [`sandbox`], [`fs`], [`ledger`], [`lifecycle`], [`observe`], which do not import one another |
-//! | 0 | [`error`], [`limits`] and the words all of them share: [`fingerprint`], [`policy`], [`stage`], [`steps`] |
+//! | 0 | [`error`], [`limits`] and the words all of them share: [`fingerprint`], [`policy`], [`stage`], [`transforms`] |
 
 pub mod cli;
 
@@ -41,4 +41,4 @@ pub mod fingerprint;
 pub mod limits;
 pub mod policy;
 pub mod stage;
-pub mod steps;
+pub mod transforms;

@@ -6,12 +6,12 @@ use std::time::Duration;
 pub const SMALL_FILE_MAX_BYTES: usize = 256 * 1024;
 /// The size of one chunk of a large file.
 pub const CHUNK_BYTES: usize = 256 * 1024;
-/// Chunks a channel between two steps of one large file holds.
+/// Chunks a channel between two stages of one large file holds.
 pub const CHUNKS_QUEUED: usize = 4;
 
-/// What is in these channels, and in the hands of the three steps.
+/// What is in these channels, and in the hands of the three transforms.
 pub const LANE_BYTES: u64 = 2 * (CHUNKS_QUEUED as u64 + 2) * CHUNK_BYTES as u64;
-/// The buffer between two steps of a chain.
+/// The buffer between two transforms of a chain.
 pub const STEP_BUFFER_BYTES: usize = 128 * 1024;
 
 /// A large output begins to go to the disk each time it has grown by so much: the sync at its end

@@ -100,7 +100,7 @@ words! {
         Fail = "fail",
         /// Replace whatever is there.
         Replace = "replace",
-        /// Publish beside it, as `NAME.1`, `NAME.2`, … before the extension the steps added.
+        /// Publish beside it, as `NAME.1`, `NAME.2`, … before the extension the transforms added.
         Suffix = "suffix",
         /// Leave what is there; the source counts as done.
         Skip = "skip",
@@ -202,12 +202,12 @@ pub enum Settle {
     Quiet(Duration),
 }
 
-/// What a step that decompresses may produce, against archives made to fill a disk.
+/// What a transform that decompresses may produce, against archives made to fill a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpansionLimits {
     /// Bytes of output of one file.
     pub output_bytes: u64,
-    /// Output bytes for each byte of the source, over the whole chain of steps, beyond the first MiB
+    /// Output bytes for each byte of the source, over the whole chain of transforms, beyond the first MiB
     /// of output.
     pub ratio: u64,
     /// Memory that one decoder may ask for: its window or its dictionary.

@@ -160,7 +160,7 @@ fn two_directories_are_a_whole_service() {
     assert_eq!(config.state_dir, bench.at("outbox/.tidemill"));
     let [pipeline] = config.pipelines.as_slice() else { panic!("{config:?}") };
     assert_eq!(&*pipeline.name, "main");
-    assert_eq!(pipeline.steps.to_string(), "zstd:3");
+    assert_eq!(pipeline.transforms.to_string(), "zstd:3");
     assert_eq!(pipeline.on_success, OnSuccess::Keep);
     assert_eq!(pipeline.quarantine, bench.at("outbox/.tidemill/quarantine/main"));
 }
@@ -182,7 +182,7 @@ fn options_override_the_only_pipeline_of_a_file() {
     let options = Options {
         input: Some(bench.at("second")),
         output: Some(bench.at("other")),
-        steps: Some("xz".into()),
+        transforms: Some("xz".into()),
         exclude: vec!["b".into()],
         durability: Some("none".into()),
         shutdown_deadline: Some("0".into()),
@@ -192,7 +192,7 @@ fn options_override_the_only_pipeline_of_a_file() {
     assert_eq!(config.shutdown_deadline, Duration::ZERO);
     let [pipeline] = config.pipelines.as_slice() else { panic!("{config:?}") };
     assert_eq!((&pipeline.input, &pipeline.output), (&bench.at("second"), &bench.at("other")));
-    assert_eq!(pipeline.steps.to_string(), "xz:6");
+    assert_eq!(pipeline.transforms.to_string(), "xz:6");
     assert_eq!(pipeline.filter.written().exclude, ["b"]);
     assert_eq!(pipeline.on_exists, OnExists::Skip);
     assert_eq!(pipeline.durability, Durability::None);
@@ -205,7 +205,7 @@ fn a_file_may_leave_the_directories_to_the_command_line() {
     let file = bench.file("[[pipeline]]\nsteps = \"gzip\"");
     let config = load(&Options { config: file.config, ..bench.options() }).expect("it loads");
     assert_eq!(config.pipelines[0].output, bench.at("outbox"));
-    assert_eq!(config.pipelines[0].steps.to_string(), "gzip:6");
+    assert_eq!(config.pipelines[0].transforms.to_string(), "gzip:6");
 }
 
 #[test]
@@ -239,8 +239,8 @@ fn several_pipelines_need_a_state_directory() {
 #[test]
 fn a_wrong_option_is_named() {
     let bench = Bench::new();
-    let steps = told(&Options { steps: Some("zip".into()), ..bench.options() });
-    assert!(steps.starts_with("error: --steps: `zip` is not a step"), "{steps}");
+    let transforms = told(&Options { transforms: Some("zip".into()), ..bench.options() });
+    assert!(transforms.starts_with("error: --transform: `zip` is not a transform"), "{transforms}");
     let output = told(&Options { output: Some(bench.at("inbox/out")), ..bench.options() });
     assert!(output.starts_with("error: OUTPUT: the output "), "{output}");
     let output = format!("archive:{}", bench.at("outbox").display());

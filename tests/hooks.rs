@@ -125,7 +125,7 @@ fn each_hook_fires_with_the_right_content() {
     );
     let hooked = Hooked::new(&hooks);
     let config = hooked.0.root().join("tidemill.toml");
-    let text = fs::read_to_string(&config).unwrap() + "steps = \"gunzip\"\n";
+    let text = fs::read_to_string(&config).unwrap() + "transforms = \"gunzip\"\n";
     fs::write(config, text).unwrap();
     let running = hooked.0.watch(&[]);
     hooked.0.put("bad.gz", "no archive");

@@ -129,8 +129,8 @@ fn reload(running: &Running) {
     until("the reload is told", || told(&running.log()) > before);
 }
 
-fn steps(level: usize) -> String {
-    format!("steps = \"zstd:{level}\"")
+fn transforms(level: usize) -> String {
+    format!("transforms = \"zstd:{level}\"")
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn a_reload_under_load_loses_and_doubles_nothing() {
         let mut level = 0;
         while !producer.is_finished() || level < 10 {
             level += 1;
-            several.configure(HEAD, &[("a", ""), ("b", &steps(level % 3 + 1))]);
+            several.configure(HEAD, &[("a", ""), ("b", &transforms(level % 3 + 1))]);
             reload(&running);
         }
     });
@@ -174,7 +174,7 @@ fn an_unchanged_pipeline_keeps_its_files_in_work() {
     let in_work = || status(&address)["pipelines"][0]["in_work"] == 1;
     several.put("in-a/0", content_of("a", 0));
     until("it is in work", in_work);
-    several.configure(&head, &[("a", ""), ("b", "steps = \"gzip\"")]);
+    several.configure(&head, &[("a", ""), ("b", "transforms = \"gzip\"")]);
     reload(&running);
     assert!(in_work(), "{}", running.log());
     assert_eq!(count(&running.log(), "event=file.published"), 0, "{}", running.log());
@@ -191,7 +191,7 @@ fn an_unchanged_pipeline_keeps_its_files_in_work() {
 fn a_broken_file_keeps_the_old_configuration_and_tells_the_line_and_the_key() {
     let several = Several::new(&[("a", ""), ("b", "")]);
     let running = several.0.watch(&[]);
-    several.configure(HEAD, &[("a", "steps = \"gzip\""), ("b", "on_exits = \"fail\"")]);
+    several.configure(HEAD, &[("a", "transforms = \"gzip\""), ("b", "on_exits = \"fail\"")]);
     reload(&running);
     let log = running.log();
     assert!(log.contains("event=config.refused") && log.contains("kind=invalid"), "{log}");
@@ -242,7 +242,7 @@ fn pipelines_are_added_removed_and_changed_and_what_tells_of_them_follows() {
         several.put(&format!("in-{name}/0"), "old");
     }
     until("all three", || several.acknowledged().len() == 3);
-    several.configure(&head, &[("b", ""), ("c", "steps = \"gzip\""), ("d", "")]);
+    several.configure(&head, &[("b", ""), ("c", "transforms = \"gzip\""), ("d", "")]);
     reload(&running);
     let log = running.log();
     for told in [" changed=c ", " added=d ", " removed=a ", " unchanged=b"] {
@@ -269,7 +269,7 @@ fn pipelines_are_added_removed_and_changed_and_what_tells_of_them_follows() {
     let written = fs::read_to_string(several.0.state().join("config.toml")).unwrap();
     assert!(written.contains("name = \"d\"") && !written.contains("name = \"a\""), "{written}");
 
-    several.configure(&head, &[("a", ""), ("b", ""), ("c", "steps = \"gzip\""), ("d", "")]);
+    several.configure(&head, &[("a", ""), ("b", ""), ("c", "transforms = \"gzip\""), ("d", "")]);
     reload(&running);
     until("what waited for it", || several.acknowledged().contains_key("a/1"));
     until("a/1 is counted", || status(&address)["pipelines"][0]["published"] == 2);
@@ -294,7 +294,7 @@ fn a_key_that_cannot_change_is_named_and_nothing_at_all_is_applied() {
         ("shutdown_deadline", "sandbox = \"off\"\nshutdown_deadline = \"9s\"", "sandbox = \"off\""),
     ] {
         let head = HEAD.replace(old, line);
-        several.configure(&head, &[("a", "steps = \"gzip\""), ("b", "")]);
+        several.configure(&head, &[("a", "transforms = \"gzip\""), ("b", "")]);
         reload(&running);
         let told =
             format!("`{key}` cannot change in a running process: restart the service for it");
@@ -343,10 +343,10 @@ fn a_storm_of_hang_ups_ends_with_the_newest_file_in_force() {
     let running = several.0.watch(&[]);
     for number in 0..50 {
         several.put(&format!("in-b/{number}"), content_of("b", number));
-        several.configure(HEAD, &[("a", ""), ("b", &steps(number % 5 + 1))]);
+        several.configure(HEAD, &[("a", ""), ("b", &transforms(number % 5 + 1))]);
         running.signal(Signal::HUP);
     }
-    several.configure(HEAD, &[("a", ""), ("b", "steps = \"zstd:19\"")]);
+    several.configure(HEAD, &[("a", ""), ("b", "transforms = \"zstd:19\"")]);
     running.signal(Signal::HUP);
     let written = || fs::read_to_string(several.0.state().join("config.toml")).unwrap_or_default();
     until("the newest", || written().contains("zstd:19"));
@@ -369,7 +369,7 @@ fn in_the_middle(several: &Several, files: usize, manager: &Manager) -> Running 
         several.put(&format!("in-b/{number}"), content_of("b", number));
     }
     until("it is at work", || several.is_there("out-b/0.zst") || several.acknowledged().len() > 1);
-    several.configure(HEAD, &[("a", ""), ("b", "steps = \"zstd:1\"")]);
+    several.configure(HEAD, &[("a", ""), ("b", "transforms = \"zstd:1\"")]);
     running.signal(Signal::HUP);
     manager.until("RELOADING=1");
     running
@@ -426,7 +426,7 @@ fn the_service_manager_is_told_of_a_reload_and_of_its_end() {
         assert!(clock.parse::<u64>().unwrap() > 0);
         assert_eq!(end.trim(), "READY=1");
         assert!(running.log().contains(expected), "{}", running.log());
-        several.configure(HEAD, &[("a", "steps = \"gzip\"")]);
+        several.configure(HEAD, &[("a", "transforms = \"gzip\"")]);
     }
     assert_eq!(running.stop().code, 0);
 }
@@ -466,8 +466,8 @@ fn a_hang_up_during_the_drain_is_told_and_changes_nothing() {
 #[test]
 fn options_of_the_command_line_override_the_file_again() {
     let place = Place::new();
-    let running = place.watch(&["--steps", "gzip"]);
-    place.configure("steps = \"xz\"\non_exists = \"suffix\"");
+    let running = place.watch(&["--transform", "gzip"]);
+    place.configure("transforms = \"xz\"\non_exists = \"suffix\"");
     reload(&running);
     assert!(running.log().contains("changed=main"), "{}", running.log());
     place.put("a", "content");
@@ -493,7 +493,7 @@ fn a_reload_of_the_only_pipeline_leaves_it_paused() {
     let several = Several::new(&[("a", "")]);
     let running = several.0.watch(&[]);
     assert_eq!(ask(&several, "pause").0, 200);
-    several.configure(HEAD, &[("a", "steps = \"gzip\"\nsettle = \"0s\"")]);
+    several.configure(HEAD, &[("a", "transforms = \"gzip\"\nsettle = \"0s\"")]);
     assert_eq!(ask(&several, "reload").0, 200);
     several.put("in-a/0", "content");
     let state = several.0.state();
@@ -525,7 +525,7 @@ fn an_operator_reloads_over_the_socket_and_what_is_held_stays_held() {
     let (code, refused) = ask(&several, "reload");
     assert_eq!(code, 409, "{refused}");
     assert!(refused["detail"].as_str().unwrap().contains("`events` cannot change"), "{refused}");
-    several.configure(HEAD, &[("b", "steps = \"gzip\""), ("c", "")]);
+    several.configure(HEAD, &[("b", "transforms = \"gzip\""), ("c", "")]);
     let (code, done) = ask(&several, "reload");
     let expected =
         serde_json::json!({"changed": ["b"], "unchanged": [], "added": ["c"], "removed": ["a"]});

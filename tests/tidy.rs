@@ -33,10 +33,10 @@ const LAYERS: [(&str, u32); 22] = [
     ("patience", 0),
     ("policy", 0),
     ("stage", 0),
-    ("steps", 0),
+    ("transforms", 0),
 ];
-/// Within `pipeline`: steps are of layer 3, what they share of layer 2.
-const STEPS: [&str; 8] =
+/// Within `pipeline`: stages are of layer 3, what they share of layer 2.
+const STAGES: [&str; 8] =
     ["discover", "settle", "claim", "read", "transform", "write", "commit", "dispose"];
 
 fn root() -> &'static Path {
@@ -128,14 +128,14 @@ fn imports_point_down_only() {
 }
 
 #[test]
-fn sibling_steps_never_import_one_another() {
+fn sibling_stages_never_import_one_another() {
     for (path, text) in sources().iter().filter(|(path, _)| !is_test(path)) {
-        let Some(step) = STEPS.iter().find(|step| {
-            path.split(['/', '.']).any(|part| part == **step) && path.starts_with("pipeline/")
+        let Some(stage) = STAGES.iter().find(|stage| {
+            path.split(['/', '.']).any(|part| part == **stage) && path.starts_with("pipeline/")
         }) else {
             continue;
         };
-        for other in STEPS.iter().filter(|other| *other != step) {
+        for other in STAGES.iter().filter(|other| *other != stage) {
             let named = code(text).lines().filter(|line| !line.trim_start().starts_with("//"));
             let mut named = named.filter(|line| {
                 [
@@ -146,7 +146,7 @@ fn sibling_steps_never_import_one_another() {
                 .iter()
                 .any(|name| line.contains(name.as_str()))
             });
-            assert_eq!(named.next(), None, "{path} is {step} and names {other}");
+            assert_eq!(named.next(), None, "{path} is {stage} and names {other}");
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::config::Options;
 Examples:
   tidemill run ./inbox ./outbox                          watch, compress, publish
   tidemill run ./inbox ./outbox --once                   what is there now, then exit
-  tidemill run ./in ./out --steps gunzip,zstd:9 --on-success delete
+  tidemill run ./in ./out --transform gunzip,zstd:9 --on-success delete
   tidemill status --watch                                a running service, live
   tidemill drain --wait                                  finish what is in work, and end; as kill -TERM
 
@@ -42,7 +42,7 @@ pub enum Command {
     Explain(Explain),
     /// Return quarantined files to the input
     Requeue(Requeue),
-    /// Process files again, for example after a change of their steps
+    /// Process files again, for example after a change of their transforms
     Reprocess(Reprocess),
     /// Show the state of a running service
     Status(Status),
@@ -100,11 +100,11 @@ pub struct Run {
     /// Log errors only
     #[arg(short, long)]
     quiet: bool,
-    /// The steps for each file, left to right: zstd[:1-19], gzip[:1-9][:members], brotli[:0-11],
+    /// The transforms for each file, left to right: zstd[:1-19], gzip[:1-9][:members], brotli[:0-11],
     /// xz[:0-9], bzip2[:1-9], lz4[:1-12], unzstd, gunzip, unbrotli, unxz, bunzip2, unlz4,
     /// decompress, copy
     #[arg(long, value_name = "LIST")]
-    steps: Option<String>,
+    transforms: Option<String>,
     /// What to do with a source once its output is durable: keep, delete, archive:DIR
     #[arg(long, value_name = "WHAT")]
     on_success: Option<String>,
@@ -170,7 +170,16 @@ impl Run {
 impl From<Run> for Options {
     fn from(run: Run) -> Self {
         let Run {
-            input, output, config, once, steps, on_success, on_exists, include, exclude, ..
+            input,
+            output,
+            config,
+            once,
+            transforms,
+            on_success,
+            on_exists,
+            include,
+            exclude,
+            ..
         } = run;
         let Run {
             temporary_names,
@@ -191,7 +200,7 @@ impl From<Run> for Options {
             output,
             config,
             once,
-            steps,
+            transforms,
             on_success,
             on_exists,
             include,
@@ -283,7 +292,7 @@ pub struct Explain {
     id = "again",
     required = true,
     multiple = false,
-    args = ["paths", "all", "since", "changed_steps"]
+    args = ["paths", "all", "since", "changed_transforms"]
 )]
 pub struct Reprocess {
     /// Files in an input
@@ -294,9 +303,9 @@ pub struct Reprocess {
     /// Files processed since this time (RFC 3339) or this long ago (`2h`)
     #[arg(long, value_name = "TIME|DURATION")]
     pub since: Option<String>,
-    /// Files whose outputs were made by other steps than those of the last start
+    /// Files whose outputs were made by other transforms than those of the last start
     #[arg(long)]
-    pub changed_steps: bool,
+    pub changed_transforms: bool,
     #[command(flatten)]
     pub place: StateArgs,
 }

@@ -96,7 +96,7 @@ fn about(pipeline: &Value) -> Vec<String> {
             "{name}: {} → {} ({}, on success {})",
             text(pipeline, "input"),
             text(pipeline, "output"),
-            text(pipeline, "steps"),
+            text(pipeline, "transforms"),
             text(pipeline, "on_success")
         ),
         counts(pipeline),
@@ -206,7 +206,7 @@ mod tests {
                 "name": "main", "published": 12, "skipped": 0, "quarantine_size": 2, "retries": 1,
                 "source_bytes": 4096, "output_bytes": 1024, "pending": 3, "in_work": 1,
                 "in_work_bytes": 2048, "held": true, "paused": null, "input": "/in",
-                "output": "/out", "steps": "zstd:3", "on_success": "keep"
+                "output": "/out", "transforms": "zstd:3", "on_success": "keep"
             }]
         });
         let work = json!({"files": [{

@@ -36,7 +36,7 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     replaced_hash: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    steps: Option<&'a str>,
+    transforms: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -130,7 +130,9 @@ fn line<'a>(record: &'a Record, roots: &'a PipelineDirs) -> Line<'a> {
             .and_then(|output| output.replaces)
             .and_then(|replaced| replaced.hash)
             .map(|hash| hex(&hash)),
-        steps: output.map(|output| output.steps.as_str()).filter(|steps| !steps.is_empty()),
+        transforms: output
+            .map(|output| output.transforms.as_str())
+            .filter(|transforms| !transforms.is_empty()),
         reason: record.reason.as_deref(),
         moved_to: record.moved_to.as_ref().map(|path| display_path(path).to_string()),
     }

@@ -17,9 +17,9 @@ use crate::{
 pub fn reprocess(options: &Reprocess) -> anyhow::Result<Exit> {
     let state = locate(&options.place, options.paths.first().map(std::path::PathBuf::as_path))?;
     let ledger = Sqlite::open(&state.ledger())?;
-    let which = match (&options.since, options.changed_steps) {
+    let which = match (&options.since, options.changed_transforms) {
         (Some(text), _) => Which::Since(since(text)?),
-        (None, true) => Which::ChangedSteps,
+        (None, true) => Which::ChangedTransforms,
         (None, false) => Which::All,
     };
     if options.paths.is_empty() {

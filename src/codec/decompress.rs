@@ -1,4 +1,4 @@
-//! The state of a step that decompresses: what the format is, the members, and the bounds.
+//! The state of a transform that decompresses: what the format is, the members, and the bounds.
 
 use async_compression::core::util::{PartialBuffer, WriteBuffer};
 
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     policy::ExpansionLimits,
-    steps::{Format, Step},
+    transforms::{Format, Transform},
 };
 
 /// Output up to this is not held against the ratio: a small file of zeros is no attack.
@@ -30,7 +30,7 @@ pub struct Decompressor {
     /// Only zeros may follow.
     padded: bool,
     bounds: ExpansionLimits,
-    /// Of the file, before the chain's first step: an archive in an archive gains nothing.
+    /// Of the file, before the chain's first transform: an archive in an archive gains nothing.
     source_bytes: u64,
     bytes_out: u64,
 }
@@ -66,20 +66,20 @@ impl Decompressor {
 
     pub fn feed(
         &mut self,
-        step: Step,
+        transform: Transform,
         bytes: &[u8],
         buffer: &mut [u8],
         next: &mut Next<'_>,
     ) -> Result<(), Error> {
         if self.decoder.is_some() {
-            return self.decode(step, bytes, buffer, next);
+            return self.decode(transform, bytes, buffer, next);
         }
         self.first.extend_from_slice(bytes);
         self.skip_frames();
         if self.first.len() < formats::MAGIC_BYTES {
             return Ok(());
         }
-        self.begin(step, buffer, next)
+        self.begin(transform, buffer, next)
     }
 
     /// So many bytes of the file were taken in by the whole chain.
@@ -108,17 +108,22 @@ impl Decompressor {
     }
 
     /// The first bytes are there: they tell the format, and are decoded.
-    fn begin(&mut self, step: Step, buffer: &mut [u8], next: &mut Next<'_>) -> Result<(), Error> {
+    fn begin(
+        &mut self,
+        transform: Transform,
+        buffer: &mut [u8],
+        next: &mut Next<'_>,
+    ) -> Result<(), Error> {
         let first = std::mem::take(&mut self.first);
-        let format = formats::sniff(&first).ok_or(Error::Unknown { step })?;
-        self.decoder = Some(formats::decoder(step, format, self.bounds.decoder_bytes)?);
+        let format = formats::sniff(&first).ok_or(Error::Unknown { transform })?;
+        self.decoder = Some(formats::decoder(transform, format, self.bounds.decoder_bytes)?);
         self.format = Some(format);
-        self.decode(step, &first, buffer, next)
+        self.decode(transform, &first, buffer, next)
     }
 
     fn decode(
         &mut self,
-        step: Step,
+        transform: Transform,
         mut bytes: &[u8],
         buffer: &mut [u8],
         next: &mut Next<'_>,
@@ -131,22 +136,26 @@ impl Decompressor {
                 }
                 if self.padded {
                     let source = std::io::Error::other("something follows the padding");
-                    return Err(Error::Corrupt { step, source });
+                    return Err(Error::Corrupt { transform, source });
                 }
                 let Some(decoder) = &mut self.decoder else {
                     return Ok(());
                 };
-                decoder.reinit().map_err(|source| classify(step, self.bounds, source))?;
+                decoder.reinit().map_err(|source| classify(transform, self.bounds, source))?;
                 self.in_member = true;
             }
             let (before, members) = (self.bytes_out, self.members);
             let used =
-                self.decode_member(step, bytes, buffer, next).map_err(|error| match error {
-                    Error::Corrupt { source, .. } if members > 0 && self.bytes_out == before => {
-                        Error::Trailing { step, members, source }
-                    }
-                    error => error,
-                })?;
+                self.decode_member(transform, bytes, buffer, next).map_err(
+                    |error| match error {
+                        Error::Corrupt { source, .. }
+                            if members > 0 && self.bytes_out == before =>
+                        {
+                            Error::Trailing { transform, members, source }
+                        }
+                        error => error,
+                    },
+                )?;
             bytes = bytes.get(used..).unwrap_or_default();
         }
         Ok(())
@@ -161,7 +170,7 @@ impl Decompressor {
     /// Decodes to the end of the member or of the bytes. Says how many bytes it used.
     fn decode_member(
         &mut self,
-        step: Step,
+        transform: Transform,
         bytes: &[u8],
         buffer: &mut [u8],
         next: &mut Next<'_>,
@@ -173,11 +182,11 @@ impl Decompressor {
             };
             let mut output = WriteBuffer::new_initialized(buffer);
             let ended = decoder.decode(&mut input, &mut output);
-            let ended = ended.map_err(|source| classify(step, self.bounds, source))?;
+            let ended = ended.map_err(|source| classify(transform, self.bounds, source))?;
             let full = output.has_no_spare_space();
-            self.pass(step, &output, next)?;
+            self.pass(transform, &output, next)?;
             if ended {
-                self.end_member(step, buffer, next)?;
+                self.end_member(transform, buffer, next)?;
                 return Ok(input.written_len());
             }
             if input.unwritten().is_empty() && !full {
@@ -189,7 +198,7 @@ impl Decompressor {
     /// Takes out what the decoder holds back. An end that it does not agree to is a truncation.
     fn end_member(
         &mut self,
-        step: Step,
+        transform: Transform,
         buffer: &mut [u8],
         next: &mut Next<'_>,
     ) -> Result<(), Error> {
@@ -199,14 +208,14 @@ impl Decompressor {
             };
             let mut output = WriteBuffer::new_initialized(buffer);
             let finished = decoder.finish(&mut output);
-            let finished = finished.map_err(|source| classify(step, self.bounds, source))?;
+            let finished = finished.map_err(|source| classify(transform, self.bounds, source))?;
             let nothing = output.written().is_empty();
-            self.pass(step, &output, next)?;
+            self.pass(transform, &output, next)?;
             if finished {
                 break;
             }
             if nothing {
-                return Err(Error::Truncated { step });
+                return Err(Error::Truncated { transform });
             }
         }
         self.in_member = false;
@@ -216,48 +225,48 @@ impl Decompressor {
 
     pub fn finish(
         &mut self,
-        step: Step,
+        transform: Transform,
         buffer: &mut [u8],
         next: &mut Next<'_>,
     ) -> Result<(), Error> {
         if self.decoder.is_none() {
             if self.first.is_empty() {
                 let whole = self.skip == Some(0);
-                return if whole { Ok(()) } else { Err(Error::Truncated { step }) };
+                return if whole { Ok(()) } else { Err(Error::Truncated { transform }) };
             }
-            self.begin(step, buffer, next)?;
+            self.begin(transform, buffer, next)?;
         }
         if self.in_member {
-            self.end_member(step, buffer, next)?;
+            self.end_member(transform, buffer, next)?;
         }
-        if self.members == 0 { Err(Error::Truncated { step }) } else { Ok(()) }
+        if self.members == 0 { Err(Error::Truncated { transform }) } else { Ok(()) }
     }
 
     /// K3, then on to the next link.
     fn pass(
         &mut self,
-        step: Step,
+        transform: Transform,
         output: &WriteBuffer<'_>,
         next: &mut Next<'_>,
     ) -> Result<(), Error> {
         self.bytes_out += output.written_len() as u64;
         let ExpansionLimits { output_bytes, ratio, .. } = self.bounds;
         if self.bytes_out > output_bytes {
-            return Err(Error::OutputBytes { step, limit: output_bytes });
+            return Err(Error::OutputBytes { transform, limit: output_bytes });
         }
         let allowed = self.source_bytes.saturating_mul(ratio).saturating_add(RATIO_FROM_BYTES);
         if self.bytes_out > allowed {
-            return Err(Error::Ratio { step, limit: ratio });
+            return Err(Error::Ratio { transform, limit: ratio });
         }
         pass(output, next)
     }
 }
 
-fn classify(step: Step, bounds: ExpansionLimits, source: std::io::Error) -> Error {
+fn classify(transform: Transform, bounds: ExpansionLimits, source: std::io::Error) -> Error {
     match formats::fault(&source) {
-        Fault::EndedEarly => Error::Truncated { step },
-        Fault::Memory => Error::Memory { step, limit: bounds.decoder_bytes },
-        Fault::Unsupported(what) => Error::Unsupported { step, what },
-        Fault::Damaged => Error::Corrupt { step, source },
+        Fault::EndedEarly => Error::Truncated { transform },
+        Fault::Memory => Error::Memory { transform, limit: bounds.decoder_bytes },
+        Fault::Unsupported(what) => Error::Unsupported { transform, what },
+        Fault::Damaged => Error::Corrupt { transform, source },
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use async_compression::codecs::{DecodeV2, EncodeV2};
 
 use super::Error;
-use crate::steps::{Format, Step, memory};
+use crate::transforms::{Format, Transform, memory};
 
 pub type Encoder = Box<dyn EncodeV2 + Send>;
 pub type Decoder = Box<dyn DecodeV2 + Send>;
@@ -16,7 +16,12 @@ pub type Decoder = Box<dyn DecodeV2 + Send>;
 const SMALL_DICTIONARY_BYTES: u32 = 1024 * 1024;
 
 /// gzip has its own, in [`super::gzip`].
-pub fn encoder(step: Step, format: Format, level: i32, threads: u32) -> Result<Encoder, Error> {
+pub fn encoder(
+    transform: Transform,
+    format: Format,
+    level: i32,
+    threads: u32,
+) -> Result<Encoder, Error> {
     #[cfg(feature = "zstd")]
     if format == Format::Zstd {
         return Ok(Box::new(zstd(level, threads)));
@@ -29,7 +34,7 @@ pub fn encoder(step: Step, format: Format, level: i32, threads: u32) -> Result<E
     }
     #[cfg(feature = "xz")]
     if format == Format::Xz {
-        return xz(step, level, threads);
+        return xz(transform, level, threads);
     }
     #[cfg(feature = "bzip2")]
     if format == Format::Bzip2 {
@@ -45,7 +50,7 @@ pub fn encoder(step: Step, format: Format, level: i32, threads: u32) -> Result<E
         return Ok(Box::new(async_compression::codecs::Lz4Encoder::new(params)));
     }
     let _ = (level, threads);
-    Err(Error::NotCompiledIn { step, format })
+    Err(Error::NotCompiledIn { transform, format })
 }
 
 #[cfg(feature = "zstd")]
@@ -70,7 +75,7 @@ fn zstd(level: i32, threads: u32) -> async_compression::codecs::ZstdEncoder {
 }
 
 #[cfg(feature = "xz")]
-fn xz(step: Step, level: i32, threads: u32) -> Result<Encoder, Error> {
+fn xz(transform: Transform, level: i32, threads: u32) -> Result<Encoder, Error> {
     use async_compression::codecs::{
         Xz2Encoder, XzEncoder,
         lzma::params::{LzmaEncoderParams, LzmaFilter, LzmaFilters, LzmaOptions},
@@ -85,12 +90,12 @@ fn xz(step: Step, level: i32, threads: u32) -> Result<Encoder, Error> {
     let filters = LzmaFilters::default().add_filter(LzmaFilter::Lzma2(options));
     let check = liblzma::stream::Check::Crc64;
     let encoder = Xz2Encoder::try_from(LzmaEncoderParams::Stream { filters, check });
-    let encoder = encoder.map_err(|error| Error::Encode { step, source: error.into() })?;
+    let encoder = encoder.map_err(|error| Error::Encode { transform, source: error.into() })?;
     Ok(Box::new(encoder))
 }
 
 /// A decoder that asks for at most `most_bytes` of memory for its window.
-pub fn decoder(step: Step, format: Format, most_bytes: u64) -> Result<Decoder, Error> {
+pub fn decoder(transform: Transform, format: Format, most_bytes: u64) -> Result<Decoder, Error> {
     #[cfg(feature = "zstd")]
     if format == Format::Zstd {
         use async_compression::zstd::DParameter;
@@ -118,7 +123,7 @@ pub fn decoder(step: Step, format: Format, most_bytes: u64) -> Result<Decoder, E
         return Ok(Box::new(super::lz4::Lz4::default()));
     }
     let _ = most_bytes;
-    Err(Error::NotCompiledIn { step, format })
+    Err(Error::NotCompiledIn { transform, format })
 }
 
 /// Bytes that are enough to tell every format that can be told.

@@ -17,7 +17,7 @@ use std::{
 use libdeflater::{CompressionLvl, Compressor};
 
 use super::{Error, deflate::Scanner, next::Next};
-use crate::steps::Step;
+use crate::transforms::Transform;
 
 /// What is deflated at one time: starting anew costs well under a hundredth of the ratio.
 const BLOCK_BYTES: usize = 1024 * 1024;
@@ -30,7 +30,7 @@ const EMPTY_STORED: [u8; 4] = [0, 0, 0xff, 0xff];
 
 /// Compresses one file after another.
 pub struct Gzip {
-    step: Step,
+    transform: Transform,
     /// What was fed and is not yet compressed.
     block: Vec<u8>,
     /// Of what was passed on.
@@ -118,16 +118,29 @@ struct WorkerPool {
 }
 
 impl Gzip {
-    pub fn new(step: Step, (level, members): (i32, bool), threads: u32) -> Result<Self, Error> {
+    pub fn new(
+        transform: Transform,
+        (level, members): (i32, bool),
+        threads: u32,
+    ) -> Result<Self, Error> {
         let deflate = CompressionLvl::new(level).unwrap_or_default();
         let work = if threads == 0 {
             Work::Here(Deflate::new(deflate))
         } else {
             let pool = WorkerPool::new(deflate, threads);
-            Work::Threads(pool.map_err(|source| Error::Encode { step, source })?)
+            Work::Threads(pool.map_err(|source| Error::Encode { transform, source })?)
         };
         let crc = crc32fast::Hasher::new();
-        Ok(Self { step, block: Vec::new(), crc, header: None, level, members, begun: false, work })
+        Ok(Self {
+            transform,
+            block: Vec::new(),
+            crc,
+            header: None,
+            level,
+            members,
+            begun: false,
+            work,
+        })
     }
 
     pub fn start(&mut self) {
@@ -176,7 +189,8 @@ impl Gzip {
         match &mut self.work {
             Work::Here(deflate) => {
                 let packed = deflate.pack(&self.block, is_last);
-                let packed = packed.map_err(|source| Error::Encode { step: self.step, source })?;
+                let packed =
+                    packed.map_err(|source| Error::Encode { transform: self.transform, source })?;
                 let crc = libdeflater::crc32(&self.block);
                 pass((&mut self.header, &mut self.crc), packed, (crc, self.block.len()), next)?;
                 self.block.clear();
@@ -197,8 +211,8 @@ impl Gzip {
 
     /// Waits for the oldest block in work and passes it on. Says whether there was one.
     fn take_reply(&mut self, next: &mut Next<'_>) -> Result<bool, Error> {
-        let step = self.step;
-        let failed = |source| Error::Encode { step, source };
+        let transform = self.transform;
+        let failed = |source| Error::Encode { transform, source };
         let Work::Threads(pool) = &mut self.work else { return Ok(false) };
         let Some(reply) = pool.replies.pop_front() else { return Ok(false) };
         let gone = |_| failed(io::Error::other("a thread that compresses has ended"));

@@ -1,4 +1,4 @@
-//! One step of a chain, with its state and its one output buffer.
+//! One transform of a chain, with its state and its one output buffer.
 
 use async_compression::core::util::{PartialBuffer, WriteBuffer};
 
@@ -11,18 +11,18 @@ use super::{
 use crate::{
     limits,
     policy::ExpansionLimits,
-    steps::{Format, Step},
+    transforms::{Format, Transform},
 };
 
 pub struct TransformStage {
-    step: Step,
+    transform: Transform,
     codec: Codec,
     buffer: Box<[u8]>,
 }
 
 impl std::fmt::Debug for TransformStage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link").field("step", &self.step).finish_non_exhaustive()
+        f.debug_struct("Link").field("transform", &self.transform).finish_non_exhaustive()
     }
 }
 
@@ -44,32 +44,32 @@ struct Compressor {
 }
 
 impl TransformStage {
-    pub fn new(step: Step, bounds: ExpansionLimits, threads: u32) -> Result<Self, Error> {
-        let codec = match step {
+    pub fn new(transform: Transform, bounds: ExpansionLimits, threads: u32) -> Result<Self, Error> {
+        let codec = match transform {
             #[cfg(feature = "gzip")]
-            Step::Compress { format: Format::Gzip, level, members } => {
-                Codec::Gzip(super::gzip::Gzip::new(step, (level, members), threads)?)
+            Transform::Compress { format: Format::Gzip, level, members } => {
+                Codec::Gzip(super::gzip::Gzip::new(transform, (level, members), threads)?)
             }
-            Step::Compress { format, level, .. } => Codec::Compress(Compressor {
-                encoder: formats::encoder(step, format, level, threads)?,
+            Transform::Compress { format, level, .. } => Codec::Compress(Compressor {
+                encoder: formats::encoder(transform, format, level, threads)?,
                 format,
                 level,
                 threads,
                 fresh: true,
             }),
-            Step::Decompress(format) => {
-                let decoder = formats::decoder(step, format, bounds.decoder_bytes)?;
+            Transform::Decompress(format) => {
+                let decoder = formats::decoder(transform, format, bounds.decoder_bytes)?;
                 Codec::Decompress(Decompressor::new(Some((format, decoder)), bounds))
             }
-            Step::Copy => Codec::Copy,
-            Step::DecompressAny => Codec::Decompress(Decompressor::new(None, bounds)),
+            Transform::Copy => Codec::Copy,
+            Transform::DecompressAny => Codec::Decompress(Decompressor::new(None, bounds)),
         };
-        Ok(Self { step, codec, buffer: vec![0; limits::STEP_BUFFER_BYTES].into() })
+        Ok(Self { transform, codec, buffer: vec![0; limits::STEP_BUFFER_BYTES].into() })
     }
 
     pub fn start(&mut self) {
         match &mut self.codec {
-            Codec::Compress(compressor) => compressor.start(self.step),
+            Codec::Compress(compressor) => compressor.start(self.transform),
             #[cfg(feature = "gzip")]
             Codec::Gzip(gzip) => gzip.start(),
             Codec::Decompress(decompressor) => decompressor.start(),
@@ -85,23 +85,23 @@ impl TransformStage {
     }
 
     pub fn feed(&mut self, bytes: &[u8], next: &mut Next<'_>) -> Result<(), Error> {
-        let Self { step, codec, buffer } = self;
+        let Self { transform, codec, buffer } = self;
         match codec {
-            Codec::Compress(compressor) => compressor.feed(*step, bytes, buffer, next),
+            Codec::Compress(compressor) => compressor.feed(*transform, bytes, buffer, next),
             #[cfg(feature = "gzip")]
             Codec::Gzip(gzip) => gzip.feed(bytes, next),
-            Codec::Decompress(decompressor) => decompressor.feed(*step, bytes, buffer, next),
+            Codec::Decompress(decompressor) => decompressor.feed(*transform, bytes, buffer, next),
             Codec::Copy => next(bytes),
         }
     }
 
     pub fn finish(&mut self, next: &mut Next<'_>) -> Result<(), Error> {
-        let Self { step, codec, buffer } = self;
+        let Self { transform, codec, buffer } = self;
         match codec {
-            Codec::Compress(compressor) => compressor.finish(*step, buffer, next),
+            Codec::Compress(compressor) => compressor.finish(*transform, buffer, next),
             #[cfg(feature = "gzip")]
             Codec::Gzip(gzip) => gzip.finish(next),
-            Codec::Decompress(decompressor) => decompressor.finish(*step, buffer, next),
+            Codec::Decompress(decompressor) => decompressor.finish(*transform, buffer, next),
             Codec::Copy => Ok(()),
         }
     }
@@ -110,12 +110,12 @@ impl TransformStage {
 impl Compressor {
     /// zstd begins a new frame after a finished one; the others, and one that was left in the
     /// middle, are made anew.
-    fn start(&mut self, step: Step) {
+    fn start(&mut self, transform: Transform) {
         if self.fresh {
             return;
         }
         // It could be made before, with the same settings.
-        if let Ok(encoder) = formats::encoder(step, self.format, self.level, self.threads) {
+        if let Ok(encoder) = formats::encoder(transform, self.format, self.level, self.threads) {
             self.encoder = encoder;
         }
         self.fresh = true;
@@ -123,7 +123,7 @@ impl Compressor {
 
     fn feed(
         &mut self,
-        step: Step,
+        transform: Transform,
         bytes: &[u8],
         buffer: &mut [u8],
         next: &mut Next<'_>,
@@ -133,18 +133,23 @@ impl Compressor {
         while !input.unwritten().is_empty() {
             let mut output = WriteBuffer::new_initialized(buffer);
             let encoded = self.encoder.encode(&mut input, &mut output);
-            encoded.map_err(|source| Error::Encode { step, source })?;
+            encoded.map_err(|source| Error::Encode { transform, source })?;
             pass(&output, next)?;
         }
         Ok(())
     }
 
-    fn finish(&mut self, step: Step, buffer: &mut [u8], next: &mut Next<'_>) -> Result<(), Error> {
+    fn finish(
+        &mut self,
+        transform: Transform,
+        buffer: &mut [u8],
+        next: &mut Next<'_>,
+    ) -> Result<(), Error> {
         self.fresh = false;
         loop {
             let mut output = WriteBuffer::new_initialized(buffer);
             let finished = self.encoder.finish(&mut output);
-            let finished = finished.map_err(|source| Error::Encode { step, source })?;
+            let finished = finished.map_err(|source| Error::Encode { transform, source })?;
             pass(&output, next)?;
             if finished {
                 break;

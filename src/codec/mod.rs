@@ -1,6 +1,6 @@
-//! The codecs of a chain of steps, driven synchronously on the caller's thread.
+//! The codecs of a chain of transforms, driven synchronously on the caller's thread.
 //!
-//! Bytes are pushed in and come out at a [`Sink`]; between two steps there is one buffer, so the
+//! Bytes are pushed in and come out at a [`Sink`]; between two transforms there is one buffer, so the
 //! memory does not depend on the size of a file. A [`Transformer`] is made once and used for one
 //! file after another: making a zstd context anew costs as much as compressing a small file.
 //!
@@ -27,10 +27,10 @@ mod next;
 use self::link::TransformStage;
 use crate::{
     policy::ExpansionLimits,
-    steps::{Chain, Format, Step},
+    transforms::{Chain, Format, Transform},
 };
 
-/// Takes what comes out of the last step.
+/// Takes what comes out of the last transform.
 pub trait Sink {
     /// Takes the next bytes, or wants no more.
     fn put(&mut self, bytes: &[u8]) -> Result<(), Stopped>;
@@ -50,36 +50,36 @@ pub struct Stopped;
 /// Why a transformation ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("the next step wants no more")]
+    #[error("the next transform wants no more")]
     Stopped,
-    #[error("`{step}`: the input is damaged, or is not of this format")]
-    Corrupt { step: Step, source: std::io::Error },
+    #[error("`{transform}`: the input is damaged, or is not of this format")]
+    Corrupt { transform: Transform, source: std::io::Error },
     #[error(
-        "`{step}`: {members} whole archives are followed by something that is none: remove what follows them"
+        "`{transform}`: {members} whole archives are followed by something that is none: remove what follows them"
     )]
-    Trailing { step: Step, members: u64, source: std::io::Error },
+    Trailing { transform: Transform, members: u64, source: std::io::Error },
     #[error(
-        "`{step}`: the archive is made for more memory than the {limit} bytes that a decoder may use: raise `max_decoder_memory`, and `limits.memory` where it leaves less"
+        "`{transform}`: the archive is made for more memory than the {limit} bytes that a decoder may use: raise `max_decoder_memory`, and `limits.memory` where it leaves less"
     )]
-    Memory { step: Step, limit: u64 },
-    #[error("`{step}`: {what} is not supported")]
-    Unsupported { step: Step, what: &'static str },
-    #[error("`{step}`: the input ends in the middle")]
-    Truncated { step: Step },
-    #[error("`{step}`: cannot detect the format of the input (Brotli cannot be detected)")]
-    Unknown { step: Step },
+    Memory { transform: Transform, limit: u64 },
+    #[error("`{transform}`: {what} is not supported")]
+    Unsupported { transform: Transform, what: &'static str },
+    #[error("`{transform}`: the input ends in the middle")]
+    Truncated { transform: Transform },
+    #[error("`{transform}`: cannot detect the format of the input (Brotli cannot be detected)")]
+    Unknown { transform: Transform },
     #[error(
-        "`{step}`: more than {limit} bytes would come out: raise `max_output` if this is right"
+        "`{transform}`: more than {limit} bytes would come out: raise `max_output` if this is right"
     )]
-    OutputBytes { step: Step, limit: u64 },
+    OutputBytes { transform: Transform, limit: u64 },
     #[error(
-        "`{step}`: more than {limit} times its size would come out: raise `max_ratio` if this is right"
+        "`{transform}`: more than {limit} times its size would come out: raise `max_ratio` if this is right"
     )]
-    Ratio { step: Step, limit: u64 },
-    #[error("`{step}` failed")]
-    Encode { step: Step, source: std::io::Error },
-    #[error("`{step}`: this program was built without the feature `{}`", format.as_str())]
-    NotCompiledIn { step: Step, format: Format },
+    Ratio { transform: Transform, limit: u64 },
+    #[error("`{transform}` failed")]
+    Encode { transform: Transform, source: std::io::Error },
+    #[error("`{transform}`: this program was built without the feature `{}`", format.as_str())]
+    NotCompiledIn { transform: Transform, format: Format },
     #[error("the codec failed")]
     Io(#[source] std::io::Error),
 }
@@ -111,12 +111,12 @@ pub struct Transformer {
 }
 
 impl Transformer {
-    /// `threads` are worker threads for each step that can use them (zstd, gzip); 0 works on the
+    /// `threads` are worker threads for each transform that can use them (zstd, gzip); 0 works on the
     /// caller's, and is for inputs of at most [`limits::SMALL_FILE_MAX_BYTES`](crate::limits::SMALL_FILE_MAX_BYTES).
     /// The output is the same for every count from 1 on, but zstd's and xz's are not the same as for 0.
     pub fn new(chain: &Chain, bounds: ExpansionLimits, threads: u32) -> Result<Self, Error> {
-        let link = |step: &Step| TransformStage::new(*step, bounds, threads);
-        let links = chain.steps().iter().map(link).collect::<Result<_, _>>()?;
+        let link = |transform: &Transform| TransformStage::new(*transform, bounds, threads);
+        let links = chain.transforms().iter().map(link).collect::<Result<_, _>>()?;
         Ok(Self { links, source_bytes: 0 })
     }
 

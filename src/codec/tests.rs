@@ -10,8 +10,8 @@ const BOUNDS: ExpansionLimits =
     ExpansionLimits { output_bytes: u64::MAX, ratio: u64::MAX, decoder_bytes: 1 << 27 };
 const COMPRESS: [&str; 6] = ["zstd", "gzip", "brotli", "xz", "bzip2", "lz4"];
 
-fn transformer(steps: &str, bounds: ExpansionLimits, threads: u32) -> Transformer {
-    Transformer::new(&steps.parse().expect(steps), bounds, threads).expect(steps)
+fn transformer(transforms: &str, bounds: ExpansionLimits, threads: u32) -> Transformer {
+    Transformer::new(&transforms.parse().expect(transforms), bounds, threads).expect(transforms)
 }
 
 /// Feeds in pieces of this size.
@@ -25,8 +25,8 @@ fn run(transformer: &mut Transformer, input: &[u8], piece: usize) -> Result<Vec<
     Ok(output)
 }
 
-fn once(steps: &str, input: &[u8]) -> Result<Vec<u8>, Error> {
-    run(&mut transformer(steps, BOUNDS, 0), input, limits::CHUNK_BYTES)
+fn once(transforms: &str, input: &[u8]) -> Result<Vec<u8>, Error> {
+    run(&mut transformer(transforms, BOUNDS, 0), input, limits::CHUNK_BYTES)
 }
 
 /// Bytes that do not compress, from a linear congruential generator.

@@ -117,7 +117,8 @@ mod tests {
     #[test]
     fn the_name_makes_a_pipeline_the_same_one_and_its_settings_decide() {
         let old = pipelines(&[("a", ""), ("b", ""), ("c", "exclude = [\"x\"]")]);
-        let new = pipelines(&[("d", ""), ("c", "exclude = [\"y\"]"), ("b", "steps = \"zstd\"")]);
+        let new =
+            pipelines(&[("d", ""), ("c", "exclude = [\"y\"]"), ("b", "transforms = \"zstd\"")]);
         let names = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect();
         let expected = Difference {
             unchanged: names(&["b"]),

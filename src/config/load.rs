@@ -22,7 +22,7 @@ use crate::{
         Durability, ExpansionLimits, HardLinks, LogFormat, OnExists, OnSuccess, Owners, Sandbox,
         Settle, SourceRules, TemporaryNames,
     },
-    steps::Chain,
+    transforms::Chain,
 };
 
 /// The default of `max_ratio`: more than any deflate stream can reach (1032), as zstd's do on logs
@@ -197,7 +197,7 @@ impl Resolver {
         let exclude = all(&options.exclude, "--exclude", file.exclude);
         let temporary = options.temporary_names.clone();
         let temporary = either(temporary, "--temporary-names", file.temporary_names);
-        let steps = either(options.steps.clone(), "--steps", file.steps);
+        let transforms = either(options.transforms.clone(), "--transform", file.transforms);
         let on_success = either(options.on_success.clone(), "--on-success", file.on_success);
         let on_exists = either(options.on_exists.clone(), "--on-exists", file.on_exists);
         let settle = either(options.settle.clone(), "--settle", file.settle);
@@ -225,7 +225,7 @@ impl Resolver {
             name: name.unwrap_or_else(|| "main".to_owned()).into(),
             input: input.as_ref().map(|written| self.path(written)).unwrap_or_default(),
             output: output.as_ref().map(|written| self.path(written)).unwrap_or_default(),
-            steps: self.parsed(steps).unwrap_or_else(default_steps),
+            transforms: self.parsed(transforms).unwrap_or_else(default_transforms),
             on_success: self.on_success(on_success),
             on_exists: self.parsed(on_exists).unwrap_or(OnExists::Update),
             filter: self.filter(&include, &exclude),
@@ -377,7 +377,7 @@ impl Resolver {
     }
 }
 
-fn default_steps() -> Chain {
+fn default_transforms() -> Chain {
     Chain::zstd()
 }
 

@@ -25,7 +25,7 @@ use crate::{
         Durability, ExpansionLimits, LogFormat, OnExists, OnSuccess, Otlp, Sandbox, Settle,
         SourceRules, TemporaryNames,
     },
-    steps::Chain,
+    transforms::Chain,
 };
 
 pub use diagnostics::{Diagnostic, Diagnostics};
@@ -109,7 +109,7 @@ pub struct Pipeline {
     pub name: Arc<str>,
     pub input: PathBuf,
     pub output: PathBuf,
-    pub steps: Chain,
+    pub transforms: Chain,
     pub on_success: OnSuccess,
     pub on_exists: OnExists,
     pub filter: Filter,
@@ -171,8 +171,8 @@ impl Config {
         notes.extend(self.events.as_deref().and_then(|events| self.beside_events(events)));
         for pipeline in &self.pipelines {
             let name = &pipeline.name;
-            let doubtful = pipeline.steps.doubts().into_iter();
-            notes.extend(doubtful.map(|doubt| format!("pipeline {name}: `steps`: {doubt}")));
+            let doubtful = pipeline.transforms.doubts().into_iter();
+            notes.extend(doubtful.map(|doubt| format!("pipeline {name}: `transforms`: {doubt}")));
             if pipeline.durability == Durability::None {
                 notes.push(format!(
                     "pipeline {name}: `durability = \"none\"`: a power loss may take published outputs back"

@@ -7,7 +7,7 @@ use super::{
     diagnostics::Diagnostics,
     raw::{self, Location, Options},
 };
-use crate::{error::is_unavailable, patience, policy::OnSuccess, steps::memory::Need};
+use crate::{error::is_unavailable, patience, policy::OnSuccess, transforms::memory::Need};
 
 /// Where the values of one pipeline were written.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub struct PipelineLocations {
     pub input: Location,
     pub output: Location,
     pub name: Location,
-    pub steps: Location,
+    pub transforms: Location,
     pub on_success: Location,
     pub quarantine: Location,
     pub marker: Location,
@@ -31,13 +31,13 @@ impl PipelineLocations {
         let input = input.unwrap_or_else(|| table.clone());
         let output =
             option(options.output.is_some(), "OUTPUT").or_else(|| span(file.output.as_ref()));
-        let steps = option(options.steps.is_some(), "--steps");
+        let transforms = option(options.transforms.is_some(), "--transform");
         let on_success = option(options.on_success.is_some(), "--on-success");
         let or_input = |at: Option<Location>| at.unwrap_or_else(|| input.clone());
         Self {
             output: or_input(output),
             name: or_input(span(file.name.as_ref())),
-            steps: or_input(steps.or_else(|| span(file.steps.as_ref()))),
+            transforms: or_input(transforms.or_else(|| span(file.transforms.as_ref()))),
             on_success: or_input(on_success.or_else(|| span(file.on_success.as_ref()))),
             quarantine: or_input(span(file.quarantine.as_ref())),
             marker: or_input(span(file.marker.as_ref())),
@@ -156,18 +156,18 @@ fn check_memory(
     problems: &mut Diagnostics,
 ) {
     let limit = crate::limits::codec_bytes(limits.memory.bytes());
-    let need = Need::within(&pipeline.steps, pipeline.bounds, limit).of_large(1);
+    let need = Need::within(&pipeline.transforms, pipeline.bounds, limit).of_large(1);
     if need > limit {
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         let message = format!(
             "`{}` needs up to {} MiB for one file, and `limits.memory` ({}) leaves {} MiB to the codecs",
-            pipeline.steps,
+            pipeline.transforms,
             mib(need),
             limits.memory,
             limit >> 20
         );
         let help = "raise `limits.memory`, or choose a lower level";
-        problems.add(Some(&given.steps), message, Some(help));
+        problems.add(Some(&given.transforms), message, Some(help));
     }
 }
 

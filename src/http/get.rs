@@ -63,7 +63,7 @@ struct PipelineAnswer {
     status: PipelineStatus,
     input: String,
     output: String,
-    steps: String,
+    transforms: String,
     on_success: String,
     quarantine_size: u64,
 }
@@ -81,7 +81,7 @@ pub async fn status_answer(app: &App) -> StatusAnswer {
         PipelineAnswer {
             input: text(&|of| display_path(&of.input).to_string()).unwrap_or_default(),
             output: text(&|of| display_path(&of.output).to_string()).unwrap_or_default(),
-            steps: text(&|of| of.steps.to_string()).unwrap_or_default(),
+            transforms: text(&|of| of.transforms.to_string()).unwrap_or_default(),
             on_success: text(&|of| of.on_success.to_string()).unwrap_or_default(),
             quarantine_size: sizes.get(&status.name).copied().unwrap_or(0),
             status,

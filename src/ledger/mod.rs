@@ -92,8 +92,8 @@ pub struct Output {
     pub source_hash: Hash,
     /// The output this one may replace, as the policy found it.
     pub replaces: Option<Replaced>,
-    /// The steps that made it, in the words of the configuration; empty in records of older ledgers.
-    pub steps: String,
+    /// The transforms that made it, in the words of the configuration; empty in records of older ledgers.
+    pub transforms: String,
 }
 
 /// An output that another one takes the place of.

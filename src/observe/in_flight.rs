@@ -38,7 +38,7 @@ impl Default for JobMeter {
 }
 
 impl JobMeter {
-    /// A step begins with it; it counts as there until the next one begins.
+    /// A stage begins with it; it counts as there until the next one begins.
     pub fn stage_started(&self, stage: Stage) {
         self.stage.store(stage as u8, Relaxed);
     }

@@ -78,8 +78,8 @@ pub struct PipelineMeter {
     paused: (Gauge, Mutex<PauseReasons>),
     held: (Gauge, AtomicBool),
     last_published: Gauge,
-    /// Looks at files that were done before, by other steps.
-    other_steps: AtomicU64,
+    /// Looks at files that were done before, by other transforms.
+    other_transforms: AtomicU64,
     life: Heartbeats,
     pub(super) latency: Latency,
     feed: OutcomeStream,
@@ -121,7 +121,7 @@ impl PipelineMeter {
             paused: (gauge(names::PAUSED), Mutex::default()),
             held: (gauge(names::HELD), AtomicBool::new(false)),
             last_published: gauge(names::LAST_PUBLISHED),
-            other_steps: AtomicU64::new(0),
+            other_transforms: AtomicU64::new(0),
             life: Heartbeats::new(),
             latency: Latency::default(),
             feed,
@@ -211,14 +211,14 @@ impl PipelineMeter {
         add(&self.rescan_finds, files);
     }
 
-    /// A file was left because it is done, by steps that the pipeline has no more.
-    pub fn has_other_steps(&self) {
-        self.other_steps.fetch_add(1, Relaxed);
+    /// A file was left because it is done, by transforms that the pipeline has no more.
+    pub fn has_other_transforms(&self) {
+        self.other_transforms.fetch_add(1, Relaxed);
     }
 
-    /// How many looks found a file that other steps had done.
-    pub fn other_steps(&self) -> u64 {
-        self.other_steps.load(Relaxed)
+    /// How many looks found a file that other transforms had done.
+    pub fn other_transforms(&self) -> u64 {
+        self.other_transforms.load(Relaxed)
     }
 
     pub fn retried(&self) {

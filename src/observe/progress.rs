@@ -69,18 +69,18 @@ fn line(totals: &Totals) -> String {
 pub struct OnceEnds {
     pub in_quarantine: u64,
     pub left: u64,
-    pub other_steps: u64,
+    pub other_transforms: u64,
 }
 
 /// The last lines of a `--once`, on the standard error: what it did, what is in quarantine, also from
-/// before, what it left, and what other steps made before.
+/// before, what it left, and what other transforms made before.
 pub fn print_summary(status: &Status, took: Duration, ends: OnceEnds) {
     let text = summary(&status.totals(), took, ends.in_quarantine, ends.left);
     write_lines(format!("{text}\n").as_bytes());
-    if ends.other_steps > 0 {
+    if ends.other_transforms > 0 {
         let text = format!(
-            "{} done before with other steps: `tidemill reprocess --changed-steps` processes them again\n",
-            ends.other_steps
+            "{} done before with other transforms: `tidemill reprocess --changed-transforms` processes them again\n",
+            ends.other_transforms
         );
         write_lines(text.as_bytes());
     }

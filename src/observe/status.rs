@@ -63,7 +63,7 @@ pub struct ChannelStatus {
     pub waited_seconds: f64,
 }
 
-/// One of the eight steps, for all pipelines.
+/// One of the eight stages, for all pipelines.
 #[derive(Clone, Debug, Serialize)]
 pub struct StageStatus {
     pub stage: Stage,

@@ -1,8 +1,8 @@
-//! Buffers that go round between two steps of one large file, so that none is made anew.
+//! Buffers that go round between two stages of one large file, so that none is made anew.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The buffers nobody uses now: never more than the channel between the steps and their hands
+/// The buffers nobody uses now: never more than the channel between the stages and their hands
 /// hold. Clones share them; dropping the last one frees them.
 #[derive(Clone, Debug, Default)]
 pub struct Spare(Arc<Mutex<Vec<Vec<u8>>>>);

@@ -1,4 +1,4 @@
-//! The one loop that every step's threads run: receive, work, send.
+//! The one loop that every stage's threads run: receive, work, send.
 //!
 //! S1: a stage ends when its input ends, and closing its output is how the next one learns of it.
 //! S2: once the stop is cut short, what is received is dropped: its ticket says that it was left.
@@ -27,7 +27,7 @@ use crate::{
     stage::Stage,
 };
 
-/// The sending end of a channel between two steps. The channel closes when the last one is dropped.
+/// The sending end of a channel between two stages. The channel closes when the last one is dropped.
 #[derive(Debug)]
 pub struct Outlet<T> {
     sender: mpsc::Sender<T>,
@@ -180,7 +180,7 @@ pub fn channel<T>(
     (Outlet { sender, meter: Arc::clone(&meter) }, Inlet { receiver, meter, open })
 }
 
-/// What all stages share. Dropping the last one lets the last step's channel close.
+/// What all stages share. Dropping the last one lets the last stage's channel close.
 #[derive(Clone, Debug)]
 pub struct Shared {
     /// Set when the stop is cut short: no stage works on from then.

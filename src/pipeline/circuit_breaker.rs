@@ -10,7 +10,7 @@ use crate::{
     observe::{Pause, PipelineMeter, log_seconds},
 };
 
-/// Shared by the steps that find the place sick and the intake that pauses for it. Clones are the
+/// Shared by the stages that find the place sick and the intake that pauses for it. Clones are the
 /// same place.
 #[derive(Clone, Debug)]
 pub struct CircuitBreaker(Arc<Inner>);

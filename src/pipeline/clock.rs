@@ -23,7 +23,7 @@ impl Clock {
         Self { meter, stage, since, worked: Duration::ZERO }
     }
 
-    /// Does something that is not this step's work.
+    /// Does something that is not this stage's work.
     pub fn wait<T>(&mut self, wait: impl FnOnce() -> T) -> T {
         self.book();
         let waited = wait();

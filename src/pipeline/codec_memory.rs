@@ -15,7 +15,7 @@ use super::clock::Clock;
 use crate::{
     codec::{self, Transformer},
     config,
-    steps::memory::Need,
+    transforms::memory::Need,
 };
 
 /// The memory of the transformers of all pipelines.
@@ -166,14 +166,14 @@ impl Codecs {
         work: impl FnOnce(Result<&mut Transformer, codec::Error>, &mut Clock) -> T,
     ) -> T {
         let limit = self.memory.limit;
-        let need = Need::within(&config.steps, config.bounds, limit);
+        let need = Need::within(&config.transforms, config.bounds, limit);
         let bytes = |threads| if threads == 0 { need.bytes(0) } else { need.of_large(threads) };
         let asked = TransformerKind { owner: self.owner, threads };
         let (kind, bytes, kept) = clock.wait(|| self.memory.take(asked, bytes));
         let mut loan = Loan { memory: &self.memory, kind, bytes, transformer: None };
         let made = match kept {
             Some(kept) => Ok(kept),
-            None => Transformer::new(&config.steps, need.bounds(), kind.threads),
+            None => Transformer::new(&config.transforms, need.bounds(), kind.threads),
         };
         match made {
             Err(error) => work(Err(error), clock),
@@ -225,16 +225,16 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn config(steps: &str) -> config::Pipeline {
+    fn config(transforms: &str) -> config::Pipeline {
         let dir = tempfile::tempdir().expect("a directory");
         let (input, output) = (dir.path().join("in"), dir.path().join("out"));
         let options = config::Options {
             input: Some(input),
             output: Some(output),
-            steps: Some(steps.to_owned()),
+            transforms: Some(transforms.to_owned()),
             ..config::Options::default()
         };
-        config::resolve(&options).expect(steps).pipelines.remove(0)
+        config::resolve(&options).expect(transforms).pipelines.remove(0)
     }
 
     fn clock() -> Clock {
@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn one_gets_the_threads_that_there_is_memory_for() {
         let config = config("zstd:19");
-        let need = Need::within(&config.steps, config.bounds, u64::MAX);
+        let need = Need::within(&config.transforms, config.bounds, u64::MAX);
         let memory = CodecMemory::new(need.of_large(2) + need.of_large(1));
         let pipeline = memory.pipeline();
         let threads = || memory.state().lent.iter().map(|kind| kind.threads).collect::<Vec<_>>();

@@ -1,4 +1,4 @@
-//! What can go wrong in each step, and the one verdict on it.
+//! What can go wrong in each stage, and the one verdict on it.
 
 use std::{io, path::PathBuf};
 
@@ -53,7 +53,7 @@ pub enum WriteError {
         display_path(path)
     )]
     NameTooLong { path: PathBuf, bytes: usize },
-    #[error("the steps leave no name for an output of {}", display_path(path))]
+    #[error("the transforms leave no name for an output of {}", display_path(path))]
     NoName { path: PathBuf },
     #[error("cannot open the output directory of {}", display_path(path))]
     Directory { path: PathBuf, source: io::Error },
@@ -113,7 +113,7 @@ pub enum DisposeError {
     NotPutBack { path: PathBuf, private: PathBuf, source: io::Error },
 }
 
-/// Why a job failed, by the step that it failed in.
+/// Why a job failed, by the stage that it failed in.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     #[error(transparent)]
@@ -319,19 +319,19 @@ mod tests {
 
     #[test]
     fn damage_and_limits_are_final_and_a_failed_encoder_is_not() {
-        let step = crate::steps::Step::DecompressAny;
+        let transform = crate::transforms::Transform::DecompressAny;
         let of = |source| Failure::from(TransformError::Codec { path: "a".into(), source });
         let broken = || io::Error::other("broken");
         for source in [
-            codec::Error::Corrupt { step, source: broken() },
-            codec::Error::Truncated { step },
-            codec::Error::Ratio { step, limit: 1 },
-            codec::Error::Memory { step, limit: 1 },
-            codec::Error::Unsupported { step, what: "a dictionary" },
+            codec::Error::Corrupt { transform, source: broken() },
+            codec::Error::Truncated { transform },
+            codec::Error::Ratio { transform, limit: 1 },
+            codec::Error::Memory { transform, limit: 1 },
+            codec::Error::Unsupported { transform, what: "a dictionary" },
         ] {
             assert_eq!(of(source).verdict(), Verdict::Quarantine);
         }
-        let encode = codec::Error::Encode { step, source: broken() };
+        let encode = codec::Error::Encode { transform, source: broken() };
         assert_eq!(of(encode).verdict(), Verdict::Retry);
     }
 

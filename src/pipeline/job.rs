@@ -55,7 +55,7 @@ pub struct Job {
     pub settled_at: Instant,
     /// Tells how far it is.
     pub meter: Arc<JobMeter>,
-    /// Notes when each step began and ended with it.
+    /// Notes when each stage began and ended with it.
     pub trace: Trace,
     /// Where this job shows whether a sick place is well again. Dropping it lets the next one try.
     probe: Option<Probe>,
@@ -362,7 +362,7 @@ pub struct FailedJob {
     pub failure: Failure,
 }
 
-/// What the last step takes.
+/// What the last stage takes.
 #[derive(Debug)]
 pub enum DisposeRequest {
     Committed(Committed),

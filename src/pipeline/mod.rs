@@ -1,4 +1,4 @@
-//! The eight steps, assembled: the only place that makes their channels and starts their threads.
+//! The eight stages, assembled: the only place that makes their channels and starts their threads.
 //! Each pipeline has all of them to itself.
 //!
 //! A small file (at most [`SMALL_FILE_MAX_BYTES`](crate::limits::SMALL_FILE_MAX_BYTES)) crosses process as one buffer, a large one as a
@@ -29,7 +29,7 @@
 //! P1: closing the intake's channel is the drain: each stage ends when its input ends, in the
 //! order of the flow, and closes the next one's input by that. What transform or a lane has not
 //! begun goes back to the intake at once.
-//! P2: no step before commit waits for a later one but by a full channel; what flows back (the
+//! P2: no stage before commit waits for a later one but by a full channel; what flows back (the
 //! outcomes) never waits. So there is no circle of waiting.
 //! P3: a pipeline shares no thread, channel or permit with another.
 

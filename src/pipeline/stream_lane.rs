@@ -1,8 +1,8 @@
 //! The lane of the large files: one file at a time crosses read, transform and write as a stream
-//! of chunks, on a thread for each step, so that its size costs no memory.
+//! of chunks, on a thread for each stage, so that its size costs no memory.
 //!
 //! The lane's own thread owns the job and the draft; the reader and the transformer are borrowed
-//! threads that end before the file does. A step that stops early is noticed by its neighbours as
+//! threads that end before the file does. A stage that stops early is noticed by its neighbours as
 //! a closed channel; whose error counts is decided at the end, in the order of the flow.
 
 use std::{
@@ -62,7 +62,7 @@ impl Drop for Busy<'_> {
     }
 }
 
-/// What the three steps came to.
+/// What the three stages came to.
 struct LaneResults {
     read: Result<read::End, ReadError>,
     transform: Result<Hash, codec::Error>,
@@ -87,7 +87,7 @@ impl Lane {
         let others = self.busy.fetch_add(1, Ordering::Relaxed);
         let _busy = Busy(&self.busy);
         let threads = self.workers.saturating_sub(others).max(1);
-        // Only stands: the steps have clocks of their own.
+        // Only stands: the stages have clocks of their own.
         let mut clock = Clock::start(&job.context.meter, Stage::Transform);
         let Self { claim, codecs, directories, .. } = self;
         let context = Arc::clone(&job.context);
@@ -102,7 +102,7 @@ impl Lane {
     }
 }
 
-/// Takes a file through the three steps.
+/// Takes a file through the three stages.
 fn cross(
     (job, source): (Job, File),
     cut: &CancellationToken,
@@ -116,7 +116,7 @@ fn cross(
             return Err(Box::new(job.fail(TransformError::Codec { path, source })));
         }
     };
-    if job.context.config.steps.only_copies() {
+    if job.context.config.transforms.only_copies() {
         let copy = |clock: &mut Clock| kernel_copy::copy(&job, &source, cut, (directories, clock));
         match timed(&job, Stage::Write, copy) {
             Ok(Copied::Whole(draft)) => return staged(job, None, *draft).map(Some),
@@ -138,7 +138,7 @@ fn stream(
     transformer: &mut Transformer,
     directories: &mut Directories,
 ) -> LaneResults {
-    // The three steps run at once: what is told is the first that is not through.
+    // The three stages run at once: what is told is the first that is not through.
     job.meter.stage_started(Stage::Read);
     thread::scope(|scope| {
         let (to_transform, chunks) = mpsc::sync_channel(limits::CHUNKS_QUEUED);
@@ -190,7 +190,7 @@ fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// The first error in the order of the flow is the one that counts; but a step that was refused
+/// The first error in the order of the flow is the one that counts; but a stage that was refused
 /// by the next one has none.
 fn finish(mut job: Job, ends: LaneResults) -> Result<Option<Staged>, Box<FailedJob>> {
     let LaneResults { read, transform, write } = ends;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     left_alone::{self, look_below},
-    reprocess::has_other_steps,
+    reprocess::has_other_transforms,
     time,
 };
 use crate::{
@@ -166,7 +166,7 @@ fn past(roots: &PipelineDirs, record: &Record) -> String {
     text
 }
 
-/// What has become of a published output, and whether the steps that made it are those of today.
+/// What has become of a published output, and whether the transforms that made it are those of today.
 fn present(roots: &PipelineDirs, config: Option<&Pipeline>, record: &Record) -> String {
     let is_published = matches!(record.state, State::Published | State::Done | State::Changed);
     let Some(output) = record.output.as_ref().filter(|_| is_published) else {
@@ -187,10 +187,10 @@ fn present(roots: &PipelineDirs, config: Option<&Pipeline>, record: &Record) -> 
         }
         Err(error) => format!(", which cannot be looked at ({error})"),
     };
-    if let Some(config) = config.filter(|config| has_other_steps(record, Some(config))) {
+    if let Some(config) = config.filter(|config| has_other_transforms(record, Some(config))) {
         text += &format!(
-            "; it was made by `{}`, and the steps are `{}` now: `tidemill reprocess` makes it again",
-            output.steps, config.steps
+            "; it was made by `{}`, and the transforms are `{}` now: `tidemill reprocess` makes it again",
+            output.transforms, config.transforms
         );
     }
     text

@@ -17,8 +17,8 @@ pub enum Which {
     All,
     /// What was processed since then, in nanoseconds since the epoch.
     Since(i64),
-    /// What was made by other steps than its pipeline has.
-    ChangedSteps,
+    /// What was made by other transforms than its pipeline has.
+    ChangedTransforms,
 }
 
 /// What a request came to.
@@ -76,7 +76,9 @@ pub fn all(ledger: &dyn Ledger, pipelines: &[Pipeline], which: Which) -> ledger:
             let Some(roots) = roots.iter().find(|roots| roots.id == record.pipeline) else {
                 continue;
             };
-            if which == Which::ChangedSteps && !has_other_steps(record, of(pipelines, roots)) {
+            if which == Which::ChangedTransforms
+                && !has_other_transforms(record, of(pipelines, roots))
+            {
                 continue;
             }
             let newest = ledger.latest(record.pipeline, &record.source)?;
@@ -102,12 +104,13 @@ pub fn of<'a>(pipelines: &'a [Pipeline], roots: &PipelineDirs) -> Option<&'a Pip
     pipelines.iter().find(of)
 }
 
-/// Whether a record's output was made by other steps than the pipeline has now. A record of an
+/// Whether a record's output was made by other transforms than the pipeline has now. A record of an
 /// older ledger does not say.
 #[must_use]
-pub fn has_other_steps(record: &Record, pipeline: Option<&Pipeline>) -> bool {
-    let made_by = record.output.as_ref().map_or("", |output| output.steps.as_str());
-    !made_by.is_empty() && pipeline.is_some_and(|pipeline| pipeline.steps.to_string() != made_by)
+pub fn has_other_transforms(record: &Record, pipeline: Option<&Pipeline>) -> bool {
+    let made_by = record.output.as_ref().map_or("", |output| output.transforms.as_str());
+    !made_by.is_empty()
+        && pipeline.is_some_and(|pipeline| pipeline.transforms.to_string() != made_by)
 }
 
 fn is_processed(record: &Record) -> bool {

@@ -23,7 +23,7 @@ fn facts(state: State, temp: Option<Fingerprint>, output: Option<Fingerprint>) -
             hash: [1; 32],
             source_hash: [2; 32],
             replaces: Some(REPLACED),
-            steps: String::new(),
+            transforms: String::new(),
         }),
         on_success: OnSuccess::Delete,
         state,

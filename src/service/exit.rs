@@ -144,8 +144,8 @@ impl ExitReport<'_> {
         if config.once && (fault.is_none() || drained.is_some()) {
             let in_quarantine = end.as_ref().map_or(0, |end| end.in_quarantine);
             let meters = (0..config.pipelines.len()).filter_map(|index| observer.pipeline(index));
-            let other_steps = meters.map(|meter| meter.other_steps()).sum();
-            let ends = OnceEnds { in_quarantine, left, other_steps };
+            let other_transforms = meters.map(|meter| meter.other_transforms()).sum();
+            let ends = OnceEnds { in_quarantine, left, other_transforms };
             observe::print_summary(&status, began.elapsed(), ends);
         }
         let was_left = |clean_up: &CleanUp| clean_up.end == lifecycle::End::Left;

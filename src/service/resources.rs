@@ -146,7 +146,7 @@ pub async fn events(
     life.start("events", LIMIT, open, close).await.map_err(map_io_start_error)
 }
 
-/// The eight steps. Closing them is the drain.
+/// The eight stages. Closing them is the drain.
 pub async fn pipelines(
     life: &mut Lifecycle,
     settings: &LiveConfig,
@@ -223,7 +223,7 @@ pub fn ready(life: &Lifecycle, config: &Config, late: &[Arc<str>]) {
             event = "pipeline.ready", pipeline = %pipeline.name,
             input = %display_path(&pipeline.input),
             output = %display_path(&pipeline.output),
-            steps = %pipeline.steps,
+            transforms = %pipeline.transforms,
             on_success = %pipeline.on_success,
             "ready"
         );

@@ -91,7 +91,7 @@ fn a_token_that_is_none_keeps_the_service_from_starting() {
 
 #[test]
 fn a_quarantined_file_goes_back_by_its_number_and_others_are_told_of() {
-    let service = Service::start("steps = \"gunzip\"\non_success = \"delete\"", &[]);
+    let service = Service::start("transforms = \"gunzip\"\non_success = \"delete\"", &[]);
     service.place.put("sub/bad.gz", "no gzip at all");
     // The ledger knows of it before it is moved: it is there when it is counted.
     service.get_until("/api/v1/status", |answer| answer.json()["pipelines"][0]["quarantined"] == 1);

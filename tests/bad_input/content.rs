@@ -37,7 +37,7 @@ fn an_empty_file_is_no_archive_of_any_format() {
         let place = Place::new();
         let name = format!("empty.{extension}");
         place.put(&name, "");
-        let ended = place.once(&["--steps", undo]);
+        let ended = place.once(&["--transform", undo]);
         assert_eq!(ended.code, 65, "{undo}: {ended:?}");
         assert_eq!(place.state_of(&name), "quarantined", "{undo}");
         assert!(tree(&place.output()).is_empty(), "{undo}");
@@ -64,32 +64,32 @@ fn a_truncated_archive_of_each_format_is_quarantined_with_its_reason() {
         let place = Place::new();
         let name = format!("a.{extension}");
         place.put("a", &text);
-        assert_eq!(place.once(&["--steps", make, "--on-success", "delete"]).code, 0);
+        assert_eq!(place.once(&["--transform", make, "--on-success", "delete"]).code, 0);
         let made = place.output().join(&name);
         let whole = std::fs::read(&made).unwrap();
         std::fs::remove_file(&made).unwrap();
         let half = &whole[..whole.len() / 2];
         place.put(format!("sub/{name}"), half);
-        for steps in [undo, "decompress"].iter().take(if make == "brotli" { 1 } else { 2 }) {
-            let ended = place.once(&["--steps", steps, "--on-success", "delete"]);
-            assert_eq!(ended.code, 65, "{steps}: {ended:?}");
-            assert!(tree(&place.output()).is_empty(), "{steps}");
+        for transforms in [undo, "decompress"].iter().take(if make == "brotli" { 1 } else { 2 }) {
+            let ended = place.once(&["--transform", transforms, "--on-success", "delete"]);
+            assert_eq!(ended.code, 65, "{transforms}: {ended:?}");
+            assert!(tree(&place.output()).is_empty(), "{transforms}");
             let kept = place.quarantine().join("sub").join(&name);
-            assert_eq!(std::fs::read(&kept).unwrap(), half, "{steps}");
-            assert_reason(&place, &format!("sub/{name}"), steps);
+            assert_eq!(std::fs::read(&kept).unwrap(), half, "{transforms}");
+            assert_reason(&place, &format!("sub/{name}"), transforms);
             place.assert_clean();
-            assert_eq!(place.run(&["requeue", "--all"]).code, 0, "{steps}");
+            assert_eq!(place.run(&["requeue", "--all"]).code, 0, "{transforms}");
         }
     }
 }
 
 /// The JSON beside a quarantined file tells all that a person needs.
-fn assert_reason(place: &Place, source: &str, steps: &str) {
+fn assert_reason(place: &Place, source: &str, transforms: &str) {
     let path = place.quarantine().join(format!("{source}.json"));
     let reason: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!(reason["stage"], "transform", "{reason}");
     assert_eq!(reason["attempts"], 1, "damage is final: {reason}");
-    assert_eq!(reason["steps"], steps, "{reason}");
+    assert_eq!(reason["transforms"], transforms, "{reason}");
     assert_eq!(reason["pipeline"], "main", "{reason}");
     let whole = place.input().join(source).display().to_string();
     assert_eq!(reason["source"], whole.as_str(), "{reason}");

@@ -46,7 +46,7 @@ fn the_reason_for_a_quarantine_escapes_the_name_too() {
     let place = Place::new();
     place.put(SLY, "no archive");
     for format in ["text", "json"] {
-        let ended = place.once(&["--steps", "gunzip", "--log-format", format]);
+        let ended = place.once(&["--transform", "gunzip", "--log-format", format]);
         assert_eq!(ended.code, 65, "{ended:?}");
         assert_harmless(&ended.stderr);
         assert_harmless(&place.run(&["history"]).stdout);
@@ -116,7 +116,7 @@ fn a_reason_never_takes_the_place_of_a_quarantined_file() {
     let place = Place::new();
     for name in ["a.json", "a", "a.json.json"] {
         place.put(name, name);
-        let ended = place.once(&["--steps", "gunzip", "--on-success", "delete"]);
+        let ended = place.once(&["--transform", "gunzip", "--on-success", "delete"]);
         assert_eq!(ended.code, 65, "{ended:?}");
     }
     let mut kept: Vec<_> = tree(&place.quarantine())

@@ -1,4 +1,4 @@
-//! `--steps copy`, and gzip of a large file, as a user sees them.
+//! `--transform copy`, and gzip of a large file, as a user sees them.
 
 use std::{
     os::unix::fs::{MetadataExt, PermissionsExt},
@@ -7,7 +7,7 @@ use std::{
 
 use crate::files::Place;
 
-/// Larger than what crosses the steps as one buffer, and no multiple of anything.
+/// Larger than what crosses the transforms as one buffer, and no multiple of anything.
 fn large() -> Vec<u8> {
     (0..5_000_003_u32).map(|number| (number ^ (number >> 9)).to_le_bytes()[0]).collect()
 }
@@ -15,7 +15,7 @@ fn large() -> Vec<u8> {
 #[test]
 fn a_copy_has_the_content_mode_and_time_of_its_source() {
     let place = Place::new();
-    place.configure("steps = \"copy\"");
+    place.configure("transforms = \"copy\"");
     let contents = [("empty", Vec::new()), ("small", b"small".to_vec()), ("large", large())];
     for (name, content) in &contents {
         let path = place.put(name, content);
@@ -38,7 +38,7 @@ fn a_large_gzip_has_the_same_bytes_for_every_count_of_workers() {
     let mut outputs = Vec::new();
     for workers in [1, 2, 4] {
         let place = Place::new();
-        place.configure(&format!("steps = \"gzip\"\n[limits]\nworkers = {workers}"));
+        place.configure(&format!("transforms = \"gzip\"\n[limits]\nworkers = {workers}"));
         place.put("large", large());
         let ended = place.once(&[]);
         assert_eq!(ended.code, 0, "{ended:?}");

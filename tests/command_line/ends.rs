@@ -219,7 +219,7 @@ fn once_names_a_file_that_min_age_keeps_back_also_one_of_the_future() {
 #[test]
 fn once_ends_with_65_for_as_long_as_a_file_is_in_quarantine() {
     let place = Place::new();
-    place.configure("steps = \"gunzip\"\non_success = \"delete\"");
+    place.configure("transforms = \"gunzip\"\non_success = \"delete\"");
     place.put("bad.gz", "no gzip at all");
     for run in 0..2 {
         let ended = place.once(&[]);

@@ -6,10 +6,10 @@ use crate::files::Place;
 fn worked() -> Place {
     let place = Place::new();
     place.put("good.gz", "");
-    assert_eq!(place.once(&["--steps", "gzip", "--exclude", "*.gz"]).code, 0);
+    assert_eq!(place.once(&["--transform", "gzip", "--exclude", "*.gz"]).code, 0);
     std::fs::remove_file(place.input().join("good.gz")).unwrap();
     place.put("bad", "no archive");
-    assert_eq!(place.once(&["--steps", "gunzip"]).code, 65);
+    assert_eq!(place.once(&["--transform", "gunzip"]).code, 65);
     place.put("good", "content");
     // The first one still is in quarantine.
     assert_eq!(place.once(&[]).code, 65);
@@ -126,7 +126,7 @@ fn explain_knows_markers() {
 fn explain_tells_where_a_quarantined_file_was_moved_to_from_either_end() {
     let place = Place::new();
     place.put("bad", "no archive");
-    assert_eq!(place.once(&["--steps", "gunzip", "--on-success", "delete"]).code, 65);
+    assert_eq!(place.once(&["--transform", "gunzip", "--on-success", "delete"]).code, 65);
     explained(&place, "in/bad", "is not there");
     explained(&place, "in/bad", "now ");
     explained(&place, "in/bad", "/state/quarantine/main/bad");

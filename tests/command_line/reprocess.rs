@@ -35,20 +35,20 @@ fn an_output_that_was_lost_is_made_again() {
 }
 
 #[test]
-fn only_what_other_steps_made_is_made_again() {
+fn only_what_other_transforms_made_is_made_again() {
     let place = processed(&["a", "b"]);
     place.put("c", "c");
-    let other = ["--steps", "zstd:19"];
+    let other = ["--transform", "zstd:19"];
     let ended = place.once(&other);
     assert_eq!(ended.code, 0, "{ended:?}");
-    assert!(ended.stderr.contains("\n2 done before with other steps"), "{ended:?}");
+    assert!(ended.stderr.contains("\n2 done before with other transforms"), "{ended:?}");
     let told = explained(&place, "in/a");
-    assert!(told.contains("the steps are `zstd:19` now"), "{told}");
-    let asked = place.run(&["reprocess", "--changed-steps"]);
+    assert!(told.contains("the transforms are `zstd:19` now"), "{told}");
+    let asked = place.run(&["reprocess", "--changed-transforms"]);
     assert_eq!((asked.code, asked.stdout.as_str()), (0, "2 files are processed again\n"));
     let ended = place.once(&other);
     assert_eq!(ended.code, 0, "{ended:?}");
-    assert!(!ended.stderr.contains("with other steps"), "{ended:?}");
+    assert!(!ended.stderr.contains("with other transforms"), "{ended:?}");
     assert_eq!(place.published("a.zst"), b"a");
     let states = place.history("a").into_iter().map(|record| record["state"].clone());
     assert_eq!(states.collect::<Vec<_>>(), ["done", "requeued"]);

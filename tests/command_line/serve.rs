@@ -110,7 +110,7 @@ fn the_exit_code_tells_the_truth() {
     place.put("a", "content");
     assert_eq!(place.once(&[]).code, 0);
     place.put("b", "no archive");
-    assert_eq!(place.once(&["--steps", "gunzip"]).code, 65);
+    assert_eq!(place.once(&["--transform", "gunzip"]).code, 65);
     place.put("c", "content");
     let failing = [("commit::directory=return(eio)", "cannot make the directory of")];
     for (failpoint, wanted) in failing {

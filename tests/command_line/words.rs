@@ -16,7 +16,7 @@ fn help_and_version_go_to_the_standard_output_and_exit_0() {
     for option in [
         "--config",
         "--once",
-        "--steps",
+        "--transform",
         "--on-success",
         "--on-exists",
         "--include",
@@ -43,7 +43,7 @@ fn wrong_words_are_told_on_the_standard_error_and_exit_64_or_78() {
     for (args, wanted) in [
         (vec!["run", "in"], "INPUT and OUTPUT go together"),
         (vec!["run"], "there is no pipeline"),
-        (vec!["run", "in", "out", "--steps", "zip"], "--steps: `zip` is not a step"),
+        (vec!["run", "in", "out", "--transform", "zip"], "--transform: `zip` is not a transform"),
         (vec!["run", "in", "out", "--on-success", "archive"], "--on-success: `archive` is none of"),
         (vec!["run", "in", "out", "--on-exists", "ask"], "--on-exists: `ask` is none of"),
         (vec!["run", "in", "out", "--include", "[a"], "--include: "),
@@ -72,7 +72,7 @@ fn wrong_words_are_told_on_the_standard_error_and_exit_64_or_78() {
     for (args, wanted) in [
         (vec![], "Usage"),
         (vec!["watch"], "unrecognized subcommand 'watch'"),
-        (vec!["run", "--stepps", "zstd"], "a similar argument exists: '--steps'"),
+        (vec!["run", "--stepps", "zstd"], "a similar argument exists: '--transform'"),
         (vec!["requeue"], "Usage"),
         (vec!["requeue", "--all", "in/a"], "cannot be used with"),
         (vec!["explain"], "Usage"),
@@ -89,7 +89,7 @@ fn what_check_prints_comes_to_the_same_again() {
     let place = Place::new();
     std::fs::create_dir(place.root().join("done")).unwrap();
     let options = [
-        "--steps",
+        "--transform",
         "gunzip,zstd:9",
         "--on-success",
         "archive:done",
@@ -131,7 +131,7 @@ fn what_check_prints_comes_to_the_same_again() {
     }
     let told = place.run(&[&["check", "in", "out"], &options[..]].concat()).stdout;
     for line in [
-        "steps = \"gunzip,zstd:9\"",
+        "transforms = \"gunzip,zstd:9\"",
         "on_exists = \"suffix\"",
         "temporary_names = \"take\"",
         "settle = \"1500ms\"",

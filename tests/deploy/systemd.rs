@@ -149,11 +149,11 @@ fn allowed(unit: &str) -> BTreeSet<String> {
 }
 
 /// A whole life under `strace`: start, sandbox, small and large files, archive, a hook, reload, drain.
-fn trace_of_a_life(steps: &str, suffix: &str) -> String {
+fn trace_of_a_life(transforms: &str, suffix: &str) -> String {
     let place = Place::new();
     std::fs::create_dir(place.root().join("done")).unwrap();
     let lines = format!(
-        "on_success = \"archive:done\"\nsteps = \"{steps}\"\n[hooks]\non_published = [\"/bin/true\"]"
+        "on_success = \"archive:done\"\nsteps = \"{transforms}\"\n[hooks]\non_published = [\"/bin/true\"]"
     );
     place.configure(&lines);
     let trace = place.root().join("trace");

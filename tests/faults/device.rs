@@ -210,7 +210,7 @@ fn lost(case: Case) -> Option<Vec<PathBuf>> {
     }
     let (gate, state) = (tree.path("gate"), tree.path("state"));
     fs::write(&gate, "").expect("gate");
-    let args = ["--state-dir", state.to_str().expect("UTF-8"), "--steps", "copy"];
+    let args = ["--state-dir", state.to_str().expect("UTF-8"), "--transform", "copy"];
     let more = ["--settle", "0s", "--durability", case.durability];
     // Also those that the kernel's own flusher writes.
     disk.failing.store(case.failing, Ordering::Relaxed);

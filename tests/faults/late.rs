@@ -77,7 +77,7 @@ fn lost(case: Case) -> Option<Vec<PathBuf>> {
     let (gate, state) = (tree.path("gate"), tree.path("state"));
     fs::write(&gate, "").expect("gate");
     let durability = if case.syncfs { "syncfs" } else { "fsync" };
-    let args = ["--state-dir", state.to_str().expect("UTF-8"), "--steps", "copy"];
+    let args = ["--state-dir", state.to_str().expect("UTF-8"), "--transform", "copy"];
     let more = ["--settle", "0s", "--durability", durability];
     let failpoints = format!("commit::sync=return(while:{});{}", gate.display(), case.failpoints);
     let service = tree.start_with(&failpoints, "delete", &[args, more].concat());

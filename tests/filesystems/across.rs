@@ -59,7 +59,9 @@ fn an_archive_on_another_file_system_replaces_nothing() {
 fn a_failed_file_goes_to_a_quarantine_on_another_file_system() {
     let place = Place::new();
     let Some(_mount) = mounted(&place.root().join("aside")) else { return };
-    place.configure("steps = \"unzstd\"\non_success = \"delete\"\nquarantine = \"aside/files\"");
+    place.configure(
+        "transforms = \"unzstd\"\non_success = \"delete\"\nquarantine = \"aside/files\"",
+    );
     place.put("damaged.zst", "no zstd");
     let ended = place.once(&[]);
     assert_eq!(ended.code, 65, "{ended:?}");

@@ -45,7 +45,7 @@ fn outputs_are_published_on_a_file_system_without_the_flag() {
 fn sources_are_removed_archived_and_quarantined_on_a_file_system_without_the_flag() {
     let place = Place::new();
     let Some(_mount) = through_bindfs(&place, "in") else { return };
-    place.configure("steps = \"unzstd\"\non_success = \"delete\"");
+    place.configure("transforms = \"unzstd\"\non_success = \"delete\"");
     place.put("damaged.zst", "no zstd");
     let ended = place.once(&[]);
     assert_eq!(ended.code, 65, "{ended:?}");
@@ -67,7 +67,7 @@ fn sources_are_removed_archived_and_quarantined_on_a_file_system_without_the_fla
 fn a_quarantined_file_goes_back_to_an_input_without_the_flag() {
     let place = Place::new();
     let Some(_mount) = through_bindfs(&place, "in") else { return };
-    place.configure("steps = \"unzstd\"\non_success = \"delete\"");
+    place.configure("transforms = \"unzstd\"\non_success = \"delete\"");
     place.put("damaged.zst", "no zstd");
     assert_eq!(place.once(&[]).code, 65);
     let ended = place.run(&["requeue", "--all", "--state-dir", "state"]);

@@ -12,8 +12,8 @@ const MEMORY: u64 = 192 * MIB;
 
 /// A bomb that is met by the running service: it is quarantined for this reason, quickly, within
 /// the memory, and the file beside it is processed.
-fn defused(place: &Place, steps: &str, name: &str, bomb: &[u8], why: &str) {
-    let running = place.watch(&["--steps", steps, "--on-success", "delete"]);
+fn defused(place: &Place, transforms: &str, name: &str, bomb: &[u8], why: &str) {
+    let running = place.watch(&["--transform", transforms, "--on-success", "delete"]);
     let kept = place.quarantine().join(name);
     place.put(name, bomb);
     until(name, || kept.exists());
@@ -22,11 +22,11 @@ fn defused(place: &Place, steps: &str, name: &str, bomb: &[u8], why: &str) {
     let again = place.quarantine().join(format!("harmless-{name}"));
     until("the file beside it", || again.exists() || tree(&place.output()).len() == 1);
     let peak = peak_memory(running.pid());
-    assert!(peak < MEMORY, "{steps}: {peak} bytes");
+    assert!(peak < MEMORY, "{transforms}: {peak} bytes");
     let ended = running.stop();
-    assert_eq!(ended.code, 0, "{steps}: {ended:?}");
+    assert_eq!(ended.code, 0, "{transforms}: {ended:?}");
     let reason = place.reason_of(name);
-    assert!(reason.contains(why), "{steps}: {reason}");
+    assert!(reason.contains(why), "{transforms}: {reason}");
     assert_eq!(std::fs::read(kept).unwrap(), bomb);
     place.assert_clean();
 }

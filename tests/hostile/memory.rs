@@ -4,7 +4,7 @@ use std::fs;
 
 use tidemill::{
     policy::ExpansionLimits,
-    steps::{Chain, memory::Need},
+    transforms::{Chain, memory::Need},
 };
 
 use crate::{
@@ -31,8 +31,8 @@ fn noise(bytes: u64, seed: u64) -> Vec<u8> {
 }
 
 /// Two large files and sixty small ones, with memory for hardly more than one large file at a time.
-fn within(steps: &str, content: impl Fn(u64, u64) -> Vec<u8>, large: u64) -> (u64, u64) {
-    let chain: Chain = steps.parse().unwrap();
+fn within(transforms: &str, content: impl Fn(u64, u64) -> Vec<u8>, large: u64) -> (u64, u64) {
+    let chain: Chain = transforms.parse().unwrap();
     let bounds = ExpansionLimits { output_bytes: u64::MAX, ratio: 2000, decoder_bytes: 128 * MIB };
     // Less would be refused; the quarter is for the content.
     let need = Need::within(&chain, bounds, 64 * MIB).of_large(1);
@@ -48,13 +48,13 @@ fn within(steps: &str, content: impl Fn(u64, u64) -> Vec<u8>, large: u64) -> (u6
     for number in 2..62 {
         place.put(format!("small{number}"), content(MIB / 5, number));
     }
-    let args = ["run", "--config", "tidemill.toml", "--once", "--steps", steps];
+    let args = ["run", "--config", "tidemill.toml", "--once", "--transform", transforms];
     let running = Running::start(&mut place.tidemill(&args));
     let (peak, _) = watched(&running, LONGEST_SECONDS);
     let ended = running.end();
-    assert_eq!(ended.code, 0, "{steps}: {ended:?}");
-    assert_eq!(tree(&place.output()).len(), 62, "{steps}");
-    assert!(peak < BASE_MIB + limit, "{steps}: {peak} MiB with a limit of {limit} MiB");
+    assert_eq!(ended.code, 0, "{transforms}: {ended:?}");
+    assert_eq!(tree(&place.output()).len(), 62, "{transforms}");
+    assert!(peak < BASE_MIB + limit, "{transforms}: {peak} MiB with a limit of {limit} MiB");
     (peak, limit)
 }
 
@@ -62,10 +62,13 @@ fn within(steps: &str, content: impl Fn(u64, u64) -> Vec<u8>, large: u64) -> (u6
 fn the_memory_limit_holds_with_the_codecs_in_it() {
     let name = "the_memory_limit_holds_with_the_codecs_in_it";
     let all = prove::count(0) > 0;
-    let told = |steps: &str, (peak, limit): (u64, u64)| {
-        prove::report(name, &[("steps", &steps), ("peak_mib", &peak), ("limit_mib", &limit)]);
+    let told = |transforms: &str, (peak, limit): (u64, u64)| {
+        prove::report(
+            name,
+            &[("transforms", &transforms), ("peak_mib", &peak), ("limit_mib", &limit)],
+        );
     };
-    for (steps, large, is_quick) in [
+    for (transforms, large, is_quick) in [
         ("zstd:3", 24, true),
         ("zstd:9", 24, false),
         ("zstd:19", 48, false),
@@ -81,11 +84,11 @@ fn the_memory_limit_holds_with_the_codecs_in_it() {
         ("brotli:11", 12, false),
     ] {
         if all || is_quick {
-            told(steps, within(steps, noise, large * MIB));
+            told(transforms, within(transforms, noise, large * MIB));
         }
     }
-    for (steps, extension) in packed::FORMATS {
+    for (transforms, extension) in packed::FORMATS {
         let content = |bytes, seed| packed::pack(extension, &noise(bytes, seed));
-        told(steps, within(steps, content, 8 * MIB));
+        told(transforms, within(transforms, content, 8 * MIB));
     }
 }

@@ -61,8 +61,15 @@ fn what_the_service_keeps_for_itself_is_nobody_elses_to_write_under_every_umask(
         let place = Place::new();
         let bad = place.put("sub/bad", "no archive");
         fs::set_permissions(bad, Permissions::from_mode(0o600)).unwrap();
-        let args =
-            ["--once", "--steps", "gunzip", "--on-success", "delete", "--events", "events.jsonl"];
+        let args = [
+            "--once",
+            "--transform",
+            "gunzip",
+            "--on-success",
+            "delete",
+            "--events",
+            "events.jsonl",
+        ];
         let ended = under(umask, &place, &args, "").end();
         assert_eq!(ended.code, 65, "{umask}: {ended:?}");
         assert!(place.quarantine().join("sub/bad.json").exists());

@@ -39,7 +39,7 @@ fn told(format: &str) {
         "run",
         "--config",
         "tidemill.toml",
-        "--steps",
+        "--transform",
         "gunzip,zstd",
         "--on-success",
         "delete",

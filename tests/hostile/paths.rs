@@ -11,7 +11,7 @@ fn place() -> Place {
     let place = Place::new();
     fs::write(place.root().join("secret"), "secret").unwrap();
     place.put("sub/bad", "no archive");
-    let ended = place.once(&["--steps", "gunzip", "--on-success", "delete"]);
+    let ended = place.once(&["--transform", "gunzip", "--on-success", "delete"]);
     assert_eq!(ended.code, 65, "{ended:?}");
     place
 }

@@ -135,7 +135,7 @@ fn what_waits_while_the_intake_is_paused_takes_bounded_memory_and_nothing_is_los
     let count = prove::count(SHORT);
     let place = Place::new();
     place.configure(
-        "steps = \"copy\"\ndurability = \"none\"\nsettle = \"0s\"\non_success = \"delete\"",
+        "transforms = \"copy\"\ndurability = \"none\"\nsettle = \"0s\"\non_success = \"delete\"",
     );
     let running = place.watch(&[]);
     ask(&place, "pause");

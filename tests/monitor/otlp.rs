@@ -205,7 +205,7 @@ fn log(dir: &Path) -> String {
 }
 
 #[test]
-fn a_processed_file_is_a_span_with_one_below_it_for_each_of_the_eight_steps() {
+fn a_processed_file_is_a_span_with_one_below_it_for_each_of_the_eight_stages() {
     let (dir, receiver) = (place(), Receiver::start(Mood::Takes));
     let sizes = [("small.log", 5_000), ("large.log", 3_000_000)];
     for (name, size) in sizes {
@@ -215,7 +215,7 @@ fn a_processed_file_is_a_span_with_one_below_it_for_each_of_the_eight_steps() {
     assert_eq!(ended(&mut { once }), Some(0), "{}", log(dir.path()));
     let files = receiver.files();
     assert_eq!(files.len(), 2, "{}", log(dir.path()));
-    for (root, steps) in files {
+    for (root, stages) in files {
         let told = |key| text(&root.attributes, key).unwrap_or_default();
         let path = told("file.path");
         let (_, size) = sizes.iter().find(|(name, _)| *name == path).expect("one of the two");
@@ -225,16 +225,16 @@ fn a_processed_file_is_a_span_with_one_below_it_for_each_of_the_eight_steps() {
         assert_eq!([told("tidemill.pipeline"), told("tidemill.outcome")], ["main", "published"]);
         assert_eq!(told("tidemill.attempt"), "1");
         assert_eq!(root.status.expect("a status").code(), StatusCode::Ok);
-        let names: BTreeSet<_> = steps.keys().map(String::as_str).collect();
+        let names: BTreeSet<_> = stages.keys().map(String::as_str).collect();
         assert_eq!(names, STEPS.into(), "{path}");
-        // A large file is in three steps at once, and they begin as their threads do.
+        // A large file is in three stages at once, and they begin as their threads do.
         let at_once = if path == "large.log" { 3..6 } else { 3..4 };
         let before = STEPS[..3].chunks(1).chain([&STEPS[at_once.clone()]]);
         let groups: Vec<_> = before.chain(STEPS[at_once.end..].chunks(1)).collect();
         for pair in groups.windows(2) {
-            let end = pair[0].iter().map(|step| steps[*step].end_time_unix_nano).max();
-            let start = pair[1].iter().map(|step| steps[*step].start_time_unix_nano).min();
-            assert!(end <= start, "{path}: {pair:?} {steps:?}");
+            let end = pair[0].iter().map(|stage| stages[*stage].end_time_unix_nano).max();
+            let start = pair[1].iter().map(|stage| stages[*stage].start_time_unix_nano).min();
+            assert!(end <= start, "{path}: {pair:?} {stages:?}");
         }
     }
     // What the configuration came to means the same.
@@ -246,17 +246,17 @@ fn a_processed_file_is_a_span_with_one_below_it_for_each_of_the_eight_steps() {
 }
 
 #[test]
-fn a_file_that_fails_has_the_steps_it_came_to_and_no_path_unless_asked_for() {
+fn a_file_that_fails_has_the_stages_it_came_to_and_no_path_unless_asked_for() {
     let (dir, receiver) = (place(), Receiver::start(Mood::Takes));
     fs::write(dir.path().join("in/secret-name.gz"), "this is no gzip").expect("write");
-    let pipeline = "steps = \"gunzip\"\nattempts = 1 # no paths";
+    let pipeline = "stages = \"gunzip\"\nattempts = 1 # no paths";
     let once = start(dir.path(), receiver.address, "once = true", pipeline);
     assert_eq!(ended(&mut { once }), Some(65), "{}", log(dir.path()));
     let files = receiver.files();
-    let [(root, steps)] = files.as_slice() else { panic!("{files:?}") };
+    let [(root, stages)] = files.as_slice() else { panic!("{files:?}") };
     assert_eq!(text(&root.attributes, "tidemill.outcome").as_deref(), Some("quarantined"));
     assert_eq!(root.status.as_ref().expect("a status").code(), StatusCode::Error);
-    let names: BTreeSet<_> = steps.keys().map(String::as_str).collect();
+    let names: BTreeSet<_> = stages.keys().map(String::as_str).collect();
     assert_eq!(names, ["discover", "settle", "claim", "read", "transform", "dispose"].into());
     let bodies = receiver.bodies.lock().expect("bodies");
     let secret = b"secret-name";

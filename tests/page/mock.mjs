@@ -20,7 +20,7 @@ function pipeline(name, more = {}) {
     name, published: 0, skipped: 0, quarantined: 0, deferred: 0, retries: 0, source_bytes: 0, output_bytes: 0,
     overflows: 0, rescan_finds: 0, pending: 0, oldest_pending_seconds: 0, in_work: 0, in_work_bytes: 0,
     in_work_done_bytes: 0, oldest_in_work_seconds: 0, held: false, paused: null, input: `/srv/${name}/in`,
-    output: `/srv/${name}/out`, steps: "zstd:3", on_success: "keep", quarantine_size: 0, ...more,
+    output: `/srv/${name}/out`, transforms: "zstd:3", on_success: "keep", quarantine_size: 0, ...more,
   };
 }
 

@@ -98,11 +98,11 @@ test("pause, resume and rescan ask for the token once, and do what they say", ()
 test("reload takes up the new configuration, or says why not", () => atPlace({}, async (place) => {
   await visit(await place.start(), async (page) => {
     await state(page, "Idle");
-    await place.configure('steps = "nonsense"');
+    await place.configure('transforms = "nonsense"');
     await page.click("#reload");
     await giveToken(page);
     await shows(page, "#said", /^Not done: /);
-    await place.configure('steps = "gzip"');
+    await place.configure('transforms = "gzip"');
     const [answer] = await Promise.all([page.waitForResponse((one) => one.url().endsWith("/reload")), page.click("#reload")]);
     if (answer.ok()) await shows(page, "#said", /^The configuration was read again/);
     else await shows(page, "#said", `Not done: ${(await answer.json()).detail}`);
@@ -139,7 +139,7 @@ test("a place that is sick is named with its reason, and the page sees it become
   });
 }));
 
-test("failed files are in quarantine with their reason, and go back one by one or all", () => atPlace({ lines: 'steps = "gunzip"' }, async (place) => {
+test("failed files are in quarantine with their reason, and go back one by one or all", () => atPlace({ lines: 'transforms = "gunzip"' }, async (place) => {
   for (const name of ["a.gz", "b.gz", "c.gz"]) await place.put(name, `${name} is no archive`);
   await visit(await place.start(), async (page) => {
     await shows(page, "#quarantine-count", "3");

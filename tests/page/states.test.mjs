@@ -65,7 +65,7 @@ test("levels of the channels are drawn and told in figures", () => mocked("busy"
   await page.click("#way-table summary");
   await shows(page, "#channel-table", /claim.*acknowledge/);
   assert.equal(await rows(page, "channel-table"), 10);
-  assert.equal(await rows(page, "step-table"), 9);
+  assert.equal(await rows(page, "stage-table"), 9);
   await page.setViewportSize({ width: 360, height: 740 });
   await page.waitForSelector(".way svg.down");
   await shows(page, ".way svg", /claim.*0\/64/);

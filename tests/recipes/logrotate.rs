@@ -50,7 +50,7 @@ fn the_readmes_first_recipe_keeps_every_day() {
             output.to_str().unwrap(),
             "--include",
             "*.log.*",
-            "--steps",
+            "--transform",
             "zstd:9",
             "--on-success",
             "delete",

@@ -186,7 +186,9 @@ fn a_quarantine_for_which_there_is_no_space_is_reported_with_the_next_line() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
         let log = fs::File::options().append(true).create(true).open(tree.path("log"));
         command.args(["run", "in", "out", "--http", "off", "--events", "events", "--once"]);
-        command.args(["--steps", "unzstd", "--on-success", "delete"]).current_dir(tree.path(""));
+        command
+            .args(["--transform", "unzstd", "--on-success", "delete"])
+            .current_dir(tree.path(""));
         command.env("FAILPOINTS", failpoints).stderr(log.expect("log"));
         Service::from(command.spawn().expect("start"))
     };

@@ -16,18 +16,18 @@ use crate::{
 };
 
 /// A pipeline that works in these directories, and one that is well.
-fn configure(tree: &Tree, directories: (&str, &str), steps: &str) {
+fn configure(tree: &Tree, directories: (&str, &str), transforms: &str) {
     let well = "[[pipeline]]\nname = \"well\"\ninput = \"in\"\noutput = \"out\"\n";
-    let config = alone(directories, steps) + well;
+    let config = alone(directories, transforms) + well;
     fs::write(tree.path("config.toml"), config).expect("configuration");
 }
 
 /// The first of these pipelines by itself.
-fn alone((input, output): (&str, &str), steps: &str) -> String {
+fn alone((input, output): (&str, &str), transforms: &str) -> String {
     format!(
         "shutdown_deadline = \"4s\"\nstate_dir = \"state\"\n\
          [[pipeline]]\nname = \"stuck\"\ninput = \"{input}\"\noutput = \"{output}\"\n\
-         steps = \"{steps}\"\n"
+         transforms = \"{transforms}\"\n"
     )
 }
 
@@ -196,8 +196,8 @@ fn a_reload_does_not_wait_for_a_pipeline_that_hangs() {
     let started = stuck("a_reload_of_what_hangs", ("stuck", "out-stuck"), 0, &[]);
     let Some((mut tree, service, stuck)) = started else { return };
     let reloads = |tree: &Tree| tree.log().matches("event=config.reloaded").count();
-    for (count, steps) in ["zstd:5", "zstd:7"].into_iter().enumerate() {
-        configure(&tree, ("stuck", "out-stuck"), steps);
+    for (count, transforms) in ["zstd:5", "zstd:7"].into_iter().enumerate() {
+        configure(&tree, ("stuck", "out-stuck"), transforms);
         service.signal(Signal::HUP);
         until("it is reloaded", || reloads(&tree) == count + 1);
         put(&mut tree, count * 10..(count + 1) * 10);

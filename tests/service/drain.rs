@@ -1,4 +1,4 @@
-//! SIGTERM in each of the eight steps, the second and the third signal, the deadline.
+//! SIGTERM in each of the eight stages, the second and the third signal, the deadline.
 
 use std::time::{Duration, Instant};
 

@@ -47,7 +47,7 @@ fn unfinished(tree: &Tree) {
                     hash,
                     source_hash: [0; 32],
                     replaces: None,
-                    steps: String::new(),
+                    transforms: String::new(),
                 }),
                 source,
                 on_success: OnSuccess::Keep,

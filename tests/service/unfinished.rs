@@ -190,14 +190,14 @@ fn an_error_at_one_output_keeps_no_other_pipeline_from_starting_and_acknowledges
 /// A marker that stayed would make the next file of that name count as finished while it is written.
 #[test]
 fn a_marker_goes_with_the_source_that_recovery_disposes_of() {
-    for (policy, steps, kept) in [
+    for (policy, transforms, kept) in [
         ("delete", "zstd", None),
         ("archive:archive", "zstd", Some("archive")),
         ("delete", "unzstd", Some("quarantine")),
     ] {
         let tree = Tree::new();
         let more = format!(
-            "on_success = \"{policy}\"\nsteps = \"{steps}\"\nmarker = \".done\"\nquarantine = \"quarantine\""
+            "on_success = \"{policy}\"\nsteps = \"{transforms}\"\nmarker = \".done\"\nquarantine = \"quarantine\""
         );
         let pipelines = pipeline("one", "in", "out", &more);
         fs::write(tree.path("in/a.zst"), "no archive").expect("write");
@@ -206,8 +206,13 @@ fn a_marker_goes_with_the_source_that_recovery_disposes_of() {
         assert_eq!(killed.wait(), KILLED);
         assert!(tree.path("in/a.zst.done").exists(), "it was killed before that");
         let code = configured(&tree, &pipelines, "").wait();
-        assert_eq!(code, if steps == "zstd" { 0 } else { 65 }, "{policy} {steps}\n{}", tree.log());
-        assert!(tree.files("in").is_empty(), "{policy} {steps}: {:?}", tree.files("in"));
+        assert_eq!(
+            code,
+            if transforms == "zstd" { 0 } else { 65 },
+            "{policy} {transforms}\n{}",
+            tree.log()
+        );
+        assert!(tree.files("in").is_empty(), "{policy} {transforms}: {:?}", tree.files("in"));
         if let Some(kept) = kept {
             for name in ["a.zst", "a.zst.done"] {
                 assert!(tree.path(kept).join(name).exists(), "{kept} {name}\n{}", tree.log());

@@ -293,7 +293,7 @@ fn packed_name(path: &Path) -> PathBuf {
 pub fn decoder() -> Transformer {
     let bounds =
         ExpansionLimits { output_bytes: u64::MAX, ratio: u64::MAX, decoder_bytes: 1 << 27 };
-    Transformer::new(&"unzstd".parse().expect("steps"), bounds, 0).expect("decoder")
+    Transformer::new(&"unzstd".parse().expect("transforms"), bounds, 0).expect("decoder")
 }
 
 pub fn decode(unzstd: &mut Transformer, packed: &[u8]) -> Vec<u8> {

@@ -23,17 +23,20 @@ fn legacy_lz4_frames_are_read_alone_and_among_others() {
     let frame = once("lz4", b"one").expect("lz4");
     let all = [legacy(&content), legacy(b"two"), frame.clone(), legacy(b"three")].concat();
     let right = [&content[..], b"twoonethree"].concat();
-    for steps in ["unlz4", "decompress"] {
-        let mut unlz4 = transformer(steps, BOUNDS, 0);
+    for transforms in ["unlz4", "decompress"] {
+        let mut unlz4 = transformer(transforms, BOUNDS, 0);
         for piece in [4099, 256 * 1024, all.len()] {
-            assert!(run(&mut unlz4, &all, piece).expect(steps) == right, "{steps} {piece}");
+            assert!(
+                run(&mut unlz4, &all, piece).expect(transforms) == right,
+                "{transforms} {piece}"
+            );
         }
         let mut small = [legacy(b"two"), frame.clone()].concat();
-        assert_eq!(run(&mut unlz4, &small, 1).expect(steps), b"twoone");
+        assert_eq!(run(&mut unlz4, &small, 1).expect(transforms), b"twoone");
         small.pop();
-        assert!(matches!(run(&mut unlz4, &small, 1), Err(Error::Truncated { .. })), "{steps}");
+        assert!(matches!(run(&mut unlz4, &small, 1), Err(Error::Truncated { .. })), "{transforms}");
         let cut = &legacy(b"two")[..9];
-        assert!(matches!(run(&mut unlz4, cut, 1), Err(Error::Truncated { .. })), "{steps}");
+        assert!(matches!(run(&mut unlz4, cut, 1), Err(Error::Truncated { .. })), "{transforms}");
     }
 }
 
@@ -42,10 +45,14 @@ fn the_frame_after_skippable_ones_tells_the_format() {
     for format in ["lz4", "zstd"] {
         let packed = once(format, b"one").expect(format);
         let all = [skippable(0), skippable(15), packed, skippable(3)].concat();
-        for steps in ["decompress", undo(format)] {
-            let mut undo = transformer(steps, BOUNDS, 0);
+        for transforms in ["decompress", undo(format)] {
+            let mut undo = transformer(transforms, BOUNDS, 0);
             for piece in [1, 47, 1000] {
-                assert_eq!(run(&mut undo, &all, piece).expect(steps), b"one", "{steps} {piece}");
+                assert_eq!(
+                    run(&mut undo, &all, piece).expect(transforms),
+                    b"one",
+                    "{transforms} {piece}"
+                );
             }
         }
     }
@@ -60,8 +67,9 @@ fn the_frame_after_skippable_ones_tells_the_format() {
 fn an_archive_that_needs_much_memory_is_told_as_a_limit_with_its_key() {
     let content = noise(3_000_000);
     let tight = ExpansionLimits { decoder_bytes: 1 << 20, ..BOUNDS };
-    for (steps, undo) in [("zstd:19", "unzstd"), ("xz:6", "unxz")] {
-        let packed = run(&mut transformer(steps, BOUNDS, 1), &content, 100_000).expect(steps);
+    for (transforms, undo) in [("zstd:19", "unzstd"), ("xz:6", "unxz")] {
+        let packed =
+            run(&mut transformer(transforms, BOUNDS, 1), &content, 100_000).expect(transforms);
         let error = run(&mut transformer(undo, tight, 0), &packed, 100_000).expect_err(undo);
         assert!(matches!(error, Error::Memory { limit: 0x10_0000, .. }), "{undo}: {error}");
         assert!(error.to_string().contains("`max_decoder_memory`"), "{error}");
@@ -79,9 +87,9 @@ fn an_archive_that_needs_much_memory_is_told_as_a_limit_with_its_key() {
 fn what_is_not_supported_is_told_so_and_not_as_damage() {
     // A frame of zstd with a dictionary's number.
     let with_dictionary = b"\x28\xb5\x2f\xfd\x01\x50\x07\x01\0\0\0\0\0\0\0\0\0\0";
-    for steps in ["unzstd", "decompress"] {
-        let error = once(steps, with_dictionary).expect_err(steps);
-        assert!(matches!(error, Error::Unsupported { .. }), "{steps}: {error}");
+    for transforms in ["unzstd", "decompress"] {
+        let error = once(transforms, with_dictionary).expect_err(transforms);
+        assert!(matches!(error, Error::Unsupported { .. }), "{transforms}: {error}");
         assert!(error.to_string().contains("dictionary"), "{error}");
     }
 }

@@ -23,13 +23,14 @@ fn files() -> Vec<Vec<u8>> {
 fn a_reader_that_stops_after_the_first_member_gets_all() {
     for content in files() {
         for level in [1, 6, 9] {
-            let steps = format!("gzip:{level}");
-            let packed = run(&mut transformer(&steps, BOUNDS, 2), &content, limits::CHUNK_BYTES);
+            let transforms = format!("gzip:{level}");
+            let packed =
+                run(&mut transformer(&transforms, BOUNDS, 2), &content, limits::CHUNK_BYTES);
             let packed = packed.expect("gzip");
             let mut first = flate2::bufread::GzDecoder::new(&packed[..]);
             let mut back = Vec::new();
             first.read_to_end(&mut back).expect("one member");
-            assert!(back == content, "{} bytes, {steps}", content.len());
+            assert!(back == content, "{} bytes, {transforms}", content.len());
             assert!(first.into_inner().is_empty(), "{} bytes: more members", content.len());
         }
     }

@@ -1,4 +1,4 @@
-// The eight steps and the bounded channels between them, drawn as pipes and tanks with their levels.
+// The eight stages and the bounded channels between them, drawn as pipes and tanks with their levels.
 
 import { byId, count, html, load, rate, say, seconds, svg } from "./words.js";
 
@@ -27,21 +27,21 @@ const CHANNEL_TELLS = {
 // Below this width the way goes down instead of across.
 const ACROSS = 880;
 
-const parts = { steps: {}, channels: {} };
+const parts = { stages: {}, channels: {} };
 let across = null;
 
 const part = (kind, label, x, y, anchor = "middle") =>
   svg("text", { x, y, class: kind, "text-anchor": anchor }, label);
 
-function stepBox(step, x, y, width, height) {
+function stageBox(stage, x, y, width, height) {
   const middle = x + width / 2;
   const pace = part("pace", "", middle, y + 42);
   const busy = part("busy", "", middle, y + 60);
-  parts.steps[step] = { pace, busy };
+  parts.stages[stage] = { pace, busy };
   return svg("g", {},
-    svg("title", {}, `${step}: ${TELLS[step]}`),
-    svg("rect", { x, y, width, height, rx: 6, class: "step" }),
-    part("step-name", step, middle, y + 21), pace, busy);
+    svg("title", {}, `${stage}: ${TELLS[stage]}`),
+    svg("rect", { x, y, width, height, rx: 6, class: "stage" }),
+    part("stage-name", stage, middle, y + 21), pace, busy);
 }
 
 // A tank whose level rises from below, or a bar that fills from the left.
@@ -77,9 +77,9 @@ function drawAcross() {
   const boxes = svg("g");
   const xs = {};
   let x = 1;
-  const box = (step, width) => {
-    xs[step] = x;
-    boxes.append(stepBox(step, x, top, width, height));
+  const box = (stage, width) => {
+    xs[stage] = x;
+    boxes.append(stageBox(stage, x, top, width, height));
     x += width;
   };
   const between = (channel) => {
@@ -90,9 +90,9 @@ function drawAcross() {
   box("discover", 88);
   x += 24;
   box("settle", 88);
-  for (const step of ["claim", "read", "transform", "write"]) {
-    between(step);
-    box(step, step === "transform" ? 96 : 88);
+  for (const stage of ["claim", "read", "transform", "write"]) {
+    between(stage);
+    box(stage, stage === "transform" ? 96 : 88);
   }
   between("commit");
   const commit = x;
@@ -134,7 +134,7 @@ function largeLane(xs, top, height) {
     svg("path", { d: `M${from} ${y}V${line}H${to}V${y + 24}`, class: "pipe" }),
     svg("path", { d: `M${from} ${y}V${line}H${to}V${y + 24}`, class: "stream" }),
     uprightTank("large", xs["read tank"], y + 46, 40, 38),
-    svg("rect", { x: left, y: line - 19, width: right - left, height: 38, rx: 6, class: "step" }),
+    svg("rect", { x: left, y: line - 19, width: right - left, height: 38, rx: 6, class: "stage" }),
     part("lane", label, (left + right) / 2, line + 5));
 }
 
@@ -142,14 +142,14 @@ function drawDown() {
   const width = 340;
   const nodes = svg("g");
   let y = 2;
-  const step = (name) => {
+  const stage = (name) => {
     const pace = part("pace", "", 212, y + 22, "end");
     const busy = part("busy", "", width - 14, y + 22, "end");
-    parts.steps[name] = { pace, busy };
+    parts.stages[name] = { pace, busy };
     nodes.append(svg("g", {},
       svg("title", {}, `${name}: ${TELLS[name]}`),
-      svg("rect", { x: 2, y, width: width - 4, height: 34, rx: 6, class: "step" }),
-      part("step-name", name, 14, y + 22, "start"), pace, busy));
+      svg("rect", { x: 2, y, width: width - 4, height: 34, rx: 6, class: "stage" }),
+      part("stage-name", name, 14, y + 22, "start"), pace, busy));
     y += 34;
   };
   const channel = (name) => {
@@ -160,12 +160,12 @@ function drawDown() {
     nodes.append(group);
     y += 26;
   };
-  step("discover");
+  stage("discover");
   y += 10;
   for (const next of STEPS.slice(1)) {
     if (next !== "settle") channel(next);
     if (next === "read") channel("large");
-    step(next);
+    stage(next);
     if (next === "commit") ["publish", "acknowledge"].forEach(channel);
   }
   const pipe = `M20 4V${y - 4}`;
@@ -178,7 +178,7 @@ function drawDown() {
 function draw(place) {
   const drawn = across ? drawAcross() : drawDown();
   drawn.setAttribute("role", "img");
-  drawn.setAttribute("aria-label", "The way of a file: eight steps and the channels between them");
+  drawn.setAttribute("aria-label", "The way of a file: eight stages and the channels between them");
   parts.drawn = drawn;
   place.replaceChildren(drawn);
 }
@@ -214,7 +214,7 @@ function tables(status, paces) {
   const head = (...words) => html("thead", {}, html("tr", {}, ...words.map((word) => html("th", { scope: "col" }, word))));
   const row = (first, ...rest) =>
     html("tr", {}, html("th", { scope: "row" }, first), ...rest.map((text) => html("td", {}, text)));
-  byId("step-table").replaceChildren(
+  byId("stage-table").replaceChildren(
     html("caption", {}, "Steps: work of the last seconds, and since the start"),
     head("Step", "Pieces/s", "Busy", "Pieces", "Busy time"),
     html("tbody", {}, ...status.stages.map((stage) => {
@@ -234,7 +234,7 @@ export function update(status, paces) {
   last = { status, paces };
   if (parts.drawn === undefined) return;
   for (const stage of status.stages) {
-    const shown = parts.steps[stage.stage];
+    const shown = parts.stages[stage.stage];
     if (shown === undefined) continue;
     const pace = paces?.stages[stage.stage];
     say(shown.pace, pace === undefined ? "–" : rate(pace.files));

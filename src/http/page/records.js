@@ -145,7 +145,7 @@ function quarantineRow(one) {
   return html("tr", { role: "row" },
     cell("file", "File", name(one.path), origin(one), html("span", { class: "sub" }, `${bytes(one.bytes)} · `, kept)),
     cell("reason", "Reason", one.reason),
-    cell("step", "Step", one.stage ?? "–"),
+    cell("stage", "Stage", one.stage ?? "–"),
     cell("tries", "Tries", one.attempts === null ? "–" : count(one.attempts)),
     cell("when", "Since", moment(one.at)),
     cell("act", "", button));

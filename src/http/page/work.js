@@ -47,8 +47,8 @@ function card(pipeline) {
   parts.hold = html("button", { type: "button", onclick: () => hold(parts.held, pipeline.name) });
   parts.rescan = html("button", { type: "button", "aria-label": `Rescan ${pipeline.name}`, onclick: () => rescan(pipeline.name) }, "Rescan");
   parts.way = html("p", { class: "from-to" }, name(pipeline.input), html("span", { "aria-label": "to" }, " → "), name(pipeline.output));
-  parts.steps = html("p", { class: "facts" }, `steps ${pipeline.steps} · source afterwards: ${pipeline.on_success}`);
-  parts.item = html("li", {}, html("div", {}, parts.title, parts.condition), parts.way, parts.steps, parts.facts,
+  parts.transforms = html("p", { class: "facts" }, `transforms ${pipeline.transforms} · source afterwards: ${pipeline.on_success}`);
+  parts.item = html("li", {}, html("div", {}, parts.title, parts.condition), parts.way, parts.transforms, parts.facts,
     html("div", { class: "controls", role: "group", "aria-label": `Pipeline ${pipeline.name}` }, parts.hold, parts.rescan));
   return parts;
 }
@@ -70,7 +70,7 @@ export function pipelines(status) {
   }
   const looksOnly = !status.can_change && !status.token_set;
   for (const one of status.pipelines) {
-    const key = [one.input, one.output, one.steps, one.on_success].join("\0");
+    const key = [one.input, one.output, one.transforms, one.on_success].join("\0");
     let parts = cards.get(one.name);
     if (parts === undefined || parts.key !== key) {
       const fresh = card(one);

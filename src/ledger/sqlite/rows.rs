@@ -16,7 +16,7 @@ macro_rules! columns {
     () => {
         "id, pipeline, state, at_ns, source, device, inode, size, modified_ns, changed_ns, \
          on_success, archive, reason, moved_to, output, temp, out_device, out_inode, out_size, \
-         out_modified_ns, out_changed_ns, out_hash, source_hash, replaces, steps"
+         out_modified_ns, out_changed_ns, out_hash, source_hash, replaces, transforms"
     };
 }
 
@@ -155,7 +155,7 @@ pub fn insert(statement: &mut Statement<'_>, record: &Record) -> rusqlite::Resul
         out.map(|output| output.hash),
         out.map(|output| output.source_hash),
         out.and_then(|output| output.replaces).map(|replaced| packed(&replaced)),
-        out.map(|output| output.steps.as_str()),
+        out.map(|output| output.transforms.as_str()),
         key(*pipeline, source),
     ])?;
     Ok(())
@@ -191,7 +191,7 @@ fn output(row: &Row<'_>) -> rusqlite::Result<Option<Output>> {
         return Ok(None);
     };
     let replaces: Option<Vec<u8>> = row.get(23)?;
-    let steps: Option<String> = row.get(24)?;
+    let transforms: Option<String> = row.get(24)?;
     Ok(Some(Output {
         path: path(output),
         temp: OsString::from_vec(row.get(15)?),
@@ -199,7 +199,7 @@ fn output(row: &Row<'_>) -> rusqlite::Result<Option<Output>> {
         hash: row.get::<_, Hash>(21)?,
         source_hash: row.get::<_, Hash>(22)?,
         replaces: replaces.as_deref().map(unpacked),
-        steps: steps.unwrap_or_default(),
+        transforms: transforms.unwrap_or_default(),
     }))
 }
 

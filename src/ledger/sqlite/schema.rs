@@ -1,12 +1,12 @@
-//! The database's schema, as the list of steps that made it.
+//! The database's schema, as the list of migrations that made it.
 
 use rusqlite::Connection;
 
-/// Step N brings a database of version N to version N + 1. A step is never changed once released.
+/// Step N brings a database of version N to version N + 1. A migration is never changed once released.
 ///
 /// Sources are found by a 64-bit hash of pipeline and path; the path is compared after.
 /// The states are numbered so that those that recovery must finish are the two lowest.
-const STEPS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES ('instance', lower(hex(randomblob(4)))), ('in_use', '0');
@@ -59,10 +59,13 @@ ALTER TABLE records ADD COLUMN steps TEXT;
 CREATE INDEX published_inodes ON records (source_key, inode) WHERE (state = 1 OR state = 2 OR state = 7);
 INSERT INTO meta VALUES ('boot', ''), ('boot_first_id', '0');
 ",
+    "
+ALTER TABLE records RENAME COLUMN steps TO transforms;
+",
 ];
 
 #[expect(clippy::cast_possible_truncation, reason = "a short list")]
-const KNOWN: u32 = STEPS.len() as u32;
+const KNOWN: u32 = MIGRATIONS.len() as u32;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -84,12 +87,12 @@ fn version(connection: &Connection) -> Result<u32, Error> {
     Ok(found)
 }
 
-/// Brings the database to the newest version, one transaction for each step.
+/// Brings the database to the newest version, one transaction for each migration.
 pub fn migrate(connection: &mut Connection) -> Result<(), Error> {
     let found = version(connection)?;
-    for (number, step) in (0..).zip(STEPS).skip_while(|(number, _)| *number < found) {
+    for (number, migration) in (0..).zip(MIGRATIONS).skip_while(|(number, _)| *number < found) {
         let transaction = connection.transaction()?;
-        transaction.execute_batch(step)?;
+        transaction.execute_batch(migration)?;
         transaction.pragma_update(None, "user_version", number + 1_u32)?;
         transaction.commit()?;
     }

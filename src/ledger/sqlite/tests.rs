@@ -31,7 +31,7 @@ fn record(ledger: &Sqlite, pipeline: PipelineId, source: &Path, state: State) ->
             hash: [7; 32],
             source_hash: [8; 32],
             replaces: Some(Replaced { identity: identity(u64::MAX), hash: Some([9; 32]) }),
-            steps: "zstd:3".into(),
+            transforms: "zstd:3".into(),
         }),
         on_success: OnSuccess::Archive("/archive".into()),
         state,

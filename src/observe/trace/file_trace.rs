@@ -8,12 +8,12 @@ use crate::observe::OutcomeKind;
 #[derive(Debug, Default)]
 pub struct FileTrace {
     pub id: u128,
-    /// Of the root; the steps' are those after it.
+    /// Of the root; the stages' are those after it.
     pub first_span: u64,
     pub pipeline: Arc<str>,
     pub path: Option<String>,
     /// By their order; a step that has not ended has no second instant.
-    pub steps: [Option<(Instant, Option<Instant>)>; 8],
+    pub stages: [Option<(Instant, Option<Instant>)>; 8],
     /// `None` where it was dropped on its way: left for the next start.
     pub outcome: Option<OutcomeKind>,
     pub attempt: u32,

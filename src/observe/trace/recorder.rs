@@ -107,7 +107,7 @@ impl Trace {
     /// A step begins with the file, or goes on with it.
     pub fn stage_started(&self, stage: Stage) {
         if let Some(noted) = &self.0
-            && let Some(step) = noted.file().steps.get_mut(stage as usize)
+            && let Some(step) = noted.file().stages.get_mut(stage as usize)
         {
             let began = step.map_or_else(Instant::now, |(began, _)| began);
             *step = Some((began, None));
@@ -117,7 +117,7 @@ impl Trace {
     /// A step has ended with the file.
     pub fn stage_finished(&self, stage: Stage) {
         if let Some(noted) = &self.0
-            && let Some(Some((_, ended))) = noted.file().steps.get_mut(stage as usize)
+            && let Some(Some((_, ended))) = noted.file().stages.get_mut(stage as usize)
         {
             *ended = Some(Instant::now());
         }
@@ -151,7 +151,7 @@ impl Drop for TraceRecorder {
 
 impl FileTrace {
     fn note(&mut self, stage: Stage, began: Instant, ended: Instant) {
-        if let Some(step) = self.steps.get_mut(stage as usize) {
+        if let Some(step) = self.stages.get_mut(stage as usize) {
             *step = Some((began, Some(ended)));
         }
     }
@@ -197,7 +197,7 @@ mod tests {
         let [file] = sender.take(usize::MAX).try_into().expect("one");
         assert_eq!((file.source_bytes, file.output_bytes), (10, 2));
         assert_eq!(file.path.as_deref(), Some("a"));
-        let ended = |stage: Stage| file.steps[stage as usize].map(|(_, ended)| ended.is_some());
+        let ended = |stage: Stage| file.stages[stage as usize].map(|(_, ended)| ended.is_some());
         assert_eq!(ended(Stage::Claim), Some(true));
         assert_eq!(ended(Stage::Read), Some(false));
         assert_eq!(ended(Stage::Write), None);

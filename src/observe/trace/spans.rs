@@ -58,9 +58,9 @@ pub fn request(files: &[FileTrace]) -> Vec<u8> {
 /// The root, and a child for each step that began.
 fn spans(file: &FileTrace, clocks: Clocks) -> Vec<Span> {
     let end = file.end.unwrap_or(clocks.steady);
-    let steps = STAGES.into_iter().zip(&file.steps).zip(1..);
-    let steps = steps.filter_map(|((stage, times), number)| Some((stage, (*times)?, number)));
-    let start = steps.clone().map(|(_, (began, _), _)| began).min().unwrap_or(end);
+    let stages = STAGES.into_iter().zip(&file.stages).zip(1..);
+    let stages = stages.filter_map(|((stage, times), number)| Some((stage, (*times)?, number)));
+    let start = stages.clone().map(|(_, (began, _), _)| began).min().unwrap_or(end);
     let trace_id = file.id.to_be_bytes().to_vec();
     let root_id = span_id(file, 0);
     let span = |name: &str, times: (Instant, Instant), id| Span {
@@ -77,7 +77,7 @@ fn spans(file: &FileTrace, clocks: Clocks) -> Vec<Span> {
         status: Some(status(file)),
         ..span("file", (start, end), root_id.clone())
     }];
-    spans.extend(steps.map(|(stage, (began, ended), number)| Span {
+    spans.extend(stages.map(|(stage, (began, ended), number)| Span {
         parent_span_id: root_id.clone(),
         // A step that was cut off ended with the file.
         ..span(stage.as_str(), (began, ended.unwrap_or(end)), span_id(file, number))

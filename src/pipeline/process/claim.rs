@@ -229,12 +229,13 @@ impl Claim {
                 job.end(Outcome::Skipped, 0);
             }
             (known, record) => {
-                let steps = record.and_then(|record| record.output).map(|output| output.steps);
+                let transforms =
+                    record.and_then(|record| record.output).map(|output| output.transforms);
                 let other = |made_by: &String| {
-                    !made_by.is_empty() && *made_by != job.context.config.steps.to_string()
+                    !made_by.is_empty() && *made_by != job.context.config.transforms.to_string()
                 };
-                if known == PriorOutcome::Done && steps.as_ref().is_some_and(other) {
-                    job.context.meter.has_other_steps();
+                if known == PriorOutcome::Done && transforms.as_ref().is_some_and(other) {
+                    job.context.meter.has_other_transforms();
                 }
                 tracing::debug!(event = "file.unchanged", source = %crate::observe::display_path(&job.path), ?known, "nothing to do");
                 job.end(Outcome::Skipped, 0);

@@ -42,7 +42,7 @@ pub fn whole(claimed: Claimed) -> Result<Loaded, Box<FailedJob>> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     Whole,
-    /// The next step wants no more: its own error says why.
+    /// The next stage wants no more: its own error says why.
     Refused,
     /// The stop was cut short.
     Cut,

@@ -1,4 +1,4 @@
-//! transform: the chain of steps, on bytes. Sees no path, no file and no clock.
+//! transform: the chain of transforms, on bytes. Sees no path, no file and no clock.
 //!
 //! Owns: nothing; the codecs' state is lent by `Codecs`.
 

@@ -251,7 +251,7 @@ fn directory_failed(job: &Job, source: io::Error) -> WriteError {
 /// Where the output of a source goes, below the output's root.
 fn output_path(job: &Job) -> Result<PathBuf, WriteError> {
     let (parent, name) = fs::split(&job.path);
-    let name = job.context.config.steps.output_name(name);
+    let name = job.context.config.transforms.output_name(name);
     if name.is_empty() || name == "." || name == ".." {
         return Err(WriteError::NoName { path: job.source_path() });
     }

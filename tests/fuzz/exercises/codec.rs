@@ -97,35 +97,39 @@ fn size(byte: u8) -> usize {
     }
 }
 
-fn transformer(steps: &str, bounds: ExpansionLimits) -> Transformer {
-    Transformer::new(&steps.parse().expect(steps), bounds, 0).expect(steps)
+fn transformer(transforms: &str, bounds: ExpansionLimits) -> Transformer {
+    Transformer::new(&transforms.parse().expect(transforms), bounds, 0).expect(transforms)
 }
 
-/// Arbitrary bytes through steps that decompress, in pieces of arbitrary sizes.
+/// Arbitrary bytes through transforms that decompress, in pieces of arbitrary sizes.
 pub fn decompress(data: &[u8]) {
-    let ([steps, first, second], bytes) = parameters(data);
-    let steps = DECOMPRESS[usize::from(steps) % DECOMPRESS.len()];
+    let ([transforms, first, second], bytes) = parameters(data);
+    let transforms = DECOMPRESS[usize::from(transforms) % DECOMPRESS.len()];
     let bound = |fed: u64| {
-        let compresses = steps.contains(':');
+        let compresses = transforms.contains(':');
         let ratio = fed.saturating_mul(BOUNDS.ratio) + RATIO_FROM_BYTES;
-        match steps.contains(',') {
+        match transforms.contains(',') {
             // What is compressed again has headers of its own.
             _ if compresses => BOUNDS.output_bytes + RATIO_FROM_BYTES,
             true => BOUNDS.output_bytes,
             false => ratio.min(BOUNDS.output_bytes),
         }
     };
-    let mut transformer = transformer(steps, BOUNDS);
+    let mut transformer = transformer(transforms, BOUNDS);
     let at_once = run(&mut transformer, bytes, [usize::MAX; 2], bound);
     let in_pieces = run(&mut transformer, bytes, [size(first), size(second)], bound);
     match (&at_once, &in_pieces) {
         // The ratio is asked of what was read so far.
         (Err(Error::Ratio { .. }), _) | (_, Err(Error::Ratio { .. })) => {}
-        (Ok(once), Ok(pieces)) if !steps.contains(':') => {
-            assert!(once == pieces, "{steps}: other bytes in pieces");
+        (Ok(once), Ok(pieces)) if !transforms.contains(':') => {
+            assert!(once == pieces, "{transforms}: other bytes in pieces");
         }
-        // What the damage is called, and which of several steps meets it, is a matter of the pieces.
-        _ => assert_eq!(at_once.is_ok(), in_pieces.is_ok(), "{steps}: {at_once:?} {in_pieces:?}"),
+        // What the damage is called, and which of several transforms meets it, is a matter of the pieces.
+        _ => assert_eq!(
+            at_once.is_ok(),
+            in_pieces.is_ok(),
+            "{transforms}: {at_once:?} {in_pieces:?}"
+        ),
     }
 }
 
@@ -133,22 +137,22 @@ pub fn decompress(data: &[u8]) {
 pub fn roundtrip(data: &[u8]) {
     let ([format, level, first, second], content) = parameters(data);
     let (format, levels, undo) = COMPRESS[usize::from(format) % COMPRESS.len()];
-    let steps = format!("{format}:{}", levels[usize::from(level) % levels.len()]);
+    let transforms = format!("{format}:{}", levels[usize::from(level) % levels.len()]);
     let sizes = [size(first), size(second)];
     let any = |_| u64::MAX;
-    let mut compressor = transformer(&steps, NO_BOUNDS);
+    let mut compressor = transformer(&transforms, NO_BOUNDS);
     let packed = run(&mut compressor, content, sizes, any).expect("compress");
     let again = run(&mut compressor, content, sizes, any).expect("compress");
-    assert!(packed == again, "{steps}: other bytes the second time");
+    assert!(packed == again, "{transforms}: other bytes the second time");
     let mut decompressor = transformer(undo, NO_BOUNDS);
     let back = run(&mut decompressor, &packed, [size(second), size(first)], any);
-    assert!(back.expect("decompress") == content, "{steps}: another content");
+    assert!(back.expect("decompress") == content, "{transforms}: another content");
     // Fed otherwise it may be packed otherwise, and comes back the same.
     let whole = run(&mut compressor, content, [usize::MAX; 2], any).expect("compress");
     let back = run(&mut decompressor, &whole, [usize::MAX; 2], any);
-    assert!(back.expect("decompress") == content, "{steps}: another content");
+    assert!(back.expect("decompress") == content, "{transforms}: another content");
     // A missing end is always told.
     let cut = packed.len() - 1 - usize::from(second) % packed.len();
     let cut = run(&mut decompressor, &packed[..cut], sizes, any);
-    assert!(cut.is_err(), "{steps}: a cut is no error");
+    assert!(cut.is_err(), "{transforms}: a cut is no error");
 }

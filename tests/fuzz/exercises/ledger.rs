@@ -228,7 +228,7 @@ impl Reader<'_> {
                 identity: self.identity(),
                 hash: (self.byte() % 2 == 1).then(|| self.array()),
             }),
-            steps: String::from_utf8_lossy(&self.bytes()).into_owned(),
+            transforms: String::from_utf8_lossy(&self.bytes()).into_owned(),
         }
     }
 

@@ -8,7 +8,7 @@ use tidemill::{
     limits::NAME_BYTES_MAX,
     observe::display_path,
     pipeline::publish::dispose::quarantine::reason_name,
-    steps::{Chain, Format},
+    transforms::{Chain, Format},
 };
 
 use super::parameters;

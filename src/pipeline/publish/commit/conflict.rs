@@ -141,7 +141,7 @@ pub fn name(staged: &Staged) -> Result<Resolution, Failure> {
         Some(record) => Some(before(staged, record, &existing).map_err(look)?),
     };
     let on_exists = context.config.on_exists;
-    let added = context.config.steps.added_extension();
+    let added = context.config.transforms.added_extension();
     if let Some(own) = before.filter(|_| on_exists == OnExists::Update)
         && let Some(path) = own_numbered(own, &staged.output, added)
     {
@@ -220,7 +220,7 @@ mod tests {
                 hash: [1; 32],
                 source_hash: [2; 32],
                 replaces: None,
-                steps: String::new(),
+                transforms: String::new(),
             }),
             on_success: OnSuccess::Keep,
             state: State::Done,

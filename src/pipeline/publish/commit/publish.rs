@@ -150,7 +150,7 @@ impl Publisher {
         Ok(again)
     }
 
-    /// Step 4: the intents, durable before any of their names appears (C2).
+    /// Transform 4: the intents, durable before any of their names appears (C2).
     fn record(files: &mut [Intent]) -> Result<(), Failure> {
         // From here on a temp that is gone means "published", so none may be dropped (C4). Where
         // the ledger fails, nobody knows whether the intents are durable: recovery finds out.
@@ -314,7 +314,7 @@ fn append(ledger: &dyn Ledger, records: &[Record], when: Flush) -> ledger::Resul
     failpoint::barrier("barrier::intent", || ledger.append(records, when))
 }
 
-/// Step 5. A refused rename gives the output back.
+/// Transform 5. A refused rename gives the output back.
 fn rename(file: Intent) -> Result<NamedOutput, Box<(Intent, std::io::Error)>> {
     let Intent { staged, record, replace } = file;
     let (_, name) = fs::split(&staged.output);
@@ -346,7 +346,7 @@ fn output(staged: &Staged, replaces: Option<Replaced>) -> Output {
         hash: staged.hashes.output,
         source_hash: staged.hashes.source,
         replaces,
-        steps: staged.job.context.config.steps.to_string(),
+        transforms: staged.job.context.config.transforms.to_string(),
     }
 }
 

@@ -44,7 +44,7 @@ struct Reason<'a> {
     /// Where the file is, if it was moved here.
     moved_to: Option<String>,
     identity: Fingerprint,
-    steps: String,
+    transforms: String,
     /// BLAKE3 of the pipeline's resolved configuration.
     config_hash: String,
     requeue: String,
@@ -185,7 +185,7 @@ impl QuarantineEntry<'_> {
             at: jiff::Timestamp::now().to_string(),
             moved_to: moved_to.map(|path| display_path(path).to_string()),
             identity,
-            steps: config.steps.to_string(),
+            transforms: config.transforms.to_string(),
             config_hash: blake3::hash(format!("{config:?}").as_bytes()).to_hex().to_string(),
             requeue: format!("tidemill requeue {}", shell_quoted(&self.source_path())),
             source,

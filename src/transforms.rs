@@ -1,4 +1,4 @@
-//! The chain of steps a file goes through, as written in `--steps`, and the names that follow.
+//! The chain of transforms a file goes through, as written in `--transform`, and the names that follow.
 
 pub mod memory;
 
@@ -9,7 +9,7 @@ use std::{
     str::FromStr,
 };
 
-/// The option of a step by which gzip makes many members.
+/// The option of a transform by which gzip makes many members.
 const MEMBERS: &str = "members";
 
 /// A compressed format.
@@ -23,7 +23,7 @@ pub enum Format {
     Lz4,
 }
 
-/// One format's words: as a step, as the step that undoes it, its extension, its levels.
+/// One format's words: as a transform, as the transform that undoes it, its extension, its levels.
 struct FormatInfo {
     format: Format,
     compress: &'static str,
@@ -69,7 +69,7 @@ impl Format {
         self.row().extension
     }
 
-    /// The word that names the format, which is also the step that compresses to it.
+    /// The word that names the format, which is also the transform that compresses to it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.row().compress
@@ -96,9 +96,9 @@ fn strip_extension<'a>(name: &'a [u8], extension: &str) -> Option<&'a [u8]> {
     (matches && !stem.is_empty()).then_some(stem)
 }
 
-/// One step of a chain.
+/// One transform of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum Transform {
     Compress {
         format: Format,
         level: i32,
@@ -113,7 +113,7 @@ pub enum Step {
     Copy,
 }
 
-impl FromStr for Step {
+impl FromStr for Transform {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -121,7 +121,7 @@ impl FromStr for Step {
             Some((word, options)) => (word, Some(options)),
             None => (text, None),
         };
-        let step = if word == "decompress" {
+        let transform = if word == "decompress" {
             Self::DecompressAny
         } else if word == "copy" {
             Self::Copy
@@ -130,18 +130,18 @@ impl FromStr for Step {
         } else if let Some(row) = TABLE.iter().find(|row| row.compress == word) {
             return parse_compress(row, options);
         } else {
-            return Err(unknown_step(word));
+            return Err(unknown_transform(word));
         };
         match options {
-            None => Ok(step),
+            None => Ok(transform),
             Some(_) => Err(format!("`{word}` takes no options")),
         }
     }
 }
 
 /// `LEVEL`, `members`, or both: `gzip:6:members`.
-fn parse_compress(row: &FormatInfo, options: Option<&str>) -> Result<Step, String> {
-    let mut step = (row.default_level, false);
+fn parse_compress(row: &FormatInfo, options: Option<&str>) -> Result<Transform, String> {
+    let mut transform = (row.default_level, false);
     if let Some(text) = options {
         let (level, members) = match text.rsplit_once(':') {
             Some((level, MEMBERS)) => (Some(level), true),
@@ -151,13 +151,13 @@ fn parse_compress(row: &FormatInfo, options: Option<&str>) -> Result<Step, Strin
         if members && row.format != Format::Gzip {
             return Err(format!("only `gzip` has members, and `{}` has none", row.compress));
         }
-        step.1 = members;
+        transform.1 = members;
         if let Some(level) = level {
-            step.0 = parse_level(row, level)?;
+            transform.0 = parse_level(row, level)?;
         }
     }
-    let (level, members) = step;
-    Ok(Step::Compress { format: row.format, level, members })
+    let (level, members) = transform;
+    Ok(Transform::Compress { format: row.format, level, members })
 }
 
 fn parse_level(row: &FormatInfo, text: &str) -> Result<i32, String> {
@@ -172,7 +172,7 @@ fn parse_level(row: &FormatInfo, text: &str) -> Result<i32, String> {
     }
 }
 
-fn unknown_step(word: &str) -> String {
+fn unknown_transform(word: &str) -> String {
     let known: Vec<&str> = TABLE
         .iter()
         .flat_map(|row| [row.compress, row.decompress])
@@ -180,12 +180,14 @@ fn unknown_step(word: &str) -> String {
         .collect();
     let known = known.join("`, `");
     if word.is_empty() {
-        return format!("there is nothing where a step should be: the steps are `{known}`");
+        return format!(
+            "there is nothing where a transform should be: the transforms are `{known}`"
+        );
     }
-    format!("`{word}` is not a step: the steps are `{known}`")
+    format!("`{word}` is not a transform: the transforms are `{known}`")
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for Transform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Compress { format, level, members } => {
@@ -199,48 +201,51 @@ impl fmt::Display for Step {
     }
 }
 
-/// Steps in the order in which a file goes through them; at least one.
+/// Transforms in the order in which a file goes through them; at least one.
 ///
 /// ```
-/// let chain: tidemill::steps::Chain = "gunzip,zstd:9".parse()?;
+/// let chain: tidemill::transforms::Chain = "gunzip,zstd:9".parse()?;
 /// assert_eq!(chain.output_name("a.log.gz".as_ref()), "a.log.zst");
 /// # Ok::<(), String>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chain(Vec<Step>);
+pub struct Chain(Vec<Transform>);
 
 impl Chain {
     /// The default: zstd at its default level.
     #[must_use]
     pub fn zstd() -> Self {
         let level = Format::Zstd.row().default_level;
-        Self(vec![Step::Compress { format: Format::Zstd, level, members: false }])
+        Self(vec![Transform::Compress { format: Format::Zstd, level, members: false }])
     }
 
     #[must_use]
-    pub fn steps(&self) -> &[Step] {
+    pub fn transforms(&self) -> &[Transform] {
         &self.0
     }
 
-    /// Whether any step can make a file larger without a bound of its own.
+    /// Whether any transform can make a file larger without a bound of its own.
     #[must_use]
     pub fn decompresses(&self) -> bool {
-        !self.0.iter().all(|step| matches!(step, Step::Compress { .. } | Step::Copy))
+        !self
+            .0
+            .iter()
+            .all(|transform| matches!(transform, Transform::Compress { .. } | Transform::Copy))
     }
 
-    /// What is allowed in these steps, and hardly what was meant.
+    /// What is allowed in these transforms, and hardly what was meant.
     #[must_use]
     pub fn doubts(&self) -> Vec<String> {
         let pairs = self.0.windows(2).filter_map(|pair| match pair {
-            [one @ Step::Compress { format, .. }, other @ Step::Decompress(undone)]
+            [one @ Transform::Compress { format, .. }, other @ Transform::Decompress(undone)]
                 if format == undone =>
             {
                 Some(format!("`{other}` undoes `{one}`"))
             }
-            [one @ Step::Compress { .. }, other @ Step::DecompressAny] => {
+            [one @ Transform::Compress { .. }, other @ Transform::DecompressAny] => {
                 Some(format!("`{other}` undoes `{one}`"))
             }
-            [one @ Step::Compress { .. }, other @ Step::Compress { .. }] => {
+            [one @ Transform::Compress { .. }, other @ Transform::Compress { .. }] => {
                 Some(format!("`{other}` compresses what `{one}` has compressed already"))
             }
             _ => None,
@@ -251,35 +256,37 @@ impl Chain {
     /// Whether the output is the source, byte for byte.
     #[must_use]
     pub fn only_copies(&self) -> bool {
-        self.0.iter().all(|step| *step == Step::Copy)
+        self.0.iter().all(|transform| *transform == Transform::Copy)
     }
 
-    /// The name of the output made from a source of this name, by the words alone: a step that
+    /// The name of the output made from a source of this name, by the words alone: a transform that
     /// decompresses takes its extension off where it is there, one that compresses adds its own.
     #[must_use]
     pub fn output_name(&self, source: &OsStr) -> OsString {
         let mut name = source.as_bytes().to_vec();
-        for step in &self.0 {
-            let stripped = match step {
-                Step::Compress { format, .. } => {
+        for transform in &self.0 {
+            let stripped = match transform {
+                Transform::Compress { format, .. } => {
                     name.push(b'.');
                     name.extend_from_slice(format.extension().as_bytes());
                     None
                 }
-                Step::Decompress(format) => format.strip(&name),
-                Step::Copy => None,
-                Step::DecompressAny => Format::ALL.iter().find_map(|format| format.strip(&name)),
+                Transform::Decompress(format) => format.strip(&name),
+                Transform::Copy => None,
+                Transform::DecompressAny => {
+                    Format::ALL.iter().find_map(|format| format.strip(&name))
+                }
             };
             name = stripped.unwrap_or(name);
         }
         OsString::from_vec(name)
     }
 
-    /// The extension the last step adds, if it adds one.
+    /// The extension the last transform adds, if it adds one.
     #[must_use]
     pub fn added_extension(&self) -> Option<&'static str> {
         match self.0.last() {
-            Some(Step::Compress { format, .. }) => Some(format.extension()),
+            Some(Transform::Compress { format, .. }) => Some(format.extension()),
             _ => None,
         }
     }
@@ -289,15 +296,18 @@ impl FromStr for Chain {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        text.split(',').map(|step| step.trim().parse()).collect::<Result<_, _>>().map(Self)
+        text.split(',')
+            .map(|transform| transform.trim().parse())
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 
 impl fmt::Display for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, step) in self.0.iter().enumerate() {
+        for (index, transform) in self.0.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
-            write!(f, "{comma}{step}")?;
+            write!(f, "{comma}{transform}")?;
         }
         Ok(())
     }
@@ -312,8 +322,8 @@ mod tests {
     }
 
     #[test]
-    fn names_follow_the_steps() {
-        for (steps, source, output) in [
+    fn names_follow_the_transforms() {
+        for (transforms, source, output) in [
             ("zstd", "a.log", "a.log.zst"),
             ("gunzip,zstd:9", "a.log.gz", "a.log.zst"),
             ("gunzip", "a.tgz", "a.tar"),
@@ -327,21 +337,25 @@ mod tests {
             ("zstd,gzip", "c", "c.zst.gz"),
             ("copy", "d.gz", "d.gz"),
         ] {
-            assert_eq!(chain(steps).output_name(source.as_ref()), output, "{steps} {source}");
+            assert_eq!(
+                chain(transforms).output_name(source.as_ref()),
+                output,
+                "{transforms} {source}"
+            );
         }
     }
 
     #[test]
-    fn steps_that_undo_or_repeat_each_other_are_doubted() {
-        for (steps, doubt) in [
+    fn transforms_that_undo_or_repeat_each_other_are_doubted() {
+        for (transforms, doubt) in [
             ("gzip,gunzip", "`gunzip` undoes `gzip:6`"),
             ("gzip,decompress", "`decompress` undoes `gzip:6`"),
             ("zstd,gzip", "`gzip:6` compresses what `zstd:3` has compressed already"),
         ] {
-            assert_eq!(chain(steps).doubts(), [doubt], "{steps}");
+            assert_eq!(chain(transforms).doubts(), [doubt], "{transforms}");
         }
-        for steps in ["gzip", "gunzip,zstd", "gunzip,gunzip", "zstd,copy"] {
-            assert!(chain(steps).doubts().is_empty(), "{steps}");
+        for transforms in ["gzip", "gunzip,zstd", "gunzip,gunzip", "zstd,copy"] {
+            assert!(chain(transforms).doubts().is_empty(), "{transforms}");
         }
     }
 

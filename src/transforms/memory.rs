@@ -2,7 +2,7 @@
 //!
 //! The figures are upper bounds: of the libraries' own formulas where there are any, else measured.
 
-use super::{Chain, Format, Step};
+use super::{Chain, Format, Transform};
 use crate::{
     limits::{LANE_BYTES, SMALL_FILE_MAX_BYTES, STEP_BUFFER_BYTES},
     policy::ExpansionLimits,
@@ -91,7 +91,8 @@ impl<'a> Need<'a> {
     /// Where decoders may use what the bounds allow, or less, so that all fits into the limit.
     #[must_use]
     pub fn within(chain: &'a Chain, bounds: ExpansionLimits, limit: u64) -> Self {
-        let decoders = chain.steps().iter().filter(|step| decodes(**step)).count() as u64;
+        let decoders =
+            chain.transforms().iter().filter(|transform| decodes(**transform)).count() as u64;
         let alone =
             Self { chain, bounds: ExpansionLimits { decoder_bytes: 0, ..bounds } }.of_large(1);
         let share = limit.saturating_sub(alone).checked_div(decoders).unwrap_or(limit);
@@ -105,34 +106,34 @@ impl<'a> Need<'a> {
         self.bounds
     }
 
-    /// Bytes, with this many worker threads for each step that can use them; 0 is for small files, on the
+    /// Bytes, with this many worker threads for each transform that can use them; 0 is for small files, on the
     /// caller's thread.
     #[must_use]
     pub fn bytes(&self, threads: u32) -> u64 {
-        let step = |step: &Step| {
-            let codec = match *step {
-                Step::Compress { format, level, .. } => encoder(format, level, threads),
-                Step::Decompress(format) => decoder(format, self.bounds.decoder_bytes),
-                Step::DecompressAny => {
+        let transform = |transform: &Transform| {
+            let codec = match *transform {
+                Transform::Compress { format, level, .. } => encoder(format, level, threads),
+                Transform::Decompress(format) => decoder(format, self.bounds.decoder_bytes),
+                Transform::DecompressAny => {
                     let all = Format::ALL.map(|format| decoder(format, self.bounds.decoder_bytes));
                     all.into_iter().max().unwrap_or_default()
                 }
-                Step::Copy => 0,
+                Transform::Copy => 0,
             };
             codec + STEP_BUFFER_BYTES as u64
         };
-        self.chain.steps().iter().map(step).sum()
+        self.chain.transforms().iter().map(transform).sum()
     }
 
-    /// The same for a large file, with the chunks that are on their way through the steps.
+    /// The same for a large file, with the chunks that are on their way through the transforms.
     #[must_use]
     pub fn of_large(&self, threads: u32) -> u64 {
         self.bytes(threads) + LANE_BYTES
     }
 }
 
-fn decodes(step: Step) -> bool {
-    matches!(step, Step::Decompress(_) | Step::DecompressAny)
+fn decodes(transform: Transform) -> bool {
+    matches!(transform, Transform::Decompress(_) | Transform::DecompressAny)
 }
 
 fn encoder(format: Format, level: i32, threads: u32) -> u64 {
