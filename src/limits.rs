@@ -58,8 +58,7 @@ pub const CLOSED_QUIET_TIME_MAX: Duration = Duration::from_secs(2);
 /// The wait before a file that someone writes is looked at again; it doubles, and the file's
 /// closing cuts it short.
 pub const BUSY_RECHECK_DELAY: Duration = Duration::from_millis(250);
-/// The time between two full scans of a watched input, and of a polled one.
-pub const RESCAN_INTERVAL: Duration = Duration::from_mins(5);
+/// The time between two full scans of a polled input.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A writing thread looks again whether a directory is under its path after this: sooner than a file
@@ -97,8 +96,7 @@ pub const PROBE_BYTES: usize = 64 * 1024;
 pub const LOOKS_PER_TURN_MAX: usize = 256;
 pub const READY_FILES_MAX: usize = 1024;
 
-/// Tries of a file before it goes to quarantine, and the first wait between two; it doubles.
-pub const ATTEMPTS: u32 = 3;
+/// The first wait between two attempts at something; it doubles up to the maximum.
 pub const BACKOFF: Duration = Duration::from_secs(1);
 pub const BACKOFF_MAX: Duration = Duration::from_mins(1);
 /// `--once` gives up on a place that stays sick for this long.
@@ -149,11 +147,8 @@ pub const DRAIN_LOG_INTERVAL: Duration = Duration::from_secs(5);
 pub const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
 pub const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The defaults of a hook's batches and time, and the largest batch that may be asked for.
-pub const HOOK_BATCH_FILES: u32 = 100;
+/// The largest batch of outcomes that a hook may be configured for.
 pub const HOOK_BATCH_FILES_MAX: u32 = 10_000;
-pub const HOOK_BATCH_DELAY: Duration = Duration::from_secs(1);
-pub const HOOK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Outcomes that wait for a hook; the oldest give way to new ones.
 pub const HOOK_QUEUE_LINES_MAX: usize = 8192;
 /// Bytes that one run of a hook is given.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use tidemill::{
-    config::{self, Options},
+    config::{self, FileOptions, Options, PipelineOptions},
     error::Exit,
     lifecycle::Signals,
     service,
@@ -80,12 +80,18 @@ fn run(files: u64) -> (u64, u64) {
             .unwrap();
     }
     let options = Options {
-        input: Some(input),
-        output: Some(output.clone()),
+        pipeline: PipelineOptions {
+            input: Some(input),
+            output: Some(output.clone()),
+            ..PipelineOptions::default()
+        },
         once: true,
-        http: Some("off".to_owned()),
-        // It would bind this process, and its next run.
-        sandbox: Some("off".to_owned()),
+        file: FileOptions {
+            http: Some("off".to_owned()),
+            // It would bind this process, and its next run.
+            sandbox: Some("off".to_owned()),
+            ..FileOptions::default()
+        },
         ..Options::default()
     };
     let config = config::load(&options).unwrap();

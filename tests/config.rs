@@ -16,7 +16,7 @@ use std::{
 use assert_cmd::Command;
 use tempfile::TempDir;
 use tidemill::{
-    config::{Config, Diagnostics, Http, Options, load},
+    config::{Config, Diagnostics, FileOptions, Http, Options, PipelineOptions, load},
     policy::{Durability, OnExists, OnSuccess},
 };
 
@@ -58,7 +58,8 @@ impl Bench {
     /// INPUT OUTPUT.
     fn options(&self) -> Options {
         let (input, output) = (Some(self.at("inbox")), Some(self.at("outbox")));
-        Options { input, output, ..Options::default() }
+        let pipeline = PipelineOptions { input, output, ..PipelineOptions::default() };
+        Options { pipeline, ..Options::default() }
     }
 
     /// What was told, with no path of this machine.
@@ -170,7 +171,8 @@ fn once_has_no_http_unless_it_is_asked_for() {
     let bench = Bench::new();
     let once = Options { once: true, ..bench.options() };
     assert_eq!(load(&once).expect("it loads").http, Http::Off);
-    let asked = Options { http: Some("127.0.0.1:0".into()), ..once };
+    let file = FileOptions { http: Some("127.0.0.1:0".into()), ..FileOptions::default() };
+    let asked = Options { file, ..once };
     let address = "127.0.0.1:0".parse().expect("an address");
     assert_eq!(load(&asked).expect("it loads").http, Http::At(address));
 }
@@ -178,14 +180,17 @@ fn once_has_no_http_unless_it_is_asked_for() {
 #[test]
 fn options_override_the_only_pipeline_of_a_file() {
     let bench = Bench::new();
-    let file = bench.file("shutdown_deadline = \"5s\"\n[[pipeline]]\ninput = \"inbox\"\noutput = \"outbox\"\nsteps = \"gzip\"\nexclude = [\"a\"]\non_exists = \"skip\"");
+    let file = bench.file("shutdown_deadline = \"5s\"\n[[pipeline]]\ninput = \"inbox\"\noutput = \"outbox\"\ntransforms = \"gzip\"\nexclude = [\"a\"]\non_exists = \"skip\"");
     let options = Options {
-        input: Some(bench.at("second")),
-        output: Some(bench.at("other")),
-        transforms: Some("xz".into()),
-        exclude: vec!["b".into()],
-        durability: Some("none".into()),
-        shutdown_deadline: Some("0".into()),
+        pipeline: PipelineOptions {
+            input: Some(bench.at("second")),
+            output: Some(bench.at("other")),
+            transforms: Some("xz".into()),
+            exclude: Some(vec!["b".into()]),
+            durability: Some("none".into()),
+            ..PipelineOptions::default()
+        },
+        file: FileOptions { shutdown_deadline: Some("0".into()), ..FileOptions::default() },
         ..file
     };
     let config = load(&options).expect("it loads");
@@ -202,7 +207,7 @@ fn options_override_the_only_pipeline_of_a_file() {
 #[test]
 fn a_file_may_leave_the_directories_to_the_command_line() {
     let bench = Bench::new();
-    let file = bench.file("[[pipeline]]\nsteps = \"gzip\"");
+    let file = bench.file("[[pipeline]]\ntransforms = \"gzip\"");
     let config = load(&Options { config: file.config, ..bench.options() }).expect("it loads");
     assert_eq!(config.pipelines[0].output, bench.at("outbox"));
     assert_eq!(config.pipelines[0].transforms.to_string(), "gzip:6");
@@ -213,11 +218,12 @@ fn an_option_for_one_of_several_pipelines_says_where_to_write_it() {
     let bench = Bench::new();
     let text = "state_dir = \"state\"\n[[pipeline]]\nname = \"a\"\ninput = \"inbox\"\noutput = \"out/a\"\n[[pipeline]]\nname = \"b\"\ninput = \"second\"\noutput = \"out/b\"";
     assert!(bench.load(text).is_ok());
-    let options = Options {
+    let pipeline = PipelineOptions {
         on_success: Some("delete".into()),
-        include: vec!["*.log".into()],
-        ..bench.file(text)
+        include: Some(vec!["*.log".into()]),
+        ..PipelineOptions::default()
     };
+    let options = Options { pipeline, ..bench.file(text) };
     let told = told(&options);
     assert!(told.contains("--on-success: the configuration has several pipelines"), "{told}");
     assert!(
@@ -239,14 +245,20 @@ fn several_pipelines_need_a_state_directory() {
 #[test]
 fn a_wrong_option_is_named() {
     let bench = Bench::new();
-    let transforms = told(&Options { transforms: Some("zip".into()), ..bench.options() });
+    let with = |change: fn(&mut PipelineOptions, String), value: String| {
+        let mut options = bench.options();
+        change(&mut options.pipeline, value);
+        told(&options)
+    };
+    let transforms = with(|options, value| options.transforms = Some(value), "zip".to_owned());
     assert!(transforms.starts_with("error: --transform: `zip` is not a transform"), "{transforms}");
-    let output = told(&Options { output: Some(bench.at("inbox/out")), ..bench.options() });
+    let inside = bench.at("inbox/out").display().to_string();
+    let output = with(|options, value| options.output = Some(value.into()), inside);
     assert!(output.starts_with("error: OUTPUT: the output "), "{output}");
-    let output = format!("archive:{}", bench.at("outbox").display());
-    let archive = told(&Options { on_success: Some(output), ..bench.options() });
+    let archive = format!("archive:{}", bench.at("outbox").display());
+    let archive = with(|options, value| options.on_success = Some(value), archive);
     assert!(archive.starts_with("error: --on-success: the archive "), "{archive}");
-    let half = told(&Options { output: None, ..bench.options() });
+    let half = with(|options, _| options.output = None, String::new());
     assert!(half.starts_with("error: INPUT and OUTPUT go together"), "{half}");
     let file = told(&Options { config: Some(bench.at("none.toml")), ..Options::default() });
     assert!(file.starts_with("error: --config: cannot read "), "{file}");
@@ -258,7 +270,9 @@ fn a_path_that_toml_cannot_hold_is_refused() {
     let bench = Bench::new();
     let name = std::ffi::OsString::from_vec(b"out\xff".to_vec());
     let output = Some(bench.root().join(name));
-    let told = told(&Options { output, ..bench.options() });
+    let mut options = bench.options();
+    options.pipeline.output = output;
+    let told = told(&options);
     assert!(told.contains("is not UTF-8"), "{told}");
 }
 

@@ -4,7 +4,7 @@ use std::{fmt, ops::Range, path::PathBuf};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-use super::raw::Location;
+use super::declare::Location;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
-use super::{load::Resolver, raw::Located as Given};
+use super::{declare::Located, load::Resolver};
 
 /// Globs over paths below the input: any of `include` (or all, where there is none), none of
 /// `exclude`, and nothing below a directory that `exclude` names.
@@ -133,8 +133,8 @@ fn matches_nothing(glob: &str, is_exclude: bool) -> Option<&'static str> {
 impl Resolver {
     pub(super) fn filter(
         &mut self,
-        include: &[Given<String>],
-        exclude: &[Given<String>],
+        include: &[Located<String>],
+        exclude: &[Located<String>],
     ) -> Filter {
         let include_or_exclude =
             include.iter().map(|one| (one, false)).chain(exclude.iter().map(|one| (one, true)));
@@ -152,7 +152,7 @@ impl Resolver {
             }
         }
         let values =
-            |all: &[Given<String>]| all.iter().map(|one| one.value.clone()).collect::<Vec<_>>();
+            |all: &[Located<String>]| all.iter().map(|one| one.value.clone()).collect::<Vec<_>>();
         Filter::new(&values(include), &values(exclude)).unwrap_or_else(|_| Filter::all())
     }
 }

@@ -3,8 +3,9 @@
 use std::{os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use super::{
+    declare::{Entry, Located, RawHook},
+    keys::{HooksEntries, HooksOptions, RawHooks},
     load::Resolver,
-    raw::{self, Located, Value},
 };
 use crate::{limits, policy::HookKind};
 
@@ -50,27 +51,29 @@ impl Hooks {
 }
 
 impl Resolver {
-    pub(super) fn hooks(&mut self, file: raw::RawHooks) -> Hooks {
-        let on_start = self.hook(file.on_start);
-        let on_published = self.hook(file.on_published);
-        let on_failed = self.hook(file.on_failed);
-        let on_drained = self.hook(file.on_drained);
-        let timeout = file.timeout.map(Located::from);
-        let timeout_at = timeout.as_ref().map(|written| written.at.clone());
-        let batch_at = file.batch_files.as_ref().map(|files| raw::Location::File(files.span()));
-        let hooks = Hooks {
+    pub(super) fn hooks(&mut self, mut file: RawHooks, options: &HooksOptions) -> Hooks {
+        let HooksEntries {
             on_start,
             on_published,
             on_failed,
             on_drained,
-            batch_files: self.at_least_one(file.batch_files, limits::HOOK_BATCH_FILES),
-            batch_delay: self
-                .duration(file.batch_delay.map(Located::from), limits::HOOK_BATCH_DELAY),
-            timeout: self.duration(timeout, limits::HOOK_TIMEOUT),
+            batch_files,
+            batch_delay,
+            timeout,
+        } = file.entries(options);
+        let (timeout_at, batch_at) = (timeout.location(), batch_files.location());
+        let hooks = Hooks {
+            on_start: self.hook(on_start),
+            on_published: self.hook(on_published),
+            on_failed: self.hook(on_failed),
+            on_drained: self.hook(on_drained),
+            batch_files: self.at_least_one(batch_files),
+            batch_delay: self.duration(batch_delay),
+            timeout: self.duration(timeout),
         };
         if hooks.timeout.is_zero() {
             let help = "write `timeout = \"10s\"`";
-            self.problems.add(timeout_at.as_ref(), "no hook ends in no time", Some(help));
+            self.problems.add(timeout_at.as_ref(), "`timeout` must be greater than 0", Some(help));
         }
         if hooks.batch_files > limits::HOOK_BATCH_FILES_MAX {
             let message =
@@ -80,14 +83,14 @@ impl Resolver {
         hooks
     }
 
-    fn hook(&mut self, written: Value<raw::RawHook>) -> Option<Hook> {
-        let Located { value, at } = written.map(Located::from)?;
+    fn hook(&mut self, entry: Entry<RawHook>) -> Option<Hook> {
+        let Located { value, at } = entry.written?;
         let (hook, wrong) = match value {
-            raw::RawHook::Command(command) => {
+            RawHook::Command(command) => {
                 let wrong = wrong_with_command(&command);
                 (Hook::Command(command), wrong)
             }
-            raw::RawHook::Post { url } => {
+            RawHook::Post { url } => {
                 let wrong = wrong_with_url(&url);
                 (Hook::Post(url), wrong)
             }

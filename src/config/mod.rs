@@ -1,13 +1,15 @@
 //! What the program means to do: the configuration after every default, path and check is resolved.
 
+mod declare;
 mod diagnostics;
 mod diff;
 mod filter;
 mod hooks;
+mod keys;
 mod load;
 mod memory;
-mod raw;
 mod read;
+mod reference;
 mod render;
 mod tables;
 mod temporary;
@@ -28,15 +30,38 @@ use crate::{
     transforms::Chain,
 };
 
+pub use declare::Location;
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use diff::Difference;
 pub use filter::Filter;
 pub use hooks::{Hook, Hooks};
+pub use keys::{FileOptions, HooksOptions, LimitsOptions, OtlpOptions, PipelineOptions};
 pub use load::{duration, load, resolve};
 pub use memory::Memory;
-pub use raw::{Location, Options};
+pub use reference::{manual, markdown};
 pub use temporary::{temporary_name, temporary_patterns};
 pub use validate::real_path;
+
+/// The options of `tidemill run`, as they were given.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    pub pipeline: PipelineOptions,
+    /// Read a configuration file; options override it if it has a single pipeline
+    #[arg(long, value_name = "FILE", display_order = 0)]
+    pub config: Option<PathBuf>,
+    /// Process the files that are there, then exit
+    #[arg(long, display_order = 0)]
+    pub once: bool,
+    #[command(flatten)]
+    pub file: FileOptions,
+    #[command(flatten)]
+    pub limits: LimitsOptions,
+    #[command(flatten)]
+    pub hooks: HooksOptions,
+    #[command(flatten)]
+    pub otlp: OtlpOptions,
+}
 
 /// The whole configuration: pipelines and what they share. Every path is absolute.
 #[derive(Clone, Debug)]

@@ -3,9 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::{
-    Config, Limits, Pipeline,
-    diagnostics::Diagnostics,
-    raw::{self, Location, Options},
+    Config, Limits, Pipeline, declare::Location, diagnostics::Diagnostics, keys::PipelineEntries,
 };
 use crate::{error::is_unavailable, patience, policy::OnSuccess, transforms::memory::Need};
 
@@ -22,25 +20,16 @@ pub struct PipelineLocations {
 }
 
 impl PipelineLocations {
-    pub fn locate(options: &Options, file: &raw::RawPipeline, table: &Location) -> Self {
-        fn span<T>(value: Option<&toml::Spanned<T>>) -> Option<Location> {
-            value.map(|value| Location::File(value.span()))
-        }
-        let option = |given: bool, name| given.then_some(Location::Option(name));
-        let input = option(options.input.is_some(), "INPUT").or_else(|| span(file.input.as_ref()));
-        let input = input.unwrap_or_else(|| table.clone());
-        let output =
-            option(options.output.is_some(), "OUTPUT").or_else(|| span(file.output.as_ref()));
-        let transforms = option(options.transforms.is_some(), "--transform");
-        let on_success = option(options.on_success.is_some(), "--on-success");
+    pub fn new(entries: &PipelineEntries, table: &Location) -> Self {
+        let input = entries.input.location().unwrap_or_else(|| table.clone());
         let or_input = |at: Option<Location>| at.unwrap_or_else(|| input.clone());
         Self {
-            output: or_input(output),
-            name: or_input(span(file.name.as_ref())),
-            transforms: or_input(transforms.or_else(|| span(file.transforms.as_ref()))),
-            on_success: or_input(on_success.or_else(|| span(file.on_success.as_ref()))),
-            quarantine: or_input(span(file.quarantine.as_ref())),
-            marker: or_input(span(file.marker.as_ref())),
+            output: or_input(entries.output.location()),
+            name: or_input(entries.name.location()),
+            transforms: or_input(entries.transforms.location()),
+            on_success: or_input(entries.on_success.location()),
+            quarantine: or_input(entries.quarantine.location()),
+            marker: or_input(entries.marker.location()),
             input,
         }
     }

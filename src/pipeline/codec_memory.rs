@@ -228,12 +228,13 @@ mod tests {
     fn config(transforms: &str) -> config::Pipeline {
         let dir = tempfile::tempdir().expect("a directory");
         let (input, output) = (dir.path().join("in"), dir.path().join("out"));
-        let options = config::Options {
+        let pipeline = config::PipelineOptions {
             input: Some(input),
             output: Some(output),
             transforms: Some(transforms.to_owned()),
-            ..config::Options::default()
+            ..config::PipelineOptions::default()
         };
+        let options = config::Options { pipeline, ..config::Options::default() };
         config::resolve(&options).expect(transforms).pipelines.remove(0)
     }
 

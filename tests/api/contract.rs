@@ -46,7 +46,7 @@ impl Checked {
 
 /// Published, skipped and quarantined files.
 fn with_everything() -> Service {
-    let service = Service::start("on_exists = \"skip\"\nsteps = \"gunzip\"", &[]);
+    let service = Service::start("on_exists = \"skip\"\ntransforms = \"gunzip\"", &[]);
     std::fs::write(service.place.output().join("taken"), "another's").unwrap();
     // gzip of nothing, by hand: a header, an empty block, a sum and a length.
     let empty = [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 3, 0][..], &[0; 8]].concat();

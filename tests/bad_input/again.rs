@@ -283,7 +283,7 @@ fn a_kill_between_marker_and_source_leaves_neither() {
 #[test]
 fn a_marker_goes_to_quarantine_with_its_source() {
     let place = Place::new();
-    place.configure("marker = \".ok\"\nsteps = \"decompress\"\non_success = \"delete\"");
+    place.configure("marker = \".ok\"\ntransforms = \"decompress\"\non_success = \"delete\"");
     place.put("a.zst", "no zstd");
     place.put("a.zst.ok", "");
     let ended = place.once(&[]);

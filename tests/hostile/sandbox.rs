@@ -94,7 +94,7 @@ fn in_the_sandbox_every_fate_of_a_source_is_met_across_directories() {
     }
     for on_success in ["keep", "delete", "archive:elsewhere/done"] {
         let place = Place::new();
-        place.configure("quarantine = \"kept/for/me\"\nsteps = \"gunzip,zstd\"");
+        place.configure("quarantine = \"kept/for/me\"\ntransforms = \"gunzip,zstd\"");
         let running = place.watch(&[
             "--sandbox",
             "require",

@@ -65,7 +65,7 @@ fn a_rescan_that_is_due_all_the_time_ends_and_finds_what_is_new() {
     for number in 0..2000 {
         place.put(format!("{}/{number}", number % 10), "content");
     }
-    place.configure("rescan = \"1ms\"\nsteps = \"copy\"\ndurability = \"none\"");
+    place.configure("rescan = \"1ms\"\ntransforms = \"copy\"\ndurability = \"none\"");
     let ended = place.once(&[]);
     assert_eq!(ended.code, 0, "{ended:?}");
     let running = place.watch(&[]);

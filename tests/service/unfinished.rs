@@ -197,7 +197,7 @@ fn a_marker_goes_with_the_source_that_recovery_disposes_of() {
     ] {
         let tree = Tree::new();
         let more = format!(
-            "on_success = \"{policy}\"\nsteps = \"{transforms}\"\nmarker = \".done\"\nquarantine = \"quarantine\""
+            "on_success = \"{policy}\"\ntransforms = \"{transforms}\"\nmarker = \".done\"\nquarantine = \"quarantine\""
         );
         let pipelines = pipeline("one", "in", "out", &more);
         fs::write(tree.path("in/a.zst"), "no archive").expect("write");
