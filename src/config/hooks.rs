@@ -9,31 +9,31 @@ use super::{
 };
 use crate::{limits, policy::HookKind};
 
-/// What is run when.
+/// The configured hooks and the limits of their runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hooks {
     pub on_start: Option<Hook>,
     pub on_published: Option<Hook>,
     pub on_failed: Option<Hook>,
     pub on_drained: Option<Hook>,
-    /// Outcomes in one run, at most.
+    /// Maximum number of outcomes passed to one run.
     pub batch_files: u32,
-    /// How long the first of them waits for others.
+    /// How long the first outcome of a batch waits for others.
     pub batch_delay: Duration,
     pub timeout: Duration,
 }
 
-/// One of them.
+/// What a hook runs.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub enum Hook {
     /// The program, by its absolute path, and its arguments.
     Command(Vec<String>),
-    /// Where to send a POST to.
+    /// The URL of a POST.
     Post(String),
 }
 
 impl Hooks {
-    /// Those that are configured.
+    /// The hooks that are configured.
     pub fn iter(&self) -> impl Iterator<Item = (HookKind, &Hook)> {
         let of = |kind| Some((kind, self.of(kind)?));
         HookKind::ALL.into_iter().filter_map(of)
@@ -77,7 +77,7 @@ impl Resolver {
         }
         if hooks.batch_files > limits::HOOK_BATCH_FILES_MAX {
             let message =
-                format!("a run is given at most {} outcomes", limits::HOOK_BATCH_FILES_MAX);
+                format!("one run takes at most {} outcomes", limits::HOOK_BATCH_FILES_MAX);
             self.problems.add(batch_at.as_ref(), message, Some("leave it out for the default"));
         }
         hooks
@@ -103,23 +103,22 @@ impl Resolver {
     }
 }
 
-/// No shell looks for the program, and nobody else chooses it.
+/// Checks a command; no shell and no search path are involved.
 fn wrong_with_command(command: &[String]) -> Option<(String, String)> {
     let program = command.first().map(Path::new)?;
     let shown = program.display();
     if command.iter().any(|word| word.contains('\0')) {
-        return Some(("no argument can hold a NUL".to_owned(), "leave it out".to_owned()));
+        return Some(("an argument contains a NUL byte".to_owned(), "remove it".to_owned()));
     }
     if !program.is_absolute() {
         let message = format!("the program `{shown}` is not an absolute path");
-        let help =
-            "no shell is run, and none is looked for: write `[\"/usr/bin/program\", \"argument\"]`";
+        let help = "no shell runs it and no search path is used: write `[\"/usr/bin/program\", \"argument\"]`";
         return Some((message, help.to_owned()));
     }
     match std::fs::metadata(program) {
         Err(error) => Some((format!("the program {shown}: {error}"), "install it".to_owned())),
         Ok(found) if !found.is_file() || found.permissions().mode() & 0o111 == 0 => {
-            let message = format!("{shown} is no program that can be run");
+            let message = format!("{shown} is not an executable file");
             Some((message, format!("chmod +x '{shown}'")))
         }
         Ok(_) => None,
@@ -134,14 +133,14 @@ fn wrong_with_url(url: &str) -> Option<(String, String)> {
     match (parsed.scheme_str(), parsed.authority()) {
         (Some("http"), Some(authority)) if authority.as_str().contains('@') => {
             let help = "use a command such as `[\"/usr/bin/curl\", \"--netrc\", …]`".to_owned();
-            Some(("a URL here holds no user and no password".to_owned(), help))
+            Some(("a URL with a user or password is not supported".to_owned(), help))
         }
         (Some("http"), Some(authority)) if !authority.host().is_empty() => None,
         (Some("https"), _) => {
             let help = format!(
-                "TLS is left to programs made for it: write `[\"/usr/bin/curl\", \"-fsS\", \"--data-binary\", \"@-\", \"{url}\"]`"
+                "for `https`, use a command: write `[\"/usr/bin/curl\", \"-fsS\", \"--data-binary\", \"@-\", \"{url}\"]`"
             );
-            Some(("only `http` is spoken".to_owned(), help))
+            Some(("only `http` is supported".to_owned(), help))
         }
         _ => Some((format!("`{url}` is not an `http` URL"), help)),
     }

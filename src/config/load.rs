@@ -1,4 +1,4 @@
-//! From what the user wrote to what the program means: every value parsed, every default filled in.
+//! Resolves what the user wrote: parses every value and fills in every default.
 
 use std::{
     net::SocketAddr,
@@ -26,17 +26,17 @@ use crate::{
     transforms::Chain,
 };
 
-/// No duration is longer: the clock must be able to count to its end.
+/// The longest duration: the end of a longer one could be more than the clock can hold.
 const LONGEST: Duration = Duration::from_hours(24 * 366);
 
 /// Reads and checks a configuration: the file, the options, or both.
 pub fn load(options: &Options) -> Result<Config, Diagnostics> {
-    let (config, places, mut problems) = read_and_resolve(options)?;
-    validate::check(&config, &places, &mut problems);
+    let (config, locations, mut problems) = read_and_resolve(options)?;
+    validate::check(&config, &locations, &mut problems);
     finish(config, problems)
 }
 
-/// As [`load`], for those who only look: that directories are there and fit together is not asked.
+/// As [`load`], without the checks of directories, for commands that only read.
 pub fn resolve(options: &Options) -> Result<Config, Diagnostics> {
     let (config, _, problems) = read_and_resolve(options)?;
     finish(config, problems)
@@ -60,11 +60,11 @@ fn read_and_resolve(
     };
     let base = options.config.as_deref().and_then(Path::parent).map(Path::to_path_buf);
     let mut resolver = Resolver { base: base.unwrap_or_default(), problems };
-    let (config, places) = resolver.config(options, file);
-    Ok((config, places, resolver.problems))
+    let (config, locations) = resolver.config(options, file);
+    Ok((config, locations, resolver.problems))
 }
 
-/// Collects what is wrong while it resolves, so that all of it is told at once.
+/// Collects errors while it resolves, so that all of them are reported together.
 pub(super) struct Resolver {
     /// Relative paths of the file are relative to its directory.
     base: PathBuf,
@@ -142,7 +142,6 @@ impl Resolver {
             }
         };
         if file.is_empty() && both {
-            // INPUT OUTPUT are a pipeline of their own.
             file.push(Spanned::new(0..0, RawPipeline::default()));
         } else if file.is_empty() && self.problems.all.is_empty() {
             let help = "tidemill run INPUT OUTPUT, or tidemill run --config FILE with at least one [[pipeline]]";
@@ -168,12 +167,13 @@ impl Resolver {
         for (option, line) in options.given() {
             let help =
                 format!("write `{line}` into the [[pipeline]] it is for: {}", names.join(", "));
-            let message = "the configuration has several pipelines, and this is for one";
+            let message =
+                "the configuration has several pipelines, and this option is for a single one";
             self.problems.add(Some(&Location::Option(option)), message, Some(&help));
         }
     }
 
-    /// None where there is no input or no output to go on with.
+    /// None without an input or an output.
     fn pipeline(
         &mut self,
         options: &PipelineOptions,
@@ -253,7 +253,7 @@ impl Resolver {
         entry.written.map(|written| self.path(&written))
     }
 
-    /// Absolute, and with no symbolic link in the part that exists.
+    /// The absolute path, without symbolic links in the part that exists.
     fn path(&mut self, written: &Located<PathBuf>) -> PathBuf {
         if written.value.as_os_str().is_empty() {
             self.problems.add(Some(&written.at), "this path is empty", None);
@@ -265,7 +265,7 @@ impl Resolver {
         let path = validate::resolved(&path);
         if path.to_str().is_none() {
             let message = format!("the path {} is not UTF-8", path.display());
-            let help = "files below it may have any name; the configuration, which is TOML, cannot hold this one";
+            let help = "file names may have any bytes, but TOML, and so the configuration, holds UTF-8 only";
             self.problems.add(Some(&written.at), message, Some(help));
         }
         path
@@ -342,7 +342,7 @@ impl Resolver {
         let at = entry.location();
         let rescan = self.duration(entry);
         if rescan.is_zero() {
-            let message = "without a pause between two scans nothing else would be done";
+            let message = "`rescan` must be greater than 0";
             self.problems.add(at.as_ref(), message, Some("write `rescan = \"5m\"`"));
         }
         rescan
@@ -353,7 +353,9 @@ impl Resolver {
         if let Some(Located { value, at }) = entry.written {
             let (message, help) = match value.parse::<ByteSize>() {
                 Ok(size) if size.as_u64() > 0 => return size.as_u64(),
-                Ok(_) => ("nothing fits into 0 bytes".to_owned(), "leave it out for the default"),
+                Ok(_) => {
+                    ("the size must be greater than 0".to_owned(), "leave it out for the default")
+                }
                 Err(_) => {
                     let help = "sizes are written `65536`, `64KiB`, `32MiB`, `1TiB`";
                     (format!("`{value}` is not a size"), help)
@@ -370,7 +372,7 @@ impl Resolver {
             Some(Located { value, .. }) if value >= T::from(1) => return value,
             Some(Located { at, .. }) => {
                 let help = "leave it out for the default";
-                self.problems.add(Some(&at), "it is at least 1", Some(help));
+                self.problems.add(Some(&at), "the number must be at least 1", Some(help));
             }
             None => {}
         }

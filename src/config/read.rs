@@ -1,4 +1,4 @@
-//! The text of a configuration file, read so that one mistake does not hide the next.
+//! Reads the text of a configuration file so that one mistake does not hide the next.
 
 use std::path::Path;
 
@@ -47,7 +47,7 @@ pub fn read(path: &Path, problems: &mut Diagnostics) -> Option<RawFile> {
     file
 }
 
-/// Takes out of a table, and those below it, what is not understood.
+/// Removes unknown keys and values of a wrong type from a table and those below it.
 fn prune(table: &mut DeTable<'_>, of: &KeyTable, problems: &mut Diagnostics) {
     for (key, mut value) in std::mem::take(table) {
         let name = key.get_ref().as_ref();
@@ -104,7 +104,7 @@ fn share(number: &str) -> bool {
     number.parse().is_ok_and(|number: f64| (0.0..=1.0).contains(&number))
 }
 
-/// Whether a number is not negative and fits.
+/// Whether a number is not negative and within the type.
 fn whole<T: TryFrom<i64>>(number: &DeInteger<'_>) -> bool {
     let number = i64::from_str_radix(number.as_str(), number.radix());
     number.is_ok_and(|number| number >= 0 && T::try_from(number).is_ok())

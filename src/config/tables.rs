@@ -1,4 +1,4 @@
-//! The tables that are not a pipeline: `[limits]`, and `[otlp]`, where traces are sent to.
+//! Resolves the tables `[limits]` and `[otlp]`.
 
 use std::net::SocketAddr;
 
@@ -34,8 +34,8 @@ impl Resolver {
         let table = Location::File(file.span());
         let OtlpEntries { endpoint, sampling, paths } = file.into_inner().entries(options);
         if cfg!(not(feature = "otlp")) {
-            let help = "leave `[otlp]` out, or build with `--features otlp`";
-            self.problems.add(Some(&table), "this build sends no traces", Some(help));
+            let help = "remove `[otlp]`, or build with `--features otlp`";
+            self.problems.add(Some(&table), "this build does not support traces", Some(help));
             return None;
         }
         let Some(Located { value: endpoint, at }) = endpoint.written else {
@@ -45,7 +45,7 @@ impl Resolver {
         };
         let Some((address, base)) = parse(&endpoint) else {
             let message = format!("`{endpoint}` is not an endpoint");
-            let help = "an endpoint is `http://IP:PORT`, or `http://localhost:PORT`: names are not looked up, and for TLS a collector on this machine sends on";
+            let help = "an endpoint is `http://IP:PORT`, or `http://localhost:PORT`: host names are not resolved, and for TLS use a collector on this machine";
             self.problems.add(Some(&at), message, Some(help));
             return None;
         };
@@ -54,7 +54,7 @@ impl Resolver {
     }
 }
 
-/// The address, and the path before `/v1/traces`.
+/// The address, and the path in front of `/v1/traces`.
 fn parse(endpoint: &str) -> Option<(SocketAddr, String)> {
     let rest = endpoint.strip_prefix("http://")?;
     let (host, base) = rest.split_at(rest.find('/').unwrap_or(rest.len()));

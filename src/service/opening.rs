@@ -64,7 +64,7 @@ impl PipelineOpener {
     ) -> Result<Arc<Context>, Failure> {
         let Self { ledger, events, tracer, observer, own, reach: _ } = self;
         // The ledger knows a pipeline by the real paths, which were not to be had where they did not answer.
-        for path in pipeline.places() {
+        for path in pipeline.directories() {
             let real = config::real_path(path);
             if path != real {
                 return Err(ServiceError::RestartRequired(format!(
@@ -103,7 +103,7 @@ impl PipelineOpener {
             let (this, pipeline) = (Arc::clone(&this), Arc::clone(&pipeline));
             let config = Arc::clone(&config);
             let opened = blocking(move || {
-                let works = pipeline.places().into_iter().all(patience::is_available);
+                let works = pipeline.directories().into_iter().all(patience::is_available);
                 works.then(|| this.open_pipeline(index, &pipeline, &config)).transpose()
             });
             if let Some(opened) = opened.await? {
@@ -116,7 +116,7 @@ impl PipelineOpener {
     /// The sandbox, where it closed without a directory of this pipeline, which did not answer.
     fn kept_out(&self, pipeline: &Pipeline) -> Option<Arc<SandboxScope>> {
         let is_out = |reach: &Arc<SandboxScope>| {
-            pipeline.places().into_iter().any(|place| reach.was_silent(place))
+            pipeline.directories().into_iter().any(|place| reach.was_silent(place))
         };
         self.reach.clone().filter(is_out)
     }
@@ -137,7 +137,8 @@ impl PipelineOpener {
                 (self.clone(), Arc::clone(config), Arc::clone(&pipeline.name));
             let pipeline = pipeline.clone();
             if let Some(reach) = self.kept_out(&pipeline) {
-                let places = move || pipeline.places().into_iter().map(Path::to_path_buf).collect();
+                let places =
+                    move || pipeline.directories().into_iter().map(Path::to_path_buf).collect();
                 return async move { (name, Err(wait_until_excluded(&reach, places).await.into())) }.boxed();
             }
             // Begun at once, and not when it is looked at.
