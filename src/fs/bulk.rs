@@ -33,12 +33,17 @@ pub fn share_content(from: &File, to: &File) -> io::Result<bool> {
     }
 }
 
-/// Copies at most `most` bytes from an offset of `from` to the same offset of `to`, in the kernel;
-/// returns 0 at the end, and `None` if the kernel cannot.
-pub fn copy_range(from: &File, to: &File, offset: u64, most: usize) -> io::Result<Option<u64>> {
+/// Copies at most `max_bytes` bytes from an offset of `from` to the same offset of `to`, in the
+/// kernel; returns 0 at the end, and `None` if the kernel cannot.
+pub fn copy_range(
+    from: &File,
+    to: &File,
+    offset: u64,
+    max_bytes: usize,
+) -> io::Result<Option<u64>> {
     let (mut read_at, mut write_at) = (offset, offset);
     loop {
-        return match copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), most) {
+        return match copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), max_bytes) {
             Ok(count) => Ok(Some(count as u64)),
             Err(Errno::INTR) => continue,
             Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::NOSYS | Errno::INVAL | Errno::PERM) => {

@@ -12,12 +12,12 @@ pub fn hash_of(file: &File) -> io::Result<[u8; 32]> {
     Ok(*super::copy::hash_chunks(file, |_| Ok(()))?.as_bytes())
 }
 
-/// Checks whether a directory has this file, unchanged, under any of its first `most` names; true
+/// Checks whether a directory has this file, unchanged, under any of its first `max_names` names; true
 /// if it has more names. The inode alone is no proof: a new file may have it.
-pub fn keeps_file(dir: &Dir, wanted: &Fingerprint, most: usize) -> io::Result<bool> {
+pub fn keeps_file(dir: &Dir, wanted: &Fingerprint, max_names: usize) -> io::Result<bool> {
     for (number, entry) in Entries::read_from(dir)?.enumerate() {
         let entry = entry?;
-        if number >= most {
+        if number >= max_names {
             return Ok(true);
         }
         let is_file = matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown);
@@ -45,7 +45,7 @@ mod tests {
         std::fs::write(root.path().join("a"), "content").expect("write");
         let metadata = dir.stat(Path::new("a")).expect("stat").expect("exists");
         dir.rename("a".as_ref(), &dir, "b".as_ref(), Overwrite::Never).expect("rename");
-        let keeps = |most| keeps_file(&dir, &metadata.identity, most).expect("list");
+        let keeps = |max_names| keeps_file(&dir, &metadata.identity, max_names).expect("list");
         assert!(keeps(100));
         std::fs::write(root.path().join("b"), "other content").expect("write");
         assert!(!keeps(100), "another file with the same inode");

@@ -41,7 +41,7 @@ impl Kind {
         }
     }
 
-    pub(super) fn of(kind: FileType) -> Self {
+    pub(super) fn from_file_type(kind: FileType) -> Self {
         match kind {
             FileType::RegularFile => Self::File,
             FileType::Directory => Self::Directory,
@@ -245,7 +245,7 @@ pub(super) fn to_metadata(stat: &Stat) -> FileMetadata {
     let nanoseconds =
         |seconds: i64, rest: u64| seconds.saturating_mul(1_000_000_000).saturating_add(rest as i64);
     FileMetadata {
-        kind: Kind::of(FileType::from_raw_mode(stat.st_mode)),
+        kind: Kind::from_file_type(FileType::from_raw_mode(stat.st_mode)),
         identity: Fingerprint {
             device: stat.st_dev,
             inode: stat.st_ino,

@@ -88,12 +88,12 @@ mod tests {
         let private = Permissions::from_mode(0o750);
         std::fs::set_permissions(root.path().join("in/private"), private).expect("chmod");
         let open = |name: &str| Dir::open(&root.path().join(name)).expect("open");
-        let child = open("out").make_beneath_like(
+        let result = open("out").make_beneath_like(
             Path::new("private/below/gone"),
             &open("in"),
-            super::super::SHARED,
+            super::super::SHARED_DIR_MODE,
         );
-        child.expect("make");
+        result.expect("make");
         assert_eq!(mode("out/private"), 0o750);
         assert_eq!(mode("out/private/below"), mode("in/private/below"));
         assert_eq!(mode("out/private/below/gone"), mode("out"), "the umask alone");

@@ -29,14 +29,16 @@ pub use filesystem::{
 };
 pub use lease::{Writers, check_writers};
 pub use lock::{Lock, LockError};
-pub use private_files::{OWN, SHARED, file_id, make_own, make_shared, owner, replace_own};
+pub use private_files::{
+    OWN_DIR_MODE, SHARED_DIR_MODE, file_id, make_own, make_shared, owner, replace_own,
+};
 pub use probe::{Abilities, KeptAttributes, Renames, probe};
 pub use rename::{Overwrite, SecondName};
 pub use sandbox_scope::SandboxScope;
 pub use socket::{Socket, SocketError};
 pub use sys::set_mmap_threshold;
 pub use temp::{
-    NodeId, Temp, copy_attributes, free_number, is_internal_name, live_temps, numbered,
+    NodeId, Temp, copy_attributes, free_number, is_internal_name, live_temps, numbered_name,
     private_name,
 };
 pub use walk::{Walk, WalkEntry};

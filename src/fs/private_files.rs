@@ -15,24 +15,24 @@ use crate::fingerprint::FileId;
 
 /// The mode of the service's own directories and missing ones above them: no other user may write
 /// to them, whatever the umask.
-pub const OWN: u32 = 0o755;
+pub const OWN_DIR_MODE: u32 = 0o755;
 /// The mode of directories that others use too: the umask alone decides.
-pub const SHARED: u32 = 0o777;
+pub const SHARED_DIR_MODE: u32 = 0o777;
 
-/// Makes a directory with mode [`OWN`]; an existing one keeps its mode.
+/// Makes a directory with mode [`OWN_DIR_MODE`]; an existing one keeps its mode.
 pub fn make_own(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(OWN).create(path)
+    DirBuilder::new().recursive(true).mode(OWN_DIR_MODE).create(path)
 }
 
-/// Makes a directory with mode [`SHARED`]; an existing one keeps its mode.
+/// Makes a directory with mode [`SHARED_DIR_MODE`]; an existing one keeps its mode.
 pub fn make_shared(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(SHARED).create(path)
+    DirBuilder::new().recursive(true).mode(SHARED_DIR_MODE).create(path)
 }
 
 /// Returns the owner of a directory; an error if its name is a symbolic link.
 pub fn owner(path: &Path) -> io::Result<u32> {
     let found = rustix::fs::lstat(path)?;
-    match Kind::of(FileType::from_raw_mode(found.st_mode)) {
+    match Kind::from_file_type(FileType::from_raw_mode(found.st_mode)) {
         Kind::Directory => Ok(found.st_uid),
         kind => {
             Err(io::Error::new(io::ErrorKind::NotADirectory, format!("it is {}", kind.as_str())))

@@ -166,7 +166,7 @@ impl Dir {
             return Err(if probe::supports_no_replace(to) {
                 refused.into()
             } else {
-                unsupported(error)
+                unsupported_error(error)
             });
         }
         if self.is_linked(from, to, name)? { Ok(()) } else { Err(error.into()) }
@@ -202,7 +202,7 @@ fn is_same_file(one: &FileMetadata, other: &FileMetadata) -> bool {
 }
 
 /// Returns the error of a file system that cannot rename without the risk of replacing a file.
-fn unsupported(error: Errno) -> io::Error {
+fn unsupported_error(error: Errno) -> io::Error {
     let text = format!(
         "the file system supports neither a rename without overwriting nor hard links: {error}"
     );

@@ -26,7 +26,7 @@ pub fn set_lease(file: &File, lease: Lease) -> io::Result<()> {
         Lease::None => libc::F_UNLCK,
     };
     // SAFETY: the descriptor is open for as long as `file` is borrowed; the argument is an int.
-    succeeded(unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_SETLEASE, kind) })
+    check_result(unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_SETLEASE, kind) })
 }
 
 /// Ignores SIGIO from the first call on: a broken lease sends it, and it would end the process.
@@ -44,7 +44,7 @@ pub fn ignore_broken_leases() {
 pub fn start_writeback(file: &File) -> io::Result<()> {
     let flags = libc::SYNC_FILE_RANGE_WRITE;
     // SAFETY: the descriptor is open for as long as `file` is borrowed; the rest are numbers.
-    succeeded(unsafe { libc::sync_file_range(file.as_fd().as_raw_fd(), 0, 0, flags) })
+    check_result(unsafe { libc::sync_file_range(file.as_fd().as_raw_fd(), 0, 0, flags) })
 }
 
 /// Makes glibc return large buffers to the system as soon as they are freed (`mallopt(3)`).
@@ -64,6 +64,6 @@ pub fn set_mmap_threshold() {
     }
 }
 
-fn succeeded(result: libc::c_int) -> io::Result<()> {
+fn check_result(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -62,13 +62,13 @@ pub fn is_internal_name(name: &OsStr) -> bool {
 }
 
 /// Returns `NAME.NUMBER` with a `tail`, for a name that is taken; the name is cut if the result
-/// would have more than `most` bytes.
+/// would have more than `max_bytes` bytes.
 #[must_use]
-pub fn numbered(name: &OsStr, number: u32, tail: &str, most: usize) -> OsString {
+pub fn numbered_name(name: &OsStr, number: u32, tail: &str, max_bytes: usize) -> OsString {
     use std::os::unix::ffi::OsStringExt;
     let tail = format!(".{number}{tail}");
     let name = name.as_bytes();
-    let kept = name.get(..most.saturating_sub(tail.len())).unwrap_or(name);
+    let kept = name.get(..max_bytes.saturating_sub(tail.len())).unwrap_or(name);
     OsString::from_vec([kept, tail.as_bytes()].concat())
 }
 
@@ -78,23 +78,23 @@ pub fn numbered(name: &OsStr, number: u32, tail: &str, most: usize) -> OsString 
 pub fn free_number(
     name: &OsStr,
     tail: &str,
-    most: usize,
+    max_bytes: usize,
     mut is_free: impl FnMut(&OsStr) -> io::Result<bool>,
 ) -> io::Result<OsString> {
     let (mut taken, mut free) = (0_u32, 1_u32);
-    while !is_free(&numbered(name, free, tail, most))? {
+    while !is_free(&numbered_name(name, free, tail, max_bytes))? {
         taken = free;
         free = free.checked_mul(2).ok_or(io::ErrorKind::AlreadyExists)?;
     }
     while free - taken > 1 {
         let middle = taken + (free - taken) / 2;
-        if is_free(&numbered(name, middle, tail, most))? {
+        if is_free(&numbered_name(name, middle, tail, max_bytes))? {
             free = middle;
         } else {
             taken = middle;
         }
     }
-    Ok(numbered(name, free, tail, most))
+    Ok(numbered_name(name, free, tail, max_bytes))
 }
 
 /// Returns the name of a source between the rename and the unlink of its disposal; recovery
@@ -305,8 +305,8 @@ mod tests {
         let temp = Temp::create(&dir, &NodeId::new("0")).expect("create");
         rustix::fs::rename(root.path().join("old"), root.path().join("new")).expect("rename");
         drop(temp);
-        let left = std::fs::read_dir(root.path().join("new")).expect("list").count();
-        assert_eq!(left, 0);
+        let remaining = std::fs::read_dir(root.path().join("new")).expect("list").count();
+        assert_eq!(remaining, 0);
     }
 
     #[test]

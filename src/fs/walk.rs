@@ -98,7 +98,7 @@ impl Walk {
         let path = parent.join(name);
         let kind = match kind {
             FileType::Unknown => self.root.stat(&path).ok()??.kind,
-            kind => Kind::of(kind),
+            kind => Kind::from_file_type(kind),
         };
         if kind == Kind::Directory {
             self.pending.push(path.clone());

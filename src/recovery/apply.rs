@@ -61,7 +61,7 @@ pub fn apply(
             Action::Finish | Action::Dispose => Ok(Naming::Done),
             Action::Withdraw => {
                 summary.withdrawn += 1;
-                updates.push(withdrawn(&facts));
+                updates.push(withdrawal_of(&facts));
                 continue;
             }
             Action::Quarantine => {
@@ -75,7 +75,7 @@ pub fn apply(
             Ok(Naming::Done) => named.push(facts.record),
             Ok(Naming::Taken) => {
                 summary.withdrawn += 1;
-                updates.push(withdrawn(&facts));
+                updates.push(withdrawal_of(&facts));
             }
             Err(error) => defer(roots, &facts.record, &error, &mut summary),
         }
@@ -86,7 +86,7 @@ pub fn apply(
     acknowledge_all(context, &named)?;
     failpoint::pass("recovery::acknowledged");
     updates.extend(named.iter().map(|record| (record.id, State::Published, None)));
-    updates.extend(unexplained.iter().map(quarantined));
+    updates.extend(unexplained.iter().map(quarantine_of));
     failpoint::barrier("barrier::recovered_mark", || context.ledger.mark(&updates, Flush::Now))?;
     failpoint::pass("recovery::marked");
     for record in &unexplained {
@@ -96,7 +96,7 @@ pub fn apply(
     }
     acknowledged.extend(named);
     let (disposable, unreachable): (Vec<_>, Vec<_>) = split_by_input(context, acknowledged)?;
-    summary.left += unreachable.len() as u64;
+    summary.deferred += unreachable.len() as u64;
     summary.disposed = dispose(context, &disposable)?;
     Ok(summary)
 }
@@ -105,7 +105,7 @@ pub fn apply(
 /// It is not acknowledged, so its record and its source stay as they are (V4).
 fn defer(roots: &OpenedDirs, record: &Record, error: &Error, summary: &mut Summary) {
     tracing::warn!(event = "recovery.deferred", pipeline = %roots.name, source = %display_path(&record.source), %error, cause = error.cause(), "recovery cannot finish an output, deferred to the next start");
-    summary.left += 1;
+    summary.deferred += 1;
 }
 
 fn publication<'a>(
@@ -138,7 +138,7 @@ fn acknowledge_all(context: &RecoveryContext<'_>, named: &[Record]) -> Result<()
 
 type StateUpdate = (RecordId, State, Option<String>);
 
-fn withdrawn(facts: &IntentFacts) -> StateUpdate {
+fn withdrawal_of(facts: &IntentFacts) -> StateUpdate {
     let reason = if facts.moved {
         "its directory was moved"
     } else {
@@ -147,7 +147,7 @@ fn withdrawn(facts: &IntentFacts) -> StateUpdate {
     (facts.record.id, State::Withdrawn, Some(reason.to_owned()))
 }
 
-fn quarantined(record: &Record) -> StateUpdate {
+fn quarantine_of(record: &Record) -> StateUpdate {
     (record.id, State::Quarantined, record.reason.clone())
 }
 
@@ -224,7 +224,7 @@ fn sync(context: &RecoveryContext<'_>, records: Vec<Record>, summary: &mut Summa
         let key = (record.pipeline, parent.to_path_buf());
         let is_durable = match synced.get(&key) {
             Some(false) => {
-                summary.left += 1;
+                summary.deferred += 1;
                 false
             }
             Some(true) => true,

@@ -23,7 +23,7 @@ pub struct Gathered {
     pub roots: HashMap<PipelineId, OpenedDirs>,
     pub facts: Vec<IntentFacts>,
     /// Records that cannot be inspected, most often because a directory cannot be opened.
-    pub left: u64,
+    pub deferred: u64,
 }
 
 /// Opens the directories of every pipeline that has unfinished records, and inspects them. A
@@ -48,12 +48,12 @@ pub fn gather(
             }
         }
     }
-    let acknowledged = acknowledged(events, ledger.instance(), &records, patience)?;
-    let mut left = 0;
+    let acknowledged = find_acknowledged(events, ledger.instance(), &records, patience)?;
+    let mut deferred = 0;
     let mut facts = Vec::with_capacity(records.len());
     for record in records {
         let Some(roots) = roots.get(&record.pipeline) else {
-            left += 1;
+            deferred += 1;
             continue;
         };
         let acknowledged = acknowledged.contains(&record.id);
@@ -61,12 +61,12 @@ pub fn gather(
             Ok(found) => facts.push(found),
             Err(error) => {
                 tracing::warn!(event = "recovery.deferred", pipeline = %roots.name, %error, cause = error.cause(), "recovery deferred a record to a later start");
-                left += 1;
+                deferred += 1;
             }
         }
     }
     find_moved(ledger, &roots, &mut facts);
-    Ok(Gathered { roots, facts, left })
+    Ok(Gathered { roots, facts, deferred })
 }
 
 /// Opens a directory; one that does not answer holds up no other pipeline's work.
@@ -82,7 +82,7 @@ pub fn largest_id(ledger: &dyn Ledger, events: &SharedEvents) -> Result<RecordId
         .map_or(Ok(0), |events| events.largest_id(ledger.instance()).map_err(Error::Events))
 }
 
-fn acknowledged(
+fn find_acknowledged(
     events: &SharedEvents,
     instance: &str,
     records: &[Record],

@@ -108,7 +108,7 @@ pub struct Summary {
     pub temps_removed: u64,
     pub sources_returned: u64,
     /// Unfinished records and directories that could not be inspected: a later start must.
-    pub left: u64,
+    pub deferred: u64,
 }
 
 /// The two directories of a pipeline that has unfinished records.

@@ -42,7 +42,7 @@ pub fn sweep(
     summary: &mut Summary,
 ) -> Result<(), Error> {
     let instance = NodeId::new(ledger.instance());
-    let intended = intended(ledger)?;
+    let intended = intended_temps(ledger)?;
     let temps: BTreeSet<(&Path, Root)> = pipelines
         .iter()
         .flat_map(|Pipeline { output, quarantine, on_success, .. }| {
@@ -97,11 +97,11 @@ pub fn sweep(
 /// Defers a file to a later start: one name that cannot be handled holds up no pipeline's start.
 fn defer(error: &Error, summary: &mut Summary) {
     tracing::warn!(event = "recovery.deferred", %error, cause = error.cause(), "recovery deferred a file to a later start");
-    summary.left += 1;
+    summary.deferred += 1;
 }
 
 /// Returns the temps that unfinished records name.
-fn intended(ledger: &dyn Ledger) -> Result<HashSet<OsString>, Error> {
+fn intended_temps(ledger: &dyn Ledger) -> Result<HashSet<OsString>, Error> {
     let records = ledger.unfinished()?.into_iter();
     Ok(records.filter_map(|record| record.output).map(|output| output.temp).collect())
 }
@@ -162,7 +162,7 @@ fn find_files(
     let mut found = Vec::new();
     let mut defer_directory = |path: &Path, error: &std::io::Error| {
         tracing::warn!(event = "recovery.deferred", path = %display_path(path), %error, "cannot search a directory, deferred to a later start");
-        summary.left += 1;
+        summary.deferred += 1;
     };
     if !patience::responds(root) {
         defer_directory(root, &ErrorKind::TimedOut.into());
@@ -199,7 +199,11 @@ fn find_files(
     found
 }
 
-fn failed(root: &Path, path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+fn io_error(
+    root: &Path,
+    path: &Path,
+    action: &'static str,
+) -> impl FnOnce(std::io::Error) -> Error {
     let path = root.join(path);
     move |source| Error::Io { path, action, source }
 }
@@ -209,7 +213,7 @@ fn remove(root: &Path, path: &Path) -> Result<(), Error> {
     Dir::open(root)
         .and_then(|root| root.open_beneath(parent))
         .and_then(|dir| dir.unlink_own(name))
-        .map_err(failed(root, path, "remove the temporary file"))
+        .map_err(io_error(root, path, "remove the temporary file"))
 }
 
 /// Resolves a source that had its private name when the process ended. If it is still the file that
@@ -230,10 +234,10 @@ fn resolve(
     let reopen = || {
         Dir::open(root)
             .and_then(|input| held_source::reopen(&input, &named, (instance, record.id)))
-            .map_err(failed(root, path, "open the directory of"))
+            .map_err(io_error(root, path, "open the directory of"))
     };
     let held = reopen()?;
-    let lost = match held.identity().map_err(failed(root, path, "look at"))? {
+    let lost = match held.identity().map_err(io_error(root, path, "look at"))? {
         Some(identity) => quarantine_earlier(ledger, identity, &record)?,
         None => None,
     };
@@ -264,7 +268,7 @@ fn resolve(
             tracing::warn!(event = "recovery.stranded", path = %display_path(&root.join(path)), source = %display_path(&record.source), "original name taken, source kept under its private name");
             Ok(SourceOutcome::Kept)
         }
-        Err(error) => Err(failed(root, path, "dispose of")(error)),
+        Err(error) => Err(io_error(root, path, "dispose of")(error)),
     }
 }
 
@@ -304,13 +308,13 @@ fn quarantine_lost(
         reason: EARLIER,
         attempts: 0,
     };
-    let failed = |action| failed(&config.input, &lost.source, action);
-    let slot = entry.find_slot().map_err(failed("find a quarantine slot for"))?;
+    let io_error = |action| io_error(&config.input, &lost.source, action);
+    let slot = entry.find_slot().map_err(io_error("find a quarantine slot for"))?;
     let moved = Record { moved_to: Some(slot.path()), ..lost.clone() };
     context.ledger.append(&[moved], Flush::Now)?;
-    entry.write_reason(&slot, Some(&slot.path())).map_err(failed("write the reason file of"))?;
+    entry.write_reason(&slot, Some(&slot.path())).map_err(io_error("write the reason file of"))?;
     let moved = held.move_to(&slot.dir, &slot.name).map_err(|(_, error)| error);
-    moved.map_err(failed("move to quarantine"))?;
+    moved.map_err(io_error("move to quarantine"))?;
     tracing::warn!(event = "recovery.quarantined", pipeline = %config.name, source = %display_path(&lost.source), place = %display_path(&slot.path()), "original name taken, source moved to quarantine");
     Ok(SourceOutcome::Quarantined)
 }

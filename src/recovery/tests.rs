@@ -159,7 +159,7 @@ impl World {
         facts
     }
 
-    fn after(mut self, action: Action, step: Step) -> Self {
+    fn apply(mut self, action: Action, step: Step) -> Self {
         match step {
             Step::Name => {
                 let allowed = match action {
@@ -207,7 +207,7 @@ impl World {
                     Self { output: None, ..now }.recover(interruptions - 1, results);
                 }
             }
-            now = now.after(action, step);
+            now = now.apply(action, step);
         }
         now.recover(interruptions, results);
     }

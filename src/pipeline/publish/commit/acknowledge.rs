@@ -138,7 +138,7 @@ impl Acknowledger {
         let Some(NamedOutput { committed: first, .. }) = named.first() else { return Ok(()) };
         let Context { events, ledger, .. } = &*first.job.context;
         failpoint::hit("commit::acknowledge")
-            .and_then(|()| outcome::published(events, ledger.instance(), &published(named)))
+            .and_then(|()| outcome::published(events, ledger.instance(), &publications(named)))
             .map_err(|source| CommitError::Acknowledge { source })?;
         failpoint::pass("commit::acknowledged");
         Ok(())
@@ -172,7 +172,7 @@ impl Acknowledger {
     }
 }
 
-fn published(named: &[NamedOutput]) -> Vec<outcome::Published<'_>> {
+fn publications(named: &[NamedOutput]) -> Vec<outcome::Published<'_>> {
     named
         .iter()
         .map(|NamedOutput { committed: file, .. }| outcome::Published {

@@ -208,7 +208,7 @@ mod tests {
     const OURS: Fingerprint =
         Fingerprint { device: 1, inode: 7, size: 100, modified_ns: 50, changed_ns: 60 };
 
-    fn seen(kind: Kind, identity: Fingerprint) -> FileMetadata {
+    fn metadata(kind: Kind, identity: Fingerprint) -> FileMetadata {
         FileMetadata { kind, identity, mode: 0o644, owner: 0, group: 0, names: 1 }
     }
 
@@ -245,7 +245,7 @@ mod tests {
         let ours = record("a.zst");
         let elsewhere = record("a.gz");
         let update = |earlier: Option<EarlierOutput<'_>>, hash| {
-            let found = seen(Kind::File, renamed);
+            let found = metadata(Kind::File, renamed);
             decide(OnExists::Update, &found, earlier, "a.zst".as_ref(), &[hash; 32])
         };
         let replaced = Replaced { identity: renamed, hash: Some([1; 32]) };
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn another_sources_output_gets_a_name_of_its_own_unless_a_policy_says_otherwise() {
         let ours = record("a.zst");
-        let found = seen(Kind::File, OURS);
+        let found = metadata(Kind::File, OURS);
         let decide = |policy, hash| {
             let another = earlier(&ours, true, false);
             decide(policy, &found, Some(another), "a.zst".as_ref(), &[hash; 32])
@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn a_directory_is_never_replaced() {
         for policy in [OnExists::Update, OnExists::Fail, OnExists::Replace, OnExists::Suffix] {
-            let found = seen(Kind::Directory, OURS);
+            let found = metadata(Kind::Directory, OURS);
             let resolution = decide(policy, &found, None, "a.zst".as_ref(), &[0; 32]);
             assert!(matches!(resolution, Resolution::Conflict(_)), "{policy}: {resolution:?}");
         }

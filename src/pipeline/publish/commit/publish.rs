@@ -69,22 +69,22 @@ impl Publisher {
             let mut names = HashSet::new();
             let (round, later): (Vec<_>, Vec<_>) =
                 files.into_iter().partition(|staged| names.insert(key(staged)));
-            let (intents, mut again) = self.decide_names(round);
+            let (intents, mut undecided) = self.decide_names(round);
             match self.publish_round(intents, clock) {
-                Ok(taken) => again.extend(taken),
+                Ok(taken) => undecided.extend(taken),
                 // The service stopped before there was space: recovery finds the intents.
                 Err(failure) if is_ledger_full(&failure) => {}
                 Err(failure) => self.fatal.set(&failure),
             }
             files = later;
-            files.extend(again);
+            files.extend(undecided);
         }
     }
 
-    /// Decides each name. Returns the outputs to publish and those to decide about again.
+    /// Decides each name. Returns the outputs to publish and those to decide about undecided.
     fn decide_names(&self, files: Vec<Staged>) -> (Vec<Intent>, Vec<Staged>) {
         let mut intents = Vec::with_capacity(files.len());
-        let mut again = Vec::new();
+        let mut undecided = Vec::new();
         for mut staged in files.into_iter().filter_map(source_name::check_source_name) {
             match conflict::resolve(&staged) {
                 Ok(Resolution::Free | Resolution::Numbered) => {
@@ -93,7 +93,7 @@ impl Publisher {
                 Ok(Resolution::Replace(found)) => intents.push(Intent::new(staged, Some(found))),
                 Ok(Resolution::Suffixed(path)) => {
                     staged.output = path;
-                    again.push(staged);
+                    undecided.push(staged);
                 }
                 Ok(Resolution::Unchanged(identity)) => {
                     // The temp is removed, and a power loss may bring it back: no record may name
@@ -113,7 +113,7 @@ impl Publisher {
                 Err(failure) => self.fail(staged, failure),
             }
         }
-        (intents, again)
+        (intents, undecided)
     }
 
     /// Records the intents and renames the outputs. Returns the outputs whose names were taken in
@@ -133,7 +133,7 @@ impl Publisher {
             result => result?,
         }
         failpoint::pass("commit::intended");
-        let mut again = Vec::new();
+        let mut undecided = Vec::new();
         let mut named = Vec::with_capacity(files.len());
         let mut refused = Vec::new();
         for file in files {
@@ -143,14 +143,14 @@ impl Publisher {
             }
         }
         if !refused.is_empty() {
-            again = self.withdraw(refused)?;
+            undecided = self.withdraw(refused)?;
         }
         failpoint::pass("commit::renamed");
         let named = self.withdraw_moved(named)?;
         if !named.is_empty() {
             clock.wait(|| self.named.send(named));
         }
-        Ok(again)
+        Ok(undecided)
     }
 
     /// Records the intents durably, before any of their names appears (C2).
@@ -189,7 +189,7 @@ impl Publisher {
     }
 
     /// C4: withdraws the intents before the temps may be removed. A name that was taken in the last
-    /// moment is decided about again; any other error of the rename fails the job.
+    /// moment is decided about undecided; any other error of the rename fails the job.
     fn withdraw(&self, refused: Vec<(Intent, std::io::Error)>) -> Result<Vec<Staged>, Failure> {
         let Some((first, _)) = refused.first() else {
             return Ok(Vec::new());
@@ -201,17 +201,17 @@ impl Publisher {
         let path = output_path(&first.staged);
         withdraw(&first.staged.job, &updates)
             .map_err(|source| CommitError::Ledger { path, source })?;
-        let mut again = Vec::new();
+        let mut undecided = Vec::new();
         for (Intent { mut staged, .. }, source) in refused {
             staged.temp.unprotect();
             if source.kind() == std::io::ErrorKind::AlreadyExists {
-                again.push(staged);
+                undecided.push(staged);
             } else {
                 let path = output_path(&staged);
                 self.fail(staged, CommitError::Rename { path, source });
             }
         }
-        Ok(again)
+        Ok(undecided)
     }
 
     /// Records that nothing is published: the source counts as done under its new identity.
@@ -286,12 +286,12 @@ pub(super) fn withdraw(job: &Job, updates: &[StateUpdate]) -> ledger::Result<()>
     let Context { ledger, place, .. } = &*job.context;
     let mut attempts = 0;
     loop {
-        let marked =
+        let result =
             failpoint::hit("commit::withdraw").map_err(ledger::Error::injected).and_then(|()| {
                 failpoint::barrier("barrier::withdrawal", || ledger.mark(updates, Flush::Now))
             });
         attempts += 1;
-        match marked {
+        match result {
             Err(error) if error.kind == ErrorKind::Full && !job.is_stopping() => {
                 let reason = format!("the ledger's disk is full: {}", error.source);
                 place.trip(&reason, Instant::now());
@@ -302,7 +302,7 @@ pub(super) fn withdraw(job: &Job, updates: &[StateUpdate]) -> ledger::Result<()>
             {
                 tracing::warn!(event = "ledger.unavailable", error = %error.source, "ledger locked by another process, waiting");
             }
-            marked => return marked,
+            result => return result,
         }
     }
 }

@@ -112,8 +112,8 @@ fn find_previous_copy(held: &HeldSource, to: &Dir, name: &OsStr) -> io::Result<O
 
 /// Returns `NAME`, `NAME.1`, `NAME.2`, …
 fn candidate_names(name: &OsStr) -> impl Iterator<Item = OsString> {
-    let numbered = |number| fs::numbered(name, number, "", limits::NAME_BYTES_MAX);
-    std::iter::once(name.to_owned()).chain((1..).map(numbered))
+    let with_number = |number| fs::numbered_name(name, number, "", limits::NAME_BYTES_MAX);
+    std::iter::once(name.to_owned()).chain((1..).map(with_number))
 }
 
 /// Gives the copy this name, durably; returns the copy if the name is held.

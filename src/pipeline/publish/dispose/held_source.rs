@@ -63,10 +63,10 @@ pub fn take(
     match dir.stat(Path::new(name))? {
         None => return Ok(TakeResult::Gone),
         // The change time counts too: a rewrite that resets the other times moves it.
-        Some(seen) if seen.kind != Kind::File || !seen.identity.matches(read) => {
+        Some(metadata) if metadata.kind != Kind::File || !metadata.identity.matches(read) => {
             return Ok(TakeResult::Replaced);
         }
-        Some(seen) if !is_quiet(&seen.identity) && !can_detect_writers(&dir, name)? => {
+        Some(metadata) if !is_quiet(&metadata.identity) && !can_detect_writers(&dir, name)? => {
             return Ok(TakeResult::Busy);
         }
         Some(_) => {}
@@ -159,7 +159,7 @@ pub fn compare_content(take: TakeResult, record: &Record) -> io::Result<TakeResu
 impl HeldSource {
     /// Returns the identity of the file that has the private name now.
     pub fn identity(&self) -> io::Result<Option<Fingerprint>> {
-        Ok(self.dir.stat(Path::new(&self.private))?.map(|seen| seen.identity))
+        Ok(self.dir.stat(Path::new(&self.private))?.map(|metadata| metadata.identity))
     }
 
     /// Returns its identity, by a handle, and its writers; `None` if it is gone.
@@ -167,8 +167,8 @@ impl HeldSource {
         let path = Path::new(&self.private);
         match self.dir.stat(path)? {
             None => return Ok(None),
-            Some(seen) if seen.kind != Kind::File => {
-                return Ok(Some((seen.identity, Writers::Unknown)));
+            Some(metadata) if metadata.kind != Kind::File => {
+                return Ok(Some((metadata.identity, Writers::Unknown)));
             }
             Some(_) => {}
         }

@@ -26,7 +26,7 @@ pub fn dispose(
         OnSuccess::Keep => Ok(()),
         OnSuccess::Delete => dir.unlink(&name),
         OnSuccess::Archive(archive) => {
-            let to = Dir::open(archive).and_then(|to| to.make_beneath(parent, fs::SHARED));
+            let to = Dir::open(archive).and_then(|to| to.make_beneath(parent, fs::SHARED_DIR_MODE));
             match to.and_then(|to| archive_marker(dir, &to, &name)) {
                 // On another file system the marker is removed: its name is all that it holds, and
                 // that is no longer needed.
@@ -47,8 +47,8 @@ pub fn quarantine(
     (to, slot): (&Dir, &OsStr),
 ) -> io::Result<()> {
     let name = marker_name(name, marker);
-    let moved = move_marker(dir, to, (&name, marker_name(slot, marker)));
-    ignore_missing(match moved {
+    let result = move_marker(dir, to, (&name, marker_name(slot, marker)));
+    ignore_missing(match result {
         // On another file system, or if the slot's name leaves no room for the suffix, the marker
         // is removed.
         Err(error) if error.kind() != io::ErrorKind::NotFound => dir.unlink(&name),

@@ -270,7 +270,9 @@ pub fn finish_source(held: HeldSource, record: &Record, marker: Option<&str>) ->
     let finished = match &record.on_success {
         OnSuccess::Delete | OnSuccess::Keep => held.remove(),
         OnSuccess::Archive(archive) => {
-            match Dir::open(archive).and_then(|archive| archive.make_beneath(parent, fs::SHARED)) {
+            match Dir::open(archive)
+                .and_then(|archive| archive.make_beneath(parent, fs::SHARED_DIR_MODE))
+            {
                 Ok(to) => held.move_to(&Arc::new(to), name).map(drop),
                 Err(error) => Err((held, error)),
             }

@@ -143,7 +143,7 @@ impl QuarantineEntry<'_> {
             return Err(io::ErrorKind::NotFound.into());
         };
         let below = root.strip_prefix(above).unwrap_or(Path::new(""));
-        Ok(Arc::new(dir.make_beneath(&below.join(parent), fs::OWN)?))
+        Ok(Arc::new(dir.make_beneath(&below.join(parent), fs::OWN_DIR_MODE)?))
     }
 
     fn may_replace_reason(&self, dir: &Dir, reason: &OsStr) -> io::Result<bool> {
