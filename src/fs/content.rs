@@ -12,8 +12,8 @@ pub fn hash_of(file: &File) -> io::Result<[u8; 32]> {
     Ok(*super::copy::hash_chunks(file, |_| Ok(()))?.as_bytes())
 }
 
-/// Checks whether a directory has this file, unchanged, under any of its first `max_names` names; true
-/// if it has more names. The inode alone is no proof: a new file may have it.
+/// Checks whether a directory has this file, unchanged, under any of its first `max_names` names;
+/// true if it has more names. The inode alone is no proof: a new file may have it.
 pub fn keeps_file(dir: &Dir, wanted: &Fingerprint, max_names: usize) -> io::Result<bool> {
     for (number, entry) in Entries::read_from(dir)?.enumerate() {
         let entry = entry?;

@@ -94,7 +94,8 @@ fn is_unsupported_sync(synced: rustix::io::Result<()>) -> bool {
 }
 
 /// Finds the way to rename. A rename must fail if the name is taken, and succeed if it is free. A
-/// file system that ignores the flag would replace files, with or without links: it has no way.
+/// file system that ignores the flag would replace files, with or without links:
+/// [`Renames::Never`].
 fn find_renames(dir: &Arc<Dir>, file: &ProbeFile<'_>, instance: &NodeId) -> io::Result<Renames> {
     let other = ProbeFile { dir, name: Temp::create(dir, instance)?.close() };
     let attempt = |by: fn(&Dir, &OsStr, &Dir, &OsStr) -> Result<(), Errno>| {

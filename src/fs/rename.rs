@@ -71,9 +71,9 @@ impl Dir {
     /// Renames a file of this directory, atomically; durable only after both directories are
     /// synced.
     ///
-    /// Without overwriting, a link replaces the rename if the file system has none that never
-    /// overwrites: the new name is durable then when this returns. After an error both names may
-    /// exist; the same call continues from there.
+    /// With [`Overwrite::Never`], a file system without such a rename gives the name by a link: the
+    /// new name is durable then when this returns. After an error both names may exist; the same
+    /// call continues from there.
     ///
     /// # Errors
     ///

@@ -22,7 +22,7 @@ pub struct Socket {
     id: (u64, u64),
 }
 
-/// The reason for which found is no socket.
+/// The error of a socket that cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     #[error("the path has {0} bytes, the limit is 107")]

@@ -50,7 +50,7 @@ pub fn start_writeback(file: &File) -> io::Result<()> {
 /// Makes glibc return large buffers to the system as soon as they are freed (`mallopt(3)`).
 ///
 /// glibc raises that threshold with each large buffer it frees. Buffers of chunks and codecs are
-/// freed by another thread than allocated them; kept in the arenas of many threads they leave
+/// allocated by one thread and freed by another; kept in the arenas of many threads they leave
 /// holes, and memory grows for hours. Must be called before other threads start; does nothing with
 /// other C libraries.
 pub fn set_mmap_threshold() {

@@ -120,7 +120,7 @@ fn publication<'a>(
 /// their names, and no later start would publish them again.
 fn acknowledge_all(context: &RecoveryContext<'_>, named: &[Record]) -> Result<(), Error> {
     let files: Vec<_> = named.iter().filter_map(|record| publication(context, record)).collect();
-    // Nothing to write is no reason to wait for a full disk.
+    // With nothing to write, a full disk is no reason to wait.
     if files.is_empty() {
         return Ok(());
     }
@@ -276,7 +276,7 @@ fn split_by_input(
         .partition(|record| is_kept(record) || !unmounted.contains(&record.pipeline));
     for roots in unreachable.iter().filter_map(|record| context.roots.get(&record.pipeline)) {
         let input = roots.input.path();
-        tracing::warn!(event = "recovery.deferred", pipeline = %roots.name, input = %display_path(input), "input is a different, empty directory, disposal deferred");
+        tracing::warn!(event = "recovery.deferred", pipeline = %roots.name, input = %display_path(input), "input replaced by an empty directory, disposal deferred");
     }
     Ok((disposable, unreachable))
 }

@@ -119,7 +119,7 @@ fn inspect(root: &Dir, record: Record, acknowledged: bool) -> Result<IntentFacts
     };
     let (parent, name) = fs::split(&intended.path);
     let path = root.path().join(&intended.path);
-    let failed = |source| Error::Io { path: path.clone(), action: "look at", source };
+    let failed = |source| Error::Io { path: path.clone(), action: "check", source };
     // Opened again: on a network file system only an open refreshes the names.
     let dir = match root.open_beneath(parent) {
         Err(error) if is_no_directory(&error) => return Ok(no_files(record)),

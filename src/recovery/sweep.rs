@@ -237,7 +237,7 @@ fn resolve(
             .map_err(io_error(root, path, "open the directory of"))
     };
     let held = reopen()?;
-    let lost = match held.identity().map_err(io_error(root, path, "look at"))? {
+    let lost = match held.identity().map_err(io_error(root, path, "check"))? {
         Some(identity) => quarantine_earlier(ledger, identity, &record)?,
         None => None,
     };

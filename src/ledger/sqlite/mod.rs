@@ -54,7 +54,7 @@ pub struct Sqlite {
     boot_first_id: AtomicI64,
     /// Recovery is complete, so the use can end cleanly.
     recovered: AtomicBool,
-    /// A durable write ledger_error: it is unknown how much reached the disk, so nothing more is written.
+    /// A durable write failed: it is unknown how much reached the disk, so nothing more is written.
     broken: AtomicBool,
 }
 
@@ -128,7 +128,7 @@ impl Sqlite {
     }
 
     /// Runs one transaction. If the disk is full, or another process writes, none of it counts;
-    /// after any other ledger_error commit the result is unknown, and the ledger is broken from then on.
+    /// after any other failed commit the result is unknown, and the ledger is broken from then on.
     fn write<T>(
         &self,
         action: &'static str,

@@ -41,7 +41,7 @@ pub enum Resolution {
     Conflict(&'static str),
 }
 
-/// The ledger's knowledge of an output's name that is taken.
+/// The ledger's record of an output's name that is taken.
 #[derive(Clone, Copy, Debug)]
 pub struct EarlierOutput<'a> {
     /// The newest record of the same source path whose output was published.
@@ -92,7 +92,9 @@ pub fn decide(
                     "the policy is `update` and this source was published elsewhere",
                 )
             } else if published.is_none() {
-                Resolution::Conflict("the policy is `update` and someone changed it since")
+                Resolution::Conflict(
+                    "the policy is `update` and the existing output was changed since",
+                )
             } else {
                 Resolution::Replace(replaced)
             }

@@ -18,8 +18,8 @@ use crate::{
 };
 
 /// Checks whether the file found under a record's path is the source of that record. Only the run
-/// that left a source in place can be sure of that; a source that recovery left may have been removed before,
-/// and another one may have come.
+/// that left a source in place can be sure of that; a source that recovery left may have been
+/// removed before, and another one may have come.
 pub fn is_same_source(
     record: &Record,
     found: &Fingerprint,

@@ -81,7 +81,8 @@ impl Publisher {
         }
     }
 
-    /// Decides each name. Returns the outputs to publish and those to decide about undecided.
+    /// Decides each name. Returns the outputs to publish, and those whose names must be decided
+    /// again.
     fn decide_names(&self, files: Vec<Staged>) -> (Vec<Intent>, Vec<Staged>) {
         let mut intents = Vec::with_capacity(files.len());
         let mut undecided = Vec::new();
@@ -189,7 +190,7 @@ impl Publisher {
     }
 
     /// C4: withdraws the intents before the temps may be removed. A name that was taken in the last
-    /// moment is decided about undecided; any other error of the rename fails the job.
+    /// moment is decided again; any other error of the rename fails the job.
     fn withdraw(&self, refused: Vec<(Intent, std::io::Error)>) -> Result<Vec<Staged>, Failure> {
         let Some((first, _)) = refused.first() else {
             return Ok(Vec::new());

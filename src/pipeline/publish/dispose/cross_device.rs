@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl HeldSource {
-    /// Moves it into a directory, as `NAME` or, if that is held, `NAME.1`, `NAME.2`, …: by a
+    /// Moves it into a directory, as `NAME` or, if that is taken, `NAME.1`, `NAME.2`, …: by a
     /// rename, or by a copy to another file system. Returns the new name.
     pub fn move_to(self, to: &Arc<Dir>, name: &OsStr) -> Result<OsString, (Self, io::Error)> {
         let mut target = name.to_owned();
@@ -62,7 +62,7 @@ fn move_by_copy(
     match held.remove() {
         Ok(()) => Ok(target),
         Err(failed) => {
-            // The source gets its name back and is make_copy again; two copies would be two files.
+            // The source gets its name back and is copied again; two copies would be two files.
             to.discard(&target);
             Err(failed)
         }
@@ -116,7 +116,7 @@ fn candidate_names(name: &OsStr) -> impl Iterator<Item = OsString> {
     std::iter::once(name.to_owned()).chain((1..).map(with_number))
 }
 
-/// Gives the copy this name, durably; returns the copy if the name is held.
+/// Gives the copy this name, durably; returns the copy if the name is taken.
 fn publish_copy(copy: Temp, to: &Dir, name: &OsStr) -> io::Result<Option<Temp>> {
     match copy.publish(name, Overwrite::Never) {
         Ok(second_name) => {

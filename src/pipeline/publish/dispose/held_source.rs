@@ -39,9 +39,9 @@ pub enum TakeResult {
     Taken(HeldSource),
     /// No file has the name any more.
     Gone,
-    /// Another file has the name, or the source changed: it has its name again.
+    /// Another file has the name, or the source changed: the file has its name again.
     Replaced,
-    /// A process has it open for writing, or may have: it has its name again.
+    /// A process has it open for writing, or may have: the source has its name again.
     Busy,
     /// Another file had the name and could not be put back: it has this private name.
     Stranded(OsString, io::Error),
