@@ -356,6 +356,7 @@ fn quarantine_earlier(
     }))
 }
 
+/// Finishes the recorded disposal; returns whether the source got its name back instead.
 fn finish(
     held: HeldSource,
     record: &Record,
