@@ -66,7 +66,7 @@ impl Context {
         parts: ContextParts,
     ) -> std::io::Result<Self> {
         let output = Dir::open(&config.output)?;
-        if config.durability == Durability::Syncfs && !fs::syncs_whole(&output)? {
+        if config.durability == Durability::Syncfs && !fs::prefers_syncfs(&output)? {
             tracing::warn!(event = "storage.fallback", pipeline = %config.name, "file system does not report errors to syncfs, using fsync");
         }
         let output = Mutex::new(Arc::new(output));

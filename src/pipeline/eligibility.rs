@@ -12,7 +12,7 @@ use crate::{
 pub fn refused(trust: SourceRules, input: &Dir, seen: &FileMetadata) -> io::Result<Option<String>> {
     let input_owner = match trust.owners {
         Owners::Any => seen.owner,
-        Owners::Same => fs::seen_of(input)?.owner,
+        Owners::Same => fs::metadata_of(input)?.owner,
     };
     Ok(trust.refuses(seen.names, seen.owner, input_owner))
 }

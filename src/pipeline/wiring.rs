@@ -257,15 +257,15 @@ fn publish(
         shared: shared.clone(),
         fatal: fatal.clone(),
         pool: pool.clone(),
-        whole: group_sync::GroupSync::default(),
+        group_sync: group_sync::GroupSync::default(),
     };
     for syncer in syncers {
         threads.stage("sync", move || syncer.run())?;
     }
     threads.stage("seal", move || sealer.run(&staged, &to_publish))?;
     let (to_acknowledge, named) = make.channel::<Vec<NamedOutput>>("acknowledge");
-    let (panics, ended) = (shared.panics.clone(), committed.clone());
-    let publisher = Publisher { panics, fatal: fatal.clone(), named: to_acknowledge, ended };
+    let (panics, to_dispose) = (shared.panics.clone(), committed.clone());
+    let publisher = Publisher { panics, fatal: fatal.clone(), named: to_acknowledge, to_dispose };
     threads.stage("publish", move || publisher.run(&sealed))?;
     let (panics, fatal) = (shared.panics.clone(), fatal.clone());
     let acknowledger = Acknowledger { panics, fatal, committed, pool };

@@ -244,7 +244,8 @@ async fn start(
         reach,
     };
     let (control, late) =
-        resources::pipelines(life, settings, opening.clone(), (recovered.left, drained)).await?;
+        resources::pipelines(life, settings, opening.clone(), (recovered.deferred, drained))
+            .await?;
     drop(steered.set(control.clone()));
     if let Some(desk) = &desk {
         desk.set_control(control.clone());

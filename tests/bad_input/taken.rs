@@ -77,7 +77,7 @@ fn update_replaces_what_it_published_itself_and_nothing_that_was_changed_since()
     place.put("a", "the third");
     let ended = place.once(&[]);
     assert_eq!(ended.code, 65, "{ended:?}");
-    assert!(place.reason_of("a").contains("someone changed it since"));
+    assert!(place.reason_of("a").contains("the existing output was changed since"));
     assert_eq!(std::fs::read(place.output().join("a.zst")).unwrap(), b"edited");
     assert_eq!(std::fs::read(place.input().join("a")).unwrap(), b"the third");
     place.assert_clean();

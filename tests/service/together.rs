@@ -26,7 +26,7 @@ fn traced(tree: &Tree, durability: &str, failpoints: &str, more: &[&str]) -> (us
 /// What keeps this from being tried here.
 fn missing(tree: &Tree) -> Option<&'static str> {
     let root = fs::File::open(tree.path(".")).expect("open");
-    let whole = tidemill::fs::syncs_whole(&root).expect("the file system's kind");
+    let whole = tidemill::fs::prefers_syncfs(&root).expect("the file system's kind");
     let strace = Command::new("strace").arg("-V").output().is_ok();
     match (whole, strace) {
         (true, true) => None,

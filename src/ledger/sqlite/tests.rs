@@ -1,6 +1,6 @@
 use std::{os::unix::ffi::OsStrExt, time::Instant};
 
-use super::{connection::BUSY, *};
+use super::{connection::BUSY_TIMEOUT, *};
 use crate::{
     fingerprint::Fingerprint,
     ledger::{Output, Replaced},
@@ -46,7 +46,7 @@ fn pipeline(ledger: &Sqlite) -> PipelineId {
 }
 
 #[test]
-fn a_record_comes_back_as_it_was() {
+fn a_record_is_read_as_it_was_written() {
     let (_dir, path, ledger) = ledger();
     let pipeline = pipeline(&ledger);
     let name = Path::new(std::ffi::OsStr::from_bytes(b"\xff\n\x00name"));
@@ -55,13 +55,13 @@ fn a_record_comes_back_as_it_was() {
     assert_eq!(ledger.latest(pipeline, name).expect("look up"), Some(record.clone()));
     assert_eq!(ledger.record(record.id).expect("look up"), Some(record.clone()));
     drop(ledger);
-    let again = Sqlite::open(&path).expect("open again");
-    assert_eq!(again.latest(pipeline, name).expect("look up"), Some(record.clone()));
-    assert!(again.next_id() > record.id);
+    let reopened = Sqlite::open(&path).expect("open again");
+    assert_eq!(reopened.latest(pipeline, name).expect("look up"), Some(record.clone()));
+    assert!(reopened.next_id() > record.id);
 }
 
 #[test]
-fn a_number_that_no_ledger_comes_to_is_damage() {
+fn a_record_number_out_of_range_is_damage() {
     for id in [RecordId::MAX, LAST_ID + 1, -1] {
         let (_dir, path, ledger) = ledger();
         let pipeline = pipeline(&ledger);
@@ -115,22 +115,22 @@ fn a_stop_without_an_end_is_unclean() {
     drop(ledger);
     let ledger = Sqlite::open(&path).expect("open");
     assert_eq!(ledger.begin("boot").expect("begin"), PreviousShutdown::Unclean);
-    ledger.recovered();
+    ledger.mark_recovered();
     ledger.end("boot").expect("end");
     assert!(!path.with_extension("sqlite-wal").metadata().is_ok_and(|wal| wal.len() > 0));
     drop(ledger);
     let ledger = Sqlite::open(&path).expect("open");
     assert_eq!(ledger.begin("boot").expect("begin"), PreviousShutdown::Clean);
-    ledger.recovered();
+    ledger.mark_recovered();
     ledger.end("boot").expect("end");
     // Power may have failed since, and brought back what was removed before.
     assert_eq!(ledger.begin("another boot").expect("begin"), PreviousShutdown::Unclean);
 }
 
-/// A signal between the ledger's opening and recovery's end stopped the service in good order, and
-/// what the run before had left was never swept.
+/// A signal between the ledger's opening and the end of recovery stopped the service in good order,
+/// and the leftovers of the previous run were never swept.
 #[test]
-fn a_stop_before_recovery_was_through_is_as_the_one_before_it() {
+fn a_stop_before_recovery_completed_is_as_unclean_as_the_previous_one() {
     let (_dir, path, ledger) = ledger();
     ledger.begin("boot").expect("begin");
     drop(ledger);
@@ -141,7 +141,7 @@ fn a_stop_before_recovery_was_through_is_as_the_one_before_it() {
     drop(ledger);
     let ledger = Sqlite::open(&path).expect("open");
     assert_eq!(ledger.begin("boot").expect("begin"), PreviousShutdown::Unclean);
-    ledger.recovered();
+    ledger.mark_recovered();
     ledger.end("boot").expect("a clean stop");
     assert_eq!(ledger.begin("boot").expect("begin"), PreviousShutdown::Clean);
 }
@@ -163,7 +163,7 @@ fn the_instance_stays_and_the_pipelines_name_follows() {
 }
 
 #[test]
-fn another_process_may_look_and_mark_while_the_service_runs() {
+fn another_process_may_read_and_update_while_the_service_runs() {
     let (_dir, path, service) = ledger();
     let pipeline = pipeline(&service);
     let quarantined = record(&service, pipeline, "a".as_ref(), State::Quarantined);
@@ -206,8 +206,8 @@ fn a_ledger_of_a_newer_version_is_refused() {
     assert!(error.source.to_string().contains("newer Tidemill"), "{}", error.source);
 }
 
-/// Another program's transaction ended the service: nothing of a write was done, and the ledger counted
-/// as broken.
+/// Another program's transaction ended the service: nothing of a write was done, and the ledger
+/// counted as broken.
 #[test]
 fn another_programs_write_delays_a_write_and_breaks_nothing() {
     let (_dir, path, ledger) = ledger();
@@ -225,10 +225,10 @@ fn another_programs_write_delays_a_write_and_breaks_nothing() {
 
 /// The stop waited for ten seconds, and ended as a failure of storage.
 #[test]
-fn a_reader_that_stays_does_not_hold_up_the_end() {
+fn a_lasting_reader_does_not_hold_up_the_end() {
     let (_dir, path, ledger) = ledger();
     ledger.begin("boot").expect("begin");
-    ledger.recovered();
+    ledger.mark_recovered();
     let reader = Connection::open(&path).expect("open");
     reader.execute_batch("BEGIN; SELECT count(*) FROM records").expect("read");
     let pipeline = pipeline(&ledger);
@@ -236,14 +236,14 @@ fn a_reader_that_stays_does_not_hold_up_the_end() {
     ledger.append(&[done], Flush::Deferred).expect("append");
     let start = Instant::now();
     ledger.end("boot").expect("end");
-    assert!(start.elapsed() < BUSY / 2, "{:?}", start.elapsed());
+    assert!(start.elapsed() < BUSY_TIMEOUT / 2, "{:?}", start.elapsed());
     drop((reader, ledger));
-    let again = Sqlite::open(&path).expect("open");
-    assert_eq!(again.begin("boot").expect("begin"), PreviousShutdown::Clean);
+    let reopened = Sqlite::open(&path).expect("open");
+    assert_eq!(reopened.begin("boot").expect("begin"), PreviousShutdown::Clean);
 }
 
 #[test]
-fn the_log_is_moved_into_the_database_before_it_grows_long() {
+fn the_log_is_checkpointed_before_it_grows_long() {
     let (_dir, path, ledger) = ledger();
     let pipeline = pipeline(&ledger);
     for number in 0..2000 {
@@ -255,9 +255,9 @@ fn the_log_is_moved_into_the_database_before_it_grows_long() {
     assert!(log < 1100 * 4200, "{log} bytes");
 }
 
-/// What is written for later was durable only with the kernel's own writeback, 30 seconds on.
+/// A deferred write was durable only with the kernel's own writeback, 30 seconds later.
 #[test]
-fn a_write_for_later_is_flushed_once_it_has_waited() {
+fn a_deferred_write_is_flushed_after_its_wait() {
     let (_dir, _path, ledger) = ledger();
     let pipeline = pipeline(&ledger);
     let flushes = || -> i64 {
@@ -284,7 +284,7 @@ fn a_write_for_later_is_flushed_once_it_has_waited() {
 }
 
 #[test]
-fn numbers_that_another_file_knows_are_not_given_again() {
+fn numbers_in_the_events_file_are_not_given_again() {
     let (_dir, _path, ledger) = ledger();
     ledger.skip_ids(41);
     assert_eq!(ledger.next_id(), 42);
@@ -294,29 +294,29 @@ fn numbers_that_another_file_knows_are_not_given_again() {
 }
 
 #[test]
-fn records_of_this_boot_are_known_after_a_restart_and_not_after_another_boot() {
+fn records_of_this_boot_are_recognized_after_a_restart_and_not_after_another_boot() {
     let (_dir, path, ledger) = ledger();
     let pipeline = pipeline(&ledger);
     ledger.begin("one").expect("begin");
-    let made = record(&ledger, pipeline, "a".as_ref(), State::Done);
-    ledger.append(std::slice::from_ref(&made), Flush::Now).expect("append");
-    assert!(ledger.is_of_this_boot(made.id) && ledger.is_of_this_run(made.id));
+    let stored = record(&ledger, pipeline, "a".as_ref(), State::Done);
+    ledger.append(std::slice::from_ref(&stored), Flush::Now).expect("append");
+    assert!(ledger.is_of_this_boot(stored.id) && ledger.is_of_this_run(stored.id));
     drop(ledger);
-    for (boot, is_known) in [("one", true), ("two", false), ("", false)] {
-        let again = Sqlite::open(&path).expect("open again");
-        again.begin(boot).expect("begin");
-        assert_eq!(again.is_of_this_boot(made.id), is_known, "{boot}");
-        assert!(!again.is_of_this_run(made.id));
+    for (boot, is_of_boot) in [("one", true), ("two", false), ("", false)] {
+        let reopened = Sqlite::open(&path).expect("open again");
+        reopened.begin(boot).expect("begin");
+        assert_eq!(reopened.is_of_this_boot(stored.id), is_of_boot, "{boot}");
+        assert!(!reopened.is_of_this_run(stored.id));
     }
 }
 
-/// Where another program held the ledger, what waited was written over what came after it.
+/// While another program held the ledger, postponed updates were written over later ones.
 #[test]
-fn a_late_mark_of_publication_undoes_no_later_mark() {
+fn a_late_publication_update_undoes_no_later_update() {
     let (_dir, _path, ledger) = ledger();
     let pipeline = pipeline(&ledger);
-    let made = record(&ledger, pipeline, "a".as_ref(), State::Intent);
-    ledger.append(std::slice::from_ref(&made), Flush::Now).expect("append");
+    let stored = record(&ledger, pipeline, "a".as_ref(), State::Intent);
+    ledger.append(std::slice::from_ref(&stored), Flush::Now).expect("append");
     for (state, expected) in [
         (State::Published, State::Published),
         (State::Done, State::Done),
@@ -324,8 +324,8 @@ fn a_late_mark_of_publication_undoes_no_later_mark() {
         (State::Requeued, State::Requeued),
         (State::Published, State::Requeued),
     ] {
-        ledger.mark(&[(made.id, state, None)], Flush::Now).expect("mark");
-        let found = ledger.record(made.id).expect("look up").expect("there");
+        ledger.mark(&[(stored.id, state, None)], Flush::Now).expect("mark");
+        let found = ledger.record(stored.id).expect("look up").expect("there");
         assert_eq!(found.state, expected, "after {state}");
     }
 }
@@ -334,11 +334,11 @@ fn a_late_mark_of_publication_undoes_no_later_mark() {
 fn an_output_that_is_made_again_still_belongs_to_its_source() {
     let (_dir, _path, ledger) = ledger();
     let pipeline = pipeline(&ledger);
-    let made = record(&ledger, pipeline, "a".as_ref(), State::Done);
-    ledger.append(std::slice::from_ref(&made), Flush::Now).expect("append");
+    let stored = record(&ledger, pipeline, "a".as_ref(), State::Done);
+    ledger.append(std::slice::from_ref(&stored), Flush::Now).expect("append");
     for state in [State::Requeued, State::Changed] {
-        ledger.mark(&[(made.id, state, None)], Flush::Now).expect("mark");
+        ledger.mark(&[(stored.id, state, None)], Flush::Now).expect("mark");
         let found = ledger.latest_published(pipeline, "a".as_ref()).expect("look up");
-        assert_eq!(found.map(|record| record.id), Some(made.id), "{state}");
+        assert_eq!(found.map(|record| record.id), Some(stored.id), "{state}");
     }
 }

@@ -282,7 +282,7 @@ fn open(mut job: Job) -> Result<Option<Claimed>, Box<FailedJob>> {
         }
     };
     let was = job.seen.identity;
-    match fs::seen_of(&source) {
+    match fs::metadata_of(&source) {
         Ok(seen) if is_ours_to_take(&job, &seen) => job.seen = seen,
         Ok(_) => {
             job.end(Outcome::Skipped, 0);

@@ -56,7 +56,7 @@ impl Directories {
             Err(error) if is_gone(&error) => context.reopen_output()?,
             root => root?,
         };
-        let dir = Arc::new(root.make_beneath_like(relative, &job.input, fs::SHARED)?);
+        let dir = Arc::new(root.make_beneath_like(relative, &job.input, fs::SHARED_DIR_MODE)?);
         self.0.insert(key, (Arc::clone(&dir), now));
         Ok(dir)
     }

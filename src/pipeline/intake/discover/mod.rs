@@ -58,7 +58,7 @@ impl Scan {
             match entry {
                 Ok(entry) if entry.kind == Kind::File => found.push(entry.path),
                 Ok(entry) if entry.kind == Kind::Directory && !candidates.enters(&entry.path) => {
-                    self.walk.pass_over();
+                    self.walk.skip_directory();
                 }
                 Ok(_) => {}
                 Err((path, error)) => {
@@ -75,7 +75,7 @@ impl Scan {
 
     /// Paths at which a directory of the service's own was met since this was asked last.
     pub fn take_met(&mut self) -> Vec<PathBuf> {
-        self.walk.take_met()
+        self.walk.take_avoided()
     }
 
     /// Directories that could not be listed since this was asked last.
