@@ -6,7 +6,12 @@
 //!
 //! [`Ledger`] is the seam at which a shared database can replace the embedded one of a single
 //! machine ([`sqlite::Sqlite`]): every write is an idempotent statement about records by their ids.
+//! Each implementation passes the suite of `conformance.rs`.
 
+#[cfg(test)]
+mod conformance;
+#[cfg(any(test, feature = "failpoints"))]
+pub mod memory;
 pub mod sqlite;
 
 use std::{

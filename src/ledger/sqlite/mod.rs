@@ -140,7 +140,7 @@ impl Sqlite {
             return Err(ledger_error(
                 &self.path,
                 action,
-                "an earlier write ledger_error and its durability is unknown; hint: restart the service",
+                "an earlier write failed and its durability is unknown; hint: restart the service",
             ));
         }
         writer.commit(when, write).map_err(|error| {
