@@ -18,6 +18,7 @@ use tidemill::{
 };
 
 #[path = "support/prove.rs"]
+#[expect(dead_code, reason = "the other executables use the rest")]
 mod prove;
 
 struct Counting;

@@ -1,6 +1,6 @@
 //! A real process of the service on a tree of its own, and what must be true of that tree.
 
-#![allow(dead_code, reason = "not every proof uses all of it")]
+#![expect(clippy::unnecessary_debug_formatting, reason = "a name may hold anything")]
 
 use std::{
     collections::BTreeMap,

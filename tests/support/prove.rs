@@ -1,8 +1,6 @@
 //! How much a proof does, and from which seed: the short form runs with the tests, the long form is
 //! the same test with a larger count (`tests/prove`).
 
-#![allow(dead_code, reason = "not every proof uses all of it")]
-
 use std::{env, fmt::Display, str::FromStr};
 
 /// The seed of every proof, unless `PROVE_SEED` names another.
