@@ -28,6 +28,7 @@ mod system;
 
 use std::{fs, path::Path};
 
+use crate::mounts::own_mounts;
 use crate::prove;
 use record::{Recording, Studio};
 use replay::Found;
@@ -85,7 +86,7 @@ fn power_losses(kind: Kind, failpoints: &str) {
         return prove::skipped(&name, &missing);
     }
     let scratch = scratch();
-    system::own_mounts().expect("mounts of its own");
+    own_mounts().expect("mounts of its own");
     let studio = Studio::new(scratch.path(), kind).expect("the disks' server");
     let (wanted, mut done, mut recordings) = (prove::count(200), 0, 0);
     let (mut disks, mut in_recovery) = ([0; 3], 0);

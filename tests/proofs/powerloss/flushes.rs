@@ -8,12 +8,13 @@ use std::{
 };
 
 use crate::{
+    mounts::own_mounts,
     powerloss::{
         disk::Op,
         known::Mark,
         record::Studio,
         scenario::{Interruption, Layout, Places, Scenario},
-        system::{self, Kind},
+        system::Kind,
     },
     prove,
 };
@@ -77,7 +78,7 @@ fn a_published_file_costs_a_part_of_a_flush_and_not_four() {
         return prove::skipped(name, &missing);
     }
     let scratch = crate::powerloss::scratch();
-    system::own_mounts().expect("mounts of its own");
+    own_mounts().expect("mounts of its own");
     let studio = Studio::new(scratch.path(), Kind::Ext4).expect("the disks' server");
     let scenario = Scenario {
         kind: Kind::Ext4,

@@ -7,13 +7,14 @@ use tidemill::failpoint::BARRIERS;
 
 use crate::{
     harness::{Service, Tree},
+    mounts::own_mounts,
     powerloss::{
         disk::Op,
         record::{Recording, Studio},
         replay,
         scenario::{Interruption, Layout, Scenario},
         states::{Pending, Replay},
-        system::{self, Kind},
+        system::Kind,
     },
     prove,
 };
@@ -242,7 +243,7 @@ fn every_barrier_that_is_left_out_breaks_the_promise() {
     if let Some(missing) = Kind::ALL.into_iter().find_map(crate::powerloss::missing) {
         return prove::skipped(name, &missing);
     }
-    system::own_mounts().expect("mounts of its own");
+    own_mounts().expect("mounts of its own");
     let mut survivors = Vec::new();
     for mutant in &MUTANTS {
         let caught = Kind::ALL

@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     harness::Service,
+    mounts::own_mounts,
     powerloss::{
         check::{Judge, Seen, Violation, evidence},
         disk::Op,
@@ -16,7 +17,7 @@ use crate::{
         record::{Recording, command, log},
         scenario::Places,
         states::{Pending, Replay, State},
-        system::{Mounted, own_boot, own_mounts},
+        system::{Mounted, own_boot},
     },
     prove::Random,
 };

@@ -8,8 +8,7 @@ use std::{
 
 use rustix::{
     io::Errno,
-    mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount},
-    thread::{UnshareFlags, unshare_unsafe},
+    mount::{UnmountFlags, mount_bind, unmount},
 };
 
 use crate::harness::wait_for;
@@ -72,16 +71,6 @@ fn run(command: &mut Command) -> io::Result<()> {
     }
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     Err(io::Error::other(format!("{command:?}: {said}")))
-}
-
-/// From here on this thread's mounts are its own: they end when it and its children have ended,
-/// however they end.
-#[expect(unsafe_code, reason = "the system call has no safe form")]
-pub fn own_mounts() -> io::Result<()> {
-    // SAFETY: no descriptor table is unshared, only mounts and the working directory.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS)? };
-    let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    Ok(mount_change("/", flags)?)
 }
 
 /// From here on the machine seems to have been started anew, to this thread and its children: what
