@@ -35,7 +35,7 @@ fn cases(file: &str) {
     if !Path::new(HERE).join("node_modules/playwright-core").is_dir() {
         return prove::skipped(
             "the page's tests",
-            "`npm ci` was not run in tests/page: tests/run does it",
+            "tests/page/node_modules is missing: tests/run fetches it",
         );
     }
     let shots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("page");
