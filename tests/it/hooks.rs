@@ -1,4 +1,4 @@
-//! A user's hooks: each is told the right things at the right time, and nothing that one of them does
+//! A user's hooks: each gets the right data at the right time, and nothing that one of them does
 //! has an effect on files, on the stop, or on the machine.
 
 #![cfg(feature = "failpoints")]
@@ -39,13 +39,13 @@ impl Hooked {
 
     fn lines(&self, file: &str) -> Vec<String> {
         let text = fs::read_to_string(self.0.root().join(file)).unwrap_or_default();
-        // Who reads beside the writer may see the begin of a line.
+        // A reader may see the begin of a line.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         whole.lines().map(str::to_owned).collect()
     }
 
-    /// What a hook was told, line by line.
-    fn told(&self, file: &str) -> Vec<Value> {
+    /// The lines that a hook received.
+    fn received(&self, file: &str) -> Vec<Value> {
         self.lines(file).iter().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
@@ -56,8 +56,8 @@ impl Hooked {
     }
 
     fn sources(&self) -> BTreeSet<String> {
-        let told = self.told("log/events");
-        told.iter().map(|event| event["source"].as_str().unwrap().to_owned()).collect()
+        let events = self.received("log/events");
+        events.iter().map(|event| event["source"].as_str().unwrap().to_owned()).collect()
     }
 
     fn put(&self, count: usize) {
@@ -72,9 +72,9 @@ fn shell(script: &str) -> String {
     format!("[\"/bin/sh\", \"-c\", '{script}']")
 }
 
-/// Keeps what it is told in ROOT/told-HOOK.
+/// Keeps its input in ROOT/received-HOOK.
 fn keep() -> String {
-    shell("cat >> ROOT/told-$TIDEMILL_HOOK; echo $TIDEMILL_FILES >> ROOT/runs-$TIDEMILL_HOOK")
+    shell("cat >> ROOT/received-$TIDEMILL_HOOK; echo $TIDEMILL_FILES >> ROOT/runs-$TIDEMILL_HOOK")
 }
 
 fn is_alive(pid: u32) -> bool {
@@ -114,7 +114,7 @@ fn metrics(running: &Running) -> String {
 
 #[test]
 fn each_hook_fires_with_the_right_content() {
-    let environment = shell("env > ROOT/environment; cat >> ROOT/told-on_start");
+    let environment = shell("env > ROOT/environment; cat >> ROOT/received-on_start");
     let hooks = format!(
         "on_start = {environment}\non_published = {0}\non_failed = {0}\non_drained = {0}\nbatch_delay = \"50ms\"",
         keep()
@@ -128,28 +128,29 @@ fn each_hook_fires_with_the_right_content() {
     let gzip = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0x4b, 4, 0, 0x43, 0xbe, 0xb7, 0xe8, 1, 0, 0, 0];
     hooked.0.put("a.gz", gzip);
     until("both", || {
-        !hooked.told("told-on_published").is_empty() && !hooked.told("told-on_failed").is_empty()
+        !hooked.received("received-on_published").is_empty()
+            && !hooked.received("received-on_failed").is_empty()
     });
-    until("on_start", || !hooked.told("told-on_start").is_empty());
-    assert!(!hooked.0.root().join("told-on_drained").exists());
+    until("on_start", || !hooked.received("received-on_start").is_empty());
+    assert!(!hooked.0.root().join("received-on_drained").exists());
     let ended = running.stop();
     assert_eq!(ended.code, 0, "{ended:?}");
 
-    let events = hooked.told("log/events");
+    let events = hooked.received("log/events");
     let of = |outcome: &str| -> Vec<Value> {
         events.iter().filter(|event| event["outcome"] == outcome).cloned().collect()
     };
-    assert_eq!(hooked.told("told-on_published"), of("published"));
-    assert_eq!(hooked.told("told-on_failed"), of("quarantined"));
+    assert_eq!(hooked.received("received-on_published"), of("published"));
+    assert_eq!(hooked.received("received-on_failed"), of("quarantined"));
     assert_eq!(of("published")[0]["source"], "a.gz");
     assert!(of("quarantined")[0]["reason"].as_str().unwrap().contains("cannot transform"));
     assert_eq!(hooked.lines("runs-on_published"), ["1"]);
-    let start = &hooked.told("told-on_start")[0];
+    let start = &hooked.received("received-on_start")[0];
     assert_eq!(
         (&start["hook"], &start["pipelines"][0]["name"]),
         (&"on_start".into(), &"main".into())
     );
-    let drained = hooked.told("told-on_drained");
+    let drained = hooked.received("received-on_drained");
     assert_eq!(drained.len(), 1);
     assert_eq!((&drained[0]["published"], &drained[0]["quarantined"]), (&1.into(), &1.into()));
 
@@ -169,17 +170,17 @@ fn each_hook_fires_with_the_right_content() {
 #[test]
 fn a_flood_is_told_in_batches_one_at_a_time_and_whole() {
     const FILES: usize = 5000;
-    let script = "mkdir ROOT/lock || echo overlap >> ROOT/overlaps; cat >> ROOT/told; echo $TIDEMILL_FILES >> ROOT/runs; rmdir ROOT/lock";
+    let script = "mkdir ROOT/lock || echo overlap >> ROOT/overlaps; cat >> ROOT/received; echo $TIDEMILL_FILES >> ROOT/runs; rmdir ROOT/lock";
     let hooked =
         Hooked::with("[limits]\nfiles = 128\n", &format!("on_published = {}", shell(script)));
     hooked.put(FILES);
     let running = hooked.0.watch(&["--durability", "none"]);
     until("all are published", || hooked.lines("log/events").len() == FILES);
-    until("all are told", || hooked.lines("told").len() == FILES);
+    until("the hook has received all", || hooked.lines("received").len() == FILES);
     let ended = running.stop();
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!(hooked.lines("overlaps"), Vec::<String>::new());
-    assert_eq!(hooked.lines("told"), hooked.lines("log/events"), "in order, each once");
+    assert_eq!(hooked.lines("received"), hooked.lines("log/events"), "in order, each once");
     let runs: Vec<usize> = hooked.lines("runs").iter().map(|run| run.parse().unwrap()).collect();
     assert!(runs.iter().all(|files| *files <= 100), "{runs:?}");
     assert_eq!(runs.iter().sum::<usize>(), FILES);
@@ -294,8 +295,8 @@ fn what_was_acknowledged_before_the_stop_is_told_before_the_end() {
     until("all are published", || hooked.sources().len() == 30);
     let ended = running.stop();
     assert_eq!(ended.code, 0, "{ended:?}");
-    assert_eq!(hooked.lines("told-on_published").len(), 30);
-    assert_eq!(hooked.told("told-on_drained")[0]["published"], 30);
+    assert_eq!(hooked.lines("received-on_published").len(), 30);
+    assert_eq!(hooked.received("received-on_drained")[0]["published"], 30);
     all_gone(&[runner]);
 }
 
@@ -309,8 +310,8 @@ fn a_signal_to_the_whole_group_is_followed_by_the_service_alone() {
     kill_process_group(group, Signal::TERM).unwrap();
     let ended = running.end();
     assert_eq!(ended.code, 0, "{ended:?}");
-    assert_eq!(hooked.lines("told-on_published").len(), 5);
-    assert_eq!(hooked.told("told-on_drained").len(), 1);
+    assert_eq!(hooked.lines("received-on_published").len(), 5);
+    assert_eq!(hooked.received("received-on_drained").len(), 1);
 }
 
 #[test]
@@ -331,11 +332,11 @@ fn what_recovery_acknowledges_is_told_too() {
     let mut killed = hooked.0.tidemill(&["run", "--config", "tidemill.toml", "--once"]);
     killed.env("FAILPOINTS", "commit::renamed=return(kill)").stderr(std::process::Stdio::null());
     assert!(!killed.status().unwrap().success());
-    assert_eq!(hooked.lines("told-on_published"), Vec::<String>::new());
+    assert_eq!(hooked.lines("received-on_published"), Vec::<String>::new());
     let next = hooked.0.once(&[]);
     assert_eq!(next.code, 0, "{next:?}");
-    assert_eq!(hooked.lines("told-on_published"), hooked.lines("log/events"));
-    assert_eq!(hooked.lines("told-on_published").len(), 1);
+    assert_eq!(hooked.lines("received-on_published"), hooked.lines("log/events"));
+    assert_eq!(hooked.lines("received-on_published").len(), 1);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! What the intake takes, and when: names that are not final, renames while a file is in work,
-//! markers, mounts, leases, scans that never seem to end, and places that fall sick.
+//! What the intake takes, and when: names that are not final, renames while a file is in flight,
+//! markers, mounts, leases, scans that never seem to end, and storage that becomes unavailable.
 
 #![cfg(feature = "failpoints")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]

@@ -1,6 +1,6 @@
 //! `tidemill::lifecycle` from outside: a small HTTP service built on it, and real signals.
 //!
-//! The services run in child processes: this test binary again, told by `PROGRAM` which to be.
+//! The services run in child processes: this test binary again, and `PROGRAM` names the one to run.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

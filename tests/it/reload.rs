@@ -32,7 +32,7 @@ impl Several {
     }
 
     /// Writes the configuration as an editor does: a new file in place of the old one. Each pipeline
-    /// is a name and the lines it has besides.
+    /// is a name and its other lines.
     fn configure(&self, head: &str, pipelines: &[(&str, &str)]) {
         let mut text = head.to_owned();
         for (name, lines) in pipelines {
@@ -107,12 +107,12 @@ fn count(log: &str, text: &str) -> usize {
     log.matches(text).count()
 }
 
-/// Reloads, and waits until it is told what came of it.
+/// Reloads, and waits until the result is logged.
 fn reload(running: &Running) {
-    let told = |log: &str| count(log, "event=config.reloaded") + count(log, "reload refused");
-    let before = told(&running.log());
+    let results = |log: &str| count(log, "event=config.reloaded") + count(log, "reload refused");
+    let before = results(&running.log());
     running.signal(Signal::HUP);
-    until("the reload is told", || told(&running.log()) > before);
+    until("the result is logged", || results(&running.log()) > before);
 }
 
 fn transforms(level: usize) -> String {
@@ -142,7 +142,7 @@ fn a_reload_under_load_loses_and_doubles_nothing() {
             reload(&running);
         }
     });
-    until("all are told", || several.acknowledged().len() == 2 * FILES);
+    until("all are acknowledged", || several.acknowledged().len() == 2 * FILES);
     let ended = running.stop();
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(count(&ended.stderr, " changed=b ") >= 10, "{ended:?}");
@@ -159,7 +159,7 @@ fn an_unchanged_pipeline_keeps_its_files_in_work() {
     let address = address(&running);
     let in_work = || status(&address)["pipelines"][0]["in_work"] == 1;
     several.put("in-a/0", content_of("a", 0));
-    until("it is in work", in_work);
+    until("it is in flight", in_work);
     several.configure(&head, &[("a", ""), ("b", "transforms = \"gzip\"")]);
     reload(&running);
     assert!(in_work(), "{}", running.log());
@@ -231,8 +231,8 @@ fn pipelines_are_added_removed_and_changed_and_what_tells_of_them_follows() {
     several.configure(&head, &[("b", ""), ("c", "transforms = \"gzip\""), ("d", "")]);
     reload(&running);
     let log = running.log();
-    for told in [" changed=c ", " added=d ", " removed=a ", " unchanged=b"] {
-        assert!(log.contains(told), "{told}: {log}");
+    for field in [" changed=c ", " added=d ", " removed=a ", " unchanged=b"] {
+        assert!(log.contains(field), "{field}: {log}");
     }
     for name in ["a", "b", "c", "d"] {
         several.put(&format!("in-{name}/1"), "new");
@@ -240,8 +240,8 @@ fn pipelines_are_added_removed_and_changed_and_what_tells_of_them_follows() {
     until("three of four", || several.acknowledged().len() == 6);
     assert_eq!(several.content("out-d/1.zst"), b"new");
     assert!(several.is_there("out-c/1.gz") && several.is_there("in-a/1"));
-    let told = status(&address);
-    let names: Vec<_> = told["pipelines"]
+    let answer = status(&address);
+    let names: Vec<_> = answer["pipelines"]
         .as_array()
         .unwrap()
         .iter()
@@ -345,7 +345,7 @@ fn a_storm_of_hang_ups_ends_with_the_newest_file_in_force() {
     several.assert_all_once(&["b"], FILES, &ended.stderr);
 }
 
-/// A service whose pipeline `b` is at work on many files when it is told to reload it.
+/// A service whose pipeline `b` has many files in flight when the reload begins.
 fn in_the_middle(several: &Several, files: usize, manager: &Manager) -> Running {
     let mut command = several.0.tidemill(&["run", "--config", "tidemill.toml"]);
     command.env("NOTIFY_SOCKET", manager.path()).env("FAILPOINTS", "write=sleep(10)");
@@ -354,14 +354,16 @@ fn in_the_middle(several: &Several, files: usize, manager: &Manager) -> Running 
     for number in 0..files {
         several.put(&format!("in-b/{number}"), content_of("b", number));
     }
-    until("it is at work", || several.is_there("out-b/0.zst") || several.acknowledged().len() > 1);
+    until("files are in flight", || {
+        several.is_there("out-b/0.zst") || several.acknowledged().len() > 1
+    });
     several.configure(HEAD, &[("a", ""), ("b", "transforms = \"zstd:1\"")]);
     running.signal(Signal::HUP);
     manager.until("RELOADING=1");
     running
 }
 
-/// What was left is taken up by the next start, and then all is there once.
+/// The next start resumes unfinished work, and then everything was published once.
 fn finish(several: &Several, files: usize) -> Ended {
     let next = several.0.once(&[]);
     assert_eq!(next.code, 0, "{next:?}");
@@ -437,7 +439,7 @@ fn a_hang_up_during_the_drain_is_told_and_changes_nothing() {
     for number in 0..FILES {
         several.put(&format!("in-b/{number}"), content_of("b", number));
     }
-    until("it is at work", || !several.acknowledged().is_empty());
+    until("files are in flight", || !several.acknowledged().is_empty());
     running.signal(Signal::TERM);
     running.until_said("DRAINING");
     several.configure(HEAD, &[("a", "")]);

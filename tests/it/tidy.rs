@@ -121,8 +121,8 @@ fn imports_point_down_only() {
         for import in imports(text) {
             let Some(other) = layer(&import) else { continue };
             // Layer 0 is one set of words; the assembled parts of layer 4 may name each other.
-            let beside = own == other && (own == 0 || own == 4);
-            assert!(import == module || other < own || beside, "{path} imports {import}");
+            let is_equal = own == other && (own == 0 || own == 4);
+            assert!(import == module || other < own || is_equal, "{path} imports {import}");
         }
     }
 }
@@ -151,7 +151,7 @@ fn sibling_stages_never_import_one_another() {
     }
 }
 
-/// The modules beside a file that it names after `super::`, or after the path of their folder.
+/// The sibling modules that a file names after `super::`, or after the path of their folder.
 fn siblings<'a>(path: &str, text: &str, names: &[&'a str]) -> Vec<&'a str> {
     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder).replace('/', "::");
     let begins = ["super::".to_owned(), format!("crate::{folder}::")];
@@ -200,7 +200,7 @@ fn no_files_of_one_folder_name_one_another_in_a_circle() {
             named.retain(|other| other != name);
         }
         edges += left.values().map(Vec::len).sum::<usize>();
-        // Whoever names nobody that is left is in no circle.
+        // A file that names none of the rest is in no circle.
         while let Some(free) = left
             .iter()
             .find(|(_, named)| named.iter().all(|other| !left.contains_key(other)))
@@ -359,7 +359,7 @@ fn whoever_stops_the_service_waits_longer_than_its_drain() {
     // Where it is said in words.
     for path in ["systemd/tidemill.service", "docker/Dockerfile", "kubernetes/deployment.yaml"] {
         let text = fs::read_to_string(root().join("deploy").join(path)).expect("read");
-        assert!(text.contains(&format!("{deadline} s")), "{path} tells another deadline");
+        assert!(text.contains(&format!("{deadline} s")), "{path} has another deadline");
     }
 }
 

@@ -9,7 +9,7 @@ use crate::files::{Place, Running, until};
 use crate::manager::Manager;
 use crate::mounts::Mount;
 
-/// The time in which the manager wants to be told, in microseconds.
+/// The time in which the manager expects a message, in microseconds.
 const TIMEOUT: &str = "300000";
 const NOT_FED: &str = "watchdog not notified, service stalled\" reason=\"";
 

@@ -1,4 +1,4 @@
-//! What is shipped beside the binary: units, images, manifests, packages, the manual.
+//! What is shipped with the binary: units, images, manifests, packages, the manual.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "the tests are the users who move and remove files")]
@@ -30,9 +30,9 @@ fn output(command: &mut Command) -> String {
     let ended = command.current_dir(root()).output();
     let ended =
         ended.unwrap_or_else(|error| panic!("{command:?}: {error} (tests/run installs it)"));
-    let (told, complained) = (ended.stdout, ended.stderr);
-    let told = String::from_utf8(told).unwrap();
-    let complained = String::from_utf8_lossy(&complained);
-    assert!(ended.status.success(), "{command:?}: {}\n{told}\n{complained}", ended.status);
-    told
+    let (stdout, stderr) = (ended.stdout, ended.stderr);
+    let stdout = String::from_utf8(stdout).unwrap();
+    let stderr = String::from_utf8_lossy(&stderr);
+    assert!(ended.status.success(), "{command:?}: {}\n{stdout}\n{stderr}", ended.status);
+    stdout
 }

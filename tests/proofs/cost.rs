@@ -43,7 +43,7 @@ const LIMITS: [(&str, f64); 16] = [
     // The lease and SQLite's locks.
     ("fcntl", 16.0),
 ];
-/// The most calls for each file that wait for no name above: anything that is new must be told.
+/// The most calls for each file that wait for no name above: a new one must be noticed.
 const OTHERS: f64 = 0.5;
 /// Threads that wake one another; many on a machine whose cores are taken.
 const WAKING: [&str; 4] = ["futex", "sched_yield", "restart_syscall", "epoll_wait"];
@@ -63,27 +63,32 @@ fn a_small_file_costs_the_system_calls_of_the_cost_model() {
         let count = |calls: &BTreeMap<String, u32>| f64::from(*calls.get(call).unwrap_or(&0));
         (count(&many) - count(&few)) / f64::from(MANY - FEW)
     };
-    let told: Vec<String> = many.keys().map(|call| format!("{call} {:.2}", each(call))).collect();
+    let costs: Vec<String> = many.keys().map(|call| format!("{call} {:.2}", each(call))).collect();
     for (call, most) in LIMITS {
-        assert!(each(call) <= most, "{call}: {:.2} for each file, of {most}: {told:?}", each(call));
+        assert!(
+            each(call) <= most,
+            "{call}: {:.2} for each file, of {most}: {costs:?}",
+            each(call)
+        );
     }
-    // Small batches sync each file, and a busy machine makes them in either run: no difference tells.
+    // Small batches sync each file, and a busy machine makes them in either run: their
+    // difference shows nothing.
     let all = |call: &str| many.get(call).copied().unwrap_or(0);
     let durable = all("fsync") + BATCH * all("syncfs");
-    assert!(durable >= MANY, "syncs for {durable} of {MANY} files: {told:?}");
+    assert!(durable >= MANY, "syncs for {durable} of {MANY} files: {costs:?}");
     let sum = |calls: &mut dyn Iterator<Item = &String>| calls.map(|call| each(call)).sum::<f64>();
     let woken = sum(&mut many.keys().filter(|call| WAKING.contains(&call.as_str())));
-    assert!(woken <= WAKES, "{woken:.2} calls to wake and wait for each file: {told:?}");
+    assert!(woken <= WAKES, "{woken:.2} calls to wake and wait for each file: {costs:?}");
     let is_other = |call: &&String| {
         let call = call.as_str();
         !WAKING.contains(&call) && !LIMITS.iter().any(|(known, _)| *known == call)
     };
     let others = sum(&mut many.keys().filter(is_other));
-    assert!(others <= OTHERS, "{others:.2} calls of other kinds for each file: {told:?}");
-    prove::report(name, &[("calls_per_file", &told.join(","))]);
+    assert!(others <= OTHERS, "{others:.2} calls of other kinds for each file: {costs:?}");
+    prove::report(name, &[("calls_per_file", &costs.join(","))]);
 }
 
-/// The calls of one run over so many files; `None` where strace could not trace.
+/// The calls of one run over this many files; `None` where strace could not trace.
 fn calls(files: u32) -> Option<BTreeMap<String, u32>> {
     let root = tempfile::tempdir().unwrap();
     let (input, output) = (root.path().join("in"), root.path().join("out"));
@@ -102,11 +107,11 @@ fn calls(files: u32) -> Option<BTreeMap<String, u32>> {
         .env_remove("FAILPOINTS")
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&strace.stderr);
-    if told.contains("Operation not permitted") && told.contains("ptrace") {
+    let stderr = String::from_utf8_lossy(&strace.stderr);
+    if stderr.contains("Operation not permitted") && stderr.contains("ptrace") {
         return None;
     }
-    assert!(strace.status.success(), "{told}");
+    assert!(strace.status.success(), "{stderr}");
     let published =
         fs::read_dir(&output).unwrap().filter(|entry| is_output(&entry.as_ref().unwrap().path()));
     assert_eq!(published.count(), usize::try_from(files).unwrap());

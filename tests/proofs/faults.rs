@@ -1,5 +1,5 @@
 //! Every system call that touches a file is killed in turn, and fails in turn: a restart finishes
-//! the work, once, and the exit code tells the truth.
+//! the work, once, and the exit code is right.
 //!
 //! `strace` counts and tampers with the calls; its count is each thread's own, so "the 3rd `read`"
 //! is that of whichever thread gets there first. `PROVE_COUNT` asks for more points than the sample

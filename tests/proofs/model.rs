@@ -1,11 +1,11 @@
-//! Random sequences of what producers, consumers, another hand and the service itself may do,
+//! Random sequences of what producers, consumers, other programs and the service itself may do,
 //! against a plain model of what must be true; see `model/truth.rs` for the model.
 //!
 //! A case is a policy for the source, one for the name, a file system that publishes by renames or by
 //! links, and some steps: files are made, moved in,
 //! rewritten, appended to, begun under temporary names and
 //! renamed, delivered again, removed; the policy changes, and files are to be processed again; outputs are taken away or their names are taken; the
-//! service runs, meets a file system that stands still or is full, is killed at a failpoint, in recovery
+//! service runs, meets a file system that hangs or is full, is killed at a failpoint, in recovery
 //! or at any instant, or is drained; another service writes to the same events file. What must
 //! be true is asked after each step; at the end everything is done, and a further run changes
 //! nothing.

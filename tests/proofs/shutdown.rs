@@ -1,8 +1,8 @@
-//! Shutdown at random instants: the deadline is kept, the exit code tells the truth, the service
-//! manager is told, and the next start finishes what was left.
+//! Shutdown at random instants: the deadline is kept, the exit code is right, the service
+//! manager is notified, and the next start finishes what was left.
 //!
 //! `PROVE_COUNT` asks for more runs; from 1,000 on the aims themselves are asserted, which a machine
-//! that runs other tests beside cannot promise.
+//! that runs other tests at the same time cannot promise.
 
 #![cfg(feature = "failpoints")]
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by a panic")]
@@ -20,7 +20,7 @@ use crate::stuck::Stuck;
 use rustix::process::Signal;
 use tidemill::ledger::{Ledger, sqlite::Sqlite};
 
-/// From so many runs on it is the long form, on a machine that does nothing else.
+/// From this many runs on it is the long form, on a machine that does nothing else.
 const LONG: usize = 1000;
 const DEADLINES: [(&str, Duration); 4] = [
     ("0", Duration::ZERO),
@@ -172,7 +172,7 @@ fn a_signal_beside_a_file_system_that_hangs_ends_the_service_in_time() {
             Plan { deadline: pick(&mut random, &DEADLINES[..3]), ..Plan::random(&mut random) };
         let tree = Tree::with(60, 2);
         std::fs::write(tree.path("config.toml"), CONFIG).expect("configuration");
-        let Some(stuck) = Stuck::mounted(&tree, "a signal beside what hangs", false) else {
+        let Some(stuck) = Stuck::mounted(&tree, "a signal while a file system hangs", false) else {
             return;
         };
         let manager = Manager::new(&tree.path("notify"));
@@ -211,7 +211,7 @@ fn a_signal_beside_a_file_system_that_hangs_ends_the_service_in_time() {
     }
     let codes = format!("{codes:?}").replace(' ', "");
     prove::report(
-        "shutdown beside a file system that hangs",
+        "shutdown with a file system that hangs",
         &[
             ("runs", &runs),
             ("exit_codes", &codes),

@@ -70,7 +70,7 @@ impl Mount {
         Self::of(mounted, at, "bindfs cannot mount here")
     }
 
-    /// A file system of its own, in memory, of so many bytes (`64m`).
+    /// A file system of its own, in memory, of this size (`64m`).
     pub fn memory(at: &Path, size: &str) -> Option<Self> {
         let size = format!("size={size}");
         let mounted = run("mount", &["-t", "tmpfs", "-o", &size, "tidemill-test"], &[at]);

@@ -32,7 +32,7 @@ pub fn report(name: &str, figures: &[(&str, &dyn Display)]) {
     println!("{line}");
 }
 
-/// A privilege or a program is missing: told loudly, and a failure where `PROVE_ALL` is set, as CI
+/// A privilege or a program is missing: printed, and a failure where `PROVE_ALL` is set, as CI
 /// does.
 pub fn skipped(name: &str, reason: &str) {
     assert!(env::var_os("PROVE_ALL").is_none(), "{name} was skipped: {reason}");

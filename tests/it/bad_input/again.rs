@@ -247,7 +247,7 @@ fn a_marker_goes_with_its_source_and_the_next_file_waits_for_one_of_its_own() {
     }
 }
 
-/// Recovery took the new delivery's marker for the old one's, and the delivery waited for ever.
+/// Recovery took the new delivery's marker for the old one's, and the delivery waited indefinitely.
 #[test]
 fn the_marker_of_a_new_delivery_stays_when_the_old_source_goes() {
     let place = Place::new();

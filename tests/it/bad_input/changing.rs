@@ -13,7 +13,7 @@ fn is_published(place: &Place, name: &str) -> bool {
     place.output().join(name).exists()
 }
 
-/// Lets the service prove that it is past all it was told before: a later file is published.
+/// Lets the service prove that it has handled all earlier events: a later file is published.
 fn until_past(place: &Place, name: &str) {
     place.put(name, "later");
     until(name, || is_published(place, &format!("{name}.zst")));
@@ -108,10 +108,10 @@ fn replaced_while_read(old: &[u8], new: &[u8]) {
     let place = Place::new();
     let running = place.watch_with(&[], "read=sleep(200)");
     let path = place.put("file", old);
-    let beside = place.root().join("new");
-    std::fs::write(&beside, new).unwrap();
+    let replacement = place.root().join("new");
+    std::fs::write(&replacement, new).unwrap();
     until_open(&running, &path);
-    std::fs::rename(&beside, &path).unwrap();
+    std::fs::rename(&replacement, &path).unwrap();
     until("the new content", || {
         is_published(&place, "file.zst") && place.published("file.zst") == new
     });
@@ -125,7 +125,7 @@ fn a_file_that_is_written_to_while_it_is_read_is_never_published_torn() {
     let running = place.watch_with(&[], "read=sleep(200)");
     let path = place.put("file", vec![b'o'; 1 << 20]);
     until_open(&running, &path);
-    // The same size: only its times tell.
+    // The same size: only its times differ.
     std::fs::write(&path, vec![b'n'; 1 << 20]).unwrap();
     until("the output", || is_published(&place, "file.zst"));
     assert_stops_well(&place, running);
@@ -155,8 +155,8 @@ fn the_input_itself_may_disappear_and_come_back() {
     std::fs::rename(place.input(), &moved).unwrap();
     std::fs::write(moved.join("not ours"), "").unwrap();
     running.until_said("input unavailable, intake paused");
-    let told = place.run(&["history"]);
-    assert_eq!(told.code, 0, "{told:?}");
+    let history = place.run(&["history"]);
+    assert_eq!(history.code, 0, "{history:?}");
     place.put("back", "back");
     running.until_said("input available, intake resumed");
     until("back", || is_published(&place, "back.zst"));

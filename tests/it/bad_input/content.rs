@@ -83,7 +83,7 @@ fn a_truncated_archive_of_each_format_is_quarantined_with_its_reason() {
     }
 }
 
-/// The JSON beside a quarantined file tells all that a person needs.
+/// The JSON next to a quarantined file has all that a person needs.
 fn assert_reason(place: &Place, source: &str, transforms: &str) {
     let path = place.quarantine().join(format!("{source}.json"));
     let reason: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::files::{Ended, Place, tree};
 
-/// A place whose output's name a stranger has, after one run with this policy.
+/// A place whose output's name a file of another program has, after one run with this policy.
 fn after(policy: &str) -> (Place, Ended) {
     let place = Place::new();
     place.put("a", "mine");

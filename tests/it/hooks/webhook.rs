@@ -80,7 +80,7 @@ pub fn get(address: &str, path: &str) -> String {
 }
 
 /// A service whose hook is this server, after one file was published.
-fn told(server: &Server, more: &str) -> (Hooked, crate::hooks::Running) {
+fn after_one_file(server: &Server, more: &str) -> (Hooked, crate::hooks::Running) {
     let hooks = format!(
         "on_published = {{ url = \"http://{}/hook?a=b\" }}\nbatch_delay = \"0s\"\n{more}",
         server.address
@@ -88,7 +88,7 @@ fn told(server: &Server, more: &str) -> (Hooked, crate::hooks::Running) {
     let hooked = Hooked::new(&hooks);
     let running = hooked.0.watch(&[]);
     hooked.0.put("a", "content");
-    until("it is asked", || server.count() > 0);
+    until("it gets a request", || server.count() > 0);
     (hooked, running)
 }
 
@@ -101,7 +101,7 @@ fn ran(running: &crate::hooks::Running, outcome: &str) {
 #[test]
 fn a_webhook_gets_a_json_array() {
     let server = Server::start(|mut stream| stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n"));
-    let (hooked, running) = told(&server, "");
+    let (hooked, running) = after_one_file(&server, "");
     ran(&running, "done");
     let seen = server.seen.lock().unwrap().pop().unwrap();
     assert!(seen.head.starts_with("POST /hook?a=b HTTP/1.1\r\n"), "{}", seen.head);
@@ -109,7 +109,7 @@ fn a_webhook_gets_a_json_array() {
     assert!(head.contains(&format!("host: {}\r\n", server.address)), "{head}");
     assert!(head.contains("content-type: application/json\r\n"), "{head}");
     let body: Vec<serde_json::Value> = serde_json::from_str(&seen.body).unwrap();
-    assert_eq!(body, hooked.told("log/events"));
+    assert_eq!(body, hooked.received("log/events"));
     assert_eq!(running.stop().code, 0);
 }
 
@@ -118,7 +118,7 @@ fn a_webhook_that_answers_500_has_failed() {
     let server = Server::start(|mut stream| {
         stream.write_all(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n")
     });
-    let (_hooked, running) = told(&server, "");
+    let (_hooked, running) = after_one_file(&server, "");
     ran(&running, "failed");
     let said = format!("http://{}/hook?a=b answered 500 Internal Server Error", server.address);
     assert!(running.log().contains(&said), "{}", running.log());
@@ -132,7 +132,7 @@ fn a_webhook_that_hangs_is_given_up_and_delays_nothing() {
         held.lock().unwrap().push(stream);
         Ok(())
     });
-    let (hooked, running) = told(&server, "timeout = \"2s\"");
+    let (hooked, running) = after_one_file(&server, "timeout = \"2s\"");
     hooked.put(20);
     until("all are published", || hooked.sources().len() == 21);
     running.until_said("hook timed out, its processes were killed");
@@ -152,7 +152,7 @@ fn of_a_huge_answer_no_more_than_the_head_is_read() {
             stream.write_all(&chunk)?;
         }
     });
-    let (_hooked, running) = told(&server, "");
+    let (_hooked, running) = after_one_file(&server, "");
     ran(&running, "done");
     assert_eq!(running.stop().code, 0);
 }
@@ -166,7 +166,7 @@ fn a_head_without_an_end_is_refused() {
         }
         Ok(())
     });
-    let (_hooked, running) = told(&server, "");
+    let (_hooked, running) = after_one_file(&server, "");
     ran(&running, "failed");
     assert_eq!(running.stop().code, 0);
 }

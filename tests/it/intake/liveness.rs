@@ -1,4 +1,4 @@
-//! Nothing stands still: not for a lease, a short interval, a sick place or an operator's pause,
+//! Nothing stalls: not for a lease, a short interval, unavailable storage or an operator's pause,
 //! and none of them costs memory without a bound.
 
 use std::{

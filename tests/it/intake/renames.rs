@@ -1,5 +1,5 @@
 //! Producers that rename what they have written, and directories that are renamed while their
-//! files are in work.
+//! files are in flight.
 
 use std::{fs, path::Path};
 

@@ -128,7 +128,7 @@ fn threads() -> Vec<String> {
     tasks.filter_map(name).collect()
 }
 
-/// Says how the stop goes, on a runtime of one thread; its clean-up never ends by itself.
+/// Prints how the stop goes, on a runtime of one thread; its clean-up never ends on its own.
 pub fn course() {
     // No runtime is needed to register.
     let signals = Signals::register().unwrap();

@@ -99,7 +99,7 @@ fn a_source_that_lost_content_and_whose_name_is_anothers_goes_to_quarantine() {
             let reason = fs::read_to_string(kept.with_extension("log.json")).expect("a reason");
             assert!(reason.contains("it lost content in a power loss"), "{reason}");
             assert!(!kept.with_extension("log.1").exists(), "it is there twice");
-            // The first version, which was acknowledged, and the new file's output beside it.
+            // The first version, which was acknowledged, and the new file's output next to it.
             assert_eq!(tree.acknowledged().values().sum::<usize>(), 2, "{}", tree.log());
             let mut unzstd = crate::harness::decoder();
             for (output, content) in

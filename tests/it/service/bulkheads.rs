@@ -22,7 +22,7 @@ fn configure(tree: &Tree, directories: (&str, &str), transforms: &str) {
     fs::write(tree.path("config.toml"), config).expect("configuration");
 }
 
-/// The first of these pipelines by itself.
+/// The first of these pipelines alone.
 fn alone((input, output): (&str, &str), transforms: &str) -> String {
     format!(
         "shutdown_deadline = \"4s\"\nstate_dir = \"state\"\n\
@@ -207,9 +207,9 @@ fn a_reload_does_not_wait_for_a_pipeline_that_hangs() {
         "{}",
         tree.log()
     );
-    assert!(tree.files("out-stuck").is_empty(), "the file is in work still");
+    assert!(tree.files("out-stuck").is_empty(), "the file is still in flight");
     stuck.release();
-    until("what was in work is published", || tree.files("out-stuck").len() == 1);
+    until("the files in flight are published", || tree.files("out-stuck").len() == 1);
     service.signal(Signal::TERM);
     assert_eq!(service.wait(), 0, "{}", tree.log());
     drop(stuck);

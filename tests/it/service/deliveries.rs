@@ -1,4 +1,4 @@
-//! SIGKILL at random instants beside producers that rename and deliver again, and operators who
+//! SIGKILL at random instants while producers rename and deliver again, and operators who
 //! change the policy and have files processed again.
 
 use std::{
@@ -123,7 +123,7 @@ impl Rig {
         self.last.insert(name.to_owned(), hash);
     }
 
-    /// Renames a finished file, which may be in work, within its directory.
+    /// Renames a finished file, which may be in flight, within its directory.
     #[expect(clippy::disallowed_methods, reason = "the producer renames it")]
     fn rename(&mut self) {
         let last = self.last.clone();
@@ -143,11 +143,11 @@ impl Rig {
         if self.on_success == "keep" {
             return;
         }
-        let told: BTreeSet<_> =
+        let acknowledged: BTreeSet<_> =
             self.lines().into_iter().map(|line| (line.source, line.source_hash)).collect();
         let last = self.last.clone();
         let is_gone = |(name, hash): &(&String, &Hash)| {
-            told.contains(&((*name).clone(), (*hash).clone()))
+            acknowledged.contains(&((*name).clone(), (*hash).clone()))
                 && !self.left.contains(*name)
                 && !self.input(name).exists()
         };
@@ -235,13 +235,13 @@ impl Rig {
         let lines = self.lines();
         let ids: BTreeSet<_> = lines.iter().map(|line| line.id).collect();
         assert_eq!(ids.len(), lines.len(), "a record was acknowledged twice\n{}", log());
-        let mut told: BTreeMap<_, usize> = BTreeMap::new();
+        let mut counts: BTreeMap<_, usize> = BTreeMap::new();
         for Line { source, source_hash, output, output_hash, .. } in &lines {
             let found = hash_of(&self.tree.path("out").join(output));
             assert_eq!(found.as_ref(), Some(output_hash), "{output} was replaced\n{}", log());
-            *told.entry((source.clone(), source_hash.clone())).or_default() += 1;
+            *counts.entry((source.clone(), source_hash.clone())).or_default() += 1;
         }
-        for (of, count) in told {
+        for (of, count) in counts {
             let allowed = self.allowed.get(&of).copied().unwrap_or(0);
             assert!(count <= allowed, "{of:?}: {count} of {allowed}\n{}", log());
         }
@@ -282,8 +282,8 @@ impl Rig {
         self.assert_sound();
         self.tree.assert_no_leftovers();
         let lines = self.lines();
-        let told: BTreeSet<_> = lines.iter().map(|line| line.source_hash.clone()).collect();
-        assert_eq!(told, self.contents, "acknowledged\n{}", log());
+        let acknowledged: BTreeSet<_> = lines.iter().map(|line| line.source_hash.clone()).collect();
+        assert_eq!(acknowledged, self.contents, "acknowledged\n{}", log());
         let outputs: BTreeSet<_> = lines.iter().map(|line| PathBuf::from(&line.output)).collect();
         let found: BTreeSet<_> = self.tree.files("out").into_iter().collect();
         assert_eq!(found, outputs, "outputs\n{}", log());

@@ -75,7 +75,7 @@ fn slow(tree: &Tree, failpoints: &str, more: &[&str]) -> Service {
     service
 }
 
-/// Many files wait for what is being worked on; so much of it is slow that all of it would take too long.
+/// Many files wait for what is being worked on; with the slow ones all would take too long.
 fn handed_back(tree: &Tree, failpoints: &str) {
     let service = tree.start_with(failpoints, "delete", &[]);
     until("the service is ready", || tree.log().contains("phase=READY"));
@@ -120,7 +120,7 @@ fn once_that_is_stopped_says_that_work_is_left() {
     tree.assert_done("delete");
 }
 
-/// It waited for the input for ever, and every later run found the state directory in use.
+/// It waited for the input indefinitely, and every later run found the state directory in use.
 #[test]
 fn once_gives_up_where_the_input_goes_away() {
     let tree = Tree::with(300, 0);

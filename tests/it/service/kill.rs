@@ -86,7 +86,7 @@ fn a_kill_during_recovery_is_recovered_from() {
 fn a_move_to_quarantine_that_a_kill_cut_short_is_finished_though_a_new_file_has_the_name() {
     for on_success in ["delete", "archive"] {
         let mut tree = Tree::new();
-        std::fs::write(tree.path("out/a.zst"), "another hand's").expect("write");
+        std::fs::write(tree.path("out/a.zst"), "another program's").expect("write");
         tree.put("a", b"first");
         let cut = tree.start_with("dispose::taken=return(kill)", on_success, &["--once"]).wait();
         assert_eq!(cut, KILLED, "{}", tree.log());

@@ -85,6 +85,6 @@ fn ten_thousand_unfinished_intents_are_recovered() {
     assert_ne!(fs::metadata(tree.path("events")).expect("events").size(), 0);
     assert_eq!(outputs[0].parent(), Some(Path::new("d0")));
     prove::report("recovery", &[("intents", &INTENTS), ("milliseconds", &took.as_millis())]);
-    // The figure is for a release on a quiet machine; this is for a test beside others.
+    // The figure is for a release on a quiet machine; this is for a test that runs with others.
     assert!(took < Duration::from_secs(20), "{took:?}");
 }

@@ -31,8 +31,8 @@ fn descriptors_threads_and_temps_are_as_before_after_success_failure_and_panic()
         tree.put(&format!("file-{number}"), b"content");
     }
     until("all are published", || settled(&tree, 101));
-    // Less is well: a thread of the runtime's that had just worked goes by itself.
-    until("what was held is given back", || {
+    // Fewer are fine: a thread of the runtime's that had just worked ends on its own.
+    until("everything is released", || {
         let (descriptors, threads) = held(service.pid());
         descriptors <= before.0 && threads <= before.1
     });
@@ -63,7 +63,7 @@ fn a_cancelled_large_file_leaves_nothing() {
     let mut tree = Tree::new();
     tree.put("large", &b"0123456789abcdef".repeat(1_000_000));
     let service = tree.start_with("read=sleep(50)", "delete", &[]);
-    until("the file is in work", || {
+    until("the file is in flight", || {
         tree.files("out").iter().any(|path| path.to_string_lossy().ends_with(".tmp"))
     });
     service.signal(Signal::TERM);

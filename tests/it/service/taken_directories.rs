@@ -114,8 +114,8 @@ fn an_output_that_took_an_older_ones_place_in_a_directory_that_is_taken_stays_th
     let second = format!("commit::renamed=1*off->return(while:{})", gate.display());
     let service = start(&tree, &second, "keep");
     tree.put("d/a.log", b"one");
-    let told = || tree.acknowledged().get(Path::new("d/a.log")).copied();
-    until("the first is acknowledged", || told() == Some(1));
+    let lines = || tree.acknowledged().get(Path::new("d/a.log")).copied();
+    until("the first is acknowledged", || lines() == Some(1));
     let output = tree.path("out/d/a.log.zst");
     let first = fs::read(&output).expect("read");
     fs::write(tree.path("in/d/a.log"), "the second, which is longer").expect("write");
@@ -124,7 +124,7 @@ fn an_output_that_took_an_older_ones_place_in_a_directory_that_is_taken_stays_th
     moved(&tree, "out/d", "away");
     #[expect(clippy::disallowed_methods, reason = "the gate of a failpoint")]
     fs::remove_file(&gate).expect("gate");
-    until("it comes again", || told() == Some(2));
+    until("it comes again", || lines() == Some(2));
     stopped(&tree, service);
     assert_eq!(tree.files("away"), [PathBuf::from("a.log.zst")], "{}", tree.log());
     for path in ["away/a.log.zst", "out/d/a.log.zst"] {

@@ -7,7 +7,7 @@ use crate::{harness::Tree, mounts::Mount, prove};
 /// In the second batch, behind the first one's sync.
 const FILES: usize = 200;
 
-/// Runs a tree `--once` with this durability under strace, with so much more; its calls of `syncfs`
+/// Runs a tree `--once` with this durability under strace, with these arguments; its calls of `syncfs`
 /// and `fsync`.
 fn traced(tree: &Tree, durability: &str, failpoints: &str, more: &[&str]) -> (usize, usize) {
     let service = tree.command("keep", &["--once", "--durability", durability]);
@@ -30,7 +30,7 @@ fn missing(tree: &Tree) -> Option<&'static str> {
     let strace = Command::new("strace").arg("-V").output().is_ok();
     match (whole, strace) {
         (true, true) => None,
-        (false, _) => Some("TMPDIR is on a file system where each file is synced by itself"),
+        (false, _) => Some("TMPDIR is on a file system where each file is synced alone"),
         (_, false) => Some("strace is not installed"),
     }
 }

@@ -178,11 +178,11 @@ fn an_error_at_one_output_keeps_no_other_pipeline_from_starting_and_acknowledges
         );
         assert!(tree.log().contains(step), "{}", tree.log());
         assert!(tree.path("out2/b.log.zst").exists(), "{}", tree.log());
-        let told = fs::read_to_string(tree.path("events")).expect("events");
-        assert!(told.contains("b.log") && !told.contains("a.log"), "{told}");
+        let events = fs::read_to_string(tree.path("events")).expect("events");
+        assert!(events.contains("b.log") && !events.contains("a.log"), "{events}");
         assert_eq!(configured(&tree, &pipelines, "").wait(), 0, "{}", tree.log());
-        let told = fs::read_to_string(tree.path("events")).expect("events");
-        assert_eq!(told.matches("a.log.zst").count(), 1, "{told}");
+        let events = fs::read_to_string(tree.path("events")).expect("events");
+        assert_eq!(events.matches("a.log.zst").count(), 1, "{events}");
         assert!(tree.path("out1/a.log.zst").exists(), "{}", tree.log());
     }
 }

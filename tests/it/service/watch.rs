@@ -132,7 +132,7 @@ fn quiet_time_marker_and_globs_hold_files_back() {
 #[test]
 fn a_queue_that_overflows_is_made_good_by_a_full_scan() {
     let mut tree = Tree::new();
-    // The watch's thread stands still while more happens than the kernel's queue holds.
+    // The watch's thread stalls while more happens than the kernel's queue holds.
     let gate = tree.path("gate");
     fs::write(&gate, "").expect("a closed gate");
     let held = format!("discover::event=1*return(while:{})->off", gate.display());

@@ -156,9 +156,9 @@ fn the_context_has_all_that_the_build_needs() {
     }
     let mut cargo = Command::new("cargo");
     cargo.args(["metadata", "--locked", "--offline", "--no-deps", "--format-version=1"]);
-    let told = output(cargo.arg("--manifest-path").arg(context.join("Cargo.toml")));
-    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
-    for target in told["packages"][0]["targets"].as_array().unwrap() {
+    let json = output(cargo.arg("--manifest-path").arg(context.join("Cargo.toml")));
+    let parsed: serde_json::Value = serde_json::from_str(&json).unwrap();
+    for target in parsed["packages"][0]["targets"].as_array().unwrap() {
         let source = Path::new(target["src_path"].as_str().unwrap());
         assert!(source.exists(), "{}", source.display());
     }
@@ -186,9 +186,9 @@ fn the_context_has_all_that_the_build_needs() {
 fn the_compose_file_gives_the_container_no_more_than_it_needs() {
     let script = "import json, sys, yaml\nprint(json.dumps(yaml.safe_load(open(sys.argv[1]))))";
     let python = root().join("target/test-python/bin/python");
-    let told = output(Command::new(python).args(["-c", script, "deploy/docker/compose.yaml"]));
-    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
-    let service = &told["services"]["tidemill"];
+    let json = output(Command::new(python).args(["-c", script, "deploy/docker/compose.yaml"]));
+    let parsed: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let service = &parsed["services"]["tidemill"];
     assert_eq!(service["cap_drop"], serde_json::json!(["ALL"]));
     assert_eq!((&service["read_only"], &service["restart"]), (&true.into(), &"on-failure".into()));
     let build = &service["build"];

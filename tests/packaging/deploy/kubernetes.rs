@@ -23,8 +23,9 @@ fn paths() -> Vec<String> {
 /// Every document of every manifest.
 fn documents() -> Vec<Value> {
     let script = "import json, sys, yaml\nprint(json.dumps([one for path in sys.argv[1:] for one in yaml.safe_load_all(open(path))]))";
-    let told = output(Command::new(of_environment("python")).args(["-c", script]).args(paths()));
-    serde_json::from_str(&told).unwrap()
+    let documents =
+        output(Command::new(of_environment("python")).args(["-c", script]).args(paths()));
+    serde_json::from_str(&documents).unwrap()
 }
 
 fn of_kind(kind: &str) -> Vec<Value> {

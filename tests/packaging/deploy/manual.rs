@@ -7,7 +7,7 @@ use crate::{
     files::{Place, Running},
 };
 
-/// The subcommands, as the help tells them.
+/// The subcommands, as the help lists them.
 fn subcommands(place: &Place) -> Vec<String> {
     let help = place.run(&["--help"]).stdout;
     let listed = help.split("Commands:").nth(1).unwrap().split("\n\n").next().unwrap();
@@ -50,12 +50,12 @@ fn a_manual_that_cannot_be_written_is_an_error() {
 fn completions_know_every_command_and_bash_reads_its_own() {
     let place = Place::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let told = Running::start(&mut place.tidemill(&["completions", shell])).end();
-        assert_eq!(told.code, 0, "{told:?}");
+        let script = Running::start(&mut place.tidemill(&["completions", shell])).end();
+        assert_eq!(script.code, 0, "{script:?}");
         for command in subcommands(&place) {
-            assert!(told.stdout.contains(&command), "{shell}: {command}");
+            assert!(script.stdout.contains(&command), "{shell}: {command}");
         }
-        std::fs::write(place.root().join(shell), told.stdout).unwrap();
+        std::fs::write(place.root().join(shell), script.stdout).unwrap();
     }
     let script = format!(
         ". {}; COMP_WORDS=(tidemill run --on-s); COMP_CWORD=2; _tidemill tidemill --on-s run; echo \"${{COMPREPLY[@]}}\"",

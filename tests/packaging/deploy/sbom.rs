@@ -8,9 +8,9 @@ use crate::deploy::{output, text};
 
 #[test]
 fn the_bill_of_materials_names_what_cargo_lock_holds_and_is_the_same_each_time() {
-    let told = output(&mut Command::new("deploy/sbom"));
-    assert_eq!(told, output(&mut Command::new("deploy/sbom")));
-    let bill: Value = serde_json::from_str(&told).unwrap();
+    let bill_text = output(&mut Command::new("deploy/sbom"));
+    assert_eq!(bill_text, output(&mut Command::new("deploy/sbom")));
+    let bill: Value = serde_json::from_str(&bill_text).unwrap();
     assert_eq!((&bill["bomFormat"], &bill["specVersion"]), (&"CycloneDX".into(), &"1.6".into()));
     assert_eq!(bill["metadata"]["component"]["version"], env!("CARGO_PKG_VERSION"));
 

@@ -24,12 +24,13 @@ fn values(unit: &str, key: &str) -> Vec<String> {
 #[test]
 fn the_units_are_exposed_at_most_1_5_of_10() {
     for unit in UNITS {
-        let told = output(
+        let analysis = output(
             Command::new("systemd-analyze")
                 .args(["security", "--no-pager", "--offline=true", "--threshold=15"])
                 .arg(unit),
         );
-        let overall = told.lines().find(|line| line.contains("Overall exposure level")).unwrap();
+        let overall =
+            analysis.lines().find(|line| line.contains("Overall exposure level")).unwrap();
         let level = overall.split_whitespace().find_map(|word| word.parse::<f64>().ok());
         assert!(level.is_some_and(|level| level <= 1.5), "{unit}: {overall}");
     }
@@ -44,14 +45,14 @@ fn the_units_are_well_formed() {
         let here = text(unit).replace("=/usr/bin/tidemill", &format!("={program}"));
         let path = place.root().join(unit.rsplit('/').next().unwrap().replace("@.", "@one."));
         std::fs::write(&path, here).unwrap();
-        let told = Command::new("systemd-analyze")
+        let analysis = Command::new("systemd-analyze")
             .args(["verify", "--man=no", "--recursive-errors=no"])
             .arg(&path)
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&told.stderr).into_owned();
+        let said = String::from_utf8_lossy(&analysis.stderr).into_owned();
         let about = said.lines().filter(|line| line.contains("tidemill")).collect::<Vec<_>>();
-        assert!(told.status.success() && about.is_empty(), "{unit}: {said}");
+        assert!(analysis.status.success() && about.is_empty(), "{unit}: {said}");
     }
 }
 
@@ -135,8 +136,9 @@ fn allowed(unit: &str) -> BTreeSet<String> {
         let mut pending: Vec<String> = names.split_whitespace().map(str::to_owned).collect();
         while let Some(name) = pending.pop() {
             if name.starts_with('@') {
-                let told = output(Command::new("systemd-analyze").args(["syscall-filter", &name]));
-                let names = told.lines().skip(1).map(str::trim);
+                let analysis =
+                    output(Command::new("systemd-analyze").args(["syscall-filter", &name]));
+                let names = analysis.lines().skip(1).map(str::trim);
                 pending.extend(names.filter(|name| !name.starts_with('#')).map(str::to_owned));
             } else if takes_away {
                 allowed.remove(&name);

@@ -134,7 +134,7 @@ fn every_segment_that_postgresql_archives_can_be_restored() {
         let own = std::fs::read(server.data.join("pg_wal").join(segment));
         assert!(own.is_err() || own.unwrap() == restored, "{segment}");
     }
-    // A segment that is archived once more, after a crash of the server for one, is no fault.
+    // A segment that is archived again, after a crash of the server for one, is no fault.
     let again = decompressed(&place.output().join(format!("{}.zst", segments[0])));
     place.put(format!("{}.part", segments[0]), &again);
     let named = place.input().join(&segments[0]);

@@ -1,8 +1,8 @@
 //! A disk that fails single writes: a real ext4 or xfs on a device that answers some of the kernel's writes of
 //! content with an I/O error.
 //!
-//! The kernel tells each who has the file open, once; whoever opens it after that hears nothing. It goes on to show
-//! the content from memory, which is not on the disk: so what is acknowledged is judged by a new mount.
+//! The kernel reports it once to each process that has the file open; one that opens it after that gets no
+//! error. The kernel goes on to show the content from memory, which is not on the disk: so what is acknowledged is judged by a new mount.
 
 use std::{
     ffi::OsStr,
@@ -35,7 +35,7 @@ const BLOCK: usize = 4096;
 /// How the content of every source begins, and each block of it.
 const CONTENT: &[u8] = b"content ";
 
-/// One file, the disk; so many of the writes with content that come next fail.
+/// One file, the disk; this many of the next writes with content fail.
 struct Server {
     image: File,
     failing: Arc<AtomicUsize>,
@@ -241,7 +241,7 @@ fn lost(case: Case) -> Option<Vec<PathBuf>> {
     };
     let lost: Vec<_> = tree.contents.iter().filter(is_lost).map(|(path, _)| path.clone()).collect();
     run("umount", &[&tree.path("archive")]);
-    assert!(tree.acknowledged().values().all(|lines| *lines == 1), "{case:?}: told once");
+    assert!(tree.acknowledged().values().all(|lines| *lines == 1), "{case:?}: acknowledged once");
     Some(lost)
 }
 

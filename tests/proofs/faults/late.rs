@@ -94,7 +94,7 @@ fn lost(case: Case) -> Option<Vec<PathBuf>> {
     #[expect(clippy::disallowed_methods, reason = "the gate of a failpoint")]
     fs::remove_file(&gate).expect("gate");
     let ended = || tree.files("in").is_empty() || tree.log().contains("storage unavailable");
-    until("all is done, or the place is sick", ended);
+    until("all is done, or storage is unavailable", ended);
     service.signal(Signal::TERM);
     let code = service.wait();
     assert!([0, 74, 75].contains(&code), "{code}\n{}", tree.log());

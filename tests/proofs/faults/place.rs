@@ -116,9 +116,9 @@ fn a_clock_that_jumps_loses_nothing_and_repeats_nothing() {
             set(offset);
             tree.put(&format!("jump/{number}.log"), offset.repeat(number + 1).as_bytes());
             let wanted = tree.contents.len();
-            let told = || tree.acknowledged().len();
+            let acknowledged = || tree.acknowledged().len();
             let jumped = format!("{wanted} files are published after a jump to {offset}");
-            until(&jumped, || told() == wanted);
+            until(&jumped, || acknowledged() == wanted);
         }
         service.signal(Signal::TERM);
         assert_eq!(service.wait(), 0, "{}", tree.log());

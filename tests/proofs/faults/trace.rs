@@ -42,7 +42,7 @@ impl Drop for Traced {
     }
 }
 
-/// Whether calls can be traced here; told loudly where they cannot.
+/// Whether calls can be traced here; printed where they cannot.
 pub fn is_possible(name: &str) -> bool {
     let possible = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).status();
     let possible = possible.is_ok_and(|status| status.success());
@@ -98,7 +98,7 @@ pub fn points(tree: &Tree, on_success: &str) -> Vec<Point> {
     points.into_iter().collect()
 }
 
-/// `count` points, spread over all by the seed; each once where so many are asked for.
+/// `count` points, spread over all by the seed; each once where that many are asked for.
 pub fn sample(points: &[Point], count: usize, random: &mut Random) -> Vec<Point> {
     let mut chosen = points.to_vec();
     for place in 0..chosen.len() {

@@ -108,7 +108,7 @@ fn a_share_that_forbids_attributes_is_told_once_and_used() {
     place.assert_clean();
 }
 
-/// A clock that stands still, at an even second that has just begun.
+/// A clock that does not advance, at an even second that has just begun.
 fn coarse() -> Oddities {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let clock = Some(UNIX_EPOCH + Duration::from_secs(now & !1));

@@ -1,4 +1,5 @@
-//! What a place cannot do is told at the start, with code 78, and no file is to blame.
+//! A file system that cannot do what is needed is an error at the start, with code 78, and no file is
+//! to blame.
 
 use crate::{
     files::{Place, Running, tree},

@@ -13,7 +13,7 @@ const MIB: u64 = 1 << 20;
 const MEMORY: u64 = 192 * MIB;
 
 /// A bomb that is met by the running service: it is quarantined for this reason, quickly, within
-/// the memory, and the file beside it is processed.
+/// the memory, and the file next to it is processed.
 fn defused(place: &Place, transforms: &str, name: &str, bomb: &[u8], why: &str) {
     let running = place.watch(&["--transform", transforms, "--on-success", "delete"]);
     let kept = place.quarantine().join(name);
@@ -22,7 +22,7 @@ fn defused(place: &Place, transforms: &str, name: &str, bomb: &[u8], why: &str) 
     let harmless = zeros(name.rsplit_once('.').unwrap().1, 10);
     place.put(format!("harmless-{name}"), harmless);
     let again = place.quarantine().join(format!("harmless-{name}"));
-    until("the file beside it", || again.exists() || tree(&place.output()).len() == 1);
+    until("the file next to it", || again.exists() || tree(&place.output()).len() == 1);
     let peak = peak_memory(running.pid());
     assert!(peak < MEMORY, "{transforms}: {peak} bytes");
     let ended = running.stop();

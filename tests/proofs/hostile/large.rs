@@ -24,7 +24,7 @@ fn a_sparse_tebibyte_costs_no_memory_holds_up_nobody_and_is_left_by_the_stop() {
     }
     let source = place.input().join("tebibyte");
     std::fs::rename(path, &source).unwrap();
-    until("it is in work", || open_files(running.pid()).contains(&source));
+    until("it is in flight", || open_files(running.pid()).contains(&source));
     let began = Instant::now();
     for number in 0..200 {
         place.put(format!("small{number}"), "small");
@@ -32,8 +32,8 @@ fn a_sparse_tebibyte_costs_no_memory_holds_up_nobody_and_is_left_by_the_stop() {
     until("the small files", || {
         (0..200).all(|number| place.output().join(format!("small{number}.zst")).exists())
     });
-    let beside = began.elapsed();
-    assert!(open_files(running.pid()).contains(&source), "it is still in work");
+    let elapsed = began.elapsed();
+    assert!(open_files(running.pid()).contains(&source), "it is still in flight");
     let peak = peak_memory(running.pid());
     assert!(peak < MEMORY, "{peak} bytes");
     let stopped = Instant::now();
@@ -47,7 +47,7 @@ fn a_sparse_tebibyte_costs_no_memory_holds_up_nobody_and_is_left_by_the_stop() {
     place.assert_clean();
     let figures: [(&str, &dyn std::fmt::Display); 3] = [
         ("peak_mib", &(peak >> 20)),
-        ("small_files_ms", &beside.as_millis()),
+        ("small_files_ms", &elapsed.as_millis()),
         ("stop_ms", &stop.as_millis()),
     ];
     prove::report(name, &figures);

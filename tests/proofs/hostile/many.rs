@@ -11,7 +11,7 @@ use crate::{
 const MEMORY_MIB: u64 = 256;
 const DESCRIPTORS: u64 = 1300;
 const LONGEST_SECONDS: u64 = 300;
-/// Where more files are asked for: so many in a second at least.
+/// The least rate in files per second, where more files are asked for.
 const LEAST_RATE: u64 = 1000;
 
 /// The most memory (MiB) and descriptors that it has in use until it ends.

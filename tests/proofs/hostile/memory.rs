@@ -14,7 +14,7 @@ use crate::{
 };
 
 const MIB: u64 = 1 << 20;
-/// What the service has in use besides, in this build: its own code and stacks, the ledger's cache.
+/// What the service has in use in addition, in this build: its own code and stacks, the ledger's cache.
 const BASE_MIB: u64 = 40;
 const LONGEST_SECONDS: u64 = 600;
 
@@ -62,7 +62,7 @@ fn within(transforms: &str, content: impl Fn(u64, u64) -> Vec<u8>, large: u64) -
 fn the_memory_limit_holds_with_the_codecs_in_it() {
     let name = "the_memory_limit_holds_with_the_codecs_in_it";
     let all = prove::count(0) > 0;
-    let told = |transforms: &str, (peak, limit): (u64, u64)| {
+    let report = |transforms: &str, (peak, limit): (u64, u64)| {
         prove::report(
             name,
             &[("transforms", &transforms), ("peak_mib", &peak), ("limit_mib", &limit)],
@@ -84,11 +84,11 @@ fn the_memory_limit_holds_with_the_codecs_in_it() {
         ("brotli:11", 12, false),
     ] {
         if all || is_quick {
-            told(transforms, within(transforms, noise, large * MIB));
+            report(transforms, within(transforms, noise, large * MIB));
         }
     }
     for (transforms, extension) in packed::FORMATS {
         let content = |bytes, seed| packed::pack(extension, &noise(bytes, seed));
-        told(transforms, within(transforms, content, 8 * MIB));
+        report(transforms, within(transforms, content, 8 * MIB));
     }
 }

@@ -1,4 +1,4 @@
-//! A name that is as sly as a name can be, in everything that tells of it.
+//! A name that is as sly as a name can be, in everything that names it.
 
 use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, path::PathBuf};
 
@@ -24,14 +24,14 @@ fn assert_harmless(what: &str, text: &str) {
     }
 }
 
-/// Besides, no mark that turns text around: for what people read.
+/// In addition, no mark that turns text around: for what people read.
 fn assert_plain(what: &str, text: &str) {
     assert_harmless(what, text);
     assert!(!text.contains('\u{202e}'), "{what}: {text:?}");
 }
 
 /// The service at its most talkative, on a directory and two files of that name: one good, one bad.
-fn told(format: &str) {
+fn assert_escaped(format: &str) {
     let place = Place::new();
     let (name, good) = (sly(), crate::hostile::packed::pack("gz", b"content"));
     let (name, dir) = (OsStr::from_bytes(&name), PathBuf::from(OsStr::from_bytes(&sly()[..200])));
@@ -60,7 +60,7 @@ fn told(format: &str) {
     place.put(dir.join(name), good);
     place.put(name, "no archive");
     let events = || fs::read_to_string(place.root().join("events.jsonl")).unwrap_or_default();
-    until("both are told", || events().lines().count() == 2);
+    until("both are in the events file", || events().lines().count() == 2);
     assert_plain("metrics", &get(&running, "/metrics"));
     assert_plain("status", &get(&running, "/api/v1/status"));
     let ended = running.stop();
@@ -69,17 +69,17 @@ fn told(format: &str) {
     output.push(".zst");
     assert_eq!(place.published(dir.join(output)), b"content");
     assert_plain(format, &ended.stderr);
-    assert!(ended.stderr.contains("ERROR forged"), "the name is told, escaped");
+    assert!(ended.stderr.contains("ERROR forged"), "the name is logged, escaped");
     assert_harmless("events", &events());
     for line in events().lines() {
         let event: serde_json::Value = serde_json::from_str(line).unwrap();
         assert!(event["source_hex"].as_str().unwrap().contains("0a4552524f52"), "{event}");
     }
     for args in [&["history"][..], &["history", "--json"]] {
-        let told = place.run(args);
-        assert_eq!(told.code, 0, "{told:?}");
-        assert!(told.stdout.contains("ERROR forged"), "{told:?}");
-        assert_harmless("history", &told.stdout);
+        let history = place.run(args);
+        assert_eq!(history.code, 0, "{history:?}");
+        assert!(history.stdout.contains("ERROR forged"), "{history:?}");
+        assert_harmless("history", &history.stdout);
     }
     let mut explain = place.tidemill(&["explain"]);
     let explained = Running::start(explain.arg(place.input().join(name))).end();
@@ -96,10 +96,10 @@ fn told(format: &str) {
 
 #[test]
 fn a_sly_name_is_escaped_in_text_logs_events_metrics_history_and_explain() {
-    told("text");
+    assert_escaped("text");
 }
 
 #[test]
 fn a_sly_name_is_escaped_in_json_logs_events_metrics_history_and_explain() {
-    told("json");
+    assert_escaped("json");
 }

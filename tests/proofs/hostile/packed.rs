@@ -20,7 +20,7 @@ pub fn pack(extension: &str, content: &[u8]) -> Vec<u8> {
     block_on(read(encoder(extension, content)))
 }
 
-/// An archive of so many zeros.
+/// An archive of this many zeros.
 pub fn zeros(extension: &str, bytes: u64) -> Vec<u8> {
     let content = BufReader::with_capacity(1 << 20, tokio::io::repeat(0).take(bytes));
     block_on(read(encoder(extension, content)))

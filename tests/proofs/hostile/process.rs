@@ -1,4 +1,4 @@
-//! What the kernel, and it itself, tell of a running process.
+//! What the kernel and the process itself report about it.
 
 use std::{
     fs,

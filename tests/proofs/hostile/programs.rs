@@ -1,4 +1,4 @@
-//! What the children are: this test binary again, told by an environment variable which to be.
+//! What the children are: this test binary again, and an environment variable names the one to run.
 
 use std::{
     ffi::OsString,
@@ -33,12 +33,12 @@ pub fn child(program: &str) -> Command {
     command
 }
 
-fn tell<T>(what: &str, result: io::Result<T>) {
+fn print<T>(what: &str, result: io::Result<T>) {
     let error = result.err().and_then(|error| error.raw_os_error());
     println!("{what}: {}", error.map_or("done".to_owned(), |errno| format!("errno {errno}")));
 }
 
-/// Confines itself as the service does, starts a thread, and tells what that one can do.
+/// Confines itself as the service does, starts a thread, and prints what that one can do.
 pub fn confined() {
     let root = PathBuf::from(std::env::var_os(ROOT).unwrap());
     let ports = std::env::var(PORTS).unwrap();
@@ -61,32 +61,32 @@ pub fn confined() {
 
 fn try_all(root: &Path, refused: u16, allowed: u16) {
     let at = |path: &str| root.join(path);
-    tell("read inside", std::fs::read(at("one/file")));
-    tell("rename inside", std::fs::rename(at("one/file"), at("two/file")));
-    tell("remove inside", std::fs::remove_file(at("two/file")));
-    tell("directory inside", std::fs::create_dir(at("two/directory")));
-    tell("append", std::fs::write(at("log/file"), "line"));
-    tell("remove from the log", std::fs::remove_file(at("log/file")));
-    tell("read what is read", std::fs::read(at("read/file")));
-    tell("write what is read", File::options().write(true).open(at("read/file")));
-    tell("truncate what is read", rustix_truncate(&at("read/file")));
-    tell("read below a file's directory", std::fs::read(at("read_files/file")));
-    tell("list a file's directory", std::fs::read_dir(at("read_files")));
-    tell("read outside", std::fs::read(at("secret")));
-    tell("read outside by a link inside", std::fs::read(at("one/link")));
-    tell("write outside", std::fs::write(at("new"), ""));
-    tell("remove outside", std::fs::remove_file(at("secret")));
-    tell("rename out", std::fs::rename(at("one/other"), at("other")));
-    tell("rename in", std::fs::rename(at("secret"), at("one/secret")));
-    tell("link inside", std::os::unix::fs::symlink("/", at("one/made")));
-    tell("list outside", std::fs::read_dir(root));
-    tell("run a program", Command::new("/bin/true").status());
-    tell("listen", TcpListener::bind("127.0.0.1:0"));
-    tell("listen elsewhere", TcpListener::bind(("127.0.0.1", 9999)));
-    tell("connect", TcpStream::connect(("127.0.0.1", allowed)));
-    tell("connect elsewhere", TcpStream::connect(("127.0.0.1", refused)));
+    print("read inside", std::fs::read(at("one/file")));
+    print("rename inside", std::fs::rename(at("one/file"), at("two/file")));
+    print("remove inside", std::fs::remove_file(at("two/file")));
+    print("directory inside", std::fs::create_dir(at("two/directory")));
+    print("append", std::fs::write(at("log/file"), "line"));
+    print("remove from the log", std::fs::remove_file(at("log/file")));
+    print("read what is read", std::fs::read(at("read/file")));
+    print("write what is read", File::options().write(true).open(at("read/file")));
+    print("truncate what is read", rustix_truncate(&at("read/file")));
+    print("read below a file's directory", std::fs::read(at("read_files/file")));
+    print("list a file's directory", std::fs::read_dir(at("read_files")));
+    print("read outside", std::fs::read(at("secret")));
+    print("read outside by a link inside", std::fs::read(at("one/link")));
+    print("write outside", std::fs::write(at("new"), ""));
+    print("remove outside", std::fs::remove_file(at("secret")));
+    print("rename out", std::fs::rename(at("one/other"), at("other")));
+    print("rename in", std::fs::rename(at("secret"), at("one/secret")));
+    print("link inside", std::os::unix::fs::symlink("/", at("one/made")));
+    print("list outside", std::fs::read_dir(root));
+    print("run a program", Command::new("/bin/true").status());
+    print("listen", TcpListener::bind("127.0.0.1:0"));
+    print("listen elsewhere", TcpListener::bind(("127.0.0.1", 9999)));
+    print("connect", TcpStream::connect(("127.0.0.1", allowed)));
+    print("connect elsewhere", TcpStream::connect(("127.0.0.1", refused)));
     let parent = rustix::process::getppid().unwrap();
-    tell("signal", rustix::process::test_kill_process(parent).map_err(io::Error::from));
+    print("signal", rustix::process::test_kill_process(parent).map_err(io::Error::from));
 }
 
 fn rustix_truncate(path: &Path) -> io::Result<()> {
@@ -97,7 +97,7 @@ fn rustix_truncate(path: &Path) -> io::Result<()> {
 }
 
 /// Restricts itself as often as the kernel allows, and becomes another program, which then cannot
-/// restrict itself once more.
+/// restrict itself again.
 pub fn many_layers() {
     loop {
         let rules = Ruleset::default().scope(Scope::from_all(ABI::V6)).unwrap();

@@ -1,4 +1,4 @@
-//! The sandbox: what is kept out, that all still works in it, and what is told where it cannot be.
+//! The sandbox: what is kept out, that all still works in it, and what is logged where it cannot be.
 
 use std::{
     fs,
@@ -18,14 +18,14 @@ use crate::{
 
 const ENFORCED: &str = "sandbox active";
 
-/// Whether the kernel holds all of it; told where it does not.
+/// Whether the kernel holds all of it; printed where it does not.
 fn kernel_has_it(name: &str) -> bool {
     let place = Place::new();
-    let told = place.once(&["--sandbox", "require"]);
-    if told.code == 78 {
-        prove::skipped(name, told.stderr.trim());
+    let ended = place.once(&["--sandbox", "require"]);
+    if ended.code == 78 {
+        prove::skipped(name, ended.stderr.trim());
     }
-    told.code == 0
+    ended.code == 0
 }
 
 #[test]
@@ -50,17 +50,17 @@ fn a_thread_of_a_confined_process_reaches_nothing_but_what_is_allowed() {
     let mut child = programs::child("confined");
     let ended = Running::start(child.env(programs::ROOT, &root).env(programs::PORTS, ports)).end();
     assert_eq!(ended.code, 0, "{ended:?}");
-    let told = |what: &str, result: &str| {
+    let prints = |what: &str, result: &str| {
         let line = format!("{what}: {result}");
         assert!(ended.stdout.lines().any(|found| found == line), "{line}\n{ended:?}");
     };
-    told("extent", "whole");
+    prints("extent", "whole");
     for what in ["read inside", "rename inside", "remove inside", "directory inside"] {
-        told(what, "done");
+        prints(what, "done");
     }
-    told("read below a file's directory", "done");
+    prints("read below a file's directory", "done");
     for what in ["append", "read what is read", "listen", "connect"] {
-        told(what, "done");
+        prints(what, "done");
     }
     for what in [
         "remove from the log",
@@ -77,14 +77,14 @@ fn a_thread_of_a_confined_process_reaches_nothing_but_what_is_allowed() {
         "listen elsewhere",
         "connect elsewhere",
     ] {
-        told(what, "errno 13");
+        prints(what, "errno 13");
     }
     // To another directory: EXDEV, as between file systems; or EACCES, as for the others.
     for what in ["rename out", "rename in"] {
         let refused = [13, 18].map(|errno| format!("{what}: errno {errno}"));
         assert!(refused.iter().any(|line| ended.stdout.contains(line)), "{what}\n{ended:?}");
     }
-    told("signal", "errno 1");
+    prints("signal", "errno 1");
     assert_eq!(fs::read(root.join("read/file")).unwrap(), b"content");
     assert_eq!(fs::read(root.join("secret")).unwrap(), b"content");
 }
@@ -115,14 +115,15 @@ fn in_the_sandbox_every_fate_of_a_source_is_met_across_directories() {
         place.put("sub/deep/large.gz", &large);
         place.put("sub/bad.gz", "no archive");
         let events = place.root().join("events.jsonl");
-        let told = |what: &str| fs::read_to_string(&events).is_ok_and(|text| text.contains(what));
-        until("all three are told", || {
-            ["a.gz", "sub/deep/large.gz", "sub/bad.gz"].iter().all(|source| told(source))
+        let is_acknowledged =
+            |what: &str| fs::read_to_string(&events).is_ok_and(|text| text.contains(what));
+        until("all three are acknowledged", || {
+            ["a.gz", "sub/deep/large.gz", "sub/bad.gz"].iter().all(|source| is_acknowledged(source))
         });
-        // A log rotation: the file is made anew in its directory.
+        // A log rotation: the file is created again in its directory.
         fs::rename(&events, place.root().join("events.jsonl.1")).unwrap();
         place.put("later.gz", &packed);
-        until("the new events file", || told("later.gz"));
+        until("the new events file", || is_acknowledged("later.gz"));
         let ended = running.stop();
         assert_eq!(ended.code, 0, "{on_success}: {ended:?}");
         assert_eq!(tree(&place.output()).len(), 3, "{on_success}: {ended:?}");

@@ -60,7 +60,7 @@ fn swapped(name: &str, producer: u32, on_success: &str) {
     let place = place(producer);
     let root = place.root();
     let before = untouched(&root.join("outside"));
-    // Without the sandbox: what is shown here is that no name is followed, whoever could be let in.
+    // Without the sandbox: what is shown here is that no name is followed, whatever the sandbox would allow.
     let options = ["--sandbox", "off", "--settle", "0s", "--temporary-names", "take"];
     let running = place.watch(&[&options[..], &["--on-success", on_success]].concat());
     let mut swaps = programs::child("swaps");

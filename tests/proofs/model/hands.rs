@@ -33,7 +33,7 @@ impl World {
         self.observe();
     }
 
-    /// As [`Self::hand`], beside a running service: without what a user must not do then. A file
+    /// As [`Self::hand`], while the service runs: without what a user must not do then. A file
     /// whose source is to be removed is replaced, not rewritten (its last bytes might be written
     /// in the instant between the last look at it and its removal), and an output that may be
     /// replaced is not taken (the consumer might take what is not acknowledged yet).
@@ -80,10 +80,10 @@ impl World {
             return;
         }
         let content = self.content(size);
-        let beside = self.tree.path("beside");
-        fs::write(&beside, &content).expect("write");
+        let temporary = self.tree.path("temporary");
+        fs::write(&temporary, &content).expect("write");
         self.appears(path, content);
-        fs::rename(beside, whole).expect("rename");
+        fs::rename(temporary, whole).expect("rename");
     }
 
     fn begin(&mut self, path: &'static str, size: Size) {
@@ -156,10 +156,10 @@ impl World {
         }
     }
 
-    /// A consumer takes what the events file told of, and only as it told it.
+    /// A consumer takes acknowledged outputs, and only as they were acknowledged.
     fn take_output(&mut self, which: u8) {
         let mut lines = self.acknowledged();
-        lines.retain(|line| !self.taken.contains(&line.id) && self.is_as_told(line));
+        lines.retain(|line| !self.taken.contains(&line.id) && self.is_as_acknowledged(line));
         if !lines.is_empty() {
             let line = &lines[usize::from(which) % lines.len()];
             fs::remove_file(self.whole("out", &line.output)).expect("take");
@@ -174,12 +174,12 @@ impl World {
         let whole = self.whole("out", &output);
         let lines = self.acknowledged();
         let theirs = lines.iter().rev().find(|line| line.output == output);
-        let told = theirs.filter(|line| self.is_as_told(line));
+        let acknowledged = theirs.filter(|line| self.is_as_acknowledged(line));
         if !self.make_parent(&whole) {
             return;
         }
         let content = self.content(Size::Small);
-        if let Some(line) = told {
+        if let Some(line) = acknowledged {
             self.taken.insert(line.id);
             fs::write(whole, &content).expect("write");
         } else {

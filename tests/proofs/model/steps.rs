@@ -32,15 +32,15 @@ pub enum Step {
     Hand(Hand),
     /// `--once`, to its end.
     Once,
-    /// `--once`, which kills itself when it comes by this failpoint after so many passes.
+    /// `--once`, which kills itself when it comes by this failpoint after this many passes.
     KilledAt(&'static str, u8),
     /// `--once`, while storage is full or busy for a moment: it waits, and goes on.
     Hindered(&'static str),
-    /// `--once`, killed after so many microseconds.
+    /// `--once`, killed after this many microseconds.
     KilledAfter(u32),
-    /// The service watches, while things happen with so many microseconds after each.
+    /// The service watches, while things happen with this many microseconds after each.
     Watch(Vec<(Hand, u32)>, End),
-    /// As [`Self::Watch`], but its file system answers nothing to whoever comes by this failpoint
+    /// As [`Self::Watch`], but its file system answers nothing to the thread that comes by this failpoint
     /// first, until the end.
     Stuck(&'static str, Vec<(Hand, u32)>, End),
     /// The operator no longer keeps sources: from the next start on this is the policy.
@@ -63,7 +63,7 @@ pub enum Hand {
     Write(&'static str, Size),
     /// A producer makes it elsewhere and renames it to its name.
     MoveIn(&'static str, Size),
-    /// A producer begins a file under a temporary name beside its final one.
+    /// A producer begins a file under a temporary name next to its final one.
     Begin(&'static str, Size),
     /// It renames what it began to its final name.
     Finish(&'static str),
@@ -76,10 +76,10 @@ pub enum Hand {
     MakeDirectory(&'static str),
     /// The consumer takes an acknowledged output: this one of those that are there.
     Take(u8),
-    /// Another hand puts a file where this source's output would go: beside nothing, or over an
+    /// Another program puts a file where this source's output would go: next to nothing, or over an
     /// acknowledged output.
     Foreign(&'static str),
-    /// Another hand makes a directory there.
+    /// Another program makes a directory there.
     ForeignDirectory(&'static str),
     /// Another service, which has a ledger of its own, says in the same events file that it published
     /// what this source has, under the number of the next record.

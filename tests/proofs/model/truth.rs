@@ -63,8 +63,12 @@ impl World {
     fn assert_published_at_most_once(&self, lines: &[Line], visible: &[Visible]) {
         let of = |line: &&Line, of: &(&str, Hash)| line.source == of.0 && line.source_hash == of.1;
         for (key, appeared) in &self.appeared {
-            let told = lines.iter().filter(|line| of(line, key)).count();
-            assert!(told <= *appeared, "{key:?} was told {told} times\n{}", self.tree.log());
+            let count = lines.iter().filter(|line| of(line, key)).count();
+            assert!(
+                count <= *appeared,
+                "{key:?} was acknowledged {count} times\n{}",
+                self.tree.log()
+            );
             let taken = lines.iter().filter(|line| self.taken.contains(&line.id));
             let taken = taken.filter(|line| of(line, key)).count();
             let seen = visible.iter().filter(|one| (one.source, &one.content) == (key.0, &key.1));
@@ -81,10 +85,10 @@ impl World {
             assert!(self.appeared.contains_key(&key), "{line:?} is of no content");
         }
         let ids: BTreeSet<_> = lines.iter().map(|line| line.id).collect();
-        assert_eq!(ids.len(), lines.len(), "a record was told twice: {lines:?}");
+        assert_eq!(ids.len(), lines.len(), "a record was acknowledged twice: {lines:?}");
     }
 
-    /// An acknowledged output stays as it was told, until somebody takes it, or its source's newer
+    /// An acknowledged output stays as it was, until somebody takes it, or its source's newer
     /// content takes its place where the policy says so. What comes under the name of a source that
     /// was removed is another source: it takes no place unless the policy is `replace`.
     fn assert_what_was_acknowledged_stays(&self, lines: &[Line], visible: &[Visible]) {
@@ -92,7 +96,7 @@ impl World {
             lines.iter().map(|line| (line.output.as_str(), line)).collect();
         let replaces = ["update", "replace"].contains(&self.on_exists);
         for line in last.values().filter(|line| !self.taken.contains(&line.id)) {
-            if self.is_as_told(line) {
+            if self.is_as_acknowledged(line) {
                 continue;
             }
             let newer = visible.iter().find(|one| {
@@ -102,7 +106,7 @@ impl World {
             let stayed = |by: &Visible| self.on_exists == "replace" || self.stayed(line, by);
             assert!(
                 replaces && newer.is_some_and(stayed),
-                "{line:?} is not as it was told\n{}",
+                "{line:?} is not as it was acknowledged\n{}",
                 self.tree.log()
             );
         }
@@ -125,7 +129,7 @@ impl World {
         self.order.iter().rposition(|one| one == content)
     }
 
-    /// What another hand put there stays, unless the policy is to replace it.
+    /// What another program put there stays, unless the policy is to replace it.
     fn assert_what_is_foreign_stays(&mut self, visible: &[Visible]) {
         let replaced: Vec<String> = self
             .foreign
@@ -151,13 +155,14 @@ impl World {
                 assert!(there, "{path} was to be kept\n{}", self.tree.log());
                 continue;
             }
-            let told = lines.iter().any(|line| line.source == *path && line.source_hash == hash);
+            let acknowledged =
+                lines.iter().any(|line| line.source == *path && line.source_hash == hash);
             let among = |files: Vec<PathBuf>| {
                 files.iter().any(|file| fs::read(file).is_ok_and(|found| found == *content))
             };
             let private = || self.private();
             assert!(
-                there || told || among(private()) || among(self.quarantined(path)),
+                there || acknowledged || among(private()) || among(self.quarantined(path)),
                 "{path} is lost\n{}",
                 self.tree.log()
             );
@@ -229,24 +234,25 @@ impl World {
             assert_eq!(last.identity.size, content.len() as u64, "{path}: {last:?}");
             let hash = hash(content);
             // Of what was processed again the last record counts.
-            let told = lines.iter().any(|line| line.id == last.id && line.source_hash == hash);
+            let acknowledged =
+                lines.iter().any(|line| line.id == last.id && line.source_hash == hash);
             let held = &self.held[path];
             let allowed = match last.state {
-                // Processed again, with nothing new to tell.
+                // Processed again, with nothing new to acknowledge.
                 State::Done if last.reason.as_deref() == Some("the output is unchanged") => {
                     lines.iter().any(|line| line.source == *path && line.source_hash == hash)
                 }
-                State::Done => told && may_publish(self.on_exists, held),
-                State::Skipped => !told && self.on_exists == "skip" && is_met(held, &TAKEN),
-                State::Quarantined => !told && may_quarantine(self.on_exists, held, last),
+                State::Done => acknowledged && may_publish(self.on_exists, held),
+                State::Skipped => !acknowledged && self.on_exists == "skip" && is_met(held, &TAKEN),
+                State::Quarantined => !acknowledged && may_quarantine(self.on_exists, held, last),
                 _ => false,
             };
             assert!(
                 allowed,
-                "{path} ended as {} ({:?}), {}told, with {held:?}\n{}",
+                "{path} ended as {} ({:?}), {}acknowledged, with {held:?}\n{}",
                 last.state,
                 last.reason,
-                if told { "" } else { "not " },
+                if acknowledged { "" } else { "not " },
                 self.tree.log()
             );
             self.figures.quarantined += u64::from(last.state == State::Quarantined);
@@ -284,9 +290,9 @@ fn is_met(held: &BTreeSet<Holder>, any: &[Holder]) -> bool {
 /// Whether the policy lets a content be published, by what had the name since it appeared.
 fn may_publish(policy: &str, held: &BTreeSet<Holder>) -> bool {
     match policy {
-        // Beside what another has, where its own earlier source was removed.
+        // Next to what another program has, where its own earlier source was removed.
         "update" => is_met(held, &[Holder::Nobody, Holder::Ours, Holder::Foreign]),
-        // The same content once more.
+        // The same content again.
         "fail" => is_met(held, &[Holder::Nobody, Holder::Ours]),
         "replace" => is_met(held, &[Holder::Nobody, Holder::Ours, Holder::Foreign]),
         "suffix" => true,

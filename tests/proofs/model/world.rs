@@ -38,7 +38,7 @@ pub enum Holder {
     Nobody,
     /// A whole output of ours.
     Ours,
-    /// A file of another hand.
+    /// A file of another program.
     Foreign,
     Directory,
 }
@@ -110,7 +110,7 @@ pub fn output_of(path: &str) -> String {
     format!("{path}.zst")
 }
 
-/// The temporary name of a producer beside its final one.
+/// The temporary name of a producer next to its final one.
 pub fn temporary_of(path: &str) -> String {
     format!("{path}.part")
 }
@@ -189,7 +189,7 @@ impl World {
         self.tree.start_with(&failpoints, self.on_success, &more)
     }
 
-    /// The service watches while hands are at work, to this end.
+    /// The service watches while others change files, to this end.
     fn watch(&mut self, failpoints: &str, hands: &[(Hand, u32)], end: End) {
         let service = self.start(failpoints, &[]);
         for (hand, micros) in hands {
@@ -296,7 +296,7 @@ impl World {
     }
 
     /// Whether the output is there as the line says.
-    pub fn is_as_told(&self, line: &Line) -> bool {
+    pub fn is_as_acknowledged(&self, line: &Line) -> bool {
         let found = fs::read(self.whole("out", &line.output));
         found.is_ok_and(|found| hash(&found) == line.output_hash)
     }

@@ -15,7 +15,7 @@ use std::{
 use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpgid};
 
 /// The most that one command, or the boot, may take: a client may remember for a minute that a name was
-/// not there, and a sick place is tried each minute.
+/// not there, and unavailable storage is probed each minute.
 const PATIENCE: Duration = Duration::from_secs(150);
 const LINUX: &str = "linux.uml";
 

@@ -34,7 +34,7 @@ join() {
         'output = "/mnt/nfs/out"' 'backoff = "100ms"' >/tmp/work/tidemill.toml
 }
 
-# A producer: so many files, each by a rename into the input. What it made is in /tmp/made: a line
+# A producer: this many files, each by a rename into the input. What it made is in /tmp/made: a line
 # for each file, with the name of its output and the hash of its content.
 produce() {
     local number content

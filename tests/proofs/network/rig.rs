@@ -81,7 +81,7 @@ impl Rig {
         self.server.insert(Guest::start(&machine)).until_up();
     }
 
-    /// Waits until so many outputs have their names, as the neighbour sees it.
+    /// Waits until this many outputs have their names, as the neighbour sees it.
     pub fn until_published(&mut self, outputs: usize) {
         self.neighbour.until(&format!("[ $(ls /mnt/nfs/out | grep -c 'zst$') -ge {outputs} ]"));
     }

@@ -153,14 +153,14 @@ impl Judge<'_> {
         };
         let unfinished = records.iter().filter(|record| record.state.is_unfinished());
         found.extend(unfinished.map(|record| format!("unfinished in the ledger: {record:?}")));
-        let told = lines(events);
-        found.extend(self.told_once(&told));
-        found.extend(told_at_all(&records, &told));
+        let acknowledged = lines(events);
+        found.extend(self.acknowledged_once(&acknowledged));
+        found.extend(published_are_acknowledged(&records, &acknowledged));
         found.extend(self.taken_stay_away(after));
         found.extend(self.nothing_is_lost(after));
-        found.extend(self.durable_are_published(&records, &told));
+        found.extend(self.durable_are_published(&records, &acknowledged));
         found.extend(self.disposed(after, &records));
-        found.extend(attributes_follow(after, &told, places));
+        found.extend(attributes_follow(after, &acknowledged, places));
         found
     }
 
@@ -178,7 +178,8 @@ impl Judge<'_> {
             };
             let foreign = self.recording.plan.foreign.get(path) == Some(content);
             let source = source_of(path);
-            let left = self.before.input.get(&source) == Some(content) && !self.was_told(&source);
+            let left =
+                self.before.input.get(&source) == Some(content) && !self.was_acknowledged(&source);
             let left = left || self.recording.left.get(&source) == Some(content);
             if !foreign && !left && self.version_of(&source, content).is_none() {
                 found.push(format!("output {} has the content of no source", path.display()));
@@ -188,7 +189,7 @@ impl Judge<'_> {
     }
 
     /// A version of this source that may be the newest was acknowledged.
-    fn was_told(&self, source: &Path) -> bool {
+    fn was_acknowledged(&self, source: &Path) -> bool {
         let newest = self.known.begun.get(source);
         self.known.published(source).any(|line| self.version_of_line(line) == newest.copied())
     }
@@ -197,12 +198,12 @@ impl Judge<'_> {
     fn acknowledged_are_there(&self, seen: &Seen) -> Vec<Violation> {
         let mut found = Vec::new();
         for (path, line) in self.known.by_output() {
-            let told = self.version_of_line(line);
+            let version = self.version_of_line(line);
             let newer = |content: &Vec<u8>| {
                 // What is newer than the last line may be anything that was delivered since.
-                let left = !self.was_told(&line.source)
+                let left = !self.was_acknowledged(&line.source)
                     && self.before.input.get(&line.source) == Some(content);
-                left || self.version_of(&line.source, content) >= told
+                left || self.version_of(&line.source, content) >= version
             };
             match seen.output.get(path) {
                 Some(Ok(content)) if newer(content) => {}
@@ -214,18 +215,18 @@ impl Judge<'_> {
         found
     }
 
-    /// No version is published twice, whoever read the first line of it. A line that did not
-    /// survive may be told again.
-    fn told_once(&self, told: &[Line]) -> Vec<Violation> {
+    /// No version is published twice, by which consumer its first line was read. A line that did not
+    /// survive may be written again.
+    fn acknowledged_once(&self, acknowledged: &[Line]) -> Vec<Violation> {
         let mut ids: HashMap<(&Path, Option<&str>), BTreeSet<i64>> = HashMap::new();
         let mut surviving = BTreeSet::new();
         let mut found = Vec::new();
-        for line in told.iter().filter(|line| line.outcome == "published") {
+        for line in acknowledged.iter().filter(|line| line.outcome == "published") {
             if !surviving.insert(line.id) {
-                found.push(format!("told twice: {line:?}"));
+                found.push(format!("acknowledged twice: {line:?}"));
             }
         }
-        let all = self.known.lines.iter().chain(told);
+        let all = self.known.lines.iter().chain(acknowledged);
         for line in all.filter(|line| line.outcome == "published") {
             let key = (line.source.as_path(), line.source_hash.as_deref());
             ids.entry(key).or_default().insert(line.id);
@@ -282,10 +283,10 @@ impl Judge<'_> {
     }
 
     /// A version that its producer made durable was published, or there is a reason why not.
-    fn durable_are_published(&self, records: &[Record], told: &[Line]) -> Vec<Violation> {
+    fn durable_are_published(&self, records: &[Record], acknowledged: &[Line]) -> Vec<Violation> {
         let mut found = Vec::new();
         for (source, version) in &self.known.durable {
-            let published = self.known.lines.iter().chain(told).any(|line| {
+            let published = self.known.lines.iter().chain(acknowledged).any(|line| {
                 line.source == *source
                     && line.outcome == "published"
                     && self.version_of_line(line) >= Some(*version)
@@ -337,21 +338,21 @@ impl Judge<'_> {
 }
 
 /// What the ledger says was published has its line, however often power failed.
-fn told_at_all(records: &[Record], told: &[Line]) -> Vec<Violation> {
-    let ids: BTreeSet<i64> = told.iter().map(|line| line.id).collect();
+fn published_are_acknowledged(records: &[Record], acknowledged: &[Line]) -> Vec<Violation> {
+    let ids: BTreeSet<i64> = acknowledged.iter().map(|line| line.id).collect();
     let published = |record: &&Record| {
         matches!(record.state, LedgerState::Published | LedgerState::Done)
             && record.reason.is_none()
     };
     let silent = records.iter().filter(published).filter(|record| !ids.contains(&record.id));
-    silent.map(|record| format!("never told: {}", record.source.display())).collect()
+    silent.map(|record| format!("never acknowledged: {}", record.source.display())).collect()
 }
 
 /// The output of a source that was kept has the mode and the time that the source has; or those that its
 /// producer gave it and never made durable, which the power loss took back from the source alone.
-fn attributes_follow(after: &Seen, told: &[Line], places: &Places) -> Vec<Violation> {
+fn attributes_follow(after: &Seen, acknowledged: &[Line], places: &Places) -> Vec<Violation> {
     let mut found = Vec::new();
-    let newest: BTreeMap<&Path, &Line> = told
+    let newest: BTreeMap<&Path, &Line> = acknowledged
         .iter()
         .filter(|line| line.outcome == "published")
         .map(|line| (line.source.as_path(), line))

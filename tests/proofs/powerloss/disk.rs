@@ -136,7 +136,7 @@ impl<M> Tape<M> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins anew, with this on the disks and in the events file.
+    /// Begins again, with this on the disks and in the events file.
     pub fn rewind(&self, disks: Vec<Pages>, events: Vec<u8>) {
         let mut inner = self.inner();
         inner.disks = disks;

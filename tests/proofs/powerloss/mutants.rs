@@ -108,7 +108,7 @@ const UNSEEN: [(&str, &str); 7] = [
     ),
     (
         "barrier::recovered_mark",
-        "the next recovery finds the same in the events file and in the taken names; without an events file it would tell again",
+        "the next recovery finds the same in the events file and in the taken names; without an events file it would acknowledge again",
     ),
 ];
 
@@ -146,10 +146,11 @@ fn caught_on(kind: Kind, mutant: &Mutant) -> Option<(usize, String)> {
 /// to recover.
 fn recoveries(studio: &Studio, scenario: Scenario, failpoints: &str) -> Vec<Recording> {
     let recording = studio.record(scenario, "");
-    let told = recording.ops.iter().enumerate().filter(|(_, op)| matches!(op, Op::Event(_)));
-    let told: Vec<usize> = told.map(|(at, _)| at).take(4).collect();
+    let acknowledged =
+        recording.ops.iter().enumerate().filter(|(_, op)| matches!(op, Op::Event(_)));
+    let acknowledged: Vec<usize> = acknowledged.map(|(at, _)| at).take(4).collect();
     let mut replay = Replay::new(&recording, scenario.seed);
-    let states = told.into_iter().filter_map(|at| {
+    let states = acknowledged.into_iter().filter_map(|at| {
         replay.go_to(at);
         replay.state(Pending::All)
     });

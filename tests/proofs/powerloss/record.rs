@@ -109,7 +109,7 @@ impl Studio {
     }
 
     /// Records what `act` does on a disk on which `prepare` was called; with a service on it that is
-    /// ready, if one with these failpoints is asked for, until it has told this many outcomes.
+    /// ready, if one with these failpoints is asked for, until it has acknowledged this many outcomes.
     pub fn record_act(
         &self,
         scenario: &Scenario,
@@ -133,8 +133,8 @@ impl Studio {
         until("it is ready", || service.is_none() || log(&events).contains("phase=READY"));
         self.tape.take();
         act(&places);
-        let told = || lines(&self.tape.events()).len();
-        until("all outcomes", || service.is_none_or(|(_, outcomes)| told() >= outcomes));
+        let acknowledged = || lines(&self.tape.events()).len();
+        until("all outcomes", || service.is_none_or(|(_, outcomes)| acknowledged() >= outcomes));
         let ops = self.tape.take();
         drop(running);
         unmount(mounts);
@@ -156,7 +156,7 @@ impl Studio {
 
     fn fresh_disks(&self, scenario: &Scenario, plan: &Plan) -> Vec<Pages> {
         let disks = self.empty_disks(scenario);
-        // What another hand put among the outputs is there, durably, from the start.
+        // What another program put among the outputs is there, durably, from the start.
         self.tape.rewind(disks, Vec::new());
         let mounts = self.mount(scenario);
         let output = Places::new(scenario.layout, &self.root).output;
@@ -189,7 +189,7 @@ impl Studio {
         let handled = Arc::new(AtomicUsize::new(0));
         let consumer = scenario.consumer_takes.then(|| self.consume(scenario, &handled));
         let mut service = start();
-        let mut told = 0;
+        let mut expected = 0;
         for (wave, deliveries) in plan.waves.iter().enumerate() {
             for delivery in deliveries {
                 self.deliver(&input, plan, delivery, scenario.producers_sync);
@@ -199,11 +199,15 @@ impl Studio {
                 service.wait();
                 service = start();
             }
-            told += deliveries.len();
-            let all_told = || lines(&self.tape.events()).len() >= told;
-            let is_told = wait_for(all_told);
-            assert!(is_told, "{scenario}: {told} outcomes in vain\n{}", log(&self.served.events()));
-            let consumed = || consumer.is_none() || handled.load(Ordering::Acquire) >= told;
+            expected += deliveries.len();
+            let are_there = || lines(&self.tape.events()).len() >= expected;
+            let is_done = wait_for(are_there);
+            assert!(
+                is_done,
+                "{scenario}: {expected} outcomes in vain\n{}",
+                log(&self.served.events())
+            );
+            let consumed = || consumer.is_none() || handled.load(Ordering::Acquire) >= expected;
             until("the consumer has seen them", consumed);
             if wave == 1 && scenario.touched {
                 self.touch(scenario, plan);
@@ -228,9 +232,9 @@ impl Studio {
     /// until that has them too. Where it was taken, a file with a new time is a new delivery.
     fn touch(&self, scenario: &Scenario, plan: &Plan) {
         let Places { input, output, .. } = Places::new(scenario.layout, &self.root);
-        let told = lines(&self.tape.events());
+        let acknowledged = lines(&self.tape.events());
         for source in plan.contents.keys().step_by(3) {
-            let mut published = told.iter().filter(|line| line.outcome == "published");
+            let mut published = acknowledged.iter().filter(|line| line.outcome == "published");
             let line = published.rfind(|line| line.source == *source);
             let Some(made) = line.and_then(|line| line.output.as_ref()) else { continue };
             let (path, made) = (input.join(source), output.join(made));
@@ -294,7 +298,7 @@ pub fn command(root: &Path, events: &Path) -> Command {
     command
 }
 
-/// Where the service's log goes: beside the directory that the events file is in.
+/// Where the service's log goes: next to the directory that the events file is in.
 fn log_beside(events: &Path) -> PathBuf {
     events.parent().expect("a directory").with_extension("log")
 }

@@ -24,7 +24,7 @@ use crate::{
 
 /// How many states are examined at a time: one for each processor of a small machine.
 const WORKERS: usize = 2;
-/// One state of so many is started a second time, which must change nothing.
+/// One state of this many is started a second time, which must change nothing.
 const AGAIN: usize = 8;
 
 /// A state that breaks the promise.
@@ -48,15 +48,15 @@ pub struct Found {
 pub fn examine(root: &Path, recording: &Recording, count: usize, failpoints: &str) -> Found {
     let (states, queue) = mpsc::sync_channel::<(usize, State)>(WORKERS);
     let queue = Arc::new(Mutex::new(queue));
-    let (told, findings) = mpsc::channel();
+    let (results, findings) = mpsc::channel();
     thread::scope(|scope| {
         for number in 0..WORKERS {
-            let (queue, told) = (Arc::clone(&queue), told.clone());
+            let (queue, results) = (Arc::clone(&queue), results.clone());
             let own = root.join(format!("worker{number}"));
             let worker = Worker { root, own, recording, failpoints };
-            scope.spawn(move || worker.run(&queue, &told));
+            scope.spawn(move || worker.run(&queue, &results));
         }
-        drop((queue, told));
+        drop((queue, results));
         let mut found = Found::default();
         let mut replay = Replay::new(recording, recording.scenario.seed);
         for (at, pending) in chosen(recording, count) {
@@ -118,7 +118,7 @@ impl Worker<'_> {
     fn run(
         &self,
         queue: &Mutex<mpsc::Receiver<(usize, State)>>,
-        told: &mpsc::Sender<Option<Broken>>,
+        results: &mpsc::Sender<Option<Broken>>,
     ) {
         own_mounts().expect("mounts of its own");
         fs::create_dir_all(&self.own).expect("directory");
@@ -134,7 +134,7 @@ impl Worker<'_> {
                 log: log(&self.events()),
             });
             // Nobody listens any more where another worker's panic ended the test.
-            told.send(broken).ok();
+            results.send(broken).ok();
         }
     }
 
@@ -163,7 +163,7 @@ impl Worker<'_> {
             let code = self.start();
             let more = fs::read(self.events()).expect("events");
             if ![0, 65].contains(&code) || lines(&more) != lines(&events) {
-                violations.push(format!("a second start ended with {code} and told more"));
+                violations.push(format!("a second start ended with {code} and acknowledged more"));
             }
             if Seen::look(&places, foreign) != after {
                 violations.push("a second start changed something".to_owned());

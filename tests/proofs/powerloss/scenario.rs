@@ -177,7 +177,7 @@ pub struct Plan {
     /// Each comes when the one before it has had its outcomes.
     pub waves: [Vec<Delivery>; 3],
     pub contents: BTreeMap<PathBuf, Vec<Vec<u8>>>,
-    /// Outputs that another hand made before: path below the output, and content.
+    /// Outputs that another program made before: path below the output, and content.
     pub foreign: BTreeMap<PathBuf, Vec<u8>>,
 }
 
@@ -209,7 +209,7 @@ impl Plan {
         let foreign = [3, 12, LAST]
             .map(|number| PathBuf::from(format!("d{}/f{number}.log.zst", number % 3)))
             .map(|path| {
-                (path.clone(), format!("of another hand: {}", path.display()).into_bytes())
+                (path.clone(), format!("of another program: {}", path.display()).into_bytes())
             });
         Self { waves, contents, foreign: foreign.into() }
     }

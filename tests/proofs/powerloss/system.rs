@@ -73,8 +73,8 @@ fn run(command: &mut Command) -> io::Result<()> {
     Err(io::Error::other(format!("{command:?}: {said}")))
 }
 
-/// From here on the machine seems to have been started anew, to this thread and its children: what
-/// tells one run of it from another is in a file of this directory.
+/// From here on the machine seems to have been started again, to this thread and its children: its
+/// boot ID is in a file of this directory.
 pub fn own_boot(directory: &Path) -> io::Result<Boot> {
     let boot = Boot(directory.join("boot_id"));
     boot.start("0")?;
