@@ -2,6 +2,8 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by a panic")]
 
+mod words;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
