@@ -47,7 +47,7 @@ pub const ERROR_NAMES: [&str; 4] =
     ["commit::withdraw", "recovery::rename", "recovery::unlink", "recovery::directory"];
 
 /// What the promise rests on, each of which a test can leave out with `return(out)`, to see that the
-/// proofs notice (`tests/powerloss/mutants.rs`). That one step overtakes another is the same as
+/// proofs notice (`tests/proofs/powerloss/mutants.rs`). That one step overtakes another is the same as
 /// leaving out the barrier between them.
 pub const BARRIERS: [&str; 20] = [
     "barrier::new_directory",

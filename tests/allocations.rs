@@ -18,6 +18,7 @@ use tidemill::{
 };
 
 #[path = "support/prove.rs"]
+#[expect(dead_code, reason = "the other executables use the rest")]
 mod prove;
 
 struct Counting;
@@ -69,7 +70,7 @@ const ALLOCATIONS_EACH: u64 = 40;
 /// Content, output and names; SQLite's memory is C's and not in it, nor are the codecs'.
 const BYTES_EACH: u64 = 32 * 1024;
 
-/// Allocations and their bytes of one run over so many files.
+/// Allocations and their bytes of one run over this many files.
 fn run(files: u64) -> (u64, u64) {
     let root = tempfile::tempdir().unwrap();
     let (input, output) = (root.path().join("in"), root.path().join("out"));
