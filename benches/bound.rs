@@ -4,7 +4,7 @@
 //!
 //! classic: threads that for each file compress, write a temporary file, `fsync` it, rename it and
 //! `fsync` the directory.
-//! staged: threads that compress and write temporary files, and one that makes whole batches of
+//! staged: threads that compress and write temporary files, and one that makes entire batches of
 //! them durable by `syncfs`, renames them and `fsync`s their directories. It has no ledger and
 //! no recovery: it is the cost of the same work without the guarantees.
 
