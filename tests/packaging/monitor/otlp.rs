@@ -249,7 +249,7 @@ fn a_processed_file_is_a_span_with_one_below_it_for_each_of_the_eight_stages() {
 fn a_file_that_fails_has_the_stages_it_came_to_and_no_path_unless_asked_for() {
     let (dir, receiver) = (place(), Receiver::start(Mood::Takes));
     fs::write(dir.path().join("in/secret-name.gz"), "this is no gzip").expect("write");
-    let pipeline = "stages = \"gunzip\"\nattempts = 1 # no paths";
+    let pipeline = "transforms = \"gunzip\"\nattempts = 1 # no paths";
     let once = start(dir.path(), receiver.address, "once = true", pipeline);
     assert_eq!(ended(&mut { once }), Some(65), "{}", log(dir.path()));
     let files = receiver.files();
