@@ -167,7 +167,7 @@ impl Dir {
                 Err(rustix::io::Errno::INTR) => {}
                 // The kernel could not rule out a rename that raced with the look-up; or another
                 // process holds a write lease, for as long as it likes.
-                Err(rustix::io::Errno::AGAIN) if tries < limits::OPEN_TRIES_MAX => tries += 1,
+                Err(rustix::io::Errno::AGAIN) if tries < limits::OPEN_ATTEMPTS_MAX => tries += 1,
                 result => return Ok(result?),
             }
         }

@@ -125,7 +125,7 @@ fn acknowledge_all(means: &RecoveryContext<'_>, named: &[Record]) -> Result<(), 
         return Ok(());
     }
     loop {
-        match outcome::published(means.events, means.ledger.instance(), &files) {
+        match outcome::report_published(means.events, means.ledger.instance(), &files) {
             Err(error) if is_full(&error) => {
                 if !(means.patience)(&error) {
                     return Err(Error::NoSpace(error));

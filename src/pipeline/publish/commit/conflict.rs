@@ -106,7 +106,7 @@ pub fn decide(
 ///
 /// It is not the same content, and the file is older than what was processed.
 fn processed(staged: &Staged) -> Result<Option<&Output>, Failure> {
-    let Some(before) = staged.job.before.as_deref() else { return Ok(None) };
+    let Some(before) = staged.job.earlier_record.as_deref() else { return Ok(None) };
     let same = |output: &&Output| output.source_hash == staged.hashes.source;
     let seen = &staged.job.seen.identity;
     match before.output.as_ref().filter(same) {

@@ -5,7 +5,7 @@
 //!
 //! It reports less than an `fsync`: errors of writing, once for each handle, and not those of finding a
 //! block. So each file's writing is begun before it, which reports those, and each file is looked at
-//! after it ([`kept`](crate::pipeline::kept)). An error is every file's that is written at that
+//! after it ([`content_check`](crate::pipeline::content_check)). An error is every file's that is written at that
 //! time, those of the next batch included, and the handle reports it once: after one that failed each
 //! file is synced by itself until the next start. A file's own handle is as old as the file, so nobody
 //! else takes its error.

@@ -114,7 +114,7 @@ fn is_moved(context: &Context, dir: &Dir, parent: &Path) -> bool {
     if failpoint::is_skipped("barrier::moved_directory") {
         return false;
     }
-    match context.has(dir, parent) {
+    match context.is_current(dir, parent) {
         Ok(is_there) => !is_there,
         // Where it cannot be looked at, its sync says what is wrong.
         Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),

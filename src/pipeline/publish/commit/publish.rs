@@ -242,7 +242,7 @@ impl Publisher {
             let failed = job.fail(CommitError::Ledger { path, source });
             return self.ended.send(DisposeRequest::Failed(failed));
         }
-        if let Err(source) = outcome::ended(&job, &record) {
+        if let Err(source) = outcome::report_unpublished(&job, &record) {
             self.fatal.set(&CommitError::Acknowledge { source }.into());
         }
         job.end(Outcome::Skipped, 0);
@@ -280,7 +280,7 @@ impl Intent {
 /// waited for, in steps of the ledger's own patience, and space for as long as the service runs: the
 /// pipeline pauses.
 pub(super) fn withdraw(job: &Job, marks: &[StateUpdate]) -> ledger::Result<()> {
-    let Context { ledger, place, .. } = &*job.context;
+    let Context { ledger, breaker, .. } = &*job.context;
     let mut tries = 0;
     loop {
         let marked =
@@ -291,11 +291,11 @@ pub(super) fn withdraw(job: &Job, marks: &[StateUpdate]) -> ledger::Result<()> {
         match marked {
             Err(error) if error.kind == ErrorKind::Full && !job.is_stopping() => {
                 let reason = format!("the ledger's disk is full: {}", error.source);
-                place.trip(&reason, Instant::now());
+                breaker.trip(&reason, Instant::now());
                 thread::park_timeout(limits::BACKOFF);
             }
             Err(error)
-                if error.kind == ErrorKind::Busy && tries < limits::LEDGER_BUSY_TRIES_MAX =>
+                if error.kind == ErrorKind::Busy && tries < limits::LEDGER_BUSY_ATTEMPTS_MAX =>
             {
                 tracing::warn!(event = "ledger.unavailable", error = %error.source, "ledger locked by another process, waiting");
             }

@@ -168,15 +168,15 @@ impl Disposer {
             Verdict::Pause => self.pause(job, &reason),
             Verdict::Fatal => {
                 self.fatal.set(&failure);
-                job.end(Outcome::Left, 0);
+                job.end(Outcome::Unfinished, 0);
             }
         }
     }
 
     #[expect(clippy::unused_self, reason = "one of the disposer's answers")]
     fn pause(&self, job: Job, reason: &str) {
-        job.context.place.trip(reason, Instant::now());
-        job.defer(Duration::ZERO, DeferReason::Place);
+        job.context.breaker.trip(reason, Instant::now());
+        job.defer(Duration::ZERO, DeferReason::Storage);
     }
 }
 

@@ -109,7 +109,7 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &str) -> Result<(), DisposeEr
         record.reason = Some(format!("{reason} (left in place: {error})"));
         append(&record).map_err(|error| failed(error.into()))?;
     }
-    outcome::ended(job, &record).map_err(|error| failed(error.into()))
+    outcome::report_unpublished(job, &record).map_err(|error| failed(error.into()))
 }
 
 impl QuarantineEntry<'_> {

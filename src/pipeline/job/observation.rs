@@ -1,37 +1,37 @@
-//! What one look at a path finds.
+//! The observation of a path by the intake.
 
 use std::time::Duration;
 
 use crate::fs::FileMetadata;
 
-/// One look at a path.
+/// The state of a file at one look.
 #[derive(Clone, Copy, Debug)]
 pub struct Observation {
     pub seen: FileMetadata,
-    /// Since its last change, by the wall clock; zero where that lies in the future.
+    /// The time since its last change, by the wall clock; zero if the change lies in the future.
     pub age: Duration,
     pub origin: DiscoveredBy,
     pub arrival: Arrival,
 }
 
-/// What the kernel said of a file that is looked at.
+/// The kernel's latest event of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
-    /// Nothing that tells whether its producer is done with it.
+    /// No event that shows whether its producer has finished it.
     Unknown,
-    /// A writer closed it, in its place.
+    /// A writer closed it under its final name.
     Closed,
     /// It was renamed to its name.
     Renamed,
 }
 
-/// What a file was found by.
+/// The source of an observation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiscoveredBy {
-    /// An event, or its own turn to be looked at again.
-    Hint,
+    /// An event, or a scheduled recheck.
+    Event,
     /// The scan at the start, of a new directory, or after an overflow.
     Scan,
-    /// The scan from time to time: no event told of it.
+    /// A periodic scan: no event named the file.
     Rescan,
 }
