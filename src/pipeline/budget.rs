@@ -80,7 +80,7 @@ impl Budget {
     /// meantime returns them without claim's help, so a wait that it causes ends.
     #[must_use]
     pub fn has_room(&self, job: &Job) -> bool {
-        let size = job.seen.identity.size;
+        let size = job.metadata.identity.size;
         let has_bytes = || self.bytes.available_permits() >= self.cost(size) as usize;
         is_large(size) || (self.files.available_permits() > 0 && has_bytes())
     }

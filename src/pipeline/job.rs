@@ -42,7 +42,7 @@ pub struct Job {
     /// The source's path below the input.
     pub path: PathBuf,
     /// The source's metadata when it settled; from claim on, of the open handle.
-    pub seen: FileMetadata,
+    pub metadata: FileMetadata,
     /// 1 for the first attempt.
     pub attempt: u32,
     /// Whether the file has been quiet long enough to be taken if the kernel cannot report writers.
@@ -62,11 +62,9 @@ pub struct Job {
     /// The circuit breaker's probe, if this job tests unavailable storage. Dropping it allows the next
     /// probe.
     probe: Option<Probe>,
-    /// The intake's token, cancelled when it closes. A job that has not begun returns to the intake
-    /// then.
+    /// Cancelled when the intake closes: then a job that has not begun returns to it.
     stop: CancellationToken,
-    /// The entry in the table of sources in commit, if the source will be removed: set at the last
-    /// check of the source's name; dropping it removes the entry.
+    /// The entry of a source to be removed, from the last check of its name on. Dropping it ends the entry.
     pub commit: Option<CommitGuard>,
     ticket: Ticket,
     permits: Permits,
@@ -134,7 +132,7 @@ pub enum DeferReason {
 #[derive(Debug)]
 pub struct SettledFile {
     pub path: PathBuf,
-    pub seen: FileMetadata,
+    pub metadata: FileMetadata,
     pub attempt: u32,
     pub quiet: bool,
     /// Whether an earlier job of this name ended because another file got the name: this one is
@@ -160,7 +158,7 @@ impl Job {
     ) -> Self {
         let SettledFile {
             path,
-            seen,
+            metadata,
             attempt,
             quiet,
             was_replaced,
@@ -171,14 +169,14 @@ impl Job {
         } = settled;
         let ticket = Ticket::new(feedback, path.clone(), attempt, was_attempted);
         let id = context.ledger.next_id();
-        let meter = context.meter.job_started(id, &path, seen.identity.size);
+        let meter = context.meter.job_started(id, &path, metadata.identity.size);
         let permits = Permits::default();
         let (settled_at, earlier_record) = (Instant::now(), None);
         Self {
             context,
             input,
             path,
-            seen,
+            metadata,
             attempt,
             quiet,
             was_replaced,
@@ -196,7 +194,7 @@ impl Job {
         }
     }
 
-    /// Marks the begin of the work on its content: from here on a drain waits for it.
+    /// Marks the start of the work on its content: from here on a drain waits for it.
     pub fn begin(&mut self) {
         self.ticket.begin();
     }
@@ -248,7 +246,7 @@ impl Job {
                 OutcomeKind::Deferred
             }
         };
-        let source_bytes = self.seen.identity.size;
+        let source_bytes = self.metadata.identity.size;
         self.context.meter.outcome(kind, source_bytes, output_bytes);
         self.trace.outcome(kind, self.attempt, (source_bytes, output_bytes));
         // Before the feedback, upon which the intake may send the next job.

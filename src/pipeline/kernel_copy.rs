@@ -80,7 +80,7 @@ fn fill(
     (draft, clock): (&mut Draft, &mut Clock),
     to_hasher: &mpsc::SyncSender<u64>,
 ) -> Result<FillResult, CopyError> {
-    let size = job.seen.identity.size;
+    let size = job.metadata.identity.size;
     // A hasher that is gone has an error of its own.
     let send = |length| to_hasher.send(length).is_ok();
     let mut length = 0;

@@ -90,7 +90,7 @@ pub fn report_unpublished(job: &Job, record: &Record) -> io::Result<()> {
         ..outcome_line(
             (job.context.ledger.instance(), job.context.name()),
             outcome,
-            (record.id, &job.path, job.seen.identity.size),
+            (record.id, &job.path, job.metadata.identity.size),
         )
     };
     append_unpublished(&job.context.events, line)

@@ -22,7 +22,7 @@ pub struct Ready {
 
 impl Ready {
     pub fn push(&mut self, settled: SettledFile) {
-        let is_large = is_large(settled.seen.identity.size);
+        let is_large = is_large(settled.metadata.identity.size);
         if is_large { self.large.push_back(settled) } else { self.small.push_back(settled) }
     }
 
@@ -90,13 +90,13 @@ mod tests {
 
     fn settled(name: &str, size: u64) -> SettledFile {
         let identity = Fingerprint { size, ..Fingerprint::NONE };
-        let seen =
+        let metadata =
             FileMetadata { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
         let (attempt, quiet, waited) = (1, true, std::time::Duration::ZERO);
         let (origin, trace) = (DiscoveredBy::Scan, Trace::default());
         SettledFile {
             path: name.into(),
-            seen,
+            metadata,
             attempt,
             quiet,
             was_replaced: false,

@@ -127,7 +127,7 @@ impl SettleTable {
         observation: &Observation,
         now: Instant,
     ) -> Option<SettledFile> {
-        let identity = observation.seen.identity;
+        let identity = observation.metadata.identity;
         let is_new = !self.entries.contains_key(&path);
         let waiting = match self.entries.get_mut(&path) {
             Some(Pending::InFlight(file)) => {
@@ -162,7 +162,7 @@ impl SettleTable {
         self.entries.insert(path.clone(), Pending::InFlight(file));
         Some(SettledFile {
             path,
-            seen: observation.seen,
+            metadata: observation.metadata,
             attempt,
             quiet: quiet_for >= limits::QUIET_TIME,
             was_replaced,

@@ -7,7 +7,7 @@ use crate::fs::FileMetadata;
 /// The state of a file at one look.
 #[derive(Clone, Copy, Debug)]
 pub struct Observation {
-    pub seen: FileMetadata,
+    pub metadata: FileMetadata,
     /// The time since its last change, by the wall clock; zero if the change lies in the future.
     pub age: Duration,
     pub origin: DiscoveredBy,

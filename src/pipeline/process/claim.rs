@@ -167,21 +167,21 @@ impl Claim {
         let Some(job) = self.look_up(job)? else {
             return Ok(None);
         };
-        if is_large(job.seen.identity.size) {
+        if is_large(job.metadata.identity.size) {
             // It waits for a lane.
             job.meter.stage_started(Stage::Settle);
             return Ok(Some(Next::Lane(Streamed::Settled(job))));
         }
         // It may have grown since it settled.
         Ok(self.take(job, clock)?.map(|claimed| {
-            let is_large = is_large(claimed.job.seen.identity.size);
+            let is_large = is_large(claimed.job.metadata.identity.size);
             if is_large { Next::Lane(Streamed::Grown(claimed)) } else { Next::Read(claimed) }
         }))
     }
 
     /// Claims the file; `None` if it is gone or not ready.
     pub fn take(&self, mut job: Job, clock: &mut Clock) -> Result<Option<Claimed>, Box<FailedJob>> {
-        job.keep_permits(clock.wait(|| self.budget.take(job.seen.identity.size)));
+        job.keep_permits(clock.wait(|| self.budget.take(job.metadata.identity.size)));
         if let Err(source) = failpoint::hit("claim") {
             let path = job.source_path();
             return Err(Box::new(job.fail(ClaimError::Open { path, source })));
@@ -191,8 +191,8 @@ impl Claim {
 
     /// Looks up the file in the ledger; `None` if the job ended here or went to dispose.
     fn look_up(&self, mut job: Job) -> Result<Option<Job>, Box<FailedJob>> {
-        let Job { context, path, seen, .. } = &job;
-        let record = match find_record(&*context.ledger, context.id, path, &seen.identity) {
+        let Job { context, path, metadata, .. } = &job;
+        let record = match find_record(&*context.ledger, context.id, path, &metadata.identity) {
             Ok(record) => record,
             Err(source) => {
                 let path = job.source_path();
@@ -200,7 +200,8 @@ impl Claim {
             }
         };
         let on_success = &job.context.config.on_success;
-        let outcome = classify(&*context.ledger, record.as_ref(), &job.seen.identity, on_success);
+        let outcome =
+            classify(&*context.ledger, record.as_ref(), &job.metadata.identity, on_success);
         match (outcome, record) {
             (PriorOutcome::New, _) => {
                 let Some(job) = Self::check_in_commit(job) else { return Ok(None) };
@@ -251,7 +252,7 @@ impl Claim {
     /// Checks whether the file got this name while its output was published under another one; `None`
     /// if the job ended here.
     fn check_in_commit(mut job: Job) -> Option<Job> {
-        match job.context.in_commit.earlier_job(&job.seen) {
+        match job.context.in_commit.earlier_job(&job.metadata) {
             None => Some(job),
             Some(EarlierJob::Committing) => {
                 job.defer(limits::BUSY_RECHECK_DELAY, DeferReason::Busy);
@@ -283,9 +284,9 @@ fn open(mut job: Job) -> Result<Option<Claimed>, Box<FailedJob>> {
             return Err(Box::new(job.fail(ClaimError::Open { path, source })));
         }
     };
-    let settled_identity = job.seen.identity;
+    let settled_identity = job.metadata.identity;
     match fs::seen_of(&source) {
-        Ok(seen) if is_eligible(&job, &seen) => job.seen = seen,
+        Ok(metadata) if is_eligible(&job, &metadata) => job.metadata = metadata,
         Ok(_) => {
             job.end(Outcome::Skipped, 0);
             return Ok(None);
@@ -295,7 +296,7 @@ fn open(mut job: Job) -> Result<Option<Claimed>, Box<FailedJob>> {
             return Err(Box::new(job.fail(ClaimError::Open { path, source })));
         }
     }
-    let is_quiet = job.quiet && settled_identity == job.seen.identity;
+    let is_quiet = job.quiet && settled_identity == job.metadata.identity;
     match check_writers(&source, is_quiet) {
         Ok(None) => Ok(Some(Claimed { job, source })),
         Ok(Some(reason)) => {
@@ -310,9 +311,9 @@ fn open(mut job: Job) -> Result<Option<Claimed>, Box<FailedJob>> {
 }
 
 /// Checks that this is a regular file and that the source rules allow it; a failed check counts as no.
-fn is_eligible(job: &Job, seen: &FileMetadata) -> bool {
-    let skip_reason = || eligibility::skip_reason(job.context.config.trust, &job.input, seen);
-    seen.kind == Kind::File && matches!(skip_reason(), Ok(None))
+fn is_eligible(job: &Job, metadata: &FileMetadata) -> bool {
+    let skip_reason = || eligibility::skip_reason(job.context.config.trust, &job.input, metadata);
+    metadata.kind == Kind::File && matches!(skip_reason(), Ok(None))
 }
 
 /// Checks whether the file vanished, or another type of file replaced it, after it settled.

@@ -22,7 +22,7 @@ use crate::{
 pub fn read_small(claimed: Claimed) -> Result<Loaded, Box<FailedJob>> {
     let Claimed { job, source } = &claimed;
     // A file of this size is small, and the extra byte detects growth.
-    let size = usize::try_from(job.seen.identity.size).unwrap_or(limits::SMALL_FILE_MAX_BYTES);
+    let size = usize::try_from(job.metadata.identity.size).unwrap_or(limits::SMALL_FILE_MAX_BYTES);
     let mut bytes = vec![0; size + 1];
     let result = failpoint::hit("read")
         .and_then(|()| fill(source, &mut bytes, 0))
@@ -77,7 +77,7 @@ pub fn stream(
         if !chunk.is_empty() && !put(chunk) {
             return Ok(StreamEnd::Rejected);
         }
-        if is_last || offset > job.seen.identity.size {
+        if is_last || offset > job.metadata.identity.size {
             break;
         }
     }
@@ -125,7 +125,7 @@ pub fn check_unchanged(job: &Job, source: &File, bytes_read: u64) -> Result<(), 
     let path = || job.source_path();
     let identity =
         fs::identity_of(source).map_err(|source| ReadError::Io { path: path(), source })?;
-    if identity == job.seen.identity && bytes_read == identity.size {
+    if identity == job.metadata.identity && bytes_read == identity.size {
         Ok(())
     } else {
         Err(ReadError::Changed { path: path() })

@@ -167,7 +167,7 @@ impl Draft {
             .and_then(|()| fs::share_content(source, self.temp.file()))
             .map_err(write_error)?;
         if shared {
-            self.written = job.seen.identity.size;
+            self.written = job.metadata.identity.size;
         }
         Ok(shared)
     }
@@ -228,7 +228,7 @@ impl Draft {
     /// Sets mode, owner and times, and checks W1.
     fn seal(self, job: &Job) -> Result<(Temp, PathBuf, Fingerprint), WriteError> {
         let write_error = |source| WriteError::Io { path: job.source_path(), source };
-        self.temp.copy_attributes(&job.seen).map_err(write_error)?;
+        self.temp.copy_attributes(&job.metadata).map_err(write_error)?;
         failpoint::pass("write::sealed");
         let identity = self.temp.identity().map_err(write_error)?;
         if identity.size != self.written {

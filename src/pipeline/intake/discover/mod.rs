@@ -182,14 +182,14 @@ impl Discovery {
         if !self.has_final_name(path) {
             return Ok(LookResult::None);
         }
-        let seen = match origin {
+        let metadata = match origin {
             DiscoveredBy::Event => input.stat_fresh(path)?,
             DiscoveredBy::Scan | DiscoveredBy::Rescan => input.stat(path)?,
         };
-        let Some(seen) = seen else {
+        let Some(metadata) = metadata else {
             return Ok(LookResult::None);
         };
-        if self.own_ids.contains(&seen.identity.file_id()) {
+        if self.own_ids.contains(&metadata.identity.file_id()) {
             return Ok(LookResult::OwnDirectory(path.to_path_buf()));
         }
         if origin == DiscoveredBy::Event
@@ -197,7 +197,7 @@ impl Discovery {
         {
             return Ok(result);
         }
-        match seen.kind {
+        match metadata.kind {
             Kind::Directory if self.filter.enters(path) => return Ok(LookResult::Directory),
             Kind::Directory => return Ok(LookResult::None),
             Kind::File => {}
@@ -206,30 +206,30 @@ impl Discovery {
                 return Ok(LookResult::None);
             }
         }
-        if !self.filter.allows(path) || !self.is_marked(input, path, &seen)? {
+        if !self.filter.allows(path) || !self.is_marked(input, path, &metadata)? {
             return Ok(LookResult::None);
         }
-        if let Some(reason) = eligibility::skip_reason(self.trust, input, &seen)? {
+        if let Some(reason) = eligibility::skip_reason(self.trust, input, &metadata)? {
             tracing::debug!(event = "file.ignored", path = %crate::observe::display_path(path), reason, "excluded by the source rules, ignored");
             return Ok(LookResult::None);
         }
-        let Fingerprint { modified_ns, changed_ns, .. } = seen.identity;
+        let Fingerprint { modified_ns, changed_ns, .. } = metadata.identity;
         let age = age(modified_ns.max(changed_ns));
-        Ok(LookResult::File(Observation { seen, age, origin, arrival: Arrival::Unknown }))
+        Ok(LookResult::File(Observation { metadata, age, origin, arrival: Arrival::Unknown }))
     }
 
     /// Checks whether the file's marker exists, if it needs one; a marker itself counts as unmarked.
-    fn is_marked(&self, input: &Dir, path: &Path, seen: &FileMetadata) -> io::Result<bool> {
+    fn is_marked(&self, input: &Dir, path: &Path, metadata: &FileMetadata) -> io::Result<bool> {
         let Some(marker) = &self.marker else {
             return Ok(true);
         };
         if path.as_os_str().as_bytes().ends_with(marker.as_bytes()) {
             return Ok(false);
         }
-        let mut marked = path.as_os_str().to_owned();
-        marked.push(marker);
-        let marker = input.stat_fresh(Path::new(&marked))?;
-        Ok(marker.is_some_and(|marker| !is_stale(&marker, seen)))
+        let mut marker_path = path.as_os_str().to_owned();
+        marker_path.push(marker);
+        let marker = input.stat_fresh(Path::new(&marker_path))?;
+        Ok(marker.is_some_and(|marker| !is_stale(&marker, metadata)))
     }
 }
 

@@ -29,11 +29,11 @@ impl Bench {
     /// Observes `a` with this size and age at this second.
     fn observe(&mut self, size: u64, age: u64, second: u64) -> Option<SettledFile> {
         let identity = Fingerprint { inode: 1, size, ..Fingerprint::NONE };
-        let seen =
+        let metadata =
             FileMetadata { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
         let age = Duration::from_secs(age);
         let observation =
-            Observation { seen, age, origin: DiscoveredBy::Event, arrival: Arrival::Unknown };
+            Observation { metadata, age, origin: DiscoveredBy::Event, arrival: Arrival::Unknown };
         let now = self.at(second);
         self.table.observe("a".into(), &observation, now)
     }
@@ -41,10 +41,10 @@ impl Bench {
     /// Observes `a` with this event and age at this millisecond.
     fn arrive(&mut self, arrival: Arrival, age: u64, millisecond: u64) -> Option<SettledFile> {
         let identity = Fingerprint { inode: 1, size: 1, ..Fingerprint::NONE };
-        let seen =
+        let metadata =
             FileMetadata { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
         let age = Duration::from_millis(age);
-        let observation = Observation { seen, age, origin: DiscoveredBy::Event, arrival };
+        let observation = Observation { metadata, age, origin: DiscoveredBy::Event, arrival };
         self.table.observe(
             "a".into(),
             &observation,
@@ -219,10 +219,10 @@ fn a_file_with_a_time_in_the_future_reaches_its_minimum_age_by_observation() {
 fn paths_without_room_are_looked_at_by_a_later_scan() {
     let mut bench = Bench::new(Rules { settle: Settle::Quiet(Duration::from_secs(5)), ..AUTO });
     let identity = Fingerprint { inode: 1, size: 1, ..Fingerprint::NONE };
-    let seen =
+    let metadata =
         FileMetadata { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
     let (age, arrival) = (Duration::ZERO, Arrival::Unknown);
-    let observation = Observation { seen, age, origin: DiscoveredBy::Scan, arrival };
+    let observation = Observation { metadata, age, origin: DiscoveredBy::Scan, arrival };
     for number in 0..limits::PENDING_FILES_MAX {
         let path = PathBuf::from(number.to_string());
         assert!(bench.table.observe(path, &observation, bench.start).is_none());
@@ -312,10 +312,10 @@ struct Comparison {
 impl Comparison {
     fn observe(&mut self, file: usize, size: u64) {
         let identity = Fingerprint { inode: 1, size, ..Fingerprint::NONE };
-        let seen =
+        let metadata =
             FileMetadata { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
         let (age, arrival) = (Duration::ZERO, Arrival::Unknown);
-        let observation = Observation { seen, age, origin: DiscoveredBy::Event, arrival };
+        let observation = Observation { metadata, age, origin: DiscoveredBy::Event, arrival };
         let settled = self.table.observe(FILES[file].into(), &observation, self.now);
         let (mut observations, not_before) = match &self.models[file] {
             Model::InFlight => return assert!(settled.is_none(), "T1"),

@@ -108,7 +108,7 @@ pub fn decide(
 fn processed(staged: &Staged) -> Result<Option<&Output>, Failure> {
     let Some(before) = staged.job.earlier_record.as_deref() else { return Ok(None) };
     let same = |output: &&Output| output.source_hash == staged.hashes.source;
-    let seen = &staged.job.seen.identity;
+    let seen = &staged.job.metadata.identity;
     match before.output.as_ref().filter(same) {
         // Of coarse times: it was written to within the tick in which it was read.
         None if seen.matches(&before.identity) => Ok(None),
@@ -177,10 +177,10 @@ fn before<'a>(
         }
         _ => false,
     };
-    let Job { input, seen, .. } = &staged.job;
+    let Job { input, metadata, .. } = &staged.job;
     let is_of_this_run = staged.job.context.ledger.is_of_this_run(record.id);
     let is_same_source =
-        earlier_output::is_same_source(record, &seen.identity, input, is_of_this_run)?;
+        earlier_output::is_same_source(record, &metadata.identity, input, is_of_this_run)?;
     Ok(EarlierOutput { record, is_as_published, is_same_source })
 }
 

@@ -215,7 +215,7 @@ impl Publisher {
     fn record_unchanged(&self, staged: Staged, output: Output, reason: &str) {
         let Intent { staged, mut record, .. } = Intent::new(staged, None);
         let root = staged.job.context.output();
-        record.output = Some(attributes::follow(&root, output, &staged.job.seen));
+        record.output = Some(attributes::follow(&root, output, &staged.job.metadata));
         record.state = State::Published;
         record.reason = Some(reason.to_owned());
         let Staged { job, temp, .. } = staged;
@@ -263,7 +263,7 @@ impl Intent {
             id: job.id,
             pipeline: job.context.id,
             source: job.path.clone(),
-            identity: job.seen.identity,
+            identity: job.metadata.identity,
             output: Some(output),
             on_success: job.context.config.on_success.clone(),
             state: State::Intent,

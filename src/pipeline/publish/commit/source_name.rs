@@ -18,7 +18,7 @@ pub fn still_named(mut staged: Staged) -> Option<Staged> {
     let Staged { job, .. } = &mut staged;
     if job.context.config.on_success != OnSuccess::Keep && job.commit.is_none() {
         // Before the look: who comes under a new name from now on finds it.
-        job.commit = Some(job.context.in_commit.begin(job.seen.identity));
+        job.commit = Some(job.context.in_commit.begin(job.metadata.identity));
     }
     let found = match job.input.stat_fresh(&job.path) {
         Ok(found) => found,
@@ -27,7 +27,7 @@ pub fn still_named(mut staged: Staged) -> Option<Staged> {
             return Some(staged);
         }
     };
-    let is_same = found.is_some_and(|found| is_same(&found.identity, &job.seen.identity));
+    let is_same = found.is_some_and(|found| is_same(&found.identity, &job.metadata.identity));
     if is_same || (found.is_some() && job.was_replaced) {
         return Some(staged);
     }
