@@ -31,7 +31,7 @@ pub struct Intakes(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    running: Mutex<Vec<Running>>,
+    running: Mutex<Vec<RunningIntake>>,
     /// Panics of the threads of stopped pipelines.
     panics: Mutex<u64>,
     /// Pipelines whose directories have not responded yet.
@@ -53,7 +53,7 @@ pub struct SharedParts {
 }
 
 #[derive(Debug)]
-struct Running {
+struct RunningIntake {
     context: Arc<Context>,
     /// Closes this intake only.
     stop: CancellationToken,
@@ -72,7 +72,7 @@ async fn wait_for_start(start: oneshot::Receiver<Vec<CancellationToken>>) -> boo
     true
 }
 
-impl Running {
+impl RunningIntake {
     fn is_stopping(&self) -> bool {
         self.stop.is_cancelled() && !self.ended.is_cancelled()
     }
@@ -108,17 +108,17 @@ type StartSignal = oneshot::Sender<Vec<CancellationToken>>;
 /// Threads that wait for their start signal. Dropping this ends them.
 #[derive(Debug)]
 #[must_use = "intakes begin by `Intakes::begin`"]
-pub struct Prepared(Vec<(Running, StartSignal)>);
+pub struct PreparedIntakes(Vec<(RunningIntake, StartSignal)>);
 
 /// The operator's pauses of some pipelines.
 #[derive(Debug)]
-pub struct Pauses(Vec<(Arc<str>, Arc<OperatorPause>)>);
+pub struct OperatorPauses(Vec<(Arc<str>, Arc<OperatorPause>)>);
 
-impl Pauses {
+impl OperatorPauses {
     /// Checks whether the operator paused this pipeline; an unknown pipeline counts as paused if all
     /// the others are.
     #[must_use]
-    pub fn has(&self, pipeline: &str) -> bool {
+    pub fn is_paused(&self, pipeline: &str) -> bool {
         let found = self.0.iter().find(|(name, _)| **name == *pipeline);
         let all = || !self.0.is_empty() && self.0.iter().all(|(_, pause)| pause.is_paused());
         found.map_or_else(all, |(_, pause)| pause.is_paused())
@@ -149,19 +149,27 @@ impl Intakes {
         self.0.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Running>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<RunningIntake>> {
         self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts a waiting thread for each context. `pipelines` is the number of pipelines after the
     /// start, including those that continue: the limits are divided among them. An error ends the new
     /// threads. Fails after the end of all pipelines.
-    pub fn prepare(&self, contexts: Vec<Arc<Context>>, pipelines: usize) -> io::Result<Prepared> {
+    pub fn prepare(
+        &self,
+        contexts: Vec<Arc<Context>>,
+        pipelines: usize,
+    ) -> io::Result<PreparedIntakes> {
         let prepared = contexts.into_iter().map(|context| self.spawn(context, pipelines));
-        prepared.collect::<io::Result<_>>().map(Prepared)
+        prepared.collect::<io::Result<_>>().map(PreparedIntakes)
     }
 
-    fn spawn(&self, context: Arc<Context>, pipelines: usize) -> io::Result<(Running, StartSignal)> {
+    fn spawn(
+        &self,
+        context: Arc<Context>,
+        pipelines: usize,
+    ) -> io::Result<(RunningIntake, StartSignal)> {
         let Inner { once, wiring, alive, .. } = &*self.0;
         let Some(alive) = alive.upgrade() else {
             return Err(io::Error::other("the pipelines have ended"));
@@ -188,16 +196,16 @@ impl Intakes {
             let (intake, wakers) = Intake::new(intake_context, parts, wake);
             runtime.block_on(with_heartbeat(meter, intake.run(wakers)))
         })?;
-        Ok((Running { context, stop, ended, events, thread, stages }, start_signal))
+        Ok((RunningIntake { context, stop, ended, events, thread, stages }, start_signal))
     }
 
     /// Starts prepared intakes, each after the end of its predecessors: the stopped intakes with which
     /// it shares files.
-    pub fn begin(&self, prepared: Prepared) {
+    pub fn begin(&self, prepared: PreparedIntakes) {
         let mut running = self.lock();
         for (intake, start_signal) in prepared.0 {
             let config = &intake.context.config;
-            let is_predecessor = |other: &&Running| {
+            let is_predecessor = |other: &&RunningIntake| {
                 other.stop.is_cancelled() && other.context.config.shares_files_with(config)
             };
             let predecessors =
@@ -263,11 +271,11 @@ impl Intakes {
     fn for_each(
         &self,
         pipeline: Option<&str>,
-        action: impl Fn(&Running),
+        action: impl Fn(&RunningIntake),
     ) -> Result<(), NoSuchPipeline> {
         let running = self.lock();
         let is_selected =
-            |intake: &&Running| pipeline.is_none_or(|name| **intake.context.name() == *name);
+            |intake: &&RunningIntake| pipeline.is_none_or(|name| **intake.context.name() == *name);
         let mut selected = running.iter().filter(is_selected).peekable();
         if let (Some(name), None) = (pipeline, selected.peek()) {
             return Err(NoSuchPipeline(name.to_owned()));
@@ -278,11 +286,11 @@ impl Intakes {
 
     /// Returns the operator's pauses of the running pipelines; they outlive a stop of these pipelines.
     #[must_use]
-    pub fn pauses(&self) -> Pauses {
-        let pause = |intake: &Running| {
+    pub fn pauses(&self) -> OperatorPauses {
+        let pause = |intake: &RunningIntake| {
             (Arc::clone(intake.context.name()), Arc::clone(&intake.context.operator_pause))
         };
-        Pauses(self.lock().iter().map(pause).collect())
+        OperatorPauses(self.lock().iter().map(pause).collect())
     }
 
     /// Returns the summary of each intake, and the number of panicked threads, including those of
@@ -292,7 +300,7 @@ impl Intakes {
         let running = std::mem::take(&mut *self.lock());
         let mut panics = *self.0.panics.lock().unwrap_or_else(PoisonError::into_inner);
         let mut summaries = Vec::with_capacity(running.len());
-        for (summary, panicked) in running.into_iter().map(Running::join) {
+        for (summary, panicked) in running.into_iter().map(RunningIntake::join) {
             summaries.extend(summary);
             panics += panicked;
         }

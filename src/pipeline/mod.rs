@@ -77,6 +77,6 @@ mod start;
 mod stream_lane;
 mod wiring;
 
-pub use intake_set::{Intakes, NoSuchPipeline, Prepared};
+pub use intake_set::{Intakes, NoSuchPipeline, PreparedIntakes};
 pub use start::{Control, DrainSummary, PipelineInputs, Pipelines};
 pub use wiring::CHANNELS;

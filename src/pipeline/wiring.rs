@@ -19,7 +19,7 @@ use super::{
     halt::Halt,
     job::{Claimed, DisposeRequest, Job, Loaded, Staged, Streamed, Transformed},
     process::{
-        claim::{Claim, Next},
+        claim::{Claim, NextStage},
         read,
         transform::{self, SmallResult},
         write::{self, Directories},
@@ -120,9 +120,9 @@ impl Wiring {
         threads.start("claim", {
             let (shared, claim) = (shared.clone(), claim.clone());
             let work = timed(Stage::Claim, move |job, clock| claim.claim(job, clock));
-            let send = move |next: Option<Next>| match next {
-                Some(Next::Read(claimed)) => to_read.send(claimed),
-                Some(Next::Lane(streamed)) => to_large.send(streamed),
+            let send = move |next: Option<NextStage>| match next {
+                Some(NextStage::Read(claimed)) => to_read.send(claimed),
+                Some(NextStage::Lane(streamed)) => to_large.send(streamed),
                 None => {}
             };
             // It may wait for permits that previously claimed files hold.

@@ -32,10 +32,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     discover::{Discovery, EventQueue, WakeHandle},
-    ready::Ready,
+    ready::ReadyFiles,
     root::{Root, RootState},
     scans::Scans,
-    settle::{Rules, SettleTable},
+    settle::{SettleRules, SettleTable},
 };
 use crate::{
     limits,
@@ -71,7 +71,7 @@ pub struct Intake {
     root: Root,
     table: SettleTable,
     scans: Scans,
-    ready: Ready,
+    ready: ReadyFiles,
     /// Whether the event queue may hold more events.
     has_more_events: bool,
     /// The service's own directories that were logged as mounted below the input.
@@ -118,7 +118,7 @@ impl Intake {
             events: ReceiverStream::new(wake),
         };
         let root = Root::new(&context, once, events.clone());
-        let rules = Rules {
+        let rules = SettleRules {
             settle: context.config.settle,
             min_age: context.config.min_age,
             network: root.is_network(),
@@ -136,7 +136,7 @@ impl Intake {
             root,
             table: SettleTable::new(rules),
             scans: Scans::default(),
-            ready: Ready::default(),
+            ready: ReadyFiles::default(),
             has_more_events: true,
             logged_directories: HashSet::new(),
             next_count: now,

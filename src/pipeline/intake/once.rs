@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Intake, ready::Ready, settle::SettleTable};
+use super::{Intake, ready::ReadyFiles, settle::SettleTable};
 use crate::{
     limits,
     observe::display_path,
@@ -11,7 +11,7 @@ use crate::{
 
 /// Logs the unfinished files, each with the reason: those that wait in the table, and the ready ones
 /// that unavailable storage or the operator's pause kept from being sent.
-pub(super) fn log_unfinished(context: &Context, table: &SettleTable, ready: &Ready) {
+pub(super) fn log_unfinished(context: &Context, table: &SettleTable, ready: &ReadyFiles) {
     let pause = context.meter.status().paused;
     let pause = pause.unwrap_or_else(|| "paused by the operator".to_owned());
     let waiting = table.unfinished(now_ns()).map(|(path, reason)| (path, reason.to_string()));

@@ -13,14 +13,14 @@ use crate::{
 /// Two queues. A large file takes long in its lane, so at most [`limits::LARGE_FILES_QUEUED`] are in
 /// flight at a time: a channel full of them would block the small files.
 #[derive(Debug, Default)]
-pub struct Ready {
+pub struct ReadyFiles {
     small: VecDeque<SettledFile>,
     large: VecDeque<SettledFile>,
     /// Large files in flight.
     sent_large: HashSet<PathBuf>,
 }
 
-impl Ready {
+impl ReadyFiles {
     pub fn push(&mut self, settled: SettledFile) {
         let is_large = is_large(settled.metadata.identity.size);
         if is_large { self.large.push_back(settled) } else { self.small.push_back(settled) }
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn small_files_overtake_large_ones_of_which_a_limited_number_is_in_flight() {
-        let mut ready = Ready::default();
+        let mut ready = ReadyFiles::default();
         let large = limits::SMALL_FILE_MAX_BYTES as u64 + 1;
         for number in 0..=limits::LARGE_FILES_QUEUED {
             ready.push(settled(&format!("large-{number}"), large));

@@ -28,7 +28,7 @@ pub use wait_reason::WaitReason;
 
 /// The conditions under which a pipeline's file is ready.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
+pub struct SettleRules {
     pub settle: Settle,
     pub min_age: Duration,
     /// The input is on a network file system, where the kernel cannot see all writers: every file must
@@ -95,7 +95,7 @@ struct Waiting {
 /// The observed paths of one pipeline.
 #[derive(Debug)]
 pub struct SettleTable {
-    rules: Rules,
+    rules: SettleRules,
     entries: HashMap<PathBuf, Pending>,
     /// The waiting paths by the time of their next look.
     due: BTreeSet<(Instant, PathBuf)>,
@@ -109,7 +109,7 @@ pub struct SettleTable {
 
 impl SettleTable {
     #[must_use]
-    pub fn new(rules: Rules) -> Self {
+    pub fn new(rules: SettleRules) -> Self {
         Self {
             rules,
             entries: HashMap::new(),

@@ -151,7 +151,7 @@ pub fn classify(
 
 /// The next stage of a settled file.
 #[derive(Debug)]
-pub enum Next {
+pub enum NextStage {
     Read(Claimed),
     /// A large file holds no permit and no handle until a lane is free.
     Lane(Streamed),
@@ -159,7 +159,7 @@ pub enum Next {
 
 impl Claim {
     /// Looks up the file and claims it if it is small; `None` if the job ended here or went to dispose.
-    pub fn claim(&self, job: Job, clock: &mut Clock) -> Result<Option<Next>, Box<FailedJob>> {
+    pub fn claim(&self, job: Job, clock: &mut Clock) -> Result<Option<NextStage>, Box<FailedJob>> {
         if job.attempt > job.context.config.attempts {
             let path = job.source_path();
             return Err(Box::new(job.fail(ClaimError::Panicked { path })));
@@ -170,12 +170,16 @@ impl Claim {
         if is_large(job.metadata.identity.size) {
             // It waits for a lane.
             job.meter.stage_started(Stage::Settle);
-            return Ok(Some(Next::Lane(Streamed::Settled(job))));
+            return Ok(Some(NextStage::Lane(Streamed::Settled(job))));
         }
         // It may have grown since it settled.
         Ok(self.take(job, clock)?.map(|claimed| {
             let is_large = is_large(claimed.job.metadata.identity.size);
-            if is_large { Next::Lane(Streamed::Grown(claimed)) } else { Next::Read(claimed) }
+            if is_large {
+                NextStage::Lane(Streamed::Grown(claimed))
+            } else {
+                NextStage::Read(claimed)
+            }
         }))
     }
 

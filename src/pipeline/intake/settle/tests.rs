@@ -7,9 +7,10 @@ use crate::{
 };
 
 /// Without quiet time: a file is taken at its close.
-const AT_ONCE: Rules =
-    Rules { settle: Settle::Quiet(Duration::ZERO), min_age: Duration::ZERO, network: false };
-const AUTO: Rules = Rules { settle: Settle::Auto, min_age: Duration::ZERO, network: false };
+const AT_ONCE: SettleRules =
+    SettleRules { settle: Settle::Quiet(Duration::ZERO), min_age: Duration::ZERO, network: false };
+const AUTO: SettleRules =
+    SettleRules { settle: Settle::Auto, min_age: Duration::ZERO, network: false };
 
 /// A table with a test clock.
 struct Bench {
@@ -18,7 +19,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(rules: Rules) -> Self {
+    fn new(rules: SettleRules) -> Self {
         Self { table: SettleTable::new(rules), start: Instant::now() }
     }
 
@@ -81,7 +82,8 @@ fn a_file_is_ready_at_once_and_in_flight_once() {
 
 #[test]
 fn quiet_time_begins_again_with_each_change() {
-    let mut bench = Bench::new(Rules { settle: Settle::Quiet(Duration::from_secs(5)), ..AT_ONCE });
+    let mut bench =
+        Bench::new(SettleRules { settle: Settle::Quiet(Duration::from_secs(5)), ..AT_ONCE });
     assert!(bench.observe(1, 0, 0).is_none());
     assert_eq!(bench.table.next_due(), Some(bench.at(5)));
     assert!(bench.observe(2, 0, 4).is_none());
@@ -94,16 +96,17 @@ fn quiet_time_begins_again_with_each_change() {
 
 #[test]
 fn an_old_file_was_quiet_before_its_first_observation() {
-    let mut bench = Bench::new(Rules { settle: Settle::Quiet(Duration::from_secs(5)), ..AT_ONCE });
+    let mut bench =
+        Bench::new(SettleRules { settle: Settle::Quiet(Duration::from_secs(5)), ..AT_ONCE });
     assert!(bench.observe(1, 60, 0).is_some());
-    let mut bench = Bench::new(Rules { min_age: Duration::from_mins(1), ..AT_ONCE });
+    let mut bench = Bench::new(SettleRules { min_age: Duration::from_mins(1), ..AT_ONCE });
     assert!(bench.observe(1, 59, 0).is_none());
     assert!(bench.observe(1, 60, 1).is_some());
 }
 
 #[test]
 fn on_a_network_file_system_every_file_must_be_quiet() {
-    let mut bench = Bench::new(Rules { network: true, ..AT_ONCE });
+    let mut bench = Bench::new(SettleRules { network: true, ..AT_ONCE });
     assert!(bench.observe(1, 0, 0).is_none());
     assert!(bench.observe(1, 0, 2).is_some_and(|settled| settled.quiet));
 }
@@ -145,7 +148,8 @@ fn a_failed_file_counts_as_attempted_and_an_unfinished_one_does_not() {
 
 #[test]
 fn a_file_that_is_gone_is_removed_unless_it_is_in_flight() {
-    let mut bench = Bench::new(Rules { settle: Settle::Quiet(Duration::from_secs(5)), ..AT_ONCE });
+    let mut bench =
+        Bench::new(SettleRules { settle: Settle::Quiet(Duration::from_secs(5)), ..AT_ONCE });
     assert!(bench.observe(1, 0, 0).is_none());
     bench.table.remove(Path::new("a"));
     assert_eq!((bench.table.waiting(), bench.table.next_due()), (0, None));
@@ -209,7 +213,7 @@ fn a_producer_that_renames_its_closed_files_gets_twice_the_time_it_takes() {
 
 #[test]
 fn a_file_with_a_time_in_the_future_reaches_its_minimum_age_by_observation() {
-    let mut bench = Bench::new(Rules { min_age: Duration::from_secs(5), ..AT_ONCE });
+    let mut bench = Bench::new(SettleRules { min_age: Duration::from_secs(5), ..AT_ONCE });
     assert!(bench.observe(1, 0, 0).is_none());
     assert!(bench.observe(1, 0, 4).is_none());
     assert!(bench.observe(1, 0, 5).is_some());
@@ -217,7 +221,8 @@ fn a_file_with_a_time_in_the_future_reaches_its_minimum_age_by_observation() {
 
 #[test]
 fn paths_without_room_are_looked_at_by_a_later_scan() {
-    let mut bench = Bench::new(Rules { settle: Settle::Quiet(Duration::from_secs(5)), ..AUTO });
+    let mut bench =
+        Bench::new(SettleRules { settle: Settle::Quiet(Duration::from_secs(5)), ..AUTO });
     let identity = Fingerprint { inode: 1, size: 1, ..Fingerprint::NONE };
     let metadata =
         FileMetadata { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
@@ -409,7 +414,7 @@ proptest! {
         steps in vec(step(), 1..60),
     ) {
         let quiet = Duration::from_millis(100 * quiet);
-        let rules = Rules { settle: Settle::Quiet(quiet), ..AT_ONCE };
+        let rules = SettleRules { settle: Settle::Quiet(quiet), ..AT_ONCE };
         let models = [Model::Absent, Model::Absent, Model::Absent];
         let mut comparison = Comparison { table: SettleTable::new(rules), models, now: Instant::now(), quiet };
         for step in steps {
