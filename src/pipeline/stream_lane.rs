@@ -87,7 +87,7 @@ impl Lane {
         let busy_lanes = self.busy.fetch_add(1, Ordering::Relaxed);
         let _busy = BusyLane(&self.busy);
         let threads = self.workers.saturating_sub(busy_lanes).max(1);
-        // It records nothing but waits: each stage has its own clock.
+        // It counts no work: each stage has its own clock.
         let mut clock = Clock::start(&job.context.meter, Stage::Transform);
         let Self { claim, codecs, directories, .. } = self;
         let context = Arc::clone(&job.context);
