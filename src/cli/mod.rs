@@ -88,7 +88,7 @@ fn run(options: &config::Options, level: Option<&str>) -> Exit {
         Ok(signals) => signals,
         Err(error) => return complain(&format!("cannot catch signals: {error}"), Exit::Internal),
     };
-    patience::begin_alone();
+    patience::begin_single_threaded();
     let config = match config::load(options) {
         Ok(config) => config,
         Err(problems) => return report_problems(&problems),

@@ -125,7 +125,7 @@ fn acknowledge_all(context: &RecoveryContext<'_>, named: &[Record]) -> Result<()
         return Ok(());
     }
     loop {
-        match outcome::published(context.events, context.ledger.instance(), &files) {
+        match outcome::report_published(context.events, context.ledger.instance(), &files) {
             Err(error) if is_full(&error) => {
                 if !(context.patience)(&error) {
                     return Err(Error::NoSpace(error));

@@ -21,6 +21,6 @@ impl Quarantines<'_> {
     /// Reports to the events file, its listeners and the metrics.
     pub fn report(&self, pipeline: &str, record: &Record) -> io::Result<()> {
         (self.count)(pipeline, record);
-        outcome::ended_before(self.events, (self.ledger, pipeline), record)
+        outcome::report_recovered(self.events, (self.ledger, pipeline), record)
     }
 }

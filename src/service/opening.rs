@@ -21,7 +21,7 @@ use crate::{
     patience,
     pipeline::{
         context::{Context, ContextParts, SharedEvents},
-        own_paths::OwnPlaces,
+        own_paths::OwnPaths,
     },
 };
 
@@ -36,7 +36,7 @@ pub struct PipelineOpener {
     pub events: SharedEvents,
     pub tracer: Tracer,
     pub observer: Arc<Observer>,
-    pub own: Arc<OwnPlaces>,
+    pub own: Arc<OwnPaths>,
     /// Of the sandbox, where one is in force.
     pub reach: Option<Arc<SandboxScope>>,
 }
@@ -84,7 +84,7 @@ impl PipelineOpener {
             meter: observer.meter_of(&pipeline.name),
             tracer: tracer.clone(),
             events: Arc::clone(events),
-            own: Arc::clone(own),
+            own_paths: Arc::clone(own),
         };
         Context::open(index, pipeline.clone(), parts).map(Arc::new).map_err(|error| {
             format!("cannot open the output {}: {error}", display_path(&pipeline.output)).into()
@@ -131,7 +131,7 @@ impl PipelineOpener {
         config: &Arc<Config>,
     ) -> Result<(Vec<Arc<Context>>, PendingPipelines), Failure> {
         let patience =
-            if config.once { limits::ONCE_STORAGE_PATIENCE } else { limits::START_TIMEOUT };
+            if config.once { limits::ONCE_STORAGE_TIMEOUT } else { limits::START_TIMEOUT };
         let open = |(index, pipeline): (usize, &Pipeline)| {
             let (this, config, name) =
                 (self.clone(), Arc::clone(config), Arc::clone(&pipeline.name));

@@ -131,7 +131,7 @@ fn patience(stop: &CancellationToken, once: bool) -> impl Fn(&io::Error) -> bool
         while Instant::now() < until && !stop.is_cancelled() {
             thread::park_timeout(LOOK);
         }
-        let is_enough = once && began.elapsed() > limits::ONCE_STORAGE_PATIENCE;
+        let is_enough = once && began.elapsed() > limits::ONCE_STORAGE_TIMEOUT;
         !(stop.is_cancelled() || is_enough)
     }
 }

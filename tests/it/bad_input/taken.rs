@@ -103,7 +103,12 @@ fn a_file_where_the_outputs_directory_should_be_blames_one_file_and_not_the_plac
     place.put("good", "good");
     std::fs::write(place.output().join("sub"), "theirs").unwrap();
     let ended = place.once(&["--on-success", "delete"]);
-    assert_quarantined(&place, &ended, "sub/a", "something that is no directory has its name");
+    assert_quarantined(
+        &place,
+        &ended,
+        "sub/a",
+        "its name belongs to a file that is not a directory",
+    );
     assert_eq!(place.published("good.zst"), b"good");
     place.assert_clean();
 }
@@ -116,7 +121,12 @@ fn a_link_in_the_output_leads_nothing_out_of_it() {
     std::fs::create_dir(&outside).unwrap();
     std::os::unix::fs::symlink(&outside, place.output().join("sub")).unwrap();
     let ended = place.once(&["--on-success", "delete"]);
-    assert_quarantined(&place, &ended, "sub/a", "something that is no directory has its name");
+    assert_quarantined(
+        &place,
+        &ended,
+        "sub/a",
+        "its name belongs to a file that is not a directory",
+    );
     assert_eq!(tree(&outside), Vec::<PathBuf>::new());
     place.assert_clean();
 }

@@ -169,5 +169,5 @@ fn once_ends_at_once_where_there_is_nothing_to_do() {
     assert_eq!(place.once(&["--exclude", "*.part"]).code, 0);
     std::fs::remove_file(place.input().join("a.part")).unwrap();
     assert_eq!(place.once(&[]).code, 0);
-    assert!(began.elapsed() < tidemill::limits::ONCE_BUSY_PATIENCE, "{:?}", began.elapsed());
+    assert!(began.elapsed() < tidemill::limits::ONCE_BUSY_TIMEOUT, "{:?}", began.elapsed());
 }

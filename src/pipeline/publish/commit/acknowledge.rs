@@ -83,7 +83,7 @@ impl Acknowledger {
             Err(failure) if failure.verdict() == Verdict::Pause => {
                 let (reason, now) = (failure.chain(), Instant::now());
                 for file in &*waiting {
-                    file.committed.job.context.place.trip(&reason, now);
+                    file.committed.job.context.breaker.trip(&reason, now);
                 }
                 // These jobs hold permits that the stages before this one may wait for when they
                 // stop.
@@ -138,7 +138,7 @@ impl Acknowledger {
         let Some(NamedOutput { committed: first, .. }) = named.first() else { return Ok(()) };
         let Context { events, ledger, .. } = &*first.job.context;
         failpoint::hit("commit::acknowledge")
-            .and_then(|()| outcome::published(events, ledger.instance(), &publications(named)))
+            .and_then(|()| outcome::report_published(events, ledger.instance(), &publications(named)))
             .map_err(|source| CommitError::Acknowledge { source })?;
         failpoint::pass("commit::acknowledged");
         Ok(())
@@ -163,8 +163,11 @@ impl Acknowledger {
         for NamedOutput { committed: file, .. } in named {
             let job = &file.job;
             job.context.meter.acknowledged(job.settled_at.elapsed());
-            job.context.meter.feed().send(|| outcome::notice(job, &file.record, "published"));
-            job.context.place.reset(now);
+            job.context
+                .meter
+                .feed()
+                .send(|| outcome::outcome_record(job, &file.record, "published"));
+            job.context.breaker.reset(now);
             job.trace.stage_finished(Stage::Commit);
             self.committed.send(DisposeRequest::Committed(file));
         }

@@ -108,9 +108,9 @@ pub fn decide(
 ///
 /// The content differs, and the file is older than the processed one.
 fn same_content_output(staged: &Staged) -> Result<Option<&Output>, Failure> {
-    let Some(before) = staged.job.before.as_deref() else { return Ok(None) };
+    let Some(before) = staged.job.earlier_record.as_deref() else { return Ok(None) };
     let has_same_content = |output: &&Output| output.source_hash == staged.hashes.source;
-    let found = &staged.job.seen.identity;
+    let found = &staged.job.metadata.identity;
     match before.output.as_ref().filter(has_same_content) {
         // The times are coarse: the file was written within the tick in which it was read.
         None if found.matches(&before.identity) => Ok(None),
@@ -184,10 +184,10 @@ fn find_earlier_output<'a>(
         }
         _ => false,
     };
-    let Job { input, seen, .. } = &staged.job;
+    let Job { input, metadata, .. } = &staged.job;
     let is_of_this_run = staged.job.context.ledger.is_of_this_run(record.id);
     let is_same_source =
-        earlier_output::is_same_source(record, &seen.identity, input, is_of_this_run)?;
+        earlier_output::is_same_source(record, &metadata.identity, input, is_of_this_run)?;
     Ok(EarlierOutput { record, is_as_published, is_same_source })
 }
 

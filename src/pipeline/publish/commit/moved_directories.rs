@@ -117,7 +117,7 @@ fn is_moved(context: &Context, dir: &Dir, parent: &Path) -> bool {
     if failpoint::is_skipped("barrier::moved_directory") {
         return false;
     }
-    match context.has(dir, parent) {
+    match context.is_current(dir, parent) {
         Ok(is_same) => !is_same,
         // The directory's sync reports other errors.
         Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),

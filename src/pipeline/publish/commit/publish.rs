@@ -219,7 +219,7 @@ impl Publisher {
     fn record_unchanged(&self, staged: Staged, output: Output, reason: &str) {
         let Intent { staged, mut record, .. } = Intent::new(staged, None);
         let root = staged.job.context.output();
-        record.output = Some(attributes::update_output(&root, output, &staged.job.seen));
+        record.output = Some(attributes::update_output(&root, output, &staged.job.metadata));
         record.state = State::Published;
         record.reason = Some(reason.to_owned());
         let Staged { job, temp, .. } = staged;
@@ -246,7 +246,7 @@ impl Publisher {
             let failed = job.fail(CommitError::Ledger { path, source });
             return self.to_dispose.send(DisposeRequest::Failed(failed));
         }
-        if let Err(source) = outcome::ended(&job, &record) {
+        if let Err(source) = outcome::report_unpublished(&job, &record) {
             self.fatal.set(&CommitError::Acknowledge { source }.into());
         }
         job.end(Outcome::Skipped, 0);
@@ -267,7 +267,7 @@ impl Intent {
             id: job.id,
             pipeline: job.context.id,
             source: job.path.clone(),
-            identity: job.seen.identity,
+            identity: job.metadata.identity,
             output: Some(output),
             on_success: job.context.config.on_success.clone(),
             state: State::Intent,
@@ -284,7 +284,7 @@ impl Intent {
 /// another process's write, in steps of the ledger's own timeout, and for space as long as the
 /// service runs, with the pipeline paused.
 pub(super) fn withdraw(job: &Job, updates: &[StateUpdate]) -> ledger::Result<()> {
-    let Context { ledger, place, .. } = &*job.context;
+    let Context { ledger, breaker, .. } = &*job.context;
     let mut attempts = 0;
     loop {
         let result =
@@ -295,11 +295,11 @@ pub(super) fn withdraw(job: &Job, updates: &[StateUpdate]) -> ledger::Result<()>
         match result {
             Err(error) if error.kind == ErrorKind::Full && !job.is_stopping() => {
                 let reason = format!("the ledger's disk is full: {}", error.source);
-                place.trip(&reason, Instant::now());
+                breaker.trip(&reason, Instant::now());
                 thread::park_timeout(limits::BACKOFF);
             }
             Err(error)
-                if error.kind == ErrorKind::Busy && attempts < limits::LEDGER_BUSY_TRIES_MAX =>
+                if error.kind == ErrorKind::Busy && attempts < limits::LEDGER_BUSY_ATTEMPTS_MAX =>
             {
                 tracing::warn!(event = "ledger.unavailable", error = %error.source, "ledger locked by another process, waiting");
             }

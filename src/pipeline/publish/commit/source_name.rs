@@ -19,7 +19,7 @@ pub fn check_source_name(mut staged: Staged) -> Option<Staged> {
     let Staged { job, .. } = &mut staged;
     if job.context.config.on_success != OnSuccess::Keep && job.commit.is_none() {
         // Before the check: a file that comes under a new name from now on finds it.
-        job.commit = Some(job.context.in_commit.begin(job.seen.identity));
+        job.commit = Some(job.context.in_commit.begin(job.metadata.identity));
     }
     let found = match job.input.stat_fresh(&job.path) {
         Ok(found) => found,
@@ -28,7 +28,7 @@ pub fn check_source_name(mut staged: Staged) -> Option<Staged> {
             return Some(staged);
         }
     };
-    let is_same = found.is_some_and(|found| is_same(&found.identity, &job.seen.identity));
+    let is_same = found.is_some_and(|found| is_same(&found.identity, &job.metadata.identity));
     if is_same || (found.is_some() && job.was_replaced) {
         return Some(staged);
     }

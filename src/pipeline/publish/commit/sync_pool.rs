@@ -15,9 +15,9 @@ use crate::{
     limits,
     observe::{PipelineMeter, SyncKind},
     pipeline::{
+        content_check,
         failure::{CommitError, Failure},
         job::Staged,
-        kept,
     },
 };
 
@@ -144,7 +144,7 @@ impl SyncPool {
 
     /// Checks whether each of these files, which were made durable together, still has its content.
     pub fn check(&self, files: Vec<Staged>) -> Vec<Synced> {
-        self.run_each(files, kept::check)
+        self.run_each(files, content_check::check)
     }
 
     fn run_each(&self, files: Vec<Staged>, operation: FileOperation) -> Vec<Synced> {
@@ -225,7 +225,7 @@ fn sync_file(staged: &Staged) -> io::Result<()> {
     let start = Instant::now();
     let result = failpoint::barrier("barrier::temp", || staged.temp.file().sync_all());
     staged.job.context.meter.sync(SyncKind::File, start.elapsed());
-    result.and_then(|()| kept::check(staged))
+    result.and_then(|()| content_check::check(staged))
 }
 
 fn sync_names((dir, meter): &DirEntries) -> Result<(), Failure> {

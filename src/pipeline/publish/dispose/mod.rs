@@ -170,15 +170,15 @@ impl Disposer {
             Verdict::Pause => pause(job, &reason),
             Verdict::Fatal => {
                 self.fatal.set(&failure);
-                job.end(Outcome::Left, 0);
+                job.end(Outcome::Unfinished, 0);
             }
         }
     }
 }
 
 fn pause(job: Job, reason: &str) {
-    job.context.place.trip(reason, Instant::now());
-    job.defer(Duration::ZERO, DeferReason::Place);
+    job.context.breaker.trip(reason, Instant::now());
+    job.defer(Duration::ZERO, DeferReason::Storage);
 }
 
 fn end_skipped(committed: Committed) {

@@ -88,7 +88,7 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &str) -> Result<(), DisposeEr
         config: &job.context.config,
         instance: &job.context.instance,
         path: &job.path,
-        identity: job.seen.identity,
+        identity: job.metadata.identity,
         stage,
         reason,
         attempts: job.attempt,
@@ -109,7 +109,7 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &str) -> Result<(), DisposeEr
         record.reason = Some(format!("{reason} (left in place: {error})"));
         append(&record).map_err(|error| failed(error.into()))?;
     }
-    outcome::ended(job, &record).map_err(|error| failed(error.into()))
+    outcome::report_unpublished(job, &record).map_err(|error| failed(error.into()))
 }
 
 impl QuarantineEntry<'_> {
@@ -205,7 +205,7 @@ fn record(job: &Job, reason: &str, moved_to: Option<PathBuf>) -> Record {
         id: job.context.ledger.next_id(),
         pipeline: job.context.id,
         source: job.path.clone(),
-        identity: job.seen.identity,
+        identity: job.metadata.identity,
         output: None,
         on_success: job.context.config.on_success.clone(),
         state: State::Quarantined,

@@ -1,8 +1,8 @@
-//! Whether a synced output still has the content that was written.
+//! Checks that a synced output still has the written content.
 //!
-//! Where the kernel finds no block for what it was given (a damaged block bitmap), it drops the pages.
-//! It reports that to who began the write, which may have been its own flusher: the `fsync` after it
-//! finds nothing to write, and succeeds. What was dropped reads as zeros from then on.
+//! If the kernel finds no block for a dirty page (a damaged block bitmap), it drops the page. It reports
+//! the error to the caller that started the writeback, which may be its own flusher: the `fsync` after
+//! it finds no dirty page and succeeds. The dropped pages read as zeros from then on.
 //!
 //! C6: an output whose content was lost on its way to the disk gets no intent.
 
@@ -10,11 +10,11 @@ use std::{io, os::unix::fs::FileExt};
 
 use crate::{failpoint, fs, limits, pipeline::job::Staged, policy::Durability};
 
-/// On the stack: most outputs are smaller.
+/// The size of the read buffer, which is on the stack: most outputs are smaller.
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// Compares a small output with what was written, from memory; a large one only where it has a hole,
-/// because nothing was left out when it was written.
+/// Compares an output with the hash of the written content, from the page cache; a large output only
+/// if it has a hole, because it was written without one.
 pub fn check(staged: &Staged) -> io::Result<()> {
     if staged.job.context.config.durability == Durability::None
         || failpoint::is_skipped("barrier::content")
@@ -39,6 +39,6 @@ pub fn check(staged: &Staged) -> io::Result<()> {
     if offset == size && *hasher.finalize().as_bytes() == staged.hashes.output {
         Ok(())
     } else {
-        Err(io::Error::other("the file system lost what was written to it, and reported no error"))
+        Err(io::Error::other("the file system lost written content and reported no error"))
     }
 }
