@@ -49,6 +49,7 @@ fn desk(dir: &std::path::Path, life: &Lifecycle) -> ApiState {
         Arc::new(Sqlite::open(&dir.join("ledger.sqlite")).expect("a ledger"));
     std::fs::write(dir.join("token"), "0123456789abcdef\n").expect("a token");
     let token = Token::read(&dir.join("token")).expect("a token");
+    let (_, config) = tokio::sync::watch::channel(Arc::new(config));
     ApiState::new(life.handle().clone(), config, Some(token), (Arc::clone(&ledger), ledger))
 }
 

@@ -2,7 +2,10 @@
 
 use std::{convert::Infallible, path::Path, sync::Arc};
 
-use super::error::{LIMIT, ServiceError, blocking, chain, map_start_error};
+use super::{
+    error::{LIMIT, ServiceError, blocking, chain, map_start_error},
+    live_config::LiveConfig,
+};
 use crate::{
     config::{AdminSocket, Config, Http},
     fs::{Socket, SocketError},
@@ -39,11 +42,12 @@ pub fn token(config: &Config) -> Result<Option<Token>, ServiceError> {
 /// `/readyz` when the service is ready. None where there is no door.
 pub async fn open(
     life: &mut Lifecycle,
-    config: &Config,
+    live_config: &LiveConfig,
     observer: &Arc<Observer>,
     ledger: &Arc<Sqlite>,
     token: Option<Token>,
 ) -> Result<Option<Arc<ApiState>>, ServiceError> {
+    let config = &*live_config.now();
     if config.http == Http::Off && config.admin_socket == AdminSocket::Off {
         return Ok(None);
     }
@@ -51,18 +55,19 @@ pub async fn open(
     let reader = blocking(move || Sqlite::open_read_only(&path)).await;
     let reader = reader.map_err(|error: ledger::Error| ServiceError::Storage(chain(&error)))?;
     let ledgers = (Arc::clone(ledger) as Arc<dyn Ledger>, Arc::new(reader) as Arc<dyn Ledger>);
-    let desk = Arc::new(ApiState::new(life.handle().clone(), config.clone(), token, ledgers));
+    let state =
+        Arc::new(ApiState::new(life.handle().clone(), live_config.subscribe(), token, ledgers));
     let exporter = if config.http == Http::Off {
         None
     } else {
         let installed = observe::install_exporter();
         Some(installed.map_err(|error| ServiceError::Internal(chain(&error)))?)
     };
-    let app = |door| App::new(exporter.clone(), Arc::clone(observer), Arc::clone(&desk), door);
+    let app = |door| App::new(exporter.clone(), Arc::clone(observer), Arc::clone(&state), door);
     at_address(life, config, app(Transport::Tcp)).await?;
     at_socket(life, config, app(Transport::Socket)).await?;
     upkeep(life, observer, exporter);
-    Ok(Some(desk))
+    Ok(Some(state))
 }
 
 async fn at_address(life: &mut Lifecycle, config: &Config, app: App) -> Result<(), ServiceError> {

@@ -80,6 +80,11 @@ impl LiveConfig {
         Arc::clone(&self.current.borrow())
     }
 
+    /// Returns a view that follows each reload.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Config>> {
+        self.current.subscribe()
+    }
+
     pub fn set(&self, config: Arc<Config>) {
         self.current.send_replace(config);
     }

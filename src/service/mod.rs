@@ -228,7 +228,7 @@ async fn start(
         hooked.spawn(life, error::LIMIT, tasks::facts(config, observer));
     }
     watchdog::spawn(life, observer);
-    let desk = listeners::open(life, config, observer, &ledger, token).await?;
+    let desk = listeners::open(life, settings, observer, &ledger, token).await?;
     let recovered = recover::recovery(life, config, (&ledger, &events), observer).await?;
     let tracer = tasks::traces(life, config);
     let observer_of = Arc::clone(observer);

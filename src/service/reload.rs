@@ -201,7 +201,7 @@ impl Reloader {
         intakes.begin(prepared);
         self.settings.set(Arc::clone(&new));
         if let Some(desk) = &self.desk {
-            desk.set_config((*new).clone());
+            desk.refresh_count();
         }
         if let Err(error) = blocking(move || write_settings(&new)).await {
             tracing::warn!(event = "config.not_saved", %error, "cannot save the configuration, `tidemill explain` uses the old one");
