@@ -171,7 +171,7 @@ impl Config {
         notes.extend(self.events.as_deref().and_then(|events| self.beside_events(events)));
         for pipeline in &self.pipelines {
             let name = &pipeline.name;
-            let doubtful = pipeline.transforms.doubts().into_iter();
+            let doubtful = pipeline.transforms.warnings().into_iter();
             notes.extend(doubtful.map(|doubt| format!("pipeline {name}: `transforms`: {doubt}")));
             if pipeline.durability == Durability::None {
                 notes.push(format!(
