@@ -223,7 +223,7 @@ impl Intakes {
         let in_time = timeout(within, all).await.is_ok();
         if !in_time {
             for one in self.lock().iter().filter(|one| one.is_stopping()) {
-                let files = one.context.meter.liveness().in_work;
+                let files = one.context.meter.liveness().in_flight;
                 tracing::warn!(event = "pipeline.busy", pipeline = %one.context.name(), files, "stopped pipeline still busy, its successor waits");
             }
         }

@@ -30,7 +30,7 @@ impl OperatorPause {
         if self.held.swap(held, Ordering::AcqRel) == held {
             return;
         }
-        self.meter.set_held(held);
+        self.meter.set_paused_by_operator(held);
         if held {
             tracing::info!(event = "intake.paused", pipeline = %self.name, "intake paused by the operator");
         } else {

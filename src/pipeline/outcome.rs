@@ -78,7 +78,7 @@ pub fn ended(job: &Job, record: &Record) -> io::Result<()> {
     let reason = record.reason.as_deref().unwrap_or_default();
     let outcome = outcome_of(record);
     tracing::warn!(event = %format_args!("file.{outcome}"), pipeline = %job.context.name(), source = %display_path(&job.path), record = record.id, reason, "{outcome}");
-    job.context.meter.feed().send(|| notice(job, record, outcome.as_str()));
+    job.context.meter.outcome_stream().send(|| notice(job, record, outcome.as_str()));
     let event = OutcomeLine {
         seconds: Some(job.settled_at.elapsed().as_secs_f64()),
         reason: Some(reason.to_owned()),
@@ -121,7 +121,7 @@ fn append_ended(events: &SharedEvents, event: OutcomeLine) -> io::Result<()> {
     match appended {
         Err(error) if observe::is_full(&error) => {
             tracing::warn!(event = "events.no_space", %error, record = event.id, "no space for the events file, line postponed");
-            events.keep(event);
+            events.defer(event);
             Ok(())
         }
         appended => appended,

@@ -120,7 +120,7 @@ fn a_webhook_that_answers_500_has_failed() {
     });
     let (_hooked, running) = told(&server, "");
     ran(&running, "failed");
-    let said = format!("http://{}/hook?a=b answered 500 Internal Server Error", server.address);
+    let said = format!("http://{}/hook?a=b returned 500 Internal Server Error", server.address);
     assert!(running.log().contains(&said), "{}", running.log());
     assert_eq!(running.stop().code, 0);
 }

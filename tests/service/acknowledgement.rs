@@ -88,7 +88,7 @@ fn an_events_file_that_another_service_holds_is_a_wrong_configuration() {
     let state = tree.path("state");
     let more = ["--once", "--state-dir", state.to_str().expect("UTF-8")];
     assert_eq!(tree.start("keep", &more).wait(), 78, "{}", tree.log());
-    assert!(tree.log().contains("another process holds it"), "{}", tree.log());
+    assert!(tree.log().contains("another process has locked it"), "{}", tree.log());
     first.signal(Signal::TERM);
     assert_eq!(first.wait(), 0, "{}", tree.log());
 }

@@ -33,7 +33,7 @@ impl Intake {
             self.scans.request(DiscoveredBy::Scan, now);
         }
         for (path, told) in paths {
-            self.context.meter.hint();
+            self.context.meter.event();
             let path = self.candidates.marked(path);
             let arrival = match told {
                 NameEvent::Named => Arrival::Unknown,

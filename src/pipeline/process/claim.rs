@@ -235,7 +235,7 @@ impl Claim {
                     !made_by.is_empty() && *made_by != job.context.config.transforms.to_string()
                 };
                 if known == PriorOutcome::Done && transforms.as_ref().is_some_and(other) {
-                    job.context.meter.has_other_transforms();
+                    job.context.meter.skipped_for_other_transforms();
                 }
                 tracing::debug!(event = "file.unchanged", source = %crate::observe::display_path(&job.path), ?known, "nothing to do");
                 job.end(Outcome::Skipped, 0);

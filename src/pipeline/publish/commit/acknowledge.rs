@@ -158,7 +158,10 @@ impl Acknowledger {
         for NamedOutput { committed: file, .. } in named {
             let job = &file.job;
             job.context.meter.acknowledged(job.settled_at.elapsed());
-            job.context.meter.feed().send(|| outcome::notice(job, &file.record, "published"));
+            job.context
+                .meter
+                .outcome_stream()
+                .send(|| outcome::notice(job, &file.record, "published"));
             job.context.place.reset(now);
             job.trace.stage_finished(Stage::Commit);
             self.committed.send(DisposeRequest::Committed(file));
