@@ -79,14 +79,14 @@ impl Deflate {
     /// Turns a complete stream into one that another can follow.
     fn make_joinable(&mut self) -> io::Result<()> {
         let invalid = || io::Error::other("libdeflate made an invalid stream");
-        let last = self.scanner.last_block(&self.packed).ok_or_else(invalid)?;
-        let byte = self.packed.get_mut(last.start / 8).ok_or_else(invalid)?;
-        *byte &= !(1 << (last.start % 8));
-        if last.end.div_ceil(8) != self.packed.len() {
+        let last_block = self.scanner.last_block(&self.packed).ok_or_else(invalid)?;
+        let byte = self.packed.get_mut(last_block.start / 8).ok_or_else(invalid)?;
+        *byte &= !(1 << (last_block.start % 8));
+        if last_block.end.div_ceil(8) != self.packed.len() {
             return Err(invalid());
         }
         // The three header bits of the empty block are zeros, as are the bits after the end.
-        let free_bits = self.packed.len() * 8 - last.end;
+        let free_bits = self.packed.len() * 8 - last_block.end;
         if free_bits < 3 {
             self.packed.push(0);
         }

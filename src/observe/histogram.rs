@@ -78,11 +78,11 @@ impl Counts {
             clippy::cast_possible_truncation,
             reason = "a count of files, and a share of it"
         )]
-        let wanted = ((all as f64 * share).ceil() as u64).max(1);
-        let mut seen = 0;
+        let rank = ((all as f64 * share).ceil() as u64).max(1);
+        let mut counted = 0;
         let index = self.0.iter().position(|count| {
-            seen += count;
-            seen >= wanted
+            counted += count;
+            counted >= rank
         });
         index.filter(|_| all > 0).map(upper)
     }

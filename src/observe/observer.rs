@@ -103,10 +103,10 @@ impl Observer {
     /// Sets the phase of the service, and whether it accepts files.
     pub fn set_phase(&self, phase: &'static str, is_ready: bool) {
         self.is_ready.store(is_ready, Relaxed);
-        let mut now = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        metrics::gauge!(names::PHASE, "phase" => *now).set(0.0);
+        let mut current = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        metrics::gauge!(names::PHASE, "phase" => *current).set(0.0);
         metrics::gauge!(names::PHASE, "phase" => phase).set(1.0);
-        *now = phase;
+        *current = phase;
     }
 
     /// Records the start of the drain and its deadline.
@@ -187,15 +187,15 @@ impl Observer {
     /// Returns a snapshot.
     #[must_use]
     pub fn status(&self) -> Status {
-        let (now, removed) = (self.pipelines.now(), self.pipelines.removed());
+        let (current, removed) = (self.pipelines.now(), self.pipelines.removed());
         let mut status = Status {
             version: env!("CARGO_PKG_VERSION"),
             phase: *self.phase.lock().unwrap_or_else(PoisonError::into_inner),
             is_ready: self.is_ready.load(Relaxed),
             uptime_seconds: self.started.elapsed().as_secs_f64(),
-            held: now.iter().all(|meter| meter.is_paused_by_operator()),
+            held: current.iter().all(|meter| meter.is_paused_by_operator()),
             drain: None,
-            pipelines: now.iter().map(|meter| meter.status()).collect(),
+            pipelines: current.iter().map(|meter| meter.status()).collect(),
             removed: removed.iter().map(|meter| meter.status()).collect(),
             channels: self.channels.iter().map(|(_, meter)| meter.status()).collect(),
             stages: STAGES.map(|stage| self.stage(stage)).into(),

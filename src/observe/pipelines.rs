@@ -45,8 +45,8 @@ impl Pipelines {
         let mut meters = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let is_removed =
             |meter: &&Arc<PipelineMeter>| !now.iter().any(|current| current.name == meter.name);
-        let before = meters.removed.iter().chain(meters.now.iter());
-        meters.removed = before.filter(is_removed).map(Arc::clone).collect();
+        let previous = meters.removed.iter().chain(meters.now.iter());
+        meters.removed = previous.filter(is_removed).map(Arc::clone).collect();
         for meter in &*meters.removed {
             meter.clear();
         }

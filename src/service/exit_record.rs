@@ -37,13 +37,13 @@ impl ExitRecord {
     /// Writes the record. Waits at most [`limits::FORCED_STOP_LOG_WAIT`], so that a hanging disk
     /// does not delay the exit.
     pub fn write(self, state_dir: PathBuf) -> io::Result<()> {
-        let (done, is_done) = mpsc::channel();
+        let (result, written) = mpsc::channel();
         thread::Builder::new().name("exit record".to_owned()).spawn(move || {
-            let written = serde_json::to_vec(&self)
+            let outcome = serde_json::to_vec(&self)
                 .map_err(io::Error::other)
                 .and_then(|text| fs::replace_own(&state_dir, NAME, &text));
-            done.send(written).ok();
+            result.send(outcome).ok();
         })?;
-        is_done.recv_timeout(limits::FORCED_STOP_LOG_WAIT).map_err(|_| io::ErrorKind::TimedOut)?
+        written.recv_timeout(limits::FORCED_STOP_LOG_WAIT).map_err(|_| io::ErrorKind::TimedOut)?
     }
 }

@@ -128,14 +128,14 @@ fn record_inputs(ledger: &dyn Ledger, config: &Config) -> Result<(), recovery::E
 /// `--once` for at most [`limits::ONCE_STORAGE_PATIENCE`].
 fn patience(stop: &CancellationToken, once: bool) -> impl Fn(&io::Error) -> bool {
     const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(50);
-    let began = Instant::now();
+    let started_at = Instant::now();
     move |error| {
         tracing::warn!(event = "events.no_space", %error, "no space for the events file, recovery waiting");
         let until = Instant::now() + limits::BACKOFF;
         while Instant::now() < until && !stop.is_cancelled() {
             thread::park_timeout(STOP_CHECK_INTERVAL);
         }
-        let is_timed_out = once && began.elapsed() > limits::ONCE_STORAGE_PATIENCE;
+        let is_timed_out = once && started_at.elapsed() > limits::ONCE_STORAGE_PATIENCE;
         !(stop.is_cancelled() || is_timed_out)
     }
 }

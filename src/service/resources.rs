@@ -196,8 +196,8 @@ async fn in_quarantine(ledger: Arc<Sqlite>, config: Arc<Config>) -> Result<u64, 
     if !config.once {
         return Ok(0);
     }
-    let all = blocking(move || {
-        let all = quarantined::all(&*ledger)?;
+    let count = blocking(move || {
+        let files = quarantined::all(&*ledger)?;
         let is_counted = |file: &&Quarantined| {
             let is_of = |pipeline: &Pipeline| {
                 pipeline.input == file.roots.input && pipeline.output == file.roots.output
@@ -209,9 +209,9 @@ async fn in_quarantine(ledger: Arc<Sqlite>, config: Arc<Config>) -> Result<u64, 
             };
             config.pipelines.iter().any(is_of) && exists(file.kept_at())
         };
-        Ok::<_, ledger::Error>(all.iter().filter(is_counted).count())
+        Ok::<_, ledger::Error>(files.iter().filter(is_counted).count())
     });
-    Ok(all.await? as u64)
+    Ok(count.await? as u64)
 }
 
 /// Enters READY, and reports it to the log and the service manager.

@@ -102,8 +102,8 @@ pub fn phase(life: &mut Lifecycle, observer: &Arc<Observer>) {
     let (mut phase, observer) = (life.handle().phase(), Arc::clone(observer));
     life.spawn("phase", LIMIT, |stop| async move {
         loop {
-            let now = *phase.borrow_and_update();
-            observer.set_phase(now.as_str(), now == Phase::Ready);
+            let current = *phase.borrow_and_update();
+            observer.set_phase(current.as_str(), current == Phase::Ready);
             tokio::select! {
                 () = stop.stopped() => return Ok::<_, Infallible>(()),
                 changed = phase.changed() => if changed.is_err() { return Ok(()) },
