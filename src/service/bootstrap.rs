@@ -48,6 +48,7 @@ pub struct SandboxGuard {
     pub inside: Vec<PathBuf>,
     /// Identities of the same directories when the sandbox was entered.
     pub scope: fs::SandboxScope,
+    /// Dropping it drops the rules on the process's own entries in `/proc`.
     _enforced: Enforced,
 }
 
@@ -59,6 +60,8 @@ pub struct Bootstrapped {
     /// Token for changes over HTTP.
     pub token: Option<Token>,
     pub signals: Signals,
+    /// `None` if no sandbox is in force. Keep it until the exit.
+    pub sandbox: Option<SandboxGuard>,
 }
 
 /// Prepares everything that comes before the first thread.
@@ -77,9 +80,9 @@ pub fn bootstrap(
         .map_err(|error| ServiceError::Internal(format!("cannot catch signals: {error}")))?;
     observe::detach_logs()
         .map_err(|error| ServiceError::Internal(format!("cannot start the log thread: {error}")))?;
-    let sandbox = sandbox.as_ref().map(|guard| (guard.inside.clone(), guard.scope.clone()));
-    let live_config = LiveConfig::new(config, options, sandbox);
-    Ok(Bootstrapped { live_config, runner, token, signals })
+    let dirs = sandbox.as_ref().map(|guard| (guard.inside.clone(), guard.scope.clone()));
+    let live_config = LiveConfig::new(config, options, dirs);
+    Ok(Bootstrapped { live_config, runner, token, signals, sandbox })
 }
 
 /// Logs the version and the configuration, as the first line of the log.

@@ -81,7 +81,7 @@ pub fn run(config: Config, options: Options, signals: Signals) -> Exit {
 
 /// Runs [`start_run_stop`], gives up on it at the forced stop, and reports the exit.
 async fn run_until_forced_stop(bootstrapped: Bootstrapped) -> Result<Exit, ServiceError> {
-    let Bootstrapped { live_config, runner, token, signals } = bootstrapped;
+    let Bootstrapped { live_config, runner, token, signals, sandbox: _sandbox } = bootstrapped;
     let (started_at, descriptors) = (Instant::now(), observe::open_descriptors());
     let config = live_config.now();
     let stop = config.shutdown_deadline.max(limits::STOP_DEADLINE_MIN);
