@@ -130,7 +130,7 @@ pub fn traces(_life: &mut Lifecycle, _config: &Config) -> Tracer {
 }
 
 /// Flushes deferred state updates of the ledger even if no commit follows: after a power loss,
-/// recovery must not question an acknowledged output that was picked up.
+/// recovery must not question an acknowledged output that a consumer took.
 pub fn flushes(life: &mut Lifecycle, ledger: &Arc<Sqlite>, control: &Control) {
     let (ledger, control) = (Arc::clone(ledger), control.clone());
     life.spawn("flush", LIMIT, |stop| async move {
