@@ -53,6 +53,7 @@ pub struct SandboxGuard {
 }
 
 /// Result of the bootstrap.
+#[derive(Debug)]
 pub struct Bootstrapped {
     pub live_config: LiveConfig,
     /// `None` if no hook is configured.
