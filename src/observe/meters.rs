@@ -78,7 +78,7 @@ pub struct PipelineMeter {
     paused_by_storage: (Gauge, Mutex<PauseReasons>),
     paused_by_operator: (Gauge, AtomicBool),
     last_published: Gauge,
-    /// Number of files that were done before, by other transforms.
+    /// Number of looks that skipped a file because other transforms have processed it.
     other_transforms: AtomicU64,
     heartbeats: Heartbeats,
     pub(super) latency: Latency,
@@ -211,12 +211,12 @@ impl PipelineMeter {
         add(&self.rescan_finds, files);
     }
 
-    /// Counts a file that was skipped because other transforms, no longer configured, have processed it.
+    /// Counts a look that skipped a file because transforms that are no longer configured processed it.
     pub fn skipped_for_other_transforms(&self) {
         self.other_transforms.fetch_add(1, Relaxed);
     }
 
-    /// Returns the number of files skipped because other transforms have processed them.
+    /// Returns the number of looks that skipped a file because other transforms have processed it.
     pub fn other_transforms(&self) -> u64 {
         self.other_transforms.load(Relaxed)
     }
