@@ -135,7 +135,7 @@ fn a_webhook_that_hangs_is_given_up_and_delays_nothing() {
     let (hooked, running) = told(&server, "timeout = \"2s\"");
     hooked.put(20);
     until("all are published", || hooked.sources().len() == 21);
-    running.until_said("hook timed out, its processes were killed");
+    running.until_said("hook timed out, its processes killed");
     ran(&running, "timed_out");
     let runner = runner(&running);
     assert_eq!(running.stop().code, 0);
