@@ -168,7 +168,9 @@ impl Dir {
                 Err(rustix::io::Errno::INTR) => {}
                 // The kernel could not rule out a rename that raced with the look-up; or another
                 // process holds a write lease, indefinitely.
-                Err(rustix::io::Errno::AGAIN) if attempts < limits::OPEN_ATTEMPTS_MAX => attempts += 1,
+                Err(rustix::io::Errno::AGAIN) if attempts < limits::OPEN_ATTEMPTS_MAX => {
+                    attempts += 1;
+                }
                 result => return Ok(result?),
             }
         }

@@ -182,7 +182,8 @@ async fn start(
         scope: live_config.scope(),
     };
     let (control, pending) =
-        resources::pipelines(life, live_config, opener.clone(), (recovered.deferred, drained)).await?;
+        resources::pipelines(life, live_config, opener.clone(), (recovered.deferred, drained))
+            .await?;
     drop(control_cell.set(control.clone()));
     if let Some(api_state) = &api_state {
         api_state.set_control(control.clone());

@@ -138,7 +138,8 @@ impl PipelineOpener {
                 (self.clone(), Arc::clone(config), Arc::clone(&pipeline.name));
             let pipeline = pipeline.clone();
             if let Some(scope) = self.excluding_sandbox(&pipeline) {
-                let paths = move || pipeline.directories().into_iter().map(Path::to_path_buf).collect();
+                let paths =
+                    move || pipeline.directories().into_iter().map(Path::to_path_buf).collect();
                 return async move { (name, Err(wait_until_excluded(&scope, paths).await.into())) }
                     .boxed();
             }

@@ -138,7 +138,9 @@ impl Acknowledger {
         let Some(NamedOutput { committed: first, .. }) = named.first() else { return Ok(()) };
         let Context { events, ledger, .. } = &*first.job.context;
         failpoint::hit("commit::acknowledge")
-            .and_then(|()| outcome::report_published(events, ledger.instance(), &publications(named)))
+            .and_then(|()| {
+                outcome::report_published(events, ledger.instance(), &publications(named))
+            })
             .map_err(|source| CommitError::Acknowledge { source })?;
         failpoint::pass("commit::acknowledged");
         Ok(())
