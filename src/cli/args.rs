@@ -14,14 +14,14 @@ use crate::config::Options;
     after_help = "\
 Examples:
   tidemill run ./inbox ./outbox                          watch, compress, publish
-  tidemill run ./inbox ./outbox --once                   what is there now, then exit
+  tidemill run ./inbox ./outbox --once                   process the present files, then exit
   tidemill run ./in ./out --transform gunzip,zstd:9 --on-success delete
   tidemill status --watch                                a running service, live
-  tidemill drain --wait                                  finish what is in work, and end; as kill -TERM
+  tidemill drain --wait                                  finish the files in flight, then exit
 
-Exit codes: 0 finished; 64 usage; 65 finished, files are in quarantine (--once); 69 no service runs;
-70 internal fault; 74 storage failed; 75 work left, or the state directory is in use: try again;
-78 configuration."
+Exit codes: 0 finished; 64 usage; 65 finished, files are in quarantine (--once); 69 no service is
+running; 70 internal error; 74 storage failed; 75 unfinished work, or the state directory is in use:
+try again; 78 configuration."
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -30,13 +30,13 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the service; with --once, process the files that are there and exit
+    /// Run the service; with --once, process the present files and exit
     Run(Run),
     /// Print the effective configuration, or every error in it
     Check(Check),
     /// Write an annotated configuration (to the standard output without FILE)
     Init { file: Option<PathBuf> },
-    /// List what was done, newest first, from the ledger
+    /// List the ledger's records, newest first
     History(History),
     /// Explain why a file was or was not processed
     Explain(Explain),
@@ -46,6 +46,8 @@ pub enum Command {
     Reprocess(Reprocess),
     /// Show the state of a running service
     Status(Status),
+    /// List the services that run on this machine
+    Ps,
     /// Pause the intake of a running service; files in flight are finished
     Pause(Steer),
     /// Resume a paused service
@@ -56,16 +58,16 @@ pub enum Command {
     Man { dir: Option<PathBuf> },
     /// Write the completion script for a shell
     Completions { shell: clap_complete::Shell },
-    /// What the service starts for its hooks
+    /// The process that runs the service's hooks
     #[command(hide = true)]
     HookRunner,
-    /// What the service starts to find out whether a directory answers
+    /// The process that finds out whether a directory answers
     #[command(hide = true)]
     Look {
         #[arg(last = true)]
         path: PathBuf,
     },
-    /// What the runner starts for a command
+    /// The process of one command of a hook
     #[command(hide = true)]
     HookExec {
         #[arg(last = true)]
@@ -80,6 +82,12 @@ pub struct Check {
     /// Also test what the file systems of the directories support; creates and removes test files there
     #[arg(long)]
     pub probe: bool,
+    /// Print every key, as a configuration file; by default only those that differ from the defaults
+    #[arg(long)]
+    pub all: bool,
+    /// Accept inputs that do not exist yet, as on a machine other than the service's
+    #[arg(long, conflicts_with = "probe")]
+    pub syntax: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -91,7 +99,7 @@ pub struct Run {
     /// Read a configuration file; options override it if it has a single pipeline
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Process the files that are there, then exit
+    /// Process the present files, then exit
     #[arg(long)]
     once: bool,
     /// Log each file; -vv logs all details
@@ -156,7 +164,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// The level of the log that was asked for, as `RUST_LOG` names it.
+    /// The requested level of the log, as `RUST_LOG` names it.
     pub const fn log_level(&self) -> Option<&'static str> {
         match (self.quiet, self.verbose) {
             (true, _) => Some("error"),
@@ -181,6 +189,13 @@ impl From<Run> for Options {
             exclude,
             ..
         } = run;
+        let (input, config) = match (input, &output, config) {
+            // A configuration alone, as shells complete it.
+            (Some(file), None, None) if file.extension().is_some_and(|it| it == "toml") => {
+                (None, Some(file))
+            }
+            (input, _, config) => (input, config),
+        };
         let Run {
             temporary_names,
             settle,
@@ -207,7 +222,7 @@ impl From<Run> for Options {
             exclude,
             temporary_names,
             settle,
-            http,
+            http: http.map(with_host),
             admin_token_file,
             admin_socket,
             state_dir,
@@ -220,10 +235,17 @@ impl From<Run> for Options {
     }
 }
 
-/// Where the ledger is.
+/// A port alone, `9464` or `:9464`, is one of this machine.
+fn with_host(address: String) -> String {
+    let port = address.strip_prefix(':').unwrap_or(&address);
+    if port.parse::<u16>().is_ok() { format!("127.0.0.1:{port}") } else { address }
+}
+
+/// The state directory of a service.
 #[derive(Debug, clap::Args)]
 pub struct StateArgs {
-    /// The state directory; by default the one near the path or the working directory
+    /// The state directory; by default the one near the path or the working directory, or the one of
+    /// /etc/tidemill/tidemill.toml
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
     /// The configuration file of the service
@@ -318,6 +340,9 @@ pub struct Requeue {
     /// All quarantined files
     #[arg(long)]
     pub all: bool,
+    /// List each file, also where there are several
+    #[arg(short, long)]
+    pub verbose: bool,
     #[command(flatten)]
     pub place: StateArgs,
 }

@@ -6,7 +6,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, SystemTime},
 };
@@ -76,7 +76,8 @@ pub struct PipelineMeter {
     oldest: (Gauge, Mutex<Duration>),
     in_work: (Gauge, InFlight),
     paused: (Gauge, Mutex<PauseReasons>),
-    held: (Gauge, AtomicBool),
+    /// When an operator paused the intake; none while it is not.
+    held: (Gauge, Mutex<Option<jiff::Timestamp>>),
     last_published: Gauge,
     /// Looks at files that were done before, by other transforms.
     other_transforms: AtomicU64,
@@ -119,7 +120,7 @@ impl PipelineMeter {
             oldest: (gauge(names::PENDING_SECONDS), Mutex::default()),
             in_work: (gauge(names::IN_WORK), InFlight::default()),
             paused: (gauge(names::PAUSED), Mutex::default()),
-            held: (gauge(names::HELD), AtomicBool::new(false)),
+            held: (gauge(names::HELD), Mutex::default()),
             last_published: gauge(names::LAST_PUBLISHED),
             other_transforms: AtomicU64::new(0),
             life: Heartbeats::new(),
@@ -293,14 +294,19 @@ impl PipelineMeter {
         self.paused.1.lock().unwrap_or_else(PoisonError::into_inner).text()
     }
 
-    /// An operator holds the intake, or lets it go.
+    /// Records that an operator pauses the intake, or resumes it.
     pub fn set_held(&self, held: bool) {
         self.held.0.set(if held { 1.0 } else { 0.0 });
-        self.held.1.store(held, Relaxed);
+        *self.held.1.lock().unwrap_or_else(PoisonError::into_inner) =
+            held.then(jiff::Timestamp::now);
+    }
+
+    fn held_since(&self) -> Option<jiff::Timestamp> {
+        *self.held.1.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_held(&self) -> bool {
-        self.held.1.load(Relaxed)
+        self.held_since().is_some()
     }
 
     #[must_use]
@@ -335,6 +341,7 @@ impl PipelineMeter {
             in_work_done_bytes: in_work.done_bytes,
             oldest_in_work_seconds: in_work.oldest.as_secs_f64(),
             held: self.is_held(),
+            held_since: self.held_since().map(|since| format!("{since:.0}")),
             paused: self.pause_reason(),
         }
     }

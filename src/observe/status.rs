@@ -49,6 +49,8 @@ pub struct PipelineStatus {
     pub oldest_in_work_seconds: f64,
     /// An operator paused it.
     pub held: bool,
+    /// When the operator did: RFC 3339, UTC.
+    pub held_since: Option<String>,
     /// Why the intake pauses by itself, if it does.
     pub paused: Option<String>,
 }

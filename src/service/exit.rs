@@ -12,7 +12,7 @@ use crate::{
     fs,
     lifecycle::{self, CleanUp, Report},
     limits,
-    observe::{self, Observer, OnceEnds},
+    observe::{self, Observer, OnceOutcome},
     pipeline::DrainSummary,
 };
 
@@ -145,8 +145,9 @@ impl ExitReport<'_> {
             let in_quarantine = end.as_ref().map_or(0, |end| end.in_quarantine);
             let meters = (0..config.pipelines.len()).filter_map(|index| observer.pipeline(index));
             let other_transforms = meters.map(|meter| meter.other_transforms()).sum();
-            let ends = OnceEnds { in_quarantine, left, other_transforms };
-            observe::print_summary(&status, began.elapsed(), ends);
+            let outputs = config.pipelines.iter().map(|pipeline| pipeline.output.clone()).collect();
+            let outcome = OnceOutcome { in_quarantine, deferred: left, other_transforms, outputs };
+            observe::print_summary(&status, began.elapsed(), &outcome);
         }
         let was_left = |clean_up: &CleanUp| clean_up.end == lifecycle::End::Left;
         let left_at_once = report.is_none_or(|report| report.clean_ups.iter().any(was_left));
