@@ -129,8 +129,8 @@ pub struct Run {
     /// What to do with temporary names (dot files, *.part, *.tmp, *~ and others): ignore, take
     #[arg(long, value_name = "WHAT")]
     temporary_names: Option<String>,
-    /// Process a file only after it has not changed for this long; `auto` waits 100 ms after the
-    /// close of a file that was written in place
+    /// Process a file only after it has not changed for this long (`500ms`, `5s`; a number alone is
+    /// seconds); `auto` waits 100 ms after the close of a file that was written in place
     #[arg(long, value_name = "DURATION")]
     settle: Option<String>,
     /// Serve the page, metrics and probes at this address; by default 127.0.0.1:9464 or a free port

@@ -16,7 +16,7 @@ use super::{
     format::{self, Answers},
     live::{self, Look},
     print, processes, state_dir,
-    terminal::{Screen, is_coloured, window},
+    terminal::{Keys, Screen, is_coloured, show, window},
 };
 use crate::{
     error::Exit,
@@ -112,13 +112,19 @@ fn watch(client: &Client) -> anyhow::Result<Exit> {
     client.get("/api/v1/status")?;
     let page = page(client);
     until_interrupted(async |life| {
-        let screen = Screen::enter();
+        let (_screen, mut keys) = (Screen::enter(), Keys::read());
         let closing = life.handle().closing();
         let mut every = interval(EVERY);
         let mut last = None;
         loop {
             tokio::select! {
                 () = closing.cancelled() => return Ok(Exit::Drained),
+                key = keys.next() => match key {
+                    b'q' => return Ok(Exit::Drained),
+                    b'p' => drop(client.post("/api/v1/pause", &json!({}))),
+                    b'r' => drop(client.post("/api/v1/resume", &json!({}))),
+                    _ => continue,
+                },
                 _ = every.tick() => {}
             }
             let Some(window) = window() else { return Ok(Exit::Drained) };
@@ -134,7 +140,7 @@ fn watch(client: &Client) -> anyhow::Result<Exit> {
             {
                 *first = format!("{}{first}\x1b[m", live::colour(&look.status));
             }
-            screen.show(&lines);
+            show(&lines);
             last = Some(look.status);
         }
     })

@@ -105,13 +105,13 @@ fn recent_rate(series: &Value) -> Option<String> {
     let recent = points.get(points.len().saturating_sub(POINTS)..).unwrap_or_default();
     let total = |key| recent.iter().map(|point| number(point, key)).sum();
     let took = number(series, "interval_seconds").saturating_mul(recent.len() as u64);
-    let rates = rates([total("files"), total("source_bytes"), total("output_bytes")], took as f64)?;
-    Some(format!("{rates} in the last {}", span(took as f64)))
+    let took = Duration::from_secs(took);
+    let rates = rates([total("files"), total("source_bytes"), total("output_bytes")], took)?;
+    Some(format!("{rates} in the last {}", span(took.as_secs_f64())))
 }
 
 /// Files and bytes per second; none where there were no files.
-pub fn rates([count, read, written]: [u64; 3], took: f64) -> Option<String> {
-    let took = Duration::try_from_secs_f64(took).unwrap_or_default();
+pub fn rates([count, read, written]: [u64; 3], took: Duration) -> Option<String> {
     let shown = match per_second(count, took) {
         0 => "under 1 file/s".to_owned(),
         1 => "1 file/s".to_owned(),

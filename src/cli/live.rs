@@ -1,5 +1,7 @@
 //! The live view of a running service, in a window of any size.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::{
@@ -21,7 +23,8 @@ pub struct Look {
     pub failures: Value,
 }
 
-const HELP: &str = "Ctrl-C closes this view; the service keeps running";
+const HELP: &str =
+    "p pauses, r resumes the service; q closes this view, and the service keeps running";
 
 /// The lines that fill the window; `last` is the status of the look before.
 pub fn view(look: &Look, last: Option<&Value>, page: Option<&str>, window: Window) -> Vec<String> {
@@ -88,7 +91,9 @@ fn in_flight(look: &Look, window: Window, above: &[String], below: usize) -> Vec
     let bytes = size(sum(&look.status, "in_work_bytes"));
     let mut lines = vec![String::new(), format!("{} in flight, {bytes}", files(total))];
     // What is above and below, the help, and three blank lines; a quarter is for the outcomes.
-    let used = above.len() + below + lines.len() + 4 + window.rows / 4;
+    let has_outcomes = !list(&look.outcomes, "outcomes").is_empty();
+    let reserved = if has_outcomes { window.rows / 4 } else { 0 };
+    let used = above.len() + below + lines.len() + 4 + reserved;
     let room = window.rows.saturating_sub(used).max(1);
     let shown = if listed.len() <= room { listed.len() } else { room.saturating_sub(1).max(1) };
     lines.extend(listed.iter().take(shown).map(|one| file(one, window.columns)));
@@ -103,6 +108,7 @@ fn in_flight(look: &Look, window: Window, above: &[String], below: usize) -> Vec
 fn pace(status: &Value, last: Option<&Value>) -> String {
     let Some(last) = last else { return String::new() };
     let took = seconds(status, "uptime_seconds") - seconds(last, "uptime_seconds");
+    let took = Duration::try_from_secs_f64(took).unwrap_or_default();
     let since = |key| sum(status, key).saturating_sub(sum(last, key));
     let done = ["published", "source_bytes", "output_bytes"].map(since);
     rates(done, took).unwrap_or_else(|| "0 files/s".to_owned())

@@ -1,6 +1,12 @@
-//! The terminal at the standard output: its size, its colours, and the screen of the live view.
+//! The terminal: its size, its colours, and the screen and the keys of the live view.
 
-use std::io::{IsTerminal, Write, stdout};
+use std::{
+    io::{IsTerminal, Read, Write, stdin, stdout},
+    thread,
+};
+
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use tokio::sync::mpsc;
 
 use super::print;
 
@@ -27,7 +33,7 @@ pub fn window() -> Option<Window> {
     if !stdout().is_terminal() {
         return None;
     }
-    let size = rustix::termios::tcgetwinsize(stdout()).ok();
+    let size = tcgetwinsize(stdout()).ok();
     let size = size.filter(|size| size.ws_col > 0 && size.ws_row > 0);
     Some(size.map_or(DEFAULT, |size| Window {
         columns: usize::from(size.ws_col),
@@ -49,18 +55,64 @@ impl Screen {
         print(ENTER);
         Self
     }
+}
 
-    /// Replaces what is shown, without a flicker.
-    pub fn show(&self, lines: &[String]) {
-        let text: String = lines.join(&format!("{CLEAR_LINE}\r\n"));
-        print(&format!("{HOME}{text}{CLEAR_LINE}{CLEAR_REST}"));
-    }
+/// Replaces the content of the screen, without a flicker.
+pub fn show(lines: &[String]) {
+    let text: String = lines.join(&format!("{CLEAR_LINE}\r\n"));
+    print(&format!("{HOME}{text}{CLEAR_LINE}{CLEAR_REST}"));
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
         print(LEAVE);
         drop(stdout().flush());
+    }
+}
+
+/// The keys that are pressed, each at once and without an echo. Dropping it restores the terminal.
+#[derive(Debug)]
+pub struct Keys {
+    pressed: mpsc::UnboundedReceiver<u8>,
+    /// None where the standard input is no terminal.
+    before: Option<Termios>,
+}
+
+impl Keys {
+    pub fn read() -> Self {
+        let (send, pressed) = mpsc::unbounded_channel();
+        let before = tcgetattr(stdin()).ok();
+        if let Some(before) = &before {
+            let mut now = before.clone();
+            now.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
+            tcsetattr(stdin(), OptionalActions::Now, &now).ok();
+            // It ends with the process.
+            let reading = move || {
+                for key in stdin().bytes().map_while(Result::ok) {
+                    if send.send(key).is_err() {
+                        return;
+                    }
+                }
+            };
+            drop(thread::Builder::new().name("keys".to_owned()).spawn(reading));
+        }
+        Self { pressed, before }
+    }
+
+    /// Waits for the next key; indefinitely where there is none.
+    pub async fn next(&mut self) -> u8 {
+        match self.pressed.recv().await {
+            Some(key) => key,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            tcsetattr(stdin(), OptionalActions::Now, before).ok();
+        }
     }
 }
 

@@ -1,6 +1,6 @@
-//! `check`: what it prints, and what it accepts.
+//! `check`, what it prints and accepts; and the values that shells complete.
 
-use std::os::unix::fs::PermissionsExt;
+use std::{os::unix::fs::PermissionsExt, process::Command};
 
 use crate::files::Place;
 
@@ -97,4 +97,31 @@ fn a_port_alone_is_one_of_this_machine_and_the_events_file_is_no_stream() {
     assert_eq!(stream.code, 64, "{stream:?}");
     assert!(stream.stderr.contains("tail -F"), "{stream:?}");
     assert!(!place.root().join("-").exists());
+}
+
+#[test]
+fn completions_offer_the_values_of_an_option() {
+    let place = Place::new();
+    let script = place.root().join("completions");
+    std::fs::write(&script, place.run(&["completions", "bash"]).stdout).unwrap();
+    for (command, option, values) in [
+        ("run", "--on-success", "keep delete archive:"),
+        ("run", "--durability", "fsync syncfs none"),
+        ("check", "--log-format", "text json"),
+        (
+            "history",
+            "--state",
+            "intent published done withdrawn skipped quarantined requeued changed",
+        ),
+    ] {
+        let line = format!(
+            ". {}; COMP_WORDS=(tidemill {command} {option} ''); COMP_CWORD=3; _tidemill tidemill '' {option}; echo \"${{COMPREPLY[@]}}\"",
+            script.display()
+        );
+        let completed = Command::new("bash").args(["-c", &line]).output().unwrap();
+        let offered = String::from_utf8_lossy(&completed.stdout).into_owned();
+        assert_eq!(offered.trim_end(), values, "{option}: {completed:?}");
+    }
+    let script = std::fs::read_to_string(script).unwrap();
+    assert!(script.contains("zstd unzstd gzip gunzip"), "--transform");
 }

@@ -25,6 +25,7 @@ impl Terminal {
             .args(["-qefc", &command, "/dev/null"])
             .current_dir(place.root())
             .env("FAILPOINTS", failpoints)
+            .env("TERM", "xterm")
             .env_remove("NO_COLOR")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -45,9 +46,12 @@ impl Terminal {
         String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
     }
 
-    /// Ctrl-C, and the exit code.
-    fn interrupt(&mut self) -> Option<i32> {
-        self.child.stdin.as_mut().unwrap().write_all(b"\x03").unwrap();
+    fn press(&mut self, keys: &[u8]) {
+        self.child.stdin.as_mut().unwrap().write_all(keys).unwrap();
+    }
+
+    /// Waits for the exit code.
+    fn end(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
 }
@@ -85,7 +89,8 @@ fn the_live_view_fills_the_window_and_no_line_is_wider() {
         let mut terminal = Terminal::start(&place, (columns, rows), "status --watch", "");
         // The second look has rates.
         until("two looks", || terminal.shown().matches("\x1b[H").count() > 2);
-        assert_eq!(terminal.interrupt(), Some(0));
+        terminal.press(b"\x03");
+        assert_eq!(terminal.end(), Some(0));
         let shown = terminal.shown();
         let view = shown.split("\x1b[H").nth(2).unwrap().split("\x1b[J").next().unwrap();
         let view = plain(view);
@@ -100,6 +105,22 @@ fn the_live_view_fills_the_window_and_no_line_is_wider() {
         assert!(shown.contains("\x1b[1;32mTidemill "), "{shown:?}");
     }
     drop(running);
+}
+
+#[test]
+fn the_keys_of_the_live_view_pause_resume_and_close() {
+    let place = Place::new();
+    let running = place.watch(&[]);
+    let mut terminal = Terminal::start(&place, (80, 24), "status --watch", "");
+    for (key, state) in [(b"p", ": PAUSED by the operator"), (b"r", ": READY, up for ")] {
+        until("a look", || terminal.shown().contains("p pauses"));
+        terminal.press(key);
+        until(state, || place.run(&["status"]).stdout.contains(state));
+    }
+    terminal.press(b"q");
+    assert_eq!(terminal.end(), Some(0));
+    assert!(terminal.shown().trim_end().ends_with("\x1b[?25h\x1b[?1049l"));
+    assert_eq!(running.stop().code, 0);
 }
 
 #[test]
@@ -126,7 +147,7 @@ fn once_has_a_bar_on_a_terminal_and_none_elsewhere() {
     let slow = "write=sleep(300)";
     let args = "run --config tidemill.toml --once";
     let mut terminal = Terminal::start(&place, (80, 24), args, slow);
-    assert_eq!(terminal.child.wait().unwrap().code(), Some(0));
+    assert_eq!(terminal.end(), Some(0));
     until("the summary", || terminal.shown().contains("12 files published into out/ in "));
     let shown = plain(&terminal.shown());
     assert!(shown.contains("[####") && shown.contains("/12 files "), "{shown}");
