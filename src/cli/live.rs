@@ -23,8 +23,7 @@ pub struct Look {
     pub failures: Value,
 }
 
-const HELP: &str =
-    "p pauses, r resumes the service; q closes this view, and the service keeps running";
+const HELP: &str = "p: pause, r: resume, q: close (the service keeps running)";
 
 /// The lines that fill the window; `last` is the status of the look before.
 pub fn view(look: &Look, last: Option<&Value>, page: Option<&str>, window: Window) -> Vec<String> {
@@ -91,8 +90,10 @@ fn in_flight(look: &Look, window: Window, above: &[String], below: usize) -> Vec
     let bytes = size(sum(&look.status, "in_work_bytes"));
     let mut lines = vec![String::new(), format!("{} in flight, {bytes}", files(total))];
     // What is above and below, the help, and three blank lines; a quarter is for the outcomes.
-    let has_outcomes = !list(&look.outcomes, "outcomes").is_empty();
-    let reserved = if has_outcomes { window.rows / 4 } else { 0 };
+    let reserved = match list(&look.outcomes, "outcomes").len() {
+        0 => 0,
+        count => (count + 2).min(window.rows / 4),
+    };
     let used = above.len() + below + lines.len() + 4 + reserved;
     let room = window.rows.saturating_sub(used).max(1);
     let shown = if listed.len() <= room { listed.len() } else { room.saturating_sub(1).max(1) };
@@ -121,7 +122,9 @@ fn file(file: &Value, columns: usize) -> String {
     let full = done.saturating_mul(width as u64).checked_div(whole).unwrap_or(0);
     let full = usize::try_from(full).unwrap_or(width).min(width);
     let bar = "#".repeat(full) + &".".repeat(width - full);
-    let (stage, age) = (text(file, "stage"), span(seconds(file, "seconds")));
+    let age = span(seconds(file, "seconds"));
+    // No stage has begun yet.
+    let stage = Some(text(file, "stage")).filter(|stage| *stage != "settle").unwrap_or("queued");
     let begin = format!("  [{bar}] {stage:<9} {age:>7} {:>8} ", size(whole));
     let room = columns.saturating_sub(begin.chars().count());
     begin + &end_of(text(file, "path"), room)

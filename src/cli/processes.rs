@@ -14,7 +14,9 @@ pub fn writers(file: &Path) -> Vec<String> {
     let Ok(wanted) = fs::symlink_metadata(file) else { return Vec::new() };
     let id = (wanted.dev(), wanted.ino());
     let mut found = Vec::new();
-    for (pid, process) in processes() {
+    // This process may have inherited it from its shell.
+    let others = processes().into_iter().filter(|(pid, _)| *pid != std::process::id());
+    for (pid, process) in others {
         let handles = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
         let writes = handles.map(|handle| handle.path()).any(|handle| {
             let open = fs::metadata(&handle);
@@ -57,8 +59,10 @@ fn is_for_writing(handle: &Path) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     pub pid: u32,
-    /// None where this user may not see its open files, or it has not opened its ledger.
+    /// None where it has not opened its ledger yet, or is not visible.
     pub state_dir: Option<PathBuf>,
+    /// Whether this user may see its open files.
+    pub is_visible: bool,
 }
 
 /// Returns the services that run on this machine.
@@ -70,7 +74,12 @@ pub fn services() -> Vec<Service> {
         program == Some(b"tidemill") && words.next() == Some(b"run")
     };
     let found = processes().into_iter().filter(|(_, process)| is_service(process));
-    found.map(|(pid, process)| Service { pid, state_dir: state_dir(&process) }).collect()
+    let service = |(pid, process): (u32, PathBuf)| Service {
+        pid,
+        state_dir: state_dir(&process),
+        is_visible: fs::read_dir(process.join("fd")).is_ok(),
+    };
+    found.map(service).collect()
 }
 
 /// The directory of the ledger that a process has open.
@@ -127,16 +136,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_is_a_writer_of_what_it_writes_and_none_of_what_it_reads() {
+    fn a_process_is_a_writer_of_what_it_writes_and_none_of_what_it_reads() {
+        use std::process::{Command, Stdio};
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("file");
         fs::write(&path, "").expect("a file");
-        let _reader = fs::File::open(&path).expect("open");
+        let open = |options: &mut fs::OpenOptions| options.open(&path).expect("open");
+        let reading = Stdio::from(open(fs::OpenOptions::new().read(true)));
+        let writing = Stdio::from(open(fs::OpenOptions::new().append(true)));
+        let mut sleep = Command::new("sleep");
+        let mut reader = sleep.arg("60").stdin(reading).spawn().expect("sleep");
         assert_eq!(writers(&path), Vec::<String>::new());
-        let _writer = fs::OpenOptions::new().append(true).open(&path).expect("open");
-        let own = writers(&path);
-        let pid = format!("({})", std::process::id());
-        assert!(own.len() == 1 && own[0].ends_with(&pid), "{own:?}");
+        let mut writer = Command::new("sleep").arg("60").stdout(writing).spawn().expect("sleep");
+        let found = writers(&path);
+        for child in [&mut reader, &mut writer] {
+            child.kill().and_then(|()| child.wait()).expect("its end");
+        }
+        assert_eq!(found, [format!("sleep ({})", writer.id())]);
     }
 
     #[test]

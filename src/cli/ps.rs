@@ -36,12 +36,17 @@ pub fn ps() -> Exit {
 }
 
 fn row(service: &Service) -> Row {
-    let mut row = Row { pid: service.pid.to_string(), ..Row::default() };
+    let pid = service.pid.to_string();
     let Some(dir) = &service.state_dir else {
-        row.state = "unknown".to_owned();
-        row.state_dir = "permission denied, or starting".to_owned();
-        return row;
+        let (state, state_dir) = if service.is_visible {
+            ("STARTING", "not open yet")
+        } else {
+            ("unknown", "permission denied")
+        };
+        let (state, state_dir) = (state.to_owned(), state_dir.to_owned());
+        return Row { pid, state, state_dir, ..Row::default() };
     };
+    let mut row = Row { pid, ..Row::default() };
     row.state_dir = display_path(dir).to_string();
     row.page = processes::page(service.pid).unwrap_or_default();
     let client = Client::of(&StateDir::at(dir));

@@ -88,7 +88,7 @@ impl Keys {
             tcsetattr(stdin(), OptionalActions::Now, &now).ok();
             // It ends with the process.
             let reading = move || {
-                for key in stdin().bytes().map_while(Result::ok) {
+                for key in stdin().lock().bytes().map_while(Result::ok) {
                     if send.send(key).is_err() {
                         return;
                     }

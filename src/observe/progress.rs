@@ -23,7 +23,7 @@ use super::{
     stderr::write_lines,
     units::{files, per_second, rate, size, span},
 };
-use crate::limits;
+use crate::{limits, stage::Stage};
 
 const EVERY: Duration = Duration::from_millis(100);
 /// The steps of the bar.
@@ -58,7 +58,9 @@ fn draw(observer: &Observer, ended: &Receiver<()>) {
     let began = Instant::now();
     while ended.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
         let in_flight = observer.working(limits::IN_FLIGHT_ENTRIES_MAX).into_iter();
-        let largest = in_flight.map(|(_, file)| file).max_by_key(|file| file.bytes);
+        // A file whose stage is still `settle` only waits.
+        let running = in_flight.map(|(_, file)| file).filter(|file| file.stage != Stage::Settle);
+        let largest = running.max_by_key(|file| file.bytes);
         let progress = Progress::new(&observer.status(), began.elapsed(), largest);
         bar.set_position(progress.steps());
         bar.set_message(progress.line());
@@ -73,7 +75,7 @@ struct Progress {
     /// Files that the scan has found so far, finished or not.
     found: u64,
     took: Duration,
-    /// The largest file in flight.
+    /// The largest file that is being processed.
     largest: Option<InFlightView>,
 }
 
@@ -240,7 +242,7 @@ mod tests {
             path: "big12.log".into(),
             bytes: 190_000_000,
             done_bytes: 95_000_000,
-            stage: crate::stage::Stage::Transform,
+            stage: Stage::Transform,
             since: Instant::now(),
         });
         let line = progress.line();

@@ -65,6 +65,6 @@ fn history_repeats_no_path() {
     assert_eq!(place.once(&[]).code, 65);
     let line = place.run(&["history"]).stdout;
     assert_eq!(line.matches(path.to_str().unwrap()).count(), 1, "{line}");
-    assert!(line.contains("(gunzip: "), "{line}");
+    assert!(line.contains("  (`gunzip`: "), "{line}");
     until("the record", || place.state_of("bad.gz") == "quarantined");
 }

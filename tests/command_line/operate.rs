@@ -22,7 +22,7 @@ fn a_status_has_the_page_the_pause_and_the_failures() {
     assert!(status.contains("\npage: http://127.0.0.1:"), "{status}");
     assert!(status.contains("recent failures:\n"), "{status}");
     let failure = status.lines().last().unwrap();
-    assert!(failure.contains("quarantined bad.gz: gunzip: "), "{status}");
+    assert!(failure.contains("quarantined bad.gz: `gunzip`: "), "{status}");
     assert_eq!(place.run(&["pause"]).code, 0);
     let status = place.run(&["status"]).stdout;
     assert!(status.contains(": PAUSED by the operator since 20"), "{status}");

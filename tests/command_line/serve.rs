@@ -152,7 +152,7 @@ fn logs_are_text_or_json_on_the_standard_error() {
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!(ended.stdout, "");
     let (lines, summary) = ended.stderr.trim_end().rsplit_once('\n').unwrap();
-    assert!(summary.starts_with("1 file published in "), "{summary}");
+    assert!(summary.starts_with("1 file published into out/ in "), "{summary}");
     for line in lines.lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         assert!(line["message"].is_string(), "{line}");

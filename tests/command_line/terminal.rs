@@ -113,7 +113,7 @@ fn the_keys_of_the_live_view_pause_resume_and_close() {
     let running = place.watch(&[]);
     let mut terminal = Terminal::start(&place, (80, 24), "status --watch", "");
     for (key, state) in [(b"p", ": PAUSED by the operator"), (b"r", ": READY, up for ")] {
-        until("a look", || terminal.shown().contains("p pauses"));
+        until("a look", || terminal.shown().contains("p: pause"));
         terminal.press(key);
         until(state, || place.run(&["status"]).stdout.contains(state));
     }

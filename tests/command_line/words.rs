@@ -72,7 +72,7 @@ fn errors_of_usage_and_configuration_are_printed_and_exit_64_or_78() {
     for (args, wanted) in [
         (vec![], "Usage"),
         (vec!["watch"], "unrecognized subcommand 'watch'"),
-        (vec!["run", "--stepps", "zstd"], "a similar argument exists: '--transform'"),
+        (vec!["run", "--transfrom", "zstd"], "a similar argument exists: '--transform'"),
         (vec!["requeue"], "Usage"),
         (vec!["requeue", "--all", "in/a"], "cannot be used with"),
         (vec!["explain"], "Usage"),
