@@ -32,7 +32,7 @@ pub struct Args {
 pub enum Command {
     /// Run the service; with --once, process the present files and exit
     Run(Run),
-    /// Print the effective configuration, or every error in it
+    /// Check a configuration: print the keys that differ from the defaults, or every error
     Check(Check),
     /// Write an annotated configuration (to the standard output without FILE)
     Init { file: Option<PathBuf> },
@@ -262,7 +262,7 @@ pub struct Status {
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
-    pub place: StateArgs,
+    pub service: StateArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -270,7 +270,7 @@ pub struct Steer {
     /// Only this pipeline
     pub pipeline: Option<String>,
     #[command(flatten)]
-    pub place: StateArgs,
+    pub service: StateArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -279,7 +279,7 @@ pub struct Drain {
     #[arg(long)]
     pub wait: bool,
     #[command(flatten)]
-    pub place: StateArgs,
+    pub service: StateArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -298,7 +298,7 @@ pub struct History {
     #[arg(long, value_name = "COUNT")]
     pub limit: Option<u64>,
     #[command(flatten)]
-    pub place: StateArgs,
+    pub service: StateArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -306,7 +306,7 @@ pub struct Explain {
     /// A file in an input, an output or the quarantine; it need not exist any more
     pub path: PathBuf,
     #[command(flatten)]
-    pub place: StateArgs,
+    pub service: StateArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -329,7 +329,7 @@ pub struct Reprocess {
     #[arg(long)]
     pub changed_transforms: bool,
     #[command(flatten)]
-    pub place: StateArgs,
+    pub service: StateArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -344,5 +344,5 @@ pub struct Requeue {
     #[arg(short, long)]
     pub verbose: bool,
     #[command(flatten)]
-    pub place: StateArgs,
+    pub service: StateArgs,
 }

@@ -1,4 +1,4 @@
-//! `tidemill check`: the configuration that is in force, or every error in it; with `--probe`, also the
+//! `tidemill check`: the effective configuration, or every error in it; with `--probe`, also the
 //! abilities of the file systems of its directories.
 
 use std::os::unix::fs::MetadataExt;
@@ -49,7 +49,7 @@ pub fn check(Check { run, probe, all, syntax }: Check) -> Exit {
     exit
 }
 
-/// Whether all that is wrong is an input that does not exist.
+/// Whether the problem is an input that does not exist.
 fn is_absent(problem: &Diagnostic) -> bool {
     problem.message.starts_with("the input ")
         && problem.message.contains("No such file or directory")
@@ -88,8 +88,10 @@ fn differences(config: &Config) -> String {
     let mut defaults = default_lines(config, first);
     let mut text = String::new();
     let mut heading = None;
-    for line in shown.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        if line.starts_with('[') {
+    for line in shown.lines().filter(|line| !line.is_empty()) {
+        if line.starts_with('#') {
+            text += &format!("\n{line}\n");
+        } else if line.starts_with('[') {
             heading = Some(line);
             if line == "[[pipeline]]" {
                 let Some(pipeline) = pipelines.next() else { break };

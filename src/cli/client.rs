@@ -46,8 +46,8 @@ pub struct NotFound;
 
 impl Client {
     /// The service of the state directory that the other commands find as well.
-    pub fn find(place: &StateArgs) -> anyhow::Result<Self> {
-        let state = state_dir::locate(place, None)
+    pub fn find(args: &StateArgs) -> anyhow::Result<Self> {
+        let state = state_dir::locate(args, None)
             .map_err(|error| if error.is::<Denied>() { error } else { error.context(NotFound) })?;
         Self::of(&state)
     }

@@ -34,7 +34,7 @@ pub fn status(options: &Status) -> anyhow::Result<Exit> {
         let text = "error: `--watch` needs a terminal: `tidemill status --json` is for programs";
         return Ok(complain(text, Exit::Usage));
     }
-    let client = Client::find(&options.place)?;
+    let client = Client::find(&options.service)?;
     if options.watch {
         return watch(&client);
     }
@@ -72,7 +72,7 @@ pub fn resume(options: &Steer) -> anyhow::Result<Exit> {
 }
 
 fn steer(options: &Steer, what: &str, done: &str) -> anyhow::Result<Exit> {
-    let client = Client::find(&options.place)?;
+    let client = Client::find(&options.service)?;
     if let Some(name) = &options.pipeline {
         check_pipeline(&client, name)?;
     }
@@ -147,7 +147,7 @@ fn watch(client: &Client) -> anyhow::Result<Exit> {
 }
 
 pub fn drain(options: &Drain) -> anyhow::Result<Exit> {
-    let client = Client::find(&options.place)?;
+    let client = Client::find(&options.service)?;
     let (before, requested) = (Ended::read(client.state_dir()), Instant::now());
     client.post("/api/v1/drain", &json!({}))?;
     if !options.wait {

@@ -17,7 +17,7 @@ use crate::{
 };
 
 pub fn explain(options: &Explain) -> anyhow::Result<Exit> {
-    let state = locate(&options.place, Some(&options.path))?;
+    let state = locate(&options.service, Some(&options.path))?;
     let ledger = Sqlite::open_read_only(&state.ledger())?;
     let path = explain::real(&options.path)?;
     let file = Options { config: Some(state.config()), ..Options::default() };
@@ -40,7 +40,7 @@ fn with_writers(explanation: Explanation, path: &Path) -> Explanation {
     explanation.with("waits", format!("open for writing by {}", writers.join(", ")))
 }
 
-/// Adds why its service does not take it now, where that is not the file's own state.
+/// Adds the state of the service, where it keeps the file from being processed.
 fn with_service(explanation: Explanation, state: &StateDir, pipeline: &str) -> Explanation {
     let status = match Client::of(state).and_then(|client| client.get("/api/v1/status")) {
         Ok(status) => status,

@@ -101,7 +101,6 @@ mod tests {
     use super::*;
     use crate::{config::Options, ledger::State, transforms::Chain};
 
-    /// Every value that is offered is one that is understood.
     #[test]
     fn a_completed_value_is_accepted() {
         let values = |command: &str, option: &str| {

@@ -47,7 +47,7 @@ pub fn history(options: &History) -> anyhow::Result<Exit> {
     let state = options.state.as_deref().map(str::parse::<State>).transpose();
     let state = state.map_err(anyhow::Error::msg).context("--state")?;
     let since_ns = options.since.as_deref().map(since).transpose().context("--since")?;
-    let ledger = Sqlite::open_read_only(&locate(&options.place, None)?.ledger())?;
+    let ledger = Sqlite::open_read_only(&locate(&options.service, None)?.ledger())?;
     let roots: HashMap<PipelineId, PipelineDirs> =
         ledger.roots()?.into_iter().map(|roots| (roots.id, roots)).collect();
     let mut text = String::new();

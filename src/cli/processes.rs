@@ -88,7 +88,7 @@ fn state_dir(process: &Path) -> Option<PathBuf> {
     ledger.parent().map(Path::to_path_buf)
 }
 
-/// What the descriptors of a process lead to.
+/// The targets of the descriptors of a process.
 fn links(process: &Path) -> impl Iterator<Item = PathBuf> {
     let handles = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
     handles.filter_map(|handle| fs::read_link(handle.path()).ok())

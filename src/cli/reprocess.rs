@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub fn reprocess(options: &Reprocess) -> anyhow::Result<Exit> {
-    let state = locate(&options.place, options.paths.first().map(std::path::PathBuf::as_path))?;
+    let state = locate(&options.service, options.paths.first().map(std::path::PathBuf::as_path))?;
     let ledger = Sqlite::open(&state.ledger())?;
     let which = match (&options.since, options.changed_transforms) {
         (Some(text), _) => Which::Since(since(text)?),
@@ -23,7 +23,7 @@ pub fn reprocess(options: &Reprocess) -> anyhow::Result<Exit> {
         (None, false) => Which::All,
     };
     if options.paths.is_empty() {
-        let file = options.place.config.clone().unwrap_or_else(|| state.config());
+        let file = options.service.config.clone().unwrap_or_else(|| state.config());
         let file = Options { config: Some(file), ..Options::default() };
         let config = config::resolve(&file).map_err(|problems| anyhow::anyhow!("{problems}"))?;
         let summary = reprocess::all(&ledger, &config.pipelines, which)?;

@@ -13,7 +13,7 @@ use crate::{
 };
 
 pub fn requeue(options: &Requeue) -> anyhow::Result<Exit> {
-    let state = locate(&options.place, options.paths.first().map(PathBuf::as_path))?;
+    let state = locate(&options.service, options.paths.first().map(PathBuf::as_path))?;
     let ledger = Sqlite::open(&state.ledger())?;
     let quarantined = quarantined::all(&ledger)?;
     let wanted = if options.all {

@@ -74,12 +74,12 @@ pub fn holder(dir: &Path) -> Option<u32> {
 /// Finds the state directory: the named one; else the one of the named configuration or of
 /// `tidemill.toml`; else the one near a path or the working directory, in `.tidemill` of a directory
 /// above or of a directory next to those; else the one of the installed configuration.
-pub fn locate(place: &StateArgs, near: Option<&Path>) -> anyhow::Result<StateDir> {
-    if let Some(dir) = &place.state_dir {
+pub fn locate(args: &StateArgs, near: Option<&Path>) -> anyhow::Result<StateDir> {
+    if let Some(dir) = &args.state_dir {
         return existing(dir.clone());
     }
     let default = Path::new("tidemill.toml");
-    if let Some(file) = place.config.as_deref().or_else(|| default.exists().then_some(default)) {
+    if let Some(file) = args.config.as_deref().or_else(|| default.exists().then_some(default)) {
         return configured(file);
     }
     let from = |path: &Path| std::path::absolute(path).context("no working directory");
@@ -127,7 +127,7 @@ fn is_state_dir(dir: &Path) -> Result<bool, Denied> {
     }
 }
 
-/// The nearest state directory: where there are several, the one whose service runs.
+/// The nearest state directory; of several, the one of a running service.
 fn near_to(from: &Path) -> anyhow::Result<Option<StateDir>> {
     for above in from.ancestors() {
         let mut found = candidates(above)?;

@@ -47,7 +47,7 @@ pub fn is_coloured() -> bool {
     !refused && stdout().is_terminal()
 }
 
-/// The whole screen. Dropping it restores the terminal, however the view ends.
+/// The screen of the view. Dropping it restores the terminal.
 pub struct Screen;
 
 impl Screen {

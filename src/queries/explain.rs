@@ -46,7 +46,7 @@ pub fn below_an_input(pipelines: &[Pipeline], path: PathBuf) -> PathBuf {
 pub struct Explanation {
     pub state: String,
     pub facts: Vec<(&'static str, String)>,
-    /// The name of the pipeline whose intake decides, where the file waits for it.
+    /// The pipeline whose intake the file waits for; none where it does not wait.
     pub waits_in: Option<String>,
 }
 
@@ -223,7 +223,7 @@ fn when(record: &Record) -> String {
     format!("{} at {} (number {})", record.state, time(record), record.id)
 }
 
-/// What a record reports: its state and time, the output, the sizes, the transforms and the reason.
+/// The facts of a record: its state and time, the output, the sizes, the transforms and the reason.
 fn past(
     roots: &PipelineDirs,
     config: Option<&Pipeline>,

@@ -45,7 +45,7 @@ pub fn reason(
     unmarked(config.marker.as_deref()?, roots, source, seen)
 }
 
-/// Looks at a name in a directory, and never through a link out of it.
+/// Reads the metadata of a name below a directory, and follows no link out of it.
 pub(super) fn look_below(root: &Path, source: &Path) -> io::Result<Option<FileMetadata>> {
     let (parent, name) = fs::split(source);
     match Dir::open(root)?.open_beneath(parent) {

@@ -11,6 +11,8 @@ fn check_prints_what_differs_from_the_defaults_and_all_on_request() {
     assert_eq!(plain.code, 0, "{plain:?}");
     assert!(plain.stdout.starts_with("OK: 1 pipeline\n"), "{plain:?}");
     assert!(plain.stdout.contains("\n[[pipeline]]\ninput = "), "{plain:?}");
+    let last = plain.stdout.lines().last().unwrap();
+    assert!(last.starts_with("# `temporary_names") && last.contains("*.part"), "{plain:?}");
     for default in ["transforms", "rescan", "[limits]", "durability", "quarantine", "http"] {
         assert!(!plain.stdout.contains(default), "{default}: {plain:?}");
     }
