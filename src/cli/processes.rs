@@ -19,8 +19,11 @@ pub fn writers(file: &Path) -> Vec<String> {
     for (pid, process) in others {
         let handles = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
         let writes = handles.map(|handle| handle.path()).any(|handle| {
-            let open = fs::metadata(&handle);
-            open.is_ok_and(|open| (open.dev(), open.ino()) == id) && is_for_writing(&handle)
+            // By its name first: the metadata of another file may be on a mount that hangs.
+            let link = fs::read_link(&handle).unwrap_or_default();
+            let is_it = link.file_name() == file.file_name()
+                && fs::metadata(&handle).is_ok_and(|open| (open.dev(), open.ino()) == id);
+            is_it && is_for_writing(&handle)
         });
         if writes {
             found.push(format!("{} ({pid})", name(&process)));
