@@ -9,7 +9,8 @@ use std::{
 
 use crate::observe::escaped;
 
-/// Returns the processes that have a file open for writing, as `bash (4711)`, as far as this user may see their open files.
+/// Returns the processes that have a file open for writing, as `bash (4711)`, as far as this user may see
+/// their open files.
 pub fn writers(file: &Path) -> Vec<String> {
     let Ok(wanted) = fs::symlink_metadata(file) else { return Vec::new() };
     let id = (wanted.dev(), wanted.ino());

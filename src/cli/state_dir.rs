@@ -176,3 +176,19 @@ fn candidates(dir: &Path) -> Result<Vec<PathBuf>, Denied> {
         _ => Ok(found),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::Lock;
+
+    #[test]
+    fn a_state_directory_is_held_by_the_process_that_has_its_lock() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert_eq!(holder(dir.path()), None);
+        let lock = Lock::take(dir.path()).expect("free");
+        assert_eq!(holder(dir.path()), Some(std::process::id()));
+        drop(lock);
+        assert_eq!(holder(dir.path()), None, "the number in the file is an old one");
+    }
+}
