@@ -13,7 +13,7 @@ use crate::{
 };
 
 pub fn check(Check { run, probe, all, syntax }: Check) -> Exit {
-    let options = run.into();
+    let options = run.into_options();
     let mut absent = Vec::new();
     let config = config::load(&options).or_else(|problems| {
         if !syntax {
@@ -77,21 +77,20 @@ fn summary(config: &Config) -> String {
         many => format!("{many} pipelines"),
     };
     let differences = differences(config);
-    format!("OK: {count}\n{differences}")
+    let temporary = config::temporary_patterns();
+    format!("OK: {count}\n{differences}\n# `temporary_names = \"ignore\"` leaves alone: {temporary}\n")
 }
 
 /// The lines of the configuration that the one of a pipeline's directories alone does not have.
 fn differences(config: &Config) -> String {
-    let shown = config.to_string();
+    let shown = config.changed();
     let mut pipelines = config.pipelines.iter();
     let Some(first) = config.pipelines.first() else { return String::new() };
     let mut defaults = default_lines(config, first);
     let mut text = String::new();
     let mut heading = None;
     for line in shown.lines().filter(|line| !line.is_empty()) {
-        if line.starts_with('#') {
-            text += &format!("\n{line}\n");
-        } else if line.starts_with('[') {
+        if line.starts_with('[') {
             heading = Some(line);
             if line == "[[pipeline]]" {
                 let Some(pipeline) = pipelines.next() else { break };
@@ -117,18 +116,15 @@ fn is_directory(line: &str) -> bool {
 /// The lines of a configuration of these directories and no other key.
 fn default_lines(config: &Config, pipeline: &Pipeline) -> Vec<String> {
     let text = |path: &std::path::Path| Some(path.to_path_buf());
-    let options = Options {
-        input: text(&pipeline.input),
-        output: text(&pipeline.output),
-        state_dir: text(&config.state_dir),
-        once: config.once,
-        ..Options::default()
-    };
+    let mut options = Options { once: config.once, ..Options::default() };
+    options.pipeline.input = text(&pipeline.input);
+    options.pipeline.output = text(&pipeline.output);
+    options.file.state_dir = text(&config.state_dir);
     let Ok(mut plain) = config::resolve(&options) else { return Vec::new() };
     // The quarantine is named after the pipeline.
     let quarantine = config.state_dir.join("quarantine").join(&*pipeline.name);
     for default in &mut plain.pipelines {
         default.quarantine.clone_from(&quarantine);
     }
-    plain.to_string().lines().map(str::to_owned).collect()
+    plain.changed().lines().map(str::to_owned).collect()
 }

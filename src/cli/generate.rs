@@ -7,7 +7,7 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 use super::{args::Args, complain, print};
-use crate::error::Exit;
+use crate::{config, error::Exit};
 
 /// The sections of the first page that the options do not define, as `roff`.
 const SECTIONS: &str = include_str!("manual.roff");
@@ -45,7 +45,8 @@ pub fn man(dir: Option<&Path>) -> Exit {
 fn pages(dir: &Path) -> std::io::Result<()> {
     DirBuilder::new().recursive(true).create(dir)?;
     clap_mangen::generate_to(Args::command(), dir)?;
-    std::fs::write(dir.join("tidemill.1"), first_page()?)
+    std::fs::write(dir.join("tidemill.1"), first_page()?)?;
+    std::fs::write(dir.join("tidemill.toml.5"), config::manual())
 }
 
 /// The page of the program: clap's sections, and those of the text.
@@ -118,20 +119,23 @@ mod tests {
         }
         let dir = tempfile::tempdir().expect("a directory");
         for (option, set) in [
-            ("on_exists", (|options, word| options.on_exists = Some(word)) as Set),
-            ("temporary_names", |options, word| options.temporary_names = Some(word)),
-            ("settle", |options, word| options.settle = Some(word)),
-            ("durability", |options, word| options.durability = Some(word)),
-            ("sandbox", |options, word| options.sandbox = Some(word)),
-            ("log_format", |options, word| options.log_format = Some(word)),
-            ("on_success", |options, word| options.on_success = Some(word.replace(':', ":a"))),
+            ("on_exists", (|options, word| options.pipeline.on_exists = Some(word)) as Set),
+            ("temporary_names", |options, word| options.pipeline.temporary_names = Some(word)),
+            ("settle", |options, word| options.pipeline.settle = Some(word)),
+            ("durability", |options, word| options.pipeline.durability = Some(word)),
+            ("sandbox", |options, word| options.file.sandbox = Some(word)),
+            ("log_format", |options, word| options.file.log_format = Some(word)),
+            ("on_success", |options, word| {
+                options.pipeline.on_success = Some(word.replace(':', ":a"));
+            }),
         ] {
             let words = values("run", option);
             assert!(!words.is_empty(), "{option}");
             for word in words {
                 let (input, output) = (dir.path().join("in"), dir.path().join("out"));
-                let mut options =
-                    Options { input: Some(input), output: Some(output), ..Options::default() };
+                let mut options = Options::default();
+                options.pipeline.input = Some(input);
+                options.pipeline.output = Some(output);
                 set(&mut options, word.clone());
                 let resolved = crate::config::resolve(&options);
                 assert!(resolved.is_ok(), "{option} {word}: {resolved:?}");

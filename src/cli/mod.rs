@@ -56,8 +56,8 @@ fn command() -> Exit {
     match args.command {
         Command::Run(options) => {
             let level = options.log_level();
-            let options = config::Options::from(options);
-            if options.events.as_deref() == Some(std::path::Path::new("-")) {
+            let options = options.into_options();
+            if options.file.events.as_deref() == Some(std::path::Path::new("-")) {
                 let text = "error: --events: the events file is locked and made durable, so it is no stream: name a file, and follow it with `tail -F FILE`";
                 return complain(text, Exit::Usage);
             }
@@ -98,7 +98,7 @@ fn run(options: &config::Options, level: Option<&str>) -> Exit {
         Ok(signals) => signals,
         Err(error) => return complain(&format!("cannot catch signals: {error}"), Exit::Internal),
     };
-    patience::begin_alone();
+    patience::begin_single_threaded();
     let config = match config::load(options) {
         Ok(config) => config,
         Err(problems) => return report_problems(&problems),

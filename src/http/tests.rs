@@ -8,7 +8,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    config::{self, Options},
+    config::{self, Options, PipelineOptions},
     ledger::{Ledger, sqlite::Sqlite},
     lifecycle::{Deadlines, Lifecycle, Signals},
 };
@@ -43,7 +43,9 @@ async fn start() -> Running {
 fn desk(dir: &std::path::Path, life: &Lifecycle) -> ApiState {
     let at = |name: &str| Some(dir.join(name));
     std::fs::create_dir(dir.join("in")).expect("an input");
-    let options = Options { input: at("in"), output: at("out"), ..Options::default() };
+    let pipeline =
+        PipelineOptions { input: at("in"), output: at("out"), ..PipelineOptions::default() };
+    let options = Options { pipeline, ..Options::default() };
     let config = config::load(&options).expect("a configuration");
     let ledger: Arc<dyn Ledger> =
         Arc::new(Sqlite::open(&dir.join("ledger.sqlite")).expect("a ledger"));

@@ -209,7 +209,7 @@ fn enter_sandbox(
 
 /// And the directories that do not answer: the sandbox cannot be opened for them.
 fn allowed(config: &Config, file: Option<&Path>) -> (SandboxRules, Vec<PathBuf>) {
-    let places = config.pipelines.iter().flat_map(Pipeline::places).map(Path::to_path_buf);
+    let places = config.pipelines.iter().flat_map(Pipeline::directories).map(Path::to_path_buf);
     let (mut work, silent): (Vec<_>, Vec<_>) =
         places.chain(unfinished(config)).partition(|dir| patience::responds(dir));
     work.push(config.state_dir.clone());

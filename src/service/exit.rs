@@ -116,7 +116,7 @@ impl ExitReport<'_> {
         let status = observer.status();
         let totals = status.totals();
         let drained = end.as_ref().and_then(|end| end.drained);
-        let left = drained.map_or_else(|| observer.unfinished(), |drained| drained.left);
+        let left = drained.map_or_else(|| observer.unfinished(), |drained| drained.unfinished);
         let report = end.as_ref().map(|end| &end.report);
         for line in report.map(ToString::to_string).unwrap_or_default().lines() {
             tracing::debug!(event = "service.report", "{line}");

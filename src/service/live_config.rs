@@ -145,6 +145,6 @@ impl LiveConfig {
                 display_path(place)
             )
         };
-        pipeline.places().into_iter().filter(is_outside).map(name).collect()
+        pipeline.directories().into_iter().filter(is_outside).map(name).collect()
     }
 }

@@ -47,7 +47,7 @@ use crate::{
     limits,
     observe::{self, Observer},
     patience,
-    pipeline::{self, Control, DrainSummary, own_paths::OwnPlaces},
+    pipeline::{self, Control, DrainSummary, own_paths::OwnPaths},
 };
 
 /// What is made ready before the first thread.
@@ -111,7 +111,7 @@ fn make_ready(
 ) -> Result<Bootstrapped, ServiceError> {
     let token = listeners::token(&config)?;
     let Bootstrap { fence, runner } = bootstrap::prepare(&config, options.config.as_deref())?;
-    patience::end_alone();
+    patience::end_single_threaded();
     // Nothing hangs in a place any more without a thread that follows the signals.
     signals
         .catch_stops()
@@ -169,7 +169,7 @@ async fn live(ready: Bootstrapped) -> Exit {
     let config = settings.now();
     let has_lock = held.get().is_some();
     // Also where the drain did not come to its end.
-    let storage_failed = steered.get().is_some_and(|control| control.fatal_reason().is_some());
+    let storage_failed = steered.get().is_some_and(|control| control.halt_reason().is_some());
     let observer = &observer;
     ExitReport { config: &config, observer, end, storage_failed, has_lock, descriptors, began }
         .report()
@@ -233,7 +233,7 @@ async fn start(
     let tracer = tasks::traces(life, config);
     let observer_of = Arc::clone(observer);
     let known = settings.now();
-    let own = error::blocking(move || OwnPlaces::new(known)).await;
+    let own = error::blocking(move || OwnPaths::new(known)).await;
     let reach = settings.reach();
     let opening = PipelineOpener {
         ledger: Arc::clone(&ledger),
@@ -244,7 +244,8 @@ async fn start(
         reach,
     };
     let (control, late) =
-        resources::pipelines(life, settings, opening.clone(), (recovered.left, drained)).await?;
+        resources::pipelines(life, settings, opening.clone(), (recovered.deferred, drained))
+            .await?;
     drop(steered.set(control.clone()));
     if let Some(desk) = &desk {
         desk.set_control(control.clone());
@@ -275,8 +276,8 @@ async fn until_stop(
     let fault = tokio::select! {
         () = handle.closing().cancelled_owned() => None,
         () = control.ended() => None,
-        () = control.fatal() => {
-            let reason = control.fatal_reason().unwrap_or_default();
+        () = control.halted() => {
+            let reason = control.halt_reason().unwrap_or_default();
             Some(ServiceError::Storage(format!("storage failed, so the service stopped: {reason}")))
         }
         failure = handle.failed() => Some(ServiceError::Internal(failure.to_string())),

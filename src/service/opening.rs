@@ -21,7 +21,7 @@ use crate::{
     patience,
     pipeline::{
         context::{Context, ContextParts, SharedEvents},
-        own_paths::OwnPlaces,
+        own_paths::OwnPaths,
     },
 };
 
@@ -36,7 +36,7 @@ pub struct PipelineOpener {
     pub events: SharedEvents,
     pub tracer: Tracer,
     pub observer: Arc<Observer>,
-    pub own: Arc<OwnPlaces>,
+    pub own: Arc<OwnPaths>,
     /// Of the sandbox, where one is in force.
     pub reach: Option<Arc<SandboxScope>>,
 }
@@ -64,7 +64,7 @@ impl PipelineOpener {
     ) -> Result<Arc<Context>, Failure> {
         let Self { ledger, events, tracer, observer, own, reach: _ } = self;
         // The ledger knows a pipeline by the real paths, which were not to be had where they did not answer.
-        for path in pipeline.places() {
+        for path in pipeline.directories() {
             let real = config::real_path(path);
             if path != real {
                 return Err(ServiceError::RestartRequired(format!(
@@ -84,7 +84,7 @@ impl PipelineOpener {
             meter: observer.meter_of(&pipeline.name),
             tracer: tracer.clone(),
             events: Arc::clone(events),
-            own: Arc::clone(own),
+            own_paths: Arc::clone(own),
         };
         Context::open(index, pipeline.clone(), parts).map(Arc::new).map_err(|error| {
             format!("cannot open the output {}: {error}", display_path(&pipeline.output)).into()
@@ -103,7 +103,7 @@ impl PipelineOpener {
             let (this, pipeline) = (Arc::clone(&this), Arc::clone(&pipeline));
             let config = Arc::clone(&config);
             let opened = blocking(move || {
-                let works = pipeline.places().into_iter().all(patience::is_available);
+                let works = pipeline.directories().into_iter().all(patience::is_available);
                 works.then(|| this.open_pipeline(index, &pipeline, &config)).transpose()
             });
             if let Some(opened) = opened.await? {
@@ -116,7 +116,7 @@ impl PipelineOpener {
     /// The sandbox, where it closed without a directory of this pipeline, which did not answer.
     fn kept_out(&self, pipeline: &Pipeline) -> Option<Arc<SandboxScope>> {
         let is_out = |reach: &Arc<SandboxScope>| {
-            pipeline.places().into_iter().any(|place| reach.was_silent(place))
+            pipeline.directories().into_iter().any(|place| reach.was_silent(place))
         };
         self.reach.clone().filter(is_out)
     }
@@ -131,13 +131,14 @@ impl PipelineOpener {
         config: &Arc<Config>,
     ) -> Result<(Vec<Arc<Context>>, PendingPipelines), Failure> {
         let patience =
-            if config.once { limits::ONCE_STORAGE_PATIENCE } else { limits::START_TIMEOUT };
+            if config.once { limits::ONCE_STORAGE_TIMEOUT } else { limits::START_TIMEOUT };
         let open = |(index, pipeline): (usize, &Pipeline)| {
             let (this, config, name) =
                 (self.clone(), Arc::clone(config), Arc::clone(&pipeline.name));
             let pipeline = pipeline.clone();
             if let Some(reach) = self.kept_out(&pipeline) {
-                let places = move || pipeline.places().into_iter().map(Path::to_path_buf).collect();
+                let places =
+                    move || pipeline.directories().into_iter().map(Path::to_path_buf).collect();
                 return async move { (name, Err(wait_until_excluded(&reach, places).await.into())) }.boxed();
             }
             // Begun at once, and not when it is looked at.

@@ -77,7 +77,7 @@ fn recover(
     let last = ledger.begin(&fs::boot_id())?;
     ledger.skip_ids(recovery::largest_id(ledger, events)?);
     let patience = patience(stop, config.once);
-    let Gathered { roots, facts, left } = recovery::gather(ledger, events, &patience)?;
+    let Gathered { roots, facts, deferred } = recovery::gather(ledger, events, &patience)?;
     let plans: Vec<_> = facts
         .into_iter()
         .map(|facts| {
@@ -95,15 +95,15 @@ fn recover(
         pipelines: &config.pipelines,
     };
     let mut summary = recovery::apply(&means, plans)?;
-    summary.left += left;
+    summary.deferred += deferred;
     if last == PreviousShutdown::Unclean || unfinished {
         recovery::sweep(ledger, quarantines, &config.pipelines, &mut summary)?;
     }
     if summary != Summary::default() {
         tracing::info!(event = "recovery.finished", ?summary, "recovery finished");
     }
-    if summary.left == 0 {
-        ledger.recovered();
+    if summary.deferred == 0 {
+        ledger.mark_recovered();
         note_inputs(ledger, config)?;
     }
     Ok(summary)
@@ -131,7 +131,7 @@ fn patience(stop: &CancellationToken, once: bool) -> impl Fn(&io::Error) -> bool
         while Instant::now() < until && !stop.is_cancelled() {
             thread::park_timeout(LOOK);
         }
-        let is_enough = once && began.elapsed() > limits::ONCE_STORAGE_PATIENCE;
+        let is_enough = once && began.elapsed() > limits::ONCE_STORAGE_TIMEOUT;
         !(stop.is_cancelled() || is_enough)
     }
 }

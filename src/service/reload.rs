@@ -195,7 +195,7 @@ impl Reloader {
             context.meter.clear();
             // The meter is the old one's, and may say so still.
             context.meter.set_held(false);
-            context.hold.set(pauses.has(context.name()));
+            context.operator_pause.set(pauses.is_paused(context.name()));
         }
         self.opening.own.set(Arc::clone(&new));
         intakes.begin(prepared);

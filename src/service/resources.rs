@@ -178,8 +178,8 @@ pub async fn pipelines(
         drain(&handle, &control, &settings, &observer).await;
         // Every thread has ended: taking back what they returned does not wait.
         let mut ended = pipelines_drained(pipelines).await;
-        ended.left += left_by_recovery;
-        observer.drained(ended.left);
+        ended.unfinished += left_by_recovery;
+        observer.drained(ended.unfinished);
         let in_quarantine = in_quarantine(counted, settings.now()).await;
         let sent = drained.send((ended, in_quarantine.as_ref().copied().unwrap_or(0)));
         sent.map_err(|_| lifecycle::Error::from("nobody waits for the drain"))?;

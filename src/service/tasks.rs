@@ -226,7 +226,7 @@ pub async fn wait_for_sandbox_miss(settings: &LiveConfig) -> ServiceError {
     let Some(reach) = settings.reach() else { return std::future::pending().await };
     let places = || {
         let config = settings.now();
-        config.pipelines.iter().flat_map(Pipeline::places).map(Path::to_path_buf).collect()
+        config.pipelines.iter().flat_map(Pipeline::directories).map(Path::to_path_buf).collect()
     };
     wait_until_excluded(&reach, places).await
 }
