@@ -116,7 +116,8 @@ impl Run {
     /// The options, where a lone `*.toml` is the configuration, and a port alone is one of this machine.
     pub fn into_options(self) -> Options {
         let mut options = self.options;
-        let is_toml = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "toml");
+        let is_toml =
+            |file: &PathBuf| file.extension().is_some_and(|extension| extension == "toml");
         if options.config.is_none() && options.pipeline.output.is_none() {
             options.config = options.pipeline.input.take_if(|file| is_toml(file));
         }

@@ -78,7 +78,9 @@ fn summary(config: &Config) -> String {
     };
     let differences = differences(config);
     let temporary = config::temporary_patterns();
-    format!("OK: {count}\n{differences}\n# `temporary_names = \"ignore\"` leaves alone: {temporary}\n")
+    format!(
+        "OK: {count}\n{differences}\n# `temporary_names = \"ignore\"` leaves alone: {temporary}\n"
+    )
 }
 
 /// The lines of the configuration that the one of a pipeline's directories alone does not have.
