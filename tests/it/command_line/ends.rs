@@ -251,7 +251,7 @@ fn a_closed_terminal_ends_a_service_that_has_no_file_to_read_again() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    until("it is at work", || place.output().join("a.zst").exists());
+    until("it is running", || place.output().join("a.zst").exists());
     terminal.kill().unwrap();
     terminal.wait().unwrap();
     until("it has ended", || place.once(&[]).code == 0);

@@ -64,7 +64,7 @@ fn a_named_address_is_served_and_one_that_is_taken_is_an_error() {
 
 #[test]
 fn where_the_default_address_is_taken_another_port_is_served_and_logged() {
-    // Whoever has the port, this test or another process: it is taken.
+    // This test or another process has the port: it is taken.
     let _taken = TcpListener::bind(("127.0.0.1", tidemill::limits::HTTP_PORT));
     let place = Place::new();
     let running = place.watch(&["--http", "default"]);
