@@ -24,7 +24,7 @@ use crate::{
     lifecycle::{Deadlines, Lifecycle, Signals},
     limits,
     observe::units::files,
-    service::Ended,
+    service::ExitRecord,
 };
 
 /// Between two looks.
@@ -148,7 +148,7 @@ fn watch(client: &Client) -> anyhow::Result<Exit> {
 
 pub fn drain(options: &Drain) -> anyhow::Result<Exit> {
     let client = Client::find(&options.service)?;
-    let (before, requested) = (Ended::read(client.state_dir()), Instant::now());
+    let (before, requested) = (ExitRecord::read(client.state_dir()), Instant::now());
     client.post("/api/v1/drain", &json!({}))?;
     if !options.wait {
         print("draining: the service finishes the files in flight, then exits\n");
@@ -197,9 +197,9 @@ fn has_ended(client: &Client, requested: Instant) -> anyhow::Result<bool> {
 
 /// Reports the exit of the service, whose code becomes this command's; `before` is the exit of the
 /// previous one.
-fn report_exit(client: &Client, before: Option<&Ended>) -> Exit {
-    let ended = Ended::read(client.state_dir()).filter(|ended| Some(ended) != before);
-    let Some(Ended { exit_code, left, .. }) = ended else {
+fn report_exit(client: &Client, before: Option<&ExitRecord>) -> Exit {
+    let ended = ExitRecord::read(client.state_dir()).filter(|ended| Some(ended) != before);
+    let Some(ExitRecord { exit_code, left, .. }) = ended else {
         let text = "the service exited without an exit status (it was killed); the next start resumes its work";
         return complain(text, Exit::WorkLeft);
     };

@@ -196,7 +196,7 @@ impl Config {
         notes.extend(self.events.as_deref().and_then(|events| self.exposed_by_events(events)));
         for pipeline in &self.pipelines {
             let name = &pipeline.name;
-            let warnings = pipeline.transforms.doubts().into_iter();
+            let warnings = pipeline.transforms.warnings().into_iter();
             notes.extend(warnings.map(|text| format!("pipeline {name}: `transforms`: {text}")));
             if pipeline.durability == Durability::None {
                 notes.push(format!(

@@ -57,7 +57,7 @@ fn draw(observer: &Observer, ended: &Receiver<()>) {
     }
     let began = Instant::now();
     while ended.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
-        let in_flight = observer.working(limits::IN_FLIGHT_ENTRIES_MAX).into_iter();
+        let in_flight = observer.in_flight(limits::IN_FLIGHT_ENTRIES_MAX).into_iter();
         // A file whose stage is still `settle` only waits.
         let running = in_flight.map(|(_, file)| file).filter(|file| file.stage != Stage::Settle);
         let largest = running.max_by_key(|file| file.bytes);

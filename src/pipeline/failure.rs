@@ -328,7 +328,7 @@ mod tests {
             codec::Error::Truncated { transform },
             codec::Error::Ratio { transform, limit: 1 },
             codec::Error::Memory { transform, limit: 1 },
-            codec::Error::Unsupported { transform, what: "a dictionary" },
+            codec::Error::Unsupported { transform, feature: "a dictionary" },
         ] {
             assert_eq!(failure(source).verdict(), Verdict::Quarantine);
         }

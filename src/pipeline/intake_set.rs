@@ -236,7 +236,7 @@ impl Intakes {
         let is_in_time = timeout(limit, all).await.is_ok();
         if !is_in_time {
             for intake in self.lock().iter().filter(|intake| intake.is_stopping()) {
-                let files = intake.context.meter.liveness().in_work;
+                let files = intake.context.meter.liveness().in_flight;
                 tracing::warn!(event = "pipeline.busy", pipeline = %intake.context.name(), files, "stopped pipeline still busy, its successor waits");
             }
         }

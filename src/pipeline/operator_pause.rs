@@ -30,7 +30,7 @@ impl OperatorPause {
         if self.paused.swap(paused, Ordering::AcqRel) == paused {
             return;
         }
-        self.meter.set_held(paused);
+        self.meter.set_paused_by_operator(paused);
         if paused {
             tracing::info!(event = "intake.paused", pipeline = %self.name, "intake paused by the operator");
         } else {

@@ -83,7 +83,7 @@ pub fn report_unpublished(job: &Job, record: &Record) -> io::Result<()> {
     let reason = record.reason.as_deref().unwrap_or_default();
     let outcome = unpublished_outcome(record);
     tracing::warn!(event = %format_args!("file.{outcome}"), pipeline = %job.context.name(), source = %display_path(&job.path), record = record.id, reason, "{outcome}");
-    job.context.meter.feed().send(|| outcome_record(job, record, outcome.as_str()));
+    job.context.meter.outcome_stream().send(|| outcome_record(job, record, outcome.as_str()));
     let line = OutcomeLine {
         seconds: Some(job.settled_at.elapsed().as_secs_f64()),
         reason: Some(reason.to_owned()),
@@ -126,7 +126,7 @@ fn append_unpublished(events: &SharedEvents, line: OutcomeLine) -> io::Result<()
     match result {
         Err(error) if observe::is_full(&error) => {
             tracing::warn!(event = "events.no_space", %error, record = line.id, "no space for the events file, line postponed");
-            events.keep(line);
+            events.defer(line);
             Ok(())
         }
         result => result,

@@ -202,7 +202,7 @@ fn a_hanging_hook_is_killed_with_its_children_and_delays_nothing() {
     hooked.put(50);
     until("all are published", || hooked.sources().len() == 51);
     assert!(pids.iter().all(|pid| is_alive(*pid)), "the hook hangs while files are processed");
-    running.until_said("hook timed out, its processes were killed");
+    running.until_said("hook timed out, its processes killed");
     all_gone(&pids);
     let counted = "tidemill_hook_runs_total{hook=\"on_published\",outcome=\"timed_out\"} 1";
     until(counted, || metrics(&running).contains(counted));

@@ -153,7 +153,7 @@ fn sigint_while_requests_and_tasks_run_answers_them_stops_the_tasks_and_exits_0(
             "task errand ends",
             "task beat ends after beats: true",
             "resource closed, greetings: 2",
-            "clean-up resource: done",
+            "resource resource: closed",
             "tasks: 3 finished, 0 failed, 0 cancelled, 0 alive",
             "stopped",
             "STOPPED",
@@ -176,7 +176,7 @@ fn the_second_signal_cuts_and_the_third_leaves() {
         assert_eq!(program.line(), line);
     }
     let (status, lines) = program.end();
-    assert_eq!(lines[0], "clean-up endless: left undone");
+    assert_eq!(lines[0], "resource endless: close abandoned");
     assert_eq!(status.code(), Some(75), "{status}");
 }
 

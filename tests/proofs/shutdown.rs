@@ -107,7 +107,7 @@ fn judge(plan: &Plan, ended: &Ended, tree: &Tree) {
     assert!([0, 75].contains(code) || (!plan.from_ready && *code == BEFORE_MAIN), "{}", what());
     tree.assert_nothing_lost(plan.on_success);
     // Who leaves at once, at a deadline of nothing, may have had no time to say so.
-    if plan.from_ready && !tree.log().contains("left at once") {
+    if plan.from_ready && !tree.log().contains("stopped at once") {
         assert!(messages.iter().any(|message| message.contains("STOPPING=1")), "{}", what());
     }
     if *code == 0 {

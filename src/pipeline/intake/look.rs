@@ -33,7 +33,7 @@ impl Intake {
             self.scans.request(DiscoveredBy::Scan, now);
         }
         for (path, event) in paths {
-            self.context.meter.hint();
+            self.context.meter.event();
             let path = self.discovery.marked_file(path);
             let arrival = match event {
                 NameEvent::Named => Arrival::Unknown,

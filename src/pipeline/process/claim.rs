@@ -242,7 +242,7 @@ impl Claim {
                         && *transforms != job.context.config.transforms.to_string()
                 };
                 if outcome == PriorOutcome::Done && transforms.as_ref().is_some_and(is_other) {
-                    job.context.meter.has_other_transforms();
+                    job.context.meter.skipped_for_other_transforms();
                 }
                 tracing::debug!(event = "file.unchanged", source = %crate::observe::display_path(&job.path), ?outcome, "nothing to do");
                 job.end(Outcome::Skipped, 0);

@@ -19,7 +19,12 @@ fn a_paused_service_takes_nothing_new_finishes_what_is_in_work_and_says_so() {
     service.until_published(1);
     let ready = service.get("/readyz");
     assert_eq!((ready.status, &*ready.body), (503, "not ready: paused by the operator\n"));
-    assert!(service.get("/metrics").body.contains("tidemill_held{pipeline=\"main\"} 1\n"));
+    assert!(
+        service
+            .get("/metrics")
+            .body
+            .contains("tidemill_paused{pipeline=\"main\",reason=\"operator\"} 1\n")
+    );
     // It is seen, and waits; a late event of the other may have that looked at again.
     service.get_until("/api/v1/status", |answer| {
         answer.json()["pipelines"][0]["pending"].as_u64() >= Some(1)

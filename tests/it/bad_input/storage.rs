@@ -176,7 +176,7 @@ fn a_start_on_a_read_only_disk_is_refused_with_its_name() {
     place.put("file", "content");
     let ended = place.once(&["--state-dir", state.to_str().unwrap()]);
     assert_eq!(ended.code, 74, "{ended:?}");
-    let wanted = format!("cannot make the directory {}: Read-only", state.display());
+    let wanted = format!("cannot create the directory {}: Read-only", state.display());
     assert!(ended.stderr.contains(&wanted), "{ended:?}");
     assert_eq!(std::fs::read(place.input().join("file")).unwrap(), b"content");
 }

@@ -144,7 +144,7 @@ pub fn course() {
             println!("cut {}", *handle.phase().borrow());
         });
         let handle = life.handle().clone();
-        life.clean_up("endless", LIMIT * 10, pending::<Result<(), Infallible>>);
+        life.on_close("endless", LIMIT * 10, pending::<Result<(), Infallible>>);
         handle.closing().cancelled().await;
         let report = life.stop().await;
         handle.forced_stop().await;

@@ -88,7 +88,7 @@ fn an_events_file_that_another_service_holds_is_a_wrong_configuration() {
     let state = tree.path("state");
     let more = ["--once", "--state-dir", state.to_str().expect("UTF-8")];
     assert_eq!(tree.start("keep", &more).wait(), 78, "{}", tree.log());
-    assert!(tree.log().contains("another process holds it"), "{}", tree.log());
+    assert!(tree.log().contains("another process has locked it"), "{}", tree.log());
     first.signal(Signal::TERM);
     assert_eq!(first.wait(), 0, "{}", tree.log());
 }
@@ -156,7 +156,7 @@ fn a_stop_ends_soon_where_many_large_files_wait_for_space_in_the_events_file() {
     service.signal(rustix::process::Signal::TERM);
     assert_eq!(service.wait(), 75, "{}", tree.log());
     assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
-    assert!(!tree.log().contains("left at once"), "{}", tree.log());
+    assert!(!tree.log().contains("stopped at once"), "{}", tree.log());
     assert_eq!(tree.once("delete"), 0, "{}", tree.log());
     tree.assert_done("delete");
 }

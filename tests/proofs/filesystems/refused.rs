@@ -35,7 +35,7 @@ fn a_read_only_input_is_refused_where_sources_are_to_be_removed_and_taken_where_
     let Some(_mount) = Mount::read_only(&place.input(), &place.input()) else { return };
     let ended = place.once(&["--on-success", "delete"]);
     assert_eq!(ended.code, 78, "{ended:?}");
-    let wanted = format!("cannot take sources out of {}", place.input().display());
+    let wanted = format!("cannot remove sources from {}", place.input().display());
     assert!(ended.stderr.contains(&wanted) && ended.stderr.contains("keep"), "{ended:?}");
     assert!(place.history("file").is_empty());
     let ended = place.once(&["--on-success", "keep"]);

@@ -285,7 +285,7 @@ fn where_the_kernel_cannot_the_best_effort_goes_on_and_require_does_not_start() 
     let refused = where_no_more_fits(&place, "require");
     assert_eq!(refused.code, 78, "{refused:?}");
     assert!(refused.stderr.contains(r#"`sandbox = \"require\"`"#), "{refused:?}");
-    assert!(refused.stderr.contains("the kernel refuses the sandbox"), "{refused:?}");
+    assert!(refused.stderr.contains("cannot enter the sandbox"), "{refused:?}");
     assert!(tree(&place.output()).is_empty(), "{refused:?}");
 
     let ended = where_no_more_fits(&place, "best-effort");

@@ -165,7 +165,7 @@ impl Acknowledger {
             job.context.meter.acknowledged(job.settled_at.elapsed());
             job.context
                 .meter
-                .feed()
+                .outcome_stream()
                 .send(|| outcome::outcome_record(job, &file.record, "published"));
             job.context.breaker.reset(now);
             job.trace.stage_finished(Stage::Commit);

@@ -14,6 +14,7 @@ use crate::{
     transforms::{Format, Transform},
 };
 
+/// One transform of a chain. Dropping it frees its codec.
 pub struct TransformStage {
     transform: Transform,
     codec: Codec,
@@ -22,7 +23,7 @@ pub struct TransformStage {
 
 impl std::fmt::Debug for TransformStage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link").field("transform", &self.transform).finish_non_exhaustive()
+        f.debug_struct("TransformStage").field("transform", &self.transform).finish_non_exhaustive()
     }
 }
 
@@ -39,8 +40,8 @@ struct Compressor {
     format: Format,
     level: i32,
     threads: u32,
-    /// Whether the encoder is where a new file can begin.
-    fresh: bool,
+    /// Whether the encoder can start a new file.
+    is_fresh: bool,
 }
 
 impl TransformStage {
@@ -55,7 +56,7 @@ impl TransformStage {
                 format,
                 level,
                 threads,
-                fresh: true,
+                is_fresh: true,
             }),
             Transform::Decompress(format) => {
                 let decoder = formats::decoder(transform, format, bounds.decoder_bytes)?;
@@ -77,10 +78,10 @@ impl TransformStage {
         }
     }
 
-    /// So many bytes of the file were taken in by the whole chain: what K3's ratio is of.
-    pub const fn source_grew(&mut self, bytes: u64) {
+    /// Sets the number of bytes fed to the chain so far, to which K3's ratio refers.
+    pub const fn set_source_bytes(&mut self, bytes: u64) {
         if let Codec::Decompress(decompressor) = &mut self.codec {
-            decompressor.source_grew(bytes);
+            decompressor.set_source_bytes(bytes);
         }
     }
 
@@ -108,17 +109,17 @@ impl TransformStage {
 }
 
 impl Compressor {
-    /// zstd begins a new frame after a finished one; the others, and one that was left in the
-    /// middle, are made anew.
+    /// Prepares for a new file. A zstd encoder continues with a new frame after a finished one; other
+    /// encoders, and an unfinished one, are created again.
     fn start(&mut self, transform: Transform) {
-        if self.fresh {
+        if self.is_fresh {
             return;
         }
-        // It could be made before, with the same settings.
+        // Creating it with the same parameters succeeded before.
         if let Ok(encoder) = formats::encoder(transform, self.format, self.level, self.threads) {
             self.encoder = encoder;
         }
-        self.fresh = true;
+        self.is_fresh = true;
     }
 
     fn feed(
@@ -128,7 +129,7 @@ impl Compressor {
         buffer: &mut [u8],
         next: &mut Next<'_>,
     ) -> Result<(), Error> {
-        self.fresh = false;
+        self.is_fresh = false;
         let mut input = PartialBuffer::new(bytes);
         while !input.unwritten().is_empty() {
             let mut output = WriteBuffer::new_initialized(buffer);
@@ -145,7 +146,7 @@ impl Compressor {
         buffer: &mut [u8],
         next: &mut Next<'_>,
     ) -> Result<(), Error> {
-        self.fresh = false;
+        self.is_fresh = false;
         loop {
             let mut output = WriteBuffer::new_initialized(buffer);
             let finished = self.encoder.finish(&mut output);
@@ -155,7 +156,7 @@ impl Compressor {
                 break;
             }
         }
-        self.fresh = self.format == Format::Zstd;
+        self.is_fresh = self.format == Format::Zstd;
         Ok(())
     }
 }

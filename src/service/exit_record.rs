@@ -1,4 +1,4 @@
-//! How the service ended, left in the state directory for those who wait for its end.
+//! The record of the last exit, in the state directory for processes that wait for the exit.
 
 use std::{
     io,
@@ -13,37 +13,37 @@ use crate::{error::Exit, fs, limits};
 
 const NAME: &str = "stopped.json";
 
-/// The last end of a service with this state directory.
+/// The last exit of a service with this state directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ended {
-    /// When, to the nanosecond: no two ends have the same.
+pub struct ExitRecord {
+    /// Time of the exit, to the nanosecond: it identifies the exit.
     pub time: String,
     pub exit_code: i32,
-    /// Files that were begun and not finished.
+    /// Number of unfinished files.
     pub left: u64,
 }
 
-impl Ended {
+impl ExitRecord {
     pub fn now(exit: Exit, left: u64) -> Self {
         Self { time: jiff::Timestamp::now().to_string(), exit_code: exit.code(), left }
     }
 
-    /// The last one, if it can be read.
+    /// Reads the record, if there is a readable one.
     #[must_use]
     pub fn read(state_dir: &Path) -> Option<Self> {
         serde_json::from_slice(&std::fs::read(state_dir.join(NAME)).ok()?).ok()
     }
 
-    /// Writes it, and waits for that only as long as a disk that is well takes: one that hangs holds
-    /// up no end.
+    /// Writes the record. Waits at most [`limits::FORCED_STOP_LOG_WAIT`], so that a hanging disk
+    /// does not delay the exit.
     pub fn write(self, state_dir: PathBuf) -> io::Result<()> {
-        let (done, is_done) = mpsc::channel();
-        thread::Builder::new().name("ended".to_owned()).spawn(move || {
-            let written = serde_json::to_vec(&self)
+        let (result, written) = mpsc::channel();
+        thread::Builder::new().name("exit record".to_owned()).spawn(move || {
+            let outcome = serde_json::to_vec(&self)
                 .map_err(io::Error::other)
                 .and_then(|text| fs::replace_own(&state_dir, NAME, &text));
-            done.send(written).ok();
+            result.send(outcome).ok();
         })?;
-        is_done.recv_timeout(limits::FORCED_STOP_LOG_WAIT).map_err(|_| io::ErrorKind::TimedOut)?
+        written.recv_timeout(limits::FORCED_STOP_LOG_WAIT).map_err(|_| io::ErrorKind::TimedOut)?
     }
 }
