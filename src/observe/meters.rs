@@ -334,6 +334,8 @@ impl PipelineMeter {
             in_work_bytes: in_work.bytes,
             in_work_done_bytes: in_work.done_bytes,
             oldest_in_work_seconds: in_work.oldest.as_secs_f64(),
+            queued: in_work.queued,
+            lanes_busy: in_work.in_lanes,
             held: self.is_held(),
             paused: self.pause_reason(),
         }

@@ -11,7 +11,6 @@ use std::{
 use super::{
     STAGES,
     channel::ChannelMeter,
-    histogram::Counts,
     in_flight::InFlightView,
     liveness::Liveness,
     meters::PipelineMeter,
@@ -155,11 +154,9 @@ impl Observer {
 
     /// Ends an interval of the series, and gives its point.
     pub fn sample(&self) -> Point {
-        let mut latency = Counts::default();
-        for meter in &*self.pipelines.now() {
-            latency.add(&meter.latency.counts());
-        }
-        self.series.add(jiff::Timestamp::now().to_string(), &self.status(), latency)
+        let meters = self.pipelines.now();
+        let latencies = meters.iter().map(|meter| (&*meter.name, meter.latency.counts())).collect();
+        self.series.add(jiff::Timestamp::now().to_string(), &self.status(), latencies)
     }
 
     /// The last hour, oldest first.
@@ -179,7 +176,7 @@ impl Observer {
                 meter.oldest_in_work(most).into_iter().map(|job| (Arc::clone(&meter.name), job))
             })
             .collect();
-        all.sort_by_key(|(_, job)| (job.since, job.id));
+        all.sort_by_key(|(_, job)| (job.stage == Stage::Settle, job.since, job.id));
         all.truncate(most);
         all
     }

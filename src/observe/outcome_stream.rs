@@ -7,7 +7,7 @@ use tokio::sync::broadcast;
 use crate::limits;
 
 /// One outcome that the ledger has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OutcomeRecord {
     /// The ledger's number of the record.
     pub id: i64,
@@ -24,6 +24,8 @@ pub struct OutcomeRecord {
     pub reason: Option<String>,
     /// Tries it took; none where only the ledger is left to ask.
     pub attempts: Option<u32>,
+    /// From the source's settling to this outcome; none where it comes from the ledger.
+    pub seconds: Option<f64>,
 }
 
 /// Clones speak to the same listeners.

@@ -47,6 +47,10 @@ pub struct PipelineStatus {
     /// Of these, what is read.
     pub in_work_done_bytes: u64,
     pub oldest_in_work_seconds: f64,
+    /// Files of `in_work` on which no stage has begun.
+    pub queued: u64,
+    /// Lanes for large files that have one.
+    pub lanes_busy: u64,
     /// An operator paused it.
     pub held: bool,
     /// Why the intake pauses by itself, if it does.

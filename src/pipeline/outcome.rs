@@ -142,6 +142,7 @@ pub fn notice(job: &Job, record: &Record, state: &'static str) -> OutcomeRecord 
         output_bytes: output.map(|output| output.identity.size),
         reason: record.reason.clone(),
         attempts: Some(job.attempt),
+        seconds: Some(job.settled_at.elapsed().as_secs_f64()),
     }
 }
 
