@@ -34,6 +34,7 @@ pub struct Observer {
     drain: Mutex<Option<(Instant, Duration, Totals)>>,
     /// Files that the drain left, once it is over.
     left: AtomicU64,
+    is_drained: AtomicBool,
     /// Why all of it, or a part, stands still.
     stands_still: Mutex<(Option<String>, Option<String>)>,
     feed: OutcomeStream,
@@ -61,6 +62,7 @@ impl Observer {
             is_ready: AtomicBool::new(false),
             drain: Mutex::new(None),
             left: AtomicU64::new(0),
+            is_drained: AtomicBool::new(false),
             stands_still: Mutex::default(),
             feed,
             series: Series::default(),
@@ -137,6 +139,7 @@ impl Observer {
     /// The drain is over, and left so many files.
     pub fn drained(&self, left: u64) {
         self.left.store(left, Relaxed);
+        self.is_drained.store(true, Relaxed);
     }
 
     /// Files that are in work, or that the drain left.
@@ -200,7 +203,8 @@ impl Observer {
         let began = *self.drain.lock().unwrap_or_else(PoisonError::into_inner);
         status.drain = began.map(|(since, deadline, before)| {
             let drain = DrainStatus::of(since.elapsed(), deadline, &before, &status.totals());
-            DrainStatus { left_files: drain.left_files.max(self.left.load(Relaxed)), ..drain }
+            let left_files = drain.left_files.max(self.left.load(Relaxed));
+            DrainStatus { left_files, ended: self.is_drained.load(Relaxed), ..drain }
         });
         status
     }

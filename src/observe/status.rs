@@ -86,6 +86,8 @@ pub struct DrainStatus {
     pub deadline_seconds_left: f64,
     /// By the pace since the drain began; none before the first file or byte is through.
     pub estimated_seconds_left: Option<f64>,
+    /// The drain is over: `left_files` is final.
+    pub ended: bool,
 }
 
 impl DrainStatus {
@@ -107,6 +109,7 @@ impl DrainStatus {
             left_bytes,
             seconds,
             deadline_seconds_left: deadline.saturating_sub(took).as_secs_f64(),
+            ended: false,
             estimated_seconds_left: match (by_files, by_bytes) {
                 (Some(files), Some(bytes)) => Some(files.max(bytes)),
                 (files, bytes) => bytes.filter(|bytes| *bytes > 0.0).or(files),

@@ -215,7 +215,7 @@ test("a drain needs two clicks, counts unfinished files, ends the service, and a
     await rm(gate);
     assert.equal(await place.ended, 0, place.log);
     await state(page, "Stopped");
-    await shows(page, "#sentence", /^No answer since .*, after a drain began\. Last report: /);
+    await shows(page, "#sentence", /^The service ended at .*: no file is unfinished\./);
     assert.equal(await page.locator("#draining, #figures").first().isVisible(), false);
     await page.waitForFunction(() => document.querySelector("#pause").getAttribute("aria-disabled") === "true");
     await place.start({ http: new URL(place.url).host });
@@ -235,7 +235,7 @@ test("a service that leaves unfinished work shows the last report, and claims no
     }
     assert.equal(await place.ended, 75, place.log);
     await state(page, "Stopped");
-    await shows(page, "#sentence", /Last report: 1 file unfinished, which the next start resumes\./);
+    await shows(page, "#sentence", /1 file unfinished, which the next start resumes\./);
   }, { expects: GONE });
 }));
 

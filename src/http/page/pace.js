@@ -1,6 +1,6 @@
 // Rates of the last seconds, from two statuses, and the bottleneck that they show.
 
-import { queued, sum, total } from "./state.js";
+import { sum } from "./state.js";
 
 const WINDOW = 5;
 // A sender that waits this share of the time has a full channel before it.
@@ -56,7 +56,8 @@ export const isFull = (channel, pace) =>
 export function congested(status, pace) {
   const full = new Set(status.channels.filter((one) => isFull(one, pace)).map((one) => one.name));
   const last = FEEDS.findLast(([channel]) => full.has(channel));
-  const lanesFull = sum(status, "lanes_busy") >= Math.max(1, sum(status, "lanes")) && total(status, queued) > 0;
+  // Each pipeline has its own lanes.
+  const lanesFull = status.pipelines.some((one) => one.lanes > 0 && one.lanes_busy >= one.lanes && one.queued > 0);
   return last?.[1] ?? (lanesFull ? "transform" : null);
 }
 

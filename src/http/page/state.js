@@ -77,11 +77,11 @@ function ofStatus(status, rate) {
   return ["idle", "Idle", `${seen ? "All files that were found are processed." : "No new file since the start."}${partly}`];
 }
 
-// The connection is lost after a drain began. Only the phase STOPPED is a final report.
+// The connection is lost after a drain began. Only the report of its end is final.
 function stopped(status, since) {
   const unfinished = status.drain?.left_files ?? sum(status, "in_work");
   const resumed = `${files(unfinished)} unfinished, which the next start resumes`;
-  if (status.phase === "STOPPED") {
+  if (status.drain?.ended) {
     return `The service ended at ${since}: ${unfinished > 0 ? resumed : "no file is unfinished"}. Reconnecting.`;
   }
   const rest = unfinished > 0 ? resumed : "no unfinished file";

@@ -68,7 +68,10 @@ export const rate = (number) => (number > 0 && number < 0.01 ? "<0.01/s" : `${sh
 export const fileRate = (number) => rate(number).replace("/s", " files/s");
 
 // Source bytes for each output byte, as the command line shows it: 4.00 is a quarter of the size.
-export const ratio = (source, output) => (source > 0 && output > 0 ? (source / output).toFixed(2) : "–");
+export function ratio(source, output) {
+  if (source === 0 || output === 0) return "–";
+  return source / output >= 100 ? count(source / output) : (source / output).toFixed(2);
+}
 
 // The mean number of threads that worked.
 export function threads(number) {
