@@ -155,7 +155,7 @@ pub async fn rescan(State(app): State<App>, request: Request) -> Result<Json<Acc
     match pipeline {
         None => control.rescan(),
         Some(pipeline) => {
-            control.rescan_one(&pipeline).map_err(|error| no_such_pipeline(&error))?
+            control.rescan_one(&pipeline).map_err(|error| no_such_pipeline(&error))?;
         }
     }
     Ok(Json(Accepted {}))

@@ -159,7 +159,7 @@ impl Observer {
     pub fn sample(&self) -> Point {
         let meters = self.pipelines.now();
         let latencies = meters.iter().map(|meter| (&*meter.name, meter.latency.counts())).collect();
-        self.series.add(jiff::Timestamp::now().to_string(), &self.status(), latencies)
+        self.series.add(jiff::Timestamp::now().to_string(), &self.status(), &latencies)
     }
 
     /// The last hour, oldest first.

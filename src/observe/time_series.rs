@@ -106,10 +106,12 @@ impl SampleRing {
 impl Series {
     /// Adds the point of the interval that ends now. `latencies` has the counts of each pipeline by
     /// its name.
-    pub fn add(&self, at: String, status: &Status, latencies: HashMap<&str, Counts>) -> Point {
+    pub fn add(&self, at: String, status: &Status, latencies: &HashMap<&str, Counts>) -> Point {
         let totals = status.totals();
         let mut latency = Counts::default();
-        latencies.values().for_each(|counts| latency.add(counts));
+        for counts in latencies.values() {
+            latency.add(counts);
+        }
         let now = Sums {
             files: totals.published,
             source_bytes: totals.source_bytes,
