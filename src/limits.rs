@@ -167,6 +167,8 @@ pub const WATCHDOG_INTERVAL: Duration = Duration::from_mins(1);
 /// The interval of the live series, and its number of samples: an hour.
 pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
 pub const SAMPLES_MAX: usize = 360;
+/// Pipelines that have a series of their own.
+pub const SERIES_PIPELINES_MAX: usize = 16;
 /// Outcomes by which a listener may lag before it misses some.
 pub const OUTCOME_STREAM_RECORDS_MAX: usize = 1024;
 /// Concurrent event streams, and the time between two states on one.

@@ -1,4 +1,4 @@
-//! What is listened at, and a connection that does not wait for ever.
+//! Listening sockets, and a connection that does not wait indefinitely.
 
 use std::{
     io,
@@ -13,7 +13,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// A client that leaves an answer unread for so long is cut off.
+/// A client that leaves an answer unread for this long is disconnected.
 const UNREAD: Duration = Duration::from_secs(10);
 
 /// A listening socket. Dropping it closes it.
@@ -25,7 +25,7 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// The next connection; none where it is another user's.
+    /// Accepts the next connection; `None` where it belongs to another user.
     pub(super) async fn accept(&self) -> io::Result<Option<WriteTimeout>> {
         match self {
             Self::Tcp(listener) => {
@@ -58,7 +58,7 @@ impl WriteTimeout {
         Self { socket: Box::new(socket), unread: None }
     }
 
-    /// What a write came to, unless it has waited for too long.
+    /// Returns the result of a write, or an error once it has waited for too long.
     fn in_time<T>(
         &mut self,
         context: &mut Context<'_>,

@@ -1,4 +1,4 @@
-//! The answers that only tell.
+//! The answers that change nothing.
 
 use std::path::{Component, PathBuf};
 
@@ -19,13 +19,11 @@ use crate::{
     queries::{
         explain,
         outcomes::{self, Search},
-        quarantined::{self, Quarantined},
-        time,
     },
     stage::Stage,
 };
 
-/// What the query of a list holds; everything may be left out.
+/// The query of a list; every part is optional.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct QueryParams {
@@ -34,18 +32,20 @@ pub struct QueryParams {
     pipeline: String,
     limit: Option<usize>,
     before: Option<RecordId>,
+    pub(super) cause: String,
 }
 
-type QueryResult<T> = Result<Query<T>, QueryRejection>;
+pub(super) type QueryResult<T> = Result<Query<T>, QueryRejection>;
 
-fn given<T>(query: QueryResult<T>) -> Result<T, Problem> {
-    query.map(|Query(asked)| asked).map_err(|error| Problem::malformed(error.body_text()))
+pub(super) fn given<T>(query: QueryResult<T>) -> Result<T, Problem> {
+    query.map(|Query(params)| params).map_err(|error| Problem::malformed(error.body_text()))
 }
 
-/// The status, with what only the configuration and the ledger know.
+/// The status, with facts of the machine, the configuration and the ledger.
 #[derive(Debug, Serialize)]
 pub struct StatusAnswer {
     version: &'static str,
+    host: String,
     phase: &'static str,
     uptime_seconds: f64,
     held: bool,
@@ -65,14 +65,16 @@ struct PipelineAnswer {
     output: String,
     transforms: String,
     on_success: String,
+    /// Lanes for large files: each processes one at a time.
+    lanes: u32,
     quarantine_size: u64,
 }
 
 pub async fn status_answer(app: &App) -> StatusAnswer {
     let status = app.observer.status();
     let entered = status.totals().quarantined;
-    let sizes = app.desk.quarantine_sizes(entered).await;
-    let config = app.desk.config();
+    let sizes = app.api_state.quarantine_sizes(entered).await;
+    let config = app.api_state.config();
     let Status { version, phase, uptime_seconds, held, drain, pipelines, channels, stages, .. } =
         status;
     let pipelines = pipelines.into_iter().map(|status| {
@@ -83,18 +85,20 @@ pub async fn status_answer(app: &App) -> StatusAnswer {
             output: text(&|of| display_path(&of.output).to_string()).unwrap_or_default(),
             transforms: text(&|of| of.transforms.to_string()).unwrap_or_default(),
             on_success: text(&|of| of.on_success.to_string()).unwrap_or_default(),
+            lanes: config.limits.workers.max(1),
             quarantine_size: sizes.get(&status.name).copied().unwrap_or(0),
             status,
         }
     });
     StatusAnswer {
         version,
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         phase,
         uptime_seconds,
         held,
         drain,
         can_change: app.door == Transport::Socket,
-        token_set: app.desk.token().is_some(),
+        token_set: app.api_state.token().is_some(),
         pipelines: pipelines.collect(),
         channels,
         stages,
@@ -156,8 +160,8 @@ pub struct OutcomesAnswer {
     next_before: Option<RecordId>,
 }
 
-fn search(asked: QueryParams) -> Result<Search, Problem> {
-    let QueryParams { search, state, pipeline, limit, before } = asked;
+pub(super) fn search(params: QueryParams) -> Result<Search, Problem> {
+    let QueryParams { search, state, pipeline, limit, before, .. } = params;
     if search.len() > limits::SEARCH_BYTES_MAX {
         return Err(Problem::malformed(format!(
             "`search` has at most {} bytes",
@@ -183,69 +187,12 @@ fn search(asked: QueryParams) -> Result<Search, Problem> {
 
 pub async fn outcomes(
     State(app): State<App>,
-    asked: QueryResult<QueryParams>,
+    query: QueryResult<QueryParams>,
 ) -> Result<Json<OutcomesAnswer>, Problem> {
-    let search = search(given(asked)?)?;
-    let page = app.desk.query(move |ledger| outcomes::page(ledger, &search)).await?;
+    let search = search(given(query)?)?;
+    let page = app.api_state.query(move |ledger| outcomes::page(ledger, &search)).await?;
     let outcomes = page.found.iter().map(|(record, roots)| outcomes::notice(record, roots));
     Ok(Json(OutcomesAnswer { outcomes: outcomes.collect(), next_before: page.next_before }))
-}
-
-#[derive(Debug, Serialize)]
-pub struct QuarantineAnswer {
-    total: usize,
-    files: Vec<QuarantineFile>,
-    next_before: Option<RecordId>,
-}
-
-#[derive(Debug, Serialize)]
-struct QuarantineFile {
-    id: RecordId,
-    pipeline: String,
-    path: String,
-    kept_at: String,
-    at: String,
-    /// Not known where nothing readable stands beside it.
-    stage: Option<String>,
-    reason: String,
-    attempts: Option<u32>,
-    bytes: u64,
-}
-
-pub async fn quarantine(
-    State(app): State<App>,
-    asked: QueryResult<QueryParams>,
-) -> Result<Json<QuarantineAnswer>, Problem> {
-    let search = search(given(asked)?)?;
-    let config = app.desk.config();
-    let answer = app.desk.query(move |ledger| {
-        let all = quarantined::all(ledger)?;
-        let wanted = |file: &&Quarantined| {
-            outcomes::fits(&search, &file.record, &file.roots)
-                && search.before.is_none_or(|before| file.record.id < before)
-        };
-        let mut files: Vec<_> = all.iter().filter(wanted).take(search.limit + 1).collect();
-        let more = files.len() > search.limit;
-        files.truncate(search.limit);
-        let next_before = files.last().filter(|_| more).map(|file| file.record.id);
-        let files = files.into_iter().map(|file| {
-            let reason = file.reason(&config.pipelines);
-            QuarantineFile {
-                id: file.record.id,
-                pipeline: file.roots.name.clone(),
-                path: display_path(&file.record.source).to_string(),
-                kept_at: display_path(&file.kept_at()).to_string(),
-                at: time(&file.record),
-                stage: reason.stage,
-                reason: file.record.reason.clone().unwrap_or_default(),
-                attempts: reason.attempts,
-                bytes: file.record.identity.size,
-            }
-        });
-        let files = files.collect();
-        Ok(QuarantineAnswer { total: all.len(), files, next_before })
-    });
-    answer.await.map(Json)
 }
 
 #[derive(Debug, Deserialize)]
@@ -258,21 +205,21 @@ pub struct ExplainAnswer {
     text: String,
 }
 
-/// A path that is not absolute is meant below an input, as lists show it. Nothing is resolved or looked
-/// at outside the pipelines' directories: who asks may not be allowed to know what is there.
+/// A relative path is below an input, as lists show it. Nothing outside the pipelines' directories is
+/// resolved or examined: the client may have no permission to see it.
 pub async fn explain(
     State(app): State<App>,
-    asked: QueryResult<PathParam>,
+    query: QueryResult<PathParam>,
 ) -> Result<Json<ExplainAnswer>, Problem> {
-    let PathParam { path } = given(asked)?;
+    let PathParam { path } = given(query)?;
     if path.as_os_str().is_empty() || path.as_os_str().len() > limits::PATH_BYTES_MAX {
         return Err(Problem::malformed("`path` is the absolute path of a file"));
     }
     if path.components().any(|component| component == Component::ParentDir) {
         return Err(Problem::malformed("`path` has no `..` in it"));
     }
-    let config = app.desk.config();
-    let text = app.desk.look_at_file(move |ledger| {
+    let config = app.api_state.config();
+    let text = app.api_state.query_with_file(move |ledger| {
         let path = explain::below_an_input(&config.pipelines, path);
         let text = explain::describe(ledger, &config.pipelines, &path)?;
         Ok(format!("{}: {text}", display_path(&path)))

@@ -1,10 +1,10 @@
-//! Who may ask what: browsers on other sites' behalf may not, and changes need a right.
+//! Access control: pages of other sites get nothing, and changes need a token or the socket.
 //!
-//! G1: over TCP nothing but metrics and probes answers to a name that is not this machine's address
-//! or `localhost`: a page of another site that has its name resolve to this address gets nothing.
-//! G2: a change comes from the service's own page or from a program, never from another site's page;
+//! G1: over TCP only metrics and probes answer to a name other than this machine's address or
+//! `localhost`: a page of another site whose name resolves to this address gets nothing.
+//! G2: a change comes from the service's own page or from a program, never from another site's page,
 //! and is in JSON, which no form can send.
-//! G3: a change over TCP needs the token; without one configured there is none that would do.
+//! G3: a change over TCP needs the token; without a configured one every change is refused.
 
 use std::{io, net::IpAddr, path::Path};
 
@@ -17,14 +17,14 @@ use axum::{
 
 use super::{App, Transport, problem::Problem};
 
-/// A token is this long, in bytes.
+/// The length of a token in bytes.
 const TOKEN_BYTES: std::ops::RangeInclusive<usize> = 16..=1024;
 
-/// The secret that stands for the right to change things. Only its hash is kept.
+/// The secret that permits changes. Only its hash is kept.
 #[derive(Clone, Debug)]
 pub struct Token(blake3::Hash);
 
-/// Why a token cannot be had.
+/// The reason why there is no usable token.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     #[error("cannot read it")]
@@ -36,7 +36,7 @@ pub enum TokenError {
 }
 
 impl Token {
-    /// Reads the token that a file holds, alone but for white space around it.
+    /// Reads the token from a file that holds nothing else but white space around it.
     pub fn read(path: &Path) -> Result<Self, TokenError> {
         use io::Read;
         let mut text = Vec::new();
@@ -49,13 +49,13 @@ impl Token {
         Ok(Self(blake3::hash(token)))
     }
 
-    /// Takes the same time whatever was given: hashes of the hash's own kind are compared so.
+    /// Takes the same time for every candidate: the hash type compares in constant time.
     fn is(&self, given: &[u8]) -> bool {
         self.0 == blake3::hash(given)
     }
 }
 
-/// Asks before each answer but those of metrics and probes, and says what browsers may do with it.
+/// Checks each request except those for metrics and probes, and adds the headers that limit browsers.
 pub async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let mut response = match check(&app, &parts) {
@@ -120,14 +120,14 @@ fn is_own(host: &str) -> bool {
     is_address || name.eq_ignore_ascii_case("localhost")
 }
 
-/// G2, as browsers tell it. Reads are kept from other sites too, which could not see the answer but
-/// could have many made.
+/// G2, by the headers of browsers. Reads are refused to other sites, too: they could not see an answer
+/// but could request many.
 fn site(headers: &HeaderMap, changes: bool) -> Result<(), Problem> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("unreadable"));
     let refused = Err(Problem::new(
         StatusCode::FORBIDDEN,
         "site",
-        "a page of another site asked for this: open the service's own page, or use a program",
+        "a page of another site made this request: open the service's own page, or use a program",
     ));
     match text("sec-fetch-site") {
         None | Some("same-origin") => {}
@@ -140,17 +140,17 @@ fn site(headers: &HeaderMap, changes: bool) -> Result<(), Problem> {
     if own.is_some_and(|own| own.eq_ignore_ascii_case(host)) { Ok(()) } else { refused }
 }
 
-/// None where no token was given, or the service knows none.
+/// `None` where the request or the service has no token.
 fn is_authorized(app: &App, headers: &HeaderMap) -> Option<bool> {
     let given = headers.get(header::AUTHORIZATION)?.as_bytes();
-    let token = app.desk.token()?;
+    let token = app.api_state.token()?;
     let (scheme, given) = given.split_at_checked(b"Bearer ".len())?;
     Some(scheme.eq_ignore_ascii_case(b"Bearer ") && token.is(given.trim_ascii()))
 }
 
 /// G3.
 fn allowed(app: &App, authorized: Option<bool>) -> Result<(), Problem> {
-    if app.desk.token().is_none() {
+    if app.api_state.token().is_none() {
         let detail = "changes over TCP need a token, and none is configured: start the service with `--admin-token-file FILE`, or use its Unix socket (`tidemill pause`, `tidemill drain`, …)";
         return Err(Problem::new(StatusCode::FORBIDDEN, "no_token", detail));
     }

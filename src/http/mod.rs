@@ -1,5 +1,5 @@
-//! The HTTP server: metrics, probes, the API and its page. On loopback unless the user says
-//! otherwise, and at a Unix socket for the operator.
+//! The HTTP server: metrics, probes, the API and its page. On loopback unless configured otherwise,
+//! and at a Unix socket for the operator.
 
 mod connection;
 mod get;
@@ -7,6 +7,7 @@ mod guard;
 mod page;
 mod post;
 mod problem;
+mod quarantine;
 mod server;
 mod state;
 mod stream;
@@ -45,11 +46,11 @@ use crate::{
 pub struct Bound {
     pub listener: Listener,
     pub address: SocketAddr,
-    /// What the user should know about the address.
+    /// A note about the address for the log.
     pub note: Option<String>,
 }
 
-/// The address that was named cannot be had.
+/// The configured address is not available.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: choose another with `--http ADDRESS:PORT`, or `--http off`")]
 pub struct BindError {
@@ -57,8 +58,8 @@ pub struct BindError {
     source: io::Error,
 }
 
-/// Listens where the configuration says; `None` where it says not to. Only the default address
-/// may be replaced by another port.
+/// Listens at the configured address; `None` where HTTP is off. Only the default address may be
+/// replaced by another port.
 pub async fn bind(http: Http) -> Result<Option<Bound>, BindError> {
     let default = SocketAddr::from((Ipv4Addr::LOCALHOST, limits::HTTP_PORT));
     match http {
@@ -83,23 +84,23 @@ async fn listen(address: SocketAddr, note: Option<String>) -> Result<Bound, Bind
     Ok(Bound { listener: Listener::Tcp(listener), address, note })
 }
 
-/// By which door a request came in.
+/// The transport of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     Tcp,
-    /// The Unix socket: who gets in has the service's own rights.
+    /// The Unix socket: its clients have the rights of the service.
     Socket,
 }
 
-/// What the answers at one door are made from.
+/// The sources of the answers over one transport.
 #[derive(Clone, Debug)]
 pub struct App {
-    /// None where no metrics are kept.
+    /// `None` where no metrics are kept.
     pub exporter: Option<Exporter>,
     pub observer: Arc<Observer>,
-    pub desk: Arc<ApiState>,
+    pub api_state: Arc<ApiState>,
     pub door: Transport,
-    /// Set when this door closes: streams end.
+    /// Cancelled when the server closes: streams end.
     ending: CancellationToken,
 }
 
@@ -107,17 +108,17 @@ impl App {
     pub fn new(
         exporter: Option<Exporter>,
         observer: Arc<Observer>,
-        desk: Arc<ApiState>,
+        api_state: Arc<ApiState>,
         door: Transport,
     ) -> Self {
-        Self { exporter, observer, desk, door, ending: CancellationToken::new() }
+        Self { exporter, observer, api_state, door, ending: CancellationToken::new() }
     }
 }
 
-/// A path with the method it takes.
+/// A path with its method.
 type Route = (&'static str, &'static str, MethodRouter<App>);
 
-/// What anyone may ask, by whatever name: nothing in it is about a file.
+/// Paths without access control: their answers name no file.
 fn open_routes() -> Vec<Route> {
     vec![
         ("GET", "/metrics", get(metrics)),
@@ -126,7 +127,7 @@ fn open_routes() -> Vec<Route> {
     ]
 }
 
-/// What [`guard`] stands before.
+/// Paths that [`guard`] protects.
 fn guarded_routes() -> Vec<Route> {
     vec![
         ("GET", "/", get(page::index)),
@@ -135,7 +136,7 @@ fn guarded_routes() -> Vec<Route> {
         ("GET", "/api/v1/work", get(get::work)),
         ("GET", "/api/v1/series", get(get::series)),
         ("GET", "/api/v1/outcomes", get(get::outcomes)),
-        ("GET", "/api/v1/quarantine", get(get::quarantine)),
+        ("GET", "/api/v1/quarantine", get(quarantine::quarantine)),
         ("GET", "/api/v1/explain", get(get::explain)),
         ("GET", "/api/v1/stream", get(stream::stream)),
         ("POST", "/api/v1/pause", post(post::pause)),
@@ -154,7 +155,7 @@ fn router(app: App) -> Router {
     open_routes()
         .into_iter()
         .fold(guarded, add)
-        .fallback(|| async { Problem::not_found("see / for what there is") })
+        .fallback(|| async { Problem::not_found("/ lists the paths") })
         .method_not_allowed_fallback(|| async {
             let detail = "this path needs another method, see `Allow`";
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", detail)
@@ -173,7 +174,7 @@ async fn metrics(State(app): State<App>) -> Result<impl IntoResponse, Problem> {
 async fn alive(State(app): State<App>) -> (StatusCode, String) {
     match app.observer.not_alive() {
         None => (StatusCode::OK, "ok\n".to_owned()),
-        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("stands still: {why}\n")),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("stalled: {why}\n")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The page for a browser, and its parts; a short index for other programs.
+//! The page for a browser and its parts; a short index for other programs.
 
 use axum::{
     http::{HeaderMap, HeaderName, header},
@@ -8,15 +8,15 @@ use axum::{
 
 use super::Route;
 
-/// Only the page's own parts are loaded, nothing frames it, and it speaks to this service only.
+/// The page loads only its own parts, connects only to this service, and no other page frames it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
 const STYLE: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// What the page is made of beside its index: where, of which kind, and the text. A module of the
-/// script that is added there is added here.
-const PARTS: [(&str, &str, &str); 11] = [
+/// The parts of the page except its index: path, content type and text. A new module of the script
+/// needs a line here.
+const PARTS: [(&str, &str, &str); 15] = [
     ("/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
     ("/page.css", STYLE, include_str!("page/page.css")),
     ("/page.js", SCRIPT, include_str!("page/page.js")),
@@ -24,7 +24,11 @@ const PARTS: [(&str, &str, &str); 11] = [
     ("/calls.js", SCRIPT, include_str!("page/calls.js")),
     ("/charts.js", SCRIPT, include_str!("page/charts.js")),
     ("/diagram.js", SCRIPT, include_str!("page/diagram.js")),
+    ("/listing.js", SCRIPT, include_str!("page/listing.js")),
+    ("/pace.js", SCRIPT, include_str!("page/pace.js")),
+    ("/quarantine.js", SCRIPT, include_str!("page/quarantine.js")),
     ("/records.js", SCRIPT, include_str!("page/records.js")),
+    ("/scales.js", SCRIPT, include_str!("page/scales.js")),
     ("/state.js", SCRIPT, include_str!("page/state.js")),
     ("/words.js", SCRIPT, include_str!("page/words.js")),
     ("/work.js", SCRIPT, include_str!("page/work.js")),
@@ -32,8 +36,8 @@ const PARTS: [(&str, &str, &str); 11] = [
 
 const INDEX: &str = "Tidemill
 /metrics              Prometheus text
-/livez                200 while the service gets on; 503 where it stands still
-/readyz               200 while files are taken in; else 503 and why not
+/livez                200 while the service makes progress; 503 while it is stalled
+/readyz               200 while files are taken in; else 503 and the reason
 /api/v1/status        JSON; /api/v1/openapi.json describes the rest
 ";
 
@@ -41,7 +45,7 @@ fn part(kind: &'static str, text: &'static str) -> Response {
     let headers: [(HeaderName, &str); 3] = [
         (header::CONTENT_TYPE, kind),
         (header::CONTENT_SECURITY_POLICY, POLICY),
-        // Another version of the service has other parts.
+        // Each version of the service has its own parts.
         (header::CACHE_CONTROL, "no-cache"),
     ];
     (headers, text).into_response()

@@ -1,4 +1,4 @@
-//! The answers that change something.
+//! The requests that change something.
 
 use std::time::Duration;
 
@@ -12,18 +12,21 @@ use futures_util::StreamExt;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{task::spawn_blocking, time::timeout};
 
-use super::{App, problem::Problem, state::Reloaded};
+use super::{App, problem::Problem, quarantine, state::Reloaded};
 use crate::{
     ledger::RecordId,
     limits,
     pipeline::NoSuchPipeline,
-    queries::quarantined::{self, Quarantined},
+    queries::{
+        outcomes::{self, Search},
+        quarantined::{self, Quarantined},
+    },
 };
 
-/// How long a request's body may take to come.
+/// The longest wait for a request's body.
 const BODY: Duration = Duration::from_secs(10);
 
-/// Which pipelines are meant: all where none is named.
+/// One pipeline, or all where none is named.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Selection {
@@ -39,16 +42,31 @@ struct EmptyBody {}
 struct FileSelection {
     ids: Vec<RecordId>,
     all: bool,
+    /// These narrow `all`.
     pipeline: Option<String>,
+    cause: Option<String>,
+    search: Option<String>,
 }
 
-/// The pipelines that are held by now.
+impl FileSelection {
+    fn fits(&self, file: &Quarantined) -> bool {
+        let search = Search {
+            text: self.search.clone().filter(|text| !text.is_empty()),
+            pipeline: self.pipeline.clone(),
+            ..Search::default()
+        };
+        outcomes::fits(&search, &file.record, &file.roots)
+            && self.cause.as_ref().is_none_or(|cause| *cause == quarantine::cause(file))
+    }
+}
+
+/// The pipelines that are paused after the request.
 #[derive(Debug, Serialize)]
 pub struct PauseState {
     held: Vec<String>,
 }
 
-/// Nothing to tell but that it is done.
+/// An answer without content.
 #[derive(Debug, Serialize)]
 pub struct Accepted {}
 
@@ -64,7 +82,7 @@ struct NotRequeued {
     error: String,
 }
 
-/// The body, which is small, comes soon, and is what was meant to the last key.
+/// Reads the body: small, in time, and without unknown keys.
 async fn body<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
@@ -76,7 +94,7 @@ async fn body<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
         let detail = "the request's body did not come in time";
         Problem::new(StatusCode::REQUEST_TIMEOUT, "slow", detail)
     })??;
-    // An object: serde would take a list for a struct too.
+    // An object: serde would accept a list for a struct, too.
     serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes)
         .and_then(|object| T::deserialize(serde_json::Value::Object(object)))
         .map_err(|error| Problem::malformed(format!("the body is not what is expected: {error}")))
@@ -100,14 +118,14 @@ fn too_large() -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
 }
 
-fn unknown(error: &NoSuchPipeline) -> Problem {
-    Problem::not_found(format!("{error}: /api/v1/status names those there are"))
+fn no_such_pipeline(error: &NoSuchPipeline) -> Problem {
+    Problem::not_found(format!("{error}: /api/v1/status names the pipelines"))
 }
 
 async fn set_paused(app: &App, request: Request, held: bool) -> Result<Json<PauseState>, Problem> {
     let Selection { pipeline } = body(request).await?;
-    let control = app.desk.control()?;
-    control.set_paused(pipeline.as_deref(), held).map_err(|error| unknown(&error))?;
+    let control = app.api_state.control()?;
+    control.set_paused(pipeline.as_deref(), held).map_err(|error| no_such_pipeline(&error))?;
     let pipelines = app.observer.status().pipelines.into_iter();
     let held = pipelines.filter(|pipeline| pipeline.held).map(|pipeline| pipeline.name);
     Ok(Json(PauseState { held: held.collect() }))
@@ -127,41 +145,44 @@ pub async fn drain(
 ) -> Result<(StatusCode, Json<Accepted>), Problem> {
     let EmptyBody {} = body(request).await?;
     tracing::info!(event = "service.drain_requested", "drain requested by the operator");
-    app.desk.handle().request_stop();
+    app.api_state.handle().request_stop();
     Ok((StatusCode::ACCEPTED, Json(Accepted {})))
 }
 
 pub async fn rescan(State(app): State<App>, request: Request) -> Result<Json<Accepted>, Problem> {
     let Selection { pipeline } = body(request).await?;
-    let control = app.desk.control()?;
+    let control = app.api_state.control()?;
     match pipeline {
         None => control.rescan(),
-        Some(pipeline) => control.rescan_one(&pipeline).map_err(|error| unknown(&error))?,
+        Some(pipeline) => {
+            control.rescan_one(&pipeline).map_err(|error| no_such_pipeline(&error))?;
+        }
     }
     Ok(Json(Accepted {}))
 }
 
 pub async fn reload(State(app): State<App>, request: Request) -> Result<Json<Reloaded>, Problem> {
     let EmptyBody {} = body(request).await?;
-    app.desk.reload().await.map(Json)
+    app.api_state.reload().await.map(Json)
 }
 
 pub async fn requeue(State(app): State<App>, request: Request) -> Result<Json<Requeued>, Problem> {
     let which: FileSelection = body(request).await?;
-    if which.all != which.ids.is_empty() {
+    let is_narrowed = which.cause.is_some() || which.search.is_some();
+    if which.all != which.ids.is_empty() || (is_narrowed && !which.all) {
         let detail = "send either `{\"ids\": [1, 2]}` or `{\"all\": true}`";
         return Err(Problem::malformed(detail));
     }
-    let control = app.desk.control()?.clone();
+    let control = app.api_state.control()?.clone();
     if let Some(pipeline) = &which.pipeline {
-        let known = app.observer.status().pipelines.iter().any(|known| known.name == *pipeline);
-        if !known {
-            return Err(unknown(&NoSuchPipeline(pipeline.clone())));
+        let exists = app.observer.status().pipelines.iter().any(|one| one.name == *pipeline);
+        if !exists {
+            return Err(no_such_pipeline(&NoSuchPipeline(pipeline.clone())));
         }
     }
-    let ledger = std::sync::Arc::clone(app.desk.ledger());
+    let ledger = std::sync::Arc::clone(app.api_state.ledger());
     let requeued = spawn_blocking(move || requeue_files(&*ledger, &which)).await;
-    app.desk.refresh_count();
+    app.api_state.refresh_count();
     control.rescan();
     requeued.map_err(|error| Problem::failed(&error))?.map(Json)
 }
@@ -179,10 +200,8 @@ fn requeue_files(
     };
     if which.all {
         let all = quarantined::all(ledger).map_err(|error| Problem::failed(&error))?;
-        let of = |file: &Quarantined| {
-            which.pipeline.as_ref().is_none_or(|pipeline| *pipeline == file.roots.name)
-        };
-        all.into_iter().filter(of).for_each(|file| put(file.record.id, Ok(file)));
+        let fits = |file: &Quarantined| which.fits(file);
+        all.into_iter().filter(fits).for_each(|file| put(file.record.id, Ok(file)));
     } else {
         which.ids.iter().for_each(|id| put(*id, quarantined::read(ledger, *id)));
     }

@@ -1,4 +1,4 @@
-//! What is answered where something cannot be done: a short word for programs, a sentence for people.
+//! The answer to a request that fails: a short word for programs, a sentence for people.
 
 use axum::{
     Json,
@@ -7,7 +7,7 @@ use axum::{
 };
 use serde::Serialize;
 
-/// An answer that says no, and what to do.
+/// A refusal with its reason and remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     pub status: StatusCode,
@@ -36,7 +36,7 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail)
     }
 
-    /// The log has it too: a person must look.
+    /// A failure inside the service, which the log has, too.
     pub fn failed(error: &dyn std::error::Error) -> Self {
         tracing::warn!(event = "http.request_failed", %error, "request failed");
         Self::new(

@@ -1,5 +1,5 @@
-//! Connections, and their bounds: how many, how long a request may take to come and to be answered,
-//! how long a client may leave an answer unread.
+//! Connections and their limits: their number, the time for a request and its answer, and the time
+//! that a client may leave an answer unread.
 
 use std::{pin::pin, time::Duration};
 
@@ -27,19 +27,19 @@ use super::{
 pub(super) const CONNECTIONS: usize = 64;
 /// From the end of one request, or the connection's begin, to the end of the next one's head.
 pub(super) const HEAD: Duration = Duration::from_secs(5);
-/// A request's head is no longer.
+/// The most bytes of a request's head.
 const HEAD_BYTES: usize = 16 * 1024;
-/// How long a connection is kept for further requests: a scraper makes another.
+/// How long a connection stays open for further requests: a scraper opens another.
 const CONNECTION: Duration = Duration::from_secs(30);
-/// What the request that is open then gets to be answered and read.
+/// The time for a request that is open then to be answered and read.
 const REQUEST: Duration = Duration::from_secs(10);
-/// What open requests get at the stop.
+/// The time for open requests at the stop.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
-/// After a failed accept, as when no descriptor is free.
+/// The wait after a failed accept, for example when no descriptor is free.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// Answers until `stop` resolves; then finishes the requests that are open, for two seconds at most.
-/// Owns every connection: none is left when it returns or is dropped.
+/// Serves until `stop` resolves; then finishes open requests for at most two seconds.
+/// Owns every connection: none remains when it returns or is dropped.
 pub async fn serve(
     listener: Listener,
     app: App,
@@ -62,7 +62,7 @@ pub async fn serve(
     drop(listener);
     ending.cancel();
     let finished = async { while connections.join_next().await.is_some() {} };
-    // Who is not through by now is cut off.
+    // Unfinished requests are cut off.
     drop(timeout(GRACE, finished).await);
     connections.shutdown().await;
     Ok(())
@@ -96,7 +96,7 @@ impl Service<Request<Incoming>> for Serving {
     }
 }
 
-/// One connection's life. A client that breaks off, or is too slow, has itself to blame.
+/// Serves one connection to its end. Errors of a client that disconnects or is too slow are ignored.
 async fn answer(stream: WriteTimeout, router: Router, ending: CancellationToken) {
     let open = OpenStreams::default();
     let serving = Serving { router: TowerToHyperService::new(router), open: open.clone() };

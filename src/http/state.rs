@@ -1,4 +1,4 @@
-//! The operator's desk: what the API reads from, and what it steers by.
+//! What the API reads from and controls the service with.
 
 use std::{
     collections::HashMap,
@@ -22,10 +22,10 @@ use crate::{
     queries::quarantined,
 };
 
-/// Who answers to a reload: the service itself.
+/// Reload requests to the service, each with the channel for its answer.
 pub type Reloads = mpsc::Sender<oneshot::Sender<Result<Reloaded, ReloadRefused>>>;
 
-/// Pipelines by what a reload did to them.
+/// Pipelines by the effect of a reload.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Reloaded {
     pub changed: Vec<String>,
@@ -34,60 +34,59 @@ pub struct Reloaded {
     pub removed: Vec<String>,
 }
 
-/// Why the old configuration goes on.
+/// The reason why the old configuration stays in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReloadRefused {
-    /// It cannot be done now, or without a restart.
+    /// The reload is impossible now or without a restart.
     Conflict(String),
     /// The new configuration is wrong.
     Invalid(String),
 }
 
-/// Made before the pipelines, which it gets to know when they start.
+/// Exists before the pipelines; [`Self::set_control`] connects them.
 #[derive(Debug)]
 pub struct ApiState {
     handle: Handle,
     /// The configuration in force. The service writes it at a reload.
     config: watch::Receiver<Arc<Config>>,
     token: Option<Token>,
-    /// To change records with.
+    /// Changes records.
     ledger: Arc<dyn Ledger>,
-    /// To look with: a long look holds up no pipeline.
+    /// Only reads: a long query delays no pipeline.
     reader: Arc<dyn Ledger>,
     control: OnceLock<Control>,
     reloads: OnceLock<Reloads>,
     pub(super) streams: Arc<Semaphore>,
-    /// One look into the ledger at a time.
-    looks: Semaphore,
-    /// One look at a file as well: a mount that hangs holds up this turn and no answer of the ledger.
-    looks_at_files: Semaphore,
+    /// One query of the ledger at a time.
+    queries: Semaphore,
+    /// One query that examines a file at a time: a mount that hangs blocks these and no other query.
+    file_queries: Semaphore,
     quarantined: Mutex<Option<CachedCount>>,
 }
 
-/// What is in quarantine, by pipeline, as it was counted last.
+/// The last count of the quarantine by pipeline.
 #[derive(Clone, Debug)]
 struct CachedCount {
     at: Instant,
-    /// Files that had gone into it by then.
+    /// Files that had entered it by then.
     entered: u64,
     sizes: Arc<HashMap<String, u64>>,
-    /// What counting took: where that is long, it is not done at each look.
+    /// The duration of the count: a slow one is repeated less often.
     took: Duration,
 }
 
 impl CachedCount {
     fn still_stands(&self, entered: u64) -> bool {
         let age = self.at.elapsed();
-        let is_dear = self.took >= DEAR && age < self.took * 10;
-        is_dear || (self.entered == entered && age < COUNT_AGAIN)
+        let is_slow = self.took >= SLOW_COUNT && age < self.took * 10;
+        is_slow || (self.entered == entered && age < COUNT_AGAIN)
     }
 }
 
-/// A count that nothing is known to have changed is taken again after this: another program may
-/// have requeued some.
+/// An apparently unchanged count is repeated after this time: another program may have requeued files.
 const COUNT_AGAIN: Duration = Duration::from_secs(15);
-/// A count that takes so long is one of very many files.
-const DEAR: Duration = Duration::from_millis(200);
+/// A count that takes this long is slow.
+const SLOW_COUNT: Duration = Duration::from_millis(200);
 
 impl ApiState {
     pub fn new(
@@ -105,19 +104,19 @@ impl ApiState {
             control: OnceLock::new(),
             reloads: OnceLock::new(),
             streams: Arc::new(Semaphore::new(limits::STREAMS_MAX)),
-            looks: Semaphore::new(1),
-            looks_at_files: Semaphore::new(1),
+            queries: Semaphore::new(1),
+            file_queries: Semaphore::new(1),
             quarantined: Mutex::new(None),
         }
     }
 
-    /// The pipelines run from now on.
+    /// Connects the running pipelines.
     pub fn set_control(&self, control: Control) {
-        // Only the service's start calls it, once.
+        // The service's start calls it once.
         drop(self.control.set(control));
     }
 
-    /// A reload can be asked for from now on.
+    /// Enables reloads.
     pub fn set_reloads(&self, reloads: Reloads) {
         drop(self.reloads.set(reloads));
     }
@@ -138,23 +137,23 @@ impl ApiState {
         &self.ledger
     }
 
-    /// What steers the pipelines, while there is something to steer.
+    /// Returns the control of the pipelines while they run.
     pub(super) fn control(&self) -> Result<&Control, Problem> {
         let phase = *self.handle.phase().borrow();
         match (self.control.get(), phase) {
             (Some(control), Phase::Ready) => Ok(control),
-            _ if phase <= Phase::Ready => {
-                Err(Problem::conflict("starting", "the service starts: ask again when it is ready"))
-            }
-            _ => Err(Problem::conflict("stopping", "the service stops, and takes nothing new")),
+            _ if phase <= Phase::Ready => Err(Problem::conflict(
+                "starting",
+                "the service is starting: try again when it is ready",
+            )),
+            _ => Err(Problem::conflict("stopping", "the service is stopping")),
         }
     }
 
-    /// Has the service read its configuration again.
+    /// Requests a reload of the configuration from the service.
     pub(super) async fn reload(&self) -> Result<Reloaded, Problem> {
         let not_available = || {
-            let detail =
-                "this service cannot read its configuration again while it runs: restart it";
+            let detail = "this service cannot reload its configuration: restart it";
             Problem::conflict("not_available", detail)
         };
         let reloads = self.reloads.get().ok_or_else(not_available)?;
@@ -171,33 +170,33 @@ impl ApiState {
         }
     }
 
-    /// Looks into the ledger on a thread that may wait; one look at a time.
+    /// Queries the ledger on a thread that may block; one query at a time.
     pub(super) async fn query<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&dyn Ledger) -> ledger::Result<T> + Send + 'static,
+        query: impl FnOnce(&dyn Ledger) -> ledger::Result<T> + Send + 'static,
     ) -> Result<T, Problem> {
-        self.look_in_turn(&self.looks, look).await
+        self.query_in_turn(&self.queries, query).await
     }
 
-    /// Looks into the ledger and at a file of a pipeline.
-    pub(super) async fn look_at_file<T: Send + 'static>(
+    /// Queries the ledger and examines a file of a pipeline.
+    pub(super) async fn query_with_file<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&dyn Ledger) -> ledger::Result<T> + Send + 'static,
+        query: impl FnOnce(&dyn Ledger) -> ledger::Result<T> + Send + 'static,
     ) -> Result<T, Problem> {
-        self.look_in_turn(&self.looks_at_files, look).await
+        self.query_in_turn(&self.file_queries, query).await
     }
 
-    async fn look_in_turn<T: Send + 'static>(
+    async fn query_in_turn<T: Send + 'static>(
         &self,
         turns: &Semaphore,
-        look: impl FnOnce(&dyn Ledger) -> ledger::Result<T> + Send + 'static,
+        query: impl FnOnce(&dyn Ledger) -> ledger::Result<T> + Send + 'static,
     ) -> Result<T, Problem> {
         let Ok(_turn) = turns.acquire().await else {
-            return Err(Problem::busy("the service ends"));
+            return Err(Problem::busy("the service is stopping"));
         };
         let reader = Arc::clone(&self.reader);
-        match spawn_blocking(move || look(&*reader)).await {
-            Ok(looked) => looked.map_err(|error| Problem::failed(&error)),
+        match spawn_blocking(move || query(&*reader)).await {
+            Ok(result) => result.map_err(|error| Problem::failed(&error)),
             Err(error) => Err(Problem::failed(&error)),
         }
     }
@@ -207,8 +206,8 @@ impl ApiState {
         *self.quarantined.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// How many files of each pipeline are in quarantine; `entered` is how many went in since the
-    /// start. Where the ledger does not answer, the last count stands.
+    /// Counts the quarantined files of each pipeline; `entered` is the number that entered since the
+    /// start. Where the ledger does not answer, returns the last count.
     pub(super) async fn quarantine_sizes(&self, entered: u64) -> Arc<HashMap<String, u64>> {
         let last = self.quarantined.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(count) = &last

@@ -1,8 +1,8 @@
 //! The live stream: server-sent events, each a name and a line of JSON.
 //!
-//! A stream holds one of [`limits::STREAMS_MAX`] places, and its connection, until the client leaves,
-//! leaves it unread, or the service ends. What it has not taken in time it misses: nothing waits
-//! for it, and what is buffered for it is bounded.
+//! A stream holds one of [`limits::STREAMS_MAX`] permits and its connection until the client leaves or
+//! leaves it unread, or the service ends. A slow client misses events: nothing waits for it, and its
+//! buffer is bounded.
 
 use std::sync::{
     Arc,
@@ -32,9 +32,9 @@ use tokio::{
 use super::{App, get, problem::Problem};
 use crate::{limits, observe::OutcomeRecord};
 
-/// How soon a browser asks again when the stream breaks off, in milliseconds.
+/// The wait of a browser before it opens a broken stream again, in milliseconds.
 const RETRY: &str = "retry: 2000\n\n";
-/// Outcomes that are sent at once.
+/// The most outcomes in one write.
 const TOGETHER: usize = 64;
 
 /// Whether streams are open on one connection.
@@ -66,7 +66,7 @@ struct Listener {
     app: App,
     every: Interval,
     outcomes: Receiver<OutcomeRecord>,
-    /// When the last point that was sent was made.
+    /// The time of the last point that was sent.
     last_point: Option<String>,
     begun: bool,
     /// The last state was sent.
@@ -79,10 +79,10 @@ pub async fn stream(
     State(app): State<App>,
     Extension(open): Extension<OpenStreams>,
 ) -> Result<Response, Problem> {
-    let Ok(place) = Arc::clone(&app.desk.streams).try_acquire_owned() else {
+    let Ok(place) = Arc::clone(&app.api_state.streams).try_acquire_owned() else {
         let most = limits::STREAMS_MAX;
         return Err(Problem::busy(format!(
-            "{most} streams are open, and more are not served: close one, or ask /api/v1/status"
+            "{most} streams are open, which is the limit: close one, or use /api/v1/status"
         )));
     };
     let mut every = interval(limits::STREAM_INTERVAL);
@@ -108,7 +108,7 @@ pub async fn stream(
 }
 
 impl Listener {
-    /// What is to be sent next; the end where the service ends.
+    /// Waits for the next event; `None` where the service ends.
     async fn next(&mut self) -> Option<Bytes> {
         let mut text = String::new();
         if !self.begun {
@@ -120,7 +120,7 @@ impl Listener {
                 if std::mem::replace(&mut self.ended, true) {
                     return None;
                 }
-                // How the drain went, for who looks on: the phase and what was left are final now.
+                // The result of the drain: the phase and the unfinished files are final now.
                 self.push_state(&mut text).await;
             }
             _ = self.every.tick() => self.push_state(&mut text).await,
@@ -146,7 +146,7 @@ impl Listener {
         }
     }
 
-    /// Under load many are there at once.
+    /// Under load several outcomes go into one write.
     fn push_details(&mut self, text: &mut String) {
         for _ in 1..TOGETHER {
             match self.outcomes.try_recv() {
@@ -166,7 +166,7 @@ fn gap(text: &mut String, missed: u64) {
     event(text, "gap", &Gap { missed });
 }
 
-/// JSON has its line ends escaped: the data is one line.
+/// JSON escapes line ends, so the data is one line.
 fn event(text: &mut String, name: &str, data: &impl Serialize) {
     if let Ok(data) = serde_json::to_string(data) {
         *text += &format!("event: {name}\ndata: {data}\n\n");

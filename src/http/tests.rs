@@ -31,8 +31,8 @@ async fn start() -> Running {
     let observer = Arc::new(Observer::new(&["main".into()], &[("claim", 64)]));
     let dir = tempfile::tempdir().expect("a directory");
     let life = Lifecycle::new(Deadlines::default(), Signals::none().expect("none")).expect("life");
-    let desk = Arc::new(desk(dir.path(), &life));
-    let app = App::new(Some(exporter), Arc::clone(&observer), desk, Transport::Tcp);
+    let api_state = Arc::new(api_state(dir.path(), &life));
+    let app = App::new(Some(exporter), Arc::clone(&observer), api_state, Transport::Tcp);
     let (stop, stopped) = oneshot::channel();
     let address = bound.address;
     let ended = tokio::spawn(serve(bound.listener, app, async move { drop(stopped.await) }));
@@ -40,7 +40,7 @@ async fn start() -> Running {
 }
 
 /// Of a service in this directory, whose token is `0123456789abcdef`.
-fn desk(dir: &std::path::Path, life: &Lifecycle) -> ApiState {
+fn api_state(dir: &std::path::Path, life: &Lifecycle) -> ApiState {
     let at = |name: &str| Some(dir.join(name));
     std::fs::create_dir(dir.join("in")).expect("an input");
     let pipeline =
@@ -55,7 +55,7 @@ fn desk(dir: &std::path::Path, life: &Lifecycle) -> ApiState {
     ApiState::new(life.handle().clone(), config, Some(token), (Arc::clone(&ledger), ledger))
 }
 
-async fn ask(address: SocketAddr, request: &str) -> String {
+async fn exchange(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.expect("connect");
     stream.write_all(request.as_bytes()).await.expect("send");
     let mut answer = String::new();
@@ -64,8 +64,11 @@ async fn ask(address: SocketAddr, request: &str) -> String {
 }
 
 async fn get(address: SocketAddr, path: &str) -> String {
-    ask(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
-        .await
+    exchange(
+        address,
+        &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
+    )
+    .await
 }
 
 #[tokio::test]
@@ -74,7 +77,7 @@ async fn every_route_answers() {
     assert!(get(running.address, "/").await.contains("/metrics"));
     let browser =
         "GET / HTTP/1.1\r\nHost: [::1]:1\r\nAccept: text/html,*/*\r\nConnection: close\r\n\r\n";
-    let page = ask(running.address, browser).await;
+    let page = exchange(running.address, browser).await;
     assert!(page.contains("content-type: text/html") && page.contains("<!doctype html>"), "{page}");
     assert!(page.contains("content-security-policy: default-src 'none'; script-src 'self'"));
     assert!(get(running.address, "/livez").await.ends_with("ok\n"));
@@ -101,7 +104,7 @@ async fn every_route_answers() {
     assert!(get(running.address, "/nothing").await.starts_with("HTTP/1.1 404"));
     let post =
         "POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-    let refused = ask(running.address, post).await;
+    let refused = exchange(running.address, post).await;
     assert!(refused.starts_with("HTTP/1.1 405"), "{refused}");
     assert!(
         refused.contains("allow: GET") && refused.contains("\"error\":\"method\""),
@@ -132,7 +135,7 @@ async fn each_part_of_the_page_is_served_as_it_is() {
     assert!(count > 2, "{count}");
 }
 
-/// Connections as many as there may be, each of them served once and then silent within a request.
+/// Opens the most connections allowed; each is served once and then silent within a request.
 async fn crowd(address: SocketAddr) -> Vec<TcpStream> {
     let mut crowd = Vec::new();
     for _ in 0..server::CONNECTIONS {
@@ -167,7 +170,7 @@ async fn a_stop_does_not_wait_for_clients_that_say_nothing_even_when_no_more_may
     let ended = tokio::time::timeout(server::GRACE * 2, running.ended).await.expect("in time");
     ended.expect("no panic").expect("no error");
     for mut silent in crowd {
-        // The server's end is closed: nothing outlives `serve`.
+        // The server closed its side: nothing outlives `serve`.
         let mut rest = Vec::new();
         let closed = tokio::time::timeout(server::GRACE, silent.read_to_end(&mut rest)).await;
         assert!(closed.is_ok(), "a connection outlives the server");
@@ -206,7 +209,7 @@ async fn an_address_that_was_named_and_is_taken_is_an_error() {
 #[tokio::test]
 async fn a_default_address_that_is_taken_gives_another_port_on_loopback_and_a_note() {
     let default = SocketAddr::from((Ipv4Addr::LOCALHOST, limits::HTTP_PORT));
-    // Where another program has it already, that serves as well.
+    // Where another program has the port already, the test works as well.
     let holder = TcpListener::bind(default).await;
     let bound = bind(Http::Default).await.expect("bind").expect("on");
     assert!(bound.address.ip().is_loopback());
@@ -224,7 +227,7 @@ async fn http_that_is_off_listens_nowhere() {
 /// The answer to a POST of `{}` with these headers.
 async fn post(address: SocketAddr, path: &str, headers: &str) -> String {
     let head = format!("POST {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: 2\r\n");
-    ask(address, &format!("{head}{headers}\r\n{{}}")).await
+    exchange(address, &format!("{head}{headers}\r\n{{}}")).await
 }
 
 const HOST: &str = "Host: localhost\r\n";
@@ -246,7 +249,7 @@ async fn a_change_needs_the_token_json_and_a_page_of_its_own() {
         (format!("{HOST}{TOKEN}{JSON}{site}"), 403, "site"),
         (format!("{HOST}{TOKEN}{JSON}Sec-Fetch-Site: cross-site\r\n"), 403, "site"),
         (format!("Host: evil.example\r\n{JSON}"), 403, "host"),
-        // Everything is in order, and the service still starts.
+        // The request is valid, and the service is still starting.
         (format!("{HOST}{TOKEN}{JSON}"), 409, "starting"),
     ] {
         let answer = post(running.address, "/api/v1/pause", &headers).await;
@@ -264,27 +267,27 @@ async fn a_read_by_another_name_or_for_another_site_is_refused() {
         ("Host: evil.example\r\n", 403),
         ("Host: localhost\r\nSec-Fetch-Site: cross-site\r\n", 403),
         ("Host: localhost\r\nSec-Fetch-Site: none\r\n", 200),
-        // Who has the token is no page.
+        // A client with the token is no page.
         ("Host: tidemill.example\r\nAuthorization: Bearer 0123456789abcdef\r\n", 200),
     ] {
         let request = format!("GET /api/v1/work HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
-        let answer = ask(running.address, &request).await;
+        let answer = exchange(running.address, &request).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{headers}{answer}");
         assert!(!answer.to_lowercase().contains("access-control-allow"), "{answer}");
     }
     let scrape =
         "GET /metrics HTTP/1.1\r\nHost: tidemill.monitoring.svc:9464\r\nConnection: close\r\n\r\n";
-    assert!(ask(running.address, scrape).await.starts_with("HTTP/1.1 200"));
+    assert!(exchange(running.address, scrape).await.starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test]
-async fn bodies_and_queries_that_are_wrong_or_too_large_are_told_so() {
+async fn bodies_and_queries_that_are_wrong_or_too_large_are_refused() {
     let running = start().await;
     let send = |path: &'static str, body: String| {
         let (address, length) = (running.address, body.len());
         async move {
             let head = format!("POST {path} HTTP/1.1\r\nConnection: close\r\n{HOST}{JSON}{TOKEN}");
-            ask(address, &format!("{head}Content-Length: {length}\r\n\r\n{body}")).await
+            exchange(address, &format!("{head}Content-Length: {length}\r\n\r\n{body}")).await
         }
     };
     for (path, body, status) in [
@@ -319,15 +322,15 @@ fn every_route_is_in_the_document_and_the_other_way_round() {
     let document: serde_json::Value =
         serde_json::from_str(include_str!("openapi.json")).expect("JSON");
     let paths = document["paths"].as_object().expect("paths");
-    let told: BTreeSet<(String, String)> = paths
+    let documented: BTreeSet<(String, String)> = paths
         .iter()
         .flat_map(|(path, methods)| {
             let methods = methods.as_object().expect("methods").keys();
             methods.map(move |method| (method.to_uppercase(), path.clone()))
         })
         .collect();
-    // The page's parts are the page's own affair.
+    // The document leaves out the page's parts.
     let routes = open_routes().into_iter().chain(guarded_routes());
     let routed = routes.map(|(method, path, _)| (method.to_owned(), path.to_owned()));
-    assert_eq!(routed.collect::<BTreeSet<_>>(), told);
+    assert_eq!(routed.collect::<BTreeSet<_>>(), documented);
 }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::stage::Stage;
+use crate::{limits, stage::Stage};
 
 /// Files in flight by job number. Numbers grow, so the first entry is the oldest.
 #[derive(Debug, Default)]
@@ -75,6 +75,10 @@ pub struct InFlightTotals {
     /// Bytes of their sources read so far.
     pub done_bytes: u64,
     pub oldest: Duration,
+    /// Files on which no stage has begun.
+    pub queued: u64,
+    /// Large files that a lane processes.
+    pub in_lanes: u64,
 }
 
 impl InFlight {
@@ -106,16 +110,30 @@ impl InFlight {
             bytes: jobs.values().map(|job| job.bytes).sum(),
             done_bytes: jobs.values().map(InFlightFile::done_bytes).sum(),
             oldest: jobs.values().next().map_or(Duration::ZERO, |job| job.since.elapsed()),
+            queued: jobs.values().filter(|job| !job.is_running()).count() as u64,
+            in_lanes: jobs.values().filter(|job| job.is_in_lane()).count() as u64,
         }
     }
 
-    /// Returns the oldest files, at most `max`.
+    /// Returns at most `max` files: the running ones first, and the oldest first.
     pub fn oldest(&self, max: usize) -> Vec<InFlightView> {
-        self.lock().iter().take(max).map(|(id, job)| job.view(*id)).collect()
+        let jobs = self.lock();
+        let running = jobs.iter().filter(|(_, job)| job.is_running());
+        let queued = jobs.iter().filter(|(_, job)| !job.is_running());
+        running.chain(queued).take(max).map(|(id, job)| job.view(*id)).collect()
     }
 }
 
 impl InFlightFile {
+    fn is_running(&self) -> bool {
+        self.meter.stage() != Stage::Settle
+    }
+
+    fn is_in_lane(&self) -> bool {
+        self.bytes > limits::SMALL_FILE_MAX_BYTES as u64
+            && matches!(self.meter.stage(), Stage::Read | Stage::Transform | Stage::Write)
+    }
+
     fn done_bytes(&self) -> u64 {
         self.meter.read_bytes.load(Relaxed).min(self.bytes)
     }
@@ -147,6 +165,22 @@ mod tests {
         assert_eq!((in_flight.totals().files, in_flight.totals().bytes), (2, 50));
         let [oldest] = in_flight.oldest(1).try_into().expect("one");
         assert_eq!((oldest.id, oldest.path.as_path()), (2, Path::new("b")));
+    }
+
+    #[test]
+    fn running_files_come_before_older_ones_that_are_queued() {
+        let in_flight = InFlight::default();
+        let large = limits::SMALL_FILE_MAX_BYTES as u64 + 1;
+        in_flight.begin(1, Path::new("queued"), large);
+        let (_, streamed) = in_flight.begin(2, Path::new("streamed"), large);
+        let (_, small) = in_flight.begin(3, Path::new("small"), 10);
+        streamed.stage_started(Stage::Read);
+        small.stage_started(Stage::Commit);
+        let order: Vec<i64> = in_flight.oldest(3).iter().map(|job| job.id).collect();
+        assert_eq!(order, [2, 3, 1]);
+        assert_eq!((in_flight.totals().queued, in_flight.totals().in_lanes), (1, 1));
+        streamed.stage_started(Stage::Commit);
+        assert_eq!(in_flight.totals().in_lanes, 0);
     }
 
     #[test]

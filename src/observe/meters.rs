@@ -340,6 +340,8 @@ impl PipelineMeter {
             in_work_bytes: in_flight.bytes,
             in_work_done_bytes: in_flight.done_bytes,
             oldest_in_work_seconds: in_flight.oldest.as_secs_f64(),
+            queued: in_flight.queued,
+            lanes_busy: in_flight.in_lanes,
             held: self.is_paused_by_operator(),
             held_since: self.paused_by_operator_since().map(|since| format!("{since:.0}")),
             paused: self.pause_reason(),

@@ -11,7 +11,6 @@ use std::{
 use super::{
     STAGES,
     channel::ChannelMeter,
-    histogram::Counts,
     in_flight::InFlightView,
     liveness::Liveness,
     meters::PipelineMeter,
@@ -35,6 +34,7 @@ pub struct Observer {
     drain: Mutex<Option<(Instant, Duration, Totals)>>,
     /// Number of files that the drain deferred, once it is over.
     deferred_by_drain: AtomicU64,
+    is_drained: AtomicBool,
     /// Reasons of a stall of the service, and of one pipeline. The watchdog writes them.
     stall: Mutex<(Option<String>, Option<String>)>,
     outcome_stream: OutcomeStream,
@@ -62,6 +62,7 @@ impl Observer {
             is_ready: AtomicBool::new(false),
             drain: Mutex::new(None),
             deferred_by_drain: AtomicU64::new(0),
+            is_drained: AtomicBool::new(false),
             stall: Mutex::default(),
             outcome_stream,
             series: Series::default(),
@@ -138,6 +139,7 @@ impl Observer {
     /// Records the end of the drain and the number of deferred files.
     pub fn drain_finished(&self, deferred: u64) {
         self.deferred_by_drain.store(deferred, Relaxed);
+        self.is_drained.store(true, Relaxed);
     }
 
     /// Returns the number of files in flight, or deferred by the drain.
@@ -155,11 +157,9 @@ impl Observer {
 
     /// Ends an interval of the time series and returns its point.
     pub fn sample(&self) -> Point {
-        let mut latency = Counts::default();
-        for meter in &*self.pipelines.now() {
-            latency.add(&meter.latency.counts());
-        }
-        self.series.add(jiff::Timestamp::now().to_string(), &self.status(), latency)
+        let meters = self.pipelines.now();
+        let latencies = meters.iter().map(|meter| (&*meter.name, meter.latency.counts())).collect();
+        self.series.add(jiff::Timestamp::now().to_string(), &self.status(), &latencies)
     }
 
     /// Returns the points of the last hour, oldest first.
@@ -179,7 +179,7 @@ impl Observer {
                 meter.oldest_in_flight(max).into_iter().map(|job| (Arc::clone(&meter.name), job))
             })
             .collect();
-        all.sort_by_key(|(_, job)| (job.since, job.id));
+        all.sort_by_key(|(_, job)| (job.stage == Stage::Settle, job.since, job.id));
         all.truncate(max);
         all
     }
@@ -203,10 +203,8 @@ impl Observer {
         let drain = *self.drain.lock().unwrap_or_else(PoisonError::into_inner);
         status.drain = drain.map(|(since, deadline, before)| {
             let drain = DrainStatus::of(since.elapsed(), deadline, &before, &status.totals());
-            DrainStatus {
-                left_files: drain.left_files.max(self.deferred_by_drain.load(Relaxed)),
-                ..drain
-            }
+            let left_files = drain.left_files.max(self.deferred_by_drain.load(Relaxed));
+            DrainStatus { left_files, ended: self.is_drained.load(Relaxed), ..drain }
         });
         status
     }

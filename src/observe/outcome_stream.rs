@@ -7,7 +7,7 @@ use tokio::sync::broadcast;
 use crate::limits;
 
 /// One outcome in the ledger.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OutcomeRecord {
     /// Number of the record in the ledger.
     pub id: i64,
@@ -24,6 +24,8 @@ pub struct OutcomeRecord {
     pub reason: Option<String>,
     /// Number of attempts; `None` if only the ledger is queried, which does not record it.
     pub attempts: Option<u32>,
+    /// From the source's settling to this outcome; none where it comes from the ledger.
+    pub seconds: Option<f64>,
 }
 
 /// Sends outcomes. Clones have the same listeners.

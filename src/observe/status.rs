@@ -47,6 +47,10 @@ pub struct PipelineStatus {
     /// Bytes of these sources read so far.
     pub in_work_done_bytes: u64,
     pub oldest_in_work_seconds: f64,
+    /// Files of `in_work` on which no stage has begun.
+    pub queued: u64,
+    /// Lanes for large files that have one.
+    pub lanes_busy: u64,
     /// Whether an operator paused it.
     pub held: bool,
     /// When the operator did: RFC 3339, UTC.
@@ -84,6 +88,8 @@ pub struct DrainStatus {
     pub deadline_seconds_left: f64,
     /// Estimate by the rate since the drain started; `None` before the first file or byte is finished.
     pub estimated_seconds_left: Option<f64>,
+    /// The drain is over: `left_files` is final.
+    pub ended: bool,
 }
 
 impl DrainStatus {
@@ -105,6 +111,7 @@ impl DrainStatus {
             left_bytes,
             seconds,
             deadline_seconds_left: deadline.saturating_sub(took).as_secs_f64(),
+            ended: false,
             estimated_seconds_left: match (by_files, by_bytes) {
                 (Some(files), Some(bytes)) => Some(files.max(bytes)),
                 (files, bytes) => bytes.filter(|bytes| *bytes > 0.0).or(files),

@@ -1,29 +1,49 @@
-//! The time series of the last hour, one point per interval. Bounded, and in memory only.
+//! The last hour in points: what happened in each interval. Bounded, and kept in memory only.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{Mutex, PoisonError},
 };
 
 use serde::Serialize;
 
-use super::{histogram::Counts, status::Status};
+use super::{
+    histogram::Counts,
+    status::{PipelineStatus, Status},
+};
 use crate::limits;
 
-/// Counts of one interval, and gauges at its end.
+/// One interval of the service.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Point {
-    /// End of the interval: RFC 3339, UTC.
+    /// The interval's end: RFC 3339, UTC.
     pub at: String,
+    #[serde(flatten)]
+    pub all: Interval,
+    /// The first [`limits::SERIES_PIPELINES_MAX`] pipelines.
+    pub pipelines: Vec<PipelineInterval>,
+}
+
+/// What happened in one interval, and the state at its end.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Interval {
     pub files: u64,
     pub source_bytes: u64,
     pub output_bytes: u64,
     pub quarantined: u64,
-    /// Latency from settle to acknowledgement.
+    /// From settled to acknowledged.
     pub p50_seconds: Option<f64>,
     pub p99_seconds: Option<f64>,
     pub in_work: u64,
     pub pending: u64,
+}
+
+/// One interval of one pipeline.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PipelineInterval {
+    pub name: String,
+    #[serde(flatten)]
+    pub interval: Interval,
 }
 
 /// At most [`limits::SAMPLES_MAX`] points.
@@ -33,8 +53,9 @@ pub struct Series(Mutex<SampleRing>);
 #[derive(Debug, Default)]
 struct SampleRing {
     points: VecDeque<Point>,
-    /// Totals at the last point.
+    /// The sums at the last point: of all pipelines, and by name.
     before: Sums,
+    before_by_pipeline: HashMap<String, Sums>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -46,10 +67,51 @@ struct Sums {
     latency: Counts,
 }
 
+impl Sums {
+    fn of(pipeline: &PipelineStatus, latency: Counts) -> Self {
+        Self {
+            files: pipeline.published,
+            source_bytes: pipeline.source_bytes,
+            output_bytes: pipeline.output_bytes,
+            quarantined: pipeline.quarantined,
+            latency,
+        }
+    }
+
+    /// The interval from `before` to these sums.
+    fn since(&self, before: &Self, in_work: u64, pending: u64) -> Interval {
+        let latency = self.latency.since(&before.latency);
+        Interval {
+            files: self.files.saturating_sub(before.files),
+            source_bytes: self.source_bytes.saturating_sub(before.source_bytes),
+            output_bytes: self.output_bytes.saturating_sub(before.output_bytes),
+            quarantined: self.quarantined.saturating_sub(before.quarantined),
+            p50_seconds: latency.quantile(0.5),
+            p99_seconds: latency.quantile(0.99),
+            in_work,
+            pending,
+        }
+    }
+}
+
+impl SampleRing {
+    fn pipeline(&mut self, status: &PipelineStatus, latency: Counts) -> PipelineInterval {
+        let now = Sums::of(status, latency);
+        let before = self.before_by_pipeline.insert(status.name.clone(), now.clone());
+        let interval = now.since(&before.unwrap_or_default(), status.in_work, status.pending);
+        PipelineInterval { name: status.name.clone(), interval }
+    }
+}
+
 impl Series {
-    /// Adds the point of the interval that ends now.
-    pub fn add(&self, at: String, status: &Status, latency: Counts) -> Point {
+    /// Adds the point of the interval that ends now. `latencies` has the counts of each pipeline by
+    /// its name.
+    pub fn add(&self, at: String, status: &Status, latencies: &HashMap<&str, Counts>) -> Point {
         let totals = status.totals();
+        let mut latency = Counts::default();
+        for counts in latencies.values() {
+            latency.add(counts);
+        }
         let now = Sums {
             files: totals.published,
             source_bytes: totals.source_bytes,
@@ -57,29 +119,24 @@ impl Series {
             quarantined: totals.quarantined,
             latency,
         };
-        let mut ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Sums { files, source_bytes, output_bytes, quarantined, latency } =
-            std::mem::replace(&mut ring.before, now.clone());
-        let latency = now.latency.since(&latency);
-        let point = Point {
-            at,
-            files: now.files.saturating_sub(files),
-            source_bytes: now.source_bytes.saturating_sub(source_bytes),
-            output_bytes: now.output_bytes.saturating_sub(output_bytes),
-            quarantined: now.quarantined.saturating_sub(quarantined),
-            p50_seconds: latency.quantile(0.5),
-            p99_seconds: latency.quantile(0.99),
-            in_work: totals.in_work,
-            pending: status.pipelines.iter().map(|pipeline| pipeline.pending).sum(),
-        };
-        if ring.points.len() >= limits::SAMPLES_MAX {
-            ring.points.pop_front();
+        let pending = status.pipelines.iter().map(|pipeline| pipeline.pending).sum();
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut kept.before, now.clone());
+        let shown = status.pipelines.iter().take(limits::SERIES_PIPELINES_MAX);
+        let pipelines = shown.map(|pipeline| {
+            let latency = latencies.get(&*pipeline.name).cloned().unwrap_or_default();
+            kept.pipeline(pipeline, latency)
+        });
+        let pipelines = pipelines.collect();
+        let point = Point { at, all: now.since(&before, totals.in_work, pending), pipelines };
+        if kept.points.len() >= limits::SAMPLES_MAX {
+            kept.points.pop_front();
         }
-        ring.points.push_back(point.clone());
+        kept.points.push_back(point.clone());
         point
     }
 
-    /// Returns the points, oldest first.
+    /// Oldest first.
     pub fn points(&self) -> Vec<Point> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).points.iter().cloned().collect()
     }
@@ -93,25 +150,44 @@ mod tests {
     use crate::observe::{Observer, OutcomeKind};
 
     #[test]
-    fn a_point_counts_its_interval() {
+    fn a_point_is_what_happened_in_its_interval() {
         let observer = Observer::new(&["main".into()], &[("claim", 64)]);
         let meter = observer.pipeline(0).expect("a pipeline");
         meter.outcome(OutcomeKind::Published, 100, 10);
         meter.acknowledged(Duration::from_millis(8));
         let first = observer.sample();
-        assert_eq!((first.files, first.source_bytes, first.output_bytes), (1, 100, 10));
-        let median = first.p50_seconds.expect("one file");
+        assert_eq!((first.all.files, first.all.source_bytes, first.all.output_bytes), (1, 100, 10));
+        let median = first.all.p50_seconds.expect("one file");
         assert!((0.008..0.0091).contains(&median), "{median}");
         meter.outcome(OutcomeKind::Quarantined, 1, 0);
         meter.pending(3, Duration::ZERO);
         let second = observer.sample();
-        assert_eq!((second.files, second.quarantined, second.pending), (0, 1, 3));
-        assert_eq!((second.p50_seconds, second.p99_seconds), (None, None));
+        assert_eq!((second.all.files, second.all.quarantined, second.all.pending), (0, 1, 3));
+        assert_eq!((second.all.p50_seconds, second.all.p99_seconds), (None, None));
         assert_eq!(observer.points(), [first, second]);
     }
 
     #[test]
-    fn the_oldest_points_are_dropped() {
+    fn each_pipeline_has_its_own_part_of_a_point() {
+        let observer = Observer::new(&["slow".into(), "fast".into()], &[]);
+        let [slow, fast] = [0, 1].map(|index| observer.pipeline(index).expect("a pipeline"));
+        slow.outcome(OutcomeKind::Published, 5, 1);
+        slow.acknowledged(Duration::from_mins(3));
+        fast.outcome(OutcomeKind::Published, 7, 1);
+        fast.acknowledged(Duration::from_millis(1));
+        let point = observer.sample();
+        let names: Vec<&str> = point.pipelines.iter().map(|part| &*part.name).collect();
+        assert_eq!(names, ["slow", "fast"]);
+        let bytes = |index: usize| point.pipelines[index].interval.source_bytes;
+        assert_eq!((bytes(0), bytes(1), point.all.source_bytes), (5, 7, 12));
+        let worst = |index: usize| point.pipelines[index].interval.p99_seconds.expect("one file");
+        assert!(worst(0) >= 180.0 && worst(1) < 0.002, "{point:?}");
+        let later = observer.sample();
+        assert!(later.pipelines.iter().all(|part| part.interval.files == 0));
+    }
+
+    #[test]
+    fn the_oldest_points_make_room() {
         let observer = Observer::new(&["main".into()], &[]);
         let meter = observer.pipeline(0).expect("a pipeline");
         observer.sample();
@@ -121,6 +197,6 @@ mod tests {
         }
         let points = observer.points();
         assert_eq!(points.len(), limits::SAMPLES_MAX);
-        assert!(points.iter().all(|point| point.files == 1), "the first was dropped");
+        assert!(points.iter().all(|point| point.all.files == 1), "the first is gone");
     }
 }

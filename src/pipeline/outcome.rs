@@ -147,6 +147,7 @@ pub fn outcome_record(job: &Job, record: &Record, state: &'static str) -> Outcom
         output_bytes: output.map(|output| output.identity.size),
         reason: record.reason.clone(),
         attempts: Some(job.attempt),
+        seconds: Some(job.settled_at.elapsed().as_secs_f64()),
     }
 }
 

@@ -102,5 +102,6 @@ pub fn notice(record: &Record, roots: &PipelineDirs) -> OutcomeRecord {
         output_bytes: output.map(|output| output.identity.size),
         reason: record.reason.clone(),
         attempts: None,
+        seconds: None,
     }
 }

@@ -1,6 +1,6 @@
 //! The status page in a real browser: Chromium, driven by what is in `tests/page`.
 //!
-//! Each test is one file of cases there, run by node's own test runner with the service's binary.
+//! Each test runs one file of cases there by node's test runner with the service's binary.
 
 #![expect(clippy::expect_used, reason = "a test fails by a panic")]
 
@@ -13,7 +13,7 @@ use crate::prove;
 
 const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/page");
 
-/// Where one of these is, on the path.
+/// Finds one of these on the path.
 fn program(names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
@@ -21,7 +21,7 @@ fn program(names: &[&str]) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// Runs one file of cases; each of them must pass, and there must be some.
+/// Runs one file of cases; each case must pass, and there must be at least one.
 fn cases(file: &str) {
     let Some(node) = program(&["node", "nodejs"]) else {
         return prove::skipped("the page's tests", "there is no node: `apt-get install nodejs`");
@@ -48,25 +48,25 @@ fn cases(file: &str) {
         .env_remove("FAILPOINTS")
         .output()
         .expect("run node");
-    let said = String::from_utf8_lossy(&ran.stdout);
-    println!("{said}{}", String::from_utf8_lossy(&ran.stderr));
+    let output = String::from_utf8_lossy(&ran.stdout);
+    println!("{output}{}", String::from_utf8_lossy(&ran.stderr));
     assert!(ran.status.success(), "cases of {file} failed: {}", ran.status);
     let count =
-        said.lines().find_map(|line| line.trim_start_matches(['ℹ', ' ']).strip_prefix("pass "));
+        output.lines().find_map(|line| line.trim_start_matches(['ℹ', ' ']).strip_prefix("pass "));
     assert!(count.is_some_and(|count| count.trim() != "0"), "no case of {file} ran");
 }
 
 #[test]
-fn the_page_shows_the_real_service_in_each_state_and_each_control_does_what_it_says() {
+fn the_page_shows_the_real_service_in_each_state_and_each_control_takes_effect() {
     cases("service.test.mjs");
 }
 
 #[test]
-fn the_page_shows_states_and_names_that_are_seldom_met() {
+fn the_page_shows_rare_states_and_names() {
     cases("states.test.mjs");
 }
 
 #[test]
-fn the_page_works_by_keyboard_for_every_eye_and_ear_and_on_a_phone() {
+fn the_page_works_by_keyboard_with_a_screen_reader_and_on_a_phone() {
     cases("access.test.mjs");
 }

@@ -1,4 +1,4 @@
-// A real Chromium for the cases, which fails a case for every error that the page has on its console.
+// A real Chromium for the cases. Every error on the console of the page fails its case.
 
 import assert from "node:assert/strict";
 import { mkdir } from "node:fs/promises";
@@ -11,9 +11,9 @@ const FLAGS = [
   "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ];
 const SIZES = { wide: { width: 1280, height: 880 }, phone: { width: 360, height: 740 } };
-// The most that is waited for one condition.
+// The longest wait for one condition.
 export const PATIENCE = 30_000;
-// Kept in the repository, but made anew only where it is asked for.
+// Kept in the repository; KEEP_SCREENSHOTS makes them again.
 const CHOSEN = [
   "example-busy-light-wide.png", "example-busy-dark-wide.png", "example-busy-light-phone.png",
   "example-draining-dark-phone.png", "example-quarantine-light-wide.png",
@@ -29,7 +29,7 @@ export async function launch() {
 
 export const quit = () => browser?.close();
 
-// Opens the page and hands it to the case. `expects` are parts of messages that are no error there.
+// Opens the page for a case. `expects` are parts of messages that are no error there.
 export async function visit(url, run, { size = "wide", scheme = "light", motion = "reduce", now = null, expects = [] } = {}) {
   const context = await browser.newContext({ viewport: SIZES[size] ?? size, colorScheme: scheme, reducedMotion: motion, timezoneId: "UTC" });
   const page = await context.newPage();
@@ -41,7 +41,7 @@ export async function visit(url, run, { size = "wide", scheme = "light", motion 
     if (["error", "warning"].includes(message.type()) && !expects.some((part) => text.includes(part))) wrong.push(text);
   });
   page.on("request", (request) => {
-    if (!request.url().startsWith(url)) wrong.push(`asks ${request.url()}`);
+    if (!request.url().startsWith(url)) wrong.push(`requests ${request.url()}`);
   });
   try {
     if (now !== null) await page.clock.setFixedTime(now);
@@ -53,7 +53,7 @@ export async function visit(url, run, { size = "wide", scheme = "light", motion 
   }
 }
 
-// Waits until an element's whole text is like this.
+// Waits until an element's complete text matches.
 export async function shows(page, selector, pattern) {
   const wanted = pattern instanceof RegExp ? pattern : new RegExp(`^${pattern.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}$`);
   try {
@@ -72,12 +72,12 @@ export async function until(what, isSo) {
   for (;;) {
     const found = await isSo();
     if (found) return found;
-    assert.ok(Date.now() - began < PATIENCE, `in vain: ${what}`);
+    assert.ok(Date.now() - began < PATIENCE, `did not happen: ${what}`);
     await new Promise((resolve) => { setTimeout(resolve, 10); });
   }
 }
 
-// What fits the screen, from one place on, in two looks; where they are to be kept, those that are.
+// Pictures of the screen from one element on, in two schemes and sizes; of the kept ones only those.
 export async function picture(page, name, at = "body") {
   if (SHOTS === undefined) return;
   await mkdir(SHOTS, { recursive: true });

@@ -1,5 +1,5 @@
-// A service that is in any state one likes, true to the contract of its API: for states and data that
-// the real one is seldom in. `node mock.mjs SCENARIO PORT` serves it for the eye.
+// A service in any chosen state, true to the contract of its API: for states and data that are rare in
+// the real one. `node mock.mjs SCENARIO PORT` serves it to a browser.
 
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -19,14 +19,14 @@ function pipeline(name, more = {}) {
   return {
     name, published: 0, skipped: 0, quarantined: 0, deferred: 0, retries: 0, source_bytes: 0, output_bytes: 0,
     overflows: 0, rescan_finds: 0, pending: 0, oldest_pending_seconds: 0, in_work: 0, in_work_bytes: 0,
-    in_work_done_bytes: 0, oldest_in_work_seconds: 0, held: false, paused: null, input: `/srv/${name}/in`,
-    output: `/srv/${name}/out`, transforms: "zstd:3", on_success: "keep", quarantine_size: 0, ...more,
+    in_work_done_bytes: 0, oldest_in_work_seconds: 0, queued: 0, lanes_busy: 0, held: false, paused: null, input: `/srv/${name}/in`,
+    output: `/srv/${name}/out`, transforms: "zstd:3", on_success: "keep", lanes: 2, quarantine_size: 0, ...more,
   };
 }
 
 function status(more = {}, queued = {}) {
   return {
-    version: "0.1.0", phase: "READY", uptime_seconds: 8_412, held: false, drain: null, can_change: false, token_set: true,
+    version: "0.1.0", host: "mill-3", phase: "READY", uptime_seconds: 8_412, held: false, drain: null, can_change: false, token_set: true,
     pipelines: [pipeline("main")],
     channels: Object.entries(CAPACITIES).map(([channel, capacity]) => ({
       name: channel, capacity, queued: queued[channel] ?? 0, entered: 48_211, waited_seconds: queued[channel] === capacity ? 92.4 : 0,
@@ -36,20 +36,23 @@ function status(more = {}, queued = {}) {
   };
 }
 
-// A wave that looks like work and is the same each time.
-function hour({ points = 360, gapAt = [] } = {}) {
+// Figures that look like work and are the same each time. With several pipelines, each is slower than
+// the one before it by a factor of a hundred.
+function hour({ points = 360, gapAt = [], names = ["main"] } = {}) {
   return Array.from({ length: points }, (_, index) => {
     const tide = 0.55 + 0.35 * Math.sin(index / 28) + 0.08 * Math.sin(index / 3.1) + 0.05 * Math.sin(index * 1.7);
     const rests = gapAt.some(([from, to]) => index >= from && index < to);
     const files = rests ? 0 : Math.round(3200 * tide);
     const source = files * 7_120;
-    return {
-      at: iso((points - 1 - index) * 10), files, source_bytes: source,
-      output_bytes: Math.round(source * (0.27 + 0.04 * Math.sin(index / 17))),
+    const all = {
+      files, source_bytes: source, output_bytes: Math.round(source * (0.27 + 0.04 * Math.sin(index / 17))),
       quarantined: index % 97 === 0 ? 1 : 0,
       p50_seconds: rests ? null : 0.018 + 0.006 * tide, p99_seconds: rests ? null : 0.06 + 0.07 * tide * tide,
       in_work: rests ? 0 : Math.round(180 * tide), pending: rests ? 0 : Math.round(900 * tide),
     };
+    const slower = (seconds, place) => (seconds === null ? null : seconds * 100 ** place);
+    const pipelines = names.map((name, place) => ({ name, ...all, p50_seconds: slower(all.p50_seconds, place), p99_seconds: slower(all.p99_seconds, place) }));
+    return { at: iso((points - 1 - index) * 10), ...all, pipelines };
   });
 }
 
@@ -61,20 +64,34 @@ function outcomes(count, more = () => ({})) {
     const source = 9_000 + ((index * 7_919) % 4_000_000);
     return {
       id: 48_211 - index, pipeline: "main", path, state: "done", at: iso(index * 0.4), output: `${path}.zst`, source_bytes: source,
-      output_bytes: Math.round(source * (0.2 + (index % 7) / 40)), reason: null, attempts: 1, ...more(index),
+      output_bytes: Math.round(source * (0.2 + (index % 7) / 40)), reason: null, attempts: 1, seconds: null, ...more(index),
     };
   });
 }
 
 const inQuarantine = (id, path, reason, more = {}) => ({
-  id, pipeline: "main", path, kept_at: `/srv/inbox/${path}`, at: iso(id * 61), stage: "transform", reason, attempts: 3, bytes: 4_096 * id, ...more,
+  id, pipeline: "main", path, kept_at: `/srv/inbox/${path}`, at: iso(id * 61), stage: "transform", cause: reason, reason, attempts: 3, bytes: 4_096 * id, ...more,
 });
 
+// A quarantined file whose reason names it, as those of the service do.
+function failed(id, path, verb, why, more = {}) {
+  const reason = (file) => `cannot ${verb} ${file}: ${why}`;
+  return inQuarantine(id, path, reason(`/srv/inbox/${path}`), { cause: reason("the file"), ...more });
+}
+
+const TRUNCATED = "`gunzip`: the input ends in the middle";
+
 const QUARANTINE = [
-  inQuarantine(7, "camera/2026-11-24/cut-off.gz", "the gzip data ends in the middle: unexpected end of file"),
-  inQuarantine(6, "partner/invoice-export.gz", "not gzip data: it begins with 3c 68 74 6d", { kept_at: "/srv/state/quarantine/main/6-invoice-export.gz" }),
-  inQuarantine(5, "partner/zeros.gz", "it would become more than 1000 times as large as its source", { stage: "transform" }),
-  inQuarantine(4, "app/access.log.1", "the output's name is taken: access.log.1.zst", { stage: "commit", attempts: 1 }),
+  failed(7, "camera/2026-11-24/cut-off.gz", "transform", TRUNCATED),
+  failed(6, "partner/invoice-export.gz", "transform", "`gunzip`: the input is damaged, or is not of this format: invalid gzip header", { kept_at: "/srv/state/quarantine/main/6-invoice-export.gz" }),
+  failed(5, "partner/zeros.gz", "transform", TRUNCATED),
+  inQuarantine(4, "app/access.log.1", "/srv/outbox/app/access.log.1.zst exists, and `on_exists = \"fail\"`", { cause: "the output exists, and `on_exists = \"fail\"`", stage: "commit", attempts: 1 }),
+];
+
+// Very many files with one cause, and a few with another.
+const FLOOD = [
+  ...Array.from({ length: 47 }, (_, index) => failed(100 - index, `partner/batch-7/part-${String(index).padStart(2, "0")}.gz`, "transform", TRUNCATED)),
+  ...QUARANTINE.slice(3),
 ];
 
 const HOSTILE = [
@@ -91,13 +108,13 @@ const HOSTILE = [
 function busy() {
   const one = pipeline("main", {
     published: 48_190, quarantined: 4, retries: 12, source_bytes: 343_112_004_000, output_bytes: 94_214_880_000, pending: 1_204,
-    oldest_pending_seconds: 12, in_work: 187, in_work_bytes: 4_218_000_000, in_work_done_bytes: 900_000_000, quarantine_size: 4,
+    oldest_pending_seconds: 12, in_work: 187, queued: 158, lanes_busy: 2, in_work_bytes: 4_218_000_000, in_work_done_bytes: 900_000_000, quarantine_size: 4,
     input: "/srv/inbox", output: "/srv/outbox", on_success: "archive:/srv/done",
   });
   const work = [
-    ["sensors/pit-7/run-2026-11-24.raw", 3_221_225_472, 0.71, "transform", 41],
-    ["db/wal/00000001000000A2", 671_088_640, 0.34, "read", 9], ["backup/home.tar", 1_288_490_188, 0.05, "read", 2],
+    ["sensors/pit-7/run-2026-11-24.raw", 3_221_225_472, 0.71, "transform", 41], ["db/wal/00000001000000A2", 671_088_640, 0.34, "read", 9],
     ...outcomes(26).map((one, index) => [one.path, one.source_bytes, index < 12 ? 1 : 0.5, index < 8 ? "commit" : index < 14 ? "write" : "transform", 0]),
+    ["backup/home.tar", 1_288_490_188, 0, "settle", 12],
   ];
   return {
     status: status({ pipelines: [one] }, { claim: 64, read: 41, large: 3, transform: 12, write: 2, commit: 96, publish: 1, acknowledge: 0, dispose: 18 }),
@@ -106,12 +123,13 @@ function busy() {
     })),
     series: hour({ gapAt: [[120, 150]] }),
     outcomes: outcomes(120, (index) =>
-      index === 4 ? { state: "skipped", output: null, output_bytes: null, reason: "the output's name is taken: left as it is" }
-        : index === 9 ? { state: "quarantined", output: null, output_bytes: null, attempts: 3, reason: "the gzip data ends in the middle: unexpected end of file" } : {}),
+      index === 4 ? { state: "skipped", output: null, output_bytes: null, reason: "the output exists, and `on_exists = \"skip\"`" }
+        : index === 9 ? { state: "quarantined", output: null, output_bytes: null, attempts: 3, reason: `cannot transform /srv/inbox/edge/eu-3/requests-23.ndjson: ${TRUNCATED}` }
+          : { seconds: 0.018 + (index % 5) / 200 }),
     quarantine: QUARANTINE,
     // What grows from one second to the next.
     grow(now, second) {
-      now.uptime_seconds += 1;
+      now.channels[0].waited_seconds += 0.9;
       for (const stage of now.stages) {
         stage.files += 318 + (second % 5);
         stage.busy_seconds += { transform: 1.46, commit: 0.81, read: 0.22 }[stage.stage] ?? 0.06;
@@ -123,30 +141,35 @@ function busy() {
   };
 }
 
-const quiet = (given) => ({ status: given, work: [], series: [], outcomes: [], quarantine: [] });
+// Queued files are back in the input by now.
+function drain(progress) {
+  const one = busy();
+  Object.assign(one.status, { phase: "DRAINING", drain: progress });
+  Object.assign(one.status.pipelines[0], { in_work: 12, queued: 0, pending: 0, oldest_pending_seconds: 0 });
+  one.status.channels.forEach((channel) => { channel.queued = 0; });
+  return { ...one, work: one.work.slice(0, 12) };
+}
+
+const quiet = (shown) => ({ status: shown, work: [], series: [], outcomes: [], quarantine: [] });
 
 export const SCENARIOS = {
   busy,
   empty: () => quiet(status({ uptime_seconds: 3, channels: status().channels, stages: STAGES.map((stage) => ({ stage, files: 0, busy_seconds: 0 })) })),
-  idle: () => ({ ...busy(), status: status(), work: [], grow: undefined }),
-  held: () => ({ ...busy(), status: status({ held: true }), work: [], grow: undefined }),
-  sick: () => quiet(status({ pipelines: [pipeline("main", { paused: "cannot write in /srv/outbox: No space left on device (os error 28)", pending: 9, oldest_pending_seconds: 340 })] })),
-  draining: () => ({
-    ...busy(),
-    status: { ...busy().status, phase: "DRAINING", drain: { left_files: 12, left_bytes: 2_100_000_000, seconds: 6, deadline_seconds_left: 19, estimated_seconds_left: 14.2 } },
-  }),
-  late: () => ({
-    ...busy(),
-    status: { ...busy().status, phase: "DRAINING", drain: { left_files: 12, left_bytes: 9_100_000_000, seconds: 20, deadline_seconds_left: 5, estimated_seconds_left: 41 } },
-  }),
+  idle: () => ({ ...busy(), status: status({ pipelines: [pipeline("main", { published: 48_190, source_bytes: 343_112_004_000, output_bytes: 94_214_880_000 })] }), work: [], grow: undefined }),
+  paused: () => ({ ...busy(), status: status({ held: true }), work: [], grow: undefined }),
+  unavailable: () => quiet(status({ pipelines: [pipeline("main", { paused: "cannot write in /srv/outbox: No space left on device (os error 28)", pending: 9, oldest_pending_seconds: 340 })] })),
+  draining: () => drain({ left_files: 12, left_bytes: 2_100_000_000, seconds: 6, deadline_seconds_left: 19, estimated_seconds_left: 14.2, ended: false }),
+  late: () => drain({ left_files: 12, left_bytes: 9_100_000_000, seconds: 20, deadline_seconds_left: 5, estimated_seconds_left: 41, ended: false }),
+  flood: () => ({ ...busy(), status: status({ pipelines: [pipeline("main", { quarantine_size: FLOOD.length, input: "/srv/inbox" })] }), work: [], quarantine: FLOOD, grow: undefined }),
   starting: () => quiet(status({ phase: "STARTING", pipelines: [] })),
-  looking: () => quiet(status({ token_set: false })),
+  readOnly: () => quiet(status({ token_set: false })),
   open: () => quiet(status({ can_change: true, token_set: false })),
   many: () => {
     const names = ["logs", "wal", "camera", "partner"];
     const kinds = [{ pending: 3 }, { held: true }, { paused: "the input is gone: /srv/camera/in" }, {}];
     return {
       ...quiet(status({ pipelines: names.map((name, index) => pipeline(name, { quarantine_size: index === 3 ? 2 : 0, ...kinds[index] })) })),
+      series: hour({ names }),
       outcomes: outcomes(20, (index) => ({ pipeline: names[index % 4] })),
       quarantine: QUARANTINE.slice(0, 2).map((one) => ({ ...one, pipeline: "partner" })),
     };
@@ -162,8 +185,18 @@ export const SCENARIOS = {
 const has = (one, query) => {
   const search = (query.get("search") ?? "").toLowerCase();
   const fits = (key) => [null, ""].includes(query.get(key)) || one[key] === query.get(key);
-  return fits("state") && fits("pipeline") && [one.path, one.reason ?? ""].some((text) => text.toLowerCase().includes(search));
+  return fits("state") && fits("pipeline") && fits("cause") && [one.path, one.reason ?? ""].some((text) => text.toLowerCase().includes(search));
 };
+
+function groups(list) {
+  const found = new Map();
+  for (const { cause, at } of list) {
+    const group = found.get(cause) ?? { cause, files: 0, at };
+    group.files += 1;
+    found.set(cause, group);
+  }
+  return [...found.values()].sort((one, other) => other.files - one.files);
+}
 
 function page(list, query) {
   const before = Number(query.get("before") ?? Infinity);
@@ -172,7 +205,7 @@ function page(list, query) {
   return { found: found.slice(0, limit), next_before: found.length > limit ? found[limit - 1].id : null };
 }
 
-// Answers to a change, and what it makes of the state.
+// Answers to a change and applies it to the state.
 function changed(state, action, body) {
   const now = state.status;
   const targets = now.pipelines.filter((one) => body.pipeline == null || one.name === body.pipeline);
@@ -185,11 +218,12 @@ function changed(state, action, body) {
   if (action === "reload") return state.reload ?? [200, { changed: [], unchanged: ["main"], added: [], removed: [] }];
   if (action === "drain") {
     now.phase = "DRAINING";
-    now.drain = { left_files: 1, left_bytes: 10, seconds: 0, deadline_seconds_left: 25, estimated_seconds_left: null };
+    now.drain = { left_files: 1, left_bytes: 10, seconds: 0, deadline_seconds_left: 25, estimated_seconds_left: null, ended: false };
     return [202, {}];
   }
   if (action !== "requeue") return [404, { error: "not found", detail: "There is no such call." }];
-  const goes = state.quarantine.filter((one) => body.all || body.ids.includes(one.id));
+  const narrowed = new URLSearchParams(Object.entries(body).filter(([key]) => ["pipeline", "cause", "search"].includes(key)));
+  const goes = state.quarantine.filter((one) => (body.all ? has(one, narrowed) : body.ids.includes(one.id)));
   state.quarantine = state.quarantine.filter((one) => !goes.includes(one));
   now.pipelines.forEach((one) => { one.quarantine_size = state.quarantine.filter((file) => file.pipeline === one.name).length; });
   return [200, { requeued: goes.length, failed: [] }];
@@ -202,14 +236,15 @@ export async function mock(scenario, { token = "open sesame", port = 0 } = {}) {
   let second = 0;
   const send = (stream, event, data) => stream.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
   const push = (event, data) => streams.forEach((stream) => send(stream, event, data));
-  const tell = () => {
+  const refresh = () => {
     push("status", state.status);
     push("work", { files: state.work });
   };
   const timer = setInterval(() => {
     second += 1;
+    state.status.uptime_seconds += 1;
     state.grow?.(state.status, second);
-    tell();
+    refresh();
   }, 1000);
 
   async function asset(path, response) {
@@ -248,7 +283,7 @@ export async function mock(scenario, { token = "open sesame", port = 0 } = {}) {
     posts.push({ action, body });
     const [code, answer] = changed(state, action, body);
     json(response, code, answer);
-    return tell();
+    return refresh();
   }
 
   const server = createServer((request, response) => {
@@ -266,7 +301,8 @@ export async function mock(scenario, { token = "open sesame", port = 0 } = {}) {
       }
       case "quarantine": {
         const { found, next_before } = page(state.quarantine, url.searchParams);
-        return json(response, 200, { total: state.quarantine.length, files: found, next_before });
+        const matching = state.quarantine.filter((one) => has(one, url.searchParams));
+        return json(response, 200, { total: state.quarantine.length, matching: matching.length, groups: groups(matching), files: found, next_before });
       }
       case "explain": return json(response, 200, { text: `${url.searchParams.get("path")}\nwas processed: done` });
       case "stream": return stream(response);
@@ -275,7 +311,7 @@ export async function mock(scenario, { token = "open sesame", port = 0 } = {}) {
   });
   await new Promise((resolve) => server.listen(port, "127.0.0.1", resolve));
   return {
-    url: `http://127.0.0.1:${server.address().port}/`, now: NOW, state, posts, push, tell, streams,
+    url: `http://127.0.0.1:${server.address().port}/`, now: NOW, state, posts, push, refresh, streams,
     cut: () => streams.forEach((one) => one.destroy()),
     close() {
       clearInterval(timer);

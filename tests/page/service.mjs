@@ -1,4 +1,4 @@
-// The real service in a place of its own, with what a case needs of it.
+// The real service in a directory of its own.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -16,7 +16,7 @@ const running = new Set();
 process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
 
 export class Place {
-  // `lines` are of the pipeline's configuration.
+  // `lines` go into the pipeline's configuration.
   static async make({ lines = "", token = true } = {}) {
     const place = new Place();
     place.root = await mkdtemp(join(tmpdir(), "tidemill-page-"));
@@ -37,7 +37,7 @@ export class Place {
     return join(this.root, name);
   }
 
-  // A file that a failpoint stands still for: `return(while:PATH)`.
+  // A file that stalls a failpoint while it exists: `return(while:PATH)`.
   async gate() {
     await writeFile(this.path("gate"), "");
     return this.path("gate");
@@ -49,7 +49,7 @@ export class Place {
 
   async put(name, content) {
     await mkdir(dirname(this.path(`in/${name}`)), { recursive: true });
-    // Whole, as a careful producer does.
+    // By a rename, as a careful producer does.
     await writeFile(this.path(`put`), content);
     await rename(this.path("put"), this.path(`in/${name}`));
   }
@@ -63,15 +63,15 @@ export class Place {
     this.log = "";
     child.stderr.on("data", (data) => { this.log += data; });
     this.ended = new Promise((resolve) => { child.on("exit", (code) => { running.delete(child); resolve(code); }); });
-    const said = await until("it serves", () => {
+    const found = await until("it serves", () => {
       assert.equal(child.exitCode, null, this.log);
       return this.log.includes("phase=READY") && /HTTP server listening" url=(http:\/\/[^/]+)/.exec(this.log);
     });
-    this.url = `${said[1]}/`;
+    this.url = `${found[1]}/`;
     return this.url;
   }
 
-  async ask(path) {
+  async query(path) {
     return (await fetch(`${this.url}api/v1/${path}`)).json();
   }
 

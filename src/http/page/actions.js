@@ -1,33 +1,32 @@
-// What the operator can do, and what is said about it afterwards.
+// The operator's actions, and the message that each one leaves.
 
 import { Refused, change, confirmed } from "./calls.js";
-import { isDraining, isHeld, sum } from "./state.js";
-import { byId, bytes, count, files, say, span } from "./words.js";
+import { isDraining, isPaused, isReadOnly, queued, running, total } from "./state.js";
+import { byId, bytes, count, files, setText, span } from "./words.js";
 
 let status = null;
 let reachable = false;
 const pending = new Set();
 
-export function tell(text, kind = "done") {
-  const place = byId("said");
+export function showMessage(text, kind = "done") {
+  const place = byId("message");
   place.dataset.kind = kind;
-  say(place, text);
+  setText(place, text);
 }
 
-// Why nothing can be changed from here, if so.
+// The reason why nothing can be changed now, or null.
 function obstacle() {
-  if (status === null || !reachable) return "The service does not answer now.";
-  if (!status.can_change && !status.token_set) {
-    return "This page can only look. Start the service with --admin-token-file FILE to change it from here, or use its admin socket.";
-  }
+  if (status === null || !reachable) return "The service does not answer.";
+  if (isReadOnly(status)) return "This page is read-only.";
+  if (isDraining(status)) return "The service is draining: nothing else can be changed.";
   return null;
 }
 
-// Does one thing, says how it went, and gives the answer or null.
-export async function act(action, body, words) {
-  const why = obstacle();
-  if (why !== null) {
-    tell(why, "refused");
+// Runs one action, shows its result, and returns the answer or null.
+export async function act(action, body, describe) {
+  const reason = obstacle();
+  if (reason !== null) {
+    showMessage(reason, "refused");
     return null;
   }
   const key = action + JSON.stringify(body);
@@ -35,12 +34,11 @@ export async function act(action, body, words) {
   pending.add(key);
   try {
     const answer = await change(action, body);
-    if (answer === null) tell("Nothing was changed: no token was given.", "refused");
-    else tell(...[words(answer)].flat());
+    if (answer === null) showMessage("Nothing was changed: no token was given.", "refused");
+    else showMessage(...[describe(answer)].flat());
     return answer;
   } catch (error) {
-    const told = error instanceof Refused ? error.message : "The service did not answer.";
-    tell(`Not done: ${told}`, "refused");
+    showMessage(`Not done: ${error instanceof Refused ? error.message : "The service did not answer."}`, "refused");
     return null;
   } finally {
     pending.delete(key);
@@ -49,15 +47,15 @@ export async function act(action, body, words) {
 
 const of = (pipeline) => (pipeline === null ? "" : ` ${pipeline}`);
 
-export const hold = (held, pipeline = null) =>
-  held
-    ? act("resume", { pipeline }, () => `Resumed${of(pipeline)}: files are taken in again.`)
-    : act("pause", { pipeline }, () => `Paused${of(pipeline)}: no new files are taken. It does not outlive a restart.`);
+export const togglePause = (paused, pipeline = null) =>
+  paused
+    ? act("resume", { pipeline }, () => `Resumed${of(pipeline)}: new files are taken again.`)
+    : act("pause", { pipeline }, () => `Paused${of(pipeline)}: no new files are taken. A restart ends the pause.`);
 
 export const rescan = (pipeline = null) =>
   act("rescan", { pipeline }, () => `A scan of ${pipeline === null ? "every input" : `the input of ${pipeline}`} was started.`);
 
-function reloadWords(answer) {
+function reloadResult(answer) {
   const parts = ["changed", "added", "removed"]
     .filter((key) => (answer[key] ?? []).length > 0)
     .map((key) => `${key}: ${answer[key].join(", ")}`);
@@ -65,39 +63,43 @@ function reloadWords(answer) {
 }
 
 async function drain() {
-  const why = obstacle();
-  if (why !== null) return tell(why, "refused");
-  const working = sum(status, "in_work");
-  const rest = working === 0
-    ? "No file is in work."
-    : `${files(working)} (${bytes(sum(status, "in_work_bytes"))}) in work will be finished, as far as the shutdown deadline allows.`;
-  const waiting = sum(status, "pending");
-  const left = waiting === 0 ? "" : ` ${count(waiting)} waiting will be left for the next start.`;
-  say(byId("ask-drain-text"), `No new files are taken. ${rest}${left} Then the service ends, and only its supervisor or you can start it again.`);
+  const reason = obstacle();
+  if (reason !== null) return showMessage(reason, "refused");
+  const active = total(status, running);
+  const waiting = total(status, queued);
+  const rest = active === 0 ? "No file is running." : `${files(active)} running: they finish if the shutdown deadline allows.`;
+  const later = waiting === 0 ? "" : ` ${count(waiting)} queued: they stay in the input for the next start.`;
+  setText(byId("ask-drain-text"), `No new files are taken. ${rest}${later} Then the service ends, and only its supervisor or you can start it again.`);
   if (!(await confirmed(byId("ask-drain")))) return undefined;
-  return act("drain", {}, () => "Draining began.");
+  return act("drain", {}, () => "The drain began.");
 }
 
-// Takes these files out of quarantine. True where at least one went.
+// Returns these files to the intake. True if at least one went.
 export async function requeue(body) {
-  const answer = await act("requeue", body, (given) => {
-    const failed = given.failed ?? [];
-    const first = failed.length > 0 ? ` ${files(failed.length)} could not be: ${failed[0].error}.` : "";
-    return [`${files(given.requeued)} went back to the intake.${first}`, failed.length > 0 ? "refused" : "done"];
+  const answer = await act("requeue", body, (result) => {
+    const failed = result.failed ?? [];
+    const first = failed.length > 0 ? ` ${files(failed.length)} could not be moved: ${failed[0].error}.` : "";
+    return [`${files(result.requeued)} went back to the intake.${first}`, failed.length > 0 ? "refused" : "done"];
   });
   return (answer?.requeued ?? 0) > 0;
 }
 
-export async function requeueAll(pipeline, total) {
-  const where = pipeline === null ? "" : ` of ${pipeline}`;
-  say(byId("ask-requeue-text"), `${files(total)}${where} will go through the intake again, each with all its tries.`);
-  return (await confirmed(byId("ask-requeue"))) && requeue({ all: true, pipeline });
+// As `requeue`, after a confirmation that shows how many files go.
+export async function requeueMany(body, number, description) {
+  const reason = obstacle();
+  if (reason !== null) {
+    showMessage(reason, "refused");
+    return false;
+  }
+  setText(byId("ask-requeue-title"), `Requeue ${files(number)}?`);
+  setText(byId("ask-requeue-text"), `${description} Each goes through the intake again with all its attempts.`);
+  return (await confirmed(byId("ask-requeue"))) && requeue({ all: true, ...body });
 }
 
 export function start() {
-  byId("hold").addEventListener("click", () => hold(status !== null && isHeld(status)));
+  byId("pause").addEventListener("click", () => togglePause(status !== null && isPaused(status)));
   byId("rescan").addEventListener("click", () => rescan());
-  byId("reload").addEventListener("click", () => act("reload", {}, reloadWords));
+  byId("reload").addEventListener("click", () => act("reload", {}, reloadResult));
   byId("drain").addEventListener("click", drain);
 }
 
@@ -105,32 +107,27 @@ export function update(now, isUp) {
   status = now;
   reachable = isUp;
   if (now === null) return;
-  say(byId("hold"), isHeld(now) ? "Resume" : "Pause");
-  const looksOnly = !now.can_change && !now.token_set;
-  const only = byId("only");
-  only.hidden = !looksOnly;
-  say(only, looksOnly ? "Looking only: --admin-token-file FILE lets this page change the service." : "");
-  // The buttons stay in reach of the keyboard, and say why they do nothing.
-  for (const id of ["hold", "rescan", "reload", "drain", "requeue-all"]) {
-    const idle = !isUp || looksOnly || isDraining(now);
-    byId(id).setAttribute("aria-disabled", String(idle));
+  setText(byId("pause"), isPaused(now) ? "Resume" : "Pause");
+  document.body.dataset.access = isReadOnly(now) ? "read-only" : "full";
+  // The keyboard still reaches these buttons, and each one states why it does nothing.
+  for (const id of ["pause", "rescan", "reload", "drain", "requeue-all"]) {
+    byId(id).setAttribute("aria-disabled", String(!isUp || isDraining(now)));
   }
-  drainUpdate(now);
+  showDrain(now, isUp);
 }
 
-function drainUpdate(now) {
+function showDrain(now, isUp) {
   const panel = byId("draining");
-  panel.hidden = now.drain === null;
+  panel.hidden = now.drain === null || !isUp;
   if (now.drain === null) return;
-  const { left_files: left, left_bytes: size, seconds, deadline_seconds_left: deadline, estimated_seconds_left: estimate } = now.drain;
-  say(byId("drain-left"), `${files(left)}, ${bytes(size)}`);
-  say(byId("drain-estimate"), estimate === null ? "not known yet" : `about ${span(estimate)}`);
-  say(byId("drain-deadline"), `in ${span(deadline)}`);
-  const whole = seconds + deadline;
-  byId("drain-time").value = whole > 0 ? seconds / whole : 1;
-  let verdict = "How long it will take is not known before something is finished.";
-  if (left === 0) verdict = "Nothing is left but the last commit.";
-  else if (estimate !== null && estimate <= deadline) verdict = "At this pace all of it is finished before the deadline.";
-  else if (estimate !== null) verdict = "At this pace the deadline comes first: what is left then stays in the input for the next start.";
-  say(byId("drain-verdict"), verdict);
+  const { left_files: unfinished, left_bytes: unread, deadline_seconds_left: deadline, estimated_seconds_left: estimate } = now.drain;
+  setText(byId("drain-left"), count(unfinished));
+  setText(byId("drain-unread"), `${bytes(unread)} to read`);
+  setText(byId("drain-estimate"), estimate === null ? "unknown" : `about ${span(estimate)}`);
+  setText(byId("drain-deadline"), `in ${span(deadline)}`);
+  let verdict = "The remaining time is unknown until a file is finished.";
+  if (unfinished === 0) verdict = "Only the last commit is unfinished.";
+  else if (estimate !== null && estimate <= deadline) verdict = "At this pace every file is finished before the deadline.";
+  else if (estimate !== null) verdict = "At this pace the deadline comes first: unfinished files stay in the input for the next start.";
+  setText(byId("drain-verdict"), verdict);
 }

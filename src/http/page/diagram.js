@@ -1,34 +1,37 @@
 // The eight stages and the bounded channels between them, drawn as pipes and tanks with their levels.
 
-import { byId, count, html, load, rate, say, seconds, svg } from "./words.js";
+import { bottleneck, congested, isFull } from "./pace.js";
+import { sum } from "./state.js";
+import { byId, count, html, rate, seconds, setText, svg, threads } from "./words.js";
 
-const STEPS = ["discover", "settle", "claim", "read", "transform", "write", "commit", "dispose"];
-const TELLS = {
+const STAGES = ["discover", "settle", "claim", "read", "transform", "write", "commit", "dispose"];
+const TITLES = {
   discover: "finds names by the kernel's events and by scans",
-  settle: "waits until nobody writes the file any more",
-  claim: "opens the source and notes it in the ledger",
-  read: "reads the source, one state of it",
+  settle: "waits until no process writes the file",
+  claim: "opens the source and looks it up in the ledger",
+  read: "reads the source",
   transform: "compresses or decompresses",
-  write: "writes the output beside its final name, not yet visible",
+  write: "writes the output under a temporary name",
   commit: "makes outputs durable and gives them their names, in batches",
   dispose: "keeps, deletes or archives the source, or quarantines it",
 };
-const CHANNEL_TELLS = {
+const CHANNEL_TITLES = {
   claim: "settled files",
   read: "claimed files",
-  large: "claimed large files, for lanes of their own",
-  transform: "what was read",
-  write: "what was transformed",
+  large: "large files that wait for a lane",
+  transform: "files that are read",
+  write: "files that are transformed",
   commit: "outputs that are written",
   publish: "batches that are synced",
   acknowledge: "batches that are published",
-  dispose: "files whose outcome is certain",
+  dispose: "files whose outcome is final",
 };
-// Below this width the way goes down instead of across.
+// Below this width the diagram runs down instead of across.
 const ACROSS = 880;
 
 const parts = { stages: {}, channels: {} };
 let across = null;
+let last = null;
 
 const part = (kind, label, x, y, anchor = "middle") =>
   svg("text", { x, y, class: kind, "text-anchor": anchor }, label);
@@ -39,7 +42,7 @@ function stageBox(stage, x, y, width, height) {
   const busy = part("busy", "", middle, y + 60);
   parts.stages[stage] = { pace, busy };
   return svg("g", {},
-    svg("title", {}, `${stage}: ${TELLS[stage]}`),
+    svg("title", {}, `${stage}: ${TITLES[stage]}`),
     svg("rect", { x, y, width, height, rx: 6, class: "stage" }),
     part("stage-name", stage, middle, y + 21), pace, busy);
 }
@@ -52,7 +55,7 @@ function tank(channel, x, y, width, height, upright) {
   parts.channels[channel] = { level, full, upright };
   const clip = `clip-${channel}`;
   return svg("g", {},
-    svg("title", {}, `channel ${channel}: ${CHANNEL_TELLS[channel]}`),
+    svg("title", {}, `channel ${channel}: ${CHANNEL_TITLES[channel]}`),
     svg("clipPath", { id: clip }, svg("rect", { x, y, width, height, rx: 4 })),
     svg("rect", { x, y, width, height, rx: 4, class: "tank" }),
     svg("g", { "clip-path": `url(#${clip})` }, level, full),
@@ -113,7 +116,7 @@ function drawAcross() {
     boxes);
 }
 
-// commit works in three: seal, publish, acknowledge, with a batch between each two.
+// commit has three threads: seal, publish, acknowledge, with a batch between each two.
 function commitInside(middle, y) {
   const group = svg("g", {},
     svg("path", { d: `M${middle} ${y}v18M${middle - 40} ${y + 18}H${middle + 40}M${middle - 40} ${y + 18}v8M${middle + 40} ${y + 18}v8`, class: "inside" }));
@@ -129,13 +132,13 @@ function largeLane(xs, top, height) {
   const line = y + 65;
   const right = to - 26;
   const left = xs.read + 30;
-  const label = "large files: read, transform, write in a lane of their own";
+  parts.lane = part("lane", "", (left + right) / 2, line + 5);
   return svg("g", {},
     svg("path", { d: `M${from} ${y}V${line}H${to}V${y + 24}`, class: "pipe" }),
     svg("path", { d: `M${from} ${y}V${line}H${to}V${y + 24}`, class: "stream" }),
     uprightTank("large", xs["read tank"], y + 46, 40, 38),
     svg("rect", { x: left, y: line - 19, width: right - left, height: 38, rx: 6, class: "stage" }),
-    part("lane", label, (left + right) / 2, line + 5));
+    parts.lane);
 }
 
 function drawDown() {
@@ -147,7 +150,7 @@ function drawDown() {
     const busy = part("busy", "", width - 14, y + 22, "end");
     parts.stages[name] = { pace, busy };
     nodes.append(svg("g", {},
-      svg("title", {}, `${name}: ${TELLS[name]}`),
+      svg("title", {}, `${name}: ${TITLES[name]}`),
       svg("rect", { x: 2, y, width: width - 4, height: 34, rx: 6, class: "stage" }),
       part("stage-name", name, 14, y + 22, "start"), pace, busy));
     y += 34;
@@ -162,7 +165,7 @@ function drawDown() {
   };
   stage("discover");
   y += 10;
-  for (const next of STEPS.slice(1)) {
+  for (const next of STAGES.slice(1)) {
     if (next !== "settle") channel(next);
     if (next === "read") channel("large");
     stage(next);
@@ -174,77 +177,84 @@ function drawDown() {
     nodes);
 }
 
-// Draws it for the room there is; the parts are found again by `update`.
+// Draws for the width of the page; `update` fills the parts.
 function draw(place) {
+  parts.lane = null;
   const drawn = across ? drawAcross() : drawDown();
   drawn.setAttribute("role", "img");
-  drawn.setAttribute("aria-label", "The way of a file: eight stages and the channels between them");
+  drawn.setAttribute("aria-label", "Pipeline stages and the channels between them");
   parts.drawn = drawn;
   place.replaceChildren(drawn);
 }
 
-let last = null;
-
 export function start() {
-  const place = byId("way");
+  const place = byId("stages-diagram");
   new ResizeObserver(() => {
     const now = place.clientWidth >= ACROSS;
-    if (now === across) return;
+    // A closed section has no width.
+    if (now === across || place.clientWidth === 0) return;
     across = now;
     draw(place);
-    if (last !== null) update(last.status, last.paces);
+    if (last !== null) update(last.status, last.pace);
   }).observe(place);
-  byId("way-table").addEventListener("toggle", () => last && update(last.status, last.paces));
+  byId("stages-table").addEventListener("toggle", () => last && update(last.status, last.pace));
 }
 
-function showChannel(channel) {
+function showChannel(channel, pace) {
   const shown = parts.channels[channel.name];
   if (shown === undefined) return;
   const share = Math.min(1, channel.queued / channel.capacity);
   shown.level.style.transform = shown.upright ? `scaleY(${share})` : `scaleX(${share})`;
-  const isFull = channel.queued >= channel.capacity;
-  shown.full.classList.toggle("shows", isFull);
-  shown.filled.classList.toggle("is-full", isFull);
-  say(shown.filled, `${count(channel.queued)}/${count(channel.capacity)}${isFull ? " full" : ""}`);
+  const full = isFull(channel, pace);
+  shown.full.classList.toggle("shows", full);
+  shown.filled.classList.toggle("is-full", full);
+  setText(shown.filled, `${count(channel.queued)}/${count(channel.capacity)}${full ? " full" : ""}`);
 }
 
-const busyWords = (pace) => (pace === undefined ? "–" : `${load(pace.busy)} busy`);
+// The service counts scans for this stage, and no names that come by events: it has no rate.
+const hasRate = (stage) => stage !== "discover";
 
-function tables(status, paces) {
+function tables(status, pace) {
   const head = (...words) => html("thead", {}, html("tr", {}, ...words.map((word) => html("th", { scope: "col" }, word))));
   const row = (first, ...rest) =>
     html("tr", {}, html("th", { scope: "row" }, first), ...rest.map((text) => html("td", {}, text)));
   byId("stage-table").replaceChildren(
-    html("caption", {}, "Steps: work of the last seconds, and since the start"),
-    head("Step", "Pieces/s", "Busy", "Pieces", "Busy time"),
+    html("caption", {}, "Stages: the last seconds, and since the start. Busy is the mean number of threads at work"),
+    head("Stage", "Files/s", "Busy", "Files", "Busy time"),
     html("tbody", {}, ...status.stages.map((stage) => {
-      const pace = paces?.stages[stage.stage];
-      return row(stage.stage, pace ? rate(pace.files) : "–", pace ? load(pace.busy) : "–",
-        count(stage.files), seconds(stage.busy_seconds));
+      const own = pace?.stages[stage.stage];
+      const counts = hasRate(stage.stage);
+      return row(stage.stage, own && counts ? rate(own.files) : "–", own ? threads(own.busy) : "–",
+        counts ? count(stage.files) : "–", seconds(stage.busy_seconds));
     })));
   byId("channel-table").replaceChildren(
-    html("caption", {}, "Channels: what waits in each, and how long senders waited for room"),
-    head("Channel", "Queued", "Room for", "Entered", "Waited"),
+    html("caption", {}, "Channels: files in each, and how long senders waited for room"),
+    head("Channel", "Queued", "Capacity", "Entered", "Senders waited"),
     html("tbody", {}, ...status.channels.map((one) =>
       row(one.name, count(one.queued), count(one.capacity), count(one.entered), seconds(one.waited_seconds)))));
 }
 
-// `paces` are the rates of the last seconds, or null where there are none yet.
-export function update(status, paces) {
-  last = { status, paces };
+export const isCongested = () => last !== null && congested(last.status, last.pace) !== null;
+
+// `pace` has the rates of the last seconds, or is null.
+export function update(status, pace) {
+  last = { status, pace };
+  const slowest = pace === null ? null : bottleneck(status, pace);
+  const lanes = `${count(sum(status, "lanes_busy"))} of ${count(sum(status, "lanes"))} lanes`;
+  setText(byId("bottleneck"), pace === null ? "" : slowest === null ? "no bottleneck" : `bottleneck: ${slowest}`);
+  byId("bottleneck").classList.toggle("is-full", slowest !== null);
+  if (byId("stages-table").open) tables(status, pace);
   if (parts.drawn === undefined) return;
   for (const stage of status.stages) {
     const shown = parts.stages[stage.stage];
     if (shown === undefined) continue;
-    const pace = paces?.stages[stage.stage];
-    say(shown.pace, pace === undefined ? "–" : rate(pace.files));
-    say(shown.busy, busyWords(pace));
+    const own = pace?.stages[stage.stage];
+    setText(shown.pace, hasRate(stage.stage) ? (own === undefined ? "–" : rate(own.files)) : "events");
+    setText(shown.busy, own === undefined ? "–" : threads(own.busy));
   }
-  status.channels.forEach(showChannel);
-  const flows = (paces?.files ?? 0) > 0;
-  parts.drawn.classList.toggle("flows", flows);
+  if (parts.lane !== null) setText(parts.lane, `large files: read, transform, write · ${lanes}`);
+  status.channels.forEach((one) => showChannel(one, pace));
+  parts.drawn.classList.toggle("flows", (pace?.files ?? 0) > 0);
   const levels = status.channels.map((one) => `${one.name} ${one.queued} of ${one.capacity}`);
-  parts.drawn.setAttribute("aria-label",
-    `The way of a file: ${STEPS.join(", ")}. Channels: ${levels.join(", ")}.`);
-  if (byId("way-table").open) tables(status, paces);
+  parts.drawn.setAttribute("aria-label", `Pipeline stages: ${STAGES.join(", ")}. Channels: ${levels.join(", ")}. ${lanes}.`);
 }

@@ -1,60 +1,14 @@
-// What the ledger knows: the last outcomes, the quarantine, and why a file is where it is.
+// The last outcomes, and the explanation of a single file.
 
-import { requeue, requeueAll, tell } from "./actions.js";
-import { ask } from "./calls.js";
-import { byId, bytes, count, html, moment, name, percent, say } from "./words.js";
+import { query } from "./calls.js";
+import { Listing, PAGE, cell, debounced, offerPipelines, throttled } from "./listing.js";
+import * as quarantine from "./quarantine.js";
+import { byId, bytes, count, fileLink, html, moment, name, ratio, seconds, setText } from "./words.js";
 
-const PAGE = 20;
-const MOST = 500;
-const SOON = 250;
 const SIGNS = { done: "✓", published: "✓", skipped: "–", quarantined: "!", changed: "✓", requeued: "↺", withdrawn: "✗", intent: "…" };
-
-const cell = (kind, label, ...children) => html("td", { role: "cell", class: kind, "data-label": label }, ...children);
-
-// One call for many in a short time; the last arguments count.
-function soon(run, wait = SOON) {
-  let timer = null;
-  return () => {
-    if (timer !== null) return;
-    timer = setTimeout(() => {
-      timer = null;
-      run();
-    }, wait);
-  };
-}
-
-// After the last of several, as for letters of a search.
-function settled(run, wait = SOON) {
-  let timer = null;
-  return () => {
-    clearTimeout(timer);
-    timer = setTimeout(run, wait);
-  };
-}
-
-// A list that comes in pages, newest first. What is asked last is what is shown.
-class Listing {
-  constructor(path, key, query, show) {
-    Object.assign(this, { path, key, query, show, items: [], next: null, asked: 0, answer: {} });
-  }
-
-  async load(older = false) {
-    this.asked += 1;
-    const mine = this.asked;
-    try {
-      const before = older ? this.next : null;
-      const answer = await ask(this.path, { ...this.query(), limit: PAGE, before });
-      if (mine !== this.asked) return;
-      this.items = older ? [...this.items, ...answer[this.key]].slice(0, MOST) : answer[this.key];
-      this.next = this.items.length >= MOST ? null : answer.next_before;
-      this.answer = answer;
-      this.show();
-    } catch (error) {
-      // The state line tells that the service is away; a refusal has words of its own.
-      if (error.name === "Error" || error.status !== undefined) tell(error.message, "refused");
-    }
-  }
-}
+const EXPLAIN = "#explain=";
+// Durations that the stream reported, by record: the ledger has none.
+const DURATIONS_MAX = 1000;
 
 const outcomes = new Listing("outcomes", "outcomes", () => ({
   search: byId("outcome-search").value.trim(),
@@ -62,149 +16,111 @@ const outcomes = new Listing("outcomes", "outcomes", () => ({
   pipeline: byId("outcome-pipeline").value,
 }), showOutcomes);
 
-const quarantine = new Listing("quarantine", "files", () => ({
-  search: byId("quarantine-search").value.trim(),
-  pipeline: byId("quarantine-pipeline").value,
-}), showQuarantine);
-
-let manyPipelines = false;
 let inputs = new Map();
+let lastNames = "";
 const arrived = [];
-
-const origin = (one) => (manyPipelines ? html("span", { class: "origin" }, html("bdi", {}, one.pipeline)) : null);
+const durations = new Map();
 
 function sizes(one) {
   if (one.output_bytes === null) return bytes(one.source_bytes);
-  const share = one.source_bytes > 0 ? ` (${percent(one.output_bytes / one.source_bytes)})` : "";
-  return `${bytes(one.source_bytes)} → ${bytes(one.output_bytes)}${share}`;
+  return `${bytes(one.source_bytes)} → ${bytes(one.output_bytes)}`;
 }
 
-function outcomeRow(one) {
-  const became = one.reason !== null ? html("span", { class: "reason" }, one.reason) : one.output === null ? "–" : name(one.output);
-  const tries = one.attempts !== null && one.attempts > 1 ? ` after ${count(one.attempts)} tries` : "";
+// The row names the file, so the reason need not.
+const shortReason = (one) => one.reason.replaceAll(`${inputs.get(one.pipeline)}/${one.path}`, "the file").replaceAll("`", "");
+
+function row(one) {
+  const result = one.reason !== null ? html("span", { class: "reason", title: one.reason }, shortReason(one))
+    : one.output === null ? "–" : name(one.output);
+  const attempts = one.attempts !== null && one.attempts > 1
+    ? html("span", { title: `${count(one.attempts)} attempts` }, ` ×${count(one.attempts)}`) : null;
+  const took = one.seconds ?? durations.get(one.id);
   return html("tr", { role: "row", "data-state": one.state },
     cell("when", "Time", moment(one.at)),
-    cell("outcome", "Outcome", html("span", { class: "badge" }, html("span", { "aria-hidden": "true" }, SIGNS[one.state] ?? "·"), ` ${one.state}`), tries),
-    cell("file", "File", name(one.path), origin(one)),
-    cell("became", "Became", became),
-    cell("size", "Size", sizes(one)));
+    cell("outcome", "Outcome", html("span", { class: "badge" }, html("span", { "aria-hidden": "true" }, SIGNS[one.state] ?? "·"), ` ${one.state}`), attempts),
+    cell("origin", "Pipeline", html("bdi", {}, one.pipeline)),
+    cell("file", "File", fileLink(one.path, inputs.get(one.pipeline))),
+    cell("result", "Output", result),
+    cell("size", "Size", sizes(one)),
+    cell("ratio", "Ratio", one.output_bytes === null ? "–" : ratio(one.source_bytes, one.output_bytes)),
+    cell("took", "Duration", took === undefined ? "–" : seconds(took)));
 }
 
-const outcomeRows = new Map();
+const rows = new Map();
 
 function showOutcomes() {
   const keys = new Set();
   const nodes = outcomes.items.map((one) => {
-    const key = `${one.id} ${one.state} ${manyPipelines}`;
+    const key = `${one.id} ${one.state} ${lastNames}`;
     keys.add(key);
-    if (!outcomeRows.has(key)) outcomeRows.set(key, outcomeRow(one));
-    return outcomeRows.get(key);
+    if (!rows.has(key)) rows.set(key, row(one));
+    return rows.get(key);
   });
-  for (const key of outcomeRows.keys()) if (!keys.has(key)) outcomeRows.delete(key);
+  for (const key of rows.keys()) if (!keys.has(key)) rows.delete(key);
   byId("outcome-rows").replaceChildren(...nodes);
-  const { search, state, pipeline } = outcomes.query();
-  const isFiltered = search + state + pipeline !== "";
   byId("outcome-none").hidden = nodes.length > 0;
-  say(byId("outcome-none"), isFiltered ? "No outcome is like that." : "Nothing was processed yet.");
+  setText(byId("outcome-none"), isFiltered() ? "No outcome fits the filter." : "No file was processed yet.");
   byId("outcome-more").hidden = outcomes.next === null;
+  byId("outcome-filter").hidden = isEmpty();
 }
+
+const isFiltered = () => {
+  const { search, state, pipeline } = outcomes.parameters();
+  return search + state + pipeline !== "";
+};
+
+export const isEmpty = () => outcomes.answer !== null && outcomes.items.length === 0 && arrived.length === 0 && !isFiltered();
 
 const matches = (one, { search, state, pipeline }) =>
   (state === "" || one.state === state) &&
   (pipeline === "" || one.pipeline === pipeline) &&
   [one.path, one.reason ?? ""].some((text) => text.toLowerCase().includes(search.toLowerCase()));
 
-const showArrived = soon(() => {
+// Rows do not move under a pointer or the focus of the keyboard.
+const isBeingRead = () => byId("outcome-rows").matches(":hover, :focus-within");
+
+const showArrived = throttled(() => {
+  if (isBeingRead()) return;
   const fresh = arrived.splice(0).reverse();
-  if (!byId("outcome-live").checked) return;
-  const query = outcomes.query();
-  const known = new Set();
-  const all = [...fresh.filter((one) => matches(one, query)), ...outcomes.items];
-  outcomes.items = all.filter((one) => !known.has(one.id) && known.add(one.id)).slice(0, Math.max(PAGE, outcomes.items.length));
+  if (!byId("outcome-live").checked || fresh.length === 0) return;
+  const filter = outcomes.parameters();
+  const seen = new Set();
+  const all = [...fresh.filter((one) => matches(one, filter)), ...outcomes.items];
+  outcomes.items = all.filter((one) => !seen.has(one.id) && seen.add(one.id)).slice(0, Math.max(PAGE, outcomes.items.length));
   showOutcomes();
 });
 
-// One outcome, just now. Of a great many only the newest are kept for the eye.
+// One outcome of the stream. Of very many only the newest are kept to be shown.
 export function outcome(one) {
   arrived.push(one);
   if (arrived.length > PAGE) arrived.shift();
+  if (one.seconds !== null) durations.set(one.id, one.seconds);
+  if (durations.size > DURATIONS_MAX) durations.delete(durations.keys().next().value);
   showArrived();
-  if (one.state === "quarantined" || one.state === "requeued") reloadQuarantine();
+  if (one.state === "quarantined" || one.state === "requeued") quarantine.changed();
 }
 
 export function missed(number) {
   const gap = byId("outcome-gap");
   gap.hidden = false;
-  say(gap, `${count(number)} outcomes came faster than they could be shown here; Show older has them all.`);
+  setText(gap, `${count(number)} outcomes came too fast to be shown here; Show older has all of them.`);
 }
 
-function quarantineRow(one) {
-  const label = `Requeue ${one.path}`;
-  const button = html("button", { type: "button", "aria-label": label, onclick: () => requeueOne(one) }, "Requeue");
-  const kept = one.kept_at === `${inputs.get(one.pipeline)}/${one.path}` ? "left in its place" : html("span", { class: "kept" }, "kept at ", name(one.kept_at));
-  return html("tr", { role: "row" },
-    cell("file", "File", name(one.path), origin(one), html("span", { class: "sub" }, `${bytes(one.bytes)} · `, kept)),
-    cell("reason", "Reason", one.reason),
-    cell("stage", "Stage", one.stage ?? "–"),
-    cell("tries", "Tries", one.attempts === null ? "–" : count(one.attempts)),
-    cell("when", "Since", moment(one.at)),
-    cell("act", "", button));
-}
-
-function showQuarantine() {
-  const { search, pipeline } = quarantine.query();
-  // Where a button of the list has the focus, the one that takes its place gets it.
-  const place = byId("quarantine-rows");
-  const focused = [...place.querySelectorAll("button")].indexOf(document.activeElement);
-  place.replaceChildren(...quarantine.items.map(quarantineRow));
-  if (focused >= 0) {
-    const buttons = [...place.querySelectorAll("button")];
-    (buttons[Math.min(focused, buttons.length - 1)] ?? byId("quarantine-title")).focus();
-  }
-  const total = quarantine.answer.total ?? 0;
-  say(byId("quarantine-count"), total > 0 ? count(total) : "");
-  byId("quarantine-none").hidden = quarantine.items.length > 0;
-  say(byId("quarantine-none"), search + pipeline === "" ? "No file is in quarantine." : "No file in quarantine is like that.");
-  byId("requeue-all").hidden = total === 0;
-  byId("quarantine-more").hidden = quarantine.next === null;
-}
-
-const reloadQuarantine = soon(() => quarantine.load(), 1000);
-
-async function requeueOne(one) {
-  if (await requeue({ ids: [one.id] })) await quarantine.load();
-}
-
-async function allBack() {
-  const pipeline = byId("quarantine-pipeline").value;
-  const total = pipeline === "" ? quarantine.answer.total : quarantine.items.length;
-  if (await requeueAll(pipeline === "" ? null : pipeline, total)) {
-    await quarantine.load();
-    byId("quarantine-title").focus();
-  }
-}
-
-let lastSize = null;
-let lastNames = "";
-
-// What the status says of them: how many are in quarantine, and which pipelines there are.
 export function update(status) {
-  const size = status.pipelines.reduce((sum, one) => sum + one.quarantine_size, 0);
-  if (lastSize !== null && lastSize !== size) reloadQuarantine();
-  lastSize = size;
+  quarantine.update(status);
   inputs = new Map(status.pipelines.map((one) => [one.name, one.input]));
   const names = status.pipelines.map((one) => one.name);
   if (names.join("\0") === lastNames) return;
   lastNames = names.join("\0");
-  manyPipelines = names.length > 1;
-  for (const id of ["outcome-pipeline", "quarantine-pipeline"]) {
-    const before = byId(id).value;
-    byId(id).replaceChildren(html("option", { value: "" }, "all"), ...names.map((one) => html("option", { value: one }, one)));
-    byId(id).value = names.includes(before) ? before : "";
-    byId(id).closest("label").hidden = !manyPipelines;
-  }
+  offerPipelines("outcome-pipeline", names);
+  document.querySelector("table.outcomes").classList.toggle("many", names.length > 1);
   showOutcomes();
-  showQuarantine();
+}
+
+// Shows only the outcomes of one pipeline.
+export function showPipeline(pipeline) {
+  byId("outcome-pipeline").value = pipeline;
+  outcomes.load();
 }
 
 export function load() {
@@ -212,26 +128,44 @@ export function load() {
   quarantine.load();
 }
 
-async function explain(event) {
-  event.preventDefault();
+async function explain(path) {
   const place = byId("explained");
   try {
-    const { text } = await ask("explain", { path: byId("explain-path").value });
-    say(place, text);
+    const { text } = await query("explain", { path });
+    setText(place, text);
   } catch (error) {
-    say(place, error.status === undefined ? "The service did not answer." : error.message);
+    setText(place, error.status === undefined ? "The service did not answer." : error.message);
   }
   place.hidden = false;
 }
 
+// The address names the explained file, so that it can be sent to someone else.
+function explainAddress() {
+  if (!location.hash.startsWith(EXPLAIN)) return;
+  const path = decodeURIComponent(location.hash.slice(EXPLAIN.length));
+  byId("explain-path").value = path;
+  explain(path);
+  byId("explain-section").scrollIntoView();
+  byId("explain-path").focus({ preventScroll: true });
+}
+
+function submitted(event) {
+  event.preventDefault();
+  const address = EXPLAIN + encodeURIComponent(byId("explain-path").value);
+  if (location.hash === address) explainAddress();
+  else location.hash = address;
+}
+
 export function start() {
-  const filters = [["outcome-search", outcomes], ["outcome-state", outcomes], ["outcome-pipeline", outcomes],
-    ["quarantine-search", quarantine], ["quarantine-pipeline", quarantine]];
-  for (const [id, listing] of filters) byId(id).addEventListener("input", settled(() => listing.load()));
+  for (const id of ["outcome-search", "outcome-state", "outcome-pipeline"]) {
+    byId(id).addEventListener("input", debounced(() => outcomes.load()));
+  }
   document.querySelectorAll("form.filter").forEach((form) => form.addEventListener("submit", (event) => event.preventDefault()));
   byId("outcome-live").addEventListener("change", () => byId("outcome-live").checked && outcomes.load());
   byId("outcome-more").addEventListener("click", () => outcomes.load(true));
-  byId("quarantine-more").addEventListener("click", () => quarantine.load(true));
-  byId("requeue-all").addEventListener("click", allBack);
-  byId("explain").addEventListener("submit", explain);
+  for (const kind of ["pointerleave", "focusout"]) byId("outcome-rows").addEventListener(kind, showArrived);
+  byId("explain").addEventListener("submit", submitted);
+  addEventListener("hashchange", explainAddress);
+  quarantine.start();
+  explainAddress();
 }

@@ -1,4 +1,4 @@
-// How figures and names are written, and the only ways an element is made. Data becomes text, never markup.
+// Formats of figures and names, and the only ways to make an element. Data becomes text, never markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 const GROUPED = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
@@ -18,26 +18,33 @@ function fill(node, attributes, children) {
   return node;
 }
 
-// An element of HTML; its text children are text whatever they hold.
+// An HTML element; its text children stay text.
 export const html = (tag, attributes = {}, ...children) =>
   fill(document.createElement(tag), attributes, children);
 
 export const svg = (tag, attributes = {}, ...children) =>
   fill(document.createElementNS(SVG, tag), attributes, children);
 
-// Writes only what changed, so that a reader's place and selection stay.
-export function say(node, text) {
+// Writes only changed text, so that a reader's place and selection stay.
+export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-// The name of a file: its letters may run from right to left, and must not turn what is beside it.
+// A file's name. It may run from right to left and must not turn the text next to it.
 export const name = (path) => html("bdi", { class: "name", title: path }, path);
+
+// A file's name that links to its explanation.
+export const fileLink = (path, input) =>
+  path === "" ? name(path) : html("a", { class: "name", title: path, href: explainHref(input, path) }, html("bdi", {}, path));
+
+export const explainHref = (input, path) =>
+  `#explain=${encodeURIComponent(input === undefined ? path : `${input}/${path}`)}`;
 
 export const count = (number) => GROUPED.format(number);
 
 export const files = (number) => `${count(number)} ${number === 1 ? "file" : "files"}`;
 
-// Three digits, no more.
+// At most three digits.
 function short(number) {
   if (number === 0) return "0";
   if (number >= 100) return count(number);
@@ -48,20 +55,29 @@ function short(number) {
 export function bytes(number) {
   const units = ["B", "kB", "MB", "GB", "TB", "PB"];
   let unit = 0;
-  let left = number;
-  while (left >= 999.5 && unit < units.length - 1) {
-    left /= 1000;
+  let amount = number;
+  while (amount >= 999.5 && unit < units.length - 1) {
+    amount /= 1000;
     unit += 1;
   }
-  return `${unit === 0 ? count(left) : short(left)} ${units[unit]}`;
+  return `${unit === 0 ? count(amount) : short(amount)} ${units[unit]}`;
 }
 
 export const rate = (number) => (number > 0 && number < 0.01 ? "<0.01/s" : `${short(number)}/s`);
 
-export const percent = (share) => `${short(share * 100)} %`;
+export const fileRate = (number) => rate(number).replace("/s", " files/s");
 
-// Of time: whole percents, a trace of it told as such.
-export const load = (share) => (share > 0 && share < 0.005 ? "<1 %" : `${count(share * 100)} %`);
+// Source bytes for each output byte, as the command line shows it: 4.00 is a quarter of the size.
+export function ratio(source, output) {
+  if (source === 0 || output === 0) return "–";
+  return source / output >= 100 ? count(source / output) : (source / output).toFixed(2);
+}
+
+// The mean number of threads that worked.
+export function threads(number) {
+  if (number > 0 && number < 0.05) return "<0.1 threads";
+  return `${number.toFixed(1)} threads`;
+}
 
 export function seconds(number) {
   if (number === 0) return "0 s";
@@ -71,23 +87,23 @@ export function seconds(number) {
   return span(number);
 }
 
-// Of a length that people say in whole units.
+// A duration in its two largest units.
 export function span(number) {
-  const whole = Math.max(0, Math.round(number));
-  if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
-  if (whole < 86400) return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
-  return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`;
+  const total = Math.max(0, Math.round(number));
+  const parts = (large, largeUnit, small, smallUnit) =>
+    small === 0 ? `${large} ${largeUnit}` : `${large} ${largeUnit} ${small} ${smallUnit}`;
+  if (total < 60) return `${total} s`;
+  if (total < 3600) return parts(Math.floor(total / 60), "min", total % 60, "s");
+  if (total < 86400) return parts(Math.floor(total / 3600), "h", Math.floor((total % 3600) / 60), "min");
+  return parts(Math.floor(total / 86400), "d", Math.floor((total % 86400) / 3600), "h");
 }
 
 export const clock = (date) => CLOCK.format(date);
 
 export const shortClock = (date) => SHORT_CLOCK.format(date);
 
-// The time of day, with the day where it is not today's.
+// Date and time of day.
 export function moment(text) {
   const date = new Date(text);
-  const today = date.toDateString() === new Date().toDateString();
-  const said = today ? clock(date) : `${DAY.format(date)} ${shortClock(date)}`;
-  return html("time", { datetime: text, title: date.toString() }, said);
+  return html("time", { datetime: text, title: date.toString() }, `${DAY.format(date)} ${clock(date)}`);
 }

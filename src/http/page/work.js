@@ -1,32 +1,34 @@
-// The figures on top, the pipelines, and the files in work.
+// The figures on top, the pipelines, and the files in flight.
 
-import { hold, rescan } from "./actions.js";
-import { isDraining, sum } from "./state.js";
-import { byId, bytes, count, html, name, percent, rate, say, span } from "./words.js";
+import { rescan, togglePause } from "./actions.js";
+import { latency } from "./charts.js";
+import { isNarrow } from "./listing.js";
+import { showPipeline } from "./records.js";
+import { isDraining, isPaused, oldest, queued, running, sum, total } from "./state.js";
+import { byId, bytes, count, fileLink, fileRate, html, name, ratio, seconds, setText, span } from "./words.js";
 
-const FEW = 8;
+const FEW = isNarrow ? 4 : 8;
 const rows = new Map();
 const cards = new Map();
 let showsAll = false;
 let latest = [];
+let inputs = new Map();
+
+const lanes = (one) => `${count(one.lanes_busy)} of ${count(one.lanes)} lanes`;
 
 const FIGURES = [
-  ["Now", (status, paces) => (paces === null ? "–" : rate(paces.files).replace("/s", " files/s")),
-    (status, paces) => (paces === null ? "" : `${bytes(paces.sourceBytes)}/s read`)],
-  ["In work", (status) => count(sum(status, "in_work")), (status) => bytes(sum(status, "in_work_bytes"))],
-  ["Waiting", (status) => count(sum(status, "pending")), (status) => {
-    const oldest = Math.max(0, ...status.pipelines.map((one) => one.oldest_pending_seconds));
-    return oldest >= 1 ? `oldest ${span(oldest)}` : "";
-  }],
-  ["Published", (status) => count(sum(status, "published")), (status) => `${bytes(sum(status, "source_bytes"))} read`],
-  ["Ratio", (status) => {
-    const source = sum(status, "source_bytes");
-    return source > 0 ? percent(sum(status, "output_bytes") / source) : "–";
-  }, (status) => `${bytes(sum(status, "output_bytes"))} written`],
-  ["Quarantine", (status) => count(sum(status, "quarantine_size")), (status) => (sum(status, "quarantine_size") > 0 ? "waits for a person" : "empty")],
+  ["Now", (status, pace) => (pace === null ? "–" : fileRate(pace.files)),
+    (status, pace) => (pace === null ? "" : `${bytes(pace.sourceBytes)}/s read`)],
+  ["Running", (status) => count(total(status, running)), (status) =>
+    `${lanes({ lanes_busy: sum(status, "lanes_busy"), lanes: sum(status, "lanes") })} for large files`],
+  ["Queued", (status) => count(total(status, queued)), (status) => (oldest(status) >= 1 ? `oldest ${span(oldest(status))}` : "")],
+  ["Published since start", (status) => count(sum(status, "published")), (status) => `${bytes(sum(status, "source_bytes"))} read`],
+  ["Ratio", (status) => ratio(sum(status, "source_bytes"), sum(status, "output_bytes")),
+    (status) => `${bytes(sum(status, "output_bytes"))} written`],
+  ["Quarantine", (status) => count(sum(status, "quarantine_size")), (status) => (sum(status, "quarantine_size") > 0 ? "needs attention" : "empty")],
 ];
 
-export function figures(status, paces) {
+export function figures(status, pace) {
   const place = byId("figures");
   if (place.childElementCount === 0) {
     for (const [title] of FIGURES) {
@@ -36,39 +38,61 @@ export function figures(status, paces) {
   }
   FIGURES.forEach(([, value, more], index) => {
     const [, main, rest] = place.children[index].children;
-    say(main, value(status, paces));
-    say(rest, more(status, paces));
+    setText(main, value(status, pace));
+    setText(rest, more(status, pace));
   });
   place.lastElementChild.classList.toggle("attention", sum(status, "quarantine_size") > 0);
 }
 
+const FACTS = [
+  ["Rate", (one, pace) => (pace === undefined ? "–" : fileRate(pace.files)), (one, pace) => (pace === undefined ? "" : `${bytes(pace.sourceBytes)}/s`)],
+  ["Ratio", (one) => ratio(one.source_bytes, one.output_bytes), (one) => `${bytes(one.source_bytes)} → ${bytes(one.output_bytes)}`],
+  ["Latency", (one) => {
+    const found = latency(one.name);
+    return found === null ? "–" : seconds(found.p50_seconds);
+  }, (one) => {
+    const found = latency(one.name);
+    return found === null ? "" : `99 % ${seconds(found.p99_seconds)}`;
+  }],
+  ["Running", (one) => count(running(one)), lanes],
+  ["Queued", (one) => count(queued(one)), (one) => (one.oldest_pending_seconds >= 1 ? `oldest ${span(one.oldest_pending_seconds)}` : "")],
+  ["Published", (one) => count(one.published), (one) => [[one.skipped, "skipped"], [one.retries, "retried"]]
+    .filter(([number]) => number > 0).map(([number, word]) => `${count(number)} ${word}`).join(" · ")],
+  ["Quarantine", (one) => count(one.quarantine_size), () => ""],
+];
+
 function card(pipeline) {
-  const parts = { title: html("h3", {}, html("bdi", {}, pipeline.name)), condition: html("p", { class: "condition" }), facts: html("p", { class: "facts" }) };
-  parts.hold = html("button", { type: "button", onclick: () => hold(parts.held, pipeline.name) });
+  const parts = { condition: html("p", { class: "condition" }) };
+  parts.facts = FACTS.map(([title]) => html("div", {}, html("dt", {}, title), html("dd", {}), html("dd", { class: "more" })));
+  parts.pause = html("button", { type: "button", onclick: () => togglePause(parts.paused, pipeline.name) });
   parts.rescan = html("button", { type: "button", "aria-label": `Rescan ${pipeline.name}`, onclick: () => rescan(pipeline.name) }, "Rescan");
-  parts.way = html("p", { class: "from-to" }, name(pipeline.input), html("span", { "aria-label": "to" }, " → "), name(pipeline.output));
-  parts.transforms = html("p", { class: "facts" }, `transforms ${pipeline.transforms} · source afterwards: ${pipeline.on_success}`);
-  parts.item = html("li", {}, html("div", {}, parts.title, parts.condition), parts.way, parts.transforms, parts.facts,
-    html("div", { class: "controls", role: "group", "aria-label": `Pipeline ${pipeline.name}` }, parts.hold, parts.rescan));
+  parts.item = html("li", {},
+    html("div", { class: "title" }, html("h3", {}, html("bdi", {}, pipeline.name)), parts.condition),
+    html("div", { class: "controls change", role: "group", "aria-label": `Pipeline ${pipeline.name}` }, parts.pause, parts.rescan),
+    html("p", { class: "from-to" }, name(pipeline.input), html("span", { "aria-label": "to" }, " → "), name(pipeline.output)),
+    html("p", { class: "soft" }, `transforms ${pipeline.transforms} · source afterwards: ${pipeline.on_success}`),
+    html("dl", { class: "facts" }, ...parts.facts),
+    html("p", { class: "outcomes-link" }, html("a", { href: "#outcomes", "aria-label": `Outcomes of ${pipeline.name}`, onclick: () => showPipeline(pipeline.name) }, "Outcomes")));
   return parts;
 }
 
-function condition(one) {
-  if (one.paused !== null) return ["sick", `sick: ${one.paused}`];
-  if (one.held) return ["held", "paused by the operator"];
-  return one.in_work + one.pending > 0 ? ["busy", "busy"] : ["idle", "idle"];
+// A pipeline counts as busy while files finish, so that the word does not change every second.
+function condition(one, pace) {
+  if (one.paused !== null) return ["unavailable", `storage unavailable: ${one.paused}`];
+  if (one.held) return ["paused", "paused by the operator"];
+  return one.in_work + one.pending > 0 || (pace?.files ?? 0) > 0 ? ["busy", "busy"] : ["idle", "idle"];
 }
 
-export function pipelines(status) {
+export function pipelines(status, pace) {
   const place = byId("pipelines");
   const names = status.pipelines.map((one) => one.name);
-  for (const [known, parts] of cards) {
-    if (!names.includes(known)) {
+  inputs = new Map(status.pipelines.map((one) => [one.name, one.input]));
+  for (const [shown, parts] of cards) {
+    if (!names.includes(shown)) {
       parts.item.remove();
-      cards.delete(known);
+      cards.delete(shown);
     }
   }
-  const looksOnly = !status.can_change && !status.token_set;
   for (const one of status.pipelines) {
     const key = [one.input, one.output, one.transforms, one.on_success].join("\0");
     let parts = cards.get(one.name);
@@ -80,30 +104,43 @@ export function pipelines(status) {
       cards.set(one.name, fresh);
       parts = fresh;
     }
-    const [kind, words] = condition(one);
-    parts.condition.dataset.state = kind;
-    say(parts.condition, words);
-    say(parts.facts, `${count(one.published)} published · ${count(one.skipped)} skipped · ${count(one.retries)} tried again · ${count(one.quarantine_size)} in quarantine · ${count(one.in_work)} in work · ${count(one.pending)} waiting`);
-    parts.held = one.held;
-    say(parts.hold, one.held ? "Resume" : "Pause");
-    parts.hold.setAttribute("aria-label", `${one.held ? "Resume" : "Pause"} ${one.name}`);
-    for (const button of [parts.hold, parts.rescan]) button.setAttribute("aria-disabled", String(looksOnly || isDraining(status)));
+    updateCard(parts, one, pace?.pipelines[one.name], isDraining(status));
   }
   place.classList.toggle("alone", names.length === 1);
+}
+
+function updateCard(parts, one, pace, draining) {
+  const [kind, words] = condition(one, pace);
+  parts.condition.dataset.state = kind;
+  setText(parts.condition, words);
+  FACTS.forEach(([, value, more], index) => {
+    const [, main, rest] = parts.facts[index].children;
+    setText(main, value(one, pace));
+    setText(rest, more(one, pace));
+  });
+  parts.facts.at(-1).classList.toggle("attention", one.quarantine_size > 0);
+  parts.paused = one.held;
+  setText(parts.pause, one.held ? "Resume" : "Pause");
+  parts.pause.setAttribute("aria-label", `${one.held ? "Resume" : "Pause"} ${one.name}`);
+  for (const button of [parts.pause, parts.rescan]) button.setAttribute("aria-disabled", String(draining));
 }
 
 function fileRow(file) {
   const bar = html("progress", { "aria-label": `Read of ${file.path}`, max: 1, value: 0 });
   const parts = { bar, stage: html("span", { class: "stage" }), size: html("span", { class: "size" }), time: html("span", { class: "time" }) };
-  parts.item = html("li", {}, name(file.path), parts.stage, bar, parts.size, parts.time);
+  parts.item = html("li", {}, fileLink(file.path, inputs.get(file.pipeline)), parts.stage, bar, parts.size, parts.time);
   return parts;
 }
 
-// The oldest first, as they come; rows stay in their place while their file is in work.
-export function inWork(list, total) {
-  latest = list;
-  const place = byId("work");
-  const shown = showsAll ? list : list.slice(0, FEW);
+const isQueued = (file) => file.stage === "settle";
+
+// Running files come first, as the service sends them; a row stays while its file is in flight.
+export function inFlight(list, status) {
+  latest = { list, status };
+  const place = byId("files");
+  const active = list.filter((file) => !isQueued(file));
+  const few = (active.length > 0 ? active : list).slice(0, FEW);
+  const shown = showsAll ? list : few;
   const keep = new Set(shown.map((file) => file.id));
   for (const [id, parts] of rows) {
     if (!keep.has(id)) {
@@ -118,24 +155,42 @@ export function inWork(list, total) {
       rows.set(file.id, parts);
     }
     if (place.children[index] !== parts.item) place.insertBefore(parts.item, place.children[index] ?? null);
+    parts.item.classList.toggle("queued", isQueued(file));
     parts.bar.value = file.bytes > 0 ? Math.min(1, file.done_bytes / file.bytes) : 1;
-    // A large file that no lane has taken yet shows no step of its own.
-    say(parts.stage, file.stage === "settle" ? "queued" : file.stage);
-    say(parts.size, `${bytes(file.done_bytes)} of ${bytes(file.bytes)}`);
-    say(parts.time, span(file.seconds));
+    setText(parts.stage, isQueued(file) ? "queued" : file.stage);
+    setText(parts.size, isQueued(file) ? bytes(file.bytes) : `${bytes(file.done_bytes)} of ${bytes(file.bytes)}`);
+    setText(parts.time, span(file.seconds));
   });
-  byId("work-none").hidden = list.length > 0;
-  const all = Math.max(total, list.length);
-  say(byId("work-count"), all > 0 ? count(all) : "");
-  const more = byId("work-more");
-  more.hidden = list.length <= FEW;
+  showCounts(list, status, few.length);
+}
+
+function showCounts(list, status, few) {
+  const all = status === null ? [list.filter((file) => !isQueued(file)).length, list.filter(isQueued).length]
+    : [total(status, running), sum(status, "queued")];
+  const counts = [[all[0], "running"], [all[1], "queued"]].filter(([number]) => number > 0);
+  byId("files-none").hidden = list.length > 0;
+  setText(byId("files-count"), counts.map(([number, word]) => `${count(number)} ${word}`).join(", "));
+  const more = byId("files-more");
+  more.hidden = list.length <= few;
   more.setAttribute("aria-expanded", String(showsAll));
-  say(more, showsAll ? "Show the oldest only" : `Show ${count(list.length - FEW)} more`);
+  setText(more, showsAll ? "Show fewer" : `Show ${count(list.length - few)} more`);
+}
+
+// The first directories to drop a file into, while the service has seen no file.
+export function welcome(status, isEmpty) {
+  const place = byId("welcome");
+  place.hidden = !isEmpty || status.phase !== "READY" || isPaused(status);
+  if (place.hidden) return;
+  const items = status.pipelines.map((one) => html("li", {}, "Drop a file into ", name(one.input), ": its output appears in ", name(one.output), "."));
+  const key = status.pipelines.map((one) => `${one.input}\0${one.output}`).join("\0");
+  if (place.dataset.key === key) return;
+  place.dataset.key = key;
+  byId("welcome-list").replaceChildren(...items);
 }
 
 export function start() {
-  byId("work-more").addEventListener("click", () => {
+  byId("files-more").addEventListener("click", () => {
     showsAll = !showsAll;
-    inWork(latest, latest.length);
+    inFlight(latest.list, latest.status);
   });
 }

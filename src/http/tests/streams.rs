@@ -1,8 +1,8 @@
-//! The event streams: how many there may be, how long they last.
+//! The event streams: their number and their duration.
 
 use super::*;
 
-/// A stream that has begun.
+/// Opens a stream and waits until it begins.
 async fn listen(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.expect("connect");
     let request = "GET /api/v1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -62,7 +62,7 @@ async fn a_stream_outlives_other_connections_and_a_client_that_reads_no_more_is_
         );
     }
     drop(stream);
-    // Nobody reads this one: what the sockets hold is full some time, and it goes.
+    // Nothing reads this one: its buffers fill up, and it is dropped.
     let unread = listen(running.address).await;
     let notice = |id| crate::observe::OutcomeRecord {
         id,
@@ -75,6 +75,7 @@ async fn a_stream_outlives_other_connections_and_a_client_that_reads_no_more_is_
         output_bytes: None,
         reason: None,
         attempts: None,
+        seconds: None,
     };
     let free = || get(running.address, "/livez");
     for id in 0.. {

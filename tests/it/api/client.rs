@@ -1,4 +1,4 @@
-//! A client of a running service, at either door.
+//! A client of a running service, over TCP or its socket.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -13,14 +13,14 @@ use crate::files::{PATIENCE, Place, Running};
 
 pub const TOKEN: &str = "0123456789abcdef-of-a-test";
 
-/// A service with both doors open, and a token at the one over TCP.
+/// A service that listens on TCP, with a token, and at its socket.
 pub struct Service {
     pub place: Place,
     pub running: Running,
     pub address: SocketAddr,
 }
 
-/// What was answered.
+/// An answer.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -49,15 +49,15 @@ impl Service {
         let place = Place::new();
         place.configure(pipeline);
         std::fs::write(place.root().join("token"), format!("{TOKEN}\n")).unwrap();
-        let doors = ["--http", "127.0.0.1:0", "--admin-token-file", "token"];
-        let running = place.watch_with(&[&doors[..], args].concat(), failpoints);
+        let arguments = ["--http", "127.0.0.1:0", "--admin-token-file", "token"];
+        let running = place.watch_with(&[&arguments[..], args].concat(), failpoints);
         let log = running.log();
         let address = log.split("http://").nth(1).and_then(|rest| rest.split('/').next());
         let address = address.unwrap().parse().unwrap();
         Self { place, running, address }
     }
 
-    /// Sends this and takes the answer, over TCP.
+    /// Sends a request over TCP and returns the answer.
     pub fn ask(&self, request: &str) -> Answer {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -71,12 +71,12 @@ impl Service {
         self.ask(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
     }
 
-    /// A change over TCP, with the token.
+    /// Makes a change over TCP, with the token.
     pub fn post(&self, path: &str, body: &str) -> Answer {
         self.ask(&post(path, &format!("Authorization: Bearer {TOKEN}\r\n"), body))
     }
 
-    /// A change over the Unix socket, without one.
+    /// Makes a change over the Unix socket, without a token.
     pub fn post_at_socket(&self, path: &str, body: &str) -> Answer {
         let mut stream = UnixStream::connect(self.place.state().join("admin.sock")).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -86,7 +86,7 @@ impl Service {
         Answer::of(&answer)
     }
 
-    /// Asks until the answer is as wanted, and gives it.
+    /// Repeats a request until its answer is as wanted, and returns that.
     pub fn get_until(&self, path: &str, is_so: impl Fn(&Answer) -> bool) -> Answer {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -103,14 +103,14 @@ impl Service {
         self.get("/api/v1/status").json()["pipelines"][0]["published"].as_u64().unwrap()
     }
 
-    /// Waits until so many are published in all.
+    /// Waits until this many files are published.
     pub fn until_published(&self, count: u64) {
         self.get_until("/api/v1/status", |answer| {
             answer.json()["pipelines"][0]["published"].as_u64() == Some(count)
         });
     }
 
-    /// Listens to the stream.
+    /// Opens the stream.
     pub fn listen(&self) -> Events {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -131,7 +131,7 @@ pub fn post(path: &str, headers: &str, body: &str) -> String {
 pub struct Events(BufReader<TcpStream>);
 
 impl Events {
-    /// The next event: its name and its data. What HTTP puts between chunks is passed over.
+    /// Returns the name and data of the next event; skips the chunk headers of HTTP.
     pub fn next(&mut self) -> (String, Value) {
         let mut name = None;
         loop {
@@ -145,7 +145,7 @@ impl Events {
         }
     }
 
-    /// The data of the next event of this name.
+    /// Returns the data of the next event of this name.
     pub fn until(&mut self, wanted: &str) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -15,10 +15,10 @@ use crate::{
 fn the_commands_find_the_service_steer_it_and_wait_for_its_end() {
     let service = Service::start("", &[]);
     let place = &service.place;
-    let told = place.run(&["status"]);
-    assert_eq!(told.code, 0, "{told:?}");
-    assert!(told.stdout.contains(": READY, up for "), "{told:?}");
-    assert!(told.stdout.contains("\n  idle"), "{told:?}");
+    let ran = place.run(&["status"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stdout.contains(": READY, up for "), "{ran:?}");
+    assert!(ran.stdout.contains("\n  idle"), "{ran:?}");
     let json = place.run(&["status", "--json", "--state-dir", "state"]);
     let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(json["can_change"], true);
@@ -38,12 +38,12 @@ fn the_commands_find_the_service_steer_it_and_wait_for_its_end() {
 }
 
 #[test]
-fn a_service_without_a_socket_is_told_as_one() {
+fn a_service_without_a_socket_is_reported_as_one() {
     let place = Place::new();
     let running = place.watch(&["--admin-socket", "off"]);
-    let told = place.run(&["status"]);
-    assert_eq!(told.code, 78, "{told:?}");
-    assert!(told.stderr.contains("--admin-socket off"), "{told:?}");
+    let ran = place.run(&["status"]);
+    assert_eq!(ran.code, 78, "{ran:?}");
+    assert!(ran.stderr.contains("--admin-socket off"), "{ran:?}");
     drop(running);
     let piped = place.run(&["status", "--watch"]);
     assert_eq!(piped.code, 64, "{piped:?}");
@@ -52,9 +52,9 @@ fn a_service_without_a_socket_is_told_as_one() {
 #[test]
 fn the_live_view_ends_on_ctrl_c_and_gives_the_terminal_back() {
     let service = Service::start("", &[]);
-    // The shell gets out of the way: one that waits would tell of the signal, not of the program.
+    // `exec` replaces the shell: one that waits would report the signal, not the program.
     let shown = format!("exec {} status --watch", env!("CARGO_BIN_EXE_tidemill"));
-    // `script` gives it a terminal of its own.
+    // `script` provides a terminal.
     let mut terminal = std::process::Command::new("script")
         .args(["-qefc", &shown, "/dev/null"])
         .current_dir(service.place.root())

@@ -1,4 +1,4 @@
-//! Every answer of a live service is as its document says, and every path of one is in the other.
+//! Every answer of a live service matches its document, and both have the same paths.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::api::{
     schema::{document, wrong},
 };
 
-/// Which answers were seen, so that none of the document is left out.
+/// The document and the answers that were checked, so that none is left out.
 struct Checked {
     document: Value,
     seen: BTreeSet<(String, String)>,
@@ -20,14 +20,15 @@ impl Checked {
         Self { document: document(), seen: BTreeSet::new() }
     }
 
-    /// Holds an answer against what the document says of it.
+    /// Checks an answer against its schema in the document.
     fn check(&mut self, method: &str, path: &str, answer: &Answer) {
         let plain = path.split('?').next().unwrap();
-        let told = &self.document["paths"][plain][method]["responses"][answer.status.to_string()];
-        assert!(told.is_object(), "{method} {path}: {answer:?} is not in the document");
+        let documented =
+            &self.document["paths"][plain][method]["responses"][answer.status.to_string()];
+        assert!(documented.is_object(), "{method} {path}: {answer:?} is not in the document");
         let kind = answer.head.split("content-type: ").nth(1).unwrap();
         let kind = kind.split(['\r', ';']).next().unwrap();
-        let schema = &told["content"][kind]["schema"];
+        let schema = &documented["content"][kind]["schema"];
         assert!(schema.is_object(), "{method} {path}: {kind} is not in the document");
         if kind == "application/json" {
             let wrong = wrong(&self.document, schema, &answer.json());
@@ -36,7 +37,7 @@ impl Checked {
         self.seen.insert((plain.to_owned(), method.to_owned()));
     }
 
-    /// The data of an event against a schema of this name.
+    /// Checks the data of an event against the schema of this name.
     fn check_event(&self, name: &str, data: &Value) {
         let schema = &self.document["components"]["schemas"][name];
         let wrong = wrong(&self.document, schema, data);
@@ -44,11 +45,11 @@ impl Checked {
     }
 }
 
-/// Published, skipped and quarantined files.
+/// Starts a service with published, skipped and quarantined files.
 fn with_everything() -> Service {
     let service = Service::start("on_exists = \"skip\"\ntransforms = \"gunzip\"", &[]);
     std::fs::write(service.place.output().join("taken"), "another's").unwrap();
-    // gzip of nothing, by hand: a header, an empty block, a sum and a length.
+    // An empty gzip file: a header, an empty block, a sum and a length.
     let empty = [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 3, 0][..], &[0; 8]].concat();
     service.place.put("good.gz", &empty);
     service.place.put("taken.gz", &empty);
@@ -62,7 +63,7 @@ fn with_everything() -> Service {
 }
 
 #[test]
-fn every_answer_is_as_the_document_says() {
+fn every_answer_matches_the_document() {
     let service = with_everything();
     let mut checked = Checked::new();
     let bad = service.get("/api/v1/quarantine").json()["files"][0]["id"].as_i64().unwrap();
@@ -104,12 +105,12 @@ fn every_answer_is_as_the_document_says() {
     // The stream has a test of its own.
     checked.seen.insert(("/api/v1/stream".to_owned(), "get".to_owned()));
     let paths = checked.document["paths"].as_object().unwrap().iter();
-    let told: BTreeSet<_> = paths
+    let documented: BTreeSet<_> = paths
         .flat_map(|(path, methods)| {
             methods.as_object().unwrap().keys().map(|method| (path.clone(), method.clone()))
         })
         .collect();
-    assert_eq!(checked.seen, told, "the document has what was not tried");
+    assert_eq!(checked.seen, documented, "the document has paths that were not tried");
 }
 
 #[test]
@@ -126,10 +127,15 @@ fn the_stream_has_states_outcomes_and_points_as_the_document_says() {
     checked.check_event("Outcome", &outcome);
     assert_eq!(outcome["path"], "a.log");
     assert_eq!((&outcome["state"], &outcome["attempts"]), (&"published".into(), &1.into()));
+    assert!(outcome["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{outcome}");
     // One interval of the series.
     let point = events.until("point");
     checked.check_event("Point", &point);
     assert_eq!(service.get("/api/v1/series").json()["points"][0], point);
+    assert_eq!(
+        (&point["pipelines"][0]["name"], &point["pipelines"][0]["files"]),
+        (&"main".into(), &1.into())
+    );
     let page = service.get("/api/v1/outcomes?search=A.LOG").json();
     assert_eq!(page["outcomes"][0]["id"], outcome["id"]);
 }
@@ -162,7 +168,7 @@ fn the_history_is_paged_and_searched() {
 }
 
 #[test]
-fn explain_says_nothing_of_what_is_outside_the_pipelines() {
+fn explain_reveals_nothing_outside_the_pipelines() {
     use std::os::unix::fs::symlink;
     let service = with_everything();
     let outside = tempfile::tempdir().unwrap();
@@ -170,12 +176,12 @@ fn explain_says_nothing_of_what_is_outside_the_pipelines() {
     std::fs::write(outside.path().join("real/x"), "secret").unwrap();
     symlink("real", outside.path().join("link")).unwrap();
     let explain = |path: &str| service.get(&format!("/api/v1/explain?path={path}")).body;
-    let told = |name: &str| {
+    let explained = |name: &str| {
         let path = outside.path().join(name).display().to_string();
         explain(&path).replace(&path, "PATH")
     };
-    assert!(told("link/x").contains("PATH: is in no input and no output"));
-    assert_eq!(told("link/x"), told("no/such/file"));
+    assert!(explained("link/x").contains("PATH: is in no input and no output"));
+    assert_eq!(explained("link/x"), explained("no/such/file"));
     symlink(outside.path(), service.place.input().join("way")).unwrap();
     assert_eq!(
         explain("way/real/x").replace("real/x", "PATH"),

@@ -11,7 +11,7 @@ use crate::{api::client::Service, files::PATIENCE};
 
 const ASK: &[u8] = b"GET /api/v1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// The status of the answer, where one comes.
+/// Reads the status of the answer, where one comes.
 fn first_line(mut stream: &TcpStream) -> String {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut begin = [0; 12];
@@ -69,7 +69,7 @@ fn clients_that_stall_in_the_middle_and_huge_ones_do_not_keep_others_out() {
             stalled.push(stream);
         }
     }
-    // A head that has no end is cut off; whether the refusal is read before that is chance.
+    // An endless head is cut off; the refusal may or may not arrive before that.
     let mut huge = TcpStream::connect(service.address).unwrap();
     huge.set_write_timeout(Some(PATIENCE)).unwrap();
     huge.write_all(b"GET / HTTP/1.1\r\nX: ").unwrap();

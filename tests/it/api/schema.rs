@@ -1,5 +1,5 @@
-//! The part of JSON Schema that the API's document uses. A keyword that is not known here fails, so
-//! that nothing of the document is passed over.
+//! The part of JSON Schema that the API's document uses. An unsupported keyword fails, so that no part
+//! of the document is skipped.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ pub fn document() -> Value {
     serde_json::from_str(include_str!("../../../src/http/openapi.json")).unwrap()
 }
 
-/// All that is wrong with this value, with the place of each.
+/// Returns every fault of this value, with its position.
 pub fn wrong(document: &Value, schema: &Value, value: &Value) -> Vec<String> {
     let mut found = Vec::new();
     check(document, schema, value, "", &mut found);
@@ -16,56 +16,56 @@ pub fn wrong(document: &Value, schema: &Value, value: &Value) -> Vec<String> {
 }
 
 fn check(document: &Value, schema: &Value, value: &Value, at: &str, wrong: &mut Vec<String>) {
-    for (keyword, asked) in schema.as_object().unwrap() {
-        let mut say = |what: &str| wrong.push(format!("{at}: {what} {asked}, and is {value}"));
+    for (keyword, wanted) in schema.as_object().unwrap() {
+        let mut report = |what: &str| wrong.push(format!("{at}: {what} {wanted}, and is {value}"));
         match keyword.as_str() {
             "description" | "default" => {}
             "format" => {
                 let text = value.as_str().unwrap_or_default();
-                assert_eq!(asked, "date-time", "a format that is not known here");
+                assert_eq!(wanted, "date-time", "a format that is not supported here");
                 if text.parse::<jiff::Timestamp>().is_err() || !text.ends_with('Z') {
-                    say("a time in UTC");
+                    report("a time in UTC");
                 }
             }
             "$ref" => {
-                let pointer = asked.as_str().unwrap().trim_start_matches('#');
+                let pointer = wanted.as_str().unwrap().trim_start_matches('#');
                 let schema = document.pointer(pointer).unwrap();
                 check(document, schema, value, at, wrong);
             }
             "anyOf" => {
                 let fits = |schema| self::wrong(document, schema, value).is_empty();
-                if !asked.as_array().unwrap().iter().any(fits) {
-                    say("one of");
+                if !wanted.as_array().unwrap().iter().any(fits) {
+                    report("one of");
                 }
             }
             "type" => {
                 let types =
-                    asked.as_array().map_or_else(|| vec![asked], |all| all.iter().collect());
+                    wanted.as_array().map_or_else(|| vec![wanted], |all| all.iter().collect());
                 if !types.iter().any(|kind| is_a(kind.as_str().unwrap(), value)) {
-                    say("of type");
+                    report("of type");
                 }
             }
-            "enum" if !asked.as_array().unwrap().contains(value) => say("one of"),
-            "minimum" if value.as_f64().is_some_and(|n| n < asked.as_f64().unwrap()) => {
-                say("at least");
+            "enum" if !wanted.as_array().unwrap().contains(value) => report("one of"),
+            "minimum" if value.as_f64().is_some_and(|n| n < wanted.as_f64().unwrap()) => {
+                report("at least");
             }
             "enum" | "minimum" => {}
             "required" => {
-                for key in asked.as_array().unwrap() {
+                for key in wanted.as_array().unwrap() {
                     if value.get(key.as_str().unwrap()).is_none() {
                         wrong.push(format!("{at}: {key} is missing"));
                     }
                 }
             }
             "properties" => {
-                for (key, schema) in asked.as_object().unwrap() {
+                for (key, schema) in wanted.as_object().unwrap() {
                     if let Some(value) = value.get(key) {
                         check(document, schema, value, &format!("{at}/{key}"), wrong);
                     }
                 }
             }
             "additionalProperties" => {
-                assert_eq!(*asked, Value::Bool(false));
+                assert_eq!(*wanted, Value::Bool(false));
                 for key in value.as_object().into_iter().flatten().map(|(key, _)| key) {
                     if schema["properties"].get(key).is_none() {
                         wrong.push(format!("{at}: {key} is not in the document"));
@@ -74,10 +74,10 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str, wrong: &mut 
             }
             "items" => {
                 for (index, value) in value.as_array().into_iter().flatten().enumerate() {
-                    check(document, asked, value, &format!("{at}/{index}"), wrong);
+                    check(document, wanted, value, &format!("{at}/{index}"), wrong);
                 }
             }
-            other => panic!("{other} is not known here"),
+            other => panic!("{other} is not supported here"),
         }
     }
 }
@@ -91,7 +91,7 @@ fn is_a(kind: &str, value: &Value) -> bool {
         "number" => value.is_number(),
         "boolean" => value.is_boolean(),
         "null" => value.is_null(),
-        other => panic!("{other} is no type"),
+        other => panic!("{other} is not a type"),
     }
 }
 

@@ -25,7 +25,7 @@ fn a_paused_service_takes_nothing_new_finishes_what_is_in_work_and_says_so() {
             .body
             .contains("tidemill_paused{pipeline=\"main\",reason=\"operator\"} 1\n")
     );
-    // It is seen, and waits; a late event of the other may have that looked at again.
+    // It is found and waits; a late event may cause another look at the other file.
     service.get_until("/api/v1/status", |answer| {
         answer.json()["pipelines"][0]["pending"].as_u64() >= Some(1)
     });
@@ -46,7 +46,7 @@ fn a_paused_service_stops_as_any_other() {
     service.running.signal(Signal::TERM);
     let ended = service.running.end();
     assert_eq!(ended.code, 0, "{}", ended.stderr);
-    // The pause was for that process only.
+    // The pause ends with its process.
     assert_eq!(service.place.once(&[]).code, 0);
     assert!(service.place.output().join("new.zst").exists());
 }
@@ -87,18 +87,18 @@ fn without_a_token_nothing_is_changed_over_tcp_and_it_says_what_to_do() {
 fn a_token_that_is_none_keeps_the_service_from_starting() {
     let place = Place::new();
     std::fs::write(place.root().join("token"), "short\n").unwrap();
-    for (file, said) in [("token", "16 to 1024 visible"), ("none", "cannot read it")] {
+    for (file, message) in [("token", "16 to 1024 visible"), ("none", "cannot read it")] {
         let ended = place.run(&["run", "in", "out", "--admin-token-file", file]);
         assert_eq!(ended.code, 78, "{ended:?}");
-        assert!(ended.stderr.contains(said) && !ended.stderr.contains("short"), "{ended:?}");
+        assert!(ended.stderr.contains(message) && !ended.stderr.contains("short"), "{ended:?}");
     }
 }
 
 #[test]
-fn a_quarantined_file_goes_back_by_its_number_and_others_are_told_of() {
+fn a_quarantined_file_goes_back_by_its_number_and_other_numbers_are_reported() {
     let service = Service::start("transforms = \"gunzip\"\non_success = \"delete\"", &[]);
     service.place.put("sub/bad.gz", "no gzip at all");
-    // The ledger knows of it before it is moved: it is there when it is counted.
+    // The ledger has the record before the file moves: wait for the file.
     service.get_until("/api/v1/status", |answer| answer.json()["pipelines"][0]["quarantined"] == 1);
     let list = service.get("/api/v1/quarantine").json();
     let file = &list["files"][0];
@@ -109,13 +109,51 @@ fn a_quarantined_file_goes_back_by_its_number_and_others_are_told_of() {
     let answer = service.post_at_socket("/api/v1/requeue", &format!("{{\"ids\":[{id},999999]}}"));
     let answer = answer.json();
     assert_eq!((&answer["requeued"], &answer["failed"][0]["id"]), (&1.into(), &999_999.into()));
-    // It is no better than before: it is tried, and comes back as a new record.
+    // It fails again, and has a new record.
     service.get_until("/api/v1/status", |answer| answer.json()["pipelines"][0]["quarantined"] == 2);
     let again = service.get("/api/v1/quarantine").json();
     assert_eq!(again["total"], 1, "{again}");
     assert_ne!(again["files"][0]["id"], id, "{again}");
     let all = service.post_at_socket("/api/v1/requeue", "{\"all\":true,\"pipeline\":\"main\"}");
     assert_eq!(all.json()["requeued"], 1, "{all:?}");
+}
+
+#[test]
+fn quarantined_files_are_grouped_by_cause_and_a_group_is_requeued_alone() {
+    let service = Service::start("transforms = \"gunzip\"\non_success = \"keep\"", &[]);
+    for name in ["one.gz", "sub/two.gz"] {
+        service.place.put(name, "no gzip at all");
+    }
+    service.place.put("cut.gz", [0x1f, 0x8b, 8, 0]);
+    let is_quarantined = |number: u64| {
+        service.get_until("/api/v1/quarantine", |answer| answer.json()["total"] == number);
+    };
+    is_quarantined(3);
+    let list = service.get("/api/v1/quarantine").json();
+    let groups = list["groups"].as_array().unwrap();
+    let counts: Vec<_> = groups.iter().map(|group| group["files"].as_u64().unwrap()).collect();
+    assert_eq!(counts, [2, 1], "{list}");
+    let causes = [0, 1].map(|index: usize| groups[index]["cause"].as_str().unwrap().to_owned());
+    for cause in &causes {
+        assert!(cause.contains("the file") && !cause.contains(".gz"), "{cause}");
+    }
+    let hex: String = causes[0].bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let group = service.get(&format!("/api/v1/quarantine?cause={hex}")).json();
+    assert_eq!((&group["total"], &group["matching"]), (&3.into(), &2.into()));
+    let files = group["files"].as_array().unwrap();
+    assert!(files.len() == 2 && files.iter().all(|file| file["cause"] == *causes[0]), "{group}");
+    let requeue =
+        |body: &serde_json::Value| service.post_at_socket("/api/v1/requeue", &body.to_string());
+    let refused = requeue(&serde_json::json!({ "ids": [1], "cause": causes[0] }));
+    assert_eq!(refused.status, 400, "{refused:?}");
+    let none = requeue(&serde_json::json!({ "all": true, "cause": causes[0], "search": "cut" }));
+    assert_eq!(none.json()["requeued"], 0, "{none:?}");
+    let both = requeue(&serde_json::json!({ "all": true, "cause": causes[0] }));
+    assert_eq!(both.json()["requeued"], 2, "{both:?}");
+    // They fail again.
+    is_quarantined(3);
+    let found = requeue(&serde_json::json!({ "all": true, "search": "CUT.gz" }));
+    assert_eq!(found.json()["requeued"], 1, "{found:?}");
 }
 
 #[test]
@@ -149,22 +187,22 @@ fn a_socket_that_a_killed_service_left_is_replaced() {
     drop(killed);
     assert!(socket.exists(), "a kill leaves it");
     let running = place.watch(&[]);
-    let told = place.run(&["status", "--state-dir", "state", "--json"]);
-    assert_eq!(told.code, 0, "{told:?}");
+    let ran = place.run(&["status", "--state-dir", "state", "--json"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
     running.signal(Signal::TERM);
     assert_eq!(running.end().code, 0);
     assert!(!socket.exists());
 }
 
 #[test]
-fn a_socket_path_that_is_too_long_is_told_with_what_to_do() {
+fn a_socket_path_that_is_too_long_is_reported_with_its_remedy() {
     let place = Place::new();
     let long = place.root().join("x".repeat(120));
     let named =
         place.run(&["run", "--config", "tidemill.toml", "--admin-socket", long.to_str().unwrap()]);
     assert_eq!(named.code, 78, "{named:?}");
     assert!(named.stderr.contains("at most 107") && named.stderr.contains("--admin-socket PATH"));
-    // The default one is only missed.
+    // Without the default path the service only warns.
     let state = place.root().join("y".repeat(120));
     let running = place.watch(&["--state-dir", state.to_str().unwrap()]);
     assert!(running.log().contains("at most 107"), "{}", running.log());
