@@ -103,7 +103,7 @@ pub struct Run {
     /// The transforms for each file, left to right: zstd[:1-19], gzip[:1-9][:members], brotli[:0-11],
     /// xz[:0-9], bzip2[:1-9], lz4[:1-12], unzstd, gunzip, unbrotli, unxz, bunzip2, unlz4,
     /// decompress, copy
-    #[arg(long, value_name = "LIST")]
+    #[arg(long = "transform", value_name = "LIST")]
     transforms: Option<String>,
     /// What to do with a source once its output is durable: keep, delete, archive:DIR
     #[arg(long, value_name = "WHAT")]
