@@ -13,6 +13,8 @@ mod prove;
 mod archive_command;
 #[path = "recipes/logrotate.rs"]
 mod logrotate;
+#[path = "recipes/readme.rs"]
+mod readme;
 #[path = "recipes/rsync.rs"]
 mod rsync;
 #[path = "recipes/sftp.rs"]
