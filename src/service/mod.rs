@@ -18,6 +18,7 @@ pub mod probe;
 mod recover;
 mod reload;
 mod resources;
+mod status_line;
 mod tasks;
 mod watchdog;
 
@@ -228,6 +229,7 @@ async fn start(
         hooked.spawn(life, error::LIMIT, tasks::facts(config, observer));
     }
     watchdog::spawn(life, observer);
+    status_line::spawn(life, observer);
     let desk = listeners::open(life, config, observer, &ledger, token).await?;
     let recovered = recover::recovery(life, config, (&ledger, &events), observer).await?;
     let tracer = tasks::traces(life, config);
