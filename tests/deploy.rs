@@ -11,12 +11,16 @@ mod files;
 mod debian;
 #[path = "deploy/docker.rs"]
 mod docker;
+#[path = "deploy/image.rs"]
+mod image;
 #[path = "deploy/kubernetes.rs"]
 mod kubernetes;
 #[path = "deploy/manual.rs"]
 mod manual;
 #[path = "deploy/operations.rs"]
 mod operations;
+#[path = "deploy/reference.rs"]
+mod reference;
 #[path = "deploy/sbom.rs"]
 mod sbom;
 #[path = "deploy/systemd.rs"]

@@ -153,7 +153,7 @@ fn trace_of_a_life(transforms: &str, suffix: &str) -> String {
     let place = Place::new();
     std::fs::create_dir(place.root().join("done")).unwrap();
     let lines = format!(
-        "on_success = \"archive:done\"\nsteps = \"{transforms}\"\n[hooks]\non_published = [\"/bin/true\"]"
+        "on_success = \"archive:done\"\ntransforms = \"{transforms}\"\n[hooks]\non_published = [\"/bin/true\"]"
     );
     place.configure(&lines);
     let trace = place.root().join("trace");
