@@ -257,6 +257,7 @@ fn every_link_of_the_readme_and_the_reference_leads_to_something() {
                 continue;
             }
             let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let path = if path.is_empty() { file } else { path };
             assert!(crate::root().join(path).exists(), "{file}: {link}");
             if !anchor.is_empty() {
                 let linked = crate::text(path).to_lowercase();
