@@ -12,7 +12,7 @@ fn recipes(root: &Path) -> Vec<String> {
     let readme = std::fs::read_to_string("README.md").unwrap();
     let section = readme.split("\n## Recipes\n").nth(1).unwrap();
     let section = section.split("\n## ").next().unwrap();
-    let commands = section.lines().filter_map(|line| line.strip_prefix("    tidemill run "));
+    let commands = section.lines().filter_map(|line| line.strip_prefix("    tidemill run"));
     let root = root.display();
     let below = |command: &str| command.replace(" /", &format!(" {root}/"));
     commands.map(|it| below(it).replace(":/", &format!(":{root}/"))).collect()
@@ -21,7 +21,7 @@ fn recipes(root: &Path) -> Vec<String> {
 /// Runs a recipe over what is there, by a shell as its reader does.
 fn once(place: &Place, recipe: &str) {
     let program = Path::new(env!("CARGO_BIN_EXE_tidemill"));
-    let line = format!("exec '{}' run {recipe} --once", program.display());
+    let line = format!("exec '{}' run{recipe} --once", program.display());
     let mut command = Command::new("sh");
     let ended = Running::start(command.args(["-c", &line]).current_dir(place.root())).end();
     assert_eq!(ended.code, 0, "{recipe}: {ended:?}");
@@ -44,17 +44,18 @@ fn every_recipe_of_the_readme_does_what_it_is_for() {
     let [logs, sftp, rsync, transcode, decompress] = recipes.as_slice() else {
         panic!("{recipes:?}");
     };
-    let put = |path: &str| {
+    let write = |path: &str, content: &str| {
         let path = root.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, CONTENT).unwrap();
+        std::fs::write(path, content).unwrap();
     };
+    let put = |path: &str| write(path, CONTENT);
 
     put("var/log/app/app.log");
     for day in ["app.log.1.zst", "app.log.1.1.zst"] {
-        put("var/log/app/app.log.1");
+        write("var/log/app/app.log.1", day);
         once(&place, logs);
-        assert_eq!(decompressed(&root.join("srv/logs").join(day)), CONTENT.as_bytes());
+        assert_eq!(decompressed(&root.join("srv/logs").join(day)), day.as_bytes());
     }
     assert_eq!(names(&root.join("var/log/app")), ["app.log"]);
 
