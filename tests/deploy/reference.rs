@@ -162,7 +162,7 @@ fn a_reload_changes_exactly_the_keys_that_the_reference_marks() {
             // The line takes the place of the one that there is.
             let without = |text: &str| -> String {
                 let is_other = |line: &&str| !line.starts_with(&format!("{key} = "));
-                text.lines().filter(is_other).map(|line| format!("{line}\n")).collect()
+                text.lines().filter(is_other).flat_map(|line| [line, "\n"]).collect()
             };
             let changed = match begin {
                 "" => whole(&format!("{}{line}", without(head)), otlp, PIPELINE),
