@@ -29,6 +29,10 @@ pub fn spawn(life: &mut Lifecycle, observer: &Arc<Observer>) {
                 _ = every.tick() => {}
             }
             let (status, now) = (observer.status(), Instant::now());
+            if status.drain.is_some() {
+                // The drain sends its own.
+                continue;
+            }
             let totals = status.totals();
             let seconds = now.duration_since(then).as_secs_f64();
             let line = line(&status, totals.ended.saturating_sub(before.ended), seconds);
@@ -49,9 +53,7 @@ pub fn spawn(life: &mut Lifecycle, observer: &Arc<Observer>) {
 /// One line, without control characters: a line break would begin another assignment.
 fn line(status: &Status, ended: u64, seconds: f64) -> String {
     let Totals { in_work, quarantined, .. } = status.totals();
-    let line = if status.drain.is_some() {
-        format!("Draining, {in_work} files in flight")
-    } else if let Some(reason) = status.not_ready() {
+    let line = if let Some(reason) = status.not_ready() {
         format!("Not ready: {reason}")
     } else {
         #[expect(clippy::cast_precision_loss, reason = "a pace for people")]
@@ -68,7 +70,6 @@ fn line(status: &Status, ended: u64, seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::DrainStatus;
 
     fn ready() -> Status {
         let observer = Observer::new(&[Arc::from("main")], &[]);
@@ -77,20 +78,12 @@ mod tests {
     }
 
     #[test]
-    fn the_line_has_the_pace_the_reason_or_the_drain() {
+    fn the_line_has_the_pace_or_the_reason() {
         let mut status = ready();
         assert_eq!(line(&status, 636, 2.0), "318 files/s, 0 in flight");
         assert_eq!(line(&status, 0, 0.0), "0 files/s, 0 in flight");
         status.is_ready = false;
         status.phase = "RE\nCOVERING";
         assert_eq!(line(&status, 0, 2.0), "Not ready: phase RE COVERING");
-        status.drain = Some(DrainStatus {
-            left_files: 0,
-            left_bytes: 0,
-            seconds: 1.0,
-            deadline_seconds_left: 24.0,
-            estimated_seconds_left: None,
-        });
-        assert_eq!(line(&status, 0, 2.0), "Draining, 0 files in flight");
     }
 }

@@ -31,7 +31,10 @@ use crate::{
 pub async fn drain(handle: &Handle, control: &Control, settings: &LiveConfig, observer: &Observer) {
     handle.enter(Phase::Closing);
     observer.drains(settings.now().shutdown_deadline);
-    notify(&[sd_notify::NotifyState::Stopping]);
+    notify(&[
+        sd_notify::NotifyState::Stopping,
+        sd_notify::NotifyState::Status(&draining(observer)),
+    ]);
     control.close();
     handle.enter(Phase::Draining);
     let cut = handle.cut();
@@ -52,12 +55,20 @@ pub async fn drain(handle: &Handle, control: &Control, settings: &LiveConfig, ob
                 if log_progress(&mut progress, observer) {
                     let more = limits::DRAIN_LOG_INTERVAL.saturating_mul(3);
                     let micros = u32::try_from(more.as_micros()).unwrap_or(u32::MAX);
-                    notify(&[sd_notify::NotifyState::ExtendTimeoutUsec(micros)]);
+                    notify(&[
+                        sd_notify::NotifyState::ExtendTimeoutUsec(micros),
+                        sd_notify::NotifyState::Status(&draining(observer)),
+                    ]);
                 }
             }
         }
     }
     handle.enter(Phase::Committing);
+}
+
+/// The status line of a drain, sent with each of its messages: the service manager reads few of them at once.
+fn draining(observer: &Observer) -> String {
+    format!("Draining, {} files in flight", observer.unfinished())
 }
 
 /// What the user's hooks are told of the start and the end.
