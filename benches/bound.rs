@@ -1,12 +1,12 @@
-//! What can be had by hand, as bounds to compare with; the codec is the service's own.
+//! Hand-written bounds to compare with; the codec is the service's own.
 //!
 //! `cargo bench --bench bound -- INPUT OUTPUT [THREADS] [classic|staged]`
 //!
 //! classic: threads that for each file compress, write a temporary file, `fsync` it, rename it and
 //! `fsync` the directory.
-//! staged: threads that compress and write temporary files, and one that makes whole batches of
-//! them durable by `syncfs`, renames them and `fsync`s their directories. There is no ledger and
-//! no recovery: it is what the same work costs without the promise.
+//! staged: threads that compress and write temporary files, and one that makes entire batches of
+//! them durable by `syncfs`, renames them and `fsync`s their directories. It has no ledger and
+//! no recovery: it is the cost of the same work without the guarantees.
 
 use std::{
     collections::BTreeSet,
@@ -29,13 +29,13 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 /// The largest group commit of the staged bound, in files.
 const BATCH: usize = 512;
 
-/// An output that has not its name yet.
+/// An output without its final name.
 struct Written {
     temp: NamedTempFile,
     target: PathBuf,
 }
 
-/// The files still to do.
+/// The unfinished files.
 struct Work {
     files: Vec<PathBuf>,
     next: AtomicUsize,
@@ -60,7 +60,7 @@ fn main() -> Result<()> {
     std::thread::scope(|scope| {
         let (written, batches) = mpsc::sync_channel(BATCH);
         let work = &work;
-        // It owns the channel's end: where it fails, the workers are refused and end too.
+        // It owns the receiver: if it fails, the workers' sends fail, and they end too.
         let committer = scope.spawn(move || if staged { commit(work, &batches) } else { Ok(()) });
         let written = staged.then_some(written);
         let workers: Vec<_> = (0..threads)
@@ -94,7 +94,7 @@ fn find(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 impl Work {
-    /// Compresses until nothing is left; commits each file, or hands it to the committer.
+    /// Compresses the remaining files; commits each one, or sends it to the committer.
     fn run(&self, committer: Option<&mpsc::SyncSender<Written>>) -> Result<()> {
         let bounds =
             ExpansionLimits { output_bytes: u64::MAX, ratio: u64::MAX, decoder_bytes: 1 << 27 };
@@ -125,7 +125,7 @@ impl Work {
     }
 }
 
-/// Commits what has gathered, again and again.
+/// Commits one batch of received files after another.
 fn commit(work: &Work, written: &mpsc::Receiver<Written>) -> Result<()> {
     let root = File::open(&work.output)?;
     while let Ok(first) = written.recv() {

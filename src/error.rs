@@ -1,27 +1,27 @@
-//! How the process ends, and which errors of the operating system blame the place, not the file.
+//! The exit codes, and the errors of the operating system that blame the storage and not the file.
 
 use std::io;
 
-/// The exit codes, after `sysexits.h`; part of the command line's contract.
+/// The exit codes, after `sysexits.h`; a part of the command line's contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Everything taken in was finished.
+    /// Every file that was taken is finished.
     Drained = 0,
-    /// The command line cannot be understood (`EX_USAGE`).
+    /// The command line is invalid (`EX_USAGE`).
     Usage = 64,
-    /// `--once` only: it is finished, and files are in quarantine, from this run or before
+    /// `--once` only: it is finished, and files are in quarantine, from this or an earlier run
     /// (`EX_DATAERR`).
     Quarantined = 65,
-    /// A command needs a service that runs, and none does (`EX_UNAVAILABLE`).
+    /// A command needs a running service, and none runs (`EX_UNAVAILABLE`).
     Unavailable = 69,
-    /// A fault of the program itself (`EX_SOFTWARE`).
+    /// A bug in the program (`EX_SOFTWARE`).
     Internal = 70,
-    /// Storage failed: nothing more could be made durable (`EX_IOERR`).
+    /// Storage failed: no further output could be made durable (`EX_IOERR`).
     Storage = 74,
-    /// Work was left, or another process has the state directory; the next start goes on
-    /// (`EX_TEMPFAIL`).
+    /// Files are unfinished, or another process has the state directory; the next start resumes the
+    /// work (`EX_TEMPFAIL`).
     WorkLeft = 75,
-    /// The configuration cannot be used (`EX_CONFIG`).
+    /// The configuration is invalid (`EX_CONFIG`).
     Config = 78,
 }
 
@@ -31,7 +31,7 @@ impl Exit {
         self as i32
     }
 
-    /// The one of this code.
+    /// Returns the variant with this code.
     #[must_use]
     pub fn of_code(code: i32) -> Option<Self> {
         let all = [
@@ -48,19 +48,19 @@ impl Exit {
     }
 }
 
-/// What an error of the operating system, met on the output side, says about the place.
+/// The state of the storage after an error of the operating system on the output side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StorageHealth {
-    /// It says nothing about the place: the file is to blame.
+    /// The storage works: the file is at fault.
     Available,
-    /// Full, out of descriptors, or not answering: worth another try by itself, later.
+    /// It is full, out of descriptors, or does not respond: a later retry may succeed.
     Unavailable,
-    /// It was made read-only: nothing can be made durable any more.
+    /// It became read-only: no output can be made durable.
     ReadOnly,
 }
 
-/// Whether this is an error of the file system as a whole: it says nothing of the path that was asked for,
-/// and may be gone when the mount is mended.
+/// Checks whether this is an error of the entire file system: it gives no information on the path, and
+/// may end when the mount is repaired.
 #[must_use]
 pub fn is_unavailable(error: &io::Error) -> bool {
     use rustix::io::Errno;
@@ -82,13 +82,13 @@ pub fn is_unavailable(error: &io::Error) -> bool {
     )
 }
 
-/// Sorts an error met while writing, publishing or opening by what it says about the place.
+/// Classifies an error of a write, a publication or an open by the state of the storage.
 #[must_use]
 pub fn storage_health(error: &io::Error) -> StorageHealth {
     use rustix::io::Errno;
     let Some(errno) = error.raw_os_error().map(Errno::from_raw_os_error) else {
         return match error.kind() {
-            // What the file system cannot do for this file it can do for none.
+            // A file system without this operation lacks it for every file.
             io::ErrorKind::StorageFull | io::ErrorKind::Unsupported => StorageHealth::Unavailable,
             _ => StorageHealth::Available,
         };

@@ -1,11 +1,11 @@
-//! Named places where a test kills, signals or fails the process. Compiled away in a release.
+//! Named points at which a test kills, signals or fails the process. A release does not contain them.
 //!
 //! `FAILPOINTS=commit::intent=1*off->return(kill)` is the syntax of the `fail` crate; the words that
-//! `return` takes here are `kill` (SIGKILL to itself), `term` (SIGTERM to itself), and the name of an
-//! error (`enospc`, `eio`, `erofs`, `ebusy`), which the place then meets instead of doing its work; and
-//! `while:PATH`, which stands still for as long as there is such a file.
+//! `return` takes here are `kill` (SIGKILL to itself), `term` (SIGTERM to itself), the name of an error
+//! (`enospc`, `eio`, `erofs`, `ebusy`), which replaces the work at this point, and `while:PATH`, which
+//! stalls as long as this file exists.
 
-/// All of them, in the order of a file's way.
+/// The failpoints of the stages, in the order of the flow.
 pub const NAMES: [&str; 20] = [
     "discover",
     "settle",
@@ -29,26 +29,26 @@ pub const NAMES: [&str; 20] = [
     "dispose::unlink",
 ];
 
-/// Those of the events file, each time that it is written, and of the ledger, each time that its log is
-/// moved into the database.
+/// The failpoints of each write to the events file, and of each move of the ledger's log into the
+/// database.
 pub const STORE_NAMES: [&str; 3] = ["events::append", "events::sync", "ledger::checkpoint"];
 
-/// Those of recovery.
+/// The failpoints of recovery.
 pub const RECOVERY_NAMES: [&str; 3] =
     ["recovery::named", "recovery::acknowledged", "recovery::marked"];
 
-/// Those that only a file system meets which cannot rename in one call, between one name and the
-/// other, or a move from one file system to another.
+/// The failpoints of a rename on a file system that cannot rename in one call, and of a move from one
+/// file system to another.
 pub const DETOUR_NAMES: [&str; 6] =
     ["link::made", "link::durable", "commit::unlink", "move::chunk", "move::copied", "move::named"];
 
-/// Those where only an error makes sense.
+/// The failpoints at which only an error makes sense.
 pub const ERROR_NAMES: [&str; 4] =
     ["commit::withdraw", "recovery::rename", "recovery::unlink", "recovery::directory"];
 
-/// What the promise rests on, each of which a test can leave out with `return(out)`, to see that the
-/// proofs notice (`tests/powerloss/mutants.rs`). That one step overtakes another is the same as
-/// leaving out the barrier between them.
+/// The operations that durability relies on. A test can omit each one with `return(out)`, to see that
+/// the proofs detect it (`tests/proofs/powerloss/mutants.rs`). Two steps in the wrong order are the same as an
+/// omitted barrier between them.
 pub const BARRIERS: [&str; 20] = [
     "barrier::new_directory",
     "barrier::temp",
@@ -72,11 +72,11 @@ pub const BARRIERS: [&str; 20] = [
     "barrier::recovered_mark",
 ];
 
-/// What depends on the machine: its other work, and what its file systems can do. With `return(out)`
-/// it is as if it did none, and as if they could not.
+/// The properties of the machine: its other writes, and the features of its file systems. `return(out)`
+/// simulates a machine without them.
 pub const GATES: [&str; 3] = ["gate::unwritten", "gate::no_replace", "gate::links"];
 
-/// Does this step, unless a test leaves it out.
+/// Runs this step, unless a test omits it.
 #[inline]
 pub(crate) fn barrier<T: Default, E>(
     name: &str,
@@ -85,7 +85,7 @@ pub(crate) fn barrier<T: Default, E>(
     if is_skipped(name) { Ok(T::default()) } else { step() }
 }
 
-/// Whether a test leaves this barrier or gate out.
+/// Checks whether a test omits this barrier or gate.
 #[cfg(feature = "failpoints")]
 pub(crate) fn is_skipped(name: &str) -> bool {
     fail::eval(name, |word| word.as_deref() == Some("out")) == Some(true)
@@ -97,13 +97,13 @@ pub(crate) const fn is_skipped(_: &str) -> bool {
     false
 }
 
-/// A place where only kills and signals make sense.
+/// Runs the failpoint of this name, at which only kills and signals make sense.
 pub(crate) fn pass(name: &str) {
-    // An error asked for here has nobody to meet it.
+    // An injected error has no effect here.
     hit(name).ok();
 }
 
-/// Runs the failpoint of this name; with `?`-able result so that errors can be injected.
+/// Runs the failpoint of this name and returns its injected error.
 #[cfg(feature = "failpoints")]
 pub(crate) fn hit(name: &str) -> std::io::Result<()> {
     match fail::eval(name, |word| word) {

@@ -1,6 +1,6 @@
-//! What makes a file the same file.
+//! The identity of a file.
 
-/// What `fstat` says of a regular file: enough to tell whether it is still the one that was read.
+/// Metadata from `fstat` that identifies a version of a regular file.
 ///
 /// Sizes are bytes, times are nanoseconds since the epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
@@ -12,47 +12,51 @@ pub struct Fingerprint {
     pub changed_ns: i64,
 }
 
-/// What two paths have in common that lead to one file or directory of a running machine.
+/// Identifies a file or directory while the machine runs and the file system stays mounted: equal for
+/// all paths that lead to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileId {
     pub device: u64,
     pub inode: u64,
 }
-/// The coarsest times of a file system in use: FAT's modification times are of two seconds.
+
+/// The coarsest resolution of times in use: FAT's modification times have two seconds.
 const COARSEST_NS: i64 = 2_000_000_000;
-/// A source is recorded this long after its reading began, or later only where it is large.
+/// The longest time from the begin of a source's reading to its record, except for large sources.
 const READ_NS: i64 = 60_000_000_000;
 
-/// In the ledger in place of a change time: whatever the file's is, it is the same file.
+/// A change time in the ledger that matches every change time of the file.
 const ANY_CHANGE: i64 = i64::MAX;
 
 impl Fingerprint {
-    /// Of no file.
+    /// The fingerprint of no file.
     pub const NONE: Self =
         Self { device: 0, inode: 0, size: 0, modified_ns: i64::MIN, changed_ns: i64::MIN };
 
-    /// Which file it is, while the machine runs and its file system stays mounted.
+    /// Returns the file's ID.
     #[must_use]
     pub const fn file_id(&self) -> FileId {
         FileId { device: self.device, inode: self.inode }
     }
 
-    /// The same file with the same content, as far as a file system can tell.
+    /// Checks whether this is the same file with the same content, by its metadata.
     ///
-    /// The device number is left out: it may differ after a reboot or a new mount.
+    /// The device number is not compared: it may differ after a reboot or a new mount.
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
         self.matches_content(other)
             && (self.changed_ns == other.changed_ns || other.changed_ns == ANY_CHANGE)
     }
 
-    /// For a record of a file that is about to be renamed, which moves its change time.
+    /// Returns a fingerprint that matches every change time, for the record of a file that is about to
+    /// be renamed: a rename moves the change time.
     #[must_use]
     pub fn ignoring_ctime(self) -> Self {
         Self { changed_ns: ANY_CHANGE, ..self }
     }
 
-    /// As [`Self::matches`], but the change time may differ: a rename, `chmod` or `chown` moves it.
+    /// Compares like [`Self::matches`], but without the change time: a rename, `chmod` or `chown` moves
+    /// it.
     #[must_use]
     pub fn matches_content(&self, other: &Self) -> bool {
         self.inode == other.inode
@@ -60,10 +64,10 @@ impl Fingerprint {
             && self.modified_ns == other.modified_ns
     }
 
-    /// Whether a file that was read and then recorded at this time (nanoseconds since the epoch) may
-    /// have other content under the very same identity: its times are of whole seconds, and when it
-    /// was read the tick of the last change had not ended. Git calls such an entry racy
-    /// (`Documentation/technical/racy-git.txt`). Times far in the future say nothing.
+    /// Checks whether a file that was read and then recorded at this time (nanoseconds since the epoch)
+    /// may have other content under the same identity: its times are in whole seconds, and it was read
+    /// before the second of its latest change had ended. Git calls such an entry racy
+    /// (`Documentation/technical/racy-git.txt`). Times far in the future are ignored.
     #[must_use]
     pub fn may_hide_a_change(&self, recorded_ns: i64) -> bool {
         let is_whole = |time: i64| time.rem_euclid(1_000_000_000) == 0;
@@ -75,18 +79,18 @@ impl Fingerprint {
             && (-READ_NS..READ_NS + COARSEST_NS).contains(&age)
     }
 
-    /// Whether it can be a copy that kept its time, or the same file after its inode number changed.
-    /// Only the content can tell.
+    /// Checks whether it can be a copy that kept its time, or the same file after its inode number
+    /// changed. Only a comparison of the content can decide.
     #[must_use]
     pub fn is_copy_of(&self, other: &Self) -> bool {
         self.size == other.size && self.modified_ns == other.modified_ns
     }
 
-    /// Whether `self` is an earlier state of the file that was recorded as `other`.
+    /// Checks whether `self` is an earlier state of the file that was recorded as `other`.
     ///
-    /// After a power loss a source that its producer never made durable comes back shorter, with
-    /// the times it had: the same inode, no newer than what was read. A file that was written to
-    /// since has a later change time, and a new file that got the inode has one too.
+    /// After a power loss a source that its producer never made durable is shorter and has earlier
+    /// times: the same inode, and no time later than recorded. A file that was written to since has a
+    /// later change time, and so has a new file that got the inode.
     #[must_use]
     pub fn is_earlier_state_of(&self, other: &Self) -> bool {
         self.inode == other.inode
@@ -94,8 +98,8 @@ impl Fingerprint {
             && self.modified_ns <= other.modified_ns
     }
 
-    /// As [`Self::is_earlier_state_of`], of a file that only this service has renamed since: its
-    /// change time is the rename's.
+    /// Checks like [`Self::is_earlier_state_of`], for a file that only this service has renamed since:
+    /// the rename moved its change time.
     #[must_use]
     pub fn is_earlier_content_of(&self, other: &Self) -> bool {
         self.inode == other.inode && self.modified_ns <= other.modified_ns
@@ -110,7 +114,7 @@ mod tests {
         Fingerprint { device: 1, inode: 7, size: 100, modified_ns: 50, changed_ns: 60 };
 
     #[test]
-    fn a_new_device_number_is_the_same_file() {
+    fn a_file_with_a_new_device_number_is_the_same_file() {
         assert!(Fingerprint { device: 2, ..READ }.matches(&READ));
     }
 
@@ -122,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_about_to_be_renamed_is_known_again() {
+    fn a_file_is_recognized_after_its_rename() {
         let renamed = Fingerprint { changed_ns: 70, ..READ };
         assert!(renamed.matches(&READ.ignoring_ctime()));
         let written_since = Fingerprint { modified_ns: 70, changed_ns: 70, ..READ };
@@ -130,13 +134,13 @@ mod tests {
     }
 
     #[test]
-    fn only_coarse_times_of_a_file_that_was_just_written_may_hide_a_change() {
+    fn only_coarse_times_of_a_recently_written_file_may_hide_a_change() {
         const SECOND: i64 = 1_000_000_000;
         let coarse = Fingerprint { modified_ns: 1000 * SECOND, changed_ns: 1000 * SECOND, ..READ };
         assert!(coarse.may_hide_a_change(1001 * SECOND));
         assert!(coarse.ignoring_ctime().may_hide_a_change(1001 * SECOND));
         assert!(!coarse.may_hide_a_change(1063 * SECOND));
-        assert!(!coarse.may_hide_a_change(900 * SECOND), "a clock that is far ahead");
+        assert!(!coarse.may_hide_a_change(900 * SECOND), "times far in the future");
         let fine = Fingerprint { changed_ns: 1000 * SECOND + 1, ..coarse };
         assert!(!fine.may_hide_a_change(1001 * SECOND));
     }

@@ -6,13 +6,13 @@
 //! | layer | modules |
 //! |---|---|
 //! | 6 | `main`, [`cli`] |
-//! | 5 | [`service`]: the whole life of the process on one page |
+//! | 5 | [`service`]: the entire life of the process on one page |
 //! | 4 | [`pipeline`] (makes the channels, starts the stages), [`recovery`], [`queries`], [`http`] |
 //! | 3 | `pipeline::{intake, process, publish}`: the eight stages |
-//! | 2 | `pipeline::{job, stage}`: what travels, and the one loop that moves it |
-//! | 2 | [`hooks`]: a user's commands and webhooks
+//! | 2 | `pipeline::{job, channel}`: a file in flight, and the one loop that moves it |
+//! | 2 | [`hooks`]: a user's commands and webhooks |
 //! | 1 | [`codec`], [`config`], [`sandbox`], [`fs`], [`ledger`], [`lifecycle`], [`observe`], which do not import one another |
-//! | 0 | [`error`], [`limits`] and the words all of them share: [`fingerprint`], [`policy`], [`stage`], [`transforms`] |
+//! | 0 | [`error`], [`limits`] and the types that all layers share: [`fingerprint`], [`policy`], [`stage`], [`transforms`] |
 
 pub mod cli;
 

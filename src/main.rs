@@ -1,30 +1,30 @@
-//! The binary: signals first, then the command line; the only place that ends the process.
+//! The binary: runs the command line and ends the process; no other code ends it.
 
 use tidemill::error::Exit;
 
 fn main() -> ! {
-    end_where_main_panics();
+    exit_on_main_panic();
     tidemill::fs::set_mmap_threshold();
-    let exit = tidemill::cli::main();
-    // Threads may be at work still where the third signal or the deadline ended the stop: nothing
-    // waits for them, and every exit is safe.
-    end(exit)
+    let code = tidemill::cli::main();
+    // Threads may still run after the third signal or the deadline ended the stop: the process does not
+    // wait for them, and every exit is safe.
+    exit(code)
 }
 
-/// A panic of this thread ends the process as soon as it is reported: unwinding drops what is half
-/// made, and a runtime that could not start all of its threads waits in that for ever.
-fn end_where_main_panics() {
+/// Ends the process as soon as a panic of this thread is reported: unwinding would drop a partly
+/// started runtime, which waits indefinitely if it could not start all of its threads.
+fn exit_on_main_panic() {
     let main = std::thread::current().id();
     std::panic::set_hook(Box::new(move |panic| {
         tidemill::observe::report_panic(panic);
         if std::thread::current().id() == main {
-            end(Exit::Internal);
+            exit(Exit::Internal);
         }
     }));
 }
 
-fn end(exit: Exit) -> ! {
+fn exit(code: Exit) -> ! {
     tidemill::observe::flush_logs();
     #[expect(clippy::disallowed_methods, reason = "this is main.rs")]
-    std::process::exit(exit.code())
+    std::process::exit(code.code())
 }

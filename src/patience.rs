@@ -1,5 +1,5 @@
-//! Work on a path whose file system may not answer: a server that is gone hangs a call for good, or makes
-//! every call fail.
+//! Calls on a path whose file system may not respond: an unreachable server blocks a call indefinitely,
+//! or fails every call.
 
 use std::{
     collections::BTreeSet,
@@ -26,40 +26,43 @@ use crate::{
     limits,
 };
 
-static ALONE: AtomicBool = AtomicBool::new(false);
-/// What a child found to answer.
-static ANSWERED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+/// Whether the process must have one thread only.
+static SINGLE_THREADED: AtomicBool = AtomicBool::new(false);
+/// The paths at which a child's check succeeded.
+static RESPONDING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// The paths at which a call hangs, and whether it has ended since.
-static SILENT: Mutex<Vec<(PathBuf, Arc<AtomicBool>)>> = Mutex::new(Vec::new());
+/// The paths with a hanging call, each with a flag that the call sets when it ends.
+static HANGING: Mutex<Vec<(PathBuf, Arc<AtomicBool>)>> = Mutex::new(Vec::new());
 
-fn silent() -> MutexGuard<'static, Vec<(PathBuf, Arc<AtomicBool>)>> {
-    SILENT.lock().unwrap_or_else(PoisonError::into_inner)
+fn hanging() -> MutexGuard<'static, Vec<(PathBuf, Arc<AtomicBool>)>> {
+    HANGING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether a call at this path, or above it, hangs now.
+/// Checks whether a call at this path, or above it, hangs now.
 #[must_use]
 pub fn is_hanging(path: &Path) -> bool {
-    let mut silent = silent();
-    silent.retain(|(_, ended)| !ended.load(Ordering::Acquire));
-    silent.iter().any(|(silent, _)| path.starts_with(silent))
+    let mut hanging = hanging();
+    hanging.retain(|(_, has_ended)| !has_ended.load(Ordering::Acquire));
+    hanging.iter().any(|(hanging_path, _)| path.starts_with(hanging_path))
 }
 
-/// From here to [`end_alone`] this process has one thread: what it gives up, or is kept out of, holds for
-/// the threads that come after, and for none that hangs from before. So a child looks first.
-pub fn begin_alone() {
-    ALONE.store(true, Ordering::Release);
+/// Begins the single-threaded start of the process, until [`end_single_threaded`]: dropped privileges
+/// and the sandbox hold for threads that start later, and not for a thread that hangs from before. So
+/// a child checks each path first.
+pub fn begin_single_threaded() {
+    SINGLE_THREADED.store(true, Ordering::Release);
 }
 
-/// From here on each look has a thread. What did not answer is asked again.
-pub fn end_alone() {
-    ALONE.store(false, Ordering::Release);
-    silent().clear();
+/// Ends the single-threaded start: from here on a thread runs each call, and paths that did not respond
+/// are checked again.
+pub fn end_single_threaded() {
+    SINGLE_THREADED.store(false, Ordering::Release);
+    hanging().clear();
 }
 
-/// Does work at a path, and waits for it; `None` where it does not end within
+/// Runs `work` on a path and waits for it; `None` if it does not end within
 /// [`limits::START_TIMEOUT`]. As long as it hangs, later calls for the same path return at once. A
-/// thread or a child that hangs stays until its call returns.
+/// hanging thread or child remains until its call returns.
 pub fn within<T: Send + 'static>(
     path: &Path,
     work: impl FnOnce() -> T + Send + 'static,
@@ -67,67 +70,67 @@ pub fn within<T: Send + 'static>(
     if is_hanging(path) {
         return None;
     }
-    if ALONE.load(Ordering::Acquire) {
-        return answers_a_child(path).then(work);
+    if SINGLE_THREADED.load(Ordering::Acquire) {
+        return responds_to_child(path).then(work);
     }
-    let ended = Arc::new(AtomicBool::new(false));
-    let (made, making) = mpsc::sync_channel(1);
-    let has_ended = Arc::clone(&ended);
-    let started = thread::Builder::new().name("patience".to_owned()).spawn(move || {
-        let work = work();
-        has_ended.store(true, Ordering::Release);
-        // Who waited may have gone.
-        drop(made.send(work));
+    let has_ended = Arc::new(AtomicBool::new(false));
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let thread_has_ended = Arc::clone(&has_ended);
+    let spawned = thread::Builder::new().name("patience".to_owned()).spawn(move || {
+        let result = work();
+        thread_has_ended.store(true, Ordering::Release);
+        // The receiver is gone after a timeout.
+        drop(sender.send(result));
     });
-    started.ok()?;
-    let made = making.recv_timeout(limits::START_TIMEOUT);
-    if matches!(made, Err(mpsc::RecvTimeoutError::Timeout)) {
-        silent().push((path.to_path_buf(), ended));
+    spawned.ok()?;
+    let result = receiver.recv_timeout(limits::START_TIMEOUT);
+    if matches!(result, Err(mpsc::RecvTimeoutError::Timeout)) {
+        hanging().push((path.to_path_buf(), has_ended));
     }
-    made.ok()
+    result.ok()
 }
 
-/// Asked once for each path.
-fn answers_a_child(path: &Path) -> bool {
-    let mut answered = ANSWERED.lock().unwrap_or_else(PoisonError::into_inner);
-    if answered.contains(path) {
+/// Checks a path in a child; a path that responded is not checked again.
+fn responds_to_child(path: &Path) -> bool {
+    let mut responding = RESPONDING.lock().unwrap_or_else(PoisonError::into_inner);
+    if responding.contains(path) {
         return true;
     }
-    // Where no child can be made, the caller's own look has to do.
-    let responds = looked_at_by_a_child(path).unwrap_or(true);
+    // Without a child the caller's own call is the check.
+    let responds = check_in_child(path).unwrap_or(true);
     if responds {
-        answered.insert(path.to_path_buf());
+        responding.insert(path.to_path_buf());
     } else {
-        silent().push((path.to_path_buf(), Arc::default()));
+        hanging().push((path.to_path_buf(), Arc::default()));
     }
     responds
 }
 
-/// A look at a path: whether its file system works, whatever is there.
+/// Checks whether the file system of a path works, whether or not the path exists.
 #[must_use]
 pub fn is_available(path: &Path) -> bool {
     !path.metadata().is_err_and(|error| is_unavailable(&error))
 }
 
-fn looked_at_by_a_child(path: &Path) -> std::io::Result<bool> {
+fn check_in_child(path: &Path) -> std::io::Result<bool> {
     let mut child = Command::new("/proc/self/exe")
         .args([OsStr::new("look"), OsStr::new("--"), path.as_os_str()])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    let ended = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
-    let until = Instant::now() + limits::START_TIMEOUT;
+    let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+    let deadline = Instant::now() + limits::START_TIMEOUT;
     loop {
-        let left = Timespec::try_from(until.saturating_duration_since(Instant::now()));
-        match poll(&mut [PollFd::new(&ended, PollFlags::IN)], left.ok().as_ref()) {
+        let timeout = Timespec::try_from(deadline.saturating_duration_since(Instant::now()));
+        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], timeout.ok().as_ref()) {
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
             Ok(0) => {
                 child.kill()?;
                 return Ok(false);
             }
-            // One that was killed found nothing out.
+            // A child that was killed has no code, and counts as a response.
             Ok(_) => {
                 let code = child.wait()?.code();
                 return Ok(code != Some(Exit::Storage.code()));
@@ -136,11 +139,11 @@ fn looked_at_by_a_child(path: &Path) -> std::io::Result<bool> {
     }
 }
 
-/// Whether a look at the path comes back, and from a file system that works.
+/// Checks whether a call on the path returns, and its file system works.
 #[must_use]
 pub fn responds(path: &Path) -> bool {
-    let asked = path.to_path_buf();
-    within(path, move || is_available(&asked)).unwrap_or(false)
+    let owned_path = path.to_path_buf();
+    within(path, move || is_available(&owned_path)).unwrap_or(false)
 }
 
 #[cfg(test)]
@@ -148,16 +151,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_hangs_is_told_at_once_the_second_time_until_it_ends() {
-        let (release, released) = mpsc::channel::<()>();
-        let hangs = Path::new("/hangs");
-        assert_eq!(within(hangs, move || released.recv().is_ok()), None);
+    fn a_second_call_on_a_hanging_path_returns_at_once_until_the_first_one_ends() {
+        let (release, wait_for_release) = mpsc::channel::<()>();
+        let path = Path::new("/hangs");
+        assert_eq!(within(path, move || wait_for_release.recv().is_ok()), None);
         assert!(is_hanging(Path::new("/hangs/below")) && !is_hanging(Path::new("/hangs-not")));
-        assert_eq!(within(&hangs.join("below"), || panic!("not tried")), None::<()>);
-        release.send(()).expect("it waits");
-        while is_hanging(hangs) {
+        assert_eq!(within(&path.join("below"), || panic!("it was called")), None::<()>);
+        release.send(()).expect("the receiver waits");
+        while is_hanging(path) {
             thread::yield_now();
         }
-        assert_eq!(within(hangs, || 1), Some(1));
+        assert_eq!(within(path, || 1), Some(1));
     }
 }

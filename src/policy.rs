@@ -1,11 +1,11 @@
-//! The choices a user makes for a pipeline, in the words of the command line.
+//! The choices of a pipeline's configuration, with the words of the command line.
 
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 /// What happens to a source once its output is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OnSuccess {
-    /// It stays where it is; the ledger remembers that it was done.
+    /// It stays in the input; the ledger records that it was processed.
     Keep,
     /// It is unlinked.
     Delete,
@@ -36,7 +36,7 @@ impl fmt::Display for OnSuccess {
     }
 }
 
-/// Declares an enum of plain words with `FromStr` and `Display`.
+/// Declares an enum whose variants are words, with `FromStr` and `Display`.
 macro_rules! words {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$meta])*
@@ -74,7 +74,7 @@ macro_rules! words {
 pub(crate) use words;
 
 words! {
-    /// When a user's hook is run.
+    /// The event upon which a user's hook is run.
     HookKind {
         /// The service is ready.
         OnStart = "on_start",
@@ -94,15 +94,15 @@ impl HookKind {
 words! {
     /// What happens when the final name is taken.
     OnExists {
-        /// Replace what the ledger says this source published and nobody changed since; else as `fail`.
+        /// Replace an unchanged output that this source published before; otherwise as `fail`.
         Update = "update",
         /// Quarantine the source.
         Fail = "fail",
-        /// Replace whatever is there.
+        /// Replace the existing file.
         Replace = "replace",
-        /// Publish beside it, as `NAME.1`, `NAME.2`, … before the extension the transforms added.
+        /// Publish next to it, as `NAME.1`, `NAME.2`, … before the extension that the transforms added.
         Suffix = "suffix",
-        /// Leave what is there; the source counts as done.
+        /// Keep the existing file; the source counts as processed.
         Skip = "skip",
     }
 }
@@ -110,19 +110,19 @@ words! {
 words! {
     /// How an output is made durable before it is published.
     Durability {
-        /// `fsync` of each file, concurrently; or one `syncfs` for many, where little else is unwritten.
+        /// `fsync` of each file, concurrently; or one `syncfs` for many, if few other pages are dirty.
         Fsync = "fsync",
-        /// One `syncfs` for each batch, however much others write: for a file system of one's own.
+        /// One `syncfs` for each batch, however much other programs write: for a dedicated file system.
         Syncfs = "syncfs",
-        /// None: a power loss may take published outputs back. A kill cannot.
+        /// No sync: a power loss may undo published outputs. A kill cannot.
         None = "none",
     }
 }
 
 words! {
-    /// What happens to files whose names producers use for files they have not finished.
+    /// What happens to files with the temporary names that producers give to unfinished files.
     TemporaryNames {
-        /// They are left alone, and so is all below a directory of such a name.
+        /// They are skipped, and so are all files below a directory with such a name.
         Ignore = "ignore",
         /// They are files like any other.
         Take = "take",
@@ -130,26 +130,26 @@ words! {
 }
 
 words! {
-    /// Whether a file is taken that has other names too (hard links).
+    /// Whether a file with several names (hard links) is taken.
     HardLinks {
-        /// It is: its output has its owner and its mode, and its other names stay.
+        /// It is taken: the output gets its owner and its mode, and its other names stay.
         Take = "take",
-        /// It is left alone.
+        /// It is skipped.
         Refuse = "refuse",
     }
 }
 
 words! {
-    /// Whose files are taken.
+    /// The owners whose files are taken.
     Owners {
-        /// Everyone's.
+        /// Any owner.
         Any = "any",
-        /// Those of the input directory's owner; others are left alone.
+        /// The owner of the input directory; files of others are skipped.
         Same = "same",
     }
 }
 
-/// Which files are trusted, by what the file system tells of them.
+/// The rules by which a source's metadata allow it to be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SourceRules {
     pub hard_links: HardLinks,
@@ -157,9 +157,9 @@ pub struct SourceRules {
 }
 
 impl SourceRules {
-    /// Why a file with so many names, of this owner, is left alone in an input of that owner.
+    /// Returns the reason to skip a file with this number of names and this owner, if there is one.
     #[must_use]
-    pub fn refuses(self, names: u64, owner: u32, input_owner: u32) -> Option<String> {
+    pub fn skip_reason(self, names: u64, owner: u32, input_owner: u32) -> Option<String> {
         if self.hard_links == HardLinks::Refuse && names > 1 {
             return Some(format!(
                 "it has {names} names, and the policy is `hard_links = \"refuse\"`"
@@ -174,53 +174,53 @@ impl SourceRules {
 }
 
 words! {
-    /// What the kernel keeps the process from.
+    /// The kernel's restrictions on the process.
     Sandbox {
-        /// All but its own directories and port, as far as the kernel can.
+        /// Only its own directories and port are accessible, as far as the kernel supports it.
         BestEffort = "best-effort",
-        /// The same, and no start where the kernel cannot hold all of it.
+        /// The same, and the service does not start if the kernel cannot enforce all of it.
         Require = "require",
-        /// Nothing.
+        /// No restriction.
         Off = "off",
     }
 }
 
 words! {
-    /// How log lines look.
+    /// The format of log lines.
     LogFormat { Text = "text", Json = "json" }
 }
 
 /// When a file counts as finished by its producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settle {
-    /// When the kernel says that nobody writes it; where it cannot say, after
-    /// [`crate::limits::QUIET_TIME`] without a change. A file that was written in its place is
+    /// When the kernel reports no writer; if it cannot report writers, after
+    /// [`crate::limits::QUIET_TIME`] without a change. A file that was written under its final name is
     /// taken a short time after its close ([`crate::limits::CLOSED_QUIET_TIME`]), one that was renamed
     /// to its name at once.
     Auto,
-    /// When nobody writes it, and unchanged for at least this long: with 0 s, at its close.
+    /// When it has no writer and did not change for at least this time: with 0 s, at its close.
     Quiet(Duration),
 }
 
-/// What a transform that decompresses may produce, against archives made to fill a disk.
+/// The limits of a decompression, against archives made to fill a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpansionLimits {
     /// Bytes of output of one file.
     pub output_bytes: u64,
-    /// Output bytes for each byte of the source, over the whole chain of transforms, beyond the first MiB
-    /// of output.
+    /// Output bytes for each byte of the source, over the entire chain of transforms, beyond the first
+    /// MiB of output.
     pub ratio: u64,
-    /// Memory that one decoder may ask for: its window or its dictionary.
+    /// Bytes that one decoder may request: its window or its dictionary.
     pub decoder_bytes: u64,
 }
 
-/// Where traces are sent to, as OTLP over HTTP, and of which files.
+/// The receiver of traces, as OTLP over HTTP, and the traced files.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Otlp {
     pub address: SocketAddr,
-    /// What comes before `/v1/traces` in the URL: nothing, or a path that begins with `/`.
+    /// The part of the URL before `/v1/traces`: empty, or a path that begins with `/`.
     pub base: String,
-    /// Of all files, from 0 to 1.
+    /// The share of traced files, from 0 to 1.
     pub sampling: f64,
     /// Whether a span names its file.
     pub paths: bool,

@@ -1,7 +1,7 @@
-//! The eight stages of a file's way: the one vocabulary of file names, spans, metrics and failpoints.
+//! The eight stages of the pipeline, as named in source files, spans, metrics and failpoints.
 
 crate::policy::words! {
-    /// A stage of a file's way, in the order of the flow.
+    /// A stage of the pipeline, in the order of the flow.
     Stage {
         Discover = "discover",
         Settle = "settle",

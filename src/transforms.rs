@@ -1,4 +1,4 @@
-//! The chain of transforms a file goes through, as written in `--transform`, and the names that follow.
+//! The chain of transforms of a file, as written in `--transform`, and the resulting names.
 
 pub mod memory;
 
@@ -9,7 +9,7 @@ use std::{
     str::FromStr,
 };
 
-/// The option of a transform by which gzip makes many members.
+/// Option of gzip: each block becomes a member.
 const MEMBERS: &str = "members";
 
 /// A compressed format.
@@ -23,22 +23,22 @@ pub enum Format {
     Lz4,
 }
 
-/// One format's words: as a transform, as the transform that undoes it, its extension, its levels.
+/// One format: its compressing and decompressing transforms, its extensions and its levels.
 struct FormatInfo {
     format: Format,
     compress: &'static str,
     decompress: &'static str,
     extension: &'static str,
-    /// Extensions that stand for `.tar` and the format's own.
+    /// Extensions that abbreviate `.tar` and the format's extension.
     tar: &'static [&'static str],
-    /// Extensions of its older files, which are taken off as well.
+    /// Extensions of older files of the format, which are stripped too.
     older: &'static [&'static str],
     levels: std::ops::RangeInclusive<i32>,
     default_level: i32,
 }
 
 #[rustfmt::skip]
-const TABLE: [FormatInfo; 6] = [
+const FORMATS: [FormatInfo; 6] = [
     FormatInfo { format: Format::Zstd,   compress: "zstd",   decompress: "unzstd",   extension: "zst", tar: &["tzst"],        older: &[],       levels: 1..=19, default_level: 3 },
     FormatInfo { format: Format::Gzip,   compress: "gzip",   decompress: "gunzip",   extension: "gz",  tar: &["tgz"],         older: &[],       levels: 1..=9,  default_level: 6 },
     FormatInfo { format: Format::Brotli, compress: "brotli", decompress: "unbrotli", extension: "br",  tar: &[],              older: &[],       levels: 0..=11, default_level: 5 },
@@ -51,8 +51,8 @@ impl Format {
     pub const ALL: [Self; 6] =
         [Self::Zstd, Self::Gzip, Self::Brotli, Self::Xz, Self::Bzip2, Self::Lz4];
 
-    fn row(self) -> &'static FormatInfo {
-        let [zstd, gzip, brotli, xz, bzip2, lz4] = &TABLE;
+    fn info(self) -> &'static FormatInfo {
+        let [zstd, gzip, brotli, xz, bzip2, lz4] = &FORMATS;
         match self {
             Self::Zstd => zstd,
             Self::Gzip => gzip,
@@ -63,36 +63,38 @@ impl Format {
         }
     }
 
-    /// The extension the format's files carry, without the dot.
+    /// Returns the extension of the format's files, without the dot.
     #[must_use]
     pub fn extension(self) -> &'static str {
-        self.row().extension
+        self.info().extension
     }
 
-    /// The word that names the format, which is also the transform that compresses to it.
+    /// Returns the name of the format, which is also its compressing transform.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        self.row().compress
+        self.info().compress
     }
 
-    /// `name` without the format's extension; `None` where it does not carry it.
+    /// Returns `name` without the format's extension, or `None` if it has another one.
     fn strip(self, name: &[u8]) -> Option<Vec<u8>> {
-        let row = self.row();
-        let own = std::iter::once(&row.extension).chain(row.older);
-        if let Some(stem) = own.into_iter().find_map(|own| strip_extension(name, own)) {
+        let info = self.info();
+        let extensions = std::iter::once(&info.extension).chain(info.older);
+        if let Some(stem) =
+            extensions.into_iter().find_map(|extension| strip_extension(name, extension))
+        {
             return Some(stem.to_vec());
         }
-        let stem = row.tar.iter().find_map(|tar| strip_extension(name, tar))?;
+        let stem = info.tar.iter().find_map(|tar| strip_extension(name, tar))?;
         Some([stem, b".tar"].concat())
     }
 }
 
-/// `stem` of `stem.extension`, with the extension in either case; never an empty stem.
+/// Returns `stem` of `stem.extension`, unless it is empty. The extension may have either case.
 fn strip_extension<'a>(name: &'a [u8], extension: &str) -> Option<&'a [u8]> {
     let at = name.len().checked_sub(extension.len() + 1)?;
     let (stem, tail) = name.split_at_checked(at)?;
-    let (dot, found) = tail.split_first()?;
-    let matches = *dot == b'.' && found.eq_ignore_ascii_case(extension.as_bytes());
+    let (dot, tail_extension) = tail.split_first()?;
+    let matches = *dot == b'.' && tail_extension.eq_ignore_ascii_case(extension.as_bytes());
     (matches && !stem.is_empty()).then_some(stem)
 }
 
@@ -102,12 +104,12 @@ pub enum Transform {
     Compress {
         format: Format,
         level: i32,
-        /// gzip alone: each block is a member of its own, which a reader may decompress beside the
-        /// others, and which some readers stop after.
+        /// Whether each block is a separate member (gzip only). Readers can decompress members in
+        /// parallel; some readers stop after the first one.
         members: bool,
     },
     Decompress(Format),
-    /// Decompress whatever the first bytes say it is.
+    /// Decompress the format that the first bytes show.
     DecompressAny,
     /// Leave the bytes as they are.
     Copy,
@@ -125,10 +127,10 @@ impl FromStr for Transform {
             Self::DecompressAny
         } else if word == "copy" {
             Self::Copy
-        } else if let Some(row) = TABLE.iter().find(|row| row.decompress == word) {
-            Self::Decompress(row.format)
-        } else if let Some(row) = TABLE.iter().find(|row| row.compress == word) {
-            return parse_compress(row, options);
+        } else if let Some(info) = FORMATS.iter().find(|info| info.decompress == word) {
+            Self::Decompress(info.format)
+        } else if let Some(info) = FORMATS.iter().find(|info| info.compress == word) {
+            return parse_compress(info, options);
         } else {
             return Err(unknown_transform(word));
         };
@@ -139,52 +141,50 @@ impl FromStr for Transform {
     }
 }
 
-/// `LEVEL`, `members`, or both: `gzip:6:members`.
-fn parse_compress(row: &FormatInfo, options: Option<&str>) -> Result<Transform, String> {
-    let mut transform = (row.default_level, false);
+/// Parses `LEVEL`, `members`, or both, as in `gzip:6:members`.
+fn parse_compress(info: &FormatInfo, options: Option<&str>) -> Result<Transform, String> {
+    let mut transform = (info.default_level, false);
     if let Some(text) = options {
         let (level, members) = match text.rsplit_once(':') {
             Some((level, MEMBERS)) => (Some(level), true),
             _ if text == MEMBERS => (None, true),
             _ => (Some(text), false),
         };
-        if members && row.format != Format::Gzip {
-            return Err(format!("only `gzip` has members, and `{}` has none", row.compress));
+        if members && info.format != Format::Gzip {
+            return Err(format!("only `gzip` has members, `{}` has none", info.compress));
         }
         transform.1 = members;
         if let Some(level) = level {
-            transform.0 = parse_level(row, level)?;
+            transform.0 = parse_level(info, level)?;
         }
     }
     let (level, members) = transform;
-    Ok(Transform::Compress { format: row.format, level, members })
+    Ok(Transform::Compress { format: info.format, level, members })
 }
 
-fn parse_level(row: &FormatInfo, text: &str) -> Result<i32, String> {
+fn parse_level(info: &FormatInfo, text: &str) -> Result<i32, String> {
     match text.parse() {
-        Ok(level) if row.levels.contains(&level) => Ok(level),
+        Ok(level) if info.levels.contains(&level) => Ok(level),
         _ => Err(format!(
             "`{text}` is not a level of `{}`: it takes {} to {}",
-            row.compress,
-            row.levels.start(),
-            row.levels.end()
+            info.compress,
+            info.levels.start(),
+            info.levels.end()
         )),
     }
 }
 
 fn unknown_transform(word: &str) -> String {
-    let known: Vec<&str> = TABLE
+    let words: Vec<&str> = FORMATS
         .iter()
-        .flat_map(|row| [row.compress, row.decompress])
+        .flat_map(|info| [info.compress, info.decompress])
         .chain(["decompress", "copy"])
         .collect();
-    let known = known.join("`, `");
+    let words = words.join("`, `");
     if word.is_empty() {
-        return format!(
-            "there is nothing where a transform should be: the transforms are `{known}`"
-        );
+        return format!("a transform is missing: the transforms are `{words}`");
     }
-    format!("`{word}` is not a transform: the transforms are `{known}`")
+    format!("`{word}` is not a transform: the transforms are `{words}`")
 }
 
 impl fmt::Display for Transform {
@@ -192,16 +192,16 @@ impl fmt::Display for Transform {
         match self {
             Self::Compress { format, level, members } => {
                 let members = if *members { ":members" } else { "" };
-                write!(f, "{}:{level}{members}", format.row().compress)
+                write!(f, "{}:{level}{members}", format.info().compress)
             }
-            Self::Decompress(format) => f.write_str(format.row().decompress),
+            Self::Decompress(format) => f.write_str(format.info().decompress),
             Self::DecompressAny => f.write_str("decompress"),
             Self::Copy => f.write_str("copy"),
         }
     }
 }
 
-/// Transforms in the order in which a file goes through them; at least one.
+/// At least one transform, in the order of application.
 ///
 /// ```
 /// let chain: tidemill::transforms::Chain = "gunzip,zstd:9".parse()?;
@@ -212,10 +212,10 @@ impl fmt::Display for Transform {
 pub struct Chain(Vec<Transform>);
 
 impl Chain {
-    /// The default: zstd at its default level.
+    /// Returns the default chain: zstd at its default level.
     #[must_use]
     pub fn zstd() -> Self {
-        let level = Format::Zstd.row().default_level;
+        let level = Format::Zstd.info().default_level;
         Self(vec![Transform::Compress { format: Format::Zstd, level, members: false }])
     }
 
@@ -224,7 +224,7 @@ impl Chain {
         &self.0
     }
 
-    /// Whether any transform can make a file larger without a bound of its own.
+    /// Returns whether a transform can enlarge a file without an inherent bound.
     #[must_use]
     pub fn decompresses(&self) -> bool {
         !self
@@ -233,34 +233,33 @@ impl Chain {
             .all(|transform| matches!(transform, Transform::Compress { .. } | Transform::Copy))
     }
 
-    /// What is allowed in these transforms, and hardly what was meant.
+    /// Returns warnings about valid but questionable combinations.
     #[must_use]
-    pub fn doubts(&self) -> Vec<String> {
+    pub fn warnings(&self) -> Vec<String> {
         let pairs = self.0.windows(2).filter_map(|pair| match pair {
-            [one @ Transform::Compress { format, .. }, other @ Transform::Decompress(undone)]
-                if format == undone =>
-            {
-                Some(format!("`{other}` undoes `{one}`"))
+            [
+                first @ Transform::Compress { format, .. },
+                second @ Transform::Decompress(undone_format),
+            ] if format == undone_format => Some(format!("`{second}` undoes `{first}`")),
+            [first @ Transform::Compress { .. }, second @ Transform::DecompressAny] => {
+                Some(format!("`{second}` undoes `{first}`"))
             }
-            [one @ Transform::Compress { .. }, other @ Transform::DecompressAny] => {
-                Some(format!("`{other}` undoes `{one}`"))
-            }
-            [one @ Transform::Compress { .. }, other @ Transform::Compress { .. }] => {
-                Some(format!("`{other}` compresses what `{one}` has compressed already"))
+            [first @ Transform::Compress { .. }, second @ Transform::Compress { .. }] => {
+                Some(format!("`{second}` compresses the output of `{first}` again"))
             }
             _ => None,
         });
         pairs.collect()
     }
 
-    /// Whether the output is the source, byte for byte.
+    /// Returns whether the output equals the source, byte for byte.
     #[must_use]
     pub fn only_copies(&self) -> bool {
         self.0.iter().all(|transform| *transform == Transform::Copy)
     }
 
-    /// The name of the output made from a source of this name, by the words alone: a transform that
-    /// decompresses takes its extension off where it is there, one that compresses adds its own.
+    /// Returns the output name for a source name: a decompressing transform strips its extension, if
+    /// present, and a compressing one appends its extension.
     #[must_use]
     pub fn output_name(&self, source: &OsStr) -> OsString {
         let mut name = source.as_bytes().to_vec();
@@ -282,7 +281,7 @@ impl Chain {
         OsString::from_vec(name)
     }
 
-    /// The extension the last transform adds, if it adds one.
+    /// Returns the extension that the last transform appends, if any.
     #[must_use]
     pub fn added_extension(&self) -> Option<&'static str> {
         match self.0.last() {
@@ -346,16 +345,16 @@ mod tests {
     }
 
     #[test]
-    fn transforms_that_undo_or_repeat_each_other_are_doubted() {
-        for (transforms, doubt) in [
+    fn transforms_that_undo_or_repeat_each_other_cause_a_warning() {
+        for (transforms, warning) in [
             ("gzip,gunzip", "`gunzip` undoes `gzip:6`"),
             ("gzip,decompress", "`decompress` undoes `gzip:6`"),
-            ("zstd,gzip", "`gzip:6` compresses what `zstd:3` has compressed already"),
+            ("zstd,gzip", "`gzip:6` compresses the output of `zstd:3` again"),
         ] {
-            assert_eq!(chain(transforms).doubts(), [doubt], "{transforms}");
+            assert_eq!(chain(transforms).warnings(), [warning], "{transforms}");
         }
         for transforms in ["gzip", "gunzip,zstd", "gunzip,gunzip", "zstd,copy"] {
-            assert!(chain(transforms).doubts().is_empty(), "{transforms}");
+            assert!(chain(transforms).warnings().is_empty(), "{transforms}");
         }
     }
 
@@ -366,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_what_would_be_right() {
+    fn errors_name_the_valid_values() {
         assert!("zstd:20".parse::<Chain>().unwrap_err().contains("takes 1 to 19"));
         assert!("gzip:0:members".parse::<Chain>().unwrap_err().contains("takes 1 to 9"));
         assert!(
@@ -380,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_prints_as_it_is_written() {
+    fn a_chain_is_displayed_as_it_is_written() {
         assert_eq!(chain("gunzip, zstd").to_string(), "gunzip,zstd:3");
         assert_eq!(chain("gzip:members").to_string(), "gzip:6:members");
         assert_eq!(chain("gzip:9:members").to_string(), "gzip:9:members");

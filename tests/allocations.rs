@@ -11,13 +11,14 @@ use std::{
 };
 
 use tidemill::{
-    config::{self, Options},
+    config::{self, FileOptions, Options, PipelineOptions},
     error::Exit,
     lifecycle::Signals,
     service,
 };
 
 #[path = "support/prove.rs"]
+#[expect(dead_code, reason = "the other executables use the rest")]
 mod prove;
 
 struct Counting;
@@ -69,7 +70,7 @@ const ALLOCATIONS_EACH: u64 = 40;
 /// Content, output and names; SQLite's memory is C's and not in it, nor are the codecs'.
 const BYTES_EACH: u64 = 32 * 1024;
 
-/// Allocations and their bytes of one run over so many files.
+/// Allocations and their bytes of one run over this many files.
 fn run(files: u64) -> (u64, u64) {
     let root = tempfile::tempdir().unwrap();
     let (input, output) = (root.path().join("in"), root.path().join("out"));
@@ -80,12 +81,18 @@ fn run(files: u64) -> (u64, u64) {
             .unwrap();
     }
     let options = Options {
-        input: Some(input),
-        output: Some(output.clone()),
+        pipeline: PipelineOptions {
+            input: Some(input),
+            output: Some(output.clone()),
+            ..PipelineOptions::default()
+        },
         once: true,
-        http: Some("off".to_owned()),
-        // It would bind this process, and its next run.
-        sandbox: Some("off".to_owned()),
+        file: FileOptions {
+            http: Some("off".to_owned()),
+            // It would bind this process, and its next run.
+            sandbox: Some("off".to_owned()),
+            ..FileOptions::default()
+        },
         ..Options::default()
     };
     let config = config::load(&options).unwrap();

@@ -84,75 +84,14 @@ pub struct Check {
 
 #[derive(Debug, clap::Args)]
 pub struct Run {
-    /// The directory to watch, with its sub-directories
-    input: Option<PathBuf>,
-    /// The directory for the outputs; by default it also holds the state, in .tidemill
-    output: Option<PathBuf>,
-    /// Read a configuration file; options override it if it has a single pipeline
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Process the files that are there, then exit
-    #[arg(long)]
-    once: bool,
+    #[command(flatten)]
+    pub options: Options,
     /// Log each file; -vv logs all details
     #[arg(short, long, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     verbose: u8,
     /// Log errors only
     #[arg(short, long)]
     quiet: bool,
-    /// The transforms for each file, left to right: zstd[:1-19], gzip[:1-9][:members], brotli[:0-11],
-    /// xz[:0-9], bzip2[:1-9], lz4[:1-12], unzstd, gunzip, unbrotli, unxz, bunzip2, unlz4,
-    /// decompress, copy
-    #[arg(long = "transform", value_name = "LIST")]
-    transforms: Option<String>,
-    /// What to do with a source once its output is durable: keep, delete, archive:DIR
-    #[arg(long, value_name = "WHAT")]
-    on_success: Option<String>,
-    /// What to do if the output's name exists: update (replace an unchanged output of the same
-    /// source), fail, replace, suffix, skip
-    #[arg(long, value_name = "WHAT")]
-    on_exists: Option<String>,
-    /// Process only files that match one of these
-    #[arg(long, value_name = "GLOB")]
-    include: Vec<String>,
-    /// Ignore files and directories that match one of these
-    #[arg(long, value_name = "GLOB")]
-    exclude: Vec<String>,
-    /// What to do with temporary names (dot files, *.part, *.tmp, *~ and others): ignore, take
-    #[arg(long, value_name = "WHAT")]
-    temporary_names: Option<String>,
-    /// Process a file only after it has not changed for this long; `auto` waits 100 ms after the
-    /// close of a file that was written in place
-    #[arg(long, value_name = "DURATION")]
-    settle: Option<String>,
-    /// Serve the page, metrics and probes at this address; by default 127.0.0.1:9464 or a free port
-    #[arg(long, value_name = "ADDR|off")]
-    http: Option<String>,
-    /// Require the token in this file (one line, at least 16 characters) for changes over HTTP
-    #[arg(long, value_name = "FILE")]
-    admin_token_file: Option<PathBuf>,
-    /// Accept changes at this Unix socket from the service's user; by default STATE/admin.sock
-    #[arg(long, value_name = "PATH|off")]
-    admin_socket: Option<PathBuf>,
-    /// Keep the ledger, the lock and the quarantine here
-    #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
-    /// Append a JSON line for each outcome; a `published` line acknowledges the output
-    #[arg(long, value_name = "FILE")]
-    events: Option<PathBuf>,
-    /// How to make outputs durable: fsync, syncfs (one call for each batch), none
-    #[arg(long, value_name = "HOW")]
-    durability: Option<String>,
-    /// The longest time for a stop, 25s by default
-    #[arg(long, value_name = "DURATION")]
-    shutdown_deadline: Option<String>,
-    /// Confine the service to its directories and ports: best-effort (as far as the kernel can),
-    /// require (refuse to start otherwise), off
-    #[arg(long, value_name = "HOW")]
-    sandbox: Option<String>,
-    /// The format of the log: text (logfmt) or json
-    #[arg(long, value_name = "FORMAT")]
-    log_format: Option<String>,
 }
 
 impl Run {
@@ -163,59 +102,6 @@ impl Run {
             (false, 0) => None,
             (false, 1) => Some("debug"),
             (false, _) => Some("trace"),
-        }
-    }
-}
-
-impl From<Run> for Options {
-    fn from(run: Run) -> Self {
-        let Run {
-            input,
-            output,
-            config,
-            once,
-            transforms,
-            on_success,
-            on_exists,
-            include,
-            exclude,
-            ..
-        } = run;
-        let Run {
-            temporary_names,
-            settle,
-            http,
-            admin_token_file,
-            admin_socket,
-            state_dir,
-            events,
-            durability,
-            shutdown_deadline,
-            sandbox,
-            log_format,
-            ..
-        } = run;
-        Self {
-            input,
-            output,
-            config,
-            once,
-            transforms,
-            on_success,
-            on_exists,
-            include,
-            exclude,
-            temporary_names,
-            settle,
-            http,
-            admin_token_file,
-            admin_socket,
-            state_dir,
-            events,
-            durability,
-            shutdown_deadline,
-            sandbox,
-            log_format,
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     error::Exit,
     fs::{Lock, LockError},
     lifecycle::{Deadlines, Lifecycle, Signals},
-    service::Ended,
+    service::ExitRecord,
 };
 
 /// Between two looks.
@@ -118,7 +118,7 @@ fn watch(client: &Client) -> anyhow::Result<Exit> {
 
 pub fn drain(options: &Drain) -> anyhow::Result<Exit> {
     let client = Client::find(&options.place)?;
-    let (before, asked) = (Ended::read(client.state_dir()), Instant::now());
+    let (before, asked) = (ExitRecord::read(client.state_dir()), Instant::now());
     client.post("/api/v1/drain", &json!({}))?;
     if !options.wait {
         print("draining: the service finishes the files in flight, then exits\n");
@@ -168,9 +168,9 @@ fn has_ended(client: &Client, asked: Instant) -> anyhow::Result<bool> {
 
 /// The exit code of the service that ended, which becomes this command's; `before` is how the one
 /// before it ended.
-fn how_it_ended(client: &Client, before: Option<&Ended>) -> Exit {
-    let ended = Ended::read(client.state_dir()).filter(|ended| Some(ended) != before);
-    let Some(Ended { exit_code, left, .. }) = ended else {
+fn how_it_ended(client: &Client, before: Option<&ExitRecord>) -> Exit {
+    let ended = ExitRecord::read(client.state_dir()).filter(|ended| Some(ended) != before);
+    let Some(ExitRecord { exit_code, left, .. }) = ended else {
         let text = "the service exited without an exit status (it was killed); the next start resumes its work";
         return complain(text, Exit::WorkLeft);
     };

@@ -1,12 +1,16 @@
 //! `tidemill man` and `tidemill completions`: made from the definition of the options, for packages.
 
-use std::{fs::DirBuilder, path::Path};
+use std::{
+    fs::{DirBuilder, OpenOptions},
+    io::Write,
+    path::Path,
+};
 
 use clap::CommandFactory;
 use clap_complete::Shell;
 
 use super::{args::Args, complain, print};
-use crate::error::Exit;
+use crate::{config, error::Exit};
 
 /// The manual: every page as a file of this directory, or the first page to the standard output.
 pub fn man(dir: Option<&Path>) -> Exit {
@@ -22,7 +26,13 @@ pub fn man(dir: Option<&Path>) -> Exit {
 
 fn pages(dir: &Path) -> std::io::Result<()> {
     DirBuilder::new().recursive(true).create(dir)?;
-    clap_mangen::generate_to(Args::command(), dir)
+    clap_mangen::generate_to(Args::command(), dir)?;
+    let mut page = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(dir.join("tidemill.toml.5"))?;
+    page.write_all(config::manual().as_bytes())
 }
 
 fn page() -> std::io::Result<()> {

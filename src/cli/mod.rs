@@ -52,9 +52,9 @@ fn command() -> Exit {
     match args.command {
         Command::Run(options) => {
             let level = options.log_level();
-            run(&options.into(), level)
+            run(&options.options, level)
         }
-        Command::Check(Check { run, probe }) => check::check(&run.into(), probe),
+        Command::Check(Check { run, probe }) => check::check(&run.options, probe),
         Command::Init { file } => init::init(file.as_deref()),
         Command::History(options) => report(history::history(&options)),
         Command::Explain(options) => report(explain::explain(&options)),
@@ -88,7 +88,7 @@ fn run(options: &config::Options, level: Option<&str>) -> Exit {
         Ok(signals) => signals,
         Err(error) => return complain(&format!("cannot catch signals: {error}"), Exit::Internal),
     };
-    patience::begin_alone();
+    patience::begin_single_threaded();
     let config = match config::load(options) {
         Ok(config) => config,
         Err(problems) => return report_problems(&problems),

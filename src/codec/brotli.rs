@@ -1,4 +1,4 @@
-//! Brotli's decoder with a bound on its window: a "large window" stream may ask for 1 GiB.
+//! Brotli's decoder with a bound on its window: a "large window" stream may need 1 GiB.
 
 use std::io;
 
@@ -7,39 +7,39 @@ use async_compression::{
     core::util::{PartialBuffer, WriteBuffer},
 };
 
-/// What the first byte of a stream with a large window is; the next six bits are its logarithm.
+/// First byte of a stream with a large window; the next six bits are the logarithm of its size.
 const LARGE_WINDOW: u8 = 0x11;
 
 pub struct Brotli {
     decoder: BrotliDecoder,
-    most_bytes: u64,
+    window_bytes_max: u64,
     header: Header,
 }
 
 #[derive(Clone, Copy)]
 enum Header {
     /// Nothing was read.
-    First,
-    /// The first byte was that of a large window.
+    Start,
+    /// The first byte announces a large window.
     Window,
-    Seen,
+    Checked,
 }
 
 impl Brotli {
-    pub fn new(most_bytes: u64) -> Self {
-        Self { decoder: BrotliDecoder::new(), most_bytes, header: Header::First }
+    pub fn new(window_bytes_max: u64) -> Self {
+        Self { decoder: BrotliDecoder::new(), window_bytes_max, header: Header::Start }
     }
 
-    fn look(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn check_window(&mut self, bytes: &[u8]) -> io::Result<()> {
         for byte in bytes {
             self.header = match self.header {
-                Header::First if *byte == LARGE_WINDOW => Header::Window,
-                Header::Window if 1_u64 << (byte & 0x3f) > self.most_bytes => {
+                Header::Start if *byte == LARGE_WINDOW => Header::Window,
+                Header::Window if 1_u64 << (byte & 0x3f) > self.window_bytes_max => {
                     return Err(io::ErrorKind::OutOfMemory.into());
                 }
-                _ => Header::Seen,
+                _ => Header::Checked,
             };
-            if matches!(self.header, Header::Seen) {
+            if matches!(self.header, Header::Checked) {
                 break;
             }
         }
@@ -49,7 +49,7 @@ impl Brotli {
 
 impl DecodeV2 for Brotli {
     fn reinit(&mut self) -> io::Result<()> {
-        self.header = Header::First;
+        self.header = Header::Start;
         self.decoder.reinit()
     }
 
@@ -58,7 +58,7 @@ impl DecodeV2 for Brotli {
         input: &mut PartialBuffer<&[u8]>,
         output: &mut WriteBuffer<'_>,
     ) -> io::Result<bool> {
-        self.look(input.unwritten())?;
+        self.check_window(input.unwritten())?;
         DecodeV2::decode(&mut self.decoder, input, output)
     }
 

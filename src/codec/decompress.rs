@@ -1,10 +1,10 @@
-//! The state of a transform that decompresses: what the format is, the members, and the bounds.
+//! A decompressing transform: the format, the members and the bounds.
 
 use async_compression::core::util::{PartialBuffer, WriteBuffer};
 
 use super::{
     Error,
-    formats::{self, Decoder, Fault},
+    formats::{self, DecodeFailure, Decoder},
     next::{Next, pass},
 };
 use crate::{
@@ -12,42 +12,41 @@ use crate::{
     transforms::{Format, Transform},
 };
 
-/// Output up to this is not held against the ratio: a small file of zeros is no attack.
-const RATIO_FROM_BYTES: u64 = 1024 * 1024;
+/// Output that does not count for the ratio: a small file of zeros is no attack.
+const RATIO_FREE_BYTES: u64 = 1024 * 1024;
 
 pub struct Decompressor {
-    /// None for `decompress` until the first bytes have told.
+    /// `None` for `decompress` until the first bytes show it.
     format: Option<Format>,
     decoder: Option<Decoder>,
-    /// The first bytes, until they tell the format.
-    first: Vec<u8>,
-    sniffs: bool,
-    /// Bytes that are still to come of a skippable frame before the first that tells the format.
-    /// `None` where there was no such frame.
+    /// First bytes of the file, until they show the format.
+    prefix: Vec<u8>,
+    detects_format: bool,
+    /// Remaining bytes of a skippable frame at the start of the file. `None` without such a frame.
     skip: Option<u64>,
     in_member: bool,
     members: u64,
-    /// Only zeros may follow.
-    padded: bool,
+    /// Whether only zeros may follow.
+    is_padded: bool,
     bounds: ExpansionLimits,
-    /// Of the file, before the chain's first transform: an archive in an archive gains nothing.
+    /// Bytes of the file before the chain's first transform, so that nested archives have the same bound.
     source_bytes: u64,
     bytes_out: u64,
 }
 
 impl Decompressor {
-    pub fn new(known: Option<(Format, Decoder)>, bounds: ExpansionLimits) -> Self {
-        let sniffs = known.is_none();
-        let (format, decoder) = known.unzip();
+    pub fn new(format_and_decoder: Option<(Format, Decoder)>, bounds: ExpansionLimits) -> Self {
+        let detects_format = format_and_decoder.is_none();
+        let (format, decoder) = format_and_decoder.unzip();
         Self {
             format,
             decoder,
-            first: Vec::new(),
-            sniffs,
+            prefix: Vec::new(),
+            detects_format,
             skip: None,
             in_member: false,
             members: 0,
-            padded: false,
+            is_padded: false,
             bounds,
             source_bytes: 0,
             bytes_out: 0,
@@ -55,12 +54,12 @@ impl Decompressor {
     }
 
     pub fn start(&mut self) {
-        if self.sniffs {
+        if self.detects_format {
             (self.format, self.decoder) = (None, None);
         }
-        self.first.clear();
+        self.prefix.clear();
         self.skip = None;
-        (self.in_member, self.members, self.padded) = (false, 0, false);
+        (self.in_member, self.members, self.is_padded) = (false, 0, false);
         (self.source_bytes, self.bytes_out) = (0, 0);
     }
 
@@ -74,51 +73,52 @@ impl Decompressor {
         if self.decoder.is_some() {
             return self.decode(transform, bytes, buffer, next);
         }
-        self.first.extend_from_slice(bytes);
+        self.prefix.extend_from_slice(bytes);
         self.skip_frames();
-        if self.first.len() < formats::MAGIC_BYTES {
+        if self.prefix.len() < formats::MAGIC_BYTES {
             return Ok(());
         }
         self.begin(transform, buffer, next)
     }
 
-    /// So many bytes of the file were taken in by the whole chain.
-    pub const fn source_grew(&mut self, bytes: u64) {
+    /// Sets the number of bytes fed to the chain so far.
+    pub const fn set_source_bytes(&mut self, bytes: u64) {
         self.source_bytes = bytes;
     }
 
-    /// Drops the skippable frames that `first` begins with, as far as they are there.
+    /// Drops skippable frames, or parts of them, from the start of the prefix.
     fn skip_frames(&mut self) {
         const HEADER_BYTES: usize = 8;
         loop {
-            if let Some(left) = &mut self.skip {
-                let there = usize::try_from(*left).unwrap_or(usize::MAX).min(self.first.len());
-                self.first.drain(..there);
-                *left -= there as u64;
-                if *left > 0 {
+            if let Some(remaining) = &mut self.skip {
+                let count =
+                    usize::try_from(*remaining).unwrap_or(usize::MAX).min(self.prefix.len());
+                self.prefix.drain(..count);
+                *remaining -= count as u64;
+                if *remaining > 0 {
                     return;
                 }
             }
-            let Some(skip) = formats::skippable(&self.first) else {
+            let Some(skip) = formats::skippable_bytes(&self.prefix) else {
                 return;
             };
-            self.first.drain(..HEADER_BYTES);
+            self.prefix.drain(..HEADER_BYTES);
             self.skip = Some(skip);
         }
     }
 
-    /// The first bytes are there: they tell the format, and are decoded.
+    /// Detects the format by the prefix, and decodes the prefix.
     fn begin(
         &mut self,
         transform: Transform,
         buffer: &mut [u8],
         next: &mut Next<'_>,
     ) -> Result<(), Error> {
-        let first = std::mem::take(&mut self.first);
-        let format = formats::sniff(&first).ok_or(Error::Unknown { transform })?;
+        let prefix = std::mem::take(&mut self.prefix);
+        let format = formats::detect(&prefix).ok_or(Error::Unknown { transform })?;
         self.decoder = Some(formats::decoder(transform, format, self.bounds.decoder_bytes)?);
         self.format = Some(format);
-        self.decode(transform, &first, buffer, next)
+        self.decode(transform, &prefix, buffer, next)
     }
 
     fn decode(
@@ -131,11 +131,11 @@ impl Decompressor {
         while !bytes.is_empty() {
             if !self.in_member {
                 if self.is_padding(bytes) {
-                    self.padded = true;
+                    self.is_padded = true;
                     return Ok(());
                 }
-                if self.padded {
-                    let source = std::io::Error::other("something follows the padding");
+                if self.is_padded {
+                    let source = std::io::Error::other("data follows the padding");
                     return Err(Error::Corrupt { transform, source });
                 }
                 let Some(decoder) = &mut self.decoder else {
@@ -161,13 +161,13 @@ impl Decompressor {
         Ok(())
     }
 
-    /// gzip(1) pads with zeros for tapes, and takes them after the last member.
+    /// Returns whether these bytes are zeros after a gzip member: gzip(1) pads files for tapes.
     fn is_padding(&self, bytes: &[u8]) -> bool {
         let after_one = self.members > 0 && self.format == Some(Format::Gzip);
         after_one && bytes.iter().all(|byte| *byte == 0)
     }
 
-    /// Decodes to the end of the member or of the bytes. Says how many bytes it used.
+    /// Decodes to the end of the member or of the bytes, and returns the number of used bytes.
     fn decode_member(
         &mut self,
         transform: Transform,
@@ -181,21 +181,21 @@ impl Decompressor {
                 return Ok(bytes.len());
             };
             let mut output = WriteBuffer::new_initialized(buffer);
-            let ended = decoder.decode(&mut input, &mut output);
-            let ended = ended.map_err(|source| classify(transform, self.bounds, source))?;
-            let full = output.has_no_spare_space();
+            let is_end = decoder.decode(&mut input, &mut output);
+            let is_end = is_end.map_err(|source| classify(transform, self.bounds, source))?;
+            let is_full = output.has_no_spare_space();
             self.pass(transform, &output, next)?;
-            if ended {
+            if is_end {
                 self.end_member(transform, buffer, next)?;
                 return Ok(input.written_len());
             }
-            if input.unwritten().is_empty() && !full {
+            if input.unwritten().is_empty() && !is_full {
                 return Ok(input.written_len());
             }
         }
     }
 
-    /// Takes out what the decoder holds back. An end that it does not agree to is a truncation.
+    /// Flushes the decoder. A decoder that cannot finish has truncated input.
     fn end_member(
         &mut self,
         transform: Transform,
@@ -209,12 +209,12 @@ impl Decompressor {
             let mut output = WriteBuffer::new_initialized(buffer);
             let finished = decoder.finish(&mut output);
             let finished = finished.map_err(|source| classify(transform, self.bounds, source))?;
-            let nothing = output.written().is_empty();
+            let is_empty = output.written().is_empty();
             self.pass(transform, &output, next)?;
             if finished {
                 break;
             }
-            if nothing {
+            if is_empty {
                 return Err(Error::Truncated { transform });
             }
         }
@@ -230,9 +230,9 @@ impl Decompressor {
         next: &mut Next<'_>,
     ) -> Result<(), Error> {
         if self.decoder.is_none() {
-            if self.first.is_empty() {
-                let whole = self.skip == Some(0);
-                return if whole { Ok(()) } else { Err(Error::Truncated { transform }) };
+            if self.prefix.is_empty() {
+                let is_complete = self.skip == Some(0);
+                return if is_complete { Ok(()) } else { Err(Error::Truncated { transform }) };
             }
             self.begin(transform, buffer, next)?;
         }
@@ -242,7 +242,7 @@ impl Decompressor {
         if self.members == 0 { Err(Error::Truncated { transform }) } else { Ok(()) }
     }
 
-    /// K3, then on to the next link.
+    /// Checks the bounds (K3) and passes the output to the next transform.
     fn pass(
         &mut self,
         transform: Transform,
@@ -254,7 +254,7 @@ impl Decompressor {
         if self.bytes_out > output_bytes {
             return Err(Error::OutputBytes { transform, limit: output_bytes });
         }
-        let allowed = self.source_bytes.saturating_mul(ratio).saturating_add(RATIO_FROM_BYTES);
+        let allowed = self.source_bytes.saturating_mul(ratio).saturating_add(RATIO_FREE_BYTES);
         if self.bytes_out > allowed {
             return Err(Error::Ratio { transform, limit: ratio });
         }
@@ -263,10 +263,10 @@ impl Decompressor {
 }
 
 fn classify(transform: Transform, bounds: ExpansionLimits, source: std::io::Error) -> Error {
-    match formats::fault(&source) {
-        Fault::EndedEarly => Error::Truncated { transform },
-        Fault::Memory => Error::Memory { transform, limit: bounds.decoder_bytes },
-        Fault::Unsupported(what) => Error::Unsupported { transform, what },
-        Fault::Damaged => Error::Corrupt { transform, source },
+    match formats::classify(&source) {
+        DecodeFailure::Truncated => Error::Truncated { transform },
+        DecodeFailure::Memory => Error::Memory { transform, limit: bounds.decoder_bytes },
+        DecodeFailure::Unsupported(feature) => Error::Unsupported { transform, feature },
+        DecodeFailure::Damaged => Error::Corrupt { transform, source },
     }
 }

@@ -1,4 +1,4 @@
-//! The encoder and the decoder of each format, as far as they are compiled in.
+//! The encoder and the decoder of each compiled-in format.
 
 use std::io;
 
@@ -10,12 +10,12 @@ use crate::transforms::{Format, Transform, memory};
 pub type Encoder = Box<dyn EncodeV2 + Send>;
 pub type Decoder = Box<dyn DecodeV2 + Send>;
 
-/// The dictionary of files that are compressed in one piece by xz: these are smaller. What its presets
-/// take beyond that is memory for nothing.
+/// Dictionary of xz for files compressed in one piece. They are smaller, so a preset's larger dictionary
+/// would waste memory.
 #[cfg(feature = "xz")]
 const SMALL_DICTIONARY_BYTES: u32 = 1024 * 1024;
 
-/// gzip has its own, in [`super::gzip`].
+/// Creates the encoder of a format except gzip, which has [`super::gzip`].
 pub fn encoder(
     transform: Transform,
     format: Format,
@@ -44,7 +44,7 @@ pub fn encoder(
     #[cfg(feature = "lz4")]
     if format == Format::Lz4 {
         let level = async_compression::Level::Precise(level);
-        // lz4 has no checksum of the content unless it is asked for.
+        // lz4 has no checksum of the content by default.
         let params =
             async_compression::lz4::EncoderParams::default().level(level).content_checksum(true);
         return Ok(Box::new(async_compression::codecs::Lz4Encoder::new(params)));
@@ -56,10 +56,10 @@ pub fn encoder(
 #[cfg(feature = "zstd")]
 fn zstd(level: i32, threads: u32) -> async_compression::codecs::ZstdEncoder {
     use async_compression::zstd::CParameter;
-    // zstd has no checksum of the content unless it is asked for.
+    // zstd has no checksum of the content by default.
     let mut params = vec![CParameter::checksum_flag(true)];
     if threads == 0 {
-        // Nothing tells zstd that the input is small: tables for a large one miss the caches.
+        // zstd is not given the size of the input, and tables for a large one miss the caches.
         let tables = memory::ZstdTables::small(level);
         params.extend([
             CParameter::window_log(tables.window_log),
@@ -81,7 +81,7 @@ fn xz(transform: Transform, level: i32, threads: u32) -> Result<Encoder, Error> 
         lzma::params::{LzmaEncoderParams, LzmaFilter, LzmaFilters, LzmaOptions},
     };
     let preset = u32::try_from(level).unwrap_or_default();
-    // The presets 0 and 1 have no larger one.
+    // The dictionaries of the presets 0 and 1 are not larger.
     if threads > 0 || preset < 2 {
         let level = async_compression::Level::Precise(level);
         return Ok(Box::new(XzEncoder::new(level)));
@@ -94,12 +94,16 @@ fn xz(transform: Transform, level: i32, threads: u32) -> Result<Encoder, Error> 
     Ok(Box::new(encoder))
 }
 
-/// A decoder that asks for at most `most_bytes` of memory for its window.
-pub fn decoder(transform: Transform, format: Format, most_bytes: u64) -> Result<Decoder, Error> {
+/// Creates the decoder of a format, whose window takes at most `window_bytes_max` bytes.
+pub fn decoder(
+    transform: Transform,
+    format: Format,
+    window_bytes_max: u64,
+) -> Result<Decoder, Error> {
     #[cfg(feature = "zstd")]
     if format == Format::Zstd {
         use async_compression::zstd::DParameter;
-        let window = DParameter::window_log_max(most_bytes.max(1).ilog2().clamp(10, 31));
+        let window = DParameter::window_log_max(window_bytes_max.max(1).ilog2().clamp(10, 31));
         return Ok(Box::new(async_compression::codecs::ZstdDecoder::new_with_params(&[window])));
     }
     #[cfg(feature = "gzip")]
@@ -108,11 +112,11 @@ pub fn decoder(transform: Transform, format: Format, most_bytes: u64) -> Result<
     }
     #[cfg(feature = "brotli")]
     if format == Format::Brotli {
-        return Ok(Box::new(super::brotli::Brotli::new(most_bytes)));
+        return Ok(Box::new(super::brotli::Brotli::new(window_bytes_max)));
     }
     #[cfg(feature = "xz")]
     if format == Format::Xz {
-        return Ok(Box::new(async_compression::codecs::XzDecoder::with_memlimit(most_bytes)));
+        return Ok(Box::new(async_compression::codecs::XzDecoder::with_memlimit(window_bytes_max)));
     }
     #[cfg(feature = "bzip2")]
     if format == Format::Bzip2 {
@@ -122,15 +126,15 @@ pub fn decoder(transform: Transform, format: Format, most_bytes: u64) -> Result<
     if format == Format::Lz4 {
         return Ok(Box::new(super::lz4::Lz4::default()));
     }
-    let _ = most_bytes;
+    let _ = window_bytes_max;
     Err(Error::NotCompiledIn { transform, format })
 }
 
-/// Bytes that are enough to tell every format that can be told.
+/// Number of bytes that identify every detectable format.
 pub const MAGIC_BYTES: usize = 16;
 
-/// The format that a file's first bytes speak of. Brotli's speak of nothing.
-pub fn sniff(bytes: &[u8]) -> Option<Format> {
+/// Detects the format by a file's first bytes. Brotli cannot be detected.
+pub fn detect(bytes: &[u8]) -> Option<Format> {
     if let [0x02, 0x21, 0x4c, 0x18, ..] = bytes {
         return Some(Format::Lz4);
     }
@@ -144,9 +148,9 @@ pub fn sniff(bytes: &[u8]) -> Option<Format> {
     }
 }
 
-/// The bytes of a skippable frame after its eight bytes of header, which begin here. Zstandard and
-/// LZ4 share these frames (RFC 8878, 3.1.2), so that what follows them tells the format.
-pub fn skippable(bytes: &[u8]) -> Option<u64> {
+/// Returns the size of a skippable frame after its eight bytes of header, if `bytes` begin with one.
+/// Zstandard and LZ4 share these frames (RFC 8878, 3.1.2), so the next frame identifies the format.
+pub fn skippable_bytes(bytes: &[u8]) -> Option<u64> {
     match *bytes {
         [0x50..=0x5f, 0x2a, 0x4d, 0x18, a, b, c, d, ..] => {
             Some(u64::from(u32::from_le_bytes([a, b, c, d])))
@@ -155,41 +159,42 @@ pub fn skippable(bytes: &[u8]) -> Option<u64> {
     }
 }
 
-/// What a decoder's error means: the libraries give many kinds, and some only words.
+/// Class of a decoder's error. The libraries return many types of errors, and some only texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    EndedEarly,
+pub enum DecodeFailure {
+    Truncated,
     Memory,
     Unsupported(&'static str),
     Damaged,
 }
 
-pub fn fault(error: &io::Error) -> Fault {
+/// Classifies a decoder's error.
+pub fn classify(error: &io::Error) -> DecodeFailure {
     match error.kind() {
-        io::ErrorKind::UnexpectedEof => return Fault::EndedEarly,
-        io::ErrorKind::OutOfMemory => return Fault::Memory,
+        io::ErrorKind::UnexpectedEof => return DecodeFailure::Truncated,
+        io::ErrorKind::OutOfMemory => return DecodeFailure::Memory,
         _ => {}
     }
     #[cfg(feature = "xz")]
     {
         use liblzma::stream::Error as Xz;
         match error.get_ref().and_then(|inner| inner.downcast_ref::<Xz>()) {
-            Some(Xz::MemLimit | Xz::Mem) => return Fault::Memory,
+            Some(Xz::MemLimit | Xz::Mem) => return DecodeFailure::Memory,
             Some(Xz::Options) => {
-                return Fault::Unsupported("a filter or an option of this archive");
+                return DecodeFailure::Unsupported("a filter or an option of this archive");
             }
             Some(Xz::UnsupportedCheck) => {
-                return Fault::Unsupported("the checksum of this archive");
+                return DecodeFailure::Unsupported("the checksum of this archive");
             }
             _ => {}
         }
     }
     match error.to_string().as_str() {
-        "Frame requires too much memory for decoding" => Fault::Memory,
-        "Dictionary mismatch" => Fault::Unsupported("an archive that was made with a dictionary"),
+        "Frame requires too much memory for decoding" => DecodeFailure::Memory,
+        "Dictionary mismatch" => DecodeFailure::Unsupported("an archive made with a dictionary"),
         "Version not supported" | "Unsupported frame parameter" => {
-            Fault::Unsupported("this version of the format")
+            DecodeFailure::Unsupported("this version of the format")
         }
-        _ => Fault::Damaged,
+        _ => DecodeFailure::Damaged,
     }
 }

@@ -1,11 +1,11 @@
-//! gzip on several threads, as one member that every reader takes; or as one for each block, where that
-//! is asked for.
+//! gzip on several threads, as one member that every reader accepts; or, with the option `members`, as
+//! one member per block.
 //!
-//! A file is cut into blocks of a fixed size, each is deflated by itself, and the streams are joined:
-//! the mark of each one's last block is cleared, and an empty stored block brings the next one to a
-//! whole byte, as pigz does. One trailer has the CRC of all. Where a block ends is told by the count of
-//! bytes alone, so the output is the same for every count of threads and however the input is fed (K1);
-//! the member carries its CRC (K2).
+//! A file is split into blocks of a fixed size, each is deflated separately, and the streams are joined
+//! as pigz does: the mark of each last block is cleared, and an empty stored block aligns the next
+//! stream to a byte. One trailer has the CRC of all blocks. Only the number of bytes decides where a
+//! block ends, so the output is the same for every number of threads and for every way of feeding the
+//! input (K1); the member has a CRC (K2).
 
 use std::{
     collections::VecDeque,
@@ -19,38 +19,39 @@ use libdeflater::{CompressionLvl, Compressor};
 use super::{Error, deflate::Scanner, next::Next};
 use crate::transforms::Transform;
 
-/// What is deflated at one time: starting anew costs well under a hundredth of the ratio.
+/// Size of a separately deflated block. Splitting costs well under a hundredth of the ratio.
 const BLOCK_BYTES: usize = 1024 * 1024;
-/// Blocks in work for each thread: one is compressed while the next one waits.
-const BLOCKS_QUEUED: usize = 2;
+/// Blocks in flight per thread: one is compressed while the next one waits.
+const BLOCKS_PER_THREAD: usize = 2;
 /// A member without a name or a time (RFC 1952, 2.3), of an unknown system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-/// What is left of an empty stored block after its first three bits and the padding.
+/// Empty stored block without its first three bits and the padding.
 const EMPTY_STORED: [u8; 4] = [0, 0, 0xff, 0xff];
 
 /// Compresses one file after another.
 pub struct Gzip {
     transform: Transform,
-    /// What was fed and is not yet compressed.
+    /// Bytes fed and not compressed.
     block: Vec<u8>,
-    /// Of what was passed on.
+    /// Checksum of the bytes passed on.
     crc: crc32fast::Hasher,
+    /// Header to pass on before the next block.
     header: Option<[u8; 10]>,
     level: i32,
-    /// Each block is a member.
+    /// Whether each block is a member.
     members: bool,
-    /// A block of this file was handed on.
-    begun: bool,
-    work: Work,
+    /// Whether a block of this file was passed on.
+    has_blocks: bool,
+    backend: Backend,
 }
 
-enum Work {
-    /// On the caller's thread.
-    Here(Deflate),
+enum Backend {
+    /// Compresses on the caller's thread.
+    Inline(Deflate),
     Threads(WorkerPool),
 }
 
-/// One thread's compressor.
+/// Compressor of one thread.
 struct Deflate {
     compressor: Compressor,
     scanner: Scanner,
@@ -64,28 +65,29 @@ impl Deflate {
     }
 
     fn pack(&mut self, block: &[u8], is_last: bool) -> io::Result<&[u8]> {
-        let most = self.compressor.deflate_compress_bound(block.len()) + 1 + EMPTY_STORED.len();
-        self.packed.resize(most, 0);
+        let length_max =
+            self.compressor.deflate_compress_bound(block.len()) + 1 + EMPTY_STORED.len();
+        self.packed.resize(length_max, 0);
         let length = self.compressor.deflate_compress(block, &mut self.packed);
         self.packed.truncate(length.map_err(io::Error::other)?);
         if !is_last {
-            self.open_end()?;
+            self.make_joinable()?;
         }
         Ok(&self.packed)
     }
 
-    /// Makes of a whole stream one that another can follow.
-    fn open_end(&mut self) -> io::Result<()> {
-        let broken = || io::Error::other("libdeflate made a stream that is none");
-        let last = self.scanner.last_block(&self.packed).ok_or_else(broken)?;
-        let first = self.packed.get_mut(last.begins / 8).ok_or_else(broken)?;
-        *first &= !(1 << (last.begins % 8));
-        if last.ends.div_ceil(8) != self.packed.len() {
-            return Err(broken());
+    /// Turns a complete stream into one that another can follow.
+    fn make_joinable(&mut self) -> io::Result<()> {
+        let invalid = || io::Error::other("libdeflate made an invalid stream");
+        let last_block = self.scanner.last_block(&self.packed).ok_or_else(invalid)?;
+        let byte = self.packed.get_mut(last_block.start / 8).ok_or_else(invalid)?;
+        *byte &= !(1 << (last_block.start % 8));
+        if last_block.end.div_ceil(8) != self.packed.len() {
+            return Err(invalid());
         }
-        // The three bits of the empty block's header are zeros, as are those after the end.
-        let free = self.packed.len() * 8 - last.ends;
-        if free < 3 {
+        // The three header bits of the empty block are zeros, as are the bits after the end.
+        let free_bits = self.packed.len() * 8 - last_block.end;
+        if free_bits < 3 {
             self.packed.push(0);
         }
         self.packed.extend(EMPTY_STORED);
@@ -93,8 +95,8 @@ impl Deflate {
     }
 }
 
-/// One block on its way to a thread. What came of it goes back with the block's buffer.
-struct Order {
+/// Request to compress one block. The reply returns the block's buffer.
+struct Request {
     block: Vec<u8>,
     is_last: bool,
     reply: mpsc::SyncSender<Reply>,
@@ -106,14 +108,14 @@ struct Reply {
     block: Vec<u8>,
 }
 
-/// Threads that compress. Dropping it ends them after the blocks they have in hand.
+/// Compressing threads. Dropping it ends them after their current blocks, and waits for that.
 struct WorkerPool {
-    /// `None` only while it is dropped: closing the channel is what ends the threads.
-    orders: Option<mpsc::Sender<Order>>,
+    /// `None` only during the drop: closing the channel ends the threads.
+    requests: Option<mpsc::Sender<Request>>,
     threads: Vec<JoinHandle<()>>,
-    /// Of the blocks in work, in the order of the file.
+    /// Replies for the blocks in flight, in the order of the file.
     replies: VecDeque<mpsc::Receiver<Reply>>,
-    /// Buffers to use again, never more than there are blocks in work.
+    /// Buffers for reuse, at most one per block in flight.
     spare: Vec<Vec<u8>>,
 }
 
@@ -124,11 +126,11 @@ impl Gzip {
         threads: u32,
     ) -> Result<Self, Error> {
         let deflate = CompressionLvl::new(level).unwrap_or_default();
-        let work = if threads == 0 {
-            Work::Here(Deflate::new(deflate))
+        let backend = if threads == 0 {
+            Backend::Inline(Deflate::new(deflate))
         } else {
             let pool = WorkerPool::new(deflate, threads);
-            Work::Threads(pool.map_err(|source| Error::Encode { transform, source })?)
+            Backend::Threads(pool.map_err(|source| Error::Encode { transform, source })?)
         };
         let crc = crc32fast::Hasher::new();
         Ok(Self {
@@ -138,8 +140,8 @@ impl Gzip {
             header: None,
             level,
             members,
-            begun: false,
-            work,
+            has_blocks: false,
+            backend,
         })
     }
 
@@ -147,18 +149,18 @@ impl Gzip {
         self.block.clear();
         self.crc.reset();
         self.header = Some(header(self.level));
-        self.begun = false;
-        if let Work::Threads(pool) = &mut self.work {
-            // Blocks of a file that was left: nobody wants them any more.
+        self.has_blocks = false;
+        if let Backend::Threads(pool) = &mut self.backend {
+            // Drop the blocks of an unfinished file.
             pool.replies.clear();
         }
     }
 
     pub fn feed(&mut self, mut bytes: &[u8], next: &mut Next<'_>) -> Result<(), Error> {
         while !bytes.is_empty() {
-            let room = BLOCK_BYTES - self.block.len();
-            let (now, rest) = bytes.split_at(room.min(bytes.len()));
-            self.block.extend_from_slice(now);
+            let space = BLOCK_BYTES - self.block.len();
+            let (head, rest) = bytes.split_at(space.min(bytes.len()));
+            self.block.extend_from_slice(head);
             bytes = rest;
             if self.block.len() == BLOCK_BYTES {
                 self.end_block(false, next)?;
@@ -168,8 +170,8 @@ impl Gzip {
     }
 
     pub fn finish(&mut self, next: &mut Next<'_>) -> Result<(), Error> {
-        // One stream needs its last block; of members there may be enough.
-        if !(self.members && self.begun && self.block.is_empty()) {
+        // A single member needs a last block. With several members the last one may be complete.
+        if !(self.members && self.has_blocks && self.block.is_empty()) {
             self.end_block(true, next)?;
         }
         while self.take_reply(next)? {}
@@ -184,10 +186,10 @@ impl Gzip {
     }
 
     fn end_block(&mut self, is_last: bool, next: &mut Next<'_>) -> Result<(), Error> {
-        self.begun = true;
+        self.has_blocks = true;
         let is_last = is_last || self.members;
-        match &mut self.work {
-            Work::Here(deflate) => {
+        match &mut self.backend {
+            Backend::Inline(deflate) => {
                 let packed = deflate.pack(&self.block, is_last);
                 let packed =
                     packed.map_err(|source| Error::Encode { transform: self.transform, source })?;
@@ -196,27 +198,27 @@ impl Gzip {
                 self.block.clear();
                 self.next_member(next)?;
             }
-            Work::Threads(pool) => {
-                let is_full = pool.replies.len() >= pool.threads.len() * BLOCKS_QUEUED;
+            Backend::Threads(pool) => {
+                let is_full = pool.replies.len() >= pool.threads.len() * BLOCKS_PER_THREAD;
                 if is_full {
                     self.take_reply(next)?;
                 }
-                if let Work::Threads(pool) = &mut self.work {
-                    pool.order(&mut self.block, is_last);
+                if let Backend::Threads(pool) = &mut self.backend {
+                    pool.send(&mut self.block, is_last);
                 }
             }
         }
         Ok(())
     }
 
-    /// Waits for the oldest block in work and passes it on. Says whether there was one.
+    /// Waits for the oldest block in flight and passes it on. Returns whether there was one.
     fn take_reply(&mut self, next: &mut Next<'_>) -> Result<bool, Error> {
         let transform = self.transform;
         let failed = |source| Error::Encode { transform, source };
-        let Work::Threads(pool) = &mut self.work else { return Ok(false) };
+        let Backend::Threads(pool) = &mut self.backend else { return Ok(false) };
         let Some(reply) = pool.replies.pop_front() else { return Ok(false) };
-        let gone = |_| failed(io::Error::other("a thread that compresses has ended"));
-        let Reply { packed, crc, mut block } = reply.recv().map_err(gone)?;
+        let thread_ended = |_| failed(io::Error::other("a compressing thread ended"));
+        let Reply { packed, crc, mut block } = reply.recv().map_err(thread_ended)?;
         let packed = packed.map_err(failed)?;
         pass((&mut self.header, &mut self.crc), &packed, (crc, block.len()), next)?;
         block.clear();
@@ -225,7 +227,7 @@ impl Gzip {
         Ok(true)
     }
 
-    /// Where each block is a member, it ends here, and the next one begins with a header.
+    /// Ends the member, if each block is one, and prepares the next header.
     fn next_member(&mut self, next: &mut Next<'_>) -> Result<(), Error> {
         if self.members {
             self.end_member(next)?;
@@ -236,7 +238,7 @@ impl Gzip {
     }
 }
 
-/// Of the level, a header says only whether it was the fastest or the slowest.
+/// Returns the header, which marks only the fastest and the slowest levels.
 const fn header(level: i32) -> [u8; 10] {
     let mut header = HEADER;
     header[8] = match level {
@@ -247,14 +249,14 @@ const fn header(level: i32) -> [u8; 10] {
     header
 }
 
-/// Passes a block on, after the header where it is the first, and adds its checksum to the file's.
+/// Passes a block on, after the pending header, and adds its checksum to the file's.
 fn pass(
-    (header, all): (&mut Option<[u8; 10]>, &mut crc32fast::Hasher),
+    (header, checksum): (&mut Option<[u8; 10]>, &mut crc32fast::Hasher),
     packed: &[u8],
     (crc, length): (u32, usize),
     next: &mut Next<'_>,
 ) -> Result<(), Error> {
-    all.combine(&crc32fast::Hasher::new_with_initial_len(crc, length as u64));
+    checksum.combine(&crc32fast::Hasher::new_with_initial_len(crc, length as u64));
     if let Some(header) = header.take() {
         next(&header)?;
     }
@@ -263,30 +265,30 @@ fn pass(
 
 impl WorkerPool {
     fn new(level: CompressionLvl, threads: u32) -> io::Result<Self> {
-        let (orders, waiting) = mpsc::channel();
-        let waiting = Arc::new(Mutex::new(waiting));
+        let (requests, receiver) = mpsc::channel();
+        let receiver = Arc::new(Mutex::new(receiver));
         let mut pool = Self {
-            orders: Some(orders),
+            requests: Some(requests),
             threads: Vec::new(),
             replies: VecDeque::new(),
             spare: Vec::new(),
         };
         for _ in 0..threads {
-            let waiting = Arc::clone(&waiting);
+            let receiver = Arc::clone(&receiver);
             let thread = thread::Builder::new().name("gzip".to_owned());
-            pool.threads.push(thread.spawn(move || run_worker(&waiting, Deflate::new(level)))?);
+            pool.threads.push(thread.spawn(move || run_worker(&receiver, Deflate::new(level)))?);
         }
         Ok(pool)
     }
 
-    /// Hands the block to the threads and leaves an empty one in its place.
-    fn order(&mut self, block: &mut Vec<u8>, is_last: bool) {
-        let next = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(BLOCK_BYTES));
-        let block = std::mem::replace(block, next);
+    /// Sends the block to the threads and replaces it by an empty buffer.
+    fn send(&mut self, block: &mut Vec<u8>, is_last: bool) {
+        let spare = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(BLOCK_BYTES));
+        let block = std::mem::replace(block, spare);
         let (reply, receiver) = mpsc::sync_channel(1);
-        if let Some(orders) = &self.orders {
-            // Where all threads are gone the reply is missing, and that is the error.
-            drop(orders.send(Order { block, is_last, reply }));
+        if let Some(requests) = &self.requests {
+            // If all threads have ended, the missing reply is the error.
+            drop(requests.send(Request { block, is_last, reply }));
         }
         self.replies.push_back(receiver);
     }
@@ -294,21 +296,21 @@ impl WorkerPool {
 
 impl Drop for WorkerPool {
     fn drop(&mut self) {
-        self.orders = None;
+        self.requests = None;
         for thread in self.threads.drain(..) {
-            // A panic of it was an error of its file already.
+            // A panic of the thread was reported as an error of its file.
             drop(thread.join());
         }
     }
 }
 
-fn run_worker(waiting: &Mutex<mpsc::Receiver<Order>>, mut deflate: Deflate) {
+fn run_worker(receiver: &Mutex<mpsc::Receiver<Request>>, mut deflate: Deflate) {
     loop {
-        let order = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Order { block, is_last, reply }) = order else { return };
+        let request = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Request { block, is_last, reply }) = request else { return };
         let packed = deflate.pack(&block, is_last).map(<[u8]>::to_vec);
         let crc = libdeflater::crc32(&block);
-        // A file that was left takes no reply.
+        // The reply for an unfinished file has no receiver.
         drop(reply.send(Reply { packed, crc, block }));
     }
 }

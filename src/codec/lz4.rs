@@ -1,8 +1,8 @@
 //! LZ4's frames, and the legacy frames that `lz4 -l` and the Linux kernel's build write.
 //!
-//! A legacy frame is a magic number and blocks of at most 8 MiB, each after its size. It has neither
-//! an end mark nor a checksum: it ends with the file, or where the magic number of the next frame
-//! stands in the place of a size.
+//! A legacy frame is a magic number and blocks of at most 8 MiB, each preceded by its size. It has
+//! neither an end mark nor a checksum: it ends with the file, or with the magic number of the next
+//! frame instead of a size.
 
 use std::io;
 
@@ -13,57 +13,58 @@ use async_compression::{
 
 const LEGACY_MAGIC: u32 = 0x184c_2102;
 const LEGACY_BLOCK_BYTES: usize = 8 * 1024 * 1024;
-/// The most that a block of that size can become (`LZ4_COMPRESSBOUND`); larger "sizes" are magic.
-const LEGACY_PACKED_BYTES: usize = LEGACY_BLOCK_BYTES + LEGACY_BLOCK_BYTES / 255 + 16;
+/// Maximum compressed size of a block (`LZ4_COMPRESSBOUND`). A larger "size" is a magic number.
+const LEGACY_PACKED_BYTES_MAX: usize = LEGACY_BLOCK_BYTES + LEGACY_BLOCK_BYTES / 255 + 16;
 
 /// Reads one frame after another.
 #[derive(Default)]
 pub struct Lz4 {
     decoder: Lz4Decoder,
-    at: At,
-    /// Of the magic number, of a legacy block's size, or of the block.
+    position: Position,
+    /// Bytes of the magic number, of a legacy block's size, or of the block.
     gathered: Vec<u8>,
-    /// A legacy block's content, and how much of it is passed on.
+    /// Content of a legacy block.
     block: Vec<u8>,
+    /// Number of bytes of the block passed on.
     passed: usize,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum At {
+enum Position {
     #[default]
     Magic,
     Frame,
-    /// The size of a legacy block.
+    /// At the size of a legacy block.
     Size,
-    /// A legacy block of this many bytes.
+    /// In a legacy block of this compressed size.
     Block(usize),
 }
 
 impl Lz4 {
-    /// Takes input until so many bytes are gathered. Says whether they are.
+    /// Takes input until `bytes` bytes are gathered, and returns whether they are.
     fn gather(&mut self, bytes: usize, input: &mut PartialBuffer<&[u8]>) -> bool {
-        let there = (bytes - self.gathered.len()).min(input.unwritten().len());
-        self.gathered.extend_from_slice(input.unwritten().get(..there).unwrap_or_default());
-        input.advance(there);
+        let count = (bytes - self.gathered.len()).min(input.unwritten().len());
+        self.gathered.extend_from_slice(input.unwritten().get(..count).unwrap_or_default());
+        input.advance(count);
         self.gathered.len() == bytes
     }
 
-    /// The four bytes that are gathered.
+    /// Returns the four gathered bytes.
     fn word(&self) -> u32 {
         self.gathered.first_chunk().map_or(0, |word| u32::from_le_bytes(*word))
     }
 
-    /// The magic number is gathered: it tells the kind of the frame.
+    /// Starts the frame of the type that the gathered magic number shows.
     fn begin_frame(&mut self) -> io::Result<()> {
         if self.word() == LEGACY_MAGIC {
-            self.at = At::Size;
+            self.position = Position::Size;
         } else {
             self.decoder.reinit()?;
             let mut magic = PartialBuffer::new(&self.gathered[..]);
-            let mut nothing = [];
-            let mut output = WriteBuffer::new_initialized(&mut nothing);
+            let mut empty = [];
+            let mut output = WriteBuffer::new_initialized(&mut empty);
             self.decoder.decode(&mut magic, &mut output)?;
-            self.at = At::Frame;
+            self.position = Position::Frame;
         }
         self.gathered.clear();
         Ok(())
@@ -71,20 +72,21 @@ impl Lz4 {
 
     fn unpack(&mut self) -> io::Result<()> {
         self.block.resize(LEGACY_BLOCK_BYTES, 0);
-        let most = i32::try_from(LEGACY_BLOCK_BYTES).map_err(io::Error::other)?;
-        let length = lz4::block::decompress_to_buffer(&self.gathered, Some(most), &mut self.block);
+        let size_max = i32::try_from(LEGACY_BLOCK_BYTES).map_err(io::Error::other)?;
+        let length =
+            lz4::block::decompress_to_buffer(&self.gathered, Some(size_max), &mut self.block);
         self.block.truncate(length?);
-        (self.passed, self.at) = (0, At::Size);
+        (self.passed, self.position) = (0, Position::Size);
         self.gathered.clear();
         Ok(())
     }
 
     fn pass(&mut self, output: &mut WriteBuffer<'_>) {
-        let left = self.block.get(self.passed..).unwrap_or_default();
-        let room = output.initialize_unwritten();
-        let length = left.len().min(room.len());
-        if let (Some(room), Some(left)) = (room.get_mut(..length), left.get(..length)) {
-            room.copy_from_slice(left);
+        let pending = self.block.get(self.passed..).unwrap_or_default();
+        let space = output.initialize_unwritten();
+        let length = pending.len().min(space.len());
+        if let (Some(space), Some(pending)) = (space.get_mut(..length), pending.get(..length)) {
+            space.copy_from_slice(pending);
         }
         output.advance(length);
         self.passed += length;
@@ -93,7 +95,7 @@ impl Lz4 {
 
 impl DecodeV2 for Lz4 {
     fn reinit(&mut self) -> io::Result<()> {
-        self.at = At::Magic;
+        self.position = Position::Magic;
         self.gathered.clear();
         self.block.clear();
         self.passed = 0;
@@ -110,35 +112,35 @@ impl DecodeV2 for Lz4 {
             if self.passed < self.block.len() {
                 return Ok(false);
             }
-            let at = self.at;
-            match at {
-                At::Frame => return self.decoder.decode(input, output),
-                At::Magic if self.gather(4, input) => self.begin_frame()?,
-                At::Size if self.gather(4, input) => {
+            let position = self.position;
+            match position {
+                Position::Frame => return self.decoder.decode(input, output),
+                Position::Magic if self.gather(4, input) => self.begin_frame()?,
+                Position::Size if self.gather(4, input) => {
                     let size = self.word() as usize;
-                    if size > LEGACY_PACKED_BYTES {
+                    if size > LEGACY_PACKED_BYTES_MAX {
                         self.begin_frame()?;
                     } else {
-                        self.at = At::Block(size);
+                        self.position = Position::Block(size);
                         self.gathered.clear();
                     }
                 }
-                At::Block(size) if self.gather(size, input) => self.unpack()?,
-                At::Magic | At::Size | At::Block(_) => return Ok(false),
+                Position::Block(size) if self.gather(size, input) => self.unpack()?,
+                Position::Magic | Position::Size | Position::Block(_) => return Ok(false),
             }
         }
     }
 
     fn flush(&mut self, output: &mut WriteBuffer<'_>) -> io::Result<bool> {
         self.pass(output);
-        if self.at == At::Frame { self.decoder.flush(output) } else { Ok(true) }
+        if self.position == Position::Frame { self.decoder.flush(output) } else { Ok(true) }
     }
 
     fn finish(&mut self, output: &mut WriteBuffer<'_>) -> io::Result<bool> {
         self.pass(output);
-        match self.at {
-            At::Frame => self.decoder.finish(output),
-            At::Size if self.gathered.is_empty() => Ok(self.passed == self.block.len()),
+        match self.position {
+            Position::Frame => self.decoder.finish(output),
+            Position::Size if self.gathered.is_empty() => Ok(self.passed == self.block.len()),
             _ => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }

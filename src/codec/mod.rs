@@ -1,15 +1,14 @@
 //! The codecs of a chain of transforms, driven synchronously on the caller's thread.
 //!
-//! Bytes are pushed in and come out at a [`Sink`]; between two transforms there is one buffer, so the
-//! memory does not depend on the size of a file. A [`Transformer`] is made once and used for one
-//! file after another: making a zstd context anew costs as much as compressing a small file.
+//! The caller pushes bytes in, and the output goes to a [`Sink`]. One buffer lies between two
+//! transforms, so the memory does not depend on the size of a file. A [`Transformer`] is reused for
+//! file after file: creating a zstd context costs as much as compressing a small file.
 //!
-//! K1: the same input, fed in pieces of the same sizes, gives the same output: nothing of a clock
-//! or of the machine goes in, and worker threads do not change a byte.
-//! K2: input that ends early, is damaged or is followed by something else is an error, never a
-//! shorter output: all members of a file are read, and every format but Brotli and LZ4's
-//! legacy frame carries a checksum.
-//! K3: what comes out of decompression is bounded, over the whole chain.
+//! K1: the same input, fed in pieces of the same sizes, gives the same output: the output depends on no
+//! clock and no machine, and worker threads do not change a byte.
+//! K2: truncated input, damaged input and trailing data are errors, never a shorter output: all members
+//! of a file are read, and every format except Brotli and LZ4's legacy frame has a checksum.
+//! K3: the output of decompression is bounded, over the entire chain.
 
 #[cfg(feature = "brotli")]
 mod brotli;
@@ -19,20 +18,20 @@ mod deflate;
 mod formats;
 #[cfg(feature = "gzip")]
 mod gzip;
-mod link;
 #[cfg(feature = "lz4")]
 mod lz4;
 mod next;
+mod stage;
 
-use self::link::TransformStage;
+use self::stage::TransformStage;
 use crate::{
     policy::ExpansionLimits,
     transforms::{Chain, Format, Transform},
 };
 
-/// Takes what comes out of the last transform.
+/// Receives the output of the last transform.
 pub trait Sink {
-    /// Takes the next bytes, or wants no more.
+    /// Receives the next bytes, or stops the transformation.
     fn put(&mut self, bytes: &[u8]) -> Result<(), Stopped>;
 }
 
@@ -43,37 +42,35 @@ impl Sink for Vec<u8> {
     }
 }
 
-/// The sink wants no more.
+/// The sink stopped the transformation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped;
 
-/// Why a transformation ended early.
+/// Failure of a transformation.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("the next transform wants no more")]
+    #[error("the next transform stopped")]
     Stopped,
     #[error("`{transform}`: the input is damaged, or is not of this format")]
     Corrupt { transform: Transform, source: std::io::Error },
-    #[error(
-        "`{transform}`: {members} whole archives are followed by something that is none: remove what follows them"
-    )]
+    #[error("`{transform}`: unknown data after {members} complete archives; hint: remove it")]
     Trailing { transform: Transform, members: u64, source: std::io::Error },
     #[error(
-        "`{transform}`: the archive is made for more memory than the {limit} bytes that a decoder may use: raise `max_decoder_memory`, and `limits.memory` where it leaves less"
+        "`{transform}`: the archive needs more memory than the {limit} bytes of a decoder; hint: raise `max_decoder_memory`, and `limits.memory` if it is the lower limit"
     )]
     Memory { transform: Transform, limit: u64 },
-    #[error("`{transform}`: {what} is not supported")]
-    Unsupported { transform: Transform, what: &'static str },
-    #[error("`{transform}`: the input ends in the middle")]
+    #[error("`{transform}`: {feature} is not supported")]
+    Unsupported { transform: Transform, feature: &'static str },
+    #[error("`{transform}`: the input is truncated")]
     Truncated { transform: Transform },
     #[error("`{transform}`: cannot detect the format of the input (Brotli cannot be detected)")]
     Unknown { transform: Transform },
     #[error(
-        "`{transform}`: more than {limit} bytes would come out: raise `max_output` if this is right"
+        "`{transform}`: the output exceeds {limit} bytes; hint: raise `max_output` if this is expected"
     )]
     OutputBytes { transform: Transform, limit: u64 },
     #[error(
-        "`{transform}`: more than {limit} times its size would come out: raise `max_ratio` if this is right"
+        "`{transform}`: the output exceeds {limit} times the size of the file; hint: raise `max_ratio` if this is expected"
     )]
     Ratio { transform: Transform, limit: u64 },
     #[error("`{transform}` failed")]
@@ -85,7 +82,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether another try on the same bytes would end the same way.
+    /// Returns whether a retry with the same bytes fails in the same way.
     #[must_use]
     pub const fn is_final(&self) -> bool {
         !matches!(self, Self::Stopped | Self::Encode { .. } | Self::Io(_))
@@ -102,57 +99,58 @@ impl From<Stopped> for Error {
     }
 }
 
-/// A chain of codecs. Dropping it frees them; a file that was not finished leaves nothing behind.
+/// A chain of codecs. Dropping it frees them; an unfinished file leaves nothing behind.
 #[derive(Debug)]
 pub struct Transformer {
-    links: Vec<TransformStage>,
-    /// Of the file so far, before the first link.
+    stages: Vec<TransformStage>,
+    /// Bytes of the file fed so far.
     source_bytes: u64,
 }
 
 impl Transformer {
-    /// `threads` are worker threads for each transform that can use them (zstd, gzip); 0 works on the
-    /// caller's, and is for inputs of at most [`limits::SMALL_FILE_MAX_BYTES`](crate::limits::SMALL_FILE_MAX_BYTES).
-    /// The output is the same for every count from 1 on, but zstd's and xz's are not the same as for 0.
+    /// Creates the codecs. `threads` is the number of worker threads for each transform that supports
+    /// them (zstd, gzip). 0 runs on the caller's thread, for inputs of at most
+    /// [`limits::SMALL_FILE_MAX_BYTES`](crate::limits::SMALL_FILE_MAX_BYTES). The output is the same for
+    /// every number from 1 on; for zstd and xz it differs from that of 0.
     pub fn new(chain: &Chain, bounds: ExpansionLimits, threads: u32) -> Result<Self, Error> {
-        let link = |transform: &Transform| TransformStage::new(*transform, bounds, threads);
-        let links = chain.transforms().iter().map(link).collect::<Result<_, _>>()?;
-        Ok(Self { links, source_bytes: 0 })
+        let stage = |transform: &Transform| TransformStage::new(*transform, bounds, threads);
+        let stages = chain.transforms().iter().map(stage).collect::<Result<_, _>>()?;
+        Ok(Self { stages, source_bytes: 0 })
     }
 
-    /// Begins a file, whatever became of the one before it.
+    /// Starts a file, whether or not the previous one was finished.
     pub fn start(&mut self) {
         self.source_bytes = 0;
-        for link in &mut self.links {
-            link.start();
+        for stage in &mut self.stages {
+            stage.start();
         }
     }
 
-    /// Takes the next bytes of the file in. After an error only [`Self::start`] makes sense.
+    /// Feeds the next bytes of the file. After an error only [`Self::start`] is valid.
     pub fn feed(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<(), Error> {
         self.source_bytes += bytes.len() as u64;
-        for link in &mut self.links {
-            link.source_grew(self.source_bytes);
+        for stage in &mut self.stages {
+            stage.set_source_bytes(self.source_bytes);
         }
-        push(&mut self.links, bytes, sink)
+        push(&mut self.stages, bytes, sink)
     }
 
-    /// The file is at its end: everything that is left comes out.
+    /// Ends the file and sends the rest of the output.
     pub fn finish(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
-        let mut links = &mut self.links[..];
-        while let Some((link, rest)) = links.split_first_mut() {
-            link.finish(&mut |bytes| push(rest, bytes, sink))?;
-            links = rest;
+        let mut stages = &mut self.stages[..];
+        while let Some((stage, rest)) = stages.split_first_mut() {
+            stage.finish(&mut |bytes| push(rest, bytes, sink))?;
+            stages = rest;
         }
         Ok(())
     }
 }
 
-/// Pushes bytes through these links into the sink.
-fn push(links: &mut [TransformStage], bytes: &[u8], sink: &mut dyn Sink) -> Result<(), Error> {
-    match links.split_first_mut() {
+/// Pushes bytes through these transforms into the sink.
+fn push(stages: &mut [TransformStage], bytes: &[u8], sink: &mut dyn Sink) -> Result<(), Error> {
+    match stages.split_first_mut() {
         None => Ok(sink.put(bytes)?),
-        Some((link, rest)) => link.feed(bytes, &mut |bytes| push(rest, bytes, sink)),
+        Some((stage, rest)) => stage.feed(bytes, &mut |bytes| push(rest, bytes, sink)),
     }
 }
 

@@ -1,12 +1,13 @@
-//! What the next transformation of a chain takes from the one before it.
+//! The interface between two transforms of a chain.
 
 use async_compression::core::util::WriteBuffer;
 
 use super::Error;
 
-/// Takes the bytes that come out of a transformation.
+/// Receives the output of a transform.
 pub type Next<'a> = dyn FnMut(&[u8]) -> Result<(), Error> + 'a;
 
+/// Passes the written bytes to the next transform.
 pub fn pass(output: &WriteBuffer<'_>, next: &mut Next<'_>) -> Result<(), Error> {
     if output.written().is_empty() { Ok(()) } else { next(output.written()) }
 }

@@ -14,7 +14,7 @@ fn transformer(transforms: &str, bounds: ExpansionLimits, threads: u32) -> Trans
     Transformer::new(&transforms.parse().expect(transforms), bounds, threads).expect(transforms)
 }
 
-/// Feeds in pieces of this size.
+/// Feeds the input in pieces of this size.
 fn run(transformer: &mut Transformer, input: &[u8], piece: usize) -> Result<Vec<u8>, Error> {
     let mut output = Vec::new();
     transformer.start();
@@ -45,7 +45,7 @@ fn contents() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn every_format_gives_back_what_went_in() {
+fn every_format_restores_the_content() {
     for format in COMPRESS {
         for level in ["", ":1", ":9"] {
             let compress = format!("{format}{level}");
@@ -104,7 +104,7 @@ fn all_members_are_read_and_garbage_after_them_is_an_error() {
 }
 
 #[test]
-fn nothing_follows_the_padding_however_it_is_fed() {
+fn data_after_the_padding_is_an_error_for_every_size_of_pieces() {
     let packed = once("gzip", b"one").expect("gzip");
     let padded = [packed.clone(), vec![0; 512]].concat();
     let mut gunzip = transformer("gunzip", BOUNDS, 0);
@@ -149,7 +149,7 @@ fn a_flipped_bit_never_gives_other_content() {
 }
 
 #[test]
-fn what_comes_out_is_bounded() {
+fn the_output_is_bounded() {
     let zeros = vec![0; 4_000_000];
     for format in COMPRESS {
         let packed = once(format, &zeros).expect(format);
@@ -194,25 +194,25 @@ fn worker_threads_change_no_byte() {
 }
 
 #[test]
-fn gzip_is_the_same_for_every_count_of_threads_and_however_it_is_fed() {
+fn gzip_is_the_same_for_every_number_of_threads_and_size_of_pieces() {
     let text = b"the quick brown fox jumps over the lazy dog\n".repeat(120_000);
     let content = [noise(3_000_000), text].concat();
-    let here = once("gzip:6", &content).expect("gzip");
+    let inline = once("gzip:6", &content).expect("gzip");
     for threads in [0, 1, 2, 5] {
         let mut gzip = transformer("gzip:6", BOUNDS, threads);
         for piece in [1000, 1 << 20, content.len()] {
             let packed = run(&mut gzip, &content, piece).expect("gzip");
-            assert!(packed == here, "{threads} threads, pieces of {piece}");
+            assert!(packed == inline, "{threads} threads, pieces of {piece}");
         }
         let mut empty = transformer("gzip:6", BOUNDS, threads);
         let packed = run(&mut empty, b"", 1).expect("gzip");
         assert_eq!(packed, once("gzip:6", b"").expect("gzip"), "{threads} threads");
     }
-    assert!(once("gunzip", &here).expect("gzip") == content);
+    assert!(once("gunzip", &inline).expect("gzip") == content);
 }
 
 #[test]
-fn a_file_that_was_left_leaves_nothing_in_gzips_threads() {
+fn an_unfinished_file_leaves_nothing_in_the_threads_of_gzip() {
     let content = noise(7_000_000);
     let mut gzip = transformer("gzip:1", BOUNDS, 2);
     for _ in 0..3 {
@@ -224,7 +224,7 @@ fn a_file_that_was_left_leaves_nothing_in_gzips_threads() {
 }
 
 #[test]
-fn gzip_itself_reads_what_threads_made() {
+fn gzip_itself_reads_the_output_of_threads() {
     use std::process::{Command, Stdio};
     let content = [noise(2_500_000), vec![0; 2_500_000]].concat();
     let packed = run(&mut transformer("gzip:6", BOUNDS, 2), &content, limits::CHUNK_BYTES);
@@ -237,14 +237,14 @@ fn gzip_itself_reads_what_threads_made() {
 }
 
 #[test]
-fn a_copy_is_what_went_in() {
+fn a_copy_equals_its_input() {
     let content = noise(300_000);
     assert!(once("copy", &content).expect("copy") == content);
     assert!(once("copy", b"").expect("copy").is_empty());
 }
 
 #[test]
-fn after_an_error_a_transformer_is_as_good_as_new() {
+fn after_an_error_a_transformer_works_as_a_new_one() {
     for format in COMPRESS {
         let mut compressor = transformer(format, BOUNDS, 0);
         compressor.start();
@@ -258,7 +258,7 @@ fn after_an_error_a_transformer_is_as_good_as_new() {
 }
 
 #[test]
-fn a_sink_that_stops_ends_it() {
+fn a_sink_that_stops_ends_the_transformation() {
     struct Closed;
     impl Sink for Closed {
         fn put(&mut self, _: &[u8]) -> Result<(), Stopped> {
@@ -276,7 +276,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn any_content_in_any_pieces_comes_back(
+    fn any_content_in_any_pieces_is_restored(
         content in proptest::collection::vec(any::<u8>(), 0..5000),
         piece in 1_usize..600,
         format in proptest::sample::select(COMPRESS.to_vec()),

@@ -1,25 +1,25 @@
-//! What is wrong with a configuration: every error, with its place and what to write instead.
+//! The errors of a configuration, each with its location and what to write instead.
 
 use std::{fmt, ops::Range, path::PathBuf};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-use super::raw::Location;
+use super::declare::Location;
 
-/// One thing that is wrong.
+/// One error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// None where a value is missing as a whole.
+    /// None where a value is missing.
     pub at: Option<Location>,
     pub message: String,
     /// What to write instead.
     pub help: Option<String>,
 }
 
-/// Everything that is wrong, and the file it was read from. `Display` is the report for a person.
+/// All errors, and the file they were found in. `Display` is the report for a person.
 #[derive(Clone, Debug, Default)]
 pub struct Diagnostics {
-    /// The file's path as given, and its text.
+    /// The file's path as it was given, and its text.
     pub file: Option<(PathBuf, String)>,
     pub all: Vec<Diagnostic>,
 }
@@ -32,7 +32,7 @@ impl Diagnostics {
         self.all.push(Diagnostic { at, message, help: help.map(str::to_owned) });
     }
 
-    /// In the order of the file; before that, what is not in it.
+    /// Sorts by position in the file; errors without one come first.
     pub(super) fn sort(&mut self) {
         self.all.sort_by_key(|problem| match &problem.at {
             Some(Location::File(span)) => span.start + 1,
@@ -74,7 +74,7 @@ impl Diagnostics {
     }
 }
 
-/// A span that lies in the text, whatever the parser said.
+/// Clips a span to the text: the parser may report one beyond its end.
 fn within(span: &Range<usize>, text: &str) -> Range<usize> {
     let end = span.end.min(text.len());
     span.start.min(end)..end

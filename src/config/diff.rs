@@ -1,10 +1,10 @@
-//! What a reload has to do: the configuration that is in force against a new one.
+//! What a reload has to do: the difference between the running configuration and a new one.
 
 use std::sync::Arc;
 
 use super::{Config, Limits, Pipeline};
 
-/// The pipelines' names, by what becomes of each.
+/// The names of the pipelines, by what a reload does with each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
     pub unchanged: Vec<Arc<str>>,
@@ -14,14 +14,14 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// These begin anew although nothing changed in what is asked of them.
+    /// Restarts these although their configuration is unchanged.
     pub fn change(&mut self, names: &[Arc<str>]) {
         self.changed.extend(self.unchanged.extract_if(.., |name| names.contains(name)));
     }
 }
 
 impl Config {
-    /// What becomes of each pipeline; a name is what makes it the same one.
+    /// Compares the pipelines of two configurations; pipelines with the same name are the same.
     #[must_use]
     pub fn difference(&self, new: &Self) -> Difference {
         let mut difference = Difference::default();
@@ -47,10 +47,10 @@ impl Config {
         self.pipelines.iter().find(|pipeline| &*pipeline.name == name)
     }
 
-    /// The keys that differ and that a running process cannot change.
+    /// The keys that differ and that take a restart.
     #[must_use]
     pub fn fixed_keys_changed(&self, new: &Self) -> Vec<&'static str> {
-        // Each key is named: one that is added has to be decided on here.
+        // Without `..`, so that the compiler asks for each new key.
         let Self {
             pipelines: _,
             state_dir,
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_makes_a_pipeline_the_same_one_and_its_settings_decide() {
+    fn pipelines_are_matched_by_name_and_compared_by_value() {
         let old = pipelines(&[("a", ""), ("b", ""), ("c", "exclude = [\"x\"]")]);
         let new =
             pipelines(&[("d", ""), ("c", "exclude = [\"y\"]"), ("b", "transforms = \"zstd\"")]);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_the_whole_process_are_told_apart() {
+    fn keys_that_take_a_restart_are_named() {
         let with =
             |head: &str| config(&format!("{head}\n[[pipeline]]\ninput = \"/i\"\noutput = \"/o\""));
         let old = with("");

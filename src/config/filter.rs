@@ -1,23 +1,22 @@
-//! Which files below an input are a pipeline's.
+//! Which files below an input a pipeline processes.
 
 use std::path::Path;
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
-use super::{load::Resolver, raw::Located as Given};
+use super::{declare::Located, load::Resolver};
 
-/// Globs over paths below the input: any of `include` (or all, where there is none), none of
-/// `exclude`, and nothing below a directory that `exclude` names.
+/// Globs for paths below the input: any of `include` (everything if it is empty), none of
+/// `exclude`, and nothing below a directory that `exclude` matches.
 #[derive(Clone, Debug)]
 pub struct Filter {
     include: Option<GlobSet>,
     exclude: GlobSet,
-    /// What a directory matches whose whole content is left out.
+    /// A directory that matches is skipped with everything below it.
     exclude_directories: GlobSet,
     written: Globs,
 }
 
-/// What was written decides.
 impl PartialEq for Filter {
     fn eq(&self, other: &Self) -> bool {
         self.written == other.written
@@ -32,9 +31,9 @@ pub struct Globs {
 }
 
 impl Filter {
-    /// A glob without a `/` matches the name in any directory, one with it the whole path: there
-    /// `*` stays within one directory, and `**` does not. In `exclude` a `/` at the end is for
-    /// directories only.
+    /// A glob without a `/` matches the name in any directory; one with a `/` matches the entire path, where
+    /// `*` stays within one directory and `**` does not. In `exclude`, a `/` at the end limits it to
+    /// directories.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self, globset::Error> {
         let of_files = exclude.iter().filter(|written| !written.ends_with('/'));
         let names = |written: &String| written.strip_suffix('/').unwrap_or(written).to_owned();
@@ -62,14 +61,14 @@ impl Filter {
         &self.written
     }
 
-    /// Everything.
+    /// A filter that allows everything.
     #[must_use]
     pub fn all() -> Self {
         let (exclude, exclude_directories) = (GlobSet::empty(), GlobSet::empty());
         Self { include: None, exclude, exclude_directories, written: Globs::default() }
     }
 
-    /// Whether the file at this path below the input is the pipeline's.
+    /// Whether to process the file at this path below the input.
     #[must_use]
     pub fn allows(&self, relative: &Path) -> bool {
         let included = self.include.as_ref().is_none_or(|set| set.is_match(relative));
@@ -77,7 +76,7 @@ impl Filter {
         included && !excluded() && relative.parent().is_none_or(|parent| self.enters(parent))
     }
 
-    /// Whether anything below this directory may be the pipeline's.
+    /// Whether any file below this directory may be processed.
     #[must_use]
     pub fn enters(&self, directory: &Path) -> bool {
         let is_root = |path: &Path| path.as_os_str().is_empty();
@@ -133,8 +132,8 @@ fn matches_nothing(glob: &str, is_exclude: bool) -> Option<&'static str> {
 impl Resolver {
     pub(super) fn filter(
         &mut self,
-        include: &[Given<String>],
-        exclude: &[Given<String>],
+        include: &[Located<String>],
+        exclude: &[Located<String>],
     ) -> Filter {
         let include_or_exclude =
             include.iter().map(|one| (one, false)).chain(exclude.iter().map(|one| (one, true)));
@@ -152,7 +151,7 @@ impl Resolver {
             }
         }
         let values =
-            |all: &[Given<String>]| all.iter().map(|one| one.value.clone()).collect::<Vec<_>>();
+            |all: &[Located<String>]| all.iter().map(|one| one.value.clone()).collect::<Vec<_>>();
         Filter::new(&values(include), &values(exclude)).unwrap_or_else(|_| Filter::all())
     }
 }

@@ -3,36 +3,37 @@
 use std::{os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use super::{
+    declare::{Entry, Located, RawHook},
+    keys::{HooksEntries, HooksOptions, RawHooks},
     load::Resolver,
-    raw::{self, Located, Value},
 };
 use crate::{limits, policy::HookKind};
 
-/// What is run when.
+/// The configured hooks and the limits of their runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hooks {
     pub on_start: Option<Hook>,
     pub on_published: Option<Hook>,
     pub on_failed: Option<Hook>,
     pub on_drained: Option<Hook>,
-    /// Outcomes in one run, at most.
+    /// Maximum number of outcomes passed to one run.
     pub batch_files: u32,
-    /// How long the first of them waits for others.
+    /// How long the first outcome of a batch waits for others.
     pub batch_delay: Duration,
     pub timeout: Duration,
 }
 
-/// One of them.
+/// What a hook runs.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub enum Hook {
     /// The program, by its absolute path, and its arguments.
     Command(Vec<String>),
-    /// Where to send a POST to.
+    /// The URL of a POST.
     Post(String),
 }
 
 impl Hooks {
-    /// Those that are configured.
+    /// The hooks that are configured.
     pub fn iter(&self) -> impl Iterator<Item = (HookKind, &Hook)> {
         let of = |kind| Some((kind, self.of(kind)?));
         HookKind::ALL.into_iter().filter_map(of)
@@ -50,44 +51,46 @@ impl Hooks {
 }
 
 impl Resolver {
-    pub(super) fn hooks(&mut self, file: raw::RawHooks) -> Hooks {
-        let on_start = self.hook(file.on_start);
-        let on_published = self.hook(file.on_published);
-        let on_failed = self.hook(file.on_failed);
-        let on_drained = self.hook(file.on_drained);
-        let timeout = file.timeout.map(Located::from);
-        let timeout_at = timeout.as_ref().map(|written| written.at.clone());
-        let batch_at = file.batch_files.as_ref().map(|files| raw::Location::File(files.span()));
-        let hooks = Hooks {
+    pub(super) fn hooks(&mut self, mut file: RawHooks, options: &HooksOptions) -> Hooks {
+        let HooksEntries {
             on_start,
             on_published,
             on_failed,
             on_drained,
-            batch_files: self.at_least_one(file.batch_files, limits::HOOK_BATCH_FILES),
-            batch_delay: self
-                .duration(file.batch_delay.map(Located::from), limits::HOOK_BATCH_DELAY),
-            timeout: self.duration(timeout, limits::HOOK_TIMEOUT),
+            batch_files,
+            batch_delay,
+            timeout,
+        } = file.entries(options);
+        let (timeout_at, batch_at) = (timeout.location(), batch_files.location());
+        let hooks = Hooks {
+            on_start: self.hook(on_start),
+            on_published: self.hook(on_published),
+            on_failed: self.hook(on_failed),
+            on_drained: self.hook(on_drained),
+            batch_files: self.at_least_one(batch_files),
+            batch_delay: self.duration(batch_delay),
+            timeout: self.duration(timeout),
         };
         if hooks.timeout.is_zero() {
             let help = "write `timeout = \"10s\"`";
-            self.problems.add(timeout_at.as_ref(), "no hook ends in no time", Some(help));
+            self.problems.add(timeout_at.as_ref(), "`timeout` must be greater than 0", Some(help));
         }
         if hooks.batch_files > limits::HOOK_BATCH_FILES_MAX {
             let message =
-                format!("a run is given at most {} outcomes", limits::HOOK_BATCH_FILES_MAX);
+                format!("one run takes at most {} outcomes", limits::HOOK_BATCH_FILES_MAX);
             self.problems.add(batch_at.as_ref(), message, Some("leave it out for the default"));
         }
         hooks
     }
 
-    fn hook(&mut self, written: Value<raw::RawHook>) -> Option<Hook> {
-        let Located { value, at } = written.map(Located::from)?;
+    fn hook(&mut self, entry: Entry<RawHook>) -> Option<Hook> {
+        let Located { value, at } = entry.written?;
         let (hook, wrong) = match value {
-            raw::RawHook::Command(command) => {
+            RawHook::Command(command) => {
                 let wrong = wrong_with_command(&command);
                 (Hook::Command(command), wrong)
             }
-            raw::RawHook::Post { url } => {
+            RawHook::Post { url } => {
                 let wrong = wrong_with_url(&url);
                 (Hook::Post(url), wrong)
             }
@@ -100,23 +103,22 @@ impl Resolver {
     }
 }
 
-/// No shell looks for the program, and nobody else chooses it.
+/// Checks a command; no shell and no search path are involved.
 fn wrong_with_command(command: &[String]) -> Option<(String, String)> {
     let program = command.first().map(Path::new)?;
     let shown = program.display();
     if command.iter().any(|word| word.contains('\0')) {
-        return Some(("no argument can hold a NUL".to_owned(), "leave it out".to_owned()));
+        return Some(("an argument contains a NUL byte".to_owned(), "remove it".to_owned()));
     }
     if !program.is_absolute() {
         let message = format!("the program `{shown}` is not an absolute path");
-        let help =
-            "no shell is run, and none is looked for: write `[\"/usr/bin/program\", \"argument\"]`";
+        let help = "no shell runs it and no search path is used: write `[\"/usr/bin/program\", \"argument\"]`";
         return Some((message, help.to_owned()));
     }
     match std::fs::metadata(program) {
         Err(error) => Some((format!("the program {shown}: {error}"), "install it".to_owned())),
         Ok(found) if !found.is_file() || found.permissions().mode() & 0o111 == 0 => {
-            let message = format!("{shown} is no program that can be run");
+            let message = format!("{shown} is not an executable file");
             Some((message, format!("chmod +x '{shown}'")))
         }
         Ok(_) => None,
@@ -131,14 +133,14 @@ fn wrong_with_url(url: &str) -> Option<(String, String)> {
     match (parsed.scheme_str(), parsed.authority()) {
         (Some("http"), Some(authority)) if authority.as_str().contains('@') => {
             let help = "use a command such as `[\"/usr/bin/curl\", \"--netrc\", …]`".to_owned();
-            Some(("a URL here holds no user and no password".to_owned(), help))
+            Some(("a URL with a user or password is not supported".to_owned(), help))
         }
         (Some("http"), Some(authority)) if !authority.host().is_empty() => None,
         (Some("https"), _) => {
             let help = format!(
-                "TLS is left to programs made for it: write `[\"/usr/bin/curl\", \"-fsS\", \"--data-binary\", \"@-\", \"{url}\"]`"
+                "for `https`, use a command: write `[\"/usr/bin/curl\", \"-fsS\", \"--data-binary\", \"@-\", \"{url}\"]`"
             );
-            Some(("only `http` is spoken".to_owned(), help))
+            Some(("only `http` is supported".to_owned(), help))
         }
         _ => Some((format!("`{url}` is not an `http` URL"), help)),
     }

@@ -1,8 +1,8 @@
-//! How much memory the pipelines may use, in bytes or as a share of the machine's.
+//! The memory limit of all pipelines, in bytes or as a share of the machine's memory.
 
 use std::{fmt, fs, path::Path, str::FromStr, sync::OnceLock};
 
-/// The default: half of what there is.
+/// The default: half of the available memory.
 pub const DEFAULT: Memory = Memory::Percent(50);
 
 /// A limit of memory.
@@ -53,7 +53,8 @@ impl fmt::Display for Memory {
     }
 }
 
-/// What this process can have at most. Read once: the sandbox takes the sight of it away.
+/// The memory available to this process, in bytes. Read once: inside the sandbox these files cannot be
+/// opened.
 fn available() -> u64 {
     static AVAILABLE: OnceLock<u64> = OnceLock::new();
     *AVAILABLE.get_or_init(|| {
@@ -64,8 +65,8 @@ fn available() -> u64 {
     })
 }
 
-/// The least limit of the control groups that the lines of `/proc/self/cgroup` name, and of those
-/// above them (cgroups(7)). Only the last of these limits is seen inside a container.
+/// The smallest limit of the control groups in the lines of `/proc/self/cgroup` and of their
+/// ancestors (cgroups(7)). Inside a container only the innermost limit is visible.
 fn of_groups(root: &Path, lines: &str) -> Option<u64> {
     let limit = |file: &Path| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
     let limits = lines.lines().filter_map(|line| {

@@ -1,13 +1,15 @@
-//! What the program means to do: the configuration after every default, path and check is resolved.
+//! The configuration, with every default and path resolved and checked.
 
+mod declare;
 mod diagnostics;
 mod diff;
 mod filter;
 mod hooks;
+mod keys;
 mod load;
 mod memory;
-mod raw;
 mod read;
+mod reference;
 mod render;
 mod tables;
 mod temporary;
@@ -28,22 +30,45 @@ use crate::{
     transforms::Chain,
 };
 
+pub use declare::Location;
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use diff::Difference;
 pub use filter::Filter;
 pub use hooks::{Hook, Hooks};
+pub use keys::{FileOptions, HooksOptions, LimitsOptions, OtlpOptions, PipelineOptions};
 pub use load::{duration, load, resolve};
 pub use memory::Memory;
-pub use raw::{Location, Options};
+pub use reference::{manual, markdown};
 pub use temporary::{temporary_name, temporary_patterns};
 pub use validate::real_path;
+
+/// The options of `tidemill run`, as they were given.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    pub pipeline: PipelineOptions,
+    /// Read a configuration file; options override it if it has a single pipeline
+    #[arg(long, value_name = "FILE", display_order = 0)]
+    pub config: Option<PathBuf>,
+    /// Process the files that are there, then exit
+    #[arg(long, display_order = 0)]
+    pub once: bool,
+    #[command(flatten)]
+    pub file: FileOptions,
+    #[command(flatten)]
+    pub limits: LimitsOptions,
+    #[command(flatten)]
+    pub hooks: HooksOptions,
+    #[command(flatten)]
+    pub otlp: OtlpOptions,
+}
 
 /// The whole configuration: pipelines and what they share. Every path is absolute.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub state_dir: PathBuf,
     pub http: Http,
-    /// Who knows what is in it may change things over HTTP.
+    /// Holds the token that allows changes over HTTP.
     pub admin_token_file: Option<PathBuf>,
     pub admin_socket: AdminSocket,
     pub events: Option<PathBuf>,
@@ -52,7 +77,7 @@ pub struct Config {
     pub log_format: LogFormat,
     pub limits: Limits,
     pub hooks: Hooks,
-    /// Traces are sent only where this is given.
+    /// Without it, no traces are sent.
     pub otlp: Option<Otlp>,
     pub once: bool,
     /// At least one.
@@ -63,24 +88,24 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Http {
     Off,
-    /// 127.0.0.1:9464, or a free port where that one is taken.
+    /// 127.0.0.1:9464, or a free port if that one is in use.
     Default,
-    /// This address or none: the user named it.
+    /// This address only: the user named it.
     At(SocketAddr),
 }
 
-/// Where the service's own user may change things without a token.
+/// The Unix socket through which the service's user may make changes without a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminSocket {
     Off,
-    /// `admin.sock` in the state directory, or none where that cannot be.
+    /// `admin.sock` in the state directory, or none if it cannot be created.
     Default,
-    /// This path or none: the user named it.
+    /// This path only: the user named it.
     At(PathBuf),
 }
 
 impl AdminSocket {
-    /// Its path, where there is to be one.
+    /// The path to listen at, if any.
     #[must_use]
     pub fn path(&self, state_dir: &std::path::Path) -> Option<PathBuf> {
         match self {
@@ -94,15 +119,15 @@ impl AdminSocket {
 /// Bounds that all pipelines share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Of the content of files in work and the codecs.
+    /// For the content of files in flight and for codecs.
     pub memory: Memory,
-    /// Files in work at one time; each holds two descriptors.
+    /// Files in flight at one time; each holds up to two file descriptors.
     pub files: u32,
     /// Threads that transform.
     pub workers: u32,
 }
 
-/// One directory's service.
+/// An input directory, an output directory, and what to do with each file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pipeline {
     /// Its name in logs, metrics and the ledger; unique.
@@ -116,13 +141,13 @@ pub struct Pipeline {
     pub temporary_names: TemporaryNames,
     pub settle: Settle,
     pub min_age: Duration,
-    /// A file is taken once a file of its name and this suffix stands beside it.
+    /// A file is processed once a file with its name and this suffix exists.
     pub marker: Option<String>,
     pub trust: SourceRules,
     pub durability: Durability,
-    /// Tries before a file is quarantined.
+    /// Attempts before a file is quarantined.
     pub attempts: u32,
-    /// The wait after the first failed try; it doubles.
+    /// The wait after the first failed attempt; it doubles each time.
     pub backoff: Duration,
     pub rescan: Duration,
     pub quarantine: PathBuf,
@@ -130,25 +155,25 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// The directories that it works in.
+    /// The directories that it reads from and writes to.
     #[must_use]
-    pub fn places(&self) -> Vec<&Path> {
-        let mut places = vec![&*self.input, &*self.output, &*self.quarantine];
+    pub fn directories(&self) -> Vec<&Path> {
+        let mut directories = vec![&*self.input, &*self.output, &*self.quarantine];
         if let OnSuccess::Archive(archive) = &self.on_success {
-            places.push(archive);
+            directories.push(archive);
         }
-        places
+        directories
     }
 
-    /// Whether a file of one may be met by the other.
+    /// Whether one could process or replace files of the other.
     #[must_use]
     pub fn shares_files_with(&self, other: &Self) -> bool {
-        let (ours, theirs) = (self.places(), other.places());
+        let (ours, theirs) = (self.directories(), other.directories());
         let mut pairs = ours.iter().flat_map(|one| theirs.iter().map(move |other| (one, other)));
         self.name == other.name || pairs.any(|(a, b)| a.starts_with(b) || b.starts_with(a))
     }
 
-    /// What the service writes to for this pipeline.
+    /// The directories that the service writes to for this pipeline.
     pub fn own_paths(&self) -> impl Iterator<Item = &Path> {
         let archive = match &self.on_success {
             OnSuccess::Archive(archive) => Some(archive.as_path()),
@@ -159,29 +184,29 @@ impl Pipeline {
 }
 
 impl Config {
-    /// What the service writes to beside what its pipelines do.
+    /// The paths that the service writes to for all pipelines.
     pub fn own_paths(&self) -> impl Iterator<Item = &Path> {
         std::iter::once(self.state_dir.as_path()).chain(self.events.as_deref())
     }
 
-    /// What is allowed, and may still not be what was meant.
+    /// Warnings: what is allowed but questionable.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        notes.extend(self.events.as_deref().and_then(|events| self.beside_events(events)));
+        notes.extend(self.events.as_deref().and_then(|events| self.exposed_by_events(events)));
         for pipeline in &self.pipelines {
             let name = &pipeline.name;
-            let doubtful = pipeline.transforms.doubts().into_iter();
-            notes.extend(doubtful.map(|doubt| format!("pipeline {name}: `transforms`: {doubt}")));
+            let warnings = pipeline.transforms.warnings().into_iter();
+            notes.extend(warnings.map(|text| format!("pipeline {name}: `transforms`: {text}")));
             if pipeline.durability == Durability::None {
                 notes.push(format!(
-                    "pipeline {name}: `durability = \"none\"`: a power loss may take published outputs back"
+                    "pipeline {name}: `durability = \"none\"`: published outputs can disappear in a power loss"
                 ));
             }
             if pipeline.temporary_names == TemporaryNames::Ignore {
                 let globs = pipeline.filter.written().include.iter();
                 notes.extend(globs.filter(|glob| temporary_name(glob.as_ref()).is_some()).map(|glob| format!(
-                    "pipeline {name}: `include = [\"{glob}\"]` names temporary files, which are left alone: write `temporary_names = \"take\"` to take them"
+                    "pipeline {name}: `include = [\"{glob}\"]` names temporary files, which are ignored: write `temporary_names = \"take\"` to process them"
                 )));
             }
             if let Some(events) = &self.events
@@ -189,7 +214,7 @@ impl Config {
                 && !events.starts_with(&self.state_dir)
             {
                 notes.push(format!(
-                    "pipeline {name}: the events file {} is among the outputs: their consumer may take it for one",
+                    "pipeline {name}: the events file {} is in the output directory: a consumer may mistake it for an output",
                     events.display()
                 ));
             }
@@ -197,25 +222,25 @@ impl Config {
         notes
     }
 
-    /// The sandbox opens the events file's directory for writing: what else is in it, and is none of
-    /// the service's own, is in reach as well.
-    fn beside_events(&self, events: &Path) -> Option<String> {
+    /// Warns of other files next to the events file: the sandbox has to open that directory for
+    /// writing, and the service could write to them, too.
+    fn exposed_by_events(&self, events: &Path) -> Option<String> {
         let (dir, own) = (events.parent()?, events.file_name()?.as_encoded_bytes());
         let of = |pipeline: &Pipeline| [pipeline.input.clone(), pipeline.output.clone()];
-        let mut places: Vec<_> = self.pipelines.iter().flat_map(of).collect();
-        places.push(self.state_dir.clone());
-        if places.iter().any(|place| dir.starts_with(place)) {
+        let mut own_dirs: Vec<_> = self.pipelines.iter().flat_map(of).collect();
+        own_dirs.push(self.state_dir.clone());
+        if own_dirs.iter().any(|own_dir| dir.starts_with(own_dir)) {
             return None;
         }
-        // Rotated ones begin with its name.
+        // Rotated events files begin with its name.
         let is_other = |entry: &std::fs::DirEntry| {
-            let is_place = places.iter().any(|place| place.starts_with(entry.path()));
-            !is_place && !entry.file_name().as_encoded_bytes().starts_with(own)
+            let is_ours = own_dirs.iter().any(|own_dir| own_dir.starts_with(entry.path()));
+            !is_ours && !entry.file_name().as_encoded_bytes().starts_with(own)
         };
         let others = std::fs::read_dir(dir).ok()?.flatten().filter(is_other);
         let first = others.map(|entry| entry.file_name()).min()?;
         Some(format!(
-            "the directory of the events file {} has other files (`{}`), which the service could write to: give it a directory of its own",
+            "the directory of the events file {} contains other files (`{}`), which the service could write to: give it a directory of its own",
             events.display(),
             first.to_string_lossy().escape_debug()
         ))

@@ -1,4 +1,4 @@
-//! The text of a configuration file, read so that one mistake does not hide the next.
+//! Reads the text of a configuration file so that one mistake does not hide the next.
 
 use std::path::Path;
 
@@ -9,16 +9,17 @@ use toml::{
 };
 
 use super::{
+    declare::{Key, KeyTable, Location, ValueKind},
     diagnostics::Diagnostics,
-    raw::{self, KeyTable, Location, ValueKind},
+    keys::RawFile,
 };
 
-/// Names this unlike a known one are not taken for a slip of it.
-const ALIKE: f64 = 0.75;
+/// The least similarity at which a name is taken for a misspelt key.
+const SIMILAR: f64 = 0.75;
 
-/// Reads a file. Keys that do not exist and values of a wrong type are told of and left out; a
-/// file that is no TOML is None.
-pub fn read(path: &Path, problems: &mut Diagnostics) -> Option<raw::RawFile> {
+/// Reads a file. Keys that do not exist and values of a wrong type are reported and left
+/// out; a file that is not TOML is None.
+pub fn read(path: &Path, problems: &mut Diagnostics) -> Option<RawFile> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
@@ -33,8 +34,8 @@ pub fn read(path: &Path, problems: &mut Diagnostics) -> Option<raw::RawFile> {
         problems.add(error.span().map(Location::File).as_ref(), error.message(), None);
     }
     let file = errors.is_empty().then(|| {
-        prune(table.get_mut(), KeyTable::File, problems);
-        raw::RawFile::deserialize(Deserializer::from(table))
+        prune(table.get_mut(), &RawFile::TABLE, problems);
+        RawFile::deserialize(Deserializer::from(table))
     });
     let file = file.and_then(|file| {
         file.inspect_err(|error| {
@@ -46,12 +47,12 @@ pub fn read(path: &Path, problems: &mut Diagnostics) -> Option<raw::RawFile> {
     file
 }
 
-/// Takes out of a table, and those below it, what is not understood.
-fn prune(table: &mut DeTable<'_>, of: KeyTable, problems: &mut Diagnostics) {
+/// Removes unknown keys and values of a wrong type from a table and those below it.
+fn prune(table: &mut DeTable<'_>, of: &KeyTable, problems: &mut Diagnostics) {
     for (key, mut value) in std::mem::take(table) {
         let name = key.get_ref().as_ref();
-        let Some((_, kind)) = of.keys().iter().find(|(known, _)| *known == name) else {
-            let message = format!("there is no key `{name}` {}", of.place());
+        let Some(Key { kind, .. }) = of.keys.iter().find(|key| key.name == name) else {
+            let message = format!("there is no key `{name}` {}", of.place);
             problems.add(Some(&Location::File(key.span())), message, Some(&instead(name, of)));
             continue;
         };
@@ -62,11 +63,11 @@ fn prune(table: &mut DeTable<'_>, of: KeyTable, problems: &mut Diagnostics) {
             continue;
         }
         match (kind, value.get_mut()) {
-            (ValueKind::Table(of), DeValue::Table(below)) => prune(below, *of, problems),
-            (ValueKind::Pipelines, DeValue::Array(all)) => {
+            (ValueKind::Table(of), DeValue::Table(below)) => prune(below, of, problems),
+            (ValueKind::Tables(of), DeValue::Array(all)) => {
                 for below in all.iter_mut() {
                     if let DeValue::Table(below) = below.get_mut() {
-                        prune(below, KeyTable::Pipeline, problems);
+                        prune(below, of, problems);
                     }
                 }
             }
@@ -94,7 +95,7 @@ fn fits(kind: ValueKind, value: &DeValue<'_>) -> bool {
         }
         (ValueKind::Share, DeValue::Float(number)) => share(number.as_str()),
         (ValueKind::Table(_), value) => value.is_table(),
-        (ValueKind::Pipelines, DeValue::Array(all)) => tables(all),
+        (ValueKind::Tables(_), DeValue::Array(all)) => tables(all),
         _ => false,
     }
 }
@@ -103,24 +104,28 @@ fn share(number: &str) -> bool {
     number.parse().is_ok_and(|number: f64| (0.0..=1.0).contains(&number))
 }
 
-/// Whether a number is not negative and fits.
+/// Whether a number is not negative and within the type.
 fn whole<T: TryFrom<i64>>(number: &DeInteger<'_>) -> bool {
     let number = i64::from_str_radix(number.as_str(), number.radix());
     number.is_ok_and(|number| number >= 0 && T::try_from(number).is_ok())
 }
 
 /// What to write in place of a key that does not exist here.
-fn instead(name: &str, of: KeyTable) -> String {
-    let known = |table: KeyTable| table.keys().iter().any(|(key, _)| *key == name);
-    if let Some(table) = KeyTable::ALL.into_iter().find(|table| known(*table)) {
-        return format!("`{name}` belongs {}", table.place());
+fn instead(name: &str, of: &KeyTable) -> String {
+    let has_it = |table: &&KeyTable| table.keys.iter().any(|key| key.name == name);
+    let below = RawFile::TABLE.keys.iter().filter_map(|key| match key.kind {
+        ValueKind::Table(table) | ValueKind::Tables(table) => Some(table),
+        _ => None,
+    });
+    if let Some(table) = std::iter::once(&RawFile::TABLE).chain(below).find(has_it) {
+        return format!("`{name}` belongs {}", table.place);
     }
-    let alike = |(key, _): &(&'static str, ValueKind)| (strsim::jaro_winkler(key, name), *key);
-    let nearest = of.keys().iter().map(alike).max_by(|one, other| one.0.total_cmp(&other.0));
+    let similarity = |key: &Key| (strsim::jaro_winkler(key.name, name), key.name);
+    let nearest = of.keys.iter().map(similarity).max_by(|one, other| one.0.total_cmp(&other.0));
     match nearest {
-        Some((likeness, key)) if likeness >= ALIKE => format!("write `{key}`"),
+        Some((similarity, key)) if similarity >= SIMILAR => format!("write `{key}`"),
         _ => {
-            let keys: Vec<_> = of.keys().iter().map(|(key, _)| *key).collect();
+            let keys: Vec<_> = of.keys.iter().map(|key| key.name).collect();
             format!("the keys are `{}`", keys.join("`, `"))
         }
     }
@@ -129,27 +134,6 @@ fn instead(name: &str, of: KeyTable) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// The lists of keys and the structs serde fills are one set: a key that only a list has is an
-    /// unknown field, one that only a struct has is not let through.
-    #[test]
-    fn the_lists_of_keys_are_those_that_serde_knows() {
-        let unknown = |text: &str| {
-            let error = toml::from_str::<raw::RawFile>(text).expect_err(text);
-            error.message().to_owned()
-        };
-        for (table, text) in [
-            (KeyTable::File, "no_such = 1"),
-            (KeyTable::Limits, "[limits]\nno_such = 1"),
-            (KeyTable::Hooks, "[hooks]\nno_such = 1"),
-            (KeyTable::Otlp, "[otlp]\nno_such = 1"),
-            (KeyTable::Pipeline, "[[pipeline]]\nno_such = 1"),
-        ] {
-            let keys: Vec<_> = table.keys().iter().map(|(key, _)| format!("`{key}`")).collect();
-            let expected = format!("expected one of {}", keys.join(", "));
-            assert!(unknown(text).contains(&expected), "{}\n{expected}", unknown(text));
-        }
-    }
 
     #[test]
     fn a_number_is_whole_not_negative_and_fits() {

@@ -1,4 +1,4 @@
-//! The tables that are not a pipeline: `[limits]`, and `[otlp]`, where traces are sent to.
+//! Resolves the tables `[limits]` and `[otlp]`.
 
 use std::net::SocketAddr;
 
@@ -6,52 +6,55 @@ use toml::Spanned;
 
 use super::{
     Limits,
+    declare::{Located, Location},
+    keys::{LimitsEntries, LimitsOptions, OtlpEntries, OtlpOptions, RawLimits, RawOtlp},
     load::Resolver,
     memory,
-    raw::{self, Located, Location},
 };
 use crate::policy::Otlp;
 
-/// The default of `limits.files`.
-const FILES: u32 = 512;
-
 impl Resolver {
-    pub(super) fn limits(&mut self, file: raw::RawLimits) -> Limits {
-        let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let workers = u32::try_from(workers).unwrap_or(1);
+    pub(super) fn limits(&mut self, mut file: RawLimits, options: &LimitsOptions) -> Limits {
+        let LimitsEntries { memory, files, mut workers } = file.entries(options);
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        workers.default = u32::try_from(processors).ok();
         Limits {
-            memory: self.parsed(file.memory.map(Located::from)).unwrap_or(memory::DEFAULT),
-            files: self.at_least_one(file.files, FILES),
-            workers: self.at_least_one(file.workers, workers),
+            memory: self.parsed(memory).unwrap_or(memory::DEFAULT),
+            files: self.at_least_one(files),
+            workers: self.at_least_one(workers),
         }
     }
 
-    pub(super) fn otlp(&mut self, written: Option<Spanned<raw::RawOtlp>>) -> Option<Otlp> {
-        let written = written?;
-        let table = Location::File(written.span());
-        let raw::RawOtlp { endpoint, sampling, paths } = written.into_inner();
+    pub(super) fn otlp(
+        &mut self,
+        file: Option<Spanned<RawOtlp>>,
+        options: &OtlpOptions,
+    ) -> Option<Otlp> {
+        let file = file?;
+        let table = Location::File(file.span());
+        let OtlpEntries { endpoint, sampling, paths } = file.into_inner().entries(options);
         if cfg!(not(feature = "otlp")) {
-            let help = "leave `[otlp]` out, or build with `--features otlp`";
-            self.problems.add(Some(&table), "this build sends no traces", Some(help));
+            let help = "remove `[otlp]`, or build with `--features otlp`";
+            self.problems.add(Some(&table), "this build does not support traces", Some(help));
             return None;
         }
-        let Some(endpoint) = endpoint else {
+        let Some(Located { value: endpoint, at }) = endpoint.written else {
             let help = "write `endpoint = \"http://127.0.0.1:4318\"`";
             self.problems.add(Some(&table), "`[otlp]` has no `endpoint`", Some(help));
             return None;
         };
-        let Some((address, base)) = parse(endpoint.get_ref()) else {
-            let message = format!("`{}` is not an endpoint", endpoint.get_ref());
-            let help = "an endpoint is `http://IP:PORT`, or `http://localhost:PORT`: names are not looked up, and for TLS a collector on this machine sends on";
-            self.problems.add(Some(&Location::File(endpoint.span())), message, Some(help));
+        let Some((address, base)) = parse(&endpoint) else {
+            let message = format!("`{endpoint}` is not an endpoint");
+            let help = "an endpoint is `http://IP:PORT`, or `http://localhost:PORT`: host names are not resolved, and for TLS use a collector on this machine";
+            self.problems.add(Some(&at), message, Some(help));
             return None;
         };
-        let sampling = sampling.map_or(1.0, Spanned::into_inner);
-        Some(Otlp { address, base, sampling, paths: paths.unwrap_or(false) })
+        let (sampling, paths) = (sampling.value()?, paths.value()?);
+        Some(Otlp { address, base, sampling, paths })
     }
 }
 
-/// The address, and the path before `/v1/traces`.
+/// The address, and the path in front of `/v1/traces`.
 fn parse(endpoint: &str) -> Option<(SocketAddr, String)> {
     let rest = endpoint.strip_prefix("http://")?;
     let (host, base) = rest.split_at(rest.find('/').unwrap_or(rest.len()));

@@ -1,12 +1,12 @@
 //! Names that producers use for files they have not finished.
 //!
-//! Names that are told apart from finished ones only by their letters, such as `sedR4nd0m` of
-//! `sed -i` or vim's `4913`, are not among them: the quiet time after the close, and the look at
-//! the source's name before its output is published, leave those out.
+//! Temporary names without a recognizable form, such as `sedR4nd0m` of `sed -i` or vim's `4913`, are
+//! not listed: the quiet time after the close and the check of the source's name before its output is
+//! published skip those.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
 
-/// Letters count alike in both cases. `*` stands for any letters, and there is one in each.
+/// Case is ignored. Each pattern has one `*`, which stands for any characters.
 const PATTERNS: [&str; 15] = [
     // Hidden files and directories, and with them the temporary names of rsync (`.NAME.XXXXXX`,
     // `.~tmp~/`), lftp (`.in.NAME`), sftpgo, Syncthing, GIO (`.goutputstream-XXXXXX`) and vim.
@@ -36,7 +36,7 @@ pub fn temporary_name(relative: &Path) -> Option<(&OsStr, &'static str)> {
     })
 }
 
-/// All patterns, as a list for a person.
+/// All patterns, separated by blanks.
 #[must_use]
 pub fn temporary_patterns() -> String {
     PATTERNS.join(" ")

@@ -1,11 +1,9 @@
-//! What no single value shows: directories inside one another, names twice, other file systems.
+//! Checks of values against each other: nested directories, duplicate names, memory.
 
 use std::path::{Component, Path, PathBuf};
 
 use super::{
-    Config, Limits, Pipeline,
-    diagnostics::Diagnostics,
-    raw::{self, Location, Options},
+    Config, Limits, Pipeline, declare::Location, diagnostics::Diagnostics, keys::PipelineEntries,
 };
 use crate::{error::is_unavailable, patience, policy::OnSuccess, transforms::memory::Need};
 
@@ -22,31 +20,22 @@ pub struct PipelineLocations {
 }
 
 impl PipelineLocations {
-    pub fn locate(options: &Options, file: &raw::RawPipeline, table: &Location) -> Self {
-        fn span<T>(value: Option<&toml::Spanned<T>>) -> Option<Location> {
-            value.map(|value| Location::File(value.span()))
-        }
-        let option = |given: bool, name| given.then_some(Location::Option(name));
-        let input = option(options.input.is_some(), "INPUT").or_else(|| span(file.input.as_ref()));
-        let input = input.unwrap_or_else(|| table.clone());
-        let output =
-            option(options.output.is_some(), "OUTPUT").or_else(|| span(file.output.as_ref()));
-        let transforms = option(options.transforms.is_some(), "--transform");
-        let on_success = option(options.on_success.is_some(), "--on-success");
+    pub fn new(entries: &PipelineEntries, table: &Location) -> Self {
+        let input = entries.input.location().unwrap_or_else(|| table.clone());
         let or_input = |at: Option<Location>| at.unwrap_or_else(|| input.clone());
         Self {
-            output: or_input(output),
-            name: or_input(span(file.name.as_ref())),
-            transforms: or_input(transforms.or_else(|| span(file.transforms.as_ref()))),
-            on_success: or_input(on_success.or_else(|| span(file.on_success.as_ref()))),
-            quarantine: or_input(span(file.quarantine.as_ref())),
-            marker: or_input(span(file.marker.as_ref())),
+            output: or_input(entries.output.location()),
+            name: or_input(entries.name.location()),
+            transforms: or_input(entries.transforms.location()),
+            on_success: or_input(entries.on_success.location()),
+            quarantine: or_input(entries.quarantine.location()),
+            marker: or_input(entries.marker.location()),
             input,
         }
     }
 }
 
-/// Where the values were written that a check may find wrong.
+/// Where the values were written that a check can reject.
 #[derive(Debug)]
 pub struct Locations {
     pub pipelines: Vec<PipelineLocations>,
@@ -54,9 +43,9 @@ pub struct Locations {
     pub events_at: Option<Location>,
 }
 
-/// Every impossible combination.
-pub fn check(config: &Config, places: &Locations, problems: &mut Diagnostics) {
-    let pipelines: Vec<_> = config.pipelines.iter().zip(&places.pipelines).collect();
+/// Reports every combination that cannot work.
+pub fn check(config: &Config, locations: &Locations, problems: &mut Diagnostics) {
+    let pipelines: Vec<_> = config.pipelines.iter().zip(&locations.pipelines).collect();
     for (index, (pipeline, given)) in pipelines.iter().enumerate() {
         check_pipeline(pipeline, given, problems);
         check_memory(pipeline, config.limits, given, problems);
@@ -68,12 +57,12 @@ pub fn check(config: &Config, places: &Locations, problems: &mut Diagnostics) {
             check_moved_sources(pipeline, other, given, problems);
         }
     }
-    check_shared(config, places, problems);
+    check_shared(config, locations, problems);
 }
 
-/// What all pipelines share, against each of them.
-fn check_shared(config: &Config, places: &Locations, problems: &mut Diagnostics) {
-    let (state_at, events_at) = (places.state_at.as_ref(), places.events_at.as_ref());
+/// Checks what all pipelines share against each of them.
+fn check_shared(config: &Config, locations: &Locations, problems: &mut Diagnostics) {
+    let (state_at, events_at) = (locations.state_at.as_ref(), locations.events_at.as_ref());
     if state_at.is_some() {
         check_directory(&config.state_dir, "state directory", state_at, problems);
     }
@@ -83,7 +72,7 @@ fn check_shared(config: &Config, places: &Locations, problems: &mut Diagnostics)
     }
     if config.events.as_ref().is_some_and(|events| events.parent() == Some(Path::new("/"))) {
         let message =
-            "the events file is in the root directory: the sandbox would have to open all of it";
+            "the events file is in the root directory: the sandbox would have to allow all of it";
         problems.add(
             events_at,
             message,
@@ -91,18 +80,18 @@ fn check_shared(config: &Config, places: &Locations, problems: &mut Diagnostics)
         );
     }
     for Pipeline { input, .. } in &config.pipelines {
-        // Without a place of its own it is in the output, and so is the mistake.
+        // By default it is in the output, whose own check reports the error.
         if state_at.is_some() && is_in(&config.state_dir, input) {
             let message =
                 format!("the state directory is inside the watched input {}", input.display());
-            problems.add(state_at, message, Some("choose a directory beside the input"));
+            problems.add(state_at, message, Some("choose a directory outside the input"));
         }
         if config.events.as_ref().is_some_and(|events| is_in(events, input)) {
             let message = format!(
                 "the events file is inside the watched input {}: it would be processed",
                 input.display()
             );
-            problems.add(events_at, message, Some("choose a place beside the input"));
+            problems.add(events_at, message, Some("choose a directory outside the input"));
         }
     }
 }
@@ -111,14 +100,13 @@ fn check_pipeline(pipeline: &Pipeline, given: &PipelineLocations, problems: &mut
     let Pipeline { input, output, .. } = pipeline;
     let looked = input.clone();
     match patience::within(input, move || std::fs::metadata(looked)) {
-        // That it does not answer now, or its mount is broken, is nothing that is wrong with the
-        // configuration.
+        // A directory that does not respond, or whose mount is broken, is no error of the configuration.
         None => {}
         Some(Err(error)) if is_unavailable(&error) => {}
         Some(Ok(found)) if found.is_dir() => {}
         Some(Ok(_)) => {
             let message = format!("the input {} is not a directory", input.display());
-            let help = "name the directory the file is in, and the file with `include`";
+            let help = "use the directory of the file, and `include` for the file";
             problems.add(Some(&given.input), message, Some(help));
         }
         Some(Err(error)) => {
@@ -131,24 +119,25 @@ fn check_pipeline(pipeline: &Pipeline, given: &PipelineLocations, problems: &mut
     let nameless = matches!(&*pipeline.name, "" | "." | "..");
     if nameless || pipeline.name.contains(|one: char| one == '/' || one.is_control()) {
         let message = format!("`{}` cannot name a pipeline", pipeline.name.escape_debug());
-        let help = "a name is a word such as `logs`: a directory of the quarantine is called so";
+        let help =
+            "use a word such as `logs`: it is also the name of a directory in the quarantine";
         problems.add(Some(&given.name), message, Some(help));
     }
     if pipeline.marker.as_ref().is_some_and(|marker| marker.is_empty() || marker.contains('/')) {
-        let help = "a marker is the end of a name: `marker = \".done\"` takes `a.csv` once `a.csv.done` is there";
-        problems.add(Some(&given.marker), "this cannot be the end of a name", Some(help));
+        let help = "a marker is a suffix: with `marker = \".done\"`, `a.csv` is processed once `a.csv.done` exists";
+        problems.add(Some(&given.marker), "this cannot be a suffix of a file name", Some(help));
     }
     if let OnSuccess::Archive(archive) = &pipeline.on_success {
         check_directory(archive, "archive", Some(&given.on_success), problems);
         if archive == output {
-            let message = "the archive is the output: a source could take an output's name";
-            let help = "choose a directory beside the output";
+            let message = "the archive is the output: a source could take the name of an output";
+            let help = "choose a directory outside the output";
             problems.add(Some(&given.on_success), message, Some(help));
         }
     }
 }
 
-/// One file at a time fits into the memory.
+/// Checks that one file at a time fits into the memory.
 fn check_memory(
     pipeline: &Pipeline,
     limits: Limits,
@@ -160,7 +149,7 @@ fn check_memory(
     if need > limit {
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         let message = format!(
-            "`{}` needs up to {} MiB for one file, and `limits.memory` ({}) leaves {} MiB to the codecs",
+            "`{}` needs up to {} MiB for one file, and `limits.memory` ({}) leaves {} MiB for codecs",
             pipeline.transforms,
             mib(need),
             limits.memory,
@@ -171,7 +160,7 @@ fn check_memory(
     }
 }
 
-/// Where sources are moved to, against every input.
+/// Checks the directories that sources are moved to against every input.
 fn check_moved_sources(
     pipeline: &Pipeline,
     other: &Pipeline,
@@ -188,20 +177,20 @@ fn check_moved_sources(
         &given.quarantine,
     ));
     for (dir, what, at) in archive.into_iter().chain(quarantine) {
-        // A quarantine of no place of its own is in the state directory, and so is the mistake.
+        // By default the quarantine is in the state directory, whose own check reports the error.
         let by_default = *at == given.input;
         if is_in(dir, &other.input) && !by_default {
             let message = format!(
-                "the {what} {} is inside the watched input {}: what is moved there would be taken in again",
+                "the {what} {} is inside the watched input {}: files moved there would be processed again",
                 dir.display(),
                 other.input.display()
             );
-            problems.add(Some(at), message, Some("choose a directory beside the input"));
+            problems.add(Some(at), message, Some("choose a directory outside the input"));
         }
     }
 }
 
-/// A directory is there, or can be made.
+/// Checks that a directory exists or can be created.
 fn check_directory(dir: &Path, what: &str, at: Option<&Location>, problems: &mut Diagnostics) {
     let looked = dir.to_path_buf();
     let above = patience::within(dir, move || {
@@ -211,11 +200,11 @@ fn check_directory(dir: &Path, what: &str, at: Option<&Location>, problems: &mut
     if let Some(file) = above.flatten() {
         let message =
             format!("the {what} {}: {} is not a directory", dir.display(), file.display());
-        problems.add(at, message, Some("choose another directory: nothing is overwritten"));
+        problems.add(at, message, Some("choose another directory"));
     }
 }
 
-/// One pipeline against one before it.
+/// Checks a pipeline against an earlier one.
 fn check_pair(
     pipeline: &Pipeline,
     other: &Pipeline,
@@ -223,13 +212,13 @@ fn check_pair(
     problems: &mut Diagnostics,
 ) {
     if pipeline.name == other.name {
-        let message = format!("two pipelines are called `{}`", pipeline.name);
-        problems.add(Some(&given.name), message, Some("give each a `name` of its own"));
+        let message = format!("two pipelines have the name `{}`", pipeline.name);
+        problems.add(Some(&given.name), message, Some("give each its own `name`"));
     }
     if is_in(&pipeline.input, &other.input) || is_in(&other.input, &pipeline.input) {
         let message =
             format!("the pipelines `{}` and `{}` watch the same files", other.name, pipeline.name);
-        let help = "give each a directory of its own, neither inside the other";
+        let help = "give each its own directory, neither inside the other";
         problems.add(Some(&given.input), message, Some(help));
     }
     if pipeline.output == other.output {
@@ -237,11 +226,11 @@ fn check_pair(
             "the pipelines `{}` and `{}` write into the same directory",
             other.name, pipeline.name
         );
-        problems.add(Some(&given.output), message, Some("give each a sub-directory of its own"));
+        problems.add(Some(&given.output), message, Some("give each its own sub-directory"));
     }
 }
 
-/// An output against every input.
+/// Checks an output against every input.
 fn check_output_against_input(
     pipeline: &Pipeline,
     other: &Pipeline,
@@ -260,9 +249,9 @@ fn check_output_against_input(
     };
     let message =
         format!("the output {} {relation} the watched input {}", output.display(), input.display());
-    let beside = input
+    let sibling = input
         .with_file_name(format!("{}-out", input.file_name().unwrap_or_default().to_string_lossy()));
-    let help = format!("choose a directory beside it, such as {}", beside.display());
+    let help = format!("choose another directory, such as {}", sibling.display());
     problems.add(Some(&given.output), message, Some(&help));
 }
 
@@ -270,16 +259,15 @@ fn is_in(path: &Path, dir: &Path) -> bool {
     !dir.as_os_str().is_empty() && path.starts_with(dir)
 }
 
-/// An absolute path without symbolic links, `.` and `..`, as far as it exists; as it is written where
-/// its file system does not answer.
+/// As [`real_path`]; the path as it was written if its file system does not respond.
 pub fn resolved(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    let asked = absolute.clone();
-    patience::within(&absolute, move || real_path(&asked)).unwrap_or(absolute)
+    let path = absolute.clone();
+    patience::within(&absolute, move || real_path(&path)).unwrap_or(absolute)
 }
 
-/// An absolute path without symbolic links, `.` and `..`, as far as it exists. Blocks as long as its file
-/// system does.
+/// An absolute path without symbolic links, `.` and `..`, as far as it exists. Blocks while its file
+/// system does not respond.
 #[must_use]
 pub fn real_path(absolute: &Path) -> PathBuf {
     for above in absolute.ancestors() {

@@ -1,4 +1,4 @@
-//! What a file holds, and under which names of a directory it is.
+//! A file's content, and its names in a directory.
 
 use std::{ffi::OsStr, fs::File, io, os::unix::ffi::OsStrExt, path::Path};
 
@@ -7,17 +7,17 @@ use rustix::fs::{Dir as Entries, FileType};
 use super::Dir;
 use crate::fingerprint::Fingerprint;
 
-/// The BLAKE3 hash of a file's content, from where it is read to its end.
+/// Returns the BLAKE3 hash of a file's content, from its current offset to its end.
 pub fn hash_of(file: &File) -> io::Result<[u8; 32]> {
-    Ok(*super::copy::hashed(file, |_| Ok(()))?.as_bytes())
+    Ok(*super::copy::hash_chunks(file, |_| Ok(()))?.as_bytes())
 }
 
-/// Whether a directory has this file, unchanged, under any name, as far as the first `most` names
-/// show; where it has more, the answer is yes. Its inode alone is no proof: a new file may have it.
-pub fn keeps_file(dir: &Dir, wanted: &Fingerprint, most: usize) -> io::Result<bool> {
+/// Checks whether a directory has this file, unchanged, under any of its first `max_names` names;
+/// true if it has more names. The inode alone is no proof: a new file may have it.
+pub fn keeps_file(dir: &Dir, wanted: &Fingerprint, max_names: usize) -> io::Result<bool> {
     for (number, entry) in Entries::read_from(dir)?.enumerate() {
         let entry = entry?;
-        if number >= most {
+        if number >= max_names {
             return Ok(true);
         }
         let is_file = matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown);
@@ -25,8 +25,8 @@ pub fn keeps_file(dir: &Dir, wanted: &Fingerprint, most: usize) -> io::Result<bo
             continue;
         }
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        let seen = dir.stat(Path::new(name))?;
-        if seen.is_some_and(|seen| seen.identity.matches_content(wanted)) {
+        let found = dir.stat(Path::new(name))?;
+        if found.is_some_and(|found| found.identity.matches_content(wanted)) {
             return Ok(true);
         }
     }
@@ -43,12 +43,12 @@ mod tests {
         let root = tempfile::tempdir().expect("temporary directory");
         let dir = Dir::open(root.path()).expect("open");
         std::fs::write(root.path().join("a"), "content").expect("write");
-        let seen = dir.stat(Path::new("a")).expect("look").expect("there");
+        let metadata = dir.stat(Path::new("a")).expect("stat").expect("exists");
         dir.rename("a".as_ref(), &dir, "b".as_ref(), Overwrite::Never).expect("rename");
-        let keeps = |most| keeps_file(&dir, &seen.identity, most).expect("list");
+        let keeps = |max_names| keeps_file(&dir, &metadata.identity, max_names).expect("list");
         assert!(keeps(100));
         std::fs::write(root.path().join("b"), "other content").expect("write");
-        assert!(!keeps(100), "it has the inode and is another file");
+        assert!(!keeps(100), "another file with the same inode");
         dir.unlink("b".as_ref()).expect("remove");
         assert!(!keeps(100));
         std::fs::write(root.path().join("c"), "").expect("write");
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_is_of_the_whole_content() {
+    fn a_hash_covers_the_entire_content() {
         let file = tempfile::NamedTempFile::new().expect("create");
         std::fs::write(file.path(), "content").expect("write");
         let file = File::open(file.path()).expect("open");

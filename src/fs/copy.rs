@@ -1,4 +1,4 @@
-//! A copy of a whole file on another file system, checked and durable before it has a name.
+//! Copies an entire file to another file system, checked and durable before it has a name.
 
 use std::{
     ffi::OsStr,
@@ -8,71 +8,72 @@ use std::{
     sync::Arc,
 };
 
-use super::{Dir, Kind, NodeId, Temp, identity_of, seen_of};
+use super::{Dir, Kind, NodeId, Temp, identity_of, metadata_of};
 use crate::limits;
 
-/// Copies a file of `from` into a temp of `to`: content, mode, times and, where the process may, the
-/// owner. The copy is durable and was compared with what was read. `moved` is called after each chunk
-/// that was written or read back.
+/// Copies a file of `from` into a temp of `to`: content, mode, times and, where the process may,
+/// the owner. The copy is durable and was compared with the data read. `on_chunk` is called after
+/// each chunk that was written or read back.
 ///
 /// # Errors
 ///
-/// Besides those of the calls: it is no regular file, it changed meanwhile, or what was written is
-/// not what is read back.
+/// In addition to those of the calls: the source is no regular file, it changed during the copy, or
+/// the data read back differs from the data written.
 pub fn copy(
     (from, name): (&Dir, &OsStr),
     to: &Arc<Dir>,
     instance: &NodeId,
-    moved: impl Fn(),
+    on_chunk: impl Fn(),
 ) -> io::Result<Temp> {
     let mut source = from.open_file(Path::new(name))?;
-    let seen = seen_of(&source)?;
-    if seen.kind != Kind::File {
-        return Err(io::Error::other("it is no regular file any more"));
+    let metadata = metadata_of(&source)?;
+    if metadata.kind != Kind::File {
+        return Err(io::Error::other("the source is no longer a regular file"));
     }
     let temp = Temp::create(to, instance)?;
     let mut copy = temp.file();
-    let hash = hashed(&mut source, |chunk| copy.write_all(chunk).map(|()| moved()))?;
-    temp.copy_attributes(&seen)?;
+    let hash = hash_chunks(&mut source, |chunk| copy.write_all(chunk).map(|()| on_chunk()))?;
+    temp.copy_attributes(&metadata)?;
     copy.sync_all()?;
     copy.rewind()?;
-    let read_back = hashed(copy, |_| {
-        moved();
+    let read_back = hash_chunks(copy, |_| {
+        on_chunk();
         Ok(())
     })?;
     if read_back != hash {
-        return Err(io::Error::other("the copy has another content than the source"));
+        return Err(io::Error::other("the copy differs from the source"));
     }
-    if !seen.identity.matches_content(&identity_of(&source)?) {
-        return Err(io::Error::other("it changed while it was copied"));
+    if !metadata.identity.matches_content(&identity_of(&source)?) {
+        return Err(io::Error::other("the source changed during the copy"));
     }
     Ok(temp)
 }
 
-/// Whether two files have the same content. Where one of them is no regular file they have not.
+/// Checks whether two files have the same content; false if one of them is no regular file.
 pub fn have_same_content(one: (&Dir, &OsStr), other: (&Dir, &OsStr)) -> io::Result<bool> {
     let open = |(dir, name): (&Dir, &OsStr)| -> io::Result<Option<(File, u64)>> {
         let file = dir.open_file(Path::new(name))?;
-        let seen = seen_of(&file)?;
-        Ok((seen.kind == Kind::File).then_some((file, seen.identity.size)))
+        let metadata = metadata_of(&file)?;
+        Ok((metadata.kind == Kind::File).then_some((file, metadata.identity.size)))
     };
     let (Some((one, size)), Some((other, other_size))) = (open(one)?, open(other)?) else {
         return Ok(false);
     };
-    Ok(size == other_size && hashed(one, |_| Ok(()))? == hashed(other, |_| Ok(()))?)
+    Ok(size == other_size && hash_chunks(one, |_| Ok(()))? == hash_chunks(other, |_| Ok(()))?)
 }
 
-/// The hash of what a name's file holds; an error where it is no regular file.
+/// Returns the hash of a file's content; an error if it is no regular file.
 pub fn content_hash(dir: &Dir, name: &OsStr) -> io::Result<[u8; 32]> {
     let file = dir.open_file(Path::new(name))?;
-    if seen_of(&file)?.kind != Kind::File {
-        return Err(io::Error::other("it is no regular file any more"));
+    if metadata_of(&file)?.kind != Kind::File {
+        return Err(io::Error::other("the source is no longer a regular file"));
     }
-    Ok(*hashed(file, |_| Ok(()))?.as_bytes())
+    Ok(*hash_chunks(file, |_| Ok(()))?.as_bytes())
 }
 
-/// Hands a file on in chunks, from where it stands to its end, and gives its hash.
-pub(super) fn hashed(
+/// Reads a file in chunks, from its current offset to its end, passes each to `each` and returns
+/// the hash.
+pub(super) fn hash_chunks(
     mut file: impl Read,
     mut each: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<blake3::Hash> {
@@ -103,9 +104,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         std::fs::write(root.path().join("a"), vec![7; 3 * limits::CHUNK_BYTES]).unwrap();
         let dir = Arc::new(Dir::open(root.path()).unwrap());
-        let moved = Cell::new(0);
-        let count = || moved.set(moved.get() + 1);
+        let chunks = Cell::new(0);
+        let count = || chunks.set(chunks.get() + 1);
         drop(copy((&dir, OsStr::new("a")), &dir, &NodeId::new("test"), count).unwrap());
-        assert!(moved.get() >= 6, "{}", moved.get());
+        assert!(chunks.get() >= 6, "{}", chunks.get());
     }
 }

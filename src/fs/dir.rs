@@ -1,4 +1,4 @@
-//! A directory by its handle, and what can be done below it.
+//! A directory handle and the operations below it.
 
 use std::{
     ffi::OsStr,
@@ -17,7 +17,7 @@ use crate::{
     limits,
 };
 
-/// What a name stands for.
+/// The type of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     File,
@@ -41,7 +41,7 @@ impl Kind {
         }
     }
 
-    pub(super) fn of(kind: FileType) -> Self {
+    pub(super) fn from_file_type(kind: FileType) -> Self {
         match kind {
             FileType::RegularFile => Self::File,
             FileType::Directory => Self::Directory,
@@ -53,7 +53,7 @@ impl Kind {
     }
 }
 
-/// What one look at a name or a handle told.
+/// The result of one `stat` of a name or a handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileMetadata {
     pub kind: Kind,
@@ -61,31 +61,32 @@ pub struct FileMetadata {
     pub mode: u32,
     pub owner: u32,
     pub group: u32,
-    /// How many names it has (hard links).
+    /// The number of hard links.
     pub names: u64,
 }
 
-/// An open directory. Dropping it closes the handle and does nothing else.
+/// An open directory. Dropping it closes the handle.
 #[derive(Debug)]
 pub struct Dir {
     pub(super) fd: OwnedFd,
     path: PathBuf,
-    /// Whether others may change it unseen by this kernel; asked when it is first needed.
+    /// Whether other machines may change it without this kernel's knowledge; queried on first use.
     network: OnceLock<bool>,
-    /// Asked when it is first needed; nobody else gets it while the handle is open.
+    /// Device and inode, queried on first use; no other directory gets them while the handle is
+    /// open.
     id: OnceLock<FileId>,
 }
 
 impl Dir {
-    /// Opens a directory by its path, through symbolic links: the user named it.
+    /// Opens a directory by its path, through symbolic links: the operator configured it.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = fs::open(path, flags, Mode::empty())?;
         Ok(Self { fd, path: path.to_path_buf(), network: OnceLock::new(), id: OnceLock::new() })
     }
 
-    /// As [`Self::open`], after its parent: on a network file system a name that was not there is
-    /// remembered until the directory that it is in is opened.
+    /// As [`Self::open`], after opening its parent: a network file system caches that a name is
+    /// missing until its directory is opened.
     pub fn open_fresh(path: &Path) -> io::Result<Self> {
         if let Some(parent) = path.parent() {
             drop(Self::open(parent));
@@ -93,13 +94,13 @@ impl Dir {
         Self::open(path)
     }
 
-    /// The path it was opened by, for messages.
+    /// Returns the path it was opened by, for messages.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Which directory it is, as of when this was asked first.
+    /// Returns the directory's identity, as of the first call.
     pub fn id(&self) -> io::Result<FileId> {
         if let Some(id) = self.id.get() {
             return Ok(*id);
@@ -108,13 +109,13 @@ impl Dir {
         Ok(*self.id.get_or_init(|| id))
     }
 
-    /// Whether its file system is one that other machines write to; one that cannot be asked is none.
+    /// Checks whether other machines write to its file system; false if that cannot be queried.
     #[must_use]
     pub fn is_network(&self) -> bool {
         *self.network.get_or_init(|| super::is_network(&self.fd).unwrap_or(false))
     }
 
-    /// Opens a directory below this one; the empty path is this one.
+    /// Opens a directory below this one; the empty path opens this one.
     pub fn open_beneath(&self, relative: &Path) -> io::Result<Self> {
         let fd = self.resolve(relative, OFlags::RDONLY | OFlags::DIRECTORY)?;
         Ok(Self {
@@ -125,7 +126,7 @@ impl Dir {
         })
     }
 
-    /// As [`Self::open_beneath`], and makes what is missing with this mode (less the umask),
+    /// As [`Self::open_beneath`], and makes missing directories with this mode (less the umask),
     /// durably: each new name is synced in its parent before this returns.
     pub fn make_beneath(&self, relative: &Path, mode: u32) -> io::Result<Self> {
         match self.open_beneath(relative) {
@@ -138,7 +139,7 @@ impl Dir {
                 return Err(io::ErrorKind::InvalidInput.into());
             };
             match fs::mkdirat(&dir.fd, name, Mode::from_raw_mode(mode)) {
-                // Whoever made it just now may not have synced it yet.
+                // Another process that just made it may not have synced it yet.
                 Ok(()) | Err(rustix::io::Errno::EXIST) => {
                     failpoint::barrier("barrier::new_directory", || dir.sync())?;
                 }
@@ -149,8 +150,8 @@ impl Dir {
         Ok(dir)
     }
 
-    /// Opens a file below this directory for reading, whatever it turns out to be: a FIFO does
-    /// not block, and the caller looks at the handle with [`seen_of`].
+    /// Opens a file below this directory for reading, whatever its type: a FIFO does not block, and
+    /// the caller checks the handle with [`metadata_of`].
     pub fn open_file(&self, relative: &Path) -> io::Result<File> {
         let fd = self.resolve(relative, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
         Ok(File::from(fd))
@@ -161,29 +162,32 @@ impl Dir {
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut tries = 1;
+        let mut attempts = 1;
         loop {
             match fs::openat2(&self.fd, path, flags, Mode::empty(), resolve) {
                 Err(rustix::io::Errno::INTR) => {}
                 // The kernel could not rule out a rename that raced with the look-up; or another
-                // process holds a write lease, for as long as it likes.
-                Err(rustix::io::Errno::AGAIN) if tries < limits::OPEN_TRIES_MAX => tries += 1,
+                // process holds a write lease, indefinitely.
+                Err(rustix::io::Errno::AGAIN) if attempts < limits::OPEN_ATTEMPTS_MAX => {
+                    attempts += 1
+                }
                 result => return Ok(result?),
             }
         }
     }
 
-    /// Looks at a name below this directory without opening it; `None` where there is none.
+    /// Returns the metadata of a name below this directory without opening it; `None` if it does
+    /// not exist.
     pub fn stat(&self, relative: &Path) -> io::Result<Option<FileMetadata>> {
         match fs::statat(&self.fd, relative, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(seen(&stat))),
+            Ok(stat) => Ok(Some(to_metadata(&stat))),
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// As [`Self::stat`], and on a network file system not from this machine's memory: there only
-    /// the opening of the directory makes the client ask its server.
+    /// As [`Self::stat`], and on a network file system never from the cache: there only an open of
+    /// the directory makes the client query its server.
     pub fn stat_fresh(&self, relative: impl AsRef<Path>) -> io::Result<Option<FileMetadata>> {
         let relative = relative.as_ref();
         if !self.is_network() {
@@ -202,15 +206,16 @@ impl Dir {
         Ok(fs::unlinkat(&self.fd, name, AtFlags::empty())?)
     }
 
-    /// Creates a new file of this directory, for reading and writing; an error where the name is taken.
+    /// Creates a new file in this directory, for reading and writing; an error if the name is
+    /// taken.
     pub fn create_file(&self, name: &OsStr, mode: u32) -> io::Result<File> {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(File::from(fs::openat(&self.fd, name, flags, Mode::from_raw_mode(mode))?))
     }
 
-    /// Makes the names in this directory durable. A failure must not be retried: what was not
-    /// written then is forgotten by the kernel.
+    /// Makes the names in this directory durable. A failure must not be retried: the kernel forgets
+    /// the data that it could not write.
     pub fn sync(&self) -> io::Result<()> {
         Ok(fs::fsync(&self.fd)?)
     }
@@ -222,27 +227,27 @@ impl AsFd for Dir {
     }
 }
 
-/// Whether the name, or a directory on the way to it, is not there.
+/// Checks whether an error means that the name, or a directory above it, does not exist.
 fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Looks at an open file.
-pub fn seen_of(file: &impl AsFd) -> io::Result<FileMetadata> {
-    Ok(seen(&fs::fstat(file)?))
+/// Returns the metadata of an open file.
+pub fn metadata_of(file: &impl AsFd) -> io::Result<FileMetadata> {
+    Ok(to_metadata(&fs::fstat(file)?))
 }
 
-/// The identity of an open file.
+/// Returns the identity of an open file.
 pub fn identity_of(file: &impl AsFd) -> io::Result<Fingerprint> {
-    Ok(seen_of(file)?.identity)
+    Ok(metadata_of(file)?.identity)
 }
 
 #[expect(clippy::cast_sign_loss, clippy::cast_possible_wrap, reason = "the kernel's own widths")]
-pub(super) fn seen(stat: &Stat) -> FileMetadata {
+pub(super) fn to_metadata(stat: &Stat) -> FileMetadata {
     let nanoseconds =
         |seconds: i64, rest: u64| seconds.saturating_mul(1_000_000_000).saturating_add(rest as i64);
     FileMetadata {
-        kind: Kind::of(FileType::from_raw_mode(stat.st_mode)),
+        kind: Kind::from_file_type(FileType::from_raw_mode(stat.st_mode)),
         identity: Fingerprint {
             device: stat.st_dev,
             inode: stat.st_ino,

@@ -1,4 +1,4 @@
-//! What is true of a whole file system, and of the machine.
+//! Properties of a file system and of the machine.
 
 use std::{
     fs::File,
@@ -8,11 +8,11 @@ use std::{
     sync::OnceLock,
 };
 
-use super::{FileMetadata, dir::seen};
+use super::{FileMetadata, dir::to_metadata};
 
-/// Magic numbers of file systems that other machines write to without our kernel's knowing
+/// Magic numbers of file systems that other machines write to without this kernel's knowledge
 /// (`statfs(2)`): NFS, SMB1, SMB2/CIFS, AFS, Ceph, 9p, Coda, FUSE, Lustre, GFS2, OCFS2.
-const NETWORK: [u64; 11] = [
+const NETWORK_MAGIC: [u64; 11] = [
     0x6969,
     0x517b,
     0xff53_4d42,
@@ -25,72 +25,73 @@ const NETWORK: [u64; 11] = [
     0x0116_1970,
     0x7461_636f,
 ];
-const SMB2: u64 = 0xfe53_4d42;
+const SMB2_MAGIC: u64 = 0xfe53_4d42;
 
-/// Whether changes may come from elsewhere, so that kernel events and leases say too little.
+/// Checks whether other machines may change a file system, so that kernel events and leases miss
+/// changes.
 pub fn is_network(dir: &impl AsFd) -> io::Result<bool> {
-    let kind = kind(dir)?;
-    Ok(NETWORK.contains(&kind) || kind == SMB2)
+    let magic = magic(dir)?;
+    Ok(NETWORK_MAGIC.contains(&magic) || magic == SMB2_MAGIC)
 }
 
-/// The file system's magic number.
-fn kind(of: &impl AsFd) -> io::Result<u64> {
-    let kind = rustix::fs::fstatfs(of)?.f_type;
+/// Returns the file system's magic number.
+fn magic(handle: &impl AsFd) -> io::Result<u64> {
+    let magic = rustix::fs::fstatfs(handle)?.f_type;
     #[expect(clippy::cast_sign_loss, reason = "a magic number of at most 32 bits")]
-    let kind = kind as u64;
-    Ok(kind & 0xffff_ffff)
+    let magic = magic as u64;
+    Ok(magic & 0xffff_ffff)
 }
 
 /// ext2 to ext4, XFS and btrfs: one `syncfs` was measured to cost less there than many `fsync`.
-const SYNC_WHOLE: [u64; 3] = [0xef53, 0x5846_5342, 0x9123_683e];
+const SYNCFS_PREFERRED: [u64; 3] = [0xef53, 0x5846_5342, 0x9123_683e];
 
-/// Whether one `syncfs` may stand for many `fsync` there: it is cheaper, and it tells of errors,
-/// which it does since Linux 5.8.
-pub fn syncs_whole(of: &impl AsFd) -> io::Result<bool> {
-    Ok(reports_sync_errors() && SYNC_WHOLE.contains(&kind(of)?))
+/// Checks whether one `syncfs` may replace many `fsync`: it is cheaper there and reports errors, as
+/// it does since Linux 5.8.
+pub fn prefers_syncfs(handle: &impl AsFd) -> io::Result<bool> {
+    Ok(reports_sync_errors() && SYNCFS_PREFERRED.contains(&magic(handle)?))
 }
 
-/// Looks at a directory by its path, through symbolic links: the user named it.
+/// Returns the metadata of a directory by its path, through symbolic links: the operator configured
+/// it.
 pub fn directory_at(path: &Path) -> io::Result<FileMetadata> {
-    Ok(seen(&rustix::fs::stat(path)?))
+    Ok(to_metadata(&rustix::fs::stat(path)?))
 }
 
-/// Whether a directory is the root of what is mounted there: the one that it is in is of another file
-/// system.
+/// Checks whether a directory is a mount point: its parent is on another file system.
 pub fn is_mount(path: &Path) -> io::Result<bool> {
     Ok(rustix::fs::stat(path)?.st_dev != rustix::fs::stat(path.join(".."))?.st_dev)
 }
 
 fn reports_sync_errors() -> bool {
-    static TELLS: OnceLock<bool> = OnceLock::new();
-    *TELLS.get_or_init(|| {
+    static REPORTS: OnceLock<bool> = OnceLock::new();
+    *REPORTS.get_or_init(|| {
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let mut numbers = release.split('.').map(|word| word.parse().unwrap_or(0_u32));
         (numbers.next(), numbers.next()) >= (Some(5), Some(8))
     })
 }
 
-/// Tells how much the machine has not written to its disks yet. Dropping it closes a handle.
+/// Reads how many bytes the machine has not written to its disks. Dropping it closes a handle.
 #[derive(Debug)]
 pub struct DirtyPages(Option<File>);
 
 impl DirtyPages {
-    /// Where the machine does not tell, neither does this.
+    /// Opens `/proc/meminfo`; without it [`Self::bytes`] returns nothing.
     #[must_use]
     pub fn open() -> Self {
         Self(File::open("/proc/meminfo").ok())
     }
 
-    /// The bytes of all file systems that are changed in memory or on their way to a disk.
+    /// Returns the bytes of all file systems that are changed in memory or being written to a disk.
     pub fn bytes(&self) -> Option<u64> {
         let mut text = [0; 4096];
         let count = self.0.as_ref()?.read_at(&mut text, 0).ok()?;
-        unwritten(std::str::from_utf8(text.get(..count)?).ok()?)
+        unwritten_bytes(std::str::from_utf8(text.get(..count)?).ok()?)
     }
 }
 
-/// The sum of `Dirty` and `Writeback` of `/proc/meminfo`, in bytes.
-fn unwritten(meminfo: &str) -> Option<u64> {
+/// Returns the sum of `Dirty` and `Writeback` of `/proc/meminfo`, in bytes.
+fn unwritten_bytes(meminfo: &str) -> Option<u64> {
     let kib = |name| -> Option<u64> {
         let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim().strip_suffix("kB")?.trim().parse().ok()
@@ -98,14 +99,14 @@ fn unwritten(meminfo: &str) -> Option<u64> {
     Some((kib("Dirty:")? + kib("Writeback:")?) * 1024)
 }
 
-/// What tells one run of the machine from another (`random(4)`); empty where that is not known.
+/// Returns the identifier of the machine's current boot (`random(4)`); empty if that is unknown.
 #[must_use]
 pub fn boot_id() -> String {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
     text.map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
-/// Makes everything written to the file system of this handle durable (`syncfs(2)`).
+/// Makes all data written to the file system of this handle durable (`syncfs(2)`).
 pub fn sync_file_system(handle: &impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::syncfs(handle)?)
 }
@@ -113,15 +114,15 @@ pub fn sync_file_system(handle: &impl AsFd) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn what_is_unwritten_is_the_sum_of_dirty_and_writeback() {
+    fn unwritten_bytes_are_the_sum_of_dirty_and_writeback() {
         let meminfo = "MemFree:  5 kB\nDirty:    12 kB\nWriteback:  3 kB\nWritebackTmp:  9 kB\n";
-        assert_eq!(super::unwritten(meminfo), Some(15 * 1024));
-        assert_eq!(super::unwritten("Dirty: 12 kB\n"), None);
-        assert_eq!(super::unwritten("Dirty: many\nWriteback: 3 kB\n"), None);
+        assert_eq!(super::unwritten_bytes(meminfo), Some(15 * 1024));
+        assert_eq!(super::unwritten_bytes("Dirty: 12 kB\n"), None);
+        assert_eq!(super::unwritten_bytes("Dirty: many\nWriteback: 3 kB\n"), None);
     }
 
     #[test]
-    fn this_machine_tells_what_is_unwritten() {
+    fn this_machine_reports_unwritten_bytes() {
         assert!(super::DirtyPages::open().bytes().is_some());
     }
 }

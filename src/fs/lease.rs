@@ -1,4 +1,4 @@
-//! The kernel's answer to "is anyone writing this file?".
+//! The kernel's answer to whether a process is writing a file.
 
 use std::{fs::File, io};
 
@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use super::sys::{Lease, ignore_broken_leases, set_lease};
 
-/// Who has a file open for writing.
+/// Whether a process has a file open for writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writers {
     None,
@@ -15,11 +15,11 @@ pub enum Writers {
     Unknown,
 }
 
-/// Asks with a read lease, which the kernel refuses while anyone has the file open for writing
-/// (`fcntl(2)`, `F_SETLEASE`). The lease is given back at once.
+/// Checks for writers with a read lease, which the kernel refuses while a process has the file open
+/// for writing (`fcntl(2)`, `F_SETLEASE`). The lease is released at once.
 ///
-/// Who opens the file for writing in the few microseconds between waits for that, and the kernel
-/// sends us SIGIO, which would end the process: it is ignored from the first question on.
+/// A process that opens the file for writing in the microseconds between waits for the release, and
+/// the kernel sends SIGIO, which would end this process: it is ignored from the first check on.
 pub fn check_writers(file: &File) -> io::Result<Writers> {
     ignore_broken_leases();
     match set_lease(file, Lease::Read) {
@@ -43,9 +43,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary directory");
         let writer = tempfile::NamedTempFile::new_in(dir.path()).expect("create");
         let reader = File::open(writer.path()).expect("open");
-        assert_eq!(check_writers(&reader).expect("ask"), Writers::Some);
+        assert_eq!(check_writers(&reader).expect("check"), Writers::Some);
         let path = writer.into_temp_path();
-        assert_eq!(check_writers(&reader).expect("ask"), Writers::None);
+        assert_eq!(check_writers(&reader).expect("check"), Writers::None);
         drop(path);
     }
 }

@@ -1,4 +1,4 @@
-//! One process at a time for one state directory.
+//! The lock that gives a state directory to one process at a time.
 
 use std::{
     fs::{File, OpenOptions},
@@ -18,7 +18,7 @@ pub struct Lock {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     #[error(
-        "another Tidemill (process {holder}) uses the state directory {}: stop it, or give this one a `--state-dir` of its own",
+        "another Tidemill (process {holder}) uses the state directory {}; hint: stop it, or use another `--state-dir`",
         path.display()
     )]
     Held { path: PathBuf, holder: String },
@@ -27,7 +27,7 @@ pub enum LockError {
 }
 
 impl Lock {
-    /// Takes the lock of this directory, or says who holds it. Never waits.
+    /// Takes the lock of this directory, or returns its holder. Never waits.
     pub fn take(dir: &Path) -> Result<Self, LockError> {
         let path = dir.join("lock");
         let failed = |source| LockError::Io { path: path.clone(), source };
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_second_taker_is_told_who_holds_it() {
+    fn a_refused_lock_names_its_holder() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let first = Lock::take(dir.path()).expect("free");
         let refused = Lock::take(dir.path()).expect_err("held");

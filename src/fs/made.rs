@@ -1,4 +1,4 @@
-//! Directories that are made after the model of others.
+//! Creates directories with the permissions of others.
 
 use std::{
     ffi::OsStr,
@@ -8,16 +8,16 @@ use std::{
 
 use rustix::fs::{self, Gid, Mode, Uid};
 
-use super::{Dir, FileMetadata, Kind, seen_of};
+use super::{Dir, FileMetadata, Kind, metadata_of};
 use crate::failpoint;
 
 const SET_GROUP: u32 = 0o2000;
 
 impl Dir {
-    /// As [`Self::make_beneath`], but what is missing gets the permissions (less the umask) and,
-    /// where the process is root, the owner of the directory of the same path below `model`: what is
-    /// private there is private here. A directory with a default ACL or the set-group bit says itself
-    /// what is made in it, and `mode` is for what the model does not have.
+    /// As [`Self::make_beneath`], but a missing directory gets the permissions (less the umask)
+    /// and, if the process is root, the owner of the directory of the same path below `model`: what
+    /// is private there is private here. A default ACL or the set-group bit of a directory decides
+    /// instead of the model; `mode` is for directories that the model does not have.
     pub fn make_beneath_like(&self, relative: &Path, model: &Self, mode: u32) -> io::Result<Self> {
         match self.open_beneath(relative) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -30,38 +30,38 @@ impl Dir {
                 return Err(io::ErrorKind::InvalidInput.into());
             };
             path.push(name);
-            // An input that cannot be asked any more is no reason not to publish.
+            // A model that cannot be read is no reason not to publish.
             let model = model.stat(&path).ok().flatten();
             let model = model.filter(|found| found.kind == Kind::Directory);
-            dir = dir.make_one(name, model, mode)?;
+            dir = dir.make_child(name, model, mode)?;
         }
         Ok(dir)
     }
 
-    fn make_one(&self, name: &OsStr, model: Option<FileMetadata>, mode: u32) -> io::Result<Self> {
+    fn make_child(&self, name: &OsStr, model: Option<FileMetadata>, mode: u32) -> io::Result<Self> {
         match self.open_beneath(Path::new(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             result => return result,
         }
         let model = model.filter(|_| !self.has_default_acl());
-        // Without them the service could not work in it itself.
+        // The service itself needs the owner's permissions.
         let mode = model.map_or(mode, |model| model.mode & 0o777 | 0o700);
         match fs::mkdirat(&self.fd, name, Mode::from_raw_mode(mode)) {
             Ok(()) => {}
             Err(rustix::io::Errno::EXIST) => return self.open_beneath(Path::new(name)),
             Err(error) => return Err(error.into()),
         }
-        let made = self.open_beneath(Path::new(name))?;
+        let child = self.open_beneath(Path::new(name))?;
         if let Some(model) = model
             && rustix::process::geteuid().is_root()
         {
-            let by_group = seen_of(&made)?.mode & SET_GROUP != 0;
+            let by_group = metadata_of(&child)?.mode & SET_GROUP != 0;
             let group = (!by_group).then(|| Gid::from_raw(model.group));
             // A file system without owners keeps its own.
-            fs::fchown(&made.fd, Some(Uid::from_raw(model.owner)), group).ok();
+            fs::fchown(&child.fd, Some(Uid::from_raw(model.owner)), group).ok();
         }
         failpoint::barrier("barrier::new_directory", || self.sync())?;
-        Ok(made)
+        Ok(child)
     }
 
     fn has_default_acl(&self) -> bool {
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_private_in_the_input_is_private_in_the_output() {
+    fn a_private_input_directory_is_private_in_the_output() {
         let root = tempfile::tempdir().expect("temporary directory");
         for dir in ["in/private/below", "out"] {
             std::fs::create_dir_all(root.path().join(dir)).expect("directories");
@@ -88,12 +88,12 @@ mod tests {
         let private = Permissions::from_mode(0o750);
         std::fs::set_permissions(root.path().join("in/private"), private).expect("chmod");
         let open = |name: &str| Dir::open(&root.path().join(name)).expect("open");
-        let made = open("out").make_beneath_like(
+        let result = open("out").make_beneath_like(
             Path::new("private/below/gone"),
             &open("in"),
-            super::super::SHARED,
+            super::super::SHARED_DIR_MODE,
         );
-        made.expect("make");
+        result.expect("make");
         assert_eq!(mode("out/private"), 0o750);
         assert_eq!(mode("out/private/below"), mode("in/private/below"));
         assert_eq!(mode("out/private/below/gone"), mode("out"), "the umask alone");

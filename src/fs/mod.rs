@@ -1,6 +1,6 @@
-//! The program's own file-system calls: every open, rename, unlink and sync goes through here.
+//! The program's file-system calls: every open, rename, unlink and sync goes through here.
 //!
-//! Names are looked up below a directory handle, never through a symbolic link, so that nobody who
+//! Names are looked up below a directory handle, never through a symbolic link, so that no user who
 //! can write into a watched directory can lead the service out of it.
 
 mod bulk;
@@ -23,25 +23,27 @@ mod walk;
 pub use bulk::{advise_sequential, copy_range, has_hole, share_content, start_writeback};
 pub use content::{hash_of, keeps_file};
 pub use copy::{content_hash, copy, have_same_content};
-pub use dir::{Dir, FileMetadata, Kind, identity_of, seen_of};
+pub use dir::{Dir, FileMetadata, Kind, identity_of, metadata_of};
 pub use filesystem::{
-    DirtyPages, boot_id, directory_at, is_mount, is_network, sync_file_system, syncs_whole,
+    DirtyPages, boot_id, directory_at, is_mount, is_network, prefers_syncfs, sync_file_system,
 };
 pub use lease::{Writers, check_writers};
 pub use lock::{Lock, LockError};
-pub use private_files::{OWN, SHARED, file_id, make_own, make_shared, owner, replace_own};
-pub use probe::{Abilities, Kept, Renames, probe};
+pub use private_files::{
+    OWN_DIR_MODE, SHARED_DIR_MODE, file_id, make_own, make_shared, owner, replace_own,
+};
+pub use probe::{Abilities, KeptAttributes, Renames, probe};
 pub use rename::{Overwrite, SecondName};
 pub use sandbox_scope::SandboxScope;
 pub use socket::{Socket, SocketError};
 pub use sys::set_mmap_threshold;
 pub use temp::{
-    NodeId, Temp, copy_attributes, free_number, is_internal_name, live_temps, numbered,
+    NodeId, Temp, copy_attributes, free_number, is_internal_name, live_temps, numbered_name,
     private_name,
 };
-pub use walk::{Found, Walk};
+pub use walk::{Walk, WalkEntry};
 
-/// The directory part of a path below a root (empty for a name in the root itself) and the name.
+/// Splits a path below a root into its directory (empty for a name in the root) and its name.
 #[must_use]
 pub fn split(path: &std::path::Path) -> (&std::path::Path, &std::ffi::OsStr) {
     let parent = path.parent().unwrap_or_else(|| std::path::Path::new(""));

@@ -1,4 +1,4 @@
-//! Directories and files that the configuration names, by their paths.
+//! Creates and inspects directories and files of the configuration, by their paths.
 
 use std::{
     ffi::OsStr,
@@ -13,26 +13,26 @@ use rustix::fs::FileType;
 use super::{Dir, Kind, Overwrite};
 use crate::fingerprint::FileId;
 
-/// A directory of the service's own, and what is missing above it: whatever the umask is, nobody
-/// else may write into it.
-pub const OWN: u32 = 0o755;
-/// A directory that others work in too: the umask alone says who.
-pub const SHARED: u32 = 0o777;
+/// The mode of the service's own directories and missing ones above them: no other user may write
+/// to them, whatever the umask.
+pub const OWN_DIR_MODE: u32 = 0o755;
+/// The mode of directories that others use too: the umask alone decides.
+pub const SHARED_DIR_MODE: u32 = 0o777;
 
-/// Makes a directory for [`OWN`] use; one that is there stays as it is.
+/// Makes a directory with mode [`OWN_DIR_MODE`]; an existing one keeps its mode.
 pub fn make_own(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(OWN).create(path)
+    DirBuilder::new().recursive(true).mode(OWN_DIR_MODE).create(path)
 }
 
-/// Makes a directory for [`SHARED`] use; one that is there stays as it is.
+/// Makes a directory with mode [`SHARED_DIR_MODE`]; an existing one keeps its mode.
 pub fn make_shared(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(SHARED).create(path)
+    DirBuilder::new().recursive(true).mode(SHARED_DIR_MODE).create(path)
 }
 
-/// Whose a directory is; an error where a symbolic link has its name.
+/// Returns the owner of a directory; an error if its name is a symbolic link.
 pub fn owner(path: &Path) -> io::Result<u32> {
     let found = rustix::fs::lstat(path)?;
-    match Kind::of(FileType::from_raw_mode(found.st_mode)) {
+    match Kind::from_file_type(FileType::from_raw_mode(found.st_mode)) {
         Kind::Directory => Ok(found.st_uid),
         kind => {
             Err(io::Error::new(io::ErrorKind::NotADirectory, format!("it is {}", kind.as_str())))
@@ -40,14 +40,14 @@ pub fn owner(path: &Path) -> io::Result<u32> {
     }
 }
 
-/// Which file or directory a path leads to.
+/// Returns the identity of the file or directory at a path.
 pub fn file_id(path: &Path) -> io::Result<FileId> {
     let found = rustix::fs::stat(path)?;
     Ok(FileId { device: found.st_dev, inode: found.st_ino })
 }
 
-/// Replaces a file of a directory of ours as a whole, without following a link that has its name.
-/// Not durable: for what can be written again.
+/// Replaces a file of an own directory atomically, without following a link that has its name. Not
+/// durable: for content that can be written again.
 pub fn replace_own(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let dir = Dir::open(dir)?;
     let (name, new) = (OsStr::new(name), format!("{name}.new"));

@@ -11,50 +11,51 @@ use std::{
 
 use super::Dir;
 
-/// `sun_path` of `unix(7)`, with the zero at its end.
-const PATH_BYTES: usize = 108;
+/// The size of `sun_path` (`unix(7)`), with the zero at its end.
+const PATH_BYTES_MAX: usize = 108;
 
-/// The socket's name. [`Self::remove`] takes it away.
+/// The socket's path. [`Self::remove`] removes it; dropping it leaves it.
 #[derive(Debug)]
 pub struct Socket {
     path: PathBuf,
     /// Device and inode.
-    made: (u64, u64),
+    id: (u64, u64),
 }
 
-/// Why there is no socket.
+/// The error of a socket that cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    #[error("its path has {0} bytes, and a socket's has at most 107")]
+    #[error("the path has {0} bytes, the limit is 107")]
     TooLong(usize),
-    #[error("another program listens there")]
+    #[error("another program listens on it")]
     Taken,
-    #[error("there is a file that is no socket")]
+    #[error("the path is a file that is no socket")]
     NoSocket,
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 impl Socket {
-    /// Makes the socket and listens. One that nobody listens at any more is replaced.
+    /// Creates the socket and listens. A socket without a listener is replaced.
     pub fn bind(path: &Path) -> Result<(Self, UnixListener), SocketError> {
         let bytes = path.as_os_str().len();
-        if bytes >= PATH_BYTES {
+        if bytes >= PATH_BYTES_MAX {
             return Err(SocketError::TooLong(bytes));
         }
         match path.symlink_metadata() {
-            Ok(there) if !there.file_type().is_socket() => return Err(SocketError::NoSocket),
+            Ok(found) if !found.file_type().is_socket() => return Err(SocketError::NoSocket),
             Ok(_) if UnixStream::connect(path).is_ok() => return Err(SocketError::Taken),
             Ok(_) => unlink(path)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
         }
         let listener = UnixListener::bind(path)?;
-        // Until here another user may connect: who accepts asks who it is.
+        // Until here another user may connect: the accepting side checks the user.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
-        let made = path.symlink_metadata()?;
-        Ok((Self { path: path.to_path_buf(), made: (made.dev(), made.ino()) }, listener))
+        let metadata = path.symlink_metadata()?;
+        let id = (metadata.dev(), metadata.ino());
+        Ok((Self { path: path.to_path_buf(), id }, listener))
     }
 
     #[must_use]
@@ -62,10 +63,10 @@ impl Socket {
         &self.path
     }
 
-    /// Takes the name away, where it is still this socket's.
+    /// Removes the path, if it is still this socket's.
     pub fn remove(self) -> io::Result<()> {
         match self.path.symlink_metadata() {
-            Ok(there) if (there.dev(), there.ino()) == self.made => unlink(&self.path),
+            Ok(found) if (found.dev(), found.ino()) == self.id => unlink(&self.path),
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
@@ -83,13 +84,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_socket_is_its_users_own_replaces_a_stale_one_and_leaves_nothing() {
+    fn a_socket_is_private_replaces_a_stale_one_and_is_removed() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("s");
         // The listener is gone, and its name stays: as after a kill.
         drop(UnixListener::bind(&path).expect("a socket"));
         let (socket, listener) = Socket::bind(&path).expect("replaced");
-        assert_eq!(path.metadata().expect("there").permissions().mode() & 0o777, 0o600);
+        assert_eq!(path.metadata().expect("exists").permissions().mode() & 0o777, 0o600);
         assert!(matches!(Socket::bind(&path), Err(SocketError::Taken)));
         socket.remove().expect("removed");
         drop(listener);
@@ -97,12 +98,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_socket_is_left_alone() {
+    fn a_file_that_is_no_socket_is_kept() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("file");
         std::fs::write(&path, "mine").expect("a file");
         assert!(matches!(Socket::bind(&path), Err(SocketError::NoSocket)));
-        assert_eq!(std::fs::read_to_string(&path).expect("there"), "mine");
+        assert_eq!(std::fs::read_to_string(&path).expect("exists"), "mine");
     }
 
     #[test]
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_too_long_is_told_with_its_length() {
+    fn the_error_of_a_path_that_is_too_long_has_its_length() {
         let path = Path::new("/tmp").join("x".repeat(200));
         let error = Socket::bind(&path).expect_err("too long");
         assert!(error.to_string().contains("205 bytes"), "{error}");

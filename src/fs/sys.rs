@@ -1,8 +1,8 @@
-//! The system calls that rustix has not: the only unsafe code of the program.
+//! The system calls that rustix lacks: the only unsafe code of the program.
 
 #![expect(
     unsafe_code,
-    reason = "rustix has none of these; each is a call on a descriptor that is ours"
+    reason = "rustix has none of these calls; each uses a descriptor of this process"
 )]
 
 use std::{
@@ -12,21 +12,21 @@ use std::{
     sync::Once,
 };
 
-/// What `F_SETLEASE` is asked for.
+/// The argument of `F_SETLEASE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lease {
     Read,
     None,
 }
 
-/// `fcntl(fd, F_SETLEASE, …)`.
+/// Calls `fcntl(fd, F_SETLEASE, …)`.
 pub fn set_lease(file: &File, lease: Lease) -> io::Result<()> {
     let kind = match lease {
         Lease::Read => libc::F_RDLCK,
         Lease::None => libc::F_UNLCK,
     };
     // SAFETY: the descriptor is open for as long as `file` is borrowed; the argument is an int.
-    succeeded(unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_SETLEASE, kind) })
+    check_result(unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_SETLEASE, kind) })
 }
 
 /// Ignores SIGIO from the first call on: a broken lease sends it, and it would end the process.
@@ -38,31 +38,32 @@ pub fn ignore_broken_leases() {
     });
 }
 
-/// Begins to write a file's content to the disk and does not wait (`sync_file_range(2)`,
-/// `SYNC_FILE_RANGE_WRITE`). Makes nothing durable; an error it reports may be reported by no later
-/// `fsync`.
+/// Starts writeback of a file's content without waiting (`sync_file_range(2)`,
+/// `SYNC_FILE_RANGE_WRITE`). Makes nothing durable; no later `fsync` need report an error that it
+/// returns.
 pub fn start_writeback(file: &File) -> io::Result<()> {
     let flags = libc::SYNC_FILE_RANGE_WRITE;
     // SAFETY: the descriptor is open for as long as `file` is borrowed; the rest are numbers.
-    succeeded(unsafe { libc::sync_file_range(file.as_fd().as_raw_fd(), 0, 0, flags) })
+    check_result(unsafe { libc::sync_file_range(file.as_fd().as_raw_fd(), 0, 0, flags) })
 }
 
-/// Gives large buffers back to the system as soon as they are freed (`mallopt(3)`).
+/// Makes glibc return large buffers to the system as soon as they are freed (`mallopt(3)`).
 ///
-/// glibc raises its limit for that with each large buffer it sees freed. Those of chunks and codecs
-/// are freed by another thread than made them; kept in the arenas of many threads they leave holes,
-/// and memory grows for hours. To be called before there are threads; does nothing elsewhere.
+/// glibc raises that threshold with each large buffer it frees. Buffers of chunks and codecs are
+/// allocated by one thread and freed by another; kept in the arenas of many threads they leave
+/// holes, and memory grows for hours. Must be called before other threads start; does nothing with
+/// other C libraries.
 pub fn set_mmap_threshold() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         const LARGE: libc::c_int = 128 * 1024;
-        // SAFETY: takes two numbers. Where it is refused, memory is what it was.
+        // SAFETY: takes two numbers. A refusal changes nothing.
         unsafe {
             libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
         }
     }
 }
 
-fn succeeded(result: libc::c_int) -> io::Result<()> {
+fn check_result(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -1,4 +1,4 @@
-//! Names that are the service's own, and the temporary file that becomes an output.
+//! The service's own file names, and the temporary file that becomes an output.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -21,80 +21,84 @@ use tempfile::NamedTempFile;
 use super::{Dir, FileMetadata, Overwrite, SecondName, identity_of, rename::Renamed};
 use crate::fingerprint::Fingerprint;
 
-/// Every name the service makes beside a user's files begins so, and none of them is taken in.
+/// The prefix of every name that the service makes next to a user's files; none of them is taken
+/// in.
 const PREFIX: &str = ".tidemill";
 
-/// The marks in the names that one ledger's temps have.
+/// The prefix of the names of one ledger's temps.
 #[derive(Clone, Debug)]
 pub struct NodeId(Arc<str>);
 
 impl NodeId {
-    /// `id` is the ledger's own: temps of another service in the same directory are not ours.
+    /// Makes the prefix from the ledger's `id`: temps of another service in the same directory are
+    /// not ours.
     #[must_use]
     pub fn new(id: &str) -> Self {
         Self(format!("{PREFIX}-{id}-").into())
     }
 
-    /// Whether this is the name of a temp made under this instance.
+    /// Checks whether this is the name of a temp of this instance.
     #[must_use]
     pub fn is_temp(&self, name: &OsStr) -> bool {
         let name = name.as_bytes();
         name.starts_with(self.0.as_bytes()) && name.ends_with(b".tmp")
     }
 
-    /// The record a private name of this instance speaks of; the inverse of [`private_name`].
+    /// Returns the record number in a private name of this instance; the inverse of
+    /// [`private_name`].
     #[must_use]
     pub fn private_id(&self, name: &OsStr) -> Option<i64> {
         let id = name.as_bytes().strip_prefix(self.0.as_bytes())?.strip_suffix(b".del")?;
         let id = i64::from_str_radix(std::str::from_utf8(id).ok()?, 16).ok()?;
-        // A number has one way to be written: another's file may have any name.
+        // A number has one spelling: a foreign file may have any name.
         (private_name(self, id) == name).then_some(id)
     }
 }
 
-/// Whether a name is one of the service's own, of whatever instance.
+/// Checks whether a name is one of the service's own, of any instance.
 #[must_use]
 pub fn is_internal_name(name: &OsStr) -> bool {
     name.as_bytes().starts_with(PREFIX.as_bytes())
 }
 
-/// `NAME.1`, `NAME.2`, … before `tail`, for a name that is taken; the name is cut where the whole
-/// would have more than `most` bytes.
+/// Returns `NAME.NUMBER` with a `tail`, for a name that is taken; the name is cut if the result
+/// would have more than `max_bytes` bytes.
 #[must_use]
-pub fn numbered(name: &OsStr, number: u32, tail: &str, most: usize) -> OsString {
+pub fn numbered_name(name: &OsStr, number: u32, tail: &str, max_bytes: usize) -> OsString {
     use std::os::unix::ffi::OsStringExt;
     let tail = format!(".{number}{tail}");
     let name = name.as_bytes();
-    let kept = name.get(..most.saturating_sub(tail.len())).unwrap_or(name);
+    let kept = name.get(..max_bytes.saturating_sub(tail.len())).unwrap_or(name);
     OsString::from_vec([kept, tail.as_bytes()].concat())
 }
 
-/// A name of `NAME.1`, `NAME.2`, … that is free. Doubles the number until one is, then halves the
-/// distance to the last that was not: names that come often cost few looks. Where names in between
-/// were removed it may not be the lowest, and another may take it before it is used.
+/// Returns a free name of `NAME.1`, `NAME.2`, … It doubles the number until one is free, then
+/// halves the distance to the last taken one: frequent names cost few looks. If names in between
+/// were removed it may not be the lowest, and another process may take it before it is used.
 pub fn free_number(
     name: &OsStr,
     tail: &str,
-    most: usize,
+    max_bytes: usize,
     mut is_free: impl FnMut(&OsStr) -> io::Result<bool>,
 ) -> io::Result<OsString> {
     let (mut taken, mut free) = (0_u32, 1_u32);
-    while !is_free(&numbered(name, free, tail, most))? {
+    while !is_free(&numbered_name(name, free, tail, max_bytes))? {
         taken = free;
         free = free.checked_mul(2).ok_or(io::ErrorKind::AlreadyExists)?;
     }
     while free - taken > 1 {
         let middle = taken + (free - taken) / 2;
-        if is_free(&numbered(name, middle, tail, most))? {
+        if is_free(&numbered_name(name, middle, tail, max_bytes))? {
             free = middle;
         } else {
             taken = middle;
         }
     }
-    Ok(numbered(name, free, tail, most))
+    Ok(numbered_name(name, free, tail, max_bytes))
 }
 
-/// The name a source has between its disposal's rename and its unlink; recovery can tell it again.
+/// Returns the name of a source between the rename and the unlink of its disposal; recovery
+/// recognizes it.
 #[must_use]
 pub fn private_name(instance: &NodeId, id: i64) -> OsString {
     format!("{}{id:x}.del", instance.0).into()
@@ -103,22 +107,22 @@ pub fn private_name(instance: &NodeId, id: i64) -> OsString {
 /// Temporary files of this process that exist now: counted like descriptors, for the report.
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 
-/// How many temporary files this process has, those with an intent included.
+/// Returns how many temporary files this process has, those with an intent included.
 #[must_use]
 pub fn live_temps() -> usize {
     LIVE.load(Ordering::Relaxed)
 }
 
 /// A temporary file in the output's own directory. Dropping it removes it, unless it is protected
-/// by a durable intent: then only recovery may, because "temp gone" is taken for "published".
+/// by a durable intent: then only recovery may, because a missing temp counts as published.
 #[derive(Debug)]
 pub struct Temp {
     file: NamedTempFile,
     dir: Arc<Dir>,
     name: OsString,
-    /// Dropping it leaves the file under its temporary name.
+    /// Whether dropping it leaves the file under its temporary name.
     protected: bool,
-    /// It has its final name, or its temporary one is the caller's to remove.
+    /// Whether it has its final name, or the caller removes its temporary one.
     published: bool,
 }
 
@@ -129,7 +133,7 @@ impl Temp {
             .suffix(".tmp")
             .rand_bytes(8)
             .make_in(dir.path(), |path| dir.create_file(file_name(path), 0o600))?;
-        // By its handle and not by its path: the directory may be renamed meanwhile.
+        // Removed by the directory's handle, not by path: the directory may be renamed meanwhile.
         file.disable_cleanup(true);
         let name = file_name(file.path()).to_owned();
         LIVE.fetch_add(1, Ordering::Relaxed);
@@ -155,55 +159,56 @@ impl Temp {
         identity_of(self.file())
     }
 
-    /// As [`copy_attributes`], of its source.
+    /// Copies the attributes of its source, as [`copy_attributes`].
     pub fn copy_attributes(&self, source: &FileMetadata) -> io::Result<()> {
-        static OURS: LazyLock<(Uid, Gid)> = LazyLock::new(|| (geteuid(), getegid()));
-        copy_attributes(self.file(), source, (OURS.0.as_raw(), OURS.1.as_raw()))
+        static OWNER: LazyLock<(Uid, Gid)> = LazyLock::new(|| (geteuid(), getegid()));
+        copy_attributes(self.file(), source, (OWNER.0.as_raw(), OWNER.1.as_raw()))
     }
 
-    /// From now on dropping it leaves the file: its intent is durable, or about to be.
+    /// Makes dropping it leave the file: its intent is durable, or about to be.
     pub fn protect(&mut self) {
         self.protected = true;
     }
 
-    /// Takes the protection off: its intent was withdrawn, durably.
+    /// Makes dropping it remove the file again: its intent was withdrawn, durably.
     pub fn unprotect(&mut self) {
         self.protected = false;
     }
 
     /// Gives it its final name. Durable after the directory's sync; a second name that it keeps
-    /// until then is given back, for the caller to remove after that. A failure gives the temp back.
+    /// until then is returned, and the caller removes it after that. A failure returns the temp.
     pub fn publish(
         mut self,
         name: &OsStr,
-        replace: Overwrite,
+        overwrite: Overwrite,
     ) -> Result<Option<SecondName>, (Self, io::Error)> {
-        let renamed = match replace {
+        let renamed = match overwrite {
             Overwrite::Allow => {
-                self.dir.rename(&self.name, &self.dir, name, replace).map(|()| Renamed::AtOnce)
+                self.dir.rename(&self.name, &self.dir, name, overwrite).map(|()| Renamed::AtOnce)
             }
             Overwrite::Never => self.dir.rename_or_link(&self.name, &self.dir, name),
         };
         let renamed = match renamed {
             Ok(renamed) => renamed,
-            Err(error) if self.has(name, &error) => Renamed::AtOnce,
+            Err(error) if self.was_renamed_to(name, &error) => Renamed::AtOnce,
             Err(error) => return Err((self, error)),
         };
         self.protected = false;
         self.published = true;
-        let second = || SecondName::new(Arc::clone(&self.dir), self.name.clone());
-        Ok((renamed == Renamed::Linked).then(second))
+        let second_name = || SecondName::new(Arc::clone(&self.dir), self.name.clone());
+        Ok((renamed == Renamed::Linked).then(second_name))
     }
 
-    /// Closes it and leaves the file under its temporary name, which the caller removes: NFS gives a
-    /// file that is removed while it is open another name.
+    /// Closes it and leaves the file under its temporary name, which the caller removes: NFS
+    /// renames a file that is removed while it is open.
     pub(super) fn close(mut self) -> OsString {
         self.published = true;
         self.name.clone()
     }
 
-    /// Whether it got this name by a call whose answer was lost: the repeated one finds no temp.
-    fn has(&self, name: &OsStr, error: &io::Error) -> bool {
+    /// Checks whether it got this name by a call whose reply was lost: the repeated call finds no
+    /// temp.
+    fn was_renamed_to(&self, name: &OsStr, error: &io::Error) -> bool {
         if error.kind() != io::ErrorKind::NotFound {
             return false;
         }
@@ -224,28 +229,28 @@ impl Drop for Temp {
     }
 }
 
-/// Gives a file the permissions and the modification time of its source, and its owner where the
-/// process may and the file has another (`owner`, its user and group). A file system that knows none
-/// of these keeps its own.
+/// Gives a file the permissions and the modification time of its source, and its owner if the
+/// process may set it and the file has another (`owner`, its user and group). A file system without
+/// one of these keeps its own.
 pub fn copy_attributes(file: &File, source: &FileMetadata, owner: (u32, u32)) -> io::Result<()> {
     if owner != (source.owner, source.group) && geteuid().is_root() {
-        let theirs = (Uid::from_raw(source.owner), Gid::from_raw(source.group));
-        unless_unsupported(rustix::fs::fchown(file, Some(theirs.0), Some(theirs.1)))?;
+        let source_owner = (Uid::from_raw(source.owner), Gid::from_raw(source.group));
+        ignore_unsupported(rustix::fs::fchown(file, Some(source_owner.0), Some(source_owner.1)))?;
     }
     let mode = Mode::from_raw_mode(source.mode & 0o777);
-    unless_unsupported(rustix::fs::fchmod(file, mode))?;
+    ignore_unsupported(rustix::fs::fchmod(file, mode))?;
     let modified = rustix::fs::Timespec {
         tv_sec: source.identity.modified_ns.div_euclid(1_000_000_000),
         tv_nsec: source.identity.modified_ns.rem_euclid(1_000_000_000),
     };
     let times = rustix::fs::Timestamps { last_access: modified, last_modification: modified };
-    unless_unsupported(rustix::fs::futimens(file, &times))
+    ignore_unsupported(rustix::fs::futimens(file, &times))
 }
 
-fn unless_unsupported(result: rustix::io::Result<()>) -> io::Result<()> {
+fn ignore_unsupported(result: rustix::io::Result<()>) -> io::Result<()> {
     use rustix::io::Errno;
     match result {
-        // The last one says that a user is unknown in this user namespace.
+        // `INVAL` also means that a user is unknown in this user namespace.
         Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) | Ok(()) => Ok(()),
         Err(error) => Err(error.into()),
     }
@@ -285,13 +290,13 @@ mod tests {
         assert!(!NodeId::new("0012").is_temp(&name));
         assert_eq!(instance.private_id(&private_name(&instance, 0x2f)), Some(0x2f));
         assert_eq!(instance.private_id(&name), None);
-        for another in ["+2f", "-1", "02f", "2F", ""] {
-            let name = format!(".tidemill-0011-{another}.del");
+        for spelling in ["+2f", "-1", "02f", "2F", ""] {
+            let name = format!(".tidemill-0011-{spelling}.del");
             assert_eq!(instance.private_id(name.as_ref()), None, "{name}");
         }
     }
 
-    /// It was removed by its path, and stayed behind in the consumer's directory.
+    /// The temp was removed by its path, and stayed in the consumer's directory.
     #[test]
     fn a_dropped_temp_is_gone_from_a_directory_that_was_renamed() {
         let (root, _) = dir();
@@ -300,8 +305,8 @@ mod tests {
         let temp = Temp::create(&dir, &NodeId::new("0")).expect("create");
         rustix::fs::rename(root.path().join("old"), root.path().join("new")).expect("rename");
         drop(temp);
-        let left = std::fs::read_dir(root.path().join("new")).expect("list").count();
-        assert_eq!(left, 0);
+        let remaining = std::fs::read_dir(root.path().join("new")).expect("list").count();
+        assert_eq!(remaining, 0);
     }
 
     #[test]
@@ -319,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_name_gives_the_temp_back() {
+    fn a_taken_name_returns_the_temp() {
         let (root, dir) = dir();
         std::fs::write(root.path().join("taken"), "theirs").expect("write");
         let temp = Temp::create(&dir, &NodeId::new("0")).expect("create");

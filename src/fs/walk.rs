@@ -1,4 +1,4 @@
-//! A walk through a tree that holds one directory at a time in memory, not the tree.
+//! Walks a tree with one open directory in memory at a time, not the tree.
 
 use std::{
     ffi::OsStr,
@@ -13,53 +13,59 @@ use rustix::fs::FileType;
 use super::{Dir, Kind};
 use crate::fingerprint::FileId;
 
-/// An entry of a walked tree: its path below the root, and its kind.
+/// An entry of a walked tree: its path below the root, and its type.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct WalkEntry {
     pub path: PathBuf,
     pub kind: Kind,
 }
 
-/// An iterator over everything below a directory. Symbolic links are told, never followed.
-/// What cannot be listed is told as an error with its path, and the walk goes on beside it.
+/// An iterator over all entries below a directory. Symbolic links are returned, never followed. A
+/// directory that cannot be listed is returned as an error with its path, and the walk continues.
 #[derive(Debug)]
 pub struct Walk {
     root: Arc<Dir>,
     /// Directories still to be listed, the deepest last.
     pending: Vec<PathBuf>,
     open: Option<(PathBuf, rustix::fs::Dir)>,
-    /// Directories that are not entered, whatever path leads to them.
+    /// Directories that are not entered, by any path.
     avoided: Arc<[FileId]>,
-    /// Paths at which one of those was met, since this was asked last.
-    met: Vec<PathBuf>,
+    /// Paths at which one of those was found since the last [`Self::take_avoided`].
+    avoided_paths: Vec<PathBuf>,
 }
 
 impl Walk {
-    /// `below` is a path below `root`; empty for the whole tree.
+    /// Starts a walk at `below`, a path below `root`; empty for the entire tree.
     #[must_use]
     pub fn new(root: Arc<Dir>, below: PathBuf) -> Self {
-        Self { root, pending: vec![below], open: None, avoided: Arc::new([]), met: Vec::new() }
+        Self {
+            root,
+            pending: vec![below],
+            open: None,
+            avoided: Arc::new([]),
+            avoided_paths: Vec::new(),
+        }
     }
 
-    /// The same walk, which does not enter these directories below its root.
+    /// Returns the same walk, which does not enter these directories below its root.
     #[must_use]
     pub fn avoiding(self, avoided: Arc<[FileId]>) -> Self {
         Self { avoided, ..self }
     }
 
-    /// Does not enter the directory that was given last.
-    pub fn pass_over(&mut self) {
+    /// Skips the directory that was returned last.
+    pub fn skip_directory(&mut self) {
         self.pending.pop();
     }
 
-    /// The paths at which directories to be avoided were met since this was asked last.
-    pub fn take_met(&mut self) -> Vec<PathBuf> {
-        std::mem::take(&mut self.met)
+    /// Returns the paths at which avoided directories were found since the last call.
+    pub fn take_avoided(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.avoided_paths)
     }
 
     fn is_avoided(&self, path: &Path, dir: &Dir) -> bool {
         let id = |dir| super::identity_of(dir).map(|identity| identity.file_id());
-        // Below its root, so that the root of the walk itself may be among them.
+        // Only below the root: the root of the walk itself may be among them.
         !self.avoided.is_empty()
             && !path.as_os_str().is_empty()
             && id(dir).is_ok_and(|id| self.avoided.contains(&id))
@@ -69,7 +75,7 @@ impl Walk {
         let path = self.pending.pop()?;
         let opened = self.root.open_beneath(&path);
         if opened.as_ref().is_ok_and(|dir| self.is_avoided(&path, dir)) {
-            self.met.push(path);
+            self.avoided_paths.push(path);
             return Some(Ok(()));
         }
         let listed =
@@ -79,7 +85,7 @@ impl Walk {
                 self.open = Some((path, dir));
                 Some(Ok(()))
             }
-            // It was removed since it was seen; only the root itself must be there.
+            // It was removed since it was listed; only the root itself must exist.
             Err(error) if error.kind() == io::ErrorKind::NotFound && path != Path::new("") => {
                 Some(Ok(()))
             }
@@ -87,22 +93,22 @@ impl Walk {
         }
     }
 
-    fn found(&mut self, name: &OsStr, kind: FileType) -> Option<Found> {
+    fn enter(&mut self, name: &OsStr, kind: FileType) -> Option<WalkEntry> {
         let (parent, _) = self.open.as_ref()?;
         let path = parent.join(name);
         let kind = match kind {
             FileType::Unknown => self.root.stat(&path).ok()??.kind,
-            kind => Kind::of(kind),
+            kind => Kind::from_file_type(kind),
         };
         if kind == Kind::Directory {
             self.pending.push(path.clone());
         }
-        Some(Found { path, kind })
+        Some(WalkEntry { path, kind })
     }
 }
 
 impl Iterator for Walk {
-    type Item = Result<Found, (PathBuf, io::Error)>;
+    type Item = Result<WalkEntry, (PathBuf, io::Error)>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -125,7 +131,7 @@ impl Iterator for Walk {
                         continue;
                     }
                     let kind = entry.file_type();
-                    if let Some(found) = self.found(OsStr::from_bytes(name), kind) {
+                    if let Some(found) = self.enter(OsStr::from_bytes(name), kind) {
                         return Some(Ok(found));
                     }
                 }
@@ -139,27 +145,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_that_is_passed_over_or_avoided_is_not_entered() {
+    fn a_skipped_or_avoided_directory_is_not_entered() {
         let root = tempfile::tempdir().expect("temporary directory");
         for dir in ["x", "over", "avoided"] {
             std::fs::create_dir(root.path().join(dir)).expect("directory");
             std::fs::write(root.path().join(dir).join("file"), "").expect("write");
         }
         let dir = Arc::new(Dir::open(root.path()).expect("open"));
-        let seen = dir.stat("avoided".as_ref()).expect("look").expect("it is there");
-        let avoided = Arc::new([seen.identity.file_id()]);
+        let metadata = dir.stat("avoided".as_ref()).expect("stat").expect("exists");
+        let avoided = Arc::new([metadata.identity.file_id()]);
         let mut walk = Walk::new(dir, PathBuf::new()).avoiding(avoided);
         let mut files = Vec::new();
         while let Some(found) = walk.next() {
             let found = found.expect("entry");
             if found.path == Path::new("over") {
-                walk.pass_over();
+                walk.skip_directory();
             } else if found.kind == Kind::File {
                 files.push(found.path);
             }
         }
         assert_eq!(files, [Path::new("x/file")]);
-        assert_eq!(walk.take_met(), [Path::new("avoided")]);
+        assert_eq!(walk.take_avoided(), [Path::new("avoided")]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A command of a user, from its start to the end of all that it started.
+//! A user's command, from its start to the end of everything it started.
 
 use std::{
     io,
@@ -12,40 +12,40 @@ use tokio::{io::AsyncWriteExt, net::unix::pipe};
 use super::{frames::RunEnd, pidfd::ChildExit};
 use crate::limits;
 
-/// This binary: it holds the command to its parent's life, and becomes it.
+/// This binary: it ties itself to the life of its parent, and then becomes the command.
 const SELF: &str = "/proc/self/exe";
 
-/// The command's process and its group. Dropping it kills both and takes the exit status.
+/// The command's process and its group. Dropping it kills both and reaps the process.
 struct ProcessGroup {
     leader: Child,
-    has_ended: bool,
+    is_reaped: bool,
 }
 
 impl ProcessGroup {
-    /// Kills what the command left behind, and says how it ended.
-    fn end(&mut self) -> io::Result<ExitStatus> {
-        // The number is the group's as long as its leader is not waited for; an empty one is no error.
+    /// Kills the rest of the group and returns the exit status of the command.
+    fn kill_and_wait(&mut self) -> io::Result<ExitStatus> {
+        // The group keeps its number until its leader is reaped; an empty group is no error.
         kill_process_group(Pid::from_child(&self.leader), Signal::KILL).ok();
-        self.has_ended = true;
+        self.is_reaped = true;
         self.leader.wait()
     }
 }
 
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
-        if !self.has_ended {
-            drop(self.end());
+        if !self.is_reaped {
+            drop(self.kill_and_wait());
         }
     }
 }
 
-/// Runs it with this text on its standard input. Dropped midway, all of it is killed.
+/// Runs the command with `input` on its standard input. Dropping the future kills its group.
 pub async fn run(command: &[String], environment: &[(String, String)], input: &str) -> RunEnd {
     match run_to_end(command, environment, input).await {
         Ok((status, _)) if status.success() => RunEnd::Done,
-        Ok((status, said)) if said.is_empty() => RunEnd::Failed(status.to_string()),
-        Ok((status, said)) => RunEnd::Failed(format!("{status}: {said}")),
-        Err(error) => RunEnd::Failed(format!("cannot run it: {error}")),
+        Ok((status, stderr)) if stderr.is_empty() => RunEnd::Failed(status.to_string()),
+        Ok((status, stderr)) => RunEnd::Failed(format!("{status}: {stderr}")),
+        Err(error) => RunEnd::Failed(format!("cannot run the command: {error}")),
     }
 }
 
@@ -66,35 +66,35 @@ async fn run_to_end(
         .stderr(Stdio::piped())
         .process_group(0)
         .spawn()?;
-    let mut group = ProcessGroup { leader, has_ended: false };
+    let mut group = ProcessGroup { leader, is_reaped: false };
     let exited = ChildExit::of(&group.leader)?;
     let missing = || io::Error::other("no pipe");
     let stdin = OwnedFd::from(group.leader.stdin.take().ok_or_else(missing)?);
     let stderr = OwnedFd::from(group.leader.stderr.take().ok_or_else(missing)?);
     let mut stdin = pipe::Sender::from_owned_fd(stdin)?;
     let stderr = pipe::Receiver::from_owned_fd(stderr)?;
-    let mut said = Vec::new();
-    let talk = async {
-        // A command may end, or close it, without having read all.
-        let feed = async move { drop(stdin.write_all(input.as_bytes()).await) };
-        tokio::join!(feed, listen(&stderr, &mut said));
-        // Who closes its standard error still runs.
+    let mut output = Vec::new();
+    let transfer = async {
+        // A command may exit, or close its standard input, before it has read everything.
+        let write = async move { drop(stdin.write_all(input.as_bytes()).await) };
+        tokio::join!(write, read_to_end(&stderr, &mut output));
+        // A command that closes its standard error still runs.
         std::future::pending::<()>().await;
     };
     tokio::select! {
         () = exited.wait() => {}
-        () = talk => {}
+        () = transfer => {}
     }
-    while take(&stderr, &mut said) {}
-    let status = group.end()?;
-    Ok((status, last_words(&said)))
+    while read_available(&stderr, &mut output) {}
+    let status = group.kill_and_wait()?;
+    Ok((status, last_line(&output)))
 }
 
-/// Takes what is said until the pipe closes.
-async fn listen(from: &pipe::Receiver, said: &mut Vec<u8>) {
+/// Reads until the pipe closes, and keeps the tail.
+async fn read_to_end(from: &pipe::Receiver, output: &mut Vec<u8>) {
     while from.readable().await.is_ok() {
-        if !take(from, said) {
-            // Nothing was there after all, or it is closed: then it is readable for ever.
+        if !read_available(from, output) {
+            // A spurious wake-up, or a closed pipe, which stays readable.
             tokio::task::yield_now().await;
             if matches!(from.try_read(&mut [0]), Ok(0)) {
                 return;
@@ -103,19 +103,19 @@ async fn listen(from: &pipe::Receiver, said: &mut Vec<u8>) {
     }
 }
 
-/// Takes what is there; whether there was any.
-fn take(from: &pipe::Receiver, said: &mut Vec<u8>) -> bool {
+/// Reads available bytes, and returns whether there were any.
+fn read_available(from: &pipe::Receiver, output: &mut Vec<u8>) -> bool {
     let mut buffer = [0; 1024];
     let Ok(count @ 1..) = from.try_read(&mut buffer) else { return false };
-    said.extend_from_slice(buffer.get(..count).unwrap_or_default());
-    let surplus = said.len().saturating_sub(limits::HOOK_STDERR_BYTES_MAX);
-    drop(said.drain(..surplus));
+    output.extend_from_slice(buffer.get(..count).unwrap_or_default());
+    let surplus = output.len().saturating_sub(limits::HOOK_STDERR_BYTES_MAX);
+    drop(output.drain(..surplus));
     true
 }
 
-/// The last line of it: a log has one line for a run.
-fn last_words(said: &[u8]) -> String {
-    let text = String::from_utf8_lossy(said);
+/// Returns the last line of the output, escaped: the log has one line per run.
+fn last_line(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
     let line = text.lines().rev().find(|line| !line.trim().is_empty());
     line.unwrap_or_default().trim().escape_debug().collect()
 }

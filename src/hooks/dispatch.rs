@@ -1,4 +1,4 @@
-//! The service's side: who is told what, in which batches, and what became of it.
+//! The service's side: it sends batches of outcomes to the hooks and logs each run.
 
 use std::{
     convert::Infallible,
@@ -26,32 +26,32 @@ use crate::{
     policy::HookKind,
 };
 
-/// What commands get of the service's own environment.
-const KEPT: [&str; 5] = ["HOME", "LANG", "PATH", "TZ", "USER"];
-/// What the runner gets to kill what runs, and to end.
-const GRACE: Duration = Duration::from_secs(2);
+/// Variables of the service's environment that commands inherit.
+const INHERITED_VARIABLES: [&str; 5] = ["HOME", "LANG", "PATH", "TZ", "USER"];
+/// Time for the runner to kill running hooks and to exit.
+const RUNNER_EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The runner's process, and the line to it. Dropping it ends the runner.
+/// The runner's process and the socket to it. Dropping the socket makes the runner exit.
 #[derive(Debug)]
 pub struct Runner {
-    line: net::UnixStream,
+    socket: net::UnixStream,
     child: Child,
 }
 
-/// Starts the runner, where a hook is configured: before the sandbox closes, and before any thread.
+/// Starts the runner, if a hook is configured. Call it before the sandbox and before any thread.
 pub fn spawn(hooks: &Hooks, state_dir: &Path) -> io::Result<Option<Runner>> {
     if hooks.iter().next().is_none() {
         return Ok(None);
     }
-    let (mut line, theirs) = net::UnixStream::pair()?;
+    let (mut socket, runner_socket) = net::UnixStream::pair()?;
     let mut command = Command::new("/proc/self/exe");
-    for own in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "FAILPOINTS"] {
-        command.env_remove(own);
+    for variable in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "FAILPOINTS"] {
+        command.env_remove(variable);
     }
-    let child =
-        command.arg("hook-runner").stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).spawn()?;
-    line.write_all(&frames::framed(&plan(hooks, state_dir))?)?;
-    Ok(Some(Runner { line, child }))
+    let stdin = OwnedFd::from(runner_socket);
+    let child = command.arg("hook-runner").stdin(stdin).stdout(Stdio::null()).spawn()?;
+    socket.write_all(&frames::framed(&plan(hooks, state_dir))?)?;
+    Ok(Some(Runner { socket, child }))
 }
 
 fn plan(hooks: &Hooks, state_dir: &Path) -> Plan {
@@ -63,61 +63,62 @@ fn plan(hooks: &Hooks, state_dir: &Path) -> Plan {
         ("TIDEMILL_VERSION", env!("CARGO_PKG_VERSION").to_owned()),
         ("TIDEMILL_STATE_DIR", state_dir.display().to_string()),
     ];
-    let kept = KEPT.into_iter().filter_map(|key| Some((key, std::env::var(key).ok()?)));
+    let inherited =
+        INHERITED_VARIABLES.into_iter().filter_map(|key| Some((key, std::env::var(key).ok()?)));
     Plan {
         hooks: hooks.iter().map(|(kind, hook)| (kind.to_string(), target(hook))).collect(),
         timeout_ms: u64::try_from(hooks.timeout.as_millis()).unwrap_or(u64::MAX),
-        environment: kept.chain(own).map(|(key, value)| (key.to_owned(), value)).collect(),
+        environment: inherited.chain(own).map(|(key, value)| (key.to_owned(), value)).collect(),
     }
 }
 
-/// What `on_start` and `on_drained` are told, each a JSON object.
+/// JSON objects for `on_start` and `on_drained`, and the time for the latter.
 pub struct HookContext {
     pub start: String,
     pub drained: Box<dyn FnOnce() -> String + Send>,
-    /// What `on_drained` gets once the stop is cut short.
-    pub last: Duration,
-    /// What the whole stop gets.
+    /// Time for `on_drained` after the drain is cut.
+    pub drained_grace: Duration,
+    /// Time for the entire stop.
     pub deadline: Duration,
 }
 
 impl std::fmt::Debug for HookContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Facts").field("start", &self.start).finish_non_exhaustive()
+        f.debug_struct("HookContext").field("start", &self.start).finish_non_exhaustive()
     }
 }
 
-/// The hooks of a service that starts.
+/// The hooks of a starting service.
 #[derive(Debug)]
 pub struct HookService {
     runner: Runner,
     hooks: Hooks,
-    notices: HookQueues,
+    queues: HookQueues,
 }
 
 impl HookService {
-    /// The metrics' recorder must be installed before.
+    /// Makes the queues. The metrics' recorder must be installed before.
     #[must_use]
     pub fn new(runner: Runner, hooks: Hooks) -> Self {
         let queue = |kind: HookKind| {
-            let is_wanted = hooks.of(kind).is_some();
-            is_wanted.then(|| Queue::new(Arc::new(HookMeter::new(kind.as_str()))))
+            let is_configured = hooks.of(kind).is_some();
+            is_configured.then(|| Queue::new(Arc::new(HookMeter::new(kind.as_str()))))
         };
         let (published, failed) = (queue(HookKind::OnPublished), queue(HookKind::OnFailed));
-        Self { runner, hooks, notices: HookQueues { published, failed } }
+        Self { runner, hooks, queues: HookQueues { published, failed } }
     }
 
-    /// Puts what it hears into the queues.
+    /// Returns a listener that fills the queues.
     #[must_use]
     pub fn listener(&self) -> Box<dyn Listener> {
-        Box::new(self.notices.clone())
+        Box::new(self.queues.clone())
     }
 
-    /// Starts to work the queues off. Registered before the pipelines, it ends after them: with the
-    /// last outcomes told, as far as the deadline allows, and `on_drained` run.
-    pub fn spawn(self, life: &mut Lifecycle, limit: Duration, facts: HookContext) {
+    /// Starts the task that empties the queues. Registered before the pipelines, it ends after them, when
+    /// the last outcomes are sent, as far as the deadline allows, and `on_drained` has run.
+    pub fn spawn(self, life: &mut Lifecycle, limit: Duration, context: HookContext) {
         let handle = life.handle().clone();
-        let limit = limit.max(facts.deadline);
+        let limit = limit.max(context.deadline);
         life.spawn("hooks", limit, |stop| async move {
             let closing = CancellationToken::new();
             let (cut, ready) = (handle.cut(), handle.phase());
@@ -128,7 +129,7 @@ impl HookService {
             };
             tokio::select! {
                 () = watch => {}
-                result = self.work(facts, &closing, cut, ready) => {
+                result = self.run(context, &closing, cut, ready) => {
                     if let Err(error) = result {
                         tracing::error!(event = "hook.runner_unavailable", %error, "cannot run hooks");
                     }
@@ -138,28 +139,28 @@ impl HookService {
         });
     }
 
-    async fn work(
+    async fn run(
         self,
-        facts: HookContext,
+        context: HookContext,
         closing: &CancellationToken,
         cut: CancellationToken,
         ready: tokio::sync::watch::Receiver<Phase>,
     ) -> io::Result<()> {
-        let Self { runner: Runner { line, mut child }, hooks, notices } = self;
-        line.set_nonblocking(true)?;
-        let (from, to) = UnixStream::from_std(line)?.into_split();
+        let Self { runner: Runner { socket, mut child }, hooks, queues } = self;
+        socket.set_nonblocking(true)?;
+        let (from, to) = UnixStream::from_std(socket)?.into_split();
         let exited = ChildExit::of(&child)?;
-        let (caller, frames) = RpcClient::new();
-        let feeds = OutcomeFeeds { hooks: &hooks, caller: &caller, closing };
-        let is_there = tokio::select! {
-            () = caller.carry(frames, from, to) => false,
-            () = feeds.all(&notices, facts, cut, ready) => true,
+        let (client, frames) = RpcClient::new();
+        let feeds = OutcomeFeeds { hooks: &hooks, client: &client, closing };
+        let is_runner_alive = tokio::select! {
+            () = client.transfer(frames, from, to) => false,
+            () = feeds.run_all(&queues, context, cut, ready) => true,
         };
-        // The line is closed now, so the runner ends, if it has not.
-        let ended = timeout(GRACE, exited.wait()).await.is_ok();
-        let status = if ended { child.wait().ok() } else { None };
-        if is_there {
-            if !ended {
+        // The socket is closed now, so a running runner exits.
+        let has_exited = timeout(RUNNER_EXIT_TIMEOUT, exited.wait()).await.is_ok();
+        let status = if has_exited { child.wait().ok() } else { None };
+        if is_runner_alive {
+            if !has_exited {
                 tracing::warn!(
                     event = "hook.runner_stuck",
                     pid = child.id(),
@@ -175,14 +176,14 @@ impl HookService {
             "hook runner exited, hooks disabled until restart"
         );
         tokio::join!(
-            drop_queued(notices.published.as_ref(), closing),
-            drop_queued(notices.failed.as_ref(), closing)
+            drop_queued(queues.published.as_ref(), closing),
+            drop_queued(queues.failed.as_ref(), closing)
         );
         Ok(())
     }
 }
 
-/// Counts what nobody can be told.
+/// Counts the notifications that no runner can deliver.
 async fn drop_queued(queue: Option<&Queue>, closing: &CancellationToken) {
     let Some(queue) = queue else { return };
     while let Some(lines) = queue.next(usize::MAX, Duration::ZERO, closing).await {
@@ -192,50 +193,51 @@ async fn drop_queued(queue: Option<&Queue>, closing: &CancellationToken) {
 
 struct OutcomeFeeds<'a> {
     hooks: &'a Hooks,
-    caller: &'a RpcClient,
+    client: &'a RpcClient,
     closing: &'a CancellationToken,
 }
 
 impl OutcomeFeeds<'_> {
-    async fn all(
+    /// Runs `on_start`, feeds the queues until the close, and runs `on_drained`.
+    async fn run_all(
         &self,
-        notices: &HookQueues,
-        facts: HookContext,
+        queues: &HookQueues,
+        context: HookContext,
         cut: CancellationToken,
         mut ready: tokio::sync::watch::Receiver<Phase>,
     ) {
-        let HookContext { start, drained, last, .. } = facts;
+        let HookContext { start, drained, drained_grace, .. } = context;
         let start = async {
             let is_ready = ready.wait_for(|phase| *phase >= Phase::Ready).await;
             if is_ready.is_ok_and(|phase| *phase == Phase::Ready) {
-                self.once(HookKind::OnStart, start).await;
+                self.run_once(HookKind::OnStart, start).await;
             }
         };
-        let published = self.feed(HookKind::OnPublished, notices.published.as_ref());
-        let failed = self.feed(HookKind::OnFailed, notices.failed.as_ref());
+        let published = self.feed(HookKind::OnPublished, queues.published.as_ref());
+        let failed = self.feed(HookKind::OnFailed, queues.failed.as_ref());
         let fed = async { tokio::join!(start, published, failed) };
         tokio::select! {
             _ = fed => {}
             () = cut.cancelled() => {}
         }
-        for queue in [&notices.published, &notices.failed].into_iter().flatten() {
-            let (hook, left) = (queue.meter().name(), queue.abandon());
-            if left > 0 {
+        for queue in [&queues.published, &queues.failed].into_iter().flatten() {
+            let (hook, dropped) = (queue.meter().name(), queue.abandon());
+            if dropped > 0 {
                 tracing::warn!(
                     event = "hook.notifications_dropped",
                     hook,
-                    left,
+                    dropped,
                     "shutdown deadline reached, notifications dropped"
                 );
             }
         }
-        let too_late = async {
+        let grace_over = async {
             cut.cancelled().await;
-            tokio::time::sleep(last).await;
+            tokio::time::sleep(drained_grace).await;
         };
         tokio::select! {
-            () = self.once(HookKind::OnDrained, drained()) => {}
-            () = too_late => tracing::warn!(event = "hook.abandoned", hook = "on_drained", "shutdown deadline reached, hook abandoned"),
+            () = self.run_once(HookKind::OnDrained, drained()) => {}
+            () = grace_over => tracing::warn!(event = "hook.abandoned", hook = "on_drained", "shutdown deadline reached, hook abandoned"),
         }
     }
 
@@ -243,19 +245,19 @@ impl OutcomeFeeds<'_> {
         let Some(queue) = queue else { return };
         let Hooks { batch_files, batch_delay, .. } = *self.hooks;
         while let Some(lines) = queue.next(batch_files as usize, batch_delay, self.closing).await {
-            self.run(kind, lines, queue.meter()).await;
+            self.run_batch(kind, lines, queue.meter()).await;
         }
     }
 
-    async fn once(&self, kind: HookKind, line: String) {
+    async fn run_once(&self, kind: HookKind, line: String) {
         if self.hooks.of(kind).is_some() {
-            self.run(kind, vec![line], &HookMeter::new(kind.as_str())).await;
+            self.run_batch(kind, vec![line], &HookMeter::new(kind.as_str())).await;
         }
     }
 
-    async fn run(&self, kind: HookKind, lines: Vec<String>, meter: &HookMeter) {
+    async fn run_batch(&self, kind: HookKind, lines: Vec<String>, meter: &HookMeter) {
         let files = lines.len();
-        let end = self.caller.call(kind, lines).await;
+        let end = self.client.call(kind, lines).await;
         match &end {
             RunEnd::Done => {
                 tracing::debug!(event = "hook.finished", hook = %kind, files, "hook finished");
@@ -265,7 +267,7 @@ impl OutcomeFeeds<'_> {
             }
             RunEnd::TimedOut => {
                 let seconds = self.hooks.timeout.as_secs_f64();
-                tracing::warn!(event = "hook.timed_out", hook = %kind, files, seconds, "hook timed out, its processes were killed");
+                tracing::warn!(event = "hook.timed_out", hook = %kind, files, seconds, "hook timed out, its processes killed");
             }
         }
         meter.ran(match end {

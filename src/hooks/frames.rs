@@ -1,4 +1,4 @@
-//! What the service and its runner say to one another: a length, and JSON.
+//! The messages between the service and its runner: a length, and JSON.
 
 use std::io;
 
@@ -7,15 +7,15 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::limits;
 
-/// No message is longer: the lines of one run, escaped, and a little.
-const MOST: usize = 4 * limits::HOOK_QUEUE_BYTES_MAX;
+/// Maximum length of a message: the lines of one run, escaped, and a margin.
+const MESSAGE_BYTES_MAX: usize = 4 * limits::HOOK_QUEUE_BYTES_MAX;
 
-/// The first message: all that will ever be run.
+/// The first message: every hook that the runner may run.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Plan {
     pub hooks: Vec<(String, Target)>,
     pub timeout_ms: u64,
-    /// For commands, beside what each is given of itself.
+    /// Environment of every command, in addition to the variables of its run.
     pub environment: Vec<(String, String)>,
 }
 
@@ -25,7 +25,7 @@ pub enum Target {
     Post(String),
 }
 
-/// A run to be made.
+/// Request for one run.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RunRequest {
     pub id: u64,
@@ -33,7 +33,7 @@ pub struct RunRequest {
     pub lines: Vec<String>,
 }
 
-/// How it ended.
+/// Result of one run.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RunResult {
     pub id: u64,
@@ -47,7 +47,7 @@ pub enum RunEnd {
     TimedOut,
 }
 
-/// The next message; `None` where the other end is gone.
+/// Receives the next message; `None` if the peer closed the connection.
 pub async fn receive<T: DeserializeOwned>(
     from: &mut (impl AsyncRead + Unpin),
 ) -> io::Result<Option<T>> {
@@ -56,23 +56,24 @@ pub async fn receive<T: DeserializeOwned>(
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(error) => return Err(error),
     };
-    if length > MOST {
-        return Err(io::Error::other(format!("a message of {length} bytes")));
+    if length > MESSAGE_BYTES_MAX {
+        return Err(io::Error::other(format!("message too long: {length} bytes")));
     }
     let mut text = vec![0; length];
     from.read_exact(&mut text).await?;
     Ok(Some(serde_json::from_slice(&text)?))
 }
 
-/// Sends a message. Dropped midway, the connection is of no use any more.
+/// Sends a message. Dropping the future midway makes the connection unusable.
 pub async fn send(to: &mut (impl AsyncWrite + Unpin), message: &impl Serialize) -> io::Result<()> {
     to.write_all(&framed(message)?).await
 }
 
+/// Encodes a message.
 pub fn framed(message: &impl Serialize) -> io::Result<Vec<u8>> {
     let text = serde_json::to_vec(message)?;
-    let length = u32::try_from(text.len()).ok().filter(|_| text.len() <= MOST);
-    let length = length.ok_or_else(|| io::Error::other("the message is too long"))?;
+    let length = u32::try_from(text.len()).ok().filter(|_| text.len() <= MESSAGE_BYTES_MAX);
+    let length = length.ok_or_else(|| io::Error::other("message too long"))?;
     let mut frame = length.to_be_bytes().to_vec();
     frame.extend(text);
     Ok(frame)
@@ -83,19 +84,20 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_sent_is_received_and_too_much_is_refused() {
-        let (mut one, mut other) = tokio::io::duplex(64);
-        let call = RunRequest { id: 1, hook: "on_start".into(), lines: vec!["{}".into()] };
-        let (sent, got) = tokio::join!(send(&mut one, &call), receive::<RunRequest>(&mut other));
+    async fn a_sent_message_is_received_and_a_longer_one_is_rejected() {
+        let (mut sender, mut receiver) = tokio::io::duplex(64);
+        let request = RunRequest { id: 1, hook: "on_start".into(), lines: vec!["{}".into()] };
+        let (sent, received) =
+            tokio::join!(send(&mut sender, &request), receive::<RunRequest>(&mut receiver));
         sent.expect("sent");
-        assert_eq!(got.expect("received").expect("a message").lines, ["{}"]);
-        one.write_all(&[0xff; 8]).await.expect("sent");
-        receive::<RunRequest>(&mut other).await.expect_err("too long");
-        drop(one);
+        assert_eq!(received.expect("received").expect("a message").lines, ["{}"]);
+        sender.write_all(&[0xff; 8]).await.expect("sent");
+        receive::<RunRequest>(&mut receiver).await.expect_err("too long");
+        drop(sender);
         let mut rest = Vec::new();
-        other.read_to_end(&mut rest).await.expect("read");
-        assert!(receive::<RunRequest>(&mut other).await.expect("the end").is_none());
-        let lines = vec!["x".repeat(MOST)];
-        framed(&RunRequest { lines, ..call }).expect_err("too long");
+        receiver.read_to_end(&mut rest).await.expect("read");
+        assert!(receive::<RunRequest>(&mut receiver).await.expect("the end").is_none());
+        let lines = vec!["x".repeat(MESSAGE_BYTES_MAX)];
+        framed(&RunRequest { lines, ..request }).expect_err("too long");
     }
 }

@@ -1,24 +1,24 @@
-//! The hooks of a user: commands and webhooks that are told what happened. They are notifications:
-//! the ledger and the events file are the truth, and nothing here has an effect on a file.
+//! A user's hooks: commands and webhooks that receive notifications. The ledger and the events file
+//! are authoritative, and nothing here has an effect on a file.
 //!
 //! ```text
-//! the service, in its sandbox                           the runner, started before it closed
-//!   events ─▶ queue ─▶ feed ── call (socket) ──▶ run: a command, or a POST
-//!                        ◀──── answer ─────────────────
+//! the service, in its sandbox                           the runner, started before the sandbox
+//!   events ─▶ queue ─▶ feed ── request (socket) ─▶ run: a command, or a POST
+//!                        ◀──── result ─────────────────
 //! ```
 //!
-//! The sandbox lets the service run no program and connect to nothing, and stays as it is: a small
-//! process of the same binary (`runner`) does both. It takes the hooks once, before the first file is
-//! looked at; from then on a call names a hook and brings lines, so that who got hold of the service
-//! could not make it run anything else.
+//! The sandbox keeps the service from running programs and from connecting: a small process of the
+//! same binary (`runner`) does both. It receives the hooks once, before the first file is read; after
+//! that a request names a hook and carries lines, so that an attacker in the service cannot make it
+//! run anything else.
 //!
-//! H1: who acknowledges never waits for a hook: a full queue drops its oldest, and counts it.
-//! H2: one run of a hook at a time, each with a time after which it and all it started is killed.
-//! H3: nothing is left: the runner ends with the service, whatever ends it, and kills what runs.
+//! H1: acknowledging never waits for a hook: a full queue drops its oldest line, and counts it.
+//! H2: a hook has one run at a time; at its timeout, the run and all its processes are killed.
+//! H3: no process is left behind: the runner exits with the service, however that exits, and kills its
+//! running hooks.
 //!
-//! Not promised: a notification is lost where the service is killed, where the queue is full for too
-//! long, and where the deadline of a stop comes first. A program that leaves its process group is not
-//! found again.
+//! Not promised: a notification is lost if the service is killed, if the queue is full for too long,
+//! or if the deadline of a stop comes first. A program that leaves its process group is not found.
 
 mod command;
 mod dispatch;

@@ -1,11 +1,11 @@
-//! Waiting for the end of a child without asking again and again.
+//! Waiting for the exit of a child without polling.
 
 use std::{io, os::fd::OwnedFd, process::Child};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Readable once the child has ended and is not waited for yet.
+/// A pidfd: readable once the child has exited, until it is reaped.
 #[derive(Debug)]
 pub struct ChildExit(AsyncFd<OwnedFd>);
 
@@ -14,13 +14,13 @@ impl ChildExit {
         let handle = pidfd_open(Pid::from_child(child), PidfdFlags::NONBLOCK)?;
         #[expect(
             deprecated,
-            reason = "what it warns of cannot be: it owns the handle until its end"
+            reason = "the warned case cannot occur: it owns the handle until it is dropped"
         )]
         AsyncFd::with_interest(handle, Interest::READABLE).map(Self)
     }
 
     pub async fn wait(&self) {
-        // An error says that the runtime ends, and with it this wait.
+        // An error means that the runtime shuts down, which ends this wait.
         drop(self.0.readable().await);
     }
 }

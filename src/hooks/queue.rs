@@ -1,4 +1,4 @@
-//! What waits for a hook.
+//! The queue of notifications for one hook.
 
 use std::{
     collections::VecDeque,
@@ -14,40 +14,41 @@ use crate::{
     observe::{HookMeter, Listener, OutcomeKind},
 };
 
-/// Lines that wait, at most [`limits::HOOK_QUEUE_LINES_MAX`]: the oldest give way. Clones are the same queue.
+/// Waiting lines, at most [`limits::HOOK_QUEUE_LINES_MAX`]; a full queue drops the oldest. Clones are
+/// the same queue.
 #[derive(Clone, Debug)]
 pub struct Queue(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     waiting: Mutex<Queued>,
-    bell: Notify,
+    wake: Notify,
     meter: Arc<HookMeter>,
 }
 
 #[derive(Debug, Default)]
 struct Queued {
     lines: VecDeque<String>,
-    /// Lines were dropped since a batch was taken last.
-    is_losing: bool,
+    /// Whether lines were dropped since the last batch.
+    has_dropped: bool,
 }
 
 impl Queue {
     pub fn new(meter: Arc<HookMeter>) -> Self {
-        Self(Arc::new(Inner { waiting: Mutex::default(), bell: Notify::new(), meter }))
+        Self(Arc::new(Inner { waiting: Mutex::default(), wake: Notify::new(), meter }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Queued> {
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Never waits (H1).
+    /// Adds a line without waiting (H1).
     pub fn push(&self, line: String) {
         let mut waiting = self.lock();
         if waiting.lines.len() >= limits::HOOK_QUEUE_LINES_MAX {
             waiting.lines.pop_front();
             self.0.meter.dropped(1);
-            if !std::mem::replace(&mut waiting.is_losing, true) {
+            if !std::mem::replace(&mut waiting.has_dropped, true) {
                 tracing::warn!(
                     event = "hook.notifications_dropped",
                     hook = self.0.meter.name(),
@@ -57,31 +58,31 @@ impl Queue {
         }
         waiting.lines.push_back(line);
         drop(waiting);
-        self.0.bell.notify_one();
+        self.0.wake.notify_one();
     }
 
     fn len(&self) -> usize {
         self.lock().lines.len()
     }
 
-    /// The next lines, so many at most and in [`limits::HOOK_QUEUE_BYTES_MAX`]: as soon as there are that many,
-    /// or `delay` after the first. Once it is closing what is there is given at once, and `None` at
-    /// the end. Loses nothing when dropped.
+    /// Returns the next batch of at most `max` lines and [`limits::HOOK_QUEUE_BYTES_MAX`] bytes: when it
+    /// is full, or `delay` after the first line. While closing, it returns waiting lines at once and
+    /// `None` when none is left. Loses nothing when dropped.
     pub async fn next(
         &self,
-        most: usize,
+        max: usize,
         delay: Duration,
         closing: &CancellationToken,
     ) -> Option<Vec<String>> {
-        self.until(1, closing).await;
+        self.wait_for_lines(1, closing).await;
         tokio::select! {
-            () = self.until(most.min(limits::HOOK_QUEUE_LINES_MAX), closing) => {}
+            () = self.wait_for_lines(max.min(limits::HOOK_QUEUE_LINES_MAX), closing) => {}
             () = tokio::time::sleep(delay) => {}
         }
         let mut waiting = self.lock();
-        waiting.is_losing = false;
+        waiting.has_dropped = false;
         let (mut batch, mut bytes) = (Vec::new(), 0);
-        while batch.len() < most
+        while batch.len() < max
             && let Some(line) = waiting.lines.front()
             && (batch.is_empty() || bytes + line.len() <= limits::HOOK_QUEUE_BYTES_MAX)
             && let Some(line) = waiting.lines.pop_front()
@@ -92,10 +93,10 @@ impl Queue {
         (!batch.is_empty()).then_some(batch)
     }
 
-    async fn until(&self, count: usize, closing: &CancellationToken) {
+    async fn wait_for_lines(&self, count: usize, closing: &CancellationToken) {
         while self.len() < count {
             tokio::select! {
-                () = self.0.bell.notified() => {}
+                () = self.0.wake.notified() => {}
                 () = closing.cancelled() => return,
             }
         }
@@ -106,15 +107,15 @@ impl Queue {
         &self.0.meter
     }
 
-    /// Gives up what is left, and counts it.
+    /// Drops and counts the waiting lines, and returns their number.
     pub fn abandon(&self) -> usize {
-        let left = std::mem::take(&mut self.lock().lines).len();
-        self.0.meter.dropped(left as u64);
-        left
+        let dropped = std::mem::take(&mut self.lock().lines).len();
+        self.0.meter.dropped(dropped as u64);
+        dropped
     }
 }
 
-/// Puts what was acknowledged into the queues of who wants to know.
+/// The queues of the configured outcome hooks, filled with acknowledged outcomes.
 #[derive(Clone, Debug)]
 pub struct HookQueues {
     pub published: Option<Queue>,
@@ -138,7 +139,7 @@ impl Listener for HookQueues {
 mod tests {
     use super::*;
 
-    fn of(lines: usize) -> (Queue, Arc<HookMeter>) {
+    fn queue_of(lines: usize) -> (Queue, Arc<HookMeter>) {
         let meter = Arc::new(HookMeter::new("on_published"));
         let queue = Queue::new(Arc::clone(&meter));
         (0..lines).for_each(|line| queue.push(line.to_string()));
@@ -146,8 +147,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_batch_is_given_when_it_is_full_or_its_first_line_has_waited() {
-        let (queue, _) = of(5);
+    async fn a_batch_is_returned_when_it_is_full_or_its_first_line_has_waited() {
+        let (queue, _) = queue_of(5);
         let (closing, delay) = (CancellationToken::new(), Duration::from_secs(1));
         let began = tokio::time::Instant::now();
         assert_eq!(queue.next(3, delay, &closing).await.expect("lines"), ["0", "1", "2"]);
@@ -168,7 +169,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_full_queue_drops_its_oldest_and_counts_them() {
-        let (queue, meter) = of(limits::HOOK_QUEUE_LINES_MAX + 7);
+        let (queue, meter) = queue_of(limits::HOOK_QUEUE_LINES_MAX + 7);
         let batch = queue.next(1, Duration::ZERO, &CancellationToken::new()).await;
         assert_eq!(batch.expect("lines"), ["7"]);
         assert_eq!(meter.counts().1, 7);
@@ -178,7 +179,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_batch_is_no_larger_than_a_run_may_be_given() {
-        let (queue, _) = of(0);
+        let (queue, _) = queue_of(0);
         (0..3).for_each(|_| queue.push("x".repeat(limits::HOOK_QUEUE_BYTES_MAX / 2 + 1)));
         let closing = CancellationToken::new();
         closing.cancel();
@@ -188,11 +189,11 @@ mod tests {
     }
 
     #[test]
-    fn only_who_wants_to_know_is_told() {
-        let (queue, _) = of(0);
-        let notices = HookQueues { published: None, failed: Some(queue.clone()) };
+    fn only_configured_hooks_are_notified() {
+        let (queue, _) = queue_of(0);
+        let queues = HookQueues { published: None, failed: Some(queue.clone()) };
         for outcome in [OutcomeKind::Published, OutcomeKind::Skipped, OutcomeKind::Quarantined] {
-            notices.notify(outcome, outcome.as_str());
+            queues.notify(outcome, outcome.as_str());
         }
         assert_eq!(queue.lock().lines, ["quarantined"]);
     }

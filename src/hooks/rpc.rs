@@ -1,4 +1,4 @@
-//! The service's end of the line to its runner.
+//! The service's end of the socket to its runner.
 
 use std::{
     collections::HashMap,
@@ -17,53 +17,54 @@ use tokio::{
 use super::frames::{self, RunEnd, RunRequest, RunResult};
 use crate::policy::HookKind;
 
-/// Calls on their way out: no more are made at one time.
-const FRAMES: usize = HookKind::ALL.len();
+/// Capacity of the channel of outgoing requests: each hook has at most one.
+const FRAMES_MAX: usize = HookKind::ALL.len();
 
-/// Makes calls. Clones use the same line.
+/// Sends run requests. Clones use the same socket.
 #[derive(Clone, Debug)]
 pub struct RpcClient {
-    /// Whole frames: a call that is given up midway tears none.
+    /// Complete frames, so that a cancelled call cannot send a part of one.
     frames: mpsc::Sender<Vec<u8>>,
+    /// Callers by request.
     waiting: Arc<Mutex<HashMap<u64, oneshot::Sender<RunEnd>>>>,
-    next: Arc<AtomicU64>,
+    next_id: Arc<AtomicU64>,
 }
 
-/// The frames that callers made.
+/// Encoded requests of all callers.
 pub type Frames = mpsc::Receiver<Vec<u8>>;
 
 impl RpcClient {
     pub fn new() -> (Self, Frames) {
-        let (frames, made) = mpsc::channel(FRAMES);
-        (Self { frames, waiting: Arc::default(), next: Arc::default() }, made)
+        let (frames, receiver) = mpsc::channel(FRAMES_MAX);
+        (Self { frames, waiting: Arc::default(), next_id: Arc::default() }, receiver)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<RunEnd>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has a hook run with these lines, and waits for its end.
+    /// Requests a run of a hook with these lines, and waits for the result.
     pub async fn call(&self, hook: HookKind, lines: Vec<String>) -> RunEnd {
-        let id = self.next.fetch_add(1, Relaxed);
-        let (answer, ended) = oneshot::channel();
+        let id = self.next_id.fetch_add(1, Relaxed);
+        let (sender, result) = oneshot::channel();
         let frame = match frames::framed(&RunRequest { id, hook: hook.as_str().to_owned(), lines })
         {
             Ok(frame) => frame,
             Err(error) => return RunEnd::Failed(error.to_string()),
         };
-        self.lock().insert(id, answer);
+        self.lock().insert(id, sender);
         let sent = self.frames.send(frame).await;
         let end = match sent {
-            Ok(()) => ended.await.ok(),
+            Ok(()) => result.await.ok(),
             Err(_) => None,
         };
         self.lock().remove(&id);
-        end.unwrap_or_else(|| RunEnd::Failed("the runner has ended".to_owned()))
+        end.unwrap_or_else(|| RunEnd::Failed("hook runner exited".to_owned()))
     }
 
-    /// Carries calls out and answers in, until the runner is gone.
-    pub async fn carry(&self, mut frames: Frames, from: OwnedReadHalf, mut to: OwnedWriteHalf) {
-        let out = async {
+    /// Transfers requests and results until the runner closes the socket.
+    pub async fn transfer(&self, mut frames: Frames, from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+        let send = async {
             while let Some(frame) = frames.recv().await {
                 if to.write_all(&frame).await.is_err() {
                     return;
@@ -71,17 +72,17 @@ impl RpcClient {
             }
         };
         let mut from = from;
-        let back = async {
+        let receive = async {
             while let Ok(Some(RunResult { id, end })) = frames::receive(&mut from).await {
-                if let Some(waits) = self.lock().remove(&id) {
-                    // It may have been given up.
-                    waits.send(end).ok();
+                if let Some(caller) = self.lock().remove(&id) {
+                    // The caller may have been cancelled.
+                    caller.send(end).ok();
                 }
             }
         };
         tokio::select! {
-            () = out => {}
-            () = back => {}
+            () = send => {}
+            () = receive => {}
         }
         self.lock().clear();
     }

@@ -1,5 +1,5 @@
-//! The runner: a process of its own, outside of the sandbox, that does what the service tells it to
-//! and nothing else. It lives as long as its line to the service.
+//! The runner: a separate process outside of the sandbox that runs the hooks which the service
+//! requests, and nothing else. It exits when its socket to the service closes.
 
 use std::{
     ffi::OsString,
@@ -23,24 +23,24 @@ use super::{
 };
 use crate::{error::Exit, lifecycle::Signals, policy::HookKind};
 
-/// Runs at one time: one of each hook, and as many that nobody waits for any more.
-const RUNS: usize = 2 * HookKind::ALL.len();
+/// Maximum number of concurrent runs: one of each hook, and as many whose caller was cancelled.
+const RUNS_MAX: usize = 2 * HookKind::ALL.len();
 
-/// Serves the line that is its standard input until it closes; then all that runs is killed.
+/// Serves requests from the socket on standard input until it closes, then kills all running hooks.
 #[must_use]
 pub fn main() -> Exit {
-    // Signals for the service's process group, or its control group, are the service's to follow.
-    let _caught = Signals::register();
-    let line = io::stdin().as_fd().try_clone_to_owned().map(net::UnixStream::from);
+    // The service follows the signals that are sent to its process group or control group.
+    let _signals = Signals::register();
+    let socket = io::stdin().as_fd().try_clone_to_owned().map(net::UnixStream::from);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let (Ok(line), Ok(runtime)) = (line, runtime) else { return Exit::Internal };
-    let served = runtime.block_on(serve(line));
-    // A name that is being looked up is waited for by nobody.
+    let (Ok(socket), Ok(runtime)) = (socket, runtime) else { return Exit::Internal };
+    let served = runtime.block_on(serve(socket));
+    // Do not wait for a pending name lookup.
     runtime.shutdown_background();
     if served.is_ok() { Exit::Drained } else { Exit::Internal }
 }
 
-/// Becomes this command, and dies with its parent.
+/// Replaces this process by the command, which the kernel kills when its parent exits.
 #[must_use]
 pub fn replace_process(command: &[OsString]) -> io::Error {
     let Some((program, arguments)) = command.split_first() else {
@@ -52,29 +52,29 @@ pub fn replace_process(command: &[OsString]) -> io::Error {
     }
 }
 
-async fn serve(line: net::UnixStream) -> io::Result<()> {
-    line.set_nonblocking(true)?;
-    let (mut from, mut to) = UnixStream::from_std(line)?.into_split();
+async fn serve(socket: net::UnixStream) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    let (mut from, mut to) = UnixStream::from_std(socket)?.into_split();
     let Some(plan) = frames::receive::<Plan>(&mut from).await? else { return Ok(()) };
     let plan = Arc::new(plan);
-    let (made, mut calls) = mpsc::channel(1);
+    let (sender, mut requests) = mpsc::channel(1);
     let reader = tokio::spawn(async move {
-        while let Ok(Some(call)) = frames::receive::<RunRequest>(&mut from).await {
-            if made.send(call).await.is_err() {
+        while let Ok(Some(request)) = frames::receive::<RunRequest>(&mut from).await {
+            if sender.send(request).await.is_err() {
                 return;
             }
         }
     });
-    // Dropping it kills what runs.
+    // Dropping it kills the running hooks.
     let mut runs = JoinSet::new();
     loop {
         tokio::select! {
-            call = calls.recv(), if runs.len() < RUNS => {
-                let Some(call) = call else { break };
-                runs.spawn(run(Arc::clone(&plan), call));
+            request = requests.recv(), if runs.len() < RUNS_MAX => {
+                let Some(request) = request else { break };
+                runs.spawn(run(Arc::clone(&plan), request));
             }
-            Some(Ok(answer)) = runs.join_next() => {
-                if frames::send(&mut to, &answer).await.is_err() {
+            Some(Ok(result)) = runs.join_next() => {
+                if frames::send(&mut to, &result).await.is_err() {
                     break;
                 }
             }
@@ -85,10 +85,10 @@ async fn serve(line: net::UnixStream) -> io::Result<()> {
     Ok(())
 }
 
-async fn run(plan: Arc<Plan>, call: RunRequest) -> RunResult {
-    let RunRequest { id, hook, lines } = call;
+async fn run(plan: Arc<Plan>, request: RunRequest) -> RunResult {
+    let RunRequest { id, hook, lines } = request;
     let Some((_, target)) = plan.hooks.iter().find(|(name, _)| *name == hook) else {
-        return RunResult { id, end: RunEnd::Failed(format!("there is no hook `{hook}`")) };
+        return RunResult { id, end: RunEnd::Failed(format!("no hook `{hook}`")) };
     };
     let running = async {
         match target {
@@ -102,7 +102,7 @@ async fn run(plan: Arc<Plan>, call: RunRequest) -> RunResult {
             Target::Post(url) => webhook::run(url, &lines).await,
         }
     };
-    let within = Duration::from_millis(plan.timeout_ms);
-    let end = timeout(within, running).await.unwrap_or(RunEnd::TimedOut);
+    let limit = Duration::from_millis(plan.timeout_ms);
+    let end = timeout(limit, running).await.unwrap_or(RunEnd::TimedOut);
     RunResult { id, end }
 }

@@ -1,4 +1,4 @@
-//! A webhook: one POST over plain HTTP. The answer's first line counts, and no more is read.
+//! A webhook: one POST over plain HTTP. Only the status of the response counts.
 
 use std::pin::pin;
 
@@ -13,14 +13,14 @@ use tokio::net::TcpStream;
 
 use super::frames::RunEnd;
 
-/// What an answer's head may have.
-const HEAD_BYTES: usize = 64 * 1024;
+/// Maximum size of a response's head.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Sends the lines as a JSON array.
 pub async fn run(url: &str, lines: &[String]) -> RunEnd {
     match send(url, lines).await {
         Ok(status) if status.is_success() => RunEnd::Done,
-        Ok(status) => RunEnd::Failed(format!("{url} answered {status}")),
+        Ok(status) => RunEnd::Failed(format!("{url} returned {status}")),
         Err(error) => RunEnd::Failed(format!("{url}: {error}")),
     }
 }
@@ -38,14 +38,14 @@ async fn send(url: &str, lines: &[String]) -> Result<hyper::StatusCode, Error> {
         .header(CONNECTION, "close")
         .body(Body::from(format!("[{}]", lines.join(","))))?;
     let mut builder = http1::Builder::new();
-    builder.max_buf_size(HEAD_BYTES);
+    builder.max_buf_size(HEAD_BYTES_MAX);
     let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
     let (mut sending, mut connection) = (pin!(sender.send_request(request)), pin!(connection));
-    let answer = tokio::select! {
+    let response = tokio::select! {
         biased;
-        answer = &mut sending => answer,
-        // It has ended, with the answer or without.
+        response = &mut sending => response,
+        // The connection closed, with a response or without.
         _ = &mut connection => sending.await,
     };
-    Ok(answer?.status())
+    Ok(response?.status())
 }

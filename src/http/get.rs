@@ -122,7 +122,7 @@ struct WorkFile {
 }
 
 pub fn work_answer(app: &App) -> WorkAnswer {
-    let working = app.observer.working(limits::IN_FLIGHT_ENTRIES_MAX).into_iter();
+    let working = app.observer.in_flight(limits::IN_FLIGHT_ENTRIES_MAX).into_iter();
     let files = working.map(|(pipeline, job)| WorkFile {
         id: job.id,
         pipeline: pipeline.to_string(),

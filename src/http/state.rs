@@ -2,13 +2,13 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
 use serde::Serialize;
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot, watch},
     task::spawn_blocking,
 };
 
@@ -47,7 +47,8 @@ pub enum ReloadRefused {
 #[derive(Debug)]
 pub struct ApiState {
     handle: Handle,
-    config: RwLock<Arc<Config>>,
+    /// The configuration in force. The service writes it at a reload.
+    config: watch::Receiver<Arc<Config>>,
     token: Option<Token>,
     /// To change records with.
     ledger: Arc<dyn Ledger>,
@@ -91,13 +92,13 @@ const DEAR: Duration = Duration::from_millis(200);
 impl ApiState {
     pub fn new(
         handle: Handle,
-        config: Config,
+        config: watch::Receiver<Arc<Config>>,
         token: Option<Token>,
         (ledger, reader): (Arc<dyn Ledger>, Arc<dyn Ledger>),
     ) -> Self {
         Self {
             handle,
-            config: RwLock::new(Arc::new(config)),
+            config,
             token,
             ledger,
             reader,
@@ -121,14 +122,8 @@ impl ApiState {
         drop(self.reloads.set(reloads));
     }
 
-    /// This is the configuration from now on.
-    pub fn set_config(&self, config: Config) {
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
-        self.refresh_count();
-    }
-
     pub fn config(&self) -> Arc<Config> {
-        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.config.borrow())
     }
 
     pub(super) const fn token(&self) -> Option<&Token> {
@@ -207,8 +202,8 @@ impl ApiState {
         }
     }
 
-    /// The next count of what is in quarantine is a new one.
-    pub(super) fn refresh_count(&self) {
+    /// Drops the cached count of the files in quarantine.
+    pub fn refresh_count(&self) {
         *self.quarantined.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 

@@ -88,7 +88,7 @@ pub async fn stream(
     let mut every = interval(limits::STREAM_INTERVAL);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let listener = Listener {
-        outcomes: app.observer.feed().listen(),
+        outcomes: app.observer.outcome_stream().listen(),
         last_point: app.observer.points().pop().map(|point| point.at),
         app,
         every,

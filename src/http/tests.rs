@@ -8,7 +8,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    config::{self, Options},
+    config::{self, Options, PipelineOptions},
     ledger::{Ledger, sqlite::Sqlite},
     lifecycle::{Deadlines, Lifecycle, Signals},
 };
@@ -43,12 +43,15 @@ async fn start() -> Running {
 fn desk(dir: &std::path::Path, life: &Lifecycle) -> ApiState {
     let at = |name: &str| Some(dir.join(name));
     std::fs::create_dir(dir.join("in")).expect("an input");
-    let options = Options { input: at("in"), output: at("out"), ..Options::default() };
+    let pipeline =
+        PipelineOptions { input: at("in"), output: at("out"), ..PipelineOptions::default() };
+    let options = Options { pipeline, ..Options::default() };
     let config = config::load(&options).expect("a configuration");
     let ledger: Arc<dyn Ledger> =
         Arc::new(Sqlite::open(&dir.join("ledger.sqlite")).expect("a ledger"));
     std::fs::write(dir.join("token"), "0123456789abcdef\n").expect("a token");
     let token = Token::read(&dir.join("token")).expect("a token");
+    let (_, config) = tokio::sync::watch::channel(Arc::new(config));
     ApiState::new(life.handle().clone(), config, Some(token), (Arc::clone(&ledger), ledger))
 }
 
@@ -79,13 +82,13 @@ async fn every_route_answers() {
     assert!(early.starts_with("HTTP/1.1 503") && early.contains("STARTING"), "{early}");
     running.observer.set_phase("READY", true);
     assert!(get(running.address, "/readyz").await.starts_with("HTTP/1.1 200"));
-    running.observer.stands_still(None, Some("pipeline main: nothing moved".to_owned()));
+    running.observer.set_stall(None, Some("pipeline main: nothing moved".to_owned()));
     assert!(get(running.address, "/livez").await.ends_with("ok\n"));
     assert!(get(running.address, "/readyz").await.contains("pipeline main: nothing moved"));
-    running.observer.stands_still(Some("nothing moved".to_owned()), None);
+    running.observer.set_stall(Some("nothing moved".to_owned()), None);
     let still = get(running.address, "/livez").await;
     assert!(still.starts_with("HTTP/1.1 503") && still.contains("nothing moved"), "{still}");
-    running.observer.stands_still(None, None);
+    running.observer.set_stall(None, None);
     let meter = running.observer.pipeline(0).expect("a pipeline");
     meter.paused(crate::observe::Pause::Output, Some("No space left on device"));
     let paused = get(running.address, "/readyz").await;

@@ -1,4 +1,4 @@
-//! What a hook or a task can do wrong, in one form whether it failed or panicked.
+//! The failure of a resource or a task, in one form for errors and panics.
 
 use std::any::Any;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
 
-/// The error of a hook or a task; `anyhow::Error`, `&str` and every error type convert into it.
+/// Error of a resource or a task; `anyhow::Error`, `&str` and every error type convert into it.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(super) enum TaskError {
     Panicked(String),
 }
 
-/// Runs `future`; a panic in it becomes a value. What it owned is dropped before this returns.
+/// Runs `future` and turns a panic into a value. Everything it owned is dropped before this returns.
 pub(super) async fn catch_panic<T, E: Into<Error>>(
     future: impl Future<Output = Result<T, E>>,
 ) -> Result<T, TaskError> {
@@ -33,7 +33,7 @@ fn message(payload: Box<dyn Any + Send>) -> String {
 }
 
 impl fmt::Display for TaskError {
-    /// The whole chain of causes on one line.
+    /// Writes the chain of causes on one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(error) => {

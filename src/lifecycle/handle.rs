@@ -1,4 +1,4 @@
-//! The part of a lifecycle that many may hold: the phase, the course of the stop, the failures.
+//! The shared part of a lifecycle: the phase, the course of the stop, the failures.
 
 use std::time::Duration;
 
@@ -10,31 +10,31 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::{Phase, TaskFailure};
 use crate::limits;
 
-/// How long a stop may take, counted from the first signal or request.
+/// Time limits of a stop, counted from the first signal or request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
-    /// After this the process leaves at once.
+    /// Limit of the stop; after it the stop is forced.
     pub stop: Duration,
-    /// The last part of `stop`, kept for making finished work durable.
+    /// Last part of `stop`, reserved for making finished work durable.
     pub reserve: Duration,
 }
 
 impl Deadlines {
-    /// For what is unfinished at the first signal: all but the reserve, and at least the half.
+    /// Returns the time for work in flight: `stop` less the reserve, and at least half of `stop`.
     pub(super) fn drain(&self) -> Duration {
         self.stop.saturating_sub(self.reserve).max(self.stop / 2)
     }
 }
 
 impl Default for Deadlines {
-    /// 25 s (an orchestrator commonly kills after 30), 2 s of it in reserve.
+    /// Returns 25 s (an orchestrator commonly kills after 30), 2 s of it in reserve.
     fn default() -> Self {
         Self { stop: limits::SHUTDOWN_DEADLINE, reserve: limits::COMMIT_RESERVE }
     }
 }
 
-/// Watches and steers a [`Lifecycle`](super::Lifecycle) from anywhere. Clones share one state;
-/// dropping them does nothing. The tokens it gives are children: cancelling one affects no other.
+/// Watches and controls a [`Lifecycle`](super::Lifecycle) from anywhere. Clones share one state;
+/// dropping them does nothing. The returned tokens are children: cancelling one affects no other.
 #[derive(Clone, Debug)]
 pub struct Handle {
     phase: watch::Sender<Phase>,
@@ -42,8 +42,8 @@ pub struct Handle {
     failed: watch::Sender<Option<TaskFailure>>,
     closing: CancellationToken,
     cut: CancellationToken,
-    leave: CancellationToken,
-    /// How often SIGHUP came.
+    forced_stop: CancellationToken,
+    /// Number of SIGHUPs received.
     hangups: watch::Sender<u64>,
 }
 
@@ -54,18 +54,18 @@ impl Handle {
             failed: watch::Sender::new(None),
             closing: CancellationToken::new(),
             cut: CancellationToken::new(),
-            leave: CancellationToken::new(),
+            forced_stop: CancellationToken::new(),
             hangups: watch::Sender::new(0),
         }
     }
 
-    /// The phase now, and a way to await the next one.
+    /// Returns the current phase, and a way to await the next one.
     #[must_use]
     pub fn phase(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
     }
 
-    /// Moves on to `phase`. Does nothing, and says `false`, when it is already reached or past.
+    /// Moves forward to `phase`. Does nothing and returns `false` when it is already reached or past.
     pub fn enter(&self, phase: Phase) -> bool {
         let entered = self.move_on(phase);
         if entered {
@@ -74,7 +74,7 @@ impl Handle {
         entered
     }
 
-    /// [`Self::enter`] without its line in the log, for those who have to act before they log (L8).
+    /// Does the same as [`Self::enter`] without the log line, for callers that act before they log (L8).
     fn move_on(&self, phase: Phase) -> bool {
         self.phase.send_if_modified(|now| {
             let forward = *now < phase;
@@ -83,8 +83,8 @@ impl Handle {
         })
     }
 
-    /// Asks for a stop, as the first signal does. It starts the deadline; asking again, or a first
-    /// signal after it, changes nothing.
+    /// Requests a stop, as the first signal does, and starts the deadline. A second request, or a
+    /// first signal after it, changes nothing.
     pub fn request_stop(&self) {
         let entered = self.move_on(Phase::Closing);
         self.closing.cancel();
@@ -93,27 +93,28 @@ impl Handle {
         }
     }
 
-    /// Cancelled by the first signal or [`request_stop`](Self::request_stop): take no new work.
+    /// Returns the token that the first signal or [`request_stop`](Self::request_stop) cancels:
+    /// accept no new work.
     #[must_use]
     pub fn closing(&self) -> CancellationToken {
         self.closing.child_token()
     }
 
-    /// Cancelled by the second signal, or when only the reserve is left of the deadline: leave
-    /// unfinished work behind, make finished work durable.
+    /// Returns the token that the second signal cancels, or the deadline less the reserve: drop
+    /// unfinished work, make finished work durable.
     #[must_use]
     pub fn cut(&self) -> CancellationToken {
         self.cut.child_token()
     }
 
-    /// Resolves at the third signal or the deadline: end the process at once. Await it beside
+    /// Resolves at the third signal or the deadline: end the process at once. Await it alongside
     /// the main future, on the thread of `block_on`, so that no hanging task can hide it.
     pub fn forced_stop(&self) -> WaitForCancellationFutureOwned {
-        self.leave.clone().cancelled_owned()
+        self.forced_stop.clone().cancelled_owned()
     }
 
-    /// How often SIGHUP came since the start, and a way to await the next one. Several that come
-    /// while nobody looks are seen as one change.
+    /// Returns the number of SIGHUPs since the start, and a way to await the next one. Several
+    /// between two observations are seen as one change.
     #[must_use]
     pub fn hangups(&self) -> watch::Receiver<u64> {
         self.hangups.subscribe()
@@ -123,8 +124,8 @@ impl Handle {
         self.hangups.send_modify(|count| *count += 1);
     }
 
-    /// Resolves when a background task has failed or panicked, with the first that did; at once
-    /// if it was before. Otherwise never.
+    /// Resolves with the first failure or panic of a background task, at once if one was recorded
+    /// before.
     pub async fn failed(&self) -> TaskFailure {
         let mut failed = self.failed.subscribe();
         loop {
@@ -146,15 +147,14 @@ impl Handle {
         });
     }
 
-    /// Carries out the course of a stop (L6): whoever polls this escalates, by each signal and by
-    /// the clock. Ends with `forced_stop`.
+    /// Escalates a stop by each signal and by the clock (L6). Ends with `forced_stop`.
     pub(super) async fn follow<K: PartialEq + Send>(
         self,
         deadlines: Deadlines,
         signals: impl Stream<Item = K> + Send,
     ) {
         let stream = Box::pin(signals.chain(stream::pending()));
-        let mut signals = Counted { stream, count: 0, last: None };
+        let mut signals = Counted { stream, count: 0, last_counted: None };
         tokio::select! {
             () = signals.reach(1) => self.request_stop(),
             () = self.closing.cancelled() => {}
@@ -173,7 +173,7 @@ impl Handle {
             () = signals.reach(3) => {}
             () = sleep_until(closed_at + deadlines.stop) => {}
         }
-        self.leave.cancel();
+        self.forced_stop.cancel();
     }
 }
 
@@ -181,28 +181,28 @@ fn log_phase(phase: Phase) {
     tracing::info!(event = "service.phase", %phase, "phase");
 }
 
-/// Signals are counted from the first one on, whatever else moves the stop on meanwhile: the
-/// second signal never does what the third is for. One that is sent to the process and to its group
-/// comes twice (`timeout(1)` does that) and counts once: a signal of the same kind within
-/// [`limits::SIGNAL_DEBOUNCE`] of the one that was counted last.
+/// Counts signals from the first one on, independently of requests and deadlines: the second signal
+/// never has the effect of the third. A signal sent to the process and to its group arrives twice
+/// (`timeout(1)` does that) and counts once: one of the same type within
+/// [`limits::SIGNAL_DEBOUNCE`] of the last counted one is ignored.
 struct Counted<S: Stream> {
     stream: S,
     count: u32,
-    last: Option<(S::Item, Instant)>,
+    last_counted: Option<(S::Item, Instant)>,
 }
 
 impl<S: Stream<Item: PartialEq> + Unpin> Counted<S> {
-    /// Resolves when `count` signals have come in all. Loses none when dropped.
+    /// Resolves when `count` signals have arrived in total. Loses none when dropped.
     async fn reach(&mut self, count: u32) {
         while self.count < count {
             let Some(kind) = self.stream.next().await else { return std::future::pending().await };
             let is_same = self
-                .last
+                .last_counted
                 .as_ref()
                 .is_some_and(|(last, at)| *last == kind && at.elapsed() < limits::SIGNAL_DEBOUNCE);
             if !is_same {
                 self.count += 1;
-                self.last = Some((kind, Instant::now()));
+                self.last_counted = Some((kind, Instant::now()));
             }
         }
     }

@@ -1,26 +1,26 @@
-//! Where a service is between its first and its last instant.
+//! The phases of a service from start to stop.
 
 use std::fmt;
 
 /// The phases, in their order; a service may skip some and never goes back (L5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
-    /// The start-up hooks run; no work is taken.
+    /// Resources are being opened; no work is accepted.
     Starting,
-    /// Work is taken.
+    /// Work is accepted.
     Ready,
-    /// A stop was requested: no new work is taken.
+    /// A stop was requested: no new work is accepted.
     Closing,
-    /// What was taken is being finished.
+    /// Accepted work is being finished.
     Draining,
-    /// Nothing more is begun; what is finished is made durable.
+    /// No work is begun; finished work is made durable.
     Committing,
-    /// Every clean-up was run or left.
+    /// Every resource was closed or abandoned.
     Stopped,
 }
 
 impl Phase {
-    /// The phase as one word in capitals, for people and machines.
+    /// Returns the phase as one word in capitals, for people and programs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,54 +1,54 @@
-//! How a stop went: what the service prints last.
+//! The report of a stop.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::Name;
 
-/// Failures of a group of tasks that are kept word by word; beyond this they are only counted.
+/// Failures per group of tasks that keep their message; further ones are only counted.
 pub const FAILURES_KEPT: usize = 64;
 
-/// How a stop went, clean-up by clean-up in the order they ran, and task by task.
+/// Result of a stop: each resource in the order of closing, and the tasks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    pub clean_ups: Vec<CleanUp>,
+    pub resources: Vec<ClosedResource>,
     pub tasks: TasksReport,
-    /// From the call of `stop` to its end.
+    /// Duration of `stop`.
     pub took: Duration,
 }
 
-/// One clean-up.
+/// One resource that `stop` closed or abandoned.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CleanUp {
+pub struct ClosedResource {
     pub name: Name,
     pub took: Duration,
-    pub end: End,
+    pub outcome: CloseOutcome,
 }
 
-/// How a clean-up ended.
+/// Result of closing a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum CloseOutcome {
     Done,
-    /// It failed or panicked, with its error and the causes.
+    /// The close failed or panicked; holds the error and its causes.
     Failed(String),
-    /// It was dropped at its time limit.
+    /// The close was dropped at its time limit.
     TimedOut(Duration),
-    /// It was dropped, or not begun, because the process had to leave.
-    Left,
+    /// The forced stop dropped the close, or kept it from starting.
+    Abandoned,
 }
 
-/// The background tasks, over the whole life.
+/// Background tasks over the life of the service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TasksReport {
-    /// Tasks that ended well.
+    /// Number of tasks that ended without an error.
     pub finished: u64,
-    /// Tasks that failed or panicked, at any time.
+    /// Number of tasks that failed or panicked, at any time.
     pub failed: u64,
-    /// The first of them; of each group, no more than [`FAILURES_KEPT`].
+    /// The first failures, at most [`FAILURES_KEPT`] per group.
     pub failures: Vec<TaskFailure>,
-    /// Leftovers: tasks that did not end within their limit and were cancelled.
+    /// Tasks that overran their limit and were cancelled.
     pub cancelled: Vec<Name>,
-    /// Leftovers that could not even be cancelled, because they block their thread.
+    /// Tasks that could not be cancelled because they block their thread.
     pub alive: Vec<Name>,
 }
 
@@ -57,19 +57,19 @@ pub struct TasksReport {
 #[error("task {name}: {message}")]
 pub struct TaskFailure {
     pub name: Name,
-    /// Its error and the causes, or `panicked: ` and the message.
+    /// The error and its causes, or `panicked: ` and the message.
     pub message: String,
 }
 
 impl Report {
-    /// Everything ended by itself, in time, and without an error.
+    /// Returns whether everything ended on its own, in time and without an error.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         let TasksReport { failed, cancelled, alive, .. } = &self.tasks;
         *failed == 0
             && cancelled.is_empty()
             && alive.is_empty()
-            && self.clean_ups.iter().all(|clean_up| clean_up.end == End::Done)
+            && self.resources.iter().all(|resource| resource.outcome == CloseOutcome::Done)
     }
 }
 
@@ -84,17 +84,19 @@ impl TasksReport {
 }
 
 impl fmt::Display for Report {
-    /// A line for each clean-up, one for the tasks, and one for each task that did not end well;
-    /// no line end after the last.
+    /// Writes a line for each resource, one for the tasks and one for each task that failed, was
+    /// cancelled or is alive; no line end after the last.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for CleanUp { name, took, end } in &self.clean_ups {
-            match end {
-                End::Done => writeln!(f, "clean-up {name}: done in {took:.1?}"),
-                End::Failed(message) => {
-                    writeln!(f, "clean-up {name}: failed in {took:.1?}: {message}")
+        for ClosedResource { name, took, outcome } in &self.resources {
+            match outcome {
+                CloseOutcome::Done => writeln!(f, "resource {name}: closed in {took:.1?}"),
+                CloseOutcome::Failed(message) => {
+                    writeln!(f, "resource {name}: close failed in {took:.1?}: {message}")
                 }
-                End::TimedOut(limit) => writeln!(f, "clean-up {name}: not done after {limit:?}"),
-                End::Left => writeln!(f, "clean-up {name}: left undone"),
+                CloseOutcome::TimedOut(limit) => {
+                    writeln!(f, "resource {name}: not closed after {limit:?}")
+                }
+                CloseOutcome::Abandoned => writeln!(f, "resource {name}: close abandoned"),
             }?;
         }
         let TasksReport { finished, failed, failures, cancelled, alive } = &self.tasks;

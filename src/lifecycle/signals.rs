@@ -1,4 +1,4 @@
-//! SIGTERM, SIGINT and SIGHUP: when they are caught, and the thread that follows them.
+//! SIGTERM, SIGINT and SIGHUP: their handlers, and the thread that follows them.
 
 use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
@@ -11,26 +11,26 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Deadlines, Handle};
 
-/// The signals that stop a service, and the one that asks it to read its configuration again.
+/// The signals that stop a service, and the one that makes it reload its configuration.
 ///
-/// A signal that is caught no longer kills the process but waits here to be followed by a
-/// [`Lifecycle`](super::Lifecycle). Nobody follows it before that, so a start-up that may hang in the
-/// file system begins with [`catch_hangups`](Self::catch_hangups), which leaves SIGTERM and SIGINT to
-/// the kernel: its default action ends the process even in a call that does not return. Once all
-/// that is done, [`catch_stops`](Self::catch_stops). Neither starts a thread, so a sandbox that binds
-/// threads can still be entered after it, and neither needs a runtime. The handlers stay for the life
-/// of the process: after the lifecycle has stopped, signals do nothing.
+/// A caught signal no longer kills the process; it waits here until a
+/// [`Lifecycle`](super::Lifecycle) follows it. A start-up that may hang in the file system therefore
+/// begins with [`catch_hangups`](Self::catch_hangups), which leaves SIGTERM and SIGINT to the
+/// kernel: its default action ends the process even in a call that does not return. After that part
+/// of the start-up, call [`catch_stops`](Self::catch_stops). Neither starts a thread, so a sandbox
+/// that binds threads can still be entered, and neither needs a runtime. The handlers stay for the
+/// life of the process: after the lifecycle has stopped, signals do nothing.
 ///
-/// Signals of one kind that come in the same instant count once, as with any handler.
+/// Signals of one type that arrive in the same instant count once, as with any handler.
 pub struct Signals {
-    /// What the signals are followed on. In a box that can be dropped anywhere.
+    /// Runtime on which the signals are followed. It can be dropped anywhere.
     runtime: SignalOwner,
     streams: Vec<(SignalKind, Signal)>,
     hangups: Option<Signal>,
 }
 
 impl Signals {
-    /// Catches SIGTERM, SIGINT and SIGHUP. Fails when the process has no descriptors left.
+    /// Catches SIGTERM, SIGINT and SIGHUP. Fails when the process is out of descriptors.
     pub fn register() -> io::Result<Self> {
         let mut signals = Self::catch_hangups()?;
         signals.catch_stops()?;
@@ -64,13 +64,13 @@ impl Signals {
         Ok(())
     }
 
-    /// Catches nothing: a stop is only ever requested by the program. Fails as `register` does.
+    /// Catches nothing: only the program requests a stop. Fails as `register` does.
     pub fn none() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         Ok(Self { runtime: SignalOwner(Some(runtime)), streams: Vec::new(), hangups: None })
     }
 
-    /// Polls the course of the stop on a thread named `signals`, until the guard goes.
+    /// Runs [`Handle::follow`] on a thread named `signals`, until the returned value is dropped.
     pub(super) fn follow(self, handle: Handle, deadlines: Deadlines) -> io::Result<SignalThread> {
         let (ended, done) = (CancellationToken::new(), CancellationToken::new());
         let (end, done_guard) = (ended.clone().drop_guard(), done.clone().drop_guard());
@@ -108,7 +108,7 @@ fn next(
     caught.map_or(Poll::Pending, |kind| Poll::Ready(Some(kind)))
 }
 
-/// Counts the hang-ups on the handle, for ever.
+/// Counts the hang-ups on the handle indefinitely.
 async fn count(hangups: Option<Signal>, handle: Handle) {
     if let Some(mut hangups) = hangups {
         while hangups.recv().await.is_some() {
@@ -118,7 +118,7 @@ async fn count(hangups: Option<Signal>, handle: Handle) {
     std::future::pending::<()>().await;
 }
 
-/// A runtime whose drop does not wait, and so is allowed inside another runtime too.
+/// A runtime whose drop does not wait, so it is allowed inside another runtime.
 struct SignalOwner(Option<Runtime>);
 
 impl Drop for SignalOwner {
@@ -129,7 +129,7 @@ impl Drop for SignalOwner {
     }
 }
 
-/// The thread that follows the signals. Dropping this ends it without waiting.
+/// The thread that follows the signals. Dropping this ends the thread without waiting.
 #[derive(Debug)]
 pub(super) struct SignalThread {
     end: DropGuard,
@@ -138,11 +138,11 @@ pub(super) struct SignalThread {
 }
 
 impl SignalThread {
-    /// Ends the thread and waits until it is gone.
+    /// Ends the thread and waits for it.
     pub(super) async fn end(self) {
         drop(self.end);
         self.done.cancelled().await;
-        // It has nothing left to do, so this takes no time worth a hop to another thread.
+        // The thread is finished, so the join does not block.
         if self.thread.join().is_err() {
             tracing::error!(event = "service.panic", "signal thread panicked");
         }

@@ -1,4 +1,4 @@
-//! The stack of what was started: taken off in reverse when the service stops.
+//! The stack of resources and tasks: `stop` pops it in reverse order.
 
 use std::time::Duration;
 use std::{fmt, io};
@@ -11,54 +11,55 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::error::{TaskError, catch_panic};
 use super::signals::SignalThread;
 use super::{
-    CleanUp, Deadlines, End, Error, Handle, Name, Phase, Report, Signals, StopFlag, Tasks,
+    CloseOutcome, ClosedResource, Deadlines, Error, Handle, Name, Phase, Report, Signals, StopFlag,
+    Tasks,
 };
 
-/// A service from its start to its end. Its scope owns the resources that were started and the
-/// tasks that were spawned; see the [module](super) for the invariants.
+/// A service from start to stop. It owns the open resources and the running tasks; see the
+/// [module](super) for the invariants.
 ///
 /// Dropped without [`stop`](Self::stop), or while `stop` runs, it cancels the tasks and drops the
-/// resources without their clean-up and without waiting: a `Drop` cannot await.
+/// resources without closing them and without waiting: a `Drop` cannot await.
 #[derive(Debug)]
 pub struct Lifecycle {
     handle: Handle,
     stack: Vec<Entry>,
-    /// Polls the course of the stop. Absent only where a test does that itself.
-    follower: Option<SignalThread>,
+    /// Thread that escalates the stop. Absent only in tests that do this themselves.
+    signal_thread: Option<SignalThread>,
 }
 
 enum Entry {
-    CleanUp {
+    Resource {
         name: Name,
         limit: Duration,
-        /// Not polled before its turn. It owns the resource.
-        run: BoxFuture<'static, Result<(), TaskError>>,
+        /// Closes the resource, which it owns. Not polled before its turn.
+        close: BoxFuture<'static, Result<(), TaskError>>,
     },
     Tasks {
         tasks: Tasks,
         limit: Duration,
-        /// Cancels the tasks when dropped.
+        /// Dropping it cancels the tasks.
         abort: DropGuard,
     },
 }
 
-/// A start-up hook did not give its resource. Its clean-up is not registered; what the hook had
-/// acquired was dropped with it.
+/// A resource did not open. Its close is not registered; everything that the start had acquired was
+/// dropped.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("start of {name} failed")]
+    #[error("cannot start {name}")]
     Failed { name: Name, source: Error },
-    #[error("start of {name} panicked: {message}")]
+    #[error("cannot start {name}: panicked: {message}")]
     Panicked { name: Name, message: String },
-    #[error("start of {name} took longer than {limit:?}")]
+    #[error("cannot start {name}: not ready after {limit:?}")]
     TimedOut { name: Name, limit: Duration },
-    /// A stop was requested before the hook began, or the second signal came while it ran.
-    #[error("{name} was not started: the service is being stopped")]
+    /// A stop was requested before the start began, or the second signal came while it ran.
+    #[error("cannot start {name}: the service is stopping")]
     Stopping { name: Name },
 }
 
 impl StartError {
-    /// The hook's name.
+    /// Returns the name of the resource.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
@@ -71,32 +72,32 @@ impl StartError {
 }
 
 impl Lifecycle {
-    /// Starts to follow `signals`, on one thread of its own. Fails when that cannot be started.
+    /// Starts the thread that follows `signals`. Fails when the thread cannot be started.
     pub fn new(deadlines: Deadlines, signals: Signals) -> io::Result<Self> {
         let handle = Handle::new();
-        let follower = Some(signals.follow(handle.clone(), deadlines)?);
-        Ok(Self { handle, stack: Vec::new(), follower })
+        let signal_thread = Some(signals.follow(handle.clone(), deadlines)?);
+        Ok(Self { handle, stack: Vec::new(), signal_thread })
     }
 
     #[cfg(test)]
-    pub(super) fn unfollowed() -> Self {
-        Self { handle: Handle::new(), stack: Vec::new(), follower: None }
+    pub(super) fn without_signals() -> Self {
+        Self { handle: Handle::new(), stack: Vec::new(), signal_thread: None }
     }
 
-    /// The phase, the course of the stop and the failures, to clone and hand on.
+    /// Returns the phase, the course of the stop and the failures, to clone and share.
     #[must_use]
     pub const fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// Opens a resource now, and registers its release.
+    /// Opens a resource now, and registers its close.
     ///
-    /// `open` yields two values: the resource, owned by this scope until `close` takes it, and
-    /// whatever the caller needs to use it (a clone, an address, or nothing). `open` is dropped at
-    /// `limit`, or at the second signal; work it moved to another thread goes on. `close` is
+    /// `open` yields two values: the resource, owned by the lifecycle until `close` takes it, and
+    /// the part that the caller uses (a clone, an address, or nothing). `open` is dropped at
+    /// `limit`, or at the second signal; work it moved to another thread continues. `close` is
     /// called by [`stop`](Self::stop) and has the same limit.
     ///
-    /// When this future is dropped, the resource is dropped and no clean-up is registered.
+    /// When this future is dropped, the resource is dropped and no close is registered.
     pub async fn start<R, U, E, C, F, D>(
         &mut self,
         name: impl Into<Name>,
@@ -115,7 +116,7 @@ impl Lifecycle {
         if self.handle.closing().is_cancelled() {
             return Err(StartError::Stopping { name });
         }
-        tracing::debug!(event = "resource.opened", hook = %name, "start");
+        tracing::debug!(event = "resource.opened", resource = %name, "resource opened");
         let opened = tokio::select! {
             biased;
             opened = catch_panic(open) => opened,
@@ -124,7 +125,7 @@ impl Lifecycle {
         };
         match opened {
             Ok((resource, used)) => {
-                self.clean_up(name, limit, || close(resource));
+                self.on_close(name, limit, || close(resource));
                 Ok(used)
             }
             Err(TaskError::Failed(source)) => Err(StartError::Failed { name, source }),
@@ -132,20 +133,20 @@ impl Lifecycle {
         }
     }
 
-    /// Registers a clean-up alone; `limit` is how long it may take. It is called in its turn by
-    /// [`stop`](Self::stop).
-    pub fn clean_up<C, F, E>(&mut self, name: impl Into<Name>, limit: Duration, run: C)
+    /// Registers a close without a resource. [`stop`](Self::stop) calls it in its turn and gives it
+    /// at most `limit`.
+    pub fn on_close<C, F, E>(&mut self, name: impl Into<Name>, limit: Duration, close: C)
     where
         C: FnOnce() -> F + Send + 'static,
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<Error> + 'static,
     {
-        let run = catch_panic(async move { run().await }).boxed();
-        self.stack.push(Entry::CleanUp { name: name.into(), limit, run });
+        let close = catch_panic(async move { close().await }).boxed();
+        self.stack.push(Entry::Resource { name: name.into(), limit, close });
     }
 
-    /// Starts a background task, which stops at this place in the stack: see [`Tasks::spawn`].
-    /// `limit` is how long it may go on after its flag was set.
+    /// Starts a background task, which stops at this position of the stack: see [`Tasks::spawn`].
+    /// The task may run for at most `limit` after its flag was set.
     pub fn spawn<T, F, E>(&mut self, name: impl Into<Name>, limit: Duration, task: T)
     where
         T: FnOnce(StopFlag) -> F + Send + 'static,
@@ -156,8 +157,8 @@ impl Lifecycle {
         self.tasks(limit).spawn(name, task).ok();
     }
 
-    /// Registers a group of background tasks, which all stop at this place in the stack, within
-    /// `limit`. Tasks can be started in it from anywhere, at any time until then.
+    /// Registers a group of background tasks, which all stop at this position of the stack, within
+    /// `limit`. Until then, tasks can be started in it from anywhere.
     pub fn tasks(&mut self, limit: Duration) -> Tasks {
         let abort = CancellationToken::new();
         let tasks = Tasks::new(self.handle.clone(), abort.clone());
@@ -165,9 +166,9 @@ impl Lifecycle {
         tasks
     }
 
-    /// Requests a stop, if nobody has, and takes everything off the stack in reverse (L1, L2).
+    /// Requests a stop, unless one was requested, and pops the stack in reverse order (L1, L2).
     ///
-    /// After `leave` it runs nothing more and returns (L6), within a second for each group of
+    /// After `forced_stop` it runs nothing more and returns (L6), within a second for each group of
     /// tasks that blocks its threads.
     pub async fn stop(mut self) -> Report {
         self.handle.request_stop();
@@ -175,8 +176,8 @@ impl Lifecycle {
         let mut report = Report::default();
         while let Some(entry) = self.stack.pop() {
             match entry {
-                Entry::CleanUp { name, limit, run } => {
-                    report.clean_ups.push(clean_up(&self.handle, name, limit, run).await);
+                Entry::Resource { name, limit, close } => {
+                    report.resources.push(close_resource(&self.handle, name, limit, close).await);
                 }
                 Entry::Tasks { tasks, limit, abort } => {
                     report.tasks.add(tasks.stop(limit).await);
@@ -184,8 +185,8 @@ impl Lifecycle {
                 }
             }
         }
-        if let Some(follower) = self.follower.take() {
-            follower.end().await;
+        if let Some(signal_thread) = self.signal_thread.take() {
+            signal_thread.end().await;
         }
         self.handle.enter(Phase::Stopped);
         report.took = begun.elapsed();
@@ -193,35 +194,38 @@ impl Lifecycle {
     }
 }
 
-/// Runs one clean-up, within its limit and until the process has to leave.
-async fn clean_up(
+/// Closes one resource within its limit, unless the stop is forced.
+async fn close_resource(
     handle: &Handle,
     name: Name,
     limit: Duration,
-    run: BoxFuture<'static, Result<(), TaskError>>,
-) -> CleanUp {
+    close: BoxFuture<'static, Result<(), TaskError>>,
+) -> ClosedResource {
     let begun = Instant::now();
-    let end = tokio::select! {
+    let outcome = tokio::select! {
         biased;
-        () = handle.forced_stop() => End::Left,
-        done = run => done.map_or_else(|fault| End::Failed(fault.to_string()), |()| End::Done),
-        () = sleep(limit) => End::TimedOut(limit),
+        () = handle.forced_stop() => CloseOutcome::Abandoned,
+        closed = close => match closed {
+            Ok(()) => CloseOutcome::Done,
+            Err(error) => CloseOutcome::Failed(error.to_string()),
+        },
+        () = sleep(limit) => CloseOutcome::TimedOut(limit),
     };
     let took = begun.elapsed();
-    // What was left at once is in the report, and the service says that it left.
-    if matches!(end, End::Done | End::Left) {
-        tracing::debug!(event = "resource.closed", hook = %name, ?took, ?end, "clean-up");
+    // The report names abandoned resources, and the service logs the forced stop.
+    if matches!(outcome, CloseOutcome::Done | CloseOutcome::Abandoned) {
+        tracing::debug!(event = "resource.closed", resource = %name, ?took, ?outcome, "resource closed");
     } else {
-        tracing::error!(event = "resource.closed", hook = %name, ?took, ?end, "clean-up");
+        tracing::error!(event = "resource.closed", resource = %name, ?took, ?outcome, "cannot close resource");
     }
-    CleanUp { name, took, end }
+    ClosedResource { name, took, outcome }
 }
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CleanUp { name, limit, .. } => {
-                f.debug_struct("CleanUp").field("name", name).field("limit", limit).finish()
+            Self::Resource { name, limit, .. } => {
+                f.debug_struct("Resource").field("name", name).field("limit", limit).finish()
             }
             Self::Tasks { tasks, limit, .. } => {
                 f.debug_struct("Tasks").field("tasks", tasks).field("limit", limit).finish()

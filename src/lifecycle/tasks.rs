@@ -1,4 +1,4 @@
-//! Background tasks: named, told when to stop, awaited, and cancelled when they do not listen.
+//! Background tasks: named, signalled to stop, awaited, and cancelled when they overrun their limit.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use super::error::catch_panic;
 use super::report::FAILURES_KEPT;
 use super::{Error, Handle, Name, TaskFailure, TasksReport};
 
-/// How long cancelled tasks may take to be gone. They are dropped at their next `await`.
+/// Wait for cancelled tasks, which are dropped at their next `await`.
 const CANCEL_LIMIT: Duration = Duration::from_secs(1);
 
-/// Tells a task that its turn to stop has come. Clones tell the same.
+/// Signals a task to stop. Clones share one state; dropping one does nothing.
 #[derive(Clone, Debug)]
 pub struct StopFlag(CancellationToken);
 
@@ -24,25 +24,25 @@ impl StopFlag {
         self.0.is_cancelled()
     }
 
-    /// Resolves when the flag is set, at once if it is already.
+    /// Resolves when the flag is set, at once if it is set already.
     pub async fn stopped(&self) {
         self.0.cancelled().await;
     }
 }
 
-/// The group is being stopped, so the task was not begun.
+/// The task was not started, because its group is stopping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the tasks are being stopped")]
+#[error("the tasks are stopping")]
 pub struct Refused;
 
-/// A group of background tasks that stop together, at the group's place in the stack. Clones are
-/// the same group, for request handlers to start tasks in; dropping one does nothing.
+/// A group of background tasks that stop together, at the group's position in the stack. Clones are
+/// the same group, for example for request handlers; dropping one does nothing.
 #[derive(Clone, Debug)]
 pub struct Tasks {
-    /// Everything known of the group; changes also wake the one who waits for its end.
+    /// State of the group; a change wakes the waiter for its end.
     state: watch::Sender<State>,
     stop: CancellationToken,
-    /// Cancelled by the lifecycle when the limit is over, or when it is dropped.
+    /// Cancelled by the lifecycle after the limit, or when the lifecycle is dropped.
     abort: CancellationToken,
     handle: Handle,
 }
@@ -51,7 +51,7 @@ pub struct Tasks {
 struct State {
     closed: bool,
     started: u64,
-    /// By the order of their start.
+    /// Running tasks, in the order of their start.
     alive: BTreeMap<u64, Name>,
     ended: TasksReport,
 }
@@ -62,9 +62,9 @@ impl Tasks {
         Self { state, stop: CancellationToken::new(), abort, handle }
     }
 
-    /// Starts a task on the current runtime (and panics where there is none). It may end at any
-    /// time; it is asked to by the flag, and cancelled at an `await` when it does not within the
-    /// limit. Refused once the group is being stopped.
+    /// Starts a task on the current runtime (panics without one). The task may end at any time; the
+    /// flag signals it to end, and it is cancelled at an `await` when it overruns the limit. Refused
+    /// once the group is stopping.
     pub fn spawn<T, F, E>(&self, name: impl Into<Name>, task: T) -> Result<(), Refused>
     where
         T: FnOnce(StopFlag) -> F + Send + 'static,
@@ -75,12 +75,12 @@ impl Tasks {
         let (stop, abort) = (StopFlag(self.stop.clone()), self.abort.clone());
         tokio::spawn(async move {
             let work = catch_panic(async move { task(stop).await });
-            let end = tokio::select! {
+            let outcome = tokio::select! {
                 biased;
-                end = work => TaskEnd::Ended(end.map_err(|fault| fault.to_string())),
-                () = abort.cancelled() => TaskEnd::Cancelled,
+                result = work => TaskOutcome::Ended(result.map_err(|error| error.to_string())),
+                () = abort.cancelled() => TaskOutcome::Cancelled,
             };
-            running.ended(end);
+            running.finish(outcome);
         });
         Ok(())
     }
@@ -95,11 +95,11 @@ impl Tasks {
             }
             false
         });
-        id.map(|id| Running { tasks: self.clone(), id, name, end: TaskEnd::Cancelled })
+        id.map(|id| Running { tasks: self.clone(), id, name, outcome: TaskOutcome::Cancelled })
     }
 
-    /// Sets the flag and waits until no task is left; after `limit`, or when the process has to
-    /// leave, cancels the rest.
+    /// Sets the flag and waits until no task runs; after `limit`, or at the forced stop, cancels
+    /// the rest.
     pub(super) async fn stop(self, limit: Duration) -> TasksReport {
         self.state.send_modify(|state| state.closed = true);
         self.stop.cancel();
@@ -110,10 +110,10 @@ impl Tasks {
             () = tokio::time::sleep(limit) => {}
         }
         self.abort.cancel();
-        let gone = timeout(CANCEL_LIMIT, self.empty()).await.is_ok();
+        let all_ended = timeout(CANCEL_LIMIT, self.empty()).await.is_ok();
         let state = self.state.borrow();
         let alive: Vec<_> = state.alive.values().cloned().collect();
-        if !gone {
+        if !all_ended {
             tracing::error!(
                 event = "service.tasks_blocked",
                 ?alive,
@@ -130,35 +130,35 @@ impl Tasks {
 }
 
 #[derive(Debug)]
-enum TaskEnd {
+enum TaskOutcome {
     Ended(Result<(), String>),
     Cancelled,
 }
 
-/// One task that runs. Dropped last of all the task owns, which takes it from the living (L1).
+/// One running task. Dropping it, after everything else the task owns, records the outcome (L1).
 #[derive(Debug)]
 struct Running {
     tasks: Tasks,
     id: u64,
     name: Name,
-    /// `Cancelled` until it has ended by itself: so a task dropped midway counts as that.
-    end: TaskEnd,
+    /// `Cancelled` until the task ends on its own, so a task dropped midway counts as cancelled.
+    outcome: TaskOutcome,
 }
 
 impl Running {
-    fn ended(mut self, end: TaskEnd) {
-        self.end = end;
+    fn finish(mut self, outcome: TaskOutcome) {
+        self.outcome = outcome;
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let (name, end) = (self.name.clone(), &mut self.end);
-        let failure = match end {
-            TaskEnd::Ended(Err(message)) => {
+        let (name, outcome) = (self.name.clone(), &mut self.outcome);
+        let failure = match outcome {
+            TaskOutcome::Ended(Err(message)) => {
                 Some(TaskFailure { name: name.clone(), message: std::mem::take(message) })
             }
-            TaskEnd::Ended(Ok(())) | TaskEnd::Cancelled => None,
+            TaskOutcome::Ended(Ok(())) | TaskOutcome::Cancelled => None,
         };
         if let Some(failure) = &failure {
             tracing::error!(event = "service.task_failed", task = %name, error = failure.message, "task failed");
@@ -174,7 +174,7 @@ impl Drop for Running {
                         ended.failures.push(failure);
                     }
                 }
-                None if matches!(end, TaskEnd::Cancelled) => ended.cancelled.push(name),
+                None if matches!(outcome, TaskOutcome::Cancelled) => ended.cancelled.push(name),
                 None => ended.finished += 1,
             }
         });

@@ -16,7 +16,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 type Plain = Result<(), &'static str>;
 
-/// What happened, in order.
+/// Events in order.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<String>>>);
 
@@ -62,20 +62,20 @@ fn spawn(life: &mut Lifecycle, log: &Log, name: &'static str) {
     });
 }
 
-/// Lets every task run that can.
+/// Lets every ready task run.
 async fn settle() {
     for _ in 0..20 {
         tokio::task::yield_now().await;
     }
 }
 
-fn ends(report: &Report) -> Vec<(&str, End)> {
-    report.clean_ups.iter().map(|clean_up| (&*clean_up.name, clean_up.end.clone())).collect()
+fn outcomes(report: &Report) -> Vec<(&str, CloseOutcome)> {
+    report.resources.iter().map(|closed| (&*closed.name, closed.outcome.clone())).collect()
 }
 
 #[tokio::test(start_paused = true)]
-async fn l1_hooks_and_tasks_end_in_the_reverse_order_of_their_start() {
-    let (mut life, log) = (Lifecycle::unfollowed(), Log::default());
+async fn l1_resources_and_tasks_end_in_the_reverse_order_of_their_start() {
+    let (mut life, log) = (Lifecycle::without_signals(), Log::default());
     start(&mut life, &log, "lock").await;
     start(&mut life, &log, "ledger").await;
     spawn(&mut life, &log, "under");
@@ -96,14 +96,14 @@ async fn l1_hooks_and_tasks_end_in_the_reverse_order_of_their_start() {
             "close lock"
         ]
     );
-    let names: Vec<_> = report.clean_ups.iter().map(|clean_up| &*clean_up.name).collect();
+    let names: Vec<_> = report.resources.iter().map(|closed| &*closed.name).collect();
     assert_eq!(names, ["server", "ledger", "lock"]);
     assert_eq!(report.tasks.finished, 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn l1_what_a_cancelled_task_owned_is_dropped_before_the_resource_under_it_is_released() {
-    let (mut life, log) = (Lifecycle::unfollowed(), Log::default());
+async fn l1_a_cancelled_task_drops_all_it_owns_before_the_resource_under_it_closes() {
+    let (mut life, log) = (Lifecycle::without_signals(), Log::default());
     start(&mut life, &log, "ledger").await;
     let owned = Owned(log.clone(), "drop cursor");
     life.spawn("reader", LIMIT, |_| async move {
@@ -115,14 +115,14 @@ async fn l1_what_a_cancelled_task_owned_is_dropped_before_the_resource_under_it_
 }
 
 #[tokio::test(start_paused = true)]
-async fn l2_clean_ups_run_after_a_failed_a_panicked_and_an_overlong_start() {
-    for (fault, told) in [
-        ("fail", "start of sick failed: disk on fire"),
-        ("panic", "start of sick panicked: disk on fire"),
-        ("hang", "start of sick took longer than 10s"),
+async fn l2_resources_close_after_a_failed_a_panicked_and_an_overlong_start() {
+    for (fault, message) in [
+        ("fail", "cannot start broken: disk on fire"),
+        ("panic", "cannot start broken: panicked: disk on fire"),
+        ("hang", "cannot start broken: not ready after 10s"),
     ] {
-        let (mut life, log) = (Lifecycle::unfollowed(), Log::default());
-        start(&mut life, &log, "well").await;
+        let (mut life, log) = (Lifecycle::without_signals(), Log::default());
+        start(&mut life, &log, "working").await;
         let open = async {
             match fault {
                 "fail" => Err("disk on fire"),
@@ -132,43 +132,43 @@ async fn l2_clean_ups_run_after_a_failed_a_panicked_and_an_overlong_start() {
         };
         let never = log.clone();
         let close = move |()| async move {
-            never.add("close sick");
+            never.add("close broken");
             Plain::Ok(())
         };
-        let error = life.start("sick", LIMIT, open, close).await.unwrap_err();
-        assert_eq!(error.name(), "sick");
+        let error = life.start("broken", LIMIT, open, close).await.unwrap_err();
+        assert_eq!(error.name(), "broken");
         let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
-        assert_eq!(format!("{error}{}", source.unwrap_or_default()), told);
+        assert_eq!(format!("{error}{}", source.unwrap_or_default()), message);
         assert!(life.stop().await.is_clean());
-        assert_eq!(log.lines(), ["open well", "close well"], "{fault}");
+        assert_eq!(log.lines(), ["open working", "close working"], "{fault}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn l2_clean_ups_run_after_one_that_failed_one_that_panicked_and_one_that_overran() {
-    let (mut life, log) = (Lifecycle::unfollowed(), Log::default());
+async fn l2_resources_close_after_a_close_that_failed_panicked_or_overran() {
+    let (mut life, log) = (Lifecycle::without_signals(), Log::default());
     start(&mut life, &log, "first").await;
-    life.clean_up("hanging", LIMIT, pending::<Plain>);
+    life.on_close("hanging", LIMIT, pending::<Plain>);
     start(&mut life, &log, "second").await;
-    life.clean_up("panicking", LIMIT, || async {
+    life.on_close("panicking", LIMIT, || async {
         if true { panic!("no {}", 7) } else { Plain::Ok(()) }
     });
     start(&mut life, &log, "third").await;
-    life.clean_up("failing", LIMIT, || async {
+    life.on_close("failing", LIMIT, || async {
         Err::<(), _>(anyhow::anyhow!("deep").context("high"))
     });
     let begun = Instant::now();
     let report = life.stop().await;
-    let failed = |message: &str| End::Failed(message.to_owned());
+    let failed = |message: &str| CloseOutcome::Failed(message.to_owned());
     assert_eq!(
-        ends(&report),
+        outcomes(&report),
         [
             ("failing", failed("high: deep")),
-            ("third", End::Done),
+            ("third", CloseOutcome::Done),
             ("panicking", failed("panicked: no 7")),
-            ("second", End::Done),
-            ("hanging", End::TimedOut(LIMIT)),
-            ("first", End::Done),
+            ("second", CloseOutcome::Done),
+            ("hanging", CloseOutcome::TimedOut(LIMIT)),
+            ("first", CloseOutcome::Done),
         ]
     );
     assert_eq!(log.lines()[3..], ["close third", "close second", "close first"]);
@@ -178,13 +178,13 @@ async fn l2_clean_ups_run_after_one_that_failed_one_that_panicked_and_one_that_o
 
 #[tokio::test(start_paused = true)]
 async fn a_lifecycle_dropped_without_stop_cancels_its_tasks_and_drops_its_resources() {
-    let (mut life, log) = (Lifecycle::unfollowed(), Log::default());
+    let (mut life, log) = (Lifecycle::without_signals(), Log::default());
     let resource = Owned(log.clone(), "drop resource");
     let open = async { Ok::<_, &str>((resource, ())) };
     life.start("resource", LIMIT, open, |_| async { Plain::Ok(()) }).await.unwrap();
-    let (held, mut released) = oneshot::channel::<()>();
+    let (guard, mut released) = oneshot::channel::<()>();
     life.spawn("deaf", LIMIT, |_| async move {
-        let _held = held;
+        let _guard = guard;
         pending::<Plain>().await
     });
     settle().await;
@@ -195,19 +195,23 @@ async fn a_lifecycle_dropped_without_stop_cancels_its_tasks_and_drops_its_resour
 }
 
 #[test]
-fn the_report_reads_line_by_line() {
-    let clean_up = |name: &'static str, end| CleanUp { name: name.into(), took: SECOND / 8, end };
+fn the_report_has_a_line_for_each_resource_and_failed_task() {
+    let closed = |name: &'static str, outcome| ClosedResource {
+        name: name.into(),
+        took: SECOND / 8,
+        outcome,
+    };
     let mut report = Report { took: 3 * SECOND, ..Report::default() };
     assert!(report.is_clean());
     assert_eq!(
         report.to_string(),
         "tasks: 0 finished, 0 failed, 0 cancelled, 0 alive\nstopped in 3.0s"
     );
-    report.clean_ups = vec![
-        clean_up("server", End::Done),
-        clean_up("ledger", End::Failed("disk on fire".to_owned())),
-        clean_up("lock", End::TimedOut(SECOND)),
-        clean_up("log", End::Left),
+    report.resources = vec![
+        closed("server", CloseOutcome::Done),
+        closed("ledger", CloseOutcome::Failed("disk on fire".to_owned())),
+        closed("lock", CloseOutcome::TimedOut(SECOND)),
+        closed("log", CloseOutcome::Abandoned),
     ];
     report.tasks = TasksReport {
         finished: 5,
@@ -219,10 +223,10 @@ fn the_report_reads_line_by_line() {
     assert!(!report.is_clean());
     assert_eq!(
         report.to_string(),
-        "clean-up server: done in 125.0ms\n\
-         clean-up ledger: failed in 125.0ms: disk on fire\n\
-         clean-up lock: not done after 1s\n\
-         clean-up log: left undone\n\
+        "resource server: closed in 125.0ms\n\
+         resource ledger: close failed in 125.0ms: disk on fire\n\
+         resource lock: not closed after 1s\n\
+         resource log: close abandoned\n\
          tasks: 5 finished, 1 failed, 1 cancelled, 1 alive\n\
          task beat: out of breath\n\
          task deaf: cancelled\n\

@@ -1,4 +1,4 @@
-//! The meter of the channels of one name: each pipeline has one.
+//! The meter of all channels with one name: each pipeline has one such channel.
 
 use std::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -9,11 +9,11 @@ use metrics::{Counter, Gauge, Histogram};
 
 use super::{meters::add, prometheus as names, status::ChannelStatus};
 
-/// The meter of the channels of one name: their depth is what entered less what left.
+/// The meter of all channels with one name. Their depth is the entered items less the received ones.
 #[derive(Debug)]
 pub struct ChannelMeter {
     name: &'static str,
-    /// Of one of them.
+    /// Capacity of one channel, in items.
     capacity: usize,
     open: (Gauge, AtomicUsize),
     entered: (Counter, AtomicU64),
@@ -42,13 +42,13 @@ impl ChannelMeter {
         meter
     }
 
-    /// One more channel of this name.
+    /// Records the opening of a channel.
     pub fn opened(&self) {
         self.open.1.fetch_add(1, Relaxed);
         self.show_capacity();
     }
 
-    /// One less.
+    /// Records the closing of a channel.
     pub fn closed(&self) {
         self.open.1.fetch_sub(1, Relaxed);
         self.show_capacity();
@@ -58,7 +58,7 @@ impl ChannelMeter {
         self.open.0.set(u32::try_from(self.capacity()).unwrap_or(u32::MAX));
     }
 
-    /// Of all that are open; of one where none is.
+    /// Returns the capacity of all open channels, or of one if none is open.
     fn capacity(&self) -> usize {
         self.capacity * self.open.1.load(Relaxed).max(1)
     }

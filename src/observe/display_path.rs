@@ -1,4 +1,4 @@
-//! Names of files and words of others, for people and shells to read.
+//! File names and text of others, made safe for terminals and shells.
 
 use std::{
     fmt::{self, Write},
@@ -6,13 +6,12 @@ use std::{
     path::Path,
 };
 
-/// A path with everything escaped that could move a terminal's cursor or end a line: names are
-/// bytes that anyone may choose. Two different paths are never shown alike, letters of one shape
-/// left aside.
+/// A path with everything escaped that could move a terminal's cursor or end a line: anyone may choose
+/// the bytes of a name. Two different paths never look the same, except for letters of the same shape.
 #[derive(Clone, Copy, Debug)]
 pub struct EscapedPath<'a>(&'a Path);
 
-/// Shows a path.
+/// Displays a path with escapes.
 #[must_use]
 pub fn display_path<P: AsRef<Path> + ?Sized>(path: &P) -> EscapedPath<'_> {
     EscapedPath(path.as_ref())
@@ -36,8 +35,8 @@ impl fmt::Display for EscapedPath<'_> {
     }
 }
 
-/// Text that may hold the words or the names of others, such as a reason: what could move a terminal's
-/// cursor or end a line is escaped. Names in it that went through [`display_path`] stay as they are.
+/// Escapes text of others, such as a reason, where it could move a terminal's cursor or end a line.
+/// Names in it that went through [`display_path`] do not change.
 #[must_use]
 pub fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
@@ -51,8 +50,8 @@ pub fn escaped(text: &str) -> String {
     safe
 }
 
-/// A path as one word of a shell's command line, whatever its bytes: nothing in it is run. A name
-/// with bytes that a terminal would not show is written in the form `$'…'`, which bash and zsh know.
+/// Quotes a path as one word of a shell's command line, whatever its bytes: the shell runs no part of
+/// it. A name with bytes that a terminal does not show is written as `$'…'`, as bash and zsh accept it.
 #[must_use]
 pub fn shell_quoted(path: &Path) -> String {
     let bytes = path.as_os_str().as_bytes();
@@ -72,7 +71,8 @@ pub fn shell_quoted(path: &Path) -> String {
     word
 }
 
-/// Marks that turn the direction of text, or have no shape: they make a name look like another.
+/// Returns whether a character changes the direction of text or has no shape, and so makes a name look
+/// like another.
 const fn is_invisible(letter: char) -> bool {
     matches!(
         letter,
@@ -92,14 +92,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_fool_a_terminal_is_escaped() {
+    fn terminal_control_sequences_are_escaped() {
         let name = std::ffi::OsStr::from_bytes(b"caf\xc3\xa9\n\x1b[2J\xff");
         assert_eq!(display_path(name).to_string(), "café\\n\\u{1b}[2J\\xff");
         assert_eq!(display_path("a\u{202e}gpj.exe").to_string(), "a\\u{202e}gpj.exe");
     }
 
     #[test]
-    fn a_shell_takes_a_quoted_path_as_one_word_and_runs_nothing_of_it() {
+    fn a_shell_reads_a_quoted_path_as_one_word_and_runs_no_part_of_it() {
         let names: [&[u8]; 6] = [
             b"/in/a'; touch pwned; '.gz",
             b"/in/plain",
@@ -112,9 +112,9 @@ mod tests {
             let word = shell_quoted(Path::new(std::ffi::OsStr::from_bytes(name)));
             assert!(!word.chars().any(|c| c.is_control() || is_invisible(c)), "{word}");
             let script = format!("printf %s {word}");
-            let said = std::process::Command::new("bash").args(["-c", &script]).output();
-            let said = said.expect("bash is there");
-            assert_eq!(said.stdout, name, "{word}");
+            let output = std::process::Command::new("bash").args(["-c", &script]).output();
+            let output = output.expect("bash exists");
+            assert_eq!(output.stdout, name, "{word}");
         }
     }
 
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_written_like_an_escape_is_shown_otherwise() {
+    fn a_name_that_looks_like_an_escape_is_displayed_differently() {
         assert_eq!(display_path("a\n").to_string(), r"a\n");
         assert_eq!(display_path(r"a\n").to_string(), r"a\\n");
     }

@@ -1,21 +1,21 @@
-//! How long files took, from settled to acknowledged, as counts in steps of an eighth of a doubling.
+//! Latency of files from settle to acknowledgement, counted in buckets of an eighth of a doubling.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
-/// Steps for each doubling: a quantile is right to 1/8.
-const STEPS: u32 = 8;
-/// From one microsecond to `2^36` of them, which is 19 hours; what is longer counts as that.
+/// Buckets per doubling: a quantile is exact to 1/8.
+const BUCKETS_PER_DOUBLING: u32 = 8;
+/// From 1 µs to `2^36` µs, which is 19 hours; longer times count in the last bucket.
 const DOUBLINGS: u32 = 36;
-const COUNTS: usize = (STEPS * DOUBLINGS) as usize;
+const COUNTS: usize = (BUCKETS_PER_DOUBLING * DOUBLINGS) as usize;
 
-/// Adding one is one addition to one counter, so that the hot path does not feel it.
+/// Bucket counts. One sample costs the hot path one atomic addition.
 #[derive(Debug)]
 pub struct Latency(Box<[AtomicU64]>);
 
-/// The counts at one moment; the difference of two is what happened between them.
+/// Bucket counts at one moment. The difference of two covers the time between them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts(Vec<u64>);
 
@@ -37,25 +37,26 @@ impl Latency {
     }
 }
 
-/// Which step a time belongs to: the doubling by the highest bit, the step by the three below it.
+/// Returns the bucket of a time: the highest bit gives the doubling, the next three bits the step.
 fn index(took: Duration) -> usize {
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
     let doubling = micros.ilog2();
     let below = if doubling >= 3 { micros >> (doubling - 3) } else { micros << (3 - doubling) };
-    let step = u32::try_from(below & u64::from(STEPS - 1)).unwrap_or(0);
-    usize::try_from(doubling * STEPS + step).unwrap_or(COUNTS).min(COUNTS - 1)
+    let step = u32::try_from(below & u64::from(BUCKETS_PER_DOUBLING - 1)).unwrap_or(0);
+    usize::try_from(doubling * BUCKETS_PER_DOUBLING + step).unwrap_or(COUNTS).min(COUNTS - 1)
 }
 
-/// The upper end of a step, in seconds.
+/// Returns the upper bound of a bucket, in seconds.
 fn upper(index: usize) -> f64 {
     let index = u32::try_from(index).unwrap_or(0);
-    let (doubling, step) = (index / STEPS, index % STEPS);
-    let micros = f64::from(STEPS + step + 1) / f64::from(STEPS) * f64::from(doubling).exp2();
+    let (doubling, step) = (index / BUCKETS_PER_DOUBLING, index % BUCKETS_PER_DOUBLING);
+    let micros = f64::from(BUCKETS_PER_DOUBLING + step + 1) / f64::from(BUCKETS_PER_DOUBLING)
+        * f64::from(doubling).exp2();
     micros / 1e6
 }
 
 impl Counts {
-    /// What was added since `earlier`.
+    /// Returns the counts added since `earlier`.
     pub fn since(&self, earlier: &Self) -> Self {
         let before = earlier.0.iter().copied().chain(std::iter::repeat(0));
         Self(self.0.iter().zip(before).map(|(now, before)| now.saturating_sub(before)).collect())
@@ -68,7 +69,7 @@ impl Counts {
         }
     }
 
-    /// The time in seconds that this share of the files took at most; none where there are none.
+    /// Returns the time in seconds within which this share of the files finished, or `None` for no files.
     pub fn quantile(&self, share: f64) -> Option<f64> {
         let all: u64 = self.0.iter().sum();
         #[expect(
@@ -77,11 +78,11 @@ impl Counts {
             clippy::cast_possible_truncation,
             reason = "a count of files, and a share of it"
         )]
-        let wanted = ((all as f64 * share).ceil() as u64).max(1);
-        let mut seen = 0;
+        let rank = ((all as f64 * share).ceil() as u64).max(1);
+        let mut counted = 0;
         let index = self.0.iter().position(|count| {
-            seen += count;
-            seen >= wanted
+            counted += count;
+            counted >= rank
         });
         index.filter(|_| all > 0).map(upper)
     }
@@ -92,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quantile_is_right_to_an_eighth() {
+    fn a_quantile_is_exact_to_an_eighth() {
         let latency = Latency::default();
         for micros in 1..=1000 {
             latency.add(Duration::from_micros(micros * 100));
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_added_since_counts() {
+    fn only_later_samples_count() {
         let latency = Latency::default();
         latency.add(Duration::from_secs(100));
         let before = latency.counts();
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn every_time_has_its_step_and_longer_ones_have_no_lower() {
+    fn every_time_has_a_bucket_and_longer_times_no_lower_one() {
         let mut last = 0;
         for doubling in 0..64 {
             let index = index(Duration::from_nanos(1 << doubling));

@@ -1,4 +1,4 @@
-//! The typed handle on the metrics of one hook.
+//! The meter of one hook.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -7,7 +7,7 @@ use metrics::Counter;
 use super::prometheus as names;
 
 crate::policy::words! {
-    /// How a run of a hook ended.
+    /// Outcome of a hook's run.
     HookEnd {
         Done = "done",
         Failed = "failed",
@@ -21,7 +21,7 @@ pub struct HookMeter {
     name: &'static str,
     runs: [(HookEnd, Counter); 3],
     dropped: Counter,
-    /// Runs that failed or took too long, and notifications that were dropped.
+    /// Failed or timed-out runs, and dropped notifications.
     plain: (AtomicU64, AtomicU64),
 }
 
@@ -46,7 +46,7 @@ impl HookMeter {
     }
 
     pub fn ran(&self, end: HookEnd) {
-        for (_, counter) in self.runs.iter().filter(|(known, _)| *known == end) {
+        for (_, counter) in self.runs.iter().filter(|(outcome, _)| *outcome == end) {
             counter.increment(1);
         }
         self.plain.0.fetch_add(u64::from(end != HookEnd::Done), Relaxed);
@@ -57,7 +57,7 @@ impl HookMeter {
         self.plain.1.fetch_add(notifications, Relaxed);
     }
 
-    /// Runs that did not go well, and notifications that were dropped.
+    /// Returns the number of failed or timed-out runs, and of dropped notifications.
     #[must_use]
     pub fn counts(&self) -> (u64, u64) {
         (self.plain.0.load(Relaxed), self.plain.1.load(Relaxed))

@@ -1,4 +1,4 @@
-//! The jobs of a pipeline that are in work: who they are, how large, how far, and since when.
+//! The files in flight of a pipeline: path, size, stage, progress and start.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use std::{
 
 use crate::stage::Stage;
 
-/// Known by the number of the job, which grows: the first is the oldest.
+/// Files in flight by job number. Numbers grow, so the first entry is the oldest.
 #[derive(Debug, Default)]
 pub struct InFlight(Mutex<BTreeMap<i64, InFlightFile>>);
 
@@ -24,7 +24,7 @@ struct InFlightFile {
     meter: Arc<JobMeter>,
 }
 
-/// How far one job is. Held by the job, which tells, and by the list of those in work.
+/// Progress of one job. The job writes it; [`InFlight`] reads it.
 #[derive(Debug)]
 pub struct JobMeter {
     stage: AtomicU8,
@@ -38,12 +38,12 @@ impl Default for JobMeter {
 }
 
 impl JobMeter {
-    /// A stage begins with it; it counts as there until the next one begins.
+    /// Records the stage of the job, until the next stage starts.
     pub fn stage_started(&self, stage: Stage) {
         self.stage.store(stage as u8, Relaxed);
     }
 
-    /// So many bytes of the source are read by now.
+    /// Records the number of source bytes read so far.
     pub fn read(&self, bytes: u64) {
         self.read_bytes.store(bytes, Relaxed);
     }
@@ -54,11 +54,11 @@ impl JobMeter {
     }
 }
 
-/// A job, as it is shown.
+/// A snapshot of a file in flight.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InFlightView {
     pub id: i64,
-    /// Below the input.
+    /// Relative to the input.
     pub path: PathBuf,
     pub bytes: u64,
     pub done_bytes: u64,
@@ -66,13 +66,13 @@ pub struct InFlightView {
     pub since: Instant,
 }
 
-/// All of them together.
+/// Totals of the files in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InFlightTotals {
     pub files: u64,
-    /// Of their sources.
+    /// Bytes of their sources.
     pub bytes: u64,
-    /// Of these, what is read.
+    /// Bytes of their sources read so far.
     pub done_bytes: u64,
     pub oldest: Duration,
 }
@@ -82,24 +82,24 @@ impl InFlight {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One more; how many there are then, and what it is to tell by.
+    /// Adds a job. Returns the number of jobs, and the meter that the job writes.
     pub fn begin(&self, id: i64, path: &Path, bytes: u64) -> (usize, Arc<JobMeter>) {
         let meter = Arc::new(JobMeter::default());
-        let told = Arc::clone(&meter);
+        let job_meter = Arc::clone(&meter);
         let job = InFlightFile { path: path.to_path_buf(), bytes, since: Instant::now(), meter };
         let mut jobs = self.lock();
         jobs.insert(id, job);
-        (jobs.len(), told)
+        (jobs.len(), job_meter)
     }
 
-    /// One less; how many there are then.
+    /// Removes a job. Returns the number of jobs.
     pub fn end(&self, id: i64) -> usize {
         let mut jobs = self.lock();
         jobs.remove(&id);
         jobs.len()
     }
 
-    pub fn sum(&self) -> InFlightTotals {
+    pub fn totals(&self) -> InFlightTotals {
         let jobs = self.lock();
         InFlightTotals {
             files: jobs.len() as u64,
@@ -109,9 +109,9 @@ impl InFlight {
         }
     }
 
-    /// The oldest of them; at most so many.
-    pub fn oldest(&self, most: usize) -> Vec<InFlightView> {
-        self.lock().iter().take(most).map(|(id, job)| job.view(*id)).collect()
+    /// Returns the oldest files, at most `max`.
+    pub fn oldest(&self, max: usize) -> Vec<InFlightView> {
+        self.lock().iter().take(max).map(|(id, job)| job.view(*id)).collect()
     }
 }
 
@@ -137,30 +137,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_is_told_first_and_the_sum_is_of_those_left() {
-        let work = InFlight::default();
-        assert_eq!(work.sum(), InFlightTotals::default());
+    fn the_oldest_comes_first_and_finished_files_do_not_count() {
+        let in_flight = InFlight::default();
+        assert_eq!(in_flight.totals(), InFlightTotals::default());
         for (id, name, bytes) in [(2, "b", 20), (1, "a", 10), (3, "c", 30)] {
-            work.begin(id, Path::new(name), bytes);
+            in_flight.begin(id, Path::new(name), bytes);
         }
-        assert_eq!(work.end(1), 2);
-        assert_eq!((work.sum().files, work.sum().bytes), (2, 50));
-        let [oldest] = work.oldest(1).try_into().expect("one");
+        assert_eq!(in_flight.end(1), 2);
+        assert_eq!((in_flight.totals().files, in_flight.totals().bytes), (2, 50));
+        let [oldest] = in_flight.oldest(1).try_into().expect("one");
         assert_eq!((oldest.id, oldest.path.as_path()), (2, Path::new("b")));
     }
 
     #[test]
-    fn a_job_tells_how_far_it_is_and_never_more_than_all() {
-        let work = InFlight::default();
-        let (_, meter) = work.begin(1, Path::new("a"), 10);
-        assert_eq!(work.oldest(1)[0].stage, Stage::Settle);
+    fn a_job_shows_its_progress_and_never_more_than_its_size() {
+        let in_flight = InFlight::default();
+        let (_, meter) = in_flight.begin(1, Path::new("a"), 10);
+        assert_eq!(in_flight.oldest(1)[0].stage, Stage::Settle);
         for stage in super::super::STAGES {
             meter.stage_started(stage);
-            assert_eq!(work.oldest(1)[0].stage, stage);
+            assert_eq!(in_flight.oldest(1)[0].stage, stage);
         }
         meter.read(4);
-        assert_eq!((work.oldest(1)[0].done_bytes, work.sum().done_bytes), (4, 4));
+        assert_eq!((in_flight.oldest(1)[0].done_bytes, in_flight.totals().done_bytes), (4, 4));
         meter.read(11);
-        assert_eq!(work.oldest(1)[0].done_bytes, 10);
+        assert_eq!(in_flight.oldest(1)[0].done_bytes, 10);
     }
 }

@@ -1,18 +1,18 @@
-//! The kinds that metrics are told apart by.
+//! Values of the labels `outcome` and `kind`.
 
 crate::policy::words! {
-    /// How a file ended.
+    /// Outcome of a file.
     OutcomeKind {
         Published = "published",
         Skipped = "skipped",
         Quarantined = "quarantined",
-        /// Handed back: it goes through the intake again, now or at the next start.
+        /// Returned to the intake, now or at the next start.
         Deferred = "deferred",
     }
 }
 
 crate::policy::words! {
-    /// What was made durable.
+    /// Object of a sync.
     SyncKind {
         File = "file",
         Directory = "directory",

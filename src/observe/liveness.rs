@@ -1,4 +1,4 @@
-//! Signs of life: who is to be told that the service is well asks here whether it is.
+//! Liveness of the pipelines, for the watchdog and the probes.
 
 use std::{
     sync::{
@@ -8,44 +8,45 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What one pipeline showed last.
+/// Last heartbeat and progress of one pipeline.
 #[derive(Debug)]
 pub(super) struct Heartbeats {
-    turned: Mutex<Instant>,
-    moved: AtomicU64,
+    beat_at: Mutex<Instant>,
+    progress: AtomicU64,
 }
 
 impl Heartbeats {
     pub fn new() -> Self {
-        Self { turned: Mutex::new(Instant::now()), moved: AtomicU64::new(0) }
+        Self { beat_at: Mutex::new(Instant::now()), progress: AtomicU64::new(0) }
     }
 
     pub fn beat(&self) {
-        *self.turned.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.beat_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     pub fn progressed(&self) {
-        self.moved.fetch_add(1, Relaxed);
+        self.progress.fetch_add(1, Relaxed);
     }
 
-    pub fn movement(&self) -> u64 {
-        self.moved.load(Relaxed)
+    pub fn progress(&self) -> u64 {
+        self.progress.load(Relaxed)
     }
 
     pub fn silent(&self) -> Duration {
-        self.turned.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        self.beat_at.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 }
 
-/// One pipeline at this moment.
+/// Snapshot of one pipeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Liveness {
     pub name: String,
-    /// Since its intake's thread was last seen to turn.
+    /// Time since the last heartbeat of its intake.
     pub silent: Duration,
-    /// Grows with every piece of work.
-    pub movement: u64,
-    pub in_work: u64,
-    /// Its place is known to be sick.
+    /// Grows with every piece of work done.
+    pub progress: u64,
+    /// Number of files in flight.
+    pub in_flight: u64,
+    /// Whether it is paused because storage is unavailable.
     pub is_paused: bool,
 }

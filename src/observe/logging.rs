@@ -1,7 +1,7 @@
 //! Structured logs on the standard error, and the report of a panic there.
 //!
-//! A text line is logfmt, in the order of its values' use: `time=… level=… event=… msg=… key=…`. The
-//! message is for people; programs and alert rules match `event`, which stays the same.
+//! A text line is logfmt: `time=… level=… event=… msg=… key=…`. The message is for people; programs and
+//! alert rules match `event`, which is stable.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -25,19 +25,19 @@ use super::stderr::{Stderr, write_lines};
 use crate::policy::LogFormat;
 
 /// Installs the process's one subscriber; a second call changes nothing. `RUST_LOG` overrides the
-/// level, and colour is for terminals only. Control characters in values are escaped; `notify` logs
-/// names as they are, and only below its warnings, so nothing else of it is ever let through.
+/// level. Control characters in values are escaped; the crate `notify` logs names unescaped below the
+/// level of warnings, so only its warnings pass.
 pub fn init(format: LogFormat, level: &str) {
     let default = || EnvFilter::new(format!("{level},notify=warn,hyper=warn,hyper_util=warn"));
-    let asked = std::env::var("RUST_LOG").ok().filter(|asked| !asked.is_empty());
-    let parsed = asked.map(|asked| EnvFilter::try_new(&asked).map_err(|error| (asked, error)));
-    let (filter, refused) = match parsed {
+    let value = std::env::var("RUST_LOG").ok().filter(|value| !value.is_empty());
+    let parsed = value.map(|value| EnvFilter::try_new(&value).map_err(|error| (value, error)));
+    let (filter, invalid) = match parsed {
         Some(Ok(filter)) => (filter, None),
-        Some(Err(refused)) => (default(), Some(refused)),
+        Some(Err(invalid)) => (default(), Some(invalid)),
         None => (default(), None),
     };
     let filter = match "notify=warn".parse() {
-        Ok(quiet) => filter.add_directive(quiet),
+        Ok(directive) => filter.add_directive(directive),
         Err(_) => filter,
     };
     let registry = tracing_subscriber::registry().with(filter);
@@ -51,15 +51,15 @@ pub fn init(format: LogFormat, level: &str) {
             registry.with(text.with_writer(|| Stderr)).try_init()
         }
     };
-    // Already installed, by a test or by a program that uses this as a library.
+    // A test, or a program that uses this as a library, may have installed one before.
     drop(installed);
-    if let Some((value, error)) = refused {
+    if let Some((value, error)) = invalid {
         tracing::warn!(event = "log.filter_ignored", value, %error, "cannot parse RUST_LOG, ignored");
     }
 }
 
-/// Whether the standard error takes colours: by `NO_COLOR` and `CLICOLOR_FORCE` (<https://no-color.org>,
-/// <https://bixense.com/clicolors>), else where it is a terminal.
+/// Returns whether standard error is coloured: as `NO_COLOR` and `CLICOLOR_FORCE` decide
+/// (<https://no-color.org>, <https://bixense.com/clicolors>), else if it is a terminal.
 #[must_use]
 pub fn is_coloured() -> bool {
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -68,7 +68,7 @@ pub fn is_coloured() -> bool {
     !is_set("NO_COLOR") && (is_forced || stderr().is_terminal())
 }
 
-/// A duration in seconds with three decimals, as log lines have it.
+/// Returns a duration in seconds with three decimals, as in log lines.
 #[must_use]
 pub fn log_seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1000.0).round() / 1000.0
@@ -110,12 +110,12 @@ where
     }
 }
 
-/// What one line has, as it is collected from its event.
+/// The parts of one line, collected from its event.
 #[derive(Default)]
 struct Line {
     event: String,
     message: String,
-    /// ` key=value` for each of the rest.
+    /// ` key=value` for each other field.
     fields: String,
 }
 
@@ -125,7 +125,7 @@ impl Line {
             "message" => self.message = value,
             "event" => self.event = value,
             name => {
-                // Into a string: it cannot fail.
+                // Writing to a string cannot fail.
                 write!(self.fields, " {name}={}", Value(&value)).ok();
             }
         }
@@ -142,30 +142,31 @@ impl Visit for Line {
     }
 }
 
-/// A value of logfmt: quoted, with the escapes of JSON, where it is empty or has a blank, a quote, an
-/// equals sign or a control character.
+/// A value of logfmt. It is quoted, with the escapes of JSON, if it is empty or contains a blank, a
+/// quote, an equals sign or a control character.
 struct Value<'a>(&'a str);
 
 impl fmt::Display for Value<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_special = |one: char| one.is_whitespace() || one.is_control() || "\"=".contains(one);
+        let is_special =
+            |char: char| char.is_whitespace() || char.is_control() || "\"=".contains(char);
         if !self.0.is_empty() && !self.0.contains(is_special) {
             return f.write_str(self.0);
         }
         f.write_char('"')?;
-        for one in self.0.chars() {
-            match one {
-                '"' | '\\' => write!(f, "\\{one}")?,
+        for char in self.0.chars() {
+            match char {
+                '"' | '\\' => write!(f, "\\{char}")?,
                 '\n' => f.write_str("\\n")?,
-                one if one.is_control() => write!(f, "\\u{:04x}", u32::from(one))?,
-                one => f.write_char(one)?,
+                char if char.is_control() => write!(f, "\\u{:04x}", u32::from(char))?,
+                char => f.write_char(char)?,
             }
         }
         f.write_char('"')
     }
 }
 
-/// Reports a panic as the library does, without waiting for the reader.
+/// Reports a panic in the form of the standard library, without waiting for the reader.
 pub fn report_panic(panic: &PanicHookInfo<'_>) {
     let thread = thread::current();
     let mut text = format!("\nthread '{}' {panic}\n", thread.name().unwrap_or("<unnamed>"));
@@ -181,13 +182,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_quoted_where_logfmt_needs_it() {
-        let of = |value| Value(value).to_string();
-        assert_eq!(of("in/a.log"), "in/a.log");
-        assert_eq!(of(r"a\x1b"), r"a\x1b");
-        assert_eq!(of(""), r#""""#);
-        assert_eq!(of("two words"), r#""two words""#);
-        assert_eq!(of("a=b \"c\" \\ \n\u{1b}"), r#""a=b \"c\" \\ \n\u001b""#);
+    fn a_value_is_quoted_if_logfmt_needs_it() {
+        let quoted = |value| Value(value).to_string();
+        assert_eq!(quoted("in/a.log"), "in/a.log");
+        assert_eq!(quoted(r"a\x1b"), r"a\x1b");
+        assert_eq!(quoted(""), r#""""#);
+        assert_eq!(quoted("two words"), r#""two words""#);
+        assert_eq!(quoted("a=b \"c\" \\ \n\u{1b}"), r#""a=b \"c\" \\ \n\u001b""#);
     }
 
     #[test]

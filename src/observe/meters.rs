@@ -1,5 +1,5 @@
-//! Typed handles on the metrics of a pipeline. Each keeps plain numbers too, so that the status and
-//! the last report need no recorder.
+//! The meter of a pipeline. It keeps plain numbers next to the metrics, so that the status and the exit
+//! report need no recorder.
 
 use std::{
     collections::HashMap,
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::stage::Stage;
 
-/// What a stage did for one pipeline.
+/// Work of one stage for one pipeline.
 #[derive(Debug)]
 pub(super) struct StageMeter {
     seconds: Histogram,
@@ -33,16 +33,16 @@ pub(super) struct StageMeter {
     pub(super) nanos: AtomicU64,
 }
 
-/// What an intake pauses for by itself.
+/// Side of a pipeline whose storage is unavailable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pause {
-    /// The input is not there.
+    /// The input is unavailable.
     Input,
     /// Storage on the output's side failed.
     Output,
 }
 
-/// Why an intake pauses, for each side apart: one may be well again while the other is not.
+/// Reasons of a pause, one for each side: one may be available again before the other.
 #[derive(Debug, Default)]
 struct PauseReasons {
     input: Option<String>,
@@ -50,11 +50,11 @@ struct PauseReasons {
 }
 
 impl PauseReasons {
-    /// All of them, as one text.
+    /// Joins the reasons.
     fn text(&self) -> Option<String> {
-        let all: Vec<&str> =
+        let reasons: Vec<&str> =
             [&self.input, &self.output].into_iter().flatten().map(String::as_str).collect();
-        (!all.is_empty()).then(|| all.join("; "))
+        (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 }
 
@@ -62,34 +62,35 @@ impl PauseReasons {
 #[derive(Debug)]
 pub struct PipelineMeter {
     pub(super) name: Arc<str>,
-    /// Files and the bytes of their sources.
+    /// Number of files, and bytes of their sources.
     outcomes: HashMap<OutcomeKind, [(Counter, AtomicU64); 2]>,
     pub(super) stages: HashMap<Stage, StageMeter>,
     syncs: HashMap<SyncKind, Histogram>,
     output_bytes: (Counter, AtomicU64),
     batch: Histogram,
-    hints: Counter,
+    events: Counter,
     overflows: (Counter, AtomicU64),
     rescan_finds: (Counter, AtomicU64),
     retries: (Counter, AtomicU64),
     pending: (Gauge, AtomicU64),
-    oldest: (Gauge, Mutex<Duration>),
-    in_work: (Gauge, InFlight),
-    paused: (Gauge, Mutex<PauseReasons>),
-    held: (Gauge, AtomicBool),
+    oldest_pending: (Gauge, Mutex<Duration>),
+    in_flight: (Gauge, InFlight),
+    paused_by_storage: (Gauge, Mutex<PauseReasons>),
+    paused_by_operator: (Gauge, AtomicBool),
     last_published: Gauge,
-    /// Looks at files that were done before, by other transforms.
+    /// Number of looks that skipped a file because other transforms have processed it.
     other_transforms: AtomicU64,
-    life: Heartbeats,
+    heartbeats: Heartbeats,
     pub(super) latency: Latency,
-    feed: OutcomeStream,
+    outcome_stream: OutcomeStream,
 }
 
 impl PipelineMeter {
-    pub(super) fn new(name: &Arc<str>, feed: OutcomeStream) -> Self {
+    pub(super) fn new(name: &Arc<str>, outcome_stream: OutcomeStream) -> Self {
         let label = || metrics::SharedString::from(name.to_string());
         let counter = |metric| metrics::counter!(metric, "pipeline" => label());
         let gauge = |metric| metrics::gauge!(metric, "pipeline" => label());
+        let pause = |reason: &'static str| metrics::gauge!(names::PAUSED, "pipeline" => label(), "reason" => reason);
         let counted = |metric| (counter(metric), AtomicU64::new(0));
         let outcome = |kind: OutcomeKind| {
             [names::FILES, names::SOURCE_BYTES].map(|metric| {
@@ -111,35 +112,34 @@ impl PipelineMeter {
             syncs: SYNCS.map(|kind| (kind, sync(kind))).into(),
             output_bytes: counted(names::OUTPUT_BYTES),
             batch: metrics::histogram!(names::BATCH_FILES, "pipeline" => label()),
-            hints: counter(names::HINTS),
+            events: counter(names::EVENTS),
             overflows: counted(names::OVERFLOWS),
             rescan_finds: counted(names::RESCAN_FINDS),
             retries: counted(names::RETRIES),
             pending: (gauge(names::PENDING_FILES), AtomicU64::new(0)),
-            oldest: (gauge(names::PENDING_SECONDS), Mutex::default()),
-            in_work: (gauge(names::IN_WORK), InFlight::default()),
-            paused: (gauge(names::PAUSED), Mutex::default()),
-            held: (gauge(names::HELD), AtomicBool::new(false)),
+            oldest_pending: (gauge(names::PENDING_SECONDS), Mutex::default()),
+            in_flight: (gauge(names::IN_FLIGHT), InFlight::default()),
+            paused_by_storage: (pause("storage"), Mutex::default()),
+            paused_by_operator: (pause("operator"), AtomicBool::new(false)),
             last_published: gauge(names::LAST_PUBLISHED),
             other_transforms: AtomicU64::new(0),
-            life: Heartbeats::new(),
+            heartbeats: Heartbeats::new(),
             latency: Latency::default(),
-            feed,
+            outcome_stream,
         };
         meter.show_zeros();
         meter
     }
 
-    /// A counter that is shown from the start can be watched for its first step.
+    /// Exports every series as 0, so that a rate includes its first increment.
     fn show_zeros(&self) {
         let outcomes = self.outcomes.values().flatten().map(|(counter, _)| counter);
-        let others = [&self.output_bytes, &self.overflows];
-        let more = [&self.rescan_finds, &self.retries];
-        let others = others.into_iter().chain(more).map(|(counter, _)| counter);
-        outcomes.chain(others).chain([&self.hints]).for_each(|counter| counter.increment(0));
-        self.paused.0.set(0.0);
-        self.held.0.set(0.0);
-        self.in_work.0.set(0.0);
+        let others = [&self.output_bytes, &self.overflows, &self.rescan_finds, &self.retries];
+        let others = others.into_iter().map(|(counter, _)| counter);
+        outcomes.chain(others).chain([&self.events]).for_each(|counter| counter.increment(0));
+        self.paused_by_storage.0.set(0.0);
+        self.paused_by_operator.0.set(0.0);
+        self.in_flight.0.set(0.0);
     }
 
     pub fn outcome(&self, kind: OutcomeKind, source_bytes: u64, output_bytes: u64) {
@@ -159,9 +159,9 @@ impl PipelineMeter {
         self.stage_done(stage, 1, took);
     }
 
-    /// A stage worked for so long on a file that it is not through with.
+    /// Adds the time that a stage worked on an unfinished file.
     pub fn stage_busy(&self, stage: Stage, took: Duration) {
-        // That files are seen is no sign that they get on.
+        // Discovering files is no progress on them.
         if !matches!(stage, Stage::Discover | Stage::Settle) {
             self.progressed();
         }
@@ -170,7 +170,7 @@ impl PipelineMeter {
         }
     }
 
-    /// A stage is through with so many files, whose time was counted while it passed.
+    /// Counts finished files of a stage. [`Self::stage_busy`] has counted their time.
     pub fn stage_done(&self, stage: Stage, files: usize, took: Duration) {
         if let Some(work) = self.stages.get(&stage) {
             work.seconds.record(took);
@@ -178,14 +178,14 @@ impl PipelineMeter {
         }
     }
 
-    /// An output was acknowledged so long after its source settled.
+    /// Records the time from settle to acknowledgement of an output.
     pub fn acknowledged(&self, took: Duration) {
         self.latency.add(took);
     }
 
-    /// Where its outcomes are told.
-    pub const fn feed(&self) -> &OutcomeStream {
-        &self.feed
+    /// Returns the stream that publishes its outcomes.
+    pub const fn outcome_stream(&self) -> &OutcomeStream {
+        &self.outcome_stream
     }
 
     pub fn sync(&self, kind: SyncKind, took: Duration) {
@@ -199,8 +199,8 @@ impl PipelineMeter {
         self.batch.record(u32::try_from(files).unwrap_or(u32::MAX));
     }
 
-    pub fn hint(&self) {
-        self.hints.increment(1);
+    pub fn event(&self) {
+        self.events.increment(1);
     }
 
     pub fn overflow(&self) {
@@ -211,12 +211,12 @@ impl PipelineMeter {
         add(&self.rescan_finds, files);
     }
 
-    /// A file was left because it is done, by transforms that the pipeline has no more.
-    pub fn has_other_transforms(&self) {
+    /// Counts a look that skipped a file because transforms that are no longer configured processed it.
+    pub fn skipped_for_other_transforms(&self) {
         self.other_transforms.fetch_add(1, Relaxed);
     }
 
-    /// How many looks found a file that other transforms had done.
+    /// Returns the number of looks that skipped a file because other transforms have processed it.
     pub fn other_transforms(&self) -> u64 {
         self.other_transforms.load(Relaxed)
     }
@@ -228,79 +228,79 @@ impl PipelineMeter {
     pub fn pending(&self, files: usize, oldest: Duration) {
         self.pending.1.store(files as u64, Relaxed);
         self.pending.0.set(u32::try_from(files).unwrap_or(u32::MAX));
-        self.oldest.0.set(oldest.as_secs_f64());
-        *self.oldest.1.lock().unwrap_or_else(PoisonError::into_inner) = oldest;
+        self.oldest_pending.0.set(oldest.as_secs_f64());
+        *self.oldest_pending.1.lock().unwrap_or_else(PoisonError::into_inner) = oldest;
     }
 
-    /// A job with this number begins, on a source of so many bytes.
+    /// Records the start of a job on a source of `bytes` bytes.
     pub fn job_started(&self, id: i64, path: &Path, bytes: u64) -> Arc<JobMeter> {
-        let (count, job) = self.in_work.1.begin(id, path, bytes);
-        self.in_work.0.set(u32::try_from(count).unwrap_or(u32::MAX));
+        let (count, job) = self.in_flight.1.begin(id, path, bytes);
+        self.in_flight.0.set(u32::try_from(count).unwrap_or(u32::MAX));
         job
     }
 
     pub fn job_finished(&self, id: i64) {
-        let count = self.in_work.1.end(id);
-        self.in_work.0.set(u32::try_from(count).unwrap_or(u32::MAX));
+        let count = self.in_flight.1.end(id);
+        self.in_flight.0.set(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
-    /// The oldest jobs in work.
+    /// Returns the oldest files in flight, at most `max`.
     #[must_use]
-    pub fn oldest_in_work(&self, most: usize) -> Vec<InFlightView> {
-        self.in_work.1.oldest(most)
+    pub fn oldest_in_flight(&self, max: usize) -> Vec<InFlightView> {
+        self.in_flight.1.oldest(max)
     }
 
-    /// A sign of life of the intake's thread.
+    /// Records a heartbeat of the intake's thread.
     pub fn beat(&self) {
-        self.life.beat();
+        self.heartbeats.beat();
     }
 
-    /// Work got on, be it by one chunk of a large file.
+    /// Records progress, which may be one chunk of a large file.
     pub fn progressed(&self) {
-        self.life.progressed();
+        self.heartbeats.progressed();
     }
 
     #[must_use]
     pub fn liveness(&self) -> Liveness {
         Liveness {
             name: self.name.to_string(),
-            silent: self.life.silent(),
-            movement: self.life.movement(),
-            in_work: self.in_work.1.sum().files,
+            silent: self.heartbeats.silent(),
+            progress: self.heartbeats.progress(),
+            in_flight: self.in_flight.1.totals().files,
             is_paused: self.pause_reason().is_some(),
         }
     }
 
-    /// No intake is at work, and nothing waits.
+    /// Clears pauses and pending files, when no intake runs.
     pub fn clear(&self) {
         self.paused(Pause::Input, None);
         self.paused(Pause::Output, None);
         self.pending(0, Duration::ZERO);
     }
 
-    /// Pauses for a reason on this side, or has none there any more.
+    /// Sets the reason of a pause on this side, or clears it.
     pub fn paused(&self, side: Pause, reason: Option<&str>) {
-        let mut reasons = self.paused.1.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_side = match side {
+        let mut reasons = self.paused_by_storage.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let side_reason = match side {
             Pause::Input => &mut reasons.input,
             Pause::Output => &mut reasons.output,
         };
-        *of_side = reason.map(str::to_owned);
-        self.paused.0.set(if reasons.text().is_some() { 1.0 } else { 0.0 });
+        *side_reason = reason.map(str::to_owned);
+        self.paused_by_storage.0.set(if reasons.text().is_some() { 1.0 } else { 0.0 });
     }
 
     fn pause_reason(&self) -> Option<String> {
-        self.paused.1.lock().unwrap_or_else(PoisonError::into_inner).text()
+        self.paused_by_storage.1.lock().unwrap_or_else(PoisonError::into_inner).text()
     }
 
-    /// An operator holds the intake, or lets it go.
-    pub fn set_held(&self, held: bool) {
-        self.held.0.set(if held { 1.0 } else { 0.0 });
-        self.held.1.store(held, Relaxed);
+    /// Records the operator's pause, or its end.
+    pub fn set_paused_by_operator(&self, is_paused: bool) {
+        self.paused_by_operator.0.set(if is_paused { 1.0 } else { 0.0 });
+        self.paused_by_operator.1.store(is_paused, Relaxed);
     }
 
-    pub(super) fn is_held(&self) -> bool {
-        self.held.1.load(Relaxed)
+    pub(super) fn is_paused_by_operator(&self) -> bool {
+        self.paused_by_operator.1.load(Relaxed)
     }
 
     #[must_use]
@@ -311,7 +311,7 @@ impl PipelineMeter {
         };
         let [published, source_bytes] = counts(OutcomeKind::Published);
         let count = |kind| counts(kind)[0];
-        let in_work = self.in_work.1.sum();
+        let in_flight = self.in_flight.1.totals();
         PipelineStatus {
             name: self.name.to_string(),
             published,
@@ -325,16 +325,16 @@ impl PipelineMeter {
             rescan_finds: self.rescan_finds.1.load(Relaxed),
             pending: self.pending.1.load(Relaxed),
             oldest_pending_seconds: self
-                .oldest
+                .oldest_pending
                 .1
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .as_secs_f64(),
-            in_work: in_work.files,
-            in_work_bytes: in_work.bytes,
-            in_work_done_bytes: in_work.done_bytes,
-            oldest_in_work_seconds: in_work.oldest.as_secs_f64(),
-            held: self.is_held(),
+            in_work: in_flight.files,
+            in_work_bytes: in_flight.bytes,
+            in_work_done_bytes: in_flight.done_bytes,
+            oldest_in_work_seconds: in_flight.oldest.as_secs_f64(),
+            held: self.is_paused_by_operator(),
             paused: self.pause_reason(),
         }
     }
@@ -350,13 +350,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_work_on_files_is_movement_and_no_look_at_their_names() {
+    fn only_work_on_files_is_progress_and_discovery_is_not() {
         let meter = PipelineMeter::new(&Arc::from("main"), OutcomeStream::default());
         for stage in STAGES {
-            let before = meter.liveness().movement;
+            let before = meter.liveness().progress;
             meter.stage(stage, Duration::from_millis(1));
-            let is_look = matches!(stage, Stage::Discover | Stage::Settle);
-            assert_eq!(meter.liveness().movement == before, is_look, "{stage}");
+            let is_discovery = matches!(stage, Stage::Discover | Stage::Settle);
+            assert_eq!(meter.liveness().progress == before, is_discovery, "{stage}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What can be seen of the service: metrics, status, logs, events, progress.
+//! Observability: metrics, status, logs, the events file, traces and progress.
 
 mod channel;
 mod display_path;
@@ -42,7 +42,7 @@ pub use trace::{Trace, Tracer};
 
 use crate::stage::Stage;
 
-/// In the order of the flow.
+/// The stages in the order of the flow.
 const STAGES: [Stage; 8] = [
     Stage::Discover,
     Stage::Settle,
@@ -54,7 +54,7 @@ const STAGES: [Stage; 8] = [
     Stage::Dispose,
 ];
 
-/// Descriptors this process has open, the one that counts them left out.
+/// Counts the open descriptors of this process, except the one used for counting.
 #[must_use]
 pub fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count().saturating_sub(1))

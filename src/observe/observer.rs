@@ -1,4 +1,4 @@
-//! Everything that is measured of one service, in one place.
+//! All measurements of one service.
 
 use std::{
     sync::{
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::stage::Stage;
 
-/// Everything that is measured of one service.
+/// All measurements of one service.
 #[derive(Debug)]
 pub struct Observer {
     started: Instant,
@@ -31,27 +31,27 @@ pub struct Observer {
     channels: Vec<(&'static str, Arc<ChannelMeter>)>,
     phase: Mutex<&'static str>,
     is_ready: AtomicBool,
-    /// Since when it drains, how long it may, and what was finished by then.
+    /// Start of the drain, its deadline, and the totals at its start.
     drain: Mutex<Option<(Instant, Duration, Totals)>>,
-    /// Files that the drain left, once it is over.
-    left: AtomicU64,
-    /// Why all of it, or a part, stands still.
-    stands_still: Mutex<(Option<String>, Option<String>)>,
-    feed: OutcomeStream,
+    /// Number of files that the drain deferred, once it is over.
+    deferred_by_drain: AtomicU64,
+    /// Reasons of a stall of the service, and of one pipeline. The watchdog writes them.
+    stall: Mutex<(Option<String>, Option<String>)>,
+    outcome_stream: OutcomeStream,
     series: Series,
 }
 
 impl Observer {
-    /// Meters of these pipelines and channels (with their capacities). The recorder must be
-    /// installed before, or nothing but the plain numbers is kept.
+    /// Makes meters of these pipelines and channels (with their capacities). The recorder must be
+    /// installed before, or only the plain numbers are kept.
     pub fn new(pipelines: &[Arc<str>], channels: &[(&'static str, usize)]) -> Self {
         let channel = |(name, capacity): &(&'static str, usize)| {
             (*name, Arc::new(ChannelMeter::new(name, *capacity)))
         };
         let phase = "STARTING";
         metrics::gauge!(names::PHASE, "phase" => phase).set(1.0);
-        let feed = OutcomeStream::default();
-        let pipeline = |name: &Arc<str>| Arc::new(PipelineMeter::new(name, feed.clone()));
+        let outcome_stream = OutcomeStream::default();
+        let pipeline = |name: &Arc<str>| Arc::new(PipelineMeter::new(name, outcome_stream.clone()));
         metrics::counter!(names::TRACES_DROPPED).increment(0);
         metrics::counter!(names::LOG_DROPPED).increment(0);
         Self {
@@ -61,99 +61,99 @@ impl Observer {
             phase: Mutex::new(phase),
             is_ready: AtomicBool::new(false),
             drain: Mutex::new(None),
-            left: AtomicU64::new(0),
-            stands_still: Mutex::default(),
-            feed,
+            deferred_by_drain: AtomicU64::new(0),
+            stall: Mutex::default(),
+            outcome_stream,
             series: Series::default(),
         }
     }
 
-    /// The meter of a pipeline, by its place in the configuration that is in force.
+    /// Returns the meter of a pipeline, by its index in the configuration in force.
     #[must_use]
     pub fn pipeline(&self, index: usize) -> Option<Arc<PipelineMeter>> {
         self.pipelines.now().get(index).map(Arc::clone)
     }
 
-    /// The meter of this name: the one there is or was, or a new one, which is shown once it is
-    /// one of [`Self::set_pipelines`].
+    /// Returns the current or removed meter of this name, or a new one, which counts once it is passed
+    /// to [`Self::set_pipelines`].
     #[must_use]
     pub fn meter_of(&self, name: &Arc<str>) -> Arc<PipelineMeter> {
-        let known = self.pipelines.named(name);
-        known.unwrap_or_else(|| Arc::new(PipelineMeter::new(name, self.feed.clone())))
+        let existing = self.pipelines.named(name);
+        existing.unwrap_or_else(|| Arc::new(PipelineMeter::new(name, self.outcome_stream.clone())))
     }
 
-    /// From now on these are the pipelines. Those that were and are not any more rest.
+    /// Replaces the pipelines. Meters of removed pipelines are kept and cleared.
     pub fn set_pipelines(&self, now: Vec<Arc<PipelineMeter>>) {
         self.pipelines.set(now);
     }
 
-    /// The meter of a channel; one that nobody reads where the name is not known.
+    /// Returns the meter of a channel, or a detached one for an unknown name.
     #[must_use]
     pub fn channel(&self, name: &'static str) -> Arc<ChannelMeter> {
-        let known = self.channels.iter().find(|(known, _)| *known == name);
-        known.map_or_else(|| Arc::new(ChannelMeter::new(name, 0)), |(_, meter)| Arc::clone(meter))
+        let channel = self.channels.iter().find(|(channel, _)| *channel == name);
+        channel.map_or_else(|| Arc::new(ChannelMeter::new(name, 0)), |(_, meter)| Arc::clone(meter))
     }
 
-    /// The signs of life of each pipeline.
+    /// Returns the liveness of each pipeline.
     #[must_use]
-    pub fn signs(&self) -> Vec<Liveness> {
+    pub fn liveness(&self) -> Vec<Liveness> {
         self.pipelines.now().iter().map(|meter| meter.liveness()).collect()
     }
 
-    /// Enters a phase of the service; files are taken in the one that is ready.
+    /// Sets the phase of the service, and whether it accepts files.
     pub fn set_phase(&self, phase: &'static str, is_ready: bool) {
         self.is_ready.store(is_ready, Relaxed);
-        let mut now = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        metrics::gauge!(names::PHASE, "phase" => *now).set(0.0);
+        let mut current = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        metrics::gauge!(names::PHASE, "phase" => *current).set(0.0);
         metrics::gauge!(names::PHASE, "phase" => phase).set(1.0);
-        *now = phase;
+        *current = phase;
     }
 
-    /// The drain begins, and may take so long.
-    pub fn drains(&self, deadline: Duration) {
-        let began = (Instant::now(), deadline, self.status().totals());
-        *self.drain.lock().unwrap_or_else(PoisonError::into_inner) = Some(began);
+    /// Records the start of the drain and its deadline.
+    pub fn drain_started(&self, deadline: Duration) {
+        let started = (Instant::now(), deadline, self.status().totals());
+        *self.drain.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
     }
 
-    /// Whether the service, or one pipeline of it, stands still with work to do, and why.
-    pub fn stands_still(&self, all: Option<String>, part: Option<String>) {
-        *self.stands_still.lock().unwrap_or_else(PoisonError::into_inner) = (all, part);
+    /// Sets the reasons of a stall of the service, and of one pipeline.
+    pub fn set_stall(&self, service: Option<String>, pipeline: Option<String>) {
+        *self.stall.lock().unwrap_or_else(PoisonError::into_inner) = (service, pipeline);
     }
 
-    /// Why a new start is the only help, if so.
+    /// Returns the reason if only a restart helps.
     #[must_use]
     pub fn not_alive(&self) -> Option<String> {
-        self.stands_still.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+        self.stall.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 
-    /// Why files are not taken in, or not all, if so.
+    /// Returns the reason if a pipeline accepts no files.
     #[must_use]
     pub fn not_ready(&self) -> Option<String> {
         self.status().not_ready().or_else(|| {
-            let (all, part) = &*self.stands_still.lock().unwrap_or_else(PoisonError::into_inner);
-            all.clone().or_else(|| part.clone())
+            let (service, pipeline) = &*self.stall.lock().unwrap_or_else(PoisonError::into_inner);
+            service.clone().or_else(|| pipeline.clone())
         })
     }
 
-    /// The drain is over, and left so many files.
-    pub fn drained(&self, left: u64) {
-        self.left.store(left, Relaxed);
+    /// Records the end of the drain and the number of deferred files.
+    pub fn drain_finished(&self, deferred: u64) {
+        self.deferred_by_drain.store(deferred, Relaxed);
     }
 
-    /// Files that are in work, or that the drain left.
+    /// Returns the number of files in flight, or deferred by the drain.
     #[must_use]
     pub fn unfinished(&self) -> u64 {
-        let in_work: u64 = self.signs().iter().map(|signs| signs.in_work).sum();
-        in_work.max(self.left.load(Relaxed))
+        let in_flight: u64 = self.liveness().iter().map(|pipeline| pipeline.in_flight).sum();
+        in_flight.max(self.deferred_by_drain.load(Relaxed))
     }
 
-    /// Outcomes as they happen.
+    /// Returns the stream of outcomes.
     #[must_use]
-    pub const fn feed(&self) -> &OutcomeStream {
-        &self.feed
+    pub const fn outcome_stream(&self) -> &OutcomeStream {
+        &self.outcome_stream
     }
 
-    /// Ends an interval of the series, and gives its point.
+    /// Ends an interval of the time series and returns its point.
     pub fn sample(&self) -> Point {
         let mut latency = Counts::default();
         for meter in &*self.pipelines.now() {
@@ -162,48 +162,51 @@ impl Observer {
         self.series.add(jiff::Timestamp::now().to_string(), &self.status(), latency)
     }
 
-    /// The last hour, oldest first.
+    /// Returns the points of the last hour, oldest first.
     #[must_use]
     pub fn points(&self) -> Vec<Point> {
         self.series.points()
     }
 
-    /// The oldest jobs in work, with their pipeline's name.
+    /// Returns the oldest files in flight of all pipelines, at most `max`, with the pipeline's name.
     #[must_use]
-    pub fn working(&self, most: usize) -> Vec<(Arc<str>, InFlightView)> {
+    pub fn in_flight(&self, max: usize) -> Vec<(Arc<str>, InFlightView)> {
         let mut all: Vec<_> = self
             .pipelines
             .now()
             .iter()
             .flat_map(|meter| {
-                meter.oldest_in_work(most).into_iter().map(|job| (Arc::clone(&meter.name), job))
+                meter.oldest_in_flight(max).into_iter().map(|job| (Arc::clone(&meter.name), job))
             })
             .collect();
         all.sort_by_key(|(_, job)| (job.since, job.id));
-        all.truncate(most);
+        all.truncate(max);
         all
     }
 
-    /// Everything at this moment.
+    /// Returns a snapshot.
     #[must_use]
     pub fn status(&self) -> Status {
-        let (now, removed) = (self.pipelines.now(), self.pipelines.removed());
+        let (current, removed) = (self.pipelines.now(), self.pipelines.removed());
         let mut status = Status {
             version: env!("CARGO_PKG_VERSION"),
             phase: *self.phase.lock().unwrap_or_else(PoisonError::into_inner),
             is_ready: self.is_ready.load(Relaxed),
             uptime_seconds: self.started.elapsed().as_secs_f64(),
-            held: now.iter().all(|meter| meter.is_held()),
+            held: current.iter().all(|meter| meter.is_paused_by_operator()),
             drain: None,
-            pipelines: now.iter().map(|meter| meter.status()).collect(),
+            pipelines: current.iter().map(|meter| meter.status()).collect(),
             removed: removed.iter().map(|meter| meter.status()).collect(),
             channels: self.channels.iter().map(|(_, meter)| meter.status()).collect(),
             stages: STAGES.map(|stage| self.stage(stage)).into(),
         };
-        let began = *self.drain.lock().unwrap_or_else(PoisonError::into_inner);
-        status.drain = began.map(|(since, deadline, before)| {
+        let drain = *self.drain.lock().unwrap_or_else(PoisonError::into_inner);
+        status.drain = drain.map(|(since, deadline, before)| {
             let drain = DrainStatus::of(since.elapsed(), deadline, &before, &status.totals());
-            DrainStatus { left_files: drain.left_files.max(self.left.load(Relaxed)), ..drain }
+            DrainStatus {
+                left_files: drain.left_files.max(self.deferred_by_drain.load(Relaxed)),
+                ..drain
+            }
         });
         status
     }

@@ -1,5 +1,5 @@
-//! The events file: one JSON line for each outcome. The line is the acknowledgement. Who listens is
-//! told a line once it is durable.
+//! The events file: one JSON line per outcome. The line is the acknowledgement. A listener receives a
+//! line once it is durable.
 
 mod file;
 mod proof;
@@ -18,20 +18,19 @@ use super::OutcomeKind;
 pub struct OutcomeLine {
     /// RFC 3339, UTC.
     pub time: String,
-    /// The ledger's number of the record.
+    /// Number of the record in the ledger.
     pub id: i64,
-    /// The ledger that the record is in: the number alone says nothing, because every ledger counts
-    /// from 1.
+    /// Identity of the ledger. The number alone is ambiguous, because every ledger counts from 1.
     pub ledger: String,
     pub pipeline: String,
-    #[serde(serialize_with = "word")]
+    #[serde(serialize_with = "serialize_outcome")]
     pub outcome: OutcomeKind,
-    /// Below the input; `source_hex` has the exact bytes of one that is not UTF-8.
+    /// Relative to the input; `source_hex` holds the exact bytes of a name that is not UTF-8.
     pub source: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_hex: Option<String>,
     pub source_bytes: u64,
-    /// Below the output.
+    /// Relative to the output.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,10 +42,10 @@ pub struct OutcomeLine {
     pub source_hash: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_hash: Option<String>,
-    /// Of the output that this one took the place of.
+    /// Hash of the output that this one replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replaced_hash: Option<String>,
-    /// From its settling to this line; unknown after a recovery.
+    /// Time from settle to this line; unknown after a recovery.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,45 +53,48 @@ pub struct OutcomeLine {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
-fn word<S: serde::Serializer>(outcome: &OutcomeKind, serializer: S) -> Result<S::Ok, S::Error> {
+fn serialize_outcome<S: serde::Serializer>(
+    outcome: &OutcomeKind,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(outcome.as_str())
 }
 
-/// Hears what was acknowledged. It must not wait.
+/// Receives acknowledged outcomes. It must not wait.
 pub trait Listener: Send + std::fmt::Debug {
-    /// A line without its end, and the outcome it tells of.
+    /// Receives a line without its line end, and its outcome.
     fn notify(&self, outcome: OutcomeKind, line: &str);
 }
 
-/// The open file, if there is one, and who listens. Dropping it closes it; every appended line is
-/// whole.
+/// The open file and the listener, if configured. Dropping it closes the file; every appended line is
+/// complete.
 #[derive(Debug)]
 pub struct Events {
     log: Option<Log>,
     listener: Option<Box<dyn Listener>>,
-    /// Appended, and not durable yet.
-    untold: Vec<(OutcomeKind, String)>,
-    /// Found no space in the file; they go before the next ones.
-    late: Vec<OutcomeLine>,
+    /// Lines appended and not durable, in order. [`Self::sync`] sends them to the listener.
+    unsent: Vec<(OutcomeKind, String)>,
+    /// Lines without space in the file. They are appended before the next ones.
+    deferred: Vec<OutcomeLine>,
 }
 
 impl Events {
-    /// Opens the file to append, and creates it where there is none. A last line that a crash tore
-    /// is cut off where it is one of ours, and ended where it is not.
+    /// Opens the file for appending, and creates it if needed. A torn last line of this program is cut
+    /// off; another unfinished last line gets a line end.
     ///
     /// # Errors
     ///
-    /// Another process holds the file: it belongs to one service at a time.
+    /// Another process has locked the file: one service at a time may use it.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let named = |error: io::Error| {
+        let with_path = |error: io::Error| {
             let path = super::display_path(path);
             io::Error::new(error.kind(), format!("cannot open the events file {path}: {error}"))
         };
-        let log = Log::open(path).map_err(named)?;
-        Ok(Self { log: Some(log), listener: None, untold: Vec::new(), late: Vec::new() })
+        let log = Log::open(path).map_err(with_path)?;
+        Ok(Self { log: Some(log), listener: None, unsent: Vec::new(), deferred: Vec::new() })
     }
 
-    /// The file, if one is named, and a listener, if there is one; `None` where nobody is told.
+    /// Opens the file, if configured, with a listener, if any; `None` without both.
     pub fn open_with(
         path: Option<&Path>,
         listener: Option<Box<dyn Listener>>,
@@ -102,35 +104,35 @@ impl Events {
             return Ok(file);
         }
         let log = file.and_then(|events| events.log);
-        Ok(Some(Self { log, listener, untold: Vec::new(), late: Vec::new() }))
+        Ok(Some(Self { log, listener, unsent: Vec::new(), deferred: Vec::new() }))
     }
 
-    /// Appends whole lines, after those that are late. A failure takes back what was written of them.
+    /// Appends complete lines, after the deferred ones. A failure undoes the append.
     pub fn append(&mut self, events: &[OutcomeLine]) -> io::Result<()> {
-        let events: Vec<&OutcomeLine> = self.late.iter().chain(events).collect();
+        let events: Vec<&OutcomeLine> = self.deferred.iter().chain(events).collect();
         let lines = events.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
         if let Some(log) = &mut self.log {
             log.append(&lines)?;
         }
         if self.listener.is_some() {
-            self.untold.extend(events.iter().map(|event| event.outcome).zip(lines));
+            self.unsent.extend(events.iter().map(|event| event.outcome).zip(lines));
         }
         Ok(())
     }
 
-    /// Makes what was appended durable, and then tells it to who listens. Where the disk is full it is
-    /// taken back, so that it can be appended again.
+    /// Makes the appended lines durable, and then sends them to the listener. On a full disk the append is
+    /// undone, so that it can be repeated.
     pub fn sync(&mut self) -> io::Result<()> {
         if let Some(log) = &mut self.log {
             log.sync().inspect_err(|error| {
                 if is_full(error) {
-                    log.take_back();
-                    self.untold.clear();
+                    log.undo_append();
+                    self.unsent.clear();
                 }
             })?;
         }
-        self.late.clear();
-        for (outcome, line) in self.untold.drain(..) {
+        self.deferred.clear();
+        for (outcome, line) in self.unsent.drain(..) {
             if let Some(listener) = &self.listener {
                 listener.notify(outcome, &line);
             }
@@ -138,15 +140,15 @@ impl Events {
         Ok(())
     }
 
-    /// Keeps a line for which there is no space, to be appended before the next ones. Not for an
-    /// acknowledgement: it may not depend on memory.
-    pub fn keep(&mut self, event: OutcomeLine) {
-        self.late.push(event);
+    /// Defers a line without space, to be appended before the next ones. Not for an acknowledgement: it
+    /// may not depend on memory.
+    pub fn defer(&mut self, event: OutcomeLine) {
+        self.deferred.push(event);
     }
 
-    /// Which of these records have a line, durable now: they were acknowledged. A line counts only if
-    /// it is of the same ledger, source, output and content. Looks back from the end, as far as
-    /// 64 MiB; lines that a rotation took away are not seen.
+    /// Returns which of these records have a line, now durable: they were acknowledged. A line counts
+    /// only if ledger, source, output and content match. Searches the last 64 MiB; rotated lines are not
+    /// found.
     pub fn recorded(&mut self, records: &HashSet<Proof>) -> io::Result<HashSet<i64>> {
         match &mut self.log {
             Some(log) if !records.is_empty() => log.recorded(records),
@@ -154,8 +156,8 @@ impl Events {
         }
     }
 
-    /// The largest number of a record of this ledger near the file's end; 0 where there is none. A
-    /// ledger that was restored from a backup does not know it.
+    /// Returns the largest record number of this ledger near the end of the file, or 0. A ledger restored
+    /// from a backup lacks it.
     pub fn largest_id(&self, ledger: &str) -> io::Result<i64> {
         self.log.as_ref().map_or(Ok(0), |log| log.largest_id(ledger))
     }

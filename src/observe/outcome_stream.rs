@@ -1,32 +1,32 @@
-//! Outcomes as they happen, for who listens. Nobody is waited for: who lags loses the oldest, and
-//! is told how many.
+//! The stream of outcomes to the listeners. A slow listener delays nothing: it loses the oldest records
+//! and receives their number.
 
 use serde::Serialize;
 use tokio::sync::broadcast;
 
 use crate::limits;
 
-/// One outcome that the ledger has.
+/// One outcome in the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OutcomeRecord {
-    /// The ledger's number of the record.
+    /// Number of the record in the ledger.
     pub id: i64,
     pub pipeline: String,
-    /// Below the input, for people to read.
+    /// Relative to the input, escaped for people.
     pub path: String,
     pub state: &'static str,
     /// RFC 3339, UTC.
     pub at: String,
-    /// Below the output.
+    /// Relative to the output.
     pub output: Option<String>,
     pub source_bytes: u64,
     pub output_bytes: Option<u64>,
     pub reason: Option<String>,
-    /// Tries it took; none where only the ledger is left to ask.
+    /// Number of attempts; `None` if only the ledger is queried, which does not record it.
     pub attempts: Option<u32>,
 }
 
-/// Clones speak to the same listeners.
+/// Sends outcomes. Clones have the same listeners.
 #[derive(Clone, Debug)]
 pub struct OutcomeStream(broadcast::Sender<OutcomeRecord>);
 
@@ -41,17 +41,17 @@ impl OutcomeStream {
         self.0.subscribe()
     }
 
-    /// How many listen.
+    /// Returns the number of listeners.
     #[must_use]
     pub fn listeners(&self) -> usize {
         self.0.receiver_count()
     }
 
-    /// Tells those who listen, if any: without them the notice is not even made.
-    pub fn send(&self, notice: impl FnOnce() -> OutcomeRecord) {
+    /// Sends a record to the listeners. Without listeners the record is not made.
+    pub fn send(&self, record: impl FnOnce() -> OutcomeRecord) {
         if self.0.receiver_count() > 0 {
             // The last listener may have left just now.
-            self.0.send(notice()).ok();
+            self.0.send(record()).ok();
         }
     }
 }

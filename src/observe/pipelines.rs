@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::meters::PipelineMeter;
 
-/// Each is there once: by its name.
+/// Meters by unique name.
 #[derive(Debug)]
 pub(super) struct Pipelines(RwLock<Meters>);
 
@@ -12,8 +12,8 @@ pub(super) struct Pipelines(RwLock<Meters>);
 struct Meters {
     /// In the order of the configuration.
     now: Arc<[Arc<PipelineMeter>]>,
-    /// Of pipelines that were removed: what they counted is a part of the whole, and goes on if
-    /// they are added again.
+    /// Meters of removed pipelines. Their counts are part of the totals, and continue if the pipeline is
+    /// added again.
     removed: Arc<[Arc<PipelineMeter>]>,
 }
 
@@ -34,7 +34,7 @@ impl Pipelines {
         Arc::clone(&self.read().removed)
     }
 
-    /// The one there is, or was.
+    /// Returns the current or removed meter of this name.
     pub fn named(&self, name: &Arc<str>) -> Option<Arc<PipelineMeter>> {
         let meters = self.read();
         let mut all = meters.now.iter().chain(meters.removed.iter());
@@ -43,9 +43,10 @@ impl Pipelines {
 
     pub fn set(&self, now: Vec<Arc<PipelineMeter>>) {
         let mut meters = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let is_gone = |meter: &&Arc<PipelineMeter>| !now.iter().any(|one| one.name == meter.name);
-        let before = meters.removed.iter().chain(meters.now.iter());
-        meters.removed = before.filter(is_gone).map(Arc::clone).collect();
+        let is_removed =
+            |meter: &&Arc<PipelineMeter>| !now.iter().any(|current| current.name == meter.name);
+        let previous = meters.removed.iter().chain(meters.now.iter());
+        meters.removed = previous.filter(is_removed).map(Arc::clone).collect();
         for meter in &*meters.removed {
             meter.clear();
         }

@@ -1,25 +1,25 @@
-//! Every metric's name, kind, help and labels; the recorder and its text.
+//! Name, type, help and labels of every metric; the recorder and its text format.
 //!
-//! Labels are `pipeline`, `outcome`, `stage`, `channel`, `hook` and `kind`, whose values are few: never a path.
+//! The labels `pipeline`, `outcome`, `stage`, `channel`, `hook`, `kind` and `reason` have few values: never a path.
 
 use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-/// What a metric is.
+/// Type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum MetricType {
     Counter,
     Gauge,
     Histogram,
 }
 
-/// One metric. Its unit is the last word of its name but for `_total`.
+/// One metric. Its unit is the last word of its name, except `_total`.
 #[derive(Clone, Copy, Debug)]
 struct Spec {
     name: &'static str,
-    kind: Kind,
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests compare them with what is rendered"))]
+    metric_type: MetricType,
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests compare them with the rendered text"))]
     labels: &'static [&'static str],
     help: &'static str,
 }
@@ -27,48 +27,47 @@ struct Spec {
 macro_rules! specs {
     ($($constant:ident = $kind:ident $name:literal $labels:tt $help:literal;)+) => {
         $(pub const $constant: &str = $name;)+
-        /// All metrics of the service; those of the process come from `metrics-process`.
-        const SPECS: &[Spec] = &[$(Spec { name: $name, kind: Kind::$kind, labels: &$labels, help: $help }),+];
+        /// All metrics of the service; `metrics-process` adds those of the process.
+        const SPECS: &[Spec] = &[$(Spec { name: $name, metric_type: MetricType::$kind, labels: &$labels, help: $help }),+];
     };
 }
 
 specs! {
-    FILES = Counter "tidemill_files_total" ["pipeline", "outcome"] "Files by how they ended; a file that goes through the intake again counts as deferred each time.";
-    SOURCE_BYTES = Counter "tidemill_source_bytes_total" ["pipeline", "outcome"] "Bytes of these files.";
+    FILES = Counter "tidemill_files_total" ["pipeline", "outcome"] "Finished files by outcome; a file that re-enters the intake counts as deferred each time.";
+    SOURCE_BYTES = Counter "tidemill_source_bytes_total" ["pipeline", "outcome"] "Source bytes of finished files by outcome.";
     OUTPUT_BYTES = Counter "tidemill_output_bytes_total" ["pipeline"] "Bytes of published outputs.";
-    STAGE_SECONDS = Histogram "tidemill_stage_seconds" ["pipeline", "stage"] "Time that a stage worked on one file (settle: waited for it; commit: published one batch; discover: looked at up to 256 names), without waiting for the next stage.";
-    ENTERED = Counter "tidemill_channel_entered_total" ["channel"] "Items put into a channel between two stages.";
-    LEFT = Counter "tidemill_channel_left_total" ["channel"] "Items taken out of a channel between two stages.";
+    STAGE_SECONDS = Histogram "tidemill_stage_seconds" ["pipeline", "stage"] "Time a stage spent on one file, without the wait for the next stage (settle: the wait for the file; commit: one published batch; discover: up to 256 names).";
+    ENTERED = Counter "tidemill_channel_entered_total" ["channel"] "Items sent into the channel between two stages.";
+    LEFT = Counter "tidemill_channel_left_total" ["channel"] "Items received from the channel between two stages.";
     CAPACITY = Gauge "tidemill_channel_capacity" ["channel"] "Items a channel holds before its sender waits.";
-    BACKPRESSURE_SECONDS = Histogram "tidemill_backpressure_seconds" ["channel"] "Waits of senders because a channel was full; the sum is the time lost to backpressure.";
+    BACKPRESSURE_SECONDS = Histogram "tidemill_backpressure_seconds" ["channel"] "Waits of senders for a full channel; the sum is the time lost to backpressure.";
     BATCH_FILES = Histogram "tidemill_commit_batch_files" ["pipeline"] "Files in one group commit.";
-    SYNC_SECONDS = Histogram "tidemill_sync_seconds" ["pipeline", "kind"] "Time of one call that makes something durable.";
-    HINTS = Counter "tidemill_hints_total" ["pipeline"] "Paths that events named, after events of one file became one.";
-    OVERFLOWS = Counter "tidemill_overflows_total" ["pipeline"] "Times that events were lost and a full scan took their place.";
-    RESCAN_FINDS = Counter "tidemill_rescan_finds_total" ["pipeline"] "Files that no event told of and the scan from time to time found.";
-    RETRIES = Counter "tidemill_retries_total" ["pipeline"] "Files that failed and are tried again.";
-    PENDING_FILES = Gauge "tidemill_pending_files" ["pipeline"] "Files that were seen and are not in work yet.";
-    PENDING_SECONDS = Gauge "tidemill_oldest_pending_seconds" ["pipeline"] "For how long the oldest of these has waited.";
-    IN_WORK = Gauge "tidemill_in_work_files" ["pipeline"] "Files between settle and their outcome.";
-    PAUSED = Gauge "tidemill_paused" ["pipeline"] "1 while the intake pauses because its place is sick.";
-    HELD = Gauge "tidemill_held" ["pipeline"] "1 while an operator holds the intake.";
-    LAST_PUBLISHED = Gauge "tidemill_last_published_timestamp_seconds" ["pipeline"] "When the last output was acknowledged, in seconds since the epoch.";
-    HOOK_RUNS = Counter "tidemill_hook_runs_total" ["hook", "outcome"] "Runs of a user's hook by how they ended.";
-    HOOK_DROPPED = Counter "tidemill_hook_dropped_total" ["hook"] "Notifications that were dropped, because a hook was too slow, had no runner any more, or was still at work at the end.";
-    TRACES_DROPPED = Counter "tidemill_traces_dropped_total" [] "Files whose trace was not sent, because the receiver is away or too slow.";
-    LOG_DROPPED = Counter "tidemill_log_lines_dropped_total" [] "Log lines that were dropped, because the reader of the standard error did not keep up.";
-    PHASE = Gauge "tidemill_phase" ["phase"] "1 for the phase that the process is in.";
+    SYNC_SECONDS = Histogram "tidemill_sync_seconds" ["pipeline", "kind"] "Duration of one call that makes data or names durable.";
+    EVENTS = Counter "tidemill_hints_total" ["pipeline"] "Paths reported by inotify events, after events of the same file were merged.";
+    OVERFLOWS = Counter "tidemill_overflows_total" ["pipeline"] "Times that inotify events were lost and a full scan replaced them.";
+    RESCAN_FINDS = Counter "tidemill_rescan_finds_total" ["pipeline"] "Files found by a periodic scan without an inotify event.";
+    RETRIES = Counter "tidemill_retries_total" ["pipeline"] "Failed attempts that are retried.";
+    PENDING_FILES = Gauge "tidemill_pending_files" ["pipeline"] "Discovered files that are not in flight.";
+    PENDING_SECONDS = Gauge "tidemill_oldest_pending_seconds" ["pipeline"] "Age of the oldest pending file, in seconds.";
+    IN_FLIGHT = Gauge "tidemill_in_work_files" ["pipeline"] "Files in flight, between settle and their outcome.";
+    PAUSED = Gauge "tidemill_paused" ["pipeline", "reason"] "1 while the intake is paused: by the operator, or because storage is unavailable.";
+    LAST_PUBLISHED = Gauge "tidemill_last_published_timestamp_seconds" ["pipeline"] "Time of the last acknowledged output, in seconds since the epoch.";
+    HOOK_RUNS = Counter "tidemill_hook_runs_total" ["hook", "outcome"] "Runs of a user's hook by outcome.";
+    HOOK_DROPPED = Counter "tidemill_hook_dropped_total" ["hook"] "Notifications dropped because the hook was too slow, its runner had exited, or it was still running at shutdown.";
+    TRACES_DROPPED = Counter "tidemill_traces_dropped_total" [] "Files whose trace was not sent because the receiver was unavailable or too slow.";
+    LOG_DROPPED = Counter "tidemill_log_lines_dropped_total" [] "Log lines dropped because the reader of standard error did not keep up.";
+    PHASE = Gauge "tidemill_phase" ["phase"] "1 for the current phase of the process.";
     BUILD = Gauge "tidemill_build_info" ["version"] "1, with the version as a label.";
 }
 
-/// From 50 microseconds to 10 seconds, and past it: small files to large ones, fast disks to slow.
+/// Buckets in seconds, from 50 µs to 10 s: for small and large files on fast and slow disks.
 const SECONDS: [f64; 16] = [
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
     1.0, 2.5, 10.0,
 ];
 const FILES_IN_BATCH: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
-/// The recorder's text side. Clones show the same.
+/// Renders the recorder's metrics. Clones share one recorder.
 #[derive(Clone)]
 pub struct Exporter {
     handle: PrometheusHandle,
@@ -82,24 +81,24 @@ impl std::fmt::Debug for Exporter {
 }
 
 impl Exporter {
-    /// The text format of Prometheus, version 0.0.4.
+    /// Renders the text format of Prometheus, version 0.0.4.
     #[must_use]
     pub fn render(&self) -> String {
         self.process.collect();
         self.handle.render()
     }
 
-    /// Moves what was recorded on; without it histograms grow while nobody scrapes.
+    /// Aggregates recorded samples; without it histograms grow until the next scrape.
     pub fn upkeep(&self) {
         self.handle.run_upkeep();
     }
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("cannot install the metrics' recorder: {0}")]
+#[error("cannot install the recorder of the metrics: {0}")]
 pub struct InstallError(String);
 
-/// Installs the process's one recorder, or gives the one that is installed.
+/// Installs the recorder of the process, or returns the installed one.
 pub fn install() -> Result<Exporter, InstallError> {
     static INSTALLED: OnceLock<Exporter> = OnceLock::new();
     if let Some(exporter) = INSTALLED.get() {
@@ -118,13 +117,13 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
     PrometheusBuilder::new().set_buckets(&SECONDS)?.set_buckets_for_metric(batch, &FILES_IN_BATCH)
 }
 
-/// Gives the recorder the table, and what never changes.
+/// Registers the descriptions and the constant metrics.
 fn describe() {
     for spec in SPECS {
-        match spec.kind {
-            Kind::Counter => metrics::describe_counter!(spec.name, spec.help),
-            Kind::Gauge => metrics::describe_gauge!(spec.name, spec.help),
-            Kind::Histogram => metrics::describe_histogram!(spec.name, spec.help),
+        match spec.metric_type {
+            MetricType::Counter => metrics::describe_counter!(spec.name, spec.help),
+            MetricType::Gauge => metrics::describe_gauge!(spec.name, spec.help),
+            MetricType::Histogram => metrics::describe_histogram!(spec.name, spec.help),
         }
     }
     metrics::gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);

@@ -1,4 +1,4 @@
-//! The service at one moment, as `/api/v1/status` tells it.
+//! The status of the service, as in `/api/v1/status`.
 
 use std::time::Duration;
 
@@ -6,28 +6,28 @@ use serde::Serialize;
 
 use crate::stage::Stage;
 
-/// The whole service.
+/// Status of the service.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
     pub version: &'static str,
     pub phase: &'static str,
-    /// The phase is the one in which files are taken.
+    /// Whether the phase is READY.
     #[serde(skip)]
     pub is_ready: bool,
     pub uptime_seconds: f64,
-    /// An operator paused all of it.
+    /// Whether an operator paused all pipelines.
     pub held: bool,
-    /// How the drain goes, once it began.
+    /// Progress of the drain, once it has started.
     pub drain: Option<DrainStatus>,
     pub pipelines: Vec<PipelineStatus>,
     pub channels: Vec<ChannelStatus>,
     pub stages: Vec<StageStatus>,
-    /// What pipelines counted that a reload has removed.
+    /// Counts of pipelines that a reload removed.
     #[serde(skip)]
     pub(super) removed: Vec<PipelineStatus>,
 }
 
-/// One pipeline. Counts are since the start of the process.
+/// One pipeline. Counts start with the process.
 #[derive(Clone, Debug, Serialize)]
 pub struct PipelineStatus {
     pub name: String,
@@ -44,12 +44,12 @@ pub struct PipelineStatus {
     pub oldest_pending_seconds: f64,
     pub in_work: u64,
     pub in_work_bytes: u64,
-    /// Of these, what is read.
+    /// Bytes of these sources read so far.
     pub in_work_done_bytes: u64,
     pub oldest_in_work_seconds: f64,
-    /// An operator paused it.
+    /// Whether an operator paused it.
     pub held: bool,
-    /// Why the intake pauses by itself, if it does.
+    /// Reason if the intake is paused because storage is unavailable.
     pub paused: Option<String>,
 }
 
@@ -67,20 +67,20 @@ pub struct ChannelStatus {
 #[derive(Clone, Debug, Serialize)]
 pub struct StageStatus {
     pub stage: Stage,
-    /// Pieces of its work: files, but for discover (a round of names).
+    /// Units of work: files, except for discover (a round of names).
     pub files: u64,
     pub busy_seconds: f64,
 }
 
-/// A drain under way.
+/// Progress of a drain.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DrainStatus {
     pub left_files: u64,
-    /// Of their sources, what is not read yet.
+    /// Unread bytes of their sources.
     pub left_bytes: u64,
     pub seconds: f64,
     pub deadline_seconds_left: f64,
-    /// By the pace since the drain began; none before the first file or byte is through.
+    /// Estimate by the rate since the drain started; `None` before the first file or byte is finished.
     pub estimated_seconds_left: Option<f64>,
 }
 
@@ -88,16 +88,16 @@ impl DrainStatus {
     pub(super) fn of(took: Duration, deadline: Duration, before: &Totals, now: &Totals) -> Self {
         let left_bytes = now.in_work_bytes.saturating_sub(now.in_work_done_bytes);
         let seconds = took.as_secs_f64();
-        #[expect(clippy::cast_precision_loss, reason = "a pace for people")]
-        let at_pace = |left: u64, done: u64| match (left, done) {
+        #[expect(clippy::cast_precision_loss, reason = "an estimate for people")]
+        let at_rate = |left: u64, done: u64| match (left, done) {
             (0, _) => Some(0.0),
             (_, 0) => None,
             (left, done) => Some(left as f64 * seconds / done as f64),
         };
-        // What was to be read at the begin, less what is left: also of files that are not through.
+        // Bytes unread at the start less bytes unread now: they include those of unfinished files.
         let left_before = before.in_work_bytes.saturating_sub(before.in_work_done_bytes);
-        let by_files = at_pace(now.in_work, now.ended.saturating_sub(before.ended));
-        let by_bytes = at_pace(left_bytes, left_before.saturating_sub(left_bytes));
+        let by_files = at_rate(now.in_work, now.ended.saturating_sub(before.ended));
+        let by_bytes = at_rate(left_bytes, left_before.saturating_sub(left_bytes));
         Self {
             left_files: now.in_work,
             left_bytes,
@@ -111,13 +111,13 @@ impl DrainStatus {
     }
 }
 
-/// All pipelines together.
+/// Totals of all pipelines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     pub published: u64,
     pub skipped: u64,
     pub quarantined: u64,
-    /// Jobs that had an outcome, of whatever kind.
+    /// Jobs with an outcome.
     pub ended: u64,
     pub in_work: u64,
     pub in_work_bytes: u64,
@@ -146,7 +146,7 @@ impl Status {
         })
     }
 
-    /// Why it is not ready, if so: a phase other than READY, or a paused pipeline.
+    /// Returns the reason if the service is not ready: a phase other than READY, or a paused pipeline.
     #[must_use]
     pub fn not_ready(&self) -> Option<String> {
         if !self.is_ready {

@@ -1,7 +1,7 @@
-//! The standard error, written by a thread of its own: whoever logs never waits for the reader.
+//! Standard error, written by a separate thread: a thread that logs never waits for the reader.
 //!
 //! Lines wait in one bounded buffer. While the reader does not keep up, new lines are dropped and
-//! counted; the first line after that says how many.
+//! counted; the first line after that reports their number.
 
 use std::{
     io::{self, Write, stderr},
@@ -16,10 +16,10 @@ use rustix::io::Errno;
 use super::prometheus as names;
 use crate::limits;
 
-/// The process has one.
+/// Writer of the process.
 static STDERR: Lines = Lines::new();
 
-/// Lines on their way to the standard error.
+/// Lines that wait to be written to standard error.
 struct Lines {
     state: Mutex<State>,
     /// Notified when lines are added, and when all are written.
@@ -27,35 +27,35 @@ struct Lines {
 }
 
 struct State {
-    /// Before the thread is there, who writes a line writes it through.
+    /// Whether the thread runs. Without it, each line is written directly.
     has_thread: bool,
-    /// Whole lines that wait, at most [`limits::LOG_BUFFER_BYTES_MAX`].
+    /// Complete lines that wait, at most [`limits::LOG_BUFFER_BYTES_MAX`].
     waiting: Vec<u8>,
-    /// The thread has taken lines that are not written yet.
+    /// Whether the thread has taken lines and not written them.
     is_writing: bool,
-    /// Lines dropped since the last report of it.
+    /// Lines dropped since the last report.
     dropped: u64,
 }
 
-/// Starts the thread. It may be started only once privileges are given up and the sandbox is closed,
-/// which hold for a thread and those it starts.
+/// Starts the thread. Call it after privileges are dropped and the sandbox is entered: both apply to a
+/// thread and those it starts.
 pub fn start_thread() -> io::Result<()> {
     STDERR.detach(|lines| thread::Builder::new().name("logs".to_owned()).spawn(|| lines.write()))
 }
 
-/// Writes these lines, or drops them where the reader does not keep up. Never waits, once
-/// [`start_thread`] was called.
+/// Writes these lines, or drops them if the reader does not keep up. Never waits after
+/// [`start_thread`].
 pub fn write_lines(lines: &[u8]) {
     STDERR.add(lines);
 }
 
-/// Waits until everything is written, for at most [`limits::LOG_FLUSH_TIMEOUT`]: a reader that stands still
-/// holds up no end.
+/// Waits until everything is written, for at most [`limits::LOG_FLUSH_TIMEOUT`], so that a stalled
+/// reader does not delay the exit.
 pub fn flush() {
     STDERR.flush(limits::LOG_FLUSH_TIMEOUT);
 }
 
-/// What the subscriber writes to: each event in one call.
+/// Writer of the subscriber, which writes each event in one call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stderr;
 
@@ -107,7 +107,7 @@ impl Lines {
         self.changed.notify_all();
     }
 
-    /// The thread: writes what waits, for ever.
+    /// Writes waiting lines indefinitely. Runs on the thread.
     fn write(&self) {
         let mut taken = Vec::new();
         loop {
@@ -126,7 +126,7 @@ impl Lines {
         }
     }
 
-    /// Waits for lines, takes them, and gives how many were dropped.
+    /// Waits for lines, takes them, and returns the number of dropped ones.
     fn take(&self, taken: &mut Vec<u8>) -> u64 {
         let state = self.lock();
         let state = self.changed.wait_while(state, |state| state.waiting.is_empty());
@@ -136,7 +136,7 @@ impl Lines {
         std::mem::take(&mut state.dropped)
     }
 
-    /// Whether everything was written in time.
+    /// Waits until everything is written, and returns whether it was in time.
     fn flush(&self, limit: Duration) -> bool {
         let is_behind =
             |state: &mut State| state.has_thread && (state.is_writing || !state.waiting.is_empty());
@@ -147,15 +147,15 @@ impl Lines {
     }
 }
 
-/// Writes to the descriptor itself: the library's lock on it would hold up others. A closed standard
-/// error leaves nobody to write for.
+/// Writes to the descriptor directly: the standard library's lock would block other threads. Does
+/// nothing if standard error is closed.
 fn write_through(mut bytes: &[u8]) {
     let stderr = stderr();
     while !bytes.is_empty() {
         match rustix::io::write(stderr.as_fd(), bytes) {
             Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
             Err(Errno::INTR) => {}
-            // Its reader asked for calls that do not wait. This thread has nothing else to do.
+            // The reader made the descriptor non-blocking. This thread has nothing else to do.
             Err(Errno::AGAIN) => thread::park_timeout(limits::LOG_RETRY_DELAY),
             Err(_) => return,
         }
@@ -173,17 +173,17 @@ mod tests {
     }
 
     #[test]
-    fn who_logs_does_not_wait_for_a_reader_that_stands_still_and_what_is_dropped_is_counted() {
+    fn logging_does_not_wait_for_a_stalled_reader_and_counts_dropped_lines() {
         let lines = detached();
         let line = [b'x'; 1024];
-        let room = limits::LOG_BUFFER_BYTES_MAX / line.len();
-        for _ in 0..room + 3 {
+        let capacity = limits::LOG_BUFFER_BYTES_MAX / line.len();
+        for _ in 0..capacity + 3 {
             lines.add(&line);
         }
         assert!(!lines.flush(Duration::ZERO), "nobody wrote");
         let mut taken = Vec::new();
         assert_eq!(lines.take(&mut taken), 3);
-        assert_eq!(taken.len(), room * line.len());
+        assert_eq!(taken.len(), capacity * line.len());
         assert!(!lines.flush(Duration::ZERO), "what is taken is not written yet");
         lines.lock().is_writing = false;
         assert!(lines.flush(Duration::ZERO));

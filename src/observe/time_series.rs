@@ -1,4 +1,4 @@
-//! The last hour in points: what happened in each interval. Bounded, and kept in memory only.
+//! The time series of the last hour, one point per interval. Bounded, and in memory only.
 
 use std::{
     collections::VecDeque,
@@ -10,30 +10,30 @@ use serde::Serialize;
 use super::{histogram::Counts, status::Status};
 use crate::limits;
 
-/// What happened in one interval, and what there was at its end.
+/// Counts of one interval, and gauges at its end.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Point {
-    /// The interval's end: RFC 3339, UTC.
+    /// End of the interval: RFC 3339, UTC.
     pub at: String,
     pub files: u64,
     pub source_bytes: u64,
     pub output_bytes: u64,
     pub quarantined: u64,
-    /// From settled to acknowledged.
+    /// Latency from settle to acknowledgement.
     pub p50_seconds: Option<f64>,
     pub p99_seconds: Option<f64>,
     pub in_work: u64,
     pub pending: u64,
 }
 
-/// At most [`limits::SAMPLES_MAX`] of them.
+/// At most [`limits::SAMPLES_MAX`] points.
 #[derive(Debug, Default)]
 pub struct Series(Mutex<SampleRing>);
 
 #[derive(Debug, Default)]
 struct SampleRing {
     points: VecDeque<Point>,
-    /// The sums at the last point.
+    /// Totals at the last point.
     before: Sums,
 }
 
@@ -57,9 +57,9 @@ impl Series {
             quarantined: totals.quarantined,
             latency,
         };
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Sums { files, source_bytes, output_bytes, quarantined, latency } =
-            std::mem::replace(&mut kept.before, now.clone());
+            std::mem::replace(&mut ring.before, now.clone());
         let latency = now.latency.since(&latency);
         let point = Point {
             at,
@@ -72,14 +72,14 @@ impl Series {
             in_work: totals.in_work,
             pending: status.pipelines.iter().map(|pipeline| pipeline.pending).sum(),
         };
-        if kept.points.len() >= limits::SAMPLES_MAX {
-            kept.points.pop_front();
+        if ring.points.len() >= limits::SAMPLES_MAX {
+            ring.points.pop_front();
         }
-        kept.points.push_back(point.clone());
+        ring.points.push_back(point.clone());
         point
     }
 
-    /// Oldest first.
+    /// Returns the points, oldest first.
     pub fn points(&self) -> Vec<Point> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).points.iter().cloned().collect()
     }
@@ -93,7 +93,7 @@ mod tests {
     use crate::observe::{Observer, OutcomeKind};
 
     #[test]
-    fn a_point_is_what_happened_in_its_interval() {
+    fn a_point_counts_its_interval() {
         let observer = Observer::new(&["main".into()], &[("claim", 64)]);
         let meter = observer.pipeline(0).expect("a pipeline");
         meter.outcome(OutcomeKind::Published, 100, 10);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_points_make_room() {
+    fn the_oldest_points_are_dropped() {
         let observer = Observer::new(&["main".into()], &[]);
         let meter = observer.pipeline(0).expect("a pipeline");
         observer.sample();
@@ -121,6 +121,6 @@ mod tests {
         }
         let points = observer.points();
         assert_eq!(points.len(), limits::SAMPLES_MAX);
-        assert!(points.iter().all(|point| point.files == 1), "the first is gone");
+        assert!(points.iter().all(|point| point.files == 1), "the first was dropped");
     }
 }

@@ -1,12 +1,11 @@
-//! Traces: a span for each file, and one below it for each step it went through.
+//! Traces: a span for each file, with a child span for each stage.
 //!
-//! A [`Trace`] travels with its file from thread to thread and notes when each step began and ended.
-//! When the last hold on it is dropped the file is through, and what was noted goes into a bounded
-//! queue; where that is full it is dropped and counted, so that no step ever waits for a receiver.
-//! Spans are made from it by the task that sends them.
+//! A [`Trace`] travels with its file from thread to thread and records when each stage started and
+//! finished. Dropping its last clone puts the record into a bounded queue; a full queue drops and
+//! counts it, so that no stage waits for a receiver. The exporter makes the spans.
 //!
-//! Without the feature `otlp` the types are empty and nothing of this is in the program; with it and
-//! no receiver, a trace is `None` and reads no clock.
+//! Without the feature `otlp` the types are empty; with the feature and without a receiver, a trace is
+//! `None` and reads no clock.
 
 #[cfg(feature = "otlp")]
 mod file_trace;

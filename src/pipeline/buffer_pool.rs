@@ -1,20 +1,20 @@
-//! Buffers that go round between two stages of one large file, so that none is made anew.
+//! Buffers that circulate between two stages of one large file, so that none is allocated again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The buffers nobody uses now: never more than the channel between the stages and their hands
-/// hold. Clones share them; dropping the last one frees them.
+/// The idle buffers: at most as many as the two stages and the channel between them hold. Clones share
+/// the buffers; dropping the last clone frees them.
 #[derive(Clone, Debug, Default)]
-pub struct Spare(Arc<Mutex<Vec<Vec<u8>>>>);
+pub struct BufferPool(Arc<Mutex<Vec<Vec<u8>>>>);
 
-impl Spare {
-    /// A used one, with its content, or an empty one.
+impl BufferPool {
+    /// Returns a used buffer, with its old content, or an empty new one.
     #[must_use]
     pub fn take(&self) -> Vec<u8> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
     }
 
-    pub fn give(&self, buffer: Vec<u8>) {
+    pub fn put_back(&self, buffer: Vec<u8>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
     }
 }

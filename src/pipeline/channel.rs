@@ -1,8 +1,9 @@
 //! The one loop that every stage's threads run: receive, work, send.
 //!
-//! S1: a stage ends when its input ends, and closing its output is how the next one learns of it.
-//! S2: once the stop is cut short, what is received is dropped: its ticket says that it was left.
-//! Once the intake is closed, so is what has not begun: a drain lasts as long as what is worked on.
+//! S1: a stage ends when its input ends, and closes its output, which ends the next stage.
+//! S2: after a forced stop a stage drops every item it receives: the ticket reports the file as
+//! unfinished. Once the intake is closed, a stage also drops items that have not begun: a drain
+//! lasts as long as the files that have.
 //! S3: a panic ends one job, not the stage.
 
 use std::{
@@ -27,7 +28,7 @@ use crate::{
     stage::Stage,
 };
 
-/// The sending end of a channel between two stages. The channel closes when the last one is dropped.
+/// The sending end of a channel between two stages. Dropping the last clone closes the channel.
 #[derive(Debug)]
 pub struct Outlet<T> {
     sender: mpsc::Sender<T>,
@@ -41,8 +42,8 @@ impl<T> Clone for Outlet<T> {
 }
 
 impl<T> Outlet<T> {
-    /// Sends, and waits while the channel is full: that is the backpressure. Where the receiver
-    /// is gone the item is dropped, and says so by its ticket.
+    /// Sends an item and waits while the channel is full: this wait is the backpressure. Without a
+    /// receiver the item is dropped, and its ticket reports that.
     pub fn send(&self, item: T) {
         let item = match self.sender.try_send(item) {
             Ok(()) => return self.meter.entered(),
@@ -57,7 +58,7 @@ impl<T> Outlet<T> {
         self.meter.waited(start.elapsed());
     }
 
-    /// Waits for room for so many without an item in hand; `None` where the receiver is gone.
+    /// Waits for room for up to `count` items; `None` if the receiver is gone.
     pub async fn reserve(&self, count: usize) -> Option<Slots<'_, T>> {
         let start = Instant::now();
         let count = count.min(self.sender.max_capacity());
@@ -72,7 +73,7 @@ impl<T> Outlet<T> {
     }
 }
 
-/// Room in a channel. Dropping it gives back what was not used.
+/// Reserved room in a channel. Dropping it returns the unused slots.
 #[derive(Debug)]
 pub struct Slots<'a, T> {
     permits: mpsc::PermitIterator<'a, T>,
@@ -80,8 +81,8 @@ pub struct Slots<'a, T> {
 }
 
 impl<T> Slots<'_, T> {
-    /// Sends without a wait. Where all the room is used, the item is dropped, and says so by its
-    /// ticket.
+    /// Sends an item without waiting. Without a free slot the item is dropped, and its ticket
+    /// reports that.
     pub fn send(&mut self, item: T) {
         if let Some(permit) = self.permits.next() {
             permit.send(item);
@@ -90,7 +91,7 @@ impl<T> Slots<'_, T> {
     }
 }
 
-/// The receiving end. Clones take from the same channel, each item once.
+/// The receiving end of a channel. Clones share it; each item goes to one of them.
 #[derive(Debug)]
 pub struct Inlet<T> {
     receiver: Arc<Mutex<mpsc::Receiver<T>>>,
@@ -98,7 +99,7 @@ pub struct Inlet<T> {
     open: Arc<OpenInlet>,
 }
 
-/// Counts a channel as open until its receiving end and all clones are dropped.
+/// Counts a channel as open. Dropping it, with the last receiving end, counts it as closed.
 #[derive(Debug)]
 struct OpenInlet(Arc<ChannelMeter>);
 
@@ -125,8 +126,7 @@ impl<T> Inlet<T> {
         item
     }
 
-    /// As [`Self::receive`], for so long at most. It looks from time to time: for who has other work
-    /// that waits too.
+    /// Waits for the next item for at most `limit`, by polling: for a thread that also has other work.
     pub fn receive_within(&self, limit: Duration) -> Received<T> {
         use mpsc::error::TryRecvError;
         let until = Instant::now() + limit;
@@ -139,22 +139,22 @@ impl<T> Inlet<T> {
                 }
                 Err(TryRecvError::Disconnected) => return Received::Closed,
                 Err(TryRecvError::Empty) if Instant::now() >= until => return Received::Nothing,
-                Err(TryRecvError::Empty) => std::thread::park_timeout(LOOK),
+                Err(TryRecvError::Empty) => std::thread::park_timeout(POLL_DELAY),
             }
         }
     }
 
-    /// Waits for at least one item and takes what is there, at most `most`; empty when closed.
-    pub fn receive_batch(&self, most: usize) -> Vec<T> {
+    /// Waits for at least one item and takes up to `limit` queued items; empty when closed.
+    pub fn receive_batch(&self, limit: usize) -> Vec<T> {
         let mut batch = Vec::new();
         let mut receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = receiver.blocking_recv_many(&mut batch, most);
+        let count = receiver.blocking_recv_many(&mut batch, limit);
         self.meter.left(count as u64);
         batch
     }
 }
 
-/// What came of waiting for an item for a while.
+/// The result of [`Inlet::receive_within`].
 #[derive(Debug)]
 pub enum Received<T> {
     Item(T),
@@ -163,10 +163,10 @@ pub enum Received<T> {
     Closed,
 }
 
-/// The time between two looks of [`Inlet::receive_within`].
-const LOOK: Duration = Duration::from_millis(20);
+/// The time between two polls of [`Inlet::receive_within`].
+const POLL_DELAY: Duration = Duration::from_millis(20);
 
-/// A bounded channel with its meter.
+/// Creates a bounded channel with its meter.
 pub fn channel<T>(
     name: &'static str,
     capacity: usize,
@@ -180,29 +180,29 @@ pub fn channel<T>(
     (Outlet { sender, meter: Arc::clone(&meter) }, Inlet { receiver, meter, open })
 }
 
-/// What all stages share. Dropping the last one lets the last stage's channel close.
+/// The state that all stages share. Dropping the last clone lets dispose's channel close.
 #[derive(Clone, Debug)]
 pub struct Shared {
-    /// Set when the stop is cut short: no stage works on from then.
+    /// Cancelled by a forced stop: every stage drops its items from then on.
     pub cut: CancellationToken,
-    /// Where failed jobs go.
+    /// Dispose's channel, for failed jobs.
     pub failed: Outlet<DisposeRequest>,
     pub panics: Panics,
 }
 
-/// Counts the panics caught. Clones count together.
+/// The number of caught panics. Clones share one counter.
 #[derive(Clone, Debug, Default)]
 pub struct Panics(Arc<AtomicU64>);
 
 impl Panics {
-    /// Works behind a wall that stops a panic (S3); `None` where there was one. What `work` owned
-    /// was dropped on the way, and the jobs' tickets say so.
+    /// Runs `work` and catches its panic (S3); `None` after one. The unwinding drops everything that
+    /// `work` owned, and the jobs' tickets report that.
     pub fn guard<M>(&self, work: impl FnOnce() -> M) -> Option<M> {
-        let made = catch_unwind(AssertUnwindSafe(work)).ok();
-        if made.is_none() {
+        let result = catch_unwind(AssertUnwindSafe(work)).ok();
+        if result.is_none() {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
-        made
+        result
     }
 
     #[must_use]
@@ -211,15 +211,15 @@ impl Panics {
     }
 }
 
-/// How a stage hands its items on.
+/// How a stage passes its items to the next one.
 pub enum Handoff<T> {
-    /// What is there is taken together, up to [`limits::HANDOFF_FILES_MAX`], and sent on together: under
-    /// load the next stage is woken once for many items, and a single item goes on at once.
+    /// Takes up to [`limits::HANDOFF_FILES_MAX`] queued items and sends their results together: under
+    /// load the next stage is woken once for many items, and a single item is sent at once.
     Together,
-    /// As `Together`, but what was made is sent on before an item for which this is true: its work
-    /// may wait for what the items made before it hold.
+    /// Like `Together`, but sends the finished results before an item for which this is true: the
+    /// work on it may wait for permits that those results hold.
     TogetherUntil(Box<dyn Fn(&T) -> bool + Send>),
-    /// Each before the next is taken: for a stage that works on one for long.
+    /// Sends each result before it takes the next item: for a stage that works on one for long.
     Singly,
 }
 
@@ -234,7 +234,7 @@ impl<T> std::fmt::Debug for Handoff<T> {
 }
 
 impl<T> Handoff<T> {
-    const fn most(&self) -> usize {
+    const fn batch_limit(&self) -> usize {
         match self {
             Self::Together | Self::TogetherUntil(_) => limits::HANDOFF_FILES_MAX,
             Self::Singly => 1,
@@ -243,46 +243,46 @@ impl<T> Handoff<T> {
 
     fn must_send_before(&self, item: &T) -> bool {
         match self {
-            Self::TogetherUntil(waits) => waits(item),
+            Self::TogetherUntil(may_wait) => may_wait(item),
             Self::Together | Self::Singly => false,
         }
     }
 }
 
-/// Takes items until the channel closes, works on each, and sends on what came of it.
+/// Takes items until the channel closes, works on each, and sends the results.
 pub fn run<T: Item, M>(
     shared: &Shared,
     inlet: &Inlet<T>,
-    handing: &Handoff<T>,
+    handoff: &Handoff<T>,
     mut work: impl FnMut(T) -> Result<M, Box<FailedJob>>,
     mut send: impl FnMut(M),
 ) {
     loop {
-        let batch = inlet.receive_batch(handing.most());
+        let batch = inlet.receive_batch(handoff.batch_limit());
         if batch.is_empty() {
             return;
         }
-        let mut made = Vec::with_capacity(batch.len());
+        let mut results = Vec::with_capacity(batch.len());
         for item in batch {
             if shared.cut.is_cancelled() || item.job().is_recalled() {
                 drop(item);
                 continue;
             }
-            if handing.must_send_before(&item) {
-                made.drain(..).for_each(&mut send);
+            if handoff.must_send_before(&item) {
+                results.drain(..).for_each(&mut send);
             }
             match shared.panics.guard(|| work(item)) {
-                Some(Ok(one)) => made.push(one),
+                Some(Ok(result)) => results.push(result),
                 Some(Err(failed)) => shared.failed.send(DisposeRequest::Failed(*failed)),
                 None => {}
             }
         }
-        made.drain(..).for_each(&mut send);
+        results.drain(..).for_each(&mut send);
     }
 }
 
-/// Records the time of each piece of work as this stage's. Sending is not in it: it may wait, and
-/// that is the channel's time.
+/// Wraps `work` so that its time is recorded as this stage's. The time of sending does not count:
+/// a send may wait, and the channel's meter counts that.
 pub fn timed<T: Item, M>(
     stage: Stage,
     mut work: impl FnMut(T, &mut Clock) -> M,
@@ -293,9 +293,9 @@ pub fn timed<T: Item, M>(
         let (meter, trace) = (Arc::clone(&job.context.meter), job.trace.clone());
         trace.stage_started(stage);
         let mut clock = Clock::start(&meter, stage);
-        let made = work(item, &mut clock);
+        let result = work(item, &mut clock);
         clock.stop(1);
         trace.stage_finished(stage);
-        made
+        result
     }
 }

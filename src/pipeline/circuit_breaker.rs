@@ -1,4 +1,4 @@
-//! Whether the place a pipeline writes to is well: a circuit breaker.
+//! The circuit breaker of the storage that a pipeline writes to.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,8 +10,8 @@ use crate::{
     observe::{Pause, PipelineMeter, log_seconds},
 };
 
-/// Shared by the stages that find the place sick and the intake that pauses for it. Clones are the
-/// same place.
+/// Shared by the stages, which detect unavailable storage, and the intake, which pauses for it. Clones
+/// share one state.
 #[derive(Clone, Debug)]
 pub struct CircuitBreaker(Arc<Inner>);
 
@@ -19,109 +19,110 @@ pub struct CircuitBreaker(Arc<Inner>);
 struct Inner {
     name: Arc<str>,
     meter: Arc<PipelineMeter>,
-    health: Mutex<BreakerState>,
+    state: Mutex<BreakerState>,
 }
 
-/// The right to try whether a sick place is well again. There is one at a time; dropping it, in
-/// whatever way its holder ends, lets the next one try.
+/// The permission to test whether unavailable storage is available again. At most one exists at a time;
+/// dropping it, whatever the outcome of its holder, allows the next one.
 #[derive(Debug)]
-#[must_use = "dropping it ends the try"]
+#[must_use = "dropping it ends the probe"]
 pub struct Probe(CircuitBreaker);
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        self.0.probe_ended(Instant::now());
+        self.0.probe_finished(Instant::now());
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BreakerState {
     Closed,
-    /// Nothing is sent until then; then one file, to see.
+    /// The intake sends nothing until then; then one file as a probe.
     Open {
         since: Instant,
         until: Instant,
         wait: Duration,
     },
-    /// One file is on its way to see whether the place is well again.
+    /// One file is in flight as a probe.
     Probing {
         since: Instant,
         wait: Duration,
     },
 }
 
-/// What the intake may send.
+/// The number of files that the intake may send.
 #[derive(Debug)]
 pub enum Admission {
-    Open,
+    /// Any number.
+    All,
     /// One file, and no other until the probe is dropped.
     One(Probe),
     /// None until then.
-    Closed(Instant),
-    /// None until the one on its way came back.
-    Waiting,
+    NoneUntil(Instant),
+    /// None until the probe in flight is dropped.
+    NoneWhileProbing,
 }
 
 impl CircuitBreaker {
     pub fn new(name: &Arc<str>, meter: Arc<PipelineMeter>) -> Self {
-        let health = Mutex::new(BreakerState::Closed);
-        Self(Arc::new(Inner { name: Arc::clone(name), meter, health }))
+        let state = Mutex::new(BreakerState::Closed);
+        Self(Arc::new(Inner { name: Arc::clone(name), meter, state }))
     }
 
     fn lock(&self) -> MutexGuard<'_, BreakerState> {
-        self.0.health.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A file was published, or a probe was written: the place is well.
+    /// Closes the breaker: a file was published, or a probe file was written.
     pub fn reset(&self, now: Instant) {
-        let mut health = self.lock();
-        if let BreakerState::Open { since, .. } | BreakerState::Probing { since, .. } = *health {
+        let mut state = self.lock();
+        if let BreakerState::Open { since, .. } | BreakerState::Probing { since, .. } = *state {
             let paused = now.saturating_duration_since(since);
             tracing::info!(event = "intake.resumed", pipeline = %self.0.name, paused_seconds = log_seconds(paused), "storage available, intake resumed");
             self.0.meter.paused(Pause::Output, None);
         }
-        *health = BreakerState::Closed;
+        *state = BreakerState::Closed;
     }
 
-    /// A file failed for a reason that is not its own.
+    /// Opens the breaker: a file failed because of the storage.
     pub fn trip(&self, reason: &str, now: Instant) {
-        let mut health = self.lock();
-        let (since, wait) = match *health {
+        let mut state = self.lock();
+        let (since, wait) = match *state {
             BreakerState::Closed => {
                 tracing::warn!(event = "intake.paused", pipeline = %self.0.name, reason, "storage unavailable, intake paused");
                 self.0.meter.paused(Pause::Output, Some(reason));
                 (now, limits::BACKOFF)
             }
-            // Files that were under way when it fell sick say nothing new.
+            // Files that were in flight when it opened add no information.
             BreakerState::Open { .. } => return,
             BreakerState::Probing { since, wait } => (since, (wait * 2).min(limits::BACKOFF_MAX)),
         };
-        *health = BreakerState::Open { since, until: now + wait, wait };
+        *state = BreakerState::Open { since, until: now + wait, wait };
     }
 
-    /// What may be sent now.
+    /// Returns the number of files that may be sent now.
     pub fn admit(&self, now: Instant) -> Admission {
-        let mut health = self.lock();
-        match *health {
-            BreakerState::Closed => Admission::Open,
-            BreakerState::Open { until, .. } if now < until => Admission::Closed(until),
+        let mut state = self.lock();
+        match *state {
+            BreakerState::Closed => Admission::All,
+            BreakerState::Open { until, .. } if now < until => Admission::NoneUntil(until),
             BreakerState::Open { since, wait, .. } => {
-                *health = BreakerState::Probing { since, wait };
+                *state = BreakerState::Probing { since, wait };
                 Admission::One(Probe(self.clone()))
             }
-            BreakerState::Probing { .. } => Admission::Waiting,
+            BreakerState::Probing { .. } => Admission::NoneWhileProbing,
         }
     }
 
-    /// The try ended; where it said nothing of the place, the next may come at once.
-    fn probe_ended(&self, now: Instant) {
-        let mut health = self.lock();
-        if let BreakerState::Probing { since, wait } = *health {
-            *health = BreakerState::Open { since, until: now, wait };
+    /// Ends a probe; without a result for the storage the next probe may start at once.
+    fn probe_finished(&self, now: Instant) {
+        let mut state = self.lock();
+        if let BreakerState::Probing { since, wait } = *state {
+            *state = BreakerState::Open { since, until: now, wait };
         }
     }
 
-    /// For how long it has been sick.
+    /// Returns the time for which storage has been unavailable.
     #[must_use]
     pub fn open_for(&self, now: Instant) -> Option<Duration> {
         match *self.lock() {
@@ -138,57 +139,61 @@ mod tests {
     use super::*;
     use crate::observe::Observer;
 
-    fn sick(now: Instant) -> CircuitBreaker {
+    fn open_breaker(now: Instant) -> CircuitBreaker {
         let name: Arc<str> = Arc::from("main");
         let observer = Observer::new(std::slice::from_ref(&name), &[]);
-        let place = CircuitBreaker::new(&name, observer.pipeline(0).expect("its meter"));
-        place.trip("No space left on device", now);
-        place
+        let breaker = CircuitBreaker::new(&name, observer.pipeline(0).expect("its meter"));
+        breaker.trip("No space left on device", now);
+        breaker
     }
 
     #[test]
-    fn a_probe_that_is_dropped_without_an_answer_lets_the_next_one_try() {
+    fn a_probe_that_is_dropped_without_a_result_allows_the_next_one() {
         let now = Instant::now();
-        let place = sick(now);
-        assert!(matches!(place.admit(now), Admission::Closed(_)));
+        let breaker = open_breaker(now);
+        assert!(matches!(breaker.admit(now), Admission::NoneUntil(_)));
         let later = now + limits::BACKOFF;
-        let Admission::One(probe) = place.admit(later) else { panic!("one may try") };
-        assert!(matches!(place.admit(later), Admission::Waiting));
+        let Admission::One(probe) = breaker.admit(later) else { panic!("no probe") };
+        assert!(matches!(breaker.admit(later), Admission::NoneWhileProbing));
         drop(probe);
-        assert!(matches!(place.admit(Instant::now() + limits::BACKOFF), Admission::One(_)));
+        assert!(matches!(breaker.admit(Instant::now() + limits::BACKOFF), Admission::One(_)));
     }
 
     #[test]
-    fn an_input_that_is_there_again_says_nothing_of_a_sick_output() {
+    fn an_available_input_does_not_end_the_pause_for_an_unavailable_output() {
         let name: Arc<str> = Arc::from("main");
         let observer = Observer::new(std::slice::from_ref(&name), &[]);
         let meter = observer.pipeline(0).expect("its meter");
-        let place = CircuitBreaker::new(&name, Arc::clone(&meter));
-        let reasons = || observer.status().pipelines.into_iter().find_map(|one| one.paused);
-        place.trip("No space left on device", Instant::now());
+        let breaker = CircuitBreaker::new(&name, Arc::clone(&meter));
+        let reasons =
+            || observer.status().pipelines.into_iter().find_map(|pipeline| pipeline.paused);
+        breaker.trip("No space left on device", Instant::now());
         meter.paused(Pause::Input, Some("cannot open the input"));
         let both = reasons().expect("a reason");
         assert_eq!(both, "cannot open the input; No space left on device");
         meter.paused(Pause::Input, None);
         assert_eq!(reasons().as_deref(), Some("No space left on device"));
-        place.reset(Instant::now());
+        breaker.reset(Instant::now());
         assert_eq!(reasons(), None);
     }
 
     #[test]
-    fn a_probe_that_was_answered_changes_nothing_when_it_is_dropped() {
+    fn dropping_a_probe_after_its_result_changes_nothing() {
         let now = Instant::now();
-        let place = sick(now);
+        let breaker = open_breaker(now);
         let later = now + limits::BACKOFF;
-        let Admission::One(probe) = place.admit(later) else { panic!("one may try") };
-        place.trip("No space left on device", later);
+        let Admission::One(probe) = breaker.admit(later) else { panic!("no probe") };
+        breaker.trip("No space left on device", later);
         drop(probe);
-        assert!(matches!(place.admit(later + limits::BACKOFF), Admission::Closed(_)), "it doubled");
-        let Admission::One(probe) = place.admit(later + 2 * limits::BACKOFF) else {
-            panic!("one may try")
+        assert!(
+            matches!(breaker.admit(later + limits::BACKOFF), Admission::NoneUntil(_)),
+            "the wait doubled"
+        );
+        let Admission::One(probe) = breaker.admit(later + 2 * limits::BACKOFF) else {
+            panic!("no probe")
         };
-        place.reset(later);
+        breaker.reset(later);
         drop(probe);
-        assert!(matches!(place.admit(later), Admission::Open));
+        assert!(matches!(breaker.admit(later), Admission::All));
     }
 }

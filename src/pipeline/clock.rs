@@ -1,4 +1,4 @@
-//! The time that a stage works, without its waits, booked while it passes.
+//! The time that a stage works, without its waits, recorded as it passes.
 
 use std::{
     sync::Arc,
@@ -7,42 +7,44 @@ use std::{
 
 use crate::{observe::PipelineMeter, stage::Stage};
 
-/// Runs while the stage works, and stands while it waits for its neighbours or for permits.
+/// Runs while the stage works, and stops while it waits for its neighbours or for permits.
 #[derive(Debug)]
 pub struct Clock {
     meter: Arc<PipelineMeter>,
     stage: Stage,
-    since: Instant,
+    /// The end of the time recorded so far.
+    recorded_until: Instant,
+    /// The recorded working time.
     worked: Duration,
 }
 
 impl Clock {
     #[must_use]
     pub fn start(meter: &Arc<PipelineMeter>, stage: Stage) -> Self {
-        let (meter, since) = (Arc::clone(meter), Instant::now());
-        Self { meter, stage, since, worked: Duration::ZERO }
+        let (meter, recorded_until) = (Arc::clone(meter), Instant::now());
+        Self { meter, stage, recorded_until, worked: Duration::ZERO }
     }
 
-    /// Does something that is not this stage's work.
+    /// Runs `wait` without counting its time as work of this stage.
     pub fn wait<T>(&mut self, wait: impl FnOnce() -> T) -> T {
-        self.book();
-        let waited = wait();
-        self.since = Instant::now();
-        waited
+        self.record();
+        let result = wait();
+        self.recorded_until = Instant::now();
+        result
     }
 
-    /// Counts the time since it was counted last.
-    pub fn book(&mut self) {
+    /// Records the time since the previous recording.
+    pub fn record(&mut self) {
         let now = Instant::now();
-        let worked = now.saturating_duration_since(self.since);
-        self.since = now;
+        let worked = now.saturating_duration_since(self.recorded_until);
+        self.recorded_until = now;
         self.worked += worked;
         self.meter.stage_busy(self.stage, worked);
     }
 
-    /// The stage is through with so many files.
+    /// Records that the stage finished this number of files.
     pub fn stop(mut self, files: usize) {
-        self.book();
+        self.record();
         self.meter.stage_done(self.stage, files, self.worked);
     }
 }

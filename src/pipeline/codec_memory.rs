@@ -1,10 +1,10 @@
-//! The transformers, each lent for one file, and the memory that they take together.
+//! The transformers, each lent for one file, and their total memory.
 //!
-//! One that comes back is kept for the next file: making a zstd context anew costs as much as
-//! compressing a small file. It is given up when its memory is wanted for another.
+//! A returned transformer is kept for the next file: creating a zstd context costs as much as
+//! compressing a small file. It is freed when another transformer needs its memory.
 //!
-//! M1: all that are lent or kept fit into the limit, but a pipeline always gets one for a small file
-//! and one for a large one: it never waits for another pipeline, which may hang.
+//! M1: all lent and idle transformers fit into the limit, but a pipeline always gets one for a small
+//! file and one for a large file: it never waits for another pipeline, which may hang.
 
 use std::sync::{
     Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -21,25 +21,29 @@ use crate::{
 /// The memory of the transformers of all pipelines.
 #[derive(Debug)]
 pub struct CodecMemory {
+    /// Bytes for all transformers.
     limit: u64,
+    /// The number of pipelines so far, which is the next owner's ID.
     owners: AtomicU64,
     state: Mutex<State>,
+    /// Notified when memory was returned.
     returned: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Bytes of those that are lent and of those that are kept.
+    /// Bytes of all lent and idle transformers.
     taken: u64,
     lent: Vec<TransformerKind>,
-    kept: Vec<IdleTransformer>,
+    idle: Vec<IdleTransformer>,
 }
 
-/// Transformers of a kind are alike.
+/// Transformers of one kind are interchangeable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct TransformerKind {
+    /// The pipeline's ID.
     owner: u64,
-    /// As of [`Transformer::new`].
+    /// The threads of [`Transformer::new`]; 0 is for small files.
     threads: u32,
 }
 
@@ -48,7 +52,8 @@ impl TransformerKind {
         self.threads > 0
     }
 
-    fn is_beside(self, other: Self) -> bool {
+    /// Checks whether both serve the same pipeline and the same size of files.
+    fn has_same_use(self, other: Self) -> bool {
         self.owner == other.owner && self.is_large() == other.is_large()
     }
 }
@@ -68,7 +73,7 @@ impl CodecMemory {
         Arc::new(Self { limit, owners, state, returned: Condvar::new() })
     }
 
-    /// The transformers of one more pipeline.
+    /// Adds a pipeline and returns its transformers.
     #[must_use]
     pub fn pipeline(self: &Arc<Self>) -> Arc<Codecs> {
         let owner = self.owners.fetch_add(1, Ordering::Relaxed);
@@ -79,25 +84,25 @@ impl CodecMemory {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the memory for one more, with as many of the threads as there is memory for, or one that was
-    /// kept. Waits for others to come back where neither is to be had.
+    /// Takes an idle transformer, or the memory for a new one with as many of the requested threads as
+    /// fit. Waits for memory if neither is available.
     fn take(
         &self,
-        asked: TransformerKind,
+        request: TransformerKind,
         bytes: impl Fn(u32) -> u64,
     ) -> (TransformerKind, u64, Option<Transformer>) {
         let mut state = self.state();
-        let least = asked.threads.min(1);
+        let threads_min = request.threads.min(1);
         loop {
             let free = self.limit.saturating_sub(state.lent_bytes());
             let fits = |threads: &u32| bytes(*threads) <= free;
-            let fitting = (least..=asked.threads).rev().find(fits);
-            let is_first = !state.lent.iter().any(|lent| lent.is_beside(asked));
-            if let Some(threads) = fitting.or(is_first.then_some(least)) {
-                let (kind, bytes) = (TransformerKind { threads, ..asked }, bytes(threads));
+            let fitting = (threads_min..=request.threads).rev().find(fits);
+            let is_first = !state.lent.iter().any(|lent| lent.has_same_use(request));
+            if let Some(threads) = fitting.or(is_first.then_some(threads_min)) {
+                let (kind, bytes) = (TransformerKind { threads, ..request }, bytes(threads));
                 state.lent.push(kind);
-                if let Some(at) = state.kept.iter().rposition(|kept| kept.kind == kind) {
-                    return (kind, bytes, Some(state.kept.remove(at).transformer));
+                if let Some(position) = state.idle.iter().rposition(|idle| idle.kind == kind) {
+                    return (kind, bytes, Some(state.idle.remove(position).transformer));
                 }
                 state.discard(self.limit.saturating_sub(bytes), kind);
                 state.taken += bytes;
@@ -107,19 +112,19 @@ impl CodecMemory {
         }
     }
 
-    fn give_back(&self, kind: TransformerKind, bytes: u64, transformer: Option<Transformer>) {
+    fn put_back(&self, kind: TransformerKind, bytes: u64, transformer: Option<Transformer>) {
         let mut state = self.state();
-        if let Some(at) = state.lent.iter().position(|lent| *lent == kind) {
-            state.lent.swap_remove(at);
+        if let Some(position) = state.lent.iter().position(|lent| *lent == kind) {
+            state.lent.swap_remove(position);
         }
-        // One that was made although there was no room is not kept.
+        // A transformer over the limit is not kept.
         let is_kept = state.taken <= self.limit;
         match transformer {
             Some(transformer) if is_kept => {
-                state.kept.push(IdleTransformer { kind, bytes, transformer });
+                state.idle.push(IdleTransformer { kind, bytes, transformer });
             }
-            freed => {
-                drop(freed);
+            transformer => {
+                drop(transformer);
                 state.taken -= bytes;
             }
         }
@@ -130,23 +135,23 @@ impl CodecMemory {
 
 impl State {
     fn lent_bytes(&self) -> u64 {
-        self.taken - self.kept.iter().map(|kept| kept.bytes).sum::<u64>()
+        self.taken - self.idle.iter().map(|idle| idle.bytes).sum::<u64>()
     }
 
-    /// Frees what is kept until no more than this is taken: first those that are of no use beside one
-    /// of this kind, then the oldest.
-    fn discard(&mut self, most: u64, kind: TransformerKind) {
-        while self.taken > most {
-            let of_no_use = self.kept.iter().position(|kept| kept.kind.is_beside(kind));
-            if self.kept.is_empty() {
+    /// Frees idle transformers until at most `limit` bytes are taken: first those with the same use as
+    /// one of this kind, then the oldest.
+    fn discard(&mut self, limit: u64, kind: TransformerKind) {
+        while self.taken > limit {
+            let same_use = self.idle.iter().position(|idle| idle.kind.has_same_use(kind));
+            if self.idle.is_empty() {
                 return;
             }
-            self.taken -= self.kept.remove(of_no_use.unwrap_or(0)).bytes;
+            self.taken -= self.idle.remove(same_use.unwrap_or(0)).bytes;
         }
     }
 }
 
-/// The transformers of one pipeline. Dropping the last handle frees those that are kept.
+/// The transformers of one pipeline. Dropping the last handle frees the idle ones.
 #[derive(Debug)]
 pub struct Codecs {
     memory: Arc<CodecMemory>,
@@ -154,10 +159,10 @@ pub struct Codecs {
 }
 
 impl Codecs {
-    /// Calls `work` with a transformer that is ready for a new file, or with the error that it could not
-    /// be made. Waits while this pipeline's other files use the memory, never for another pipeline. Of
-    /// the `threads` that are requested, as of [`Transformer::new`], it gets as many as the free memory
-    /// allows, and at least one: the output is the same for every count.
+    /// Calls `work` with a transformer that is ready for a new file, or with the error of its creation.
+    /// Waits while this pipeline's other files use the memory, never for another pipeline. Of the
+    /// requested `threads`, as of [`Transformer::new`], it gets as many as the free memory allows, and at
+    /// least one: the output is the same for every count.
     pub fn lend<T>(
         &self,
         config: &config::Pipeline,
@@ -168,20 +173,20 @@ impl Codecs {
         let limit = self.memory.limit;
         let need = Need::within(&config.transforms, config.bounds, limit);
         let bytes = |threads| if threads == 0 { need.bytes(0) } else { need.of_large(threads) };
-        let asked = TransformerKind { owner: self.owner, threads };
-        let (kind, bytes, kept) = clock.wait(|| self.memory.take(asked, bytes));
+        let request = TransformerKind { owner: self.owner, threads };
+        let (kind, bytes, idle) = clock.wait(|| self.memory.take(request, bytes));
         let mut loan = Loan { memory: &self.memory, kind, bytes, transformer: None };
-        let made = match kept {
-            Some(kept) => Ok(kept),
+        let transformer = match idle {
+            Some(transformer) => Ok(transformer),
             None => Transformer::new(&config.transforms, need.bounds(), kind.threads),
         };
-        match made {
+        match transformer {
             Err(error) => work(Err(error), clock),
             Ok(mut transformer) => {
                 transformer.start();
-                let done = work(Ok(&mut transformer), clock);
+                let result = work(Ok(&mut transformer), clock);
                 loan.transformer = Some(transformer);
-                done
+                result
             }
         }
     }
@@ -190,26 +195,26 @@ impl Codecs {
 impl Drop for Codecs {
     fn drop(&mut self) {
         let mut state = self.memory.state();
-        let own = |kept: &mut IdleTransformer| kept.kind.owner == self.owner;
-        let freed: Vec<IdleTransformer> = state.kept.extract_if(.., own).collect();
-        state.taken -= freed.iter().map(|kept| kept.bytes).sum::<u64>();
+        let is_own = |idle: &mut IdleTransformer| idle.kind.owner == self.owner;
+        let freed: Vec<IdleTransformer> = state.idle.extract_if(.., is_own).collect();
+        state.taken -= freed.iter().map(|idle| idle.bytes).sum::<u64>();
         drop(state);
         self.memory.returned.notify_all();
     }
 }
 
-/// The memory of one transformer, given back when this is dropped, also by a panic; with the
-/// transformer where it may be kept.
+/// The memory of one lent transformer. Dropping it, also by a panic, returns the memory.
 struct Loan<'a> {
     memory: &'a CodecMemory,
     kind: TransformerKind,
     bytes: u64,
+    /// The transformer to be kept; set after the work.
     transformer: Option<Transformer>,
 }
 
 impl Drop for Loan<'_> {
     fn drop(&mut self) {
-        self.memory.give_back(self.kind, self.bytes, self.transformer.take());
+        self.memory.put_back(self.kind, self.bytes, self.transformer.take());
     }
 }
 
@@ -228,12 +233,13 @@ mod tests {
     fn config(transforms: &str) -> config::Pipeline {
         let dir = tempfile::tempdir().expect("a directory");
         let (input, output) = (dir.path().join("in"), dir.path().join("out"));
-        let options = config::Options {
+        let pipeline = config::PipelineOptions {
             input: Some(input),
             output: Some(output),
             transforms: Some(transforms.to_owned()),
-            ..config::Options::default()
+            ..config::PipelineOptions::default()
         };
+        let options = config::Options { pipeline, ..config::Options::default() };
         config::resolve(&options).expect(transforms).pipelines.remove(0)
     }
 
@@ -247,72 +253,71 @@ mod tests {
     }
 
     #[test]
-    fn one_that_comes_back_is_used_again_and_given_up_for_another() {
+    fn a_returned_transformer_is_used_again_and_freed_for_another() {
         let memory = CodecMemory::new(64 * MIB);
-        let (one, other) = (memory.pipeline(), memory.pipeline());
+        let (first, second) = (memory.pipeline(), memory.pipeline());
         let config = config("bzip2");
         for _ in 0..3 {
-            one.lend(&config, 0, &mut clock(), |made, _| {
-                made.expect("made");
+            first.lend(&config, 0, &mut clock(), |transformer, _| {
+                transformer.expect("a transformer");
             });
         }
-        let of_one = taken(&memory);
-        assert!(of_one > 0 && memory.state().kept.len() == 1, "{of_one}");
-        let mut kept = 1;
-        for pipeline in [&one, &other, &one, &other] {
-            pipeline.lend(&config, 1, &mut clock(), |made, _| {
-                made.expect("made");
+        let bytes = taken(&memory);
+        assert!(bytes > 0 && memory.state().idle.len() == 1, "{bytes}");
+        let mut idle_max = 1;
+        for pipeline in [&first, &second, &first, &second] {
+            pipeline.lend(&config, 1, &mut clock(), |transformer, _| {
+                transformer.expect("a transformer");
             });
-            kept = kept.max(memory.state().kept.len());
+            idle_max = idle_max.max(memory.state().idle.len());
             assert!(taken(&memory) <= 64 * MIB);
         }
-        assert!(kept > 1, "nothing was kept beside another");
-        drop(one);
-        drop(other);
+        assert!(idle_max > 1, "no two transformers were idle together");
+        drop(first);
+        drop(second);
         assert_eq!(taken(&memory), 0, "memory of pipelines that have ended");
     }
 
-    /// The second large file of a pipeline waits for the first one's memory; another pipeline's first
-    /// one does not, whatever the limit.
+    /// The second large file of a pipeline waits for the memory of the first one; the first large file
+    /// of another pipeline does not, whatever the limit.
     #[test]
-    fn a_pipeline_waits_for_itself_and_for_no_other() {
+    fn a_pipeline_waits_for_its_own_files_only() {
         let memory = CodecMemory::new(16 * MIB);
-        let (one, other) = (memory.pipeline(), memory.pipeline());
+        let (codecs, other_codecs) = (memory.pipeline(), memory.pipeline());
         let config = config("bzip2");
-        let is_out = AtomicBool::new(false);
-        let (begun, begins) = mpsc::channel();
+        let is_finished = AtomicBool::new(false);
+        let (started, wait_for_start) = mpsc::channel();
         let second = || {
-            begun.send(()).expect("somebody waits");
-            one.lend(&config, 1, &mut clock(), |_, _| is_out.load(Ordering::Relaxed))
+            started.send(()).expect("the receiver waits");
+            codecs.lend(&config, 1, &mut clock(), |_, _| is_finished.load(Ordering::Relaxed))
         };
         thread::scope(|scope| {
-            let second = one.lend(&config, 1, &mut clock(), |made, _| {
-                made.expect("made");
+            let second = codecs.lend(&config, 1, &mut clock(), |transformer, _| {
+                transformer.expect("a transformer");
                 let second = scope.spawn(second);
-                begins.recv().expect("it begins");
-                other.lend(&config, 1, &mut clock(), |made, _| {
-                    made.expect("made");
+                wait_for_start.recv().expect("the second thread starts");
+                other_codecs.lend(&config, 1, &mut clock(), |transformer, _| {
+                    transformer.expect("a transformer");
                 });
-                is_out.store(true, Ordering::Relaxed);
+                is_finished.store(true, Ordering::Relaxed);
                 second
             });
-            assert!(second.join().expect("the second one"), "two of one pipeline at a time");
+            assert!(second.join().expect("the second file"), "two of one pipeline at a time");
         });
         assert!(taken(&memory) <= 16 * MIB);
     }
 
-    /// It waited for the memory of all the threads that it had asked for.
     #[test]
-    fn one_gets_the_threads_that_there_is_memory_for() {
+    fn a_transformer_gets_as_many_threads_as_the_memory_allows() {
         let config = config("zstd:19");
         let need = Need::within(&config.transforms, config.bounds, u64::MAX);
         let memory = CodecMemory::new(need.of_large(2) + need.of_large(1));
         let pipeline = memory.pipeline();
         let threads = || memory.state().lent.iter().map(|kind| kind.threads).collect::<Vec<_>>();
-        pipeline.lend(&config, 2, &mut clock(), |made, _| {
-            made.expect("made");
-            pipeline.lend(&config, 8, &mut clock(), |made, _| {
-                made.expect("made");
+        pipeline.lend(&config, 2, &mut clock(), |transformer, _| {
+            transformer.expect("a transformer");
+            pipeline.lend(&config, 8, &mut clock(), |transformer, _| {
+                transformer.expect("a transformer");
                 assert_eq!(threads(), [2, 1]);
             });
         });
@@ -320,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_and_one_that_cannot_be_made_give_the_memory_back() {
+    fn a_panic_returns_the_memory() {
         let memory = CodecMemory::new(64 * MIB);
         let codecs = memory.pipeline();
         let config = config("bzip2");

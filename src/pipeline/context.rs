@@ -1,4 +1,4 @@
-//! What the jobs of one configured pipeline share.
+//! The state that all jobs of one configured pipeline share.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,38 +16,41 @@ use crate::{
     observe::{Events, PipelineMeter, Tracer, display_path},
     pipeline::{
         circuit_breaker::CircuitBreaker, in_commit::InCommit, operator_pause::OperatorPause,
-        own_paths::OwnPlaces,
+        own_paths::OwnPaths,
     },
     policy::Durability,
 };
 
-/// One pipeline at work. Held by every job of it; dropping the last one closes the directories.
+/// One running pipeline. Every job of it holds a reference; dropping the last one closes the
+/// directories.
 #[derive(Debug)]
 pub struct Context {
-    /// No other context of this process has it: a reload makes a new one.
+    /// A number that is unique within the process: a reload assigns a new one.
     pub index: usize,
     pub config: config::Pipeline,
-    /// Its number in the ledger.
+    /// The pipeline's ID in the ledger.
     pub id: PipelineId,
     pub ledger: Arc<dyn Ledger>,
+    /// The ledger's instance, a part of every temporary name.
     pub instance: NodeId,
     pub meter: Arc<PipelineMeter>,
     pub tracer: Tracer,
-    pub place: CircuitBreaker,
-    pub hold: Arc<OperatorPause>,
+    /// The state of the output's storage; the stages write it, the intake reads it.
+    pub breaker: CircuitBreaker,
+    pub operator_pause: Arc<OperatorPause>,
     pub in_commit: InCommit,
     pub events: SharedEvents,
-    /// The output's root; opened again by [`Self::reopen_output`] when it was replaced.
+    /// The output's root; [`Self::reopen_output`] opens it again when it was replaced.
     output: Mutex<Arc<Dir>>,
-    pub own: Arc<OwnPlaces>,
-    /// A source was met whose record only recovery can finish.
-    unfinished: AtomicBool,
+    pub own_paths: Arc<OwnPaths>,
+    /// Whether claim found a source whose record only recovery can finish.
+    has_unfinished: AtomicBool,
 }
 
-/// The events file, if there is one, shared by all pipelines.
+/// The events file, if one is configured, shared by all pipelines.
 pub type SharedEvents = Arc<Mutex<Option<Events>>>;
 
-/// What a context is made of, beside its configuration.
+/// The parts of a context in addition to its configuration.
 #[derive(Debug)]
 pub struct ContextParts {
     pub id: PipelineId,
@@ -55,7 +58,7 @@ pub struct ContextParts {
     pub meter: Arc<PipelineMeter>,
     pub tracer: Tracer,
     pub events: SharedEvents,
-    pub own: Arc<OwnPlaces>,
+    pub own_paths: Arc<OwnPaths>,
 }
 
 impl Context {
@@ -66,15 +69,15 @@ impl Context {
         parts: ContextParts,
     ) -> std::io::Result<Self> {
         let output = Dir::open(&config.output)?;
-        if config.durability == Durability::Syncfs && !fs::syncs_whole(&output)? {
+        if config.durability == Durability::Syncfs && !fs::prefers_syncfs(&output)? {
             tracing::warn!(event = "storage.fallback", pipeline = %config.name, "file system does not report errors to syncfs, using fsync");
         }
         let output = Mutex::new(Arc::new(output));
         let instance = NodeId::new(parts.ledger.instance());
-        let ContextParts { id, ledger, meter, tracer, events, own } = parts;
-        own.look(&config);
-        let place = CircuitBreaker::new(&config.name, Arc::clone(&meter));
-        let hold = Arc::new(OperatorPause::new(&config.name, Arc::clone(&meter)));
+        let ContextParts { id, ledger, meter, tracer, events, own_paths } = parts;
+        own_paths.refresh(&config);
+        let breaker = CircuitBreaker::new(&config.name, Arc::clone(&meter));
+        let operator_pause = Arc::new(OperatorPause::new(&config.name, Arc::clone(&meter)));
         Ok(Self {
             index,
             config,
@@ -83,13 +86,13 @@ impl Context {
             instance,
             meter,
             tracer,
-            place,
-            hold,
+            breaker,
+            operator_pause,
             in_commit: InCommit::default(),
             events,
             output,
-            own,
-            unfinished: AtomicBool::new(false),
+            own_paths,
+            has_unfinished: AtomicBool::new(false),
         })
     }
 
@@ -103,52 +106,52 @@ impl Context {
         Arc::clone(&self.output.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Opens the output's root again, by its path: it may have been removed and made anew. It is
-    /// never made here, because what is missing may be a mount.
+    /// Opens the output's root again, by its path: it may have been removed and created again. This
+    /// never creates it, because a missing root may be a missing mount.
     pub fn reopen_output(&self) -> std::io::Result<Arc<Dir>> {
         let dir = Arc::new(Dir::open_fresh(&self.config.output)?);
         *self.output.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&dir);
         Ok(dir)
     }
 
-    /// Notes that a source has an unfinished record, and logs the first one: its output waited for
-    /// its acknowledgement when its pipeline was stopped by a reload.
-    pub fn met_unfinished(&self, source: &Path) {
-        if !self.unfinished.swap(true, Ordering::Relaxed) {
+    /// Remembers that a source has an unfinished record, and logs the first one: its output waited for
+    /// its acknowledgement when a reload stopped its pipeline.
+    pub fn defer_unfinished(&self, source: &Path) {
+        if !self.has_unfinished.swap(true, Ordering::Relaxed) {
             tracing::warn!(event = "file.deferred", pipeline = %self.config.name, source = %display_path(source), "earlier output not acknowledged, deferred to the next start");
         }
     }
 
     #[must_use]
     pub fn has_unfinished(&self) -> bool {
-        self.unfinished.load(Ordering::Relaxed)
+        self.has_unfinished.load(Ordering::Relaxed)
     }
 
-    /// The output's root as it is under its path now: a consumer may take the whole of it and make
-    /// another.
+    /// Returns the output's root that is now at its path: a consumer may take the entire directory and
+    /// create another one.
     pub fn current_output(&self) -> std::io::Result<Arc<Dir>> {
-        let known = self.output();
+        let opened = self.output();
         let path = &self.config.output;
-        // On a network file system only an opening is no memory of this machine's.
-        let found = if known.is_network() {
+        // On a network file system only an `open` bypasses the attribute cache of this machine.
+        let found = if opened.is_network() {
             Dir::open_fresh(path)?.id()?
         } else {
             fs::directory_at(path)?.identity.file_id()
         };
-        if is_same(&known, found)? {
-            return Ok(known);
+        if is_same(&opened, found)? {
+            return Ok(opened);
         }
-        let was = known.id()?;
-        // One of another file system is what an unmount uncovers, unless it is a mount itself.
-        if found.device != was.device && !fs::is_mount(path)? {
+        let opened_id = opened.id()?;
+        // An unmount uncovers a directory of another file system; a mount is a legal replacement.
+        if found.device != opened_id.device && !fs::is_mount(path)? {
             return Err(rustix::io::Errno::NODEV.into());
         }
         tracing::info!(event = "output.replaced", pipeline = %self.config.name, output = %display_path(&self.config.output), "output directory was replaced");
         self.reopen_output()
     }
 
-    /// Whether a directory below the output's root is still under its path.
-    pub fn has(&self, dir: &Dir, relative: &Path) -> std::io::Result<bool> {
+    /// Checks whether a directory below the output's root is still at its path.
+    pub fn is_current(&self, dir: &Dir, relative: &Path) -> std::io::Result<bool> {
         let root = self.current_output()?;
         if relative.as_os_str().is_empty() {
             return is_same(dir, root.id()?);
@@ -157,21 +160,22 @@ impl Context {
         found.map_or(Ok(false), |found| is_same(dir, found.identity.file_id()))
     }
 
-    /// The whole path of a source, for messages.
+    /// Returns the full path of a source, for messages.
     #[must_use]
     pub fn source_path(&self, relative: &Path) -> PathBuf {
         self.config.input.join(relative)
     }
 }
 
-/// Asks once more where it differs: there are file systems whose inode numbers do not last.
+/// Compares a directory with a file ID, and stats it again if they differ: some file systems do not
+/// keep their inode numbers.
 fn is_same(dir: &Dir, found: FileId) -> std::io::Result<bool> {
     if dir.id()? == found {
         return Ok(true);
     }
     match fs::identity_of(dir) {
-        // It was removed on the server.
+        // The directory was removed on the server.
         Err(error) if error.kind() == std::io::ErrorKind::StaleNetworkFileHandle => Ok(false),
-        now => Ok(now?.file_id() == found),
+        identity => Ok(identity?.file_id() == found),
     }
 }

@@ -1,4 +1,4 @@
-//! Which files are left alone, by whose they are and how many names they have.
+//! Which files are skipped, by their owner and their number of names.
 
 use std::io;
 
@@ -7,12 +7,16 @@ use crate::{
     policy::{Owners, SourceRules},
 };
 
-/// Why this file of this input is left alone, if it is. Discover asks by the name, and claim again
-/// by the handle: in between the name may have become another file's.
-pub fn refused(trust: SourceRules, input: &Dir, seen: &FileMetadata) -> io::Result<Option<String>> {
-    let input_owner = match trust.owners {
-        Owners::Any => seen.owner,
-        Owners::Same => fs::seen_of(input)?.owner,
+/// Returns the reason to skip this file of this input, if there is one. Discover checks by name, and
+/// claim again by handle: meanwhile the name may have become another file's.
+pub fn skip_reason(
+    rules: SourceRules,
+    input: &Dir,
+    metadata: &FileMetadata,
+) -> io::Result<Option<String>> {
+    let input_owner = match rules.owners {
+        Owners::Any => metadata.owner,
+        Owners::Same => fs::metadata_of(input)?.owner,
     };
-    Ok(trust.refuses(seen.names, seen.owner, input_owner))
+    Ok(rules.skip_reason(metadata.names, metadata.owner, input_owner))
 }

@@ -1,4 +1,4 @@
-//! What can go wrong in each stage, and the one verdict on it.
+//! The errors of each stage, and the one verdict on each of them.
 
 use std::{io, path::PathBuf};
 
@@ -13,21 +13,21 @@ use crate::{
 pub enum ClaimError {
     #[error("cannot open {}", display_path(path))]
     Open { path: PathBuf, source: io::Error },
-    #[error("cannot ask who writes {}", display_path(path))]
+    #[error("cannot check {} for writers", display_path(path))]
     Lease { path: PathBuf, source: io::Error },
-    #[error("cannot look {} up", display_path(path))]
+    #[error("cannot look up {} in the ledger", display_path(path))]
     Ledger { path: PathBuf, source: ledger::Error },
     #[error(
-        "the program failed inside while it worked on {}: please report the log's panic message",
+        "internal error, tidemill panicked while it processed {}; hint: report the panic message of the log",
         display_path(path)
     )]
     Panicked { path: PathBuf },
     #[error(
-        "{} is in an earlier state than the one that was processed: its producer did not make it durable before a power loss, or the clock went back; the published output stays",
+        "{} is in an earlier state than the processed one: its producer did not make it durable before a power loss, or the clock went back; the published output stays",
         display_path(path)
     )]
     Earlier { path: PathBuf },
-    /// The reason is the one it was quarantined for.
+    /// The reason is that of the first attempt to quarantine the file.
     #[error("{reason}")]
     NotMoved { path: PathBuf, reason: String },
 }
@@ -49,16 +49,16 @@ pub enum TransformError {
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     #[error(
-        "the output's name would have {bytes} bytes, and a name may have 255: {}",
+        "the output name of {} is too long: {bytes} bytes, at most 255 are allowed",
         display_path(path)
     )]
     NameTooLong { path: PathBuf, bytes: usize },
-    #[error("the transforms leave no name for an output of {}", display_path(path))]
+    #[error("the transforms result in an empty output name for {}", display_path(path))]
     NoName { path: PathBuf },
     #[error("cannot open the output directory of {}", display_path(path))]
     Directory { path: PathBuf, source: io::Error },
     #[error(
-        "the output directory of {} cannot be made: something that is no directory has its name",
+        "cannot create the output directory of {}: its name belongs to a file that is not a directory",
         display_path(path)
     )]
     DirectoryTaken { path: PathBuf, source: io::Error },
@@ -67,7 +67,7 @@ pub enum WriteError {
     #[error("cannot make the temporary file of {} durable", display_path(path))]
     Sync { path: PathBuf, source: io::Error },
     #[error(
-        "{written} bytes were written for {}, and its temporary file has {found}",
+        "the temporary file of {} has {found} bytes instead of the {written} written",
         display_path(path)
     )]
     Short { path: PathBuf, written: u64, found: u64 },
@@ -85,11 +85,11 @@ pub enum CommitError {
     Ledger { path: PathBuf, source: ledger::Error },
     #[error("{} exists, and {policy}", display_path(path))]
     NameTaken { path: PathBuf, policy: &'static str },
-    #[error("cannot look at {}", display_path(path))]
+    #[error("cannot stat {}", display_path(path))]
     Look { path: PathBuf, source: io::Error },
-    #[error("cannot give {} its name", display_path(path))]
+    #[error("cannot rename the temporary file to {}", display_path(path))]
     Rename { path: PathBuf, source: io::Error },
-    #[error("the ledger's disk is full: {} is not published", display_path(path))]
+    #[error("cannot publish {}: the ledger's disk is full", display_path(path))]
     LedgerFull { path: PathBuf },
     #[error("the directory of {} was moved away", display_path(path))]
     Moved { path: PathBuf },
@@ -101,19 +101,19 @@ pub enum CommitError {
 
 #[derive(Debug, thiserror::Error)]
 pub enum DisposeError {
-    #[error("its output is published, and {} cannot be {what}", display_path(path))]
+    #[error("output published, but {} cannot be {what}", display_path(path))]
     Source { path: PathBuf, what: &'static str, source: io::Error },
-    #[error("cannot put {} into quarantine", display_path(path))]
+    #[error("cannot move {} to quarantine", display_path(path))]
     Quarantine { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
     #[error(
-        "its output is published, and {} was replaced since by a file that could not be put back: it is {}",
+        "output published, but another file replaced {} and cannot be restored to this name: it is {}",
         display_path(path),
         display_path(private)
     )]
     NotPutBack { path: PathBuf, private: PathBuf, source: io::Error },
 }
 
-/// Why a job failed, by the stage that it failed in.
+/// The cause of a failed job, by its stage.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     #[error(transparent)]
@@ -130,18 +130,18 @@ pub enum Failure {
     Dispose(#[from] DisposeError),
 }
 
-/// What is done about a failure.
+/// The response to a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The file was not finished: again after a short while, as often as it takes.
+    /// The producer has not finished the file: retry after a short wait, without a limit of attempts.
     Unfinished,
-    /// The file is sick: again with a doubling wait, then quarantine.
+    /// The file is at fault: retry with a doubling wait, then quarantine it.
     Retry,
-    /// The file is sick, and another try would fail the same way.
+    /// The file is at fault, and another attempt would fail the same way.
     Quarantine,
-    /// The place is sick: the intake pauses and tries by itself; the file is not to blame.
+    /// Storage is unavailable: the intake pauses and retries automatically; the file is not at fault.
     Pause,
-    /// Storage failed: nothing more may be acknowledged, the process ends with code 74.
+    /// Storage failed: nothing more may be acknowledged, the process exits with code 74.
     Fatal,
 }
 
@@ -158,12 +158,12 @@ impl Failure {
         }
     }
 
-    /// The one place that decides what a failure means.
+    /// Decides the response to this failure; no other code does.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Claim(ClaimError::Open { source, .. } | ClaimError::Lease { source, .. })
-            | Self::Read(ReadError::Io { source, .. }) => of_source(source),
+            | Self::Read(ReadError::Io { source, .. }) => source_verdict(source),
             Self::Claim(ClaimError::Ledger { .. }) => Verdict::Pause,
             Self::Claim(
                 ClaimError::Panicked { .. }
@@ -180,15 +180,15 @@ impl Failure {
                 | WriteError::NoName { .. }
                 | WriteError::DirectoryTaken { .. } => Verdict::Quarantine,
                 WriteError::Directory { source, .. } | WriteError::Io { source, .. } => {
-                    of_place(source)
+                    storage_verdict(source)
                 }
-                WriteError::Sync { source, .. } => of_sync(source),
+                WriteError::Sync { source, .. } => sync_verdict(source),
                 WriteError::Short { .. } => Verdict::Pause,
             },
             Self::Commit(error) => match error {
-                CommitError::Sync { source, .. } => of_sync(source),
-                // A full disk: nothing was lost, and the same can be done again when there is space.
-                CommitError::TemporaryName { source, .. } => of_sync(source),
+                CommitError::Sync { source, .. } => sync_verdict(source),
+                CommitError::TemporaryName { source, .. } => sync_verdict(source),
+                // A full disk: nothing was lost, and a retry succeeds when there is space.
                 CommitError::DirectorySync { source, .. } | CommitError::Acknowledge { source }
                     if is_full(source) =>
                 {
@@ -203,17 +203,17 @@ impl Failure {
                 CommitError::NameTaken { .. } => Verdict::Quarantine,
                 CommitError::Moved { .. } => Verdict::Unfinished,
                 CommitError::Look { source, .. } | CommitError::Rename { source, .. } => {
-                    of_place(source)
+                    storage_verdict(source)
                 }
                 CommitError::LedgerFull { .. } | CommitError::LedgerBusy { .. } => Verdict::Pause,
             },
-            Self::Dispose(DisposeError::Source { source, .. }) => of_disposal(source),
+            Self::Dispose(DisposeError::Source { source, .. }) => disposal_verdict(source),
             Self::Dispose(DisposeError::Quarantine { .. }) => Verdict::Pause,
             Self::Dispose(DisposeError::NotPutBack { .. }) => Verdict::Quarantine,
         }
     }
 
-    /// The error and all its causes, on one line.
+    /// Returns the error and all its causes, on one line.
     #[must_use]
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
@@ -227,8 +227,9 @@ impl Failure {
     }
 }
 
-/// An error on the source's side blames the file, but for what only the machine can lack.
-fn of_source(error: &io::Error) -> Verdict {
+/// Judges an error on the source's side: it blames the file, except for a lack of the machine's
+/// resources or a lost network mount.
+fn source_verdict(error: &io::Error) -> Verdict {
     use rustix::io::Errno;
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
     match errno {
@@ -239,9 +240,9 @@ fn of_source(error: &io::Error) -> Verdict {
     }
 }
 
-/// A source cannot be disposed of: a move needs room and something that the file system can do, and
-/// the place may be read-only by now, or away.
-fn of_disposal(error: &io::Error) -> Verdict {
+/// Judges an error of the source's disposal: a move needs space and support by the file system, which
+/// may also have become read-only or unavailable.
+fn disposal_verdict(error: &io::Error) -> Verdict {
     use io::ErrorKind::{
         NotConnected, QuotaExceeded, ReadOnlyFilesystem, StaleNetworkFileHandle, StorageFull,
         TimedOut, Unsupported,
@@ -258,15 +259,15 @@ fn of_disposal(error: &io::Error) -> Verdict {
     }
 }
 
-/// What cannot be made durable is no fault of the file.
-fn of_sync(error: &io::Error) -> Verdict {
-    match of_place(error) {
+/// Judges a failed sync: it never blames the file.
+fn sync_verdict(error: &io::Error) -> Verdict {
+    match storage_verdict(error) {
         Verdict::Retry => Verdict::Pause,
         verdict => verdict,
     }
 }
 
-fn of_place(error: &io::Error) -> Verdict {
+fn storage_verdict(error: &io::Error) -> Verdict {
     match error::storage_health(error) {
         error::StorageHealth::Available => Verdict::Retry,
         error::StorageHealth::Unavailable => Verdict::Pause,
@@ -304,35 +305,35 @@ mod tests {
     }
 
     #[test]
-    fn a_disposal_that_the_place_cannot_do_is_no_fault_of_its_file() {
+    fn a_disposal_that_storage_cannot_do_does_not_blame_the_file() {
         use rustix::io::Errno;
-        let disposing = |source: io::Error| {
+        let verdict = |source: io::Error| {
             Failure::from(DisposeError::Source { path: "a".into(), what: "removed", source })
                 .verdict()
         };
         for errno in [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::STALE] {
-            assert_eq!(disposing(errno.into()), Verdict::Pause, "{errno}");
+            assert_eq!(verdict(errno.into()), Verdict::Pause, "{errno}");
         }
-        assert_eq!(disposing(io::ErrorKind::Unsupported.into()), Verdict::Pause);
-        assert_eq!(disposing(Errno::PERM.into()), Verdict::Retry);
+        assert_eq!(verdict(io::ErrorKind::Unsupported.into()), Verdict::Pause);
+        assert_eq!(verdict(Errno::PERM.into()), Verdict::Retry);
     }
 
     #[test]
     fn damage_and_limits_are_final_and_a_failed_encoder_is_not() {
         let transform = crate::transforms::Transform::DecompressAny;
-        let of = |source| Failure::from(TransformError::Codec { path: "a".into(), source });
+        let failure = |source| Failure::from(TransformError::Codec { path: "a".into(), source });
         let broken = || io::Error::other("broken");
         for source in [
             codec::Error::Corrupt { transform, source: broken() },
             codec::Error::Truncated { transform },
             codec::Error::Ratio { transform, limit: 1 },
             codec::Error::Memory { transform, limit: 1 },
-            codec::Error::Unsupported { transform, what: "a dictionary" },
+            codec::Error::Unsupported { transform, feature: "a dictionary" },
         ] {
-            assert_eq!(of(source).verdict(), Verdict::Quarantine);
+            assert_eq!(failure(source).verdict(), Verdict::Quarantine);
         }
         let encode = codec::Error::Encode { transform, source: broken() };
-        assert_eq!(of(encode).verdict(), Verdict::Retry);
+        assert_eq!(failure(encode).verdict(), Verdict::Retry);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The end of all publishing.
+//! The halt of all publishing after a storage failure.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,16 +6,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::failure::Failure;
 
-/// The end of all publishing: set once, seen by the committer, which refuses from then on, and by
-/// the service, which stops.
+/// Ends all publishing. It is set once; then the commit rejects every output and the service stops.
 #[derive(Clone, Debug, Default)]
 pub struct Halt {
     token: CancellationToken,
+    /// The storage failure, as one line.
     reason: Arc<Mutex<Option<String>>>,
 }
 
 impl Halt {
-    /// Sets it; the first reason stays.
+    /// Sets the halt; the first reason stays.
     pub fn set(&self, failure: &Failure) {
         let mut reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
         if reason.is_none() {

@@ -1,5 +1,5 @@
-//! A sign of life from a thread that runs one future: it is given at every poll, and there is a poll
-//! now and then, whatever the future waits for. A thread that is stuck in a call gives none.
+//! The heartbeat of a thread that runs one future: one beat at each poll. A timer polls at regular
+//! intervals, whatever the future waits for. A thread that is stuck in a call sends no heartbeat.
 
 use std::{
     pin::{Pin, pin},
@@ -12,20 +12,20 @@ use tokio::time::{Interval, interval};
 
 use crate::{limits, observe::PipelineMeter};
 
-/// Runs `work` to its end. Needs a runtime's timer.
-pub async fn beating<T>(meter: Arc<PipelineMeter>, work: impl Future<Output = T>) -> T {
-    let mut beating =
-        Beating { meter, ticks: interval(limits::HEARTBEAT_INTERVAL), work: pin!(work) };
-    (&mut beating).await
+/// Runs `work` to its end with a heartbeat. Needs a runtime's timer.
+pub async fn with_heartbeat<T>(meter: Arc<PipelineMeter>, work: impl Future<Output = T>) -> T {
+    let mut heartbeat =
+        WithHeartbeat { meter, ticks: interval(limits::HEARTBEAT_INTERVAL), work: pin!(work) };
+    (&mut heartbeat).await
 }
 
-struct Beating<'a, F> {
+struct WithHeartbeat<'a, F> {
     meter: Arc<PipelineMeter>,
     ticks: Interval,
     work: Pin<&'a mut F>,
 }
 
-impl<F: Future> Future for Beating<'_, F> {
+impl<F: Future> Future for WithHeartbeat<'_, F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {

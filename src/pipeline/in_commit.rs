@@ -1,5 +1,5 @@
-//! Sources that are being published and then removed, by what they are and not by their names: one that
-//! is renamed meanwhile, or is in a directory that is, comes back under a new name.
+//! Sources whose output is being published before they are removed, by file ID and not by name: a
+//! source that a producer renames meanwhile, or whose directory it renames, reappears under a new name.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,17 +13,18 @@ use crate::{
     limits,
 };
 
-/// The sources of one pipeline from the last look at their names to the end of their disposal.
-/// Clones are the same table.
+/// The sources of one pipeline from the last check of their names to the end of their disposal.
+/// Clones share one table.
 #[derive(Clone, Debug, Default)]
 pub struct InCommit(Arc<Mutex<Table>>);
 
 #[derive(Debug, Default)]
 struct Table {
+    /// Sources of running jobs; a [`CommitGuard`] removes its entry.
     committing: HashMap<FileId, Fingerprint>,
-    /// Those whose name was gone when they were to be removed.
+    /// Sources whose name was gone when dispose wanted to remove them.
     renamed: HashMap<FileId, Renamed>,
-    /// The same by record, the oldest first.
+    /// The keys and records of `renamed`, the oldest first.
     order: VecDeque<(FileId, RecordId)>,
 }
 
@@ -33,17 +34,17 @@ struct Renamed {
     gone_ns: i64,
 }
 
-/// What is known of a file that has a name the ledger does not know.
+/// An earlier job of a file that has a name without a record.
 #[derive(Debug)]
-pub enum Known {
-    /// Its output is about to be published under the name it had.
+pub enum EarlierJob {
+    /// Its output is about to be published under the file's earlier name.
     Committing,
-    /// Its output was published under the name it had, which is gone: only its disposal is left, where
-    /// its content is the same.
+    /// Its output was published under the file's earlier name, which is gone: if the content is the
+    /// same, only the disposal remains.
     Renamed(Box<Record>),
 }
 
-/// Held by the job. Dropping it ends the entry.
+/// The table entry of a job, which holds it. Dropping it removes the entry.
 #[derive(Debug)]
 pub struct CommitGuard {
     table: InCommit,
@@ -55,16 +56,17 @@ impl InCommit {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    #[must_use = "dropping it ends the entry"]
+    /// Adds the source of a job to the table.
+    #[must_use = "dropping it removes the entry"]
     pub fn begin(&self, source: Fingerprint) -> CommitGuard {
         let id = source.file_id();
         self.lock().committing.insert(id, source);
         CommitGuard { table: self.clone(), id }
     }
 
-    /// The name of an acknowledged output's source is gone, or another file's, and was so at this time:
-    /// the change time of the directory that had it, by the file system's own clock. At most
-    /// [`limits::RENAMED_MAX`] of these are kept: most are never seen again.
+    /// Records that the name of an acknowledged output's source is gone, or belongs to another file,
+    /// since `gone_ns` at the latest: the change time of its directory, by the file system's clock. The
+    /// table keeps at most [`limits::RENAMED_MAX`] of these: most never reappear.
     pub fn renamed(&self, record: &Record, gone_ns: i64) {
         let mut table = self.lock();
         let (id, record_id) = (record.identity.file_id(), record.id);
@@ -78,23 +80,23 @@ impl InCommit {
         }
     }
 
-    /// What is known of a file under another name. A rename moves the change time, and no further than
-    /// to the time at which the old name was found gone: a file that has a later one is another, which
-    /// got the inode. So is one that has more names: each link is a delivery of its own.
+    /// Finds the earlier job of a file under another name. A rename moves the change time, but not past
+    /// the time at which the old name was found gone: a later change time belongs to another file that
+    /// got the inode. A file with several names does not match either: each link is a separate delivery.
     #[must_use]
-    pub fn known(&self, found: &FileMetadata) -> Option<Known> {
+    pub fn earlier_job(&self, found: &FileMetadata) -> Option<EarlierJob> {
         let table = self.lock();
         let identity = &found.identity;
         let id = identity.file_id();
-        if table.committing.get(&id).is_some_and(|known| known.matches_content(identity)) {
-            return Some(Known::Committing);
+        if table.committing.get(&id).is_some_and(|source| source.matches_content(identity)) {
+            return Some(EarlierJob::Committing);
         }
         let Renamed { record, gone_ns } = table.renamed.get(&id)?;
-        let unmoved = record.identity.changed_ns == identity.changed_ns;
-        let is_it = record.identity.matches_content(identity)
+        let same_ctime = record.identity.changed_ns == identity.changed_ns;
+        let is_same = record.identity.matches_content(identity)
             && found.names == 1
-            && (unmoved || identity.changed_ns <= *gone_ns);
-        is_it.then(|| Known::Renamed(Box::new(record.clone())))
+            && (same_ctime || identity.changed_ns <= *gone_ns);
+        is_same.then(|| EarlierJob::Renamed(Box::new(record.clone())))
     }
 }
 
@@ -128,47 +130,50 @@ mod tests {
         }
     }
 
-    fn seen(identity: Fingerprint) -> FileMetadata {
+    fn metadata(identity: Fingerprint) -> FileMetadata {
         FileMetadata { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 }
     }
 
     #[test]
-    fn a_source_is_known_by_what_it_is_until_its_job_ends() {
+    fn a_source_is_found_by_its_file_id_until_its_job_ends() {
         let table = InCommit::default();
         let guard = table.begin(identity(7));
-        assert!(matches!(table.known(&seen(identity(7))), Some(Known::Committing)));
+        assert!(matches!(table.earlier_job(&metadata(identity(7))), Some(EarlierJob::Committing)));
         let renamed = Fingerprint { changed_ns: 61, ..identity(7) };
-        assert!(matches!(table.known(&seen(renamed)), Some(Known::Committing)));
+        assert!(matches!(table.earlier_job(&metadata(renamed)), Some(EarlierJob::Committing)));
         let another = Fingerprint { modified_ns: 51, ..renamed };
-        assert!(table.known(&seen(another)).is_none(), "a new file may have its inode");
+        assert!(table.earlier_job(&metadata(another)).is_none(), "a new file may have its inode");
         drop(guard);
-        assert!(table.known(&seen(identity(7))).is_none());
+        assert!(table.earlier_job(&metadata(identity(7))).is_none());
     }
 
     #[test]
-    fn a_source_that_was_renamed_is_known_after_its_job_and_the_oldest_are_forgotten() {
+    fn a_renamed_source_is_found_after_its_job_and_the_oldest_are_dropped() {
         let table = InCommit::default();
         let guard = table.begin(identity(7));
         table.renamed(&record(7), 70);
         drop(guard);
         for changed_ns in [60, 61, 70] {
-            let found = seen(Fingerprint { changed_ns, ..identity(7) });
-            assert!(matches!(table.known(&found), Some(Known::Renamed(_))), "{changed_ns}");
+            let found = metadata(Fingerprint { changed_ns, ..identity(7) });
+            assert!(
+                matches!(table.earlier_job(&found), Some(EarlierJob::Renamed(_))),
+                "{changed_ns}"
+            );
         }
-        let another = seen(Fingerprint { changed_ns: 71, ..identity(7) });
-        assert!(table.known(&another).is_none(), "a file that came later has its inode");
-        let linked = FileMetadata { names: 2, ..seen(identity(7)) };
-        assert!(table.known(&linked).is_none(), "each link is a delivery of its own");
-        // Its job under the new name ends before it is disposed of.
+        let another = metadata(Fingerprint { changed_ns: 71, ..identity(7) });
+        assert!(table.earlier_job(&another).is_none(), "a later file got the inode");
+        let linked = FileMetadata { names: 2, ..metadata(identity(7)) };
+        assert!(table.earlier_job(&linked).is_none(), "each link is a separate delivery");
+        // Its job under the new name ends before the disposal.
         drop(table.begin(identity(7)));
-        assert!(matches!(table.known(&seen(identity(7))), Some(Known::Renamed(_))));
-        // Noted again, it is as old as it was noted last.
+        assert!(matches!(table.earlier_job(&metadata(identity(7))), Some(EarlierJob::Renamed(_))));
+        // A repeated entry counts from its latest recording.
         table.renamed(&Record { id: 2, ..record(7) }, 70);
         for inode in 0..limits::RENAMED_MAX as u64 - 1 {
             table.renamed(&record(100 + inode), 70);
         }
-        assert!(table.known(&seen(identity(7))).is_some());
+        assert!(table.earlier_job(&metadata(identity(7))).is_some());
         table.renamed(&record(99), 70);
-        assert!(table.known(&seen(identity(7))).is_none());
+        assert!(table.earlier_job(&metadata(identity(7))).is_none());
     }
 }

@@ -1,10 +1,10 @@
-//! The pipelines that run, each an intake and its own stages, started and stopped one by one: a reload
-//! needs no more than that, because the stages end by themselves when their intake has ended.
+//! The running pipelines, each an intake and its own stages, started and stopped one by one: a reload
+//! needs no more than that, because the stages end automatically after their intake.
 //!
-//! I1: a stopped intake ends when every job of it has its outcome, so the next one of the same
-//! pipeline never meets a file of it in work.
-//! I2: an intake that cannot be started is found out before any is stopped.
-//! I3: one that takes the place of a stopped one begins when that one has ended, however long it takes.
+//! I1: a stopped intake ends when every job of it has its outcome, so the next intake of the same
+//! pipeline never finds a file of it in flight.
+//! I2: the failed start of an intake is detected before any other intake is stopped.
+//! I3: the successor of a stopped intake begins when that intake has ended, however long it takes.
 
 use std::{
     io,
@@ -19,31 +19,32 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     context::Context,
-    heartbeat::beating,
-    intake::{self, Ended, Intake, discover::EventQueue},
+    heartbeat::with_heartbeat,
+    intake::{self, Intake, IntakeSummary, discover::EventQueue},
     operator_pause::OperatorPause,
     wiring::{Stages, Wiring},
 };
 
-/// Clones are the same intakes. Holds none of them, nor a channel, open.
+/// The set of intakes. Clones share it. It keeps no intake and no channel open.
 #[derive(Clone, Debug)]
 pub struct Intakes(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    running: Mutex<Vec<Running>>,
-    /// Panics of intakes that a reload has stopped.
+    running: Mutex<Vec<RunningIntake>>,
+    /// Panics of the threads of stopped pipelines.
     panics: Mutex<u64>,
-    /// Pipelines whose directories have not answered yet.
+    /// Pipelines whose directories have not responded yet.
     late: Mutex<Vec<Arc<str>>>,
     once: bool,
+    /// Closes all intakes.
     stop: CancellationToken,
     wiring: Wiring,
-    /// Gone when the last thread of the pipelines has ended.
+    /// Dropped when the last thread of the pipelines has ended.
     alive: Weak<DropGuard>,
 }
 
-/// What all intakes have in common.
+/// The state that all intakes share.
 #[derive(Debug)]
 pub struct SharedParts {
     pub once: bool,
@@ -52,42 +53,43 @@ pub struct SharedParts {
 }
 
 #[derive(Debug)]
-struct Running {
+struct RunningIntake {
     context: Arc<Context>,
-    /// Closes this intake alone.
+    /// Closes this intake only.
     stop: CancellationToken,
+    /// Cancelled when the intake's thread has ended.
     ended: CancellationToken,
-    hints: EventQueue,
-    thread: JoinHandle<Ended>,
-    /// Of its stages. They end after the intake.
+    events: EventQueue,
+    thread: JoinHandle<IntakeSummary>,
+    /// The threads of its stages. They end after the intake.
     stages: Vec<JoinHandle<()>>,
 }
 
-/// Waits for the word, and for those before. Not, where there will be no word.
-async fn begins(begun: oneshot::Receiver<Vec<CancellationToken>>) -> bool {
-    let Ok(before) = begun.await else { return false };
-    join_all(before.iter().map(CancellationToken::cancelled)).await;
+/// Waits for the start signal and then for the predecessors; false if the signal will never come.
+async fn wait_for_start(start: oneshot::Receiver<Vec<CancellationToken>>) -> bool {
+    let Ok(predecessors) = start.await else { return false };
+    join_all(predecessors.iter().map(CancellationToken::cancelled)).await;
     true
 }
 
-impl Running {
+impl RunningIntake {
     fn is_stopping(&self) -> bool {
         self.stop.is_cancelled() && !self.ended.is_cancelled()
     }
 
-    /// How the intake ended, and how many threads panicked. Blocks until all have ended.
-    fn join(self) -> (Option<Ended>, u64) {
-        let ended = self.thread.join().ok();
+    /// Returns the intake's summary and the number of panicked threads. Blocks until all have ended.
+    fn join(self) -> (Option<IntakeSummary>, u64) {
+        let summary = self.thread.join().ok();
         let panicked = self.stages.into_iter().filter_map(|stage| stage.join().err()).count();
-        (ended, panicked as u64 + u64::from(ended.is_none()))
+        (summary, panicked as u64 + u64::from(summary.is_none()))
     }
 }
 
-/// Stops every intake where one of them panics: the service ends with that, and its manager starts it
-/// again.
-struct StopsAll(CancellationToken);
+/// Stops every intake if the thread that holds it panics: this ends the service, and its manager
+/// restarts it.
+struct StopAllOnPanic(CancellationToken);
 
-impl Drop for StopsAll {
+impl Drop for StopAllOnPanic {
     fn drop(&mut self) {
         if thread::panicking() {
             self.0.cancel();
@@ -95,71 +97,79 @@ impl Drop for StopsAll {
     }
 }
 
-/// No pipeline has this name.
+/// The error of a name that no pipeline has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no pipeline `{0}`")]
 pub struct NoSuchPipeline(pub String);
 
-/// The word to begin, with the ends of those that are waited for before.
-type Begin = oneshot::Sender<Vec<CancellationToken>>;
+/// The start signal, with the `ended` tokens of the predecessors.
+type StartSignal = oneshot::Sender<Vec<CancellationToken>>;
 
-/// Threads that wait for a word to begin. Dropping this ends them.
+/// Threads that wait for their start signal. Dropping this ends them.
 #[derive(Debug)]
 #[must_use = "intakes begin by `Intakes::begin`"]
-pub struct Prepared(Vec<(Running, Begin)>);
+pub struct PreparedIntakes(Vec<(RunningIntake, StartSignal)>);
 
 /// The operator's pauses of some pipelines.
 #[derive(Debug)]
-pub struct Pauses(Vec<(Arc<str>, Arc<OperatorPause>)>);
+pub struct OperatorPauses(Vec<(Arc<str>, Arc<OperatorPause>)>);
 
-impl Pauses {
-    /// Whether the operator pauses this pipeline; one that is not among them is paused where all of
-    /// them are.
+impl OperatorPauses {
+    /// Checks whether the operator paused this pipeline; an unknown pipeline counts as paused if all
+    /// the others are.
     #[must_use]
-    pub fn has(&self, pipeline: &str) -> bool {
-        let one = self.0.iter().find(|(name, _)| **name == *pipeline);
-        let all = || !self.0.is_empty() && self.0.iter().all(|(_, hold)| hold.is_held());
-        one.map_or_else(all, |(_, hold)| hold.is_held())
+    pub fn is_paused(&self, pipeline: &str) -> bool {
+        let found = self.0.iter().find(|(name, _)| **name == *pipeline);
+        let all = || !self.0.is_empty() && self.0.iter().all(|(_, pause)| pause.is_paused());
+        found.map_or_else(all, |(_, pause)| pause.is_paused())
     }
 }
 
 impl Intakes {
-    pub fn new(common: SharedParts, alive: &Arc<DropGuard>) -> Self {
-        let SharedParts { once, stop, wiring } = common;
+    pub fn new(parts: SharedParts, alive: &Arc<DropGuard>) -> Self {
+        let SharedParts { once, stop, wiring } = parts;
         let (running, panics, late) = (Mutex::default(), Mutex::default(), Mutex::default());
         let alive = Arc::downgrade(alive);
         Self(Arc::new(Inner { running, panics, late, once, stop, wiring, alive }))
     }
 
-    /// These pipelines begin when their directories answer.
+    /// Sets the pipelines that begin later, when their directories respond.
     pub fn expect(&self, names: Vec<Arc<str>>) {
         *self.late() = names;
     }
 
-    /// Whether `--once` ends without having looked at one of its inputs.
+    /// Checks whether `--once` ends without a scan of one of its inputs.
     #[must_use]
     pub fn gave_up(&self) -> bool {
         self.0.once && !self.late().is_empty()
     }
 
-    /// The pipelines whose directories have not answered yet.
+    /// Returns the pipelines whose directories have not responded yet.
     pub fn late(&self) -> MutexGuard<'_, Vec<Arc<str>>> {
         self.0.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Running>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<RunningIntake>> {
         self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a thread for each context, which waits. `pipelines` is how many there will be, those
-    /// that go on included: the limits are divided among them. An error ends them, as the end of all
-    /// pipelines is one.
-    pub fn prepare(&self, contexts: Vec<Arc<Context>>, pipelines: usize) -> io::Result<Prepared> {
+    /// Starts a waiting thread for each context. `pipelines` is the number of pipelines after the
+    /// start, including those that continue: the limits are divided among them. An error ends the new
+    /// threads. Fails after the end of all pipelines.
+    pub fn prepare(
+        &self,
+        contexts: Vec<Arc<Context>>,
+        pipelines: usize,
+    ) -> io::Result<PreparedIntakes> {
         let prepared = contexts.into_iter().map(|context| self.spawn(context, pipelines));
-        prepared.collect::<io::Result<_>>().map(Prepared)
+        prepared.collect::<io::Result<_>>().map(PreparedIntakes)
     }
 
-    fn spawn(&self, context: Arc<Context>, pipelines: usize) -> io::Result<(Running, Begin)> {
+    fn spawn(
+        &self,
+        context: Arc<Context>,
+        pipelines: usize,
+    ) -> io::Result<(RunningIntake, StartSignal)> {
         let Inner { once, wiring, alive, .. } = &*self.0;
         let Some(alive) = alive.upgrade() else {
             return Err(io::Error::other("the pipelines have ended"));
@@ -167,123 +177,134 @@ impl Intakes {
         let Stages { outlet, threads: stages } = wiring.start(pipelines, &alive)?;
         let stop = self.0.stop.child_token();
         let ended = CancellationToken::new();
-        let (hints, bell) = EventQueue::new();
-        let (begin, begun) = oneshot::channel();
+        let (events, wake) = EventQueue::new();
+        let (start_signal, start) = oneshot::channel();
         let parts =
-            intake::IntakeParts { once: *once, stop: stop.clone(), outlet, hints: hints.clone() };
-        let (runtime, of, guard) =
+            intake::IntakeParts { once: *once, stop: stop.clone(), outlet, events: events.clone() };
+        let (runtime, intake_context, ended_guard) =
             (wiring.runtime.clone(), Arc::clone(&context), ended.clone().drop_guard());
-        let (meter, stop_all) = (Arc::clone(&context.meter), StopsAll(self.0.stop.clone()));
+        let (meter, stop_all) = (Arc::clone(&context.meter), StopAllOnPanic(self.0.stop.clone()));
         let thread = thread::Builder::new().name("intake".to_owned()).spawn(move || {
-            // Dropped after all that the intake held, a panic included.
-            let _guards = (stop_all, alive, guard);
+            // Dropped after everything that the intake holds, also by a panic.
+            let _guards = (stop_all, alive, ended_guard);
             let _entered = runtime.enter();
             let stop = parts.stop.clone();
-            let begins = stop.run_until_cancelled(begins(begun));
-            if runtime.block_on(beating(Arc::clone(&meter), begins)) != Some(true) {
-                return Ended::default();
+            let start = stop.run_until_cancelled(wait_for_start(start));
+            if runtime.block_on(with_heartbeat(Arc::clone(&meter), start)) != Some(true) {
+                return IntakeSummary::default();
             }
-            let (intake, wakers) = Intake::new(of, parts, bell);
-            runtime.block_on(beating(meter, intake.run(wakers)))
+            let (intake, wakers) = Intake::new(intake_context, parts, wake);
+            runtime.block_on(with_heartbeat(meter, intake.run(wakers)))
         })?;
-        Ok((Running { context, stop, ended, hints, thread, stages }, begin))
+        Ok((RunningIntake { context, stop, ended, events, thread, stages }, start_signal))
     }
 
-    /// Lets prepared intakes begin, each when those whose files it may meet have ended.
-    pub fn begin(&self, prepared: Prepared) {
+    /// Starts prepared intakes, each after the end of its predecessors: the stopped intakes with which
+    /// it shares files.
+    pub fn begin(&self, prepared: PreparedIntakes) {
         let mut running = self.lock();
-        for (one, begin) in prepared.0 {
-            let config = &one.context.config;
-            let is_before = |other: &&Running| {
+        for (intake, start_signal) in prepared.0 {
+            let config = &intake.context.config;
+            let is_predecessor = |other: &&RunningIntake| {
                 other.stop.is_cancelled() && other.context.config.shares_files_with(config)
             };
-            let before = running.iter().filter(is_before).map(|other| other.ended.clone());
-            self.late().retain(|name| name != one.context.name());
-            // One that has ended already was stopped with all others.
-            begin.send(before.collect()).ok();
-            running.push(one);
+            let predecessors =
+                running.iter().filter(is_predecessor).map(|other| other.ended.clone());
+            self.late().retain(|name| name != intake.context.name());
+            // A receiver is gone only after a stop of all intakes.
+            start_signal.send(predecessors.collect()).ok();
+            running.push(intake);
         }
     }
 
     /// Stops the intakes of these pipelines and waits until every job of them has its outcome, at most
-    /// for this long: those that still work then end by themselves, and what takes their place waits.
-    /// Dropped midway, they are stopped all the same.
-    pub async fn stop(&self, names: &[Arc<str>], within: Duration) {
+    /// for `limit`: an intake that is still busy then ends later, and its successor waits. If this
+    /// future is dropped midway, they are stopped all the same.
+    pub async fn stop(&self, names: &[Arc<str>], limit: Duration) {
         self.late().retain(|name| !names.contains(name));
         let ended: Vec<_> = {
             let running = self.lock();
-            let of = running.iter().filter(|one| names.contains(one.context.name()));
-            of.map(|one| {
-                one.stop.cancel();
-                one.ended.clone()
-            })
-            .collect()
+            let stopped = running.iter().filter(|intake| names.contains(intake.context.name()));
+            stopped
+                .map(|intake| {
+                    intake.stop.cancel();
+                    intake.ended.clone()
+                })
+                .collect()
         };
         let all = join_all(ended.iter().map(CancellationToken::cancelled));
-        let in_time = timeout(within, all).await.is_ok();
-        if !in_time {
-            for one in self.lock().iter().filter(|one| one.is_stopping()) {
-                let files = one.context.meter.liveness().in_work;
-                tracing::warn!(event = "pipeline.busy", pipeline = %one.context.name(), files, "stopped pipeline still busy, its successor waits");
+        let is_in_time = timeout(limit, all).await.is_ok();
+        if !is_in_time {
+            for intake in self.lock().iter().filter(|intake| intake.is_stopping()) {
+                let files = intake.context.meter.liveness().in_flight;
+                tracing::warn!(event = "pipeline.busy", pipeline = %intake.context.name(), files, "stopped pipeline still busy, its successor waits");
             }
         }
-        let ended: Vec<_> = self.lock().extract_if(.., |one| one.ended.is_cancelled()).collect();
-        for one in ended {
-            let name = Arc::clone(one.context.name());
-            // Its threads may still be in a call: not on a thread of the runtime.
-            let joined = tokio::task::spawn_blocking(move || one.join()).await;
-            let (ended, panics) = joined.unwrap_or((None, 1));
-            let left = ended.map_or(0, |ended| ended.left);
-            if left > 0 {
-                tracing::info!(event = "pipeline.files_left", pipeline = %name, files = left, "unfinished files left in the input");
+        let ended: Vec<_> =
+            self.lock().extract_if(.., |intake| intake.ended.is_cancelled()).collect();
+        for intake in ended {
+            let name = Arc::clone(intake.context.name());
+            // Its threads may still be in a call, which must not block the runtime.
+            let joined = tokio::task::spawn_blocking(move || intake.join()).await;
+            let (summary, panics) = joined.unwrap_or((None, 1));
+            let files = summary.map_or(0, |summary| summary.unfinished);
+            if files > 0 {
+                tracing::info!(event = "pipeline.files_left", pipeline = %name, files, "unfinished files stay in the input");
             }
             *self.0.panics.lock().unwrap_or_else(PoisonError::into_inner) += panics;
         }
     }
 
-    /// Scans every input again, or one.
+    /// Scans one input again, or all.
     pub fn rescan(&self, pipeline: Option<&str>) -> Result<(), NoSuchPipeline> {
-        self.each(pipeline, |one| one.hints.scan())
+        self.for_each(pipeline, |intake| intake.events.scan())
     }
 
-    /// Holds or lets go the intake of one pipeline, or of all.
-    pub fn set_paused(&self, pipeline: Option<&str>, held: bool) -> Result<(), NoSuchPipeline> {
-        self.each(pipeline, |one| {
-            one.context.hold.set(held);
-            one.hints.wake();
+    /// Pauses or resumes the intake of one pipeline, or of all.
+    pub fn set_paused(&self, pipeline: Option<&str>, paused: bool) -> Result<(), NoSuchPipeline> {
+        self.for_each(pipeline, |intake| {
+            intake.context.operator_pause.set(paused);
+            intake.events.wake();
         })
     }
 
-    fn each(&self, pipeline: Option<&str>, act: impl Fn(&Running)) -> Result<(), NoSuchPipeline> {
+    fn for_each(
+        &self,
+        pipeline: Option<&str>,
+        action: impl Fn(&RunningIntake),
+    ) -> Result<(), NoSuchPipeline> {
         let running = self.lock();
-        let is_meant = |one: &&Running| pipeline.is_none_or(|name| **one.context.name() == *name);
-        let mut chosen = running.iter().filter(is_meant).peekable();
-        if let (Some(name), None) = (pipeline, chosen.peek()) {
+        let is_selected =
+            |intake: &&RunningIntake| pipeline.is_none_or(|name| **intake.context.name() == *name);
+        let mut selected = running.iter().filter(is_selected).peekable();
+        if let (Some(name), None) = (pipeline, selected.peek()) {
             return Err(NoSuchPipeline(name.to_owned()));
         }
-        chosen.for_each(act);
+        selected.for_each(action);
         Ok(())
     }
 
-    /// The operator's pauses of those that run now, to be asked when some of them run no more.
+    /// Returns the operator's pauses of the running pipelines; they outlive a stop of these pipelines.
     #[must_use]
-    pub fn pauses(&self) -> Pauses {
-        let pause = |one: &Running| (Arc::clone(one.context.name()), Arc::clone(&one.context.hold));
-        Pauses(self.lock().iter().map(pause).collect())
+    pub fn pauses(&self) -> OperatorPauses {
+        let pause = |intake: &RunningIntake| {
+            (Arc::clone(intake.context.name()), Arc::clone(&intake.context.operator_pause))
+        };
+        OperatorPauses(self.lock().iter().map(pause).collect())
     }
 
-    /// How each of them ended, and how many of their threads panicked, those of stopped ones
-    /// included. Blocks until they have.
+    /// Returns the summary of each intake, and the number of panicked threads, including those of
+    /// stopped pipelines. Blocks until all have ended.
     #[must_use]
-    pub fn join(&self) -> (Vec<Ended>, u64) {
+    pub fn join(&self) -> (Vec<IntakeSummary>, u64) {
         let running = std::mem::take(&mut *self.lock());
         let mut panics = *self.0.panics.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all = Vec::with_capacity(running.len());
-        for (ended, panicked) in running.into_iter().map(Running::join) {
-            all.extend(ended);
+        let mut summaries = Vec::with_capacity(running.len());
+        for (summary, panicked) in running.into_iter().map(RunningIntake::join) {
+            summaries.extend(summary);
             panics += panicked;
         }
-        (all, panics)
+        (summaries, panics)
     }
 }
 
@@ -295,7 +316,7 @@ mod tests {
     fn the_panic_of_one_intake_stops_all_and_its_end_does_not() {
         for panics in [false, true] {
             let stop = CancellationToken::new();
-            let guard = StopsAll(stop.clone());
+            let guard = StopAllOnPanic(stop.clone());
             let intake = thread::spawn(move || {
                 let _guard = guard;
                 assert!(!panics, "a panic on purpose");

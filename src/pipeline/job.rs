@@ -1,7 +1,7 @@
-//! A file on its way: a type for each station. Moving the value is the transition, and what a
-//! value owns is released when it is dropped, wherever that happens.
+//! A file in flight: one type for each step through the pipeline. Moving the value is the transition,
+//! and dropping it anywhere releases its resources.
 
-mod sighting;
+mod observation;
 mod ticket;
 
 use std::{
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::ticket::Ticket;
 pub use self::{
-    sighting::{Arrival, DiscoveredBy, Observation},
+    observation::{Arrival, DiscoveredBy, Observation},
     ticket::Feedback,
 };
 use crate::{
@@ -29,116 +29,120 @@ use crate::{
     },
 };
 
-/// What travels with a file through all stations.
+/// The state that travels with a file through all stages.
 ///
-/// Every job ends in exactly one [`Outcome`]: by [`Job::end`], or, where it is dropped on the way
-/// (a stop that could not wait, a panic), by its ticket.
+/// Every job ends in exactly one [`Outcome`]: by [`Job::end`], or, if it is dropped earlier (a forced
+/// stop, a panic), by its ticket.
 #[derive(Debug)]
 #[must_use = "a job ends by `end`"]
 pub struct Job {
     pub context: Arc<Context>,
-    /// The input's root as it was when the file was seen.
+    /// The input's root at the time the file was discovered.
     pub input: Arc<Dir>,
-    /// Below the input.
+    /// The source's path below the input.
     pub path: PathBuf,
-    /// The source when it settled; after claim, as it was opened.
-    pub seen: FileMetadata,
-    /// 1 for the first try.
+    /// The source's metadata when it settled; from claim on, of the open handle.
+    pub metadata: FileMetadata,
+    /// 1 for the first attempt.
     pub attempt: u32,
-    /// Whether the file has been quiet long enough to be taken without the kernel's answer.
+    /// Whether the file has been quiet long enough to be taken if the kernel cannot report writers.
     pub quiet: bool,
+    /// See [`SettledFile::was_replaced`].
     pub was_replaced: bool,
     pub origin: DiscoveredBy,
-    /// The record of an earlier job that may have processed this very content.
-    pub before: Option<Box<Record>>,
+    /// The record of an earlier job that may have processed the same content; set by claim.
+    pub earlier_record: Option<Box<Record>>,
+    /// The ID of the job's record.
     pub id: RecordId,
     pub settled_at: Instant,
-    /// Tells how far it is.
+    /// The job's progress, written by the stages.
     pub meter: Arc<JobMeter>,
-    /// Notes when each stage began and ended with it.
+    /// The start and end of each stage.
     pub trace: Trace,
-    /// Where this job shows whether a sick place is well again. Dropping it lets the next one try.
+    /// The circuit breaker's probe, if this job tests unavailable storage. Dropping it allows the next
+    /// probe.
     probe: Option<Probe>,
-    /// The intake's: cancelled when it closes. A job that has not begun goes back to it then.
+    /// Cancelled when the intake closes: then a job that has not begun returns to it.
     stop: CancellationToken,
-    /// From the last look at the source's name on, where the source is to be removed: dropping it
-    /// says that it was, or stays.
+    /// The entry of a source to be removed, from the last check of its name on. Dropping it ends the entry.
     pub commit: Option<CommitGuard>,
     ticket: Ticket,
     permits: Permits,
 }
 
-/// The share of the limits a job holds. Dropping it gives the share back.
+/// A job's share of the limits. Dropping it returns the share.
 #[derive(Debug, Default)]
 pub struct Permits {
     pub file: Option<OwnedSemaphorePermit>,
     pub bytes: Option<OwnedSemaphorePermit>,
 }
 
-/// What became of a job.
+/// The outcome of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Its output is durable, and the source was disposed of.
     Published,
-    /// Nothing was to be done, for this reason.
+    /// There was nothing to do.
     Skipped,
     /// It is in quarantine.
     Quarantined,
     /// It goes through the intake again after this time, as this attempt.
     Deferred { after: Duration, attempt: u32, cause: DeferReason },
-    /// The service stops, and work on it was thrown away or failed before: the next start resumes it.
-    Left,
-    /// The intake closed before any work on it had begun: the next start finds it in the input.
-    HandedBack,
+    /// The service stops after the job began, or after an earlier attempt failed: the next start
+    /// resumes the file.
+    Unfinished,
+    /// The intake closed before the job began: the next start finds the file in the input.
+    Returned,
 }
 
 impl Outcome {
-    /// Whether a job that ended so is work for later.
+    /// Checks whether this outcome leaves unfinished work.
     #[must_use]
-    pub fn is_owed(&self) -> bool {
+    pub fn is_unfinished(&self) -> bool {
         match self {
-            Self::Left | Self::Deferred { cause: DeferReason::Failed | DeferReason::Place, .. } => {
-                true
-            }
+            Self::Unfinished
+            | Self::Deferred { cause: DeferReason::Failed | DeferReason::Storage, .. } => true,
             Self::Published
             | Self::Skipped
             | Self::Quarantined
-            | Self::HandedBack
+            | Self::Returned
             | Self::Deferred { .. } => false,
         }
     }
 }
 
-/// Why a job goes through the intake again.
+/// The reason why a job goes through the intake again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeferReason {
-    /// Someone has it open for writing.
+    /// A process has it open for writing.
     Busy,
-    /// Nobody can tell whether someone writes it: it must be quiet for a time.
+    /// The kernel cannot report writers: the file must be quiet for a time.
     Unsure,
     /// It changed while it was read.
     Changed,
-    /// It failed, and may succeed.
+    /// It failed, and another attempt may succeed.
     Failed,
     /// Another file got its name before its output was published.
     Replaced,
-    /// The place is sick.
-    Place,
+    /// Storage is unavailable.
+    Storage,
 }
 
-/// What the intake knows of a file that it sends on its way.
+/// A file that the intake sends to claim.
 #[derive(Debug)]
 pub struct SettledFile {
     pub path: PathBuf,
-    pub seen: FileMetadata,
+    pub metadata: FileMetadata,
     pub attempt: u32,
     pub quiet: bool,
-    /// An earlier job of this name ended because another file got it: this one is published even
-    /// where that happens again, so that a name that is replaced all the time has an output.
+    /// Whether an earlier job of this name ended because another file got the name: this one is
+    /// published even if that happens again, so that a name that is replaced all the time has an
+    /// output.
     pub was_replaced: bool,
-    /// It was taken before, and failed or met a sick place: a stop leaves it as unfinished work.
-    pub owed: bool,
-    /// Since it was seen first, or came back.
+    /// Whether an earlier attempt failed or met unavailable storage: a stop counts the file as
+    /// unfinished.
+    pub was_attempted: bool,
+    /// The time since it was first observed, or returned.
     pub waited: Duration,
     pub origin: DiscoveredBy,
     pub trace: Trace,
@@ -152,23 +156,32 @@ impl Job {
         feedback: mpsc::UnboundedSender<Feedback>,
         stop: CancellationToken,
     ) -> Self {
-        let SettledFile { path, seen, attempt, quiet, was_replaced, owed, origin, trace, .. } =
-            settled;
-        let ticket = Ticket::new(feedback, path.clone(), attempt, owed);
+        let SettledFile {
+            path,
+            metadata,
+            attempt,
+            quiet,
+            was_replaced,
+            was_attempted,
+            origin,
+            trace,
+            ..
+        } = settled;
+        let ticket = Ticket::new(feedback, path.clone(), attempt, was_attempted);
         let id = context.ledger.next_id();
-        let meter = context.meter.job_started(id, &path, seen.identity.size);
+        let meter = context.meter.job_started(id, &path, metadata.identity.size);
         let permits = Permits::default();
-        let (settled_at, before) = (Instant::now(), None);
+        let (settled_at, earlier_record) = (Instant::now(), None);
         Self {
             context,
             input,
             path,
-            seen,
+            metadata,
             attempt,
             quiet,
             was_replaced,
             origin,
-            before,
+            earlier_record,
             id,
             settled_at,
             meter,
@@ -181,18 +194,18 @@ impl Job {
         }
     }
 
-    /// Work on its content begins: from here on a drain waits for it.
+    /// Marks the start of the work on its content: from here on a drain waits for it.
     pub fn begin(&mut self) {
         self.ticket.begin();
     }
 
-    /// Whether the intake closed before work on it began: dropping it hands it back.
+    /// Checks whether the intake closed before the job began: dropping it returns it to the intake.
     #[must_use]
     pub fn is_recalled(&self) -> bool {
         !self.ticket.has_begun() && self.is_stopping()
     }
 
-    /// Whether its intake is closed.
+    /// Checks whether its intake is closed.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.stop.is_cancelled()
@@ -203,8 +216,8 @@ impl Job {
         self.permits = permits;
     }
 
-    /// Holds these bytes besides, until [`Self::release_bytes`].
-    pub fn hold_more(&mut self, bytes: Option<OwnedSemaphorePermit>) {
+    /// Adds bytes to the job's permits, until [`Self::release_bytes`].
+    pub fn add_bytes(&mut self, bytes: Option<OwnedSemaphorePermit>) {
         match (&mut self.permits.bytes, bytes) {
             (Some(held), Some(more)) => held.merge(more),
             (held @ None, more) => *held = more,
@@ -212,40 +225,42 @@ impl Job {
         }
     }
 
-    /// The content is no longer in memory.
+    /// Returns the permits for bytes: the content is no longer in memory.
     pub fn release_bytes(&mut self) {
         self.permits.bytes = None;
     }
 
-    /// The source's whole path, for messages.
+    /// Returns the source's full path, for messages.
     #[must_use]
     pub fn source_path(&self) -> PathBuf {
         self.context.source_path(&self.path)
     }
 
-    /// The job's one outcome.
+    /// Ends the job with its one outcome.
     pub fn end(mut self, outcome: Outcome, output_bytes: u64) {
         let kind = match &outcome {
             Outcome::Published => OutcomeKind::Published,
             Outcome::Skipped => OutcomeKind::Skipped,
             Outcome::Quarantined => OutcomeKind::Quarantined,
-            Outcome::Deferred { .. } | Outcome::Left | Outcome::HandedBack => OutcomeKind::Deferred,
+            Outcome::Deferred { .. } | Outcome::Unfinished | Outcome::Returned => {
+                OutcomeKind::Deferred
+            }
         };
-        let source_bytes = self.seen.identity.size;
+        let source_bytes = self.metadata.identity.size;
         self.context.meter.outcome(kind, source_bytes, output_bytes);
         self.trace.outcome(kind, self.attempt, (source_bytes, output_bytes));
-        // Before the intake hears of it, which may send the next one.
+        // Before the feedback, upon which the intake may send the next job.
         (self.probe, self.commit) = (None, None);
         self.ticket.send(outcome);
     }
 
-    /// Ends it for now; the intake sends it again.
+    /// Ends the job; the intake sends the file again later.
     pub fn defer(self, after: Duration, cause: DeferReason) {
         let attempt = self.attempt + u32::from(cause == DeferReason::Failed);
         self.end(Outcome::Deferred { after, attempt, cause }, 0);
     }
 
-    /// The failed job, with the error that its verdict is made from.
+    /// Adds the error that decides the job's verdict.
     pub fn fail(self, failure: impl Into<Failure>) -> FailedJob {
         FailedJob { job: self, failure: failure.into() }
     }
@@ -257,21 +272,21 @@ impl Drop for Job {
     }
 }
 
-/// A job whose source is open and known to be finished by its producer.
+/// A job whose source is open and finished by its producer.
 #[derive(Debug)]
 pub struct Claimed {
     pub job: Job,
     pub source: File,
 }
 
-/// The whole content of a small file, unchanged while it was read.
+/// The entire content of a small file, unchanged while it was read.
 #[derive(Debug)]
 pub struct Loaded {
     pub claimed: Claimed,
     pub bytes: Vec<u8>,
 }
 
-/// The whole output of a small file.
+/// The entire output of a small file.
 #[derive(Debug)]
 pub struct Transformed {
     pub job: Job,
@@ -279,15 +294,16 @@ pub struct Transformed {
     pub hashes: Hashes,
 }
 
-/// What a stage takes: it can tell whose it is.
+/// An item of a channel between two stages.
 pub trait Item {
+    /// Returns the job it belongs to.
     fn job(&self) -> &Job;
 }
 
-/// Each station's way to its job.
+/// Implements [`Item`] by a field.
 macro_rules! items {
-    ($($station:ty: $($field:ident).+),+ $(,)?) => {
-        $(impl Item for $station {
+    ($($item:ty: $($field:ident).+),+ $(,)?) => {
+        $(impl Item for $item {
             fn job(&self) -> &Job {
                 &self.$($field).+
             }
@@ -295,12 +311,12 @@ macro_rules! items {
     };
 }
 
-/// What a lane of the large files takes.
+/// An item of the lane of the large files.
 #[derive(Debug)]
 pub enum Streamed {
-    /// A large source, which the lane claims when it has time for it.
+    /// A large source, which the lane claims when it is free.
     Settled(Job),
-    /// A small source whose output outgrew its buffer.
+    /// A source that grew, or whose output outgrew its buffer.
     Grown(Claimed),
 }
 
@@ -320,26 +336,27 @@ impl Item for Job {
     }
 }
 
-/// BLAKE3 of what was read and of what came out.
+/// The BLAKE3 hashes of the source and of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hashes {
     pub source: Hash,
     pub output: Hash,
 }
 
-/// Where the content of a temp is.
+/// Whether the content of a temp is in the page cache or on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContentState {
     Cached,
     Durable,
 }
 
-/// A whole output in a temporary file, waiting for its name.
+/// A complete output in a temporary file, before its rename.
 #[derive(Debug)]
 pub struct Staged {
     pub job: Job,
+    /// The temporary file. Dropping it removes the file.
     pub temp: Temp,
-    /// Of the temp, after mode, owner and times were set.
+    /// The temp's identity, after mode, owner and times were set.
     pub identity: Fingerprint,
     pub content: ContentState,
     /// The final path, below the output.
@@ -354,7 +371,7 @@ pub struct Committed {
     pub record: Record,
 }
 
-/// A job that could not go on.
+/// A job that failed in a stage.
 #[derive(Debug)]
 #[must_use = "a failed job is disposed of"]
 pub struct FailedJob {
@@ -362,12 +379,12 @@ pub struct FailedJob {
     pub failure: Failure,
 }
 
-/// What the last stage takes.
+/// An item of dispose.
 #[derive(Debug)]
 pub enum DisposeRequest {
     Committed(Committed),
     Failed(FailedJob),
-    /// The ledger knows the source as done, and it is there: its disposal did not last.
+    /// The source has a finished record and still exists: its disposal did not last.
     Again(Committed),
 }
 

@@ -1,7 +1,8 @@
-//! A large file that is only copied: its bytes stay in the kernel, and are read once for its hash.
+//! The copy of a large file without a transform: its bytes stay in the kernel, and are read once for
+//! the hash.
 //!
-//! What is hashed is the output, so the hash is of what was published whatever the source did;
-//! that the source is the same is R1's to say, after the last byte.
+//! The hash is computed from the output, so it belongs to the published content whatever happens to
+//! the source; R1 checks after the last byte that the source is the same.
 
 use std::{fs::File, sync::mpsc, thread};
 
@@ -18,19 +19,19 @@ use super::{
 };
 use crate::{limits, stage::Stage};
 
-/// Copied between two looks at whether the stop was cut short.
+/// The bytes copied between two checks for a forced stop.
 const COPY_BYTES: usize = 8 * 1024 * 1024;
 
-/// How it ended.
-pub enum Copied {
-    Whole(Box<Draft>),
-    /// The stop was cut short.
+/// The result of a copy.
+pub enum CopyResult {
+    Complete(Box<Draft>),
+    /// The stop was forced.
     Cut,
-    /// The kernel cannot copy between the two: nothing was written.
-    Unable,
+    /// The kernel cannot copy between the two files: nothing was written.
+    Unsupported,
 }
 
-pub enum CopyFailed {
+pub enum CopyError {
     Read(ReadError),
     Write(WriteError),
 }
@@ -41,77 +42,77 @@ pub fn copy(
     source: &File,
     cut: &CancellationToken,
     (directories, clock): (&mut Directories, &mut Clock),
-) -> Result<Copied, CopyFailed> {
-    let write_failed =
-        |source| CopyFailed::Write(WriteError::Io { path: job.source_path(), source });
+) -> Result<CopyResult, CopyError> {
+    let write_error = |source| CopyError::Write(WriteError::Io { path: job.source_path(), source });
     job.meter.stage_started(Stage::Write);
-    let mut draft = Draft::begin(directories, job).map_err(CopyFailed::Write)?;
-    let copy = draft.reader().map_err(write_failed)?;
-    let (copied, lengths) = mpsc::sync_channel(limits::CHUNKS_QUEUED);
-    let (hasher, ended) = thread::scope(|scope| {
-        let hashing = scope.spawn(move || read::hash(&copy, lengths.into_iter()));
-        let ended = fill(job, source, cut, (&mut draft, clock), &copied);
-        drop(copied);
+    let mut draft = Draft::begin(directories, job).map_err(CopyError::Write)?;
+    let reader = draft.reader().map_err(write_error)?;
+    let (to_hasher, lengths) = mpsc::sync_channel(limits::CHUNKS_QUEUED);
+    let (hasher, result) = thread::scope(|scope| {
+        let hashing = scope.spawn(move || read::hash(&reader, lengths.into_iter()));
+        let result = fill(job, source, cut, (&mut draft, clock), &to_hasher);
+        drop(to_hasher);
         let hasher = hashing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        (hasher, ended)
+        (hasher, result)
     });
-    let length = match ended? {
-        Filled::Whole(length) => length,
-        Filled::Cut => return Ok(Copied::Cut),
-        Filled::Unable => return Ok(Copied::Unable),
+    let length = match result? {
+        FillResult::Complete(length) => length,
+        FillResult::Cut => return Ok(CopyResult::Cut),
+        FillResult::Unsupported => return Ok(CopyResult::Unsupported),
     };
-    draft.hashed(hasher.map_err(write_failed)?);
-    read::check(job, source, length).map_err(CopyFailed::Read)?;
-    Ok(Copied::Whole(Box::new(draft)))
+    draft.set_hasher(hasher.map_err(write_error)?);
+    read::check_unchanged(job, source, length).map_err(CopyError::Read)?;
+    Ok(CopyResult::Complete(Box::new(draft)))
 }
 
-enum Filled {
-    Whole(u64),
+enum FillResult {
+    /// The bytes copied.
+    Complete(u64),
     Cut,
-    Unable,
+    Unsupported,
 }
 
-/// Fills the draft, and says how far it is after each piece.
+/// Fills the draft, and sends the copied length to the hasher after each piece.
 fn fill(
     job: &Job,
     source: &File,
     cut: &CancellationToken,
     (draft, clock): (&mut Draft, &mut Clock),
-    copied: &mpsc::SyncSender<u64>,
-) -> Result<Filled, CopyFailed> {
-    let size = job.seen.identity.size;
+    to_hasher: &mpsc::SyncSender<u64>,
+) -> Result<FillResult, CopyError> {
+    let size = job.metadata.identity.size;
     // A hasher that is gone has an error of its own.
-    let tell = |length| copied.send(length).is_ok();
+    let send = |length| to_hasher.send(length).is_ok();
     let mut length = 0;
-    if draft.share(job, source).map_err(CopyFailed::Write)? {
-        // All of it is there at once, and is read for its hash.
+    if draft.share(job, source).map_err(CopyError::Write)? {
+        // The entire content exists at once, and is read for its hash.
         while length < size {
             if cut.is_cancelled() {
-                return Ok(Filled::Cut);
+                return Ok(FillResult::Cut);
             }
             length = size.min(length + COPY_BYTES as u64);
             job.meter.read(length);
-            clock.book();
-            if !tell(length) {
+            clock.record();
+            if !send(length) {
                 break;
             }
         }
-        return Ok(Filled::Whole(size));
+        return Ok(FillResult::Complete(size));
     }
     while length <= size {
         if cut.is_cancelled() {
-            return Ok(Filled::Cut);
+            return Ok(FillResult::Cut);
         }
-        match draft.copy(job, source, COPY_BYTES).map_err(CopyFailed::Write)? {
+        match draft.copy(job, source, COPY_BYTES).map_err(CopyError::Write)? {
             Some(0) => break,
             Some(count) => length += count,
-            None => return Ok(Filled::Unable),
+            None => return Ok(FillResult::Unsupported),
         }
         job.meter.read(length);
-        clock.book();
-        if !tell(length) {
+        clock.record();
+        if !send(length) {
             break;
         }
     }
-    Ok(Filled::Whole(length))
+    Ok(FillResult::Complete(length))
 }

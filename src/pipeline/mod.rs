@@ -1,8 +1,8 @@
-//! The eight stages, assembled: the only place that makes their channels and starts their threads.
-//! Each pipeline has all of them to itself.
+//! The eight stages, assembled: the only module that makes their channels and starts their threads.
+//! Each pipeline has its own set of stages.
 //!
 //! A small file (at most [`SMALL_FILE_MAX_BYTES`](crate::limits::SMALL_FILE_MAX_BYTES)) crosses process as one buffer, a large one as a
-//! stream of chunks in a lane of its own. The numbers on the arrows are the channels' capacities.
+//! stream of chunks in a separate lane. The numbers on the arrows are the channels' capacities.
 //!
 //! ```text
 //! intake      discover → settle
@@ -27,10 +27,10 @@
 //! ```
 //!
 //! P1: closing the intake's channel is the drain: each stage ends when its input ends, in the
-//! order of the flow, and closes the next one's input by that. What transform or a lane has not
-//! begun goes back to the intake at once.
-//! P2: no stage before commit waits for a later one but by a full channel; what flows back (the
-//! outcomes) never waits. So there is no circle of waiting.
+//! order of the flow, and so closes the next stage's input. Files that transform or a lane has not
+//! begun return to the intake at once.
+//! P2: a stage before commit waits for a later one only at a full channel; the outcomes, which flow
+//! back, never wait. So there is no circle of waiting.
 //! P3: a pipeline shares no thread, channel or permit with another.
 
 pub mod context;
@@ -49,7 +49,7 @@ pub mod in_commit;
 
 pub mod buffer_pool;
 
-pub mod kept;
+pub mod content_check;
 
 pub mod own_paths;
 
@@ -77,6 +77,6 @@ mod start;
 mod stream_lane;
 mod wiring;
 
-pub use intake_set::{Intakes, NoSuchPipeline, Prepared};
+pub use intake_set::{Intakes, NoSuchPipeline, PreparedIntakes};
 pub use start::{Control, DrainSummary, PipelineInputs, Pipelines};
 pub use wiring::CHANNELS;

@@ -1,4 +1,4 @@
-//! An operator's hold on an intake, beside what [`super::circuit_breaker`] decides by itself.
+//! The operator's pause of an intake, in addition to the automatic one of [`super::circuit_breaker`].
 
 use std::sync::{
     Arc,
@@ -7,31 +7,31 @@ use std::sync::{
 
 use crate::observe::PipelineMeter;
 
-/// Shared by the intake, which asks before it sends, and by who steers it. It lasts as long as the
-/// process.
+/// The pause flag of one pipeline. The intake reads it before it sends, the operator's commands write
+/// it. It does not survive the process.
 #[derive(Debug)]
 pub struct OperatorPause {
     name: Arc<str>,
     meter: Arc<PipelineMeter>,
-    held: AtomicBool,
+    paused: AtomicBool,
 }
 
 impl OperatorPause {
     pub fn new(name: &Arc<str>, meter: Arc<PipelineMeter>) -> Self {
-        Self { name: Arc::clone(name), meter, held: AtomicBool::new(false) }
+        Self { name: Arc::clone(name), meter, paused: AtomicBool::new(false) }
     }
 
-    pub fn is_held(&self) -> bool {
-        self.held.load(Ordering::Acquire)
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
     }
 
-    /// Holds, or lets go; what is so already is not told again.
-    pub fn set(&self, held: bool) {
-        if self.held.swap(held, Ordering::AcqRel) == held {
+    /// Pauses or resumes the intake, and logs only a change.
+    pub fn set(&self, paused: bool) {
+        if self.paused.swap(paused, Ordering::AcqRel) == paused {
             return;
         }
-        self.meter.set_held(held);
-        if held {
+        self.meter.set_paused_by_operator(paused);
+        if paused {
             tracing::info!(event = "intake.paused", pipeline = %self.name, "intake paused by the operator");
         } else {
             tracing::info!(event = "intake.resumed", pipeline = %self.name, "intake resumed by the operator");

@@ -1,4 +1,5 @@
-//! The acknowledgement: what consumers may rely on, given only for what is durable.
+//! Reports of outcomes to the events file, the log and the stream of outcomes. The line of a published
+//! output is its acknowledgement, on which consumers may rely: it is written only for durable outputs.
 
 use std::{
     io,
@@ -15,11 +16,11 @@ use crate::{
     pipeline::{context::SharedEvents, job::Job},
 };
 
-/// Nanoseconds since the epoch, for records.
+/// Returns the nanoseconds since the epoch, for records.
 #[must_use]
 pub fn now_ns() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// An output that is durable under its final name.
@@ -27,13 +28,17 @@ pub fn now_ns() -> i64 {
 pub struct Published<'a> {
     pub pipeline: &'a str,
     pub record: &'a Record,
-    /// From its settling to now; recovery does not know it.
+    /// The time since the file settled; `None` in recovery.
     pub took: Option<Duration>,
 }
 
 /// Reports these outputs as published: one line each in the events file, durable before this
 /// returns, and in the log. `ledger` is the instance of the ledger that has their records.
-pub fn published(events: &SharedEvents, ledger: &str, files: &[Published<'_>]) -> io::Result<()> {
+pub fn report_published(
+    events: &SharedEvents,
+    ledger: &str,
+    files: &[Published<'_>],
+) -> io::Result<()> {
     append_published(events, ledger, files)?;
     for Published { pipeline, record, took } in files {
         let Some(output) = &record.output else {
@@ -62,74 +67,74 @@ fn append_published(
     let Some(events) = events.as_mut() else {
         return Ok(());
     };
-    let lines: Vec<OutcomeLine> = files.iter().map(|file| published_event(ledger, file)).collect();
+    let lines: Vec<OutcomeLine> = files.iter().map(|file| published_line(ledger, file)).collect();
     events.append(&lines)?;
     failpoint::barrier("barrier::events", || events.sync())
 }
 
-/// What a line must say to be the acknowledgement of this record.
+/// Returns the content that a line must have to be the acknowledgement of this record.
 #[must_use]
 pub fn proof(ledger: &str, record: &Record) -> Proof {
-    published_event(ledger, &Published { pipeline: "", record, took: None }).into()
+    published_line(ledger, &Published { pipeline: "", record, took: None }).into()
 }
 
-/// Tells how a job ended that published nothing; `record` is the ledger's word on it.
-pub fn ended(job: &Job, record: &Record) -> io::Result<()> {
+/// Reports the outcome of a job without an output, by its record.
+pub fn report_unpublished(job: &Job, record: &Record) -> io::Result<()> {
     let reason = record.reason.as_deref().unwrap_or_default();
-    let outcome = outcome_of(record);
+    let outcome = unpublished_outcome(record);
     tracing::warn!(event = %format_args!("file.{outcome}"), pipeline = %job.context.name(), source = %display_path(&job.path), record = record.id, reason, "{outcome}");
-    job.context.meter.feed().send(|| notice(job, record, outcome.as_str()));
-    let event = OutcomeLine {
+    job.context.meter.outcome_stream().send(|| outcome_record(job, record, outcome.as_str()));
+    let line = OutcomeLine {
         seconds: Some(job.settled_at.elapsed().as_secs_f64()),
         reason: Some(reason.to_owned()),
-        ..event(
+        ..outcome_line(
             (job.context.ledger.instance(), job.context.name()),
             outcome,
-            (record.id, &job.path, job.seen.identity.size),
+            (record.id, &job.path, job.metadata.identity.size),
         )
     };
-    append_ended(&job.context.events, event)
+    append_unpublished(&job.context.events, line)
 }
 
-/// What a record says became of a source that was not published.
-const fn outcome_of(record: &Record) -> OutcomeKind {
+/// Returns the outcome of an unpublished source, by its record.
+const fn unpublished_outcome(record: &Record) -> OutcomeKind {
     match record.state {
         State::Quarantined => OutcomeKind::Quarantined,
         _ => OutcomeKind::Skipped,
     }
 }
 
-/// As [`ended`], for a record of which there is no job: recovery's.
-pub fn ended_before(
+/// Reports an outcome like [`report_unpublished`], for a record without a job: in recovery.
+pub fn report_recovered(
     events: &SharedEvents,
     (ledger, pipeline): (&str, &str),
     record: &Record,
 ) -> io::Result<()> {
     let source = (record.id, record.source.as_path(), record.identity.size);
-    let event = event((ledger, pipeline), outcome_of(record), source);
-    append_ended(events, OutcomeLine { reason: record.reason.clone(), ..event })
+    let line = outcome_line((ledger, pipeline), unpublished_outcome(record), source);
+    append_unpublished(events, OutcomeLine { reason: record.reason.clone(), ..line })
 }
 
-/// A full disk holds up no outcome that is no acknowledgement: the ledger has it, and its line goes
-/// before the next one.
-fn append_ended(events: &SharedEvents, event: OutcomeLine) -> io::Result<()> {
+/// Appends a line that is not an acknowledgement. A full disk does not fail it: the ledger has the
+/// outcome, and the line is written before the next one.
+fn append_unpublished(events: &SharedEvents, line: OutcomeLine) -> io::Result<()> {
     let mut events = events.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(events) = events.as_mut() else {
         return Ok(());
     };
-    let appended = events.append(std::slice::from_ref(&event)).and_then(|()| events.sync());
-    match appended {
+    let result = events.append(std::slice::from_ref(&line)).and_then(|()| events.sync());
+    match result {
         Err(error) if observe::is_full(&error) => {
-            tracing::warn!(event = "events.no_space", %error, record = event.id, "no space for the events file, line postponed");
-            events.keep(event);
+            tracing::warn!(event = "events.no_space", %error, record = line.id, "no space for the events file, line postponed");
+            events.defer(line);
             Ok(())
         }
-        appended => appended,
+        result => result,
     }
 }
 
-/// An outcome, for those who watch.
-pub fn notice(job: &Job, record: &Record, state: &'static str) -> OutcomeRecord {
+/// Creates an outcome for the live stream and the hooks.
+pub fn outcome_record(job: &Job, record: &Record, state: &'static str) -> OutcomeRecord {
     let output = record.output.as_ref().filter(|_| record.state != State::Skipped);
     OutcomeRecord {
         id: record.id,
@@ -145,14 +150,14 @@ pub fn notice(job: &Job, record: &Record, state: &'static str) -> OutcomeRecord 
     }
 }
 
-fn published_event(ledger: &str, published: &Published<'_>) -> OutcomeLine {
+fn published_line(ledger: &str, published: &Published<'_>) -> OutcomeLine {
     let Published { pipeline, record, took } = published;
     let source = (record.id, record.source.as_path(), record.identity.size);
-    let event = event((ledger, pipeline), OutcomeKind::Published, source);
+    let line = outcome_line((ledger, pipeline), OutcomeKind::Published, source);
     let Some(output) = &record.output else {
-        return event;
+        return line;
     };
-    let (path, output_hex) = names(&output.path);
+    let (path, output_hex) = json_path(&output.path);
     OutcomeLine {
         output: Some(path),
         output_hex,
@@ -161,16 +166,16 @@ fn published_event(ledger: &str, published: &Published<'_>) -> OutcomeLine {
         output_hash: Some(hex(&output.hash)),
         replaced_hash: output.replaces.and_then(|replaced| replaced.hash).map(|hash| hex(&hash)),
         seconds: took.map(|took| took.as_secs_f64()),
-        ..event
+        ..line
     }
 }
 
-fn event(
+fn outcome_line(
     (ledger, pipeline): (&str, &str),
     outcome: OutcomeKind,
     (id, path, source_bytes): (RecordId, &Path, u64),
 ) -> OutcomeLine {
-    let (source, source_hex) = names(path);
+    let (source, source_hex) = json_path(path);
     OutcomeLine {
         time: jiff::Timestamp::now().to_string(),
         id,
@@ -191,8 +196,8 @@ fn event(
     }
 }
 
-/// A path for JSON, which holds no bytes that are not UTF-8: those are given in full beside it.
-fn names(path: &Path) -> (String, Option<String>) {
+/// Returns a path for JSON, which allows only UTF-8, and for any other path also its bytes in hex.
+fn json_path(path: &Path) -> (String, Option<String>) {
     match path.to_str() {
         Some(text) => (text.to_owned(), None),
         None => (path.to_string_lossy().into_owned(), Some(hex(path.as_os_str().as_bytes()))),

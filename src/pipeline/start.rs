@@ -1,4 +1,4 @@
-//! All pipelines: their start, their control, and their end.
+//! The start, control and end of all pipelines.
 
 use std::{io, sync::Arc};
 
@@ -16,11 +16,11 @@ use super::{
 };
 use crate::{config::Limits, observe::Observer};
 
-/// What the pipelines are started with.
+/// The inputs of [`Pipelines::start`].
 #[derive(Debug)]
 pub struct PipelineInputs {
     pub contexts: Vec<Arc<Context>>,
-    /// Those that begin later, by [`Intakes`].
+    /// Names of pipelines that begin later, through [`Intakes`].
     pub late: Vec<Arc<str>>,
     pub limits: Limits,
     pub once: bool,
@@ -28,47 +28,51 @@ pub struct PipelineInputs {
     pub runtime: Handle,
 }
 
-/// All pipelines at work: their threads. [`Self::drained`] is the way to end them; dropping this
-/// leaves them to drain unwatched.
+/// The threads of all running pipelines. [`Self::drained`] joins them; after a drop they drain
+/// without a summary.
 #[derive(Debug)]
 pub struct Pipelines {
     intakes: Intakes,
     panics: Panics,
-    fatal: Halt,
+    halt: Halt,
 }
 
-/// Steers the pipelines from anywhere. Dropping it does nothing.
+/// Controls the running pipelines from any thread. Dropping it does nothing.
 #[derive(Clone, Debug)]
 pub struct Control {
+    /// Cancelled by [`Self::close`]: closes every intake.
     stop: CancellationToken,
+    /// Cancelled by [`Self::cut`]: forces the stop.
     cut: CancellationToken,
+    /// Cancelled when the last thread of the pipelines has ended.
     ended: CancellationToken,
-    fatal: Halt,
+    halt: Halt,
     intakes: Intakes,
 }
 
-/// How the drain ended.
+/// The result of the drain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DrainSummary {
     /// Files that were taken and not finished.
-    pub left: u64,
-    /// `--once` gave up on files that were not finished, or on a sick or silent place.
+    pub unfinished: u64,
+    /// `--once` gave up on unfinished files, or on storage that is unavailable or does not respond.
     pub gave_up: bool,
     /// Publishing ended because storage failed.
     pub storage_failed: bool,
+    /// Caught panics of stages, and panicked threads.
     pub panics: u64,
 }
 
 impl Pipelines {
-    /// Starts every thread. An error ends those that were started.
-    pub fn start(start: PipelineInputs) -> io::Result<(Self, Control)> {
-        let PipelineInputs { contexts, late, limits, once, observer, runtime } = start;
+    /// Starts every thread. An error ends the threads that were started.
+    pub fn start(inputs: PipelineInputs) -> io::Result<(Self, Control)> {
+        let PipelineInputs { contexts, late, limits, once, observer, runtime } = inputs;
         let (stop, cut, ended) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-        let fatal = Halt::default();
+        let halt = Halt::default();
         let alive = Arc::new(ended.clone().drop_guard());
         if !once {
-            // A service that watches ends by its stop, also while it has no pipeline that began.
+            // A watching service runs until its stop, even without a started pipeline.
             let (stop, alive) = (stop.clone(), Arc::clone(&alive));
             runtime.spawn(async move {
                 stop.cancelled().await;
@@ -82,43 +86,44 @@ impl Pipelines {
             observer,
             runtime,
             cut: cut.clone(),
-            fatal: fatal.clone(),
+            halt: halt.clone(),
             panics: panics.clone(),
         };
         let intakes = Intakes::new(SharedParts { once, stop: stop.clone(), wiring }, &alive);
         let count = contexts.len() + late.len();
         intakes.expect(late);
         intakes.begin(intakes.prepare(contexts, count)?);
-        let pipelines = Self { intakes: intakes.clone(), panics, fatal: fatal.clone() };
-        Ok((pipelines, Control { stop, cut, ended, fatal, intakes }))
+        let pipelines = Self { intakes: intakes.clone(), panics, halt: halt.clone() };
+        Ok((pipelines, Control { stop, cut, ended, halt, intakes }))
     }
 
-    /// What the drain came to. Blocks until the threads have ended, which [`Control::ended`] tells.
+    /// Returns the result of the drain. Blocks until the threads have ended: wait for
+    /// [`Control::ended`] first.
     #[must_use]
     pub fn drained(self) -> DrainSummary {
-        let mut drained = DrainSummary {
+        let mut drain = DrainSummary {
             panics: self.panics.count(),
-            storage_failed: self.fatal.is_set(),
+            storage_failed: self.halt.is_set(),
             ..DrainSummary::default()
         };
-        drained.gave_up = self.intakes.gave_up();
-        let (ended, panics) = self.intakes.join();
-        drained.panics += panics;
-        for ended in ended {
-            drained.left += ended.left;
-            drained.gave_up |= ended.gave_up;
+        drain.gave_up = self.intakes.gave_up();
+        let (summaries, panics) = self.intakes.join();
+        drain.panics += panics;
+        for summary in summaries {
+            drain.unfinished += summary.unfinished;
+            drain.gave_up |= summary.gave_up;
         }
-        drained
+        drain
     }
 }
 
 impl Control {
-    /// Closes the intake: nothing new is taken, and what was taken drains.
+    /// Closes every intake: no file is taken from now on, and files in flight drain.
     pub fn close(&self) {
         self.stop.cancel();
     }
 
-    /// Cuts the drain short: what is staged is committed, the rest is left.
+    /// Forces the stop: staged outputs are committed, all other files stay unfinished.
     pub fn cut(&self) {
         self.cut.cancel();
     }
@@ -133,36 +138,36 @@ impl Control {
         self.intakes.rescan(Some(pipeline))
     }
 
-    /// Holds or lets go the intake of one pipeline, or of all: a held one takes nothing new, and
-    /// what is in work goes on.
-    pub fn set_paused(&self, pipeline: Option<&str>, held: bool) -> Result<(), NoSuchPipeline> {
-        self.intakes.set_paused(pipeline, held)
+    /// Pauses or resumes the intake of one pipeline, or of all: a paused intake takes no new file, and
+    /// files in flight are finished.
+    pub fn set_paused(&self, pipeline: Option<&str>, paused: bool) -> Result<(), NoSuchPipeline> {
+        self.intakes.set_paused(pipeline, paused)
     }
 
-    /// The intakes, to stop and start single ones.
+    /// Returns the intakes, to stop and start single pipelines.
     #[must_use]
     pub const fn intakes(&self) -> &Intakes {
         &self.intakes
     }
 
-    /// Ends all publishing, because the ledger cannot say what is durable.
+    /// Ends all publishing after an error of the ledger that leaves durability unknown.
     pub fn storage_failed(&self, source: crate::ledger::Error) {
         let path = source.path.clone();
-        self.fatal.set(&CommitError::Ledger { path, source }.into());
+        self.halt.set(&CommitError::Ledger { path, source }.into());
     }
 
-    /// Resolves when storage failed and nothing more is published.
-    pub async fn fatal(&self) {
-        self.fatal.wait().await;
+    /// Resolves when storage failed and publishing ended.
+    pub async fn halted(&self) {
+        self.halt.wait().await;
     }
 
-    /// Why nothing more is published, if so.
+    /// Returns the reason why publishing ended, if it did.
     #[must_use]
-    pub fn fatal_reason(&self) -> Option<String> {
-        self.fatal.reason()
+    pub fn halt_reason(&self) -> Option<String> {
+        self.halt.reason()
     }
 
-    /// Resolves when every thread has ended: after [`Self::close`], or in `--once` by itself.
+    /// Resolves when every thread has ended: after [`Self::close`], or in `--once` automatically.
     pub async fn ended(&self) {
         self.ended.cancelled().await;
     }

@@ -1,4 +1,4 @@
-//! What became of records, written to the ledger lazily.
+//! New states of records, written to the ledger lazily.
 
 use crate::{
     failpoint,
@@ -8,34 +8,34 @@ use crate::{
 /// A record's new state.
 pub type StateUpdate = (RecordId, State, Option<String>);
 
-/// Marks that could not be written because the ledger's disk was full, or another process wrote to it.
-/// They wait for the next ones: a mark holds nothing that recovery could not derive from the intent.
+/// State updates that could not be written because the ledger's disk was full, or another process wrote
+/// to it. They wait for the next write; recovery can derive each of them from its intent.
 #[derive(Debug, Default)]
 pub struct StateUpdates {
-    late: Vec<StateUpdate>,
+    postponed: Vec<StateUpdate>,
 }
 
 impl StateUpdates {
-    /// Writes these, and those that are late. A full disk and a busy ledger are no error: they are
-    /// late then.
+    /// Writes these updates and the postponed ones. A full disk and a busy ledger are no error: they
+    /// postpone all of them.
     pub fn write(
         &mut self,
         ledger: &dyn Ledger,
-        marks: Vec<StateUpdate>,
+        updates: Vec<StateUpdate>,
     ) -> Result<(), ledger::Error> {
-        self.late.extend(marks);
-        let written = failpoint::hit("commit::mark")
+        self.postponed.extend(updates);
+        let result = failpoint::hit("commit::mark")
             .map_err(ledger::Error::injected)
-            .and_then(|()| ledger.mark(&self.late, Flush::Deferred));
-        match written {
+            .and_then(|()| ledger.mark(&self.postponed, Flush::Deferred));
+        match result {
             Err(error) if error.kind != ErrorKind::Failed => {
-                let late = self.late.len();
-                tracing::warn!(event = "ledger.unavailable", late, error = %error.source, "cannot write to the ledger, state updates postponed");
+                let postponed = self.postponed.len();
+                tracing::warn!(event = "ledger.unavailable", postponed, error = %error.source, "cannot write to the ledger, state updates postponed");
                 Ok(())
             }
-            written => {
-                self.late.clear();
-                written
+            result => {
+                self.postponed.clear();
+                result
             }
         }
     }

@@ -1,6 +1,6 @@
-//! The stages of one pipeline: their channels and threads. Each pipeline has its own, so that a sick,
-//! slow or hanging file system holds up nobody else's files. They share the processors, the ledger and
-//! the events file.
+//! The stages of one pipeline: their channels and threads. Each pipeline has its own, so that an
+//! unavailable, slow or hanging file system does not delay another pipeline's files. Pipelines share the
+//! processors, the ledger and the events file.
 
 use std::{
     io,
@@ -19,7 +19,7 @@ use super::{
     halt::Halt,
     job::{Claimed, DisposeRequest, Job, Loaded, Staged, Streamed, Transformed},
     process::{
-        claim::{Claim, Next},
+        claim::{Claim, NextStage},
         read,
         transform::{self, SmallResult},
         write::{self, Directories},
@@ -52,135 +52,138 @@ pub const CHANNELS: [(&str, usize); 9] = [
     ("dispose", 512),
 ];
 
-/// How far the threads of large files stand back, as of `nice(1)`.
+/// The `nice(1)` value of the threads of large files.
 const LARGE_NICENESS: i32 = 5;
 
-/// What the stages of every pipeline are made with.
+/// The state that the stages of every pipeline start with.
 #[derive(Clone, Debug)]
 pub struct Wiring {
-    /// Of the whole process.
+    /// The limits of the entire process.
     pub limits: Limits,
     pub codecs: Arc<CodecMemory>,
     pub observer: Arc<Observer>,
     pub runtime: Handle,
-    /// Cancelled when the stop is cut short.
+    /// Cancelled by a forced stop.
     pub cut: CancellationToken,
-    pub fatal: Halt,
+    pub halt: Halt,
     pub panics: Panics,
 }
 
-/// The stages of one pipeline at work. They end when the outlet and its clones are dropped and what
-/// was sent has gone through.
+/// The running stages of one pipeline. They end when the outlet and its clones are dropped and every
+/// sent job has its outcome.
 #[derive(Debug)]
 pub struct Stages {
-    /// Feeds them.
+    /// The channel to claim.
     pub outlet: Outlet<Job>,
     pub threads: Vec<JoinHandle<()>>,
 }
 
 impl Wiring {
-    /// Starts the stages of one of so many pipelines. Its limits are an equal share, so that a
-    /// pipeline that stands still holds no other's. An error ends the threads that were started.
+    /// Starts the stages of one out of this number of pipelines. Its limits are an equal share, so that
+    /// a stalled pipeline holds no other pipeline's share. An error ends the threads that were started.
     pub fn start(&self, pipelines: usize, alive: &Arc<DropGuard>) -> io::Result<Stages> {
         let share = share(self.limits, pipelines);
         let mut threads = Threads { alive: Arc::clone(alive), handles: Vec::new() };
-        let make = ChannelBuilder { observer: &self.observer };
-        let (failed, disposables) = make.channel("dispose");
-        let (to_commit, staged) = make.channel("commit");
-        let shared =
-            Shared { cut: self.cut.clone(), failed: failed.clone(), panics: self.panics.clone() };
-        publish(&mut threads, &make, &shared, &self.fatal, (staged, failed))?;
-        dispose(&mut threads, &self.panics, &self.fatal, disposables)?;
-        let outlet = self.process(&mut threads, &make, &shared, share, &to_commit)?;
+        let channels = ChannelBuilder { observer: &self.observer };
+        let (to_dispose, dispose_requests) = channels.build("dispose");
+        let (to_commit, staged) = channels.build("commit");
+        let shared = Shared {
+            cut: self.cut.clone(),
+            failed: to_dispose.clone(),
+            panics: self.panics.clone(),
+        };
+        start_publish(&mut threads, &channels, &shared, &self.halt, (staged, to_dispose))?;
+        start_dispose(&mut threads, &self.panics, &self.halt, dispose_requests)?;
+        let outlet = self.start_process(&mut threads, &channels, &shared, share, &to_commit)?;
         Ok(Stages { outlet, threads: threads.handles })
     }
 
-    /// claim, and both lanes from read to write. Gives the channel that feeds them.
-    fn process(
+    /// Starts claim and both lanes from read to write. Returns the channel to claim.
+    fn start_process(
         &self,
         threads: &mut Threads,
-        make: &ChannelBuilder<'_>,
+        channels: &ChannelBuilder<'_>,
         shared: &Shared,
         share: Share,
         to_commit: &Outlet<Staged>,
     ) -> io::Result<Outlet<Job>> {
-        let (to_claim, settled) = make.channel("claim");
-        let (to_read, claimed) = make.channel::<Claimed>("read");
-        let (to_large, large) = make.channel::<Streamed>("large");
-        let (to_transform, loaded) = make.channel::<Loaded>("transform");
-        let (to_write, transformed) = make.channel::<Transformed>("write");
+        let (to_claim, settled) = channels.build("claim");
+        let (to_read, claimed) = channels.build::<Claimed>("read");
+        let (to_large, large) = channels.build::<Streamed>("large");
+        let (to_transform, loaded) = channels.build::<Loaded>("transform");
+        let (to_write, transformed) = channels.build::<Transformed>("write");
 
         let budget = Budget::new(share, self.runtime.clone());
         let codecs = self.codecs.pipeline();
         let claim = Claim { shared: shared.clone(), budget: budget.clone() };
-        let grown = to_large.clone();
-        threads.stage("claim", {
+        let grown_to_large = to_large.clone();
+        threads.start("claim", {
             let (shared, claim) = (shared.clone(), claim.clone());
             let work = timed(Stage::Claim, move |job, clock| claim.claim(job, clock));
-            let send = move |next: Option<Next>| match next {
-                Some(Next::Read(claimed)) => to_read.send(claimed),
-                Some(Next::Lane(streamed)) => to_large.send(streamed),
+            let send = move |next: Option<NextStage>| match next {
+                Some(NextStage::Read(claimed)) => to_read.send(claimed),
+                Some(NextStage::Lane(streamed)) => to_large.send(streamed),
                 None => {}
             };
-            // It may wait for permits that the files it has claimed before hold.
+            // It may wait for permits that previously claimed files hold.
             let budget = budget.clone();
-            let handing = Handoff::TogetherUntil(Box::new(move |job| !budget.has_room(job)));
-            move || channel::run(&shared, &settled, &handing, work, send)
+            let handoff = Handoff::TogetherUntil(Box::new(move |job| !budget.has_room(job)));
+            move || channel::run(&shared, &settled, &handoff, work, send)
         })?;
-        threads.stage("read", {
+        threads.start("read", {
             let shared = shared.clone();
-            let work = timed(Stage::Read, |claimed, _| read::whole(claimed));
+            let work = timed(Stage::Read, |claimed, _| read::read_small(claimed));
             let send = move |loaded| to_transform.send(loaded);
             move || channel::run(&shared, &claimed, &Handoff::Together, work, send)
         })?;
         for _ in 0..share.workers {
             let (shared, loaded) = (shared.clone(), loaded.clone());
-            let (to_write, grown) = (to_write.clone(), grown.clone());
+            let (to_write, to_large) = (to_write.clone(), grown_to_large.clone());
             let (codecs, budget) = (Arc::clone(&codecs), budget.clone());
             let work = timed(Stage::Transform, move |loaded, clock| {
-                transform::whole((&codecs, &budget), loaded, clock)
+                transform::transform_small((&codecs, &budget), loaded, clock)
             });
             let send = move |result| match result {
                 SmallResult::Transformed(transformed) => to_write.send(transformed),
-                SmallResult::Grown(claimed) => grown.send(Streamed::Grown(claimed)),
+                SmallResult::Grown(claimed) => to_large.send(Streamed::Grown(claimed)),
             };
-            threads.stage("transform", move || {
+            threads.start("transform", move || {
                 channel::run(&shared, &loaded, &Handoff::Together, work, send);
             })?;
         }
-        threads.stage("write", {
+        threads.start("write", {
             let (shared, to_commit) = (shared.clone(), to_commit.clone());
             let mut directories = Directories::default();
             let work = timed(Stage::Write, move |transformed, _| {
-                write::whole(&mut directories, transformed)
+                write::write_small(&mut directories, transformed)
             });
             let send = move |staged| to_commit.send(staged);
             move || channel::run(&shared, &transformed, &Handoff::Together, work, send)
         })?;
-        lanes(threads, (&claim, &codecs), share.workers, &large, to_commit)?;
+        start_lanes(threads, (&claim, &codecs), share.workers, &large, to_commit)?;
         Ok(to_claim)
     }
 }
 
-/// An equal share of what can be used up. The processors are everyone's.
+/// Returns an equal share of the files and of the memory. Every pipeline may use all processors.
 fn share(limits: Limits, pipelines: usize) -> Share {
     let count = u32::try_from(pipelines.max(1)).unwrap_or(u32::MAX);
     let files = (limits.files / count).max(limits::SHARE_FILES_MIN.min(limits.files));
     let content = limits::content_bytes(limits.memory.bytes());
-    let least = limits::SHARE_BYTES_MIN.min(content);
-    let content_bytes = (content / u64::from(count)).max(least);
+    let minimum = limits::SHARE_BYTES_MIN.min(content);
+    let content_bytes = (content / u64::from(count)).max(minimum);
     Share { content_bytes, files, workers: limits.workers.max(1) }
 }
 
-/// The threads while they are being started.
+/// The threads of one pipeline during their start.
 struct Threads {
-    /// Cancels `ended` when the last thread of all pipelines has let it go.
+    /// Every thread holds a clone; dropping the last one, of all pipelines, cancels `ended`.
     alive: Arc<DropGuard>,
     handles: Vec<JoinHandle<()>>,
 }
 
 impl Threads {
-    fn stage(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    fn start(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let alive = Arc::clone(&self.alive);
         let handle = thread::Builder::new().name(name.to_owned()).spawn(move || {
             run();
@@ -191,20 +194,20 @@ impl Threads {
     }
 }
 
-/// Makes the channels of [`CHANNELS`].
+/// Builds the channels of [`CHANNELS`].
 struct ChannelBuilder<'a> {
     observer: &'a Observer,
 }
 
 impl ChannelBuilder<'_> {
-    fn channel<T>(&self, name: &'static str) -> (Outlet<T>, Inlet<T>) {
-        let capacity =
-            CHANNELS.iter().find(|(known, _)| *known == name).map_or(1, |(_, size)| *size);
+    fn build<T>(&self, name: &'static str) -> (Outlet<T>, Inlet<T>) {
+        let row = CHANNELS.iter().find(|(channel, _)| *channel == name);
+        let capacity = row.map_or(1, |(_, capacity)| *capacity);
         channel(name, capacity, self.observer)
     }
 }
 
-fn lanes(
+fn start_lanes(
     threads: &mut Threads,
     (claim, codecs): (&Claim, &Arc<Codecs>),
     workers: u32,
@@ -227,9 +230,9 @@ fn lanes(
                 to_commit.send(staged);
             }
         };
-        threads.stage("large", move || {
-            // Small files come first where both want a core; the lane's own threads inherit it.
-            // Where it may not be, the two share.
+        threads.start("large", move || {
+            // Small files come first if both need a core; the lane's scoped threads inherit the value.
+            // Without the permission for it, both have the same priority.
             setpriority_process(Some(gettid()), LARGE_NICENESS).ok();
             channel::run(
                 &shared,
@@ -243,41 +246,49 @@ fn lanes(
     Ok(())
 }
 
-/// commit: the sealing thread with its pool, the publishing and the acknowledging thread.
-fn publish(
+/// Starts commit: the sealing thread with its pool, the publishing and the acknowledging thread.
+fn start_publish(
     threads: &mut Threads,
-    make: &ChannelBuilder<'_>,
+    channels: &ChannelBuilder<'_>,
     shared: &Shared,
-    fatal: &Halt,
-    (staged, committed): (Inlet<Staged>, Outlet<DisposeRequest>),
+    halt: &Halt,
+    (staged, to_dispose): (Inlet<Staged>, Outlet<DisposeRequest>),
 ) -> io::Result<()> {
-    let (to_publish, sealed) = make.channel::<DurableBatch>("publish");
+    let (to_publish, sealed) = channels.build::<DurableBatch>("publish");
     let (pool, syncers) = SyncPool::new();
     let sealer = Sealer {
         shared: shared.clone(),
-        fatal: fatal.clone(),
+        fatal: halt.clone(),
         pool: pool.clone(),
-        whole: group_sync::GroupSync::default(),
+        group_sync: group_sync::GroupSync::default(),
     };
     for syncer in syncers {
-        threads.stage("sync", move || syncer.run())?;
+        threads.start("sync", move || syncer.run())?;
     }
-    threads.stage("seal", move || sealer.run(&staged, &to_publish))?;
-    let (to_acknowledge, named) = make.channel::<Vec<NamedOutput>>("acknowledge");
-    let (panics, ended) = (shared.panics.clone(), committed.clone());
-    let publisher = Publisher { panics, fatal: fatal.clone(), named: to_acknowledge, ended };
-    threads.stage("publish", move || publisher.run(&sealed))?;
-    let (panics, fatal) = (shared.panics.clone(), fatal.clone());
-    let acknowledger = Acknowledger { panics, fatal, committed, pool };
-    threads.stage("acknowledge", move || acknowledger.run(&named))
+    threads.start("seal", move || sealer.run(&staged, &to_publish))?;
+    let (to_acknowledge, named) = channels.build::<Vec<NamedOutput>>("acknowledge");
+    let publisher = Publisher {
+        panics: shared.panics.clone(),
+        fatal: halt.clone(),
+        named: to_acknowledge,
+        to_dispose: to_dispose.clone(),
+    };
+    threads.start("publish", move || publisher.run(&sealed))?;
+    let acknowledger = Acknowledger {
+        panics: shared.panics.clone(),
+        fatal: halt.clone(),
+        committed: to_dispose,
+        pool,
+    };
+    threads.start("acknowledge", move || acknowledger.run(&named))
 }
 
-fn dispose(
+fn start_dispose(
     threads: &mut Threads,
     panics: &Panics,
-    fatal: &Halt,
-    disposables: Inlet<DisposeRequest>,
+    halt: &Halt,
+    requests: Inlet<DisposeRequest>,
 ) -> io::Result<()> {
-    let disposer = Disposer { panics: panics.clone(), fatal: fatal.clone() };
-    threads.stage("dispose", move || disposer.run(&disposables))
+    let disposer = Disposer { panics: panics.clone(), fatal: halt.clone() };
+    threads.start("dispose", move || disposer.run(&requests))
 }

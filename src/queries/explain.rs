@@ -14,7 +14,7 @@ use crate::{
     ledger::{self, HistoryQuery, Ledger, PipelineDirs, Record, State},
     observe::display_path,
     pipeline::{
-        process::claim::{PriorOutcome, classify, recorded},
+        process::claim::{PriorOutcome, classify, find_record},
         publish::commit::earlier_output::is_as_published,
     },
 };
@@ -52,7 +52,7 @@ pub fn describe(
         if let Ok(source) = path.strip_prefix(&root.input) {
             let seen = look_below(&root.input, source);
             let found = seen.ok().flatten().map_or(Fingerprint::NONE, |seen| seen.identity);
-            let record = recorded(ledger, root.id, source, &found)?;
+            let record = find_record(ledger, root.id, source, &found)?;
             let config = pipelines.iter().find(|pipeline| pipeline.input == root.input);
             return Ok(as_source(ledger, root, (config, source), record.as_ref()));
         }

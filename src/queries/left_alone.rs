@@ -7,7 +7,7 @@ use crate::{
     fs::{self, Dir, FileMetadata, Kind},
     ledger::PipelineDirs,
     observe::display_path,
-    pipeline::{eligibility::refused, intake::discover::is_stale},
+    pipeline::{eligibility::skip_reason, intake::discover::is_stale},
     policy::TemporaryNames,
 };
 
@@ -38,7 +38,7 @@ pub fn reason(
     if !config.filter.allows(source) {
         return Some("`include` and `exclude` leave it out".to_owned());
     }
-    let refused = Dir::open(&roots.input).and_then(|input| refused(config.trust, &input, seen));
+    let refused = Dir::open(&roots.input).and_then(|input| skip_reason(config.trust, &input, seen));
     if let Some(why) = refused.unwrap_or_else(|error| Some(error.to_string())) {
         return Some(why);
     }

@@ -1,4 +1,4 @@
-//! The history page by page, and a search in it that never takes long.
+//! Returns the history page by page, and searches it in bounded time.
 
 use std::collections::HashMap;
 
@@ -8,15 +8,15 @@ use crate::{
     observe::{OutcomeRecord, display_path},
 };
 
-/// Records that are read at once, and those that one page looks at: a search that finds little
-/// goes on from there with the next page.
+/// Records that are read at once. A page examines at most `WINDOWS` such windows: a search that
+/// finds little continues with the next page.
 const WINDOW: u64 = 512;
 const WINDOWS: u32 = 100;
 
-/// What is looked for. Everything that is given must fit.
+/// The filters of a search. A record must match all that are given.
 #[derive(Clone, Debug, Default)]
 pub struct Search {
-    /// In the path, the output's path or the reason, whatever the case.
+    /// Text in the path, the output's path or the reason, in any case.
     pub text: Option<String>,
     pub state: Option<State>,
     pub pipeline: Option<String>,
@@ -25,20 +25,20 @@ pub struct Search {
     pub before: Option<RecordId>,
 }
 
-/// Found records with their directories, newest first.
+/// Matching records with their directories, newest first.
 #[derive(Debug)]
 pub struct Page {
     pub found: Vec<(Record, PipelineDirs)>,
-    /// What to ask for next; none at the end.
+    /// The `before` of the next page; `None` at the end.
     pub next_before: Option<RecordId>,
 }
 
-/// One page.
+/// Returns one page.
 pub fn page(ledger: &dyn Ledger, search: &Search) -> ledger::Result<Page> {
     let roots: HashMap<PipelineId, PipelineDirs> =
         ledger.roots()?.into_iter().map(|roots| (roots.id, roots)).collect();
-    // The ledger finds these by an index; others are told apart here, so that no question to it
-    // reads more than a window.
+    // The ledger finds quarantined records by an index; other states are filtered here, so that no
+    // query reads more than a window.
     let state = search.state.filter(|state| *state == State::Quarantined);
     let mut page = Page { found: Vec::new(), next_before: search.before };
     for _ in 0..WINDOWS {
@@ -55,9 +55,9 @@ pub fn page(ledger: &dyn Ledger, search: &Search) -> ledger::Result<Page> {
                 return Ok(page);
             }
             page.next_before = Some(record.id);
-            let Some(of) = roots.get(&record.pipeline) else { continue };
-            if fits(search, &record, of) {
-                page.found.push((record, of.clone()));
+            let Some(dirs) = roots.get(&record.pipeline) else { continue };
+            if fits(search, &record, dirs) {
+                page.found.push((record, dirs.clone()));
             }
         }
         if is_last {
@@ -68,7 +68,7 @@ pub fn page(ledger: &dyn Ledger, search: &Search) -> ledger::Result<Page> {
     Ok(page)
 }
 
-/// Whether it is looked for, its age left aside.
+/// Checks whether a record matches the search, except for its age.
 #[must_use]
 pub fn fits(search: &Search, record: &Record, roots: &PipelineDirs) -> bool {
     let state = search.state.is_none_or(|state| record.state == state);
@@ -78,13 +78,16 @@ pub fn fits(search: &Search, record: &Record, roots: &PipelineDirs) -> bool {
 
 fn mentions(record: &Record, text: &str) -> bool {
     let text = text.to_lowercase();
-    let has = |shown: String| shown.to_lowercase().contains(&text);
-    has(display_path(&record.source).to_string())
-        || record.output.as_ref().is_some_and(|output| has(display_path(&output.path).to_string()))
-        || record.reason.clone().is_some_and(has)
+    let contains = |field: String| field.to_lowercase().contains(&text);
+    contains(display_path(&record.source).to_string())
+        || record
+            .output
+            .as_ref()
+            .is_some_and(|output| contains(display_path(&output.path).to_string()))
+        || record.reason.clone().is_some_and(contains)
 }
 
-/// A record as the outcome it stands for. Tries are not in the ledger.
+/// Converts a record to its outcome. The ledger has no number of attempts.
 #[must_use]
 pub fn notice(record: &Record, roots: &PipelineDirs) -> OutcomeRecord {
     let output = record.output.as_ref().filter(|_| record.state != State::Skipped);

@@ -1,4 +1,4 @@
-//! Sources that are there, were processed, and are to be processed again.
+//! Marks processed sources that still exist to be processed again.
 
 use std::path::Path;
 
@@ -8,38 +8,38 @@ use crate::{
     ledger::{self, Flush, HistoryQuery, Ledger, PipelineDirs, Record, RecordId, State},
 };
 
-/// Records that are read, and marked, at once.
+/// Records that are read and marked at once.
 const WINDOW: u64 = 512;
 
-/// Which sources are processed again, but for those given by their paths.
+/// The sources that are processed again, if no paths are given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
     All,
-    /// What was processed since then, in nanoseconds since the epoch.
+    /// Processed since this time, in nanoseconds since the epoch.
     Since(i64),
-    /// What was made by other transforms than its pipeline has.
+    /// Made by other transforms than the pipeline has now.
     ChangedTransforms,
 }
 
-/// What a request came to.
+/// The result of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     pub marked: u64,
-    /// Their sources are gone: removed, archived, or taken away by their producer.
+    /// Records whose sources are gone: removed, archived, or moved by their producers.
     pub gone: u64,
 }
 
-/// What became of one path.
+/// The result for one path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     Marked,
     Gone,
     InQuarantine,
-    /// No record says that it was processed, or it waits already.
+    /// It has no record of being processed, or it waits already.
     NotProcessed,
 }
 
-/// Marks the source of this path, which is absolute; the intake must be told to scan.
+/// Marks the source of this absolute path; the caller requests the intake to scan.
 pub fn path(ledger: &dyn Ledger, path: &Path) -> ledger::Result<Answer> {
     for roots in ledger.roots()? {
         let Ok(source) = path.strip_prefix(&roots.input) else { continue };
@@ -50,7 +50,7 @@ pub fn path(ledger: &dyn Ledger, path: &Path) -> ledger::Result<Answer> {
         if !is_processed(&record) {
             return Ok(Answer::NotProcessed);
         }
-        if !is_there(&roots, &record) {
+        if !exists(&roots, &record) {
             return Ok(Answer::Gone);
         }
         ledger.mark(&[(record.id, State::Requeued, None)], Flush::Now)?;
@@ -59,7 +59,7 @@ pub fn path(ledger: &dyn Ledger, path: &Path) -> ledger::Result<Answer> {
     Ok(Answer::NotProcessed)
 }
 
-/// Marks all that are asked for, window by window, so that a large ledger costs no memory.
+/// Marks all requested sources, window by window, so that a large ledger costs no memory.
 pub fn all(ledger: &dyn Ledger, pipelines: &[Pipeline], which: Which) -> ledger::Result<Summary> {
     let roots = ledger.roots()?;
     let since_ns = if let Which::Since(since_ns) = which { Some(since_ns) } else { None };
@@ -71,13 +71,13 @@ pub fn all(ledger: &dyn Ledger, pipelines: &[Pipeline], which: Which) -> ledger:
         let records = ledger.history(&query)?;
         let Some(last) = records.last() else { return Ok(summary) };
         before = Some(last.id);
-        let mut marks = Vec::new();
+        let mut updates = Vec::new();
         for record in records.iter().filter(|record| is_processed(record)) {
             let Some(roots) = roots.iter().find(|roots| roots.id == record.pipeline) else {
                 continue;
             };
             if which == Which::ChangedTransforms
-                && !has_other_transforms(record, of(pipelines, roots))
+                && !has_other_transforms(record, config_of(pipelines, roots))
             {
                 continue;
             }
@@ -85,27 +85,27 @@ pub fn all(ledger: &dyn Ledger, pipelines: &[Pipeline], which: Which) -> ledger:
             if newest.is_none_or(|newest| newest.id != record.id) {
                 continue;
             }
-            if is_there(roots, record) {
-                marks.push((record.id, State::Requeued, None));
+            if exists(roots, record) {
+                updates.push((record.id, State::Requeued, None));
             } else {
                 summary.gone += 1;
             }
         }
-        summary.marked += marks.len() as u64;
-        ledger.mark(&marks, Flush::Now)?;
+        summary.marked += updates.len() as u64;
+        ledger.mark(&updates, Flush::Now)?;
     }
 }
 
-/// The configuration of a pair of directories.
+/// Returns the configuration of a pair of directories.
 #[must_use]
-pub fn of<'a>(pipelines: &'a [Pipeline], roots: &PipelineDirs) -> Option<&'a Pipeline> {
-    let of =
+pub fn config_of<'a>(pipelines: &'a [Pipeline], roots: &PipelineDirs) -> Option<&'a Pipeline> {
+    let has_dirs =
         |pipeline: &&Pipeline| pipeline.input == roots.input && pipeline.output == roots.output;
-    pipelines.iter().find(of)
+    pipelines.iter().find(has_dirs)
 }
 
-/// Whether a record's output was made by other transforms than the pipeline has now. A record of an
-/// older ledger does not say.
+/// Checks whether a record's output was made by other transforms than the pipeline has now; false
+/// for a record of an older ledger, which has none.
 #[must_use]
 pub fn has_other_transforms(record: &Record, pipeline: Option<&Pipeline>) -> bool {
     let made_by = record.output.as_ref().map_or("", |output| output.transforms.as_str());
@@ -117,7 +117,7 @@ fn is_processed(record: &Record) -> bool {
     matches!(record.state, State::Published | State::Done | State::Changed | State::Skipped)
 }
 
-fn is_there(roots: &PipelineDirs, record: &Record) -> bool {
+fn exists(roots: &PipelineDirs, record: &Record) -> bool {
     let found = Dir::open(&roots.input).and_then(|input| input.stat(&record.source));
     matches!(found, Ok(Some(seen)) if seen.kind == Kind::File)
 }

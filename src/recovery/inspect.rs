@@ -1,4 +1,4 @@
-//! The facts of the unfinished records.
+//! Collects the facts about the unfinished records.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,18 +17,18 @@ use crate::{
     pipeline::{context::SharedEvents, outcome},
 };
 
-/// What recovery starts from.
+/// The input of recovery: directories and facts.
 #[derive(Debug)]
 pub struct Gathered {
     pub roots: HashMap<PipelineId, OpenedDirs>,
     pub facts: Vec<IntentFacts>,
-    /// Records of pipelines whose directories cannot be opened.
-    pub left: u64,
+    /// Records that cannot be inspected, most often because a directory cannot be opened.
+    pub deferred: u64,
 }
 
-/// Opens the directories of every pipeline that has unfinished records, and looks at what is there.
-/// A pipeline whose directories are gone is reported and left as it is. `patience` is asked where the
-/// events file has no space.
+/// Opens the directories of every pipeline that has unfinished records, and inspects them. A
+/// pipeline whose directories are missing is logged and kept as it is. `patience` is called while
+/// the events file has no space.
 pub fn gather(
     ledger: &dyn Ledger,
     events: &SharedEvents,
@@ -37,23 +37,23 @@ pub fn gather(
     let records = ledger.unfinished()?;
     let wanted: HashSet<PipelineId> = records.iter().map(|record| record.pipeline).collect();
     let mut roots = HashMap::new();
-    for known in ledger.roots()?.into_iter().filter(|known| wanted.contains(&known.id)) {
-        match (open(&known.input), open(&known.output)) {
+    for pipeline in ledger.roots()?.into_iter().filter(|pipeline| wanted.contains(&pipeline.id)) {
+        match (open(&pipeline.input), open(&pipeline.output)) {
             (Ok(input), Ok(output)) => {
                 let (input, output) = (Arc::new(input), Arc::new(output));
-                roots.insert(known.id, OpenedDirs { name: known.name.into(), input, output });
+                roots.insert(pipeline.id, OpenedDirs { name: pipeline.name.into(), input, output });
             }
             (Err(error), _) | (_, Err(error)) => {
-                tracing::warn!(event = "recovery.deferred", pipeline = known.name, input = %display_path(&known.input), output = %display_path(&known.output), %error, "cannot open a directory with unfinished work, deferred to a later start");
+                tracing::warn!(event = "recovery.deferred", pipeline = pipeline.name, input = %display_path(&pipeline.input), output = %display_path(&pipeline.output), %error, "cannot open a directory with unfinished work, deferred to a later start");
             }
         }
     }
-    let acknowledged = acknowledged(events, ledger.instance(), &records, patience)?;
-    let mut left = 0;
+    let acknowledged = find_acknowledged(events, ledger.instance(), &records, patience)?;
+    let mut deferred = 0;
     let mut facts = Vec::with_capacity(records.len());
     for record in records {
         let Some(roots) = roots.get(&record.pipeline) else {
-            left += 1;
+            deferred += 1;
             continue;
         };
         let acknowledged = acknowledged.contains(&record.id);
@@ -61,20 +61,20 @@ pub fn gather(
             Ok(found) => facts.push(found),
             Err(error) => {
                 tracing::warn!(event = "recovery.deferred", pipeline = %roots.name, %error, cause = error.cause(), "recovery deferred a record to a later start");
-                left += 1;
+                deferred += 1;
             }
         }
     }
     find_moved(ledger, &roots, &mut facts);
-    Ok(Gathered { roots, facts, left })
+    Ok(Gathered { roots, facts, deferred })
 }
 
-/// One that does not answer holds up no other pipeline's work.
+/// Opens a directory; one that does not answer holds up no other pipeline's work.
 fn open(path: &Path) -> io::Result<Dir> {
     if patience::responds(path) { Dir::open(path) } else { Err(io::ErrorKind::TimedOut.into()) }
 }
 
-/// The largest number that a record of this ledger has in the events file: 0 where there is none.
+/// Returns the largest record number of this ledger in the events file, or 0.
 pub fn largest_id(ledger: &dyn Ledger, events: &SharedEvents) -> Result<RecordId, Error> {
     let events = events.lock().unwrap_or_else(PoisonError::into_inner);
     events
@@ -82,7 +82,7 @@ pub fn largest_id(ledger: &dyn Ledger, events: &SharedEvents) -> Result<RecordId
         .map_or(Ok(0), |events| events.largest_id(ledger.instance()).map_err(Error::Events))
 }
 
-fn acknowledged(
+fn find_acknowledged(
     events: &SharedEvents,
     instance: &str,
     records: &[Record],
@@ -94,7 +94,7 @@ fn acknowledged(
         let found = file.as_mut().map_or_else(|| Ok(HashSet::new()), |file| file.recorded(&proofs));
         drop(file);
         match found {
-            // The last run's lines are not durable yet.
+            // The lines of the previous run are not durable yet.
             Err(error) if is_full(&error) => {
                 if !patience(&error) {
                     return Err(Error::NoSpace(error));
@@ -106,7 +106,7 @@ fn acknowledged(
 }
 
 fn inspect(root: &Dir, record: Record, acknowledged: bool) -> Result<IntentFacts, Error> {
-    let nothing = |record| IntentFacts {
+    let no_files = |record| IntentFacts {
         record,
         temp: None,
         output: None,
@@ -115,21 +115,22 @@ fn inspect(root: &Dir, record: Record, acknowledged: bool) -> Result<IntentFacts
         acknowledged,
     };
     let Some(intended) = &record.output else {
-        return Ok(nothing(record));
+        return Ok(no_files(record));
     };
     let (parent, name) = fs::split(&intended.path);
     let path = root.path().join(&intended.path);
-    let failed = |source| Error::Io { path: path.clone(), action: "look at", source };
-    // Opened anew: on a network file system only that makes a look at its names true.
+    let failed = |source| Error::Io { path: path.clone(), action: "check", source };
+    // Opened again: on a network file system only an open refreshes the names.
     let dir = match root.open_beneath(parent) {
-        Err(error) if is_no_directory(&error) => return Ok(nothing(record)),
+        Err(error) if is_no_directory(&error) => return Ok(no_files(record)),
         dir => dir.map_err(failed)?,
     };
     let temp = dir.stat(Path::new(&intended.temp)).map_err(failed)?;
-    let another = |found: &FileMetadata| !found.identity.matches_content(&intended.identity);
+    let differs = |found: &FileMetadata| !found.identity.matches_content(&intended.identity);
     let temp = match temp {
-        // Inode numbers may not outlive a mount; its name is its own, and its content decides.
-        Some(found) if another(&found) => {
+        // Inode numbers may change with a mount; the temp's name is unique, and its content
+        // decides.
+        Some(found) if differs(&found) => {
             let is_ours = same_content(&dir, &intended.temp, intended, &found).map_err(failed)?;
             Some(if is_ours { intended.identity } else { found.identity })
         }
@@ -137,21 +138,21 @@ fn inspect(root: &Dir, record: Record, acknowledged: bool) -> Result<IntentFacts
     };
     let output = dir.stat(Path::new(name)).map_err(failed)?;
     let same_content = match output {
-        Some(found) if another(&found) => {
+        Some(found) if differs(&found) => {
             same_content(&dir, name, intended, &found).map_err(failed)?
         }
         _ => false,
     };
     let output = output.map(|found| found.identity);
-    Ok(IntentFacts { temp, output, same_content, ..nothing(record) })
+    Ok(IntentFacts { temp, output, same_content, ..no_files(record) })
 }
 
 fn is_no_directory(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Looks for the temps that are not in their place. A whole tree is walked, but only after a kill of a
-/// service whose directories are taken at that time.
+/// Searches for temps that are not in their directories. It walks an entire tree, but only after a
+/// kill of a service whose directories a consumer was moving at that time.
 fn find_moved(
     ledger: &dyn Ledger,
     roots: &HashMap<PipelineId, OpenedDirs>,
@@ -168,7 +169,7 @@ fn find_moved(
     for (id, roots) in roots.iter().filter(|(id, _)| missing.contains(id)) {
         let walk = Walk::new(Arc::clone(&roots.output), PathBuf::new()).filter_map(Result::ok);
         let paths =
-            walk.filter(|entry| entry.path.file_name().is_some_and(|it| instance.is_temp(it)));
+            walk.filter(|entry| entry.path.file_name().is_some_and(|name| instance.is_temp(name)));
         let key = |path: &PathBuf| (*id, path.file_name().unwrap_or_default().to_owned());
         found.extend(paths.map(|entry| (key(&entry.path), entry.path)));
     }
@@ -182,7 +183,7 @@ fn find_moved(
     }
 }
 
-/// Whether the output got its final name beside the temporary one before the directory was moved: a
+/// Checks whether the output got its final name by a link before the directory was moved: a
 /// consumer has it.
 fn is_linked(root: &Dir, temp: &Path, output: &Path) -> bool {
     let inode = |path: &Path| root.stat(path).ok().flatten().map(|found| found.identity.inode);
@@ -191,7 +192,7 @@ fn is_linked(root: &Dir, temp: &Path, output: &Path) -> bool {
     inode(temp).is_some_and(|temp| inode(&parent.join(name)) == Some(temp))
 }
 
-/// Whether what has a name is the intended output, byte for byte.
+/// Checks whether the file with a name is the intended output, byte for byte.
 fn same_content(
     dir: &Dir,
     name: &OsStr,

@@ -1,12 +1,13 @@
-//! What the last run left is finished before the intake opens.
+//! Finishes the unfinished work of the previous run before the intake opens.
 //!
-//! [`plan`] decides from facts alone; [`apply`] does as it is told. Both may be interrupted at any
-//! instant and run again: every action leaves a state whose plan is the rest of the work.
+//! [`plan`] decides from facts alone; [`apply`] carries the decisions out. Both may be interrupted
+//! at any instant and run again: every action leaves a state whose plan is the rest of the work.
 //!
-//! V1: an output is published at most once: a temp that is gone was published, or is not to be.
-//! V2: a source is removed only where its output is known to be published.
-//! V3: what cannot be explained is told and left for a person; nothing of it is deleted.
-//! V4: what could not be looked at is left for a later start, and the stop is not clean.
+//! V1: an output is published at most once: a missing temp was published, or must not be.
+//! V2: a source is removed only if its output is known to be published.
+//! V3: a state that cannot be explained is reported and kept for the operator; nothing of it is
+//! deleted.
+//! V4: work that cannot be inspected is deferred to a later start, and the stop is not clean.
 
 mod apply;
 mod inspect;
@@ -27,56 +28,56 @@ use crate::{
     observe::display_path,
 };
 
-/// What was found about an unfinished record.
+/// The facts about an unfinished record.
 #[derive(Clone, Debug)]
 pub struct IntentFacts {
     pub record: Record,
-    /// What has the temp's name now.
+    /// The file that has the temp's name now.
     pub temp: Option<Fingerprint>,
-    /// What has the final name now.
+    /// The file that has the final name now.
     pub output: Option<Fingerprint>,
-    /// What has the final name has the intended content, byte for byte; asked only where its
-    /// identity is another.
+    /// Whether the file with the final name has the intended content, byte for byte; compared only
+    /// if its identity differs.
     pub same_content: bool,
-    /// The temp is below the output's root, in another directory: its own was moved away. Asked only
-    /// where neither temp nor output is in its place.
+    /// Whether the temp is below the output's root in another directory: its own was moved away.
+    /// Searched only if neither temp nor output is in its directory.
     pub moved: bool,
-    /// The events file has a line for it: it was acknowledged.
+    /// Whether the events file has a line for the record: it was acknowledged.
     pub acknowledged: bool,
 }
 
-/// What is to be done about one record.
+/// The action for one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// The temp is there: give it its name, then as [`Action::Finish`].
+    /// The temp exists: give it its final name, then as [`Action::Finish`].
     Publish,
-    /// As `Publish`, in the place of the output it was to replace.
+    /// As `Publish`, over the output that it was to replace.
     Replace,
-    /// It has its final name: make that durable, acknowledge, dispose of the source.
+    /// The output has its final name: make that durable, acknowledge, dispose of the source.
     Finish,
-    /// As `Finish`; the temp's name is a second link to the output.
+    /// As `Finish`; the temp's name is a second link to the output and is removed.
     FinishAndUnlink,
-    /// It was acknowledged: only the source is to be disposed of.
+    /// The output was acknowledged: only dispose of the source.
     Dispose,
-    /// The name was taken by another, or the directory was moved away with the temp: the intent is
-    /// withdrawn, the source goes through the intake.
+    /// Another file took the name, or the directory was moved away with the temp: withdraw the
+    /// intent; the source goes through the intake.
     Withdraw,
-    /// Neither temp nor output: a consumer took it, or another hand removed it. The source stays
-    /// and is not processed again until a person says so.
+    /// Neither temp nor output exists: a consumer took it, or another process removed it. The
+    /// source stays and is not processed again until the operator requeues it.
     Quarantine,
 }
 
 /// Decides about one record. Pure.
 #[must_use]
 pub fn plan(facts: &IntentFacts) -> Action {
-    let IntentFacts { record, temp, output: found, same_content, moved, acknowledged } = facts;
+    let IntentFacts { record, temp, output: existing, same_content, moved, acknowledged } = facts;
     let Some(output) = &record.output else {
         return Action::Quarantine;
     };
     let is_ours = |found: &Fingerprint| found.matches_content(&output.identity);
-    // Its name was durable before it was acknowledged, so its temp is gone: whoever says otherwise,
-    // this one was never published.
-    if found.is_none() && temp.as_ref().is_some_and(is_ours) {
+    // An acknowledgement means that the final name was durable and the temp gone. So this one was
+    // never published, whatever the record or the events file states.
+    if existing.is_none() && temp.as_ref().is_some_and(is_ours) {
         return Action::Publish;
     }
     if record.state == State::Published || *acknowledged {
@@ -85,10 +86,10 @@ pub fn plan(facts: &IntentFacts) -> Action {
     let is_replaced = |found: &Fingerprint| {
         output.replaces.is_some_and(|replaced| found.matches_content(&replaced.identity))
     };
-    match (temp, found) {
+    match (temp, existing) {
         (Some(temp), Some(found)) if is_ours(temp) && is_ours(found) => Action::FinishAndUnlink,
         (Some(temp), Some(found)) if is_ours(temp) && is_replaced(found) => Action::Replace,
-        // There are file systems that give two names of a file two inodes.
+        // Some file systems give two names of a file two inodes.
         (Some(temp), Some(_)) if is_ours(temp) && *same_content => Action::FinishAndUnlink,
         (Some(temp), Some(_)) if is_ours(temp) => Action::Withdraw,
         (None, Some(found)) if is_ours(found) || *same_content => Action::Finish,
@@ -97,7 +98,7 @@ pub fn plan(facts: &IntentFacts) -> Action {
     }
 }
 
-/// What recovery did, for the log and the report.
+/// The counts of what recovery did, for the log and the report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     pub published: u64,
@@ -106,8 +107,8 @@ pub struct Summary {
     pub quarantined: u64,
     pub temps_removed: u64,
     pub sources_returned: u64,
-    /// Unfinished records and directories that could not be looked at: a later start has to.
-    pub left: u64,
+    /// Unfinished records and directories that could not be inspected: a later start must.
+    pub deferred: u64,
 }
 
 /// The two directories of a pipeline that has unfinished records.
@@ -118,7 +119,7 @@ pub struct OpenedDirs {
     pub output: Arc<Dir>,
 }
 
-/// Recovery could not be finished; what it did is done, and the next start goes on.
+/// Recovery could not finish; what it did is done, and the next start continues.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
@@ -127,13 +128,13 @@ pub enum Error {
     Io { path: PathBuf, action: &'static str, source: std::io::Error },
     #[error("cannot write the events file")]
     Events(#[source] std::io::Error),
-    /// The stop, or the end of `--once`, came before there was space.
-    #[error("the events file has no space, and what is published waits for it")]
+    /// The stop, or the limit of `--once`, came before there was space.
+    #[error("cannot write the events file: no space; published outputs wait for it")]
     NoSpace(#[source] std::io::Error),
 }
 
 impl Error {
-    /// What caused it, for the log.
+    /// Returns the cause, for the log.
     fn cause(&self) -> String {
         std::error::Error::source(self).map(ToString::to_string).unwrap_or_default()
     }

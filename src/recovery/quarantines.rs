@@ -1,4 +1,4 @@
-//! What recovery quarantines is reported as every quarantine is.
+//! Reports files that recovery quarantines like any other quarantined file.
 
 use std::io;
 
@@ -7,20 +7,20 @@ use crate::{
     pipeline::{context::SharedEvents, outcome},
 };
 
-/// Where it is reported to.
+/// The receivers of the reports.
 #[expect(missing_debug_implementations, reason = "it holds a closure")]
 pub struct Quarantines<'a> {
     pub events: &'a SharedEvents,
-    /// The instance of the ledger that has the records.
+    /// The instance of the ledger that holds the records.
     pub ledger: &'a str,
-    /// Counts one, for the pipeline of this name.
+    /// Counts one quarantined file for the pipeline of this name.
     pub count: &'a (dyn Fn(&str, &Record) + 'a),
 }
 
 impl Quarantines<'_> {
-    /// To the events file, to who listens, and to the metrics.
+    /// Reports to the events file, its listeners and the metrics.
     pub fn report(&self, pipeline: &str, record: &Record) -> io::Result<()> {
         (self.count)(pipeline, record);
-        outcome::ended_before(self.events, (self.ledger, pipeline), record)
+        outcome::report_recovered(self.events, (self.ledger, pipeline), record)
     }
 }

@@ -1,4 +1,4 @@
-//! After an unclean stop: temps that no intent speaks for, and sources under their private name.
+//! Cleans up after an unclean stop: temps without an intent, and sources under their private names.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -29,12 +29,12 @@ use crate::{
     stage::Stage,
 };
 
-/// Why a source that lost content is not processed again.
-const EARLIER: &str = "it lost content in a power loss, because its producer did not make it durable; the output of the whole content is published";
+/// The reason for which a source that lost content is not processed again.
+const EARLIER: &str = "it lost content in a power loss, because its producer did not make it durable; the output of the complete content is published";
 
-/// Walks the directories of the pipelines. A temp of this ledger is nobody's, unless an unfinished
-/// record names it: that of a pipeline whose directories could not be opened, or that is configured no
-/// more (C4). What cannot be looked at counts as left.
+/// Walks the directories of the pipelines. Temps of this ledger that no unfinished record names are
+/// removed. A record may belong to a pipeline whose directories could not be opened, or that is no
+/// longer configured (C4). Files and directories that cannot be inspected count as deferred.
 pub fn sweep(
     ledger: &dyn Ledger,
     quarantines: &Quarantines<'_>,
@@ -42,7 +42,7 @@ pub fn sweep(
     summary: &mut Summary,
 ) -> Result<(), Error> {
     let instance = NodeId::new(ledger.instance());
-    let intended = intended(ledger)?;
+    let intended = intended_temps(ledger)?;
     let temps: BTreeSet<(&Path, Root)> = pipelines
         .iter()
         .flat_map(|Pipeline { output, quarantine, on_success, .. }| {
@@ -55,25 +55,25 @@ pub fn sweep(
             configured.chain([quarantine_root(quarantine)])
         })
         .collect();
-    let nobodys = |name: &OsStr| instance.is_temp(name) && !intended.contains(name);
+    let is_orphan = |name: &OsStr| instance.is_temp(name) && !intended.contains(name);
     for root in temps {
-        for path in ours(root, nobodys, summary) {
+        for path in find_files(root, is_orphan, summary) {
             match remove(root.0, &path) {
                 Ok(()) => summary.temps_removed += 1,
-                Err(error) => left_for_later(&error, summary),
+                Err(error) => defer(&error, summary),
             }
         }
     }
     let inputs: BTreeSet<&Path> =
         pipelines.iter().map(|pipeline| pipeline.input.as_path()).collect();
     for root in inputs {
-        let asked = |name: &OsStr| nobodys(name) || instance.private_id(name).is_some();
-        for path in ours((root, Root::Configured), asked, summary) {
+        let is_wanted = |name: &OsStr| is_orphan(name) || instance.private_id(name).is_some();
+        for path in find_files((root, Root::Configured), is_wanted, summary) {
             let (_, name) = fs::split(&path);
-            // Only the probe of the start makes temps in an input.
+            // Only the probe at the start makes temps in an input.
             if instance.is_temp(name) {
                 if let Err(error) = remove(root, &path) {
-                    left_for_later(&error, summary);
+                    defer(&error, summary);
                 }
                 continue;
             }
@@ -81,12 +81,12 @@ pub fn sweep(
                 Some(id) => ledger.record(id)?,
                 None => None,
             };
-            let means = SweepContext { ledger, quarantines, pipelines, instance: &instance };
-            match resolve(means, (root, &path), record) {
-                Ok(Resolved::Returned) => summary.sources_returned += 1,
-                Ok(Resolved::SetAside) => summary.quarantined += 1,
-                Ok(Resolved::Otherwise) => {}
-                Err(error @ Error::Io { .. }) => left_for_later(&error, summary),
+            let context = SweepContext { ledger, quarantines, pipelines, instance: &instance };
+            match resolve(context, (root, &path), record) {
+                Ok(SourceOutcome::Returned) => summary.sources_returned += 1,
+                Ok(SourceOutcome::Quarantined) => summary.quarantined += 1,
+                Ok(SourceOutcome::Kept) => {}
+                Err(error @ Error::Io { .. }) => defer(&error, summary),
                 Err(error) => return Err(error),
             }
         }
@@ -94,26 +94,26 @@ pub fn sweep(
     Ok(())
 }
 
-/// One name that cannot be dealt with keeps no pipeline from starting.
-fn left_for_later(error: &Error, summary: &mut Summary) {
+/// Defers a file to a later start: one name that cannot be handled holds up no pipeline's start.
+fn defer(error: &Error, summary: &mut Summary) {
     tracing::warn!(event = "recovery.deferred", %error, cause = error.cause(), "recovery deferred a file to a later start");
-    summary.left += 1;
+    summary.deferred += 1;
 }
 
-/// The temps that unfinished records name.
-fn intended(ledger: &dyn Ledger) -> Result<HashSet<OsString>, Error> {
+/// Returns the temps that unfinished records name.
+fn intended_temps(ledger: &dyn Ledger) -> Result<HashSet<OsString>, Error> {
     let records = ledger.unfinished()?.into_iter();
     Ok(records.filter_map(|record| record.output).map(|output| output.temp).collect())
 }
 
-/// A directory that is searched.
+/// The type of a searched directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Root {
     Configured,
-    /// Made when the first file comes into it.
+    /// Created with the first file that is quarantined.
     Quarantine,
-    /// The nearest directory above a quarantine that is not made yet, in which the start tried what the
-    /// file system can do; not what is below it.
+    /// The nearest directory above a quarantine that does not exist yet, where the start probed the
+    /// file system. Its subdirectories are not searched.
     AboveQuarantine,
 }
 
@@ -127,7 +127,7 @@ fn quarantine_root(quarantine: &Path) -> (&Path, Root) {
     (quarantine, Root::Quarantine)
 }
 
-/// What the private names are resolved with.
+/// The parts of the service that resolve private names.
 #[derive(Clone, Copy)]
 struct SweepContext<'a> {
     ledger: &'a dyn Ledger,
@@ -136,36 +136,36 @@ struct SweepContext<'a> {
     instance: &'a NodeId,
 }
 
-/// What came of a source under its private name.
-enum Resolved {
-    /// It has its name again.
+/// The result of resolving a private name.
+enum SourceOutcome {
+    /// The source has its original name again.
     Returned,
-    /// It is in quarantine, because another file has its name.
-    SetAside,
-    /// It was disposed of, is gone, or is left for a person.
-    Otherwise,
+    /// The source is in quarantine, because another file has its name.
+    Quarantined,
+    /// The source was disposed of, is gone, or is kept for the operator.
+    Kept,
 }
 
-impl From<bool> for Resolved {
+impl From<bool> for SourceOutcome {
     fn from(is_returned: bool) -> Self {
-        if is_returned { Self::Returned } else { Self::Otherwise }
+        if is_returned { Self::Returned } else { Self::Kept }
     }
 }
 
-/// The files below a root whose name is one that is asked for. A quarantine that is made when a file
-/// comes into it has none; every other directory that cannot be listed is left for a later start.
-fn ours(
+/// Returns the files below a root whose names match. A quarantine that does not exist yet has none;
+/// any other directory that cannot be listed is deferred to a later start.
+fn find_files(
     (root, kind): (&Path, Root),
-    wanted: impl Fn(&OsStr) -> bool,
+    is_wanted: impl Fn(&OsStr) -> bool,
     summary: &mut Summary,
 ) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut unlisted = |path: &Path, error: &std::io::Error| {
+    let mut defer_directory = |path: &Path, error: &std::io::Error| {
         tracing::warn!(event = "recovery.deferred", path = %display_path(path), %error, "cannot search a directory, deferred to a later start");
-        summary.left += 1;
+        summary.deferred += 1;
     };
     if !patience::responds(root) {
-        unlisted(root, &ErrorKind::TimedOut.into());
+        defer_directory(root, &ErrorKind::TimedOut.into());
         return found;
     }
     let dir = match Dir::open(root) {
@@ -174,7 +174,7 @@ fn ours(
             return found;
         }
         Err(error) => {
-            unlisted(root, &error);
+            defer_directory(root, &error);
             return found;
         }
     };
@@ -182,23 +182,28 @@ fn ours(
     while let Some(entry) = walk.next() {
         match entry {
             Ok(entry) if kind == Root::AboveQuarantine && entry.kind == Kind::Directory => {
-                walk.pass_over();
+                walk.skip_directory();
             }
-            Ok(entry) if entry.kind == Kind::File && wanted(fs::split(&entry.path).1) => {
+            Ok(entry) if entry.kind == Kind::File && is_wanted(fs::split(&entry.path).1) => {
                 found.push(entry.path);
             }
             Ok(_) => {}
-            // Nothing of ours is where we may not look: `lost+found`, another user's directory.
+            // A directory without access for this process holds none of its files: `lost+found`,
+            // another user's.
             Err((path, error)) if error.kind() == ErrorKind::PermissionDenied => {
-                tracing::debug!(event = "recovery.not_searched", path = %display_path(&root.join(path)), %error, "is not searched");
+                tracing::debug!(event = "recovery.not_searched", path = %display_path(&root.join(path)), %error, "directory not searched");
             }
-            Err((path, error)) => unlisted(&root.join(path), &error),
+            Err((path, error)) => defer_directory(&root.join(path), &error),
         }
     }
     found
 }
 
-fn failed(root: &Path, path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+fn io_error(
+    root: &Path,
+    path: &Path,
+    action: &'static str,
+) -> impl FnOnce(std::io::Error) -> Error {
     let path = root.join(path);
     move |source| Error::Io { path, action, source }
 }
@@ -208,121 +213,125 @@ fn remove(root: &Path, path: &Path) -> Result<(), Error> {
     Dir::open(root)
         .and_then(|root| root.open_beneath(parent))
         .and_then(|dir| dir.unlink_own(name))
-        .map_err(failed(root, path, "remove the temporary file"))
+        .map_err(io_error(root, path, "remove the temporary file"))
 }
 
-/// A source that was taken by its private name when the process ended: what the ledger says was
-/// begun with it is finished where it is still the file that was read, otherwise it gets its name
-/// back. One that lost content, and whose name is another file's by now, goes to quarantine.
+/// Resolves a source that had its private name when the process ended. If it is still the file that
+/// was read, the disposal that the ledger records is finished; otherwise it gets its name back. A
+/// source that lost content, and whose name another file has by now, goes to quarantine.
 fn resolve(
-    means: SweepContext<'_>,
+    context: SweepContext<'_>,
     (root, path): (&Path, &Path),
     record: Option<Record>,
-) -> Result<Resolved, Error> {
-    let SweepContext { ledger, instance, .. } = means;
+) -> Result<SourceOutcome, Error> {
+    let SweepContext { ledger, instance, .. } = context;
     let Some(record) = record else {
         tracing::warn!(event = "recovery.stranded", path = %display_path(&root.join(path)), "source under an unknown private name, left for the operator");
-        return Ok(Resolved::Otherwise);
+        return Ok(SourceOutcome::Kept);
     };
     // Its directory may have been renamed since, or the file before that.
     let named = fs::split(path).0.join(fs::split(&record.source).1);
-    let taken = || {
+    let reopen = || {
         Dir::open(root)
-            .and_then(|input| held_source::taken_before(&input, &named, (instance, record.id)))
-            .map_err(failed(root, path, "open the directory of"))
+            .and_then(|input| held_source::reopen(&input, &named, (instance, record.id)))
+            .map_err(io_error(root, path, "open the directory of"))
     };
-    let found = taken()?;
-    let lost = match found.identity().map_err(failed(root, path, "look at"))? {
+    let held = reopen()?;
+    let lost = match held.identity().map_err(io_error(root, path, "check"))? {
         Some(identity) => quarantine_earlier(ledger, identity, &record)?,
         None => None,
     };
     if let Some(lost) = &lost {
         ledger.append(std::slice::from_ref(lost), Flush::Now)?;
-        report(means, lost)?;
+        report(context, lost)?;
     }
     let resolved = match (record.state, &record.moved_to) {
         (State::Published | State::Done | State::Changed, _) => {
-            let config = config_of(means, record.pipeline)?;
+            let config = config_of(context, record.pipeline)?;
             let marker = config.and_then(|config| config.marker.as_deref());
-            finish(found, &record, |taken| finish_source(taken, &record, marker))
+            finish(held, &record, |held| finish_source(held, &record, marker))
         }
-        (State::Quarantined, Some(place)) => {
-            let config = config_of(means, record.pipeline)?;
+        (State::Quarantined, Some(slot)) => {
+            let config = config_of(context, record.pipeline)?;
             let marker = config.and_then(|config| config.marker.as_deref());
-            finish(found, &record, |taken| quarantine(taken, place, marker))
+            finish(held, &record, |held| quarantine(held, slot, marker))
         }
-        _ => found.put_back().map(|()| true).map_err(|(_, error)| error),
+        _ => held.put_back().map(|()| true).map_err(|(_, error)| error),
     };
     match resolved {
         Ok(is_returned) => Ok(is_returned.into()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            let config = config_of(means, record.pipeline)?;
+            let config = config_of(context, record.pipeline)?;
             if let (Some(lost), Some(config)) = (lost, config) {
-                return set_aside(means, config, &lost, taken()?);
+                return quarantine_lost(context, config, &lost, reopen()?);
             }
             tracing::warn!(event = "recovery.stranded", path = %display_path(&root.join(path)), source = %display_path(&record.source), "original name taken, source kept under its private name");
-            Ok(Resolved::Otherwise)
+            Ok(SourceOutcome::Kept)
         }
-        Err(error) => Err(failed(root, path, "dispose of")(error)),
+        Err(error) => Err(io_error(root, path, "dispose of")(error)),
     }
 }
 
-fn report(means: SweepContext<'_>, lost: &Record) -> Result<(), Error> {
-    let roots = means.ledger.roots()?.into_iter().find(|roots| roots.id == lost.pipeline);
+fn report(context: SweepContext<'_>, lost: &Record) -> Result<(), Error> {
+    let roots = context.ledger.roots()?.into_iter().find(|roots| roots.id == lost.pipeline);
     let name = roots.map(|roots| roots.name).unwrap_or_default();
-    means.quarantines.report(&name, lost).map_err(Error::Events)
+    context.quarantines.report(&name, lost).map_err(Error::Events)
 }
 
-fn config_of(means: SweepContext<'_>, id: PipelineId) -> Result<Option<&config::Pipeline>, Error> {
-    let roots = means.ledger.roots()?.into_iter().find(|roots| roots.id == id);
+fn config_of(
+    context: SweepContext<'_>,
+    id: PipelineId,
+) -> Result<Option<&config::Pipeline>, Error> {
+    let roots = context.ledger.roots()?.into_iter().find(|roots| roots.id == id);
     Ok(roots.and_then(|roots| {
-        let of = |config: &&config::Pipeline| {
+        let has_dirs = |config: &&config::Pipeline| {
             config.input == roots.input && config.output == roots.output
         };
-        means.pipelines.iter().find(of)
+        context.pipelines.iter().find(has_dirs)
     }))
 }
 
-/// As every file goes to quarantine: the ledger knows its place, then its reason stands there, then
-/// it moves. What ends in between is done again at the next start.
-fn set_aside(
-    means: SweepContext<'_>,
+/// Quarantines a source in the usual order: ledger record, reason file, move. An interruption is
+/// repeated at the next start.
+fn quarantine_lost(
+    context: SweepContext<'_>,
     config: &config::Pipeline,
     lost: &Record,
-    taken: HeldSource,
-) -> Result<Resolved, Error> {
-    let case = QuarantineEntry {
+    held: HeldSource,
+) -> Result<SourceOutcome, Error> {
+    let entry = QuarantineEntry {
         config,
-        instance: means.instance,
+        instance: context.instance,
         path: &lost.source,
         identity: lost.identity,
         stage: Stage::Dispose,
         reason: EARLIER,
         attempts: 0,
     };
-    let failed = |action| failed(&config.input, &lost.source, action);
-    let place = case.place().map_err(failed("find a place in quarantine for"))?;
-    let moved = Record { moved_to: Some(place.path()), ..lost.clone() };
-    means.ledger.append(&[moved], Flush::Now)?;
-    case.write_reason(&place, Some(&place.path())).map_err(failed("write the reason of"))?;
-    let moved = taken.move_to(&place.dir, &place.name).map_err(|(_, error)| error);
-    moved.map_err(failed("move to quarantine"))?;
-    tracing::warn!(event = "recovery.quarantined", pipeline = %config.name, source = %display_path(&lost.source), place = %display_path(&place.path()), "original name taken, source moved to quarantine");
-    Ok(Resolved::SetAside)
+    let io_error = |action| io_error(&config.input, &lost.source, action);
+    let slot = entry.find_slot().map_err(io_error("find a quarantine slot for"))?;
+    let moved = Record { moved_to: Some(slot.path()), ..lost.clone() };
+    context.ledger.append(&[moved], Flush::Now)?;
+    entry.write_reason(&slot, Some(&slot.path())).map_err(io_error("write the reason file of"))?;
+    let moved = held.move_to(&slot.dir, &slot.name).map_err(|(_, error)| error);
+    moved.map_err(io_error("move to quarantine"))?;
+    tracing::warn!(event = "recovery.quarantined", pipeline = %config.name, source = %display_path(&lost.source), place = %display_path(&slot.path()), "original name taken, source moved to quarantine");
+    Ok(SourceOutcome::Quarantined)
 }
 
-/// The record that keeps an earlier state of a source from being processed, durable before it gets
-/// its name back: a power loss took the content that its producer never made durable, and the
-/// output of the whole content is published. None where it is no earlier state.
+/// Returns the record that keeps an earlier state of a source from being processed; it is made
+/// durable before the source gets its name back. A power loss took the content that the producer
+/// never made durable, and the output of the complete content is published. `None` if it is no
+/// earlier state.
 ///
-/// The private name may be an earlier file's: the one that took its place was taken by it for a moment,
-/// and the power loss came before it had its own name back.
+/// The private name may hold an earlier file: the file that replaced it had taken the name for a
+/// moment, and the power loss came before it had its own name back.
 fn quarantine_earlier(
     ledger: &dyn Ledger,
     found: Fingerprint,
     record: &Record,
 ) -> Result<Option<Record>, Error> {
-    // It is what the name's record read, whoever had its inode before.
+    // It is the file that the record's job read, whichever file had its inode before.
     if found.matches_content(&record.identity) {
         return Ok(None);
     }
@@ -347,26 +356,27 @@ fn quarantine_earlier(
     }))
 }
 
+/// Finishes the recorded disposal; returns whether the source got its name back instead.
 fn finish(
-    taken: HeldSource,
+    held: HeldSource,
     record: &Record,
     dispose: impl FnOnce(HeldSource) -> std::io::Result<()>,
 ) -> std::io::Result<bool> {
-    match held_source::compare_content(held_source::compare(taken, &record.identity)?, record)? {
-        TakeResult::Taken(taken) => dispose(taken).map(|()| false),
+    match held_source::compare_content(held_source::compare(held, &record.identity)?, record)? {
+        TakeResult::Taken(held) => dispose(held).map(|()| false),
         TakeResult::Gone => Ok(false),
         TakeResult::Replaced | TakeResult::Busy => Ok(true),
         TakeResult::Stranded(_, error) => Err(error),
     }
 }
 
-/// Its reason stands there already, beside the place that the record names. Where the place cannot
-/// be had it gets its own name back, and goes through the intake again.
-fn quarantine(taken: HeldSource, place: &Path, marker: Option<&str>) -> std::io::Result<()> {
-    let (parent, name) = fs::split(place);
+/// Moves a source to its recorded slot, where the reason file exists already. If the slot cannot be
+/// used, the source gets its own name back and goes through the intake again.
+fn quarantine(held: HeldSource, slot: &Path, marker: Option<&str>) -> std::io::Result<()> {
+    let (parent, name) = fs::split(slot);
     let moved = match Dir::open(parent) {
-        Ok(dir) => quarantine_source(taken, (&Arc::new(dir), name), marker),
-        Err(error) => Err((taken, error)),
+        Ok(dir) => quarantine_source(held, (&Arc::new(dir), name), marker),
+        Err(error) => Err((held, error)),
     };
-    moved.or_else(|(taken, _)| taken.put_back().map_err(|(_, error)| error))
+    moved.or_else(|(held, _)| held.put_back().map_err(|(_, error)| error))
 }

@@ -89,48 +89,53 @@ fn the_same_bytes_under_the_final_name_are_the_output() {
     assert_eq!(plan(&linked), Action::FinishAndUnlink);
 }
 
-/// What may have a name: our output, the one that it may replace, a copy of ours, another's file.
+/// A file that may have a name: our output, the one it may replace, a copy of ours, another's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Thing {
+enum Occupant {
     Ours,
     Old,
     Copy,
     Foreign,
 }
 
-const THINGS: [Option<Thing>; 5] =
-    [None, Some(Thing::Ours), Some(Thing::Old), Some(Thing::Copy), Some(Thing::Foreign)];
+const OCCUPANTS: [Option<Occupant>; 5] = [
+    None,
+    Some(Occupant::Ours),
+    Some(Occupant::Old),
+    Some(Occupant::Copy),
+    Some(Occupant::Foreign),
+];
 
-/// One record and its names, as small as can be, and what was done with them.
+/// One record and its names, as small as possible, and the actions taken on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct World {
-    temp: Option<Thing>,
-    output: Option<Thing>,
+    temp: Option<Occupant>,
+    output: Option<Occupant>,
     state: State,
-    told: u32,
-    named: u32,
+    acknowledgements: u32,
+    renames: u32,
     source: bool,
     replaces: bool,
 }
 
-/// What recovery does, in its order; it may end after each.
+/// The steps of recovery, in order; it may be interrupted after each.
 #[derive(Clone, Copy, Debug)]
-enum Deed {
+enum Step {
     Name,
     UnlinkTemp,
-    Tell,
+    Acknowledge,
     Mark(State),
-    DisposeOfSource,
+    Dispose,
 }
 
-fn deeds(action: Action) -> Vec<Deed> {
-    use Deed::{DisposeOfSource, Mark, Name, Tell, UnlinkTemp};
-    let finish = [Tell, Mark(State::Published), DisposeOfSource, Mark(State::Done)];
-    let first: &[Deed] = match action {
+fn steps(action: Action) -> Vec<Step> {
+    use Step::{Acknowledge, Dispose, Mark, Name, UnlinkTemp};
+    let finish = [Acknowledge, Mark(State::Published), Dispose, Mark(State::Done)];
+    let first: &[Step] = match action {
         Action::Publish | Action::Replace => &[Name],
         Action::FinishAndUnlink => &[UnlinkTemp],
         Action::Finish => &[],
-        Action::Dispose => return vec![DisposeOfSource, Mark(State::Done)],
+        Action::Dispose => return vec![Dispose, Mark(State::Done)],
         Action::Withdraw => return vec![Mark(State::Withdrawn)],
         Action::Quarantine => return vec![Mark(State::Quarantined)],
     };
@@ -140,100 +145,131 @@ fn deeds(action: Action) -> Vec<Deed> {
 impl World {
     fn facts(&self) -> IntentFacts {
         let identity = |thing| match thing {
-            Thing::Ours => TEMP,
-            Thing::Old => OLD,
-            Thing::Copy => Fingerprint { inode: 11, ..TEMP },
-            Thing::Foreign => FOREIGN,
+            Occupant::Ours => TEMP,
+            Occupant::Old => OLD,
+            Occupant::Copy => Fingerprint { inode: 11, ..TEMP },
+            Occupant::Foreign => FOREIGN,
         };
         let mut facts = facts(self.state, self.temp.map(identity), self.output.map(identity));
-        facts.same_content = self.output == Some(Thing::Copy);
-        facts.acknowledged = self.told > 0;
+        facts.same_content = self.output == Some(Occupant::Copy);
+        facts.acknowledged = self.acknowledgements > 0;
         if let Some(output) = &mut facts.record.output {
             output.replaces = self.replaces.then_some(REPLACED);
         }
         facts
     }
 
-    fn after(mut self, action: Action, deed: Deed) -> Self {
-        match deed {
-            Deed::Name => {
+    fn apply(mut self, action: Action, step: Step) -> Self {
+        match step {
+            Step::Name => {
                 let allowed = match action {
-                    Action::Replace => self.output == Some(Thing::Old) && self.replaces,
+                    Action::Replace => self.output == Some(Occupant::Old) && self.replaces,
                     _ => self.output.is_none(),
                 };
-                assert!(allowed && self.temp == Some(Thing::Ours), "V3: {self:?}");
+                assert!(allowed && self.temp == Some(Occupant::Ours), "V3: {self:?}");
                 (self.temp, self.output) = (None, self.temp);
-                self.named += 1;
+                self.renames += 1;
             }
-            Deed::UnlinkTemp => {
-                let published = [Some(Thing::Ours), Some(Thing::Copy)].contains(&self.output);
-                assert!(published && self.temp == Some(Thing::Ours), "V3: {self:?}");
+            Step::UnlinkTemp => {
+                let published = [Some(Occupant::Ours), Some(Occupant::Copy)].contains(&self.output);
+                assert!(published && self.temp == Some(Occupant::Ours), "V3: {self:?}");
                 self.temp = None;
             }
-            Deed::Tell => {
-                let ours = [Some(Thing::Ours), Some(Thing::Copy)].contains(&self.output);
-                assert!(ours, "only what is published is told: {self:?}");
-                self.told += 1;
+            Step::Acknowledge => {
+                let ours = [Some(Occupant::Ours), Some(Occupant::Copy)].contains(&self.output);
+                assert!(ours, "only a published output is acknowledged: {self:?}");
+                self.acknowledgements += 1;
             }
-            Deed::Mark(state) => self.state = state,
-            Deed::DisposeOfSource => {
-                assert!(self.told > 0 || self.state == State::Published, "V2: {self:?}");
+            Step::Mark(state) => self.state = state,
+            Step::Dispose => {
+                assert!(
+                    self.acknowledgements > 0 || self.state == State::Published,
+                    "V2: {self:?}"
+                );
                 self.source = false;
             }
         }
         self
     }
 
-    /// Recovers, with so many ends in the middle at every place where there can be one, and with a
-    /// consumer that takes what was told. Gives every end it can come to.
-    fn recover(self, ends: u32, found: &mut Vec<Self>) {
+    /// Recovers with up to `interruptions` at every possible point, and with a consumer that takes
+    /// acknowledged outputs. Collects every possible result.
+    fn recover(self, interruptions: u32, results: &mut Vec<Self>) {
         if !self.state.is_unfinished() {
-            return found.push(self);
+            return results.push(self);
         }
         let action = plan(&self.facts());
         let mut now = self;
-        for deed in deeds(action) {
-            if ends > 0 {
-                now.recover(ends - 1, found);
-                if now.told > 0 {
-                    Self { output: None, ..now }.recover(ends - 1, found);
+        for step in steps(action) {
+            if interruptions > 0 {
+                now.recover(interruptions - 1, results);
+                if now.acknowledgements > 0 {
+                    Self { output: None, ..now }.recover(interruptions - 1, results);
                 }
             }
-            now = now.after(action, deed);
+            now = now.apply(action, step);
         }
-        now.recover(ends, found);
+        now.recover(interruptions, results);
     }
 }
 
 #[test]
-fn however_often_recovery_ends_early_it_publishes_and_tells_once_and_comes_to_the_same_end() {
+fn an_interrupted_recovery_publishes_and_acknowledges_once_and_reaches_the_same_result() {
     let (mut worlds, mut recoveries) = (0, 0);
-    for (temp, output) in THINGS.into_iter().flat_map(|temp| THINGS.map(|output| (temp, output))) {
-        for (state, told) in [(State::Intent, 0), (State::Intent, 1), (State::Published, 1)] {
-            // Its name was durable, and its temp's gone, before it was acknowledged.
-            if told == 1 && temp == Some(Thing::Ours) {
+    for (temp, output) in
+        OCCUPANTS.into_iter().flat_map(|temp| OCCUPANTS.map(|output| (temp, output)))
+    {
+        for (state, acknowledgements) in
+            [(State::Intent, 0), (State::Intent, 1), (State::Published, 1)]
+        {
+            // The name was durable, and the temp gone, before the acknowledgement.
+            if acknowledgements == 1 && temp == Some(Occupant::Ours) {
                 continue;
             }
             for replaces in [false, true] {
-                let begin = World { temp, output, state, told, named: 0, source: true, replaces };
-                let mut whole = Vec::new();
-                begin.recover(0, &mut whole);
+                let initial = World {
+                    temp,
+                    output,
+                    state,
+                    acknowledgements,
+                    renames: 0,
+                    source: true,
+                    replaces,
+                };
+                let mut uninterrupted = Vec::new();
+                initial.recover(0, &mut uninterrupted);
                 let mut all = Vec::new();
-                begin.recover(3, &mut all);
-                for end in &all {
-                    assert!(end.told <= 1 && end.named <= 1, "V1: {begin:?} {end:?}");
-                    assert!(told == 0 || end.named == 0, "V1: {begin:?} {end:?}");
-                    assert!(end.source || end.told == 1, "V2: {begin:?} {end:?}");
-                    let taken = |end: &World| World { output: None, ..*end };
-                    assert_eq!(taken(end), taken(&whole[0]), "another end: {begin:?}");
-                    let consumed = end.output.is_none() && end.told == 1;
-                    assert!(consumed || end.output == whole[0].output, "{begin:?} {end:?}");
+                initial.recover(3, &mut all);
+                for result in &all {
+                    assert!(
+                        result.acknowledgements <= 1 && result.renames <= 1,
+                        "V1: {initial:?} {result:?}"
+                    );
+                    assert!(
+                        acknowledgements == 0 || result.renames == 0,
+                        "V1: {initial:?} {result:?}"
+                    );
+                    assert!(
+                        result.source || result.acknowledgements == 1,
+                        "V2: {initial:?} {result:?}"
+                    );
+                    let without_output = |world: &World| World { output: None, ..*world };
+                    assert_eq!(
+                        without_output(result),
+                        without_output(&uninterrupted[0]),
+                        "another result: {initial:?}"
+                    );
+                    let consumed = result.output.is_none() && result.acknowledgements == 1;
+                    assert!(
+                        consumed || result.output == uninterrupted[0].output,
+                        "{initial:?} {result:?}"
+                    );
                 }
                 worlds += 1;
                 recoveries += all.len();
             }
         }
     }
-    assert_eq!(worlds, THINGS.len() * (THINGS.len() * 6 - 4));
+    assert_eq!(worlds, OCCUPANTS.len() * (OCCUPANTS.len() * 6 - 4));
     assert!(recoveries > 10 * worlds, "{recoveries}");
 }

@@ -1,4 +1,4 @@
-//! Landlock (`landlock(7)`): which files and ports the process may use from here on.
+//! Landlock (`landlock(7)`): it limits the files and ports that the process may use.
 
 use std::{
     fmt, io,
@@ -11,97 +11,97 @@ use landlock::{
     RulesetError, RulesetStatus, Scope,
 };
 
-/// All that is left to the process. A path that is not there is passed over.
+/// Files and ports that the process may use. A path that does not exist is ignored.
 #[derive(Clone, Debug, Default)]
 pub struct SandboxRules {
-    /// Directories beneath which files and directories are read, made, written, renamed (also from
+    /// Directories beneath which files and directories are read, created, written, renamed (also from
     /// one of these to another) and removed.
     pub work: Vec<PathBuf>,
-    /// Directories beneath which files are read, made and written, and none is removed or renamed.
+    /// Directories beneath which files are read, created and written, but not removed or renamed.
     pub append: Vec<PathBuf>,
-    /// Directories in which a socket is made and removed.
+    /// Directories in which a socket is created and removed.
     pub sockets: Vec<PathBuf>,
     /// Directories and files that are read.
     pub read: Vec<PathBuf>,
-    /// Directories beneath which files are read, and none is listed.
+    /// Directories beneath which files are read, but no directory is listed.
     pub read_files: Vec<PathBuf>,
-    /// TCP ports that are listened at; 0 stands for a free one.
+    /// TCP ports to listen on; 0 is a free one.
     pub listen: Vec<u16>,
-    /// TCP ports that are connected to, on whatever machine. None, unless traces are sent.
+    /// TCP ports to connect to, on any machine. Empty unless traces are sent.
     pub connect: Vec<u16>,
     /// Whether a socket with an abstract name is used, such as a service manager's.
     pub abstract_sockets: bool,
 }
 
-/// How much of it the kernel holds.
+/// The part of the rules that the kernel enforces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coverage {
     Whole,
-    /// An older kernel: what it does not know (truncation, ports, signals) is not held.
+    /// An older kernel does not restrict truncation, ports or signals.
     Part,
     None,
 }
 
-/// The restriction that is in force. Dropping it changes nothing but for the process's own entry in
-/// `/proc`: the kernel forgets a rule on that once nobody holds it.
+/// The restriction in force. Dropping it drops only the rules on the process's own entries in `/proc`:
+/// the kernel forgets such a rule once no descriptor refers to it.
 #[derive(Debug)]
 pub struct Enforced {
     pub extent: Coverage,
-    /// What the kernel can do, for the log.
+    /// Landlock version of the kernel, for the log.
     pub kernel: String,
-    _rules: Vec<PathFd>,
+    _proc_descriptors: Vec<PathFd>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot open {} for the sandbox", path.display())]
     Path { path: PathBuf, source: io::Error },
-    #[error("the kernel refuses the sandbox: {0}")]
+    #[error("cannot enter the sandbox: {0}")]
     Refused(String),
 }
 
-/// The kernel that knows all of it: Landlock's sixth version, of Linux 6.12.
+/// Landlock versions of the used rules. Linux 6.12 has all of them: Landlock 6.
 const FILES: ABI = ABI::V5;
 const PORTS: ABI = ABI::V4;
 const SCOPES: ABI = ABI::V6;
 
-/// Restricts the calling thread, and all that it starts later, to this.
+/// Restricts the calling thread, and all threads it starts later, to these rules.
 ///
-/// Where the kernel cannot hold all of it, as much as it can; not even that where it could not
-/// rename from one directory to another any more (before Linux 5.19).
-pub fn restrict(allowed: &SandboxRules) -> Result<Enforced, Error> {
+/// An older kernel enforces a part of them. Before Linux 5.19 nothing is restricted, because renames
+/// from one directory to another would fail.
+pub fn restrict(rules: &SandboxRules) -> Result<Enforced, Error> {
     let mut scopes = Scope::from_all(SCOPES);
-    if allowed.abstract_sockets {
+    if rules.abstract_sockets {
         scopes.remove(Scope::AbstractUnixSocket);
     }
-    let mut rules = created(scopes).map_err(|error| refused(&error))?;
-    let mut held = Vec::new();
+    let mut ruleset = create_ruleset(scopes).map_err(|error| refused(&error))?;
+    let mut proc_descriptors = Vec::new();
     for (paths, access) in [
-        (&allowed.work, work_access()),
-        (&allowed.append, append()),
-        (&allowed.sockets, sockets()),
-        (&allowed.read, read()),
-        (&allowed.read_files, AccessFs::ReadFile.into()),
+        (&rules.work, work_access()),
+        (&rules.append, append_access()),
+        (&rules.sockets, socket_access()),
+        (&rules.read, read_access()),
+        (&rules.read_files, AccessFs::ReadFile.into()),
     ] {
         for path in paths {
-            rules = add(rules, path, access, &mut held)?;
+            ruleset = add_path(ruleset, path, access, &mut proc_descriptors)?;
         }
     }
-    let listen = allowed.listen.iter().map(|port| (port, AccessNet::BindTcp));
-    let connect = allowed.connect.iter().map(|port| (port, AccessNet::ConnectTcp));
+    let listen = rules.listen.iter().map(|port| (port, AccessNet::BindTcp));
+    let connect = rules.connect.iter().map(|port| (port, AccessNet::ConnectTcp));
     for (port, access) in listen.chain(connect) {
-        rules = rules.add_rule(NetPort::new(*port, access)).map_err(|error| refused(&error))?;
+        ruleset = ruleset.add_rule(NetPort::new(*port, access)).map_err(|error| refused(&error))?;
     }
-    let status = rules.restrict_self().map_err(|error| refused(&error))?;
+    let status = ruleset.restrict_self().map_err(|error| refused(&error))?;
     let extent = match status.ruleset {
         RulesetStatus::FullyEnforced => Coverage::Whole,
         RulesetStatus::PartiallyEnforced => Coverage::Part,
         RulesetStatus::NotEnforced => Coverage::None,
     };
-    Ok(Enforced { extent, kernel: describe(&status.landlock), _rules: held })
+    Ok(Enforced { extent, kernel: describe(&status.landlock), _proc_descriptors: proc_descriptors })
 }
 
-fn created(scopes: BitFlags<Scope>) -> Result<RulesetCreated, RulesetError> {
+fn create_ruleset(scopes: BitFlags<Scope>) -> Result<RulesetCreated, RulesetError> {
     Ruleset::default()
         .set_compatibility(CompatLevel::SoftRequirement)
         .handle_access(AccessFs::Refer)?
@@ -113,48 +113,52 @@ fn created(scopes: BitFlags<Scope>) -> Result<RulesetCreated, RulesetError> {
 }
 
 fn work_access() -> BitFlags<AccessFs> {
-    append() | AccessFs::MakeDir | AccessFs::RemoveDir | AccessFs::RemoveFile | AccessFs::Refer
+    append_access()
+        | AccessFs::MakeDir
+        | AccessFs::RemoveDir
+        | AccessFs::RemoveFile
+        | AccessFs::Refer
 }
 
-fn append() -> BitFlags<AccessFs> {
-    read() | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg
+fn append_access() -> BitFlags<AccessFs> {
+    read_access() | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg
 }
 
-fn sockets() -> BitFlags<AccessFs> {
+fn socket_access() -> BitFlags<AccessFs> {
     AccessFs::ReadDir | AccessFs::MakeSock | AccessFs::RemoveFile
 }
 
-fn read() -> BitFlags<AccessFs> {
+fn read_access() -> BitFlags<AccessFs> {
     AccessFs::ReadFile | AccessFs::ReadDir
 }
 
-fn add(
-    rules: RulesetCreated,
+fn add_path(
+    ruleset: RulesetCreated,
     path: &Path,
     access: BitFlags<AccessFs>,
-    held: &mut Vec<PathFd>,
+    proc_descriptors: &mut Vec<PathFd>,
 ) -> Result<RulesetCreated, Error> {
     let opened = match PathFd::new(path) {
         Ok(opened) => opened,
         Err(PathFdError::OpenCall { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            return Ok(rules);
+            return Ok(ruleset);
         }
         Err(PathFdError::OpenCall { source, path, .. }) => {
             return Err(Error::Path { path, source });
         }
         Err(error) => return Err(Error::Refused(error.to_string())),
     };
-    // A right to list or to make names is none that a file has.
+    // Rights to list or to create names apply to directories only.
     let is_dir = std::fs::metadata(path)
         .map_err(|source| Error::Path { path: path.to_path_buf(), source })?
         .is_dir();
     let access = if is_dir { access } else { access & AccessFs::from_file(FILES) };
-    let rules =
-        rules.add_rule(PathBeneath::new(&opened, access)).map_err(|error| refused(&error))?;
+    let ruleset =
+        ruleset.add_rule(PathBeneath::new(&opened, access)).map_err(|error| refused(&error))?;
     if path.starts_with("/proc") {
-        held.push(opened);
+        proc_descriptors.push(opened);
     }
-    Ok(rules)
+    Ok(ruleset)
 }
 
 fn refused(error: &RulesetError) -> Error {
@@ -180,7 +184,7 @@ fn describe(status: &LandlockStatus) -> String {
             let version = kernel_abi.unwrap_or(*effective_abi as i32);
             format!("Landlock {version}")
         }
-        LandlockStatus::NotImplemented => "this kernel has no Landlock".to_owned(),
+        LandlockStatus::NotImplemented => "no Landlock in this kernel".to_owned(),
     }
 }
 

@@ -1,9 +1,9 @@
-//! What the process gives up before its first thread starts: every thread inherits it, and nothing
-//! gives it back.
+//! The restrictions of the process: it enters them before its first thread starts, every thread
+//! inherits them, and nothing lifts them.
 //!
-//! F1: nothing outside what [`SandboxRules`] names is opened, made, renamed or removed, by whatever code
-//! the process is made to run, where the kernel knows Landlock.
-//! F2: no privilege is held but those that files of other users need ([`drop_privileges`]).
+//! F1: on a kernel with Landlock, the process opens, creates, renames and removes nothing outside of
+//! its [`SandboxRules`], whatever code it runs.
+//! F2: the process keeps only the privileges that files of other users need ([`drop_privileges`]).
 //!
 //! Both hold for the calling thread and those that it starts, so they come before the runtime.
 

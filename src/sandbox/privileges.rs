@@ -1,4 +1,4 @@
-//! Capabilities (`capabilities(7)`): what is left of root.
+//! Capabilities (`capabilities(7)`): the service keeps only those that it needs.
 
 use std::io;
 
@@ -11,58 +11,60 @@ use rustix::{
     },
 };
 
-/// The last capability number that a kernel may know.
-const LAST: u32 = 63;
-/// What a service needs for files of other users: read them and remove their names, give outputs
-/// their owner, mode and times, ask who writes them.
-const FILES: CapabilitySet = CapabilitySet::CHOWN
+/// Largest possible capability number.
+const CAPABILITY_MAX: u32 = 63;
+/// Capabilities for files of other users: read them, remove their names, set owner, mode and times of
+/// outputs, detect writers.
+const FILE_CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FOWNER)
     .union(CapabilitySet::LEASE);
 
-/// What is left.
+/// The retained capabilities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetainedCaps {
     pub is_root: bool,
     capabilities: CapabilitySet,
 }
 
-/// Gives up every capability that files of other users do not need, and the way to any more:
-/// `no_new_privs` holds for every user, so that no set-user-id program could be of use.
+/// Drops every capability that files of other users do not need, and prevents the process from gaining
+/// any: with `no_new_privs` no set-user-id program adds privileges.
 ///
-/// `low_port`: a port below 1024 is to be listened at.
+/// `low_port`: whether the service listens on a port below 1024.
 pub fn drop_privileges(low_port: bool) -> io::Result<RetainedCaps> {
     set_no_new_privs(true)?;
-    let held = capabilities(None)?;
-    let mut wanted = FILES;
-    // Reading alone may have been given to a user that is not root; root's override includes it.
-    if !held.permitted.contains(CapabilitySet::DAC_OVERRIDE) {
-        wanted |= CapabilitySet::DAC_READ_SEARCH;
+    let current = capabilities(None)?;
+    let mut retained = FILE_CAPABILITIES;
+    // A user other than root may have the capability to read alone; root's override includes it.
+    if !current.permitted.contains(CapabilitySet::DAC_OVERRIDE) {
+        retained |= CapabilitySet::DAC_READ_SEARCH;
     }
     if low_port {
-        wanted |= CapabilitySet::NET_BIND_SERVICE;
+        retained |= CapabilitySet::NET_BIND_SERVICE;
     }
-    if held.effective.contains(CapabilitySet::SETPCAP) {
-        bound(wanted)?;
+    if current.effective.contains(CapabilitySet::SETPCAP) {
+        limit_bounding_set(retained)?;
     }
     clear_ambient_capability_set()?;
     let sets = CapabilitySets {
-        effective: held.effective & wanted,
-        permitted: held.permitted & wanted,
+        effective: current.effective & retained,
+        permitted: current.permitted & retained,
         inheritable: CapabilitySet::empty(),
     };
     set_capabilities(None, sets)?;
     Ok(RetainedCaps { is_root: geteuid().is_root(), capabilities: sets.effective })
 }
 
-/// Leaves no other capability within reach of anything that is run later.
-fn bound(wanted: CapabilitySet) -> io::Result<()> {
-    for number in 0..=LAST {
-        let one = CapabilitySet::from_bits_retain(1 << number);
-        match capability_is_in_bounding_set(one) {
-            Ok(true) if !wanted.contains(one) => remove_capability_from_bounding_set(one)?,
+/// Removes all other capabilities from the bounding set, which limits programs run later.
+fn limit_bounding_set(retained: CapabilitySet) -> io::Result<()> {
+    for number in 0..=CAPABILITY_MAX {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        match capability_is_in_bounding_set(capability) {
+            Ok(true) if !retained.contains(capability) => {
+                remove_capability_from_bounding_set(capability)?;
+            }
             Ok(_) => {}
-            // The kernel knows no more of them.
+            // The kernel has no further capabilities.
             Err(_) => break,
         }
     }
@@ -70,7 +72,7 @@ fn bound(wanted: CapabilitySet) -> io::Result<()> {
 }
 
 impl RetainedCaps {
-    /// In the words of `capabilities(7)`; empty where none is left.
+    /// Returns the names of `capabilities(7)`; empty if none is retained.
     #[must_use]
     pub fn names(&self) -> String {
         let names = self.capabilities.iter_names().map(|(name, _)| format!("CAP_{name}"));

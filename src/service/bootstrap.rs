@@ -1,5 +1,5 @@
-//! Before the first thread starts: privileges are given up, the directories that the service needs
-//! are made, and the sandbox closes around them. What holds for this thread then holds for all.
+//! The part of the start before the first thread: it drops privileges, creates the directories that
+//! the service needs and enters the sandbox. All later threads inherit the restrictions.
 
 use std::{
     ffi::OsStr,
@@ -8,23 +8,29 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::error::{ServiceError, chain};
+use super::{
+    error::{ServiceError, chain},
+    listeners,
+    live_config::LiveConfig,
+};
 use crate::{
-    config::{Config, Http, Pipeline},
+    config::{Config, Http, Options, Pipeline},
     fs,
     hooks::{self, Runner},
+    http::Token,
     ledger::{Ledger, sqlite::Sqlite},
+    lifecycle::Signals,
     limits,
-    observe::display_path,
+    observe::{self, display_path},
     patience,
     policy::{OnSuccess, Sandbox},
     sandbox::{self, Coverage, Enforced, SandboxRules},
 };
 
-/// What is read of the system: the process's own figures, the machine's start (for the metrics and
-/// the ledger), how much is unwritten, what the C library asks before it takes more memory, and
-/// SQLite's random numbers.
-const READ: [&str; 8] = [
+/// System files that are read: the process's own figures, the machine's boot (for the metrics and
+/// the ledger), the amount of dirty memory, the files that the C library reads before it allocates
+/// memory, and SQLite's source of random numbers.
+const SYSTEM_FILES: [&str; 8] = [
     "/proc/self",
     "/proc/sys/kernel/random/boot_id",
     "/proc/stat",
@@ -35,44 +41,89 @@ const READ: [&str; 8] = [
     "/dev/urandom",
 ];
 
-/// The sandbox that is in force. Kept until the end.
+/// The sandbox in force. Kept until the exit.
 #[derive(Debug)]
 pub struct SandboxGuard {
-    /// The directories in which the service works.
+    /// Directories in which the service may work.
     pub inside: Vec<PathBuf>,
-    /// They, by what they were when it closed.
-    pub reach: fs::SandboxScope,
+    /// Identities of the same directories when the sandbox was entered.
+    pub scope: fs::SandboxScope,
+    /// Dropping it drops the rules on the process's own entries in `/proc`.
     _enforced: Enforced,
 }
 
-/// What is there before the first thread.
+/// Result of the bootstrap.
 #[derive(Debug)]
-pub struct Bootstrap {
-    /// `None` where no sandbox is in force.
-    pub fence: Option<SandboxGuard>,
-    /// `None` where no hook is configured.
+pub struct Bootstrapped {
+    pub live_config: LiveConfig,
+    /// `None` if no hook is configured.
     pub runner: Option<Runner>,
+    /// Token for changes over HTTP.
+    pub token: Option<Token>,
+    pub signals: Signals,
+    /// `None` if no sandbox is in force. Keep it until the exit.
+    pub sandbox: Option<SandboxGuard>,
 }
 
-/// Does all of it. `file` is the configuration's, which a reload reads again.
-pub fn prepare(config: &Config, file: Option<&Path>) -> Result<Bootstrap, ServiceError> {
+/// Prepares everything that comes before the first thread.
+pub fn bootstrap(
+    config: Config,
+    options: Options,
+    mut signals: Signals,
+) -> Result<Bootstrapped, ServiceError> {
+    log_start(&config, &options);
+    let token = listeners::token(&config)?;
+    let (sandbox, runner) = restrict(&config, options.config.as_deref())?;
+    patience::end_single_threaded();
+    // From here on, no call that may hang in a file system runs without a thread that follows signals.
+    signals
+        .catch_stops()
+        .map_err(|error| ServiceError::Internal(format!("cannot catch signals: {error}")))?;
+    observe::detach_logs()
+        .map_err(|error| ServiceError::Internal(format!("cannot start the log thread: {error}")))?;
+    let dirs = sandbox.as_ref().map(|guard| (guard.inside.clone(), guard.scope.clone()));
+    let live_config = LiveConfig::new(config, options, dirs);
+    Ok(Bootstrapped { live_config, runner, token, signals, sandbox })
+}
+
+/// Logs the version and the configuration, as the first line of the log.
+fn log_start(config: &Config, options: &Options) {
+    let file = options.config.as_deref().map(|file| display_path(file).to_string());
+    let hash = blake3::hash(config.to_string().as_bytes()).to_hex();
+    tracing::info!(
+        event = "service.starting",
+        version = env!("CARGO_PKG_VERSION"),
+        pid = std::process::id(),
+        config = file,
+        config_hash = hash.get(..12),
+        state_dir = %display_path(&config.state_dir),
+        "starting"
+    );
+}
+
+/// Drops privileges, creates the directories, starts the hook runner and enters the sandbox. `file`
+/// is the configuration file, which a reload reads again.
+fn restrict(
+    config: &Config,
+    file: Option<&Path>,
+) -> Result<(Option<SandboxGuard>, Option<Runner>), ServiceError> {
     for note in config.notes() {
         tracing::warn!(event = "config.questionable", note, "questionable configuration");
     }
     drop_privileges(config);
-    directories(config)?;
-    // It holds no more privileges than the service, and is not in its sandbox.
+    create_directories(config)?;
+    // The runner has the privileges of the service, and runs outside of its sandbox.
     let runner = hooks::spawn(&config.hooks, &config.state_dir).map_err(|error| {
         ServiceError::Internal(format!("cannot start the hook runner: {error}"))
     })?;
     if config.sandbox == Sandbox::Off {
         tracing::info!(event = "sandbox.disabled", "sandbox disabled by the configuration");
-        return Ok(Bootstrap { fence: None, runner });
+        return Ok((None, runner));
     }
-    Ok(Bootstrap { fence: enter_sandbox(config, file)?, runner })
+    Ok((enter_sandbox(config, file)?, runner))
 }
 
-/// Running as root works, and is said: a user of its own would hold less.
+/// Drops the privileges that are not needed, and logs if the service runs as root.
 fn drop_privileges(config: &Config) {
     let low = |port: &u16| (1..1024).contains(port);
     match sandbox::drop_privileges(ports(config.http).iter().any(low)) {
@@ -91,23 +142,26 @@ fn drop_privileges(config: &Config) {
     }
 }
 
-/// Makes what the service needs beside its inputs, which must be there.
-fn directories(config: &Config) -> Result<(), ServiceError> {
+/// Creates the directories that the service needs, except the inputs, which must exist.
+fn create_directories(config: &Config) -> Result<(), ServiceError> {
     map_create_error(&config.state_dir, fs::make_own(&config.state_dir))?;
     check_state_owner(&config.state_dir)?;
     let control = config.state_dir.join("control");
     map_create_error(&control, fs::make_own(&control))?;
     let make = |dir: &Path, make: Make| {
-        let asked = dir.to_path_buf();
-        // That one does not answer is said where its pipeline would begin.
-        patience::within(dir, move || make(&asked))
-            .map_or(Ok(()), |done| map_create_error(dir, done))
+        let path = dir.to_path_buf();
+        // A directory that does not respond is reported when its pipeline starts.
+        patience::within(dir, move || make(&path))
+            .map_or(Ok(()), |made| map_create_error(dir, made))
     };
     config.pipelines.iter().try_for_each(|pipeline| create_each(pipeline, &config.state_dir, make))
 }
 
-/// Makes what one pipeline needs beside its input. Blocks as long as its file systems do.
-pub fn directories_of(pipeline: &Pipeline, state_dir: &Path) -> Result<(), ServiceError> {
+/// Creates the directories of one pipeline, except the input. Blocks while its file systems do.
+pub fn create_pipeline_directories(
+    pipeline: &Pipeline,
+    state_dir: &Path,
+) -> Result<(), ServiceError> {
     create_each(pipeline, state_dir, |dir, make| map_create_error(dir, make(dir)))
 }
 
@@ -122,7 +176,7 @@ fn create_each(
     if let OnSuccess::Archive(archive) = &pipeline.on_success {
         make(archive, fs::make_shared)?;
     }
-    // One in the state directory is made when it is needed.
+    // A quarantine in the state directory is created when it is needed.
     if !pipeline.quarantine.starts_with(state_dir) {
         make(&pipeline.quarantine, fs::make_own)?;
     }
@@ -131,7 +185,7 @@ fn create_each(
 
 fn map_create_error(dir: &Path, made: io::Result<()>) -> Result<(), ServiceError> {
     made.map_err(|error| {
-        let text = format!("cannot make the directory {}: {error}", display_path(dir));
+        let text = format!("cannot create the directory {}: {error}", display_path(dir));
         match error.kind() {
             io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::StorageFull => {
                 ServiceError::Storage(text)
@@ -141,17 +195,17 @@ fn map_create_error(dir: &Path, made: io::Result<()>) -> Result<(), ServiceError
     })
 }
 
-/// The state directory may be in the output, which another user may own: what that one puts in its
-/// place must not lead the service elsewhere.
+/// Checks the owner of the state directory. It may be in the output, which another user may own: a
+/// link from that user must not redirect the service.
 fn check_state_owner(dir: &Path) -> Result<(), ServiceError> {
     let owner = fs::owner(dir).map_err(|error| {
         ServiceError::Config(format!(
-            "the state directory {}: {error}; name the directory itself with `--state-dir`",
+            "cannot use the state directory {}: {error}; hint: set `--state-dir` to the directory itself",
             display_path(dir)
         ))
     })?;
-    let ours = rustix::process::geteuid();
-    if ours.is_root() && owner != ours.as_raw() {
+    let user = rustix::process::geteuid();
+    if user.is_root() && owner != user.as_raw() {
         tracing::warn!(
             event = "privileges.foreign_state", owner,
             state_dir = %display_path(dir),
@@ -167,8 +221,8 @@ fn enter_sandbox(
     file: Option<&Path>,
 ) -> Result<Option<SandboxGuard>, ServiceError> {
     let required = config.sandbox == Sandbox::Require;
-    let (allowed, silent) = allowed(config, file);
-    let enforced = match sandbox::restrict(&allowed) {
+    let (rules, unresponsive) = sandbox_rules(config, file);
+    let enforced = match sandbox::restrict(&rules) {
         Ok(enforced) => enforced,
         Err(error) if required => {
             return Err(ServiceError::Config(format!(
@@ -192,7 +246,7 @@ fn enter_sandbox(
         }
         _ if required => {
             return Err(ServiceError::Config(format!(
-                "`sandbox = \"require\"` needs Landlock 6 (Linux 6.12), and the kernel has {kernel}"
+                "`sandbox = \"require\"` needs Landlock 6 (Linux 6.12): the kernel has {kernel}"
             )));
         }
         Coverage::Part => {
@@ -203,47 +257,51 @@ fn enter_sandbox(
         }
     }
     let is_in_force = *extent != Coverage::None;
-    let reach = fs::SandboxScope::of(&allowed.work, silent);
-    Ok(is_in_force.then_some(SandboxGuard { inside: allowed.work, reach, _enforced: enforced }))
+    let scope = fs::SandboxScope::of(&rules.work, unresponsive);
+    Ok(is_in_force.then_some(SandboxGuard { inside: rules.work, scope, _enforced: enforced }))
 }
 
-/// And the directories that do not answer: the sandbox cannot be opened for them.
-fn allowed(config: &Config, file: Option<&Path>) -> (SandboxRules, Vec<PathBuf>) {
-    let places = config.pipelines.iter().flat_map(Pipeline::places).map(Path::to_path_buf);
-    let (mut work, silent): (Vec<_>, Vec<_>) =
-        places.chain(unfinished(config)).partition(|dir| patience::responds(dir));
+/// Returns the rules, and the directories that do not respond: no rule can be made for them.
+fn sandbox_rules(config: &Config, file: Option<&Path>) -> (SandboxRules, Vec<PathBuf>) {
+    let configured = config.pipelines.iter().flat_map(Pipeline::directories).map(Path::to_path_buf);
+    let (mut work, unresponsive): (Vec<_>, Vec<_>) =
+        configured.chain(unfinished(config)).partition(|dir| patience::responds(dir));
     work.push(config.state_dir.clone());
     let events = config.events.as_deref().and_then(Path::parent).map(Path::to_path_buf);
-    let socket = std::env::var_os("NOTIFY_SOCKET");
-    let admin = config.admin_socket.path(&config.state_dir);
-    let allowed = SandboxRules {
+    let notify_socket = std::env::var_os("NOTIFY_SOCKET");
+    let admin_socket = config.admin_socket.path(&config.state_dir);
+    let rules = SandboxRules {
         work,
         append: events.into_iter().collect(),
-        sockets: admin.iter().filter_map(|path| path.parent()).map(Path::to_path_buf).collect(),
-        read: READ.iter().map(PathBuf::from).collect(),
+        sockets: admin_socket
+            .iter()
+            .filter_map(|path| path.parent())
+            .map(Path::to_path_buf)
+            .collect(),
+        read: SYSTEM_FILES.iter().map(PathBuf::from).collect(),
         read_files: file.into_iter().flat_map(parent_dirs).collect(),
         listen: ports(config.http),
         connect: config.otlp.iter().map(|otlp| otlp.address.port()).collect(),
-        abstract_sockets: socket
+        abstract_sockets: notify_socket
             .as_deref()
             .map(OsStr::as_bytes)
-            .is_some_and(|it| it.starts_with(b"@")),
+            .is_some_and(|name| name.starts_with(b"@")),
     };
-    (allowed, silent)
+    (rules, unresponsive)
 }
 
-/// The directories in which the configuration file is found when it is read again: editors put a new
-/// file in its place, and it may be a link into another directory. The root is none: a rule on it would
-/// open everything.
+/// Returns the directories that contain the configuration file at a reload: editors replace the file,
+/// and it may be a link into another directory. The root is left out: a rule on it would open
+/// everything.
 fn parent_dirs(file: &Path) -> impl Iterator<Item = PathBuf> {
-    let named = std::path::absolute(file).ok();
-    let found = file.canonicalize().ok();
-    let dirs = [named, found].into_iter().flatten();
+    let absolute = std::path::absolute(file).ok();
+    let canonical = file.canonicalize().ok();
+    let dirs = [absolute, canonical].into_iter().flatten();
     let dirs = dirs.filter_map(|file| file.parent().map(Path::to_path_buf));
     dirs.filter(|dir| dir.parent().is_some())
 }
 
-/// The ports that are listened at; where the default is taken, a free one.
+/// Returns the ports to listen on. 0 is a free port, used when the default port is taken.
 fn ports(http: Http) -> Vec<u16> {
     match http {
         Http::Off => Vec::new(),
@@ -252,8 +310,8 @@ fn ports(http: Http) -> Vec<u16> {
     }
 }
 
-/// The directories of work that the last run left, which may be of a pipeline that is configured no
-/// more. A ledger that cannot be read is told by the hook that opens it.
+/// Returns the directories of unfinished work of the previous run, whose pipeline may no longer be
+/// configured. Opening the ledger later reports a ledger that cannot be read.
 fn unfinished(config: &Config) -> Vec<PathBuf> {
     let path = config.state_dir.join("ledger.sqlite");
     let Ok(ledger) = Sqlite::open_read_only(&path) else {
@@ -262,19 +320,19 @@ fn unfinished(config: &Config) -> Vec<PathBuf> {
     let (Ok(records), Ok(roots)) = (ledger.unfinished(), ledger.roots()) else {
         return Vec::new();
     };
-    let mut found = Vec::new();
+    let mut dirs = Vec::new();
     for root in roots {
-        let of = records.iter().filter(|record| record.pipeline == root.id);
-        let archives = of.clone().filter_map(|record| match &record.on_success {
+        let pipeline_records = records.iter().filter(|record| record.pipeline == root.id);
+        let archives = pipeline_records.clone().filter_map(|record| match &record.on_success {
             OnSuccess::Archive(archive) => Some(archive.clone()),
             OnSuccess::Keep | OnSuccess::Delete => None,
         });
-        found.extend(archives);
-        if of.count() > 0 {
-            found.extend([root.input, root.output]);
+        dirs.extend(archives);
+        if pipeline_records.count() > 0 {
+            dirs.extend([root.input, root.output]);
         }
     }
-    found.sort();
-    found.dedup();
-    found
+    dirs.sort();
+    dirs.dedup();
+    dirs
 }

@@ -1,4 +1,4 @@
-//! Why the service could not start or had to stop, and how long a resource may take to open or close.
+//! The errors that keep the service from starting or stop it, and the time limit of a resource.
 
 use std::{io, time::Duration};
 
@@ -6,12 +6,12 @@ use tokio::task::spawn_blocking;
 
 use crate::{error::Exit, ledger, lifecycle::StartError};
 
-/// The resource whose failed end is failed storage.
+/// Name of the ledger resource: a failure to close it is a storage failure.
 pub const LEDGER: &str = "ledger";
-/// A hook that only touches local files answers within this, or the place is not well.
+/// Time limit for opening or closing a resource. Local files that take longer are unavailable.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
-/// Why the service could not start, or had to stop.
+/// Reason why the service could not start or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     #[error("{0}")]
@@ -20,17 +20,17 @@ pub enum ServiceError {
     Storage(String),
     #[error("{0}")]
     Internal(String),
-    /// Another process has the state directory, and will give it back.
+    /// Another process uses the state directory; a later start may succeed.
     #[error("{0}")]
     Busy(String),
-    /// Only the next start can go on.
+    /// Only a restart can continue.
     #[error("{0}")]
     RestartRequired(String),
-    /// A signal came before it was ready.
-    #[error("stopped while it started")]
+    /// A signal came before the service was ready.
+    #[error("stopped during the start")]
     Stopping,
-    /// The second signal came while a hook ran, which may have begun work.
-    #[error("stopped in the middle of the start: the next start goes on")]
+    /// The second signal came while a resource was being opened, which may have begun work.
+    #[error("start interrupted: the next start continues it")]
     StartCut,
 }
 
@@ -47,19 +47,19 @@ impl ServiceError {
     }
 }
 
-/// What a failed hook means for the exit code.
+/// Maps a failed start of a resource; `otherwise` makes the error of a failure.
 pub(super) fn map_start_error(
-    of: fn(String) -> ServiceError,
+    otherwise: fn(String) -> ServiceError,
 ) -> impl Fn(StartError) -> ServiceError {
     move |error| match error {
         StartError::Stopping { .. } => ServiceError::Stopping,
         error @ StartError::TimedOut { .. } => ServiceError::Storage(chain(&error)),
         error @ StartError::Panicked { .. } => ServiceError::Internal(chain(&error)),
-        error @ StartError::Failed { .. } => of(chain(&error)),
+        error @ StartError::Failed { .. } => otherwise(chain(&error)),
     }
 }
 
-/// As [`map_start_error`], where the cause decides: a disk that is full, read-only or failing is storage's.
+/// Maps as [`map_start_error`] does, but a full or read-only disk to a storage error.
 pub(super) fn map_io_start_error(error: StartError) -> ServiceError {
     use io::ErrorKind::{ReadOnlyFilesystem, StorageFull};
     let cause = match &error {
@@ -72,8 +72,8 @@ pub(super) fn map_io_start_error(error: StartError) -> ServiceError {
     }
 }
 
-/// As [`map_start_error`], where a failure of the ledger is storage's, and its being busy is for a later start.
-pub(super) fn sort_ledger(
+/// Maps as [`map_start_error`] does, but a failed ledger to a storage error and a busy one to a restart.
+pub(super) fn map_ledger_start_error(
     otherwise: fn(String) -> ServiceError,
 ) -> impl Fn(StartError) -> ServiceError {
     move |error| {
@@ -91,6 +91,7 @@ pub(super) fn sort_ledger(
     }
 }
 
+/// Formats an error with its causes.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -102,10 +103,10 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Runs blocking work; a panic in it goes on here.
+/// Runs blocking work on another thread and resumes its panic here.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match spawn_blocking(work).await {
-        Ok(made) => made,
+        Ok(result) => result,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

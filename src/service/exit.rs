@@ -1,44 +1,48 @@
-//! What the end of the service tells, and the exit code it comes to.
+//! The exit report and the exit code.
 
 use std::time::Instant;
 
 use super::{
-    ended::Ended,
     error::{LEDGER, ServiceError},
+    exit_record::ExitRecord,
 };
 use crate::{
     config::Config,
     error::Exit,
     fs,
-    lifecycle::{self, CleanUp, Report},
+    lifecycle::{CloseOutcome, ClosedResource, Report},
     limits,
     observe::{self, Observer, OnceEnds},
     pipeline::DrainSummary,
 };
 
-/// The drain, as told every few seconds.
+/// State of the log of a drain.
 #[derive(Debug)]
-pub struct Progress {
+pub struct DrainLog {
     pub is_cut: bool,
-    began: Instant,
-    /// Files and bytes finished when it was told last.
+    started_at: Instant,
+    /// Files and bytes finished at the last log line.
     finished: (u64, u64),
 }
 
-impl Progress {
+impl DrainLog {
     pub fn new(observer: &Observer) -> Self {
         let totals = observer.status().totals();
-        Self { is_cut: false, began: Instant::now(), finished: (totals.ended, totals.source_bytes) }
+        Self {
+            is_cut: false,
+            started_at: Instant::now(),
+            finished: (totals.ended, totals.source_bytes),
+        }
     }
 }
 
-/// Says who is left. Whether anything moved since it was said last.
-pub fn log_progress(progress: &mut Progress, observer: &Observer) -> bool {
+/// Logs the files in flight. Returns whether anything progressed since the last line.
+pub fn log_progress(log: &mut DrainLog, observer: &Observer) -> bool {
     let status = observer.status();
     let totals = status.totals();
     let finished = (totals.ended, totals.source_bytes);
-    let moved = finished != progress.finished;
-    progress.finished = finished;
+    let moved = finished != log.finished;
+    log.finished = finished;
     let waiting: Vec<String> = status
         .channels
         .iter()
@@ -54,74 +58,75 @@ pub fn log_progress(progress: &mut Progress, observer: &Observer) -> bool {
         oldest_seconds = oldest,
         waiting = waiting.join(", "),
         moved,
-        seconds = progress.began.elapsed().as_secs(),
+        seconds = log.started_at.elapsed().as_secs(),
         "draining"
     );
     moved
 }
 
-/// The drain is cut short: names the oldest of those that are left for the next start, and counts
-/// the rest.
+/// Logs the oldest files that a cut drain defers to the next start, and the number of the others.
 pub fn log_unfinished(config: &Config, observer: &Observer) {
     for (index, pipeline) in config.pipelines.iter().enumerate() {
         let Some(meter) = observer.pipeline(index) else { continue };
-        let oldest = meter.oldest_in_work(limits::UNFINISHED_LOGGED_MAX);
-        let more = meter.liveness().in_work.saturating_sub(oldest.len() as u64);
+        let oldest = meter.oldest_in_flight(limits::UNFINISHED_LOGGED_MAX);
+        let more = meter.liveness().in_flight.saturating_sub(oldest.len() as u64);
         for job in oldest {
             let source = pipeline.input.join(job.path);
             tracing::warn!(event = "file.deferred", pipeline = %pipeline.name, source = %observe::display_path(&source), "unfinished at shutdown, deferred to the next start");
         }
         if more > 0 {
-            tracing::warn!(event = "file.left_more", pipeline = %pipeline.name, files = more, "more files left");
+            tracing::warn!(event = "file.left_more", pipeline = %pipeline.name, files = more, "more unfinished files deferred");
         }
     }
 }
 
-/// A start that failed: the error stands last, and alone.
-pub fn report_failed_start(fault: &ServiceError) -> Exit {
-    tracing::error!(event = "service.failed", "{fault}");
-    fault.exit()
+/// Logs the error of a failed start as the last line, and returns the exit code.
+pub fn report_failed_start(error: &ServiceError) -> Exit {
+    tracing::error!(event = "service.failed", "{error}");
+    error.exit()
 }
 
-/// What the hooks came to.
+/// Outcome of the service from the first resource opened to the last one closed.
 #[derive(Debug)]
 pub struct RunOutcome {
     pub report: Report,
-    /// `None` where no pipeline was started, or the drain did not end.
+    /// `None` if no pipeline was started, or the drain did not finish.
     pub drained: Option<DrainSummary>,
-    /// Files in quarantine, with `--once`.
+    /// Number of files in quarantine, with `--once`.
     pub in_quarantine: u64,
-    pub fault: Option<ServiceError>,
+    pub error: Option<ServiceError>,
 }
 
-/// Everything the last words are made from.
+/// Facts for the exit report.
 #[derive(Debug)]
 pub struct ExitReport<'a> {
     pub config: &'a Config,
     pub observer: &'a Observer,
-    /// `None` where the process left at once, with hooks that hang.
-    pub end: Option<RunOutcome>,
-    /// Nothing more could be made durable.
+    /// `None` if the stop was forced while a resource hung.
+    pub outcome: Option<RunOutcome>,
+    /// Whether a failure kept data from becoming durable.
     pub storage_failed: bool,
-    /// Only who has the state directory writes there.
+    /// Whether this process holds the lock: only then it writes to the state directory.
     pub has_lock: bool,
+    /// Number of open descriptors at the start.
     pub descriptors: usize,
-    pub began: Instant,
+    pub started_at: Instant,
 }
 
 impl ExitReport<'_> {
-    /// Reports the end everywhere, each time the same, and gives the exit code. The worst stands last.
+    /// Logs, saves and prints the exit, and returns the exit code. The reason is the last line.
     pub fn report(self) -> Exit {
-        let Self { config, observer, end, storage_failed, has_lock, descriptors, began } = self;
+        let Self { config, observer, outcome, storage_failed, has_lock, descriptors, started_at } =
+            self;
         let status = observer.status();
         let totals = status.totals();
-        let drained = end.as_ref().and_then(|end| end.drained);
-        let left = drained.map_or_else(|| observer.unfinished(), |drained| drained.left);
-        let report = end.as_ref().map(|end| &end.report);
+        let drained = outcome.as_ref().and_then(|outcome| outcome.drained);
+        let left = drained.map_or_else(|| observer.unfinished(), |drained| drained.unfinished);
+        let report = outcome.as_ref().map(|outcome| &outcome.report);
         for line in report.map(ToString::to_string).unwrap_or_default().lines() {
             tracing::debug!(event = "service.report", "{line}");
         }
-        let exit = exit(end.as_ref(), storage_failed, left);
+        let exit = exit_code(outcome.as_ref(), storage_failed, left);
         tracing::info!(
             event = "service.stopped",
             exit_code = exit.code(),
@@ -132,42 +137,43 @@ impl ExitReport<'_> {
             tasks_alive = report.map_or(0, |report| report.tasks.alive.len()),
             temporary_files = fs::live_temps(),
             descriptors_at_start = descriptors,
-            // Without the lock, which is held to the very end.
+            // Without the lock, which is held until the process exits.
             descriptors_now = observe::open_descriptors().saturating_sub(usize::from(has_lock)),
             "stopped"
         );
-        if has_lock && let Err(error) = Ended::now(exit, left).write(config.state_dir.clone()) {
+        if has_lock && let Err(error) = ExitRecord::now(exit, left).write(config.state_dir.clone())
+        {
             tracing::warn!(event = "service.exit_not_saved", %error, "cannot save the exit code for `tidemill drain --wait`");
         }
-        let fault = end.as_ref().and_then(|end| end.fault.as_ref());
-        // A start that failed did nothing that could be summed up.
-        if config.once && (fault.is_none() || drained.is_some()) {
-            let in_quarantine = end.as_ref().map_or(0, |end| end.in_quarantine);
+        let error = outcome.as_ref().and_then(|outcome| outcome.error.as_ref());
+        // A failed start has nothing to summarize.
+        if config.once && (error.is_none() || drained.is_some()) {
+            let in_quarantine = outcome.as_ref().map_or(0, |outcome| outcome.in_quarantine);
             let meters = (0..config.pipelines.len()).filter_map(|index| observer.pipeline(index));
             let other_transforms = meters.map(|meter| meter.other_transforms()).sum();
             let ends = OnceEnds { in_quarantine, left, other_transforms };
-            observe::print_summary(&status, began.elapsed(), ends);
+            observe::print_summary(&status, started_at.elapsed(), ends);
         }
-        let was_left = |clean_up: &CleanUp| clean_up.end == lifecycle::End::Left;
-        let left_at_once = report.is_none_or(|report| report.clean_ups.iter().any(was_left));
+        let is_abandoned = |closed: &ClosedResource| closed.outcome == CloseOutcome::Abandoned;
+        let was_forced = report.is_none_or(|report| report.resources.iter().any(is_abandoned));
         let gave_up = drained.is_some_and(|drained| drained.gave_up);
-        log_reason(exit, fault, (left, gave_up), left_at_once);
+        log_reason(exit, error, (left, gave_up), was_forced);
         exit
     }
 }
 
-/// The reason of the exit code, where it is no good end.
+/// Logs the reason of an exit code other than success.
 fn log_reason(
     exit: Exit,
-    fault: Option<&ServiceError>,
+    error: Option<&ServiceError>,
     (left, gave_up): (u64, bool),
-    left_at_once: bool,
+    was_forced: bool,
 ) {
-    match fault {
-        Some(fault @ ServiceError::Stopping) => tracing::info!(event = "service.ended", "{fault}"),
-        Some(fault @ ServiceError::StartCut) => tracing::warn!(event = "service.ended", "{fault}"),
-        Some(fault) => tracing::error!(event = "service.failed", "{fault}"),
-        None if left_at_once => {
+    match error {
+        Some(error @ ServiceError::Stopping) => tracing::info!(event = "service.ended", "{error}"),
+        Some(error @ ServiceError::StartCut) => tracing::warn!(event = "service.ended", "{error}"),
+        Some(error) => tracing::error!(event = "service.failed", "{error}"),
+        None if was_forced => {
             tracing::error!(
                 event = "service.ended",
                 files = left,
@@ -197,19 +203,19 @@ fn log_reason(
     }
 }
 
-/// The truth about the end, the worst first.
-fn exit(end: Option<&RunOutcome>, storage_failed: bool, left: u64) -> Exit {
-    if let Some(RunOutcome { fault: Some(fault), .. }) = end {
-        return fault.exit();
+/// Returns the exit code. The worst condition wins.
+fn exit_code(outcome: Option<&RunOutcome>, storage_failed: bool, left: u64) -> Exit {
+    if let Some(RunOutcome { error: Some(error), .. }) = outcome {
+        return error.exit();
     }
     if storage_failed {
         return Exit::Storage;
     }
-    let Some(RunOutcome { report, drained, in_quarantine, .. }) = end else {
+    let Some(RunOutcome { report, drained, in_quarantine, .. }) = outcome else {
         return Exit::WorkLeft;
     };
     let drained = drained.unwrap_or_default();
-    if drained.storage_failed || report.clean_ups.iter().any(is_ledger_failure) {
+    if drained.storage_failed || report.resources.iter().any(is_ledger_failure) {
         return Exit::Storage;
     }
     if drained.panics > 0 || report.tasks.failed > 0 {
@@ -221,8 +227,8 @@ fn exit(end: Option<&RunOutcome>, storage_failed: bool, left: u64) -> Exit {
     if *in_quarantine > 0 { Exit::Quarantined } else { Exit::Drained }
 }
 
-fn is_ledger_failure(clean_up: &CleanUp) -> bool {
-    clean_up.name == LEDGER && matches!(clean_up.end, lifecycle::End::Failed(_))
+fn is_ledger_failure(closed: &ClosedResource) -> bool {
+    closed.name == LEDGER && matches!(closed.outcome, CloseOutcome::Failed(_))
 }
 
 #[cfg(test)]
@@ -230,9 +236,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_end_without_a_report_is_failed_storage_or_work_that_is_left() {
-        assert_eq!(exit(None, true, 0), Exit::Storage);
-        assert_eq!(exit(None, false, 0), Exit::WorkLeft);
-        assert_eq!(exit(None, false, 3), Exit::WorkLeft);
+    fn an_exit_without_a_report_is_failed_storage_or_unfinished_work() {
+        assert_eq!(exit_code(None, true, 0), Exit::Storage);
+        assert_eq!(exit_code(None, false, 0), Exit::WorkLeft);
+        assert_eq!(exit_code(None, false, 3), Exit::WorkLeft);
     }
 }

@@ -1,8 +1,11 @@
-//! The doors to the service while it runs: HTTP at an address, and the operator's Unix socket.
+//! The listeners of the API: HTTP at an address, and the admin Unix socket.
 
 use std::{convert::Infallible, path::Path, sync::Arc};
 
-use super::error::{LIMIT, ServiceError, blocking, chain, map_start_error};
+use super::{
+    error::{LIMIT, ServiceError, blocking, chain, map_start_error},
+    live_config::LiveConfig,
+};
 use crate::{
     config::{AdminSocket, Config, Http},
     fs::{Socket, SocketError},
@@ -13,11 +16,11 @@ use crate::{
     observe::{self, Observer, display_path},
 };
 
-/// The secret for changes over HTTP, read before the sandbox closes; none where none is configured.
+/// Reads the token for changes over HTTP, if one is configured. Call it before the sandbox is entered.
 pub fn token(config: &Config) -> Result<Option<Token>, ServiceError> {
     let Some(path) = &config.admin_token_file else { return Ok(None) };
-    if let Ok(about) = path.metadata()
-        && std::os::unix::fs::MetadataExt::mode(&about) & 0o044 != 0
+    if let Ok(metadata) = path.metadata()
+        && std::os::unix::fs::MetadataExt::mode(&metadata) & 0o044 != 0
     {
         tracing::warn!(
             event = "http.token_readable", file = %display_path(path),
@@ -28,22 +31,23 @@ pub fn token(config: &Config) -> Result<Option<Token>, ServiceError> {
     let token = Token::read(path);
     token.map(Some).map_err(|error| {
         ServiceError::Config(format!(
-            "`admin_token_file` {}: {}",
+            "cannot use `admin_token_file` {}: {}",
             display_path(path),
             chain(&error)
         ))
     })
 }
 
-/// The doors that are configured, and the desk behind them; they answer `/livez` from here on,
-/// `/readyz` when the service is ready. None where there is no door.
+/// Opens the configured listeners and returns their state, or `None` without a listener. They answer
+/// `/livez` from here on, and `/readyz` once the service is ready.
 pub async fn open(
     life: &mut Lifecycle,
-    config: &Config,
+    live_config: &LiveConfig,
     observer: &Arc<Observer>,
     ledger: &Arc<Sqlite>,
     token: Option<Token>,
 ) -> Result<Option<Arc<ApiState>>, ServiceError> {
+    let config = &*live_config.now();
     if config.http == Http::Off && config.admin_socket == AdminSocket::Off {
         return Ok(None);
     }
@@ -51,23 +55,26 @@ pub async fn open(
     let reader = blocking(move || Sqlite::open_read_only(&path)).await;
     let reader = reader.map_err(|error: ledger::Error| ServiceError::Storage(chain(&error)))?;
     let ledgers = (Arc::clone(ledger) as Arc<dyn Ledger>, Arc::new(reader) as Arc<dyn Ledger>);
-    let desk = Arc::new(ApiState::new(life.handle().clone(), config.clone(), token, ledgers));
+    let api_state =
+        Arc::new(ApiState::new(life.handle().clone(), live_config.subscribe(), token, ledgers));
     let exporter = if config.http == Http::Off {
         None
     } else {
         let installed = observe::install_exporter();
         Some(installed.map_err(|error| ServiceError::Internal(chain(&error)))?)
     };
-    let app = |door| App::new(exporter.clone(), Arc::clone(observer), Arc::clone(&desk), door);
-    at_address(life, config, app(Transport::Tcp)).await?;
-    at_socket(life, config, app(Transport::Socket)).await?;
+    let app = |transport| {
+        App::new(exporter.clone(), Arc::clone(observer), Arc::clone(&api_state), transport)
+    };
+    open_http(life, config, app(Transport::Tcp)).await?;
+    open_socket(life, config, app(Transport::Socket)).await?;
     upkeep(life, observer, exporter);
-    Ok(Some(desk))
+    Ok(Some(api_state))
 }
 
-async fn at_address(life: &mut Lifecycle, config: &Config, app: App) -> Result<(), ServiceError> {
-    let wanted = config.http;
-    let open = async move { http::bind(wanted).await.map(|bound| ((), bound)) };
+async fn open_http(life: &mut Lifecycle, config: &Config, app: App) -> Result<(), ServiceError> {
+    let address = config.http;
+    let open = async move { http::bind(address).await.map(|bound| ((), bound)) };
     let bound = life
         .start("http", LIMIT, open, |()| async { Ok::<_, Infallible>(()) })
         .await
@@ -81,10 +88,10 @@ async fn at_address(life: &mut Lifecycle, config: &Config, app: App) -> Result<(
     Ok(())
 }
 
-/// One that the user named is there, or the service does not start; the default one may be missing.
-async fn at_socket(life: &mut Lifecycle, config: &Config, app: App) -> Result<(), ServiceError> {
+/// Opens the admin socket. A failure is an error only if the user named the socket.
+async fn open_socket(life: &mut Lifecycle, config: &Config, app: App) -> Result<(), ServiceError> {
     let Some(path) = config.admin_socket.path(&config.state_dir) else { return Ok(()) };
-    let shown = path.clone();
+    let shown_path = path.clone();
     let is_named = matches!(config.admin_socket, AdminSocket::At(_));
     let open = async move {
         match blocking({
@@ -94,9 +101,9 @@ async fn at_socket(life: &mut Lifecycle, config: &Config, app: App) -> Result<()
         .await
         {
             Ok((socket, listener)) => Ok((Some(socket), Some(listener))),
-            Err(error) if is_named => Err(without_socket(&path, &error)),
+            Err(error) if is_named => Err(socket_error(&path, &error)),
             Err(error) => {
-                tracing::warn!(event = "http.no_socket", "{}", without_socket(&path, &error));
+                tracing::warn!(event = "http.no_socket", "{}", socket_error(&path, &error));
                 Ok((None, None))
             }
         }
@@ -107,7 +114,7 @@ async fn at_socket(life: &mut Lifecycle, config: &Config, app: App) -> Result<()
         .await
         .map_err(map_start_error(ServiceError::Config))?;
     let Some(listener) = listener else { return Ok(()) };
-    tracing::info!(event = "http.listening", socket = %display_path(&shown), "admin socket listening");
+    tracing::info!(event = "http.listening", socket = %display_path(&shown_path), "admin socket listening");
     match tokio::net::UnixListener::from_std(listener) {
         Ok(listener) => serve(life, "admin server", Listener::Unix(listener), app),
         Err(error) => return Err(ServiceError::Internal(chain(&error))),
@@ -115,9 +122,9 @@ async fn at_socket(life: &mut Lifecycle, config: &Config, app: App) -> Result<()
     Ok(())
 }
 
-fn without_socket(path: &Path, error: &SocketError) -> String {
+fn socket_error(path: &Path, error: &SocketError) -> String {
     format!(
-        "no admin socket at {}: {error}; name another with `--admin-socket PATH`, or `--admin-socket off`",
+        "cannot open the admin socket {}: {error}; hint: use `--admin-socket PATH` or `--admin-socket off`",
         display_path(path)
     )
 }
@@ -128,18 +135,18 @@ fn serve(life: &mut Lifecycle, name: &'static str, listener: Listener, app: App)
     });
 }
 
-/// Keeps the metrics' memory small, and the live series going.
+/// Bounds the memory of the metrics, and samples the time series.
 fn upkeep(life: &mut Lifecycle, observer: &Arc<Observer>, exporter: Option<observe::Exporter>) {
     let observer = Arc::clone(observer);
     life.spawn("metrics upkeep", LIMIT, |stop| async move {
-        let mut every = tokio::time::interval(limits::METRICS_UPKEEP_INTERVAL);
-        let begin = tokio::time::Instant::now() + limits::SAMPLE_INTERVAL;
-        let mut points = tokio::time::interval_at(begin, limits::SAMPLE_INTERVAL);
+        let mut upkeep = tokio::time::interval(limits::METRICS_UPKEEP_INTERVAL);
+        let first_sample = tokio::time::Instant::now() + limits::SAMPLE_INTERVAL;
+        let mut sample = tokio::time::interval_at(first_sample, limits::SAMPLE_INTERVAL);
         while !stop.is_set() {
             tokio::select! {
                 () = stop.stopped() => {}
-                _ = points.tick() => drop(observer.sample()),
-                _ = every.tick() => if let Some(exporter) = &exporter { exporter.upkeep() },
+                _ = sample.tick() => drop(observer.sample()),
+                _ = upkeep.tick() => if let Some(exporter) = &exporter { exporter.upkeep() },
             }
         }
         Ok::<_, Infallible>(())

@@ -1,4 +1,4 @@
-//! The configuration that is in force, for all who must follow a reload.
+//! The configuration in force, which follows each reload.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,29 +16,29 @@ use crate::{
 };
 
 crate::policy::words! {
-    /// Why nothing was reloaded.
-    Kind {
-        /// The new configuration is wrong.
+    /// Reason of a refused reload.
+    ReloadErrorKind {
+        /// The new configuration is invalid.
         Invalid = "invalid",
-        /// It changes what a running process cannot.
+        /// The new configuration needs a restart.
         Restart = "restart needed",
-        /// There is no file to read again.
+        /// The service has no configuration file to reload.
         NoFile = "no file",
-        /// The machine refused a directory, or a thread.
+        /// A directory or a thread could not be made ready.
         Failed = "failed",
     }
 }
 
-/// Nothing was reloaded: the old configuration is in force, untouched.
+/// A refused reload: the old configuration stays in force unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReloadError {
-    pub kind: Kind,
-    /// All of it, for a person.
+    pub kind: ReloadErrorKind,
+    /// Full text for the operator.
     pub detail: String,
 }
 
 impl ReloadError {
-    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+    pub fn new(kind: ReloadErrorKind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into() }
     }
 }
@@ -46,75 +46,80 @@ impl ReloadError {
 impl From<ReloadError> for ReloadRefused {
     fn from(ReloadError { kind, detail }: ReloadError) -> Self {
         match kind {
-            Kind::Invalid => Self::Invalid(detail),
-            Kind::Restart | Kind::NoFile | Kind::Failed => Self::Conflict(detail),
+            ReloadErrorKind::Invalid => Self::Invalid(detail),
+            ReloadErrorKind::Restart | ReloadErrorKind::NoFile | ReloadErrorKind::Failed => {
+                Self::Conflict(detail)
+            }
         }
     }
 }
 
-/// Clones share it. Dropping it does nothing.
+/// The configuration in force. Clones share one state; dropping one does nothing.
 #[derive(Clone, Debug)]
 pub struct LiveConfig {
-    /// As given at the start: they override the file each time that it is read.
+    /// Command-line options. They override the file each time it is read.
     options: Arc<Options>,
+    /// The configuration in force. Only the reload writes it.
     current: watch::Sender<Arc<Config>>,
-    /// What the sandbox, where one is in force, lets the service work in.
+    /// Directories in which the sandbox, if in force, lets the service work.
     inside: Option<Arc<[PathBuf]>>,
-    /// The same, by what they were at the start.
-    reach: Option<Arc<SandboxScope>>,
+    /// Identities of the same directories at the start.
+    scope: Option<Arc<SandboxScope>>,
 }
 
 impl LiveConfig {
     pub fn new(
         config: Config,
         options: Options,
-        inside: Option<(Vec<PathBuf>, SandboxScope)>,
+        sandbox: Option<(Vec<PathBuf>, SandboxScope)>,
     ) -> Self {
-        let (inside, reach) = inside.unzip();
+        let (inside, scope) = sandbox.unzip();
         let (options, inside) = (Arc::new(options), inside.map(Into::into));
         let current = watch::Sender::new(Arc::new(config));
-        Self { options, current, inside, reach: reach.map(Arc::new) }
+        Self { options, current, inside, scope: scope.map(Arc::new) }
     }
 
     pub fn now(&self) -> Arc<Config> {
         Arc::clone(&self.current.borrow())
     }
 
+    /// Returns a view that follows each reload.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Config>> {
+        self.current.subscribe()
+    }
+
     pub fn set(&self, config: Arc<Config>) {
         self.current.send_replace(config);
     }
 
-    /// `None` where no sandbox is in force.
-    pub fn reach(&self) -> Option<Arc<SandboxScope>> {
-        self.reach.clone()
+    /// Returns the directories of the sandbox, or `None` if no sandbox is in force.
+    pub fn scope(&self) -> Option<Arc<SandboxScope>> {
+        self.scope.clone()
     }
 
-    /// Whether a hang-up can mean that the file is to be read again.
-    pub fn has_file_to_read_again(&self) -> bool {
+    /// Returns whether a hang-up can request a reload.
+    pub fn can_reload(&self) -> bool {
         self.options.config.is_some() && !self.now().once
     }
 
-    /// Reads the file again; what comes back can be applied. Blocks.
-    pub fn read_again(&self) -> Result<Config, ReloadError> {
+    /// Reads and checks the file again. The result can be applied. Blocks.
+    pub fn load(&self) -> Result<Config, ReloadError> {
         let old = self.now();
         if self.options.config.is_none() {
-            let why = "there is no configuration file to read again: the service was started with options alone";
-            return Err(ReloadError::new(Kind::NoFile, why));
+            let detail = "no configuration file: the service was started with options alone";
+            return Err(ReloadError::new(ReloadErrorKind::NoFile, detail));
         }
         if old.once {
-            let why = "with `once` the configuration is read once";
-            return Err(ReloadError::new(Kind::NoFile, why));
+            let detail = "with `once` the configuration is read once";
+            return Err(ReloadError::new(ReloadErrorKind::NoFile, detail));
         }
         let new = config::load(&self.options)
-            .map_err(|problems| ReloadError::new(Kind::Invalid, problems.to_string()))?;
+            .map_err(|problems| ReloadError::new(ReloadErrorKind::Invalid, problems.to_string()))?;
         let fixed = old.fixed_keys_changed(&new);
         if !fixed.is_empty() {
             let keys: Vec<_> = fixed.iter().map(|key| format!("`{key}`")).collect();
-            let why = format!(
-                "{} cannot change in a running process: restart the service for it",
-                keys.join(", ")
-            );
-            return Err(ReloadError::new(Kind::Restart, why));
+            let detail = format!("cannot change {} without a restart", keys.join(", "));
+            return Err(ReloadError::new(ReloadErrorKind::Restart, detail));
         }
         let outside: Vec<_> = new
             .pipelines
@@ -124,27 +129,27 @@ impl LiveConfig {
         if outside.is_empty() {
             Ok(new)
         } else {
-            Err(ReloadError::new(Kind::Restart, outside.join("\n")))
+            Err(ReloadError::new(ReloadErrorKind::Restart, outside.join("\n")))
         }
     }
 
-    /// The directories of a pipeline that the sandbox keeps the service out of.
+    /// Returns an error text for each directory of a pipeline that the sandbox excludes.
     fn paths_outside_sandbox(&self, pipeline: &Pipeline) -> Vec<String> {
         let Some(inside) = &self.inside else { return Vec::new() };
-        let is_outside = |place: &&Path| !inside.iter().any(|dir| place.starts_with(dir));
-        let name = |place: &Path| {
+        let is_outside = |path: &&Path| !inside.iter().any(|dir| path.starts_with(dir));
+        let describe = |path: &Path| {
             let key = match &pipeline.on_success {
-                _ if place == pipeline.input => "input",
-                _ if place == pipeline.output => "output",
-                OnSuccess::Archive(archive) if place == archive => "on_success",
+                _ if path == pipeline.input => "input",
+                _ if path == pipeline.output => "output",
+                OnSuccess::Archive(archive) if path == archive => "on_success",
                 _ => "quarantine",
             };
             format!(
-                "`{key}` of the pipeline `{}`: {} is in no directory that the sandbox was opened for at the start: restart the service for it (`sandbox = \"off\"` reloads it)",
+                "`{key}` of the pipeline `{}`: {} is outside the sandbox; hint: restart the service, or set `sandbox = \"off\"` to reload such changes",
                 pipeline.name,
-                display_path(place)
+                display_path(path)
             )
         };
-        pipeline.places().into_iter().filter(is_outside).map(name).collect()
+        pipeline.directories().into_iter().filter(is_outside).map(describe).collect()
     }
 }

@@ -1,5 +1,4 @@
-//! The pipelines' directories, probed and opened beside one another: those that do not answer hold up
-//! their own pipeline only.
+//! Opens the pipelines concurrently, so that unresponsive directories delay only their own pipeline.
 
 use std::{error::Error, path::Path, sync::Arc};
 
@@ -7,7 +6,7 @@ use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnord
 use tokio::time::{interval, sleep};
 
 use super::{
-    bootstrap::directories_of,
+    bootstrap::create_pipeline_directories,
     error::{ServiceError, blocking},
     probe,
     tasks::wait_until_excluded,
@@ -21,28 +20,28 @@ use crate::{
     patience,
     pipeline::{
         context::{Context, ContextParts, SharedEvents},
-        own_paths::OwnPlaces,
+        own_paths::OwnPaths,
     },
 };
 
 pub type Failure = Box<dyn Error + Send + Sync>;
-/// A pipeline's name, and what became of its directories.
+/// A pipeline's name, and its context or the failure to open it.
 pub type Opened = (Arc<str>, Result<Arc<Context>, Failure>);
 
-/// What the contexts of all pipelines are made with.
+/// Dependencies of every pipeline context.
 #[derive(Clone, Debug)]
 pub struct PipelineOpener {
     pub ledger: Arc<Sqlite>,
     pub events: SharedEvents,
     pub tracer: Tracer,
     pub observer: Arc<Observer>,
-    pub own: Arc<OwnPlaces>,
-    /// Of the sandbox, where one is in force.
-    pub reach: Option<Arc<SandboxScope>>,
+    pub own: Arc<OwnPaths>,
+    /// Directories of the sandbox, if one is in force.
+    pub scope: Option<Arc<SandboxScope>>,
 }
 
-/// The pipelines whose directories have not answered yet. Dropping it gives them up; the threads that
-/// hang stay until the process ends.
+/// The pipelines whose directories have not responded. Dropping it abandons them; hanging threads
+/// stay until the process exits.
 pub struct PendingPipelines {
     opening: FuturesUnordered<BoxFuture<'static, Opened>>,
     meters: Vec<(Arc<str>, Arc<PipelineMeter>)>,
@@ -50,7 +49,9 @@ pub struct PendingPipelines {
 
 impl std::fmt::Debug for PendingPipelines {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Late").field("opening", &self.opening.len()).finish_non_exhaustive()
+        f.debug_struct("PendingPipelines")
+            .field("opening", &self.opening.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -62,21 +63,21 @@ impl PipelineOpener {
         pipeline: &Pipeline,
         config: &Config,
     ) -> Result<Arc<Context>, Failure> {
-        let Self { ledger, events, tracer, observer, own, reach: _ } = self;
-        // The ledger knows a pipeline by the real paths, which were not to be had where they did not answer.
-        for path in pipeline.places() {
+        let Self { ledger, events, tracer, observer, own, scope: _ } = self;
+        // The ledger identifies a pipeline by its real paths, which an unresponsive directory hides.
+        for path in pipeline.directories() {
             let real = config::real_path(path);
             if path != real {
                 return Err(ServiceError::RestartRequired(format!(
-                    "{} did not respond when the configuration was read, and is {}: restart the service",
+                    "{} did not respond when the configuration was loaded, and its real path is {}; hint: restart the service",
                     display_path(path),
                     display_path(&real)
                 ))
                 .into());
             }
         }
-        // Not made before the sandbox where they did not answer then.
-        directories_of(pipeline, &config.state_dir)?;
+        // Directories that did not respond before the sandbox was entered do not exist yet.
+        create_pipeline_directories(pipeline, &config.state_dir)?;
         probe::pipeline(pipeline, &fs::NodeId::new(ledger.instance()))?;
         let parts = ContextParts {
             id: ledger.pipeline(&pipeline.name, &pipeline.input, &pipeline.output)?,
@@ -84,15 +85,15 @@ impl PipelineOpener {
             meter: observer.meter_of(&pipeline.name),
             tracer: tracer.clone(),
             events: Arc::clone(events),
-            own: Arc::clone(own),
+            own_paths: Arc::clone(own),
         };
         Context::open(index, pipeline.clone(), parts).map(Arc::new).map_err(|error| {
             format!("cannot open the output {}: {error}", display_path(&pipeline.output)).into()
         })
     }
 
-    /// As [`Self::open_pipeline`], once the directories' file systems work.
-    async fn once_available(
+    /// Waits until the file systems of the directories respond, then opens the pipeline.
+    async fn open_when_available(
         self,
         index: usize,
         pipeline: Pipeline,
@@ -103,8 +104,8 @@ impl PipelineOpener {
             let (this, pipeline) = (Arc::clone(&this), Arc::clone(&pipeline));
             let config = Arc::clone(&config);
             let opened = blocking(move || {
-                let works = pipeline.places().into_iter().all(patience::is_available);
-                works.then(|| this.open_pipeline(index, &pipeline, &config)).transpose()
+                let is_available = pipeline.directories().into_iter().all(patience::is_available);
+                is_available.then(|| this.open_pipeline(index, &pipeline, &config)).transpose()
             });
             if let Some(opened) = opened.await? {
                 return Ok(opened);
@@ -113,35 +114,37 @@ impl PipelineOpener {
         }
     }
 
-    /// The sandbox, where it closed without a directory of this pipeline, which did not answer.
-    fn kept_out(&self, pipeline: &Pipeline) -> Option<Arc<SandboxScope>> {
-        let is_out = |reach: &Arc<SandboxScope>| {
-            pipeline.places().into_iter().any(|place| reach.was_silent(place))
+    /// Returns the sandbox if it lacks an unresponsive directory of this pipeline.
+    fn excluding_sandbox(&self, pipeline: &Pipeline) -> Option<Arc<SandboxScope>> {
+        let is_excluded = |scope: &Arc<SandboxScope>| {
+            pipeline.directories().into_iter().any(|path| scope.was_silent(path))
         };
-        self.reach.clone().filter(is_out)
+        self.scope.clone().filter(is_excluded)
     }
 
-    /// Those that answer in time, and the rest.
+    /// Opens all pipelines and returns those that respond in time, and the pending rest.
     ///
     /// # Errors
     ///
     /// A directory cannot do what the configuration needs, or the ledger failed.
-    pub async fn all(
+    pub async fn open_all(
         &self,
         config: &Arc<Config>,
     ) -> Result<(Vec<Arc<Context>>, PendingPipelines), Failure> {
         let patience =
-            if config.once { limits::ONCE_STORAGE_PATIENCE } else { limits::START_TIMEOUT };
+            if config.once { limits::ONCE_STORAGE_TIMEOUT } else { limits::START_TIMEOUT };
         let open = |(index, pipeline): (usize, &Pipeline)| {
             let (this, config, name) =
                 (self.clone(), Arc::clone(config), Arc::clone(&pipeline.name));
             let pipeline = pipeline.clone();
-            if let Some(reach) = self.kept_out(&pipeline) {
-                let places = move || pipeline.places().into_iter().map(Path::to_path_buf).collect();
-                return async move { (name, Err(wait_until_excluded(&reach, places).await.into())) }.boxed();
+            if let Some(scope) = self.excluding_sandbox(&pipeline) {
+                let paths =
+                    move || pipeline.directories().into_iter().map(Path::to_path_buf).collect();
+                return async move { (name, Err(wait_until_excluded(&scope, paths).await.into())) }
+                    .boxed();
             }
-            // Begun at once, and not when it is looked at.
-            let opened = tokio::spawn(this.once_available(index, pipeline, config));
+            // A task starts now, and not at the first poll.
+            let opened = tokio::spawn(this.open_when_available(index, pipeline, config));
             async move {
                 let opened = opened.await.unwrap_or_else(|error| Err(error.into()));
                 (name, opened)
@@ -163,37 +166,37 @@ impl PipelineOpener {
             }
         }
         contexts.sort_by_key(|context| context.index);
-        let is_late =
+        let is_pending =
             |pipeline: &&Pipeline| !contexts.iter().any(|context| *context.name() == pipeline.name);
-        let late = config.pipelines.iter().filter(is_late);
+        let pending = config.pipelines.iter().filter(is_pending);
         let meter = |pipeline: &Pipeline| {
             (Arc::clone(&pipeline.name), self.observer.meter_of(&pipeline.name))
         };
-        let meters = late.map(meter).collect();
+        let meters = pending.map(meter).collect();
         Ok((contexts, PendingPipelines { opening, meters }))
     }
 }
 
 impl PendingPipelines {
-    /// Their names; each is logged, and shown as paused.
+    /// Logs each pending pipeline, shows it as paused, and returns the names.
     pub fn announce(&self) -> Vec<Arc<str>> {
-        let tell = |(name, meter): &(Arc<str>, Arc<PipelineMeter>)| {
+        let announce = |(name, meter): &(Arc<str>, Arc<PipelineMeter>)| {
             let reason = "its directories do not respond";
             tracing::warn!(event = "pipeline.waiting", pipeline = %name, "waiting for the directories of a pipeline");
             meter.paused(Pause::Input, Some(reason));
             Arc::clone(name)
         };
-        self.meters.iter().map(tell).collect()
+        self.meters.iter().map(announce).collect()
     }
 
-    /// The next one whose directories answered or failed; `None` where there is none left. Cancel-safe.
+    /// Returns the next pipeline that opened or failed, or `None` if none is pending. Cancel-safe.
     pub async fn next(&mut self) -> Option<Opened> {
-        let mut beat = interval(limits::HEARTBEAT_INTERVAL);
+        let mut heartbeat = interval(limits::HEARTBEAT_INTERVAL);
         loop {
             tokio::select! {
-                answered = self.opening.next() => return answered,
-                // There is no intake yet that could.
-                _ = beat.tick() => for (_, meter) in &self.meters { meter.beat() },
+                opened = self.opening.next() => return opened,
+                // A pending pipeline has no intake that reports a heartbeat.
+                _ = heartbeat.tick() => for (_, meter) in &self.meters { meter.beat() },
             }
         }
     }

@@ -1,5 +1,5 @@
-//! What the pipelines' directories can do, tried out before the first file is taken: what the
-//! configuration needs and a file system does not have is a configuration error, and no file's.
+//! The probe of the pipelines' directories, before the first file is picked up: an operation that the
+//! configuration needs and the file system lacks is a configuration error, and not one of a file.
 
 use std::{
     fmt, io,
@@ -16,10 +16,10 @@ use crate::{
     policy::{Durability, OnSuccess},
 };
 
-/// A directory of a pipeline, and what is done in it.
+/// Role of a directory in its pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
-    /// Sources are taken out of it.
+    /// Sources are removed from it.
     Input,
     Output,
     Archive,
@@ -37,44 +37,45 @@ impl fmt::Display for Role {
     }
 }
 
-/// What was found about one directory.
+/// Result of probing one directory.
 #[derive(Debug)]
 struct Probed {
     role: Role,
     path: PathBuf,
-    /// `None` where the directory is to be made later.
+    /// `None` if the directory is created later.
     found: Option<io::Result<Abilities>>,
 }
 
-/// Probes one pipeline's directories and logs what is not usual of them.
+/// Probes one pipeline's directories and logs unusual ones.
 ///
 /// # Errors
 ///
-/// One of them cannot do what the configuration needs. A directory that cannot be probed now, because
-/// it is full or away, is none of them: the intake pauses for it.
+/// A directory lacks an operation that the configuration needs. A directory that cannot be probed now,
+/// because it is full or unavailable, is no error: the intake pauses for it.
 pub fn pipeline(config: &Pipeline, instance: &NodeId) -> Result<(), ServiceError> {
-    let probed: Vec<_> = places(config).map(|(role, path)| probe(role, path, instance)).collect();
-    probed.iter().try_for_each(|place| place.check(config))?;
-    let input = probed.iter().find(|place| place.role == Role::Input).and_then(Probed::device);
-    for place in &probed {
-        place.log(config, input);
+    let probed: Vec<_> =
+        directories(config).map(|(role, path)| probe(role, path, instance)).collect();
+    probed.iter().try_for_each(|dir| dir.check(config))?;
+    let input = probed.iter().find(|dir| dir.role == Role::Input).and_then(Probed::device);
+    for dir in &probed {
+        dir.log(config, input);
     }
     Ok(())
 }
 
-/// Prints what each directory of a configuration can do, for `tidemill check --probe`.
+/// Describes each directory of a configuration, for `tidemill check --probe`.
 pub fn report(config: &Config) -> (String, Exit) {
     let mut text = String::new();
     let mut exit = Exit::Drained;
     let instance = NodeId::new("probe");
     for pipeline in &config.pipelines {
-        for (role, path) in places(pipeline) {
-            let place = probe(role, path, &instance);
-            let verdict = match place.check(pipeline) {
-                Ok(()) => place.words(),
-                Err(fault) => {
-                    exit = fault.exit();
-                    format!("error: {fault}")
+        for (role, path) in directories(pipeline) {
+            let dir = probe(role, path, &instance);
+            let verdict = match dir.check(pipeline) {
+                Ok(()) => dir.describe(),
+                Err(error) => {
+                    exit = error.exit();
+                    format!("error: {error}")
                 }
             };
             text += &format!("{} {role} {}: {verdict}\n", pipeline.name, display_path(path));
@@ -83,30 +84,30 @@ pub fn report(config: &Config) -> (String, Exit) {
     (text, exit)
 }
 
-/// The directories that something is done in. A source that is kept leaves the input and the
-/// quarantine as they are.
-fn places(config: &Pipeline) -> impl Iterator<Item = (Role, &Path)> {
+/// Returns the directories that the pipeline changes. With `on_success = "keep"` it changes neither
+/// the input nor the quarantine.
+fn directories(config: &Pipeline) -> impl Iterator<Item = (Role, &Path)> {
     let Pipeline { input, output, quarantine, on_success, .. } = config;
     let moves = *on_success != OnSuccess::Keep;
     let archive = match on_success {
         OnSuccess::Archive(archive) => Some(archive),
         OnSuccess::Keep | OnSuccess::Delete => None,
     };
-    let places = [
+    let directories = [
         Some((Role::Output, output)),
         moves.then_some((Role::Input, input)),
         archive.map(|archive| (Role::Archive, archive)),
         moves.then_some((Role::Quarantine, quarantine)),
     ];
-    places.into_iter().flatten().map(|(role, path)| (role, path.as_path()))
+    directories.into_iter().flatten().map(|(role, path)| (role, path.as_path()))
 }
 
 fn probe(role: Role, path: &Path, instance: &NodeId) -> Probed {
     let open = |path: &Path| Dir::open(path).map(Arc::new);
     let dir = match (role, open(path)) {
-        // It is made in the state directory when it is needed, and is on the same file system then.
+        // It is created when needed, on the file system of its nearest existing parent.
         (Role::Quarantine, Err(error)) if error.kind() == io::ErrorKind::NotFound => {
-            path.ancestors().skip(1).find_map(|above| open(above).ok()).map(Ok)
+            path.ancestors().skip(1).find_map(|parent| open(parent).ok()).map(Ok)
         }
         (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => None,
         (_, dir) => Some(dir),
@@ -122,10 +123,10 @@ impl Probed {
     }
 
     fn check(&self, config: &Pipeline) -> Result<(), ServiceError> {
-        let (what, role) = (self.purpose(), self.role);
-        let refuse = |cause: &str, way: &str| {
+        let (action, role) = (self.action(), self.role);
+        let refuse = |cause: &str, hint: &str| {
             let path = display_path(&self.path);
-            Err(ServiceError::Config(format!("cannot {what} {path}: {cause}; hint: {way}")))
+            Err(ServiceError::Config(format!("cannot {action} {path}: {cause}; hint: {hint}")))
         };
         let elsewhere = format!("choose an {role} on another file system");
         let elsewhere = elsewhere.replace("an quarantine", "a quarantine");
@@ -146,56 +147,56 @@ impl Probed {
             }
             Some(Err(error)) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
                 let keep = "set `on_success = \"keep\"`, or mount it for writing";
-                let way = if role == Role::Input { keep } else { elsewhere.as_str() };
-                refuse("its file system is read-only", way)
+                let hint = if role == Role::Input { keep } else { elsewhere.as_str() };
+                refuse("its file system is read-only", hint)
             }
             _ => Ok(()),
         }
     }
 
-    fn purpose(&self) -> &'static str {
+    fn action(&self) -> &'static str {
         match self.role {
-            Role::Input => "take sources out of",
+            Role::Input => "remove sources from",
             Role::Output => "publish in",
             Role::Archive => "archive in",
             Role::Quarantine => "quarantine in",
         }
     }
 
-    /// `input` is the file system that sources come from.
+    /// Logs the abilities. `input` is the device of the input.
     fn log(&self, config: &Pipeline, input: Option<u64>) {
-        let (pipeline, place, path) = (&config.name, self.role, display_path(&self.path));
+        let (pipeline, role, path) = (&config.name, self.role, display_path(&self.path));
         match &self.found {
             Some(Ok(found)) => {
-                let abilities = self.words();
-                let is_moved_to = matches!(place, Role::Archive | Role::Quarantine);
+                let abilities = self.describe();
+                let is_moved_to = matches!(role, Role::Archive | Role::Quarantine);
                 if is_moved_to && input.is_some_and(|input| input != found.device) {
-                    tracing::info!(event = "storage.copying", %pipeline, %place, %path, abilities, "different file system from the input, copying sources");
+                    tracing::info!(event = "storage.copying", %pipeline, %role, %path, abilities, "input on another file system, copying sources");
                 } else if is_usual(found) {
-                    tracing::debug!(event = "storage.probed", %pipeline, %place, %path, abilities, "probed");
+                    tracing::debug!(event = "storage.probed", %pipeline, %role, %path, abilities, "probed");
                 } else {
-                    tracing::info!(event = "storage.fallback", %pipeline, %place, %path, abilities, "file system lacks operations, using fallbacks");
+                    tracing::info!(event = "storage.fallback", %pipeline, %role, %path, abilities, "file system lacks operations, using fallbacks");
                 }
             }
             Some(Err(error)) => {
-                tracing::warn!(event = "storage.not_probed", %pipeline, %place, %path, %error, "cannot probe the file system");
+                tracing::warn!(event = "storage.not_probed", %pipeline, %role, %path, %error, "cannot probe the file system");
             }
             None => {}
         }
     }
 
-    fn words(&self) -> String {
+    fn describe(&self) -> String {
         let found = match &self.found {
             Some(Ok(found)) => found,
-            Some(Err(error)) => return format!("cannot be probed: {error}"),
-            None => return "is not there yet".to_owned(),
+            Some(Err(error)) => return format!("cannot probe it: {error}"),
+            None => return "does not exist yet".to_owned(),
         };
-        let mut words = vec![match found.renames {
+        let mut abilities = vec![match found.renames {
             Renames::AtOnce => "renames at once",
             Renames::ByLink => "renames by hard link",
             Renames::Never => "cannot rename without replacing",
         }];
-        words.push(if found.syncs_directories {
+        abilities.push(if found.syncs_directories {
             "syncs directories"
         } else {
             "syncs no directory"
@@ -205,9 +206,9 @@ impl Probed {
             (found.kept.owners, "keeps no owners"),
             (found.kept.times, "keeps no times"),
         ];
-        words.extend(kept.iter().filter(|(kept, _)| !kept).map(|(_, word)| *word));
-        words.extend(found.is_network.then_some("network file system"));
-        words.join(", ")
+        abilities.extend(kept.iter().filter(|(kept, _)| !kept).map(|(_, text)| *text));
+        abilities.extend(found.is_network.then_some("network file system"));
+        abilities.join(", ")
     }
 }
 

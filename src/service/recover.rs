@@ -1,4 +1,4 @@
-//! The hook that finishes what the last run left, before the intake opens.
+//! The recovery: finishes the unfinished work of the previous run before the intake opens.
 
 use std::{
     convert::Infallible,
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     error::{ServiceError, blocking, chain, map_start_error},
-    resources::RECOVERY,
+    resources::RECOVERY_TIMEOUT,
 };
 use crate::{
     config::{self, Config},
@@ -26,7 +26,7 @@ use crate::{
     recovery::{self, Gathered, Quarantines, Summary},
 };
 
-/// Recovers, and says what it did.
+/// Recovers and returns a summary.
 pub async fn recovery(
     life: &mut Lifecycle,
     config: &Config,
@@ -37,21 +37,24 @@ pub async fn recovery(
     let (config, observer) = (config.clone(), Arc::clone(observer));
     let stop = life.handle().closing();
     let open = blocking(move || {
-        let count = |pipeline: &str, record: &Record| count(&observer, &config, pipeline, record);
+        let count = |pipeline: &str, record: &Record| {
+            count_quarantined(&observer, &config, pipeline, record);
+        };
         let quarantines = Quarantines { events: &events, ledger: ledger.instance(), count: &count };
         recover(&*ledger, &quarantines, &config, &stop).map(|summary| ((), summary))
     });
-    let recovered = life.start("recovery", RECOVERY, open, |()| async { Ok::<_, Infallible>(()) });
+    let recovered =
+        life.start("recovery", RECOVERY_TIMEOUT, open, |()| async { Ok::<_, Infallible>(()) });
     recovered.await.map_err(|error| match &error {
-        StartError::Failed { source, .. } if is_for_later(source.as_ref()) => {
+        StartError::Failed { source, .. } if needs_restart(source.as_ref()) => {
             ServiceError::RestartRequired(chain(&error))
         }
         _ => map_start_error(ServiceError::Storage)(error),
     })
 }
 
-/// Nothing failed: there is no space in the events file, or another program writes to the ledger.
-fn is_for_later(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+/// Returns whether a later start may succeed: no space for the events file, or a busy ledger.
+fn needs_restart(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
     match error.downcast_ref() {
         Some(recovery::Error::NoSpace(_)) => true,
         Some(recovery::Error::Ledger(error)) => error.kind == ErrorKind::Busy,
@@ -59,9 +62,9 @@ fn is_for_later(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool
     }
 }
 
-/// As one that the pipeline itself put into quarantine.
-fn count(observer: &Observer, config: &Config, pipeline: &str, record: &Record) {
-    let index = config.pipelines.iter().position(|known| &*known.name == pipeline);
+/// Counts a file that recovery put into quarantine, as its pipeline would.
+fn count_quarantined(observer: &Observer, config: &Config, pipeline: &str, record: &Record) {
+    let index = config.pipelines.iter().position(|configured| &*configured.name == pipeline);
     if let Some(meter) = index.and_then(|index| observer.pipeline(index)) {
         meter.outcome(OutcomeKind::Quarantined, record.identity.size, 0);
     }
@@ -74,10 +77,10 @@ fn recover(
     stop: &CancellationToken,
 ) -> Result<Summary, recovery::Error> {
     let events = quarantines.events;
-    let last = ledger.begin(&fs::boot_id())?;
+    let previous = ledger.begin(&fs::boot_id())?;
     ledger.skip_ids(recovery::largest_id(ledger, events)?);
     let patience = patience(stop, config.once);
-    let Gathered { roots, facts, left } = recovery::gather(ledger, events, &patience)?;
+    let Gathered { roots, facts, deferred } = recovery::gather(ledger, events, &patience)?;
     let plans: Vec<_> = facts
         .into_iter()
         .map(|facts| {
@@ -86,7 +89,7 @@ fn recover(
         })
         .collect();
     let unfinished = !plans.is_empty();
-    let means = recovery::RecoveryContext {
+    let context = recovery::RecoveryContext {
         ledger,
         events,
         roots: &roots,
@@ -94,26 +97,26 @@ fn recover(
         quarantines,
         pipelines: &config.pipelines,
     };
-    let mut summary = recovery::apply(&means, plans)?;
-    summary.left += left;
-    if last == PreviousShutdown::Unclean || unfinished {
+    let mut summary = recovery::apply(&context, plans)?;
+    summary.deferred += deferred;
+    if previous == PreviousShutdown::Unclean || unfinished {
         recovery::sweep(ledger, quarantines, &config.pipelines, &mut summary)?;
     }
     if summary != Summary::default() {
         tracing::info!(event = "recovery.finished", ?summary, "recovery finished");
     }
-    if summary.left == 0 {
-        ledger.recovered();
-        note_inputs(ledger, config)?;
+    if summary.deferred == 0 {
+        ledger.mark_recovered();
+        record_inputs(ledger, config)?;
     }
     Ok(summary)
 }
 
-/// Nothing is unfinished: the inputs are those that a later recovery has to find.
-fn note_inputs(ledger: &dyn Ledger, config: &Config) -> Result<(), recovery::Error> {
+/// Records the identities of the inputs, which a later recovery checks. Nothing may be unfinished.
+fn record_inputs(ledger: &dyn Ledger, config: &Config) -> Result<(), recovery::Error> {
     for config::Pipeline { name, input, output, .. } in &config.pipelines {
-        let asked = input.clone();
-        let found = patience::within(input, move || fs::directory_at(&asked));
+        let path = input.clone();
+        let found = patience::within(input, move || fs::directory_at(&path));
         let Some(Ok(found)) = found else { continue };
         let id = ledger.pipeline(name, input, output)?;
         ledger.note_input_inode(id, found.identity.inode)?;
@@ -121,17 +124,18 @@ fn note_inputs(ledger: &dyn Ledger, config: &Config) -> Result<(), recovery::Err
     Ok(())
 }
 
-/// Waits for space until the stop, `--once` for as long as for any other full disk.
+/// Returns a function that waits for space, and returns whether to retry: until the stop, and with
+/// `--once` for at most [`limits::ONCE_STORAGE_TIMEOUT`].
 fn patience(stop: &CancellationToken, once: bool) -> impl Fn(&io::Error) -> bool {
-    const LOOK: Duration = Duration::from_millis(50);
-    let began = Instant::now();
+    const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(50);
+    let started_at = Instant::now();
     move |error| {
-        tracing::warn!(event = "events.no_space", %error, "no space for the events file, recovery waits");
+        tracing::warn!(event = "events.no_space", %error, "no space for the events file, recovery waiting");
         let until = Instant::now() + limits::BACKOFF;
         while Instant::now() < until && !stop.is_cancelled() {
-            thread::park_timeout(LOOK);
+            thread::park_timeout(STOP_CHECK_INTERVAL);
         }
-        let is_enough = once && began.elapsed() > limits::ONCE_STORAGE_PATIENCE;
-        !(stop.is_cancelled() || is_enough)
+        let is_timed_out = once && started_at.elapsed() > limits::ONCE_STORAGE_TIMEOUT;
+        !(stop.is_cancelled() || is_timed_out)
     }
 }

@@ -1,10 +1,10 @@
-//! The reload: the configuration is read and checked in full, everything new is made ready, and
-//! only then the intakes that change are stopped, drained and started anew.
+//! The reload: it loads and checks the configuration, opens everything new, and only then stops,
+//! drains and restarts the intakes that change.
 //!
-//! N1: all or nothing. What can fail is done before the first intake is stopped.
-//! N2: an unchanged pipeline notices nothing.
-//! N3: a stop in the middle is an ordinary stop: what was stopped is drained with the rest, what was
-//! to begin does not.
+//! N1: all or nothing. Everything that can fail comes before the first intake is stopped.
+//! N2: an unchanged pipeline is not affected.
+//! N3: a stop during a reload is an ordinary stop: stopped intakes drain with the others, and new
+//! intakes do not start.
 
 use std::{
     convert::Infallible,
@@ -19,9 +19,9 @@ use tokio::{
 
 use super::{
     error::{LIMIT, blocking, chain},
-    live_config::{Kind, LiveConfig, ReloadError},
+    live_config::{LiveConfig, ReloadError, ReloadErrorKind},
     opening::{Opened, PendingPipelines, PipelineOpener},
-    resources::write_settings,
+    resources::save_config_snapshot,
     tasks::notify,
 };
 use crate::{
@@ -32,29 +32,29 @@ use crate::{
     pipeline::{Control, context::Context},
 };
 
-/// Reloads that may wait for the one that is carried out.
-const WAITING: usize = 8;
+/// Maximum number of requests that wait for the running reload.
+const PENDING_REQUESTS_MAX: usize = 8;
 
 type ReloadOutcome = Result<Reloaded, ReloadError>;
-/// One who asked, and waits. Dropped, it is told that there is nobody to reload.
+/// Channel for the result. Dropping it reports that the service cannot reload.
 type ReloadRequest = oneshot::Sender<Result<Reloaded, ReloadRefused>>;
 
-/// What a reload works on.
+/// Everything that a reload changes.
 #[derive(Debug)]
 pub struct Reloader {
-    pub settings: LiveConfig,
-    pub opening: PipelineOpener,
-    pub late: PendingPipelines,
-    /// Pipelines that did not start, when their directories answered at last: a reload tries again.
+    pub live_config: LiveConfig,
+    pub opener: PipelineOpener,
+    pub pending: PendingPipelines,
+    /// Pipelines that failed to start after their directories responded. A reload retries them.
     pub failed: Vec<Arc<str>>,
     pub control: Control,
-    /// Where an operator asks for a reload, if there is one.
-    pub desk: Option<Arc<ApiState>>,
-    /// Of the next context.
-    pub index: usize,
+    /// State of the API, if a listener is configured.
+    pub api_state: Option<Arc<ApiState>>,
+    /// Index of the next pipeline context.
+    pub next_index: usize,
 }
 
-/// Looks for hang-ups from the first one on.
+/// Returns a receiver of hang-ups that includes those before the call.
 pub fn hangups(handle: &Handle) -> watch::Receiver<u64> {
     let mut hangups = handle.hangups();
     if *hangups.borrow() > 0 {
@@ -63,26 +63,25 @@ pub fn hangups(handle: &Handle) -> watch::Receiver<u64> {
     hangups
 }
 
-/// Whether someone looks on at a terminal; one that was closed is none any more.
+/// Returns whether standard input or standard error is an open terminal.
 fn has_terminal() -> bool {
     stdin().is_terminal() || stderr().is_terminal()
 }
 
 /// Reloads at each SIGHUP and each request, one at a time, until the stop.
 pub fn spawn(life: &mut Lifecycle, mut reloader: Reloader, mut hangups: watch::Receiver<u64>) {
-    let (ask, mut requests) = mpsc::channel::<ReloadRequest>(WAITING);
-    if let Some(desk) = &reloader.desk {
-        desk.set_reloads(ask);
+    let (sender, mut requests) = mpsc::channel::<ReloadRequest>(PENDING_REQUESTS_MAX);
+    if let Some(api_state) = &reloader.api_state {
+        api_state.set_reloads(sender);
     }
     let (handle, had_terminal) = (life.handle().clone(), has_terminal());
     life.spawn("reload", LIMIT, move |stop| async move {
         loop {
-            let asked = tokio::select! {
+            let request = tokio::select! {
                 () = stop.stopped() => break,
                 Ok(()) = hangups.changed() => {
-                    // Nothing could be read again, and who started it cannot see or stop it any more.
-                    if had_terminal && !has_terminal() && !reloader.settings.has_file_to_read_again()
-                    {
+                    // No reload is possible, and the user cannot see or stop the service any more.
+                    if had_terminal && !has_terminal() && !reloader.live_config.can_reload() {
                         handle.request_stop();
                         tracing::info!(event = "service.hangup", "terminal closed (SIGHUP), stopping");
                         break;
@@ -90,28 +89,32 @@ pub fn spawn(life: &mut Lifecycle, mut reloader: Reloader, mut hangups: watch::R
                     None
                 }
                 Some(request) = requests.recv() => Some(request),
-                Some(opened) = reloader.late.next() => {
-                    reloader.begin_late(opened);
+                Some(opened) = reloader.pending.next() => {
+                    reloader.start_pending(opened);
                     continue;
                 }
             };
-            // The file is read after this: it serves all hang-ups until now.
+            // The file is read after this, so this reload serves all hang-ups until now.
             hangups.mark_unchanged();
-            let Some(outcome) = reloader.next_request(&stop).await else { break };
-            // Who asked may have gone.
-            asked.map(|asked| asked.send(outcome.map_err(Into::into)).ok());
+            let Some(outcome) = reloader.reload_and_report(&stop).await else { break };
+            // The client may have disconnected.
+            request.map(|request| request.send(outcome.map_err(Into::into)).ok());
         }
         Ok::<_, Infallible>(())
     });
 }
 
 impl Reloader {
-    /// One reload, told to the log and the service manager; `None` where the stop came first.
-    async fn next_request(&mut self, stop: &StopFlag) -> Option<ReloadOutcome> {
+    /// Reloads, and reports the outcome to the log and the service manager. Returns `None` if the stop
+    /// came first.
+    async fn reload_and_report(&mut self, stop: &StopFlag) -> Option<ReloadOutcome> {
         use sd_notify::NotifyState;
-        let began = NotifyState::monotonic_usec_now();
+        let started_at = NotifyState::monotonic_usec_now();
         notify(
-            &[Some(NotifyState::Reloading), began.ok()].into_iter().flatten().collect::<Vec<_>>(),
+            &[Some(NotifyState::Reloading), started_at.ok()]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>(),
         );
         let outcome = tokio::select! {
             () = stop.stopped() => return None,
@@ -141,27 +144,27 @@ impl Reloader {
         Some(outcome)
     }
 
-    /// Lets a pipeline begin whose directories did not answer at the start. One that a reload has
-    /// changed or removed meanwhile is none any more.
-    fn begin_late(&mut self, (name, opened): Opened) {
-        let (intakes, config) = (self.control.intakes(), self.settings.now());
+    /// Starts a pipeline whose directories did not respond at the start, unless a reload has changed or
+    /// removed it.
+    fn start_pending(&mut self, (name, opened): Opened) {
+        let (intakes, config) = (self.control.intakes(), self.live_config.now());
         if !intakes.late().contains(&name) {
             return;
         }
         let count = config.pipelines.len();
-        let begun = opened.and_then(|context| {
+        let started = opened.and_then(|context| {
             context.meter.clear();
             intakes.begin(intakes.prepare(vec![context], count)?);
             Ok(())
         });
-        match begun {
+        match started {
             Ok(()) => {
                 tracing::info!(event = "pipeline.started", pipeline = %name, "directories responding, pipeline started");
             }
             Err(error) => {
                 let reason = format!("cannot start: {}", chain(&*error));
                 tracing::error!(event = "pipeline.failed", pipeline = %name, reason, hint = "reload or restart the service", "pipeline not started");
-                let meter = self.opening.observer.meter_of(&name);
+                let meter = self.opener.observer.meter_of(&name);
                 meter.paused(Pause::Input, Some(&reason));
                 self.failed.push(name);
             }
@@ -169,73 +172,75 @@ impl Reloader {
     }
 
     async fn reload(&mut self) -> ReloadOutcome {
-        let settings = self.settings.clone();
-        let new = Arc::new(blocking(move || settings.read_again()).await?);
-        let mut difference = self.settings.now().difference(&new);
+        let live_config = self.live_config.clone();
+        let new = Arc::new(blocking(move || live_config.load()).await?);
+        let mut difference = self.live_config.now().difference(&new);
         difference.change(&self.failed);
         let contexts = self.contexts(&new, &difference).await?;
         let intakes = self.control.intakes();
-        let failed = |error: std::io::Error| ReloadError::new(Kind::Failed, error.to_string());
+        let failed =
+            |error: std::io::Error| ReloadError::new(ReloadErrorKind::Failed, error.to_string());
         let prepared = intakes.prepare(contexts.clone(), new.pipelines.len());
         let prepared = prepared.map_err(failed)?;
-        // From here on nothing fails (N1).
-        let stopped = [difference.changed.as_slice(), &difference.removed].concat();
+        // Nothing fails from here on (N1).
+        let changed_or_removed = [difference.changed.as_slice(), &difference.removed].concat();
         let pauses = intakes.pauses();
-        intakes.stop(&stopped, new.shutdown_deadline).await;
+        intakes.stop(&changed_or_removed, new.shutdown_deadline).await;
         self.failed.clear();
         let meters = new.pipelines.iter().map(|pipeline| {
-            let made = contexts.iter().find(|context| *context.name() == pipeline.name);
-            made.map_or_else(
-                || self.opening.observer.meter_of(&pipeline.name),
+            let new_context = contexts.iter().find(|context| *context.name() == pipeline.name);
+            new_context.map_or_else(
+                || self.opener.observer.meter_of(&pipeline.name),
                 |context| Arc::clone(&context.meter),
             )
         });
-        self.opening.observer.set_pipelines(meters.collect());
+        self.opener.observer.set_pipelines(meters.collect());
         for context in &contexts {
             context.meter.clear();
-            // The meter is the old one's, and may say so still.
-            context.meter.set_held(false);
-            context.hold.set(pauses.has(context.name()));
+            // The meter of the old context may still show the operator's pause.
+            context.meter.set_paused_by_operator(false);
+            context.operator_pause.set(pauses.is_paused(context.name()));
         }
-        self.opening.own.set(Arc::clone(&new));
+        self.opener.own.set(Arc::clone(&new));
         intakes.begin(prepared);
-        self.settings.set(Arc::clone(&new));
-        if let Some(desk) = &self.desk {
-            desk.set_config((*new).clone());
+        self.live_config.set(Arc::clone(&new));
+        if let Some(api_state) = &self.api_state {
+            api_state.refresh_count();
         }
-        if let Err(error) = blocking(move || write_settings(&new)).await {
+        if let Err(error) = blocking(move || save_config_snapshot(&new)).await {
             tracing::warn!(event = "config.not_saved", %error, "cannot save the configuration, `tidemill explain` uses the old one");
         }
-        Ok(report(&difference))
+        Ok(reloaded(&difference))
     }
 
-    /// The contexts of what is changed or added, with their directories and their rows in the ledger.
+    /// Opens the contexts of changed and added pipelines, with their directories and ledger rows.
     async fn contexts(
         &mut self,
         new: &Arc<Config>,
         difference: &Difference,
     ) -> Result<Vec<Arc<Context>>, ReloadError> {
         let names = [difference.changed.as_slice(), &difference.added].concat();
-        let first = self.index;
-        self.index += names.len();
-        let (new, opening) = (Arc::clone(new), self.opening.clone());
-        let asked = names.clone();
-        let made = blocking(move || {
-            let wanted = new.pipelines.iter().filter(|pipeline| asked.contains(&pipeline.name));
-            let make = |(pipeline, index): (&crate::config::Pipeline, usize)| {
-                opening.open_pipeline(index, pipeline, &new).map_err(|error| chain(&*error))
+        let first_index = self.next_index;
+        self.next_index += names.len();
+        let (new, opener, opened_names) = (Arc::clone(new), self.opener.clone(), names.clone());
+        let open_all = blocking(move || {
+            let pipelines =
+                new.pipelines.iter().filter(|pipeline| opened_names.contains(&pipeline.name));
+            let open = |(pipeline, index): (&crate::config::Pipeline, usize)| {
+                opener.open_pipeline(index, pipeline, &new).map_err(|error| chain(&*error))
             };
-            wanted.zip(first..).map(make).collect::<Result<Vec<_>, String>>()
+            pipelines.zip(first_index..).map(open).collect::<Result<Vec<_>, String>>()
         });
-        let made = timeout(LIMIT, made).await.unwrap_or_else(|_| {
+        let contexts = timeout(LIMIT, open_all).await.unwrap_or_else(|_| {
             let (names, seconds) = (names.join(", "), LIMIT.as_secs());
-            Err(format!("the directories of {names} have not answered within {seconds} s"))
+            Err(format!("the directories of {names} did not respond within {seconds} s"))
         });
-        made.map_err(|error| ReloadError::new(Kind::Failed, error))
+        contexts.map_err(|error| ReloadError::new(ReloadErrorKind::Failed, error))
     }
 }
 
-fn report(difference: &Difference) -> Reloaded {
+/// Lists the pipelines by the effect of the reload.
+fn reloaded(difference: &Difference) -> Reloaded {
     let names = |names: &[Arc<str>]| names.iter().map(ToString::to_string).collect();
     Reloaded {
         changed: names(&difference.changed),

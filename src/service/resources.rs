@@ -1,4 +1,4 @@
-//! The hooks of [`super::start`], one for each resource: how it is opened, and how it is closed.
+//! The resources of [`super::start`]: one function opens each and registers its close.
 
 use std::{
     convert::Infallible,
@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 
 use super::{
     error::{
-        LEDGER, LIMIT, ServiceError, blocking, chain, map_io_start_error, map_start_error,
-        sort_ledger,
+        LEDGER, LIMIT, ServiceError, blocking, chain, map_io_start_error, map_ledger_start_error,
+        map_start_error,
     },
     live_config::LiveConfig,
     opening::{Failure, PendingPipelines, PipelineOpener},
@@ -30,39 +30,39 @@ use crate::{
     queries::quarantined::{self, Quarantined},
 };
 
-/// Recovery may have much to do.
-pub(super) const RECOVERY: Duration = Duration::from_hours(1);
+/// Time limit of the recovery.
+pub(super) const RECOVERY_TIMEOUT: Duration = Duration::from_hours(1);
 
-/// The lock on the state directory, once it is taken.
+/// The lock on the state directory. Empty until it is taken; dropping the last clone releases it.
 pub type HeldLock = Arc<OnceLock<Lock>>;
 
-/// As many descriptors as the system gives, and at least what the configuration needs.
-pub async fn limits(life: &mut Lifecycle, config: &Config) -> Result<(), ServiceError> {
+/// Raises the descriptor limit to the maximum, and checks that the configuration fits.
+pub async fn descriptor_limit(life: &mut Lifecycle, config: &Config) -> Result<(), ServiceError> {
     let files = u64::from(config.limits.files);
     let open = async move {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
         let limit = getrlimit(Resource::Nofile);
         let raised = Rlimit { current: limit.maximum, ..limit };
         setrlimit(Resource::Nofile, raised)?;
-        let most = limit.maximum.unwrap_or(u64::MAX);
+        let maximum = limit.maximum.unwrap_or(u64::MAX);
         let needed = 2 * files + 64;
-        if most < needed {
+        if maximum < needed {
             return Err(io::Error::other(format!(
-                "the system gives at most {most} descriptors, and `limits.files = {files}` may need {needed}: raise `ulimit -n`, or lower `files` to {}",
-                most.saturating_sub(64) / 2
+                "`limits.files = {files}` may need {needed} descriptors, and the system allows {maximum}; hint: raise `ulimit -n`, or lower `files` to {}",
+                maximum.saturating_sub(64) / 2
             )));
         }
         Ok(((), ()))
     };
-    life.start("limits", LIMIT, open, |()| async { Ok::<_, Infallible>(()) })
+    life.start("descriptor limit", LIMIT, open, |()| async { Ok::<_, Infallible>(()) })
         .await
         .map_err(map_start_error(ServiceError::Config))
 }
 
-/// One process for one state directory.
+/// Takes the lock on the state directory.
 ///
-/// It goes into `held`, which is the process's to the end: who waits for the lock finds the last word
-/// ([`super::ended`]) written.
+/// `held` keeps the lock until the process exits: a process that waits for the lock then finds the
+/// [`super::exit_record`].
 pub async fn lock(
     life: &mut Lifecycle,
     config: &Config,
@@ -86,17 +86,17 @@ fn is_held(error: &(dyn std::error::Error + 'static)) -> bool {
     matches!(error.downcast_ref(), Some(LockError::Held { .. }))
 }
 
-/// What the configuration came to, for `tidemill explain`, which tells by these rules what becomes of
-/// a file. Only who has the lock writes it.
-pub async fn settings(life: &mut Lifecycle, config: &Config) -> Result<(), ServiceError> {
+/// Saves the configuration for `tidemill explain`. The lock must be held.
+pub async fn config_snapshot(life: &mut Lifecycle, config: &Config) -> Result<(), ServiceError> {
     let config = config.clone();
-    let open = blocking(move || write_settings(&config).map(|()| ((), ())));
-    life.start("settings", LIMIT, open, |()| async { Ok::<_, Infallible>(()) })
+    let open = blocking(move || save_config_snapshot(&config).map(|()| ((), ())));
+    life.start("configuration snapshot", LIMIT, open, |()| async { Ok::<_, Infallible>(()) })
         .await
         .map_err(map_io_start_error)
 }
 
-pub fn write_settings(config: &Config) -> io::Result<()> {
+/// Writes the configuration in force to the state directory.
+pub fn save_config_snapshot(config: &Config) -> io::Result<()> {
     let (dir, text) = (&config.state_dir, config.to_string());
     replace_own(dir, "config.toml", text.as_bytes()).map_err(|error| {
         let path = dir.join("config.toml");
@@ -104,19 +104,19 @@ pub fn write_settings(config: &Config) -> io::Result<()> {
     })
 }
 
-/// As [`sort_ledger`]; one that says what it is stays that.
-fn sort_pipelines(error: StartError) -> ServiceError {
-    let sorted = sort_ledger(ServiceError::Config);
+/// Maps as [`map_ledger_start_error`] does, but keeps a [`ServiceError`].
+fn map_pipelines_start_error(error: StartError) -> ServiceError {
+    let map = map_ledger_start_error(ServiceError::Config);
     match error {
         StartError::Failed { name, source } => match source.downcast() {
-            Ok(fault) => *fault,
-            Err(source) => sorted(StartError::Failed { name, source }),
+            Ok(error) => *error,
+            Err(source) => map(StartError::Failed { name, source }),
         },
-        error => sorted(error),
+        error => map(error),
     }
 }
 
-/// The ledger, marked as in use; how the last use ended is recovery's to ask.
+/// Opens the ledger. Recovery queries how the previous run ended.
 pub async fn ledger(life: &mut Lifecycle, config: &Config) -> Result<Arc<Sqlite>, ServiceError> {
     let path = config.state_dir.join("ledger.sqlite");
     let open = blocking(move || {
@@ -124,10 +124,12 @@ pub async fn ledger(life: &mut Lifecycle, config: &Config) -> Result<Arc<Sqlite>
         Ok::<_, ledger::Error>((Arc::clone(&ledger), ledger))
     });
     let close = |ledger: Arc<Sqlite>| blocking(move || ledger.end(&fs::boot_id()));
-    life.start(LEDGER, LIMIT, open, close).await.map_err(sort_ledger(ServiceError::Storage))
+    life.start(LEDGER, LIMIT, open, close)
+        .await
+        .map_err(map_ledger_start_error(ServiceError::Storage))
 }
 
-/// The events file, if one was asked for, and who listens.
+/// Opens the events file, if one is configured, with its listener.
 pub async fn events(
     life: &mut Lifecycle,
     config: &Config,
@@ -146,77 +148,73 @@ pub async fn events(
     life.start("events", LIMIT, open, close).await.map_err(map_io_start_error)
 }
 
-/// The eight stages. Closing them is the drain.
+/// Starts the pipelines. Closing them is the drain.
 pub async fn pipelines(
     life: &mut Lifecycle,
-    settings: &LiveConfig,
-    opening: PipelineOpener,
+    live_config: &LiveConfig,
+    opener: PipelineOpener,
     (left_by_recovery, drained): (u64, oneshot::Sender<(DrainSummary, u64)>),
 ) -> Result<(Control, PendingPipelines), ServiceError> {
-    let (config, observer) = (settings.now(), Arc::clone(&opening.observer));
-    let (seen, counted) = (Arc::clone(&observer), Arc::clone(&opening.ledger));
-    // The drain's own limit is the deadline of the whole stop.
+    let (config, observer) = (live_config.now(), Arc::clone(&opener.observer));
+    let (start_observer, ledger) = (Arc::clone(&observer), Arc::clone(&opener.ledger));
+    // The drain may take the time of the entire stop.
     let limit = LIMIT.max(config.shutdown_deadline);
     let runtime = tokio::runtime::Handle::current();
     let open = async move {
-        let (contexts, late) = opening.all(&config).await?;
+        let (contexts, pending) = opener.open_all(&config).await?;
         let Config { limits, once, .. } = *config;
-        let start = PipelineInputs {
+        let inputs = PipelineInputs {
             contexts,
-            late: late.announce(),
+            late: pending.announce(),
             limits,
             once,
-            observer: seen,
+            observer: start_observer,
             runtime,
         };
-        let (pipelines, control) = blocking(move || Pipelines::start(start)).await?;
-        Ok::<_, Failure>(((pipelines, control.clone()), (control, late)))
+        let (pipelines, control) = blocking(move || Pipelines::start(inputs)).await?;
+        Ok::<_, Failure>(((pipelines, control.clone()), (control, pending)))
     };
     let handle = life.handle().clone();
-    let settings = settings.clone();
-    let close = move |(pipelines, control)| async move {
-        drain(&handle, &control, &settings, &observer).await;
-        // Every thread has ended: taking back what they returned does not wait.
-        let mut ended = pipelines_drained(pipelines).await;
-        ended.left += left_by_recovery;
-        observer.drained(ended.left);
-        let in_quarantine = in_quarantine(counted, settings.now()).await;
-        let sent = drained.send((ended, in_quarantine.as_ref().copied().unwrap_or(0)));
-        sent.map_err(|_| lifecycle::Error::from("nobody waits for the drain"))?;
+    let live_config = live_config.clone();
+    let close = move |(pipelines, control): (Pipelines, Control)| async move {
+        drain(&handle, &control, &live_config, &observer).await;
+        // Every thread has ended, so this does not wait.
+        let mut summary = blocking(move || pipelines.drained()).await;
+        summary.unfinished += left_by_recovery;
+        observer.drain_finished(summary.unfinished);
+        let in_quarantine = in_quarantine(ledger, live_config.now()).await;
+        let sent = drained.send((summary, in_quarantine.as_ref().copied().unwrap_or(0)));
+        sent.map_err(|_| lifecycle::Error::from("no receiver for the drain summary"))?;
         in_quarantine.map(drop)
     };
-    life.start("pipelines", limit, open, close).await.map_err(sort_pipelines)
+    life.start("pipelines", limit, open, close).await.map_err(map_pipelines_start_error)
 }
 
-async fn pipelines_drained(pipelines: Pipelines) -> DrainSummary {
-    blocking(move || pipelines.drained()).await
-}
-
-/// How many files of these pipelines are in quarantine, also those from before this start. Asked for
-/// by `--once` alone, whose exit code says so.
+/// Counts the files of these pipelines in quarantine, including those of earlier runs, for the exit
+/// code of `--once`. Returns 0 without `--once`.
 async fn in_quarantine(ledger: Arc<Sqlite>, config: Arc<Config>) -> Result<u64, lifecycle::Error> {
     if !config.once {
         return Ok(0);
     }
-    let all = blocking(move || {
-        let all = quarantined::all(&*ledger)?;
-        let is_ours = |file: &&Quarantined| {
-            let of = |pipeline: &Pipeline| {
+    let count = blocking(move || {
+        let files = quarantined::all(&*ledger)?;
+        let is_counted = |file: &&Quarantined| {
+            let is_of = |pipeline: &Pipeline| {
                 pipeline.input == file.roots.input && pipeline.output == file.roots.output
             };
-            // What does not answer has not gone.
-            let is_there = |at: PathBuf| {
-                let dir = at.parent().unwrap_or(&at).to_path_buf();
-                patience::within(&dir, move || at.symlink_metadata().is_ok()).unwrap_or(true)
+            // An unresponsive directory counts as one that has the file.
+            let exists = |path: PathBuf| {
+                let dir = path.parent().unwrap_or(&path).to_path_buf();
+                patience::within(&dir, move || path.symlink_metadata().is_ok()).unwrap_or(true)
             };
-            config.pipelines.iter().any(of) && is_there(file.kept_at())
+            config.pipelines.iter().any(is_of) && exists(file.kept_at())
         };
-        Ok::<_, ledger::Error>(all.iter().filter(is_ours).count())
+        Ok::<_, ledger::Error>(files.iter().filter(is_counted).count())
     });
-    Ok(all.await? as u64)
+    Ok(count.await? as u64)
 }
 
-/// The last hook: from here on the service says that it is ready.
+/// Enters READY, and reports it to the log and the service manager.
 pub fn ready(life: &Lifecycle, config: &Config, late: &[Arc<str>]) {
     for pipeline in config.pipelines.iter().filter(|pipeline| !late.contains(&pipeline.name)) {
         tracing::info!(

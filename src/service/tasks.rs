@@ -1,4 +1,4 @@
-//! What goes on beside the pipelines: the tasks that watch and tell, and the drain at the end.
+//! The tasks that run alongside the pipelines and watch or report, and the drain.
 
 use std::{
     convert::Infallible,
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{
     error::{LIMIT, ServiceError, blocking, chain},
-    exit::{Progress, log_progress, log_unfinished},
+    exit::{DrainLog, log_progress, log_unfinished},
     live_config::LiveConfig,
 };
 use crate::{
@@ -26,11 +26,16 @@ use crate::{
     policy::HookKind,
 };
 
-/// Closes the intake and waits for the last job; says every few seconds who is left. The cut makes
-/// the stages drop what they have and the committer finish what is staged.
-pub async fn drain(handle: &Handle, control: &Control, settings: &LiveConfig, observer: &Observer) {
+/// Closes the intake and waits for the last job, and logs the files in flight every few seconds. The
+/// cut makes the stages drop their files and the committer finish the staged ones.
+pub async fn drain(
+    handle: &Handle,
+    control: &Control,
+    live_config: &LiveConfig,
+    observer: &Observer,
+) {
     handle.enter(Phase::Closing);
-    observer.drains(settings.now().shutdown_deadline);
+    observer.drain_started(live_config.now().shutdown_deadline);
     notify(&[
         sd_notify::NotifyState::Stopping,
         sd_notify::NotifyState::Status(&draining(observer)),
@@ -38,23 +43,23 @@ pub async fn drain(handle: &Handle, control: &Control, settings: &LiveConfig, ob
     control.close();
     handle.enter(Phase::Draining);
     let cut = handle.cut();
-    let mut progress = Progress::new(observer);
+    let mut log = DrainLog::new(observer);
     let mut hangups = handle.hangups();
     let mut every = tokio::time::interval(limits::DRAIN_LOG_INTERVAL);
     every.tick().await;
     loop {
         tokio::select! {
             () = control.ended() => break,
-            () = cut.cancelled(), if !progress.is_cut => {
-                progress.is_cut = true;
-                log_unfinished(&settings.now(), observer);
+            () = cut.cancelled(), if !log.is_cut => {
+                log.is_cut = true;
+                log_unfinished(&live_config.now(), observer);
                 control.cut();
             }
             Ok(()) = hangups.changed() => tracing::warn!(event = "service.signal_ignored", "SIGHUP ignored, service is stopping"),
             _ = every.tick() => {
-                if log_progress(&mut progress, observer) {
-                    let more = limits::DRAIN_LOG_INTERVAL.saturating_mul(3);
-                    let micros = u32::try_from(more.as_micros()).unwrap_or(u32::MAX);
+                if log_progress(&mut log, observer) {
+                    let extension = limits::DRAIN_LOG_INTERVAL.saturating_mul(3);
+                    let micros = u32::try_from(extension.as_micros()).unwrap_or(u32::MAX);
                     notify(&[
                         sd_notify::NotifyState::ExtendTimeoutUsec(micros),
                         sd_notify::NotifyState::Status(&draining(observer)),
@@ -66,13 +71,13 @@ pub async fn drain(handle: &Handle, control: &Control, settings: &LiveConfig, ob
     handle.enter(Phase::Committing);
 }
 
-/// The status line of a drain, sent with each of its messages: the service manager reads few of them at once.
+/// Makes the status line of a drain, which each of its messages carries: the service manager reads few at once.
 fn draining(observer: &Observer) -> String {
     format!("Draining, {} files in flight", observer.unfinished())
 }
 
-/// What the user's hooks are told of the start and the end.
-pub fn facts(config: &Config, observer: &Arc<Observer>) -> HookContext {
+/// Makes the context of the user's `on_start` and `on_drained` hooks.
+pub fn hook_context(config: &Config, observer: &Arc<Observer>) -> HookContext {
     let pipelines = config.pipelines.iter().map(|pipeline| {
         let Pipeline { name, input, output, .. } = pipeline;
         json!({ "name": &**name, "input": input, "output": output })
@@ -97,19 +102,19 @@ pub fn facts(config: &Config, observer: &Arc<Observer>) -> HookContext {
         .to_string()
     };
     let deadline = config.shutdown_deadline;
-    // Half of what is kept for the end.
-    let last = limits::COMMIT_RESERVE.min(deadline / 2) / 2;
-    HookContext { start: start.to_string(), drained: Box::new(drained), last, deadline }
+    // Half of the reserve of the stop.
+    let drained_grace = limits::COMMIT_RESERVE.min(deadline / 2) / 2;
+    HookContext { start: start.to_string(), drained: Box::new(drained), drained_grace, deadline }
 }
 
-/// Tells the observer each phase. Started before the HTTP server, it ends after it: until then the
-/// probes answer by the phase that is.
+/// Copies each phase to the observer. Started before the HTTP server, the task ends after it, so that
+/// the probes always answer by the current phase.
 pub fn phase(life: &mut Lifecycle, observer: &Arc<Observer>) {
-    let (mut phase, seen) = (life.handle().phase(), Arc::clone(observer));
+    let (mut phase, observer) = (life.handle().phase(), Arc::clone(observer));
     life.spawn("phase", LIMIT, |stop| async move {
         loop {
-            let now = *phase.borrow_and_update();
-            seen.set_phase(now.as_str(), now == Phase::Ready);
+            let current = *phase.borrow_and_update();
+            observer.set_phase(current.as_str(), current == Phase::Ready);
             tokio::select! {
                 () = stop.stopped() => return Ok::<_, Infallible>(()),
                 changed = phase.changed() => if changed.is_err() { return Ok(()) },
@@ -118,8 +123,8 @@ pub fn phase(life: &mut Lifecycle, observer: &Arc<Observer>) {
     });
 }
 
-/// Sends traces, where that is asked for. Started before the pipelines it ends after them, with what
-/// they left. It is the last to hold up a stop: that is bounded by [`limits::OTLP_FLUSH_TIMEOUT`].
+/// Starts the OTLP exporter, if configured. Started before the pipelines, it ends after them and sends
+/// their last traces, which delays the stop by at most [`limits::OTLP_FLUSH_TIMEOUT`].
 #[cfg(feature = "otlp")]
 pub fn traces(life: &mut Lifecycle, config: &Config) -> Tracer {
     let Some(otlp) = &config.otlp else { return Tracer::default() };
@@ -129,14 +134,14 @@ pub fn traces(life: &mut Lifecycle, config: &Config) -> Tracer {
     tracer
 }
 
-/// This build has none.
+/// Returns a tracer that does nothing: this build has no OTLP.
 #[cfg(not(feature = "otlp"))]
 pub fn traces(_life: &mut Lifecycle, _config: &Config) -> Tracer {
     Tracer::default()
 }
 
-/// Makes marks durable soon, also where no other commit comes: a power loss must not make recovery
-/// doubt an output that was acknowledged and taken.
+/// Flushes deferred state updates of the ledger even if no commit follows: after a power loss,
+/// recovery must not question an acknowledged output that a consumer took.
 pub fn flushes(life: &mut Lifecycle, ledger: &Arc<Sqlite>, control: &Control) {
     let (ledger, control) = (Arc::clone(ledger), control.clone());
     life.spawn("flush", LIMIT, |stop| async move {
@@ -155,7 +160,7 @@ pub fn flushes(life: &mut Lifecycle, ledger: &Arc<Sqlite>, control: &Control) {
     });
 }
 
-/// Logs what came of the files, in one line for each [`limits::SUMMARY_INTERVAL`] in which any ended.
+/// Logs the outcomes of files, one line per [`limits::SUMMARY_INTERVAL`] with at least one.
 fn summary(life: &mut Lifecycle, observer: &Arc<Observer>) {
     let observer = Arc::clone(observer);
     life.spawn("summary", LIMIT, |stop| async move {
@@ -185,7 +190,7 @@ fn summary(life: &mut Lifecycle, observer: &Arc<Observer>) {
     });
 }
 
-/// Tasks that only watch and report.
+/// Starts the tasks that only watch and report.
 pub fn background(
     life: &mut Lifecycle,
     config: &Config,
@@ -204,11 +209,11 @@ pub fn background(
     watch_control(life, &config.state_dir.join("control"), control.clone());
 }
 
-/// `tidemill requeue` drops a file into `STATE/control` to have every input scanned now.
+/// Watches `STATE/control`: `tidemill requeue` creates a file there to request a rescan of every input.
 fn watch_control(life: &mut Lifecycle, dir: &Path, control: Control) {
     use crate::pipeline::intake::discover::{EventQueue, Watch};
-    let (hints, mut bell) = EventQueue::new();
-    let watch = match Watch::start(dir, hints.clone()) {
+    let (events, mut wake) = EventQueue::new();
+    let watch = match Watch::start(dir, events.clone()) {
         Ok(watch) => watch,
         Err(error) => {
             tracing::warn!(
@@ -223,7 +228,7 @@ fn watch_control(life: &mut Lifecycle, dir: &Path, control: Control) {
         loop {
             tokio::select! {
                 () = stop.stopped() => break,
-                Some(()) = bell.recv() => if !hints.take(usize::MAX).0.paths.is_empty() { control.rescan() },
+                Some(()) = wake.recv() => if !events.take(usize::MAX).0.paths.is_empty() { control.rescan() },
             }
         }
         drop(watch);
@@ -231,43 +236,43 @@ fn watch_control(life: &mut Lifecycle, dir: &Path, control: Control) {
     });
 }
 
-/// Waits until a place was made or mounted anew since the start: the sandbox keeps the service out
-/// of it, and only a new start can let it in.
-pub async fn wait_for_sandbox_miss(settings: &LiveConfig) -> ServiceError {
-    let Some(reach) = settings.reach() else { return std::future::pending().await };
-    let places = || {
-        let config = settings.now();
-        config.pipelines.iter().flat_map(Pipeline::places).map(Path::to_path_buf).collect()
+/// Waits until a configured directory was created or mounted after the start: the sandbox excludes it
+/// until a restart.
+pub async fn wait_for_sandbox_miss(live_config: &LiveConfig) -> ServiceError {
+    let Some(scope) = live_config.scope() else { return std::future::pending().await };
+    let paths = || {
+        let config = live_config.now();
+        config.pipelines.iter().flat_map(Pipeline::directories).map(Path::to_path_buf).collect()
     };
-    wait_until_excluded(&reach, places).await
+    wait_until_excluded(&scope, paths).await
 }
 
-/// Waits until the sandbox keeps the service out of one of these places, and the place answers.
+/// Waits until one of these directories responds and the sandbox excludes it.
 pub async fn wait_until_excluded(
-    reach: &Arc<SandboxScope>,
-    places: impl Fn() -> Vec<PathBuf>,
+    scope: &Arc<SandboxScope>,
+    paths: impl Fn() -> Vec<PathBuf>,
 ) -> ServiceError {
     let mut every = tokio::time::interval(limits::POLL_INTERVAL);
     loop {
         every.tick().await;
-        let (mut places, reach) = (places().into_iter(), Arc::clone(reach));
-        // A file system that does not answer holds up neither the runtime nor the other looks for long.
-        let looked = tokio::task::spawn_blocking(move || {
-            places.find(|place| {
-                let (asked, reach) = (place.clone(), Arc::clone(&reach));
-                patience::within(place, move || reach.excludes(&asked)).unwrap_or(false)
+        let (mut paths, scope) = (paths().into_iter(), Arc::clone(scope));
+        // An unresponsive file system blocks neither the runtime nor the other checks for long.
+        let excluded = tokio::task::spawn_blocking(move || {
+            paths.find(|path| {
+                let (dir, scope) = (path.clone(), Arc::clone(&scope));
+                patience::within(path, move || scope.excludes(&dir)).unwrap_or(false)
             })
         });
-        if let Ok(Some(place)) = looked.await {
+        if let Ok(Some(path)) = excluded.await {
             return ServiceError::RestartRequired(format!(
-                "{} was created or mounted after the start, or did not respond then, and the sandbox excludes it: restart the service (or set `sandbox = \"off\"`)",
-                observe::display_path(&place)
+                "{} was created or mounted after the start, or did not respond then, and the sandbox excludes it; hint: restart the service, or set `sandbox = \"off\"`",
+                observe::display_path(&path)
             ));
         }
     }
 }
 
-/// Tells systemd, where it listens; without it, nothing happens.
+/// Notifies the service manager, if there is one.
 pub fn notify(states: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(event = "service.notify_failed", %error, "cannot notify the service manager");

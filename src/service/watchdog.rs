@@ -1,5 +1,5 @@
-//! The watch on progress, and systemd's watchdog, which is fed only while the service makes progress, so that one that is stuck is
-//! started anew. (`WatchdogSec=` in `systemd.service(5)`.)
+//! The check for stalls, and systemd's watchdog: it is notified only while the service makes progress,
+//! so that systemd restarts a stalled service (`WatchdogSec=` in `systemd.service(5)`).
 
 use std::{
     collections::HashMap,
@@ -18,68 +18,69 @@ use crate::{
     observe::{Liveness, Observer},
 };
 
-/// Looks at the signs of life for as long as the service runs: what `/livez` and `/readyz` say of a
-/// standstill comes from here, and systemd's watchdog, where it asks for it, is fed at half its time.
-/// That the runtime answers is shown by this task's being run; before and after READY no more is
-/// asked, because recovery and the drain have bounds of their own.
+/// Checks the liveness of every pipeline while the service runs. `/livez` and `/readyz` report its
+/// stalls, and systemd's watchdog, if enabled, is notified at half its timeout. A running task proves
+/// that the runtime works; before and after READY nothing else is checked, because recovery and the
+/// drain have their own limits.
 pub fn spawn(life: &mut Lifecycle, observer: &Arc<Observer>) {
-    let asked = sd_notify::watchdog_enabled().filter(|timeout| !timeout.is_zero());
-    let (timeout, is_asked) = (asked.unwrap_or(limits::WATCHDOG_INTERVAL), asked.is_some());
+    let watchdog = sd_notify::watchdog_enabled().filter(|timeout| !timeout.is_zero());
+    let (timeout, is_enabled) = (watchdog.unwrap_or(limits::WATCHDOG_INTERVAL), watchdog.is_some());
     let (observer, phase) = (Arc::clone(observer), life.handle().phase());
     life.spawn("watchdog", LIMIT, move |stop| async move {
-        let mut judge = ProgressMonitor::new(timeout, Instant::now());
+        let mut monitor = ProgressMonitor::new(timeout, Instant::now());
         let mut every = tokio::time::interval(timeout / 2);
-        let mut was_well = true;
+        let mut was_running = true;
         loop {
             tokio::select! {
                 () = stop.stopped() => return Ok::<_, Infallible>(()),
                 _ = every.tick() => {}
             }
             let is_ready = *phase.borrow() == Phase::Ready;
-            let (signs, now) = (observer.signs(), Instant::now());
-            let stuck = judge.stuck(&signs, now).filter(|_| is_ready);
-            let part = judge.still(&signs, now).filter(|_| is_ready);
-            observer.stands_still(stuck.clone(), part);
-            match &stuck {
-                // A manager that does not take messages must not hold up the runtime.
-                None if is_asked => tokio::select! {
+            let (pipelines, now) = (observer.liveness(), Instant::now());
+            let stall = monitor.service_stall(&pipelines, now).filter(|_| is_ready);
+            let pipeline_stall = monitor.pipeline_stall(&pipelines, now).filter(|_| is_ready);
+            observer.set_stall(stall.clone(), pipeline_stall);
+            match &stall {
+                // A service manager that reads no messages must not block the runtime.
+                None if is_enabled => tokio::select! {
                     () = stop.stopped() => return Ok(()),
                     () = blocking(|| notify(&[sd_notify::NotifyState::Watchdog])) => {}
                 },
-                Some(why) if was_well && is_asked => {
+                Some(reason) if was_running && is_enabled => {
                     tracing::error!(
                         event = "service.stalled",
-                        reason = why,
+                        reason,
                         "watchdog not notified, service stalled"
                     );
                 }
-                Some(why) if was_well => {
-                    tracing::error!(event = "service.stalled", reason = why, "service stalled");
+                Some(reason) if was_running => {
+                    tracing::error!(event = "service.stalled", reason, "service stalled");
                 }
                 _ => {}
             }
-            if stuck.is_none() && !was_well {
-                let word = if is_asked {
+            if stall.is_none() && !was_running {
+                let message = if is_enabled {
                     "watchdog notified again"
                 } else {
                     "service recovered from a stall"
                 };
-                tracing::info!(event = "service.recovered", "{word}");
+                tracing::info!(event = "service.recovered", "{message}");
             }
-            was_well = stuck.is_none();
+            was_running = stall.is_none();
         }
     });
 }
 
-/// Remembers when something moved last.
+/// Remembers the last progress.
 #[derive(Debug)]
 struct ProgressMonitor {
-    /// Generous: a slow disk is no reason to start anew, and a start would not make it faster.
+    /// Time without progress that counts as a stall. Generous: a restart does not help a slow disk.
     bound: Duration,
-    movement: u64,
-    moved_at: Instant,
+    /// Progress counter of all pipelines at the last check.
+    progress: u64,
+    progressed_at: Instant,
     /// The same for each pipeline.
-    each: HashMap<String, (u64, Instant)>,
+    pipelines: HashMap<String, (u64, Instant)>,
 }
 
 impl ProgressMonitor {
@@ -87,46 +88,46 @@ impl ProgressMonitor {
         let bound = timeout
             .saturating_mul(limits::WATCHDOG_STALL_FACTOR)
             .max(limits::HEARTBEAT_INTERVAL * 3);
-        Self { bound, movement: 0, moved_at: now, each: HashMap::new() }
+        Self { bound, progress: 0, progressed_at: now, pipelines: HashMap::new() }
     }
 
-    /// Why the service is stuck, if it is.
-    fn stuck(&mut self, signs: &[Liveness], now: Instant) -> Option<String> {
-        let movement = signs.iter().map(|signs| signs.movement).sum();
-        // The files of a sick place may have to wait for it.
-        let waiting = signs.iter().filter(|signs| signs.in_work > 0 && !signs.is_paused);
-        let files: u64 = waiting.map(|signs| signs.in_work).sum();
-        if files == 0 || movement != self.movement {
-            (self.movement, self.moved_at) = (movement, now);
+    /// Returns the reason if the service as a whole is stalled.
+    fn service_stall(&mut self, pipelines: &[Liveness], now: Instant) -> Option<String> {
+        let progress = pipelines.iter().map(|pipeline| pipeline.progress).sum();
+        // Files of a paused pipeline may have to wait for unavailable storage.
+        let busy =
+            pipelines.iter().filter(|pipeline| pipeline.in_flight > 0 && !pipeline.is_paused);
+        let files: u64 = busy.map(|pipeline| pipeline.in_flight).sum();
+        if files == 0 || progress != self.progress {
+            (self.progress, self.progressed_at) = (progress, now);
         }
-        if let Some(silent) = signs.iter().find(|signs| signs.silent > self.bound) {
+        if let Some(silent) = pipelines.iter().find(|pipeline| pipeline.silent > self.bound) {
             let (name, seconds) = (&silent.name, silent.silent.as_secs());
-            return Some(format!("the intake of {name} has not turned for {seconds} s"));
+            return Some(format!("no heartbeat of the intake of {name} for {seconds} s"));
         }
-        let still = now.saturating_duration_since(self.moved_at);
-        (still > self.bound).then(|| {
-            format!("{files} files are in work and nothing moved for {} s", still.as_secs())
-        })
+        let stalled = now.saturating_duration_since(self.progressed_at);
+        (stalled > self.bound)
+            .then(|| format!("{files} files in flight, no progress for {} s", stalled.as_secs()))
     }
 
-    /// Why a pipeline stands still, if one does, be it that others get on. A new start would disturb
-    /// those, and is asked for by [`Self::stuck`] alone.
-    fn still(&mut self, signs: &[Liveness], now: Instant) -> Option<String> {
+    /// Returns the reason if one pipeline is stalled, even if others make progress. A restart would
+    /// disturb those, so only [`Self::service_stall`] causes one.
+    fn pipeline_stall(&mut self, pipelines: &[Liveness], now: Instant) -> Option<String> {
         let mut first = None;
-        for Liveness { name, movement, in_work, is_paused, .. } in signs {
-            let seen = self.each.entry(name.clone()).or_insert((*movement, now));
-            if *in_work == 0 || *is_paused || seen.0 != *movement {
-                *seen = (*movement, now);
+        for Liveness { name, progress, in_flight, is_paused, .. } in pipelines {
+            let last = self.pipelines.entry(name.clone()).or_insert((*progress, now));
+            if *in_flight == 0 || *is_paused || last.0 != *progress {
+                *last = (*progress, now);
             }
-            let still = now.saturating_duration_since(seen.1);
-            if still > self.bound && first.is_none() {
-                let seconds = still.as_secs();
+            let stalled = now.saturating_duration_since(last.1);
+            if stalled > self.bound && first.is_none() {
+                let seconds = stalled.as_secs();
                 first = Some(format!(
-                    "pipeline {name}: {in_work} files are in work and nothing moved for {seconds} s"
+                    "pipeline {name}: {in_flight} files in flight, no progress for {seconds} s"
                 ));
             }
         }
-        self.each.retain(|name, _| signs.iter().any(|signs| signs.name == *name));
+        self.pipelines.retain(|name, _| pipelines.iter().any(|pipeline| pipeline.name == *name));
         first
     }
 }
@@ -137,64 +138,64 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(30);
 
-    fn well() -> Liveness {
+    fn idle() -> Liveness {
         let silent = limits::HEARTBEAT_INTERVAL;
-        Liveness { name: "main".to_owned(), silent, movement: 1, in_work: 0, is_paused: false }
+        Liveness { name: "main".to_owned(), silent, progress: 1, in_flight: 0, is_paused: false }
     }
 
-    /// A judge that has looked once, and the time after which it loses patience.
-    fn judge(signs: &Liveness) -> (ProgressMonitor, Instant) {
+    /// Returns a monitor after its first check, and a time after the bound.
+    fn checked_once(pipeline: &Liveness) -> (ProgressMonitor, Instant) {
         let now = Instant::now();
-        let mut judge = ProgressMonitor::new(TIMEOUT, now);
-        assert_eq!(judge.stuck(std::slice::from_ref(signs), now), None);
-        (judge, now + TIMEOUT * limits::WATCHDOG_STALL_FACTOR + Duration::from_secs(1))
+        let mut monitor = ProgressMonitor::new(TIMEOUT, now);
+        assert_eq!(monitor.service_stall(std::slice::from_ref(pipeline), now), None);
+        (monitor, now + TIMEOUT * limits::WATCHDOG_STALL_FACTOR + Duration::from_secs(1))
     }
 
     #[test]
-    fn who_has_nothing_to_do_is_well_for_ever() {
-        let (mut judge, late) = judge(&well());
-        assert_eq!(judge.stuck(&[well()], late + TIMEOUT * 1000), None);
+    fn an_idle_service_is_never_stalled() {
+        let (mut monitor, late) = checked_once(&idle());
+        assert_eq!(monitor.service_stall(&[idle()], late + TIMEOUT * 1000), None);
     }
 
     #[test]
-    fn files_in_work_that_do_not_move_are_stuck_until_they_do() {
-        let busy = Liveness { in_work: 3, ..well() };
-        let (mut judge, late) = judge(&busy);
+    fn files_in_flight_without_progress_are_a_stall_until_they_progress() {
+        let busy = Liveness { in_flight: 3, ..idle() };
+        let (mut monitor, late) = checked_once(&busy);
         let soon = Instant::now() + TIMEOUT;
-        assert_eq!(judge.stuck(std::slice::from_ref(&busy), soon), None);
-        let why = judge.stuck(std::slice::from_ref(&busy), late);
-        assert_eq!(why.as_deref(), Some("3 files are in work and nothing moved for 301 s"));
-        let moved = Liveness { movement: 2, ..busy };
-        assert_eq!(judge.stuck(&[moved], late), None);
+        assert_eq!(monitor.service_stall(std::slice::from_ref(&busy), soon), None);
+        let reason = monitor.service_stall(std::slice::from_ref(&busy), late);
+        assert_eq!(reason.as_deref(), Some("3 files in flight, no progress for 301 s"));
+        let moved = Liveness { progress: 2, ..busy };
+        assert_eq!(monitor.service_stall(&[moved], late), None);
     }
 
     #[test]
-    fn a_pipeline_that_stands_still_is_named_though_another_one_gets_on() {
-        let (mut judge, late) = judge(&well());
-        let hangs = Liveness { in_work: 3, ..well() };
-        let gets_on =
-            |movement| Liveness { name: "other".to_owned(), movement, in_work: 1, ..well() };
+    fn a_stalled_pipeline_is_named_though_another_one_progresses() {
+        let (mut monitor, late) = checked_once(&idle());
+        let hangs = Liveness { in_flight: 3, ..idle() };
+        let progressing =
+            |progress| Liveness { name: "other".to_owned(), progress, in_flight: 1, ..idle() };
         let soon = Instant::now();
-        assert_eq!(judge.still(&[hangs.clone(), gets_on(1)], soon), None);
-        let both = [hangs, gets_on(2)];
-        assert_eq!(judge.stuck(&both, late), None);
-        let why = judge.still(&both, late + Duration::from_secs(1));
-        let wanted = "pipeline main: 3 files are in work and nothing moved for 30";
-        assert!(why.as_ref().is_some_and(|why| why.starts_with(wanted)), "{why:?}");
+        assert_eq!(monitor.pipeline_stall(&[hangs.clone(), progressing(1)], soon), None);
+        let both = [hangs, progressing(2)];
+        assert_eq!(monitor.service_stall(&both, late), None);
+        let reason = monitor.pipeline_stall(&both, late + Duration::from_secs(1));
+        let wanted = "pipeline main: 3 files in flight, no progress for 30";
+        assert!(reason.as_ref().is_some_and(|reason| reason.starts_with(wanted)), "{reason:?}");
     }
 
     #[test]
-    fn files_that_wait_for_a_sick_place_are_not_stuck() {
-        let paused = Liveness { in_work: 3, is_paused: true, ..well() };
-        let (mut judge, late) = judge(&paused);
-        assert_eq!(judge.stuck(&[paused], late), None);
+    fn files_that_wait_for_unavailable_storage_are_no_stall() {
+        let paused = Liveness { in_flight: 3, is_paused: true, ..idle() };
+        let (mut monitor, late) = checked_once(&paused);
+        assert_eq!(monitor.service_stall(&[paused], late), None);
     }
 
     #[test]
-    fn an_intake_that_does_not_turn_is_stuck() {
-        let (mut judge, late) = judge(&well());
-        let silent = Liveness { silent: Duration::from_secs(400), ..well() };
-        let why = judge.stuck(&[well(), silent], late);
-        assert_eq!(why.as_deref(), Some("the intake of main has not turned for 400 s"));
+    fn an_intake_without_a_heartbeat_is_a_stall() {
+        let (mut monitor, late) = checked_once(&idle());
+        let silent = Liveness { silent: Duration::from_secs(400), ..idle() };
+        let reason = monitor.service_stall(&[idle(), silent], late);
+        assert_eq!(reason.as_deref(), Some("no heartbeat of the intake of main for 400 s"));
     }
 }

@@ -1,6 +1,6 @@
-//! The memory that the codecs of a chain take at most.
+//! The maximum memory of the codecs of a chain.
 //!
-//! The figures are upper bounds: of the libraries' own formulas where there are any, else measured.
+//! The figures are upper bounds: from the formulas of the libraries where they exist, else measured.
 
 use super::{Chain, Format, Transform};
 use crate::{
@@ -9,12 +9,12 @@ use crate::{
 };
 
 const MIB: u64 = 1 << 20;
-/// A decoder may use this much whatever the limit: zstd's levels up to 19 and the tools' defaults of
-/// the other formats need no more.
-const DECODER_BYTES_LEAST: u64 = 8 * MIB;
+/// Memory that a decoder may always use: enough for zstd's levels up to 19 and the default levels of
+/// the other formats.
+const DECODER_BYTES_MIN: u64 = 8 * MIB;
 
-/// zstd's window, hash table and chain table at each level, as logarithms (`clevels.h` of 1.5).
-const ZSTD: [(u32, u32, u32); 19] = [
+/// Logarithms of zstd's window, hash table and chain table by level (`clevels.h` of 1.5).
+const ZSTD_TABLE_LOGS: [(u32, u32, u32); 19] = [
     (19, 14, 13),
     (20, 16, 15),
     (21, 17, 16),
@@ -35,15 +35,15 @@ const ZSTD: [(u32, u32, u32); 19] = [
     (23, 22, 23),
     (23, 22, 24),
 ];
-/// From this level on zstd's chain table is a binary tree, with two entries for each position.
-const ZSTD_TREES: i32 = 13;
-/// zstd's parallel jobs up to level 9: memory is a few times this for each worker. Higher levels
-/// have larger windows, which need larger jobs.
+/// First level at which zstd's chain table is a binary tree, with two entries per position.
+const ZSTD_TREE_LEVEL_MIN: i32 = 13;
+/// Size of zstd's parallel jobs up to level 9. A worker needs a few times this. Higher levels have
+/// larger windows, which need larger jobs.
 const ZSTD_JOB_BYTES: u32 = 2 << 20;
-const ZSTD_JOBS_TO: i32 = 9;
+const ZSTD_JOB_LEVEL_MAX: i32 = 9;
 
-/// zstd's tables for a level and what is compressed in one piece: no larger than that piece needs,
-/// which zstd finds out by itself only where it is told the size.
+/// Sizes of zstd's tables for a level, limited to the size of the input. zstd limits them only if it
+/// is given the size.
 #[derive(Clone, Copy, Debug)]
 pub struct ZstdTables {
     pub window_log: u32,
@@ -53,19 +53,19 @@ pub struct ZstdTables {
 
 impl ZstdTables {
     pub fn of(level: i32) -> Self {
-        let row = usize::try_from(level - 1).ok().and_then(|row| ZSTD.get(row));
+        let row = usize::try_from(level - 1).ok().and_then(|row| ZSTD_TABLE_LOGS.get(row));
         let &(window_log, hash_log, chain_log) = row.unwrap_or(&(23, 22, 24));
         Self { window_log, hash_log, chain_log }
     }
 
-    /// Those for inputs of at most [`SMALL_FILE_MAX_BYTES`].
+    /// Returns the tables for inputs of at most [`SMALL_FILE_MAX_BYTES`].
     pub fn small(level: i32) -> Self {
         let Self { hash_log, chain_log, .. } = Self::of(level);
         let window_log = SMALL_FILE_MAX_BYTES.ilog2();
         if level <= 3 {
             return Self { window_log, hash_log: 15, chain_log: 14 };
         }
-        let trees = u32::from(level >= ZSTD_TREES);
+        let trees = u32::from(level >= ZSTD_TREE_LEVEL_MIN);
         let hash_log = hash_log.min(window_log + 1);
         Self { window_log, hash_log, chain_log: chain_log.min(window_log + trees) }
     }
@@ -75,12 +75,12 @@ impl ZstdTables {
     }
 }
 
-/// The size of zstd's jobs where it is not zstd's own choice.
+/// Returns the size of zstd's jobs, or `None` where zstd chooses it.
 pub fn zstd_job_bytes(level: i32) -> Option<u32> {
-    (level <= ZSTD_JOBS_TO).then_some(ZSTD_JOB_BYTES)
+    (level <= ZSTD_JOB_LEVEL_MAX).then_some(ZSTD_JOB_BYTES)
 }
 
-/// The memory of the codecs of a chain, for one file at a time.
+/// Memory of the codecs of a chain for one file.
 #[derive(Clone, Copy, Debug)]
 pub struct Need<'a> {
     chain: &'a Chain,
@@ -88,26 +88,26 @@ pub struct Need<'a> {
 }
 
 impl<'a> Need<'a> {
-    /// Where decoders may use what the bounds allow, or less, so that all fits into the limit.
+    /// Makes the need with decoders limited to the bounds, and to less if needed to fit the limit.
     #[must_use]
     pub fn within(chain: &'a Chain, bounds: ExpansionLimits, limit: u64) -> Self {
         let decoders =
             chain.transforms().iter().filter(|transform| decodes(**transform)).count() as u64;
-        let alone =
+        let without_decoders =
             Self { chain, bounds: ExpansionLimits { decoder_bytes: 0, ..bounds } }.of_large(1);
-        let share = limit.saturating_sub(alone).checked_div(decoders).unwrap_or(limit);
-        let decoder_bytes = bounds.decoder_bytes.min(share.max(DECODER_BYTES_LEAST));
+        let share = limit.saturating_sub(without_decoders).checked_div(decoders).unwrap_or(limit);
+        let decoder_bytes = bounds.decoder_bytes.min(share.max(DECODER_BYTES_MIN));
         Self { chain, bounds: ExpansionLimits { decoder_bytes, ..bounds } }
     }
 
-    /// The bounds, with what decoders may use in fact.
+    /// Returns the bounds with the memory limit of each decoder.
     #[must_use]
     pub const fn bounds(&self) -> ExpansionLimits {
         self.bounds
     }
 
-    /// Bytes, with this many worker threads for each transform that can use them; 0 is for small files, on the
-    /// caller's thread.
+    /// Returns the bytes with `threads` worker threads for each transform that supports them; 0 is for
+    /// small files, on the caller's thread.
     #[must_use]
     pub fn bytes(&self, threads: u32) -> u64 {
         let transform = |transform: &Transform| {
@@ -125,7 +125,7 @@ impl<'a> Need<'a> {
         self.chain.transforms().iter().map(transform).sum()
     }
 
-    /// The same for a large file, with the chunks that are on their way through the transforms.
+    /// Returns the bytes for a large file, including the chunks between the transforms.
     #[must_use]
     pub fn of_large(&self, threads: u32) -> u64 {
         self.bytes(threads) + LANE_BYTES
@@ -143,21 +143,21 @@ fn encoder(format: Format, level: i32, threads: u32) -> u64 {
         (Format::Zstd, _) => {
             let tables = ZstdTables::of(level);
             let job = u64::from(zstd_job_bytes(level).unwrap_or(4 << tables.window_log));
-            // The ring of the input, the outputs of the jobs, and a context for each worker.
+            // The ring of the input, the outputs of the jobs, and one context per worker.
             (1 << tables.window_log)
                 + (workers + 3) * job
                 + (workers + 2) * job
                 + workers * (tables.bytes() + 2 * MIB)
         }
         (Format::Gzip, _) if threads == 0 => 4 * MIB,
-        // A compressor, two blocks in work and what they became.
+        // A compressor, two blocks in flight and their outputs.
         (Format::Gzip, _) => 2 * MIB + workers * 7 * MIB,
         (Format::Brotli, ..=4) => 12 * MIB,
         (Format::Brotli, ..=9) => 48 * MIB,
         (Format::Brotli, _) => 80 * MIB,
         (Format::Bzip2, _) => 10 * MIB,
         (Format::Lz4, _) => 2 * MIB,
-        // xz(1), the table of the presets.
+        // The table of presets in xz(1).
         (Format::Xz, 0) => 3 * MIB,
         (Format::Xz, 1) => 9 * MIB,
         (Format::Xz, _) if threads == 0 => 16 * MIB,
@@ -171,11 +171,11 @@ fn encoder(format: Format, level: i32, threads: u32) -> u64 {
     }
 }
 
-fn decoder(format: Format, most: u64) -> u64 {
+fn decoder(format: Format, window_max: u64) -> u64 {
     match format {
-        Format::Zstd | Format::Xz => most + MIB,
-        // Streams without the large window have one of up to 16 MiB.
-        Format::Brotli => most.max(16 * MIB) + MIB,
+        Format::Zstd | Format::Xz => window_max + MIB,
+        // Streams without a large window have a window of up to 16 MiB.
+        Format::Brotli => window_max.max(16 * MIB) + MIB,
         Format::Gzip => MIB,
         Format::Bzip2 => 5 * MIB,
         // The blocks of its legacy frames.
@@ -192,14 +192,14 @@ mod tests {
     }
 
     #[test]
-    fn decoders_share_what_the_limit_leaves() {
+    fn decoders_share_the_rest_of_the_limit() {
         let bounds = ExpansionLimits { output_bytes: 1, ratio: 1, decoder_bytes: 128 * MIB };
         let decoder =
             |text, limit| Need::within(&chain(text), bounds, limit).bounds().decoder_bytes;
         assert_eq!(decoder("unzstd", 1 << 40), 128 * MIB);
         assert!(decoder("unzstd", 64 * MIB) < 64 * MIB);
         assert!(decoder("unzstd,unzstd", 64 * MIB) < 32 * MIB);
-        assert_eq!(decoder("unxz", MIB), DECODER_BYTES_LEAST);
+        assert_eq!(decoder("unxz", MIB), DECODER_BYTES_MIN);
         let chain = chain("unxz,zstd:3");
         assert!(Need::within(&chain, bounds, 64 * MIB).bytes(1) <= 64 * MIB);
     }

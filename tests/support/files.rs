@@ -71,7 +71,7 @@ impl Place {
         self.state().join("quarantine/main")
     }
 
-    /// Writes the configuration: quick to give up, and these lines of the pipeline beside.
+    /// Writes the configuration: quick to give up, and with these lines of the pipeline.
     pub fn configure(&self, lines: &str) {
         let text = format!(
             "state_dir = \"state\"\nhttp = \"off\"\n[[pipeline]]\ninput = \"in\"\noutput = \"out\"\nattempts = 2\nbackoff = \"10ms\"\n{lines}\n"
@@ -125,9 +125,9 @@ impl Place {
 
     /// The ledger's records of one source, the newest first.
     pub fn history(&self, source: &str) -> Vec<serde_json::Value> {
-        let told = self.run(&["history", "--json"]);
-        assert_eq!(told.code, 0, "{told:?}");
-        let records = told.stdout.lines().map(|line| serde_json::from_str(line).unwrap());
+        let history = self.run(&["history", "--json"]);
+        assert_eq!(history.code, 0, "{history:?}");
+        let records = history.stdout.lines().map(|line| serde_json::from_str(line).unwrap());
         records.filter(|record: &serde_json::Value| record["source"] == source).collect()
     }
 

@@ -1,6 +1,6 @@
 //! A real process of the service on a tree of its own, and what must be true of that tree.
 
-#![allow(dead_code, reason = "not every proof uses all of it")]
+#![expect(clippy::unnecessary_debug_formatting, reason = "a name may hold anything")]
 
 use std::{
     collections::BTreeMap,
@@ -90,7 +90,7 @@ impl Tree {
         Self { root, contents: BTreeMap::new() }
     }
 
-    /// So many small files in a few directories, and large ones that stream in chunks.
+    /// This many small files in a few directories, and large ones that stream in chunks.
     pub fn with(small: usize, large: usize) -> Self {
         let mut tree = Self::new();
         for number in 0..small {
@@ -197,7 +197,7 @@ impl Tree {
     pub fn acknowledged(&self) -> BTreeMap<PathBuf, usize> {
         let text = fs::read_to_string(self.path("events")).unwrap_or_default();
         let mut counts = BTreeMap::new();
-        // Who reads beside the writer may see the begin of a line.
+        // A reader may see the begin of a line.
         for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
             let event: serde_json::Value = serde_json::from_str(line).expect("a JSON line");
             if event["outcome"] == "published" {
@@ -208,7 +208,7 @@ impl Tree {
         counts
     }
 
-    /// Nothing of the service's own is left beside the users' files.
+    /// Nothing of the service's own is left among the users' files.
     pub fn assert_no_leftovers(&self) {
         for dir in ["in", "out", "archive"] {
             let ours = |path: &&PathBuf| name(path).starts_with(".tidemill");

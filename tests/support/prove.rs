@@ -1,8 +1,6 @@
 //! How much a proof does, and from which seed: the short form runs with the tests, the long form is
 //! the same test with a larger count (`tests/prove`).
 
-#![allow(dead_code, reason = "not every proof uses all of it")]
-
 use std::{env, fmt::Display, str::FromStr};
 
 /// The seed of every proof, unless `PROVE_SEED` names another.
@@ -34,7 +32,7 @@ pub fn report(name: &str, figures: &[(&str, &dyn Display)]) {
     println!("{line}");
 }
 
-/// A privilege or a program is missing: told loudly, and a failure where `PROVE_ALL` is set, as CI
+/// A privilege or a program is missing: printed, and a failure where `PROVE_ALL` is set, as CI
 /// does.
 pub fn skipped(name: &str, reason: &str) {
     assert!(env::var_os("PROVE_ALL").is_none(), "{name} was skipped: {reason}");

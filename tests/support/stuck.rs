@@ -1,7 +1,5 @@
 //! A file system that does not answer.
 
-#![allow(dead_code, reason = "not every proof uses all of it")]
-
 use std::{
     ffi::OsStr,
     fs,

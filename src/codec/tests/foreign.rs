@@ -1,4 +1,4 @@
-//! Archives of other programs: what is read, and what is refused and why.
+//! Archives of other programs: accepted ones, and rejected ones with their errors.
 
 use super::*;
 
@@ -13,8 +13,8 @@ fn legacy(content: &[u8]) -> Vec<u8> {
     frame
 }
 
-fn skippable(kind: u8) -> Vec<u8> {
-    [&[0x50 + kind, 0x2a, 0x4d, 0x18, 40, 0, 0, 0][..], &[7; 40]].concat()
+fn skippable(number: u8) -> Vec<u8> {
+    [&[0x50 + number, 0x2a, 0x4d, 0x18, 40, 0, 0, 0][..], &[7; 40]].concat()
 }
 
 #[test]
@@ -22,12 +22,12 @@ fn legacy_lz4_frames_are_read_alone_and_among_others() {
     let content = [noise(8_000_000), vec![0; 2_000_000]].concat();
     let frame = once("lz4", b"one").expect("lz4");
     let all = [legacy(&content), legacy(b"two"), frame.clone(), legacy(b"three")].concat();
-    let right = [&content[..], b"twoonethree"].concat();
+    let expected = [&content[..], b"twoonethree"].concat();
     for transforms in ["unlz4", "decompress"] {
         let mut unlz4 = transformer(transforms, BOUNDS, 0);
         for piece in [4099, 256 * 1024, all.len()] {
             assert!(
-                run(&mut unlz4, &all, piece).expect(transforms) == right,
+                run(&mut unlz4, &all, piece).expect(transforms) == expected,
                 "{transforms} {piece}"
             );
         }
@@ -41,7 +41,7 @@ fn legacy_lz4_frames_are_read_alone_and_among_others() {
 }
 
 #[test]
-fn the_frame_after_skippable_ones_tells_the_format() {
+fn the_frame_after_skippable_ones_shows_the_format() {
     for format in ["lz4", "zstd"] {
         let packed = once(format, b"one").expect(format);
         let all = [skippable(0), skippable(15), packed, skippable(3)].concat();
@@ -59,12 +59,12 @@ fn the_frame_after_skippable_ones_tells_the_format() {
     assert_eq!(once("decompress", &skippable(1)).expect("nothing but a skippable frame"), b"");
     let cut = once("decompress", &skippable(1)[..30]).expect_err("half a skippable frame");
     assert!(matches!(cut, Error::Truncated { .. }), "{cut}");
-    let odd = [skippable(1), b"no archive of any kind".to_vec()].concat();
+    let odd = [skippable(1), b"no archive of any type".to_vec()].concat();
     assert!(matches!(once("decompress", &odd), Err(Error::Unknown { .. })));
 }
 
 #[test]
-fn an_archive_that_needs_much_memory_is_told_as_a_limit_with_its_key() {
+fn an_archive_that_needs_much_memory_exceeds_a_limit_that_the_error_names() {
     let content = noise(3_000_000);
     let tight = ExpansionLimits { decoder_bytes: 1 << 20, ..BOUNDS };
     for (transforms, undo) in [("zstd:19", "unzstd"), ("xz:6", "unxz")] {
@@ -84,7 +84,7 @@ fn an_archive_that_needs_much_memory_is_told_as_a_limit_with_its_key() {
 }
 
 #[test]
-fn what_is_not_supported_is_told_so_and_not_as_damage() {
+fn unsupported_archives_are_not_reported_as_damaged() {
     // A frame of zstd with a dictionary's number.
     let with_dictionary = b"\x28\xb5\x2f\xfd\x01\x50\x07\x01\0\0\0\0\0\0\0\0\0\0";
     for transforms in ["unzstd", "decompress"] {
@@ -95,7 +95,7 @@ fn what_is_not_supported_is_told_so_and_not_as_damage() {
 }
 
 #[test]
-fn what_follows_whole_archives_is_told_so() {
+fn data_after_complete_archives_is_reported() {
     for format in COMPRESS.into_iter().filter(|format| *format != "brotli") {
         let packed = once(format, b"one").expect(format);
         let all = [packed.clone(), packed, b"garbage of some length".to_vec()].concat();

@@ -1,4 +1,4 @@
-//! One member: what readers that stop after the first one make of the output.
+//! One member: readers that stop after the first one read the entire output.
 
 use std::{
     io::{Read, Write},
@@ -7,20 +7,21 @@ use std::{
 
 use super::*;
 
-/// Text with long codes, noise that is stored, zeros, and ends at and around whole blocks.
+/// Text with long codes, incompressible noise, zeros, and lengths at and around multiples of a block.
 fn files() -> Vec<Vec<u8>> {
     let line = |line: u64| format!("{line} {:x}\n", line * 7919);
     let lines = (0..300_000).map(line).collect::<Vec<_>>().concat();
     let mixed = [&noise(1_500_000), lines.as_bytes(), &vec![0; 3_000_000], &noise(100)].concat();
     let block = 1 << 20;
-    let ends = [0, 1, block - 1, block, block + 1, 2 * block];
-    let mut files: Vec<_> = ends.iter().map(|end| lines.as_bytes()[..*end].to_vec()).collect();
+    let lengths = [0, 1, block - 1, block, block + 1, 2 * block];
+    let mut files: Vec<_> =
+        lengths.iter().map(|length| lines.as_bytes()[..*length].to_vec()).collect();
     files.extend([mixed, noise(block), noise(2 * block + 5), vec![0; 2 * block]]);
     files
 }
 
 #[test]
-fn a_reader_that_stops_after_the_first_member_gets_all() {
+fn a_reader_that_stops_after_the_first_member_reads_everything() {
     for content in files() {
         for level in [1, 6, 9] {
             let transforms = format!("gzip:{level}");
@@ -37,14 +38,14 @@ fn a_reader_that_stops_after_the_first_member_gets_all() {
 }
 
 #[test]
-fn members_are_made_where_they_are_asked_for_one_for_each_block() {
+fn with_the_option_members_each_block_is_a_member() {
     for content in files() {
-        let made = |threads| {
+        let compressed = |threads| {
             let mut transformer = transformer("gzip:6:members", BOUNDS, threads);
             run(&mut transformer, &content, limits::CHUNK_BYTES).expect("gzip")
         };
-        let packed = made(2);
-        assert!(packed == made(0), "{} bytes", content.len());
+        let packed = compressed(2);
+        assert!(packed == compressed(0), "{} bytes", content.len());
         let (mut rest, mut back, mut members) = (&packed[..], Vec::new(), 0);
         while !rest.is_empty() {
             let mut member = flate2::bufread::GzDecoder::new(rest);
@@ -73,7 +74,7 @@ fn a_joined_stream_is_hardly_larger_than_one_made_at_once() {
 }
 
 #[test]
-fn readers_of_other_languages_take_it_as_one_member() {
+fn readers_of_other_languages_read_one_member() {
     let python = "import sys,zlib\nd=zlib.decompressobj(31)\n\
         sys.stdout.buffer.write(d.decompress(sys.stdin.buffer.read()))\n\
         assert d.eof and not d.unused_data";

@@ -1,7 +1,7 @@
 use super::*;
 use crate::fs::{NodeId, Temp, private_name};
 
-/// A directory on a file system without `RENAME_NOREPLACE`, for as long as the scenario lives.
+/// Makes a directory on a file system without `RENAME_NOREPLACE`, as long as the scenario lives.
 fn without_no_replace() -> (fail::FailScenario<'static>, tempfile::TempDir, Arc<Dir>) {
     let scenario = fail::FailScenario::setup();
     fail::cfg("gate::no_replace", "return(out)").expect("configure");
@@ -42,7 +42,7 @@ fn a_link_never_replaces_what_has_the_name() {
 }
 
 #[test]
-fn a_rename_that_ended_with_both_names_is_finished_by_the_same_call() {
+fn a_rename_interrupted_with_both_names_is_finished_by_the_same_call() {
     let (_scenario, root, dir) = without_no_replace();
     put(&root, "old", "ours");
     std::fs::hard_link(root.path().join("old"), root.path().join("new")).expect("link");
@@ -50,9 +50,9 @@ fn a_rename_that_ended_with_both_names_is_finished_by_the_same_call() {
     assert_eq!(names(&root), ["new"]);
 }
 
-/// On NFS the kernel finds the name taken first, and says so instead of `EINVAL`.
+/// On NFS the kernel finds the name taken first, and returns `EEXIST` instead of `EINVAL`.
 #[test]
-fn both_names_are_of_one_file_also_where_the_kernel_answers_that_the_name_is_taken() {
+fn two_names_of_one_file_are_detected_when_the_kernel_reports_the_name_as_taken() {
     let root = tempfile::tempdir().expect("temporary directory");
     let dir = Arc::new(Dir::open(root.path()).expect("open"));
     put(&root, "old", "ours");
@@ -67,15 +67,15 @@ fn a_published_temp_keeps_its_name_until_the_final_one_is_durable() {
     let mut temp = Temp::create(&dir, &NodeId::new("0")).expect("create");
     temp.protect();
     let name = temp.name().to_owned();
-    let second =
+    let second_name =
         temp.publish("final".as_ref(), Overwrite::Never).expect("publish").expect("linked");
     assert_eq!(names(&root), [name, "final".into()]);
-    second.remove().expect("remove");
+    second_name.remove().expect("remove");
     assert_eq!(names(&root), ["final"]);
 }
 
 #[test]
-fn a_private_name_needs_neither_the_flag_nor_links_and_is_given_once() {
+fn a_private_name_needs_neither_the_flag_nor_links_and_never_replaces() {
     let (_scenario, root, dir) = without_no_replace();
     fail::cfg("gate::links", "return(out)").expect("configure");
     let own = private_name(&NodeId::new("0"), 7);
@@ -89,7 +89,7 @@ fn a_private_name_needs_neither_the_flag_nor_links_and_is_given_once() {
 }
 
 #[test]
-fn what_has_neither_is_the_places_fault() {
+fn a_file_system_with_neither_is_unavailable() {
     let (_scenario, root, dir) = without_no_replace();
     fail::cfg("gate::links", "return(out)").expect("configure");
     put(&root, "old", "ours");

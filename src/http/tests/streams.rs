@@ -78,10 +78,10 @@ async fn a_stream_outlives_other_connections_and_a_client_that_reads_no_more_is_
     };
     let free = || get(running.address, "/livez");
     for id in 0.. {
-        running.observer.feed().send(|| notice(id));
+        running.observer.outcome_stream().send(|| notice(id));
         tokio::time::sleep(Duration::from_millis(10)).await;
         assert!(id < 100_000, "a client that reads nothing is kept");
-        if running.observer.feed().listeners() == 0 {
+        if running.observer.outcome_stream().listeners() == 0 {
             break;
         }
     }

@@ -1,19 +1,19 @@
-//! Which records were made since the machine booted.
+//! Finds the records that were made since the machine booted.
 
 use rusqlite::Connection;
 
 use super::RecordId;
 
-/// The number of the first record of this boot, kept with the boot's own name; a boot without a
-/// name begins with each start.
+/// Returns the number of the first record of this boot, which is stored with the boot's identifier;
+/// a boot without one begins with each start.
 pub fn first_record(
     connection: &Connection,
     boot: &str,
     next: RecordId,
 ) -> rusqlite::Result<RecordId> {
     let sql = "SELECT value FROM meta WHERE name = 'boot'";
-    let known: String = connection.query_row(sql, [], |row| row.get(0))?;
-    if known == boot && !boot.is_empty() {
+    let stored: String = connection.query_row(sql, [], |row| row.get(0))?;
+    if stored == boot && !boot.is_empty() {
         let sql = "SELECT value FROM meta WHERE name = 'boot_first_id'";
         let first: String = connection.query_row(sql, [], |row| row.get(0))?;
         return Ok(first.parse().unwrap_or(next));

@@ -1,4 +1,4 @@
-//! How a database file is made and opened, and what its errors say.
+//! Creates and opens database files, and maps their errors.
 
 use std::{fs::File, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
 
@@ -6,11 +6,11 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use super::super::{Error, ErrorKind, Result};
 
-/// How long another process's write, that of `tidemill requeue`, may hold one up. After that nothing
-/// of the write is done, and its files wait.
-pub(super) const BUSY: Duration = Duration::from_secs(5);
+/// How long another process's write, such as `tidemill requeue`, may hold up a write. After that
+/// nothing is written, and its files wait.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Private to its owner: it names files that others may not list.
+/// Creates the file, private to its owner: it names files that others may not list.
 pub(super) fn create(path: &Path) -> std::io::Result<()> {
     let mut options = File::options();
     options.write(true).create(true).truncate(false).mode(0o600).open(path).map(drop)
@@ -22,18 +22,19 @@ pub(super) fn sync_parent(path: &Path) -> std::io::Result<()> {
 
 pub(super) fn connect(path: &Path, mode: OpenFlags) -> Result<Connection> {
     let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection =
-        Connection::open_with_flags(path, flags).map_err(|error| failed(path, "open", error))?;
-    connection.busy_timeout(BUSY).map_err(|error| failed(path, "set up", error))?;
+    let connection = Connection::open_with_flags(path, flags)
+        .map_err(|error| ledger_error(path, "open", error))?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| ledger_error(path, "set up", error))?;
     connection.set_prepared_statement_cache_capacity(32);
-    // Without this SQLite plans a statement anew for each bound value, because of the partial index.
+    // Without this SQLite plans a statement again for each bound value, because of the partial
+    // index.
     connection
         .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
-        .map_err(|error| failed(path, "set up", error))?;
+        .map_err(|error| ledger_error(path, "set up", error))?;
     Ok(connection)
 }
 
-pub(super) fn failed(
+pub(super) fn ledger_error(
     path: &Path,
     action: &'static str,
     source: impl Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -1,11 +1,11 @@
 //! The ledger as an embedded SQLite database, in write-ahead mode.
 //!
-//! One connection writes and one reads, so that a look-up never waits for another's `fsync`.
-//! A write that is [`Flush::Now`] commits with `synchronous=FULL`: SQLite syncs its log before the
-//! commit returns, and with it every earlier commit (sqlite.org/wal.html, sqlite.org/pragma.html).
-//! A write that is [`Flush::Deferred`] commits with `synchronous=NORMAL`: it is in the log, where a
-//! kill of the process cannot take it, and is synced by the next `Now`, the next checkpoint, or
-//! [`Ledger::flush`].
+//! One connection writes and one reads, so that a look-up never waits for an `fsync` of a writer. A
+//! [`Flush::Now`] write commits with `synchronous=FULL`: SQLite syncs its log before the commit
+//! returns, and with it every earlier commit (sqlite.org/wal.html, sqlite.org/pragma.html). A
+//! [`Flush::Deferred`] write commits with `synchronous=NORMAL`: it is in the log, where a kill of
+//! the process cannot take it, and the next `Now`, the next checkpoint or [`Ledger::flush`] syncs
+//! it.
 
 mod boot;
 mod connection;
@@ -29,14 +29,15 @@ use super::{
     RecordId, Result, State,
 };
 use crate::failpoint;
-use connection::{connect, create, failed, sync_parent};
+use connection::{connect, create, ledger_error, sync_parent};
 use writer::Writer;
 
-/// In `meta`, `in_use` is this at first,
+/// The first value of `in_use` in `meta`. It is [`IN_USE`] during use, and the boot of a clean stop
+/// after that.
 const NEVER_USED: &str = "0";
-/// this while it is in use, and the boot of a clean stop after.
+/// The value of `in_use` during use.
 const IN_USE: &str = "1";
-/// No ledger comes to a record of this number: there are as many to go.
+/// The largest valid record number: no ledger reaches it.
 const LAST_ID: RecordId = RecordId::MAX / 2;
 
 /// The embedded ledger. Dropping it closes the database; [`Ledger::end`] marks a clean stop first.
@@ -47,45 +48,45 @@ pub struct Sqlite {
     writer: Mutex<Writer>,
     reader: Mutex<Connection>,
     last_id: AtomicI64,
-    /// The first record since it was opened has this number or a higher one.
+    /// The first record since the ledger was opened has this number or a higher one.
     run_first_id: RecordId,
     /// The first record since the machine booted has this number or a higher one.
     boot_first_id: AtomicI64,
-    /// Recovery is through, so that the use can end cleanly.
+    /// Recovery is complete, so the use can end cleanly.
     recovered: AtomicBool,
-    /// A durable write failed: what reached the disk is unknown, so nothing more is written.
+    /// A durable write failed: it is unknown how much reached the disk, so nothing more is written.
     broken: AtomicBool,
 }
 
 impl Sqlite {
-    /// Opens the ledger, makes it where there is none, and brings its schema up to date.
+    /// Opens the ledger, creates it if it does not exist, and migrates its schema.
     pub fn open(path: &Path) -> Result<Self> {
         let is_new = !path.exists();
         if is_new {
-            create(path).map_err(|error| failed(path, "create", error))?;
+            create(path).map_err(|error| ledger_error(path, "create", error))?;
         }
         let mut writer = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         writer
             .pragma_update(None, "journal_mode", "wal")
             .and_then(|()| writer.pragma_update(None, "synchronous", "full"))
             .and_then(|()| writer.pragma_update(None, "wal_autocheckpoint", 0))
-            .map_err(|error| failed(path, "set up", error))?;
-        schema::migrate(&mut writer).map_err(|error| failed(path, "bring up to date", error))?;
+            .map_err(|error| ledger_error(path, "set up", error))?;
+        schema::migrate(&mut writer).map_err(|error| ledger_error(path, "migrate", error))?;
         if is_new {
             failpoint::barrier("barrier::ledger_directory", || sync_parent(path))
-                .map_err(|error| failed(path, "make durable", error))?;
+                .map_err(|error| ledger_error(path, "make durable", error))?;
         }
-        Self::with(path, writer)
+        Self::with_writer(path, writer)
     }
 
-    /// Opens it for looking only, beside a service that uses it.
+    /// Opens the ledger read-only, next to a service that uses it.
     pub fn open_read_only(path: &Path) -> Result<Self> {
         let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        schema::check(&connection).map_err(|error| failed(path, "read", error))?;
-        Self::with(path, connection)
+        schema::check(&connection).map_err(|error| ledger_error(path, "read", error))?;
+        Self::with_writer(path, connection)
     }
 
-    fn with(path: &Path, writer: Connection) -> Result<Self> {
+    fn with_writer(path: &Path, writer: Connection) -> Result<Self> {
         let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         let read = || -> rusqlite::Result<(String, i64, String)> {
             let sql = "SELECT value FROM meta WHERE name = 'instance'";
@@ -96,10 +97,10 @@ impl Sqlite {
             Ok((instance, last_id, writer.query_row(sql, [], |row| row.get(0))?))
         };
         let (instance, last_id, boot_first_id) =
-            read().map_err(|error| failed(path, "read", error))?;
+            read().map_err(|error| ledger_error(path, "read", error))?;
         if !(0..=LAST_ID).contains(&last_id) {
-            let damaged = format!("it is damaged: it has a record with the number {last_id}");
-            return Err(failed(path, "read", damaged));
+            let damaged = format!("record number {last_id} is out of range: the ledger is damaged");
+            return Err(ledger_error(path, "read", damaged));
         }
         Ok(Self {
             path: path.to_path_buf(),
@@ -123,11 +124,11 @@ impl Sqlite {
         action: &'static str,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
-        read(&self.reader()).map_err(|error| failed(&self.path, action, error))
+        read(&self.reader()).map_err(|error| ledger_error(&self.path, action, error))
     }
 
-    /// One transaction. Where the disk is full, or another process writes, nothing of it counts; where
-    /// a commit fails otherwise nobody knows, and the ledger is broken from then on.
+    /// Runs one transaction. If the disk is full, or another process writes, none of it counts;
+    /// after any other failed commit the result is unknown, and the ledger is broken from then on.
     fn write<T>(
         &self,
         action: &'static str,
@@ -136,14 +137,14 @@ impl Sqlite {
     ) -> Result<T> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if self.broken.load(Ordering::Acquire) {
-            return Err(failed(
+            return Err(ledger_error(
                 &self.path,
                 action,
-                "an earlier write failed, and what of it is durable is unknown: the next start finds out",
+                "an earlier write failed and its durability is unknown; hint: restart the service",
             ));
         }
         writer.commit(when, write).map_err(|error| {
-            let error = failed(&self.path, action, error);
+            let error = ledger_error(&self.path, action, error);
             if error.kind == ErrorKind::Failed {
                 self.broken.store(true, Ordering::Release);
             }
@@ -159,13 +160,13 @@ impl Ledger for Sqlite {
 
     fn begin(&self, boot: &str) -> Result<PreviousShutdown> {
         let next = self.last_id.load(Ordering::Relaxed) + 1;
-        let (stop, first) = self.write("begin", Flush::Now, |connection| {
+        let (stop, first) = self.write("begin to use", Flush::Now, |connection| {
             let sql = "SELECT value FROM meta WHERE name = 'in_use'";
-            let stopped: String = connection.query_row(sql, [], |row| row.get(0))?;
+            let in_use: String = connection.query_row(sql, [], |row| row.get(0))?;
             connection.execute("UPDATE meta SET value = ?1 WHERE name = 'in_use'", [IN_USE])?;
-            let same_boot = stopped == boot && !boot.is_empty();
+            let same_boot = in_use == boot && !boot.is_empty();
             let same_boot = same_boot || failpoint::is_skipped("barrier::boot");
-            let is_clean = stopped == NEVER_USED || (stopped != IN_USE && same_boot);
+            let is_clean = in_use == NEVER_USED || (in_use != IN_USE && same_boot);
             let stop = if is_clean { PreviousShutdown::Clean } else { PreviousShutdown::Unclean };
             Ok((stop, boot::first_record(connection, boot, next)?))
         })?;
@@ -181,29 +182,29 @@ impl Ledger for Sqlite {
         id >= self.run_first_id
     }
 
-    fn recovered(&self) {
+    fn mark_recovered(&self) {
         self.recovered.store(true, Ordering::Release);
     }
 
     fn end(&self, boot: &str) -> Result<()> {
         if self.recovered.load(Ordering::Acquire) {
-            let ended = self.write("end", Flush::Now, |connection| {
+            let result = self.write("mark a clean stop in", Flush::Now, |connection| {
                 let sql = "UPDATE meta SET value = ?1 WHERE name = 'in_use'";
                 connection.execute(sql, [boot]).map(drop)
             });
-            match ended {
+            match result {
                 Err(error) if error.kind != ErrorKind::Failed => {
                     tracing::warn!(event = "ledger.stop_not_recorded", error = %error.source, "cannot record the clean stop, next start recovers");
                 }
-                ended => ended?,
+                result => result?,
             }
         }
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        writer.close().map_err(|error| failed(&self.path, "close", error))
+        writer.close().map_err(|error| ledger_error(&self.path, "close", error))
     }
 
     fn input_inode(&self, pipeline: PipelineId) -> Result<Option<u64>> {
-        self.read("look an input up", |connection| {
+        self.read("look up an input in", |connection| {
             let sql = "SELECT value FROM meta WHERE name = 'input ' || ?1";
             let found = connection.query_row(sql, [pipeline], |row| row.get::<_, String>(0));
             Ok(found.optional()?.and_then(|inode| inode.parse().ok()))
@@ -214,20 +215,20 @@ impl Ledger for Sqlite {
         if self.input_inode(pipeline)? == Some(inode) {
             return Ok(());
         }
-        self.write("note an input", Flush::Now, |connection| {
+        self.write("store an input in", Flush::Now, |connection| {
             let sql = "INSERT OR REPLACE INTO meta VALUES ('input ' || ?1, ?2)";
             connection.execute(sql, params![pipeline, inode.to_string()]).map(drop)
         })
     }
 
     fn flush(&self, wait: Duration) -> Result<()> {
-        let waited = |writer: &Writer| writer.has_waited(wait);
-        // Who writes now has no time to wait for, and is asked again.
-        if !self.writer.try_lock().is_ok_and(|writer| waited(&writer)) {
+        let has_waited = |writer: &Writer| writer.has_waited(wait);
+        // A thread that is writing now need not be waited for: the next call flushes.
+        if !self.writer.try_lock().is_ok_and(|writer| has_waited(&writer)) {
             return Ok(());
         }
         let flushed = self.write("flush", Flush::Now, |connection| {
-            // A transaction that changes nothing is not written, and syncs nothing.
+            // A transaction without a change is not written, and syncs nothing.
             let sql = "INSERT INTO meta VALUES ('flushes', '1')
                        ON CONFLICT (name) DO UPDATE SET value = value + 1";
             connection.execute(sql, []).map(drop)
@@ -245,7 +246,7 @@ impl Ledger for Sqlite {
     }
 
     fn pipeline(&self, name: &str, input: &Path, output: &Path) -> Result<PipelineId> {
-        self.write("register a pipeline", Flush::Now, |connection| {
+        self.write("register a pipeline in", Flush::Now, |connection| {
             let sql = "INSERT INTO pipelines (name, input, output) VALUES (?1, ?2, ?3)
                        ON CONFLICT (input, output) DO UPDATE SET name = ?1 RETURNING id";
             let paths = params![name, rows::bytes(input), rows::bytes(output)];
@@ -254,7 +255,7 @@ impl Ledger for Sqlite {
     }
 
     fn roots(&self) -> Result<Vec<PipelineDirs>> {
-        self.read("list pipelines", |connection| {
+        self.read("list the pipelines of", |connection| {
             let mut statement =
                 connection.prepare("SELECT id, name, input, output FROM pipelines")?;
             let roots = statement.query_map([], rows::roots)?;
@@ -270,40 +271,40 @@ impl Ledger for Sqlite {
         if records.is_empty() {
             return Ok(());
         }
-        self.write("append", when, |connection| {
+        self.write("append to", when, |connection| {
             let mut statement = connection.prepare_cached(rows::INSERT)?;
             records.iter().try_for_each(|record| rows::insert(&mut statement, record))
         })
     }
 
-    fn mark(&self, marks: &[(RecordId, State, Option<String>)], when: Flush) -> Result<()> {
-        if marks.is_empty() {
+    fn mark(&self, updates: &[(RecordId, State, Option<String>)], when: Flush) -> Result<()> {
+        if updates.is_empty() {
             return Ok(());
         }
-        self.write("mark", when, |connection| {
-            // A mark of publication that waited for the disk undoes nothing that came after it.
+        self.write("update", when, |connection| {
+            // A postponed publication update undoes no later update.
             let sql = "UPDATE records SET state = ?2, reason = coalesce(?3, reason)
                        WHERE id = ?1 AND (?2 <> 1 OR state = 0)";
             let mut statement = connection.prepare_cached(sql)?;
-            marks.iter().try_for_each(|(id, state, reason)| {
+            updates.iter().try_for_each(|(id, state, reason)| {
                 statement.execute(params![id, rows::number(*state), reason]).map(drop)
             })
         })
     }
 
     fn record(&self, id: RecordId) -> Result<Option<Record>> {
-        self.read("look a record up", |connection| {
+        self.read("look up a record in", |connection| {
             let mut statement = connection.prepare_cached(rows::SELECT_BY_ID)?;
             statement.query_row([id], rows::record).optional()
         })
     }
 
     fn latest(&self, pipeline: PipelineId, source: &Path) -> Result<Option<Record>> {
-        self.read("look a source up", |connection| {
+        self.read("look up a source in", |connection| {
             let mut statement = connection.prepare_cached(rows::SELECT_BY_SOURCE)?;
             let key = rows::key(pipeline, source);
-            let found = params![key, pipeline, rows::bytes(source)];
-            statement.query_row(found, rows::record).optional()
+            let values = params![key, pipeline, rows::bytes(source)];
+            statement.query_row(values, rows::record).optional()
         })
     }
 
@@ -313,33 +314,33 @@ impl Ledger for Sqlite {
         source: &Path,
         inode: u64,
     ) -> Result<Option<Record>> {
-        self.read("look a source up", |connection| {
+        self.read("look up a source in", |connection| {
             let mut statement = connection.prepare_cached(rows::SELECT_OF_INODE)?;
             let key = rows::key(pipeline, source);
-            let found = params![key, pipeline, rows::bytes(source), inode.cast_signed()];
-            statement.query_row(found, rows::record).optional()
+            let values = params![key, pipeline, rows::bytes(source), inode.cast_signed()];
+            statement.query_row(values, rows::record).optional()
         })
     }
 
     fn latest_published(&self, pipeline: PipelineId, source: &Path) -> Result<Option<Record>> {
-        self.read("look a source up", |connection| {
+        self.read("look up a source in", |connection| {
             let mut statement = connection.prepare_cached(rows::SELECT_PUBLISHED)?;
             let key = rows::key(pipeline, source);
-            let found = params![key, pipeline, rows::bytes(source)];
-            statement.query_row(found, rows::record).optional()
+            let values = params![key, pipeline, rows::bytes(source)];
+            statement.query_row(values, rows::record).optional()
         })
     }
 
     fn latest_for_output(&self, pipeline: PipelineId, output: &Path) -> Result<Option<Record>> {
-        self.read("look an output up", |connection| {
+        self.read("look up an output in", |connection| {
             let mut statement = connection.prepare_cached(rows::SELECT_BY_OUTPUT)?;
-            let found = params![pipeline, rows::bytes(output)];
-            statement.query_row(found, rows::record).optional()
+            let values = params![pipeline, rows::bytes(output)];
+            statement.query_row(values, rows::record).optional()
         })
     }
 
     fn unfinished(&self) -> Result<Vec<Record>> {
-        self.read("list unfinished records", |connection| {
+        self.read("list the unfinished records of", |connection| {
             let mut statement = connection.prepare(rows::SELECT_UNFINISHED)?;
             let records = statement.query_map([], rows::record)?;
             records.collect()
@@ -348,17 +349,17 @@ impl Ledger for Sqlite {
 
     fn history(&self, query: &HistoryQuery) -> Result<Vec<Record>> {
         let HistoryQuery { state, since_ns, limit, before } = query;
-        self.read("read the history", |connection| {
+        self.read("read the history of", |connection| {
             let limit = limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
             let last = before.map_or(RecordId::MAX, |before| before.saturating_sub(1));
             if *state == Some(State::Quarantined) {
                 let mut statement = connection.prepare_cached(rows::SELECT_QUARANTINED)?;
-                let asked = params![last, since_ns, limit];
-                return statement.query_map(asked, rows::record)?.collect();
+                let values = params![last, since_ns, limit];
+                return statement.query_map(values, rows::record)?.collect();
             }
             let mut statement = connection.prepare_cached(rows::SELECT_HISTORY)?;
-            let asked = params![last, since_ns, limit, state.map(rows::number)];
-            let records = statement.query_map(asked, rows::record)?;
+            let values = params![last, since_ns, limit, state.map(rows::number)];
+            let records = statement.query_map(values, rows::record)?;
             records.collect()
         })
     }

@@ -1,4 +1,4 @@
-//! Records as rows, and back.
+//! Converts records to rows and back.
 
 use std::{
     ffi::OsString,
@@ -45,7 +45,7 @@ pub const SELECT_OF_INODE: &str = concat!(
     " FROM records WHERE source_key = ?1 AND pipeline = ?2 AND source = ?3 AND inode = ?4",
     " AND (state = 1 OR state = 2 OR state = 7) ORDER BY id DESC LIMIT 1"
 );
-/// Without an index: only a person asks for it.
+/// Without an index: only an operator's query uses it.
 pub const SELECT_BY_OUTPUT: &str = concat!(
     "SELECT ",
     columns!(),
@@ -59,7 +59,7 @@ pub const SELECT_HISTORY: &str = concat!(
     " FROM records WHERE id <= ?1 AND (?2 IS NULL OR at_ns >= ?2)",
     " AND (?4 IS NULL OR state = ?4) ORDER BY id DESC LIMIT ?3"
 );
-/// As [`SELECT_HISTORY`], by the index of what is in quarantine.
+/// As [`SELECT_HISTORY`], by the index of quarantined records.
 pub const SELECT_QUARANTINED: &str = concat!(
     "SELECT ",
     columns!(),
@@ -67,8 +67,8 @@ pub const SELECT_QUARANTINED: &str = concat!(
     " ORDER BY id DESC LIMIT ?3"
 );
 
-/// The states' numbers, which stand in the statements as they are. Those up to `Accepted` published or
-/// may publish, the first two are unfinished.
+/// Returns a state's number, as the statements contain it. States 0, 1, 2 and 7 published or may
+/// publish; 0 and 1 are unfinished.
 pub const fn number(state: State) -> u8 {
     match state {
         State::Intent => 0,
@@ -101,7 +101,7 @@ fn path(bytes: Vec<u8>) -> PathBuf {
     OsString::from_vec(bytes).into()
 }
 
-/// What a path is found by: 32 bits of the BLAKE3 of pipeline and directory, then 32 of the
+/// Returns the key of a path: 32 bits of the BLAKE3 of pipeline and directory, then 32 of the
 /// name's. Files of one directory are neighbours in the index, so a batch touches few of its pages.
 pub fn key(pipeline: PipelineId, path: &Path) -> i64 {
     let parent = path.parent().unwrap_or_else(|| Path::new(""));
@@ -116,8 +116,8 @@ fn first_bits(hash: &blake3::Hash) -> u32 {
     u32::from_le_bytes(hash.as_bytes().first_chunk().copied().unwrap_or_default())
 }
 
-/// Unsigned numbers keep their bits.
-const fn signed(number: u64) -> i64 {
+/// Converts an unsigned number, keeping its bits.
+const fn to_signed(number: u64) -> i64 {
     number.cast_signed()
 }
 
@@ -136,9 +136,9 @@ pub fn insert(statement: &mut Statement<'_>, record: &Record) -> rusqlite::Resul
         number(record.state),
         record.at_ns,
         bytes(source),
-        signed(identity.device),
-        signed(identity.inode),
-        signed(identity.size),
+        to_signed(identity.device),
+        to_signed(identity.inode),
+        to_signed(identity.size),
         identity.modified_ns,
         identity.changed_ns,
         disposition,
@@ -147,14 +147,14 @@ pub fn insert(statement: &mut Statement<'_>, record: &Record) -> rusqlite::Resul
         record.moved_to.as_deref().map(bytes),
         out.map(|output| bytes(&output.path)),
         out.map(|output| output.temp.as_bytes()),
-        out_identity.map(|identity| signed(identity.device)),
-        out_identity.map(|identity| signed(identity.inode)),
-        out_identity.map(|identity| signed(identity.size)),
+        out_identity.map(|identity| to_signed(identity.device)),
+        out_identity.map(|identity| to_signed(identity.inode)),
+        out_identity.map(|identity| to_signed(identity.size)),
         out_identity.map(|identity| identity.modified_ns),
         out_identity.map(|identity| identity.changed_ns),
         out.map(|output| output.hash),
         out.map(|output| output.source_hash),
-        out.and_then(|output| output.replaces).map(|replaced| packed(&replaced)),
+        out.and_then(|output| output.replaces).map(|replaced| pack_replaced(&replaced)),
         out.map(|output| output.transforms.as_str()),
         key(*pipeline, source),
     ])?;
@@ -198,7 +198,7 @@ fn output(row: &Row<'_>) -> rusqlite::Result<Option<Output>> {
         identity: identity(row, 16)?,
         hash: row.get::<_, Hash>(21)?,
         source_hash: row.get::<_, Hash>(22)?,
-        replaces: replaces.as_deref().map(unpacked),
+        replaces: replaces.as_deref().map(unpack_replaced),
         transforms: transforms.unwrap_or_default(),
     }))
 }
@@ -214,8 +214,9 @@ fn identity(row: &Row<'_>, first: usize) -> rusqlite::Result<Fingerprint> {
     })
 }
 
-/// What is only ever read as a whole: five numbers, little-endian, and the hash where it is known.
-fn packed(replaced: &Replaced) -> Vec<u8> {
+/// Packs the fields that are always read together: five numbers, little-endian, and the hash if it
+/// is known.
+fn pack_replaced(replaced: &Replaced) -> Vec<u8> {
     let Fingerprint { device, inode, size, modified_ns, changed_ns } = replaced.identity;
     let numbers = [device, inode, size, modified_ns.cast_unsigned(), changed_ns.cast_unsigned()];
     let mut packed: Vec<u8> = numbers.into_iter().flat_map(u64::to_le_bytes).collect();
@@ -223,7 +224,7 @@ fn packed(replaced: &Replaced) -> Vec<u8> {
     packed
 }
 
-fn unpacked(packed: &[u8]) -> Replaced {
+fn unpack_replaced(packed: &[u8]) -> Replaced {
     let number = |index: usize| {
         let bytes = packed.get(index * 8..).and_then(|rest| rest.first_chunk());
         u64::from_le_bytes(bytes.copied().unwrap_or_default())
@@ -249,9 +250,5 @@ pub fn roots(row: &Row<'_>) -> rusqlite::Result<PipelineDirs> {
 }
 
 fn unknown(column: usize, kind: Type) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(
-        column,
-        kind,
-        "a value this version does not know".into(),
-    )
+    rusqlite::Error::FromSqlConversionFailure(column, kind, "value unknown to this version".into())
 }

@@ -1,11 +1,12 @@
-//! The database's schema, as the list of migrations that made it.
+//! The database's schema, as a list of migrations.
 
 use rusqlite::Connection;
 
-/// Step N brings a database of version N to version N + 1. A migration is never changed once released.
+/// Migration N brings a database of version N to version N + 1. A released migration is never
+/// changed.
 ///
-/// Sources are found by a 64-bit hash of pipeline and path; the path is compared after.
-/// The states are numbered so that those that recovery must finish are the two lowest.
+/// Sources are found by a 64-bit hash of pipeline and path; the path is compared after that. The
+/// two lowest states are those that recovery must finish.
 const MIGRATIONS: [&str; 4] = [
     "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -52,8 +53,8 @@ CREATE INDEX unfinished ON records (state) WHERE state < 2;
     "
 CREATE INDEX quarantined ON records (state) WHERE state = 5;
 ",
-    // A name that comes often has many records: the look-ups by inode and by state need not read them.
-    // With `IN` SQLite would make a table of the list for each row that is written.
+    // A frequent name has many records: the look-ups by inode and by state need not read them. With
+    // `IN` SQLite would build a table of the list for each row that is written.
     "
 ALTER TABLE records ADD COLUMN steps TEXT;
 CREATE INDEX published_inodes ON records (source_key, inode) WHERE (state = 1 OR state = 2 OR state = 7);
@@ -65,15 +66,15 @@ ALTER TABLE records RENAME COLUMN steps TO transforms;
 ];
 
 #[expect(clippy::cast_possible_truncation, reason = "a short list")]
-const KNOWN: u32 = MIGRATIONS.len() as u32;
+const VERSION: u32 = MIGRATIONS.len() as u32;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "it was made by a newer Tidemill (schema {found}, this one supports {known}): use that version, or another state directory"
+        "a newer Tidemill made it (schema {found}, this version supports {supported}); hint: use that version or another state directory"
     )]
-    Newer { found: u32, known: u32 },
-    #[error("its schema is of an older Tidemill: run the service on it once")]
+    Newer { found: u32, supported: u32 },
+    #[error("an older Tidemill made it; hint: start the service once to migrate it")]
     Older,
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
@@ -81,13 +82,13 @@ pub enum Error {
 
 fn version(connection: &Connection) -> Result<u32, Error> {
     let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if found > KNOWN {
-        return Err(Error::Newer { found, known: KNOWN });
+    if found > VERSION {
+        return Err(Error::Newer { found, supported: VERSION });
     }
     Ok(found)
 }
 
-/// Brings the database to the newest version, one transaction for each migration.
+/// Migrates the database to the newest version, one transaction for each migration.
 pub fn migrate(connection: &mut Connection) -> Result<(), Error> {
     let found = version(connection)?;
     for (number, migration) in (0..).zip(MIGRATIONS).skip_while(|(number, _)| *number < found) {
@@ -99,7 +100,7 @@ pub fn migrate(connection: &mut Connection) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a reader can make sense of it.
+/// Checks whether this version can read the schema.
 pub fn check(connection: &Connection) -> Result<(), Error> {
-    if version(connection)? == KNOWN { Ok(()) } else { Err(Error::Older) }
+    if version(connection)? == VERSION { Ok(()) } else { Err(Error::Older) }
 }

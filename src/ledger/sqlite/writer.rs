@@ -1,9 +1,9 @@
-//! The connection that writes: transactions, and the checkpoints between them.
+//! The writing connection: transactions, and the checkpoints between them.
 //!
 //! SQLite's automatic checkpoint runs within a commit and drops its own errors. One of them is a
-//! failed sync of the log, after which the kernel forgets what it could not write, and the next commit's
-//! sync succeeds: commits that count as durable are not. So checkpoints are made here, and their
-//! errors are met.
+//! failed sync of the log, after which the kernel forgets the data that it could not write, and the
+//! next commit's sync succeeds: commits that count as durable are not. So checkpoints are made
+//! here, and their errors are handled.
 
 use std::time::{Duration, Instant};
 
@@ -12,16 +12,16 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use super::super::Flush;
 use crate::failpoint;
 
-/// Pages (of 4 KiB) in the log from which on they are moved into the database.
+/// The number of pages (of 4 KiB) in the log from which a checkpoint moves them into the database.
 const CHECKPOINT_PAGES: i64 = 1000;
-/// How long the last checkpoint waits for who reads.
-const LAST_READERS: Duration = Duration::from_millis(100);
+/// How long the last checkpoint waits for readers.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The writing connection. Dropping it closes it.
 #[derive(Debug)]
 pub struct Writer {
     connection: Connection,
-    /// The oldest commit that no sync followed.
+    /// The time of the oldest commit that is not synced.
     unsynced_since: Option<Instant>,
 }
 
@@ -30,12 +30,12 @@ impl Writer {
         Self { connection, unsynced_since: None }
     }
 
-    /// One transaction, and a checkpoint where the log is long.
+    /// Commits one transaction, and makes a checkpoint if the log is long.
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::DiskFull`] and [`ErrorCode::DatabaseBusy`]: nothing of it is written. Any other:
-    /// nobody knows what is durable.
+    /// [`ErrorCode::DiskFull`] and [`ErrorCode::DatabaseBusy`]: nothing is written. Any other: it
+    /// is unknown what is durable.
     pub fn commit<T>(
         &mut self,
         when: Flush,
@@ -49,7 +49,7 @@ impl Writer {
         self.connection.pragma_update(None, "synchronous", level)?;
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let made = write(&transaction)?;
+        let result = write(&transaction)?;
         transaction.commit()?;
         match when {
             Flush::Now => self.unsynced_since = None,
@@ -58,45 +58,46 @@ impl Writer {
             }
         }
         self.checkpoint_if_long()?;
-        Ok(made)
+        Ok(result)
     }
 
-    /// Whether a commit has waited for its sync for so long.
+    /// Checks whether a commit has waited for its sync for `wait`.
     pub fn has_waited(&self, wait: Duration) -> bool {
         self.unsynced_since.is_some_and(|since| since.elapsed() >= wait)
     }
 
     fn checkpoint_if_long(&self) -> rusqlite::Result<()> {
-        let looked =
-            self.connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)").and_then(|mut look| {
-                look.query_row([], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))
-            });
-        let (pages, moved) = match looked {
+        let status = self.connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)").and_then(
+            |mut statement| {
+                statement.query_row([], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))
+            },
+        );
+        let (pages, moved) = match status {
             // The commit before it counts.
             Err(error) if is_transient(&error) => return Ok(()),
-            looked => looked?,
+            status => status?,
         };
         if pages < CHECKPOINT_PAGES || pages <= moved {
             return Ok(());
         }
         let mut checkpoint = self.connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?;
-        let made = failpoint::hit("ledger::checkpoint")
+        let checkpointed = failpoint::hit("ledger::checkpoint")
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
             .and_then(|()| checkpoint.query_row([], |_| Ok(())));
-        match made {
-            // The commit is in the log, and stays there: a later checkpoint moves it.
+        match checkpointed {
+            // The commit is in the log and stays there: a later checkpoint moves it.
             Err(error) if is_transient(&error) => {
                 tracing::warn!(event = "ledger.checkpoint_failed", %error, pages, "ledger checkpoint failed, write-ahead log grows");
                 Ok(())
             }
-            made => made,
+            checkpointed => checkpointed,
         }
     }
 
-    /// Moves the log into the database, so that one file has all of a stopped service. Where someone
-    /// reads, a part of it stays, and the next start takes it up.
+    /// Moves the log into the database, so that one file holds all of a stopped service. Parts that
+    /// another process reads stay in the log, and the next start moves them.
     pub fn close(&self) -> rusqlite::Result<()> {
-        self.connection.busy_timeout(LAST_READERS)?;
+        self.connection.busy_timeout(CLOSE_TIMEOUT)?;
         let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
         match self.connection.query_row(sql, [], |row| row.get::<_, i64>(0)) {
             Ok(0) => Ok(()),
@@ -116,7 +117,7 @@ impl Writer {
     }
 }
 
-/// Whether nothing was lost, and the same may succeed later.
+/// Checks whether nothing was lost and a retry may succeed.
 fn is_transient(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),

@@ -5,7 +5,7 @@ use crate::limits;
 
 #[tokio::test(start_paused = true)]
 async fn l5_phases_only_move_forward() {
-    let life = Lifecycle::unfollowed();
+    let life = Lifecycle::without_signals();
     let handle = life.handle().clone();
     let phase = handle.phase();
     assert_eq!(*phase.borrow(), Phase::Starting);
@@ -22,8 +22,7 @@ async fn l5_phases_only_move_forward() {
     assert_eq!(format!("{:>9}", *phase.borrow()), "  STOPPED");
 }
 
-/// Follows signals sent by the test, and logs the second at which each step of the course came,
-/// with the phase at that time.
+/// Follows signals sent by the test, and logs the second and the phase of each step of the stop.
 fn follow(handle: &Handle) -> (mpsc::UnboundedSender<&'static str>, Log) {
     let (send, mut receive) = mpsc::unbounded_channel();
     let deadlines = Deadlines { stop: 25 * SECOND, reserve: 2 * SECOND };
@@ -33,13 +32,13 @@ fn follow(handle: &Handle) -> (mpsc::UnboundedSender<&'static str>, Log) {
     let steps = [
         ("closing", handle.closing().cancelled_owned()),
         ("cut", handle.cut().cancelled_owned()),
-        ("leave", handle.forced_stop()),
+        ("forced_stop", handle.forced_stop()),
     ];
-    for (word, step) in steps {
+    for (name, step) in steps {
         let (log, phase) = (log.clone(), handle.phase());
         tokio::spawn(async move {
             step.await;
-            log.add(format!("{word} {} {}", begun.elapsed().as_secs(), *phase.borrow()));
+            log.add(format!("{name} {} {}", begun.elapsed().as_secs(), *phase.borrow()));
         });
     }
     (send, log)
@@ -47,19 +46,19 @@ fn follow(handle: &Handle) -> (mpsc::UnboundedSender<&'static str>, Log) {
 
 #[tokio::test(start_paused = true)]
 async fn l6_a_stop_is_escalated_by_signals_and_by_the_clock() {
-    let by_clock = ["closing 5 CLOSING", "cut 28 COMMITTING", "leave 30 COMMITTING"];
+    let by_clock = ["closing 5 CLOSING", "cut 28 COMMITTING", "forced_stop 30 COMMITTING"];
     let cases: [(&[u64], Option<u64>, [&str; 3]); 6] = [
         (&[5], None, by_clock),
         (&[], Some(5), by_clock),
         // A request is no signal: the first signal after it changes nothing.
         (&[6], Some(5), by_clock),
-        (&[5, 7], None, ["closing 5 CLOSING", "cut 7 COMMITTING", "leave 30 COMMITTING"]),
-        (&[5, 7, 8], None, ["closing 5 CLOSING", "cut 7 COMMITTING", "leave 8 COMMITTING"]),
-        // The second signal, after the clock has cut already, does not do what the third is for.
+        (&[5, 7], None, ["closing 5 CLOSING", "cut 7 COMMITTING", "forced_stop 30 COMMITTING"]),
+        (&[5, 7, 8], None, ["closing 5 CLOSING", "cut 7 COMMITTING", "forced_stop 8 COMMITTING"]),
+        // The second signal, after the clock has cut already, does not have the effect of the third.
         (&[5, 29], None, by_clock),
     ];
     for (signals, request, course) in cases {
-        let life = Lifecycle::unfollowed();
+        let life = Lifecycle::without_signals();
         let (send, log) = follow(life.handle());
         settle().await;
         for second in 1..=40 {
@@ -77,8 +76,8 @@ async fn l6_a_stop_is_escalated_by_signals_and_by_the_clock() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_signal_that_comes_twice_at_once_counts_once_and_another_kind_counts() {
-    let life = Lifecycle::unfollowed();
+async fn a_repeated_signal_counts_once_and_one_of_another_type_counts() {
+    let life = Lifecycle::without_signals();
     let (send, log) = follow(life.handle());
     let mut course = Vec::new();
     let half = limits::SIGNAL_DEBOUNCE / 2;
@@ -87,7 +86,7 @@ async fn a_signal_that_comes_twice_at_once_counts_once_and_another_kind_counts()
         ("TERM", None),
         ("INT", Some("cut 0 COMMITTING")),
         ("INT", None),
-        ("INT", Some("leave 1 COMMITTING")),
+        ("INT", Some("forced_stop 1 COMMITTING")),
     ] {
         send.send(kind).unwrap();
         settle().await;
@@ -98,14 +97,17 @@ async fn a_signal_that_comes_twice_at_once_counts_once_and_another_kind_counts()
 }
 
 #[tokio::test(start_paused = true)]
-async fn l6_after_leave_the_rest_is_left_and_named() {
-    let (mut life, log) = (Lifecycle::unfollowed(), Log::default());
+async fn l6_after_the_forced_stop_the_rest_is_abandoned_and_named() {
+    let (mut life, log) = (Lifecycle::without_signals(), Log::default());
     let _send = follow(life.handle());
     start(&mut life, &log, "ledger").await;
     life.spawn("deaf", 60 * SECOND, |_| pending::<Plain>());
-    life.clean_up("endless", 60 * SECOND, pending::<Plain>);
+    life.on_close("endless", 60 * SECOND, pending::<Plain>);
     let report = life.stop().await;
-    assert_eq!(ends(&report), [("endless", End::Left), ("ledger", End::Left)]);
+    assert_eq!(
+        outcomes(&report),
+        [("endless", CloseOutcome::Abandoned), ("ledger", CloseOutcome::Abandoned)]
+    );
     assert_eq!(report.tasks.cancelled, ["deaf"]);
     assert_eq!(report.took.as_secs(), 25);
     assert_eq!(log.lines(), ["open ledger"]);
@@ -113,18 +115,18 @@ async fn l6_after_leave_the_rest_is_left_and_named() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_started_after_a_stop_was_requested() {
-    let mut life = Lifecycle::unfollowed();
+    let mut life = Lifecycle::without_signals();
     let _send = follow(life.handle());
     let close = |()| async { Plain::Ok(()) };
     life.handle().request_stop();
     let open = async { panic!("begun") };
     let error = life.start::<_, (), &str, _, _, _>("late", LIMIT, open, close).await.unwrap_err();
-    assert_eq!(error.to_string(), "late was not started: the service is being stopped");
+    assert_eq!(error.to_string(), "cannot start late: the service is stopping");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_is_not_disturbed_by_the_first_signal_and_ends_at_the_second() {
-    let mut life = Lifecycle::unfollowed();
+async fn a_start_continues_at_the_first_signal_and_ends_at_the_second() {
+    let mut life = Lifecycle::without_signals();
     let (send, _) = follow(life.handle());
     let close = |()| async { Plain::Ok(()) };
     let closing = life.handle().closing();
@@ -135,7 +137,7 @@ async fn a_start_is_not_disturbed_by_the_first_signal_and_ends_at_the_second() {
         Ok::<_, &str>(((), "opened"))
     };
     assert_eq!(life.start("patient", LIMIT, open, close).await.unwrap(), "opened");
-    let mut life = Lifecycle::unfollowed();
+    let mut life = Lifecycle::without_signals();
     let (send, _) = follow(life.handle());
     let open = async {
         send.send("TERM").unwrap();
@@ -147,12 +149,12 @@ async fn a_start_is_not_disturbed_by_the_first_signal_and_ends_at_the_second() {
 }
 
 #[tokio::test]
-async fn the_thread_that_follows_the_signals_moves_the_stop_on_by_the_clock() {
+async fn the_signal_thread_escalates_the_stop_by_the_clock() {
     let deadlines = Deadlines { stop: Duration::from_millis(20), reserve: Duration::ZERO };
     let mut life = Lifecycle::new(deadlines, Signals::none().unwrap()).unwrap();
-    life.clean_up("endless", LIMIT, pending::<Plain>);
+    life.on_close("endless", LIMIT, pending::<Plain>);
     let report = life.stop().await;
-    assert_eq!(ends(&report), [("endless", End::Left)]);
+    assert_eq!(outcomes(&report), [("endless", CloseOutcome::Abandoned)]);
     drop(Signals::none().unwrap()); // A runtime dropped inside another one must not panic.
 }
 

@@ -3,8 +3,8 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn l4_tasks_left_over_after_their_limit_are_cancelled_and_named() {
-    let mut life = Lifecycle::unfollowed();
+async fn l4_tasks_that_overrun_their_limit_are_cancelled_and_named() {
+    let mut life = Lifecycle::without_signals();
     life.spawn("deaf", LIMIT, |_| pending::<Plain>());
     life.spawn("early", LIMIT, |_| async { Plain::Ok(()) });
     let group = life.tasks(LIMIT);
@@ -24,8 +24,8 @@ async fn l4_tasks_left_over_after_their_limit_are_cancelled_and_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn l4_a_task_that_blocks_its_thread_is_named_alive_and_does_not_hold_up_the_stop() {
-    let mut life = Lifecycle::unfollowed();
+async fn l4_a_task_that_blocks_its_thread_is_named_alive_and_does_not_delay_the_stop() {
+    let mut life = Lifecycle::without_signals();
     let (release, released) = std::sync::mpsc::channel::<()>();
     let (begun, has_begun) = oneshot::channel();
     life.spawn("blocked", Duration::ZERO, |_| async move {
@@ -40,10 +40,11 @@ async fn l4_a_task_that_blocks_its_thread_is_named_alive_and_does_not_hold_up_th
 }
 
 #[tokio::test(start_paused = true)]
-async fn l4_a_task_that_fails_or_panics_is_noticed_while_the_service_runs() {
-    for (panics, told) in [(false, "task beat: out of breath"), (true, "task beat: panicked: ouch")]
+async fn l4_a_task_that_fails_or_panics_is_reported_while_the_service_runs() {
+    for (panics, message) in
+        [(false, "task beat: out of breath"), (true, "task beat: panicked: ouch")]
     {
-        let mut life = Lifecycle::unfollowed();
+        let mut life = Lifecycle::without_signals();
         let (go, gone) = oneshot::channel::<()>();
         life.spawn("beat", LIMIT, move |_| async move {
             gone.await.unwrap();
@@ -53,7 +54,7 @@ async fn l4_a_task_that_fails_or_panics_is_noticed_while_the_service_runs() {
         assert!(life.handle().failed().now_or_never().is_none());
         go.send(()).unwrap();
         let failure = timeout(LIMIT, life.handle().failed()).await.unwrap();
-        assert_eq!(failure.to_string(), told);
+        assert_eq!(failure.to_string(), message);
         assert_eq!(life.handle().failed().now_or_never(), Some(failure.clone()));
         let report = life.stop().await;
         assert_eq!((report.tasks.failed, &report.tasks.failures), (1, &vec![failure]));
@@ -62,8 +63,8 @@ async fn l4_a_task_that_fails_or_panics_is_noticed_while_the_service_runs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failures_beyond_the_bound_are_counted_and_forgotten() {
-    let mut life = Lifecycle::unfollowed();
+async fn failures_beyond_the_bound_are_only_counted() {
+    let mut life = Lifecycle::without_signals();
     let group = life.tasks(LIMIT);
     for number in 0..100 {
         group.spawn(format!("{number}"), |_| async { Plain::Err("no") }).unwrap();
@@ -74,8 +75,8 @@ async fn failures_beyond_the_bound_are_counted_and_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_group_takes_tasks_from_tasks_until_it_is_being_stopped() {
-    let mut life = Lifecycle::unfollowed();
+async fn a_group_accepts_tasks_from_tasks_until_it_stops() {
+    let mut life = Lifecycle::without_signals();
     let group = life.tasks(LIMIT);
     let inner = group.clone();
     group

@@ -1,4 +1,4 @@
-//! The file itself: opened by one service at a time, appended to, searched from its end.
+//! The file: locked by one service at a time, appended to, and searched near its end.
 
 use std::{
     collections::HashSet,
@@ -16,36 +16,41 @@ use rustix::{
 use super::proof::{Line, Proof};
 use crate::{failpoint, observe::OutcomeKind};
 
-/// How far back the file is searched for lines that a crash may have left unmarked in the ledger.
+/// Range at the end of the file that is searched for lines without a state in the ledger after a crash.
 const TAIL_BYTES: u64 = 64 * 1024 * 1024;
-/// How far back for the largest number of a record, and for what one append wrote: records that were in
-/// flight together have neighbouring numbers, and these are tens of thousands of lines.
-const NUMBERS_BYTES: u64 = 8 * 1024 * 1024;
-/// Longer than any line of ours.
+/// Range at the end of the file that is searched for the largest record number, and that is rewritten:
+/// tens of thousands of lines. Records in flight together have neighbouring numbers.
+const RECENT_BYTES: u64 = 8 * 1024 * 1024;
+/// Longer than any line of this program.
 const BLOCK_BYTES: u64 = 1024 * 1024;
-/// How every line of ours begins: the first field of [`OutcomeLine`](super::Event).
-const BEGIN: &[u8] = b"{\"time\":\"";
+/// Start of every line of this program: the first field of [`OutcomeLine`](super::OutcomeLine).
+const LINE_START: &[u8] = b"{\"time\":\"";
 
 /// The open file, locked. Dropping it closes and unlocks it.
 #[derive(Debug)]
 pub struct Log {
     path: PathBuf,
     file: File,
-    /// The file's length in bytes before the last append.
-    before: u64,
-    /// What the file has may not be on the disk, though it can be read: a sync of the last run, or of
-    /// this one, may have failed.
-    unsure: bool,
+    /// Length of the file in bytes before the last append.
+    length_before: u64,
+    /// Whether readable lines may be missing on the disk, because a sync of this or the previous run may
+    /// have failed.
+    may_have_failed_sync: bool,
 }
 
 impl Log {
     pub fn open(path: &Path) -> io::Result<Self> {
-        let mut log = Self { path: path.to_path_buf(), file: open(path)?, before: 0, unsure: true };
+        let mut log = Self {
+            path: path.to_path_buf(),
+            file: open(path)?,
+            length_before: 0,
+            may_have_failed_sync: true,
+        };
         log.repair_tail()?;
         Ok(log)
     }
 
-    /// Makes what was appended durable.
+    /// Makes the appended lines durable.
     pub fn sync(&self) -> io::Result<()> {
         failpoint::hit("events::sync")?;
         self.file.sync_data()
@@ -59,11 +64,13 @@ impl Log {
         let newline = block.iter().rposition(|byte| *byte == b'\n');
         let start = newline.map_or(0, |newline| newline + 1);
         let line = block.get(start..).unwrap_or_default();
-        // One that is longer than a block is none of ours.
-        let is_whole = newline.is_some() || from == 0;
+        // A line longer than a block is not of this program.
+        let is_complete = newline.is_some() || from == 0;
         if line.is_empty() {
             Ok(())
-        } else if is_whole && line.iter().zip(BEGIN).all(|(byte, ours)| byte == ours) {
+        } else if is_complete
+            && line.iter().zip(LINE_START).all(|(byte, expected)| byte == expected)
+        {
             self.file.set_len(from + start as u64)
         } else {
             self.file.write_all(b"\n")
@@ -76,24 +83,24 @@ impl Log {
         if !lines.is_empty() {
             text.push('\n');
         }
-        self.before = self.file.metadata()?.len();
+        self.length_before = self.file.metadata()?.len();
         failpoint::hit("events::append")
             .and_then(|()| self.file.write_all(text.as_bytes()))
-            .inspect_err(|_| self.take_back())
+            .inspect_err(|_| self.undo_append())
     }
 
-    /// Takes the last append back. Where this fails too, the next start mends the torn line.
-    pub fn take_back(&self) {
-        drop(self.file.set_len(self.before));
+    /// Undoes the last append. If this fails too, the next start repairs the torn line.
+    pub fn undo_append(&self) {
+        drop(self.file.set_len(self.length_before));
     }
 
-    /// A log rotation renamed the file: the path is opened anew.
+    /// Reopens the path if a log rotation renamed the file.
     fn follow_rotation(&mut self) -> io::Result<()> {
-        let ours = self.file.metadata()?;
-        let same =
-            |named: &std::fs::Metadata| (named.dev(), named.ino()) == (ours.dev(), ours.ino());
+        let open = self.file.metadata()?;
+        let is_same =
+            |named: &std::fs::Metadata| (named.dev(), named.ino()) == (open.dev(), open.ino());
         match std::fs::metadata(&self.path) {
-            Ok(named) if same(&named) => Ok(()),
+            Ok(named) if is_same(&named) => Ok(()),
             Ok(_) => self.reopen(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.reopen(),
             Err(error) => Err(error),
@@ -107,12 +114,12 @@ impl Log {
 
     pub fn recorded(&mut self, records: &HashSet<Proof>) -> io::Result<HashSet<i64>> {
         // The process may have ended between a line and its sync.
-        if self.unsure {
+        if self.may_have_failed_sync {
             self.rewrite()?;
         }
-        self.unsure = true;
+        self.may_have_failed_sync = true;
         self.sync()?;
-        self.unsure = false;
+        self.may_have_failed_sync = false;
         let mut recorded = HashSet::new();
         self.search(TAIL_BYTES, |line| {
             if line.outcome == OutcomeKind::Published.as_str() && records.contains(&line.proof) {
@@ -122,27 +129,27 @@ impl Log {
         Ok(recorded)
     }
 
-    /// Writes the last bytes again as they are: those of the last append are among them, and all before
-    /// it was durable. A sync that failed leaves them in memory only, and the next one, be it another
-    /// process's, finds nothing to write there.
+    /// Rewrites the last bytes unchanged. They include the last append, and everything before it is
+    /// durable. After a failed sync the bytes are in memory only, and the next sync, even of another
+    /// process, finds nothing to write.
     fn rewrite(&self) -> io::Result<()> {
         let length = self.file.metadata()?.len();
         let flags = rustix::fs::fcntl_getfl(&self.file)?;
         match rustix::fs::fcntl_setfl(&self.file, flags - OFlags::APPEND) {
-            // Append-only (`chattr +a`): what is there cannot be written again.
+            // An append-only file (`chattr +a`) cannot be rewritten.
             Err(Errno::PERM) => return Ok(()),
             cleared => cleared?,
         }
         let mut block = Vec::new();
-        let mut at = length.saturating_sub(NUMBERS_BYTES);
+        let mut offset = length.saturating_sub(RECENT_BYTES);
         let mut rewritten = Ok(());
-        while at < length && rewritten.is_ok() {
-            block.resize(usize::try_from(BLOCK_BYTES.min(length - at)).unwrap_or(0), 0);
+        while offset < length && rewritten.is_ok() {
+            block.resize(usize::try_from(BLOCK_BYTES.min(length - offset)).unwrap_or(0), 0);
             rewritten = self
                 .file
-                .read_exact_at(&mut block, at)
-                .and_then(|()| self.file.write_all_at(&block, at));
-            at += block.len() as u64;
+                .read_exact_at(&mut block, offset)
+                .and_then(|()| self.file.write_all_at(&block, offset));
+            offset += block.len() as u64;
         }
         rustix::fs::fcntl_setfl(&self.file, flags)?;
         rewritten
@@ -150,7 +157,7 @@ impl Log {
 
     pub fn largest_id(&self, ledger: &str) -> io::Result<i64> {
         let mut largest = 0;
-        self.search(NUMBERS_BYTES, |line| {
+        self.search(RECENT_BYTES, |line| {
             if line.proof.ledger == ledger {
                 largest = largest.max(line.proof.id);
             }
@@ -158,12 +165,12 @@ impl Log {
         Ok(largest)
     }
 
-    /// Reads every line of ours in the last bytes of the file.
-    fn search(&self, last: u64, mut found: impl FnMut(Line)) -> io::Result<()> {
+    /// Passes every line of this program in the last `range` bytes of the file to `found`.
+    fn search(&self, range: u64, mut found: impl FnMut(Line)) -> io::Result<()> {
         let mut file = &self.file;
         let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(last)))?;
-        let mut lines = BufReader::new(file.take(last));
+        file.seek(SeekFrom::Start(length.saturating_sub(range)))?;
+        let mut lines = BufReader::new(file.take(range));
         let mut line = Vec::new();
         while lines.read_until(b'\n', &mut line)? > 0 {
             if let Ok(line) = serde_json::from_slice(&line) {
@@ -190,21 +197,21 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// A failed append of one service cuts the file back to where it was: the lines of another would go.
-/// File systems without locks are taken as they are.
+/// Locks the file, because undoing a failed append would remove the lines of another service. On file
+/// systems without locks this does nothing.
 fn lock(file: &File) -> io::Result<()> {
     match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::WOULDBLOCK) => Err(io::Error::new(
             io::ErrorKind::ResourceBusy,
-            "another process holds it; hint: give each service an events file of its own (`events = …`)",
+            "another process has locked it; hint: set a separate `events` file for each service",
         )),
         Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK | Errno::INVAL) | Ok(()) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Whether an append failed because there is no space: nothing of it is left in the file, and it can
-/// be repeated.
+/// Returns whether an append failed because there is no space. It left nothing in the file and can be
+/// repeated.
 #[must_use]
 pub fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};

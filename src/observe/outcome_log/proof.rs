@@ -1,12 +1,11 @@
-//! What makes a line the acknowledgement of one record, and of no other.
+//! The fields that make a line the acknowledgement of exactly one record.
 
 use serde::Deserialize;
 
 use super::OutcomeLine;
 
-/// All that a line and a record must share. A file outlives the ledger beside it, and a ledger that is
-/// restored from a backup counts again from where the backup was made: the number alone proves
-/// nothing.
+/// The fields that a line and its record share. The number alone proves nothing: an events file may
+/// outlive its ledger, and a restored ledger reuses the numbers after its backup.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 pub struct Proof {
     pub id: i64,
@@ -27,7 +26,7 @@ impl From<OutcomeLine> for Proof {
     }
 }
 
-/// A line of the file, as far as it is read again.
+/// A line of the file, with the fields that recovery needs.
 #[derive(Debug, Deserialize)]
 pub(super) struct Line {
     pub outcome: String,

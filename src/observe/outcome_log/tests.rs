@@ -39,7 +39,7 @@ fn lines(path: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_line_that_a_crash_tore_is_cut_off_and_one_of_another_hand_is_ended() {
+fn a_torn_line_is_cut_off_and_a_foreign_one_gets_a_line_end() {
     let (_dir, path) = path();
     Events::open(&path).expect("open").append(&[event(1)]).expect("append");
     let whole = lines(&path);
@@ -57,7 +57,7 @@ fn a_line_that_a_crash_tore_is_cut_off_and_one_of_another_hand_is_ended() {
 }
 
 #[test]
-fn a_rotated_file_is_left_and_a_new_one_made() {
+fn after_a_rotation_a_new_file_is_created() {
     let (dir, path) = path();
     let mut events = Events::open(&path).expect("open");
     events.append(&[event(1)]).expect("append");
@@ -69,7 +69,7 @@ fn a_rotated_file_is_left_and_a_new_one_made() {
 }
 
 #[test]
-fn recovery_learns_which_records_were_acknowledged() {
+fn recovery_finds_the_acknowledged_records() {
     let (_dir, path) = path();
     let mut events = Events::open(&path).expect("open");
     events
@@ -97,7 +97,7 @@ fn a_line_torn_anywhere_is_cut_off() {
 }
 
 #[test]
-fn a_long_unfinished_line_of_another_hand_is_kept_and_ended() {
+fn a_long_unfinished_foreign_line_is_kept_and_gets_a_line_end() {
     let (_dir, path) = path();
     let foreign = vec![b'x'; 3 * 1024 * 1024];
     std::fs::write(&path, &foreign).expect("write");
@@ -109,7 +109,7 @@ fn a_long_unfinished_line_of_another_hand_is_kept_and_ended() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_refused_by_its_name() {
+fn a_file_that_is_not_regular_is_rejected_with_its_name() {
     let error = Events::open(Path::new("/dev/null")).expect_err("a device");
     assert!(error.to_string().contains("/dev/null"), "{error}");
     assert!(error.to_string().contains("not a regular file"), "{error}");
@@ -118,7 +118,7 @@ fn what_is_no_regular_file_is_refused_by_its_name() {
 }
 
 #[test]
-fn a_file_that_was_truncated_by_a_rotation_goes_on_at_its_start() {
+fn a_file_truncated_by_a_rotation_continues_at_its_start() {
     let (_dir, path) = path();
     let mut events = Events::open(&path).expect("open");
     events.append(&[event(1)]).expect("append");
@@ -129,7 +129,7 @@ fn a_file_that_was_truncated_by_a_rotation_goes_on_at_its_start() {
 }
 
 #[test]
-fn a_record_is_found_behind_many_later_lines_and_lines_of_other_hands() {
+fn a_record_is_found_before_many_later_and_foreign_lines() {
     let (_dir, path) = path();
     let mut events = Events::open(&path).expect("open");
     events.append(&[event(7)]).expect("append");
@@ -156,8 +156,8 @@ fn every_line_is_one_json_object_whatever_the_name() {
     assert_eq!(value["source"], name);
 }
 
-/// The number was all that counted: a file that outlives its ledger, or a ledger that is restored,
-/// has lines with the numbers of other records.
+/// Regression: the number alone counted. A file that outlives its ledger, or a restored ledger, has
+/// lines with the numbers of other records.
 #[test]
 fn a_line_of_another_record_with_the_same_number_acknowledges_nothing() {
     let (_dir, path) = path();
@@ -187,14 +187,14 @@ fn a_line_of_another_record_with_the_same_number_acknowledges_nothing() {
     assert_eq!(events.recorded(&wanted).expect("read"), HashSet::from([1]));
 }
 
-/// The kernel drops what it could not write, and the next sync finds nothing to write.
+/// The kernel drops data that it could not write, and the next sync finds nothing to write.
 #[cfg(feature = "failpoints")]
 #[test]
 fn lines_whose_sync_failed_are_written_again_before_they_count() {
     let (_dir, path) = path();
     let mut events = Events::open(&path).expect("open");
-    let many: Vec<OutcomeLine> = (1..20_000).map(event).collect();
-    events.append(&many).expect("append");
+    let lines: Vec<OutcomeLine> = (1..20_000).map(event).collect();
+    events.append(&lines).expect("append");
     let content = std::fs::read(&path).expect("read");
     let file = std::fs::File::options().write(true).open(&path).expect("open");
     file.set_modified(std::time::UNIX_EPOCH).expect("a time");
@@ -203,7 +203,7 @@ fn lines_whose_sync_failed_are_written_again_before_they_count() {
     let full = events.recorded(&proofs(&[7])).expect_err("no space");
     assert!(is_full(&full), "{full}");
     assert_eq!(events.recorded(&proofs(&[7])).expect("read"), HashSet::from([7]));
-    let modified = file.metadata().and_then(|about| about.modified()).expect("a time");
+    let modified = file.metadata().and_then(|metadata| metadata.modified()).expect("a time");
     assert_ne!(modified, std::time::UNIX_EPOCH, "it was written");
     events.append(&[event(20_000)]).expect("append");
     let now = std::fs::read(&path).expect("read");
@@ -224,25 +224,25 @@ fn the_largest_number_is_that_of_the_same_ledger() {
 }
 
 #[test]
-fn a_file_that_another_holds_is_refused_and_a_rotated_one_is_free() {
+fn a_locked_file_is_rejected_and_a_rotated_one_is_free() {
     let (dir, path) = path();
     let mut first = Events::open(&path).expect("open");
-    let refused = Events::open(&path).expect_err("held");
+    let refused = Events::open(&path).expect_err("locked");
     assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
-    assert!(refused.to_string().contains("another process holds it"), "{refused}");
+    assert!(refused.to_string().contains("another process has locked it"), "{refused}");
     let rotated = dir.path().join("events.1");
     #[expect(clippy::disallowed_methods, reason = "the test rotates as logrotate does")]
     std::fs::rename(&path, &rotated).expect("rotate");
     first.append(&[event(1)]).expect("append");
-    assert!(Events::open(&path).is_err(), "the new file is held");
+    assert!(Events::open(&path).is_err(), "the new file is locked");
     Events::open(&rotated).expect("the old one is not");
 }
 
 #[test]
-fn a_line_that_is_kept_goes_before_the_next_ones() {
+fn a_deferred_line_goes_before_the_next_ones() {
     let (_dir, path) = path();
     let mut events = Events::open(&path).expect("open");
-    events.keep(event(1));
+    events.defer(event(1));
     events.append(&[event(2)]).and_then(|()| events.sync()).expect("append");
     events.append(&[event(3)]).and_then(|()| events.sync()).expect("append");
     let ids: Vec<_> = lines(&path)

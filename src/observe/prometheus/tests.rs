@@ -10,8 +10,7 @@ use crate::{
     stage::Stage,
 };
 
-/// What a recorder of its own shows of this work, one entry for each metric: its `HELP`, its
-/// `TYPE` and its samples, in order.
+/// Renders the metrics of this work with a separate recorder: `HELP`, `TYPE` and samples by metric.
 fn rendered(pipeline: &str, work: impl FnOnce(&Observer)) -> BTreeMap<String, Vec<String>> {
     let recorder = builder().expect("buckets").build_recorder();
     metrics::with_local_recorder(&recorder, || {
@@ -21,20 +20,20 @@ fn rendered(pipeline: &str, work: impl FnOnce(&Observer)) -> BTreeMap<String, Ve
     let mut metrics = BTreeMap::<String, Vec<String>>::new();
     let mut name = String::new();
     for line in recorder.handle().render().lines().filter(|line| !line.is_empty()) {
-        if let Some(about) = line.strip_prefix("# HELP ") {
-            name = about.split(' ').next().expect("a name").to_owned();
-            assert!(!metrics.contains_key(&name), "{name} is there twice");
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            name = help.split(' ').next().expect("a name").to_owned();
+            assert!(!metrics.contains_key(&name), "duplicate {name}");
         }
         metrics.entry(name.clone()).or_default().push(line.to_owned());
     }
     for lines in metrics.values_mut() {
-        // The buckets of one series stay in their order, which is of numbers.
+        // The sort is stable, so the buckets of a series keep their numeric order.
         lines.sort_by_key(|line| (!line.starts_with('#'), series(line)));
     }
     metrics
 }
 
-/// A sample's labels but for the bucket's.
+/// Returns a sample's labels except the bucket's.
 fn series(line: &str) -> String {
     let (_, labels) = line.split_once('{').unwrap_or_default();
     let labels = labels.split_once('}').unwrap_or_default().0;
@@ -49,7 +48,7 @@ fn everything(observer: &Observer) {
     meter.stage(Stage::Transform, millis(3));
     meter.sync(SyncKind::File, millis(20));
     meter.batch(3);
-    meter.hint();
+    meter.event();
     meter.overflow();
     meter.rescan_found(2);
     meter.retried();
@@ -58,7 +57,7 @@ fn everything(observer: &Observer) {
     meter.job_started(2, "b".as_ref(), 1);
     meter.job_finished(1);
     meter.paused(crate::observe::Pause::Output, Some("No space left on device"));
-    meter.set_held(false);
+    meter.set_paused_by_operator(false);
     let channel = observer.channel("claim");
     channel.entered();
     channel.entered();
@@ -71,7 +70,7 @@ fn everything(observer: &Observer) {
 }
 
 #[test]
-fn the_whole_text_is_as_it_was_agreed() {
+fn the_text_of_all_metrics_matches_the_snapshot() {
     let metrics = rendered("main", everything);
     let mut text = String::new();
     for line in metrics.values().flatten() {
@@ -89,14 +88,17 @@ fn the_whole_text_is_as_it_was_agreed() {
 }
 
 #[test]
-fn every_metric_of_the_table_is_shown_with_its_help_its_type_and_its_labels() {
+fn every_metric_is_rendered_with_its_help_type_and_labels() {
     let metrics = rendered("main", everything);
     let shown: BTreeSet<&str> = metrics.keys().map(String::as_str).collect();
     assert_eq!(shown, SPECS.iter().map(|spec| spec.name).collect());
-    for Spec { name, kind, labels, help } in SPECS {
+    for Spec { name, metric_type, labels, help } in SPECS {
         let lines = &metrics[*name];
         assert_eq!(lines[0], format!("# HELP {name} {help}"));
-        assert_eq!(lines[1], format!("# TYPE {name} {}", format!("{kind:?}").to_lowercase()));
+        assert_eq!(
+            lines[1],
+            format!("# TYPE {name} {}", format!("{metric_type:?}").to_lowercase())
+        );
         assert!(lines.len() > 2, "{name} has no sample");
         for line in &lines[2..] {
             let series = series(line);
@@ -110,21 +112,21 @@ fn every_metric_of_the_table_is_shown_with_its_help_its_type_and_its_labels() {
 #[test]
 fn names_follow_the_conventions_of_prometheus() {
     let labels = BTreeSet::from([
-        "pipeline", "outcome", "stage", "channel", "kind", "phase", "version", "hook",
+        "pipeline", "outcome", "stage", "channel", "kind", "phase", "version", "hook", "reason",
     ]);
     let mut names = BTreeSet::new();
     for spec in SPECS {
         let name = spec.name;
-        assert!(names.insert(name), "{name} is there twice");
+        assert!(names.insert(name), "duplicate {name}");
         assert!(name.starts_with("tidemill_"), "{name}");
         assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
-        assert_eq!(name.ends_with("_total"), spec.kind == Kind::Counter, "{name}");
-        // These are the histogram's own.
-        for taken in ["_bucket", "_count", "_sum"] {
-            assert!(!name.ends_with(taken), "{name}");
+        assert_eq!(name.ends_with("_total"), spec.metric_type == MetricType::Counter, "{name}");
+        // Suffixes that the format reserves for histograms.
+        for reserved in ["_bucket", "_count", "_sum"] {
+            assert!(!name.ends_with(reserved), "{name}");
         }
-        let base = ["_milliseconds", "_ms", "_kilobytes", "_minutes"];
-        assert!(base.iter().all(|unit| !name.contains(unit)), "{name}");
+        let other_units = ["_milliseconds", "_ms", "_kilobytes", "_minutes"];
+        assert!(other_units.iter().all(|unit| !name.contains(unit)), "{name}");
         assert!(spec.help.ends_with('.') && !spec.help.contains('\n'), "{name}");
         assert!(spec.labels.iter().all(|label| labels.contains(label)), "{name}");
     }
@@ -133,7 +135,7 @@ fn names_follow_the_conventions_of_prometheus() {
 #[test]
 fn a_hostile_pipeline_name_cannot_end_its_label() {
     let metrics = rendered("a\"} 1\nb\\c", |_| {});
-    let sample = &metrics[HINTS][2];
+    let sample = &metrics[EVENTS][2];
     assert_eq!(sample, "tidemill_hints_total{pipeline=\"a\\\"} 1\\nb\\\\c\"} 0");
 }
 

@@ -1,7 +1,7 @@
-//! The task that sends traces: OTLP over HTTP, one request at a time on one connection.
+//! The exporter of traces: OTLP over HTTP, one request at a time on one connection.
 //!
-//! What arrives while a request is under way goes with the next one. A receiver that is away, or too
-//! busy, gets the same request again after a doubling wait, while the queue fills and then drops.
+//! Traces that arrive during a request go with the next one. A request to an unavailable or busy
+//! receiver is retried with a doubling delay, while the queue fills and then drops traces.
 
 use std::{convert::Infallible, net::SocketAddr, pin::pin, time::Duration};
 
@@ -24,17 +24,17 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{file_trace::FileTrace, spans};
 use crate::{limits, policy::Otlp};
 
-/// Sends traces until the stop. Dropping it drops what was not sent.
+/// Sends traces until the stop. Dropping it drops unsent traces.
 #[derive(Debug)]
 pub struct OtlpExporter {
     traces: mpsc::Receiver<FileTrace>,
     dropped: Counter,
     address: SocketAddr,
     path: String,
-    /// What goes with the next request, and stays until one is taken.
+    /// Traces of the next request. They stay until a request is accepted.
     batch: Vec<FileTrace>,
-    link: Option<OtlpConnection>,
-    is_away: bool,
+    connection: Option<OtlpConnection>,
+    is_unavailable: bool,
 }
 
 /// A connection. Dropping it closes it.
@@ -46,46 +46,46 @@ struct OtlpConnection {
 
 type OtlpError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What became of a request.
+/// Result of a request.
 enum OtlpResponse {
-    Taken,
-    /// It would be refused again.
-    Refused(StatusCode),
+    Accepted,
+    /// The receiver would reject it again.
+    Rejected(StatusCode),
 }
 
 impl OtlpExporter {
     pub(super) fn new(otlp: &Otlp, traces: mpsc::Receiver<FileTrace>, dropped: Counter) -> Self {
         let path = format!("{}/v1/traces", otlp.base);
-        let (address, batch, link) = (otlp.address, Vec::new(), None);
-        Self { traces, dropped, address, path, batch, link, is_away: false }
+        let (address, batch, connection) = (otlp.address, Vec::new(), None);
+        Self { traces, dropped, address, path, batch, connection, is_unavailable: false }
     }
 
-    /// Sends until `stop` resolves; then once more, for [`limits::OTLP_FLUSH_TIMEOUT`] at most.
+    /// Sends until `stop` resolves, and then flushes for at most [`limits::OTLP_FLUSH_TIMEOUT`].
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), Infallible> {
         let mut stop = pin!(stop);
-        let mut again = limits::OTLP_BATCH_DELAY;
+        let mut delay = limits::OTLP_BATCH_DELAY;
         loop {
             tokio::select! {
                 () = &mut stop => break,
-                () = self.gathered(again) => {}
+                () = self.gather(delay) => {}
             }
             let sent = tokio::select! {
                 () = &mut stop => break,
                 sent = self.send_all() => sent,
             };
-            again = match sent {
+            delay = match sent {
                 Ok(()) => limits::OTLP_BATCH_DELAY,
-                Err(_) => (again * 2).min(limits::OTLP_RETRY_MAX),
+                Err(_) => (delay * 2).min(limits::OTLP_RETRY_MAX),
             };
         }
-        // A request that the stop cut off may have arrived: it tells the same spans again.
+        // A request that the stop cancelled may have arrived; the flush repeats its spans.
         let flushed = timeout(limits::OTLP_FLUSH_TIMEOUT, self.send_all()).await;
-        let left = self.batch.len() + self.take(usize::MAX).len();
-        if left > 0 {
-            self.dropped.increment(left as u64);
+        let unsent = self.batch.len() + self.take(usize::MAX).len();
+        if unsent > 0 {
+            self.dropped.increment(unsent as u64);
             tracing::warn!(
                 event = "otlp.dropped",
-                files = left,
+                files = unsent,
                 timed_out = flushed.is_err(),
                 "last OTLP traces not sent"
             );
@@ -93,18 +93,18 @@ impl OtlpExporter {
         Ok(())
     }
 
-    /// Waits until there is something to send, and a little more for what comes with it.
-    async fn gathered(&mut self, wait: Duration) {
+    /// Waits for a trace, and then for `wait`, to gather a batch.
+    async fn gather(&mut self, wait: Duration) {
         if self.batch.is_empty() && self.traces.recv_many(&mut self.batch, 1).await == 0 {
-            // Nobody is left to make any.
+            // All tracers were dropped.
             return std::future::pending().await;
         }
         sleep(wait).await;
     }
 
-    /// What waits, taken out of the queue: at most so many.
-    pub(super) fn take(&mut self, most: usize) -> Vec<FileTrace> {
-        std::iter::from_fn(|| self.traces.try_recv().ok()).take(most).collect()
+    /// Takes waiting traces out of the queue, at most `max`.
+    pub(super) fn take(&mut self, max: usize) -> Vec<FileTrace> {
+        std::iter::from_fn(|| self.traces.try_recv().ok()).take(max).collect()
     }
 
     async fn send_all(&mut self) -> Result<(), OtlpError> {
@@ -115,12 +115,12 @@ impl OtlpExporter {
                 return Ok(());
             }
             let body = spans::request(&self.batch).into();
-            let answer = timeout(limits::OTLP_TIMEOUT, self.post(body)).await;
-            let answer = answer.map_err(OtlpError::from).flatten();
-            self.log_response(&answer);
-            match answer {
-                Ok(OtlpResponse::Taken) => {}
-                Ok(OtlpResponse::Refused(_)) => self.dropped.increment(self.batch.len() as u64),
+            let response = timeout(limits::OTLP_TIMEOUT, self.post(body)).await;
+            let response = response.map_err(OtlpError::from).flatten();
+            self.log_response(&response);
+            match response {
+                Ok(OtlpResponse::Accepted) => {}
+                Ok(OtlpResponse::Rejected(_)) => self.dropped.increment(self.batch.len() as u64),
                 Err(failure) => return Err(failure),
             }
             self.batch.clear();
@@ -128,41 +128,44 @@ impl OtlpExporter {
     }
 
     async fn post(&mut self, body: Bytes) -> Result<OtlpResponse, OtlpError> {
-        let mut link = match self.link.take().filter(|link| !link.requests.is_closed()) {
-            Some(link) => link,
+        let open = self.connection.take().filter(|connection| !connection.requests.is_closed());
+        let mut connection = match open {
+            Some(connection) => connection,
             None => OtlpConnection::open(self.address).await?,
         };
         let request = Request::post(&self.path)
             .header(HOST, self.address.to_string())
             .header(CONTENT_TYPE, "application/x-protobuf")
             .body(Body::from(body))?;
-        link.requests.ready().await?;
-        let (head, answer) = link.requests.send_request(request).await?.into_parts();
-        // Read to its end, so that the connection can be used again.
-        to_bytes(Body::new(answer), limits::OTLP_RESPONSE_BYTES_MAX).await?;
-        self.link = Some(link);
+        connection.requests.ready().await?;
+        let (head, body) = connection.requests.send_request(request).await?.into_parts();
+        // Reading the body to its end lets the connection be reused.
+        to_bytes(Body::new(body), limits::OTLP_RESPONSE_BYTES_MAX).await?;
+        self.connection = Some(connection);
         match head.status {
-            status if status.is_success() => Ok(OtlpResponse::Taken),
+            status if status.is_success() => Ok(OtlpResponse::Accepted),
             StatusCode::TOO_MANY_REQUESTS
             | StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT => Err(format!("it answers {}", head.status).into()),
-            status => Ok(OtlpResponse::Refused(status)),
+            | StatusCode::GATEWAY_TIMEOUT => Err(format!("status {}", head.status).into()),
+            status => Ok(OtlpResponse::Rejected(status)),
         }
     }
 
-    /// Says when the receiver falls away, and when it is back.
-    fn log_response(&mut self, answer: &Result<OtlpResponse, OtlpError>) {
-        let was_away =
-            std::mem::replace(&mut self.is_away, !matches!(answer, Ok(OtlpResponse::Taken)));
-        match answer {
-            Ok(OtlpResponse::Taken) if was_away => {
+    /// Logs when the receiver becomes unavailable, and when it is available again.
+    fn log_response(&mut self, response: &Result<OtlpResponse, OtlpError>) {
+        let was_unavailable = std::mem::replace(
+            &mut self.is_unavailable,
+            !matches!(response, Ok(OtlpResponse::Accepted)),
+        );
+        match response {
+            Ok(OtlpResponse::Accepted) if was_unavailable => {
                 tracing::info!(event = "otlp.resumed", address = %self.address, "OTLP export resumed");
             }
-            Ok(OtlpResponse::Refused(status)) if !was_away => {
+            Ok(OtlpResponse::Rejected(status)) if !was_unavailable => {
                 tracing::warn!(event = "otlp.rejected", address = %self.address, %status, "OTLP traces rejected and dropped");
             }
-            Err(error) if !was_away => {
+            Err(error) if !was_unavailable => {
                 tracing::warn!(event = "otlp.unavailable", address = %self.address, error, "cannot send OTLP traces, retrying");
             }
             _ => {}

@@ -1,4 +1,4 @@
-//! What a trace has of one file, until its spans are made.
+//! The recorded data of one file's trace, from which the exporter makes spans.
 
 use std::{sync::Arc, time::Instant};
 
@@ -8,13 +8,13 @@ use crate::observe::OutcomeKind;
 #[derive(Debug, Default)]
 pub struct FileTrace {
     pub id: u128,
-    /// Of the root; the stages' are those after it.
+    /// Number of the root span; the stages have the following numbers.
     pub first_span: u64,
     pub pipeline: Arc<str>,
     pub path: Option<String>,
-    /// By their order; a step that has not ended has no second instant.
+    /// Start and finish by stage; an unfinished stage has no finish.
     pub stages: [Option<(Instant, Option<Instant>)>; 8],
-    /// `None` where it was dropped on its way: left for the next start.
+    /// `None` if the file was dropped in flight and deferred to the next start.
     pub outcome: Option<OutcomeKind>,
     pub attempt: u32,
     pub source_bytes: u64,

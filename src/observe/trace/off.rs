@@ -1,4 +1,4 @@
-//! No traces: nothing is noted.
+//! Tracing without the feature `otlp`: nothing is recorded.
 
 use std::{
     path::Path,
@@ -12,7 +12,7 @@ use crate::{observe::OutcomeKind, stage::Stage};
 #[derive(Clone, Debug, Default)]
 pub struct Tracer(());
 
-/// Notes nothing.
+/// Records nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Trace(());
 
@@ -25,10 +25,10 @@ impl Tracer {
     #[must_use]
     pub const fn begin(
         &self,
-        _looked: Option<Instant>,
+        _look_started: Option<Instant>,
         _file: (&Arc<str>, &Path),
-        _waited: Duration,
-        _ready: Instant,
+        _settle_time: Duration,
+        _ready_at: Instant,
     ) -> Trace {
         Trace(())
     }

@@ -1,4 +1,4 @@
-//! From what was noted to the spans of OpenTelemetry.
+//! Makes OpenTelemetry spans from recorded traces.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +13,7 @@ use prost::Message;
 use super::file_trace::FileTrace;
 use crate::observe::{OutcomeKind, STAGES};
 
-/// Both clocks at one instant: what was noted by one is told by the other.
+/// Both clocks at one instant, which converts steady times to wall-clock times.
 #[derive(Clone, Copy, Debug)]
 struct Clocks {
     steady: Instant,
@@ -33,7 +33,7 @@ impl Clocks {
     }
 }
 
-/// The message that tells of these files.
+/// Encodes the request with the spans of these files.
 pub fn request(files: &[FileTrace]) -> Vec<u8> {
     let clocks = Clocks::now();
     let scope = InstrumentationScope {
@@ -51,11 +51,12 @@ pub fn request(files: &[FileTrace]) -> Vec<u8> {
     };
     let spans = files.iter().flat_map(|file| spans(file, clocks)).collect();
     let scope_spans = vec![ScopeSpans { scope: Some(scope), spans, ..ScopeSpans::default() }];
-    let of_this = ResourceSpans { resource: Some(resource), scope_spans, ..Default::default() };
-    ExportTraceServiceRequest { resource_spans: vec![of_this] }.encode_to_vec()
+    let resource_spans =
+        ResourceSpans { resource: Some(resource), scope_spans, ..Default::default() };
+    ExportTraceServiceRequest { resource_spans: vec![resource_spans] }.encode_to_vec()
 }
 
-/// The root, and a child for each step that began.
+/// Makes the root span, and a child for each stage that started.
 fn spans(file: &FileTrace, clocks: Clocks) -> Vec<Span> {
     let end = file.end.unwrap_or(clocks.steady);
     let stages = STAGES.into_iter().zip(&file.stages).zip(1..);
@@ -79,7 +80,7 @@ fn spans(file: &FileTrace, clocks: Clocks) -> Vec<Span> {
     }];
     spans.extend(stages.map(|(stage, (began, ended), number)| Span {
         parent_span_id: root_id.clone(),
-        // A step that was cut off ended with the file.
+        // An interrupted stage ended with the file.
         ..span(stage.as_str(), (began, ended.unwrap_or(end)), span_id(file, number))
     }));
     spans
@@ -107,7 +108,7 @@ fn status(file: &FileTrace) -> Status {
     Status { code: code.into(), ..Status::default() }
 }
 
-/// Never all zeros, which stands for none.
+/// Returns a span id. It is not 0, which means none.
 fn span_id(file: &FileTrace, number: u64) -> Vec<u8> {
     file.first_span.wrapping_add(number).max(1).to_be_bytes().to_vec()
 }

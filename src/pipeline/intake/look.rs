@@ -1,4 +1,4 @@
-//! What the intake does with names: it takes hints in, goes on with a scan, and looks.
+//! The intake's work on names: it takes events, continues a scan, and looks at each path.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,12 +17,12 @@ use crate::{
 };
 
 impl Intake {
-    pub(super) fn take_hints(&mut self) {
-        let (taken, more) = self.hints.take(limits::LOOKS_PER_TURN_MAX);
-        let QueuedEvents { paths, overflow, scan, root } = taken;
-        self.more_hints = more;
+    pub(super) fn take_events(&mut self) {
+        let (events, has_more) = self.events.take(limits::LOOKS_PER_TURN_MAX);
+        let QueuedEvents { paths, overflow, scan, root } = events;
+        self.has_more_events = has_more;
         if root {
-            self.root.suspect();
+            self.root.request_check();
         }
         if overflow {
             self.context.meter.overflow();
@@ -32,10 +32,10 @@ impl Intake {
         if overflow || scan {
             self.scans.request(DiscoveredBy::Scan, now);
         }
-        for (path, told) in paths {
-            self.context.meter.hint();
-            let path = self.candidates.marked(path);
-            let arrival = match told {
+        for (path, event) in paths {
+            self.context.meter.event();
+            let path = self.discovery.marked_file(path);
+            let arrival = match event {
                 NameEvent::Named => Arrival::Unknown,
                 NameEvent::Closed => Arrival::Closed,
                 NameEvent::RenamedHere => Arrival::Renamed,
@@ -44,29 +44,29 @@ impl Intake {
                     Arrival::Unknown
                 }
             };
-            self.look(path, (DiscoveredBy::Hint, arrival));
+            self.look(path, (DiscoveredBy::Event, arrival));
         }
     }
 
-    /// Goes on with the scan that is first, or begins it.
+    /// Continues the first scan, or starts it.
     pub(super) fn scan(&mut self, now: Instant) {
         let Some(input) = self.root.dir() else { return };
-        let (begins, running) = self.scans.front(input, self.candidates.own(), now);
-        if begins {
-            self.table.scan_begins();
+        let (is_new_full, scan) = self.scans.front(input, self.discovery.own_ids(), now);
+        if is_new_full {
+            self.table.on_scan_start();
         }
-        let Some(scan) = running else { return };
+        let Some(scan) = scan else { return };
         let origin = scan.origin;
-        let found = scan.next(&self.candidates, limits::LOOKS_PER_TURN_MAX);
-        // A watch scans again; `--once` must not say that it saw everything.
-        self.ended.left += if self.once { scan.take_unlisted() } else { 0 };
-        let met = scan.take_met();
-        for path in met {
-            self.met_own(&path);
+        let found = scan.next(&self.discovery, limits::LOOKS_PER_TURN_MAX);
+        // A watching service scans again; `--once` must report what it could not list.
+        self.summary.unfinished += if self.once { scan.take_unlisted() } else { 0 };
+        let own_directories = scan.take_own_directories();
+        for path in own_directories {
+            self.log_own_directory(&path);
         }
         let Some(found) = found else {
-            let interval = (!self.once).then(|| self.root.rescan(&self.context));
-            return self.scans.ended(interval, Instant::now());
+            let interval = (!self.once).then(|| self.root.rescan_interval(&self.context));
+            return self.scans.finish(interval, Instant::now());
         };
         let start = Instant::now();
         for path in found {
@@ -75,9 +75,9 @@ impl Intake {
         self.context.meter.stage(Stage::Discover, start.elapsed());
     }
 
-    fn met_own(&mut self, path: &Path) {
-        if self.own_met.len() < limits::OPEN_DIRECTORIES_MAX
-            && self.own_met.insert(path.to_path_buf())
+    fn log_own_directory(&mut self, path: &Path) {
+        if self.logged_directories.len() < limits::OPEN_DIRECTORIES_MAX
+            && self.logged_directories.insert(path.to_path_buf())
         {
             tracing::warn!(event = "intake.own_directory", pipeline = %self.context.name(), path = %display_path(path), "own directory mounted below the input, ignored");
         }
@@ -85,41 +85,41 @@ impl Intake {
 
     pub(super) fn look(&mut self, path: PathBuf, (origin, arrival): (DiscoveredBy, Arrival)) {
         let Some(input) = self.root.dir() else { return };
-        let began = self.context.tracer.now();
-        let looked =
-            failpoint::hit("discover").and_then(|()| self.candidates.look(input, &path, origin));
-        match looked {
-            Ok(LookResult::File(mut sighting)) => {
-                sighting.arrival = arrival;
+        let start = self.context.tracer.now();
+        let result =
+            failpoint::hit("discover").and_then(|()| self.discovery.look(input, &path, origin));
+        match result {
+            Ok(LookResult::File(mut observation)) => {
+                observation.arrival = arrival;
                 let now = Instant::now();
                 if arrival != Arrival::Unknown {
                     self.table.on_close_write(&path, now);
                 }
-                if let Some(mut settled) = self.table.observe(path, &sighting, now) {
+                if let Some(mut settled) = self.table.observe(path, &observation, now) {
                     let (file, waited) = ((self.context.name(), &*settled.path), settled.waited);
-                    settled.trace = self.context.tracer.begin(began, file, waited, now);
+                    settled.trace = self.context.tracer.begin(start, file, waited, now);
                     self.context.meter.stage(Stage::Settle, waited);
                     self.ready.push(settled);
                 }
             }
             Ok(LookResult::Directory) => {
-                self.table.gone(&path);
-                if origin == DiscoveredBy::Hint {
+                self.table.remove(&path);
+                if origin == DiscoveredBy::Event {
                     self.scans.new_directory(path, self.once, Instant::now());
                 }
             }
-            Ok(LookResult::Own(own)) => {
-                self.table.gone(&path);
-                self.met_own(&own);
+            Ok(LookResult::OwnDirectory(directory)) => {
+                self.table.remove(&path);
+                self.log_own_directory(&directory);
             }
-            Ok(LookResult::Inside(inside)) => {
-                self.table.gone(&path);
-                self.look(inside, (origin, arrival));
+            Ok(LookResult::InNestedInput(inner_path)) => {
+                self.table.remove(&path);
+                self.look(inner_path, (origin, arrival));
             }
-            Ok(LookResult::None) => self.table.gone(&path),
+            Ok(LookResult::None) => self.table.remove(&path),
             Err(error) => {
                 tracing::warn!(event = "intake.stat_failed", path = %display_path(&path), %error, "cannot stat an input file, retrying");
-                self.root.suspect();
+                self.root.request_check();
                 self.table.mark_missing(path, Instant::now());
             }
         }

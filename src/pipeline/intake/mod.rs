@@ -1,8 +1,8 @@
-//! Intake: from names to files that are ready. No handle is held on a file here.
+//! Intake: discovers names and sends files that are ready. It holds no handle of a file.
 //!
-//! One thread per pipeline runs [`Intake::run`]: it waits for hints, for jobs that come back, for
-//! paths that are due; looks at what they name; and sends what is ready to claim. It is the only
-//! part of the pipeline that sees the stop: it ends, and its closed channel drains the rest.
+//! One thread per pipeline runs [`Intake::run`]: it waits for events, for outcomes of jobs and for
+//! paths that are due; looks at these paths; and sends the ready files to claim. It is the only part
+//! of the pipeline that reacts to the stop: it ends, and its closed channel drains the other stages.
 
 pub mod discover;
 
@@ -32,10 +32,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     discover::{Discovery, EventQueue, WakeHandle},
-    ready::Ready,
-    root::Root,
+    ready::ReadyFiles,
+    root::{Root, RootState},
     scans::Scans,
-    settle::{Rules, SettleTable},
+    settle::{SettleRules, SettleTable},
 };
 use crate::{
     limits,
@@ -46,12 +46,12 @@ use crate::{
     },
 };
 
-/// How an intake ended.
+/// The result of an intake.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ended {
-    /// Files that were taken and not finished: the next start takes them up.
-    pub left: u64,
-    /// `--once` gave up on a place that stayed sick, or on files that are still being written.
+pub struct IntakeSummary {
+    /// Files that were taken and not finished: the next start resumes them.
+    pub unfinished: u64,
+    /// `--once` gave up on storage that stayed unavailable, or on files that are still being written.
     pub gave_up: bool,
 }
 
@@ -59,149 +59,155 @@ pub struct Ended {
 #[derive(Debug)]
 pub struct Intake {
     context: Arc<Context>,
-    candidates: Discovery,
+    discovery: Discovery,
     once: bool,
-    /// Closing: the first signal, or nothing left to do.
+    /// Cancelled to close the intake: by the first signal, a reload, or the end of `--once`.
     stop: CancellationToken,
+    /// The channel to claim. Dropping it starts the drain.
     outlet: Outlet<Job>,
     /// Cloned into every job's ticket.
     feedback: mpsc::UnboundedSender<Feedback>,
-    hints: EventQueue,
+    events: EventQueue,
     root: Root,
     table: SettleTable,
     scans: Scans,
-    ready: Ready,
-    /// The watch told of something that was not taken yet.
-    more_hints: bool,
-    /// Directories of the service's own that were met and logged.
-    own_met: HashSet<PathBuf>,
+    ready: ReadyFiles,
+    /// Whether the event queue may hold more events.
+    has_more_events: bool,
+    /// The service's own directories that were logged as mounted below the input.
+    logged_directories: HashSet<PathBuf>,
+    /// The time of the next count of pending files.
     next_count: Instant,
-    told_pending: usize,
+    /// The latest count.
+    counted_pending: usize,
     started: Instant,
-    ended: Ended,
+    summary: IntakeSummary,
 }
 
-/// What wakes the intake.
+/// An event that wakes the intake.
 enum Wake {
-    Returned(Feedback),
-    Hints,
+    Feedback(Feedback),
+    Events,
 }
 
-/// What [`Intake::new`] needs beside the context.
+/// The parts of an intake in addition to the context.
 #[derive(Debug)]
 pub struct IntakeParts {
     pub once: bool,
     pub stop: CancellationToken,
     pub outlet: Outlet<Job>,
-    /// A hint from outside, such as a requeue, rings it as an overflow does.
-    pub hints: EventQueue,
+    /// The queue of the watch and of external requests, such as a requeue.
+    pub events: EventQueue,
 }
 
-/// What wakes an intake.
+/// The streams that wake an intake.
 #[derive(Debug)]
 pub struct Wakers {
     /// Ends when the last job has ended and the intake is closed.
-    returned: UnboundedReceiverStream<Feedback>,
-    bell: ReceiverStream<()>,
+    feedback: UnboundedReceiverStream<Feedback>,
+    events: ReceiverStream<()>,
 }
 
 impl Intake {
-    /// The intake, and what will wake it; `bell` is that of the hints.
-    pub fn new(context: Arc<Context>, parts: IntakeParts, bell: WakeHandle) -> (Self, Wakers) {
-        let IntakeParts { once, stop, outlet, hints } = parts;
-        let (feedback, returned) = mpsc::unbounded_channel();
-        let returned = UnboundedReceiverStream::new(returned);
-        let wakers = Wakers { returned, bell: ReceiverStream::new(bell) };
-        let root = Root::new(&context, once, hints.clone());
-        let rules = Rules {
+    /// Creates the intake and the streams that wake it; `wake` belongs to the event queue.
+    pub fn new(context: Arc<Context>, parts: IntakeParts, wake: WakeHandle) -> (Self, Wakers) {
+        let IntakeParts { once, stop, outlet, events } = parts;
+        let (feedback, receiver) = mpsc::unbounded_channel();
+        let wakers = Wakers {
+            feedback: UnboundedReceiverStream::new(receiver),
+            events: ReceiverStream::new(wake),
+        };
+        let root = Root::new(&context, once, events.clone());
+        let rules = SettleRules {
             settle: context.config.settle,
             min_age: context.config.min_age,
             network: root.is_network(),
         };
-        let candidates = Discovery::of(&context.config);
+        let discovery = Discovery::of(&context.config);
         let now = Instant::now();
         let intake = Self {
             context,
-            candidates,
+            discovery,
             once,
             stop,
             outlet,
             feedback,
-            hints,
+            events,
             root,
             table: SettleTable::new(rules),
             scans: Scans::default(),
-            ready: Ready::default(),
-            more_hints: true,
-            own_met: HashSet::new(),
+            ready: ReadyFiles::default(),
+            has_more_events: true,
+            logged_directories: HashSet::new(),
             next_count: now,
-            told_pending: 0,
+            counted_pending: 0,
             started: now,
-            ended: Ended::default(),
+            summary: IntakeSummary::default(),
         };
         (intake, wakers)
     }
 
-    /// Runs until the stop, or in `--once` until everything there was is finished; then waits for
-    /// every job that is still on its way.
-    pub async fn run(mut self, wakers: Wakers) -> Ended {
-        let Wakers { mut returned, mut bell } = wakers;
+    /// Runs until the stop, or in `--once` until every file of the input is finished; then waits for
+    /// every job in flight.
+    pub async fn run(mut self, wakers: Wakers) -> IntakeSummary {
+        let Wakers { mut feedback, mut events } = wakers;
         let mut wakes =
-            (&mut returned).map(Wake::Returned).merge((&mut bell).map(|()| Wake::Hints));
+            (&mut feedback).map(Wake::Feedback).merge((&mut events).map(|()| Wake::Events));
         self.scans.request(DiscoveredBy::Scan, self.started);
         while !self.stop.is_cancelled() && !self.is_finished() {
-            let until = self.turn();
+            let until = self.run_round();
             self.send().await;
             if !self.has_work_now() && !self.is_finished() {
                 tokio::select! {
                     () = self.stop.cancelled() => {}
-                    Some(wake) = wakes.next() => self.wake(wake),
+                    Some(wake) = wakes.next() => self.on_wake(wake),
                     () = tokio::time::sleep_until(until.into()) => {}
                 }
             }
-            // Without a budget: the runtime's would end this early, and what came back would pile up.
+            // `unconstrained`: the task budget of the runtime would end this early, and feedback would
+            // pile up.
             while let Some(Some(wake)) = unconstrained(wakes.next()).now_or_never() {
-                self.wake(wake);
+                self.on_wake(wake);
             }
         }
-        self.close(returned).await
+        self.close(feedback).await
     }
 
-    fn wake(&mut self, wake: Wake) {
+    fn on_wake(&mut self, wake: Wake) {
         match wake {
-            Wake::Returned(feedback) => self.returned(feedback),
-            Wake::Hints => self.more_hints = true,
+            Wake::Feedback(feedback) => self.on_feedback(feedback),
+            Wake::Events => self.has_more_events = true,
         }
     }
 
-    /// One round of looking: hints, scans, paths that are due. Returns when the next round is, at
-    /// the latest.
-    fn turn(&mut self) -> Instant {
+    /// Runs one round of looks: due paths, events, scans. Returns the time of the next round, at the
+    /// latest.
+    fn run_round(&mut self) -> Instant {
         let now = Instant::now();
         match self.root.check(&self.context, now) {
-            root::State::Same => {}
-            root::State::New => {
-                self.scans.forget();
+            RootState::Same => {}
+            RootState::New => {
+                self.scans.clear();
                 self.scans.request(DiscoveredBy::Scan, now);
             }
-            root::State::Away(until) => {
-                self.scans.forget();
+            RootState::Unavailable(until) => {
+                self.scans.clear();
                 return until;
             }
         }
-        self.candidates.set_own(self.root.own().to_vec());
-        self.scans.ask_if_due(now);
+        self.discovery.set_own_ids(self.root.own_ids().to_vec());
+        self.scans.request_if_due(now);
         if self.table.look_again_at().is_some_and(|at| at <= now) {
             self.scans.request(DiscoveredBy::Scan, now);
         }
         if self.has_room() {
             let due = self.table.take_due(now, limits::LOOKS_PER_TURN_MAX);
             for path in due {
-                self.look(path, (DiscoveredBy::Hint, Arrival::Unknown));
+                self.look(path, (DiscoveredBy::Event, Arrival::Unknown));
             }
         }
         if self.has_room() {
-            self.take_hints();
+            self.take_events();
         }
         if self.has_room() {
             self.scan(now);
@@ -211,18 +217,18 @@ impl Intake {
 
     fn next_round(&mut self, now: Instant) -> Instant {
         let next_count = self.count_pending(now);
-        // Without room nothing is looked at, however long it is due: what makes room wakes.
+        // Without room no path is looked at, even if it is due: the feedback that makes room wakes.
         let if_room = |at: Option<Instant>| at.filter(|_| self.has_room());
         let next_due = if_room(self.table.next_due());
         let next_scan = if_room(self.scans.next(now));
         let next_look = if_room(self.table.look_again_at().filter(|at| *at > now));
-        let all = [next_due, next_scan, next_look, next_count, Some(self.root.next_check())];
-        let soonest = all.into_iter().flatten().min().unwrap_or(now + limits::POLL_INTERVAL);
-        let gives_up = self.started + limits::ONCE_BUSY_PATIENCE;
-        let soonest = if self.once && now < gives_up { soonest.min(gives_up) } else { soonest };
-        match self.context.place.open_for(now) {
-            Some(_) => soonest.min(now + limits::BACKOFF),
-            None => soonest,
+        let times = [next_due, next_scan, next_look, next_count, Some(self.root.next_check())];
+        let next = times.into_iter().flatten().min().unwrap_or(now + limits::POLL_INTERVAL);
+        let give_up_at = self.started + limits::ONCE_BUSY_TIMEOUT;
+        let next = if self.once && now < give_up_at { next.min(give_up_at) } else { next };
+        match self.context.breaker.open_for(now) {
+            Some(_) => next.min(now + limits::BACKOFF),
+            None => next,
         }
     }
 
@@ -232,55 +238,58 @@ impl Intake {
 
     fn has_work_now(&self) -> bool {
         let now = Instant::now();
-        let due = || self.table.next_due().is_some_and(|due| due <= now);
+        let is_due = || self.table.next_due().is_some_and(|due| due <= now);
         self.has_room()
             && self.root.dir().is_some()
-            && (self.more_hints || self.scans.has_work(now) || due())
+            && (self.has_more_events || self.scans.has_work(now) || is_due())
     }
 
-    /// Counting is not free where much waits: now and then is enough. Says when to count again:
-    /// while anything waits, and once more when nothing does.
+    /// Counts the pending files, at intervals because a count of many files takes time. Returns the
+    /// time of the next count while files are pending, and for one more count after that.
     fn count_pending(&mut self, now: Instant) -> Option<Instant> {
         let pending = self.table.waiting() + self.ready.len();
         if now >= self.next_count {
             self.next_count = now + limits::PENDING_COUNT_INTERVAL;
-            self.told_pending = pending;
+            self.counted_pending = pending;
             self.context.meter.pending(pending, self.table.oldest(now));
         }
-        (pending.max(self.told_pending) > 0).then_some(self.next_count)
+        (pending.max(self.counted_pending) > 0).then_some(self.next_count)
     }
 
-    /// Closes the channel to claim, which drains the pipeline, and takes back every job.
-    async fn close(self, mut returned: UnboundedReceiverStream<Feedback>) -> Ended {
-        let Self { mut ended, table, ready, outlet, feedback, context, once, stop, scans, .. } =
-            self;
-        // `--once` was asked for all that is there; what a watch did not begin, its next start finds.
-        let interrupted = once && stop.is_cancelled();
-        ended.left += table.owed() as u64;
-        // How many it did not come to nobody counted: one at least.
-        ended.left += u64::from(interrupted && !scans.is_through());
-        if ended.gave_up || interrupted {
-            ended.left += (table.waiting() - table.owed()) as u64;
-            // How many found no room in the table nobody counted: one at least.
-            ended.left += u64::from(table.look_again_at().is_some());
+    /// Closes the channel to claim, which drains the pipeline, and waits for every outcome.
+    async fn close(self, mut outcomes: UnboundedReceiverStream<Feedback>) -> IntakeSummary {
+        let Self {
+            mut summary, table, ready, outlet, feedback, context, once, stop, scans, ..
+        } = self;
+        // `--once` must finish all files of the input; a watching service finds the files that have not
+        // begun at its next start.
+        let is_interrupted = once && stop.is_cancelled();
+        summary.unfinished += table.attempted() as u64;
+        // The number of files that an incomplete scan missed is unknown: count one.
+        summary.unfinished += u64::from(is_interrupted && !scans.is_complete());
+        if summary.gave_up || is_interrupted {
+            summary.unfinished += (table.waiting() - table.attempted()) as u64;
+            // The number of paths without room in the table is unknown: count one.
+            summary.unfinished += u64::from(table.look_again_at().is_some());
         }
-        if once && ended.gave_up {
-            once::name_left(&context, &table, &ready);
+        if once && summary.gave_up {
+            once::log_unfinished(&context, &table, &ready);
         }
-        let is_sick = context.place.open_for(Instant::now()).is_some();
-        let all_count = once && (ended.gave_up || interrupted || context.hold.is_held());
-        // A sick place, the operator or a signal kept them from being taken.
-        let ready = if is_sick || all_count { ready.len() } else { ready.owed() };
-        ended.left += ready as u64;
-        // What waits for the place holds what other jobs wait for: it ends as at every stop.
+        let is_unavailable = context.breaker.open_for(Instant::now()).is_some();
+        let counts_all =
+            once && (summary.gave_up || is_interrupted || context.operator_pause.is_paused());
+        // Unavailable storage, the operator or a signal kept them from being sent.
+        let ready = if is_unavailable || counts_all { ready.len() } else { ready.attempted() };
+        summary.unfinished += ready as u64;
+        // A job that waits for storage holds permits that other jobs wait for: it ends as at every stop.
         stop.cancel();
         drop((outlet, feedback));
-        while let Some(Feedback { outcome, .. }) = returned.next().await {
-            let handed_back = all_count && outcome == Outcome::HandedBack;
-            ended.left += u64::from(outcome.is_owed() || handed_back);
+        while let Some(Feedback { outcome, .. }) = outcomes.next().await {
+            let is_returned = counts_all && outcome == Outcome::Returned;
+            summary.unfinished += u64::from(outcome.is_unfinished() || is_returned);
         }
-        // How many there are nobody counted: one at least.
-        ended.left += u64::from(context.has_unfinished());
-        ended
+        // The number of unfinished records is unknown: count one.
+        summary.unfinished += u64::from(context.has_unfinished());
+        summary
     }
 }

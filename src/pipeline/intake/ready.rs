@@ -1,4 +1,4 @@
-//! Files that are ready to be sent: small ones, and large ones, which small ones pass.
+//! The files that are ready to be sent. Small files overtake large ones.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -10,23 +10,23 @@ use crate::{
     pipeline::{budget::is_large, job::SettledFile},
 };
 
-/// Two queues. A large file takes long in its lane, so only so many are on their way at a time:
-/// a channel full of them would keep small files from passing.
+/// Two queues. A large file takes long in its lane, so at most [`limits::LARGE_FILES_QUEUED`] are in
+/// flight at a time: a channel full of them would block the small files.
 #[derive(Debug, Default)]
-pub struct Ready {
+pub struct ReadyFiles {
     small: VecDeque<SettledFile>,
     large: VecDeque<SettledFile>,
-    /// Large files that were sent and have not come back.
-    sent: HashSet<PathBuf>,
+    /// Large files in flight.
+    sent_large: HashSet<PathBuf>,
 }
 
-impl Ready {
+impl ReadyFiles {
     pub fn push(&mut self, settled: SettledFile) {
-        let large = is_large(settled.seen.identity.size);
-        if large { self.large.push_back(settled) } else { self.small.push_back(settled) }
+        let is_large = is_large(settled.metadata.identity.size);
+        if is_large { self.large.push_back(settled) } else { self.small.push_back(settled) }
     }
 
-    /// Whether more files may be looked at.
+    /// Checks whether the intake may look at more files.
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.small.len() < limits::READY_FILES_MAX && self.large.len() < limits::LARGE_FILES_READY
@@ -46,35 +46,35 @@ impl Ready {
         self.small.iter().chain(&self.large).map(|settled| settled.path.as_path())
     }
 
-    /// Those that were taken before.
+    /// Returns the number of files with an earlier attempt.
     #[must_use]
-    pub fn owed(&self) -> usize {
-        self.small.iter().chain(&self.large).filter(|settled| settled.owed).count()
+    pub fn attempted(&self) -> usize {
+        self.small.iter().chain(&self.large).filter(|settled| settled.was_attempted).count()
     }
 
-    /// How many can be sent now.
+    /// Returns the number of files that can be sent now.
     #[must_use]
     pub fn sendable(&self) -> usize {
-        let room = limits::LARGE_FILES_QUEUED.saturating_sub(self.sent.len());
+        let room = limits::LARGE_FILES_QUEUED.saturating_sub(self.sent_large.len());
         self.small.len() + self.large.len().min(room)
     }
 
-    /// Takes the next one to be sent, small ones first.
+    /// Takes the next file to be sent, small ones first.
     pub fn take(&mut self) -> Option<SettledFile> {
         if let Some(small) = self.small.pop_front() {
             return Some(small);
         }
-        if self.sent.len() >= limits::LARGE_FILES_QUEUED {
+        if self.sent_large.len() >= limits::LARGE_FILES_QUEUED {
             return None;
         }
         let large = self.large.pop_front()?;
-        self.sent.insert(large.path.clone());
+        self.sent_large.insert(large.path.clone());
         Some(large)
     }
 
-    /// A file that was sent came back.
-    pub fn returned(&mut self, path: &Path) {
-        self.sent.remove(path);
+    /// Records that a sent file has its outcome.
+    pub fn on_outcome(&mut self, path: &Path) {
+        self.sent_large.remove(path);
     }
 }
 
@@ -90,17 +90,17 @@ mod tests {
 
     fn settled(name: &str, size: u64) -> SettledFile {
         let identity = Fingerprint { size, ..Fingerprint::NONE };
-        let seen =
+        let metadata =
             FileMetadata { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
         let (attempt, quiet, waited) = (1, true, std::time::Duration::ZERO);
         let (origin, trace) = (DiscoveredBy::Scan, Trace::default());
         SettledFile {
             path: name.into(),
-            seen,
+            metadata,
             attempt,
             quiet,
             was_replaced: false,
-            owed: false,
+            was_attempted: false,
             waited,
             origin,
             trace,
@@ -108,8 +108,8 @@ mod tests {
     }
 
     #[test]
-    fn small_files_pass_large_ones_and_only_so_many_large_ones_are_on_their_way() {
-        let mut ready = Ready::default();
+    fn small_files_overtake_large_ones_of_which_a_limited_number_is_in_flight() {
+        let mut ready = ReadyFiles::default();
         let large = limits::SMALL_FILE_MAX_BYTES as u64 + 1;
         for number in 0..=limits::LARGE_FILES_QUEUED {
             ready.push(settled(&format!("large-{number}"), large));
@@ -122,10 +122,10 @@ mod tests {
         ready.push(settled("small", 1));
         assert_eq!(ready.sendable(), 1);
         assert_eq!(ready.take().expect("the small one").path, Path::new("small"));
-        ready.push(SettledFile { owed: true, ..settled("failed-before", 1) });
-        assert_eq!((ready.owed(), ready.len()), (1, 2));
+        ready.push(SettledFile { was_attempted: true, ..settled("failed-before", 1) });
+        assert_eq!((ready.attempted(), ready.len()), (1, 2));
         assert!(ready.take().is_some());
-        ready.returned(Path::new("large-0"));
+        ready.on_outcome(Path::new("large-0"));
         assert_eq!(ready.sendable(), 1);
         assert!(ready.take().is_some());
     }

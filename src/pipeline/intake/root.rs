@@ -1,4 +1,4 @@
-//! The input directory itself: that it is there, is the one it was, and is watched.
+//! The input directory itself: whether it exists, is still the same, and is watched.
 
 use std::{
     io,
@@ -16,45 +16,49 @@ use crate::{
     pipeline::context::Context,
 };
 
-/// Held by the intake. Dropping it ends the watch.
+/// The input directory of one intake. Dropping it ends the watch.
 #[derive(Debug)]
 pub struct Root {
+    /// The open directory; `None` while it is unavailable.
     dir: Option<Arc<Dir>>,
+    /// The running watch; `None` in `--once` and while the input is polled.
     watch: Option<Watch>,
-    hints: EventQueue,
-    /// Nothing is watched in `--once`.
+    /// The queue that the watch fills.
+    events: EventQueue,
     once: bool,
-    network: bool,
-    /// It is looked at at this time, at the latest.
+    /// Whether it is on a network file system.
+    is_network: bool,
+    /// The time of the next check, at the latest.
     next_check: Instant,
-    away_since: Option<Instant>,
-    /// What the service writes to, and the input itself: what no path below the input may lead to.
-    own: Vec<FileId>,
+    unavailable_since: Option<Instant>,
+    /// The service's own files and directories, and the input itself: no path below the input may lead
+    /// to them.
+    own_ids: Vec<FileId>,
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum RootState {
     Same,
-    /// It is there again, or another directory has its name.
+    /// It is available again, or another directory has its name.
     New,
-    /// It is not there; look again then.
-    Away(Instant),
+    /// It is unavailable until a check at this time.
+    Unavailable(Instant),
 }
 
 impl Root {
-    pub fn new(context: &Context, once: bool, hints: EventQueue) -> Self {
+    pub fn new(context: &Context, once: bool, events: EventQueue) -> Self {
         let mut root = Self {
             dir: None,
             watch: None,
-            hints,
+            events,
             once,
-            network: false,
+            is_network: false,
             next_check: Instant::now(),
-            away_since: None,
-            own: Vec::new(),
+            unavailable_since: None,
+            own_ids: Vec::new(),
         };
-        // What cannot be opened yet is found out about, and told, by the first check.
+        // The first check detects and logs an error.
         drop(root.open(context));
         root
     }
@@ -64,105 +68,109 @@ impl Root {
         self.dir.as_ref()
     }
 
-    /// For how long it has been away; zero where it is there.
+    /// Returns the time for which it has been unavailable; zero if it is available.
     #[must_use]
-    pub fn away_for(&self, now: Instant) -> Duration {
-        self.away_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    pub fn unavailable_for(&self, now: Instant) -> Duration {
+        self.unavailable_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     #[must_use]
     pub const fn is_network(&self) -> bool {
-        self.network
+        self.is_network
     }
 
-    /// The time between two full scans: short where nothing tells of changes.
+    /// Returns the time between two full scans, which is shorter without a watch.
     #[must_use]
-    pub fn rescan(&self, context: &Context) -> Duration {
-        let unwatched = self.watch.is_none() && !self.once;
+    pub fn rescan_interval(&self, context: &Context) -> Duration {
+        let is_polled = self.watch.is_none() && !self.once;
         let rescan = context.config.rescan;
-        if unwatched { rescan.min(limits::POLL_INTERVAL) } else { rescan }
+        if is_polled { rescan.min(limits::POLL_INTERVAL) } else { rescan }
     }
 
-    /// When it is looked at next.
     #[must_use]
     pub const fn next_check(&self) -> Instant {
         self.next_check
     }
 
     #[must_use]
-    pub fn own(&self) -> &[FileId] {
-        &self.own
+    pub fn own_ids(&self) -> &[FileId] {
+        &self.own_ids
     }
 
-    /// Something is wrong with it: the next check looks.
-    pub fn suspect(&mut self) {
+    /// Makes the check due now, after an event or an error of the input itself.
+    pub fn request_check(&mut self) {
         self.next_check = Instant::now();
     }
 
-    pub fn check(&mut self, context: &Context, now: Instant) -> State {
+    /// Checks the input directory if the check is due, and opens a new one.
+    pub fn check(&mut self, context: &Context, now: Instant) -> RootState {
         if now < self.next_check {
-            return if self.dir.is_some() { State::Same } else { State::Away(self.next_check) };
+            return if self.dir.is_some() {
+                RootState::Same
+            } else {
+                RootState::Unavailable(self.next_check)
+            };
         }
         self.next_check = now + limits::POLL_INTERVAL;
         let found = Dir::open(&context.config.input);
         match (found, &self.dir) {
-            (Ok(found), Some(dir)) if same(&found, dir) => {
-                self.own = own(context, dir);
-                State::Same
+            (Ok(found), Some(dir)) if is_same(&found, dir) => {
+                self.own_ids = own_ids(context, dir);
+                RootState::Same
             }
-            (Ok(_), _) => self.opened(context, now),
-            (Err(error), _) => self.away(context, &error, now),
+            (Ok(_), _) => self.set_available(context, now),
+            (Err(error), _) => self.set_unavailable(context, &error, now),
         }
     }
 
-    fn opened(&mut self, context: &Context, now: Instant) -> State {
+    fn set_available(&mut self, context: &Context, now: Instant) -> RootState {
         match self.open(context) {
             Ok(()) => {
-                if self.away_since.take().is_some() {
+                if self.unavailable_since.take().is_some() {
                     tracing::info!(event = "intake.resumed", pipeline = %context.name(), "input available, intake resumed");
                     context.meter.paused(Pause::Input, None);
                 }
-                State::New
+                RootState::New
             }
-            Err(error) => self.away(context, &error, now),
+            Err(error) => self.set_unavailable(context, &error, now),
         }
     }
 
-    fn away(&mut self, context: &Context, error: &io::Error, now: Instant) -> State {
-        if self.away_since.is_none() {
+    fn set_unavailable(&mut self, context: &Context, error: &io::Error, now: Instant) -> RootState {
+        if self.unavailable_since.is_none() {
             let input = crate::observe::display_path(&context.config.input).to_string();
             let reason = format!("cannot open the input {input}: {error}");
             tracing::warn!(event = "intake.paused", pipeline = %context.name(), reason, "input unavailable, intake paused");
             context.meter.paused(Pause::Input, Some(&reason));
-            self.away_since = Some(now);
+            self.unavailable_since = Some(now);
         }
         self.watch = None;
         self.dir = None;
         self.next_check = now + limits::BACKOFF;
-        State::Away(self.next_check)
+        RootState::Unavailable(self.next_check)
     }
 
-    /// Watches first and opens then, so that nothing comes in between unseen.
+    /// Starts the watch and then opens the directory, so that no change in between is missed.
     fn open(&mut self, context: &Context) -> io::Result<()> {
         let dir = Dir::open(&context.config.input)?;
-        self.network = fs::is_network(&dir)?;
-        self.watch = self.watch(context, &context.config.input);
+        self.is_network = fs::is_network(&dir)?;
+        self.watch = self.start_watch(context, &context.config.input);
         let dir = Arc::new(Dir::open(&context.config.input)?);
-        self.own = own(context, &dir);
+        self.own_ids = own_ids(context, &dir);
         self.dir = Some(dir);
         Ok(())
     }
 
-    fn watch(&self, context: &Context, input: &Path) -> Option<Watch> {
+    fn start_watch(&self, context: &Context, input: &Path) -> Option<Watch> {
         if self.once {
             return None;
         }
         let every_seconds = limits::POLL_INTERVAL.as_secs();
-        if self.network {
+        if self.is_network {
             tracing::info!(event = "intake.polling", pipeline = %context.name(), every_seconds, "input on a network file system, polling");
             return None;
         }
-        match Watch::start(input, self.hints.clone()) {
+        match Watch::start(input, self.events.clone()) {
             Ok(watch) => Some(watch),
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -173,16 +181,13 @@ impl Root {
     }
 }
 
-/// What no path below the input may lead to.
-fn own(context: &Context, input: &Dir) -> Vec<FileId> {
+/// Returns the file IDs to which no path below the input may lead.
+fn own_ids(context: &Context, input: &Dir) -> Vec<FileId> {
     let input = fs::identity_of(input).ok().map(|identity| identity.file_id());
-    context.own.all(&context.config).into_iter().chain(input).collect()
+    context.own_paths.all(&context.config).into_iter().chain(input).collect()
 }
 
-fn same(one: &Dir, other: &Dir) -> bool {
-    let place = |dir: &Dir| {
-        let identity = fs::identity_of(dir).ok()?;
-        Some((identity.device, identity.inode))
-    };
-    place(one).is_some() && place(one) == place(other)
+fn is_same(dir: &Dir, other: &Dir) -> bool {
+    let id = |dir: &Dir| fs::identity_of(dir).ok().map(|identity| identity.file_id());
+    id(dir).is_some() && id(dir) == id(other)
 }

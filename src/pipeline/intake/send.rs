@@ -1,4 +1,4 @@
-//! How files leave the intake and come back to it, and how a sick place is tried.
+//! The send of settled files to claim, their feedback, and the probe of unavailable storage.
 
 use std::{
     io::{self, Write},
@@ -20,78 +20,79 @@ use crate::{
 };
 
 impl Intake {
-    /// Sends what is ready, as far as the place admits it; waits while the pipeline is full.
+    /// Sends the ready files that the circuit breaker admits; waits while the pipeline is full.
     pub(super) async fn send(&mut self) {
         while self.ready.sendable() > 0 && !self.stop.is_cancelled() {
-            if self.context.hold.is_held() {
+            if self.context.operator_pause.is_paused() {
                 return;
             }
-            let (count, probe) = match self.context.place.admit(Instant::now()) {
-                Admission::Open => (self.ready.sendable().min(limits::HANDOFF_FILES_MAX), None),
+            let (count, probe) = match self.context.breaker.admit(Instant::now()) {
+                Admission::All => (self.ready.sendable().min(limits::HANDOFF_FILES_MAX), None),
                 Admission::One(probe) => (1, Some(probe)),
-                Admission::Closed(_) | Admission::Waiting => return,
+                Admission::NoneUntil(_) | Admission::NoneWhileProbing => return,
             };
-            self.send_some(count, probe).await;
+            self.send_batch(count, probe).await;
             if self.root.dir().is_none() {
                 return;
             }
         }
-        // What is in work shows whether it is well, also where only the events file has no space.
-        if self.table.in_work() == 0 && !self.stop.is_cancelled() {
+        // A file in flight tests the storage, also if only the events file has no space.
+        if self.table.in_flight() == 0 && !self.stop.is_cancelled() {
             self.probe();
         }
     }
 
-    async fn send_some(&mut self, count: usize, mut probe: Option<Probe>) {
+    async fn send_batch(&mut self, count: usize, mut probe: Option<Probe>) {
         let outlet = self.outlet.clone();
-        let room = tokio::select! {
-            room = outlet.reserve(count) => room,
+        let slots = tokio::select! {
+            slots = outlet.reserve(count) => slots,
             () = self.stop.cancelled() => None,
         };
-        let (Some(mut room), Some(input)) = (room, self.root.dir()) else { return };
-        // The wait for room may have been long.
-        if self.context.hold.is_held() {
+        let (Some(mut slots), Some(input)) = (slots, self.root.dir()) else { return };
+        // The wait for slots may have been long.
+        if self.context.operator_pause.is_paused() {
             return;
         }
         for _ in 0..count {
             let Some(settled) = self.ready.take() else { return };
             failpoint::pass("settle");
             let (context, input) = (Arc::clone(&self.context), Arc::clone(input));
-            let sent = (settled, probe.take());
+            let file = (settled, probe.take());
             let (feedback, stop) = (self.feedback.clone(), self.stop.clone());
-            room.send(Job::new(context, input, sent, feedback, stop));
+            slots.send(Job::new(context, input, file, feedback, stop));
         }
     }
 
-    /// Where the place is sick and there is no file to try it with: writes one of its own.
+    /// Tests unavailable storage with a file of its own, if no file is in flight.
     fn probe(&self) {
-        let place = &self.context.place;
-        if place.open_for(Instant::now()).is_none() {
+        let breaker = &self.context.breaker;
+        if breaker.open_for(Instant::now()).is_none() {
             return;
         }
-        let Admission::One(probe) = place.admit(Instant::now()) else { return };
+        let Admission::One(probe) = breaker.admit(Instant::now()) else { return };
         match write_and_remove(&self.context) {
-            Ok(()) => place.reset(Instant::now()),
+            Ok(()) => breaker.reset(Instant::now()),
             Err(error) => {
                 let output = display_path(&self.context.config.output).to_string();
-                place.trip(&format!("cannot write to {output}: {error}"), Instant::now());
+                breaker.trip(&format!("cannot write to {output}: {error}"), Instant::now());
             }
         }
         drop(probe);
     }
 
-    pub(super) fn returned(&mut self, feedback: Feedback) {
-        self.ready.returned(&feedback.path);
-        if feedback.outcome == Outcome::Left {
-            self.ended.left += 1;
+    /// Takes the outcome of a job.
+    pub(super) fn on_feedback(&mut self, feedback: Feedback) {
+        self.ready.on_outcome(&feedback.path);
+        if feedback.outcome == Outcome::Unfinished {
+            self.summary.unfinished += 1;
         }
-        if let Some((path, arrival)) = self.table.returned(feedback, Instant::now()) {
-            self.look(path, (DiscoveredBy::Hint, arrival));
+        if let Some((path, arrival)) = self.table.on_feedback(feedback, Instant::now()) {
+            self.look(path, (DiscoveredBy::Event, arrival));
         }
     }
 }
 
-/// Writes a temporary file of the output, makes it durable and removes it again.
+/// Writes a temporary file in the output directory, makes it durable and removes it.
 fn write_and_remove(context: &Context) -> io::Result<()> {
     let dir = context.reopen_output()?;
     failpoint::hit("write")?;

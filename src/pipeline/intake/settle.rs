@@ -1,14 +1,14 @@
-//! settle: when a file that was seen is ready to be taken. A pure table: it does not sleep, reads
-//! no clock and opens nothing; time and sightings are handed to it.
+//! settle: decides when an observed file is ready to be taken. A pure table: it does not sleep, reads
+//! no clock and opens nothing; its caller passes the time and the observations.
 //!
-//! T1: a path is in work at most once at a time. What is seen of it meanwhile is looked at again
-//! when it comes back.
-//! T2: a file is ready at once, or after a time at which it is looked at again; or it is left
-//! until something new is seen of it. It is never forgotten while it is in work.
-//! T3: at most [`limits::PENDING_FILES_MAX`] new paths wait here. For one that finds no room there is a
-//! time at which all paths must be looked at again ([`SettleTable::look_again_at`]).
+//! T1: a path is in flight at most once at a time. If it is observed meanwhile, the intake looks at it
+//! again after its outcome.
+//! T2: a file is ready at once, or waits for a time at which the intake looks at it again; or it is
+//! dropped until the next observation. It is never dropped while it is in flight.
+//! T3: at most [`limits::PENDING_FILES_MAX`] new paths wait here. For a path without room the table
+//! keeps a time at which all paths must be looked at again ([`SettleTable::look_again_at`]).
 
-mod left;
+mod wait_reason;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -24,35 +24,38 @@ use crate::{
     policy::Settle,
 };
 
-pub use left::Why;
+pub use wait_reason::WaitReason;
 
-/// What makes a file of a pipeline ready.
+/// The conditions under which a pipeline's file is ready.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
+pub struct SettleRules {
     pub settle: Settle,
     pub min_age: Duration,
-    /// The kernel does not see all who write: quiet time is asked of every file.
+    /// The input is on a network file system, where the kernel cannot see all writers: every file must
+    /// have its quiet time.
     pub network: bool,
 }
 
 #[derive(Debug)]
 enum Pending {
     Waiting(Waiting),
-    InWork(InWork),
+    InFlight(InFlight),
 }
 
 #[derive(Clone, Copy, Debug)]
-struct InWork {
-    seen_again: Option<Arrival>,
+struct InFlight {
+    /// The latest event since the file was sent.
+    observed_again: Option<Arrival>,
+    /// See [`Waiting::waits`].
     waits: u32,
     finish: Finish,
 }
 
-/// What is known of the end of a file's production.
+/// The evidence that a producer has finished a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Finish {
     Unknown,
-    /// A writer closed it then.
+    /// A writer closed it at this time.
     Closed(Instant),
     /// It was renamed to its name.
     Renamed,
@@ -70,121 +73,131 @@ impl Finish {
 
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
-    last: Fingerprint,
-    /// Since it was seen first, or came back.
+    /// The identity at the latest observation; [`Fingerprint::NONE`] before the first one.
+    identity: Fingerprint,
+    /// The time of the first observation, or of the latest outcome.
     since: Instant,
     unchanged_since: Instant,
-    /// It is not looked at before this.
+    /// The earliest time of the next look.
     until: Instant,
     attempt: u32,
     needs_quiet: bool,
     was_replaced: bool,
     finish: Finish,
-    /// How often it was deferred because it was not finished; the wait doubles with it.
+    /// How often it was deferred because it was not finished; each doubles the wait.
     waits: u32,
-    /// Whether it was taken before, and failed or met a sick place.
-    owed: bool,
-    /// Why it came back, if it was taken before.
+    /// Whether an earlier attempt failed or met unavailable storage.
+    was_attempted: bool,
+    /// The reason of its latest deferral, if any.
     cause: Option<DeferReason>,
 }
 
-/// The sightings of one pipeline.
+/// The observed paths of one pipeline.
 #[derive(Debug)]
 pub struct SettleTable {
-    rules: Rules,
+    rules: SettleRules,
     entries: HashMap<PathBuf, Pending>,
+    /// The waiting paths by the time of their next look.
     due: BTreeSet<(Instant, PathBuf)>,
-    in_work: usize,
-    /// When the first of the paths is due that found no room.
+    /// The number of entries in flight.
+    in_flight: usize,
+    /// The earliest time at which a path without room is due.
     look_again_at: Option<Instant>,
-    /// Quiet time after a close, as this producer's renames have shown that it needs.
+    /// The quiet time after a close; it grows with the delay of this producer's renames.
     closed_quiet: Duration,
 }
 
 impl SettleTable {
     #[must_use]
-    pub fn new(rules: Rules) -> Self {
+    pub fn new(rules: SettleRules) -> Self {
         Self {
             rules,
             entries: HashMap::new(),
             due: BTreeSet::new(),
-            in_work: 0,
+            in_flight: 0,
             look_again_at: None,
             closed_quiet: limits::CLOSED_QUIET_TIME,
         }
     }
 
-    /// Takes a sighting in; gives the file if it is ready, and counts it as in work then.
+    /// Adds an observation; returns the file if it is ready, and then counts it as in flight.
     pub fn observe(
         &mut self,
         path: PathBuf,
-        sighting: &Observation,
+        observation: &Observation,
         now: Instant,
     ) -> Option<SettledFile> {
-        let identity = sighting.seen.identity;
+        let identity = observation.metadata.identity;
         let is_new = !self.entries.contains_key(&path);
         let waiting = match self.entries.get_mut(&path) {
-            Some(Pending::InWork(work)) => {
-                work.seen_again = Some(later(work.seen_again, sighting.arrival));
+            Some(Pending::InFlight(file)) => {
+                file.observed_again = Some(latest(file.observed_again, observation.arrival));
                 return None;
             }
             Some(Pending::Waiting(waiting)) => {
-                let unchanged = waiting.last == identity;
-                let unchanged_since = if unchanged { waiting.unchanged_since } else { now };
-                let was_changed = !unchanged && waiting.last != Fingerprint::NONE;
+                let is_unchanged = waiting.identity == identity;
+                let unchanged_since = if is_unchanged { waiting.unchanged_since } else { now };
+                let has_changed = !is_unchanged && waiting.identity != Fingerprint::NONE;
                 let finish = match waiting.finish {
-                    Finish::Renamed if was_changed => Finish::Unknown,
+                    Finish::Renamed if has_changed => Finish::Unknown,
                     finish => finish,
                 };
-                Waiting { last: identity, unchanged_since, finish, ..*waiting }
+                Waiting { identity, unchanged_since, finish, ..*waiting }
             }
             None => Waiting::new(identity, now),
         };
-        let finish = waiting.finish.after(sighting.arrival, now);
+        let finish = waiting.finish.after(observation.arrival, now);
         let waiting = Waiting { finish, ..waiting };
-        self.forget_due(&path);
-        let quiet_for = now.saturating_duration_since(waiting.unchanged_since).max(sighting.age);
-        let until = now + self.still_to_wait(&waiting, quiet_for, now);
+        self.remove_due(&path);
+        let quiet_for = now.saturating_duration_since(waiting.unchanged_since).max(observation.age);
+        let until = now + self.remaining_wait(&waiting, quiet_for, now);
         let until = until.max(waiting.until);
         if until > now {
             self.wait_if_room(is_new, path, Waiting { until, ..waiting });
             return None;
         }
-        self.in_work += 1;
-        let quiet = quiet_for >= limits::QUIET_TIME;
-        let Waiting { attempt, since, waits, finish, was_replaced, owed, .. } = waiting;
-        let work = InWork { seen_again: None, waits, finish };
-        self.entries.insert(path.clone(), Pending::InWork(work));
-        let waited = now.saturating_duration_since(since);
-        let Observation { seen, origin, .. } = *sighting;
-        // The intake, which has the clock and the names, begins it.
-        let trace = Trace::default();
-        Some(SettledFile { path, seen, attempt, quiet, was_replaced, owed, waited, origin, trace })
+        self.in_flight += 1;
+        let Waiting { attempt, since, waits, finish, was_replaced, was_attempted, .. } = waiting;
+        let file = InFlight { observed_again: None, waits, finish };
+        self.entries.insert(path.clone(), Pending::InFlight(file));
+        Some(SettledFile {
+            path,
+            metadata: observation.metadata,
+            attempt,
+            quiet: quiet_for >= limits::QUIET_TIME,
+            was_replaced,
+            was_attempted,
+            waited: now.saturating_duration_since(since),
+            origin: observation.origin,
+            // The intake sets it.
+            trace: Trace::default(),
+        })
     }
 
-    /// `quiet_for` is the longer of what was observed here and the age by the wall clock: where a
-    /// file's times lie in the future, the observation alone counts.
-    fn still_to_wait(&self, waiting: &Waiting, quiet_for: Duration, now: Instant) -> Duration {
+    /// Returns the time that a file must still wait. `quiet_for` is the longer of the observed quiet
+    /// time and the age by the wall clock: if a file's times lie in the future, only the observation
+    /// counts.
+    fn remaining_wait(&self, waiting: &Waiting, quiet_for: Duration, now: Instant) -> Duration {
         let (quiet, after_close) = match (self.rules.settle, waiting.finish) {
             (Settle::Quiet(quiet), _) => (quiet, Duration::ZERO),
             (Settle::Auto, Finish::Renamed) => (Duration::ZERO, Duration::ZERO),
             (Settle::Auto, Finish::Unknown) => (self.closed_quiet, Duration::ZERO),
             (Settle::Auto, Finish::Closed(at)) => {
-                let since = now.saturating_duration_since(at.max(waiting.unchanged_since));
-                (Duration::ZERO, self.closed_quiet.saturating_sub(since))
+                let closed_for = now.saturating_duration_since(at.max(waiting.unchanged_since));
+                (Duration::ZERO, self.closed_quiet.saturating_sub(closed_for))
             }
         };
-        let unsure = waiting.needs_quiet || self.rules.network;
-        let quiet = quiet.max(if unsure { limits::QUIET_TIME } else { Duration::ZERO });
+        let needs_quiet = waiting.needs_quiet || self.rules.network;
+        let quiet = quiet.max(if needs_quiet { limits::QUIET_TIME } else { Duration::ZERO });
         quiet.max(self.rules.min_age).saturating_sub(quiet_for).max(after_close)
     }
 
-    /// A producer renamed this path to another of the same input. Where that was a closed file
-    /// (waiting, or taken already), files are left quiet for longer from now on.
+    /// Adapts the quiet time to a producer that renamed this path to another one of the same input: if
+    /// the file was closed before (waiting, or in flight), later files must be quiet for longer.
     pub fn renamed_away(&mut self, path: &Path, now: Instant) {
         let finish = match self.entries.get(path) {
             Some(Pending::Waiting(waiting)) => waiting.finish,
-            Some(Pending::InWork(work)) => work.finish,
+            Some(Pending::InFlight(file)) => file.finish,
             None => Finish::Unknown,
         };
         if let Finish::Closed(at) = finish {
@@ -193,79 +206,80 @@ impl SettleTable {
         }
     }
 
-    /// When paths must be looked at again that found no room here. A full scan that begins then
-    /// finds them.
+    /// Returns the time at which paths without room must be looked at again. A full scan that begins
+    /// then finds them.
     #[must_use]
     pub const fn look_again_at(&self) -> Option<Instant> {
         self.look_again_at
     }
 
-    /// A full scan begins.
-    pub const fn scan_begins(&mut self) {
+    /// Records that a full scan begins.
+    pub const fn on_scan_start(&mut self) {
         self.look_again_at = None;
     }
 
-    /// The path is gone, or no longer the pipeline's.
-    pub fn gone(&mut self, path: &Path) {
-        if let Some(Pending::InWork(_)) = self.entries.get(path) {
+    /// Removes a waiting path that is gone, or no longer belongs to the pipeline.
+    pub fn remove(&mut self, path: &Path) {
+        if let Some(Pending::InFlight(_)) = self.entries.get(path) {
             return;
         }
-        self.forget_due(path);
+        self.remove_due(path);
         self.entries.remove(path);
     }
 
-    /// It could not be looked at, for a reason that says nothing of it: it is, again, a little later.
+    /// Schedules another look at a path after a failed `stat`, which gives no information on the file.
     pub fn mark_missing(&mut self, path: PathBuf, now: Instant) {
         let waiting = match self.entries.get(&path) {
-            Some(Pending::InWork(_)) => return,
+            Some(Pending::InFlight(_)) => return,
             Some(Pending::Waiting(waiting)) => *waiting,
             None => Waiting::new(Fingerprint::NONE, now),
         };
         let is_new = !self.entries.contains_key(&path);
-        self.forget_due(&path);
+        self.remove_due(&path);
         let until = waiting.until.max(now + limits::BACKOFF);
         self.wait_if_room(is_new, path, Waiting { until, ..waiting });
     }
 
-    /// Its producer closed it: it need not wait for writers any more.
+    /// Ends the wait for writers of a file that its producer closed.
     pub fn on_close_write(&mut self, path: &Path, now: Instant) {
         if let Some(Pending::Waiting(waiting)) = self.entries.get(path)
             && waiting.waits > 0
         {
             let waiting = Waiting { until: now, ..*waiting };
-            self.forget_due(path);
+            self.remove_due(path);
             self.wait(path.to_path_buf(), waiting);
         }
     }
 
-    /// Takes back what was in work. Where the path must be looked at again now, what the kernel said
-    /// of it meanwhile.
-    pub fn returned(&mut self, feedback: Feedback, now: Instant) -> Option<(PathBuf, Arrival)> {
+    /// Takes the outcome of a file in flight. Returns the path, with its latest event, if the intake
+    /// must look at it now.
+    pub fn on_feedback(&mut self, feedback: Feedback, now: Instant) -> Option<(PathBuf, Arrival)> {
         let Feedback { path, outcome } = feedback;
-        let Some(&Pending::InWork(InWork { seen_again, waits, finish })) = self.entries.get(&path)
+        let Some(&Pending::InFlight(InFlight { observed_again, waits, finish })) =
+            self.entries.get(&path)
         else {
             return None;
         };
         self.entries.remove(&path);
-        self.in_work = self.in_work.saturating_sub(1);
+        self.in_flight = self.in_flight.saturating_sub(1);
         match outcome {
             Outcome::Published | Outcome::Skipped | Outcome::Quarantined => {
-                seen_again.map(|arrival| (path, arrival))
+                observed_again.map(|arrival| (path, arrival))
             }
-            Outcome::Left | Outcome::HandedBack => None,
+            Outcome::Unfinished | Outcome::Returned => None,
             Outcome::Deferred { after, attempt, cause } => {
-                let unfinished =
+                let is_unfinished =
                     matches!(cause, DeferReason::Busy | DeferReason::Unsure | DeferReason::Changed);
-                let waits = if unfinished { waits + 1 } else { waits };
+                let waits = if is_unfinished { waits + 1 } else { waits };
                 let doubled = after.saturating_mul(1 << waits.saturating_sub(1).min(16));
-                // On a network file system no event cuts the wait short.
-                let most =
+                // On a network file system no event ends the wait early.
+                let wait_max =
                     if self.rules.network { limits::POLL_INTERVAL } else { limits::BACKOFF_MAX };
-                let wait = if unfinished { doubled.min(most) } else { after };
-                let wait = if seen_again.is_some() && unfinished { after } else { wait };
-                let finish = finish.after(seen_again.unwrap_or(Arrival::Unknown), now);
+                let wait = if is_unfinished { doubled.min(wait_max) } else { after };
+                let wait = if observed_again.is_some() && is_unfinished { after } else { wait };
+                let finish = finish.after(observed_again.unwrap_or(Arrival::Unknown), now);
                 let waiting = Waiting {
-                    last: Fingerprint::NONE,
+                    identity: Fingerprint::NONE,
                     since: now,
                     unchanged_since: now,
                     until: now + wait,
@@ -274,7 +288,7 @@ impl SettleTable {
                     was_replaced: cause == DeferReason::Replaced,
                     finish,
                     waits,
-                    owed: !unfinished,
+                    was_attempted: !is_unfinished,
                     cause: Some(cause),
                 };
                 self.wait(path, waiting);
@@ -283,10 +297,10 @@ impl SettleTable {
         }
     }
 
-    /// Paths to be looked at again by now, at most so many.
-    pub fn take_due(&mut self, now: Instant, most: usize) -> Vec<PathBuf> {
+    /// Takes up to `limit` paths whose next look is due.
+    pub fn take_due(&mut self, now: Instant, limit: usize) -> Vec<PathBuf> {
         let mut paths = Vec::new();
-        while paths.len() < most
+        while paths.len() < limit
             && let Some((until, _)) = self.due.first()
             && *until <= now
             && let Some((_, path)) = self.due.pop_first()
@@ -296,36 +310,38 @@ impl SettleTable {
         paths
     }
 
-    /// When the next path is due.
+    /// Returns the time at which the next path is due.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
         self.due.first().map(|(until, _)| *until)
     }
 
     #[must_use]
-    pub const fn in_work(&self) -> usize {
-        self.in_work
+    pub const fn in_flight(&self) -> usize {
+        self.in_flight
     }
 
-    /// Paths that wait, for whatever reason.
+    /// Returns the number of waiting paths.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.entries.len() - self.in_work
+        self.entries.len() - self.in_flight
     }
 
-    /// Waiting paths that were taken before: work the next start takes up.
+    /// Returns the number of waiting paths with an earlier attempt: the next start resumes them.
     #[must_use]
-    pub fn owed(&self) -> usize {
-        let owed = |entry: &&Pending| matches!(entry, Pending::Waiting(Waiting { owed: true, .. }));
-        self.entries.values().filter(owed).count()
+    pub fn attempted(&self) -> usize {
+        let was_attempted = |entry: &&Pending| {
+            matches!(entry, Pending::Waiting(Waiting { was_attempted: true, .. }))
+        };
+        self.entries.values().filter(was_attempted).count()
     }
 
-    /// For how long the oldest waiting path has been unchanged.
+    /// Returns the longest time for which a waiting path has been unchanged.
     #[must_use]
     pub fn oldest(&self, now: Instant) -> Duration {
         let since = self.entries.values().filter_map(|entry| match entry {
             Pending::Waiting(waiting) => Some(waiting.unchanged_since),
-            Pending::InWork(_) => None,
+            Pending::InFlight(_) => None,
         });
         since.min().map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
@@ -344,7 +360,7 @@ impl SettleTable {
         self.entries.insert(path, Pending::Waiting(waiting));
     }
 
-    fn forget_due(&mut self, path: &Path) {
+    fn remove_due(&mut self, path: &Path) {
         if let Some(Pending::Waiting(waiting)) = self.entries.get(path) {
             self.due.remove(&(waiting.until, path.to_path_buf()));
         }
@@ -352,9 +368,9 @@ impl SettleTable {
 }
 
 impl Waiting {
-    fn new(last: Fingerprint, now: Instant) -> Self {
+    fn new(identity: Fingerprint, now: Instant) -> Self {
         Self {
-            last,
+            identity,
             since: now,
             unchanged_since: now,
             until: now,
@@ -363,16 +379,16 @@ impl Waiting {
             was_replaced: false,
             finish: Finish::Unknown,
             waits: 0,
-            owed: false,
+            was_attempted: false,
             cause: None,
         }
     }
 }
 
-/// What two events in a row say of a file: the later one, unless it says nothing.
-fn later(before: Option<Arrival>, arrival: Arrival) -> Arrival {
-    match (before, arrival) {
-        (Some(before), Arrival::Unknown) => before,
+/// Combines two events in a row: the later one counts, unless it is unknown.
+fn latest(earlier: Option<Arrival>, arrival: Arrival) -> Arrival {
+    match (earlier, arrival) {
+        (Some(earlier), Arrival::Unknown) => earlier,
         _ => arrival,
     }
 }

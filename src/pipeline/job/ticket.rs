@@ -6,24 +6,25 @@ use tokio::sync::mpsc;
 
 use super::{DeferReason, Outcome};
 
-/// Tells the intake what became of a path.
+/// The outcome of a job, sent to the intake.
 #[derive(Debug)]
 pub struct Feedback {
     pub path: PathBuf,
     pub outcome: Outcome,
 }
 
-/// Owed to the intake for each job: exactly one message.
+/// Sends exactly one [`Feedback`] per job. Dropping it unsent reports an outcome by the job's progress.
 #[derive(Debug)]
 pub struct Ticket {
     feedback: mpsc::UnboundedSender<Feedback>,
     path: PathBuf,
     attempt: u32,
-    /// Whether its content was worked on.
-    begun: bool,
-    /// Whether it was taken before.
-    owed: bool,
-    settled: bool,
+    /// Whether the work on the content has begun.
+    has_begun: bool,
+    /// Whether an earlier attempt failed or met unavailable storage.
+    was_attempted: bool,
+    /// Whether the feedback was sent.
+    is_sent: bool,
 }
 
 impl Ticket {
@@ -31,39 +32,39 @@ impl Ticket {
         feedback: mpsc::UnboundedSender<Feedback>,
         path: PathBuf,
         attempt: u32,
-        owed: bool,
+        was_attempted: bool,
     ) -> Self {
-        Self { feedback, path, attempt, begun: false, owed, settled: false }
+        Self { feedback, path, attempt, has_begun: false, was_attempted, is_sent: false }
     }
 
     pub fn begin(&mut self) {
-        self.begun = true;
+        self.has_begun = true;
     }
 
     pub const fn has_begun(&self) -> bool {
-        self.begun
+        self.has_begun
     }
 
     pub fn send(&mut self, outcome: Outcome) {
-        self.settled = true;
+        self.is_sent = true;
         let path = std::mem::take(&mut self.path);
-        // The intake is gone only when the process ends; then nobody needs to know.
+        // The intake is gone only when the process ends; then the feedback has no use.
         drop(self.feedback.send(Feedback { path, outcome }));
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if self.settled {
+        if self.is_sent {
             return;
         }
         let outcome = if std::thread::panicking() {
             let attempt = self.attempt + 1;
             Outcome::Deferred { after: Duration::ZERO, attempt, cause: DeferReason::Failed }
-        } else if self.begun || self.owed {
-            Outcome::Left
+        } else if self.has_begun || self.was_attempted {
+            Outcome::Unfinished
         } else {
-            Outcome::HandedBack
+            Outcome::Returned
         };
         self.send(outcome);
     }

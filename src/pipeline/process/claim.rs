@@ -1,9 +1,9 @@
-//! claim: takes a settled file, or says why not.
+//! claim: takes a settled file, or decides why it is not taken.
 //!
-//! Owns: the job's permits, the ledger's answer, the open source handle. Never touches the output side.
+//! Owns: the job's permits, the ledger's record, the open source handle. Never touches the output side.
 //!
-//! A1: a source that the ledger knows as done, by identity, is not read again.
-//! A2: a file that someone has open for writing is not taken.
+//! A1: a source with a finished record in the ledger, by identity, is not read again.
+//! A2: a file that any process has open for writing is not taken.
 
 use std::{fs::File, io, path::Path};
 
@@ -19,7 +19,7 @@ use crate::{
         clock::Clock,
         eligibility,
         failure::ClaimError,
-        in_commit,
+        in_commit::EarlierJob,
         job::{
             Claimed, Committed, DeferReason, DiscoveredBy, DisposeRequest, FailedJob, Job, Outcome,
             Streamed,
@@ -29,60 +29,60 @@ use crate::{
     stage::Stage,
 };
 
-/// What claim's thread holds.
+/// The state of claim's thread.
 #[derive(Clone, Debug)]
 pub struct Claim {
     pub shared: Shared,
     pub budget: Budget,
 }
 
-/// What the ledger knows of a file.
+/// The outcome of a file's earlier jobs, by the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PriorOutcome {
-    /// Nothing that keeps it from being processed.
+    /// No record keeps the file from being processed.
     New,
-    /// It was processed, and is to stay.
+    /// It was processed and stays in the input.
     Done,
-    /// It was processed, and should not be here any more.
+    /// It was processed and should no longer be in the input.
     RetryDispose,
-    /// It waits for a person.
+    /// It is in quarantine and waits for an operator.
     InQuarantine,
-    /// It was to be moved to quarantine, and is still here.
+    /// Its move to quarantine was recorded, and it is still in the input.
     RetryQuarantine,
     /// Its output's name was taken when it was processed.
     Skipped,
-    /// An unfinished record: recovery's, at the next start.
+    /// Its record is unfinished: recovery finishes it at the next start.
     Unfinished,
-    /// As far as a look can tell it is what was processed, but for its change time: the content
-    /// decides. A `chmod` moves that time, and btrfs does when it recovers from a power loss. So it is
-    /// where the times are too coarse to tell of a change right after it was read.
+    /// By its metadata it is the processed file except for its change time: the content decides. A
+    /// `chmod` moves that time, and so does the recovery of btrfs after a power loss. The same holds
+    /// if the times are too coarse to show a change right after the file was read.
     MetadataChanged,
-    /// A power loss took it back to a state before the one that was processed.
+    /// A power loss returned it to a state before the processed one.
     RolledBack,
 }
 
-/// The record that speaks of a file: the newest of its path, or an older one of the same inode where
-/// a power loss brought back what a newer file had replaced, whole or in part.
-pub fn recorded(
+/// Finds the record of a file: the newest one of its path, or an older one of the same inode if a
+/// power loss restored, completely or in part, a file that a newer one had replaced.
+pub fn find_record(
     ledger: &dyn Ledger,
     pipeline: PipelineId,
     source: &Path,
     found: &Fingerprint,
 ) -> ledger::Result<Option<Record>> {
     let latest = ledger.latest(pipeline, source)?;
-    let another = |latest: &Record| latest.identity.inode != found.inode;
-    if !latest.as_ref().is_some_and(another) {
+    let is_other_inode = |latest: &Record| latest.identity.inode != found.inode;
+    if !latest.as_ref().is_some_and(is_other_inode) {
         return Ok(latest);
     }
     let older = ledger.latest_of_inode(pipeline, source, found.inode)?;
     // A new file may have the inode of an old one, but not its times.
-    let of_it = |older: &Record| {
+    let is_same_file = |older: &Record| {
         found.matches(&older.identity) || found.is_earlier_state_of(&older.identity)
     };
-    Ok(older.filter(of_it).or(latest))
+    Ok(older.filter(is_same_file).or(latest))
 }
 
-/// Sorts a file by the newest record of its path. Only the identity makes it the same file.
+/// Classifies a file by its record. Only an equal identity makes it the same file.
 #[must_use]
 pub fn prior_outcome(
     record: Option<&Record>,
@@ -101,15 +101,15 @@ pub fn prior_outcome(
             PriorOutcome::MetadataChanged
         }
         State::Published | State::Done | State::Changed if same => {
-            let kept = [on_success, &record.on_success].map(|it| *it == OnSuccess::Keep);
-            if kept == [true, true] { PriorOutcome::Done } else { PriorOutcome::RetryDispose }
+            let keep = [on_success, &record.on_success].map(|policy| *policy == OnSuccess::Keep);
+            if keep == [true, true] { PriorOutcome::Done } else { PriorOutcome::RetryDispose }
         }
         State::Published | State::Done | State::Changed
             if found.matches_content(&record.identity) =>
         {
             PriorOutcome::MetadataChanged
         }
-        // Moved to another disk, or on a file system whose inode numbers do not last.
+        // It was moved to another disk, or its file system does not keep inode numbers.
         State::Published | State::Done
             if record.on_success == OnSuccess::Keep && found.is_copy_of(&record.identity) =>
         {
@@ -127,9 +127,10 @@ pub fn prior_outcome(
     }
 }
 
-/// As [`prior_outcome`], by the ledger. A file that came after this service had removed or archived its
-/// namesake is a new delivery, be it the same in all that can be seen of it: file systems use an
-/// inode again at once, and copies keep their times. Only a power loss can bring the old one back.
+/// Classifies a file like [`prior_outcome`], also by the boot of its record. A file that arrives after
+/// this service removed or archived its namesake is a new delivery, even with equal metadata: file
+/// systems reuse an inode at once, and copies keep their times. Only a power loss can restore the old
+/// file.
 #[must_use]
 pub fn classify(
     ledger: &dyn Ledger,
@@ -148,17 +149,17 @@ pub fn classify(
     }
 }
 
-/// Where a settled file goes.
+/// The next stage of a settled file.
 #[derive(Debug)]
-pub enum Next {
+pub enum NextStage {
     Read(Claimed),
-    /// A large one holds no permit and no handle before a lane has time for it.
+    /// A large file holds no permit and no handle until a lane is free.
     Lane(Streamed),
 }
 
 impl Claim {
-    /// Looks the file up and claims a small one; `None` where the job ended here or went elsewhere.
-    pub fn claim(&self, job: Job, clock: &mut Clock) -> Result<Option<Next>, Box<FailedJob>> {
+    /// Looks up the file and claims it if it is small; `None` if the job ended here or went to dispose.
+    pub fn claim(&self, job: Job, clock: &mut Clock) -> Result<Option<NextStage>, Box<FailedJob>> {
         if job.attempt > job.context.config.attempts {
             let path = job.source_path();
             return Err(Box::new(job.fail(ClaimError::Panicked { path })));
@@ -166,21 +167,25 @@ impl Claim {
         let Some(job) = self.look_up(job)? else {
             return Ok(None);
         };
-        if is_large(job.seen.identity.size) {
+        if is_large(job.metadata.identity.size) {
             // It waits for a lane.
             job.meter.stage_started(Stage::Settle);
-            return Ok(Some(Next::Lane(Streamed::Settled(job))));
+            return Ok(Some(NextStage::Lane(Streamed::Settled(job))));
         }
         // It may have grown since it settled.
         Ok(self.take(job, clock)?.map(|claimed| {
-            let large = is_large(claimed.job.seen.identity.size);
-            if large { Next::Lane(Streamed::Grown(claimed)) } else { Next::Read(claimed) }
+            let is_large = is_large(claimed.job.metadata.identity.size);
+            if is_large {
+                NextStage::Lane(Streamed::Grown(claimed))
+            } else {
+                NextStage::Read(claimed)
+            }
         }))
     }
 
-    /// Claims the file; `None` where it is gone or not to be taken yet.
+    /// Claims the file; `None` if it is gone or not ready.
     pub fn take(&self, mut job: Job, clock: &mut Clock) -> Result<Option<Claimed>, Box<FailedJob>> {
-        job.keep_permits(clock.wait(|| self.budget.take(job.seen.identity.size)));
+        job.keep_permits(clock.wait(|| self.budget.take(job.metadata.identity.size)));
         if let Err(source) = failpoint::hit("claim") {
             let path = job.source_path();
             return Err(Box::new(job.fail(ClaimError::Open { path, source })));
@@ -188,10 +193,10 @@ impl Claim {
         open(job)
     }
 
-    /// Asks the ledger; `None` where the job ended here or went elsewhere.
+    /// Looks up the file in the ledger; `None` if the job ended here or went to dispose.
     fn look_up(&self, mut job: Job) -> Result<Option<Job>, Box<FailedJob>> {
-        let Job { context, path, seen, .. } = &job;
-        let record = match recorded(&*context.ledger, context.id, path, &seen.identity) {
+        let Job { context, path, metadata, .. } = &job;
+        let record = match find_record(&*context.ledger, context.id, path, &metadata.identity) {
             Ok(record) => record,
             Err(source) => {
                 let path = job.source_path();
@@ -199,17 +204,18 @@ impl Claim {
             }
         };
         let on_success = &job.context.config.on_success;
-        let known = classify(&*context.ledger, record.as_ref(), &job.seen.identity, on_success);
-        match (known, record) {
+        let outcome =
+            classify(&*context.ledger, record.as_ref(), &job.metadata.identity, on_success);
+        match (outcome, record) {
             (PriorOutcome::New, _) => {
-                let Some(job) = Self::not_in_commit(job) else { return Ok(None) };
+                let Some(job) = Self::check_in_commit(job) else { return Ok(None) };
                 if job.origin == DiscoveredBy::Rescan {
                     job.context.meter.rescan_found(1);
                 }
                 return Ok(Some(job));
             }
             (PriorOutcome::MetadataChanged, Some(record)) => {
-                job.before = Some(Box::new(record));
+                job.earlier_record = Some(Box::new(record));
                 return Ok(Some(job));
             }
             (PriorOutcome::RetryDispose, Some(record)) => {
@@ -225,19 +231,20 @@ impl Claim {
                 return Err(Box::new(job.fail(ClaimError::NotMoved { path, reason })));
             }
             (PriorOutcome::Unfinished, _) => {
-                job.context.met_unfinished(&job.path);
+                job.context.defer_unfinished(&job.path);
                 job.end(Outcome::Skipped, 0);
             }
-            (known, record) => {
+            (outcome, record) => {
                 let transforms =
                     record.and_then(|record| record.output).map(|output| output.transforms);
-                let other = |made_by: &String| {
-                    !made_by.is_empty() && *made_by != job.context.config.transforms.to_string()
+                let is_other = |transforms: &String| {
+                    !transforms.is_empty()
+                        && *transforms != job.context.config.transforms.to_string()
                 };
-                if known == PriorOutcome::Done && transforms.as_ref().is_some_and(other) {
-                    job.context.meter.has_other_transforms();
+                if outcome == PriorOutcome::Done && transforms.as_ref().is_some_and(is_other) {
+                    job.context.meter.skipped_for_other_transforms();
                 }
-                tracing::debug!(event = "file.unchanged", source = %crate::observe::display_path(&job.path), ?known, "nothing to do");
+                tracing::debug!(event = "file.unchanged", source = %crate::observe::display_path(&job.path), ?outcome, "nothing to do");
                 job.end(Outcome::Skipped, 0);
             }
         }
@@ -246,28 +253,28 @@ impl Claim {
 }
 
 impl Claim {
-    /// A file may have got this name while its output was published under another; `None` where the
-    /// job ended here or went elsewhere.
-    fn not_in_commit(mut job: Job) -> Option<Job> {
-        match job.context.in_commit.known(&job.seen) {
+    /// Checks whether the file got this name while its output was published under another one; `None`
+    /// if the job ended here.
+    fn check_in_commit(mut job: Job) -> Option<Job> {
+        match job.context.in_commit.earlier_job(&job.metadata) {
             None => Some(job),
-            Some(in_commit::Known::Committing) => {
+            Some(EarlierJob::Committing) => {
                 job.defer(limits::BUSY_RECHECK_DELAY, DeferReason::Busy);
                 None
             }
-            Some(in_commit::Known::Renamed(record)) => {
-                job.before = Some(record);
+            Some(EarlierJob::Renamed(record)) => {
+                job.earlier_record = Some(record);
                 Some(job)
             }
         }
     }
 }
 
-/// Opens the source; `None` where the job ended because it is gone, not a file, or being written.
+/// Opens the source; `None` if the job ended because it is gone, not a file, or being written.
 fn open(mut job: Job) -> Result<Option<Claimed>, Box<FailedJob>> {
     let source = match job.input.open_file(&job.path) {
         Ok(source) => source,
-        Err(error) if is_no_file(&error) => {
+        Err(error) if is_not_a_file(&error) => {
             job.end(Outcome::Skipped, 0);
             return Ok(None);
         }
@@ -281,9 +288,9 @@ fn open(mut job: Job) -> Result<Option<Claimed>, Box<FailedJob>> {
             return Err(Box::new(job.fail(ClaimError::Open { path, source })));
         }
     };
-    let was = job.seen.identity;
-    match fs::seen_of(&source) {
-        Ok(seen) if is_ours_to_take(&job, &seen) => job.seen = seen,
+    let settled_identity = job.metadata.identity;
+    match fs::metadata_of(&source) {
+        Ok(metadata) if is_eligible(&job, &metadata) => job.metadata = metadata,
         Ok(_) => {
             job.end(Outcome::Skipped, 0);
             return Ok(None);
@@ -293,11 +300,11 @@ fn open(mut job: Job) -> Result<Option<Claimed>, Box<FailedJob>> {
             return Err(Box::new(job.fail(ClaimError::Open { path, source })));
         }
     }
-    let quiet = job.quiet && was == job.seen.identity;
-    match check_writers(&source, quiet) {
+    let is_quiet = job.quiet && settled_identity == job.metadata.identity;
+    match check_writers(&source, is_quiet) {
         Ok(None) => Ok(Some(Claimed { job, source })),
-        Ok(Some(cause)) => {
-            job.defer(limits::BUSY_RECHECK_DELAY, cause);
+        Ok(Some(reason)) => {
+            job.defer(limits::BUSY_RECHECK_DELAY, reason);
             Ok(None)
         }
         Err(source) => {
@@ -307,14 +314,14 @@ fn open(mut job: Job) -> Result<Option<Claimed>, Box<FailedJob>> {
     }
 }
 
-/// A regular file, and one that the policy trusts; where that cannot be told, it does not.
-fn is_ours_to_take(job: &Job, seen: &FileMetadata) -> bool {
-    let refused = || eligibility::refused(job.context.config.trust, &job.input, seen);
-    seen.kind == Kind::File && matches!(refused(), Ok(None))
+/// Checks that this is a regular file and that the source rules allow it; a failed check counts as no.
+fn is_eligible(job: &Job, metadata: &FileMetadata) -> bool {
+    let skip_reason = || eligibility::skip_reason(job.context.config.trust, &job.input, metadata);
+    metadata.kind == Kind::File && matches!(skip_reason(), Ok(None))
 }
 
-/// Vanished, or replaced by something that is no file since it was seen.
-fn is_no_file(error: &io::Error) -> bool {
+/// Checks whether the file vanished, or another type of file replaced it, after it settled.
+fn is_not_a_file(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(
@@ -323,12 +330,13 @@ fn is_no_file(error: &io::Error) -> bool {
     )
 }
 
-/// Why the file is not to be taken yet. Where the kernel cannot tell, quiet time must.
-fn check_writers(source: &File, quiet: bool) -> io::Result<Option<DeferReason>> {
+/// Returns the reason to defer a file that may have a writer. If the kernel cannot report writers, the
+/// quiet time decides.
+fn check_writers(source: &File, is_quiet: bool) -> io::Result<Option<DeferReason>> {
     Ok(match fs::check_writers(source)? {
         Writers::None => None,
         Writers::Some => Some(DeferReason::Busy),
-        Writers::Unknown => (!quiet).then_some(DeferReason::Unsure),
+        Writers::Unknown => (!is_quiet).then_some(DeferReason::Unsure),
     })
 }
 

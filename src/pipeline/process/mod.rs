@@ -1,4 +1,5 @@
-//! Process: a job owns what it holds, from the open source to the staged output.
+//! Process: claim, read, transform and write. Each job owns its resources, from the open source to
+//! the staged output.
 
 pub mod claim;
 

@@ -1,6 +1,6 @@
 //! transform: the chain of transforms, on bytes. Sees no path, no file and no clock.
 //!
-//! Owns: nothing; the codecs' state is lent by `Codecs`.
+//! Owns: nothing; `Codecs` lends the codecs' state.
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -11,7 +11,7 @@ use crate::{
     limits,
     pipeline::{
         budget::Budget,
-        buffer_pool::Spare,
+        buffer_pool::BufferPool,
         clock::Clock,
         codec_memory::Codecs,
         failure::TransformError,
@@ -19,19 +19,19 @@ use crate::{
     },
 };
 
-/// The output of a small file may be this large in memory; a larger one is streamed instead.
-const GROWN_BYTES: usize = 8 * limits::SMALL_FILE_MAX_BYTES;
+/// The largest output of a small file in memory; a larger one is streamed instead.
+const SMALL_OUTPUT_BYTES_MAX: usize = 8 * limits::SMALL_FILE_MAX_BYTES;
 
-/// What became of a small file.
+/// The result of transforming a small file.
 #[derive(Debug)]
 pub enum SmallResult {
     Transformed(Transformed),
-    /// Its output is too large for one buffer: it goes through the lane of the large ones.
+    /// Its output is too large for one buffer: the file goes through the lane of the large files.
     Grown(Claimed),
 }
 
 /// Transforms a small file in memory.
-pub fn whole(
+pub fn transform_small(
     (codecs, budget): (&Codecs, &Budget),
     loaded: Loaded,
     clock: &mut Clock,
@@ -40,7 +40,7 @@ pub fn whole(
     claimed.job.begin();
     let bytes = Vec::with_capacity(source.len() / 2 + 128);
     let share = source.len() + limits::SMALL_FILE_BYTES as usize;
-    let mut sink = Capped { bytes, share, more: None, budget, grown: false };
+    let mut sink = CappedBuffer { bytes, share, permit: None, budget, is_outgrown: false };
     let result = codecs.lend(&claimed.job.context.config, 0, clock, |transformer, _| {
         failpoint::hit("transform").map_err(codec::Error::from_io)?;
         let transformer = transformer?;
@@ -49,12 +49,12 @@ pub fn whole(
     });
     match result {
         Ok(()) => {
-            let Capped { bytes, more, .. } = sink;
-            claimed.job.hold_more(more);
+            let CappedBuffer { bytes, permit, .. } = sink;
+            claimed.job.add_bytes(permit);
             let hashes = Hashes { source: hash(&source), output: hash(&bytes) };
             Ok(SmallResult::Transformed(Transformed { job: claimed.job, bytes, hashes }))
         }
-        Err(_) if sink.grown => Ok(SmallResult::Grown(claimed)),
+        Err(_) if sink.is_outgrown => Ok(SmallResult::Grown(claimed)),
         Err(source) => {
             let path = claimed.job.source_path();
             Err(Box::new(claimed.job.fail(TransformError::Codec { path, source })))
@@ -62,29 +62,31 @@ pub fn whole(
     }
 }
 
-/// A buffer that takes what it needs of the memory limit before it grows.
-struct Capped<'a> {
+/// An output buffer that takes its bytes from the memory limit before it grows.
+struct CappedBuffer<'a> {
     bytes: Vec<u8>,
-    /// Bytes that the job's permits cover.
+    /// Bytes that the job's permits and `permit` cover.
     share: usize,
-    more: Option<OwnedSemaphorePermit>,
+    /// Additional bytes; the job holds them after success.
+    permit: Option<OwnedSemaphorePermit>,
     budget: &'a Budget,
-    grown: bool,
+    /// Whether the output did not fit.
+    is_outgrown: bool,
 }
 
-impl Capped<'_> {
-    /// Takes the bytes for an output of this length; false where there are none, or it is too large.
-    fn cover(&mut self, length: usize) -> bool {
+impl CappedBuffer<'_> {
+    /// Takes the bytes for an output of this length; false if none are free, or it is too large.
+    fn reserve(&mut self, length: usize) -> bool {
         if length <= self.share {
             return true;
         }
         // A vector grows by doubling, so its capacity may be twice its length.
-        let share = length.next_power_of_two().max(2 * self.share).min(GROWN_BYTES);
+        let share = length.next_power_of_two().max(2 * self.share).min(SMALL_OUTPUT_BYTES_MAX);
         let Some(more) = self.budget.try_more(share.saturating_sub(self.share)) else {
             return false;
         };
-        match &mut self.more {
-            Some(held) => held.merge(more),
+        match &mut self.permit {
+            Some(permit) => permit.merge(more),
             none => *none = Some(more),
         }
         self.share = share;
@@ -92,10 +94,10 @@ impl Capped<'_> {
     }
 }
 
-impl Sink for Capped<'_> {
+impl Sink for CappedBuffer<'_> {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Stopped> {
-        if !self.cover(self.bytes.len() + bytes.len()) {
-            self.grown = true;
+        if !self.reserve(self.bytes.len() + bytes.len()) {
+            self.is_outgrown = true;
             return Err(Stopped);
         }
         self.bytes.extend_from_slice(bytes);
@@ -105,22 +107,22 @@ impl Sink for Capped<'_> {
 
 /// Transforms a large file chunk by chunk and returns the source's hash.
 ///
-/// `chunks` ends where the reader stopped, for whatever reason: whether that was the source's end
-/// is the reader's to say, so the output counts only if the reader does too. The chunks' buffers
-/// go back to `read`; those of the output are taken from `written`.
+/// `chunks` ends when the reader stops, for any reason: only the reader detects the source's end, so
+/// the output counts only if the reader succeeds. The chunks' buffers return to `source_pool`; those
+/// of the output come from `output_pool`.
 pub fn stream(
     transformer: &mut Transformer,
-    (chunks, read): (impl Iterator<Item = Vec<u8>>, &Spare),
-    written: &Spare,
+    (chunks, source_pool): (impl Iterator<Item = Vec<u8>>, &BufferPool),
+    output_pool: &BufferPool,
     put: impl FnMut(Vec<u8>) -> bool,
 ) -> Result<Hash, codec::Error> {
     let mut hasher = blake3::Hasher::new();
-    let mut sink = Chunked { chunk: Vec::new(), spare: written, put };
+    let mut sink = ChunkSink { chunk: Vec::new(), pool: output_pool, put };
     for chunk in chunks {
         failpoint::hit("transform").map_err(codec::Error::from_io)?;
         hasher.update(&chunk);
         transformer.feed(&chunk, &mut sink)?;
-        read.give(chunk);
+        source_pool.put_back(chunk);
     }
     transformer.finish(&mut sink)?;
     sink.flush()?;
@@ -128,22 +130,22 @@ pub fn stream(
 }
 
 /// Gathers output into chunks of [`limits::CHUNK_BYTES`].
-struct Chunked<'a, P> {
+struct ChunkSink<'a, P> {
     chunk: Vec<u8>,
-    spare: &'a Spare,
+    pool: &'a BufferPool,
     put: P,
 }
 
-impl<P: FnMut(Vec<u8>) -> bool> Chunked<'_, P> {
+impl<P: FnMut(Vec<u8>) -> bool> ChunkSink<'_, P> {
     fn flush(&mut self) -> Result<(), Stopped> {
-        let mut next = self.spare.take();
+        let mut next = self.pool.take();
         next.clear();
         let chunk = std::mem::replace(&mut self.chunk, next);
         if chunk.is_empty() || (self.put)(chunk) { Ok(()) } else { Err(Stopped) }
     }
 }
 
-impl<P: FnMut(Vec<u8>) -> bool> Sink for Chunked<'_, P> {
+impl<P: FnMut(Vec<u8>) -> bool> Sink for ChunkSink<'_, P> {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Stopped> {
         self.chunk.extend_from_slice(bytes);
         if self.chunk.len() >= limits::CHUNK_BYTES { self.flush() } else { Ok(()) }

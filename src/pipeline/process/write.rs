@@ -2,8 +2,8 @@
 //!
 //! Owns: the temporary file. Never makes a final name appear.
 //!
-//! W1: what is staged has the size that was written, asked of the file itself: a full disk can let
-//! every write succeed.
+//! W1: a staged output has the number of bytes that were written, by the file's own metadata: on a
+//! full disk every write can still succeed.
 //! W2: the directory of a staged output is durable up to the output's root.
 
 use std::{
@@ -22,14 +22,15 @@ use crate::{
     ledger::Hash,
     limits,
     pipeline::{
+        content_check,
         failure::WriteError,
         job::{ContentState, FailedJob, Hashes, Job, Staged, Transformed},
-        kept,
     },
     policy::Durability,
 };
 
-/// The output directories a thread has open, by pipeline and path; at most [`limits::OPEN_DIRECTORIES_MAX`].
+/// The open output directories of a thread, by pipeline and path, each with the time of its latest
+/// check; at most [`limits::OPEN_DIRECTORIES_MAX`].
 #[derive(Debug, Default)]
 pub struct Directories(HashMap<(usize, PathBuf), (Arc<Dir>, Instant)>);
 
@@ -38,12 +39,13 @@ impl Directories {
         let context = &job.context;
         let key = (context.index, relative.to_path_buf());
         let now = Instant::now();
-        if let Some((dir, looked)) = self.0.get_mut(&key) {
-            // A handle stays good when its directory is renamed, and is then another's. The commit
-            // looks again, at each batch.
-            let is_new = now.saturating_duration_since(*looked) < limits::DIRECTORY_CHECK_INTERVAL;
-            if is_new || context.has(dir, relative).unwrap_or(false) {
-                *looked = if is_new { *looked } else { now };
+        if let Some((dir, checked_at)) = self.0.get_mut(&key) {
+            // A handle survives a rename of its directory, and then leads to another path. The commit
+            // checks again, at each batch.
+            let is_recent =
+                now.saturating_duration_since(*checked_at) < limits::DIRECTORY_CHECK_INTERVAL;
+            if is_recent || context.is_current(dir, relative).unwrap_or(false) {
+                *checked_at = if is_recent { *checked_at } else { now };
                 return Ok(Arc::clone(dir));
             }
             self.0.remove(&key);
@@ -51,47 +53,52 @@ impl Directories {
         if self.0.len() >= limits::OPEN_DIRECTORIES_MAX {
             self.0.clear();
         }
-        // A consumer may have taken the root and made another.
+        // A consumer may have taken the root and created another one.
         let root = match context.current_output() {
             Err(error) if is_gone(&error) => context.reopen_output()?,
             root => root?,
         };
-        let dir = Arc::new(root.make_beneath_like(relative, &job.input, fs::SHARED)?);
+        let dir = Arc::new(root.make_beneath_like(relative, &job.input, fs::SHARED_DIR_MODE)?);
         self.0.insert(key, (Arc::clone(&dir), now));
         Ok(dir)
     }
 
-    /// Makes a temp in this directory, which may have been removed since it was opened.
-    fn make_temp(&mut self, job: &Job, relative: &Path) -> io::Result<Temp> {
+    /// Creates a temp in this directory, which may have been removed since it was opened.
+    fn create_temp(&mut self, job: &Job, relative: &Path) -> io::Result<Temp> {
         let context = &job.context;
         let dir = self.open(job, relative)?;
-        let made = Temp::create(&dir, &context.instance);
-        if made.is_err() {
+        let result = Temp::create(&dir, &context.instance);
+        if result.is_err() {
             self.0.remove(&(context.index, relative.to_path_buf()));
         }
-        match made {
+        match result {
             Err(error) if is_gone(&error) => {
                 let dir = self.open(job, relative)?;
                 Temp::create(&dir, &context.instance)
             }
-            made => made,
+            result => result,
         }
     }
 }
 
-/// A temp that is being written.
+/// A temp that is being written. Dropping it discards the temp.
 #[derive(Debug)]
 pub struct Draft {
     temp: Temp,
+    /// The final path, below the output.
     output: PathBuf,
+    /// Bytes written so far.
     written: u64,
-    /// Of these so many began to go to the disk.
-    under_way: u64,
+    /// Bytes whose writeback has been started.
+    writeback_started: u64,
     hasher: blake3::Hasher,
 }
 
 /// Writes a small file's output.
-pub fn whole(directories: &mut Directories, file: Transformed) -> Result<Staged, Box<FailedJob>> {
+pub fn write_small(
+    directories: &mut Directories,
+    file: Transformed,
+) -> Result<Staged, Box<FailedJob>> {
     let Transformed { mut job, bytes, hashes } = file;
     let staged = failpoint::hit("write")
         .map_err(|source| WriteError::Io { path: job.source_path(), source })
@@ -115,8 +122,8 @@ impl Draft {
         let output = output_path(job)?;
         let (parent, _) = fs::split(&output);
         let temp =
-            directories.make_temp(job, parent).map_err(|source| directory_failed(job, source))?;
-        Ok(Self { temp, output, written: 0, under_way: 0, hasher: blake3::Hasher::new() })
+            directories.create_temp(job, parent).map_err(|source| directory_error(job, source))?;
+        Ok(Self { temp, output, written: 0, writeback_started: 0, hasher: blake3::Hasher::new() })
     }
 
     fn write(&mut self, job: &Job, bytes: &[u8]) -> Result<(), WriteError> {
@@ -136,62 +143,63 @@ impl Draft {
         self.start_writeback(job)
     }
 
-    /// Begins to write what has gathered to the disk, so that the sync finds little left. An error is
-    /// the file's: the sync need not report it.
+    /// Starts the writeback of gathered bytes, so that the final sync finds few dirty pages. An error
+    /// fails the file here, because the sync need not report it.
     fn start_writeback(&mut self, job: &Job) -> Result<(), WriteError> {
-        let gathered = self.written - self.under_way >= limits::WRITEBACK_BYTES;
-        if gathered && job.context.config.durability != Durability::None {
+        let is_due = self.written - self.writeback_started >= limits::WRITEBACK_BYTES;
+        if is_due && job.context.config.durability != Durability::None {
             fs::start_writeback(self.temp.file())
                 .map_err(|source| WriteError::Sync { path: job.source_path(), source })?;
-            self.under_way = self.written;
+            self.writeback_started = self.written;
         }
         Ok(())
     }
 
-    /// Another handle of the file, to read what was written.
+    /// Returns another handle of the file, to read the written content.
     pub fn reader(&self) -> io::Result<File> {
         self.temp.file().try_clone()
     }
 
-    /// Makes it the source by sharing its blocks; false where that cannot be.
+    /// Shares the blocks of the entire source with the draft; false if the file system cannot.
     pub fn share(&mut self, job: &Job, source: &File) -> Result<bool, WriteError> {
-        let failed = |source| WriteError::Io { path: job.source_path(), source };
+        let write_error = |source| WriteError::Io { path: job.source_path(), source };
         let shared = failpoint::hit("write")
             .and_then(|()| fs::share_content(source, self.temp.file()))
-            .map_err(failed)?;
+            .map_err(write_error)?;
         if shared {
-            self.written = job.seen.identity.size;
+            self.written = job.metadata.identity.size;
         }
         Ok(shared)
     }
 
-    /// Copies the source's next bytes in the kernel: 0 at its end, `None` where it cannot.
+    /// Copies up to `limit` of the source's next bytes in the kernel: 0 at the source's end, `None` if
+    /// the kernel cannot copy between the two files.
     pub fn copy(
         &mut self,
         job: &Job,
         source: &File,
-        most: usize,
+        limit: usize,
     ) -> Result<Option<u64>, WriteError> {
-        let failed = |source| WriteError::Io { path: job.source_path(), source };
+        let write_error = |source| WriteError::Io { path: job.source_path(), source };
         let copied = failpoint::hit("write")
-            .and_then(|()| fs::copy_range(source, self.temp.file(), self.written, most))
-            .map_err(failed)?;
+            .and_then(|()| fs::copy_range(source, self.temp.file(), self.written, limit))
+            .map_err(write_error)?;
         self.written += copied.unwrap_or_default();
         self.start_writeback(job)?;
         Ok(copied)
     }
 
-    /// The hash of what was copied.
-    pub fn hashed(&mut self, hasher: blake3::Hasher) {
+    /// Sets the hasher of the copied content.
+    pub fn set_hasher(&mut self, hasher: blake3::Hasher) {
         self.hasher = hasher;
     }
 
-    /// Ends a large file; [`ContentState::Durable`] makes it durable here, so that it does not hold up
-    /// the next group commit.
+    /// Finishes a large file; [`ContentState::Durable`] makes it durable here, so that it does not delay
+    /// the next group commit. Without a source hash the output is a copy of its source.
     pub fn finish(
         self,
         job: Job,
-        source: Option<Hash>,
+        source_hash: Option<Hash>,
         content: ContentState,
     ) -> Result<Staged, Box<FailedJob>> {
         let output_hash = *self.hasher.finalize().as_bytes();
@@ -199,14 +207,13 @@ impl Draft {
             Ok(sealed) => sealed,
             Err(error) => return Err(Box::new(job.fail(error))),
         };
-        // What was only copied has the hash of its source.
-        let hashes = Hashes { source: source.unwrap_or(output_hash), output: output_hash };
+        let hashes = Hashes { source: source_hash.unwrap_or(output_hash), output: output_hash };
         let staged = Staged { job, temp, identity, content, output, hashes };
         if content == ContentState::Durable {
             let sync = || {
                 fs::start_writeback(staged.temp.file())?;
                 staged.temp.file().sync_all()?;
-                kept::check(&staged)
+                content_check::check(&staged)
             };
             if let Err(source) = failpoint::barrier("barrier::temp", sync) {
                 let Staged { job, temp, .. } = staged;
@@ -220,10 +227,10 @@ impl Draft {
 
     /// Sets mode, owner and times, and checks W1.
     fn seal(self, job: &Job) -> Result<(Temp, PathBuf, Fingerprint), WriteError> {
-        let failed = |source| WriteError::Io { path: job.source_path(), source };
-        self.temp.copy_attributes(&job.seen).map_err(failed)?;
+        let write_error = |source| WriteError::Io { path: job.source_path(), source };
+        self.temp.copy_attributes(&job.metadata).map_err(write_error)?;
         failpoint::pass("write::sealed");
-        let identity = self.temp.identity().map_err(failed)?;
+        let identity = self.temp.identity().map_err(write_error)?;
         if identity.size != self.written {
             let (path, written, found) = (job.source_path(), self.written, identity.size);
             return Err(WriteError::Short { path, written, found });
@@ -232,23 +239,25 @@ impl Draft {
     }
 }
 
-/// Whether a directory was removed since it was opened; by another machine it is a stale handle.
+/// Checks whether a directory was removed since it was opened; a removal by another machine results in
+/// a stale handle.
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::StaleNetworkFileHandle)
 }
 
-/// Below a root that is there, a name that is no directory blames the file and not the place.
-fn directory_failed(job: &Job, source: io::Error) -> WriteError {
+/// Classifies an error of the output directory: below an existing root, a name that is not a directory
+/// blames the file and not the storage.
+fn directory_error(job: &Job, source: io::Error) -> WriteError {
     let path = job.source_path();
-    let taken = source.kind() == io::ErrorKind::NotADirectory;
-    if taken && Dir::open(&job.context.config.output).is_ok() {
+    let is_taken = source.kind() == io::ErrorKind::NotADirectory;
+    if is_taken && Dir::open(&job.context.config.output).is_ok() {
         WriteError::DirectoryTaken { path, source }
     } else {
         WriteError::Directory { path, source }
     }
 }
 
-/// Where the output of a source goes, below the output's root.
+/// Returns the path of a source's output, below the output's root.
 fn output_path(job: &Job) -> Result<PathBuf, WriteError> {
     let (parent, name) = fs::split(&job.path);
     let name = job.context.config.transforms.output_name(name);

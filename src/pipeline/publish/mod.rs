@@ -1,4 +1,5 @@
-//! Publish: the only code that makes a name durable, and what happens to the source after that.
+//! publish: makes the names of outputs durable, and disposes of the sources after that. No other
+//! code gives an output its name.
 
 pub mod commit;
 

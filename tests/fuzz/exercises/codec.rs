@@ -151,7 +151,7 @@ pub fn roundtrip(data: &[u8]) {
     let whole = run(&mut compressor, content, [usize::MAX; 2], any).expect("compress");
     let back = run(&mut decompressor, &whole, [usize::MAX; 2], any);
     assert!(back.expect("decompress") == content, "{transforms}: another content");
-    // A missing end is always told.
+    // A missing end is always an error.
     let cut = packed.len() - 1 - usize::from(second) % packed.len();
     let cut = run(&mut decompressor, &packed[..cut], sizes, any);
     assert!(cut.is_err(), "{transforms}: a cut is no error");

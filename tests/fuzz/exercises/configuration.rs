@@ -22,7 +22,7 @@ pub fn configuration(data: &[u8]) {
     let config = match resolve(&options) {
         Ok(config) => config,
         Err(problems) => {
-            assert!(!problems.all.is_empty(), "no problem is told");
+            assert!(!problems.all.is_empty(), "no problem is reported");
             let report = problems.report(false);
             assert!(!problems.report(true).is_empty());
             if let Some((_, text)) = &problems.file {

@@ -66,7 +66,7 @@ fn make() -> Result<Whole> {
     };
     STATES.into_iter().try_for_each(|state| append(&ledger, state))?;
     // Everything so far goes into the database, what comes now into the log.
-    ledger.recovered();
+    ledger.mark_recovered();
     ledger.end("boot")?;
     let mut said = Vec::new();
     for state in STATES {
@@ -166,7 +166,7 @@ fn open_and_ask(database: &[u8], log: &[u8]) -> Result<Vec<Record>> {
     }
     let record = Record { id: ledger.next_id(), ..Reader(&[]).record(1) };
     ledger.append(&[record], Flush::Deferred)?;
-    ledger.recovered();
+    ledger.mark_recovered();
     ledger.end("boot")?;
     Ok(history)
 }

@@ -1,5 +1,5 @@
 //! What is fuzzed: functions of arbitrary bytes that panic where something is not as it must be.
-//! The fuzz targets call them, and so does `tests/corpus.rs` with the inputs that were kept.
+//! The fuzz targets call them, and so does `tests/it/corpus.rs` with the inputs that were kept.
 
 #![allow(dead_code, reason = "a fuzz target calls one of them")]
 

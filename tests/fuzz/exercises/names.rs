@@ -4,7 +4,7 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt, sync::Arc};
 
 use tempfile::TempDir;
 use tidemill::{
-    fs::{Dir, NodeId, Temp, is_internal_name, numbered, private_name},
+    fs::{Dir, NodeId, Temp, is_internal_name, numbered_name, private_name},
     limits::NAME_BYTES_MAX,
     observe::display_path,
     pipeline::publish::dispose::quarantine::reason_name,
@@ -117,10 +117,10 @@ fn made_names_are_names(name: &OsStr, number: i64) {
     for format in Format::ALL {
         let extension = format!(".{}", format.extension());
         for tail in ["", &extension] {
-            let made = numbered(name, number, tail, NAME_BYTES_MAX);
+            let made = numbered_name(name, number, tail, NAME_BYTES_MAX);
             assert!(made.len() <= NAME_BYTES_MAX && !made.is_empty(), "{made:?}");
             assert!(made.as_bytes().ends_with(tail.as_bytes()));
-            assert_ne!(made, numbered(name, number.wrapping_add(1), tail, NAME_BYTES_MAX));
+            assert_ne!(made, numbered_name(name, number.wrapping_add(1), tail, NAME_BYTES_MAX));
         }
         let compress: Chain = format.as_str().parse().expect("a step");
         let packed = compress.output_name(name);

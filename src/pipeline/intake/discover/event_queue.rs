@@ -1,4 +1,4 @@
-//! What the watch told and nobody looked at yet.
+//! The queue of paths with events that the intake has not looked at.
 
 use std::{
     collections::HashMap,
@@ -10,21 +10,21 @@ use tokio::sync::mpsc;
 
 use crate::limits;
 
-/// A set of paths in which events of the same file become one; at most [`limits::EVENT_QUEUE_PATHS_MAX`], then
-/// the set is given up for a full scan. Filled by the watch's thread, which never waits here.
+/// A set of paths in which the events of one file become one; at most [`limits::EVENT_QUEUE_PATHS_MAX`],
+/// beyond this a full scan replaces the set. Filled by the watch's thread, which never waits here.
 #[derive(Clone, Debug)]
 pub struct EventQueue {
-    set: Arc<Mutex<QueuedEvents>>,
-    bell: mpsc::Sender<()>,
+    queued: Arc<Mutex<QueuedEvents>>,
+    wake: mpsc::Sender<()>,
 }
 
-/// Rings when there is something to take.
+/// Receives a message when the queue may have events.
 pub type WakeHandle = mpsc::Receiver<()>;
 
-/// What the last event that counts said of a path.
+/// The latest informative event of a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NameEvent {
-    /// Something happened to the name; it says nothing that an event before it did not.
+    /// Any other event, which does not replace an earlier one.
     #[default]
     Named,
     /// A writer closed the file.
@@ -35,86 +35,88 @@ pub enum NameEvent {
     RenamedAway,
 }
 
-/// What there was.
+/// The content of the queue.
 #[derive(Debug, Default)]
 pub struct QueuedEvents {
-    /// Paths below the input.
+    /// Paths below the input, each with its event.
     pub paths: HashMap<PathBuf, NameEvent>,
-    /// Events were lost: only a full scan tells what there is.
+    /// Events were lost: a full scan must find their files.
     pub overflow: bool,
-    /// Someone asked for a full scan.
+    /// A full scan was requested.
     pub scan: bool,
-    /// Something happened to the input itself.
+    /// The input itself had an event.
     pub root: bool,
 }
 
 impl EventQueue {
     #[must_use]
     pub fn new() -> (Self, WakeHandle) {
-        let (bell, rung) = mpsc::channel(1);
-        (Self { set: Arc::default(), bell }, rung)
+        let (wake, wake_handle) = mpsc::channel(1);
+        (Self { queued: Arc::default(), wake }, wake_handle)
     }
 
     fn lock(&self) -> MutexGuard<'_, QueuedEvents> {
-        self.set.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn path(&self, path: PathBuf, told: NameEvent) {
-        let mut set = self.lock();
-        if set.paths.len() >= limits::EVENT_QUEUE_PATHS_MAX {
-            set.paths.clear();
-            set.overflow = true;
+    /// Adds an event of a path.
+    pub fn path(&self, path: PathBuf, event: NameEvent) {
+        let mut queued = self.lock();
+        if queued.paths.len() >= limits::EVENT_QUEUE_PATHS_MAX {
+            queued.paths.clear();
+            queued.overflow = true;
         }
-        if !set.overflow {
-            let of_path = set.paths.entry(path).or_default();
-            if told != NameEvent::Named {
-                *of_path = told;
+        if !queued.overflow {
+            let entry = queued.paths.entry(path).or_default();
+            if event != NameEvent::Named {
+                *entry = event;
             }
         }
-        self.ring(set);
+        self.unlock_and_wake(queued);
     }
 
+    /// Requests a full scan after a loss of events.
     pub fn overflow(&self) {
-        let mut set = self.lock();
-        set.overflow = true;
-        self.ring(set);
+        let mut queued = self.lock();
+        queued.overflow = true;
+        self.unlock_and_wake(queued);
     }
 
-    /// Asks for a full scan, without a loss.
+    /// Requests a full scan without a loss of events.
     pub fn scan(&self) {
-        let mut set = self.lock();
-        set.scan = true;
-        self.ring(set);
+        let mut queued = self.lock();
+        queued.scan = true;
+        self.unlock_and_wake(queued);
     }
 
-    /// Wakes the intake, which has nothing new to look at and may go on.
+    /// Wakes the intake without a new event.
     pub fn wake(&self) {
-        self.ring(self.lock());
+        self.unlock_and_wake(self.lock());
     }
 
+    /// Adds an event of the input itself.
     pub fn root(&self) {
-        let mut set = self.lock();
-        set.root = true;
-        self.ring(set);
+        let mut queued = self.lock();
+        queued.root = true;
+        self.unlock_and_wake(queued);
     }
 
-    fn ring(&self, set: MutexGuard<'_, QueuedEvents>) {
-        drop(set);
-        // A full bell has rung already, and a closed one is heard by nobody.
-        self.bell.try_send(()).ok();
+    fn unlock_and_wake(&self, queued: MutexGuard<'_, QueuedEvents>) {
+        drop(queued);
+        // A full channel has a wake-up pending, and a closed one has no intake.
+        self.wake.try_send(()).ok();
     }
 
-    /// Takes everything but the paths, and of those at most this many; and tells whether there are
-    /// more of them.
+    /// Takes all flags and up to `limit` paths; returns also whether more paths remain.
     #[must_use]
-    pub fn take(&self, most: usize) -> (QueuedEvents, bool) {
-        let mut set = self.lock();
-        if set.paths.len() <= most {
-            return (std::mem::take(&mut *set), false);
+    pub fn take(&self, limit: usize) -> (QueuedEvents, bool) {
+        let mut queued = self.lock();
+        if queued.paths.len() <= limit {
+            return (std::mem::take(&mut *queued), false);
         }
-        let QueuedEvents { overflow, scan, root, .. } = *set;
-        let paths = set.paths.extract_if(|_, _| true).take(most).collect();
-        (set.overflow, set.scan, set.root) = (false, false, false);
+        let QueuedEvents { overflow, scan, root, .. } = *queued;
+        let paths = queued.paths.extract_if(|_, _| true).take(limit).collect();
+        (queued.overflow, queued.scan, queued.root) = (false, false, false);
         (QueuedEvents { paths, overflow, scan, root }, true)
     }
 }
@@ -124,43 +126,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_of_one_file_become_one_hint() {
-        let (hints, mut bell) = EventQueue::new();
-        hints.path("a".into(), NameEvent::Named);
-        hints.path("a".into(), NameEvent::Closed);
-        hints.path("a".into(), NameEvent::Named);
-        hints.path("b".into(), NameEvent::Closed);
-        hints.path("b".into(), NameEvent::RenamedHere);
-        assert!(bell.try_recv().is_ok());
-        assert!(bell.try_recv().is_err(), "rung once");
-        let (taken, more) = hints.take(2);
+    fn events_of_one_file_become_one() {
+        let (queue, mut wake) = EventQueue::new();
+        queue.path("a".into(), NameEvent::Named);
+        queue.path("a".into(), NameEvent::Closed);
+        queue.path("a".into(), NameEvent::Named);
+        queue.path("b".into(), NameEvent::Closed);
+        queue.path("b".into(), NameEvent::RenamedHere);
+        assert!(wake.try_recv().is_ok());
+        assert!(wake.try_recv().is_err(), "one wake-up");
+        let (events, has_more) = queue.take(2);
         let expected = [("a".into(), NameEvent::Closed), ("b".into(), NameEvent::RenamedHere)];
-        assert_eq!(taken.paths, HashMap::from(expected));
-        assert!(!more && hints.take(2).0.paths.is_empty());
+        assert_eq!(events.paths, HashMap::from(expected));
+        assert!(!has_more && queue.take(2).0.paths.is_empty());
     }
 
     #[test]
-    fn many_hints_are_taken_in_parts() {
-        let (hints, _bell) = EventQueue::new();
+    fn many_events_are_taken_in_parts() {
+        let (queue, _wake) = EventQueue::new();
         for number in 0..5 {
-            hints.path(number.to_string().into(), NameEvent::Closed);
+            queue.path(number.to_string().into(), NameEvent::Closed);
         }
-        hints.scan();
-        let (mut taken, more) = hints.take(3);
-        assert_eq!((taken.paths.len(), more, taken.scan), (3, true, true));
-        let (rest, more) = hints.take(3);
-        assert_eq!((rest.paths.len(), more, rest.scan), (2, false, false));
-        taken.paths.extend(rest.paths);
-        assert_eq!(taken.paths.len(), 5, "each once");
+        queue.scan();
+        let (mut events, has_more) = queue.take(3);
+        assert_eq!((events.paths.len(), has_more, events.scan), (3, true, true));
+        let (rest, has_more) = queue.take(3);
+        assert_eq!((rest.paths.len(), has_more, rest.scan), (2, false, false));
+        events.paths.extend(rest.paths);
+        assert_eq!(events.paths.len(), 5, "each once");
     }
 
     #[test]
-    fn too_many_hints_become_a_full_scan() {
-        let (hints, _bell) = EventQueue::new();
+    fn too_many_events_become_a_full_scan() {
+        let (queue, _wake) = EventQueue::new();
         for number in 0..=limits::EVENT_QUEUE_PATHS_MAX {
-            hints.path(number.to_string().into(), NameEvent::Closed);
+            queue.path(number.to_string().into(), NameEvent::Closed);
         }
-        let (taken, _) = hints.take(usize::MAX);
-        assert!(taken.overflow && taken.paths.is_empty());
+        let (events, _) = queue.take(usize::MAX);
+        assert!(events.overflow && events.paths.is_empty());
     }
 }

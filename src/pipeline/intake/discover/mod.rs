@@ -1,8 +1,8 @@
-//! discover: which names there are. Owns the OS watch and the scans; never opens a file.
+//! discover: finds the names of the input. Owns the OS watch and the scans; never opens a file.
 //!
-//! Events are hints, the directory is the truth: what an event names is looked at, and a full scan
-//! at the start, after an overflow, of each new sub-directory and from time to time finds what no
-//! event named. A scan that fails never means "deleted".
+//! Events are hints, the directory is the truth: the intake looks at each path that an event names.
+//! Scans find the files without an event: a full one at the start, after an overflow and at regular
+//! intervals, and one of each new sub-directory. A failed scan never means that a file was deleted.
 
 mod event_queue;
 mod watch;
@@ -30,10 +30,11 @@ use crate::{
     policy::{SourceRules, TemporaryNames},
 };
 
-/// A walk through the input, or a part of it, that goes on where it stopped.
+/// A resumable walk through the input, or a part of it.
 #[derive(Debug)]
 pub struct Scan {
     walk: Walk,
+    /// Directories that could not be listed since the latest [`Self::take_unlisted`].
     unlisted: u64,
     pub origin: DiscoveredBy,
 }
@@ -50,15 +51,15 @@ impl Scan {
         Self { walk, unlisted: 0, origin }
     }
 
-    /// The next regular files, at most so many; `None` at the end. What cannot be listed is told
-    /// in the log, and counts for nothing.
-    pub fn next(&mut self, candidates: &Discovery, most: usize) -> Option<Vec<PathBuf>> {
+    /// Returns up to `limit` more regular files; `None` at the end. A directory that cannot be listed is
+    /// logged and skipped.
+    pub fn next(&mut self, discovery: &Discovery, limit: usize) -> Option<Vec<PathBuf>> {
         let mut found = Vec::new();
         while let Some(entry) = self.walk.next() {
             match entry {
                 Ok(entry) if entry.kind == Kind::File => found.push(entry.path),
-                Ok(entry) if entry.kind == Kind::Directory && !candidates.enters(&entry.path) => {
-                    self.walk.pass_over();
+                Ok(entry) if entry.kind == Kind::Directory && !discovery.enters(&entry.path) => {
+                    self.walk.skip_directory();
                 }
                 Ok(_) => {}
                 Err((path, error)) => {
@@ -66,48 +67,48 @@ impl Scan {
                     tracing::warn!(event = "intake.list_failed", path = %crate::observe::display_path(&path), %error, "cannot list an input directory");
                 }
             }
-            if found.len() >= most {
+            if found.len() >= limit {
                 break;
             }
         }
         (!found.is_empty()).then_some(found)
     }
 
-    /// Paths at which a directory of the service's own was met since this was asked last.
-    pub fn take_met(&mut self) -> Vec<PathBuf> {
-        self.walk.take_met()
+    /// Takes the paths at which the walk found one of the service's own directories.
+    pub fn take_own_directories(&mut self) -> Vec<PathBuf> {
+        self.walk.take_avoided()
     }
 
-    /// Directories that could not be listed since this was asked last.
+    /// Takes the number of directories that could not be listed.
     pub fn take_unlisted(&mut self) -> u64 {
         std::mem::take(&mut self.unlisted)
     }
 }
 
-/// What one look at a path found.
+/// The result of one look at a path.
 #[derive(Debug)]
 pub enum LookResult {
     /// A file of the pipeline.
     File(Observation),
-    /// A directory that may have files nobody told of.
+    /// A directory that may have files without an event.
     Directory,
-    /// A directory of the service's own has this path too, through another mount.
-    Own(PathBuf),
-    /// The input itself is mounted below itself: this is the path of what was looked at.
-    Inside(PathBuf),
-    /// Nothing, or nothing for this pipeline.
+    /// One of the service's own directories also has this path, through another mount.
+    OwnDirectory(PathBuf),
+    /// The input itself is mounted below itself: this is the file's path in the input.
+    InNestedInput(PathBuf),
+    /// No file of this pipeline.
     None,
 }
 
-/// Which paths are a pipeline's candidates.
+/// The rules by which a path belongs to a pipeline.
 #[derive(Clone, Debug)]
 pub struct Discovery {
     filter: Filter,
     temporary_names: TemporaryNames,
     marker: Option<String>,
     trust: SourceRules,
-    /// The files and directories that the service writes to.
-    own: Arc<[FileId]>,
+    /// The IDs of the service's own files and directories, and of the input's root.
+    own_ids: Arc<[FileId]>,
 }
 
 impl Discovery {
@@ -115,56 +116,56 @@ impl Discovery {
     pub fn of(config: &config::Pipeline) -> Self {
         let (filter, marker) = (config.filter.clone(), config.marker.clone());
         let (temporary_names, trust) = (config.temporary_names, config.trust);
-        Self { filter, temporary_names, marker, trust, own: Arc::new([]) }
+        Self { filter, temporary_names, marker, trust, own_ids: Arc::new([]) }
     }
 
-    /// What the service writes to, and the input's root, below which it must not be met again.
-    pub fn set_own(&mut self, own: Vec<FileId>) {
-        if *own != *self.own {
-            self.own = own.into();
+    /// Sets the IDs that no path below the input may lead to.
+    pub fn set_own_ids(&mut self, own_ids: Vec<FileId>) {
+        if *own_ids != *self.own_ids {
+            self.own_ids = own_ids.into();
         }
     }
 
     #[must_use]
-    pub const fn own(&self) -> &Arc<[FileId]> {
-        &self.own
+    pub const fn own_ids(&self) -> &Arc<[FileId]> {
+        &self.own_ids
     }
 
-    /// Whether the directory at this path may hold files of the pipeline.
+    /// Checks whether the directory at this path may hold files of the pipeline.
     #[must_use]
     pub fn enters(&self, directory: &Path) -> bool {
         self.has_final_name(directory) && self.filter.enters(directory)
     }
 
     fn has_final_name(&self, path: &Path) -> bool {
-        let is_ours = path.iter().any(fs::is_internal_name);
+        let is_internal = path.iter().any(fs::is_internal_name);
         let is_temporary = || {
             self.temporary_names == TemporaryNames::Ignore && config::temporary_name(path).is_some()
         };
-        !is_ours && !is_temporary()
+        !is_internal && !is_temporary()
     }
 
-    /// Whether a part of the path is a directory of the service's own. inotify has one watch for
-    /// each directory, whatever its paths, and names it by one of them.
-    fn own_part(&self, input: &Dir, path: &Path) -> io::Result<Option<LookResult>> {
-        for part in path.ancestors().skip(1).filter(|part| !part.as_os_str().is_empty()) {
-            let Some(seen) = input.stat(part)? else { continue };
-            let id = seen.identity.file_id();
-            if self.own.contains(&id) {
+    /// Checks whether a parent of the path is one of the service's own directories. inotify has one
+    /// watch for each directory, whatever its paths, and names it by one of them.
+    fn own_parent(&self, input: &Dir, path: &Path) -> io::Result<Option<LookResult>> {
+        for parent in path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
+            let Some(metadata) = input.stat(parent)? else { continue };
+            let id = metadata.identity.file_id();
+            if self.own_ids.contains(&id) {
                 let is_input = fs::identity_of(input)?.file_id() == id;
-                let inside = path.strip_prefix(part).ok().filter(|_| is_input);
-                let own = || LookResult::Own(part.to_path_buf());
-                return Ok(Some(
-                    inside.map_or_else(own, |path| LookResult::Inside(path.to_path_buf())),
-                ));
+                let inner_path = path.strip_prefix(parent).ok().filter(|_| is_input);
+                return Ok(Some(match inner_path {
+                    Some(path) => LookResult::InNestedInput(path.to_path_buf()),
+                    None => LookResult::OwnDirectory(parent.to_path_buf()),
+                }));
             }
         }
         Ok(None)
     }
 
-    /// The path whose sighting a hint is about: a marker stands for the file it marks.
+    /// Returns the path to look at after an event: for a marker that of the marked file.
     #[must_use]
-    pub fn marked(&self, path: PathBuf) -> PathBuf {
+    pub fn marked_file(&self, path: PathBuf) -> PathBuf {
         let Some(marker) = &self.marker else {
             return path;
         };
@@ -176,27 +177,27 @@ impl Discovery {
         }
     }
 
-    /// Looks at a path, by name only. A scan has just opened the directories on the way to it.
+    /// Looks at a path, by name only. A scan has just opened its parent directories.
     pub fn look(&self, input: &Dir, path: &Path, origin: DiscoveredBy) -> io::Result<LookResult> {
         if !self.has_final_name(path) {
             return Ok(LookResult::None);
         }
-        let seen = match origin {
-            DiscoveredBy::Hint => input.stat_fresh(path)?,
+        let metadata = match origin {
+            DiscoveredBy::Event => input.stat_fresh(path)?,
             DiscoveredBy::Scan | DiscoveredBy::Rescan => input.stat(path)?,
         };
-        let Some(seen) = seen else {
+        let Some(metadata) = metadata else {
             return Ok(LookResult::None);
         };
-        if self.own.contains(&seen.identity.file_id()) {
-            return Ok(LookResult::Own(path.to_path_buf()));
+        if self.own_ids.contains(&metadata.identity.file_id()) {
+            return Ok(LookResult::OwnDirectory(path.to_path_buf()));
         }
-        if origin == DiscoveredBy::Hint
-            && let Some(own) = self.own_part(input, path)?
+        if origin == DiscoveredBy::Event
+            && let Some(result) = self.own_parent(input, path)?
         {
-            return Ok(own);
+            return Ok(result);
         }
-        match seen.kind {
+        match metadata.kind {
             Kind::Directory if self.filter.enters(path) => return Ok(LookResult::Directory),
             Kind::Directory => return Ok(LookResult::None),
             Kind::File => {}
@@ -205,34 +206,34 @@ impl Discovery {
                 return Ok(LookResult::None);
             }
         }
-        if !self.filter.allows(path) || !self.is_marked(input, path, &seen)? {
+        if !self.filter.allows(path) || !self.is_marked(input, path, &metadata)? {
             return Ok(LookResult::None);
         }
-        if let Some(why) = eligibility::refused(self.trust, input, &seen)? {
-            tracing::debug!(event = "file.ignored", path = %crate::observe::display_path(path), why, "left alone");
+        if let Some(reason) = eligibility::skip_reason(self.trust, input, &metadata)? {
+            tracing::debug!(event = "file.ignored", path = %crate::observe::display_path(path), reason, "excluded by the source rules, ignored");
             return Ok(LookResult::None);
         }
-        let Fingerprint { modified_ns, changed_ns, .. } = seen.identity;
+        let Fingerprint { modified_ns, changed_ns, .. } = metadata.identity;
         let age = age(modified_ns.max(changed_ns));
-        Ok(LookResult::File(Observation { seen, age, origin, arrival: Arrival::Unknown }))
+        Ok(LookResult::File(Observation { metadata, age, origin, arrival: Arrival::Unknown }))
     }
 
-    /// Whether the file's marker is there, if it needs one; a marker itself is none.
-    fn is_marked(&self, input: &Dir, path: &Path, seen: &FileMetadata) -> io::Result<bool> {
+    /// Checks whether the file's marker exists, if it needs one; a marker itself counts as unmarked.
+    fn is_marked(&self, input: &Dir, path: &Path, metadata: &FileMetadata) -> io::Result<bool> {
         let Some(marker) = &self.marker else {
             return Ok(true);
         };
         if path.as_os_str().as_bytes().ends_with(marker.as_bytes()) {
             return Ok(false);
         }
-        let mut marked = path.as_os_str().to_owned();
-        marked.push(marker);
-        let marker = input.stat_fresh(Path::new(&marked))?;
-        Ok(marker.is_some_and(|marker| !is_stale(&marker, seen)))
+        let mut marker_path = path.as_os_str().to_owned();
+        marker_path.push(marker);
+        let marker = input.stat_fresh(Path::new(&marker_path))?;
+        Ok(marker.is_some_and(|marker| !is_stale(&marker, metadata)))
     }
 }
 
-/// Whether a marker is older than the content of the file beside it: it was another file's.
+/// Checks whether a marker is older than the content of its file: it belonged to an earlier file.
 ///
 /// The content's time is the earlier one of the file's two, because a rename moves the change time
 /// and a producer may set the modification time to one in the future.

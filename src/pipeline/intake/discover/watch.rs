@@ -1,4 +1,4 @@
-//! The operating system's watch on an input, recursively.
+//! The operating system's recursive watch on an input.
 
 use std::path::{Path, PathBuf};
 
@@ -18,29 +18,29 @@ pub struct Watch {
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
     /// The kernel's table is full (`fs.inotify.max_user_watches` or `max_user_instances`).
-    #[error("the kernel's limit of watches is reached (sysctl fs.inotify.max_user_watches)")]
+    #[error("the kernel's watch limit is reached; hint: raise sysctl fs.inotify.max_user_watches")]
     Limit(#[source] notify::Error),
-    #[error("cannot watch")]
+    #[error("cannot set up the inotify watch")]
     Other(#[source] notify::Error),
 }
 
 impl Watch {
-    /// Watches a directory and all below it; what happens goes into `hints`.
+    /// Watches a directory and its sub-directories; the events go into `queue`.
     ///
-    /// Only what tells of a finished or a vanished file is asked for, so that reading a file does
-    /// not raise an event and the kernel's queue holds twice as many.
-    pub fn start(root: &Path, hints: EventQueue) -> Result<Self, WatchError> {
+    /// It requests only events of finished or vanished files, so that reading a file does not raise an
+    /// event and the kernel's queue holds the events of twice as many files.
+    pub fn start(root: &Path, queue: EventQueue) -> Result<Self, WatchError> {
         let mask = EventKindMask::CREATE
             | EventKindMask::REMOVE
             | EventKindMask::MODIFY_NAME
             | EventKindMask::ACCESS_CLOSE;
         let config = Config::default().with_follow_symlinks(false).with_event_kinds(mask);
-        let below = root.to_path_buf();
+        let watched_root = root.to_path_buf();
         let handler = move |event: notify::Result<Event>| match event {
-            Ok(event) => take_in(&hints, &below, event),
+            Ok(event) => add_event(&queue, &watched_root, event),
             Err(error) => {
                 tracing::warn!(event = "intake.watch_failed", %error, "watch error, running a full scan");
-                hints.overflow();
+                queue.overflow();
             }
         };
         let mut watcher = RecommendedWatcher::new(handler, config).map_err(classify)?;
@@ -59,38 +59,38 @@ fn classify(error: notify::Error) -> WatchError {
     }
 }
 
-fn take_in(hints: &EventQueue, root: &Path, event: Event) {
+fn add_event(queue: &EventQueue, root: &Path, event: Event) {
     crate::failpoint::pass("discover::event");
-    // Has no path: it must be asked for before any path is looked at.
+    // An overflow has no path, so it must be handled first.
     if event.need_rescan() {
-        return hints.overflow();
+        return queue.overflow();
     }
-    let told = match event.kind {
+    let name_event = match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => NameEvent::Closed,
         EventKind::Modify(ModifyKind::Name(RenameMode::To)) => NameEvent::RenamedHere,
         EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => {
-            return renamed(hints, root, &event.paths);
+            return add_rename(queue, root, &event.paths);
         }
         _ => NameEvent::Named,
     };
     for path in event.paths {
         match path.strip_prefix(root).map(PathBuf::from) {
-            Ok(relative) if relative.as_os_str().is_empty() => hints.root(),
-            Ok(relative) => hints.path(relative, told),
+            Ok(relative) if relative.as_os_str().is_empty() => queue.root(),
+            Ok(relative) => queue.path(relative, name_event),
             Err(_) => {}
         }
     }
 }
 
-/// Both ends of a rename, after an event for each: that it stayed within the input is new. The
-/// service's own renames are not a producer's.
-fn renamed(hints: &EventQueue, root: &Path, paths: &[PathBuf]) {
+/// Adds the event of a rename within the input. Each of both names has had an event of its own before.
+/// The service's own renames do not count as a producer's.
+fn add_rename(queue: &EventQueue, root: &Path, paths: &[PathBuf]) {
     let [from, to] = paths else { return };
-    let to_ours = to.file_name().is_some_and(crate::fs::is_internal_name);
+    let is_internal = to.file_name().is_some_and(crate::fs::is_internal_name);
     if let Ok(from) = from.strip_prefix(root)
-        && !to_ours
+        && !is_internal
         && !from.as_os_str().is_empty()
     {
-        hints.path(from.to_path_buf(), NameEvent::RenamedAway);
+        queue.path(from.to_path_buf(), NameEvent::RenamedAway);
     }
 }

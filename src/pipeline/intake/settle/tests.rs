@@ -6,19 +6,20 @@ use crate::{
     pipeline::job::{Arrival, DiscoveredBy, Observation},
 };
 
-/// A file is taken at its close.
-const AT_ONCE: Rules =
-    Rules { settle: Settle::Quiet(Duration::ZERO), min_age: Duration::ZERO, network: false };
-const AUTO: Rules = Rules { settle: Settle::Auto, min_age: Duration::ZERO, network: false };
+/// Without quiet time: a file is taken at its close.
+const AT_ONCE: SettleRules =
+    SettleRules { settle: Settle::Quiet(Duration::ZERO), min_age: Duration::ZERO, network: false };
+const AUTO: SettleRules =
+    SettleRules { settle: Settle::Auto, min_age: Duration::ZERO, network: false };
 
-/// A table with a clock of its own.
+/// A table with a test clock.
 struct Bench {
     table: SettleTable,
     start: Instant,
 }
 
 impl Bench {
-    fn new(rules: Rules) -> Self {
+    fn new(rules: SettleRules) -> Self {
         Self { table: SettleTable::new(rules), start: Instant::now() }
     }
 
@@ -26,32 +27,36 @@ impl Bench {
         self.start + Duration::from_secs(seconds)
     }
 
-    /// Looks at `a` of this size and age at this second.
-    fn sight(&mut self, size: u64, age: u64, second: u64) -> Option<SettledFile> {
+    /// Observes `a` with this size and age at this second.
+    fn observe(&mut self, size: u64, age: u64, second: u64) -> Option<SettledFile> {
         let identity = Fingerprint { inode: 1, size, ..Fingerprint::NONE };
-        let seen =
+        let metadata =
             FileMetadata { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
         let age = Duration::from_secs(age);
-        let sighting =
-            Observation { seen, age, origin: DiscoveredBy::Hint, arrival: Arrival::Unknown };
+        let observation =
+            Observation { metadata, age, origin: DiscoveredBy::Event, arrival: Arrival::Unknown };
         let now = self.at(second);
-        self.table.observe("a".into(), &sighting, now)
+        self.table.observe("a".into(), &observation, now)
     }
 
-    /// Takes in that `a`, which has just changed, arrived so, at this millisecond.
-    fn arrives(&mut self, arrival: Arrival, age: u64, millisecond: u64) -> Option<SettledFile> {
+    /// Observes `a` with this event and age at this millisecond.
+    fn arrive(&mut self, arrival: Arrival, age: u64, millisecond: u64) -> Option<SettledFile> {
         let identity = Fingerprint { inode: 1, size: 1, ..Fingerprint::NONE };
-        let seen =
+        let metadata =
             FileMetadata { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
         let age = Duration::from_millis(age);
-        let sighting = Observation { seen, age, origin: DiscoveredBy::Hint, arrival };
-        self.table.observe("a".into(), &sighting, self.start + Duration::from_millis(millisecond))
+        let observation = Observation { metadata, age, origin: DiscoveredBy::Event, arrival };
+        self.table.observe(
+            "a".into(),
+            &observation,
+            self.start + Duration::from_millis(millisecond),
+        )
     }
 
     fn returned(&mut self, outcome: Outcome, second: u64) -> Option<PathBuf> {
         let now = self.at(second);
         let feedback = Feedback { path: "a".into(), outcome };
-        self.table.returned(feedback, now).map(|(path, _)| path)
+        self.table.on_feedback(feedback, now).map(|(path, _)| path)
     }
 
     fn due(&mut self, second: u64) -> usize {
@@ -65,50 +70,52 @@ fn deferred(seconds: u64, cause: DeferReason) -> Outcome {
 }
 
 #[test]
-fn a_file_is_ready_at_once_and_in_work_once() {
+fn a_file_is_ready_at_once_and_in_flight_once() {
     let mut bench = Bench::new(AT_ONCE);
-    assert!(bench.sight(1, 0, 0).is_some());
-    assert!(bench.sight(1, 0, 0).is_none(), "T1");
-    assert_eq!(bench.returned(Outcome::Published, 1), Some("a".into()), "seen again meanwhile");
-    assert!(bench.sight(1, 0, 1).is_some());
+    assert!(bench.observe(1, 0, 0).is_some());
+    assert!(bench.observe(1, 0, 0).is_none(), "T1");
+    assert_eq!(bench.returned(Outcome::Published, 1), Some("a".into()), "observed meanwhile");
+    assert!(bench.observe(1, 0, 1).is_some());
     assert_eq!(bench.returned(Outcome::Published, 2), None);
-    assert_eq!((bench.table.in_work(), bench.table.waiting()), (0, 0));
+    assert_eq!((bench.table.in_flight(), bench.table.waiting()), (0, 0));
 }
 
 #[test]
 fn quiet_time_begins_again_with_each_change() {
-    let mut bench = Bench::new(Rules { settle: Settle::Quiet(Duration::from_secs(5)), ..AT_ONCE });
-    assert!(bench.sight(1, 0, 0).is_none());
+    let mut bench =
+        Bench::new(SettleRules { settle: Settle::Quiet(Duration::from_secs(5)), ..AT_ONCE });
+    assert!(bench.observe(1, 0, 0).is_none());
     assert_eq!(bench.table.next_due(), Some(bench.at(5)));
-    assert!(bench.sight(2, 0, 4).is_none());
-    assert!(bench.sight(2, 0, 8).is_none());
+    assert!(bench.observe(2, 0, 4).is_none());
+    assert!(bench.observe(2, 0, 8).is_none());
     assert_eq!(bench.due(8), 0);
     assert_eq!(bench.due(9), 1);
-    let settled = bench.sight(2, 0, 9).expect("ready");
+    let settled = bench.observe(2, 0, 9).expect("ready");
     assert!(settled.quiet);
 }
 
 #[test]
-fn a_file_that_is_old_was_quiet_before_it_was_seen() {
-    let mut bench = Bench::new(Rules { settle: Settle::Quiet(Duration::from_secs(5)), ..AT_ONCE });
-    assert!(bench.sight(1, 60, 0).is_some());
-    let mut bench = Bench::new(Rules { min_age: Duration::from_mins(1), ..AT_ONCE });
-    assert!(bench.sight(1, 59, 0).is_none());
-    assert!(bench.sight(1, 60, 1).is_some());
+fn an_old_file_was_quiet_before_its_first_observation() {
+    let mut bench =
+        Bench::new(SettleRules { settle: Settle::Quiet(Duration::from_secs(5)), ..AT_ONCE });
+    assert!(bench.observe(1, 60, 0).is_some());
+    let mut bench = Bench::new(SettleRules { min_age: Duration::from_mins(1), ..AT_ONCE });
+    assert!(bench.observe(1, 59, 0).is_none());
+    assert!(bench.observe(1, 60, 1).is_some());
 }
 
 #[test]
-fn on_a_network_every_file_must_be_quiet() {
-    let mut bench = Bench::new(Rules { network: true, ..AT_ONCE });
-    assert!(bench.sight(1, 0, 0).is_none());
-    assert!(bench.sight(1, 0, 2).is_some_and(|settled| settled.quiet));
+fn on_a_network_file_system_every_file_must_be_quiet() {
+    let mut bench = Bench::new(SettleRules { network: true, ..AT_ONCE });
+    assert!(bench.observe(1, 0, 0).is_none());
+    assert!(bench.observe(1, 0, 2).is_some_and(|settled| settled.quiet));
 }
 
 #[test]
-fn a_busy_file_waits_longer_each_time_and_its_closing_cuts_the_wait() {
+fn a_busy_file_waits_longer_each_time_and_its_close_ends_the_wait() {
     let mut bench = Bench::new(AT_ONCE);
     for wait in [1, 2, 4] {
-        assert!(bench.sight(1, 0, 100).is_some());
+        assert!(bench.observe(1, 0, 100).is_some());
         bench.returned(deferred(1, DeferReason::Busy), 100);
         assert_eq!(bench.table.next_due(), Some(bench.at(100 + wait)));
         let now = bench.at(100);
@@ -118,275 +125,278 @@ fn a_busy_file_waits_longer_each_time_and_its_closing_cuts_the_wait() {
 }
 
 #[test]
-fn a_file_nobody_can_tell_of_must_be_quiet() {
+fn a_file_with_unknown_writers_must_be_quiet() {
     let mut bench = Bench::new(AT_ONCE);
-    assert!(bench.sight(1, 0, 0).is_some_and(|settled| !settled.quiet));
+    assert!(bench.observe(1, 0, 0).is_some_and(|settled| !settled.quiet));
     bench.returned(deferred(0, DeferReason::Unsure), 0);
-    assert!(bench.sight(1, 0, 1).is_none());
-    assert!(bench.sight(1, 0, 2).is_none());
-    assert!(bench.sight(1, 0, 3).is_some_and(|settled| settled.quiet));
+    assert!(bench.observe(1, 0, 1).is_none());
+    assert!(bench.observe(1, 0, 2).is_none());
+    assert!(bench.observe(1, 0, 3).is_some_and(|settled| settled.quiet));
 }
 
 #[test]
-fn what_failed_is_owed_and_what_is_unfinished_is_not() {
+fn a_failed_file_counts_as_attempted_and_an_unfinished_one_does_not() {
     let mut bench = Bench::new(AT_ONCE);
-    assert!(bench.sight(1, 0, 0).is_some());
+    assert!(bench.observe(1, 0, 0).is_some());
     bench.returned(deferred(10, DeferReason::Failed), 0);
-    assert_eq!(bench.table.owed(), 1);
-    assert!(bench.sight(1, 0, 9).is_none(), "not before its time");
-    assert_eq!(bench.sight(1, 0, 10).expect("ready").attempt, 2);
+    assert_eq!(bench.table.attempted(), 1);
+    assert!(bench.observe(1, 0, 9).is_none(), "not before its time");
+    assert_eq!(bench.observe(1, 0, 10).expect("ready").attempt, 2);
     bench.returned(deferred(10, DeferReason::Changed), 10);
-    assert_eq!(bench.table.owed(), 0);
+    assert_eq!(bench.table.attempted(), 0);
 }
 
 #[test]
-fn a_file_that_is_gone_is_forgotten_unless_it_is_in_work() {
-    let mut bench = Bench::new(Rules { settle: Settle::Quiet(Duration::from_secs(5)), ..AT_ONCE });
-    assert!(bench.sight(1, 0, 0).is_none());
-    bench.table.gone(Path::new("a"));
+fn a_file_that_is_gone_is_removed_unless_it_is_in_flight() {
+    let mut bench =
+        Bench::new(SettleRules { settle: Settle::Quiet(Duration::from_secs(5)), ..AT_ONCE });
+    assert!(bench.observe(1, 0, 0).is_none());
+    bench.table.remove(Path::new("a"));
     assert_eq!((bench.table.waiting(), bench.table.next_due()), (0, None));
-    assert!(bench.sight(1, 60, 0).is_some());
-    bench.table.gone(Path::new("a"));
-    assert_eq!(bench.table.in_work(), 1);
+    assert!(bench.observe(1, 60, 0).is_some());
+    bench.table.remove(Path::new("a"));
+    assert_eq!(bench.table.in_flight(), 1);
 }
 
 #[test]
-fn a_file_that_was_written_in_place_is_left_quiet_after_its_close_however_old_it_is() {
+fn a_file_written_in_place_must_be_quiet_after_its_close_however_old_it_is() {
     let mut bench = Bench::new(AUTO);
-    assert!(bench.arrives(Arrival::Closed, 60_000, 0).is_none());
+    assert!(bench.arrive(Arrival::Closed, 60_000, 0).is_none());
     assert_eq!(bench.table.next_due(), Some(bench.start + limits::CLOSED_QUIET_TIME));
-    assert!(bench.arrives(Arrival::Unknown, 60_000, 99).is_none());
-    assert!(bench.arrives(Arrival::Unknown, 60_000, 100).is_some());
+    assert!(bench.arrive(Arrival::Unknown, 60_000, 99).is_none());
+    assert!(bench.arrive(Arrival::Unknown, 60_000, 100).is_some());
 }
 
 #[test]
-fn a_file_that_was_renamed_to_its_name_is_ready_at_once_and_one_that_is_found_old_too() {
+fn a_file_that_was_renamed_to_its_name_is_ready_at_once_and_so_is_an_old_one() {
     let mut bench = Bench::new(AUTO);
-    assert!(bench.arrives(Arrival::Renamed, 0, 0).is_some());
+    assert!(bench.arrive(Arrival::Renamed, 0, 0).is_some());
     let mut bench = Bench::new(AUTO);
-    assert!(bench.arrives(Arrival::Unknown, 100, 0).is_some());
+    assert!(bench.arrive(Arrival::Unknown, 100, 0).is_some());
     let mut bench = Bench::new(AUTO);
-    assert!(bench.arrives(Arrival::Unknown, 99, 0).is_none());
+    assert!(bench.arrive(Arrival::Unknown, 99, 0).is_none());
 }
 
 #[test]
-fn a_second_close_begins_the_quiet_time_again_also_while_the_file_is_in_work() {
+fn a_second_close_restarts_the_quiet_time_even_while_the_file_is_in_flight() {
     let mut bench = Bench::new(AUTO);
-    assert!(bench.arrives(Arrival::Renamed, 0, 0).is_some());
-    assert!(bench.arrives(Arrival::Closed, 0, 10).is_none());
+    assert!(bench.arrive(Arrival::Renamed, 0, 0).is_some());
+    assert!(bench.arrive(Arrival::Closed, 0, 10).is_none());
     let feedback = Feedback { path: "a".into(), outcome: Outcome::Published };
-    let again = bench.table.returned(feedback, bench.start);
+    let again = bench.table.on_feedback(feedback, bench.start);
     assert_eq!(again, Some(("a".into(), Arrival::Closed)));
 }
 
 #[test]
 fn a_zero_settle_takes_every_closed_file_at_once() {
     let mut bench = Bench::new(AT_ONCE);
-    assert!(bench.arrives(Arrival::Closed, 0, 0).is_some());
+    assert!(bench.arrive(Arrival::Closed, 0, 0).is_some());
 }
 
 #[test]
-fn a_producer_that_renames_its_closed_files_is_given_twice_the_time_it_takes() {
+fn a_producer_that_renames_its_closed_files_gets_twice_the_time_it_takes() {
     let mut bench = Bench::new(AUTO);
-    assert!(bench.arrives(Arrival::Closed, 0, 0).is_none());
+    assert!(bench.arrive(Arrival::Closed, 0, 0).is_none());
     let at = |bench: &Bench, millis| bench.start + Duration::from_millis(millis);
     let now = at(&bench, 80);
     bench.table.renamed_away(Path::new("a"), now);
-    bench.table.gone(Path::new("a"));
-    assert!(bench.arrives(Arrival::Closed, 0, 1000).is_none());
+    bench.table.remove(Path::new("a"));
+    assert!(bench.arrive(Arrival::Closed, 0, 1000).is_none());
     assert_eq!(bench.table.next_due(), Some(at(&bench, 1160)));
-    // However long it takes, it is bounded.
+    // The quiet time is bounded, however long the rename takes.
     let now = at(&bench, 60_000);
     bench.table.renamed_away(Path::new("a"), now);
-    bench.table.gone(Path::new("a"));
-    assert!(bench.arrives(Arrival::Closed, 0, 70_000).is_none());
+    bench.table.remove(Path::new("a"));
+    assert!(bench.arrive(Arrival::Closed, 0, 70_000).is_none());
     assert_eq!(bench.table.next_due(), Some(at(&bench, 70_000) + limits::CLOSED_QUIET_TIME_MAX));
 }
 
 #[test]
-fn a_file_of_the_future_reaches_its_least_age_by_being_watched() {
-    let mut bench = Bench::new(Rules { min_age: Duration::from_secs(5), ..AT_ONCE });
-    assert!(bench.sight(1, 0, 0).is_none());
-    assert!(bench.sight(1, 0, 4).is_none());
-    assert!(bench.sight(1, 0, 5).is_some());
+fn a_file_with_a_time_in_the_future_reaches_its_minimum_age_by_observation() {
+    let mut bench = Bench::new(SettleRules { min_age: Duration::from_secs(5), ..AT_ONCE });
+    assert!(bench.observe(1, 0, 0).is_none());
+    assert!(bench.observe(1, 0, 4).is_none());
+    assert!(bench.observe(1, 0, 5).is_some());
 }
 
 #[test]
-fn paths_that_find_no_room_are_looked_at_by_a_later_scan() {
-    let mut bench = Bench::new(Rules { settle: Settle::Quiet(Duration::from_secs(5)), ..AUTO });
+fn paths_without_room_are_looked_at_by_a_later_scan() {
+    let mut bench =
+        Bench::new(SettleRules { settle: Settle::Quiet(Duration::from_secs(5)), ..AUTO });
     let identity = Fingerprint { inode: 1, size: 1, ..Fingerprint::NONE };
-    let seen =
+    let metadata =
         FileMetadata { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
     let (age, arrival) = (Duration::ZERO, Arrival::Unknown);
-    let sighting = Observation { seen, age, origin: DiscoveredBy::Scan, arrival };
+    let observation = Observation { metadata, age, origin: DiscoveredBy::Scan, arrival };
     for number in 0..limits::PENDING_FILES_MAX {
         let path = PathBuf::from(number.to_string());
-        assert!(bench.table.observe(path, &sighting, bench.start).is_none());
+        assert!(bench.table.observe(path, &observation, bench.start).is_none());
     }
     assert_eq!(bench.table.look_again_at(), None);
     for (path, second) in [("x", 2), ("y", 1)] {
         let now = bench.at(second);
-        assert!(bench.table.observe(path.into(), &sighting, now).is_none());
+        assert!(bench.table.observe(path.into(), &observation, now).is_none());
     }
     assert_eq!(bench.table.waiting(), limits::PENDING_FILES_MAX, "T3");
     assert_eq!(bench.table.look_again_at(), Some(bench.at(6)), "the first of them");
-    // One that is ready needs no room to wait in.
-    let old = Observation { age: Duration::from_mins(1), ..sighting };
+    // A ready file needs no room.
+    let old = Observation { age: Duration::from_mins(1), ..observation };
     assert!(bench.table.observe("z".into(), &old, bench.start).is_some());
-    bench.table.scan_begins();
+    bench.table.on_scan_start();
     assert_eq!(bench.table.look_again_at(), None);
 }
 
-/// What may happen to one of three paths, each after so many tenths of a second.
+/// A step of the property test, on one of three paths.
 #[derive(Clone, Copy, Debug)]
-enum Happens {
-    Seen { size: u64 },
+enum Step {
+    Observed { size: u64 },
     Gone,
     Closed,
-    Returned(Ending),
+    Returned(JobEnd),
     Due,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Ending {
+enum JobEnd {
     Published,
-    Left,
+    Unfinished,
     Deferred(DeferReason, u64),
 }
 
-/// What is known of a path without a table: what was seen of it since it began to wait, and
-/// since when it is in work.
+/// The expected state of a path, without a table: its observations (time and size) since it began to
+/// wait, and its earliest send.
 #[derive(Clone, Debug)]
-enum Naive {
+enum Model {
     Absent,
-    Waiting { seen: Vec<(Instant, u64)>, not_before: Instant },
-    InWork,
+    Waiting { observations: Vec<(Instant, u64)>, not_before: Instant },
+    InFlight,
 }
 
-impl Naive {
-    /// Since when it has had the size it has.
-    fn unchanged_since(seen: &[(Instant, u64)]) -> Option<Instant> {
-        let (_, last) = seen.last()?;
-        seen.iter().rev().take_while(|(_, size)| size == last).last().map(|(at, _)| *at)
+impl Model {
+    /// Returns the time since which it has had its latest size.
+    fn unchanged_since(observations: &[(Instant, u64)]) -> Option<Instant> {
+        let (_, latest) = observations.last()?;
+        let unchanged = observations.iter().rev().take_while(|(_, size)| size == latest);
+        unchanged.last().map(|(at, _)| *at)
     }
 }
 
-fn happens() -> impl Strategy<Value = (usize, u64, Happens)> {
+fn step() -> impl Strategy<Value = (usize, u64, Step)> {
     let cause = prop_oneof![
         Just(DeferReason::Busy),
         Just(DeferReason::Unsure),
         Just(DeferReason::Changed),
         Just(DeferReason::Failed),
-        Just(DeferReason::Place)
+        Just(DeferReason::Storage)
     ];
-    let ending = prop_oneof![
-        2 => Just(Ending::Published),
-        1 => Just(Ending::Left),
-        4 => (cause, 0_u64..40).prop_map(|(cause, tenths)| Ending::Deferred(cause, tenths)),
+    let end = prop_oneof![
+        2 => Just(JobEnd::Published),
+        1 => Just(JobEnd::Unfinished),
+        4 => (cause, 0_u64..40).prop_map(|(cause, tenths)| JobEnd::Deferred(cause, tenths)),
     ];
-    let happens = prop_oneof![
-        5 => (1_u64..4).prop_map(|size| Happens::Seen { size }),
-        1 => Just(Happens::Gone),
-        1 => Just(Happens::Closed),
-        3 => ending.prop_map(Happens::Returned),
-        3 => Just(Happens::Due),
+    let step = prop_oneof![
+        5 => (1_u64..4).prop_map(|size| Step::Observed { size }),
+        1 => Just(Step::Gone),
+        1 => Just(Step::Closed),
+        3 => end.prop_map(Step::Returned),
+        3 => Just(Step::Due),
     ];
-    (0_usize..3, 0_u64..30, happens)
+    (0_usize..3, 0_u64..30, step)
 }
 
 const FILES: [&str; 3] = ["a", "b", "c"];
 
-/// A table beside what is known without it.
-struct Beside {
+/// A table next to a model of each path.
+struct Comparison {
     table: SettleTable,
-    known: [Naive; 3],
+    models: [Model; 3],
     now: Instant,
     quiet: Duration,
 }
 
-impl Beside {
-    fn sight(&mut self, file: usize, size: u64) {
+impl Comparison {
+    fn observe(&mut self, file: usize, size: u64) {
         let identity = Fingerprint { inode: 1, size, ..Fingerprint::NONE };
-        let seen =
+        let metadata =
             FileMetadata { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
         let (age, arrival) = (Duration::ZERO, Arrival::Unknown);
-        let sighting = Observation { seen, age, origin: DiscoveredBy::Hint, arrival };
-        let settled = self.table.observe(FILES[file].into(), &sighting, self.now);
-        let (mut seen, not_before) = match &self.known[file] {
-            Naive::InWork => return assert!(settled.is_none(), "T1"),
-            Naive::Absent => (Vec::new(), self.now),
-            Naive::Waiting { seen, not_before } => (seen.clone(), *not_before),
+        let observation = Observation { metadata, age, origin: DiscoveredBy::Event, arrival };
+        let settled = self.table.observe(FILES[file].into(), &observation, self.now);
+        let (mut observations, not_before) = match &self.models[file] {
+            Model::InFlight => return assert!(settled.is_none(), "T1"),
+            Model::Absent => (Vec::new(), self.now),
+            Model::Waiting { observations, not_before } => (observations.clone(), *not_before),
         };
-        seen.push((self.now, size));
-        let since = Naive::unchanged_since(&seen).expect("it was seen");
+        observations.push((self.now, size));
+        let since = Model::unchanged_since(&observations).expect("an observation");
         let is_quiet = self.now >= since + self.quiet;
-        self.known[file] = match settled {
+        self.models[file] = match settled {
             Some(settled) => {
                 assert!(is_quiet, "taken {:?} after it changed", self.now - since);
                 assert!(self.now >= not_before, "taken before its time");
                 assert_eq!(settled.path, Path::new(FILES[file]));
-                Naive::InWork
+                Model::InFlight
             }
-            None => Naive::Waiting { seen, not_before },
+            None => Model::Waiting { observations, not_before },
         };
     }
 
-    fn returned(&mut self, file: usize, ending: Ending) {
+    fn returned(&mut self, file: usize, end: JobEnd) {
         let tenths = |tenths| Duration::from_millis(100 * tenths);
-        let outcome = match ending {
-            Ending::Published => Outcome::Published,
-            Ending::Left => Outcome::Left,
-            Ending::Deferred(cause, after) => {
+        let outcome = match end {
+            JobEnd::Published => Outcome::Published,
+            JobEnd::Unfinished => Outcome::Unfinished,
+            JobEnd::Deferred(cause, after) => {
                 Outcome::Deferred { after: tenths(after), attempt: 2, cause }
             }
         };
         let feedback = Feedback { path: FILES[file].into(), outcome };
-        let again = self.table.returned(feedback, self.now);
-        if !matches!(self.known[file], Naive::InWork) {
+        let again = self.table.on_feedback(feedback, self.now);
+        if !matches!(self.models[file], Model::InFlight) {
             return assert!(again.is_none());
         }
-        self.known[file] = match ending {
-            Ending::Deferred(_, after) => {
+        self.models[file] = match end {
+            JobEnd::Deferred(_, after) => {
                 let not_before = self.now + tenths(after);
-                Naive::Waiting { seen: Vec::new(), not_before }
+                Model::Waiting { observations: Vec::new(), not_before }
             }
-            _ => Naive::Absent,
+            _ => Model::Absent,
         };
     }
 
-    /// Every path that is due is looked at, as the intake does; all of them are, in the end.
-    fn look(&mut self, until: Instant) {
+    /// Observes every path that is due, as the intake does.
+    fn observe_due(&mut self, until: Instant) {
         for path in self.table.take_due(until, usize::MAX) {
             let file = FILES.iter().position(|file| path == Path::new(file)).expect("one of them");
-            assert!(matches!(self.known[file], Naive::Waiting { .. }), "{path:?} is not waiting");
-            self.sight(file, 1);
+            assert!(matches!(self.models[file], Model::Waiting { .. }), "{path:?} is not waiting");
+            self.observe(file, 1);
         }
     }
 
-    fn happens(&mut self, (file, tenths, happens): (usize, u64, Happens)) {
+    fn run(&mut self, (file, tenths, step): (usize, u64, Step)) {
         self.now += Duration::from_millis(100 * tenths);
-        match happens {
-            Happens::Seen { size } => self.sight(file, size),
-            Happens::Gone => {
-                self.table.gone(FILES[file].as_ref());
-                if !matches!(self.known[file], Naive::InWork) {
-                    self.known[file] = Naive::Absent;
+        match step {
+            Step::Observed { size } => self.observe(file, size),
+            Step::Gone => {
+                self.table.remove(FILES[file].as_ref());
+                if !matches!(self.models[file], Model::InFlight) {
+                    self.models[file] = Model::Absent;
                 }
             }
-            // It ends the wait for its writers, whatever it was.
-            Happens::Closed => {
+            // It ends the wait for writers.
+            Step::Closed => {
                 self.table.on_close_write(FILES[file].as_ref(), self.now);
-                if let Naive::Waiting { not_before, .. } = &mut self.known[file] {
+                if let Model::Waiting { not_before, .. } = &mut self.models[file] {
                     *not_before = self.now.min(*not_before);
                 }
             }
-            Happens::Returned(ending) => self.returned(file, ending),
-            Happens::Due => self.look(self.now),
+            Step::Returned(end) => self.returned(file, end),
+            Step::Due => self.observe_due(self.now),
         }
-        let count = |is: fn(&Naive) -> bool| self.known.iter().filter(|known| is(known)).count();
-        let waiting = count(|known| matches!(known, Naive::Waiting { .. }));
+        let count = |is: fn(&Model) -> bool| self.models.iter().filter(|model| is(model)).count();
+        let waiting = count(|model| matches!(model, Model::Waiting { .. }));
         assert_eq!(self.table.waiting(), waiting, "T2");
-        assert_eq!(self.table.in_work(), count(|known| matches!(known, Naive::InWork)), "T1");
+        assert_eq!(self.table.in_flight(), count(|model| matches!(model, Model::InFlight)), "T1");
         assert_eq!(self.table.due.len(), waiting, "T2: each has its time");
     }
 }
@@ -399,41 +409,41 @@ proptest! {
     })]
 
     #[test]
-    fn whatever_happens_a_path_is_in_work_once_and_never_forgotten(
+    fn a_path_is_in_flight_once_and_never_lost_whatever_happens(
         quiet in 0_u64..30,
-        all in vec(happens(), 1..60),
+        steps in vec(step(), 1..60),
     ) {
         let quiet = Duration::from_millis(100 * quiet);
-        let rules = Rules { settle: Settle::Quiet(quiet), ..AT_ONCE };
-        let known = [Naive::Absent, Naive::Absent, Naive::Absent];
-        let mut beside = Beside { table: SettleTable::new(rules), known, now: Instant::now(), quiet };
-        for one in all {
-            beside.happens(one);
+        let rules = SettleRules { settle: Settle::Quiet(quiet), ..AT_ONCE };
+        let models = [Model::Absent, Model::Absent, Model::Absent];
+        let mut comparison = Comparison { table: SettleTable::new(rules), models, now: Instant::now(), quiet };
+        for step in steps {
+            comparison.run(step);
         }
-        // Left alone, everything that waits is taken.
+        // Without further changes every waiting path is taken.
         for _ in 0..10 {
-            beside.now += limits::BACKOFF_MAX;
-            beside.look(beside.now);
+            comparison.now += limits::BACKOFF_MAX;
+            comparison.observe_due(comparison.now);
         }
-        prop_assert_eq!(beside.table.waiting(), 0, "T2");
+        prop_assert_eq!(comparison.table.waiting(), 0, "T2");
     }
 }
 
 #[test]
-fn what_cannot_be_looked_at_is_looked_at_again() {
+fn a_path_is_looked_at_again_after_a_failed_stat() {
     let mut bench = Bench::new(AT_ONCE);
-    let unseen = |bench: &mut Bench, second| {
+    let fail_stat = |bench: &mut Bench, second| {
         let now = bench.at(second);
         bench.table.mark_missing("a".into(), now);
     };
-    // A new name, and one whose next try is due.
+    // A new name, and one whose next attempt is due.
     for second in [0, 10] {
-        unseen(&mut bench, second);
+        fail_stat(&mut bench, second);
         assert_eq!((bench.table.waiting(), bench.due(second)), (1, 0));
         assert_eq!(bench.due(second + 1), 1);
-        assert!(bench.sight(1, 0, second + 1).is_some());
-        unseen(&mut bench, second + 1);
-        assert_eq!(bench.table.in_work(), 1, "what is in work comes back by itself");
+        assert!(bench.observe(1, 0, second + 1).is_some());
+        fail_stat(&mut bench, second + 1);
+        assert_eq!(bench.table.in_flight(), 1, "a file in flight returns automatically");
         bench.returned(deferred(5, DeferReason::Failed), second + 1);
         assert_eq!(bench.due(second + 6), 1);
     }

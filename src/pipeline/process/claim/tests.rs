@@ -20,7 +20,7 @@ fn record(state: State, moved: bool) -> Record {
 }
 
 #[test]
-fn only_the_same_file_is_known() {
+fn only_the_same_file_has_a_prior_outcome() {
     use PriorOutcome as Is;
     let written_since = Fingerprint { size: 120, modified_ns: 70, changed_ns: 70, ..READ };
     let touched = Fingerprint { changed_ns: 70, ..READ };
@@ -62,10 +62,10 @@ fn only_the_same_file_is_known() {
     assert_eq!(prior_outcome(None, &READ, &OnSuccess::Keep), Is::New);
 }
 
-/// A power loss can undo a delivery that its producer never made durable: what it had replaced is
-/// there again, or what is left of that.
+/// A power loss can undo a delivery that its producer never made durable: the replaced file exists
+/// again, completely or in part.
 #[test]
-fn what_a_newer_file_had_replaced_is_known_when_it_comes_back() {
+fn a_replaced_file_is_recognized_when_a_power_loss_restores_it() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let ledger = Sqlite::open(&dir.path().join("ledger.sqlite")).expect("open");
     let pipeline = ledger.pipeline("main", "/in".as_ref(), "/out".as_ref()).expect("register");
@@ -74,15 +74,15 @@ fn what_a_newer_file_had_replaced_is_known_when_it_comes_back() {
         let record = Record { id: ledger.next_id(), pipeline, identity, ..record(state, false) };
         ledger.append(&[record], Flush::Now).expect("append");
     }
-    let sort = |found: Fingerprint| {
-        let record = recorded(&ledger, pipeline, "a".as_ref(), &found).expect("look up");
+    let outcome = |found: Fingerprint| {
+        let record = find_record(&ledger, pipeline, "a".as_ref(), &found).expect("look up");
         prior_outcome(record.as_ref(), &found, &OnSuccess::Delete)
     };
-    assert_eq!(sort(newer), PriorOutcome::RetryDispose);
-    assert_eq!(sort(READ), PriorOutcome::RetryDispose, "whole");
-    assert_eq!(sort(Fingerprint { size: 0, ..READ }), PriorOutcome::RolledBack, "emptied");
+    assert_eq!(outcome(newer), PriorOutcome::RetryDispose);
+    assert_eq!(outcome(READ), PriorOutcome::RetryDispose, "complete");
+    assert_eq!(outcome(Fingerprint { size: 0, ..READ }), PriorOutcome::RolledBack, "emptied");
     let reused = Fingerprint { inode: 7, modified_ns: 170, changed_ns: 180, ..READ };
-    assert_eq!(sort(reused), PriorOutcome::New, "another file that has the inode");
+    assert_eq!(outcome(reused), PriorOutcome::New, "another file with the same inode");
     let copied = Fingerprint { changed_ns: 180, ..READ };
-    assert_eq!(sort(copied), PriorOutcome::New, "one that has its time besides");
+    assert_eq!(outcome(copied), PriorOutcome::New, "another file with the same inode and time");
 }

@@ -1,4 +1,4 @@
-//! The last part of a group commit: the final names become durable, and that is acknowledged.
+//! The last part of a group commit: makes the final names durable and acknowledges them.
 
 use std::{sync::Arc, time::Instant};
 
@@ -21,17 +21,18 @@ use crate::{
     stage::Stage,
 };
 
-/// An output that has its final name.
+/// An output that has its final name, which is not durable yet.
 #[derive(Debug)]
 pub struct NamedOutput {
     pub committed: Committed,
-    /// What must be synced to make the name durable.
+    /// The output's directory; its sync makes the name durable.
     pub dir: Arc<Dir>,
-    /// Its temporary name, where it got the final one by a link.
-    pub second: Option<SecondName>,
+    /// The output's temporary name, if it got the final one by a link. Must be removed before the
+    /// acknowledgement.
+    pub second_name: Option<SecondName>,
 }
 
-/// The acknowledging thread.
+/// The acknowledge thread.
 #[derive(Debug)]
 pub struct Acknowledger {
     pub panics: Panics,
@@ -41,11 +42,11 @@ pub struct Acknowledger {
 }
 
 impl Acknowledger {
-    /// Acknowledges what has its names, batch by batch, until there is no more. What a full disk
-    /// keeps from it waits for space; where storage failed nothing is acknowledged. What is left in
-    /// the end recovery finds under its names, and does the rest.
+    /// Acknowledges named outputs, batch by batch, until the inlet closes. Outputs that a full disk
+    /// holds up wait for space; after a storage failure nothing is acknowledged. Outputs that are
+    /// never acknowledged have their final names: recovery finds them and does the rest.
     pub fn run(self, inlet: &Inlet<Vec<NamedOutput>>) {
-        let mut marks = StateUpdates::default();
+        let mut updates = StateUpdates::default();
         let mut waiting: Vec<NamedOutput> = Vec::new();
         loop {
             let received = if waiting.is_empty() {
@@ -53,17 +54,18 @@ impl Acknowledger {
             } else {
                 inlet.receive_within(limits::BACKOFF)
             };
-            let is_last = matches!(received, Received::Closed);
+            let is_closed = matches!(received, Received::Closed);
             if let Received::Item(named) = received {
                 waiting.extend(named);
             }
             if !self.fatal.is_set() {
-                let acknowledged = self.panics.guard(|| self.acknowledge(&mut waiting, &mut marks));
+                let acknowledged =
+                    self.panics.guard(|| self.acknowledge(&mut waiting, &mut updates));
                 if acknowledged.is_none() {
                     waiting.clear();
                 }
             }
-            if is_last {
+            if is_closed {
                 return;
             }
             if self.fatal.is_set() {
@@ -72,42 +74,45 @@ impl Acknowledger {
         }
     }
 
-    /// Acknowledges what waits, unless the disk is full.
-    fn acknowledge(&self, waiting: &mut Vec<NamedOutput>, marks: &mut StateUpdates) {
+    /// Acknowledges the waiting outputs. On a full disk they keep waiting.
+    fn acknowledge(&self, waiting: &mut Vec<NamedOutput>, updates: &mut StateUpdates) {
         let acknowledged =
             self.make_durable(waiting).and_then(|()| Self::report_published(waiting));
-        let ended = match acknowledged {
-            Ok(()) => self.end(std::mem::take(waiting), marks),
+        let finished = match acknowledged {
+            Ok(()) => self.finish(std::mem::take(waiting), updates),
             Err(failure) if failure.verdict() == Verdict::Pause => {
                 let (reason, now) = (failure.chain(), Instant::now());
                 for file in &*waiting {
-                    file.committed.job.context.place.trip(&reason, now);
+                    file.committed.job.context.breaker.trip(&reason, now);
                 }
-                // They hold permits that what is to end before this stage may wait for.
+                // These jobs hold permits that the stages before this one may wait for when they
+                // stop.
                 waiting.retain(|file| !file.committed.job.is_stopping());
                 Ok(())
             }
             Err(failure) => Err(failure),
         };
-        if let Err(failure) = ended {
+        if let Err(failure) = finished {
             self.fatal.set(&failure);
         }
     }
 
-    /// The final names become durable and then the only ones. A temporary name that a power loss
-    /// brought back after the acknowledgement would be taken for an output that has no name yet, so
-    /// its removal is durable as well.
+    /// Makes the final names durable, then removes the temporary ones. That removal is durable too:
+    /// a temporary name that a power loss brought back after the acknowledgement would be taken for
+    /// an output that was never published.
     fn make_durable(&self, named: &mut [NamedOutput]) -> Result<(), Failure> {
         failpoint::barrier("barrier::final_directory", || self.sync_directories(named.iter()))?;
         let mut linked = false;
         for file in &mut *named {
-            let Some(second) = &file.second else { continue };
+            let Some(second_name) = &file.second_name else { continue };
             linked = true;
-            failpoint::hit("commit::unlink").and_then(|()| second.remove()).map_err(|source| {
-                let path = file.committed.job.source_path();
-                CommitError::TemporaryName { path, source }
-            })?;
-            file.second = None;
+            failpoint::hit("commit::unlink").and_then(|()| second_name.remove()).map_err(
+                |source| {
+                    let path = file.committed.job.source_path();
+                    CommitError::TemporaryName { path, source }
+                },
+            )?;
+            file.second_name = None;
         }
         if !linked {
             return Ok(());
@@ -119,31 +124,33 @@ impl Acknowledger {
         &self,
         named: impl Iterator<Item = &'a NamedOutput>,
     ) -> Result<(), Failure> {
-        let asked = |named: &&NamedOutput| {
+        let must_be_durable = |named: &&NamedOutput| {
             named.committed.job.context.config.durability != Durability::None
         };
-        let names = |named: &NamedOutput| {
+        let entries = |named: &NamedOutput| {
             (Arc::clone(&named.dir), Arc::clone(&named.committed.job.context.meter))
         };
-        self.pool.directories(named.filter(asked).map(names))
+        self.pool.directories(named.filter(must_be_durable).map(entries))
     }
 
-    /// That the names are durable may be reported (C3).
+    /// Reports the outputs as published; their names are durable (C3).
     fn report_published(named: &[NamedOutput]) -> Result<(), Failure> {
         let Some(NamedOutput { committed: first, .. }) = named.first() else { return Ok(()) };
         let Context { events, ledger, .. } = &*first.job.context;
         failpoint::hit("commit::acknowledge")
-            .and_then(|()| outcome::published(events, ledger.instance(), &published(named)))
+            .and_then(|()| {
+                outcome::report_published(events, ledger.instance(), &publications(named))
+            })
             .map_err(|source| CommitError::Acknowledge { source })?;
         failpoint::pass("commit::acknowledged");
         Ok(())
     }
 
-    /// The ledger learns of it, and the sources go on to be disposed of.
-    fn end(&self, named: Vec<NamedOutput>, late: &mut StateUpdates) -> Result<(), Failure> {
+    /// Marks the records and sends the sources to dispose.
+    fn finish(&self, named: Vec<NamedOutput>, updates: &mut StateUpdates) -> Result<(), Failure> {
         let Some(NamedOutput { committed: first, .. }) = named.first() else { return Ok(()) };
         let context = &first.job.context;
-        let marks = named
+        let new_updates = named
             .iter()
             .map(|NamedOutput { committed: file, .. }| {
                 let keep = file.record.on_success == OnSuccess::Keep;
@@ -151,15 +158,18 @@ impl Acknowledger {
             })
             .collect();
         let path = context.config.output.clone();
-        let marked = late.write(&*context.ledger, marks);
-        marked.map_err(|source| CommitError::Ledger { path, source })?;
+        let written = updates.write(&*context.ledger, new_updates);
+        written.map_err(|source| CommitError::Ledger { path, source })?;
         failpoint::pass("commit::marked");
         let now = Instant::now();
         for NamedOutput { committed: file, .. } in named {
             let job = &file.job;
             job.context.meter.acknowledged(job.settled_at.elapsed());
-            job.context.meter.feed().send(|| outcome::notice(job, &file.record, "published"));
-            job.context.place.reset(now);
+            job.context
+                .meter
+                .outcome_stream()
+                .send(|| outcome::outcome_record(job, &file.record, "published"));
+            job.context.breaker.reset(now);
             job.trace.stage_finished(Stage::Commit);
             self.committed.send(DisposeRequest::Committed(file));
         }
@@ -167,7 +177,7 @@ impl Acknowledger {
     }
 }
 
-fn published(named: &[NamedOutput]) -> Vec<outcome::Published<'_>> {
+fn publications(named: &[NamedOutput]) -> Vec<outcome::Published<'_>> {
     named
         .iter()
         .map(|NamedOutput { committed: file, .. }| outcome::Published {

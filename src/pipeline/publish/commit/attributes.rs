@@ -1,5 +1,5 @@
-//! Mode, owner and time of a source that changed after its output was published: they follow, as
-//! long as the output is the one that was published.
+//! Copies the mode, owner and time of a source that changed after its output was published, as long
+//! as the output is still the published one.
 
 use std::{io, path::Path};
 
@@ -12,10 +12,11 @@ use crate::{
     observe::display_path,
 };
 
-/// What the output is afterwards. It stays as it is where it is gone, is another's, or cannot be
-/// changed: the log says so.
-pub fn follow(root: &Dir, output: Output, source: &FileMetadata) -> Output {
-    match bring_up(root, &output, source) {
+/// Copies changed attributes of the source to its output and returns the output as it is
+/// afterwards. An output that is gone, that another program replaced or that cannot be changed
+/// stays as it is; an error is logged.
+pub fn update_output(root: &Dir, output: Output, source: &FileMetadata) -> Output {
+    match copy_if_changed(root, &output, source) {
         Ok(Some(identity)) => Output { identity, ..output },
         Ok(None) => output,
         Err(error) => {
@@ -25,17 +26,23 @@ pub fn follow(root: &Dir, output: Output, source: &FileMetadata) -> Output {
     }
 }
 
-/// Durable before it returns: the ledger forgets the change after this.
-fn bring_up(root: &Dir, output: &Output, source: &FileMetadata) -> io::Result<Option<Fingerprint>> {
+/// Copies the attributes durably: the ledger forgets the change after this.
+fn copy_if_changed(
+    root: &Dir,
+    output: &Output,
+    source: &FileMetadata,
+) -> io::Result<Option<Fingerprint>> {
     let (parent, name) = fs::split(&output.path);
     let Ok(dir) = root.open_beneath(parent) else { return Ok(None) };
-    let Some(seen) = dir.stat(Path::new(name))? else { return Ok(None) };
-    if !differ(&seen, source) || !earlier_output::is_as_published(output, &seen, &dir)? {
+    let Some(found) = dir.stat(Path::new(name))? else { return Ok(None) };
+    if !have_other_attributes(&found, source)
+        || !earlier_output::is_as_published(output, &found, &dir)?
+    {
         return Ok(None);
     }
     let file = dir.open_file(Path::new(name))?;
-    let opened = fs::seen_of(&file)?;
-    if opened.identity != seen.identity {
+    let opened = fs::metadata_of(&file)?;
+    if opened.identity != found.identity {
         return Ok(None);
     }
     fs::copy_attributes(&file, source, (opened.owner, opened.group))?;
@@ -44,9 +51,9 @@ fn bring_up(root: &Dir, output: &Output, source: &FileMetadata) -> io::Result<Op
     fs::identity_of(&file).map(Some)
 }
 
-fn differ(output: &FileMetadata, source: &FileMetadata) -> bool {
-    let of = |seen: &FileMetadata| {
-        (seen.mode & 0o777, seen.identity.modified_ns, seen.owner, seen.group)
+fn have_other_attributes(output: &FileMetadata, source: &FileMetadata) -> bool {
+    let attributes = |file: &FileMetadata| {
+        (file.mode & 0o777, file.identity.modified_ns, file.owner, file.group)
     };
-    of(output) != of(source)
+    attributes(output) != attributes(source)
 }

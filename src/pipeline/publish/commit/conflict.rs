@@ -1,4 +1,4 @@
-//! Which name an output gets where its own may be taken: the exists-policies.
+//! Decides which name an output gets if its own may be taken: the `on_exists` policies.
 
 use std::{
     ffi::OsStr,
@@ -19,54 +19,54 @@ use crate::{
     policy::OnExists,
 };
 
-/// What is to be done about an output's name.
+/// The decision about an output's name.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Resolution {
-    /// Nobody has the name.
+    /// The name is free.
     Free,
-    /// This file has it, and is to be replaced.
+    /// Replace this file, which has the name.
     Replace(Replaced),
-    /// This file has it, is ours and has the same content: there is nothing to publish.
+    /// This file has the name, is ours and has the same content: publish nothing.
     Unchanged(Fingerprint),
-    /// Its content was processed before, into this: there is nothing to publish, even where a
-    /// consumer took that.
+    /// The same content was processed before, into this output: publish nothing, even if a consumer
+    /// took that output.
     Processed(Output),
-    /// Its output gets a name of its own, beside what is there.
-    Beside,
-    /// Publish under this name instead (below the output's root).
+    /// Publish under a free numbered name, next to the existing file.
+    Numbered,
+    /// Publish under this name instead (relative to the output's root).
     Suffixed(PathBuf),
-    /// Leave what is there.
+    /// Leave the existing file and publish nothing.
     Skip,
-    /// The source goes to quarantine, for this reason.
+    /// Quarantine the source, for this reason.
     Conflict(&'static str),
 }
 
-/// What the ledger says about an output's name that is taken.
+/// The ledger's record of an output's name that is taken.
 #[derive(Clone, Copy, Debug)]
 pub struct EarlierOutput<'a> {
-    /// The newest record of the same path that published.
+    /// The newest record of the same source path whose output was published.
     pub record: &'a Record,
-    /// What has the name is what that record published, unchanged.
+    /// The file that has the name is the output of that record, unchanged.
     pub is_as_published: bool,
-    /// That record is of the source that this output is made from.
+    /// The record belongs to the source that this output is made from.
     pub is_same_source: bool,
 }
 
-/// Decides what an existing file means under a policy, except for [`OnExists::Suffix`].
+/// Decides what to do about an existing file under a policy.
 #[must_use]
 pub fn decide(
     policy: OnExists,
     existing: &FileMetadata,
-    before: Option<EarlierOutput<'_>>,
+    earlier: Option<EarlierOutput<'_>>,
     output: &Path,
     hash: &Hash,
 ) -> Resolution {
     if existing.kind != Kind::File && policy != OnExists::Skip {
         return Resolution::Conflict("it is not a regular file");
     }
-    let published = before.and_then(|before| {
-        let output = before.record.output.as_ref().filter(|ours| ours.path == output)?;
-        before.is_as_published.then_some(output)
+    let published = earlier.and_then(|earlier| {
+        let output = earlier.record.output.as_ref().filter(|ours| ours.path == output)?;
+        earlier.is_as_published.then_some(output)
     });
     let replaced =
         Replaced { identity: existing.identity, hash: published.map(|output| output.hash) };
@@ -77,22 +77,24 @@ pub fn decide(
         }
         OnExists::Fail => Resolution::Conflict("the policy is `fail`"),
         OnExists::Replace => Resolution::Replace(replaced),
-        OnExists::Suffix => Resolution::Beside,
+        OnExists::Suffix => Resolution::Numbered,
         OnExists::Update => {
-            let Some(EarlierOutput { record, is_same_source, .. }) = before else {
+            let Some(EarlierOutput { record, is_same_source, .. }) = earlier else {
                 return Resolution::Conflict(
                     "the policy is `update` and this service did not publish it from this source",
                 );
             };
-            let elsewhere = record.output.as_ref().is_none_or(|ours| ours.path != output);
+            let has_other_path = record.output.as_ref().is_none_or(|ours| ours.path != output);
             if !is_same_source {
-                Resolution::Beside
-            } else if elsewhere {
+                Resolution::Numbered
+            } else if has_other_path {
                 Resolution::Conflict(
                     "the policy is `update` and this source was published elsewhere",
                 )
             } else if published.is_none() {
-                Resolution::Conflict("the policy is `update` and someone changed it since")
+                Resolution::Conflict(
+                    "the policy is `update` and the existing output was changed since",
+                )
             } else {
                 Resolution::Replace(replaced)
             }
@@ -100,73 +102,78 @@ pub fn decide(
     }
 }
 
-/// What an earlier job made of the same content, if it did.
+/// Returns the output that an earlier job made of the same content, if there is one.
 ///
 /// # Errors
 ///
-/// It is not the same content, and the file is older than what was processed.
-fn processed(staged: &Staged) -> Result<Option<&Output>, Failure> {
-    let Some(before) = staged.job.before.as_deref() else { return Ok(None) };
-    let same = |output: &&Output| output.source_hash == staged.hashes.source;
-    let seen = &staged.job.seen.identity;
-    match before.output.as_ref().filter(same) {
-        // Of coarse times: it was written to within the tick in which it was read.
-        None if seen.matches(&before.identity) => Ok(None),
-        None if seen.is_earlier_state_of(&before.identity) => {
+/// The content differs, and the file is older than the processed one.
+fn same_content_output(staged: &Staged) -> Result<Option<&Output>, Failure> {
+    let Some(before) = staged.job.earlier_record.as_deref() else { return Ok(None) };
+    let has_same_content = |output: &&Output| output.source_hash == staged.hashes.source;
+    let found = &staged.job.metadata.identity;
+    match before.output.as_ref().filter(has_same_content) {
+        // The times are coarse: the file was written within the tick in which it was read.
+        None if found.matches(&before.identity) => Ok(None),
+        None if found.is_earlier_state_of(&before.identity) => {
             Err(ClaimError::Earlier { path: staged.job.source_path() }.into())
         }
         output => Ok(output),
     }
 }
 
-/// Looks at the name and asks the ledger where it is taken.
-pub fn name(staged: &Staged) -> Result<Resolution, Failure> {
-    if let Some(output) = processed(staged)? {
+/// Checks whether the name is taken and, if it is, looks the source up in the ledger.
+pub fn resolve(staged: &Staged) -> Result<Resolution, Failure> {
+    if let Some(output) = same_content_output(staged)? {
         return Ok(Resolution::Processed(output.clone()));
     }
     let context = &staged.job.context;
     let (parent, name) = fs::split(&staged.output);
     let path = || context.config.output.join(&staged.output);
-    let look = |source| CommitError::Look { path: path(), source };
+    let failed = |source| CommitError::Look { path: path(), source };
     let dir = staged.temp.dir();
-    let Some(existing) = dir.stat_fresh(name).map_err(look)? else {
+    let Some(existing) = dir.stat_fresh(name).map_err(failed)? else {
         return Ok(Resolution::Free);
     };
     let record = context
         .ledger
         .latest_published(context.id, &staged.job.path)
         .map_err(|source| CommitError::Look { path: path(), source: io::Error::other(source) })?;
-    let before = match &record {
+    let earlier = match &record {
         None => None,
-        Some(record) => Some(before(staged, record, &existing).map_err(look)?),
+        Some(record) => Some(find_earlier_output(staged, record, &existing).map_err(failed)?),
     };
     let on_exists = context.config.on_exists;
-    let added = context.config.transforms.added_extension();
-    if let Some(own) = before.filter(|_| on_exists == OnExists::Update)
-        && let Some(path) = own_numbered(own, &staged.output, added)
+    let extension = context.config.transforms.added_extension();
+    if let Some(earlier) = earlier.filter(|_| on_exists == OnExists::Update)
+        && let Some(path) = own_numbered_path(earlier, &staged.output, extension)
     {
         return Ok(Resolution::Suffixed(path));
     }
     let hash = &staged.hashes.output;
-    match decide(on_exists, &existing, before, &staged.output, hash) {
-        Resolution::Beside => {
-            let free = free_name(dir, name, added).map_err(look)?;
+    match decide(on_exists, &existing, earlier, &staged.output, hash) {
+        Resolution::Numbered => {
+            let free = free_name(dir, name, extension).map_err(failed)?;
             Ok(Resolution::Suffixed(parent.join(free)))
         }
-        naming => Ok(naming),
+        resolution => Ok(resolution),
     }
 }
 
-/// The numbered name under which this very source was published before, where that is not `output`.
-fn own_numbered(before: EarlierOutput<'_>, output: &Path, added: Option<&str>) -> Option<PathBuf> {
-    let ours = before.record.output.as_ref().filter(|_| before.is_same_source)?;
-    let extension = added.map(|added| format!(".{added}")).unwrap_or_default();
-    let stem = output.to_str()?.strip_suffix(&extension)?;
-    let number = ours.path.to_str()?.strip_suffix(&extension)?.strip_prefix(stem)?;
+/// Returns the numbered path under which this same source was published before, if it is not
+/// `output`.
+fn own_numbered_path(
+    earlier: EarlierOutput<'_>,
+    output: &Path,
+    extension: Option<&str>,
+) -> Option<PathBuf> {
+    let ours = earlier.record.output.as_ref().filter(|_| earlier.is_same_source)?;
+    let suffix = extension.map(|extension| format!(".{extension}")).unwrap_or_default();
+    let stem = output.to_str()?.strip_suffix(&suffix)?;
+    let number = ours.path.to_str()?.strip_suffix(&suffix)?.strip_prefix(stem)?;
     number.strip_prefix('.')?.parse::<u32>().is_ok().then(|| ours.path.clone())
 }
 
-fn before<'a>(
+fn find_earlier_output<'a>(
     staged: &Staged,
     record: &'a Record,
     existing: &FileMetadata,
@@ -177,20 +184,20 @@ fn before<'a>(
         }
         _ => false,
     };
-    let Job { input, seen, .. } = &staged.job;
+    let Job { input, metadata, .. } = &staged.job;
     let is_of_this_run = staged.job.context.ledger.is_of_this_run(record.id);
     let is_same_source =
-        earlier_output::is_same_source(record, &seen.identity, input, is_of_this_run)?;
+        earlier_output::is_same_source(record, &metadata.identity, input, is_of_this_run)?;
     Ok(EarlierOutput { record, is_as_published, is_same_source })
 }
 
-/// A name of `NAME.1.EXT`, `NAME.2.EXT`, … that nobody has.
-fn free_name(dir: &Dir, name: &OsStr, added: Option<&str>) -> io::Result<std::ffi::OsString> {
+/// Returns a free name of `NAME.1.EXT`, `NAME.2.EXT`, …
+fn free_name(dir: &Dir, name: &OsStr, extension: Option<&str>) -> io::Result<std::ffi::OsString> {
     use std::os::unix::ffi::OsStrExt;
-    let extension = added.map(|added| format!(".{added}")).unwrap_or_default();
+    let suffix = extension.map(|extension| format!(".{extension}")).unwrap_or_default();
     let bytes = name.as_bytes();
-    let stem = OsStr::from_bytes(bytes.strip_suffix(extension.as_bytes()).unwrap_or(bytes));
-    fs::free_number(stem, &extension, limits::NAME_BYTES_MAX, |candidate| {
+    let stem = OsStr::from_bytes(bytes.strip_suffix(suffix.as_bytes()).unwrap_or(bytes));
+    fs::free_number(stem, &suffix, limits::NAME_BYTES_MAX, |candidate| {
         Ok(dir.stat(Path::new(candidate))?.is_none())
     })
 }
@@ -203,7 +210,7 @@ mod tests {
     const OURS: Fingerprint =
         Fingerprint { device: 1, inode: 7, size: 100, modified_ns: 50, changed_ns: 60 };
 
-    fn seen(kind: Kind, identity: Fingerprint) -> FileMetadata {
+    fn metadata(kind: Kind, identity: Fingerprint) -> FileMetadata {
         FileMetadata { kind, identity, mode: 0o644, owner: 0, group: 0, names: 1 }
     }
 
@@ -230,7 +237,7 @@ mod tests {
         }
     }
 
-    fn before(record: &Record, is_as_published: bool, is_same_source: bool) -> EarlierOutput<'_> {
+    fn earlier(record: &Record, is_as_published: bool, is_same_source: bool) -> EarlierOutput<'_> {
         EarlierOutput { record, is_as_published, is_same_source }
     }
 
@@ -239,16 +246,16 @@ mod tests {
         let renamed = Fingerprint { changed_ns: 99, ..OURS };
         let ours = record("a.zst");
         let elsewhere = record("a.gz");
-        let update = |before: Option<EarlierOutput<'_>>, hash| {
-            let found = seen(Kind::File, renamed);
-            decide(OnExists::Update, &found, before, "a.zst".as_ref(), &[hash; 32])
+        let update = |earlier: Option<EarlierOutput<'_>>, hash| {
+            let found = metadata(Kind::File, renamed);
+            decide(OnExists::Update, &found, earlier, "a.zst".as_ref(), &[hash; 32])
         };
         let replaced = Replaced { identity: renamed, hash: Some([1; 32]) };
-        assert_eq!(update(Some(before(&ours, true, true)), 9), Resolution::Replace(replaced));
-        assert_eq!(update(Some(before(&ours, true, true)), 1), Resolution::Unchanged(renamed));
+        assert_eq!(update(Some(earlier(&ours, true, true)), 9), Resolution::Replace(replaced));
+        assert_eq!(update(Some(earlier(&ours, true, true)), 1), Resolution::Unchanged(renamed));
         for taken in [
-            update(Some(before(&ours, false, true)), 9),
-            update(Some(before(&elsewhere, false, true)), 9),
+            update(Some(earlier(&ours, false, true)), 9),
+            update(Some(earlier(&elsewhere, false, true)), 9),
             update(None, 9),
         ] {
             assert!(matches!(taken, Resolution::Conflict(_)), "{taken:?}");
@@ -258,13 +265,13 @@ mod tests {
     #[test]
     fn another_sources_output_gets_a_name_of_its_own_unless_a_policy_says_otherwise() {
         let ours = record("a.zst");
-        let found = seen(Kind::File, OURS);
+        let found = metadata(Kind::File, OURS);
         let decide = |policy, hash| {
-            let another = before(&ours, true, false);
+            let another = earlier(&ours, true, false);
             decide(policy, &found, Some(another), "a.zst".as_ref(), &[hash; 32])
         };
-        assert_eq!(decide(OnExists::Update, 9), Resolution::Beside);
-        assert_eq!(decide(OnExists::Suffix, 9), Resolution::Beside);
+        assert_eq!(decide(OnExists::Update, 9), Resolution::Numbered);
+        assert_eq!(decide(OnExists::Suffix, 9), Resolution::Numbered);
         assert_eq!(decide(OnExists::Update, 1), Resolution::Unchanged(OURS), "delivered again");
         assert_eq!(decide(OnExists::Fail, 1), Resolution::Unchanged(OURS), "delivered again");
         assert!(matches!(decide(OnExists::Fail, 9), Resolution::Conflict(_)));
@@ -294,9 +301,9 @@ mod tests {
     #[test]
     fn a_directory_is_never_replaced() {
         for policy in [OnExists::Update, OnExists::Fail, OnExists::Replace, OnExists::Suffix] {
-            let found = seen(Kind::Directory, OURS);
-            let naming = decide(policy, &found, None, "a.zst".as_ref(), &[0; 32]);
-            assert!(matches!(naming, Resolution::Conflict(_)), "{policy}: {naming:?}");
+            let found = metadata(Kind::Directory, OURS);
+            let resolution = decide(policy, &found, None, "a.zst".as_ref(), &[0; 32]);
+            assert!(matches!(resolution, Resolution::Conflict(_)), "{policy}: {resolution:?}");
         }
     }
 }

@@ -1,11 +1,11 @@
-//! What an earlier output of the same path means for a new one: whether it is of the same source,
-//! and whether it is still what this service published.
+//! Decides what an earlier output of the same path means for a new one: whether both have the same
+//! source, and whether the earlier one is still as this service published it.
 //!
-//! A source is more than its path. Once the service removed or archived it, whatever comes under its
-//! name is another source, and an acknowledged output is never replaced by another source's. A source
-//! that is kept stays the same while its producer rewrites it, or puts a new file in its place; where
-//! the file that was processed lives on under another name of its directory, it was rotated away, and
-//! what has its name now is another source.
+//! A source is more than its path. Once the service removed or archived it, any file that appears
+//! under its name is another source, and an acknowledged output is never replaced by another
+//! source's. A kept source stays the same while its producer rewrites it or puts a new file in its
+//! place. If the processed file lives on under another name in its directory, it was rotated away,
+//! and the file that has its name now is another source.
 
 use std::{io, path::Path};
 
@@ -17,9 +17,9 @@ use crate::{
     policy::OnSuccess,
 };
 
-/// Whether the file that was found under a record's path is the source that the record is of. Only a
-/// run itself knows of the sources that it left where they were; of one that was left by recovery
-/// nobody knows whether it was removed before and another came.
+/// Checks whether the file found under a record's path is the source of that record. Only the run
+/// that left a source in place can be sure of that; a source that recovery left may have been
+/// removed before, and another one may have come.
 pub fn is_same_source(
     record: &Record,
     found: &Fingerprint,
@@ -39,8 +39,8 @@ pub fn is_same_source(
     }
 }
 
-/// Whether what has an output's name is what was published: by its identity, or, where a move to
-/// another disk or a change of its times took that, by its content.
+/// Checks whether the file with an output's name is the published one: by its identity or, if a
+/// move to another disk or a change of its times altered that, by its content.
 pub fn is_as_published(output: &Output, found: &FileMetadata, dir: &Dir) -> io::Result<bool> {
     if found.kind != Kind::File || found.identity.size != output.identity.size {
         return Ok(false);

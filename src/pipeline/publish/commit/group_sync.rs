@@ -1,14 +1,14 @@
-//! Content made durable by one `syncfs` for many files.
+//! Makes the content of many files durable by one `syncfs`.
 //!
-//! `syncfs` waits for everything that is unwritten on the file system, whoever wrote it. Where that
+//! `syncfs` waits for everything that is unwritten on the file system, by any program. Where that
 //! is little, one call costs less than an `fsync` of each file.
 //!
-//! It reports less than an `fsync`: errors of writing, once for each handle, and not those of finding a
-//! block. So each file's writing is begun before it, which reports those, and each file is looked at
-//! after it ([`kept`](crate::pipeline::kept)). An error is every file's that is written at that
-//! time, those of the next batch included, and the handle reports it once: after one that failed each
-//! file is synced by itself until the next start. A file's own handle is as old as the file, so nobody
-//! else takes its error.
+//! It reports less than `fsync`: write errors only, once per handle, and no failed block
+//! allocation. So writeback of each file is started first, which reports failed allocations, and
+//! each file is checked afterwards ([`kept`](crate::pipeline::kept)). An error belongs to every
+//! file that is written at that time, those of the next batch included, and the handle reports it
+//! once: after a failure each file is synced individually until the next start. A file's own handle
+//! is as old as the file, so no other handle takes its error.
 
 use std::{
     io,
@@ -16,64 +16,64 @@ use std::{
     time::Instant,
 };
 
-use super::sync_pool::{Synced, begin};
+use super::sync_pool::{Synced, start_writeback};
 use crate::{failpoint, fs, limits, observe::SyncKind, pipeline::job::Staged};
 
-/// Decides when one call serves a batch, and makes it.
+/// Decides whether one `syncfs` serves a batch, and calls it.
 #[derive(Debug)]
 pub struct GroupSync {
-    unwritten: fs::DirtyPages,
-    /// One failed, and does not say for which file: from then on each is synced by itself, also where
-    /// `syncfs` is asked for.
+    dirty_pages: fs::DirtyPages,
+    /// A `syncfs` failed, without naming a file: from then on each file is synced individually,
+    /// even with `durability = "syncfs"`.
     failed: AtomicBool,
 }
 
 impl Default for GroupSync {
     fn default() -> Self {
-        Self { unwritten: fs::DirtyPages::open(), failed: AtomicBool::new(false) }
+        Self { dirty_pages: fs::DirtyPages::open(), failed: AtomicBool::new(false) }
     }
 }
 
 impl GroupSync {
-    /// Whether these, for which `fsync` is asked, are better made durable together: there are many,
-    /// and little else waits to be written.
-    pub fn suits(&self, files: &[Staged]) -> bool {
+    /// Checks whether one `syncfs` is better for these files than the `fsync` they are configured
+    /// with: there are many, and little else is unwritten.
+    pub fn is_better_for(&self, files: &[Staged]) -> bool {
         files.len() >= limits::GROUP_SYNC_FILES_MIN
-            && self.may_stand_for(files)
-            && self.little_else_waits()
+            && self.may_replace_fsync(files)
+            && self.is_little_unwritten()
     }
 
-    /// Whether one call may stand for an `fsync` of each of these: their file system reports errors,
-    /// to the handle of the output's root, which is older than every file below it.
-    pub fn may_stand_for(&self, files: &[Staged]) -> bool {
+    /// Checks whether one `syncfs` may replace an `fsync` of each of these files: their file system
+    /// reports errors to the handle of the output's root, which is older than every file below it.
+    pub fn may_replace_fsync(&self, files: &[Staged]) -> bool {
         let Some(first) = files.first().filter(|_| !self.failed.load(Ordering::Relaxed)) else {
             return false;
         };
         let root = first.job.context.output();
         let Ok(device) = fs::identity_of(&*root).map(|root| root.device) else { return false };
         files.iter().all(|staged| staged.identity.device == device)
-            && fs::syncs_whole(&*root).unwrap_or(false)
+            && fs::prefers_syncfs(&*root).unwrap_or(false)
     }
 
-    fn little_else_waits(&self) -> bool {
+    fn is_little_unwritten(&self) -> bool {
         failpoint::is_skipped("gate::unwritten")
             || self
-                .unwritten
+                .dirty_pages
                 .bytes()
                 .is_some_and(|bytes| bytes <= limits::GROUP_SYNC_DIRTY_BYTES_MAX)
     }
 
-    /// One `syncfs` for files of one file system, for which it may stand.
+    /// Syncs files of one file system by one `syncfs`.
     pub fn sync(&self, files: Vec<Staged>) -> Vec<Synced> {
-        let (begun, mut synced) = begin(files);
-        let Some(first) = begun.first() else { return synced };
-        let result = self.sync_one(first);
-        let result = || result.as_ref().copied().map_err(copy);
-        synced.extend(begun.into_iter().map(|staged| (staged, result())));
+        let (started, mut synced) = start_writeback(files);
+        let Some(first) = started.first() else { return synced };
+        let result = self.sync_file_system(first);
+        let result = || result.as_ref().copied().map_err(clone_error);
+        synced.extend(started.into_iter().map(|staged| (staged, result())));
         synced
     }
 
-    fn sync_one(&self, first: &Staged) -> io::Result<()> {
+    fn sync_file_system(&self, first: &Staged) -> io::Result<()> {
         let context = &first.job.context;
         let start = Instant::now();
         let result = failpoint::hit("commit::sync").and_then(|()| {
@@ -90,6 +90,6 @@ impl GroupSync {
     }
 }
 
-fn copy(error: &io::Error) -> io::Error {
+fn clone_error(error: &io::Error) -> io::Error {
     error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }

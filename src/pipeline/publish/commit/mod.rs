@@ -1,31 +1,31 @@
-//! commit: a batch of staged outputs becomes durable, is recorded, and gets its final names.
+//! commit: makes a batch of staged outputs durable, records them and gives them their final names.
 //!
-//! A batch is what arrived while the one before it was being committed. Three threads share the
-//! work, so that one batch's content is synced while the one before it gets its names, and the
-//! one before that is acknowledged:
+//! A batch holds the outputs that arrived while the previous batch was being committed. Three
+//! threads share the work: the content of one batch is synced while the previous batch gets its
+//! names and the one before that is acknowledged.
 //!
-//! | thread | does | true if power fails right after it |
+//! | thread | step | what is true if power fails right after it |
 //! |---|---|---|
-//! | [`seal`] | `fsync` of every temp, on the descriptor that wrote it, and of their directories, all concurrently ([`sync_pool`]), for a file alone one after the other; or one `syncfs` for many of them, where little else is unwritten ([`group_sync`]) | temps of which nobody knows: recovery deletes them |
-//! | [`publish`] | a last look at the source's name: one that is gone or another's ends the job | temps, as above |
-//! | | the intent: one durable transaction for the batch | recovery publishes the temps |
-//! | | `renameat2(temp → final, NOREPLACE)`, or as the policy says; `linkat` where the file system has no such rename | some renamed: recovery does the rest |
-//! | [`acknowledge`] | `fsync` of the directories; `unlinkat(temp)` of what was linked, and `fsync` again | some have both names: recovery removes the temporary one |
-//! | | the acknowledgement | outputs durable, the sources are still there |
+//! | [`seal`] | `fsync` every temp, on the descriptor that wrote it, and its directory: all concurrently ([`sync_pool`]), one after the other for a single file; or one `syncfs` for many temps where little else is unwritten ([`group_sync`]) | temps without an intent exist: recovery deletes them |
+//! | [`publish`] | check the source's name again; the job ends if the name is gone or belongs to another file | as above |
+//! | | write the intents: one durable transaction for the batch | recovery publishes the temps |
+//! | | `renameat2(temp → final, NOREPLACE)`, or as the policy says; `linkat` where the file system has no such rename | some outputs are renamed: recovery does the rest |
+//! | [`acknowledge`] | `fsync` the directories; `unlinkat(temp)` where `linkat` was used, and `fsync` again | some outputs have both names: recovery removes the temporary one |
+//! | | acknowledge | the outputs are durable, the sources still exist |
 //!
 //! C1: an intent is recorded only for a temp whose content and name are durable.
 //! C2: a final name appears only after its intent is durable.
 //! C3: an acknowledgement is given only after the final name is durable.
 //! C4: a temp with an intent is removed only after the intent was withdrawn, durably.
-//! C5: a failed `fsync` is never repeated on the same file: the temp is dropped, the source is read
-//! again. A failed sync of a directory or of the ledger ends all publishing ([`Halt`](crate::pipeline::halt::Halt)).
-//!
+//! C5: a failed `fsync` is never repeated on the same file: the temp is dropped and the source is
+//! read again. A failed sync of a directory or of the ledger ends all publishing
+//! ([`Halt`](crate::pipeline::halt::Halt)).
 //! C6: an output whose content was lost on its way to the disk gets no intent
 //! ([`kept`](crate::pipeline::kept)).
-//! C7: an output is acknowledged only if its directory was under its path after it got its name
-//! (`moved_directories.rs`).
+//! C7: an output is acknowledged only if its directory was under its path after the output got its
+//! name (`moved_directories.rs`).
 //!
-//! Never reads the source.
+//! This stage never reads the source.
 
 pub mod acknowledge;
 mod attributes;

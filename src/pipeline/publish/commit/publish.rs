@@ -1,4 +1,4 @@
-//! The second part of a group commit: intents and final names.
+//! The second part of a group commit: records the intents and gives the final names.
 
 use std::{collections::HashSet, ffi::OsString, path::PathBuf, sync::Arc, thread, time::Instant};
 
@@ -37,19 +37,20 @@ pub(super) struct Intent {
     replace: Overwrite,
 }
 
-/// The publishing thread.
+/// The publish thread.
 #[derive(Debug)]
 pub struct Publisher {
     pub panics: Panics,
     pub fatal: Halt,
-    /// What has its final names goes on to be made durable.
+    /// Outputs with final names, which [`Acknowledger`](super::acknowledge::Acknowledger) makes
+    /// durable.
     pub named: Outlet<Vec<NamedOutput>>,
-    /// What needs no name, or failed, goes to dispose.
-    pub ended: Outlet<DisposeRequest>,
+    /// Outputs that need no name or failed go to dispose.
+    pub to_dispose: Outlet<DisposeRequest>,
 }
 
 impl Publisher {
-    /// Publishes what is sealed, batch by batch, until there is no more.
+    /// Publishes sealed outputs, batch by batch, until the inlet closes.
     pub fn run(self, inlet: &Inlet<DurableBatch>) {
         while let Some(DurableBatch(files)) = inlet.receive() {
             let Some(first) = files.first() else { continue };
@@ -61,41 +62,43 @@ impl Publisher {
         }
     }
 
-    /// One batch. Two outputs of one name are published one after the other, so that the policy
-    /// decides about the second.
+    /// Publishes one batch. Two outputs of one name are published one after the other, so that the
+    /// policy decides about the second.
     fn publish(&self, mut files: Vec<Staged>, clock: &mut Clock) {
         while !files.is_empty() && !self.fatal.is_set() {
             let mut names = HashSet::new();
             let (round, later): (Vec<_>, Vec<_>) =
                 files.into_iter().partition(|staged| names.insert(key(staged)));
-            let (intended, mut again) = self.intend(round);
-            match self.publish_round(intended, clock) {
-                Ok(taken) => again.extend(taken),
-                // The stop came before there was space: recovery finds the intents.
+            let (intents, mut undecided) = self.decide_names(round);
+            match self.publish_round(intents, clock) {
+                Ok(taken) => undecided.extend(taken),
+                // The service stopped before there was space: recovery finds the intents.
                 Err(failure) if is_ledger_full(&failure) => {}
                 Err(failure) => self.fatal.set(&failure),
             }
             files = later;
-            files.extend(again);
+            files.extend(undecided);
         }
     }
 
-    /// Decides each name. Gives the outputs to be published, and those to be looked at again.
-    fn intend(&self, files: Vec<Staged>) -> (Vec<Intent>, Vec<Staged>) {
-        let mut intended = Vec::with_capacity(files.len());
-        let mut again = Vec::new();
-        for mut staged in files.into_iter().filter_map(source_name::still_named) {
-            match conflict::name(&staged) {
-                Ok(Resolution::Free | Resolution::Beside) => {
-                    intended.push(Intent::new(staged, None));
+    /// Decides each name. Returns the outputs to publish, and those whose names must be decided
+    /// again.
+    fn decide_names(&self, files: Vec<Staged>) -> (Vec<Intent>, Vec<Staged>) {
+        let mut intents = Vec::with_capacity(files.len());
+        let mut undecided = Vec::new();
+        for mut staged in files.into_iter().filter_map(source_name::check_source_name) {
+            match conflict::resolve(&staged) {
+                Ok(Resolution::Free | Resolution::Numbered) => {
+                    intents.push(Intent::new(staged, None));
                 }
-                Ok(Resolution::Replace(found)) => intended.push(Intent::new(staged, Some(found))),
+                Ok(Resolution::Replace(found)) => intents.push(Intent::new(staged, Some(found))),
                 Ok(Resolution::Suffixed(path)) => {
                     staged.output = path;
-                    again.push(staged);
+                    undecided.push(staged);
                 }
                 Ok(Resolution::Unchanged(identity)) => {
-                    // The temp goes, and a power loss may bring it back: no record speaks for it.
+                    // The temp is removed, and a power loss may bring it back: no record may name
+                    // it.
                     let temp = OsString::new();
                     let output = Output { temp, identity, ..output(&staged, None) };
                     self.record_unchanged(staged, output, "the output is unchanged");
@@ -111,16 +114,17 @@ impl Publisher {
                 Err(failure) => self.fail(staged, failure),
             }
         }
-        (intended, again)
+        (intents, undecided)
     }
 
-    /// Steps 4 and 5 of the protocol. Gives back what found its name taken at the last moment.
+    /// Records the intents and renames the outputs. Returns the outputs whose names were taken in
+    /// the last moment.
     fn publish_round(&self, files: Vec<Intent>, clock: &mut Clock) -> Result<Vec<Staged>, Failure> {
         let mut files = self.drop_moved(files);
         if files.is_empty() {
             return Ok(Vec::new());
         }
-        match Self::record(&mut files) {
+        match Self::record_intents(&mut files) {
             Err(Failure::Commit(CommitError::Ledger { source, .. }))
                 if source.kind != ErrorKind::Failed =>
             {
@@ -130,49 +134,49 @@ impl Publisher {
             result => result?,
         }
         failpoint::pass("commit::intended");
-        let mut again = Vec::new();
+        let mut undecided = Vec::new();
         let mut named = Vec::with_capacity(files.len());
         let mut refused = Vec::new();
         for file in files {
             match rename(file) {
-                Ok(record) => named.push(record),
-                Err(back) => refused.push(*back),
+                Ok(output) => named.push(output),
+                Err(intent) => refused.push(*intent),
             }
         }
         if !refused.is_empty() {
-            again = self.withdraw(refused)?;
+            undecided = self.withdraw(refused)?;
         }
         failpoint::pass("commit::renamed");
-        let named = self.take_back_moved(named)?;
+        let named = self.withdraw_moved(named)?;
         if !named.is_empty() {
             clock.wait(|| self.named.send(named));
         }
-        Ok(again)
+        Ok(undecided)
     }
 
-    /// Transform 4: the intents, durable before any of their names appears (C2).
-    fn record(files: &mut [Intent]) -> Result<(), Failure> {
-        // From here on a temp that is gone means "published", so none may be dropped (C4). Where
-        // the ledger fails, nobody knows whether the intents are durable: recovery finds out.
+    /// Records the intents durably, before any of their names appears (C2).
+    fn record_intents(files: &mut [Intent]) -> Result<(), Failure> {
+        // From here on a missing temp means "published", so none may be dropped (C4). If the ledger
+        // fails, it is unknown whether the intents are durable: recovery finds out.
         for file in &mut *files {
             file.staged.temp.protect();
         }
         let Some(first) = files.first() else { return Ok(()) };
-        // One transaction: where it fails, none of them is written.
-        let at_once = files.iter().any(|file| durability(&file.staged) != Durability::None);
-        let when = if at_once { Flush::Now } else { Flush::Deferred };
+        // One transaction: if it fails, no intent is written.
+        let must_flush = files.iter().any(|file| durability(&file.staged) != Durability::None);
+        let when = if must_flush { Flush::Now } else { Flush::Deferred };
         let records: Vec<Record> = files.iter().map(|file| file.record.clone()).collect();
         let ledger = &first.staged.job.context.ledger;
         let start = Instant::now();
         failpoint::hit("commit::intent")
             .map_err(ledger::Error::injected)
-            .and_then(|()| append(&**ledger, &records, when))
+            .and_then(|()| append_intents(&**ledger, &records, when))
             .map_err(|source| CommitError::Ledger { path: output_path(&first.staged), source })?;
         first.staged.job.context.meter.sync(SyncKind::Ledger, start.elapsed());
         Ok(())
     }
 
-    /// The intents are known not to be written: the temps may go.
+    /// Fails jobs whose intents are known not to be written: their temps may be removed.
     fn abandon(&self, files: Vec<Intent>, error: &ledger::Error) {
         for Intent { mut staged, .. } in files {
             staged.temp.unprotect();
@@ -185,47 +189,47 @@ impl Publisher {
         }
     }
 
-    /// C4: the intents are withdrawn first, then the temps may go. A name that was taken at the
-    /// last moment is decided about again; another error of the rename is the job's failure.
+    /// C4: withdraws the intents before the temps may be removed. A name that was taken in the last
+    /// moment is decided again; any other error of the rename fails the job.
     fn withdraw(&self, refused: Vec<(Intent, std::io::Error)>) -> Result<Vec<Staged>, Failure> {
         let Some((first, _)) = refused.first() else {
             return Ok(Vec::new());
         };
-        let marks: Vec<_> = refused
+        let updates: Vec<_> = refused
             .iter()
             .map(|(file, error)| (file.record.id, State::Withdrawn, Some(error.to_string())))
             .collect();
         let path = output_path(&first.staged);
-        withdraw(&first.staged.job, &marks)
+        withdraw(&first.staged.job, &updates)
             .map_err(|source| CommitError::Ledger { path, source })?;
-        let mut again = Vec::new();
+        let mut undecided = Vec::new();
         for (Intent { mut staged, .. }, source) in refused {
             staged.temp.unprotect();
             if source.kind() == std::io::ErrorKind::AlreadyExists {
-                again.push(staged);
+                undecided.push(staged);
             } else {
                 let path = output_path(&staged);
                 self.fail(staged, CommitError::Rename { path, source });
             }
         }
-        Ok(again)
+        Ok(undecided)
     }
 
-    /// Nothing is to be published: the source counts as done under its new identity.
+    /// Records that nothing is published: the source counts as done under its new identity.
     fn record_unchanged(&self, staged: Staged, output: Output, reason: &str) {
         let Intent { staged, mut record, .. } = Intent::new(staged, None);
         let root = staged.job.context.output();
-        record.output = Some(attributes::follow(&root, output, &staged.job.seen));
+        record.output = Some(attributes::update_output(&root, output, &staged.job.metadata));
         record.state = State::Published;
         record.reason = Some(reason.to_owned());
         let Staged { job, temp, .. } = staged;
         drop(temp);
         match job.context.ledger.append(std::slice::from_ref(&record), Flush::Deferred) {
-            Ok(()) => self.ended.send(DisposeRequest::Again(Committed { job, record })),
+            Ok(()) => self.to_dispose.send(DisposeRequest::Again(Committed { job, record })),
             Err(source) => {
                 let path = job.source_path();
                 let failed = job.fail(CommitError::Ledger { path, source });
-                self.ended.send(DisposeRequest::Failed(failed));
+                self.to_dispose.send(DisposeRequest::Failed(failed));
             }
         }
     }
@@ -240,9 +244,9 @@ impl Publisher {
         let appended = job.context.ledger.append(std::slice::from_ref(&record), Flush::Deferred);
         if let Err(source) = appended {
             let failed = job.fail(CommitError::Ledger { path, source });
-            return self.ended.send(DisposeRequest::Failed(failed));
+            return self.to_dispose.send(DisposeRequest::Failed(failed));
         }
-        if let Err(source) = outcome::ended(&job, &record) {
+        if let Err(source) = outcome::report_unpublished(&job, &record) {
             self.fatal.set(&CommitError::Acknowledge { source }.into());
         }
         job.end(Outcome::Skipped, 0);
@@ -251,7 +255,7 @@ impl Publisher {
     pub(super) fn fail(&self, staged: Staged, failure: impl Into<Failure>) {
         let Staged { job, temp, .. } = staged;
         drop(temp);
-        self.ended.send(DisposeRequest::Failed(job.fail(failure)));
+        self.to_dispose.send(DisposeRequest::Failed(job.fail(failure)));
     }
 }
 
@@ -263,7 +267,7 @@ impl Intent {
             id: job.id,
             pipeline: job.context.id,
             source: job.path.clone(),
-            identity: job.seen.identity,
+            identity: job.metadata.identity,
             output: Some(output),
             on_success: job.context.config.on_success.clone(),
             state: State::Intent,
@@ -276,30 +280,30 @@ impl Intent {
     }
 }
 
-/// Durably. Until it is done nothing can go on: the temps have intents. Another program's write is
-/// waited for, in steps of the ledger's own patience, and space for as long as the service runs: the
-/// pipeline pauses.
-pub(super) fn withdraw(job: &Job, marks: &[StateUpdate]) -> ledger::Result<()> {
-    let Context { ledger, place, .. } = &*job.context;
-    let mut tries = 0;
+/// Withdraws intents durably. Nothing can go on before that: the temps have intents. It waits for
+/// another process's write, in steps of the ledger's own timeout, and for space as long as the
+/// service runs, with the pipeline paused.
+pub(super) fn withdraw(job: &Job, updates: &[StateUpdate]) -> ledger::Result<()> {
+    let Context { ledger, breaker, .. } = &*job.context;
+    let mut attempts = 0;
     loop {
-        let marked =
+        let result =
             failpoint::hit("commit::withdraw").map_err(ledger::Error::injected).and_then(|()| {
-                failpoint::barrier("barrier::withdrawal", || ledger.mark(marks, Flush::Now))
+                failpoint::barrier("barrier::withdrawal", || ledger.mark(updates, Flush::Now))
             });
-        tries += 1;
-        match marked {
+        attempts += 1;
+        match result {
             Err(error) if error.kind == ErrorKind::Full && !job.is_stopping() => {
                 let reason = format!("the ledger's disk is full: {}", error.source);
-                place.trip(&reason, Instant::now());
+                breaker.trip(&reason, Instant::now());
                 thread::park_timeout(limits::BACKOFF);
             }
             Err(error)
-                if error.kind == ErrorKind::Busy && tries < limits::LEDGER_BUSY_TRIES_MAX =>
+                if error.kind == ErrorKind::Busy && attempts < limits::LEDGER_BUSY_ATTEMPTS_MAX =>
             {
                 tracing::warn!(event = "ledger.unavailable", error = %error.source, "ledger locked by another process, waiting");
             }
-            marked => return marked,
+            result => return result,
         }
     }
 }
@@ -309,12 +313,12 @@ fn is_ledger_full(failure: &Failure) -> bool {
     source.kind == ErrorKind::Full
 }
 
-fn append(ledger: &dyn Ledger, records: &[Record], when: Flush) -> ledger::Result<()> {
+fn append_intents(ledger: &dyn Ledger, records: &[Record], when: Flush) -> ledger::Result<()> {
     let when = if failpoint::is_skipped("barrier::intent_sync") { Flush::Deferred } else { when };
     failpoint::barrier("barrier::intent", || ledger.append(records, when))
 }
 
-/// Transform 5. A refused rename gives the output back.
+/// Gives an output its final name. A refused rename returns the output.
 fn rename(file: Intent) -> Result<NamedOutput, Box<(Intent, std::io::Error)>> {
     let Intent { staged, record, replace } = file;
     let (_, name) = fs::split(&staged.output);
@@ -326,7 +330,9 @@ fn rename(file: Intent) -> Result<NamedOutput, Box<(Intent, std::io::Error)>> {
         Err(error) => Err((temp, error)),
     };
     match renamed {
-        Ok(second) => Ok(NamedOutput { committed: Committed { job, record }, dir, second }),
+        Ok(second_name) => {
+            Ok(NamedOutput { committed: Committed { job, record }, dir, second_name })
+        }
         Err((temp, error)) => {
             let staged = Staged { job, temp, identity, content, output, hashes };
             Err(Box::new((Intent { staged, record, replace }, error)))

@@ -1,11 +1,11 @@
-//! The first part of a group commit: content and temporary names become durable.
+//! The first part of a group commit: makes contents and temporary names durable.
 
 use std::sync::Arc;
 
 use super::{
     DurableBatch,
     group_sync::GroupSync,
-    sync_pool::{DirEntries, SyncPool, Synced, Syncing},
+    sync_pool::{DirEntries, DirectorySync, SyncPool, Synced},
 };
 use crate::{
     failpoint, limits,
@@ -19,17 +19,17 @@ use crate::{
     stage::Stage,
 };
 
-/// The sealing thread.
+/// The seal thread.
 #[derive(Debug)]
 pub struct Sealer {
     pub shared: Shared,
     pub fatal: Halt,
     pub pool: SyncPool,
-    pub whole: GroupSync,
+    pub group_sync: GroupSync,
 }
 
 impl Sealer {
-    /// Seals what is staged, batch by batch, until there is no more.
+    /// Seals staged outputs, batch by batch, until the inlet closes.
     pub fn run(self, inlet: &Inlet<Staged>, outlet: &Outlet<DurableBatch>) {
         loop {
             let batch = inlet.receive_batch(limits::COMMIT_BATCH_FILES_MAX);
@@ -53,39 +53,41 @@ impl Sealer {
         }
         let (to_sync, rest): (Vec<_>, Vec<_>) =
             batch.into_iter().partition(|staged| staged.content == ContentState::Cached);
-        let (mut each, to_sync) = split(to_sync, Durability::Fsync);
-        let (mut whole, none) = split(to_sync, Durability::Syncfs);
-        if self.whole.suits(&each) {
-            whole.append(&mut each);
+        let (mut by_fsync, to_sync) = split(to_sync, Durability::Fsync);
+        let (mut by_syncfs, unsynced) = split(to_sync, Durability::Syncfs);
+        if self.group_sync.is_better_for(&by_fsync) {
+            by_syncfs.append(&mut by_fsync);
         }
-        if !self.whole.may_stand_for(&whole) {
-            each.append(&mut whole);
+        if !self.group_sync.may_replace_fsync(&by_syncfs) {
+            by_fsync.append(&mut by_syncfs);
         }
-        let names = directories(each.iter().chain(&rest));
-        let beside = if each.len() + rest.len() == 1 {
-            // To wake another thread for it takes longer than it does.
-            Syncing::ended(self.pool.directories(names))
+        let entries = directories(by_fsync.iter().chain(&rest));
+        let directory_sync = if by_fsync.len() + rest.len() == 1 {
+            // Waking another thread takes longer than this sync.
+            DirectorySync::finished(self.pool.directories(entries))
         } else {
-            // Beside the files: a name does not wait for its content. Their temps are there.
-            self.pool.begin_directories(names)
+            // Concurrently with the files: the names exist already and need not wait for the
+            // contents.
+            self.pool.begin_directories(entries)
         };
         let mut sealed = rest;
-        sealed.extend(none);
-        sealed.extend(self.keep_synced(self.pool.files(each)));
-        let whole = self.keep_synced(self.whole.sync(whole));
-        let whole = self.keep_synced(self.pool.check(whole));
-        // After it: ext4 without a journal writes inodes after the flush that ends a `syncfs`, and
-        // the directory's `fsync` flushes the disk again.
-        let after = self.pool.directories(directories(whole.iter()));
-        sealed.extend(whole);
-        match beside.wait().and(after) {
+        sealed.extend(unsynced);
+        sealed.extend(self.keep_synced(self.pool.files(by_fsync)));
+        let by_syncfs = self.keep_synced(self.group_sync.sync(by_syncfs));
+        let by_syncfs = self.keep_synced(self.pool.check(by_syncfs));
+        // After the `syncfs`: ext4 without a journal writes inodes after the flush that ends a
+        // `syncfs`, and the directory's `fsync` flushes the disk again.
+        let after = self.pool.directories(directories(by_syncfs.iter()));
+        sealed.extend(by_syncfs);
+        match directory_sync.wait().and(after) {
             Ok(()) => sealed,
-            // A full disk: none of these has an intent, and their sources are read again.
+            // The disk is full: none of these outputs has an intent, and their sources are read
+            // again.
             Err(failure) if failure.verdict() == Verdict::Pause => {
                 self.drop_all(sealed, &failure);
                 Vec::new()
             }
-            // A directory that cannot be synced otherwise ends all publishing.
+            // Any other failure to sync a directory ends all publishing.
             Err(failure) => {
                 self.fatal.set(&failure);
                 Vec::new()
@@ -102,7 +104,7 @@ impl Sealer {
         }
     }
 
-    /// C5: what could not be synced is dropped, and its source goes through the intake again.
+    /// C5: drops the outputs that could not be synced; their sources go through the intake again.
     fn keep_synced(&self, synced: Vec<Synced>) -> Vec<Staged> {
         let mut kept = Vec::with_capacity(synced.len());
         for (staged, result) in synced {
@@ -119,17 +121,18 @@ impl Sealer {
     }
 }
 
-/// Where the temporary names are that must be durable.
+/// Returns the directories whose temporary names must be durable.
 fn directories<'a>(files: impl Iterator<Item = &'a Staged>) -> impl Iterator<Item = DirEntries> {
-    let asked = |staged: &&Staged| staged.job.context.config.durability != Durability::None;
-    let left_out = failpoint::is_skipped("barrier::temp_directory");
+    let must_be_durable =
+        |staged: &&Staged| staged.job.context.config.durability != Durability::None;
+    let is_skipped = failpoint::is_skipped("barrier::temp_directory");
     files
-        .filter(asked)
-        .filter(move |_| !left_out)
+        .filter(must_be_durable)
+        .filter(move |_| !is_skipped)
         .map(|staged| (Arc::clone(staged.temp.dir()), Arc::clone(&staged.job.context.meter)))
 }
 
-/// Those of this durability, and the others.
+/// Splits files into those with this durability and the others.
 fn split(files: Vec<Staged>, durability: Durability) -> (Vec<Staged>, Vec<Staged>) {
     files.into_iter().partition(|staged| staged.job.context.config.durability == durability)
 }

@@ -1,4 +1,4 @@
-//! The last look at the source's name, before its output gets one.
+//! Checks the source's name a last time, before its output gets one.
 
 use std::time::Duration;
 
@@ -8,17 +8,18 @@ use crate::{
     policy::OnSuccess,
 };
 
-/// Whether the source still has the name that its output would be called by.
+/// Checks whether the source still has the name that its output is called by.
 ///
-/// Where it has not, the job ends here without an output. A file that was renamed within the input
-/// comes again under its new name, by its event or by the next scan; one that took the name is
-/// looked at again, once: the next one of that name is published whatever happens to it then. A look that fails says nothing of the name: the output is published.
+/// If it does not, the job ends here without an output. A file that was renamed within the input
+/// comes again under its new name, by its event or by the next scan. A file that took the name is
+/// checked again, once: its next output is published, whatever happens to the name then. A check
+/// that fails proves nothing about the name: the output is published.
 #[must_use]
-pub fn still_named(mut staged: Staged) -> Option<Staged> {
+pub fn check_source_name(mut staged: Staged) -> Option<Staged> {
     let Staged { job, .. } = &mut staged;
     if job.context.config.on_success != OnSuccess::Keep && job.commit.is_none() {
-        // Before the look: who comes under a new name from now on finds it.
-        job.commit = Some(job.context.in_commit.begin(job.seen.identity));
+        // Before the check: a file that comes under a new name from now on finds it.
+        job.commit = Some(job.context.in_commit.begin(job.metadata.identity));
     }
     let found = match job.input.stat_fresh(&job.path) {
         Ok(found) => found,
@@ -27,7 +28,7 @@ pub fn still_named(mut staged: Staged) -> Option<Staged> {
             return Some(staged);
         }
     };
-    let is_same = found.is_some_and(|found| is_same(&found.identity, &job.seen.identity));
+    let is_same = found.is_some_and(|found| is_same(&found.identity, &job.metadata.identity));
     if is_same || (found.is_some() && job.was_replaced) {
         return Some(staged);
     }
@@ -52,8 +53,8 @@ pub fn still_named(mut staged: Staged) -> Option<Staged> {
     None
 }
 
-/// Some file systems (FAT, SSHFS) give a file another inode number when it is looked at again:
-/// there its size and both times must do.
+/// Some file systems (FAT, SSHFS) give a file another inode number at each look-up: there its size
+/// and both times must do.
 fn is_same(found: &Fingerprint, read: &Fingerprint) -> bool {
     let unchanged = found.size == read.size
         && found.modified_ns == read.modified_ns

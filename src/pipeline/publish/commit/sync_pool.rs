@@ -1,4 +1,5 @@
-//! The threads that sync files and directories, many at a time: a disk does better with many.
+//! A pool of threads that sync files and directories concurrently: a disk does better with many
+//! requests at a time.
 
 use std::{
     collections::HashSet,
@@ -14,25 +15,25 @@ use crate::{
     limits,
     observe::{PipelineMeter, SyncKind},
     pipeline::{
+        content_check,
         failure::{CommitError, Failure},
         job::Staged,
-        kept,
     },
 };
 
-/// A staged output and what its sync came to.
+/// A staged output and the result of its sync.
 pub type Synced = (Staged, io::Result<()>);
 
-/// A directory whose names must be durable, and the meter of the pipeline it is of.
+/// A directory whose names must be durable, and the meter of its pipeline.
 pub type DirEntries = (Arc<Dir>, Arc<PipelineMeter>);
 
-/// What is done with each file.
-type Work = fn(&Staged) -> io::Result<()>;
+/// The operation on each file.
+type FileOperation = fn(&Staged) -> io::Result<()>;
 
-/// Work for one thread, and where its answer goes.
+/// Work for one thread, and the channel for its results.
 enum Task {
-    Files { files: Vec<Staged>, work: Work, done: mpsc::Sender<Vec<Synced>> },
-    Directory { names: DirEntries, done: mpsc::Sender<Result<(), Failure>> },
+    Files { files: Vec<Staged>, operation: FileOperation, results: mpsc::Sender<Vec<Synced>> },
+    Directory { entries: DirEntries, results: mpsc::Sender<Result<(), Failure>> },
 }
 
 impl std::fmt::Debug for Task {
@@ -45,24 +46,25 @@ impl std::fmt::Debug for Task {
 }
 
 impl Task {
-    /// Who asked waits for every answer, and is gone only after a panic of its own.
+    /// Runs the task. The caller waits for every result; its channel is closed only after a panic
+    /// of the caller.
     fn run(self) {
         match self {
-            Self::Files { files, work, done } => {
-                let work = |staged: Staged| (work(&staged), staged);
-                let worked = files.into_iter().map(work).map(|(result, staged)| (staged, result));
-                drop(done.send(worked.collect()));
+            Self::Files { files, operation, results } => {
+                let run = |staged: Staged| (operation(&staged), staged);
+                let synced = files.into_iter().map(run).map(|(result, staged)| (staged, result));
+                drop(results.send(synced.collect()));
             }
-            Self::Directory { names, done } => drop(done.send(sync_names(&names))),
+            Self::Directory { entries, results } => drop(results.send(sync_names(&entries))),
         }
     }
 }
 
-/// The pool's sending end. When the last one is dropped the pool's threads end.
+/// The sending end of the pool. Dropping the last one ends the pool's threads.
 #[derive(Clone, Debug)]
 pub struct SyncPool(mpsc::SyncSender<Task>);
 
-/// One thread of the pool: works until the last [`SyncPool`] is dropped.
+/// One thread of the pool. It runs until the last [`SyncPool`] is dropped.
 #[derive(Debug)]
 pub struct Syncer(Arc<Mutex<mpsc::Receiver<Task>>>);
 
@@ -76,31 +78,31 @@ impl Syncer {
     }
 }
 
-/// Directories that are being synced.
+/// Syncs of directories in flight.
 #[derive(Debug)]
-#[must_use = "they are durable only when it was waited for"]
-pub struct Syncing {
-    answers: mpsc::Receiver<Result<(), Failure>>,
-    /// The directories whose answers must come.
-    asked: Vec<PathBuf>,
+#[must_use = "the directories are durable only after `wait`"]
+pub struct DirectorySync {
+    results: mpsc::Receiver<Result<(), Failure>>,
+    /// The directories that must each report a result.
+    directories: Vec<PathBuf>,
 }
 
-impl Syncing {
-    /// It is over, with this result.
-    pub fn ended(result: Result<(), Failure>) -> Self {
-        let (done, answers) = mpsc::channel();
-        drop(done.send(result));
-        Self { answers, asked: vec![PathBuf::new()] }
+impl DirectorySync {
+    /// A sync that is finished, with this result.
+    pub fn finished(result: Result<(), Failure>) -> Self {
+        let (sender, results) = mpsc::channel();
+        drop(sender.send(result));
+        Self { results, directories: vec![PathBuf::new()] }
     }
 
-    /// Waits for all of them; the first failure, if there was one. A directory without an answer, which
-    /// a panic took with it, is not durable.
+    /// Waits for all syncs and returns the first failure. A directory without a result, lost to a
+    /// panic, is not durable.
     pub fn wait(self) -> Result<(), Failure> {
-        // Every answer is waited for, so that no sync is under way when this returns.
-        let answers: Vec<_> = self.answers.into_iter().collect();
-        let missing = self.asked.len() > answers.len();
-        answers.into_iter().collect::<Result<(), Failure>>()?;
-        match self.asked.into_iter().next().filter(|_| missing) {
+        // Waits for every result, so that no sync is in flight when this returns.
+        let results: Vec<_> = self.results.into_iter().collect();
+        let is_missing = self.directories.len() > results.len();
+        results.into_iter().collect::<Result<(), Failure>>()?;
+        match self.directories.into_iter().next().filter(|_| is_missing) {
             Some(path) => {
                 let source = io::Error::other("its sync ended without a result");
                 Err(CommitError::DirectorySync { path, source }.into())
@@ -111,7 +113,7 @@ impl Syncing {
 }
 
 impl SyncPool {
-    /// The pool and its threads, which are to be started.
+    /// Creates the pool and its threads, which the caller starts.
     pub fn new() -> (Self, Vec<Syncer>) {
         let (pool, tasks) = mpsc::sync_channel(limits::SYNC_THREADS);
         let tasks = Arc::new(Mutex::new(tasks));
@@ -120,96 +122,102 @@ impl SyncPool {
     }
 
     fn run(&self, task: Task) {
-        // Where the pool is gone, which only its panics can bring about, this thread does it.
+        // The pool is gone only after panics of its threads: this thread runs the task.
         if let Err(mpsc::SendError(task)) = self.0.send(task) {
             task.run();
         }
     }
 
-    /// `fsync` of each file, on as many threads as there are files, up to the pool's.
+    /// Runs `fsync` on each file, on as many threads as there are files, at most the pool's.
     pub fn files(&self, files: Vec<Staged>) -> Vec<Synced> {
         if files.len() <= 1 {
-            return self.each(files, sync_file);
+            return self.run_each(files, sync_file);
         }
-        // All of it is on its way before the first is waited for. A file's blocks are placed then,
-        // so that the first `fsync` writes the inodes of its neighbours too, and theirs find nothing
-        // left to write.
-        let (begun, failed) = begin(files);
-        let mut synced = self.each(begun, sync_file);
+        // Writeback of all files is started before the first wait. Their blocks are allocated then,
+        // so the first `fsync` also writes the inodes of its neighbours, whose own `fsync` finds
+        // nothing left to write.
+        let (started, failed) = start_writeback(files);
+        let mut synced = self.run_each(started, sync_file);
         synced.extend(failed);
         synced
     }
 
-    /// Whether each of these files, which were made durable together, still has its content.
+    /// Checks whether each of these files, which were made durable together, still has its content.
     pub fn check(&self, files: Vec<Staged>) -> Vec<Synced> {
-        self.each(files, kept::check)
+        self.run_each(files, content_check::check)
     }
 
-    fn each(&self, files: Vec<Staged>, work: Work) -> Vec<Synced> {
-        let (done, answers) = mpsc::channel();
+    fn run_each(&self, files: Vec<Staged>, operation: FileOperation) -> Vec<Synced> {
+        let (sender, results) = mpsc::channel();
         let parts = files.len().min(limits::SYNC_THREADS);
         if parts <= 1 {
-            Task::Files { files, work, done }.run();
-            return answers.into_iter().flatten().collect();
+            Task::Files { files, operation, results: sender }.run();
+            return results.into_iter().flatten().collect();
         }
-        let each = files.len().div_ceil(parts);
+        let files_per_task = files.len().div_ceil(parts);
         let mut files = files.into_iter();
         loop {
-            let files: Vec<_> = files.by_ref().take(each).collect();
+            let files: Vec<_> = files.by_ref().take(files_per_task).collect();
             if files.is_empty() {
                 break;
             }
-            self.run(Task::Files { files, work, done: done.clone() });
+            self.run(Task::Files { files, operation, results: sender.clone() });
         }
-        drop(done);
-        answers.into_iter().flatten().collect()
+        drop(sender);
+        results.into_iter().flatten().collect()
     }
 
-    /// Begins to sync each of these directories, once.
-    pub fn begin_directories(&self, names: impl IntoIterator<Item = DirEntries>) -> Syncing {
-        let (done, answers) = mpsc::channel();
-        let names = each_once(names);
-        let asked = names.iter().map(|(dir, _)| dir.path().to_path_buf()).collect();
-        for names in names {
-            self.run(Task::Directory { names, done: done.clone() });
+    /// Starts to sync each of these directories, once.
+    pub fn begin_directories(
+        &self,
+        entries: impl IntoIterator<Item = DirEntries>,
+    ) -> DirectorySync {
+        let (sender, results) = mpsc::channel();
+        let entries = distinct(entries);
+        let directories = entries.iter().map(|(dir, _)| dir.path().to_path_buf()).collect();
+        for entries in entries {
+            self.run(Task::Directory { entries, results: sender.clone() });
         }
-        Syncing { answers, asked }
+        DirectorySync { results, directories }
     }
 
-    /// Syncs each of these directories, once; a single one here, without waking another thread.
-    pub fn directories(&self, names: impl IntoIterator<Item = DirEntries>) -> Result<(), Failure> {
-        let names = each_once(names);
-        if let [names] = names.as_slice() {
-            return sync_names(names);
+    /// Syncs each of these directories, once; a single one on this thread, without waking another.
+    pub fn directories(
+        &self,
+        entries: impl IntoIterator<Item = DirEntries>,
+    ) -> Result<(), Failure> {
+        let entries = distinct(entries);
+        if let [entries] = entries.as_slice() {
+            return sync_names(entries);
         }
-        self.begin_directories(names).wait()
+        self.begin_directories(entries).wait()
     }
 }
 
-/// Begins to write each of these to the disk. The error of a write that cannot even begin, because no
-/// block can be had for it, is told to who began it and to nobody after: the `fsync` finds nothing left
-/// to write, and succeeds.
-pub fn begin(files: Vec<Staged>) -> (Vec<Staged>, Vec<Synced>) {
+/// Starts writeback of each file. A write that cannot start, because no block can be allocated,
+/// reports its error only here: the later `fsync` finds nothing left to write and succeeds.
+pub fn start_writeback(files: Vec<Staged>) -> (Vec<Staged>, Vec<Synced>) {
     let mut failed = Vec::new();
-    let mut begun = Vec::with_capacity(files.len());
+    let mut started = Vec::with_capacity(files.len());
     for staged in files {
         match fs::start_writeback(staged.temp.file()) {
-            Ok(()) => begun.push(staged),
+            Ok(()) => started.push(staged),
             Err(error) => failed.push((staged, Err(error))),
         }
     }
-    (begun, failed)
+    (started, failed)
 }
 
-/// Two handles of one path may be two directories, and one directory may have two paths.
-fn each_once(names: impl IntoIterator<Item = DirEntries>) -> Vec<DirEntries> {
-    let mut known = HashSet::new();
+/// Removes duplicates, by identity: two handles of one path may be two directories, and one
+/// directory may have two paths.
+fn distinct(entries: impl IntoIterator<Item = DirEntries>) -> Vec<DirEntries> {
+    let mut ids = HashSet::new();
     let is_new = |(dir, _): &DirEntries| match dir.id() {
-        Ok(id) => known.insert(id),
-        // Its sync says what is wrong with it.
+        Ok(id) => ids.insert(id),
+        // Its sync reports the error.
         Err(_) => true,
     };
-    names.into_iter().filter(is_new).collect()
+    entries.into_iter().filter(is_new).collect()
 }
 
 fn sync_file(staged: &Staged) -> io::Result<()> {
@@ -217,7 +225,7 @@ fn sync_file(staged: &Staged) -> io::Result<()> {
     let start = Instant::now();
     let result = failpoint::barrier("barrier::temp", || staged.temp.file().sync_all());
     staged.job.context.meter.sync(SyncKind::File, start.elapsed());
-    result.and_then(|()| kept::check(staged))
+    result.and_then(|()| content_check::check(staged))
 }
 
 fn sync_names((dir, meter): &DirEntries) -> Result<(), Failure> {

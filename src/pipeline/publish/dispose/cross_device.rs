@@ -1,10 +1,10 @@
-//! A move to another file system: a copy, made as a temp, and only then the end of the source.
+//! Moves a source to another file system: copies it as a temp, then removes the source.
 //!
-//! | step | if it ends right after it |
+//! | step | what is true if power fails right after it |
 //! |---|---|
-//! | the copy, durable, with owner, mode and times, compared with the source | a temp, which the sweep removes; the source has its private name |
-//! | the copy gets its name, durably | both are there: recovery finds the copy to be the source's, byte for byte, and goes on |
-//! | the source is removed | – |
+//! | write the copy durably, with owner, mode and times, and compare it with the source | a temp exists, which the sweep removes; the source has its private name |
+//! | give the copy its name, durably | both exist: recovery detects that the copy equals the source, byte for byte, and goes on |
+//! | remove the source | – |
 
 use std::{
     ffi::{OsStr, OsString},
@@ -21,15 +21,15 @@ use crate::{
 };
 
 impl HeldSource {
-    /// Moves it into a directory, as `NAME` or, where that is taken, `NAME.1`, `NAME.2`, …: by a
-    /// rename, or by a copy to another file system. Gives the name it got.
+    /// Moves it into a directory, as `NAME` or, if that is taken, `NAME.1`, `NAME.2`, …: by a
+    /// rename, or by a copy to another file system. Returns the new name.
     pub fn move_to(self, to: &Arc<Dir>, name: &OsStr) -> Result<OsString, (Self, io::Error)> {
         let mut target = name.to_owned();
         loop {
             match self.dir.rename(&self.private, to, &target, Overwrite::Never) {
                 Ok(()) => return Ok(target),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) if is_needed(&error) => {
+                Err(error) if needs_copy(&error) => {
                     return move_by_copy(self, to, name);
                 }
                 Err(error) => return Err((self, error)),
@@ -43,66 +43,66 @@ impl HeldSource {
     }
 }
 
-/// Whether a rename failed because the two directories are on different file systems or mounts, or
-/// because this file may not be linked to.
-fn is_needed(error: &io::Error) -> bool {
+/// Checks whether a rename failed because the directories are on different file systems or mounts,
+/// or because this file may not be linked.
+fn needs_copy(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::Unsupported)
 }
 
-/// Moves a source into a directory of another file system, as `NAME`, `NAME.1`, … Gives the name.
+/// Moves a source into a directory of another file system, as `NAME`, `NAME.1`, … Returns the name.
 fn move_by_copy(
-    taken: HeldSource,
+    held: HeldSource,
     to: &Arc<Dir>,
     name: &OsStr,
 ) -> Result<OsString, (HeldSource, io::Error)> {
-    let target = match copied(&taken, to, name) {
+    let target = match make_copy(&held, to, name) {
         Ok(target) => target,
-        Err(error) => return Err((taken, error)),
+        Err(error) => return Err((held, error)),
     };
-    match taken.remove() {
+    match held.remove() {
         Ok(()) => Ok(target),
         Err(failed) => {
-            // The source gets its name back, and is copied anew; two copies would be two files.
+            // The source gets its name back and is copied again; two copies would be two files.
             to.discard(&target);
             Err(failed)
         }
     }
 }
 
-/// The durable copy's name.
-fn copied(taken: &HeldSource, to: &Arc<Dir>, name: &OsStr) -> io::Result<OsString> {
-    if let Some(target) = made_before(taken, to, name)? {
+/// Makes a durable copy and returns its name.
+fn make_copy(held: &HeldSource, to: &Arc<Dir>, name: &OsStr) -> io::Result<OsString> {
+    if let Some(target) = find_previous_copy(held, to, name)? {
         return Ok(target);
     }
-    let moved = || {
+    let on_chunk = || {
         failpoint::pass("move::chunk");
-        taken.progressed();
+        held.progressed();
     };
-    let mut copy = fs::copy((&taken.dir, &taken.private), to, &taken.instance, moved)?;
+    let mut copy = fs::copy((&held.dir, &held.private), to, &held.instance, on_chunk)?;
     failpoint::pass("move::copied");
-    let mut names = names(name);
+    let mut names = candidate_names(name);
     loop {
         let target = names.next().unwrap_or_default();
-        match named(copy, to, &target)? {
+        match publish_copy(copy, to, &target)? {
             None => {
                 failpoint::pass("move::named");
                 return Ok(target);
             }
-            Some(back) => copy = back,
+            Some(unnamed) => copy = unnamed,
         }
     }
 }
 
-/// The name of the copy that the run before made, where recovery goes on with its move.
-fn made_before(taken: &HeldSource, to: &Dir, name: &OsStr) -> io::Result<Option<OsString>> {
-    if !taken.found {
+/// Returns the name of the copy that the previous run made, if recovery continues its move.
+fn find_previous_copy(held: &HeldSource, to: &Dir, name: &OsStr) -> io::Result<Option<OsString>> {
+    if !held.from_recovery {
         return Ok(None);
     }
-    for target in names(name) {
+    for target in candidate_names(name) {
         if to.stat_fresh(&target)?.is_none() {
             break;
         }
-        if fs::have_same_content((&taken.dir, &taken.private), (to, &target))? {
+        if fs::have_same_content((&held.dir, &held.private), (to, &target))? {
             to.sync()?;
             return Ok(Some(target));
         }
@@ -110,21 +110,21 @@ fn made_before(taken: &HeldSource, to: &Dir, name: &OsStr) -> io::Result<Option<
     Ok(None)
 }
 
-/// `NAME`, `NAME.1`, `NAME.2`, …
-fn names(name: &OsStr) -> impl Iterator<Item = OsString> {
-    let numbered = |number| fs::numbered(name, number, "", limits::NAME_BYTES_MAX);
-    std::iter::once(name.to_owned()).chain((1..).map(numbered))
+/// Returns `NAME`, `NAME.1`, `NAME.2`, …
+fn candidate_names(name: &OsStr) -> impl Iterator<Item = OsString> {
+    let with_number = |number| fs::numbered_name(name, number, "", limits::NAME_BYTES_MAX);
+    std::iter::once(name.to_owned()).chain((1..).map(with_number))
 }
 
-/// Gives the copy this name, durably; gives it back where the name is taken.
-fn named(copy: Temp, to: &Dir, name: &OsStr) -> io::Result<Option<Temp>> {
+/// Gives the copy this name, durably; returns the copy if the name is taken.
+fn publish_copy(copy: Temp, to: &Dir, name: &OsStr) -> io::Result<Option<Temp>> {
     match copy.publish(name, Overwrite::Never) {
-        Ok(second) => {
+        Ok(second_name) => {
             to.sync()?;
-            second.as_ref().map_or(Ok(()), fs::SecondName::remove)?;
+            second_name.as_ref().map_or(Ok(()), fs::SecondName::remove)?;
             Ok(None)
         }
-        Err((back, error)) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Some(back)),
+        Err((copy, error)) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Some(copy)),
         Err((_, error)) => Err(error),
     }
 }

@@ -1,5 +1,5 @@
-//! The marker of a source goes where the source goes, and before it: a marker that stayed would
-//! make the next file of that name count as finished while it is still written.
+//! Moves the marker of a source where the source goes, and before it: a marker that stayed would
+//! declare the next file of that name finished while it is still written.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -13,65 +13,67 @@ use crate::{
     policy::OnSuccess,
 };
 
-/// Removes the marker of the source `name` in a directory, or archives it below `parent`; one that
-/// is gone is no error.
+/// Removes the marker of the source `name`, or archives it below `parent`; a missing marker is no
+/// error.
 pub fn dispose(
     dir: &Dir,
     name: &OsStr,
     marker: &str,
     (parent, on_success): (&Path, &OnSuccess),
 ) -> io::Result<()> {
-    let name = marked(name, marker);
+    let name = marker_name(name, marker);
     let disposed = match on_success {
         OnSuccess::Keep => Ok(()),
         OnSuccess::Delete => dir.unlink(&name),
         OnSuccess::Archive(archive) => {
-            let to = Dir::open(archive).and_then(|to| to.make_beneath(parent, fs::SHARED));
-            match to.and_then(|to| archive_in(dir, &to, &name)) {
-                // On another file system: what a marker says is its name, and that ends here.
+            let to = Dir::open(archive).and_then(|to| to.make_beneath(parent, fs::SHARED_DIR_MODE));
+            match to.and_then(|to| archive_marker(dir, &to, &name)) {
+                // On another file system the marker is removed: its name is all that it holds, and
+                // that is no longer needed.
                 Err(error) if error.kind() == io::ErrorKind::CrossesDevices => dir.unlink(&name),
                 archived => archived,
             }
         }
     };
-    unless_gone(disposed)
+    ignore_missing(disposed)
 }
 
-/// Moves the marker of the source `name` beside the source's place in quarantine; one that is gone is
-/// no error.
+/// Moves the marker of the source `name` next to the source's slot in quarantine; a missing marker
+/// is no error.
 pub fn quarantine(
     dir: &Dir,
     name: &OsStr,
     marker: &str,
-    (to, place): (&Dir, &OsStr),
+    (to, slot): (&Dir, &OsStr),
 ) -> io::Result<()> {
-    let name = marked(name, marker);
-    let moved = move_in(dir, to, (&name, marked(place, marker)));
-    unless_gone(match moved {
-        // Another file system, or a place whose name leaves no room: what a marker says ends here.
+    let name = marker_name(name, marker);
+    let result = move_marker(dir, to, (&name, marker_name(slot, marker)));
+    ignore_missing(match result {
+        // On another file system, or if the slot's name leaves no room for the suffix, the marker
+        // is removed.
         Err(error) if error.kind() != io::ErrorKind::NotFound => dir.unlink(&name),
         moved => moved,
     })
 }
 
-fn marked(name: &OsStr, marker: &str) -> OsString {
+fn marker_name(name: &OsStr, marker: &str) -> OsString {
     let mut name = name.to_owned();
     name.push(marker);
     name
 }
 
-fn unless_gone(done: io::Result<()>) -> io::Result<()> {
-    match done {
+fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
+    match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done,
+        result => result,
     }
 }
 
-fn archive_in(dir: &Dir, to: &Dir, name: &OsStr) -> io::Result<()> {
-    move_in(dir, to, (name, name.to_owned()))
+fn archive_marker(dir: &Dir, to: &Dir, name: &OsStr) -> io::Result<()> {
+    move_marker(dir, to, (name, name.to_owned()))
 }
 
-fn move_in(dir: &Dir, to: &Dir, (name, wanted): (&OsStr, OsString)) -> io::Result<()> {
+fn move_marker(dir: &Dir, to: &Dir, (name, wanted): (&OsStr, OsString)) -> io::Result<()> {
     let mut target = wanted.clone();
     loop {
         match dir.rename(name, to, &target, Overwrite::Never) {

@@ -1,10 +1,11 @@
-//! dispose: what happens to the source, once its output is durable or it failed for good.
+//! dispose: removes, archives or quarantines the source, once its output is durable or the job
+//! failed for good.
 //!
-//! Owns: the archive and the quarantine. Never creates an output.
+//! Owns the archive and the quarantine. Never creates an output.
 //!
-//! D1: a source is removed only as the file that was read: it gets a private name first, is
-//! compared with the intent, and goes back to its name where it is another.
-//! D2: whatever comes in, one outcome goes out.
+//! D1: a source is removed only if it is the file that was read: it gets a private name first, is
+//! compared with the intent, and gets its name back if it is another file.
+//! D2: every request that comes in results in exactly one outcome.
 
 mod cross_device;
 pub mod held_source;
@@ -28,7 +29,7 @@ use crate::{
     observe::{display_path, log_seconds},
     pipeline::{
         channel::{Inlet, Panics},
-        failure::{ClaimError, CommitError, DisposeError, Verdict},
+        failure::{ClaimError, CommitError, DisposeError, Failure, Verdict},
         halt::Halt,
         job::{Committed, DeferReason, DisposeRequest, FailedJob, Item, Job, Outcome},
         state_updates::{StateUpdate, StateUpdates},
@@ -37,7 +38,7 @@ use crate::{
     stage::Stage,
 };
 
-/// The disposing thread. Its inlet closes when every other stage has ended.
+/// The dispose thread. Its inlet closes when every other stage has ended.
 #[derive(Debug)]
 pub struct Disposer {
     pub panics: Panics,
@@ -45,14 +46,14 @@ pub struct Disposer {
 }
 
 impl Disposer {
-    /// Disposes of what comes, until there is no more.
+    /// Handles requests, batch by batch, until the inlet closes.
     pub fn run(self, inlet: &Inlet<DisposeRequest>) {
-        let mut late = StateUpdates::default();
+        let mut updates = StateUpdates::default();
         loop {
             let batch = inlet.receive_batch(limits::COMMIT_BATCH_FILES_MAX);
             let Some(first) = batch.first() else { return };
             let ledger = Arc::clone(&first.job().context.ledger);
-            let mut marks = Vec::new();
+            let mut new_updates = Vec::new();
             for item in batch {
                 let job = item.job();
                 job.meter.stage_started(Stage::Dispose);
@@ -60,11 +61,11 @@ impl Disposer {
                 let trace = job.trace.clone();
                 trace.stage_started(Stage::Dispose);
                 let start = Instant::now();
-                marks.extend(self.panics.guard(|| self.process(item)).flatten());
+                new_updates.extend(self.panics.guard(|| self.process(item)).flatten());
                 meter.stage(Stage::Dispose, start.elapsed());
                 trace.stage_finished(Stage::Dispose);
             }
-            if let Err(source) = late.write(&*ledger, marks) {
+            if let Err(source) = updates.write(&*ledger, new_updates) {
                 let path = source.path.clone();
                 self.fatal.set(&CommitError::Ledger { path, source }.into());
             }
@@ -81,22 +82,24 @@ impl Disposer {
                 if committed.record.on_success == OnSuccess::Keep =>
             {
                 let done = committed.record.state == State::Published;
-                let mark = done.then_some((committed.record.id, State::Done, None));
-                end(committed);
-                mark
+                let update = done.then_some((committed.record.id, State::Done, None));
+                end_published(committed);
+                update
             }
-            DisposeRequest::Committed(committed) => self.dispose(committed, end),
-            DisposeRequest::Again(committed) => self.again(committed),
+            DisposeRequest::Committed(committed) => self.dispose(committed, end_published),
+            DisposeRequest::Again(committed) => self.dispose_again(committed),
         }
     }
 
-    /// What was processed before, by today's policy. Nothing is published, and nothing counts so.
-    fn again(&self, mut committed: Committed) -> Option<StateUpdate> {
+    /// Disposes of a source that was processed before, by the current policy. Nothing is published
+    /// or counted as published.
+    fn dispose_again(&self, mut committed: Committed) -> Option<StateUpdate> {
         let Committed { job, record } = &mut committed;
-        let (id, today) = (record.id, &job.context.config.on_success);
-        if record.on_success != *today || record.state == State::Changed {
-            // Durable before the source goes: what comes under its name then is another source.
-            record.on_success = today.clone();
+        let (id, policy) = (record.id, &job.context.config.on_success);
+        if record.on_success != *policy || record.state == State::Changed {
+            // Durable before the source is removed: a file that comes under its name then is
+            // another source.
+            record.on_success = policy.clone();
             record.state = State::Published;
             let record = std::slice::from_ref(record);
             let append = || job.context.ledger.append(record, Flush::Now);
@@ -107,25 +110,25 @@ impl Disposer {
             }
         }
         let Committed { job, record } = &committed;
-        if *today_of(job) == OnSuccess::Keep {
+        if job.context.config.on_success == OnSuccess::Keep {
             let done = record.state == State::Published;
-            unchanged(committed);
+            end_skipped(committed);
             return done.then_some((id, State::Done, None));
         }
         tracing::info!(event = "file.disposed", pipeline = %job.context.name(), source = %display_path(&job.path), record = id, policy = %record.on_success, "already processed, disposing of the source");
-        self.dispose(committed, unchanged)
+        self.dispose(committed, end_skipped)
     }
 
     /// Deletes or archives the source of a published output.
-    fn dispose(&self, committed: Committed, end: fn(Committed)) -> Option<StateUpdate> {
+    fn dispose(&self, committed: Committed, finish: fn(Committed)) -> Option<StateUpdate> {
         let Committed { job, record } = &committed;
         let id = record.id;
         match dispose_source(job, record) {
             Ok(Disposed::Done) => {
-                end(committed);
+                finish(committed);
                 Some((id, State::Done, None))
             }
-            Ok(Disposed::Another) => {
+            Ok(Disposed::Replaced) => {
                 tracing::info!(event = "file.changed", pipeline = %job.context.name(), source = %display_path(&job.path), "source changed after reading, processing again");
                 committed.job.defer(limits::BUSY_RECHECK_DELAY, DeferReason::Changed);
                 Some((id, State::Changed, None))
@@ -153,47 +156,41 @@ impl Disposer {
                 job.defer(limits::BUSY_RECHECK_DELAY, DeferReason::Changed);
             }
             Verdict::Retry if job.attempt < job.context.config.attempts => {
-                let after = backoff(job.context.config.backoff, job.attempt);
-                tracing::warn!(event = "file.retried", %pipeline, source = %display_path(&job.path), %stage, reason, attempt = job.attempt, retry_seconds = log_seconds(after), "attempt failed, retrying");
+                let delay = backoff(job.context.config.backoff, job.attempt);
+                tracing::warn!(event = "file.retried", %pipeline, source = %display_path(&job.path), %stage, reason, attempt = job.attempt, retry_seconds = log_seconds(delay), "attempt failed, retrying");
                 job.context.meter.retried();
-                job.defer(after, DeferReason::Failed);
+                job.defer(delay, DeferReason::Failed);
             }
             Verdict::Retry | Verdict::Quarantine => {
                 if let Err(error) = quarantine::quarantine(&job, stage, &reason) {
-                    return self
-                        .pause(job, &crate::pipeline::failure::Failure::from(error).chain());
+                    return pause(job, &Failure::from(error).chain());
                 }
                 job.end(Outcome::Quarantined, 0);
             }
-            Verdict::Pause => self.pause(job, &reason),
+            Verdict::Pause => pause(job, &reason),
             Verdict::Fatal => {
                 self.fatal.set(&failure);
-                job.end(Outcome::Left, 0);
+                job.end(Outcome::Unfinished, 0);
             }
         }
     }
-
-    #[expect(clippy::unused_self, reason = "one of the disposer's answers")]
-    fn pause(&self, job: Job, reason: &str) {
-        job.context.place.trip(reason, Instant::now());
-        job.defer(Duration::ZERO, DeferReason::Place);
-    }
 }
 
-fn today_of(job: &Job) -> &OnSuccess {
-    &job.context.config.on_success
+fn pause(job: Job, reason: &str) {
+    job.context.breaker.trip(reason, Instant::now());
+    job.defer(Duration::ZERO, DeferReason::Storage);
 }
 
-fn unchanged(committed: Committed) {
+fn end_skipped(committed: Committed) {
     committed.job.end(Outcome::Skipped, 0);
 }
 
-fn end(committed: Committed) {
+fn end_published(committed: Committed) {
     let bytes = committed.record.output.as_ref().map_or(0, |output| output.identity.size);
     committed.job.end(Outcome::Published, bytes);
 }
 
-/// The wait before try `attempt + 1`.
+/// Returns the wait before attempt `attempt + 1`.
 fn backoff(first: Duration, attempt: u32) -> Duration {
     let doublings = attempt.saturating_sub(1).min(16);
     first.saturating_mul(1 << doublings).min(limits::BACKOFF_MAX)
@@ -201,13 +198,13 @@ fn backoff(first: Duration, attempt: u32) -> Duration {
 
 enum Disposed {
     Done,
-    /// The source's name is another file's, which stays.
-    Another,
-    /// Someone writes it, or may: it stays under its name.
+    /// The source's name belongs to another file, which stays.
+    Replaced,
+    /// A process writes the source, or may: it stays under its name.
     Busy,
 }
 
-/// Records a source that no longer has its name: it may appear under another one.
+/// Notes a source that no longer has its name: it may appear under another one.
 fn note_renamed(job: &Job, record: &Record) {
     let found = |path: &Path| job.input.stat_fresh(path).ok().flatten();
     let has_its_name =
@@ -221,31 +218,31 @@ fn note_renamed(job: &Job, record: &Record) {
     } else {
         found(parent).map(|found| found.identity)
     };
-    // A directory that is gone itself was renamed, which leaves the times of what is in it.
+    // A missing directory was itself renamed, which keeps the times of the files in it.
     let gone_ns = directory.map_or(i64::MIN, |directory| directory.changed_ns);
     job.context.in_commit.renamed(record, gone_ns);
 }
 
 fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> {
-    let what = match record.on_success {
+    let action = match record.on_success {
         OnSuccess::Archive(_) => "archived",
         OnSuccess::Delete | OnSuccess::Keep => "removed",
     };
-    let failed = |source| DisposeError::Source { path: job.source_path(), what, source };
-    let mark = (&job.context.instance, record.id);
-    let taken = failpoint::hit("dispose")
-        .and_then(|()| held_source::take(&job.input, &record.source, &record.identity, mark))
+    let failed = |source| DisposeError::Source { path: job.source_path(), what: action, source };
+    let owner = (&job.context.instance, record.id);
+    let take = failpoint::hit("dispose")
+        .and_then(|()| held_source::take(&job.input, &record.source, &record.identity, owner))
         .and_then(|take| held_source::compare_content(take, record))
         .map_err(failed)?;
-    let taken = match taken {
-        TakeResult::Taken(taken) => taken.watched_by(&job.context.meter),
+    let held = match take {
+        TakeResult::Taken(held) => held.watched_by(&job.context.meter),
         TakeResult::Gone => {
             note_renamed(job, record);
             return Ok(Disposed::Done);
         }
         TakeResult::Replaced => {
             note_renamed(job, record);
-            return Ok(Disposed::Another);
+            return Ok(Disposed::Replaced);
         }
         TakeResult::Busy => return Ok(Disposed::Busy),
         TakeResult::Stranded(private, source) => {
@@ -253,45 +250,47 @@ fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> 
             return Err(DisposeError::NotPutBack { path, private, source });
         }
     };
-    finish_source(taken, record, job.context.config.marker.as_deref())
+    finish_source(held, record, job.context.config.marker.as_deref())
         .map(|()| Disposed::Done)
         .map_err(failed)
 }
 
-/// Removes or archives a source that was taken, its marker first; an error puts it back.
-pub fn finish_source(taken: HeldSource, record: &Record, marker: Option<&str>) -> io::Result<()> {
+/// Removes or archives a held source, after its marker; on an error the source gets its name back.
+pub fn finish_source(held: HeldSource, record: &Record, marker: Option<&str>) -> io::Result<()> {
     let (parent, name) = fs::split(&record.source);
-    let marked = match marker.filter(|_| !taken.is_named_again()) {
+    let marker_done = match marker.filter(|_| !held.is_name_taken()) {
         Some(marker) => failpoint::barrier("barrier::marker", || {
-            marker::dispose(taken.dir(), name, marker, (parent, &record.on_success))
+            marker::dispose(held.dir(), name, marker, (parent, &record.on_success))
         }),
         None => Ok(()),
     };
-    if let Err(error) = marked {
-        return Err(taken.put_back().err().map_or(error, |(_, second)| second));
+    if let Err(error) = marker_done {
+        return Err(held.put_back().err().map_or(error, |(_, second)| second));
     }
     let finished = match &record.on_success {
-        OnSuccess::Delete | OnSuccess::Keep => taken.remove(),
+        OnSuccess::Delete | OnSuccess::Keep => held.remove(),
         OnSuccess::Archive(archive) => {
-            match Dir::open(archive).and_then(|archive| archive.make_beneath(parent, fs::SHARED)) {
-                Ok(to) => taken.move_to(&Arc::new(to), name).map(drop),
-                Err(error) => Err((taken, error)),
+            match Dir::open(archive)
+                .and_then(|archive| archive.make_beneath(parent, fs::SHARED_DIR_MODE))
+            {
+                Ok(to) => held.move_to(&Arc::new(to), name).map(drop),
+                Err(error) => Err((held, error)),
             }
         }
     };
-    finished.map_err(|(taken, error)| taken.put_back().err().map_or(error, |(_, second)| second))
+    finished.map_err(|(held, error)| held.put_back().err().map_or(error, |(_, second)| second))
 }
 
-/// Moves a source that was taken to its place in quarantine, its marker first.
+/// Moves a held source to its slot in quarantine, after its marker.
 pub fn quarantine_source(
-    taken: HeldSource,
-    (to, place): (&Arc<Dir>, &OsStr),
+    held: HeldSource,
+    (to, name): (&Arc<Dir>, &OsStr),
     marker: Option<&str>,
 ) -> Result<(), (HeldSource, io::Error)> {
-    if let Some(marker) = marker.filter(|_| !taken.is_named_again())
-        && let Err(error) = marker::quarantine(taken.dir(), taken.name(), marker, (to, place))
+    if let Some(marker) = marker.filter(|_| !held.is_name_taken())
+        && let Err(error) = marker::quarantine(held.dir(), held.name(), marker, (to, name))
     {
-        return Err((taken, error));
+        return Err((held, error));
     }
-    taken.move_to(to, place).map(drop)
+    held.move_to(to, name).map(drop)
 }

@@ -1,4 +1,4 @@
-//! Quarantine: a file that failed for good, and the reason beside it, for a person to decide.
+//! Quarantine: files that failed for good, each with a reason file next to it, for the operator.
 
 use std::{
     error::Error,
@@ -25,14 +25,14 @@ use crate::{
     stage::Stage,
 };
 
-/// What a reason's name ends in.
-const REASON: &[u8] = b".json";
-/// A name up to this long has a reason of its own whole name.
-const REASONED_BYTES: usize = crate::limits::NAME_BYTES_MAX - REASON.len();
-/// A reason is smaller than this.
-const MOST_BYTES: u64 = 64 * 1024;
+/// The suffix of a reason file's name.
+const REASON_SUFFIX: &[u8] = b".json";
+/// Names up to this length keep their full name in the reason file's name.
+const REASON_STEM_BYTES_MAX: usize = crate::limits::NAME_BYTES_MAX - REASON_SUFFIX.len();
+/// Limit for reading a reason file.
+const REASON_BYTES_MAX: u64 = 64 * 1024;
 
-/// The JSON record beside a quarantined file.
+/// The JSON record next to a quarantined file.
 #[derive(Serialize)]
 struct Reason<'a> {
     pipeline: &'a str,
@@ -41,7 +41,7 @@ struct Reason<'a> {
     error: &'a str,
     attempts: u32,
     at: String,
-    /// Where the file is, if it was moved here.
+    /// The path of the file, if it was moved to quarantine.
     moved_to: Option<String>,
     identity: Fingerprint,
     transforms: String,
@@ -50,12 +50,12 @@ struct Reason<'a> {
     requeue: String,
 }
 
-/// A file that goes to quarantine, and why.
+/// A file that goes to quarantine, and the reason.
 #[derive(Clone, Copy, Debug)]
 pub struct QuarantineEntry<'a> {
     pub config: &'a config::Pipeline,
     pub instance: &'a NodeId,
-    /// Of the source, below the input.
+    /// The source's path, relative to the input.
     pub path: &'a Path,
     pub identity: Fingerprint,
     pub stage: Stage,
@@ -63,7 +63,7 @@ pub struct QuarantineEntry<'a> {
     pub attempts: u32,
 }
 
-/// A name in quarantine that is free for one file and its reason.
+/// A name in quarantine that is free for one file and its reason file.
 #[derive(Debug)]
 pub struct QuarantineSlot {
     pub dir: Arc<Dir>,
@@ -77,39 +77,39 @@ impl QuarantineSlot {
     }
 }
 
-/// Puts a failed file into quarantine: first the ledger knows, then the reason stands beside its
-/// place, then the file moves. Where the sources are to be kept, only the first two.
+/// Quarantines a failed file: appends the ledger record, writes the reason file next to the slot,
+/// then moves the source. Sources that are kept stay in place.
 pub fn quarantine(job: &Job, stage: Stage, reason: &str) -> Result<(), DisposeError> {
     let failed = |source: Box<dyn Error + Send + Sync>| DisposeError::Quarantine {
         path: job.source_path(),
         source,
     };
-    let case = QuarantineEntry {
+    let entry = QuarantineEntry {
         config: &job.context.config,
         instance: &job.context.instance,
         path: &job.path,
-        identity: job.seen.identity,
+        identity: job.metadata.identity,
         stage,
         reason,
         attempts: job.attempt,
     };
-    let place = case.place().map_err(|error| failed(error.into()))?;
+    let slot = entry.find_slot().map_err(|error| failed(error.into()))?;
     let moves = job.context.config.on_success != OnSuccess::Keep;
-    let mut record = record(job, reason, moves.then(|| place.path()));
+    let mut record = record(job, reason, moves.then(|| slot.path()));
     let append = |record: &Record| {
         failpoint::barrier("barrier::quarantine", || {
             job.context.ledger.append(std::slice::from_ref(record), Flush::Now)
         })
     };
     append(&record).map_err(|error| failed(error.into()))?;
-    case.write_reason(&place, record.moved_to.as_deref()).map_err(|error| failed(error.into()))?;
-    if moves && let Err(error) = move_source(job, &place, &record) {
+    entry.write_reason(&slot, record.moved_to.as_deref()).map_err(|error| failed(error.into()))?;
+    if moves && let Err(error) = move_source(job, &slot, &record) {
         tracing::warn!(event = "file.not_moved", pipeline = %job.context.name(), source = %display_path(&job.path), %error, "cannot move to quarantine, source left in place");
         record.moved_to = None;
         record.reason = Some(format!("{reason} (left in place: {error})"));
         append(&record).map_err(|error| failed(error.into()))?;
     }
-    outcome::ended(job, &record).map_err(|error| failed(error.into()))
+    outcome::report_unpublished(job, &record).map_err(|error| failed(error.into()))
 }
 
 impl QuarantineEntry<'_> {
@@ -117,19 +117,20 @@ impl QuarantineEntry<'_> {
         self.config.input.join(self.path)
     }
 
-    /// The source's name, or the first of `NAME.1`, `NAME.2`, … that nobody has, nor its reason's
-    /// name. A reason that was written for this very source, and has no file beside it, is replaced.
-    pub fn place(&self) -> io::Result<QuarantineSlot> {
-        let (parent, own) = fs::split(self.path);
+    /// Returns a free slot: the source's name, or `NAME.1`, `NAME.2`, … where neither the name nor
+    /// its reason file's name is taken. A reason file that was written for this same source, and
+    /// has no file next to it, is replaced.
+    pub fn find_slot(&self) -> io::Result<QuarantineSlot> {
+        let (parent, name) = fs::split(self.path);
         let dir = self.open(parent)?;
         let is_free = |name: &OsStr| -> io::Result<bool> {
             let taken = dir.stat(Path::new(name))?.is_some();
-            Ok(!taken && self.may_have(&dir, &reason_name(name))?)
+            Ok(!taken && self.may_replace_reason(&dir, &reason_name(name))?)
         };
-        let name = if is_free(own)? {
-            own.to_owned()
+        let name = if is_free(name)? {
+            name.to_owned()
         } else {
-            fs::free_number(own, "", REASONED_BYTES, is_free)?
+            fs::free_number(name, "", REASON_STEM_BYTES_MAX, is_free)?
         };
         Ok(QuarantineSlot { dir, name })
     }
@@ -142,12 +143,12 @@ impl QuarantineEntry<'_> {
             return Err(io::ErrorKind::NotFound.into());
         };
         let below = root.strip_prefix(above).unwrap_or(Path::new(""));
-        Ok(Arc::new(dir.make_beneath(&below.join(parent), fs::OWN)?))
+        Ok(Arc::new(dir.make_beneath(&below.join(parent), fs::OWN_DIR_MODE)?))
     }
 
-    fn may_have(&self, dir: &Dir, reason: &OsStr) -> io::Result<bool> {
+    fn may_replace_reason(&self, dir: &Dir, reason: &OsStr) -> io::Result<bool> {
         #[derive(serde::Deserialize)]
-        struct Of {
+        struct ReasonSource {
             source: String,
             config_hash: String,
         }
@@ -158,20 +159,22 @@ impl QuarantineEntry<'_> {
             return Ok(false);
         };
         let mut text = Vec::new();
-        io::Read::read_to_end(&mut io::Read::take(&mut file, MOST_BYTES), &mut text)?;
+        io::Read::read_to_end(&mut io::Read::take(&mut file, REASON_BYTES_MAX), &mut text)?;
         let source = display_path(&self.source_path()).to_string();
-        let ours = |of: Of| of.source == source && of.config_hash.len() == 2 * blake3::OUT_LEN;
-        Ok(serde_json::from_slice(&text).is_ok_and(ours))
+        let is_ours = |reason: ReasonSource| {
+            reason.source == source && reason.config_hash.len() == 2 * blake3::OUT_LEN
+        };
+        Ok(serde_json::from_slice(&text).is_ok_and(is_ours))
     }
 
-    /// `NAME.json`, replaced as a whole and durable. A name too long for that is cut short.
-    pub fn write_reason(&self, place: &QuarantineSlot, moved_to: Option<&Path>) -> io::Result<()> {
-        let temp = Temp::create(&place.dir, self.instance)?;
+    /// Writes `NAME.json`, atomically and durably. A name too long for that is cut.
+    pub fn write_reason(&self, slot: &QuarantineSlot, moved_to: Option<&Path>) -> io::Result<()> {
+        let temp = Temp::create(&slot.dir, self.instance)?;
         temp.file().write_all(&self.content(moved_to))?;
         temp.file().sync_all()?;
-        let name = reason_name(&place.name);
+        let name = reason_name(&slot.name);
         temp.publish(&name, Overwrite::Allow).map_err(|(_, error)| error)?;
-        place.dir.sync()
+        slot.dir.sync()
     }
 
     fn content(&self, moved_to: Option<&Path>) -> Vec<u8> {
@@ -190,7 +193,7 @@ impl QuarantineEntry<'_> {
             requeue: format!("tidemill requeue {}", shell_quoted(&self.source_path())),
             source,
         };
-        // Strings and numbers only: there is nothing in it that JSON cannot hold.
+        // JSON can hold all of it: strings and numbers only.
         let mut text = serde_json::to_vec_pretty(&reason).unwrap_or_default();
         text.push(b'\n');
         text
@@ -202,7 +205,7 @@ fn record(job: &Job, reason: &str, moved_to: Option<PathBuf>) -> Record {
         id: job.context.ledger.next_id(),
         pipeline: job.context.id,
         source: job.path.clone(),
-        identity: job.seen.identity,
+        identity: job.metadata.identity,
         output: None,
         on_success: job.context.config.on_success.clone(),
         state: State::Quarantined,
@@ -212,30 +215,31 @@ fn record(job: &Job, reason: &str, moved_to: Option<PathBuf>) -> Record {
     }
 }
 
-/// The name of the reason beside a file of this name.
+/// Returns the name of the reason file next to a file of this name.
 #[must_use]
 pub fn reason_name(name: &OsStr) -> OsString {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
     let name = name.as_bytes();
-    OsString::from_vec([name.get(..REASONED_BYTES).unwrap_or(name), REASON].concat())
+    OsString::from_vec([name.get(..REASON_STEM_BYTES_MAX).unwrap_or(name), REASON_SUFFIX].concat())
 }
 
-/// Moves the file that failed, and no other, beside its reason.
-fn move_source(job: &Job, place: &QuarantineSlot, record: &Record) -> io::Result<()> {
-    let mark = (&job.context.instance, record.id);
-    match held_source::take(&job.input, &job.path, &record.identity, mark)? {
-        TakeResult::Taken(taken) => {
-            let (taken, to) = (taken.watched_by(&job.context.meter), (&place.dir, &*place.name));
-            quarantine_source(taken, to, job.context.config.marker.as_deref()).map_err(
-                |(taken, error)| taken.put_back().err().map_or(error, |(_, second)| second),
-            )
+/// Moves the failed file, and no other, next to its reason file.
+fn move_source(job: &Job, slot: &QuarantineSlot, record: &Record) -> io::Result<()> {
+    let owner = (&job.context.instance, record.id);
+    match held_source::take(&job.input, &job.path, &record.identity, owner)? {
+        TakeResult::Taken(held) => {
+            let (held, to) = (held.watched_by(&job.context.meter), (&slot.dir, &*slot.name));
+            quarantine_source(held, to, job.context.config.marker.as_deref())
+                .map_err(|(held, error)| held.put_back().err().map_or(error, |(_, second)| second))
         }
-        TakeResult::Gone => Err(io::Error::new(io::ErrorKind::NotFound, "it is gone")),
-        TakeResult::Replaced => Err(io::Error::other("it changed since: it is processed again")),
-        TakeResult::Busy => Err(io::Error::other("it is being written: it is processed again")),
+        TakeResult::Gone => Err(io::Error::new(io::ErrorKind::NotFound, "the source is gone")),
+        TakeResult::Replaced => Err(io::Error::other("the source changed and is processed again")),
+        TakeResult::Busy => {
+            Err(io::Error::other("the source is being written and is processed again"))
+        }
         TakeResult::Stranded(private, error) => Err(io::Error::new(
             error.kind(),
-            format!("it is now {}: {error}", display_path(&private)),
+            format!("the source is now {}: {error}", display_path(&private)),
         )),
     }
 }

@@ -1,0 +1,309 @@
+//! How a configuration key is declared: one row gives the key of the file, the option of the command
+//! line, its default and its help. [`super::keys`] has the rows.
+
+use std::{ops::Range, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+/// Where a value was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// In the configuration file, in these bytes.
+    File(Range<usize>),
+    /// As this option of the command line.
+    Option(&'static str),
+}
+
+/// A value and where it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located<T> {
+    pub value: T,
+    pub at: Location,
+}
+
+impl<T> From<Spanned<T>> for Located<T> {
+    fn from(spanned: Spanned<T>) -> Self {
+        let at = Location::File(spanned.span());
+        Self { value: spanned.into_inner(), at }
+    }
+}
+
+/// A key's value as it was written, and its default.
+#[derive(Clone, Debug)]
+pub struct Entry<T> {
+    pub written: Option<Located<T>>,
+    pub default: Option<T>,
+}
+
+impl<T> Entry<T> {
+    /// The option where it was given, otherwise the value of the file.
+    pub fn new(option: Option<Located<T>>, file: Option<Spanned<T>>, default: Option<T>) -> Self {
+        Self { written: option.or_else(|| file.map(Located::from)), default }
+    }
+
+    /// Where the value was written; None for a default.
+    pub fn location(&self) -> Option<Location> {
+        self.written.as_ref().map(|written| written.at.clone())
+    }
+
+    pub fn value(self) -> Option<T> {
+        self.written.map(|written| written.value).or(self.default)
+    }
+}
+
+/// What a key takes.
+#[derive(Clone, Copy, Debug)]
+pub enum ValueKind {
+    Text,
+    /// Up to `u32::MAX`.
+    Number,
+    /// Up to `i64::MAX`, TOML's largest.
+    Large,
+    /// From 0 to 1.
+    Share,
+    Truth,
+    Globs,
+    /// `["/program", "argument"]` or `{ url = "…" }`.
+    Hook,
+    Table(&'static KeyTable),
+    /// Any number of tables.
+    Tables(&'static KeyTable),
+}
+
+impl ValueKind {
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Text => "a string",
+            Self::Number | Self::Large => "a whole number",
+            Self::Truth => "`true` or `false`",
+            Self::Globs => "a list of strings",
+            Self::Hook => "a command, or a table with a `url`",
+            Self::Share => "a number from 0 to 1",
+            Self::Table(_) => "a table",
+            Self::Tables(_) => "a list of tables",
+        }
+    }
+
+    /// How a key of this kind is written.
+    pub fn example(self, key: &str) -> String {
+        match self {
+            Self::Text => format!("strings are in quotes: `{key} = \"…\"`"),
+            Self::Number => format!("write `{key} = 3`, or another from 1 to {}", u32::MAX),
+            Self::Large => format!("write `{key} = 100`, or another from 1 to {}", i64::MAX),
+            Self::Truth => format!("write `{key} = true`, without quotes"),
+            Self::Globs => format!("write `{key} = [\"*.log\"]`"),
+            Self::Hook => format!(
+                "write `{key} = [\"/path/to/program\", \"argument\"]`, or `{key} = {{ url = \"http://127.0.0.1:8080/\" }}`"
+            ),
+            Self::Share => format!("write `{key} = 0.1`, or another from 0 to 1"),
+            Self::Table(_) => format!("begin it with `[{key}]`"),
+            Self::Tables(_) => format!("begin each with `[[{key}]]`, in double brackets"),
+        }
+    }
+}
+
+/// A key of a table.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    pub name: &'static str,
+    pub kind: ValueKind,
+    /// The option of the command line that overrides it.
+    pub option: Option<&'static str>,
+    /// As TOML; None where there is none, or where it depends on other keys.
+    pub default: Option<&'static str>,
+    pub help: &'static str,
+}
+
+/// A table of a configuration file.
+#[derive(Debug)]
+pub struct KeyTable {
+    /// Where in the file its keys are written.
+    pub place: &'static str,
+    pub keys: &'static [Key],
+}
+
+/// A type that values are written as.
+pub trait Written: Clone + PartialEq {
+    const KIND: ValueKind;
+    /// A default of this type, in the source.
+    type Literal;
+
+    fn literal(literal: Self::Literal) -> Self;
+
+    /// As TOML.
+    fn toml(&self) -> String;
+}
+
+/// One of a list of globs, each with its own location.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Glob(pub Spanned<String>);
+
+impl PartialEq for Glob {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get_ref() == other.0.get_ref()
+    }
+}
+
+impl From<&str> for Glob {
+    fn from(text: &str) -> Self {
+        Self(Spanned::new(0..0, text.to_owned()))
+    }
+}
+
+/// A command, or where to send a request to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RawHook {
+    Command(Vec<String>),
+    Post { url: String },
+}
+
+macro_rules! written {
+    ($($type:ty, $kind:ident, $literal:ty, $from:expr, $toml:expr;)+) => {
+        $(impl Written for $type {
+            const KIND: ValueKind = ValueKind::$kind;
+            type Literal = $literal;
+
+            fn literal(literal: $literal) -> Self {
+                let from: fn($literal) -> Self = $from;
+                from(literal)
+            }
+
+            fn toml(&self) -> String {
+                let toml: fn(&Self) -> String = $toml;
+                toml(self)
+            }
+        })+
+    };
+}
+
+written! {
+    String, Text, &'static str, str::to_owned, |text| format!("{text:?}");
+    PathBuf, Text, &'static str, PathBuf::from, |path| format!("\"{}\"", path.display());
+    u32, Number, u32, |number| number, u32::to_string;
+    u64, Large, u64, |number| number, u64::to_string;
+    f64, Share, f64, |number| number, f64::to_string;
+    bool, Truth, bool, |truth| truth, bool::to_string;
+    Vec<Glob>, Globs, [&'static str; 0], |_| Vec::new(), |globs| {
+        format!("{:?}", globs.iter().map(|glob| glob.0.get_ref()).collect::<Vec<_>>())
+    };
+    RawHook, Hook, std::convert::Infallible, |never| match never {}, |hook| format!("{hook:?}");
+}
+
+/// Declares the keys of a table: the struct that serde reads and writes, the options that override
+/// keys, and the values with their locations and defaults.
+macro_rules! table {
+    (
+        $(#[$doc:meta])*
+        $raw:ident, $entries:ident, $options:ident, $place:literal {
+            $($key:ident: $type:ty $(= $default:tt)? $(, [$option:literal $($arg:tt)*])?, $help:literal;)+
+        }
+        $(tables { $($below:ident $(as $name:literal)?: $below_type:ty = $kind:expr;)+ })?
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $raw {
+            $(
+                #[serde(skip_serializing_if = "Option::is_none")]
+                pub $key: Option<toml::Spanned<$type>>,
+            )+
+            $($(
+                $(#[serde(rename = $name)])?
+                pub $below: $below_type,
+            )+)?
+        }
+
+        /// The options that override keys of this table.
+        #[derive(Clone, Debug, Default, clap::Args)]
+        pub struct $options {
+            $($(
+                #[arg(help = $help, $($arg)*)]
+                pub $key: Option<$type>,
+            )?)+
+        }
+
+        /// The values of this table, with their locations and defaults.
+        #[derive(Clone, Debug)]
+        pub struct $entries {
+            $(pub $key: $crate::config::declare::Entry<$type>,)+
+        }
+
+        impl $raw {
+            pub const TABLE: $crate::config::declare::KeyTable = $crate::config::declare::KeyTable {
+                place: $place,
+                keys: &[
+                    $($crate::config::declare::Key {
+                        name: stringify!($key),
+                        kind: <$type as $crate::config::declare::Written>::KIND,
+                        option: $crate::config::declare::table!(@first $($option)?),
+                        default: $crate::config::declare::table!(@text $($default)?),
+                        help: $help,
+                    },)+
+                    $($($crate::config::declare::Key {
+                        name: $crate::config::declare::table!(@name $below $($name)?),
+                        kind: $kind,
+                        option: None,
+                        default: None,
+                        help: "",
+                    },)+)?
+                ],
+            };
+
+            /// With the options, which override what is here.
+            pub fn entries(&mut self, options: &$options) -> $entries {
+                let _: &$options = options;
+                $entries {
+                    $($key: $crate::config::declare::Entry::new(
+                        $crate::config::declare::table!(@given options $key $($option)?),
+                        self.$key.take(),
+                        $crate::config::declare::table!(@default $type $(, $default)?),
+                    ),)+
+                }
+            }
+
+            /// Leaves out the keys that have their default.
+            pub fn without_defaults(&mut self) {
+                $(
+                    let default: Option<$type> =
+                        $crate::config::declare::table!(@default $type $(, $default)?);
+                    self.$key = self.$key.take().filter(|value| Some(value.get_ref()) != default.as_ref());
+                )+
+            }
+        }
+
+        impl $options {
+            /// The options that were given, each with the line that says the same in the file.
+            pub fn given(&self) -> Vec<(&'static str, String)> {
+                let given: &[Option<(&'static str, String)>] = &[$($(
+                    self.$key.as_ref().map(|value| {
+                        let value = $crate::config::declare::Written::toml(value);
+                        ($option, format!("{} = {value}", stringify!($key)))
+                    }),
+                )?)+];
+                given.iter().flatten().cloned().collect()
+            }
+        }
+    };
+    (@first) => { None };
+    (@first $option:literal) => { Some($option) };
+    (@text) => { None };
+    (@text $default:tt) => { Some(stringify!($default)) };
+    (@name $key:ident) => { stringify!($key) };
+    (@name $key:ident $name:literal) => { $name };
+    (@given $options:ident $key:ident) => { None };
+    (@given $options:ident $key:ident $option:literal) => {
+        $options.$key.clone().map(|value| $crate::config::declare::Located {
+            value,
+            at: $crate::config::declare::Location::Option($option),
+        })
+    };
+    (@default $type:ty) => { None };
+    (@default $type:ty, $default:tt) => {
+        Some(<$type as $crate::config::declare::Written>::literal($default))
+    };
+}
+
+pub(super) use table;

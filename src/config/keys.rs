@@ -1,0 +1,123 @@
+//! The configuration keys, one row for each: its name, the type it is written as, its default, the
+//! option that overrides it, and its help. What a value means is decided in [`super::load`]; the
+//! compiler asks there, and in [`super::render`], for each key that is added here.
+
+use std::path::PathBuf;
+
+use toml::Spanned;
+
+use super::declare::{Glob, RawHook, ValueKind, table};
+
+table! {
+    /// A whole configuration file.
+    RawFile, FileEntries, FileOptions, "above the first table" {
+        state_dir: PathBuf, ["--state-dir" long, value_name = "DIR"],
+            "Keep the ledger, the lock and the quarantine here; by default OUTPUT/.tidemill of a single pipeline";
+        http: String = "default", ["--http" long, value_name = "ADDR|off"],
+            "Serve the page, metrics and probes at this address; by default 127.0.0.1:9464 or a free port";
+        admin_token_file: PathBuf, ["--admin-token-file" long, value_name = "FILE"],
+            "Require the token in this file (one line, at least 16 characters) for changes over HTTP";
+        admin_socket: PathBuf = "default", ["--admin-socket" long, value_name = "PATH|off"],
+            "Accept changes at this Unix socket from the service's user; by default STATE/admin.sock";
+        events: PathBuf, ["--events" long, value_name = "FILE"],
+            "Append a JSON line for each outcome; a `published` line acknowledges the output";
+        shutdown_deadline: String = "25s", ["--shutdown-deadline" long, value_name = "DURATION"],
+            "The longest time for a stop, 25s by default";
+        sandbox: String = "best-effort", ["--sandbox" long, value_name = "HOW"],
+            "Confine the service to its directories and ports: best-effort (as far as the kernel can), require (refuse to start otherwise), off";
+        log_format: String = "text", ["--log-format" long, value_name = "FORMAT"],
+            "The format of the log: text (logfmt) or json";
+        once: bool = false,
+            "Process the files that are there, then exit (`--once`)";
+    }
+    tables {
+        limits: RawLimits = ValueKind::Table(&RawLimits::TABLE);
+        hooks: RawHooks = ValueKind::Table(&RawHooks::TABLE);
+        otlp: Option<Spanned<RawOtlp>> = ValueKind::Table(&RawOtlp::TABLE);
+        pipelines as "pipeline": Vec<Spanned<RawPipeline>> = ValueKind::Tables(&RawPipeline::TABLE);
+    }
+}
+
+table! {
+    /// What all pipelines share.
+    RawLimits, LimitsEntries, LimitsOptions, "in [limits]" {
+        memory: String = "50%",
+            "Memory for file content and codecs: a size, or a share of the machine's memory or the control group's limit";
+        files: u32 = 512,
+            "Files in flight at one time; each holds up to two file descriptors";
+        workers: u32,
+            "Threads that transform; by default the number of processors";
+    }
+}
+
+table! {
+    /// The user's hooks.
+    RawHooks, HooksEntries, HooksOptions, "in [hooks]" {
+        on_start: RawHook, "Run when the service is ready";
+        on_published: RawHook, "Run for published outputs";
+        on_failed: RawHook, "Run for quarantined files";
+        on_drained: RawHook, "Run when the service is about to exit";
+        batch_files: u32 = 100, "Outcomes passed to one run, at most";
+        batch_delay: String = "1s", "How long the first outcome of a batch waits for others";
+        timeout: String = "10s", "A run that takes longer is killed, with the processes it started";
+    }
+}
+
+table! {
+    /// Where traces are sent.
+    RawOtlp, OtlpEntries, OtlpOptions, "in [otlp]" {
+        endpoint: String, "The collector, as `http://IP:PORT` or `http://localhost:PORT`";
+        sampling: f64 = 1.0, "The share of files that are traced, from 0 to 1";
+        paths: bool = false, "Add each file's path to its trace";
+    }
+}
+
+table! {
+    /// A pipeline.
+    RawPipeline, PipelineEntries, PipelineOptions, "in a [[pipeline]]" {
+        name: String,
+            "The name in logs, metrics and the ledger; required where there are several pipelines";
+        input: PathBuf, ["INPUT" value_name = "INPUT"],
+            "The directory to watch, with its sub-directories";
+        output: PathBuf, ["OUTPUT" value_name = "OUTPUT"],
+            "The directory for the outputs; by default it also holds the state, in .tidemill";
+        transforms: String = "zstd:3", ["--transform" long = "transform", value_name = "LIST"],
+            "The transforms for each file, left to right: zstd[:1-19], gzip[:1-9][:members], brotli[:0-11], xz[:0-9], bzip2[:1-9], lz4[:1-12], unzstd, gunzip, unbrotli, unxz, bunzip2, unlz4, decompress, copy";
+        on_success: String = "keep", ["--on-success" long, value_name = "WHAT"],
+            "What to do with a source once its output is durable: keep, delete, archive:DIR";
+        on_exists: String = "update", ["--on-exists" long, value_name = "WHAT"],
+            "What to do if the output's name exists: update (replace an unchanged output of the same source), fail, replace, suffix, skip";
+        include: Vec<Glob> = [], ["--include" long, value_name = "GLOB", action = clap::ArgAction::Append],
+            "Process only files that match one of these";
+        exclude: Vec<Glob> = [], ["--exclude" long, value_name = "GLOB", action = clap::ArgAction::Append],
+            "Ignore files and directories that match one of these";
+        temporary_names: String = "ignore", ["--temporary-names" long, value_name = "WHAT"],
+            "What to do with temporary names (dot files, *.part, *.tmp, *~ and others): ignore, take";
+        settle: String = "auto", ["--settle" long, value_name = "DURATION"],
+            "Process a file only after it has not changed for this long; `auto` waits 100 ms after the close of a file that was written in place";
+        min_age: String = "0s",
+            "Process a file only once it was last modified this long ago";
+        marker: String,
+            "Process a file only once a file of its name and this suffix, such as `.done`, exists";
+        hard_links: String = "take",
+            "What to do with a file that has other names (hard links): take, refuse";
+        owners: String = "any",
+            "Whose files to process: any, or same (the owner of the input directory)";
+        durability: String = "fsync", ["--durability" long, value_name = "HOW"],
+            "How to make outputs durable: fsync, syncfs (one call for each batch), none";
+        attempts: u32 = 3,
+            "Attempts before a file is quarantined";
+        backoff: String = "1s",
+            "The wait before the second attempt; it doubles each time";
+        rescan: String = "5m",
+            "How often to scan the input for files that no event reported";
+        quarantine: PathBuf,
+            "Where files that failed permanently are moved, with the reason; by default below the state directory. With `on_success = \"keep\"` they stay where they are";
+        max_output: String = "1TiB",
+            "The largest output of one file that is decompressed";
+        max_ratio: u64 = 2000,
+            "The largest expansion of a file that is decompressed, in bytes for each byte of the source";
+        max_decoder_memory: String = "128MiB",
+            "The largest window or dictionary of one decoder";
+    }
+}

@@ -1,0 +1,285 @@
+//! What every [`Ledger`] does: one suite, run on each implementation.
+
+use std::{os::unix::ffi::OsStrExt, path::Path};
+
+use super::{
+    Flush, HistoryQuery, Ledger, Output, PipelineId, PreviousShutdown, Record, RecordId, Replaced,
+    State, memory::Store, sqlite::Sqlite,
+};
+use crate::{fingerprint::Fingerprint, policy::OnSuccess};
+
+/// A ledger that can be opened again after a use.
+trait Bench {
+    fn open(&self) -> Box<dyn Ledger>;
+}
+
+impl Bench for Store {
+    fn open(&self) -> Box<dyn Ledger> {
+        Box::new(self.open())
+    }
+}
+
+impl Bench for tempfile::TempDir {
+    fn open(&self) -> Box<dyn Ledger> {
+        Box::new(Sqlite::open(&self.path().join("ledger.sqlite")).expect("open"))
+    }
+}
+
+/// Runs each of these on each implementation.
+macro_rules! conformance {
+    ($($name:ident)+) => {
+        mod memory {
+            $(#[test]
+            fn $name() {
+                super::$name(&super::Store::default());
+            })+
+        }
+
+        mod sqlite {
+            $(#[test]
+            fn $name() {
+                super::$name(&tempfile::tempdir().expect("temporary directory"));
+            })+
+        }
+    };
+}
+
+conformance! {
+    a_record_is_read_as_it_was_written
+    the_newest_record_that_counts_is_the_latest
+    a_record_of_the_same_number_replaces_and_a_mark_changes_its_state
+    a_stop_without_an_end_is_unclean
+    a_stop_before_recovery_completed_is_as_unclean_as_the_previous_one
+    the_instance_stays_and_the_pipelines_name_follows
+    the_history_is_newest_first_and_filtered
+    numbers_in_the_events_file_are_not_given_again
+    records_of_this_boot_are_recognized_after_a_restart_and_not_after_another_boot
+    a_late_publication_update_undoes_no_later_update
+    an_output_that_is_made_again_still_belongs_to_its_source
+    look_ups_by_inode_and_output_find_the_newest_published
+}
+
+fn identity(inode: u64) -> Fingerprint {
+    Fingerprint { device: u64::MAX, inode, size: 3, modified_ns: -1, changed_ns: i64::MAX }
+}
+
+fn record(ledger: &dyn Ledger, pipeline: PipelineId, source: &Path, state: State) -> Record {
+    Record {
+        id: ledger.next_id(),
+        pipeline,
+        source: source.to_path_buf(),
+        identity: identity(1),
+        output: Some(Output {
+            path: source.with_extension("zst"),
+            temp: "temp".into(),
+            identity: identity(2),
+            hash: [7; 32],
+            source_hash: [8; 32],
+            replaces: Some(Replaced { identity: identity(u64::MAX), hash: Some([9; 32]) }),
+            transforms: "zstd:3".into(),
+        }),
+        on_success: OnSuccess::Archive("/archive".into()),
+        state,
+        reason: Some("a reason".into()),
+        moved_to: Some("/quarantine/a".into()),
+        at_ns: 5,
+    }
+}
+
+fn pipeline(ledger: &dyn Ledger) -> PipelineId {
+    ledger.pipeline("main", "/in".as_ref(), "/out".as_ref()).expect("register")
+}
+
+fn a_record_is_read_as_it_was_written(bench: &impl Bench) {
+    let ledger = bench.open();
+    let pipeline = pipeline(&*ledger);
+    let name = Path::new(std::ffi::OsStr::from_bytes(b"\xff\n\x00name"));
+    let record = record(&*ledger, pipeline, name, State::Done);
+    ledger.append(std::slice::from_ref(&record), Flush::Now).expect("append");
+    assert_eq!(ledger.latest(pipeline, name).expect("look up"), Some(record.clone()));
+    assert_eq!(ledger.record(record.id).expect("look up"), Some(record.clone()));
+    drop(ledger);
+    let reopened = bench.open();
+    assert_eq!(reopened.latest(pipeline, name).expect("look up"), Some(record.clone()));
+    assert!(reopened.next_id() > record.id);
+}
+
+fn the_newest_record_that_counts_is_the_latest(bench: &impl Bench) {
+    let ledger = bench.open();
+    let pipeline = pipeline(&*ledger);
+    let source = Path::new("a");
+    let done = record(&*ledger, pipeline, source, State::Done);
+    let withdrawn = record(&*ledger, pipeline, source, State::Withdrawn);
+    let quarantined = record(&*ledger, pipeline, source, State::Quarantined);
+    ledger.append(&[done.clone(), withdrawn], Flush::Deferred).expect("append");
+    assert_eq!(ledger.latest(pipeline, source).expect("look up"), Some(done.clone()));
+    ledger.append(std::slice::from_ref(&quarantined), Flush::Deferred).expect("append");
+    assert_eq!(ledger.latest(pipeline, source).expect("look up"), Some(quarantined));
+    let output = ledger.latest_for_output(pipeline, "a.zst".as_ref()).expect("look up");
+    assert_eq!(output, Some(done));
+    assert_eq!(ledger.latest(pipeline + 1, source).expect("look up"), None);
+}
+
+fn a_record_of_the_same_number_replaces_and_a_mark_changes_its_state(bench: &impl Bench) {
+    let ledger = bench.open();
+    let pipeline = pipeline(&*ledger);
+    let intent = record(&*ledger, pipeline, "a".as_ref(), State::Intent);
+    ledger.append(std::slice::from_ref(&intent), Flush::Now).expect("append");
+    ledger.append(std::slice::from_ref(&intent), Flush::Now).expect("append again");
+    assert_eq!(ledger.unfinished().expect("list"), std::slice::from_ref(&intent));
+    ledger.mark(&[(intent.id, State::Published, None)], Flush::Deferred).expect("mark");
+    let published = Record { state: State::Published, ..intent.clone() };
+    assert_eq!(ledger.unfinished().expect("list"), [published]);
+    let why = Some("why".to_owned());
+    ledger.mark(&[(intent.id, State::Withdrawn, why.clone())], Flush::Now).expect("mark");
+    assert_eq!(ledger.unfinished().expect("list"), []);
+    let found = ledger.record(intent.id).expect("look up").expect("a record");
+    assert_eq!((found.state, found.reason), (State::Withdrawn, why));
+}
+
+fn a_stop_without_an_end_is_unclean(bench: &impl Bench) {
+    let ledger = bench.open();
+    assert_eq!(ledger.begin("boot").expect("begin"), PreviousShutdown::Clean);
+    drop(ledger);
+    let ledger = bench.open();
+    assert_eq!(ledger.begin("boot").expect("begin"), PreviousShutdown::Unclean);
+    ledger.mark_recovered();
+    ledger.end("boot").expect("end");
+    drop(ledger);
+    let ledger = bench.open();
+    assert_eq!(ledger.begin("boot").expect("begin"), PreviousShutdown::Clean);
+    ledger.mark_recovered();
+    ledger.end("boot").expect("end");
+    // Power may have failed since, and brought back what was removed before.
+    assert_eq!(ledger.begin("another boot").expect("begin"), PreviousShutdown::Unclean);
+}
+
+/// A signal between the ledger's opening and the end of recovery stopped the service in good order,
+/// and the leftovers of the previous run were never swept.
+fn a_stop_before_recovery_completed_is_as_unclean_as_the_previous_one(bench: &impl Bench) {
+    let ledger = bench.open();
+    ledger.begin("boot").expect("begin");
+    drop(ledger);
+    let ledger = bench.open();
+    ledger.end("boot").expect("a stop before recovery");
+    assert_eq!(ledger.begin("boot").expect("begin"), PreviousShutdown::Unclean);
+    ledger.end("boot").expect("a stop within it");
+    drop(ledger);
+    let ledger = bench.open();
+    assert_eq!(ledger.begin("boot").expect("begin"), PreviousShutdown::Unclean);
+    ledger.mark_recovered();
+    ledger.end("boot").expect("a clean stop");
+    assert_eq!(ledger.begin("boot").expect("begin"), PreviousShutdown::Clean);
+}
+
+fn the_instance_stays_and_the_pipelines_name_follows(bench: &impl Bench) {
+    let ledger = bench.open();
+    let instance = ledger.instance().to_owned();
+    assert_eq!(instance.len(), 8);
+    let first = pipeline(&*ledger);
+    let renamed = ledger.pipeline("other", "/in".as_ref(), "/out".as_ref()).expect("register");
+    let second = ledger.pipeline("main", "/in2".as_ref(), "/out".as_ref()).expect("register");
+    assert_eq!(first, renamed);
+    assert_ne!(first, second);
+    let names: Vec<_> = ledger.roots().expect("list").into_iter().map(|roots| roots.name).collect();
+    assert_eq!(names, ["other", "main"]);
+    drop(ledger);
+    assert_eq!(bench.open().instance(), instance);
+}
+
+fn the_history_is_newest_first_and_filtered(bench: &impl Bench) {
+    let ledger = bench.open();
+    let pipeline = pipeline(&*ledger);
+    let records: Vec<Record> = (0..5)
+        .map(|number| Record {
+            at_ns: number,
+            ..record(&*ledger, pipeline, Path::new(&number.to_string()), State::Done)
+        })
+        .collect();
+    ledger.append(&records, Flush::Now).expect("append");
+    let query = HistoryQuery { since_ns: Some(2), limit: Some(2), ..HistoryQuery::default() };
+    let found: Vec<i64> =
+        ledger.history(&query).expect("history").iter().map(|record| record.at_ns).collect();
+    assert_eq!(found, [4, 3]);
+}
+
+fn numbers_in_the_events_file_are_not_given_again(bench: &impl Bench) {
+    let ledger = bench.open();
+    ledger.skip_ids(41);
+    assert_eq!(ledger.next_id(), 42);
+    ledger.skip_ids(7);
+    ledger.skip_ids(RecordId::MAX);
+    assert_eq!(ledger.next_id(), 43);
+}
+
+fn records_of_this_boot_are_recognized_after_a_restart_and_not_after_another_boot(
+    bench: &impl Bench,
+) {
+    let ledger = bench.open();
+    let pipeline = pipeline(&*ledger);
+    ledger.begin("one").expect("begin");
+    let stored = record(&*ledger, pipeline, "a".as_ref(), State::Done);
+    ledger.append(std::slice::from_ref(&stored), Flush::Now).expect("append");
+    assert!(ledger.is_of_this_boot(stored.id) && ledger.is_of_this_run(stored.id));
+    drop(ledger);
+    for (boot, is_of_boot) in [("one", true), ("two", false), ("", false)] {
+        let reopened = bench.open();
+        reopened.begin(boot).expect("begin");
+        assert_eq!(reopened.is_of_this_boot(stored.id), is_of_boot, "{boot}");
+        assert!(!reopened.is_of_this_run(stored.id));
+    }
+}
+
+/// While another program held the ledger, postponed updates were written over later ones.
+fn a_late_publication_update_undoes_no_later_update(bench: &impl Bench) {
+    let ledger = bench.open();
+    let pipeline = pipeline(&*ledger);
+    let stored = record(&*ledger, pipeline, "a".as_ref(), State::Intent);
+    ledger.append(std::slice::from_ref(&stored), Flush::Now).expect("append");
+    for (state, expected) in [
+        (State::Published, State::Published),
+        (State::Done, State::Done),
+        (State::Published, State::Done),
+        (State::Requeued, State::Requeued),
+        (State::Published, State::Requeued),
+    ] {
+        ledger.mark(&[(stored.id, state, None)], Flush::Now).expect("mark");
+        let found = ledger.record(stored.id).expect("look up").expect("there");
+        assert_eq!(found.state, expected, "after {state}");
+    }
+}
+
+fn an_output_that_is_made_again_still_belongs_to_its_source(bench: &impl Bench) {
+    let ledger = bench.open();
+    let pipeline = pipeline(&*ledger);
+    let stored = record(&*ledger, pipeline, "a".as_ref(), State::Done);
+    ledger.append(std::slice::from_ref(&stored), Flush::Now).expect("append");
+    for state in [State::Requeued, State::Changed] {
+        ledger.mark(&[(stored.id, state, None)], Flush::Now).expect("mark");
+        let found = ledger.latest_published(pipeline, "a".as_ref()).expect("look up");
+        assert_eq!(found.map(|record| record.id), Some(stored.id), "{state}");
+    }
+}
+
+fn look_ups_by_inode_and_output_find_the_newest_published(bench: &impl Bench) {
+    let ledger = bench.open();
+    let pipeline = pipeline(&*ledger);
+    let source = Path::new("a");
+    let old = record(&*ledger, pipeline, source, State::Done);
+    let other = Record { identity: identity(9), ..record(&*ledger, pipeline, source, State::Done) };
+    let failed = record(&*ledger, pipeline, source, State::Quarantined);
+    ledger.append(&[old.clone(), other.clone(), failed], Flush::Now).expect("append");
+    let of_inode = |inode| ledger.latest_of_inode(pipeline, source, inode).expect("look up");
+    assert_eq!(of_inode(1), Some(old));
+    assert_eq!(of_inode(9), Some(other.clone()));
+    assert_eq!(of_inode(2), None);
+    assert_eq!(ledger.latest_published(pipeline, source).expect("look up"), Some(other.clone()));
+    let of_output = |path: &str| ledger.latest_for_output(pipeline, path.as_ref());
+    assert_eq!(of_output("a.zst").expect("look up"), Some(other));
+    assert_eq!(of_output("b.zst").expect("look up"), None);
+    assert_eq!(ledger.input_inode(pipeline).expect("look up"), None);
+    for inode in [7, 8, 8] {
+        ledger.note_input_inode(pipeline, inode).expect("store");
+        assert_eq!(ledger.input_inode(pipeline).expect("look up"), Some(inode));
+    }
+}

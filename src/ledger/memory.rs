@@ -1,0 +1,238 @@
+//! A ledger in memory, for tests of what is built on one. It keeps what a [`Sqlite`] database
+//! keeps when the process is killed; nothing survives the process.
+//!
+//! [`Sqlite`]: super::sqlite::Sqlite
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{
+    Flush, HistoryQuery, Ledger, PipelineDirs, PipelineId, PreviousShutdown, Record, RecordId,
+    Result, State,
+};
+
+/// What is kept between two uses. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Store(Arc<Mutex<Tables>>);
+
+#[derive(Debug, Default)]
+struct Tables {
+    records: BTreeMap<RecordId, Record>,
+    pipelines: Vec<PipelineDirs>,
+    input_inodes: BTreeMap<PipelineId, u64>,
+    use_state: UseState,
+    boot: String,
+    boot_first_id: RecordId,
+}
+
+#[derive(Debug, Default)]
+enum UseState {
+    #[default]
+    Never,
+    InUse,
+    /// A clean stop in this boot.
+    Ended(String),
+}
+
+/// One use of a [`Store`].
+#[derive(Debug)]
+pub struct Memory {
+    store: Store,
+    last_id: AtomicI64,
+    run_first_id: RecordId,
+    recovered: AtomicBool,
+}
+
+impl Store {
+    #[must_use]
+    pub fn open(&self) -> Memory {
+        let last_id = self.tables().records.keys().next_back().copied().unwrap_or(0);
+        Memory {
+            store: self.clone(),
+            last_id: AtomicI64::new(last_id),
+            run_first_id: last_id + 1,
+            recovered: AtomicBool::new(false),
+        }
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Memory {
+    /// Returns the newest record that matches.
+    fn newest(&self, matches: impl Fn(&Record) -> bool) -> Option<Record> {
+        self.store.tables().records.values().rev().find(|record| matches(record)).cloned()
+    }
+}
+
+/// Whether a record's output was published.
+fn is_published(record: &Record) -> bool {
+    matches!(record.state, State::Published | State::Done | State::Changed)
+}
+
+impl Ledger for Memory {
+    fn instance(&self) -> &'static str {
+        "00000000"
+    }
+
+    fn begin(&self, boot: &str) -> Result<PreviousShutdown> {
+        let mut tables = self.store.tables();
+        let is_clean = match &tables.use_state {
+            UseState::Never => true,
+            UseState::InUse => false,
+            UseState::Ended(ended) => !boot.is_empty() && ended == boot,
+        };
+        tables.use_state = UseState::InUse;
+        if boot.is_empty() || tables.boot != boot {
+            boot.clone_into(&mut tables.boot);
+            tables.boot_first_id = self.last_id.load(Ordering::Relaxed) + 1;
+        }
+        Ok(if is_clean { PreviousShutdown::Clean } else { PreviousShutdown::Unclean })
+    }
+
+    fn is_of_this_boot(&self, id: RecordId) -> bool {
+        id >= self.store.tables().boot_first_id
+    }
+
+    fn is_of_this_run(&self, id: RecordId) -> bool {
+        id >= self.run_first_id
+    }
+
+    fn mark_recovered(&self) {
+        self.recovered.store(true, Ordering::Release);
+    }
+
+    fn end(&self, boot: &str) -> Result<()> {
+        if self.recovered.load(Ordering::Acquire) {
+            self.store.tables().use_state = UseState::Ended(boot.to_owned());
+        }
+        Ok(())
+    }
+
+    fn pipeline(&self, name: &str, input: &Path, output: &Path) -> Result<PipelineId> {
+        let mut tables = self.store.tables();
+        let known =
+            tables.pipelines.iter_mut().find(|dirs| dirs.input == input && dirs.output == output);
+        if let Some(dirs) = known {
+            name.clone_into(&mut dirs.name);
+            return Ok(dirs.id);
+        }
+        let id = tables.pipelines.last().map_or(1, |dirs| dirs.id + 1);
+        let (input, output) = (input.to_path_buf(), output.to_path_buf());
+        tables.pipelines.push(PipelineDirs { id, name: name.to_owned(), input, output });
+        Ok(id)
+    }
+
+    fn roots(&self) -> Result<Vec<PipelineDirs>> {
+        Ok(self.store.tables().pipelines.clone())
+    }
+
+    fn input_inode(&self, pipeline: PipelineId) -> Result<Option<u64>> {
+        Ok(self.store.tables().input_inodes.get(&pipeline).copied())
+    }
+
+    fn note_input_inode(&self, pipeline: PipelineId, inode: u64) -> Result<()> {
+        self.store.tables().input_inodes.insert(pipeline, inode);
+        Ok(())
+    }
+
+    fn flush(&self, _: Duration) -> Result<()> {
+        Ok(())
+    }
+
+    fn skip_ids(&self, last: RecordId) {
+        if (0..=RecordId::MAX / 2).contains(&last) {
+            self.last_id.fetch_max(last, Ordering::Relaxed);
+        }
+    }
+
+    fn next_id(&self) -> RecordId {
+        self.last_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn append(&self, records: &[Record], _: Flush) -> Result<()> {
+        let records = records.iter().map(|record| (record.id, record.clone()));
+        self.store.tables().records.extend(records);
+        Ok(())
+    }
+
+    fn mark(&self, updates: &[(RecordId, State, Option<String>)], _: Flush) -> Result<()> {
+        let mut tables = self.store.tables();
+        for (id, state, reason) in updates {
+            let record = tables.records.get_mut(id);
+            let is_late =
+                |record: &Record| *state == State::Published && record.state != State::Intent;
+            if let Some(record) = record.filter(|record| !is_late(record)) {
+                record.state = *state;
+                record.reason = reason.clone().or_else(|| record.reason.take());
+            }
+        }
+        Ok(())
+    }
+
+    fn record(&self, id: RecordId) -> Result<Option<Record>> {
+        Ok(self.store.tables().records.get(&id).cloned())
+    }
+
+    fn latest(&self, pipeline: PipelineId, source: &Path) -> Result<Option<Record>> {
+        Ok(self.newest(|record| {
+            record.pipeline == pipeline
+                && record.source == source
+                && record.state != State::Withdrawn
+        }))
+    }
+
+    fn latest_of_inode(
+        &self,
+        pipeline: PipelineId,
+        source: &Path,
+        inode: u64,
+    ) -> Result<Option<Record>> {
+        Ok(self.newest(|record| {
+            let is_same = record.source == source && record.identity.inode == inode;
+            record.pipeline == pipeline && is_same && is_published(record)
+        }))
+    }
+
+    fn latest_published(&self, pipeline: PipelineId, source: &Path) -> Result<Option<Record>> {
+        Ok(self.newest(|record| {
+            let was_published = record.state == State::Requeued && record.output.is_some();
+            let is_published = is_published(record) || was_published;
+            record.pipeline == pipeline && record.source == source && is_published
+        }))
+    }
+
+    fn latest_for_output(&self, pipeline: PipelineId, output: &Path) -> Result<Option<Record>> {
+        Ok(self.newest(|record| {
+            let path = record.output.as_ref().map(|output| &output.path);
+            let may_publish = is_published(record) || record.state == State::Intent;
+            record.pipeline == pipeline && path.is_some_and(|path| path == output) && may_publish
+        }))
+    }
+
+    fn unfinished(&self) -> Result<Vec<Record>> {
+        let tables = self.store.tables();
+        Ok(tables.records.values().filter(|record| record.state.is_unfinished()).cloned().collect())
+    }
+
+    fn history(&self, query: &HistoryQuery) -> Result<Vec<Record>> {
+        let HistoryQuery { state, since_ns, limit, before } = *query;
+        let tables = self.store.tables();
+        let found = tables.records.values().rev().filter(|record| {
+            before.is_none_or(|before| record.id < before)
+                && since_ns.is_none_or(|since| record.at_ns >= since)
+                && state.is_none_or(|state| record.state == state)
+        });
+        let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(found.take(limit).cloned().collect())
+    }
+}

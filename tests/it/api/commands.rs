@@ -1,0 +1,87 @@
+//! `tidemill status`, `pause`, `resume` and `drain`, as a user types them.
+
+use std::{
+    io::{Read, Write},
+    process::Stdio,
+    sync::mpsc,
+};
+
+use crate::{
+    api::client::Service,
+    files::{PATIENCE, Place},
+};
+
+#[test]
+fn the_commands_find_the_service_steer_it_and_wait_for_its_end() {
+    let service = Service::start("", &[]);
+    let place = &service.place;
+    let told = place.run(&["status"]);
+    assert_eq!(told.code, 0, "{told:?}");
+    assert!(told.stdout.contains(": READY, up for "), "{told:?}");
+    assert!(told.stdout.contains("0 waiting, 0 in work"), "{told:?}");
+    let json = place.run(&["status", "--json", "--state-dir", "state"]);
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(json["can_change"], true);
+    let paused = place.run(&["pause"]);
+    assert_eq!((paused.code, paused.stdout.contains("nothing new is taken")), (0, true));
+    assert!(place.run(&["status"]).stdout.contains("paused by the operator"));
+    assert_eq!(place.run(&["resume", "main"]).stdout, "main is resumed\n");
+    let unknown = place.run(&["pause", "other"]);
+    assert_eq!(unknown.code, 78, "{unknown:?}");
+    assert!(unknown.stderr.contains("there is no pipeline `other`"), "{unknown:?}");
+    let drained = place.run(&["drain", "--wait"]);
+    assert_eq!((drained.code, &*drained.stdout), (0, "the service exited\n"), "{drained:?}");
+    assert_eq!(service.running.end().code, 0);
+    let none = service.place.run(&["status"]);
+    assert_eq!(none.code, 69, "{none:?}");
+    assert!(none.stderr.contains("no service runs with the state in "), "{none:?}");
+}
+
+#[test]
+fn a_service_without_a_socket_is_told_as_one() {
+    let place = Place::new();
+    let running = place.watch(&["--admin-socket", "off"]);
+    let told = place.run(&["status"]);
+    assert_eq!(told.code, 78, "{told:?}");
+    assert!(told.stderr.contains("--admin-socket off"), "{told:?}");
+    drop(running);
+    let piped = place.run(&["status", "--watch"]);
+    assert_eq!(piped.code, 64, "{piped:?}");
+}
+
+#[test]
+fn the_live_view_ends_on_ctrl_c_and_gives_the_terminal_back() {
+    let service = Service::start("", &[]);
+    // The shell gets out of the way: one that waits would tell of the signal, not of the program.
+    let shown = format!("exec {} status --watch", env!("CARGO_BIN_EXE_tidemill"));
+    // `script` gives it a terminal of its own.
+    let mut terminal = std::process::Command::new("script")
+        .args(["-qefc", &shown, "/dev/null"])
+        .current_dir(service.place.root())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = terminal.stdout.take().unwrap();
+    let (send, pieces) = mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        let mut piece = [0; 4096];
+        while let Ok(count @ 1..) = output.read(&mut piece) {
+            if send.send(String::from_utf8_lossy(&piece[..count]).into_owned()).is_err() {
+                break;
+            }
+        }
+    });
+    let mut text = String::new();
+    while !text.contains("files/s") {
+        text += &pieces.recv_timeout(PATIENCE).expect("no live view");
+    }
+    terminal.stdin.as_mut().unwrap().write_all(b"\x03").unwrap();
+    while let Ok(piece) = pieces.recv_timeout(PATIENCE) {
+        text += &piece;
+    }
+    reader.join().unwrap();
+    assert!(terminal.wait().unwrap().success(), "{text:?}");
+    assert!(text.contains("\x1b[?1049h\x1b[?25l"), "{text:?}");
+    assert!(text.trim_end().ends_with("\x1b[?25h\x1b[?1049l"), "{text:?}");
+}

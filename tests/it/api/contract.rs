@@ -1,0 +1,185 @@
+//! Every answer of a live service is as its document says, and every path of one is in the other.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::api::{
+    client::{Answer, Service},
+    schema::{document, wrong},
+};
+
+/// Which answers were seen, so that none of the document is left out.
+struct Checked {
+    document: Value,
+    seen: BTreeSet<(String, String)>,
+}
+
+impl Checked {
+    fn new() -> Self {
+        Self { document: document(), seen: BTreeSet::new() }
+    }
+
+    /// Holds an answer against what the document says of it.
+    fn check(&mut self, method: &str, path: &str, answer: &Answer) {
+        let plain = path.split('?').next().unwrap();
+        let told = &self.document["paths"][plain][method]["responses"][answer.status.to_string()];
+        assert!(told.is_object(), "{method} {path}: {answer:?} is not in the document");
+        let kind = answer.head.split("content-type: ").nth(1).unwrap();
+        let kind = kind.split(['\r', ';']).next().unwrap();
+        let schema = &told["content"][kind]["schema"];
+        assert!(schema.is_object(), "{method} {path}: {kind} is not in the document");
+        if kind == "application/json" {
+            let wrong = wrong(&self.document, schema, &answer.json());
+            assert!(wrong.is_empty(), "{method} {path}: {wrong:#?}");
+        }
+        self.seen.insert((plain.to_owned(), method.to_owned()));
+    }
+
+    /// The data of an event against a schema of this name.
+    fn check_event(&self, name: &str, data: &Value) {
+        let schema = &self.document["components"]["schemas"][name];
+        let wrong = wrong(&self.document, schema, data);
+        assert!(wrong.is_empty(), "{name}: {wrong:#?}");
+    }
+}
+
+/// Published, skipped and quarantined files.
+fn with_everything() -> Service {
+    let service = Service::start("on_exists = \"skip\"\ntransforms = \"gunzip\"", &[]);
+    std::fs::write(service.place.output().join("taken"), "another's").unwrap();
+    // gzip of nothing, by hand: a header, an empty block, a sum and a length.
+    let empty = [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 3, 0][..], &[0; 8]].concat();
+    service.place.put("good.gz", &empty);
+    service.place.put("taken.gz", &empty);
+    service.place.put("bad.gz", "no gzip at all");
+    service.get_until("/api/v1/status", |answer| {
+        let pipeline = &answer.json()["pipelines"][0];
+        let at_least_one = |key: &str| pipeline[key].as_u64() >= Some(1);
+        ["published", "skipped", "quarantined"].into_iter().all(at_least_one)
+    });
+    service
+}
+
+#[test]
+fn every_answer_is_as_the_document_says() {
+    let service = with_everything();
+    let mut checked = Checked::new();
+    let bad = service.get("/api/v1/quarantine").json()["files"][0]["id"].as_i64().unwrap();
+    for path in [
+        "/",
+        "/metrics",
+        "/livez",
+        "/readyz",
+        "/api/v1/openapi.json",
+        "/api/v1/status",
+        "/api/v1/work",
+        "/api/v1/series",
+        "/api/v1/outcomes",
+        "/api/v1/outcomes?limit=1",
+        "/api/v1/outcomes?state=lost",
+        "/api/v1/quarantine",
+        "/api/v1/quarantine?limit=0",
+        "/api/v1/explain?path=good.gz",
+        "/api/v1/explain",
+    ] {
+        checked.check("get", path, &service.get(path));
+    }
+    for path in ["pause", "resume", "rescan", "reload", "requeue"] {
+        let path = format!("/api/v1/{path}");
+        for body in ["{}", "[", "{\"pipeline\":\"none\",\"all\":true}", "{\"pipeline\":\"none\"}"] {
+            checked.check("post", &path, &service.post(&path, body));
+        }
+    }
+    let ids = format!("{{\"ids\":[{bad},999]}}");
+    checked.check("post", "/api/v1/requeue", &service.post("/api/v1/requeue", &ids));
+    let name = "/api/v1/work";
+    let other = service.ask("GET /api/v1/work HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    assert_eq!(other.status, 403);
+    checked.check("get", name, &other);
+    let none = service.ask(&crate::api::client::post("/api/v1/drain", "", "{}"));
+    assert_eq!(none.status, 401);
+    checked.check("post", "/api/v1/drain", &none);
+    checked.check("post", "/api/v1/drain", &service.post_at_socket("/api/v1/drain", "{}"));
+    // The stream has a test of its own.
+    checked.seen.insert(("/api/v1/stream".to_owned(), "get".to_owned()));
+    let paths = checked.document["paths"].as_object().unwrap().iter();
+    let told: BTreeSet<_> = paths
+        .flat_map(|(path, methods)| {
+            methods.as_object().unwrap().keys().map(|method| (path.clone(), method.clone()))
+        })
+        .collect();
+    assert_eq!(checked.seen, told, "the document has what was not tried");
+}
+
+#[test]
+fn the_stream_has_states_outcomes_and_points_as_the_document_says() {
+    let service = Service::start("", &[]);
+    let checked = Checked::new();
+    let mut events = service.listen();
+    let (name, status) = events.next();
+    assert_eq!(name, "status", "the state comes first, at once");
+    checked.check_event("Status", &status);
+    checked.check_event("Work", &events.until("work"));
+    service.place.put("a.log", "hello");
+    let outcome = events.until("outcome");
+    checked.check_event("Outcome", &outcome);
+    assert_eq!(outcome["path"], "a.log");
+    assert_eq!((&outcome["state"], &outcome["attempts"]), (&"published".into(), &1.into()));
+    // One interval of the series.
+    let point = events.until("point");
+    checked.check_event("Point", &point);
+    assert_eq!(service.get("/api/v1/series").json()["points"][0], point);
+    let page = service.get("/api/v1/outcomes?search=A.LOG").json();
+    assert_eq!(page["outcomes"][0]["id"], outcome["id"]);
+}
+
+#[test]
+fn the_history_is_paged_and_searched() {
+    let service = Service::start("", &[]);
+    for number in 0..5 {
+        service.place.put(format!("d/{number}.log"), "x");
+    }
+    service.until_published(5);
+    let mut found = Vec::new();
+    let mut next = String::new();
+    for _ in 0..3 {
+        let page = service.get(&format!("/api/v1/outcomes?limit=2{next}")).json();
+        let outcomes = page["outcomes"].as_array().unwrap();
+        assert!(outcomes.len() <= 2, "{page}");
+        found.extend(outcomes.iter().map(|one| one["path"].as_str().unwrap().to_owned()));
+        let Some(before) = page["next_before"].as_i64() else { break };
+        next = format!("&before={before}");
+    }
+    found.sort();
+    assert_eq!(found, ["d/0.log", "d/1.log", "d/2.log", "d/3.log", "d/4.log"]);
+    let count = |query: &str| {
+        let page = service.get(&format!("/api/v1/outcomes?{query}")).json();
+        page["outcomes"].as_array().unwrap().len()
+    };
+    assert_eq!(count("search=3.log.zst"), 1, "the output's name is looked at too");
+    assert_eq!((count("state=done"), count("state=quarantined"), count("pipeline=no")), (5, 0, 0));
+}
+
+#[test]
+fn explain_says_nothing_of_what_is_outside_the_pipelines() {
+    use std::os::unix::fs::symlink;
+    let service = with_everything();
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::create_dir(outside.path().join("real")).unwrap();
+    std::fs::write(outside.path().join("real/x"), "secret").unwrap();
+    symlink("real", outside.path().join("link")).unwrap();
+    let explain = |path: &str| service.get(&format!("/api/v1/explain?path={path}")).body;
+    let told = |name: &str| {
+        let path = outside.path().join(name).display().to_string();
+        explain(&path).replace(&path, "PATH")
+    };
+    assert!(told("link/x").contains("PATH: is neither below an input nor below an output"));
+    assert_eq!(told("link/x"), told("no/such/file"));
+    symlink(outside.path(), service.place.input().join("way")).unwrap();
+    assert_eq!(
+        explain("way/real/x").replace("real/x", "PATH"),
+        explain("way/none/x").replace("none/x", "PATH")
+    );
+    assert!(explain("../x").contains("malformed"));
+}

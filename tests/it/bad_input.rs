@@ -1,0 +1,23 @@
+//! What a directory may hold, and what may happen to it: each with a clear error that names the
+//! file and the step, nothing lost, nothing left behind. The real binary on real files.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "the tests are the users who move and remove files")]
+
+mod again;
+mod changing;
+mod content;
+mod kinds;
+mod names;
+mod storage;
+mod taken;
+
+/// Says loudly that a test did not run for want of a privilege; where `CI` is set, that fails.
+fn skipped(why: &str) {
+    println!("SKIPPED: {why}");
+    assert!(std::env::var_os("CI").is_none(), "not in CI: {why}");
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

@@ -1,0 +1,295 @@
+//! The same name again: another delivery, the same source rewritten, another policy, another disk.
+
+use std::{
+    fs::{File, FileTimes},
+    io::{Read, Seek, SeekFrom, Write},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use crate::files::{Place, tree, until};
+
+fn set_modified(path: &Path, time: SystemTime) {
+    let file = File::options().write(true).open(path).unwrap();
+    file.set_times(FileTimes::new().set_modified(time)).unwrap();
+}
+
+fn long_ago() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)
+}
+
+fn assert_once(place: &Place, args: &[&str]) -> String {
+    let ended = place.once(args);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    place.assert_clean();
+    ended.stderr
+}
+
+#[test]
+fn a_name_that_comes_again_after_its_source_was_removed_keeps_both_outputs() {
+    for on_success in ["delete", "archive:done"] {
+        let place = Place::new();
+        for day in ["day 1", "day 2", "day 3"] {
+            place.put("app.log.1", day);
+            assert_once(&place, &["--on-success", on_success]);
+        }
+        assert_eq!(place.published("app.log.1.zst"), b"day 1", "{on_success}");
+        assert_eq!(place.published("app.log.1.1.zst"), b"day 2", "{on_success}");
+        assert_eq!(place.published("app.log.1.2.zst"), b"day 3", "{on_success}");
+        assert!(!place.input().join("app.log.1").exists());
+    }
+}
+
+#[test]
+fn a_policy_that_says_so_quarantines_or_replaces_a_name_that_comes_again() {
+    for (policy, code, output) in [("fail", 65, "day 1"), ("replace", 0, "day 2")] {
+        let place = Place::new();
+        let args = ["--on-success", "delete", "--on-exists", policy];
+        place.put("a", "day 1");
+        assert_once(&place, &args);
+        let first = place.history("a")[0]["output_hash"].clone();
+        place.put("a", "day 2");
+        let ended = place.once(&args);
+        assert_eq!(ended.code, code, "{ended:?}");
+        assert_eq!(place.published("a.zst"), output.as_bytes());
+        if policy == "replace" {
+            assert!(first.is_string());
+            assert_eq!(place.history("a")[0]["replaced_hash"], first);
+        }
+    }
+}
+
+#[test]
+fn a_kept_source_that_its_producer_replaces_is_an_update_and_one_that_was_rotated_away_is_not() {
+    let place = Place::new();
+    place.put("conf", "first");
+    place.put("log.1", "day 1");
+    assert_once(&place, &[]);
+    place.put("conf.new", "second");
+    std::fs::rename(place.input().join("conf.new"), place.input().join("conf")).unwrap();
+    std::fs::rename(place.input().join("log.1"), place.input().join("log.2")).unwrap();
+    place.put("log.1", "day 2");
+    assert_once(&place, &[]);
+    assert_eq!(place.published("conf.zst"), b"second");
+    assert_eq!(place.published("log.1.zst"), b"day 1", "acknowledged, and no other source's");
+    assert_eq!(place.published("log.1.1.zst"), b"day 2");
+    assert_eq!(place.published("log.2.zst"), b"day 1");
+    // Its own output is updated under the name that it got.
+    place.put("log.1", "day 2, and more");
+    assert_once(&place, &[]);
+    assert_eq!(place.published("log.1.1.zst"), b"day 2, and more");
+    assert_eq!(tree(&place.output()).len(), 4, "{:?}", tree(&place.output()));
+}
+
+#[test]
+fn the_same_content_delivered_again_is_delivered_again() {
+    let place = Place::new();
+    let running = place.watch(&["--on-success", "delete"]);
+    for delivery in 0..3 {
+        let new = place.root().join("new");
+        std::fs::write(&new, "order").unwrap();
+        set_modified(&new, long_ago());
+        std::fs::rename(&new, place.input().join("order")).unwrap();
+        let output = place.output().join("order.zst");
+        until(format!("delivery {delivery}"), || {
+            output.exists() && !place.input().join("order").exists()
+        });
+        // A consumer takes it.
+        std::fs::remove_file(&output).unwrap();
+    }
+    let ended = running.stop();
+    assert_eq!(ended.code, 0, "{ended:?}");
+}
+
+#[test]
+fn a_source_that_is_rewritten_with_its_old_time_is_published_before_it_is_removed() {
+    let place = Place::new();
+    let path = place.put("rec", "version-1");
+    set_modified(&path, long_ago());
+    let args = ["run", "--config", "tidemill.toml", "--once", "--on-success", "delete"];
+    let killed = place.tidemill(&args).env("FAILPOINTS", "commit::marked=return(kill)").output();
+    assert!(!killed.unwrap().status.success());
+    let mut file = File::options().write(true).open(&path).unwrap();
+    file.write_all(b"version-2").unwrap();
+    drop(file);
+    set_modified(&path, long_ago());
+    assert_once(&place, &["--on-success", "delete"]);
+    let outputs = tree(&place.output());
+    let contents: Vec<_> =
+        outputs.iter().map(|path| place.published(path.file_name().unwrap())).collect();
+    assert!(contents.contains(&b"version-2".to_vec()), "{outputs:?}");
+    assert!(contents.contains(&b"version-1".to_vec()), "acknowledged: {outputs:?}");
+    assert!(tree(&place.input()).is_empty());
+}
+
+#[test]
+fn what_a_writer_adds_before_the_disposal_is_published_too() {
+    for (on_success, gone) in [("delete", ""), ("archive:done", "done/file")] {
+        let place = Place::new();
+        let running =
+            place.watch_with(&["--on-success", on_success], "commit::acknowledged=sleep(1000)");
+        let path = place.put("file", "first");
+        until("the output", || place.output().join("file.zst").exists());
+        let mut writer = File::options().append(true).open(&path).unwrap();
+        running.until_said("source open for writing, disposal postponed");
+        writer.write_all(b" and second").unwrap();
+        drop(writer);
+        until("the disposal", || !path.exists());
+        let ended = running.stop();
+        assert_eq!(ended.code, 0, "{ended:?}");
+        assert_eq!(place.published("file.zst"), b"first and second", "{on_success}");
+        if !gone.is_empty() {
+            let archived = std::fs::read(place.root().join(gone)).unwrap();
+            assert_eq!(archived, b"first and second");
+        }
+        place.assert_clean();
+    }
+}
+
+#[test]
+fn from_keep_to_delete_or_archive_the_sources_go_and_nothing_counts_as_published() {
+    for on_success in ["delete", "archive:done"] {
+        let place = Place::new();
+        place.put("a", "content");
+        assert_once(&place, &[]);
+        std::fs::remove_file(place.output().join("a.zst")).unwrap();
+        let log = assert_once(&place, &["--on-success", on_success]);
+        assert!(tree(&place.input()).is_empty(), "{on_success}");
+        assert!(log.contains("stopped exit_code=0 published=0"), "{log}");
+        assert!(!place.output().join("a.zst").exists(), "it was acknowledged, and taken");
+        // What comes under the name now is another source.
+        place.put("a", "other");
+        assert_once(&place, &[]);
+        assert_eq!(place.published("a.zst"), b"other");
+    }
+}
+
+#[test]
+fn mode_and_time_that_change_after_the_close_follow_to_the_output() {
+    let place = Place::new();
+    let path = place.put("secret", "content");
+    let of = |path: &Path| {
+        let found = std::fs::metadata(path).unwrap();
+        (found.permissions().mode() & 0o777, found.modified().unwrap())
+    };
+    assert_once(&place, &[]);
+    let output = place.output().join("secret.zst");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let log = assert_once(&place, &[]);
+    assert_eq!(of(&output), of(&path));
+    assert!(log.contains("stopped exit_code=0 published=0"), "{log}");
+    set_modified(&path, long_ago());
+    assert_once(&place, &[]);
+    assert_eq!(of(&output), (0o600, long_ago()));
+    // It is still what was published, so that it is replaced when the source changes.
+    place.put("secret", "changed");
+    assert_once(&place, &[]);
+    assert_eq!(place.published("secret.zst"), b"changed");
+}
+
+#[test]
+fn another_hands_output_keeps_its_mode() {
+    let place = Place::new();
+    let path = place.put("a", "content");
+    assert_once(&place, &[]);
+    let output = place.output().join("a.zst");
+    std::fs::write(&output, "edited").unwrap();
+    let before = std::fs::metadata(&output).unwrap().permissions().mode();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert_once(&place, &[]);
+    assert_eq!(std::fs::metadata(&output).unwrap().permissions().mode(), before);
+    assert_eq!(std::fs::read(&output).unwrap(), b"edited");
+}
+
+#[test]
+fn data_that_was_moved_to_another_disk_is_known_by_its_content() {
+    let place = Place::new();
+    for name in ["a", "b"] {
+        set_modified(&place.put(name, name), long_ago());
+    }
+    assert_once(&place, &[]);
+    for (dir, name) in [("in", "a"), ("in", "b"), ("out", "a.zst"), ("out", "b.zst")] {
+        let path = place.root().join(dir).join(name);
+        let (mut content, time) = (Vec::new(), std::fs::metadata(&path).unwrap().modified());
+        File::open(&path).unwrap().read_to_end(&mut content).unwrap();
+        let copy = place.root().join("copy");
+        std::fs::write(&copy, content).unwrap();
+        set_modified(&copy, time.unwrap());
+        std::fs::rename(copy, path).unwrap();
+    }
+    let log = assert_once(&place, &[]);
+    assert!(log.contains("stopped exit_code=0 published=0"), "{log}");
+    // The outputs are ours still.
+    let mut file = File::options().write(true).open(place.input().join("b")).unwrap();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    file.write_all(b"c").unwrap();
+    drop(file);
+    assert_once(&place, &[]);
+    assert_eq!(place.published("b.zst"), b"c");
+}
+
+#[test]
+fn a_marker_goes_with_its_source_and_the_next_file_waits_for_one_of_its_own() {
+    for on_success in ["delete", "archive:done"] {
+        let place = Place::new();
+        place.configure("marker = \".ok\"");
+        place.put("a.csv", "whole");
+        place.put("a.csv.ok", "");
+        assert_once(&place, &["--on-success", on_success]);
+        assert!(tree(&place.input()).is_empty(), "{:?}", tree(&place.input()));
+        let archived = place.root().join("done/a.csv.ok").exists();
+        assert_eq!(archived, on_success != "delete");
+        place.put("a.csv", "half");
+        assert_once(&place, &["--on-success", on_success]);
+        assert_eq!(place.published("a.csv.zst"), b"whole");
+        assert_eq!(tree(&place.input()), [place.input().join("a.csv")]);
+    }
+}
+
+/// Recovery took the new delivery's marker for the old one's, and the delivery waited indefinitely.
+#[test]
+fn the_marker_of_a_new_delivery_stays_when_the_old_source_goes() {
+    let place = Place::new();
+    place.configure("marker = \".ok\"");
+    place.put("a.csv", "first");
+    place.put("a.csv.ok", "");
+    let args = ["run", "--config", "tidemill.toml", "--once", "--on-success", "delete"];
+    let killed = place.tidemill(&args).env("FAILPOINTS", "dispose::taken=return(kill)").output();
+    assert!(!killed.unwrap().status.success());
+    place.put("a.csv", "second");
+    place.put("a.csv.ok", "");
+    assert_once(&place, &["--on-success", "delete"]);
+    assert_eq!(place.published("a.csv.1.zst"), b"second");
+    assert!(tree(&place.input()).is_empty(), "{:?}", tree(&place.input()));
+}
+
+#[test]
+fn a_kill_between_marker_and_source_leaves_neither() {
+    let place = Place::new();
+    place.configure("marker = \".ok\"");
+    for point in ["commit::marked=return(kill)", "dispose::unlink=return(kill)"] {
+        place.put("a.csv", "whole");
+        place.put("a.csv.ok", "");
+        let args = ["run", "--config", "tidemill.toml", "--once", "--on-success", "delete"];
+        let killed = place.tidemill(&args).env("FAILPOINTS", point).output().unwrap();
+        assert!(!killed.status.success(), "{point}");
+        assert_once(&place, &["--on-success", "delete"]);
+        assert!(tree(&place.input()).is_empty(), "{point}: {:?}", tree(&place.input()));
+    }
+}
+
+/// It stayed, and the next file of that name was taken while it was still written.
+#[test]
+fn a_marker_goes_to_quarantine_with_its_source() {
+    let place = Place::new();
+    place.configure("marker = \".ok\"\ntransforms = \"decompress\"\non_success = \"delete\"");
+    place.put("a.zst", "no zstd");
+    place.put("a.zst.ok", "");
+    let ended = place.once(&[]);
+    assert_eq!(ended.code, 65, "{ended:?}");
+    assert_eq!(tree(&place.input()), Vec::<std::path::PathBuf>::new(), "{ended:?}");
+    assert!(place.quarantine().join("a.zst").exists(), "{ended:?}");
+    assert!(place.quarantine().join("a.zst.ok").exists(), "{ended:?}");
+    place.assert_clean();
+}

@@ -1,0 +1,98 @@
+//! What is no regular file, and files with two names.
+
+use std::os::unix::{fs::symlink, net::UnixListener};
+
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+
+use crate::{
+    bad_input::{is_root, skipped},
+    files::{Ended, Place, tree},
+};
+
+/// Puts a good file beside the odd one and processes what is there: only the good one is taken.
+fn only_the_good_one_is_taken(place: &Place, odd: &str, kind: &str) {
+    place.put("good", "good");
+    let before = tree(&place.input());
+    let Ended { code, stderr, .. } = place.once(&["--on-success", "keep"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(tree(&place.output()), [place.output().join("good.zst")]);
+    assert_eq!(tree(&place.input()), before);
+    let told = place.run(&["explain", &format!("in/{odd}")]);
+    let wanted = format!("is left alone: it is {kind}, not a regular file");
+    assert!(told.stdout.contains(&wanted), "{told:?}");
+    place.assert_clean();
+}
+
+#[test]
+fn a_fifo_is_left_alone_and_blocks_nothing() {
+    let place = Place::new();
+    mknodat(CWD, place.input().join("odd"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+    only_the_good_one_is_taken(&place, "odd", "a FIFO");
+}
+
+#[test]
+fn a_socket_is_left_alone() {
+    let place = Place::new();
+    let _listener = UnixListener::bind(place.input().join("odd")).unwrap();
+    only_the_good_one_is_taken(&place, "odd", "a socket");
+}
+
+#[test]
+fn a_device_is_left_alone() {
+    if !is_root() {
+        return skipped("only root makes device nodes");
+    }
+    let place = Place::new();
+    let odd = place.input().join("odd");
+    // The null device; some containers forbid even root to make it.
+    match mknodat(CWD, odd, FileType::CharacterDevice, Mode::RUSR, makedev(1, 3)) {
+        Ok(()) => only_the_good_one_is_taken(&place, "odd", "a device"),
+        Err(error) => skipped(&format!("no device node can be made here: {error}")),
+    }
+}
+
+#[test]
+fn a_symbolic_link_is_left_alone_wherever_it_points() {
+    let place = Place::new();
+    let outside = place.root().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("secret"), "secret").unwrap();
+    for (name, target) in [
+        ("to_file", "good".into()),
+        ("to_directory", outside.clone()),
+        ("to_outside", outside.join("secret")),
+        ("to_nothing", "nowhere".into()),
+        ("to_itself", "to_itself".into()),
+    ] {
+        symlink(target, place.input().join(name)).unwrap();
+    }
+    for name in ["to_file", "to_directory", "to_outside", "to_nothing", "to_itself"] {
+        only_the_good_one_is_taken(&place, name, "a symbolic link");
+    }
+}
+
+#[test]
+fn a_file_with_two_names_is_published_under_both_and_each_name_is_disposed_of() {
+    let place = Place::new();
+    place.put("one", "content");
+    std::fs::hard_link(place.input().join("one"), place.input().join("two")).unwrap();
+    let ended = place.once(&["--on-success", "delete"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(place.published("one.zst"), b"content");
+    assert_eq!(place.published("two.zst"), b"content");
+    assert!(tree(&place.input()).is_empty());
+    place.assert_clean();
+}
+
+#[test]
+fn a_file_whose_other_name_is_outside_is_published_and_the_other_name_stays() {
+    let place = Place::new();
+    let outside = place.root().join("outside");
+    std::fs::write(&outside, "content").unwrap();
+    std::fs::hard_link(&outside, place.input().join("one")).unwrap();
+    let ended = place.once(&["--on-success", "delete"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(place.published("one.zst"), b"content");
+    assert_eq!(std::fs::read(&outside).unwrap(), b"content");
+    place.assert_clean();
+}

@@ -1,0 +1,24 @@
+//! What the intake takes, and when: names that are not final, renames while a file is in flight,
+//! markers, mounts, leases, scans that never seem to end, and storage that becomes unavailable.
+
+#![cfg(feature = "failpoints")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "the tests are another program")]
+
+mod liveness;
+mod names;
+mod renames;
+
+use crate::files::{Place, Running};
+
+fn is_published(place: &Place, name: &str) -> bool {
+    place.output().join(name).exists()
+}
+
+/// Its log, once it has stopped, with nothing left behind.
+fn ends_well(place: &Place, running: Running) -> String {
+    let ended = running.stop();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    place.assert_clean();
+    ended.stderr
+}

@@ -1,0 +1,242 @@
+//! Producers that rename what they have written, and directories that are renamed while their
+//! files are in flight.
+
+use std::{fs, path::Path};
+
+use crate::{
+    files::{Place, Running, tree, until},
+    intake::ends_well,
+};
+
+/// The files below the output, without their extension.
+fn published(place: &Place) -> Vec<String> {
+    let out = place.output();
+    let mut paths = tree(&out);
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "zst"));
+    let names = paths.iter().map(|path| path.strip_prefix(&out).unwrap().with_extension(""));
+    names.map(|path| path.to_str().unwrap().to_owned()).collect()
+}
+
+/// A service whose files wait, whole and without a name, for as long as there is the gate.
+fn held(place: &Place, args: &[&str]) -> Running {
+    fs::write(place.root().join("gate"), "").unwrap();
+    let gate = format!("commit::sync=return(while:{})", place.root().join("gate").display());
+    place.watch_with(args, &gate)
+}
+
+fn open(place: &Place) {
+    fs::remove_file(place.root().join("gate")).unwrap();
+}
+
+/// Waits until this many temporary files are in the output.
+fn until_staged(place: &Place, count: usize) {
+    until("they are staged", || {
+        let staged = |path: &&std::path::PathBuf| {
+            path.extension().is_some_and(|extension| extension == "tmp")
+        };
+        tree(&place.output()).iter().filter(staged).count() >= count
+    });
+}
+
+#[test]
+fn a_producer_that_closes_and_renames_is_never_disturbed_and_each_file_is_published_once() {
+    for on_success in ["keep", "delete"] {
+        let place = Place::new();
+        let running = place.watch(&["--on-success", on_success]);
+        for number in 0..200 {
+            // No conventional name: only the quiet time and the last look can help.
+            let unfinished = place.put(format!("{number}.log.t"), format!("file {number}"));
+            let finished = place.input().join(format!("{number}.log"));
+            fs::rename(unfinished, finished).expect("the producer's own rename");
+        }
+        until("all are published", || published(&place).len() >= 200);
+        ends_well(&place, running);
+        let unfinished = |name: &String| Path::new(name).extension() != Some("log".as_ref());
+        let wrong: Vec<_> = published(&place).into_iter().filter(unfinished).collect();
+        assert_eq!(wrong, Vec::<String>::new(), "{on_success}");
+        assert_eq!(published(&place).len(), 200, "{on_success}");
+    }
+}
+
+#[test]
+fn a_source_that_is_renamed_before_its_output_is_published_is_published_under_its_new_name() {
+    for on_success in ["keep", "delete"] {
+        let place = Place::new();
+        let running = held(&place, &["--settle", "0s", "--on-success", on_success]);
+        place.put("before", "content");
+        until_staged(&place, 1);
+        fs::rename(place.input().join("before"), place.input().join("after")).unwrap();
+        open(&place);
+        until("the new name", || place.output().join("after.zst").exists());
+        ends_well(&place, running);
+        assert_eq!(published(&place), ["after"], "{on_success}");
+        assert!(place.history("before").is_empty(), "{on_success}: nothing is recorded of it");
+    }
+}
+
+#[test]
+fn a_source_that_is_replaced_before_its_output_is_published_is_published_as_it_is_then() {
+    let place = Place::new();
+    let running = held(&place, &["--settle", "0s", "--on-success", "delete"]);
+    place.put("file", "old");
+    until_staged(&place, 1);
+    let new = place.root().join("new");
+    fs::write(&new, "the new content").unwrap();
+    fs::rename(new, place.input().join("file")).unwrap();
+    open(&place);
+    until("the new content", || place.output().join("file.zst").exists());
+    ends_well(&place, running);
+    assert_eq!(place.published("file.zst"), b"the new content");
+    assert_eq!(place.history("file").len(), 1);
+}
+
+#[test]
+fn a_directory_that_is_renamed_while_its_files_are_in_work_is_published_once() {
+    const FILES: usize = 300;
+    for on_success in ["keep", "delete"] {
+        let place = Place::new();
+        let running = held(&place, &["--settle", "0s", "--on-success", on_success]);
+        for number in 0..FILES {
+            place.put(format!("batch/{number}"), format!("file {number}"));
+        }
+        until_staged(&place, FILES / 2);
+        fs::rename(place.input().join("batch"), place.input().join("batch-ready")).unwrap();
+        open(&place);
+        until("all are published", || published(&place).len() >= FILES);
+        ends_well(&place, running);
+        let all = published(&place);
+        let elsewhere: Vec<_> =
+            all.iter().filter(|name| !name.starts_with("batch-ready/")).collect();
+        assert_eq!((all.len(), elsewhere), (FILES, Vec::new()), "{on_success}");
+    }
+}
+
+#[test]
+fn a_directory_that_is_renamed_before_its_sources_are_removed_is_not_published_again() {
+    const FILES: usize = 100;
+    let place = Place::new();
+    fs::write(place.root().join("gate"), "").unwrap();
+    let gate = format!("dispose=return(while:{})", place.root().join("gate").display());
+    let running = place.watch_with(&["--settle", "0s", "--on-success", "delete"], &gate);
+    for number in 0..FILES {
+        place.put(format!("batch/{number}"), format!("file {number}"));
+    }
+    until("all are published", || published(&place).len() == FILES);
+    fs::rename(place.input().join("batch"), place.input().join("batch-ready")).unwrap();
+    // What comes after them is through the intake's looks at them.
+    place.put("later", "later");
+    until("a later file", || published(&place).len() > FILES);
+    open(&place);
+    until("all sources are removed", || tree(&place.input()).is_empty());
+    ends_well(&place, running);
+    let all = published(&place);
+    let again: Vec<_> = all.iter().filter(|name| name.starts_with("batch-ready/")).collect();
+    assert_eq!((all.len(), again), (FILES + 1, Vec::new()));
+}
+
+/// A rename moves a file's change time, so that it was taken for another one.
+#[test]
+fn a_source_that_is_renamed_before_it_is_removed_is_not_published_again() {
+    for on_success in ["delete", "archive"] {
+        let place = Place::new();
+        let (log, rotated) = (place.input().join("app.log"), place.input().join("app.log.1"));
+        fs::write(place.root().join("gate"), "").unwrap();
+        let gate = format!("dispose=return(while:{})", place.root().join("gate").display());
+        let archive = place.root().join("archive");
+        let policy = if on_success == "archive" {
+            format!("archive:{}", archive.display())
+        } else {
+            on_success.to_owned()
+        };
+        let running = place.watch_with(&["--settle", "0s", "--on-success", &policy], &gate);
+        for name in ["app.log", "alone"] {
+            place.put(name, "old");
+        }
+        until("both are published", || published(&place).len() == 2);
+        fs::rename(&log, rotated).unwrap();
+        fs::rename(place.input().join("alone"), place.input().join("elsewhere")).unwrap();
+        place.put("app.log", "new");
+        // What comes after them is through the intake's looks at them.
+        place.put("later", "later");
+        until("a later file", || published(&place).len() == 3);
+        open(&place);
+        until("all sources are disposed of", || tree(&place.input()).is_empty());
+        ends_well(&place, running);
+        let mut all = published(&place);
+        all.sort();
+        assert_eq!(all, ["alone", "app.log", "app.log.1", "later"], "{on_success}");
+        assert_eq!(place.published("app.log.1.zst"), b"new", "{on_success}");
+        if on_success == "archive" {
+            let archived = ["app.log", "app.log.1", "elsewhere", "later"];
+            let names: Vec<_> =
+                tree(&archive).iter().map(|it| it.file_name().unwrap().to_owned()).collect();
+            assert!(names.iter().map(|name| name.to_str().unwrap()).eq(archived), "{names:?}");
+        }
+    }
+}
+
+/// Removing one link moves the change time of the file that all of them are.
+#[test]
+fn each_link_to_one_file_is_a_delivery_of_its_own() {
+    for on_success in ["delete", "keep"] {
+        let place = Place::new();
+        fs::write(place.root().join("gate"), "").unwrap();
+        let gate = format!("dispose=return(while:{})", place.root().join("gate").display());
+        let running = place.watch_with(&["--settle", "0s", "--on-success", on_success], &gate);
+        let first = place.put("0", "content");
+        until("the first is published", || published(&place).len() == 1);
+        for number in 1..6 {
+            fs::hard_link(&first, place.input().join(number.to_string())).unwrap();
+        }
+        // What comes after them is through the intake's looks at them.
+        place.put("later", "later");
+        until("a later file", || published(&place).contains(&"later".to_owned()));
+        open(&place);
+        until("all are published", || published(&place).len() == 7);
+        let left = if on_success == "keep" { 7 } else { 0 };
+        until("all are disposed of", || tree(&place.input()).len() == left);
+        ends_well(&place, running);
+        assert_eq!(published(&place).len(), 7, "{on_success}: once each");
+    }
+}
+
+#[test]
+fn editors_that_save_by_a_rename_leave_one_output_of_each_file() {
+    let place = Place::new();
+    let running = place.watch(&[]);
+    for number in 0..20 {
+        place.put(format!("conf{number}"), "before\n");
+    }
+    until("the first versions", || published(&place).len() == 20);
+    for number in 0..20 {
+        let file = place.input().join(format!("conf{number}"));
+        // sed writes `sedXXXXXX`, vim tries `4913` and keeps `conf~` for a while, GIO writes
+        // `.goutputstream-XXXXXX`.
+        match number % 3 {
+            0 => run("sed", &["-i", "s/before/after/"], &file),
+            1 => run(
+                "vim",
+                &["-es", "-u", "NONE", "-c", "set backup", "-c", "%s/before/after/", "-c", "wq"],
+                &file,
+            ),
+            _ => run("ex", &["-s", "-u", "NONE", "-c", "%s/before/after/", "-c", "wq"], &file),
+        }
+    }
+    until("the second versions", || {
+        (0..20).all(|number| place.published(format!("conf{number}.zst")) == b"after\n")
+    });
+    ends_well(&place, running);
+    let strange: Vec<_> =
+        published(&place).into_iter().filter(|name| !name.starts_with("conf")).collect();
+    assert_eq!((strange, published(&place).len()), (Vec::new(), 20));
+}
+
+/// Runs an editor on a file, if it is installed; another producer's way otherwise.
+fn run(program: &str, args: &[&str], file: &Path) {
+    let status = std::process::Command::new(program).args(args).arg(file).status();
+    if !status.is_ok_and(|status| status.success()) {
+        let new = file.with_extension("new~");
+        fs::write(&new, "after\n").unwrap();
+        fs::rename(new, file).unwrap();
+    }
+}

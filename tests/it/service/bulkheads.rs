@@ -1,0 +1,302 @@
+//! A pipeline whose file system does not answer holds up nobody else.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+
+use crate::{
+    harness::{Service, Tree, until},
+    prove,
+    stuck::{Mounted, Stuck},
+};
+
+/// A pipeline that works in these directories, and one that is well.
+fn configure(tree: &Tree, directories: (&str, &str), transforms: &str) {
+    let well = "[[pipeline]]\nname = \"well\"\ninput = \"in\"\noutput = \"out\"\n";
+    let config = alone(directories, transforms) + well;
+    fs::write(tree.path("config.toml"), config).expect("configuration");
+}
+
+/// The first of these pipelines alone.
+fn alone((input, output): (&str, &str), transforms: &str) -> String {
+    format!(
+        "shutdown_deadline = \"4s\"\nstate_dir = \"state\"\n\
+         [[pipeline]]\nname = \"stuck\"\ninput = \"{input}\"\noutput = \"{output}\"\n\
+         transforms = \"{transforms}\"\n"
+    )
+}
+
+/// A service with these directories, once it is stuck in one of them, and with `put` files in the other
+/// pipeline's; where there is FUSE. What hangs comes last, to be dropped first, also where a test
+/// fails: the kernel lets no process go whose call is with such a file system.
+fn stuck(
+    test: &str,
+    directories: (&str, &str),
+    put: usize,
+    args: &[&str],
+) -> Option<(Tree, Service, Mounted)> {
+    let mut tree = Tree::new();
+    let stuck = Stuck::mounted(&tree, test, false)?;
+    if directories.0 != "stuck" {
+        fs::create_dir(tree.path(directories.0)).expect("directory");
+    }
+    configure(&tree, directories, "zstd");
+    for number in 0..put {
+        tree.put(&format!("{number}.log"), b"a line\n");
+    }
+    let mut command = tree.configured("config.toml");
+    let service = Service::from(command.args(args).spawn().expect("start"));
+    // Declared after the service, so dropped before it.
+    let stuck = stuck;
+    until("it is stuck", || stuck.asked.load(Ordering::Relaxed));
+    Some((tree, service, stuck))
+}
+
+fn put(tree: &mut Tree, numbers: std::ops::Range<usize>) {
+    for number in numbers.clone() {
+        tree.put(&format!("{number}.log"), b"a line\n");
+    }
+    until("the other pipeline publishes", || tree.files("out").len() == numbers.end);
+}
+
+#[test]
+fn a_file_system_that_hangs_holds_up_its_own_pipeline_and_no_other() {
+    let started = stuck("a_file_system_that_hangs", ("stuck", "out-stuck"), 0, &[]);
+    let Some((mut tree, service, stuck)) = started else { return };
+    put(&mut tree, 0..200);
+    let start = Instant::now();
+    service.signal(Signal::TERM);
+    assert_eq!(service.wait(), 75, "the stuck file was begun: {}", tree.log());
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(8), "{took:?}\n{}", tree.log());
+    drop(stuck);
+    tree.assert_outputs_whole();
+}
+
+/// Every pipeline looked at every other one's places, to know them below its own input.
+#[test]
+fn a_file_system_that_dies_later_holds_up_its_own_pipeline_and_no_other() {
+    let started = stuck("a_file_system_that_dies_later", ("in-stuck", "stuck"), 0, &[]);
+    let Some((mut tree, service, stuck)) = started else { return };
+    put(&mut tree, 0..20);
+    stuck.is_dead.store(true, Ordering::Relaxed);
+    // Longer than two checks of an input are apart.
+    let (start, mut count) = (Instant::now(), 20);
+    while start.elapsed() < Duration::from_secs(12) {
+        put(&mut tree, count..count + 1);
+        count += 1;
+    }
+    service.signal(Signal::TERM);
+    until("it ends", || tree.log().contains("stopped exit_code=0"));
+    drop(stuck);
+    assert_eq!(service.wait(), 0, "{}", tree.log());
+    tree.assert_outputs_whole();
+}
+
+/// The probe of the output hung, and with it the start of all pipelines.
+#[test]
+fn a_directory_that_hangs_at_the_start_holds_up_its_own_pipeline_and_no_other() {
+    let started = stuck("a_directory_that_hangs", ("in-stuck", "stuck"), 0, &[]);
+    let Some((mut tree, service, stuck)) = started else { return };
+    put(&mut tree, 0..20);
+    let said = "waiting for the directories of a pipeline";
+    assert!(tree.log().contains(said), "{}", tree.log());
+    stuck.release();
+    until("it begins", || tree.log().contains("directories responding, pipeline started"));
+    put(&mut tree, 20..40);
+    service.signal(Signal::TERM);
+    assert_eq!(service.wait(), 0, "{}", tree.log());
+    drop(stuck);
+    tree.assert_outputs_whole();
+}
+
+#[test]
+fn a_service_with_a_directory_that_hangs_drains_the_rest() {
+    let started = stuck("a_service_that_drains", ("in-stuck", "stuck"), 20, &[]);
+    let Some((tree, service, stuck)) = started else { return };
+    until("the other pipeline publishes", || tree.files("out").len() == 20);
+    service.signal(Signal::TERM);
+    until("it ends", || tree.log().contains("stopped exit_code=0"));
+    drop(stuck);
+    assert_eq!(service.wait(), 0, "{}", tree.log());
+    tree.assert_outputs_whole();
+}
+
+#[test]
+fn once_gives_up_on_a_directory_that_hangs_and_does_the_rest() {
+    let started = stuck("once_gives_up", ("in-stuck", "stuck"), 20, &["--once"]);
+    let Some((tree, service, stuck)) = started else { return };
+    until("it says so", || {
+        tree.log().contains("some files or directories were skipped, run it again")
+    });
+    assert!(tree.log().contains("waiting for the directories of a pipeline"), "{}", tree.log());
+    assert_eq!(tree.files("out").len(), 20);
+    drop(stuck);
+    assert_eq!(service.wait(), 75, "{}", tree.log());
+    tree.assert_outputs_whole();
+}
+
+/// A service with no other pipeline was ended by the limit of its start.
+#[test]
+fn a_service_whose_only_directory_hangs_is_up_and_waits_for_it() {
+    let test = "a_service_whose_only_directory_hangs";
+    let tree = Tree::new();
+    let Some(stuck) = Stuck::mounted(&tree, test, true) else { return };
+    fs::write(tree.path("config.toml"), alone(("stuck", "out-stuck"), "zstd")).expect("a file");
+    let mut command = tree.configured("config.toml");
+    let service = Service::from(command.args(["--sandbox", "off"]).spawn().expect("start"));
+    let stuck = stuck;
+    until("it is up", || tree.log().contains("phase phase=READY"));
+    assert!(tree.log().contains("waiting for the directories of a pipeline"), "{}", tree.log());
+    stuck.release();
+    until("it publishes", || tree.files("out-stuck").len() == 1);
+    service.signal(Signal::TERM);
+    assert_eq!(service.wait(), 0, "{}", tree.log());
+    let mut command = tree.configured("config.toml");
+    stuck.hold();
+    let once = Service::from(command.args(["--once"]).spawn().expect("start"));
+    until("it gives up", || {
+        tree.log().contains("some files or directories were skipped, run it again")
+    });
+    drop(stuck);
+    assert_eq!(once.wait(), 75, "{}", tree.log());
+}
+
+/// The configuration check ended the whole service with 78.
+#[test]
+fn a_file_system_in_error_at_the_start_holds_up_its_own_pipeline_and_no_other() {
+    let test = "a_file_system_in_error_at_the_start";
+    let mut tree = Tree::new();
+    let Some(stuck) = Stuck::mounted(&tree, test, false) else { return };
+    stuck.is_broken.store(true, Ordering::Relaxed);
+    configure(&tree, ("stuck", "out-stuck"), "zstd");
+    let mut command = tree.configured("config.toml");
+    let service = Service::from(command.args(["--sandbox", "off"]).spawn().expect("start"));
+    let stuck = stuck;
+    put(&mut tree, 0..20);
+    let said = "waiting for the directories of a pipeline";
+    assert!(tree.log().contains(said), "{}", tree.log());
+    stuck.is_broken.store(false, Ordering::Relaxed);
+    stuck.release();
+    until("it publishes", || tree.files("out-stuck").len() == 1);
+    service.signal(Signal::TERM);
+    assert_eq!(service.wait(), 0, "{}", tree.log());
+    drop(stuck);
+    tree.assert_outputs_whole();
+}
+
+/// The reload waited for the stopped pipeline without bound, and so did every later one.
+#[test]
+fn a_reload_does_not_wait_for_a_pipeline_that_hangs() {
+    let started = stuck("a_reload_of_what_hangs", ("stuck", "out-stuck"), 0, &[]);
+    let Some((mut tree, service, stuck)) = started else { return };
+    let reloads = |tree: &Tree| tree.log().matches("event=config.reloaded").count();
+    for (count, transforms) in ["zstd:5", "zstd:7"].into_iter().enumerate() {
+        configure(&tree, ("stuck", "out-stuck"), transforms);
+        service.signal(Signal::HUP);
+        until("it is reloaded", || reloads(&tree) == count + 1);
+        put(&mut tree, count * 10..(count + 1) * 10);
+    }
+    assert!(
+        tree.log().contains("stopped pipeline still busy, its successor waits"),
+        "{}",
+        tree.log()
+    );
+    assert!(tree.files("out-stuck").is_empty(), "the file is still in flight");
+    stuck.release();
+    until("the files in flight are published", || tree.files("out-stuck").len() == 1);
+    service.signal(Signal::TERM);
+    assert_eq!(service.wait(), 0, "{}", tree.log());
+    drop(stuck);
+    tree.assert_outputs_whole();
+    let published = tree.log().matches("msg=published pipeline=stuck ").count();
+    assert_eq!(published, 1, "{}", tree.log());
+}
+
+/// A service with a pipeline whose `input` and `output` are below `stuck`, which answers nothing at all,
+/// and with files in the other one's. `unfinished`: the last run left work in these directories.
+fn dead(
+    test: &str,
+    (input, output): (&str, &str),
+    args: &[&str],
+    unfinished: bool,
+) -> Option<(Tree, Service, Mounted)> {
+    const PUT: usize = 20;
+    let mut tree = Tree::new();
+    fs::create_dir_all(tree.path(input)).expect("directory");
+    configure(&tree, (input, output), "zstd");
+    if unfinished {
+        fs::write(tree.path("stuck/in/left.log"), "left").expect("a file");
+        let mut command = tree.configured("config.toml");
+        command.arg("--once").env("FAILPOINTS", "commit::renamed=return(kill)");
+        Service::from(command.spawn().expect("start")).wait();
+    }
+    for number in 0..PUT {
+        tree.put(&format!("{number}.log"), b"a line\n");
+    }
+    let stuck = Stuck::mounted(&tree, test, true)?;
+    let mut command = tree.configured("config.toml");
+    let service = Service::from(command.args(args).spawn().expect("start"));
+    // Declared after the service, so dropped before it.
+    let stuck = stuck;
+    until("the other pipeline publishes", || tree.files("out").len() == PUT);
+    Some((tree, service, stuck))
+}
+
+/// The check of the configuration hung, the making of the directories, and the sandbox.
+#[test]
+fn a_file_system_that_answers_nothing_at_the_start_holds_up_its_own_pipeline_and_no_other() {
+    let (test, places) = ("a_file_system_that_answers_nothing", ("stuck/in", "stuck/out"));
+    let started = dead(test, places, &["--sandbox", "off"], false);
+    let Some((mut tree, service, stuck)) = started else { return };
+    let said = "waiting for the directories of a pipeline";
+    assert!(tree.log().contains(said), "{}", tree.log());
+    put(&mut tree, 20..40);
+    service.signal(Signal::TERM);
+    until("it ends", || tree.log().contains("stopped exit_code=0"));
+    drop(stuck);
+    assert_eq!(service.wait(), 0, "{}", tree.log());
+    tree.assert_outputs_whole();
+}
+
+/// The sandbox was closed without it, so that only the next start can begin it.
+#[test]
+fn a_file_system_that_answers_too_late_for_the_sandbox_ends_the_service_for_a_new_start() {
+    let test = "a_file_system_that_answers_too_late_for_the_sandbox";
+    let Some((tree, service, stuck)) = dead(test, ("stuck", "out-stuck"), &[], false) else {
+        return;
+    };
+    if !tree.log().contains("sandbox active") {
+        return prove::skipped(test, "no Landlock");
+    }
+    stuck.release();
+    until("it ends", || tree.log().contains("stopped exit_code=75"));
+    assert!(tree.log().contains("did not respond then"), "{}", tree.log());
+    drop(stuck);
+    assert_eq!(service.wait(), 75, "{}", tree.log());
+    tree.assert_outputs_whole();
+}
+
+#[test]
+fn recovery_leaves_what_does_not_answer_for_a_later_start() {
+    let test = "recovery_leaves_what_does_not_answer";
+    let started = dead(test, ("stuck/in", "stuck/out"), &["--sandbox", "off"], true);
+    let Some((tree, service, stuck)) = started else { return };
+    let said = "cannot open a directory with unfinished work, deferred to a later start";
+    assert!(tree.log().contains(said), "{}", tree.log());
+    service.signal(Signal::TERM);
+    until("it ends", || tree.log().contains("stopped exit_code=75"));
+    drop(stuck);
+    assert_eq!(service.wait(), 75, "{}", tree.log());
+    assert_eq!(tree.files("stuck/out"), [PathBuf::from("left.log.zst")]);
+    let mut command = tree.configured("config.toml");
+    let again = Service::from(command.arg("--once").spawn().expect("start"));
+    assert_eq!(again.wait(), 0, "{}", tree.log());
+    assert!(tree.log().contains("recovery finished"), "{}", tree.log());
+    assert_eq!(tree.files("stuck/out"), [PathBuf::from("left.log.zst")]);
+}

@@ -1,0 +1,127 @@
+//! What OPERATIONS.md says of the program is what the program does.
+
+use std::{collections::BTreeSet, path::Path};
+
+use crate::{
+    deploy::{root, text},
+    files::{Place, until},
+};
+
+/// The source as one line: strings that are broken over lines are whole again.
+fn source() -> String {
+    let mut found = String::new();
+    let mut pending = vec![root().join("src")];
+    while let Some(dir) = pending.pop() {
+        for path in std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                pending.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push_str(&std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    found.replace("\\\n", " ").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The first cells of the tables that begin with this head, without their quotes.
+fn cells(head: &str) -> Vec<String> {
+    let operations = text("OPERATIONS.md");
+    let table =
+        operations.split(&format!("\n| {head} |")).nth(1).unwrap_or_else(|| panic!("{head}"));
+    let rows = table.split("\n\n").next().unwrap().lines().skip(2);
+    rows.map(|row| row.split('`').nth(1).unwrap_or_else(|| panic!("{row}")).to_owned()).collect()
+}
+
+#[test]
+fn every_message_that_the_operators_are_told_of_is_one_of_the_program() {
+    let source = source();
+    let told = cells("explanation");
+    assert!(told.len() >= 8, "{told:?}");
+    for message in told {
+        assert!(source.contains(&message), "nothing says {message:?}");
+    }
+}
+
+#[test]
+fn the_events_of_the_log_are_those_that_the_operators_are_told_of() {
+    let operations = text("OPERATIONS.md");
+    let log = operations.split("\n### Log events\n").nth(1).unwrap();
+    let log = log.split("\n### Start failures\n").next().unwrap();
+    let is_event = |word: &&str| {
+        !word.starts_with("fs.")
+            && word.contains('.')
+            && word.chars().all(|one| one.is_ascii_lowercase() || "._".contains(one))
+    };
+    let told: BTreeSet<&str> = log.split('`').skip(1).step_by(2).filter(is_event).collect();
+    let source = source();
+    let keys = source.split("event = \"").skip(1).filter_map(|rest| rest.split('"').next());
+    // An outcome's name is put together.
+    let logged: BTreeSet<&str> = keys.chain(["file.quarantined", "file.skipped"]).collect();
+    assert_eq!(told, logged);
+}
+
+#[test]
+fn every_metric_that_the_operators_are_told_of_exists() {
+    let (operations, metrics) = (text("OPERATIONS.md"), text("src/observe/prometheus.rs"));
+    let mut told = 0;
+    for word in
+        operations.split('`').filter(|word| word.starts_with("tidemill_") && !word.contains('*'))
+    {
+        assert!(metrics.contains(&format!("\"{word}\"")), "{word}");
+        told += 1;
+    }
+    assert!(told >= 8, "{told}");
+}
+
+#[test]
+fn every_file_that_the_operators_are_told_of_is_there() {
+    let operations = text("OPERATIONS.md");
+    let words =
+        operations.split(|letter: char| letter.is_whitespace() || "`(),;:".contains(letter));
+    let mut told = 0;
+    for path in words.filter(|word| word.starts_with("deploy/") || word.starts_with("tests/")) {
+        assert!(root().join(path.trim_end_matches('.')).exists(), "{path}");
+        told += 1;
+    }
+    assert!(told >= 8, "{told}");
+}
+
+fn count(history: &str) -> usize {
+    history.lines().count()
+}
+
+/// The way of OPERATIONS.md: `VACUUM INTO` while the service runs, then the copy in place of the ledger.
+#[test]
+fn a_ledger_is_copied_while_it_is_in_use_and_restored() {
+    let place = Place::new();
+    let running = place.watch(&[]);
+    for number in 0..30 {
+        place.put(format!("{number}.log"), format!("content {number}"));
+    }
+    let published = |name: &str| place.output().join(format!("{name}.zst")).exists();
+    until("all are published", || (0..30).all(|number| published(&format!("{number}.log"))));
+    until("all are in the history", || count(&place.run(&["history", "--json"]).stdout) == 30);
+    let ledger = place.state().join("ledger.sqlite");
+    let copy = place.root().join("copy.sqlite");
+    vacuum(&ledger, &copy);
+    place.put("later.log", "after the copy");
+    until("the later one is published", || published("later.log"));
+    assert_eq!(running.stop().code, 0);
+    assert_eq!(count(&place.run(&["history", "--json"]).stdout), 31);
+
+    for suffix in ["-wal", "-shm"] {
+        drop(std::fs::remove_file(format!("{}{suffix}", ledger.display())));
+    }
+    std::fs::rename(&copy, &ledger).unwrap();
+    assert_eq!(count(&place.run(&["history", "--json"]).stdout), 30);
+    let before = place.published("later.log.zst");
+    assert_eq!(place.once(&[]).code, 65, "the copy does not know the later file");
+    assert_eq!(place.published("later.log.zst"), before, "nothing is overwritten");
+    assert_eq!(place.state_of("later.log"), "quarantined");
+    assert!(place.input().join("later.log").exists());
+}
+
+fn vacuum(ledger: &Path, copy: &Path) {
+    let connection = rusqlite::Connection::open(ledger).unwrap();
+    connection.execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
+}

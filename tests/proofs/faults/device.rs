@@ -1,0 +1,273 @@
+//! A disk that fails single writes: a real ext4 or xfs on a device that answers some of the kernel's writes of
+//! content with an I/O error.
+//!
+//! The kernel reports it once to each process that has the file open; one that opens it after that gets no
+//! error. The kernel goes on to show the content from memory, which is not on the disk: so what is acknowledged is judged by a new mount.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, UNIX_EPOCH},
+};
+
+use fuser::{
+    BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
+    Generation, INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty,
+    ReplyEntry, ReplyOpen, ReplyWrite, Request, WriteFlags,
+};
+use rustix::process::Signal;
+
+use crate::{
+    harness::{Tree, until, wait_for},
+    prove,
+};
+
+const DISK: u64 = 2;
+const BYTES: u64 = 320 << 20;
+const BLOCK: usize = 4096;
+/// How the content of every source begins, and each block of it.
+const CONTENT: &[u8] = b"content ";
+
+/// One file, the disk; this many of the next writes with content fail.
+struct Server {
+    image: File,
+    failing: Arc<AtomicUsize>,
+}
+
+fn attributes(inode: INodeNo) -> FileAttr {
+    let (kind, size) = if u64::from(inode) == DISK {
+        (FileType::RegularFile, BYTES)
+    } else {
+        (FileType::Directory, 0)
+    };
+    FileAttr {
+        ino: inode,
+        size,
+        blocks: size.div_ceil(512),
+        atime: UNIX_EPOCH,
+        mtime: UNIX_EPOCH,
+        ctime: UNIX_EPOCH,
+        crtime: UNIX_EPOCH,
+        kind,
+        perm: 0o700,
+        nlink: 1,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 4096,
+        flags: 0,
+    }
+}
+
+impl Filesystem for Server {
+    fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        if name == "disk" {
+            reply.entry(&Duration::ZERO, &attributes(INodeNo(DISK)), Generation(0));
+        } else {
+            reply.error(Errno::ENOENT);
+        }
+    }
+
+    fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        reply.attr(&Duration::ZERO, &attributes(inode));
+    }
+
+    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        // Past the page cache: what fails is the device's write, not a later one.
+        reply.opened(FileHandle(0), FopenFlags::FOPEN_DIRECT_IO);
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let mut buffer = vec![0; size as usize];
+        match self.image.read_at(&mut buffer, offset) {
+            Ok(count) => reply.data(&buffer[..count]),
+            Err(_) => reply.error(Errno::EIO),
+        }
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let has_content = data.chunks(BLOCK).any(|block| block.starts_with(CONTENT));
+        let fails = has_content
+            && self
+                .failing
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .is_ok();
+        match self.image.write_all_at(data, offset) {
+            Ok(()) if !fails => reply.written(u32::try_from(data.len()).unwrap_or(0)),
+            // A failed write may have done anything: here it leaves rubbish.
+            _ => {
+                drop(self.image.write_all_at(&vec![0xee; data.len()], offset));
+                reply.error(Errno::EIO);
+            }
+        }
+    }
+
+    fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        reply.ok();
+    }
+}
+
+/// The file system on the device. Dropping it unmounts it, then the device's.
+struct Device {
+    at: PathBuf,
+    served: PathBuf,
+    failing: Arc<AtomicUsize>,
+    _session: BackgroundSession,
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        if !wait_for(|| run("umount", &[&self.at])) {
+            run("umount", &["-l".as_ref(), &self.at]);
+        }
+        // The loop device of a failed test may hold it still.
+        run("umount", &["-l".as_ref(), &self.served]);
+    }
+}
+
+fn run(program: &str, args: &[&Path]) -> bool {
+    Command::new(program).args(args).output().is_ok_and(|output| output.status.success())
+}
+
+fn mounted(device: &Path, options: &str, at: &Path) -> bool {
+    run("mount", &["-o".as_ref(), options.as_ref(), device, at])
+}
+
+/// Makes it, of this kind, and mounts it at `out`.
+fn device(tree: &Tree, kind: &str) -> Option<Device> {
+    let (image, served, at) = (tree.path("image"), tree.path("served"), tree.path("out"));
+    let file = File::options().read(true).write(true).create_new(true).open(&image).ok()?;
+    file.set_len(BYTES).ok()?;
+    fs::create_dir(&served).ok()?;
+    run(&format!("mkfs.{kind}"), &["-q".as_ref(), &image]).then_some(())?;
+    let failing = Arc::new(AtomicUsize::new(0));
+    let server = Server { image: file, failing: Arc::clone(&failing) };
+    let mut config = Config::default();
+    config.mount_options = vec![MountOption::FSName("device".to_owned()), MountOption::RW];
+    let session = fuser::spawn_mount(server, &served, &config).ok()?;
+    mounted(&served.join("disk"), "loop", &at).then_some(Device {
+        at,
+        served,
+        failing,
+        _session: session,
+    })
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    kind: &'static str,
+    files: usize,
+    failing: usize,
+    /// The kernel writes everything before the service does.
+    is_flushed: bool,
+    durability: &'static str,
+    failpoints: &'static str,
+}
+
+/// The acknowledged outputs that have not their content on the disk; none where this cannot be tried here.
+fn lost(case: Case) -> Option<Vec<PathBuf>> {
+    let mut tree = Tree::new();
+    let Some(disk) = device(&tree, case.kind) else {
+        prove::skipped("a device that fails", "no FUSE, loop device or mkfs");
+        return None;
+    };
+    for number in 0..case.files {
+        let blocks = if number % 8 == 7 { 300 } else { 1 };
+        let block = format!("content {number:08} ").repeat(BLOCK / 17 + 1);
+        tree.put(&format!("{number}.bin"), &block.as_bytes()[..BLOCK].repeat(blocks));
+    }
+    let (gate, state) = (tree.path("gate"), tree.path("state"));
+    fs::write(&gate, "").expect("gate");
+    let args = ["--state-dir", state.to_str().expect("UTF-8"), "--transform", "copy"];
+    let more = ["--settle", "0s", "--durability", case.durability];
+    // Also those that the kernel's own flusher writes.
+    disk.failing.store(case.failing, Ordering::Relaxed);
+    let failpoints = format!("commit::sync=return(while:{});{}", gate.display(), case.failpoints);
+    let service = tree.start_with(&failpoints, "delete", &[args, more].concat());
+    let temp = |path: &PathBuf| path.to_string_lossy().ends_with(".tmp");
+    let staged = || tree.files("out").iter().filter(|path| temp(path)).count();
+    until("all are staged", || {
+        staged() == case.files || tree.log().contains("storage unavailable")
+    });
+    if case.is_flushed {
+        run("sync", &["-f".as_ref(), &disk.at]);
+    }
+    #[expect(clippy::disallowed_methods, reason = "the gate of a failpoint")]
+    fs::remove_file(&gate).expect("gate");
+    // The disk is well again after that, and what failed is tried again.
+    until("all is done", || tree.acknowledged().len() == case.files && tree.files("in").is_empty());
+    service.signal(Signal::TERM);
+    let code = service.wait();
+    let failed = case.failing - disk.failing.load(Ordering::Relaxed);
+    assert!(failed > 0, "{case:?}: no write failed\n{}", tree.log());
+    assert_eq!(code, 0, "{case:?}\n{}", tree.log());
+    drop(disk);
+    // Writable: a journal that the failed writes left open is replayed, as on a real start.
+    assert!(mounted(&tree.path("image"), "loop", &tree.path("archive")), "a new mount");
+    let is_lost = |(path, content): &(&PathBuf, &Vec<u8>)| {
+        fs::read(tree.path("archive").join(path)).ok().as_ref() != Some(*content)
+    };
+    let lost: Vec<_> = tree.contents.iter().filter(is_lost).map(|(path, _)| path.clone()).collect();
+    run("umount", &[&tree.path("archive")]);
+    assert!(tree.acknowledged().values().all(|lines| *lines == 1), "{case:?}: acknowledged once");
+    Some(lost)
+}
+
+#[test]
+fn what_a_device_failed_to_write_is_not_acknowledged() {
+    for kind in ["ext4", "xfs"] {
+        for durability in ["fsync", "syncfs"] {
+            for is_flushed in [false, true] {
+                for (files, failing) in [(1, 1), (2, 1), (40, 1), (40, 5)] {
+                    let case =
+                        Case { kind, files, failing, is_flushed, durability, failpoints: "" };
+                    let Some(lost) = lost(case) else { return };
+                    assert!(lost.is_empty(), "{case:?}: {lost:?}");
+                }
+            }
+        }
+    }
+}
+
+/// The mutant: without the sync of each output nobody hears of the error.
+#[test]
+fn an_output_that_is_not_synced_is_lost_where_the_device_failed() {
+    let failpoints = "barrier::temp=return(out)";
+    let (kind, durability) = ("ext4", "fsync");
+    let case = Case { kind, files: 40, failing: 5, is_flushed: true, durability, failpoints };
+    if let Some(lost) = lost(case) {
+        assert!(!lost.is_empty(), "the device lost nothing");
+    }
+}

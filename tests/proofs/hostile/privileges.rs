@@ -1,0 +1,96 @@
+//! What is left of root.
+
+use crate::{
+    files::{Place, tree},
+    hostile::{
+        NOBODY, is_root,
+        process::{field, threads},
+    },
+    prove,
+};
+
+/// `CAP_CHOWN`, `CAP_DAC_OVERRIDE`, `CAP_FOWNER`, `CAP_LEASE`: what files of other users need.
+const KEPT: u64 = 1 | 1 << 1 | 1 << 3 | 1 << 28;
+const NET_BIND_SERVICE: u64 = 1 << 10;
+
+#[test]
+fn root_keeps_in_every_thread_only_what_files_of_other_users_need_and_says_so_once() {
+    let name = "root_keeps_in_every_thread_only_what_files_of_other_users_need_and_says_so_once";
+    if !is_root() {
+        return prove::skipped(name, "this is not root");
+    }
+    for (args, kept) in [
+        (["--http", "off"], KEPT),
+        (["--http", "127.0.0.1:0"], KEPT),
+        // A port that only root may listen at; most likely nobody has it.
+        (["--http", "127.0.0.1:1001"], KEPT | NET_BIND_SERVICE),
+    ] {
+        let place = Place::new();
+        let running = place.watch(&args);
+        let all = threads(running.pid());
+        assert!(all.len() > 10, "{}", all.len());
+        let held = |status: &str, set: &str| u64::from_str_radix(field(status, set), 16).unwrap();
+        // In a container there may be less to begin with.
+        let own = std::fs::read_to_string("/proc/self/status").unwrap();
+        for status in &all {
+            for set in ["CapEff", "CapPrm", "CapBnd"] {
+                assert_eq!(held(status, set), kept & held(&own, set), "{set}\n{status}");
+            }
+            for set in ["CapInh", "CapAmb"] {
+                assert_eq!(held(status, set), 0, "{set}\n{status}");
+            }
+            assert_eq!(field(status, "NoNewPrivs"), "1", "{status}");
+        }
+        let ended = running.stop();
+        assert_eq!(ended.code, 0, "{ended:?}");
+        assert_eq!(ended.stderr.matches("running as root").count(), 1, "{ended:?}");
+    }
+}
+
+#[test]
+fn a_state_directory_that_was_swapped_for_a_link_is_refused_and_nothing_is_made_through_it() {
+    let place = Place::new();
+    let elsewhere = place.root().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    std::fs::write(elsewhere.join("config.toml"), "mine").unwrap();
+    // Whoever owns the output can do this; by default the state is there.
+    std::os::unix::fs::symlink(&elsewhere, place.output().join(".tidemill")).unwrap();
+    let refused = place.run(&["run", "in", "out", "--once"]);
+    assert_eq!(refused.code, 78, "{refused:?}");
+    assert!(refused.stderr.contains("it is a symbolic link"), "{refused:?}");
+    assert_eq!(tree(&elsewhere), [elsewhere.join("config.toml")]);
+    assert_eq!(std::fs::read(elsewhere.join("config.toml")).unwrap(), b"mine");
+}
+
+#[test]
+fn a_state_directory_of_another_user_is_told_where_the_service_is_root() {
+    let name = "a_state_directory_of_another_user_is_told_where_the_service_is_root";
+    if !is_root() {
+        return prove::skipped(name, "this is not root");
+    }
+    let told = "running as root with another user's state directory";
+    let place = Place::new();
+    let own = place.once(&[]);
+    assert!(!own.stderr.contains(told), "{own:?}");
+    std::os::unix::fs::chown(place.state(), Some(NOBODY), None).unwrap();
+    let theirs = place.once(&[]);
+    assert_eq!(theirs.code, 0, "{theirs:?}");
+    assert_eq!(theirs.stderr.matches(told).count(), 1, "{theirs:?}");
+}
+
+#[test]
+fn a_link_in_the_place_of_the_resolved_configuration_is_replaced_and_not_followed() {
+    let place = Place::new();
+    std::fs::create_dir(place.state()).unwrap();
+    let victim = place.root().join("victim");
+    std::fs::write(&victim, "mine").unwrap();
+    for name in ["config.toml", "config.toml.new"] {
+        std::os::unix::fs::symlink(&victim, place.state().join(name)).unwrap();
+    }
+    let ended = place.once(&["--sandbox", "off"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(std::fs::read(victim).unwrap(), b"mine");
+    let resolved = std::fs::symlink_metadata(place.state().join("config.toml")).unwrap();
+    assert!(resolved.is_file());
+    assert!(!place.state().join("config.toml.new").exists());
+}

@@ -1,0 +1,314 @@
+//! A run of the service on disks that are recorded.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use rustix::process::Signal;
+
+use crate::{
+    harness::{Service, until, wait_for},
+    powerloss::{
+        check::{Seen, TOUCHED, attributes},
+        disk::{Op, Pages, Served, Tape},
+        known::{Known, Mark, lines},
+        scenario::{self, DIRECTORIES, Delivery, Interruption, Places, Plan, Scenario},
+        serve,
+        states::State,
+        system::{Boot, Kind, Mounted, own_boot},
+    },
+};
+
+/// What was recorded, and what it began from.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    pub scenario: Scenario,
+    pub plan: Plan,
+    /// The disks before the first operation.
+    pub base: Vec<Pages>,
+    /// The events file before it: all of it is durable.
+    pub base_events: Vec<u8>,
+    /// What was known before it.
+    pub known: Known,
+    /// The sources as an earlier power loss left them: what their producers never made durable may
+    /// be cut short in them, and be processed so.
+    pub left: BTreeMap<PathBuf, Vec<u8>>,
+    pub ops: Vec<Op<Mark>>,
+}
+
+/// Where recordings are made: a directory that is mounted over, and the disks' server.
+pub struct Studio {
+    pub root: PathBuf,
+    pub tape: Tape<Mark>,
+    served: Served,
+    boot: Boot,
+    /// Unmounts when it is dropped.
+    _session: fuser::BackgroundSession,
+}
+
+impl Studio {
+    /// Needs root, FUSE and loop devices; the mounts are this thread's own.
+    pub fn new(root: &Path, kind: Kind) -> std::io::Result<Self> {
+        for directory in ["tape", "disk0", "disk1"] {
+            fs::create_dir_all(root.join(directory))?;
+        }
+        let tape = Tape::new();
+        tape.rewind(vec![Pages::default(); 2], Vec::new());
+        let served = Served { root: root.join("tape") };
+        let session = serve::serve(&tape, kind.size(), &served.root)?;
+        let boot = own_boot(root)?;
+        Ok(Self { root: root.to_path_buf(), tape, served, boot, _session: session })
+    }
+
+    /// Runs a scenario from fresh disks to its end.
+    pub fn record(&self, scenario: Scenario, failpoints: &str) -> Recording {
+        let plan = Plan::new(&scenario);
+        let base = self.fresh_disks(&scenario, &plan);
+        self.tape.rewind(base.clone(), Vec::new());
+        fs::write(self.root.join("tidemill.toml"), scenario.configuration(&self.root))
+            .expect("configuration");
+        let mounts = self.mount(&scenario);
+        self.boot.start("recorded").expect("a start of the machine");
+        self.run(&scenario, &plan, failpoints);
+        unmount(mounts);
+        let ops = self.tape.take();
+        let (base_events, known, left) = Default::default();
+        Recording { scenario, plan, base, base_events, known, left, ops }
+    }
+
+    /// Records what a start on these disks does.
+    pub fn record_recovery(&self, of: &Recording, state: State, failpoints: &str) -> Recording {
+        let State { disks, events, known, .. } = state;
+        self.tape.rewind(disks.clone(), events.clone());
+        let mounts = self.mount(&of.scenario);
+        self.boot.start("recovered").expect("a start of the machine");
+        let events_at = self.served.events();
+        let places = Places::new(of.scenario.layout, &self.root);
+        let left = Seen::look(&places, &of.plan.foreign).input;
+        // What the mount itself wrote is of the state before.
+        let base = self.tape.disks();
+        self.tape.take();
+        let mut command = command(&self.root, &events_at);
+        command.arg("--once").env("FAILPOINTS", failpoints);
+        let code = Service::from(command.spawn().expect("start")).wait();
+        assert!([0, 65].contains(&code), "{}: recovery ended with {code}", of.scenario);
+        unmount(mounts);
+        let ops = self.tape.take();
+        let (scenario, plan) = (of.scenario, of.plan.clone());
+        Recording { scenario, plan, base, base_events: events, known, left, ops }
+    }
+
+    /// Records what `act` does on a disk on which `prepare` was called; with a service on it that is
+    /// ready, if one with these failpoints is asked for, until it has acknowledged this many outcomes.
+    pub fn record_act(
+        &self,
+        scenario: &Scenario,
+        prepare: fn(&Path),
+        act: fn(&Places),
+        service: Option<(&str, usize)>,
+    ) -> Vec<Op<Mark>> {
+        self.tape.rewind(self.empty_disks(scenario), Vec::new());
+        fs::write(self.root.join("tidemill.toml"), scenario.configuration(&self.root))
+            .expect("configuration");
+        let mounts = self.mount(scenario);
+        let places = Places::new(scenario.layout, &self.root);
+        prepare(&places.input);
+        let events = self.served.events();
+        fs::write(log_beside(&events), "").expect("an empty log");
+        let running = service.map(|(failpoints, _)| {
+            let mut command = command(&self.root, &events);
+            let child = command.env("FAILPOINTS", failpoints).spawn();
+            Service::from(child.expect("start"))
+        });
+        until("it is ready", || service.is_none() || log(&events).contains("phase=READY"));
+        self.tape.take();
+        act(&places);
+        let acknowledged = || lines(&self.tape.events()).len();
+        until("all outcomes", || service.is_none_or(|(_, outcomes)| acknowledged() >= outcomes));
+        let ops = self.tape.take();
+        drop(running);
+        unmount(mounts);
+        ops
+    }
+
+    fn empty_disks(&self, scenario: &Scenario) -> Vec<Pages> {
+        let image = self.root.join("fresh.img");
+        let at = self.root.join("disk0");
+        let disks = 0..scenario.layout.disks();
+        let disks = disks.map(|_| {
+            scenario.kind.fresh(&image, &at, &DIRECTORIES).expect("fresh disk");
+            Pages::load(&image).expect("load")
+        });
+        let disks = disks.collect();
+        fs::remove_file(image).expect("remove");
+        disks
+    }
+
+    fn fresh_disks(&self, scenario: &Scenario, plan: &Plan) -> Vec<Pages> {
+        let disks = self.empty_disks(scenario);
+        // What another program put among the outputs is there, durably, from the start.
+        self.tape.rewind(disks, Vec::new());
+        let mounts = self.mount(scenario);
+        let output = Places::new(scenario.layout, &self.root).output;
+        for (path, content) in &plan.foreign {
+            let path = output.join(path);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("directory");
+            fs::write(path, content).expect("write");
+        }
+        unmount(mounts);
+        self.tape.disks()
+    }
+
+    fn mount(&self, scenario: &Scenario) -> Vec<Mounted> {
+        let disks = 0..scenario.layout.disks();
+        disks
+            .map(|disk| {
+                let at = self.root.join(format!("disk{disk}"));
+                Mounted::new(scenario.kind, &self.served.disk(disk), &at).expect("mount")
+            })
+            .collect()
+    }
+
+    fn run(&self, scenario: &Scenario, plan: &Plan, failpoints: &str) {
+        let start = || {
+            let mut command = command(&self.root, &self.served.events());
+            command.env("FAILPOINTS", failpoints);
+            Service::from(command.spawn().expect("start"))
+        };
+        let input = Places::new(scenario.layout, &self.root).input;
+        let handled = Arc::new(AtomicUsize::new(0));
+        let consumer = scenario.consumer_takes.then(|| self.consume(scenario, &handled));
+        let mut service = start();
+        let mut expected = 0;
+        for (wave, deliveries) in plan.waves.iter().enumerate() {
+            for delivery in deliveries {
+                self.deliver(&input, plan, delivery, scenario.producers_sync);
+            }
+            if wave == 0 && scenario.interruption == Interruption::Kill {
+                service.signal(Signal::KILL);
+                service.wait();
+                service = start();
+            }
+            expected += deliveries.len();
+            let are_there = || lines(&self.tape.events()).len() >= expected;
+            let is_done = wait_for(are_there);
+            assert!(
+                is_done,
+                "{scenario}: {expected} outcomes in vain\n{}",
+                log(&self.served.events())
+            );
+            let consumed = || consumer.is_none() || handled.load(Ordering::Acquire) >= expected;
+            until("the consumer has seen them", consumed);
+            if wave == 1 && scenario.touched {
+                self.touch(scenario, plan);
+            }
+            if wave == 0 && scenario.interruption == Interruption::Term {
+                service.signal(Signal::TERM);
+                assert_eq!(service.wait(), 0, "{scenario}");
+                service = start();
+            }
+        }
+        service.signal(Signal::TERM);
+        let code = service.wait();
+        assert_eq!(code, 0, "{scenario}\n{}", log(&self.served.events()));
+        self.tape.mark(Mark::Stopped);
+        if let Some(consumer) = consumer {
+            self.tape.stop_following();
+            consumer.join().expect("the consumer");
+        }
+    }
+
+    /// Gives every third source another mode and another time, where its output is still there, and waits
+    /// until that has them too. Where it was taken, a file with a new time is a new delivery.
+    fn touch(&self, scenario: &Scenario, plan: &Plan) {
+        let Places { input, output, .. } = Places::new(scenario.layout, &self.root);
+        let acknowledged = lines(&self.tape.events());
+        for source in plan.contents.keys().step_by(3) {
+            let mut published = acknowledged.iter().filter(|line| line.outcome == "published");
+            let line = published.rfind(|line| line.source == *source);
+            let Some(made) = line.and_then(|line| line.output.as_ref()) else { continue };
+            let (path, made) = (input.join(source), output.join(made));
+            if !made.exists() {
+                continue;
+            }
+            let file = fs::File::options().append(true).open(&path).expect("a kept source");
+            let (mode, modified_ns) = TOUCHED;
+            file.set_permissions(fs::Permissions::from_mode(mode)).expect("a mode");
+            let modified = Duration::from_nanos(modified_ns.unsigned_abs());
+            file.set_modified(std::time::UNIX_EPOCH + modified).expect("a time");
+            drop(file);
+            let followed = || attributes(&made) == attributes(&path);
+            until("the output has the source's mode and time", followed);
+        }
+    }
+
+    fn deliver(&self, input: &Path, plan: &Plan, delivery: &Delivery, sync: bool) {
+        let (source, version) = (delivery.source.clone(), delivery.version);
+        let begun = || self.tape.mark(Mark::Begun { source: source.clone(), version });
+        scenario::deliver(input, delivery, plan.content(delivery), sync, begun).expect("deliver");
+        if sync {
+            self.tape.mark(Mark::Durable { source: source.clone(), version });
+        }
+    }
+
+    /// Takes every other output as soon as its line is there.
+    fn consume(&self, scenario: &Scenario, handled: &Arc<AtomicUsize>) -> JoinHandle<()> {
+        let output = Places::new(scenario.layout, &self.root).output;
+        let (tape, more, handled) = (self.tape.clone(), self.tape.follow(), Arc::clone(handled));
+        std::thread::spawn(move || {
+            while more.recv().is_ok() {
+                let lines = lines(&tape.events());
+                for line in lines.iter().skip(handled.load(Ordering::Acquire)) {
+                    if let Some(path) = line.output.as_ref().filter(|_| line.id % 2 == 1) {
+                        tape.mark(Mark::Taken { id: line.id });
+                        let taken = fs::remove_file(output.join(path));
+                        taken.expect("an acknowledged output is there");
+                    }
+                }
+                handled.store(lines.len(), Ordering::Release);
+            }
+        })
+    }
+}
+
+/// The service on the mounted disks.
+pub fn command(root: &Path, events: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+    let log = log_beside(events);
+    let log = fs::File::options().append(true).create(true).open(log).expect("log");
+    command
+        .args(["run", "--config"])
+        .arg(root.join("tidemill.toml"))
+        .arg("--events")
+        .arg(events)
+        .env("RUST_LOG", "info")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log);
+    command
+}
+
+/// Where the service's log goes: next to the directory that the events file is in.
+fn log_beside(events: &Path) -> PathBuf {
+    events.parent().expect("a directory").with_extension("log")
+}
+
+pub fn log(events: &Path) -> String {
+    fs::read_to_string(log_beside(events)).unwrap_or_default()
+}
+
+fn unmount(mounts: Vec<Mounted>) {
+    for mounted in mounts {
+        mounted.end().expect("unmount");
+    }
+}

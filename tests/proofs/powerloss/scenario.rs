@@ -1,0 +1,281 @@
+//! What is varied, and what producers and consumers do.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use crate::{powerloss::system::Kind, prove::Random};
+
+/// Which directories are on which disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    One,
+    /// Sources on the first disk, outputs and the ledger on the second.
+    LedgerWithOutput,
+    /// Sources and the ledger on the first disk, outputs on the second.
+    LedgerWithInput,
+}
+
+impl Layout {
+    pub const ALL: [Self; 3] = [Self::One, Self::LedgerWithOutput, Self::LedgerWithInput];
+
+    pub const fn disks(self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::LedgerWithOutput | Self::LedgerWithInput => 2,
+        }
+    }
+}
+
+/// What happens to the service half-way through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interruption {
+    None,
+    /// A drain and a new start.
+    Term,
+    /// SIGKILL and a new start.
+    Kill,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    pub kind: Kind,
+    pub layout: Layout,
+    pub on_success: &'static str,
+    pub on_exists: &'static str,
+    pub durability: &'static str,
+    /// Producers make their files durable.
+    pub producers_sync: bool,
+    /// A consumer takes half of the outputs as soon as they are acknowledged.
+    pub consumer_takes: bool,
+    pub interruption: Interruption,
+    /// Kept sources get other modes and times after their outputs were acknowledged.
+    pub touched: bool,
+    pub seed: u64,
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, layout, on_success, on_exists, durability, .. } = self;
+        let producers = if self.producers_sync { "synced" } else { "unsynced" };
+        let consumer = if self.consumer_takes { "taken" } else { "left" };
+        let touched = if self.touched { "touched " } else { "" };
+        write!(
+            f,
+            "{} {layout:?} {on_success} {on_exists} {durability} {producers} {consumer} {touched}{:?} seed={}",
+            kind.name(),
+            self.interruption,
+            self.seed
+        )
+    }
+}
+
+fn one_of<T: Copy>(random: &mut Random, all: &[T]) -> T {
+    all[usize::try_from(random.below(all.len() as u64)).expect("an index")]
+}
+
+impl Scenario {
+    /// One of all that can be combined.
+    pub fn random(kind: Kind, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let half = [true, false];
+        let mut scenario = Self {
+            kind,
+            layout: one_of(&mut random, &Layout::ALL),
+            on_success: one_of(&mut random, &["keep", "delete", "archive"]),
+            on_exists: one_of(&mut random, &["update", "fail", "replace", "suffix", "skip"]),
+            durability: one_of(&mut random, &["fsync", "fsync", "syncfs"]),
+            producers_sync: one_of(&mut random, &half),
+            consumer_takes: one_of(&mut random, &half),
+            interruption: one_of(
+                &mut random,
+                &[Interruption::None, Interruption::Term, Interruption::Kill],
+            ),
+            touched: false,
+            seed,
+        };
+        scenario.touched = scenario.on_success == "keep" && one_of(&mut random, &half);
+        scenario
+    }
+
+    /// The configuration for disks that are mounted below `root`.
+    pub fn configuration(&self, root: &Path) -> String {
+        let places = Places::new(self.layout, root);
+        let Places { input, output, archive, state, quarantine } = &places;
+        let on_success = match self.on_success {
+            "archive" => format!("archive:{}", archive.display()),
+            other => other.to_owned(),
+        };
+        format!(
+            "state_dir = {state:?}\nhttp = \"off\"\n[[pipeline]]\nname = \"main\"\n\
+             input = {input:?}\noutput = {output:?}\nquarantine = {quarantine:?}\n\
+             on_success = {on_success:?}\non_exists = {:?}\ndurability = {:?}\n\
+             exclude = [\"*.part\"]\nattempts = 2\nbackoff = \"1ms\"\n",
+            self.on_exists, self.durability
+        )
+    }
+}
+
+/// Where everything is while the disks are mounted.
+#[derive(Clone, Debug)]
+pub struct Places {
+    pub input: PathBuf,
+    pub output: PathBuf,
+    pub archive: PathBuf,
+    pub state: PathBuf,
+    pub quarantine: PathBuf,
+}
+
+impl Places {
+    pub fn new(layout: Layout, root: &Path) -> Self {
+        let first = root.join("disk0");
+        let second = root.join("disk1");
+        let (of_output, of_state) = match layout {
+            Layout::One => (&first, &first),
+            Layout::LedgerWithOutput => (&second, &second),
+            Layout::LedgerWithInput => (&second, &first),
+        };
+        Self {
+            output: of_output.join("out"),
+            state: of_state.join("state"),
+            input: first.join("in"),
+            archive: first.join("archive"),
+            quarantine: first.join("quarantine"),
+        }
+    }
+}
+
+/// The directories that every disk has from the start.
+pub const DIRECTORIES: [&str; 5] = ["in", "out", "archive", "state", "quarantine"];
+
+/// How a producer delivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// Under another name first, then renamed.
+    Renamed,
+    /// Written under its name.
+    Direct,
+}
+
+/// One file that a producer delivers.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Below the input.
+    pub source: PathBuf,
+    /// From 0; a later one has other content under the same name.
+    pub version: usize,
+    pub how: How,
+}
+
+/// All that is delivered, and the contents by source and version.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Each comes when the one before it has had its outcomes.
+    pub waves: [Vec<Delivery>; 3],
+    pub contents: BTreeMap<PathBuf, Vec<Vec<u8>>>,
+    /// Outputs that another program made before: path below the output, and content.
+    pub foreign: BTreeMap<PathBuf, Vec<u8>>,
+}
+
+const FILES: usize = 18;
+/// The file of the last wave.
+const LAST: usize = FILES - 1;
+
+impl Plan {
+    /// The second wave brings new versions of some of the first; the last is one file whose output's
+    /// name is taken, so that what is undone for it is the last that happens.
+    pub fn new(scenario: &Scenario) -> Self {
+        let mut random = Random::new(scenario.seed ^ 0x7157);
+        let mut contents: BTreeMap<PathBuf, Vec<Vec<u8>>> = BTreeMap::new();
+        let mut waves = [const { Vec::new() }; 3];
+        for number in 0..FILES {
+            let source = PathBuf::from(format!("d{}/f{number}.log", number % 3));
+            let versions = if number % 5 == 0 { 2 } else { 1 };
+            for version in 0..versions {
+                let how = if random.below(3) == 0 { How::Direct } else { How::Renamed };
+                let delivery = Delivery { source: source.clone(), version, how };
+                // A new version comes when the one before it has had its outcome.
+                let is_first = version == 0 && (versions > 1 || number < FILES / 2);
+                let wave = if number == LAST { 2 } else { usize::from(!is_first) };
+                waves[wave].push(delivery);
+                let content = content(number, version, &mut random);
+                contents.entry(source.clone()).or_default().push(content);
+            }
+        }
+        let foreign = [3, 12, LAST]
+            .map(|number| PathBuf::from(format!("d{}/f{number}.log.zst", number % 3)))
+            .map(|path| {
+                (path.clone(), format!("of another program: {}", path.display()).into_bytes())
+            });
+        Self { waves, contents, foreign: foreign.into() }
+    }
+
+    pub fn content(&self, delivery: &Delivery) -> &[u8] {
+        &self.contents[&delivery.source][delivery.version]
+    }
+}
+
+/// Of mixed sizes: empty, small, some pages, and one that streams in chunks.
+fn content(number: usize, version: usize, random: &mut Random) -> Vec<u8> {
+    let lines = match number % 6 {
+        0 if version == 0 && number == 6 => 0,
+        0 | 1 => 1,
+        2 | 3 => 40,
+        4 => 900,
+        _ if number == 11 => 14_000,
+        _ => 200,
+    };
+    let mut content = Vec::new();
+    for line in 0..lines {
+        let noise = random.below(1 << 30);
+        content.extend(format!("{number} v{version} line {line} {noise:x}\n").bytes());
+    }
+    content
+}
+
+/// Delivers one file, durably where this is asked for. `begun` is called before it can be seen
+/// under its name.
+pub fn deliver(
+    input: &Path,
+    delivery: &Delivery,
+    content: &[u8],
+    sync: bool,
+    begun: impl FnOnce(),
+) -> io::Result<()> {
+    let path = input.join(&delivery.source);
+    let parent = path.parent().expect("a parent");
+    let is_new = !parent.exists();
+    fs::create_dir_all(parent)?;
+    if sync && is_new {
+        File::open(input)?.sync_all()?;
+    }
+    match delivery.how {
+        How::Direct => {
+            begun();
+            write(&path, content, sync)?;
+        }
+        How::Renamed => {
+            let part = path.with_extension("part");
+            write(&part, content, sync)?;
+            begun();
+            fs::rename(&part, &path)?;
+        }
+    }
+    if sync {
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, content: &[u8], sync: bool) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(content)?;
+    if sync {
+        file.sync_all()?;
+    }
+    Ok(())
+}
