@@ -14,14 +14,14 @@ use crate::config::Options;
     after_help = "\
 Examples:
   tidemill run ./inbox ./outbox                          watch, compress, publish
-  tidemill run ./inbox ./outbox --once                   what is there now, then exit
+  tidemill run ./inbox ./outbox --once                   process the present files, then exit
   tidemill run ./in ./out --transform gunzip,zstd:9 --on-success delete
   tidemill status --watch                                a running service, live
-  tidemill drain --wait                                  finish what is in work, and end; as kill -TERM
+  tidemill drain --wait                                  finish the files in flight, then exit
 
-Exit codes: 0 finished; 64 usage; 65 finished, files are in quarantine (--once); 69 no service runs;
-70 internal fault; 74 storage failed; 75 work left, or the state directory is in use: try again;
-78 configuration."
+Exit codes: 0 finished; 64 usage; 65 finished, files are in quarantine (--once); 69 no service is
+running; 70 internal error; 74 storage failed; 75 unfinished work, or the state directory is in use:
+try again; 78 configuration."
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -30,13 +30,13 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the service; with --once, process the files that are there and exit
+    /// Run the service; with --once, process the present files and exit
     Run(Run),
-    /// Print the effective configuration, or every error in it
+    /// Check a configuration: print the keys that differ from the defaults, or every error
     Check(Check),
     /// Write an annotated configuration (to the standard output without FILE)
     Init { file: Option<PathBuf> },
-    /// List what was done, newest first, from the ledger
+    /// List the ledger's records, newest first
     History(History),
     /// Explain why a file was or was not processed
     Explain(Explain),
@@ -46,6 +46,8 @@ pub enum Command {
     Reprocess(Reprocess),
     /// Show the state of a running service
     Status(Status),
+    /// List the services that run on this machine
+    Ps,
     /// Pause the intake of a running service; files in flight are finished
     Pause(Steer),
     /// Resume a paused service
@@ -56,16 +58,16 @@ pub enum Command {
     Man { dir: Option<PathBuf> },
     /// Write the completion script for a shell
     Completions { shell: clap_complete::Shell },
-    /// What the service starts for its hooks
+    /// The process that runs the service's hooks
     #[command(hide = true)]
     HookRunner,
-    /// What the service starts to find out whether a directory answers
+    /// The process that finds out whether a directory answers
     #[command(hide = true)]
     Look {
         #[arg(last = true)]
         path: PathBuf,
     },
-    /// What the runner starts for a command
+    /// The process of one command of a hook
     #[command(hide = true)]
     HookExec {
         #[arg(last = true)]
@@ -80,6 +82,12 @@ pub struct Check {
     /// Also test what the file systems of the directories support; creates and removes test files there
     #[arg(long)]
     pub probe: bool,
+    /// Print every key, as a configuration file; by default only those that differ from the defaults
+    #[arg(long)]
+    pub all: bool,
+    /// Accept inputs that do not exist yet, as on a machine other than the service's
+    #[arg(long, conflicts_with = "probe")]
+    pub syntax: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -95,7 +103,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// The level of the log that was asked for, as `RUST_LOG` names it.
+    /// The requested level of the log, as `RUST_LOG` names it.
     pub const fn log_level(&self) -> Option<&'static str> {
         match (self.quiet, self.verbose) {
             (true, _) => Some("error"),
@@ -104,12 +112,32 @@ impl Run {
             (false, _) => Some("trace"),
         }
     }
+
+    /// The options, where a lone `*.toml` is the configuration, and a port alone is one of this machine.
+    pub fn into_options(self) -> Options {
+        let mut options = self.options;
+        let is_toml =
+            |file: &PathBuf| file.extension().is_some_and(|extension| extension == "toml");
+        if options.config.is_none() && options.pipeline.output.is_none() {
+            options.config = options.pipeline.input.take_if(|file| is_toml(file));
+        }
+        let address = options.file.http.as_deref().and_then(with_host);
+        options.file.http = address.or(options.file.http);
+        options
+    }
 }
 
-/// Where the ledger is.
+/// The address of a port alone, `9464` or `:9464`: it is one of this machine.
+fn with_host(address: &str) -> Option<String> {
+    let port = address.strip_prefix(':').unwrap_or(address);
+    port.parse::<u16>().is_ok().then(|| format!("127.0.0.1:{port}"))
+}
+
+/// The state directory of a service.
 #[derive(Debug, clap::Args)]
 pub struct StateArgs {
-    /// The state directory; by default the one near the path or the working directory
+    /// The state directory; by default the one near the path or the working directory, or the one of
+    /// /etc/tidemill/tidemill.toml
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
     /// The configuration file of the service
@@ -126,7 +154,7 @@ pub struct Status {
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
-    pub place: StateArgs,
+    pub service: StateArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -134,7 +162,7 @@ pub struct Steer {
     /// Only this pipeline
     pub pipeline: Option<String>,
     #[command(flatten)]
-    pub place: StateArgs,
+    pub service: StateArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -143,7 +171,7 @@ pub struct Drain {
     #[arg(long)]
     pub wait: bool,
     #[command(flatten)]
-    pub place: StateArgs,
+    pub service: StateArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -162,7 +190,7 @@ pub struct History {
     #[arg(long, value_name = "COUNT")]
     pub limit: Option<u64>,
     #[command(flatten)]
-    pub place: StateArgs,
+    pub service: StateArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -170,7 +198,7 @@ pub struct Explain {
     /// A file in an input, an output or the quarantine; it need not exist any more
     pub path: PathBuf,
     #[command(flatten)]
-    pub place: StateArgs,
+    pub service: StateArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -193,7 +221,7 @@ pub struct Reprocess {
     #[arg(long)]
     pub changed_transforms: bool,
     #[command(flatten)]
-    pub place: StateArgs,
+    pub service: StateArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -204,6 +232,9 @@ pub struct Requeue {
     /// All quarantined files
     #[arg(long)]
     pub all: bool,
+    /// List each file, also where there are several
+    #[arg(short, long)]
+    pub verbose: bool,
     #[command(flatten)]
-    pub place: StateArgs,
+    pub service: StateArgs,
 }

@@ -1,4 +1,4 @@
-//! A call to a service that runs, over its Unix socket.
+//! Requests to a running service, over its Unix socket.
 
 use std::{
     io::{self, Read, Write},
@@ -10,25 +10,28 @@ use std::{
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-use super::{args::StateArgs, state_dir};
+use super::{
+    args::StateArgs,
+    state_dir::{self, Denied, StateDir},
+};
 use crate::{
     config::{self, AdminSocket, Options},
     observe::display_path,
 };
 
-/// A service that does not answer within this hangs.
+/// The longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// No answer that is asked for here is longer.
+/// The longest answer that is read.
 const ANSWER_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Where a service is spoken to.
+/// The socket of one service.
 #[derive(Debug)]
 pub struct Client {
     socket: PathBuf,
     state_dir: PathBuf,
 }
 
-/// Nobody listens at the socket.
+/// No service listens at the socket.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "no service runs with the state in {}: `tidemill run` starts one",
@@ -36,17 +39,23 @@ pub struct Client {
 )]
 pub struct NotRunning(PathBuf);
 
-/// No state directory is found, so no service either.
+/// No state directory is found, and so no service.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("no service is found")]
 pub struct NotFound;
 
 impl Client {
-    /// The service of the state directory that is found as the other commands find it.
-    pub fn find(place: &StateArgs) -> anyhow::Result<Self> {
-        let state = state_dir::locate(place, None).map_err(|error| error.context(NotFound))?;
+    /// The service of the state directory that the other commands find as well.
+    pub fn find(args: &StateArgs) -> anyhow::Result<Self> {
+        let state = state_dir::locate(args, None)
+            .map_err(|error| if error.is::<Denied>() { error } else { error.context(NotFound) })?;
+        Self::of(&state)
+    }
+
+    /// The service of this state directory, whether it runs or not.
+    pub fn of(state: &StateDir) -> anyhow::Result<Self> {
         let state_dir = state.dir().to_path_buf();
-        // The settings of the service that runs, or ran last; without them, the default.
+        // The configuration of the last start; the default without one.
         let file = Options { config: Some(state.config()), ..Options::default() };
         let admin =
             config::resolve(&file).map_or(AdminSocket::Default, |config| config.admin_socket);
@@ -71,7 +80,7 @@ impl Client {
         self.call("POST", path, &body.to_string())
     }
 
-    /// What was answered, where that is no refusal.
+    /// Returns the answer, unless it is a refusal.
     fn call(&self, method: &str, path: &str, body: &str) -> anyhow::Result<Value> {
         let answer = self.exchange(method, path, body)?;
         let (status, body) = parsed(&answer).context("the service's answer is no HTTP")?;
@@ -84,8 +93,7 @@ impl Client {
     }
 
     fn exchange(&self, method: &str, path: &str, body: &str) -> anyhow::Result<Vec<u8>> {
-        let mut stream =
-            UnixStream::connect(&self.socket).map_err(|error| self.explained(error))?;
+        let mut stream = UnixStream::connect(&self.socket).map_err(|error| self.describe(error))?;
         let length = body.len();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
@@ -100,20 +108,22 @@ impl Client {
         Ok(answer)
     }
 
-    fn explained(&self, error: io::Error) -> anyhow::Error {
+    fn describe(&self, error: io::Error) -> anyhow::Error {
         use io::ErrorKind::{self, ConnectionRefused, PermissionDenied};
         let at = display_path(&self.socket);
         match error.kind() {
             ErrorKind::NotFound | ConnectionRefused => NotRunning(self.state_dir.clone()).into(),
             PermissionDenied => {
-                anyhow::anyhow!("only the service's own user, and root, may use {at}")
+                anyhow::anyhow!(
+                    "cannot use {at}: permission denied: run as root or as the service's user"
+                )
             }
             _ => anyhow::Error::new(error).context(format!("cannot connect to {at}")),
         }
     }
 }
 
-/// Status and body of an answer that came whole.
+/// Returns status and body of a complete answer.
 fn parsed(answer: &[u8]) -> Option<(u16, &[u8])> {
     let end = answer.windows(4).position(|part| part == b"\r\n\r\n")?;
     let (head, body) = answer.split_at_checked(end + 4)?;

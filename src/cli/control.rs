@@ -1,9 +1,6 @@
-//! `tidemill status`, `pause`, `resume` and `drain`: a service that runs, looked at and steered.
+//! `tidemill status`, `pause`, `resume` and `drain`: a running service, queried and controlled.
 
-use std::{
-    io::{IsTerminal, Write},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
@@ -15,40 +12,59 @@ use tokio::{
 use super::{
     args::{Drain, Status, Steer},
     client::{Client, NotRunning},
-    complain, format, print,
+    complain,
+    format::{self, Answers},
+    live::{self, Look},
+    print, processes, state_dir,
+    terminal::{Keys, Screen, is_coloured, show, window},
 };
 use crate::{
     error::Exit,
     fs::{Lock, LockError},
     lifecycle::{Deadlines, Lifecycle, Signals},
+    limits,
+    observe::units::files,
     service::ExitRecord,
 };
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
-/// Takes the whole screen, and hides the cursor; and gives them back.
-const ENTER: &str = "\x1b[?1049h\x1b[?25l";
-const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
-/// To the upper left corner, and everything below it goes.
-const AGAIN: &str = "\x1b[H\x1b[J";
-
 pub fn status(options: &Status) -> anyhow::Result<Exit> {
-    if options.watch && !std::io::stdout().is_terminal() {
+    if options.watch && window().is_none() {
         let text = "error: `--watch` needs a terminal: `tidemill status --json` is for programs";
         return Ok(complain(text, Exit::Usage));
     }
-    let client = Client::find(&options.place)?;
+    let client = Client::find(&options.service)?;
     if options.watch {
         return watch(&client);
     }
     let status = client.get("/api/v1/status")?;
-    let text = if options.json { format!("{status}\n") } else { format::status(&status) };
-    print(&text);
+    if options.json {
+        print(&format!("{status}\n"));
+        return Ok(Exit::Drained);
+    }
+    let answers = Answers {
+        status,
+        series: client.get("/api/v1/series")?,
+        failures: client.get(&outcomes("quarantined", format::FAILURES))?,
+        page: page(&client),
+    };
+    print(&format::status(&answers, window().map(|window| window.columns)));
     Ok(Exit::Drained)
 }
 
+/// The path of the newest outcomes; of every state without one.
+fn outcomes(state: &str, limit: usize) -> String {
+    format!("/api/v1/outcomes?state={state}&limit={}", limit.clamp(1, limits::PAGE_ENTRIES_MAX))
+}
+
+/// The address of the page, as far as this user may see it.
+fn page(client: &Client) -> Option<String> {
+    processes::page(state_dir::holder(client.state_dir())?)
+}
+
 pub fn pause(options: &Steer) -> anyhow::Result<Exit> {
-    steer(options, "pause", "paused: nothing new is taken, what is in work goes on")
+    steer(options, "pause", "paused: nothing new is taken, files in flight are finished")
 }
 
 pub fn resume(options: &Steer) -> anyhow::Result<Exit> {
@@ -56,14 +72,28 @@ pub fn resume(options: &Steer) -> anyhow::Result<Exit> {
 }
 
 fn steer(options: &Steer, what: &str, done: &str) -> anyhow::Result<Exit> {
-    let client = Client::find(&options.place)?;
+    let client = Client::find(&options.service)?;
+    if let Some(name) = &options.pipeline {
+        check_pipeline(&client, name)?;
+    }
     client.post(&format!("/api/v1/{what}"), &json!({ "pipeline": options.pipeline }))?;
     let which = options.pipeline.as_ref().map_or_else(String::new, |name| format!("{name} is "));
     print(&format!("{which}{done}\n"));
     Ok(Exit::Drained)
 }
 
-/// Runs something that Ctrl-C is to end in good order.
+/// Refuses the name of a pipeline that the service does not have.
+fn check_pipeline(client: &Client, name: &str) -> anyhow::Result<()> {
+    let status = client.get("/api/v1/status")?;
+    let pipelines = format::list(&status, "pipelines").iter();
+    let names: Vec<_> = pipelines.map(|pipeline| format::text(pipeline, "name")).collect();
+    if !names.contains(&name) {
+        bail!("there is no pipeline `{name}`: there are {}", names.join(", "));
+    }
+    Ok(())
+}
+
+/// Runs a task until it ends or a signal stops it.
 fn until_interrupted<T>(
     run: impl AsyncFnOnce(&Lifecycle) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
@@ -77,48 +107,48 @@ fn until_interrupted<T>(
     })
 }
 
-/// The terminal is given back however this ends.
-struct Screen;
-
-impl Screen {
-    fn enter() -> Self {
-        print(ENTER);
-        Self
-    }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        print(LEAVE);
-        drop(std::io::stdout().flush());
-    }
-}
-
 fn watch(client: &Client) -> anyhow::Result<Exit> {
-    // Told before the screen changes, where nothing runs.
+    // An error is printed before the screen changes.
     client.get("/api/v1/status")?;
+    let page = page(client);
     until_interrupted(async |life| {
-        let _screen = Screen::enter();
+        let (_screen, mut keys) = (Screen::enter(), Keys::read());
         let closing = life.handle().closing();
         let mut every = interval(EVERY);
         let mut last = None;
         loop {
             tokio::select! {
                 () = closing.cancelled() => return Ok(Exit::Drained),
+                key = keys.next() => match key {
+                    b'q' => return Ok(Exit::Drained),
+                    b'p' => drop(client.post("/api/v1/pause", &json!({}))),
+                    b'r' => drop(client.post("/api/v1/resume", &json!({}))),
+                    _ => continue,
+                },
                 _ = every.tick() => {}
             }
-            let status = client.get("/api/v1/status")?;
-            let work = client.get("/api/v1/work")?;
-            print(&format!("{AGAIN}{}", format::live(&status, &work, last.as_ref())));
-            std::io::stdout().flush()?;
-            last = Some(status);
+            let Some(window) = window() else { return Ok(Exit::Drained) };
+            let look = Look {
+                status: client.get("/api/v1/status")?,
+                work: client.get("/api/v1/work")?,
+                outcomes: client.get(&outcomes("", window.rows))?,
+                failures: client.get(&outcomes("quarantined", window.rows))?,
+            };
+            let mut lines = live::view(&look, last.as_ref(), page.as_deref(), window);
+            if is_coloured()
+                && let Some(first) = lines.first_mut()
+            {
+                *first = format!("{}{first}\x1b[m", live::colour(&look.status));
+            }
+            show(&lines);
+            last = Some(look.status);
         }
     })
 }
 
 pub fn drain(options: &Drain) -> anyhow::Result<Exit> {
-    let client = Client::find(&options.place)?;
-    let (before, asked) = (ExitRecord::read(client.state_dir()), Instant::now());
+    let client = Client::find(&options.service)?;
+    let (before, requested) = (ExitRecord::read(client.state_dir()), Instant::now());
     client.post("/api/v1/drain", &json!({}))?;
     if !options.wait {
         print("draining: the service finishes the files in flight, then exits\n");
@@ -132,21 +162,20 @@ pub fn drain(options: &Drain) -> anyhow::Result<Exit> {
                 () = closing.cancelled() => bail!("interrupted: the service keeps draining"),
                 _ = every.tick() => {}
             }
-            if has_ended(&client, asked)? {
-                return Ok(how_it_ended(&client, before.as_ref()));
+            if has_ended(&client, requested)? {
+                return Ok(report_exit(&client, before.as_ref()));
             }
         }
     })
 }
 
-/// Whether the service's process is through, by the one that was asked at this time; says how far it
-/// is otherwise.
-fn has_ended(client: &Client, asked: Instant) -> anyhow::Result<bool> {
+/// Whether the process that drains since this time has ended; prints the progress otherwise.
+fn has_ended(client: &Client, requested: Instant) -> anyhow::Result<bool> {
     match client.get("/api/v1/status") {
         Ok(status) => {
             let uptime = status.get("uptime_seconds").and_then(Value::as_f64);
-            if uptime.is_some_and(|uptime| uptime < asked.elapsed().as_secs_f64()) {
-                // Its supervisor has started the next one.
+            if uptime.is_some_and(|uptime| uptime < requested.elapsed().as_secs_f64()) {
+                // The supervisor has started the next one.
                 return Ok(true);
             }
             if let Some(drain) = status.get("drain").filter(|drain| !drain.is_null()) {
@@ -154,21 +183,21 @@ fn has_ended(client: &Client, asked: Instant) -> anyhow::Result<bool> {
             }
             Ok(false)
         }
-        // The socket goes before the process does, which holds the lock to its end.
+        // The socket is removed first; the process holds the lock to its end.
         Err(error) if error.is::<NotRunning>() => match Lock::take(client.state_dir()) {
             Ok(_) => Ok(true),
             Err(LockError::Held { .. }) => Ok(false),
             Err(error) => Err(error.into()),
         },
-        // It broke off in the middle: the next look finds no socket.
+        // The answer broke off: the next look finds no socket.
         Err(_) if Lock::take(client.state_dir()).is_err() => Ok(false),
         Err(_) => Ok(true),
     }
 }
 
-/// The exit code of the service that ended, which becomes this command's; `before` is how the one
-/// before it ended.
-fn how_it_ended(client: &Client, before: Option<&ExitRecord>) -> Exit {
+/// Reports the exit of the service, whose code becomes this command's; `before` is the exit of the
+/// previous one.
+fn report_exit(client: &Client, before: Option<&ExitRecord>) -> Exit {
     let ended = ExitRecord::read(client.state_dir()).filter(|ended| Some(ended) != before);
     let Some(ExitRecord { exit_code, left, .. }) = ended else {
         let text = "the service exited without an exit status (it was killed); the next start resumes its work";
@@ -178,7 +207,8 @@ fn how_it_ended(client: &Client, before: Option<&ExitRecord>) -> Exit {
     match exit {
         Exit::Drained => print("the service exited\n"),
         _ if left > 0 => print(&format!(
-            "the service exited with code {exit_code}: {left} unfinished files, the next start resumes them\n"
+            "the service exited with code {exit_code}: {} unfinished, the next start resumes them\n",
+            files(left)
         )),
         _ => print(&format!("the service exited with code {exit_code}: see its log\n")),
     }

@@ -1,195 +1,209 @@
-//! What a running service looks like in a terminal of 80 columns.
+//! The status of a running service, in lines.
 
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use serde_json::Value;
 
-/// A line has no more letters, so that none is broken in two.
-const COLUMNS: usize = 79;
-/// Files in work that are shown; with the rest they fit into 24 lines for a few pipelines.
-const FILES: usize = 10;
-const BAR: usize = 10;
+use super::terminal::cut;
+use crate::observe::units::{files, per_second, rate, size, span};
 
-fn text<'a>(of: &'a Value, key: &str) -> &'a str {
+/// Failures in a status.
+pub const FAILURES: usize = 5;
+/// Points of the series that the rate is taken from: about the last minute.
+const POINTS: usize = 12;
+
+/// The answers of a service from which its status is shown.
+#[derive(Clone, Debug, Default)]
+pub struct Answers {
+    pub status: Value,
+    pub series: Value,
+    /// The newest quarantined files.
+    pub failures: Value,
+    /// The address of the page, where there is one.
+    pub page: Option<String>,
+}
+
+pub fn text<'a>(of: &'a Value, key: &str) -> &'a str {
     of.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn seconds(of: &Value, key: &str) -> f64 {
+pub fn seconds(of: &Value, key: &str) -> f64 {
     of.get(key).and_then(Value::as_f64).unwrap_or(0.0)
 }
 
-fn list<'a>(of: &'a Value, key: &str) -> &'a [Value] {
+pub fn list<'a>(of: &'a Value, key: &str) -> &'a [Value] {
     of.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
-fn bytes(of: &Value, key: &str) -> ByteSize {
-    ByteSize(number(of, key))
+pub fn number(of: &Value, key: &str) -> u64 {
+    of.get(key).and_then(Value::as_u64).unwrap_or(0)
 }
 
-/// `1d 2h`, `3m 4s`, `5s`.
-fn time(seconds: f64) -> String {
-    let whole = Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
-    let (days, hours, minutes) = (whole / 86_400, whole / 3600 % 24, whole / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{whole}s"),
-        (0, 0, _) => format!("{minutes}m {}s", whole % 60),
-        (0, ..) => format!("{hours}h {minutes}m"),
-        _ => format!("{days}d {hours}h"),
-    }
+fn flag(of: &Value, key: &str) -> bool {
+    of.get(key).and_then(Value::as_bool).unwrap_or(false)
 }
 
-/// At most [`COLUMNS`] letters; a path keeps its end, which tells it from others.
-fn cut(line: &str) -> String {
-    if line.chars().count() <= COLUMNS {
-        return line.to_owned();
-    }
-    let kept: String = line.chars().take(COLUMNS - 1).collect();
-    kept + "…"
-}
-
-fn end_of(path: &str, most: usize) -> String {
-    let count = path.chars().count();
-    if count <= most {
-        return path.to_owned();
-    }
-    let kept: String = path.chars().skip(count - (most - 1)).collect();
-    format!("…{kept}")
-}
-
-/// The whole status, for `tidemill status`.
-pub fn status(status: &Value) -> String {
-    let mut lines = vec![head(status)];
-    if let Some(told) = status.get("drain").filter(|drain| !drain.is_null()) {
-        lines.push(drain(told));
-    }
-    for pipeline in list(status, "pipelines") {
-        lines.extend(about(pipeline));
-    }
-    lines.join("\n") + "\n"
-}
-
-fn head(status: &Value) -> String {
-    let up = time(seconds(status, "uptime_seconds"));
-    let held = status.get("held").and_then(Value::as_bool).unwrap_or(false);
-    let held = if held { ", paused by the operator" } else { "" };
-    format!("Tidemill {}: {}, up for {up}{held}", text(status, "version"), text(status, "phase"))
-}
-
-/// A drain under way, in one line.
-pub fn drain(drain: &Value) -> String {
-    let left = number(drain, "left_files");
-    let (unread, deadline) =
-        (bytes(drain, "left_bytes"), time(seconds(drain, "deadline_seconds_left")));
-    let estimate = drain.get("estimated_seconds_left").and_then(Value::as_f64);
-    let estimate =
-        estimate.map_or_else(String::new, |left| format!(", about {} to go", time(left)));
-    format!(
-        "draining: {left} files left, {unread} to be read{estimate}, {deadline} to the deadline"
-    )
-}
-
-fn about(pipeline: &Value) -> Vec<String> {
-    let name = text(pipeline, "name");
-    let mut lines = vec![
-        format!(
-            "{name}: {} → {} ({}, on success {})",
-            text(pipeline, "input"),
-            text(pipeline, "output"),
-            text(pipeline, "transforms"),
-            text(pipeline, "on_success")
-        ),
-        counts(pipeline),
-        format!(
-            "  {} waiting, {} in work ({})",
-            number(pipeline, "pending"),
-            number(pipeline, "in_work"),
-            bytes(pipeline, "in_work_bytes")
-        ),
-    ];
-    lines.extend(state_text(pipeline).map(|why| format!("  {why}")));
-    lines
-}
-
-fn counts(pipeline: &Value) -> String {
-    format!(
-        "  {} published ({} → {}), {} skipped, {} in quarantine, {} retried",
-        number(pipeline, "published"),
-        bytes(pipeline, "source_bytes"),
-        bytes(pipeline, "output_bytes"),
-        number(pipeline, "skipped"),
-        number(pipeline, "quarantine_size"),
-        number(pipeline, "retries")
-    )
-}
-
-/// Why nothing is taken in, if so.
-fn state_text(pipeline: &Value) -> Option<String> {
-    if pipeline.get("held").and_then(Value::as_bool) == Some(true) {
-        return Some("paused by the operator; resume it with `tidemill resume`".to_owned());
-    }
-    let reason = pipeline.get("paused").and_then(Value::as_str)?;
-    Some(format!("paused, resumes automatically: {reason}"))
-}
-
-/// What `tidemill status --watch` shows; `last` is the status of the look before.
-pub fn live(status: &Value, work: &Value, last: Option<&Value>) -> String {
-    let mut lines = vec![head(status)];
-    if let Some(told) = status.get("drain").filter(|drain| !drain.is_null()) {
-        lines.push(drain(told));
-    }
-    lines.push(pace(status, last));
-    for pipeline in list(status, "pipelines") {
-        lines.push(String::new());
-        lines.push(format!("{}: {} waiting", text(pipeline, "name"), number(pipeline, "pending")));
-        lines.push(counts(pipeline));
-        lines.extend(state_text(pipeline).map(|why| format!("  {why}")));
-    }
-    let files = list(work, "files");
-    lines.push(String::new());
-    lines.push(format!("{} files in work", all(status, "in_work")));
-    lines.extend(files.iter().take(FILES).map(file));
-    lines.push(String::new());
-    lines.push("Ctrl-C closes this view; the service keeps running".to_owned());
-    lines.iter().map(|line| cut(line) + "\n").collect()
-}
-
-fn all(status: &Value, key: &str) -> u64 {
+/// The sum of one number over all pipelines.
+pub fn sum(status: &Value, key: &str) -> u64 {
     list(status, "pipelines").iter().map(|pipeline| number(pipeline, key)).sum()
 }
 
-fn pace(status: &Value, last: Option<&Value>) -> String {
-    let Some(last) = last else { return String::new() };
-    let took = seconds(status, "uptime_seconds") - seconds(last, "uptime_seconds");
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a pace for people"
-    )]
-    let since = |key| {
-        let done = all(status, key).saturating_sub(all(last, key));
-        (done as f64 / took.max(0.001)).round() as u64
+/// The lines of `tidemill status`, cut to the width of a terminal.
+pub fn status(answers: &Answers, columns: Option<usize>) -> String {
+    let status = &answers.status;
+    let mut lines = vec![head(status)];
+    lines.extend(answers.page.as_ref().map(|page| format!("page: {page}")));
+    lines.extend(status.get("drain").filter(|drain| !drain.is_null()).map(drain));
+    lines.extend(recent_rate(&answers.series));
+    for pipeline in list(status, "pipelines") {
+        lines.extend(about(pipeline));
+    }
+    lines.extend(failures(&answers.failures, FAILURES));
+    let line = |line: &String| columns.map_or_else(|| line.clone(), |most| cut(line, most)) + "\n";
+    lines.iter().map(line).collect()
+}
+
+/// The state of the service in one word: its phase, or PAUSED.
+pub fn state(status: &Value) -> &str {
+    let phase = text(status, "phase");
+    if phase == "READY" && flag(status, "held") { "PAUSED" } else { phase }
+}
+
+/// The version, the state and the age of the service.
+pub fn head(status: &Value) -> String {
+    let up = span(seconds(status, "uptime_seconds"));
+    let version = text(status, "version");
+    let since = if state(status) == "PAUSED" {
+        let oldest = list(status, "pipelines").iter().map(|one| text(one, "held_since")).min();
+        format!(" by the operator{}", since(oldest.unwrap_or_default()))
+    } else {
+        String::new()
     };
-    let (read, written) = (ByteSize(since("source_bytes")), ByteSize(since("output_bytes")));
-    format!("{} files/s, {read}/s → {written}/s", since("published"))
+    format!("Tidemill {version}: {}{since}, up for {up}", state(status))
 }
 
-fn file(file: &Value) -> String {
-    let (done, whole) = (number(file, "done_bytes"), number(file, "bytes"));
-    let tenths = done.saturating_mul(BAR as u64).checked_div(whole).unwrap_or(0);
-    let full = usize::try_from(tenths).unwrap_or(BAR).min(BAR);
-    let bar = "#".repeat(full) + &".".repeat(BAR - full);
-    let (stage, age) = (text(file, "stage"), time(seconds(file, "seconds")));
-    let size = bytes(file, "bytes").to_string();
-    let begin = format!("  [{bar}] {stage:<9} {age:>7} {size:>10} ");
-    let room = COLUMNS.saturating_sub(begin.chars().count());
-    begin + &end_of(text(file, "path"), room)
+fn since(time: &str) -> String {
+    if time.is_empty() { String::new() } else { format!(" since {time}") }
 }
 
-/// A number of an answer.
-pub fn number(of: &Value, key: &str) -> u64 {
-    of.get(key).and_then(Value::as_u64).unwrap_or(0)
+/// A drain in progress, in one line.
+pub fn drain(drain: &Value) -> String {
+    let unfinished = files(number(drain, "left_files"));
+    let unread = size(number(drain, "left_bytes"));
+    let deadline = span(seconds(drain, "deadline_seconds_left"));
+    let estimate = drain.get("estimated_seconds_left").and_then(Value::as_f64);
+    let estimate =
+        estimate.map_or_else(String::new, |left| format!(", about {} to go", span(left)));
+    format!(
+        "draining: {unfinished} left, {unread} to be read{estimate}, {deadline} to the deadline"
+    )
+}
+
+/// The rate of the last minute; none where nothing was published in it.
+fn recent_rate(series: &Value) -> Option<String> {
+    let points = list(series, "points");
+    let recent = points.get(points.len().saturating_sub(POINTS)..).unwrap_or_default();
+    let total = |key| recent.iter().map(|point| number(point, key)).sum();
+    let took = number(series, "interval_seconds").saturating_mul(recent.len() as u64);
+    let took = Duration::from_secs(took);
+    let rates = rates([total("files"), total("source_bytes"), total("output_bytes")], took)?;
+    Some(format!("{rates} in the last {}", span(took.as_secs_f64())))
+}
+
+/// Files and bytes per second; none where there were no files.
+pub fn rates([count, read, written]: [u64; 3], took: Duration) -> Option<String> {
+    let shown = match per_second(count, took) {
+        0 => "under 1 file/s".to_owned(),
+        1 => "1 file/s".to_owned(),
+        many => format!("{many} files/s"),
+    };
+    (count > 0).then(|| format!("{shown}, {} → {}", rate(read, took), rate(written, took)))
+}
+
+fn about(pipeline: &Value) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{}: {} → {} ({}, on success {})",
+        text(pipeline, "name"),
+        text(pipeline, "input"),
+        text(pipeline, "output"),
+        text(pipeline, "transforms"),
+        text(pipeline, "on_success")
+    )];
+    lines.push(format!("  {}", counts(pipeline)));
+    lines.extend(pause_of(pipeline).map(|why| format!("  {why}")));
+    lines
+}
+
+/// The counts of a pipeline that are not zero.
+pub fn counts(pipeline: &Value) -> String {
+    let count = |key, name: &str| match number(pipeline, key) {
+        0 => None,
+        count => Some(format!("{count} {name}")),
+    };
+    let oldest = |shown: String, key| format!("{shown} (oldest {})", span(seconds(pipeline, key)));
+    let (read, written) = (number(pipeline, "source_bytes"), number(pipeline, "output_bytes"));
+    let published = count("published", "published");
+    let published = published.map(|text| format!("{text} ({} → {})", size(read), size(written)));
+    let waiting = count("pending", "waiting").map(|text| oldest(text, "oldest_pending_seconds"));
+    let in_flight = count("in_work", "in flight").map(|text| {
+        let bytes = size(number(pipeline, "in_work_bytes"));
+        oldest(format!("{text}, {bytes}"), "oldest_in_work_seconds")
+    });
+    let idle = (waiting.is_none() && in_flight.is_none()).then(|| "idle".to_owned());
+    let quarantined = count("quarantine_size", "in quarantine");
+    let (skipped, retried) = (count("skipped", "skipped"), count("retries", "retried"));
+    let all = [idle, waiting, in_flight, published, skipped, quarantined, retried];
+    all.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// The reason for which a pipeline takes no files, if it is paused.
+pub fn pause_of(pipeline: &Value) -> Option<String> {
+    if flag(pipeline, "held") {
+        let since = since(text(pipeline, "held_since"));
+        return Some(format!("PAUSED by the operator{since}: `tidemill resume` resumes it"));
+    }
+    let reason = pipeline.get("paused").and_then(Value::as_str)?;
+    Some(format!("PAUSED by storage, resumes automatically: {reason}"))
+}
+
+/// The reason for which the service takes no files of this pipeline now, if there is one.
+pub fn pause(status: &Value, pipeline: &str) -> Option<String> {
+    let phase = text(status, "phase");
+    if phase != "READY" {
+        return Some(format!("{phase}: it takes no files"));
+    }
+    let pipelines = list(status, "pipelines");
+    pause_of(pipelines.iter().find(|one| text(one, "name") == pipeline)?)
+}
+
+/// The newest failures, at most this many, below a heading.
+pub fn failures(answer: &Value, most: usize) -> Vec<String> {
+    let found = list(answer, "outcomes");
+    if found.is_empty() || most == 0 {
+        return Vec::new();
+    }
+    let mut lines = vec!["recent failures:".to_owned()];
+    lines.extend(found.iter().take(most).map(outcome));
+    lines
+}
+
+/// An outcome in one line.
+pub fn outcome(outcome: &Value) -> String {
+    let time = text(outcome, "at").split('.').next().unwrap_or_default();
+    let (state, path) = (text(outcome, "state"), text(outcome, "path"));
+    let detail = match (text(outcome, "output"), text(outcome, "reason")) {
+        ("", "") => String::new(),
+        (output, "") => format!(" → {output}"),
+        (_, reason) => format!(": {}", without_path(reason, path)),
+    };
+    format!("  {time}Z  {state:<11} {path}{detail}")
+}
+
+/// The cause alone, where the reason begins with the path that stands before it.
+fn without_path<'a>(reason: &'a str, path: &str) -> &'a str {
+    let cause = reason.strip_prefix("cannot transform ");
+    let cause = cause.and_then(|rest| rest.split_once(&format!("{path}: ")));
+    cause.map_or(reason, |(_, cause)| cause)
 }
 
 #[cfg(test)]
@@ -198,59 +212,74 @@ mod tests {
 
     use super::*;
 
-    fn example() -> (Value, Value) {
-        let status = json!({
+    pub fn example() -> Value {
+        json!({
             "version": "1.2.3", "phase": "READY", "uptime_seconds": 3725.0, "held": false,
             "drain": null,
             "pipelines": [{
                 "name": "main", "published": 12, "skipped": 0, "quarantine_size": 2, "retries": 1,
                 "source_bytes": 4096, "output_bytes": 1024, "pending": 3, "in_work": 1,
-                "in_work_bytes": 2048, "held": true, "paused": null, "input": "/in",
-                "output": "/out", "transforms": "zstd:3", "on_success": "keep"
+                "oldest_pending_seconds": 5.0, "oldest_in_work_seconds": 61.0,
+                "in_work_bytes": 2048, "held": true, "held_since": "2026-01-31T08:00:00Z",
+                "paused": null, "input": "/in", "output": "/out", "transforms": "zstd:3",
+                "on_success": "keep"
             }]
-        });
-        let work = json!({"files": [{
-            "id": 1, "pipeline": "main", "path": "a/".repeat(60) + "end.log", "bytes": 2048,
-            "done_bytes": 1024, "stage": "transform", "seconds": 61.0
-        }]});
-        (status, work)
+        })
     }
 
     #[test]
-    fn the_status_says_what_there_is_and_why_nothing_is_taken() {
+    fn the_status_has_what_is_not_zero_and_why_nothing_is_taken() {
+        let failed = json!({"at": "2026-01-31T08:01:02.345Z", "state": "quarantined",
+            "path": "bad.gz", "reason": "cannot transform /in/bad.gz: gunzip: invalid header"});
+        let answers = Answers {
+            status: example(),
+            series: json!({"interval_seconds": 5, "points": [
+                {"files": 20, "source_bytes": 110_000_000, "output_bytes": 10_000_000},
+                {"files": 0, "source_bytes": 0, "output_bytes": 0}
+            ]}),
+            failures: json!({ "outcomes": [failed] }),
+            page: Some("http://127.0.0.1:9464/".to_owned()),
+        };
+        let wanted = "\
+Tidemill 1.2.3: READY, up for 1h 2m
+page: http://127.0.0.1:9464/
+2 files/s, 11 MB/s → 1 MB/s in the last 10s
+main: /in → /out (zstd:3, on success keep)
+  3 waiting (oldest 5s), 1 in flight, 2.05 kB (oldest 1m 1s), 12 published (4.1 kB → 1.02 kB), 2 in quarantine, 1 retried
+  PAUSED by the operator since 2026-01-31T08:00:00Z: `tidemill resume` resumes it
+recent failures:
+  2026-01-31T08:01:02Z  quarantined bad.gz: gunzip: invalid header
+";
+        assert_eq!(status(&answers, None), wanted);
+        let narrow = status(&answers, Some(60));
+        assert!(narrow.lines().all(|line| line.chars().count() <= 60), "{narrow}");
+    }
+
+    #[test]
+    fn a_service_that_is_paused_altogether_has_that_state() {
+        let mut status = example();
+        status["held"] = json!(true);
         assert_eq!(
-            status(&example().0),
-            "Tidemill 1.2.3: READY, up for 1h 2m\n\
-             main: /in → /out (zstd:3, on success keep)\n  \
-             12 published (4.0 KiB → 1.0 KiB), 0 skipped, 2 in quarantine, 1 retried\n  \
-             3 waiting, 1 in work (2.0 KiB)\n  \
-             paused by the operator; resume it with `tidemill resume`\n"
+            head(&status),
+            "Tidemill 1.2.3: PAUSED by the operator since 2026-01-31T08:00:00Z, up for 1h 2m"
         );
+        assert!(
+            pause(&status, "main").is_some_and(|why| why.starts_with("PAUSED by the operator"))
+        );
+        status["phase"] = json!("DRAINING");
+        assert_eq!(state(&status), "DRAINING");
+        assert_eq!(pause(&status, "main").as_deref(), Some("DRAINING: it takes no files"));
     }
 
     #[test]
-    fn no_line_of_the_live_view_is_wider_than_a_terminal_of_80_columns() {
-        let (mut now, work) = example();
-        let before = now.clone();
-        now["uptime_seconds"] = json!(3727.0);
-        now["pipelines"][0]["published"] = json!(32);
-        now["pipelines"][0]["name"] = json!("x".repeat(200));
-        let shown = live(&now, &work, Some(&before));
-        assert!(shown.lines().all(|line| line.chars().count() <= COLUMNS), "{shown}");
-        assert!(shown.contains("\n10 files/s, 0 B/s → 0 B/s\n"), "{shown}");
-        assert!(shown.contains("[#####.....] transform   1m 1s    2.0 KiB …"), "{shown}");
-        assert!(shown.contains("a/end.log\n"), "{shown}");
-    }
-
-    #[test]
-    fn a_drain_tells_what_is_left_and_how_long_it_may_take() {
-        let told = json!({
+    fn a_drain_has_the_rest_and_the_time_it_may_take() {
+        let state = json!({
             "left_files": 2, "left_bytes": 1024, "seconds": 3.0, "deadline_seconds_left": 22.0,
             "estimated_seconds_left": 61.5
         });
         assert_eq!(
-            drain(&told),
-            "draining: 2 files left, 1.0 KiB to be read, about 1m 1s to go, 22s to the deadline"
+            drain(&state),
+            "draining: 2 files left, 1.02 kB to be read, about 1m 1s to go, 22s to the deadline"
         );
     }
 }

@@ -1,22 +1,40 @@
-//! `tidemill man` and `tidemill completions`: made from the definition of the options, for packages.
+//! `tidemill man` and `tidemill completions`, from the definition of the options.
 
-use std::{
-    fs::{DirBuilder, OpenOptions},
-    io::Write,
-    path::Path,
-};
+use std::{fs::DirBuilder, path::Path};
 
-use clap::CommandFactory;
+use clap::{Command, CommandFactory, builder::PossibleValuesParser};
 use clap_complete::Shell;
+use clap_mangen::Man;
 
 use super::{args::Args, complain, print};
 use crate::{config, error::Exit};
 
-/// The manual: every page as a file of this directory, or the first page to the standard output.
+/// The sections of the first page that the options do not define, as `roff`.
+const SECTIONS: &str = include_str!("manual.roff");
+const TRANSFORMS: [&str; 14] = [
+    "zstd",
+    "unzstd",
+    "gzip",
+    "gunzip",
+    "brotli",
+    "unbrotli",
+    "xz",
+    "unxz",
+    "bzip2",
+    "bunzip2",
+    "lz4",
+    "unlz4",
+    "decompress",
+    "copy",
+];
+const STATES: [&str; 8] =
+    ["intent", "published", "done", "withdrawn", "skipped", "quarantined", "requeued", "changed"];
+
+/// Writes the manual: every page as a file of this directory, or the first page to the standard output.
 pub fn man(dir: Option<&Path>) -> Exit {
     let made = match dir {
         Some(dir) => pages(dir).map_err(|error| format!("{}: {error}", dir.display())),
-        None => page().map_err(|error| error.to_string()),
+        None => first_page().map_err(|error| error.to_string()).map(|page| print(&page)),
     };
     match made {
         Ok(()) => Exit::Drained,
@@ -27,26 +45,103 @@ pub fn man(dir: Option<&Path>) -> Exit {
 fn pages(dir: &Path) -> std::io::Result<()> {
     DirBuilder::new().recursive(true).create(dir)?;
     clap_mangen::generate_to(Args::command(), dir)?;
-    let mut page = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(dir.join("tidemill.toml.5"))?;
-    page.write_all(config::manual().as_bytes())
+    std::fs::write(dir.join("tidemill.1"), first_page()?)?;
+    std::fs::write(dir.join("tidemill.toml.5"), config::manual())
 }
 
-fn page() -> std::io::Result<()> {
+/// The page of the program: clap's sections, and those of the text.
+fn first_page() -> std::io::Result<String> {
+    let man = Man::new(Args::command().disable_help_subcommand(true));
     let mut text = Vec::new();
-    // As the page in the directory, which names no `help` either.
-    clap_mangen::Man::new(Args::command().disable_help_subcommand(true)).render(&mut text)?;
-    print(&String::from_utf8_lossy(&text));
-    Ok(())
+    man.render_title(&mut text)?;
+    man.render_name_section(&mut text)?;
+    man.render_synopsis_section(&mut text)?;
+    man.render_description_section(&mut text)?;
+    man.render_options_section(&mut text)?;
+    man.render_subcommands_section(&mut text)?;
+    text.extend_from_slice(SECTIONS.as_bytes());
+    man.render_version_section(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// The script that a shell completes the command line by.
+/// Writes the completion script of a shell.
 pub fn completions(shell: Shell) -> Exit {
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut Args::command(), "tidemill", &mut text);
+    clap_complete::generate(shell, &mut with_values(Args::command()), "tidemill", &mut text);
     print(&String::from_utf8_lossy(&text));
     Exit::Drained
+}
+
+/// The command with the values of its options, for completion alone: the configuration checks them, and
+/// reports more than clap would.
+fn with_values(command: Command) -> Command {
+    let run: [(&'static str, &[&'static str]); 8] = [
+        ("transforms", &TRANSFORMS),
+        ("on_success", &["keep", "delete", "archive:"]),
+        ("on_exists", &["update", "fail", "replace", "suffix", "skip"]),
+        ("temporary_names", &["ignore", "take"]),
+        ("settle", &["auto"]),
+        ("durability", &["fsync", "syncfs", "none"]),
+        ("sandbox", &["best-effort", "require", "off"]),
+        ("log_format", &["text", "json"]),
+    ];
+    let with = |command: Command, values: &[(&'static str, &[&'static str])]| {
+        values.iter().fold(command, |command, (name, values)| {
+            let values = values.to_vec();
+            command.mut_arg(*name, |arg| arg.value_parser(PossibleValuesParser::new(values)))
+        })
+    };
+    command
+        .mut_subcommand("run", |command| with(command, &run))
+        .mut_subcommand("check", |command| with(command, &run))
+        .mut_subcommand("history", |command| with(command, &[("state", &STATES)]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Options, ledger::State, transforms::Chain};
+
+    #[test]
+    fn a_completed_value_is_accepted() {
+        let values = |command: &str, option: &str| {
+            let found = with_values(Args::command());
+            let found = found.find_subcommand(command).expect("a command").clone();
+            let arg = found.get_arguments().find(|arg| arg.get_id() == option).cloned();
+            let values = arg.expect("an option").get_possible_values();
+            values.iter().map(|value| value.get_name().to_owned()).collect::<Vec<_>>()
+        };
+        for word in values("run", "transforms") {
+            assert!(word.parse::<Chain>().is_ok(), "{word}");
+        }
+        for word in values("history", "state") {
+            assert!(word.parse::<State>().is_ok(), "{word}");
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        for (option, set) in [
+            ("on_exists", (|options, word| options.pipeline.on_exists = Some(word)) as Set),
+            ("temporary_names", |options, word| options.pipeline.temporary_names = Some(word)),
+            ("settle", |options, word| options.pipeline.settle = Some(word)),
+            ("durability", |options, word| options.pipeline.durability = Some(word)),
+            ("sandbox", |options, word| options.file.sandbox = Some(word)),
+            ("log_format", |options, word| options.file.log_format = Some(word)),
+            ("on_success", |options, word| {
+                options.pipeline.on_success = Some(word.replace(':', ":a"));
+            }),
+        ] {
+            let words = values("run", option);
+            assert!(!words.is_empty(), "{option}");
+            for word in words {
+                let (input, output) = (dir.path().join("in"), dir.path().join("out"));
+                let mut options = Options::default();
+                options.pipeline.input = Some(input);
+                options.pipeline.output = Some(output);
+                set(&mut options, word.clone());
+                let resolved = crate::config::resolve(&options);
+                assert!(resolved.is_ok(), "{option} {word}: {resolved:?}");
+            }
+        }
+    }
+
+    type Set = fn(&mut Options, String);
 }

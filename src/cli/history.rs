@@ -11,8 +11,8 @@ use crate::{
     config,
     error::Exit,
     ledger::{HistoryQuery, Ledger, PipelineDirs, PipelineId, Record, State, sqlite::Sqlite},
-    observe::{display_path, escaped},
-    queries::time,
+    observe::{display_path, units::size},
+    queries::{short_reason, time},
 };
 
 /// A record as JSON: the fields of the events file, where they are the same.
@@ -32,7 +32,7 @@ struct Line<'a> {
     source_hash: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_hash: Option<String>,
-    /// Of the output that this one took the place of.
+    /// The hash of the output that this one replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     replaced_hash: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,7 +47,7 @@ pub fn history(options: &History) -> anyhow::Result<Exit> {
     let state = options.state.as_deref().map(str::parse::<State>).transpose();
     let state = state.map_err(anyhow::Error::msg).context("--state")?;
     let since_ns = options.since.as_deref().map(since).transpose().context("--since")?;
-    let ledger = Sqlite::open_read_only(&locate(&options.place, None)?.ledger())?;
+    let ledger = Sqlite::open_read_only(&locate(&options.service, None)?.ledger())?;
     let roots: HashMap<PipelineId, PipelineDirs> =
         ledger.roots()?.into_iter().map(|roots| (roots.id, roots)).collect();
     let mut text = String::new();
@@ -68,7 +68,7 @@ pub fn history(options: &History) -> anyhow::Result<Exit> {
     Ok(Exit::Drained)
 }
 
-/// A time, or how long ago.
+/// Parses a time, or a duration before now, to nanoseconds since the epoch.
 pub fn since(text: &str) -> anyhow::Result<i64> {
     let time = match (text.parse::<Timestamp>(), config::duration(text)) {
         (Ok(time), _) => time,
@@ -91,25 +91,19 @@ fn sentence(record: &Record, roots: &PipelineDirs) -> String {
     if let Some(output) = &record.output {
         let path = roots.output.join(&output.path);
         text += &format!(
-            " → {}  {} → {} bytes",
+            " → {}  {} → {}",
             display_path(&path),
-            identity.size,
-            output.identity.size
+            size(identity.size),
+            size(output.identity.size)
         );
     }
     if let Some(moved_to) = &record.moved_to {
         text += &format!("  now {}", display_path(moved_to));
     }
-    if let Some(reason) = &record.reason {
-        text += &format!("  ({})", escaped(without_path(reason, &source)));
+    if let Some(reason) = short_reason(record, roots) {
+        text += &format!("  ({reason})");
     }
     text
-}
-
-/// The reason without the path of its source where it begins with that: the line has it already.
-fn without_path<'a>(reason: &'a str, source: &str) -> &'a str {
-    let rest = reason.strip_prefix("cannot transform ").and_then(|rest| rest.strip_prefix(source));
-    rest.and_then(|rest| rest.strip_prefix(": ")).unwrap_or(reason)
 }
 
 fn line<'a>(record: &'a Record, roots: &'a PipelineDirs) -> Line<'a> {

@@ -1,4 +1,4 @@
-//! The command line: what the user typed, and the words they get back.
+//! The command line.
 
 mod args;
 mod check;
@@ -9,9 +9,13 @@ mod format;
 mod generate;
 mod history;
 mod init;
+mod live;
+mod processes;
+mod ps;
 mod reprocess;
 mod requeue;
 mod state_dir;
+mod terminal;
 
 use std::{
     io::{self, Write},
@@ -21,12 +25,12 @@ use std::{
 use clap::Parser;
 
 use self::{
-    args::{Args, Check, Command},
+    args::{Args, Command},
     client::{NotFound, NotRunning},
 };
 use crate::{config, error::Exit, hooks, lifecycle::Signals, observe, patience, service};
 
-/// Runs the command that was asked for, and says how the process is to end.
+/// Runs the command of the arguments and returns the exit code of the process.
 #[must_use]
 pub fn main() -> Exit {
     let exit = command();
@@ -44,7 +48,7 @@ fn command() -> Exit {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
-            // Help and version are no errors; a closed output leaves nobody to tell.
+            // Help and version are no errors. A closed output is ignored.
             drop(error.print());
             return if error.use_stderr() { Exit::Usage } else { Exit::Drained };
         }
@@ -52,15 +56,21 @@ fn command() -> Exit {
     match args.command {
         Command::Run(options) => {
             let level = options.log_level();
-            run(&options.options, level)
+            let options = options.into_options();
+            if options.file.events.as_deref() == Some(std::path::Path::new("-")) {
+                let text = "error: --events: the events file is locked and made durable, so it is no stream: name a file, and follow it with `tail -F FILE`";
+                return complain(text, Exit::Usage);
+            }
+            run(&options, level)
         }
-        Command::Check(Check { run, probe }) => check::check(&run.options, probe),
+        Command::Check(options) => check::check(options),
         Command::Init { file } => init::init(file.as_deref()),
         Command::History(options) => report(history::history(&options)),
         Command::Explain(options) => report(explain::explain(&options)),
         Command::Requeue(options) => report(requeue::requeue(&options)),
         Command::Reprocess(options) => report(reprocess::reprocess(&options)),
         Command::Status(options) => report(control::status(&options)),
+        Command::Ps => ps::ps(),
         Command::Pause(options) => report(control::pause(&options)),
         Command::Resume(options) => report(control::resume(&options)),
         Command::Drain(options) => report(control::drain(&options)),
@@ -81,8 +91,8 @@ fn command() -> Exit {
     }
 }
 
-/// A hang-up may come at any time; SIGTERM and SIGINT end the process as the kernel does until the
-/// service follows them, because everything before that may hang in a mount.
+/// Runs the service. A hang-up may come at any time; SIGTERM and SIGINT end the process as the kernel
+/// does until the service follows them, because everything before that may hang in a mount.
 fn run(options: &config::Options, level: Option<&str>) -> Exit {
     let signals = match Signals::catch_hangups() {
         Ok(signals) => signals,
@@ -99,16 +109,16 @@ fn run(options: &config::Options, level: Option<&str>) -> Exit {
     service::run(config, options.clone(), signals)
 }
 
-/// What a command that only tells or mends came to: the exit code on success.
-fn report(told: Result<Exit, anyhow::Error>) -> Exit {
-    told.unwrap_or_else(|error| {
+/// Prints the error of a command, and returns its exit code.
+fn report(result: Result<Exit, anyhow::Error>) -> Exit {
+    result.unwrap_or_else(|error| {
         let no_service = error.is::<NotRunning>() || error.is::<NotFound>();
         let exit = if no_service { Exit::Unavailable } else { Exit::Config };
         complain(&format!("error: {error:#}"), exit)
     })
 }
 
-/// All that is wrong with a configuration; in colour for a person.
+/// Prints every error of a configuration, in colour on a terminal.
 fn report_problems(problems: &config::Diagnostics) -> Exit {
     complain(&problems.report(observe::is_coloured()), Exit::Config)
 }
@@ -118,10 +128,10 @@ fn complain(text: &str, exit: Exit) -> Exit {
     exit
 }
 
-/// Why the standard output could not be written, for the exit code of the command.
+/// The error of the standard output, for the exit code of the command.
 static PRINT_FAILED: OnceLock<io::Error> = OnceLock::new();
 
-/// Prints for programs and people; a reader that went away (`| head`) is no error, a full disk is one.
+/// Prints to the standard output; a reader that went away (`| head`) is no error, a full disk is one.
 fn print(text: &str) {
     let mut stdout = io::stdout();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

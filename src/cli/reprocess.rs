@@ -1,4 +1,4 @@
-//! `tidemill reprocess`: sources that were processed go through the intake again.
+//! `tidemill reprocess`: processed sources go through the intake again.
 
 use anyhow::bail;
 
@@ -7,7 +7,7 @@ use crate::{
     config::{self, Options},
     error::Exit,
     ledger::sqlite::Sqlite,
-    observe::display_path,
+    observe::{display_path, units::files},
     queries::{
         explain,
         reprocess::{self, Answer, Which},
@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub fn reprocess(options: &Reprocess) -> anyhow::Result<Exit> {
-    let state = locate(&options.place, options.paths.first().map(std::path::PathBuf::as_path))?;
+    let state = locate(&options.service, options.paths.first().map(std::path::PathBuf::as_path))?;
     let ledger = Sqlite::open(&state.ledger())?;
     let which = match (&options.since, options.changed_transforms) {
         (Some(text), _) => Which::Since(since(text)?),
@@ -23,13 +23,15 @@ pub fn reprocess(options: &Reprocess) -> anyhow::Result<Exit> {
         (None, false) => Which::All,
     };
     if options.paths.is_empty() {
-        let file = options.place.config.clone().unwrap_or_else(|| state.config());
+        let file = options.service.config.clone().unwrap_or_else(|| state.config());
         let file = Options { config: Some(file), ..Options::default() };
         let config = config::resolve(&file).map_err(|problems| anyhow::anyhow!("{problems}"))?;
         let summary = reprocess::all(&ledger, &config.pipelines, which)?;
-        print(&format!("{} files are processed again\n", summary.marked));
+        let verb = if summary.marked == 1 { "is" } else { "are" };
+        print(&format!("{} {verb} processed again\n", files(summary.marked)));
         if summary.gone > 0 {
-            print(&format!("{} are not in the input any more\n", summary.gone));
+            let verb = if summary.gone == 1 { "is" } else { "are" };
+            print(&format!("{} {verb} not in the input any more\n", files(summary.gone)));
         }
         request_rescan(&state.control());
         return Ok(Exit::Drained);

@@ -8,12 +8,12 @@ use super::{args::Requeue, print, state_dir::locate};
 use crate::{
     error::Exit,
     ledger::sqlite::Sqlite,
-    observe::display_path,
+    observe::{display_path, units::files},
     queries::quarantined::{self, Quarantined},
 };
 
 pub fn requeue(options: &Requeue) -> anyhow::Result<Exit> {
-    let state = locate(&options.place, options.paths.first().map(PathBuf::as_path))?;
+    let state = locate(&options.service, options.paths.first().map(PathBuf::as_path))?;
     let ledger = Sqlite::open(&state.ledger())?;
     let quarantined = quarantined::all(&ledger)?;
     let wanted = if options.all {
@@ -22,10 +22,12 @@ pub fn requeue(options: &Requeue) -> anyhow::Result<Exit> {
         options.paths.iter().map(|path| find(&quarantined, path)).collect::<Result<_, _>>()?
     };
     let mut failed = 0;
+    let lists = options.verbose || wanted.len() == 1;
     for file in &wanted {
         let source = file.source();
         match quarantined::requeue(&ledger, file) {
-            Ok(()) => print(&format!("{}: back to the intake\n", display_path(&source))),
+            Ok(()) if lists => print(&format!("{}: back to the intake\n", display_path(&source))),
+            Ok(()) => {}
             Err(quarantined::Error::Ledger(error)) => return Err(error.into()),
             Err(error) => {
                 failed += 1;
@@ -35,6 +37,10 @@ pub fn requeue(options: &Requeue) -> anyhow::Result<Exit> {
     }
     if wanted.is_empty() {
         print("nothing is in quarantine\n");
+    }
+    let done = wanted.len() - failed;
+    if wanted.len() > 1 && done > 0 {
+        print(&format!("{} back to the intake\n", files(done as u64)));
     }
     request_rescan(&state.control());
     if failed > 0 {
@@ -57,7 +63,7 @@ fn find(quarantined: &[Quarantined], path: &Path) -> anyhow::Result<Quarantined>
     })
 }
 
-/// A service that runs looks now; one that does not has nothing to miss.
+/// Makes a running service scan now; without one, nothing is missed.
 pub fn request_rescan(control: &Path) {
     drop(std::fs::write(control.join("rescan"), ""));
 }

@@ -1,6 +1,10 @@
-//! Where the ledger of a service is, for the commands that look into it.
+//! The state directory of a service, for the commands that read its ledger or reach its socket.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, bail};
 
@@ -11,12 +15,24 @@ use crate::{
 };
 
 const LEDGER: &str = "ledger.sqlite";
+/// The configuration of the packaged service.
+const INSTALLED: &str = "/etc/tidemill/tidemill.toml";
+
+/// The directory may not be read by this user.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {}: permission denied: run as root or as the service's user", display_path(.0))]
+pub struct Denied(PathBuf);
 
 /// A found state directory.
 #[derive(Debug)]
 pub struct StateDir(PathBuf);
 
 impl StateDir {
+    /// A directory that a running service uses.
+    pub fn at(dir: &Path) -> Self {
+        Self(dir.to_path_buf())
+    }
+
     pub fn dir(&self) -> &Path {
         &self.0
     }
@@ -33,59 +49,146 @@ impl StateDir {
     pub fn control(&self) -> PathBuf {
         self.0.join("control")
     }
+
+    /// The process of its service, if that runs.
+    pub fn holder(&self) -> Option<u32> {
+        holder(&self.0)
+    }
 }
 
-/// The one that was named; else `tidemill.toml`'s; else the one found near a path or the working
-/// directory: in `.tidemill` of a directory above, or of a directory beside those.
-pub fn locate(place: &StateArgs, near: Option<&Path>) -> anyhow::Result<StateDir> {
-    let default = Path::new("tidemill.toml");
-    let config = place.config.as_deref().or_else(|| default.exists().then_some(default));
-    if let Some(dir) = &place.state_dir {
+/// The process that holds the lock of a state directory, by the kernel's list of locks.
+pub fn holder(dir: &Path) -> Option<u32> {
+    let path = dir.join("lock");
+    let inode = fs::metadata(&path).ok()?.ino().to_string();
+    // Another file system may have a file with this number: the file names its holder as well.
+    let written: u32 = fs::read_to_string(&path).ok()?.trim().parse().ok()?;
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let is_it = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let [_, "FLOCK", _, _, pid, file, ..] = words.as_slice() else { return false };
+        file.rsplit(':').next() == Some(&*inode) && pid.parse() == Ok(written)
+    };
+    locks.lines().any(is_it).then_some(written)
+}
+
+/// Finds the state directory: the named one; else the one of the named configuration or of
+/// `tidemill.toml`; else the one near a path or the working directory, in `.tidemill` of a directory
+/// above or of a directory next to those; else the one of the installed configuration.
+pub fn locate(args: &StateArgs, near: Option<&Path>) -> anyhow::Result<StateDir> {
+    if let Some(dir) = &args.state_dir {
         return existing(dir.clone());
     }
-    if let Some(file) = config {
-        let options = Options { config: Some(file.to_path_buf()), ..Options::default() };
-        let config = config::resolve(&options).map_err(|problems| anyhow::anyhow!("{problems}"))?;
-        return existing(config.state_dir);
+    let default = Path::new("tidemill.toml");
+    if let Some(file) = args.config.as_deref().or_else(|| default.exists().then_some(default)) {
+        return configured(file);
     }
-    let from =
-        std::path::absolute(near.unwrap_or(Path::new("."))).context("no working directory")?;
-    for above in from.ancestors() {
-        let mut found = beside(above);
-        match (found.pop(), found.pop()) {
-            (Some(only), None) => return Ok(StateDir(only)),
-            (Some(one), Some(other)) => bail!(
-                "there are several state directories near {}: choose one with --state-dir {} or {}",
-                display_path(&from),
-                display_path(&one),
-                display_path(&other)
-            ),
-            (None, _) => {}
+    let from = |path: &Path| std::path::absolute(path).context("no working directory");
+    let here = from(Path::new("."))?;
+    let near = near.map(from).transpose()?;
+    for from in near.iter().chain([&here]) {
+        if let Some(found) = near_to(from)? {
+            return Ok(found);
         }
     }
+    if Path::new(INSTALLED).exists() {
+        return configured(Path::new(INSTALLED));
+    }
     bail!(
-        "no state directory is found near {}: name it with --state-dir DIR (by default it is OUTPUT/.tidemill), or the service's --config FILE",
-        display_path(&from)
+        "no state directory is found near {}: name it with --state-dir DIR (by default it is OUTPUT/.tidemill), or the service's --config FILE; `tidemill ps` lists the services that run",
+        display_path(near.as_ref().unwrap_or(&here))
     )
 }
 
+fn configured(file: &Path) -> anyhow::Result<StateDir> {
+    let options = Options { config: Some(file.to_path_buf()), ..Options::default() };
+    let config = config::resolve(&options).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+    existing(config.state_dir)
+}
+
 fn existing(dir: PathBuf) -> anyhow::Result<StateDir> {
-    if !dir.join(LEDGER).exists() {
-        bail!(
+    match is_state_dir(&dir) {
+        Ok(true) => Ok(StateDir(dir)),
+        Ok(false) => bail!(
             "{} has no ledger: the service has not run with this state directory",
             display_path(&dir)
-        );
+        ),
+        Err(Denied(dir)) => Err(Denied(dir).into()),
     }
-    Ok(StateDir(dir))
+}
+
+/// Whether it has a ledger that this user can read.
+fn is_state_dir(dir: &Path) -> Result<bool, Denied> {
+    match fs::File::open(dir.join(LEDGER)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(Denied(dir.to_path_buf()))
+        }
+        Err(_) => Ok(false),
+    }
+}
+
+/// The nearest state directory; of several, the one of a running service.
+fn near_to(from: &Path) -> anyhow::Result<Option<StateDir>> {
+    for above in from.ancestors() {
+        let mut found = candidates(above)?;
+        // Those of running services first.
+        found.sort_by_key(|dir| holder(dir).is_none());
+        match found.as_slice() {
+            [] => {}
+            [only] => return Ok(Some(StateDir(only.clone()))),
+            [first, second, ..] if holder(first).is_some() && holder(second).is_none() => {
+                return Ok(Some(StateDir(first.clone())));
+            }
+            _ => {
+                let shown = found.iter().map(|dir| {
+                    let running = holder(dir).map_or("", |_| " (running)");
+                    format!("--state-dir {}{running}", display_path(dir))
+                });
+                bail!(
+                    "there are several state directories near {}: choose one of\n  {}",
+                    display_path(from),
+                    shown.collect::<Vec<_>>().join("\n  ")
+                );
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// State directories in a directory, and in those directly below it.
-fn beside(dir: &Path) -> Vec<PathBuf> {
+fn candidates(dir: &Path) -> Result<Vec<PathBuf>, Denied> {
     let own = [dir.to_path_buf(), dir.join(".tidemill")];
-    let below = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let below = fs::read_dir(dir).into_iter().flatten().flatten();
     let below = below.map(|entry| entry.path().join(".tidemill"));
-    let mut found: Vec<_> =
-        own.into_iter().chain(below).filter(|dir| dir.join(LEDGER).exists()).collect();
+    let mut found = Vec::new();
+    let mut denied = None;
+    for dir in own.into_iter().chain(below) {
+        match is_state_dir(&dir) {
+            Ok(true) => found.push(dir),
+            Ok(false) => {}
+            // A directory of any user may refuse: only one by this name is a service's.
+            Err(error) => denied = dir.ends_with(".tidemill").then_some(error).or(denied),
+        }
+    }
     found.dedup();
-    found
+    match denied {
+        Some(error) if found.is_empty() => Err(error),
+        _ => Ok(found),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::Lock;
+
+    #[test]
+    fn a_state_directory_is_held_by_the_process_that_has_its_lock() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert_eq!(holder(dir.path()), None);
+        let lock = Lock::take(dir.path()).expect("free");
+        assert_eq!(holder(dir.path()), Some(std::process::id()));
+        drop(lock);
+        assert_eq!(holder(dir.path()), None, "the number in the file is an old one");
+    }
 }

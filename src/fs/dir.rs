@@ -169,7 +169,7 @@ impl Dir {
                 // The kernel could not rule out a rename that raced with the look-up; or another
                 // process holds a write lease, indefinitely.
                 Err(rustix::io::Errno::AGAIN) if attempts < limits::OPEN_ATTEMPTS_MAX => {
-                    attempts += 1
+                    attempts += 1;
                 }
                 result => return Ok(result?),
             }

@@ -154,7 +154,7 @@ impl Handle {
         signals: impl Stream<Item = K> + Send,
     ) {
         let stream = Box::pin(signals.chain(stream::pending()));
-        let mut signals = Counted { stream, count: 0, last_counted: None };
+        let mut signals = Counted { stream, count: 0, last: None };
         tokio::select! {
             () = signals.reach(1) => self.request_stop(),
             () = self.closing.cancelled() => {}
@@ -188,7 +188,7 @@ fn log_phase(phase: Phase) {
 struct Counted<S: Stream> {
     stream: S,
     count: u32,
-    last_counted: Option<(S::Item, Instant)>,
+    last: Option<(S::Item, Instant)>,
 }
 
 impl<S: Stream<Item: PartialEq> + Unpin> Counted<S> {
@@ -197,12 +197,12 @@ impl<S: Stream<Item: PartialEq> + Unpin> Counted<S> {
         while self.count < count {
             let Some(kind) = self.stream.next().await else { return std::future::pending().await };
             let is_same = self
-                .last_counted
+                .last
                 .as_ref()
                 .is_some_and(|(last, at)| *last == kind && at.elapsed() < limits::SIGNAL_DEBOUNCE);
             if !is_same {
                 self.count += 1;
-                self.last_counted = Some((kind, Instant::now()));
+                self.last = Some((kind, Instant::now()));
             }
         }
     }

@@ -6,7 +6,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, SystemTime},
 };
@@ -76,7 +76,8 @@ pub struct PipelineMeter {
     oldest_pending: (Gauge, Mutex<Duration>),
     in_flight: (Gauge, InFlight),
     paused_by_storage: (Gauge, Mutex<PauseReasons>),
-    paused_by_operator: (Gauge, AtomicBool),
+    /// When an operator paused the intake; none while it is not.
+    paused_by_operator: (Gauge, Mutex<Option<jiff::Timestamp>>),
     last_published: Gauge,
     /// Number of looks that skipped a file because other transforms have processed it.
     other_transforms: AtomicU64,
@@ -120,7 +121,7 @@ impl PipelineMeter {
             oldest_pending: (gauge(names::PENDING_SECONDS), Mutex::default()),
             in_flight: (gauge(names::IN_FLIGHT), InFlight::default()),
             paused_by_storage: (pause("storage"), Mutex::default()),
-            paused_by_operator: (pause("operator"), AtomicBool::new(false)),
+            paused_by_operator: (pause("operator"), Mutex::default()),
             last_published: gauge(names::LAST_PUBLISHED),
             other_transforms: AtomicU64::new(0),
             heartbeats: Heartbeats::new(),
@@ -296,11 +297,16 @@ impl PipelineMeter {
     /// Records the operator's pause, or its end.
     pub fn set_paused_by_operator(&self, is_paused: bool) {
         self.paused_by_operator.0.set(if is_paused { 1.0 } else { 0.0 });
-        self.paused_by_operator.1.store(is_paused, Relaxed);
+        *self.paused_by_operator.1.lock().unwrap_or_else(PoisonError::into_inner) =
+            is_paused.then(jiff::Timestamp::now);
+    }
+
+    fn paused_by_operator_since(&self) -> Option<jiff::Timestamp> {
+        *self.paused_by_operator.1.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_paused_by_operator(&self) -> bool {
-        self.paused_by_operator.1.load(Relaxed)
+        self.paused_by_operator_since().is_some()
     }
 
     #[must_use]
@@ -335,6 +341,7 @@ impl PipelineMeter {
             in_work_done_bytes: in_flight.done_bytes,
             oldest_in_work_seconds: in_flight.oldest.as_secs_f64(),
             held: self.is_paused_by_operator(),
+            held_since: self.paused_by_operator_since().map(|since| format!("{since:.0}")),
             paused: self.pause_reason(),
         }
     }

@@ -19,6 +19,7 @@ mod status;
 mod stderr;
 mod time_series;
 mod trace;
+pub mod units;
 
 pub use channel::ChannelMeter;
 pub use display_path::{display_path, escaped, shell_quoted};
@@ -31,7 +32,7 @@ pub use meters::{Pause, PipelineMeter};
 pub use observer::Observer;
 pub use outcome_log::{Events, Listener, OutcomeLine, Proof, is_full};
 pub use outcome_stream::{OutcomeRecord, OutcomeStream};
-pub use progress::{OnceEnds, print_summary, run as progress};
+pub use progress::{OnceOutcome, print_summary, run as progress};
 pub use prometheus::{Exporter, InstallError, install as install_exporter};
 pub use status::{ChannelStatus, DrainStatus, PipelineStatus, StageStatus, Status, Totals};
 pub use stderr::{flush as flush_logs, start_thread as detach_logs, write_lines};

@@ -49,6 +49,8 @@ pub struct PipelineStatus {
     pub oldest_in_work_seconds: f64,
     /// Whether an operator paused it.
     pub held: bool,
+    /// When the operator did: RFC 3339, UTC.
+    pub held_since: Option<String>,
     /// Reason if the intake is paused because storage is unavailable.
     pub paused: Option<String>,
 }

@@ -1,18 +1,21 @@
-//! What is known of one file, and what will become of it.
+//! The records and the rules that apply to one file, and the next action on it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use super::{
     left_alone::{self, look_below},
     reprocess::has_other_transforms,
-    time,
+    short_reason, time,
 };
 use crate::{
     config::Pipeline,
     fingerprint::Fingerprint,
-    fs::{self, Dir},
+    fs::{self, Dir, Kind},
     ledger::{self, HistoryQuery, Ledger, PipelineDirs, Record, State},
-    observe::display_path,
+    observe::{display_path, units::size},
     pipeline::{
         process::claim::{PriorOutcome, classify, find_record},
         publish::commit::earlier_output::is_as_published,
@@ -38,17 +41,63 @@ pub fn below_an_input(pipelines: &[Pipeline], path: PathBuf) -> PathBuf {
     found.map_or_else(|| path.clone(), |pipeline| pipeline.input.join(&path))
 }
 
-/// What to say of this path, which is absolute: the rest of a sentence that begins with it.
+/// The answer about one path: its state, and facts in the order in which they are shown.
+#[derive(Clone, Debug, Default)]
+pub struct Explanation {
+    pub state: String,
+    pub facts: Vec<(&'static str, String)>,
+    /// The pipeline whose intake the file waits for; none where it does not wait.
+    pub waits_in: Option<String>,
+}
+
+impl Explanation {
+    fn new(state: impl Into<String>) -> Self {
+        Self { state: state.into(), ..Self::default() }
+    }
+
+    /// Adds one fact.
+    #[must_use]
+    pub fn with(mut self, label: &'static str, fact: impl Into<String>) -> Self {
+        self.facts.push((label, fact.into()));
+        self
+    }
+
+    fn and(mut self, facts: Vec<(&'static str, String)>) -> Self {
+        self.facts.extend(facts);
+        self
+    }
+}
+
+/// The state ends a sentence that begins with the path; each fact is a line below it.
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.state)?;
+        for (label, fact) in &self.facts {
+            write!(f, "\n  {:<12}{fact}", format!("{label}:"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Explains this path, which is absolute.
 pub fn describe(
     ledger: &dyn Ledger,
     pipelines: &[Pipeline],
     path: &Path,
-) -> ledger::Result<String> {
+) -> ledger::Result<Explanation> {
     let roots = ledger.roots()?;
-    if let Some(moved) = moved(ledger, path)? {
+    if let Some(moved) = moved(ledger, &roots, path)? {
         return Ok(moved);
     }
     for root in &roots {
+        if path == root.input || path == root.output {
+            let role = if path == root.input { "input" } else { "output" };
+            return Ok(Explanation::new(format!(
+                "is a directory, the {role} of pipeline {}",
+                root.name
+            ))
+            .with("next", "name a file in it"));
+        }
         if let Ok(source) = path.strip_prefix(&root.input) {
             let seen = look_below(&root.input, source);
             let found = seen.ok().flatten().map_or(Fingerprint::NONE, |seen| seen.identity);
@@ -63,36 +112,47 @@ pub fn describe(
             return Ok(as_output(root, output, record.as_ref()));
         }
     }
-    Ok("is neither below an input nor below an output of this service".to_owned())
+    let inputs: Vec<_> = roots.iter().map(|root| display_path(&root.input).to_string()).collect();
+    let answer = Explanation::new("is in no input and no output of this service");
+    Ok(answer.with("inputs", inputs.join(", ")))
 }
 
-/// A file in quarantine, by where it is now.
-fn moved(ledger: &dyn Ledger, path: &Path) -> ledger::Result<Option<String>> {
+/// A file in quarantine, by its present path.
+fn moved(
+    ledger: &dyn Ledger,
+    roots: &[PipelineDirs],
+    path: &Path,
+) -> ledger::Result<Option<Explanation>> {
     let query = HistoryQuery { state: Some(State::Quarantined), ..Default::default() };
     let here = |record: &Record| record.moved_to.as_deref() == Some(path);
     let record = ledger.history(&query)?.into_iter().find(here);
     Ok(record.map(|record| {
-        let reason = record.reason.unwrap_or_default();
-        format!("is in quarantine: {reason}; `tidemill requeue` puts it back to the intake")
+        let of = roots.iter().find(|roots| roots.id == record.pipeline);
+        let source = of.map_or_else(|| record.source.clone(), |of| of.input.join(&record.source));
+        let reason = of.and_then(|of| short_reason(&record, of)).unwrap_or_default();
+        Explanation::new("is in quarantine")
+            .with("source", display_path(&source).to_string())
+            .with("record", when(&record))
+            .with("reason", reason)
+            .with("next", "`tidemill requeue` puts it back to the intake")
     }))
 }
 
-fn as_output(roots: &PipelineDirs, output: &Path, record: Option<&Record>) -> String {
+fn as_output(roots: &PipelineDirs, output: &Path, record: Option<&Record>) -> Explanation {
     let (_, name) = fs::split(output);
     if fs::is_internal_name(name) {
-        return "is a file of the service's own: work that is not published yet".to_owned();
+        return Explanation::new("is a temporary file of the service, not published yet");
     }
     let Some(record) = record else {
-        return "was not published by this service".to_owned();
+        return Explanation::new("was not published by this service");
     };
-    let source = roots.input.join(&record.source);
-    let (source, time) = (display_path(&source), time(record));
-    match record.state {
-        State::Published | State::Done | State::Changed => {
-            format!("was published from {source} at {time} (record {})", record.id)
-        }
-        _ => format!("is about to be published from {source} (record {})", record.id),
-    }
+    let source = display_path(&roots.input.join(&record.source)).to_string();
+    let is_published = matches!(record.state, State::Published | State::Done | State::Changed);
+    let state = if is_published { "was published" } else { "is being published" };
+    Explanation::new(state)
+        .with("source", source)
+        .with("record", when(record))
+        .and(conversion(record))
 }
 
 fn as_source(
@@ -100,74 +160,111 @@ fn as_source(
     roots: &PipelineDirs,
     (config, source): (Option<&Pipeline>, &Path),
     record: Option<&Record>,
-) -> String {
-    let found = look_below(&roots.input, source);
-    let was =
-        record.map(|record| format!("; {}{}", past(roots, record), present(roots, config, record)));
-    let was = was.unwrap_or_default();
-    let seen = match found {
+) -> Explanation {
+    let past = record.map(|record| past(roots, config, record)).unwrap_or_default();
+    let seen = match look_below(&roots.input, source) {
         Ok(Some(seen)) => seen,
-        Ok(None) => return format!("is not there{was}"),
-        Err(error) => return format!("cannot be looked at ({error}){was}"),
+        Ok(None) => return Explanation::new("does not exist").and(past),
+        Err(error) => return Explanation::new(format!("cannot be read: {error}")).and(past),
     };
+    if seen.kind == Kind::Directory {
+        return Explanation::new("is a directory").with("next", "name a file in it").and(past);
+    }
     if let Some(why) = left_alone::reason(config, roots, source, &seen) {
-        return format!("is left alone: {why}{was}");
+        return Explanation::new(format!("is left alone: {why}")).and(past);
     }
     let on_success = config.map(|config| config.on_success.clone());
     let on_success = on_success.or_else(|| record.map(|record| record.on_success.clone()));
     let on_success = on_success.unwrap_or(crate::policy::OnSuccess::Keep);
-    let known_now = classify(ledger, record, &seen.identity, &on_success);
-    let will = match known_now {
-        PriorOutcome::New if record.is_some() => {
-            "changed since, or was requeued, and will be processed again"
+    let outcome = classify(ledger, record, &seen.identity, &on_success);
+    let (state, next) = state_and_next(outcome, record.is_some());
+    let mut explanation = Explanation::new(state).and(past);
+    if outcome == PriorOutcome::New {
+        explanation.waits_in = Some(roots.name.clone());
+        if let Some(why) = left_alone::waits_for(config, &seen) {
+            explanation = explanation.with("waits", why);
         }
-        PriorOutcome::New => {
-            "was not processed yet, and will be once it is settled (closed by its writer, old enough, quiet for long enough)"
+    }
+    explanation.with("next", next)
+}
+
+/// The state of a source that the intake takes, and the next action on it.
+const fn state_and_next(outcome: PriorOutcome, has_record: bool) -> (&'static str, &'static str) {
+    match outcome {
+        PriorOutcome::New if has_record => {
+            ("changed since it was processed, or was requeued", "it is processed again")
         }
-        PriorOutcome::Done => {
-            "was processed, is unchanged since, and is kept: nothing more is done"
-        }
-        PriorOutcome::MetadataChanged => {
-            "was processed, and its permissions, owner or links changed since: its content is compared, and published again only if that changed"
-        }
-        PriorOutcome::RetryDispose => "was processed; only its disposal is repeated",
-        PriorOutcome::InQuarantine => {
-            "is in quarantine, in its place: it is processed again when it changes, or by `tidemill requeue`"
-        }
-        PriorOutcome::RetryQuarantine => "is about to be moved to quarantine",
-        PriorOutcome::Skipped => "is left: its output's name was taken",
+        PriorOutcome::New => (
+            "was not processed yet, and will be once it is settled",
+            "it is settled once it is closed by its writer, old enough, and quiet for long enough",
+        ),
+        PriorOutcome::Done => ("was processed, is unchanged since, and is kept", "nothing"),
+        PriorOutcome::MetadataChanged => (
+            "was processed, and its permissions, owner or links changed since",
+            "its content is compared, and published again only if that changed",
+        ),
+        PriorOutcome::RetryDispose => ("was processed", "only its disposal is repeated"),
+        PriorOutcome::InQuarantine => (
+            "is in quarantine, in its place",
+            "it is processed again when it changes, or by `tidemill requeue`",
+        ),
+        PriorOutcome::RetryQuarantine => ("failed", "it is moved to quarantine"),
+        PriorOutcome::Skipped => ("was skipped: its output's name was taken", "nothing"),
         PriorOutcome::Unfinished => {
-            "is being published, or waits for the next start to finish that"
+            ("is being published", "it is finished now, or by the next start")
         }
         PriorOutcome::RolledBack => {
-            "is in an earlier state than the one that was processed, and is about to be quarantined"
+            ("is in an earlier state than the one that was processed", "it is moved to quarantine")
         }
-    };
-    let waits = match known_now {
-        PriorOutcome::New => left_alone::waits_for(config, &seen),
-        _ => None,
-    };
-    let waits = waits.map(|why| format!("; {why}")).unwrap_or_default();
-    format!("{will}{waits}{was}")
+    }
 }
 
-fn past(roots: &PipelineDirs, record: &Record) -> String {
-    let time = time(record);
-    let mut text = format!("record {} of {time}: {}", record.id, record.state);
+fn when(record: &Record) -> String {
+    format!("{} at {} (number {})", record.state, time(record), record.id)
+}
+
+/// The facts of a record: its state and time, the output, the sizes, the transforms and the reason.
+fn past(
+    roots: &PipelineDirs,
+    config: Option<&Pipeline>,
+    record: &Record,
+) -> Vec<(&'static str, String)> {
+    let mut facts = vec![("record", when(record))];
     if let Some(output) = &record.output {
-        text += &format!(" as {}", display_path(&roots.output.join(&output.path)));
+        let path = display_path(&roots.output.join(&output.path)).to_string();
+        facts.push(("output", format!("{path}{}", output_state(roots, record))));
+        facts.extend(conversion(record));
     }
     if let Some(moved_to) = &record.moved_to {
-        text += &format!(", now {}", display_path(moved_to));
+        facts.push(("moved to", display_path(moved_to).to_string()));
     }
-    if let Some(reason) = &record.reason {
-        text += &format!(": {reason}");
+    facts.extend(short_reason(record, roots).map(|reason| ("reason", reason)));
+    if let Some(config) = config.filter(|config| has_other_transforms(record, Some(config))) {
+        let made_by = record.output.as_ref().map_or("", |output| output.transforms.as_str());
+        facts.push((
+            "outdated",
+            format!(
+                "it was made by `{made_by}`, and the transforms are `{}` now: `tidemill reprocess` makes it again",
+                config.transforms
+            ),
+        ));
     }
-    text
+    facts
 }
 
-/// What has become of a published output, and whether the transforms that made it are those of today.
-fn present(roots: &PipelineDirs, config: Option<&Pipeline>, record: &Record) -> String {
+/// The sizes before and after, and the transforms in between.
+fn conversion(record: &Record) -> Vec<(&'static str, String)> {
+    let Some(output) = &record.output else { return Vec::new() };
+    let (before, after) = (record.identity.size, output.identity.size);
+    let mut facts = vec![("size", format!("{} → {}", size(before), size(after)))];
+    if !output.transforms.is_empty() {
+        facts.push(("transforms", output.transforms.clone()));
+    }
+    facts
+}
+
+/// Whether a published output still exists as it was published.
+fn output_state(roots: &PipelineDirs, record: &Record) -> String {
     let is_published = matches!(record.state, State::Published | State::Done | State::Changed);
     let Some(output) = record.output.as_ref().filter(|_| is_published) else {
         return String::new();
@@ -175,23 +272,16 @@ fn present(roots: &PipelineDirs, config: Option<&Pipeline>, record: &Record) -> 
     let (parent, name) = fs::split(&output.path);
     let looked = Dir::open(&roots.output).and_then(|root| root.open_beneath(parent)).and_then(
         |dir| match dir.stat(Path::new(name))? {
-            None => Ok("which is not there any more"),
-            Some(seen) if is_as_published(output, &seen, &dir)? => Ok("which is there, unchanged"),
-            Some(_) => Ok("which was changed or replaced since"),
+            None => Ok(", does not exist any more"),
+            Some(seen) if is_as_published(output, &seen, &dir)? => Ok(", exists, unchanged"),
+            Some(_) => Ok(", was changed or replaced since"),
         },
     );
-    let mut text = match looked {
-        Ok(found) => format!(", {found}"),
+    match looked {
+        Ok(state) => state.to_owned(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            ", which is not there any more".to_owned()
+            ", does not exist any more".to_owned()
         }
-        Err(error) => format!(", which cannot be looked at ({error})"),
-    };
-    if let Some(config) = config.filter(|config| has_other_transforms(record, Some(config))) {
-        text += &format!(
-            "; it was made by `{}`, and the transforms are `{}` now: `tidemill reprocess` makes it again",
-            output.transforms, config.transforms
-        );
+        Err(error) => format!(", cannot be read: {error}"),
     }
-    text
 }

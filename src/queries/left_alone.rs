@@ -1,4 +1,4 @@
-//! Why the intake does not take a file, by the rules of the service's last start.
+//! Reasons for which the intake leaves a file alone, by the rules of the service's last start.
 
 use std::{io, path::Path};
 
@@ -11,7 +11,7 @@ use crate::{
     policy::TemporaryNames,
 };
 
-/// Why it is left alone where it is, if it is.
+/// The reason for which it is left alone, if there is one.
 pub fn reason(
     config: Option<&Pipeline>,
     roots: &PipelineDirs,
@@ -45,7 +45,7 @@ pub fn reason(
     unmarked(config.marker.as_deref()?, roots, source, seen)
 }
 
-/// Looks at a name in a directory, and never through a link out of it.
+/// Reads the metadata of a name below a directory, and follows no link out of it.
 pub(super) fn look_below(root: &Path, source: &Path) -> io::Result<Option<FileMetadata>> {
     let (parent, name) = fs::split(source);
     match Dir::open(root)?.open_beneath(parent) {
@@ -68,19 +68,19 @@ fn unmarked(
     }
     let mut marked = source.as_os_str().to_owned();
     marked.push(marker);
-    let whole = roots.input.join(&marked);
+    let marker = roots.input.join(&marked);
     match look_below(&roots.input, Path::new(&marked)) {
         Ok(Some(found)) if is_stale(&found, seen) => Some(format!(
             "its marker {} is older than the file: it was another file's, and must be written again",
-            display_path(&whole)
+            display_path(&marker)
         )),
         Ok(Some(_)) => None,
-        Ok(None) => Some(format!("its marker {} is not there yet", display_path(&whole))),
-        Err(error) => Some(format!("cannot look at its marker {}: {error}", display_path(&whole))),
+        Ok(None) => Some(format!("its marker {} does not exist yet", display_path(&marker))),
+        Err(error) => Some(format!("cannot read its marker {}: {error}", display_path(&marker))),
     }
 }
 
-/// What a file waits for that is not processed yet, where its times tell.
+/// What an unprocessed file waits for, as far as its times show.
 pub fn waits_for(config: Option<&Pipeline>, seen: &FileMetadata) -> Option<String> {
     let config = config?;
     let changed_ns = seen.identity.modified_ns.max(seen.identity.changed_ns);

@@ -1,4 +1,4 @@
-//! The ledger's records for those who look and mend: the command line and the HTTP API.
+//! Queries of the ledger's records, and requests that change them: for the command line and the HTTP API.
 
 pub mod explain;
 mod left_alone;
@@ -8,11 +8,57 @@ pub mod reprocess;
 
 use jiff::Timestamp;
 
-use crate::ledger::Record;
+use crate::{
+    ledger::{PipelineDirs, Record},
+    observe::{display_path, escaped},
+};
 
-/// When it was made: RFC 3339, UTC.
+/// Formats the time of a record: RFC 3339, UTC.
 #[must_use]
 pub fn time(record: &Record) -> String {
     let time = Timestamp::from_nanosecond(record.at_ns.into());
     time.map_or_else(|_| record.at_ns.to_string(), |time| format!("{time:.3}"))
+}
+
+/// Returns the reason of a record in words that go next to the paths of its source and its output: it
+/// repeats neither.
+#[must_use]
+pub fn short_reason(record: &Record, roots: &PipelineDirs) -> Option<String> {
+    let reason = record.reason.as_deref()?;
+    let source = display_path(&roots.input.join(&record.source)).to_string();
+    let output = record.output.as_ref().map(|output| roots.output.join(&output.path));
+    let output = output.map(|output| display_path(&output).to_string());
+    Some(escaped(&without_paths(reason, &source, output.as_deref())))
+}
+
+fn without_paths(reason: &str, source: &str, output: Option<&str>) -> String {
+    let cause = reason.strip_prefix("cannot transform ").and_then(|rest| rest.strip_prefix(source));
+    if let Some(cause) = cause.and_then(|rest| rest.strip_prefix(": ")) {
+        return cause.to_owned();
+    }
+    // The longer path first: one may begin with the other.
+    let mut names = vec![(source, "the source")];
+    names.extend(output.map(|output| (output, "the output")));
+    names.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
+    names.iter().fold(reason.to_owned(), |text, (path, name)| text.replace(path, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_repeats_no_path_that_stands_next_to_it() {
+        for (reason, wanted) in [
+            ("cannot transform /in/a: gunzip: invalid header", "gunzip: invalid header"),
+            ("cannot read /in/a: Input/output error", "cannot read the source: Input/output error"),
+            (
+                "/in/a.zst exists, and the policy is `fail`",
+                "the output exists, and the policy is `fail`",
+            ),
+            ("the ledger's disk is full", "the ledger's disk is full"),
+        ] {
+            assert_eq!(without_paths(reason, "/in/a", Some("/in/a.zst")), wanted);
+        }
+    }
 }

@@ -12,7 +12,7 @@ use crate::{
     fs,
     lifecycle::{CloseOutcome, ClosedResource, Report},
     limits,
-    observe::{self, Observer, OnceEnds},
+    observe::{self, Observer, OnceOutcome},
     pipeline::DrainSummary,
 };
 
@@ -151,8 +151,9 @@ impl ExitReport<'_> {
             let in_quarantine = outcome.as_ref().map_or(0, |outcome| outcome.in_quarantine);
             let meters = (0..config.pipelines.len()).filter_map(|index| observer.pipeline(index));
             let other_transforms = meters.map(|meter| meter.other_transforms()).sum();
-            let ends = OnceEnds { in_quarantine, left, other_transforms };
-            observe::print_summary(&status, started_at.elapsed(), ends);
+            let outputs = config.pipelines.iter().map(|pipeline| pipeline.output.clone()).collect();
+            let outcome = OnceOutcome { in_quarantine, deferred: left, other_transforms, outputs };
+            observe::print_summary(&status, started_at.elapsed(), &outcome);
         }
         let is_abandoned = |closed: &ClosedResource| closed.outcome == CloseOutcome::Abandoned;
         let was_forced = report.is_none_or(|report| report.resources.iter().any(is_abandoned));

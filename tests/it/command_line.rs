@@ -3,10 +3,14 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "the tests are the users who move and remove files")]
 
+mod check;
 mod copy;
 mod ends;
+mod explain;
 mod ledger;
+mod operate;
 mod reprocess;
 mod requeue;
 mod serve;
+mod terminal;
 mod words;

@@ -293,8 +293,12 @@ fn check_prints_a_configuration_that_means_the_same() {
     let bench = Bench::new();
     let mut check = Command::cargo_bin("tidemill").expect("the program");
     let (input, output) = (bench.at("inbox"), bench.at("outbox"));
-    let ran =
-        check.arg("check").args([input, output]).args(["--durability", "none"]).assert().success();
+    let ran = check
+        .args(["check", "--all"])
+        .args([input, output])
+        .args(["--durability", "none"])
+        .assert()
+        .success();
     let printed = String::from_utf8(ran.get_output().stdout.clone()).expect("UTF-8");
     let note = String::from_utf8_lossy(&ran.get_output().stderr).into_owned();
     assert!(note.starts_with("note: pipeline main: `durability = \"none\"`"), "{note}");

@@ -23,7 +23,7 @@ pub struct Scans {
     /// Directories to be scanned, in order.
     directories: VecDeque<PathBuf>,
     /// New directories with the time of their second scan, in order.
-    second_scans: VecDeque<(Instant, PathBuf)>,
+    repeated: VecDeque<(Instant, PathBuf)>,
 }
 
 impl Scans {
@@ -42,14 +42,14 @@ impl Scans {
     /// Requests scans of a directory that an event named. Files created in it before it was watched
     /// raised no event, and its watch begins only after that event.
     pub fn new_directory(&mut self, path: PathBuf, once: bool, now: Instant) {
-        if self.directories.len() + self.second_scans.len() >= limits::SCANS_MAX {
+        if self.directories.len() + self.repeated.len() >= limits::SCANS_MAX {
             self.directories.clear();
-            self.second_scans.clear();
+            self.repeated.clear();
             // The full scan begins after the last of them is watched.
             return self.full.request(DiscoveredBy::Scan, now + limits::WATCH_START_DELAY_MAX);
         }
         if !once {
-            self.second_scans.push_back((now + limits::WATCH_START_DELAY_MAX, path.clone()));
+            self.repeated.push_back((now + limits::WATCH_START_DELAY_MAX, path.clone()));
         }
         self.directories.push_back(path);
     }
@@ -61,7 +61,7 @@ impl Scans {
         own: &Arc<[FileId]>,
         now: Instant,
     ) -> (bool, Option<&mut Scan>) {
-        while let Some((_, path)) = self.second_scans.pop_front_if(|(at, _)| *at <= now) {
+        while let Some((_, path)) = self.repeated.pop_front_if(|(at, _)| *at <= now) {
             self.directories.push_back(path);
         }
         let mut begins = false;
@@ -92,7 +92,7 @@ impl Scans {
     pub fn has_work(&self, now: Instant) -> bool {
         self.running.is_some()
             || !self.directories.is_empty()
-            || self.second_scans.front().is_some_and(|(at, _)| *at <= now)
+            || self.repeated.front().is_some_and(|(at, _)| *at <= now)
             || self.full.next().is_some_and(|at| at <= now)
     }
 
@@ -101,14 +101,14 @@ impl Scans {
     pub fn is_complete(&self) -> bool {
         self.running.is_none()
             && self.directories.is_empty()
-            && self.second_scans.is_empty()
+            && self.repeated.is_empty()
             && !self.full.is_requested()
     }
 
     /// Returns the time at which the next scan begins.
     #[must_use]
     pub fn next(&self, now: Instant) -> Option<Instant> {
-        let second_scan = self.second_scans.front().map(|(at, _)| *at);
+        let second_scan = self.repeated.front().map(|(at, _)| *at);
         let directories = (!self.directories.is_empty()).then_some(now);
         let full = if self.running.is_some() { None } else { self.full.next() };
         [second_scan, directories, full].into_iter().flatten().min()

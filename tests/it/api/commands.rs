@@ -18,13 +18,13 @@ fn the_commands_find_the_service_steer_it_and_wait_for_its_end() {
     let told = place.run(&["status"]);
     assert_eq!(told.code, 0, "{told:?}");
     assert!(told.stdout.contains(": READY, up for "), "{told:?}");
-    assert!(told.stdout.contains("0 waiting, 0 in work"), "{told:?}");
+    assert!(told.stdout.contains("\n  idle"), "{told:?}");
     let json = place.run(&["status", "--json", "--state-dir", "state"]);
     let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(json["can_change"], true);
     let paused = place.run(&["pause"]);
     assert_eq!((paused.code, paused.stdout.contains("nothing new is taken")), (0, true));
-    assert!(place.run(&["status"]).stdout.contains("paused by the operator"));
+    assert!(place.run(&["status"]).stdout.contains(": PAUSED by the operator since "));
     assert_eq!(place.run(&["resume", "main"]).stdout, "main is resumed\n");
     let unknown = place.run(&["pause", "other"]);
     assert_eq!(unknown.code, 78, "{unknown:?}");

@@ -174,7 +174,7 @@ fn explain_says_nothing_of_what_is_outside_the_pipelines() {
         let path = outside.path().join(name).display().to_string();
         explain(&path).replace(&path, "PATH")
     };
-    assert!(told("link/x").contains("PATH: is neither below an input nor below an output"));
+    assert!(told("link/x").contains("PATH: is in no input and no output"));
     assert_eq!(told("link/x"), told("no/such/file"));
     symlink(outside.path(), service.place.input().join("way")).unwrap();
     assert_eq!(

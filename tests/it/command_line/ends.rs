@@ -1,4 +1,4 @@
-//! The end of the service: nobody who looks on holds it up, and every place that reports it agrees.
+//! The exit of the service: no reader of its log delays it, and every report of it agrees.
 
 use std::{
     fs::{File, OpenOptions},
@@ -12,10 +12,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::files::{PATIENCE, Place, Running, tree, until};
 
-/// A log that is read until it is ready, and never again.
+/// A service whose log is read until it is ready, and never again.
 struct Unread {
     child: Child,
-    /// Holds the pipe open, as a reader that stands still does.
+    /// Holds the pipe open, as a stalled reader does.
     _pipe: File,
 }
 
@@ -24,21 +24,21 @@ impl Unread {
     fn start(place: &Place, args: &[&str], failpoints: &str) -> Self {
         let path = place.root().join("log");
         assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
-        // O_NONBLOCK: this end is never waited for.
+        // O_NONBLOCK: the test never waits for the pipe.
         let mut pipe =
             OpenOptions::new().read(true).write(true).custom_flags(0o4000).open(&path).unwrap();
         let mut command = place.tidemill(&[&["run", "--config", "tidemill.toml"], args].concat());
         command.env("FAILPOINTS", failpoints).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(OpenOptions::new().write(true).open(&path).unwrap());
         let child = command.spawn().unwrap();
-        let said = std::cell::RefCell::new((&pipe, Vec::new()));
+        let text = std::cell::RefCell::new((&pipe, Vec::new()));
         until("it is ready", || {
-            let (pipe, said) = &mut *said.borrow_mut();
+            let (pipe, text) = &mut *text.borrow_mut();
             let mut some = [0; 4096];
             if let Ok(count) = pipe.read(&mut some) {
-                said.extend_from_slice(&some[..count]);
+                text.extend_from_slice(&some[..count]);
             }
-            String::from_utf8_lossy(said).contains("phase=READY")
+            String::from_utf8_lossy(text).contains("phase=READY")
         });
         while !matches!(pipe.write(b"."), Err(error) if error.kind() == ErrorKind::WouldBlock) {}
         Self { child, _pipe: pipe }
@@ -48,7 +48,7 @@ impl Unread {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Its exit code, and how long it took to end.
+    /// Returns its exit code, and the time until its exit.
     fn end(&mut self) -> (Option<i32>, Duration) {
         let began = Instant::now();
         loop {
@@ -68,11 +68,11 @@ impl Drop for Unread {
     }
 }
 
-/// Each has a line in the log, for which the pipe has no room.
+/// The pipe has no room for the log lines of this many files.
 const FILES: usize = 300;
 
 #[test]
-fn a_log_that_nobody_reads_holds_up_no_file_and_no_stop() {
+fn an_unread_log_delays_no_file_and_no_stop() {
     let place = Place::new();
     let mut service = Unread::start(&place, &[], "");
     for number in 0..FILES {
@@ -86,7 +86,7 @@ fn a_log_that_nobody_reads_holds_up_no_file_and_no_stop() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_holds_up_neither_the_deadline_nor_the_third_signal() {
+fn an_unread_log_delays_neither_the_deadline_nor_the_third_signal() {
     for signals in [&[Signal::TERM][..], &[Signal::TERM, Signal::INT, Signal::TERM]] {
         let place = Place::new();
         let deadline = if signals.len() == 1 { "2s" } else { "1h" };
@@ -96,7 +96,7 @@ fn a_log_that_nobody_reads_holds_up_neither_the_deadline_nor_the_third_signal() 
             "commit::directory=sleep(3600000)",
         );
         place.put("a", "content");
-        until("it is in work", || {
+        until("it is in flight", || {
             tree(&place.output()).iter().any(|path| path.to_string_lossy().contains(".tidemill-"))
         });
         for (signal, phase) in signals.iter().zip(["DRAINING", "COMMITTING", ""]) {
@@ -139,12 +139,12 @@ fn drain_wait_ends_as_the_service_does_and_the_log_agrees() {
     let failpoint = "commit::directory=sleep(3600000)";
     let running = place.watch_with(&["--shutdown-deadline", "2s"], failpoint);
     place.put("a", "content");
-    until("it is in work", || {
+    until("it is in flight", || {
         tree(&place.output()).iter().any(|path| path.to_string_lossy().contains(".tidemill-"))
     });
     let drained = place.run(&["drain", "--wait"]);
     assert_eq!(drained.code, 75, "{drained:?}");
-    assert!(drained.stdout.contains("exited with code 75: 1 unfinished file"), "{drained:?}");
+    assert!(drained.stdout.contains("exited with code 75: 1 file unfinished"), "{drained:?}");
     let ended = running.end();
     assert_eq!(ended.code, 75, "{ended:?}");
     let stopped = ended
@@ -162,11 +162,11 @@ fn drain_wait_ends_as_the_service_does_and_the_log_agrees() {
 }
 
 #[test]
-fn drain_wait_says_when_the_service_was_killed() {
+fn drain_wait_reports_a_killed_service() {
     let place = Place::new();
     let running = place.watch_with(&["--shutdown-deadline", "1h"], "write=sleep(3600000)");
     place.put("a", "content");
-    until("it is in work", || place.run(&["status"]).stdout.contains("1 in work"));
+    until("it is in flight", || place.run(&["status"]).stdout.contains("1 in flight"));
     let mut command = place.tidemill(&["drain", "--wait"]);
     let waiting = Running::start(&mut command);
     running.until_said("phase=DRAINING");
@@ -192,7 +192,7 @@ fn the_same_signal_twice_at_once_is_one_and_the_drain_goes_on() {
 }
 
 #[test]
-fn once_names_the_file_that_it_leaves_and_why() {
+fn once_names_the_file_that_it_defers_and_the_reason() {
     let place = Place::new();
     place.put("done", "content");
     let path = place.put("open", "content");
@@ -201,7 +201,7 @@ fn once_names_the_file_that_it_leaves_and_why() {
     assert_eq!(ended.code, 75, "{ended:?}");
     let named = ended.stderr.lines().find(|line| line.contains("not processed")).unwrap();
     assert!(named.contains("/in/open") && named.contains("open for writing"), "{named}");
-    assert!(ended.stderr.contains("1 left for the next run"), "{ended:?}");
+    assert!(ended.stderr.contains("1 deferred to the next run"), "{ended:?}");
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn a_closed_terminal_ends_a_service_that_has_no_file_to_read_again() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    until("it is at work", || place.output().join("a.zst").exists());
+    until("it is running", || place.output().join("a.zst").exists());
     terminal.kill().unwrap();
     terminal.wait().unwrap();
     until("it has ended", || place.once(&[]).code == 0);
@@ -271,12 +271,12 @@ fn an_output_that_cannot_be_written_is_an_error() {
 }
 
 #[test]
-fn a_command_that_needs_a_service_ends_with_69_where_none_runs() {
+fn a_command_that_needs_a_service_exits_with_69_without_one() {
     let place = Place::new();
     assert_eq!(place.once(&[]).code, 0);
-    let place_of_none = tempfile::tempdir().unwrap();
+    let empty = tempfile::tempdir().unwrap();
     for command in ["status", "pause", "resume", "drain"] {
-        let ended = place.run(&[command, "--state-dir", place_of_none.path().to_str().unwrap()]);
+        let ended = place.run(&[command, "--state-dir", empty.path().to_str().unwrap()]);
         assert_eq!(ended.code, 69, "{command}: {ended:?}");
     }
 }

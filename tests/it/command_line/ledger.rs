@@ -1,4 +1,4 @@
-//! `history` and `explain`: what the ledger tells.
+//! `history` and `explain`: the records of the ledger.
 
 use crate::files::Place;
 
@@ -26,7 +26,7 @@ fn lines(place: &Place, args: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn history_tells_the_newest_first_and_can_be_narrowed() {
+fn history_lists_the_newest_first_and_can_be_narrowed() {
     let place = worked();
     let all = lines(&place, &[]);
     assert_eq!(all.len(), 3, "{all:?}");
@@ -72,7 +72,7 @@ fn explained(place: &Place, path: &str, wanted: &str) {
 }
 
 #[test]
-fn explain_tells_of_every_kind_of_file() {
+fn explain_answers_for_every_type_of_file() {
     let place = worked();
     place.put("new", "new");
     place.put("left.out", "left out");
@@ -87,28 +87,33 @@ fn explain_tells_of_every_kind_of_file() {
     let resolved = place.state().join("config.toml");
     let rules = std::fs::read_to_string(&resolved).unwrap();
     std::fs::write(&resolved, rules.replace("exclude = []", "exclude = [\"*.out\"]")).unwrap();
-    explained(&place, "in/new", "was not processed yet, and will be once it is settled");
-    explained(&place, "in/good", "was processed, is unchanged since, and is kept");
-    explained(&place, "in/good", "/out/good.zst");
+    explained(&place, "in/new", "in/new: was not processed yet, and will be once it is settled\n");
+    explained(&place, "in/new", "next:       it is settled once it is closed by its writer");
+    explained(&place, "in/good", "was processed, is unchanged since, and is kept\n");
+    explained(&place, "in/good", "next:       nothing\n");
+    explained(&place, "in/good", "size:       7 B → ");
+    explained(&place, "in/good", "transforms: zstd:3");
+    explained(&place, "in/good", "/out/good.zst, exists, unchanged\n");
     explained(&place, "in/bad", "is in quarantine, in its place");
     explained(&place, "in/bad", "gunzip");
-    explained(&place, "in/skipped", "is left: its output's name was taken");
+    explained(&place, "in/skipped", "was skipped: its output's name was taken");
     explained(&place, "in/left.out", "is left alone: `include` and `exclude` leave it out");
-    explained(&place, "in/dir", "is left alone: it is a directory");
+    explained(&place, "in/dir", "is a directory\n");
+    explained(&place, "in", "is a directory, the input of pipeline main");
     explained(&place, "in/.tidemill-x", "is left alone: its name is one of the service's own");
-    explained(&place, "in/never", "is not there");
-    explained(&place, "out/good.zst", "was published from ");
+    explained(&place, "in/never", "does not exist");
+    explained(&place, "out/good.zst", "was published\n");
     explained(&place, "out/strange", "was not published by this service");
-    explained(&place, "out/.tidemill-1.tmp", "is a file of the service's own");
-    explained(&place, "tidemill.toml", "is neither below an input nor below an output");
+    explained(&place, "out/.tidemill-1.tmp", "is a temporary file of the service");
+    explained(&place, "tidemill.toml", "is in no input and no output of this service");
     place.put("good", "changed");
-    explained(&place, "in/good", "changed since, or was requeued, and will be processed again");
+    explained(&place, "in/good", "changed since it was processed, or was requeued\n");
     std::fs::remove_file(place.input().join("good")).unwrap();
-    explained(&place, "in/good", "is not there; record");
+    explained(&place, "in/good", "does not exist\n  record: ");
 }
 
 #[test]
-fn explain_knows_markers() {
+fn explain_names_the_marker_that_a_file_waits_for() {
     let place = Place::new();
     place.configure("marker = \".ok\"");
     place.put("waits", "waits");
@@ -118,17 +123,18 @@ fn explain_knows_markers() {
     assert_eq!(place.published("marked.zst"), b"marked");
     assert!(!place.output().join("waits.zst").exists());
     explained(&place, "in/waits", "its marker ");
-    explained(&place, "in/waits", "/in/waits.ok is not there yet");
+    explained(&place, "in/waits", "/in/waits.ok does not exist yet");
     explained(&place, "in/marked.ok", "it is a marker (`.ok`)");
 }
 
 #[test]
-fn explain_tells_where_a_quarantined_file_was_moved_to_from_either_end() {
+fn explain_finds_a_quarantined_file_by_either_path() {
     let place = Place::new();
     place.put("bad", "no archive");
     assert_eq!(place.once(&["--transform", "gunzip", "--on-success", "delete"]).code, 65);
-    explained(&place, "in/bad", "is not there");
-    explained(&place, "in/bad", "now ");
+    explained(&place, "in/bad", "does not exist");
+    explained(&place, "in/bad", "moved to: ");
     explained(&place, "in/bad", "/state/quarantine/main/bad");
-    explained(&place, "state/quarantine/main/bad", "is in quarantine: ");
+    explained(&place, "state/quarantine/main/bad", "is in quarantine\n");
+    explained(&place, "state/quarantine/main/bad", "next:       `tidemill requeue`");
 }

@@ -1,4 +1,4 @@
-//! `reprocess`: what was processed is processed again, and `explain` says when that is useful.
+//! `reprocess`: processed files are processed again, and `explain` reports when that is useful.
 
 use crate::files::{Place, tree, until};
 
@@ -18,16 +18,16 @@ fn processed(names: &[&str]) -> Place {
 }
 
 #[test]
-fn an_output_that_was_lost_is_made_again() {
+fn a_lost_output_is_made_again() {
     let place = processed(&["a", "b"]);
-    assert!(explained(&place, "in/a").contains("which is there, unchanged"));
+    assert!(explained(&place, "in/a").contains("a.zst, exists, unchanged"));
     std::fs::remove_file(place.output().join("a.zst")).unwrap();
-    assert!(explained(&place, "in/a").contains("which is not there any more"));
+    assert!(explained(&place, "in/a").contains("a.zst, does not exist any more"));
     assert_eq!(place.once(&[]).code, 0);
     assert!(!place.output().join("a.zst").exists(), "a consumer may have taken it");
-    let asked = place.run(&["reprocess", "in/a"]);
-    assert_eq!(asked.code, 0, "{asked:?}");
-    assert!(asked.stdout.ends_with("/in/a: is processed again\n"), "{asked:?}");
+    let ran = place.run(&["reprocess", "in/a"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stdout.ends_with("/in/a: is processed again\n"), "{ran:?}");
     let ended = place.once(&[]);
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(ended.stderr.contains("stopped exit_code=0 published=1"), "{ended:?}");
@@ -35,17 +35,17 @@ fn an_output_that_was_lost_is_made_again() {
 }
 
 #[test]
-fn only_what_other_transforms_made_is_made_again() {
+fn outputs_of_other_transforms_are_made_again() {
     let place = processed(&["a", "b"]);
     place.put("c", "c");
     let other = ["--transform", "zstd:19"];
     let ended = place.once(&other);
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(ended.stderr.contains("\n2 done before with other transforms"), "{ended:?}");
-    let told = explained(&place, "in/a");
-    assert!(told.contains("the transforms are `zstd:19` now"), "{told}");
-    let asked = place.run(&["reprocess", "--changed-transforms"]);
-    assert_eq!((asked.code, asked.stdout.as_str()), (0, "2 files are processed again\n"));
+    let text = explained(&place, "in/a");
+    assert!(text.contains("the transforms are `zstd:19` now"), "{text}");
+    let ran = place.run(&["reprocess", "--changed-transforms"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "2 files are processed again\n"));
     let ended = place.once(&other);
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(!ended.stderr.contains("with other transforms"), "{ended:?}");
@@ -56,16 +56,16 @@ fn only_what_other_transforms_made_is_made_again() {
 }
 
 #[test]
-fn what_is_gone_or_was_never_processed_is_not_processed_again() {
+fn a_file_that_is_gone_or_was_never_processed_is_not_processed_again() {
     let place = processed(&["a", "b"]);
     std::fs::remove_file(place.input().join("a")).unwrap();
     let all = place.run(&["reprocess", "--all"]);
-    let said = "1 files are processed again\n1 are not in the input any more\n";
-    assert_eq!((all.code, all.stdout.as_str()), (0, said));
+    let printed = "1 file is processed again\n1 file is not in the input any more\n";
+    assert_eq!((all.code, all.stdout.as_str()), (0, printed));
     for (path, why) in [("in/a", "is not in the input"), ("in/new", "was not processed yet")] {
-        let asked = place.run(&["reprocess", path]);
-        assert_ne!(asked.code, 0, "{asked:?}");
-        assert!(asked.stdout.contains(why), "{asked:?}");
+        let ran = place.run(&["reprocess", path]);
+        assert_ne!(ran.code, 0, "{ran:?}");
+        assert!(ran.stdout.contains(why), "{ran:?}");
     }
     let since = place.run(&["reprocess", "--since", "1h"]);
     assert_eq!(since.code, 0, "{since:?}");

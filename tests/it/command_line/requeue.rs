@@ -1,10 +1,10 @@
-//! `requeue`: quarantine back to the intake, with and without a service that runs.
+//! `requeue`: from the quarantine back to the intake, with and without a running service.
 
 use crate::files::{Place, tree, until};
 
 const STRICT: [&str; 4] = ["--on-success", "delete", "--on-exists", "fail"];
 
-/// Files in quarantine because their outputs' names were taken, and are free now.
+/// Quarantines files because their outputs' names are taken, and frees the names.
 fn quarantined(names: &[&str]) -> Place {
     let place = Place::new();
     for name in names {
@@ -27,7 +27,7 @@ fn quarantined(names: &[&str]) -> Place {
 }
 
 #[test]
-fn a_file_is_requeued_by_where_it_was_and_by_where_it_is() {
+fn a_file_is_requeued_by_its_original_path_and_by_its_present_one() {
     let place = quarantined(&["one", "two", "three"]);
     let by_source = place.run(&["requeue", "in/one"]);
     assert_eq!(by_source.code, 0, "{by_source:?}");
@@ -48,15 +48,25 @@ fn a_file_is_requeued_by_where_it_was_and_by_where_it_is() {
 fn everything_is_requeued_at_once() {
     let place = quarantined(&["one", "two"]);
     let all = place.run(&["requeue", "--all"]);
-    assert_eq!(all.code, 0, "{all:?}");
-    assert_eq!(all.stdout.lines().count(), 2, "{all:?}");
+    assert_eq!((all.code, all.stdout.as_str()), (0, "2 files back to the intake\n"));
     assert!(tree(&place.quarantine()).is_empty());
     let again = place.run(&["requeue", "--all"]);
     assert_eq!((again.code, again.stdout.as_str()), (0, "nothing is in quarantine\n"));
 }
 
 #[test]
-fn a_service_that_runs_takes_a_requeued_file_at_once() {
+fn each_file_is_listed_where_that_is_asked_for() {
+    let place = quarantined(&["one", "two"]);
+    let all = place.run(&["requeue", "--all", "-v"]);
+    assert_eq!(all.code, 0, "{all:?}");
+    let lines: Vec<_> = all.stdout.lines().collect();
+    let [one, other, sum] = lines.as_slice() else { panic!("{all:?}") };
+    assert!(one.ends_with(": back to the intake") && other.ends_with(": back to the intake"));
+    assert_eq!(*sum, "2 files back to the intake");
+}
+
+#[test]
+fn a_running_service_takes_a_requeued_file_at_once() {
     let place = quarantined(&["one", "two"]);
     let running = place.watch(&STRICT);
     assert_eq!(place.run(&["requeue", "in/one"]).code, 0);
@@ -68,31 +78,31 @@ fn a_service_that_runs_takes_a_requeued_file_at_once() {
 }
 
 #[test]
-fn a_file_kept_in_its_place_is_taken_again_by_a_service_that_runs() {
+fn a_running_service_takes_a_requeued_file_that_stayed_in_its_place() {
     let place = Place::new();
     place.put("one", "one");
     std::fs::write(place.output().join("one.zst"), "theirs").unwrap();
     let running = place.watch(&[]);
     running.until_said("quarantined");
     std::fs::remove_file(place.output().join("one.zst")).unwrap();
-    let told = place.run(&["requeue", "in/one"]);
-    assert_eq!(told.code, 0, "{told:?}");
+    let ran = place.run(&["requeue", "in/one"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
     until("one", || place.output().join("one.zst").exists());
     assert_eq!(running.stop().code, 0);
     assert_eq!(place.published("one.zst"), b"one");
 }
 
 #[test]
-fn what_is_not_in_quarantine_or_cannot_go_back_is_told_and_nothing_is_lost() {
+fn a_file_that_is_not_in_quarantine_or_cannot_go_back_is_reported_and_not_lost() {
     let place = quarantined(&["one", "two"]);
-    let stranger = place.run(&["requeue", "in/stranger"]);
-    assert_eq!(stranger.code, 78, "{stranger:?}");
-    assert!(stranger.stderr.contains("in/stranger is not in quarantine"), "{stranger:?}");
+    let other = place.run(&["requeue", "in/other"]);
+    assert_eq!(other.code, 78, "{other:?}");
+    assert!(other.stderr.contains("in/other is not in quarantine"), "{other:?}");
     place.put("one", "a new file of that name");
     let all = place.run(&["requeue", "--all"]);
     assert_eq!(all.code, 78, "{all:?}");
     assert!(all.stdout.contains("/in/one: cannot move it back from "), "{all:?}");
-    assert!(all.stdout.contains("/in/two: back to the intake"), "{all:?}");
+    assert!(all.stdout.ends_with("1 file back to the intake\n"), "{all:?}");
     assert!(all.stderr.contains("1 of 2 could not be put back"), "{all:?}");
     assert_eq!(std::fs::read(place.quarantine().join("one")).unwrap(), b"one");
     assert_eq!(std::fs::read(place.input().join("one")).unwrap(), b"a new file of that name");

@@ -36,12 +36,12 @@ fn get(address: SocketAddr, path: &str) -> String {
     body.to_owned()
 }
 
-/// The address it says that it serves at.
+/// The address that its log names.
 fn served_at(running: &Running) -> SocketAddr {
-    let said = "HTTP server listening\" url=http://";
-    running.until_said(said);
+    let begin = "HTTP server listening\" url=http://";
+    running.until_said(begin);
     let log = running.log();
-    let (_, rest) = log.split_once(said).unwrap();
+    let (_, rest) = log.split_once(begin).unwrap();
     rest.split('/').next().unwrap().parse().unwrap()
 }
 
@@ -63,8 +63,8 @@ fn a_named_address_is_served_and_one_that_is_taken_is_an_error() {
 }
 
 #[test]
-fn where_the_default_address_is_taken_another_port_is_served_and_said() {
-    // Whoever has the port, this test or another process: it is taken.
+fn where_the_default_address_is_taken_another_port_is_served_and_logged() {
+    // This test or another process has the port: it is taken.
     let _taken = TcpListener::bind(("127.0.0.1", tidemill::limits::HTTP_PORT));
     let place = Place::new();
     let running = place.watch(&["--http", "default"]);
@@ -105,7 +105,7 @@ fn every_event_matches_a_record_of_the_history() {
 }
 
 #[test]
-fn the_exit_code_tells_the_truth() {
+fn the_exit_code_reports_the_outcome() {
     let place = Place::new();
     place.put("a", "content");
     assert_eq!(place.once(&[]).code, 0);
@@ -129,7 +129,7 @@ fn the_exit_code_tells_the_truth() {
 }
 
 #[test]
-fn a_stop_that_may_not_take_its_time_leaves_work_and_says_so() {
+fn a_stop_without_time_defers_files_and_reports_them() {
     let place = Place::new();
     for number in 0..20 {
         place.put(format!("file{number}"), "content");
@@ -152,7 +152,7 @@ fn logs_are_text_or_json_on_the_standard_error() {
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!(ended.stdout, "");
     let (lines, summary) = ended.stderr.trim_end().rsplit_once('\n').unwrap();
-    assert!(summary.starts_with("1 file published in "), "{summary}");
+    assert!(summary.starts_with("1 file published into out/ in "), "{summary}");
     for line in lines.lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         assert!(line["message"].is_string(), "{line}");

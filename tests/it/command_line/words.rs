@@ -1,4 +1,4 @@
-//! Help, versions, wrong words; `check` and `init`.
+//! Help, versions, usage errors; `check` and `init`.
 
 use crate::files::{Place, tree};
 
@@ -38,7 +38,7 @@ fn help_and_version_go_to_the_standard_output_and_exit_0() {
 }
 
 #[test]
-fn wrong_words_are_told_on_the_standard_error_and_exit_64_or_78() {
+fn errors_of_usage_and_configuration_are_printed_and_exit_64_or_78() {
     let place = Place::new();
     for (args, wanted) in [
         (vec!["run", "in"], "INPUT and OUTPUT go together"),
@@ -51,7 +51,7 @@ fn wrong_words_are_told_on_the_standard_error_and_exit_64_or_78() {
         (vec!["run", "in", "out", "--exclude", "a/../b"], "--exclude: `a/../b` matches nothing"),
         (vec!["run", "in", "out", "--temporary-names", "no"], "--temporary-names: `no` is none"),
         (vec!["run", "in", "out", "--settle", "soon"], "--settle: `soon` is not a duration"),
-        (vec!["run", "in", "out", "--http", "9464"], "--http: `9464` is neither an address"),
+        (vec!["run", "in", "out", "--http", "here"], "--http: `here` is neither an address"),
         (vec!["run", "in", "out", "--durability", "some"], "--durability: `some` is none of"),
         (vec!["run", "in", "out", "--shutdown-deadline", "x"], "--shutdown-deadline: `x` is not"),
         (vec!["run", "in", "out", "--log-format", "xml"], "--log-format: `xml` is none of"),
@@ -72,7 +72,7 @@ fn wrong_words_are_told_on_the_standard_error_and_exit_64_or_78() {
     for (args, wanted) in [
         (vec![], "Usage"),
         (vec!["watch"], "unrecognized subcommand 'watch'"),
-        (vec!["run", "--stepps", "zstd"], "a similar argument exists: '--transform'"),
+        (vec!["run", "--transfrom", "zstd"], "a similar argument exists: '--transform'"),
         (vec!["requeue"], "Usage"),
         (vec!["requeue", "--all", "in/a"], "cannot be used with"),
         (vec!["explain"], "Usage"),
@@ -85,7 +85,7 @@ fn wrong_words_are_told_on_the_standard_error_and_exit_64_or_78() {
 }
 
 #[test]
-fn what_check_prints_comes_to_the_same_again() {
+fn the_output_of_check_loads_as_the_same_configuration() {
     let place = Place::new();
     std::fs::create_dir(place.root().join("done")).unwrap();
     let options = [
@@ -121,15 +121,15 @@ fn what_check_prints_comes_to_the_same_again() {
     ];
     for args in [&["in", "out"][..], &["--config", "tidemill.toml"]] {
         for options in [&options[..], &[]] {
-            let first = place.run(&[&["check"], args, options].concat());
+            let first = place.run(&[&["check", "--all"], args, options].concat());
             assert_eq!(first.code, 0, "{first:?}");
             std::fs::write(place.root().join("resolved.toml"), &first.stdout).unwrap();
-            let again = place.run(&["check", "--config", "resolved.toml"]);
+            let again = place.run(&["check", "--all", "--config", "resolved.toml"]);
             assert_eq!(again.code, 0, "{again:?}");
             assert_eq!(again.stdout, first.stdout);
         }
     }
-    let told = place.run(&[&["check", "in", "out"], &options[..]].concat()).stdout;
+    let printed = place.run(&[&["check", "in", "out"], &options[..]].concat()).stdout;
     for line in [
         "transforms = \"gunzip,zstd:9\"",
         "on_exists = \"suffix\"",
@@ -137,15 +137,14 @@ fn what_check_prints_comes_to_the_same_again() {
         "settle = \"1500ms\"",
         "shutdown_deadline = \"90s\"",
         "durability = \"syncfs\"",
-        "once = true",
         "include = [\"*.gz\", \"2026/**\"]",
     ] {
-        assert!(told.contains(line), "{line}: {told}");
+        assert!(printed.contains(line), "{line}: {printed}");
     }
 }
 
 #[test]
-fn check_warns_of_outputs_that_a_power_loss_can_take_back() {
+fn check_warns_of_outputs_that_a_power_loss_can_remove() {
     let place = Place::new();
     let ended = place.run(&["check", "in", "out", "--durability", "none"]);
     assert_eq!(ended.code, 0);
@@ -197,7 +196,7 @@ fn without_a_configuration_the_state_is_in_the_output() {
     assert_eq!(place.published("a.zst"), b"content");
     assert!(place.output().join(".tidemill/ledger.sqlite").exists());
     std::fs::remove_file(place.root().join("tidemill.toml")).unwrap();
-    let told = place.run(&["history"]);
-    assert!(told.stdout.contains("/in/a → "), "{told:?}");
+    let listed = place.run(&["history"]);
+    assert!(listed.stdout.contains("/in/a → "), "{listed:?}");
     assert!(ended.stderr.contains("1 file published"), "{ended:?}");
 }

@@ -72,7 +72,7 @@ fn check_shows_which_names_are_temporary_and_explain_says_that_one_is() {
     let place = Place::new();
     let name = place.put("a.csv.part", "unfinished");
     assert_eq!(place.once(&[]).code, 0);
-    let checked = place.run(&["check", "--config", "tidemill.toml"]);
+    let checked = place.run(&["check", "--all", "--config", "tidemill.toml"]);
     assert!(checked.stdout.contains("temporary_names = \"ignore\""), "{checked:?}");
     assert!(checked.stdout.contains(".* *~") && checked.stdout.contains("*.part"), "{checked:?}");
     let explained = place.run(&["explain", name.to_str().unwrap()]).stdout;

@@ -34,7 +34,11 @@ fn the_manual_has_a_page_for_each_command_and_every_option_of_run() {
     }
     let first = place.run(&["man"]).stdout;
     assert_eq!(first, std::fs::read_to_string(place.root().join("man/tidemill.1")).unwrap());
-    assert!(first.contains("Exit codes: 0 finished"), "{first}");
+    for heading in
+        ["EXAMPLES", "SIGNALS", "FILES", "ENVIRONMENT", "\"EXIT STATUS\"", "\"SEE ALSO\""]
+    {
+        assert!(first.contains(&format!("\n.SH {heading}\n")), "{heading}: {first}");
+    }
 }
 
 #[test]

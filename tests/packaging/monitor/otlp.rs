@@ -239,7 +239,7 @@ fn a_processed_file_is_a_span_with_one_below_it_for_each_of_the_eight_stages() {
     }
     // What the configuration came to means the same.
     let mut check = Command::new(env!("CARGO_BIN_EXE_tidemill"));
-    check.args(["check", "--config", "state/config.toml"]).current_dir(dir.path());
+    check.args(["check", "--all", "--config", "state/config.toml"]).current_dir(dir.path());
     let printed = String::from_utf8(check.output().expect("check").stdout).expect("text");
     let kept = fs::read_to_string(dir.path().join("state/config.toml")).expect("read");
     assert!(printed.contains("[otlp]") && printed == kept, "{printed}{kept}");

@@ -23,7 +23,7 @@ fn explain_and_requeue_take_no_path_that_leads_out_of_the_input() {
     for path in ["in/../secret", "in/sub/../../secret", "/etc/passwd", "../secret", &absolute] {
         let told = place.run(&["explain", path]);
         assert_eq!(told.code, 0, "{told:?}");
-        assert!(told.stdout.contains("is neither below an input nor below an output"), "{told:?}");
+        assert!(told.stdout.contains("is in no input and no output"), "{told:?}");
         let refused = place.run(&["requeue", path]);
         assert_eq!(refused.code, 78, "{refused:?}");
         assert!(refused.stderr.contains("is not in quarantine"), "{refused:?}");

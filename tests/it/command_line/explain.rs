@@ -1,0 +1,70 @@
+//! `explain` of files that wait: for a writer, for an operator, for a service.
+
+use std::fs::OpenOptions;
+
+use crate::files::{Place, until};
+
+fn explained(place: &Place, path: &str) -> String {
+    let ended = place.run(&["explain", path]);
+    assert_eq!(ended.code, 0, "{path}: {ended:?}");
+    ended.stdout
+}
+
+#[test]
+fn a_file_that_waits_names_its_writer_and_the_state_of_the_service() {
+    let place = Place::new();
+    let running = place.watch(&[]);
+    let path = place.put("open", "content");
+    let writer = OpenOptions::new().append(true).open(&path).unwrap();
+    let text = explained(&place, "in/open");
+    let pid = std::process::id();
+    assert!(
+        text.contains("  waits:      open for writing by ") && text.contains(&format!("({pid})")),
+        "{text}"
+    );
+    assert!(!text.contains("service:"), "{text}");
+    assert_eq!(place.run(&["pause"]).code, 0);
+    let text = explained(&place, "in/open");
+    assert!(text.contains("  service:    PAUSED by the operator since 20"), "{text}");
+    assert_eq!(running.stop().code, 0);
+    drop(writer);
+    let text = explained(&place, "in/open");
+    assert!(text.contains("  service:    no service is running: "), "{text}");
+    assert!(!text.contains("open for writing"), "{text}");
+}
+
+#[test]
+fn a_processed_file_has_a_line_for_each_fact() {
+    let place = Place::new();
+    place.put("a", "content");
+    assert_eq!(place.once(&[]).code, 0);
+    let text = explained(&place, "in/a");
+    let labels: Vec<_> =
+        text.lines().skip(1).filter_map(|line| line.trim().split_once(':')).collect();
+    let labels: Vec<_> = labels.into_iter().map(|(label, _)| label).collect();
+    assert_eq!(labels, ["record", "output", "size", "transforms", "next"], "{text}");
+    assert!(text.lines().all(|line| !line.contains(';')), "{text}");
+}
+
+#[test]
+fn a_path_of_no_input_is_answered_from_the_working_directory() {
+    let place = Place::new();
+    assert_eq!(place.once(&[]).code, 0);
+    std::fs::remove_file(place.root().join("tidemill.toml")).unwrap();
+    assert_eq!(place.run(&["run", "in", "out", "--once"]).code, 0);
+    let text = explained(&place, "/etc/passwd");
+    assert!(text.contains("is in no input and no output of this service"), "{text}");
+    assert!(text.contains(&format!("  inputs:     {}\n", place.input().display())), "{text}");
+}
+
+#[test]
+fn history_repeats_no_path() {
+    let place = Place::new();
+    place.configure("transforms = \"gunzip\"");
+    let path = place.put("bad.gz", "no gzip at all");
+    assert_eq!(place.once(&[]).code, 65);
+    let line = place.run(&["history"]).stdout;
+    assert_eq!(line.matches(path.to_str().unwrap()).count(), 1, "{line}");
+    assert!(line.contains("  (`gunzip`: "), "{line}");
+    until("the record", || place.state_of("bad.gz") == "quarantined");
+}

@@ -1,0 +1,126 @@
+//! `status`, `ps` and what finds a service: what they show, and which service they find.
+
+use std::{
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    process::Command,
+};
+
+use crate::files::{Place, Running, until};
+
+/// A user without rights, where the tests run as root.
+const NOBODY: u32 = 65_534;
+
+#[test]
+fn a_status_has_the_page_the_pause_and_the_failures() {
+    let place = Place::new();
+    place.configure("transforms = \"gunzip\"");
+    place.put("bad.gz", "no gzip at all");
+    let running = place.watch(&["--http", "127.0.0.1:0"]);
+    until("it failed", || place.run(&["status"]).stdout.contains("1 in quarantine"));
+    let status = place.run(&["status"]).stdout;
+    assert!(status.contains(": READY, up for "), "{status}");
+    assert!(status.contains("\npage: http://127.0.0.1:"), "{status}");
+    assert!(status.contains("recent failures:\n"), "{status}");
+    let failure = status.lines().last().unwrap();
+    assert!(failure.contains("quarantined bad.gz: `gunzip`: "), "{status}");
+    assert_eq!(place.run(&["pause"]).code, 0);
+    let status = place.run(&["status"]).stdout;
+    assert!(status.contains(": PAUSED by the operator since 20"), "{status}");
+    assert!(status.contains("  PAUSED by the operator since 20"), "{status}");
+    let unknown = place.run(&["resume", "other"]);
+    assert_eq!(unknown.code, 78, "{unknown:?}");
+    assert!(unknown.stderr.contains("there is no pipeline `other`: there are main"), "{unknown:?}");
+    assert_eq!(running.stop().code, 0);
+}
+
+#[test]
+fn ps_lists_a_running_service_and_no_other() {
+    let place = Place::new();
+    let running = place.watch(&["--http", "127.0.0.1:0"]);
+    let (pid, dir) = (running.pid().to_string(), place.state().display().to_string());
+    let listed = |state: &str| {
+        let listed = place.run(&["ps"]);
+        assert_eq!(listed.code, 0, "{listed:?}");
+        listed.stdout.lines().any(|line| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            words.first() == Some(&pid.as_str())
+                && words.get(1) == Some(&state)
+                && words.contains(&"main")
+                && words.contains(&dir.as_str())
+                && words.last().is_some_and(|page| page.starts_with("http://127.0.0.1:"))
+        })
+    };
+    until("it is listed", || listed("READY"));
+    assert_eq!(place.run(&["pause"]).code, 0);
+    assert!(listed("PAUSED"));
+    assert_eq!(running.stop().code, 0);
+    let after = place.run(&["ps"]);
+    assert!(after.code == 0 && !after.stdout.contains(&dir), "{after:?}");
+}
+
+#[test]
+fn of_several_state_directories_the_running_one_is_chosen() {
+    let place = Place::new();
+    let config = place.root().join("tidemill.toml");
+    std::fs::remove_file(config).unwrap();
+    for output in ["out", "out2"] {
+        assert_eq!(place.run(&["run", "in", output, "--once"]).code, 0);
+    }
+    let both = place.run(&["history"]);
+    assert_eq!(both.code, 78, "{both:?}");
+    assert!(both.stderr.contains("/out/.tidemill\n"), "{both:?}");
+    assert!(both.stderr.contains("/out2/.tidemill\n"), "{both:?}");
+    let running = Running::start(&mut place.tidemill(&["run", "in", "out2", "--http", "off"]));
+    running.until_said("event=pipeline.ready");
+    let status = place.run(&["status"]);
+    assert_eq!(status.code, 0, "{status:?}");
+    assert!(status.stdout.contains("/out2 ("), "{status:?}");
+    assert_eq!(running.stop().code, 0);
+}
+
+#[test]
+fn a_state_directory_of_another_user_is_a_denied_permission() {
+    let place = Place::new();
+    assert_eq!(place.once(&[]).code, 0);
+    std::fs::set_permissions(place.root(), PermissionsExt::from_mode(0o755)).unwrap();
+    let closed =
+        PermissionsExt::from_mode(if rustix::process::getuid().is_root() { 0o700 } else { 0 });
+    std::fs::set_permissions(place.state(), closed).unwrap();
+    for command in ["history", "status"] {
+        let mut denied = place.tidemill(&[command, "--state-dir", "state"]);
+        if rustix::process::getuid().is_root() {
+            denied.uid(NOBODY);
+        }
+        let ended = Running::start(&mut denied).end();
+        assert_eq!(ended.code, 78, "{ended:?}");
+        let wanted = "permission denied: run as root or as the service's user";
+        assert!(ended.stderr.contains(wanted), "{ended:?}");
+        assert!(!ended.stderr.contains("no ledger"), "{ended:?}");
+    }
+    std::fs::set_permissions(place.state(), PermissionsExt::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn the_installed_configuration_is_found_where_nothing_is_near() {
+    let place = Place::new();
+    assert_eq!(place.once(&[]).code, 0);
+    let config = place.root().join("tidemill.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let absolute = text.replace("\"state\"", &format!("{:?}", place.state()));
+    std::fs::write(&config, absolute.replace("\"in\"", &format!("{:?}", place.input()))).unwrap();
+    // A mount namespace has an /etc of its own.
+    let script = format!(
+        "mount -t tmpfs none /etc && mkdir /etc/tidemill && cp {} /etc/tidemill/ && cd / && exec {} history --json",
+        config.display(),
+        env!("CARGO_BIN_EXE_tidemill")
+    );
+    place.put("a", "content");
+    assert_eq!(place.once(&[]).code, 0);
+    let ran = Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap();
+    if !rustix::process::getuid().is_root() {
+        println!("SKIPPED: only root has mounts of its own");
+        return;
+    }
+    let printed = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && printed.contains("\"source\":\"a\""), "{ran:?}");
+}
