@@ -163,6 +163,8 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// interval that is used without a service manager.
 pub const WATCHDOG_STALL_FACTOR: u32 = 10;
 pub const WATCHDOG_INTERVAL: Duration = Duration::from_mins(1);
+/// The time between two looks at whether the service manager's status line has changed.
+pub const STATUS_LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The interval of the live series, and its number of samples: an hour.
 pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(10);

@@ -19,6 +19,7 @@ pub mod probe;
 mod recover;
 mod reload;
 mod resources;
+mod status_line;
 mod tasks;
 mod watchdog;
 
@@ -166,6 +167,7 @@ async fn start(
         hooks.spawn(life, error::LIMIT, tasks::hook_context(&config, observer));
     }
     watchdog::spawn(life, observer);
+    status_line::spawn(life, observer);
     let api_state = listeners::open(life, live_config, observer, &ledger, token).await?;
     let recovered = recover::recovery(life, &config, (&ledger, &events), observer).await?;
     let tracer = tasks::traces(life, &config);

@@ -36,7 +36,10 @@ pub async fn drain(
 ) {
     handle.enter(Phase::Closing);
     observer.drain_started(live_config.now().shutdown_deadline);
-    notify(&[sd_notify::NotifyState::Stopping]);
+    notify(&[
+        sd_notify::NotifyState::Stopping,
+        sd_notify::NotifyState::Status(&draining(observer)),
+    ]);
     control.close();
     handle.enter(Phase::Draining);
     let cut = handle.cut();
@@ -57,12 +60,20 @@ pub async fn drain(
                 if log_progress(&mut log, observer) {
                     let extension = limits::DRAIN_LOG_INTERVAL.saturating_mul(3);
                     let micros = u32::try_from(extension.as_micros()).unwrap_or(u32::MAX);
-                    notify(&[sd_notify::NotifyState::ExtendTimeoutUsec(micros)]);
+                    notify(&[
+                        sd_notify::NotifyState::ExtendTimeoutUsec(micros),
+                        sd_notify::NotifyState::Status(&draining(observer)),
+                    ]);
                 }
             }
         }
     }
     handle.enter(Phase::Committing);
+}
+
+/// Makes the status line of a drain, which each of its messages carries: the service manager reads few at once.
+fn draining(observer: &Observer) -> String {
+    format!("Draining, {} files in flight", observer.unfinished())
 }
 
 /// Makes the context of the user's `on_start` and `on_drained` hooks.

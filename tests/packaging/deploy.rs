@@ -5,9 +5,11 @@
 
 mod debian;
 mod docker;
+mod image;
 mod kubernetes;
 mod manual;
 mod operations;
+mod reference;
 mod sbom;
 mod systemd;
 

@@ -5,6 +5,7 @@
 
 mod archive_command;
 mod logrotate;
+mod readme;
 mod rsync;
 mod sftp;
 

@@ -261,9 +261,12 @@ fn a_long_drain_tells_the_service_manager() {
     let service = Service::from(command.spawn().expect("start"));
     manager.until("READY=1");
     harness::until("work has begun", || !tree.files("out").is_empty());
+    manager.until(" files/s, ");
     service.signal(Signal::TERM);
     assert_eq!(service.wait(), 0, "{}", tree.log());
     let messages = manager.messages();
+    let is_draining = |message: &String| message.contains("STATUS=Draining, ");
+    assert!(messages.iter().any(is_draining), "{messages:?}");
     let at = |what: &str| messages.iter().position(|message| message.contains(what));
     let (ready, stopping) = (at("READY=1"), at("STOPPING=1"));
     let extended = at("EXTEND_TIMEOUT_USEC=");

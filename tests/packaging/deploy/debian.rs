@@ -39,11 +39,51 @@ fn every_asset_of_the_package_is_there_or_made_by_its_build() {
 }
 
 #[test]
+fn the_changelog_is_of_this_version_and_maintainer() {
+    let parsed = output(Command::new("dpkg-parsechangelog").args([
+        "--all",
+        "-l",
+        "deploy/debian/changelog",
+    ]));
+    let field = |name: &str| {
+        let begin = format!("{name}: ");
+        let line = parsed.lines().find_map(|line| line.strip_prefix(&begin));
+        line.unwrap_or_else(|| panic!("{parsed}")).to_owned()
+    };
+    assert_eq!(field("Source"), env!("CARGO_PKG_NAME"));
+    let version = field("Version");
+    assert_eq!(version.split('-').next(), Some(env!("CARGO_PKG_VERSION")));
+    let package = package();
+    assert_eq!(field("Maintainer"), package["maintainer"].as_str().unwrap());
+    assert_eq!(package["changelog"].as_str().unwrap(), "deploy/debian/changelog");
+}
+
+#[test]
+fn no_line_of_the_description_is_broken() {
+    let package = package();
+    let description = package["extended-description"].as_str().unwrap();
+    for line in description.lines() {
+        assert!(!line.is_empty() && line.chars().count() <= 76, "{line}");
+    }
+}
+
+#[test]
+fn an_installation_prints_the_next_step() {
+    let script = text("deploy/debian/postinst");
+    assert!(script.contains("usermod -aG tidemill"), "how a producer joins the group");
+    for path in ["/var/spool/tidemill/inbox", "/etc/tidemill/tidemill.toml"] {
+        let step = script.split("<<'END'").nth(1).unwrap();
+        assert!(step.contains(path), "{path}");
+    }
+}
+
+#[test]
 fn the_shell_scripts_are_clean() {
     let scripts = [
         "deploy/debian/postinst",
         "deploy/debian/prerm",
         "deploy/debian/postrm",
+        "deploy/image",
         "deploy/package",
         "tests/package",
         "tests/run",

@@ -11,7 +11,7 @@ use crate::{
 const RECIPE: &str = "deploy/docker/Dockerfile";
 
 /// The instructions of each stage: word and arguments.
-fn stages() -> Vec<Vec<(String, String)>> {
+pub fn stages() -> Vec<Vec<(String, String)>> {
     let whole = text(RECIPE).replace("\\\n", " ");
     let mut stages: Vec<Vec<(String, String)>> = Vec::new();
     for line in whole.lines().map(str::trim) {
@@ -30,7 +30,7 @@ fn stages() -> Vec<Vec<(String, String)>> {
 }
 
 /// The arguments of an instruction that a stage has once.
-fn only(stage: &[(String, String)], word: &str) -> String {
+pub fn only(stage: &[(String, String)], word: &str) -> String {
     let mut found = stage.iter().filter(|(it, _)| it == word);
     let (_, rest) = found.next().unwrap_or_else(|| panic!("no {word}"));
     assert_eq!(found.next(), None, "{word} is there twice");
@@ -38,7 +38,7 @@ fn only(stage: &[(String, String)], word: &str) -> String {
 }
 
 /// The words of an instruction in its form without a shell.
-fn words(json: &str) -> Vec<String> {
+pub fn words(json: &str) -> Vec<String> {
     serde_json::from_str(json).unwrap_or_else(|error| panic!("{json} needs a shell: {error}"))
 }
 
@@ -176,10 +176,40 @@ fn the_context_has_all_that_the_build_needs() {
         }
     }
     assert!(included >= 1, "the annotated configuration is included");
-    let builds = &stages()[0];
-    assert!(
-        builds.iter().any(|(_, rest)| rest == "cargo build --locked --profile dist --bin tidemill")
-    );
+    let build =
+        "touch src/main.rs src/lib.rs && cargo build --locked --profile dist --bin tidemill";
+    assert!(stages()[0].iter().any(|(_, rest)| rest == build));
+}
+
+/// The dependencies' layer: the manifest, and a target for each that it names.
+#[test]
+fn the_dependencies_are_built_before_the_sources_are_copied() {
+    let stage = &stages()[0];
+    let at = |what: &str| {
+        let found =
+            stage.iter().position(|(word, rest)| format!("{word} {rest}").starts_with(what));
+        found.unwrap_or_else(|| panic!("no {what}"))
+    };
+    let layer = at("RUN mkdir src benches");
+    assert!(at("COPY Cargo.toml Cargo.lock") < layer && layer < at("COPY src"));
+    let place = Place::new();
+    for file in ["Cargo.toml", "Cargo.lock"] {
+        output(Command::new("cp").arg(root().join(file)).arg(place.root()));
+    }
+    let (makes, rest) = stage[layer].1.split_once("&& cargo build").unwrap();
+    assert!(rest.contains("rm -r src benches"), "the empty targets go");
+    let script = format!("cd '{}' && {makes}", place.root().display());
+    output(Command::new("sh").args(["-ec", &script]));
+    let mut cargo = Command::new("cargo");
+    cargo.args(["metadata", "--locked", "--offline", "--no-deps", "--format-version=1"]);
+    let metadata = output(cargo.arg("--manifest-path").arg(place.root().join("Cargo.toml")));
+    let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
+    let targets = metadata["packages"][0]["targets"].as_array().unwrap();
+    for name in ["lib", "bin", "bench"] {
+        let has = |target: &&serde_json::Value| target["kind"][0] == name;
+        let target = targets.iter().find(has).unwrap_or_else(|| panic!("no {name}: {targets:?}"));
+        assert!(Path::new(target["src_path"].as_str().unwrap()).exists(), "{name}");
+    }
 }
 
 #[test]

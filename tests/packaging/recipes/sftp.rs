@@ -109,7 +109,7 @@ fn files(place: &Place) -> (PathBuf, Vec<PathBuf>) {
 }
 
 fn uploads(name: &str, upload: impl Fn(&Server, &Path, &Path) -> bool) {
-    for on_success in ["keep", "delete"] {
+    for on_success in ["keep", "delete", "archive:processed"] {
         let place = Place::new();
         let Some(server) = Server::start(&place.root().join("ssh")) else {
             return prove::skipped(name, "openssh-server or openssh-client is not installed");

@@ -1,0 +1,269 @@
+//! REFERENCE.md names what the program has: commands, options, keys with their defaults, exit codes, endpoints.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rustix::process::Signal;
+
+use crate::{
+    deploy::{root, text},
+    files::{Place, Running, until},
+};
+
+type Row = Vec<String>;
+
+/// The rows of the table below this heading, cell by cell, without their backquotes.
+fn table(heading: &str) -> Vec<Row> {
+    let reference = text("REFERENCE.md");
+    let (_, section) = reference
+        .split_once(&format!("\n{heading}\n"))
+        .unwrap_or_else(|| panic!("REFERENCE.md has no {heading}"));
+    let section = section.split("\n#").next().unwrap();
+    let rows: Vec<Row> = section
+        .lines()
+        .filter(|line| line.starts_with('|'))
+        .skip(2)
+        .map(|line| {
+            let cells = line.trim_matches('|').split('|');
+            cells.map(|cell| cell.trim_matches(['|', ' ', '`']).to_owned()).collect()
+        })
+        .collect();
+    assert!(rows.len() >= 3, "{heading}: {rows:?}");
+    rows
+}
+
+fn first_cells(heading: &str) -> BTreeSet<String> {
+    table(heading).into_iter().map(|row| row[0].clone()).collect()
+}
+
+/// The words in backquotes.
+fn quoted(text: &str) -> BTreeSet<String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// A table of the configuration: its heading, and how a file gets to it.
+const TABLES: [(&str, &str); 5] = [
+    ("### Top level", ""),
+    ("### `[limits]`", "[limits]\n"),
+    ("### `[[pipeline]]`", "[[pipeline]]\n"),
+    ("### `[hooks]`", "[hooks]\n"),
+    ("### `[otlp]`", "[otlp]\nendpoint = \"http://127.0.0.1:4318\"\n"),
+];
+
+const PIPELINE: &str = "[[pipeline]]\ninput = \"in\"\noutput = \"out\"\n";
+
+/// A whole configuration with these lines in one of its tables.
+fn configuration(begin: &str, lines: &str) -> String {
+    match begin {
+        "" => format!("{lines}\n{PIPELINE}"),
+        "[[pipeline]]\n" => format!("{PIPELINE}{lines}\n"),
+        begin => format!("{begin}{lines}\n{PIPELINE}"),
+    }
+}
+
+fn check(place: &Place, configuration: &str) -> crate::files::Ended {
+    std::fs::write(place.root().join("tidemill.toml"), configuration).unwrap();
+    place.run(&["check", "--config", "tidemill.toml"])
+}
+
+#[test]
+fn the_keys_are_those_of_the_program() {
+    let place = Place::new();
+    for (heading, begin) in TABLES {
+        // A key that does not exist is answered with all that do.
+        let answer = check(&place, &configuration(begin, "zzz = 1")).stderr;
+        let (_, help) = answer.rsplit_once("help:").unwrap_or_else(|| panic!("{answer}"));
+        let mut keys = quoted(help);
+        if begin.is_empty() {
+            keys.retain(|key| !["limits", "hooks", "otlp", "pipeline"].contains(&&**key));
+        }
+        assert_eq!(first_cells(heading), keys, "{heading}");
+    }
+}
+
+/// Whether the cell is a value and not its description.
+fn is_value(cell: &str) -> bool {
+    format!("key = {cell}").parse::<toml::Table>().is_ok()
+}
+
+#[test]
+fn the_defaults_are_those_of_the_program() {
+    let place = Place::new();
+    let mut shown = 0;
+    for (heading, begin) in TABLES {
+        let implicit = check(&place, &configuration(begin, ""));
+        assert_eq!(implicit.code, 0, "{implicit:?}");
+        for row in table(heading) {
+            let (key, default) = (&row[0], &row[2]);
+            if !is_value(default) {
+                continue;
+            }
+            let explicit = check(&place, &configuration(begin, &format!("{key} = {default}")));
+            assert_eq!(explicit.code, 0, "{explicit:?}");
+            assert_eq!(explicit.stdout, implicit.stdout, "{key} = {default}");
+            shown += 1;
+        }
+    }
+    assert!(shown >= 28, "{shown}");
+}
+
+/// A value for each key that is not its default.
+fn others(place: &Place) -> BTreeMap<&'static str, String> {
+    let token = place.root().join("token");
+    std::fs::write(&token, "0123456789abcdef\n").unwrap();
+    for name in ["other", "log"] {
+        std::fs::create_dir(place.root().join(name)).unwrap();
+    }
+    let values = "state_dir='other-state' http='127.0.0.1:1' admin_socket='off' admin_token_file='token' \
+        events='log/events' shutdown_deadline='24s' sandbox='best-effort' log_format='json' once=true \
+        memory='40%' files=256 workers=3 name='another' input='other' output='other-out' transforms='gzip' \
+        on_success='delete' on_exists='suffix' include=['*.log'] exclude=['*.bak'] temporary_names='take' \
+        settle='1s' min_age='1s' marker='.done' hard_links='refuse' owners='same' durability='none' \
+        attempts=4 backoff='2s' rescan='6m' quarantine='other-quarantine' max_output='2TiB' max_ratio=2001 \
+        max_decoder_memory='64MiB' on_start=['/bin/true'] on_published=['/bin/true'] on_failed=['/bin/true'] \
+        on_drained=['/bin/true'] batch_files=99 batch_delay='2s' timeout='9s' endpoint='http://127.0.0.1:4319' \
+        sampling=0.5 paths=true";
+    values
+        .split_whitespace()
+        .map(|pair| pair.split_once('=').unwrap())
+        .map(|(key, value)| (key, value.to_owned()))
+        .collect()
+}
+
+#[test]
+fn a_reload_changes_exactly_the_keys_that_the_reference_marks() {
+    let place = Place::new();
+    let others = others(&place);
+    let path = place.root().join("tidemill.toml");
+    // A sandbox would keep a reload from new directories.
+    let head = "sandbox = 'off'\nstate_dir = 'state'\nhttp = 'off'\n";
+    let otlp = TABLES[4].1;
+    let whole = |top: &str, otlp: &str, rest: &str| format!("{top}{otlp}{rest}");
+    let original = whole(head, otlp, PIPELINE);
+    std::fs::write(&path, &original).unwrap();
+    let running = Running::start(&mut place.tidemill(&["run", "--config", "tidemill.toml"]));
+    running.until_said("event=pipeline.ready");
+    let reload = |text: &str| {
+        let count = |what: &str| running.log().matches(what).count();
+        let before = [count("event=config.reloaded"), count("event=config.refused")];
+        std::fs::write(&path, text).unwrap();
+        running.signal(Signal::HUP);
+        until("the reload", || {
+            before != [count("event=config.reloaded"), count("event=config.refused")]
+        });
+        count("event=config.reloaded") > before[0]
+    };
+    let mut tried = BTreeSet::new();
+    for (heading, begin) in TABLES {
+        for row in table(heading) {
+            let (key, can_change) = (row[0].clone(), row[3] == "yes");
+            assert!(can_change || row[3] == "no", "{key}: {}", row[3]);
+            let value = others.get(&*key).unwrap_or_else(|| panic!("no other value of {key}"));
+            let line = format!("{key} = {value}\n");
+            // The line takes the place of the one that there is.
+            let without = |text: &str| -> String {
+                let is_other = |line: &&str| !line.starts_with(&format!("{key} = "));
+                text.lines().filter(is_other).flat_map(|line| [line, "\n"]).collect()
+            };
+            let changed = match begin {
+                "" => whole(&format!("{}{line}", without(head)), otlp, PIPELINE),
+                "[[pipeline]]\n" => whole(head, otlp, &format!("{}{line}", without(PIPELINE))),
+                "[limits]\n" | "[hooks]\n" => {
+                    whole(head, &format!("{begin}{line}{otlp}"), PIPELINE)
+                }
+                _ => whole(head, &format!("{}{line}", without(otlp)), PIPELINE),
+            };
+            assert_eq!(reload(&changed), can_change, "{changed}\n{}", running.log());
+            if can_change {
+                assert!(reload(&original), "{}", running.log());
+            } else {
+                let log = running.log();
+                let refused =
+                    log.lines().rfind(|line| line.contains("event=config.refused")).unwrap();
+                let table = begin.trim_matches(['[', ']', '\n']).split(']').next().unwrap();
+                let names = |name: &str| !name.is_empty() && refused.contains(name);
+                assert!(names(&key) || names(table), "{key}: {refused}");
+            }
+            tried.insert(key);
+        }
+    }
+    assert_eq!(tried.len(), others.len());
+    assert_eq!(running.stop().code, 0);
+}
+
+/// The long options that a help text lists.
+fn options(help: &str) -> BTreeSet<String> {
+    let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+    let words = lines.filter_map(|line| line.split_whitespace().find(|it| it.starts_with("--")));
+    let is_part = |letter: char| letter == '-' || letter.is_ascii_lowercase();
+    words.map(|word| word.chars().take_while(|letter| is_part(*letter)).collect()).collect()
+}
+
+#[test]
+fn the_commands_and_options_are_those_of_the_program() {
+    let place = Place::new();
+    let help = place.run(&["--help"]).stdout;
+    let listed = help.split("Commands:").nth(1).unwrap().split("\n\n").next().unwrap();
+    let commands = listed.lines().filter_map(|line| line.split_whitespace().next());
+    let commands: BTreeSet<String> =
+        commands.filter(|word| *word != "help").map(str::to_owned).collect();
+    assert_eq!(first_cells("## Commands"), commands);
+    for row in table("## Commands") {
+        let of_command = options(&place.run(&[&row[0], "--help"]).stdout);
+        for option in quoted(&row[1]).iter().filter(|it| it.starts_with("--")) {
+            assert!(of_command.contains(option), "{} has no {option}", row[0]);
+        }
+    }
+
+    let rows = table("## Options of `tidemill run`");
+    let of_run = options(&place.run(&["run", "--help"]).stdout);
+    assert_eq!(rows.iter().map(|row| row[0].clone()).collect::<BTreeSet<_>>(), of_run);
+    let (top, pipeline) = (first_cells("### Top level"), first_cells("### `[[pipeline]]`"));
+    for key in rows.iter().map(|row| &row[1]).filter(|key| !key.is_empty()) {
+        assert!(top.contains(key) || pipeline.contains(key), "no table has {key}");
+    }
+}
+
+#[test]
+fn the_exit_codes_are_those_of_the_program() {
+    let help = Place::new().run(&["--help"]).stdout;
+    let (_, codes) = help.split_once("Exit codes:").unwrap();
+    let codes: BTreeSet<String> = codes
+        .split(|letter: char| !letter.is_ascii_digit())
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(first_cells("## Exit codes"), codes);
+}
+
+#[test]
+fn the_endpoints_are_those_that_the_api_describes() {
+    let described: serde_json::Value =
+        serde_json::from_str(&text("src/http/openapi.json")).unwrap();
+    let mut endpoints = BTreeSet::new();
+    for (path, methods) in described["paths"].as_object().unwrap() {
+        for method in methods.as_object().unwrap().keys() {
+            endpoints.insert(format!("{} {path}", method.to_uppercase()));
+        }
+    }
+    assert_eq!(first_cells("## Endpoints"), endpoints);
+}
+
+#[test]
+fn every_link_of_the_readme_and_the_reference_leads_to_something() {
+    for file in ["README.md", "README.zh.md", "REFERENCE.md", "OPERATIONS.md", "SECURITY.md"] {
+        let text = text(file);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.starts_with("http") || link.starts_with('<') {
+                continue;
+            }
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let path = if path.is_empty() { file } else { path };
+            assert!(root().join(path).exists(), "{file}: {link}");
+            if !anchor.is_empty() {
+                let linked = super::text(path).to_lowercase();
+                let heading = format!("\n## {}\n", anchor.replace('-', " "));
+                assert!(linked.contains(&heading), "{file}: {link}");
+            }
+        }
+    }
+}
