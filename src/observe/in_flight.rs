@@ -24,7 +24,7 @@ struct InFlightFile {
     meter: Arc<JobMeter>,
 }
 
-/// Progress of one job. The job writes it; [`InFlight`] reads it.
+/// Progress of one job. The job writes it; `InFlight` reads it.
 #[derive(Debug)]
 pub struct JobMeter {
     stage: AtomicU8,

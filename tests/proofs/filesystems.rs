@@ -6,7 +6,6 @@
 #![expect(clippy::disallowed_methods, reason = "the tests are the users who move and remove files")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by a panic")]
-#![expect(clippy::unnecessary_debug_formatting, reason = "a name may hold anything")]
 
 mod across;
 mod inodes;

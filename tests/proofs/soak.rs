@@ -5,7 +5,6 @@
 
 #![cfg(feature = "failpoints")]
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by a panic")]
-#![expect(clippy::unnecessary_debug_formatting, reason = "a name may hold anything")]
 #![expect(clippy::disallowed_methods, reason = "the test is the consumer")]
 
 use std::{

@@ -137,7 +137,7 @@ fn quarantined_files_are_grouped_by_cause_and_a_group_is_requeued_alone() {
     for cause in &causes {
         assert!(cause.contains("the file") && !cause.contains(".gz"), "{cause}");
     }
-    let hex: String = causes[0].bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let hex = causes[0].bytes().fold(String::new(), |hex, byte| hex + &format!("%{byte:02x}"));
     let group = service.get(&format!("/api/v1/quarantine?cause={hex}")).json();
     assert_eq!((&group["total"], &group["matching"]), (&3.into(), &2.into()));
     let files = group["files"].as_array().unwrap();

@@ -69,7 +69,7 @@ fn plain(text: &str) -> String {
     let mut kept = String::new();
     while let Some(letter) = letters.next() {
         if letter == '\x1b' {
-            letters.by_ref().find(|letter| letter.is_ascii_alphabetic());
+            letters.by_ref().find(char::is_ascii_alphabetic);
         } else if letter != '\r' {
             kept.push(letter);
         }

@@ -5,7 +5,7 @@
 //!
 //! It reports less than `fsync`: write errors only, once per handle, and no failed block
 //! allocation. So writeback of each file is started first, which reports failed allocations, and
-//! each file is checked afterwards ([`kept`](crate::pipeline::kept)). An error belongs to every
+//! each file is checked afterwards ([`content_check`](crate::pipeline::content_check)). An error belongs to every
 //! file that is written at that time, those of the next batch included, and the handle reports it
 //! once: after a failure each file is synced individually until the next start. A file's own handle
 //! is as old as the file, so no other handle takes its error.

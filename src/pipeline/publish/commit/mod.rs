@@ -21,7 +21,7 @@
 //! read again. A failed sync of a directory or of the ledger ends all publishing
 //! ([`Halt`](crate::pipeline::halt::Halt)).
 //! C6: an output whose content was lost on its way to the disk gets no intent
-//! ([`kept`](crate::pipeline::kept)).
+//! ([`content_check`](crate::pipeline::content_check)).
 //! C7: an output is acknowledged only if its directory was under its path after the output got its
 //! name (`moved_directories.rs`).
 //!
