@@ -5,11 +5,13 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 6 | `main`, [`cli`] |
-//! | 5 | [`service`]: the entire life of the process on one page |
-//! | 4 | [`pipeline`] (makes the channels, starts the stages), [`recovery`], [`queries`], [`http`] |
+//! | 7 | `main`, [`cli`] |
+//! | 6 | [`service`]: the entire life of the process on one page |
+//! | 5 | [`http`] |
+//! | 4 | [`pipeline`] (makes the channels, starts the stages), [`recovery`], [`queries`]: none imports another |
 //! | 3 | `pipeline::{intake, process, publish}`: the eight stages |
 //! | 2 | `pipeline::{job, channel}`: a file in flight, and the one loop that moves it |
+//! | 2 | [`protocol`]: what is true on disk between two system calls, for pipeline, recovery and queries |
 //! | 2 | [`hooks`]: a user's commands and webhooks |
 //! | 1 | [`codec`], [`config`], [`sandbox`], [`fs`], [`ledger`], [`lifecycle`], [`observe`], which do not import one another |
 //! | 0 | [`error`], [`limits`] and the types that all layers share: [`fingerprint`], [`policy`], [`stage`], [`transforms`] |
@@ -19,10 +21,13 @@ pub mod cli;
 pub mod service;
 
 pub mod http;
+
 pub mod patience;
 pub mod pipeline;
 pub mod queries;
 pub mod recovery;
+
+pub mod protocol;
 
 pub mod hooks;
 

@@ -13,12 +13,13 @@ use crate::{
     fingerprint::FileId,
     fs::{self, Dir, NodeId},
     ledger::{Ledger, PipelineId},
-    observe::{Events, PipelineMeter, Tracer, display_path},
+    observe::{PipelineMeter, Tracer, display_path},
     pipeline::{
         circuit_breaker::CircuitBreaker, in_commit::InCommit, operator_pause::OperatorPause,
         own_paths::OwnPaths,
     },
     policy::Durability,
+    protocol::SharedEvents,
 };
 
 /// One running pipeline. Every job of it holds a reference; dropping the last one closes the
@@ -46,9 +47,6 @@ pub struct Context {
     /// Whether claim found a source whose record only recovery can finish.
     has_unfinished: AtomicBool,
 }
-
-/// The events file, if one is configured, shared by all pipelines.
-pub type SharedEvents = Arc<Mutex<Option<Events>>>;
 
 /// The parts of a context in addition to its configuration.
 #[derive(Debug)]

@@ -16,9 +16,9 @@ use crate::{
     fs::{self, Dir, Kind},
     ledger::{self, HistoryQuery, Ledger, PipelineDirs, Record, State},
     observe::{display_path, units::size},
-    pipeline::{
-        process::claim::{PriorOutcome, classify, find_record},
-        publish::commit::earlier_output::is_as_published,
+    protocol::{
+        earlier_output::is_as_published,
+        prior_outcome::{PriorOutcome, classify, find_record},
     },
 };
 

@@ -7,7 +7,7 @@ use crate::{
     fs::{self, Dir, FileMetadata, Kind},
     ledger::PipelineDirs,
     observe::display_path,
-    pipeline::{eligibility::skip_reason, intake::discover::is_stale},
+    protocol::{eligibility::skip_reason, marker::is_stale},
     policy::TemporaryNames,
 };
 

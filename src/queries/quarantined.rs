@@ -14,7 +14,7 @@ use crate::{
     fs::{self, Dir, NodeId, Overwrite, SecondName},
     ledger::{self, Flush, HistoryQuery, Ledger, PipelineDirs, Record, RecordId, State},
     observe::display_path,
-    pipeline::publish::dispose::quarantine::reason_name,
+    protocol::quarantine::reason_name,
 };
 
 /// Limit for reading a reason file; this service writes shorter ones.

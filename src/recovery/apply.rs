@@ -12,15 +12,13 @@ use crate::{
     fs::{self, Dir, NodeId, Overwrite, Walk},
     ledger::{Flush, Ledger, Output, PipelineId, Record, RecordId, State},
     observe::{display_path, is_full},
-    pipeline::{
-        context::SharedEvents,
-        outcome,
-        publish::dispose::{
-            finish_source,
-            held_source::{self, TakeResult},
-        },
-    },
     policy::OnSuccess,
+    protocol::{
+        SharedEvents,
+        disposal::finish_source,
+        held_source::{self, TakeResult},
+        outcome,
+    },
 };
 
 /// The parts of the service that recovery works with.

@@ -14,7 +14,7 @@ use crate::{
     ledger::{Ledger, Output, PipelineId, Record, RecordId, State},
     observe::{display_path, is_full},
     patience,
-    pipeline::{context::SharedEvents, outcome},
+    protocol::{SharedEvents, outcome},
 };
 
 /// The input of recovery: directories and facts.

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::{
     ledger::Record,
-    pipeline::{context::SharedEvents, outcome},
+    protocol::{SharedEvents, outcome},
 };
 
 /// The receivers of the reports.

@@ -16,16 +16,13 @@ use crate::{
     ledger::{Flush, Ledger, PipelineId, Record, State},
     observe::display_path,
     patience,
-    pipeline::{
-        outcome,
-        publish::dispose::{
-            finish_source,
-            held_source::{self, HeldSource, TakeResult},
-            quarantine::QuarantineEntry,
-            quarantine_source,
-        },
-    },
     policy::OnSuccess,
+    protocol::{
+        disposal::{finish_source, quarantine_source},
+        held_source::{self, HeldSource, TakeResult},
+        outcome,
+        quarantine::QuarantineEntry,
+    },
     stage::Stage,
 };
 

@@ -19,9 +19,10 @@ use crate::{
     observe::{Observer, Pause, PipelineMeter, Tracer, display_path},
     patience,
     pipeline::{
-        context::{Context, ContextParts, SharedEvents},
+        context::{Context, ContextParts},
         own_paths::OwnPaths,
     },
+    protocol::SharedEvents,
 };
 
 pub type Failure = Box<dyn Error + Send + Sync>;

@@ -22,7 +22,7 @@ use crate::{
     limits,
     observe::{Observer, OutcomeKind},
     patience,
-    pipeline::context::SharedEvents,
+    protocol::SharedEvents,
     recovery::{self, Gathered, Quarantines, Summary},
 };
 

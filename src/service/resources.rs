@@ -26,7 +26,8 @@ use crate::{
     lifecycle::{self, Lifecycle, Phase, StartError},
     observe::{Events, Listener, display_path},
     patience,
-    pipeline::{Control, DrainSummary, PipelineInputs, Pipelines, context::SharedEvents},
+    pipeline::{Control, DrainSummary, PipelineInputs, Pipelines},
+    protocol::SharedEvents,
     queries::quarantined::{self, Quarantined},
 };
 

@@ -6,7 +6,8 @@ use super::{Intake, ready::ReadyFiles, settle::SettleTable};
 use crate::{
     limits,
     observe::display_path,
-    pipeline::{context::Context, outcome::now_ns},
+    pipeline::context::Context,
+    protocol::outcome::now_ns,
 };
 
 /// Logs the unfinished files, each with the reason: those that wait in the table, and the ready ones

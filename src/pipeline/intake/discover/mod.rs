@@ -23,11 +23,9 @@ use crate::{
     config::{self, Filter},
     fingerprint::{FileId, Fingerprint},
     fs::{self, Dir, FileMetadata, Kind, Walk},
-    pipeline::{
-        eligibility,
-        job::{Arrival, DiscoveredBy, Observation},
-    },
+    pipeline::job::{Arrival, DiscoveredBy, Observation},
     policy::{SourceRules, TemporaryNames},
+    protocol::{eligibility, marker::is_stale},
 };
 
 /// A resumable walk through the input, or a part of it.
@@ -231,17 +229,6 @@ impl Discovery {
         let marker = input.stat_fresh(Path::new(&marker_path))?;
         Ok(marker.is_some_and(|marker| !is_stale(&marker, metadata)))
     }
-}
-
-/// Checks whether a marker is older than the content of its file: it belonged to an earlier file.
-///
-/// The content's time is the earlier one of the file's two, because a rename moves the change time
-/// and a producer may set the modification time to one in the future.
-#[must_use]
-pub fn is_stale(marker: &FileMetadata, file: &FileMetadata) -> bool {
-    let marker = marker.identity;
-    let written_ns = file.identity.modified_ns.min(file.identity.changed_ns);
-    marker.modified_ns.max(marker.changed_ns) < written_ns
 }
 
 fn age(changed_ns: i64) -> Duration {

@@ -18,6 +18,7 @@ use crate::{
         state_updates::StateUpdates,
     },
     policy::{Durability, OnSuccess},
+    protocol,
     stage::Stage,
 };
 
@@ -139,7 +140,7 @@ impl Acknowledger {
         let Context { events, ledger, .. } = &*first.job.context;
         failpoint::hit("commit::acknowledge")
             .and_then(|()| {
-                outcome::report_published(events, ledger.instance(), &publications(named))
+                protocol::outcome::report_published(events, ledger.instance(), &publications(named))
             })
             .map_err(|source| CommitError::Acknowledge { source })?;
         failpoint::pass("commit::acknowledged");
@@ -177,10 +178,10 @@ impl Acknowledger {
     }
 }
 
-fn publications(named: &[NamedOutput]) -> Vec<outcome::Published<'_>> {
+fn publications(named: &[NamedOutput]) -> Vec<protocol::outcome::Published<'_>> {
     named
         .iter()
-        .map(|NamedOutput { committed: file, .. }| outcome::Published {
+        .map(|NamedOutput { committed: file, .. }| protocol::outcome::Published {
             pipeline: file.job.context.name(),
             record: &file.record,
             took: Some(file.job.settled_at.elapsed()),

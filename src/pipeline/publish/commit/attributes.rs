@@ -3,13 +3,13 @@
 
 use std::{io, path::Path};
 
-use super::earlier_output;
 use crate::{
     failpoint,
     fingerprint::Fingerprint,
     fs::{self, Dir, FileMetadata},
     ledger::Output,
     observe::display_path,
+    protocol::earlier_output,
 };
 
 /// Copies changed attributes of the source to its output and returns the output as it is

@@ -6,7 +6,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::earlier_output;
 use crate::{
     fingerprint::Fingerprint,
     fs::{self, Dir, FileMetadata, Kind},
@@ -17,6 +16,7 @@ use crate::{
         job::{Job, Staged},
     },
     policy::OnExists,
+    protocol::earlier_output,
 };
 
 /// The decision about an output's name.

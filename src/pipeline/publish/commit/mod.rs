@@ -30,7 +30,6 @@
 pub mod acknowledge;
 mod attributes;
 mod conflict;
-pub mod earlier_output;
 pub mod group_sync;
 mod moved_directories;
 pub mod publish;

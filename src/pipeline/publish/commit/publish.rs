@@ -26,6 +26,7 @@ use crate::{
         state_updates::StateUpdate,
     },
     policy::Durability,
+    protocol,
     stage::Stage,
 };
 
@@ -273,7 +274,7 @@ impl Intent {
             state: State::Intent,
             reason: None,
             moved_to: None,
-            at_ns: outcome::now_ns(),
+            at_ns: protocol::outcome::now_ns(),
         };
         let replace = if replaces.is_some() { Overwrite::Allow } else { Overwrite::Never };
         Self { staged, record, replace }

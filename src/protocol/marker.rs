@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    fs::{self, Dir, Overwrite},
+    fs::{self, Dir, FileMetadata, Overwrite},
     limits,
     policy::OnSuccess,
 };
@@ -84,4 +84,15 @@ fn move_marker(dir: &Dir, to: &Dir, (name, wanted): (&OsStr, OsString)) -> io::R
             Ok(to.stat(Path::new(candidate))?.is_none())
         })?;
     }
+}
+
+/// Checks whether a marker is older than the content of its file: it belonged to an earlier file.
+///
+/// The content's time is the earlier one of the file's two, because a rename moves the change time
+/// and a producer may set the modification time to one in the future.
+#[must_use]
+pub fn is_stale(marker: &FileMetadata, file: &FileMetadata) -> bool {
+    let marker = marker.identity;
+    let written_ns = file.identity.modified_ns.min(file.identity.changed_ns);
+    marker.modified_ns.max(marker.changed_ns) < written_ns
 }

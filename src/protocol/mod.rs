@@ -1,0 +1,29 @@
+//! The protocol on disk: what is true of sources, outputs, quarantine and events between two system calls.
+//!
+//! The pipeline performs it, recovery finishes it after a crash, and the queries explain it; none of its
+//! modules has a thread, a channel or a job.
+
+pub mod prior_outcome;
+
+pub mod eligibility;
+
+pub mod earlier_output;
+
+pub mod outcome;
+
+pub mod held_source;
+
+mod cross_device;
+
+pub mod marker;
+
+pub mod disposal;
+
+pub mod quarantine;
+
+use std::sync::{Arc, Mutex};
+
+use crate::observe::Events;
+
+/// The events file, if one is configured, shared by all pipelines.
+pub type SharedEvents = Arc<Mutex<Option<Events>>>;

@@ -1,0 +1,181 @@
+//! Reports of outcomes to the events file and the log. The line of a published
+//! output is its acknowledgement, on which consumers may rely: it is written only for durable outputs.
+
+use std::{
+    io,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    sync::PoisonError,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use super::SharedEvents;
+use crate::{
+    failpoint,
+    ledger::{Record, RecordId, State},
+    observe::{self, OutcomeKind, OutcomeLine, Proof, display_path, log_seconds},
+};
+
+/// Returns the nanoseconds since the epoch, for records.
+#[must_use]
+pub fn now_ns() -> i64 {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// An output that is durable under its final name.
+#[derive(Clone, Copy, Debug)]
+pub struct Published<'a> {
+    pub pipeline: &'a str,
+    pub record: &'a Record,
+    /// The time since the file settled; `None` in recovery.
+    pub took: Option<Duration>,
+}
+
+/// Reports these outputs as published: one line each in the events file, durable before this
+/// returns, and in the log. `ledger` is the instance of the ledger that has their records.
+pub fn report_published(
+    events: &SharedEvents,
+    ledger: &str,
+    files: &[Published<'_>],
+) -> io::Result<()> {
+    append_published(events, ledger, files)?;
+    for Published { pipeline, record, took } in files {
+        let Some(output) = &record.output else {
+            continue;
+        };
+        tracing::debug!(
+            event = "file.published", pipeline,
+            record = record.id,
+            source = %display_path(&record.source),
+            output = %display_path(&output.path),
+            bytes_in = record.identity.size,
+            bytes_out = output.identity.size,
+            seconds = took.map(log_seconds),
+            "published"
+        );
+    }
+    Ok(())
+}
+
+fn append_published(
+    events: &SharedEvents,
+    ledger: &str,
+    files: &[Published<'_>],
+) -> io::Result<()> {
+    let mut events = events.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(events) = events.as_mut() else {
+        return Ok(());
+    };
+    let lines: Vec<OutcomeLine> = files.iter().map(|file| published_line(ledger, file)).collect();
+    events.append(&lines)?;
+    failpoint::barrier("barrier::events", || events.sync())
+}
+
+/// Returns the content that a line must have to be the acknowledgement of this record.
+#[must_use]
+pub fn proof(ledger: &str, record: &Record) -> Proof {
+    published_line(ledger, &Published { pipeline: "", record, took: None }).into()
+}
+
+/// Returns the outcome of an unpublished source, by its record.
+pub const fn unpublished_outcome(record: &Record) -> OutcomeKind {
+    match record.state {
+        State::Quarantined => OutcomeKind::Quarantined,
+        _ => OutcomeKind::Skipped,
+    }
+}
+
+/// Reports the outcome of a record without an output and without a job: in recovery.
+pub fn report_recovered(
+    events: &SharedEvents,
+    (ledger, pipeline): (&str, &str),
+    record: &Record,
+) -> io::Result<()> {
+    let source = (record.id, record.source.as_path(), record.identity.size);
+    let line = outcome_line((ledger, pipeline), unpublished_outcome(record), source);
+    append_unpublished(events, OutcomeLine { reason: record.reason.clone(), ..line })
+}
+
+/// Appends a line that is not an acknowledgement. A full disk does not fail it: the ledger has the
+/// outcome, and the line is written before the next one.
+pub fn append_unpublished(events: &SharedEvents, line: OutcomeLine) -> io::Result<()> {
+    let mut events = events.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(events) = events.as_mut() else {
+        return Ok(());
+    };
+    let result = events.append(std::slice::from_ref(&line)).and_then(|()| events.sync());
+    match result {
+        Err(error) if observe::is_full(&error) => {
+            tracing::warn!(event = "events.no_space", %error, record = line.id, "no space for the events file, line postponed");
+            events.defer(line);
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+fn published_line(ledger: &str, published: &Published<'_>) -> OutcomeLine {
+    let Published { pipeline, record, took } = published;
+    let source = (record.id, record.source.as_path(), record.identity.size);
+    let line = outcome_line((ledger, pipeline), OutcomeKind::Published, source);
+    let Some(output) = &record.output else {
+        return line;
+    };
+    let (path, output_hex) = json_path(&output.path);
+    OutcomeLine {
+        output: Some(path),
+        output_hex,
+        output_bytes: Some(output.identity.size),
+        source_hash: Some(hex(&output.source_hash)),
+        output_hash: Some(hex(&output.hash)),
+        replaced_hash: output.replaces.and_then(|replaced| replaced.hash).map(|hash| hex(&hash)),
+        seconds: took.map(|took| took.as_secs_f64()),
+        ..line
+    }
+}
+
+/// Creates a line without an output.
+pub fn outcome_line(
+    (ledger, pipeline): (&str, &str),
+    outcome: OutcomeKind,
+    (id, path, source_bytes): (RecordId, &Path, u64),
+) -> OutcomeLine {
+    let (source, source_hex) = json_path(path);
+    OutcomeLine {
+        time: jiff::Timestamp::now().to_string(),
+        id,
+        ledger: ledger.to_owned(),
+        pipeline: pipeline.to_owned(),
+        outcome,
+        source,
+        source_hex,
+        source_bytes,
+        output: None,
+        output_hex: None,
+        output_bytes: None,
+        source_hash: None,
+        output_hash: None,
+        replaced_hash: None,
+        seconds: None,
+        reason: None,
+    }
+}
+
+/// Returns a path for JSON, which allows only UTF-8, and for any other path also its bytes in hex.
+fn json_path(path: &Path) -> (String, Option<String>) {
+    match path.to_str() {
+        Some(text) => (text.to_owned(), None),
+        None => (path.to_string_lossy().into_owned(), Some(hex(path.as_os_str().as_bytes()))),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 15] {
+            text.extend(char::from_digit(digit.into(), 16));
+        }
+    }
+    text
+}
