@@ -174,7 +174,7 @@ impl Intakes {
         let Some(alive) = alive.upgrade() else {
             return Err(io::Error::other("the pipelines have ended"));
         };
-        let Stages { outlet, threads: stages } = wiring.start(pipelines, &alive)?;
+        let Stages { outlet, threads: stages } = wiring.start(&context, pipelines, &alive)?;
         let stop = self.0.stop.child_token();
         let ended = CancellationToken::new();
         let (events, wake) = EventQueue::new();

@@ -16,6 +16,7 @@ use super::{
     budget::{Budget, Share},
     channel::{self, Handoff, Inlet, Outlet, Panics, Shared, channel, timed},
     codec_memory::{CodecMemory, Codecs},
+    context::Context,
     halt::Halt,
     job::{Claimed, DisposeRequest, Job, Loaded, Staged, Streamed, Transformed},
     process::{
@@ -28,7 +29,7 @@ use super::{
         commit::{
             DurableBatch,
             acknowledge::{Acknowledger, NamedOutput},
-            group_sync,
+            group_sync::GroupSync,
             publish::Publisher,
             seal::Sealer,
             sync_pool::SyncPool,
@@ -79,9 +80,14 @@ pub struct Stages {
 }
 
 impl Wiring {
-    /// Starts the stages of one out of this number of pipelines. Its limits are an equal share, so that
+    /// Starts the stages of this pipeline, out of this number of pipelines. Its limits are an equal share, so that
     /// a stalled pipeline holds no other pipeline's share. An error ends the threads that were started.
-    pub fn start(&self, pipelines: usize, alive: &Arc<DropGuard>) -> io::Result<Stages> {
+    pub fn start(
+        &self,
+        context: &Arc<Context>,
+        pipelines: usize,
+        alive: &Arc<DropGuard>,
+    ) -> io::Result<Stages> {
         let share = share(self.limits, pipelines);
         let mut threads = Threads { alive: Arc::clone(alive), handles: Vec::new() };
         let channels = ChannelBuilder { observer: &self.observer };
@@ -92,8 +98,13 @@ impl Wiring {
             failed: to_dispose.clone(),
             panics: self.panics.clone(),
         };
-        start_publish(&mut threads, &channels, &shared, &self.halt, (staged, to_dispose))?;
-        start_dispose(&mut threads, &self.panics, &self.halt, dispose_requests)?;
+        let disposer = Disposer {
+            context: Arc::clone(context),
+            panics: self.panics.clone(),
+            fatal: self.halt.clone(),
+        };
+        start_publish(&mut threads, &channels, &shared, (context, &self.halt), (staged, to_dispose))?;
+        threads.start("dispose", move || disposer.run(&dispose_requests))?;
         let outlet = self.start_process(&mut threads, &channels, &shared, share, &to_commit)?;
         Ok(Stages { outlet, threads: threads.handles })
     }
@@ -251,7 +262,7 @@ fn start_publish(
     threads: &mut Threads,
     channels: &ChannelBuilder<'_>,
     shared: &Shared,
-    halt: &Halt,
+    (context, halt): (&Arc<Context>, &Halt),
     (staged, to_dispose): (Inlet<Staged>, Outlet<DisposeRequest>),
 ) -> io::Result<()> {
     let (to_publish, sealed) = channels.build::<DurableBatch>("publish");
@@ -260,7 +271,7 @@ fn start_publish(
         shared: shared.clone(),
         fatal: halt.clone(),
         pool: pool.clone(),
-        group_sync: group_sync::GroupSync::default(),
+        group_sync: GroupSync::new(Arc::clone(context)),
     };
     for syncer in syncers {
         threads.start("sync", move || syncer.run())?;
@@ -268,6 +279,7 @@ fn start_publish(
     threads.start("seal", move || sealer.run(&staged, &to_publish))?;
     let (to_acknowledge, named) = channels.build::<Vec<NamedOutput>>("acknowledge");
     let publisher = Publisher {
+        context: Arc::clone(context),
         panics: shared.panics.clone(),
         fatal: halt.clone(),
         named: to_acknowledge,
@@ -275,20 +287,11 @@ fn start_publish(
     };
     threads.start("publish", move || publisher.run(&sealed))?;
     let acknowledger = Acknowledger {
+        context: Arc::clone(context),
         panics: shared.panics.clone(),
         fatal: halt.clone(),
         committed: to_dispose,
         pool,
     };
     threads.start("acknowledge", move || acknowledger.run(&named))
-}
-
-fn start_dispose(
-    threads: &mut Threads,
-    panics: &Panics,
-    halt: &Halt,
-    requests: Inlet<DisposeRequest>,
-) -> io::Result<()> {
-    let disposer = Disposer { panics: panics.clone(), fatal: halt.clone() };
-    threads.start("dispose", move || disposer.run(&requests))
 }

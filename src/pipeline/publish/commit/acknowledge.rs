@@ -36,6 +36,8 @@ pub struct NamedOutput {
 /// The acknowledge thread.
 #[derive(Debug)]
 pub struct Acknowledger {
+    /// The pipeline that the stage belongs to.
+    pub context: Arc<Context>,
     pub panics: Panics,
     pub fatal: Halt,
     pub committed: Outlet<DisposeRequest>,
@@ -78,14 +80,11 @@ impl Acknowledger {
     /// Acknowledges the waiting outputs. On a full disk they keep waiting.
     fn acknowledge(&self, waiting: &mut Vec<NamedOutput>, updates: &mut StateUpdates) {
         let acknowledged =
-            self.make_durable(waiting).and_then(|()| Self::report_published(waiting));
+            self.make_durable(waiting).and_then(|()| self.report_published(waiting));
         let finished = match acknowledged {
             Ok(()) => self.finish(std::mem::take(waiting), updates),
             Err(failure) if failure.verdict() == Verdict::Pause => {
-                let (reason, now) = (failure.chain(), Instant::now());
-                for file in &*waiting {
-                    file.committed.job.context.breaker.trip(&reason, now);
-                }
+                self.context.breaker.trip(&failure.chain(), Instant::now());
                 // These jobs hold permits that the stages before this one may wait for when they
                 // stop.
                 waiting.retain(|file| !file.committed.job.is_stopping());
@@ -135,9 +134,11 @@ impl Acknowledger {
     }
 
     /// Reports the outputs as published; their names are durable (C3).
-    fn report_published(named: &[NamedOutput]) -> Result<(), Failure> {
-        let Some(NamedOutput { committed: first, .. }) = named.first() else { return Ok(()) };
-        let Context { events, ledger, .. } = &*first.job.context;
+    fn report_published(&self, named: &[NamedOutput]) -> Result<(), Failure> {
+        if named.is_empty() {
+            return Ok(());
+        }
+        let Context { events, ledger, .. } = &*self.context;
         failpoint::hit("commit::acknowledge")
             .and_then(|()| {
                 protocol::outcome::report_published(events, ledger.instance(), &publications(named))
@@ -149,8 +150,9 @@ impl Acknowledger {
 
     /// Marks the records and sends the sources to dispose.
     fn finish(&self, named: Vec<NamedOutput>, updates: &mut StateUpdates) -> Result<(), Failure> {
-        let Some(NamedOutput { committed: first, .. }) = named.first() else { return Ok(()) };
-        let context = &first.job.context;
+        if named.is_empty() {
+            return Ok(());
+        }
         let new_updates = named
             .iter()
             .map(|NamedOutput { committed: file, .. }| {
@@ -158,8 +160,8 @@ impl Acknowledger {
                 (file.record.id, if keep { State::Done } else { State::Published }, None)
             })
             .collect();
-        let path = context.config.output.clone();
-        let written = updates.write(&*context.ledger, new_updates);
+        let path = self.context.config.output.clone();
+        let written = updates.write(&*self.context.ledger, new_updates);
         written.map_err(|source| CommitError::Ledger { path, source })?;
         failpoint::pass("commit::marked");
         let now = Instant::now();

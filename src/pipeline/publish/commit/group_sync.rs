@@ -12,29 +12,35 @@
 
 use std::{
     io,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
 use super::sync_pool::{Synced, start_writeback};
-use crate::{failpoint, fs, limits, observe::SyncKind, pipeline::job::Staged};
+use crate::{
+    failpoint, fs, limits,
+    observe::SyncKind,
+    pipeline::{context::Context, job::Staged},
+};
 
 /// Decides whether one `syncfs` serves a batch, and calls it.
 #[derive(Debug)]
 pub struct GroupSync {
+    context: Arc<Context>,
     dirty_pages: fs::DirtyPages,
     /// A `syncfs` failed, without naming a file: from then on each file is synced individually,
     /// even with `durability = "syncfs"`.
     failed: AtomicBool,
 }
 
-impl Default for GroupSync {
-    fn default() -> Self {
-        Self { dirty_pages: fs::DirtyPages::open(), failed: AtomicBool::new(false) }
-    }
-}
-
 impl GroupSync {
+    pub fn new(context: Arc<Context>) -> Self {
+        Self { context, dirty_pages: fs::DirtyPages::open(), failed: AtomicBool::new(false) }
+    }
+
     /// Checks whether one `syncfs` is better for these files than the `fsync` they are configured
     /// with: there are many, and little else is unwritten.
     pub fn is_better_for(&self, files: &[Staged]) -> bool {
@@ -46,10 +52,10 @@ impl GroupSync {
     /// Checks whether one `syncfs` may replace an `fsync` of each of these files: their file system
     /// reports errors to the handle of the output's root, which is older than every file below it.
     pub fn may_replace_fsync(&self, files: &[Staged]) -> bool {
-        let Some(first) = files.first().filter(|_| !self.failed.load(Ordering::Relaxed)) else {
+        if self.failed.load(Ordering::Relaxed) {
             return false;
-        };
-        let root = first.job.context.output();
+        }
+        let root = self.context.output();
         let Ok(device) = fs::identity_of(&*root).map(|root| root.device) else { return false };
         files.iter().all(|staged| staged.identity.device == device)
             && fs::prefers_syncfs(&*root).unwrap_or(false)
@@ -66,21 +72,22 @@ impl GroupSync {
     /// Syncs files of one file system by one `syncfs`.
     pub fn sync(&self, files: Vec<Staged>) -> Vec<Synced> {
         let (started, mut synced) = start_writeback(files);
-        let Some(first) = started.first() else { return synced };
-        let result = self.sync_file_system(first);
+        if started.is_empty() {
+            return synced;
+        }
+        let result = self.sync_file_system();
         let result = || result.as_ref().copied().map_err(clone_error);
         synced.extend(started.into_iter().map(|staged| (staged, result())));
         synced
     }
 
-    fn sync_file_system(&self, first: &Staged) -> io::Result<()> {
-        let context = &first.job.context;
+    fn sync_file_system(&self) -> io::Result<()> {
         let start = Instant::now();
         let result = failpoint::hit("commit::sync").and_then(|()| {
-            let sync = || fs::sync_file_system(&*context.output());
+            let sync = || fs::sync_file_system(&*self.context.output());
             failpoint::barrier("barrier::temp", sync)
         });
-        context.meter.sync(SyncKind::FileSystem, start.elapsed());
+        self.context.meter.sync(SyncKind::FileSystem, start.elapsed());
         if let Err(error) = &result
             && !self.failed.swap(true, Ordering::Relaxed)
         {

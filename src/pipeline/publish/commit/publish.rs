@@ -41,6 +41,8 @@ pub(super) struct Intent {
 /// The publish thread.
 #[derive(Debug)]
 pub struct Publisher {
+    /// The pipeline that the stage belongs to.
+    pub context: Arc<Context>,
     pub panics: Panics,
     pub fatal: Halt,
     /// Outputs with final names, which [`Acknowledger`](super::acknowledge::Acknowledger) makes
@@ -54,8 +56,7 @@ impl Publisher {
     /// Publishes sealed outputs, batch by batch, until the inlet closes.
     pub fn run(self, inlet: &Inlet<DurableBatch>) {
         while let Some(DurableBatch(files)) = inlet.receive() {
-            let Some(first) = files.first() else { continue };
-            let (meter, count) = (&first.job.context.meter, files.len());
+            let (meter, count) = (&self.context.meter, files.len());
             meter.batch(count);
             let mut clock = Clock::start(meter, Stage::Commit);
             self.panics.guard(|| self.publish(files, &mut clock));
@@ -125,7 +126,7 @@ impl Publisher {
         if files.is_empty() {
             return Ok(Vec::new());
         }
-        match Self::record_intents(&mut files) {
+        match self.record_intents(&mut files) {
             Err(Failure::Commit(CommitError::Ledger { source, .. }))
                 if source.kind != ErrorKind::Failed =>
             {
@@ -156,24 +157,25 @@ impl Publisher {
     }
 
     /// Records the intents durably, before any of their names appears (C2).
-    fn record_intents(files: &mut [Intent]) -> Result<(), Failure> {
+    fn record_intents(&self, files: &mut [Intent]) -> Result<(), Failure> {
         // From here on a missing temp means "published", so none may be dropped (C4). If the ledger
         // fails, it is unknown whether the intents are durable: recovery finds out.
         for file in &mut *files {
             file.staged.temp.protect();
         }
         let Some(first) = files.first() else { return Ok(()) };
+        let path = output_path(&first.staged);
         // One transaction: if it fails, no intent is written.
         let must_flush = files.iter().any(|file| durability(&file.staged) != Durability::None);
         let when = if must_flush { Flush::Now } else { Flush::Deferred };
         let records: Vec<Record> = files.iter().map(|file| file.record.clone()).collect();
-        let ledger = &first.staged.job.context.ledger;
+        let Context { ledger, meter, .. } = &*self.context;
         let start = Instant::now();
         failpoint::hit("commit::intent")
             .map_err(ledger::Error::injected)
             .and_then(|()| append_intents(&**ledger, &records, when))
-            .map_err(|source| CommitError::Ledger { path: output_path(&first.staged), source })?;
-        first.staged.job.context.meter.sync(SyncKind::Ledger, start.elapsed());
+            .map_err(|source| CommitError::Ledger { path, source })?;
+        meter.sync(SyncKind::Ledger, start.elapsed());
         Ok(())
     }
 
@@ -201,7 +203,8 @@ impl Publisher {
             .map(|(file, error)| (file.record.id, State::Withdrawn, Some(error.to_string())))
             .collect();
         let path = output_path(&first.staged);
-        withdraw(&first.staged.job, &updates)
+        let is_stopping = || first.staged.job.is_stopping();
+        withdraw(&self.context, &updates, is_stopping)
             .map_err(|source| CommitError::Ledger { path, source })?;
         let mut undecided = Vec::new();
         for (Intent { mut staged, .. }, source) in refused {
@@ -284,8 +287,12 @@ impl Intent {
 /// Withdraws intents durably. Nothing can go on before that: the temps have intents. It waits for
 /// another process's write, in steps of the ledger's own timeout, and for space as long as the
 /// service runs, with the pipeline paused.
-pub(super) fn withdraw(job: &Job, updates: &[StateUpdate]) -> ledger::Result<()> {
-    let Context { ledger, breaker, .. } = &*job.context;
+pub(super) fn withdraw(
+    context: &Context,
+    updates: &[StateUpdate],
+    is_stopping: impl Fn() -> bool,
+) -> ledger::Result<()> {
+    let Context { ledger, breaker, .. } = context;
     let mut attempts = 0;
     loop {
         let result =
@@ -294,7 +301,7 @@ pub(super) fn withdraw(job: &Job, updates: &[StateUpdate]) -> ledger::Result<()>
             });
         attempts += 1;
         match result {
-            Err(error) if error.kind == ErrorKind::Full && !job.is_stopping() => {
+            Err(error) if error.kind == ErrorKind::Full && !is_stopping() => {
                 let reason = format!("the ledger's disk is full: {}", error.source);
                 breaker.trip(&reason, Instant::now());
                 thread::park_timeout(limits::BACKOFF);

@@ -23,6 +23,7 @@ use crate::{
     observe::{display_path, log_seconds},
     pipeline::{
         channel::{Inlet, Panics},
+        context::Context,
         failure::{ClaimError, CommitError, DisposeError, Failure, Verdict},
         halt::Halt,
         job::{Committed, DeferReason, DisposeRequest, FailedJob, Item, Job, Outcome},
@@ -39,6 +40,8 @@ use crate::{
 /// The dispose thread. Its inlet closes when every other stage has ended.
 #[derive(Debug)]
 pub struct Disposer {
+    /// The pipeline that the stage belongs to.
+    pub context: Arc<Context>,
     pub panics: Panics,
     pub fatal: Halt,
 }
@@ -49,8 +52,9 @@ impl Disposer {
         let mut updates = StateUpdates::default();
         loop {
             let batch = inlet.receive_batch(limits::COMMIT_BATCH_FILES_MAX);
-            let Some(first) = batch.first() else { return };
-            let ledger = Arc::clone(&first.job().context.ledger);
+            if batch.is_empty() {
+                return;
+            }
             let mut new_updates = Vec::new();
             for item in batch {
                 let job = item.job();
@@ -63,7 +67,7 @@ impl Disposer {
                 meter.stage(Stage::Dispose, start.elapsed());
                 trace.stage_finished(Stage::Dispose);
             }
-            if let Err(source) = updates.write(&*ledger, new_updates) {
+            if let Err(source) = updates.write(&*self.context.ledger, new_updates) {
                 let path = source.path.clone();
                 self.fatal.set(&CommitError::Ledger { path, source }.into());
             }
