@@ -4,7 +4,10 @@ use std::path::Path;
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
-use super::{declare::Located, load::Resolver};
+use super::{
+    declare::{self, Entry, Located, Location},
+    load::Resolver,
+};
 
 /// Globs for paths below the input: any of `include` (everything if it is empty), none of
 /// `exclude`, and nothing below a directory that `exclude` matches.
@@ -129,12 +132,25 @@ fn matches_nothing(glob: &str, is_exclude: bool) -> Option<&'static str> {
     })
 }
 
+/// Each glob with its own location.
+fn located(entry: Entry<Vec<declare::Glob>>) -> Vec<Located<String>> {
+    let Some(Located { value, at }) = entry.written else {
+        return Vec::new();
+    };
+    let located = |declare::Glob(glob): declare::Glob| match &at {
+        Location::File(_) => Located::from(glob),
+        Location::Option(_) => Located { value: glob.into_inner(), at: at.clone() },
+    };
+    value.into_iter().map(located).collect()
+}
+
 impl Resolver {
     pub(super) fn filter(
         &mut self,
-        include: &[Located<String>],
-        exclude: &[Located<String>],
+        include: Entry<Vec<declare::Glob>>,
+        exclude: Entry<Vec<declare::Glob>>,
     ) -> Filter {
+        let (include, exclude) = (located(include), located(exclude));
         let include_or_exclude =
             include.iter().map(|one| (one, false)).chain(exclude.iter().map(|one| (one, true)));
         for (written, is_exclude) in include_or_exclude {
@@ -152,7 +168,7 @@ impl Resolver {
         }
         let values =
             |all: &[Located<String>]| all.iter().map(|one| one.value.clone()).collect::<Vec<_>>();
-        Filter::new(&values(include), &values(exclude)).unwrap_or_else(|_| Filter::all())
+        Filter::new(&values(&include), &values(&exclude)).unwrap_or_else(|_| Filter::all())
     }
 }
 

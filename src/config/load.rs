@@ -12,7 +12,7 @@ use toml::Spanned;
 
 use super::{
     AdminSocket, Config, Http, Options, Pipeline,
-    declare::{Entry, Glob, Located, Location},
+    declare::{Entry, Located, Location},
     diagnostics::Diagnostics,
     keys::{FileEntries, PipelineEntries, PipelineOptions, RawFile, RawPipeline},
     read::read,
@@ -226,7 +226,7 @@ impl Resolver {
             transforms: self.parsed(transforms).unwrap_or_else(Chain::zstd),
             on_success: self.on_success(on_success),
             on_exists: self.parsed(on_exists).unwrap_or(OnExists::Update),
-            filter: self.filter(&globs(include), &globs(exclude)),
+            filter: self.filter(include, exclude),
             temporary_names: self.parsed(temporary_names).unwrap_or(TemporaryNames::Ignore),
             settle: self.settle(settle),
             min_age: self.duration(min_age),
@@ -378,18 +378,6 @@ impl Resolver {
         }
         entry.default.unwrap_or_else(|| T::from(1))
     }
-}
-
-/// Each glob with its own location.
-fn globs(entry: Entry<Vec<Glob>>) -> Vec<Located<String>> {
-    let Some(Located { value, at }) = entry.written else {
-        return Vec::new();
-    };
-    let located = |Glob(glob): Glob| match &at {
-        Location::File(_) => Located::from(glob),
-        Location::Option(_) => Located { value: glob.into_inner(), at: at.clone() },
-    };
-    value.into_iter().map(located).collect()
 }
 
 /// `250ms`, `1m 30s`, and plain numbers as seconds.

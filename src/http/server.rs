@@ -79,7 +79,7 @@ async fn accept(listener: &Listener) -> Option<WriteTimeout> {
     }
 }
 
-/// Lets an answer tell its connection that it is a stream.
+/// Lets an answer mark its connection as a stream.
 struct Serving {
     router: TowerToHyperService<Router>,
     open: OpenStreams,

@@ -43,9 +43,9 @@ specs! {
     BACKPRESSURE_SECONDS = Histogram "tidemill_backpressure_seconds" ["channel"] "Waits of senders for a full channel; the sum is the time lost to backpressure.";
     BATCH_FILES = Histogram "tidemill_commit_batch_files" ["pipeline"] "Files in one group commit.";
     SYNC_SECONDS = Histogram "tidemill_sync_seconds" ["pipeline", "kind"] "Duration of one call that makes data or names durable.";
-    EVENTS = Counter "tidemill_hints_total" ["pipeline"] "Paths reported by inotify events, after events of the same file were merged.";
-    OVERFLOWS = Counter "tidemill_overflows_total" ["pipeline"] "Times that inotify events were lost and a full scan replaced them.";
-    RESCAN_FINDS = Counter "tidemill_rescan_finds_total" ["pipeline"] "Files found by a periodic scan without an inotify event.";
+    EVENTS = Counter "tidemill_events_total" ["pipeline"] "Paths reported by file system events, after events of the same file were merged.";
+    OVERFLOWS = Counter "tidemill_overflows_total" ["pipeline"] "Times that file system events were lost and a full scan replaced them.";
+    RESCAN_FINDS = Counter "tidemill_rescan_finds_total" ["pipeline"] "Files found by a periodic scan without an event.";
     RETRIES = Counter "tidemill_retries_total" ["pipeline"] "Failed attempts that are retried.";
     PENDING_FILES = Gauge "tidemill_pending_files" ["pipeline"] "Discovered files that are not in flight.";
     PENDING_SECONDS = Gauge "tidemill_oldest_pending_seconds" ["pipeline"] "Age of the oldest pending file, in seconds.";

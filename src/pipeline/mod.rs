@@ -59,7 +59,6 @@ pub mod outcome;
 
 pub mod state_updates;
 
-
 pub mod intake;
 
 pub mod process;

@@ -103,7 +103,13 @@ impl Wiring {
             panics: self.panics.clone(),
             fatal: self.halt.clone(),
         };
-        start_publish(&mut threads, &channels, &shared, (context, &self.halt), (staged, to_dispose))?;
+        start_publish(
+            &mut threads,
+            &channels,
+            &shared,
+            (context, &self.halt),
+            (staged, to_dispose),
+        )?;
         threads.start("dispose", move || disposer.run(&dispose_requests))?;
         let outlet = self.start_process(&mut threads, &channels, &shared, share, &to_commit)?;
         Ok(Stages { outlet, threads: threads.handles })

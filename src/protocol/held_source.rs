@@ -102,7 +102,7 @@ pub fn reopen(input: &Dir, source: &Path, owner: (&NodeId, RecordId)) -> io::Res
     })
 }
 
-/// Checks whether a file is unchanged for so long that no process is assumed to write it, where the
+/// Checks whether a file is unchanged for long enough that no process is assumed to write it, where the
 /// kernel cannot report writers.
 fn is_quiet(identity: &Fingerprint) -> bool {
     let changed_ns = identity.modified_ns.max(identity.changed_ns);

@@ -7,8 +7,8 @@ use crate::{
     fs::{self, Dir, FileMetadata, Kind},
     ledger::PipelineDirs,
     observe::display_path,
-    protocol::{eligibility::skip_reason, marker::is_stale},
     policy::TemporaryNames,
+    protocol::{eligibility::skip_reason, marker::is_stale},
 };
 
 /// The reason for which it is left alone, if there is one.

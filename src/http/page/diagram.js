@@ -219,7 +219,7 @@ function tables(status, pace) {
   const row = (first, ...rest) =>
     html("tr", {}, html("th", { scope: "row" }, first), ...rest.map((text) => html("td", {}, text)));
   byId("stage-table").replaceChildren(
-    html("caption", {}, "Stages: the last seconds, and since the start. Busy is the mean number of threads at work"),
+    html("caption", {}, "Stages: the last seconds, and since the start. Busy is the mean number of busy threads"),
     head("Stage", "Files/s", "Busy", "Files", "Busy time"),
     html("tbody", {}, ...status.stages.map((stage) => {
       const own = pace?.stages[stage.stage];

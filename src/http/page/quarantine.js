@@ -4,7 +4,7 @@ import { requeue, requeueMany } from "./actions.js";
 import { Listing, PAGE, cell, debounced, offerPipelines, throttled } from "./listing.js";
 import { byId, bytes, count, fileLink, files, html, moment, setText } from "./words.js";
 
-// Groups are open from the start while the quarantine has at most so many files.
+// Groups are open from the start while the quarantine has at most this many files.
 const FEW = 6;
 
 const filter = () => ({ search: byId("quarantine-search").value.trim(), pipeline: byId("quarantine-pipeline").value });

@@ -136,7 +136,7 @@ fn names_follow_the_conventions_of_prometheus() {
 fn a_hostile_pipeline_name_cannot_end_its_label() {
     let metrics = rendered("a\"} 1\nb\\c", |_| {});
     let sample = &metrics[EVENTS][2];
-    assert_eq!(sample, "tidemill_hints_total{pipeline=\"a\\\"} 1\\nb\\\\c\"} 0");
+    assert_eq!(sample, "tidemill_events_total{pipeline=\"a\\\"} 1\\nb\\\\c\"} 0");
 }
 
 #[test]

@@ -3,12 +3,7 @@
 use std::time::Instant;
 
 use super::{Intake, ready::ReadyFiles, settle::SettleTable};
-use crate::{
-    limits,
-    observe::display_path,
-    pipeline::context::Context,
-    protocol::outcome::now_ns,
-};
+use crate::{limits, observe::display_path, pipeline::context::Context, protocol::outcome::now_ns};
 
 /// Logs the unfinished files, each with the reason: those that wait in the table, and the ready ones
 /// that unavailable storage or the operator's pause kept from being sent.

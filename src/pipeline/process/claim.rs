@@ -5,13 +5,11 @@
 //! A1: a source with a finished record in the ledger, by identity, is not read again.
 //! A2: a file that any process has open for writing is not taken.
 
-use std::{fs::File, io, path::Path};
+use std::{fs::File, io};
 
 use crate::{
     failpoint,
-    fingerprint::Fingerprint,
     fs::{self, FileMetadata, Kind, Writers},
-    ledger::{self, Ledger, PipelineId, Record, State},
     limits,
     pipeline::{
         budget::{Budget, is_large},
@@ -24,7 +22,6 @@ use crate::{
             Streamed,
         },
     },
-    policy::OnSuccess,
     protocol::{
         eligibility,
         prior_outcome::{PriorOutcome, classify, find_record},

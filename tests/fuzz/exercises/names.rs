@@ -7,7 +7,7 @@ use tidemill::{
     fs::{Dir, NodeId, Temp, is_internal_name, numbered_name, private_name},
     limits::NAME_BYTES_MAX,
     observe::display_path,
-    pipeline::publish::dispose::quarantine::reason_name,
+    protocol::quarantine::reason_name,
     transforms::{Chain, Format},
 };
 

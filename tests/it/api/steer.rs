@@ -201,11 +201,13 @@ fn a_socket_path_that_is_too_long_is_reported_with_its_remedy() {
     let named =
         place.run(&["run", "--config", "tidemill.toml", "--admin-socket", long.to_str().unwrap()]);
     assert_eq!(named.code, 78, "{named:?}");
-    assert!(named.stderr.contains("at most 107") && named.stderr.contains("--admin-socket PATH"));
+    assert!(
+        named.stderr.contains("the limit is 107") && named.stderr.contains("--admin-socket PATH")
+    );
     // Without the default path the service only warns.
     let state = place.root().join("y".repeat(120));
     let running = place.watch(&["--state-dir", state.to_str().unwrap()]);
-    assert!(running.log().contains("at most 107"), "{}", running.log());
+    assert!(running.log().contains("the limit is 107"), "{}", running.log());
     running.signal(Signal::TERM);
     assert_eq!(running.end().code, 0);
 }

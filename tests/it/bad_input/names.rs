@@ -77,9 +77,9 @@ fn a_name_too_long_for_its_output_is_quarantined_with_that_reason_each_time_it_c
         let ended = place.once(&["--on-success", "delete"]);
         assert_eq!(ended.code, 65, "{ended:?}");
         let reason = place.reason_of(&name);
-        assert!(reason.contains("the output's name would have 259 bytes"), "{reason}");
+        assert!(reason.contains("is too long: 259 bytes"), "{reason}");
         assert!(reason.contains(&name), "{reason}");
-        assert!(ended.stderr.contains("the output's name would have 259 bytes"), "{ended:?}");
+        assert!(ended.stderr.contains("is too long: 259 bytes"), "{ended:?}");
     }
     assert!(tree(&place.input()).is_empty());
     let mut kept: Vec<_> = tree(&place.quarantine())

@@ -148,7 +148,7 @@ fn check_warns_of_outputs_that_a_power_loss_can_remove() {
     let place = Place::new();
     let ended = place.run(&["check", "in", "out", "--durability", "none"]);
     assert_eq!(ended.code, 0);
-    assert!(ended.stderr.contains("a power loss may take published outputs back"), "{ended:?}");
+    assert!(ended.stderr.contains("published outputs can disappear in a power loss"), "{ended:?}");
     assert!(!place.state().exists(), "check makes nothing");
 }
 

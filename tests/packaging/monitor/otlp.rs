@@ -305,7 +305,7 @@ fn what_is_wrong_with_the_table_is_told_with_what_to_write_instead() {
     for (table, told) in [
         ("sampling = 0.5", "write `endpoint = \"http://127.0.0.1:4318\"`"),
         ("endpoint = \"https://127.0.0.1:4318\"", "an endpoint is `http://IP:PORT`"),
-        ("endpoint = \"http://collector:4318\"", "names are not looked up"),
+        ("endpoint = \"http://collector:4318\"", "host names are not resolved"),
         ("endpont = \"http://127.0.0.1:4318\"", "write `endpoint`"),
         ("endpoint = \"http://127.0.0.1:4318\"\nsampling = 2", "another from 0 to 1"),
         ("endpoint = \"http://127.0.0.1:4318\"\npaths = \"yes\"", "write `paths = true`"),

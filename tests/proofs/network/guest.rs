@@ -17,6 +17,8 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpgid};
 /// The most that one command, or the boot, may take: a client may remember for a minute that a name was
 /// not there, and unavailable storage is probed each minute.
 const PATIENCE: Duration = Duration::from_secs(150);
+/// What is preloaded into it, made from `xstate.c`.
+pub const XSTATE: &str = "xstate.so";
 const LINUX: &str = "linux.uml";
 
 /// What makes one guest different from another.
@@ -73,6 +75,7 @@ impl Guest {
         }
         command.args(machine.disk.map(|disk| format!("ubd0={}", disk.display())));
         command.env("TMPDIR", machine.scratch);
+        command.env("LD_PRELOAD", machine.scratch.join(XSTATE));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.process_group(0).spawn().unwrap();
         let console = Arc::new(Mutex::new(Vec::new()));

@@ -5,14 +5,14 @@ use std::{os::unix::net::UnixDatagram, path::PathBuf, process::Command};
 
 use tempfile::TempDir;
 
-use crate::network::guest::{Guest, Machine};
+use crate::network::guest::{Guest, Machine, XSTATE};
 
 const CLIENTS: [(&str, &str, &str); 2] =
     [("worker", "10.0.1.1", "10.0.1.2"), ("neighbour", "10.0.2.1", "10.0.2.2")];
 const DISK_BYTES: u64 = 256 << 20;
 /// What a machine needs to be one of this rig.
-const PROGRAMS: [&str; 6] =
-    ["linux.uml", "rpc.nfsd", "exportfs", "mount.nfs4", "modprobe", "mkfs.ext4"];
+const PROGRAMS: [&str; 7] =
+    ["linux.uml", "rpc.nfsd", "exportfs", "mount.nfs4", "modprobe", "mkfs.ext4", "cc"];
 
 pub struct Rig {
     /// Runs the service.
@@ -44,6 +44,10 @@ impl Rig {
         let disk = scratch.path().join("disk");
         std::fs::File::create_new(&disk).unwrap().set_len(DISK_BYTES).unwrap();
         assert!(Command::new("mkfs.ext4").arg("-q").arg(&disk).status().unwrap().success());
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/proofs/network/xstate.c");
+        let mut compile = Command::new("cc");
+        compile.args(["-shared", "-fPIC", "-O1", source, "-o"]).arg(scratch.path().join(XSTATE));
+        assert!(compile.status().unwrap().success());
         let client = |number: usize| {
             let (name, _, address) = CLIENTS[number];
             let network = [(address, &cables[number].1)];

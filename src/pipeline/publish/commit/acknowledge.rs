@@ -79,8 +79,7 @@ impl Acknowledger {
 
     /// Acknowledges the waiting outputs. On a full disk they keep waiting.
     fn acknowledge(&self, waiting: &mut Vec<NamedOutput>, updates: &mut StateUpdates) {
-        let acknowledged =
-            self.make_durable(waiting).and_then(|()| self.report_published(waiting));
+        let acknowledged = self.make_durable(waiting).and_then(|()| self.report_published(waiting));
         let finished = match acknowledged {
             Ok(()) => self.finish(std::mem::take(waiting), updates),
             Err(failure) if failure.verdict() == Verdict::Pause => {

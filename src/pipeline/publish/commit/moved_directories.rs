@@ -78,7 +78,8 @@ impl Publisher {
         let updates: Vec<_> = withdrawn.iter().map(update).collect();
         let path = first.job.source_path();
         let is_stopping = || first.job.is_stopping();
-        withdraw(&self.context, &updates, is_stopping).map_err(|source| CommitError::Ledger { path, source })?;
+        withdraw(&self.context, &updates, is_stopping)
+            .map_err(|source| CommitError::Ledger { path, source })?;
         for NamedOutput { committed: Committed { job, record }, dir, .. } in withdrawn {
             if let Some(output) = &record.output {
                 dir.discard(&output.temp);

@@ -21,7 +21,7 @@ use crate::{
         context::Context,
         failure::{CommitError, Failure},
         halt::Halt,
-        job::{Committed, DisposeRequest, Job, Outcome, Staged},
+        job::{Committed, DisposeRequest, Outcome, Staged},
         outcome,
         state_updates::StateUpdate,
     },

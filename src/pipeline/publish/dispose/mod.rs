@@ -16,8 +16,7 @@ use std::{
 };
 
 use crate::{
-    failpoint,
-    fs,
+    failpoint, fs,
     ledger::{Flush, Record, State},
     limits,
     observe::{display_path, log_seconds},

@@ -1,10 +1,6 @@
 //! Quarantines a failed file: its record, its reason file, and its move.
 
-use std::{
-    error::Error,
-    io,
-    path::PathBuf,
-};
+use std::{error::Error, io, path::PathBuf};
 
 use crate::{
     failpoint,
