@@ -207,18 +207,11 @@ impl Resolver {
             max_ratio,
             max_decoder_memory,
         } = entries;
-        for (entry, key) in [(&input, "input"), (&output, "output")] {
-            if entry.written.is_none() {
-                let message = format!("this pipeline has no `{key}`");
-                let help = format!("write `{key} = \"DIRECTORY\"`");
-                self.problems.add(Some(&table), message, Some(&help));
-            }
-        }
+        let is_complete = self.has_directories([(&input, "input"), (&output, "output")], &table);
         if name.written.is_none() && !alone {
             let message = "a pipeline needs a name where there are several";
             self.problems.add(Some(&locations.input), message, Some("write `name = \"…\"`"));
         }
-        let is_complete = input.written.is_some() && output.written.is_some();
         let pipeline = Pipeline {
             name: name.value().unwrap_or_else(|| "main".to_owned()).into(),
             input: self.optional_path(input).unwrap_or_default(),
@@ -247,6 +240,20 @@ impl Resolver {
             },
         };
         is_complete.then_some((pipeline, locations))
+    }
+
+    /// Reports a missing input or output of the pipeline at this location.
+    fn has_directories(
+        &mut self,
+        directories: [(&Entry<PathBuf>, &str); 2],
+        table: &Location,
+    ) -> bool {
+        for (_, key) in directories.iter().filter(|(entry, _)| entry.written.is_none()) {
+            let message = format!("this pipeline has no `{key}`");
+            let help = format!("write `{key} = \"DIRECTORY\"`");
+            self.problems.add(Some(table), message, Some(&help));
+        }
+        directories.iter().all(|(entry, _)| entry.written.is_some())
     }
 
     fn optional_path(&mut self, entry: Entry<PathBuf>) -> Option<PathBuf> {
