@@ -21,6 +21,9 @@ impl FromStr for OnSuccess {
             None if text == "keep" => Ok(Self::Keep),
             None if text == "delete" => Ok(Self::Delete),
             Some(("archive", dir)) if !dir.is_empty() => Ok(Self::Archive(PathBuf::from(dir))),
+            _ if matches!(text, "archive" | "archive:") => {
+                Err("`archive` needs a directory: write `archive:DIR`".to_owned())
+            }
             _ => Err(format!("`{text}` is none of `keep`, `delete`, `archive:DIR`")),
         }
     }

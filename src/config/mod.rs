@@ -38,7 +38,7 @@ pub use hooks::{Hook, Hooks};
 pub use keys::{FileOptions, HooksOptions, LimitsOptions, OtlpOptions, PipelineOptions};
 pub use load::{duration, load, resolve};
 pub use memory::Memory;
-pub use reference::{manual, markdown};
+pub use reference::manual;
 pub use temporary::{temporary_name, temporary_patterns};
 pub use validate::real_path;
 

@@ -1,4 +1,4 @@
-//! The reference of the configuration keys, made from their declarations.
+//! The manual page of the configuration keys, made from their declarations.
 
 use std::fmt::Write;
 
@@ -20,26 +20,6 @@ fn tables() -> impl Iterator<Item = (String, &'static KeyTable)> {
 /// The keys of a table that take a value.
 fn values(table: &KeyTable) -> impl Iterator<Item = &Key> {
     table.keys.iter().filter(|key| !key.help.is_empty())
-}
-
-/// As Markdown: a table of keys for each table of the file.
-#[must_use]
-pub fn markdown() -> String {
-    let code = |text: Option<&str>| text.map(|text| format!("`{text}`")).unwrap_or_default();
-    let mut text = String::new();
-    for (heading, table) in tables() {
-        _ = writeln!(
-            text,
-            "### {heading}\n\n| key | option | default | description |\n|---|---|---|---|"
-        );
-        for Key { name, option, default, help, .. } in values(table) {
-            let help = help.replace('|', "\\|");
-            let (option, default) = (code(*option), code(*default));
-            _ = writeln!(text, "| `{name}` | {option} | {default} | {help}. |");
-        }
-        text.push('\n');
-    }
-    text
 }
 
 /// As a manual page of section 5.
@@ -77,9 +57,8 @@ mod tests {
     use super::*;
     use crate::config::{Options, PipelineOptions, resolve};
 
-    /// The annotated file has each key, and REFERENCE.md is what is made here.
     #[test]
-    fn the_documents_have_every_key() {
+    fn the_annotated_file_has_every_key() {
         let annotated = include_str!("../../config/tidemill.toml");
         for (heading, table) in tables() {
             for key in values(table) {

@@ -13,6 +13,7 @@ mod observer;
 mod outcome_log;
 mod outcome_stream;
 mod pipelines;
+mod process;
 mod progress;
 mod prometheus;
 mod status;

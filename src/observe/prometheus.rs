@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+use super::process::ProcessMetrics;
+
 /// Type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum MetricType {
@@ -27,7 +29,7 @@ struct Spec {
 macro_rules! specs {
     ($($constant:ident = $kind:ident $name:literal $labels:tt $help:literal;)+) => {
         $(pub const $constant: &str = $name;)+
-        /// All metrics of the service; `metrics-process` adds those of the process.
+        /// All metrics of the service; `process.rs` has those of the process.
         const SPECS: &[Spec] = &[$(Spec { name: $name, metric_type: MetricType::$kind, labels: &$labels, help: $help }),+];
     };
 }
@@ -71,7 +73,7 @@ const FILES_IN_BATCH: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 2
 #[derive(Clone)]
 pub struct Exporter {
     handle: PrometheusHandle,
-    process: metrics_process::Collector,
+    process: ProcessMetrics,
 }
 
 impl std::fmt::Debug for Exporter {
@@ -107,8 +109,7 @@ pub fn install() -> Result<Exporter, InstallError> {
     let failed = |error: BuildError| InstallError(error.to_string());
     let handle = builder().and_then(PrometheusBuilder::install_recorder).map_err(failed)?;
     describe();
-    let process = metrics_process::Collector::default();
-    process.describe();
+    let process = ProcessMetrics::describe();
     Ok(INSTALLED.get_or_init(|| Exporter { handle, process }).clone())
 }
 
