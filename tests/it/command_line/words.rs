@@ -44,7 +44,10 @@ fn errors_of_usage_and_configuration_are_printed_and_exit_64_or_78() {
         (vec!["run", "in"], "INPUT and OUTPUT go together"),
         (vec!["run"], "there is no pipeline"),
         (vec!["run", "in", "out", "--transform", "zip"], "--transform: `zip` is not a transform"),
-        (vec!["run", "in", "out", "--on-success", "archive"], "--on-success: `archive` is none of"),
+        (
+            vec!["run", "in", "out", "--on-success", "archive"],
+            "--on-success: `archive` needs a directory",
+        ),
         (vec!["run", "in", "out", "--on-exists", "ask"], "--on-exists: `ask` is none of"),
         (vec!["run", "in", "out", "--include", "[a"], "--include: "),
         (vec!["run", "in", "out", "--exclude", "[a"], "--exclude: "),
