@@ -63,7 +63,12 @@ fn identity(inode: u64) -> Fingerprint {
     Fingerprint { device: u64::MAX, inode, size: 3, modified_ns: -1, changed_ns: i64::MAX }
 }
 
-fn record(ledger: &dyn Ledger, pipeline: PipelineId, source: &Path, state: State) -> Record {
+pub(super) fn record(
+    ledger: &dyn Ledger,
+    pipeline: PipelineId,
+    source: &Path,
+    state: State,
+) -> Record {
     Record {
         id: ledger.next_id(),
         pipeline,
@@ -86,7 +91,7 @@ fn record(ledger: &dyn Ledger, pipeline: PipelineId, source: &Path, state: State
     }
 }
 
-fn pipeline(ledger: &dyn Ledger) -> PipelineId {
+pub(super) fn pipeline(ledger: &dyn Ledger) -> PipelineId {
     ledger.pipeline("main", "/in".as_ref(), "/out".as_ref()).expect("register")
 }
 

@@ -1,48 +1,13 @@
 use std::time::Instant;
 
 use super::{connection::BUSY_TIMEOUT, *};
-use crate::{
-    fingerprint::Fingerprint,
-    ledger::{Output, Replaced},
-    policy::OnSuccess,
-};
+use crate::ledger::conformance::{pipeline, record};
 
 fn ledger() -> (tempfile::TempDir, PathBuf, Sqlite) {
     let dir = tempfile::tempdir().expect("temporary directory");
     let path = dir.path().join("ledger.sqlite");
     let ledger = Sqlite::open(&path).expect("open");
     (dir, path, ledger)
-}
-
-fn identity(inode: u64) -> Fingerprint {
-    Fingerprint { device: u64::MAX, inode, size: 3, modified_ns: -1, changed_ns: i64::MAX }
-}
-
-fn record(ledger: &Sqlite, pipeline: PipelineId, source: &Path, state: State) -> Record {
-    Record {
-        id: ledger.next_id(),
-        pipeline,
-        source: source.to_path_buf(),
-        identity: identity(1),
-        output: Some(Output {
-            path: source.with_extension("zst"),
-            temp: "temp".into(),
-            identity: identity(2),
-            hash: [7; 32],
-            source_hash: [8; 32],
-            replaces: Some(Replaced { identity: identity(u64::MAX), hash: Some([9; 32]) }),
-            transforms: "zstd:3".into(),
-        }),
-        on_success: OnSuccess::Archive("/archive".into()),
-        state,
-        reason: Some("a reason".into()),
-        moved_to: Some("/quarantine/a".into()),
-        at_ns: 5,
-    }
-}
-
-fn pipeline(ledger: &Sqlite) -> PipelineId {
-    ledger.pipeline("main", "/in".as_ref(), "/out".as_ref()).expect("register")
 }
 
 #[test]
