@@ -22,7 +22,7 @@ use std::{
 };
 
 use tempfile::NamedTempFile;
-use tidemill::{codec::Transformer, policy::ExpansionLimits};
+use tidemill::{policy::ExpansionLimits, transforms::Transformer};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -103,7 +103,7 @@ impl Work {
         while let Some(file) = self.files.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             let content = fs::read(file)?;
             packed.clear();
-            zstd.start();
+            zstd.start("a".as_ref());
             zstd.feed(&content, &mut packed)?;
             zstd.finish(&mut packed)?;
             let target = self.output.join(file.strip_prefix(&self.input)?);

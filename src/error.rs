@@ -48,74 +48,92 @@ impl Exit {
     }
 }
 
-/// The state of the storage after an error of the operating system on the output side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StorageHealth {
-    /// The storage works: the file is at fault.
-    Available,
-    /// It is full, out of descriptors, or does not respond: a later retry may succeed.
-    Unavailable,
-    /// It became read-only: no output can be made durable.
-    ReadOnly,
-}
-
 /// Checks whether this is an error of the entire file system: it gives no information on the path, and
 /// may end when the mount is repaired.
 #[must_use]
 pub fn is_unavailable(error: &io::Error) -> bool {
+    errno(error).is_some_and(|errno| is_damage(errno) || is_unreachable(errno))
+}
+
+/// Checks whether an error on the input's side says nothing about the file: its file system does not
+/// respond, or the machine lacks a resource. A local disk reports a bad block of one file as damage, a
+/// network file system a lost server.
+#[must_use]
+pub fn blames_input(error: &io::Error, is_network: bool) -> bool {
+    errno(error).is_some_and(|errno| {
+        is_unreachable(errno) || is_shortage(errno) || (is_network && is_damage(errno))
+    })
+}
+
+/// Checks whether an error of a write, a publication or an open on the output's side says nothing about
+/// the file: the storage is full, read-only, not permitted, or does not respond. A later retry may
+/// succeed.
+#[must_use]
+pub fn blames_output(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let Some(errno) = errno(error) else {
+        // A file system without this operation lacks it for every file.
+        return matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::Unsupported);
+    };
+    let is_refusal = matches!(
+        errno,
+        Errno::ROFS
+            | Errno::NOSPC
+            | Errno::DQUOT
+            | Errno::ACCESS
+            | Errno::PERM
+            | Errno::NOENT
+            | Errno::NOTDIR
+            | Errno::NOSYS
+            | Errno::OPNOTSUPP
+    );
+    is_refusal || is_damage(errno) || is_unreachable(errno) || is_shortage(errno)
+}
+
+/// Formats an error with its causes, on one line. A cause that the text ends with is not repeated.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn errno(error: &io::Error) -> Option<rustix::io::Errno> {
+    error.raw_os_error().map(rustix::io::Errno::from_raw_os_error)
+}
+
+/// The disk cannot read or write, or what it has is damaged.
+const fn is_damage(errno: rustix::io::Errno) -> bool {
+    use rustix::io::Errno;
+    matches!(errno, Errno::IO | Errno::BADMSG | Errno::UCLEAN)
+}
+
+/// The device, its server or the mount is gone.
+const fn is_unreachable(errno: rustix::io::Errno) -> bool {
     use rustix::io::Errno;
     matches!(
-        error.raw_os_error().map(Errno::from_raw_os_error),
-        Some(
-            Errno::IO
-                | Errno::BADMSG
-                | Errno::UCLEAN
-                | Errno::STALE
-                | Errno::NOTCONN
-                | Errno::HOSTDOWN
-                | Errno::HOSTUNREACH
-                | Errno::TIMEDOUT
-                | Errno::NODEV
-                | Errno::NXIO
-                | Errno::SHUTDOWN
-        )
+        errno,
+        Errno::STALE
+            | Errno::NOTCONN
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH
+            | Errno::TIMEDOUT
+            | Errno::NODEV
+            | Errno::NXIO
+            | Errno::SHUTDOWN
     )
 }
 
-/// Classifies an error of a write, a publication or an open by the state of the storage.
-#[must_use]
-pub fn storage_health(error: &io::Error) -> StorageHealth {
+/// The machine lacks descriptors or memory.
+const fn is_shortage(errno: rustix::io::Errno) -> bool {
     use rustix::io::Errno;
-    let Some(errno) = error.raw_os_error().map(Errno::from_raw_os_error) else {
-        return match error.kind() {
-            // A file system without this operation lacks it for every file.
-            io::ErrorKind::StorageFull | io::ErrorKind::Unsupported => StorageHealth::Unavailable,
-            _ => StorageHealth::Available,
-        };
-    };
-    match errno {
-        Errno::ROFS => StorageHealth::ReadOnly,
-        Errno::NOSPC
-        | Errno::DQUOT
-        | Errno::MFILE
-        | Errno::NFILE
-        | Errno::NOMEM
-        | Errno::IO
-        // The file system is damaged.
-        | Errno::BADMSG
-        | Errno::UCLEAN
-        | Errno::STALE
-        | Errno::NOTCONN
-        | Errno::HOSTDOWN
-        | Errno::TIMEDOUT
-        | Errno::NODEV
-        | Errno::NXIO
-        | Errno::ACCESS
-        | Errno::PERM
-        | Errno::NOENT
-        | Errno::NOTDIR
-        | Errno::NOSYS
-        | Errno::OPNOTSUPP => StorageHealth::Unavailable,
-        _ => StorageHealth::Available,
-    }
+    matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM)
 }

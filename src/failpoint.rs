@@ -2,8 +2,8 @@
 //!
 //! `FAILPOINTS=commit::intent=1*off->return(kill)` is the syntax of the `fail` crate; the words that
 //! `return` takes here are `kill` (SIGKILL to itself), `term` (SIGTERM to itself), the name of an error
-//! (`enospc`, `eio`, `erofs`, `ebusy`), which replaces the work at this point, and `while:PATH`, which
-//! stalls as long as this file exists.
+//! (`enospc`, `eio`, `erofs`, `ebusy`, `etimedout`, `ehostdown`, `enodev`), which replaces the work at
+//! this point, and `while:PATH`, which stalls as long as this file exists.
 
 /// The failpoints of the stages, in the order of the flow.
 pub const NAMES: [&str; 20] = [
@@ -43,13 +43,18 @@ pub const DETOUR_NAMES: [&str; 6] =
     ["link::made", "link::durable", "commit::unlink", "move::chunk", "move::copied", "move::named"];
 
 /// The failpoints at which only an error makes sense.
-pub const ERROR_NAMES: [&str; 4] =
-    ["commit::withdraw", "recovery::rename", "recovery::unlink", "recovery::directory"];
+pub const ERROR_NAMES: [&str; 5] = [
+    "commit::look_up",
+    "commit::withdraw",
+    "recovery::rename",
+    "recovery::unlink",
+    "recovery::directory",
+];
 
 /// The operations that durability relies on. A test can omit each one with `return(out)`, to see that
 /// the proofs detect it (`tests/proofs/powerloss/mutants.rs`). Two steps in the wrong order are the same as an
 /// omitted barrier between them.
-pub const BARRIERS: [&str; 20] = [
+pub const BARRIERS: [&str; 25] = [
     "barrier::new_directory",
     "barrier::temp",
     "barrier::temp_directory",
@@ -57,6 +62,9 @@ pub const BARRIERS: [&str; 20] = [
     "barrier::intent_sync",
     "barrier::final_directory",
     "barrier::second_directory",
+    "barrier::linked_name",
+    "barrier::copied_source",
+    "barrier::copied_name",
     "barrier::content",
     "barrier::moved_directory",
     "barrier::events",
@@ -68,13 +76,16 @@ pub const BARRIERS: [&str; 20] = [
     "barrier::policy",
     "barrier::marker",
     "barrier::boot",
+    "barrier::unchanged",
     "barrier::recovered_directory",
     "barrier::recovered_mark",
+    "barrier::recovered_name",
 ];
 
 /// The properties of the machine: its other writes, and the features of its file systems. `return(out)`
 /// simulates a machine without them.
-pub const GATES: [&str; 3] = ["gate::unwritten", "gate::no_replace", "gate::links"];
+pub const GATES: [&str; 4] =
+    ["gate::unwritten", "gate::no_replace", "gate::links", "gate::local_state"];
 
 /// Runs this step, unless a test omits it.
 #[inline]
@@ -137,6 +148,9 @@ fn act(word: &str) -> std::io::Result<()> {
         "enospc" => Errno::NOSPC,
         "erofs" => Errno::ROFS,
         "ebusy" => Errno::BUSY,
+        "etimedout" => Errno::TIMEDOUT,
+        "ehostdown" => Errno::HOSTDOWN,
+        "enodev" => Errno::NODEV,
         _ => Errno::IO,
     };
     Err(errno.into())

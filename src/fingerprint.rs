@@ -22,8 +22,16 @@ pub struct FileId {
 
 /// The coarsest resolution of times in use: FAT's modification times have two seconds.
 const COARSEST_NS: i64 = 2_000_000_000;
+/// The resolutions to which a copy may reduce a time, in nanoseconds: of SMB, of servers with microseconds,
+/// of exFAT, of old NFS servers and of FAT.
+const COPY_RESOLUTIONS_NS: [i64; 5] = [100, 1_000, 10_000_000, 1_000_000_000, COARSEST_NS];
 /// The longest time from the begin of a source's reading to its record, except for large sources.
 const READ_NS: i64 = 60_000_000_000;
+
+/// The longest time for which file systems keep written content in memory only: the kernel writes it
+/// after 30 seconds (`dirty_expire_centisecs`), a journal is committed up to 5 seconds later, and both
+/// take their time.
+const UNWRITTEN_NS: i64 = 120_000_000_000;
 
 /// A change time in the ledger that matches every change time of the file.
 const ANY_CHANGE: i64 = i64::MAX;
@@ -53,6 +61,13 @@ impl Fingerprint {
     #[must_use]
     pub fn ignoring_ctime(self) -> Self {
         Self { changed_ns: ANY_CHANGE, ..self }
+    }
+
+    /// Returns a fingerprint that matches no change time, for the record of a file whose content must be
+    /// compared.
+    #[must_use]
+    pub fn without_ctime(self) -> Self {
+        Self { changed_ns: i64::MIN, ..self }
     }
 
     /// Compares like [`Self::matches`], but without the change time: a rename, `chmod` or `chown` moves
@@ -86,16 +101,32 @@ impl Fingerprint {
         self.size == other.size && self.modified_ns == other.modified_ns
     }
 
+    /// Checks like [`Self::is_copy_of`], also for a copy on a file system with coarser times, which truncates
+    /// them or, on FAT, rounds them up.
+    #[must_use]
+    pub fn may_be_copy_of(&self, other: &Self) -> bool {
+        let is_reduced = |resolution: &i64| {
+            let lost = self.modified_ns.saturating_sub(other.modified_ns);
+            let rounds_up = *resolution == COARSEST_NS;
+            self.modified_ns.rem_euclid(*resolution) == 0
+                && (-resolution < lost && (lost <= 0 || rounds_up && lost < *resolution))
+        };
+        self.is_copy_of(other)
+            || self.size == other.size && COPY_RESOLUTIONS_NS.iter().any(is_reduced)
+    }
+
     /// Checks whether `self` is an earlier state of the file that was recorded as `other`.
     ///
     /// After a power loss a source that its producer never made durable is shorter and has earlier
-    /// times: the same inode, and no time later than recorded. A file that was written to since has a
-    /// later change time, and so has a new file that got the inode.
+    /// times: the same inode, and an earlier change time, which nobody can set. A file that was written to
+    /// since has a later one, and so has a new file that got the inode. The time of modification decides
+    /// only between equal change times: it may have been set back before the file was recorded.
     #[must_use]
     pub fn is_earlier_state_of(&self, other: &Self) -> bool {
-        self.inode == other.inode
-            && self.changed_ns <= other.changed_ns
-            && self.modified_ns <= other.modified_ns
+        let is_older = self.changed_ns < other.changed_ns && other.changed_ns != ANY_CHANGE;
+        let is_no_newer =
+            self.changed_ns <= other.changed_ns && self.modified_ns <= other.modified_ns;
+        self.inode == other.inode && (is_older || is_no_newer)
     }
 
     /// Checks like [`Self::is_earlier_state_of`], for a file that only this service has renamed since:
@@ -103,6 +134,27 @@ impl Fingerprint {
     #[must_use]
     pub fn is_earlier_content_of(&self, other: &Self) -> bool {
         self.inode == other.inode && self.modified_ns <= other.modified_ns
+    }
+
+    /// Checks like [`Self::is_earlier_content_of`], after a power loss, for a file that was recorded at
+    /// this time (nanoseconds since the epoch): its producer may have set the time of modification back,
+    /// and the power loss may have undone that, or only the content.
+    #[must_use]
+    pub fn may_be_earlier_content_of(&self, other: &Self, recorded_ns: i64) -> bool {
+        self.inode == other.inode
+            && self.size <= other.size
+            && self.modified_ns <= other.modified_ns.max(recorded_ns)
+    }
+
+    /// Checks whether a power loss may have taken content from the file that was recorded as `other` at
+    /// this time (nanoseconds since the epoch), although its change time is later: its producer changed
+    /// its mode or its times after that, and the file system had those in its journal and not yet the
+    /// content on the disk.
+    #[must_use]
+    pub fn may_have_lost_content_of(&self, other: &Self, recorded_ns: i64) -> bool {
+        self.may_be_earlier_content_of(other, recorded_ns)
+            && self.size < other.size
+            && self.changed_ns <= recorded_ns.saturating_add(UNWRITTEN_NS)
     }
 }
 
@@ -146,15 +198,70 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_may_have_coarser_times() {
+        let written = Fingerprint { modified_ns: 1_700_000_001_234_567_891, ..READ };
+        let copied = |modified_ns| {
+            Fingerprint { inode: 8, modified_ns, changed_ns: 9, ..READ }.may_be_copy_of(&written)
+        };
+        for kept in [
+            1_700_000_001_234_567_891,
+            1_700_000_001_234_567_800,
+            1_700_000_001_234_567_000,
+            1_700_000_001_230_000_000,
+            1_700_000_001_000_000_000,
+            1_700_000_000_000_000_000,
+            1_700_000_002_000_000_000,
+        ] {
+            assert!(copied(kept), "{kept}");
+        }
+        for other in [
+            1_700_000_001_234_567_890,
+            1_700_000_001_234_567_900,
+            1_700_000_003_000_000_000,
+            1_700_000_004_000_000_000,
+            1_699_999_998_000_000_000,
+        ] {
+            assert!(!copied(other), "{other}");
+        }
+        let longer = Fingerprint { size: 101, ..written };
+        assert!(!longer.may_be_copy_of(&written));
+    }
+
+    #[test]
     fn a_source_emptied_by_a_power_loss_is_an_earlier_state() {
         assert!(Fingerprint { size: 0, ..READ }.is_earlier_state_of(&READ));
         let written_since = Fingerprint { size: 0, modified_ns: 80, changed_ns: 80, ..READ };
         assert!(!written_since.is_earlier_state_of(&READ));
+        let set_back = Fingerprint { modified_ns: 10, changed_ns: 70, ..READ };
+        assert!(Fingerprint { size: 0, ..READ }.is_earlier_state_of(&set_back));
         assert!(!written_since.is_earlier_content_of(&READ));
         let renamed_since = Fingerprint { size: 0, changed_ns: 80, ..READ };
         assert!(!renamed_since.is_earlier_state_of(&READ));
         assert!(renamed_since.is_earlier_content_of(&READ));
         let other_file = Fingerprint { inode: 8, ..READ };
         assert!(!other_file.is_earlier_state_of(&READ));
+    }
+
+    #[test]
+    fn a_time_that_was_set_back_does_not_hide_an_earlier_content() {
+        let set_back = Fingerprint { modified_ns: 10, ..READ };
+        let emptied = Fingerprint { size: 0, changed_ns: 80, ..READ };
+        assert!(!emptied.is_earlier_content_of(&set_back));
+        assert!(emptied.may_be_earlier_content_of(&set_back, 65));
+        assert!(!emptied.may_be_earlier_content_of(&set_back, 45), "written after its record");
+        let grown = Fingerprint { size: 101, ..emptied };
+        assert!(!grown.may_be_earlier_content_of(&set_back, 65));
+        let other_file = Fingerprint { inode: 8, ..emptied };
+        assert!(!other_file.may_be_earlier_content_of(&set_back, 65));
+    }
+
+    #[test]
+    fn content_is_lost_although_the_change_time_is_later() {
+        let touched = Fingerprint { size: 0, modified_ns: 10, changed_ns: 80, ..READ };
+        assert!(!touched.is_earlier_state_of(&READ));
+        assert!(touched.may_have_lost_content_of(&READ, 65));
+        assert!(!Fingerprint { size: 100, ..touched }.may_have_lost_content_of(&READ, 65));
+        let much_later = Fingerprint { changed_ns: 66 + UNWRITTEN_NS, ..touched };
+        assert!(!much_later.may_have_lost_content_of(&READ, 65), "it was on the disk by then");
     }
 }

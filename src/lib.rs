@@ -1,20 +1,44 @@
 //! Tidemill watches a directory, compresses or transcodes each file that lands, and publishes
-//! the result atomically, durably and once.
+//! each result exactly once, atomically and durably.
 //!
 //! `ARCHITECTURE.md` has the map, the invariants and their sources. Imports point down only:
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 7 | `main`, [`cli`] |
-//! | 6 | [`service`]: the entire life of the process on one page |
-//! | 5 | [`http`] |
-//! | 4 | [`pipeline`] (makes the channels, starts the stages), [`recovery`], [`queries`]: none imports another |
-//! | 3 | `pipeline::{intake, process, publish}`: the eight stages |
-//! | 2 | `pipeline::{job, channel}`: a file in flight, and the one loop that moves it |
-//! | 2 | [`protocol`]: what is true on disk between two system calls, for pipeline, recovery and queries |
-//! | 2 | [`hooks`]: a user's commands and webhooks |
-//! | 1 | [`codec`], [`config`], [`sandbox`], [`fs`], [`ledger`], [`lifecycle`], [`observe`], which do not import one another |
+//! | 8 | `main`, [`cli`] |
+//! | 7 | [`service`]: the entire life of the process on one page |
+//! | 6 | [`http`] |
+//! | 5 | [`pipeline`] (makes the channels, starts the stages), [`recovery`], [`queries`]: none imports another |
+//! | 4 | `pipeline::{intake, process, publish}`: the eight stages |
+//! | 3 | `pipeline::{job, channel}`: a file in flight, and the one loop that moves it |
+//! | 3 | [`protocol`]: what is true on disk between two system calls, for pipeline, recovery and queries |
+//! | 3 | [`hooks`]: a user's commands and webhooks; [`exec`]: a user's programs as transforms |
+//! | 2 | [`source`]: the port of a pipeline's input, and its implementation for a directory |
+//! | 2 | [`sink`]: the port to the place of the outputs, and the local directory behind it |
+//! | 1 | [`config`], [`sandbox`], [`fs`], [`ledger`], [`observe`], which do not import one another |
 //! | 0 | [`error`], [`limits`] and the types that all layers share: [`fingerprint`], [`policy`], [`stage`], [`transforms`] |
+//!
+//! Start and stop are in a crate of their own, [`tidemill_lifecycle`], for layers 3 and above.
+
+/// Runs each test of a suite on the implementation in memory, and on another one with a directory.
+#[cfg(test)]
+macro_rules! conformance {
+    ($store:ty, $other:ident: $($name:ident)+) => {
+        mod memory {
+            $(#[test]
+            fn $name() {
+                super::$name(&<$store>::default());
+            })+
+        }
+
+        mod $other {
+            $(#[test]
+            fn $name() {
+                super::$name(&tempfile::tempdir().expect("temporary directory"));
+            })+
+        }
+    };
+}
 
 pub mod cli;
 
@@ -29,13 +53,15 @@ pub mod recovery;
 
 pub mod protocol;
 
+pub mod sink;
+pub mod source;
+
+pub mod exec;
 pub mod hooks;
 
-pub mod codec;
 pub mod config;
 pub mod fs;
 pub mod ledger;
-pub mod lifecycle;
 pub mod observe;
 pub mod sandbox;
 
@@ -45,5 +71,6 @@ pub mod failpoint;
 pub mod fingerprint;
 pub mod limits;
 pub mod policy;
+pub mod reason;
 pub mod stage;
 pub mod transforms;

@@ -56,17 +56,26 @@ pub const QUIET_TIME: Duration = Duration::from_secs(2);
 /// about to rename it. It grows to twice the observed delay of such a rename, up to the second figure.
 pub const CLOSED_QUIET_TIME: Duration = Duration::from_millis(100);
 pub const CLOSED_QUIET_TIME_MAX: Duration = Duration::from_secs(2);
+/// A name of a kept source that is free for this time is one that its producer deleted or moved away.
+pub const ABSENCE_TIME: Duration = Duration::from_secs(1);
+/// Half of the finished files whose closes are kept, to recognize such a rename after the publication.
+pub const RECENT_CLOSES_MAX: usize = 2048;
 /// The wait before the next look at a file with a writer; it doubles, and the file's close ends it.
 pub const BUSY_RECHECK_DELAY: Duration = Duration::from_millis(250);
+/// The deferrals in a row after which a file had another inode number, and the same size and time,
+/// before a warning.
+pub const RENUMBERED_JOBS: u32 = 5;
 /// The time between two full scans of a polled input.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A writing thread checks after this time whether a directory is still at its path: sooner than a file
-/// whose directory was moved away is retried.
+/// An open output directory is checked after this time, whether it is still at its path: sooner than a
+/// file whose directory was moved away is retried.
 pub const DIRECTORY_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Output directories that one writing thread keeps open.
+/// Output directories that one pipeline keeps open.
 pub const OPEN_DIRECTORIES_MAX: usize = 32;
+/// Output directories that one pipeline remembers as synced.
+pub const SYNCED_DIRECTORIES_MAX: usize = 4096;
 
 /// A new directory is watched within this time after its event: a second scan then finds the files that
 /// were created before.
@@ -112,9 +121,6 @@ pub const COMMIT_BATCH_FILES_MAX: usize = 256;
 /// The longest wait of a state update for a commit that makes it durable, and the time between two
 /// checks for one.
 pub const LEDGER_FLUSH_INTERVAL: Duration = Duration::from_millis(500);
-/// Attempts of a withdrawal, which must succeed before the pipeline continues, while another program
-/// writes to the ledger; each attempt waits for some seconds.
-pub const LEDGER_BUSY_ATTEMPTS_MAX: u32 = 12;
 /// Concurrent `fsync` calls.
 pub const SYNC_THREADS: usize = 16;
 /// The minimum batch size for which one `syncfs` may replace the `fsync` of each file, and the most dirty
@@ -126,8 +132,6 @@ pub const GROUP_SYNC_DIRTY_BYTES_MAX: u64 = 32 * 1024 * 1024;
 pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(25);
 pub const COMMIT_RESERVE: Duration = Duration::from_secs(2);
 
-/// Repeated signals of the same type within this time count as one.
-pub const SIGNAL_DEBOUNCE: Duration = Duration::from_millis(500);
 /// Directories that do not respond within this time at the start delay their own pipeline only; `--once`
 /// waits for them as for any unavailable storage.
 pub const START_TIMEOUT: Duration = Duration::from_secs(5);
@@ -139,6 +143,8 @@ pub const STOP_DEADLINE_MIN: Duration = Duration::from_secs(1);
 pub const FORCED_STOP_WAIT: Duration = Duration::from_millis(200);
 pub const FORCED_STOP_LOG_WAIT: Duration = Duration::from_millis(500);
 
+/// The part of a command line that the lock's file names.
+pub const COMMAND_CHARS_MAX: usize = 1000;
 /// Unfinished files that each pipeline logs after an incomplete drain.
 pub const UNFINISHED_LOGGED_MAX: usize = 10;
 /// The time between two reports of a drain.
@@ -156,6 +162,10 @@ pub const HOOK_QUEUE_LINES_MAX: usize = 8192;
 pub const HOOK_QUEUE_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes that are kept of a hook's standard error.
 pub const HOOK_STDERR_BYTES_MAX: usize = 4096;
+
+/// Bytes that are kept of a program's standard error, and the time for its runner to end at the stop.
+pub const EXEC_STDERR_BYTES_MAX: usize = 4096;
+pub const EXEC_RUNNER_EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The longest time between two heartbeats of an intake's thread.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
@@ -190,6 +200,12 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// that would block.
 pub const LOG_BUFFER_BYTES_MAX: usize = 1024 * 1024;
 pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// Lines of unpublished files that wait for space in the events file; further ones are dropped, as the
+/// ledger has them.
+pub const EVENTS_DEFERRED_MAX: usize = 4096;
+/// Files that `--once` names before it waits for the reader of the log, and the longest wait for it.
+pub const LEFT_LOGGED_AT_ONCE: usize = 32;
+pub const LOG_ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 pub const LOG_RETRY_DELAY: Duration = Duration::from_millis(10);
 
 /// Traces that wait to be sent; beyond this they are dropped and counted. Also the largest batch.

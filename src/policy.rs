@@ -48,6 +48,7 @@ macro_rules! words {
 
         impl $name {
             pub const WORDS: &'static [&'static str] = &[$($word),+];
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
             #[must_use]
             pub const fn as_str(self) -> &'static str {
@@ -88,10 +89,6 @@ words! {
         /// The drain is over, and the process is about to end.
         OnDrained = "on_drained",
     }
-}
-
-impl HookKind {
-    pub const ALL: [Self; 4] = [Self::OnStart, Self::OnPublished, Self::OnFailed, Self::OnDrained];
 }
 
 words! {
@@ -157,12 +154,27 @@ words! {
 pub struct SourceRules {
     pub hard_links: HardLinks,
     pub owners: Owners,
+    /// In bytes.
+    pub size_min: u64,
+    pub size_max: Option<u64>,
 }
 
 impl SourceRules {
-    /// Returns the reason to skip a file with this number of names and this owner, if there is one.
+    /// Returns the reason to skip a file of this size with this number of names and this owner, if
+    /// there is one.
     #[must_use]
-    pub fn skip_reason(self, names: u64, owner: u32, input_owner: u32) -> Option<String> {
+    pub fn skip_reason(
+        self,
+        (size, names): (u64, u64),
+        (owner, input_owner): (u32, u32),
+    ) -> Option<String> {
+        if size < self.size_min {
+            let min = self.size_min;
+            return Some(format!("it has {size} bytes, and `min_size` is {min}"));
+        }
+        if let Some(max) = self.size_max.filter(|max| size > *max) {
+            return Some(format!("it has {size} bytes, and `max_size` is {max}"));
+        }
         if self.hard_links == HardLinks::Refuse && names > 1 {
             return Some(format!(
                 "it has {names} names, and the policy is `hard_links = \"refuse\"`"

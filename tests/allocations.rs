@@ -13,9 +13,9 @@ use std::{
 use tidemill::{
     config::{self, FileOptions, Options, PipelineOptions},
     error::Exit,
-    lifecycle::Signals,
     service,
 };
+use tidemill_lifecycle::Signals;
 
 #[path = "support/prove.rs"]
 #[expect(dead_code, reason = "the other executables use the rest")]

@@ -61,6 +61,15 @@ pub enum Command {
     /// The process that runs the service's hooks
     #[command(hide = true)]
     HookRunner,
+    /// The process that starts the programs of `exec`
+    #[command(hide = true)]
+    ExecRunner,
+    /// The process that supervises one run of a program
+    #[command(hide = true)]
+    ExecSupervisor,
+    /// The process that becomes the program
+    #[command(hide = true)]
+    ExecProgram,
     /// The process that finds out whether a directory answers
     #[command(hide = true)]
     Look {

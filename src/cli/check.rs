@@ -34,11 +34,17 @@ pub fn check(Check { run, probe, all, syntax }: Check) -> Exit {
     if let Some(error) = token_error(&config) {
         return complain(&format!("error: {error}"), Exit::Config);
     }
+    let denied = service::probe::denied(&config);
+    if !syntax && !denied.is_empty() {
+        return complain(&format!("error: {}", denied.join("\nerror: ")), Exit::Config);
+    }
     print(&if all { config.to_string() } else { summary(&config) });
     let absent = absent
         .into_iter()
         .map(|problem| format!("{}: it must exist at the start", problem.message));
-    for note in config.notes().into_iter().chain(readable_token(&config)).chain(absent) {
+    for note in
+        config.notes().into_iter().chain(readable_token(&config)).chain(denied).chain(absent)
+    {
         complain(&format!("note: {note}"), Exit::Drained);
     }
     if !probe {

@@ -60,8 +60,9 @@ impl Client {
         let admin =
             config::resolve(&file).map_or(AdminSocket::Default, |config| config.admin_socket);
         let Some(socket) = admin.path(&state_dir) else {
+            let Some(pid) = state.holder() else { return Err(NotRunning(state_dir).into()) };
             bail!(
-                "the service with the state in {} runs, or ran last, without an admin socket (`--admin-socket off`, or `--once`): start it with one",
+                "the service with the state in {} (process {pid}) has no admin socket (`--admin-socket off`, or `--once`): start it with one",
                 display_path(&state_dir)
             );
         };

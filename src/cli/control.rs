@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
+use tidemill_lifecycle::{Deadlines, Lifecycle, Signals};
 use tokio::{
     runtime::{Builder, Runtime},
     time::interval,
@@ -21,7 +22,6 @@ use super::{
 use crate::{
     error::Exit,
     fs::{Lock, LockError},
-    lifecycle::{Deadlines, Lifecycle, Signals},
     limits,
     observe::units::files,
     service::ExitRecord,
@@ -184,13 +184,15 @@ fn has_ended(client: &Client, requested: Instant) -> anyhow::Result<bool> {
             Ok(false)
         }
         // The socket is removed first; the process holds the lock to its end.
-        Err(error) if error.is::<NotRunning>() => match Lock::take(client.state_dir()) {
-            Ok(_) => Ok(true),
-            Err(LockError::Held { .. }) => Ok(false),
-            Err(error) => Err(error.into()),
-        },
+        Err(error) if error.is::<NotRunning>() => {
+            match Lock::take(client.state_dir(), "tidemill drain --wait") {
+                Ok(_) => Ok(true),
+                Err(LockError::Held { .. }) => Ok(false),
+                Err(error) => Err(error.into()),
+            }
+        }
         // The answer broke off: the next look finds no socket.
-        Err(_) if Lock::take(client.state_dir()).is_err() => Ok(false),
+        Err(_) if Lock::take(client.state_dir(), "tidemill drain --wait").is_err() => Ok(false),
         Err(_) => Ok(true),
     }
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     config::{self, Options},
     error::Exit,
-    ledger::sqlite::Sqlite,
+    ledger::{Ledger, sqlite::Sqlite},
     observe::display_path,
     queries::explain::{self, Explanation},
 };
@@ -22,7 +22,7 @@ pub fn explain(options: &Explain) -> anyhow::Result<Exit> {
     let path = explain::real(&options.path)?;
     let file = Options { config: Some(state.config()), ..Options::default() };
     let pipelines = config::resolve(&file).map(|config| config.pipelines).unwrap_or_default();
-    let mut explanation = explain::describe(&ledger, &pipelines, &path)?;
+    let mut explanation = explain::describe(&ledger, (&ledger.roots()?, &pipelines), &path)?;
     if let Some(pipeline) = explanation.waits_in.clone() {
         explanation = with_writers(explanation, &path);
         explanation = with_service(explanation, &state, &pipeline);

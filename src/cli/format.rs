@@ -66,7 +66,7 @@ pub fn status(answers: &Answers, columns: Option<usize>) -> String {
 /// The state of the service in one word: its phase, or PAUSED.
 pub fn state(status: &Value) -> &str {
     let phase = text(status, "phase");
-    if phase == "READY" && flag(status, "held") { "PAUSED" } else { phase }
+    if phase == "READY" && flag(status, "paused_by_operator") { "PAUSED" } else { phase }
 }
 
 /// The version, the state and the age of the service.
@@ -74,7 +74,8 @@ pub fn head(status: &Value) -> String {
     let up = span(seconds(status, "uptime_seconds"));
     let version = text(status, "version");
     let since = if state(status) == "PAUSED" {
-        let oldest = list(status, "pipelines").iter().map(|one| text(one, "held_since")).min();
+        let pauses = list(status, "pipelines").iter().filter_map(|one| pause_for(one, "operator"));
+        let oldest = pauses.map(|pause| text(pause, "since")).min();
         format!(" by the operator{}", since(oldest.unwrap_or_default()))
     } else {
         String::new()
@@ -145,9 +146,9 @@ pub fn counts(pipeline: &Value) -> String {
     let published = count("published", "published");
     let published = published.map(|text| format!("{text} ({} → {})", size(read), size(written)));
     let waiting = count("pending", "waiting").map(|text| oldest(text, "oldest_pending_seconds"));
-    let in_flight = count("in_work", "in flight").map(|text| {
-        let bytes = size(number(pipeline, "in_work_bytes"));
-        oldest(format!("{text}, {bytes}"), "oldest_in_work_seconds")
+    let in_flight = count("in_flight", "in flight").map(|text| {
+        let bytes = size(number(pipeline, "in_flight_bytes"));
+        oldest(format!("{text}, {bytes}"), "oldest_in_flight_seconds")
     });
     let idle = (waiting.is_none() && in_flight.is_none()).then(|| "idle".to_owned());
     let quarantined = count("quarantine_size", "in quarantine");
@@ -158,12 +159,17 @@ pub fn counts(pipeline: &Value) -> String {
 
 /// The reason for which a pipeline takes no files, if it is paused.
 pub fn pause_of(pipeline: &Value) -> Option<String> {
-    if flag(pipeline, "held") {
-        let since = since(text(pipeline, "held_since"));
+    if let Some(pause) = pause_for(pipeline, "operator") {
+        let since = since(text(pause, "since"));
         return Some(format!("PAUSED by the operator{since}: `tidemill resume` resumes it"));
     }
-    let reason = pipeline.get("paused").and_then(Value::as_str)?;
-    Some(format!("PAUSED by storage, resumes automatically: {reason}"))
+    let pause = pause_for(pipeline, "storage")?;
+    let (since, detail) = (since(text(pause, "since")), text(pause, "detail"));
+    Some(format!("PAUSED by storage{since}, resumes automatically: {detail}"))
+}
+
+fn pause_for<'a>(pipeline: &'a Value, reason: &str) -> Option<&'a Value> {
+    list(pipeline, "paused").iter().find(|pause| text(pause, "reason") == reason)
 }
 
 /// The reason for which the service takes no files of this pipeline now, if there is one.
@@ -214,14 +220,15 @@ mod tests {
 
     pub fn example() -> Value {
         json!({
-            "version": "1.2.3", "phase": "READY", "uptime_seconds": 3725.0, "held": false,
+            "version": "1.2.3", "phase": "READY", "uptime_seconds": 3725.0, "paused_by_operator": false,
             "drain": null,
             "pipelines": [{
                 "name": "main", "published": 12, "skipped": 0, "quarantine_size": 2, "retries": 1,
-                "source_bytes": 4096, "output_bytes": 1024, "pending": 3, "in_work": 1,
-                "oldest_pending_seconds": 5.0, "oldest_in_work_seconds": 61.0,
-                "in_work_bytes": 2048, "held": true, "held_since": "2026-01-31T08:00:00Z",
-                "paused": null, "input": "/in", "output": "/out", "transforms": "zstd:3",
+                "source_bytes": 4096, "output_bytes": 1024, "pending": 3, "in_flight": 1,
+                "oldest_pending_seconds": 5.0, "oldest_in_flight_seconds": 61.0,
+                "in_flight_bytes": 2048,
+                "paused": [{"reason": "operator", "since": "2026-01-31T08:00:00Z", "detail": null}],
+                "input": "/in", "output": "/out", "transforms": "zstd:3",
                 "on_success": "keep"
             }]
         })
@@ -258,13 +265,18 @@ recent failures:
     #[test]
     fn a_service_that_is_paused_altogether_has_that_state() {
         let mut status = example();
-        status["held"] = json!(true);
+        status["paused_by_operator"] = json!(true);
         assert_eq!(
             head(&status),
             "Tidemill 1.2.3: PAUSED by the operator since 2026-01-31T08:00:00Z, up for 1h 2m"
         );
         assert!(
             pause(&status, "main").is_some_and(|why| why.starts_with("PAUSED by the operator"))
+        );
+        let storage = json!({"paused": [{"reason": "storage", "since": "2026-01-31T08:00:00Z", "detail": "no space"}]});
+        assert_eq!(
+            pause_of(&storage).as_deref(),
+            Some("PAUSED by storage since 2026-01-31T08:00:00Z, resumes automatically: no space")
         );
         status["phase"] = json!("DRAINING");
         assert_eq!(state(&status), "DRAINING");

@@ -6,13 +6,14 @@ use anyhow::Context;
 use jiff::{Timestamp, ToSpan};
 use serde::Serialize;
 
-use super::{args::History, print, state_dir::locate};
+use super::{args::History, print_to_reader, state_dir::locate};
 use crate::{
     config,
     error::Exit,
     ledger::{HistoryQuery, Ledger, PipelineDirs, PipelineId, Record, State, sqlite::Sqlite},
     observe::{display_path, units::size},
-    queries::{short_reason, time},
+    queries::{pages, short_reason, time},
+    reason::ReasonCode,
 };
 
 /// A record as JSON: the fields of the events file, where they are the same.
@@ -38,6 +39,8 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     transforms: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    reason_code: Option<ReasonCode>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     moved_to: Option<String>,
@@ -50,21 +53,24 @@ pub fn history(options: &History) -> anyhow::Result<Exit> {
     let ledger = Sqlite::open_read_only(&locate(&options.service, None)?.ledger())?;
     let roots: HashMap<PipelineId, PipelineDirs> =
         ledger.roots()?.into_iter().map(|roots| (roots.id, roots)).collect();
-    let mut text = String::new();
-    for record in
-        ledger.history(&HistoryQuery { state, since_ns, limit: options.limit, before: None })?
-    {
-        let Some(roots) = roots.get(&record.pipeline) else {
-            continue;
-        };
-        if options.json {
-            text += &serde_json::to_string(&line(&record, roots))?;
-            text.push('\n');
-        } else {
-            writeln!(text, "{}", sentence(&record, roots))?;
+    let query = HistoryQuery { state, since_ns, limit: options.limit, before: None };
+    for records in pages(&ledger, query) {
+        let mut text = String::new();
+        for record in records? {
+            let Some(roots) = roots.get(&record.pipeline) else {
+                continue;
+            };
+            if options.json {
+                text += &serde_json::to_string(&line(&record, roots))?;
+                text.push('\n');
+            } else {
+                writeln!(text, "{}", sentence(&record, roots))?;
+            }
+        }
+        if !print_to_reader(&text) {
+            break;
         }
     }
-    print(&text);
     Ok(Exit::Drained)
 }
 
@@ -101,7 +107,8 @@ fn sentence(record: &Record, roots: &PipelineDirs) -> String {
         text += &format!("  now {}", display_path(moved_to));
     }
     if let Some(reason) = short_reason(record, roots) {
-        text += &format!("  ({reason})");
+        let code = record.reason.as_ref().map_or("", |reason| reason.code.as_str());
+        text += &format!("  ({code}: {reason})");
     }
     text
 }
@@ -127,7 +134,8 @@ fn line<'a>(record: &'a Record, roots: &'a PipelineDirs) -> Line<'a> {
         transforms: output
             .map(|output| output.transforms.as_str())
             .filter(|transforms| !transforms.is_empty()),
-        reason: record.reason.as_deref(),
+        reason_code: record.reason.as_ref().map(|reason| reason.code),
+        reason: record.reason_text(),
         moved_to: record.moved_to.as_ref().map(|path| display_path(path).to_string()),
     }
 }

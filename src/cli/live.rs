@@ -82,12 +82,12 @@ fn pipelines(all: &[Value], rows: usize) -> Vec<String> {
 
 /// The files in flight that fit, and the count of the rest.
 fn in_flight(look: &Look, window: Window, above: &[String], below: usize) -> Vec<String> {
-    let total = sum(&look.status, "in_work");
+    let total = sum(&look.status, "in_flight");
     let listed = list(&look.work, "files");
     if total == 0 && listed.is_empty() {
         return Vec::new();
     }
-    let bytes = size(sum(&look.status, "in_work_bytes"));
+    let bytes = size(sum(&look.status, "in_flight_bytes"));
     let mut lines = vec![String::new(), format!("{} in flight, {bytes}", files(total))];
     // What is above and below, the help, and three blank lines; a quarter is for the outcomes.
     let reserved = match list(&look.outcomes, "outcomes").len() {
@@ -149,10 +149,10 @@ mod tests {
             "path": "bad.gz", "reason": "gunzip: invalid header"});
         Look {
             status: json!({
-                "version": "1.2.3", "phase": "READY", "uptime_seconds": 3727.0, "held": false,
+                "version": "1.2.3", "phase": "READY", "uptime_seconds": 3727.0, "paused_by_operator": false,
                 "drain": null, "pipelines": [{
                     "name": "x".repeat(200), "published": 32, "source_bytes": 4096,
-                    "output_bytes": 1024, "pending": 3, "in_work": in_flight, "in_work_bytes": 2048
+                    "output_bytes": 1024, "pending": 3, "in_flight": in_flight, "in_flight_bytes": 2048
                 }]
             }),
             work: json!({ "files": (0..in_flight.min(100)).map(file).collect::<Vec<_>>() }),

@@ -23,12 +23,13 @@ use std::{
 };
 
 use clap::Parser;
+use tidemill_lifecycle::Signals;
 
 use self::{
     args::{Args, Command},
     client::{NotFound, NotRunning},
 };
-use crate::{config, error::Exit, hooks, lifecycle::Signals, observe, patience, service};
+use crate::{config, error::Exit, exec, hooks, observe, patience, service};
 
 /// Runs the command of the arguments and returns the exit code of the process.
 #[must_use]
@@ -77,6 +78,9 @@ fn command() -> Exit {
         Command::Man { dir } => generate::man(dir.as_deref()),
         Command::Completions { shell } => generate::completions(shell),
         Command::HookRunner => hooks::main(),
+        Command::ExecRunner => exec::runner_main(),
+        Command::ExecSupervisor => exec::supervisor_main(),
+        Command::ExecProgram => exec::program_main(),
         Command::Look { path } => {
             if patience::is_available(&path) {
                 Exit::Drained
@@ -133,11 +137,18 @@ static PRINT_FAILED: OnceLock<io::Error> = OnceLock::new();
 
 /// Prints to the standard output; a reader that went away (`| head`) is no error, a full disk is one.
 fn print(text: &str) {
+    print_to_reader(text);
+}
+
+/// Prints like [`print`]; returns false if more need not be printed.
+fn print_to_reader(text: &str) -> bool {
     let mut stdout = io::stdout();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            drop(PRINT_FAILED.set(error));
-        }
-        _ => {}
+    let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let is_printed = printed.is_ok();
+    if let Err(error) = printed
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        drop(PRINT_FAILED.set(error));
     }
+    is_printed
 }

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::observe::escaped;
+use crate::{fs::LEDGER_NAME, observe::escaped};
 
 /// Returns the processes that have a file open for writing, as `bash (4711)`, as far as this user may see
 /// their open files.
@@ -88,7 +88,7 @@ pub fn services() -> Vec<Service> {
 
 /// The directory of the ledger that a process has open.
 fn state_dir(process: &Path) -> Option<PathBuf> {
-    let ledger = links(process).find(|link| link.ends_with("ledger.sqlite"))?;
+    let ledger = links(process).find(|link| link.ends_with(LEDGER_NAME))?;
     ledger.parent().map(Path::to_path_buf)
 }
 

@@ -16,7 +16,7 @@ use crate::{
 
 pub fn reprocess(options: &Reprocess) -> anyhow::Result<Exit> {
     let state = locate(&options.service, options.paths.first().map(std::path::PathBuf::as_path))?;
-    let ledger = Sqlite::open(&state.ledger())?;
+    let ledger = Sqlite::open_existing(&state.ledger())?;
     let which = match (&options.since, options.changed_transforms) {
         (Some(text), _) => Which::Since(since(text)?),
         (None, true) => Which::ChangedTransforms,

@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 
 use super::{args::Requeue, print, state_dir::locate};
 use crate::{
+    config::{self, Options},
     error::Exit,
     ledger::sqlite::Sqlite,
     observe::{display_path, units::files},
@@ -14,18 +15,21 @@ use crate::{
 
 pub fn requeue(options: &Requeue) -> anyhow::Result<Exit> {
     let state = locate(&options.service, options.paths.first().map(PathBuf::as_path))?;
-    let ledger = Sqlite::open(&state.ledger())?;
+    let ledger = Sqlite::open_existing(&state.ledger())?;
     let quarantined = quarantined::all(&ledger)?;
     let wanted = if options.all {
         quarantined
     } else {
         options.paths.iter().map(|path| find(&quarantined, path)).collect::<Result<_, _>>()?
     };
+    let file = options.service.config.clone().unwrap_or_else(|| state.config());
+    let file = Options { config: Some(file), ..Options::default() };
+    let pipelines = config::resolve(&file).map(|config| config.pipelines).unwrap_or_default();
     let mut failed = 0;
     let lists = options.verbose || wanted.len() == 1;
     for file in &wanted {
         let source = file.source();
-        match quarantined::requeue(&ledger, file) {
+        match quarantined::requeue(&ledger, file, &pipelines) {
             Ok(()) if lists => print(&format!("{}: back to the intake\n", display_path(&source))),
             Ok(()) => {}
             Err(quarantined::Error::Ledger(error)) => return Err(error.into()),

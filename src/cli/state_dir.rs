@@ -11,10 +11,10 @@ use anyhow::{Context, bail};
 use super::args::StateArgs;
 use crate::{
     config::{self, Options},
+    fs::LEDGER_NAME,
     observe::display_path,
 };
 
-const LEDGER: &str = "ledger.sqlite";
 /// The configuration of the packaged service.
 const INSTALLED: &str = "/etc/tidemill/tidemill.toml";
 
@@ -38,7 +38,7 @@ impl StateDir {
     }
 
     pub fn ledger(&self) -> PathBuf {
-        self.0.join(LEDGER)
+        self.0.join(LEDGER_NAME)
     }
 
     /// The configuration as it was when the service last started.
@@ -61,7 +61,8 @@ pub fn holder(dir: &Path) -> Option<u32> {
     let path = dir.join("lock");
     let inode = fs::metadata(&path).ok()?.ino().to_string();
     // Another file system may have a file with this number: the file names its holder as well.
-    let written: u32 = fs::read_to_string(&path).ok()?.trim().parse().ok()?;
+    let written = fs::read_to_string(&path).ok()?;
+    let written: u32 = written.lines().next()?.parse().ok()?;
     let locks = fs::read_to_string("/proc/locks").ok()?;
     let is_it = |line: &str| {
         let words: Vec<_> = line.split_whitespace().collect();
@@ -118,7 +119,7 @@ fn existing(dir: PathBuf) -> anyhow::Result<StateDir> {
 
 /// Whether it has a ledger that this user can read.
 fn is_state_dir(dir: &Path) -> Result<bool, Denied> {
-    match fs::File::open(dir.join(LEDGER)) {
+    match fs::File::open(dir.join(LEDGER_NAME)) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             Err(Denied(dir.to_path_buf()))
@@ -186,7 +187,7 @@ mod tests {
     fn a_state_directory_is_held_by_the_process_that_has_its_lock() {
         let dir = tempfile::tempdir().expect("a directory");
         assert_eq!(holder(dir.path()), None);
-        let lock = Lock::take(dir.path()).expect("free");
+        let lock = Lock::take(dir.path(), "tidemill run").expect("free");
         assert_eq!(holder(dir.path()), Some(std::process::id()));
         drop(lock);
         assert_eq!(holder(dir.path()), None, "the number in the file is an old one");

@@ -63,12 +63,17 @@ pub enum ValueKind {
     /// From 0 to 1.
     Share,
     Truth,
+    /// A list of strings.
     Globs,
+    /// A list of numbers.
+    Numbers,
     /// `["/program", "argument"]` or `{ url = "…" }`.
     Hook,
     Table(&'static KeyTable),
     /// Any number of tables.
     Tables(&'static KeyTable),
+    /// Any number of tables, each with a name.
+    Named(&'static KeyTable),
 }
 
 impl ValueKind {
@@ -78,10 +83,12 @@ impl ValueKind {
             Self::Number | Self::Large => "a whole number",
             Self::Truth => "`true` or `false`",
             Self::Globs => "a list of strings",
+            Self::Numbers => "a list of whole numbers",
             Self::Hook => "a command, or a table with a `url`",
             Self::Share => "a number from 0 to 1",
             Self::Table(_) => "a table",
             Self::Tables(_) => "a list of tables",
+            Self::Named(_) => "a table with named tables",
         }
     }
 
@@ -93,12 +100,14 @@ impl ValueKind {
             Self::Large => format!("write `{key} = 100`, or another from 1 to {}", i64::MAX),
             Self::Truth => format!("write `{key} = true`, without quotes"),
             Self::Globs => format!("write `{key} = [\"*.log\"]`"),
+            Self::Numbers => format!("write `{key} = [65]`"),
             Self::Hook => format!(
                 "write `{key} = [\"/path/to/program\", \"argument\"]`, or `{key} = {{ url = \"http://127.0.0.1:8080/\" }}`"
             ),
             Self::Share => format!("write `{key} = 0.1`, or another from 0 to 1"),
             Self::Table(_) => format!("begin it with `[{key}]`"),
             Self::Tables(_) => format!("begin each with `[[{key}]]`, in double brackets"),
+            Self::Named(_) => format!("begin each with `[{key}.NAME]`"),
         }
     }
 }
@@ -135,7 +144,7 @@ pub trait Written: Clone + PartialEq {
     fn toml(&self) -> String;
 }
 
-/// One of a list of globs, each with its own location.
+/// One of a list of strings, each with its own location.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Glob(pub Spanned<String>);
@@ -189,6 +198,7 @@ written! {
     Vec<Glob>, Globs, [&'static str; 0], |_| Vec::new(), |globs| {
         format!("{:?}", globs.iter().map(|glob| glob.0.get_ref()).collect::<Vec<_>>())
     };
+    Vec<u32>, Numbers, [u32; 1], Vec::from, |numbers| format!("{numbers:?}");
     RawHook, Hook, std::convert::Infallible, |never| match never {}, |hook| format!("{hook:?}");
 }
 

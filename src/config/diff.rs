@@ -64,6 +64,7 @@ impl Config {
             once,
             limits: Limits { memory, files, workers },
             hooks,
+            programs,
             otlp,
         } = self;
         [
@@ -80,6 +81,7 @@ impl Config {
             ("limits.files", *files != new.limits.files),
             ("limits.workers", *workers != new.limits.workers),
             ("hooks", *hooks != new.hooks),
+            ("exec", *programs != new.programs),
             ("otlp", *otlp != new.otlp),
         ]
         .into_iter()

@@ -8,6 +8,7 @@ use super::{
     declare::{self, Entry, Located, Location},
     load::Resolver,
 };
+use crate::policy::{HardLinks, Owners, SourceRules};
 
 /// Globs for paths below the input: any of `include` (everything if it is empty), none of
 /// `exclude`, and nothing below a directory that `exclude` matches.
@@ -31,13 +32,20 @@ impl PartialEq for Filter {
 pub struct Globs {
     pub include: Vec<String>,
     pub exclude: Vec<String>,
+    pub ignore_case: bool,
 }
 
 impl Filter {
     /// A glob without a `/` matches the name in any directory; one with a `/` matches the entire path, where
     /// `*` stays within one directory and `**` does not. In `exclude`, a `/` at the end limits it to
     /// directories.
-    pub fn new(include: &[String], exclude: &[String]) -> Result<Self, globset::Error> {
+    pub fn new(
+        include: &[String],
+        exclude: &[String],
+        ignore_case: bool,
+    ) -> Result<Self, globset::Error> {
+        let glob = |written: &str| glob(written, ignore_case);
+        let glob_of_path = |path: &str| glob_of_path(path, ignore_case);
         let of_files = exclude.iter().filter(|written| !written.ends_with('/'));
         let names = |written: &String| written.strip_suffix('/').unwrap_or(written).to_owned();
         let content = |written: &String| written.strip_suffix("/**").map(str::to_owned);
@@ -54,7 +62,7 @@ impl Filter {
             },
             exclude: set(of_files.map(|one| glob(one)))?,
             exclude_directories: set(of_directories)?,
-            written: Globs { include: include.to_vec(), exclude: exclude.to_vec() },
+            written: Globs { include: include.to_vec(), exclude: exclude.to_vec(), ignore_case },
         })
     }
 
@@ -100,16 +108,16 @@ fn set(
     set.build()
 }
 
-fn glob(written: &str) -> Result<Glob, globset::Error> {
+fn glob(written: &str, ignore_case: bool) -> Result<Glob, globset::Error> {
     if written.contains('/') {
-        glob_of_path(written)
+        glob_of_path(written, ignore_case)
     } else {
-        glob_of_path(&format!("**/{written}"))
+        glob_of_path(&format!("**/{written}"), ignore_case)
     }
 }
 
-fn glob_of_path(path: &str) -> Result<Glob, globset::Error> {
-    GlobBuilder::new(path).literal_separator(true).build()
+fn glob_of_path(path: &str, ignore_case: bool) -> Result<Glob, globset::Error> {
+    GlobBuilder::new(path).literal_separator(true).case_insensitive(ignore_case).build()
 }
 
 /// Why a glob can match no path below an input, if it can match none.
@@ -145,17 +153,30 @@ fn located(entry: Entry<Vec<declare::Glob>>) -> Vec<Located<String>> {
 }
 
 impl Resolver {
+    pub(super) fn source_rules(
+        &mut self,
+        [hard_links, owners]: [Entry<String>; 2],
+        [min_size, max_size]: [Entry<String>; 2],
+    ) -> SourceRules {
+        SourceRules {
+            hard_links: self.parsed(hard_links).unwrap_or(HardLinks::Take),
+            owners: self.parsed(owners).unwrap_or(Owners::Any),
+            size_min: self.size(min_size).unwrap_or(0),
+            size_max: self.size(max_size),
+        }
+    }
+
     pub(super) fn filter(
         &mut self,
-        include: Entry<Vec<declare::Glob>>,
-        exclude: Entry<Vec<declare::Glob>>,
+        (include, exclude): (Entry<Vec<declare::Glob>>, Entry<Vec<declare::Glob>>),
+        ignore_case: bool,
     ) -> Filter {
         let (include, exclude) = (located(include), located(exclude));
         let include_or_exclude =
             include.iter().map(|one| (one, false)).chain(exclude.iter().map(|one| (one, true)));
         for (written, is_exclude) in include_or_exclude {
             let value = &written.value;
-            if let Err(error) = Filter::new(std::slice::from_ref(value), &[]) {
+            if let Err(error) = Filter::new(std::slice::from_ref(value), &[], ignore_case) {
                 let help = "globs are written `*.log`, `2026/**`, `*.{csv,tsv}`";
                 let message = format!("`{value}` is not a glob: {}", error.kind());
                 self.problems.add(Some(&written.at), message, Some(help));
@@ -168,7 +189,8 @@ impl Resolver {
         }
         let values =
             |all: &[Located<String>]| all.iter().map(|one| one.value.clone()).collect::<Vec<_>>();
-        Filter::new(&values(&include), &values(&exclude)).unwrap_or_else(|_| Filter::all())
+        Filter::new(&values(&include), &values(&exclude), ignore_case)
+            .unwrap_or_else(|_| Filter::all())
     }
 }
 
@@ -178,12 +200,12 @@ mod tests {
 
     fn excluding(globs: &[&str]) -> Filter {
         let globs: Vec<String> = globs.iter().map(ToString::to_string).collect();
-        Filter::new(&[], &globs).expect("globs")
+        Filter::new(&[], &globs, false).expect("globs")
     }
 
     #[test]
     fn a_glob_without_a_slash_matches_names_in_any_directory() {
-        let filter = Filter::new(&["*.log".into()], &["tmp/**".into()]).expect("globs");
+        let filter = Filter::new(&["*.log".into()], &["tmp/**".into()], false).expect("globs");
         assert!(filter.allows("a.log".as_ref()));
         assert!(filter.allows("x/y/a.log".as_ref()));
         assert!(!filter.allows("a.txt".as_ref()));
@@ -193,11 +215,22 @@ mod tests {
     #[test]
     fn a_star_stays_within_one_directory() {
         let filter =
-            Filter::new(&["2026/*.log".into(), "all/**/*.log".into()], &[]).expect("globs");
+            Filter::new(&["2026/*.log".into(), "all/**/*.log".into()], &[], false).expect("globs");
         assert!(filter.allows("2026/a.log".as_ref()));
         assert!(!filter.allows("2026/x/a.log".as_ref()));
         assert!(filter.allows("all/a.log".as_ref()));
         assert!(filter.allows("all/x/y/a.log".as_ref()));
+    }
+
+    #[test]
+    fn the_case_of_letters_is_ignored_on_request() {
+        for (ignore_case, path, is_allowed) in
+            [(false, "A.CSV", false), (true, "A.CSV", true), (true, "Tmp/a.csv", false)]
+        {
+            let globs = (["*.csv".to_owned()], ["tmp/".to_owned()]);
+            let filter = Filter::new(&globs.0, &globs.1, ignore_case).expect("globs");
+            assert_eq!(filter.allows(path.as_ref()), is_allowed, "{path}");
+        }
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl Hooks {
     /// The hooks that are configured.
     pub fn iter(&self) -> impl Iterator<Item = (HookKind, &Hook)> {
         let of = |kind| Some((kind, self.of(kind)?));
-        HookKind::ALL.into_iter().filter_map(of)
+        HookKind::ALL.iter().copied().filter_map(of)
     }
 
     #[must_use]
@@ -104,7 +104,7 @@ impl Resolver {
 }
 
 /// Checks a command; no shell and no search path are involved.
-fn wrong_with_command(command: &[String]) -> Option<(String, String)> {
+pub(super) fn wrong_with_command(command: &[String]) -> Option<(String, String)> {
     let program = command.first().map(Path::new)?;
     let shown = program.display();
     if command.iter().any(|word| word.contains('\0')) {

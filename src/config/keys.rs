@@ -2,7 +2,7 @@
 //! option that overrides it, and its help. What a value means is decided in [`super::load`]; the
 //! compiler asks there, and in [`super::render`], for each key that is added here.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use toml::Spanned;
 
@@ -33,6 +33,7 @@ table! {
     tables {
         limits: RawLimits = ValueKind::Table(&RawLimits::TABLE);
         hooks: RawHooks = ValueKind::Table(&RawHooks::TABLE);
+        exec: BTreeMap<String, Spanned<RawExec>> = ValueKind::Named(&RawExec::TABLE);
         otlp: Option<Spanned<RawOtlp>> = ValueKind::Table(&RawOtlp::TABLE);
         pipelines as "pipeline": Vec<Spanned<RawPipeline>> = ValueKind::Tables(&RawPipeline::TABLE);
     }
@@ -64,6 +65,38 @@ table! {
 }
 
 table! {
+    /// A program of the user, which `exec:NAME` runs.
+    RawExec, ExecEntries, ExecOptions, "in an [exec.NAME]" {
+        command: Vec<Glob>,
+            "The program, by its absolute path, and its arguments. It reads its input from the standard input and writes its output to the standard output; with `{in}` and `{out}` in an argument, these are files";
+        extension: String,
+            "Appended to the name, such as `.pdf`";
+        replaces: String,
+            "Removed from the end of the name before that, such as `.docx`";
+        timeout: String = "1m",
+            "A run that takes longer is killed, with everything it started, and the file is tried again";
+        memory: String = "512MiB",
+            "Memory of a run; it counts against `limits.memory`";
+        processes: u32 = 64,
+            "Processes of a run at one time";
+        read: Vec<Glob> = [],
+            "Files and directories that it may read, in addition to the system's programs and libraries";
+        write: Vec<Glob> = [],
+            "Directories in which it may also write; a run always has one of its own for temporary files, which is its HOME and TMPDIR";
+        network: bool = false,
+            "Let it open TCP connections";
+        environment: Vec<Glob> = [],
+            "Variables of its environment, as `NAME=VALUE`; of the service's it gets LANG, PATH and TZ only";
+        reject_codes: Vec<u32> = [65],
+            "Exit codes for which a file is quarantined at once; any other is tried again";
+        pause_codes: Vec<u32> = [75],
+            "Exit codes for which the pipeline pauses: the file is not at fault, and no attempt is counted";
+        allow_empty: bool = false,
+            "Publish an empty output of a file that is not empty; otherwise the run has failed";
+    }
+}
+
+table! {
     /// Where traces are sent.
     RawOtlp, OtlpEntries, OtlpOptions, "in [otlp]" {
         endpoint: String, "The collector, as `http://IP:PORT` or `http://localhost:PORT`";
@@ -82,7 +115,7 @@ table! {
         output: PathBuf, ["OUTPUT" value_name = "OUTPUT"],
             "The directory for the outputs; by default it also holds the state, in .tidemill";
         transforms: String = "zstd:3", ["--transform" long = "transform", value_name = "LIST"],
-            "The transforms for each file, left to right: zstd[:1-19], gzip[:1-9][:members], brotli[:0-11], xz[:0-9], bzip2[:1-9], lz4[:1-12], unzstd, gunzip, unbrotli, unxz, bunzip2, unlz4, decompress, copy";
+            "The transforms for each file, left to right: zstd[:1-19], gzip[:1-9][:members], brotli[:0-11], xz[:0-9], bzip2[:1-9], lz4[:1-12], unzstd, gunzip, unbrotli, unxz, bunzip2, unlz4, decompress, copy, exec:NAME (a program of the configuration file)";
         on_success: String = "keep", ["--on-success" long, value_name = "WHAT"],
             "What to do with a source once its output is durable: keep, delete, archive:DIR";
         on_exists: String = "update", ["--on-exists" long, value_name = "WHAT"],
@@ -91,6 +124,12 @@ table! {
             "Process only files that match one of these";
         exclude: Vec<Glob> = [], ["--exclude" long, value_name = "GLOB", action = clap::ArgAction::Append],
             "Ignore files and directories that match one of these";
+        ignore_case: bool = false, ["--ignore-case" long, num_args = 0, default_missing_value = "true"],
+            "Let `*.csv` in `include` and `exclude` also match `A.CSV`";
+        min_size: String, ["--min-size" long, value_name = "SIZE"],
+            "Leave smaller files alone";
+        max_size: String, ["--max-size" long, value_name = "SIZE"],
+            "Leave larger files alone";
         temporary_names: String = "ignore", ["--temporary-names" long, value_name = "WHAT"],
             "What to do with temporary names (dot files, *.part, *.tmp, *~ and others): ignore, take";
         settle: String = "auto", ["--settle" long, value_name = "DURATION"],
@@ -114,7 +153,7 @@ table! {
         quarantine: PathBuf,
             "Where files that failed permanently are moved, with the reason; by default below the state directory. With `on_success = \"keep\"` they stay where they are";
         max_output: String = "1TiB",
-            "The largest output of one file that is decompressed";
+            "The largest output of one file that is decompressed, or made by a program";
         max_ratio: u64 = 2000,
             "The largest expansion of a file that is decompressed, in bytes for each byte of the source";
         max_decoder_memory: String = "128MiB",

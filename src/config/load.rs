@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use bytesize::ByteSize;
 use toml::Spanned;
 
 use super::{
@@ -20,10 +19,10 @@ use super::{
 };
 use crate::{
     policy::{
-        Durability, ExpansionLimits, HardLinks, LogFormat, OnExists, OnSuccess, Owners, Sandbox,
-        Settle, SourceRules, TemporaryNames,
+        Durability, ExpansionLimits, LogFormat, OnExists, OnSuccess, Sandbox, Settle,
+        TemporaryNames,
     },
-    transforms::Chain,
+    transforms::{Chain, exec::Programs},
 };
 
 /// The longest duration: the end of a longer one could be more than the clock can hold.
@@ -84,7 +83,8 @@ impl Resolver {
             log_format,
             once,
         } = file.entries(&options.file);
-        let (pipelines, locations) = self.pipelines(options, file.pipelines);
+        let programs = self.programs(file.exec);
+        let (pipelines, locations) = self.pipelines(options, file.pipelines, &programs);
         let once = options.once || once.value().unwrap_or(false);
         let default_http = if once { Http::Off } else { Http::Default };
         let default_socket = if once { AdminSocket::Off } else { AdminSocket::Default };
@@ -102,6 +102,7 @@ impl Resolver {
             log_format: self.parsed(log_format).unwrap_or(LogFormat::Text),
             limits: self.limits(file.limits, &options.limits),
             hooks: self.hooks(file.hooks, &options.hooks),
+            programs,
             otlp: self.otlp(file.otlp, &options.otlp),
             once,
             pipelines,
@@ -131,6 +132,7 @@ impl Resolver {
         &mut self,
         options: &Options,
         mut file: Vec<Spanned<RawPipeline>>,
+        programs: &Programs,
     ) -> (Vec<Pipeline>, Vec<validate::PipelineLocations>) {
         let both = match (&options.pipeline.input, &options.pipeline.output) {
             (Some(_), Some(_)) => true,
@@ -153,7 +155,23 @@ impl Resolver {
         }
         let none = PipelineOptions::default();
         let options = if alone { &options.pipeline } else { &none };
-        file.into_iter().filter_map(|pipeline| self.pipeline(options, pipeline, alone)).unzip()
+        let pipelines: Vec<_> = file
+            .into_iter()
+            .filter_map(|pipeline| self.pipeline(options, pipeline, alone))
+            .collect();
+        let resolved = pipelines.into_iter().map(|(mut pipeline, locations)| {
+            match pipeline.transforms.resolve(programs) {
+                Ok(chain) => pipeline.transforms = chain,
+                // A wrong table was reported.
+                Err(message) if self.problems.all.is_empty() => {
+                    let help = "write the table, with the program as its `command`";
+                    self.problems.add(Some(&locations.transforms), message, Some(help));
+                }
+                Err(_) => {}
+            }
+            (pipeline, locations)
+        });
+        resolved.unzip()
     }
 
     /// Reports the options for one pipeline where there are several.
@@ -196,6 +214,9 @@ impl Resolver {
             settle,
             min_age,
             marker,
+            ignore_case,
+            min_size,
+            max_size,
             hard_links,
             owners,
             durability,
@@ -219,15 +240,12 @@ impl Resolver {
             transforms: self.parsed(transforms).unwrap_or_else(Chain::zstd),
             on_success: self.on_success(on_success),
             on_exists: self.parsed(on_exists).unwrap_or(OnExists::Update),
-            filter: self.filter(include, exclude),
+            filter: self.filter((include, exclude), ignore_case.value().unwrap_or(false)),
             temporary_names: self.parsed(temporary_names).unwrap_or(TemporaryNames::Ignore),
             settle: self.settle(settle),
             min_age: self.duration(min_age),
             marker: marker.value(),
-            trust: SourceRules {
-                hard_links: self.parsed(hard_links).unwrap_or(HardLinks::Take),
-                owners: self.parsed(owners).unwrap_or(Owners::Any),
-            },
+            rules: self.source_rules([hard_links, owners], [min_size, max_size]),
             durability: self.parsed(durability).unwrap_or(Durability::Fsync),
             attempts: self.at_least_one(attempts),
             backoff: self.duration(backoff),
@@ -261,7 +279,7 @@ impl Resolver {
     }
 
     /// The absolute path, without symbolic links in the part that exists.
-    fn path(&mut self, written: &Located<PathBuf>) -> PathBuf {
+    pub(super) fn path(&mut self, written: &Located<PathBuf>) -> PathBuf {
         if written.value.as_os_str().is_empty() {
             self.problems.add(Some(&written.at), "this path is empty", None);
         }
@@ -353,25 +371,6 @@ impl Resolver {
             self.problems.add(at.as_ref(), message, Some("write `rescan = \"5m\"`"));
         }
         rescan
-    }
-
-    /// A number of bytes, never 0.
-    fn bytes(&mut self, entry: Entry<String>) -> u64 {
-        if let Some(Located { value, at }) = entry.written {
-            let (message, help) = match value.parse::<ByteSize>() {
-                Ok(size) if size.as_u64() > 0 => return size.as_u64(),
-                Ok(_) => {
-                    ("the size must be greater than 0".to_owned(), "leave it out for the default")
-                }
-                Err(_) => {
-                    let help = "sizes are written `65536`, `64KiB`, `32MiB`, `1TiB`";
-                    (format!("`{value}` is not a size"), help)
-                }
-            };
-            self.problems.add(Some(&at), message, Some(help));
-        }
-        let default = entry.default.and_then(|default| default.parse::<ByteSize>().ok());
-        default.map_or(1, |size| size.as_u64())
     }
 
     pub(super) fn at_least_one<T: From<u8> + PartialOrd>(&mut self, entry: Entry<T>) -> T {

@@ -3,6 +3,7 @@
 mod declare;
 mod diagnostics;
 mod diff;
+mod exec;
 mod filter;
 mod hooks;
 mod keys;
@@ -11,6 +12,7 @@ mod memory;
 mod read;
 mod reference;
 mod render;
+mod size;
 mod tables;
 mod temporary;
 mod validate;
@@ -27,7 +29,7 @@ use crate::{
         Durability, ExpansionLimits, LogFormat, OnExists, OnSuccess, Otlp, Sandbox, Settle,
         SourceRules, TemporaryNames,
     },
-    transforms::Chain,
+    transforms::{Chain, exec::Programs},
 };
 
 pub use declare::Location;
@@ -35,7 +37,9 @@ pub use diagnostics::{Diagnostic, Diagnostics};
 pub use diff::Difference;
 pub use filter::Filter;
 pub use hooks::{Hook, Hooks};
-pub use keys::{FileOptions, HooksOptions, LimitsOptions, OtlpOptions, PipelineOptions};
+pub use keys::{
+    ExecOptions, FileOptions, HooksOptions, LimitsOptions, OtlpOptions, PipelineOptions,
+};
 pub use load::{duration, load, resolve};
 pub use memory::Memory;
 pub use reference::manual;
@@ -77,6 +81,8 @@ pub struct Config {
     pub log_format: LogFormat,
     pub limits: Limits,
     pub hooks: Hooks,
+    /// The programs of `exec`.
+    pub programs: Programs,
     /// Without it, no traces are sent.
     pub otlp: Option<Otlp>,
     pub once: bool,
@@ -143,7 +149,7 @@ pub struct Pipeline {
     pub min_age: Duration,
     /// A file is processed once a file with its name and this suffix exists.
     pub marker: Option<String>,
-    pub trust: SourceRules,
+    pub rules: SourceRules,
     pub durability: Durability,
     /// Attempts before a file is quarantined.
     pub attempts: u32,
@@ -194,6 +200,7 @@ impl Config {
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         notes.extend(self.events.as_deref().and_then(|events| self.exposed_by_events(events)));
+        notes.extend(validate::memory_note(self));
         for pipeline in &self.pipelines {
             let name = &pipeline.name;
             let warnings = pipeline.transforms.warnings().into_iter();

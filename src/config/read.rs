@@ -71,6 +71,13 @@ fn prune(table: &mut DeTable<'_>, of: &KeyTable, problems: &mut Diagnostics) {
                     }
                 }
             }
+            (ValueKind::Named(of), DeValue::Table(named)) => {
+                for (_, below) in named.iter_mut() {
+                    if let DeValue::Table(below) = below.get_mut() {
+                        prune(below, of, problems);
+                    }
+                }
+            }
             _ => {}
         }
         table.insert(key, value);
@@ -86,6 +93,9 @@ fn fits(kind: ValueKind, value: &DeValue<'_>) -> bool {
         (ValueKind::Large, DeValue::Integer(number)) => whole::<i64>(number),
         (ValueKind::Truth, value) => value.is_bool(),
         (ValueKind::Globs, DeValue::Array(all)) => strings(all),
+        (ValueKind::Numbers, DeValue::Array(all)) => {
+            all.iter().all(|one| fits(ValueKind::Number, one.get_ref()))
+        }
         (ValueKind::Hook, DeValue::Array(all)) => !all.is_empty() && strings(all),
         (ValueKind::Hook, DeValue::Table(table)) => {
             table.len() == 1 && table.get("url").is_some_and(|url| url.get_ref().is_str())
@@ -96,6 +106,9 @@ fn fits(kind: ValueKind, value: &DeValue<'_>) -> bool {
         (ValueKind::Share, DeValue::Float(number)) => share(number.as_str()),
         (ValueKind::Table(_), value) => value.is_table(),
         (ValueKind::Tables(_), DeValue::Array(all)) => tables(all),
+        (ValueKind::Named(_), DeValue::Table(named)) => {
+            named.iter().all(|(_, one)| one.get_ref().is_table())
+        }
         _ => false,
     }
 }
@@ -114,7 +127,7 @@ fn whole<T: TryFrom<i64>>(number: &DeInteger<'_>) -> bool {
 fn instead(name: &str, of: &KeyTable) -> String {
     let has_it = |table: &&KeyTable| table.keys.iter().any(|key| key.name == name);
     let below = RawFile::TABLE.keys.iter().filter_map(|key| match key.kind {
-        ValueKind::Table(table) | ValueKind::Tables(table) => Some(table),
+        ValueKind::Table(table) | ValueKind::Tables(table) | ValueKind::Named(table) => Some(table),
         _ => None,
     });
     if let Some(table) = std::iter::once(&RawFile::TABLE).chain(below).find(has_it) {

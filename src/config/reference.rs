@@ -12,6 +12,7 @@ fn tables() -> impl Iterator<Item = (String, &'static KeyTable)> {
     let below = RawFile::TABLE.keys.iter().filter_map(|key| match key.kind {
         ValueKind::Table(table) => Some((format!("[{}]", key.name), table)),
         ValueKind::Tables(table) => Some((format!("[[{}]]", key.name), table)),
+        ValueKind::Named(table) => Some((format!("[{}.NAME]", key.name), table)),
         _ => None,
     });
     std::iter::once(("Top level".to_owned(), &RawFile::TABLE)).chain(below)

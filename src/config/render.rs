@@ -7,10 +7,10 @@ use toml::Spanned;
 use super::{
     AdminSocket, Config, Hook, Http, Pipeline,
     declare::{Glob, RawHook},
-    keys::{RawFile, RawHooks, RawLimits, RawOtlp, RawPipeline},
+    keys::{RawExec, RawFile, RawHooks, RawLimits, RawOtlp, RawPipeline},
     temporary_patterns,
 };
-use crate::policy::Settle;
+use crate::{policy::Settle, transforms::exec::Program};
 
 /// A value that was written nowhere.
 #[expect(clippy::unnecessary_wraps, reason = "as the fields have it")]
@@ -59,6 +59,12 @@ impl From<&Pipeline> for RawPipeline {
             on_exists: some(pipeline.on_exists.to_string()),
             include: some(globs(&written.include)),
             exclude: some(globs(&written.exclude)),
+            ignore_case: some(written.ignore_case),
+            min_size: Some(pipeline.rules.size_min)
+                .filter(|min| *min > 0)
+                .map(bytes)
+                .and_then(some),
+            max_size: pipeline.rules.size_max.map(bytes).and_then(some),
             temporary_names: some(pipeline.temporary_names.to_string()),
             settle: some(match pipeline.settle {
                 Settle::Auto => "auto".to_owned(),
@@ -66,8 +72,8 @@ impl From<&Pipeline> for RawPipeline {
             }),
             min_age: some(duration(pipeline.min_age)),
             marker: pipeline.marker.clone().and_then(some),
-            hard_links: some(pipeline.trust.hard_links.to_string()),
-            owners: some(pipeline.trust.owners.to_string()),
+            hard_links: some(pipeline.rules.hard_links.to_string()),
+            owners: some(pipeline.rules.owners.to_string()),
             durability: some(pipeline.durability.to_string()),
             attempts: some(pipeline.attempts),
             backoff: some(duration(pipeline.backoff)),
@@ -76,6 +82,31 @@ impl From<&Pipeline> for RawPipeline {
             max_output: some(bytes(pipeline.bounds.output_bytes)),
             max_ratio: some(pipeline.bounds.ratio),
             max_decoder_memory: some(bytes(pipeline.bounds.decoder_bytes)),
+        }
+    }
+}
+
+impl From<&Program> for RawExec {
+    fn from(program: &Program) -> Self {
+        let globs = |texts: &[String]| texts.iter().map(|text| Glob::from(text.as_str())).collect();
+        let paths = |paths: &[PathBuf]| {
+            paths.iter().map(|path| Glob::from(&*path.to_string_lossy())).collect()
+        };
+        let codes = |codes: &[i32]| codes.iter().map(|code| code.unsigned_abs()).collect();
+        Self {
+            command: some(globs(&program.command)),
+            extension: program.extension.clone().and_then(some),
+            replaces: program.replaces.clone().and_then(some),
+            timeout: some(duration(program.timeout)),
+            memory: some(bytes(program.memory)),
+            processes: some(program.processes),
+            read: some(paths(&program.read)),
+            write: some(paths(&program.write)),
+            network: some(program.network),
+            environment: some(globs(&program.environment)),
+            reject_codes: some(codes(&program.reject_codes)),
+            pause_codes: some(codes(&program.pause_codes)),
+            allow_empty: some(program.allow_empty),
         }
     }
 }
@@ -115,6 +146,13 @@ impl From<&Config> for RawFile {
                 batch_delay: some(duration(config.hooks.batch_delay)),
                 timeout: some(duration(config.hooks.timeout)),
             },
+            exec: config
+                .programs
+                .iter()
+                .map(|(name, program)| {
+                    (name.clone(), Spanned::new(0..0, RawExec::from(&**program)))
+                })
+                .collect(),
             otlp: config.otlp.as_ref().and_then(|otlp| {
                 some(RawOtlp {
                     endpoint: some(otlp.to_string()),
@@ -135,18 +173,72 @@ impl Config {
     /// Only the keys that differ from their defaults.
     #[must_use]
     pub fn changed(&self) -> String {
-        let mut file = RawFile::from(self);
-        file.without_defaults();
-        file.limits.without_defaults();
-        file.hooks.without_defaults();
-        if let Some(otlp) = &mut file.otlp {
-            otlp.get_mut().without_defaults();
-        }
-        for pipeline in &mut file.pipelines {
-            pipeline.get_mut().without_defaults();
-        }
-        toml::to_string(&file).unwrap_or_default()
+        changed(RawFile::from(self))
     }
+
+    /// The resolved configuration, and its keys that differ from their defaults, for people who may
+    /// only look: arguments of commands, and users, paths and queries of URLs are left out.
+    #[must_use]
+    pub fn redacted(&self) -> (String, String) {
+        let file = || {
+            let mut file = RawFile::from(self);
+            let RawHooks { on_start, on_published, on_failed, on_drained, .. } = &mut file.hooks;
+            let hooks = [on_start, on_published, on_failed, on_drained];
+            hooks.into_iter().flatten().for_each(|hook| redact_hook(hook.get_mut()));
+            file.exec.values_mut().for_each(|program| redact_program(program.get_mut()));
+            let endpoint = file.otlp.as_mut().and_then(|otlp| otlp.get_mut().endpoint.as_mut());
+            if let Some(url) = endpoint {
+                redact_url(url.get_mut());
+            }
+            file
+        };
+        (toml::to_string(&file()).unwrap_or_default(), changed(file()))
+    }
+}
+
+const REDACTED: &str = "…";
+
+/// Keeps the program, and the names of the variables.
+fn redact_program(program: &mut RawExec) {
+    let arguments = program.command.iter_mut().flat_map(|words| words.get_mut().iter_mut().skip(1));
+    arguments.for_each(|word| *word = Glob::from(REDACTED));
+    for variable in program.environment.iter_mut().flat_map(Spanned::get_mut) {
+        let name = variable.0.get_ref().split('=').next().unwrap_or_default();
+        *variable = Glob::from(&*format!("{name}={REDACTED}"));
+    }
+}
+
+fn redact_hook(hook: &mut RawHook) {
+    match hook {
+        RawHook::Command(words) => {
+            words.iter_mut().skip(1).for_each(|word| REDACTED.clone_into(word));
+        }
+        RawHook::Post { url } => redact_url(url),
+    }
+}
+
+/// Keeps the scheme, the host and the port.
+fn redact_url(url: &mut String) {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let path = if matches!(path, "" | "/") { path } else { "/…" };
+    *url = format!("{scheme}://{host}{path}");
+}
+
+fn changed(mut file: RawFile) -> String {
+    file.without_defaults();
+    file.limits.without_defaults();
+    file.hooks.without_defaults();
+    if let Some(otlp) = &mut file.otlp {
+        otlp.get_mut().without_defaults();
+    }
+    file.exec.values_mut().for_each(|program| program.get_mut().without_defaults());
+    for pipeline in &mut file.pipelines {
+        pipeline.get_mut().without_defaults();
+    }
+    toml::to_string(&file).unwrap_or_default()
 }
 
 impl fmt::Display for Config {
@@ -154,5 +246,26 @@ impl fmt::Display for Config {
         let text = toml::to_string(&RawFile::from(self)).map_err(|_| fmt::Error)?;
         f.write_str(&text)?;
         writeln!(f, "\n# `temporary_names = \"ignore\"` leaves alone: {}", temporary_patterns())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_secret_is_left_out() {
+        for (url, wanted) in [
+            ("http://10.0.0.1:80", "http://10.0.0.1:80"),
+            ("http://user:word@host:80/hook/token?key=1", "http://host:80/…"),
+            ("http://host?key=1", "http://host/…"),
+        ] {
+            let mut redacted = url.to_owned();
+            redact_url(&mut redacted);
+            assert_eq!(redacted, wanted);
+        }
+        let mut hook = RawHook::Command(vec!["/bin/notify".into(), "--token".into(), "x".into()]);
+        redact_hook(&mut hook);
+        assert!(matches!(hook, RawHook::Command(words) if words == ["/bin/notify", "…", "…"]));
     }
 }

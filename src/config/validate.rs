@@ -160,6 +160,26 @@ fn check_memory(
     }
 }
 
+/// Warns where the least that the pipelines get, memory for one small and one large file each, is more
+/// than the limit together.
+pub fn memory_note(config: &Config) -> Option<String> {
+    let limit = crate::limits::codec_bytes(config.limits.memory.bytes());
+    let least = |pipeline: &Pipeline| {
+        let need = Need::within(&pipeline.transforms, pipeline.bounds, limit);
+        need.of_large(1) + need.bytes(0)
+    };
+    let needed: u64 = config.pipelines.iter().map(least).sum();
+    (config.pipelines.len() > 1 && needed > limit).then(|| {
+        format!(
+            "`limits.memory` ({}) leaves {} MiB for codecs, but one small and one large file in each of the {} pipelines need up to {} MiB, which they always get: raise it, or choose lower levels",
+            config.limits.memory,
+            limit >> 20,
+            config.pipelines.len(),
+            needed.div_ceil(1 << 20)
+        )
+    })
+}
+
 /// Checks the directories that sources are moved to against every input.
 fn check_moved_sources(
     pipeline: &Pipeline,

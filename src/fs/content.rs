@@ -1,6 +1,12 @@
 //! A file's content, and its names in a directory.
 
-use std::{ffi::OsStr, fs::File, io, os::unix::ffi::OsStrExt, path::Path};
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io,
+    os::unix::{ffi::OsStrExt, fs::FileExt},
+    path::Path,
+};
 
 use rustix::fs::{Dir as Entries, FileType};
 
@@ -10,6 +16,22 @@ use crate::fingerprint::Fingerprint;
 /// Returns the BLAKE3 hash of a file's content, from its current offset to its end.
 pub fn hash_of(file: &File) -> io::Result<[u8; 32]> {
     Ok(*super::copy::hash_chunks(file, |_| Ok(()))?.as_bytes())
+}
+
+/// Reads from an offset until the buffer is full or the file ends; returns the number of bytes.
+pub fn fill(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        let requested = rest.len();
+        match file.read_at(rest, offset + filled as u64) {
+            // A regular file returns fewer bytes than requested only at its end.
+            Ok(count) if count < requested => return Ok(filled + count),
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }
 
 /// Checks whether a directory has this file, unchanged, under any of its first `max_names` names;

@@ -8,12 +8,12 @@ use std::{
     sync::Arc,
 };
 
-use super::{Dir, Kind, NodeId, Temp, identity_of, metadata_of};
-use crate::limits;
+use super::{Dir, ExtendedAttributes, Kind, NodeId, Temp, identity_of, metadata_of};
+use crate::{failpoint, limits};
 
-/// Copies a file of `from` into a temp of `to`: content, mode, times and, where the process may,
-/// the owner. The copy is durable and was compared with the data read. `on_chunk` is called after
-/// each chunk that was written or read back.
+/// Copies a file of `from` into a temp of `to`: content, mode, times and, where the process and the
+/// file system may, the owner, the extended attributes and the ACL. The copy is durable and was
+/// compared with the data read. `on_chunk` is called after each chunk that was written or read back.
 ///
 /// # Errors
 ///
@@ -33,8 +33,8 @@ pub fn copy(
     let temp = Temp::create(to, instance)?;
     let mut copy = temp.file();
     let hash = hash_chunks(&mut source, |chunk| copy.write_all(chunk).map(|()| on_chunk()))?;
-    temp.copy_attributes(&metadata)?;
-    copy.sync_all()?;
+    temp.copy_attributes(&metadata, &ExtendedAttributes::read(&source)?)?;
+    failpoint::barrier("barrier::copied_source", || copy.sync_all())?;
     copy.rewind()?;
     let read_back = hash_chunks(copy, |_| {
         on_chunk();

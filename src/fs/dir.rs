@@ -115,6 +115,12 @@ impl Dir {
         *self.network.get_or_init(|| super::is_network(&self.fd).unwrap_or(false))
     }
 
+    /// Queries what [`Self::is_network`] returns; an error means that its file system does not answer.
+    pub fn query_network(&self) -> io::Result<bool> {
+        let network = super::is_network(&self.fd)?;
+        Ok(*self.network.get_or_init(|| network))
+    }
+
     /// Opens a directory below this one; the empty path opens this one.
     pub fn open_beneath(&self, relative: &Path) -> io::Result<Self> {
         let fd = self.resolve(relative, OFlags::RDONLY | OFlags::DIRECTORY)?;
@@ -199,6 +205,21 @@ impl Dir {
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Returns the time at which a file was created, in nanoseconds since the epoch; `None` if the file
+    /// system has none, or counts by another machine's clock.
+    pub fn born_ns(&self, relative: &Path) -> io::Result<Option<i64>> {
+        if self.is_network() {
+            return Ok(None);
+        }
+        let found =
+            fs::statx(&self.fd, relative, AtFlags::SYMLINK_NOFOLLOW, fs::StatxFlags::BTIME)?;
+        let born = found.stx_btime;
+        let has_it = found.stx_mask & fs::StatxFlags::BTIME.bits() != 0;
+        let nanoseconds =
+            || born.tv_sec.checked_mul(1_000_000_000)?.checked_add(born.tv_nsec.into());
+        Ok(has_it.then(nanoseconds).flatten())
     }
 
     /// Removes a file's name; durable only after [`Self::sync`].

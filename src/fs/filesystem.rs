@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{FileMetadata, dir::to_metadata};
+use crate::failpoint;
 
 /// Magic numbers of file systems that other machines write to without this kernel's knowledge
 /// (`statfs(2)`): NFS, SMB1, SMB2/CIFS, AFS, Ceph, 9p, Coda, FUSE, Lustre, GFS2, OCFS2.
@@ -20,18 +21,31 @@ const NETWORK_MAGIC: [u64; 11] = [
     0x00c3_6400,
     0x0102_1997,
     0x7375_7245,
-    0x6573_5546,
+    FUSE_MAGIC,
     0x0bd0_0bd0,
     0x0116_1970,
     0x7461_636f,
 ];
 const SMB2_MAGIC: u64 = 0xfe53_4d42;
+const FUSE_MAGIC: u64 = 0x6573_5546;
 
 /// Checks whether other machines may change a file system, so that kernel events and leases miss
 /// changes.
 pub fn is_network(dir: &impl AsFd) -> io::Result<bool> {
     let magic = magic(dir)?;
     Ok(NETWORK_MAGIC.contains(&magic) || magic == SMB2_MAGIC)
+}
+
+/// Checks whether a directory, or the nearest one above that exists, is on a network file system. FUSE
+/// counts as local, because the kernel does not know where its files are. Blocks while the file system
+/// does not respond.
+#[must_use]
+pub fn is_remote(dir: &Path) -> bool {
+    let is_remote = |dir: &Path| {
+        let dir = super::Dir::open(dir).ok()?;
+        Some(is_network(&dir).ok()? && magic(&dir).ok()? != FUSE_MAGIC)
+    };
+    failpoint::is_skipped("gate::local_state") || dir.ancestors().find_map(is_remote) == Some(true)
 }
 
 /// Returns the file system's magic number.

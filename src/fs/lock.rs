@@ -1,6 +1,7 @@
 //! The lock that gives a state directory to one process at a time.
 
 use std::{
+    fmt,
     fs::{File, OpenOptions},
     io::{self, Read, Seek, Write},
     os::unix::fs::OpenOptionsExt,
@@ -9,27 +10,76 @@ use std::{
 
 use rustix::fs::FlockOperation;
 
+use super::LOCK_NAME;
+
+/// Limit for reading the lock's file.
+const HOLDER_BYTES_MAX: u64 = 64 * 1024;
+
 /// The lock on a state directory. Dropping it, or the end of the process, releases it.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
 }
 
+/// The process that has a lock, as far as it wrote that into the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LockHolder {
+    pub pid: Option<u32>,
+    /// When it took the lock: RFC 3339, UTC.
+    pub since: Option<String>,
+    /// Its command line, escaped for people.
+    pub command: Option<String>,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     #[error(
-        "another Tidemill (process {holder}) uses the state directory {}; hint: stop it, or use another `--state-dir`",
-        path.display()
+        "cannot lock the state directory {dir}: {holder} uses it; hint: `tidemill drain --wait --state-dir {dir}` stops it, or use another `--state-dir`",
+        dir = path.display()
     )]
-    Held { path: PathBuf, holder: String },
+    Held { path: PathBuf, holder: LockHolder },
     #[error("cannot lock {}", path.display())]
     Io { path: PathBuf, source: io::Error },
 }
 
+impl LockHolder {
+    /// Reads the lines that [`Self::lines`] wrote. The file may be empty: its holder writes it after it
+    /// has the lock.
+    fn parse(text: &str) -> Self {
+        let mut lines = text.lines().filter(|line| !line.is_empty());
+        Self {
+            pid: lines.next().and_then(|line| line.parse().ok()),
+            since: lines.next().map(str::to_owned),
+            command: lines.next().map(str::to_owned),
+        }
+    }
+
+    fn lines(command: &str) -> String {
+        format!("{}\n{:.0}\n{command}\n", std::process::id(), jiff::Timestamp::now())
+    }
+}
+
+/// "process 4711 (`tidemill run --config …`, since …)".
+impl fmt::Display for LockHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pid: Some(pid), since, command } = self else {
+            return f.write_str("another process");
+        };
+        let command = command.as_ref().map(|command| format!("`{command}`"));
+        let since = since.as_ref().map(|since| format!("since {since}"));
+        let facts: Vec<_> = [command, since].into_iter().flatten().collect();
+        match facts.as_slice() {
+            [] => write!(f, "process {pid}"),
+            facts => write!(f, "process {pid} ({})", facts.join(", ")),
+        }
+    }
+}
+
 impl Lock {
-    /// Takes the lock of this directory, or returns its holder. Never waits.
-    pub fn take(dir: &Path) -> Result<Self, LockError> {
-        let path = dir.join("lock");
+    /// Takes the lock of this directory for this process with its command line, which is one line; or
+    /// returns its holder. Never waits.
+    pub fn take(dir: &Path, command: &str) -> Result<Self, LockError> {
+        let path = dir.join(LOCK_NAME);
         let failed = |source| LockError::Io { path: path.clone(), source };
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o644);
@@ -37,15 +87,15 @@ impl Lock {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut holder = String::new();
-                file.read_to_string(&mut holder).map_err(failed)?;
-                let holder = holder.trim().to_owned();
+                let mut text = Vec::new();
+                file.take(HOLDER_BYTES_MAX).read_to_end(&mut text).map_err(failed)?;
+                let holder = LockHolder::parse(&String::from_utf8_lossy(&text));
                 return Err(LockError::Held { path: dir.to_path_buf(), holder });
             }
             Err(error) => return Err(failed(error.into())),
         }
         file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
-        writeln!(file, "{}", std::process::id()).map_err(failed)?;
+        file.write_all(LockHolder::lines(command).as_bytes()).map_err(failed)?;
         Ok(Self { _file: file })
     }
 }
@@ -55,13 +105,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refused_lock_names_its_holder() {
+    fn a_refused_lock_names_its_holder_with_its_command() {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let first = Lock::take(dir.path()).expect("free");
-        let refused = Lock::take(dir.path()).expect_err("held");
-        let holder = format!("(process {})", std::process::id());
-        assert!(refused.to_string().contains(&holder), "{refused}");
+        let first = Lock::take(dir.path(), "tidemill run in out").expect("free");
+        let refused = Lock::take(dir.path(), "tidemill run").expect_err("locked").to_string();
+        let holder = format!(": process {} (`tidemill run in out`, since 20", std::process::id());
+        assert!(refused.contains(&holder), "{refused}");
         drop(first);
-        assert!(Lock::take(dir.path()).is_ok());
+        assert!(Lock::take(dir.path(), "tidemill run").is_ok());
+    }
+
+    #[test]
+    fn a_holder_is_named_as_far_as_it_is_known() {
+        for (text, wanted) in [
+            ("", "another process"),
+            ("7\n", "process 7"),
+            ("7\n2026-01-31T08:00:00Z\n", "process 7 (since 2026-01-31T08:00:00Z)"),
+        ] {
+            assert_eq!(LockHolder::parse(text).to_string(), wanted);
+        }
     }
 }

@@ -15,10 +15,15 @@ const SET_GROUP: u32 = 0o2000;
 
 impl Dir {
     /// As [`Self::make_beneath`], but a missing directory gets the permissions (less the umask)
-    /// and, if the process is root, the owner of the directory of the same path below `model`: what
-    /// is private there is private here. A default ACL or the set-group bit of a directory decides
+    /// and, if the process is root, the owner of the directory that `model` returns for the same path:
+    /// what is private there is private here. A default ACL or the set-group bit of a directory decides
     /// instead of the model; `mode` is for directories that the model does not have.
-    pub fn make_beneath_like(&self, relative: &Path, model: &Self, mode: u32) -> io::Result<Self> {
+    pub fn make_beneath_like(
+        &self,
+        relative: &Path,
+        model: &dyn Fn(&Path) -> Option<FileMetadata>,
+        mode: u32,
+    ) -> io::Result<Self> {
         match self.open_beneath(relative) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             result => return result,
@@ -30,9 +35,7 @@ impl Dir {
                 return Err(io::ErrorKind::InvalidInput.into());
             };
             path.push(name);
-            // A model that cannot be read is no reason not to publish.
-            let model = model.stat(&path).ok().flatten();
-            let model = model.filter(|found| found.kind == Kind::Directory);
+            let model = model(&path).filter(|found| found.kind == Kind::Directory);
             dir = dir.make_child(name, model, mode)?;
         }
         Ok(dir)
@@ -41,6 +44,11 @@ impl Dir {
     fn make_child(&self, name: &OsStr, model: Option<FileMetadata>, mode: u32) -> io::Result<Self> {
         match self.open_beneath(Path::new(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // Another thread or process that just made it may not have synced it yet.
+            Ok(child) => {
+                failpoint::barrier("barrier::new_directory", || self.sync())?;
+                return Ok(child);
+            }
             result => return result,
         }
         let model = model.filter(|_| !self.has_default_acl());
@@ -48,7 +56,10 @@ impl Dir {
         let mode = model.map_or(mode, |model| model.mode & 0o777 | 0o700);
         match fs::mkdirat(&self.fd, name, Mode::from_raw_mode(mode)) {
             Ok(()) => {}
-            Err(rustix::io::Errno::EXIST) => return self.open_beneath(Path::new(name)),
+            Err(rustix::io::Errno::EXIST) => {
+                failpoint::barrier("barrier::new_directory", || self.sync())?;
+                return self.open_beneath(Path::new(name));
+            }
             Err(error) => return Err(error.into()),
         }
         let child = self.open_beneath(Path::new(name))?;
@@ -88,9 +99,10 @@ mod tests {
         let private = Permissions::from_mode(0o750);
         std::fs::set_permissions(root.path().join("in/private"), private).expect("chmod");
         let open = |name: &str| Dir::open(&root.path().join(name)).expect("open");
+        let input = open("in");
         let result = open("out").make_beneath_like(
             Path::new("private/below/gone"),
-            &open("in"),
+            &|path| input.stat(path).expect("stat"),
             super::super::SHARED_DIR_MODE,
         );
         result.expect("make");

@@ -3,10 +3,12 @@
 //! Names are looked up below a directory handle, never through a symbolic link, so that no user who
 //! can write into a watched directory can lead the service out of it.
 
+mod access;
 mod bulk;
 mod content;
 mod copy;
 mod dir;
+mod extended;
 mod filesystem;
 mod lease;
 mod lock;
@@ -20,17 +22,21 @@ mod sys;
 mod temp;
 mod walk;
 
+pub use access::{AccessDenied, access_denied};
 pub use bulk::{advise_sequential, copy_range, has_hole, share_content, start_writeback};
-pub use content::{hash_of, keeps_file};
+pub use content::{fill, hash_of, keeps_file};
 pub use copy::{content_hash, copy, have_same_content};
 pub use dir::{Dir, FileMetadata, Kind, identity_of, metadata_of};
+pub use extended::ExtendedAttributes;
 pub use filesystem::{
-    DirtyPages, boot_id, directory_at, is_mount, is_network, prefers_syncfs, sync_file_system,
+    DirtyPages, boot_id, directory_at, is_mount, is_network, is_remote, prefers_syncfs,
+    sync_file_system,
 };
 pub use lease::{Writers, check_writers};
-pub use lock::{Lock, LockError};
+pub use lock::{Lock, LockError, LockHolder};
 pub use private_files::{
-    OWN_DIR_MODE, SHARED_DIR_MODE, file_id, make_own, make_shared, owner, replace_own,
+    LEDGER_NAME, LOCK_NAME, OWN_DIR_MODE, SHARED_DIR_MODE, file_id, is_state_dir, make_own,
+    make_shared, owner, replace_own, state_dir_of,
 };
 pub use probe::{Abilities, KeptAttributes, Renames, probe};
 pub use rename::{Overwrite, SecondName};

@@ -46,6 +46,30 @@ pub fn file_id(path: &Path) -> io::Result<FileId> {
     Ok(FileId { device: found.st_dev, inode: found.st_ino })
 }
 
+/// The names of the ledger and of the lock, by which a state directory is known.
+pub const LEDGER_NAME: &str = "ledger.sqlite";
+pub const LOCK_NAME: &str = "lock";
+
+/// Checks whether a directory below `root` is the state directory of a service: it has a ledger and a
+/// lock.
+pub fn is_state_dir(root: &Dir, directory: &Path) -> io::Result<bool> {
+    let has = |name: &str| {
+        let found = root.stat(&directory.join(name))?;
+        Ok::<_, io::Error>(found.is_some_and(|found| found.kind == Kind::File))
+    };
+    Ok(has(LEDGER_NAME)? && has(LOCK_NAME)?)
+}
+
+/// Returns the nearest state directory that has this path, below `root`.
+pub fn state_dir_of<'a>(root: &Dir, path: &'a Path) -> io::Result<Option<&'a Path>> {
+    for parent in path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
+        if is_state_dir(root, parent)? {
+            return Ok(Some(parent));
+        }
+    }
+    Ok(None)
+}
+
 /// Replaces a file of an own directory atomically, without following a link that has its name. Not
 /// durable: for content that can be written again.
 pub fn replace_own(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {

@@ -50,9 +50,15 @@ impl SecondName {
     /// Removes the old name. The new one must be durable before: otherwise a power loss may take
     /// both.
     pub fn remove(&self) -> io::Result<()> {
-        match self.dir.unlink_own(&self.name) {
+        let is_stale = |error: &io::Error| error.kind() == io::ErrorKind::StaleNetworkFileHandle;
+        let removed = self.dir.unlink_own(&self.name);
+        // The error may pass.
+        let removed = removed.or_else(|error| {
+            if is_stale(&error) { self.dir.unlink_own(&self.name) } else { Err(error) }
+        });
+        match removed {
             // The directory was removed, and the name with it.
-            Err(error) if error.kind() == io::ErrorKind::StaleNetworkFileHandle => Ok(()),
+            Err(error) if is_stale(&error) => Ok(()),
             removed => removed,
         }
     }
@@ -90,7 +96,7 @@ impl Dir {
         }
         if self.rename_or_link(from, to, name)? == Renamed::Linked {
             failpoint::pass("link::made");
-            to.sync()?;
+            failpoint::barrier("barrier::linked_name", || to.sync())?;
             failpoint::pass("link::durable");
             self.unlink_own(from)?;
         }

@@ -1,4 +1,4 @@
-//! The system calls that rustix lacks: the only unsafe code of the program.
+//! The system calls that rustix lacks.
 
 #![expect(
     unsafe_code,

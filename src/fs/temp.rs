@@ -18,7 +18,9 @@ use rustix::{
 };
 use tempfile::NamedTempFile;
 
-use super::{Dir, FileMetadata, Overwrite, SecondName, identity_of, rename::Renamed};
+use super::{
+    Dir, ExtendedAttributes, FileMetadata, Overwrite, SecondName, identity_of, rename::Renamed,
+};
 use crate::fingerprint::Fingerprint;
 
 /// The prefix of every name that the service makes next to a user's files; none of them is taken
@@ -160,9 +162,13 @@ impl Temp {
     }
 
     /// Copies the attributes of its source, as [`copy_attributes`].
-    pub fn copy_attributes(&self, source: &FileMetadata) -> io::Result<()> {
+    pub fn copy_attributes(
+        &self,
+        source: &FileMetadata,
+        extended: &ExtendedAttributes,
+    ) -> io::Result<Option<io::Error>> {
         static OWNER: LazyLock<(Uid, Gid)> = LazyLock::new(|| (geteuid(), getegid()));
-        copy_attributes(self.file(), source, (OWNER.0.as_raw(), OWNER.1.as_raw()))
+        copy_attributes(self.file(), source, extended, (OWNER.0.as_raw(), OWNER.1.as_raw()))
     }
 
     /// Makes dropping it leave the file: its intent is durable, or about to be.
@@ -229,10 +235,17 @@ impl Drop for Temp {
     }
 }
 
-/// Gives a file the permissions and the modification time of its source, and its owner if the
-/// process may set it and the file has another (`owner`, its user and group). A file system without
-/// one of these keeps its own.
-pub fn copy_attributes(file: &File, source: &FileMetadata, owner: (u32, u32)) -> io::Result<()> {
+/// Gives a file the permissions, the modification time and the extended attributes of its source, and
+/// its owner if the process may set it and the file has another (`owner`, its user and group). A file
+/// system without one of these keeps its own; the error of an extended attribute is returned.
+pub fn copy_attributes(
+    file: &File,
+    source: &FileMetadata,
+    extended: &ExtendedAttributes,
+    owner: (u32, u32),
+) -> io::Result<Option<io::Error>> {
+    // First: the source's mode may forbid its owner to set them.
+    let refused = extended.write(file)?;
     if owner != (source.owner, source.group) && geteuid().is_root() {
         let source_owner = (Uid::from_raw(source.owner), Gid::from_raw(source.group));
         ignore_unsupported(rustix::fs::fchown(file, Some(source_owner.0), Some(source_owner.1)))?;
@@ -244,7 +257,8 @@ pub fn copy_attributes(file: &File, source: &FileMetadata, owner: (u32, u32)) ->
         tv_nsec: source.identity.modified_ns.rem_euclid(1_000_000_000),
     };
     let times = rustix::fs::Timestamps { last_access: modified, last_modification: modified };
-    ignore_unsupported(rustix::fs::futimens(file, &times))
+    ignore_unsupported(rustix::fs::futimens(file, &times))?;
+    Ok(refused)
 }
 
 fn ignore_unsupported(result: rustix::io::Result<()>) -> io::Result<()> {

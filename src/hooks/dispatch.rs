@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use tidemill_lifecycle::{Lifecycle, Phase};
 use tokio::{net::UnixStream, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +22,6 @@ use super::{
 };
 use crate::{
     config::{Hook, Hooks},
-    lifecycle::{Lifecycle, Phase},
     observe::{HookEnd, HookMeter, Listener},
     policy::HookKind,
 };
@@ -198,7 +198,7 @@ struct OutcomeFeeds<'a> {
 }
 
 impl OutcomeFeeds<'_> {
-    /// Runs `on_start`, feeds the queues until the close, and runs `on_drained`.
+    /// Runs `on_start`, feeds the queues until the close, and runs `on_drained` after the drain.
     async fn run_all(
         &self,
         queues: &HookQueues,
@@ -215,7 +215,8 @@ impl OutcomeFeeds<'_> {
         };
         let published = self.feed(HookKind::OnPublished, queues.published.as_ref());
         let failed = self.feed(HookKind::OnFailed, queues.failed.as_ref());
-        let fed = async { tokio::join!(start, published, failed) };
+        let closing = self.closing.cancelled();
+        let fed = async { tokio::join!(start, published, failed, closing) };
         tokio::select! {
             _ = fed => {}
             () = cut.cancelled() => {}
@@ -231,12 +232,23 @@ impl OutcomeFeeds<'_> {
                 );
             }
         }
+        // The numbers are final once the pipelines are closed; a cut drain may hang.
+        let is_drained = async {
+            tokio::select! {
+                () = self.closing.cancelled() => {}
+                () = async { cut.cancelled().await; tokio::time::sleep(drained_grace / 2).await; } => {}
+            }
+        };
+        let run_drained = async {
+            is_drained.await;
+            self.run_once(HookKind::OnDrained, drained()).await;
+        };
         let grace_over = async {
             cut.cancelled().await;
             tokio::time::sleep(drained_grace).await;
         };
         tokio::select! {
-            () = self.run_once(HookKind::OnDrained, drained()) => {}
+            () = run_drained => {}
             () = grace_over => tracing::warn!(event = "hook.abandoned", hook = "on_drained", "shutdown deadline reached, hook abandoned"),
         }
     }

@@ -14,6 +14,7 @@ use std::{
 };
 
 use rustix::process::{Signal, set_parent_process_death_signal};
+use tidemill_lifecycle::Signals;
 use tokio::{net::UnixStream, sync::mpsc, task::JoinSet, time::timeout};
 
 use super::{
@@ -21,7 +22,7 @@ use super::{
     frames::{self, Plan, RunEnd, RunRequest, RunResult, Target},
     webhook,
 };
-use crate::{error::Exit, lifecycle::Signals, policy::HookKind};
+use crate::{error::Exit, policy::HookKind};
 
 /// Maximum number of concurrent runs: one of each hook, and as many whose caller was cancelled.
 const RUNS_MAX: usize = 2 * HookKind::ALL.len();

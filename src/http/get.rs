@@ -48,7 +48,7 @@ pub struct StatusAnswer {
     host: String,
     phase: &'static str,
     uptime_seconds: f64,
-    held: bool,
+    paused_by_operator: bool,
     drain: Option<DrainStatus>,
     can_change: bool,
     token_set: bool,
@@ -75,8 +75,17 @@ pub async fn status_answer(app: &App) -> StatusAnswer {
     let entered = status.totals().quarantined;
     let sizes = app.api_state.quarantine_sizes(entered).await;
     let config = app.api_state.config();
-    let Status { version, phase, uptime_seconds, held, drain, pipelines, channels, stages, .. } =
-        status;
+    let Status {
+        version,
+        phase,
+        uptime_seconds,
+        paused_by_operator,
+        drain,
+        pipelines,
+        channels,
+        stages,
+        ..
+    } = status;
     let pipelines = pipelines.into_iter().map(|status| {
         let of = config.pipelines.iter().find(|pipeline| *pipeline.name == *status.name);
         let text = |text: &dyn Fn(&crate::config::Pipeline) -> String| of.map(text);
@@ -95,7 +104,7 @@ pub async fn status_answer(app: &App) -> StatusAnswer {
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         phase,
         uptime_seconds,
-        held,
+        paused_by_operator,
         drain,
         can_change: app.door == Transport::Socket,
         token_set: app.api_state.token().is_some(),
@@ -205,8 +214,8 @@ pub struct ExplainAnswer {
     text: String,
 }
 
-/// A relative path is below an input, as lists show it. Nothing outside the pipelines' directories is
-/// resolved or examined: the client may have no permission to see it.
+/// A relative path is below an input, as lists show it. Nothing outside the configured pipelines'
+/// directories is resolved or examined: the client may have no permission to see it.
 pub async fn explain(
     State(app): State<App>,
     query: QueryResult<PathParam>,
@@ -221,8 +230,28 @@ pub async fn explain(
     let config = app.api_state.config();
     let text = app.api_state.query_with_file(move |ledger| {
         let path = explain::below_an_input(&config.pipelines, path);
-        let text = explain::describe(ledger, &config.pipelines, &path)?;
+        // A removed pipeline's directories may be private by now, or unresponsive.
+        let mut roots = ledger.roots()?;
+        roots.retain(|root| {
+            let pipelines = &mut config.pipelines.iter();
+            pipelines.any(|it| (&it.input, &it.output) == (&root.input, &root.output))
+        });
+        let text = explain::describe(ledger, (&roots, &config.pipelines), &path)?;
         Ok(format!("{}: {text}", display_path(&path)))
     });
     Ok(Json(ExplainAnswer { text: text.await? }))
+}
+
+#[derive(Debug, Serialize)]
+pub struct ConfigAnswer {
+    /// All keys, as `tidemill check --all` prints them.
+    all: String,
+    /// Only the keys that differ from their defaults.
+    changed: String,
+}
+
+/// The configuration in force, without what may be secret.
+pub async fn config(State(app): State<App>) -> Json<ConfigAnswer> {
+    let (all, changed) = app.api_state.config().redacted();
+    Json(ConfigAnswer { all, changed })
 }

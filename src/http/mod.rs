@@ -2,6 +2,7 @@
 //! and at a Unix socket for the operator.
 
 mod connection;
+mod export;
 mod get;
 mod guard;
 mod page;
@@ -136,8 +137,10 @@ fn guarded_routes() -> Vec<Route> {
         ("GET", "/api/v1/work", get(get::work)),
         ("GET", "/api/v1/series", get(get::series)),
         ("GET", "/api/v1/outcomes", get(get::outcomes)),
+        ("GET", "/api/v1/outcomes/export", get(export::export)),
         ("GET", "/api/v1/quarantine", get(quarantine::quarantine)),
         ("GET", "/api/v1/explain", get(get::explain)),
+        ("GET", "/api/v1/config", get(get::config)),
         ("GET", "/api/v1/stream", get(stream::stream)),
         ("POST", "/api/v1/pause", post(post::pause)),
         ("POST", "/api/v1/resume", post(post::resume)),

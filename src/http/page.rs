@@ -16,13 +16,14 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The parts of the page except its index: path, content type and text. A new module of the script
 /// needs a line here.
-const PARTS: [(&str, &str, &str); 15] = [
+const PARTS: [(&str, &str, &str); 16] = [
     ("/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
     ("/page.css", STYLE, include_str!("page/page.css")),
     ("/page.js", SCRIPT, include_str!("page/page.js")),
     ("/actions.js", SCRIPT, include_str!("page/actions.js")),
     ("/calls.js", SCRIPT, include_str!("page/calls.js")),
     ("/charts.js", SCRIPT, include_str!("page/charts.js")),
+    ("/config.js", SCRIPT, include_str!("page/config.js")),
     ("/diagram.js", SCRIPT, include_str!("page/diagram.js")),
     ("/listing.js", SCRIPT, include_str!("page/listing.js")),
     ("/pace.js", SCRIPT, include_str!("page/pace.js")),

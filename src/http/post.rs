@@ -14,8 +14,10 @@ use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{App, problem::Problem, quarantine, state::Reloaded};
 use crate::{
+    config::Pipeline,
     ledger::RecordId,
     limits,
+    observe::PauseReason,
     pipeline::NoSuchPipeline,
     queries::{
         outcomes::{self, Search},
@@ -60,10 +62,10 @@ impl FileSelection {
     }
 }
 
-/// The pipelines that are paused after the request.
+/// The pipelines that the operator has paused, after the request.
 #[derive(Debug, Serialize)]
 pub struct PauseState {
-    held: Vec<String>,
+    paused: Vec<String>,
 }
 
 /// An answer without content.
@@ -122,13 +124,17 @@ fn no_such_pipeline(error: &NoSuchPipeline) -> Problem {
     Problem::not_found(format!("{error}: /api/v1/status names the pipelines"))
 }
 
-async fn set_paused(app: &App, request: Request, held: bool) -> Result<Json<PauseState>, Problem> {
+async fn set_paused(
+    app: &App,
+    request: Request,
+    paused: bool,
+) -> Result<Json<PauseState>, Problem> {
     let Selection { pipeline } = body(request).await?;
     let control = app.api_state.control()?;
-    control.set_paused(pipeline.as_deref(), held).map_err(|error| no_such_pipeline(&error))?;
+    control.set_paused(pipeline.as_deref(), paused).map_err(|error| no_such_pipeline(&error))?;
     let pipelines = app.observer.status().pipelines.into_iter();
-    let held = pipelines.filter(|pipeline| pipeline.held).map(|pipeline| pipeline.name);
-    Ok(Json(PauseState { held: held.collect() }))
+    let paused = pipelines.filter(|pipeline| pipeline.pause(PauseReason::Operator).is_some());
+    Ok(Json(PauseState { paused: paused.map(|pipeline| pipeline.name).collect() }))
 }
 
 pub async fn pause(State(app): State<App>, request: Request) -> Result<Json<PauseState>, Problem> {
@@ -181,7 +187,8 @@ pub async fn requeue(State(app): State<App>, request: Request) -> Result<Json<Re
         }
     }
     let ledger = std::sync::Arc::clone(app.api_state.ledger());
-    let requeued = spawn_blocking(move || requeue_files(&*ledger, &which)).await;
+    let config = app.api_state.config();
+    let requeued = spawn_blocking(move || requeue_files(&*ledger, &which, &config.pipelines)).await;
     app.api_state.refresh_count();
     control.rescan();
     requeued.map_err(|error| Problem::failed(&error))?.map(Json)
@@ -190,10 +197,11 @@ pub async fn requeue(State(app): State<App>, request: Request) -> Result<Json<Re
 fn requeue_files(
     ledger: &dyn crate::ledger::Ledger,
     which: &FileSelection,
+    pipelines: &[Pipeline],
 ) -> Result<Requeued, Problem> {
     let mut answer = Requeued { requeued: 0, failed: Vec::new() };
     let mut put = |id: RecordId, found: Result<Quarantined, quarantined::Error>| match found
-        .and_then(|file| quarantined::requeue(ledger, &file))
+        .and_then(|file| quarantined::requeue(ledger, &file, pipelines))
     {
         Ok(()) => answer.requeued += 1,
         Err(error) => answer.failed.push(NotRequeued { id, error: describe(&error) }),

@@ -19,6 +19,7 @@ use crate::{
         quarantined::{self, Quarantined},
         time,
     },
+    reason::ReasonCode,
 };
 
 /// Groups of one answer; the largest come first.
@@ -38,6 +39,8 @@ pub struct QuarantineAnswer {
 /// The files that failed for one cause.
 #[derive(Debug, Serialize)]
 struct Group {
+    /// Of its newest file.
+    reason_code: Option<ReasonCode>,
     cause: String,
     files: usize,
     /// Of its newest file.
@@ -55,6 +58,7 @@ struct QuarantineFile {
     at: String,
     /// Unknown where its record in the quarantine directory cannot be read.
     stage: Option<String>,
+    reason_code: Option<ReasonCode>,
     reason: String,
     cause: String,
     attempts: Option<u32>,
@@ -64,7 +68,7 @@ struct QuarantineFile {
 /// The reason without the names of its file, so that files that failed alike have the same one.
 pub(super) fn cause(file: &Quarantined) -> String {
     let Quarantined { record, roots } = file;
-    let reason = record.reason.clone().unwrap_or_default();
+    let reason = record.reason_text().unwrap_or_default().to_owned();
     let output = record.output.as_ref().map(|output| &output.path);
     let names = [
         (Some(roots.input.join(&record.source)), "the file"),
@@ -83,6 +87,7 @@ fn groups(files: &[(&Quarantined, String)]) -> Vec<Group> {
     for (file, cause) in files {
         // The newest file comes first.
         let group = groups.entry(cause).or_insert_with(|| Group {
+            reason_code: file.record.reason.as_ref().map(|reason| reason.code),
             cause: cause.clone(),
             files: 0,
             at: time(&file.record),
@@ -105,7 +110,8 @@ fn shown(file: &Quarantined, cause: String, pipelines: &[Pipeline]) -> Quarantin
         kept_at: display_path(&file.kept_at()).to_string(),
         at: time(&file.record),
         stage: reason.stage,
-        reason: file.record.reason.clone().unwrap_or_default(),
+        reason_code: file.record.reason.as_ref().map(|reason| reason.code),
+        reason: file.record.reason_text().unwrap_or_default().to_owned(),
         cause,
         attempts: reason.attempts,
         bytes: file.record.identity.size,

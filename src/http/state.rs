@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde::Serialize;
+use tidemill_lifecycle::{Handle, Phase};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
     task::spawn_blocking,
@@ -16,7 +17,6 @@ use super::{guard::Token, problem::Problem};
 use crate::{
     config::Config,
     ledger::{self, Ledger},
-    lifecycle::{Handle, Phase},
     limits,
     pipeline::Control,
     queries::quarantined,

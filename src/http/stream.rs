@@ -46,14 +46,15 @@ impl OpenStreams {
         self.0.load(Ordering::Relaxed) > 0
     }
 
-    fn acquire(self) -> StreamPermit {
+    pub fn acquire(self) -> StreamPermit {
         self.0.fetch_add(1, Ordering::Relaxed);
         StreamPermit(self)
     }
 }
 
 /// Counts a stream while it is held.
-struct StreamPermit(OpenStreams);
+#[derive(Debug)]
+pub struct StreamPermit(OpenStreams);
 
 impl Drop for StreamPermit {
     fn drop(&mut self) {

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use tidemill_lifecycle::{Deadlines, Lifecycle, Signals};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -10,7 +11,6 @@ use super::*;
 use crate::{
     config::{self, Options, PipelineOptions},
     ledger::{Ledger, sqlite::Sqlite},
-    lifecycle::{Deadlines, Lifecycle, Signals},
 };
 
 mod streams;

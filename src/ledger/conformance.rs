@@ -6,7 +6,11 @@ use super::{
     Flush, HistoryQuery, Ledger, Output, PipelineId, PreviousShutdown, Record, RecordId, Replaced,
     State, memory::Store, sqlite::Sqlite,
 };
-use crate::{fingerprint::Fingerprint, policy::OnSuccess};
+use crate::{
+    fingerprint::Fingerprint,
+    policy::OnSuccess,
+    reason::{Reason, ReasonCode},
+};
 
 /// A ledger that can be opened again after a use.
 trait Bench {
@@ -25,26 +29,8 @@ impl Bench for tempfile::TempDir {
     }
 }
 
-/// Runs each of these on each implementation.
-macro_rules! conformance {
-    ($($name:ident)+) => {
-        mod memory {
-            $(#[test]
-            fn $name() {
-                super::$name(&super::Store::default());
-            })+
-        }
-
-        mod sqlite {
-            $(#[test]
-            fn $name() {
-                super::$name(&tempfile::tempdir().expect("temporary directory"));
-            })+
-        }
-    };
-}
-
 conformance! {
+    crate::ledger::memory::Store, sqlite:
     a_record_is_read_as_it_was_written
     the_newest_record_that_counts_is_the_latest
     a_record_of_the_same_number_replaces_and_a_mark_changes_its_state
@@ -85,7 +71,7 @@ pub(super) fn record(
         }),
         on_success: OnSuccess::Archive("/archive".into()),
         state,
-        reason: Some("a reason".into()),
+        reason: Some(Reason::new(ReasonCode::Corrupt, "a reason")),
         moved_to: Some("/quarantine/a".into()),
         at_ns: 5,
     }
@@ -135,7 +121,7 @@ fn a_record_of_the_same_number_replaces_and_a_mark_changes_its_state(bench: &imp
     ledger.mark(&[(intent.id, State::Published, None)], Flush::Deferred).expect("mark");
     let published = Record { state: State::Published, ..intent.clone() };
     assert_eq!(ledger.unfinished().expect("list"), [published]);
-    let why = Some("why".to_owned());
+    let why = Some(Reason::new(ReasonCode::NameTaken, "why"));
     ledger.mark(&[(intent.id, State::Withdrawn, why.clone())], Flush::Now).expect("mark");
     assert_eq!(ledger.unfinished().expect("list"), []);
     let found = ledger.record(intent.id).expect("look up").expect("a record");
@@ -278,6 +264,18 @@ fn look_ups_by_inode_and_output_find_the_newest_published(bench: &impl Bench) {
     assert_eq!(of_inode(1), Some(old));
     assert_eq!(of_inode(9), Some(other.clone()));
     assert_eq!(of_inode(2), None);
+    let of_file = |found| ledger.latest_of_file(pipeline, source, &found).expect("look up");
+    assert_eq!(of_file(identity(9)), Some(other.clone()));
+    assert_eq!(of_file(Fingerprint { device: 5, ..identity(9) }), Some(other.clone()));
+    assert_eq!(of_file(Fingerprint { modified_ns: 1, ..identity(9) }), None);
+    let renamed = Fingerprint { changed_ns: 1, ..identity(9) };
+    let again = Record { identity: renamed, ..record(&*ledger, pipeline, source, State::Done) };
+    assert_eq!(of_file(renamed), Some(other.clone()));
+    ledger.append(std::slice::from_ref(&again), Flush::Now).expect("append");
+    assert_eq!(of_file(Fingerprint { changed_ns: 2, ..identity(9) }), Some(again.clone()));
+    assert_eq!(of_file(identity(9)), Some(other.clone()));
+    ledger.mark(&[(again.id, State::Quarantined, None)], Flush::Now).expect("mark");
+    assert_eq!(of_file(Fingerprint { size: 1 << 40, ..identity(9) }), None);
     assert_eq!(ledger.latest_published(pipeline, source).expect("look up"), Some(other.clone()));
     let of_output = |path: &str| ledger.latest_for_output(pipeline, path.as_ref());
     assert_eq!(of_output("a.zst").expect("look up"), Some(other));

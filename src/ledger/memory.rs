@@ -15,8 +15,9 @@ use std::{
 
 use super::{
     Flush, HistoryQuery, Ledger, PipelineDirs, PipelineId, PreviousShutdown, Record, RecordId,
-    Result, State,
+    Result, State, StateUpdate,
 };
+use crate::fingerprint::Fingerprint;
 
 /// What is kept between two uses. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -165,7 +166,7 @@ impl Ledger for Memory {
         Ok(())
     }
 
-    fn mark(&self, updates: &[(RecordId, State, Option<String>)], _: Flush) -> Result<()> {
+    fn mark(&self, updates: &[StateUpdate], _: Flush) -> Result<()> {
         let mut tables = self.store.tables();
         for (id, state, reason) in updates {
             let record = tables.records.get_mut(id);
@@ -201,6 +202,21 @@ impl Ledger for Memory {
             let is_same = record.source == source && record.identity.inode == inode;
             record.pipeline == pipeline && is_same && is_published(record)
         }))
+    }
+
+    fn latest_of_file(
+        &self,
+        pipeline: PipelineId,
+        source: &Path,
+        found: &Fingerprint,
+    ) -> Result<Option<Record>> {
+        let is_same = |record: &Record| {
+            let is_same = record.source == source && record.identity.matches_content(found);
+            record.pipeline == pipeline && is_same && is_published(record)
+        };
+        let is_exact = |record: &Record| record.identity.changed_ns == found.changed_ns;
+        let exact = self.newest(|record| is_same(record) && is_exact(record));
+        Ok(exact.or_else(|| self.newest(is_same)))
     }
 
     fn latest_published(&self, pipeline: PipelineId, source: &Path) -> Result<Option<Record>> {

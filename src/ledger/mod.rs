@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{fingerprint::Fingerprint, policy::OnSuccess};
+use crate::{fingerprint::Fingerprint, policy::OnSuccess, reason::Reason};
 
 /// A record's number: unique in its ledger, growing.
 pub type RecordId = i64;
@@ -48,8 +48,8 @@ crate::policy::words! {
         Quarantined = "quarantined",
         /// The operator requested to process it again; it was in quarantine, or was published.
         Requeued = "requeued",
-        /// Its output is published, and the source changed before its disposal: it stayed, and its
-        /// new content belongs to another record.
+        /// Its output is published. The source changed before its disposal: it stayed, and its new
+        /// content belongs to another record. Or it was to be kept, and its producer deleted it.
         Changed = "changed",
     }
 }
@@ -76,12 +76,35 @@ pub struct Record {
     pub on_success: OnSuccess,
     pub state: State,
     /// The reason for which it was withdrawn, skipped or quarantined.
-    pub reason: Option<String>,
+    pub reason: Option<Reason>,
     /// The source's path in quarantine; `None` if it stayed in place.
     pub moved_to: Option<PathBuf>,
     /// The time of the record, in nanoseconds since the epoch.
     pub at_ns: i64,
 }
+
+impl Record {
+    /// Returns the size of its output, 0 without one.
+    #[must_use]
+    pub fn output_bytes(&self) -> u64 {
+        self.output.as_ref().map_or(0, |output| output.identity.size)
+    }
+
+    /// Returns the sentence of its reason.
+    #[must_use]
+    pub fn reason_text(&self) -> Option<&str> {
+        self.reason.as_ref().map(|reason| reason.text.as_str())
+    }
+
+    /// Checks whether it failed after its output was published.
+    #[must_use]
+    pub fn is_undisposed(&self) -> bool {
+        self.reason.as_ref().is_some_and(|reason| reason.code.is_after_publication())
+    }
+}
+
+/// A record's new state; a given reason replaces the old one.
+pub type StateUpdate = (RecordId, State, Option<Reason>);
 
 /// The output of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -235,8 +258,8 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     /// Adds records, or replaces those with the same id, all or none.
     fn append(&self, records: &[Record], when: Flush) -> Result<()>;
 
-    /// Sets the states of records, all or none; a given reason replaces the old one.
-    fn mark(&self, updates: &[(RecordId, State, Option<String>)], when: Flush) -> Result<()>;
+    /// Sets the states of records, all or none.
+    fn mark(&self, updates: &[StateUpdate], when: Flush) -> Result<()>;
 
     /// Returns the record with this number.
     fn record(&self, id: RecordId) -> Result<Option<Record>>;
@@ -250,6 +273,15 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
         pipeline: PipelineId,
         source: &Path,
         inode: u64,
+    ) -> Result<Option<Record>>;
+
+    /// Returns the newest record of a source path and this file, by inode, size and time of
+    /// modification, whose output was published; one with its change time comes first.
+    fn latest_of_file(
+        &self,
+        pipeline: PipelineId,
+        source: &Path,
+        found: &Fingerprint,
     ) -> Result<Option<Record>>;
 
     /// Returns the newest record of a source path whose output was published.

@@ -6,17 +6,18 @@ use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
 
-/// Error of a resource or a task; `anyhow::Error`, `&str` and every error type convert into it.
-pub type Error = Box<dyn std::error::Error + Send + Sync>;
+/// Error of a resource or a task. `&str`, `String`, `anyhow::Error` and every error type that is
+/// `Send + Sync` convert into it.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 #[derive(Debug)]
 pub(super) enum TaskError {
-    Failed(Error),
+    Failed(BoxError),
     Panicked(String),
 }
 
 /// Runs `future` and turns a panic into a value. Everything it owned is dropped before this returns.
-pub(super) async fn catch_panic<T, E: Into<Error>>(
+pub(super) async fn catch_panic<T, E: Into<BoxError>>(
     future: impl Future<Output = Result<T, E>>,
 ) -> Result<T, TaskError> {
     match AssertUnwindSafe(future).catch_unwind().await {

@@ -8,14 +8,18 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{Phase, TaskFailure};
-use crate::limits;
+
+/// Repeated signals of the same type within this time count as one.
+pub const SIGNAL_DEBOUNCE: Duration = Duration::from_millis(500);
 
 /// Time limits of a stop, counted from the first signal or request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
-    /// Limit of the stop; after it the stop is forced.
+    /// Limit of the entire stop; after it the stop is forced. Choose it some seconds shorter than the
+    /// time after which a service manager or an orchestrator kills the process.
     pub stop: Duration,
-    /// Last part of `stop`, reserved for making finished work durable.
+    /// Last part of `stop`, reserved for making finished work durable; `cut` comes when it begins. At
+    /// most half of `stop` is reserved.
     pub reserve: Duration,
 }
 
@@ -27,14 +31,16 @@ impl Deadlines {
 }
 
 impl Default for Deadlines {
-    /// Returns 25 s (an orchestrator commonly kills after 30), 2 s of it in reserve.
+    /// Returns 25 s, 2 s of it in reserve. Kubernetes kills 30 s after SIGTERM by default.
     fn default() -> Self {
-        Self { stop: limits::SHUTDOWN_DEADLINE, reserve: limits::COMMIT_RESERVE }
+        Self { stop: Duration::from_secs(25), reserve: Duration::from_secs(2) }
     }
 }
 
-/// Watches and controls a [`Lifecycle`](super::Lifecycle) from anywhere. Clones share one state;
-/// dropping them does nothing. The returned tokens are children: cancelling one affects no other.
+/// Watches and controls a [`Lifecycle`](super::Lifecycle) from any task or thread. Clones share one
+/// state; dropping them does nothing, and a clone may outlive the lifecycle.
+///
+/// No method fails, blocks or needs a runtime. Dropping a future that one returns loses nothing.
 #[derive(Clone, Debug)]
 pub struct Handle {
     phase: watch::Sender<Phase>,
@@ -59,17 +65,20 @@ impl Handle {
         }
     }
 
-    /// Returns the current phase, and a way to await the next one.
+    /// Returns the current phase, and a way to await the next one: `borrow()` and `wait_for(…)` of the
+    /// receiver. A receiver that awaits may see several moves as one.
     #[must_use]
     pub fn phase(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
     }
 
-    /// Moves forward to `phase`. Does nothing and returns `false` when it is already reached or past.
+    /// Moves forward to `phase`. Does nothing and returns `false` when it is already reached or past
+    /// (L5). It is a statement to observers: entering CLOSING requests no stop, and entering COMMITTING
+    /// cuts nothing.
     pub fn enter(&self, phase: Phase) -> bool {
         let entered = self.move_on(phase);
         if entered {
-            log_phase(phase);
+            log_phase(phase, false);
         }
         entered
     }
@@ -84,37 +93,49 @@ impl Handle {
     }
 
     /// Requests a stop, as the first signal does, and starts the deadline. A second request, or a
-    /// first signal after it, changes nothing.
+    /// first signal after it, changes nothing. The caller of [`closing`](Self::closing) reacts by
+    /// calling [`Lifecycle::stop`](super::Lifecycle::stop).
     pub fn request_stop(&self) {
+        self.close(false);
+    }
+
+    pub(super) fn close(&self, is_failed_start: bool) {
         let entered = self.move_on(Phase::Closing);
         self.closing.cancel();
         if entered {
-            log_phase(Phase::Closing);
+            log_phase(Phase::Closing, is_failed_start);
+        }
+    }
+
+    pub(super) fn end(&self, is_failed_start: bool) {
+        if self.move_on(Phase::Stopped) {
+            log_phase(Phase::Stopped, is_failed_start);
         }
     }
 
     /// Returns the token that the first signal or [`request_stop`](Self::request_stop) cancels:
-    /// accept no new work.
+    /// accept no new work. It is a child: cancelling it affects no other token.
     #[must_use]
     pub fn closing(&self) -> CancellationToken {
         self.closing.child_token()
     }
 
     /// Returns the token that the second signal cancels, or the deadline less the reserve: drop
-    /// unfinished work, make finished work durable.
+    /// unfinished work, make finished work durable. It is a child: cancelling it affects no other token.
     #[must_use]
     pub fn cut(&self) -> CancellationToken {
         self.cut.child_token()
     }
 
-    /// Resolves at the third signal or the deadline: end the process at once. Await it alongside
-    /// the main future, on the thread of `block_on`, so that no hanging task can hide it.
+    /// Resolves at the third signal or the deadline: end the process at once. Await it on the thread
+    /// of `block_on`, with the service in a task of its own, so that no blocked thread can hide it:
+    /// see `main` of the [example](super#a-small-http-service).
     pub fn forced_stop(&self) -> WaitForCancellationFutureOwned {
         self.forced_stop.clone().cancelled_owned()
     }
 
-    /// Returns the number of SIGHUPs since the start, and a way to await the next one. Several
-    /// between two observations are seen as one change.
+    /// Returns the number of SIGHUPs since the lifecycle follows the signals, and a way to await the
+    /// next one. Several between two observations are seen as one change.
     #[must_use]
     pub fn hangups(&self) -> watch::Receiver<u64> {
         self.hangups.subscribe()
@@ -125,7 +146,7 @@ impl Handle {
     }
 
     /// Resolves with the first failure or panic of a background task, at once if one was recorded
-    /// before.
+    /// before. Never resolves if no task fails. A failure stops nothing: the caller decides.
     pub async fn failed(&self) -> TaskFailure {
         let mut failed = self.failed.subscribe();
         loop {
@@ -167,7 +188,7 @@ impl Handle {
         let entered = self.move_on(Phase::Committing);
         self.cut.cancel();
         if entered {
-            log_phase(Phase::Committing);
+            log_phase(Phase::Committing, false);
         }
         tokio::select! {
             () = signals.reach(3) => {}
@@ -177,14 +198,26 @@ impl Handle {
     }
 }
 
-fn log_phase(phase: Phase) {
-    tracing::info!(event = "service.phase", %phase, "phase");
+fn log_phase(phase: Phase, is_failed_start: bool) {
+    let text = match phase {
+        Phase::Starting => "starting",
+        Phase::Ready => "ready, accepting work",
+        Phase::Closing => "stopping, accepting no more work",
+        Phase::Draining => "draining, finishing accepted work",
+        Phase::Committing => "committing finished work",
+        Phase::Stopped => "all resources closed",
+    };
+    if is_failed_start {
+        tracing::debug!(event = "service.phase", %phase, "{text}");
+    } else {
+        tracing::info!(event = "service.phase", %phase, "{text}");
+    }
 }
 
 /// Counts signals from the first one on, independently of requests and deadlines: the second signal
 /// never has the effect of the third. A signal sent to the process and to its group arrives twice
 /// (`timeout(1)` does that) and counts once: one of the same type within
-/// [`limits::SIGNAL_DEBOUNCE`] of the last counted one is ignored.
+/// [`SIGNAL_DEBOUNCE`] of the last counted one is ignored.
 struct Counted<S: Stream> {
     stream: S,
     count: u32,
@@ -199,7 +232,7 @@ impl<S: Stream<Item: PartialEq> + Unpin> Counted<S> {
             let is_same = self
                 .last
                 .as_ref()
-                .is_some_and(|(last, at)| *last == kind && at.elapsed() < limits::SIGNAL_DEBOUNCE);
+                .is_some_and(|(last, at)| *last == kind && at.elapsed() < SIGNAL_DEBOUNCE);
             if !is_same {
                 self.count += 1;
                 self.last = Some((kind, Instant::now()));
@@ -207,3 +240,6 @@ impl<S: Stream<Item: PartialEq> + Unpin> Counted<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

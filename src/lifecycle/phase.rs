@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The phases, in their order; a service may skip some and never goes back (L5).
+/// Phase of a service. They are in their order; a service may skip some and never goes back (L5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
     /// Resources are being opened; no work is accepted.
@@ -13,7 +13,8 @@ pub enum Phase {
     Closing,
     /// Accepted work is being finished.
     Draining,
-    /// No work is begun; finished work is made durable.
+    /// The second signal came, or the deadline less the reserve: unfinished work is dropped, finished
+    /// work is made durable.
     Committing,
     /// Every resource was closed or abandoned.
     Stopped,

@@ -30,7 +30,12 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Catches SIGTERM, SIGINT and SIGHUP. Fails when the process is out of descriptors.
+    /// Catches SIGTERM, SIGINT and SIGHUP.
+    ///
+    /// # Errors
+    ///
+    /// Those of `sigaction(2)` and of the calls that create descriptors: in practice, the process is out
+    /// of descriptors.
     pub fn register() -> io::Result<Self> {
         let mut signals = Self::catch_hangups()?;
         signals.catch_stops()?;
@@ -38,7 +43,11 @@ impl Signals {
     }
 
     /// Catches SIGHUP; in a process that is PID 1, for which the kernel has no default action, all
-    /// three. Fails as `register` does.
+    /// three.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`register`](Self::register).
     pub fn catch_hangups() -> io::Result<Self> {
         let mut signals = Self::none()?;
         if let Some(runtime) = &signals.runtime.0 {
@@ -51,7 +60,11 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Catches SIGTERM and SIGINT too. Fails as `register` does.
+    /// Catches SIGTERM and SIGINT too. Does nothing if they are caught already.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`register`](Self::register).
     pub fn catch_stops(&mut self) -> io::Result<()> {
         if let Some(runtime) = &self.runtime.0
             && self.streams.is_empty()
@@ -64,7 +77,12 @@ impl Signals {
         Ok(())
     }
 
-    /// Catches nothing: only the program requests a stop. Fails as `register` does.
+    /// Catches nothing: only [`Handle::request_stop`] begins the stop, and only the clock escalates
+    /// it. For tests, and for programs that handle signals themselves.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`register`](Self::register).
     pub fn none() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         Ok(Self { runtime: SignalOwner(Some(runtime)), streams: Vec::new(), hangups: None })

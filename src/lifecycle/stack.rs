@@ -11,12 +11,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::error::{TaskError, catch_panic};
 use super::signals::SignalThread;
 use super::{
-    CloseOutcome, ClosedResource, Deadlines, Error, Handle, Name, Phase, Report, Signals, StopFlag,
-    Tasks,
+    BoxError, CloseOutcome, ClosedResource, Deadlines, Handle, Name, Phase, Report, Signals,
+    StopFlag, Tasks,
 };
 
 /// A service from start to stop. It owns the open resources and the running tasks; see the
-/// [module](super) for the invariants.
+/// [crate](super) for the invariants.
 ///
 /// Dropped without [`stop`](Self::stop), or while `stop` runs, it cancels the tasks and drops the
 /// resources without closing them and without waiting: a `Drop` cannot await.
@@ -43,19 +43,40 @@ enum Entry {
     },
 }
 
-/// A resource did not open. Its close is not registered; everything that the start had acquired was
+/// A resource did not open. Its close is not registered; everything that `open` had acquired was
 /// dropped.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// `open` returned an error.
     #[error("cannot start {name}")]
-    Failed { name: Name, source: Error },
+    Failed {
+        /// Name of the resource.
+        name: Name,
+        /// Error of `open`.
+        source: BoxError,
+    },
+    /// `open` panicked.
     #[error("cannot start {name}: panicked: {message}")]
-    Panicked { name: Name, message: String },
+    Panicked {
+        /// Name of the resource.
+        name: Name,
+        /// Message of the panic, `?` if it is no text.
+        message: String,
+    },
+    /// `open` was dropped at its time limit.
     #[error("cannot start {name}: not ready after {limit:?}")]
-    TimedOut { name: Name, limit: Duration },
+    TimedOut {
+        /// Name of the resource.
+        name: Name,
+        /// Time limit of the open.
+        limit: Duration,
+    },
     /// A stop was requested before the start began, or the second signal came while it ran.
     #[error("cannot start {name}: the service is stopping")]
-    Stopping { name: Name },
+    Stopping {
+        /// Name of the resource.
+        name: Name,
+    },
 }
 
 impl StartError {
@@ -72,7 +93,11 @@ impl StartError {
 }
 
 impl Lifecycle {
-    /// Starts the thread that follows `signals`. Fails when the thread cannot be started.
+    /// Starts the thread that follows `signals`, named `signals`. Needs no runtime.
+    ///
+    /// # Errors
+    ///
+    /// That of `pthread_create(3)`, when the thread cannot be started.
     pub fn new(deadlines: Deadlines, signals: Signals) -> io::Result<Self> {
         let handle = Handle::new();
         let signal_thread = Some(signals.follow(handle.clone(), deadlines)?);
@@ -93,11 +118,25 @@ impl Lifecycle {
     /// Opens a resource now, and registers its close.
     ///
     /// `open` yields two values: the resource, owned by the lifecycle until `close` takes it, and
-    /// the part that the caller uses (a clone, an address, or nothing). `open` is dropped at
-    /// `limit`, or at the second signal; work it moved to another thread continues. `close` is
-    /// called by [`stop`](Self::stop) and has the same limit.
+    /// the part that the caller uses (a clone, an address, or nothing). `close` is called by
+    /// [`stop`](Self::stop) and has the same limit. Its error or panic is
+    /// [`CloseOutcome::Failed`].
     ///
-    /// When this future is dropped, the resource is dropped and no close is registered.
+    /// # Errors
+    ///
+    /// [`StartError`]: `open` failed, panicked, overran `limit`, or the service is stopping. The
+    /// caller returns it and calls [`stop`](Self::stop), which closes the resources that were opened
+    /// before.
+    ///
+    /// # Cancellation
+    ///
+    /// `open` is dropped at `limit`, or at the second signal; work that it moved to another thread
+    /// continues. When the returned future is dropped, the resource is dropped and no close is
+    /// registered.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with its timer enabled.
     pub async fn start<R, U, E, C, F, D>(
         &mut self,
         name: impl Into<Name>,
@@ -107,16 +146,16 @@ impl Lifecycle {
     ) -> Result<U, StartError>
     where
         R: Send + 'static,
-        E: Into<Error>,
+        E: Into<BoxError>,
         C: FnOnce(R) -> F + Send + 'static,
         F: Future<Output = Result<(), D>> + Send + 'static,
-        D: Into<Error> + 'static,
+        D: Into<BoxError> + 'static,
     {
         let name = name.into();
         if self.handle.closing().is_cancelled() {
             return Err(StartError::Stopping { name });
         }
-        tracing::debug!(event = "resource.opened", resource = %name, "resource opened");
+        let begun = Instant::now();
         let opened = tokio::select! {
             biased;
             opened = catch_panic(open) => opened,
@@ -125,7 +164,9 @@ impl Lifecycle {
         };
         match opened {
             Ok((resource, used)) => {
-                self.on_close(name, limit, || close(resource));
+                self.on_close(name.clone(), limit, || close(resource));
+                let seconds = rounded_seconds(begun.elapsed());
+                tracing::debug!(event = "resource.opened", resource = %name, seconds, "resource opened");
                 Ok(used)
             }
             Err(TaskError::Failed(source)) => Err(StartError::Failed { name, source }),
@@ -133,25 +174,29 @@ impl Lifecycle {
         }
     }
 
-    /// Registers a close without a resource. [`stop`](Self::stop) calls it in its turn and gives it
-    /// at most `limit`.
+    /// Registers a close without a resource. [`stop`](Self::stop) calls it in its turn and drops its
+    /// future at `limit`.
     pub fn on_close<C, F, E>(&mut self, name: impl Into<Name>, limit: Duration, close: C)
     where
         C: FnOnce() -> F + Send + 'static,
         F: Future<Output = Result<(), E>> + Send + 'static,
-        E: Into<Error> + 'static,
+        E: Into<BoxError> + 'static,
     {
         let close = catch_panic(async move { close().await }).boxed();
         self.stack.push(Entry::Resource { name: name.into(), limit, close });
     }
 
     /// Starts a background task, which stops at this position of the stack: see [`Tasks::spawn`].
-    /// The task may run for at most `limit` after its flag was set.
+    /// It is cancelled when it runs longer than `limit` after its flag was set.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
     pub fn spawn<T, F, E>(&mut self, name: impl Into<Name>, limit: Duration, task: T)
     where
         T: FnOnce(StopFlag) -> F + Send + 'static,
         F: Future<Output = Result<(), E>> + Send + 'static,
-        E: Into<Error>,
+        E: Into<BoxError>,
     {
         // Only a group that is being stopped refuses, and this one is new.
         self.tasks(limit).spawn(name, task).ok();
@@ -166,12 +211,24 @@ impl Lifecycle {
         tasks
     }
 
-    /// Requests a stop, unless one was requested, and pops the stack in reverse order (L1, L2).
+    /// Requests a stop, unless one was requested, and pops the stack in reverse order (L1, L2). A
+    /// failure is in the report and ends nothing early. After a failed start, in the phase STARTING,
+    /// the further phases are logged at the level DEBUG: the error is what matters.
     ///
     /// After `forced_stop` it runs nothing more and returns (L6), within a second for each group of
-    /// tasks that blocks its threads.
+    /// tasks that blocks its threads. Afterwards the signals are still caught, and do nothing.
+    ///
+    /// # Cancellation
+    ///
+    /// When the returned future is dropped, the remaining tasks are cancelled and the remaining
+    /// resources are dropped without being closed.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with its timer enabled.
     pub async fn stop(mut self) -> Report {
-        self.handle.request_stop();
+        let is_failed_start = *self.handle.phase().borrow() == Phase::Starting;
+        self.handle.close(is_failed_start);
         let begun = Instant::now();
         let mut report = Report::default();
         while let Some(entry) = self.stack.pop() {
@@ -188,7 +245,7 @@ impl Lifecycle {
         if let Some(signal_thread) = self.signal_thread.take() {
             signal_thread.end().await;
         }
-        self.handle.enter(Phase::Stopped);
+        self.handle.end(is_failed_start);
         report.took = begun.elapsed();
         report
     }
@@ -212,13 +269,19 @@ async fn close_resource(
         () = sleep(limit) => CloseOutcome::TimedOut(limit),
     };
     let took = begun.elapsed();
+    let seconds = rounded_seconds(took);
     // The report names abandoned resources, and the service logs the forced stop.
     if matches!(outcome, CloseOutcome::Done | CloseOutcome::Abandoned) {
-        tracing::debug!(event = "resource.closed", resource = %name, ?took, ?outcome, "resource closed");
+        tracing::debug!(event = "resource.closed", resource = %name, seconds, ?outcome, "resource closed");
     } else {
-        tracing::error!(event = "resource.closed", resource = %name, ?took, ?outcome, "cannot close resource");
+        tracing::error!(event = "resource.closed", resource = %name, seconds, ?outcome, "cannot close resource");
     }
     ClosedResource { name, took, outcome }
+}
+
+/// Returns a duration in seconds with three decimals, for log lines.
+fn rounded_seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
 impl fmt::Debug for Entry {
@@ -233,3 +296,6 @@ impl fmt::Debug for Entry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,28 +9,31 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::catch_panic;
 use super::report::FAILURES_KEPT;
-use super::{Error, Handle, Name, TaskFailure, TasksReport};
+use super::{BoxError, Handle, Name, TaskFailure, TasksReport};
 
 /// Wait for cancelled tasks, which are dropped at their next `await`.
 const CANCEL_LIMIT: Duration = Duration::from_secs(1);
 
-/// Signals a task to stop. Clones share one state; dropping one does nothing.
+/// Signals a task to stop. Its group sets it when the stop reaches the group. Clones share one state;
+/// dropping one does nothing.
 #[derive(Clone, Debug)]
 pub struct StopFlag(CancellationToken);
 
 impl StopFlag {
+    /// Returns whether the task is to stop.
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.0.is_cancelled()
     }
 
-    /// Resolves when the flag is set, at once if it is set already.
+    /// Resolves when the flag is set, at once if it is set already. Dropping the future loses
+    /// nothing.
     pub async fn stopped(&self) {
         self.0.cancelled().await;
     }
 }
 
-/// The task was not started, because its group is stopping.
+/// Error of [`Tasks::spawn`]: the task was not started, because its group is stopping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the tasks are stopping")]
 pub struct Refused;
@@ -62,14 +65,25 @@ impl Tasks {
         Self { state, stop: CancellationToken::new(), abort, handle }
     }
 
-    /// Starts a task on the current runtime (panics without one). The task may end at any time; the
-    /// flag signals it to end, and it is cancelled at an `await` when it overruns the limit. Refused
-    /// once the group is stopping.
+    /// Starts a task on the current runtime. The task may end at any time; the flag signals it to end.
+    ///
+    /// It is cancelled, which drops its future at an `await`, when it overruns the limit after its
+    /// flag was set, at the forced stop, and when the lifecycle is dropped. An error or a panic ends
+    /// only this task: the [`Report`](super::Report) names it, and the first one resolves
+    /// [`Handle::failed`].
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] once the group is stopping; `task` is dropped and not called.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
     pub fn spawn<T, F, E>(&self, name: impl Into<Name>, task: T) -> Result<(), Refused>
     where
         T: FnOnce(StopFlag) -> F + Send + 'static,
         F: Future<Output = Result<(), E>> + Send + 'static,
-        E: Into<Error>,
+        E: Into<BoxError>,
     {
         let running = self.register(name.into()).ok_or(Refused)?;
         let (stop, abort) = (StopFlag(self.stop.clone()), self.abort.clone());
@@ -180,3 +194,6 @@ impl Drop for Running {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

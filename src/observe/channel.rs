@@ -7,7 +7,7 @@ use std::{
 
 use metrics::{Counter, Gauge, Histogram};
 
-use super::{meters::add, prometheus as names, status::ChannelStatus};
+use super::{outcomes::add, prometheus as names, status::ChannelStatus};
 
 /// The meter of all channels with one name. Their depth is the entered items less the received ones.
 #[derive(Debug)]

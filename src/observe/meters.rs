@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use metrics::{Counter, Gauge, Histogram};
@@ -17,13 +17,15 @@ use super::{
     STAGES,
     histogram::Latency,
     in_flight::{InFlight, InFlightView, JobMeter},
-    kinds::{OUTCOMES, OutcomeKind, SYNCS, SyncKind},
+    kinds::{OutcomeKind, SYNCS, SyncKind},
     liveness::{Heartbeats, Liveness},
     outcome_stream::OutcomeStream,
+    outcomes::{OutcomeMeter, add},
+    pending::PendingMeter,
     prometheus as names,
-    status::PipelineStatus,
+    status::{PauseReason, PauseStatus, PipelineStatus},
 };
-use crate::stage::Stage;
+use crate::{reason::ReasonCode, stage::Stage};
 
 /// Work of one stage for one pipeline.
 #[derive(Debug)]
@@ -47,6 +49,8 @@ pub enum Pause {
 struct PauseReasons {
     input: Option<String>,
     output: Option<String>,
+    /// The start of the pause; none while both sides are available.
+    since: Option<jiff::Timestamp>,
 }
 
 impl PauseReasons {
@@ -62,23 +66,20 @@ impl PauseReasons {
 #[derive(Debug)]
 pub struct PipelineMeter {
     pub(super) name: Arc<str>,
-    /// Number of files, and bytes of their sources.
-    outcomes: HashMap<OutcomeKind, [(Counter, AtomicU64); 2]>,
+    outcomes: OutcomeMeter,
     pub(super) stages: HashMap<Stage, StageMeter>,
     syncs: HashMap<SyncKind, Histogram>,
-    output_bytes: (Counter, AtomicU64),
     batch: Histogram,
     events: Counter,
     overflows: (Counter, AtomicU64),
     rescan_finds: (Counter, AtomicU64),
     retries: (Counter, AtomicU64),
-    pending: (Gauge, AtomicU64),
-    oldest_pending: (Gauge, Mutex<Duration>),
+    quarantined: HashMap<ReasonCode, Counter>,
+    pending: PendingMeter,
     in_flight: (Gauge, InFlight),
     paused_by_storage: (Gauge, Mutex<PauseReasons>),
     /// When an operator paused the intake; none while it is not.
     paused_by_operator: (Gauge, Mutex<Option<jiff::Timestamp>>),
-    last_published: Gauge,
     /// Number of looks that skipped a file because other transforms have processed it.
     other_transforms: AtomicU64,
     heartbeats: Heartbeats,
@@ -92,14 +93,8 @@ impl PipelineMeter {
         let counter = |metric| metrics::counter!(metric, "pipeline" => label());
         let gauge = |metric| metrics::gauge!(metric, "pipeline" => label());
         let pause = |reason: &'static str| metrics::gauge!(names::PAUSED, "pipeline" => label(), "reason" => reason);
+        let quarantined = |code: ReasonCode| metrics::counter!(names::QUARANTINED, "pipeline" => label(), "reason" => code.as_str());
         let counted = |metric| (counter(metric), AtomicU64::new(0));
-        let outcome = |kind: OutcomeKind| {
-            [names::FILES, names::SOURCE_BYTES].map(|metric| {
-                let counter =
-                    metrics::counter!(metric, "pipeline" => label(), "outcome" => kind.as_str());
-                (counter, AtomicU64::new(0))
-            })
-        };
         let stage = |stage: Stage| StageMeter {
             seconds: metrics::histogram!(names::STAGE_SECONDS, "pipeline" => label(), "stage" => stage.as_str()),
             files: AtomicU64::new(0),
@@ -108,21 +103,19 @@ impl PipelineMeter {
         let sync = |kind: SyncKind| metrics::histogram!(names::SYNC_SECONDS, "pipeline" => label(), "kind" => kind.as_str());
         let meter = Self {
             name: Arc::clone(name),
-            outcomes: OUTCOMES.map(|kind| (kind, outcome(kind))).into(),
+            outcomes: OutcomeMeter::new(name),
             stages: STAGES.map(|name| (name, stage(name))).into(),
             syncs: SYNCS.map(|kind| (kind, sync(kind))).into(),
-            output_bytes: counted(names::OUTPUT_BYTES),
             batch: metrics::histogram!(names::BATCH_FILES, "pipeline" => label()),
             events: counter(names::EVENTS),
             overflows: counted(names::OVERFLOWS),
             rescan_finds: counted(names::RESCAN_FINDS),
             retries: counted(names::RETRIES),
-            pending: (gauge(names::PENDING_FILES), AtomicU64::new(0)),
-            oldest_pending: (gauge(names::PENDING_SECONDS), Mutex::default()),
+            quarantined: ReasonCode::ALL.iter().map(|code| (*code, quarantined(*code))).collect(),
+            pending: PendingMeter::new(gauge(names::PENDING_FILES), gauge(names::PENDING_SECONDS)),
             in_flight: (gauge(names::IN_FLIGHT), InFlight::default()),
             paused_by_storage: (pause("storage"), Mutex::default()),
             paused_by_operator: (pause("operator"), Mutex::default()),
-            last_published: gauge(names::LAST_PUBLISHED),
             other_transforms: AtomicU64::new(0),
             heartbeats: Heartbeats::new(),
             latency: Latency::default(),
@@ -134,25 +127,21 @@ impl PipelineMeter {
 
     /// Exports every series as 0, so that a rate includes its first increment.
     fn show_zeros(&self) {
-        let outcomes = self.outcomes.values().flatten().map(|(counter, _)| counter);
-        let others = [&self.output_bytes, &self.overflows, &self.rescan_finds, &self.retries];
-        let others = others.into_iter().map(|(counter, _)| counter);
-        outcomes.chain(others).chain([&self.events]).for_each(|counter| counter.increment(0));
+        let others = [&self.overflows, &self.rescan_finds, &self.retries];
+        self.outcomes
+            .counters()
+            .chain(others.map(|(counter, _)| counter))
+            .chain(self.quarantined.values())
+            .chain([&self.events])
+            .for_each(|counter| counter.increment(0));
         self.paused_by_storage.0.set(0.0);
         self.paused_by_operator.0.set(0.0);
         self.in_flight.0.set(0.0);
     }
 
-    pub fn outcome(&self, kind: OutcomeKind, source_bytes: u64, output_bytes: u64) {
-        if let Some([files, bytes]) = self.outcomes.get(&kind) {
-            add(files, 1);
-            add(bytes, source_bytes);
-        }
-        if kind == OutcomeKind::Published {
-            add(&self.output_bytes, output_bytes);
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            self.last_published.set(now.unwrap_or_default().as_secs_f64());
-        }
+    /// Returns the counts of its files by outcome.
+    pub const fn outcomes(&self) -> &OutcomeMeter {
+        &self.outcomes
     }
 
     pub fn stage(&self, stage: Stage, took: Duration) {
@@ -222,19 +211,25 @@ impl PipelineMeter {
         self.other_transforms.load(Relaxed)
     }
 
+    /// Counts a file that went to quarantine.
+    pub fn quarantined(&self, code: ReasonCode) {
+        if let Some(counter) = self.quarantined.get(&code) {
+            counter.increment(1);
+        }
+    }
+
     pub fn retried(&self) {
         add(&self.retries, 1);
     }
 
-    pub fn pending(&self, files: usize, oldest: Duration) {
-        self.pending.1.store(files as u64, Relaxed);
-        self.pending.0.set(u32::try_from(files).unwrap_or(u32::MAX));
-        self.oldest_pending.0.set(oldest.as_secs_f64());
-        *self.oldest_pending.1.lock().unwrap_or_else(PoisonError::into_inner) = oldest;
+    /// Records the pending files, the bytes of those that were looked at, and the age of the oldest.
+    pub fn pending(&self, files: usize, bytes: u64, oldest: Duration) {
+        self.pending.set(files, bytes, oldest);
     }
 
     /// Records the start of a job on a source of `bytes` bytes.
     pub fn job_started(&self, id: i64, path: &Path, bytes: u64) -> Arc<JobMeter> {
+        self.pending.sent(bytes);
         let (count, job) = self.in_flight.1.begin(id, path, bytes);
         self.in_flight.0.set(u32::try_from(count).unwrap_or(u32::MAX));
         job
@@ -268,7 +263,7 @@ impl PipelineMeter {
             silent: self.heartbeats.silent(),
             progress: self.heartbeats.progress(),
             in_flight: self.in_flight.1.totals().files,
-            is_paused: self.pause_reason().is_some(),
+            is_paused: self.paused_by_storage().is_some(),
         }
     }
 
@@ -276,7 +271,7 @@ impl PipelineMeter {
     pub fn clear(&self) {
         self.paused(Pause::Input, None);
         self.paused(Pause::Output, None);
-        self.pending(0, Duration::ZERO);
+        self.pending(0, 0, Duration::ZERO);
     }
 
     /// Sets the reason of a pause on this side, or clears it.
@@ -287,11 +282,15 @@ impl PipelineMeter {
             Pause::Output => &mut reasons.output,
         };
         *side_reason = reason.map(str::to_owned);
-        self.paused_by_storage.0.set(if reasons.text().is_some() { 1.0 } else { 0.0 });
+        let is_paused = reasons.text().is_some();
+        reasons.since = is_paused.then(|| reasons.since.unwrap_or_else(jiff::Timestamp::now));
+        self.paused_by_storage.0.set(if is_paused { 1.0 } else { 0.0 });
     }
 
-    fn pause_reason(&self) -> Option<String> {
-        self.paused_by_storage.1.lock().unwrap_or_else(PoisonError::into_inner).text()
+    fn paused_by_storage(&self) -> Option<PauseStatus> {
+        let reasons = self.paused_by_storage.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = format!("{:.0}", reasons.since?);
+        Some(PauseStatus { reason: PauseReason::Storage, since, detail: reasons.text() })
     }
 
     /// Records the operator's pause, or its end.
@@ -301,22 +300,21 @@ impl PipelineMeter {
             is_paused.then(jiff::Timestamp::now);
     }
 
-    fn paused_by_operator_since(&self) -> Option<jiff::Timestamp> {
-        *self.paused_by_operator.1.lock().unwrap_or_else(PoisonError::into_inner)
+    fn paused_by_operator(&self) -> Option<PauseStatus> {
+        let since = *self.paused_by_operator.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = format!("{:.0}", since?);
+        Some(PauseStatus { reason: PauseReason::Operator, since, detail: None })
     }
 
     pub(super) fn is_paused_by_operator(&self) -> bool {
-        self.paused_by_operator_since().is_some()
+        self.paused_by_operator().is_some()
     }
 
     #[must_use]
     pub fn status(&self) -> PipelineStatus {
-        let counts = |kind| {
-            let counts = self.outcomes.get(&kind);
-            counts.map_or([0, 0], |counts| counts.each_ref().map(|(_, count)| count.load(Relaxed)))
-        };
-        let [published, source_bytes] = counts(OutcomeKind::Published);
-        let count = |kind| counts(kind)[0];
+        let [published, source_bytes] = self.outcomes.of(OutcomeKind::Published);
+        let count = |kind| self.outcomes.of(kind)[0];
+        let [ended, ended_bytes] = self.outcomes.ended_jobs();
         let in_flight = self.in_flight.1.totals();
         PipelineStatus {
             name: self.name.to_string(),
@@ -326,32 +324,26 @@ impl PipelineMeter {
             deferred: count(OutcomeKind::Deferred),
             retries: self.retries.1.load(Relaxed),
             source_bytes,
-            output_bytes: self.output_bytes.1.load(Relaxed),
+            output_bytes: self.outcomes.output_bytes(),
             overflows: self.overflows.1.load(Relaxed),
             rescan_finds: self.rescan_finds.1.load(Relaxed),
-            pending: self.pending.1.load(Relaxed),
-            oldest_pending_seconds: self
-                .oldest_pending
-                .1
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .as_secs_f64(),
-            in_work: in_flight.files,
-            in_work_bytes: in_flight.bytes,
-            in_work_done_bytes: in_flight.done_bytes,
-            oldest_in_work_seconds: in_flight.oldest.as_secs_f64(),
+            ended,
+            ended_bytes,
+            pending: self.pending.files(),
+            pending_bytes: self.pending.bytes(),
+            oldest_pending_seconds: self.pending.oldest().as_secs_f64(),
+            in_flight: in_flight.files,
+            in_flight_bytes: in_flight.bytes,
+            in_flight_done_bytes: in_flight.done_bytes,
+            oldest_in_flight_seconds: in_flight.oldest.as_secs_f64(),
             queued: in_flight.queued,
             lanes_busy: in_flight.in_lanes,
-            held: self.is_paused_by_operator(),
-            held_since: self.paused_by_operator_since().map(|since| format!("{since:.0}")),
-            paused: self.pause_reason(),
+            paused: [self.paused_by_operator(), self.paused_by_storage()]
+                .into_iter()
+                .flatten()
+                .collect(),
         }
     }
-}
-
-pub(super) fn add((counter, plain): &(Counter, AtomicU64), count: u64) {
-    counter.increment(count);
-    plain.fetch_add(count, Relaxed);
 }
 
 #[cfg(test)]
@@ -367,5 +359,14 @@ mod tests {
             let is_discovery = matches!(stage, Stage::Discover | Stage::Settle);
             assert_eq!(meter.liveness().progress == before, is_discovery, "{stage}");
         }
+    }
+
+    #[test]
+    fn a_file_is_pending_or_in_flight_and_never_both() {
+        let meter = PipelineMeter::new(&Arc::from("main"), OutcomeStream::default());
+        meter.pending(2, 30, Duration::ZERO);
+        meter.job_started(1, Path::new("a"), 10);
+        let status = meter.status();
+        assert_eq!((status.pending, status.pending_bytes, status.in_flight), (1, 20, 1));
     }
 }

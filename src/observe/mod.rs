@@ -12,8 +12,11 @@ mod meters;
 mod observer;
 mod outcome_log;
 mod outcome_stream;
+mod outcomes;
+mod pending;
 mod pipelines;
 mod process;
+mod programs;
 mod progress;
 mod prometheus;
 mod status;
@@ -35,8 +38,12 @@ pub use outcome_log::{Events, Listener, OutcomeLine, Proof, is_full};
 pub use outcome_stream::{OutcomeRecord, OutcomeStream};
 pub use progress::{OnceOutcome, print_summary, run as progress};
 pub use prometheus::{Exporter, InstallError, install as install_exporter};
-pub use status::{ChannelStatus, DrainStatus, PipelineStatus, StageStatus, Status, Totals};
-pub use stderr::{flush as flush_logs, start_thread as detach_logs, write_lines};
+pub use status::{
+    ChannelStatus, DrainStatus, PauseReason, PipelineStatus, StageStatus, Status, Totals,
+};
+pub use stderr::{
+    flush as flush_logs, start_thread as detach_logs, wait as wait_for_logs, write_lines,
+};
 pub use time_series::Point;
 #[cfg(feature = "otlp")]
 pub use trace::TraceSender;

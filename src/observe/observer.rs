@@ -116,9 +116,9 @@ impl Observer {
         *self.drain.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
     }
 
-    /// Sets the reasons of a stall of the service, and of one pipeline.
-    pub fn set_stall(&self, service: Option<String>, pipeline: Option<String>) {
-        *self.stall.lock().unwrap_or_else(PoisonError::into_inner) = (service, pipeline);
+    /// Sets the reason of a stall of the service, and the stalled pipelines.
+    pub fn set_stall(&self, service: Option<String>, pipelines: Option<String>) {
+        *self.stall.lock().unwrap_or_else(PoisonError::into_inner) = (service, pipelines);
     }
 
     /// Returns the reason if only a restart helps.
@@ -131,8 +131,8 @@ impl Observer {
     #[must_use]
     pub fn not_ready(&self) -> Option<String> {
         self.status().not_ready().or_else(|| {
-            let (service, pipeline) = &*self.stall.lock().unwrap_or_else(PoisonError::into_inner);
-            service.clone().or_else(|| pipeline.clone())
+            let (service, pipelines) = &*self.stall.lock().unwrap_or_else(PoisonError::into_inner);
+            service.clone().or_else(|| pipelines.clone())
         })
     }
 
@@ -193,7 +193,7 @@ impl Observer {
             phase: *self.phase.lock().unwrap_or_else(PoisonError::into_inner),
             is_ready: self.is_ready.load(Relaxed),
             uptime_seconds: self.started.elapsed().as_secs_f64(),
-            held: current.iter().all(|meter| meter.is_paused_by_operator()),
+            paused_by_operator: current.iter().all(|meter| meter.is_paused_by_operator()),
             drain: None,
             pipelines: current.iter().map(|meter| meter.status()).collect(),
             removed: removed.iter().map(|meter| meter.status()).collect(),

@@ -12,6 +12,10 @@ pub use proof::Proof;
 use serde::Serialize;
 
 use super::OutcomeKind;
+use crate::{
+    limits,
+    reason::{Reason, ReasonCode},
+};
 
 /// One outcome.
 #[derive(Clone, Debug, Serialize)]
@@ -49,7 +53,17 @@ pub struct OutcomeLine {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason_code: Option<ReasonCode>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+impl OutcomeLine {
+    #[must_use]
+    pub fn with_reason(self, reason: Option<&Reason>) -> Self {
+        let reason_code = reason.map(|reason| reason.code);
+        Self { reason_code, reason: reason.map(|reason| reason.text.clone()), ..self }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
@@ -74,7 +88,8 @@ pub struct Events {
     listener: Option<Box<dyn Listener>>,
     /// Lines appended and not durable, in order. [`Self::sync`] sends them to the listener.
     unsent: Vec<(OutcomeKind, String)>,
-    /// Lines without space in the file. They are appended before the next ones.
+    /// Lines without space in the file, at most [`limits::EVENTS_DEFERRED_MAX`]. They are appended
+    /// before the next ones.
     deferred: Vec<OutcomeLine>,
 }
 
@@ -140,10 +155,15 @@ impl Events {
         Ok(())
     }
 
-    /// Defers a line without space, to be appended before the next ones. Not for an acknowledgement: it
-    /// may not depend on memory.
-    pub fn defer(&mut self, event: OutcomeLine) {
-        self.deferred.push(event);
+    /// Defers a line without space, to be appended before the next ones, and returns whether there was
+    /// room in memory. Not for an acknowledgement: it may not depend on memory.
+    #[must_use]
+    pub fn defer(&mut self, event: OutcomeLine) -> bool {
+        let has_room = self.deferred.len() < limits::EVENTS_DEFERRED_MAX;
+        if has_room {
+            self.deferred.push(event);
+        }
+        has_room
     }
 
     /// Returns which of these records have a line, now durable: they were acknowledged. A line counts

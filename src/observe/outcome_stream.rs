@@ -4,7 +4,7 @@
 use serde::Serialize;
 use tokio::sync::broadcast;
 
-use crate::limits;
+use crate::{limits, reason::ReasonCode};
 
 /// One outcome in the ledger.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -21,6 +21,7 @@ pub struct OutcomeRecord {
     pub output: Option<String>,
     pub source_bytes: u64,
     pub output_bytes: Option<u64>,
+    pub reason_code: Option<ReasonCode>,
     pub reason: Option<String>,
     /// Number of attempts; `None` if only the ledger is queried, which does not record it.
     pub attempts: Option<u32>,

@@ -27,7 +27,7 @@ use crate::{limits, stage::Stage};
 
 const EVERY: Duration = Duration::from_millis(100);
 /// The steps of the bar.
-const STEPS: u64 = 1000;
+const STEPS: u32 = 1000;
 /// No estimate is shown earlier: the first files are no measure.
 const ESTIMATE_AFTER: Duration = Duration::from_secs(1);
 
@@ -51,7 +51,7 @@ pub async fn run(observer: Arc<Observer>, stop: impl Future<Output = ()>) {
 }
 
 fn draw(observer: &Observer, ended: &Receiver<()>) {
-    let bar = ProgressBar::new(STEPS);
+    let bar = ProgressBar::new(STEPS.into());
     if let Ok(style) = ProgressStyle::with_template("[{bar:20}] {wide_msg}") {
         bar.set_style(style.progress_chars("##."));
     }
@@ -68,12 +68,10 @@ fn draw(observer: &Observer, ended: &Receiver<()>) {
     bar.finish_and_clear();
 }
 
-/// One moment of a `--once`.
+/// One moment of a `--once`. Skipped files are no part of the work: there was nothing to do.
 #[derive(Debug)]
 struct Progress {
     totals: Totals,
-    /// Files that the scan has found so far, finished or not.
-    found: u64,
     took: Duration,
     /// The largest file that is being processed.
     largest: Option<InFlightView>,
@@ -81,32 +79,56 @@ struct Progress {
 
 impl Progress {
     fn new(status: &Status, took: Duration, largest: Option<InFlightView>) -> Self {
-        let totals = status.totals();
-        let pending: u64 = status.pipelines.iter().map(|pipeline| pipeline.pending).sum();
-        let found = totals.ended + totals.in_work + pending;
-        Self { totals, found, took, largest }
+        Self { totals: status.totals(), took, largest }
     }
 
-    /// The finished part, from 0 to [`STEPS`]: files, and the bytes that are read of those in flight.
+    /// Returns the number of finished files, and of all that the scan has found so far.
+    const fn files(&self) -> (u64, u64) {
+        let Totals { ended, skipped, in_flight, pending, .. } = self.totals;
+        let ended = ended.saturating_sub(skipped);
+        (ended, ended + in_flight + pending)
+    }
+
+    /// Returns the finished part of the work, from 0 to 1: of the files or of the bytes, whichever part
+    /// is smaller. One large file takes as long as many small ones, and the other way round.
+    #[expect(clippy::cast_precision_loss, reason = "an estimate for people")]
+    fn share(&self) -> f64 {
+        let part = |done: f64, all: u64| if all == 0 { 1.0 } else { done / all as f64 };
+        let Totals { in_flight, in_flight_bytes, in_flight_done_bytes, .. } = self.totals;
+        let Totals { ended_bytes, pending_bytes, .. } = self.totals;
+        let (ended, found) = self.files();
+        // The part of the files in flight that is read.
+        let partly = in_flight as f64 * in_flight_done_bytes as f64 / in_flight_bytes.max(1) as f64;
+        let of_files = part(ended as f64 + partly, found);
+        let done_bytes = ended_bytes + in_flight_done_bytes;
+        let of_bytes = part(done_bytes as f64, ended_bytes + in_flight_bytes + pending_bytes);
+        of_files.min(of_bytes).min(1.0)
+    }
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to STEPS")]
     fn steps(&self) -> u64 {
-        let Totals { ended, in_work, in_work_bytes, in_work_done_bytes, .. } = self.totals;
-        let partly = in_work * in_work_done_bytes.saturating_mul(STEPS) / in_work_bytes.max(1);
-        ((ended * STEPS + partly) / self.found.max(1)).min(STEPS)
+        (self.share() * f64::from(STEPS)) as u64
     }
 
     /// `10/40 files 25 % 11 MB/s ETA 27s big12.log`.
     fn line(&self) -> String {
-        if self.found == 0 {
-            return "scanning".to_owned();
-        }
-        let Totals { ended, quarantined, source_bytes, in_work_done_bytes, .. } = self.totals;
-        let steps = self.steps();
-        let speed = rate(source_bytes + in_work_done_bytes, self.took);
-        let mut line = format!("{ended}/{} files {} % {speed}", self.found, steps * 100 / STEPS);
-        if steps > 0 && self.took >= ESTIMATE_AFTER {
-            #[expect(clippy::cast_precision_loss, reason = "an estimate for people")]
-            let left = self.took.as_secs_f64() * (STEPS - steps) as f64 / steps as f64;
-            line += &format!(" ETA {}", span(left.ceil()));
+        let (ended, found) = self.files();
+        let Totals { skipped, quarantined, source_bytes, in_flight_done_bytes, .. } = self.totals;
+        let mut line = if found == 0 {
+            "scanning".to_owned()
+        } else {
+            let share = self.share();
+            let speed = rate(source_bytes + in_flight_done_bytes, self.took);
+            let mut line =
+                format!("{ended}/{found} files {:.0} % {speed}", (share * 100.0).floor());
+            if share > 0.0 && self.took >= ESTIMATE_AFTER {
+                let left = self.took.as_secs_f64() * (1.0 - share) / share;
+                line += &format!(" ETA {}", span(left.ceil()));
+            }
+            line
+        };
+        if skipped > 0 {
+            line += &format!(", {skipped} skipped");
         }
         if quarantined > 0 {
             line += &format!(", {quarantined} quarantined");
@@ -224,19 +246,24 @@ mod tests {
     }
 
     #[test]
-    fn the_bar_counts_files_and_the_part_of_those_in_flight_and_estimates() {
+    fn the_bar_shows_the_part_of_files_or_bytes_that_is_smaller_and_estimates_by_it() {
         let totals = Totals {
             ended: 9,
-            in_work: 2,
-            in_work_bytes: 200_000_000,
-            in_work_done_bytes: 100_000_000,
+            ended_bytes: 10_000_000,
+            in_flight: 2,
+            in_flight_bytes: 200_000_000,
+            in_flight_done_bytes: 100_000_000,
+            pending: 29,
+            pending_bytes: 100_000_000,
             source_bytes: 10_000_000,
             ..Totals::default()
         };
-        let mut progress =
-            Progress { totals, found: 40, took: Duration::from_secs(10), largest: None };
-        assert_eq!(progress.steps(), 250);
+        let mut progress = Progress { totals, took: Duration::from_secs(10), largest: None };
         assert_eq!(progress.line(), "9/40 files 25 % 11 MB/s ETA 30s");
+        progress.totals.skipped = 1000;
+        progress.totals.ended += 1000;
+        assert_eq!(progress.line(), "9/40 files 25 % 11 MB/s ETA 30s, 1000 skipped");
+        progress.totals = totals;
         progress.largest = Some(InFlightView {
             id: 1,
             path: "big12.log".into(),
@@ -249,7 +276,43 @@ mod tests {
         assert!(line.ends_with("ETA 30s big12.log (190 MB, 50 %)"), "{line}");
         progress.took = Duration::from_millis(10);
         assert!(!progress.line().contains("ETA"), "{}", progress.line());
-        progress.found = 0;
+        progress = Progress { totals: Totals::default(), took: Duration::ZERO, largest: None };
         assert_eq!(progress.line(), "scanning");
+    }
+
+    #[test]
+    fn one_large_file_after_many_small_ones_is_most_of_the_work() {
+        let large = Totals {
+            ended: 20,
+            ended_bytes: 2_000,
+            in_flight: 1,
+            in_flight_bytes: 54_000_000,
+            in_flight_done_bytes: 2_700_000,
+            ..Totals::default()
+        };
+        let running = Progress { totals: large, took: Duration::from_secs(10), largest: None };
+        let line = running.line();
+        assert!(line.starts_with("20/21 files 5 % ") && line.ends_with(" ETA 3m 10s"), "{line}");
+        // The same while it waits for its turn.
+        let pending = Totals {
+            in_flight: 0,
+            in_flight_bytes: 0,
+            in_flight_done_bytes: 0,
+            pending: 1,
+            pending_bytes: 54_000_000,
+            ..large
+        };
+        let waiting = Progress { totals: pending, took: Duration::from_secs(10), largest: None };
+        assert!(waiting.line().starts_with("20/21 files 0 % "), "{}", waiting.line());
+        // Many small files after a large one: the files decide.
+        let small = Totals {
+            ended: 1,
+            ended_bytes: 54_000_000,
+            pending: 19,
+            pending_bytes: 19,
+            ..Totals::default()
+        };
+        let small = Progress { totals: small, took: Duration::from_secs(10), largest: None };
+        assert!(small.line().ends_with(" ETA 3m 10s"), "{}", small.line());
     }
 }

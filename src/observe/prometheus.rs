@@ -1,6 +1,6 @@
 //! Name, type, help and labels of every metric; the recorder and its text format.
 //!
-//! The labels `pipeline`, `outcome`, `stage`, `channel`, `hook`, `kind` and `reason` have few values: never a path.
+//! The labels `pipeline`, `outcome`, `stage`, `channel`, `hook`, `kind`, `program` and `reason` have few values: never a path.
 
 use std::sync::OnceLock;
 
@@ -35,8 +35,8 @@ macro_rules! specs {
 }
 
 specs! {
-    FILES = Counter "tidemill_files_total" ["pipeline", "outcome"] "Finished files by outcome; a file that re-enters the intake counts as deferred each time.";
-    SOURCE_BYTES = Counter "tidemill_source_bytes_total" ["pipeline", "outcome"] "Source bytes of finished files by outcome.";
+    FILES = Counter "tidemill_files_total" ["pipeline", "outcome"] "Files by outcome: published when the output is acknowledged, also by recovery, otherwise when the job ends; a file that re-enters the intake counts as deferred each time.";
+    SOURCE_BYTES = Counter "tidemill_source_bytes_total" ["pipeline", "outcome"] "Source bytes of files by outcome, counted with them.";
     OUTPUT_BYTES = Counter "tidemill_output_bytes_total" ["pipeline"] "Bytes of published outputs.";
     STAGE_SECONDS = Histogram "tidemill_stage_seconds" ["pipeline", "stage"] "Time a stage spent on one file, without the wait for the next stage (settle: the wait for the file; commit: one published batch; discover: up to 256 names).";
     ENTERED = Counter "tidemill_channel_entered_total" ["channel"] "Items sent into the channel between two stages.";
@@ -48,12 +48,14 @@ specs! {
     EVENTS = Counter "tidemill_events_total" ["pipeline"] "Paths reported by file system events, after events of the same file were merged.";
     OVERFLOWS = Counter "tidemill_overflows_total" ["pipeline"] "Times that file system events were lost and a full scan replaced them.";
     RESCAN_FINDS = Counter "tidemill_rescan_finds_total" ["pipeline"] "Files found by a periodic scan without an event.";
+    QUARANTINED = Counter "tidemill_quarantined_files_total" ["pipeline", "reason"] "Files that went to quarantine, by the code of the reason.";
     RETRIES = Counter "tidemill_retries_total" ["pipeline"] "Failed attempts that are retried.";
     PENDING_FILES = Gauge "tidemill_pending_files" ["pipeline"] "Discovered files that are not in flight.";
     PENDING_SECONDS = Gauge "tidemill_oldest_pending_seconds" ["pipeline"] "Age of the oldest pending file, in seconds.";
-    IN_FLIGHT = Gauge "tidemill_in_work_files" ["pipeline"] "Files in flight, between settle and their outcome.";
+    IN_FLIGHT = Gauge "tidemill_in_flight_files" ["pipeline"] "Files in flight, between settle and their outcome.";
     PAUSED = Gauge "tidemill_paused" ["pipeline", "reason"] "1 while the intake is paused: by the operator, or because storage is unavailable.";
     LAST_PUBLISHED = Gauge "tidemill_last_published_timestamp_seconds" ["pipeline"] "Time of the last acknowledged output, in seconds since the epoch.";
+    PROGRAM_RUNS = Counter "tidemill_program_runs_total" ["pipeline", "program", "outcome"] "Runs of a user's program (`exec`) by outcome.";
     HOOK_RUNS = Counter "tidemill_hook_runs_total" ["hook", "outcome"] "Runs of a user's hook by outcome.";
     HOOK_DROPPED = Counter "tidemill_hook_dropped_total" ["hook"] "Notifications dropped because the hook was too slow, its runner had exited, or it was still running at shutdown.";
     TRACES_DROPPED = Counter "tidemill_traces_dropped_total" [] "Files whose trace was not sent because the receiver was unavailable or too slow.";

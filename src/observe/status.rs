@@ -16,7 +16,7 @@ pub struct Status {
     pub is_ready: bool,
     pub uptime_seconds: f64,
     /// Whether an operator paused all pipelines.
-    pub held: bool,
+    pub paused_by_operator: bool,
     /// Progress of the drain, once it has started.
     pub drain: Option<DrainStatus>,
     pub pipelines: Vec<PipelineStatus>,
@@ -40,23 +40,53 @@ pub struct PipelineStatus {
     pub output_bytes: u64,
     pub overflows: u64,
     pub rescan_finds: u64,
+    /// Ended jobs. An output counts as published before its job ends.
+    #[serde(skip)]
+    pub ended: u64,
+    /// Source bytes of these, except of skipped ones.
+    #[serde(skip)]
+    pub ended_bytes: u64,
     pub pending: u64,
+    #[serde(skip)]
+    pub pending_bytes: u64,
     pub oldest_pending_seconds: f64,
-    pub in_work: u64,
-    pub in_work_bytes: u64,
+    pub in_flight: u64,
+    pub in_flight_bytes: u64,
     /// Bytes of these sources read so far.
-    pub in_work_done_bytes: u64,
-    pub oldest_in_work_seconds: f64,
-    /// Files of `in_work` on which no stage has begun.
+    pub in_flight_done_bytes: u64,
+    pub oldest_in_flight_seconds: f64,
+    /// Files of `in_flight` on which no stage has begun.
     pub queued: u64,
     /// Lanes for large files that have one.
     pub lanes_busy: u64,
-    /// Whether an operator paused it.
-    pub held: bool,
-    /// When the operator did: RFC 3339, UTC.
-    pub held_since: Option<String>,
-    /// Reason if the intake is paused because storage is unavailable.
-    pub paused: Option<String>,
+    /// The pauses in effect, at most one for each reason; empty while it takes files.
+    pub paused: Vec<PauseStatus>,
+}
+
+/// A pause of one pipeline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PauseStatus {
+    pub reason: PauseReason,
+    /// RFC 3339, UTC.
+    pub since: String,
+    /// The error, if storage is unavailable.
+    pub detail: Option<String>,
+}
+
+/// Who or what paused a pipeline: the label `reason` of `tidemill_paused`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PauseReason {
+    Operator,
+    /// Storage is unavailable; the pipeline resumes automatically.
+    Storage,
+}
+
+impl PipelineStatus {
+    #[must_use]
+    pub fn pause(&self, reason: PauseReason) -> Option<&PauseStatus> {
+        self.paused.iter().find(|pause| pause.reason == reason)
+    }
 }
 
 /// One channel between two stages.
@@ -94,7 +124,7 @@ pub struct DrainStatus {
 
 impl DrainStatus {
     pub(super) fn of(took: Duration, deadline: Duration, before: &Totals, now: &Totals) -> Self {
-        let left_bytes = now.in_work_bytes.saturating_sub(now.in_work_done_bytes);
+        let left_bytes = now.in_flight_bytes.saturating_sub(now.in_flight_done_bytes);
         let seconds = took.as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "an estimate for people")]
         let at_rate = |left: u64, done: u64| match (left, done) {
@@ -103,11 +133,11 @@ impl DrainStatus {
             (left, done) => Some(left as f64 * seconds / done as f64),
         };
         // Bytes unread at the start less bytes unread now: they include those of unfinished files.
-        let left_before = before.in_work_bytes.saturating_sub(before.in_work_done_bytes);
-        let by_files = at_rate(now.in_work, now.ended.saturating_sub(before.ended));
+        let left_before = before.in_flight_bytes.saturating_sub(before.in_flight_done_bytes);
+        let by_files = at_rate(now.in_flight, now.ended.saturating_sub(before.ended));
         let by_bytes = at_rate(left_bytes, left_before.saturating_sub(left_bytes));
         Self {
-            left_files: now.in_work,
+            left_files: now.in_flight,
             left_bytes,
             seconds,
             deadline_seconds_left: deadline.saturating_sub(took).as_secs_f64(),
@@ -126,11 +156,15 @@ pub struct Totals {
     pub published: u64,
     pub skipped: u64,
     pub quarantined: u64,
-    /// Jobs with an outcome.
+    /// Ended jobs.
     pub ended: u64,
-    pub in_work: u64,
-    pub in_work_bytes: u64,
-    pub in_work_done_bytes: u64,
+    /// Source bytes of these, except of skipped ones.
+    pub ended_bytes: u64,
+    pub pending: u64,
+    pub pending_bytes: u64,
+    pub in_flight: u64,
+    pub in_flight_bytes: u64,
+    pub in_flight_done_bytes: u64,
     pub source_bytes: u64,
     pub output_bytes: u64,
 }
@@ -142,14 +176,13 @@ impl Status {
             published: sum.published + pipeline.published,
             skipped: sum.skipped + pipeline.skipped,
             quarantined: sum.quarantined + pipeline.quarantined,
-            ended: sum.ended
-                + pipeline.published
-                + pipeline.skipped
-                + pipeline.quarantined
-                + pipeline.deferred,
-            in_work: sum.in_work + pipeline.in_work,
-            in_work_bytes: sum.in_work_bytes + pipeline.in_work_bytes,
-            in_work_done_bytes: sum.in_work_done_bytes + pipeline.in_work_done_bytes,
+            ended: sum.ended + pipeline.ended,
+            ended_bytes: sum.ended_bytes + pipeline.ended_bytes,
+            pending: sum.pending + pipeline.pending,
+            pending_bytes: sum.pending_bytes + pipeline.pending_bytes,
+            in_flight: sum.in_flight + pipeline.in_flight,
+            in_flight_bytes: sum.in_flight_bytes + pipeline.in_flight_bytes,
+            in_flight_done_bytes: sum.in_flight_done_bytes + pipeline.in_flight_done_bytes,
             source_bytes: sum.source_bytes + pipeline.source_bytes,
             output_bytes: sum.output_bytes + pipeline.output_bytes,
         })
@@ -161,16 +194,18 @@ impl Status {
         if !self.is_ready {
             return Some(format!("phase {}", self.phase));
         }
-        if self.held {
+        if self.paused_by_operator {
             return Some("paused by the operator".to_owned());
         }
         self.pipelines.iter().find_map(|pipeline| {
             let name = &pipeline.name;
-            match &pipeline.paused {
-                _ if pipeline.held => Some(format!("pipeline {name}: paused by the operator")),
-                Some(reason) => Some(format!("pipeline {name} pauses: {reason}")),
-                None => None,
-            }
+            let pause = pipeline.paused.first()?;
+            Some(match (pause.reason, &pause.detail) {
+                (PauseReason::Operator, _) => format!("pipeline {name}: paused by the operator"),
+                (PauseReason::Storage, detail) => {
+                    format!("pipeline {name} pauses: {}", detail.as_deref().unwrap_or_default())
+                }
+            })
         })
     }
 }
@@ -181,8 +216,8 @@ mod tests {
 
     #[test]
     fn a_drain_is_estimated_by_the_slower_of_files_and_bytes() {
-        let before = Totals { in_work: 4, in_work_bytes: 400, ended: 10, ..Totals::default() };
-        let now = Totals { in_work: 2, in_work_bytes: 300, ended: 12, ..Totals::default() };
+        let before = Totals { in_flight: 4, in_flight_bytes: 400, ended: 10, ..Totals::default() };
+        let now = Totals { in_flight: 2, in_flight_bytes: 300, ended: 12, ..Totals::default() };
         let (took, deadline) = (Duration::from_secs(2), Duration::from_secs(25));
         let drain = DrainStatus::of(took, deadline, &before, &now);
         assert_eq!((drain.left_files, drain.left_bytes), (2, 300));

@@ -55,6 +55,12 @@ pub fn flush() {
     STDERR.flush(limits::LOG_FLUSH_TIMEOUT);
 }
 
+/// Waits until everything is written, for at most `limit`, so that lines that must not be dropped have
+/// room. Returns false if the reader is slower.
+pub fn wait(limit: Duration) -> bool {
+    STDERR.flush(limit)
+}
+
 /// Writer of the subscriber, which writes each event in one call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stderr;

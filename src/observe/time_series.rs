@@ -34,7 +34,7 @@ pub struct Interval {
     /// From settled to acknowledged.
     pub p50_seconds: Option<f64>,
     pub p99_seconds: Option<f64>,
-    pub in_work: u64,
+    pub in_flight: u64,
     pub pending: u64,
 }
 
@@ -79,7 +79,7 @@ impl Sums {
     }
 
     /// The interval from `before` to these sums.
-    fn since(&self, before: &Self, in_work: u64, pending: u64) -> Interval {
+    fn since(&self, before: &Self, in_flight: u64, pending: u64) -> Interval {
         let latency = self.latency.since(&before.latency);
         Interval {
             files: self.files.saturating_sub(before.files),
@@ -88,7 +88,7 @@ impl Sums {
             quarantined: self.quarantined.saturating_sub(before.quarantined),
             p50_seconds: latency.quantile(0.5),
             p99_seconds: latency.quantile(0.99),
-            in_work,
+            in_flight,
             pending,
         }
     }
@@ -98,7 +98,7 @@ impl SampleRing {
     fn pipeline(&mut self, status: &PipelineStatus, latency: Counts) -> PipelineInterval {
         let now = Sums::of(status, latency);
         let before = self.before_by_pipeline.insert(status.name.clone(), now.clone());
-        let interval = now.since(&before.unwrap_or_default(), status.in_work, status.pending);
+        let interval = now.since(&before.unwrap_or_default(), status.in_flight, status.pending);
         PipelineInterval { name: status.name.clone(), interval }
     }
 }
@@ -128,7 +128,7 @@ impl Series {
             kept.pipeline(pipeline, latency)
         });
         let pipelines = pipelines.collect();
-        let point = Point { at, all: now.since(&before, totals.in_work, pending), pipelines };
+        let point = Point { at, all: now.since(&before, totals.in_flight, pending), pipelines };
         if kept.points.len() >= limits::SAMPLES_MAX {
             kept.points.pop_front();
         }
@@ -153,14 +153,14 @@ mod tests {
     fn a_point_is_what_happened_in_its_interval() {
         let observer = Observer::new(&["main".into()], &[("claim", 64)]);
         let meter = observer.pipeline(0).expect("a pipeline");
-        meter.outcome(OutcomeKind::Published, 100, 10);
+        meter.outcomes().published(100, 10);
         meter.acknowledged(Duration::from_millis(8));
         let first = observer.sample();
         assert_eq!((first.all.files, first.all.source_bytes, first.all.output_bytes), (1, 100, 10));
         let median = first.all.p50_seconds.expect("one file");
         assert!((0.008..0.0091).contains(&median), "{median}");
-        meter.outcome(OutcomeKind::Quarantined, 1, 0);
-        meter.pending(3, Duration::ZERO);
+        meter.outcomes().ended(OutcomeKind::Quarantined, 1);
+        meter.pending(3, 0, Duration::ZERO);
         let second = observer.sample();
         assert_eq!((second.all.files, second.all.quarantined, second.all.pending), (0, 1, 3));
         assert_eq!((second.all.p50_seconds, second.all.p99_seconds), (None, None));
@@ -171,9 +171,9 @@ mod tests {
     fn each_pipeline_has_its_own_part_of_a_point() {
         let observer = Observer::new(&["slow".into(), "fast".into()], &[]);
         let [slow, fast] = [0, 1].map(|index| observer.pipeline(index).expect("a pipeline"));
-        slow.outcome(OutcomeKind::Published, 5, 1);
+        slow.outcomes().published(5, 1);
         slow.acknowledged(Duration::from_mins(3));
-        fast.outcome(OutcomeKind::Published, 7, 1);
+        fast.outcomes().published(7, 1);
         fast.acknowledged(Duration::from_millis(1));
         let point = observer.sample();
         let names: Vec<&str> = point.pipelines.iter().map(|part| &*part.name).collect();
@@ -192,7 +192,7 @@ mod tests {
         let meter = observer.pipeline(0).expect("a pipeline");
         observer.sample();
         for _ in 0..limits::SAMPLES_MAX {
-            meter.outcome(OutcomeKind::Published, 1, 1);
+            meter.outcomes().published(1, 1);
             observer.sample();
         }
         let points = observer.points();

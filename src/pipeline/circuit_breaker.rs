@@ -165,8 +165,9 @@ mod tests {
         let observer = Observer::new(std::slice::from_ref(&name), &[]);
         let meter = observer.pipeline(0).expect("its meter");
         let breaker = CircuitBreaker::new(&name, Arc::clone(&meter));
-        let reasons =
-            || observer.status().pipelines.into_iter().find_map(|pipeline| pipeline.paused);
+        let pauses =
+            || observer.status().pipelines.into_iter().flat_map(|pipeline| pipeline.paused);
+        let reasons = || pauses().next().and_then(|pause| pause.detail);
         breaker.trip("No space left on device", Instant::now());
         meter.paused(Pause::Input, Some("cannot open the input"));
         let both = reasons().expect("a reason");

@@ -6,16 +6,18 @@
 //! M1: all lent and idle transformers fit into the limit, but a pipeline always gets one for a small
 //! file and one for a large file: it never waits for another pipeline, which may hang.
 
-use std::sync::{
-    Arc, Condvar, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    path::Path,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use super::clock::Clock;
 use crate::{
-    codec::{self, Transformer},
     config,
-    transforms::memory::Need,
+    transforms::{self, Transformer, memory::Need},
 };
 
 /// The memory of the transformers of all pipelines.
@@ -159,16 +161,16 @@ pub struct Codecs {
 }
 
 impl Codecs {
-    /// Calls `work` with a transformer that is ready for a new file, or with the error of its creation.
+    /// Calls `work` with a transformer that is ready for `source`, or with the error of its creation.
     /// Waits while this pipeline's other files use the memory, never for another pipeline. Of the
     /// requested `threads`, as of [`Transformer::new`], it gets as many as the free memory allows, and at
     /// least one: the output is the same for every count.
     pub fn lend<T>(
         &self,
-        config: &config::Pipeline,
+        (config, source): (&config::Pipeline, &Path),
         threads: u32,
         clock: &mut Clock,
-        work: impl FnOnce(Result<&mut Transformer, codec::Error>, &mut Clock) -> T,
+        work: impl FnOnce(Result<&mut Transformer, transforms::Error>, &mut Clock) -> T,
     ) -> T {
         let limit = self.memory.limit;
         let need = Need::within(&config.transforms, config.bounds, limit);
@@ -183,7 +185,7 @@ impl Codecs {
         match transformer {
             Err(error) => work(Err(error), clock),
             Ok(mut transformer) => {
-                transformer.start();
+                transformer.start(source);
                 let result = work(Ok(&mut transformer), clock);
                 loan.transformer = Some(transformer);
                 result
@@ -229,6 +231,7 @@ mod tests {
     use crate::{observe::Observer, stage::Stage};
 
     const MIB: u64 = 1 << 20;
+    const SOURCE: &str = "a";
 
     fn config(transforms: &str) -> config::Pipeline {
         let dir = tempfile::tempdir().expect("a directory");
@@ -258,7 +261,7 @@ mod tests {
         let (first, second) = (memory.pipeline(), memory.pipeline());
         let config = config("bzip2");
         for _ in 0..3 {
-            first.lend(&config, 0, &mut clock(), |transformer, _| {
+            first.lend((&config, SOURCE.as_ref()), 0, &mut clock(), |transformer, _| {
                 transformer.expect("a transformer");
             });
         }
@@ -266,7 +269,7 @@ mod tests {
         assert!(bytes > 0 && memory.state().idle.len() == 1, "{bytes}");
         let mut idle_max = 1;
         for pipeline in [&first, &second, &first, &second] {
-            pipeline.lend(&config, 1, &mut clock(), |transformer, _| {
+            pipeline.lend((&config, SOURCE.as_ref()), 1, &mut clock(), |transformer, _| {
                 transformer.expect("a transformer");
             });
             idle_max = idle_max.max(memory.state().idle.len());
@@ -289,19 +292,27 @@ mod tests {
         let (started, wait_for_start) = mpsc::channel();
         let second = || {
             started.send(()).expect("the receiver waits");
-            codecs.lend(&config, 1, &mut clock(), |_, _| is_finished.load(Ordering::Relaxed))
+            codecs.lend((&config, SOURCE.as_ref()), 1, &mut clock(), |_, _| {
+                is_finished.load(Ordering::Relaxed)
+            })
         };
         thread::scope(|scope| {
-            let second = codecs.lend(&config, 1, &mut clock(), |transformer, _| {
-                transformer.expect("a transformer");
-                let second = scope.spawn(second);
-                wait_for_start.recv().expect("the second thread starts");
-                other_codecs.lend(&config, 1, &mut clock(), |transformer, _| {
+            let second =
+                codecs.lend((&config, SOURCE.as_ref()), 1, &mut clock(), |transformer, _| {
                     transformer.expect("a transformer");
+                    let second = scope.spawn(second);
+                    wait_for_start.recv().expect("the second thread starts");
+                    other_codecs.lend(
+                        (&config, SOURCE.as_ref()),
+                        1,
+                        &mut clock(),
+                        |transformer, _| {
+                            transformer.expect("a transformer");
+                        },
+                    );
+                    is_finished.store(true, Ordering::Relaxed);
+                    second
                 });
-                is_finished.store(true, Ordering::Relaxed);
-                second
-            });
             assert!(second.join().expect("the second file"), "two of one pipeline at a time");
         });
         assert!(taken(&memory) <= 16 * MIB);
@@ -314,9 +325,9 @@ mod tests {
         let memory = CodecMemory::new(need.of_large(2) + need.of_large(1));
         let pipeline = memory.pipeline();
         let threads = || memory.state().lent.iter().map(|kind| kind.threads).collect::<Vec<_>>();
-        pipeline.lend(&config, 2, &mut clock(), |transformer, _| {
+        pipeline.lend((&config, SOURCE.as_ref()), 2, &mut clock(), |transformer, _| {
             transformer.expect("a transformer");
-            pipeline.lend(&config, 8, &mut clock(), |transformer, _| {
+            pipeline.lend((&config, SOURCE.as_ref()), 8, &mut clock(), |transformer, _| {
                 transformer.expect("a transformer");
                 assert_eq!(threads(), [2, 1]);
             });
@@ -329,7 +340,9 @@ mod tests {
         let memory = CodecMemory::new(64 * MIB);
         let codecs = memory.pipeline();
         let config = config("bzip2");
-        let panics = || codecs.lend(&config, 0, &mut clock(), |_, _| panic!("in a codec"));
+        let panics = || {
+            codecs.lend((&config, SOURCE.as_ref()), 0, &mut clock(), |_, _| panic!("in a codec"))
+        };
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).expect_err("it panics");
         assert_eq!(taken(&memory), 0);
         assert!(memory.state().lent.is_empty());

@@ -1,12 +1,17 @@
 //! The errors of each stage, and the one verdict on each of them.
 
+mod reason;
+
 use std::{io, path::PathBuf};
 
 use crate::{
-    codec, error,
+    error,
     ledger::{self, ErrorKind},
     observe::{display_path, is_full},
+    reason::Reason,
+    sink,
     stage::Stage,
+    transforms,
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -28,8 +33,8 @@ pub enum ClaimError {
     )]
     Earlier { path: PathBuf },
     /// The reason is that of the first attempt to quarantine the file.
-    #[error("{reason}")]
-    NotMoved { path: PathBuf, reason: String },
+    #[error("{}", reason.text)]
+    NotMoved { path: PathBuf, reason: Reason },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +48,7 @@ pub enum ReadError {
 #[derive(Debug, thiserror::Error)]
 pub enum TransformError {
     #[error("cannot transform {}", display_path(path))]
-    Codec { path: PathBuf, source: codec::Error },
+    Codec { path: PathBuf, source: transforms::Error },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -73,13 +78,27 @@ pub enum WriteError {
     Short { path: PathBuf, written: u64, found: u64 },
 }
 
+impl WriteError {
+    /// Classifies an error of the sink, for the output of the source with this path.
+    pub fn of(path: PathBuf, error: sink::Error) -> Self {
+        let source = error.source;
+        match error.kind {
+            sink::ErrorKind::Directory => Self::Directory { path, source },
+            sink::ErrorKind::DirectoryTaken => Self::DirectoryTaken { path, source },
+            sink::ErrorKind::Sync => Self::Sync { path, source },
+            sink::ErrorKind::Short { written, found } => Self::Short { path, written, found },
+            _ => Self::Io { path, source },
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
     #[error("cannot make the temporary file of {} durable", display_path(path))]
     Sync { path: PathBuf, source: io::Error },
     #[error("cannot make the directory of {} durable", display_path(path))]
     DirectorySync { path: PathBuf, source: io::Error },
-    #[error("cannot remove the temporary name of {}", display_path(path))]
+    #[error("cannot remove the temporary names in {}", display_path(path))]
     TemporaryName { path: PathBuf, source: io::Error },
     #[error("cannot record the intent to publish {}", display_path(path))]
     Ledger { path: PathBuf, source: ledger::Error },
@@ -87,6 +106,8 @@ pub enum CommitError {
     NameTaken { path: PathBuf, policy: &'static str },
     #[error("cannot stat {}", display_path(path))]
     Look { path: PathBuf, source: io::Error },
+    #[error("cannot look up the output {} in the ledger", display_path(path))]
+    LookUp { path: PathBuf, source: ledger::Error },
     #[error("cannot rename the temporary file to {}", display_path(path))]
     Rename { path: PathBuf, source: io::Error },
     #[error("cannot publish {}: the ledger's disk is full", display_path(path))]
@@ -99,10 +120,27 @@ pub enum CommitError {
     Acknowledge { source: io::Error },
 }
 
+impl CommitError {
+    /// Classifies an error of the sink.
+    pub fn of(error: sink::Error) -> Self {
+        let sink::Error { kind, path, source } = error;
+        match kind {
+            sink::ErrorKind::SyncNames => Self::DirectorySync { path, source },
+            sink::ErrorKind::Remove => Self::TemporaryName { path, source },
+            sink::ErrorKind::Publish | sink::ErrorKind::Taken => Self::Rename { path, source },
+            sink::ErrorKind::Look => Self::Look { path, source },
+            _ => Self::Sync { path, source },
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum DisposeError {
     #[error("output published, but {} cannot be {what}", display_path(path))]
     Source { path: PathBuf, what: &'static str, source: io::Error },
+    /// The directory permits no disposal, whatever the file.
+    #[error("output published, but no source can be {what} {}", display_path(path))]
+    Directory { path: PathBuf, what: &'static str, source: io::Error },
     #[error("cannot move {} to quarantine", display_path(path))]
     Quarantine { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
     #[error(
@@ -139,7 +177,8 @@ pub enum Verdict {
     Retry,
     /// The file is at fault, and another attempt would fail the same way.
     Quarantine,
-    /// Storage is unavailable: the intake pauses and retries automatically; the file is not at fault.
+    /// Storage is unavailable or read-only: the intake of this pipeline pauses and retries automatically;
+    /// the file is not at fault.
     Pause,
     /// Storage failed: nothing more may be acknowledged, the process exits with code 74.
     Fatal,
@@ -158,12 +197,19 @@ impl Failure {
         }
     }
 
-    /// Decides the response to this failure; no other code does.
+    /// Decides the response to this failure; no other code does. The input is on a local file system, or
+    /// the failure is not of the input.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
+        self.verdict_with(false)
+    }
+
+    /// As [`Self::verdict`], where the input may be on a network file system.
+    #[must_use]
+    pub fn verdict_with(&self, network_input: bool) -> Verdict {
         match self {
             Self::Claim(ClaimError::Open { source, .. } | ClaimError::Lease { source, .. })
-            | Self::Read(ReadError::Io { source, .. }) => source_verdict(source),
+            | Self::Read(ReadError::Io { source, .. }) => source_verdict(source, network_input),
             Self::Claim(ClaimError::Ledger { .. }) => Verdict::Pause,
             Self::Claim(
                 ClaimError::Panicked { .. }
@@ -172,6 +218,9 @@ impl Failure {
             ) => Verdict::Quarantine,
             Self::Transform(TransformError::Codec { source, .. }) if source.is_final() => {
                 Verdict::Quarantine
+            }
+            Self::Transform(TransformError::Codec { source, .. }) if source.is_unavailable() => {
+                Verdict::Pause
             }
             Self::Transform(_) => Verdict::Retry,
             Self::Read(ReadError::Changed { .. }) => Verdict::Unfinished,
@@ -194,6 +243,13 @@ impl Failure {
                 {
                     Verdict::Pause
                 }
+                // A file system that became read-only stays so for this handle until it is mounted
+                // again: a later sync of the directory cannot succeed by mistake.
+                CommitError::DirectorySync { source, .. }
+                    if source.kind() == io::ErrorKind::ReadOnlyFilesystem =>
+                {
+                    Verdict::Pause
+                }
                 CommitError::Ledger { source, .. } if source.kind != ErrorKind::Failed => {
                     Verdict::Pause
                 }
@@ -205,10 +261,16 @@ impl Failure {
                 CommitError::Look { source, .. } | CommitError::Rename { source, .. } => {
                     storage_verdict(source)
                 }
-                CommitError::LedgerFull { .. } | CommitError::LedgerBusy { .. } => Verdict::Pause,
+                CommitError::LookUp { .. }
+                | CommitError::LedgerFull { .. }
+                | CommitError::LedgerBusy { .. } => Verdict::Pause,
             },
-            Self::Dispose(DisposeError::Source { source, .. }) => disposal_verdict(source),
-            Self::Dispose(DisposeError::Quarantine { .. }) => Verdict::Pause,
+            Self::Dispose(DisposeError::Source { source, .. }) => {
+                disposal_verdict(source, network_input)
+            }
+            Self::Dispose(DisposeError::Directory { .. } | DisposeError::Quarantine { .. }) => {
+                Verdict::Pause
+            }
             Self::Dispose(DisposeError::NotPutBack { .. }) => Verdict::Quarantine,
         }
     }
@@ -216,46 +278,23 @@ impl Failure {
     /// Returns the error and all its causes, on one line.
     #[must_use]
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
+        error::chain(self)
     }
 }
 
-/// Judges an error on the source's side: it blames the file, except for a lack of the machine's
-/// resources or a lost network mount.
-fn source_verdict(error: &io::Error) -> Verdict {
-    use rustix::io::Errno;
-    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-    match errno {
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::STALE | Errno::NOTCONN) => {
-            Verdict::Pause
-        }
-        _ => Verdict::Retry,
-    }
+/// Judges an error on the source's side: it blames the file, unless the error says that the input does
+/// not respond or the machine lacks resources.
+fn source_verdict(error: &io::Error, is_network: bool) -> Verdict {
+    if error::blames_input(error, is_network) { Verdict::Pause } else { Verdict::Retry }
 }
 
-/// Judges an error of the source's disposal: a move needs space and support by the file system, which
-/// may also have become read-only or unavailable.
-fn disposal_verdict(error: &io::Error) -> Verdict {
-    use io::ErrorKind::{
-        NotConnected, QuotaExceeded, ReadOnlyFilesystem, StaleNetworkFileHandle, StorageFull,
-        TimedOut, Unsupported,
-    };
+/// Judges an error of the source's disposal: a move also needs space and support by the file system,
+/// which may have become read-only.
+fn disposal_verdict(error: &io::Error, is_network: bool) -> Verdict {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull, Unsupported};
     match error.kind() {
-        StorageFull
-        | QuotaExceeded
-        | Unsupported
-        | ReadOnlyFilesystem
-        | NotConnected
-        | StaleNetworkFileHandle
-        | TimedOut => Verdict::Pause,
-        _ => Verdict::Retry,
+        StorageFull | QuotaExceeded | Unsupported | ReadOnlyFilesystem => Verdict::Pause,
+        _ => source_verdict(error, is_network),
     }
 }
 
@@ -268,11 +307,7 @@ fn sync_verdict(error: &io::Error) -> Verdict {
 }
 
 fn storage_verdict(error: &io::Error) -> Verdict {
-    match error::storage_health(error) {
-        error::StorageHealth::Available => Verdict::Retry,
-        error::StorageHealth::Unavailable => Verdict::Pause,
-        error::StorageHealth::ReadOnly => Verdict::Fatal,
-    }
+    if error::blames_output(error) { Verdict::Pause } else { Verdict::Retry }
 }
 
 #[cfg(test)]
@@ -283,24 +318,36 @@ mod tests {
         Failure::from(WriteError::Io { path: "a".into(), source: errno.into() }).verdict()
     }
 
-    fn read_failed(errno: rustix::io::Errno) -> Verdict {
-        Failure::from(ReadError::Io { path: "a".into(), source: errno.into() }).verdict()
+    fn read_failed(errno: rustix::io::Errno, network_input: bool) -> Verdict {
+        let failure = Failure::from(ReadError::Io { path: "a".into(), source: errno.into() });
+        failure.verdict_with(network_input)
     }
 
     #[test]
     fn an_io_error_blames_the_side_it_happened_on() {
+        use Verdict::{Pause, Retry};
         use rustix::io::Errno;
-        for (errno, writing, reading) in [
-            (Errno::NOSPC, Verdict::Pause, Verdict::Retry),
-            (Errno::DQUOT, Verdict::Pause, Verdict::Retry),
-            (Errno::MFILE, Verdict::Pause, Verdict::Pause),
-            (Errno::IO, Verdict::Pause, Verdict::Retry),
-            (Errno::STALE, Verdict::Pause, Verdict::Pause),
-            (Errno::ROFS, Verdict::Fatal, Verdict::Retry),
-            (Errno::NAMETOOLONG, Verdict::Retry, Verdict::Retry),
+        for (errno, writing, reading, reading_by_network) in [
+            (Errno::NOSPC, Pause, Retry, Retry),
+            (Errno::DQUOT, Pause, Retry, Retry),
+            (Errno::ROFS, Pause, Retry, Retry),
+            (Errno::ACCESS, Pause, Retry, Retry),
+            (Errno::MFILE, Pause, Pause, Pause),
+            (Errno::IO, Pause, Retry, Pause),
+            (Errno::UCLEAN, Pause, Retry, Pause),
+            (Errno::STALE, Pause, Pause, Pause),
+            (Errno::NOTCONN, Pause, Pause, Pause),
+            (Errno::TIMEDOUT, Pause, Pause, Pause),
+            (Errno::HOSTDOWN, Pause, Pause, Pause),
+            (Errno::HOSTUNREACH, Pause, Pause, Pause),
+            (Errno::NODEV, Pause, Pause, Pause),
+            (Errno::NXIO, Pause, Pause, Pause),
+            (Errno::SHUTDOWN, Pause, Pause, Pause),
+            (Errno::NAMETOOLONG, Retry, Retry, Retry),
         ] {
             assert_eq!(write_failed(errno), writing, "writing: {errno}");
-            assert_eq!(read_failed(errno), reading, "reading: {errno}");
+            assert_eq!(read_failed(errno, false), reading, "reading: {errno}");
+            assert_eq!(read_failed(errno, true), reading_by_network, "by network: {errno}");
         }
     }
 
@@ -320,20 +367,21 @@ mod tests {
 
     #[test]
     fn damage_and_limits_are_final_and_a_failed_encoder_is_not() {
-        let transform = crate::transforms::Transform::DecompressAny;
-        let failure = |source| Failure::from(TransformError::Codec { path: "a".into(), source });
+        use crate::transforms::Cause;
+        let failure = |cause: Cause| {
+            Failure::from(TransformError::Codec { path: "a".into(), source: cause.into() })
+        };
         let broken = || io::Error::other("broken");
-        for source in [
-            codec::Error::Corrupt { transform, source: broken() },
-            codec::Error::Truncated { transform },
-            codec::Error::Ratio { transform, limit: 1 },
-            codec::Error::Memory { transform, limit: 1 },
-            codec::Error::Unsupported { transform, feature: "a dictionary" },
+        for cause in [
+            Cause::Corrupt(broken()),
+            Cause::Truncated,
+            Cause::Ratio { limit: 1 },
+            Cause::Memory { limit: 1 },
+            Cause::Unsupported("a dictionary"),
         ] {
-            assert_eq!(failure(source).verdict(), Verdict::Quarantine);
+            assert_eq!(failure(cause).verdict(), Verdict::Quarantine);
         }
-        let encode = codec::Error::Encode { transform, source: broken() };
-        assert_eq!(failure(encode).verdict(), Verdict::Retry);
+        assert_eq!(failure(Cause::Failed(broken())).verdict(), Verdict::Retry);
     }
 
     #[test]
@@ -341,8 +389,10 @@ mod tests {
         let source = || io::Error::from(rustix::io::Errno::IO);
         let path = || PathBuf::from("a");
         let file = Failure::from(CommitError::Sync { path: path(), source: source() });
-        let directory =
-            Failure::from(CommitError::DirectorySync { path: path(), source: source() });
-        assert_eq!((file.verdict(), directory.verdict()), (Verdict::Pause, Verdict::Fatal));
+        let directory = |source| Failure::from(CommitError::DirectorySync { path: path(), source });
+        assert_eq!(file.verdict(), Verdict::Pause);
+        assert_eq!(directory(source()).verdict(), Verdict::Fatal);
+        let read_only = rustix::io::Errno::ROFS.into();
+        assert_eq!(directory(read_only).verdict(), Verdict::Pause);
     }
 }

@@ -1,15 +1,17 @@
-//! Sources whose output is being published before they are removed, by file ID and not by name: a
-//! source that a producer renames meanwhile, or whose directory it renames, reappears under a new name.
+//! Sources whose output is being published before they are removed, by inode, size and time and not by
+//! name: a source that a producer renames meanwhile, or whose directory it renames, reappears under a new
+//! name. The inode alone would not do: a source that its producer replaced leaves its number to the next
+//! file while its own job still runs.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
     fingerprint::{FileId, Fingerprint},
     fs::FileMetadata,
-    ledger::{Record, RecordId},
+    ledger::{PipelineId, Record},
     limits,
 };
 
@@ -18,20 +20,48 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct InCommit(Arc<Mutex<Table>>);
 
+/// The tables of all pipelines by their IDs in the ledger. They last as long as the process: a source
+/// can be renamed while its pipeline is reloaded. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct InCommitTables(Arc<Mutex<HashMap<PipelineId, InCommit>>>);
+
+impl InCommitTables {
+    /// Returns the table of a pipeline.
+    #[must_use]
+    pub fn of(&self, pipeline: PipelineId) -> InCommit {
+        let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.entry(pipeline).or_default().clone()
+    }
+}
+
+/// What [`Fingerprint::matches_content`] compares, and the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key(FileId, u64, i64);
+
+impl Key {
+    const fn of(file: &Fingerprint) -> Self {
+        Self(file.file_id(), file.size, file.modified_ns)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Table {
-    /// Sources of running jobs; a [`CommitGuard`] removes its entry.
-    committing: HashMap<FileId, Fingerprint>,
-    /// Sources whose name was gone when dispose wanted to remove them.
-    renamed: HashMap<FileId, Renamed>,
-    /// The keys and records of `renamed`, the oldest first.
-    order: VecDeque<(FileId, RecordId)>,
+    /// Sources of running jobs, each with the number of its [`CommitGuard`]s: one for each hard link.
+    committing: HashMap<Key, usize>,
+    /// Sources whose name was gone after their publication, and those whose disposal waits for
+    /// another attempt: they may be renamed until then.
+    renamed: HashMap<Key, Renamed>,
+    /// The keys of `renamed` by their numbers, the oldest first.
+    order: BTreeMap<u64, Key>,
+    /// The number of the next entry.
+    next: u64,
 }
 
 #[derive(Debug)]
 struct Renamed {
     record: Record,
     gone_ns: i64,
+    number: u64,
 }
 
 /// An earlier job of a file that has a name without a record.
@@ -48,7 +78,7 @@ pub enum EarlierJob {
 #[derive(Debug)]
 pub struct CommitGuard {
     table: InCommit,
-    id: FileId,
+    key: Key,
 }
 
 impl InCommit {
@@ -59,24 +89,41 @@ impl InCommit {
     /// Adds the source of a job to the table.
     #[must_use = "dropping it removes the entry"]
     pub fn begin(&self, source: Fingerprint) -> CommitGuard {
-        let id = source.file_id();
-        self.lock().committing.insert(id, source);
-        CommitGuard { table: self.clone(), id }
+        let key = Key::of(&source);
+        *self.lock().committing.entry(key).or_default() += 1;
+        CommitGuard { table: self.clone(), key }
     }
 
     /// Records that the name of an acknowledged output's source is gone, or belongs to another file,
     /// since `gone_ns` at the latest: the change time of its directory, by the file system's clock. The
     /// table keeps at most [`limits::RENAMED_MAX`] of these: most never reappear.
     pub fn renamed(&self, record: &Record, gone_ns: i64) {
+        let key = Key::of(&record.identity);
+        self.forget(&record.identity);
         let mut table = self.lock();
-        let (id, record_id) = (record.identity.file_id(), record.id);
-        table.renamed.insert(id, Renamed { record: record.clone(), gone_ns });
-        table.order.push_back((id, record_id));
+        let number = table.next;
+        table.next += 1;
+        table.renamed.insert(key, Renamed { record: record.clone(), gone_ns, number });
+        table.order.insert(number, key);
         if table.order.len() > limits::RENAMED_MAX
-            && let Some((oldest, record_id)) = table.order.pop_front()
-            && table.renamed.get(&oldest).is_some_and(|entry| entry.record.id == record_id)
+            && let Some((_, oldest)) = table.order.pop_first()
         {
             table.renamed.remove(&oldest);
+        }
+    }
+
+    /// Records a source whose disposal waits for another attempt, which looks for it under its old
+    /// name only. It may be renamed at any time until then.
+    pub fn awaits_disposal(&self, record: &Record) {
+        self.renamed(record, i64::MAX);
+    }
+
+    /// Removes what [`Self::renamed`] recorded of a file: it is disposed of, and another file may get
+    /// its inode, or it is to be processed again.
+    pub fn forget(&self, file: &Fingerprint) {
+        let mut table = self.lock();
+        if let Some(entry) = table.renamed.remove(&Key::of(file)) {
+            table.order.remove(&entry.number);
         }
     }
 
@@ -87,22 +134,25 @@ impl InCommit {
     pub fn earlier_job(&self, found: &FileMetadata) -> Option<EarlierJob> {
         let table = self.lock();
         let identity = &found.identity;
-        let id = identity.file_id();
-        if table.committing.get(&id).is_some_and(|source| source.matches_content(identity)) {
+        let key = Key::of(identity);
+        if table.committing.contains_key(&key) {
             return Some(EarlierJob::Committing);
         }
-        let Renamed { record, gone_ns } = table.renamed.get(&id)?;
+        let Renamed { record, gone_ns, .. } = table.renamed.get(&key)?;
         let same_ctime = record.identity.changed_ns == identity.changed_ns;
-        let is_same = record.identity.matches_content(identity)
-            && found.names == 1
-            && (same_ctime || identity.changed_ns <= *gone_ns);
+        let is_same = found.names == 1 && (same_ctime || identity.changed_ns <= *gone_ns);
         is_same.then(|| EarlierJob::Renamed(Box::new(record.clone())))
     }
 }
 
 impl Drop for CommitGuard {
     fn drop(&mut self) {
-        self.table.lock().committing.remove(&self.id);
+        if let Entry::Occupied(mut guards) = self.table.lock().committing.entry(self.key) {
+            *guards.get_mut() -= 1;
+            if *guards.get() == 0 {
+                guards.remove();
+            }
+        }
     }
 }
 
@@ -147,6 +197,41 @@ mod tests {
         assert!(table.earlier_job(&metadata(identity(7))).is_none());
     }
 
+    /// A producer replaces a source in flight, and its next file gets the inode. The jobs of both end in
+    /// either order.
+    #[test]
+    fn a_file_that_got_the_inode_of_another_one_has_entries_of_its_own() {
+        let (older, newer) = (identity(7), Fingerprint { modified_ns: 90, ..identity(7) });
+        let record_of = |identity| Record { identity, ..record(7) };
+        let is_found = |table: &InCommit| table.earlier_job(&metadata(newer)).is_some();
+        let table = InCommit::default();
+        let guards = [older, newer].map(|source| table.begin(source));
+        let [of_older, of_newer] = guards;
+        drop(of_older);
+        assert!(is_found(&table), "the older job took the newer one's entry with it");
+        drop(of_newer);
+        assert!(!is_found(&table));
+        for source in [newer, older] {
+            table.renamed(&record_of(source), 90);
+        }
+        assert!(is_found(&table), "the older record replaced the newer one");
+        table.forget(&older);
+        assert!(is_found(&table));
+        table.forget(&newer);
+        assert!(table.lock().order.is_empty());
+    }
+
+    #[test]
+    fn each_link_of_a_file_has_a_guard() {
+        let table = InCommit::default();
+        let [first, second] = [(); 2].map(|()| table.begin(identity(7)));
+        drop(first);
+        assert!(table.earlier_job(&metadata(identity(7))).is_some());
+        drop(second);
+        assert!(table.earlier_job(&metadata(identity(7))).is_none());
+        assert!(table.lock().committing.is_empty());
+    }
+
     #[test]
     fn a_renamed_source_is_found_after_its_job_and_the_oldest_are_dropped() {
         let table = InCommit::default();
@@ -175,5 +260,19 @@ mod tests {
         assert!(table.earlier_job(&metadata(identity(7))).is_some());
         table.renamed(&record(99), 70);
         assert!(table.earlier_job(&metadata(identity(7))).is_none());
+    }
+
+    #[test]
+    fn a_source_whose_disposal_waits_is_found_after_any_rename_until_it_is_taken() {
+        let table = InCommit::default();
+        for _ in 0..2 * limits::RENAMED_MAX {
+            table.awaits_disposal(&record(7));
+        }
+        assert_eq!(table.lock().order.len(), 1, "one entry, however often it is tried");
+        let renamed = metadata(Fingerprint { changed_ns: 1 << 60, ..identity(7) });
+        assert!(matches!(table.earlier_job(&renamed), Some(EarlierJob::Renamed(_))));
+        table.forget(&identity(7));
+        assert!(table.earlier_job(&renamed).is_none());
+        assert!(table.lock().order.is_empty());
     }
 }

@@ -20,10 +20,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     context::Context,
     heartbeat::with_heartbeat,
-    intake::{self, Intake, IntakeSummary, discover::EventQueue},
+    intake::{self, Intake, IntakeSummary},
     operator_pause::OperatorPause,
     wiring::{Stages, Wiring},
 };
+use crate::source::event_queue::EventQueue;
 
 /// The set of intakes. Clones share it. It keeps no intake and no channel open.
 #[derive(Clone, Debug)]

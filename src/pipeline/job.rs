@@ -5,7 +5,6 @@ mod observation;
 mod ticket;
 
 use std::{
-    fs::File,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -20,13 +19,14 @@ pub use self::{
     ticket::Feedback,
 };
 use crate::{
-    fingerprint::Fingerprint,
-    fs::{Dir, FileMetadata, Temp},
+    fs::{ExtendedAttributes, FileMetadata},
     ledger::{Hash, Record, RecordId},
     observe::{JobMeter, OutcomeKind, Trace},
     pipeline::{
         circuit_breaker::Probe, context::Context, failure::Failure, in_commit::CommitGuard,
     },
+    sink::{self, Attributes},
+    source::{Source, SourceFile},
 };
 
 /// The state that travels with a file through all stages.
@@ -37,12 +37,14 @@ use crate::{
 #[must_use = "a job ends by `end`"]
 pub struct Job {
     pub context: Arc<Context>,
-    /// The input's root at the time the file was discovered.
-    pub input: Arc<Dir>,
+    /// The input in which the file was discovered.
+    pub input: Arc<dyn Source>,
     /// The source's path below the input.
     pub path: PathBuf,
     /// The source's metadata when it settled; from claim on, of the open handle.
     pub metadata: FileMetadata,
+    /// The extended attributes of the open handle, from claim on.
+    pub extended: ExtendedAttributes,
     /// 1 for the first attempt.
     pub attempt: u32,
     /// Whether the file has been quiet long enough to be taken if the kernel cannot report writers.
@@ -64,7 +66,7 @@ pub struct Job {
     probe: Option<Probe>,
     /// Cancelled when the intake closes: then a job that has not begun returns to it.
     stop: CancellationToken,
-    /// The entry of a source to be removed, from the last check of its name on. Dropping it ends the entry.
+    /// The entry of a source in commit, from the last check of its name on. Dropping it ends the entry.
     pub commit: Option<CommitGuard>,
     ticket: Ticket,
     permits: Permits,
@@ -142,6 +144,8 @@ pub struct SettledFile {
     /// Whether an earlier attempt failed or met unavailable storage: a stop counts the file as
     /// unfinished.
     pub was_attempted: bool,
+    /// The number of deferrals in a row after which its inode number alone had changed.
+    pub renumbered: u32,
     /// The time since it was first observed, or returned.
     pub waited: Duration,
     pub origin: DiscoveredBy,
@@ -151,7 +155,7 @@ pub struct SettledFile {
 impl Job {
     pub fn new(
         context: Arc<Context>,
-        input: Arc<Dir>,
+        input: Arc<dyn Source>,
         (settled, probe): (SettledFile, Option<Probe>),
         feedback: mpsc::UnboundedSender<Feedback>,
         stop: CancellationToken,
@@ -170,13 +174,13 @@ impl Job {
         let ticket = Ticket::new(feedback, path.clone(), attempt, was_attempted);
         let id = context.ledger.next_id();
         let meter = context.meter.job_started(id, &path, metadata.identity.size);
-        let permits = Permits::default();
         let (settled_at, earlier_record) = (Instant::now(), None);
         Self {
             context,
             input,
             path,
             metadata,
+            extended: ExtendedAttributes::default(),
             attempt,
             quiet,
             was_replaced,
@@ -190,7 +194,7 @@ impl Job {
             stop,
             commit: None,
             ticket,
-            permits,
+            permits: Permits::default(),
         }
     }
 
@@ -236,7 +240,13 @@ impl Job {
         self.context.source_path(&self.path)
     }
 
-    /// Ends the job with its one outcome.
+    /// Returns the attributes of the source, which its output gets.
+    #[must_use]
+    pub const fn attributes(&self) -> Attributes<'_> {
+        Attributes { metadata: &self.metadata, extended: &self.extended }
+    }
+
+    /// Ends the job with its one outcome. Its output was counted when it was acknowledged.
     pub fn end(mut self, outcome: Outcome, output_bytes: u64) {
         let kind = match &outcome {
             Outcome::Published => OutcomeKind::Published,
@@ -247,7 +257,7 @@ impl Job {
             }
         };
         let source_bytes = self.metadata.identity.size;
-        self.context.meter.outcome(kind, source_bytes, output_bytes);
+        self.context.meter.outcomes().ended(kind, source_bytes);
         self.trace.outcome(kind, self.attempt, (source_bytes, output_bytes));
         // Before the feedback, upon which the intake may send the next job.
         (self.probe, self.commit) = (None, None);
@@ -276,7 +286,7 @@ impl Drop for Job {
 #[derive(Debug)]
 pub struct Claimed {
     pub job: Job,
-    pub source: File,
+    pub source: Box<dyn SourceFile>,
 }
 
 /// The entire content of a small file, unchanged while it was read.
@@ -343,22 +353,12 @@ pub struct Hashes {
     pub output: Hash,
 }
 
-/// Whether the content of a temp is in the page cache or on the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ContentState {
-    Cached,
-    Durable,
-}
-
-/// A complete output in a temporary file, before its rename.
+/// A complete output in the sink, before its publication.
 #[derive(Debug)]
 pub struct Staged {
     pub job: Job,
-    /// The temporary file. Dropping it removes the file.
-    pub temp: Temp,
-    /// The temp's identity, after mode, owner and times were set.
-    pub identity: Fingerprint,
-    pub content: ContentState,
+    /// The output. Dropping it discards it.
+    pub file: Box<dyn sink::Staged>,
     /// The final path, below the output.
     pub output: PathBuf,
     pub hashes: Hashes,

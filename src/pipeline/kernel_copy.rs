@@ -1,5 +1,5 @@
-//! The copy of a large file without a transform: its bytes stay in the kernel, and are read once for
-//! the hash.
+//! The copy of a large file without a transform, where the sink can do it: its bytes stay in the kernel,
+//! and are read once for the hash.
 //!
 //! The hash is computed from the output, so it belongs to the published content whatever happens to
 //! the source; R1 checks after the last byte that the source is the same.
@@ -12,10 +12,7 @@ use super::{
     clock::Clock,
     failure::{ReadError, WriteError},
     job::Job,
-    process::{
-        read,
-        write::{Directories, Draft},
-    },
+    process::{read, write::Draft},
 };
 use crate::{limits, stage::Stage};
 
@@ -27,7 +24,7 @@ pub enum CopyResult {
     Complete(Box<Draft>),
     /// The stop was forced.
     Cut,
-    /// The kernel cannot copy between the two files: nothing was written.
+    /// The sink cannot copy from the source: nothing was written.
     Unsupported,
 }
 
@@ -41,12 +38,14 @@ pub fn copy(
     job: &Job,
     source: &File,
     cut: &CancellationToken,
-    (directories, clock): (&mut Directories, &mut Clock),
+    clock: &mut Clock,
 ) -> Result<CopyResult, CopyError> {
     let write_error = |source| CopyError::Write(WriteError::Io { path: job.source_path(), source });
     job.meter.stage_started(Stage::Write);
-    let mut draft = Draft::begin(directories, job).map_err(CopyError::Write)?;
-    let reader = draft.reader().map_err(write_error)?;
+    let mut draft = Draft::begin(job).map_err(CopyError::Write)?;
+    let Some(reader) = draft.reader(job).map_err(CopyError::Write)? else {
+        return Ok(CopyResult::Unsupported);
+    };
     let (to_hasher, lengths) = mpsc::sync_channel(limits::CHUNKS_QUEUED);
     let (hasher, result) = thread::scope(|scope| {
         let hashing = scope.spawn(move || read::hash(&reader, lengths.into_iter()));

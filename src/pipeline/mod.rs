@@ -49,8 +49,6 @@ pub mod in_commit;
 
 pub mod buffer_pool;
 
-pub mod content_check;
-
 pub mod own_paths;
 
 pub mod channel;

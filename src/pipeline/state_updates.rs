@@ -2,11 +2,8 @@
 
 use crate::{
     failpoint,
-    ledger::{self, ErrorKind, Flush, Ledger, RecordId, State},
+    ledger::{self, ErrorKind, Flush, Ledger, StateUpdate},
 };
-
-/// A record's new state.
-pub type StateUpdate = (RecordId, State, Option<String>);
 
 /// State updates that could not be written because the ledger's disk was full, or another process wrote
 /// to it. They wait for the next write; recovery can derive each of them from its intent.

@@ -7,7 +7,6 @@
 
 use std::{
     cell::RefCell,
-    fs::File,
     iter,
     panic::resume_unwind,
     sync::{
@@ -25,20 +24,16 @@ use super::{
     clock::Clock,
     codec_memory::Codecs,
     failure::{Failure, ReadError, TransformError, WriteError},
-    job::{Claimed, ContentState, FailedJob, Job, Staged, Streamed},
+    job::{Claimed, FailedJob, Job, Staged, Streamed},
     kernel_copy::{self, CopyResult},
-    process::{
-        claim::Claim,
-        read, transform,
-        write::{Directories, Draft},
-    },
+    process::{claim::Claim, read, transform, write::Draft},
 };
 use crate::{
-    codec::{self, Transformer},
     ledger::Hash,
     limits,
-    policy::Durability,
+    source::SourceFile,
     stage::Stage,
+    transforms::{self, Transformer},
 };
 
 /// The state of one lane's thread.
@@ -50,7 +45,6 @@ pub struct Lane {
     /// The number of lanes that have a file; all lanes of the pipeline write it.
     pub busy: Arc<AtomicU32>,
     pub codecs: Arc<Codecs>,
-    pub directories: Directories,
 }
 
 /// Counts a lane as busy until it is dropped.
@@ -65,7 +59,7 @@ impl Drop for BusyLane<'_> {
 /// The results of the three stages.
 struct LaneResults {
     read: Result<read::StreamEnd, ReadError>,
-    transform: Result<Hash, codec::Error>,
+    transform: Result<Hash, transforms::Error>,
     write: Result<Draft, WriteError>,
 }
 
@@ -89,25 +83,25 @@ impl Lane {
         let threads = self.workers.saturating_sub(busy_lanes).max(1);
         // It counts no work: each stage has its own clock.
         let mut clock = Clock::start(&job.context.meter, Stage::Transform);
-        let Self { claim, codecs, directories, .. } = self;
+        let Self { claim, codecs, .. } = self;
         let context = Arc::clone(&job.context);
-        codecs.lend(&context.config, threads, &mut clock, |transformer, _| {
+        let path = job.path.clone();
+        codecs.lend((&context.config, &path), threads, &mut clock, |transformer, _| {
             // The wait for memory may have been long.
             if job.is_recalled() {
                 return Ok(None);
             }
             job.begin();
-            run_stages((job, source), &claim.shared.cut, transformer, directories)
+            run_stages((job, source), &claim.shared.cut, transformer)
         })
     }
 }
 
 /// Runs the three stages on a file.
 fn run_stages(
-    (job, source): (Job, File),
+    (job, source): (Job, Box<dyn SourceFile>),
     cut: &CancellationToken,
-    transformer: Result<&mut Transformer, codec::Error>,
-    directories: &mut Directories,
+    transformer: Result<&mut Transformer, transforms::Error>,
 ) -> Result<Option<Staged>, Box<FailedJob>> {
     let transformer = match transformer {
         Ok(transformer) => transformer,
@@ -116,8 +110,10 @@ fn run_stages(
             return Err(Box::new(job.fail(TransformError::Codec { path, source })));
         }
     };
-    if job.context.config.transforms.only_copies() {
-        let copy = |clock: &mut Clock| kernel_copy::copy(&job, &source, cut, (directories, clock));
+    if job.context.config.transforms.only_copies()
+        && let Some(file) = source.as_file()
+    {
+        let copy = |clock: &mut Clock| kernel_copy::copy(&job, file, cut, clock);
         match timed(&job, Stage::Write, copy) {
             Ok(CopyResult::Complete(draft)) => return stage_output(job, None, *draft).map(Some),
             Ok(CopyResult::Cut) => return Ok(None),
@@ -126,17 +122,16 @@ fn run_stages(
             Err(kernel_copy::CopyError::Write(error)) => return Err(Box::new(job.fail(error))),
         }
     }
-    let results = stream(&job, &source, cut, transformer, directories);
+    let results = stream(&job, &*source, cut, transformer);
     drop(source);
     finish(job, results)
 }
 
 fn stream(
     job: &Job,
-    source: &File,
+    source: &dyn SourceFile,
     cut: &CancellationToken,
     transformer: &mut Transformer,
-    directories: &mut Directories,
 ) -> LaneResults {
     // The three stages run at once: the meter shows the first unfinished one.
     job.meter.stage_started(Stage::Read);
@@ -165,7 +160,7 @@ fn stream(
         let write = timed(job, Stage::Write, |clock| {
             // Dropping `outputs` on an error stops the other two.
             let outputs: mpsc::Receiver<Vec<u8>> = outputs;
-            let mut draft = Draft::begin(directories, job)?;
+            let mut draft = Draft::begin(job)?;
             while let Ok(chunk) = clock.wait(|| outputs.recv()) {
                 draft.add(job, &chunk)?;
                 output_pool.put_back(chunk);
@@ -198,7 +193,7 @@ fn finish(mut job: Job, results: LaneResults) -> Result<Option<Staged>, Box<Fail
     let failure: Failure = match (read, transform, write) {
         (Err(error), _, _) => error.into(),
         (Ok(read::StreamEnd::Cut), _, _) => return Ok(None),
-        (Ok(_), Err(codec::Error::Stopped), Err(error)) => error.into(),
+        (Ok(_), Err(stopped), Err(error)) if stopped.is_stopped() => error.into(),
         (Ok(_), Err(source), _) => TransformError::Codec { path: job.source_path(), source }.into(),
         (Ok(_), Ok(_), Err(error)) => error.into(),
         (Ok(_), Ok(hash), Ok(draft)) => {
@@ -214,7 +209,5 @@ fn stage_output(
     draft: Draft,
 ) -> Result<Staged, Box<FailedJob>> {
     job.release_bytes();
-    let is_durable = job.context.config.durability == Durability::Fsync;
-    let content = if is_durable { ContentState::Durable } else { ContentState::Cached };
-    draft.finish(job, source_hash, content)
+    draft.finish(job, source_hash)
 }

@@ -23,22 +23,20 @@ use super::{
         claim::{Claim, NextStage},
         read,
         transform::{self, SmallResult},
-        write::{self, Directories},
+        write,
     },
     publish::{
         commit::{
             DurableBatch,
             acknowledge::{Acknowledger, NamedOutput},
-            group_sync::GroupSync,
             publish::Publisher,
             seal::Sealer,
-            sync_pool::SyncPool,
         },
         dispose::Disposer,
     },
     stream_lane::Lane,
 };
-use crate::{config::Limits, limits, observe::Observer, stage::Stage};
+use crate::{config::Limits, limits, observe::Observer, sink::Helpers, stage::Stage};
 
 /// The channels of one pipeline and their capacities, as in the diagram of [`super`].
 pub const CHANNELS: [(&str, usize); 9] = [
@@ -170,10 +168,7 @@ impl Wiring {
         }
         threads.start("write", {
             let (shared, to_commit) = (shared.clone(), to_commit.clone());
-            let mut directories = Directories::default();
-            let work = timed(Stage::Write, move |transformed, _| {
-                write::write_small(&mut directories, transformed)
-            });
+            let work = timed(Stage::Write, |transformed, _| write::write_small(transformed));
             let send = move |staged| to_commit.send(staged);
             move || channel::run(&shared, &transformed, &Handoff::Together, work, send)
         })?;
@@ -240,7 +235,6 @@ fn start_lanes(
             workers,
             busy: Arc::clone(&busy),
             codecs: Arc::clone(codecs),
-            directories: Directories::default(),
         };
         let send = move |staged: Option<Staged>| {
             if let Some(staged) = staged {
@@ -263,7 +257,7 @@ fn start_lanes(
     Ok(())
 }
 
-/// Starts commit: the sealing thread with its pool, the publishing and the acknowledging thread.
+/// Starts commit: the sealing thread with the sink's helpers, the publishing and the acknowledging thread.
 fn start_publish(
     threads: &mut Threads,
     channels: &ChannelBuilder<'_>,
@@ -272,16 +266,12 @@ fn start_publish(
     (staged, to_dispose): (Inlet<Staged>, Outlet<DisposeRequest>),
 ) -> io::Result<()> {
     let (to_publish, sealed) = channels.build::<DurableBatch>("publish");
-    let (pool, syncers) = SyncPool::new();
-    let sealer = Sealer {
-        shared: shared.clone(),
-        fatal: halt.clone(),
-        pool: pool.clone(),
-        group_sync: GroupSync::new(Arc::clone(context)),
-    };
-    for syncer in syncers {
-        threads.start("sync", move || syncer.run())?;
+    let Helpers { threads: helpers, guard } = context.sink.helpers();
+    for helper in helpers {
+        threads.start("sync", helper)?;
     }
+    let sealer =
+        Sealer { context: Arc::clone(context), shared: shared.clone(), fatal: halt.clone() };
     threads.start("seal", move || sealer.run(&staged, &to_publish))?;
     let (to_acknowledge, named) = channels.build::<Vec<NamedOutput>>("acknowledge");
     let publisher = Publisher {
@@ -297,7 +287,7 @@ fn start_publish(
         panics: shared.panics.clone(),
         fatal: halt.clone(),
         committed: to_dispose,
-        pool,
+        helpers: guard,
     };
     threads.start("acknowledge", move || acknowledger.run(&named))
 }

@@ -1,51 +1,32 @@
-//! The end of a held source: removed, archived, or moved to quarantine, each after its marker.
+//! The end of a held source, after which it is gone from the input or has its name again.
 
-use std::{ffi::OsStr, io, sync::Arc};
-
-use super::{held_source::HeldSource, marker};
 use crate::{
-    failpoint,
-    fs::{self, Dir},
     ledger::Record,
-    policy::OnSuccess,
+    source::{Disposal, End, HeldSource, Result, SourceError, Unfinished},
 };
 
-/// Removes or archives a held source, after its marker; on an error the source gets its name back.
-pub fn finish_source(held: HeldSource, record: &Record, marker: Option<&str>) -> io::Result<()> {
-    let (parent, name) = fs::split(&record.source);
-    let marker_done = match marker.filter(|_| !held.is_name_taken()) {
-        Some(marker) => failpoint::barrier("barrier::marker", || {
-            marker::dispose(held.dir(), name, marker, (parent, &record.on_success))
-        }),
-        None => Ok(()),
-    };
-    if let Err(error) = marker_done {
-        return Err(held.put_back().err().map_or(error, |(_, second)| second));
-    }
-    let finished = match &record.on_success {
-        OnSuccess::Delete | OnSuccess::Keep => held.remove(),
-        OnSuccess::Archive(archive) => {
-            match Dir::open(archive)
-                .and_then(|archive| archive.make_beneath(parent, fs::SHARED_DIR_MODE))
-            {
-                Ok(to) => held.move_to(&Arc::new(to), name).map(drop),
-                Err(error) => Err((held, error)),
-            }
-        }
-    };
-    finished.map_err(|(held, error)| held.put_back().err().map_or(error, |(_, second)| second))
+/// Removes or archives a held source by its record, after its marker; on an error the source gets its
+/// name back.
+pub fn finish_source(
+    held: Box<dyn HeldSource>,
+    record: &Record,
+    marker: Option<&str>,
+    on_progress: &dyn Fn(),
+) -> Result<()> {
+    held.finish(&Disposal::of(record, marker, on_progress)).map_err(put_back)
 }
 
 /// Moves a held source to its slot in quarantine, after its marker.
 pub fn quarantine_source(
-    held: HeldSource,
-    (to, name): (&Arc<Dir>, &OsStr),
+    held: Box<dyn HeldSource>,
+    slot: &std::path::Path,
     marker: Option<&str>,
-) -> Result<(), (HeldSource, io::Error)> {
-    if let Some(marker) = marker.filter(|_| !held.is_name_taken())
-        && let Err(error) = marker::quarantine(held.dir(), held.name(), marker, (to, name))
-    {
-        return Err((held, error));
-    }
-    held.move_to(to, name).map(drop)
+    on_progress: &dyn Fn(),
+) -> Result<(), Unfinished> {
+    held.finish(&Disposal { end: End::Quarantined(slot), marker, on_progress })
+}
+
+/// Restores the name of a source whose disposal failed; returns the error of that, or of the disposal.
+pub fn put_back((held, error): Unfinished) -> SourceError {
+    held.put_back().err().map_or(error, |(_, second)| second)
 }

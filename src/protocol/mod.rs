@@ -11,12 +11,6 @@ pub mod earlier_output;
 
 pub mod outcome;
 
-pub mod held_source;
-
-mod cross_device;
-
-pub mod marker;
-
 pub mod disposal;
 
 pub mod quarantine;

@@ -13,7 +13,7 @@ use super::SharedEvents;
 use crate::{
     failpoint,
     ledger::{Record, RecordId, State},
-    observe::{self, OutcomeKind, OutcomeLine, Proof, display_path, log_seconds},
+    observe::{self, OutcomeKind, OutcomeLine, Proof, display_path, log_seconds, units::size},
 };
 
 /// Returns the nanoseconds since the epoch, for records.
@@ -49,8 +49,8 @@ pub fn report_published(
             record = record.id,
             source = %display_path(&record.source),
             output = %display_path(&output.path),
-            bytes_in = record.identity.size,
-            bytes_out = output.identity.size,
+            source_size = size(record.identity.size),
+            output_size = size(output.identity.size),
             seconds = took.map(log_seconds),
             "published"
         );
@@ -94,11 +94,11 @@ pub fn report_recovered(
 ) -> io::Result<()> {
     let source = (record.id, record.source.as_path(), record.identity.size);
     let line = outcome_line((ledger, pipeline), unpublished_outcome(record), source);
-    append_unpublished(events, OutcomeLine { reason: record.reason.clone(), ..line })
+    append_unpublished(events, line.with_reason(record.reason.as_ref()))
 }
 
 /// Appends a line that is not an acknowledgement. A full disk does not fail it: the ledger has the
-/// outcome, and the line is written before the next one.
+/// outcome, and the line is written before the next one, unless too many wait.
 pub fn append_unpublished(events: &SharedEvents, line: OutcomeLine) -> io::Result<()> {
     let mut events = events.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(events) = events.as_mut() else {
@@ -107,8 +107,12 @@ pub fn append_unpublished(events: &SharedEvents, line: OutcomeLine) -> io::Resul
     let result = events.append(std::slice::from_ref(&line)).and_then(|()| events.sync());
     match result {
         Err(error) if observe::is_full(&error) => {
-            tracing::warn!(event = "events.no_space", %error, record = line.id, "no space for the events file, line postponed");
-            events.defer(line);
+            let record = line.id;
+            if events.defer(line) {
+                tracing::warn!(event = "events.no_space", %error, record, "no space for the events file, line postponed");
+            } else {
+                tracing::warn!(event = "events.dropped", %error, record, "too many lines without space, line dropped");
+            }
             Ok(())
         }
         result => result,
@@ -158,6 +162,7 @@ pub fn outcome_line(
         output_hash: None,
         replaced_hash: None,
         seconds: None,
+        reason_code: None,
         reason: None,
     }
 }

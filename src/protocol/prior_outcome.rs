@@ -33,8 +33,9 @@ pub enum PriorOutcome {
     RolledBack,
 }
 
-/// Finds the record of a file: the newest one of its path, or an older one of the same inode if a
-/// power loss restored, completely or in part, a file that a newer one had replaced.
+/// Finds the record of a file: the newest one of its path, or an older one if a power loss restored,
+/// completely or in part, a file that a newer one had replaced, or took back a change of its times
+/// alone.
 pub fn find_record(
     ledger: &dyn Ledger,
     pipeline: PipelineId,
@@ -42,16 +43,69 @@ pub fn find_record(
     found: &Fingerprint,
 ) -> ledger::Result<Option<Record>> {
     let latest = ledger.latest(pipeline, source)?;
-    let is_other_inode = |latest: &Record| latest.identity.inode != found.inode;
-    if !latest.as_ref().is_some_and(is_other_inode) {
+    let Some(record) = &latest else { return Ok(None) };
+    if let Some(published) = find_undisposed(ledger, record, found)? {
+        return Ok(Some(published));
+    }
+    if found.matches(&record.identity) {
         return Ok(latest);
+    }
+    if record.identity.inode == found.inode {
+        let older = ledger.latest_of_file(pipeline, source, found)?;
+        let hash = |record: &Record| record.output.as_ref().map(|output| output.source_hash);
+        // Only a power loss gives a file the change time that it had before. btrfs gives it a new
+        // one when it replays its log: then the content decides.
+        let was_replayed =
+            record.on_success == OnSuccess::Keep && !ledger.is_of_this_boot(record.id);
+        let is_taken_back = |older: &Record| {
+            is_requeued(older, found)
+                || hash(older) == hash(record) && (was_replayed || found.matches(&older.identity))
+        };
+        return Ok(older.filter(is_taken_back).or(latest));
     }
     let older = ledger.latest_of_inode(pipeline, source, found.inode)?;
     // A new file may have the inode of an old one, but not its times.
     let is_same_file = |older: &Record| {
-        found.matches(&older.identity) || found.is_earlier_state_of(&older.identity)
+        found.matches(&older.identity)
+            || found.is_earlier_state_of(&older.identity)
+            || is_requeued(older, found)
     };
     Ok(older.filter(is_same_file).or(latest))
+}
+
+/// Checks whether a record is of a published output whose source, this file, is back from quarantine.
+fn is_requeued(record: &Record, found: &Fingerprint) -> bool {
+    record.state == State::Changed
+        && record.is_undisposed()
+        && found.matches_content(&record.identity)
+}
+
+/// Finds the record of the output that was published before its source went to quarantine; `None` if
+/// the file in quarantine has no output.
+pub fn find_published(ledger: &dyn Ledger, quarantined: &Record) -> ledger::Result<Option<Record>> {
+    if !quarantined.is_undisposed() {
+        return Ok(None);
+    }
+    let Record { pipeline, source, identity, .. } = quarantined;
+    ledger.latest_of_file(*pipeline, source, identity)
+}
+
+/// Finds the record whose disposal is left to do, if the found file is back from quarantine. One that
+/// stayed in place may have been touched to permit its disposal: by a `chmod`, for example.
+fn find_undisposed(
+    ledger: &dyn Ledger,
+    latest: &Record,
+    found: &Fingerprint,
+) -> ledger::Result<Option<Record>> {
+    let identity = &latest.identity;
+    let is_back = match latest.state {
+        State::Requeued => found.may_be_copy_of(identity),
+        State::Quarantined => found.matches_content(identity) && !found.matches(identity),
+        _ => false,
+    };
+    let published = if is_back { find_published(ledger, latest)? } else { None };
+    let reason = || latest.reason.clone();
+    Ok(published.map(|record| Record { state: State::Changed, reason: reason(), ..record }))
 }
 
 /// Classifies a file by its record. Only an equal identity makes it the same file.
@@ -83,8 +137,12 @@ pub fn prior_outcome(
         }
         // It was moved to another disk, or its file system does not keep inode numbers.
         State::Published | State::Done
-            if record.on_success == OnSuccess::Keep && found.is_copy_of(&record.identity) =>
+            if record.on_success == OnSuccess::Keep && found.may_be_copy_of(&record.identity) =>
         {
+            PriorOutcome::MetadataChanged
+        }
+        // It is back from a quarantine on another disk.
+        State::Changed if record.is_undisposed() && found.may_be_copy_of(&record.identity) => {
             PriorOutcome::MetadataChanged
         }
         State::Published | State::Done | State::Changed
@@ -99,26 +157,54 @@ pub fn prior_outcome(
     }
 }
 
-/// Classifies a file like [`prior_outcome`], also by the boot of its record. A file that arrives after
-/// this service removed or archived its namesake is a new delivery, even with equal metadata: file
-/// systems reuse an inode at once, and copies keep their times. Only a power loss can restore the old
-/// file.
+/// Classifies a file like [`prior_outcome`], also by the boot of its record and the time at which it
+/// was created. A file that arrives after this service removed or archived its namesake is a new
+/// delivery, even with equal metadata: file systems reuse an inode at once, and copies keep their times.
+/// After the clock was set back it even looks like an earlier state of its namesake.
+/// Only a power loss can restore the old file, which was created before its record was made; its change
+/// time proves nothing, because `chmod` and the recovery of btrfs move that. A file whose content a power
+/// loss took, and no later change of its mode or times, is rolled back, too. `born_ns` returns the
+/// file's creation in nanoseconds since the epoch, where that is known: nowhere on network file systems.
 #[must_use]
 pub fn classify(
     ledger: &dyn Ledger,
     record: Option<&Record>,
     found: &Fingerprint,
     on_success: &OnSuccess,
+    born_ns: impl FnOnce() -> Option<i64>,
 ) -> PriorOutcome {
-    let was_disposed_of = |record: &Record| {
-        record.state == State::Done
-            && record.on_success != OnSuccess::Keep
-            && ledger.is_of_this_boot(record.id)
-    };
-    match prior_outcome(record, found, on_success) {
-        PriorOutcome::MetadataChanged if record.is_some_and(was_disposed_of) => PriorOutcome::New,
-        other => other,
+    let outcome = prior_outcome(record, found, on_success);
+    let Some(record) = record else { return outcome };
+    if outcome == PriorOutcome::New {
+        let has_lost_content = has_output(record)
+            && !ledger.is_of_this_boot(record.id)
+            && found.may_have_lost_content_of(&record.identity, record.at_ns)
+            && born_ns().is_none_or(|born_ns| born_ns <= record.at_ns);
+        return if has_lost_content { PriorOutcome::RolledBack } else { outcome };
     }
+    let is_back = record.state == State::Changed && record.is_undisposed();
+    if record.on_success == OnSuccess::Keep || is_back {
+        return outcome;
+    }
+    let is_removed = record.state == State::Done && ledger.is_of_this_boot(record.id);
+    let is_new = match outcome {
+        // Its disposal may not be marked yet. A file that was recorded is older than its change time,
+        // whatever became of the clock before it was recorded.
+        PriorOutcome::MetadataChanged => {
+            let latest_ns = record.at_ns.max(record.identity.changed_ns);
+            is_removed || born_ns().is_some_and(|born_ns| born_ns > latest_ns)
+        }
+        // A server or a disk may lose power without this machine.
+        PriorOutcome::RolledBack => {
+            is_removed && found.device == record.identity.device && born_ns().is_some()
+        }
+        _ => false,
+    };
+    if is_new { PriorOutcome::New } else { outcome }
+}
+
+const fn has_output(record: &Record) -> bool {
+    matches!(record.state, State::Published | State::Done | State::Changed)
 }
 
 #[cfg(test)]

@@ -7,19 +7,18 @@ use std::{
 
 use super::{
     left_alone::{self, look_below},
+    pages,
     reprocess::has_other_transforms,
     short_reason, time,
 };
 use crate::{
     config::Pipeline,
     fingerprint::Fingerprint,
-    fs::{self, Dir, Kind},
+    fs::{self, Dir, Kind, NodeId},
     ledger::{self, HistoryQuery, Ledger, PipelineDirs, Record, State},
     observe::{display_path, units::size},
-    protocol::{
-        earlier_output::is_as_published,
-        prior_outcome::{PriorOutcome, classify, find_record},
-    },
+    protocol::prior_outcome::{PriorOutcome, classify, find_record},
+    sink::{Remains, Sink, local::Local},
 };
 
 /// The path with its directory resolved; the file itself may be gone, or a link.
@@ -45,7 +44,10 @@ pub fn below_an_input(pipelines: &[Pipeline], path: PathBuf) -> PathBuf {
 #[derive(Clone, Debug, Default)]
 pub struct Explanation {
     pub state: String,
+    /// Labels of at most ten letters, and their facts.
     pub facts: Vec<(&'static str, String)>,
+    /// What happens to the file, or what to do; shown last.
+    pub next: Option<String>,
     /// The pipeline whose intake the file waits for; none where it does not wait.
     pub waits_in: Option<String>,
 }
@@ -62,6 +64,11 @@ impl Explanation {
         self
     }
 
+    fn next(mut self, next: impl Into<String>) -> Self {
+        self.next = Some(next.into());
+        self
+    }
+
     fn and(mut self, facts: Vec<(&'static str, String)>) -> Self {
         self.facts.extend(facts);
         self
@@ -72,31 +79,31 @@ impl Explanation {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.state)?;
-        for (label, fact) in &self.facts {
+        let next = self.next.iter().map(|next| ("next", next));
+        for (label, fact) in self.facts.iter().map(|(label, fact)| (*label, fact)).chain(next) {
             write!(f, "\n  {:<12}{fact}", format!("{label}:"))?;
         }
         Ok(())
     }
 }
 
-/// Explains this path, which is absolute.
+/// Explains this path, which is absolute. Only directories of `roots` are looked at.
 pub fn describe(
     ledger: &dyn Ledger,
-    pipelines: &[Pipeline],
+    (roots, pipelines): (&[PipelineDirs], &[Pipeline]),
     path: &Path,
 ) -> ledger::Result<Explanation> {
-    let roots = ledger.roots()?;
-    if let Some(moved) = moved(ledger, &roots, path)? {
+    if let Some(moved) = moved(ledger, roots, path)? {
         return Ok(moved);
     }
-    for root in &roots {
+    for root in roots {
         if path == root.input || path == root.output {
             let role = if path == root.input { "input" } else { "output" };
             return Ok(Explanation::new(format!(
                 "is a directory, the {role} of pipeline {}",
                 root.name
             ))
-            .with("next", "name a file in it"));
+            .next("name a file in it"));
         }
         if let Ok(source) = path.strip_prefix(&root.input) {
             let seen = look_below(&root.input, source);
@@ -106,7 +113,7 @@ pub fn describe(
             return Ok(as_source(ledger, root, (config, source), record.as_ref()));
         }
     }
-    for root in &roots {
+    for root in roots {
         if let Ok(output) = path.strip_prefix(&root.output) {
             let record = ledger.latest_for_output(root.id, output)?;
             return Ok(as_output(root, output, record.as_ref()));
@@ -125,16 +132,24 @@ fn moved(
 ) -> ledger::Result<Option<Explanation>> {
     let query = HistoryQuery { state: Some(State::Quarantined), ..Default::default() };
     let here = |record: &Record| record.moved_to.as_deref() == Some(path);
-    let record = ledger.history(&query)?.into_iter().find(here);
-    Ok(record.map(|record| {
+    let mut found = None;
+    for records in pages(ledger, query) {
+        found = records?.into_iter().find(here);
+        if found.is_some() {
+            break;
+        }
+    }
+    Ok(found.map(|record| {
         let of = roots.iter().find(|roots| roots.id == record.pipeline);
         let source = of.map_or_else(|| record.source.clone(), |of| of.input.join(&record.source));
         let reason = of.and_then(|of| short_reason(&record, of)).unwrap_or_default();
+        let code = reason_code(&record).map_or_else(String::new, |(_, code)| code);
         Explanation::new("is in quarantine")
             .with("source", display_path(&source).to_string())
             .with("record", when(&record))
             .with("reason", reason)
-            .with("next", "`tidemill requeue` puts it back to the intake")
+            .with("code", code)
+            .next("`tidemill requeue` puts it back to the intake")
     }))
 }
 
@@ -168,24 +183,26 @@ fn as_source(
         Err(error) => return Explanation::new(format!("cannot be read: {error}")).and(past),
     };
     if seen.kind == Kind::Directory {
-        return Explanation::new("is a directory").with("next", "name a file in it").and(past);
+        return Explanation::new("is a directory").next("name a file in it").and(past);
     }
-    if let Some(why) = left_alone::reason(config, roots, source, &seen) {
+    let instance = NodeId::new(ledger.instance());
+    if let Some(why) = left_alone::reason(config, (roots, &instance), source, &seen) {
         return Explanation::new(format!("is left alone: {why}")).and(past);
     }
     let on_success = config.map(|config| config.on_success.clone());
     let on_success = on_success.or_else(|| record.map(|record| record.on_success.clone()));
     let on_success = on_success.unwrap_or(crate::policy::OnSuccess::Keep);
-    let outcome = classify(ledger, record, &seen.identity, &on_success);
+    let born_ns = || Dir::open(&roots.input).ok()?.born_ns(source).ok()?;
+    let outcome = classify(ledger, record, &seen.identity, &on_success, born_ns);
     let (state, next) = state_and_next(outcome, record.is_some());
     let mut explanation = Explanation::new(state).and(past);
     if outcome == PriorOutcome::New {
         explanation.waits_in = Some(roots.name.clone());
-        if let Some(why) = left_alone::waits_for(config, &seen) {
+        if let Some(why) = left_alone::waits_for(config, &roots.input, &seen) {
             explanation = explanation.with("waits", why);
         }
     }
-    explanation.with("next", next)
+    explanation.next(next)
 }
 
 /// The state of a source that the intake takes, and the next action on it.
@@ -194,22 +211,25 @@ const fn state_and_next(outcome: PriorOutcome, has_record: bool) -> (&'static st
         PriorOutcome::New if has_record => {
             ("changed since it was processed, or was requeued", "it is processed again")
         }
-        PriorOutcome::New => (
-            "was not processed yet, and will be once it is settled",
-            "it is settled once it is closed by its writer, old enough, and quiet for long enough",
+        PriorOutcome::New => ("was not processed yet", "it is processed once it is settled"),
+        PriorOutcome::Done => (
+            "was processed, is unchanged since, and is kept",
+            "it is processed again when its content changes, or by `tidemill reprocess`",
         ),
-        PriorOutcome::Done => ("was processed, is unchanged since, and is kept", "nothing"),
         PriorOutcome::MetadataChanged => (
             "was processed, and its permissions, owner or links changed since",
             "its content is compared, and published again only if that changed",
         ),
         PriorOutcome::RetryDispose => ("was processed", "only its disposal is repeated"),
         PriorOutcome::InQuarantine => (
-            "is in quarantine, in its place",
-            "it is processed again when it changes, or by `tidemill requeue`",
+            "is in quarantine, and stays in the input",
+            "fix the reason, then `tidemill requeue` it; it is also processed again when it changes",
         ),
         PriorOutcome::RetryQuarantine => ("failed", "it is moved to quarantine"),
-        PriorOutcome::Skipped => ("was skipped: its output's name was taken", "nothing"),
+        PriorOutcome::Skipped => (
+            "was skipped: its output's name was taken, and `on_exists` is \"skip\"",
+            "`tidemill reprocess` it when that name is free",
+        ),
         PriorOutcome::Unfinished => {
             ("is being published", "it is finished now, or by the next start")
         }
@@ -221,6 +241,10 @@ const fn state_and_next(outcome: PriorOutcome, has_record: bool) -> (&'static st
 
 fn when(record: &Record) -> String {
     format!("{} at {} (number {})", record.state, time(record), record.id)
+}
+
+fn reason_code(record: &Record) -> Option<(&'static str, String)> {
+    record.reason.as_ref().map(|reason| ("code", reason.code.to_string()))
 }
 
 /// The facts of a record: its state and time, the output, the sizes, the transforms and the reason.
@@ -239,13 +263,14 @@ fn past(
         facts.push(("moved to", display_path(moved_to).to_string()));
     }
     facts.extend(short_reason(record, roots).map(|reason| ("reason", reason)));
+    facts.extend(reason_code(record));
     if let Some(config) = config.filter(|config| has_other_transforms(record, Some(config))) {
         let made_by = record.output.as_ref().map_or("", |output| output.transforms.as_str());
         facts.push((
             "outdated",
             format!(
                 "it was made by `{made_by}`, and the transforms are `{}` now: `tidemill reprocess` makes it again",
-                config.transforms
+                config.transforms.recorded()
             ),
         ));
     }
@@ -269,16 +294,13 @@ fn output_state(roots: &PipelineDirs, record: &Record) -> String {
     let Some(output) = record.output.as_ref().filter(|_| is_published) else {
         return String::new();
     };
-    let (parent, name) = fs::split(&output.path);
-    let looked = Dir::open(&roots.output).and_then(|root| root.open_beneath(parent)).and_then(
-        |dir| match dir.stat(Path::new(name))? {
-            None => Ok(", does not exist any more"),
-            Some(seen) if is_as_published(output, &seen, &dir)? => Ok(", exists, unchanged"),
-            Some(_) => Ok(", was changed or replaced since"),
-        },
-    );
+    // Nothing is staged or swept, so the ledger's instance does not matter.
+    let looked = Local::open_offline(&roots.name, &roots.output, "")
+        .and_then(|sink| sink.inspect(output).map_err(|error| error.source));
     match looked {
-        Ok(state) => state.to_owned(),
+        Ok(Remains { published: None, .. }) => ", does not exist any more".to_owned(),
+        Ok(remains) if remains.is_published(output) => ", exists, unchanged".to_owned(),
+        Ok(_) => ", was changed or replaced since".to_owned(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             ", does not exist any more".to_owned()
         }

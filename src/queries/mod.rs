@@ -6,12 +6,38 @@ pub mod outcomes;
 pub mod quarantined;
 pub mod reprocess;
 
+use std::iter;
+
 use jiff::Timestamp;
 
 use crate::{
-    ledger::{PipelineDirs, Record},
+    ledger::{self, HistoryQuery, Ledger, PipelineDirs, Record},
     observe::{display_path, escaped},
 };
+
+/// Records that are read at once.
+const PAGE_RECORDS: u64 = 512;
+
+/// Reads a history page by page, so that its length takes no memory; the newest record comes first.
+pub fn pages(
+    ledger: &dyn Ledger,
+    mut query: HistoryQuery,
+) -> impl Iterator<Item = ledger::Result<Vec<Record>>> {
+    let mut left = query.limit.unwrap_or(u64::MAX);
+    iter::from_fn(move || {
+        query.limit = Some(left.min(PAGE_RECORDS)).filter(|limit| *limit > 0);
+        query.limit?;
+        let page = ledger.history(&query);
+        match &page {
+            Ok(records) => {
+                query.before = Some(records.last()?.id);
+                left = left.saturating_sub(records.len() as u64);
+            }
+            Err(_) => left = 0,
+        }
+        Some(page)
+    })
+}
 
 /// Formats the time of a record: RFC 3339, UTC.
 #[must_use]
@@ -24,7 +50,7 @@ pub fn time(record: &Record) -> String {
 /// repeats neither.
 #[must_use]
 pub fn short_reason(record: &Record, roots: &PipelineDirs) -> Option<String> {
-    let reason = record.reason.as_deref()?;
+    let reason = record.reason_text()?;
     let source = display_path(&roots.input.join(&record.source)).to_string();
     let output = record.output.as_ref().map(|output| roots.output.join(&output.path));
     let output = output.map(|output| display_path(&output).to_string());

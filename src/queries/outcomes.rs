@@ -16,7 +16,7 @@ const WINDOWS: u32 = 100;
 /// The filters of a search. A record must match all that are given.
 #[derive(Clone, Debug, Default)]
 pub struct Search {
-    /// Text in the path, the output's path or the reason, in any case.
+    /// Text in the path, the output's path or the reason, in any case; or the code of the reason.
     pub text: Option<String>,
     pub state: Option<State>,
     pub pipeline: Option<String>,
@@ -84,7 +84,10 @@ fn mentions(record: &Record, text: &str) -> bool {
             .output
             .as_ref()
             .is_some_and(|output| contains(display_path(&output.path).to_string()))
-        || record.reason.clone().is_some_and(contains)
+        || record
+            .reason
+            .as_ref()
+            .is_some_and(|reason| reason.code.as_str() == text || contains(reason.text.clone()))
 }
 
 /// Converts a record to its outcome. The ledger has no number of attempts.
@@ -100,7 +103,8 @@ pub fn notice(record: &Record, roots: &PipelineDirs) -> OutcomeRecord {
         output: output.map(|output| display_path(&output.path).to_string()),
         source_bytes: record.identity.size,
         output_bytes: output.map(|output| output.identity.size),
-        reason: record.reason.clone(),
+        reason_code: record.reason.as_ref().map(|reason| reason.code),
+        reason: record.reason_text().map(str::to_owned),
         attempts: None,
         seconds: None,
     }

@@ -1,6 +1,7 @@
 //! Lists quarantined files and returns them to the intake.
 
 use std::{
+    cell::Cell,
     ffi::OsStr,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -9,12 +10,15 @@ use std::{
 
 use serde::Deserialize;
 
+use super::{pages, reprocess::config_of};
 use crate::{
     config::Pipeline,
+    fingerprint::Fingerprint,
     fs::{self, Dir, NodeId, Overwrite, SecondName},
     ledger::{self, Flush, HistoryQuery, Ledger, PipelineDirs, Record, RecordId, State},
     observe::display_path,
-    protocol::quarantine::reason_name,
+    protocol::prior_outcome::find_published,
+    source::local::{marker, reason_name},
 };
 
 /// Limit for reading a reason file; this service writes shorter ones.
@@ -40,7 +44,7 @@ pub enum Error {
 
 /// The facts that the reason file next to a quarantined file adds to its record.
 #[derive(Debug, Default, Deserialize)]
-pub struct Reason {
+pub struct ReasonFile {
     pub stage: Option<String>,
     pub attempts: Option<u32>,
 }
@@ -60,22 +64,17 @@ impl Quarantined {
 
     /// Reads its reason file, as far as possible: any process may have changed that.
     #[must_use]
-    pub fn reason(&self, pipelines: &[Pipeline]) -> Reason {
-        let has_dirs = |pipeline: &&Pipeline| {
-            pipeline.input == self.roots.input && pipeline.output == self.roots.output
-        };
+    pub fn reason(&self, pipelines: &[Pipeline]) -> ReasonFile {
         let quarantined = match &self.record.moved_to {
             Some(moved_to) => Some(moved_to.clone()),
-            None => pipelines
-                .iter()
-                .find(has_dirs)
+            None => config_of(pipelines, &self.roots)
                 .map(|pipeline| pipeline.quarantine.join(&self.record.source)),
         };
         quarantined.and_then(|path| read_reason(&path)).unwrap_or_default()
     }
 }
 
-fn read_reason(quarantined: &Path) -> Option<Reason> {
+fn read_reason(quarantined: &Path) -> Option<ReasonFile> {
     let (parent, name) = fs::split(quarantined);
     let file = Dir::open(parent).ok()?.open_file(Path::new(&reason_name(name))).ok()?;
     let mut text = Vec::new();
@@ -88,10 +87,12 @@ pub fn all(ledger: &dyn Ledger) -> ledger::Result<Vec<Quarantined>> {
     let roots = ledger.roots()?;
     let query = HistoryQuery { state: Some(State::Quarantined), ..HistoryQuery::default() };
     let mut found = Vec::new();
-    for record in ledger.history(&query)? {
-        if is_quarantined(ledger, &record)? {
-            let dirs = roots.iter().find(|roots| roots.id == record.pipeline).cloned();
-            found.extend(dirs.map(|roots| Quarantined { record, roots }));
+    for records in pages(ledger, query) {
+        for record in records? {
+            if is_quarantined(ledger, &record)? {
+                let dirs = roots.iter().find(|roots| roots.id == record.pipeline).cloned();
+                found.extend(dirs.map(|roots| Quarantined { record, roots }));
+            }
         }
     }
     Ok(found)
@@ -116,52 +117,121 @@ fn is_quarantined(ledger: &dyn Ledger, record: &Record) -> ledger::Result<bool> 
     Ok(is_newest || record.moved_to.as_ref().is_some_and(|path| path.exists()))
 }
 
-/// Returns a file to the intake, which the caller requests to scan.
-pub fn requeue(ledger: &dyn Ledger, file: &Quarantined) -> Result<(), Error> {
-    return_to_input(&file.record, &file.roots, &NodeId::new(ledger.instance()))?;
-    ledger.mark(&[(file.record.id, State::Requeued, None)], Flush::Now)?;
-    Ok(())
+/// Returns a file to the intake, which the caller requests to scan, with its marker if its pipeline, of
+/// these, needs one. If its output is published, only its disposal is repeated.
+pub fn requeue(
+    ledger: &dyn Ledger,
+    file: &Quarantined,
+    pipelines: &[Pipeline],
+) -> Result<(), Error> {
+    // Another request may have returned it since it was listed.
+    let record = ledger.record(file.record.id)?.filter(|it| it.state == State::Quarantined);
+    let record = &record.ok_or(Error::Unknown)?;
+    let published = find_published(ledger, record)?;
+    let records: Vec<&Record> = published.iter().chain([record]).collect();
+    // Before the file is back: another source of its name may have a newer record. A copy has another
+    // identity, and its rename moves its change time.
+    let follow = |copy: Option<Fingerprint>| {
+        let followed = |of: &&Record| {
+            let identity = copy.map_or(of.identity, Fingerprint::without_ctime);
+            let is_published = of.id != record.id;
+            let state = if is_published { State::Changed } else { of.state };
+            Record { state, identity, reason: record.reason.clone(), ..(*of).clone() }
+        };
+        ledger.append(&records.iter().map(followed).collect::<Vec<_>>(), Flush::Now)
+    };
+    let directories = open_directories(record, &file.roots)?;
+    if published.is_some() {
+        follow(None)?;
+    }
+    let is_back = Cell::new(directories.is_none());
+    let moved = directories.as_ref().map_or(Ok(()), |directories| {
+        let instance = NodeId::new(ledger.instance());
+        move_back(record, directories, &instance, (&follow, &is_back))
+    });
+    if !is_back.get() {
+        let original: Vec<Record> = records.into_iter().cloned().collect();
+        let restored = ledger.append(&original, Flush::Now);
+        return moved.and(restored.map_err(Error::from));
+    }
+    let config = config_of(pipelines, &file.roots);
+    let marker = config.and_then(|config| config.marker.as_deref()).zip(directories.as_ref());
+    let restored = marker.map_or(Ok(()), |(suffix, of)| restore_marker(record, suffix, of));
+    ledger.mark(&[(record.id, State::Requeued, None)], Flush::Now)?;
+    moved.and(restored)
 }
 
-/// Restores the original name of a moved file; one that stayed in place has it.
-fn return_to_input(record: &Record, roots: &PipelineDirs, instance: &NodeId) -> Result<(), Error> {
+/// The directory in the quarantine, and the one in the input.
+type Directories = (Dir, Arc<Dir>);
+
+/// Makes the records follow a copy with this identity.
+type Follow<'a> = &'a dyn Fn(Option<Fingerprint>) -> ledger::Result<()>;
+
+/// Opens the directories of a moved file; `None` if it stayed in place.
+fn open_directories(record: &Record, roots: &PipelineDirs) -> Result<Option<Directories>, Error> {
     let Some(moved_to) = &record.moved_to else {
-        return Ok(());
+        return Ok(None);
     };
     let failed = |what: String| move |source| Error::Place { what, source };
-    let (parent, name) = fs::split(moved_to);
-    let (source_parent, source_name) = fs::split(&record.source);
-    let from_dir =
+    let (parent, _) = fs::split(moved_to);
+    let (source_parent, _) = fs::split(&record.source);
+    let from =
         Dir::open(parent).map_err(failed(format!("cannot open {}", display_path(parent))))?;
     let input = Dir::open(&roots.input)
         .map_err(failed(format!("cannot open the input {}", display_path(&roots.input))))?;
-    let input_dir = input
+    let to = input
         .make_beneath(source_parent, fs::SHARED_DIR_MODE)
         .map_err(failed("cannot create its directory in the input".to_owned()))?;
-    let to_dir = Arc::new(input_dir);
-    let moved = match from_dir.rename(name, &to_dir, source_name, Overwrite::Never) {
+    Ok(Some((from, Arc::new(to))))
+}
+
+fn restore_marker(record: &Record, suffix: &str, (from, to): &Directories) -> Result<(), Error> {
+    let kept_name = record.moved_to.as_deref().map_or(OsStr::new(""), |path| fs::split(path).1);
+    let kept = marker::name_of(kept_name, suffix);
+    let own = marker::name_of(fs::split(&record.source).1, suffix);
+    let restored = marker::restore((from, &kept), (to, &own)).and_then(|()| to.sync());
+    restored.map_err(|source| {
+        let what = format!("cannot restore its marker {}", display_path(Path::new(&own)));
+        Error::Place { what, source }
+    })
+}
+
+/// Restores the original name of a moved file. `is_back` is set once the file has it, also if this fails
+/// after that.
+fn move_back(
+    record: &Record,
+    (from, to): &Directories,
+    instance: &NodeId,
+    (follow, is_back): (Follow<'_>, &Cell<bool>),
+) -> Result<(), Error> {
+    let moved_to = record.moved_to.as_deref().unwrap_or(Path::new(""));
+    let failed = |what: String| move |source| Error::Place { what, source };
+    let (_, name) = fs::split(moved_to);
+    let (_, source_name) = fs::split(&record.source);
+    let moved = match from.rename(name, to, source_name, Overwrite::Never) {
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-            copy_back((&from_dir, name), (&to_dir, source_name), instance)
+            copy_back((from, name), (to, source_name), instance, (follow, is_back))
         }
-        moved => moved,
+        moved => moved.inspect(|()| is_back.set(true)),
     };
     moved.map_err(failed(format!("cannot move it back from {}", display_path(moved_to))))?;
     // The history has the reason as well; a missing reason file is no loss.
-    drop(from_dir.unlink(&reason_name(name)));
-    to_dir
-        .sync()
-        .and_then(|()| from_dir.sync())
-        .map_err(failed("cannot make the move durable".to_owned()))
+    drop(from.unlink(&reason_name(name)));
+    to.sync().and_then(|()| from.sync()).map_err(failed("cannot make the move durable".to_owned()))
 }
 
-/// Moves a file from another file system: the copy is durable before the file is removed.
+/// Moves a file from another file system: the copy is durable before the file is removed, and its records
+/// follow it before it is visible.
 fn copy_back(
     (from, name): (&Dir, &OsStr),
     (to, source_name): (&Arc<Dir>, &OsStr),
     instance: &NodeId,
+    (follow, is_back): (Follow<'_>, &Cell<bool>),
 ) -> io::Result<()> {
     let copy = fs::copy((from, name), to, instance, || ())?;
+    follow(Some(copy.identity()?)).map_err(io::Error::other)?;
     let second_name = copy.publish(source_name, Overwrite::Never).map_err(|(_, error)| error)?;
+    is_back.set(true);
     to.sync()?;
     second_name.as_ref().map_or(Ok(()), SecondName::remove)?;
     from.unlink(name)

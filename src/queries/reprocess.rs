@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
+use super::pages;
 use crate::{
     config::Pipeline,
     fs::{Dir, Kind},
-    ledger::{self, Flush, HistoryQuery, Ledger, PipelineDirs, Record, RecordId, State},
+    ledger::{self, Flush, HistoryQuery, Ledger, PipelineDirs, Record, State},
+    policy::OnSuccess,
 };
-
-/// Records that are read and marked at once.
-const WINDOW: u64 = 512;
 
 /// The sources that are processed again, if no paths are given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,13 +63,8 @@ pub fn all(ledger: &dyn Ledger, pipelines: &[Pipeline], which: Which) -> ledger:
     let roots = ledger.roots()?;
     let since_ns = if let Which::Since(since_ns) = which { Some(since_ns) } else { None };
     let mut summary = Summary::default();
-    let mut before: Option<RecordId> = None;
-    loop {
-        let query =
-            HistoryQuery { since_ns, before, limit: Some(WINDOW), ..HistoryQuery::default() };
-        let records = ledger.history(&query)?;
-        let Some(last) = records.last() else { return Ok(summary) };
-        before = Some(last.id);
+    for records in pages(ledger, HistoryQuery { since_ns, ..HistoryQuery::default() }) {
+        let records = records?;
         let mut updates = Vec::new();
         for record in records.iter().filter(|record| is_processed(record)) {
             let Some(roots) = roots.iter().find(|roots| roots.id == record.pipeline) else {
@@ -94,6 +88,7 @@ pub fn all(ledger: &dyn Ledger, pipelines: &[Pipeline], which: Which) -> ledger:
         summary.marked += updates.len() as u64;
         ledger.mark(&updates, Flush::Now)?;
     }
+    Ok(summary)
 }
 
 /// Returns the configuration of a pair of directories.
@@ -110,14 +105,18 @@ pub fn config_of<'a>(pipelines: &'a [Pipeline], roots: &PipelineDirs) -> Option<
 pub fn has_other_transforms(record: &Record, pipeline: Option<&Pipeline>) -> bool {
     let made_by = record.output.as_ref().map_or("", |output| output.transforms.as_str());
     !made_by.is_empty()
-        && pipeline.is_some_and(|pipeline| pipeline.transforms.to_string() != made_by)
+        && pipeline.is_some_and(|pipeline| pipeline.transforms.recorded() != made_by)
 }
 
 fn is_processed(record: &Record) -> bool {
     matches!(record.state, State::Published | State::Done | State::Changed | State::Skipped)
 }
 
+/// Checks whether the source of a record exists. After its producer deleted a kept one, a file of its
+/// name is another source.
 fn exists(roots: &PipelineDirs, record: &Record) -> bool {
     let found = Dir::open(&roots.input).and_then(|input| input.stat(&record.source));
-    matches!(found, Ok(Some(seen)) if seen.kind == Kind::File)
+    let Ok(Some(found)) = found else { return false };
+    let was_deleted = record.state == State::Changed && record.on_success == OnSuccess::Keep;
+    found.kind == Kind::File && (!was_deleted || found.identity.matches_content(&record.identity))
 }

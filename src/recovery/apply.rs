@@ -3,22 +3,18 @@
 use std::{
     collections::{HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use super::{Action, Error, IntentFacts, OpenedDirs, Quarantines, Summary};
 use crate::{
-    config, failpoint,
-    fs::{self, Dir, NodeId, Overwrite, Walk},
-    ledger::{Flush, Ledger, Output, PipelineId, Record, RecordId, State},
+    config, failpoint, fs,
+    ledger::{Flush, Ledger, Output, PipelineId, Record, State, StateUpdate},
     observe::{display_path, is_full},
     policy::OnSuccess,
-    protocol::{
-        SharedEvents,
-        disposal::finish_source,
-        held_source::{self, TakeResult},
-        outcome,
-    },
+    protocol::{SharedEvents, disposal::finish_source, outcome},
+    reason::{Reason, ReasonCode},
+    sink::{self, Precondition},
+    source::{self, Source, SourceError, TakeRequest, TakeResult},
 };
 
 /// The parts of the service that recovery works with.
@@ -29,9 +25,14 @@ pub struct RecoveryContext<'a> {
     pub roots: &'a HashMap<PipelineId, OpenedDirs>,
     pub patience: &'a Patience<'a>,
     pub quarantines: &'a Quarantines<'a>,
+    /// Counts one acknowledged output for the pipeline of this name.
+    pub count_published: &'a Count<'a>,
     /// The pipelines of this start; a pipeline with unfinished records may no longer be among them.
     pub pipelines: &'a [config::Pipeline],
 }
+
+/// Counts one record for the pipeline of this name.
+pub type Count<'a> = dyn Fn(&str, &Record) + 'a;
 
 /// Waits a while for space in the events file; returns false if recovery must not wait any longer.
 pub type Patience<'a> = dyn Fn(&std::io::Error) -> bool + 'a;
@@ -55,7 +56,7 @@ pub fn apply(
         };
         let naming = match action {
             Action::Publish | Action::Replace => give_name(roots, &facts.record, action),
-            Action::FinishAndUnlink => unlink_temp(roots, &facts.record),
+            Action::FinishAndUnlink => remove_staged_name(roots, &facts.record),
             Action::Finish | Action::Dispose => Ok(Naming::Done),
             Action::Withdraw => {
                 summary.withdrawn += 1;
@@ -124,25 +125,28 @@ fn acknowledge_all(context: &RecoveryContext<'_>, named: &[Record]) -> Result<()
     }
     loop {
         match outcome::report_published(context.events, context.ledger.instance(), &files) {
+            Ok(()) => break,
             Err(error) if is_full(&error) => {
                 if !(context.patience)(&error) {
                     return Err(Error::NoSpace(error));
                 }
             }
-            acknowledged => return acknowledged.map_err(Error::Events),
+            Err(error) => return Err(Error::Events(error)),
         }
     }
+    for outcome::Published { pipeline, record, .. } in files {
+        (context.count_published)(pipeline, record);
+    }
+    Ok(())
 }
-
-type StateUpdate = (RecordId, State, Option<String>);
 
 fn withdrawal_of(facts: &IntentFacts) -> StateUpdate {
     let reason = if facts.moved {
-        "its directory was moved"
+        Reason::new(ReasonCode::DirectoryMoved, "its directory was moved")
     } else {
-        "its name was taken while the service was down"
+        Reason::new(ReasonCode::NameTaken, "its name was taken while the service was down")
     };
-    (facts.record.id, State::Withdrawn, Some(reason.to_owned()))
+    (facts.record.id, State::Withdrawn, Some(reason))
 }
 
 fn quarantine_of(record: &Record) -> StateUpdate {
@@ -150,25 +154,20 @@ fn quarantine_of(record: &Record) -> StateUpdate {
 }
 
 fn quarantine_unexplained(roots: &OpenedDirs, record: Record) -> Record {
+    let code = ReasonCode::OutputMissing;
     let reason = "neither the output nor its temporary file exists: a consumer took it before it was acknowledged, or another process removed it; the source stays and is not processed again until it is requeued";
-    tracing::warn!(event = "file.quarantined", pipeline = %roots.name, source = %display_path(&record.source), reason, "quarantined in place");
-    Record { state: State::Quarantined, reason: Some(reason.to_owned()), ..record }
+    tracing::warn!(event = "file.quarantined", pipeline = %roots.name, source = %display_path(&record.source), reason_code = %code, reason, "quarantined in place");
+    Record { state: State::Quarantined, reason: Some(Reason::new(code, reason)), ..record }
 }
 
-/// Opens the directory of an output, and returns the output's part of the record.
-fn directory<'a>(roots: &OpenedDirs, record: &'a Record) -> Result<(Dir, &'a Output), Error> {
-    let output = record.output.as_ref();
-    let path = output.map(|output| output.path.clone()).unwrap_or_default();
-    let (parent, _) = fs::split(&path);
-    let dir = roots.output.open_beneath(parent);
-    match (dir, output) {
-        (Ok(dir), Some(output)) => Ok((dir, output)),
-        (dir, _) => Err(Error::Io {
-            path: roots.output.path().join(path),
-            action: "open the directory of",
-            source: dir.err().unwrap_or_else(|| std::io::ErrorKind::NotFound.into()),
-        }),
-    }
+/// Returns the output's part of the record.
+fn output_of(record: &Record) -> Result<&Output, Error> {
+    let missing = || Error::Io {
+        path: record.source.clone(),
+        action: "find the output of",
+        source: std::io::ErrorKind::NotFound.into(),
+    };
+    record.output.as_ref().ok_or_else(missing)
 }
 
 /// The result of giving a temp its name.
@@ -181,31 +180,22 @@ enum Naming {
 }
 
 fn give_name(roots: &OpenedDirs, record: &Record, action: Action) -> Result<Naming, Error> {
-    let (dir, output) = directory(roots, record)?;
-    let (_, name) = fs::split(&output.path);
-    let replace = if action == Action::Replace { Overwrite::Allow } else { Overwrite::Never };
-    let renamed = failpoint::hit("recovery::rename")
-        .and_then(|()| dir.rename(&output.temp, &dir, name, replace));
-    match renamed {
+    let output = output_of(record)?;
+    let is_replaced = action == Action::Replace;
+    let precondition = if is_replaced { Precondition::of(output) } else { Precondition::Absent };
+    let named = failpoint::hit("recovery::rename")
+        .map_err(|error| sink::Error::of_publish(roots.output.join(&output.path), error))
+        .and_then(|()| roots.sink.resume(output, precondition));
+    match named {
         Ok(()) => Ok(Naming::Done),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(Naming::Taken),
-        Err(source) => Err(Error::Io { path: dir.path().join(name), action: "publish", source }),
+        Err(error) if error.kind == sink::ErrorKind::Taken => Ok(Naming::Taken),
+        Err(error) => Err(error.into()),
     }
 }
 
-fn unlink_temp(roots: &OpenedDirs, record: &Record) -> Result<Naming, Error> {
-    let (dir, output) = directory(roots, record)?;
-    let failed = |action, path: &Path| {
-        let path = path.to_path_buf();
-        move |source| Error::Io { path, action, source }
-    };
-    // A power loss may undo the final name from the previous run, and must not find the temp's name
-    // gone.
-    dir.sync().map_err(failed("make durable", dir.path()))?;
-    failpoint::hit("recovery::unlink")
-        .and_then(|()| dir.unlink(&output.temp))
-        .map(|()| Naming::Done)
-        .map_err(failed("remove", &dir.path().join(&output.temp)))
+fn remove_staged_name(roots: &OpenedDirs, record: &Record) -> Result<Naming, Error> {
+    roots.sink.remove_staged_name(output_of(record)?)?;
+    Ok(Naming::Done)
 }
 
 /// Syncs the directories and returns the records whose names are durable now. The others are
@@ -227,7 +217,8 @@ fn sync(context: &RecoveryContext<'_>, records: Vec<Record>, summary: &mut Summa
             }
             Some(true) => true,
             None => {
-                let synced_now = sync_directory(roots, &record);
+                let synced_now =
+                    output_of(&record).and_then(|output| Ok(roots.sink.sync_name(&output.path)?));
                 if let Err(error) = &synced_now {
                     defer(roots, &record, error, summary);
                 }
@@ -242,16 +233,6 @@ fn sync(context: &RecoveryContext<'_>, records: Vec<Record>, summary: &mut Summa
     durable
 }
 
-fn sync_directory(roots: &OpenedDirs, record: &Record) -> Result<(), Error> {
-    let (dir, _) = directory(roots, record)?;
-    failpoint::hit("recovery::directory")
-        .and_then(|()| failpoint::barrier("barrier::recovered_directory", || dir.sync()))
-        .map_err(|source| {
-            let path = dir.path().to_path_buf();
-            Error::Io { path, action: "make durable", source }
-        })
-}
-
 /// Splits records into those whose sources can be found and those whose input is not mounted: it is
 /// another directory than before, and empty. A source that is not found there may be under its
 /// private name in the real input.
@@ -262,9 +243,11 @@ fn split_by_input(
     let mut unmounted = HashSet::new();
     for (id, roots) in context.roots {
         let recorded = context.ledger.input_inode(*id)?;
-        let is_another = fs::identity_of(&*roots.input)
-            .is_ok_and(|now| recorded.is_some_and(|inode| inode != now.inode));
-        if is_another && Walk::new(Arc::clone(&roots.input), PathBuf::new()).next().is_none() {
+        let is_another = roots
+            .input
+            .metadata()
+            .is_ok_and(|now| recorded.is_some_and(|inode| inode != now.identity.inode));
+        if is_another && roots.input.is_empty() {
             unmounted.insert(*id);
         }
     }
@@ -282,7 +265,6 @@ fn split_by_input(
 /// Disposes of the sources of published outputs. The intake finds a source again that cannot be
 /// disposed of.
 fn dispose(context: &RecoveryContext<'_>, records: &[Record]) -> Result<u64, Error> {
-    let instance = NodeId::new(context.ledger.instance());
     let mut updates = StateUpdates::new();
     for record in records {
         let Some(roots) = context.roots.get(&record.pipeline) else {
@@ -291,7 +273,7 @@ fn dispose(context: &RecoveryContext<'_>, records: &[Record]) -> Result<u64, Err
         let disposed = match record.on_success {
             OnSuccess::Keep => Ok(true),
             OnSuccess::Delete | OnSuccess::Archive(_) => {
-                dispose_source(&roots.input, record, (&instance, marker_of(context, roots)))
+                dispose_source(&*roots.input, record, marker_of(context, roots))
             }
         };
         match disposed {
@@ -299,7 +281,7 @@ fn dispose(context: &RecoveryContext<'_>, records: &[Record]) -> Result<u64, Err
             // It is unknown whether it was removed before, or stayed: the intake handles the file
             // that exists.
             Ok(false) => updates.push((record.id, State::Changed, None)),
-            Err(error) => {
+            Err(SourceError { source: error, .. }) => {
                 tracing::warn!(event = "recovery.dispose_failed", pipeline = %roots.name, source = %display_path(&record.source), %error, "cannot dispose of the source, retrying");
             }
         }
@@ -310,20 +292,20 @@ fn dispose(context: &RecoveryContext<'_>, records: &[Record]) -> Result<u64, Err
 
 fn marker_of<'a>(context: &RecoveryContext<'a>, roots: &OpenedDirs) -> Option<&'a str> {
     let is_of_roots = |pipeline: &&config::Pipeline| {
-        pipeline.input == roots.input.path() && pipeline.output == roots.output.path()
+        pipeline.input == roots.input.path() && pipeline.output == roots.output
     };
     context.pipelines.iter().find(is_of_roots)?.marker.as_deref()
 }
 
 /// Disposes of a source; returns false if another file has its name, or a process writes it.
 fn dispose_source(
-    input: &Dir,
+    input: &dyn Source,
     record: &Record,
-    (instance, marker): (&NodeId, Option<&str>),
-) -> std::io::Result<bool> {
-    let take = held_source::take(input, &record.source, &record.identity, (instance, record.id))?;
-    match held_source::compare_content(take, record)? {
-        TakeResult::Taken(held) => finish_source(held, record, marker).map(|()| true),
+    marker: Option<&str>,
+) -> source::Result<bool> {
+    match input.take(&TakeRequest::of(record))? {
+        // Recovery is not watched for its progress.
+        TakeResult::Taken(held) => finish_source(held, record, marker, &|| ()).map(|()| true),
         TakeResult::Gone => Ok(true),
         TakeResult::Replaced | TakeResult::Busy => Ok(false),
         TakeResult::Stranded(_, error) => Err(error),

@@ -2,19 +2,20 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    ffi::{OsStr, OsString},
     io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, PoisonError},
 };
 
-use super::{Error, IntentFacts, OpenedDirs};
+use super::{Error, IntentFacts, OpenSink, OpenedDirs};
 use crate::{
-    fs::{self, Dir, FileMetadata, Kind, NodeId, Walk},
-    ledger::{Ledger, Output, PipelineId, Record, RecordId, State},
+    fs::NodeId,
+    ledger::{Ledger, PipelineDirs, PipelineId, Record, RecordId, State},
     observe::{display_path, is_full},
     patience,
     protocol::{SharedEvents, outcome},
+    sink::{self, Remains, Sink},
+    source::{self, Source},
 };
 
 /// The input of recovery: directories and facts.
@@ -26,25 +27,27 @@ pub struct Gathered {
     pub deferred: u64,
 }
 
-/// Opens the directories of every pipeline that has unfinished records, and inspects them. A
+/// Opens the two ends of every pipeline that has unfinished records, and inspects them. A
 /// pipeline whose directories are missing is logged and kept as it is. `patience` is called while
 /// the events file has no space.
 pub fn gather(
-    ledger: &dyn Ledger,
+    (ledger, open_sink): (&dyn Ledger, &OpenSink<'_>),
     events: &SharedEvents,
     patience: &dyn Fn(&io::Error) -> bool,
 ) -> Result<Gathered, Error> {
     let records = ledger.unfinished()?;
     let wanted: HashSet<PipelineId> = records.iter().map(|record| record.pipeline).collect();
+    let instance = NodeId::new(ledger.instance());
     let mut roots = HashMap::new();
     for pipeline in ledger.roots()?.into_iter().filter(|pipeline| wanted.contains(&pipeline.id)) {
-        match (open(&pipeline.input), open(&pipeline.output)) {
-            (Ok(input), Ok(output)) => {
-                let (input, output) = (Arc::new(input), Arc::new(output));
-                roots.insert(pipeline.id, OpenedDirs { name: pipeline.name.into(), input, output });
+        let PipelineDirs { id, name, input, output } = &pipeline;
+        match (open_input(input, &instance), open_sink(name, output)) {
+            (Ok(input), Ok(sink)) => {
+                let (name, output) = (name.as_str().into(), output.clone());
+                roots.insert(*id, OpenedDirs { name, input, output, sink });
             }
             (Err(error), _) | (_, Err(error)) => {
-                tracing::warn!(event = "recovery.deferred", pipeline = pipeline.name, input = %display_path(&pipeline.input), output = %display_path(&pipeline.output), %error, "cannot open a directory with unfinished work, deferred to a later start");
+                tracing::warn!(event = "recovery.deferred", pipeline = pipeline.name, input = %display_path(&pipeline.input), output = %display_path(&pipeline.output), %error, "cannot open a directory, its unfinished work is deferred");
             }
         }
     }
@@ -57,21 +60,26 @@ pub fn gather(
             continue;
         };
         let acknowledged = acknowledged.contains(&record.id);
-        match inspect(&roots.output, record, acknowledged) {
+        match inspect(&*roots.sink, record, acknowledged) {
             Ok(found) => facts.push(found),
             Err(error) => {
+                let error = Error::from(error);
                 tracing::warn!(event = "recovery.deferred", pipeline = %roots.name, %error, cause = error.cause(), "recovery deferred a record to a later start");
                 deferred += 1;
             }
         }
     }
-    find_moved(ledger, &roots, &mut facts);
+    find_moved(&roots, &mut facts);
     Ok(Gathered { roots, facts, deferred })
 }
 
-/// Opens a directory; one that does not answer holds up no other pipeline's work.
-fn open(path: &Path) -> io::Result<Dir> {
-    if patience::responds(path) { Dir::open(path) } else { Err(io::ErrorKind::TimedOut.into()) }
+/// Opens an input; one that does not answer holds up no other pipeline's work.
+pub fn open_input(path: &Path, instance: &NodeId) -> io::Result<Arc<dyn Source>> {
+    if patience::responds(path) {
+        source::open(path, instance).map_err(|error| error.source)
+    } else {
+        Err(io::ErrorKind::TimedOut.into())
+    }
 }
 
 /// Returns the largest record number of this ledger in the events file, or 0.
@@ -105,102 +113,34 @@ fn find_acknowledged(
     }
 }
 
-fn inspect(root: &Dir, record: Record, acknowledged: bool) -> Result<IntentFacts, Error> {
-    let no_files = |record| IntentFacts {
-        record,
-        temp: None,
-        output: None,
-        same_content: false,
-        moved: false,
-        acknowledged,
-    };
-    let Some(intended) = &record.output else {
-        return Ok(no_files(record));
-    };
-    let (parent, name) = fs::split(&intended.path);
-    let path = root.path().join(&intended.path);
-    let failed = |source| Error::Io { path: path.clone(), action: "check", source };
-    // Opened again: on a network file system only an open refreshes the names.
-    let dir = match root.open_beneath(parent) {
-        Err(error) if is_no_directory(&error) => return Ok(no_files(record)),
-        dir => dir.map_err(failed)?,
-    };
-    let temp = dir.stat(Path::new(&intended.temp)).map_err(failed)?;
-    let differs = |found: &FileMetadata| !found.identity.matches_content(&intended.identity);
-    let temp = match temp {
-        // Inode numbers may change with a mount; the temp's name is unique, and its content
-        // decides.
-        Some(found) if differs(&found) => {
-            let is_ours = same_content(&dir, &intended.temp, intended, &found).map_err(failed)?;
-            Some(if is_ours { intended.identity } else { found.identity })
-        }
-        temp => temp.map(|found| found.identity),
-    };
-    let output = dir.stat(Path::new(name)).map_err(failed)?;
-    let same_content = match output {
-        Some(found) if differs(&found) => {
-            same_content(&dir, name, intended, &found).map_err(failed)?
-        }
-        _ => false,
-    };
-    let output = output.map(|found| found.identity);
-    Ok(IntentFacts { temp, output, same_content, ..no_files(record) })
+fn inspect(
+    sink: &dyn Sink,
+    record: Record,
+    acknowledged: bool,
+) -> Result<IntentFacts, sink::Error> {
+    let remains = record.output.as_ref().map(|output| sink.inspect(output)).transpose()?;
+    let Remains { staged: temp, published: output, same_content } = remains.unwrap_or_default();
+    Ok(IntentFacts { record, temp, output, same_content, moved: false, acknowledged })
 }
 
-fn is_no_directory(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
-/// Searches for temps that are not in their directories. It walks an entire tree, but only after a
+/// Searches for temps that are not in their directories. It may walk an entire tree, but only after a
 /// kill of a service whose directories a consumer was moving at that time.
-fn find_moved(
-    ledger: &dyn Ledger,
-    roots: &HashMap<PipelineId, OpenedDirs>,
-    facts: &mut [IntentFacts],
-) {
+fn find_moved(roots: &HashMap<PipelineId, OpenedDirs>, facts: &mut [IntentFacts]) {
     let is_missing = |facts: &IntentFacts| {
         let IntentFacts { record, temp, output, acknowledged, .. } = facts;
         record.state == State::Intent && !acknowledged && temp.is_none() && output.is_none()
     };
-    let missing: HashSet<PipelineId> =
-        facts.iter().filter(|facts| is_missing(facts)).map(|facts| facts.record.pipeline).collect();
-    let instance = NodeId::new(ledger.instance());
-    let mut found: HashMap<(PipelineId, OsString), PathBuf> = HashMap::new();
-    for (id, roots) in roots.iter().filter(|(id, _)| missing.contains(id)) {
-        let walk = Walk::new(Arc::clone(&roots.output), PathBuf::new()).filter_map(Result::ok);
-        let paths =
-            walk.filter(|entry| entry.path.file_name().is_some_and(|name| instance.is_temp(name)));
-        let key = |path: &PathBuf| (*id, path.file_name().unwrap_or_default().to_owned());
-        found.extend(paths.map(|entry| (key(&entry.path), entry.path)));
-    }
-    for facts in facts.iter_mut().filter(|facts| is_missing(facts)) {
-        let pipeline = facts.record.pipeline;
-        let (Some(output), Some(roots)) = (&facts.record.output, roots.get(&pipeline)) else {
+    for (id, roots) in roots {
+        let is_missing = |facts: &IntentFacts| facts.record.pipeline == *id && is_missing(facts);
+        let outputs = facts.iter().filter(|facts| is_missing(facts));
+        let outputs: Vec<_> = outputs.filter_map(|facts| facts.record.output.as_ref()).collect();
+        if outputs.is_empty() {
             continue;
-        };
-        let temp = found.get(&(pipeline, output.temp.clone()));
-        facts.moved = temp.is_some_and(|temp| !is_linked(&roots.output, temp, &output.path));
+        }
+        let mut moved = roots.sink.were_displaced(&outputs).into_iter();
+        let has_output = |facts: &IntentFacts| facts.record.output.is_some();
+        for facts in facts.iter_mut().filter(|facts| is_missing(facts) && has_output(facts)) {
+            facts.moved = moved.next() == Some(true);
+        }
     }
-}
-
-/// Checks whether the output got its final name by a link before the directory was moved: a
-/// consumer has it.
-fn is_linked(root: &Dir, temp: &Path, output: &Path) -> bool {
-    let inode = |path: &Path| root.stat(path).ok().flatten().map(|found| found.identity.inode);
-    let (parent, _) = fs::split(temp);
-    let (_, name) = fs::split(output);
-    inode(temp).is_some_and(|temp| inode(&parent.join(name)) == Some(temp))
-}
-
-/// Checks whether the file with a name is the intended output, byte for byte.
-fn same_content(
-    dir: &Dir,
-    name: &OsStr,
-    intended: &Output,
-    found: &FileMetadata,
-) -> io::Result<bool> {
-    if found.kind != Kind::File || found.identity.size != intended.identity.size {
-        return Ok(false);
-    }
-    Ok(fs::hash_of(&dir.open_file(Path::new(name))?)? == intended.hash)
 }

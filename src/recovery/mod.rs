@@ -12,20 +12,27 @@
 mod apply;
 mod inspect;
 mod quarantines;
+mod search;
 mod sweep;
+mod taken;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-pub use apply::{RecoveryContext, apply};
+pub use apply::{Count, RecoveryContext, apply};
 pub use inspect::{Gathered, gather, largest_id};
 pub use quarantines::Quarantines;
 pub use sweep::sweep;
 
 use crate::{
     fingerprint::Fingerprint,
-    fs::Dir,
     ledger::{self, Record, State},
     observe::display_path,
+    sink::{self, Sink},
+    source::Source,
 };
 
 /// The facts about an unfinished record.
@@ -111,13 +118,19 @@ pub struct Summary {
     pub deferred: u64,
 }
 
-/// The two directories of a pipeline that has unfinished records.
+/// The two ends of a pipeline that has unfinished records.
 #[derive(Clone, Debug)]
 pub struct OpenedDirs {
     pub name: Arc<str>,
-    pub input: Arc<Dir>,
-    pub output: Arc<Dir>,
+    pub input: Arc<dyn Source>,
+    /// The output's root.
+    pub output: PathBuf,
+    pub sink: Arc<dyn Sink>,
 }
+
+/// Opens the sink of the pipeline with this name and this output root, or fails where it does not
+/// respond.
+pub type OpenSink<'a> = dyn Fn(&str, &Path) -> io::Result<Arc<dyn Sink>> + 'a;
 
 /// Recovery could not finish; what it did is done, and the next start continues.
 #[derive(Debug, thiserror::Error)]
@@ -125,12 +138,19 @@ pub enum Error {
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
     #[error("cannot {action} {}", display_path(path))]
-    Io { path: PathBuf, action: &'static str, source: std::io::Error },
+    Io { path: PathBuf, action: &'static str, source: io::Error },
     #[error("cannot write the events file")]
-    Events(#[source] std::io::Error),
+    Events(#[source] io::Error),
     /// The stop, or the limit of `--once`, came before there was space.
     #[error("cannot write the events file: no space; published outputs wait for it")]
-    NoSpace(#[source] std::io::Error),
+    NoSpace(#[source] io::Error),
+}
+
+impl From<sink::Error> for Error {
+    fn from(error: sink::Error) -> Self {
+        let sink::Error { kind, path, source } = error;
+        Self::Io { path, action: kind.action(), source }
+    }
 }
 
 impl Error {

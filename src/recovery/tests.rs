@@ -1,7 +1,12 @@
+use std::cell::RefCell;
+
 use super::*;
 use crate::{
-    ledger::{Output, Replaced},
+    fs::{ExtendedAttributes, FileMetadata, Kind},
+    ledger::{Flush, Output, Replaced},
     policy::OnSuccess,
+    protocol::SharedEvents,
+    sink::{Attributes, Precondition, Sealing},
 };
 
 const TEMP: Fingerprint =
@@ -272,4 +277,96 @@ fn an_interrupted_recovery_publishes_and_acknowledges_once_and_reaches_the_same_
     }
     assert_eq!(worlds, OCCUPANTS.len() * (OCCUPANTS.len() * 6 - 4));
     assert!(recoveries > 10 * worlds, "{recoveries}");
+}
+
+/// Recovery on a ledger and a sink in memory: it knows neither SQLite nor directories of outputs.
+#[test]
+fn what_a_kill_left_in_any_sink_is_finished() {
+    let input = tempfile::tempdir().expect("temporary directory");
+    let ledger = ledger::memory::Store::default().open();
+    let store = sink::memory::Store::default();
+    let open_sink = |_: &str, _: &Path| {
+        Ok(Arc::new(store.open(crate::ledger::Ledger::instance(&ledger))) as Arc<dyn Sink>)
+    };
+    let ledger: &dyn ledger::Ledger = &ledger;
+    let pipeline = ledger.pipeline("main", input.path(), "/out".as_ref()).expect("register");
+    let intend = |name: &str| {
+        let sink = open_sink("main", Path::new("/out")).expect("open");
+        let output = stage(&*sink, name);
+        let facts = facts(State::Intent, None, None);
+        let (id, source) = (ledger.next_id(), name.into());
+        Record { id, pipeline, source, output: Some(output), ..facts.record }
+    };
+    let records = ["staged", "published", "taken", "gone"].map(intend);
+    ledger.append(&records, Flush::Now).expect("append");
+    for name in ["published", "gone"] {
+        let output = records.iter().filter_map(|record| record.output.as_ref());
+        let output = output.clone().find(|output| output.path == Path::new(name)).expect("its");
+        let sink = open_sink("main", Path::new("/out")).expect("open");
+        sink.resume(output, Precondition::Absent).expect("publish");
+    }
+    assert_eq!(store.take("gone".as_ref()).as_deref(), Some(&b"gone"[..]));
+    store.put("taken".as_ref(), b"theirs");
+
+    let stores = (ledger, &open_sink as &OpenSink<'_>);
+    let events = SharedEvents::default();
+    let Gathered { roots, facts, deferred } = gather(stores, &events, &|_| false).expect("gather");
+    assert_eq!((facts.len(), deferred), (4, 0));
+    let plans = facts.into_iter().map(|facts| (facts.clone(), plan(&facts))).collect();
+    let quarantines = Quarantines { events: &events, ledger: ledger.instance(), count: &|_, _| {} };
+    let counted = RefCell::new(Vec::new());
+    let context = RecoveryContext {
+        count_published: &|_, record| counted.borrow_mut().push(record.id),
+        ledger,
+        events: &events,
+        roots: &roots,
+        patience: &|_| false,
+        quarantines: &quarantines,
+        pipelines: &[],
+    };
+    let summary = apply(&context, plans).expect("apply");
+    let expected =
+        Summary { published: 2, disposed: 2, withdrawn: 1, quarantined: 1, ..Summary::default() };
+    assert_eq!(summary, expected);
+    assert_eq!(*counted.borrow(), [records[0].id, records[1].id]);
+    let state = |record: &Record| ledger.record(record.id).expect("look up").expect("it").state;
+    assert_eq!(
+        records.each_ref().map(state),
+        [State::Done, State::Done, State::Withdrawn, State::Quarantined]
+    );
+    let read = |name: &str| store.read(name.as_ref());
+    assert_eq!(read("staged").as_deref(), Some(&b"staged"[..]));
+    assert_eq!(read("published").as_deref(), Some(&b"published"[..]));
+    assert_eq!(read("taken").as_deref(), Some(&b"theirs"[..]));
+    assert_eq!(read("gone"), None);
+    // The withdrawn one is no longer live.
+    let swept = roots[&pipeline].sink.sweep(&|_| false);
+    assert_eq!((swept.removed, store.staged_names().len()), (1, 0));
+}
+
+/// Leaves a staged output whose content is its name, as a process that is killed does.
+fn stage(sink: &dyn Sink, name: &str) -> Output {
+    let mut writer = sink.create(name.as_ref(), &|_| None).expect("create");
+    writer.write(name.as_bytes()).expect("write");
+    let metadata = FileMetadata {
+        kind: Kind::File,
+        identity: TEMP,
+        mode: 0o644,
+        owner: 0,
+        group: 0,
+        names: 1,
+    };
+    let attributes = Attributes { metadata: &metadata, extended: &ExtendedAttributes::default() };
+    let hash = *blake3::hash(name.as_bytes()).as_bytes();
+    let mut staged = writer.finish(attributes, &hash, Sealing::Batch).expect("finish");
+    staged.protect();
+    Output {
+        path: name.into(),
+        temp: staged.staged_name().to_owned(),
+        identity: staged.identity(),
+        hash,
+        source_hash: hash,
+        replaces: None,
+        transforms: String::new(),
+    }
 }

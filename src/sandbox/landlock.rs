@@ -11,6 +11,8 @@ use landlock::{
     RulesetError, RulesetStatus, Scope,
 };
 
+use crate::error;
+
 /// Files and ports that the process may use. A path that does not exist is ignored.
 #[derive(Clone, Debug, Default)]
 pub struct SandboxRules {
@@ -25,6 +27,12 @@ pub struct SandboxRules {
     pub read: Vec<PathBuf>,
     /// Directories beneath which files are read, but no directory is listed.
     pub read_files: Vec<PathBuf>,
+    /// Directories and files that are read, and programs that are run.
+    pub run: Vec<PathBuf>,
+    /// Devices that are read and written.
+    pub devices: Vec<PathBuf>,
+    /// Whether all TCP ports may be used.
+    pub network: bool,
     /// TCP ports to listen on; 0 is a free one.
     pub listen: Vec<u16>,
     /// TCP ports to connect to, on any machine. Empty unless traces are sent.
@@ -74,7 +82,7 @@ pub fn restrict(rules: &SandboxRules) -> Result<Enforced, Error> {
     if rules.abstract_sockets {
         scopes.remove(Scope::AbstractUnixSocket);
     }
-    let mut ruleset = create_ruleset(scopes).map_err(|error| refused(&error))?;
+    let mut ruleset = create_ruleset(scopes, rules.network).map_err(|error| refused(&error))?;
     let mut proc_descriptors = Vec::new();
     for (paths, access) in [
         (&rules.work, work_access()),
@@ -82,6 +90,8 @@ pub fn restrict(rules: &SandboxRules) -> Result<Enforced, Error> {
         (&rules.sockets, socket_access()),
         (&rules.read, read_access()),
         (&rules.read_files, AccessFs::ReadFile.into()),
+        (&rules.run, read_access() | AccessFs::Execute),
+        (&rules.devices, AccessFs::ReadFile | AccessFs::WriteFile),
     ] {
         for path in paths {
             ruleset = add_path(ruleset, path, access, &mut proc_descriptors)?;
@@ -101,15 +111,16 @@ pub fn restrict(rules: &SandboxRules) -> Result<Enforced, Error> {
     Ok(Enforced { extent, kernel: describe(&status.landlock), _proc_descriptors: proc_descriptors })
 }
 
-fn create_ruleset(scopes: BitFlags<Scope>) -> Result<RulesetCreated, RulesetError> {
-    Ruleset::default()
+fn create_ruleset(scopes: BitFlags<Scope>, network: bool) -> Result<RulesetCreated, RulesetError> {
+    let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::SoftRequirement)
         .handle_access(AccessFs::Refer)?
         .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(FILES))?
-        .handle_access(AccessNet::from_all(PORTS))?
-        .scope(scopes)?
-        .create()
+        .handle_access(AccessFs::from_all(FILES))?;
+    if !network {
+        ruleset = ruleset.handle_access(AccessNet::from_all(PORTS))?;
+    }
+    ruleset.scope(scopes)?.create()
 }
 
 fn work_access() -> BitFlags<AccessFs> {
@@ -162,17 +173,7 @@ fn add_path(
 }
 
 fn refused(error: &RulesetError) -> Error {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    Error::Refused(text)
+    Error::Refused(error::chain(error))
 }
 
 fn describe(status: &LandlockStatus) -> String {

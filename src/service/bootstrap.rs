@@ -8,18 +8,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use tidemill_lifecycle::Signals;
+
 use super::{
+    access,
     error::{ServiceError, chain},
     listeners,
     live_config::LiveConfig,
 };
 use crate::{
     config::{Config, Http, Options, Pipeline},
-    fs,
-    hooks::{self, Runner},
+    exec, fs, hooks,
     http::Token,
     ledger::{Ledger, sqlite::Sqlite},
-    lifecycle::Signals,
     limits,
     observe::{self, display_path},
     patience,
@@ -56,13 +57,19 @@ pub struct SandboxGuard {
 #[derive(Debug)]
 pub struct Bootstrapped {
     pub live_config: LiveConfig,
-    /// `None` if no hook is configured.
-    pub runner: Option<Runner>,
+    pub runners: Runners,
     /// Token for changes over HTTP.
     pub token: Option<Token>,
     pub signals: Signals,
     /// `None` if no sandbox is in force. Keep it until the exit.
     pub sandbox: Option<SandboxGuard>,
+}
+
+/// Processes outside of the sandbox, each if something is configured for it.
+#[derive(Debug)]
+pub struct Runners {
+    pub hooks: Option<hooks::Runner>,
+    pub programs: Option<exec::RunnerProcess>,
 }
 
 /// Prepares everything that comes before the first thread.
@@ -73,7 +80,7 @@ pub fn bootstrap(
 ) -> Result<Bootstrapped, ServiceError> {
     log_start(&config, &options);
     let token = listeners::token(&config)?;
-    let (sandbox, runner) = restrict(&config, options.config.as_deref())?;
+    let (sandbox, runners) = restrict(&config, options.config.as_deref())?;
     patience::end_single_threaded();
     // From here on, no call that may hang in a file system runs without a thread that follows signals.
     signals
@@ -83,7 +90,7 @@ pub fn bootstrap(
         .map_err(|error| ServiceError::Internal(format!("cannot start the log thread: {error}")))?;
     let dirs = sandbox.as_ref().map(|guard| (guard.inside.clone(), guard.scope.clone()));
     let live_config = LiveConfig::new(config, options, dirs);
-    Ok(Bootstrapped { live_config, runner, token, signals, sandbox })
+    Ok(Bootstrapped { live_config, runners, token, signals, sandbox })
 }
 
 /// Logs the version and the configuration, as the first line of the log.
@@ -101,26 +108,32 @@ fn log_start(config: &Config, options: &Options) {
     );
 }
 
-/// Drops privileges, creates the directories, starts the hook runner and enters the sandbox. `file`
+/// Drops privileges, creates the directories, starts the runners and enters the sandbox. `file`
 /// is the configuration file, which a reload reads again.
 fn restrict(
     config: &Config,
     file: Option<&Path>,
-) -> Result<(Option<SandboxGuard>, Option<Runner>), ServiceError> {
+) -> Result<(Option<SandboxGuard>, Runners), ServiceError> {
     for note in config.notes() {
         tracing::warn!(event = "config.questionable", note, "questionable configuration");
     }
     drop_privileges(config);
     create_directories(config)?;
-    // The runner has the privileges of the service, and runs outside of its sandbox.
-    let runner = hooks::spawn(&config.hooks, &config.state_dir).map_err(|error| {
-        ServiceError::Internal(format!("cannot start the hook runner: {error}"))
-    })?;
+    // The runners have the privileges of the service, and run outside of its sandbox.
+    let failed = |what: &str, error: &io::Error| {
+        ServiceError::Internal(format!("cannot start the {what} runner: {error}"))
+    };
+    let runners = Runners {
+        hooks: hooks::spawn(&config.hooks, &config.state_dir)
+            .map_err(|error| failed("hook", &error))?,
+        programs: exec::spawn(&config.programs, config.sandbox)
+            .map_err(|error| failed("program", &error))?,
+    };
     if config.sandbox == Sandbox::Off {
         tracing::info!(event = "sandbox.disabled", "sandbox disabled by the configuration");
-        return Ok((None, runner));
+        return Ok((None, runners));
     }
-    Ok((enter_sandbox(config, file)?, runner))
+    Ok((enter_sandbox(config, file)?, runners))
 }
 
 /// Drops the privileges that are not needed, and logs if the service runs as root.
@@ -144,17 +157,24 @@ fn drop_privileges(config: &Config) {
 
 /// Creates the directories that the service needs, except the inputs, which must exist.
 fn create_directories(config: &Config) -> Result<(), ServiceError> {
-    map_create_error(&config.state_dir, fs::make_own(&config.state_dir))?;
+    map_create_error(&config.state_dir, true, fs::make_own(&config.state_dir))?;
     check_state_owner(&config.state_dir)?;
     let control = config.state_dir.join("control");
-    map_create_error(&control, fs::make_own(&control))?;
+    map_create_error(&control, true, fs::make_own(&control))?;
     let make = |dir: &Path, make: Make| {
         let path = dir.to_path_buf();
         // A directory that does not respond is reported when its pipeline starts.
         patience::within(dir, move || make(&path))
-            .map_or(Ok(()), |made| map_create_error(dir, made))
+            .map_or(Ok(()), |made| map_create_error(dir, false, made))
     };
-    config.pipelines.iter().try_for_each(|pipeline| create_each(pipeline, &config.state_dir, make))
+    let is_only = config.pipelines.len() == 1;
+    config.pipelines.iter().try_for_each(|pipeline| {
+        match create_each(pipeline, &config.state_dir, make) {
+            // The pipeline waits, and the others run.
+            Err(ServiceError::Storage(_)) if !is_only => Ok(()),
+            created => created,
+        }
+    })
 }
 
 /// Creates the directories of one pipeline, except the input. Blocks while its file systems do.
@@ -162,7 +182,7 @@ pub fn create_pipeline_directories(
     pipeline: &Pipeline,
     state_dir: &Path,
 ) -> Result<(), ServiceError> {
-    create_each(pipeline, state_dir, |dir, make| map_create_error(dir, make(dir)))
+    create_each(pipeline, state_dir, |dir, make| map_create_error(dir, false, make(dir)))
 }
 
 type Make = fn(&Path) -> io::Result<()>;
@@ -183,9 +203,17 @@ fn create_each(
     Ok(())
 }
 
-fn map_create_error(dir: &Path, made: io::Result<()>) -> Result<(), ServiceError> {
+fn map_create_error(
+    dir: &Path,
+    is_state_dir: bool,
+    made: io::Result<()>,
+) -> Result<(), ServiceError> {
     made.map_err(|error| {
-        let text = format!("cannot create the directory {}: {error}", display_path(dir));
+        let mut text = format!("cannot create the directory {}: {error}", display_path(dir));
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            let reason = access::reason(dir, is_state_dir);
+            text += &reason.map_or_else(String::new, |reason| format!(": {reason}"));
+        }
         match error.kind() {
             io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::StorageFull => {
                 ServiceError::Storage(text)
@@ -195,7 +223,7 @@ fn map_create_error(dir: &Path, made: io::Result<()>) -> Result<(), ServiceError
     })
 }
 
-/// Checks the owner of the state directory. It may be in the output, which another user may own: a
+/// Checks the owner of the state directory, and that this user may write there. It may be in the output, which another user may own: a
 /// link from that user must not redirect the service.
 fn check_state_owner(dir: &Path) -> Result<(), ServiceError> {
     let owner = fs::owner(dir).map_err(|error| {
@@ -204,6 +232,12 @@ fn check_state_owner(dir: &Path) -> Result<(), ServiceError> {
             display_path(dir)
         ))
     })?;
+    if let Some(reason) = access::reason(dir, true) {
+        let dir = display_path(dir);
+        return Err(ServiceError::Config(format!(
+            "cannot use the state directory {dir}: {reason}"
+        )));
+    }
     let user = rustix::process::geteuid();
     if user.is_root() && owner != user.as_raw() {
         tracing::warn!(
@@ -286,6 +320,7 @@ fn sandbox_rules(config: &Config, file: Option<&Path>) -> (SandboxRules, Vec<Pat
             .as_deref()
             .map(OsStr::as_bytes)
             .is_some_and(|name| name.starts_with(b"@")),
+        ..SandboxRules::default()
     };
     (rules, unresponsive)
 }
@@ -313,7 +348,7 @@ fn ports(http: Http) -> Vec<u16> {
 /// Returns the directories of unfinished work of the previous run, whose pipeline may no longer be
 /// configured. Opening the ledger later reports a ledger that cannot be read.
 fn unfinished(config: &Config) -> Vec<PathBuf> {
-    let path = config.state_dir.join("ledger.sqlite");
+    let path = config.state_dir.join(fs::LEDGER_NAME);
     let Ok(ledger) = Sqlite::open_read_only(&path) else {
         return Vec::new();
     };

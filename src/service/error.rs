@@ -2,9 +2,11 @@
 
 use std::{io, time::Duration};
 
+use tidemill_lifecycle::StartError;
 use tokio::task::spawn_blocking;
 
-use crate::{error::Exit, ledger, lifecycle::StartError};
+pub use crate::error::chain;
+use crate::{error::Exit, ledger};
 
 /// Name of the ledger resource: a failure to close it is a storage failure.
 pub const LEDGER: &str = "ledger";
@@ -12,17 +14,23 @@ pub const LEDGER: &str = "ledger";
 pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// Reason why the service could not start or had to stop.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ServiceError {
     #[error("{0}")]
     Config(String),
     #[error("{0}")]
     Storage(String),
+    /// A directory of a pipeline is read-only: the configuration is wrong, or the file system failed.
+    #[error("{0}")]
+    ReadOnly(String),
     #[error("{0}")]
     Internal(String),
     /// Another process uses the state directory; a later start may succeed.
     #[error("{0}")]
     Busy(String),
+    /// The disk of the state directory or of the events file stayed full; a later start may succeed.
+    #[error("{0}")]
+    NoSpace(String),
     /// Only a restart can continue.
     #[error("{0}")]
     RestartRequired(String),
@@ -38,12 +46,21 @@ impl ServiceError {
     #[must_use]
     pub const fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) => Exit::Config,
+            Self::Config(_) | Self::ReadOnly(_) => Exit::Config,
             Self::Storage(_) => Exit::Storage,
             Self::Internal(_) => Exit::Internal,
-            Self::RestartRequired(_) | Self::Busy(_) | Self::StartCut => Exit::WorkLeft,
+            Self::RestartRequired(_) | Self::Busy(_) | Self::NoSpace(_) | Self::StartCut => {
+                Exit::WorkLeft
+            }
             Self::Stopping => Exit::Drained,
         }
+    }
+
+    /// Checks whether the directories of a pipeline are read-only, or cannot be created now: the
+    /// pipeline may start later.
+    #[must_use]
+    pub const fn may_end_later(&self) -> bool {
+        matches!(self, Self::ReadOnly(_) | Self::Storage(_))
     }
 }
 
@@ -59,20 +76,22 @@ pub(super) fn map_start_error(
     }
 }
 
-/// Maps as [`map_start_error`] does, but a full or read-only disk to a storage error.
+/// Maps as [`map_start_error`] does, but a read-only disk to a storage error and a full one to a wait.
 pub(super) fn map_io_start_error(error: StartError) -> ServiceError {
-    use io::ErrorKind::{ReadOnlyFilesystem, StorageFull};
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     let cause = match &error {
         StartError::Failed { source, .. } => source.downcast_ref::<io::Error>(),
         _ => None,
     };
     match cause.map(io::Error::kind) {
-        Some(ReadOnlyFilesystem | StorageFull) => map_start_error(ServiceError::Storage)(error),
+        Some(ReadOnlyFilesystem) => map_start_error(ServiceError::Storage)(error),
+        Some(QuotaExceeded | StorageFull) => map_start_error(ServiceError::NoSpace)(error),
         _ => map_start_error(ServiceError::Config)(error),
     }
 }
 
-/// Maps as [`map_start_error`] does, but a failed ledger to a storage error and a busy one to a restart.
+/// Maps as [`map_start_error`] does, but a failed ledger to a storage error, a busy one to a restart,
+/// and one without space to a wait.
 pub(super) fn map_ledger_start_error(
     otherwise: fn(String) -> ServiceError,
 ) -> impl Fn(StartError) -> ServiceError {
@@ -83,24 +102,11 @@ pub(super) fn map_ledger_start_error(
         };
         match cause.map(|error| error.kind) {
             Some(ledger::ErrorKind::Busy) => map_start_error(ServiceError::RestartRequired)(error),
-            Some(ledger::ErrorKind::Full | ledger::ErrorKind::Failed) => {
-                map_start_error(ServiceError::Storage)(error)
-            }
+            Some(ledger::ErrorKind::Full) => map_start_error(ServiceError::NoSpace)(error),
+            Some(ledger::ErrorKind::Failed) => map_start_error(ServiceError::Storage)(error),
             None => map_start_error(otherwise)(error),
         }
     }
-}
-
-/// Formats an error with its causes.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// Runs blocking work on another thread and resumes its panic here.

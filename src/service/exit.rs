@@ -1,6 +1,8 @@
 //! The exit report and the exit code.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use tidemill_lifecycle::{CloseOutcome, ClosedResource, Report};
 
 use super::{
     error::{LEDGER, ServiceError},
@@ -9,10 +11,8 @@ use super::{
 use crate::{
     config::Config,
     error::Exit,
-    fs,
-    lifecycle::{CloseOutcome, ClosedResource, Report},
-    limits,
-    observe::{self, Observer, OnceOutcome},
+    fs, limits,
+    observe::{self, Observer, OnceOutcome, Totals, log_seconds, units::size},
     pipeline::DrainSummary,
 };
 
@@ -21,44 +21,47 @@ use crate::{
 pub struct DrainLog {
     pub is_cut: bool,
     started_at: Instant,
-    /// Files and bytes finished at the last log line.
-    finished: (u64, u64),
+    /// What was done at the last log line, see [`done`].
+    done: (u64, u64),
 }
 
 impl DrainLog {
     pub fn new(observer: &Observer) -> Self {
-        let totals = observer.status().totals();
-        Self {
-            is_cut: false,
-            started_at: Instant::now(),
-            finished: (totals.ended, totals.source_bytes),
-        }
+        let done = done(&observer.status().totals());
+        Self { is_cut: false, started_at: Instant::now(), done }
     }
+}
+
+/// Returns the finished files, and the bytes of published sources and those read of the sources in
+/// flight.
+const fn done(totals: &Totals) -> (u64, u64) {
+    (totals.ended, totals.source_bytes + totals.in_flight_done_bytes)
 }
 
 /// Logs the files in flight. Returns whether anything progressed since the last line.
 pub fn log_progress(log: &mut DrainLog, observer: &Observer) -> bool {
     let status = observer.status();
     let totals = status.totals();
-    let finished = (totals.ended, totals.source_bytes);
-    let moved = finished != log.finished;
-    log.finished = finished;
+    let done = done(&totals);
+    let moved = done != log.done;
+    log.done = done;
     let waiting: Vec<String> = status
         .channels
         .iter()
         .filter(|channel| channel.queued > 0)
         .map(|channel| format!("{} before {}", channel.queued, channel.name))
         .collect();
-    let oldest = status.pipelines.iter().map(|pipeline| pipeline.oldest_in_work_seconds);
+    let oldest = status.pipelines.iter().map(|pipeline| pipeline.oldest_in_flight_seconds);
     let oldest = oldest.fold(0.0, f64::max);
     tracing::info!(
         event = "service.draining",
-        files = totals.in_work,
-        bytes = totals.in_work_bytes,
-        oldest_seconds = oldest,
+        files = totals.in_flight,
+        in_flight_size = size(totals.in_flight_bytes),
+        read_size = size(totals.in_flight_done_bytes),
+        oldest_seconds = log_seconds(Duration::try_from_secs_f64(oldest).unwrap_or_default()),
         waiting = waiting.join(", "),
         moved,
-        seconds = log.started_at.elapsed().as_secs(),
+        seconds = log_seconds(log.started_at.elapsed()),
         "draining"
     );
     moved
@@ -75,7 +78,7 @@ pub fn log_unfinished(config: &Config, observer: &Observer) {
             tracing::warn!(event = "file.deferred", pipeline = %pipeline.name, source = %observe::display_path(&source), "unfinished at shutdown, deferred to the next start");
         }
         if more > 0 {
-            tracing::warn!(event = "file.left_more", pipeline = %pipeline.name, files = more, "more unfinished files deferred");
+            tracing::warn!(event = "pipeline.left_more", pipeline = %pipeline.name, files = more, "more unfinished files deferred");
         }
     }
 }
@@ -108,6 +111,8 @@ pub struct ExitReport<'a> {
     pub storage_failed: bool,
     /// Whether this process holds the lock: only then it writes to the state directory.
     pub has_lock: bool,
+    /// Whether the pipelines were started.
+    pub has_started: bool,
     /// Number of open descriptors at the start.
     pub descriptors: usize,
     pub started_at: Instant,
@@ -116,8 +121,7 @@ pub struct ExitReport<'a> {
 impl ExitReport<'_> {
     /// Logs, saves and prints the exit, and returns the exit code. The reason is the last line.
     pub fn report(self) -> Exit {
-        let Self { config, observer, outcome, storage_failed, has_lock, descriptors, started_at } =
-            self;
+        let Self { config, observer, outcome, storage_failed, has_lock, has_started, .. } = self;
         let status = observer.status();
         let totals = status.totals();
         let drained = outcome.as_ref().and_then(|outcome| outcome.drained);
@@ -126,34 +130,42 @@ impl ExitReport<'_> {
         for line in report.map(ToString::to_string).unwrap_or_default().lines() {
             tracing::debug!(event = "service.report", "{line}");
         }
-        let exit = exit_code(outcome.as_ref(), storage_failed, left);
-        tracing::info!(
-            event = "service.stopped",
-            exit_code = exit.code(),
-            published = totals.published,
-            quarantined = totals.quarantined,
-            left_for_the_next_start = left,
-            panics = drained.map_or(0, |drained| drained.panics),
+        tracing::debug!(
+            event = "service.resources",
             tasks_alive = report.map_or(0, |report| report.tasks.alive.len()),
             temporary_files = fs::live_temps(),
-            descriptors_at_start = descriptors,
+            descriptors_at_start = self.descriptors,
             // Without the lock, which is held until the process exits.
             descriptors_now = observe::open_descriptors().saturating_sub(usize::from(has_lock)),
-            "stopped"
+            "resources in use at the end"
         );
+        let exit = exit_code(outcome.as_ref(), storage_failed, left);
+        let error = outcome.as_ref().and_then(|outcome| outcome.error.as_ref());
+        // A failed start has nothing to summarize: its error is the last line, and alone.
+        let was_stopped =
+            matches!(error, None | Some(ServiceError::Stopping | ServiceError::StartCut));
+        if has_started || was_stopped {
+            tracing::info!(
+                event = "service.stopped",
+                exit_code = exit.code(),
+                published = totals.published,
+                quarantined = totals.quarantined,
+                unfinished = left,
+                panics = drained.map_or(0, |drained| drained.panics),
+                "stopped"
+            );
+        }
         if has_lock && let Err(error) = ExitRecord::now(exit, left).write(config.state_dir.clone())
         {
             tracing::warn!(event = "service.exit_not_saved", %error, "cannot save the exit code for `tidemill drain --wait`");
         }
-        let error = outcome.as_ref().and_then(|outcome| outcome.error.as_ref());
-        // A failed start has nothing to summarize.
         if config.once && (error.is_none() || drained.is_some()) {
             let in_quarantine = outcome.as_ref().map_or(0, |outcome| outcome.in_quarantine);
             let meters = (0..config.pipelines.len()).filter_map(|index| observer.pipeline(index));
             let other_transforms = meters.map(|meter| meter.other_transforms()).sum();
             let outputs = config.pipelines.iter().map(|pipeline| pipeline.output.clone()).collect();
             let outcome = OnceOutcome { in_quarantine, deferred: left, other_transforms, outputs };
-            observe::print_summary(&status, started_at.elapsed(), &outcome);
+            observe::print_summary(&status, self.started_at.elapsed(), &outcome);
         }
         let is_abandoned = |closed: &ClosedResource| closed.outcome == CloseOutcome::Abandoned;
         let was_forced = report.is_none_or(|report| report.resources.iter().any(is_abandoned));
@@ -178,7 +190,7 @@ fn log_reason(
             tracing::error!(
                 event = "service.ended",
                 files = left,
-                "stopped at once, files in flight deferred to the next start"
+                "stopped at once, files deferred to the next start"
             );
         }
         None if exit == Exit::WorkLeft && left > 0 => {

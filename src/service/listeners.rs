@@ -2,16 +2,17 @@
 
 use std::{convert::Infallible, path::Path, sync::Arc};
 
+use tidemill_lifecycle::Lifecycle;
+
 use super::{
     error::{LIMIT, ServiceError, blocking, chain, map_start_error},
     live_config::LiveConfig,
 };
 use crate::{
     config::{AdminSocket, Config, Http},
-    fs::{Socket, SocketError},
+    fs::{LEDGER_NAME, Socket, SocketError},
     http::{self, ApiState, App, Listener, Token, Transport},
     ledger::{self, Ledger, sqlite::Sqlite},
-    lifecycle::Lifecycle,
     limits,
     observe::{self, Observer, display_path},
 };
@@ -51,7 +52,7 @@ pub async fn open(
     if config.http == Http::Off && config.admin_socket == AdminSocket::Off {
         return Ok(None);
     }
-    let path = config.state_dir.join("ledger.sqlite");
+    let path = config.state_dir.join(LEDGER_NAME);
     let reader = blocking(move || Sqlite::open_read_only(&path)).await;
     let reader = reader.map_err(|error: ledger::Error| ServiceError::Storage(chain(&error)))?;
     let ledgers = (Arc::clone(ledger) as Arc<dyn Ledger>, Arc::new(reader) as Arc<dyn Ledger>);

@@ -8,6 +8,7 @@
 //! [`run`] calls the functions below it in the order in which they stand here. Every exit is safe,
 //! even a kill: a graceful stop only saves work at the next start.
 
+mod access;
 mod bootstrap;
 mod error;
 mod exit;
@@ -19,6 +20,7 @@ pub mod probe;
 mod recover;
 mod reload;
 mod resources;
+mod space;
 mod status_line;
 mod tasks;
 mod watchdog;
@@ -28,6 +30,7 @@ use std::{
     time::Instant,
 };
 
+use tidemill_lifecycle::{Deadlines, Handle, Lifecycle, Signals};
 use tokio::{runtime, sync::oneshot, time::timeout};
 
 pub use self::exit_record::ExitRecord;
@@ -43,12 +46,12 @@ use self::{
 use crate::{
     config::{Config, Http, Options},
     error::Exit,
+    exec,
     hooks::HookService,
     http::Token,
-    lifecycle::{Deadlines, Handle, Lifecycle, Signals},
     limits,
     observe::{self, Observer},
-    pipeline::{self, Control, DrainSummary, own_paths::OwnPaths},
+    pipeline::{self, Control, DrainSummary, in_commit::InCommitTables, own_paths::OwnPaths},
 };
 
 /// Runs the service from start to stop and returns the exit code. A reload loads the configuration
@@ -82,7 +85,7 @@ pub fn run(config: Config, options: Options, signals: Signals) -> Exit {
 
 /// Runs [`start_run_stop`], gives up on it at the forced stop, and reports the exit.
 async fn run_until_forced_stop(bootstrapped: Bootstrapped) -> Result<Exit, ServiceError> {
-    let Bootstrapped { live_config, runner, token, signals, sandbox: _sandbox } = bootstrapped;
+    let Bootstrapped { live_config, runners, token, signals, sandbox: _sandbox } = bootstrapped;
     let (started_at, descriptors) = (Instant::now(), observe::open_descriptors());
     let config = live_config.now();
     let stop = config.shutdown_deadline.max(limits::STOP_DEADLINE_MIN);
@@ -101,7 +104,8 @@ async fn run_until_forced_stop(bootstrapped: Bootstrapped) -> Result<Exit, Servi
         lock: HeldLock::default(),
         control: Arc::default(),
         token,
-        hooks: runner.map(|runner| HookService::new(runner, config.hooks.clone())),
+        hooks: runners.hooks.map(|runner| HookService::new(runner, config.hooks.clone())),
+        program_runner: runners.programs,
     };
     let (observer, lock) = (Arc::clone(&inputs.observer), Arc::clone(&inputs.lock));
     let control = Arc::clone(&inputs.control);
@@ -120,6 +124,7 @@ async fn run_until_forced_stop(bootstrapped: Bootstrapped) -> Result<Exit, Servi
         outcome,
         storage_failed: control.get().is_some_and(|control| control.halt_reason().is_some()),
         has_lock: lock.get().is_some(),
+        has_started: control.get().is_some(),
         descriptors,
         started_at,
     };
@@ -151,16 +156,18 @@ async fn start_run_stop(
 async fn start(
     life: &mut Lifecycle,
     live_config: &LiveConfig,
-    StartupInputs { observer, lock, control: control_cell, token, hooks }: StartupInputs,
+    inputs: StartupInputs,
     drained: oneshot::Sender<(DrainSummary, u64)>,
 ) -> Result<Control, ServiceError> {
+    let StartupInputs { observer, lock, control: control_cell, token, hooks, program_runner } =
+        inputs;
     let (config, observer) = (live_config.now(), &observer);
     let hangups = reload::hangups(life.handle());
     resources::descriptor_limit(life, &config).await?;
     resources::lock(life, &config, &lock).await?;
-    resources::config_snapshot(life, &config).await?;
     let ledger = resources::ledger(life, &config).await?;
-    let listener = hooks.as_ref().map(HookService::listener);
+    resources::config_snapshot(life, &config).await?;
+    let listener = || hooks.as_ref().map(HookService::listener);
     let events = resources::events(life, &config, listener).await?;
     tasks::phase(life, observer);
     if let Some(hooks) = hooks {
@@ -171,6 +178,7 @@ async fn start(
     let api_state = listeners::open(life, live_config, observer, &ledger, token).await?;
     let recovered = recover::recovery(life, &config, (&ledger, &events), observer).await?;
     let tracer = tasks::traces(life, &config);
+    let programs = resources::programs(life, &config, program_runner).await?;
     let own = error::blocking({
         let config = Arc::clone(&config);
         move || OwnPaths::new(config)
@@ -181,6 +189,8 @@ async fn start(
         tracer,
         observer: Arc::clone(observer),
         own: own.await,
+        in_commit: InCommitTables::default(),
+        programs,
         scope: live_config.scope(),
     };
     let (control, pending) =
@@ -237,4 +247,5 @@ struct StartupInputs {
     /// Token for changes over HTTP.
     token: Option<Token>,
     hooks: Option<HookService>,
+    program_runner: Option<exec::RunnerProcess>,
 }

@@ -3,26 +3,33 @@
 use std::{error::Error, path::Path, sync::Arc};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::time::{interval, sleep};
+use tokio::{
+    sync::watch,
+    time::{interval, sleep},
+};
 
 use super::{
     bootstrap::create_pipeline_directories,
-    error::{ServiceError, blocking},
+    error::{ServiceError, blocking, chain},
     probe,
     tasks::wait_until_excluded,
 };
 use crate::{
     config::{self, Config, Pipeline},
+    exec,
     fs::{self, SandboxScope},
-    ledger::{Ledger, sqlite::Sqlite},
+    ledger::{self, ErrorKind, Ledger, sqlite::Sqlite},
     limits,
     observe::{Observer, Pause, PipelineMeter, Tracer, display_path},
     patience,
     pipeline::{
         context::{Context, ContextParts},
+        in_commit::InCommitTables,
         own_paths::OwnPaths,
     },
     protocol::SharedEvents,
+    sink::local::{Local, LocalOptions},
+    transforms::ProgramRunner,
 };
 
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -37,6 +44,9 @@ pub struct PipelineOpener {
     pub tracer: Tracer,
     pub observer: Arc<Observer>,
     pub own: Arc<OwnPaths>,
+    pub in_commit: InCommitTables,
+    /// Runs the programs of `exec`, if any is configured.
+    pub programs: Option<Arc<exec::Client>>,
     /// Directories of the sandbox, if one is in force.
     pub scope: Option<Arc<SandboxScope>>,
 }
@@ -45,8 +55,12 @@ pub struct PipelineOpener {
 /// stay until the process exits.
 pub struct PendingPipelines {
     opening: FuturesUnordered<BoxFuture<'static, Opened>>,
-    meters: Vec<(Arc<str>, Arc<PipelineMeter>)>,
+    /// The meter of each, and the error that it waits to end, if it has one.
+    meters: Vec<(Arc<str>, Arc<PipelineMeter>, Option<String>)>,
 }
+
+/// The pipelines that wait for a directory to be writable, each with its first error.
+type Refusals = watch::Sender<Vec<(Arc<str>, ServiceError)>>;
 
 impl std::fmt::Debug for PendingPipelines {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -64,7 +78,7 @@ impl PipelineOpener {
         pipeline: &Pipeline,
         config: &Config,
     ) -> Result<Arc<Context>, Failure> {
-        let Self { ledger, events, tracer, observer, own, scope: _ } = self;
+        let Self { ledger, events, tracer, observer, own, in_commit, programs, scope: _ } = self;
         // The ledger identifies a pipeline by its real paths, which an unresponsive directory hides.
         for path in pipeline.directories() {
             let real = config::real_path(path);
@@ -80,26 +94,46 @@ impl PipelineOpener {
         // Directories that did not respond before the sandbox was entered do not exist yet.
         create_pipeline_directories(pipeline, &config.state_dir)?;
         probe::pipeline(pipeline, &fs::NodeId::new(ledger.instance()))?;
+        let id = ledger.pipeline(&pipeline.name, &pipeline.input, &pipeline.output)?;
+        let meter = observer.meter_of(&pipeline.name);
+        if let Some(client) = programs {
+            let (client, meter) = (Arc::clone(client), Arc::clone(&meter));
+            let runner: Arc<dyn ProgramRunner> = Arc::new(exec::PipelineRunner { client, meter });
+            pipeline.transforms.connect(&runner);
+        }
+        let sink = Local::open(LocalOptions {
+            pipeline: Arc::clone(&pipeline.name),
+            path: pipeline.output.clone(),
+            instance: fs::NodeId::new(ledger.instance()),
+            durability: pipeline.durability,
+            meter: Some(Arc::clone(&meter)),
+        });
+        let sink = sink.map_err(|error| {
+            format!("cannot open the output {}: {error}", display_path(&pipeline.output))
+        })?;
         let parts = ContextParts {
-            id: ledger.pipeline(&pipeline.name, &pipeline.input, &pipeline.output)?,
+            id,
             ledger: Arc::clone(ledger) as Arc<dyn Ledger>,
-            meter: observer.meter_of(&pipeline.name),
+            sink: Arc::new(sink),
+            meter,
             tracer: tracer.clone(),
             events: Arc::clone(events),
             own_paths: Arc::clone(own),
+            in_commit: in_commit.of(id),
         };
-        Context::open(index, pipeline.clone(), parts).map(Arc::new).map_err(|error| {
-            format!("cannot open the output {}: {error}", display_path(&pipeline.output)).into()
-        })
+        Ok(Arc::new(Context::new(index, pipeline.clone(), parts)))
     }
 
-    /// Waits until the file systems of the directories respond, then opens the pipeline.
+    /// Waits until the file systems of the directories respond, then opens the pipeline. Where others
+    /// may run, it also waits until they are writable, and adds itself to `refusals` meanwhile.
     async fn open_when_available(
         self,
         index: usize,
         pipeline: Pipeline,
-        config: Arc<Config>,
+        (config, refusals): (Arc<Config>, Refusals),
     ) -> Result<Arc<Context>, Failure> {
+        let is_only = config.pipelines.len() == 1;
+        let name = Arc::clone(&pipeline.name);
         let (this, pipeline) = (Arc::new(self), Arc::new(pipeline));
         loop {
             let (this, pipeline) = (Arc::clone(&this), Arc::clone(&pipeline));
@@ -108,8 +142,23 @@ impl PipelineOpener {
                 let is_available = pipeline.directories().into_iter().all(patience::is_available);
                 is_available.then(|| this.open_pipeline(index, &pipeline, &config)).transpose()
             });
-            if let Some(opened) = opened.await? {
-                return Ok(opened);
+            match opened.await {
+                Ok(Some(opened)) => return Ok(opened),
+                Ok(None) => {}
+                Err(error) if is_full(&*error) => {
+                    tracing::warn!(
+                        event = "service.no_space",
+                        error = chain(&*error),
+                        "no space in the state directory, start waiting"
+                    );
+                }
+                Err(error) => match error.downcast::<ServiceError>() {
+                    Ok(error) if !is_only && error.may_end_later() => {
+                        note_refusal(&refusals, &name, *error);
+                    }
+                    Ok(error) => return Err(error),
+                    Err(error) => return Err(error),
+                },
             }
             sleep(limits::POLL_INTERVAL).await;
         }
@@ -127,13 +176,15 @@ impl PipelineOpener {
     ///
     /// # Errors
     ///
-    /// A directory cannot do what the configuration needs, or the ledger failed.
+    /// A directory cannot do what the configuration needs, the ledger failed, or no pipeline has a
+    /// writable output.
     pub async fn open_all(
         &self,
         config: &Arc<Config>,
     ) -> Result<(Vec<Arc<Context>>, PendingPipelines), Failure> {
         let patience =
             if config.once { limits::ONCE_STORAGE_TIMEOUT } else { limits::START_TIMEOUT };
+        let (refusals, mut refused) = watch::channel(Vec::new());
         let open = |(index, pipeline): (usize, &Pipeline)| {
             let (this, config, name) =
                 (self.clone(), Arc::clone(config), Arc::clone(&pipeline.name));
@@ -145,7 +196,8 @@ impl PipelineOpener {
                     .boxed();
             }
             // A task starts now, and not at the first poll.
-            let opened = tokio::spawn(this.open_when_available(index, pipeline, config));
+            let shared = (config, refusals.clone());
+            let opened = tokio::spawn(this.open_when_available(index, pipeline, shared));
             async move {
                 let opened = opened.await.unwrap_or_else(|error| Err(error.into()));
                 (name, opened)
@@ -157,21 +209,33 @@ impl PipelineOpener {
         let mut contexts: Vec<Arc<Context>> = Vec::with_capacity(opening.len());
         let mut patience = std::pin::pin!(sleep(patience));
         loop {
+            let waiting = opening.len();
             tokio::select! {
                 biased;
                 opened = opening.next() => match opened {
                     Some((_, opened)) => contexts.push(opened?),
                     None => break,
                 },
+                true = async { refused.wait_for(|those| those.len() == waiting).await.is_ok() } => break,
                 () = &mut patience => break,
             }
+        }
+        let refused = refused.borrow().clone();
+        if contexts.is_empty()
+            && refused.len() == config.pipelines.len()
+            && let Some((_, error)) = refused.first()
+        {
+            return Err(Box::new(error.clone()));
         }
         contexts.sort_by_key(|context| context.index);
         let is_pending =
             |pipeline: &&Pipeline| !contexts.iter().any(|context| *context.name() == pipeline.name);
         let pending = config.pipelines.iter().filter(is_pending);
         let meter = |pipeline: &Pipeline| {
-            (Arc::clone(&pipeline.name), self.observer.meter_of(&pipeline.name))
+            let name = &pipeline.name;
+            let error = refused.iter().find(|(refused, _)| refused == name);
+            let error = error.map(|(_, error)| error.to_string());
+            (Arc::clone(name), self.observer.meter_of(name), error)
         };
         let meters = pending.map(meter).collect();
         Ok((contexts, PendingPipelines { opening, meters }))
@@ -181,9 +245,9 @@ impl PipelineOpener {
 impl PendingPipelines {
     /// Logs each pending pipeline, shows it as paused, and returns the names.
     pub fn announce(&self) -> Vec<Arc<str>> {
-        let announce = |(name, meter): &(Arc<str>, Arc<PipelineMeter>)| {
-            let reason = "its directories do not respond";
-            tracing::warn!(event = "pipeline.waiting", pipeline = %name, "waiting for the directories of a pipeline");
+        let announce = |(name, meter, error): &(Arc<str>, Arc<PipelineMeter>, Option<String>)| {
+            let reason = error.as_deref().unwrap_or("its directories do not respond");
+            tracing::warn!(event = "pipeline.waiting", pipeline = %name, reason, "waiting for the directories of a pipeline");
             meter.paused(Pause::Input, Some(reason));
             Arc::clone(name)
         };
@@ -197,8 +261,24 @@ impl PendingPipelines {
             tokio::select! {
                 opened = self.opening.next() => return opened,
                 // A pending pipeline has no intake that reports a heartbeat.
-                _ = heartbeat.tick() => for (_, meter) in &self.meters { meter.beat() },
+                _ = heartbeat.tick() => for (_, meter, _) in &self.meters { meter.beat() },
             }
         }
     }
+}
+
+/// Checks whether the ledger has no space for a pipeline's row.
+fn is_full(error: &(dyn Error + Send + Sync + 'static)) -> bool {
+    error.downcast_ref::<ledger::Error>().is_some_and(|error| error.kind == ErrorKind::Full)
+}
+
+/// Adds a pipeline that waits, with its first error.
+fn note_refusal(refusals: &Refusals, name: &Arc<str>, error: ServiceError) {
+    refusals.send_if_modified(|refused| {
+        let is_new = !refused.iter().any(|(refused, _)| refused == name);
+        if is_new {
+            refused.push((Arc::clone(name), error));
+        }
+        is_new
+    });
 }

@@ -7,18 +7,19 @@ use std::{
     sync::Arc,
 };
 
-use super::error::ServiceError;
+use super::{access, error::ServiceError};
 use crate::{
     config::{Config, Pipeline},
     error::Exit,
     fs::{self, Abilities, Dir, NodeId, Renames},
     observe::display_path,
+    patience,
     policy::{Durability, OnSuccess},
 };
 
 /// Role of a directory in its pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
+pub(super) enum Role {
     /// Sources are removed from it.
     Input,
     Output,
@@ -84,9 +85,23 @@ pub fn report(config: &Config) -> (String, Exit) {
     (text, exit)
 }
 
+/// Describes each directory in which the configuration needs to create files and this user may not,
+/// for `tidemill check`. Creates nothing.
+#[must_use]
+pub fn denied(config: &Config) -> Vec<String> {
+    let pipelines = config.pipelines.iter().flat_map(directories);
+    let pipelines = pipelines.map(|(role, path)| (role.to_string(), path));
+    let directories = pipelines.chain([(access::STATE.to_owned(), config.state_dir.as_path())]);
+    let describe = |(role, path): (String, &Path)| {
+        let looked = path.to_path_buf();
+        patience::within(path, move || access::describe(&role, &looked))?
+    };
+    directories.filter_map(describe).collect()
+}
+
 /// Returns the directories that the pipeline changes. With `on_success = "keep"` it changes neither
 /// the input nor the quarantine.
-fn directories(config: &Pipeline) -> impl Iterator<Item = (Role, &Path)> {
+pub(super) fn directories(config: &Pipeline) -> impl Iterator<Item = (Role, &Path)> {
     let Pipeline { input, output, quarantine, on_success, .. } = config;
     let moves = *on_success != OnSuccess::Keep;
     let archive = match on_success {
@@ -124,10 +139,10 @@ impl Probed {
 
     fn check(&self, config: &Pipeline) -> Result<(), ServiceError> {
         let (action, role) = (self.action(), self.role);
-        let refuse = |cause: &str, hint: &str| {
-            let path = display_path(&self.path);
-            Err(ServiceError::Config(format!("cannot {action} {path}: {cause}; hint: {hint}")))
+        let words = |cause: &str, hint: &str| {
+            format!("cannot {action} {}: {cause}; hint: {hint}", display_path(&self.path))
         };
+        let refuse = |cause: &str, hint: &str| Err(ServiceError::Config(words(cause, hint)));
         let elsewhere = format!("choose an {role} on another file system");
         let elsewhere = elsewhere.replace("an quarantine", "a quarantine");
         match &self.found {
@@ -148,7 +163,13 @@ impl Probed {
             Some(Err(error)) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
                 let keep = "set `on_success = \"keep\"`, or mount it for writing";
                 let hint = if role == Role::Input { keep } else { elsewhere.as_str() };
-                refuse("its file system is read-only", hint)
+                Err(ServiceError::ReadOnly(words("its file system is read-only", hint)))
+            }
+            Some(Err(error))
+                if role == Role::Input && error.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                let denied = access::describe(&role.to_string(), &self.path);
+                denied.map_or(Ok(()), |denied| Err(ServiceError::Config(denied)))
             }
             _ => Ok(()),
         }
@@ -175,7 +196,7 @@ impl Probed {
                 } else if is_usual(found) {
                     tracing::debug!(event = "storage.probed", %pipeline, %role, %path, abilities, "probed");
                 } else {
-                    tracing::info!(event = "storage.fallback", %pipeline, %role, %path, abilities, "file system lacks operations, using fallbacks");
+                    tracing::info!(event = "storage.limited", %pipeline, %role, %path, abilities, "file system lacks operations, using fallbacks");
                 }
             }
             Some(Err(error)) => {

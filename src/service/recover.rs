@@ -1,86 +1,132 @@
 //! The recovery: finishes the unfinished work of the previous run before the intake opens.
 
 use std::{
+    collections::HashSet,
     convert::Infallible,
     io,
-    sync::Arc,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
+use tidemill_lifecycle::{Lifecycle, StartError};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    error::{ServiceError, blocking, chain, map_start_error},
+    error::{ServiceError, blocking, map_start_error},
     resources::RECOVERY_TIMEOUT,
+    space::SpaceWait,
 };
 use crate::{
     config::{self, Config},
     fs,
-    ledger::{ErrorKind, Ledger, PreviousShutdown, Record, sqlite::Sqlite},
-    lifecycle::{Lifecycle, StartError},
+    ledger::{ErrorKind, Ledger, PreviousShutdown, Record, RecordId, sqlite::Sqlite},
     limits,
-    observe::{Observer, OutcomeKind},
+    observe::{Observer, OutcomeKind, PipelineMeter},
     patience,
     protocol::SharedEvents,
-    recovery::{self, Gathered, Quarantines, Summary},
+    recovery::{self, Count, Gathered, OpenSink, Quarantines, Summary},
+    sink::{Sink, local::Local},
 };
 
-/// Recovers and returns a summary.
+/// The acknowledged outputs that were counted. A repeated recovery acknowledges an output again if the
+/// ledger could not be marked.
+type Counted = Mutex<HashSet<RecordId>>;
+
+/// Recovers and returns a summary. While the ledger has no space, it waits and begins again: a
+/// recovery that was interrupted may be repeated.
 pub async fn recovery(
     life: &mut Lifecycle,
     config: &Config,
-    (ledger, events): (&Arc<Sqlite>, &SharedEvents),
+    stores: (&Arc<Sqlite>, &SharedEvents),
     observer: &Arc<Observer>,
 ) -> Result<Summary, ServiceError> {
+    let space = SpaceWait::new(life, config);
+    let counted = Arc::default();
+    loop {
+        let recovered = recover_once(life, config, stores, (observer, &counted)).await;
+        if !space.repeats(&recovered).await {
+            return recovered;
+        }
+    }
+}
+
+async fn recover_once(
+    life: &mut Lifecycle,
+    config: &Config,
+    (ledger, events): (&Arc<Sqlite>, &SharedEvents),
+    (observer, counted): (&Arc<Observer>, &Arc<Counted>),
+) -> Result<Summary, ServiceError> {
     let (ledger, events) = (Arc::clone(ledger), Arc::clone(events));
-    let (config, observer) = (config.clone(), Arc::clone(observer));
+    let (config, observer, counted) = (config.clone(), Arc::clone(observer), Arc::clone(counted));
     let stop = life.handle().closing();
     let open = blocking(move || {
-        let count = |pipeline: &str, record: &Record| {
-            count_quarantined(&observer, &config, pipeline, record);
+        let count_quarantined = |pipeline: &str, record: &Record| {
+            if let Some(meter) = meter_of(&observer, &config, pipeline) {
+                meter.outcomes().ended(OutcomeKind::Quarantined, record.identity.size);
+            }
         };
-        let quarantines = Quarantines { events: &events, ledger: ledger.instance(), count: &count };
-        recover(&*ledger, &quarantines, &config, &stop).map(|summary| ((), summary))
+        let count_published = |pipeline: &str, record: &Record| {
+            let is_first = counted.lock().unwrap_or_else(PoisonError::into_inner).insert(record.id);
+            if let Some(meter) = meter_of(&observer, &config, pipeline).filter(|_| is_first) {
+                meter.outcomes().published(record.identity.size, record.output_bytes());
+            }
+        };
+        let quarantines =
+            Quarantines { events: &events, ledger: ledger.instance(), count: &count_quarantined };
+        recover(&*ledger, (&quarantines, &count_published), &config, &stop)
+            .map(|summary| ((), summary))
     });
     let recovered =
         life.start("recovery", RECOVERY_TIMEOUT, open, |()| async { Ok::<_, Infallible>(()) });
-    recovered.await.map_err(|error| match &error {
-        StartError::Failed { source, .. } if needs_restart(source.as_ref()) => {
-            ServiceError::RestartRequired(chain(&error))
-        }
-        _ => map_start_error(ServiceError::Storage)(error),
-    })
+    recovered.await.map_err(map_recovery_error)
 }
 
-/// Returns whether a later start may succeed: no space for the events file, or a busy ledger.
-fn needs_restart(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
-    match error.downcast_ref() {
-        Some(recovery::Error::NoSpace(_)) => true,
-        Some(recovery::Error::Ledger(error)) => error.kind == ErrorKind::Busy,
-        _ => false,
-    }
+/// Maps no space for the events file, and a busy ledger, to a restart: a later start may succeed. It
+/// has waited for both.
+fn map_recovery_error(error: StartError) -> ServiceError {
+    let cause = match &error {
+        StartError::Failed { source, .. } => source.downcast_ref::<recovery::Error>(),
+        _ => None,
+    };
+    let map = match cause {
+        Some(recovery::Error::NoSpace(_)) => ServiceError::RestartRequired,
+        Some(recovery::Error::Ledger(error)) => match error.kind {
+            ErrorKind::Busy => ServiceError::RestartRequired,
+            ErrorKind::Full => ServiceError::NoSpace,
+            ErrorKind::Failed => ServiceError::Storage,
+        },
+        _ => ServiceError::Storage,
+    };
+    map_start_error(map)(error)
 }
 
-/// Counts a file that recovery put into quarantine, as its pipeline would.
-fn count_quarantined(observer: &Observer, config: &Config, pipeline: &str, record: &Record) {
-    let index = config.pipelines.iter().position(|configured| &*configured.name == pipeline);
-    if let Some(meter) = index.and_then(|index| observer.pipeline(index)) {
-        meter.outcome(OutcomeKind::Quarantined, record.identity.size, 0);
-    }
+/// Returns the meter of the pipeline of this name, if it is still configured.
+fn meter_of(observer: &Observer, config: &Config, pipeline: &str) -> Option<Arc<PipelineMeter>> {
+    let index = config.pipelines.iter().position(|configured| &*configured.name == pipeline)?;
+    observer.pipeline(index)
 }
 
 fn recover(
     ledger: &dyn Ledger,
-    quarantines: &Quarantines<'_>,
+    (quarantines, count_published): (&Quarantines<'_>, &Count<'_>),
     config: &Config,
     stop: &CancellationToken,
 ) -> Result<Summary, recovery::Error> {
     let events = quarantines.events;
     let previous = ledger.begin(&fs::boot_id())?;
     ledger.skip_ids(recovery::largest_id(ledger, events)?);
-    let patience = patience(stop, config.once);
-    let Gathered { roots, facts, deferred } = recovery::gather(ledger, events, &patience)?;
+    let wait = wait_for_space(stop, config.once);
+    let open_sink = |name: &str, output: &Path| {
+        if !patience::responds(output) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let sink = Local::open_offline(name, output, ledger.instance())?;
+        Ok(Arc::new(sink) as Arc<dyn Sink>)
+    };
+    let stores = (ledger, &open_sink as &OpenSink<'_>);
+    let Gathered { roots, facts, deferred } = recovery::gather(stores, events, &wait)?;
     let plans: Vec<_> = facts
         .into_iter()
         .map(|facts| {
@@ -93,14 +139,15 @@ fn recover(
         ledger,
         events,
         roots: &roots,
-        patience: &patience,
+        patience: &wait,
         quarantines,
+        count_published,
         pipelines: &config.pipelines,
     };
     let mut summary = recovery::apply(&context, plans)?;
     summary.deferred += deferred;
     if previous == PreviousShutdown::Unclean || unfinished {
-        recovery::sweep(ledger, quarantines, &config.pipelines, &mut summary)?;
+        recovery::sweep(stores, quarantines, &config.pipelines, &mut summary)?;
     }
     if summary != Summary::default() {
         tracing::info!(event = "recovery.finished", ?summary, "recovery finished");
@@ -126,7 +173,7 @@ fn record_inputs(ledger: &dyn Ledger, config: &Config) -> Result<(), recovery::E
 
 /// Returns a function that waits for space, and returns whether to retry: until the stop, and with
 /// `--once` for at most [`limits::ONCE_STORAGE_TIMEOUT`].
-fn patience(stop: &CancellationToken, once: bool) -> impl Fn(&io::Error) -> bool {
+fn wait_for_space(stop: &CancellationToken, once: bool) -> impl Fn(&io::Error) -> bool {
     const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(50);
     let started_at = Instant::now();
     move |error| {

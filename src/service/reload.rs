@@ -12,6 +12,7 @@ use std::{
     sync::Arc,
 };
 
+use tidemill_lifecycle::{Handle, Lifecycle, StopFlag};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::timeout,
@@ -27,7 +28,6 @@ use super::{
 use crate::{
     config::{Config, Difference},
     http::{ApiState, ReloadRefused, Reloaded},
-    lifecycle::{Handle, Lifecycle, StopFlag},
     observe::Pause,
     pipeline::{Control, context::Context},
 };

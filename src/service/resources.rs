@@ -2,12 +2,14 @@
 
 use std::{
     convert::Infallible,
+    ffi::OsString,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
+use tidemill_lifecycle::{BoxError, Lifecycle, Phase, StartError};
 use tokio::sync::oneshot;
 
 use super::{
@@ -17,14 +19,16 @@ use super::{
     },
     live_config::LiveConfig,
     opening::{Failure, PendingPipelines, PipelineOpener},
+    space::SpaceWait,
     tasks::{drain, notify},
 };
 use crate::{
     config::{Config, Pipeline},
+    exec,
     fs::{self, Lock, LockError, replace_own},
     ledger::{self, Ledger, sqlite::Sqlite},
-    lifecycle::{self, Lifecycle, Phase, StartError},
-    observe::{Events, Listener, display_path},
+    limits,
+    observe::{Events, Listener, display_path, is_full, shell_quoted},
     patience,
     pipeline::{Control, DrainSummary, PipelineInputs, Pipelines},
     protocol::SharedEvents,
@@ -60,7 +64,7 @@ pub async fn descriptor_limit(life: &mut Lifecycle, config: &Config) -> Result<(
         .map_err(map_start_error(ServiceError::Config))
 }
 
-/// Takes the lock on the state directory.
+/// Takes the lock on the state directory, and waits for the space for its content.
 ///
 /// `held` keeps the lock until the process exits: a process that waits for the lock then finds the
 /// [`super::exit_record`].
@@ -69,31 +73,60 @@ pub async fn lock(
     config: &Config,
     held: &HeldLock,
 ) -> Result<(), ServiceError> {
-    let (dir, held) = (config.state_dir.clone(), Arc::clone(held));
-    let open = blocking(move || Lock::take(&dir).map(|lock| (drop(held.set(lock)), ())));
-    let close = |()| async { Ok::<_, Infallible>(()) };
-    life.start("lock", LIMIT, open, close).await.map_err(|error| match error {
-        StartError::Failed { source, .. } if is_held(source.as_ref()) => {
-            ServiceError::Busy(chain(source.as_ref()))
+    let space = SpaceWait::new(life, config);
+    loop {
+        let (dir, held) = (config.state_dir.clone(), Arc::clone(held));
+        let open = blocking(move || {
+            Lock::take(&dir, &command_line()).map(|lock| (drop(held.set(lock)), ()))
+        });
+        let close = |()| async { Ok::<_, Infallible>(()) };
+        let taken = life.start("lock", LIMIT, open, close).await.map_err(map_lock_error);
+        if !space.repeats(&taken).await {
+            return taken;
         }
-        StartError::Failed { source, .. } if source.is::<LockError>() => {
-            ServiceError::Config(chain(source.as_ref()))
-        }
-        error => map_start_error(ServiceError::Storage)(error),
-    })
+    }
 }
 
-fn is_held(error: &(dyn std::error::Error + 'static)) -> bool {
-    matches!(error.downcast_ref(), Some(LockError::Held { .. }))
+/// The command line of this process, one line of bounded length.
+fn command_line() -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:=,+@%".contains(letter);
+    let word = |word: OsString| match word.to_str() {
+        Some(text) if !text.is_empty() && text.chars().all(is_plain) => text.to_owned(),
+        _ => shell_quoted(Path::new(&word)),
+    };
+    let arguments = std::env::args_os().skip(1).map(word);
+    let words: Vec<_> = std::iter::once("tidemill".to_owned()).chain(arguments).collect();
+    words.join(" ").chars().take(limits::COMMAND_CHARS_MAX).collect()
+}
+
+fn map_lock_error(error: StartError) -> ServiceError {
+    let source = match &error {
+        StartError::Failed { source, .. } => source.downcast_ref::<LockError>(),
+        _ => None,
+    };
+    match source {
+        Some(source @ LockError::Held { .. }) => ServiceError::Busy(chain(source)),
+        Some(error @ LockError::Io { source, .. }) if is_full(source) => {
+            ServiceError::NoSpace(chain(error))
+        }
+        Some(source @ LockError::Io { .. }) => ServiceError::Config(chain(source)),
+        None => map_start_error(ServiceError::Storage)(error),
+    }
 }
 
 /// Saves the configuration for `tidemill explain`. The lock must be held.
 pub async fn config_snapshot(life: &mut Lifecycle, config: &Config) -> Result<(), ServiceError> {
-    let config = config.clone();
-    let open = blocking(move || save_config_snapshot(&config).map(|()| ((), ())));
-    life.start("configuration snapshot", LIMIT, open, |()| async { Ok::<_, Infallible>(()) })
-        .await
-        .map_err(map_io_start_error)
+    let space = SpaceWait::new(life, config);
+    loop {
+        let config = config.clone();
+        let open = blocking(move || save_config_snapshot(&config).map(|()| ((), ())));
+        let close = |()| async { Ok::<_, Infallible>(()) };
+        let saved = life.start("configuration snapshot", LIMIT, open, close).await;
+        let saved = saved.map_err(map_io_start_error);
+        if !space.repeats(&saved).await {
+            return saved;
+        }
+    }
 }
 
 /// Writes the configuration in force to the state directory.
@@ -103,6 +136,23 @@ pub fn save_config_snapshot(config: &Config) -> io::Result<()> {
         let path = dir.join("config.toml");
         io::Error::new(error.kind(), format!("cannot write {}: {error}", display_path(&path)))
     })
+}
+
+/// Takes over the runner of the programs, if there is one. The lock must be held.
+pub async fn programs(
+    life: &mut Lifecycle,
+    config: &Config,
+    runner: Option<exec::RunnerProcess>,
+) -> Result<Option<Arc<exec::Client>>, ServiceError> {
+    let Some(runner) = runner else { return Ok(None) };
+    let (state_dir, cut) = (config.state_dir.clone(), life.handle().cut());
+    let open = blocking(move || {
+        let client = exec::Client::new(runner, &state_dir, cut)?;
+        Ok::<_, io::Error>((Arc::clone(&client), client))
+    });
+    let close = |client: Arc<exec::Client>| blocking(move || client.close());
+    let client = life.start("program runner", LIMIT, open, close).await;
+    client.map(Some).map_err(map_io_start_error)
 }
 
 /// Maps as [`map_ledger_start_error`] does, but keeps a [`ServiceError`].
@@ -119,34 +169,45 @@ fn map_pipelines_start_error(error: StartError) -> ServiceError {
 
 /// Opens the ledger. Recovery queries how the previous run ended.
 pub async fn ledger(life: &mut Lifecycle, config: &Config) -> Result<Arc<Sqlite>, ServiceError> {
-    let path = config.state_dir.join("ledger.sqlite");
-    let open = blocking(move || {
-        let ledger = Arc::new(Sqlite::open(&path)?);
-        Ok::<_, ledger::Error>((Arc::clone(&ledger), ledger))
-    });
-    let close = |ledger: Arc<Sqlite>| blocking(move || ledger.end(&fs::boot_id()));
-    life.start(LEDGER, LIMIT, open, close)
-        .await
-        .map_err(map_ledger_start_error(ServiceError::Storage))
+    let space = SpaceWait::new(life, config);
+    loop {
+        let path = config.state_dir.join(fs::LEDGER_NAME);
+        let open = blocking(move || {
+            let ledger = Arc::new(Sqlite::open(&path)?);
+            Ok::<_, ledger::Error>((Arc::clone(&ledger), ledger))
+        });
+        let close = |ledger: Arc<Sqlite>| blocking(move || ledger.end(&fs::boot_id()));
+        let opened = life.start(LEDGER, LIMIT, open, close).await;
+        let opened = opened.map_err(map_ledger_start_error(ServiceError::Storage));
+        if !space.repeats(&opened).await {
+            return opened;
+        }
+    }
 }
 
 /// Opens the events file, if one is configured, with its listener.
 pub async fn events(
     life: &mut Lifecycle,
     config: &Config,
-    listener: Option<Box<dyn Listener>>,
+    listener: impl Fn() -> Option<Box<dyn Listener>>,
 ) -> Result<SharedEvents, ServiceError> {
-    let path = config.events.clone();
-    let open = blocking(move || {
-        let events = Events::open_with(path.as_deref(), listener)?;
-        let events = Arc::new(Mutex::new(events));
-        Ok::<_, io::Error>((Arc::clone(&events), events))
-    });
-    let close = |events: SharedEvents| async move {
-        drop(events);
-        Ok::<_, Infallible>(())
-    };
-    life.start("events", LIMIT, open, close).await.map_err(map_io_start_error)
+    let space = SpaceWait::new(life, config);
+    loop {
+        let (path, listener) = (config.events.clone(), listener());
+        let open = blocking(move || {
+            let events = Events::open_with(path.as_deref(), listener)?;
+            let events = Arc::new(Mutex::new(events));
+            Ok::<_, io::Error>((Arc::clone(&events), events))
+        });
+        let close = |events: SharedEvents| async move {
+            drop(events);
+            Ok::<_, Infallible>(())
+        };
+        let opened = life.start("events", LIMIT, open, close).await.map_err(map_io_start_error);
+        if !space.repeats(&opened).await {
+            return opened;
+        }
+    }
 }
 
 /// Starts the pipelines. Closing them is the drain.
@@ -185,7 +246,7 @@ pub async fn pipelines(
         observer.drain_finished(summary.unfinished);
         let in_quarantine = in_quarantine(ledger, live_config.now()).await;
         let sent = drained.send((summary, in_quarantine.as_ref().copied().unwrap_or(0)));
-        sent.map_err(|_| lifecycle::Error::from("no receiver for the drain summary"))?;
+        sent.map_err(|_| BoxError::from("no receiver for the drain summary"))?;
         in_quarantine.map(drop)
     };
     life.start("pipelines", limit, open, close).await.map_err(map_pipelines_start_error)
@@ -193,7 +254,7 @@ pub async fn pipelines(
 
 /// Counts the files of these pipelines in quarantine, including those of earlier runs, for the exit
 /// code of `--once`. Returns 0 without `--once`.
-async fn in_quarantine(ledger: Arc<Sqlite>, config: Arc<Config>) -> Result<u64, lifecycle::Error> {
+async fn in_quarantine(ledger: Arc<Sqlite>, config: Arc<Config>) -> Result<u64, BoxError> {
     if !config.once {
         return Ok(0);
     }

@@ -3,13 +3,13 @@
 use std::{convert::Infallible, sync::Arc, time::Instant};
 
 use sd_notify::NotifyState;
+use tidemill_lifecycle::Lifecycle;
 
 use super::{
     error::{LIMIT, blocking},
     tasks::notify,
 };
 use crate::{
-    lifecycle::Lifecycle,
     limits,
     observe::{Observer, Status, Totals},
 };
@@ -52,13 +52,13 @@ pub fn spawn(life: &mut Lifecycle, observer: &Arc<Observer>) {
 
 /// One line, without control characters: a line break would begin another assignment.
 fn line(status: &Status, ended: u64, seconds: f64) -> String {
-    let Totals { in_work, quarantined, .. } = status.totals();
+    let Totals { in_flight, quarantined, .. } = status.totals();
     let line = if let Some(reason) = status.not_ready() {
         format!("Not ready: {reason}")
     } else {
         #[expect(clippy::cast_precision_loss, reason = "a pace for people")]
         let pace = if seconds > 0.0 { ended as f64 / seconds } else { 0.0 };
-        let mut line = format!("{pace:.0} files/s, {in_work} in flight");
+        let mut line = format!("{pace:.0} files/s, {in_flight} in flight");
         if quarantined > 0 {
             line += &format!(", {quarantined} quarantined since the start");
         }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde_json::json;
+use tidemill_lifecycle::{Handle, Lifecycle, Phase};
 
 use super::{
     error::{LIMIT, ServiceError, blocking, chain},
@@ -18,9 +19,8 @@ use crate::{
     fs::SandboxScope,
     hooks::HookContext,
     ledger::{Ledger, sqlite::Sqlite},
-    lifecycle::{Handle, Lifecycle, Phase},
     limits,
-    observe::{self, Observer, Totals, Tracer},
+    observe::{self, Observer, Totals, Tracer, units::size},
     patience,
     pipeline::Control,
     policy::HookKind,
@@ -178,9 +178,9 @@ fn summary(life: &mut Lifecycle, observer: &Arc<Observer>) {
                     published = now.published.saturating_sub(before.published),
                     skipped = now.skipped.saturating_sub(before.skipped),
                     quarantined = now.quarantined.saturating_sub(before.quarantined),
-                    bytes_in = now.source_bytes.saturating_sub(before.source_bytes),
-                    bytes_out = now.output_bytes.saturating_sub(before.output_bytes),
-                    in_flight = now.in_work,
+                    source_size = size(now.source_bytes.saturating_sub(before.source_bytes)),
+                    output_size = size(now.output_bytes.saturating_sub(before.output_bytes)),
+                    in_flight = now.in_flight,
                     seconds = limits::SUMMARY_INTERVAL.as_secs(),
                     "progress"
                 );
@@ -211,7 +211,7 @@ pub fn background(
 
 /// Watches `STATE/control`: `tidemill requeue` creates a file there to request a rescan of every input.
 fn watch_control(life: &mut Lifecycle, dir: &Path, control: Control) {
-    use crate::pipeline::intake::discover::{EventQueue, Watch};
+    use crate::source::{event_queue::EventQueue, local::Watch};
     let (events, mut wake) = EventQueue::new();
     let watch = match Watch::start(dir, events.clone()) {
         Ok(watch) => watch,

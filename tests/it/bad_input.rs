@@ -5,18 +5,13 @@
 #![expect(clippy::disallowed_methods, reason = "the tests are the users who move and remove files")]
 
 mod again;
+mod attributes;
 mod changing;
 mod content;
 mod kinds;
 mod names;
 mod storage;
 mod taken;
-
-/// Says loudly that a test did not run for want of a privilege; where `CI` is set, that fails.
-fn skipped(why: &str) {
-    println!("SKIPPED: {why}");
-    assert!(std::env::var_os("CI").is_none(), "not in CI: {why}");
-}
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()

@@ -8,6 +8,7 @@ mod copy;
 mod ends;
 mod explain;
 mod ledger;
+mod log;
 mod operate;
 mod reprocess;
 mod requeue;

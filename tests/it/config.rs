@@ -141,7 +141,7 @@ fn the_annotated_file_shows_the_defaults() {
         key.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase()).then_some(())
     };
     let shown = text.lines().filter(|line| key(line).is_some()).count();
-    assert_eq!(shown, 28, "defaults that are shown");
+    assert_eq!(shown, 29, "defaults that are shown");
     let uncommented: Vec<_> = text
         .lines()
         .map(|line| if key(line).is_some() { line.trim_start_matches("# ") } else { line })
@@ -202,6 +202,34 @@ fn options_override_the_only_pipeline_of_a_file() {
     assert_eq!(pipeline.on_exists, OnExists::Skip);
     assert_eq!(pipeline.durability, Durability::None);
     assert_eq!(config.notes().len(), 1, "{:?}", config.notes());
+}
+
+/// Each pipeline gets memory for its first files whatever the limit is: four of them needed 2.4 GiB of
+/// the one that was set, and no word of it.
+#[test]
+fn pipelines_that_need_more_memory_together_than_the_limit_are_noted() {
+    let bench = Bench::new();
+    let with = |count: usize| {
+        let pipeline = |number: usize| {
+            let (input, output) = (format!("in{number}"), format!("out{number}"));
+            fs::create_dir_all(bench.at(&input)).expect("a directory");
+            format!(
+                "[[pipeline]]\nname = \"p{number}\"\ninput = {:?}\noutput = {:?}\ntransforms = \"xz:9\"\n",
+                bench.at(&input),
+                bench.at(&output)
+            )
+        };
+        let pipelines: String = (0..count).map(pipeline).collect();
+        let text = format!(
+            "state_dir = {:?}\n[limits]\nmemory = \"1GiB\"\n{pipelines}",
+            bench.at("state")
+        );
+        load(&bench.file(&text)).expect("it loads").notes()
+    };
+    assert_eq!(with(1), Vec::<String>::new());
+    let notes = with(4);
+    let [note] = notes.as_slice() else { panic!("{notes:?}") };
+    assert!(note.contains("of the 4 pipelines need up to"), "{note}");
 }
 
 #[test]

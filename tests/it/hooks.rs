@@ -286,6 +286,22 @@ fn a_stop_with_a_hanging_hook_ends_within_its_deadline() {
 }
 
 #[test]
+fn a_drain_that_is_cut_is_told_with_the_number_of_files_that_it_left() {
+    let hooks = format!("on_drained = {}", keep());
+    let hooked = Hooked::with("shutdown_deadline = \"4s\"", &hooks);
+    let running = hooked.0.watch_with(&[], "write=sleep(200)");
+    hooked.put(60);
+    until("work has begun", || !hooked.lines("log/events").is_empty());
+    let ended = running.stop();
+    assert_eq!(ended.code, 75, "{ended:?}");
+    let drained = &hooked.received("received-on_drained")[0];
+    let left = drained["left"].as_u64().unwrap();
+    assert!(left > 0, "{drained}");
+    assert!(ended.stderr.contains(&format!("unfinished={left} ")), "{ended:?}");
+    assert_eq!(drained["published"], hooked.lines("log/events").len(), "{ended:?}");
+}
+
+#[test]
 fn what_was_acknowledged_before_the_stop_is_told_before_the_end() {
     let hooked =
         Hooked::new(&format!("on_published = {0}\non_drained = {0}\nbatch_delay = \"1h\"", keep()));

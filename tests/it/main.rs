@@ -25,9 +25,10 @@ mod bad_input;
 mod command_line;
 mod config;
 mod corpus;
+#[cfg(feature = "failpoints")]
+mod exec;
 mod hooks;
 mod intake;
-mod lifecycle;
 mod observe;
 mod reload;
 mod service;

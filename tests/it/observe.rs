@@ -118,11 +118,13 @@ fn a_published_file_is_seen_in_the_metrics_of_the_running_service() {
 #[test]
 fn a_draining_service_lives_and_is_not_ready_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
-    let service = Service::run(dir.path(), "transform=pause");
+    let service = Service::run(dir.path(), "commit::sync=pause");
     service.until("phase=READY");
     service.get_until("/readyz", &["200 OK"]);
     std::fs::write(dir.path().join("in/a"), "hello").unwrap();
-    service.get_until("/metrics", &["tidemill_in_work_files{pipeline=\"main\"} 1\n"]);
+    // Before that a stop would hand it back.
+    let transformed = "tidemill_stage_seconds_count{pipeline=\"main\",stage=\"transform\"} 1\n";
+    service.get_until("/metrics", &[transformed]);
     kill_process(Pid::from_child(&service.child), Signal::TERM).unwrap();
     service.get_until("/readyz", &["503", "phase DRAINING"]);
     service.get_until("/livez", &["200 OK"]);
@@ -135,13 +137,13 @@ fn a_file_that_vanishes_between_settling_and_its_claim_is_no_error() {
     let service = Service::run(dir.path(), "claim=1*sleep(1000)->off");
     service.until("phase=READY");
     std::fs::write(dir.path().join("in/a"), "hello").unwrap();
-    service.get_until("/metrics", &["tidemill_in_work_files{pipeline=\"main\"} 1\n"]);
+    service.get_until("/metrics", &["tidemill_in_flight_files{pipeline=\"main\"} 1\n"]);
     #[expect(clippy::disallowed_methods, reason = "the test is the producer")]
     std::fs::remove_file(dir.path().join("in/a")).unwrap();
     service.get_until(
         "/metrics",
         &[
-            "tidemill_in_work_files{pipeline=\"main\"} 0\n",
+            "tidemill_in_flight_files{pipeline=\"main\"} 0\n",
             "tidemill_files_total{pipeline=\"main\",outcome=\"skipped\"} 1\n",
             "tidemill_retries_total{pipeline=\"main\"} 0\n",
         ],

@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by a panic")]
 
+mod spelling;
 mod words;
 
 use std::{
@@ -13,21 +14,22 @@ use std::{
 const FILE_LINES: usize = 400;
 const FUNCTION_LINES: usize = 70;
 /// Modules of layer 1 and below, and the layer of each.
-const LAYERS: [(&str, u32); 23] = [
-    ("cli", 7),
-    ("service", 6),
-    ("http", 5),
-    ("queries", 4),
-    ("recovery", 4),
-    ("pipeline", 4),
-    ("protocol", 2),
-    ("hooks", 2),
-    ("codec", 1),
+const LAYERS: [(&str, u32); 25] = [
+    ("cli", 8),
+    ("service", 7),
+    ("http", 6),
+    ("queries", 5),
+    ("recovery", 5),
+    ("pipeline", 5),
+    ("protocol", 3),
+    ("exec", 3),
+    ("hooks", 3),
+    ("source", 2),
+    ("sink", 2),
     ("config", 1),
     ("sandbox", 1),
     ("fs", 1),
     ("ledger", 1),
-    ("lifecycle", 1),
     ("observe", 1),
     ("error", 0),
     ("failpoint", 0),
@@ -35,10 +37,11 @@ const LAYERS: [(&str, u32); 23] = [
     ("limits", 0),
     ("patience", 0),
     ("policy", 0),
+    ("reason", 0),
     ("stage", 0),
     ("transforms", 0),
 ];
-/// Within `pipeline`: stages are of layer 3, what they share of layer 2.
+/// Within `pipeline`: stages are of layer 4, what they share of layer 3.
 const STAGES: [&str; 8] =
     ["discover", "settle", "claim", "read", "transform", "write", "commit", "dispose"];
 
@@ -128,6 +131,26 @@ fn imports_point_down_only() {
             assert!(import == module || other < own || is_equal, "{path} imports {import}");
         }
     }
+}
+
+/// `tidemill-lifecycle` is for other services too, and what the layers below 3 share needs no start and stop.
+#[test]
+fn the_lifecycle_uses_nothing_of_tidemill_and_the_lowest_layers_nothing_of_it() {
+    let mut count = 0;
+    for (path, text) in sources() {
+        if path.starts_with("lifecycle/") {
+            assert!(!text.contains("tidemill::"), "{path} names tidemill");
+            // Its files name one another by `super::`, where circles are found.
+            assert!(is_test(&path) || imports(&text).is_empty(), "{path} names `crate::`");
+            count += 1;
+        } else if path.split(['/', '.']).next().and_then(layer).is_some_and(|layer| layer < 3) {
+            assert!(!text.contains("tidemill_lifecycle"), "{path} names the lifecycle");
+        }
+    }
+    assert!(count > 8, "{count} files of the lifecycle were read");
+    let manifest = fs::read_to_string(root().join("src/lifecycle/Cargo.toml")).expect("read");
+    let names = manifest.lines().filter(|line| line.starts_with("tidemill"));
+    assert_eq!(names.count(), 0, "the lifecycle depends on tidemill");
 }
 
 #[test]
@@ -267,7 +290,7 @@ fn each_side_effect_has_one_home() {
         ("signal(SignalKind", "lifecycle/"),
         ("metrics::counter!", "observe/"),
         ("renameat", "fs/"),
-        ("inotify", "pipeline/intake/discover/"),
+        ("inotify", "source/local/"),
     ] {
         for (path, text) in sources().iter().filter(|(path, _)| !is_test(path)) {
             let mut lines = code(text).lines().filter(|line| !line.trim_start().starts_with("//"));
@@ -279,14 +302,41 @@ fn each_side_effect_has_one_home() {
     }
 }
 
+/// Another store than a directory needs no change of these files.
+#[test]
+fn what_decides_about_sources_reaches_them_through_the_port() {
+    let deciding = [
+        "pipeline/intake/",
+        "pipeline/process/claim.rs",
+        "pipeline/process/read.rs",
+        "pipeline/publish/dispose/",
+        "protocol/disposal.rs",
+        "protocol/eligibility.rs",
+        "protocol/quarantine.rs",
+    ];
+    let mut count = 0;
+    for (path, text) in sources().iter().filter(|(path, _)| !is_test(path)) {
+        if !deciding.iter().any(|begin| path.starts_with(begin)) {
+            continue;
+        }
+        count += 1;
+        let lines = code(text).lines().filter(|line| !line.trim_start().starts_with("//"));
+        for line in lines {
+            let mut words = line.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+            let own_way = words.find(|word| ["Dir", "Walk", "Local"].contains(word));
+            assert_eq!(own_way, None, "{path}: {line}");
+        }
+    }
+    assert!(count >= 15, "{count} files were read");
+}
+
 #[test]
 fn only_the_agreed_folders_are_at_the_top() {
     let agreed = ["src", "config", "tests", "benches", "deploy", ".ci"];
     let listed = std::process::Command::new("git").arg("ls-files").current_dir(root()).output();
     let listed = listed.expect("git");
     if !listed.status.success() {
-        println!("SKIPPED: this is no git repository, so nobody knows which folders are its own");
-        return;
+        return crate::prove::skipped("the folders", "this is no git repository");
     }
     for path in String::from_utf8_lossy(&listed.stdout).lines() {
         if let Some((folder, _)) = path.split_once('/') {
@@ -411,5 +461,85 @@ fn the_chinese_readme_is_in_step_with_the_english_one() {
     for (path, other) in [("README.md", "(README.zh.md)"), ("README.zh.md", "(README.md)")] {
         let text = fs::read_to_string(root().join(path)).expect("read");
         assert!(text.contains(other), "{path} links no {other}");
+    }
+}
+
+/// The calls of `tracing` in the code, each with its file and its arguments.
+fn log_calls() -> Vec<(String, String)> {
+    let mut calls = Vec::new();
+    for (path, text) in sources().iter().filter(|(path, _)| !is_test(path)) {
+        for part in code(text).split("tracing::").skip(1) {
+            let Some((level, arguments)) = part.split_once("!(") else { continue };
+            if !["error", "warn", "info", "debug", "trace"].contains(&level) {
+                continue;
+            }
+            let (mut depth, mut is_quoted, mut last) = (1, false, ' ');
+            let end = arguments.find(|letter| {
+                is_quoted ^= letter == '"' && last != '\\';
+                last = letter;
+                match letter {
+                    '(' if !is_quoted => depth += 1,
+                    ')' if !is_quoted => depth -= 1,
+                    _ => {}
+                }
+                depth == 0
+            });
+            calls.push((path.clone(), arguments[..end.expect("its end")].to_owned()));
+        }
+    }
+    calls
+}
+
+#[test]
+fn a_log_line_is_one_event_in_at_most_ten_words_and_names_its_source() {
+    let calls = log_calls();
+    assert!(calls.len() > 100, "{} calls", calls.len());
+    for (path, arguments) in calls {
+        let event = arguments.split("event = ").nth(1).and_then(|rest| rest.split('"').nth(1));
+        let event = event.unwrap_or_else(|| panic!("{path}: no event: {arguments}"));
+        let message = arguments.trim_end().trim_end_matches(',').rsplit('"').nth(1);
+        let words = message.expect("a message").split_whitespace().count();
+        assert!(words <= 10, "{path}: {words} words: {arguments}");
+        let has_source = arguments.contains(" source = ") || arguments.contains(" source,");
+        assert!(has_source || !event.starts_with("file."), "{path}: no source: {arguments}");
+    }
+}
+
+#[test]
+fn a_test_that_cannot_run_is_reported_in_one_way() {
+    let texts = words::texts_of(&["tests"]);
+    let prints = |text: &str| text.contains(concat!("(\"SKIP", "PED"));
+    let found =
+        texts.iter().filter(|(name, text)| words::has_extension(name, "rs") && prints(text));
+    let found: Vec<_> = found.map(|(name, _)| name.as_str()).collect();
+    assert_eq!(found, ["tests/support/prove.rs"], "`PROVE_ALL` makes only its skips a failure");
+}
+
+#[test]
+fn the_recipe_for_a_key_names_every_file_that_has_one() {
+    let text = fs::read_to_string(root().join("CONTRIBUTING.md")).expect("the recipes");
+    let recipe = text.split("**Add a configuration key.**").nth(1).expect("a recipe");
+    let mut files: Vec<PathBuf> = ["src/config", "tests/config", "tests/packaging/deploy"]
+        .iter()
+        .flat_map(|dir| fs::read_dir(root().join(dir)).expect("list"))
+        .map(|entry| entry.expect("entry").path())
+        .collect();
+    files.extend(["config/tidemill.toml", "REFERENCE.md"].map(|path| root().join(path)));
+    let is_word = |letter: char| letter.is_alphanumeric() || letter == '_';
+    for (key, least) in [("attempts", 9), ("backoff", 7), ("shutdown_deadline", 8)] {
+        let mut named = 0;
+        for file in files.iter().filter(|file| file.is_file()) {
+            let content = fs::read_to_string(file).expect("read");
+            let path = file.strip_prefix(root()).expect("below").to_string_lossy();
+            // A case of another fault, with this key.
+            if !content.split(|letter| !is_word(letter)).any(|word| word == key)
+                || path.contains("wrong_types")
+            {
+                continue;
+            }
+            assert!(recipe.contains(&format!("`{path}`")), "{path} has `{key}`");
+            named += 1;
+        }
+        assert!(named >= least, "{key}: {named} files");
     }
 }

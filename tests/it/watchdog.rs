@@ -72,7 +72,7 @@ fn an_idle_service_and_one_at_work_feed_the_watchdog() {
 fn a_stuck_stage_stops_the_feeding() {
     let watched = Watched::start("transform=pause");
     watched.place.put("a", "content");
-    let said = format!("{NOT_FED}1 files in flight, no progress for ");
+    let said = format!("{NOT_FED}pipeline main: 1 files in flight, no progress for ");
     watched.until_said(&said);
     watched.starves();
 }
@@ -81,7 +81,7 @@ fn a_stuck_stage_stops_the_feeding() {
 fn an_intake_that_does_not_turn_stops_the_feeding() {
     let watched = Watched::start("discover=pause");
     watched.place.put("a", "content");
-    watched.until_said(&format!("{NOT_FED}no heartbeat of the intake of main for "));
+    watched.until_said(&format!("{NOT_FED}pipeline main: no heartbeat of its intake for "));
     watched.starves();
 }
 
@@ -99,7 +99,7 @@ fn archived_by_a_copy(failpoints: &str) -> Option<(Mount, Watched)> {
 fn a_copy_that_hangs_stops_the_feeding() {
     let Some((mount, watched)) = archived_by_a_copy("move::chunk=pause") else { return };
     watched.place.put("a", "content");
-    watched.until_said(&format!("{NOT_FED}1 files in flight, no progress for "));
+    watched.until_said(&format!("{NOT_FED}pipeline main: 1 files in flight, no progress for "));
     watched.starves();
     drop((watched, mount));
 }

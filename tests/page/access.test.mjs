@@ -110,17 +110,17 @@ test("the keyboard reaches every control in the order of the page, and shows whe
     "Pipelines", "Quarantine", "Files", "Outcomes", "Explain a file", "Last hour",
     "Throughput, point in time", "Backlog, point in time", "Latency, point in time", "Failures, point in time", "The charts as a table",
     "Pause main", "Rescan main", "Search", "Requeue all…",
-    ...walk.filter((name) => name.startsWith("cannot transform the file: gunzip: the input ends")),
+    ...walk.filter((name) => name.startsWith("truncated cannot transform the file: ")),
     "camera/2026-11-24/cut-off.gz", "Requeue camera/2026-11-24/cut-off.gz", "partner/zeros.gz", "Requeue partner/zeros.gz",
     "Requeue 2 files: cannot transform the file: gunzip: the input ends in the middle",
-    ...walk.filter((name) => name.startsWith("cannot transform the file: gunzip: the input is")),
+    ...walk.filter((name) => name.startsWith("corrupt cannot transform the file: ")),
     "partner/invoice-export.gz", "Requeue partner/invoice-export.gz",
-    ...walk.filter((name) => name.startsWith("the output exists")), "Requeue app/access.log.1",
+    ...walk.filter((name) => name.startsWith("name_taken the output exists")), "Requeue app/access.log.1",
     "sensors/pit-7/run-2026-11-24.raw", "db/wal/00000001000000A2", "Show 21 more",
-    "Search", ...walk.filter((name) => name.startsWith("Outcome") && name !== "Outcomes"), "Live", "Show older",
-    "Pipeline stages bottleneck: transform", "Stages and channels as a table", "Path", "Explain", "Metrics", "Readiness", "Status", "API",
+    "Search", ...walk.filter((name) => name.startsWith("Outcome") && name !== "Outcomes"), "Live", "Show older", "CSV", "JSON lines",
+    "Pipeline stages bottleneck: transform", "Stages and channels as a table", "Path", "Explain", "Configuration", "Metrics", "Readiness", "Status", "API",
   ]);
-  assert.equal(new Set(walk.filter((name) => /^(cannot transform|the output exists)/.test(name))).size, 3, "each group can be opened");
+  assert.equal(new Set(walk.filter((name) => /^(truncated|corrupt|name_taken) /.test(name))).size, 3, "each group can be opened");
 }));
 
 test("a dialog holds the focus, and gives it back", () => mocked("busy", async (page, served) => {
@@ -189,7 +189,7 @@ test("only another state is spoken, not each second's figures", () => mocked("bu
   const uptime = await page.locator("#figures").textContent();
   await page.waitForFunction((before) => document.querySelector("#figures").textContent !== before, uptime);
   assert.deepEqual(await page.evaluate(() => window.spoken), []);
-  served.state.status.held = true;
+  served.state.status.paused_by_operator = true;
   served.refresh();
   await state(page, "Paused");
   const spoken = await page.evaluate(() => window.spoken);

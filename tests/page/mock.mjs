@@ -15,18 +15,21 @@ const NOW = Date.UTC(2026, 10, 24, 14, 30, 0);
 
 const iso = (secondsAgo) => new Date(NOW - secondsAgo * 1000).toISOString();
 
+const PAUSED = [{ reason: "operator", since: iso(340), detail: null }];
+const unavailable = (detail) => [{ reason: "storage", since: iso(340), detail }];
+
 function pipeline(name, more = {}) {
   return {
     name, published: 0, skipped: 0, quarantined: 0, deferred: 0, retries: 0, source_bytes: 0, output_bytes: 0,
-    overflows: 0, rescan_finds: 0, pending: 0, oldest_pending_seconds: 0, in_work: 0, in_work_bytes: 0,
-    in_work_done_bytes: 0, oldest_in_work_seconds: 0, queued: 0, lanes_busy: 0, held: false, paused: null, input: `/srv/${name}/in`,
+    overflows: 0, rescan_finds: 0, pending: 0, oldest_pending_seconds: 0, in_flight: 0, in_flight_bytes: 0,
+    in_flight_done_bytes: 0, oldest_in_flight_seconds: 0, queued: 0, lanes_busy: 0, paused: [], input: `/srv/${name}/in`,
     output: `/srv/${name}/out`, transforms: "zstd:3", on_success: "keep", lanes: 2, quarantine_size: 0, ...more,
   };
 }
 
 function status(more = {}, queued = {}) {
   return {
-    version: "0.1.0", host: "mill-3", phase: "READY", uptime_seconds: 8_412, held: false, drain: null, can_change: false, token_set: true,
+    version: "0.1.0", host: "mill-3", phase: "READY", uptime_seconds: 8_412, paused_by_operator: false, drain: null, can_change: false, token_set: true,
     pipelines: [pipeline("main")],
     channels: Object.entries(CAPACITIES).map(([channel, capacity]) => ({
       name: channel, capacity, queued: queued[channel] ?? 0, entered: 48_211, waited_seconds: queued[channel] === capacity ? 92.4 : 0,
@@ -48,7 +51,7 @@ function hour({ points = 360, gapAt = [], names = ["main"] } = {}) {
       files, source_bytes: source, output_bytes: Math.round(source * (0.27 + 0.04 * Math.sin(index / 17))),
       quarantined: index % 97 === 0 ? 1 : 0,
       p50_seconds: rests ? null : 0.018 + 0.006 * tide, p99_seconds: rests ? null : 0.06 + 0.07 * tide * tide,
-      in_work: rests ? 0 : Math.round(180 * tide), pending: rests ? 0 : Math.round(900 * tide),
+      in_flight: rests ? 0 : Math.round(180 * tide), pending: rests ? 0 : Math.round(900 * tide),
     };
     const slower = (seconds, place) => (seconds === null ? null : seconds * 100 ** place);
     const pipelines = names.map((name, place) => ({ name, ...all, p50_seconds: slower(all.p50_seconds, place), p99_seconds: slower(all.p99_seconds, place) }));
@@ -64,28 +67,28 @@ function outcomes(count, more = () => ({})) {
     const source = 9_000 + ((index * 7_919) % 4_000_000);
     return {
       id: 48_211 - index, pipeline: "main", path, state: "done", at: iso(index * 0.4), output: `${path}.zst`, source_bytes: source,
-      output_bytes: Math.round(source * (0.2 + (index % 7) / 40)), reason: null, attempts: 1, seconds: null, ...more(index),
+      output_bytes: Math.round(source * (0.2 + (index % 7) / 40)), reason_code: null, reason: null, attempts: 1, seconds: null, ...more(index),
     };
   });
 }
 
 const inQuarantine = (id, path, reason, more = {}) => ({
-  id, pipeline: "main", path, kept_at: `/srv/inbox/${path}`, at: iso(id * 61), stage: "transform", cause: reason, reason, attempts: 3, bytes: 4_096 * id, ...more,
+  id, pipeline: "main", reason_code: "output_error", path, kept_at: `/srv/inbox/${path}`, at: iso(id * 61), stage: "transform", cause: reason, reason, attempts: 3, bytes: 4_096 * id, ...more,
 });
 
 // A quarantined file whose reason names it, as those of the service do.
 function failed(id, path, verb, why, more = {}) {
   const reason = (file) => `cannot ${verb} ${file}: ${why}`;
-  return inQuarantine(id, path, reason(`/srv/inbox/${path}`), { cause: reason("the file"), ...more });
+  return inQuarantine(id, path, reason(`/srv/inbox/${path}`), { cause: reason("the file"), reason_code: "truncated", ...more });
 }
 
 const TRUNCATED = "`gunzip`: the input ends in the middle";
 
 const QUARANTINE = [
   failed(7, "camera/2026-11-24/cut-off.gz", "transform", TRUNCATED),
-  failed(6, "partner/invoice-export.gz", "transform", "`gunzip`: the input is damaged, or is not of this format: invalid gzip header", { kept_at: "/srv/state/quarantine/main/6-invoice-export.gz" }),
+  failed(6, "partner/invoice-export.gz", "transform", "`gunzip`: the input is damaged, or is not of this format: invalid gzip header", { reason_code: "corrupt", kept_at: "/srv/state/quarantine/main/6-invoice-export.gz" }),
   failed(5, "partner/zeros.gz", "transform", TRUNCATED),
-  inQuarantine(4, "app/access.log.1", "/srv/outbox/app/access.log.1.zst exists, and `on_exists = \"fail\"`", { cause: "the output exists, and `on_exists = \"fail\"`", stage: "commit", attempts: 1 }),
+  inQuarantine(4, "app/access.log.1", "/srv/outbox/app/access.log.1.zst exists, and `on_exists = \"fail\"`", { reason_code: "name_taken", cause: "the output exists, and `on_exists = \"fail\"`", stage: "commit", attempts: 1 }),
 ];
 
 // Very many files with one cause, and a few with another.
@@ -108,7 +111,7 @@ const HOSTILE = [
 function busy() {
   const one = pipeline("main", {
     published: 48_190, quarantined: 4, retries: 12, source_bytes: 343_112_004_000, output_bytes: 94_214_880_000, pending: 1_204,
-    oldest_pending_seconds: 12, in_work: 187, queued: 158, lanes_busy: 2, in_work_bytes: 4_218_000_000, in_work_done_bytes: 900_000_000, quarantine_size: 4,
+    oldest_pending_seconds: 12, in_flight: 187, queued: 158, lanes_busy: 2, in_flight_bytes: 4_218_000_000, in_flight_done_bytes: 900_000_000, quarantine_size: 4,
     input: "/srv/inbox", output: "/srv/outbox", on_success: "archive:/srv/done",
   });
   const work = [
@@ -123,8 +126,8 @@ function busy() {
     })),
     series: hour({ gapAt: [[120, 150]] }),
     outcomes: outcomes(120, (index) =>
-      index === 4 ? { state: "skipped", output: null, output_bytes: null, reason: "the output exists, and `on_exists = \"skip\"`" }
-        : index === 9 ? { state: "quarantined", output: null, output_bytes: null, attempts: 3, reason: `cannot transform /srv/inbox/edge/eu-3/requests-23.ndjson: ${TRUNCATED}` }
+      index === 4 ? { state: "skipped", output: null, output_bytes: null, reason_code: "name_taken", reason: "the output exists, and `on_exists = \"skip\"`" }
+        : index === 9 ? { state: "quarantined", output: null, output_bytes: null, attempts: 3, reason_code: "truncated", reason: `cannot transform /srv/inbox/edge/eu-3/requests-23.ndjson: ${TRUNCATED}` }
           : { seconds: 0.018 + (index % 5) / 200 }),
     quarantine: QUARANTINE,
     // What grows from one second to the next.
@@ -145,10 +148,15 @@ function busy() {
 function drain(progress) {
   const one = busy();
   Object.assign(one.status, { phase: "DRAINING", drain: progress });
-  Object.assign(one.status.pipelines[0], { in_work: 12, queued: 0, pending: 0, oldest_pending_seconds: 0 });
+  Object.assign(one.status.pipelines[0], { in_flight: 12, queued: 0, pending: 0, oldest_pending_seconds: 0 });
   one.status.channels.forEach((channel) => { channel.queued = 0; });
   return { ...one, work: one.work.slice(0, 12) };
 }
+
+const CONFIG = {
+  all: 'state_dir = "/srv/state"\nhttp = "default"\n\n[[pipeline]]\nname = "main"\ninput = "/srv/inbox"\noutput = "/srv/outbox"\ntransforms = "zstd:3"\n',
+  changed: '[[pipeline]]\ninput = "/srv/inbox"\noutput = "/srv/outbox"\n',
+};
 
 const quiet = (shown) => ({ status: shown, work: [], series: [], outcomes: [], quarantine: [] });
 
@@ -156,8 +164,8 @@ export const SCENARIOS = {
   busy,
   empty: () => quiet(status({ uptime_seconds: 3, channels: status().channels, stages: STAGES.map((stage) => ({ stage, files: 0, busy_seconds: 0 })) })),
   idle: () => ({ ...busy(), status: status({ pipelines: [pipeline("main", { published: 48_190, source_bytes: 343_112_004_000, output_bytes: 94_214_880_000 })] }), work: [], grow: undefined }),
-  paused: () => ({ ...busy(), status: status({ held: true }), work: [], grow: undefined }),
-  unavailable: () => quiet(status({ pipelines: [pipeline("main", { paused: "cannot write in /srv/outbox: No space left on device (os error 28)", pending: 9, oldest_pending_seconds: 340 })] })),
+  paused: () => ({ ...busy(), status: status({ paused_by_operator: true, pipelines: [pipeline("main", { paused: PAUSED })] }), work: [], grow: undefined }),
+  unavailable: () => quiet(status({ pipelines: [pipeline("main", { paused: unavailable("cannot write in /srv/outbox: No space left on device (os error 28)"), pending: 9, oldest_pending_seconds: 340 })] })),
   draining: () => drain({ left_files: 12, left_bytes: 2_100_000_000, seconds: 6, deadline_seconds_left: 19, estimated_seconds_left: 14.2, ended: false }),
   late: () => drain({ left_files: 12, left_bytes: 9_100_000_000, seconds: 20, deadline_seconds_left: 5, estimated_seconds_left: 41, ended: false }),
   flood: () => ({ ...busy(), status: status({ pipelines: [pipeline("main", { quarantine_size: FLOOD.length, input: "/srv/inbox" })] }), work: [], quarantine: FLOOD, grow: undefined }),
@@ -166,7 +174,7 @@ export const SCENARIOS = {
   open: () => quiet(status({ can_change: true, token_set: false })),
   many: () => {
     const names = ["logs", "wal", "camera", "partner"];
-    const kinds = [{ pending: 3 }, { held: true }, { paused: "the input is gone: /srv/camera/in" }, {}];
+    const kinds = [{ pending: 3 }, { paused: PAUSED }, { paused: unavailable("the input is gone: /srv/camera/in") }, {}];
     return {
       ...quiet(status({ pipelines: names.map((name, index) => pipeline(name, { quarantine_size: index === 3 ? 2 : 0, ...kinds[index] })) })),
       series: hour({ names }),
@@ -175,7 +183,7 @@ export const SCENARIOS = {
     };
   },
   hostile: () => ({
-    ...quiet(status({ pipelines: [pipeline("<b>main</b>", { quarantine_size: HOSTILE.length, in_work: HOSTILE.length, paused: "<i>reason</i>" })] })),
+    ...quiet(status({ pipelines: [pipeline("<b>main</b>", { quarantine_size: HOSTILE.length, in_flight: HOSTILE.length, paused: unavailable("<i>reason</i>") })] })),
     work: HOSTILE.map((path, index) => ({ id: index, pipeline: "<b>main</b>", path, bytes: index, done_bytes: 0, stage: "read", seconds: 0 })),
     outcomes: HOSTILE.map((path, index) => ({ ...outcomes(1)[0], id: 100 - index, pipeline: "<b>main</b>", path, output: `${path}.zst`, reason: index % 2 ? `<b>${path}</b>` : null })),
     quarantine: HOSTILE.map((path, index) => inQuarantine(50 - index, path, `<u>${path}</u>`, { pipeline: "<b>main</b>", kept_at: path })),
@@ -190,8 +198,8 @@ const has = (one, query) => {
 
 function groups(list) {
   const found = new Map();
-  for (const { cause, at } of list) {
-    const group = found.get(cause) ?? { cause, files: 0, at };
+  for (const { cause, reason_code, at } of list) {
+    const group = found.get(cause) ?? { cause, reason_code, files: 0, at };
     group.files += 1;
     found.set(cause, group);
   }
@@ -210,8 +218,8 @@ function changed(state, action, body) {
   const now = state.status;
   const targets = now.pipelines.filter((one) => body.pipeline == null || one.name === body.pipeline);
   if (action === "pause" || action === "resume") {
-    targets.forEach((one) => { one.held = action === "pause"; });
-    if (body.pipeline == null) now.held = action === "pause";
+    targets.forEach((one) => { one.paused = action === "pause" ? PAUSED : []; });
+    if (body.pipeline == null) now.paused_by_operator = action === "pause";
     return [200, {}];
   }
   if (action === "rescan") return [200, {}];
@@ -288,14 +296,19 @@ export async function mock(scenario, { token = "open sesame", port = 0 } = {}) {
 
   const server = createServer((request, response) => {
     const url = new URL(request.url, "http://mock");
-    const [, api, , what] = url.pathname.split("/");
+    const [, api, , what, more] = url.pathname.split("/");
     if (api !== "api") return asset(url.pathname, response);
     if (request.method === "POST") return post(request, response, what);
     switch (what) {
       case "status": return json(response, 200, state.status);
       case "work": return json(response, 200, { files: state.work });
       case "series": return json(response, 200, { interval_seconds: 10, points: state.series });
+      case "config": return json(response, 200, state.config ?? CONFIG);
       case "outcomes": {
+        if (more === "export") {
+          response.writeHead(200, { "content-type": "text/csv", "content-disposition": "attachment; filename=\"tidemill-outcomes.csv\"" });
+          return response.end("id,at\r\n");
+        }
         const { found, next_before } = page(state.outcomes, url.searchParams);
         return json(response, 200, { outcomes: found, next_before });
       }

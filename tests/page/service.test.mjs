@@ -2,7 +2,7 @@
 // effect in the service itself.
 
 import assert from "node:assert/strict";
-import { rename, rm } from "node:fs/promises";
+import { readFile, rename, rm } from "node:fs/promises";
 import { hostname } from "node:os";
 import { after, before, test } from "node:test";
 
@@ -67,6 +67,43 @@ test("outcomes come live, are searched and filtered, and a file is explained", (
   });
 }));
 
+test("the configuration in force is shown, and again after a reload", () => atPlace({ lines: 'transforms = "gzip"' }, async (place) => {
+  await visit(await place.start(), async (page) => {
+    await state(page, "Idle");
+    await page.click("#config summary");
+    await shows(page, "#config-text", /transforms = "gzip:6"/);
+    assert.doesNotMatch(await page.textContent("#config-text"), /rescan/);
+    await page.check("#config-all");
+    await shows(page, "#config-text", /rescan = "5m"/);
+    await place.configure('transforms = "lz4"');
+    await page.click("#reload");
+    await giveToken(page);
+    await shows(page, "#config-text", /transforms = "lz4/);
+    await picture(page, "configuration", "#config-title");
+    assert.equal((await page.textContent("body")).includes(TOKEN), false);
+  }, { expects: REFUSALS });
+}));
+
+test("what fits the filter is downloaded", () => atPlace({}, async (place) => {
+  for (const name of ["a.log", "b.log", "=sum.log"]) await place.put(name, "content");
+  await visit(await place.start(), async (page) => {
+    await page.waitForFunction(() => document.querySelectorAll("#outcome-rows tr").length === 3);
+    const file = async (format) => {
+      const [download] = await Promise.all([page.waitForEvent("download"), page.click(`#outcome-${format}`)]);
+      assert.equal(download.suggestedFilename(), `tidemill-outcomes.${format}`);
+      return readFile(await download.path(), "utf8");
+    };
+    const rows = (await file("csv")).trimEnd().split("\r\n");
+    assert.match(rows[0], /^id,at,pipeline,state,path,/);
+    assert.equal(rows.length, 4);
+    assert.ok(rows.some((row) => row.includes(',"\'=sum.log",')), "no formula");
+    await page.fill("#outcome-search", "b.log");
+    await page.waitForFunction(() => document.querySelectorAll("#outcome-rows tr").length === 1);
+    const lines = (await file("jsonl")).trimEnd().split("\n").map((line) => JSON.parse(line));
+    assert.deepEqual(lines.map((one) => one.path), ["b.log"]);
+  });
+}));
+
 test("pause, resume and rescan need the token once, and take effect", () => atPlace({}, async (place) => {
   await visit(await place.start(), async (page) => {
     await state(page, "Idle");
@@ -77,7 +114,7 @@ test("pause, resume and rescan need the token once, and take effect", () => atPl
     await giveToken(page);
     await shows(page, "#message", /^Paused: /);
     await state(page, "Paused");
-    assert.equal((await place.query("status")).held, true);
+    assert.equal((await place.query("status")).paused_by_operator, true);
     await place.put("a.log", "waits");
     await shows(page, "#sentence", /1 queued/);
     assert.equal(place.has("out/a.log.zst"), false);
@@ -86,16 +123,16 @@ test("pause, resume and rescan need the token once, and take effect", () => atPl
     await shows(page, "#message", /^Resumed: /);
     await until("it is published", () => place.has("out/a.log.zst"));
     await shows(page, "#outcome-rows", /a\.log/);
-    assert.equal((await place.query("status")).held, false);
+    assert.equal((await place.query("status")).paused_by_operator, false);
     await page.click("#rescan");
     await shows(page, "#message", "A scan of every input was started.");
     assert.equal(await page.evaluate(() => sessionStorage.length), 1);
 
     await page.getByRole("button", { name: /^Pause (main|in)$/ }).click();
-    await shows(page, ".condition", "paused by the operator");
-    assert.equal((await place.query("status")).pipelines[0].held, true);
+    await shows(page, ".condition", /^paused by the operator since \d\d:\d\d$/);
+    assert.deepEqual((await place.query("status")).pipelines[0].paused.map((one) => one.reason), ["operator"]);
     await page.locator(".pipelines button", { hasText: "Resume" }).click();
-    await until("it resumes", async () => !(await place.query("status")).pipelines[0].held);
+    await until("it resumes", async () => (await place.query("status")).pipelines[0].paused.length === 0);
     await page.locator(".pipelines button", { hasText: "Rescan" }).click();
     await shows(page, "#message", /^A scan of the input of .* was started\.$/);
   }, { expects: REFUSALS });
@@ -122,7 +159,7 @@ test("without a token the page is read-only", () => atPlace({ token: false }, as
     assert.equal(await page.locator(".change:visible").count(), 0);
     await page.locator("#pause").dispatchEvent("click");
     await shows(page, "#message", "This page is read-only.");
-    assert.equal((await place.query("status")).held, false);
+    assert.equal((await place.query("status")).paused_by_operator, false);
   });
 }));
 
@@ -131,9 +168,10 @@ test("storage that is unavailable is named with its reason, and the page sees it
     await state(page, "Idle");
     await rename(place.path("in"), place.path("away"));
     await state(page, "Storage unavailable");
-    const [{ paused }] = (await place.query("status")).pipelines;
-    await shows(page, "#sentence", `${paused}. Every source stays; processing resumes automatically once the storage is available.`);
-    await shows(page, ".condition", `storage unavailable: ${paused}`);
+    const [{ paused: [{ detail }] }] = (await place.query("status")).pipelines;
+    await shows(page, "#sentence", `${detail}. Every source stays; processing resumes automatically once the storage is available.`);
+    assert.match(await page.textContent(".condition"), /^storage unavailable since \d\d:\d\d: /);
+    assert.ok((await page.textContent(".condition")).endsWith(detail));
     await picture(page, "unavailable");
     await rename(place.path("away"), place.path("in"));
     await place.put("a.log", "content");

@@ -116,7 +116,7 @@ test("rates are those of the last seconds, and the stages show threads", () => m
 test("the quarantine is grouped by cause, and a file has one row", () => mocked("busy", async (page) => {
   await page.waitForFunction(() => document.querySelectorAll("#quarantine-groups tbody tr").length === 4);
   const causes = await page.locator("#quarantine-groups summary").allTextContents();
-  assert.match(causes[0], /^cannot transform the file: gunzip: the input ends in the middle2 filesnewest /);
+  assert.match(causes[0], /^truncated cannot transform the file: gunzip: the input ends in the middle2 filesnewest /);
   assert.equal(causes.length, 3);
   assert.deepEqual(await page.locator("#quarantine-groups td.kept").allTextContents(), ["in the input", "in the input", "moved", "in the input"]);
   const heights = await page.locator("#quarantine-groups tbody tr").evaluateAll((list) => list.map((row) => row.getBoundingClientRect().height));
@@ -205,8 +205,8 @@ test("older outcomes come in pages, and new ones only where they match", () => m
   await page.waitForFunction(() => document.querySelectorAll("#outcome-rows tr").length === 1);
   const one = served.state.outcomes[0];
   served.push("outcome", { ...one, id: 90_000, path: "other.log" });
-  served.push("outcome", { ...one, id: 90_001, path: "matching.log", state: "quarantined", reason: "a reason" });
-  await shows(page, "#outcome-rows", /matching\.log.*a reason/);
+  served.push("outcome", { ...one, id: 90_001, path: "matching.log", state: "quarantined", reason_code: "corrupt", reason: "a reason" });
+  await shows(page, "#outcome-rows", /matching\.log.*corrupt a reason/);
   assert.equal(await rows(page, "outcome-rows"), 2);
   await page.uncheck("#outcome-live");
   served.push("outcome", { ...one, id: 90_002, path: "unseen.log", state: "quarantined" });

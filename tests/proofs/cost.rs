@@ -18,15 +18,15 @@ const BATCH: u32 = 256;
 /// What depends on the file alone is exact, and has a hundredth of room for the directories and
 /// for what a batch shares. What depends on how files meet in batches (waking a thread, a page of
 /// the ledger) has the room for batches of a few files, which a machine busy with other work makes.
-const LIMITS: [(&str, f64); 16] = [
+const LIMITS: [(&str, f64); 17] = [
     // Source and temporary file, opened and closed.
     ("openat2", 1.05),
     ("openat", 1.05),
     ("close", 2.1),
     // The source before and after it is read, the temporary file once it is written.
     ("fstat", 3.1),
-    // The intake's look, the last one at the source's name, and the one at the output's. For each batch,
-    // before and after the names: whether the output's root and directory are under their paths.
+    // The intake's look, the last one at the source's name, the one at the output's, and with `keep` the
+    // one at the source's name after the acknowledgement. For each batch, before and after the names: whether the output's root and directory are under their paths.
     ("newfstatat", 4.5),
     ("statx", 0.1),
     // The content; one look beyond the end is part of the same call. The ledger's are in them.
@@ -34,6 +34,8 @@ const LIMITS: [(&str, f64); 16] = [
     ("write", 1.2),
     ("pwrite64", 5.0),
     ("fchmod", 1.05),
+    // Whether the source has extended attributes or an ACL.
+    ("flistxattr", 1.05),
     ("utimensat", 1.05),
     ("sync_file_range", 1.05),
     // One for each output; the ledger's and the directories' are shared by a batch.

@@ -15,6 +15,6 @@ mod oddities;
 mod refused;
 
 /// As on a file system without `RENAME_NOREPLACE`.
-const NO_REPLACE: &str = "gate::no_replace=return(out)";
+use crate::harness::LINKS as NO_REPLACE;
 /// As on a file system without either.
 const NEITHER: &str = "gate::no_replace=return(out);gate::links=return(out)";

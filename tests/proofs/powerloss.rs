@@ -17,6 +17,7 @@
 mod check;
 mod disk;
 mod flushes;
+mod hands;
 mod known;
 mod mutants;
 mod record;
@@ -28,6 +29,7 @@ mod system;
 
 use std::{fs, path::Path};
 
+use crate::harness::LINKS;
 use crate::mounts::own_mounts;
 use crate::prove;
 use record::{Recording, Studio};
@@ -75,9 +77,6 @@ fn crashes_in_recovery(
     let recovery = studio.record_recovery(recording, state, failpoints);
     replay::examine(&studio.root, &recovery, count, failpoints)
 }
-
-/// As on a file system whose renames cannot refuse to replace: outputs are published by links.
-const LINKS: &str = "gate::no_replace=return(out)";
 
 fn power_losses(kind: Kind, failpoints: &str) {
     let by_links = if failpoints == LINKS { ", by links" } else { "" };

@@ -119,7 +119,7 @@ impl Place {
         assert!(has, "this test needs `--features failpoints`");
         let args = [&["run", "--config", "tidemill.toml"], args].concat();
         let running = Running::start(self.tidemill(&args).env("FAILPOINTS", failpoints));
-        running.until_said("event=pipeline.ready");
+        running.until_said("phase=READY");
         running
     }
 

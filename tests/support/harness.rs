@@ -11,15 +11,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tidemill::{codec::Transformer, policy::ExpansionLimits};
+use tidemill::{policy::ExpansionLimits, transforms::Transformer};
 
 /// What a test waits for at most: a hang is a failure, a slow machine is not.
 pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// As on a file system whose renames cannot refuse to replace: files get their names by links.
+pub const LINKS: &str = "gate::no_replace=return(out)";
 
 /// An input, an output and an archive, and what was put into the input.
 pub struct Tree {
     root: tempfile::TempDir,
     pub contents: BTreeMap<PathBuf, Vec<u8>>,
+    links: bool,
 }
 
 /// A running service. Dropping it kills it.
@@ -54,9 +58,13 @@ impl Service {
     }
 
     /// As [`Self::wait`]; none where it does not end.
-    pub fn ended(mut self) -> Option<i32> {
+    pub fn ended(self) -> Option<i32> {
+        self.ended_within(PATIENCE)
+    }
+
+    pub fn ended_within(mut self, patience: Duration) -> Option<i32> {
         let mut status = None;
-        wait_for(|| {
+        wait_within(patience, || {
             status = self.0.try_wait().expect("wait");
             status.is_some()
         });
@@ -70,10 +78,14 @@ pub fn until(what: &str, is_so: impl FnMut() -> bool) {
 }
 
 /// Whether it comes to be so within [`PATIENCE`].
-pub fn wait_for(mut is_so: impl FnMut() -> bool) -> bool {
+pub fn wait_for(is_so: impl FnMut() -> bool) -> bool {
+    wait_within(PATIENCE, is_so)
+}
+
+fn wait_within(patience: Duration, mut is_so: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     while !is_so() {
-        if start.elapsed() >= PATIENCE {
+        if start.elapsed() >= patience {
             return false;
         }
         std::thread::park_timeout(Duration::from_millis(1));
@@ -87,7 +99,13 @@ impl Tree {
         for dir in ["in", "out", "archive"] {
             fs::create_dir(root.path().join(dir)).expect("directory");
         }
-        Self { root, contents: BTreeMap::new() }
+        Self { root, contents: BTreeMap::new(), links: false }
+    }
+
+    /// A tree whose files get their names by links, or not.
+    #[must_use]
+    pub fn by_links(self, links: bool) -> Self {
+        Self { links, ..self }
     }
 
     /// This many small files in a few directories, and large ones that stream in chunks.
@@ -131,6 +149,7 @@ impl Tree {
             .args(more)
             .current_dir(self.root.path())
             .env("RUST_LOG", "info,tidemill=debug")
+            .env("FAILPOINTS", if self.links { LINKS } else { "" })
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(
@@ -298,7 +317,7 @@ pub fn decoder() -> Transformer {
 
 pub fn decode(unzstd: &mut Transformer, packed: &[u8]) -> Vec<u8> {
     let mut content = Vec::new();
-    unzstd.start();
+    unzstd.start("a".as_ref());
     unzstd.feed(packed, &mut content).expect("a whole zstd file");
     unzstd.finish(&mut content).expect("a whole zstd file");
     content

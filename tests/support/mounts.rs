@@ -89,6 +89,11 @@ impl Mount {
         assert!(run("mount", &["-o", "remount,ro"], &[&self.0]));
     }
 
+    /// As it was before [`Self::set_read_only`].
+    pub fn set_writable(&self) {
+        assert!(run("mount", &["-o", "remount,rw"], &[&self.0]));
+    }
+
     fn of(mounted: bool, at: &Path, why: &str) -> Option<Self> {
         if !mounted {
             prove::skipped("a mount", why);

@@ -99,7 +99,9 @@ export async function requeueMany(body, number, description) {
 export function start() {
   byId("pause").addEventListener("click", () => togglePause(status !== null && isPaused(status)));
   byId("rescan").addEventListener("click", () => rescan());
-  byId("reload").addEventListener("click", () => act("reload", {}, reloadResult));
+  byId("reload").addEventListener("click", async () => {
+    if (await act("reload", {}, reloadResult) !== null) document.dispatchEvent(new Event("reloaded"));
+  });
   byId("drain").addEventListener("click", drain);
 }
 

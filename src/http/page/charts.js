@@ -49,8 +49,8 @@ const KINDS = [
   {
     id: "backlog", title: "Backlog", unit: () => "files at the end of each interval", tick: count,
     ticks: (values) => linearTicks(Math.max(4, ...values), true), scale: linear,
-    lines: () => [line("in flight", "first", (one) => one.in_work), line("waiting", "second", (one) => one.pending)],
-    describe: (one) => `${count(one.in_work)} in flight, ${count(one.pending)} waiting`,
+    lines: () => [line("in flight", "first", (one) => one.in_flight), line("waiting", "second", (one) => one.pending)],
+    describe: (one) => `${count(one.in_flight)} in flight, ${count(one.pending)} waiting`,
   },
   {
     id: "latency", title: "Latency", unit: () => (isByPipeline() ? "99 % of each pipeline, logarithmic" : "settled to acknowledged, logarithmic"), tick: seconds,
@@ -238,7 +238,7 @@ function table() {
       html("th", { scope: "row" }, clock(new Date(point.at))),
       cell(count(one.files)), cell(bytes(one.source_bytes)), cell(bytes(one.output_bytes)),
       cell(ratio(one.source_bytes, one.output_bytes)), cell(optional(one.p50_seconds)), cell(optional(one.p99_seconds)),
-      cell(count(one.quarantined)), cell(count(one.in_work)), cell(count(one.pending)))];
+      cell(count(one.quarantined)), cell(count(one.in_flight)), cell(count(one.pending)))];
   });
   byId("point-table").replaceChildren(
     html("caption", {}, `Each row has the figures of ${interval} seconds, newest first`),
@@ -266,7 +266,7 @@ export function latency(name) {
   return found === undefined ? null : part(found, name);
 }
 
-export const isEmpty = () => points.every((point) => point.files + point.in_work + point.pending + point.quarantined === 0);
+export const isEmpty = () => points.every((point) => point.files + point.in_flight + point.pending + point.quarantined === 0);
 
 export function update(status) {
   const now = status.pipelines.map((one) => one.name);

@@ -3,6 +3,7 @@
 import * as actions from "./actions.js";
 import * as calls from "./calls.js";
 import * as charts from "./charts.js";
+import * as config from "./config.js";
 import * as diagram from "./diagram.js";
 import * as pace from "./pace.js";
 import * as records from "./records.js";
@@ -44,7 +45,7 @@ function showState() {
 
 // True while the service has seen no file, neither now nor before.
 const isEmpty = (now) =>
-  ["published", "skipped", "quarantined", "in_work", "pending"].every((key) => sum(now, key) === 0)
+  ["published", "skipped", "quarantined", "in_flight", "pending"].every((key) => sum(now, key) === 0)
   && records.isEmpty() && charts.isEmpty();
 
 function showEmpty() {
@@ -78,6 +79,7 @@ function onStatus(now) {
 
 async function loadAll() {
   records.load();
+  config.load();
   try {
     charts.all(await calls.query("series"));
   } catch {
@@ -135,7 +137,7 @@ function followVisibility() {
 }
 
 byId("hour").open = matchMedia(WIDE).matches;
-for (const module of [calls, actions, charts, diagram, work, records]) module.start();
+for (const module of [calls, actions, charts, config, diagram, work, records]) module.start();
 followVisibility();
 open();
 setInterval(watch, 1000);

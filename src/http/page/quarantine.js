@@ -2,7 +2,7 @@
 
 import { requeue, requeueMany } from "./actions.js";
 import { Listing, PAGE, cell, debounced, offerPipelines, throttled } from "./listing.js";
-import { byId, bytes, count, fileLink, files, html, moment, setText } from "./words.js";
+import { byId, bytes, count, fileLink, files, html, moment, reasonCode, setText } from "./words.js";
 
 // Groups are open from the start while the quarantine has at most this many files.
 const FEW = 6;
@@ -48,7 +48,8 @@ function make(cause) {
   group.table = html("table", { class: "rows quarantined", role: "table", "aria-label": plain(cause) },
     html("thead", { role: "rowgroup" }, html("tr", { role: "row" }, ...HEAD.map(([word, kind]) =>
       html("th", { role: "columnheader", scope: "col", class: kind }, kind === "act change" ? html("span", { class: "unseen" }, word) : word)))), group.body);
-  group.summary = html("summary", {}, html("span", { class: "cause" }, plain(cause)), group.count, group.when);
+  group.code = html("span");
+  group.summary = html("summary", {}, group.code, html("span", { class: "cause" }, plain(cause)), group.count, group.when);
   group.details = html("details", {}, group.summary, group.table, group.more);
   group.item = html("li", {}, group.details, html("div", { class: "controls change" }, group.button));
   group.listing = new Listing("quarantine", "files", () => ({ ...filter(), cause, limit: PAGE }), () => showFiles(group));
@@ -86,6 +87,7 @@ function showGroups() {
     const changed = group.number !== one.files || group.at !== one.at;
     Object.assign(group, { number: one.files, at: one.at });
     group.item.classList.toggle("single", one.files === 1);
+    group.code.replaceChildren(reasonCode(one.reason_code));
     setText(group.count, files(one.files));
     group.when.replaceChildren(one.files > 1 ? "newest " : "", moment(one.at));
     setText(group.button, one.files === 1 ? "Requeue" : `Requeue ${count(one.files)}…`);

@@ -3,7 +3,7 @@
 import { query } from "./calls.js";
 import { Listing, PAGE, cell, debounced, offerPipelines, throttled } from "./listing.js";
 import * as quarantine from "./quarantine.js";
-import { byId, bytes, count, fileLink, html, moment, name, ratio, seconds, setText } from "./words.js";
+import { byId, bytes, count, fileLink, html, moment, name, ratio, reasonCode, seconds, setText } from "./words.js";
 
 const SIGNS = { done: "✓", published: "✓", skipped: "–", quarantined: "!", changed: "✓", requeued: "↺", withdrawn: "✗", intent: "…" };
 const EXPLAIN = "#explain=";
@@ -30,7 +30,7 @@ function sizes(one) {
 const shortReason = (one) => one.reason.replaceAll(`${inputs.get(one.pipeline)}/${one.path}`, "the file").replaceAll("`", "");
 
 function row(one) {
-  const result = one.reason !== null ? html("span", { class: "reason", title: one.reason }, shortReason(one))
+  const result = one.reason !== null ? html("span", { class: "reason", title: one.reason }, reasonCode(one.reason_code), shortReason(one))
     : one.output === null ? "–" : name(one.output);
   const attempts = one.attempts !== null && one.attempts > 1
     ? html("span", { title: `${count(one.attempts)} attempts` }, ` ×${count(one.attempts)}`) : null;
@@ -59,9 +59,20 @@ function showOutcomes() {
   for (const key of rows.keys()) if (!keys.has(key)) rows.delete(key);
   byId("outcome-rows").replaceChildren(...nodes);
   byId("outcome-none").hidden = nodes.length > 0;
-  setText(byId("outcome-none"), isFiltered() ? "No outcome fits the filter." : "No file was processed yet.");
+  const none = isFiltered() ? "No outcome fits the filter." : "No file was processed yet.";
+  setText(byId("outcome-none"), outcomes.next === null ? none : "Nothing fits among the newest records; Show older searches on.");
   byId("outcome-more").hidden = outcomes.next === null;
   byId("outcome-filter").hidden = isEmpty();
+  showDownloads();
+}
+
+// The service writes the files: they have all that fits, whatever is loaded here.
+function showDownloads() {
+  const given = Object.entries(outcomes.parameters()).filter(([, value]) => value !== "");
+  for (const format of ["csv", "jsonl"]) {
+    byId(`outcome-${format}`).href = `/api/v1/outcomes/export?${new URLSearchParams([["format", format], ...given])}`;
+  }
+  byId("outcome-downloads").hidden = outcomes.items.length === 0;
 }
 
 const isFiltered = () => {
@@ -74,7 +85,7 @@ export const isEmpty = () => outcomes.answer !== null && outcomes.items.length =
 const matches = (one, { search, state, pipeline }) =>
   (state === "" || one.state === state) &&
   (pipeline === "" || one.pipeline === pipeline) &&
-  [one.path, one.reason ?? ""].some((text) => text.toLowerCase().includes(search.toLowerCase()));
+  (one.reason_code === search.toLowerCase() || [one.path, one.reason ?? ""].some((text) => text.toLowerCase().includes(search.toLowerCase())));
 
 // Rows do not move under a pointer or the focus of the keyboard.
 const isBeingRead = () => byId("outcome-rows").matches(":hover, :focus-within");
@@ -158,6 +169,7 @@ function submitted(event) {
 
 export function start() {
   for (const id of ["outcome-search", "outcome-state", "outcome-pipeline"]) {
+    byId(id).addEventListener("input", showDownloads);
     byId(id).addEventListener("input", debounced(() => outcomes.load()));
   }
   document.querySelectorAll("form.filter").forEach((form) => form.addEventListener("submit", (event) => event.preventDefault()));

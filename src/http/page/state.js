@@ -18,7 +18,7 @@ const SIGNS = {
 export const sum = (status, key) => status.pipelines.reduce((total, one) => total + one[key], 0);
 
 // Files that a stage has begun; the rest of the files in flight wait for their turn.
-export const running = (one) => Math.max(0, one.in_work - one.queued);
+export const running = (one) => Math.max(0, one.in_flight - one.queued);
 
 // Found files on which no stage has begun.
 export const queued = (one) => one.queued + one.pending;
@@ -30,8 +30,13 @@ export const oldest = (status) => Math.max(0, ...status.pipelines.map((one) => o
 export const isDraining = (status) =>
   status.drain !== null || ["CLOSING", "DRAINING", "COMMITTING", "STOPPED"].includes(status.phase);
 
+// The pause of a pipeline for this reason, `operator` or `storage`.
+export const pauseOf = (one, reason) => one.paused.find((pause) => pause.reason === reason);
+
+const isPausedByOperator = (one) => pauseOf(one, "operator") !== undefined;
+
 export const isPaused = (status) =>
-  status.held || (status.pipelines.length > 0 && status.pipelines.every((one) => one.held));
+  status.paused_by_operator || (status.pipelines.length > 0 && status.pipelines.every(isPausedByOperator));
 
 export const isReadOnly = (status) => !status.can_change && !status.token_set;
 
@@ -52,22 +57,22 @@ function ofStatus(status, rate) {
     return ["starting", "Starting", "Unfinished work of the previous run is resolved before the intake opens."];
   }
   if (isDraining(status)) {
-    const unfinished = status.drain?.left_files ?? sum(status, "in_work");
+    const unfinished = status.drain?.left_files ?? sum(status, "in_flight");
     const rest = unfinished > 0 ? `${files(unfinished)} unfinished.` : "The last files are made durable.";
     return ["draining", "Draining", `No new files are taken. ${rest}`];
   }
-  const affected = status.pipelines.filter((one) => one.paused !== null);
+  const affected = status.pipelines.filter((one) => pauseOf(one, "storage") !== undefined);
   if (affected.length > 0) {
     const alone = status.pipelines.length === 1;
-    const reasons = affected.map((one) => (alone ? one.paused : `${one.name}: ${one.paused}`)).join("; ");
-    const also = status.held ? " The operator paused it as well." : "";
+    const reasons = affected.map((one) => `${alone ? "" : `${one.name}: `}${pauseOf(one, "storage").detail}`).join("; ");
+    const also = status.paused_by_operator ? " The operator paused it as well." : "";
     return ["unavailable", "Storage unavailable", `${reasons.replace(/\.$/, "")}. Every source stays; processing resumes automatically once the storage is available.${also}`];
   }
   const work = load(status);
   if (isPaused(status)) {
     return ["paused", "Paused", `By the operator: no new files are taken. ${work === "" ? "No file is running or queued." : `${work}.`}`];
   }
-  const paused = status.pipelines.filter((one) => one.held).map((one) => one.name);
+  const paused = status.pipelines.filter(isPausedByOperator).map((one) => one.name);
   const partly = paused.length > 0 ? ` Paused by the operator: ${paused.join(", ")}.` : "";
   if (work !== "" || rate > 0) {
     const pace = rate > 0 ? `${fileRate(rate)}. ` : "";
@@ -79,7 +84,7 @@ function ofStatus(status, rate) {
 
 // The connection is lost after a drain began. Only the report of its end is final.
 function stopped(status, since) {
-  const unfinished = status.drain?.left_files ?? sum(status, "in_work");
+  const unfinished = status.drain?.left_files ?? sum(status, "in_flight");
   const resumed = `${files(unfinished)} unfinished, which the next start resumes`;
   if (status.drain?.ended) {
     return `The service ended at ${since}: ${unfinished > 0 ? resumed : "no file is unfinished"}. Reconnecting.`;

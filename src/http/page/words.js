@@ -102,8 +102,20 @@ export const clock = (date) => CLOCK.format(date);
 
 export const shortClock = (date) => SHORT_CLOCK.format(date);
 
+export const dated = (date) => `${DAY.format(date)} ${clock(date)}`;
+
+// The time of day, with the date where it is not today.
+export const since = (text) => {
+  const date = new Date(text);
+  const isToday = date.toDateString() === new Date().toDateString();
+  return `since ${isToday ? "" : `${DAY.format(date)} `}${shortClock(date)}`;
+};
+
+// The code of a reason, in front of its sentence.
+export const reasonCode = (code) => (code === null || code === "unclassified" ? "" : html("span", {}, html("code", { class: "reason-code" }, code), " "));
+
 // Date and time of day.
 export function moment(text) {
   const date = new Date(text);
-  return html("time", { datetime: text, title: date.toString() }, `${DAY.format(date)} ${clock(date)}`);
+  return html("time", { datetime: text, title: date.toString() }, dated(date));
 }

@@ -4,8 +4,8 @@ import { rescan, togglePause } from "./actions.js";
 import { latency } from "./charts.js";
 import { isNarrow } from "./listing.js";
 import { showPipeline } from "./records.js";
-import { isDraining, isPaused, oldest, queued, running, sum, total } from "./state.js";
-import { byId, bytes, count, fileLink, fileRate, html, name, ratio, seconds, setText, span } from "./words.js";
+import { isDraining, isPaused, oldest, pauseOf, queued, running, sum, total } from "./state.js";
+import { byId, bytes, count, fileLink, fileRate, html, name, ratio, seconds, setText, since, span } from "./words.js";
 
 const FEW = isNarrow ? 4 : 8;
 const rows = new Map();
@@ -78,9 +78,11 @@ function card(pipeline) {
 
 // A pipeline counts as busy while files finish, so that the word does not change every second.
 function condition(one, pace) {
-  if (one.paused !== null) return ["unavailable", `storage unavailable: ${one.paused}`];
-  if (one.held) return ["paused", "paused by the operator"];
-  return one.in_work + one.pending > 0 || (pace?.files ?? 0) > 0 ? ["busy", "busy"] : ["idle", "idle"];
+  const storage = pauseOf(one, "storage");
+  if (storage !== undefined) return ["unavailable", `storage unavailable ${since(storage.since)}: ${storage.detail}`];
+  const operator = pauseOf(one, "operator");
+  if (operator !== undefined) return ["paused", `paused by the operator ${since(operator.since)}`];
+  return one.in_flight + one.pending > 0 || (pace?.files ?? 0) > 0 ? ["busy", "busy"] : ["idle", "idle"];
 }
 
 export function pipelines(status, pace) {
@@ -119,9 +121,9 @@ function updateCard(parts, one, pace, draining) {
     setText(rest, more(one, pace));
   });
   parts.facts.at(-1).classList.toggle("attention", one.quarantine_size > 0);
-  parts.paused = one.held;
-  setText(parts.pause, one.held ? "Resume" : "Pause");
-  parts.pause.setAttribute("aria-label", `${one.held ? "Resume" : "Pause"} ${one.name}`);
+  parts.paused = pauseOf(one, "operator") !== undefined;
+  setText(parts.pause, parts.paused ? "Resume" : "Pause");
+  parts.pause.setAttribute("aria-label", `${parts.paused ? "Resume" : "Pause"} ${one.name}`);
   for (const button of [parts.pause, parts.rescan]) button.setAttribute("aria-disabled", String(draining));
 }
 

@@ -73,6 +73,7 @@ async fn a_stream_outlives_other_connections_and_a_client_that_reads_no_more_is_
         output: None,
         source_bytes: 0,
         output_bytes: None,
+        reason_code: None,
         reason: None,
         attempts: None,
         seconds: None,

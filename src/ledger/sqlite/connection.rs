@@ -1,10 +1,13 @@
 //! Creates and opens database files, and maps their errors.
 
-use std::{fs::File, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
+use std::{fs::File, io, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
 
-use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use rusqlite::{Connection, OpenFlags, config::DbConfig, ffi};
 
-use super::super::{Error, ErrorKind, Result};
+use super::{
+    super::{Error, ErrorKind, Result},
+    schema, sys,
+};
 
 /// How long another process's write, such as `tidemill requeue`, may hold up a write. After that
 /// nothing is written, and its files wait.
@@ -32,6 +35,44 @@ pub(super) fn connect(path: &Path, mode: OpenFlags) -> Result<Connection> {
         .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
         .map_err(|error| ledger_error(path, "set up", error))?;
     Ok(connection)
+}
+
+/// Makes each commit durable, and leaves the checkpoints to the writer.
+pub(super) fn make_durable(path: &Path, writer: &Connection) -> Result<()> {
+    writer
+        .pragma_update(None, "journal_mode", "wal")
+        .and_then(|()| writer.pragma_update(None, "synchronous", "full"))
+        .and_then(|()| writer.pragma_update(None, "wal_autocheckpoint", 0))
+        .map_err(|error| with_full(writer, error))
+        .map_err(|error| ledger_error(path, "set up", error))
+}
+
+/// Migrates the schema to the newest version.
+pub(super) fn migrate(path: &Path, writer: &mut Connection) -> Result<()> {
+    schema::migrate(writer).map_err(|error| match error {
+        schema::Error::Sqlite(error) => ledger_error(path, "migrate", with_full(writer, error)),
+        error => ledger_error(path, "migrate", error),
+    })
+}
+
+/// Returns [`ErrorCode::DiskFull`](rusqlite::ErrorCode::DiskFull) for every write that found no space.
+/// SQLite itself returns it for ENOSPC only, and not for its `-shm` file. Not for a sync: it is unknown
+/// what that made durable.
+pub(super) fn with_full(connection: &Connection, error: rusqlite::Error) -> rusqlite::Error {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    let is_write = error.sqlite_error().is_some_and(|error| {
+        matches!(error.extended_code, ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE)
+    });
+    if !is_write {
+        return error;
+    }
+    let cause = sys::cause(connection);
+    if matches!(cause.kind(), StorageFull | QuotaExceeded | FileTooLarge) {
+        let full = ffi::Error::new(ffi::SQLITE_FULL);
+        rusqlite::Error::SqliteFailure(full, Some(cause.to_string()))
+    } else {
+        error
+    }
 }
 
 pub(super) fn ledger_error(

@@ -11,6 +11,7 @@ mod boot;
 mod connection;
 mod rows;
 mod schema;
+mod sys;
 mod writer;
 
 use std::{
@@ -22,14 +23,14 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, ToSql, params};
 
 use super::{
     ErrorKind, Flush, HistoryQuery, Ledger, PipelineDirs, PipelineId, PreviousShutdown, Record,
-    RecordId, Result, State,
+    RecordId, Result, State, StateUpdate,
 };
-use crate::failpoint;
-use connection::{connect, create, ledger_error, sync_parent};
+use crate::{failpoint, fingerprint::Fingerprint};
+use connection::{connect, create, ledger_error, make_durable, migrate, sync_parent};
 use writer::Writer;
 
 /// The first value of `in_use` in `meta`. It is [`IN_USE`] during use, and the boot of a clean stop
@@ -66,16 +67,27 @@ impl Sqlite {
             create(path).map_err(|error| ledger_error(path, "create", error))?;
         }
         let mut writer = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        writer
-            .pragma_update(None, "journal_mode", "wal")
-            .and_then(|()| writer.pragma_update(None, "synchronous", "full"))
-            .and_then(|()| writer.pragma_update(None, "wal_autocheckpoint", 0))
-            .map_err(|error| ledger_error(path, "set up", error))?;
-        schema::migrate(&mut writer).map_err(|error| ledger_error(path, "migrate", error))?;
+        make_durable(path, &writer)?;
+        migrate(path, &mut writer)?;
         if is_new {
             failpoint::barrier("barrier::ledger_directory", || sync_parent(path))
                 .map_err(|error| ledger_error(path, "make durable", error))?;
         }
+        Self::with_writer(path, writer)
+    }
+
+    /// Opens an existing ledger to write to it next to a service that may use it, also an older one:
+    /// the schema stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// Another version made the schema.
+    pub fn open_existing(path: &Path) -> Result<Self> {
+        let writer = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        schema::check(&writer).map_err(|error| ledger_error(path, "use", error))?;
+        writer
+            .pragma_update(None, "wal_autocheckpoint", 0)
+            .map_err(|error| ledger_error(path, "set up", error))?;
         Self::with_writer(path, writer)
     }
 
@@ -125,6 +137,25 @@ impl Sqlite {
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
         read(&self.reader()).map_err(|error| ledger_error(&self.path, action, error))
+    }
+
+    /// Returns the record that a statement selects by a source path and further values.
+    fn of_source(
+        &self,
+        select: &str,
+        (pipeline, source): (PipelineId, &Path),
+        more: &[i64],
+    ) -> Result<Option<Record>> {
+        self.read("look up a source in", |connection| {
+            let mut statement = connection.prepare_cached(select)?;
+            let (key, source) = (rows::key(pipeline, source), rows::bytes(source));
+            let mut values: [&dyn ToSql; 7] = [&key, &pipeline, &source, &0, &0, &0, &0];
+            for (place, value) in values.iter_mut().skip(3).zip(more) {
+                *place = value;
+            }
+            let values = values.get(..3 + more.len()).unwrap_or_default();
+            statement.query_row(values, rows::record).optional()
+        })
     }
 
     /// Runs one transaction. If the disk is full, or another process writes, none of it counts;
@@ -277,17 +308,20 @@ impl Ledger for Sqlite {
         })
     }
 
-    fn mark(&self, updates: &[(RecordId, State, Option<String>)], when: Flush) -> Result<()> {
+    fn mark(&self, updates: &[StateUpdate], when: Flush) -> Result<()> {
         if updates.is_empty() {
             return Ok(());
         }
         self.write("update", when, |connection| {
             // A postponed publication update undoes no later update.
-            let sql = "UPDATE records SET state = ?2, reason = coalesce(?3, reason)
+            let sql = "UPDATE records SET state = ?2, reason = coalesce(?3, reason),
+                           reason_code = coalesce(?4, reason_code)
                        WHERE id = ?1 AND (?2 <> 1 OR state = 0)";
             let mut statement = connection.prepare_cached(sql)?;
             updates.iter().try_for_each(|(id, state, reason)| {
-                statement.execute(params![id, rows::number(*state), reason]).map(drop)
+                let text = reason.as_ref().map(|reason| reason.text.as_str());
+                let code = reason.as_ref().map(|reason| reason.code.as_str());
+                statement.execute(params![id, rows::number(*state), text, code]).map(drop)
             })
         })
     }
@@ -300,12 +334,7 @@ impl Ledger for Sqlite {
     }
 
     fn latest(&self, pipeline: PipelineId, source: &Path) -> Result<Option<Record>> {
-        self.read("look up a source in", |connection| {
-            let mut statement = connection.prepare_cached(rows::SELECT_BY_SOURCE)?;
-            let key = rows::key(pipeline, source);
-            let values = params![key, pipeline, rows::bytes(source)];
-            statement.query_row(values, rows::record).optional()
-        })
+        self.of_source(rows::SELECT_BY_SOURCE, (pipeline, source), &[])
     }
 
     fn latest_of_inode(
@@ -314,21 +343,22 @@ impl Ledger for Sqlite {
         source: &Path,
         inode: u64,
     ) -> Result<Option<Record>> {
-        self.read("look up a source in", |connection| {
-            let mut statement = connection.prepare_cached(rows::SELECT_OF_INODE)?;
-            let key = rows::key(pipeline, source);
-            let values = params![key, pipeline, rows::bytes(source), inode.cast_signed()];
-            statement.query_row(values, rows::record).optional()
-        })
+        self.of_source(rows::SELECT_OF_INODE, (pipeline, source), &[inode.cast_signed()])
+    }
+
+    fn latest_of_file(
+        &self,
+        pipeline: PipelineId,
+        source: &Path,
+        found: &Fingerprint,
+    ) -> Result<Option<Record>> {
+        let Fingerprint { inode, size, modified_ns, changed_ns, .. } = *found;
+        let file = [inode.cast_signed(), size.cast_signed(), modified_ns, changed_ns];
+        self.of_source(rows::SELECT_OF_FILE, (pipeline, source), &file)
     }
 
     fn latest_published(&self, pipeline: PipelineId, source: &Path) -> Result<Option<Record>> {
-        self.read("look up a source in", |connection| {
-            let mut statement = connection.prepare_cached(rows::SELECT_PUBLISHED)?;
-            let key = rows::key(pipeline, source);
-            let values = params![key, pipeline, rows::bytes(source)];
-            statement.query_row(values, rows::record).optional()
-        })
+        self.of_source(rows::SELECT_PUBLISHED, (pipeline, source), &[])
     }
 
     fn latest_for_output(&self, pipeline: PipelineId, output: &Path) -> Result<Option<Record>> {

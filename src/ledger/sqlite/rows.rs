@@ -9,14 +9,15 @@ use std::{
 use rusqlite::{Row, Statement, params, types::Type};
 
 use super::super::{Hash, Output, PipelineDirs, PipelineId, Record, Replaced, State};
-use crate::{fingerprint::Fingerprint, policy::OnSuccess};
+use crate::{fingerprint::Fingerprint, policy::OnSuccess, reason::Reason};
 
 /// The columns of a record, in the order of [`record`] and [`insert`].
 macro_rules! columns {
     () => {
         "id, pipeline, state, at_ns, source, device, inode, size, modified_ns, changed_ns, \
          on_success, archive, reason, moved_to, output, temp, out_device, out_inode, out_size, \
-         out_modified_ns, out_changed_ns, out_hash, source_hash, replaces, transforms"
+         out_modified_ns, out_changed_ns, out_hash, source_hash, replaces, transforms, \
+         reason_code"
     };
 }
 
@@ -24,7 +25,7 @@ pub const INSERT: &str = concat!(
     "INSERT OR REPLACE INTO records (",
     columns!(),
     ", source_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ",
-    "?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26)"
+    "?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27)"
 );
 pub const SELECT_BY_ID: &str = concat!("SELECT ", columns!(), " FROM records WHERE id = ?1");
 pub const SELECT_BY_SOURCE: &str = concat!(
@@ -44,6 +45,13 @@ pub const SELECT_OF_INODE: &str = concat!(
     columns!(),
     " FROM records WHERE source_key = ?1 AND pipeline = ?2 AND source = ?3 AND inode = ?4",
     " AND (state = 1 OR state = 2 OR state = 7) ORDER BY id DESC LIMIT 1"
+);
+pub const SELECT_OF_FILE: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM records WHERE source_key = ?1 AND pipeline = ?2 AND source = ?3 AND inode = ?4",
+    " AND size = ?5 AND modified_ns = ?6",
+    " AND (state = 1 OR state = 2 OR state = 7) ORDER BY changed_ns = ?7 DESC, id DESC LIMIT 1"
 );
 /// Without an index: only an operator's query uses it.
 pub const SELECT_BY_OUTPUT: &str = concat!(
@@ -143,7 +151,7 @@ pub fn insert(statement: &mut Statement<'_>, record: &Record) -> rusqlite::Resul
         identity.changed_ns,
         disposition,
         archive,
-        record.reason,
+        record.reason_text(),
         record.moved_to.as_deref().map(bytes),
         out.map(|output| bytes(&output.path)),
         out.map(|output| output.temp.as_bytes()),
@@ -156,6 +164,7 @@ pub fn insert(statement: &mut Statement<'_>, record: &Record) -> rusqlite::Resul
         out.map(|output| output.source_hash),
         out.and_then(|output| output.replaces).map(|replaced| pack_replaced(&replaced)),
         out.map(|output| output.transforms.as_str()),
+        record.reason.as_ref().map(|reason| reason.code.as_str()),
         key(*pipeline, source),
     ])?;
     Ok(())
@@ -180,10 +189,15 @@ pub fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
         source: path(row.get(4)?),
         identity: identity(row, 5)?,
         on_success,
-        reason: row.get(12)?,
+        reason: reason(row)?,
         moved_to: moved_to.map(path),
         output: output(row)?,
     })
+}
+
+fn reason(row: &Row<'_>) -> rusqlite::Result<Option<Reason>> {
+    let (text, code): (Option<String>, Option<String>) = (row.get(12)?, row.get(25)?);
+    Ok(text.map(|text| Reason::stored(code.as_deref(), text)))
 }
 
 fn output(row: &Row<'_>) -> rusqlite::Result<Option<Output>> {

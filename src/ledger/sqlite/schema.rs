@@ -7,7 +7,7 @@ use rusqlite::Connection;
 ///
 /// Sources are found by a 64-bit hash of pipeline and path; the path is compared after that. The
 /// two lowest states are those that recovery must finish.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES ('instance', lower(hex(randomblob(4)))), ('in_use', '0');
@@ -62,6 +62,9 @@ INSERT INTO meta VALUES ('boot', ''), ('boot_first_id', '0');
 ",
     "
 ALTER TABLE records RENAME COLUMN steps TO transforms;
+",
+    "
+ALTER TABLE records ADD COLUMN reason_code TEXT;
 ",
 ];
 

@@ -1,7 +1,10 @@
 use std::time::Instant;
 
 use super::{connection::BUSY_TIMEOUT, *};
-use crate::ledger::conformance::{pipeline, record};
+use crate::{
+    ledger::conformance::{pipeline, record},
+    reason::Reason,
+};
 
 fn ledger() -> (tempfile::TempDir, PathBuf, Sqlite) {
     let dir = tempfile::tempdir().expect("temporary directory");
@@ -48,6 +51,25 @@ fn a_ledger_of_a_newer_version_is_refused() {
         .expect("raise the version");
     let error = Sqlite::open(&path).expect_err("too new");
     assert!(error.source.to_string().contains("newer Tidemill"), "{}", error.source);
+}
+
+#[test]
+fn the_reason_of_an_older_version_has_no_code() {
+    let (_dir, path, ledger) = ledger();
+    let pipeline = pipeline(&ledger);
+    let record = record(&ledger, pipeline, "a".as_ref(), State::Quarantined);
+    ledger.append(std::slice::from_ref(&record), Flush::Now).expect("append");
+    drop(ledger);
+    Connection::open(&path)
+        .and_then(|older| {
+            older.execute_batch(
+                "ALTER TABLE records DROP COLUMN reason_code; PRAGMA user_version = 4",
+            )
+        })
+        .expect("return to the schema of the older version");
+    let found = Sqlite::open(&path).and_then(|ledger| ledger.record(record.id)).expect("migrate");
+    let reason = record.reason.map(|reason| Reason::stored(None, reason.text));
+    assert_eq!(found.and_then(|found| found.reason), reason);
 }
 
 /// Another program's transaction ended the service: nothing of a write was done, and the ledger

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-use super::super::Flush;
+use super::{super::Flush, connection::with_full};
 use crate::failpoint;
 
 /// The number of pages (of 4 KiB) in the log from which a checkpoint moves them into the database.
@@ -41,6 +41,17 @@ impl Writer {
         when: Flush,
         write: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
+        let result = self.transact(when, write);
+        let result = result.map_err(|error| with_full(&self.connection, error))?;
+        self.checkpoint_if_long()?;
+        Ok(result)
+    }
+
+    fn transact<T>(
+        &mut self,
+        when: Flush,
+        write: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
         let level = match when {
             _ if failpoint::is_skipped("barrier::ledger") => "off",
             Flush::Now => "full",
@@ -57,7 +68,6 @@ impl Writer {
                 self.unsynced_since.get_or_insert_with(Instant::now);
             }
         }
-        self.checkpoint_if_long()?;
         Ok(result)
     }
 
@@ -83,7 +93,8 @@ impl Writer {
         let mut checkpoint = self.connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?;
         let checkpointed = failpoint::hit("ledger::checkpoint")
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
-            .and_then(|()| checkpoint.query_row([], |_| Ok(())));
+            .and_then(|()| checkpoint.query_row([], |_| Ok(())))
+            .map_err(|error| with_full(&self.connection, error));
         match checkpointed {
             // The commit is in the log and stays there: a later checkpoint moves it.
             Err(error) if is_transient(&error) => {
@@ -99,7 +110,8 @@ impl Writer {
     pub fn close(&self) -> rusqlite::Result<()> {
         self.connection.busy_timeout(CLOSE_TIMEOUT)?;
         let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
-        match self.connection.query_row(sql, [], |row| row.get::<_, i64>(0)) {
+        let result = self.connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+        match result.map_err(|error| with_full(&self.connection, error)) {
             Ok(0) => Ok(()),
             Ok(_) => {
                 tracing::info!(

@@ -33,6 +33,8 @@ pub struct Log {
     file: File,
     /// Length of the file in bytes before the last append.
     length_before: u64,
+    /// Bytes that the last append wrote.
+    appended: u64,
     /// Whether readable lines may be missing on the disk, because a sync of this or the previous run may
     /// have failed.
     may_have_failed_sync: bool,
@@ -44,6 +46,7 @@ impl Log {
             path: path.to_path_buf(),
             file: open(path)?,
             length_before: 0,
+            appended: 0,
             may_have_failed_sync: true,
         };
         log.repair_tail()?;
@@ -83,15 +86,42 @@ impl Log {
         if !lines.is_empty() {
             text.push('\n');
         }
-        self.length_before = self.file.metadata()?.len();
+        (self.length_before, self.appended) = (self.file.metadata()?.len(), 0);
         failpoint::hit("events::append")
-            .and_then(|()| self.file.write_all(text.as_bytes()))
+            .and_then(|()| self.write(text.as_bytes()))
             .inspect_err(|_| self.undo_append())
     }
 
-    /// Undoes the last append. If this fails too, the next start repairs the torn line.
-    pub fn undo_append(&self) {
-        drop(self.file.set_len(self.length_before));
+    /// Writes all of `text`, and counts what it wrote.
+    fn write(&mut self, mut text: &[u8]) -> io::Result<()> {
+        while !text.is_empty() {
+            match self.file.write(text) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    self.appended += written as u64;
+                    text = text.get(written..).unwrap_or_default();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Undoes the last append. If this fails too, the next start repairs the torn line. Where another
+    /// program appended as well, which no lock prevents, its lines and the own ones stay.
+    pub fn undo_append(&mut self) {
+        drop(self.try_undo_append());
+    }
+
+    fn try_undo_append(&mut self) -> io::Result<()> {
+        let length = self.file.metadata()?.len();
+        if length == self.length_before + self.appended {
+            return self.file.set_len(self.length_before);
+        }
+        let mut last = [0];
+        self.file.read_exact_at(&mut last, length.saturating_sub(1))?;
+        if last == *b"\n" { Ok(()) } else { self.file.write_all(b"\n") }
     }
 
     /// Reopens the path if a log rotation renamed the file.

@@ -19,6 +19,7 @@ fn event(id: i64) -> OutcomeLine {
         output_hash: None,
         replaced_hash: None,
         seconds: None,
+        reason_code: None,
         reason: None,
     }
 }
@@ -54,6 +55,24 @@ fn a_torn_line_is_cut_off_and_a_foreign_one_gets_a_line_end() {
     Events::open(&path).expect("open").append(&[event(3)]).expect("append");
     assert_eq!(lines(&path)[0], "someone's note");
     assert_eq!(lines(&path).len(), 2);
+}
+
+/// No lock keeps other programs from the file: the undo cut their lines, too.
+#[test]
+fn an_undone_append_cuts_no_line_of_another_program() {
+    let (_dir, path) = path();
+    let mut events = Events::open(&path).expect("open");
+    events.append(&[event(1)]).expect("append");
+    let before = lines(&path);
+    events.append(&[event(2)]).expect("append");
+    events.log.as_mut().expect("a file").undo_append();
+    assert_eq!(lines(&path), before);
+    events.append(&[event(2)]).expect("append");
+    let mut other = std::fs::OpenOptions::new().append(true).open(&path).expect("open");
+    std::io::Write::write_all(&mut other, b"someone's note\n").expect("write");
+    events.log.as_mut().expect("a file").undo_append();
+    assert_eq!(lines(&path).len(), 3);
+    assert_eq!(lines(&path)[2], "someone's note");
 }
 
 #[test]
@@ -242,7 +261,7 @@ fn a_locked_file_is_rejected_and_a_rotated_one_is_free() {
 fn a_deferred_line_goes_before_the_next_ones() {
     let (_dir, path) = path();
     let mut events = Events::open(&path).expect("open");
-    events.defer(event(1));
+    assert!(events.defer(event(1)));
     events.append(&[event(2)]).and_then(|()| events.sync()).expect("append");
     events.append(&[event(3)]).and_then(|()| events.sync()).expect("append");
     let ids: Vec<_> = lines(&path)
@@ -250,4 +269,15 @@ fn a_deferred_line_goes_before_the_next_ones() {
         .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("json")["id"].clone())
         .collect();
     assert_eq!(ids, [1, 2, 3]);
+}
+
+#[test]
+fn deferred_lines_are_bounded() {
+    let (_dir, path) = path();
+    let mut events = Events::open(&path).expect("open");
+    let deferred = (0..10_000).filter(|_| events.defer(event(1))).count();
+    assert_eq!(deferred, limits::EVENTS_DEFERRED_MAX);
+    events.append(&[event(2)]).and_then(|()| events.sync()).expect("append");
+    assert_eq!(lines(&path).len(), limits::EVENTS_DEFERRED_MAX + 1);
+    assert!(events.defer(event(3)), "there is room again");
 }

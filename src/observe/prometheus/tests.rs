@@ -43,8 +43,8 @@ fn series(line: &str) -> String {
 fn everything(observer: &Observer) {
     let meter = observer.pipeline(0).expect("a pipeline");
     let millis = Duration::from_millis;
-    meter.outcome(OutcomeKind::Published, 1000, 100);
-    meter.outcome(OutcomeKind::Quarantined, 7, 0);
+    meter.outcomes().published(1000, 100);
+    meter.outcomes().ended(OutcomeKind::Quarantined, 7);
     meter.stage(Stage::Transform, millis(3));
     meter.sync(SyncKind::File, millis(20));
     meter.batch(3);
@@ -52,7 +52,7 @@ fn everything(observer: &Observer) {
     meter.overflow();
     meter.rescan_found(2);
     meter.retried();
-    meter.pending(4, millis(1500));
+    meter.pending(4, 0, millis(1500));
     meter.job_started(1, "a".as_ref(), 1);
     meter.job_started(2, "b".as_ref(), 1);
     meter.job_finished(1);
@@ -64,6 +64,7 @@ fn everything(observer: &Observer) {
     channel.left(1);
     channel.waited(millis(40));
     observer.set_phase("READY", true);
+    meter.program_ran("pdf", "failed");
     let hook = crate::observe::HookMeter::new("on_published");
     hook.ran(crate::observe::HookEnd::TimedOut);
     hook.dropped(3);
@@ -109,10 +110,40 @@ fn every_metric_is_rendered_with_its_help_type_and_labels() {
     }
 }
 
+/// A row of the reference: name, type, labels and help.
+fn row(name: &str, lines: &[String]) -> String {
+    let after = |prefix: &str| {
+        let line = lines.iter().find_map(|line| line.strip_prefix(&format!("# {prefix} {name} ")));
+        line.expect(prefix)
+    };
+    let sample = lines.iter().find(|line| !line.starts_with('#')).expect("a sample");
+    let labels = series(sample);
+    let labels = labels.split(',').filter_map(|label| Some(label.split_once('=')?.0));
+    let labels: Vec<_> = labels.map(|label| format!("`{label}`")).collect();
+    let (kind, help) = (after("TYPE"), after("HELP").trim_end_matches('.'));
+    format!("| `{name}` | {kind} | {} | {help} |", labels.join(", ")).replace("|  |", "| |")
+}
+
+#[test]
+fn the_reference_has_every_metric_with_its_type_labels_and_help() {
+    let metrics = rendered("main", |observer| {
+        ProcessMetrics::describe().collect();
+        everything(observer);
+    });
+    let rows: BTreeSet<String> = metrics.iter().map(|(name, lines)| row(name, lines)).collect();
+    let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/REFERENCE.md");
+    let reference = std::fs::read_to_string(reference).expect("the reference");
+    let section = reference.split("\n## Metrics\n").nth(1).expect("a section");
+    let section = section.split("\n## ").next().expect("its text");
+    let table = section.lines().filter(|line| line.starts_with("| `")).map(str::to_owned);
+    assert_eq!(table.collect::<BTreeSet<_>>(), rows);
+}
+
 #[test]
 fn names_follow_the_conventions_of_prometheus() {
     let labels = BTreeSet::from([
-        "pipeline", "outcome", "stage", "channel", "kind", "phase", "version", "hook", "reason",
+        "pipeline", "outcome", "stage", "channel", "kind", "phase", "version", "hook", "program",
+        "reason",
     ]);
     let mut names = BTreeSet::new();
     for spec in SPECS {
@@ -149,9 +180,9 @@ fn the_status_counts_without_a_recorder() {
         Some("pipeline main pauses: No space left on device")
     );
     let (pipeline, channel) = (&status.pipelines[0], &status.channels[0]);
-    assert_eq!((pipeline.published, pipeline.quarantined, pipeline.in_work), (1, 1, 1));
+    assert_eq!((pipeline.published, pipeline.quarantined, pipeline.in_flight), (1, 1, 1));
     assert_eq!((pipeline.source_bytes, pipeline.output_bytes), (1000, 100));
     assert_eq!((pipeline.overflows, pipeline.rescan_finds, pipeline.retries), (1, 2, 1));
     assert_eq!((channel.entered, channel.queued, channel.capacity), (2, 1, 64));
-    assert_eq!(pipeline.pending, 4);
+    assert_eq!(pipeline.pending, 2, "of 4, two were sent");
 }

@@ -5,14 +5,15 @@ use std::{
     time::Instant,
 };
 
-use super::{
-    Intake,
-    discover::{LookResult, NameEvent, QueuedEvents},
-};
+use super::{Intake, discover::LookResult};
 use crate::{
     failpoint, limits,
     observe::display_path,
     pipeline::job::{Arrival, DiscoveredBy},
+    source::{
+        Page, SourceError,
+        event_queue::{NameEvent, QueuedEvents},
+    },
     stage::Stage,
 };
 
@@ -50,44 +51,65 @@ impl Intake {
 
     /// Continues the first scan, or starts it.
     pub(super) fn scan(&mut self, now: Instant) {
-        let Some(input) = self.root.dir() else { return };
-        let (is_new_full, scan) = self.scans.front(input, self.discovery.own_ids(), now);
+        let Some(input) = self.root.input() else { return };
+        let (is_new_full, scan) = self.scans.front(&**input, self.discovery.own_ids(), now);
         if is_new_full {
             self.table.on_scan_start();
         }
         let Some(scan) = scan else { return };
         let origin = scan.origin;
-        let found = scan.next(&self.discovery, limits::LOOKS_PER_TURN_MAX);
+        let page = scan.next(&**input, &self.discovery, limits::LOOKS_PER_TURN_MAX);
+        let Page { files, failed, own_directories, state_directories } = page;
         // A watching service scans again; `--once` must report what it could not list.
-        self.summary.unfinished += if self.once { scan.take_unlisted() } else { 0 };
-        let own_directories = scan.take_own_directories();
+        self.summary.unfinished += if self.once { failed.len() as u64 } else { 0 };
         for path in own_directories {
             self.log_own_directory(&path);
         }
-        let Some(found) = found else {
+        for path in state_directories {
+            self.log_state_directory(&path);
+        }
+        if files.is_empty() {
             let interval = (!self.once).then(|| self.root.rescan_interval(&self.context));
             return self.scans.finish(interval, Instant::now());
-        };
+        }
         let start = Instant::now();
-        for path in found {
+        for path in files {
             self.look(path, (origin, Arrival::Unknown));
         }
         self.context.meter.stage(Stage::Discover, start.elapsed());
     }
 
+    /// Checks whether a directory is to be logged, once, and remembers that.
+    fn is_news(&mut self, directory: &Path) -> bool {
+        self.logged_directories.len() < limits::OPEN_DIRECTORIES_MAX
+            && self.logged_directories.insert(directory.to_path_buf())
+    }
+
+    fn log_state_directory(&mut self, path: &Path) {
+        if self.is_news(path) {
+            tracing::warn!(event = "intake.state_directory", pipeline = %self.context.name(), path = %display_path(path), "state directory of a service below the input, ignored");
+        }
+    }
+
     fn log_own_directory(&mut self, path: &Path) {
-        if self.logged_directories.len() < limits::OPEN_DIRECTORIES_MAX
-            && self.logged_directories.insert(path.to_path_buf())
-        {
+        if self.is_news(path) {
             tracing::warn!(event = "intake.own_directory", pipeline = %self.context.name(), path = %display_path(path), "own directory mounted below the input, ignored");
         }
     }
 
+    fn log_renumbered(&mut self, path: &Path) {
+        if self.is_news(Path::new("")) {
+            tracing::warn!(event = "intake.renumbered", pipeline = %self.context.name(), source = %display_path(path), hint = "mount the input with lasting inode numbers (FUSE: `use_ino` or `noforget`)", "inode number of an unchanged file changes at each look");
+        }
+    }
+
     pub(super) fn look(&mut self, path: PathBuf, (origin, arrival): (DiscoveredBy, Arrival)) {
-        let Some(input) = self.root.dir() else { return };
+        let Some(input) = self.root.input() else { return };
         let start = self.context.tracer.now();
-        let result =
-            failpoint::hit("discover").and_then(|()| self.discovery.look(input, &path, origin));
+        let result = failpoint::hit("discover").and_then(|()| {
+            let looked = self.discovery.look(&**input, &path, origin);
+            looked.map_err(|SourceError { source, .. }| source)
+        });
         match result {
             Ok(LookResult::File(mut observation)) => {
                 observation.arrival = arrival;
@@ -99,6 +121,9 @@ impl Intake {
                     let (file, waited) = ((self.context.name(), &*settled.path), settled.waited);
                     settled.trace = self.context.tracer.begin(start, file, waited, now);
                     self.context.meter.stage(Stage::Settle, waited);
+                    if settled.renumbered >= limits::RENUMBERED_JOBS {
+                        self.log_renumbered(&settled.path);
+                    }
                     self.ready.push(settled);
                 }
             }
@@ -112,13 +137,23 @@ impl Intake {
                 self.table.remove(&path);
                 self.log_own_directory(&directory);
             }
+            Ok(LookResult::StateDirectory(directory)) => {
+                self.table.remove(&path);
+                self.log_state_directory(&directory);
+            }
             Ok(LookResult::InNestedInput(inner_path)) => {
                 self.table.remove(&path);
                 self.look(inner_path, (origin, arrival));
             }
             Ok(LookResult::None) => self.table.remove(&path),
+            Ok(LookResult::Missing) => {
+                self.table.remove(&path);
+                if origin == DiscoveredBy::Event {
+                    self.note_absent(path, Instant::now());
+                }
+            }
             Err(error) => {
-                tracing::warn!(event = "intake.stat_failed", path = %display_path(&path), %error, "cannot stat an input file, retrying");
+                tracing::warn!(event = "intake.stat_failed", pipeline = %self.context.name(), source = %display_path(&path), %error, "cannot stat an input file, retrying");
                 self.root.request_check();
                 self.table.mark_missing(path, Instant::now());
             }

@@ -8,6 +8,8 @@ pub mod discover;
 
 pub mod settle;
 
+mod absent;
+
 mod look;
 
 mod ready;
@@ -31,7 +33,8 @@ use tokio_stream::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    discover::{Discovery, EventQueue, WakeHandle},
+    absent::AbsentNames,
+    discover::Discovery,
     ready::ReadyFiles,
     root::{Root, RootState},
     scans::Scans,
@@ -42,8 +45,9 @@ use crate::{
     pipeline::{
         channel::Outlet,
         context::Context,
-        job::{Arrival, DiscoveredBy, Feedback, Job, Outcome},
+        job::{Arrival, DiscoveredBy, Feedback, Job},
     },
+    source::event_queue::{EventQueue, WakeHandle},
 };
 
 /// The result of an intake.
@@ -70,11 +74,13 @@ pub struct Intake {
     events: EventQueue,
     root: Root,
     table: SettleTable,
+    absent: AbsentNames,
     scans: Scans,
     ready: ReadyFiles,
     /// Whether the event queue may hold more events.
     has_more_events: bool,
-    /// The service's own directories that were logged as mounted below the input.
+    /// The service's own directories, and the state directories of others, that were logged as below
+    /// the input; the empty path is the input itself, whose inode numbers do not last.
     logged_directories: HashSet<PathBuf>,
     /// The time of the next count of pending files.
     next_count: Instant,
@@ -135,6 +141,7 @@ impl Intake {
             events,
             root,
             table: SettleTable::new(rules),
+            absent: AbsentNames::default(),
             scans: Scans::default(),
             ready: ReadyFiles::default(),
             has_more_events: true,
@@ -188,10 +195,12 @@ impl Intake {
             RootState::Same => {}
             RootState::New => {
                 self.scans.clear();
+                self.absent.clear();
                 self.scans.request(DiscoveredBy::Scan, now);
             }
             RootState::Unavailable(until) => {
                 self.scans.clear();
+                self.absent.clear();
                 return until;
             }
         }
@@ -212,6 +221,7 @@ impl Intake {
         if self.has_room() {
             self.scan(now);
         }
+        self.mark_absent(now);
         self.next_round(now)
     }
 
@@ -222,7 +232,9 @@ impl Intake {
         let next_due = if_room(self.table.next_due());
         let next_scan = if_room(self.scans.next(now));
         let next_look = if_room(self.table.look_again_at().filter(|at| *at > now));
-        let times = [next_due, next_scan, next_look, next_count, Some(self.root.next_check())];
+        let next_absent = self.absent.next_due();
+        let next_check = Some(self.root.next_check());
+        let times = [next_due, next_scan, next_look, next_count, next_absent, next_check];
         let next = times.into_iter().flatten().min().unwrap_or(now + limits::POLL_INTERVAL);
         let give_up_at = self.started + limits::ONCE_BUSY_TIMEOUT;
         let next = if self.once && now < give_up_at { next.min(give_up_at) } else { next };
@@ -240,7 +252,7 @@ impl Intake {
         let now = Instant::now();
         let is_due = || self.table.next_due().is_some_and(|due| due <= now);
         self.has_room()
-            && self.root.dir().is_some()
+            && self.root.input().is_some()
             && (self.has_more_events || self.scans.has_work(now) || is_due())
     }
 
@@ -251,7 +263,8 @@ impl Intake {
         if now >= self.next_count {
             self.next_count = now + limits::PENDING_COUNT_INTERVAL;
             self.counted_pending = pending;
-            self.context.meter.pending(pending, self.table.oldest(now));
+            let (bytes, oldest) = self.table.bytes_and_age(now);
+            self.context.meter.pending(pending, bytes + self.ready.bytes(), oldest);
         }
         (pending.max(self.counted_pending) > 0).then_some(self.next_count)
     }
@@ -272,8 +285,11 @@ impl Intake {
             // The number of paths without room in the table is unknown: count one.
             summary.unfinished += u64::from(table.look_again_at().is_some());
         }
-        if once && summary.gave_up {
-            once::log_unfinished(&context, &table, &ready);
+        if once && (summary.gave_up || is_interrupted) {
+            once::log_unsent(&context, &table, &ready);
+            if !scans.is_complete() || table.look_again_at().is_some() {
+                once::log_not_scanned(&context);
+            }
         }
         let is_unavailable = context.breaker.open_for(Instant::now()).is_some();
         let counts_all =
@@ -284,10 +300,16 @@ impl Intake {
         // A job that waits for storage holds permits that other jobs wait for: it ends as at every stop.
         stop.cancel();
         drop((outlet, feedback));
-        while let Some(Feedback { outcome, .. }) = outcomes.next().await {
-            let is_returned = counts_all && outcome == Outcome::Returned;
-            summary.unfinished += u64::from(outcome.is_unfinished() || is_returned);
+        let mut left = Vec::new();
+        while let Some(feedback) = outcomes.next().await {
+            let Feedback { outcome, .. } = &feedback;
+            let is_left = outcome.is_unfinished() || (counts_all && !once::is_final(outcome));
+            summary.unfinished += u64::from(is_left);
+            if once && is_left {
+                left.push(feedback);
+            }
         }
+        once::log_unfinished(&context, &left);
         // The number of unfinished records is unknown: count one.
         summary.unfinished += u64::from(context.has_unfinished());
         summary

@@ -1,28 +1,80 @@
 //! `--once`: the end of the intake.
 
-use std::time::Instant;
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
-use super::{Intake, ready::ReadyFiles, settle::SettleTable};
-use crate::{limits, observe::display_path, pipeline::context::Context, protocol::outcome::now_ns};
+use super::{
+    Intake,
+    ready::ReadyFiles,
+    settle::{SettleTable, WaitReason},
+};
+use crate::{
+    limits,
+    observe::{self, PauseReason, display_path},
+    pipeline::{
+        context::Context,
+        job::{Feedback, Outcome},
+    },
+    protocol::outcome::now_ns,
+};
 
-/// Logs the unfinished files, each with the reason: those that wait in the table, and the ready ones
-/// that unavailable storage or the operator's pause kept from being sent.
-pub(super) fn log_unfinished(context: &Context, table: &SettleTable, ready: &ReadyFiles) {
-    let pause = context.meter.status().paused;
-    let pause = pause.unwrap_or_else(|| "paused by the operator".to_owned());
-    let waiting = table.unfinished(now_ns()).map(|(path, reason)| (path, reason.to_string()));
-    let ready = ready.paths().map(|path| (path, pause.clone()));
-    let mut unfinished: Vec<_> = waiting.chain(ready).collect();
-    unfinished.sort_unstable();
-    let name = context.name();
-    for (path, reason) in unfinished.iter().take(limits::UNFINISHED_LOGGED_MAX) {
+/// The reason of a file that was ready, or sent, when a signal came.
+const STOPPED: &str = "the service stopped before it was begun";
+
+/// Logs the files that were not sent, each with the reason: those that wait in the table, and the ready
+/// ones that unavailable storage, the operator's pause or the stop kept from being sent.
+pub(super) fn log_unsent(context: &Context, table: &SettleTable, ready: &ReadyFiles) {
+    let status = context.meter.status();
+    let storage = status.pause(PauseReason::Storage).and_then(|pause| pause.detail.clone());
+    let kept_back = match &storage {
+        Some(detail) => detail,
+        None if context.operator_pause.is_paused() => "paused by the operator",
+        None => STOPPED,
+    };
+    let waiting = table.unfinished(now_ns());
+    let waiting = waiting.map(|(path, reason)| (path, Cow::from(reason.to_string())));
+    let ready = ready.paths().map(|path| (path, Cow::from(kept_back)));
+    let mut left: Vec<_> = waiting.chain(ready).collect();
+    left.sort_unstable();
+    log_left(context, left.iter().map(|(path, reason)| (*path, &**reason)));
+}
+
+/// Logs the files that were sent and not finished.
+pub(super) fn log_unfinished(context: &Context, feedback: &[Feedback]) {
+    let reason = |outcome: &Outcome| match outcome {
+        Outcome::Deferred { cause, .. } => WaitReason::from(*cause).to_string(),
+        Outcome::Returned => STOPPED.to_owned(),
+        _ => "the service stopped while it was processed".to_owned(),
+    };
+    let left: Vec<(&PathBuf, String)> =
+        feedback.iter().map(|file| (&file.path, reason(&file.outcome))).collect();
+    log_left(context, left.iter().map(|(path, reason)| (path.as_path(), reason.as_str())));
+}
+
+/// Logs each of these files. It waits for a slow reader of the log, so that no line is dropped; a
+/// stalled reader does not delay it for longer than [`limits::LOG_ROOM_TIMEOUT`].
+fn log_left<'a>(context: &Context, files: impl Iterator<Item = (&'a Path, &'a str)>) {
+    let mut is_stalled = false;
+    for (number, (path, reason)) in files.enumerate() {
+        if number % limits::LEFT_LOGGED_AT_ONCE == 0 && !is_stalled {
+            is_stalled = !observe::wait_for_logs(limits::LOG_ROOM_TIMEOUT);
+        }
         let source = context.config.input.join(path);
-        tracing::warn!(event = "file.left", pipeline = %name, source = %display_path(&source), reason, "not processed, deferred to the next run");
+        tracing::warn!(event = "file.left", pipeline = %context.name(), source = %display_path(&source), reason, "not processed, deferred to the next run");
     }
-    let more = unfinished.len().saturating_sub(limits::UNFINISHED_LOGGED_MAX);
-    if more > 0 {
-        tracing::warn!(event = "file.left_more", pipeline = %name, files = more, "more unfinished files");
-    }
+}
+
+/// Checks whether nothing is left to do for a file.
+pub(super) const fn is_final(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Published | Outcome::Skipped | Outcome::Quarantined)
+}
+
+/// Logs that there may be more files than those that were logged.
+pub(super) fn log_not_scanned(context: &Context) {
+    tracing::warn!(event = "pipeline.left_more", pipeline = %context.name(), "input not scanned to its end, files may be left");
 }
 
 impl Intake {
@@ -41,7 +93,7 @@ impl Intake {
         if self.table.in_flight() > self.ready.len() && !storage_timed_out {
             return false;
         }
-        let has_root = self.root.dir().is_some();
+        let has_root = self.root.input().is_some();
         let is_scanned = self.scans.is_complete() && self.ready.is_empty();
         let none_waits = self.table.waiting() == 0 && self.table.look_again_at().is_none();
         if has_root && is_scanned && none_waits {

@@ -38,6 +38,12 @@ impl ReadyFiles {
     }
 
     #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let files = self.small.iter().chain(&self.large);
+        files.map(|settled| settled.metadata.identity.size).sum()
+    }
+
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -101,6 +107,7 @@ mod tests {
             quiet,
             was_replaced: false,
             was_attempted: false,
+            renumbered: 0,
             waited,
             origin,
             trace,

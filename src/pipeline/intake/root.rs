@@ -2,27 +2,25 @@
 
 use std::{
     io,
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::discover::{EventQueue, Watch};
 use crate::{
     fingerprint::FileId,
-    fs::{self, Dir},
     limits,
     observe::Pause,
     pipeline::context::Context,
+    source::{self, Source, Subscription, event_queue::EventQueue},
 };
 
 /// The input directory of one intake. Dropping it ends the watch.
 #[derive(Debug)]
 pub struct Root {
-    /// The open directory; `None` while it is unavailable.
-    dir: Option<Arc<Dir>>,
+    /// The open input; `None` while it is unavailable.
+    input: Option<Arc<dyn Source>>,
     /// The running watch; `None` in `--once` and while the input is polled.
-    watch: Option<Watch>,
+    watch: Option<Subscription>,
     /// The queue that the watch fills.
     events: EventQueue,
     once: bool,
@@ -49,7 +47,7 @@ pub enum RootState {
 impl Root {
     pub fn new(context: &Context, once: bool, events: EventQueue) -> Self {
         let mut root = Self {
-            dir: None,
+            input: None,
             watch: None,
             events,
             once,
@@ -64,8 +62,8 @@ impl Root {
     }
 
     #[must_use]
-    pub const fn dir(&self) -> Option<&Arc<Dir>> {
-        self.dir.as_ref()
+    pub const fn input(&self) -> Option<&Arc<dyn Source>> {
+        self.input.as_ref()
     }
 
     /// Returns the time for which it has been unavailable; zero if it is available.
@@ -105,21 +103,21 @@ impl Root {
     /// Checks the input directory if the check is due, and opens a new one.
     pub fn check(&mut self, context: &Context, now: Instant) -> RootState {
         if now < self.next_check {
-            return if self.dir.is_some() {
+            return if self.input.is_some() {
                 RootState::Same
             } else {
                 RootState::Unavailable(self.next_check)
             };
         }
         self.next_check = now + limits::POLL_INTERVAL;
-        let found = Dir::open(&context.config.input);
-        match (found, &self.dir) {
-            (Ok(found), Some(dir)) if is_same(&found, dir) => {
-                self.own_ids = own_ids(context, dir);
+        let found = source::open(&context.config.input, &context.instance);
+        match (found, &self.input) {
+            (Ok(found), Some(input)) if is_same(&*found, &**input) => {
+                self.own_ids = own_ids(context, &**input);
                 RootState::Same
             }
             (Ok(_), _) => self.set_available(context, now),
-            (Err(error), _) => self.set_unavailable(context, &error, now),
+            (Err(error), _) => self.set_unavailable(context, &error.source, now),
         }
     }
 
@@ -132,7 +130,7 @@ impl Root {
                 }
                 RootState::New
             }
-            Err(error) => self.set_unavailable(context, &error, now),
+            Err(error) => self.set_unavailable(context, &error.source, now),
         }
     }
 
@@ -145,35 +143,36 @@ impl Root {
             self.unavailable_since = Some(now);
         }
         self.watch = None;
-        self.dir = None;
+        self.input = None;
         self.next_check = now + limits::BACKOFF;
         RootState::Unavailable(self.next_check)
     }
 
-    /// Starts the watch and then opens the directory, so that no change in between is missed.
-    fn open(&mut self, context: &Context) -> io::Result<()> {
-        let dir = Dir::open(&context.config.input)?;
-        self.is_network = fs::is_network(&dir)?;
-        self.watch = self.start_watch(context, &context.config.input);
-        let dir = Arc::new(Dir::open(&context.config.input)?);
-        self.own_ids = own_ids(context, &dir);
-        self.dir = Some(dir);
+    /// Starts the watch and then opens the input again, so that no change in between is missed.
+    fn open(&mut self, context: &Context) -> source::Result<()> {
+        let open = || source::open(&context.config.input, &context.instance);
+        let input = open()?;
+        self.is_network = input.is_remote();
+        self.watch = self.start_watch(context, &*input);
+        let input = open()?;
+        self.own_ids = own_ids(context, &*input);
+        self.input = Some(input);
         Ok(())
     }
 
-    fn start_watch(&self, context: &Context, input: &Path) -> Option<Watch> {
+    fn start_watch(&self, context: &Context, input: &dyn Source) -> Option<Subscription> {
         if self.once {
             return None;
         }
         let every_seconds = limits::POLL_INTERVAL.as_secs();
-        if self.is_network {
-            tracing::info!(event = "intake.polling", pipeline = %context.name(), every_seconds, "input on a network file system, polling");
-            return None;
-        }
-        match Watch::start(input, self.events.clone()) {
-            Ok(watch) => Some(watch),
+        match input.subscribe(self.events.clone()) {
+            Ok(Some(watch)) => Some(watch),
+            Ok(None) => {
+                tracing::info!(event = "intake.polling", pipeline = %context.name(), every_seconds, "input on a network file system, polling");
+                None
+            }
             Err(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                let cause = error.source().map(ToString::to_string);
                 tracing::warn!(event = "intake.polling", pipeline = %context.name(), %error, cause, every_seconds, "cannot watch the input, polling");
                 None
             }
@@ -182,12 +181,15 @@ impl Root {
 }
 
 /// Returns the file IDs to which no path below the input may lead.
-fn own_ids(context: &Context, input: &Dir) -> Vec<FileId> {
-    let input = fs::identity_of(input).ok().map(|identity| identity.file_id());
-    context.own_paths.all(&context.config).into_iter().chain(input).collect()
+fn own_ids(context: &Context, input: &dyn Source) -> Vec<FileId> {
+    context.own_paths.all(&context.config).into_iter().chain(file_id(input)).collect()
 }
 
-fn is_same(dir: &Dir, other: &Dir) -> bool {
-    let id = |dir: &Dir| fs::identity_of(dir).ok().map(|identity| identity.file_id());
-    id(dir).is_some() && id(dir) == id(other)
+fn file_id(input: &dyn Source) -> Option<FileId> {
+    input.metadata().ok().map(|root| root.identity.file_id())
+}
+
+fn is_same(input: &dyn Source, other: &dyn Source) -> bool {
+    let id = file_id(input);
+    id.is_some() && id == file_id(other)
 }

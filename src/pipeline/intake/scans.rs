@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::discover::Scan;
-use crate::{fingerprint::FileId, fs::Dir, limits, pipeline::job::DiscoveredBy};
+use crate::{fingerprint::FileId, limits, pipeline::job::DiscoveredBy, source::Source};
 
 /// The scans of one input. Dropping it ends them.
 #[derive(Debug, Default)]
@@ -57,7 +57,7 @@ impl Scans {
     /// Returns the scan to continue, and whether a full scan begins with this call.
     pub fn front(
         &mut self,
-        input: &Arc<Dir>,
+        input: &dyn Source,
         own: &Arc<[FileId]>,
         now: Instant,
     ) -> (bool, Option<&mut Scan>) {

@@ -1,20 +1,13 @@
 //! The send of settled files to claim, their feedback, and the probe of unavailable storage.
 
-use std::{
-    io::{self, Write},
-    sync::Arc,
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use super::Intake;
 use crate::{
-    failpoint,
-    fs::Temp,
-    limits,
+    failpoint, limits,
     observe::display_path,
     pipeline::{
         circuit_breaker::{Admission, Probe},
-        context::Context,
         job::{DiscoveredBy, Feedback, Job, Outcome},
     },
 };
@@ -32,7 +25,7 @@ impl Intake {
                 Admission::NoneUntil(_) | Admission::NoneWhileProbing => return,
             };
             self.send_batch(count, probe).await;
-            if self.root.dir().is_none() {
+            if self.root.input().is_none() {
                 return;
             }
         }
@@ -48,7 +41,7 @@ impl Intake {
             slots = outlet.reserve(count) => slots,
             () = self.stop.cancelled() => None,
         };
-        let (Some(mut slots), Some(input)) = (slots, self.root.dir()) else { return };
+        let (Some(mut slots), Some(input)) = (slots, self.root.input()) else { return };
         // The wait for slots may have been long.
         if self.context.operator_pause.is_paused() {
             return;
@@ -70,10 +63,11 @@ impl Intake {
             return;
         }
         let Admission::One(probe) = breaker.admit(Instant::now()) else { return };
-        match write_and_remove(&self.context) {
+        match self.context.sink.probe() {
             Ok(()) => breaker.reset(Instant::now()),
             Err(error) => {
                 let output = display_path(&self.context.config.output).to_string();
+                let error = error.source;
                 breaker.trip(&format!("cannot write to {output}: {error}"), Instant::now());
             }
         }
@@ -90,13 +84,4 @@ impl Intake {
             self.look(path, (DiscoveredBy::Event, arrival));
         }
     }
-}
-
-/// Writes a temporary file in the output directory, makes it durable and removes it.
-fn write_and_remove(context: &Context) -> io::Result<()> {
-    let dir = context.reopen_output()?;
-    failpoint::hit("write")?;
-    let temp = Temp::create(&dir, &context.instance)?;
-    temp.file().write_all(&vec![0; limits::PROBE_BYTES])?;
-    temp.file().sync_data()
 }

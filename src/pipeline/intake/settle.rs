@@ -8,6 +8,8 @@
 //! T3: at most [`limits::PENDING_FILES_MAX`] new paths wait here. For a path without room the table
 //! keeps a time at which all paths must be looked at again ([`SettleTable::look_again_at`]).
 
+mod closed_quiet;
+mod finish;
 mod wait_reason;
 
 use std::{
@@ -24,6 +26,8 @@ use crate::{
     policy::Settle,
 };
 
+use closed_quiet::ClosedQuiet;
+use finish::{Finish, Identities, latest};
 pub use wait_reason::WaitReason;
 
 /// The conditions under which a pipeline's file is ready.
@@ -42,6 +46,14 @@ enum Pending {
     InFlight(InFlight),
 }
 
+impl Pending {
+    fn closed(&self) -> Option<Instant> {
+        let (Self::Waiting(Waiting { finish, .. }) | Self::InFlight(InFlight { finish, .. })) =
+            self;
+        finish.closed()
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct InFlight {
     /// The latest event since the file was sent.
@@ -49,26 +61,7 @@ struct InFlight {
     /// See [`Waiting::waits`].
     waits: u32,
     finish: Finish,
-}
-
-/// The evidence that a producer has finished a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Finish {
-    Unknown,
-    /// A writer closed it at this time.
-    Closed(Instant),
-    /// It was renamed to its name.
-    Renamed,
-}
-
-impl Finish {
-    fn after(self, arrival: Arrival, now: Instant) -> Self {
-        match arrival {
-            Arrival::Unknown => self,
-            Arrival::Closed => Self::Closed(now),
-            Arrival::Renamed => Self::Renamed,
-        }
-    }
+    identities: Identities,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +79,8 @@ struct Waiting {
     finish: Finish,
     /// How often it was deferred because it was not finished; each doubles the wait.
     waits: u32,
+    /// Its identities at its earlier jobs.
+    identities: Identities,
     /// Whether an earlier attempt failed or met unavailable storage.
     was_attempted: bool,
     /// The reason of its latest deferral, if any.
@@ -103,8 +98,7 @@ pub struct SettleTable {
     in_flight: usize,
     /// The earliest time at which a path without room is due.
     look_again_at: Option<Instant>,
-    /// The quiet time after a close; it grows with the delay of this producer's renames.
-    closed_quiet: Duration,
+    closed_quiet: ClosedQuiet,
 }
 
 impl SettleTable {
@@ -116,7 +110,7 @@ impl SettleTable {
             due: BTreeSet::new(),
             in_flight: 0,
             look_again_at: None,
-            closed_quiet: limits::CLOSED_QUIET_TIME,
+            closed_quiet: ClosedQuiet::new(),
         }
     }
 
@@ -158,7 +152,8 @@ impl SettleTable {
         }
         self.in_flight += 1;
         let Waiting { attempt, since, waits, finish, was_replaced, was_attempted, .. } = waiting;
-        let file = InFlight { observed_again: None, waits, finish };
+        let identities = waiting.identities.after(identity);
+        let file = InFlight { observed_again: None, waits, finish, identities };
         self.entries.insert(path.clone(), Pending::InFlight(file));
         Some(SettledFile {
             path,
@@ -167,6 +162,7 @@ impl SettleTable {
             quiet: quiet_for >= limits::QUIET_TIME,
             was_replaced,
             was_attempted,
+            renumbered: identities.renumbered,
             waited: now.saturating_duration_since(since),
             origin: observation.origin,
             // The intake sets it.
@@ -181,10 +177,10 @@ impl SettleTable {
         let (quiet, after_close) = match (self.rules.settle, waiting.finish) {
             (Settle::Quiet(quiet), _) => (quiet, Duration::ZERO),
             (Settle::Auto, Finish::Renamed) => (Duration::ZERO, Duration::ZERO),
-            (Settle::Auto, Finish::Unknown) => (self.closed_quiet, Duration::ZERO),
+            (Settle::Auto, Finish::Unknown) => (self.closed_quiet.time(), Duration::ZERO),
             (Settle::Auto, Finish::Closed(at)) => {
                 let closed_for = now.saturating_duration_since(at.max(waiting.unchanged_since));
-                (Duration::ZERO, self.closed_quiet.saturating_sub(closed_for))
+                (Duration::ZERO, self.closed_quiet.time().saturating_sub(closed_for))
             }
         };
         let needs_quiet = waiting.needs_quiet || self.rules.network;
@@ -193,16 +189,14 @@ impl SettleTable {
     }
 
     /// Adapts the quiet time to a producer that renamed this path to another one of the same input: if
-    /// the file was closed before (waiting, or in flight), later files must be quiet for longer.
+    /// the file was closed before, later files must be quiet for longer.
     pub fn renamed_away(&mut self, path: &Path, now: Instant) {
-        let finish = match self.entries.get(path) {
-            Some(Pending::Waiting(waiting)) => waiting.finish,
-            Some(Pending::InFlight(file)) => file.finish,
-            None => Finish::Unknown,
+        let closed = match self.entries.get(path) {
+            Some(entry) => entry.closed(),
+            None => self.closed_quiet.recall(path, now),
         };
-        if let Finish::Closed(at) = finish {
-            let needed = 2 * now.saturating_duration_since(at);
-            self.closed_quiet = self.closed_quiet.max(needed).min(limits::CLOSED_QUIET_TIME_MAX);
+        if let Some(at) = closed {
+            self.closed_quiet.adapt(now.saturating_duration_since(at));
         }
     }
 
@@ -218,13 +212,19 @@ impl SettleTable {
         self.look_again_at = None;
     }
 
+    pub fn is_in_flight(&self, path: &Path) -> bool {
+        matches!(self.entries.get(path), Some(Pending::InFlight(_)))
+    }
+
     /// Removes a waiting path that is gone, or no longer belongs to the pipeline.
     pub fn remove(&mut self, path: &Path) {
         if let Some(Pending::InFlight(_)) = self.entries.get(path) {
             return;
         }
         self.remove_due(path);
-        self.entries.remove(path);
+        if let Some(closed) = self.entries.remove(path).and_then(|entry| entry.closed()) {
+            self.closed_quiet.remember(path.to_path_buf(), closed);
+        }
     }
 
     /// Schedules another look at a path after a failed `stat`, which gives no information on the file.
@@ -255,13 +255,16 @@ impl SettleTable {
     /// must look at it now.
     pub fn on_feedback(&mut self, feedback: Feedback, now: Instant) -> Option<(PathBuf, Arrival)> {
         let Feedback { path, outcome } = feedback;
-        let Some(&Pending::InFlight(InFlight { observed_again, waits, finish })) =
+        let Some(&Pending::InFlight(InFlight { observed_again, waits, finish, identities })) =
             self.entries.get(&path)
         else {
             return None;
         };
         self.entries.remove(&path);
         self.in_flight = self.in_flight.saturating_sub(1);
+        if let Some(closed) = finish.closed() {
+            self.closed_quiet.remember(path.clone(), closed);
+        }
         match outcome {
             Outcome::Published | Outcome::Skipped | Outcome::Quarantined => {
                 observed_again.map(|arrival| (path, arrival))
@@ -288,6 +291,7 @@ impl SettleTable {
                     was_replaced: cause == DeferReason::Replaced,
                     finish,
                     waits,
+                    identities,
                     was_attempted: !is_unfinished,
                     cause: Some(cause),
                 };
@@ -327,23 +331,26 @@ impl SettleTable {
         self.entries.len() - self.in_flight
     }
 
+    fn all_waiting(&self) -> impl Iterator<Item = &Waiting> {
+        self.entries.values().filter_map(|entry| match entry {
+            Pending::Waiting(waiting) => Some(waiting),
+            Pending::InFlight(_) => None,
+        })
+    }
+
     /// Returns the number of waiting paths with an earlier attempt: the next start resumes them.
     #[must_use]
     pub fn attempted(&self) -> usize {
-        let was_attempted = |entry: &&Pending| {
-            matches!(entry, Pending::Waiting(Waiting { was_attempted: true, .. }))
-        };
-        self.entries.values().filter(was_attempted).count()
+        self.all_waiting().filter(|waiting| waiting.was_attempted).count()
     }
 
-    /// Returns the longest time for which a waiting path has been unchanged.
+    /// Returns the bytes of the waiting files, and the longest time for which one is unchanged.
     #[must_use]
-    pub fn oldest(&self, now: Instant) -> Duration {
-        let since = self.entries.values().filter_map(|entry| match entry {
-            Pending::Waiting(waiting) => Some(waiting.unchanged_since),
-            Pending::InFlight(_) => None,
-        });
-        since.min().map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    pub fn bytes_and_age(&self, now: Instant) -> (u64, Duration) {
+        self.all_waiting().fold((0, Duration::ZERO), |(bytes, oldest), waiting| {
+            let age = now.saturating_duration_since(waiting.unchanged_since);
+            (bytes + waiting.identity.size, oldest.max(age))
+        })
     }
 
     fn wait_if_room(&mut self, is_new: bool, path: PathBuf, waiting: Waiting) {
@@ -379,17 +386,10 @@ impl Waiting {
             was_replaced: false,
             finish: Finish::Unknown,
             waits: 0,
+            identities: Identities::NONE,
             was_attempted: false,
             cause: None,
         }
-    }
-}
-
-/// Combines two events in a row: the later one counts, unless it is unknown.
-fn latest(earlier: Option<Arrival>, arrival: Arrival) -> Arrival {
-    match (earlier, arrival) {
-        (Some(earlier), Arrival::Unknown) => earlier,
-        _ => arrival,
     }
 }
 

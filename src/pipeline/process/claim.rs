@@ -5,11 +5,12 @@
 //! A1: a source with a finished record in the ledger, by identity, is not read again.
 //! A2: a file that any process has open for writing is not taken.
 
-use std::{fs::File, io};
+use std::io;
 
 use crate::{
     failpoint,
-    fs::{self, FileMetadata, Kind, Writers},
+    fs::{FileMetadata, Kind, Writers},
+    ledger::State,
     limits,
     pipeline::{
         budget::{Budget, is_large},
@@ -26,6 +27,8 @@ use crate::{
         eligibility,
         prior_outcome::{PriorOutcome, classify, find_record},
     },
+    reason::Reason,
+    source::{Opened, SourceError, SourceFile},
     stage::Stage,
 };
 
@@ -91,10 +94,15 @@ impl Claim {
             }
         };
         let on_success = &job.context.config.on_success;
-        let outcome =
-            classify(&*context.ledger, record.as_ref(), &job.metadata.identity, on_success);
+        let (ledger, found) = (&*context.ledger, &metadata.identity);
+        let born_ns = || job.input.born_ns(path).ok().flatten();
+        let outcome = classify(ledger, record.as_ref(), found, on_success, born_ns);
         match (outcome, record) {
-            (PriorOutcome::New, _) => {
+            (PriorOutcome::New, record) => {
+                // An operator asked for it to be processed again.
+                if record.is_some_and(|record| record.state == State::Requeued) {
+                    context.in_commit.forget(&metadata.identity);
+                }
                 let Some(job) = Self::check_in_commit(job) else { return Ok(None) };
                 if job.origin == DiscoveredBy::Rescan {
                     job.context.meter.rescan_found(1);
@@ -113,7 +121,8 @@ impl Claim {
                 return Err(Box::new(job.fail(ClaimError::Earlier { path })));
             }
             (PriorOutcome::RetryQuarantine, Some(record)) => {
-                let reason = record.reason.unwrap_or_default();
+                let unknown = || Reason::stored(None, String::new());
+                let reason = record.reason.unwrap_or_else(unknown);
                 let path = job.source_path();
                 return Err(Box::new(job.fail(ClaimError::NotMoved { path, reason })));
             }
@@ -126,12 +135,12 @@ impl Claim {
                     record.and_then(|record| record.output).map(|output| output.transforms);
                 let is_other = |transforms: &String| {
                     !transforms.is_empty()
-                        && *transforms != job.context.config.transforms.to_string()
+                        && *transforms != job.context.config.transforms.recorded()
                 };
                 if outcome == PriorOutcome::Done && transforms.as_ref().is_some_and(is_other) {
                     job.context.meter.skipped_for_other_transforms();
                 }
-                tracing::debug!(event = "file.unchanged", source = %crate::observe::display_path(&job.path), ?outcome, "nothing to do");
+                tracing::debug!(event = "file.unchanged", pipeline = %job.context.name(), source = %crate::observe::display_path(&job.path), ?outcome, "nothing to do");
                 job.end(Outcome::Skipped, 0);
             }
         }
@@ -159,25 +168,27 @@ impl Claim {
 
 /// Opens the source; `None` if the job ended because it is gone, not a file, or being written.
 fn open(mut job: Job) -> Result<Option<Claimed>, Box<FailedJob>> {
-    let source = match job.input.open_file(&job.path) {
-        Ok(source) => source,
-        Err(error) if is_not_a_file(&error) => {
+    let source = match job.input.open(&job.path) {
+        Ok(Opened::File(source)) => source,
+        Ok(Opened::Gone) => {
             job.end(Outcome::Skipped, 0);
             return Ok(None);
         }
-        // Another process holds a write lease on it.
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+        Ok(Opened::Busy) => {
             job.defer(limits::BUSY_RECHECK_DELAY, DeferReason::Busy);
             return Ok(None);
         }
-        Err(source) => {
-            let path = job.source_path();
+        Err(SourceError { path, source }) => {
             return Err(Box::new(job.fail(ClaimError::Open { path, source })));
         }
     };
     let settled_identity = job.metadata.identity;
-    match fs::metadata_of(&source) {
-        Ok(metadata) if is_eligible(&job, &metadata) => job.metadata = metadata,
+    let attributes =
+        source.metadata().and_then(|metadata| Ok((metadata, source.extended_attributes()?)));
+    match attributes {
+        Ok((metadata, extended)) if is_eligible(&job, &metadata) => {
+            (job.metadata, job.extended) = (metadata, extended);
+        }
         Ok(_) => {
             job.end(Outcome::Skipped, 0);
             return Ok(None);
@@ -188,7 +199,7 @@ fn open(mut job: Job) -> Result<Option<Claimed>, Box<FailedJob>> {
         }
     }
     let is_quiet = job.quiet && settled_identity == job.metadata.identity;
-    match check_writers(&source, is_quiet) {
+    match check_writers(&*source, is_quiet) {
         Ok(None) => Ok(Some(Claimed { job, source })),
         Ok(Some(reason)) => {
             job.defer(limits::BUSY_RECHECK_DELAY, reason);
@@ -203,24 +214,14 @@ fn open(mut job: Job) -> Result<Option<Claimed>, Box<FailedJob>> {
 
 /// Checks that this is a regular file and that the source rules allow it; a failed check counts as no.
 fn is_eligible(job: &Job, metadata: &FileMetadata) -> bool {
-    let skip_reason = || eligibility::skip_reason(job.context.config.trust, &job.input, metadata);
+    let skip_reason = || eligibility::skip_reason(job.context.config.rules, &*job.input, metadata);
     metadata.kind == Kind::File && matches!(skip_reason(), Ok(None))
-}
-
-/// Checks whether the file vanished, or another type of file replaced it, after it settled.
-fn is_not_a_file(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-    matches!(
-        errno,
-        Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::NXIO | Errno::NODEV)
-    )
 }
 
 /// Returns the reason to defer a file that may have a writer. If the kernel cannot report writers, the
 /// quiet time decides.
-fn check_writers(source: &File, is_quiet: bool) -> io::Result<Option<DeferReason>> {
-    Ok(match fs::check_writers(source)? {
+fn check_writers(source: &dyn SourceFile, is_quiet: bool) -> io::Result<Option<DeferReason>> {
+    Ok(match source.writers()? {
         Writers::None => None,
         Writers::Some => Some(DeferReason::Busy),
         Writers::Unknown => (!is_quiet).then_some(DeferReason::Unsure),

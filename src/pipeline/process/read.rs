@@ -5,7 +5,7 @@
 //! R1: the bytes that are passed on are the content of the identity that claim found: size, times and
 //! inode are compared after the last byte; a difference defers the file until it is quiet again.
 
-use std::{fs::File, io, os::unix::fs::FileExt};
+use std::{fs::File, io};
 
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +16,7 @@ use crate::{
         failure::ReadError,
         job::{Claimed, FailedJob, Job, Loaded},
     },
+    source::SourceFile,
 };
 
 /// Reads a small file into one buffer.
@@ -25,9 +26,9 @@ pub fn read_small(claimed: Claimed) -> Result<Loaded, Box<FailedJob>> {
     let size = usize::try_from(job.metadata.identity.size).unwrap_or(limits::SMALL_FILE_MAX_BYTES);
     let mut bytes = vec![0; size + 1];
     let result = failpoint::hit("read")
-        .and_then(|()| fill(source, &mut bytes, 0))
+        .and_then(|()| source.read_at(&mut bytes, 0))
         .map_err(|source| ReadError::Io { path: job.source_path(), source })
-        .and_then(|count| check_unchanged(job, source, count as u64).map(|()| count));
+        .and_then(|count| check_unchanged(job, &**source, count as u64).map(|()| count));
     match result {
         Ok(count) => {
             bytes.truncate(count);
@@ -52,14 +53,13 @@ pub enum StreamEnd {
 /// the chunk.
 pub fn stream(
     job: &Job,
-    source: &File,
+    source: &dyn SourceFile,
     cut: &CancellationToken,
     pool: &BufferPool,
     mut put: impl FnMut(Vec<u8>) -> bool,
 ) -> Result<StreamEnd, ReadError> {
     let read_error = |source| ReadError::Io { path: job.source_path(), source };
-    // This is only advice: a file system may ignore it.
-    fs::advise_sequential(source).ok();
+    source.advise_sequential();
     let mut offset = 0;
     loop {
         if cut.is_cancelled() {
@@ -68,7 +68,7 @@ pub fn stream(
         let mut chunk = pool.take();
         chunk.resize(limits::CHUNK_BYTES, 0);
         let count = failpoint::hit("read")
-            .and_then(|()| fill(source, &mut chunk, offset))
+            .and_then(|()| source.read_at(&mut chunk, offset))
             .map_err(read_error)?;
         offset += count as u64;
         job.meter.read(offset);
@@ -85,22 +85,6 @@ pub fn stream(
     Ok(StreamEnd::Complete)
 }
 
-/// Reads until the buffer is full or the file ends.
-fn fill(source: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut filled = 0;
-    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        let requested = rest.len();
-        match source.read_at(rest, offset + filled as u64) {
-            // A regular file returns fewer bytes than requested only at its end.
-            Ok(count) if count < requested => return Ok(filled + count),
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
-}
-
 /// Hashes a file as it grows, up to each of these lengths in turn.
 pub fn hash(file: &File, lengths: impl Iterator<Item = u64>) -> io::Result<blake3::Hasher> {
     let mut hasher = blake3::Hasher::new();
@@ -110,7 +94,7 @@ pub fn hash(file: &File, lengths: impl Iterator<Item = u64>) -> io::Result<blake
         while offset < length {
             let count = usize::try_from(length - offset).unwrap_or(chunk.len()).min(chunk.len());
             let chunk = chunk.get_mut(..count).unwrap_or_default();
-            if fill(file, chunk, offset)? < count {
+            if fs::fill(file, chunk, offset)? < count {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             hasher.update(chunk);
@@ -121,10 +105,14 @@ pub fn hash(file: &File, lengths: impl Iterator<Item = u64>) -> io::Result<blake
 }
 
 /// Checks R1 after the last byte.
-pub fn check_unchanged(job: &Job, source: &File, bytes_read: u64) -> Result<(), ReadError> {
+pub fn check_unchanged(
+    job: &Job,
+    source: &dyn SourceFile,
+    bytes_read: u64,
+) -> Result<(), ReadError> {
     let path = || job.source_path();
-    let identity =
-        fs::identity_of(source).map_err(|source| ReadError::Io { path: path(), source })?;
+    let now = source.metadata().map_err(|source| ReadError::Io { path: path(), source })?;
+    let identity = now.identity;
     if identity == job.metadata.identity && bytes_read == identity.size {
         Ok(())
     } else {

@@ -5,7 +5,6 @@
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
-    codec::{self, Sink, Stopped, Transformer},
     failpoint,
     ledger::Hash,
     limits,
@@ -17,6 +16,7 @@ use crate::{
         failure::TransformError,
         job::{Claimed, FailedJob, Hashes, Loaded, Transformed},
     },
+    transforms::{self, Sink, Stopped, Transformer},
 };
 
 /// The largest output of a small file in memory; a larger one is streamed instead.
@@ -41,8 +41,9 @@ pub fn transform_small(
     let bytes = Vec::with_capacity(source.len() / 2 + 128);
     let share = source.len() + limits::SMALL_FILE_BYTES as usize;
     let mut sink = CappedBuffer { bytes, share, permit: None, budget, is_outgrown: false };
-    let result = codecs.lend(&claimed.job.context.config, 0, clock, |transformer, _| {
-        failpoint::hit("transform").map_err(codec::Error::from_io)?;
+    let of = (&claimed.job.context.config, &*claimed.job.path);
+    let result = codecs.lend(of, 0, clock, |transformer, _| {
+        failpoint::hit("transform").map_err(transforms::Error::from)?;
         let transformer = transformer?;
         transformer.feed(&source, &mut sink)?;
         transformer.finish(&mut sink)
@@ -115,11 +116,11 @@ pub fn stream(
     (chunks, source_pool): (impl Iterator<Item = Vec<u8>>, &BufferPool),
     output_pool: &BufferPool,
     put: impl FnMut(Vec<u8>) -> bool,
-) -> Result<Hash, codec::Error> {
+) -> Result<Hash, transforms::Error> {
     let mut hasher = blake3::Hasher::new();
     let mut sink = ChunkSink { chunk: Vec::new(), pool: output_pool, put };
     for chunk in chunks {
-        failpoint::hit("transform").map_err(codec::Error::from_io)?;
+        failpoint::hit("transform").map_err(transforms::Error::from)?;
         hasher.update(&chunk);
         transformer.feed(&chunk, &mut sink)?;
         source_pool.put_back(chunk);

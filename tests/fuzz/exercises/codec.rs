@@ -1,8 +1,8 @@
 //! Codecs: damaged input is an error, what comes out is bounded, what went in comes back (K1–K3).
 
 use tidemill::{
-    codec::{Error, Sink, Stopped, Transformer},
     policy::ExpansionLimits,
+    transforms::{Cause, Error, Sink, Stopped, Transformer},
 };
 
 use super::parameters;
@@ -78,7 +78,7 @@ fn run(
 ) -> Result<Vec<u8>, Error> {
     let mut sink = Bounded { output: Vec::new(), bound: 0 };
     let mut fed = 0;
-    transformer.start();
+    transformer.start("a".as_ref());
     for piece in pieces(bytes, sizes) {
         fed += piece.len() as u64;
         sink.bound = bound(fed);
@@ -120,7 +120,7 @@ pub fn decompress(data: &[u8]) {
     let in_pieces = run(&mut transformer, bytes, [size(first), size(second)], bound);
     match (&at_once, &in_pieces) {
         // The ratio is asked of what was read so far.
-        (Err(Error::Ratio { .. }), _) | (_, Err(Error::Ratio { .. })) => {}
+        (Err(error), _) | (_, Err(error)) if matches!(error.cause(), Cause::Ratio { .. }) => {}
         (Ok(once), Ok(pieces)) if !transforms.contains(':') => {
             assert!(once == pieces, "{transforms}: other bytes in pieces");
         }

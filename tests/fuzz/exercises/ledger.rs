@@ -16,7 +16,9 @@ use tidemill::{
         Flush, HistoryQuery, Ledger, Output, Record, Replaced, Result, State, sqlite::Sqlite,
     },
     policy::OnSuccess,
+    reason::{Reason, ReasonCode},
     recovery,
+    sink::{Sink, local::Local},
 };
 
 use super::parameters;
@@ -155,7 +157,11 @@ fn open_and_ask(database: &[u8], log: &[u8]) -> Result<Vec<Record>> {
     let history = ledger.history(&HistoryQuery::default())?;
     ledger.begin("boot")?;
     let events = Arc::new(Mutex::new(None));
-    if let Ok(found) = recovery::gather(&ledger, &events, &|_| false) {
+    let open_sink = |name: &str, path: &Path| {
+        let sink = Local::open_offline(name, path, ledger.instance())?;
+        Ok(Arc::new(sink) as Arc<dyn Sink>)
+    };
+    if let Ok(found) = recovery::gather((&ledger, &open_sink), &events, &|_| false) {
         let plans: Vec<_> = found.facts.iter().map(recovery::plan).collect();
         assert_eq!(plans.len(), found.facts.len());
     }
@@ -232,6 +238,11 @@ impl Reader<'_> {
         }
     }
 
+    fn reason(&mut self) -> Reason {
+        let code = ReasonCode::ALL[usize::from(self.byte()) % ReasonCode::ALL.len()];
+        Reason::new(code, String::from_utf8_lossy(&self.bytes()))
+    }
+
     fn record(&mut self, pipeline: i64) -> Record {
         let choices = self.byte();
         Record {
@@ -246,8 +257,7 @@ impl Reader<'_> {
                 _ => OnSuccess::Archive(self.path()),
             },
             state: STATES[usize::from(choices >> 3) % STATES.len()],
-            reason: (choices & 64 != 0)
-                .then(|| String::from_utf8_lossy(&self.bytes()).into_owned()),
+            reason: (choices & 64 != 0).then(|| self.reason()),
             moved_to: (choices & 128 != 0).then(|| self.path()),
             at_ns: self.number(),
         }

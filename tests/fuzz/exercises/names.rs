@@ -7,8 +7,8 @@ use tidemill::{
     fs::{Dir, NodeId, Temp, is_internal_name, numbered_name, private_name},
     limits::NAME_BYTES_MAX,
     observe::display_path,
-    protocol::quarantine::reason_name,
-    transforms::{Chain, Format},
+    source::local::reason_name,
+    transforms::{Chain, compression::FORMATS},
 };
 
 use super::parameters;
@@ -101,20 +101,9 @@ fn own_names_are_told_apart(name: &OsStr, number: i64) {
     }
 }
 
-const fn undo(format: Format) -> &'static str {
-    match format {
-        Format::Zstd => "unzstd",
-        Format::Gzip => "gunzip",
-        Format::Brotli => "unbrotli",
-        Format::Xz => "unxz",
-        Format::Bzip2 => "bunzip2",
-        Format::Lz4 => "unlz4",
-    }
-}
-
 fn made_names_are_names(name: &OsStr, number: i64) {
     let number = u32::try_from(number.unsigned_abs() % (1 << 32)).expect("32 bits");
-    for format in Format::ALL {
+    for format in FORMATS {
         let extension = format!(".{}", format.extension());
         for tail in ["", &extension] {
             let made = numbered_name(name, number, tail, NAME_BYTES_MAX);
@@ -122,10 +111,10 @@ fn made_names_are_names(name: &OsStr, number: i64) {
             assert!(made.as_bytes().ends_with(tail.as_bytes()));
             assert_ne!(made, numbered_name(name, number.wrapping_add(1), tail, NAME_BYTES_MAX));
         }
-        let compress: Chain = format.as_str().parse().expect("a step");
+        let compress: Chain = format.name().parse().expect("a step");
         let packed = compress.output_name(name);
         assert_eq!(packed.as_bytes(), [name.as_bytes(), extension.as_bytes()].concat());
-        for undo in [undo(format), "decompress"] {
+        for undo in [format.inverse(), "decompress"] {
             let undo: Chain = undo.parse().expect("a step");
             assert_eq!(undo.output_name(&packed), name, "the name comes back");
             assert!(!undo.output_name(name).is_empty(), "no name is left");

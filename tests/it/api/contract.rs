@@ -1,6 +1,6 @@
 //! Every answer of a live service matches its document, and both have the same paths.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, process::Command};
 
 use serde_json::Value;
 
@@ -8,6 +8,7 @@ use crate::api::{
     client::{Answer, Service},
     schema::{document, wrong},
 };
+use crate::files::until;
 
 /// The document and the answers that were checked, so that none is left out.
 struct Checked {
@@ -45,6 +46,12 @@ impl Checked {
     }
 }
 
+#[test]
+fn the_document_has_every_code_of_a_reason() {
+    let codes = &document()["components"]["schemas"]["ReasonCode"]["enum"];
+    assert_eq!(*codes, serde_json::json!(tidemill::reason::ReasonCode::WORDS));
+}
+
 /// Starts a service with published, skipped and quarantined files.
 fn with_everything() -> Service {
     let service = Service::start("on_exists = \"skip\"\ntransforms = \"gunzip\"", &[]);
@@ -79,6 +86,10 @@ fn every_answer_matches_the_document() {
         "/api/v1/outcomes",
         "/api/v1/outcomes?limit=1",
         "/api/v1/outcomes?state=lost",
+        "/api/v1/outcomes/export?format=csv",
+        "/api/v1/outcomes/export?format=jsonl&state=done",
+        "/api/v1/outcomes/export?format=xml",
+        "/api/v1/config",
         "/api/v1/quarantine",
         "/api/v1/quarantine?limit=0",
         "/api/v1/explain?path=good.gz",
@@ -188,4 +199,73 @@ fn explain_reveals_nothing_outside_the_pipelines() {
         explain("way/none/x").replace("none/x", "PATH")
     );
     assert!(explain("../x").contains("malformed"));
+}
+
+/// It looked below every input that the ledger knows.
+#[test]
+fn explain_reveals_nothing_of_a_removed_pipeline() {
+    let removed = tempfile::tempdir().unwrap();
+    let (path, text) = (removed.path().display(), removed.path().display().to_string());
+    std::fs::write(removed.path().join("x"), "secret").unwrap();
+    let name = "name = \"main\"";
+    let more = format!("[[pipeline]]\nname = \"removed\"\ninput = \"{path}\"\noutput = \"out2\"");
+    let service = Service::start(&format!("{name}\n{more}"), &["--sandbox", "off"]);
+    let explain = |name: &str| {
+        let answer = service.get(&format!("/api/v1/explain?path={path}/{name}")).body;
+        answer.replace(&format!("{path}/{name}"), "PATH")
+    };
+    assert!(!explain("x").contains("is in no input"), "{}", explain("x"));
+    service.place.configure(name);
+    service.running.signal(rustix::process::Signal::HUP);
+    until("it is removed", || service.running.log().contains("event=config.reloaded"));
+    assert!(explain("x").contains("PATH: is in no input and no output"), "{}", explain("x"));
+    assert_eq!(explain("x"), explain("no/such/file"));
+    assert!(!explain("x").contains(&text), "{}", explain("x"));
+}
+
+/// The page's `% busy` is the difference of two of these times: counted at a file's end, they would show 0 %
+/// while it lasts, and then more than 100 %.
+#[test]
+fn the_time_that_stages_work_on_a_large_file_is_shown_before_its_end() {
+    for (transforms, held, stages) in [
+        ("zstd", "read=8*off->pause", &["read", "transform", "write"][..]),
+        // Copied by the kernel, in pieces of 8 MiB; the first of these is the attempt to share its blocks.
+        ("copy", "write=3*off->pause", &["write"]),
+    ] {
+        let service = Service::start_with(&format!("transforms = {transforms:?}"), &[], held);
+        let path = service.place.put("large", vec![b'x'; 32 << 20]);
+        let copy = service.place.root().join("shared");
+        let shares = Command::new("cp").arg("--reflink=always").args([&path, &copy]).output();
+        if transforms == "copy" && shares.unwrap().status.success() {
+            // The whole content is there at once.
+            continue;
+        }
+        let is_shown = |answer: &Answer, name: &&str| {
+            let status = answer.json();
+            let mut all = status["stages"].as_array().unwrap().iter();
+            let stage = all.find(|stage| stage["stage"] == *name).unwrap();
+            assert_eq!(stage["files"], 0, "{transforms}: its end is held up: {stage}");
+            stage["busy_seconds"].as_f64() > Some(0.0)
+        };
+        service
+            .get_until("/api/v1/status", |answer| stages.iter().all(|name| is_shown(answer, name)));
+    }
+}
+
+#[test]
+fn the_metrics_count_an_output_as_published_when_its_source_cannot_be_removed() {
+    let service = Service::start_with("on_success = \"delete\"", &[], "dispose=return(ebusy)");
+    let metric = |answer: &Answer, name: &str| {
+        let line = answer.body.lines().find(|line| line.starts_with(name)).unwrap();
+        line.rsplit(' ').next().unwrap().to_owned()
+    };
+    let of =
+        |outcome: &str| format!("tidemill_files_total{{pipeline=\"main\",outcome=\"{outcome}\"}}");
+    service.place.put("a", "content");
+    let metrics = service.get_until("/metrics", |answer| metric(answer, &of("quarantined")) != "0");
+    let counts = ["published", "quarantined", "deferred"].map(|name| metric(&metrics, &of(name)));
+    assert_eq!(counts, ["1", "1", "1"], "{}", metrics.body);
+    for name in ["tidemill_output_bytes_total", "tidemill_last_published"] {
+        assert_ne!(metric(&metrics, name), "0", "{}", metrics.body);
+    }
 }

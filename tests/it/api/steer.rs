@@ -8,13 +8,13 @@ use crate::{
 };
 
 #[test]
-fn a_paused_service_takes_nothing_new_finishes_what_is_in_work_and_says_so() {
+fn a_paused_service_takes_nothing_new_finishes_what_is_in_flight_and_says_so() {
     let service = Service::start_with("", &[], "transform=1*sleep(700)->off");
-    service.place.put("in-work", "x");
+    service.place.put("in-flight", "x");
     service.get_until("/api/v1/work", |answer| {
         answer.json()["files"].as_array().is_some_and(|files| files.len() == 1)
     });
-    assert_eq!(service.post("/api/v1/pause", "{}").json()["held"][0], "main");
+    assert_eq!(service.post("/api/v1/pause", "{}").json()["paused"][0], "main");
     service.place.put("new", "y");
     service.until_published(1);
     let ready = service.get("/readyz");
@@ -31,7 +31,10 @@ fn a_paused_service_takes_nothing_new_finishes_what_is_in_work_and_says_so() {
     });
     assert_eq!(service.published(), 1);
     let status = service.get("/api/v1/status").json();
-    assert_eq!((&status["held"], &status["pipelines"][0]["held"]), (&true.into(), &true.into()));
+    assert_eq!(
+        (&status["paused_by_operator"], &status["pipelines"][0]["paused"][0]["reason"]),
+        (&true.into(), &"operator".into())
+    );
     assert_eq!(service.post("/api/v1/resume", "{\"pipeline\":\"main\"}").status, 200);
     service.until_published(2);
     assert_eq!(service.get("/readyz").status, 200);

@@ -3,12 +3,16 @@
 use std::{
     fs::{File, FileTimes},
     io::{Read, Seek, SeekFrom, Write},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::Path,
     time::{Duration, SystemTime},
 };
 
-use crate::files::{Place, tree, until};
+use crate::{
+    files::{Place, tree, until},
+    mounts::Mount,
+    prove,
+};
 
 fn set_modified(path: &Path, time: SystemTime) {
     let file = File::options().write(true).open(path).unwrap();
@@ -83,6 +87,40 @@ fn a_kept_source_that_its_producer_replaces_is_an_update_and_one_that_was_rotate
 }
 
 #[test]
+fn a_file_under_the_name_of_a_kept_source_that_was_gone_for_a_while_is_another_source() {
+    let place = Place::new();
+    let running = place.watch(&[]);
+    let is_there = |name: &str| place.output().join(name).exists();
+    place.put("report", "day 1");
+    place.put("d/moved", "day 1");
+    place.put("conf", "first");
+    until("three outputs", || ["report.zst", "d/moved.zst", "conf.zst"].into_iter().all(is_there));
+    until("their marks", || {
+        ["report", "d/moved", "conf"].into_iter().all(|source| place.state_of(source) == "done")
+    });
+    std::fs::remove_file(place.input().join("report")).unwrap();
+    std::fs::create_dir(place.input().join("e")).unwrap();
+    std::fs::rename(place.input().join("d/moved"), place.input().join("e/moved")).unwrap();
+    // As an editor saves: the name is free for an instant.
+    std::fs::remove_file(place.input().join("conf")).unwrap();
+    place.put("conf", "second");
+    until("both absences", || {
+        ["report", "d/moved"].into_iter().all(|source| place.state_of(source) == "changed")
+    });
+    place.put("report", "day 2");
+    place.put("d/moved", "day 2");
+    until("the new outputs", || is_there("report.1.zst") && is_there("d/moved.1.zst"));
+    until("the update", || place.published("conf.zst") == b"second");
+    let ended = running.stop();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    for name in ["report", "d/moved"] {
+        assert_eq!(place.published(format!("{name}.zst")), b"day 1");
+        assert_eq!(place.published(format!("{name}.1.zst")), b"day 2");
+    }
+    assert!(!is_there("conf.1.zst"));
+}
+
+#[test]
 fn the_same_content_delivered_again_is_delivered_again() {
     let place = Place::new();
     let running = place.watch(&["--on-success", "delete"]);
@@ -100,6 +138,58 @@ fn the_same_content_delivered_again_is_delivered_again() {
     }
     let ended = running.stop();
     assert_eq!(ended.code, 0, "{ended:?}");
+}
+
+fn inode(path: &Path) -> i64 {
+    std::fs::metadata(path).unwrap().ino().try_into().unwrap()
+}
+
+/// Makes the ledger's one record one of an earlier boot, and of the inode of this file.
+fn reboot(place: &Place, path: &Path) {
+    let ledger = rusqlite::Connection::open(place.state().join("ledger.sqlite")).unwrap();
+    ledger.execute("UPDATE meta SET value = 'another' WHERE name = 'boot'", []).unwrap();
+    assert_eq!(ledger.execute("UPDATE records SET inode = ?1", [inode(path)]).unwrap(), 1);
+}
+
+/// Only a power loss brings a removed source back, and that was created before its record was made.
+#[test]
+fn a_delivery_after_a_reboot_is_published_and_a_restored_source_is_not() {
+    for is_restored in [true, false] {
+        let place = Place::new();
+        let (path, aside) = (place.put("order", "order"), place.root().join("aside"));
+        if is_restored {
+            std::fs::hard_link(&path, &aside).unwrap();
+        }
+        set_modified(&path, long_ago());
+        assert_once(&place, &["--on-success", "delete"]);
+        let output = place.output().join("order.zst");
+        std::fs::remove_file(&output).expect("a consumer takes it");
+        if !is_restored {
+            std::fs::write(&aside, "order").unwrap();
+            set_modified(&aside, long_ago());
+        }
+        std::fs::rename(&aside, &path).unwrap();
+        reboot(&place, &path);
+        assert_once(&place, &["--on-success", "delete"]);
+        assert!(!path.exists(), "restored: {is_restored}");
+        assert_eq!(output.exists(), !is_restored, "restored: {is_restored}");
+    }
+}
+
+/// It looked like an earlier state of the source that had its inode, and went to quarantine.
+#[test]
+fn a_delivery_after_the_clock_was_set_back_is_published() {
+    let place = Place::new();
+    place.put("order", "order");
+    assert_once(&place, &["--on-success", "delete"]);
+    let path = place.put("order", "another order");
+    let ledger = rusqlite::Connection::open(place.state().join("ledger.sqlite")).unwrap();
+    let read = "UPDATE records SET inode = ?1, changed_ns = changed_ns + 3600000000000";
+    assert_eq!(ledger.execute(read, [inode(&path)]).unwrap(), 1);
+    drop(ledger);
+    assert_once(&place, &["--on-success", "delete"]);
+    assert_eq!(place.published("order.1.zst"), b"another order");
+    assert!(!path.exists());
 }
 
 #[test]
@@ -189,6 +279,20 @@ fn mode_and_time_that_change_after_the_close_follow_to_the_output() {
 }
 
 #[test]
+fn an_owner_that_changes_after_the_close_follows_to_the_output() {
+    if !rustix::process::geteuid().is_root() {
+        return prove::skipped("an owner that changes", "this is not root");
+    }
+    let place = Place::new();
+    let path = place.put("file", "content");
+    assert_once(&place, &[]);
+    chown(&path, Some(7), Some(8)).unwrap();
+    assert_once(&place, &[]);
+    let found = std::fs::metadata(place.output().join("file.zst")).unwrap();
+    assert_eq!((found.uid(), found.gid()), (7, 8));
+}
+
+#[test]
 fn another_hands_output_keeps_its_mode() {
     let place = Place::new();
     let path = place.put("a", "content");
@@ -204,29 +308,35 @@ fn another_hands_output_keeps_its_mode() {
 
 #[test]
 fn data_that_was_moved_to_another_disk_is_known_by_its_content() {
-    let place = Place::new();
-    for name in ["a", "b"] {
-        set_modified(&place.put(name, name), long_ago());
+    // The second disk has whole seconds.
+    for reduced in [Duration::ZERO, Duration::from_nanos(123_456_789)] {
+        let place = Place::new();
+        for name in ["a", "b"] {
+            set_modified(&place.put(name, name), long_ago() + reduced);
+        }
+        assert_once(&place, &[]);
+        for (dir, name) in [("in", "a"), ("in", "b"), ("out", "b.zst")] {
+            let path = place.root().join(dir).join(name);
+            let mut content = Vec::new();
+            File::open(&path).unwrap().read_to_end(&mut content).unwrap();
+            let copy = place.root().join("copy");
+            std::fs::write(&copy, content).unwrap();
+            set_modified(&copy, long_ago());
+            std::fs::rename(copy, path).unwrap();
+        }
+        // A consumer took one before.
+        std::fs::remove_file(place.output().join("a.zst")).unwrap();
+        let log = assert_once(&place, &[]);
+        assert!(log.contains("stopped exit_code=0 published=0"), "{log}");
+        assert!(!place.output().join("a.zst").exists(), "{reduced:?}");
+        // The outputs are ours still.
+        let mut file = File::options().write(true).open(place.input().join("b")).unwrap();
+        file.seek(SeekFrom::Start(0)).unwrap();
+        file.write_all(b"c").unwrap();
+        drop(file);
+        assert_once(&place, &[]);
+        assert_eq!(place.published("b.zst"), b"c");
     }
-    assert_once(&place, &[]);
-    for (dir, name) in [("in", "a"), ("in", "b"), ("out", "a.zst"), ("out", "b.zst")] {
-        let path = place.root().join(dir).join(name);
-        let (mut content, time) = (Vec::new(), std::fs::metadata(&path).unwrap().modified());
-        File::open(&path).unwrap().read_to_end(&mut content).unwrap();
-        let copy = place.root().join("copy");
-        std::fs::write(&copy, content).unwrap();
-        set_modified(&copy, time.unwrap());
-        std::fs::rename(copy, path).unwrap();
-    }
-    let log = assert_once(&place, &[]);
-    assert!(log.contains("stopped exit_code=0 published=0"), "{log}");
-    // The outputs are ours still.
-    let mut file = File::options().write(true).open(place.input().join("b")).unwrap();
-    file.seek(SeekFrom::Start(0)).unwrap();
-    file.write_all(b"c").unwrap();
-    drop(file);
-    assert_once(&place, &[]);
-    assert_eq!(place.published("b.zst"), b"c");
 }
 
 #[test]
@@ -292,4 +402,57 @@ fn a_marker_goes_to_quarantine_with_its_source() {
     assert!(place.quarantine().join("a.zst").exists(), "{ended:?}");
     assert!(place.quarantine().join("a.zst.ok").exists(), "{ended:?}");
     place.assert_clean();
+}
+
+/// The numbers are searched in few looks, which may skip a gap: recovery must find the copy there.
+#[test]
+fn a_move_to_another_file_system_that_was_killed_is_finished_behind_a_gap_of_the_numbers() {
+    let place = Place::new();
+    let archive = place.root().join("elsewhere");
+    std::fs::create_dir(&archive).unwrap();
+    let Some(_mount) = Mount::memory(&archive, "1m") else { return };
+    place.put("a", "content");
+    for name in ["a", "a.1", "a.2", "a.4"] {
+        std::fs::write(archive.join(name), "another").unwrap();
+    }
+    let policy = format!("archive:{}", archive.display());
+    let args = ["run", "--config", "tidemill.toml", "--once", "--on-success", &policy];
+    let killed = place.tidemill(&args).env("FAILPOINTS", "move::named=return(kill)").output();
+    assert_eq!(killed.unwrap().status.code(), None);
+    let ended = place.once(&["--on-success", &policy]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let files = tree(&archive);
+    let copies =
+        files.iter().filter(|path| std::fs::read(archive.join(path)).unwrap() == b"content");
+    assert_eq!(copies.count(), 1, "{files:?}");
+    assert_eq!(files.len(), 5, "{files:?}");
+    assert!(!place.input().join("a").exists());
+}
+
+/// The file came back alone, and waited for a marker indefinitely.
+#[test]
+fn a_marker_comes_back_from_quarantine_with_its_source() {
+    for is_kept in [true, false] {
+        let place = Place::new();
+        place.configure("marker = \".ok\"\non_exists = \"fail\"\non_success = \"delete\"");
+        place.put("a", "damaged");
+        place.put("a.ok", "made by the producer");
+        std::fs::write(place.output().join("a.zst"), "theirs").unwrap();
+        assert_eq!(place.once(&[]).code, 65);
+        let (kept, marker) = (place.quarantine().join("a"), place.input().join("a.ok"));
+        // The operator repairs it, so it is newer than its marker.
+        std::fs::write(&kept, "whole").unwrap();
+        std::fs::remove_file(place.output().join("a.zst")).unwrap();
+        if !is_kept {
+            std::fs::remove_file(place.quarantine().join("a.ok")).unwrap();
+        }
+        let requeued = place.run(&["requeue", "in/a"]);
+        assert_eq!(requeued.code, 0, "{requeued:?}");
+        let wanted = if is_kept { "made by the producer" } else { "" };
+        assert_eq!(std::fs::read_to_string(&marker).unwrap(), wanted);
+        assert_once(&place, &[]);
+        assert_eq!(place.published("a.zst"), b"whole");
+        assert!(tree(&place.input()).is_empty(), "{:?}", tree(&place.input()));
+        assert!(tree(&place.quarantine()).is_empty(), "{:?}", tree(&place.quarantine()));
+    }
 }

@@ -90,7 +90,7 @@ fn once_leaves_a_file_that_is_written_and_says_so_by_its_exit_code() {
     let ended = place.once(&[]);
     assert_eq!(ended.code, 75, "{ended:?}");
     assert_eq!(tree(&place.output()), [place.output().join("good.zst")]);
-    assert!(ended.stderr.contains("left_for_the_next_start=1"), "{ended:?}");
+    assert!(ended.stderr.contains("unfinished=1"), "{ended:?}");
     place.assert_clean();
 }
 

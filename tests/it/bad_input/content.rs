@@ -7,8 +7,9 @@ use std::{
 };
 
 use crate::{
-    bad_input::{is_root, skipped},
+    bad_input::is_root,
     files::{Place, Running, tree},
+    prove,
 };
 
 const FORMATS: [(&str, &str, &str); 6] = [
@@ -88,6 +89,7 @@ fn assert_reason(place: &Place, source: &str, transforms: &str) {
     let path = place.quarantine().join(format!("{source}.json"));
     let reason: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!(reason["stage"], "transform", "{reason}");
+    assert_eq!(reason["reason_code"], "truncated", "{reason}");
     assert_eq!(reason["attempts"], 1, "damage is final: {reason}");
     assert_eq!(reason["transforms"], transforms, "{reason}");
     assert_eq!(reason["pipeline"], "main", "{reason}");
@@ -134,7 +136,7 @@ fn an_unreadable_file_is_quarantined_in_place_with_its_reason() {
         std::os::unix::fs::chown(place.input().join("good"), Some(65534), Some(65534)).unwrap();
     }
     let Some(ended) = once_as_nobody(&place, &[]) else {
-        return skipped("the binary cannot be run by another user here");
+        return prove::skipped("bad input", "the binary cannot be run by another user here");
     };
     assert_eq!(ended.code, 65, "{ended:?}");
     assert_eq!(tree(&place.output()), [place.output().join("good.zst")]);
@@ -158,7 +160,7 @@ fn an_unreadable_directory_is_told_and_the_rest_is_processed() {
         std::os::unix::fs::chown(place.input().join("good"), Some(65534), Some(65534)).unwrap();
     }
     let Some(ended) = once_as_nobody(&place, &[]) else {
-        return skipped("the binary cannot be run by another user here");
+        return prove::skipped("bad input", "the binary cannot be run by another user here");
     };
     assert_eq!(place.published("good.zst"), b"good");
     assert_eq!(ended.code, 75, "{ended:?}");

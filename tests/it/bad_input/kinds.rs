@@ -5,8 +5,9 @@ use std::os::unix::{fs::symlink, net::UnixListener};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
 use crate::{
-    bad_input::{is_root, skipped},
+    bad_input::is_root,
     files::{Ended, Place, tree},
+    prove,
 };
 
 /// Puts a good file beside the odd one and processes what is there: only the good one is taken.
@@ -40,14 +41,16 @@ fn a_socket_is_left_alone() {
 #[test]
 fn a_device_is_left_alone() {
     if !is_root() {
-        return skipped("only root makes device nodes");
+        return prove::skipped("bad input", "only root makes device nodes");
     }
     let place = Place::new();
     let odd = place.input().join("odd");
     // The null device; some containers forbid even root to make it.
     match mknodat(CWD, odd, FileType::CharacterDevice, Mode::RUSR, makedev(1, 3)) {
         Ok(()) => only_the_good_one_is_taken(&place, "odd", "a device"),
-        Err(error) => skipped(&format!("no device node can be made here: {error}")),
+        Err(error) => {
+            prove::skipped("bad input", &format!("no device node can be made here: {error}"));
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    files::{Place, tree, until},
+    files::{Place, Running, tree, until},
     mounts::Mount,
 };
 
@@ -85,7 +85,7 @@ fn a_stop_on_a_full_disk_says_that_work_is_left_and_the_next_start_does_it() {
     running.until_said("storage unavailable, intake paused");
     let ended = running.stop();
     assert_eq!(ended.code, 75, "{ended:?}");
-    assert!(ended.stderr.contains("left_for_the_next_start=1"), "{ended:?}");
+    assert!(ended.stderr.contains("unfinished=1"), "{ended:?}");
     assert_eq!(std::fs::read(place.input().join("file")).unwrap(), b"content");
     place.assert_clean();
     std::fs::remove_file(ballast).unwrap();
@@ -105,7 +105,7 @@ fn once_gives_up_on_a_disk_that_stays_full_and_leaves_the_work_to_the_next_start
     }
     let ended = place.once(&["--on-success", "delete"]);
     assert_eq!(ended.code, 75, "{ended:?}");
-    assert!(ended.stderr.contains("left_for_the_next_start=2"), "{ended:?}");
+    assert!(ended.stderr.contains("unfinished=2"), "{ended:?}");
     assert_eq!(tree(&place.input()).len(), 2);
     place.assert_clean();
 }
@@ -149,7 +149,7 @@ fn a_ledger_that_is_full_for_a_moment_delays_its_file_and_drops_nothing() {
 }
 
 #[test]
-fn a_disk_that_becomes_read_only_ends_the_service_with_74_and_nothing_is_lost() {
+fn a_disk_that_becomes_read_only_pauses_the_service_until_it_is_writable_again() {
     let place = Place::new();
     let Some(mount) = Mount::memory(&place.output(), "1m") else { return };
     let running = place.watch(&["--on-success", "delete"]);
@@ -157,13 +157,135 @@ fn a_disk_that_becomes_read_only_ends_the_service_with_74_and_nothing_is_lost() 
     until("first", || !place.input().join("first").exists());
     mount.set_read_only();
     place.put("second", "second");
-    let ended = running.end();
-    assert_eq!(ended.code, 74, "{ended:?}");
-    assert!(ended.stderr.contains("storage failed, stopping"), "{ended:?}");
-    assert!(ended.stderr.contains("/in/second: Read-only file system"), "{ended:?}");
+    running.until_said("storage unavailable, intake paused");
+    assert!(running.log().contains("/in/second: Read-only file system"), "{}", running.log());
     assert_eq!(std::fs::read(place.input().join("second")).unwrap(), b"second");
     assert_eq!(place.published("first.zst"), b"first");
     assert!(place.history("second").is_empty());
+    mount.set_writable();
+    until("second", || !place.input().join("second").exists());
+    let ended = running.stop();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(place.published("second.zst"), b"second");
+    place.assert_clean();
+}
+
+#[test]
+fn a_stop_on_a_read_only_disk_leaves_the_work_to_the_next_start() {
+    let place = Place::new();
+    let Some(mount) = Mount::memory(&place.output(), "1m") else { return };
+    let running = place.watch(&["--on-success", "delete"]);
+    mount.set_read_only();
+    place.put("file", "content");
+    running.until_said("storage unavailable, intake paused");
+    let ended = running.stop();
+    assert_eq!(ended.code, 75, "{ended:?}");
+    mount.set_writable();
+    assert_eq!(place.once(&["--on-success", "delete"]).code, 0);
+    assert_eq!(place.published("file.zst"), b"content");
+    place.assert_clean();
+}
+
+/// A state directory without space, and a file that was published before.
+fn full_at_the_start(place: &Place) -> Option<(Mount, PathBuf)> {
+    std::fs::create_dir(place.state()).unwrap();
+    let mount = Mount::memory(&place.state(), "1m")?;
+    place.put("first", "first");
+    assert_eq!(place.once(&["--on-success", "delete"]).code, 0);
+    let ballast = fill(&place.state(), 0);
+    place.put("second", "second");
+    Some((mount, ballast))
+}
+
+/// It ended with 74, ten times, and then the service manager gave up.
+#[test]
+fn a_start_on_a_full_disk_under_the_ledger_waits_for_space() {
+    let place = Place::new();
+    let Some((_mount, ballast)) = full_at_the_start(&place) else { return };
+    let args = ["run", "--config", "tidemill.toml", "--on-success", "delete"];
+    let running = Running::start(&mut place.tidemill(&args));
+    running.until_said("no space in the state directory, start waiting");
+    assert_eq!(tree(&place.input()).len(), 1);
+    std::fs::remove_file(ballast).unwrap();
+    until("the source to be done", || tree(&place.input()).is_empty());
+    let ended = running.stop();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(place.published("second.zst"), b"second");
+    place.assert_clean();
+}
+
+#[test]
+fn a_stop_while_the_start_waits_for_space_leaves_the_work_to_the_next_start() {
+    let place = Place::new();
+    let Some((_mount, ballast)) = full_at_the_start(&place) else { return };
+    let args = ["run", "--config", "tidemill.toml", "--on-success", "delete"];
+    let running = Running::start(&mut place.tidemill(&args));
+    running.until_said("no space in the state directory, start waiting");
+    let ended = running.stop();
+    assert_eq!(ended.code, 75, "{ended:?}");
+    std::fs::remove_file(ballast).unwrap();
+    assert_eq!(place.once(&["--on-success", "delete"]).code, 0);
+    assert_eq!(place.published("second.zst"), b"second");
+    place.assert_clean();
+}
+
+/// It blamed the file, which went to quarantine.
+#[test]
+fn a_ledger_that_cannot_be_read_for_a_moment_delays_its_file_and_blames_it_for_nothing() {
+    let place = Place::new();
+    let running = place.watch_with(&[], "commit::look_up=3*return(eio)->off");
+    place.put("file", "first");
+    until("the first version", || place.output().join("file.zst").exists());
+    place.put("file", "second");
+    running.until_said("cannot look up the output");
+    until("the second version", || place.published("file.zst") == b"second");
+    let ended = running.stop();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.stderr.contains(" quarantined=0 "), "{ended:?}");
+    place.assert_clean();
+}
+
+/// A soft mount whose server is gone answers with an error: it blamed each file, and quarantined it.
+#[test]
+fn an_input_that_does_not_respond_pauses_and_no_file_goes_to_quarantine() {
+    for (point, error) in [("claim", "etimedout"), ("read", "ehostdown"), ("dispose", "enodev")] {
+        let place = Place::new();
+        let failpoints = format!("{point}=3*return({error})->off");
+        let running = place.watch_with(&["--on-success", "delete"], &failpoints);
+        place.put("file", "content");
+        running.until_said("storage unavailable, intake paused");
+        until("the source to be done", || tree(&place.input()).is_empty());
+        let ended = running.stop();
+        assert_eq!(ended.code, 0, "{point}: {ended:?}");
+        assert!(ended.stderr.contains(" quarantined=0 "), "{point}: {ended:?}");
+        assert_eq!(place.published("file.zst"), b"content");
+        place.assert_clean();
+    }
+}
+
+/// It blamed each file: an archive that was away for some seconds filled the quarantine.
+#[test]
+fn an_archive_that_is_away_pauses_and_no_file_goes_to_quarantine() {
+    let place = Place::new();
+    let args = ["--on-success", "archive:done", "--events", "events.jsonl"];
+    let running = place.watch(&args);
+    let (archive, away) = (place.root().join("done"), place.root().join("away"));
+    std::fs::rename(&archive, &away).unwrap();
+    place.put("sub/file", "content");
+    running.until_said("storage unavailable, intake paused");
+    let log = running.log();
+    let wanted = format!("no source can be archived in {}: No such file", archive.display());
+    assert!(log.contains(&wanted), "{log}");
+    assert_eq!(std::fs::read(place.input().join("sub/file")).unwrap(), b"content");
+    std::fs::rename(&away, &archive).unwrap();
+    until("the source to be archived", || archive.join("sub/file").exists());
+    let ended = running.stop();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.stderr.contains(" quarantined=0 "), "{ended:?}");
+    assert_eq!(ended.stderr.matches("intake paused").count(), 1, "{ended:?}");
+    assert_eq!(place.published("sub/file.zst"), b"content");
+    let events = std::fs::read_to_string(place.root().join("events.jsonl")).unwrap();
+    assert_eq!(events.lines().count(), 1, "{events}");
     place.assert_clean();
 }
 

@@ -147,3 +147,19 @@ fn an_archive_keeps_every_file_of_one_name() {
     assert_eq!(std::fs::read(done.join("a.1")).unwrap(), b"second");
     place.assert_clean();
 }
+
+/// Its own earlier output, too: only `reprocess` asks for a new one.
+#[test]
+fn skip_leaves_the_earlier_output_of_the_same_source() {
+    let place = Place::new();
+    place.put("a", "first");
+    let skip = ["--on-exists", "skip"];
+    assert_eq!(place.once(&skip).code, 0);
+    place.put("a", "second");
+    let ended = place.once(&skip);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.stderr.contains("stopped exit_code=0 published=0"), "{ended:?}");
+    assert_eq!(place.published("a.zst"), b"first");
+    assert_eq!(place.state_of("a"), "skipped");
+    assert_eq!(tree(&place.output()), [place.output().join("a.zst")]);
+}

@@ -1,8 +1,12 @@
 //! `check`, what it prints and accepts; and the values that shells complete.
 
-use std::{os::unix::fs::PermissionsExt, process::Command};
+use std::{
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::Path,
+    process::Command,
+};
 
-use crate::files::Place;
+use crate::files::{Place, Running};
 
 #[test]
 fn check_prints_what_differs_from_the_defaults_and_all_on_request() {
@@ -68,6 +72,43 @@ fn check_accepts_inputs_that_do_not_exist_yet_where_it_is_asked_to() {
     assert_eq!(wrong.code, 78, "{wrong:?}");
     assert!(wrong.stderr.contains("is inside the watched input"), "{wrong:?}");
     assert!(!wrong.stderr.contains("No such file"), "{wrong:?}");
+}
+
+/// The start logged a warning, and each source went to quarantine after its publication.
+#[test]
+fn an_input_in_which_nothing_may_be_removed_is_refused_by_check_and_by_the_start() {
+    let place = Place::new();
+    place.put("file", "content");
+    // Another user may not run the binary where it is.
+    let binary = place.root().join("tidemill");
+    std::fs::copy(env!("CARGO_BIN_EXE_tidemill"), &binary).unwrap();
+    let set_mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    };
+    set_mode(&place.root(), 0o777);
+    set_mode(&place.output(), 0o777);
+    set_mode(&place.input(), 0o555);
+    let run = |args: &[&str]| {
+        let mut command = Command::new(&binary);
+        command.current_dir(place.root()).args(args);
+        if rustix::process::geteuid().is_root() {
+            command.uid(65534).gid(65534);
+        }
+        Running::start(&mut command).end()
+    };
+    let removes = ["in", "out", "--on-success", "delete", "--http", "off"];
+    for args in [&["check"][..], &["run", "--once"]] {
+        let refused = run(&[args, &removes].concat());
+        assert_eq!(refused.code, 78, "{args:?}: {refused:?}");
+        let wanted = format!("the input {}: user ", place.input().display());
+        assert!(refused.stderr.contains(&wanted), "{args:?}: {refused:?}");
+        assert!(refused.stderr.contains("may not write in"), "{args:?}: {refused:?}");
+    }
+    assert!(!place.output().join("file.zst").exists());
+    let kept = run(&["run", "--once", "in", "out", "--http", "off"]);
+    assert_eq!(kept.code, 0, "{kept:?}");
+    assert_eq!(place.published("file.zst"), b"content");
+    set_mode(&place.input(), 0o755);
 }
 
 #[test]

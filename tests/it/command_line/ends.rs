@@ -152,7 +152,7 @@ fn drain_wait_ends_as_the_service_does_and_the_log_agrees() {
         .lines()
         .find(|line| line.contains("event=service.stopped "))
         .expect("the line");
-    assert!(stopped.contains("left_for_the_next_start=1"), "{stopped}");
+    assert!(stopped.contains("unfinished=1"), "{stopped}");
     assert!(stopped.contains("exit_code=75"), "{stopped}");
     let last = ended.stderr.lines().last().unwrap();
     assert!(last.contains("ERROR") && last.contains("stopped at once"), "{ended:?}");
@@ -202,6 +202,47 @@ fn once_names_the_file_that_it_defers_and_the_reason() {
     let named = ended.stderr.lines().find(|line| line.contains("not processed")).unwrap();
     assert!(named.contains("/in/open") && named.contains("open for writing"), "{named}");
     assert!(ended.stderr.contains("1 deferred to the next run"), "{ended:?}");
+}
+
+/// Returns the names after `source=…/in/` of the files that a log names as left.
+fn left(log: &str) -> Vec<&str> {
+    let lines = log.lines().filter(|line| line.contains("event=file.left "));
+    let mut names: Vec<_> = lines
+        .map(|line| line.split("/in/").nth(1).unwrap().split([' ', '"']).next().unwrap())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+/// It named the first ten.
+#[test]
+fn once_names_every_file_that_it_leaves() {
+    let place = Place::new();
+    let wanted: Vec<_> = (10..35).map(|number| format!("open{number}")).collect();
+    let open = |name| OpenOptions::new().append(true).open(place.put(name, "content")).unwrap();
+    let _writers: Vec<_> = wanted.iter().map(open).collect();
+    let ended = place.once(&[]);
+    assert_eq!(ended.code, 75, "{ended:?}");
+    assert_eq!(left(&ended.stderr), wanted, "{ended:?}");
+    assert_eq!(ended.stderr.matches("open for writing").count(), 25, "{ended:?}");
+    assert!(ended.stderr.contains("25 deferred to the next run"), "{ended:?}");
+}
+
+/// It named those in flight only.
+#[test]
+fn once_names_every_file_that_a_signal_makes_it_leave() {
+    let place = Place::new();
+    let wanted: Vec<_> = (10..35).map(|number| format!("open{number}")).collect();
+    let open = |name| OpenOptions::new().append(true).open(place.put(name, "content")).unwrap();
+    let _writers: Vec<_> = wanted.iter().map(open).collect();
+    place.put("done", "content");
+    let running =
+        Running::start(&mut place.tidemill(&["run", "--config", "tidemill.toml", "--once"]));
+    until("the scan has ended", || place.output().join("done.zst").exists());
+    let ended = running.stop();
+    assert_eq!(ended.code, 75, "{ended:?}");
+    assert_eq!(left(&ended.stderr), wanted, "{ended:?}");
+    assert!(ended.stderr.contains("25 deferred to the next run"), "{ended:?}");
 }
 
 #[test]
@@ -278,5 +319,14 @@ fn a_command_that_needs_a_service_exits_with_69_without_one() {
     for command in ["status", "pause", "resume", "drain"] {
         let ended = place.run(&[command, "--state-dir", empty.path().to_str().unwrap()]);
         assert_eq!(ended.code, 69, "{command}: {ended:?}");
+        // A `--once` has no socket, and has ended.
+        let ended = place.run(&[command]);
+        assert_eq!(ended.code, 69, "{command}: {ended:?}");
+        assert!(ended.stderr.contains("`tidemill run` starts one"), "{ended:?}");
     }
+    let running = place.watch(&["--admin-socket", "off"]);
+    let ended = place.run(&["status"]);
+    assert_eq!(ended.code, 78, "{ended:?}");
+    let wanted = format!("(process {}) has no admin socket", running.pid());
+    assert!(ended.stderr.contains(&wanted), "{ended:?}");
 }

@@ -34,6 +34,47 @@ fn a_file_that_waits_names_its_writer_and_the_state_of_the_service() {
 }
 
 #[test]
+fn a_file_that_is_not_quiet_for_long_enough_names_the_time_that_is_missing() {
+    let place = Place::new();
+    for (key, wanted) in
+        [("settle", " s of 3600s (`settle`)"), ("min_age", " s of 3600s (`min_age`)")]
+    {
+        place.configure(&format!("{key} = \"1h\""));
+        assert_eq!(place.once(&["--exclude", "*"]).code, 0);
+        let resolved = place.state().join("config.toml");
+        let rules = std::fs::read_to_string(&resolved).unwrap();
+        std::fs::write(&resolved, rules.replace("exclude = [\"*\"]", "exclude = []")).unwrap();
+        place.put("new", key);
+        let text = explained(&place, "in/new");
+        let facts: Vec<_> = text.lines().skip(1).collect();
+        assert!(facts[0].starts_with("  waits:      unchanged for "), "{key}: {text}");
+        assert!(facts[0].ends_with(wanted), "{key}: {text}");
+        assert_eq!(
+            facts.last(),
+            Some(&"  next:       it is processed once it is settled"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn no_label_touches_its_fact() {
+    let place = Place::new();
+    place.configure("transforms = \"gunzip\"\non_success = \"delete\"");
+    place.put("bad.gz", "no gzip at all");
+    assert_eq!(place.once(&[]).code, 65);
+    let quarantined = place.quarantine().join("bad.gz");
+    for path in ["in/bad.gz", quarantined.to_str().unwrap()] {
+        let text = explained(&place, path);
+        assert!(text.contains("\n  code:       corrupt\n"), "{text}");
+        for line in text.lines().skip(1) {
+            let fact = line.get(14..).unwrap_or_default();
+            assert!(line[..14].trim_end().ends_with(':') && !fact.starts_with(' '), "{text}");
+        }
+    }
+}
+
+#[test]
 fn a_processed_file_has_a_line_for_each_fact() {
     let place = Place::new();
     place.put("a", "content");
@@ -65,6 +106,6 @@ fn history_repeats_no_path() {
     assert_eq!(place.once(&[]).code, 65);
     let line = place.run(&["history"]).stdout;
     assert_eq!(line.matches(path.to_str().unwrap()).count(), 1, "{line}");
-    assert!(line.contains("  (`gunzip`: "), "{line}");
+    assert!(line.contains("  (corrupt: `gunzip`: "), "{line}");
     until("the record", || place.state_of("bad.gz") == "quarantined");
 }

@@ -63,6 +63,7 @@ fn history_as_json_has_one_object_a_line() {
     assert!(done["time"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
     assert!(done.get("reason").is_none(), "{done}");
     assert!(objects[2]["reason"].as_str().unwrap().contains("gunzip"));
+    assert_eq!(objects[2]["reason_code"], "corrupt");
 }
 
 fn explained(place: &Place, path: &str, wanted: &str) {
@@ -87,16 +88,20 @@ fn explain_answers_for_every_type_of_file() {
     let resolved = place.state().join("config.toml");
     let rules = std::fs::read_to_string(&resolved).unwrap();
     std::fs::write(&resolved, rules.replace("exclude = []", "exclude = [\"*.out\"]")).unwrap();
-    explained(&place, "in/new", "in/new: was not processed yet, and will be once it is settled\n");
-    explained(&place, "in/new", "next:       it is settled once it is closed by its writer");
+    explained(&place, "in/new", "in/new: was not processed yet\n");
+    explained(&place, "in/new", "next:       it is processed once it is settled\n");
     explained(&place, "in/good", "was processed, is unchanged since, and is kept\n");
-    explained(&place, "in/good", "next:       nothing\n");
+    explained(
+        &place,
+        "in/good",
+        "next:       it is processed again when its content changes, or by `tidemill reprocess`\n",
+    );
     explained(&place, "in/good", "size:       7 B → ");
     explained(&place, "in/good", "transforms: zstd:3");
     explained(&place, "in/good", "/out/good.zst, exists, unchanged\n");
-    explained(&place, "in/bad", "is in quarantine, in its place");
+    explained(&place, "in/bad", "is in quarantine, and stays in the input\n");
     explained(&place, "in/bad", "gunzip");
-    explained(&place, "in/skipped", "was skipped: its output's name was taken");
+    explained(&place, "in/skipped", "was skipped: its output's name was taken, and `on_exists` is");
     explained(&place, "in/left.out", "is left alone: `include` and `exclude` leave it out");
     explained(&place, "in/dir", "is a directory\n");
     explained(&place, "in", "is a directory, the input of pipeline main");

@@ -5,7 +5,10 @@ use std::{
     process::Command,
 };
 
-use crate::files::{Place, Running, until};
+use crate::{
+    files::{Place, Running, until},
+    prove,
+};
 
 /// A user without rights, where the tests run as root.
 const NOBODY: u32 = 65_534;
@@ -101,6 +104,47 @@ fn a_state_directory_of_another_user_is_a_denied_permission() {
 }
 
 #[test]
+fn a_directory_of_another_user_is_an_error_that_names_both_and_the_way_out() {
+    let place = Place::new();
+    let is_root = rustix::process::getuid().is_root();
+    let owner = if is_root { 0 } else { rustix::process::getuid().as_raw() };
+    std::fs::set_permissions(place.root(), PermissionsExt::from_mode(0o755)).unwrap();
+    let mode = if is_root { 0o755 } else { 0o555 };
+    std::fs::set_permissions(place.output(), PermissionsExt::from_mode(mode)).unwrap();
+    let run = |args: &[&str]| {
+        let mut command = place.tidemill(args);
+        if is_root {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        Running::start(&mut command).end()
+    };
+    let denied =
+        format!(" may not write in {}, which belongs to user {owner}", place.output().display());
+    for args in [["run", "in", "out", "--once"].as_slice(), &["check", "in", "out"]] {
+        let ended = run(args);
+        assert_eq!(ended.code, 78, "{ended:?}");
+        assert!(ended.stderr.contains(&denied), "{ended:?}");
+        assert!(ended.stderr.contains("or set `--state-dir`"), "{ended:?}");
+    }
+    let noted = run(&["check", "--syntax", "in", "out"]);
+    assert_eq!(noted.code, 0, "{noted:?}");
+    assert!(
+        noted.stderr.contains(&format!("note: the output {}: ", place.output().display())),
+        "{noted:?}"
+    );
+    std::fs::set_permissions(place.output(), PermissionsExt::from_mode(0o777)).unwrap();
+    assert_eq!(run(&["check", "in", "out"]).code, 0);
+    // A state directory of another user.
+    let state = place.output().join(".tidemill");
+    std::fs::create_dir(&state).unwrap();
+    std::fs::set_permissions(&state, PermissionsExt::from_mode(mode)).unwrap();
+    let refused = run(&["run", "in", "out", "--once"]);
+    assert_eq!(refused.code, 78, "{refused:?}");
+    let denied = format!(" may not write in {}, which belongs to user {owner}", state.display());
+    assert!(refused.stderr.contains(&denied), "{refused:?}");
+}
+
+#[test]
 fn the_installed_configuration_is_found_where_nothing_is_near() {
     let place = Place::new();
     assert_eq!(place.once(&[]).code, 0);
@@ -116,11 +160,10 @@ fn the_installed_configuration_is_found_where_nothing_is_near() {
     );
     place.put("a", "content");
     assert_eq!(place.once(&[]).code, 0);
-    let ran = Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap();
     if !rustix::process::getuid().is_root() {
-        println!("SKIPPED: only root has mounts of its own");
-        return;
+        return prove::skipped("the installed configuration", "only root has mounts of its own");
     }
+    let ran = Command::new("unshare").args(["-m", "sh", "-c", &script]).output().unwrap();
     let printed = String::from_utf8_lossy(&ran.stdout);
     assert!(ran.status.success() && printed.contains("\"source\":\"a\""), "{ran:?}");
 }

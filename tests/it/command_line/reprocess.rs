@@ -83,3 +83,79 @@ fn a_service_that_runs_processes_again_at_once() {
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!(tree(&place.output()).len(), 1);
 }
+
+#[test]
+fn an_own_output_is_made_again_under_every_policy_and_the_files_of_others_stay() {
+    for policy in ["update", "fail", "replace", "suffix", "skip"] {
+        let place = Place::new();
+        let lines: Vec<_> = (0..2000).map(|number| (number * 7919).to_string()).collect();
+        let content = lines.join("\n");
+        place.put("a", &content);
+        place.put("b", "b");
+        assert_eq!(place.once(&[]).code, 0);
+        let output = place.output().join("a.zst");
+        let before = std::fs::read(&output).unwrap();
+        std::fs::remove_file(place.output().join("b.zst")).unwrap();
+        std::fs::write(place.output().join("b.zst"), "theirs").unwrap();
+        assert_eq!(place.run(&["reprocess", "--all"]).code, 0);
+        let ended = place.once(&["--on-exists", policy, "--transform", "zstd:19"]);
+        let quarantines = ["update", "fail"].contains(&policy);
+        assert_eq!(ended.code, if quarantines { 65 } else { 0 }, "{policy}: {ended:?}");
+        assert_ne!(before, std::fs::read(&output).unwrap(), "{policy}: made again");
+        assert_eq!(place.published("a.zst"), content.as_bytes(), "{policy}");
+        assert_eq!(place.state_of("a"), "done", "{policy}");
+        let theirs = std::fs::read(place.output().join("b.zst")).unwrap();
+        assert_eq!(theirs == b"theirs", policy != "replace", "{policy}");
+        let count = if policy == "suffix" { 3 } else { 2 };
+        assert_eq!(tree(&place.output()).len(), count, "{policy}: {:?}", tree(&place.output()));
+    }
+}
+
+/// What the operator asked for was the file as it was.
+#[test]
+fn a_source_that_changes_after_the_request_replaces_no_output_that_the_policy_protects() {
+    let place = Place::new();
+    let suffix = ["--on-exists", "suffix"];
+    place.put("a", "first");
+    assert_eq!(place.once(&suffix).code, 0);
+    assert_eq!(place.run(&["reprocess", "in/a"]).code, 0);
+    place.put("a", "second");
+    assert_eq!(place.once(&suffix).code, 0);
+    assert_eq!(place.published("a.zst"), b"first");
+    assert_eq!(place.published("a.1.zst"), b"second");
+}
+
+#[test]
+fn an_output_with_a_number_is_made_again_under_that_name() {
+    let place = Place::new();
+    place.put("a", "a");
+    std::fs::write(place.output().join("a.zst"), "theirs").unwrap();
+    let suffix = ["--on-exists", "suffix"];
+    assert_eq!(place.once(&suffix).code, 0);
+    assert_eq!(place.run(&["reprocess", "in/a"]).code, 0);
+    let ended = place.once(&[&suffix[..], &["--transform", "zstd:19"]].concat());
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let outputs = [place.output().join("a.1.zst"), place.output().join("a.zst")];
+    assert_eq!(tree(&place.output()), outputs);
+    assert_eq!(place.published("a.1.zst"), b"a");
+}
+
+#[test]
+fn since_chooses_what_was_processed_since_then() {
+    let place = processed(&["old", "new"]);
+    let ledger = rusqlite::Connection::open(place.state().join("ledger.sqlite")).unwrap();
+    let two_hours_ago = "UPDATE records SET at_ns = at_ns - 7200000000000 WHERE source = ?1";
+    assert_eq!(ledger.execute(two_hours_ago, [&b"old"[..]]).unwrap(), 1);
+    drop(ledger);
+    for name in ["old", "new"] {
+        std::fs::remove_file(place.output().join(format!("{name}.zst"))).unwrap();
+    }
+    let ran = place.run(&["reprocess", "--since", "1h"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "1 file is processed again\n"));
+    assert_eq!(place.once(&[]).code, 0);
+    assert_eq!(tree(&place.output()), [place.output().join("new.zst")]);
+    let ran = place.run(&["reprocess", "--since", "3h"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "2 files are processed again\n"));
+    assert_eq!(place.once(&[]).code, 0);
+    assert_eq!(place.published("old.zst"), b"old");
+}

@@ -1,6 +1,9 @@
 //! `requeue`: from the quarantine back to the intake, with and without a running service.
 
-use crate::files::{Place, tree, until};
+use crate::{
+    files::{Place, tree, until},
+    mounts::Mount,
+};
 
 const STRICT: [&str; 4] = ["--on-success", "delete", "--on-exists", "fail"];
 
@@ -92,6 +95,86 @@ fn a_running_service_takes_a_requeued_file_that_stayed_in_its_place() {
     assert_eq!(place.published("one.zst"), b"one");
 }
 
+/// By then another source of that name was published, and removed by the service.
+#[test]
+fn a_requeued_file_whose_outputs_name_was_used_meanwhile_gets_an_output_of_its_own() {
+    for (on_success, is_running) in [("delete", false), ("delete", true), ("archive:done", true)] {
+        let place = quarantined(&["one"]);
+        let args = ["--on-success", on_success];
+        place.put("one", "the next delivery");
+        assert_eq!(place.once(&args).code, 65, "the first one still is in quarantine");
+        assert_eq!(place.published("one.zst"), b"the next delivery");
+        let running = is_running.then(|| place.watch(&args));
+        assert_eq!(place.run(&["requeue", "in/one"]).code, 0);
+        let code = match running {
+            None => place.once(&args).code,
+            Some(running) => {
+                let is_removed = || !place.input().join("one").exists();
+                until("one", || is_removed() && tree(&place.output()).len() > 1);
+                running.stop().code
+            }
+        };
+        assert_eq!(code, 0, "{on_success}");
+        assert_eq!(place.published("one.zst"), b"the next delivery", "{on_success}");
+        assert_eq!(place.published("one.1.zst"), b"one", "{on_success}");
+        assert_eq!(tree(&place.output()).len(), 2, "{:?}", tree(&place.output()));
+        assert!(tree(&place.input()).is_empty());
+        place.assert_clean();
+    }
+}
+
+/// The disposal of a source fails, a consumer takes its output, and perhaps another source of its
+/// name is published since: it was published and acknowledged a second time.
+#[test]
+fn a_requeued_file_whose_output_is_published_is_only_disposed_of() {
+    for (on_success, is_running, is_followed, is_copied) in [
+        ("delete", false, false, false),
+        ("delete", true, false, false),
+        ("delete", false, true, false),
+        ("archive:done", true, true, false),
+        ("delete", false, false, true),
+        ("delete", true, false, true),
+        ("delete", false, true, true),
+        ("archive:done", true, true, true),
+    ] {
+        let place = Place::new();
+        // The quarantine is below the output.
+        let mount = is_copied.then(|| Mount::memory(&place.output(), "16m"));
+        if mount.as_ref().is_some_and(Option::is_none) {
+            return;
+        }
+        let args = ["--on-success", on_success, "--events", "events.jsonl"];
+        let running = place.watch_with(&args, "dispose=2*return(eio)->off");
+        place.put("one", "one");
+        running.until_said("event=file.quarantined");
+        assert_eq!(running.stop().code, 0);
+        assert_eq!(place.history("one")[0]["reason_code"], "disposal_failed");
+        std::fs::remove_file(place.output().join("one.zst")).unwrap();
+        if is_followed {
+            place.put("one", "the next delivery");
+            assert_eq!(place.once(&args).code, 65, "the first one still is in quarantine");
+            std::fs::remove_file(place.output().join("one.zst")).unwrap();
+        }
+        let running = is_running.then(|| place.watch(&args));
+        assert_eq!(place.run(&["requeue", "in/one"]).code, 0);
+        let code = match running {
+            None => place.once(&args).code,
+            Some(running) => {
+                until("one", || tree(&place.input()).is_empty());
+                running.stop().code
+            }
+        };
+        let case = format!("{on_success}, {is_running}, {is_followed}, {is_copied}");
+        assert_eq!(code, 0, "{case}");
+        assert!(tree(&place.input()).is_empty(), "{case}: {:?}", tree(&place.input()));
+        assert!(tree(&place.output()).is_empty(), "{case}: {:?}", tree(&place.output()));
+        let events = std::fs::read_to_string(place.root().join("events.jsonl")).unwrap();
+        let published = events.lines().filter(|line| line.contains("\"published\"")).count();
+        assert_eq!(published, 1 + usize::from(is_followed), "{case}: {events}");
+        place.assert_clean();
+    }
+}
+
 #[test]
 fn a_file_that_is_not_in_quarantine_or_cannot_go_back_is_reported_and_not_lost() {
     let place = quarantined(&["one", "two"]);
@@ -106,4 +189,26 @@ fn a_file_that_is_not_in_quarantine_or_cannot_go_back_is_reported_and_not_lost()
     assert!(all.stderr.contains("1 of 2 could not be put back"), "{all:?}");
     assert_eq!(std::fs::read(place.quarantine().join("one")).unwrap(), b"one");
     assert_eq!(std::fs::read(place.input().join("one")).unwrap(), b"a new file of that name");
+}
+
+/// It migrated the ledger under the older service, which could not use it any more.
+#[test]
+fn a_ledger_that_an_older_service_may_use_is_not_migrated() {
+    let place = Place::new();
+    place.put("a", "content");
+    assert_eq!(place.once(&[]).code, 0);
+    let older = rusqlite::Connection::open(place.state().join("ledger.sqlite")).unwrap();
+    let sql = "ALTER TABLE records DROP COLUMN reason_code; PRAGMA user_version = 4";
+    older.execute_batch(sql).unwrap();
+    for command in ["requeue", "reprocess"] {
+        let ended = place.run(&[command, "--all", "--config", "tidemill.toml"]);
+        assert_ne!(ended.code, 0, "{command}: {ended:?}");
+        assert!(ended.stderr.contains("an older Tidemill made it"), "{command}: {ended:?}");
+        assert!(ended.stderr.contains("start the service once"), "{command}: {ended:?}");
+    }
+    let version = older.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0)).unwrap();
+    assert_eq!(version, 4);
+    drop(older);
+    assert_eq!(place.once(&[]).code, 0, "the service migrates it");
+    assert_eq!(place.run(&["reprocess", "--all", "--config", "tidemill.toml"]).code, 0);
 }

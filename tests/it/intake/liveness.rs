@@ -4,7 +4,8 @@
 use std::{
     fs,
     io::{Read, Write},
-    process::{Command, Stdio},
+    path::Path,
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -14,33 +15,52 @@ use crate::{
     prove,
 };
 
-#[test]
-fn a_write_lease_on_one_file_holds_up_no_other() {
-    let name = "a_write_lease_on_one_file_holds_up_no_other";
-    let place = Place::new();
-    let leased = place.root().join("leased");
-    fs::write(&leased, "content").unwrap();
-    let script = "import fcntl, os, signal, sys
+/// A write lease, which another process has on a file. The kernel takes it away after 45 s
+/// (`/proc/sys/fs/lease-break-time`).
+struct Lease(Child);
+
+impl Lease {
+    /// Takes it; `None` after a report where that cannot be done.
+    fn take(file: &Path, test: &str) -> Option<Self> {
+        let script = "import fcntl, os, signal, sys
 signal.signal(signal.SIGIO, signal.SIG_IGN)
 fd = os.open(sys.argv[1], os.O_RDWR)
 fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
 print('held', flush=True)
 sys.stdin.read()";
-    let holder = Command::new("python3")
-        .args(["-c", script])
-        .arg(&leased)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn();
-    let Ok(mut holder) = holder else {
-        return prove::skipped(name, "there is no python3");
-    };
-    let mut said = holder.stdout.take().unwrap();
-    let is_held = said.read_exact(&mut [0; 4]).is_ok();
-    if !is_held {
-        holder.wait().unwrap();
-        return prove::skipped(name, "no lease can be had here");
+        let holder = Command::new("python3")
+            .args(["-c", script])
+            .arg(file)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let Ok(mut holder) = holder else {
+            prove::skipped(test, "there is no python3");
+            return None;
+        };
+        let is_held = holder.stdout.as_mut().unwrap().read_exact(&mut [0; 4]).is_ok();
+        if !is_held {
+            holder.wait().unwrap();
+            prove::skipped(test, "no lease can be had here");
+            return None;
+        }
+        Some(Self(holder))
     }
+
+    fn end(mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_write_lease_on_one_file_holds_up_no_other() {
+    let place = Place::new();
+    let leased = place.root().join("leased");
+    fs::write(&leased, "content").unwrap();
+    let Some(lease) = Lease::take(&leased, "a_write_lease_on_one_file_holds_up_no_other") else {
+        return;
+    };
     let running = place.watch(&["--settle", "0s"]);
     fs::rename(&leased, place.input().join("leased")).unwrap();
     let began = Instant::now();
@@ -50,12 +70,32 @@ sys.stdin.read()";
     until("the others", || {
         (0..3).all(|number| is_published(&place, &format!("other-{number}.zst")))
     });
-    // The kernel takes a lease away after 45 s (`/proc/sys/fs/lease-break-time`).
     assert!(began.elapsed() < Duration::from_secs(20), "they waited for the lease");
     assert!(!is_published(&place, "leased.zst"));
-    drop((holder.stdin.take(), said));
-    holder.wait().unwrap();
+    lease.end();
     until("the one that was leased", || is_published(&place, "leased.zst"));
+    ends_well(&place, running);
+}
+
+/// It blamed the file, which went to quarantine.
+#[test]
+fn a_write_lease_at_the_disposal_postpones_it() {
+    let place = Place::new();
+    let gate = place.root().join("gate");
+    fs::write(&gate, "").unwrap();
+    let failpoints = format!("dispose=1*return(while:{})->off", gate.display());
+    let running = place.watch_with(&["--on-success", "delete", "--settle", "0s"], &failpoints);
+    let path = place.put("leased", "content");
+    until("it is published", || is_published(&place, "leased.zst"));
+    let Some(lease) = Lease::take(&path, "a_write_lease_at_the_disposal_postpones_it") else {
+        return;
+    };
+    fs::remove_file(gate).unwrap();
+    running.until_said("source open for writing, disposal postponed");
+    assert!(path.exists());
+    lease.end();
+    until("the source is gone", || !path.exists());
+    assert!(!running.log().contains("event=file.retried"), "{}", running.log());
     ends_well(&place, running);
 }
 

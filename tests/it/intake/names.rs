@@ -35,6 +35,32 @@ fn outputs(place: &Place) -> Vec<String> {
 }
 
 #[test]
+fn files_of_other_sizes_and_cases_are_left_alone_until_they_fit() {
+    let place = Place::new();
+    place.put("A.CSV", "fits");
+    place.put("empty.csv", "");
+    place.put("large.csv", "far too large");
+    place.put("B.TXT", "text");
+    let options = ["--include", "*.csv", "--ignore-case", "--min-size", "1", "--max-size", "10"];
+    let running = place.watch(&options);
+    until("the file that fits", || is_published(&place, "A.CSV.zst"));
+    // It was a placeholder.
+    place.put("empty.csv", "grown");
+    until("the grown file", || is_published(&place, "empty.csv.zst"));
+    ends_well(&place, running);
+    assert_eq!(outputs(&place), ["A.CSV.zst", "empty.csv.zst"]);
+    let config = place.root().join("tidemill.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let rules = "[[pipeline]]\nignore_case = true\ninclude = [\"*.csv\"]\nmin_size = \"1\"\nmax_size = \"10\"";
+    fs::write(&config, text.replace("[[pipeline]]", rules)).unwrap();
+    assert_eq!(place.run(&["run", "--config", "tidemill.toml", "--once"]).code, 0);
+    let explained = place.run(&["explain", "in/large.csv"]);
+    assert!(explained.stdout.contains("it has 13 bytes, and `max_size` is 10"), "{explained:?}");
+    let explained = place.run(&["explain", "in/B.TXT"]);
+    assert!(explained.stdout.contains("`include` and `exclude` leave it out"), "{explained:?}");
+}
+
+#[test]
 fn temporary_names_are_left_alone_by_the_first_scan_and_by_events() {
     let place = Place::new();
     for name in TEMPORARY {
@@ -105,6 +131,30 @@ fn an_excluded_directory_is_left_out_as_git_and_rsync_do() {
     ends_well(&place, running);
     let all = ["cache2/kept.zst", "later/.snapshot/hourly/c.zst", "x/kept.zst"];
     assert_eq!(outputs(&place), all);
+}
+
+/// Its ledger was compressed and, with `delete`, removed under the service that used it.
+#[test]
+fn the_state_directory_of_another_service_is_left_alone_and_explained() {
+    let (place, other) = (Place::new(), Place::new());
+    let state = place.input().join("published/state");
+    let state = state.to_str().unwrap();
+    let before = place.watch(&["--on-success", "delete"]);
+    other.put("x", "content");
+    assert_eq!(other.once(&["--state-dir", state]).code, 0);
+    place.put("published/a", "content");
+    until("a file next to it", || is_published(&place, "published/a.zst"));
+    before.until_said("state directory of a service below the input, ignored");
+    ends_well(&place, before);
+    place.put("b", "content");
+    let ended = place.once(&["--on-success", "delete"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(outputs(&place), ["b.zst", "published/a.zst"]);
+    let explained = place.run(&["explain", "in/published/state/ledger.sqlite"]).stdout;
+    assert!(explained.contains("is in the state directory of a service"), "{explained}");
+    other.put("y", "content");
+    assert_eq!(other.once(&["--state-dir", state]).code, 0);
+    assert_eq!(other.published("y.zst"), b"content");
 }
 
 #[test]

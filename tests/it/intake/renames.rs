@@ -1,7 +1,13 @@
 //! Producers that rename what they have written, and directories that are renamed while their
 //! files are in flight.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use tidemill::limits;
 
 use crate::{
     files::{Place, Running, tree, until},
@@ -58,6 +64,54 @@ fn a_producer_that_closes_and_renames_is_never_disturbed_and_each_file_is_publis
     }
 }
 
+/// With the default `settle`. On a busy machine one file may come late: the fastest shows what is waited for.
+#[test]
+fn a_file_that_is_moved_in_is_published_at_once_and_one_written_in_place_after_its_quiet_time() {
+    let place = Place::new();
+    let running = place.watch(&[]);
+    // From before the close or the rename to the output.
+    let waits = |deliver: &dyn Fn(&str), kind: &str| -> Vec<Duration> {
+        let wait = |number| {
+            let name = format!("{kind}{number}");
+            let (output, began) = (place.output().join(format!("{name}.zst")), Instant::now());
+            deliver(&name);
+            until(&name, || output.exists());
+            began.elapsed()
+        };
+        (0..10).map(wait).collect()
+    };
+    let move_in = |name: &str| {
+        let outside = place.root().join("outside");
+        fs::write(&outside, name).unwrap();
+        fs::rename(outside, place.input().join(name)).unwrap();
+    };
+    let moved_in = waits(&move_in, "moved");
+    let written = waits(&|name| drop(place.put(name, name)), "written");
+    ends_well(&place, running);
+    let fastest = |waits: &[Duration]| waits.iter().min().copied().unwrap();
+    assert!(fastest(&moved_in) < limits::CLOSED_QUIET_TIME, "{moved_in:?}");
+    assert!(fastest(&written) >= limits::CLOSED_QUIET_TIME, "{written:?}");
+}
+
+#[test]
+fn a_producer_that_renames_after_the_publication_gets_more_time_for_its_next_file() {
+    let place = Place::new();
+    let running = place.watch(&[]);
+    // The first scan is over then, and events report the close of each file.
+    place.put("before", "before");
+    running.until_said("source=before output");
+    let first = place.put("first", "first");
+    running.until_said("source=first output");
+    fs::rename(first, place.input().join("renamed")).unwrap();
+    let began = Instant::now();
+    place.put("second", "second");
+    until("the second file", || place.output().join("second.zst").exists());
+    let waited = began.elapsed();
+    ends_well(&place, running);
+    // The first rename came after the quiet time, and the next wait is twice its delay.
+    assert!(waited >= 2 * limits::CLOSED_QUIET_TIME, "{waited:?}");
+}
+
 #[test]
 fn a_source_that_is_renamed_before_its_output_is_published_is_published_under_its_new_name() {
     for on_success in ["keep", "delete"] {
@@ -91,7 +145,7 @@ fn a_source_that_is_replaced_before_its_output_is_published_is_published_as_it_i
 }
 
 #[test]
-fn a_directory_that_is_renamed_while_its_files_are_in_work_is_published_once() {
+fn a_directory_that_is_renamed_while_its_files_are_in_flight_is_published_once() {
     const FILES: usize = 300;
     for on_success in ["keep", "delete"] {
         let place = Place::new();
@@ -173,6 +227,104 @@ fn a_source_that_is_renamed_before_it_is_removed_is_not_published_again() {
             assert!(names.iter().map(|name| name.to_str().unwrap()).eq(archived), "{names:?}");
         }
     }
+}
+
+/// The next attempt looks for the old name: the new one was published too.
+#[test]
+fn a_source_that_is_renamed_while_its_removal_waits_is_not_published_again() {
+    for policy in ["delete", "archive:done"] {
+        let place = Place::new();
+        let config = place.root().join("tidemill.toml");
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, text.replace("10ms", "2s")).unwrap();
+        let args = ["--settle", "0s", "--on-success", policy];
+        let running = place.watch_with(&args, "dispose=1*return(ebusy)->off");
+        place.put("before", "content");
+        running.until_said("event=file.retried");
+        fs::rename(place.input().join("before"), place.input().join("after")).unwrap();
+        until("the source is disposed of", || tree(&place.input()).is_empty());
+        // The next attempt, which looks for the old name, may still be waiting.
+        let ended = running.stop();
+        assert!(ended.code == 0 || ended.code == 75, "{ended:?}");
+        place.assert_clean();
+        assert_eq!(published(&place), ["before"], "{policy}");
+        assert_eq!(place.root().join("done/after").exists(), policy != "delete");
+    }
+}
+
+#[test]
+fn a_source_that_is_renamed_while_a_process_has_it_open_is_published_again_only_if_it_changed() {
+    use std::io::Write;
+    for (more, names) in [("", &["before"][..]), (" and more", &["after", "before"])] {
+        let place = Place::new();
+        fs::write(place.root().join("gate"), "").unwrap();
+        let gate = format!("dispose=return(while:{})", place.root().join("gate").display());
+        let running = place.watch_with(&["--settle", "0s", "--on-success", "delete"], &gate);
+        let path = place.put("before", "content");
+        until("it is published", || published(&place).len() == 1);
+        let mut writer = fs::File::options().append(true).open(&path).unwrap();
+        open(&place);
+        running.until_said("source open for writing, disposal postponed");
+        fs::rename(path, place.input().join("after")).unwrap();
+        writer.write_all(more.as_bytes()).unwrap();
+        drop(writer);
+        until("the source is removed", || tree(&place.input()).is_empty());
+        ends_well(&place, running);
+        let mut all = published(&place);
+        all.sort();
+        assert_eq!(all, names);
+        assert_eq!(place.published("before.zst"), b"content");
+    }
+}
+
+/// What an operator asks for is done, whatever was renamed before.
+#[test]
+fn a_renamed_source_is_processed_again_by_request() {
+    let place = Place::new();
+    let gate = place.root().join("gate");
+    fs::write(&gate, "").unwrap();
+    let points = format!("commit::renamed=return(while:{})", gate.display());
+    let running = place.watch_with(&["--settle", "0s"], &points);
+    place.put("before", "content");
+    until("it has its name", || published(&place).len() == 1);
+    let after = place.input().join("after");
+    fs::rename(place.input().join("before"), &after).unwrap();
+    open(&place);
+    until("the new name is recorded", || place.state_of("after") == "done");
+    assert_eq!(published(&place), ["before"]);
+    let again = place.run(&["reprocess", "--config", "tidemill.toml", after.to_str().unwrap()]);
+    assert_eq!(again.code, 0, "{again:?}");
+    until("it is published", || published(&place).len() == 2);
+    ends_well(&place, running);
+    assert_eq!(place.published("after.zst"), b"content");
+}
+
+/// Kept sources had no entry among those in commit.
+#[test]
+fn a_kept_source_that_is_renamed_while_it_is_published_is_published_once() {
+    const FILES: usize = 20;
+    let place = Place::new();
+    let gate = place.root().join("gate");
+    fs::write(&gate, "").unwrap();
+    let points = format!("commit::renamed=return(while:{})", gate.display());
+    for number in 0..FILES {
+        place.put(format!("batch/{number}"), format!("file {number}"));
+    }
+    place.put("before", "content");
+    let running = place.watch_with(&["--settle", "0s"], &points);
+    until("the first have their names", || !published(&place).is_empty());
+    fs::rename(place.input().join("before"), place.input().join("after")).unwrap();
+    fs::rename(place.input().join("batch"), place.input().join("ready")).unwrap();
+    open(&place);
+    // Under which of its names depends on how far each one was.
+    let is_done = |number: usize| place.state_of(&format!("ready/{number}")) == "done";
+    until("all are recorded under their new names", || (0..FILES).all(is_done));
+    until("the renamed one too", || place.state_of("after") == "done");
+    ends_well(&place, running);
+    assert_eq!(published(&place).len(), FILES + 1, "{:?}", published(&place));
+    // A rename after that is another source.
+    let again = place.once(&[]);
+    assert_eq!((again.code, published(&place).len()), (0, FILES + 1), "{again:?}");
 }
 
 /// Removing one link moves the change time of the file that all of them are.

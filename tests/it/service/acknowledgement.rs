@@ -1,11 +1,19 @@
 //! What counts as an acknowledgement, and what becomes of one for which there is no space.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use rustix::process::Signal;
 use tidemill::failpoint::NAMES;
 
-use crate::harness::{Service, Tree, until};
+use crate::{
+    files::{Ended, Place, Running},
+    harness::{Service, Tree, until},
+};
 
 const KILLED: i32 = -9;
 
@@ -178,6 +186,32 @@ fn recovery_waits_for_space_in_the_events_file_until_it_is_stopped() {
     }
 }
 
+/// As a person with `sqlite3`, or a program that makes a backup: longer than a write waits for it.
+#[test]
+fn another_program_that_writes_to_the_ledger_delays_the_files_and_loses_none() {
+    let mut tree = Tree::with(5, 1);
+    let service = tree.start("delete", &[]);
+    until("the first are done", || tree.files("in").is_empty());
+    let other = rusqlite::Connection::open(tree.path("out/.tidemill/ledger.sqlite"));
+    let other = other.expect("the ledger");
+    other.execute_batch("BEGIN IMMEDIATE").expect("its lock");
+    let since = Instant::now();
+    let published = tree.files("out").len();
+    for number in 0..20 {
+        tree.put(&format!("later-{number}.log"), b"content");
+    }
+    until("it pauses", || tree.log().contains("another program writes to the ledger"));
+    until("the other program is done", || since.elapsed() > Duration::from_secs(8));
+    let final_names = |path: &PathBuf| path.extension().is_some_and(|it| it == "zst");
+    assert_eq!(tree.files("out").iter().filter(|path| final_names(path)).count(), published);
+    other.execute_batch("ROLLBACK").expect("its end");
+    until("all are done", || tree.files("in").is_empty());
+    assert!(tree.log().contains("storage available, intake resumed"), "{}", tree.log());
+    service.signal(Signal::TERM);
+    assert_eq!(service.wait(), 0, "{}", tree.log());
+    tree.assert_done("delete");
+}
+
 /// The line of a file in quarantine is no acknowledgement: it waits in memory, and holds up nothing.
 #[test]
 fn a_quarantine_for_which_there_is_no_space_is_reported_with_the_next_line() {
@@ -198,4 +232,68 @@ fn a_quarantine_for_which_there_is_no_space_is_reported_with_the_next_line() {
     assert_eq!(command(&tree, failpoints).wait(), 65, "{}", tree.log());
     let events = fs::read_to_string(tree.path("events")).expect("events");
     assert_eq!(events.matches("\"outcome\":\"quarantined\"").count(), 2, "{events}");
+}
+
+/// Runs `--once` with these failpoints to its end.
+fn once_with(place: &Place, on_success: &str, failpoints: &str) -> Ended {
+    place.configure(&format!("on_success = \"{on_success}\""));
+    let args = ["run", "--config", "tidemill.toml", "--once", "--events", "events"];
+    Running::start(place.tidemill(&args).env("FAILPOINTS", failpoints)).end()
+}
+
+/// The summary was "0 files published, 1 skipped: nothing to do".
+#[test]
+fn an_output_counts_as_published_once_however_its_disposal_ends() {
+    for (failpoints, code, quarantined) in
+        [("", 0, 0), ("dispose=1*return(ebusy)->off", 0, 0), ("dispose=return(ebusy)", 65, 1)]
+    {
+        let place = Place::new();
+        place.put("a", "content");
+        let ended = once_with(&place, "delete", failpoints);
+        assert_eq!(ended.code, code, "{failpoints}: {ended:?}");
+        let counts = format!("published=1 quarantined={quarantined} ");
+        assert!(ended.stderr.contains(&counts), "{failpoints}: {ended:?}");
+        assert!(ended.stderr.contains("1 file published into out/"), "{failpoints}: {ended:?}");
+    }
+}
+
+/// It was counted by neither process. What the killed one acknowledged, the next one does not count.
+#[test]
+fn recovery_counts_the_outputs_that_it_acknowledges() {
+    for on_success in ["keep", "delete"] {
+        for (name, published) in
+            [("commit::intended", 1), ("commit::renamed", 1), ("commit::acknowledged", 0)]
+        {
+            let place = Place::new();
+            place.put("a", "content");
+            place.configure(&format!("on_success = \"{on_success}\""));
+            let args = ["run", "--config", "tidemill.toml", "--once", "--events", "events"];
+            let failpoints = format!("{name}=return(kill)");
+            let killed = place.tidemill(&args).env("FAILPOINTS", failpoints).output();
+            assert_eq!(killed.expect("run").status.code(), None);
+            let ended = once_with(&place, on_success, "");
+            assert_eq!(ended.code, 0, "{name}: {ended:?}");
+            let counts = format!("published={published} ");
+            assert!(ended.stderr.contains(&counts), "{name} {on_success}: {ended:?}");
+            let summary = ["0 files published", "1 file published"][published];
+            assert!(ended.stderr.contains(summary), "{name} {on_success}: {ended:?}");
+        }
+    }
+}
+
+/// The last mark of a busy time is one that no later commit makes durable.
+#[test]
+fn the_marks_of_the_last_files_are_made_durable_while_nothing_happens() {
+    let place = Place::new();
+    let running = place.watch(&[]);
+    place.put("a", "content");
+    let ledger = place.state().join("ledger.sqlite");
+    let flushed = || {
+        let ledger = rusqlite::Connection::open(&ledger).expect("open");
+        let sql = "SELECT count(*) FROM meta WHERE name = 'flushes'";
+        ledger.query_row(sql, [], |row| row.get::<_, i64>(0)).expect("a count") == 1
+    };
+    until("the mark is durable", flushed);
+    assert_eq!(place.state_of("a"), "done");
+    assert_eq!(running.stop().code, 0);
 }

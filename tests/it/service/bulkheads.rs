@@ -2,6 +2,8 @@
 
 use std::{
     fs,
+    io::Write,
+    os::unix::net::UnixStream,
     path::PathBuf,
     sync::atomic::Ordering,
     time::{Duration, Instant},
@@ -11,6 +13,8 @@ use rustix::process::Signal;
 
 use crate::{
     harness::{Service, Tree, until},
+    manager::Manager,
+    mounts::Mount,
     prove,
     stuck::{Mounted, Stuck},
 };
@@ -98,6 +102,45 @@ fn a_file_system_that_dies_later_holds_up_its_own_pipeline_and_no_other() {
     tree.assert_outputs_whole();
 }
 
+/// The watchdog was notified no more, so that the service manager killed all of it.
+#[test]
+fn an_input_that_dies_later_makes_its_own_pipeline_unready_and_starves_no_watchdog() {
+    let mut tree = Tree::new();
+    let test = "an_input_that_dies_later";
+    let Some(stuck) = Stuck::mounted(&tree, test, false) else { return };
+    configure(&tree, ("stuck", "out-stuck"), "zstd");
+    let manager = Manager::new(&tree.path("notify"));
+    let mut command = tree.configured("config.toml");
+    command.env("NOTIFY_SOCKET", manager.path()).env("WATCHDOG_USEC", "300000");
+    let service = Service::from(command.spawn().expect("start"));
+    let stuck = stuck;
+    manager.until("READY=1");
+    stuck.is_dead.store(true, Ordering::Relaxed);
+    let is_unready = || {
+        // The kernel holds only few messages of the service.
+        let notified = manager.messages().len();
+        notified > 0 && answer(&tree, "/readyz").contains("pipeline stuck: ")
+    };
+    until("the probe names the pipeline", is_unready);
+    let notified = manager.messages().len();
+    until("the watchdog is notified", || manager.messages().len() >= notified + 30);
+    assert!(answer(&tree, "/livez").starts_with("HTTP/1.1 200"), "{}", tree.log());
+    assert!(!tree.log().contains("service.stalled"), "{}", tree.log());
+    put(&mut tree, 0..20);
+    stuck.release();
+    service.signal(Signal::TERM);
+    drop(stuck);
+    assert_eq!(service.wait(), 0, "{}", tree.log());
+}
+
+/// The answer to a request at the service's Unix socket.
+fn answer(tree: &Tree, path: &str) -> String {
+    let mut stream = UnixStream::connect(tree.path("state/admin.sock")).expect("connect");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("send");
+    std::io::read_to_string(stream).expect("an answer")
+}
+
 /// The probe of the output hung, and with it the start of all pipelines.
 #[test]
 fn a_directory_that_hangs_at_the_start_holds_up_its_own_pipeline_and_no_other() {
@@ -151,7 +194,7 @@ fn a_service_whose_only_directory_hangs_is_up_and_waits_for_it() {
     let mut command = tree.configured("config.toml");
     let service = Service::from(command.args(["--sandbox", "off"]).spawn().expect("start"));
     let stuck = stuck;
-    until("it is up", || tree.log().contains("phase phase=READY"));
+    until("it is up", || tree.log().contains("phase=READY"));
     assert!(tree.log().contains("waiting for the directories of a pipeline"), "{}", tree.log());
     stuck.release();
     until("it publishes", || tree.files("out-stuck").len() == 1);
@@ -287,16 +330,74 @@ fn recovery_leaves_what_does_not_answer_for_a_later_start() {
     let test = "recovery_leaves_what_does_not_answer";
     let started = dead(test, ("stuck/in", "stuck/out"), &["--sandbox", "off"], true);
     let Some((tree, service, stuck)) = started else { return };
-    let said = "cannot open a directory with unfinished work, deferred to a later start";
+    let said = "cannot open a directory, its unfinished work is deferred";
     assert!(tree.log().contains(said), "{}", tree.log());
     service.signal(Signal::TERM);
     until("it ends", || tree.log().contains("stopped exit_code=75"));
     drop(stuck);
     assert_eq!(service.wait(), 75, "{}", tree.log());
-    assert_eq!(tree.files("stuck/out"), [PathBuf::from("left.log.zst")]);
+    // The end may cut the probe that waited for the answer: the next start removes its file.
+    assert!(tree.files("stuck/out").contains(&PathBuf::from("left.log.zst")));
     let mut command = tree.configured("config.toml");
     let again = Service::from(command.arg("--once").spawn().expect("start"));
     assert_eq!(again.wait(), 0, "{}", tree.log());
     assert!(tree.log().contains("recovery finished"), "{}", tree.log());
     assert_eq!(tree.files("stuck/out"), [PathBuf::from("left.log.zst")]);
+}
+
+/// A service with a second pipeline whose output is a file system of its own.
+fn beside(tree: &Tree) -> Option<Mount> {
+    for dir in ["in-stuck", "out-stuck"] {
+        fs::create_dir(tree.path(dir)).expect("directory");
+    }
+    configure(tree, ("in-stuck", "out-stuck"), "zstd");
+    Mount::memory(&tree.path("out-stuck"), "1m")
+}
+
+/// It ended the whole service with 74, as ext4 makes it with `errors=remount-ro`.
+#[test]
+fn an_output_that_becomes_read_only_pauses_its_own_pipeline_and_no_other() {
+    let mut tree = Tree::new();
+    let Some(mount) = beside(&tree) else { return };
+    let service = Service::from(tree.configured("config.toml").spawn().expect("start"));
+    put(&mut tree, 0..10);
+    mount.set_read_only();
+    fs::write(tree.path("in-stuck/left.log"), "left").expect("a file");
+    until("it pauses", || tree.log().contains("storage unavailable, intake paused"));
+    put(&mut tree, 10..30);
+    mount.set_writable();
+    until("it publishes", || tree.files("out-stuck").len() == 1);
+    service.signal(Signal::TERM);
+    assert_eq!(service.wait(), 0, "{}", tree.log());
+    tree.assert_outputs_whole();
+}
+
+/// The restart after that was refused with 78, which a service manager does not repeat.
+#[test]
+fn an_output_that_is_read_only_at_the_start_holds_up_its_own_pipeline_and_no_other() {
+    let mut tree = Tree::new();
+    let Some(mount) = beside(&tree) else { return };
+    mount.set_read_only();
+    fs::write(tree.path("in-stuck/left.log"), "left").expect("a file");
+    let service = Service::from(tree.configured("config.toml").spawn().expect("start"));
+    put(&mut tree, 0..20);
+    assert!(tree.log().contains("waiting for the directories of a pipeline"), "{}", tree.log());
+    assert!(tree.log().contains("its file system is read-only"), "{}", tree.log());
+    mount.set_writable();
+    until("it publishes", || tree.files("out-stuck").len() == 1);
+    service.signal(Signal::TERM);
+    assert_eq!(service.wait(), 0, "{}", tree.log());
+    tree.assert_outputs_whole();
+}
+
+#[test]
+fn a_service_whose_outputs_are_all_read_only_is_refused() {
+    let tree = Tree::new();
+    let Some(mount) = beside(&tree) else { return };
+    let Some(other) = Mount::memory(&tree.path("out"), "1m") else { return };
+    mount.set_read_only();
+    other.set_read_only();
+    let service = Service::from(tree.configured("config.toml").spawn().expect("start"));
+    assert_eq!(service.wait(), 78, "{}", tree.log());
+    assert!(tree.log().contains("its file system is read-only"), "{}", tree.log());
 }

@@ -26,7 +26,7 @@ fn terminated_at(name: &str) {
 /// The last report: no task, no temporary file, no more descriptors than at the start.
 fn assert_told(log: &str) {
     let report =
-        log.lines().rfind(|line| line.contains("event=service.stopped ")).expect("a report");
+        log.lines().rfind(|line| line.contains("event=service.resources ")).expect("a report");
     let number = |name: &str| -> usize {
         let at = report.find(name).unwrap_or_else(|| panic!("{name} in {report}"));
         let digits = report[at + name.len()..].split(' ').next().expect("a value");
@@ -94,7 +94,7 @@ fn handed_back(tree: &Tree, failpoints: &str) {
     assert_eq!(published + left, tree.contents.len(), "{}", tree.log());
     tree.assert_no_leftovers();
     tree.assert_nothing_lost("delete");
-    assert!(tree.log().contains("left_for_the_next_start=0"), "{}", tree.log());
+    assert!(tree.log().contains("unfinished=0"), "{}", tree.log());
     assert_eq!(tree.once("delete"), 0, "{}", tree.log());
     tree.assert_done("delete");
 }

@@ -111,7 +111,7 @@ fn a_kill_at_200_random_instants_loses_and_doubles_nothing() {
     let mut hits = 0;
     for round in 0..trees {
         let on_success = DISPOSITIONS[round % 3];
-        let tree = Tree::with(400, 4);
+        let tree = Tree::with(400, 4).by_links(round % 2 == 1);
         for _ in 0..10 {
             let service = tree.start(on_success, &["--once"]);
             std::thread::park_timeout(Duration::from_micros(random.below(60_000)));

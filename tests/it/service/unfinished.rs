@@ -2,6 +2,8 @@
 
 use std::{fs, process::Command};
 
+use rustix::process::Signal;
+
 use crate::harness::{Service, Tree, until};
 
 const KILLED: i32 = -9;
@@ -253,5 +255,32 @@ fn a_withdrawal_waits_for_space_in_the_ledger() {
     let code = tree.start_with(full, "delete", &["--once"]).wait();
     assert_eq!(code, 0, "{}", tree.log());
     assert!(tree.log().contains("the ledger's disk is full"), "{}", tree.log());
+    tree.assert_done("delete");
+}
+
+/// It was tried twelve times, and then the service ended with 74.
+#[test]
+fn a_withdrawal_waits_for_another_program_that_writes_to_the_ledger() {
+    let mut tree = Tree::new();
+    tree.put("a.log", b"content");
+    let busy = "commit::rename=1*return(eio)->off;commit::withdraw=13*return(ebusy)->off";
+    let service = tree.start_with(busy, "delete", &[]);
+    until("it is published", || tree.files("in").is_empty());
+    assert!(tree.log().contains("another program writes to the ledger"), "{}", tree.log());
+    service.signal(Signal::TERM);
+    assert_eq!(service.wait(), 0, "{}", tree.log());
+    tree.assert_done("delete");
+}
+
+#[test]
+fn a_stop_ends_the_wait_of_a_withdrawal() {
+    let mut tree = Tree::new();
+    tree.put("a.log", b"content");
+    let busy = "commit::rename=1*return(eio)->off;commit::withdraw=return(ebusy)";
+    let service = tree.start_with(busy, "delete", &[]);
+    until("it pauses", || tree.log().contains("storage unavailable, intake paused"));
+    service.signal(Signal::TERM);
+    assert_eq!(service.wait(), 75, "{}", tree.log());
+    assert_eq!(tree.once("delete"), 0, "{}", tree.log());
     tree.assert_done("delete");
 }

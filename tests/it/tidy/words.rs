@@ -74,6 +74,16 @@ const NAMES: [(&str, &str); 26] = [
     ("Unwritten", "DirtyPages"),
 ];
 
+/// Keys of JSON, of the log and of metrics that were replaced, as they stand in a line.
+const KEYS: [(&str, &str); 6] = [
+    (".held", ".paused"),
+    ("\"held\"", "\"paused\""),
+    ("held_since", "paused[].since"),
+    ("in_work", "in_flight"),
+    ("left_for_the_next_start", "unfinished"),
+    ("tidemill_held", "tidemill_paused"),
+];
+
 /// A file in which a word is a name that is not ours.
 const EXCEPTIONS: [(&str, &str); 1] = [("benches/compare", "tell")];
 
@@ -82,15 +92,20 @@ const READ: [&str; 6] = ["src", "config", "deploy", "benches", ".ci", "."];
 /// The Chinese one has none of these words.
 const NOT_READ: [&str; 1] = ["README.zh.md"];
 
-/// Every text file, by its path below the root; of the root itself only the documents.
 fn texts() -> Vec<(String, String)> {
+    texts_of(&READ)
+}
+
+/// Every text file of these folders, by its path below the root; of the root itself only the documents.
+pub(super) fn texts_of(dirs: &[&str]) -> Vec<(String, String)> {
     let mut found = Vec::new();
-    let mut pending: Vec<_> = READ.iter().map(|dir| root().join(dir)).collect();
+    let mut pending: Vec<_> = dirs.iter().map(|dir| root().join(dir)).collect();
     while let Some(dir) = pending.pop() {
         let is_top = dir == root().join(".");
         for path in fs::read_dir(&dir).expect("list").map(|entry| entry.expect("entry").path()) {
             if path.is_dir() {
-                pending.extend((!is_top).then_some(path));
+                let is_ours = !path.ends_with("node_modules") && !path.ends_with("target");
+                pending.extend((is_ours && !is_top).then_some(path));
                 continue;
             }
             let is_document = path.extension().is_some_and(|extension| extension == "md");
@@ -170,6 +185,33 @@ fn no_word_is_used_that_was_replaced() {
     assert!(found.is_empty(), "{} words to replace:\n{}", found.len(), found.join("\n"));
 }
 
+/// Whether the line has the key, alone or as a part of a longer one that `_` joins.
+fn has_key(line: &str, key: &str) -> bool {
+    let is_end = |letter: Option<char>| letter.is_none_or(|letter| !letter.is_alphanumeric());
+    line.match_indices(key).any(|(at, _)| {
+        let (before, after) = (line.get(..at), line.get(at + key.len()..));
+        let before = before.filter(|_| key.starts_with(char::is_alphanumeric));
+        is_end(before.and_then(|before| before.chars().next_back()))
+            && is_end(after.and_then(|after| after.chars().next()))
+    })
+}
+
+#[test]
+fn no_key_is_used_that_was_replaced() {
+    assert!(has_key("oldest_in_work_seconds", "in_work") && has_key("one.held)", ".held"));
+    assert!(!has_key("main_workers", "in_work") && !has_key("one.heldSource", ".held"));
+    let mut found = Vec::new();
+    for (path, text) in &texts() {
+        for (number, line) in text.lines().enumerate() {
+            let replaced = KEYS.into_iter().filter(|(key, _)| has_key(line, key));
+            found.extend(
+                replaced.map(|(key, now)| format!("{path}:{}: {key} is {now} now", number + 1)),
+            );
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
 #[test]
 fn no_type_has_a_name_that_was_replaced() {
     let mut found = Vec::new();
@@ -210,6 +252,6 @@ fn the_files_that_documents_and_comments_name_exist() {
     assert!(count > 20, "{count} paths were read");
 }
 
-fn has_extension(path: &str, wanted: &str) -> bool {
+pub(super) fn has_extension(path: &str, wanted: &str) -> bool {
     Path::new(path).extension().is_some_and(|extension| extension == wanted)
 }

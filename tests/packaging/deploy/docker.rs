@@ -42,7 +42,10 @@ pub fn words(json: &str) -> Vec<String> {
     serde_json::from_str(json).unwrap_or_else(|error| panic!("{json} needs a shell: {error}"))
 }
 
-/// What `COPY` takes from the context.
+/// The manifest of the other crate.
+const MEMBER: &str = "src/lifecycle/Cargo.toml";
+
+/// What `COPY` takes from the context, each once.
 fn copied() -> Vec<String> {
     let stages = stages();
     let copies = stages
@@ -55,6 +58,8 @@ fn copied() -> Vec<String> {
             paths.pop();
             paths
         })
+        // The manifest for the dependencies' layer comes again with the rest of `src`.
+        .filter(|path| path != MEMBER)
         .collect()
 }
 
@@ -99,7 +104,7 @@ fn the_image_runs_as_no_root_and_stops_by_a_drain() {
 #[test]
 fn the_image_builds_with_the_rust_of_the_manifest() {
     let manifest: toml::Table = text("Cargo.toml").parse().unwrap();
-    let version = manifest["package"]["rust-version"].as_str().unwrap();
+    let version = manifest["workspace"]["package"]["rust-version"].as_str().unwrap();
     let from = only(&stages()[0], "FROM");
     assert!(from.contains(&format!("rust:{version}-")), "{from}");
     let tag = format!("image: tidemill:{}", env!("CARGO_PKG_VERSION"));
@@ -158,9 +163,11 @@ fn the_context_has_all_that_the_build_needs() {
     cargo.args(["metadata", "--locked", "--offline", "--no-deps", "--format-version=1"]);
     let json = output(cargo.arg("--manifest-path").arg(context.join("Cargo.toml")));
     let parsed: serde_json::Value = serde_json::from_str(&json).unwrap();
-    for target in parsed["packages"][0]["targets"].as_array().unwrap() {
-        let source = Path::new(target["src_path"].as_str().unwrap());
-        assert!(source.exists(), "{}", source.display());
+    for package in parsed["packages"].as_array().unwrap() {
+        for target in package["targets"].as_array().unwrap() {
+            let source = Path::new(target["src_path"].as_str().unwrap());
+            assert!(source.exists(), "{}", source.display());
+        }
     }
     let mut included = 0;
     for path in tree(&context.join("src")) {
@@ -176,8 +183,8 @@ fn the_context_has_all_that_the_build_needs() {
         }
     }
     assert!(included >= 1, "the annotated configuration is included");
-    let build =
-        "touch src/main.rs src/lib.rs && cargo build --locked --profile dist --bin tidemill";
+    let build = "touch src/main.rs src/lib.rs src/lifecycle/lib.rs \
+                 && cargo build --locked --profile dist --bin tidemill";
     assert!(stages()[0].iter().any(|(_, rest)| rest == build));
 }
 
@@ -190,11 +197,13 @@ fn the_dependencies_are_built_before_the_sources_are_copied() {
             stage.iter().position(|(word, rest)| format!("{word} {rest}").starts_with(what));
         found.unwrap_or_else(|| panic!("no {what}"))
     };
-    let layer = at("RUN mkdir src benches");
-    assert!(at("COPY Cargo.toml Cargo.lock") < layer && layer < at("COPY src"));
+    let layer = at("RUN mkdir benches");
+    assert!(at("COPY Cargo.toml Cargo.lock") < layer && layer < at("COPY src src"));
+    assert!(at(&format!("COPY {MEMBER} src/lifecycle/")) < layer);
     let place = Place::new();
-    for file in ["Cargo.toml", "Cargo.lock"] {
-        output(Command::new("cp").arg(root().join(file)).arg(place.root()));
+    std::fs::create_dir_all(place.root().join("src/lifecycle")).unwrap();
+    for file in ["Cargo.toml", "Cargo.lock", MEMBER] {
+        output(Command::new("cp").arg(root().join(file)).arg(place.root().join(file)));
     }
     let (makes, rest) = stage[layer].1.split_once("&& cargo build").unwrap();
     assert!(rest.contains("rm -r src benches"), "the empty targets go");
@@ -204,11 +213,18 @@ fn the_dependencies_are_built_before_the_sources_are_copied() {
     cargo.args(["metadata", "--locked", "--offline", "--no-deps", "--format-version=1"]);
     let metadata = output(cargo.arg("--manifest-path").arg(place.root().join("Cargo.toml")));
     let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
-    let targets = metadata["packages"][0]["targets"].as_array().unwrap();
-    for name in ["lib", "bin", "bench"] {
-        let has = |target: &&serde_json::Value| target["kind"][0] == name;
-        let target = targets.iter().find(has).unwrap_or_else(|| panic!("no {name}: {targets:?}"));
-        assert!(Path::new(target["src_path"].as_str().unwrap()).exists(), "{name}");
+    let packages = metadata["packages"].as_array().unwrap();
+    for (package, kinds) in
+        [("tidemill", &["lib", "bin", "bench"][..]), ("tidemill-lifecycle", &["lib"])]
+    {
+        let package = packages.iter().find(|found| found["name"] == package).unwrap();
+        let targets = package["targets"].as_array().unwrap();
+        for kind in kinds {
+            let has = |target: &&serde_json::Value| target["kind"][0] == *kind;
+            let target =
+                targets.iter().find(has).unwrap_or_else(|| panic!("no {kind}: {targets:?}"));
+            assert!(Path::new(target["src_path"].as_str().unwrap()).exists(), "{kind}");
+        }
     }
 }
 

@@ -41,12 +41,13 @@ fn quoted(text: &str) -> BTreeSet<String> {
 }
 
 /// A table of the configuration: its heading, and how a file gets to it.
-const TABLES: [(&str, &str); 5] = [
+const TABLES: [(&str, &str); 6] = [
     ("### Top level", ""),
     ("### `[limits]`", "[limits]\n"),
     ("### `[[pipeline]]`", "[[pipeline]]\n"),
     ("### `[hooks]`", "[hooks]\n"),
     ("### `[otlp]`", "[otlp]\nendpoint = \"http://127.0.0.1:4318\"\n"),
+    ("### `[exec.NAME]`", "[exec.x]\ncommand = [\"/bin/cat\"]\n"),
 ];
 
 const PIPELINE: &str = "[[pipeline]]\ninput = \"in\"\noutput = \"out\"\n";
@@ -74,7 +75,7 @@ fn the_keys_are_those_of_the_program() {
         let (_, help) = answer.rsplit_once("help:").unwrap_or_else(|| panic!("{answer}"));
         let mut keys = quoted(help);
         if begin.is_empty() {
-            keys.retain(|key| !["limits", "hooks", "otlp", "pipeline"].contains(&&**key));
+            keys.retain(|key| !["limits", "hooks", "otlp", "exec", "pipeline"].contains(&&**key));
         }
         assert_eq!(first_cells(heading), keys, "{heading}");
     }
@@ -116,12 +117,14 @@ fn others(place: &Place) -> BTreeMap<&'static str, String> {
     let values = "state_dir='other-state' http='127.0.0.1:1' admin_socket='off' admin_token_file='token' \
         events='log/events' shutdown_deadline='24s' sandbox='best-effort' log_format='json' once=true \
         memory='40%' files=256 workers=3 name='another' input='other' output='other-out' transforms='gzip' \
-        on_success='delete' on_exists='suffix' include=['*.log'] exclude=['*.bak'] temporary_names='take' \
+        on_success='delete' on_exists='suffix' include=['*.log'] exclude=['*.bak'] ignore_case=true min_size='1' max_size='9' temporary_names='take' \
         settle='1s' min_age='1s' marker='.done' hard_links='refuse' owners='same' durability='none' \
         attempts=4 backoff='2s' rescan='6m' quarantine='other-quarantine' max_output='2TiB' max_ratio=2001 \
         max_decoder_memory='64MiB' on_start=['/bin/true'] on_published=['/bin/true'] on_failed=['/bin/true'] \
         on_drained=['/bin/true'] batch_files=99 batch_delay='2s' timeout='9s' endpoint='http://127.0.0.1:4319' \
-        sampling=0.5 paths=true";
+        sampling=0.5 paths=true command=['/bin/true'] extension='.x' replaces='.y' exec.memory='1GiB' processes=9 \
+        read=['/srv'] write=['/srv'] network=true environment=['A=1'] reject_codes=[1] pause_codes=[2] \
+        allow_empty=true exec.timeout='9s'";
     values
         .split_whitespace()
         .map(|pair| pair.split_once('=').unwrap())
@@ -136,8 +139,8 @@ fn a_reload_changes_exactly_the_keys_that_the_reference_marks() {
     let path = place.root().join("tidemill.toml");
     // A sandbox would keep a reload from new directories.
     let head = "sandbox = 'off'\nstate_dir = 'state'\nhttp = 'off'\n";
-    let otlp = TABLES[4].1;
-    let whole = |top: &str, otlp: &str, rest: &str| format!("{top}{otlp}{rest}");
+    let (otlp, exec) = (TABLES[4].1, TABLES[5].1);
+    let whole = |top: &str, otlp: &str, rest: &str| format!("{top}{exec}{otlp}{rest}");
     let original = whole(head, otlp, PIPELINE);
     std::fs::write(&path, &original).unwrap();
     let running = Running::start(&mut place.tidemill(&["run", "--config", "tidemill.toml"]));
@@ -157,7 +160,11 @@ fn a_reload_changes_exactly_the_keys_that_the_reference_marks() {
         for row in table(heading) {
             let (key, can_change) = (row[0].clone(), row[3] == "yes");
             assert!(can_change || row[3] == "no", "{key}: {}", row[3]);
-            let value = others.get(&*key).unwrap_or_else(|| panic!("no other value of {key}"));
+            // Of a key that another table has too, under both names.
+            let of_table = format!("exec.{key}");
+            let is_of_table = begin == exec && others.contains_key(&*of_table);
+            let name = if is_of_table { of_table } else { key.clone() };
+            let value = others.get(&*name).unwrap_or_else(|| panic!("no other value of {name}"));
             let line = format!("{key} = {value}\n");
             // The line takes the place of the one that there is.
             let without = |text: &str| -> String {
@@ -170,6 +177,9 @@ fn a_reload_changes_exactly_the_keys_that_the_reference_marks() {
                 "[limits]\n" | "[hooks]\n" => {
                     whole(head, &format!("{begin}{line}{otlp}"), PIPELINE)
                 }
+                begin if begin == exec => {
+                    format!("{head}{}{line}{otlp}{PIPELINE}", without(exec))
+                }
                 _ => whole(head, &format!("{}{line}", without(otlp)), PIPELINE),
             };
             assert_eq!(reload(&changed), can_change, "{changed}\n{}", running.log());
@@ -179,11 +189,11 @@ fn a_reload_changes_exactly_the_keys_that_the_reference_marks() {
                 let log = running.log();
                 let refused =
                     log.lines().rfind(|line| line.contains("event=config.refused")).unwrap();
-                let table = begin.trim_matches(['[', ']', '\n']).split(']').next().unwrap();
+                let table = begin.trim_start_matches('[').split([']', '.']).next().unwrap();
                 let names = |name: &str| !name.is_empty() && refused.contains(name);
                 assert!(names(&key) || names(table), "{key}: {refused}");
             }
-            tried.insert(key);
+            tried.insert(name);
         }
     }
     assert_eq!(tried.len(), others.len());
@@ -236,6 +246,12 @@ fn the_exit_codes_are_those_of_the_program() {
 }
 
 #[test]
+fn the_reason_codes_are_those_of_the_program() {
+    let codes = tidemill::reason::ReasonCode::WORDS.iter().map(|code| (*code).to_owned());
+    assert_eq!(first_cells("## Reason codes"), codes.collect());
+}
+
+#[test]
 fn the_endpoints_are_those_that_the_api_describes() {
     let described: serde_json::Value =
         serde_json::from_str(&text("src/http/openapi.json")).unwrap();
@@ -250,7 +266,15 @@ fn the_endpoints_are_those_that_the_api_describes() {
 
 #[test]
 fn every_link_of_the_readme_and_the_reference_leads_to_something() {
-    for file in ["README.md", "README.zh.md", "REFERENCE.md", "OPERATIONS.md", "SECURITY.md"] {
+    let documents = [
+        "README.md",
+        "README.zh.md",
+        "GUARANTEES.md",
+        "REFERENCE.md",
+        "OPERATIONS.md",
+        "SECURITY.md",
+    ];
+    for file in documents {
         let text = text(file);
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             if link.starts_with("http") || link.starts_with('<') {
@@ -266,4 +290,49 @@ fn every_link_of_the_readme_and_the_reference_leads_to_something() {
             }
         }
     }
+}
+
+/// The cells of the table of the events file that name this outcome, or all of them.
+fn fields_of(outcome: &str) -> BTreeSet<String> {
+    let rows = table("## Events file").into_iter();
+    let has_it = |row: &Row| {
+        row[1] == "all" || row[1].split(", ").any(|cell| cell.trim_matches('`') == outcome)
+    };
+    rows.filter(has_it).map(|row| row[0].clone()).collect()
+}
+
+#[test]
+fn the_fields_of_the_events_file_are_those_of_its_lines() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::new();
+    let run = |transform: &str| {
+        let args = ["--events", "events", "--transform", transform, "--on-exists", "update"];
+        drop(place.once(&args));
+    };
+    place.put("a", "content");
+    place.put(std::ffi::OsStr::from_bytes(b"\xff"), "content");
+    run("zstd");
+    place.put("a", "other content");
+    place.put("bad", "no gzip at all");
+    std::fs::write(place.output().join("taken.zst"), "theirs").unwrap();
+    place.put("taken", "content");
+    drop(place.once(&["--events", "events", "--on-exists", "skip", "--include", "taken"]));
+    run("zstd");
+    place.put("bad.gz", "no gzip at all");
+    drop(place.once(&["--events", "events", "--transform", "gunzip", "--include", "bad.gz"]));
+    let text = std::fs::read_to_string(place.root().join("events")).unwrap();
+    let mut seen = BTreeSet::new();
+    let mut outcomes = BTreeSet::new();
+    for line in text.lines() {
+        let line: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
+        let keys: BTreeSet<String> = line.keys().cloned().collect();
+        let outcome = line["outcome"].as_str().unwrap();
+        let missing: Vec<_> =
+            fields_of(outcome).into_iter().filter(|key| !keys.contains(key)).collect();
+        assert!(missing.is_empty(), "{missing:?} in {line:?}");
+        outcomes.insert(outcome.to_owned());
+        seen.extend(keys);
+    }
+    assert_eq!(outcomes.len(), 3, "{text}");
+    assert_eq!(first_cells("## Events file"), seen, "{text}");
 }

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{
     deploy::{output, text},
     files::{Place, Running, until},
+    prove,
 };
 
 const UNITS: [&str; 2] = ["deploy/systemd/tidemill.service", "deploy/systemd/tidemill@.service"];
@@ -53,6 +54,17 @@ fn the_units_are_well_formed() {
         let said = String::from_utf8_lossy(&analysis.stderr).into_owned();
         let about = said.lines().filter(|line| line.contains("tidemill")).collect::<Vec<_>>();
         assert!(analysis.status.success() && about.is_empty(), "{unit}: {said}");
+    }
+}
+
+#[test]
+fn unfinished_work_is_success_and_is_resumed() {
+    for unit in UNITS.map(text) {
+        let code = tidemill::error::Exit::WorkLeft.code().to_string();
+        for key in ["SuccessExitStatus", "RestartForceExitStatus"] {
+            assert_eq!(values(&unit, key), [code.as_str()], "{key}");
+        }
+        assert_eq!(values(&unit, "Restart"), ["on-failure"]);
     }
 }
 
@@ -116,8 +128,7 @@ fn users_and_directories_are_made_as_the_unit_needs_them() {
     let uid: u32 = user.split(':').nth(2).unwrap().parse().unwrap();
 
     if !rustix::process::geteuid().is_root() {
-        println!("SKIPPED: only root can give directories to another user");
-        return;
+        return prove::skipped("tmpfiles", "only root can give directories to another user");
     }
     output(Command::new("systemd-tmpfiles").args(["--create", &root, "tidemill.conf"]));
     for (name, mode, owner) in [("inbox", 0o2770, uid), ("outbox", 0o2750, uid), ("", 0o755, 0)] {

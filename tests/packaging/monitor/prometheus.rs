@@ -1,11 +1,11 @@
-//! A real Prometheus that watches a busy service: an alert fires when the place falls sick, and is
+//! A real Prometheus that watches a busy service: an alert fires when the storage fails, and is
 //! over when the place is well.
 //!
 //! It loads copies of the rules whose waits (`for`, `keep_firing_for`, `interval`) are a second
 //! each; the expressions are those that are shipped.
 
 use std::{
-    fs,
+    fs, io,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -139,15 +139,15 @@ impl Producer {
     }
 }
 
-/// Takes all the room that a file system has.
+/// Takes all the room that a file system has, also what the service frees or takes meanwhile.
 fn fill(ballast: &Path) {
-    let space = rustix::fs::statvfs(ballast.parent().expect("a directory")).expect("statvfs");
-    let bytes = usize::try_from(space.f_bavail * space.f_frsize).expect("it is small");
-    fs::write(ballast, vec![1; bytes]).expect("write");
+    let mut file = fs::File::options().append(true).create(true).open(ballast).expect("create");
+    let error = io::copy(&mut io::repeat(1), &mut file).expect_err("room without end");
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{error}");
 }
 
 #[test]
-fn prometheus_fires_when_the_place_is_sick_and_resolves_when_it_is_well() {
+fn prometheus_fires_when_storage_is_unavailable_and_resolves_when_it_is_back() {
     if !has("prometheus") {
         return prove::skipped("a real Prometheus", "prometheus is not there");
     }
@@ -164,20 +164,20 @@ fn prometheus_fires_when_the_place_is_sick_and_resolves_when_it_is_well() {
         !prometheus.query("tidemill_files_total{outcome=\"published\"} > 10").is_empty()
             && !prometheus.query("pipeline:tidemill_output_bytes:ratio_rate5m > 0").is_empty()
     });
-    assert!(!prometheus.fires("TidemillPlaceSick"));
+    assert!(!prometheus.fires("TidemillStorageUnavailable"));
     every_rule_is_evaluated(&prometheus);
     for query in dashboard::queries() {
         prometheus.query(&query);
     }
 
     let ballast = output.join("ballast");
-    until("the place is sick and the alert fires", || {
+    until("the storage is unavailable and the alert fires", || {
         // What was freed since is taken too.
         fill(&ballast.with_extension(producer.count.to_string()));
         producer.put();
-        prometheus.fires("TidemillPlaceSick")
+        prometheus.fires("TidemillStorageUnavailable")
     });
-    assert!(get(service.address, "/readyz").is_none(), "ready, with a sick place");
+    assert!(get(service.address, "/readyz").is_none(), "ready, with unavailable storage");
 
     for entry in fs::read_dir(&output).expect("list").map(|entry| entry.expect("entry").path()) {
         if entry.file_stem().is_some_and(|stem| stem == "ballast") {
@@ -185,7 +185,9 @@ fn prometheus_fires_when_the_place_is_sick_and_resolves_when_it_is_well() {
             fs::remove_file(entry).expect("make room");
         }
     }
-    until("the place is well and the alert is over", || !prometheus.fires("TidemillPlaceSick"));
+    until("the place is well and the alert is over", || {
+        !prometheus.fires("TidemillStorageUnavailable")
+    });
     let is_empty = || fs::read_dir(&producer.input).expect("list").next().is_none();
     until("every file is published", is_empty);
     assert!(prometheus.query("tidemill_files_total{outcome=\"quarantined\"} > 0").is_empty());

@@ -6,12 +6,13 @@ use std::{
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use crate::{
     files::{Place, Running, tree, until},
     prove,
+    recipes::{configured, done},
 };
 
 const FILES: usize = 40;
@@ -65,14 +66,33 @@ impl Server {
         options.chain(["-i".to_owned(), key.to_string(), "-q".to_owned()]).collect()
     }
 
-    /// Runs these commands of OpenSSH's `sftp`.
-    fn sftp(&self, batch: &str) {
+    /// Starts OpenSSH's `sftp` with these options and these commands.
+    fn start_sftp(&self, options: &[&str], batch: &str) -> Child {
         let mut command = Command::new("sftp");
-        command.args(self.options()).args(["-P", &self.port.to_string(), "-b", "-"]);
+        command.args(self.options()).args(["-P", &self.port.to_string(), "-b", "-"]).args(options);
         command.arg(format!("{}@127.0.0.1", self.user)).stdin(Stdio::piped());
         let mut child = command.stdout(Stdio::null()).spawn().unwrap();
         std::io::Write::write_all(&mut child.stdin.take().unwrap(), batch.as_bytes()).unwrap();
+        child
+    }
+
+    /// Runs these commands of OpenSSH's `sftp`.
+    fn sftp(&self, batch: &str) {
+        let mut child = self.start_sftp(&[], batch);
         assert!(child.wait().unwrap().success(), "sftp: {batch}");
+    }
+
+    /// Uploads a part of a file: the client is killed in the middle, and the session breaks off.
+    fn break_off(&self, from: &Path, to: &Path) {
+        let size = fs::metadata(from).unwrap().len();
+        let put = format!("put {} {}\n", from.display(), to.display());
+        // 4 Mbit/s: some seconds for the whole file.
+        let mut child = self.start_sftp(&["-l", "4000"], &put);
+        until("a part is there", || fs::metadata(to).is_ok_and(|found| found.len() > 0));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let part = fs::metadata(to).unwrap().len();
+        assert!(part < size, "the upload was whole before it broke off: {part} of {size}");
     }
 
     /// Runs these commands of `lftp`; whether there is one.
@@ -167,4 +187,73 @@ fn an_upload_of_lftp_with_temporary_names_is_published_once() {
         let temporary = "set xfer:use-temp-file yes; set xfer:temp-file-name .in.*";
         server.lftp(&format!("{temporary}; mput -O {input} {source}/*"))
     });
+}
+
+/// The lines of an events file that has no line in work.
+fn events(path: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    whole.map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn config_sftp_toml_takes_uploads_that_broke_off_when_they_are_whole() {
+    let name = "config_sftp_toml_takes_uploads_that_broke_off_when_they_are_whole";
+    let place = Place::new();
+    let Some(server) = Server::start(&place.root().join("ssh")) else {
+        return prove::skipped(name, "openssh-server or openssh-client is not installed");
+    };
+    let config = configured(&place, "sftp.toml", &[]);
+    let srv = place.root().join("srv");
+    let (incoming, ready) = (srv.join("sftp/incoming"), srv.join("orders/ready"));
+    let at = |name: &str| incoming.join(name);
+    let order = |day: u32| {
+        let path = place.root().join(format!("day{day}.csv"));
+        let lines = (0..150_000).map(|line| format!("{day};{line};{:x}\n", line * 7_919));
+        fs::write(&path, lines.collect::<Vec<_>>().concat()).unwrap();
+        path
+    };
+    let (first, second) = (order(1), order(2));
+    let marker = place.root().join("marker");
+    fs::write(&marker, "").unwrap();
+    let mark = |name: &str| format!("put {} {}.done\n", marker.display(), at(name).display());
+    let upload = |from: &Path, to: &str| {
+        format!("put {} {}\n{}", from.display(), at(to).display(), mark(to))
+    };
+    let mut service = place.tidemill(&["run", "--config", &config, "--http", "off"]);
+    let running = Running::start(&mut service);
+    running.until_said("\"event\":\"pipeline.ready\"");
+    let acknowledged = || events(&place.root().join("var/lib/tidemill/sftp.jsonl"));
+
+    // What broke off waits for its marker, however long that takes: others pass it.
+    server.break_off(&first, &at("orders.csv"));
+    server.sftp(&upload(&second, "passes.xml"));
+    until("the other one", || acknowledged().len() == 1);
+    assert_eq!(acknowledged()[0]["source"], "passes.xml");
+    let resume = format!("reput {} {}\n", first.display(), at("orders.csv").display());
+    server.sftp(&format!("{resume}{}", mark("orders.csv")));
+    until("the first order", || acknowledged().len() == 2 && !at("orders.csv").exists());
+
+    // The name again: it breaks off, and is uploaded again from its begin.
+    server.break_off(&second, &at("orders.csv"));
+    server.sftp(&upload(&second, "orders.csv"));
+    until("the second order", || acknowledged().len() == 3 && !at("orders.csv").exists());
+    let ended = running.stop();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(acknowledged().iter().all(|line| line["outcome"] == "published"), "{ended:?}");
+    let is_of = |output: &str, source: &Path| {
+        let found = done(Command::new("gzip").arg("-dc").arg(ready.join(output))).stdout;
+        assert!(found == fs::read(source).unwrap(), "{output}: {} bytes", found.len());
+    };
+    is_of("orders.csv.gz", &first);
+    is_of("orders.csv.1.gz", &second);
+    assert_eq!(tree(&incoming), Vec::<PathBuf>::new());
+    let processed = srv.join("sftp/processed");
+    let names = ["orders.csv", "orders.csv.1", "orders.csv.done", "orders.csv.done.1"];
+    let names = names.iter().chain(&["passes.xml", "passes.xml.done"]);
+    assert_eq!(tree(&processed), names.map(|name| processed.join(name)).collect::<Vec<_>>());
+    for (archived, source) in [("orders.csv", &first), ("orders.csv.1", &second)] {
+        assert!(fs::read(processed.join(archived)).unwrap() == fs::read(source).unwrap());
+    }
+    place.assert_clean();
 }

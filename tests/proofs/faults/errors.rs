@@ -1,13 +1,16 @@
 //! Each system call fails once, with each error.
 
-use std::{collections::BTreeMap, fs, process::Command};
+use std::{collections::BTreeMap, fs, process::Command, time::Duration};
 
 use crate::{
     faults::trace::{self, Point, sample},
-    harness::Tree,
+    harness::{PATIENCE, Tree},
     prove::{self, Random},
 };
 
+/// SQLite takes an unlocking that failed for a lock that another process has. The service waits for it:
+/// a few times in each stage that writes to the ledger, and a minute where it withdraws an intent.
+const WITH_A_STUCK_LOCK: Duration = Duration::from_mins(3);
 const DISPOSITIONS: [&str; 3] = ["keep", "delete", "archive"];
 /// Where the program loader meets the error, before `main`, or the runtime, in a wake-up.
 const NOT_OURS: [i32; 3] = [127, -6, -11];
@@ -17,12 +20,9 @@ fn failing_with(error: &str) {
         return;
     }
     let mut random = Random::new(prove::seed());
-    let mut points = trace::points(&trace::tree(prove::seed()), "archive");
+    let mut points = trace::points("archive");
     // Of the runtime, and of no file.
     points.retain(|point| !point.call.starts_with("epoll"));
-    // Neither a lock of SQLite's nor a lease is waited for, so nothing interrupts the call. SQLite takes
-    // an unlocking that failed for a lock that another process has, and waits for it.
-    points.retain(|point| error != "EINTR" || point.call != "fcntl");
     let mut codes: BTreeMap<i32, usize> = BTreeMap::new();
     let chosen = sample(&points, prove::count(40), &mut random);
     for (round, point) in chosen.iter().enumerate() {
@@ -59,8 +59,10 @@ fn requeue(tree: &Tree) {
 
 /// One run with one error, and one without. The exit code of the first.
 fn fails(point: &Point, error: &str, on_success: &str) -> i32 {
-    let tree = trace::tree(prove::seed());
-    let code = trace::tampered(&tree, on_success, point, &format!("error={error}")).ended();
+    let tree = trace::tree(point.links);
+    let traced = trace::tampered(&tree, on_success, point, &format!("error={error}"));
+    let code =
+        traced.ended_within(if point.call == "fcntl" { WITH_A_STUCK_LOCK } else { PATIENCE });
     let Some(code) = code.or_else(|| is_wake_up(&tree).then_some(WAKE_UP)) else {
         panic!("{point:?} {error} {on_success}: it does not end\n{}", tree.log());
     };
@@ -122,7 +124,7 @@ fn an_input_that_cannot_be_opened_for_a_moment_is_opened_again() {
         return;
     }
     for on_success in DISPOSITIONS {
-        let point = Point { call: "fstatfs".to_owned(), number: 1 };
+        let point = Point { call: "fstatfs".to_owned(), number: 1, links: false };
         assert_eq!(fails(&point, "EMFILE", on_success), 0);
     }
 }
@@ -135,9 +137,12 @@ fn a_removal_that_fails_once_leaves_nothing_behind() {
         return;
     }
     for number in 1..=12 {
-        let point = Point { call: "unlinkat".to_owned(), number };
+        let point = Point { call: "unlinkat".to_owned(), number, links: number % 2 == 1 };
         fails(&point, "EMFILE", DISPOSITIONS[number % DISPOSITIONS.len()]);
         fails(&point, "EIO", "archive");
+        if point.links {
+            fails(&point, "ESTALE", "archive");
+        }
     }
 }
 
@@ -174,4 +179,36 @@ fn a_sync_of_the_ledger_that_fails_ends_the_service_whoever_made_it() {
         }
     }
     assert!(met > 2, "only {met} syncs failed");
+}
+
+/// SQLite reports a full disk for ENOSPC only: a quota ended the service with 74, at each start again.
+#[test]
+fn a_write_of_the_ledger_without_space_is_repeated_whatever_the_limit() {
+    if !trace::is_possible("a write of the ledger without space") {
+        return;
+    }
+    let files = [
+        ("ledger.sqlite-wal", "EDQUOT", [1, 2, 20]),
+        ("ledger.sqlite", "EDQUOT", [1, 2, 3]),
+        ("ledger.sqlite-shm", "ENOSPC", [1, 2, 3]),
+    ];
+    for (file, error, numbers) in files {
+        let mut met = 0;
+        for number in numbers {
+            let tree = Tree::with(50, 0);
+            let calls = tree.path("calls");
+            let service = tree.command("keep", &["--once", "--state-dir", "out/.tidemill"]);
+            let mut strace = Command::new("strace");
+            strace.args(["-f", "-qq", "-e", "trace=write,pwrite64", "-o"]).arg(&calls);
+            strace.arg("-P").arg(tree.path("out/.tidemill").join(file));
+            strace.args(["-e", &format!("inject=write,pwrite64:error={error}:when={number}")]);
+            strace.arg(service.get_program()).args(service.get_args()).current_dir(tree.path(""));
+            let log = fs::File::options().append(true).create(true).open(tree.path("log"));
+            let code = strace.stderr(log.expect("log")).status().expect("strace").code();
+            met += fs::read_to_string(calls).unwrap_or_default().matches("INJECTED").count();
+            assert_eq!(code, Some(0), "{file} {number}\n{}", tree.log());
+            tree.assert_done("keep");
+        }
+        assert!(met > 0, "no write of {file} failed");
+    }
 }

@@ -15,11 +15,11 @@ fn killed(on_success: &str) {
         return;
     }
     let mut random = Random::new(prove::seed());
-    let points = trace::points(&trace::tree(prove::seed()), on_success);
+    let points = trace::points(on_success);
     let (mut kills, mut calls) = (0, BTreeSet::new());
     let chosen = sample(&points, prove::count(60), &mut random);
     for point in &chosen {
-        let tree = trace::tree(prove::seed());
+        let tree = trace::tree(point.links);
         let code = trace::tampered(&tree, on_success, point, "signal=KILL").ended();
         let expected = [Some(KILLED), Some(0)].contains(&code);
         assert!(expected, "{point:?} {on_success}: {code:?}\n{}", tree.log());

@@ -81,9 +81,12 @@ fn lost(case: Case) -> Option<Vec<PathBuf>> {
     let more = ["--settle", "0s", "--durability", durability];
     let failpoints = format!("commit::sync=return(while:{});{}", gate.display(), case.failpoints);
     let service = tree.start_with(&failpoints, "delete", &[args, more].concat());
-    let staged = |files: Vec<PathBuf>| {
-        files.iter().filter(|path| path.to_string_lossy().ends_with(".tmp")).count()
+    // With their content: what is written after the flush below is the service's to flush.
+    let is_written = |path: &PathBuf| {
+        let found = fs::metadata(tree.path("out").join(path));
+        path.to_string_lossy().ends_with(".tmp") && found.is_ok_and(|found| found.len() > 0)
     };
+    let staged = |files: Vec<PathBuf>| files.iter().filter(|path| is_written(path)).count();
     let all =
         || staged(tree.files("out")) == case.small || tree.log().contains("storage unavailable");
     until("all are staged", all);

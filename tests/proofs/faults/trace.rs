@@ -5,12 +5,13 @@ use std::{
     fs,
     os::unix::process::CommandExt,
     process::Command,
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::{
-    harness::{Service, Tree},
+    harness::{PATIENCE, Service, Tree},
     prove::{self, Random},
 };
 
@@ -19,6 +20,8 @@ use crate::{
 pub struct Point {
     pub call: String,
     pub number: usize,
+    /// Whether files get their names by links in this run.
+    pub links: bool,
 }
 
 /// A traced service, with its tracer. Dropping it kills both.
@@ -29,9 +32,13 @@ pub struct Traced {
 
 impl Traced {
     /// Waits for the end; a signal that ended the service is the negative code. None where it does
-    /// not end.
-    pub fn ended(mut self) -> Option<i32> {
-        self.service.take().expect("it was started").ended()
+    /// not end within [`PATIENCE`].
+    pub fn ended(self) -> Option<i32> {
+        self.ended_within(PATIENCE)
+    }
+
+    pub fn ended_within(mut self, patience: Duration) -> Option<i32> {
+        self.service.take().expect("it was started").ended_within(patience)
     }
 }
 
@@ -56,6 +63,8 @@ fn traced(tree: &Tree, on_success: &str, options: &[&str]) -> Traced {
     let service = tree.command(on_success, &["--once"]);
     let mut command = Command::new("strace");
     command.args(["-f", "-qq"]).args(options).arg(service.get_program()).args(service.get_args());
+    let failpoints = service.get_envs().filter(|(name, _)| *name == "FAILPOINTS");
+    command.envs(failpoints.filter_map(|(name, value)| Some((name, value?))));
     command.current_dir(tree.path("")).env("RUST_LOG", "info").process_group(0);
     let log = fs::File::options().append(true).create(true).open(tree.path("log")).expect("log");
     command.stdout(log.try_clone().expect("log")).stderr(log);
@@ -66,7 +75,7 @@ fn traced(tree: &Tree, on_success: &str, options: &[&str]) -> Traced {
 
 /// Starts the service and does this to one of its calls: `signal=KILL`, `error=EIO`.
 pub fn tampered(tree: &Tree, on_success: &str, point: &Point, how: &str) -> Traced {
-    let Point { call, number } = point;
+    let Point { call, number, .. } = point;
     let trace = format!("trace={call}");
     let inject = format!("inject={call}:{how}:when={number}");
     let options = ["-o", "/dev/null", "-e", &trace, "-e", &inject];
@@ -75,11 +84,16 @@ pub fn tampered(tree: &Tree, on_success: &str, point: &Point, how: &str) -> Trac
     traced(tree, on_success, &[filter, &options].concat())
 }
 
-/// Every point of a run on this tree.
-pub fn points(tree: &Tree, on_success: &str) -> Vec<Point> {
+/// Every point of a run by renames and of one by links.
+pub fn points(on_success: &str) -> Vec<Point> {
+    [false, true].into_iter().flat_map(|links| points_of(links, on_success)).collect()
+}
+
+fn points_of(links: bool, on_success: &str) -> BTreeSet<Point> {
+    let tree = tree(links);
     let trace = tree.path("trace");
     let to = trace.to_str().expect("a plain path");
-    let code = traced(tree, on_success, &["-o", to, "-e", "trace=%file,%desc"]).ended();
+    let code = traced(&tree, on_success, &["-o", to, "-e", "trace=%file,%desc"]).ended();
     assert_eq!(code, Some(0), "an untouched run\n{}", tree.log());
     let text = fs::read_to_string(trace).expect("the trace");
     let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
@@ -93,9 +107,9 @@ pub fn points(tree: &Tree, on_success: &str) -> Vec<Point> {
     }
     let mut points = BTreeSet::new();
     for ((_, call), count) in counts {
-        points.extend((1..=count).map(|number| Point { call: call.to_owned(), number }));
+        points.extend((1..=count).map(|number| Point { call: call.to_owned(), number, links }));
     }
-    points.into_iter().collect()
+    points
 }
 
 /// `count` points, spread over all by the seed; each once where that many are asked for.
@@ -110,10 +124,11 @@ pub fn sample(points: &[Point], count: usize, random: &mut Random) -> Vec<Point>
 }
 
 /// A few small files in directories, and one that streams in chunks.
-pub fn tree(seed: u64) -> Tree {
+pub fn tree(links: bool) -> Tree {
+    let seed = prove::seed();
     let mut random = Random::new(seed);
     let small = 4 + usize::try_from(random.below(6)).expect("small");
-    let mut tree = Tree::new();
+    let mut tree = Tree::new().by_links(links);
     for number in 0..small {
         let line = format!("line {number} of {seed}\n");
         tree.put(

@@ -66,3 +66,36 @@ fn check_probe_tells_what_each_directory_can_do() {
     assert!(ended.stdout.contains("error: cannot publish in"), "{ended:?}");
     place.assert_clean();
 }
+
+/// By default it is in the output, which may be a mount.
+#[test]
+fn a_state_directory_on_a_network_file_system_is_refused_with_the_key_to_set() {
+    let place = Place::new();
+    let file = place.put("file", "content");
+    for args in [&["run", "--once"][..], &["check"]] {
+        let args = [args, &["--config", "tidemill.toml"]].concat();
+        let mut command = place.tidemill(&args);
+        let ended =
+            Running::start(command.env("FAILPOINTS", "gate::local_state=return(out)")).end();
+        assert_eq!(ended.code, 78, "{ended:?}");
+        for words in ["state directory", "network file system", "`state_dir`"] {
+            assert!(ended.stderr.contains(words), "{ended:?}");
+        }
+    }
+    assert!(file.exists());
+    assert!(!place.state().join("ledger.sqlite").exists());
+}
+
+#[test]
+fn a_state_directory_on_a_local_fuse_mount_is_taken() {
+    let place = Place::new();
+    place.put("file", "content");
+    let (real, mounted) = (place.root().join("real"), place.state());
+    std::fs::create_dir(&real).unwrap();
+    std::fs::create_dir(&mounted).unwrap();
+    let Some(_mount) = Mount::bindfs(&real, &mounted) else { return };
+    let ended = place.once(&[]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(place.published("file.zst"), b"content");
+    assert!(real.join("ledger.sqlite").exists());
+}

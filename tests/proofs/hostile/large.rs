@@ -41,7 +41,7 @@ fn a_sparse_tebibyte_costs_no_memory_holds_up_nobody_and_is_left_by_the_stop() {
     let stop = stopped.elapsed();
     assert_eq!(ended.code, 75, "{ended:?}");
     assert!(stop.as_secs() < DEADLINE_SECONDS + 3, "{stop:?}");
-    assert!(ended.stderr.contains("left_for_the_next_start=1"), "{ended:?}");
+    assert!(ended.stderr.contains("unfinished=1"), "{ended:?}");
     assert_eq!(source.metadata().unwrap().len(), TIB);
     assert!(!place.output().join("tebibyte.zst").exists());
     place.assert_clean();

@@ -92,3 +92,27 @@ fn the_memory_limit_holds_with_the_codecs_in_it() {
         report(transforms, within(transforms, content, 8 * MIB));
     }
 }
+
+/// Small sources whose outputs are many times as large: each grows out of the share that its size gave
+/// it, and together they would need 16 times the limit.
+#[test]
+fn the_memory_limit_holds_where_small_sources_become_large_outputs() {
+    const LIMIT_MIB: u64 = 96;
+    const FILES: u64 = 96;
+    let place = Place::new();
+    let table = format!("[limits]\nmemory = \"{LIMIT_MIB}MiB\"\n");
+    let config = place.root().join("tidemill.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("[[pipeline]]", &format!("{table}[[pipeline]]"))).unwrap();
+    for number in 0..FILES {
+        let content = noise(256 << 10, number).repeat(64);
+        place.put(format!("{number}.zst"), packed::pack("zst", &content));
+    }
+    let args = ["run", "--config", "tidemill.toml", "--once", "--transform", "decompress"];
+    let running = Running::start(&mut place.tidemill(&args));
+    let (peak, _) = watched(&running, LONGEST_SECONDS);
+    let ended = running.end();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(tree(&place.output()).len() as u64, FILES);
+    assert!(peak < BASE_MIB + LIMIT_MIB, "{peak} MiB with a limit of {LIMIT_MIB} MiB");
+}

@@ -72,7 +72,7 @@ fn a_file_that_gets_a_second_name_after_it_was_looked_at_is_refused_by_its_handl
     until("it was looked at", || {
         let status: serde_json::Value =
             serde_json::from_str(&get(&running, "/api/v1/status")).unwrap();
-        status["pipelines"][0]["in_work"] == 1
+        status["pipelines"][0]["in_flight"] == 1
     });
     fs::hard_link(&path, place.root().join("other")).unwrap();
     place.put("later", "later");

@@ -54,6 +54,7 @@ pub fn confined() {
         connect: vec![allowed],
         sockets: Vec::new(),
         abstract_sockets: false,
+        ..SandboxRules::default()
     });
     println!("extent: {}", held.as_ref().unwrap().extent);
     std::thread::spawn(move || try_all(&root, refused, allowed)).join().unwrap();

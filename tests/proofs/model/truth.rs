@@ -239,7 +239,7 @@ impl World {
             let held = &self.held[path];
             let allowed = match last.state {
                 // Processed again, with nothing new to acknowledge.
-                State::Done if last.reason.as_deref() == Some("the output is unchanged") => {
+                State::Done if last.reason_text() == Some("the output is unchanged") => {
                     lines.iter().any(|line| line.source == *path && line.source_hash == hash)
                 }
                 State::Done => acknowledged && may_publish(self.on_exists, held),
@@ -302,7 +302,7 @@ fn may_publish(policy: &str, held: &BTreeSet<Holder>) -> bool {
 
 /// Whether the policy lets a source go to quarantine, and for this reason.
 fn may_quarantine(policy: &str, held: &BTreeSet<Holder>, record: &Record) -> bool {
-    let reason = record.reason.as_deref().unwrap_or_default();
+    let reason = record.reason_text().unwrap_or_default();
     let directory = is_met(held, &[Holder::Directory]) && reason.contains("is not a regular file");
     let named = reason.contains(&format!("the policy is `{policy}`"));
     directory

@@ -10,7 +10,7 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    harness::{Service, Tree},
+    harness::{LINKS, Service, Tree},
     model::steps::{Case, End, Hand, PATHS, Step},
 };
 
@@ -18,9 +18,6 @@ const KILLED: i32 = -9;
 const TERMINATED: i32 = -15;
 const QUARANTINED: i32 = 65;
 const WORK_LEFT: i32 = 75;
-
-/// As on a file system whose renames cannot refuse to replace: outputs are published by links.
-const LINKS: &str = "gate::no_replace=return(out)";
 
 /// That another service has, which writes to the same events file.
 pub const ANOTHER_LEDGER: &str = "another";

@@ -8,8 +8,8 @@ use std::{
 };
 
 use tidemill::{
-    codec::Transformer,
     ledger::{HistoryQuery, Ledger, Record, State as LedgerState, sqlite::Sqlite},
+    transforms::Transformer,
 };
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     powerloss::{
         known::{Known, Line, lines},
         record::Recording,
-        scenario::Places,
+        scenario::{Layout, Places},
     },
 };
 
@@ -66,8 +66,8 @@ impl Seen {
         }
         let sources = seen.input.keys().map(|path| places.input.join(path));
         let outputs = seen.output.keys().map(|path| places.output.join(path));
-        seen.attributes =
-            sources.chain(outputs).map(|path| (path.clone(), attributes(&path))).collect();
+        let with_attributes = |path: PathBuf| attributes(&path).map(|found| (path, found));
+        seen.attributes = sources.chain(outputs).filter_map(with_attributes).collect();
         seen
     }
 }
@@ -75,10 +75,10 @@ impl Seen {
 /// The mode and the time that a producer gives to sources that are there already.
 pub const TOUCHED: (u32, i64) = (0o640, 1_000_000_000_000_000_000);
 
-/// Mode and time of modification in nanoseconds.
-pub fn attributes(path: &Path) -> (u32, i64) {
-    let found = fs::metadata(path).expect("a file");
-    (found.mode() & 0o777, found.mtime() * 1_000_000_000 + found.mtime_nsec())
+/// Mode and time of modification in nanoseconds; `None` if there is no such file.
+pub fn attributes(path: &Path) -> Option<(u32, i64)> {
+    let found = fs::metadata(path).ok()?;
+    Some((found.mode() & 0o777, found.mtime() * 1_000_000_000 + found.mtime_nsec()))
 }
 
 /// The files below a directory, and the paths of those with names of the service's own.
@@ -103,7 +103,7 @@ fn files(root: &Path) -> (BTreeMap<PathBuf, Vec<u8>>, Vec<PathBuf>) {
 
 fn decode(decoder: &mut Transformer, packed: &[u8]) -> Result<Vec<u8>, String> {
     let mut content = Vec::new();
-    decoder.start();
+    decoder.start("a".as_ref());
     decoder
         .feed(packed, &mut content)
         .and_then(|()| decoder.finish(&mut content))
@@ -121,6 +121,11 @@ pub struct Judge<'a> {
 impl Judge<'_> {
     fn version_of(&self, source: &Path, content: &[u8]) -> Option<usize> {
         self.recording.plan.contents.get(source)?.iter().position(|known| known == content)
+    }
+
+    /// All names of the source with this name.
+    fn names<'a>(&'a self, source: &'a Path) -> impl Iterator<Item = &'a Path> {
+        self.recording.plan.names(source)
     }
 
     fn version_of_line(&self, line: &Line) -> Option<usize> {
@@ -158,6 +163,8 @@ impl Judge<'_> {
         found.extend(published_are_acknowledged(&records, &acknowledged));
         found.extend(self.taken_stay_away(after));
         found.extend(self.nothing_is_lost(after));
+        found.extend(self.moved_are_whole(after));
+        found.extend(self.archived_are_there(after));
         found.extend(self.durable_are_published(&records, &acknowledged));
         found.extend(self.disposed(after, &records));
         found.extend(attributes_follow(after, &acknowledged, places));
@@ -215,8 +222,10 @@ impl Judge<'_> {
         found
     }
 
-    /// No version is published twice, by which consumer its first line was read. A line that did not
-    /// survive may be written again.
+    /// No version is published twice under one name, by which consumer its first line was read. A line that
+    /// did not survive may be written again. A source that was renamed may be published under both of its
+    /// names: the power loss may have taken the rename back, and recovery finds what was renamed just
+    /// before as another file.
     fn acknowledged_once(&self, acknowledged: &[Line]) -> Vec<Violation> {
         let mut ids: HashMap<(&Path, Option<&str>), BTreeSet<i64>> = HashMap::new();
         let mut surviving = BTreeSet::new();
@@ -232,8 +241,12 @@ impl Judge<'_> {
             ids.entry(key).or_default().insert(line.id);
         }
         for ((source, _), ids) in ids {
+            let scenario = &self.recording.scenario;
+            // With `replace`, a new time makes a new version of the same content.
+            let is_touched_again = scenario.touched && scenario.on_exists == "replace";
+            let allowed = 1 + usize::from(is_touched_again);
             let versions = &self.recording.plan.contents[source];
-            if ids.len() > 1 && !versions.is_empty() {
+            if ids.len() > allowed && !versions.is_empty() {
                 found.push(format!("published {} times: {}", ids.len(), source.display()));
             }
         }
@@ -263,7 +276,8 @@ impl Judge<'_> {
                 continue;
             }
             let version = self.version_of(path, content);
-            let taken = self.known.published(path).any(|line| {
+            let mut published = self.names(path).flat_map(|name| self.known.published(name));
+            let taken = published.any(|line| {
                 self.known.taken.contains(&line.id) && self.version_of_line(line) == version
             });
             let kept = after.input.get(path) == Some(content)
@@ -277,6 +291,46 @@ impl Judge<'_> {
         found
     }
 
+    /// An archived or quarantined source has its whole content: a copy always, and a source that was
+    /// renamed if its producer had made it durable.
+    fn moved_are_whole(&self, after: &Seen) -> Vec<Violation> {
+        let scenario = &self.recording.scenario;
+        if !scenario.producers_sync && scenario.layout != Layout::ArchiveWithOutput {
+            return Vec::new();
+        }
+        let is_known = |content: &Vec<u8>| {
+            let mut versions = self.recording.plan.contents.values().flatten();
+            versions.any(|version| version == content)
+                || self.before.input.values().any(|left| left == content)
+                || self.recording.left.values().any(|left| left == content)
+        };
+        let is_reason = |path: &Path| path.extension().is_some_and(|extension| extension == "json");
+        let moved = after.archive.iter().chain(&after.quarantine);
+        let broken = moved.filter(|(path, content)| !is_reason(path) && !is_known(content));
+        broken.map(|(path, _)| format!("moved and not whole: {}", path.display())).collect()
+    }
+
+    /// The newest version of a source that was to be archived, and that its producer made durable, is in the
+    /// archive or in quarantine, or is still a source: an output does not stand for it.
+    fn archived_are_there(&self, after: &Seen) -> Vec<Violation> {
+        let Recording { scenario, plan, .. } = self.recording;
+        if scenario.on_success != "archive" {
+            return Vec::new();
+        }
+        let newest = self.known.durable.iter().filter(|(source, version)| {
+            self.known.begun.get(*source).is_none_or(|begun| begun == *version)
+        });
+        let is_there = |content: &Vec<u8>| {
+            [&after.archive, &after.quarantine, &after.input]
+                .into_iter()
+                .any(|files| files.values().any(|other| other == content))
+        };
+        newest
+            .filter(|(source, version)| !is_there(&plan.contents[*source][**version]))
+            .map(|(source, _)| format!("not in the archive: {}", source.display()))
+            .collect()
+    }
+
     /// A later version of it was acknowledged: this one came back by the power loss.
     fn is_superseded(&self, source: &Path, version: Option<usize>) -> bool {
         self.known.published(source).any(|line| self.version_of_line(line) > version)
@@ -286,16 +340,17 @@ impl Judge<'_> {
     fn durable_are_published(&self, records: &[Record], acknowledged: &[Line]) -> Vec<Violation> {
         let mut found = Vec::new();
         for (source, version) in &self.known.durable {
+            let is_of_it = |path: &Path| self.names(source).any(|name| name == path);
             let published = self.known.lines.iter().chain(acknowledged).any(|line| {
-                line.source == *source
+                is_of_it(&line.source)
                     && line.outcome == "published"
                     && self.version_of_line(line) >= Some(*version)
             });
             let reason = records.iter().find(|record| {
-                record.source == *source
+                is_of_it(&record.source)
                     && matches!(record.state, LedgerState::Skipped | LedgerState::Quarantined)
             });
-            let reason = reason.and_then(|record| record.reason.as_deref());
+            let reason = reason.and_then(|record| record.reason_text());
             if !published && !reason.is_some_and(|reason| self.is_good(reason)) {
                 found.push(format!("not published: {} ({reason:?})", source.display()));
             }

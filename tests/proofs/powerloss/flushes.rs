@@ -90,6 +90,8 @@ fn a_published_file_costs_a_part_of_a_flush_and_not_four() {
         consumer_takes: false,
         interruption: Interruption::None,
         touched: false,
+        foreign_lines: false,
+        renamed: false,
         seed: prove::seed(),
     };
     studio.tape.slow_down(LATENCY);

@@ -7,6 +7,8 @@ use std::{
 
 use serde::Deserialize;
 
+use crate::powerloss::hands::STRANGE_LINES;
+
 /// What producers and consumers did.
 #[derive(Clone, Debug)]
 pub enum Mark {
@@ -20,10 +22,14 @@ pub enum Mark {
     Stopped,
 }
 
+/// The identity of a ledger that is not the service's.
+pub const OTHER_LEDGER: &str = "0123456789abcdef";
+
 /// A line of the events file.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 pub struct Line {
     pub id: i64,
+    pub ledger: String,
     pub outcome: String,
     pub source: PathBuf,
     pub output: Option<PathBuf>,
@@ -31,13 +37,19 @@ pub struct Line {
     pub reason: Option<String>,
 }
 
-/// The whole lines of an events file.
+/// An events file up to the end of its last whole line.
+pub fn whole(events: &[u8]) -> &[u8] {
+    let end = events.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+    &events[..end]
+}
+
+/// The service's own lines of an events file, as far as they are whole.
 pub fn lines(events: &[u8]) -> Vec<Line> {
-    let whole = events.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-    events[..whole]
+    whole(events)
         .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
+        .filter(|line| !STRANGE_LINES.iter().any(|strange| strange.starts_with(line)))
         .map(|line| serde_json::from_slice(line).expect("a line of JSON"))
+        .filter(|line: &Line| line.ledger != OTHER_LEDGER)
         .collect()
 }
 

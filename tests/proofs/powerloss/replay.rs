@@ -13,7 +13,7 @@ use crate::{
     powerloss::{
         check::{Judge, Seen, Violation, evidence},
         disk::Op,
-        known::{Mark, lines},
+        known::{Mark, lines, whole},
         record::{Recording, command, log},
         scenario::Places,
         states::{Pending, Replay, State},
@@ -159,6 +159,10 @@ impl Worker<'_> {
         let events = fs::read(self.events()).expect("events");
         let after = Seen::look(&places, foreign);
         violations.extend(judge.after(&after, code, &events, &places));
+        // Whoever wrote them.
+        if !events.starts_with(whole(&state.events)) {
+            violations.push("a whole line of the events file is gone".to_owned());
+        }
         if again && violations.is_empty() {
             let code = self.start();
             let more = fs::read(self.events()).expect("events");

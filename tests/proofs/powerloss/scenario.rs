@@ -8,7 +8,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{powerloss::system::Kind, prove::Random};
+use crate::{
+    powerloss::{
+        hands::{self, Rename},
+        system::Kind,
+    },
+    prove::Random,
+};
 
 /// Which directories are on which disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,15 +24,18 @@ pub enum Layout {
     LedgerWithOutput,
     /// Sources and the ledger on the first disk, outputs on the second.
     LedgerWithInput,
+    /// The same, with the archive and the quarantine on the second disk, which get copies.
+    ArchiveWithOutput,
 }
 
 impl Layout {
-    pub const ALL: [Self; 3] = [Self::One, Self::LedgerWithOutput, Self::LedgerWithInput];
+    pub const ALL: [Self; 4] =
+        [Self::One, Self::LedgerWithOutput, Self::LedgerWithInput, Self::ArchiveWithOutput];
 
     pub const fn disks(self) -> usize {
         match self {
             Self::One => 1,
-            Self::LedgerWithOutput | Self::LedgerWithInput => 2,
+            Self::LedgerWithOutput | Self::LedgerWithInput | Self::ArchiveWithOutput => 2,
         }
     }
 }
@@ -42,6 +51,7 @@ pub enum Interruption {
 }
 
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is varied for itself")]
 pub struct Scenario {
     pub kind: Kind,
     pub layout: Layout,
@@ -55,6 +65,10 @@ pub struct Scenario {
     pub interruption: Interruption,
     /// Kept sources get other modes and times after their outputs were acknowledged.
     pub touched: bool,
+    /// Another program writes into the events file: lines of another ledger, and lines of its own.
+    pub foreign_lines: bool,
+    /// Producers rename sources before and after their publication.
+    pub renamed: bool,
     pub seed: u64,
 }
 
@@ -64,9 +78,12 @@ impl fmt::Display for Scenario {
         let producers = if self.producers_sync { "synced" } else { "unsynced" };
         let consumer = if self.consumer_takes { "taken" } else { "left" };
         let touched = if self.touched { "touched " } else { "" };
+        let foreign = if self.foreign_lines { "foreign-lines " } else { "" };
+        let renamed = if self.renamed { "renamed " } else { "" };
         write!(
             f,
-            "{} {layout:?} {on_success} {on_exists} {durability} {producers} {consumer} {touched}{:?} seed={}",
+            "{} {layout:?} {on_success} {on_exists} {durability} {producers} {consumer} \
+             {touched}{foreign}{renamed}{:?} seed={}",
             kind.name(),
             self.interruption,
             self.seed
@@ -96,9 +113,16 @@ impl Scenario {
                 &[Interruption::None, Interruption::Term, Interruption::Kill],
             ),
             touched: false,
+            foreign_lines: false,
+            renamed: false,
             seed,
         };
-        scenario.touched = scenario.on_success == "keep" && one_of(&mut random, &half);
+        // With `suffix` and `skip` a new time is a delivery whose output is another one, or none.
+        let output_follows = ["update", "fail", "replace"].contains(&scenario.on_exists);
+        let is_kept = scenario.on_success == "keep";
+        scenario.touched = is_kept && output_follows && one_of(&mut random, &half);
+        scenario.foreign_lines = one_of(&mut random, &half);
+        scenario.renamed = one_of(&mut random, &half);
         scenario
     }
 
@@ -134,17 +158,18 @@ impl Places {
     pub fn new(layout: Layout, root: &Path) -> Self {
         let first = root.join("disk0");
         let second = root.join("disk1");
-        let (of_output, of_state) = match layout {
-            Layout::One => (&first, &first),
-            Layout::LedgerWithOutput => (&second, &second),
-            Layout::LedgerWithInput => (&second, &first),
+        let (of_output, of_state, of_moved) = match layout {
+            Layout::One => (&first, &first, &first),
+            Layout::LedgerWithOutput => (&second, &second, &first),
+            Layout::LedgerWithInput => (&second, &first, &first),
+            Layout::ArchiveWithOutput => (&second, &first, &second),
         };
         Self {
             output: of_output.join("out"),
             state: of_state.join("state"),
             input: first.join("in"),
-            archive: first.join("archive"),
-            quarantine: first.join("quarantine"),
+            archive: of_moved.join("archive"),
+            quarantine: of_moved.join("quarantine"),
         }
     }
 }
@@ -179,6 +204,8 @@ pub struct Plan {
     pub contents: BTreeMap<PathBuf, Vec<Vec<u8>>>,
     /// Outputs that another program made before: path below the output, and content.
     pub foreign: BTreeMap<PathBuf, Vec<u8>>,
+    /// The sources that get another name meanwhile; the contents are there under both.
+    pub renames: BTreeMap<PathBuf, Rename>,
 }
 
 const FILES: usize = 18;
@@ -211,7 +238,23 @@ impl Plan {
             .map(|path| {
                 (path.clone(), format!("of another program: {}", path.display()).into_bytes())
             });
-        Self { waves, contents, foreign: foreign.into() }
+        let foreign = foreign.into();
+        let mut renames = BTreeMap::new();
+        if scenario.renamed {
+            renames = hands::renames(&contents, &foreign, scenario.seed);
+        }
+        for (from, Rename { to, .. }) in &renames {
+            contents.insert(to.clone(), contents[from].clone());
+        }
+        Self { waves, contents, foreign, renames }
+    }
+
+    /// All names of the source with this name.
+    pub fn names<'a>(&'a self, source: &'a Path) -> impl Iterator<Item = &'a Path> {
+        let to = self.renames.get(source).map(|rename| rename.to.as_path());
+        let mut renames = self.renames.iter();
+        let from = renames.find(|(_, rename)| rename.to == source).map(|(from, _)| from.as_path());
+        [Some(source), to, from].into_iter().flatten()
     }
 
     pub fn content(&self, delivery: &Delivery) -> &[u8] {

@@ -30,6 +30,15 @@ impl Bench {
     /// Observes `a` with this size and age at this second.
     fn observe(&mut self, size: u64, age: u64, second: u64) -> Option<SettledFile> {
         let identity = Fingerprint { inode: 1, size, ..Fingerprint::NONE };
+        self.observe_file(identity, age, second)
+    }
+
+    fn observe_file(
+        &mut self,
+        identity: Fingerprint,
+        age: u64,
+        second: u64,
+    ) -> Option<SettledFile> {
         let metadata =
             FileMetadata { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
         let age = Duration::from_secs(age);
@@ -109,6 +118,27 @@ fn on_a_network_file_system_every_file_must_be_quiet() {
     let mut bench = Bench::new(SettleRules { network: true, ..AT_ONCE });
     assert!(bench.observe(1, 0, 0).is_none());
     assert!(bench.observe(1, 0, 2).is_some_and(|settled| settled.quiet));
+}
+
+/// On some FUSE mounts no look finds the file that settled, and it was deferred without a warning.
+#[test]
+fn a_file_whose_inode_number_does_not_last_is_noticed() {
+    let jobs = u64::from(limits::RENUMBERED_JOBS) + 1;
+    for (changes_inode, changes_size) in [(true, false), (true, true), (false, false)] {
+        let mut bench = Bench::new(AT_ONCE);
+        let mut renumbered = 0;
+        for job in 1..=jobs {
+            let inode = if changes_inode { job } else { 1 };
+            let size = if changes_size { job } else { 1 };
+            let identity = Fingerprint { inode, size, ..Fingerprint::NONE };
+            let second = 1000 * job;
+            let settled = bench.observe_file(identity, 0, second).expect("ready");
+            renumbered = settled.renumbered;
+            bench.returned(deferred(1, DeferReason::Changed), second);
+        }
+        let expected = if changes_inode && !changes_size { limits::RENUMBERED_JOBS } else { 0 };
+        assert_eq!(renumbered, expected);
+    }
 }
 
 #[test]
@@ -209,6 +239,41 @@ fn a_producer_that_renames_its_closed_files_gets_twice_the_time_it_takes() {
     bench.table.remove(Path::new("a"));
     assert!(bench.arrive(Arrival::Closed, 0, 70_000).is_none());
     assert_eq!(bench.table.next_due(), Some(at(&bench, 70_000) + limits::CLOSED_QUIET_TIME_MAX));
+}
+
+#[test]
+fn a_rename_after_the_publication_gives_later_files_more_time_too() {
+    let mut bench = Bench::new(AUTO);
+    let at = |bench: &Bench, millis| bench.start + Duration::from_millis(millis);
+    assert!(bench.arrive(Arrival::Closed, 0, 0).is_none());
+    assert!(bench.arrive(Arrival::Unknown, 0, 100).is_some());
+    let feedback = Feedback { path: "a".into(), outcome: Outcome::Published };
+    let now = at(&bench, 150);
+    assert_eq!(bench.table.on_feedback(feedback, now), None);
+    let now = at(&bench, 300);
+    bench.table.renamed_away(Path::new("a"), now);
+    assert!(bench.arrive(Arrival::Closed, 0, 1000).is_none());
+    assert_eq!(bench.table.next_due(), Some(at(&bench, 1600)));
+    // A log that is rotated long after its close was finished.
+    let mut bench = Bench::new(AUTO);
+    assert!(bench.arrive(Arrival::Closed, 0, 0).is_none());
+    bench.table.remove(Path::new("a"));
+    let now = at(&bench, 60_000);
+    bench.table.renamed_away(Path::new("a"), now);
+    assert!(bench.arrive(Arrival::Closed, 0, 70_000).is_none());
+    assert_eq!(bench.table.next_due(), Some(at(&bench, 70_000) + limits::CLOSED_QUIET_TIME));
+}
+
+#[test]
+fn the_closes_of_finished_files_are_bounded() {
+    let mut quiet = ClosedQuiet::new();
+    let now = Instant::now();
+    for number in 0..3 * limits::RECENT_CLOSES_MAX {
+        quiet.remember(number.to_string().into(), now);
+    }
+    assert_eq!(quiet.recall(Path::new("0"), now), None);
+    assert_eq!(quiet.recall(Path::new("2048"), now), Some(now));
+    assert_eq!(quiet.recall(Path::new("2048"), now), None);
 }
 
 #[test]

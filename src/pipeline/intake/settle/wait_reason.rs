@@ -39,6 +39,19 @@ impl fmt::Display for WaitReason {
     }
 }
 
+impl From<DeferReason> for WaitReason {
+    fn from(cause: DeferReason) -> Self {
+        match cause {
+            DeferReason::Busy => Self::Open,
+            DeferReason::Changed => Self::Changed,
+            DeferReason::Replaced => Self::Replaced,
+            DeferReason::Unsure => Self::Unsure,
+            DeferReason::Failed => Self::Failed,
+            DeferReason::Storage => Self::Storage,
+        }
+    }
+}
+
 impl SettleTable {
     /// Returns the waiting paths, each with the reason; `now_ns` is the wall clock.
     pub fn unfinished(&self, now_ns: i64) -> impl Iterator<Item = (&Path, WaitReason)> {
@@ -50,12 +63,7 @@ impl SettleTable {
 
     fn wait_reason(&self, waiting: &Waiting, now_ns: i64) -> WaitReason {
         match waiting.cause {
-            Some(DeferReason::Busy) => return WaitReason::Open,
-            Some(DeferReason::Changed) => return WaitReason::Changed,
-            Some(DeferReason::Replaced) => return WaitReason::Replaced,
-            Some(DeferReason::Unsure) => return WaitReason::Unsure,
-            Some(DeferReason::Failed) => return WaitReason::Failed,
-            Some(DeferReason::Storage) => return WaitReason::Storage,
+            Some(cause) => return cause.into(),
             None if waiting.identity == Fingerprint::NONE => return WaitReason::StatFailed,
             None => {}
         }

@@ -1,11 +1,9 @@
 //! The last part of a group commit: makes the final names durable and acknowledges them.
 
-use std::{sync::Arc, time::Instant};
+use std::{path::Path, sync::Arc, time::Instant};
 
-use super::sync_pool::SyncPool;
 use crate::{
     failpoint,
-    fs::{Dir, SecondName},
     ledger::State,
     limits,
     pipeline::{
@@ -17,8 +15,9 @@ use crate::{
         outcome,
         state_updates::StateUpdates,
     },
-    policy::{Durability, OnSuccess},
+    policy::OnSuccess,
     protocol,
+    sink::{self, HelperGuard},
     stage::Stage,
 };
 
@@ -26,11 +25,16 @@ use crate::{
 #[derive(Debug)]
 pub struct NamedOutput {
     pub committed: Committed,
-    /// The output's directory; its sync makes the name durable.
-    pub dir: Arc<Dir>,
-    /// The output's temporary name, if it got the final one by a link. Must be removed before the
-    /// acknowledgement.
-    pub second_name: Option<SecondName>,
+    /// The output in the sink.
+    pub file: Box<dyn sink::Staged>,
+}
+
+impl NamedOutput {
+    /// Returns the output's path.
+    pub(super) fn path(&self) -> &Path {
+        let output = self.committed.record.output.as_ref();
+        output.map_or(Path::new(""), |output| &output.path)
+    }
 }
 
 /// The acknowledge thread.
@@ -41,7 +45,8 @@ pub struct Acknowledger {
     pub panics: Panics,
     pub fatal: Halt,
     pub committed: Outlet<DisposeRequest>,
-    pub pool: SyncPool,
+    /// Keeps the sink's helpers: this is the last stage that uses them.
+    pub helpers: HelperGuard,
 }
 
 impl Acknowledger {
@@ -96,40 +101,11 @@ impl Acknowledger {
         }
     }
 
-    /// Makes the final names durable, then removes the temporary ones. That removal is durable too:
-    /// a temporary name that a power loss brought back after the acknowledgement would be taken for
-    /// an output that was never published.
+    /// Makes the final names durable, and the removal of the staged ones.
     fn make_durable(&self, named: &mut [NamedOutput]) -> Result<(), Failure> {
-        failpoint::barrier("barrier::final_directory", || self.sync_directories(named.iter()))?;
-        let mut linked = false;
-        for file in &mut *named {
-            let Some(second_name) = &file.second_name else { continue };
-            linked = true;
-            failpoint::hit("commit::unlink").and_then(|()| second_name.remove()).map_err(
-                |source| {
-                    let path = file.committed.job.source_path();
-                    CommitError::TemporaryName { path, source }
-                },
-            )?;
-            file.second_name = None;
-        }
-        if !linked {
-            return Ok(());
-        }
-        failpoint::barrier("barrier::second_directory", || self.sync_directories(named.iter()))
-    }
-
-    fn sync_directories<'a>(
-        &self,
-        named: impl Iterator<Item = &'a NamedOutput>,
-    ) -> Result<(), Failure> {
-        let must_be_durable = |named: &&NamedOutput| {
-            named.committed.job.context.config.durability != Durability::None
-        };
-        let entries = |named: &NamedOutput| {
-            (Arc::clone(&named.dir), Arc::clone(&named.committed.job.context.meter))
-        };
-        self.pool.directories(named.filter(must_be_durable).map(entries))
+        let mut files: Vec<&mut dyn sink::Staged> =
+            named.iter_mut().map(|named| &mut *named.file).collect();
+        Ok(self.context.sink.sync_names(&mut files).map_err(CommitError::of)?)
     }
 
     /// Reports the outputs as published; their names are durable (C3).
@@ -155,6 +131,9 @@ impl Acknowledger {
         let new_updates = named
             .iter()
             .map(|NamedOutput { committed: file, .. }| {
+                // Here, and not when the job ends: the disposal of its source may be postponed or fail.
+                let meter = file.job.context.meter.outcomes();
+                meter.published(file.record.identity.size, file.record.output_bytes());
                 let keep = file.record.on_success == OnSuccess::Keep;
                 (file.record.id, if keep { State::Done } else { State::Published }, None)
             })
@@ -171,7 +150,10 @@ impl Acknowledger {
                 .meter
                 .outcome_stream()
                 .send(|| outcome::outcome_record(job, &file.record, "published"));
-            job.context.breaker.reset(now);
+            // Otherwise its disposal decides, which may need other storage.
+            if file.record.on_success == OnSuccess::Keep {
+                job.context.breaker.reset(now);
+            }
             job.trace.stage_finished(Stage::Commit);
             self.committed.send(DisposeRequest::Committed(file));
         }

@@ -1,15 +1,16 @@
 //! Decides which name an output gets if its own may be taken: the `on_exists` policies.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     io,
     path::{Path, PathBuf},
 };
 
 use crate::{
+    failpoint,
     fingerprint::Fingerprint,
-    fs::{self, Dir, FileMetadata, Kind},
-    ledger::{Hash, Output, Record, Replaced},
+    fs,
+    ledger::{self, Hash, Output, Record, Replaced, State},
     limits,
     pipeline::{
         failure::{ClaimError, CommitError, Failure},
@@ -17,6 +18,7 @@ use crate::{
     },
     policy::OnExists,
     protocol::earlier_output,
+    sink::{self, Occupant},
 };
 
 /// The decision about an output's name.
@@ -52,16 +54,27 @@ pub struct EarlierOutput<'a> {
     pub is_same_source: bool,
 }
 
+impl EarlierOutput<'_> {
+    /// An operator requested to process this source again, and its content is still the same: that replaces
+    /// its own output under every policy, which is for the files of others.
+    fn is_requested_again(&self, content: &Hash) -> bool {
+        let has_content = |output: &Output| output.source_hash == *content;
+        self.record.state == State::Requeued
+            && self.is_same_source
+            && self.record.output.as_ref().is_some_and(has_content)
+    }
+}
+
 /// Decides what to do about an existing file under a policy.
 #[must_use]
 pub fn decide(
     policy: OnExists,
-    existing: &FileMetadata,
+    existing: &Occupant,
     earlier: Option<EarlierOutput<'_>>,
     output: &Path,
     hash: &Hash,
 ) -> Resolution {
-    if existing.kind != Kind::File && policy != OnExists::Skip {
+    if !existing.is_file && policy != OnExists::Skip {
         return Resolution::Conflict("it is not a regular file");
     }
     let published = earlier.and_then(|earlier| {
@@ -130,29 +143,34 @@ pub fn resolve(staged: &Staged) -> Result<Resolution, Failure> {
     let (parent, name) = fs::split(&staged.output);
     let path = || context.config.output.join(&staged.output);
     let failed = |source| CommitError::Look { path: path(), source };
-    let dir = staged.temp.dir();
-    let Some(existing) = dir.stat_fresh(name).map_err(failed)? else {
+    let Some(existing) = staged.file.look(&staged.output).map_err(CommitError::of)? else {
         return Ok(Resolution::Free);
     };
-    let record = context
-        .ledger
-        .latest_published(context.id, &staged.job.path)
-        .map_err(|source| CommitError::Look { path: path(), source: io::Error::other(source) })?;
+    let record = failpoint::hit("commit::look_up")
+        .map_err(ledger::Error::injected)
+        .and_then(|()| context.ledger.latest_published(context.id, &staged.job.path))
+        .map_err(|source| CommitError::LookUp { path: path(), source })?;
     let earlier = match &record {
         None => None,
         Some(record) => Some(find_earlier_output(staged, record, &existing).map_err(failed)?),
     };
-    let on_exists = context.config.on_exists;
+    let configured = context.config.on_exists;
+    let replaces_own = |earlier: EarlierOutput<'_>| {
+        configured == OnExists::Update
+            || configured != OnExists::Replace && earlier.is_requested_again(&staged.hashes.source)
+    };
     let extension = context.config.transforms.added_extension();
-    if let Some(earlier) = earlier.filter(|_| on_exists == OnExists::Update)
+    if let Some(earlier) = earlier.filter(|earlier| replaces_own(*earlier))
         && let Some(path) = own_numbered_path(earlier, &staged.output, extension)
     {
         return Ok(Resolution::Suffixed(path));
     }
     let hash = &staged.hashes.output;
-    match decide(on_exists, &existing, earlier, &staged.output, hash) {
+    let is_own = earlier.is_some_and(|earlier| earlier.is_as_published && replaces_own(earlier));
+    let policy = if is_own { OnExists::Update } else { configured };
+    match decide(policy, &existing, earlier, &staged.output, hash) {
         Resolution::Numbered => {
-            let free = free_name(dir, name, extension).map_err(failed)?;
+            let free = free_name(&*staged.file, (parent, name), extension).map_err(failed)?;
             Ok(Resolution::Suffixed(parent.join(free)))
         }
         resolution => Ok(resolution),
@@ -176,43 +194,45 @@ fn own_numbered_path(
 fn find_earlier_output<'a>(
     staged: &Staged,
     record: &'a Record,
-    existing: &FileMetadata,
+    existing: &Occupant,
 ) -> io::Result<EarlierOutput<'a>> {
     let is_as_published = match &record.output {
         Some(ours) if ours.path == staged.output => {
-            earlier_output::is_as_published(ours, existing, staged.temp.dir())?
+            let hash = || staged.file.hash_of(&ours.path);
+            existing.is_output(ours, hash).map_err(|error| error.source)?
         }
         _ => false,
     };
     let Job { input, metadata, .. } = &staged.job;
     let is_of_this_run = staged.job.context.ledger.is_of_this_run(record.id);
     let is_same_source =
-        earlier_output::is_same_source(record, &metadata.identity, input, is_of_this_run)?;
+        earlier_output::is_same_source(record, &metadata.identity, &**input, is_of_this_run)?;
     Ok(EarlierOutput { record, is_as_published, is_same_source })
 }
 
 /// Returns a free name of `NAME.1.EXT`, `NAME.2.EXT`, …
-fn free_name(dir: &Dir, name: &OsStr, extension: Option<&str>) -> io::Result<std::ffi::OsString> {
+fn free_name(
+    staged: &dyn sink::Staged,
+    (parent, name): (&Path, &OsStr),
+    extension: Option<&str>,
+) -> io::Result<OsString> {
     use std::os::unix::ffi::OsStrExt;
     let suffix = extension.map(|extension| format!(".{extension}")).unwrap_or_default();
     let bytes = name.as_bytes();
     let stem = OsStr::from_bytes(bytes.strip_suffix(suffix.as_bytes()).unwrap_or(bytes));
     fs::free_number(stem, &suffix, limits::NAME_BYTES_MAX, |candidate| {
-        Ok(dir.stat(Path::new(candidate))?.is_none())
+        let found = staged.look(&parent.join(candidate)).map_err(|error| error.source)?;
+        Ok(found.is_none())
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ledger::State, policy::OnSuccess};
+    use crate::{fs::NodeId, policy::OnSuccess, source};
 
     const OURS: Fingerprint =
         Fingerprint { device: 1, inode: 7, size: 100, modified_ns: 50, changed_ns: 60 };
-
-    fn metadata(kind: Kind, identity: Fingerprint) -> FileMetadata {
-        FileMetadata { kind, identity, mode: 0o644, owner: 0, group: 0, names: 1 }
-    }
 
     fn record(output: &str) -> Record {
         Record {
@@ -247,7 +267,7 @@ mod tests {
         let ours = record("a.zst");
         let elsewhere = record("a.gz");
         let update = |earlier: Option<EarlierOutput<'_>>, hash| {
-            let found = metadata(Kind::File, renamed);
+            let found = Occupant { identity: renamed, is_file: true };
             decide(OnExists::Update, &found, earlier, "a.zst".as_ref(), &[hash; 32])
         };
         let replaced = Replaced { identity: renamed, hash: Some([1; 32]) };
@@ -265,7 +285,7 @@ mod tests {
     #[test]
     fn another_sources_output_gets_a_name_of_its_own_unless_a_policy_says_otherwise() {
         let ours = record("a.zst");
-        let found = metadata(Kind::File, OURS);
+        let found = Occupant { identity: OURS, is_file: true };
         let decide = |policy, hash| {
             let another = earlier(&ours, true, false);
             decide(policy, &found, Some(another), "a.zst".as_ref(), &[hash; 32])
@@ -282,11 +302,11 @@ mod tests {
     #[test]
     fn a_source_that_was_disposed_of_is_never_the_same_one() {
         let root = tempfile::tempdir().expect("temporary directory");
-        let input = Dir::open(root.path()).expect("open");
+        let input = source::open(root.path(), &NodeId::new("test")).expect("open");
         let other = Fingerprint { inode: u64::MAX, ..OURS };
         let same = |on_success: OnSuccess, state, found: &Fingerprint| {
             let record = Record { on_success, state, ..record("a.zst") };
-            earlier_output::is_same_source(&record, found, &input, true).expect("look")
+            earlier_output::is_same_source(&record, found, &*input, true).expect("look")
         };
         assert!(same(OnSuccess::Keep, State::Done, &OURS), "rewritten in place");
         assert!(same(OnSuccess::Keep, State::Done, &other), "replaced by its producer");
@@ -301,7 +321,7 @@ mod tests {
     #[test]
     fn a_directory_is_never_replaced() {
         for policy in [OnExists::Update, OnExists::Fail, OnExists::Replace, OnExists::Suffix] {
-            let found = metadata(Kind::Directory, OURS);
+            let found = Occupant { identity: OURS, is_file: false };
             let resolution = decide(policy, &found, None, "a.zst".as_ref(), &[0; 32]);
             assert!(matches!(resolution, Resolution::Conflict(_)), "{policy}: {resolution:?}");
         }

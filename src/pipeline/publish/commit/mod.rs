@@ -6,7 +6,7 @@
 //!
 //! | thread | step | what is true if power fails right after it |
 //! |---|---|---|
-//! | [`seal`] | `fsync` every temp, on the descriptor that wrote it, and its directory: all concurrently ([`sync_pool`]), one after the other for a single file; or one `syncfs` for many temps where little else is unwritten ([`group_sync`]) | temps without an intent exist: recovery deletes them |
+//! | [`seal`] | `fsync` every temp, on the descriptor that wrote it, and its directory: all concurrently, one after the other for a single file; or one `syncfs` for many temps where little else is unwritten | temps without an intent exist: recovery deletes them |
 //! | [`publish`] | check the source's name again; the job ends if the name is gone or belongs to another file | as above |
 //! | | write the intents: one durable transaction for the batch | recovery publishes the temps |
 //! | | `renameat2(temp → final, NOREPLACE)`, or as the policy says; `linkat` where the file system has no such rename | some outputs are renamed: recovery does the rest |
@@ -21,21 +21,19 @@
 //! read again. A failed sync of a directory or of the ledger ends all publishing
 //! ([`Halt`](crate::pipeline::halt::Halt)).
 //! C6: an output whose content was lost on its way to the disk gets no intent
-//! ([`content_check`](crate::pipeline::content_check)).
+//! ([`Sink::seal`](crate::sink::Sink::seal)).
 //! C7: an output is acknowledged only if its directory was under its path after the output got its
-//! name (`moved_directories.rs`).
+//! name (`displaced.rs`).
 //!
-//! This stage never reads the source.
+//! The table is that of a local directory: the pipeline's [`Sink`](crate::sink::Sink) carries out the
+//! steps on outputs. This stage never reads the source.
 
 pub mod acknowledge;
-mod attributes;
 mod conflict;
-pub mod group_sync;
-mod moved_directories;
+mod displaced;
 pub mod publish;
 pub mod seal;
 mod source_name;
-pub mod sync_pool;
 
 use crate::pipeline::job::Staged;
 

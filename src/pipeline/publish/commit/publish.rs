@@ -5,14 +5,12 @@ use std::{collections::HashSet, ffi::OsString, path::PathBuf, sync::Arc, thread,
 use super::{
     DurableBatch,
     acknowledge::NamedOutput,
-    attributes,
     conflict::{self, Resolution},
     source_name,
 };
 use crate::{
     failpoint,
-    fs::{self, Overwrite},
-    ledger::{self, ErrorKind, Flush, Ledger, Output, Record, Replaced, State},
+    ledger::{self, ErrorKind, Flush, Ledger, Output, Record, Replaced, State, StateUpdate},
     limits,
     observe::{SyncKind, display_path},
     pipeline::{
@@ -21,12 +19,13 @@ use crate::{
         context::Context,
         failure::{CommitError, Failure},
         halt::Halt,
-        job::{Committed, DisposeRequest, Outcome, Staged},
+        job::{Committed, DisposeRequest, Job, Outcome, Staged},
         outcome,
-        state_updates::StateUpdate,
     },
-    policy::Durability,
+    policy::{Durability, OnSuccess},
     protocol,
+    reason::{Reason, ReasonCode},
+    sink::{self, Precondition},
     stage::Stage,
 };
 
@@ -35,7 +34,6 @@ use crate::{
 pub(super) struct Intent {
     pub(super) staged: Staged,
     record: Record,
-    replace: Overwrite,
 }
 
 /// The publish thread.
@@ -70,12 +68,12 @@ impl Publisher {
         while !files.is_empty() && !self.fatal.is_set() {
             let mut names = HashSet::new();
             let (round, later): (Vec<_>, Vec<_>) =
-                files.into_iter().partition(|staged| names.insert(key(staged)));
+                files.into_iter().partition(|staged| names.insert(staged.output.clone()));
             let (intents, mut undecided) = self.decide_names(round);
             match self.publish_round(intents, clock) {
                 Ok(taken) => undecided.extend(taken),
-                // The service stopped before there was space: recovery finds the intents.
-                Err(failure) if is_ledger_full(&failure) => {}
+                // The service stopped before the ledger could be written: recovery finds the intents.
+                Err(failure) if is_ledger_usable(&failure) => {}
                 Err(failure) => self.fatal.set(&failure),
             }
             files = later;
@@ -103,10 +101,18 @@ impl Publisher {
                     // it.
                     let temp = OsString::new();
                     let output = Output { temp, identity, ..output(&staged, None) };
-                    self.record_unchanged(staged, output, "the output is unchanged");
+                    self.record_unchanged(
+                        staged,
+                        output,
+                        (ReasonCode::OutputUnchanged, "the output is unchanged"),
+                    );
                 }
                 Ok(Resolution::Processed(output)) => {
-                    self.record_unchanged(staged, output, "the same content was processed before");
+                    self.record_unchanged(
+                        staged,
+                        output,
+                        (ReasonCode::SameContent, "the same content was processed before"),
+                    );
                 }
                 Ok(Resolution::Skip) => self.skip(staged),
                 Ok(Resolution::Conflict(policy)) => {
@@ -119,10 +125,9 @@ impl Publisher {
         (intents, undecided)
     }
 
-    /// Records the intents and renames the outputs. Returns the outputs whose names were taken in
-    /// the last moment.
+    /// Records the intents and renames the outputs. Returns those whose names were just taken.
     fn publish_round(&self, files: Vec<Intent>, clock: &mut Clock) -> Result<Vec<Staged>, Failure> {
-        let mut files = self.drop_moved(files);
+        let mut files = self.drop_displaced(files);
         if files.is_empty() {
             return Ok(Vec::new());
         }
@@ -140,7 +145,7 @@ impl Publisher {
         let mut named = Vec::with_capacity(files.len());
         let mut refused = Vec::new();
         for file in files {
-            match rename(file) {
+            match publish(file) {
                 Ok(output) => named.push(output),
                 Err(intent) => refused.push(*intent),
             }
@@ -149,7 +154,7 @@ impl Publisher {
             undecided = self.withdraw(refused)?;
         }
         failpoint::pass("commit::renamed");
-        let named = self.withdraw_moved(named)?;
+        let named = self.withdraw_displaced(named)?;
         if !named.is_empty() {
             clock.wait(|| self.named.send(named));
         }
@@ -161,13 +166,13 @@ impl Publisher {
         // From here on a missing temp means "published", so none may be dropped (C4). If the ledger
         // fails, it is unknown whether the intents are durable: recovery finds out.
         for file in &mut *files {
-            file.staged.temp.protect();
+            file.staged.file.protect();
         }
         let Some(first) = files.first() else { return Ok(()) };
         let path = output_path(&first.staged);
         // One transaction: if it fails, no intent is written.
-        let must_flush = files.iter().any(|file| durability(&file.staged) != Durability::None);
-        let when = if must_flush { Flush::Now } else { Flush::Deferred };
+        let is_deferred = self.context.config.durability == Durability::None;
+        let when = if is_deferred { Flush::Deferred } else { Flush::Now };
         let records: Vec<Record> = files.iter().map(|file| file.record.clone()).collect();
         let Context { ledger, meter, .. } = &*self.context;
         let start = Instant::now();
@@ -182,7 +187,7 @@ impl Publisher {
     /// Fails jobs whose intents are known not to be written: their temps may be removed.
     fn abandon(&self, files: Vec<Intent>, error: &ledger::Error) {
         for Intent { mut staged, .. } in files {
-            staged.temp.unprotect();
+            staged.file.unprotect();
             let path = output_path(&staged);
             let failure = match error.kind {
                 ErrorKind::Full => CommitError::LedgerFull { path },
@@ -194,41 +199,43 @@ impl Publisher {
 
     /// C4: withdraws the intents before the temps may be removed. A name that was taken in the last
     /// moment is decided again; any other error of the rename fails the job.
-    fn withdraw(&self, refused: Vec<(Intent, std::io::Error)>) -> Result<Vec<Staged>, Failure> {
+    fn withdraw(&self, refused: Vec<(Intent, sink::Error)>) -> Result<Vec<Staged>, Failure> {
         let Some((first, _)) = refused.first() else {
             return Ok(Vec::new());
         };
         let updates: Vec<_> = refused
             .iter()
-            .map(|(file, error)| (file.record.id, State::Withdrawn, Some(error.to_string())))
+            .map(|(file, error)| (file.record.id, State::Withdrawn, Some(refusal(error))))
             .collect();
         let path = output_path(&first.staged);
         let is_stopping = || first.staged.job.is_stopping();
         withdraw(&self.context, &updates, is_stopping)
             .map_err(|source| CommitError::Ledger { path, source })?;
         let mut undecided = Vec::new();
-        for (Intent { mut staged, .. }, source) in refused {
-            staged.temp.unprotect();
-            if source.kind() == std::io::ErrorKind::AlreadyExists {
+        for (Intent { mut staged, .. }, error) in refused {
+            staged.file.unprotect();
+            if error.kind == sink::ErrorKind::Taken {
                 undecided.push(staged);
             } else {
-                let path = output_path(&staged);
-                self.fail(staged, CommitError::Rename { path, source });
+                self.fail(staged, CommitError::of(error));
             }
         }
         Ok(undecided)
     }
 
     /// Records that nothing is published: the source counts as done under its new identity.
-    fn record_unchanged(&self, staged: Staged, output: Output, reason: &str) {
+    fn record_unchanged(&self, staged: Staged, output: Output, (code, text): (ReasonCode, &str)) {
         let Intent { staged, mut record, .. } = Intent::new(staged, None);
-        let root = staged.job.context.output();
-        record.output = Some(attributes::update_output(&root, output, &staged.job.metadata));
+        record.output = Some(update_attributes(output, &staged.job));
         record.state = State::Published;
-        record.reason = Some(reason.to_owned());
-        let Staged { job, temp, .. } = staged;
-        drop(temp);
-        match job.context.ledger.append(std::slice::from_ref(&record), Flush::Deferred) {
+        record.reason = Some(Reason::new(code, text));
+        let Staged { job, file, .. } = staged;
+        drop(file);
+        // Its number is in the private name that the source gets before it is removed.
+        let is_kept = record.on_success == OnSuccess::Keep;
+        let may_wait = is_kept || failpoint::is_skipped("barrier::unchanged");
+        let when = if may_wait { Flush::Deferred } else { Flush::Now };
+        match job.context.ledger.append(std::slice::from_ref(&record), when) {
             Ok(()) => self.to_dispose.send(DisposeRequest::Again(Committed { job, record })),
             Err(source) => {
                 let path = job.source_path();
@@ -242,9 +249,10 @@ impl Publisher {
         let path = output_path(&staged);
         let Intent { staged, mut record, .. } = Intent::new(staged, None);
         record.state = State::Skipped;
-        record.reason = Some(format!("{} exists, and the policy is `skip`", display_path(&path)));
-        let Staged { job, temp, .. } = staged;
-        drop(temp);
+        let text = format!("{} exists, and the policy is `skip`", display_path(&path));
+        record.reason = Some(Reason::new(ReasonCode::NameTaken, text));
+        let Staged { job, file, .. } = staged;
+        drop(file);
         let appended = job.context.ledger.append(std::slice::from_ref(&record), Flush::Deferred);
         if let Err(source) = appended {
             let failed = job.fail(CommitError::Ledger { path, source });
@@ -257,9 +265,35 @@ impl Publisher {
     }
 
     pub(super) fn fail(&self, staged: Staged, failure: impl Into<Failure>) {
-        let Staged { job, temp, .. } = staged;
-        drop(temp);
+        let Staged { job, file, .. } = staged;
+        drop(file);
         self.to_dispose.send(DisposeRequest::Failed(job.fail(failure)));
+    }
+}
+
+/// The reason of an intent whose rename was refused.
+fn refusal(error: &sink::Error) -> Reason {
+    let code = if error.kind == sink::ErrorKind::Taken {
+        ReasonCode::NameTaken
+    } else {
+        ReasonCode::OutputError
+    };
+    Reason::new(code, error.source.to_string())
+}
+
+/// Copies attributes of the source that changed after its output was published, and returns the output
+/// as it is afterwards. An output that cannot be changed stays as it is; an error is logged.
+fn update_attributes(output: Output, job: &Job) -> Output {
+    match job.context.sink.update_attributes(&output, job.attributes()) {
+        Ok(Some(identity)) => {
+            tracing::info!(event = "file.attributes_copied", pipeline = %job.context.name(), source = %display_path(&job.path), output = %display_path(&output.path), "changed attributes copied to the output");
+            Output { identity, ..output }
+        }
+        Ok(None) => output,
+        Err(sink::Error { source: error, .. }) => {
+            tracing::warn!(event = "file.attributes_failed", pipeline = %job.context.name(), source = %display_path(&job.path), output = %display_path(&output.path), %error, "cannot copy changed attributes to the output");
+            output
+        }
     }
 }
 
@@ -279,46 +313,40 @@ impl Intent {
             moved_to: None,
             at_ns: protocol::outcome::now_ns(),
         };
-        let replace = if replaces.is_some() { Overwrite::Allow } else { Overwrite::Never };
-        Self { staged, record, replace }
+        Self { staged, record }
     }
 }
 
 /// Withdraws intents durably. Nothing can go on before that: the temps have intents. It waits for
-/// another process's write, in steps of the ledger's own timeout, and for space as long as the
-/// service runs, with the pipeline paused.
+/// another program's write and for space as long as the service runs, with the pipeline paused.
 pub(super) fn withdraw(
     context: &Context,
     updates: &[StateUpdate],
     is_stopping: impl Fn() -> bool,
 ) -> ledger::Result<()> {
     let Context { ledger, breaker, .. } = context;
-    let mut attempts = 0;
     loop {
         let result =
             failpoint::hit("commit::withdraw").map_err(ledger::Error::injected).and_then(|()| {
                 failpoint::barrier("barrier::withdrawal", || ledger.mark(updates, Flush::Now))
             });
-        attempts += 1;
-        match result {
-            Err(error) if error.kind == ErrorKind::Full && !is_stopping() => {
-                let reason = format!("the ledger's disk is full: {}", error.source);
-                breaker.trip(&reason, Instant::now());
-                thread::park_timeout(limits::BACKOFF);
-            }
-            Err(error)
-                if error.kind == ErrorKind::Busy && attempts < limits::LEDGER_BUSY_ATTEMPTS_MAX =>
-            {
-                tracing::warn!(event = "ledger.unavailable", error = %error.source, "ledger locked by another process, waiting");
+        let (cause, error) = match result {
+            Err(error) if is_stopping() => return Err(error),
+            Err(error) if error.kind == ErrorKind::Full => ("the ledger's disk is full", error),
+            Err(error) if error.kind == ErrorKind::Busy => {
+                ("another program writes to the ledger", error)
             }
             result => return result,
-        }
+        };
+        breaker.trip(&format!("{cause}: {}", error.source), Instant::now());
+        thread::park_timeout(limits::BACKOFF);
     }
 }
 
-fn is_ledger_full(failure: &Failure) -> bool {
+/// Checks whether a failure of the ledger wrote nothing.
+fn is_ledger_usable(failure: &Failure) -> bool {
     let Failure::Commit(CommitError::Ledger { source, .. }) = failure else { return false };
-    source.kind == ErrorKind::Full
+    source.kind != ErrorKind::Failed
 }
 
 fn append_intents(ledger: &dyn Ledger, records: &[Record], when: Flush) -> ledger::Result<()> {
@@ -326,50 +354,37 @@ fn append_intents(ledger: &dyn Ledger, records: &[Record], when: Flush) -> ledge
     failpoint::barrier("barrier::intent", || ledger.append(records, when))
 }
 
-/// Gives an output its final name. A refused rename returns the output.
-fn rename(file: Intent) -> Result<NamedOutput, Box<(Intent, std::io::Error)>> {
-    let Intent { staged, record, replace } = file;
-    let (_, name) = fs::split(&staged.output);
-    let name = name.to_owned();
-    let dir = Arc::clone(staged.temp.dir());
-    let Staged { job, temp, identity, content, output, hashes } = staged;
-    let renamed = match failpoint::hit("commit::rename") {
-        Ok(()) => temp.publish(&name, replace),
-        Err(error) => Err((temp, error)),
-    };
-    match renamed {
-        Ok(second_name) => {
-            Ok(NamedOutput { committed: Committed { job, record }, dir, second_name })
+/// Gives an output its final name. A refused one is returned.
+fn publish(file: Intent) -> Result<NamedOutput, Box<(Intent, sink::Error)>> {
+    let Intent { mut staged, record } = file;
+    let precondition = record.output.as_ref().map_or(Precondition::Absent, Precondition::of);
+    let path = &staged.output;
+    let published = failpoint::hit("commit::rename")
+        .map_err(|error| sink::Error::of_publish(output_path(&staged), error))
+        .and_then(|()| staged.file.publish(path, precondition));
+    match published {
+        Ok(()) => {
+            let Staged { job, file, .. } = staged;
+            Ok(NamedOutput { committed: Committed { job, record }, file })
         }
-        Err((temp, error)) => {
-            let staged = Staged { job, temp, identity, content, output, hashes };
-            Err(Box::new((Intent { staged, record, replace }, error)))
-        }
+        Err(error) => Err(Box::new((Intent { staged, record }, error))),
     }
-}
-
-fn key(staged: &Staged) -> (usize, PathBuf) {
-    (staged.job.context.index, staged.output.clone())
 }
 
 fn output(staged: &Staged, replaces: Option<Replaced>) -> Output {
     Output {
         path: staged.output.clone(),
-        temp: staged.temp.name().to_owned(),
-        identity: staged.identity,
+        temp: staged.file.staged_name().to_owned(),
+        identity: staged.file.identity(),
         hash: staged.hashes.output,
         source_hash: staged.hashes.source,
         replaces,
-        transforms: staged.job.context.config.transforms.to_string(),
+        transforms: staged.job.context.config.transforms.recorded(),
     }
 }
 
 pub(super) fn output_path(staged: &Staged) -> PathBuf {
     staged.job.context.config.output.join(&staged.output)
-}
-
-fn durability(staged: &Staged) -> Durability {
-    staged.job.context.config.durability
 }
 
 const _: () = assert!(

@@ -6,6 +6,7 @@ use crate::{
     fingerprint::Fingerprint,
     pipeline::job::{DeferReason, Outcome, Staged},
     policy::OnSuccess,
+    source::SourceError,
 };
 
 /// Checks whether the source still has the name that its output is called by.
@@ -17,14 +18,16 @@ use crate::{
 #[must_use]
 pub fn check_source_name(mut staged: Staged) -> Option<Staged> {
     let Staged { job, .. } = &mut staged;
-    if job.context.config.on_success != OnSuccess::Keep && job.commit.is_none() {
+    // A kept file with several names is published under each of them.
+    let is_tracked = job.context.config.on_success != OnSuccess::Keep || job.metadata.names == 1;
+    if is_tracked && job.commit.is_none() {
         // Before the check: a file that comes under a new name from now on finds it.
         job.commit = Some(job.context.in_commit.begin(job.metadata.identity));
     }
     let found = match job.input.stat_fresh(&job.path) {
         Ok(found) => found,
-        Err(error) => {
-            tracing::warn!(event = "file.check_failed", source = %crate::observe::display_path(&job.path), %error, "cannot check the source before publishing");
+        Err(SourceError { source: error, .. }) => {
+            tracing::warn!(event = "file.check_failed", pipeline = %job.context.name(), source = %crate::observe::display_path(&job.path), %error, "cannot check the source before publishing");
             return Some(staged);
         }
     };
@@ -32,12 +35,13 @@ pub fn check_source_name(mut staged: Staged) -> Option<Staged> {
     if is_same || (found.is_some() && job.was_replaced) {
         return Some(staged);
     }
-    let Staged { job, temp, .. } = staged;
-    drop(temp);
+    let Staged { job, file, .. } = staged;
+    drop(file);
     let source = crate::observe::display_path(&job.path).to_string();
     if found.is_some() {
         tracing::info!(
             event = "file.changed",
+            pipeline = %job.context.name(),
             source,
             "source replaced before publishing, checking again"
         );
@@ -45,6 +49,7 @@ pub fn check_source_name(mut staged: Staged) -> Option<Staged> {
     } else {
         tracing::info!(
             event = "file.discarded",
+            pipeline = %job.context.name(),
             source,
             "source renamed or removed before publishing, output discarded"
         );

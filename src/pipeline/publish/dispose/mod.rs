@@ -10,14 +10,15 @@
 mod quarantine;
 
 use std::{
+    io,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use crate::{
-    failpoint, fs,
-    ledger::{Flush, Record, State},
+    error, failpoint, fs,
+    ledger::{Flush, Record, State, StateUpdate},
     limits,
     observe::{display_path, log_seconds},
     pipeline::{
@@ -26,13 +27,11 @@ use crate::{
         failure::{ClaimError, CommitError, DisposeError, Failure, Verdict},
         halt::Halt,
         job::{Committed, DeferReason, DisposeRequest, FailedJob, Item, Job, Outcome},
-        state_updates::{StateUpdate, StateUpdates},
+        state_updates::StateUpdates,
     },
     policy::OnSuccess,
-    protocol::{
-        disposal::finish_source,
-        held_source::{self, TakeResult},
-    },
+    protocol::disposal::finish_source,
+    source::{Disposal, SourceError, TakeRequest, TakeResult},
     stage::Stage,
 };
 
@@ -82,8 +81,12 @@ impl Disposer {
             DisposeRequest::Committed(committed)
                 if committed.record.on_success == OnSuccess::Keep =>
             {
-                let done = committed.record.state == State::Published;
-                let update = done.then_some((committed.record.id, State::Done, None));
+                let Committed { job, record } = &committed;
+                if job.commit.is_some() {
+                    note_renamed(job, record);
+                }
+                let done = record.state == State::Published;
+                let update = done.then_some((record.id, State::Done, None));
                 end_published(committed);
                 update
             }
@@ -102,6 +105,9 @@ impl Disposer {
             // another source.
             record.on_success = policy.clone();
             record.state = State::Published;
+            if record.is_undisposed() {
+                record.reason = None;
+            }
             let record = std::slice::from_ref(record);
             let append = || job.context.ledger.append(record, Flush::Now);
             if let Err(source) = failpoint::barrier("barrier::policy", append) {
@@ -113,6 +119,7 @@ impl Disposer {
         let Committed { job, record } = &committed;
         if job.context.config.on_success == OnSuccess::Keep {
             let done = record.state == State::Published;
+            job.context.in_commit.forget(&record.identity);
             end_skipped(committed);
             return done.then_some((id, State::Done, None));
         }
@@ -126,20 +133,24 @@ impl Disposer {
         let id = record.id;
         match dispose_source(job, record) {
             Ok(Disposed::Done) => {
+                job.context.breaker.reset(Instant::now());
                 finish(committed);
                 Some((id, State::Done, None))
             }
             Ok(Disposed::Replaced) => {
-                tracing::info!(event = "file.changed", pipeline = %job.context.name(), source = %display_path(&job.path), "source changed after reading, processing again");
+                tracing::info!(event = "file.changed", pipeline = %job.context.name(), source = %display_path(&job.path), hint = "set `settle` or `marker`, or rename into the input", "source changed after reading, processing again");
                 committed.job.defer(limits::BUSY_RECHECK_DELAY, DeferReason::Changed);
                 Some((id, State::Changed, None))
             }
             Ok(Disposed::Busy) => {
                 tracing::info!(event = "file.changed", pipeline = %job.context.name(), source = %display_path(&job.path), "source open for writing, disposal postponed");
+                job.context.in_commit.awaits_disposal(record);
                 committed.job.defer(limits::BUSY_RECHECK_DELAY, DeferReason::Busy);
                 Some((id, State::Changed, None))
             }
             Err(error) => {
+                job.context.in_commit.awaits_disposal(record);
+                let error = find_denying_directory(job, record).unwrap_or(error);
                 self.fail(committed.job.fail(error));
                 None
             }
@@ -147,18 +158,18 @@ impl Disposer {
     }
 
     fn fail(&self, failed: FailedJob) {
-        let verdict = failed.failure.verdict();
+        let verdict = failed.failure.verdict_with(failed.job.input.is_remote());
         let FailedJob { job, failure } = failed;
-        let (stage, reason) = (failure.stage(), failure.chain());
+        let (stage, reason) = (failure.stage(), failure.reason());
         let pipeline = Arc::clone(job.context.name());
         match verdict {
             Verdict::Unfinished => {
-                tracing::debug!(event = "file.retried", %pipeline, source = %display_path(&job.path), %stage, reason, "file changed while being read, retrying");
+                tracing::debug!(event = "file.retried", %pipeline, source = %display_path(&job.path), %stage, reason_code = %reason.code, reason = reason.text, "file changed while being read, retrying");
                 job.defer(limits::BUSY_RECHECK_DELAY, DeferReason::Changed);
             }
             Verdict::Retry if job.attempt < job.context.config.attempts => {
                 let delay = backoff(job.context.config.backoff, job.attempt);
-                tracing::warn!(event = "file.retried", %pipeline, source = %display_path(&job.path), %stage, reason, attempt = job.attempt, retry_seconds = log_seconds(delay), "attempt failed, retrying");
+                tracing::warn!(event = "file.retried", %pipeline, source = %display_path(&job.path), %stage, reason_code = %reason.code, reason = reason.text, attempt = job.attempt, retry_seconds = log_seconds(delay), "attempt failed, retrying");
                 job.context.meter.retried();
                 job.defer(delay, DeferReason::Failed);
             }
@@ -166,9 +177,10 @@ impl Disposer {
                 if let Err(error) = quarantine::quarantine(&job, stage, &reason) {
                     return pause(job, &Failure::from(error).chain());
                 }
+                job.context.in_commit.forget(&job.metadata.identity);
                 job.end(Outcome::Quarantined, 0);
             }
-            Verdict::Pause => pause(job, &reason),
+            Verdict::Pause => pause(job, &reason.text),
             Verdict::Fatal => {
                 self.fatal.set(&failure);
                 job.end(Outcome::Unfinished, 0);
@@ -187,7 +199,7 @@ fn end_skipped(committed: Committed) {
 }
 
 fn end_published(committed: Committed) {
-    let bytes = committed.record.output.as_ref().map_or(0, |output| output.identity.size);
+    let bytes = committed.record.output_bytes();
     committed.job.end(Outcome::Published, bytes);
 }
 
@@ -215,7 +227,7 @@ fn note_renamed(job: &Job, record: &Record) {
     }
     let (parent, _) = fs::split(&record.source);
     let directory = if parent.as_os_str().is_empty() {
-        fs::identity_of(&*job.input).ok()
+        job.input.metadata().ok().map(|root| root.identity)
     } else {
         found(parent).map(|found| found.identity)
     };
@@ -224,19 +236,33 @@ fn note_renamed(job: &Job, record: &Record) {
     job.context.in_commit.renamed(record, gone_ns);
 }
 
+/// Finds the directory because of which no source can be disposed of: it is unavailable, or this user
+/// may not write there. Where there is none, the error of a disposal blames the file.
+fn find_denying_directory(job: &Job, record: &Record) -> Option<DisposeError> {
+    let Disposal { end, .. } = Disposal::of(record, None, &|| ());
+    let SourceError { path, source } = job.input.probe_disposal(end).err()?;
+    let what = if path == job.input.path() { "removed from" } else { "archived in" };
+    // The probe makes a file, and a removal needs no space.
+    let is_full =
+        matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    let is_denied = error::blames_output(&source) && !is_full;
+    is_denied.then_some(DisposeError::Directory { path, what, source })
+}
+
 fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> {
     let action = match record.on_success {
         OnSuccess::Archive(_) => "archived",
         OnSuccess::Delete | OnSuccess::Keep => "removed",
     };
-    let failed = |source| DisposeError::Source { path: job.source_path(), what: action, source };
-    let owner = (&job.context.instance, record.id);
-    let take = failpoint::hit("dispose")
-        .and_then(|()| held_source::take(&job.input, &record.source, &record.identity, owner))
-        .and_then(|take| held_source::compare_content(take, record))
-        .map_err(failed)?;
-    let held = match take {
-        TakeResult::Taken(held) => held.watched_by(&job.context.meter),
+    let failed = |SourceError { path, source }| DisposeError::Source { path, what: action, source };
+    failpoint::hit("dispose")
+        .map_err(|source| failed(SourceError { path: job.source_path(), source }))?;
+    let held = match job.input.take(&TakeRequest::of(record)).map_err(failed)? {
+        TakeResult::Taken(held) => {
+            // It has its private name, and another file may get its inode.
+            job.context.in_commit.forget(&record.identity);
+            held
+        }
         TakeResult::Gone => {
             note_renamed(job, record);
             return Ok(Disposed::Done);
@@ -246,12 +272,12 @@ fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> 
             return Ok(Disposed::Replaced);
         }
         TakeResult::Busy => return Ok(Disposed::Busy),
-        TakeResult::Stranded(private, source) => {
-            let (path, private) = (job.source_path(), private.into());
+        TakeResult::Stranded(private, SourceError { path, source }) => {
             return Err(DisposeError::NotPutBack { path, private, source });
         }
     };
-    finish_source(held, record, job.context.config.marker.as_deref())
+    let marker = job.context.config.marker.as_deref();
+    finish_source(held, record, marker, &|| job.context.meter.progressed())
         .map(|()| Disposed::Done)
         .map_err(failed)
 }

@@ -1,0 +1,147 @@
+//! The programs of a user that `exec` runs: the tables `[exec.NAME]`.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use toml::Spanned;
+
+use super::{
+    declare::{Entry, Glob, Located, Location},
+    hooks::wrong_with_command,
+    keys::{ExecEntries, ExecOptions, RawExec},
+    load::Resolver,
+};
+use crate::transforms::exec::{INPUT, OUTPUT, Program, Programs, is_name};
+
+impl Resolver {
+    pub(super) fn programs(&mut self, file: BTreeMap<String, Spanned<RawExec>>) -> Programs {
+        let programs = file.into_iter().filter_map(|(name, table)| {
+            let program = self.program(name.clone(), table)?;
+            Some((name, Arc::new(program)))
+        });
+        programs.collect()
+    }
+
+    /// `None` if the command is missing or wrong, which is reported.
+    fn program(&mut self, name: String, table: Spanned<RawExec>) -> Option<Program> {
+        let table_at = Location::File(table.span());
+        let ExecEntries {
+            command,
+            extension,
+            replaces,
+            timeout,
+            memory,
+            processes,
+            read,
+            write,
+            network,
+            environment,
+            reject_codes,
+            pause_codes,
+            allow_empty,
+        } = table.into_inner().entries(&ExecOptions::default());
+        if !is_name(&name) {
+            let message = format!("`{}` is not a name", name.escape_debug());
+            let help = "a name has letters, digits, `-` and `_`";
+            self.problems.add(Some(&table_at), message, Some(help));
+        }
+        let timeout_at = timeout.location();
+        let program = Program {
+            command: self.command(&name, command, &table_at)?,
+            extension: self.extension(extension),
+            replaces: self.extension(replaces),
+            timeout: self.duration(timeout),
+            memory: self.bytes(memory),
+            processes: self.at_least_one(processes),
+            read: self.paths(read),
+            write: self.paths(write),
+            network: network.value().unwrap_or(false),
+            environment: self.environment(environment),
+            reject_codes: codes(reject_codes),
+            pause_codes: codes(pause_codes),
+            allow_empty: allow_empty.value().unwrap_or(false),
+            name,
+        };
+        if program.timeout.is_zero() {
+            let help = "write `timeout = \"1m\"`";
+            self.problems.add(timeout_at.as_ref(), "`timeout` must be greater than 0", Some(help));
+        }
+        Some(program)
+    }
+
+    fn command(
+        &mut self,
+        name: &str,
+        entry: Entry<Vec<Glob>>,
+        table: &Location,
+    ) -> Option<Vec<String>> {
+        let Located { value, at } =
+            entry.written.unwrap_or(Located { value: vec![], at: table.clone() });
+        let command = texts(value);
+        let wrong = if command.is_empty() {
+            let help = "write `command = [\"/usr/bin/program\", \"argument\"]`";
+            Some((format!("`[exec.{name}]` has no `command`"), help.to_owned()))
+        } else {
+            wrong_with_command(&command).or_else(|| wrong_with_placeholders(&command))
+        };
+        match wrong {
+            None => Some(command),
+            Some((message, help)) => {
+                self.problems.add(Some(&at), message, Some(&help));
+                None
+            }
+        }
+    }
+
+    /// The end of a name.
+    fn extension(&mut self, entry: Entry<String>) -> Option<String> {
+        let Located { value, at } = entry.written?;
+        if value.is_empty() || value.contains(['/', '\0']) {
+            let message = format!("`{}` cannot end a name", value.escape_debug());
+            self.problems.add(Some(&at), message, Some("write it with its dot, such as `.pdf`"));
+            return None;
+        }
+        Some(value)
+    }
+
+    fn paths(&mut self, entry: Entry<Vec<Glob>>) -> Vec<PathBuf> {
+        let Some(Located { value, .. }) = entry.written else { return Vec::new() };
+        let located = |Glob(text): Glob| Located {
+            at: Location::File(text.span()),
+            value: PathBuf::from(text.into_inner()),
+        };
+        value.into_iter().map(|path| self.path(&located(path))).collect()
+    }
+
+    fn environment(&mut self, entry: Entry<Vec<Glob>>) -> Vec<String> {
+        let Some(Located { value, .. }) = entry.written else { return Vec::new() };
+        for Glob(text) in &value {
+            let name = text.get_ref().split_once('=').map(|(name, _)| name);
+            if name.is_none_or(str::is_empty) || text.get_ref().contains('\0') {
+                let at = Location::File(text.span());
+                let help = "a variable is written `NAME=VALUE`";
+                self.problems.add(Some(&at), "this is not a variable", Some(help));
+            }
+        }
+        texts(value)
+    }
+}
+
+fn texts(all: Vec<Glob>) -> Vec<String> {
+    all.into_iter().map(|Glob(text)| text.into_inner()).collect()
+}
+
+fn codes(entry: Entry<Vec<u32>>) -> Vec<i32> {
+    let codes = entry.value().unwrap_or_default();
+    codes.into_iter().filter_map(|code| i32::try_from(code).ok()).collect()
+}
+
+/// Checks that braces are of a placeholder, or of something that cannot be meant as one.
+fn wrong_with_placeholders(command: &[String]) -> Option<(String, String)> {
+    for similar in ["{input}", "{output}", "{infile}", "{outfile}", "{file}", "{}"] {
+        if command.iter().any(|word| word == similar) {
+            let help = format!("the placeholders are `{INPUT}` and `{OUTPUT}`");
+            return Some((format!("`{similar}` is not a placeholder"), help));
+        }
+    }
+    None
+}

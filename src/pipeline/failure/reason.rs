@@ -1,0 +1,104 @@
+//! The reason of each failure, as it is recorded and reported.
+
+use super::{
+    ClaimError, CommitError, DisposeError, Failure, ReadError, TransformError, WriteError,
+};
+use crate::{
+    reason::{Reason, ReasonCode},
+    transforms::Cause,
+};
+
+impl Failure {
+    /// Returns the code of the failure, and the error with all its causes.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        // The first attempt to quarantine the file recorded its reason.
+        if let Self::Claim(ClaimError::NotMoved { reason, .. }) = self {
+            return reason.clone();
+        }
+        Reason::new(self.code(), self.chain())
+    }
+
+    const fn code(&self) -> ReasonCode {
+        match self {
+            Self::Claim(error) => match error {
+                ClaimError::Open { .. } | ClaimError::Lease { .. } => ReasonCode::SourceError,
+                ClaimError::Ledger { .. } => ReasonCode::LedgerError,
+                ClaimError::Panicked { .. } => ReasonCode::InternalError,
+                ClaimError::Earlier { .. } => ReasonCode::RolledBack,
+                ClaimError::NotMoved { reason, .. } => reason.code,
+            },
+            Self::Read(ReadError::Io { .. }) => ReasonCode::SourceError,
+            Self::Read(ReadError::Changed { .. }) => ReasonCode::Changed,
+            Self::Transform(TransformError::Codec { source, .. }) => cause_code(source.cause()),
+            Self::Write(error) => match error {
+                WriteError::NameTooLong { .. } => ReasonCode::NameTooLong,
+                WriteError::NoName { .. } => ReasonCode::NameEmpty,
+                WriteError::DirectoryTaken { .. } => ReasonCode::DirectoryTaken,
+                WriteError::Directory { .. }
+                | WriteError::Io { .. }
+                | WriteError::Sync { .. }
+                | WriteError::Short { .. } => ReasonCode::OutputError,
+            },
+            Self::Commit(error) => match error {
+                CommitError::NameTaken { .. } => ReasonCode::NameTaken,
+                CommitError::Moved { .. } => ReasonCode::DirectoryMoved,
+                CommitError::Sync { .. }
+                | CommitError::DirectorySync { .. }
+                | CommitError::TemporaryName { .. }
+                | CommitError::Look { .. }
+                | CommitError::Rename { .. } => ReasonCode::OutputError,
+                CommitError::Ledger { .. }
+                | CommitError::LookUp { .. }
+                | CommitError::LedgerFull { .. }
+                | CommitError::LedgerBusy { .. } => ReasonCode::LedgerError,
+                CommitError::Acknowledge { .. } => ReasonCode::EventsError,
+            },
+            Self::Dispose(error) => match error {
+                DisposeError::Source { .. } | DisposeError::Directory { .. } => {
+                    ReasonCode::DisposalFailed
+                }
+                DisposeError::Quarantine { .. } => ReasonCode::QuarantineFailed,
+                DisposeError::NotPutBack { .. } => ReasonCode::NameLost,
+            },
+        }
+    }
+}
+
+const fn cause_code(cause: &Cause) -> ReasonCode {
+    match cause {
+        Cause::Corrupt(_) => ReasonCode::Corrupt,
+        Cause::Truncated => ReasonCode::Truncated,
+        Cause::Trailing { .. } => ReasonCode::TrailingData,
+        Cause::Unknown => ReasonCode::UnknownFormat,
+        Cause::Unsupported(_) | Cause::NotCompiledIn(_) => ReasonCode::Unsupported,
+        Cause::Memory { .. } => ReasonCode::DecoderMemory,
+        Cause::OutputBytes { .. } => ReasonCode::OutputLimit,
+        Cause::Ratio { .. } => ReasonCode::RatioLimit,
+        Cause::Program(_) => ReasonCode::ProgramFailed,
+        Cause::Rejected(_) => ReasonCode::ProgramRejected,
+        Cause::Unavailable(_) => ReasonCode::ProgramUnavailable,
+        Cause::Stopped | Cause::Failed(_) => ReasonCode::TransformFailed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_has_the_code_of_the_error_and_its_causes() {
+        let source = Cause::Truncated.into();
+        let failure = Failure::from(TransformError::Codec { path: "a".into(), source });
+        let reason = failure.reason();
+        assert_eq!(reason.code, ReasonCode::Truncated);
+        assert_eq!(reason.text, "cannot transform a: the input is truncated");
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_moved_keeps_the_reason_of_its_first_attempt() {
+        let reason = Reason::new(ReasonCode::Corrupt, "it is damaged");
+        let failure = ClaimError::NotMoved { path: "a".into(), reason: reason.clone() };
+        assert_eq!(Failure::from(failure).reason(), reason);
+    }
+}

@@ -1,0 +1,203 @@
+//! Kept sources that their producer deleted or moved away. A file that comes under such a name later is
+//! another source, whose output gets a name of its own. A new version that is put in place of a kept
+//! file leaves the name free for an instant at most.
+
+use std::{collections::VecDeque, path::PathBuf, time::Instant};
+
+use super::Intake;
+use crate::{
+    ledger::{self, ErrorKind, Flush, Ledger, PipelineId, Record, RecordId, State},
+    limits,
+    policy::OnSuccess,
+    source::Source,
+};
+
+/// A name that an event reported and that no file had.
+#[derive(Clone, Debug)]
+struct AbsentName {
+    due: Instant,
+    path: PathBuf,
+    /// The record to mark: the name was free for long enough.
+    record: Option<RecordId>,
+}
+
+/// At most [`limits::PENDING_FILES_MAX`] names.
+#[derive(Debug, Default)]
+pub(super) struct AbsentNames(VecDeque<AbsentName>);
+
+impl AbsentNames {
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Returns the time at which the next name is to be looked at again.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.0.front().map(|name| name.due)
+    }
+
+    fn push(&mut self, name: AbsentName, now: Instant) {
+        if self.0.len() < limits::PENDING_FILES_MAX {
+            self.0.push_back(AbsentName { due: now + limits::ABSENCE_TIME, ..name });
+        }
+    }
+
+    fn take_due(&mut self, now: Instant, limit: usize) -> Vec<AbsentName> {
+        let due = self.0.iter().take(limit).take_while(|name| name.due <= now).count();
+        self.0.drain(..due).collect()
+    }
+}
+
+impl Intake {
+    pub(super) fn note_absent(&mut self, path: PathBuf, now: Instant) {
+        if self.context.config.on_success == OnSuccess::Keep {
+            self.absent.push(AbsentName { due: now, path, record: None }, now);
+        }
+    }
+
+    /// Marks the records of the names that are still free.
+    pub(super) fn mark_absent(&mut self, now: Instant) {
+        let Some(input) = self.root.input() else { return };
+        let due = self.absent.take_due(now, limits::LOOKS_PER_TURN_MAX);
+        let (in_flight, due): (Vec<_>, Vec<_>) =
+            due.into_iter().partition(|name| self.table.is_in_flight(&name.path));
+        let (mut again, error) = mark(&**input, &*self.context.ledger, self.context.id, due);
+        // Another program may write to the ledger, or its disk may be full.
+        if let Some(error) = error.filter(|error| error.kind == ErrorKind::Failed) {
+            tracing::warn!(event = "intake.absence_not_recorded", pipeline = %self.context.name(), %error, "cannot record that kept sources were deleted");
+            again.clear();
+        }
+        for name in in_flight.into_iter().chain(again) {
+            self.absent.push(name, now);
+        }
+    }
+}
+
+/// Marks the newest published record of each name that no file has. Returns the names that are to be
+/// tried again: their outputs are not acknowledged yet, or the ledger could not be written.
+fn mark(
+    input: &dyn Source,
+    ledger: &dyn Ledger,
+    pipeline: PipelineId,
+    names: Vec<AbsentName>,
+) -> (Vec<AbsentName>, Option<ledger::Error>) {
+    let (mut marked, mut again, mut failed) = (Vec::new(), Vec::new(), None);
+    for name in names {
+        if name.record.is_none() && !matches!(input.stat_fresh(&name.path), Ok(None)) {
+            continue;
+        }
+        match find(ledger, pipeline, &name) {
+            Ok(None) => {}
+            Ok(Some(record)) => {
+                let name = AbsentName { record: Some(record.id), ..name };
+                let is_finished = matches!(record.state, State::Done | State::Requeued);
+                if is_finished { marked.push(name) } else { again.push(name) }
+            }
+            Err(error) => {
+                failed = Some(error);
+                again.push(name);
+            }
+        }
+    }
+    let update = |name: &AbsentName| name.record.map(|id| (id, State::Changed, None));
+    let updates: Vec<_> = marked.iter().filter_map(update).collect();
+    if !updates.is_empty()
+        && let Err(error) = ledger.mark(&updates, Flush::Deferred)
+    {
+        failed = Some(error);
+        again.append(&mut marked);
+    }
+    (again, failed)
+}
+
+/// Finds the record of the output that the name's file has, or is about to get.
+fn find(
+    ledger: &dyn Ledger,
+    pipeline: PipelineId,
+    AbsentName { path, record, .. }: &AbsentName,
+) -> ledger::Result<Option<Record>> {
+    let is_committing = |record: &Record| matches!(record.state, State::Intent | State::Published);
+    let found = match *record {
+        Some(id) => ledger.record(id)?,
+        None => match ledger.latest(pipeline, path)?.filter(is_committing) {
+            None => ledger.latest_published(pipeline, path)?,
+            latest => latest,
+        },
+    };
+    // A file that was in quarantine and is requeued has no output yet.
+    let was_published = |record: &Record| match record.state {
+        State::Requeued => record.reason.is_none(),
+        State::Done => true,
+        _ => is_committing(record),
+    };
+    Ok(found.filter(|record| record.on_success == OnSuccess::Keep && was_published(record)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fingerprint::Fingerprint,
+        fs::NodeId,
+        ledger::{Output, memory::Store},
+        source,
+    };
+
+    fn output() -> Output {
+        Output {
+            path: "a.zst".into(),
+            temp: "temp".into(),
+            identity: Fingerprint::NONE,
+            hash: [1; 32],
+            source_hash: [2; 32],
+            replaces: None,
+            transforms: String::new(),
+        }
+    }
+
+    #[test]
+    fn the_published_record_of_a_name_without_a_file_is_marked() {
+        let (keep, delete) = (OnSuccess::Keep, OnSuccess::Delete);
+        for (records, expected, is_again) in [
+            (&[(&keep, State::Done)][..], State::Changed, false),
+            (&[(&keep, State::Done), (&keep, State::Quarantined)], State::Changed, false),
+            (&[(&keep, State::Requeued)], State::Changed, false),
+            (&[(&keep, State::Done), (&keep, State::Intent)], State::Done, true),
+            (&[(&keep, State::Published)], State::Published, true),
+            (&[(&delete, State::Done)], State::Done, false),
+        ] {
+            let root = tempfile::tempdir().expect("temporary directory");
+            let input = source::open(root.path(), &NodeId::new("test")).expect("open");
+            let ledger = Store::default().open();
+            let pipeline = ledger.pipeline("main", root.path(), "/out".as_ref()).expect("register");
+            let of = |(on_success, state): &(&OnSuccess, State)| Record {
+                id: ledger.next_id(),
+                pipeline,
+                source: "a".into(),
+                identity: Fingerprint::NONE,
+                output: (*state != State::Quarantined).then(output),
+                on_success: (*on_success).clone(),
+                state: *state,
+                reason: None,
+                moved_to: None,
+                at_ns: 0,
+            };
+            let records: Vec<Record> = records.iter().map(of).collect();
+            ledger.append(&records, Flush::Now).expect("append");
+            let name = AbsentName { due: Instant::now(), path: "a".into(), record: None };
+            let (again, error) = mark(&*input, &ledger, pipeline, vec![name.clone()]);
+            assert!(error.is_none());
+            let last = records[records.len() - 1].id;
+            let wanted = if is_again { vec![Some(last)] } else { Vec::new() };
+            assert_eq!(again.iter().map(|name| name.record).collect::<Vec<_>>(), wanted);
+            let first = ledger.record(records[0].id).expect("look up").expect("a record");
+            assert_eq!(first.state, expected, "{records:?}");
+            std::fs::write(root.path().join("a"), "another source").expect("write");
+            assert!(mark(&*input, &ledger, pipeline, vec![name]).0.is_empty());
+            // The absence is known by now.
+            ledger.mark(&[(last, State::Done, None)], Flush::Now).expect("mark");
+            assert!(mark(&*input, &ledger, pipeline, again).0.is_empty());
+            let record = ledger.record(last).expect("look up").expect("a record");
+            assert_eq!(record.state == State::Changed, is_again, "{records:?}");
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! A directory as a sink. Its optimizations stay in here: one `syncfs` for a batch, links where a file
+//! system cannot rename without overwriting, copies in the kernel.
+
+mod attributes;
+mod content_check;
+mod file;
+mod group_sync;
+mod moved;
+mod remains;
+mod root;
+mod seal;
+mod shared;
+mod sync_pool;
+
+use std::{
+    ffi::OsStr,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use self::{
+    file::LocalFile,
+    group_sync::GroupSync,
+    root::{Root, is_gone},
+    shared::Shared,
+    sync_pool::SyncPool,
+};
+use super::{
+    Attributes, Error, ErrorKind, Helpers, Precondition, Remains, SealResult, Sink, Staged, Swept,
+    Writer,
+};
+use crate::{
+    failpoint,
+    fingerprint::Fingerprint,
+    fs::{self, Dir, FileMetadata, NodeId, Temp},
+    ledger::Output,
+    limits,
+    observe::PipelineMeter,
+    policy::Durability,
+};
+
+/// The output directory of a pipeline.
+#[derive(Debug)]
+pub struct Local {
+    shared: Arc<Shared>,
+    /// The ledger's instance, a part of every temporary name.
+    instance: NodeId,
+    root: Root,
+    pool: SyncPool,
+    group_sync: GroupSync,
+}
+
+/// The parts of a local sink.
+#[derive(Debug)]
+pub struct LocalOptions {
+    /// The pipeline's name, for the log.
+    pub pipeline: Arc<str>,
+    /// The output's root.
+    pub path: PathBuf,
+    pub instance: NodeId,
+    pub durability: Durability,
+    /// Counts the syncs; `None` in recovery.
+    pub meter: Option<Arc<PipelineMeter>>,
+}
+
+impl Local {
+    /// Opens the directory.
+    pub fn open(options: LocalOptions) -> io::Result<Self> {
+        let LocalOptions { pipeline, path, instance, durability, meter } = options;
+        let root = Root::open(&path, Arc::clone(&pipeline))?;
+        if durability == Durability::Syncfs && !fs::prefers_syncfs(&*root.dir())? {
+            tracing::warn!(event = "storage.limited", %pipeline, "file system does not report errors to syncfs, using fsync");
+        }
+        let shared = Arc::new(Shared::new(pipeline, durability, meter));
+        let (pool, group_sync) =
+            (SyncPool::new(Arc::clone(&shared)), GroupSync::new(Arc::clone(&shared)));
+        Ok(Self { shared, instance, root, pool, group_sync })
+    }
+
+    /// Opens the directory of a pipeline that does not run, for recovery and queries.
+    pub fn open_offline(pipeline: &str, path: &Path, instance: &str) -> io::Result<Self> {
+        Self::open(LocalOptions {
+            pipeline: pipeline.into(),
+            path: path.to_path_buf(),
+            instance: NodeId::new(instance),
+            durability: Durability::Fsync,
+            meter: None,
+        })
+    }
+
+    fn sync_directories(&self, published: &[&mut dyn Staged]) -> Result<(), Error> {
+        if self.shared.durability == Durability::None {
+            return Ok(());
+        }
+        let dirs = published.iter().filter_map(|staged| LocalFile::of(&**staged));
+        self.pool.directories(dirs.map(|file| Arc::clone(file.dir())))
+    }
+
+    /// Classifies an error of an output's directory: below an existing root, a name that is not a
+    /// directory blames the output and not the storage.
+    fn directory_error(&self, target: &Path, source: io::Error) -> Error {
+        let is_taken = source.kind() == io::ErrorKind::NotADirectory;
+        let is_taken = is_taken && Dir::open(self.root.path()).is_ok();
+        let kind = if is_taken { ErrorKind::DirectoryTaken } else { ErrorKind::Directory };
+        kind.at(self.root.path().join(target))(source)
+    }
+}
+
+impl Sink for Local {
+    fn helpers(&self) -> Helpers {
+        self.pool.helpers()
+    }
+
+    fn create(
+        &self,
+        target: &Path,
+        model: &dyn Fn(&Path) -> Option<FileMetadata>,
+    ) -> Result<Box<dyn Writer>, Error> {
+        let (parent, _) = fs::split(target);
+        let create =
+            || self.root.open_below(parent, model).map(|dir| Temp::create(&dir, &self.instance));
+        // The directory may have been removed since it was opened.
+        let temp = create().and_then(|result| {
+            let Err(error) = result else { return result };
+            self.root.forget(parent);
+            if is_gone(&error) { create()? } else { Err(error) }
+        });
+        let temp = temp.map_err(|error| self.directory_error(target, error))?;
+        Ok(Box::new(LocalFile::new(Arc::clone(&self.shared), temp)))
+    }
+
+    fn seal(&self, batch: &mut [&mut dyn Staged]) -> SealResult {
+        seal::seal(self, batch)
+    }
+
+    /// A temporary name that a power loss brought back after the acknowledgement would be taken for an
+    /// output that was never published, so its removal is durable too.
+    fn sync_names(&self, published: &mut [&mut dyn Staged]) -> Result<(), Error> {
+        failpoint::barrier("barrier::final_directory", || self.sync_directories(published))?;
+        let mut had_second_name = false;
+        for staged in &mut *published {
+            let Some(file) = LocalFile::of_mut(*staged) else { continue };
+            had_second_name |= file
+                .remove_second_name()
+                .map_err(|error| ErrorKind::Remove.at(file.dir().path())(error))?;
+        }
+        if !had_second_name {
+            return Ok(());
+        }
+        failpoint::barrier("barrier::second_directory", || self.sync_directories(published))
+    }
+
+    fn are_displaced(&self, outputs: &[(&dyn Staged, &Path)]) -> Vec<bool> {
+        moved::are_displaced(&self.root, outputs)
+    }
+
+    fn update_attributes(
+        &self,
+        output: &Output,
+        attributes: Attributes<'_>,
+    ) -> Result<Option<Fingerprint>, Error> {
+        attributes::update(&self.shared, &self.root.dir(), output, attributes)
+            .map_err(ErrorKind::Attributes.at(self.root.path().join(&output.path)))
+    }
+
+    fn probe(&self) -> Result<(), Error> {
+        let write = || {
+            let dir = self.root.reopen()?;
+            failpoint::hit("write")?;
+            let temp = Temp::create(&dir, &self.instance)?;
+            temp.file().write_all(&vec![0; limits::PROBE_BYTES])?;
+            temp.file().sync_data()
+        };
+        write().map_err(ErrorKind::Write.at(self.root.path()))
+    }
+
+    fn inspect(&self, output: &Output) -> Result<Remains, Error> {
+        remains::inspect(&self.root.dir(), output)
+    }
+
+    fn were_displaced(&self, outputs: &[&Output]) -> Vec<bool> {
+        moved::were_displaced(&self.root.dir(), &self.instance, outputs)
+    }
+
+    fn resume(&self, output: &Output, precondition: Precondition) -> Result<(), Error> {
+        remains::publish(&self.root.dir(), output, precondition)
+    }
+
+    fn remove_staged_name(&self, output: &Output) -> Result<(), Error> {
+        remains::remove_staged_name(&self.root.dir(), output)
+    }
+
+    fn sync_name(&self, target: &Path) -> Result<(), Error> {
+        remains::sync_name(&self.root.dir(), target)
+    }
+
+    fn sweep(&self, is_live: &dyn Fn(&OsStr) -> bool) -> Swept {
+        remains::sweep(&self.root.dir(), &self.instance, is_live)
+    }
+}
+
+#[cfg(test)]
+mod tests;

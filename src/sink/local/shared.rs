@@ -1,0 +1,64 @@
+//! What every part of a local sink uses.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::{
+    failpoint,
+    fs::Dir,
+    observe::{PipelineMeter, SyncKind},
+    policy::Durability,
+    sink::{Error, ErrorKind},
+};
+
+#[derive(Debug)]
+pub struct Shared {
+    /// The pipeline's name, for the log.
+    pub pipeline: Arc<str>,
+    pub durability: Durability,
+    /// Counts the syncs; `None` in recovery.
+    pub meter: Option<Arc<PipelineMeter>>,
+    /// Whether the loss of an extended attribute was logged.
+    has_lost_attributes: AtomicBool,
+}
+
+impl Shared {
+    pub fn new(
+        pipeline: Arc<str>,
+        durability: Durability,
+        meter: Option<Arc<PipelineMeter>>,
+    ) -> Self {
+        Self { pipeline, durability, meter, has_lost_attributes: AtomicBool::new(false) }
+    }
+
+    pub fn count_sync(&self, kind: SyncKind, took: Duration) {
+        if let Some(meter) = &self.meter {
+            meter.sync(kind, took);
+        }
+    }
+
+    /// Logs the first extended attribute of a source that its output cannot have.
+    pub fn warn_of_lost_attributes(&self, error: &io::Error) {
+        if !self.has_lost_attributes.swap(true, Ordering::Relaxed) {
+            tracing::warn!(event = "storage.limited", pipeline = %self.pipeline, %error, "outputs cannot have all extended attributes of their sources");
+        }
+    }
+
+    /// Makes the names of a directory durable.
+    pub fn sync_directory(&self, dir: &Dir) -> Result<(), Error> {
+        let sync = || {
+            failpoint::hit("commit::directory")?;
+            let start = Instant::now();
+            let result = dir.sync();
+            self.count_sync(SyncKind::Directory, start.elapsed());
+            result
+        };
+        sync().map_err(ErrorKind::SyncNames.at(dir.path()))
+    }
+}

@@ -1,0 +1,135 @@
+//! Moves a source to another file system: copies it as a temp, then removes the source.
+//!
+//! | step | what is true if power fails right after it |
+//! |---|---|
+//! | write the copy durably, with owner, mode and times, and compare it with the source | a temp exists, which the sweep removes; the source has its private name |
+//! | give the copy its name, durably | both exist: recovery detects that the copy equals the source, byte for byte, and goes on |
+//! | remove the source | – |
+
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    path::Path,
+    sync::Arc,
+};
+
+use super::held::LocalHeld;
+use crate::{
+    failpoint,
+    fs::{self, Dir, Overwrite, Temp},
+    limits,
+};
+
+/// Moves a held source into a directory, as `NAME` or, if that is taken, `NAME.1`, `NAME.2`, …: by a
+/// rename, or by a copy to another file system.
+pub(super) fn move_to(
+    held: &LocalHeld,
+    to: &Arc<Dir>,
+    name: &OsStr,
+    on_progress: &dyn Fn(),
+) -> io::Result<()> {
+    let mut target = name.to_owned();
+    loop {
+        match held.dir.rename(&held.private, to, &target, Overwrite::Never) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) if needs_copy(&error) => return move_by_copy(held, to, name, on_progress),
+            Err(error) => return Err(error),
+        }
+        target = free_name(to, name)?;
+    }
+}
+
+/// Returns a free one of `NAME.1`, `NAME.2`, …, found in few looks.
+fn free_name(to: &Dir, name: &OsStr) -> io::Result<OsString> {
+    let is_free = |name: &OsStr| Ok(to.stat(Path::new(name))?.is_none());
+    fs::free_number(name, "", limits::NAME_BYTES_MAX, is_free)
+}
+
+/// Checks whether a rename failed because the directories are on different file systems or mounts,
+/// or because this file may not be linked.
+fn needs_copy(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::Unsupported)
+}
+
+/// Moves a source into a directory of another file system, as `NAME`, `NAME.1`, …
+fn move_by_copy(
+    held: &LocalHeld,
+    to: &Arc<Dir>,
+    name: &OsStr,
+    on_progress: &dyn Fn(),
+) -> io::Result<()> {
+    let target = make_copy(held, to, name, on_progress)?;
+    let removed = held.remove();
+    if removed.is_err() {
+        // The source gets its name back and is copied again; two copies would be two files.
+        to.discard(&target);
+    }
+    removed
+}
+
+/// Makes a durable copy and returns its name.
+fn make_copy(
+    held: &LocalHeld,
+    to: &Arc<Dir>,
+    name: &OsStr,
+    on_progress: &dyn Fn(),
+) -> io::Result<OsString> {
+    if let Some(target) = find_previous_copy(held, to, name)? {
+        return Ok(target);
+    }
+    let on_chunk = || {
+        failpoint::pass("move::chunk");
+        on_progress();
+    };
+    let mut copy = fs::copy((&held.dir, &held.private), to, &held.instance, on_chunk)?;
+    failpoint::pass("move::copied");
+    let mut target = name.to_owned();
+    loop {
+        match publish_copy(copy, to, &target)? {
+            None => {
+                failpoint::pass("move::named");
+                return Ok(target);
+            }
+            Some(unnamed) => copy = unnamed,
+        }
+        target = free_name(to, name)?;
+    }
+}
+
+/// Returns the name of the copy that the previous run made, if recovery continues its move.
+fn find_previous_copy(held: &LocalHeld, to: &Dir, name: &OsStr) -> io::Result<Option<OsString>> {
+    if !held.from_recovery {
+        return Ok(None);
+    }
+    let mut found = None;
+    let mut is_free = |target: &OsStr| {
+        if found.is_none() && to.stat_fresh(target)?.is_some() {
+            let is_copy = fs::have_same_content((&held.dir, &held.private), (to, target))?;
+            found = is_copy.then(|| target.to_owned());
+            return Ok(is_copy);
+        }
+        Ok(true)
+    };
+    // The same search looked at this name before, when it was free.
+    if !is_free(name)? {
+        fs::free_number(name, "", limits::NAME_BYTES_MAX, is_free)?;
+    }
+    if found.is_some() {
+        failpoint::barrier("barrier::copied_name", || to.sync())?;
+    }
+    Ok(found)
+}
+
+/// Gives the copy this name, durably; returns the copy if the name is taken.
+fn publish_copy(copy: Temp, to: &Dir, name: &OsStr) -> io::Result<Option<Temp>> {
+    match copy.publish(name, Overwrite::Never) {
+        Ok(second_name) => {
+            failpoint::barrier("barrier::copied_name", || to.sync())?;
+            second_name.as_ref().map_or(Ok(()), fs::SecondName::remove)?;
+            Ok(None)
+        }
+        Err((copy, error)) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Some(copy)),
+        Err((_, error)) => Err(error),
+    }
+}

@@ -1,0 +1,93 @@
+//! Removes a held source or moves it where it belongs, or restores its name.
+
+use std::{io, path::Path, sync::Arc};
+
+use super::{
+    super::{Disposal, End, HeldSource, Result, SourceError, TakeRequest, TakeResult, Unfinished},
+    cross_device,
+    held::LocalHeld,
+    marker, quarantine,
+};
+use crate::{
+    failpoint,
+    fingerprint::Fingerprint,
+    fs::{self, Dir, NodeId},
+};
+
+fn end(held: &LocalHeld, disposal: &Disposal<'_>) -> io::Result<()> {
+    let Disposal { end, marker, on_progress } = *disposal;
+    let marker = marker.filter(|_| !held.is_name_taken());
+    let marker = marker.map(|suffix| marker::name_of(&held.name, suffix));
+    match end {
+        End::Removed => {
+            if let Some(marker) = &marker {
+                failpoint::barrier("barrier::marker", || marker::remove(&held.dir, marker))?;
+            }
+            held.remove()
+        }
+        End::Archived { root, path } => {
+            let (parent, name) = fs::split(path);
+            if let Some(marker) = &marker {
+                let archive = || marker::archive(&held.dir, marker, (root, parent));
+                failpoint::barrier("barrier::marker", archive)?;
+            }
+            let to = Dir::open(root)?.make_beneath(parent, fs::SHARED_DIR_MODE)?;
+            cross_device::move_to(held, &to.into(), name, on_progress)
+        }
+        End::Quarantined(slot) => {
+            let (to, name) = quarantine::open(slot)?;
+            if let (Some(marker), Some(suffix)) = (&marker, disposal.marker) {
+                let name = marker::name_of(name, suffix);
+                marker::quarantine(&held.dir, marker, (&to, &name))?;
+            }
+            cross_device::move_to(held, &to, name, on_progress)
+        }
+    }
+}
+
+/// Makes, renames and removes a file in the root of the input and in the directory that a source is
+/// archived in. The directories below the root are the producers': what one of them denies affects only
+/// the sources below. So does a file that has the name of a directory in the archive.
+pub(super) fn probe(input: &Dir, end: End<'_>, instance: &NodeId) -> Result<()> {
+    let probe = |path: &Path, dir: io::Result<Dir>| {
+        let probed = dir.and_then(|dir| fs::probe(&Arc::new(dir), instance));
+        let at = |source| SourceError { path: path.to_path_buf(), source };
+        probed.map(drop).map_err(at)
+    };
+    probe(input.path(), input.open_beneath(Path::new("")))?;
+    let End::Archived { root, path } = end else { return Ok(()) };
+    let (parent, _) = fs::split(path);
+    probe(root, Dir::open(root))?;
+    let made = Dir::open(root).and_then(|root| root.make_beneath(parent, fs::SHARED_DIR_MODE));
+    match made {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(()),
+        dir => probe(&root.join(parent), dir),
+    }
+}
+
+impl HeldSource for LocalHeld {
+    fn identity(&self) -> Result<Option<Fingerprint>> {
+        let found = self.dir.stat(Path::new(&self.private)).map_err(|error| self.at(error))?;
+        Ok(found.map(|metadata| metadata.identity))
+    }
+
+    fn check(self: Box<Self>, wanted: &TakeRequest<'_>) -> Result<TakeResult> {
+        let path = self.dir.path().join(&self.name);
+        self.compare(wanted).map_err(|source| SourceError { path, source })
+    }
+
+    fn finish(self: Box<Self>, disposal: &Disposal<'_>) -> Result<(), Unfinished> {
+        let ended = end(&self, disposal);
+        ended.map_err(|error| still_held(self, error))
+    }
+
+    fn put_back(self: Box<Self>) -> Result<(), Unfinished> {
+        let renamed = self.rename_back();
+        renamed.map_err(|error| still_held(self, error))
+    }
+}
+
+fn still_held(held: Box<LocalHeld>, error: io::Error) -> Unfinished {
+    let error = held.at(error);
+    (held, error)
+}

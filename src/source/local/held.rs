@@ -1,0 +1,188 @@
+//! Holds a source under a private name, and compares it with the file that was read (D1).
+
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use super::super::{SourceError, TakeRequest, TakeResult, Taken};
+use crate::{
+    failpoint,
+    fingerprint::Fingerprint,
+    fs::{self, Dir, Kind, NodeId, Overwrite, Writers},
+    limits,
+};
+
+/// A source under its private name, in its own directory.
+#[derive(Debug)]
+pub(super) struct LocalHeld {
+    pub(super) dir: Dir,
+    /// The name that its producer gave it.
+    pub(super) name: OsString,
+    pub(super) private: OsString,
+    /// The ledger instance that names a copy's temp.
+    pub(super) instance: NodeId,
+    /// Whether recovery found it: a move of it may be half done.
+    pub(super) from_recovery: bool,
+}
+
+/// Renames a source to its private name and compares it with what was read.
+pub(super) fn take(
+    input: &Dir,
+    wanted: &TakeRequest<'_>,
+    instance: &NodeId,
+) -> io::Result<TakeResult> {
+    let (parent, name) = fs::split(wanted.path);
+    let dir = match input.open_beneath(parent) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(TakeResult::Gone),
+        dir => dir?,
+    };
+    // Another file is not taken: its producer never finds it without its name then.
+    match dir.stat(Path::new(name))? {
+        None => return Ok(TakeResult::Gone),
+        // The change time counts too: a rewrite that resets the other times moves it.
+        Some(metadata)
+            if metadata.kind != Kind::File || !metadata.identity.matches(wanted.read) =>
+        {
+            return Ok(TakeResult::Replaced);
+        }
+        Some(metadata) if !is_quiet(&metadata.identity) && !can_detect_writers(&dir, name)? => {
+            return Ok(TakeResult::Busy);
+        }
+        Some(_) => {}
+    }
+    let held = LocalHeld {
+        dir,
+        name: name.to_owned(),
+        private: fs::private_name(instance, wanted.id),
+        instance: instance.clone(),
+        from_recovery: false,
+    };
+    match held.dir.rename_to_own(name, &held.private) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(TakeResult::Gone),
+        result => result?,
+    }
+    held.compare(wanted)
+}
+
+/// Checks whether a file is unchanged for long enough that no process is assumed to write it, where the
+/// kernel cannot report writers.
+fn is_quiet(identity: &Fingerprint) -> bool {
+    let changed_ns = identity.modified_ns.max(identity.changed_ns);
+    let changed = Duration::from_nanos(u64::try_from(changed_ns).unwrap_or(0));
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(changed) >= limits::QUIET_TIME
+}
+
+fn can_detect_writers(dir: &Dir, name: &OsStr) -> io::Result<bool> {
+    let writers = dir.open_file(Path::new(name)).and_then(|file| fs::check_writers(&file));
+    match writers {
+        // It was removed meanwhile: the rename reports that.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        // A write lease, which the holder has a time to give up.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        writers => Ok(writers? != Writers::Unknown),
+    }
+}
+
+/// Returns the result for a source that cannot be opened: a lease on it denies that for now.
+fn busy_if_leased(error: io::Error) -> io::Result<TakeResult> {
+    if error.kind() == io::ErrorKind::WouldBlock { Ok(TakeResult::Busy) } else { Err(error) }
+}
+
+impl LocalHeld {
+    /// Opens a source that recovery found under its private name.
+    pub(super) fn reopen(
+        input: &Dir,
+        taken: &Taken,
+        source: &Path,
+        instance: &NodeId,
+    ) -> io::Result<Self> {
+        // Its directory may have been renamed since, or the file before that.
+        let (parent, private) = fs::split(&taken.path);
+        let (_, name) = fs::split(source);
+        Ok(Self {
+            dir: input.open_beneath(parent)?,
+            name: name.to_owned(),
+            private: private.to_owned(),
+            instance: instance.clone(),
+            from_recovery: true,
+        })
+    }
+
+    /// The second check, by a handle, of the name that only this process uses: is it the file that was
+    /// read, and does no process have it open for writing? No process can open it by its own name any
+    /// more. It keeps the private name only if it is ours.
+    pub(super) fn compare(self, wanted: &TakeRequest<'_>) -> io::Result<TakeResult> {
+        let opened = failpoint::hit("dispose::taken").and_then(|()| self.open());
+        let result = match opened {
+            Ok(None) => return Ok(TakeResult::Gone),
+            Ok(Some((identity, _))) if !wanted.read.matches_content(&identity) => {
+                Ok(TakeResult::Replaced)
+            }
+            Ok(Some((_, Writers::Some))) => Ok(TakeResult::Busy),
+            Ok(Some((_, Writers::None | Writers::Unknown))) => return self.compare_content(wanted),
+            Err(error) => busy_if_leased(error),
+        };
+        self.return_with(result)
+    }
+
+    /// The third check, of the content, where the times are too coarse to show a change after the read.
+    fn compare_content(self, wanted: &TakeRequest<'_>) -> io::Result<TakeResult> {
+        let Some(hash) = wanted.content else {
+            return Ok(TakeResult::Taken(Box::new(self)));
+        };
+        let result = match fs::content_hash(&self.dir, &self.private) {
+            Ok(found) if found == hash => return Ok(TakeResult::Taken(Box::new(self))),
+            Ok(_) => Ok(TakeResult::Replaced),
+            Err(error) => busy_if_leased(error),
+        };
+        self.return_with(result)
+    }
+
+    /// Restores its name, and returns this result or the failure of that.
+    fn return_with(self, result: io::Result<TakeResult>) -> io::Result<TakeResult> {
+        match self.rename_back() {
+            Ok(()) => result,
+            Err(error) => {
+                let error = self.at(error);
+                Ok(TakeResult::Stranded(self.private.into(), error))
+            }
+        }
+    }
+
+    /// Returns its identity, by a handle, and its writers; `None` if it is gone.
+    fn open(&self) -> io::Result<Option<(Fingerprint, Writers)>> {
+        let path = Path::new(&self.private);
+        match self.dir.stat(path)? {
+            None => return Ok(None),
+            Some(metadata) if metadata.kind != Kind::File => {
+                return Ok(Some((metadata.identity, Writers::Unknown)));
+            }
+            Some(_) => {}
+        }
+        let file = self.dir.open_file(path)?;
+        Ok(Some((fs::identity_of(&file)?, fs::check_writers(&file)?)))
+    }
+
+    /// Checks whether another file has its name by now, or may have: a marker may belong to that
+    /// one.
+    pub(super) fn is_name_taken(&self) -> bool {
+        self.dir.stat_fresh(&self.name).map_or(true, |found| found.is_some())
+    }
+
+    pub(super) fn rename_back(&self) -> io::Result<()> {
+        self.dir.rename(&self.private, &self.dir, &self.name, Overwrite::Never)
+    }
+
+    pub(super) fn remove(&self) -> io::Result<()> {
+        failpoint::hit("dispose::unlink").and_then(|()| self.dir.unlink_own(&self.private))
+    }
+
+    /// Adds its original full path to an error.
+    pub(super) fn at(&self, source: io::Error) -> SourceError {
+        SourceError { path: self.dir.path().join(&self.name), source }
+    }
+}

@@ -1,0 +1,97 @@
+//! Moves the marker of a source where the source goes, and before it: a marker that stayed would
+//! declare the next file of that name finished while it is still written.
+
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    path::Path,
+};
+
+use crate::{
+    fs::{self, Dir, Overwrite},
+    limits,
+};
+
+/// The mode of a marker, reduced by the umask.
+const MARKER_MODE: u32 = 0o666;
+
+/// Returns the name of a source's marker.
+#[must_use]
+pub fn name_of(source: &OsStr, suffix: &str) -> OsString {
+    let mut name = source.to_owned();
+    name.push(suffix);
+    name
+}
+
+/// Removes a marker; a missing one is no error.
+pub(super) fn remove(dir: &Dir, marker: &OsStr) -> io::Result<()> {
+    ignore_missing(dir.unlink(marker))
+}
+
+/// Archives a marker below `parent`; a missing one is no error.
+pub(super) fn archive(dir: &Dir, marker: &OsStr, (root, parent): (&Path, &Path)) -> io::Result<()> {
+    let to = Dir::open(root).and_then(|to| to.make_beneath(parent, fs::SHARED_DIR_MODE));
+    match to.and_then(|to| move_to(dir, marker, (&to, marker))) {
+        // On another file system the marker is removed: its name is all that it holds, and that is no
+        // longer needed.
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => remove(dir, marker),
+        archived => ignore_missing(archived),
+    }
+}
+
+/// Moves a marker next to the slot of its source in quarantine; a missing one is no error.
+pub(super) fn quarantine(dir: &Dir, marker: &OsStr, (to, name): (&Dir, &OsStr)) -> io::Result<()> {
+    match move_to(dir, marker, (to, name)) {
+        // On another file system, or if the slot's name leaves no room for the suffix, the marker
+        // is removed.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => remove(dir, marker),
+        moved => ignore_missing(moved),
+    }
+}
+
+/// Returns a marker from quarantine to the input, after its source: a rename gives it a change time that is
+/// no earlier than the source's, so it does not count as an earlier file's. A marker that was not kept, or
+/// cannot be renamed here, is created: the operator's request declares the file finished.
+pub fn restore((from, kept): (&Dir, &OsStr), (to, name): (&Dir, &OsStr)) -> io::Result<()> {
+    match from.rename(kept, to, name, Overwrite::Never) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => create(to, name),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::CrossesDevices | io::ErrorKind::AlreadyExists
+            ) =>
+        {
+            create(to, name)?;
+            remove(from, kept)
+        }
+        restored => restored.map(drop),
+    }
+}
+
+fn create(dir: &Dir, marker: &OsStr) -> io::Result<()> {
+    match dir.create_file(marker, MARKER_MODE) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        created => created.map(drop),
+    }
+}
+
+fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+/// Moves a marker to this name or, if it is taken, to `NAME.1`, `NAME.2`, …
+fn move_to(dir: &Dir, marker: &OsStr, (to, name): (&Dir, &OsStr)) -> io::Result<()> {
+    let mut target = name.to_owned();
+    loop {
+        match dir.rename(marker, to, &target, Overwrite::Never) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            moved => return moved,
+        }
+        target = fs::free_number(name, "", limits::NAME_BYTES_MAX, |candidate| {
+            Ok(to.stat(Path::new(candidate))?.is_none())
+        })?;
+    }
+}

@@ -1,0 +1,90 @@
+//! Slots of a quarantine directory, each with a reason file next to it.
+
+use std::{
+    ffi::{OsStr, OsString},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{
+    fs::{self, Dir, NodeId, Overwrite, Temp},
+    limits,
+};
+
+/// The suffix of a reason file's name.
+const REASON_SUFFIX: &[u8] = b".json";
+/// Names up to this length keep their full name in the reason file's name.
+const REASON_STEM_BYTES_MAX: usize = limits::NAME_BYTES_MAX - REASON_SUFFIX.len();
+/// Limit for reading a reason file.
+const REASON_BYTES_MAX: u64 = 64 * 1024;
+
+pub(super) fn find_slot(
+    quarantine: &Path,
+    path: &Path,
+    may_replace: &dyn Fn(&[u8]) -> bool,
+) -> io::Result<PathBuf> {
+    let (parent, name) = fs::split(path);
+    let dir = make(quarantine, parent)?;
+    let is_free = |name: &OsStr| -> io::Result<bool> {
+        let taken = dir.stat(Path::new(name))?.is_some();
+        Ok(!taken && may_replace_reason(&dir, &reason_name(name), may_replace)?)
+    };
+    let name = if is_free(name)? {
+        name.to_owned()
+    } else {
+        fs::free_number(name, "", REASON_STEM_BYTES_MAX, is_free)?
+    };
+    Ok(dir.path().join(name))
+}
+
+/// Opens a directory below the quarantine, and makes missing ones.
+fn make(quarantine: &Path, parent: &Path) -> io::Result<Dir> {
+    let above =
+        quarantine.ancestors().find_map(|above| Dir::open(above).ok().map(|dir| (above, dir)));
+    let Some((above, dir)) = above else {
+        return Err(io::ErrorKind::NotFound.into());
+    };
+    let below = quarantine.strip_prefix(above).unwrap_or(Path::new(""));
+    dir.make_beneath(&below.join(parent), fs::OWN_DIR_MODE)
+}
+
+fn may_replace_reason(
+    dir: &Dir,
+    reason: &OsStr,
+    may_replace: &dyn Fn(&[u8]) -> bool,
+) -> io::Result<bool> {
+    if dir.stat(Path::new(reason))?.is_none() {
+        return Ok(true);
+    }
+    let Ok(file) = dir.open_file(Path::new(reason)) else {
+        return Ok(false);
+    };
+    let mut text = Vec::new();
+    file.take(REASON_BYTES_MAX).read_to_end(&mut text)?;
+    Ok(may_replace(&text))
+}
+
+/// Writes `NAME.json`, atomically and durably. A name too long for that is cut.
+pub(super) fn write_reason(slot: &Path, content: &[u8], instance: &NodeId) -> io::Result<()> {
+    let (dir, name) = open(slot)?;
+    let temp = Temp::create(&dir, instance)?;
+    temp.file().write_all(content)?;
+    temp.file().sync_all()?;
+    temp.publish(&reason_name(name), Overwrite::Allow).map_err(|(_, error)| error)?;
+    dir.sync()
+}
+
+/// Opens the directory of a slot, which exists; returns it with the slot's name.
+pub(super) fn open(slot: &Path) -> io::Result<(Arc<Dir>, &OsStr)> {
+    let (parent, name) = fs::split(slot);
+    Ok((Arc::new(Dir::open(parent)?), name))
+}
+
+/// Returns the name of the reason file next to a file of this name.
+#[must_use]
+pub fn reason_name(name: &OsStr) -> OsString {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let name = name.as_bytes();
+    OsString::from_vec([name.get(..REASON_STEM_BYTES_MAX).unwrap_or(name), REASON_SUFFIX].concat())
+}

@@ -1,0 +1,81 @@
+//! A source of the store in memory that was taken.
+
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    super::{Disposal, HeldSource, Result, SourceError, TakeRequest, TakeResult, Unfinished},
+    Store,
+};
+use crate::{fingerprint::Fingerprint, fs::Writers};
+
+/// A taken file.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) root: PathBuf,
+    /// The private name.
+    pub(super) key: OsString,
+    pub(super) store: Store,
+}
+
+impl Held {
+    fn failed(self: Box<Self>, path: &Path, source: io::Error) -> Unfinished {
+        let path = self.root.join(path);
+        (self, SourceError { path, source })
+    }
+}
+
+impl HeldSource for Held {
+    fn identity(&self) -> Result<Option<Fingerprint>> {
+        Ok(self.store.lock().taken.get(&self.key).map(|(_, object)| object.identity))
+    }
+
+    fn check(self: Box<Self>, wanted: &TakeRequest<'_>) -> Result<TakeResult> {
+        let found = self.store.lock().taken.get(&self.key).cloned();
+        let Some((path, object)) = found else { return Ok(TakeResult::Gone) };
+        let result = match object.writers() {
+            _ if !object.is_wanted(wanted) => TakeResult::Replaced,
+            Writers::Some => TakeResult::Busy,
+            Writers::None | Writers::Unknown => return Ok(TakeResult::Taken(self)),
+        };
+        Ok(match self.put_back() {
+            Ok(()) => result,
+            Err((_, error)) => TakeResult::Stranded(path, error),
+        })
+    }
+
+    fn finish(self: Box<Self>, disposal: &Disposal<'_>) -> Result<(), Unfinished> {
+        let store = self.store.clone();
+        let mut objects = store.lock();
+        let Some((path, object)) = objects.taken.get(&self.key).cloned() else { return Ok(()) };
+        let marker = disposal.marker.filter(|_| !objects.files.contains_key(&path));
+        let ended_marker = marker.map_or(Ok(()), |suffix| {
+            let mut name = path.clone().into_os_string();
+            name.push(suffix);
+            let found = objects.files.remove(Path::new(&name));
+            found.map_or(Ok(()), |marker| objects.end(disposal.end, suffix, marker))
+        });
+        match ended_marker.and_then(|()| objects.end(disposal.end, "", object)) {
+            Ok(()) => {
+                objects.taken.remove(&self.key);
+                Ok(())
+            }
+            Err(error) => Err(self.failed(&path, error)),
+        }
+    }
+
+    fn put_back(self: Box<Self>) -> Result<(), Unfinished> {
+        let store = self.store.clone();
+        let mut objects = store.lock();
+        let Some((path, object)) = objects.taken.remove(&self.key) else { return Ok(()) };
+        if objects.files.contains_key(&path) {
+            objects.taken.insert(self.key.clone(), (path.clone(), object));
+            return Err(self.failed(&path, io::ErrorKind::AlreadyExists.into()));
+        }
+        objects.files.insert(path, object);
+        Ok(())
+    }
+}

@@ -1,0 +1,231 @@
+//! The chain of transforms of a file, as written in `--transform`, and the resulting names.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fmt,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    str::FromStr,
+    sync::Arc,
+};
+
+use super::{
+    Effect, ProgramRunner, Spec, compression,
+    exec::{Exec, Programs},
+};
+
+/// At least one transform, in the order of application.
+///
+/// ```
+/// let chain: tidemill::transforms::Chain = "gunzip,zstd:9".parse()?;
+/// assert_eq!(chain.output_name("a.log.gz".as_ref()), "a.log.zst");
+/// # Ok::<(), String>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Chain(Vec<Arc<dyn Spec>>);
+
+impl Chain {
+    /// Returns the default chain: zstd at its default level.
+    #[must_use]
+    pub fn zstd() -> Self {
+        Self(vec![compression::zstd::default()])
+    }
+
+    #[must_use]
+    pub fn specs(&self) -> &[Arc<dyn Spec>] {
+        &self.0
+    }
+
+    /// Returns the chain with the programs that its `exec` transforms name, or an error that names the
+    /// missing table.
+    pub fn resolve(&self, programs: &Programs) -> Result<Self, String> {
+        let resolve = |spec: &Arc<dyn Spec>| -> Result<Arc<dyn Spec>, String> {
+            let Some(name) = spec.program_name() else { return Ok(Arc::clone(spec)) };
+            match programs.get(name) {
+                Some(program) => {
+                    Ok(Arc::new(Exec::new(name.to_owned(), Some(Arc::clone(program)))))
+                }
+                None => Err(format!("`{spec}` has no table `[exec.{name}]`")),
+            }
+        };
+        self.0.iter().map(resolve).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Gives the process that runs programs to the transforms that need it.
+    pub fn connect(&self, runner: &Arc<dyn ProgramRunner>) {
+        self.0.iter().for_each(|spec| spec.connect(runner));
+    }
+
+    /// Returns whether a transform runs a user's program.
+    #[must_use]
+    pub fn runs_programs(&self) -> bool {
+        self.0.iter().any(|spec| spec.program_name().is_some())
+    }
+
+    /// Returns the notation as the ledger stores it.
+    #[must_use]
+    pub fn recorded(&self) -> String {
+        self.0.iter().map(|spec| spec.recorded()).collect::<Vec<_>>().join(",")
+    }
+
+    fn effects(&self) -> impl Iterator<Item = Effect> {
+        self.0.iter().map(|spec| spec.effect())
+    }
+
+    /// Returns whether a transform can enlarge a file without an inherent bound.
+    #[must_use]
+    pub fn decompresses(&self) -> bool {
+        self.effects().any(|effect| matches!(effect, Effect::Decompresses(_)))
+    }
+
+    /// Returns whether the output equals the source, byte for byte.
+    #[must_use]
+    pub fn only_copies(&self) -> bool {
+        self.effects().all(|effect| effect == Effect::Copies)
+    }
+
+    /// Returns warnings about valid but questionable combinations.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let pairs = self.0.windows(2).filter_map(|pair| {
+            let [first, second] = pair else { return None };
+            match (first.effect(), second.effect()) {
+                (Effect::Compresses(format), Effect::Decompresses(undone))
+                    if undone.is_none_or(|undone| undone == format) =>
+                {
+                    Some(format!("`{second}` undoes `{first}`"))
+                }
+                (Effect::Compresses(_), Effect::Compresses(_)) => {
+                    Some(format!("`{second}` compresses the output of `{first}` again"))
+                }
+                _ => None,
+            }
+        });
+        pairs.collect()
+    }
+
+    /// Returns the output name for a source name: a decompressing transform strips its extension, if
+    /// present, and a compressing one appends its extension.
+    #[must_use]
+    pub fn output_name(&self, source: &OsStr) -> OsString {
+        name_after(source, &self.0)
+    }
+
+    /// Returns the extension that the last transform appends, if any.
+    #[must_use]
+    pub fn added_extension(&self) -> Option<&'static str> {
+        match self.0.last().map(|spec| spec.effect()) {
+            Some(Effect::Compresses(format)) => Some(format.extension()),
+            _ => None,
+        }
+    }
+}
+
+/// Returns a name after these transforms.
+pub(super) fn name_after(name: &OsStr, transforms: &[Arc<dyn Spec>]) -> OsString {
+    let name = name.as_bytes().to_vec();
+    OsString::from_vec(transforms.iter().fold(name, |name, spec| spec.output_name(name)))
+}
+
+/// Equal chains are recorded in the same way.
+impl PartialEq for Chain {
+    fn eq(&self, other: &Self) -> bool {
+        self.recorded() == other.recorded()
+    }
+}
+
+impl Eq for Chain {}
+
+impl FromStr for Chain {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.split(',')
+            .map(|transform| super::parse(transform.trim()))
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, spec) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma}{spec}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain(text: &str) -> Chain {
+        text.parse().expect(text)
+    }
+
+    #[test]
+    fn names_follow_the_transforms() {
+        for (transforms, source, output) in [
+            ("zstd", "a.log", "a.log.zst"),
+            ("gunzip,zstd:9", "a.log.gz", "a.log.zst"),
+            ("gunzip", "a.tgz", "a.tar"),
+            ("gunzip", "A.GZ", "A"),
+            ("unxz", "a.lzma", "a"),
+            ("unxz", "a.tlz", "a.tar"),
+            ("gunzip", "plain", "plain"),
+            ("gunzip", ".gz", ".gz"),
+            ("decompress,xz", "b.bz2", "b.xz"),
+            ("decompress", "b.br", "b"),
+            ("zstd,gzip", "c", "c.zst.gz"),
+            ("copy", "d.gz", "d.gz"),
+        ] {
+            assert_eq!(
+                chain(transforms).output_name(source.as_ref()),
+                output,
+                "{transforms} {source}"
+            );
+        }
+    }
+
+    #[test]
+    fn transforms_that_undo_or_repeat_each_other_cause_a_warning() {
+        for (transforms, warning) in [
+            ("gzip,gunzip", "`gunzip` undoes `gzip:6`"),
+            ("gzip,decompress", "`decompress` undoes `gzip:6`"),
+            ("zstd,gzip", "`gzip:6` compresses the output of `zstd:3` again"),
+        ] {
+            assert_eq!(chain(transforms).warnings(), [warning], "{transforms}");
+        }
+        for transforms in ["gzip", "gunzip,zstd", "gunzip,gunzip", "zstd,copy"] {
+            assert!(chain(transforms).warnings().is_empty(), "{transforms}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf8_keeps_its_bytes() {
+        let name = OsStr::from_bytes(b"\xff\n.gz");
+        assert_eq!(chain("gunzip").output_name(name).as_bytes(), b"\xff\n");
+    }
+
+    #[test]
+    fn errors_name_the_valid_values() {
+        assert!("zstd:20".parse::<Chain>().unwrap_err().contains("takes 1 to 19"));
+        assert!("gzip:0:members".parse::<Chain>().unwrap_err().contains("takes 1 to 9"));
+        assert!(
+            "gzip:6:member".parse::<Chain>().unwrap_err().contains("`6:member` is not a level")
+        );
+        assert!("zstd:3:members".parse::<Chain>().unwrap_err().contains("only `gzip` has members"));
+        assert!("gunzip:3".parse::<Chain>().unwrap_err().contains("takes no options"));
+        assert!("zip".parse::<Chain>().unwrap_err().contains("`bunzip2`"));
+        assert!("".parse::<Chain>().is_err());
+        assert!("zstd,,gzip".parse::<Chain>().is_err());
+    }
+
+    #[test]
+    fn a_chain_is_displayed_as_it_is_written() {
+        assert_eq!(chain("gunzip, zstd").to_string(), "gunzip,zstd:3");
+        assert_eq!(chain("gzip:members").to_string(), "gzip:6:members");
+        assert_eq!(chain("gzip:9:members").to_string(), "gzip:9:members");
+    }
+}

@@ -1,0 +1,242 @@
+//! A decompressing transform: the format, the members and the bounds.
+
+use std::io;
+
+use async_compression::core::util::{PartialBuffer, WriteBuffer};
+
+use super::{
+    Cause, Decoder, Error, Format, Next, Transform,
+    detect::{self, DecodeFailure},
+    gzip, pass,
+};
+use crate::{limits::STEP_BUFFER_BYTES, policy::ExpansionLimits, transforms::FileInfo};
+
+/// Output that does not count for the ratio: a small file of zeros is no attack.
+const RATIO_FREE_BYTES: u64 = 1024 * 1024;
+
+pub struct Decompressor {
+    /// `None` for `decompress` until the first bytes show it.
+    format: Option<&'static Format>,
+    decoder: Option<Decoder>,
+    /// First bytes of the file, until they show the format.
+    prefix: Vec<u8>,
+    detects_format: bool,
+    /// Remaining bytes of a skippable frame at the start of the file. `None` without such a frame.
+    skip: Option<u64>,
+    in_member: bool,
+    members: u64,
+    /// Whether only zeros may follow.
+    is_padded: bool,
+    bounds: Bounds,
+    buffer: Box<[u8]>,
+}
+
+/// The bounds of one file's output (K3).
+struct Bounds {
+    limits: ExpansionLimits,
+    /// Bytes of the file before the chain's first transform, so that nested archives have the same bound.
+    source_bytes: u64,
+    bytes_out: u64,
+}
+
+impl Decompressor {
+    /// Without a format, the first bytes of each file show it.
+    pub fn new(format: Option<&'static Format>, limits: ExpansionLimits) -> Result<Self, Cause> {
+        let decoder = |format: &Format| Ok((format.codec()?.decoder)(limits.decoder_bytes));
+        let decoder = format.map(decoder).transpose()?;
+        Ok(Self {
+            format,
+            decoder,
+            prefix: Vec::new(),
+            detects_format: format.is_none(),
+            skip: None,
+            in_member: false,
+            members: 0,
+            is_padded: false,
+            bounds: Bounds { limits, source_bytes: 0, bytes_out: 0 },
+            buffer: vec![0; STEP_BUFFER_BYTES].into(),
+        })
+    }
+
+    /// Drops skippable frames, or parts of them, from the start of the prefix.
+    fn skip_frames(&mut self) {
+        const HEADER_BYTES: usize = 8;
+        loop {
+            if let Some(remaining) = &mut self.skip {
+                let count =
+                    usize::try_from(*remaining).unwrap_or(usize::MAX).min(self.prefix.len());
+                self.prefix.drain(..count);
+                *remaining -= count as u64;
+                if *remaining > 0 {
+                    return;
+                }
+            }
+            let Some(skip) = detect::skippable_bytes(&self.prefix) else {
+                return;
+            };
+            self.prefix.drain(..HEADER_BYTES);
+            self.skip = Some(skip);
+        }
+    }
+
+    /// Detects the format by the prefix, and decodes the prefix.
+    fn begin(&mut self, next: &mut Next<'_>) -> Result<(), Error> {
+        let prefix = std::mem::take(&mut self.prefix);
+        let format = detect::detect(&prefix).ok_or(Cause::Unknown)?;
+        self.decoder = Some((format.codec()?.decoder)(self.bounds.limits.decoder_bytes));
+        self.format = Some(format);
+        self.decode(&prefix, next)
+    }
+
+    fn decode(&mut self, mut bytes: &[u8], next: &mut Next<'_>) -> Result<(), Error> {
+        while !bytes.is_empty() {
+            if !self.in_member {
+                if self.is_padding(bytes) {
+                    self.is_padded = true;
+                    return Ok(());
+                }
+                if self.is_padded {
+                    let source = io::Error::other("data follows the padding");
+                    return Err(Cause::Corrupt(source).into());
+                }
+                let Some(decoder) = &mut self.decoder else {
+                    return Ok(());
+                };
+                decoder.reinit().map_err(|source| self.bounds.classify(source))?;
+                self.in_member = true;
+            }
+            let (before, members) = (self.bounds.bytes_out, self.members);
+            let used = self.decode_member(bytes, next);
+            let is_trailing = members > 0 && self.bounds.bytes_out == before;
+            let used = used.map_err(|error| match error.into_own_cause() {
+                Ok(Cause::Corrupt(source)) if is_trailing => {
+                    Cause::Trailing { members, source }.into()
+                }
+                Ok(cause) => cause.into(),
+                Err(error) => error,
+            })?;
+            bytes = bytes.get(used..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Returns whether these bytes are zeros after a gzip member: gzip(1) pads files for tapes.
+    fn is_padding(&self, bytes: &[u8]) -> bool {
+        let after_one = self.members > 0 && self.format == Some(&gzip::FORMAT);
+        after_one && bytes.iter().all(|byte| *byte == 0)
+    }
+
+    /// Decodes to the end of the member or of the bytes, and returns the number of used bytes.
+    fn decode_member(&mut self, bytes: &[u8], next: &mut Next<'_>) -> Result<usize, Error> {
+        let mut input = PartialBuffer::new(bytes);
+        loop {
+            let Self { decoder: Some(decoder), bounds, buffer, .. } = self else {
+                return Ok(bytes.len());
+            };
+            let mut output = WriteBuffer::new_initialized(buffer);
+            let is_end = decoder.decode(&mut input, &mut output);
+            let is_end = is_end.map_err(|source| bounds.classify(source))?;
+            let is_full = output.has_no_spare_space();
+            bounds.pass(&output, next)?;
+            if is_end {
+                self.end_member(next)?;
+                return Ok(input.written_len());
+            }
+            if input.unwritten().is_empty() && !is_full {
+                return Ok(input.written_len());
+            }
+        }
+    }
+
+    /// Flushes the decoder. A decoder that cannot finish has truncated input.
+    fn end_member(&mut self, next: &mut Next<'_>) -> Result<(), Error> {
+        loop {
+            let Self { decoder: Some(decoder), bounds, buffer, .. } = self else {
+                return Ok(());
+            };
+            let mut output = WriteBuffer::new_initialized(buffer);
+            let finished = decoder.finish(&mut output);
+            let finished = finished.map_err(|source| bounds.classify(source))?;
+            let is_empty = output.written().is_empty();
+            bounds.pass(&output, next)?;
+            if finished {
+                break;
+            }
+            if is_empty {
+                return Err(Cause::Truncated.into());
+            }
+        }
+        self.in_member = false;
+        self.members += 1;
+        Ok(())
+    }
+}
+
+impl Transform for Decompressor {
+    fn start(&mut self, _: &FileInfo<'_>) {
+        if self.detects_format {
+            (self.format, self.decoder) = (None, None);
+        }
+        self.prefix.clear();
+        self.skip = None;
+        (self.in_member, self.members, self.is_padded) = (false, 0, false);
+        (self.bounds.source_bytes, self.bounds.bytes_out) = (0, 0);
+    }
+
+    fn feed(&mut self, bytes: &[u8], next: &mut Next<'_>) -> Result<(), Error> {
+        if self.decoder.is_some() {
+            return self.decode(bytes, next);
+        }
+        self.prefix.extend_from_slice(bytes);
+        self.skip_frames();
+        if self.prefix.len() < detect::MAGIC_BYTES {
+            return Ok(());
+        }
+        self.begin(next)
+    }
+
+    fn set_source_bytes(&mut self, bytes: u64) {
+        self.bounds.source_bytes = bytes;
+    }
+
+    fn finish(&mut self, next: &mut Next<'_>) -> Result<(), Error> {
+        if self.decoder.is_none() {
+            if self.prefix.is_empty() {
+                let is_complete = self.skip == Some(0);
+                return if is_complete { Ok(()) } else { Err(Cause::Truncated.into()) };
+            }
+            self.begin(next)?;
+        }
+        if self.in_member {
+            self.end_member(next)?;
+        }
+        if self.members == 0 { Err(Cause::Truncated.into()) } else { Ok(()) }
+    }
+}
+
+impl Bounds {
+    /// Checks the bounds and passes the output to the next transform.
+    fn pass(&mut self, output: &WriteBuffer<'_>, next: &mut Next<'_>) -> Result<(), Error> {
+        self.bytes_out += output.written_len() as u64;
+        let ExpansionLimits { output_bytes, ratio, .. } = self.limits;
+        if self.bytes_out > output_bytes {
+            return Err(Cause::OutputBytes { limit: output_bytes }.into());
+        }
+        let allowed = self.source_bytes.saturating_mul(ratio).saturating_add(RATIO_FREE_BYTES);
+        if self.bytes_out > allowed {
+            return Err(Cause::Ratio { limit: ratio }.into());
+        }
+        pass(output, next)
+    }
+
+    /// Classifies a decoder's error.
+    fn classify(&self, source: io::Error) -> Error {
+        let cause = match detect::classify(&source) {
+            DecodeFailure::Truncated => Cause::Truncated,
+            DecodeFailure::Memory => Cause::Memory { limit: self.limits.decoder_bytes },
+            DecodeFailure::Unsupported(feature) => Cause::Unsupported(feature),
+            DecodeFailure::Damaged => Cause::Corrupt(source),
+        };
+        cause.into()
+    }
+}

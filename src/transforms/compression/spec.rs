@@ -1,0 +1,82 @@
+//! The two transforms of a format, as configured.
+
+use std::fmt;
+
+use super::{FORMATS, Format, MEMBERS, Settings, decompress::Decompressor};
+use crate::{
+    limits::STEP_BUFFER_BYTES,
+    policy::ExpansionLimits,
+    transforms::{Cause, Effect, Spec, Transform},
+};
+
+#[derive(Debug)]
+pub struct Compress {
+    pub format: &'static Format,
+    pub level: i32,
+    pub members: bool,
+}
+
+impl fmt::Display for Compress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.format.name, self.level)?;
+        if self.members { write!(f, ":{MEMBERS}") } else { Ok(()) }
+    }
+}
+
+impl Spec for Compress {
+    fn effect(&self) -> Effect {
+        Effect::Compresses(self.format)
+    }
+
+    fn output_name(&self, mut name: Vec<u8>) -> Vec<u8> {
+        name.push(b'.');
+        name.extend_from_slice(self.format.extension.as_bytes());
+        name
+    }
+
+    fn memory_bytes(&self, threads: u32, _: u64) -> u64 {
+        (self.format.encoder_bytes)(self.level, threads) + STEP_BUFFER_BYTES as u64
+    }
+
+    fn start(&self, _: ExpansionLimits, threads: u32) -> Result<Box<dyn Transform>, Cause> {
+        let Self { format, level, members } = *self;
+        (format.codec()?.encoder)(Settings { level, members, threads })
+    }
+}
+
+/// `None` detects the format.
+#[derive(Debug)]
+pub struct Decompress(pub Option<&'static Format>);
+
+impl fmt::Display for Decompress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.map_or("decompress", |format| format.inverse))
+    }
+}
+
+impl Spec for Decompress {
+    fn effect(&self) -> Effect {
+        Effect::Decompresses(self.0)
+    }
+
+    fn output_name(&self, name: Vec<u8>) -> Vec<u8> {
+        let stripped = match self.0 {
+            Some(format) => format.strip(&name),
+            None => FORMATS.iter().find_map(|format| format.strip(&name)),
+        };
+        stripped.unwrap_or(name)
+    }
+
+    fn memory_bytes(&self, _: u32, decoder_bytes: u64) -> u64 {
+        let decoder = |format: &Format| (format.decoder_bytes)(decoder_bytes);
+        let bytes = match self.0 {
+            Some(format) => decoder(format),
+            None => FORMATS.iter().map(|format| decoder(format)).max().unwrap_or_default(),
+        };
+        bytes + STEP_BUFFER_BYTES as u64
+    }
+
+    fn start(&self, limits: ExpansionLimits, _: u32) -> Result<Box<dyn Transform>, Cause> {
+        Ok(Box::new(Decompressor::new(self.0, limits)?))
+    }
+}
