@@ -13,6 +13,7 @@ mod filesystem;
 mod lease;
 mod lock;
 mod made;
+mod numbered;
 mod private_files;
 mod probe;
 mod rename;
@@ -34,6 +35,7 @@ pub use filesystem::{
 };
 pub use lease::{Writers, check_writers};
 pub use lock::{Lock, LockError, LockHolder};
+pub use numbered::{free_number, numbered_name};
 pub use private_files::{
     LEDGER_NAME, LOCK_NAME, OWN_DIR_MODE, SHARED_DIR_MODE, file_id, is_state_dir, make_own,
     make_shared, owner, replace_own, state_dir_of,
@@ -43,10 +45,7 @@ pub use rename::{Overwrite, SecondName};
 pub use sandbox_scope::SandboxScope;
 pub use socket::{Socket, SocketError};
 pub use sys::set_mmap_threshold;
-pub use temp::{
-    NodeId, Temp, copy_attributes, free_number, is_internal_name, live_temps, numbered_name,
-    private_name,
-};
+pub use temp::{NodeId, Temp, copy_attributes, is_internal_name, live_temps, private_name};
 pub use walk::{Walk, WalkEntry};
 
 /// Splits a path below a root into its directory (empty for a name in the root) and its name.

@@ -13,6 +13,7 @@
 use std::{
     ffi::{OsStr, OsString},
     io,
+    path::Path,
     sync::Arc,
 };
 
@@ -22,10 +23,10 @@ use rustix::{
 };
 
 use super::{
-    Dir, FileMetadata,
+    Dir, FileMetadata, free_number,
     probe::{self, is_unsupported},
 };
-use crate::failpoint;
+use crate::{failpoint, limits};
 
 /// Whether a rename may overwrite the file that has the new name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +102,27 @@ impl Dir {
             self.unlink_own(from)?;
         }
         Ok(())
+    }
+
+    /// Renames a file of this directory to `NAME` or, if that is taken, to `NAME.1`, `NAME.2`, …; see
+    /// [`free_number`] for which. Whichever of them the file has already, by a link of a call that a kill
+    /// or an error interrupted, it keeps.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::rename`].
+    pub fn rename_to_free(&self, from: &OsStr, to: &Self, name: &OsStr) -> io::Result<()> {
+        let mut target = name.to_owned();
+        loop {
+            match self.rename(from, to, &target, Overwrite::Never) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                renamed => return renamed,
+            }
+            let is_usable = |target: &OsStr| {
+                Ok(to.stat(Path::new(target))?.is_none() || self.is_linked(from, to, target)?)
+            };
+            target = free_number(name, "", limits::NAME_BYTES_MAX, is_usable)?;
+        }
     }
 
     /// As [`Self::rename`] with [`Overwrite::Never`], but a file that got its new name by a link

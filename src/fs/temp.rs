@@ -63,42 +63,6 @@ pub fn is_internal_name(name: &OsStr) -> bool {
     name.as_bytes().starts_with(PREFIX.as_bytes())
 }
 
-/// Returns `NAME.NUMBER` with a `tail`, for a name that is taken; the name is cut if the result
-/// would have more than `max_bytes` bytes.
-#[must_use]
-pub fn numbered_name(name: &OsStr, number: u32, tail: &str, max_bytes: usize) -> OsString {
-    use std::os::unix::ffi::OsStringExt;
-    let tail = format!(".{number}{tail}");
-    let name = name.as_bytes();
-    let kept = name.get(..max_bytes.saturating_sub(tail.len())).unwrap_or(name);
-    OsString::from_vec([kept, tail.as_bytes()].concat())
-}
-
-/// Returns a free name of `NAME.1`, `NAME.2`, … It doubles the number until one is free, then
-/// halves the distance to the last taken one: frequent names cost few looks. If names in between
-/// were removed it may not be the lowest, and another process may take it before it is used.
-pub fn free_number(
-    name: &OsStr,
-    tail: &str,
-    max_bytes: usize,
-    mut is_free: impl FnMut(&OsStr) -> io::Result<bool>,
-) -> io::Result<OsString> {
-    let (mut taken, mut free) = (0_u32, 1_u32);
-    while !is_free(&numbered_name(name, free, tail, max_bytes))? {
-        taken = free;
-        free = free.checked_mul(2).ok_or(io::ErrorKind::AlreadyExists)?;
-    }
-    while free - taken > 1 {
-        let middle = taken + (free - taken) / 2;
-        if is_free(&numbered_name(name, middle, tail, max_bytes))? {
-            free = middle;
-        } else {
-            taken = middle;
-        }
-    }
-    Ok(numbered_name(name, free, tail, max_bytes))
-}
-
 /// Returns the name of a source between the rename and the unlink of its disposal; recovery
 /// recognizes it.
 #[must_use]
@@ -321,20 +285,6 @@ mod tests {
         drop(temp);
         let remaining = std::fs::read_dir(root.path().join("new")).expect("list").count();
         assert_eq!(remaining, 0);
-    }
-
-    #[test]
-    fn a_free_number_is_found_in_few_looks() {
-        for taken in [0_usize, 1, 2, 3, 7, 200_000] {
-            let mut looks = 0;
-            let found = free_number("a".as_ref(), ".zst", 255, |name| {
-                looks += 1;
-                let number = name.to_str().and_then(|name| name.split('.').nth(1));
-                Ok(number.and_then(|number| number.parse::<usize>().ok()).expect("number") > taken)
-            });
-            assert_eq!(found.expect("found"), *format!("a.{}.zst", taken + 1));
-            assert!(looks < 40, "{looks} looks for {taken}");
-        }
     }
 
     #[test]

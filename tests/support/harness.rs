@@ -3,7 +3,7 @@
 #![expect(clippy::unnecessary_debug_formatting, reason = "a name may hold anything")]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
@@ -23,6 +23,8 @@ pub const LINKS: &str = "gate::no_replace=return(out)";
 pub struct Tree {
     root: tempfile::TempDir,
     pub contents: BTreeMap<PathBuf, Vec<u8>>,
+    /// Names in the archive that files of an earlier day have.
+    archived: BTreeSet<PathBuf>,
     links: bool,
 }
 
@@ -93,13 +95,16 @@ fn wait_within(patience: Duration, mut is_so: impl FnMut() -> bool) -> bool {
     true
 }
 
+/// What the files of an earlier day hold.
+const EARLIER: &[u8] = b"of an earlier day";
+
 impl Tree {
     pub fn new() -> Self {
         let root = tempfile::tempdir().expect("temporary directory");
         for dir in ["in", "out", "archive"] {
             fs::create_dir(root.path().join(dir)).expect("directory");
         }
-        Self { root, contents: BTreeMap::new(), links: false }
+        Self { root, contents: BTreeMap::new(), archived: BTreeSet::new(), links: false }
     }
 
     /// A tree whose files get their names by links, or not.
@@ -121,6 +126,27 @@ impl Tree {
             tree.put(&format!("large-{number}.bin"), line.repeat(60_000).as_bytes());
         }
         tree
+    }
+
+    /// The archive has another file of each second name, of an earlier day.
+    #[must_use]
+    pub fn with_archived(mut self) -> Self {
+        self.archived = self.contents.keys().step_by(2).cloned().collect();
+        for path in &self.archived {
+            let whole = self.path("archive").join(path);
+            fs::create_dir_all(whole.parent().expect("a parent")).expect("directory");
+            fs::write(whole, EARLIER).expect("write");
+        }
+        self
+    }
+
+    /// The name that a source gets in the archive.
+    fn archived_name(&self, path: &Path) -> PathBuf {
+        let mut name = path.as_os_str().to_owned();
+        if self.archived.contains(path) {
+            name.push(".1");
+        }
+        name.into()
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -260,7 +286,7 @@ impl Tree {
             let output = self.path("out").join(packed_name(path)).exists();
             assert!(source || output, "{path:?} is lost\n{}", self.log());
             assert!(source || on_success != "keep", "{path:?} was to be kept");
-            let archived = self.path("archive").join(path);
+            let archived = self.path("archive").join(self.archived_name(path));
             if archived.exists() {
                 assert!(fs::read(&archived).expect("read") == *content, "{path:?} in the archive");
                 assert!(!source, "{path:?} is in the archive and in the input");
@@ -282,13 +308,17 @@ impl Tree {
             sources.len(),
             self.log()
         );
-        let (kept, archived) = match on_success {
-            "keep" => (sources.clone(), Vec::new()),
-            "archive" => (Vec::new(), sources.clone()),
-            _ => (Vec::new(), Vec::new()),
-        };
+        let kept = if on_success == "keep" { sources.clone() } else { Vec::new() };
+        let mut archived: Vec<_> = self.archived.iter().cloned().collect();
+        if on_success == "archive" {
+            archived.extend(sources.iter().map(|path| self.archived_name(path)));
+        }
         assert_eq!(self.files("in"), kept, "{}", self.log());
-        assert_eq!(self.files("archive"), archived, "{}", self.log());
+        assert_eq!(self.files("archive"), sorted(archived), "{}", self.log());
+        for path in &self.archived {
+            let content = fs::read(self.path("archive").join(path)).expect("read");
+            assert_eq!(content, EARLIER, "{path:?} was replaced in the archive\n{}", self.log());
+        }
         let once: BTreeMap<_, _> = sources.into_iter().map(|path| (path, 1)).collect();
         assert_eq!(self.acknowledged(), once, "{}", self.log());
     }

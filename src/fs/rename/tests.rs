@@ -99,3 +99,19 @@ fn a_file_system_with_neither_is_unavailable() {
     assert!(crate::error::blames_output(&error));
     assert_eq!(names(&root), ["old"]);
 }
+
+/// The archive has another file of this name. Without the same number again the file would be there
+/// twice.
+#[test]
+fn a_numbered_name_that_an_interrupted_call_gave_is_kept() {
+    let (_scenario, root, dir) = without_no_replace();
+    put(&root, "old", "ours");
+    for name in ["new", "new.1", "new.2"] {
+        put(&root, name, "theirs");
+    }
+    let number = std::fs::hard_link(root.path().join("old"), root.path().join("new.3"));
+    number.expect("link");
+    dir.rename_to_free("old".as_ref(), &dir, "new".as_ref()).expect("rename");
+    assert_eq!(names(&root), ["new", "new.1", "new.2", "new.3"]);
+    assert_eq!(std::fs::read(root.path().join("new.3")).expect("read"), b"ours");
+}

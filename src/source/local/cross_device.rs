@@ -28,15 +28,9 @@ pub(super) fn move_to(
     name: &OsStr,
     on_progress: &dyn Fn(),
 ) -> io::Result<()> {
-    let mut target = name.to_owned();
-    loop {
-        match held.dir.rename(&held.private, to, &target, Overwrite::Never) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) if needs_copy(&error) => return move_by_copy(held, to, name, on_progress),
-            Err(error) => return Err(error),
-        }
-        target = free_name(to, name)?;
+    match held.dir.rename_to_free(&held.private, to, name) {
+        Err(error) if needs_copy(&error) => move_by_copy(held, to, name, on_progress),
+        renamed => renamed,
     }
 }
 

@@ -7,10 +7,7 @@ use std::{
     path::Path,
 };
 
-use crate::{
-    fs::{self, Dir, Overwrite},
-    limits,
-};
+use crate::fs::{self, Dir, Overwrite};
 
 /// The mode of a marker, reduced by the umask.
 const MARKER_MODE: u32 = 0o666;
@@ -31,7 +28,7 @@ pub(super) fn remove(dir: &Dir, marker: &OsStr) -> io::Result<()> {
 /// Archives a marker below `parent`; a missing one is no error.
 pub(super) fn archive(dir: &Dir, marker: &OsStr, (root, parent): (&Path, &Path)) -> io::Result<()> {
     let to = Dir::open(root).and_then(|to| to.make_beneath(parent, fs::SHARED_DIR_MODE));
-    match to.and_then(|to| move_to(dir, marker, (&to, marker))) {
+    match to.and_then(|to| dir.rename_to_free(marker, &to, marker)) {
         // On another file system the marker is removed: its name is all that it holds, and that is no
         // longer needed.
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => remove(dir, marker),
@@ -41,7 +38,7 @@ pub(super) fn archive(dir: &Dir, marker: &OsStr, (root, parent): (&Path, &Path))
 
 /// Moves a marker next to the slot of its source in quarantine; a missing one is no error.
 pub(super) fn quarantine(dir: &Dir, marker: &OsStr, (to, name): (&Dir, &OsStr)) -> io::Result<()> {
-    match move_to(dir, marker, (to, name)) {
+    match dir.rename_to_free(marker, to, name) {
         // On another file system, or if the slot's name leaves no room for the suffix, the marker
         // is removed.
         Err(error) if error.kind() != io::ErrorKind::NotFound => remove(dir, marker),
@@ -79,19 +76,5 @@ fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
-    }
-}
-
-/// Moves a marker to this name or, if it is taken, to `NAME.1`, `NAME.2`, …
-fn move_to(dir: &Dir, marker: &OsStr, (to, name): (&Dir, &OsStr)) -> io::Result<()> {
-    let mut target = name.to_owned();
-    loop {
-        match dir.rename(marker, to, &target, Overwrite::Never) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            moved => return moved,
-        }
-        target = fs::free_number(name, "", limits::NAME_BYTES_MAX, |candidate| {
-            Ok(to.stat(Path::new(candidate))?.is_none())
-        })?;
     }
 }

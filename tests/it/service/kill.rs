@@ -16,7 +16,7 @@ const KILLED: i32 = -9;
 fn killed_at(name: &str) {
     for on_success in DISPOSITIONS {
         for passes_before in [0, 7, 25] {
-            let tree = Tree::with(30, 2);
+            let tree = Tree::with(30, 2).with_archived();
             let failpoints = format!("{name}={passes_before}*off->return(kill)");
             let code = tree.start_with(&failpoints, on_success, &["--once"]).wait();
             let may_miss = passes_before > 0 || is_not_met(name, on_success);
@@ -69,7 +69,7 @@ fn is_publish(name: &str) -> bool {
 fn a_kill_during_recovery_is_recovered_from() {
     for on_success in DISPOSITIONS {
         for name in RECOVERY_NAMES {
-            let tree = Tree::with(30, 1);
+            let tree = Tree::with(30, 1).with_archived();
             let first = tree.start_with("commit::renamed=return(kill)", on_success, &["--once"]);
             assert_eq!(first.wait(), KILLED);
             let failpoints = format!("{name}=return(kill)");
@@ -111,7 +111,7 @@ fn a_kill_at_200_random_instants_loses_and_doubles_nothing() {
     let mut hits = 0;
     for round in 0..trees {
         let on_success = DISPOSITIONS[round % 3];
-        let tree = Tree::with(400, 4).by_links(round % 2 == 1);
+        let tree = Tree::with(400, 4).by_links(round % 2 == 1).with_archived();
         for _ in 0..10 {
             let service = tree.start(on_success, &["--once"]);
             std::thread::park_timeout(Duration::from_micros(random.below(60_000)));

@@ -138,5 +138,5 @@ pub fn tree(links: bool) -> Tree {
     }
     let line = format!("{seed:x} is a line of a large file\n");
     tree.put("large.bin", line.repeat(12_000).as_bytes());
-    tree
+    tree.with_archived()
 }

@@ -124,7 +124,7 @@ fn is_not_met(name: &str, on_success: &str) -> bool {
 fn killed_at(name: &str) {
     for on_success in DISPOSITIONS {
         for passes_before in [0, 7, 25] {
-            let tree = Tree::with(30, 2);
+            let tree = Tree::with(30, 2).with_archived();
             let failpoints = format!("{NO_REPLACE};{name}={passes_before}*off->return(kill)");
             let code = tree.start_with(&failpoints, on_success, &["--once"]).wait();
             let may_miss = passes_before > 0 || is_not_met(name, on_success);
@@ -160,7 +160,7 @@ fn recovery_publishes_by_links_and_may_end_between_the_two_names() {
     for on_success in DISPOSITIONS {
         for at in ["commit::intended", "commit::renamed"] {
             for name in RECOVERY_NAMES.into_iter().chain(["link::made", "link::durable"]) {
-                let tree = Tree::with(10, 1);
+                let tree = Tree::with(10, 1).with_archived();
                 let first = format!("{NO_REPLACE};{at}=return(kill)");
                 let code = tree.start_with(&first, on_success, &["--once"]).wait();
                 assert_eq!(code, KILLED, "{at}");
