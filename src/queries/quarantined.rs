@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    collections::HashSet,
     ffi::OsStr,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -87,9 +88,12 @@ pub fn all(ledger: &dyn Ledger) -> ledger::Result<Vec<Quarantined>> {
     let roots = ledger.roots()?;
     let query = HistoryQuery { state: Some(State::Quarantined), ..HistoryQuery::default() };
     let mut found = Vec::new();
+    // A move that a power loss undid has several records, and one file.
+    let mut slots = HashSet::new();
     for records in pages(ledger, query) {
         for record in records? {
-            if is_quarantined(ledger, &record)? {
+            let is_first = record.moved_to.clone().is_none_or(|slot| slots.insert(slot));
+            if is_first && is_quarantined(ledger, &record)? {
                 let dirs = roots.iter().find(|roots| roots.id == record.pipeline).cloned();
                 found.extend(dirs.map(|roots| Quarantined { record, roots }));
             }

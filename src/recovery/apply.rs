@@ -303,7 +303,7 @@ fn dispose_source(
     record: &Record,
     marker: Option<&str>,
 ) -> source::Result<bool> {
-    match input.take(&TakeRequest::of(record))? {
+    match input.take(&TakeRequest::resumed(record))? {
         // Recovery is not watched for its progress.
         TakeResult::Taken(held) => finish_source(held, record, marker, &|| ()).map(|()| true),
         TakeResult::Gone => Ok(true),

@@ -203,7 +203,7 @@ fn finish(
     record: &Record,
     dispose: impl FnOnce(Box<dyn HeldSource>) -> source::Result<()>,
 ) -> source::Result<bool> {
-    match held.check(&TakeRequest::of(record))? {
+    match held.check(&TakeRequest::resumed(record))? {
         TakeResult::Taken(held) => dispose(held).map(|()| false),
         TakeResult::Gone => Ok(false),
         TakeResult::Replaced | TakeResult::Busy => Ok(true),

@@ -58,7 +58,7 @@ fn identity(source: &dyn Source, path: &str) -> Fingerprint {
 }
 
 fn request<'a>(path: &'a str, read: &'a Fingerprint) -> TakeRequest<'a> {
-    TakeRequest { path: path.as_ref(), read, content: None, id: ID }
+    TakeRequest { path: path.as_ref(), read, content: None, id: ID, resumed: false }
 }
 
 /// Takes the source that has this name now.
@@ -261,6 +261,10 @@ fn a_quarantined_source_has_its_slot_next_to_its_reason(bench: &impl Bench) {
             ("/quarantine/d/a.json", "first"),
         ],
     );
+    bench.put("d/a", "second");
+    let is_in = |slot: &str| source.is_in_slot("d/a".as_ref(), &root.join(slot)).expect("compare");
+    assert_eq!(["d/a", "d/a.1", "d/a.2"].map(is_in), [false, true, false]);
+    take(&*source, "d/a").finish(&disposal(End::Removed)).expect("finish");
     // A reason file without its file is replaced, if it is this source's.
     let slot = source.quarantine_slot(&root, "b".as_ref(), &|_| false).expect("slot");
     source.write_reason(&slot, b"ours").expect("write");

@@ -288,6 +288,12 @@ impl Source for Memory {
         Ok(())
     }
 
+    fn is_in_slot(&self, path: &Path, slot: &Path) -> Result<bool> {
+        let objects = self.store.lock();
+        let (source, moved) = (objects.files.get(path), objects.outside.get(slot));
+        Ok(source.zip(moved).is_some_and(|(source, moved)| source.content == moved.content))
+    }
+
     fn quarantine_slot(
         &self,
         quarantine: &Path,

@@ -141,6 +141,10 @@ pub trait Source: Send + Sync + Debug {
         may_replace: &dyn Fn(&[u8]) -> bool,
     ) -> Result<PathBuf>;
 
+    /// Checks whether the file in a quarantine slot has this source's content; false if one of them is
+    /// missing.
+    fn is_in_slot(&self, path: &Path, slot: &Path) -> Result<bool>;
+
     /// Writes the reason file next to a slot, atomically and durably.
     fn write_reason(&self, slot: &Path, content: &[u8]) -> Result<()>;
 }
@@ -240,6 +244,9 @@ pub struct TakeRequest<'a> {
     pub content: Option<Hash>,
     /// The record, whose number marks the source while it is held.
     pub id: RecordId,
+    /// Whether an earlier disposal of this record may have been interrupted. The source may have its name
+    /// again although a copy of it was moved: by a power loss, or because it could not be removed.
+    pub resumed: bool,
 }
 
 impl<'a> TakeRequest<'a> {
@@ -249,7 +256,13 @@ impl<'a> TakeRequest<'a> {
         let Record { id, source, identity, output, at_ns, .. } = record;
         let hash = output.as_ref().map(|output| output.source_hash);
         let content = hash.filter(|_| identity.may_hide_a_change(*at_ns));
-        Self { path: source, read: identity, content, id: *id }
+        Self { path: source, read: identity, content, id: *id, resumed: false }
+    }
+
+    /// Returns the request for the source of a record whose disposal may have been interrupted.
+    #[must_use]
+    pub fn resumed(record: &'a Record) -> Self {
+        Self { resumed: true, ..Self::of(record) }
     }
 }
 

@@ -3,8 +3,8 @@
 //! | step | what is true if power fails right after it |
 //! |---|---|
 //! | write the copy durably, with owner, mode and times, and compare it with the source | a temp exists, which the sweep removes; the source has its private name |
-//! | give the copy its name, durably | both exist: recovery detects that the copy equals the source, byte for byte, and goes on |
-//! | remove the source | – |
+//! | give the copy its name, durably | both exist: the next disposal detects that the copy equals the source, byte for byte, and goes on |
+//! | remove the source | both may exist, and the source under its own name: as above |
 
 use std::{
     ffi::{OsStr, OsString},
@@ -91,9 +91,9 @@ fn make_copy(
     }
 }
 
-/// Returns the name of the copy that the previous run made, if recovery continues its move.
+/// Returns the name of the copy that an interrupted move made.
 fn find_previous_copy(held: &LocalHeld, to: &Dir, name: &OsStr) -> io::Result<Option<OsString>> {
-    if !held.from_recovery {
+    if !held.resumed {
         return Ok(None);
     }
     let mut found = None;

@@ -24,8 +24,8 @@ pub(super) struct LocalHeld {
     pub(super) private: OsString,
     /// The ledger instance that names a copy's temp.
     pub(super) instance: NodeId,
-    /// Whether recovery found it: a move of it may be half done.
-    pub(super) from_recovery: bool,
+    /// Whether a move of it may be half done.
+    pub(super) resumed: bool,
 }
 
 /// Renames a source to its private name and compares it with what was read.
@@ -58,7 +58,7 @@ pub(super) fn take(
         name: name.to_owned(),
         private: fs::private_name(instance, wanted.id),
         instance: instance.clone(),
-        from_recovery: false,
+        resumed: wanted.resumed,
     };
     match held.dir.rename_to_own(name, &held.private) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(TakeResult::Gone),
@@ -108,7 +108,7 @@ impl LocalHeld {
             name: name.to_owned(),
             private: private.to_owned(),
             instance: instance.clone(),
-            from_recovery: true,
+            resumed: true,
         })
     }
 

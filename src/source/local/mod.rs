@@ -153,6 +153,10 @@ impl Source for Local {
             .map_err(|source| SourceError { path: quarantine.join(path), source })
     }
 
+    fn is_in_slot(&self, path: &Path, slot: &Path) -> Result<bool> {
+        quarantine::is_in_slot(&self.dir, path, slot).map_err(at(slot))
+    }
+
     fn write_reason(&self, slot: &Path, content: &[u8]) -> Result<()> {
         quarantine::write_reason(slot, content, &self.instance).map_err(at(slot))
     }

@@ -38,6 +38,19 @@ pub(super) fn find_slot(
     Ok(dir.path().join(name))
 }
 
+/// Checks whether the file in a slot has the content of a source.
+pub(super) fn is_in_slot(input: &Dir, path: &Path, slot: &Path) -> io::Result<bool> {
+    let (parent, name) = fs::split(path);
+    let same = input.open_beneath(parent).and_then(|dir| {
+        let (to, slot) = open(slot)?;
+        fs::have_same_content((&dir, name), (&to, slot))
+    });
+    match same {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        same => same,
+    }
+}
+
 /// Opens a directory below the quarantine, and makes missing ones.
 fn make(quarantine: &Path, parent: &Path) -> io::Result<Dir> {
     let above =

@@ -92,6 +92,34 @@ fn a_kill_at_any_step_of_a_move_to_another_file_system_leaves_one_file_after_the
     }
 }
 
+/// Kills the service after it named a copy, then restores the source's name, as a power loss does that
+/// undoes what the input's disk had not written yet.
+fn killed_after_the_copy(place: &Place) {
+    let mut command = place.tidemill(&["run", "--config", "tidemill.toml", "--once"]);
+    command.env("FAILPOINTS", "move::named=return(kill)");
+    assert_eq!(command.output().unwrap().status.code(), None);
+    let private = tree(&place.input());
+    let [private] = &private[..] else { panic!("{private:?}") };
+    assert!(private.to_string_lossy().ends_with(".del"), "{}", private.display());
+    std::fs::rename(private, place.input().join("file")).unwrap();
+}
+
+#[test]
+fn a_source_that_a_power_loss_brings_back_after_its_copy_is_archived_once() {
+    let place = Place::new();
+    let archive = place.root().join("archive");
+    let Some(_mount) = mounted(&archive) else { return };
+    place.configure("on_success = \"archive:archive\"");
+    place.put("file", "content");
+    std::fs::write(archive.join("file"), "theirs").unwrap();
+    killed_after_the_copy(&place);
+    let ended = place.once(&[]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(tree(&archive), ["file", "file.1"].map(|name| archive.join(name)));
+    assert_eq!(tree(&place.input()), Vec::<PathBuf>::new());
+    place.assert_clean();
+}
+
 #[test]
 fn a_full_archive_pauses_and_loses_nothing() {
     let place = Place::new();

@@ -205,6 +205,7 @@ impl World {
         self.observe();
         self.assert_true();
         self.assert_every_end_is_the_policys();
+        self.assert_each_is_there_once();
         self.assert_no_leftovers();
         let (before, first) = (self.everything(), code);
         let code = self.once();
@@ -256,6 +257,26 @@ impl World {
                 self.tree.log()
             );
             self.figures.quarantined += u64::from(last.state == State::Quarantined);
+        }
+    }
+
+    /// A source is in one place: each content that was delivered is another.
+    fn assert_each_is_there_once(&self) {
+        let mut places: BTreeMap<Vec<u8>, PathBuf> = BTreeMap::new();
+        let quarantine = "out/.tidemill/quarantine";
+        for dir in ["in", "archive", quarantine] {
+            let files =
+                if self.tree.path(dir).is_dir() { self.tree.files(dir) } else { Vec::new() };
+            let is_reason = |path: &Path| {
+                dir == quarantine && path.extension().is_some_and(|extension| extension == "json")
+            };
+            for path in files.into_iter().filter(|path| !is_reason(path)) {
+                let path = self.tree.path(dir).join(path);
+                let content = fs::read(&path).expect("read");
+                if let Some(first) = places.insert(content, path.clone()) {
+                    panic!("{} is {} too\n{}", path.display(), first.display(), self.tree.log());
+                }
+            }
         }
     }
 

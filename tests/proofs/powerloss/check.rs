@@ -165,6 +165,7 @@ impl Judge<'_> {
         found.extend(self.nothing_is_lost(after));
         found.extend(self.moved_are_whole(after));
         found.extend(self.archived_are_there(after));
+        found.extend(self.each_is_there_once(after));
         found.extend(self.durable_are_published(&records, &acknowledged));
         found.extend(self.disposed(after, &records));
         found.extend(attributes_follow(after, &acknowledged, places));
@@ -329,6 +330,25 @@ impl Judge<'_> {
             .filter(|(source, version)| !is_there(&plan.contents[*source][**version]))
             .map(|(source, _)| format!("not in the archive: {}", source.display()))
             .collect()
+    }
+
+    /// Input, archive and quarantine have each content once. An unfinished file is its producer's.
+    fn each_is_there_once(&self, after: &Seen) -> Vec<Violation> {
+        let mut places: HashMap<&[u8], &Path> = HashMap::new();
+        // Nothing is what a power loss leaves of several.
+        let is_delivered = |content: &[u8]| {
+            let mut versions = self.recording.plan.contents.values().flatten();
+            !content.is_empty() && versions.any(|version| version == content)
+        };
+        let is_final = |path: &Path| path.extension().is_some_and(|extension| extension == "log");
+        let input = after.input.iter().filter(|(path, _)| is_final(path));
+        let all = input.chain(&after.archive).chain(&after.quarantine);
+        let twice = all.filter_map(|(path, content)| {
+            let first = places.insert(content, path)?;
+            is_delivered(content)
+                .then(|| format!("there twice: {} and {}", first.display(), path.display()))
+        });
+        twice.collect()
     }
 
     /// A later version of it was acknowledged: this one came back by the power loss.

@@ -257,7 +257,9 @@ fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> 
     let failed = |SourceError { path, source }| DisposeError::Source { path, what: action, source };
     failpoint::hit("dispose")
         .map_err(|source| failed(SourceError { path: job.source_path(), source }))?;
-    let held = match job.input.take(&TakeRequest::of(record)).map_err(failed)? {
+    let resumed = job.commit.is_none() || job.earlier_record.is_some();
+    let wanted = TakeRequest { resumed, ..TakeRequest::of(record) };
+    let held = match job.input.take(&wanted).map_err(failed)? {
         TakeResult::Taken(held) => {
             // It has its private name, and another file may get its inode.
             job.context.in_commit.forget(&record.identity);

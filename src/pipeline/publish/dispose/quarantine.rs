@@ -18,7 +18,7 @@ use crate::{
         quarantine::QuarantineEntry,
     },
     reason::Reason,
-    source::{SourceError, TakeRequest, TakeResult},
+    source::{self, SourceError, TakeRequest, TakeResult},
     stage::Stage,
 };
 
@@ -38,7 +38,10 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &Reason) -> Result<(), Dispos
         attempts: job.attempt,
     };
     let io_failed = |error: SourceError| failed(error.source.into());
-    let slot = entry.find_slot(&*job.input).map_err(io_failed)?;
+    let slot = match find_interrupted_move(job).map_err(io_failed)? {
+        Some(slot) => slot,
+        None => entry.find_slot(&*job.input).map_err(io_failed)?,
+    };
     let moves = job.context.config.on_success != OnSuccess::Keep;
     let mut record = record(job, reason, moves.then(|| slot.clone()));
     let append = |record: &Record| {
@@ -64,6 +67,14 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &Reason) -> Result<(), Dispos
     outcome::report_unpublished(job, &record).map_err(|error| failed(error.into()))
 }
 
+/// Returns the slot to which this source was copied before a power loss brought it back.
+fn find_interrupted_move(job: &Job) -> source::Result<Option<PathBuf>> {
+    let earlier = job.earlier_record.as_deref();
+    let earlier = earlier.filter(|record| record.state == State::Quarantined);
+    let Some(slot) = earlier.and_then(|record| record.moved_to.clone()) else { return Ok(None) };
+    Ok(job.input.is_in_slot(&job.path, &slot)?.then_some(slot))
+}
+
 fn record(job: &Job, reason: &Reason, moved_to: Option<PathBuf>) -> Record {
     Record {
         id: job.context.ledger.next_id(),
@@ -82,7 +93,7 @@ fn record(job: &Job, reason: &Reason, moved_to: Option<PathBuf>) -> Record {
 /// Moves the failed file, and no other, next to its reason file.
 fn move_source(job: &Job, slot: &Path, record: &Record) -> io::Result<()> {
     let io_error = |error: SourceError| error.source;
-    match job.input.take(&TakeRequest::of(record)).map_err(io_error)? {
+    match job.input.take(&TakeRequest::resumed(record)).map_err(io_error)? {
         TakeResult::Taken(held) => {
             let marker = job.context.config.marker.as_deref();
             quarantine_source(held, slot, marker, &|| job.context.meter.progressed())
