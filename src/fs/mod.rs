@@ -35,7 +35,7 @@ pub use filesystem::{
 };
 pub use lease::{Writers, check_writers};
 pub use lock::{Lock, LockError, LockHolder};
-pub use numbered::{free_number, numbered_name};
+pub use numbered::{free_number, latest_number, numbered_name};
 pub use private_files::{
     LEDGER_NAME, LOCK_NAME, OWN_DIR_MODE, SHARED_DIR_MODE, file_id, is_state_dir, make_own,
     make_shared, owner, replace_own, state_dir_of,

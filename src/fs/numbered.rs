@@ -23,8 +23,40 @@ pub fn free_number(
     name: &OsStr,
     tail: &str,
     max_bytes: usize,
-    mut is_free: impl FnMut(&OsStr) -> io::Result<bool>,
+    is_free: impl FnMut(&OsStr) -> io::Result<bool>,
 ) -> io::Result<OsString> {
+    let free = find_free(name, tail, max_bytes, is_free)?;
+    Ok(numbered_name(name, free, tail, max_bytes))
+}
+
+/// Returns the one of `NAME` and the latest numbered names for which `is_wanted` returns true: the name that
+/// an interrupted call gave.
+pub fn latest_number(
+    name: &OsStr,
+    max_bytes: usize,
+    is_free: impl FnMut(&OsStr) -> io::Result<bool>,
+    mut is_wanted: impl FnMut(&OsStr) -> io::Result<bool>,
+) -> io::Result<Option<OsString>> {
+    let free = find_free(name, "", max_bytes, is_free)?;
+    let numbers = (free.saturating_sub(LATEST).max(1)..free).rev();
+    let numbered = numbers.map(|number| numbered_name(name, number, "", max_bytes));
+    for name in numbered.chain([name.to_owned()]) {
+        if is_wanted(&name)? {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+/// The numbered names that are searched for an interrupted call. Later calls took few more.
+const LATEST: u32 = 16;
+
+fn find_free(
+    name: &OsStr,
+    tail: &str,
+    max_bytes: usize,
+    mut is_free: impl FnMut(&OsStr) -> io::Result<bool>,
+) -> io::Result<u32> {
     let (mut taken, mut free) = (0_u32, 1_u32);
     while !is_free(&numbered_name(name, free, tail, max_bytes))? {
         taken = free;
@@ -38,7 +70,7 @@ pub fn free_number(
             taken = middle;
         }
     }
-    Ok(numbered_name(name, free, tail, max_bytes))
+    Ok(free)
 }
 
 #[cfg(test)]
@@ -57,5 +89,20 @@ mod tests {
             assert_eq!(found.expect("found"), *format!("a.{}.zst", taken + 1));
             assert!(looks < 40, "{looks} looks for {taken}");
         }
+    }
+
+    #[test]
+    fn the_name_of_an_interrupted_call_is_found_though_others_came_and_went() {
+        let find = |there: &[&str], wanted: &str| {
+            let is_free = |name: &OsStr| Ok(!there.iter().any(|there| *there == name));
+            let is_wanted = |name: &OsStr| Ok(name == wanted && there.contains(&wanted));
+            latest_number("f".as_ref(), 255, is_free, is_wanted).expect("found")
+        };
+        let there = ["f", "f.1", "f.2", "f.3", "f.4"];
+        for wanted in there {
+            assert_eq!(find(&there, wanted), Some(wanted.into()));
+        }
+        assert_eq!(find(&["f.1"], "f.1"), Some("f.1".into()), "the first name was removed");
+        assert_eq!(find(&[], "f"), None);
     }
 }

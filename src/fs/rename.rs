@@ -23,7 +23,7 @@ use rustix::{
 };
 
 use super::{
-    Dir, FileMetadata, free_number,
+    Dir, FileMetadata, free_number, latest_number,
     probe::{self, is_unsupported},
 };
 use crate::{failpoint, limits};
@@ -72,6 +72,8 @@ pub(super) enum Renamed {
     AtOnce,
     /// By a link: it has both names.
     Linked,
+    /// As `Linked`, and it had both before.
+    WasLinked,
 }
 
 impl Dir {
@@ -79,8 +81,8 @@ impl Dir {
     /// synced.
     ///
     /// With [`Overwrite::Never`], a file system without such a rename gives the name by a link: the
-    /// new name is durable then when this returns. After an error both names may exist; the same
-    /// call continues from there.
+    /// new name is durable then when this returns. After an error the file has its old name alone, as far as
+    /// possible; otherwise the same call continues from there.
     ///
     /// # Errors
     ///
@@ -95,33 +97,38 @@ impl Dir {
         if overwrite == Overwrite::Allow {
             return Ok(fs::renameat(&self.fd, from, &to.fd, name)?);
         }
-        if self.rename_or_link(from, to, name)? == Renamed::Linked {
-            failpoint::pass("link::made");
-            failpoint::barrier("barrier::linked_name", || to.sync())?;
-            failpoint::pass("link::durable");
-            self.unlink_own(from)?;
+        let renamed = self.rename_or_link(from, to, name)?;
+        if renamed == Renamed::AtOnce {
+            return Ok(());
         }
-        Ok(())
+        failpoint::hit("link::made")
+            .and_then(|()| failpoint::barrier("barrier::linked_name", || to.sync()))
+            .and_then(|()| failpoint::hit("link::durable"))
+            .and_then(|()| self.unlink_own(from))
+            .or_else(|error| self.undo_link(from, (to, name), (renamed, error)))
     }
 
     /// Renames a file of this directory to `NAME` or, if that is taken, to `NAME.1`, `NAME.2`, …; see
-    /// [`free_number`] for which. Whichever of them the file has already, by a link of a call that a kill
-    /// or an error interrupted, it keeps.
+    /// [`free_number`] for which. A file that has one of them already, by a link of a call that a kill or an
+    /// error interrupted, keeps it. Returns its new name.
     ///
     /// # Errors
     ///
     /// As [`Self::rename`].
-    pub fn rename_to_free(&self, from: &OsStr, to: &Self, name: &OsStr) -> io::Result<()> {
+    pub fn rename_to_free(&self, from: &OsStr, to: &Self, name: &OsStr) -> io::Result<OsString> {
+        let is_free = |target: &OsStr| Ok(to.stat(Path::new(target))?.is_none());
         let mut target = name.to_owned();
+        if self.stat(Path::new(from))?.is_some_and(|found| found.names > 1) {
+            let is_linked = |target: &OsStr| self.is_linked(from, to, target);
+            let linked = latest_number(name, limits::NAME_BYTES_MAX, is_free, is_linked)?;
+            target = linked.unwrap_or(target);
+        }
         loop {
             match self.rename(from, to, &target, Overwrite::Never) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                renamed => return renamed,
+                renamed => return renamed.map(|()| target),
             }
-            let is_usable = |target: &OsStr| {
-                Ok(to.stat(Path::new(target))?.is_none() || self.is_linked(from, to, target)?)
-            };
-            target = free_number(name, "", limits::NAME_BYTES_MAX, is_usable)?;
+            target = free_number(name, "", limits::NAME_BYTES_MAX, is_free)?;
         }
     }
 
@@ -135,11 +142,9 @@ impl Dir {
     ) -> io::Result<Renamed> {
         match self.rename_no_replace(from, to, name) {
             Ok(()) => Ok(Renamed::AtOnce),
-            Err(refused) if is_unsupported(refused) => {
-                self.link(from, to, name, refused).map(|()| Renamed::Linked)
-            }
+            Err(refused) if is_unsupported(refused) => self.link(from, to, name, refused),
             // The kernel finds that the name is taken before the file system can refuse the flag.
-            Err(Errno::EXIST) if self.is_linked(from, to, name)? => Ok(Renamed::Linked),
+            Err(Errno::EXIST) if self.is_linked(from, to, name)? => Ok(Renamed::WasLinked),
             Err(error) => Err(error.into()),
         }
     }
@@ -187,8 +192,25 @@ impl Dir {
         fs::linkat(&self.fd, from, &to.fd, name, AtFlags::empty())
     }
 
-    fn link(&self, from: &OsStr, to: &Self, name: &OsStr, refused: Errno) -> io::Result<()> {
-        let Err(error) = self.link_no_replace(from, to, name) else { return Ok(()) };
+    /// Removes the new name of a file whose old one could not be removed, and returns the error of that; an
+    /// error that was reported after the removal is none.
+    fn undo_link(
+        &self,
+        from: &OsStr,
+        (to, name): (&Self, &OsStr),
+        (renamed, error): (Renamed, io::Error),
+    ) -> io::Result<()> {
+        if self.stat_fresh(from)?.is_none() {
+            return Ok(());
+        }
+        if renamed == Renamed::Linked && self.is_linked(from, to, name)? {
+            to.discard(name);
+        }
+        Err(error)
+    }
+
+    fn link(&self, from: &OsStr, to: &Self, name: &OsStr, refused: Errno) -> io::Result<Renamed> {
+        let Err(error) = self.link_no_replace(from, to, name) else { return Ok(Renamed::Linked) };
         if matches!(error, Errno::PERM | Errno::MLINK) || is_unsupported(error) {
             // The file system may refuse the name itself: FAT and colons.
             return Err(if probe::supports_no_replace(to) {
@@ -197,7 +219,7 @@ impl Dir {
                 unsupported_error(error)
             });
         }
-        if self.is_linked(from, to, name)? { Ok(()) } else { Err(error.into()) }
+        if self.is_linked(from, to, name)? { Ok(Renamed::WasLinked) } else { Err(error.into()) }
     }
 
     /// Checks whether both names belong to one file already: by a link of a call whose reply was

@@ -166,7 +166,7 @@ impl Temp {
         self.protected = false;
         self.published = true;
         let second_name = || SecondName::new(Arc::clone(&self.dir), self.name.clone());
-        Ok((renamed == Renamed::Linked).then(second_name))
+        Ok((renamed != Renamed::AtOnce).then(second_name))
     }
 
     /// Closes it and leaves the file under its temporary name, which the caller removes: NFS

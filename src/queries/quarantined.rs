@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     ffi::OsStr,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -18,6 +18,7 @@ use crate::{
     fs::{self, Dir, NodeId, Overwrite, SecondName},
     ledger::{self, Flush, HistoryQuery, Ledger, PipelineDirs, Record, RecordId, State},
     observe::display_path,
+    patience,
     protocol::prior_outcome::find_published,
     source::local::{marker, reason_name},
 };
@@ -83,7 +84,8 @@ fn read_reason(quarantined: &Path) -> Option<ReasonFile> {
     serde_json::from_slice(&text).ok()
 }
 
-/// Returns all quarantined files, newest first.
+/// Returns all quarantined files, newest first. A file that is gone is none; one that cannot be looked at
+/// counts.
 pub fn all(ledger: &dyn Ledger) -> ledger::Result<Vec<Quarantined>> {
     let roots = ledger.roots()?;
     let query = HistoryQuery { state: Some(State::Quarantined), ..HistoryQuery::default() };
@@ -93,13 +95,40 @@ pub fn all(ledger: &dyn Ledger) -> ledger::Result<Vec<Quarantined>> {
     for records in pages(ledger, query) {
         for record in records? {
             let is_first = record.moved_to.clone().is_none_or(|slot| slots.insert(slot));
-            if is_first && is_quarantined(ledger, &record)? {
-                let dirs = roots.iter().find(|roots| roots.id == record.pipeline).cloned();
-                found.extend(dirs.map(|roots| Quarantined { record, roots }));
+            let dirs = roots.iter().find(|roots| roots.id == record.pipeline);
+            if is_first && let Some(roots) = dirs.cloned() {
+                let is_newest = is_newest(ledger, &record)?;
+                found.push((Quarantined { record, roots }, is_newest));
             }
         }
     }
-    Ok(found)
+    let gone = gone(&found);
+    let exists = |path: &Path| !gone.contains(path);
+    found.retain(|(file, is_newest)| {
+        file.record.moved_to.as_deref().is_some_and(exists) || *is_newest && exists(&file.source())
+    });
+    Ok(found.into_iter().map(|(file, _)| file).collect())
+}
+
+/// Returns those paths of these files where no file is. A directory that does not respond is asked once.
+fn gone(files: &[(Quarantined, bool)]) -> HashSet<PathBuf> {
+    let mut paths: HashMap<PathBuf, Vec<PathBuf>> = HashMap::new();
+    for (file, _) in files {
+        paths.entry(file.roots.input.clone()).or_default().push(file.source());
+        if let Some(moved_to) = &file.record.moved_to {
+            let depth = file.record.source.components().count();
+            let root = moved_to.ancestors().nth(depth).unwrap_or(moved_to);
+            paths.entry(root.to_path_buf()).or_default().push(moved_to.clone());
+        }
+    }
+    let is_gone = |path: &PathBuf| {
+        let kind = path.symlink_metadata().err().map(|error| error.kind());
+        matches!(kind, Some(io::ErrorKind::NotFound | io::ErrorKind::NotADirectory))
+    };
+    let gone = paths.into_iter().filter_map(|(root, paths)| {
+        patience::within(&root, move || paths.into_iter().filter(is_gone).collect::<Vec<_>>())
+    });
+    gone.flatten().collect()
 }
 
 /// Returns the quarantined file of this record.
@@ -116,9 +145,12 @@ pub fn read(ledger: &dyn Ledger, id: RecordId) -> Result<Quarantined, Error> {
 /// Checks whether a record is the newest of its source, or its file is in quarantine. A file that
 /// was moved there stays, whatever has come under its name since.
 fn is_quarantined(ledger: &dyn Ledger, record: &Record) -> ledger::Result<bool> {
+    Ok(is_newest(ledger, record)? || record.moved_to.as_ref().is_some_and(|path| path.exists()))
+}
+
+fn is_newest(ledger: &dyn Ledger, record: &Record) -> ledger::Result<bool> {
     let newest = ledger.latest(record.pipeline, &record.source)?;
-    let is_newest = newest.is_some_and(|newest| newest.id == record.id);
-    Ok(is_newest || record.moved_to.as_ref().is_some_and(|path| path.exists()))
+    Ok(newest.is_some_and(|newest| newest.id == record.id))
 }
 
 /// Returns a file to the intake, which the caller requests to scan, with its marker if its pipeline, of
@@ -145,6 +177,12 @@ pub fn requeue(
         ledger.append(&records.iter().map(followed).collect::<Vec<_>>(), Flush::Now)
     };
     let directories = open_directories(record, &file.roots)?;
+    if let Some(directories) = &directories
+        && was_published_since(ledger, record, directories)?
+    {
+        finish_move(record, directories, Dir::unlink)?;
+        return Ok(ledger.mark(&[(record.id, State::Requeued, None)], Flush::Now)?);
+    }
     if published.is_some() {
         follow(None)?;
     }
@@ -204,24 +242,72 @@ fn restore_marker(record: &Record, suffix: &str, (from, to): &Directories) -> Re
 /// after that.
 fn move_back(
     record: &Record,
-    (from, to): &Directories,
+    directories: &Directories,
     instance: &NodeId,
     (follow, is_back): (Follow<'_>, &Cell<bool>),
 ) -> Result<(), Error> {
+    let (from, to) = directories;
     let moved_to = record.moved_to.as_deref().unwrap_or(Path::new(""));
-    let failed = |what: String| move |source| Error::Place { what, source };
     let (_, name) = fs::split(moved_to);
     let (_, source_name) = fs::split(&record.source);
     let moved = match from.rename(name, to, source_name, Overwrite::Never) {
+        // An interrupted request moved it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_back_already(record, to) => {
+            is_back.set(true);
+            Ok(())
+        }
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
             copy_back((from, name), (to, source_name), instance, (follow, is_back))
         }
         moved => moved.inspect(|()| is_back.set(true)),
     };
-    moved.map_err(failed(format!("cannot move it back from {}", display_path(moved_to))))?;
+    finish_move(record, directories, |_, _| moved)
+}
+
+/// Makes a move durable that `act` makes, or finishes, in this directory and under this name.
+fn finish_move(
+    record: &Record,
+    (from, to): &Directories,
+    act: impl FnOnce(&Dir, &OsStr) -> io::Result<()>,
+) -> Result<(), Error> {
+    let moved_to = record.moved_to.as_deref().unwrap_or(Path::new(""));
+    let failed = |what: String| move |source| Error::Place { what, source };
+    let (_, name) = fs::split(moved_to);
+    act(from, name)
+        .map_err(failed(format!("cannot move it back from {}", display_path(moved_to))))?;
     // The history has the reason as well; a missing reason file is no loss.
     drop(from.unlink(&reason_name(name)));
     to.sync().and_then(|()| from.sync()).map_err(failed("cannot make the move durable".to_owned()))
+}
+
+/// Checks whether the input has the file of this record, under its own name.
+fn is_back_already(record: &Record, to: &Dir) -> bool {
+    let (_, name) = fs::split(&record.source);
+    let found = to.stat_fresh(name).ok().flatten();
+    found.is_some_and(|found| found.identity.matches_content(&record.identity))
+}
+
+/// Checks whether this file was published since: a request that was interrupted had given it its name in the
+/// input, and not removed it here.
+fn was_published_since(
+    ledger: &dyn Ledger,
+    record: &Record,
+    (from, to): &Directories,
+) -> Result<bool, Error> {
+    let name = record.moved_to.as_deref().map_or(OsStr::new(""), |path| fs::split(path).1);
+    let since = ledger.latest_published(record.pipeline, &record.source)?;
+    let Some(since) = since.filter(|since| since.id > record.id) else { return Ok(false) };
+    let (_, source) = fs::split(&record.source);
+    let found = |dir: &Dir, name: &OsStr| dir.stat_fresh(name).ok().flatten();
+    let is_it = found(from, name).is_some_and(|found| {
+        found.identity.device == since.identity.device
+            && found.identity.inode == since.identity.inode
+            || since.identity.matches_content(&record.identity)
+    });
+    let hash = since.output.map(|output| output.source_hash);
+    let is_published = || fs::content_hash(from, name).is_ok_and(|found| Some(found) == hash);
+    // Where it still has its name in the input, the move is only finished.
+    Ok(is_it && found(to, source).is_none() && is_published())
 }
 
 /// Moves a file from another file system: the copy is durable before the file is removed, and its records

@@ -85,14 +85,15 @@ pub fn apply(
     acknowledge_all(context, &named)?;
     failpoint::pass("recovery::acknowledged");
     updates.extend(named.iter().map(|record| (record.id, State::Published, None)));
-    updates.extend(unexplained.iter().map(quarantine_of));
-    failpoint::barrier("barrier::recovered_mark", || context.ledger.mark(&updates, Flush::Now))?;
-    failpoint::pass("recovery::marked");
+    // Before the mark: a start that is killed in between reports it again.
     for record in &unexplained {
         if let Some(roots) = context.roots.get(&record.pipeline) {
             context.quarantines.report(&roots.name, record).map_err(Error::Events)?;
         }
     }
+    updates.extend(unexplained.iter().map(quarantine_of));
+    failpoint::barrier("barrier::recovered_mark", || context.ledger.mark(&updates, Flush::Now))?;
+    failpoint::pass("recovery::marked");
     acknowledged.extend(named);
     let (disposable, unreachable): (Vec<_>, Vec<_>) = split_by_input(context, acknowledged)?;
     summary.deferred += unreachable.len() as u64;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Error, OpenSink, Quarantines, Summary,
+    Error, OpenSink, OpenedDirs, Quarantines, Summary,
     inspect::open_input,
     search::{Root, defer, defer_directory, find_files, not_searched, quarantine_root, remove},
     taken::{SourceOutcome, SweepContext, resolve},
@@ -23,19 +23,21 @@ use crate::{
     source::{Leftover, SourceError},
 };
 
-/// Walks the directories of the pipelines. Temps of this ledger that no unfinished record names are
-/// removed. A record may belong to a pipeline whose directories could not be opened, or that is no
-/// longer configured (C4). Files and directories that cannot be inspected count as deferred.
+/// Walks the directories of the pipelines, and of those of the unfinished records, which may no longer be
+/// configured (C4). Temps of this ledger that no unfinished record names are removed; a record may belong to a
+/// pipeline whose directories could not be opened. Files and directories that cannot be inspected count as
+/// deferred.
 pub fn sweep(
     (ledger, open_sink): (&dyn Ledger, &OpenSink<'_>),
     quarantines: &Quarantines<'_>,
-    pipelines: &[config::Pipeline],
+    (pipelines, unfinished): (&[config::Pipeline], &[&OpenedDirs]),
     summary: &mut Summary,
 ) -> Result<(), Error> {
     let instance = NodeId::new(ledger.instance());
     let intended = intended_temps(ledger)?;
+    let configured = pipelines.iter().map(|pipeline| (&*pipeline.output, &*pipeline.name));
     let outputs: BTreeMap<&Path, &str> =
-        pipelines.iter().map(|pipeline| (&*pipeline.output, &*pipeline.name)).collect();
+        unfinished.iter().map(|dirs| (&*dirs.output, &*dirs.name)).chain(configured).collect();
     for (root, name) in &outputs {
         sweep_output(open_sink(name, root), root, &intended, summary);
     }
@@ -59,8 +61,9 @@ pub fn sweep(
             }
         }
     }
+    let configured = pipelines.iter().map(|pipeline| pipeline.input.as_path());
     let inputs: BTreeSet<&Path> =
-        pipelines.iter().map(|pipeline| pipeline.input.as_path()).collect();
+        unfinished.iter().map(|dirs| dirs.input.path()).chain(configured).collect();
     for root in inputs {
         match open_input(root, &instance) {
             Ok(input) => {

@@ -6,10 +6,10 @@ use super::{Error, Quarantines};
 use crate::{
     config,
     fingerprint::Fingerprint,
-    ledger::{Flush, Ledger, PipelineId, Record, State},
+    ledger::{self, Flush, Ledger, PipelineId, Record, State},
     observe::display_path,
     protocol::{
-        disposal::{finish_source, quarantine_source},
+        disposal::{put_back, quarantine_source},
         outcome,
         quarantine::QuarantineEntry,
     },
@@ -84,11 +84,12 @@ pub(super) fn resolve(context: SweepContext<'_>, taken: &Taken) -> Result<Source
     };
     let resolved = match (record.state, &record.moved_to) {
         (State::Published | State::Done | State::Changed, _) => {
-            let marker = marker()?;
-            finish(held, &record, |held| finish_source(held, &record, marker, &|| ()))
+            dispose(ledger, held, &record, marker()?)?
         }
         (State::Quarantined, Some(slot)) => {
             let marker = marker()?;
+            // The run that took it ended before it reported it.
+            report(context, &record)?;
             finish(held, &record, |held| quarantine(held, slot, marker))
         }
         _ => held.put_back().map(|()| true).map_err(|(_, error)| error),
@@ -197,7 +198,38 @@ fn quarantine_earlier(
     }))
 }
 
-/// Finishes the recorded disposal; returns whether the source got its name back instead.
+/// Removes or archives a source; returns whether it got its name back instead. A record that counts it as
+/// disposed of states before that it is not: under its name it would be another source.
+fn dispose(
+    ledger: &dyn Ledger,
+    held: Box<dyn HeldSource>,
+    record: &Record,
+    marker: Option<&str>,
+) -> ledger::Result<source::Result<bool>> {
+    let is_done = record.state == State::Done;
+    let mark = |state, flush| {
+        let update = is_done.then_some((record.id, state, None));
+        update.map_or(Ok(()), |update| ledger.mark(&[update], flush))
+    };
+    mark(State::Changed, Flush::Now)?;
+    let is_returned = match held.check(&TakeRequest::resumed(record)) {
+        Ok(TakeResult::Taken(held)) => {
+            let finished = held.finish(&Disposal::of(record, marker, &|| ()));
+            match finished.map_err(put_back) {
+                Ok(()) => false,
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        Ok(TakeResult::Gone) => false,
+        Ok(TakeResult::Replaced) => true,
+        Ok(TakeResult::Busy) => return Ok(Ok(true)),
+        Ok(TakeResult::Stranded(_, error)) | Err(error) => return Ok(Err(error)),
+    };
+    mark(State::Done, Flush::Deferred)?;
+    Ok(Ok(is_returned))
+}
+
+/// Finishes the recorded move to quarantine; returns whether the source got its name back instead.
 fn finish(
     held: Box<dyn HeldSource>,
     record: &Record,

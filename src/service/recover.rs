@@ -147,7 +147,8 @@ fn recover(
     let mut summary = recovery::apply(&context, plans)?;
     summary.deferred += deferred;
     if previous == PreviousShutdown::Unclean || unfinished {
-        recovery::sweep(stores, quarantines, &config.pipelines, &mut summary)?;
+        let unfinished: Vec<_> = roots.values().collect();
+        recovery::sweep(stores, quarantines, (&config.pipelines, &unfinished), &mut summary)?;
     }
     if summary != Summary::default() {
         tracing::info!(event = "recovery.finished", ?summary, "recovery finished");

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     ffi::OsString,
     io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
@@ -29,7 +29,6 @@ use crate::{
     ledger::{self, Ledger, sqlite::Sqlite},
     limits,
     observe::{Events, Listener, display_path, is_full, shell_quoted},
-    patience,
     pipeline::{Control, DrainSummary, PipelineInputs, Pipelines},
     protocol::SharedEvents,
     queries::quarantined::{self, Quarantined},
@@ -264,12 +263,7 @@ async fn in_quarantine(ledger: Arc<Sqlite>, config: Arc<Config>) -> Result<u64, 
             let is_of = |pipeline: &Pipeline| {
                 pipeline.input == file.roots.input && pipeline.output == file.roots.output
             };
-            // An unresponsive directory counts as one that has the file.
-            let exists = |path: PathBuf| {
-                let dir = path.parent().unwrap_or(&path).to_path_buf();
-                patience::within(&dir, move || path.symlink_metadata().is_ok()).unwrap_or(true)
-            };
-            config.pipelines.iter().any(is_of) && exists(file.kept_at())
+            config.pipelines.iter().any(is_of)
         };
         Ok::<_, ledger::Error>(files.iter().filter(is_counted).count())
     });

@@ -261,9 +261,9 @@ fn a_quarantined_source_has_its_slot_next_to_its_reason(bench: &impl Bench) {
             ("/quarantine/d/a.json", "first"),
         ],
     );
+    // Another file with the content of one that was moved is another source.
     bench.put("d/a", "second");
-    let is_in = |slot: &str| source.is_in_slot("d/a".as_ref(), &root.join(slot)).expect("compare");
-    assert_eq!(["d/a", "d/a.1", "d/a.2"].map(is_in), [false, true, false]);
+    assert!(!source.is_in_slot("d/a".as_ref(), &root.join("d/a.1")));
     take(&*source, "d/a").finish(&disposal(End::Removed)).expect("finish");
     // A reason file without its file is replaced, if it is this source's.
     let slot = source.quarantine_slot(&root, "b".as_ref(), &|_| false).expect("slot");

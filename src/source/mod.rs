@@ -141,9 +141,9 @@ pub trait Source: Send + Sync + Debug {
         may_replace: &dyn Fn(&[u8]) -> bool,
     ) -> Result<PathBuf>;
 
-    /// Checks whether the file in a quarantine slot has this source's content; false if one of them is
-    /// missing.
-    fn is_in_slot(&self, path: &Path, slot: &Path) -> Result<bool>;
+    /// Checks whether the file in a quarantine slot is this source, or its copy on another file system; false
+    /// if that cannot be checked.
+    fn is_in_slot(&self, path: &Path, slot: &Path) -> bool;
 
     /// Writes the reason file next to a slot, atomically and durably.
     fn write_reason(&self, slot: &Path, content: &[u8]) -> Result<()>;

@@ -122,9 +122,8 @@ impl Claim {
             }
             (PriorOutcome::RetryQuarantine, Some(record)) => {
                 let unknown = || Reason::stored(None, String::new());
-                let reason = record.reason.clone().unwrap_or_else(unknown);
+                let reason = record.reason.unwrap_or_else(unknown);
                 let path = job.source_path();
-                job.earlier_record = Some(Box::new(record));
                 return Err(Box::new(job.fail(ClaimError::NotMoved { path, reason })));
             }
             (PriorOutcome::Unfinished, _) => {

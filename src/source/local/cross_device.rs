@@ -30,14 +30,8 @@ pub(super) fn move_to(
 ) -> io::Result<()> {
     match held.dir.rename_to_free(&held.private, to, name) {
         Err(error) if needs_copy(&error) => move_by_copy(held, to, name, on_progress),
-        renamed => renamed,
+        renamed => renamed.map(drop),
     }
-}
-
-/// Returns a free one of `NAME.1`, `NAME.2`, …, found in few looks.
-fn free_name(to: &Dir, name: &OsStr) -> io::Result<OsString> {
-    let is_free = |name: &OsStr| Ok(to.stat(Path::new(name))?.is_none());
-    fs::free_number(name, "", limits::NAME_BYTES_MAX, is_free)
 }
 
 /// Checks whether a rename failed because the directories are on different file systems or mounts,
@@ -53,13 +47,21 @@ fn move_by_copy(
     name: &OsStr,
     on_progress: &dyn Fn(),
 ) -> io::Result<()> {
+    if let Some(target) = find_previous_copy(held, to, name)? {
+        to.open_file(Path::new(&target))?.sync_all()?;
+        failpoint::barrier("barrier::copied_name", || to.sync())?;
+        return held.remove();
+    }
     let target = make_copy(held, to, name, on_progress)?;
-    let removed = held.remove();
-    if removed.is_err() {
+    held.remove().or_else(|error| {
+        // The removal may have been reported as failed after it was done.
+        if held.dir.stat_fresh(&held.private)?.is_none() {
+            return Ok(());
+        }
         // The source gets its name back and is copied again; two copies would be two files.
         to.discard(&target);
-    }
-    removed
+        Err(error)
+    })
 }
 
 /// Makes a durable copy and returns its name.
@@ -69,9 +71,6 @@ fn make_copy(
     name: &OsStr,
     on_progress: &dyn Fn(),
 ) -> io::Result<OsString> {
-    if let Some(target) = find_previous_copy(held, to, name)? {
-        return Ok(target);
-    }
     let on_chunk = || {
         failpoint::pass("move::chunk");
         on_progress();
@@ -87,41 +86,36 @@ fn make_copy(
             }
             Some(unnamed) => copy = unnamed,
         }
-        target = free_name(to, name)?;
+        target = fs::free_number(name, "", limits::NAME_BYTES_MAX, is_free(to))?;
     }
 }
 
-/// Returns the name of the copy that an interrupted move made.
+fn is_free(to: &Dir) -> impl Fn(&OsStr) -> io::Result<bool> {
+    |name| Ok(to.stat(Path::new(name))?.is_none())
+}
+
+/// Returns the name of the copy that an interrupted move made. The same content that was delivered before has
+/// another time.
 fn find_previous_copy(held: &LocalHeld, to: &Dir, name: &OsStr) -> io::Result<Option<OsString>> {
-    if !held.resumed {
+    let Some(source) = held.identity_of_private()?.filter(|_| held.resumed) else {
         return Ok(None);
-    }
-    let mut found = None;
-    let mut is_free = |target: &OsStr| {
-        if found.is_none() && to.stat_fresh(target)?.is_some() {
-            let is_copy = fs::have_same_content((&held.dir, &held.private), (to, target))?;
-            found = is_copy.then(|| target.to_owned());
-            return Ok(is_copy);
-        }
-        Ok(true)
     };
-    // The same search looked at this name before, when it was free.
-    if !is_free(name)? {
-        fs::free_number(name, "", limits::NAME_BYTES_MAX, is_free)?;
-    }
-    if found.is_some() {
-        failpoint::barrier("barrier::copied_name", || to.sync())?;
-    }
-    Ok(found)
+    let is_copy = |target: &OsStr| {
+        let found = to.stat_fresh(target)?;
+        Ok(found.is_some_and(|found| found.identity.may_be_copy_of(&source))
+            && fs::have_same_content((&held.dir, &held.private), (to, target))?)
+    };
+    fs::latest_number(name, limits::NAME_BYTES_MAX, is_free(to), is_copy)
 }
 
 /// Gives the copy this name, durably; returns the copy if the name is taken.
 fn publish_copy(copy: Temp, to: &Dir, name: &OsStr) -> io::Result<Option<Temp>> {
     match copy.publish(name, Overwrite::Never) {
         Ok(second_name) => {
-            failpoint::barrier("barrier::copied_name", || to.sync())?;
-            second_name.as_ref().map_or(Ok(()), fs::SecondName::remove)?;
-            Ok(None)
+            let synced = failpoint::barrier("barrier::copied_name", || to.sync())
+                .and_then(|()| second_name.as_ref().map_or(Ok(()), fs::SecondName::remove));
+            // What was not durable once counts for nothing: the next sync may report nothing.
+            synced.inspect_err(|_| to.discard(name)).map(|()| None)
         }
         Err((copy, error)) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Some(copy)),
         Err((_, error)) => Err(error),

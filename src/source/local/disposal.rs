@@ -1,12 +1,18 @@
 //! Removes a held source or moves it where it belongs, or restores its name.
 
-use std::{io, path::Path, sync::Arc};
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    path::Path,
+    sync::Arc,
+};
 
 use super::{
     super::{Disposal, End, HeldSource, Result, SourceError, TakeRequest, TakeResult, Unfinished},
     cross_device,
     held::LocalHeld,
-    marker, quarantine,
+    marker::{self, Ended},
+    quarantine,
 };
 use crate::{
     failpoint,
@@ -14,35 +20,45 @@ use crate::{
     fs::{self, Dir, NodeId},
 };
 
-fn end(held: &LocalHeld, disposal: &Disposal<'_>) -> io::Result<()> {
+fn end(held: &mut LocalHeld, disposal: &Disposal<'_>) -> io::Result<()> {
     let Disposal { end, marker, on_progress } = *disposal;
-    let marker = marker.filter(|_| !held.is_name_taken());
-    let marker = marker.map(|suffix| marker::name_of(&held.name, suffix));
+    let suffix = marker.filter(|_| !held.is_name_taken());
+    let marker = suffix.map(|suffix| marker::name_of(&held.name, suffix));
     match end {
         End::Removed => {
-            if let Some(marker) = &marker {
-                failpoint::barrier("barrier::marker", || marker::remove(&held.dir, marker))?;
-            }
+            end_marker(held, marker, |dir, marker| {
+                failpoint::barrier("barrier::marker", || marker::remove(dir, marker))
+            })?;
             held.remove()
         }
         End::Archived { root, path } => {
             let (parent, name) = fs::split(path);
-            if let Some(marker) = &marker {
-                let archive = || marker::archive(&held.dir, marker, (root, parent));
-                failpoint::barrier("barrier::marker", archive)?;
-            }
+            end_marker(held, marker, |dir, marker| {
+                let archive = || marker::archive(dir, marker, (root, parent));
+                failpoint::barrier("barrier::marker", archive)
+            })?;
             let to = Dir::open(root)?.make_beneath(parent, fs::SHARED_DIR_MODE)?;
             cross_device::move_to(held, &to.into(), name, on_progress)
         }
         End::Quarantined(slot) => {
             let (to, name) = quarantine::open(slot)?;
-            if let (Some(marker), Some(suffix)) = (&marker, disposal.marker) {
-                let name = marker::name_of(name, suffix);
-                marker::quarantine(&held.dir, marker, (&to, &name))?;
-            }
+            let kept = suffix.map(|suffix| marker::name_of(name, suffix)).unwrap_or_default();
+            end_marker(held, marker, |dir, marker| marker::quarantine(dir, marker, (&to, &kept)))?;
             cross_device::move_to(held, &to, name, on_progress)
         }
     }
+}
+
+/// Ends the marker before its source, and notes how.
+fn end_marker(
+    held: &mut LocalHeld,
+    marker: Option<OsString>,
+    end: impl FnOnce(&Dir, &OsStr) -> io::Result<Option<Ended>>,
+) -> io::Result<()> {
+    if let Some(marker) = marker {
+        held.marker = end(&held.dir, &marker)?.map(|ended| (marker, ended));
+    }
+    Ok(())
 }
 
 /// Makes, renames and removes a file in the root of the input and in the directory that a source is
@@ -67,8 +83,7 @@ pub(super) fn probe(input: &Dir, end: End<'_>, instance: &NodeId) -> Result<()> 
 
 impl HeldSource for LocalHeld {
     fn identity(&self) -> Result<Option<Fingerprint>> {
-        let found = self.dir.stat(Path::new(&self.private)).map_err(|error| self.at(error))?;
-        Ok(found.map(|metadata| metadata.identity))
+        self.identity_of_private().map_err(|error| self.at(error))
     }
 
     fn check(self: Box<Self>, wanted: &TakeRequest<'_>) -> Result<TakeResult> {
@@ -76,14 +91,14 @@ impl HeldSource for LocalHeld {
         self.compare(wanted).map_err(|source| SourceError { path, source })
     }
 
-    fn finish(self: Box<Self>, disposal: &Disposal<'_>) -> Result<(), Unfinished> {
-        let ended = end(&self, disposal);
+    fn finish(mut self: Box<Self>, disposal: &Disposal<'_>) -> Result<(), Unfinished> {
+        let ended = end(&mut self, disposal);
         ended.map_err(|error| still_held(self, error))
     }
 
     fn put_back(self: Box<Self>) -> Result<(), Unfinished> {
-        let renamed = self.rename_back();
-        renamed.map_err(|error| still_held(self, error))
+        let restored = self.rename_back().and_then(|()| self.put_marker_back());
+        restored.map_err(|error| still_held(self, error))
     }
 }
 

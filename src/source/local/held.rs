@@ -7,7 +7,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::super::{SourceError, TakeRequest, TakeResult, Taken};
+use super::{
+    super::{SourceError, TakeRequest, TakeResult, Taken},
+    marker::{self, Ended},
+};
 use crate::{
     failpoint,
     fingerprint::Fingerprint,
@@ -26,6 +29,8 @@ pub(super) struct LocalHeld {
     pub(super) instance: NodeId,
     /// Whether a move of it may be half done.
     pub(super) resumed: bool,
+    /// The name of its marker, if that ended before it, and how.
+    pub(super) marker: Option<(OsString, Ended)>,
 }
 
 /// Renames a source to its private name and compares it with what was read.
@@ -59,6 +64,7 @@ pub(super) fn take(
         private: fs::private_name(instance, wanted.id),
         instance: instance.clone(),
         resumed: wanted.resumed,
+        marker: None,
     };
     match held.dir.rename_to_own(name, &held.private) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(TakeResult::Gone),
@@ -109,6 +115,7 @@ impl LocalHeld {
             private: private.to_owned(),
             instance: instance.clone(),
             resumed: true,
+            marker: None,
         })
     }
 
@@ -173,8 +180,19 @@ impl LocalHeld {
         self.dir.stat_fresh(&self.name).map_or(true, |found| found.is_some())
     }
 
+    /// Returns the identity of what has its private name now.
+    pub(super) fn identity_of_private(&self) -> io::Result<Option<Fingerprint>> {
+        let found = self.dir.stat(Path::new(&self.private))?;
+        Ok(found.map(|metadata| metadata.identity))
+    }
+
     pub(super) fn rename_back(&self) -> io::Result<()> {
         self.dir.rename(&self.private, &self.dir, &self.name, Overwrite::Never)
+    }
+
+    pub(super) fn put_marker_back(&self) -> io::Result<()> {
+        let Some((name, ended)) = &self.marker else { return Ok(()) };
+        marker::put_back(ended, (&self.dir, name))
     }
 
     pub(super) fn remove(&self) -> io::Result<()> {

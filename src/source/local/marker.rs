@@ -5,6 +5,7 @@ use std::{
     ffi::{OsStr, OsString},
     io,
     path::Path,
+    sync::Arc,
 };
 
 use crate::fs::{self, Dir, Overwrite};
@@ -20,29 +21,66 @@ pub fn name_of(source: &OsStr, suffix: &str) -> OsString {
     name
 }
 
-/// Removes a marker; a missing one is no error.
-pub(super) fn remove(dir: &Dir, marker: &OsStr) -> io::Result<()> {
-    ignore_missing(dir.unlink(marker))
+/// Where the marker of a held source is.
+#[derive(Debug)]
+pub(super) enum Ended {
+    Removed,
+    /// Under this name in the directory of the archive or of the quarantine.
+    Moved(Arc<Dir>, OsString),
 }
 
-/// Archives a marker below `parent`; a missing one is no error.
-pub(super) fn archive(dir: &Dir, marker: &OsStr, (root, parent): (&Path, &Path)) -> io::Result<()> {
+/// Removes a marker; `None` if there is none.
+pub(super) fn remove(dir: &Dir, marker: &OsStr) -> io::Result<Option<Ended>> {
+    found(dir.unlink(marker).map(|()| Ended::Removed))
+}
+
+/// Archives a marker below `parent`; `None` if there is none.
+pub(super) fn archive(
+    dir: &Dir,
+    marker: &OsStr,
+    (root, parent): (&Path, &Path),
+) -> io::Result<Option<Ended>> {
     let to = Dir::open(root).and_then(|to| to.make_beneath(parent, fs::SHARED_DIR_MODE));
-    match to.and_then(|to| dir.rename_to_free(marker, &to, marker)) {
+    match to.and_then(|to| move_to(dir, marker, (&Arc::new(to), marker))) {
         // On another file system the marker is removed: its name is all that it holds, and that is no
         // longer needed.
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => remove(dir, marker),
-        archived => ignore_missing(archived),
+        archived => found(archived),
     }
 }
 
-/// Moves a marker next to the slot of its source in quarantine; a missing one is no error.
-pub(super) fn quarantine(dir: &Dir, marker: &OsStr, (to, name): (&Dir, &OsStr)) -> io::Result<()> {
-    match dir.rename_to_free(marker, to, name) {
+/// Moves a marker next to the slot of its source in quarantine; `None` if there is none.
+pub(super) fn quarantine(
+    dir: &Dir,
+    marker: &OsStr,
+    to: (&Arc<Dir>, &OsStr),
+) -> io::Result<Option<Ended>> {
+    match move_to(dir, marker, to) {
         // On another file system, or if the slot's name leaves no room for the suffix, the marker
         // is removed.
         Err(error) if error.kind() != io::ErrorKind::NotFound => remove(dir, marker),
-        moved => ignore_missing(moved),
+        moved => found(moved),
+    }
+}
+
+fn move_to(dir: &Dir, marker: &OsStr, (to, name): (&Arc<Dir>, &OsStr)) -> io::Result<Ended> {
+    let name = dir.rename_to_free(marker, to, name)?;
+    Ok(Ended::Moved(Arc::clone(to), name))
+}
+
+fn found(ended: io::Result<Ended>) -> io::Result<Option<Ended>> {
+    match ended {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        ended => ended.map(Some),
+    }
+}
+
+/// Restores the marker of a source that has its name again, after that: an older one would count as an
+/// earlier file's.
+pub(super) fn put_back(ended: &Ended, to: (&Dir, &OsStr)) -> io::Result<()> {
+    match ended {
+        Ended::Removed => create(to.0, to.1),
+        Ended::Moved(from, name) => restore((from, name), to),
     }
 }
 
@@ -59,7 +97,7 @@ pub fn restore((from, kept): (&Dir, &OsStr), (to, name): (&Dir, &OsStr)) -> io::
             ) =>
         {
             create(to, name)?;
-            remove(from, kept)
+            remove(from, kept).map(drop)
         }
         restored => restored.map(drop),
     }
@@ -69,12 +107,5 @@ fn create(dir: &Dir, marker: &OsStr) -> io::Result<()> {
     match dir.create_file(marker, MARKER_MODE) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         created => created.map(drop),
-    }
-}
-
-fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
     }
 }

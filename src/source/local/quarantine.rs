@@ -38,17 +38,16 @@ pub(super) fn find_slot(
     Ok(dir.path().join(name))
 }
 
-/// Checks whether the file in a slot has the content of a source.
+/// Checks whether the file in a slot is this source, or its copy on another file system.
 pub(super) fn is_in_slot(input: &Dir, path: &Path, slot: &Path) -> io::Result<bool> {
     let (parent, name) = fs::split(path);
-    let same = input.open_beneath(parent).and_then(|dir| {
-        let (to, slot) = open(slot)?;
-        fs::have_same_content((&dir, name), (&to, slot))
-    });
-    match same {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        same => same,
-    }
+    let dir = input.open_beneath(parent)?;
+    let (to, slot) = open(slot)?;
+    let (source, found) = (dir.stat_fresh(name)?, to.stat_fresh(slot)?);
+    let Some((source, found)) = source.zip(found) else { return Ok(false) };
+    let is_elsewhere = source.identity.device != found.identity.device;
+    Ok(source.identity.inode == found.identity.inode && !is_elsewhere
+        || is_elsewhere && fs::have_same_content((&dir, name), (&to, slot))?)
 }
 
 /// Opens a directory below the quarantine, and makes missing ones.

@@ -456,3 +456,25 @@ fn a_marker_comes_back_from_quarantine_with_its_source() {
         assert!(tree(&place.quarantine()).is_empty(), "{:?}", tree(&place.quarantine()));
     }
 }
+
+/// Its disposal waited for a marker that was removed already.
+#[test]
+fn a_marker_is_back_with_a_source_that_cannot_be_disposed_of() {
+    for on_success in ["delete", "archive:done"] {
+        for point in ["dispose::taken", "dispose::unlink", "link::made"] {
+            let place = Place::new();
+            place.configure("marker = \".ok\"");
+            place.put("a", "whole");
+            place.put("a.ok", "");
+            let failpoints = format!("gate::no_replace=return(out);{point}=1*return(eio)->off");
+            let running = place.watch_with(&["--on-success", on_success], &failpoints);
+            until("the disposal", || tree(&place.input()).is_empty());
+            let ended = running.stop();
+            assert_eq!(ended.code, 0, "{point}: {ended:?}");
+            if on_success != "delete" {
+                let done = place.root().join("done");
+                assert_eq!(tree(&done), ["a", "a.ok"].map(|name| done.join(name)), "{point}");
+            }
+        }
+    }
+}

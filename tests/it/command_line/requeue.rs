@@ -212,3 +212,43 @@ fn a_ledger_that_an_older_service_may_use_is_not_migrated() {
     assert_eq!(place.once(&[]).code, 0, "the service migrates it");
     assert_eq!(place.run(&["reprocess", "--all", "--config", "tidemill.toml"]).code, 0);
 }
+
+/// The file that it left in quarantine was published again.
+#[test]
+fn a_requeue_that_is_killed_between_two_names_publishes_once() {
+    let place = quarantined(&["one", "two"]);
+    let killed = place
+        .tidemill(&["requeue", "in/one"])
+        .env("FAILPOINTS", "gate::no_replace=return(out);link::made=return(kill)")
+        .output();
+    assert_eq!(killed.unwrap().status.code(), None);
+    assert!(place.quarantine().join("one").exists());
+    assert_eq!(place.once(&STRICT).code, 65);
+    assert_eq!(place.published("one.zst"), b"one");
+    std::fs::remove_file(place.output().join("one.zst")).unwrap();
+    let all = place.run(&["requeue", "--all"]);
+    assert_eq!((all.code, all.stdout.as_str()), (0, "2 files back to the intake\n"));
+    assert_eq!(tree(&place.input()), [place.input().join("two")]);
+    assert!(tree(&place.quarantine()).is_empty(), "{:?}", tree(&place.quarantine()));
+    assert_eq!(place.once(&STRICT).code, 0);
+    assert_eq!(tree(&place.output()), [place.output().join("two.zst")]);
+}
+
+/// The file was back, and waited for a marker that the next request did not restore.
+#[test]
+fn a_requeue_that_is_killed_before_the_marker_is_finished_by_the_next_one() {
+    let place = Place::new();
+    place.configure("marker = \".ok\"\non_exists = \"fail\"\non_success = \"delete\"");
+    place.put("a", "content");
+    place.put("a.ok", "");
+    std::fs::write(place.output().join("a.zst"), "theirs").unwrap();
+    assert_eq!(place.once(&[]).code, 65);
+    std::fs::remove_file(place.output().join("a.zst")).unwrap();
+    // As it is after the first step.
+    std::fs::rename(place.quarantine().join("a"), place.input().join("a")).unwrap();
+    let requeued = place.run(&["requeue", "in/a"]);
+    assert_eq!(requeued.code, 0, "{requeued:?}");
+    assert_eq!(place.once(&[]).code, 0);
+    assert_eq!(place.published("a.zst"), b"content");
+    assert!(tree(&place.quarantine()).is_empty(), "{:?}", tree(&place.quarantine()));
+}

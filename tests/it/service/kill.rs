@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     harness::Tree,
+    mounts::Mount,
     prove::{self, Random},
 };
 use rustix::process::Signal;
@@ -99,7 +100,38 @@ fn a_move_to_quarantine_that_a_kill_cut_short_is_finished_though_a_new_file_has_
             assert_eq!(found.expect(name), content, "{name}\n{}", tree.log());
         }
         assert!(tree.files("in").is_empty(), "{:?}", tree.files("in"));
+        let events = std::fs::read_to_string(tree.path("events")).expect("events");
+        assert_eq!(events.matches(r#""outcome":"quarantined""#).count(), 2, "{events}");
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the consumer takes it")]
+fn take(output: &std::path::Path) {
+    std::fs::remove_file(output).expect("take");
+}
+
+/// Recovery counted the source as removed while it had its private name.
+#[test]
+fn a_disposal_that_recovery_cannot_finish_publishes_nothing_again() {
+    for second in ["dispose::taken=1*return(eio)->off", "dispose::unlink=1*return(eio)->off"] {
+        is_not_published_again(second);
+    }
+}
+
+fn is_not_published_again(second: &str) {
+    let mut tree = Tree::new();
+    tree.put("a", b"content");
+    let run = |failpoints: &str| {
+        let options = ["--once", "--on-exists", "suffix"];
+        tree.start_with(failpoints, "delete", &options).wait()
+    };
+    assert_eq!(run("dispose::unlink=return(kill)"), KILLED, "{}", tree.log());
+    take(&tree.path("out/a.zst"));
+    let left = run(second);
+    assert!([0, 75].contains(&left), "{left}\n{}", tree.log());
+    assert_eq!(run(""), 0, "{}", tree.log());
+    assert!(tree.files("out").is_empty(), "{:?}\n{}", tree.files("out"), tree.log());
+    assert!(tree.files("in").is_empty(), "{:?}\n{}", tree.files("in"), tree.log());
 }
 
 /// 200 kills, or as many as are asked for, each after a restart on what the one before left; ten on
@@ -111,7 +143,10 @@ fn a_kill_at_200_random_instants_loses_and_doubles_nothing() {
     let mut hits = 0;
     for round in 0..trees {
         let on_success = DISPOSITIONS[round % 3];
-        let tree = Tree::with(400, 4).by_links(round % 2 == 1).with_archived();
+        let tree = Tree::with(400, 4).by_links(round % 2 == 1);
+        // The archive on another file system, which gets copies.
+        let _mount = (round % 6 == 2).then(|| Mount::memory(&tree.path("archive"), "64m"));
+        let tree = tree.with_archived();
         for _ in 0..10 {
             let service = tree.start(on_success, &["--once"]);
             std::thread::park_timeout(Duration::from_micros(random.below(60_000)));

@@ -121,6 +121,61 @@ fn a_source_that_a_power_loss_brings_back_after_its_copy_is_archived_once() {
 }
 
 #[test]
+fn a_failed_source_that_a_power_loss_brings_back_after_its_copy_is_quarantined_once() {
+    let place = Place::new();
+    let aside = place.root().join("aside");
+    let Some(_mount) = mounted(&aside) else { return };
+    place.configure(
+        "transforms = \"unzstd\"\non_success = \"delete\"\nquarantine = \"aside/files\"",
+    );
+    place.put("file", "no zstd");
+    killed_after_the_copy(&place);
+    let ended = place.once(&[]);
+    assert_eq!(ended.code, 65, "{ended:?}");
+    let aside = aside.join("files");
+    assert_eq!(tree(&aside), ["file", "file.json"].map(|name| aside.join(name)));
+    assert_eq!(tree(&place.input()), Vec::<PathBuf>::new());
+    let ended = place.run(&["requeue", "--all", "--state-dir", "state"]);
+    assert_eq!((ended.code, ended.stdout.lines().count()), (0, 1), "{ended:?}");
+    place.assert_clean();
+}
+
+/// Archives a file, then the same content under the same name in a service with these failpoints; returns the
+/// archive.
+fn archived_again(place: &Place, failpoints: &str) -> Option<(Mount, PathBuf)> {
+    let archive = place.root().join("archive");
+    let mount = mounted(&archive)?;
+    place.configure("on_success = \"archive:archive\"");
+    place.put("file", "same");
+    assert_eq!(place.once(&[]).code, 0);
+    place.put("file", "same");
+    let args = ["run", "--config", "tidemill.toml", "--once"];
+    place.tidemill(&args).env("FAILPOINTS", failpoints).output().unwrap();
+    Some((mount, archive))
+}
+
+/// An earlier file of the same name and content is another one.
+#[test]
+fn the_same_content_whose_move_a_kill_interrupted_is_archived_too() {
+    let place = Place::new();
+    let Some((_mount, archive)) = archived_again(&place, "commit::marked=return(kill)") else {
+        return;
+    };
+    assert_eq!(place.once(&[]).code, 0);
+    assert_eq!(tree(&archive), ["file", "file.1"].map(|name| archive.join(name)));
+    assert_eq!(tree(&place.input()), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_move_that_fails_again_and_again_removes_no_earlier_file() {
+    let place = Place::new();
+    let failpoints = "dispose::unlink=2*return(eio)->off";
+    let Some((_mount, archive)) = archived_again(&place, failpoints) else { return };
+    assert_eq!(tree(&archive), [archive.join("file")]);
+    assert_eq!(tree(&place.input()), [place.input().join("file")]);
+}
+
+#[test]
 fn a_full_archive_pauses_and_loses_nothing() {
     let place = Place::new();
     let archive = place.root().join("archive");

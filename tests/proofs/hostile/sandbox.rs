@@ -243,15 +243,20 @@ fn a_directory_that_was_moved_away_and_back_is_the_same_to_the_sandbox() {
 
 #[test]
 fn what_a_pipeline_that_is_configured_no_more_left_is_finished_in_the_sandbox() {
+    for killed_at in ["commit::renamed", "dispose::taken"] {
+        is_finished_by_another(killed_at);
+    }
+}
+
+fn is_finished_by_another(killed_at: &str) {
     let place = Place::new();
     place.put("a", "content");
     let old = ["run", "in", "out", "--once", "--state-dir", "state", "--on-success", "archive:old"];
     let mut killed = place.tidemill(&old);
-    killed.env("FAILPOINTS", "commit::renamed=return(kill)").stderr(Stdio::null());
+    killed.env("FAILPOINTS", format!("{killed_at}=return(kill)")).stderr(Stdio::null());
     let has = cfg!(feature = "failpoints");
     assert!(has, "this test needs `--features failpoints`");
     assert!(!killed.status().unwrap().success());
-    assert!(place.input().join("a").exists());
     for dir in ["in2", "out2"] {
         fs::create_dir(place.root().join(dir)).unwrap();
     }
@@ -260,7 +265,7 @@ fn what_a_pipeline_that_is_configured_no_more_left_is_finished_in_the_sandbox() 
     assert!(ended.stderr.contains("recovery finished"), "{ended:?}");
     assert_eq!(place.published("a.zst"), b"content");
     assert_eq!(fs::read(place.root().join("old/a")).unwrap(), b"content");
-    assert!(!place.input().join("a").exists());
+    assert_eq!(tree(&place.input()), Vec::<std::path::PathBuf>::new());
     place.assert_clean();
 }
 

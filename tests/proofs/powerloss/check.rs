@@ -9,6 +9,7 @@ use std::{
 
 use tidemill::{
     ledger::{HistoryQuery, Ledger, Record, State as LedgerState, sqlite::Sqlite},
+    queries::quarantined,
     transforms::Transformer,
 };
 
@@ -166,6 +167,8 @@ impl Judge<'_> {
         found.extend(self.moved_are_whole(after));
         found.extend(self.archived_are_there(after));
         found.extend(self.each_is_there_once(after));
+        found.extend(self.outputs_have_lines(after, &acknowledged));
+        found.extend(code_tells_the_quarantine(code, places));
         found.extend(self.durable_are_published(&records, &acknowledged));
         found.extend(self.disposed(after, &records));
         found.extend(attributes_follow(after, &acknowledged, places));
@@ -356,6 +359,16 @@ impl Judge<'_> {
         self.known.published(source).any(|line| self.version_of_line(line) > version)
     }
 
+    /// An output that is there was acknowledged: before the power loss or after it.
+    fn outputs_have_lines(&self, after: &Seen, acknowledged: &[Line]) -> Vec<Violation> {
+        let lines = acknowledged.iter().chain(&self.known.lines);
+        let named: BTreeSet<_> = lines.filter_map(|line| line.output.as_deref()).collect();
+        let is_foreign = |path: &Path| self.recording.plan.foreign.contains_key(path);
+        let silent = after.output.keys().filter(|path| !named.contains(path.as_path()));
+        let silent = silent.filter(|path| !is_foreign(path));
+        silent.map(|path| format!("no line: {}", path.display())).collect()
+    }
+
     /// A version that its producer made durable was published, or there is a reason why not.
     fn durable_are_published(&self, records: &[Record], acknowledged: &[Line]) -> Vec<Violation> {
         let mut found = Vec::new();
@@ -371,18 +384,28 @@ impl Judge<'_> {
                     && matches!(record.state, LedgerState::Skipped | LedgerState::Quarantined)
             });
             let reason = reason.and_then(|record| record.reason_text());
-            if !published && !reason.is_some_and(|reason| self.is_good(reason)) {
+            if !published && !reason.is_some_and(|reason| self.is_good(source, reason)) {
                 found.push(format!("not published: {} ({reason:?})", source.display()));
             }
         }
         found
     }
 
-    /// Whether a source may stay unpublished for this reason.
-    fn is_good(&self, reason: &str) -> bool {
+    /// Whether a source may stay unpublished for this reason: another file has the name of its output, of
+    /// another program or an output of its own that the policy protects; or a consumer took the output.
+    fn is_good(&self, source: &Path, reason: &str) -> bool {
+        let plan = &self.recording.plan;
+        let foreign = self.names(source).any(|name| {
+            let output = format!("{}.zst", name.display());
+            plan.foreign.contains_key(Path::new(&output))
+        });
+        let is_protected = ["fail", "skip"].contains(&self.recording.scenario.on_exists);
+        let own = is_protected && plan.contents[source].len() > 1;
+        let lines = || self.names(source).flat_map(|name| self.known.published(name));
         let policy = reason.contains("exists") || reason.contains("taken");
-        let consumer = self.recording.scenario.consumer_takes && reason.contains("a consumer took");
-        policy || consumer
+        policy && (foreign || own || is_protected && lines().next().is_some())
+            || reason.contains("a consumer took")
+                && lines().any(|line| self.known.taken.contains(&line.id))
     }
 
     /// Each source is where the disposition says, unless the ledger says why it stays.
@@ -421,6 +444,14 @@ fn published_are_acknowledged(records: &[Record], acknowledged: &[Line]) -> Vec<
     };
     let silent = records.iter().filter(published).filter(|record| !ids.contains(&record.id));
     silent.map(|record| format!("never acknowledged: {}", record.source.display())).collect()
+}
+
+/// The exit code is 65 while there are files in quarantine, and only then.
+fn code_tells_the_quarantine(code: i32, places: &Places) -> Option<Violation> {
+    let ledger = Sqlite::open_read_only(&places.state.join("ledger.sqlite")).ok()?;
+    let waiting = quarantined::all(&ledger).ok()?;
+    (waiting.is_empty() == (code == 65))
+        .then(|| format!("the service ended with {code}, and {} files wait", waiting.len()))
 }
 
 /// The output of a source that was kept has the mode and the time that the source has; or those that its

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     failpoint,
-    ledger::{Flush, Record, State},
+    ledger::{self, Flush, Record, State},
     observe::display_path,
     pipeline::{failure::DisposeError, job::Job, outcome},
     policy::OnSuccess,
@@ -18,7 +18,7 @@ use crate::{
         quarantine::QuarantineEntry,
     },
     reason::Reason,
-    source::{self, SourceError, TakeRequest, TakeResult},
+    source::{SourceError, TakeRequest, TakeResult},
     stage::Stage,
 };
 
@@ -38,7 +38,7 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &Reason) -> Result<(), Dispos
         attempts: job.attempt,
     };
     let io_failed = |error: SourceError| failed(error.source.into());
-    let slot = match find_interrupted_move(job).map_err(io_failed)? {
+    let slot = match find_interrupted_move(job).map_err(|error| failed(error.into()))? {
         Some(slot) => slot,
         None => entry.find_slot(&*job.input).map_err(io_failed)?,
     };
@@ -67,12 +67,15 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &Reason) -> Result<(), Dispos
     outcome::report_unpublished(job, &record).map_err(|error| failed(error.into()))
 }
 
-/// Returns the slot to which this source was copied before a power loss brought it back.
-fn find_interrupted_move(job: &Job) -> source::Result<Option<PathBuf>> {
-    let earlier = job.earlier_record.as_deref();
-    let earlier = earlier.filter(|record| record.state == State::Quarantined);
-    let Some(slot) = earlier.and_then(|record| record.moved_to.clone()) else { return Ok(None) };
-    Ok(job.input.is_in_slot(&job.path, &slot)?.then_some(slot))
+/// Returns the slot that has this source already: a power loss brought its name back, and nothing else.
+fn find_interrupted_move(job: &Job) -> ledger::Result<Option<PathBuf>> {
+    let latest = job.context.ledger.latest(job.context.id, &job.path)?;
+    let quarantined = latest.filter(|record| {
+        record.state == State::Quarantined
+            && record.identity.matches_content(&job.metadata.identity)
+    });
+    let slot = quarantined.and_then(|record| record.moved_to);
+    Ok(slot.filter(|slot| job.input.is_in_slot(&job.path, slot)))
 }
 
 fn record(job: &Job, reason: &Reason, moved_to: Option<PathBuf>) -> Record {
