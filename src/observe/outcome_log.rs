@@ -166,6 +166,12 @@ impl Events {
         has_room
     }
 
+    /// Returns the number of lines that wait for space.
+    #[must_use]
+    pub const fn deferred(&self) -> usize {
+        self.deferred.len()
+    }
+
     /// Returns which of these records have a line, now durable: they were acknowledged. A line counts
     /// only if ledger, source, output and content match. Searches the last 64 MiB; rotated lines are not
     /// found.

@@ -6,7 +6,8 @@ use crate::{
 };
 
 /// State updates that could not be written because the ledger's disk was full, or another process wrote
-/// to it. They wait for the next write; recovery can derive each of them from its intent.
+/// to it. They wait for the next write, or for [`Self::retry`]; recovery can derive each of them from its intent,
+/// but not once a consumer took an output that no events file has a line of.
 #[derive(Debug, Default)]
 pub struct StateUpdates {
     postponed: Vec<StateUpdate>,
@@ -21,6 +22,18 @@ impl StateUpdates {
         updates: Vec<StateUpdate>,
     ) -> Result<(), ledger::Error> {
         self.postponed.extend(updates);
+        self.retry(ledger)
+    }
+
+    pub const fn are_postponed(&self) -> bool {
+        !self.postponed.is_empty()
+    }
+
+    /// Writes the postponed updates, if any, as [`Self::write`] does.
+    pub fn retry(&mut self, ledger: &dyn Ledger) -> Result<(), ledger::Error> {
+        if self.postponed.is_empty() {
+            return Ok(());
+        }
         let result = failpoint::hit("commit::mark")
             .map_err(ledger::Error::injected)
             .and_then(|()| ledger.mark(&self.postponed, Flush::Deferred));

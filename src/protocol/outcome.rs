@@ -119,6 +119,16 @@ pub fn append_unpublished(events: &SharedEvents, line: OutcomeLine) -> io::Resul
     }
 }
 
+/// Appends the lines that waited for space, at the end; what has none is dropped.
+pub fn finish(events: &SharedEvents) {
+    let mut events = events.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(events) = events.as_mut().filter(|events| events.deferred() > 0) else { return };
+    let lines = events.deferred();
+    if let Err(error) = events.append(&[]).and_then(|()| events.sync()) {
+        tracing::warn!(event = "events.dropped", %error, lines, "no space for the events file, lines dropped");
+    }
+}
+
 fn published_line(ledger: &str, published: &Published<'_>) -> OutcomeLine {
     let Published { pipeline, record, took } = published;
     let source = (record.id, record.source.as_path(), record.identity.size);

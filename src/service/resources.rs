@@ -30,7 +30,7 @@ use crate::{
     limits,
     observe::{Events, Listener, display_path, is_full, shell_quoted},
     pipeline::{Control, DrainSummary, PipelineInputs, Pipelines},
-    protocol::SharedEvents,
+    protocol::{SharedEvents, outcome},
     queries::quarantined::{self, Quarantined},
 };
 
@@ -198,9 +198,11 @@ pub async fn events(
             let events = Arc::new(Mutex::new(events));
             Ok::<_, io::Error>((Arc::clone(&events), events))
         });
-        let close = |events: SharedEvents| async move {
-            drop(events);
-            Ok::<_, Infallible>(())
+        let close = |events: SharedEvents| {
+            blocking(move || {
+                outcome::finish(&events);
+                Ok::<_, Infallible>(())
+            })
         };
         let opened = life.start("events", LIMIT, open, close).await.map_err(map_io_start_error);
         if !space.repeats(&opened).await {

@@ -180,6 +180,19 @@ fn a_marker_that_is_older_than_its_file_was_another_files() {
     assert_eq!(place.history("a.csv").len(), 2, "nothing in between");
 }
 
+/// Each `--once` waited for it, and ended with 75.
+#[test]
+fn a_file_whose_marker_would_have_too_long_a_name_waits_for_none() {
+    let place = Place::new();
+    place.configure("marker = \".done\"");
+    place.put("a".repeat(252), "content");
+    place.put("b", "content");
+    place.put("b.done", "");
+    let ended = place.once(&[]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(outputs(&place), ["b.zst"]);
+}
+
 #[test]
 fn explain_says_that_a_files_time_lies_in_the_future_and_min_age_passes_all_the_same() {
     let place = Place::new();

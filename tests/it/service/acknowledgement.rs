@@ -227,6 +227,29 @@ fn a_quarantine_for_which_there_is_no_space_is_reported_with_the_next_line() {
     assert_eq!(command(&tree, failpoints).wait(), 65, "{}", tree.log());
     let events = fs::read_to_string(tree.path("events")).expect("events");
     assert_eq!(events.matches("\"outcome\":\"quarantined\"").count(), 2, "{events}");
+    // The last one has no next line.
+    tree.put("last.zst", b"no zstd either");
+    assert_eq!(command(&tree, failpoints).wait(), 65, "{}", tree.log());
+    let events = fs::read_to_string(tree.path("events")).expect("events");
+    assert_eq!(events.matches("\"outcome\":\"quarantined\"").count(), 3, "{events}");
+}
+
+/// The ledger still had the intent, and no events file had a line.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the consumer takes it")]
+fn a_mark_that_had_no_space_is_written_before_the_end() {
+    let place = Place::new();
+    place.configure("");
+    place.put("a", "content");
+    let args = ["run", "--config", "tidemill.toml", "--once"];
+    let failpoints = "commit::mark=1*return(enospc)->off";
+    let first = Running::start(place.tidemill(&args).env("FAILPOINTS", failpoints)).end();
+    assert_eq!(first.code, 0, "{first:?}");
+    assert_eq!(place.state_of("a"), "done");
+    fs::remove_file(place.output().join("a.zst")).expect("a consumer");
+    let second = place.once(&[]);
+    assert_eq!(second.code, 0, "{second:?}");
+    assert!(!place.output().join("a.zst").exists());
 }
 
 /// Runs `--once` with these failpoints to its end.

@@ -175,6 +175,28 @@ fn a_move_that_fails_again_and_again_removes_no_earlier_file() {
     assert_eq!(tree(&place.input()), [place.input().join("file")]);
 }
 
+/// It paused, and the next try took the record for the whole of it.
+#[test]
+fn a_kept_file_is_quarantined_and_reported_though_its_reason_file_has_no_space() {
+    let place = Place::new();
+    let aside = place.root().join("aside");
+    let Some(_mount) = mounted(&aside) else { return };
+    place.configure("transforms = \"unzstd\"\nquarantine = \"aside\"");
+    let running = place.watch(&["--events", "events"]);
+    let space = rustix::fs::statvfs(&aside).unwrap();
+    let bytes = usize::try_from(space.f_bfree * space.f_frsize).unwrap();
+    std::fs::write(aside.join("ballast"), vec![1; bytes]).unwrap();
+    place.put("file", "no zstd");
+    let events = place.root().join("events");
+    crate::files::until("the line", || {
+        std::fs::read_to_string(&events).is_ok_and(|events| events.contains("quarantined"))
+    });
+    let ended = running.stop();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(place.state_of("file"), "quarantined");
+    assert!(ended.stderr.contains("event=file.reason_not_written"), "{ended:?}");
+}
+
 #[test]
 fn a_full_archive_pauses_and_loses_nothing() {
     let place = Place::new();

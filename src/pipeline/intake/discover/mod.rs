@@ -5,6 +5,7 @@
 //! intervals, and one of each new sub-directory. A failed scan never means that a file was deleted.
 
 use std::{
+    io,
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -186,7 +187,11 @@ impl Discovery {
         }
         let mut marker_path = path.as_os_str().to_owned();
         marker_path.push(marker);
-        let marker = input.stat_fresh(Path::new(&marker_path))?;
+        let marker = match input.stat_fresh(Path::new(&marker_path)) {
+            // No file can have this name.
+            Err(error) if error.source.kind() == io::ErrorKind::InvalidFilename => None,
+            marker => marker?,
+        };
         Ok(marker.is_some_and(|marker| !is_stale(&marker, metadata)))
     }
 }

@@ -57,7 +57,7 @@ impl Acknowledger {
         let mut updates = StateUpdates::default();
         let mut waiting: Vec<NamedOutput> = Vec::new();
         loop {
-            let received = if waiting.is_empty() {
+            let received = if waiting.is_empty() && !updates.are_postponed() {
                 inlet.receive().map_or(Received::Closed, Received::Item)
             } else {
                 inlet.receive_within(limits::BACKOFF)
@@ -125,8 +125,10 @@ impl Acknowledger {
 
     /// Marks the records and sends the sources to dispose.
     fn finish(&self, named: Vec<NamedOutput>, updates: &mut StateUpdates) -> Result<(), Failure> {
+        let path = self.context.config.output.clone();
         if named.is_empty() {
-            return Ok(());
+            let retried = updates.retry(&*self.context.ledger);
+            return Ok(retried.map_err(|source| CommitError::Ledger { path, source })?);
         }
         let new_updates = named
             .iter()
@@ -138,7 +140,6 @@ impl Acknowledger {
                 (file.record.id, if keep { State::Done } else { State::Published }, None)
             })
             .collect();
-        let path = self.context.config.output.clone();
         let written = updates.write(&*self.context.ledger, new_updates);
         written.map_err(|source| CommitError::Ledger { path, source })?;
         failpoint::pass("commit::marked");

@@ -3,6 +3,7 @@
 use std::{
     ffi::{OsStr, OsString},
     io,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
@@ -186,9 +187,17 @@ fn own_numbered_path(
 ) -> Option<PathBuf> {
     let ours = earlier.record.output.as_ref().filter(|_| earlier.is_same_source)?;
     let suffix = extension.map(|extension| format!(".{extension}")).unwrap_or_default();
-    let stem = output.to_str()?.strip_suffix(&suffix)?;
-    let number = ours.path.to_str()?.strip_suffix(&suffix)?.strip_prefix(stem)?;
-    number.strip_prefix('.')?.parse::<u32>().is_ok().then(|| ours.path.clone())
+    let ((parent, name), (ours_parent, ours_name)) = (fs::split(output), fs::split(&ours.path));
+    let number = ours_name.as_bytes().strip_suffix(suffix.as_bytes())?.rsplit(|byte| *byte == b'.');
+    let number = str::from_utf8(number.into_iter().next()?).ok()?.parse().ok()?;
+    let numbered = fs::numbered_name(stem(name, &suffix), number, &suffix, limits::NAME_BYTES_MAX);
+    (parent == ours_parent && numbered == ours_name).then(|| ours.path.clone())
+}
+
+/// Returns a name without this suffix.
+fn stem<'a>(name: &'a OsStr, suffix: &str) -> &'a OsStr {
+    let bytes = name.as_bytes();
+    OsStr::from_bytes(bytes.strip_suffix(suffix.as_bytes()).unwrap_or(bytes))
 }
 
 fn find_earlier_output<'a>(
@@ -216,11 +225,8 @@ fn free_name(
     (parent, name): (&Path, &OsStr),
     extension: Option<&str>,
 ) -> io::Result<OsString> {
-    use std::os::unix::ffi::OsStrExt;
     let suffix = extension.map(|extension| format!(".{extension}")).unwrap_or_default();
-    let bytes = name.as_bytes();
-    let stem = OsStr::from_bytes(bytes.strip_suffix(suffix.as_bytes()).unwrap_or(bytes));
-    fs::free_number(stem, &suffix, limits::NAME_BYTES_MAX, |candidate| {
+    fs::free_number(stem(name, &suffix), &suffix, limits::NAME_BYTES_MAX, |candidate| {
         let found = staged.look(&parent.join(candidate)).map_err(|error| error.source)?;
         Ok(found.is_none())
     })
@@ -279,6 +285,24 @@ mod tests {
             update(None, 9),
         ] {
             assert!(matches!(taken, Resolution::Conflict(_)), "{taken:?}");
+        }
+    }
+
+    #[test]
+    fn an_own_numbered_output_is_known_whatever_its_name() {
+        let own = |output: &[u8], ours: &[u8]| {
+            let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
+            let mut record = record("");
+            record.output.as_mut().expect("an output").path = path(ours);
+            own_numbered_path(earlier(&record, false, true), &path(output), Some("zst")).is_some()
+        };
+        assert!(own(b"d/a.zst", b"d/a.1.zst"));
+        assert!(own(b"d/\xff.zst", b"d/\xff.12.zst"));
+        let long = vec![b'a'; 251];
+        let cut = [&long[..249], b".3.zst"].concat();
+        assert!(own(&[&long[..], b".zst"].concat(), &cut));
+        for other in [&b"d/a.zst"[..], b"e/a.1.zst", b"d/b.1.zst", b"d/a.x.zst", b"d/a.01.zst"] {
+            assert!(!own(b"d/a.zst", other), "{other:?}");
         }
     }
 

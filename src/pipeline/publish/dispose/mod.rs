@@ -50,9 +50,7 @@ impl Disposer {
         let mut updates = StateUpdates::default();
         loop {
             let batch = inlet.receive_batch(limits::COMMIT_BATCH_FILES_MAX);
-            if batch.is_empty() {
-                return;
-            }
+            let is_closed = batch.is_empty();
             let mut new_updates = Vec::new();
             for item in batch {
                 let job = item.job();
@@ -68,6 +66,9 @@ impl Disposer {
             if let Err(source) = updates.write(&*self.context.ledger, new_updates) {
                 let path = source.path.clone();
                 self.fatal.set(&CommitError::Ledger { path, source }.into());
+            }
+            if is_closed {
+                return;
             }
         }
     }

@@ -50,7 +50,14 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &Reason) -> Result<(), Dispos
         })
     };
     append(&record).map_err(|error| failed(error.into()))?;
-    entry.write_reason(&*job.input, &slot, record.moved_to.as_deref()).map_err(io_failed)?;
+    let written = entry.write_reason(&*job.input, &slot, record.moved_to.as_deref());
+    match written.map_err(io_failed) {
+        // It stays where it is, and its record is durable: it does not come here again.
+        Err(error) if !moves => {
+            tracing::warn!(event = "file.reason_not_written", pipeline = %job.context.name(), source = %display_path(&job.path), %error, "cannot write the reason file");
+        }
+        written => written?,
+    }
     if moves && let Err(error) = move_source(job, &slot, &record) {
         tracing::warn!(event = "file.not_moved", pipeline = %job.context.name(), source = %display_path(&job.path), %error, "cannot move to quarantine, source left in place");
         record.moved_to = None;
