@@ -112,6 +112,8 @@ pub const BACKOFF_MAX: Duration = Duration::from_mins(1);
 pub const ONCE_STORAGE_TIMEOUT: Duration = Duration::from_secs(20);
 /// `--once` gives up on files that still have a writer after this time.
 pub const ONCE_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// `--once` gives up on an input after this number of scans for files whose names were gone.
+pub const ONCE_RESCANS_MAX: u32 = 3;
 
 /// Names of a directory that are checked for a source that may have been renamed.
 pub const RENAMED_LOOKS_MAX: usize = 65_536;

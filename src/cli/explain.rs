@@ -11,9 +11,12 @@ use super::{
 use crate::{
     config::{self, Options},
     error::Exit,
-    ledger::{Ledger, sqlite::Sqlite},
+    ledger::sqlite::Sqlite,
     observe::display_path,
-    queries::explain::{self, Explanation},
+    queries::{
+        configured_first,
+        explain::{self, Explanation},
+    },
 };
 
 pub fn explain(options: &Explain) -> anyhow::Result<Exit> {
@@ -22,7 +25,8 @@ pub fn explain(options: &Explain) -> anyhow::Result<Exit> {
     let path = explain::real(&options.path)?;
     let file = Options { config: Some(state.config()), ..Options::default() };
     let pipelines = config::resolve(&file).map(|config| config.pipelines).unwrap_or_default();
-    let mut explanation = explain::describe(&ledger, (&ledger.roots()?, &pipelines), &path)?;
+    let roots = configured_first(&ledger, &pipelines)?;
+    let mut explanation = explain::describe(&ledger, (&roots, &pipelines), &path)?;
     if let Some(pipeline) = explanation.waits_in.clone() {
         explanation = with_writers(explanation, &path);
         explanation = with_service(explanation, &state, &pipeline);

@@ -22,10 +22,11 @@ pub fn reprocess(options: &Reprocess) -> anyhow::Result<Exit> {
         (None, true) => Which::ChangedTransforms,
         (None, false) => Which::All,
     };
+    let file = options.service.config.clone().unwrap_or_else(|| state.config());
+    let file = Options { config: Some(file), ..Options::default() };
+    let config = config::resolve(&file);
     if options.paths.is_empty() {
-        let file = options.service.config.clone().unwrap_or_else(|| state.config());
-        let file = Options { config: Some(file), ..Options::default() };
-        let config = config::resolve(&file).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        let config = config.map_err(|problems| anyhow::anyhow!("{problems}"))?;
         let summary = reprocess::all(&ledger, &config.pipelines, which)?;
         let verb = if summary.marked == 1 { "is" } else { "are" };
         print(&format!("{} {verb} processed again\n", files(summary.marked)));
@@ -36,10 +37,11 @@ pub fn reprocess(options: &Reprocess) -> anyhow::Result<Exit> {
         request_rescan(&state.control());
         return Ok(Exit::Drained);
     }
+    let pipelines = config.map(|config| config.pipelines).unwrap_or_default();
     let mut failed = 0;
     for path in &options.paths {
         let path = explain::real(path)?;
-        let answer = reprocess::path(&ledger, &path)?;
+        let answer = reprocess::path(&ledger, &pipelines, &path)?;
         failed += usize::from(answer != Answer::Marked);
         let answer = match answer {
             Answer::Marked => "is processed again",

@@ -224,7 +224,7 @@ impl Dir {
 
     /// Checks whether both names belong to one file already: by a link of a call whose reply was
     /// lost, or of the previous run.
-    fn is_linked(&self, from: &OsStr, to: &Self, name: &OsStr) -> io::Result<bool> {
+    pub fn is_linked(&self, from: &OsStr, to: &Self, name: &OsStr) -> io::Result<bool> {
         let (old, new) = (self.stat_fresh(from)?, to.stat_fresh(name)?);
         Ok(old.zip(new).is_some_and(|(old, new)| is_same_file(&old, &new)))
     }

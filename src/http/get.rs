@@ -17,7 +17,7 @@ use crate::{
         display_path,
     },
     queries::{
-        explain,
+        config_of, explain,
         outcomes::{self, Search},
     },
     stage::Stage,
@@ -232,10 +232,7 @@ pub async fn explain(
         let path = explain::below_an_input(&config.pipelines, path);
         // A removed pipeline's directories may be private by now, or unresponsive.
         let mut roots = ledger.roots()?;
-        roots.retain(|root| {
-            let pipelines = &mut config.pipelines.iter();
-            pipelines.any(|it| (&it.input, &it.output) == (&root.input, &root.output))
-        });
+        roots.retain(|roots| config_of(&config.pipelines, roots).is_some());
         let text = explain::describe(ledger, (&roots, &config.pipelines), &path)?;
         Ok(format!("{}: {text}", display_path(&path)))
     });

@@ -42,7 +42,7 @@ pub struct Context {
     /// The place of the outputs.
     pub sink: Arc<dyn Sink>,
     pub own_paths: Arc<OwnPaths>,
-    /// Whether claim found a source whose record only recovery can finish.
+    /// Whether there is a record that only recovery can finish.
     has_unfinished: AtomicBool,
 }
 
@@ -93,9 +93,14 @@ impl Context {
     /// Remembers that a source has an unfinished record, and logs the first one: its output waited for
     /// its acknowledgement when a reload stopped its pipeline.
     pub fn defer_unfinished(&self, source: &Path) {
-        if !self.has_unfinished.swap(true, Ordering::Relaxed) {
+        if !self.set_unfinished() {
             tracing::warn!(event = "file.deferred", pipeline = %self.config.name, source = %display_path(source), "earlier output not acknowledged, deferred to the next start");
         }
+    }
+
+    /// Remembers that the next start has a record to finish; returns whether that was known before.
+    pub fn set_unfinished(&self) -> bool {
+        self.has_unfinished.swap(true, Ordering::Relaxed)
     }
 
     #[must_use]

@@ -33,16 +33,24 @@ pub struct Intakes(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     running: Mutex<Vec<RunningIntake>>,
-    /// Panics of the threads of stopped pipelines.
-    panics: Mutex<u64>,
-    /// Pipelines whose directories have not responded yet.
-    late: Mutex<Vec<Arc<str>>>,
+    stopped: Mutex<Stopped>,
+    /// The pauses of the pipelines whose directories have not responded yet.
+    late: Mutex<Vec<OperatorPause>>,
     once: bool,
     /// Closes all intakes.
     stop: CancellationToken,
     wiring: Wiring,
     /// Dropped when the last thread of the pipelines has ended.
     alive: Weak<DropGuard>,
+}
+
+/// What the stopped pipelines left.
+#[derive(Debug, Default)]
+struct Stopped {
+    /// Panics of their threads.
+    panics: u64,
+    /// The unfinished files of each. A successor finds them in its input, or their records.
+    unfinished: Vec<(Arc<str>, u64)>,
 }
 
 /// The state that all intakes share.
@@ -80,8 +88,12 @@ impl RunningIntake {
 
     /// Returns the intake's summary and the number of panicked threads. Blocks until all have ended.
     fn join(self) -> (Option<IntakeSummary>, u64) {
-        let summary = self.thread.join().ok();
+        let mut summary = self.thread.join().ok();
         let panicked = self.stages.into_iter().filter_map(|stage| stage.join().err()).count();
+        // The number of unfinished records is unknown: count one.
+        if let Some(summary) = summary.as_mut().filter(|_| self.context.has_unfinished()) {
+            summary.unfinished += 1;
+        }
         (summary, panicked as u64 + u64::from(summary.is_none()))
     }
 }
@@ -113,7 +125,7 @@ pub struct PreparedIntakes(Vec<(RunningIntake, StartSignal)>);
 
 /// The operator's pauses of some pipelines.
 #[derive(Debug)]
-pub struct OperatorPauses(Vec<(Arc<str>, Arc<OperatorPause>)>);
+pub struct OperatorPauses(Vec<(Arc<str>, bool)>);
 
 impl OperatorPauses {
     /// Checks whether the operator paused this pipeline; an unknown pipeline counts as paused if all
@@ -121,22 +133,22 @@ impl OperatorPauses {
     #[must_use]
     pub fn is_paused(&self, pipeline: &str) -> bool {
         let found = self.0.iter().find(|(name, _)| **name == *pipeline);
-        let all = || !self.0.is_empty() && self.0.iter().all(|(_, pause)| pause.is_paused());
-        found.map_or_else(all, |(_, pause)| pause.is_paused())
+        let all = || !self.0.is_empty() && self.0.iter().all(|(_, is_paused)| *is_paused);
+        found.map_or_else(all, |(_, is_paused)| *is_paused)
     }
 }
 
 impl Intakes {
     pub fn new(parts: SharedParts, alive: &Arc<DropGuard>) -> Self {
         let SharedParts { once, stop, wiring } = parts;
-        let (running, panics, late) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (running, stopped, late) = (Mutex::default(), Mutex::default(), Mutex::default());
         let alive = Arc::downgrade(alive);
-        Self(Arc::new(Inner { running, panics, late, once, stop, wiring, alive }))
+        Self(Arc::new(Inner { running, stopped, late, once, stop, wiring, alive }))
     }
 
     /// Sets the pipelines that begin later, when their directories respond.
-    pub fn expect(&self, names: Vec<Arc<str>>) {
-        *self.late() = names;
+    pub fn expect(&self, pauses: Vec<OperatorPause>) {
+        *self.late() = pauses;
     }
 
     /// Checks whether `--once` ends without a scan of one of its inputs.
@@ -145,9 +157,18 @@ impl Intakes {
         self.0.once && !self.late().is_empty()
     }
 
-    /// Returns the pipelines whose directories have not responded yet.
-    pub fn late(&self) -> MutexGuard<'_, Vec<Arc<str>>> {
+    /// Checks whether the directories of a pipeline have not responded yet.
+    #[must_use]
+    pub fn is_late(&self, name: &str) -> bool {
+        self.late().iter().any(|pause| **pause.name() == *name)
+    }
+
+    fn late(&self) -> MutexGuard<'_, Vec<OperatorPause>> {
         self.0.late.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stopped(&self) -> MutexGuard<'_, Stopped> {
+        self.0.stopped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<RunningIntake>> {
@@ -211,7 +232,11 @@ impl Intakes {
             };
             let predecessors =
                 running.iter().filter(is_predecessor).map(|other| other.ended.clone());
-            self.late().retain(|name| name != intake.context.name());
+            let name = intake.context.name();
+            for pause in self.late().extract_if(.., |pause| pause.name() == name) {
+                intake.context.operator_pause.set(pause.is_paused());
+            }
+            self.stopped().unfinished.retain(|(stopped, _)| stopped != name);
             // A receiver is gone only after a stop of all intakes.
             start_signal.send(predecessors.collect()).ok();
             running.push(intake);
@@ -222,7 +247,7 @@ impl Intakes {
     /// for `limit`: an intake that is still busy then ends later, and its successor waits. If this
     /// future is dropped midway, they are stopped all the same.
     pub async fn stop(&self, names: &[Arc<str>], limit: Duration) {
-        self.late().retain(|name| !names.contains(name));
+        self.late().retain(|pause| !names.contains(pause.name()));
         let ended: Vec<_> = {
             let running = self.lock();
             let stopped = running.iter().filter(|intake| names.contains(intake.context.name()));
@@ -252,46 +277,50 @@ impl Intakes {
             if files > 0 {
                 tracing::info!(event = "pipeline.files_left", pipeline = %name, files, "unfinished files stay in the input");
             }
-            *self.0.panics.lock().unwrap_or_else(PoisonError::into_inner) += panics;
+            let mut stopped = self.stopped();
+            stopped.panics += panics;
+            stopped.unfinished.push((name, files));
         }
     }
 
     /// Scans one input again, or all.
     pub fn rescan(&self, pipeline: Option<&str>) -> Result<(), NoSuchPipeline> {
-        self.for_each(pipeline, |intake| intake.events.scan())
+        self.for_each(pipeline, |intake| intake.events.scan(), |_| ())
     }
 
     /// Pauses or resumes the intake of one pipeline, or of all.
     pub fn set_paused(&self, pipeline: Option<&str>, paused: bool) -> Result<(), NoSuchPipeline> {
-        self.for_each(pipeline, |intake| {
+        let set = |intake: &RunningIntake| {
             intake.context.operator_pause.set(paused);
             intake.events.wake();
-        })
+        };
+        self.for_each(pipeline, set, |late| late.set(paused))
     }
 
     fn for_each(
         &self,
         pipeline: Option<&str>,
         action: impl Fn(&RunningIntake),
+        late_action: impl Fn(&OperatorPause),
     ) -> Result<(), NoSuchPipeline> {
-        let running = self.lock();
-        let is_selected =
-            |intake: &&RunningIntake| pipeline.is_none_or(|name| **intake.context.name() == *name);
-        let mut selected = running.iter().filter(is_selected).peekable();
-        if let (Some(name), None) = (pipeline, selected.peek()) {
-            return Err(NoSuchPipeline(name.to_owned()));
+        let is_selected = |name: &Arc<str>| pipeline.is_none_or(|selected| **name == *selected);
+        let (running, late) = (self.lock(), self.late());
+        let running = running.iter().filter(|intake| is_selected(intake.context.name()));
+        let late = late.iter().filter(|late| is_selected(late.name()));
+        let count = running.map(action).count() + late.map(late_action).count();
+        match pipeline {
+            Some(name) if count == 0 => Err(NoSuchPipeline(name.to_owned())),
+            _ => Ok(()),
         }
-        selected.for_each(action);
-        Ok(())
     }
 
-    /// Returns the operator's pauses of the running pipelines; they outlive a stop of these pipelines.
+    /// Returns which pipelines the operator paused.
     #[must_use]
     pub fn pauses(&self) -> OperatorPauses {
-        let pause = |intake: &RunningIntake| {
-            (Arc::clone(intake.context.name()), Arc::clone(&intake.context.operator_pause))
-        };
-        OperatorPauses(self.lock().iter().map(pause).collect())
+        let of = |pause: &OperatorPause| (Arc::clone(pause.name()), pause.is_paused());
+        let (running, late) = (self.lock(), self.late());
+        let running = running.iter().map(|intake| of(&intake.context.operator_pause));
+        OperatorPauses(running.chain(late.iter().map(of)).collect())
     }
 
     /// Returns the summary of each intake, and the number of panicked threads, including those of
@@ -299,8 +328,9 @@ impl Intakes {
     #[must_use]
     pub fn join(&self) -> (Vec<IntakeSummary>, u64) {
         let running = std::mem::take(&mut *self.lock());
-        let mut panics = *self.0.panics.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut summaries = Vec::with_capacity(running.len());
+        let Stopped { mut panics, unfinished } = std::mem::take(&mut *self.stopped());
+        let unfinished = unfinished.iter().map(|(_, files)| files).sum();
+        let mut summaries = vec![IntakeSummary { unfinished, ..IntakeSummary::default() }];
         for (summary, panicked) in running.into_iter().map(RunningIntake::join) {
             summaries.extend(summary);
             panics += panicked;

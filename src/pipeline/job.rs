@@ -86,6 +86,8 @@ pub enum Outcome {
     Published,
     /// There was nothing to do.
     Skipped,
+    /// Its name is gone: the file was removed, or has another name.
+    Gone,
     /// It is in quarantine.
     Quarantined,
     /// It goes through the intake again after this time, as this attempt.
@@ -100,16 +102,12 @@ pub enum Outcome {
 impl Outcome {
     /// Checks whether this outcome leaves unfinished work.
     #[must_use]
-    pub fn is_unfinished(&self) -> bool {
-        match self {
+    pub const fn is_unfinished(&self) -> bool {
+        matches!(
+            self,
             Self::Unfinished
-            | Self::Deferred { cause: DeferReason::Failed | DeferReason::Storage, .. } => true,
-            Self::Published
-            | Self::Skipped
-            | Self::Quarantined
-            | Self::Returned
-            | Self::Deferred { .. } => false,
-        }
+                | Self::Deferred { cause: DeferReason::Failed | DeferReason::Storage, .. }
+        )
     }
 }
 
@@ -250,7 +248,7 @@ impl Job {
     pub fn end(mut self, outcome: Outcome, output_bytes: u64) {
         let kind = match &outcome {
             Outcome::Published => OutcomeKind::Published,
-            Outcome::Skipped => OutcomeKind::Skipped,
+            Outcome::Skipped | Outcome::Gone => OutcomeKind::Skipped,
             Outcome::Quarantined => OutcomeKind::Quarantined,
             Outcome::Deferred { .. } | Outcome::Unfinished | Outcome::Returned => {
                 OutcomeKind::Deferred

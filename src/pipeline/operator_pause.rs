@@ -21,6 +21,10 @@ impl OperatorPause {
         Self { name: Arc::clone(name), meter, paused: AtomicBool::new(false) }
     }
 
+    pub const fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
     pub fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Acquire)
     }

@@ -12,6 +12,7 @@ use super::{
     failure::CommitError,
     halt::Halt,
     intake_set::{Intakes, NoSuchPipeline, SharedParts},
+    operator_pause::OperatorPause,
     wiring::Wiring,
 };
 use crate::{config::Limits, observe::Observer};
@@ -20,8 +21,8 @@ use crate::{config::Limits, observe::Observer};
 #[derive(Debug)]
 pub struct PipelineInputs {
     pub contexts: Vec<Arc<Context>>,
-    /// Names of pipelines that begin later, through [`Intakes`].
-    pub late: Vec<Arc<str>>,
+    /// The pauses of the pipelines that begin later, through [`Intakes`].
+    pub late: Vec<OperatorPause>,
     pub limits: Limits,
     pub once: bool,
     pub observer: Arc<Observer>,

@@ -3,6 +3,7 @@
 use crate::{
     failpoint,
     ledger::{self, ErrorKind, Flush, Ledger, StateUpdate},
+    pipeline::context::Context,
 };
 
 /// State updates that could not be written because the ledger's disk was full, or another process wrote
@@ -23,6 +24,13 @@ impl StateUpdates {
     ) -> Result<(), ledger::Error> {
         self.postponed.extend(updates);
         self.retry(ledger)
+    }
+
+    /// Ends the updates. Those that are postponed still are left to recovery.
+    pub fn end(self, context: &Context) {
+        if self.are_postponed() {
+            context.set_unfinished();
+        }
     }
 
     pub const fn are_postponed(&self) -> bool {

@@ -11,6 +11,7 @@ use std::iter;
 use jiff::Timestamp;
 
 use crate::{
+    config::Pipeline,
     ledger::{self, HistoryQuery, Ledger, PipelineDirs, Record},
     observe::{display_path, escaped},
 };
@@ -37,6 +38,25 @@ pub fn pages(
         }
         Some(page)
     })
+}
+
+/// Returns the pairs of directories in the ledger, those of the configuration first: a pipeline whose output
+/// was changed left a pair with the same input.
+pub fn configured_first(
+    ledger: &dyn Ledger,
+    pipelines: &[Pipeline],
+) -> ledger::Result<Vec<PipelineDirs>> {
+    let mut roots = ledger.roots()?;
+    roots.sort_by_key(|roots| config_of(pipelines, roots).is_none());
+    Ok(roots)
+}
+
+/// Returns the configuration of a pair of directories.
+#[must_use]
+pub fn config_of<'a>(pipelines: &'a [Pipeline], roots: &PipelineDirs) -> Option<&'a Pipeline> {
+    let has_dirs =
+        |pipeline: &&Pipeline| pipeline.input == roots.input && pipeline.output == roots.output;
+    pipelines.iter().find(has_dirs)
 }
 
 /// Formats the time of a record: RFC 3339, UTC.

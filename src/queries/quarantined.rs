@@ -11,7 +11,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{pages, reprocess::config_of};
+use super::{config_of, pages};
 use crate::{
     config::Pipeline,
     fingerprint::Fingerprint,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::pages;
+use super::{config_of, configured_first, pages};
 use crate::{
     config::Pipeline,
     fs::{Dir, Kind},
@@ -39,10 +39,16 @@ pub enum Answer {
 }
 
 /// Marks the source of this absolute path; the caller requests the intake to scan.
-pub fn path(ledger: &dyn Ledger, path: &Path) -> ledger::Result<Answer> {
-    for roots in ledger.roots()? {
+pub fn path(ledger: &dyn Ledger, pipelines: &[Pipeline], path: &Path) -> ledger::Result<Answer> {
+    for roots in configured_first(ledger, pipelines)? {
         let Ok(source) = path.strip_prefix(&roots.input) else { continue };
-        let Some(record) = ledger.latest(roots.id, source)? else { continue };
+        let Some(record) = ledger.latest(roots.id, source)? else {
+            // It waits, whatever its input was processed for before.
+            if config_of(pipelines, &roots).is_some() {
+                break;
+            }
+            continue;
+        };
         if record.state == State::Quarantined {
             return Ok(Answer::InQuarantine);
         }
@@ -89,14 +95,6 @@ pub fn all(ledger: &dyn Ledger, pipelines: &[Pipeline], which: Which) -> ledger:
         ledger.mark(&updates, Flush::Now)?;
     }
     Ok(summary)
-}
-
-/// Returns the configuration of a pair of directories.
-#[must_use]
-pub fn config_of<'a>(pipelines: &'a [Pipeline], roots: &PipelineDirs) -> Option<&'a Pipeline> {
-    let has_dirs =
-        |pipeline: &&Pipeline| pipeline.input == roots.input && pipeline.output == roots.output;
-    pipelines.iter().find(has_dirs)
 }
 
 /// Checks whether a record's output was made by other transforms than the pipeline has now; false

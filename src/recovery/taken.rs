@@ -70,6 +70,10 @@ pub(super) fn resolve(context: SweepContext<'_>, taken: &Taken) -> Result<Source
     };
     let recover = || input.recover(taken, &record.source).map_err(failed("open the directory of"));
     let held = recover()?;
+    if held.is_back().map_err(failed("check"))? {
+        let restored = held.put_back().map_err(|(_, error)| error);
+        return restored.map(|()| SourceOutcome::Returned).map_err(failed("restore the name of"));
+    }
     let lost = match held.identity().map_err(failed("check"))? {
         Some(identity) => quarantine_earlier(ledger, identity, &record)?,
         None => None,

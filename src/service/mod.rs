@@ -212,7 +212,7 @@ async fn start(
         next_index: config.pipelines.len(),
     };
     reload::spawn(life, reloader, hangups);
-    resources::ready(life, &config, &control.intakes().late());
+    resources::ready(life, &config, control.intakes());
     Ok(control)
 }
 

@@ -25,6 +25,7 @@ use crate::{
     pipeline::{
         context::{Context, ContextParts},
         in_commit::InCommitTables,
+        operator_pause::OperatorPause,
         own_paths::OwnPaths,
     },
     protocol::SharedEvents,
@@ -243,13 +244,13 @@ impl PipelineOpener {
 }
 
 impl PendingPipelines {
-    /// Logs each pending pipeline, shows it as paused, and returns the names.
-    pub fn announce(&self) -> Vec<Arc<str>> {
+    /// Logs each pending pipeline, shows it as paused, and returns the operator's pauses of them.
+    pub fn announce(&self) -> Vec<OperatorPause> {
         let announce = |(name, meter, error): &(Arc<str>, Arc<PipelineMeter>, Option<String>)| {
             let reason = error.as_deref().unwrap_or("its directories do not respond");
             tracing::warn!(event = "pipeline.waiting", pipeline = %name, reason, "waiting for the directories of a pipeline");
             meter.paused(Pause::Input, Some(reason));
-            Arc::clone(name)
+            OperatorPause::new(name, Arc::clone(meter))
         };
         self.meters.iter().map(announce).collect()
     }

@@ -148,7 +148,7 @@ impl Reloader {
     /// removed it.
     fn start_pending(&mut self, (name, opened): Opened) {
         let (intakes, config) = (self.control.intakes(), self.live_config.now());
-        if !intakes.late().contains(&name) {
+        if !intakes.is_late(&name) {
             return;
         }
         let count = config.pipelines.len();

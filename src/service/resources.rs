@@ -29,7 +29,7 @@ use crate::{
     ledger::{self, Ledger, sqlite::Sqlite},
     limits,
     observe::{Events, Listener, display_path, is_full, shell_quoted},
-    pipeline::{Control, DrainSummary, PipelineInputs, Pipelines},
+    pipeline::{Control, DrainSummary, Intakes, PipelineInputs, Pipelines},
     protocol::{SharedEvents, outcome},
     queries::quarantined::{self, Quarantined},
 };
@@ -273,8 +273,8 @@ async fn in_quarantine(ledger: Arc<Sqlite>, config: Arc<Config>) -> Result<u64, 
 }
 
 /// Enters READY, and reports it to the log and the service manager.
-pub fn ready(life: &Lifecycle, config: &Config, late: &[Arc<str>]) {
-    for pipeline in config.pipelines.iter().filter(|pipeline| !late.contains(&pipeline.name)) {
+pub fn ready(life: &Lifecycle, config: &Config, intakes: &Intakes) {
+    for pipeline in config.pipelines.iter().filter(|pipeline| !intakes.is_late(&pipeline.name)) {
         tracing::info!(
             event = "pipeline.ready", pipeline = %pipeline.name,
             input = %display_path(&pipeline.input),

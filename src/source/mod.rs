@@ -293,6 +293,9 @@ pub trait HeldSource: Send + Debug {
     /// Removes it, or moves it where it belongs, after its marker.
     fn finish(self: Box<Self>, disposal: &Disposal<'_>) -> Result<(), Unfinished>;
 
+    /// Checks whether it has its original name, too: a link of [`Self::put_back`] was interrupted.
+    fn is_back(&self) -> Result<bool>;
+
     /// Restores its original name, unless another file has it.
     ///
     /// # Errors

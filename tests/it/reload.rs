@@ -552,3 +552,20 @@ fn an_operator_reloads_over_the_socket_and_what_is_held_stays_held() {
     until("both", || several.is_there("out-b/0.gz") && several.is_there("out-c/0.zst"));
     assert_eq!(running.stop().code, 0);
 }
+
+/// The exit code was 0, with a published output that no line acknowledged.
+#[test]
+fn a_removed_pipeline_whose_outputs_wait_for_space_is_told_at_the_end() {
+    let several = Several::new(&[("a", ""), ("b", "")]);
+    let running = several.0.watch_with(&[], "events::append=return(enospc)");
+    several.put("in-a/0", "content");
+    running.until_said("storage unavailable, intake paused");
+    several.configure(HEAD, &[("b", "")]);
+    reload(&running);
+    let ended = running.stop();
+    assert_eq!(ended.code, 75, "{ended:?}");
+    several.configure(HEAD, &[("a", ""), ("b", "")]);
+    let ended = several.0.once(&[]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(several.acknowledged(), BTreeMap::from([("a/0".to_owned(), 1)]));
+}

@@ -95,6 +95,8 @@ const focused = (page) => page.evaluate(() => {
 
 test("the keyboard reaches every control in the order of the page, and shows where it is", () => mocked("busy", async (page) => {
   await page.waitForFunction(() => document.querySelectorAll("#quarantine-groups tbody button").length === 4);
+  // The name of the stages has the bottleneck, which takes two statuses.
+  await shows(page, "#bottleneck", "bottleneck: transform");
   const walk = [];
   for (let step = 0; step < 120; step += 1) {
     await page.keyboard.press("Tab");

@@ -148,6 +148,7 @@ impl Intake {
             Ok(LookResult::None) => self.table.remove(&path),
             Ok(LookResult::Missing) => {
                 self.table.remove(&path);
+                self.gone_names.note();
                 if origin == DiscoveredBy::Event {
                     self.note_absent(path, Instant::now());
                 }

@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     absent::AbsentNames,
     discover::Discovery,
+    once::GoneNames,
     ready::ReadyFiles,
     root::{Root, RootState},
     scans::Scans,
@@ -75,6 +76,7 @@ pub struct Intake {
     root: Root,
     table: SettleTable,
     absent: AbsentNames,
+    gone_names: GoneNames,
     scans: Scans,
     ready: ReadyFiles,
     /// Whether the event queue may hold more events.
@@ -142,6 +144,7 @@ impl Intake {
             root,
             table: SettleTable::new(rules),
             absent: AbsentNames::default(),
+            gone_names: GoneNames::default(),
             scans: Scans::default(),
             ready: ReadyFiles::default(),
             has_more_events: true,
@@ -310,8 +313,6 @@ impl Intake {
             }
         }
         once::log_unfinished(&context, &left);
-        // The number of unfinished records is unknown: count one.
-        summary.unfinished += u64::from(context.has_unfinished());
         summary
     }
 }

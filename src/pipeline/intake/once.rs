@@ -16,7 +16,7 @@ use crate::{
     observe::{self, PauseReason, display_path},
     pipeline::{
         context::Context,
-        job::{Feedback, Outcome},
+        job::{DiscoveredBy, Feedback, Outcome},
     },
     protocol::outcome::now_ns,
 };
@@ -69,7 +69,7 @@ fn log_left<'a>(context: &Context, files: impl Iterator<Item = (&'a Path, &'a st
 
 /// Checks whether nothing is left to do for a file.
 pub(super) const fn is_final(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Published | Outcome::Skipped | Outcome::Quarantined)
+    matches!(outcome, Outcome::Published | Outcome::Skipped | Outcome::Gone | Outcome::Quarantined)
 }
 
 /// Logs that there may be more files than those that were logged.
@@ -77,7 +77,35 @@ pub(super) fn log_not_scanned(context: &Context) {
     tracing::warn!(event = "pipeline.left_more", pipeline = %context.name(), "input not scanned to its end, files may be left");
 }
 
+/// Names that were gone when they were looked at or opened. Their files may have got other names, which
+/// the scan had passed: they are scanned for again.
+#[derive(Debug, Default)]
+pub(super) struct GoneNames {
+    is_noted: bool,
+    scans: u32,
+}
+
+impl GoneNames {
+    pub(super) const fn note(&mut self) {
+        self.is_noted = true;
+    }
+}
+
 impl Intake {
+    /// Checks that no name was gone since the scan began, and requests another scan if one was. It gives up
+    /// on an input whose names keep changing.
+    fn has_no_gone_name(&mut self, now: Instant) -> bool {
+        if !std::mem::take(&mut self.gone_names.is_noted) {
+            return true;
+        }
+        self.gone_names.scans += 1;
+        self.summary.gave_up = self.gone_names.scans > limits::ONCE_RESCANS_MAX;
+        if !self.summary.gave_up {
+            self.scans.request(DiscoveredBy::Scan, now);
+        }
+        self.summary.gave_up
+    }
+
     /// Checks in `--once` whether all files of the input are finished, or the intake gives up on the
     /// remaining ones.
     pub(super) fn is_finished(&mut self) -> bool {
@@ -97,7 +125,7 @@ impl Intake {
         let is_scanned = self.scans.is_complete() && self.ready.is_empty();
         let none_waits = self.table.waiting() == 0 && self.table.look_again_at().is_none();
         if has_root && is_scanned && none_waits {
-            return true;
+            return self.has_no_gone_name(now);
         }
         let still_busy = is_scanned
             && self.table.attempted() == 0

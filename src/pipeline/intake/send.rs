@@ -80,6 +80,9 @@ impl Intake {
         if feedback.outcome == Outcome::Unfinished {
             self.summary.unfinished += 1;
         }
+        if feedback.outcome == Outcome::Gone {
+            self.gone_names.note();
+        }
         if let Some((path, arrival)) = self.table.on_feedback(feedback, Instant::now()) {
             self.look(path, (DiscoveredBy::Event, arrival));
         }

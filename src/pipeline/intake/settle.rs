@@ -266,7 +266,7 @@ impl SettleTable {
             self.closed_quiet.remember(path.clone(), closed);
         }
         match outcome {
-            Outcome::Published | Outcome::Skipped | Outcome::Quarantined => {
+            Outcome::Published | Outcome::Skipped | Outcome::Gone | Outcome::Quarantined => {
                 observed_again.map(|arrival| (path, arrival))
             }
             Outcome::Unfinished | Outcome::Returned => None,

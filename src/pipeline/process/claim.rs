@@ -171,7 +171,7 @@ fn open(mut job: Job) -> Result<Option<Claimed>, Box<FailedJob>> {
     let source = match job.input.open(&job.path) {
         Ok(Opened::File(source)) => source,
         Ok(Opened::Gone) => {
-            job.end(Outcome::Skipped, 0);
+            job.end(Outcome::Gone, 0);
             return Ok(None);
         }
         Ok(Opened::Busy) => {

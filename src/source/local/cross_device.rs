@@ -115,7 +115,11 @@ fn publish_copy(copy: Temp, to: &Dir, name: &OsStr) -> io::Result<Option<Temp>> 
             let synced = failpoint::barrier("barrier::copied_name", || to.sync())
                 .and_then(|()| second_name.as_ref().map_or(Ok(()), fs::SecondName::remove));
             // What was not durable once counts for nothing: the next sync may report nothing.
-            synced.inspect_err(|_| to.discard(name)).map(|()| None)
+            let discard = |_: &io::Error| {
+                to.discard(name);
+                drop(second_name.as_ref().map(fs::SecondName::remove));
+            };
+            synced.inspect_err(discard).map(|()| None)
         }
         Err((copy, error)) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Some(copy)),
         Err((_, error)) => Err(error),

@@ -96,6 +96,11 @@ impl HeldSource for LocalHeld {
         ended.map_err(|error| still_held(self, error))
     }
 
+    fn is_back(&self) -> Result<bool> {
+        let linked = self.dir.is_linked(&self.private, &self.dir, &self.name);
+        linked.map_err(|error| self.at(error))
+    }
+
     fn put_back(self: Box<Self>) -> Result<(), Unfinished> {
         let restored = self.rename_back().and_then(|()| self.put_marker_back());
         restored.map_err(|error| still_held(self, error))

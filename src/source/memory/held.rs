@@ -67,6 +67,10 @@ impl HeldSource for Held {
         }
     }
 
+    fn is_back(&self) -> Result<bool> {
+        Ok(false)
+    }
+
     fn put_back(self: Box<Self>) -> Result<(), Unfinished> {
         let store = self.store.clone();
         let mut objects = store.lock();

@@ -478,3 +478,24 @@ fn a_marker_is_back_with_a_source_that_cannot_be_disposed_of() {
         }
     }
 }
+
+/// The private name was archived, and then the other one.
+#[test]
+fn a_source_that_was_put_back_between_two_names_is_archived_once() {
+    let place = Place::new();
+    place.put("a", "content");
+    let failpoints =
+        "gate::no_replace=return(out);dispose::taken=return(eio);link::made=1*off->return(kill)";
+    let archive = ["--on-success", "archive:done"];
+    place.configure("on_success = \"archive:done\"");
+    let killed = place
+        .tidemill(&["run", "--config", "tidemill.toml", "--once"])
+        .env("FAILPOINTS", failpoints)
+        .output();
+    assert_eq!(killed.unwrap().status.code(), None);
+    assert_eq!(tree(&place.input()).len(), 2, "{:?}", tree(&place.input()));
+    let ended = place.once(&archive);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(tree(&place.root().join("done")), [place.root().join("done/a")]);
+    assert!(tree(&place.input()).is_empty(), "{:?}", tree(&place.input()));
+}

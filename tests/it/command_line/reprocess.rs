@@ -159,3 +159,24 @@ fn since_chooses_what_was_processed_since_then() {
     assert_eq!(place.once(&[]).code, 0);
     assert_eq!(place.published("old.zst"), b"old");
 }
+
+/// The record of the output before was found first.
+#[test]
+fn a_path_is_of_the_pipeline_that_is_configured() {
+    let place = processed(&["a", "b"]);
+    let other = place.root().join("other");
+    let config = place.root().join("tidemill.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("output = \"out\"", "output = \"other\"")).unwrap();
+    std::fs::remove_file(place.input().join("b")).unwrap();
+    assert_eq!(place.once(&[]).code, 0);
+    std::fs::remove_file(other.join("a.zst")).unwrap();
+    place.put("b", "again");
+    let text = explained(&place, "in/a");
+    assert!(text.contains("other/a.zst, does not exist any more"), "{text}");
+    let waits = place.run(&["reprocess", "in/b"]);
+    assert!(waits.stdout.contains("was not processed yet"), "{waits:?}");
+    assert_eq!(place.run(&["reprocess", "in/a"]).code, 0);
+    assert_eq!(place.once(&[]).code, 0);
+    assert!(other.join("a.zst").exists());
+}

@@ -392,3 +392,19 @@ fn run(program: &str, args: &[&str], file: &Path) {
         fs::rename(new, file).unwrap();
     }
 }
+
+/// A single scan had passed the new name, and the run ended with 0 and without the file.
+#[test]
+fn once_publishes_a_file_that_is_renamed_in_flight() {
+    for on_success in ["keep", "delete"] {
+        let place = Place::new();
+        place.put("before", "content");
+        let running = held(&place, &["--once", "--on-success", on_success]);
+        until_staged(&place, 1);
+        fs::rename(place.input().join("before"), place.input().join("after")).unwrap();
+        open(&place);
+        let ended = running.end();
+        assert_eq!(ended.code, 0, "{on_success}: {ended:?}");
+        assert_eq!(published(&place), ["after"], "{on_success}");
+    }
+}

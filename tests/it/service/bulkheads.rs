@@ -135,8 +135,22 @@ fn an_input_that_dies_later_makes_its_own_pipeline_unready_and_starves_no_watchd
 
 /// The answer to a request at the service's Unix socket.
 fn answer(tree: &Tree, path: &str) -> String {
+    send(tree, &format!("GET {path} HTTP/1.1"), "")
+}
+
+/// The answer to a change of one pipeline.
+fn post(tree: &Tree, call: &str, pipeline: &str) -> String {
+    let body = format!("{{\"pipeline\": \"{pipeline}\"}}");
+    send(tree, &format!("POST /api/v1/{call} HTTP/1.1"), &body)
+}
+
+fn send(tree: &Tree, request: &str, body: &str) -> String {
     let mut stream = UnixStream::connect(tree.path("state/admin.sock")).expect("connect");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let length = body.len();
+    let request = format!(
+        "{request}\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
     stream.write_all(request.as_bytes()).expect("send");
     std::io::read_to_string(stream).expect("an answer")
 }
@@ -152,6 +166,33 @@ fn a_directory_that_hangs_at_the_start_holds_up_its_own_pipeline_and_no_other() 
     stuck.release();
     until("it begins", || tree.log().contains("directories responding, pipeline started"));
     put(&mut tree, 20..40);
+    service.signal(Signal::TERM);
+    assert_eq!(service.wait(), 0, "{}", tree.log());
+    drop(stuck);
+    tree.assert_outputs_whole();
+}
+
+/// There was no such pipeline until it began, and then it took files.
+#[test]
+fn a_pipeline_that_waits_for_its_directories_begins_paused_if_the_operator_paused_it() {
+    let test = "a_pipeline_that_waits_for_its_directories";
+    let mut tree = Tree::new();
+    let Some(stuck) = Stuck::mounted(&tree, test, true) else { return };
+    configure(&tree, ("stuck", "out-stuck"), "zstd");
+    let mut command = tree.configured("config.toml");
+    let service = Service::from(command.args(["--sandbox", "off"]).spawn().expect("start"));
+    let stuck = stuck;
+    until("it is up", || tree.log().contains("phase=READY"));
+    for call in ["pause", "rescan"] {
+        let answer = post(&tree, call, "stuck");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    stuck.release();
+    until("it is seen, and waits", || answer(&tree, "/api/v1/status").contains("\"pending\":1,"));
+    put(&mut tree, 0..20);
+    assert!(tree.files("out-stuck").is_empty(), "{}", tree.log());
+    assert!(post(&tree, "resume", "stuck").starts_with("HTTP/1.1 200 "));
+    until("it publishes", || tree.files("out-stuck").len() == 1);
     service.signal(Signal::TERM);
     assert_eq!(service.wait(), 0, "{}", tree.log());
     drop(stuck);

@@ -74,7 +74,7 @@ impl Acknowledger {
                 }
             }
             if is_closed {
-                return;
+                return updates.end(&self.context);
             }
             if self.fatal.is_set() {
                 waiting.clear();

@@ -53,7 +53,7 @@ pub fn check_source_name(mut staged: Staged) -> Option<Staged> {
             source,
             "source renamed or removed before publishing, output discarded"
         );
-        job.end(Outcome::Skipped, 0);
+        job.end(Outcome::Gone, 0);
     }
     None
 }

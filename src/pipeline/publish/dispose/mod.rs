@@ -68,7 +68,7 @@ impl Disposer {
                 self.fatal.set(&CommitError::Ledger { path, source }.into());
             }
             if is_closed {
-                return;
+                return updates.end(&self.context);
             }
         }
     }
