@@ -282,3 +282,9 @@ pub(super) fn to_metadata(stat: &Stat) -> FileMetadata {
         names: stat.st_nlink,
     }
 }
+
+/// Returns the metadata of a directory by its path, through symbolic links: the operator configured
+/// it.
+pub fn directory_at(path: &Path) -> io::Result<FileMetadata> {
+    Ok(to_metadata(&fs::stat(path)?))
+}

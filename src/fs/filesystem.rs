@@ -8,7 +8,6 @@ use std::{
     sync::OnceLock,
 };
 
-use super::{FileMetadata, dir::to_metadata};
 use crate::failpoint;
 
 /// Magic numbers of file systems that other machines write to without this kernel's knowledge
@@ -32,8 +31,11 @@ const FUSE_MAGIC: u64 = 0x6573_5546;
 /// Checks whether other machines may change a file system, so that kernel events and leases miss
 /// changes.
 pub fn is_network(dir: &impl AsFd) -> io::Result<bool> {
-    let magic = magic(dir)?;
-    Ok(NETWORK_MAGIC.contains(&magic) || magic == SMB2_MAGIC)
+    Ok(is_network_magic(magic(dir)?))
+}
+
+fn is_network_magic(magic: u64) -> bool {
+    NETWORK_MAGIC.contains(&magic) || magic == SMB2_MAGIC
 }
 
 /// Checks whether a directory, or the nearest one above that exists, is on a network file system. FUSE
@@ -42,18 +44,20 @@ pub fn is_network(dir: &impl AsFd) -> io::Result<bool> {
 #[must_use]
 pub fn is_remote(dir: &Path) -> bool {
     let is_remote = |dir: &Path| {
-        let dir = super::Dir::open(dir).ok()?;
-        Some(is_network(&dir).ok()? && magic(&dir).ok()? != FUSE_MAGIC)
+        let magic = magic_of(rustix::fs::statfs(dir).ok()?);
+        Some(is_network_magic(magic) && magic != FUSE_MAGIC)
     };
     failpoint::is_skipped("gate::local_state") || dir.ancestors().find_map(is_remote) == Some(true)
 }
 
 /// Returns the file system's magic number.
 fn magic(handle: &impl AsFd) -> io::Result<u64> {
-    let magic = rustix::fs::fstatfs(handle)?.f_type;
-    #[expect(clippy::cast_sign_loss, reason = "a magic number of at most 32 bits")]
-    let magic = magic as u64;
-    Ok(magic & 0xffff_ffff)
+    Ok(magic_of(rustix::fs::fstatfs(handle)?))
+}
+
+#[expect(clippy::cast_sign_loss, reason = "a magic number of at most 32 bits")]
+const fn magic_of(found: rustix::fs::StatFs) -> u64 {
+    found.f_type as u64 & 0xffff_ffff
 }
 
 /// ext2 to ext4, XFS and btrfs: one `syncfs` was measured to cost less there than many `fsync`.
@@ -63,12 +67,6 @@ const SYNCFS_PREFERRED: [u64; 3] = [0xef53, 0x5846_5342, 0x9123_683e];
 /// it does since Linux 5.8.
 pub fn prefers_syncfs(handle: &impl AsFd) -> io::Result<bool> {
     Ok(reports_sync_errors() && SYNCFS_PREFERRED.contains(&magic(handle)?))
-}
-
-/// Returns the metadata of a directory by its path, through symbolic links: the operator configured
-/// it.
-pub fn directory_at(path: &Path) -> io::Result<FileMetadata> {
-    Ok(to_metadata(&rustix::fs::stat(path)?))
 }
 
 /// Checks whether a directory is a mount point: its parent is on another file system.

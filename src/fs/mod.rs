@@ -16,6 +16,7 @@ mod made;
 mod numbered;
 mod private_files;
 mod probe;
+mod publish;
 mod rename;
 mod sandbox_scope;
 mod socket;
@@ -27,11 +28,10 @@ pub use access::{AccessDenied, access_denied};
 pub use bulk::{advise_sequential, copy_range, has_hole, share_content, start_writeback};
 pub use content::{fill, hash_of, keeps_file};
 pub use copy::{content_hash, copy, have_same_content};
-pub use dir::{Dir, FileMetadata, Kind, identity_of, metadata_of};
+pub use dir::{Dir, FileMetadata, Kind, directory_at, identity_of, metadata_of};
 pub use extended::ExtendedAttributes;
 pub use filesystem::{
-    DirtyPages, boot_id, directory_at, is_mount, is_network, is_remote, prefers_syncfs,
-    sync_file_system,
+    DirtyPages, boot_id, is_mount, is_network, is_remote, prefers_syncfs, sync_file_system,
 };
 pub use lease::{Writers, check_writers};
 pub use lock::{Lock, LockError, LockHolder};
@@ -41,7 +41,8 @@ pub use private_files::{
     make_shared, owner, replace_own, state_dir_of,
 };
 pub use probe::{Abilities, KeptAttributes, Renames, probe};
-pub use rename::{Overwrite, SecondName};
+pub use publish::SecondName;
+pub use rename::Overwrite;
 pub use sandbox_scope::SandboxScope;
 pub use socket::{Socket, SocketError};
 pub use sys::set_mmap_threshold;

@@ -14,7 +14,6 @@ use std::{
     ffi::{OsStr, OsString},
     io,
     path::Path,
-    sync::Arc,
 };
 
 use rustix::{
@@ -33,36 +32,6 @@ use crate::{failpoint, limits};
 pub enum Overwrite {
     Never,
     Allow,
-}
-
-/// The old name of a file that got its new one by a link. Dropping it leaves the name.
-#[derive(Debug)]
-#[must_use = "the file keeps two names until `remove`"]
-pub struct SecondName {
-    dir: Arc<Dir>,
-    name: OsString,
-}
-
-impl SecondName {
-    pub(super) const fn new(dir: Arc<Dir>, name: OsString) -> Self {
-        Self { dir, name }
-    }
-
-    /// Removes the old name. The new one must be durable before: otherwise a power loss may take
-    /// both.
-    pub fn remove(&self) -> io::Result<()> {
-        let is_stale = |error: &io::Error| error.kind() == io::ErrorKind::StaleNetworkFileHandle;
-        let removed = self.dir.unlink_own(&self.name);
-        // The error may pass.
-        let removed = removed.or_else(|error| {
-            if is_stale(&error) { self.dir.unlink_own(&self.name) } else { Err(error) }
-        });
-        match removed {
-            // The directory was removed, and the name with it.
-            Err(error) if is_stale(&error) => Ok(()),
-            removed => removed,
-        }
-    }
 }
 
 /// How a file got its new name.

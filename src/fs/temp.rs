@@ -18,9 +18,7 @@ use rustix::{
 };
 use tempfile::NamedTempFile;
 
-use super::{
-    Dir, ExtendedAttributes, FileMetadata, Overwrite, SecondName, identity_of, rename::Renamed,
-};
+use super::{Dir, ExtendedAttributes, FileMetadata, identity_of};
 use crate::fingerprint::Fingerprint;
 
 /// The prefix of every name that the service makes next to a user's files; none of them is taken
@@ -88,7 +86,7 @@ pub struct Temp {
     name: OsString,
     /// Whether dropping it leaves the file under its temporary name.
     protected: bool,
-    /// Whether it has its final name, or the caller removes its temporary one.
+    /// Whether it has another name, or the caller removes its temporary one.
     published: bool,
 }
 
@@ -145,46 +143,11 @@ impl Temp {
         self.protected = false;
     }
 
-    /// Gives it its final name. Durable after the directory's sync; a second name that it keeps
-    /// until then is returned, and the caller removes it after that. A failure returns the temp.
-    pub fn publish(
-        mut self,
-        name: &OsStr,
-        overwrite: Overwrite,
-    ) -> Result<Option<SecondName>, (Self, io::Error)> {
-        let renamed = match overwrite {
-            Overwrite::Allow => {
-                self.dir.rename(&self.name, &self.dir, name, overwrite).map(|()| Renamed::AtOnce)
-            }
-            Overwrite::Never => self.dir.rename_or_link(&self.name, &self.dir, name),
-        };
-        let renamed = match renamed {
-            Ok(renamed) => renamed,
-            Err(error) if self.was_renamed_to(name, &error) => Renamed::AtOnce,
-            Err(error) => return Err((self, error)),
-        };
-        self.protected = false;
-        self.published = true;
-        let second_name = || SecondName::new(Arc::clone(&self.dir), self.name.clone());
-        Ok((renamed != Renamed::AtOnce).then(second_name))
-    }
-
     /// Closes it and leaves the file under its temporary name, which the caller removes: NFS
     /// renames a file that is removed while it is open.
     pub(super) fn close(mut self) -> OsString {
-        self.published = true;
+        (self.protected, self.published) = (false, true);
         self.name.clone()
-    }
-
-    /// Checks whether it got this name by a call whose reply was lost: the repeated call finds no
-    /// temp.
-    fn was_renamed_to(&self, name: &OsStr, error: &io::Error) -> bool {
-        if error.kind() != io::ErrorKind::NotFound {
-            return false;
-        }
-        let found = self.dir.stat_fresh(name).ok().flatten();
-        let own = self.identity().ok();
-        found.zip(own).is_some_and(|(found, own)| found.identity.inode == own.inode)
     }
 }
 
@@ -285,16 +248,5 @@ mod tests {
         drop(temp);
         let remaining = std::fs::read_dir(root.path().join("new")).expect("list").count();
         assert_eq!(remaining, 0);
-    }
-
-    #[test]
-    fn a_taken_name_returns_the_temp() {
-        let (root, dir) = dir();
-        std::fs::write(root.path().join("taken"), "theirs").expect("write");
-        let temp = Temp::create(&dir, &NodeId::new("0")).expect("create");
-        let (temp, error) = temp.publish("taken".as_ref(), Overwrite::Never).expect_err("taken");
-        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
-        drop(temp);
-        assert_eq!(names(&root), ["taken"]);
     }
 }

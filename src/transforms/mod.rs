@@ -25,6 +25,7 @@ mod copy;
 mod error;
 pub mod exec;
 pub mod memory;
+mod sink;
 mod transformer;
 
 use std::{fmt, sync::Arc};
@@ -34,7 +35,8 @@ pub use self::{
     chain::Chain,
     error::{Cause, Error},
     exec::ProgramRunner,
-    transformer::{FileInfo, Sink, Stopped, Transformer},
+    sink::{Sink, Stopped},
+    transformer::{FileInfo, Transformer},
 };
 use crate::policy::ExpansionLimits;
 

@@ -179,11 +179,13 @@ fn sibling_stages_never_import_one_another() {
 
 /// The sibling modules that a file names after `super::`, or after the path of their folder.
 fn siblings<'a>(path: &str, text: &str, names: &[&'a str]) -> Vec<&'a str> {
+    let lines = code(text).lines().filter(|line| !line.trim_start().starts_with("//"));
+    let text = lines.collect::<Vec<_>>().join("\n");
     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder).replace('/', "::");
     let begins = ["super::".to_owned(), format!("crate::{folder}::")];
     let is_named = |name: &str| {
         begins.iter().any(|begin| {
-            code(text).split(begin.as_str()).skip(1).any(|rest| {
+            text.split(begin.as_str()).skip(1).any(|rest| {
                 // A group has its items up to its end; of deeper ones only the first word counts.
                 let items = rest.strip_prefix('{').map_or(rest, |group| group);
                 let end = if rest.starts_with('{') { items.find(';') } else { None };
@@ -202,7 +204,48 @@ fn siblings<'a>(path: &str, text: &str, names: &[&'a str]) -> Vec<&'a str> {
     names.iter().copied().filter(|name| is_named(name)).collect()
 }
 
-/// Of two files of one folder at most one names the other, however long the way.
+/// The paths of a tree of imports.
+fn paths_of(prefix: &str, tree: &str, found: &mut Vec<String>) {
+    let mut depth = 0_usize;
+    let ends_item = |letter: char| {
+        depth = match letter {
+            '{' => depth + 1,
+            '}' => depth.saturating_sub(1),
+            _ => depth,
+        };
+        letter == ',' && depth == 0
+    };
+    for item in tree.split(ends_item).map(str::trim).filter(|item| !item.is_empty()) {
+        match item.split_once('{') {
+            Some((parent, group)) => {
+                let group = group.strip_suffix('}').expect("the end of a group");
+                paths_of(&format!("{prefix}{parent}"), group, found);
+            }
+            None => found.push(format!("{prefix}{item}")),
+        }
+    }
+}
+
+/// The items that a folder's `mod.rs` passes on, and the files that they are from.
+fn passed_on(text: &str) -> BTreeMap<String, String> {
+    let mut paths = Vec::new();
+    for part in code(text).split("\npub").skip(1) {
+        let part = part.strip_prefix("(crate)").or(part.strip_prefix("(super)")).unwrap_or(part);
+        if let Some(tree) = part.strip_prefix(" use ").and_then(|rest| rest.split(';').next()) {
+            paths_of("", tree, &mut paths);
+        }
+    }
+    let item = |path: &String| {
+        let path = path.strip_prefix("self::").unwrap_or(path);
+        let (file, rest) = path.split_once("::")?;
+        let name = rest.rsplit(['\u{20}', ':']).next()?;
+        Some((name.to_owned(), file.to_owned()))
+    };
+    paths.iter().filter_map(item).collect()
+}
+
+/// Of two files of one folder at most one names the other, however long the way, and whether it names
+/// the file or what `mod.rs` passes on of it.
 #[test]
 fn no_files_of_one_folder_name_one_another_in_a_circle() {
     let sources = sources();
@@ -219,11 +262,18 @@ fn no_files_of_one_folder_name_one_another_in_a_circle() {
     let mut edges = 0;
     for folder in folders {
         let files = in_folder(folder);
-        let names: Vec<&str> = files.iter().map(|(_, name, _)| *name).collect();
-        let mut left: BTreeMap<&str, Vec<&str>> =
-            files.iter().map(|(path, name, text)| (*name, siblings(path, text, &names))).collect();
-        for (name, named) in &mut left {
-            named.retain(|other| other != name);
+        let mut names: BTreeMap<&str, &str> =
+            files.iter().map(|(_, name, _)| (*name, *name)).collect();
+        let parent = sources.iter().find(|(path, _)| *path == format!("{folder}/mod.rs"));
+        let passed_on = parent.map(|(_, text)| passed_on(text)).unwrap_or_default();
+        let is_file = |file: &str| files.iter().any(|(_, name, _)| *name == file);
+        let items = passed_on.iter().filter(|(_, file)| is_file(file));
+        names.extend(items.map(|(item, file)| (item.as_str(), file.as_str())));
+        let words: Vec<&str> = names.keys().copied().collect();
+        let mut left: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (path, name, text) in &files {
+            let named = siblings(path, text, &words).into_iter().filter_map(|word| names.get(word));
+            left.insert(name, named.copied().filter(|other| other != name).collect());
         }
         edges += left.values().map(Vec::len).sum::<usize>();
         // A file that names none of the rest is in no circle.

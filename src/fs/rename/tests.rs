@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::fs::{NodeId, Temp, private_name};
 
