@@ -114,6 +114,8 @@ pub const ONCE_STORAGE_TIMEOUT: Duration = Duration::from_secs(20);
 pub const ONCE_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// `--once` gives up on an input after this number of scans for files whose names were gone.
 pub const ONCE_RESCANS_MAX: u32 = 3;
+/// Names that were gone, of which each leads to another scan once.
+pub const GONE_NAMES_MAX: usize = 4096;
 
 /// Names of a directory that are checked for a source that may have been renamed.
 pub const RENAMED_LOOKS_MAX: usize = 65_536;

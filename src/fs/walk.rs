@@ -32,6 +32,8 @@ pub struct Walk {
     avoided: Arc<[FileId]>,
     /// Paths at which one of those was found since the last [`Self::take_avoided`].
     avoided_paths: Vec<PathBuf>,
+    /// Listed names that were gone when they were opened, since the last [`Self::take_gone`].
+    gone_paths: Vec<PathBuf>,
 }
 
 impl Walk {
@@ -44,6 +46,7 @@ impl Walk {
             open: None,
             avoided: Arc::new([]),
             avoided_paths: Vec::new(),
+            gone_paths: Vec::new(),
         }
     }
 
@@ -61,6 +64,11 @@ impl Walk {
     /// Returns the paths at which avoided directories were found since the last call.
     pub fn take_avoided(&mut self) -> Vec<PathBuf> {
         std::mem::take(&mut self.avoided_paths)
+    }
+
+    /// Returns the listed names that were gone when they were opened, since the last call.
+    pub fn take_gone(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.gone_paths)
     }
 
     fn is_avoided(&self, path: &Path, dir: &Dir) -> bool {
@@ -85,25 +93,31 @@ impl Walk {
                 self.open = Some((path, dir));
                 Some(Ok(()))
             }
-            // It was removed since it was listed; only the root itself must exist.
+            // It was removed or renamed since it was listed; only the root itself must exist.
             Err(error) if error.kind() == io::ErrorKind::NotFound && path != Path::new("") => {
+                self.gone_paths.push(path);
                 Some(Ok(()))
             }
             Err(error) => Some(Err((path, error))),
         }
     }
 
-    fn enter(&mut self, name: &OsStr, kind: FileType) -> Option<WalkEntry> {
-        let (parent, _) = self.open.as_ref()?;
-        let path = parent.join(name);
+    fn enter(&mut self, path: PathBuf, kind: FileType) -> Option<<Self as Iterator>::Item> {
         let kind = match kind {
-            FileType::Unknown => self.root.stat(&path).ok()??.kind,
+            FileType::Unknown => match self.root.stat(&path) {
+                Ok(Some(found)) => found.kind,
+                Ok(None) => {
+                    self.gone_paths.push(path);
+                    return None;
+                }
+                Err(error) => return Some(Err((path, error))),
+            },
             kind => Kind::from_file_type(kind),
         };
         if kind == Kind::Directory {
             self.pending.push(path.clone());
         }
-        Some(WalkEntry { path, kind })
+        Some(Ok(WalkEntry { path, kind }))
     }
 }
 
@@ -130,9 +144,9 @@ impl Iterator for Walk {
                     if name == b"." || name == b".." {
                         continue;
                     }
-                    let kind = entry.file_type();
-                    if let Some(found) = self.enter(OsStr::from_bytes(name), kind) {
-                        return Some(Ok(found));
+                    let (path, kind) = (path.join(OsStr::from_bytes(name)), entry.file_type());
+                    if let Some(found) = self.enter(path, kind) {
+                        return Some(found);
                     }
                 }
             }
@@ -166,6 +180,17 @@ mod tests {
         }
         assert_eq!(files, [Path::new("x/file")]);
         assert_eq!(walk.take_avoided(), [Path::new("avoided")]);
+    }
+
+    #[test]
+    fn a_directory_that_is_renamed_before_it_is_entered_is_reported() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        std::fs::create_dir(root.path().join("before")).expect("directory");
+        let mut walk = Walk::new(Arc::new(Dir::open(root.path()).expect("open")), PathBuf::new());
+        assert_eq!(walk.next().expect("an entry").expect("listed").path, Path::new("before"));
+        rustix::fs::rename(root.path().join("before"), root.path().join("after")).expect("rename");
+        assert!(walk.next().is_none());
+        assert_eq!(walk.take_gone(), [Path::new("before")]);
     }
 
     #[test]

@@ -35,7 +35,7 @@ struct Inner {
     running: Mutex<Vec<RunningIntake>>,
     stopped: Mutex<Stopped>,
     /// The pauses of the pipelines whose directories have not responded yet.
-    late: Mutex<Vec<OperatorPause>>,
+    late: Mutex<Vec<Arc<OperatorPause>>>,
     once: bool,
     /// Closes all intakes.
     stop: CancellationToken,
@@ -49,8 +49,9 @@ struct Inner {
 struct Stopped {
     /// Panics of their threads.
     panics: u64,
-    /// The unfinished files of each. A successor finds them in its input, or their records.
-    unfinished: Vec<(Arc<str>, u64)>,
+    /// Those that left a record which only the next start can finish. Their other unfinished files are in
+    /// their inputs, where a successor finds them.
+    with_unfinished: u64,
 }
 
 /// The state that all intakes share.
@@ -88,12 +89,8 @@ impl RunningIntake {
 
     /// Returns the intake's summary and the number of panicked threads. Blocks until all have ended.
     fn join(self) -> (Option<IntakeSummary>, u64) {
-        let mut summary = self.thread.join().ok();
+        let summary = self.thread.join().ok();
         let panicked = self.stages.into_iter().filter_map(|stage| stage.join().err()).count();
-        // The number of unfinished records is unknown: count one.
-        if let Some(summary) = summary.as_mut().filter(|_| self.context.has_unfinished()) {
-            summary.unfinished += 1;
-        }
         (summary, panicked as u64 + u64::from(summary.is_none()))
     }
 }
@@ -125,16 +122,16 @@ pub struct PreparedIntakes(Vec<(RunningIntake, StartSignal)>);
 
 /// The operator's pauses of some pipelines.
 #[derive(Debug)]
-pub struct OperatorPauses(Vec<(Arc<str>, bool)>);
+pub struct OperatorPauses(Vec<Arc<OperatorPause>>);
 
 impl OperatorPauses {
     /// Checks whether the operator paused this pipeline; an unknown pipeline counts as paused if all
     /// the others are.
     #[must_use]
     pub fn is_paused(&self, pipeline: &str) -> bool {
-        let found = self.0.iter().find(|(name, _)| **name == *pipeline);
-        let all = || !self.0.is_empty() && self.0.iter().all(|(_, is_paused)| *is_paused);
-        found.map_or_else(all, |(_, is_paused)| *is_paused)
+        let found = self.0.iter().find(|pause| **pause.name() == *pipeline);
+        let all = || !self.0.is_empty() && self.0.iter().all(|pause| pause.is_paused());
+        found.map_or_else(all, |pause| pause.is_paused())
     }
 }
 
@@ -148,7 +145,7 @@ impl Intakes {
 
     /// Sets the pipelines that begin later, when their directories respond.
     pub fn expect(&self, pauses: Vec<OperatorPause>) {
-        *self.late() = pauses;
+        *self.late() = pauses.into_iter().map(Arc::new).collect();
     }
 
     /// Checks whether `--once` ends without a scan of one of its inputs.
@@ -163,7 +160,7 @@ impl Intakes {
         self.late().iter().any(|pause| **pause.name() == *name)
     }
 
-    fn late(&self) -> MutexGuard<'_, Vec<OperatorPause>> {
+    fn late(&self) -> MutexGuard<'_, Vec<Arc<OperatorPause>>> {
         self.0.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -236,7 +233,6 @@ impl Intakes {
             for pause in self.late().extract_if(.., |pause| pause.name() == name) {
                 intake.context.operator_pause.set(pause.is_paused());
             }
-            self.stopped().unfinished.retain(|(stopped, _)| stopped != name);
             // A receiver is gone only after a stop of all intakes.
             start_signal.send(predecessors.collect()).ok();
             running.push(intake);
@@ -266,20 +262,25 @@ impl Intakes {
                 tracing::warn!(event = "pipeline.busy", pipeline = %intake.context.name(), files, "stopped pipeline still busy, its successor waits");
             }
         }
+        let this = self.clone();
+        // Their threads may still be in a call, which must not block the runtime.
+        drop(tokio::task::spawn_blocking(move || this.join_stopped()).await);
+    }
+
+    /// Joins the stopped intakes that have ended.
+    fn join_stopped(&self) {
         let ended: Vec<_> =
             self.lock().extract_if(.., |intake| intake.ended.is_cancelled()).collect();
         for intake in ended {
-            let name = Arc::clone(intake.context.name());
-            // Its threads may still be in a call, which must not block the runtime.
-            let joined = tokio::task::spawn_blocking(move || intake.join()).await;
-            let (summary, panics) = joined.unwrap_or((None, 1));
+            let context = Arc::clone(&intake.context);
+            let (summary, panics) = intake.join();
             let files = summary.map_or(0, |summary| summary.unfinished);
             if files > 0 {
-                tracing::info!(event = "pipeline.files_left", pipeline = %name, files, "unfinished files stay in the input");
+                tracing::info!(event = "pipeline.files_left", pipeline = %context.name(), files, "unfinished files stay in the input");
             }
             let mut stopped = self.stopped();
             stopped.panics += panics;
-            stopped.unfinished.push((name, files));
+            stopped.with_unfinished += u64::from(context.has_unfinished());
         }
     }
 
@@ -301,7 +302,7 @@ impl Intakes {
         &self,
         pipeline: Option<&str>,
         action: impl Fn(&RunningIntake),
-        late_action: impl Fn(&OperatorPause),
+        late_action: impl Fn(&Arc<OperatorPause>),
     ) -> Result<(), NoSuchPipeline> {
         let is_selected = |name: &Arc<str>| pipeline.is_none_or(|selected| **name == *selected);
         let (running, late) = (self.lock(), self.late());
@@ -314,13 +315,12 @@ impl Intakes {
         }
     }
 
-    /// Returns which pipelines the operator paused.
+    /// Returns the operator's pauses of the pipelines; they outlive a stop of these.
     #[must_use]
     pub fn pauses(&self) -> OperatorPauses {
-        let of = |pause: &OperatorPause| (Arc::clone(pause.name()), pause.is_paused());
         let (running, late) = (self.lock(), self.late());
-        let running = running.iter().map(|intake| of(&intake.context.operator_pause));
-        OperatorPauses(running.chain(late.iter().map(of)).collect())
+        let running = running.iter().map(|intake| Arc::clone(&intake.context.operator_pause));
+        OperatorPauses(running.chain(late.iter().cloned()).collect())
     }
 
     /// Returns the summary of each intake, and the number of panicked threads, including those of
@@ -328,11 +328,16 @@ impl Intakes {
     #[must_use]
     pub fn join(&self) -> (Vec<IntakeSummary>, u64) {
         let running = std::mem::take(&mut *self.lock());
-        let Stopped { mut panics, unfinished } = std::mem::take(&mut *self.stopped());
-        let unfinished = unfinished.iter().map(|(_, files)| files).sum();
-        let mut summaries = vec![IntakeSummary { unfinished, ..IntakeSummary::default() }];
-        for (summary, panicked) in running.into_iter().map(RunningIntake::join) {
+        let Stopped { mut panics, with_unfinished } = std::mem::take(&mut *self.stopped());
+        let left = IntakeSummary { unfinished: with_unfinished, ..IntakeSummary::default() };
+        let mut summaries = vec![left];
+        for intake in running {
+            let context = Arc::clone(&intake.context);
+            let (summary, panicked) = intake.join();
             summaries.extend(summary);
+            // The number of unfinished records is unknown: count one.
+            let unfinished = u64::from(context.has_unfinished());
+            summaries.push(IntakeSummary { unfinished, ..IntakeSummary::default() });
             panics += panicked;
         }
         (summaries, panics)

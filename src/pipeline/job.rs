@@ -255,7 +255,10 @@ impl Job {
             }
         };
         let source_bytes = self.metadata.identity.size;
-        self.context.meter.outcomes().ended(kind, source_bytes);
+        // A file that another scan finds done is one that this run counted before.
+        if outcome != Outcome::Skipped || self.origin != DiscoveredBy::Again {
+            self.context.meter.outcomes().ended(kind, source_bytes);
+        }
         self.trace.outcome(kind, self.attempt, (source_bytes, output_bytes));
         // Before the feedback, upon which the intake may send the next job.
         (self.probe, self.commit) = (None, None);

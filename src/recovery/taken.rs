@@ -70,10 +70,6 @@ pub(super) fn resolve(context: SweepContext<'_>, taken: &Taken) -> Result<Source
     };
     let recover = || input.recover(taken, &record.source).map_err(failed("open the directory of"));
     let held = recover()?;
-    if held.is_back().map_err(failed("check"))? {
-        let restored = held.put_back().map_err(|(_, error)| error);
-        return restored.map(|()| SourceOutcome::Returned).map_err(failed("restore the name of"));
-    }
     let lost = match held.identity().map_err(failed("check"))? {
         Some(identity) => quarantine_earlier(ledger, identity, &record)?,
         None => None,
@@ -85,6 +81,10 @@ pub(super) fn resolve(context: SweepContext<'_>, taken: &Taken) -> Result<Source
     let marker = || {
         let config = config_of(context, record.pipeline)?;
         Ok::<_, Error>(config.and_then(|config| config.marker.as_deref()))
+    };
+    let put_back = held.finish_put_back(marker()?);
+    let Some(held) = put_back.map_err(failed("restore the name of"))? else {
+        return Ok(SourceOutcome::Returned);
     };
     let resolved = match (record.state, &record.moved_to) {
         (State::Published | State::Done | State::Changed, _) => {

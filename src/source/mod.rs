@@ -188,8 +188,10 @@ pub trait Listing: Send + Debug {
 pub struct Page {
     /// Paths of regular files, each file once in all pages.
     pub files: Vec<PathBuf>,
-    /// Directories that could not be listed.
+    /// Directories that could not be listed, and names that could not be looked at.
     pub failed: Vec<SourceError>,
+    /// Listed directories, and other names, that were gone when they were opened.
+    pub gone: Vec<PathBuf>,
     /// The service's own directories that were met and not entered.
     pub own_directories: Vec<PathBuf>,
     /// State directories of services that were met and not entered.
@@ -293,8 +295,12 @@ pub trait HeldSource: Send + Debug {
     /// Removes it, or moves it where it belongs, after its marker.
     fn finish(self: Box<Self>, disposal: &Disposal<'_>) -> Result<(), Unfinished>;
 
-    /// Checks whether it has its original name, too: a link of [`Self::put_back`] was interrupted.
-    fn is_back(&self) -> Result<bool>;
+    /// Finishes a [`Self::put_back`] by a link that was interrupted when it had both names; returns a source
+    /// that has its private name alone.
+    fn finish_put_back(
+        self: Box<Self>,
+        marker: Option<&str>,
+    ) -> Result<Option<Box<dyn HeldSource>>>;
 
     /// Restores its original name, unless another file has it.
     ///

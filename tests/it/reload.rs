@@ -555,17 +555,64 @@ fn an_operator_reloads_over_the_socket_and_what_is_held_stays_held() {
 
 /// The exit code was 0, with a published output that no line acknowledged.
 #[test]
-fn a_removed_pipeline_whose_outputs_wait_for_space_is_told_at_the_end() {
-    let several = Several::new(&[("a", ""), ("b", "")]);
-    let running = several.0.watch_with(&[], "events::append=return(enospc)");
+fn a_pipeline_that_is_removed_or_changed_while_its_outputs_wait_for_space_is_told_at_the_end() {
+    let others = [None, Some("exclude = [\"*\"]"), Some("output = \"other\"")];
+    for lines in others {
+        let several = Several::new(&[("a", ""), ("b", "")]);
+        let running = several.0.watch_with(&[], "events::append=return(enospc)");
+        several.put("in-a/0", "content");
+        running.until_said("storage unavailable, intake paused");
+        let changed = lines.map(|lines| ("a", lines));
+        let pipelines: Vec<_> = changed.into_iter().chain([("b", "")]).collect();
+        several.configure(HEAD, &pipelines);
+        reload(&running);
+        let ended = running.stop();
+        assert_eq!(ended.code, 75, "{lines:?}: {ended:?}");
+        several.configure(HEAD, &[("a", ""), ("b", "")]);
+        let ended = several.0.once(&[]);
+        assert_eq!(ended.code, 0, "{lines:?}: {ended:?}");
+        assert_eq!(several.acknowledged()["a/0"], 1, "{lines:?}");
+    }
+}
+
+/// The new intake had the pause of before.
+#[test]
+fn a_pause_during_the_drain_of_a_reload_is_kept() {
+    let several = Several::new(&[("a", "")]);
+    let gate = several.0.root().join("gate");
+    fs::write(&gate, "").unwrap();
+    let failpoints = format!("commit::sync=return(while:{})", gate.display());
+    let running = several.0.watch_with(&[], &failpoints);
     several.put("in-a/0", "content");
-    running.until_said("storage unavailable, intake paused");
-    several.configure(HEAD, &[("b", "")]);
-    reload(&running);
-    let ended = running.stop();
-    assert_eq!(ended.code, 75, "{ended:?}");
-    several.configure(HEAD, &[("a", ""), ("b", "")]);
-    let ended = several.0.once(&[]);
-    assert_eq!(ended.code, 0, "{ended:?}");
-    assert_eq!(several.acknowledged(), BTreeMap::from([("a/0".to_owned(), 1)]));
+    let is_staged = || {
+        let staged = |path: &std::path::PathBuf| path.extension().is_some_and(|it| it == "tmp");
+        tree(&several.0.root().join("out-a")).iter().any(staged)
+    };
+    until("it is staged", is_staged);
+    several.configure(HEAD, &[("a", "settle = \"0s\"")]);
+    let results = |log: &str| count(log, "event=config.reloaded");
+    let before = results(&running.log());
+    running.signal(Signal::HUP);
+    let intakes = || {
+        let tasks = fs::read_dir(format!("/proc/{}/task", running.pid())).unwrap();
+        let names =
+            tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        names.filter(|name| name == "intake\n").count()
+    };
+    until("the new intake waits for the old one", || intakes() == 2);
+    assert_eq!(ask(&several, "pause").0, 200);
+    fs::remove_file(&gate).unwrap();
+    until("it is reloaded", || results(&running.log()) > before);
+    several.put("in-a/1", "content");
+    let state = several.0.state();
+    let status = || several.0.run(&["status", "--json", "--state-dir", state.to_str().unwrap()]);
+    let pending = || {
+        let status: serde_json::Value = serde_json::from_str(&status().stdout).unwrap();
+        status["pipelines"][0]["pending"].clone()
+    };
+    until("the next one waits", || pending() == 1);
+    assert!(several.is_there("out-a/0.zst") && !several.is_there("out-a/1.zst"));
+    assert_eq!(ask(&several, "resume").0, 200);
+    until("it is published", || several.is_there("out-a/1.zst"));
+    assert_eq!(running.stop().code, 0);
 }

@@ -59,9 +59,12 @@ impl Intake {
         let Some(scan) = scan else { return };
         let origin = scan.origin;
         let page = scan.next(&**input, &self.discovery, limits::LOOKS_PER_TURN_MAX);
-        let Page { files, failed, own_directories, state_directories } = page;
+        let Page { files, failed, gone, own_directories, state_directories } = page;
         // A watching service scans again; `--once` must report what it could not list.
         self.summary.unfinished += if self.once { failed.len() as u64 } else { 0 };
+        for path in gone.into_iter().filter(|_| self.once) {
+            self.gone_names.note(&path);
+        }
         for path in own_directories {
             self.log_own_directory(&path);
         }
@@ -148,7 +151,7 @@ impl Intake {
             Ok(LookResult::None) => self.table.remove(&path),
             Ok(LookResult::Missing) => {
                 self.table.remove(&path);
-                self.gone_names.note();
+                self.note_gone(&path);
                 if origin == DiscoveredBy::Event {
                     self.note_absent(path, Instant::now());
                 }

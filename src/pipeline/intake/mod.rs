@@ -46,7 +46,7 @@ use crate::{
     pipeline::{
         channel::Outlet,
         context::Context,
-        job::{Arrival, DiscoveredBy, Feedback, Job},
+        job::{Arrival, DiscoveredBy, Feedback, Job, Outcome},
     },
     source::event_queue::{EventQueue, WakeHandle},
 };
@@ -167,7 +167,7 @@ impl Intake {
         while !self.stop.is_cancelled() && !self.is_finished() {
             let until = self.run_round();
             self.send().await;
-            if !self.has_work_now() && !self.is_finished() {
+            if !self.is_finished() && !self.has_work_now() {
                 tokio::select! {
                     () = self.stop.cancelled() => {}
                     Some(wake) = wakes.next() => self.on_wake(wake),
@@ -275,28 +275,31 @@ impl Intake {
     /// Closes the channel to claim, which drains the pipeline, and waits for every outcome.
     async fn close(self, mut outcomes: UnboundedReceiverStream<Feedback>) -> IntakeSummary {
         let Self {
-            mut summary, table, ready, outlet, feedback, context, once, stop, scans, ..
+            mut summary,
+            table,
+            ready,
+            outlet,
+            feedback,
+            context,
+            once,
+            stop,
+            scans,
+            gone_names,
+            ..
         } = self;
         // `--once` must finish all files of the input; a watching service finds the files that have not
         // begun at its next start.
         let is_interrupted = once && stop.is_cancelled();
+        let is_cut = is_interrupted || (once && summary.gave_up);
         summary.unfinished += table.attempted() as u64;
-        // The number of files that an incomplete scan missed is unknown: count one.
-        summary.unfinished += u64::from(is_interrupted && !scans.is_complete());
-        if summary.gave_up || is_interrupted {
+        if is_cut {
             summary.unfinished += (table.waiting() - table.attempted()) as u64;
             // The number of paths without room in the table is unknown: count one.
             summary.unfinished += u64::from(table.look_again_at().is_some());
-        }
-        if once && (summary.gave_up || is_interrupted) {
             once::log_unsent(&context, &table, &ready);
-            if !scans.is_complete() || table.look_again_at().is_some() {
-                once::log_not_scanned(&context);
-            }
         }
         let is_unavailable = context.breaker.open_for(Instant::now()).is_some();
-        let counts_all =
-            once && (summary.gave_up || is_interrupted || context.operator_pause.is_paused());
+        let counts_all = is_cut || (once && context.operator_pause.is_paused());
         // Unavailable storage, the operator or a signal kept them from being sent.
         let ready = if is_unavailable || counts_all { ready.len() } else { ready.attempted() };
         summary.unfinished += ready as u64;
@@ -304,8 +307,10 @@ impl Intake {
         stop.cancel();
         drop((outlet, feedback));
         let mut left = Vec::new();
+        let mut is_scanned = scans.is_complete();
         while let Some(feedback) = outcomes.next().await {
             let Feedback { outcome, .. } = &feedback;
+            is_scanned &= *outcome != Outcome::Gone;
             let is_left = outcome.is_unfinished() || (counts_all && !once::is_final(outcome));
             summary.unfinished += u64::from(is_left);
             if once && is_left {
@@ -313,6 +318,12 @@ impl Intake {
             }
         }
         once::log_unfinished(&context, &left);
+        is_scanned &= !gone_names.has_some(&context);
+        // The number of files that an incomplete scan missed is unknown: count one.
+        summary.unfinished += u64::from(is_interrupted && !is_scanned);
+        if is_cut && (!is_scanned || table.look_again_at().is_some()) {
+            once::log_not_scanned(&context);
+        }
         summary
     }
 }

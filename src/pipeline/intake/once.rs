@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    collections::HashSet,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -16,7 +17,7 @@ use crate::{
     observe::{self, PauseReason, display_path},
     pipeline::{
         context::Context,
-        job::{DiscoveredBy, Feedback, Outcome},
+        job::{Feedback, Outcome},
     },
     protocol::outcome::now_ns,
 };
@@ -77,33 +78,53 @@ pub(super) fn log_not_scanned(context: &Context) {
     tracing::warn!(event = "pipeline.left_more", pipeline = %context.name(), "input not scanned to its end, files may be left");
 }
 
-/// Names that were gone when they were looked at or opened. Their files may have got other names, which
-/// the scan had passed: they are scanned for again.
+/// Names that were gone when they were looked at or opened, and sources that lost their name since. These
+/// files may have got other names, which the scan had passed: they are scanned for again.
 #[derive(Debug, Default)]
 pub(super) struct GoneNames {
+    /// A name that is listed and never found counts once.
+    names: HashSet<PathBuf>,
     is_noted: bool,
+    /// The number of renamed sources at the last scan.
+    renamed: u64,
     scans: u32,
 }
 
 impl GoneNames {
-    pub(super) const fn note(&mut self) {
-        self.is_noted = true;
+    pub(super) fn note(&mut self, path: &Path) {
+        let has_room = self.names.len() < limits::GONE_NAMES_MAX;
+        self.is_noted |= !has_room || self.names.insert(path.to_path_buf());
+    }
+
+    /// Checks whether there is such a name since the last scan began.
+    pub(super) fn has_some(&self, context: &Context) -> bool {
+        self.is_noted || self.renamed != context.in_commit.renamed_count()
     }
 }
 
 impl Intake {
+    /// Notes a name that is gone, if a file of it could belong to the pipeline.
+    pub(super) fn note_gone(&mut self, path: &Path) {
+        if self.once && self.discovery.allows(path) {
+            self.gone_names.note(path);
+        }
+    }
+
     /// Checks that no name was gone since the scan began, and requests another scan if one was. It gives up
     /// on an input whose names keep changing.
     fn has_no_gone_name(&mut self, now: Instant) -> bool {
-        if !std::mem::take(&mut self.gone_names.is_noted) {
+        if !self.gone_names.has_some(&self.context) {
+            return true;
+        }
+        if self.gone_names.scans == limits::ONCE_RESCANS_MAX {
+            self.summary.gave_up = true;
             return true;
         }
         self.gone_names.scans += 1;
-        self.summary.gave_up = self.gone_names.scans > limits::ONCE_RESCANS_MAX;
-        if !self.summary.gave_up {
-            self.scans.request(DiscoveredBy::Scan, now);
-        }
-        self.summary.gave_up
+        self.gone_names.is_noted = false;
+        self.gone_names.renamed = self.context.in_commit.renamed_count();
+        self.scans.request_again(now);
+        false
     }
 
     /// Checks in `--once` whether all files of the input are finished, or the intake gives up on the

@@ -32,6 +32,12 @@ impl Scans {
         self.full.request(origin, now);
     }
 
+    /// Requests another full scan without the pause of X2: nothing else is left to do.
+    pub fn request_again(&mut self, now: Instant) {
+        self.full.pause_until = None;
+        self.full.request(DiscoveredBy::Again, now);
+    }
+
     /// Requests a full scan if one is due.
     pub fn request_if_due(&mut self, now: Instant) {
         if self.full.is_rescan_due(now) {

@@ -81,7 +81,7 @@ impl Intake {
             self.summary.unfinished += 1;
         }
         if feedback.outcome == Outcome::Gone {
-            self.gone_names.note();
+            self.note_gone(&feedback.path);
         }
         if let Some((path, arrival)) = self.table.on_feedback(feedback, Instant::now()) {
             self.look(path, (DiscoveredBy::Event, arrival));

@@ -34,4 +34,6 @@ pub enum DiscoveredBy {
     Scan,
     /// A periodic scan: no event named the file.
     Rescan,
+    /// Another scan of `--once`, which finds the files of the first one, too.
+    Again,
 }

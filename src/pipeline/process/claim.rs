@@ -137,7 +137,10 @@ impl Claim {
                     !transforms.is_empty()
                         && *transforms != job.context.config.transforms.recorded()
                 };
-                if outcome == PriorOutcome::Done && transforms.as_ref().is_some_and(is_other) {
+                if outcome == PriorOutcome::Done
+                    && job.origin != DiscoveredBy::Again
+                    && transforms.as_ref().is_some_and(is_other)
+                {
                     job.context.meter.skipped_for_other_transforms();
                 }
                 tracing::debug!(event = "file.unchanged", pipeline = %job.context.name(), source = %crate::observe::display_path(&job.path), ?outcome, "nothing to do");

@@ -56,7 +56,10 @@ fn end_marker(
     end: impl FnOnce(&Dir, &OsStr) -> io::Result<Option<Ended>>,
 ) -> io::Result<()> {
     if let Some(marker) = marker {
-        held.marker = end(&held.dir, &marker)?.map(|ended| (marker, ended));
+        let ended = end(&held.dir, &marker)?;
+        // One that is missing may have ended before an interruption.
+        let ended = ended.or_else(|| held.resumed.then_some(Ended::Removed));
+        held.marker = ended.map(|ended| (marker, ended));
     }
     Ok(())
 }
@@ -96,9 +99,16 @@ impl HeldSource for LocalHeld {
         ended.map_err(|error| still_held(self, error))
     }
 
-    fn is_back(&self) -> Result<bool> {
+    fn finish_put_back(
+        mut self: Box<Self>,
+        marker: Option<&str>,
+    ) -> Result<Option<Box<dyn HeldSource>>> {
         let linked = self.dir.is_linked(&self.private, &self.dir, &self.name);
-        linked.map_err(|error| self.at(error))
+        if !linked.map_err(|error| self.at(error))? {
+            return Ok(Some(self));
+        }
+        self.marker = marker.map(|suffix| (marker::name_of(&self.name, suffix), Ended::Removed));
+        self.put_back().map(|()| None).map_err(|(_, error)| error)
     }
 
     fn put_back(self: Box<Self>) -> Result<(), Unfinished> {

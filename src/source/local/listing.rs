@@ -48,6 +48,7 @@ impl Listing for LocalListing {
             }
         }
         page.own_directories = self.walk.take_avoided();
+        page.gone = self.walk.take_gone();
         page
     }
 }

@@ -67,8 +67,8 @@ impl HeldSource for Held {
         }
     }
 
-    fn is_back(&self) -> Result<bool> {
-        Ok(false)
+    fn finish_put_back(self: Box<Self>, _: Option<&str>) -> Result<Option<Box<dyn HeldSource>>> {
+        Ok(Some(self))
     }
 
     fn put_back(self: Box<Self>) -> Result<(), Unfinished> {

@@ -499,3 +499,23 @@ fn a_source_that_was_put_back_between_two_names_is_archived_once() {
     assert_eq!(tree(&place.root().join("done")), [place.root().join("done/a")]);
     assert!(tree(&place.input()).is_empty(), "{:?}", tree(&place.input()));
 }
+
+/// It came back without its marker, and was left alone for good.
+#[test]
+fn a_marker_comes_back_with_a_source_that_was_put_back_between_two_names() {
+    let place = Place::new();
+    place.configure("marker = \".ok\"\non_success = \"delete\"");
+    place.put("a", "content");
+    place.put("a.ok", "");
+    let failpoints =
+        "gate::no_replace=return(out);dispose::unlink=return(eio);link::made=return(kill)";
+    let killed = place
+        .tidemill(&["run", "--config", "tidemill.toml", "--once"])
+        .env("FAILPOINTS", failpoints)
+        .output();
+    assert_eq!(killed.unwrap().status.code(), None);
+    assert!(place.input().join("a").exists() && !place.input().join("a.ok").exists());
+    assert_once(&place, &[]);
+    assert_eq!(place.published("a.zst"), b"content");
+    assert!(tree(&place.input()).is_empty(), "{:?}", tree(&place.input()));
+}

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::Signal;
 use tidemill::limits;
 
 use crate::{
@@ -407,4 +408,58 @@ fn once_publishes_a_file_that_is_renamed_in_flight() {
         assert_eq!(ended.code, 0, "{on_success}: {ended:?}");
         assert_eq!(published(&place), ["after"], "{on_success}");
     }
+}
+
+/// The exit code was 0, though a file of the input had no output.
+#[test]
+fn once_that_is_stopped_while_a_source_is_renamed_says_that_work_is_left() {
+    let place = Place::new();
+    place.put("before", "content");
+    let running = held(&place, &["--once"]);
+    until_staged(&place, 1);
+    running.signal(Signal::TERM);
+    running.until_said("phase=DRAINING");
+    fs::rename(place.input().join("before"), place.input().join("after")).unwrap();
+    open(&place);
+    let ended = running.end();
+    assert_eq!(ended.code, 75, "{ended:?}");
+    assert!(ended.stderr.contains("event=pipeline.left_more"), "{ended:?}");
+}
+
+/// The next run published it again, under its new name.
+#[test]
+fn once_disposes_of_a_source_that_is_renamed_after_its_publication() {
+    let place = Place::new();
+    place.put("before", "content");
+    fs::write(place.root().join("gate"), "").unwrap();
+    let gate = format!("commit::acknowledge=return(while:{})", place.root().join("gate").display());
+    let running = place.watch_with(&["--once", "--on-success", "delete"], &gate);
+    until("it is published", || place.output().join("before.zst").exists());
+    fs::rename(place.input().join("before"), place.input().join("after")).unwrap();
+    open(&place);
+    let ended = running.end();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(published(&place), ["before"]);
+    assert!(tree(&place.input()).is_empty(), "{:?}", tree(&place.input()));
+}
+
+/// What a scan finds again is counted once, and what is no file of the pipeline leads to no other scan.
+#[test]
+fn another_scan_of_once_counts_no_file_again() {
+    let place = Place::new();
+    place.configure("exclude = [\"*.log\"]");
+    for number in 0..5 {
+        place.put(number.to_string(), "content");
+    }
+    assert_eq!(place.once(&[]).code, 0);
+    place.put("before", "content");
+    let running = held(&place, &["--once"]);
+    until_staged(&place, 1);
+    fs::rename(place.input().join("before"), place.input().join("after")).unwrap();
+    open(&place);
+    let ended = running.end();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let summary = "1 file published into out/";
+    assert!(ended.stderr.contains(summary), "{ended:?}");
+    assert!(ended.stderr.contains(", 6 skipped: nothing to do"), "{ended:?}");
 }

@@ -108,6 +108,17 @@ impl Discovery {
         self.has_final_name(directory) && self.filter.enters(directory)
     }
 
+    /// Checks whether a file of this name belongs to the pipeline, as far as the name decides.
+    #[must_use]
+    pub fn allows(&self, path: &Path) -> bool {
+        self.has_final_name(path) && self.filter.allows(path) && !self.is_marker(path)
+    }
+
+    fn is_marker(&self, path: &Path) -> bool {
+        let ends = |marker: &String| path.as_os_str().as_bytes().ends_with(marker.as_bytes());
+        self.marker.as_ref().is_some_and(ends)
+    }
+
     fn has_final_name(&self, path: &Path) -> bool {
         let is_internal = path.iter().any(fs::is_internal_name);
         let is_temporary = || {
@@ -142,7 +153,7 @@ impl Discovery {
         }
         let named_by = match origin {
             DiscoveredBy::Event => NamedBy::Event,
-            DiscoveredBy::Scan | DiscoveredBy::Rescan => NamedBy::Listing,
+            DiscoveredBy::Scan | DiscoveredBy::Rescan | DiscoveredBy::Again => NamedBy::Listing,
         };
         let metadata = match input.look(path, named_by, &self.own_ids)? {
             Look::Found(metadata) => metadata,
@@ -182,7 +193,7 @@ impl Discovery {
         let Some(marker) = &self.marker else {
             return Ok(true);
         };
-        if path.as_os_str().as_bytes().ends_with(marker.as_bytes()) {
+        if self.is_marker(path) {
             return Ok(false);
         }
         let mut marker_path = path.as_os_str().to_owned();

@@ -73,6 +73,9 @@ impl Acknowledger {
                     waiting.clear();
                 }
             }
+            if is_closed && !waiting.is_empty() {
+                self.context.set_unfinished();
+            }
             if is_closed {
                 return updates.end(&self.context);
             }
@@ -91,7 +94,11 @@ impl Acknowledger {
                 self.context.breaker.trip(&failure.chain(), Instant::now());
                 // These jobs hold permits that the stages before this one may wait for when they
                 // stop.
+                let count = waiting.len();
                 waiting.retain(|file| !file.committed.job.is_stopping());
+                if waiting.len() < count {
+                    self.context.set_unfinished();
+                }
                 Ok(())
             }
             Err(failure) => Err(failure),
