@@ -1,8 +1,8 @@
-//! The configuration: what is shipped loads, what is wrong is told in full, what is printed means
+//! The configuration: what is shipped loads, what is wrong is reported in full, what is printed means
 //! the same.
 //!
-//! A case of a bad configuration is a file of `tests/config/`; beside it stands what the user is
-//! told. `TIDEMILL_BLESS=1` writes those: read them before you commit them.
+//! A case of a bad configuration is a file of `tests/config/`; next to it stands what the user
+//! sees. `TIDEMILL_BLESS=1` writes those: read them before you commit them.
 
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -62,8 +62,8 @@ impl Bench {
         Options { pipeline, ..Options::default() }
     }
 
-    /// What was told, with no path of this machine.
-    fn told(&self, problems: &Diagnostics) -> String {
+    /// What was printed, with no path of this machine.
+    fn printed(&self, problems: &Diagnostics) -> String {
         let root = self.root();
         format!("{problems}\n").replace(root.to_str().expect("UTF-8"), "DIR")
     }
@@ -78,7 +78,7 @@ fn files_of(dir: &str) -> Vec<PathBuf> {
     files
 }
 
-fn told(options: &Options) -> String {
+fn printed(options: &Options) -> String {
     load(options).expect_err("it is wrong").to_string()
 }
 
@@ -114,7 +114,7 @@ fn every_shipped_file_loads_and_prints_as_what_it_means() {
 }
 
 #[test]
-fn every_bad_file_is_told_of_in_full() {
+fn every_bad_file_is_reported_in_full() {
     let bless = std::env::var_os("TIDEMILL_BLESS").is_some();
     let cases = files_of("tests/config");
     assert!(cases.len() >= 15, "{cases:?}");
@@ -123,12 +123,12 @@ fn every_bad_file_is_told_of_in_full() {
         let text = fs::read_to_string(&case).expect("a case");
         let problems = bench.load(&text).err();
         let problems = problems.unwrap_or_else(|| panic!("{} loads", case.display()));
-        let (told, beside) = (bench.told(&problems), case.with_extension("stderr"));
+        let (printed, kept) = (bench.printed(&problems), case.with_extension("stderr"));
         if bless {
-            fs::write(&beside, &told).expect("blessed");
+            fs::write(&kept, &printed).expect("blessed");
         }
-        let expected = fs::read_to_string(&beside).unwrap_or_default();
-        assert_eq!(told, expected, "{}", case.display());
+        let expected = fs::read_to_string(&kept).unwrap_or_default();
+        assert_eq!(printed, expected, "{}", case.display());
     }
 }
 
@@ -252,13 +252,14 @@ fn an_option_for_one_of_several_pipelines_says_where_to_write_it() {
         ..PipelineOptions::default()
     };
     let options = Options { pipeline, ..bench.file(text) };
-    let told = told(&options);
-    assert!(told.contains("--on-success: the configuration has several pipelines"), "{told}");
+    let printed = printed(&options);
+    assert!(printed.contains("--on-success: the configuration has several pipelines"), "{printed}");
     assert!(
-        told.contains("write `on_success = \"delete\"` into the [[pipeline]] it is for: `a`, `b`"),
-        "{told}"
+        printed
+            .contains("write `on_success = \"delete\"` into the [[pipeline]] it is for: `a`, `b`"),
+        "{printed}"
     );
-    assert!(told.contains("write `include = [\"*.log\"]` into"), "{told}");
+    assert!(printed.contains("write `include = [\"*.log\"]` into"), "{printed}");
 }
 
 #[test]
@@ -276,7 +277,7 @@ fn a_wrong_option_is_named() {
     let with = |change: fn(&mut PipelineOptions, String), value: String| {
         let mut options = bench.options();
         change(&mut options.pipeline, value);
-        told(&options)
+        printed(&options)
     };
     let transforms = with(|options, value| options.transforms = Some(value), "zip".to_owned());
     assert!(transforms.starts_with("error: --transform: `zip` is not a transform"), "{transforms}");
@@ -288,9 +289,9 @@ fn a_wrong_option_is_named() {
     assert!(archive.starts_with("error: --on-success: the archive "), "{archive}");
     let half = with(|options, _| options.output = None, String::new());
     assert!(half.starts_with("error: INPUT and OUTPUT go together"), "{half}");
-    let file = told(&Options { config: Some(bench.at("none.toml")), ..Options::default() });
+    let file = printed(&Options { config: Some(bench.at("none.toml")), ..Options::default() });
     assert!(file.starts_with("error: --config: cannot read "), "{file}");
-    assert!(told(&Options::default()).starts_with("error: there is no pipeline"));
+    assert!(printed(&Options::default()).starts_with("error: there is no pipeline"));
 }
 
 #[test]
@@ -300,8 +301,8 @@ fn a_path_that_toml_cannot_hold_is_refused() {
     let output = Some(bench.root().join(name));
     let mut options = bench.options();
     options.pipeline.output = output;
-    let told = told(&options);
-    assert!(told.contains("is not UTF-8"), "{told}");
+    let printed = printed(&options);
+    assert!(printed.contains("is not UTF-8"), "{printed}");
 }
 
 #[test]
@@ -340,8 +341,8 @@ fn check_of_a_bad_configuration_exits_78_with_nothing_printed() {
     let file = bench.file("htpp = 1").config.expect("a file");
     let mut check = Command::cargo_bin("tidemill").expect("the program");
     let ran = check.arg("check").arg("--config").arg(file).assert().code(78).stdout("");
-    let told = String::from_utf8_lossy(&ran.get_output().stderr).into_owned();
-    assert!(told.contains("write `http`") && !told.contains('\u{1b}'), "{told}");
+    let printed = String::from_utf8_lossy(&ran.get_output().stderr).into_owned();
+    assert!(printed.contains("write `http`") && !printed.contains('\u{1b}'), "{printed}");
 }
 
 #[test]

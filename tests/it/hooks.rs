@@ -18,9 +18,9 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
 /// A place whose service has these hooks, as the lines of `[hooks]`; `ROOT` stands for its root.
-struct Hooked(Place);
+struct HookedService(Place);
 
-impl Hooked {
+impl HookedService {
     fn new(hooks: &str) -> Self {
         Self::with("", hooks)
     }
@@ -119,7 +119,7 @@ fn each_hook_fires_with_the_right_content() {
         "on_start = {environment}\non_published = {0}\non_failed = {0}\non_drained = {0}\nbatch_delay = \"50ms\"",
         keep()
     );
-    let hooked = Hooked::new(&hooks);
+    let hooked = HookedService::new(&hooks);
     let config = hooked.0.root().join("tidemill.toml");
     let text = fs::read_to_string(&config).unwrap() + "transforms = \"gunzip\"\n";
     fs::write(config, text).unwrap();
@@ -168,11 +168,13 @@ fn each_hook_fires_with_the_right_content() {
 }
 
 #[test]
-fn a_flood_is_told_in_batches_one_at_a_time_and_whole() {
+fn a_flood_is_sent_in_batches_one_at_a_time_and_whole() {
     const FILES: usize = 5000;
     let script = "mkdir ROOT/lock || echo overlap >> ROOT/overlaps; cat >> ROOT/received; echo $TIDEMILL_FILES >> ROOT/runs; rmdir ROOT/lock";
-    let hooked =
-        Hooked::with("[limits]\nfiles = 128\n", &format!("on_published = {}", shell(script)));
+    let hooked = HookedService::with(
+        "[limits]\nfiles = 128\n",
+        &format!("on_published = {}", shell(script)),
+    );
     hooked.put(FILES);
     let running = hooked.0.watch(&["--durability", "none"]);
     until("all are published", || hooked.lines("log/events").len() == FILES);
@@ -194,8 +196,10 @@ fn hang() -> String {
 
 #[test]
 fn a_hanging_hook_is_killed_with_its_children_and_delays_nothing() {
-    let hooked =
-        Hooked::new(&format!("on_published = {}\ntimeout = \"8s\"\nbatch_delay = \"0s\"", hang()));
+    let hooked = HookedService::new(&format!(
+        "on_published = {}\ntimeout = \"8s\"\nbatch_delay = \"0s\"",
+        hang()
+    ));
     let running = hooked.0.watch(&[]);
     hooked.0.put("first", "content");
     let pids = hooked.noted(2);
@@ -212,9 +216,9 @@ fn a_hanging_hook_is_killed_with_its_children_and_delays_nothing() {
 }
 
 #[test]
-fn a_failing_hook_is_told_and_counted() {
+fn a_failing_hook_is_logged_and_counted() {
     let script = shell("echo \"first words\" >&2; echo \"no such index\" >&2; exit 3");
-    let hooked = Hooked::new(&format!("on_published = {script}\nbatch_delay = \"0s\""));
+    let hooked = HookedService::new(&format!("on_published = {script}\nbatch_delay = \"0s\""));
     let running = hooked.0.watch(&[]);
     hooked.0.put("a", "content");
     running.until_said("hook failed");
@@ -233,7 +237,7 @@ fn a_failing_hook_is_told_and_counted() {
 #[test]
 fn a_hook_that_reads_nothing_and_leaves_a_child_behind_is_through() {
     let script = shell("sleep 1000 & echo $! >> ROOT/pids; exec 0<&-; exit 0");
-    let hooked = Hooked::new(&format!("on_published = {script}\nbatch_delay = \"0s\""));
+    let hooked = HookedService::new(&format!("on_published = {script}\nbatch_delay = \"0s\""));
     let running = hooked.0.watch(&[]);
     hooked.0.put("a", "content");
     let counted = "tidemill_hook_runs_total{hook=\"on_published\",outcome=\"done\"} 1";
@@ -244,7 +248,7 @@ fn a_hook_that_reads_nothing_and_leaves_a_child_behind_is_through() {
 
 #[test]
 fn a_runner_that_is_killed_is_reported_and_files_go_on() {
-    let hooked = Hooked::new(&format!("on_published = {}\nbatch_delay = \"0s\"", hang()));
+    let hooked = HookedService::new(&format!("on_published = {}\nbatch_delay = \"0s\"", hang()));
     let running = hooked.0.watch(&[]);
     hooked.0.put("first", "content");
     let pids = hooked.noted(2);
@@ -268,7 +272,7 @@ fn a_stop_with_a_hanging_hook_ends_within_its_deadline() {
         "on_published = {0}\non_drained = {0}\ntimeout = \"5m\"\nbatch_delay = \"0s\"",
         hang()
     );
-    let hooked = Hooked::with("shutdown_deadline = \"4s\"", &hooks);
+    let hooked = HookedService::with("shutdown_deadline = \"4s\"", &hooks);
     let running = hooked.0.watch(&[]);
     let runner = runner(&running);
     hooked.0.put("first", "content");
@@ -286,9 +290,9 @@ fn a_stop_with_a_hanging_hook_ends_within_its_deadline() {
 }
 
 #[test]
-fn a_drain_that_is_cut_is_told_with_the_number_of_files_that_it_left() {
+fn a_drain_that_is_cut_is_sent_with_the_number_of_files_that_it_left() {
     let hooks = format!("on_drained = {}", keep());
-    let hooked = Hooked::with("shutdown_deadline = \"4s\"", &hooks);
+    let hooked = HookedService::with("shutdown_deadline = \"4s\"", &hooks);
     let running = hooked.0.watch_with(&[], "write=sleep(200)");
     hooked.put(60);
     until("work has begun", || !hooked.lines("log/events").is_empty());
@@ -302,9 +306,11 @@ fn a_drain_that_is_cut_is_told_with_the_number_of_files_that_it_left() {
 }
 
 #[test]
-fn what_was_acknowledged_before_the_stop_is_told_before_the_end() {
-    let hooked =
-        Hooked::new(&format!("on_published = {0}\non_drained = {0}\nbatch_delay = \"1h\"", keep()));
+fn what_was_acknowledged_before_the_stop_is_sent_before_the_end() {
+    let hooked = HookedService::new(&format!(
+        "on_published = {0}\non_drained = {0}\nbatch_delay = \"1h\"",
+        keep()
+    ));
     let running = hooked.0.watch(&[]);
     let runner = runner(&running);
     hooked.put(30);
@@ -318,7 +324,7 @@ fn what_was_acknowledged_before_the_stop_is_told_before_the_end() {
 
 #[test]
 fn a_signal_to_the_whole_group_is_followed_by_the_service_alone() {
-    let hooked = Hooked::new(&format!("on_published = {0}\non_drained = {0}", keep()));
+    let hooked = HookedService::new(&format!("on_published = {0}\non_drained = {0}", keep()));
     let running = hooked.0.watch(&[]);
     hooked.put(5);
     until("all are published", || hooked.sources().len() == 5);
@@ -332,7 +338,7 @@ fn a_signal_to_the_whole_group_is_followed_by_the_service_alone() {
 
 #[test]
 fn a_service_that_is_killed_leaves_no_runner_and_no_hook() {
-    let hooked = Hooked::new(&format!("on_published = {}\nbatch_delay = \"0s\"", hang()));
+    let hooked = HookedService::new(&format!("on_published = {}\nbatch_delay = \"0s\"", hang()));
     let running = hooked.0.watch(&[]);
     let runner = runner(&running);
     hooked.0.put("a", "content");
@@ -342,8 +348,8 @@ fn a_service_that_is_killed_leaves_no_runner_and_no_hook() {
 }
 
 #[test]
-fn what_recovery_acknowledges_is_told_too() {
-    let hooked = Hooked::new(&format!("on_published = {}", keep()));
+fn what_recovery_acknowledges_is_sent_too() {
+    let hooked = HookedService::new(&format!("on_published = {}", keep()));
     hooked.0.put("a", "content");
     let mut killed = hooked.0.tidemill(&["run", "--config", "tidemill.toml", "--once"]);
     killed.env("FAILPOINTS", "commit::renamed=return(kill)").stderr(std::process::Stdio::null());
@@ -357,7 +363,7 @@ fn what_recovery_acknowledges_is_told_too() {
 
 #[test]
 fn the_service_itself_runs_nothing_and_the_sandbox_is_whole() {
-    let hooked = Hooked::new(&format!("on_published = {}\nbatch_delay = \"0s\"", hang()));
+    let hooked = HookedService::new(&format!("on_published = {}\nbatch_delay = \"0s\"", hang()));
     let running = hooked.0.watch(&[]);
     let runner = runner(&running);
     hooked.0.put("a", "content");

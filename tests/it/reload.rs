@@ -199,7 +199,7 @@ fn a_source_that_is_renamed_while_its_pipeline_is_reloaded_is_not_published_agai
 }
 
 #[test]
-fn a_broken_file_keeps_the_old_configuration_and_tells_the_line_and_the_key() {
+fn a_broken_file_keeps_the_old_configuration_and_names_the_line_and_the_key() {
     let several = Several::new(&[("a", ""), ("b", "")]);
     let running = several.0.watch(&[]);
     several.configure(HEAD, &[("a", "transforms = \"gzip\""), ("b", "on_exits = \"fail\"")]);
@@ -243,7 +243,7 @@ fn address(running: &Running) -> String {
 }
 
 #[test]
-fn pipelines_are_added_removed_and_changed_and_what_tells_of_them_follows() {
+fn pipelines_are_added_removed_and_changed_and_the_status_follows() {
     let head = HEAD.replace("off\"\nevents", "127.0.0.1:0\"\nevents");
     let several = Several::new(&[]);
     several.configure(&head, &[("a", ""), ("b", ""), ("c", "")]);
@@ -307,8 +307,8 @@ fn a_key_that_cannot_change_is_named_and_nothing_at_all_is_applied() {
         let head = HEAD.replace(old, line);
         several.configure(&head, &[("a", "transforms = \"gzip\""), ("b", "")]);
         reload(&running);
-        let told = format!("cannot change `{key}` without a restart");
-        assert!(running.log().contains(&told), "{told}: {}", running.log());
+        let wanted = format!("cannot change `{key}` without a restart");
+        assert!(running.log().contains(&wanted), "{wanted}: {}", running.log());
         assert!(!several.is_there("out-b"), "nothing is made: {key}");
     }
     several.put("in-a/0", content_of("a", 0));
@@ -331,8 +331,8 @@ fn in_the_sandbox_a_reload_stays_within_what_was_opened_at_the_start() {
     if confined {
         let log = running.log();
         for key in ["`input`", "`output`"] {
-            let told = format!("{key} of the pipeline `c`: {}", several.0.root().display());
-            assert!(log.contains(&told), "{told}: {log}");
+            let wanted = format!("{key} of the pipeline `c`: {}", several.0.root().display());
+            assert!(log.contains(&wanted), "{wanted}: {log}");
         }
         assert!(log.contains("is outside the sandbox"), "{log}");
         assert!(!several.is_there("out-c"), "{log}");
@@ -419,7 +419,7 @@ fn a_kill_in_the_middle_of_a_reload_is_recovered_from() {
 }
 
 #[test]
-fn the_service_manager_is_told_of_a_reload_and_of_its_end() {
+fn the_service_manager_is_notified_of_a_reload_and_of_its_end() {
     let several = Several::new(&[("a", "")]);
     let manager = Manager::new(&several.0.root().join("notify"));
     let mut command = several.0.tidemill(&["run", "--config", "tidemill.toml"]);
@@ -458,7 +458,7 @@ fn without_a_file_there_is_nothing_to_read_again() {
 }
 
 #[test]
-fn a_hang_up_during_the_drain_is_told_and_changes_nothing() {
+fn a_hang_up_during_the_drain_is_logged_and_changes_nothing() {
     const FILES: usize = 50;
     let several = Several::new(&[("a", ""), ("b", "settle = \"0s\"")]);
     let running = several.0.watch_with(&[], "write=sleep(40)");
@@ -555,7 +555,7 @@ fn an_operator_reloads_over_the_socket_and_what_is_held_stays_held() {
 
 /// The exit code was 0, with a published output that no line acknowledged.
 #[test]
-fn a_pipeline_that_is_removed_or_changed_while_its_outputs_wait_for_space_is_told_at_the_end() {
+fn a_pipeline_that_is_removed_or_changed_while_its_outputs_wait_for_space_ends_with_75() {
     let others = [None, Some("exclude = [\"*\"]"), Some("output = \"other\"")];
     for lines in others {
         let several = Several::new(&[("a", ""), ("b", "")]);

@@ -440,7 +440,7 @@ fn seconds(path: &str, word: &str) -> Vec<u64> {
 }
 
 #[test]
-fn whoever_stops_the_service_waits_longer_than_its_drain() {
+fn every_supervisor_waits_longer_than_the_drain() {
     let deadline = tidemill::limits::SHUTDOWN_DEADLINE.as_secs();
     for (path, word, times) in [
         ("deploy/systemd/tidemill.service", "\nTimeoutStopSec=", 1),

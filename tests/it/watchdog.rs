@@ -128,7 +128,7 @@ fn a_large_file_that_takes_long_and_gets_on_is_no_reason() {
 }
 
 #[test]
-fn a_sick_place_is_no_reason() {
+fn an_unavailable_output_is_no_reason() {
     let watched = Watched::start("write=return(enospc)");
     watched.place.put("a", "content");
     watched.until_said("storage unavailable, intake paused");

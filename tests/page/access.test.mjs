@@ -199,7 +199,7 @@ test("only another state is spoken, not each second's figures", () => mocked("bu
   assert.match(spoken[0], /^Paused\. By the operator/);
 }));
 
-test("no state and no mark is told by colour alone", () => mocked("busy", async (page, served) => {
+test("no state and no mark is shown by colour alone", () => mocked("busy", async (page, served) => {
   const dashes = await page.locator("#charts figure").first().locator("svg.chart path.line").evaluateAll((lines) => lines.map((line) => getComputedStyle(line).strokeDasharray));
   assert.equal(new Set(dashes).size, 2);
   await shows(page, ".stages .is-full", /full$/);

@@ -132,7 +132,7 @@ fn judge(plan: &Plan, ended: &Ended, tree: &Tree) {
 }
 
 #[test]
-fn a_signal_at_any_instant_ends_the_service_in_time_and_tells_the_truth() {
+fn a_signal_at_any_instant_ends_the_service_in_time_and_reports_the_truth() {
     let mut random = Random::new(prove::seed());
     let (mut codes, mut latest) = (BTreeMap::<i32, usize>::new(), Duration::ZERO);
     let runs = prove::count(40);
@@ -163,7 +163,7 @@ fn a_signal_at_any_instant_ends_the_service_in_time_and_tells_the_truth() {
 /// One pipeline's source hangs in a read, the other one works: the deadline holds, and the exit code is 75 as
 /// soon as the one that hangs was begun.
 #[test]
-fn a_signal_beside_a_file_system_that_hangs_ends_the_service_in_time() {
+fn a_signal_while_a_file_system_hangs_ends_the_service_in_time() {
     const CONFIG: &str = "state_dir = \"state\"\n\
         [[pipeline]]\nname = \"stuck\"\ninput = \"stuck\"\noutput = \"out-stuck\"\n\
         [[pipeline]]\nname = \"well\"\ninput = \"in\"\noutput = \"out\"\n";
@@ -256,7 +256,7 @@ fn an_idle_service_ends_at_once() {
 
 /// A drain that lasts asks the service manager for more time, and gets done.
 #[test]
-fn a_long_drain_tells_the_service_manager() {
+fn a_long_drain_notifies_the_service_manager() {
     let tree = Tree::with(300, 0);
     let manager = Manager::new(&tree.path("notify"));
     let mut command = tree.command("delete", &[]);

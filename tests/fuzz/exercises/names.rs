@@ -27,8 +27,8 @@ pub fn names(data: &[u8]) {
     let (number, bytes) = parameters::<8>(data);
     let number = i64::from_le_bytes(number);
     let name = OsStr::from_bytes(bytes);
-    shown_is_harmless_and_tells_all(name);
-    own_names_are_told_apart(name, number);
+    shown_is_harmless_and_complete(name);
+    own_names_are_distinguished(name, number);
     // A directory entry has neither of these, and not more bytes.
     if !bytes.is_empty()
         && bytes.len() <= NAME_BYTES_MAX
@@ -39,7 +39,7 @@ pub fn names(data: &[u8]) {
     }
 }
 
-fn shown_is_harmless_and_tells_all(name: &OsStr) {
+fn shown_is_harmless_and_complete(name: &OsStr) {
     let text = display_path(name).to_string();
     assert!(!text.chars().any(char::is_control), "{text:?} moves the cursor");
     assert!(!text.contains('\u{202e}') && !text.contains('\u{200b}'), "{text:?} misleads");
@@ -78,7 +78,7 @@ fn unshown(text: &str) -> Vec<u8> {
     bytes
 }
 
-fn own_names_are_told_apart(name: &OsStr, number: i64) {
+fn own_names_are_distinguished(name: &OsStr, number: i64) {
     let (ours, another) = (NodeId::new("0badcafe"), NodeId::new("0badcaff"));
     if ours.is_temp(name) || ours.private_id(name).is_some() {
         assert!(

@@ -168,7 +168,7 @@ fn the_input_itself_may_disappear_and_come_back() {
 }
 
 #[test]
-fn a_directory_of_the_output_may_be_removed_and_is_made_anew() {
+fn a_directory_of_the_output_may_be_removed_and_is_made_again() {
     let place = Place::new();
     let running = place.watch(&[]);
     place.put("sub/first", "first");

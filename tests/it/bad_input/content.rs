@@ -150,7 +150,7 @@ fn an_unreadable_file_is_quarantined_in_place_with_its_reason() {
 }
 
 #[test]
-fn an_unreadable_directory_is_told_and_the_rest_is_processed() {
+fn an_unreadable_directory_is_reported_and_the_rest_is_processed() {
     let place = Place::new();
     place.put("good", "good");
     place.put("closed/file", "inside");

@@ -10,7 +10,7 @@ use crate::{
     prove,
 };
 
-/// Puts a good file beside the odd one and processes what is there: only the good one is taken.
+/// Puts a good file next to the odd one and processes what is there: only the good one is taken.
 fn only_the_good_one_is_taken(place: &Place, odd: &str, kind: &str) {
     place.put("good", "good");
     let before = tree(&place.input());
@@ -18,9 +18,9 @@ fn only_the_good_one_is_taken(place: &Place, odd: &str, kind: &str) {
     assert_eq!(code, 0, "{stderr}");
     assert_eq!(tree(&place.output()), [place.output().join("good.zst")]);
     assert_eq!(tree(&place.input()), before);
-    let told = place.run(&["explain", &format!("in/{odd}")]);
+    let explained = place.run(&["explain", &format!("in/{odd}")]);
     let wanted = format!("is left alone: it is {kind}, not a regular file");
-    assert!(told.stdout.contains(&wanted), "{told:?}");
+    assert!(explained.stdout.contains(&wanted), "{explained:?}");
     place.assert_clean();
 }
 

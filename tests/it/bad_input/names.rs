@@ -5,7 +5,7 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 use crate::files::{Place, tree};
 
 #[test]
-fn a_name_that_is_not_utf8_keeps_its_bytes_and_is_told_in_hexadecimal() {
+fn a_name_that_is_not_utf8_keeps_its_bytes_and_is_shown_in_hexadecimal() {
     let place = Place::new();
     place.put(OsStr::from_bytes(b"caf\xe9.log"), "content");
     let ended = place.once(&["--events", "events.jsonl", "--on-success", "delete"]);
@@ -29,7 +29,7 @@ fn assert_harmless(text: &str) {
 }
 
 #[test]
-fn a_name_with_a_line_break_and_escape_codes_is_escaped_wherever_it_is_told() {
+fn a_name_with_a_line_break_and_escape_codes_is_escaped_wherever_it_is_shown() {
     let place = Place::new();
     place.put(SLY, "content");
     let ended = place.once(&["--on-success", "delete"]);
@@ -94,7 +94,7 @@ fn a_name_too_long_for_its_output_is_quarantined_with_that_reason_each_time_it_c
 }
 
 #[test]
-fn a_path_deeper_than_the_kernel_takes_is_told_and_the_rest_is_processed() {
+fn a_path_deeper_than_the_kernel_takes_is_reported_and_the_rest_is_processed() {
     let place = Place::new();
     place.put("good", "good");
     let step = "d".repeat(200);

@@ -39,7 +39,7 @@ fn a_taken_name_is_left_and_the_source_quarantined_under_update_and_fail() {
 }
 
 #[test]
-fn replace_replaces_and_suffix_publishes_beside() {
+fn replace_replaces_and_suffix_publishes_next_to_it() {
     let (place, ended) = after("replace");
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!(place.published("a.zst"), b"mine");

@@ -7,7 +7,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use crate::hooks::{Hooked, all_gone, metrics, runner, until};
+use crate::hooks::{HookedService, all_gone, metrics, runner, until};
 
 /// One request, as a server saw it.
 struct Seen {
@@ -80,12 +80,12 @@ pub fn get(address: &str, path: &str) -> String {
 }
 
 /// A service whose hook is this server, after one file was published.
-fn after_one_file(server: &Server, more: &str) -> (Hooked, crate::hooks::Running) {
+fn after_one_file(server: &Server, more: &str) -> (HookedService, crate::hooks::Running) {
     let hooks = format!(
         "on_published = {{ url = \"http://{}/hook?a=b\" }}\nbatch_delay = \"0s\"\n{more}",
         server.address
     );
-    let hooked = Hooked::new(&hooks);
+    let hooked = HookedService::new(&hooks);
     let running = hooked.0.watch(&[]);
     hooked.0.put("a", "content");
     until("it gets a request", || server.count() > 0);
@@ -174,7 +174,7 @@ fn a_head_without_an_end_is_refused() {
 #[test]
 fn a_webhook_where_nobody_listens_has_failed() {
     let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let hooked = Hooked::new(&format!(
+    let hooked = HookedService::new(&format!(
         "on_published = {{ url = \"http://{unused}\" }}\nbatch_delay = \"0s\""
     ));
     let running = hooked.0.watch(&[]);

@@ -126,7 +126,7 @@ fn a_place_that_is_well_again_is_found_so_without_a_file_to_try_it_with() {
 }
 
 #[test]
-fn a_place_that_fell_sick_together_with_its_input_recovers_with_it() {
+fn an_output_that_failed_together_with_its_input_recovers_with_it() {
     let place = Place::new();
     let base = place.root().join("base");
     fs::create_dir_all(base.join("in")).unwrap();

@@ -387,7 +387,7 @@ fn recovery_leaves_what_does_not_answer_for_a_later_start() {
 }
 
 /// A service with a second pipeline whose output is a file system of its own.
-fn beside(tree: &Tree) -> Option<Mount> {
+fn second_disk(tree: &Tree) -> Option<Mount> {
     for dir in ["in-stuck", "out-stuck"] {
         fs::create_dir(tree.path(dir)).expect("directory");
     }
@@ -399,7 +399,7 @@ fn beside(tree: &Tree) -> Option<Mount> {
 #[test]
 fn an_output_that_becomes_read_only_pauses_its_own_pipeline_and_no_other() {
     let mut tree = Tree::new();
-    let Some(mount) = beside(&tree) else { return };
+    let Some(mount) = second_disk(&tree) else { return };
     let service = Service::from(tree.configured("config.toml").spawn().expect("start"));
     put(&mut tree, 0..10);
     mount.set_read_only();
@@ -417,7 +417,7 @@ fn an_output_that_becomes_read_only_pauses_its_own_pipeline_and_no_other() {
 #[test]
 fn an_output_that_is_read_only_at_the_start_holds_up_its_own_pipeline_and_no_other() {
     let mut tree = Tree::new();
-    let Some(mount) = beside(&tree) else { return };
+    let Some(mount) = second_disk(&tree) else { return };
     mount.set_read_only();
     fs::write(tree.path("in-stuck/left.log"), "left").expect("a file");
     let service = Service::from(tree.configured("config.toml").spawn().expect("start"));
@@ -434,7 +434,7 @@ fn an_output_that_is_read_only_at_the_start_holds_up_its_own_pipeline_and_no_oth
 #[test]
 fn a_service_whose_outputs_are_all_read_only_is_refused() {
     let tree = Tree::new();
-    let Some(mount) = beside(&tree) else { return };
+    let Some(mount) = second_disk(&tree) else { return };
     let Some(other) = Mount::memory(&tree.path("out"), "1m") else { return };
     mount.set_read_only();
     other.set_read_only();

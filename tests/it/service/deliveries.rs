@@ -345,7 +345,7 @@ fn is_private(path: &Path) -> bool {
 
 /// 60 kills, or as many as are asked for; ten on each tree, whose sources are kept at first.
 #[test]
-fn a_kill_at_random_instants_beside_renames_redeliveries_and_other_policies_loses_nothing() {
+fn a_kill_at_random_instants_alongside_renames_redeliveries_and_other_policies_loses_nothing() {
     let trees = prove::count(60).div_ceil(KILLS);
     let mut sum = Figures::default();
     for round in 0..trees {
@@ -374,7 +374,7 @@ fn a_kill_at_random_instants_beside_renames_redeliveries_and_other_policies_lose
         sum.published_once += published_once;
     }
     prove::report(
-        "kills at random instants beside producers",
+        "kills at random instants alongside producers",
         &[
             ("kills", &sum.kills),
             ("delivered", &sum.delivered),

@@ -17,14 +17,14 @@ fn terminated_at(name: &str) {
         assert_eq!(code, 0, "{name} {on_success}\n{}", tree.log());
         tree.assert_no_leftovers();
         tree.assert_nothing_lost(on_success);
-        assert_told(&tree.log());
+        assert_logged(&tree.log());
         assert_eq!(tree.once(on_success), 0, "{name} {on_success}\n{}", tree.log());
         tree.assert_done(on_success);
     }
 }
 
 /// The last report: no task, no temporary file, no more descriptors than at the start.
-fn assert_told(log: &str) {
+fn assert_logged(log: &str) {
     let report =
         log.lines().rfind(|line| line.contains("event=service.resources ")).expect("a report");
     let number = |name: &str| -> usize {
@@ -171,7 +171,7 @@ fn the_second_signal_leaves_work_behind_and_says_so() {
         "{}",
         tree.log()
     );
-    assert_told(&tree.log());
+    assert_logged(&tree.log());
     assert_eq!(tree.once("delete"), 0, "{}", tree.log());
     tree.assert_done("delete");
 }
@@ -218,5 +218,5 @@ fn an_idle_service_ends_at_once_with_code_0() {
     service.signal(Signal::INT);
     assert_eq!(service.wait(), 0, "{}", tree.log());
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
-    assert_told(&tree.log());
+    assert_logged(&tree.log());
 }

@@ -43,7 +43,7 @@ fn the_table_of_events_has_actions_and_translates_nothing() {
 }
 
 #[test]
-fn the_events_of_the_log_are_those_that_the_operators_are_told_of() {
+fn the_events_of_the_log_are_those_of_operations() {
     let operations = text("OPERATIONS.md");
     let log = operations.split("\n### Log events\n").nth(1).unwrap();
     let log = log.split("\n### Start failures\n").next().unwrap();
@@ -52,38 +52,38 @@ fn the_events_of_the_log_are_those_that_the_operators_are_told_of() {
             && word.contains('.')
             && word.chars().all(|one| one.is_ascii_lowercase() || "._".contains(one))
     };
-    let told: BTreeSet<&str> = log.split('`').skip(1).step_by(2).filter(is_event).collect();
+    let named: BTreeSet<&str> = log.split('`').skip(1).step_by(2).filter(is_event).collect();
     let source = source();
     let keys = source.split("event = \"").skip(1).filter_map(|rest| rest.split('"').next());
     // An outcome's name is put together.
     let logged: BTreeSet<&str> = keys.chain(["file.quarantined", "file.skipped"]).collect();
-    assert_eq!(told, logged);
+    assert_eq!(named, logged);
 }
 
 #[test]
-fn every_metric_that_the_operators_are_told_of_exists() {
+fn every_metric_of_operations_exists() {
     let (operations, metrics) = (text("OPERATIONS.md"), text("src/observe/prometheus.rs"));
-    let mut told = 0;
+    let mut named = 0;
     for word in
         operations.split('`').filter(|word| word.starts_with("tidemill_") && !word.contains('*'))
     {
         assert!(metrics.contains(&format!("\"{word}\"")), "{word}");
-        told += 1;
+        named += 1;
     }
-    assert!(told >= 8, "{told}");
+    assert!(named >= 8, "{named}");
 }
 
 #[test]
-fn every_file_that_the_operators_are_told_of_is_there() {
+fn every_file_of_operations_is_there() {
     let operations = text("OPERATIONS.md");
     let words =
         operations.split(|letter: char| letter.is_whitespace() || "`(),;:".contains(letter));
-    let mut told = 0;
+    let mut named = 0;
     for path in words.filter(|word| word.starts_with("deploy/") || word.starts_with("tests/")) {
         assert!(root().join(path.trim_end_matches('.')).exists(), "{path}");
-        told += 1;
+        named += 1;
     }
-    assert!(told >= 8, "{told}");
+    assert!(named >= 8, "{named}");
 }
 
 fn count(history: &str) -> usize {

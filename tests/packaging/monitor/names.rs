@@ -83,7 +83,7 @@ fn promtool_finds_nothing_to_say_about_the_metrics_of_a_running_service() {
 }
 
 #[test]
-fn what_waits_is_told_again_when_nothing_does() {
+fn what_waits_is_shown_again_when_nothing_does() {
     let dir = place();
     for number in 0..20 {
         std::fs::write(dir.path().join(format!("in/{number}")), "hello").expect("write");

@@ -88,8 +88,8 @@ impl Receiver {
             ExportTraceServiceRequest::decode(body.as_slice()).expect("a message of OTLP")
         });
         let scopes = requests.flat_map(|request| request.resource_spans).flat_map(|resource| {
-            let told = resource.resource.expect("a resource");
-            assert_eq!(text(&told.attributes, "service.name").as_deref(), Some("tidemill"));
+            let sent = resource.resource.expect("a resource");
+            assert_eq!(text(&sent.attributes, "service.name").as_deref(), Some("tidemill"));
             resource.scope_spans
         });
         scopes.flat_map(|scope| scope.spans).collect()
@@ -216,14 +216,14 @@ fn a_processed_file_is_a_span_with_one_below_it_for_each_of_the_eight_stages() {
     let files = receiver.files();
     assert_eq!(files.len(), 2, "{}", log(dir.path()));
     for (root, stages) in files {
-        let told = |key| text(&root.attributes, key).unwrap_or_default();
-        let path = told("file.path");
+        let sent = |key| text(&root.attributes, key).unwrap_or_default();
+        let path = sent("file.path");
         let (_, size) = sizes.iter().find(|(name, _)| *name == path).expect("one of the two");
-        assert_eq!(told("tidemill.source_bytes"), size.to_string());
+        assert_eq!(sent("tidemill.source_bytes"), size.to_string());
         let output = fs::metadata(dir.path().join("out").join(path.clone() + ".zst"));
-        assert_eq!(told("tidemill.output_bytes"), output.expect("output").len().to_string());
-        assert_eq!([told("tidemill.pipeline"), told("tidemill.outcome")], ["main", "published"]);
-        assert_eq!(told("tidemill.attempt"), "1");
+        assert_eq!(sent("tidemill.output_bytes"), output.expect("output").len().to_string());
+        assert_eq!([sent("tidemill.pipeline"), sent("tidemill.outcome")], ["main", "published"]);
+        assert_eq!(sent("tidemill.attempt"), "1");
         assert_eq!(root.status.expect("a status").code(), StatusCode::Ok);
         let names: BTreeSet<_> = stages.keys().map(String::as_str).collect();
         assert_eq!(names, STEPS.into(), "{path}");
@@ -260,8 +260,8 @@ fn a_file_that_fails_has_the_stages_it_came_to_and_no_path_unless_asked_for() {
     assert_eq!(names, ["discover", "settle", "claim", "read", "transform", "dispose"].into());
     let bodies = receiver.bodies.lock().expect("bodies");
     let secret = b"secret-name";
-    let told = |body: &Vec<u8>| body.windows(secret.len()).any(|part| part == secret);
-    assert!(!bodies.iter().any(told), "the path was told");
+    let sent = |body: &Vec<u8>| body.windows(secret.len()).any(|part| part == secret);
+    assert!(!bodies.iter().any(sent), "the path was sent");
 }
 
 #[test]
@@ -299,10 +299,10 @@ fn without_a_receiver_files_are_processed_and_the_stop_is_not_held_up() {
 }
 
 #[test]
-fn what_is_wrong_with_the_table_is_told_with_what_to_write_instead() {
+fn what_is_wrong_with_the_table_is_reported_with_what_to_write_instead() {
     let dir = place();
     let pipeline = "[[pipeline]]\ninput = \"in\"\noutput = \"out\"\n";
-    for (table, told) in [
+    for (table, sent) in [
         ("sampling = 0.5", "write `endpoint = \"http://127.0.0.1:4318\"`"),
         ("endpoint = \"https://127.0.0.1:4318\"", "an endpoint is `http://IP:PORT`"),
         ("endpoint = \"http://collector:4318\"", "host names are not resolved"),
@@ -317,6 +317,6 @@ fn what_is_wrong_with_the_table_is_told_with_what_to_write_instead() {
         let checked = check.output().expect("check");
         let said = String::from_utf8_lossy(&checked.stderr);
         assert_eq!(checked.status.code(), Some(78), "{table}");
-        assert!(said.contains(told), "{told}\n{said}");
+        assert!(said.contains(sent), "{sent}\n{said}");
     }
 }

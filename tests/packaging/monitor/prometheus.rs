@@ -105,7 +105,7 @@ fn percent(query: &str) -> String {
     text
 }
 
-/// Where a process listens, as the kernel tells: it was asked for any free port.
+/// Where a process listens, as the kernel reports: it was asked for any free port.
 fn listens(pid: u32) -> Option<SocketAddr> {
     let links = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
     let held: Vec<String> = links

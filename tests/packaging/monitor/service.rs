@@ -23,7 +23,7 @@ impl Drop for Process {
     }
 }
 
-/// The service at work in a directory that has `in` and `out`.
+/// The service that runs in a directory that has `in` and `out`.
 pub struct Service {
     _process: Process,
     pub address: SocketAddr,

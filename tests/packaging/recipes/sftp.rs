@@ -189,7 +189,7 @@ fn an_upload_of_lftp_with_temporary_names_is_published_once() {
     });
 }
 
-/// The lines of an events file that has no line in work.
+/// The lines of an events file that has no line of a file in flight.
 fn events(path: &Path) -> Vec<serde_json::Value> {
     let text = fs::read_to_string(path).unwrap_or_default();
     let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));

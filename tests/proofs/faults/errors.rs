@@ -149,7 +149,7 @@ fn a_removal_that_fails_once_leaves_nothing_behind() {
 /// A checkpoint syncs the ledger's log before it moves it, and its failure was dropped: the kernel
 /// forgets what it could not write, and later commits counted as durable behind the hole.
 #[test]
-fn a_sync_of_the_ledger_that_fails_ends_the_service_whoever_made_it() {
+fn a_sync_of_the_ledger_that_fails_ends_the_service_in_each_thread() {
     if !trace::is_possible("a failed sync of the ledger") {
         return;
     }

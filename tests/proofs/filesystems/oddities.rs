@@ -93,7 +93,7 @@ fn a_name_that_the_file_system_refuses_is_its_files_fault_and_no_other_waits_for
 }
 
 #[test]
-fn a_share_that_forbids_attributes_is_told_once_and_used() {
+fn a_share_that_forbids_attributes_is_reported_once_and_used() {
     let place = Place::new();
     let odd = Oddities { fixed_attributes: true, ..Oddities::default() };
     let Some(_mount) = odd::mount(&place.output(), odd) else { return };

@@ -45,7 +45,7 @@ fn a_read_only_input_is_refused_where_sources_are_to_be_removed_and_taken_where_
 }
 
 #[test]
-fn check_probe_tells_what_each_directory_can_do() {
+fn check_probe_reports_what_each_directory_can_do() {
     let place = Place::new();
     let check = |failpoints: &str| {
         let args = ["check", "--config", "tidemill.toml", "--on-success", "delete", "--probe"];

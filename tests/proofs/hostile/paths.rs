@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use crate::files::{Place, tree};
 
-/// A place with a quarantined file, and a secret beside the input.
+/// A place with a quarantined file, and a secret next to the input.
 fn place() -> Place {
     let place = Place::new();
     fs::write(place.root().join("secret"), "secret").unwrap();
@@ -21,9 +21,9 @@ fn explain_and_requeue_take_no_path_that_leads_out_of_the_input() {
     let place = place();
     let absolute = place.root().join("secret").display().to_string();
     for path in ["in/../secret", "in/sub/../../secret", "/etc/passwd", "../secret", &absolute] {
-        let told = place.run(&["explain", path]);
-        assert_eq!(told.code, 0, "{told:?}");
-        assert!(told.stdout.contains("is in no input and no output"), "{told:?}");
+        let explained = place.run(&["explain", path]);
+        assert_eq!(explained.code, 0, "{explained:?}");
+        assert!(explained.stdout.contains("is in no input and no output"), "{explained:?}");
         let refused = place.run(&["requeue", path]);
         assert_eq!(refused.code, 78, "{refused:?}");
         assert!(refused.stderr.contains("is not in quarantine"), "{refused:?}");

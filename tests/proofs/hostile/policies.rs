@@ -24,7 +24,7 @@ fn linked(lines: &str) -> Place {
 }
 
 #[test]
-fn a_hard_link_is_taken_by_default_and_tells_nobody_what_they_could_not_read() {
+fn a_hard_link_is_taken_by_default_and_shows_nobody_what_they_could_not_read() {
     for lines in ["", "hard_links = \"take\""] {
         let place = linked(lines);
         let outside = place.root().join("outside");
@@ -52,9 +52,9 @@ fn a_hard_link_is_left_alone_where_it_is_refused_and_taken_once_it_is_alone() {
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!(tree(&place.output()), [place.output().join("one.zst")]);
     assert_eq!(fs::read(place.input().join("two")).unwrap(), b"linked");
-    let told = place.run(&["explain", "in/two"]).stdout;
+    let explained = place.run(&["explain", "in/two"]).stdout;
     let why = "is left alone: it has 2 names, and the policy is `hard_links = \"refuse\"`";
-    assert!(told.contains(why), "{told}");
+    assert!(explained.contains(why), "{explained}");
     fs::remove_file(place.root().join("outside")).unwrap();
     let ended = place.once(&["--on-success", "delete"]);
     assert_eq!(ended.code, 0, "{ended:?}");
@@ -107,11 +107,11 @@ fn files_of_any_owner_are_taken_by_default_and_only_the_inputs_owners_where_it_s
         assert_eq!(tree(&place.output()), outputs, "{lines}");
         if taken.len() == 1 {
             assert_eq!(fs::read(theirs).unwrap(), b"of another");
-            let told = place.run(&["explain", "in/theirs"]).stdout;
+            let explained = place.run(&["explain", "in/theirs"]).stdout;
             let why = format!(
                 "is left alone: its owner is 0, the input's is {NOBODY}, and the policy is `owners = \"same\"`"
             );
-            assert!(told.contains(&why), "{told}");
+            assert!(explained.contains(&why), "{explained}");
         }
     }
 }

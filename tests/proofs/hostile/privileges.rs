@@ -53,7 +53,7 @@ fn a_state_directory_that_was_swapped_for_a_link_is_refused_and_nothing_is_made_
     let elsewhere = place.root().join("elsewhere");
     std::fs::create_dir(&elsewhere).unwrap();
     std::fs::write(elsewhere.join("config.toml"), "mine").unwrap();
-    // Whoever owns the output can do this; by default the state is there.
+    // The owner of the output can do this; by default the state is there.
     std::os::unix::fs::symlink(&elsewhere, place.output().join(".tidemill")).unwrap();
     let refused = place.run(&["run", "in", "out", "--once"]);
     assert_eq!(refused.code, 78, "{refused:?}");
@@ -63,19 +63,19 @@ fn a_state_directory_that_was_swapped_for_a_link_is_refused_and_nothing_is_made_
 }
 
 #[test]
-fn a_state_directory_of_another_user_is_told_where_the_service_is_root() {
-    let name = "a_state_directory_of_another_user_is_told_where_the_service_is_root";
+fn a_state_directory_of_another_user_is_reported_where_the_service_is_root() {
+    let name = "a_state_directory_of_another_user_is_reported_where_the_service_is_root";
     if !is_root() {
         return prove::skipped(name, "this is not root");
     }
-    let told = "running as root with another user's state directory";
+    let warning = "running as root with another user's state directory";
     let place = Place::new();
     let own = place.once(&[]);
-    assert!(!own.stderr.contains(told), "{own:?}");
+    assert!(!own.stderr.contains(warning), "{own:?}");
     std::os::unix::fs::chown(place.state(), Some(NOBODY), None).unwrap();
     let theirs = place.once(&[]);
     assert_eq!(theirs.code, 0, "{theirs:?}");
-    assert_eq!(theirs.stderr.matches(told).count(), 1, "{theirs:?}");
+    assert_eq!(theirs.stderr.matches(warning).count(), 1, "{theirs:?}");
 }
 
 #[test]

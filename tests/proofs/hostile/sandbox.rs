@@ -194,16 +194,19 @@ fn every_thread_of_the_service_has_no_new_privileges() {
 }
 
 #[test]
-fn an_input_that_is_made_anew_ends_the_service_for_its_next_start_to_take_in() {
-    made_anew("an_input_that_is_made_anew_ends_the_service_for_its_next_start_to_take_in", "in");
+fn an_input_that_is_made_again_ends_the_service_for_its_next_start_to_take_in() {
+    made_again("an_input_that_is_made_again_ends_the_service_for_its_next_start_to_take_in", "in");
 }
 
 #[test]
-fn an_output_that_is_made_anew_ends_the_service_for_its_next_start_to_write_to() {
-    made_anew("an_output_that_is_made_anew_ends_the_service_for_its_next_start_to_write_to", "out");
+fn an_output_that_is_made_again_ends_the_service_for_its_next_start_to_write_to() {
+    made_again(
+        "an_output_that_is_made_again_ends_the_service_for_its_next_start_to_write_to",
+        "out",
+    );
 }
 
-fn made_anew(name: &str, dir: &str) {
+fn made_again(name: &str, dir: &str) {
     if !kernel_has_it(name) {
         return;
     }

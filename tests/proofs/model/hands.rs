@@ -37,7 +37,7 @@ impl World {
     /// whose source is to be removed is replaced, not rewritten (its last bytes might be written
     /// in the instant between the last look at it and its removal), and an output that may be
     /// replaced is not taken (the consumer might take what is not acknowledged yet).
-    pub fn hand_beside_the_service(&mut self, hand: Hand) {
+    pub fn act_next_to_the_service(&mut self, hand: Hand) {
         let replaces = ["update", "replace"].contains(&self.on_exists);
         match hand {
             Hand::Write(path, size) if self.on_success != "keep" => {
@@ -137,13 +137,13 @@ impl World {
             return;
         }
         // It appears before it is there: a running service may be quick.
-        let before = (self.now.clone(), self.appeared.clone(), self.held.clone());
+        let before = (self.now.clone(), self.appeared.clone(), self.holders.clone());
         self.appears(to, self.now[from].clone());
         match fs::rename(source, target) {
             Ok(()) => drop(self.now.remove(from)),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::NotFound, "the service took it");
-                (self.now, self.appeared, self.held) = before;
+                (self.now, self.appeared, self.holders) = before;
             }
         }
     }

@@ -237,20 +237,24 @@ impl World {
             // Of what was processed again the last record counts.
             let acknowledged =
                 lines.iter().any(|line| line.id == last.id && line.source_hash == hash);
-            let held = &self.held[path];
+            let holders = &self.holders[path];
             let allowed = match last.state {
                 // Processed again, with nothing new to acknowledge.
                 State::Done if last.reason_text() == Some("the output is unchanged") => {
                     lines.iter().any(|line| line.source == *path && line.source_hash == hash)
                 }
-                State::Done => acknowledged && may_publish(self.on_exists, held),
-                State::Skipped => !acknowledged && self.on_exists == "skip" && is_met(held, &TAKEN),
-                State::Quarantined => !acknowledged && may_quarantine(self.on_exists, held, last),
+                State::Done => acknowledged && may_publish(self.on_exists, holders),
+                State::Skipped => {
+                    !acknowledged && self.on_exists == "skip" && is_met(holders, &TAKEN)
+                }
+                State::Quarantined => {
+                    !acknowledged && may_quarantine(self.on_exists, holders, last)
+                }
                 _ => false,
             };
             assert!(
                 allowed,
-                "{path} ended as {} ({:?}), {}acknowledged, with {held:?}\n{}",
+                "{path} ended as {} ({:?}), {}acknowledged, with {holders:?}\n{}",
                 last.state,
                 last.reason,
                 if acknowledged { "" } else { "not " },
@@ -304,32 +308,33 @@ impl World {
 const TAKEN: [Holder; 3] = [Holder::Ours, Holder::Foreign, Holder::Directory];
 
 /// Whether any of these had the name since the content appeared.
-fn is_met(held: &BTreeSet<Holder>, any: &[Holder]) -> bool {
-    any.iter().any(|holder| held.contains(holder))
+fn is_met(holders: &BTreeSet<Holder>, any: &[Holder]) -> bool {
+    any.iter().any(|holder| holders.contains(holder))
 }
 
 /// Whether the policy lets a content be published, by what had the name since it appeared.
-fn may_publish(policy: &str, held: &BTreeSet<Holder>) -> bool {
+fn may_publish(policy: &str, holders: &BTreeSet<Holder>) -> bool {
     match policy {
         // Next to what another program has, where its own earlier source was removed.
-        "update" => is_met(held, &[Holder::Nobody, Holder::Ours, Holder::Foreign]),
+        "update" => is_met(holders, &[Holder::Nobody, Holder::Ours, Holder::Foreign]),
         // The same content again.
-        "fail" => is_met(held, &[Holder::Nobody, Holder::Ours]),
-        "replace" => is_met(held, &[Holder::Nobody, Holder::Ours, Holder::Foreign]),
+        "fail" => is_met(holders, &[Holder::Nobody, Holder::Ours]),
+        "replace" => is_met(holders, &[Holder::Nobody, Holder::Ours, Holder::Foreign]),
         "suffix" => true,
-        _ => is_met(held, &[Holder::Nobody]),
+        _ => is_met(holders, &[Holder::Nobody]),
     }
 }
 
 /// Whether the policy lets a source go to quarantine, and for this reason.
-fn may_quarantine(policy: &str, held: &BTreeSet<Holder>, record: &Record) -> bool {
+fn may_quarantine(policy: &str, holders: &BTreeSet<Holder>, record: &Record) -> bool {
     let reason = record.reason_text().unwrap_or_default();
-    let directory = is_met(held, &[Holder::Directory]) && reason.contains("is not a regular file");
+    let directory =
+        is_met(holders, &[Holder::Directory]) && reason.contains("is not a regular file");
     let named = reason.contains(&format!("the policy is `{policy}`"));
     directory
         || match policy {
-            "update" => named && is_met(held, &[Holder::Foreign]),
-            "fail" => named && is_met(held, &[Holder::Ours, Holder::Foreign]),
+            "update" => named && is_met(holders, &[Holder::Foreign]),
+            "fail" => named && is_met(holders, &[Holder::Ours, Holder::Foreign]),
             _ => false,
         }
 }

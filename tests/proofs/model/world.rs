@@ -94,7 +94,7 @@ pub struct World {
     /// The order in which contents appeared, whatever the path.
     pub order: Vec<Hash>,
     /// What had the output's name since the path's content appeared.
-    pub held: BTreeMap<&'static str, BTreeSet<Holder>>,
+    pub holders: BTreeMap<&'static str, BTreeSet<Holder>>,
     /// Records whose acknowledged output somebody took or wrote over.
     pub taken: BTreeSet<i64>,
     /// Contents of other hands under outputs' names.
@@ -125,7 +125,7 @@ impl World {
             redelivered: BTreeSet::new(),
             appeared: BTreeMap::new(),
             order: Vec::new(),
-            held: BTreeMap::new(),
+            holders: BTreeMap::new(),
             taken: BTreeSet::new(),
             foreign: BTreeMap::new(),
             figures: Figures::default(),
@@ -191,7 +191,7 @@ impl World {
         let service = self.start(failpoints, &[]);
         for (hand, micros) in hands {
             std::thread::park_timeout(Duration::from_micros((*micros).into()));
-            self.hand_beside_the_service(*hand);
+            self.act_next_to_the_service(*hand);
         }
         let (signal, codes): (_, &[i32]) = match end {
             End::Kill => (Signal::KILL, &[KILLED]),
@@ -242,7 +242,7 @@ impl World {
         }
         *self.appeared.entry((path, hash.clone())).or_default() += 1;
         self.order.push(hash);
-        self.held.insert(path, BTreeSet::from([self.holder(path)]));
+        self.holders.insert(path, BTreeSet::from([self.holder(path)]));
         self.now.insert(path, content);
     }
 
@@ -268,7 +268,7 @@ impl World {
     pub fn observe(&mut self) {
         for path in PATHS {
             let holder = self.holder(path);
-            self.held.entry(path).or_default().insert(holder);
+            self.holders.entry(path).or_default().insert(holder);
         }
     }
 

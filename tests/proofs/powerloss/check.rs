@@ -113,13 +113,13 @@ fn decode(decoder: &mut Transformer, packed: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 /// Judges one state. `Known` is what was known when power failed.
-pub struct Judge<'a> {
+pub struct Examiner<'a> {
     pub recording: &'a Recording,
     pub known: &'a Known,
     pub before: Seen,
 }
 
-impl Judge<'_> {
+impl Examiner<'_> {
     fn version_of(&self, source: &Path, content: &[u8]) -> Option<usize> {
         self.recording.plan.contents.get(source)?.iter().position(|known| known == content)
     }
@@ -168,7 +168,7 @@ impl Judge<'_> {
         found.extend(self.archived_are_there(after));
         found.extend(self.each_is_there_once(after));
         found.extend(self.outputs_have_lines(after, &acknowledged));
-        found.extend(code_tells_the_quarantine(code, places));
+        found.extend(code_agrees_with_the_quarantine(code, places));
         found.extend(self.durable_are_published(&records, &acknowledged));
         found.extend(self.disposed(after, &records));
         found.extend(attributes_follow(after, &acknowledged, places));
@@ -447,7 +447,7 @@ fn published_are_acknowledged(records: &[Record], acknowledged: &[Line]) -> Vec<
 }
 
 /// The exit code is 65 while there are files in quarantine, and only then.
-fn code_tells_the_quarantine(code: i32, places: &Places) -> Option<Violation> {
+fn code_agrees_with_the_quarantine(code: i32, places: &Places) -> Option<Violation> {
     let ledger = Sqlite::open_read_only(&places.state.join("ledger.sqlite")).ok()?;
     let waiting = quarantined::all(&ledger).ok()?;
     (waiting.is_empty() == (code == 65))

@@ -181,7 +181,7 @@ pub fn have_outcomes<'a>(
 
 /// How often each renamed source was published, under both names, where it was not to be published once.
 /// While the service lives, a source that goes is published once; one that is kept once for each name,
-/// and with `replace` once more for a new time.
+/// and with `replace` again for a new time.
 pub fn published_too_often(scenario: &Scenario, plan: &Plan, events: &[u8]) -> Vec<String> {
     let lines = lines(events);
     let allowed = match scenario.on_success {

@@ -125,7 +125,7 @@ impl Studio {
         let places = Places::new(scenario.layout, &self.root);
         prepare(&places.input);
         let events = self.served.events();
-        fs::write(log_beside(&events), "").expect("an empty log");
+        fs::write(log_next_to(&events), "").expect("an empty log");
         let running = service.map(|(failpoints, _)| {
             let mut command = command(&self.root, &events);
             let child = command.env("FAILPOINTS", failpoints).spawn();
@@ -342,7 +342,7 @@ impl Studio {
 /// The service on the mounted disks.
 pub fn command(root: &Path, events: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
-    let log = log_beside(events);
+    let log = log_next_to(events);
     let log = fs::File::options().append(true).create(true).open(log).expect("log");
     command
         .args(["run", "--config"])
@@ -357,12 +357,12 @@ pub fn command(root: &Path, events: &Path) -> Command {
 }
 
 /// Where the service's log goes: next to the directory that the events file is in.
-fn log_beside(events: &Path) -> PathBuf {
+fn log_next_to(events: &Path) -> PathBuf {
     events.parent().expect("a directory").with_extension("log")
 }
 
 pub fn log(events: &Path) -> String {
-    fs::read_to_string(log_beside(events)).unwrap_or_default()
+    fs::read_to_string(log_next_to(events)).unwrap_or_default()
 }
 
 fn unmount(mounts: Vec<Mounted>) {

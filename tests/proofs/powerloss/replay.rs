@@ -11,7 +11,7 @@ use crate::{
     harness::Service,
     mounts::own_mounts,
     powerloss::{
-        check::{Judge, Seen, Violation, evidence},
+        check::{Examiner, Seen, Violation, evidence},
         disk::Op,
         known::{Mark, lines, whole},
         record::{Recording, command, log},
@@ -153,13 +153,13 @@ impl Worker<'_> {
             Err(error) => return vec![format!("the file system does not mount: {error}")],
         };
         let before = Seen::look(&places, foreign);
-        let judge = Judge { recording: self.recording, known: &state.known, before };
+        let judge = Examiner { recording: self.recording, known: &state.known, before };
         let mut violations = judge.before();
         let code = self.start();
         let events = fs::read(self.events()).expect("events");
         let after = Seen::look(&places, foreign);
         violations.extend(judge.after(&after, code, &events, &places));
-        // Whoever wrote them.
+        // Any program may have written them.
         if !events.starts_with(whole(&state.events)) {
             violations.push("a whole line of the events file is gone".to_owned());
         }
