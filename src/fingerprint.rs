@@ -41,6 +41,16 @@ impl Fingerprint {
     pub const NONE: Self =
         Self { device: 0, inode: 0, size: 0, modified_ns: i64::MIN, changed_ns: i64::MIN };
 
+    /// Checks whether this may be the file of another look, changed or not. Some file systems (FAT, SSHFS)
+    /// give a file another inode number at each look-up: there its size and both times must do.
+    #[must_use]
+    pub fn may_be_same_file(&self, other: &Self) -> bool {
+        let unchanged = self.size == other.size
+            && self.modified_ns == other.modified_ns
+            && self.changed_ns == other.changed_ns;
+        unchanged || self.file_id() == other.file_id()
+    }
+
     /// Returns the file's ID.
     #[must_use]
     pub const fn file_id(&self) -> FileId {

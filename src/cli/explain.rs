@@ -11,7 +11,7 @@ use super::{
 use crate::{
     config::{self, Options},
     error::Exit,
-    ledger::sqlite::Sqlite,
+    ledger::{self, Access},
     observe::display_path,
     queries::{
         configured_first,
@@ -21,12 +21,12 @@ use crate::{
 
 pub fn explain(options: &Explain) -> anyhow::Result<Exit> {
     let state = locate(&options.service, Some(&options.path))?;
-    let ledger = Sqlite::open_read_only(&state.ledger())?;
+    let ledger = ledger::open(&state.ledger(), Access::Reading)?;
     let path = explain::real(&options.path)?;
     let file = Options { config: Some(state.config()), ..Options::default() };
     let pipelines = config::resolve(&file).map(|config| config.pipelines).unwrap_or_default();
-    let roots = configured_first(&ledger, &pipelines)?;
-    let mut explanation = explain::describe(&ledger, (&roots, &pipelines), &path)?;
+    let roots = configured_first(&*ledger, &pipelines)?;
+    let mut explanation = explain::describe(&*ledger, (&roots, &pipelines), &path)?;
     if let Some(pipeline) = explanation.waits_in.clone() {
         explanation = with_writers(explanation, &path);
         explanation = with_service(explanation, &state, &pipeline);

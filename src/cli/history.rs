@@ -10,7 +10,7 @@ use super::{args::History, print_to_reader, state_dir::locate};
 use crate::{
     config,
     error::Exit,
-    ledger::{HistoryQuery, Ledger, PipelineDirs, PipelineId, Record, State, sqlite::Sqlite},
+    ledger::{self, Access, HistoryQuery, PipelineDirs, PipelineId, Record, State},
     observe::{display_path, units::size},
     queries::{pages, short_reason, time},
     reason::ReasonCode,
@@ -50,11 +50,11 @@ pub fn history(options: &History) -> anyhow::Result<Exit> {
     let state = options.state.as_deref().map(str::parse::<State>).transpose();
     let state = state.map_err(anyhow::Error::msg).context("--state")?;
     let since_ns = options.since.as_deref().map(since).transpose().context("--since")?;
-    let ledger = Sqlite::open_read_only(&locate(&options.service, None)?.ledger())?;
+    let ledger = ledger::open(&locate(&options.service, None)?.ledger(), Access::Reading)?;
     let roots: HashMap<PipelineId, PipelineDirs> =
         ledger.roots()?.into_iter().map(|roots| (roots.id, roots)).collect();
     let query = HistoryQuery { state, since_ns, limit: options.limit, before: None };
-    for records in pages(&ledger, query) {
+    for records in pages(&*ledger, query) {
         let mut text = String::new();
         for record in records? {
             let Some(roots) = roots.get(&record.pipeline) else {

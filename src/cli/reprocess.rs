@@ -6,7 +6,7 @@ use super::{args::Reprocess, history::since, print, requeue::request_rescan, sta
 use crate::{
     config::{self, Options},
     error::Exit,
-    ledger::sqlite::Sqlite,
+    ledger::{self, Access},
     observe::{display_path, units::files},
     queries::{
         explain,
@@ -16,7 +16,7 @@ use crate::{
 
 pub fn reprocess(options: &Reprocess) -> anyhow::Result<Exit> {
     let state = locate(&options.service, options.paths.first().map(std::path::PathBuf::as_path))?;
-    let ledger = Sqlite::open_existing(&state.ledger())?;
+    let ledger = ledger::open(&state.ledger(), Access::Command)?;
     let which = match (&options.since, options.changed_transforms) {
         (Some(text), _) => Which::Since(since(text)?),
         (None, true) => Which::ChangedTransforms,
@@ -27,7 +27,7 @@ pub fn reprocess(options: &Reprocess) -> anyhow::Result<Exit> {
     let config = config::resolve(&file);
     if options.paths.is_empty() {
         let config = config.map_err(|problems| anyhow::anyhow!("{problems}"))?;
-        let summary = reprocess::all(&ledger, &config.pipelines, which)?;
+        let summary = reprocess::all(&*ledger, &config.pipelines, which)?;
         let verb = if summary.marked == 1 { "is" } else { "are" };
         print(&format!("{} {verb} processed again\n", files(summary.marked)));
         if summary.gone > 0 {
@@ -41,7 +41,7 @@ pub fn reprocess(options: &Reprocess) -> anyhow::Result<Exit> {
     let mut failed = 0;
     for path in &options.paths {
         let path = explain::real(path)?;
-        let answer = reprocess::path(&ledger, &pipelines, &path)?;
+        let answer = reprocess::path(&*ledger, &pipelines, &path)?;
         failed += usize::from(answer != Answer::Marked);
         let answer = match answer {
             Answer::Marked => "is processed again",

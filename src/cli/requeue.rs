@@ -8,15 +8,15 @@ use super::{args::Requeue, print, state_dir::locate};
 use crate::{
     config::{self, Options},
     error::Exit,
-    ledger::sqlite::Sqlite,
+    ledger::{self, Access},
     observe::{display_path, units::files},
     queries::quarantined::{self, Quarantined},
 };
 
 pub fn requeue(options: &Requeue) -> anyhow::Result<Exit> {
     let state = locate(&options.service, options.paths.first().map(PathBuf::as_path))?;
-    let ledger = Sqlite::open_existing(&state.ledger())?;
-    let quarantined = quarantined::all(&ledger)?;
+    let ledger = ledger::open(&state.ledger(), Access::Command)?;
+    let quarantined = quarantined::all(&*ledger)?;
     let wanted = if options.all {
         quarantined
     } else {
@@ -29,7 +29,7 @@ pub fn requeue(options: &Requeue) -> anyhow::Result<Exit> {
     let lists = options.verbose || wanted.len() == 1;
     for file in &wanted {
         let source = file.source();
-        match quarantined::requeue(&ledger, file, &pipelines) {
+        match quarantined::requeue(&*ledger, file, &pipelines) {
             Ok(()) if lists => print(&format!("{}: back to the intake\n", display_path(&source))),
             Ok(()) => {}
             Err(quarantined::Error::Ledger(error)) => return Err(error.into()),

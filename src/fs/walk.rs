@@ -32,7 +32,7 @@ pub struct Walk {
     avoided: Arc<[FileId]>,
     /// Paths at which one of those was found since the last [`Self::take_avoided`].
     avoided_paths: Vec<PathBuf>,
-    /// Listed names that were gone when they were opened, since the last [`Self::take_gone`].
+    /// Listed directories that were gone when they were opened, since the last [`Self::take_gone`].
     gone_paths: Vec<PathBuf>,
 }
 
@@ -66,7 +66,7 @@ impl Walk {
         std::mem::take(&mut self.avoided_paths)
     }
 
-    /// Returns the listed names that were gone when they were opened, since the last call.
+    /// Returns the listed directories that were gone when they were opened, since the last call.
     pub fn take_gone(&mut self) -> Vec<PathBuf> {
         std::mem::take(&mut self.gone_paths)
     }
@@ -102,22 +102,20 @@ impl Walk {
         }
     }
 
-    fn enter(&mut self, path: PathBuf, kind: FileType) -> Option<<Self as Iterator>::Item> {
+    fn enter(&mut self, path: PathBuf, kind: FileType) -> <Self as Iterator>::Item {
         let kind = match kind {
             FileType::Unknown => match self.root.stat(&path) {
                 Ok(Some(found)) => found.kind,
-                Ok(None) => {
-                    self.gone_paths.push(path);
-                    return None;
-                }
-                Err(error) => return Some(Err((path, error))),
+                // The look at it finds that it is gone.
+                Ok(None) => Kind::File,
+                Err(error) => return Err((path, error)),
             },
             kind => Kind::from_file_type(kind),
         };
         if kind == Kind::Directory {
             self.pending.push(path.clone());
         }
-        Some(Ok(WalkEntry { path, kind }))
+        Ok(WalkEntry { path, kind })
     }
 }
 
@@ -145,9 +143,7 @@ impl Iterator for Walk {
                         continue;
                     }
                     let (path, kind) = (path.join(OsStr::from_bytes(name)), entry.file_type());
-                    if let Some(found) = self.enter(path, kind) {
-                        return Some(found);
-                    }
+                    return Some(self.enter(path, kind));
                 }
             }
         }

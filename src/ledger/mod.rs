@@ -17,10 +17,35 @@ pub mod sqlite;
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use crate::{fingerprint::Fingerprint, policy::OnSuccess, reason::Reason};
+
+/// The use that a ledger is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// By the service, which creates it or migrates an older one.
+    Service,
+    /// To write to an existing one, next to a service that may use it.
+    Command,
+    /// Read-only, next to a service that uses it.
+    Reading,
+}
+
+/// Opens the ledger at this path.
+///
+/// # Errors
+///
+/// It cannot be used, or, for [`Access::Command`] and [`Access::Reading`], another version made it.
+pub fn open(path: &Path, access: Access) -> Result<Arc<dyn Ledger>> {
+    Ok(Arc::new(match access {
+        Access::Service => sqlite::Sqlite::open(path)?,
+        Access::Command => sqlite::Sqlite::open_existing(path)?,
+        Access::Reading => sqlite::Sqlite::open_read_only(path)?,
+    }))
+}
 
 /// A record's number: unique in its ledger, growing.
 pub type RecordId = i64;

@@ -45,8 +45,8 @@
 //! | event | level | fields |
 //! |---|---|---|
 //! | `service.phase` | info | `phase` |
-//! | `resource.opened` | debug | `resource`, `took` |
-//! | `resource.closed` | debug; error if the close failed or overran its limit | `resource`, `took`, `outcome` |
+//! | `resource.opened` | debug | `resource`, `seconds` |
+//! | `resource.closed` | debug; error if the close failed or overran its limit | `resource`, `seconds`, `outcome` |
 //! | `service.task_failed` | error | `task`, `error` |
 //! | `service.tasks_blocked` | error | `alive` |
 //! | `service.panic` | error | |

@@ -4,7 +4,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -44,6 +44,7 @@ pub struct Context {
     pub own_paths: Arc<OwnPaths>,
     /// Whether there is a record that only recovery can finish.
     has_unfinished: AtomicBool,
+    lost_names: AtomicU64,
 }
 
 /// The parts of a context in addition to its configuration.
@@ -82,6 +83,7 @@ impl Context {
             sink,
             own_paths,
             has_unfinished: AtomicBool::new(false),
+            lost_names: AtomicU64::new(0),
         }
     }
 
@@ -106,6 +108,17 @@ impl Context {
     #[must_use]
     pub fn has_unfinished(&self) -> bool {
         self.has_unfinished.load(Ordering::Relaxed)
+    }
+
+    /// Counts a source whose name is gone, or belongs to another file: it may have another one, which the scan
+    /// of `--once` had passed.
+    pub fn note_lost_name(&self) {
+        self.lost_names.fetch_add(1, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn lost_names(&self) -> u64 {
+        self.lost_names.load(Ordering::Relaxed)
     }
 
     /// Returns the full path of a source, for messages.

@@ -112,12 +112,6 @@ impl InCommit {
         }
     }
 
-    /// Returns how many sources were recorded so far.
-    #[must_use]
-    pub fn renamed_count(&self) -> u64 {
-        self.lock().next
-    }
-
     /// Records a source whose disposal waits for another attempt, which looks for it under its old
     /// name only. It may be renamed at any time until then.
     pub fn awaits_disposal(&self, record: &Record) {

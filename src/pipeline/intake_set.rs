@@ -24,7 +24,7 @@ use super::{
     operator_pause::OperatorPause,
     wiring::{Stages, Wiring},
 };
-use crate::source::event_queue::EventQueue;
+use crate::{ledger::PipelineId, source::event_queue::EventQueue};
 
 /// The set of intakes. Clones share it. It keeps no intake and no channel open.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ struct Inner {
     stopped: Mutex<Stopped>,
     /// The pauses of the pipelines whose directories have not responded yet.
     late: Mutex<Vec<Arc<OperatorPause>>>,
+    /// The pauses of all pipelines when a reload began, until its pipelines begin.
+    reloading: Mutex<Vec<Arc<OperatorPause>>>,
     once: bool,
     /// Closes all intakes.
     stop: CancellationToken,
@@ -49,9 +51,10 @@ struct Inner {
 struct Stopped {
     /// Panics of their threads.
     panics: u64,
-    /// Those that left a record which only the next start can finish. Their other unfinished files are in
-    /// their inputs, where a successor finds them.
+    /// Those that left a record which only the next start can finish.
     with_unfinished: u64,
+    /// The other unfinished files of each. They are in its input, where a successor finds them.
+    unfinished: Vec<(PipelineId, u64)>,
 }
 
 /// The state that all intakes share.
@@ -120,27 +123,13 @@ type StartSignal = oneshot::Sender<Vec<CancellationToken>>;
 #[must_use = "intakes begin by `Intakes::begin`"]
 pub struct PreparedIntakes(Vec<(RunningIntake, StartSignal)>);
 
-/// The operator's pauses of some pipelines.
-#[derive(Debug)]
-pub struct OperatorPauses(Vec<Arc<OperatorPause>>);
-
-impl OperatorPauses {
-    /// Checks whether the operator paused this pipeline; an unknown pipeline counts as paused if all
-    /// the others are.
-    #[must_use]
-    pub fn is_paused(&self, pipeline: &str) -> bool {
-        let found = self.0.iter().find(|pause| **pause.name() == *pipeline);
-        let all = || !self.0.is_empty() && self.0.iter().all(|pause| pause.is_paused());
-        found.map_or_else(all, |pause| pause.is_paused())
-    }
-}
-
 impl Intakes {
     pub fn new(parts: SharedParts, alive: &Arc<DropGuard>) -> Self {
         let SharedParts { once, stop, wiring } = parts;
-        let (running, stopped, late) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (running, stopped) = (Mutex::default(), Mutex::default());
+        let (late, reloading) = (Mutex::default(), Mutex::default());
         let alive = Arc::downgrade(alive);
-        Self(Arc::new(Inner { running, stopped, late, once, stop, wiring, alive }))
+        Self(Arc::new(Inner { running, stopped, late, reloading, once, stop, wiring, alive }))
     }
 
     /// Sets the pipelines that begin later, when their directories respond.
@@ -162,6 +151,10 @@ impl Intakes {
 
     fn late(&self) -> MutexGuard<'_, Vec<Arc<OperatorPause>>> {
         self.0.late.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reloading(&self) -> MutexGuard<'_, Vec<Arc<OperatorPause>>> {
+        self.0.reloading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn stopped(&self) -> MutexGuard<'_, Stopped> {
@@ -219,9 +212,11 @@ impl Intakes {
     }
 
     /// Starts prepared intakes, each after the end of its predecessors: the stopped intakes with which
-    /// it shares files.
+    /// it shares files. One that the operator paused under its name begins paused; a new one does if all
+    /// others are.
     pub fn begin(&self, prepared: PreparedIntakes) {
         let mut running = self.lock();
+        let pauses = self.end_reload();
         for (intake, start_signal) in prepared.0 {
             let config = &intake.context.config;
             let is_predecessor = |other: &&RunningIntake| {
@@ -230,9 +225,11 @@ impl Intakes {
             let predecessors =
                 running.iter().filter(is_predecessor).map(|other| other.ended.clone());
             let name = intake.context.name();
-            for pause in self.late().extract_if(.., |pause| pause.name() == name) {
-                intake.context.operator_pause.set(pause.is_paused());
-            }
+            let found = pauses.iter().find(|pause| pause.name() == name);
+            let all = || !pauses.is_empty() && pauses.iter().all(|pause| pause.is_paused());
+            let is_paused = found.map_or_else(all, |pause| pause.is_paused());
+            intake.context.operator_pause.set(is_paused);
+            self.late().retain(|pause| pause.name() != name);
             // A receiver is gone only after a stop of all intakes.
             start_signal.send(predecessors.collect()).ok();
             running.push(intake);
@@ -267,8 +264,9 @@ impl Intakes {
         drop(tokio::task::spawn_blocking(move || this.join_stopped()).await);
     }
 
-    /// Joins the stopped intakes that have ended.
+    /// Joins the stopped intakes that have ended. [`Self::join`] waits for this.
     fn join_stopped(&self) {
+        let mut stopped = self.stopped();
         let ended: Vec<_> =
             self.lock().extract_if(.., |intake| intake.ended.is_cancelled()).collect();
         for intake in ended {
@@ -278,9 +276,9 @@ impl Intakes {
             if files > 0 {
                 tracing::info!(event = "pipeline.files_left", pipeline = %context.name(), files, "unfinished files stay in the input");
             }
-            let mut stopped = self.stopped();
             stopped.panics += panics;
             stopped.with_unfinished += u64::from(context.has_unfinished());
+            stopped.unfinished.push((context.id, files));
         }
     }
 
@@ -305,9 +303,9 @@ impl Intakes {
         late_action: impl Fn(&Arc<OperatorPause>),
     ) -> Result<(), NoSuchPipeline> {
         let is_selected = |name: &Arc<str>| pipeline.is_none_or(|selected| **name == *selected);
-        let (running, late) = (self.lock(), self.late());
+        let (running, late, reloading) = (self.lock(), self.late(), self.reloading());
         let running = running.iter().filter(|intake| is_selected(intake.context.name()));
-        let late = late.iter().filter(|late| is_selected(late.name()));
+        let late = late.iter().chain(&*reloading).filter(|pause| is_selected(pause.name()));
         let count = running.map(action).count() + late.map(late_action).count();
         match pipeline {
             Some(name) if count == 0 => Err(NoSuchPipeline(name.to_owned())),
@@ -315,29 +313,45 @@ impl Intakes {
         }
     }
 
-    /// Returns the operator's pauses of the pipelines; they outlive a stop of these.
-    #[must_use]
-    pub fn pauses(&self) -> OperatorPauses {
+    /// Keeps the operator's pauses of all pipelines until the pipelines of a reload begin. What the operator
+    /// sets until then changes these, too.
+    pub fn begin_reload(&self) {
         let (running, late) = (self.lock(), self.late());
         let running = running.iter().map(|intake| Arc::clone(&intake.context.operator_pause));
-        OperatorPauses(running.chain(late.iter().cloned()).collect())
+        *self.reloading() = running.chain(late.iter().cloned()).collect();
+    }
+
+    /// Returns the pauses that count for pipelines that begin now.
+    fn end_reload(&self) -> Vec<Arc<OperatorPause>> {
+        let reloading = std::mem::take(&mut *self.reloading());
+        if reloading.is_empty() { self.late().clone() } else { reloading }
     }
 
     /// Returns the summary of each intake, and the number of panicked threads, including those of
     /// stopped pipelines. Blocks until all have ended.
     #[must_use]
     pub fn join(&self) -> (Vec<IntakeSummary>, u64) {
+        let Stopped { mut panics, with_unfinished, unfinished } =
+            std::mem::take(&mut *self.stopped());
         let running = std::mem::take(&mut *self.lock());
-        let Stopped { mut panics, with_unfinished } = std::mem::take(&mut *self.stopped());
-        let left = IntakeSummary { unfinished: with_unfinished, ..IntakeSummary::default() };
+        let ids: Vec<_> = running.iter().map(|intake| intake.context.id).collect();
+        let left = unfinished.iter().filter(|(id, _)| !ids.contains(id)).map(|(_, files)| files);
+        let left = IntakeSummary {
+            unfinished: with_unfinished.max(left.sum()),
+            ..IntakeSummary::default()
+        };
         let mut summaries = vec![left];
-        for intake in running {
+        for (index, intake) in running.into_iter().enumerate() {
             let context = Arc::clone(&intake.context);
             let (summary, panicked) = intake.join();
-            summaries.extend(summary);
+            let mut summary = summary.unwrap_or_default();
+            if ids.iter().skip(index + 1).any(|id| *id == context.id) {
+                // Its successor found these files.
+                summary.unfinished = 0;
+            }
             // The number of unfinished records is unknown: count one.
-            let unfinished = u64::from(context.has_unfinished());
-            summaries.push(IntakeSummary { unfinished, ..IntakeSummary::default() });
+            summary.unfinished = summary.unfinished.max(u64::from(context.has_unfinished()));
+            summaries.push(summary);
             panics += panicked;
         }
         (summaries, panics)

@@ -2,6 +2,7 @@
 //! and dropping it anywhere releases its resources.
 
 mod observation;
+mod outcome;
 mod ticket;
 
 use std::{
@@ -16,12 +17,13 @@ use tokio_util::sync::CancellationToken;
 use self::ticket::Ticket;
 pub use self::{
     observation::{Arrival, DiscoveredBy, Observation},
+    outcome::{DeferReason, Outcome},
     ticket::Feedback,
 };
 use crate::{
     fs::{ExtendedAttributes, FileMetadata},
     ledger::{Hash, Record, RecordId},
-    observe::{JobMeter, OutcomeKind, Trace},
+    observe::{JobMeter, Trace},
     pipeline::{
         circuit_breaker::Probe, context::Context, failure::Failure, in_commit::CommitGuard,
     },
@@ -77,55 +79,6 @@ pub struct Job {
 pub struct Permits {
     pub file: Option<OwnedSemaphorePermit>,
     pub bytes: Option<OwnedSemaphorePermit>,
-}
-
-/// The outcome of a job.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Its output is durable, and the source was disposed of.
-    Published,
-    /// There was nothing to do.
-    Skipped,
-    /// Its name is gone: the file was removed, or has another name.
-    Gone,
-    /// It is in quarantine.
-    Quarantined,
-    /// It goes through the intake again after this time, as this attempt.
-    Deferred { after: Duration, attempt: u32, cause: DeferReason },
-    /// The service stops after the job began, or after an earlier attempt failed: the next start
-    /// resumes the file.
-    Unfinished,
-    /// The intake closed before the job began: the next start finds the file in the input.
-    Returned,
-}
-
-impl Outcome {
-    /// Checks whether this outcome leaves unfinished work.
-    #[must_use]
-    pub const fn is_unfinished(&self) -> bool {
-        matches!(
-            self,
-            Self::Unfinished
-                | Self::Deferred { cause: DeferReason::Failed | DeferReason::Storage, .. }
-        )
-    }
-}
-
-/// The reason why a job goes through the intake again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeferReason {
-    /// A process has it open for writing.
-    Busy,
-    /// The kernel cannot report writers: the file must be quiet for a time.
-    Unsure,
-    /// It changed while it was read.
-    Changed,
-    /// It failed, and another attempt may succeed.
-    Failed,
-    /// Another file got its name before its output was published.
-    Replaced,
-    /// Storage is unavailable.
-    Storage,
 }
 
 /// A file that the intake sends to claim.
@@ -246,14 +199,7 @@ impl Job {
 
     /// Ends the job with its one outcome. Its output was counted when it was acknowledged.
     pub fn end(mut self, outcome: Outcome, output_bytes: u64) {
-        let kind = match &outcome {
-            Outcome::Published => OutcomeKind::Published,
-            Outcome::Skipped | Outcome::Gone => OutcomeKind::Skipped,
-            Outcome::Quarantined => OutcomeKind::Quarantined,
-            Outcome::Deferred { .. } | Outcome::Unfinished | Outcome::Returned => {
-                OutcomeKind::Deferred
-            }
-        };
+        let kind = outcome.kind();
         let source_bytes = self.metadata.identity.size;
         // A file that another scan finds done is one that this run counted before.
         if outcome != Outcome::Skipped || self.origin != DiscoveredBy::Again {

@@ -18,7 +18,7 @@ use crate::{
     ledger::{self, HistoryQuery, Ledger, PipelineDirs, Record, State},
     observe::{display_path, units::size},
     protocol::prior_outcome::{PriorOutcome, classify, find_record},
-    sink::{Remains, Sink, local::Local},
+    sink::{self, Remains, SinkOptions},
 };
 
 /// The path with its directory resolved; the file itself may be gone, or a link.
@@ -295,7 +295,7 @@ fn output_state(roots: &PipelineDirs, record: &Record) -> String {
         return String::new();
     };
     // Nothing is staged or swept, so the ledger's instance does not matter.
-    let looked = Local::open_offline(&roots.name, &roots.output, "")
+    let looked = sink::open(SinkOptions::offline(&roots.name, &roots.output, ""))
         .and_then(|sink| sink.inspect(output).map_err(|error| error.source));
     match looked {
         Ok(Remains { published: None, .. }) => ", does not exist any more".to_owned(),

@@ -70,7 +70,8 @@ pub(super) fn resolve(context: SweepContext<'_>, taken: &Taken) -> Result<Source
     };
     let recover = || input.recover(taken, &record.source).map_err(failed("open the directory of"));
     let held = recover()?;
-    let lost = match held.identity().map_err(failed("check"))? {
+    let found = held.identity().map_err(failed("check"))?;
+    let lost = match found {
         Some(identity) => quarantine_earlier(ledger, identity, &record)?,
         None => None,
     };
@@ -82,7 +83,9 @@ pub(super) fn resolve(context: SweepContext<'_>, taken: &Taken) -> Result<Source
         let config = config_of(context, record.pipeline)?;
         Ok::<_, Error>(config.and_then(|config| config.marker.as_deref()))
     };
-    let put_back = held.finish_put_back(marker()?);
+    // Its producer has not declared another file finished.
+    let is_recorded = found.is_some_and(|found| found.matches_content(&record.identity));
+    let put_back = held.finish_put_back(marker()?.filter(|_| is_recorded));
     let Some(held) = put_back.map_err(failed("restore the name of"))? else {
         return Ok(SourceOutcome::Returned);
     };

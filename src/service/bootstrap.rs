@@ -20,7 +20,7 @@ use crate::{
     config::{Config, Http, Options, Pipeline},
     exec, fs, hooks,
     http::Token,
-    ledger::{Ledger, sqlite::Sqlite},
+    ledger::{self, Access},
     limits,
     observe::{self, display_path},
     patience,
@@ -349,7 +349,7 @@ fn ports(http: Http) -> Vec<u16> {
 /// configured. Opening the ledger later reports a ledger that cannot be read.
 fn unfinished(config: &Config) -> Vec<PathBuf> {
     let path = config.state_dir.join(fs::LEDGER_NAME);
-    let Ok(ledger) = Sqlite::open_read_only(&path) else {
+    let Ok(ledger) = ledger::open(&path, Access::Reading) else {
         return Vec::new();
     };
     let (Ok(records), Ok(roots)) = (ledger.unfinished(), ledger.roots()) else {

@@ -12,7 +12,7 @@ use crate::{
     config::{AdminSocket, Config, Http},
     fs::{LEDGER_NAME, Socket, SocketError},
     http::{self, ApiState, App, Listener, Token, Transport},
-    ledger::{self, Ledger, sqlite::Sqlite},
+    ledger::{self, Access, Ledger},
     limits,
     observe::{self, Observer, display_path},
 };
@@ -45,7 +45,7 @@ pub async fn open(
     life: &mut Lifecycle,
     live_config: &LiveConfig,
     observer: &Arc<Observer>,
-    ledger: &Arc<Sqlite>,
+    ledger: &Arc<dyn Ledger>,
     token: Option<Token>,
 ) -> Result<Option<Arc<ApiState>>, ServiceError> {
     let config = &*live_config.now();
@@ -53,9 +53,9 @@ pub async fn open(
         return Ok(None);
     }
     let path = config.state_dir.join(LEDGER_NAME);
-    let reader = blocking(move || Sqlite::open_read_only(&path)).await;
+    let reader = blocking(move || ledger::open(&path, Access::Reading)).await;
     let reader = reader.map_err(|error: ledger::Error| ServiceError::Storage(chain(&error)))?;
-    let ledgers = (Arc::clone(ledger) as Arc<dyn Ledger>, Arc::new(reader) as Arc<dyn Ledger>);
+    let ledgers = (Arc::clone(ledger), reader);
     let api_state =
         Arc::new(ApiState::new(life.handle().clone(), live_config.subscribe(), token, ledgers));
     let exporter = if config.http == Http::Off {

@@ -18,7 +18,7 @@ use crate::{
     config::{self, Config, Pipeline},
     exec,
     fs::{self, SandboxScope},
-    ledger::{self, ErrorKind, Ledger, sqlite::Sqlite},
+    ledger::{self, ErrorKind, Ledger},
     limits,
     observe::{Observer, Pause, PipelineMeter, Tracer, display_path},
     patience,
@@ -29,7 +29,7 @@ use crate::{
         own_paths::OwnPaths,
     },
     protocol::SharedEvents,
-    sink::local::{Local, LocalOptions},
+    sink::{self, SinkOptions},
     transforms::ProgramRunner,
 };
 
@@ -40,7 +40,7 @@ pub type Opened = (Arc<str>, Result<Arc<Context>, Failure>);
 /// Dependencies of every pipeline context.
 #[derive(Clone, Debug)]
 pub struct PipelineOpener {
-    pub ledger: Arc<Sqlite>,
+    pub ledger: Arc<dyn Ledger>,
     pub events: SharedEvents,
     pub tracer: Tracer,
     pub observer: Arc<Observer>,
@@ -102,7 +102,7 @@ impl PipelineOpener {
             let runner: Arc<dyn ProgramRunner> = Arc::new(exec::PipelineRunner { client, meter });
             pipeline.transforms.connect(&runner);
         }
-        let sink = Local::open(LocalOptions {
+        let sink = sink::open(SinkOptions {
             pipeline: Arc::clone(&pipeline.name),
             path: pipeline.output.clone(),
             instance: fs::NodeId::new(ledger.instance()),
@@ -114,8 +114,8 @@ impl PipelineOpener {
         })?;
         let parts = ContextParts {
             id,
-            ledger: Arc::clone(ledger) as Arc<dyn Ledger>,
-            sink: Arc::new(sink),
+            ledger: Arc::clone(ledger),
+            sink,
             meter,
             tracer: tracer.clone(),
             events: Arc::clone(events),

@@ -21,13 +21,13 @@ use super::{
 use crate::{
     config::{self, Config},
     fs,
-    ledger::{ErrorKind, Ledger, PreviousShutdown, Record, RecordId, sqlite::Sqlite},
+    ledger::{ErrorKind, Ledger, PreviousShutdown, Record, RecordId},
     limits,
     observe::{Observer, OutcomeKind, PipelineMeter},
     patience,
     protocol::SharedEvents,
     recovery::{self, Count, Gathered, OpenSink, Quarantines, Summary},
-    sink::{Sink, local::Local},
+    sink::{self, SinkOptions},
 };
 
 /// The acknowledged outputs that were counted. A repeated recovery acknowledges an output again if the
@@ -39,7 +39,7 @@ type Counted = Mutex<HashSet<RecordId>>;
 pub async fn recovery(
     life: &mut Lifecycle,
     config: &Config,
-    stores: (&Arc<Sqlite>, &SharedEvents),
+    stores: (&Arc<dyn Ledger>, &SharedEvents),
     observer: &Arc<Observer>,
 ) -> Result<Summary, ServiceError> {
     let space = SpaceWait::new(life, config);
@@ -55,7 +55,7 @@ pub async fn recovery(
 async fn recover_once(
     life: &mut Lifecycle,
     config: &Config,
-    (ledger, events): (&Arc<Sqlite>, &SharedEvents),
+    (ledger, events): (&Arc<dyn Ledger>, &SharedEvents),
     (observer, counted): (&Arc<Observer>, &Arc<Counted>),
 ) -> Result<Summary, ServiceError> {
     let (ledger, events) = (Arc::clone(ledger), Arc::clone(events));
@@ -122,8 +122,7 @@ fn recover(
         if !patience::responds(output) {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        let sink = Local::open_offline(name, output, ledger.instance())?;
-        Ok(Arc::new(sink) as Arc<dyn Sink>)
+        sink::open(SinkOptions::offline(name, output, ledger.instance()))
     };
     let stores = (ledger, &open_sink as &OpenSink<'_>);
     let Gathered { roots, facts, deferred } = recovery::gather(stores, events, &wait)?;

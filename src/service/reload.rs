@@ -184,7 +184,7 @@ impl Reloader {
         let prepared = prepared.map_err(failed)?;
         // Nothing fails from here on (N1).
         let changed_or_removed = [difference.changed.as_slice(), &difference.removed].concat();
-        let pauses = intakes.pauses();
+        intakes.begin_reload();
         intakes.stop(&changed_or_removed, new.shutdown_deadline).await;
         self.failed.clear();
         let meters = new.pipelines.iter().map(|pipeline| {
@@ -199,7 +199,6 @@ impl Reloader {
             context.meter.clear();
             // The meter of the old context may still show the operator's pause.
             context.meter.set_paused_by_operator(false);
-            context.operator_pause.set(pauses.is_paused(context.name()));
         }
         self.opener.own.set(Arc::clone(&new));
         intakes.begin(prepared);

@@ -26,7 +26,7 @@ use crate::{
     config::{Config, Pipeline},
     exec,
     fs::{self, Lock, LockError, replace_own},
-    ledger::{self, Ledger, sqlite::Sqlite},
+    ledger::{self, Access, Ledger},
     limits,
     observe::{Events, Listener, display_path, is_full, shell_quoted},
     pipeline::{Control, DrainSummary, Intakes, PipelineInputs, Pipelines},
@@ -167,15 +167,18 @@ fn map_pipelines_start_error(error: StartError) -> ServiceError {
 }
 
 /// Opens the ledger. Recovery queries how the previous run ended.
-pub async fn ledger(life: &mut Lifecycle, config: &Config) -> Result<Arc<Sqlite>, ServiceError> {
+pub async fn ledger(
+    life: &mut Lifecycle,
+    config: &Config,
+) -> Result<Arc<dyn Ledger>, ServiceError> {
     let space = SpaceWait::new(life, config);
     loop {
         let path = config.state_dir.join(fs::LEDGER_NAME);
         let open = blocking(move || {
-            let ledger = Arc::new(Sqlite::open(&path)?);
+            let ledger = ledger::open(&path, Access::Service)?;
             Ok::<_, ledger::Error>((Arc::clone(&ledger), ledger))
         });
-        let close = |ledger: Arc<Sqlite>| blocking(move || ledger.end(&fs::boot_id()));
+        let close = |ledger: Arc<dyn Ledger>| blocking(move || ledger.end(&fs::boot_id()));
         let opened = life.start(LEDGER, LIMIT, open, close).await;
         let opened = opened.map_err(map_ledger_start_error(ServiceError::Storage));
         if !space.repeats(&opened).await {
@@ -255,7 +258,7 @@ pub async fn pipelines(
 
 /// Counts the files of these pipelines in quarantine, including those of earlier runs, for the exit
 /// code of `--once`. Returns 0 without `--once`.
-async fn in_quarantine(ledger: Arc<Sqlite>, config: Arc<Config>) -> Result<u64, BoxError> {
+async fn in_quarantine(ledger: Arc<dyn Ledger>, config: Arc<Config>) -> Result<u64, BoxError> {
     if !config.once {
         return Ok(0);
     }

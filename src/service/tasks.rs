@@ -18,7 +18,7 @@ use crate::{
     config::{Config, Pipeline},
     fs::SandboxScope,
     hooks::HookContext,
-    ledger::{Ledger, sqlite::Sqlite},
+    ledger::Ledger,
     limits,
     observe::{self, Observer, Totals, Tracer, units::size},
     patience,
@@ -142,7 +142,7 @@ pub fn traces(_life: &mut Lifecycle, _config: &Config) -> Tracer {
 
 /// Flushes deferred state updates of the ledger even if no commit follows: after a power loss,
 /// recovery must not question an acknowledged output that a consumer took.
-pub fn flushes(life: &mut Lifecycle, ledger: &Arc<Sqlite>, control: &Control) {
+pub fn flushes(life: &mut Lifecycle, ledger: &Arc<dyn Ledger>, control: &Control) {
     let (ledger, control) = (Arc::clone(ledger), control.clone());
     life.spawn("flush", LIMIT, |stop| async move {
         let mut every = tokio::time::interval(limits::LEDGER_FLUSH_INTERVAL);

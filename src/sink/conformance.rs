@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    Attributes, ErrorKind, Helpers, Occupant, Precondition, Remains, Sealing, Sink, Staged,
-    local::Local, memory::Store,
+    Attributes, ErrorKind, Helpers, Occupant, Precondition, Remains, Sealing, Sink, SinkOptions,
+    Staged, local::Local, memory::Store,
 };
 use crate::{
     fingerprint::Fingerprint,
@@ -57,7 +57,7 @@ impl Bench for Store {
 
 impl Bench for tempfile::TempDir {
     fn open(&self, instance: &str) -> Box<dyn Sink> {
-        Box::new(Local::open_offline("main", self.path(), instance).expect("open"))
+        Box::new(Local::open(SinkOptions::offline("main", self.path(), instance)).expect("open"))
     }
 
     fn put(&self, target: &str, content: &[u8]) {

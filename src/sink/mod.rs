@@ -20,6 +20,7 @@ mod conformance;
 pub mod local;
 #[cfg(any(test, feature = "failpoints"))]
 pub mod memory;
+mod options;
 
 use std::{
     any::Any,
@@ -28,7 +29,10 @@ use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
+
+pub use self::options::SinkOptions;
 
 use crate::{
     fingerprint::Fingerprint,
@@ -36,6 +40,11 @@ use crate::{
     ledger::{Hash, Output},
     observe::display_path,
 };
+
+/// Opens the sink of a configured output.
+pub fn open(options: SinkOptions) -> io::Result<Arc<dyn Sink>> {
+    Ok(Arc::new(local::Local::open(options)?))
+}
 
 /// The place of a pipeline's outputs. Shared by the threads of its stages; calls block. Paths are
 /// relative to its root.

@@ -190,7 +190,7 @@ pub struct Page {
     pub files: Vec<PathBuf>,
     /// Directories that could not be listed, and names that could not be looked at.
     pub failed: Vec<SourceError>,
-    /// Listed directories, and other names, that were gone when they were opened.
+    /// Listed directories that were gone when they were opened.
     pub gone: Vec<PathBuf>,
     /// The service's own directories that were met and not entered.
     pub own_directories: Vec<PathBuf>,

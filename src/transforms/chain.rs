@@ -3,7 +3,6 @@
 use std::{
     ffi::{OsStr, OsString},
     fmt,
-    os::unix::ffi::{OsStrExt, OsStringExt},
     str::FromStr,
     sync::Arc,
 };
@@ -11,6 +10,7 @@ use std::{
 use super::{
     Effect, ProgramRunner, Spec, compression,
     exec::{Exec, Programs},
+    file_info::name_after,
 };
 
 /// At least one transform, in the order of application.
@@ -120,12 +120,6 @@ impl Chain {
     }
 }
 
-/// Returns a name after these transforms.
-pub(super) fn name_after(name: &OsStr, transforms: &[Arc<dyn Spec>]) -> OsString {
-    let name = name.as_bytes().to_vec();
-    OsString::from_vec(transforms.iter().fold(name, |name, spec| spec.output_name(name)))
-}
-
 /// Equal chains are recorded in the same way.
 impl PartialEq for Chain {
     fn eq(&self, other: &Self) -> bool {
@@ -158,6 +152,8 @@ impl fmt::Display for Chain {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
     fn chain(text: &str) -> Chain {

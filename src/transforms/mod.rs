@@ -24,6 +24,7 @@ mod conformance;
 mod copy;
 mod error;
 pub mod exec;
+mod file_info;
 pub mod memory;
 mod sink;
 mod transformer;
@@ -35,8 +36,9 @@ pub use self::{
     chain::Chain,
     error::{Cause, Error},
     exec::ProgramRunner,
+    file_info::FileInfo,
     sink::{Sink, Stopped},
-    transformer::{FileInfo, Transformer},
+    transformer::Transformer,
 };
 use crate::policy::ExpansionLimits;
 

@@ -4,27 +4,10 @@
 //! transforms, so the memory does not depend on the size of a file. A [`Transformer`] is reused for
 //! file after file: creating a zstd context costs as much as compressing a small file.
 
-use std::{ffi::OsString, fmt, path::Path, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
-use super::{Chain, Error, Sink, Spec, Transform, chain};
+use super::{Chain, Error, FileInfo, Sink, Transform};
 use crate::policy::ExpansionLimits;
-
-/// The file that a transform is started for.
-#[derive(Clone, Copy, Debug)]
-pub struct FileInfo<'a> {
-    /// Its path below the input.
-    pub source: &'a Path,
-    /// The transforms before this one.
-    before: &'a [Arc<dyn Spec>],
-}
-
-impl FileInfo<'_> {
-    /// Returns the name that the transforms before this one give to the file.
-    #[must_use]
-    pub fn name(&self) -> OsString {
-        chain::name_after(self.source.file_name().unwrap_or_default(), self.before)
-    }
-}
 
 /// A running chain. Dropping it frees its transforms; an unfinished file leaves nothing behind.
 #[derive(Debug)]

@@ -2,49 +2,18 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by a panic")]
 
+mod imports;
 mod spelling;
 mod words;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
 
 const FILE_LINES: usize = 400;
 const FUNCTION_LINES: usize = 70;
-/// Modules of layer 1 and below, and the layer of each.
-const LAYERS: [(&str, u32); 25] = [
-    ("cli", 8),
-    ("service", 7),
-    ("http", 6),
-    ("queries", 5),
-    ("recovery", 5),
-    ("pipeline", 5),
-    ("protocol", 3),
-    ("exec", 3),
-    ("hooks", 3),
-    ("source", 2),
-    ("sink", 2),
-    ("config", 1),
-    ("sandbox", 1),
-    ("fs", 1),
-    ("ledger", 1),
-    ("observe", 1),
-    ("error", 0),
-    ("failpoint", 0),
-    ("fingerprint", 0),
-    ("limits", 0),
-    ("patience", 0),
-    ("policy", 0),
-    ("reason", 0),
-    ("stage", 0),
-    ("transforms", 0),
-];
-/// Within `pipeline`: stages are of layer 4, what they share of layer 3.
-const STAGES: [&str; 8] =
-    ["discover", "settle", "claim", "read", "transform", "write", "commit", "dispose"];
-
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -74,219 +43,6 @@ fn is_test(path: &str) -> bool {
 
 fn code(text: &str) -> &str {
     text.split("#[cfg(test)]\nmod tests {").next().expect("a first part")
-}
-
-fn layer(module: &str) -> Option<u32> {
-    LAYERS.iter().find(|(name, _)| *name == module).map(|(_, layer)| *layer)
-}
-
-/// The modules of the crate that a file names after `crate::`, in paths and in grouped imports.
-fn imports(text: &str) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for part in code(text).split("crate::").skip(1) {
-        if let Some(group) = part.strip_prefix('{') {
-            let mut depth = 1;
-            let mut word = String::new();
-            let mut at_start = true;
-            for letter in group.chars() {
-                match letter {
-                    '{' => depth += 1,
-                    '}' => depth -= 1,
-                    ',' if depth == 1 => at_start = true,
-                    letter
-                        if depth == 1
-                            && at_start
-                            && (letter.is_alphanumeric() || letter == '_') =>
-                    {
-                        word.push(letter);
-                        continue;
-                    }
-                    _ => {}
-                }
-                if !word.is_empty() {
-                    found.insert(std::mem::take(&mut word));
-                    at_start = false;
-                }
-                if depth == 0 {
-                    break;
-                }
-            }
-        } else {
-            let end = part.find(|letter: char| !letter.is_alphanumeric() && letter != '_');
-            found.insert(part.split_at(end.unwrap_or(part.len())).0.to_owned());
-        }
-    }
-    found
-}
-
-#[test]
-fn imports_point_down_only() {
-    for (path, text) in sources().iter().filter(|(path, _)| !is_test(path)) {
-        let module = path.split(['/', '.']).next().expect("a first part");
-        let Some(own) = layer(module) else { continue };
-        for import in imports(text) {
-            let Some(other) = layer(&import) else { continue };
-            // Layer 0 is one set of words.
-            let is_equal = own == other && own == 0;
-            assert!(import == module || other < own || is_equal, "{path} imports {import}");
-        }
-    }
-}
-
-/// `tidemill-lifecycle` is for other services too, and what the layers below 3 share needs no start and stop.
-#[test]
-fn the_lifecycle_uses_nothing_of_tidemill_and_the_lowest_layers_nothing_of_it() {
-    let mut count = 0;
-    for (path, text) in sources() {
-        if path.starts_with("lifecycle/") {
-            assert!(!text.contains("tidemill::"), "{path} names tidemill");
-            // Its files name one another by `super::`, where circles are found.
-            assert!(is_test(&path) || imports(&text).is_empty(), "{path} names `crate::`");
-            count += 1;
-        } else if path.split(['/', '.']).next().and_then(layer).is_some_and(|layer| layer < 3) {
-            assert!(!text.contains("tidemill_lifecycle"), "{path} names the lifecycle");
-        }
-    }
-    assert!(count > 8, "{count} files of the lifecycle were read");
-    let manifest = fs::read_to_string(root().join("src/lifecycle/Cargo.toml")).expect("read");
-    let names = manifest.lines().filter(|line| line.starts_with("tidemill"));
-    assert_eq!(names.count(), 0, "the lifecycle depends on tidemill");
-}
-
-#[test]
-fn sibling_stages_never_import_one_another() {
-    for (path, text) in sources().iter().filter(|(path, _)| !is_test(path)) {
-        let Some(stage) = STAGES.iter().find(|stage| {
-            path.split(['/', '.']).any(|part| part == **stage) && path.starts_with("pipeline/")
-        }) else {
-            continue;
-        };
-        for other in STAGES.iter().filter(|other| *other != stage) {
-            let named = code(text).lines().filter(|line| !line.trim_start().starts_with("//"));
-            let mut named = named.filter(|line| {
-                [
-                    format!("intake::{other}"),
-                    format!("process::{other}"),
-                    format!("publish::{other}"),
-                ]
-                .iter()
-                .any(|name| line.contains(name.as_str()))
-            });
-            assert_eq!(named.next(), None, "{path} is {stage} and names {other}");
-        }
-    }
-}
-
-/// The sibling modules that a file names after `super::`, or after the path of their folder.
-fn siblings<'a>(path: &str, text: &str, names: &[&'a str]) -> Vec<&'a str> {
-    let lines = code(text).lines().filter(|line| !line.trim_start().starts_with("//"));
-    let text = lines.collect::<Vec<_>>().join("\n");
-    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder).replace('/', "::");
-    let begins = ["super::".to_owned(), format!("crate::{folder}::")];
-    let is_named = |name: &str| {
-        begins.iter().any(|begin| {
-            text.split(begin.as_str()).skip(1).any(|rest| {
-                // A group has its items up to its end; of deeper ones only the first word counts.
-                let items = rest.strip_prefix('{').map_or(rest, |group| group);
-                let end = if rest.starts_with('{') { items.find(';') } else { None };
-                let items = &items[..end.unwrap_or_else(|| items.find([';', '(']).unwrap_or(0))];
-                let mut depth = 0;
-                items.split_inclusive([',', '{', '}']).any(|part| {
-                    let word = part.trim().trim_end_matches([',', '{', '}']);
-                    let is_it = depth == 0 && word.split("::").next() == Some(name);
-                    depth += part.matches('{').count();
-                    depth = depth.saturating_sub(part.matches('}').count());
-                    is_it
-                })
-            })
-        })
-    };
-    names.iter().copied().filter(|name| is_named(name)).collect()
-}
-
-/// The paths of a tree of imports.
-fn paths_of(prefix: &str, tree: &str, found: &mut Vec<String>) {
-    let mut depth = 0_usize;
-    let ends_item = |letter: char| {
-        depth = match letter {
-            '{' => depth + 1,
-            '}' => depth.saturating_sub(1),
-            _ => depth,
-        };
-        letter == ',' && depth == 0
-    };
-    for item in tree.split(ends_item).map(str::trim).filter(|item| !item.is_empty()) {
-        match item.split_once('{') {
-            Some((parent, group)) => {
-                let group = group.strip_suffix('}').expect("the end of a group");
-                paths_of(&format!("{prefix}{parent}"), group, found);
-            }
-            None => found.push(format!("{prefix}{item}")),
-        }
-    }
-}
-
-/// The items that a folder's `mod.rs` passes on, and the files that they are from.
-fn passed_on(text: &str) -> BTreeMap<String, String> {
-    let mut paths = Vec::new();
-    for part in code(text).split("\npub").skip(1) {
-        let part = part.strip_prefix("(crate)").or(part.strip_prefix("(super)")).unwrap_or(part);
-        if let Some(tree) = part.strip_prefix(" use ").and_then(|rest| rest.split(';').next()) {
-            paths_of("", tree, &mut paths);
-        }
-    }
-    let item = |path: &String| {
-        let path = path.strip_prefix("self::").unwrap_or(path);
-        let (file, rest) = path.split_once("::")?;
-        let name = rest.rsplit(['\u{20}', ':']).next()?;
-        Some((name.to_owned(), file.to_owned()))
-    };
-    paths.iter().filter_map(item).collect()
-}
-
-/// Of two files of one folder at most one names the other, however long the way, and whether it names
-/// the file or what `mod.rs` passes on of it.
-#[test]
-fn no_files_of_one_folder_name_one_another_in_a_circle() {
-    let sources = sources();
-    let in_folder = |folder: &str| {
-        let files = sources.iter().filter(|(path, _)| !is_test(path) && !path.ends_with("mod.rs"));
-        let files = files.filter_map(|(path, text)| {
-            let (of, name) = path.rsplit_once('/')?;
-            (of == folder).then_some((path.as_str(), name.strip_suffix(".rs")?, text.as_str()))
-        });
-        files.collect::<Vec<_>>()
-    };
-    let folders: BTreeSet<&str> =
-        sources.iter().filter_map(|(path, _)| Some(path.rsplit_once('/')?.0)).collect();
-    let mut edges = 0;
-    for folder in folders {
-        let files = in_folder(folder);
-        let mut names: BTreeMap<&str, &str> =
-            files.iter().map(|(_, name, _)| (*name, *name)).collect();
-        let parent = sources.iter().find(|(path, _)| *path == format!("{folder}/mod.rs"));
-        let passed_on = parent.map(|(_, text)| passed_on(text)).unwrap_or_default();
-        let is_file = |file: &str| files.iter().any(|(_, name, _)| *name == file);
-        let items = passed_on.iter().filter(|(_, file)| is_file(file));
-        names.extend(items.map(|(item, file)| (item.as_str(), file.as_str())));
-        let words: Vec<&str> = names.keys().copied().collect();
-        let mut left: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for (path, name, text) in &files {
-            let named = siblings(path, text, &words).into_iter().filter_map(|word| names.get(word));
-            left.insert(name, named.copied().filter(|other| other != name).collect());
-        }
-        edges += left.values().map(Vec::len).sum::<usize>();
-        // A file that names none of the rest is in no circle.
-        while let Some(free) = left
-            .iter()
-            .find(|(_, named)| named.iter().all(|other| !left.contains_key(other)))
-            .map(|(name, _)| *name)
-        {
-            left.remove(free);
-        }
-        assert!(left.is_empty(), "a circle in {folder}: {left:?}");
-    }
-    assert!(edges > 60, "{edges} imports between files of one folder were read");
 }
 
 #[test]
@@ -336,6 +92,9 @@ fn each_side_effect_has_one_home() {
     for (what, home) in [
         ("process::exit(", "main.rs"),
         ("SELECT ", "ledger/sqlite/"),
+        ("rusqlite", "ledger/sqlite/"),
+        ("Sqlite::", "ledger/"),
+        ("sqlite::", "ledger/"),
         ("libc::", "fs/sys.rs"),
         ("signal(SignalKind", "lifecycle/"),
         ("metrics::counter!", "observe/"),
@@ -345,8 +104,7 @@ fn each_side_effect_has_one_home() {
         for (path, text) in sources().iter().filter(|(path, _)| !is_test(path)) {
             let mut lines = code(text).lines().filter(|line| !line.trim_start().starts_with("//"));
             let used = lines.any(|line| line.contains(what));
-            let allowed =
-                path.starts_with(home) || (what == "libc::" && path.ends_with("watch.rs"));
+            let allowed = path.starts_with(home);
             assert!(!used || allowed, "{path} uses `{what}`, whose home is {home}");
         }
     }

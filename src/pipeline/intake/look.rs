@@ -61,10 +61,9 @@ impl Intake {
         let page = scan.next(&**input, &self.discovery, limits::LOOKS_PER_TURN_MAX);
         let Page { files, failed, gone, own_directories, state_directories } = page;
         // A watching service scans again; `--once` must report what it could not list.
-        self.summary.unfinished += if self.once { failed.len() as u64 } else { 0 };
-        for path in gone.into_iter().filter(|_| self.once) {
-            self.gone_names.note(&path);
-        }
+        let is_counted = self.once && origin != DiscoveredBy::Again;
+        self.summary.unfinished += if is_counted { failed.len() as u64 } else { 0 };
+        self.note_gone_directories(&gone);
         for path in own_directories {
             self.log_own_directory(&path);
         }
@@ -150,8 +149,9 @@ impl Intake {
             }
             Ok(LookResult::None) => self.table.remove(&path),
             Ok(LookResult::Missing) => {
+                let was_found = self.table.has(&path);
                 self.table.remove(&path);
-                self.note_gone(&path);
+                self.note_gone(&path, was_found);
                 if origin == DiscoveredBy::Event {
                     self.note_absent(path, Instant::now());
                 }

@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     absent::AbsentNames,
     discover::Discovery,
-    once::GoneNames,
+    once::LostNames,
     ready::ReadyFiles,
     root::{Root, RootState},
     scans::Scans,
@@ -46,7 +46,7 @@ use crate::{
     pipeline::{
         channel::Outlet,
         context::Context,
-        job::{Arrival, DiscoveredBy, Feedback, Job, Outcome},
+        job::{Arrival, DiscoveredBy, Feedback, Job},
     },
     source::event_queue::{EventQueue, WakeHandle},
 };
@@ -76,7 +76,7 @@ pub struct Intake {
     root: Root,
     table: SettleTable,
     absent: AbsentNames,
-    gone_names: GoneNames,
+    lost_names: LostNames,
     scans: Scans,
     ready: ReadyFiles,
     /// Whether the event queue may hold more events.
@@ -144,7 +144,7 @@ impl Intake {
             root,
             table: SettleTable::new(rules),
             absent: AbsentNames::default(),
-            gone_names: GoneNames::default(),
+            lost_names: LostNames::default(),
             scans: Scans::default(),
             ready: ReadyFiles::default(),
             has_more_events: true,
@@ -284,7 +284,7 @@ impl Intake {
             once,
             stop,
             scans,
-            gone_names,
+            lost_names,
             ..
         } = self;
         // `--once` must finish all files of the input; a watching service finds the files that have not
@@ -310,7 +310,7 @@ impl Intake {
         let mut is_scanned = scans.is_complete();
         while let Some(feedback) = outcomes.next().await {
             let Feedback { outcome, .. } = &feedback;
-            is_scanned &= *outcome != Outcome::Gone;
+            is_scanned &= !outcome.has_lost_name();
             let is_left = outcome.is_unfinished() || (counts_all && !once::is_final(outcome));
             summary.unfinished += u64::from(is_left);
             if once && is_left {
@@ -318,7 +318,7 @@ impl Intake {
             }
         }
         once::log_unfinished(&context, &left);
-        is_scanned &= !gone_names.has_some(&context);
+        is_scanned &= !lost_names.has_some(&context, &table);
         // The number of files that an incomplete scan missed is unknown: count one.
         summary.unfinished += u64::from(is_interrupted && !is_scanned);
         if is_cut && (!is_scanned || table.look_again_at().is_some()) {

@@ -78,52 +78,64 @@ pub(super) fn log_not_scanned(context: &Context) {
     tracing::warn!(event = "pipeline.left_more", pipeline = %context.name(), "input not scanned to its end, files may be left");
 }
 
-/// Names that were gone when they were looked at or opened, and sources that lost their name since. These
-/// files may have got other names, which the scan had passed: they are scanned for again.
+/// What leads `--once` to another scan: files that lost their name may have another one, which the scan had
+/// passed.
 #[derive(Debug, Default)]
-pub(super) struct GoneNames {
-    /// A name that is listed and never found counts once.
-    names: HashSet<PathBuf>,
+pub(super) struct LostNames {
+    /// Names that were listed and never found: each counts once, because a listing may be old.
+    never_found: HashSet<PathBuf>,
     is_noted: bool,
-    /// The number of renamed sources at the last scan.
-    renamed: u64,
+    /// The number of lost names when the last scan was requested.
+    seen: u64,
     scans: u32,
 }
 
-impl GoneNames {
-    pub(super) fn note(&mut self, path: &Path) {
-        let has_room = self.names.len() < limits::GONE_NAMES_MAX;
-        self.is_noted |= !has_room || self.names.insert(path.to_path_buf());
+impl LostNames {
+    fn note_never_found(&mut self, path: &Path) {
+        let has_room = self.never_found.len() < limits::GONE_NAMES_MAX;
+        self.is_noted |= !has_room || self.never_found.insert(path.to_path_buf());
     }
 
-    /// Checks whether there is such a name since the last scan began.
-    pub(super) fn has_some(&self, context: &Context) -> bool {
-        self.is_noted || self.renamed != context.in_commit.renamed_count()
+    /// Checks whether a name was lost since the last scan was requested.
+    pub(super) fn has_some(&self, context: &Context, table: &SettleTable) -> bool {
+        self.is_noted || self.seen != context.lost_names() + table.replaced()
     }
 }
 
 impl Intake {
     /// Notes a name that is gone, if a file of it could belong to the pipeline.
-    pub(super) fn note_gone(&mut self, path: &Path) {
-        if self.once && self.discovery.allows(path) {
-            self.gone_names.note(path);
+    pub(super) fn note_gone(&mut self, path: &Path, was_found: bool) {
+        if !self.once || !self.discovery.allows(path) {
+        } else if was_found {
+            self.context.note_lost_name();
+        } else {
+            self.lost_names.note_never_found(path);
         }
     }
 
-    /// Checks that no name was gone since the scan began, and requests another scan if one was. It gives up
+    /// Notes directories that were listed and gone when they were to be entered.
+    pub(super) fn note_gone_directories(&mut self, directories: &[PathBuf]) {
+        for path in directories.iter().filter(|path| self.once && self.discovery.enters(path)) {
+            self.lost_names.note_never_found(path);
+        }
+    }
+
+    /// Checks that no name was lost since the scan began, and requests another scan if one was. It gives up
     /// on an input whose names keep changing.
-    fn has_no_gone_name(&mut self, now: Instant) -> bool {
-        if !self.gone_names.has_some(&self.context) {
+    fn has_lost_no_name(&mut self, now: Instant) -> bool {
+        if !self.lost_names.has_some(&self.context, &self.table) {
             return true;
         }
-        if self.gone_names.scans == limits::ONCE_RESCANS_MAX {
+        if self.lost_names.scans == limits::ONCE_RESCANS_MAX {
             self.summary.gave_up = true;
             return true;
         }
-        self.gone_names.scans += 1;
-        self.gone_names.is_noted = false;
-        self.gone_names.renamed = self.context.in_commit.renamed_count();
+        self.lost_names.scans += 1;
+        self.lost_names.is_noted = false;
+        self.lost_names.seen = self.context.lost_names() + self.table.replaced();
         self.scans.request_again(now);
+        // A file that was renamed must be quiet again.
+        self.started = now;
         false
     }
 
@@ -146,7 +158,7 @@ impl Intake {
         let is_scanned = self.scans.is_complete() && self.ready.is_empty();
         let none_waits = self.table.waiting() == 0 && self.table.look_again_at().is_none();
         if has_root && is_scanned && none_waits {
-            return self.has_no_gone_name(now);
+            return self.has_lost_no_name(now);
         }
         let still_busy = is_scanned
             && self.table.attempted() == 0

@@ -80,8 +80,8 @@ impl Intake {
         if feedback.outcome == Outcome::Unfinished {
             self.summary.unfinished += 1;
         }
-        if feedback.outcome == Outcome::Gone {
-            self.note_gone(&feedback.path);
+        if feedback.outcome.has_lost_name() {
+            self.context.note_lost_name();
         }
         if let Some((path, arrival)) = self.table.on_feedback(feedback, Instant::now()) {
             self.look(path, (DiscoveredBy::Event, arrival));

@@ -10,6 +10,7 @@
 
 mod closed_quiet;
 mod finish;
+mod pending;
 mod wait_reason;
 
 use std::{
@@ -27,7 +28,8 @@ use crate::{
 };
 
 use closed_quiet::ClosedQuiet;
-use finish::{Finish, Identities, latest};
+use finish::{Finish, latest};
+use pending::{InFlight, Pending, Waiting};
 pub use wait_reason::WaitReason;
 
 /// The conditions under which a pipeline's file is ready.
@@ -38,53 +40,6 @@ pub struct SettleRules {
     /// The input is on a network file system, where the kernel cannot see all writers: every file must
     /// have its quiet time.
     pub network: bool,
-}
-
-#[derive(Debug)]
-enum Pending {
-    Waiting(Waiting),
-    InFlight(InFlight),
-}
-
-impl Pending {
-    fn closed(&self) -> Option<Instant> {
-        let (Self::Waiting(Waiting { finish, .. }) | Self::InFlight(InFlight { finish, .. })) =
-            self;
-        finish.closed()
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct InFlight {
-    /// The latest event since the file was sent.
-    observed_again: Option<Arrival>,
-    /// See [`Waiting::waits`].
-    waits: u32,
-    finish: Finish,
-    identities: Identities,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Waiting {
-    /// The identity at the latest observation; [`Fingerprint::NONE`] before the first one.
-    identity: Fingerprint,
-    /// The time of the first observation, or of the latest outcome.
-    since: Instant,
-    unchanged_since: Instant,
-    /// The earliest time of the next look.
-    until: Instant,
-    attempt: u32,
-    needs_quiet: bool,
-    was_replaced: bool,
-    finish: Finish,
-    /// How often it was deferred because it was not finished; each doubles the wait.
-    waits: u32,
-    /// Its identities at its earlier jobs.
-    identities: Identities,
-    /// Whether an earlier attempt failed or met unavailable storage.
-    was_attempted: bool,
-    /// The reason of its latest deferral, if any.
-    cause: Option<DeferReason>,
 }
 
 /// The observed paths of one pipeline.
@@ -98,6 +53,8 @@ pub struct SettleTable {
     in_flight: usize,
     /// The earliest time at which a path without room is due.
     look_again_at: Option<Instant>,
+    /// How often a waiting file lost its name to another one.
+    replaced: u64,
     closed_quiet: ClosedQuiet,
 }
 
@@ -110,6 +67,7 @@ impl SettleTable {
             due: BTreeSet::new(),
             in_flight: 0,
             look_again_at: None,
+            replaced: 0,
             closed_quiet: ClosedQuiet::new(),
         }
     }
@@ -132,6 +90,8 @@ impl SettleTable {
                 let is_unchanged = waiting.identity == identity;
                 let unchanged_since = if is_unchanged { waiting.unchanged_since } else { now };
                 let has_changed = !is_unchanged && waiting.identity != Fingerprint::NONE;
+                self.replaced +=
+                    u64::from(has_changed && !identity.may_be_same_file(&waiting.identity));
                 let finish = match waiting.finish {
                     Finish::Renamed if has_changed => Finish::Unknown,
                     finish => finish,
@@ -320,6 +280,18 @@ impl SettleTable {
         self.due.first().map(|(until, _)| *until)
     }
 
+    /// Returns how often a waiting file lost its name to another one.
+    #[must_use]
+    pub const fn replaced(&self) -> u64 {
+        self.replaced
+    }
+
+    /// Checks whether a file of this path waits or is in flight.
+    #[must_use]
+    pub fn has(&self, path: &Path) -> bool {
+        self.entries.contains_key(path)
+    }
+
     #[must_use]
     pub const fn in_flight(&self) -> usize {
         self.in_flight
@@ -370,25 +342,6 @@ impl SettleTable {
     fn remove_due(&mut self, path: &Path) {
         if let Some(Pending::Waiting(waiting)) = self.entries.get(path) {
             self.due.remove(&(waiting.until, path.to_path_buf()));
-        }
-    }
-}
-
-impl Waiting {
-    fn new(identity: Fingerprint, now: Instant) -> Self {
-        Self {
-            identity,
-            since: now,
-            unchanged_since: now,
-            until: now,
-            attempt: 1,
-            needs_quiet: false,
-            was_replaced: false,
-            finish: Finish::Unknown,
-            waits: 0,
-            identities: Identities::NONE,
-            was_attempted: false,
-            cause: None,
         }
     }
 }

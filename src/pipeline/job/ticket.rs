@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use tokio::sync::mpsc;
 
-use super::{DeferReason, Outcome};
+use super::outcome::{DeferReason, Outcome};
 
 /// The outcome of a job, sent to the intake.
 #[derive(Debug)]

@@ -190,6 +190,9 @@ fn open(mut job: Job) -> Result<Option<Claimed>, Box<FailedJob>> {
         source.metadata().and_then(|metadata| Ok((metadata, source.extended_attributes()?)));
     match attributes {
         Ok((metadata, extended)) if is_eligible(&job, &metadata) => {
+            if !metadata.identity.may_be_same_file(&settled_identity) {
+                job.context.note_lost_name();
+            }
             (job.metadata, job.extended) = (metadata, extended);
         }
         Ok(_) => {

@@ -15,7 +15,7 @@ mod sync_pool;
 use std::{
     ffi::OsStr,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
@@ -27,8 +27,8 @@ use self::{
     sync_pool::SyncPool,
 };
 use super::{
-    Attributes, Error, ErrorKind, Helpers, Precondition, Remains, SealResult, Sink, Staged, Swept,
-    Writer,
+    Attributes, Error, ErrorKind, Helpers, Precondition, Remains, SealResult, Sink, SinkOptions,
+    Staged, Swept, Writer,
 };
 use crate::{
     failpoint,
@@ -36,7 +36,6 @@ use crate::{
     fs::{self, Dir, FileMetadata, NodeId, Temp},
     ledger::Output,
     limits,
-    observe::PipelineMeter,
     policy::Durability,
 };
 
@@ -51,23 +50,10 @@ pub struct Local {
     group_sync: GroupSync,
 }
 
-/// The parts of a local sink.
-#[derive(Debug)]
-pub struct LocalOptions {
-    /// The pipeline's name, for the log.
-    pub pipeline: Arc<str>,
-    /// The output's root.
-    pub path: PathBuf,
-    pub instance: NodeId,
-    pub durability: Durability,
-    /// Counts the syncs; `None` in recovery.
-    pub meter: Option<Arc<PipelineMeter>>,
-}
-
 impl Local {
     /// Opens the directory.
-    pub fn open(options: LocalOptions) -> io::Result<Self> {
-        let LocalOptions { pipeline, path, instance, durability, meter } = options;
+    pub fn open(options: SinkOptions) -> io::Result<Self> {
+        let SinkOptions { pipeline, path, instance, durability, meter } = options;
         let root = Root::open(&path, Arc::clone(&pipeline))?;
         if durability == Durability::Syncfs && !fs::prefers_syncfs(&*root.dir())? {
             tracing::warn!(event = "storage.limited", %pipeline, "file system does not report errors to syncfs, using fsync");
@@ -76,17 +62,6 @@ impl Local {
         let (pool, group_sync) =
             (SyncPool::new(Arc::clone(&shared)), GroupSync::new(Arc::clone(&shared)));
         Ok(Self { shared, instance, root, pool, group_sync })
-    }
-
-    /// Opens the directory of a pipeline that does not run, for recovery and queries.
-    pub fn open_offline(pipeline: &str, path: &Path, instance: &str) -> io::Result<Self> {
-        Self::open(LocalOptions {
-            pipeline: pipeline.into(),
-            path: path.to_path_buf(),
-            instance: NodeId::new(instance),
-            durability: Durability::Fsync,
-            meter: None,
-        })
     }
 
     fn sync_directories(&self, published: &[&mut dyn Staged]) -> Result<(), Error> {

@@ -9,7 +9,7 @@ use crate::{
 const CONTENT: &[u8] = b"content";
 
 fn open(root: &tempfile::TempDir) -> Local {
-    Local::open_offline("main", root.path(), "00000001").expect("open")
+    Local::open(SinkOptions::offline("main", root.path(), "00000001")).expect("open")
 }
 
 fn metadata(mode: u32) -> FileMetadata {

@@ -52,7 +52,9 @@ impl Watch {
 fn classify(error: notify::Error) -> WatchError {
     match error.kind {
         ErrorKind::MaxFilesWatch => WatchError::Limit(error),
-        ErrorKind::Io(ref io) if io.raw_os_error() == Some(libc::EMFILE) => {
+        ErrorKind::Io(ref io)
+            if io.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) =>
+        {
             WatchError::Limit(error)
         }
         _ => WatchError::Other(error),

@@ -18,7 +18,7 @@ use tidemill::{
     policy::OnSuccess,
     reason::{Reason, ReasonCode},
     recovery,
-    sink::{Sink, local::Local},
+    sink::{Sink, SinkOptions, local::Local},
 };
 
 use super::parameters;
@@ -158,7 +158,7 @@ fn open_and_ask(database: &[u8], log: &[u8]) -> Result<Vec<Record>> {
     ledger.begin("boot")?;
     let events = Arc::new(Mutex::new(None));
     let open_sink = |name: &str, path: &Path| {
-        let sink = Local::open_offline(name, path, ledger.instance())?;
+        let sink = Local::open(SinkOptions::offline(name, path, ledger.instance()))?;
         Ok(Arc::new(sink) as Arc<dyn Sink>)
     };
     if let Ok(found) = recovery::gather((&ledger, &open_sink), &events, &|_| false) {

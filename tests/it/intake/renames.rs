@@ -463,3 +463,23 @@ fn another_scan_of_once_counts_no_file_again() {
     assert!(ended.stderr.contains(summary), "{ended:?}");
     assert!(ended.stderr.contains(", 6 skipped: nothing to do"), "{ended:?}");
 }
+
+/// The scan had passed the name that log rotation gave the old file.
+#[test]
+fn once_publishes_a_file_whose_name_another_one_took_in_flight() {
+    for on_success in ["keep", "delete"] {
+        let place = Place::new();
+        place.put("log", "the old one");
+        let running = held(&place, &["--once", "--on-success", on_success]);
+        until_staged(&place, 1);
+        fs::rename(place.input().join("log"), place.input().join("log.1")).unwrap();
+        place.put("log", "the new one");
+        open(&place);
+        let ended = running.end();
+        assert_eq!(ended.code, 0, "{on_success}: {ended:?}");
+        let mut names = published(&place);
+        names.sort_unstable();
+        assert_eq!(names, ["log", "log.1"], "{on_success}");
+        assert_eq!(place.published("log.1.zst"), b"the old one");
+    }
+}

@@ -73,7 +73,9 @@ impl Publisher {
             match self.publish_round(intents, clock) {
                 Ok(taken) => undecided.extend(taken),
                 // The service stopped before the ledger could be written: recovery finds the intents.
-                Err(failure) if is_ledger_usable(&failure) => {}
+                Err(failure) if is_ledger_usable(&failure) => {
+                    self.context.set_unfinished();
+                }
                 Err(failure) => self.fatal.set(&failure),
             }
             files = later;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::{
-    fingerprint::Fingerprint,
     pipeline::job::{DeferReason, Outcome, Staged},
     policy::OnSuccess,
     source::SourceError,
@@ -31,7 +30,8 @@ pub fn check_source_name(mut staged: Staged) -> Option<Staged> {
             return Some(staged);
         }
     };
-    let is_same = found.is_some_and(|found| is_same(&found.identity, &job.metadata.identity));
+    let is_same =
+        found.is_some_and(|found| found.identity.may_be_same_file(&job.metadata.identity));
     if is_same || (found.is_some() && job.was_replaced) {
         return Some(staged);
     }
@@ -56,13 +56,4 @@ pub fn check_source_name(mut staged: Staged) -> Option<Staged> {
         job.end(Outcome::Gone, 0);
     }
     None
-}
-
-/// Some file systems (FAT, SSHFS) give a file another inode number at each look-up: there its size
-/// and both times must do.
-fn is_same(found: &Fingerprint, read: &Fingerprint) -> bool {
-    let unchanged = found.size == read.size
-        && found.modified_ns == read.modified_ns
-        && found.changed_ns == read.changed_ns;
-    unchanged || found.file_id() == read.file_id()
 }

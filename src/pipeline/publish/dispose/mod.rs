@@ -150,6 +150,10 @@ impl Disposer {
                 Some((id, State::Changed, None))
             }
             Err(error) => {
+                if job.is_stopping() {
+                    // Its record is published, and the source not disposed of.
+                    job.context.set_unfinished();
+                }
                 job.context.in_commit.awaits_disposal(record);
                 let error = find_denying_directory(job, record).unwrap_or(error);
                 self.fail(committed.job.fail(error));
@@ -226,6 +230,7 @@ fn note_renamed(job: &Job, record: &Record) {
     if has_its_name {
         return;
     }
+    job.context.note_lost_name();
     let (parent, _) = fs::split(&record.source);
     let directory = if parent.as_os_str().is_empty() {
         job.input.metadata().ok().map(|root| root.identity)

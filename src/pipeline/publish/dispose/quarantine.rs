@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     failpoint,
+    fs::FileMetadata,
     ledger::{self, Flush, Record, State},
     observe::display_path,
     pipeline::{failure::DisposeError, job::Job, outcome},
@@ -70,6 +71,13 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &Reason) -> Result<(), Dispos
         let text = format!("{} (left in place: {error})", reason.text);
         record.reason = Some(Reason::new(reason.code, text));
         append(&record).map_err(|error| failed(error.into()))?;
+    }
+    if record.moved_to.is_none() {
+        let found = job.input.stat_fresh(&job.path);
+        let is_it = |found: FileMetadata| found.identity.may_be_same_file(&record.identity);
+        if !found.is_ok_and(|found| found.is_some_and(is_it)) {
+            job.context.note_lost_name();
+        }
     }
     outcome::report_unpublished(job, &record).map_err(|error| failed(error.into()))
 }

@@ -1,0 +1,75 @@
+//! An entry of the table: a path that waits, or whose file is in flight.
+
+use std::time::Instant;
+
+use super::finish::{Finish, Identities};
+use crate::{
+    fingerprint::Fingerprint,
+    pipeline::job::{Arrival, DeferReason},
+};
+
+#[derive(Debug)]
+pub(super) enum Pending {
+    Waiting(Waiting),
+    InFlight(InFlight),
+}
+
+impl Pending {
+    pub(super) fn closed(&self) -> Option<Instant> {
+        let (Self::Waiting(Waiting { finish, .. }) | Self::InFlight(InFlight { finish, .. })) =
+            self;
+        finish.closed()
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InFlight {
+    /// The latest event since the file was sent.
+    pub(super) observed_again: Option<Arrival>,
+    /// See [`Waiting::waits`].
+    pub(super) waits: u32,
+    pub(super) finish: Finish,
+    pub(super) identities: Identities,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    /// The identity at the latest observation; [`Fingerprint::NONE`] before the first one.
+    pub(super) identity: Fingerprint,
+    /// The time of the first observation, or of the latest outcome.
+    pub(super) since: Instant,
+    pub(super) unchanged_since: Instant,
+    /// The earliest time of the next look.
+    pub(super) until: Instant,
+    pub(super) attempt: u32,
+    pub(super) needs_quiet: bool,
+    pub(super) was_replaced: bool,
+    pub(super) finish: Finish,
+    /// How often it was deferred because it was not finished; each doubles the wait.
+    pub(super) waits: u32,
+    /// Its identities at its earlier jobs.
+    pub(super) identities: Identities,
+    /// Whether an earlier attempt failed or met unavailable storage.
+    pub(super) was_attempted: bool,
+    /// The reason of its latest deferral, if any.
+    pub(super) cause: Option<DeferReason>,
+}
+
+impl Waiting {
+    pub(super) fn new(identity: Fingerprint, now: Instant) -> Self {
+        Self {
+            identity,
+            since: now,
+            unchanged_since: now,
+            until: now,
+            attempt: 1,
+            needs_quiet: false,
+            was_replaced: false,
+            finish: Finish::Unknown,
+            waits: 0,
+            identities: Identities::NONE,
+            was_attempted: false,
+            cause: None,
+        }
+    }
+}
