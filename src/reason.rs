@@ -1,7 +1,5 @@
 //! The reason of an outcome that published nothing: a code for programs, and a sentence for people.
 
-use serde::{Serialize, Serializer};
-
 crate::policy::words! {
     /// The code of a reason. A released code keeps its meaning; the sentence next to it may change.
     /// `REFERENCE.md` lists all of them.
@@ -76,12 +74,6 @@ impl ReasonCode {
     #[must_use]
     pub const fn is_after_publication(self) -> bool {
         matches!(self, Self::DisposalFailed | Self::NameLost)
-    }
-}
-
-impl Serialize for ReasonCode {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
     }
 }
 

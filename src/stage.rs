@@ -13,9 +13,3 @@ crate::policy::words! {
         Dispose = "dispose",
     }
 }
-
-impl serde::Serialize for Stage {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}

@@ -66,7 +66,7 @@ fn plan(hooks: &Hooks, state_dir: &Path) -> Plan {
     let inherited =
         INHERITED_VARIABLES.into_iter().filter_map(|key| Some((key, std::env::var(key).ok()?)));
     Plan {
-        hooks: hooks.iter().map(|(kind, hook)| (kind.to_string(), target(hook))).collect(),
+        hooks: hooks.iter().map(|(kind, hook)| (kind, target(hook))).collect(),
         timeout_ms: u64::try_from(hooks.timeout.as_millis()).unwrap_or(u64::MAX),
         environment: inherited.chain(own).map(|(key, value)| (key.to_owned(), value)).collect(),
     }

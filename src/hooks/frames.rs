@@ -5,7 +5,7 @@ use std::io;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::limits;
+use crate::{limits, policy::HookKind};
 
 /// Maximum length of a message: the lines of one run, escaped, and a margin.
 const MESSAGE_BYTES_MAX: usize = 4 * limits::HOOK_QUEUE_BYTES_MAX;
@@ -13,7 +13,7 @@ const MESSAGE_BYTES_MAX: usize = 4 * limits::HOOK_QUEUE_BYTES_MAX;
 /// The first message: every hook that the runner may run.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Plan {
-    pub hooks: Vec<(String, Target)>,
+    pub hooks: Vec<(HookKind, Target)>,
     pub timeout_ms: u64,
     /// Environment of every command, in addition to the variables of its run.
     pub environment: Vec<(String, String)>,
@@ -29,7 +29,7 @@ pub enum Target {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RunRequest {
     pub id: u64,
-    pub hook: String,
+    pub hook: HookKind,
     pub lines: Vec<String>,
 }
 
@@ -86,7 +86,7 @@ mod tests {
     #[tokio::test]
     async fn a_sent_message_is_received_and_a_longer_one_is_rejected() {
         let (mut sender, mut receiver) = tokio::io::duplex(64);
-        let request = RunRequest { id: 1, hook: "on_start".into(), lines: vec!["{}".into()] };
+        let request = RunRequest { id: 1, hook: HookKind::OnStart, lines: vec!["{}".into()] };
         let (sent, received) =
             tokio::join!(send(&mut sender, &request), receive::<RunRequest>(&mut receiver));
         sent.expect("sent");

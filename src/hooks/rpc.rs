@@ -47,8 +47,7 @@ impl RpcClient {
     pub async fn call(&self, hook: HookKind, lines: Vec<String>) -> RunEnd {
         let id = self.next_id.fetch_add(1, Relaxed);
         let (sender, result) = oneshot::channel();
-        let frame = match frames::framed(&RunRequest { id, hook: hook.as_str().to_owned(), lines })
-        {
+        let frame = match frames::framed(&RunRequest { id, hook, lines }) {
             Ok(frame) => frame,
             Err(error) => return RunEnd::Failed(error.to_string()),
         };

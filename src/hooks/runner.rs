@@ -88,14 +88,14 @@ async fn serve(socket: net::UnixStream) -> io::Result<()> {
 
 async fn run(plan: Arc<Plan>, request: RunRequest) -> RunResult {
     let RunRequest { id, hook, lines } = request;
-    let Some((_, target)) = plan.hooks.iter().find(|(name, _)| *name == hook) else {
+    let Some((_, target)) = plan.hooks.iter().find(|(kind, _)| *kind == hook) else {
         return RunResult { id, end: RunEnd::Failed(format!("no hook `{hook}`")) };
     };
     let running = async {
         match target {
             Target::Command(command) => {
                 let mut environment = plan.environment.clone();
-                environment.push(("TIDEMILL_HOOK".to_owned(), hook.clone()));
+                environment.push(("TIDEMILL_HOOK".to_owned(), hook.to_string()));
                 environment.push(("TIDEMILL_FILES".to_owned(), lines.len().to_string()));
                 let input: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
                 command::run(command, &environment, &input).await

@@ -16,6 +16,7 @@ use crate::{
         ChannelStatus, DrainStatus, OutcomeRecord, PipelineStatus, Point, StageStatus, Status,
         display_path,
     },
+    phase::ProcessPhase,
     queries::{
         config_of, explain,
         outcomes::{self, Search},
@@ -46,7 +47,7 @@ pub(super) fn given<T>(query: QueryResult<T>) -> Result<T, Problem> {
 pub struct StatusAnswer {
     version: &'static str,
     host: String,
-    phase: &'static str,
+    phase: ProcessPhase,
     uptime_seconds: f64,
     paused_by_operator: bool,
     drain: Option<DrainStatus>,

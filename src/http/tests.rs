@@ -83,7 +83,7 @@ async fn every_route_answers() {
     assert!(get(running.address, "/livez").await.ends_with("ok\n"));
     let early = get(running.address, "/readyz").await;
     assert!(early.starts_with("HTTP/1.1 503") && early.contains("STARTING"), "{early}");
-    running.observer.set_phase("READY", true);
+    running.observer.set_phase(crate::phase::ProcessPhase::Ready);
     assert!(get(running.address, "/readyz").await.starts_with("HTTP/1.1 200"));
     running.observer.set_stall(None, Some("pipeline main: nothing moved".to_owned()));
     assert!(get(running.address, "/livez").await.ends_with("ok\n"));

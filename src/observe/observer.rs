@@ -20,7 +20,7 @@ use super::{
     status::{DrainStatus, StageStatus, Status, Totals},
     time_series::{Point, Series},
 };
-use crate::stage::Stage;
+use crate::{phase::ProcessPhase, stage::Stage};
 
 /// All measurements of one service.
 #[derive(Debug)]
@@ -28,8 +28,7 @@ pub struct Observer {
     started: Instant,
     pipelines: Pipelines,
     channels: Vec<(&'static str, Arc<ChannelMeter>)>,
-    phase: Mutex<&'static str>,
-    is_ready: AtomicBool,
+    phase: Mutex<ProcessPhase>,
     /// Start of the drain, its deadline, and the totals at its start.
     drain: Mutex<Option<(Instant, Duration, Totals)>>,
     /// Number of files that the drain deferred, once it is over.
@@ -48,8 +47,8 @@ impl Observer {
         let channel = |(name, capacity): &(&'static str, usize)| {
             (*name, Arc::new(ChannelMeter::new(name, *capacity)))
         };
-        let phase = "STARTING";
-        metrics::gauge!(names::PHASE, "phase" => phase).set(1.0);
+        let phase = ProcessPhase::Starting;
+        metrics::gauge!(names::PHASE, "phase" => phase.as_str()).set(1.0);
         let outcome_stream = OutcomeStream::default();
         let pipeline = |name: &Arc<str>| Arc::new(PipelineMeter::new(name, outcome_stream.clone()));
         metrics::counter!(names::TRACES_DROPPED).increment(0);
@@ -59,7 +58,6 @@ impl Observer {
             pipelines: Pipelines::new(pipelines.iter().map(pipeline).collect()),
             channels: channels.iter().map(channel).collect(),
             phase: Mutex::new(phase),
-            is_ready: AtomicBool::new(false),
             drain: Mutex::new(None),
             deferred_by_drain: AtomicU64::new(0),
             is_drained: AtomicBool::new(false),
@@ -101,12 +99,11 @@ impl Observer {
         self.pipelines.now().iter().map(|meter| meter.liveness()).collect()
     }
 
-    /// Sets the phase of the service, and whether it accepts files.
-    pub fn set_phase(&self, phase: &'static str, is_ready: bool) {
-        self.is_ready.store(is_ready, Relaxed);
+    /// Sets the phase of the process.
+    pub fn set_phase(&self, phase: ProcessPhase) {
         let mut current = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        metrics::gauge!(names::PHASE, "phase" => *current).set(0.0);
-        metrics::gauge!(names::PHASE, "phase" => phase).set(1.0);
+        metrics::gauge!(names::PHASE, "phase" => current.as_str()).set(0.0);
+        metrics::gauge!(names::PHASE, "phase" => phase.as_str()).set(1.0);
         *current = phase;
     }
 
@@ -191,7 +188,6 @@ impl Observer {
         let mut status = Status {
             version: env!("CARGO_PKG_VERSION"),
             phase: *self.phase.lock().unwrap_or_else(PoisonError::into_inner),
-            is_ready: self.is_ready.load(Relaxed),
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             paused_by_operator: current.iter().all(|meter| meter.is_paused_by_operator()),
             drain: None,

@@ -4,16 +4,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::stage::Stage;
+use crate::{phase::ProcessPhase, stage::Stage};
 
 /// Status of the service.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
     pub version: &'static str,
-    pub phase: &'static str,
-    /// Whether the phase is READY.
-    #[serde(skip)]
-    pub is_ready: bool,
+    pub phase: ProcessPhase,
     pub uptime_seconds: f64,
     /// Whether an operator paused all pipelines.
     pub paused_by_operator: bool,
@@ -191,7 +188,7 @@ impl Status {
     /// Returns the reason if the service is not ready: a phase other than READY, or a paused pipeline.
     #[must_use]
     pub fn not_ready(&self) -> Option<String> {
-        if !self.is_ready {
+        if self.phase != ProcessPhase::Ready {
             return Some(format!("phase {}", self.phase));
         }
         if self.paused_by_operator {

@@ -8,8 +8,6 @@ use tokio::task::spawn_blocking;
 pub use crate::error::chain;
 use crate::{error::Exit, ledger};
 
-/// Name of the ledger resource: a failure to close it is a storage failure.
-pub const LEDGER: &str = "ledger";
 /// Time limit for opening or closing a resource. Local files that take longer are unavailable.
 pub const LIMIT: Duration = Duration::from_secs(30);
 

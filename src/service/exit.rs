@@ -4,10 +4,7 @@ use std::time::{Duration, Instant};
 
 use tidemill_lifecycle::{CloseOutcome, ClosedResource, Report};
 
-use super::{
-    error::{LEDGER, ServiceError},
-    exit_record::ExitRecord,
-};
+use super::{error::ServiceError, exit_record::ExitRecord};
 use crate::{
     config::Config,
     error::Exit,
@@ -228,7 +225,7 @@ fn exit_code(outcome: Option<&RunOutcome>, storage_failed: bool, left: u64) -> E
         return Exit::WorkLeft;
     };
     let drained = drained.unwrap_or_default();
-    if drained.storage_failed || report.resources.iter().any(is_ledger_failure) {
+    if drained.storage_failed {
         return Exit::Storage;
     }
     if drained.panics > 0 || report.tasks.failed > 0 {
@@ -238,10 +235,6 @@ fn exit_code(outcome: Option<&RunOutcome>, storage_failed: bool, left: u64) -> E
         return Exit::WorkLeft;
     }
     if *in_quarantine > 0 { Exit::Quarantined } else { Exit::Drained }
-}
-
-fn is_ledger_failure(closed: &ClosedResource) -> bool {
-    closed.name == LEDGER && matches!(closed.outcome, CloseOutcome::Failed(_))
 }
 
 #[cfg(test)]

@@ -26,7 +26,10 @@ mod tasks;
 mod watchdog;
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -102,13 +105,14 @@ async fn run_until_forced_stop(bootstrapped: Bootstrapped) -> Result<Exit, Servi
     let inputs = StartupInputs {
         observer: Arc::new(Observer::new(&names, &pipeline::CHANNELS)),
         lock: HeldLock::default(),
+        ledger_failed: Arc::default(),
         control: Arc::default(),
         token,
         hooks: runners.hooks.map(|runner| HookService::new(runner, config.hooks.clone())),
         program_runner: runners.programs,
     };
     let (observer, lock) = (Arc::clone(&inputs.observer), Arc::clone(&inputs.lock));
-    let control = Arc::clone(&inputs.control);
+    let (control, ledger_failed) = (Arc::clone(&inputs.control), Arc::clone(&inputs.ledger_failed));
 
     let forced_stop = life.handle().forced_stop();
     // A separate task, so that nothing in it can delay the reaction to the forced stop.
@@ -122,7 +126,8 @@ async fn run_until_forced_stop(bootstrapped: Bootstrapped) -> Result<Exit, Servi
         config: &live_config.now(),
         observer: &observer,
         outcome,
-        storage_failed: control.get().is_some_and(|control| control.halt_reason().is_some()),
+        storage_failed: ledger_failed.load(Ordering::Relaxed)
+            || control.get().is_some_and(|control| control.halt_reason().is_some()),
         has_lock: lock.get().is_some(),
         has_started: control.get().is_some(),
         descriptors,
@@ -159,13 +164,20 @@ async fn start(
     inputs: StartupInputs,
     drained: oneshot::Sender<(DrainSummary, u64)>,
 ) -> Result<Control, ServiceError> {
-    let StartupInputs { observer, lock, control: control_cell, token, hooks, program_runner } =
-        inputs;
+    let StartupInputs {
+        observer,
+        lock,
+        ledger_failed,
+        control: control_cell,
+        token,
+        hooks,
+        program_runner,
+    } = inputs;
     let (config, observer) = (live_config.now(), &observer);
     let hangups = reload::hangups(life.handle());
     resources::descriptor_limit(life, &config).await?;
     resources::lock(life, &config, &lock).await?;
-    let ledger = resources::ledger(life, &config).await?;
+    let ledger = resources::ledger(life, &config, &ledger_failed).await?;
     resources::config_snapshot(life, &config).await?;
     let listener = || hooks.as_ref().map(HookService::listener);
     let events = resources::events(life, &config, listener).await?;
@@ -242,6 +254,8 @@ struct StartupInputs {
     observer: Arc<Observer>,
     /// Lock on the state directory. The start fills it; the process keeps it until it exits.
     lock: HeldLock,
+    /// Whether the ledger could not be closed. The exit report reads it.
+    ledger_failed: Arc<AtomicBool>,
     /// Control of the pipelines. The start fills it once they run; the exit report reads it.
     control: Arc<OnceLock<Control>>,
     /// Token for changes over HTTP.

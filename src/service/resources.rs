@@ -5,7 +5,10 @@ use std::{
     ffi::OsString,
     io,
     path::Path,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::{
     error::{
-        LEDGER, LIMIT, ServiceError, blocking, chain, map_io_start_error, map_ledger_start_error,
+        LIMIT, ServiceError, blocking, chain, map_io_start_error, map_ledger_start_error,
         map_start_error,
     },
     live_config::LiveConfig,
@@ -166,10 +169,11 @@ fn map_pipelines_start_error(error: StartError) -> ServiceError {
     }
 }
 
-/// Opens the ledger. Recovery queries how the previous run ended.
+/// Opens the ledger. Recovery queries how the previous run ended. `is_failed` is set if it cannot be closed.
 pub async fn ledger(
     life: &mut Lifecycle,
     config: &Config,
+    is_failed: &Arc<AtomicBool>,
 ) -> Result<Arc<dyn Ledger>, ServiceError> {
     let space = SpaceWait::new(life, config);
     loop {
@@ -178,8 +182,12 @@ pub async fn ledger(
             let ledger = ledger::open(&path, Access::Service)?;
             Ok::<_, ledger::Error>((Arc::clone(&ledger), ledger))
         });
-        let close = |ledger: Arc<dyn Ledger>| blocking(move || ledger.end(&fs::boot_id()));
-        let opened = life.start(LEDGER, LIMIT, open, close).await;
+        let is_failed = Arc::clone(is_failed);
+        let close = |ledger: Arc<dyn Ledger>| {
+            let end = move || ledger.end(&fs::boot_id());
+            blocking(move || end().inspect_err(|_| is_failed.store(true, Ordering::Relaxed)))
+        };
+        let opened = life.start("ledger", LIMIT, open, close).await;
         let opened = opened.map_err(map_ledger_start_error(ServiceError::Storage));
         if !space.repeats(&opened).await {
             return opened;

@@ -70,10 +70,11 @@ fn line(status: &Status, ended: u64, seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::phase::ProcessPhase;
 
     fn ready() -> Status {
         let observer = Observer::new(&[Arc::from("main")], &[]);
-        observer.set_phase("READY", true);
+        observer.set_phase(ProcessPhase::Ready);
         observer.status()
     }
 
@@ -82,8 +83,7 @@ mod tests {
         let mut status = ready();
         assert_eq!(line(&status, 636, 2.0), "318 files/s, 0 in flight");
         assert_eq!(line(&status, 0, 0.0), "0 files/s, 0 in flight");
-        status.is_ready = false;
-        status.phase = "RE\nCOVERING";
-        assert_eq!(line(&status, 0, 2.0), "Not ready: phase RE COVERING");
+        status.phase = ProcessPhase::Starting;
+        assert_eq!(line(&status, 0, 2.0), "Not ready: phase STARTING");
     }
 }

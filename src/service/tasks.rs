@@ -22,6 +22,7 @@ use crate::{
     limits,
     observe::{self, Observer, Totals, Tracer, units::size},
     patience,
+    phase::ProcessPhase,
     pipeline::Control,
     policy::HookKind,
 };
@@ -114,13 +115,24 @@ pub fn phase(life: &mut Lifecycle, observer: &Arc<Observer>) {
     life.spawn("phase", LIMIT, |stop| async move {
         loop {
             let current = *phase.borrow_and_update();
-            observer.set_phase(current.as_str(), current == Phase::Ready);
+            observer.set_phase(phase_of(current));
             tokio::select! {
                 () = stop.stopped() => return Ok::<_, Infallible>(()),
                 changed = phase.changed() => if changed.is_err() { return Ok(()) },
             }
         }
     });
+}
+
+const fn phase_of(phase: Phase) -> ProcessPhase {
+    match phase {
+        Phase::Starting => ProcessPhase::Starting,
+        Phase::Ready => ProcessPhase::Ready,
+        Phase::Closing => ProcessPhase::Closing,
+        Phase::Draining => ProcessPhase::Draining,
+        Phase::Committing => ProcessPhase::Committing,
+        Phase::Stopped => ProcessPhase::Stopped,
+    }
 }
 
 /// Starts the OTLP exporter, if configured. Started before the pipelines, it ends after them and sends

@@ -63,7 +63,7 @@ fn everything(observer: &Observer) {
     channel.entered();
     channel.left(1);
     channel.waited(millis(40));
-    observer.set_phase("READY", true);
+    observer.set_phase(crate::phase::ProcessPhase::Ready);
     meter.program_ran("pdf", "failed");
     let hook = crate::observe::HookMeter::new("on_published");
     hook.ran(crate::observe::HookEnd::TimedOut);

@@ -8,7 +8,7 @@ use std::{
 use super::{code, is_test, root, sources};
 
 /// Modules of layer 1 and below, and the layer of each.
-const LAYERS: [(&str, u32); 25] = [
+const LAYERS: [(&str, u32); 26] = [
     ("cli", 8),
     ("service", 7),
     ("http", 6),
@@ -30,6 +30,7 @@ const LAYERS: [(&str, u32); 25] = [
     ("fingerprint", 0),
     ("limits", 0),
     ("patience", 0),
+    ("phase", 0),
     ("policy", 0),
     ("reason", 0),
     ("stage", 0),
