@@ -6,6 +6,8 @@
 //! I2: the failed start of an intake is detected before any other intake is stopped.
 //! I3: the successor of a stopped intake begins when that intake has ended, however long it takes.
 
+mod stopped;
+
 use std::{
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -17,6 +19,7 @@ use futures_util::future::join_all;
 use tokio::{sync::oneshot, time::timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use self::stopped::{Stopped, without_predecessors};
 use super::{
     context::Context,
     heartbeat::with_heartbeat,
@@ -24,7 +27,7 @@ use super::{
     operator_pause::OperatorPause,
     wiring::{Stages, Wiring},
 };
-use crate::{ledger::PipelineId, source::event_queue::EventQueue};
+use crate::source::event_queue::EventQueue;
 
 /// The set of intakes. Clones share it. It keeps no intake and no channel open.
 #[derive(Clone, Debug)]
@@ -44,17 +47,6 @@ struct Inner {
     wiring: Wiring,
     /// Dropped when the last thread of the pipelines has ended.
     alive: Weak<DropGuard>,
-}
-
-/// What the stopped pipelines left.
-#[derive(Debug, Default)]
-struct Stopped {
-    /// Panics of their threads.
-    panics: u64,
-    /// Those that left a record which only the next start can finish.
-    with_unfinished: u64,
-    /// The other unfinished files of each. They are in its input, where a successor finds them.
-    unfinished: Vec<(PipelineId, u64)>,
 }
 
 /// The state that all intakes share.
@@ -272,13 +264,16 @@ impl Intakes {
         for intake in ended {
             let context = Arc::clone(&intake.context);
             let (summary, panics) = intake.join();
-            let files = summary.map_or(0, |summary| summary.unfinished);
+            let summary = summary.unwrap_or_default();
+            let files = summary.unfinished;
             if files > 0 {
                 tracing::info!(event = "pipeline.files_left", pipeline = %context.name(), files, "unfinished files stay in the input");
             }
             stopped.panics += panics;
             stopped.with_unfinished += u64::from(context.has_unfinished());
-            stopped.unfinished.push((context.id, files));
+            let input = &context.config.input;
+            stopped.inputs.retain(|(earlier, _)| !summary.has_begun || earlier != input);
+            stopped.inputs.push((input.clone(), summary));
         }
     }
 
@@ -331,30 +326,16 @@ impl Intakes {
     /// stopped pipelines. Blocks until all have ended.
     #[must_use]
     pub fn join(&self) -> (Vec<IntakeSummary>, u64) {
-        let Stopped { mut panics, with_unfinished, unfinished } =
-            std::mem::take(&mut *self.stopped());
-        let running = std::mem::take(&mut *self.lock());
-        let ids: Vec<_> = running.iter().map(|intake| intake.context.id).collect();
-        let left = unfinished.iter().filter(|(id, _)| !ids.contains(id)).map(|(_, files)| files);
-        let left = IntakeSummary {
-            unfinished: with_unfinished.max(left.sum()),
-            ..IntakeSummary::default()
-        };
-        let mut summaries = vec![left];
-        for (index, intake) in running.into_iter().enumerate() {
+        let mut stopped = self.stopped();
+        let Stopped { mut panics, mut with_unfinished, mut inputs } = std::mem::take(&mut *stopped);
+        for intake in std::mem::take(&mut *self.lock()) {
             let context = Arc::clone(&intake.context);
             let (summary, panicked) = intake.join();
-            let mut summary = summary.unwrap_or_default();
-            if ids.iter().skip(index + 1).any(|id| *id == context.id) {
-                // Its successor found these files.
-                summary.unfinished = 0;
-            }
-            // The number of unfinished records is unknown: count one.
-            summary.unfinished = summary.unfinished.max(u64::from(context.has_unfinished()));
-            summaries.push(summary);
+            inputs.push((context.config.input.clone(), summary.unwrap_or_default()));
+            with_unfinished += u64::from(context.has_unfinished());
             panics += panicked;
         }
-        (summaries, panics)
+        (without_predecessors(inputs, with_unfinished), panics)
     }
 }
 

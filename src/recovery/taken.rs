@@ -84,7 +84,7 @@ pub(super) fn resolve(context: SweepContext<'_>, taken: &Taken) -> Result<Source
         Ok::<_, Error>(config.and_then(|config| config.marker.as_deref()))
     };
     // Its producer has not declared another file finished.
-    let is_recorded = found.is_some_and(|found| found.matches_content(&record.identity));
+    let is_recorded = found.is_some_and(|found| found.is_copy_of(&record.identity));
     let put_back = held.finish_put_back(marker()?.filter(|_| is_recorded));
     let Some(held) = put_back.map_err(failed("restore the name of"))? else {
         return Ok(SourceOutcome::Returned);

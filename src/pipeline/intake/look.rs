@@ -60,9 +60,7 @@ impl Intake {
         let origin = scan.origin;
         let page = scan.next(&**input, &self.discovery, limits::LOOKS_PER_TURN_MAX);
         let Page { files, failed, gone, own_directories, state_directories } = page;
-        // A watching service scans again; `--once` must report what it could not list.
-        let is_counted = self.once && origin != DiscoveredBy::Again;
-        self.summary.unfinished += if is_counted { failed.len() as u64 } else { 0 };
+        self.note_unlisted(failed);
         self.note_gone_directories(&gone);
         for path in own_directories {
             self.log_own_directory(&path);
@@ -147,11 +145,13 @@ impl Intake {
                 self.table.remove(&path);
                 self.look(inner_path, (origin, arrival));
             }
-            Ok(LookResult::None) => self.table.remove(&path),
-            Ok(LookResult::Missing) => {
-                let was_found = self.table.has(&path);
+            Ok(LookResult::None) => {
                 self.table.remove(&path);
-                self.note_gone(&path, was_found);
+            }
+            Ok(LookResult::Missing) => {
+                if !self.table.remove(&path) {
+                    self.note_gone(&path);
+                }
                 if origin == DiscoveredBy::Event {
                     self.note_absent(path, Instant::now());
                 }

@@ -56,6 +56,8 @@ use crate::{
 pub struct IntakeSummary {
     /// Files that were taken and not finished: the next start resumes them.
     pub unfinished: u64,
+    /// Whether it began to look at its input.
+    pub has_begun: bool,
     /// `--once` gave up on storage that stayed unavailable, or on files that are still being written.
     pub gave_up: bool,
 }
@@ -152,7 +154,7 @@ impl Intake {
             next_count: now,
             counted_pending: 0,
             started: now,
-            summary: IntakeSummary::default(),
+            summary: IntakeSummary { has_begun: true, ..IntakeSummary::default() },
         };
         (intake, wakers)
     }

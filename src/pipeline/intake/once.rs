@@ -20,6 +20,7 @@ use crate::{
         job::{Feedback, Outcome},
     },
     protocol::outcome::now_ns,
+    source::SourceError,
 };
 
 /// The reason of a file that was ready, or sent, when a signal came.
@@ -85,6 +86,8 @@ pub(super) struct LostNames {
     /// Names that were listed and never found: each counts once, because a listing may be old.
     never_found: HashSet<PathBuf>,
     is_noted: bool,
+    /// Directories that could not be listed, each counted once.
+    unlisted: HashSet<PathBuf>,
     /// The number of lost names when the last scan was requested.
     seen: u64,
     scans: u32,
@@ -92,24 +95,36 @@ pub(super) struct LostNames {
 
 impl LostNames {
     fn note_never_found(&mut self, path: &Path) {
-        let has_room = self.never_found.len() < limits::GONE_NAMES_MAX;
-        self.is_noted |= !has_room || self.never_found.insert(path.to_path_buf());
+        if !self.never_found.contains(path) {
+            self.is_noted = true;
+            if self.never_found.len() < limits::GONE_NAMES_MAX {
+                self.never_found.insert(path.to_path_buf());
+            }
+        }
     }
 
     /// Checks whether a name was lost since the last scan was requested.
     pub(super) fn has_some(&self, context: &Context, table: &SettleTable) -> bool {
-        self.is_noted || self.seen != context.lost_names() + table.replaced()
+        self.is_noted || self.seen != context.lost_names() + table.lost()
     }
 }
 
 impl Intake {
-    /// Notes a name that is gone, if a file of it could belong to the pipeline.
-    pub(super) fn note_gone(&mut self, path: &Path, was_found: bool) {
-        if !self.once || !self.discovery.allows(path) {
-        } else if was_found {
-            self.context.note_lost_name();
-        } else {
+    /// Notes a listed name that is gone, if a file of it could belong to the pipeline. The table counts one
+    /// that was found before.
+    pub(super) fn note_gone(&mut self, path: &Path) {
+        if self.once && self.discovery.allows(path) {
             self.lost_names.note_never_found(path);
+        }
+    }
+
+    /// Counts what could not be listed: a watching service scans again, `--once` must report it.
+    pub(super) fn note_unlisted(&mut self, failed: Vec<SourceError>) {
+        for SourceError { path, .. } in failed.into_iter().filter(|_| self.once) {
+            let unlisted = &mut self.lost_names.unlisted;
+            if unlisted.len() < limits::GONE_NAMES_MAX && unlisted.insert(path) {
+                self.summary.unfinished += 1;
+            }
         }
     }
 
@@ -132,7 +147,7 @@ impl Intake {
         }
         self.lost_names.scans += 1;
         self.lost_names.is_noted = false;
-        self.lost_names.seen = self.context.lost_names() + self.table.replaced();
+        self.lost_names.seen = self.context.lost_names() + self.table.lost();
         self.scans.request_again(now);
         // A file that was renamed must be quiet again.
         self.started = now;

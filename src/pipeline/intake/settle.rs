@@ -53,8 +53,8 @@ pub struct SettleTable {
     in_flight: usize,
     /// The earliest time at which a path without room is due.
     look_again_at: Option<Instant>,
-    /// How often a waiting file lost its name to another one.
-    replaced: u64,
+    /// How often a waiting file lost its name.
+    lost: u64,
     closed_quiet: ClosedQuiet,
 }
 
@@ -67,7 +67,7 @@ impl SettleTable {
             due: BTreeSet::new(),
             in_flight: 0,
             look_again_at: None,
-            replaced: 0,
+            lost: 0,
             closed_quiet: ClosedQuiet::new(),
         }
     }
@@ -90,8 +90,9 @@ impl SettleTable {
                 let is_unchanged = waiting.identity == identity;
                 let unchanged_since = if is_unchanged { waiting.unchanged_since } else { now };
                 let has_changed = !is_unchanged && waiting.identity != Fingerprint::NONE;
-                self.replaced +=
-                    u64::from(has_changed && !identity.may_be_same_file(&waiting.identity));
+                let known = if has_changed { waiting.identity } else { waiting.identities.latest };
+                let is_other = known != Fingerprint::NONE && !identity.may_be_same_file(&known);
+                self.lost += u64::from(is_other);
                 let finish = match waiting.finish {
                     Finish::Renamed if has_changed => Finish::Unknown,
                     finish => finish,
@@ -176,15 +177,19 @@ impl SettleTable {
         matches!(self.entries.get(path), Some(Pending::InFlight(_)))
     }
 
-    /// Removes a waiting path that is gone, or no longer belongs to the pipeline.
-    pub fn remove(&mut self, path: &Path) {
+    /// Removes a waiting path that is gone, or no longer belongs to the pipeline; returns whether the table
+    /// had the path.
+    pub fn remove(&mut self, path: &Path) -> bool {
         if let Some(Pending::InFlight(_)) = self.entries.get(path) {
-            return;
+            return true;
         }
         self.remove_due(path);
-        if let Some(closed) = self.entries.remove(path).and_then(|entry| entry.closed()) {
+        let Some(entry) = self.entries.remove(path) else { return false };
+        self.lost += 1;
+        if let Some(closed) = entry.closed() {
             self.closed_quiet.remember(path.to_path_buf(), closed);
         }
+        true
     }
 
     /// Schedules another look at a path after a failed `stat`, which gives no information on the file.
@@ -280,16 +285,10 @@ impl SettleTable {
         self.due.first().map(|(until, _)| *until)
     }
 
-    /// Returns how often a waiting file lost its name to another one.
+    /// Returns how often a waiting file lost its name, to none or to another file.
     #[must_use]
-    pub const fn replaced(&self) -> u64 {
-        self.replaced
-    }
-
-    /// Checks whether a file of this path waits or is in flight.
-    #[must_use]
-    pub fn has(&self, path: &Path) -> bool {
-        self.entries.contains_key(path)
+    pub const fn lost(&self) -> u64 {
+        self.lost
     }
 
     #[must_use]

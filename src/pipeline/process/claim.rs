@@ -189,15 +189,15 @@ fn open(mut job: Job) -> Result<Option<Claimed>, Box<FailedJob>> {
     let attributes =
         source.metadata().and_then(|metadata| Ok((metadata, source.extended_attributes()?)));
     match attributes {
-        Ok((metadata, extended)) if is_eligible(&job, &metadata) => {
+        Ok((metadata, extended)) => {
             if !metadata.identity.may_be_same_file(&settled_identity) {
                 job.context.note_lost_name();
             }
+            if !is_eligible(&job, &metadata) {
+                job.end(Outcome::Skipped, 0);
+                return Ok(None);
+            }
             (job.metadata, job.extended) = (metadata, extended);
-        }
-        Ok(_) => {
-            job.end(Outcome::Skipped, 0);
-            return Ok(None);
         }
         Err(source) => {
             let path = job.source_path();

@@ -43,7 +43,7 @@ pub(super) fn latest(earlier: Option<Arrival>, arrival: Arrival) -> Arrival {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Identities {
     /// The identity at the latest job.
-    latest: Fingerprint,
+    pub latest: Fingerprint,
     /// The number of jobs in a row before which the inode alone had changed.
     pub renumbered: u32,
 }

@@ -150,8 +150,7 @@ impl Disposer {
                 Some((id, State::Changed, None))
             }
             Err(error) => {
-                if job.is_stopping() {
-                    // Its record is published, and the source not disposed of.
+                if matches!(error, DisposeError::NotPutBack { .. }) {
                     job.context.set_unfinished();
                 }
                 job.context.in_commit.awaits_disposal(record);
@@ -225,8 +224,8 @@ enum Disposed {
 /// Notes a source that no longer has its name: it may appear under another one.
 fn note_renamed(job: &Job, record: &Record) {
     let found = |path: &Path| job.input.stat_fresh(path).ok().flatten();
-    let has_its_name =
-        found(&record.source).is_some_and(|found| found.identity.inode == record.identity.inode);
+    let has_its_name = found(&record.source)
+        .is_some_and(|found| found.identity.may_be_same_file(&record.identity));
     if has_its_name {
         return;
     }
