@@ -39,7 +39,7 @@ pub fn number(of: &Value, key: &str) -> u64 {
     of.get(key).and_then(Value::as_u64).unwrap_or(0)
 }
 
-fn flag(of: &Value, key: &str) -> bool {
+pub fn flag(of: &Value, key: &str) -> bool {
     of.get(key).and_then(Value::as_bool).unwrap_or(false)
 }
 

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::{
     format::{
-        counts, drain, failures, head, list, number, outcome, pause_of, rates, seconds, state, sum,
-        text,
+        counts, drain, failures, flag, head, list, number, outcome, pause_of, rates, seconds,
+        state, sum, text,
     },
     terminal::{Window, cut, end_of},
 };
@@ -123,8 +123,7 @@ fn file(file: &Value, columns: usize) -> String {
     let full = usize::try_from(full).unwrap_or(width).min(width);
     let bar = "#".repeat(full) + &".".repeat(width - full);
     let age = span(seconds(file, "seconds"));
-    // No stage has begun yet.
-    let stage = Some(text(file, "stage")).filter(|stage| *stage != "settle").unwrap_or("queued");
+    let stage = if flag(file, "queued") { "queued" } else { text(file, "stage") };
     let begin = format!("  [{bar}] {stage:<9} {age:>7} {:>8} ", size(whole));
     let room = columns.saturating_sub(begin.chars().count());
     begin + &end_of(text(file, "path"), room)

@@ -132,6 +132,8 @@ struct WorkFile {
     bytes: u64,
     done_bytes: u64,
     stage: Stage,
+    /// Whether no stage has begun yet.
+    queued: bool,
     seconds: f64,
 }
 
@@ -144,6 +146,7 @@ pub fn work_answer(app: &App) -> WorkAnswer {
         bytes: job.bytes,
         done_bytes: job.done_bytes,
         stage: job.stage,
+        queued: job.stage == Stage::Settle,
         seconds: job.since.elapsed().as_secs_f64(),
     });
     WorkAnswer { files: files.collect() }

@@ -46,7 +46,7 @@ pub enum Error {
 
 /// The facts that the reason file next to a quarantined file adds to its record.
 #[derive(Debug, Default, Deserialize)]
-pub struct ReasonFile {
+pub struct ReasonFacts {
     pub stage: Option<String>,
     pub attempts: Option<u32>,
 }
@@ -66,7 +66,7 @@ impl Quarantined {
 
     /// Reads its reason file, as far as possible: any process may have changed that.
     #[must_use]
-    pub fn reason(&self, pipelines: &[Pipeline]) -> ReasonFile {
+    pub fn reason(&self, pipelines: &[Pipeline]) -> ReasonFacts {
         let quarantined = match &self.record.moved_to {
             Some(moved_to) => Some(moved_to.clone()),
             None => config_of(pipelines, &self.roots)
@@ -76,7 +76,7 @@ impl Quarantined {
     }
 }
 
-fn read_reason(quarantined: &Path) -> Option<ReasonFile> {
+fn read_reason(quarantined: &Path) -> Option<ReasonFacts> {
     let (parent, name) = fs::split(quarantined);
     let file = Dir::open(parent).ok()?.open_file(Path::new(&reason_name(name))).ok()?;
     let mut text = Vec::new();

@@ -122,7 +122,7 @@ function busy() {
   return {
     status: status({ pipelines: [one] }, { claim: 64, read: 41, large: 3, transform: 12, write: 2, commit: 96, publish: 1, acknowledge: 0, dispose: 18 }),
     work: work.map(([path, bytes, share, stage, seconds], index) => ({
-      id: 60_000 + index, pipeline: "main", path, bytes, done_bytes: Math.round(bytes * share), stage, seconds,
+      id: 60_000 + index, pipeline: "main", path, bytes, done_bytes: Math.round(bytes * share), stage, queued: stage === "settle", seconds,
     })),
     series: hour({ gapAt: [[120, 150]] }),
     outcomes: outcomes(120, (index) =>

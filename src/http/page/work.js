@@ -134,7 +134,7 @@ function fileRow(file) {
   return parts;
 }
 
-const isQueued = (file) => file.stage === "settle";
+const isQueued = (file) => file.queued;
 
 // Running files come first, as the service sends them; a row stays while its file is in flight.
 export function inFlight(list, status) {
