@@ -70,6 +70,7 @@ pub mod error;
 pub mod failpoint;
 pub mod fingerprint;
 pub mod limits;
+pub mod outcome;
 pub mod phase;
 pub mod policy;
 pub mod reason;

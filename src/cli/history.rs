@@ -4,7 +4,6 @@ use std::{collections::HashMap, fmt::Write};
 
 use anyhow::Context;
 use jiff::{Timestamp, ToSpan};
-use serde::Serialize;
 
 use super::{args::History, print_to_reader, state_dir::locate};
 use crate::{
@@ -12,39 +11,8 @@ use crate::{
     error::Exit,
     ledger::{self, Access, HistoryQuery, PipelineDirs, PipelineId, Record, State},
     observe::{display_path, units::size},
-    queries::{pages, short_reason, time},
-    reason::ReasonCode,
+    queries::{outcomes, pages, short_reason, time},
 };
-
-/// A record as JSON: the fields of the events file, where they are the same.
-#[derive(Serialize)]
-struct Line<'a> {
-    id: i64,
-    time: String,
-    pipeline: &'a str,
-    state: &'static str,
-    source: String,
-    source_bytes: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output_bytes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    source_hash: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output_hash: Option<String>,
-    /// The hash of the output that this one replaced.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    replaced_hash: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    transforms: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason_code: Option<ReasonCode>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    moved_to: Option<String>,
-}
 
 pub fn history(options: &History) -> anyhow::Result<Exit> {
     let state = options.state.as_deref().map(str::parse::<State>).transpose();
@@ -61,7 +29,7 @@ pub fn history(options: &History) -> anyhow::Result<Exit> {
                 continue;
             };
             if options.json {
-                text += &serde_json::to_string(&line(&record, roots))?;
+                text += &serde_json::to_string(&outcomes::outcome(&record, roots))?;
                 text.push('\n');
             } else {
                 writeln!(text, "{}", sentence(&record, roots))?;
@@ -111,31 +79,4 @@ fn sentence(record: &Record, roots: &PipelineDirs) -> String {
         text += &format!("  ({code}: {reason})");
     }
     text
-}
-
-fn line<'a>(record: &'a Record, roots: &'a PipelineDirs) -> Line<'a> {
-    let hex = |hash: &[u8; 32]| blake3::Hash::from(*hash).to_hex().to_string();
-    let output = record.output.as_ref();
-    Line {
-        id: record.id,
-        time: time(record),
-        pipeline: &roots.name,
-        state: record.state.as_str(),
-        source: display_path(&record.source).to_string(),
-        source_bytes: record.identity.size,
-        output: output.map(|output| display_path(&output.path).to_string()),
-        output_bytes: output.map(|output| output.identity.size),
-        source_hash: output.map(|output| hex(&output.source_hash)),
-        output_hash: output.map(|output| hex(&output.hash)),
-        replaced_hash: output
-            .and_then(|output| output.replaces)
-            .and_then(|replaced| replaced.hash)
-            .map(|hash| hex(&hash)),
-        transforms: output
-            .map(|output| output.transforms.as_str())
-            .filter(|transforms| !transforms.is_empty()),
-        reason_code: record.reason.as_ref().map(|reason| reason.code),
-        reason: record.reason_text(),
-        moved_to: record.moved_to.as_ref().map(|path| display_path(path).to_string()),
-    }
 }

@@ -126,7 +126,7 @@ fn file(file: &Value, columns: usize) -> String {
     let stage = if flag(file, "queued") { "queued" } else { text(file, "stage") };
     let begin = format!("  [{bar}] {stage:<9} {age:>7} {:>8} ", size(whole));
     let room = columns.saturating_sub(begin.chars().count());
-    begin + &end_of(text(file, "path"), room)
+    begin + &end_of(text(file, "source"), room)
 }
 
 #[cfg(test)]
@@ -138,14 +138,14 @@ mod tests {
     fn example(in_flight: u64) -> Look {
         let file = |id: u64| {
             json!({
-                "id": id, "pipeline": "main", "path": format!("{}{id}.log", "a/".repeat(60)),
+                "id": id, "pipeline": "main", "source": format!("{}{id}.log", "a/".repeat(60)),
                 "bytes": 2048, "done_bytes": 1024, "stage": "transform", "seconds": 61.0
             })
         };
-        let outcome = json!({"at": "2026-01-31T08:01:02.345Z", "state": "done", "path": "old.log",
+        let outcome = json!({"at": "2026-01-31T08:01:02.345Z", "state": "done", "source": "old.log",
             "output": "old.log.zst"});
         let failure = json!({"at": "2026-01-31T08:01:02.345Z", "state": "quarantined",
-            "path": "bad.gz", "reason": "gunzip: invalid header"});
+            "source": "bad.gz", "reason": "gunzip: invalid header"});
         Look {
             status: json!({
                 "version": "1.2.3", "phase": "READY", "uptime_seconds": 3727.0, "paused_by_operator": false,

@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     limits,
-    observe::{HookMeter, Listener, OutcomeKind},
+    observe::{HookMeter, Listener},
+    outcome::OutcomeKind,
 };
 
 /// Waiting lines, at most [`limits::HOOK_QUEUE_LINES_MAX`]; a full queue drops the oldest. Clones are

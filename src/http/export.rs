@@ -21,8 +21,8 @@ use super::{
     stream::{OpenStreams, StreamPermit},
 };
 use crate::{
-    limits,
-    observe::OutcomeRecord,
+    ledger, limits,
+    outcome::Outcome,
     queries::outcomes::{self, Search},
     reason::ReasonCode,
 };
@@ -42,7 +42,7 @@ pub struct FormatParam {
 
 /// The columns of the CSV, in the order of [`Format::push`].
 const COLUMNS: &str =
-    "id,at,pipeline,state,path,output,source_bytes,output_bytes,reason_code,reason\r\n";
+    "id,time,pipeline,state,source,output,source_bytes,output_bytes,reason_code,reason\r\n";
 
 impl Format {
     const fn headers(self) -> [&'static str; 2] {
@@ -56,19 +56,21 @@ impl Format {
         }
     }
 
-    fn push(self, text: &mut String, one: &OutcomeRecord) -> io::Result<()> {
+    fn push(self, text: &mut String, one: &Outcome) -> io::Result<()> {
         match self {
             Self::Jsonl => *text += &(serde_json::to_string(one)? + "\n"),
             Self::Csv => {
                 let bytes = one.output_bytes.map_or_else(String::new, |bytes| bytes.to_string());
-                let words = [&*one.pipeline, one.state, &one.path]
+                let state = one.state.map_or("", ledger::State::as_str);
+                let words = [&*one.pipeline, state, &one.source]
                     .into_iter()
                     .chain([one.output.as_deref().unwrap_or_default()]);
                 let words: Vec<_> = words.map(cell).collect();
                 let code = one.reason_code.map_or("", ReasonCode::as_str);
                 let reason = cell(one.reason.as_deref().unwrap_or_default());
-                let (id, at, words, source) = (one.id, &one.at, words.join(","), one.source_bytes);
-                write!(text, "{id},{at},{words},{source},{bytes},{code},{reason}\r\n")
+                let (id, time, words, source) =
+                    (one.id, &one.time, words.join(","), one.source_bytes);
+                write!(text, "{id},{time},{words},{source},{bytes},{code},{reason}\r\n")
                     .map_err(io::Error::other)?;
             }
         }
@@ -153,7 +155,7 @@ impl Export {
             text.push_str(COLUMNS);
         }
         for (record, roots) in &page.found {
-            if let Err(error) = self.format.push(&mut text, &outcomes::notice(record, roots)) {
+            if let Err(error) = self.format.push(&mut text, &outcomes::outcome(record, roots)) {
                 return Some(Err(error));
             }
         }

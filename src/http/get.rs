@@ -13,9 +13,9 @@ use crate::{
     ledger::{RecordId, State as RecordState},
     limits,
     observe::{
-        ChannelStatus, DrainStatus, OutcomeRecord, PipelineStatus, Point, StageStatus, Status,
-        display_path,
+        ChannelStatus, DrainStatus, PipelineStatus, Point, StageStatus, Status, display_path,
     },
+    outcome::Outcome,
     phase::ProcessPhase,
     queries::{
         config_of, explain,
@@ -128,7 +128,7 @@ pub struct WorkAnswer {
 struct WorkFile {
     id: i64,
     pipeline: String,
-    path: String,
+    source: String,
     bytes: u64,
     done_bytes: u64,
     stage: Stage,
@@ -142,7 +142,7 @@ pub fn work_answer(app: &App) -> WorkAnswer {
     let files = working.map(|(pipeline, job)| WorkFile {
         id: job.id,
         pipeline: pipeline.to_string(),
-        path: display_path(&job.path).to_string(),
+        source: display_path(&job.path).to_string(),
         bytes: job.bytes,
         done_bytes: job.done_bytes,
         stage: job.stage,
@@ -169,7 +169,7 @@ pub async fn series(State(app): State<App>) -> Json<SeriesAnswer> {
 
 #[derive(Debug, Serialize)]
 pub struct OutcomesAnswer {
-    outcomes: Vec<OutcomeRecord>,
+    outcomes: Vec<Outcome>,
     next_before: Option<RecordId>,
 }
 
@@ -204,7 +204,7 @@ pub async fn outcomes(
 ) -> Result<Json<OutcomesAnswer>, Problem> {
     let search = search(given(query)?)?;
     let page = app.api_state.query(move |ledger| outcomes::page(ledger, &search)).await?;
-    let outcomes = page.found.iter().map(|(record, roots)| outcomes::notice(record, roots));
+    let outcomes = page.found.iter().map(|(record, roots)| outcomes::outcome(record, roots));
     Ok(Json(OutcomesAnswer { outcomes: outcomes.collect(), next_before: page.next_before }))
 }
 

@@ -44,7 +44,7 @@ struct Group {
     cause: String,
     files: usize,
     /// Of its newest file.
-    at: String,
+    time: String,
     #[serde(skip)]
     newest: RecordId,
 }
@@ -53,9 +53,9 @@ struct Group {
 struct QuarantineFile {
     id: RecordId,
     pipeline: String,
-    path: String,
+    source: String,
     kept_at: String,
-    at: String,
+    time: String,
     /// Unknown where its record in the quarantine directory cannot be read.
     stage: Option<String>,
     reason_code: Option<ReasonCode>,
@@ -90,7 +90,7 @@ fn groups(files: &[(&Quarantined, String)]) -> Vec<Group> {
             reason_code: file.record.reason.as_ref().map(|reason| reason.code),
             cause: cause.clone(),
             files: 0,
-            at: time(&file.record),
+            time: time(&file.record),
             newest: file.record.id,
         });
         group.files += 1;
@@ -106,9 +106,9 @@ fn shown(file: &Quarantined, cause: String, pipelines: &[Pipeline]) -> Quarantin
     QuarantineFile {
         id: file.record.id,
         pipeline: file.roots.name.clone(),
-        path: display_path(&file.record.source).to_string(),
+        source: display_path(&file.record.source).to_string(),
         kept_at: display_path(&file.kept_at()).to_string(),
-        at: time(&file.record),
+        time: time(&file.record),
         stage: reason.stage,
         reason_code: file.record.reason.as_ref().map(|reason| reason.code),
         reason: file.record.reason_text().unwrap_or_default().to_owned(),

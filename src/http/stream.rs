@@ -30,7 +30,7 @@ use tokio::{
 };
 
 use super::{App, get, problem::Problem};
-use crate::{limits, observe::OutcomeRecord};
+use crate::{limits, outcome::Outcome};
 
 /// The wait of a browser before it opens a broken stream again, in milliseconds.
 const RETRY: &str = "retry: 2000\n\n";
@@ -66,7 +66,7 @@ impl Drop for StreamPermit {
 struct Listener {
     app: App,
     every: Interval,
-    outcomes: Receiver<OutcomeRecord>,
+    outcomes: Receiver<Outcome>,
     /// The time of the last point that was sent.
     last_point: Option<String>,
     begun: bool,
@@ -126,8 +126,8 @@ impl Listener {
             }
             _ = self.every.tick() => self.push_state(&mut text).await,
             outcome = self.outcomes.recv() => match outcome {
-                Ok(notice) => {
-                    event(&mut text, "outcome", &notice);
+                Ok(outcome) => {
+                    event(&mut text, "outcome", &outcome);
                     self.push_details(&mut text);
                 }
                 Err(RecvError::Lagged(missed)) => gap(&mut text, missed),
@@ -151,7 +151,7 @@ impl Listener {
     fn push_details(&mut self, text: &mut String) {
         for _ in 1..TOGETHER {
             match self.outcomes.try_recv() {
-                Ok(notice) => event(text, "outcome", &notice),
+                Ok(outcome) => event(text, "outcome", &outcome),
                 Err(TryRecvError::Lagged(missed)) => gap(text, missed),
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return,
             }

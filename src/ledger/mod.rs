@@ -21,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+pub use crate::outcome::State;
 use crate::{fingerprint::Fingerprint, policy::OnSuccess, reason::Reason};
 
 /// The use that a ledger is opened for.
@@ -55,37 +56,6 @@ pub type PipelineId = i64;
 
 /// A BLAKE3 hash.
 pub type Hash = [u8; 32];
-
-crate::policy::words! {
-    /// The state of a record.
-    State {
-        /// Its output may be published: recovery finishes it.
-        Intent = "intent",
-        /// Its output is durable under its final name; the source is not disposed of.
-        Published = "published",
-        /// It is finished.
-        Done = "done",
-        /// The intent was not carried out, and its temp may be deleted.
-        Withdrawn = "withdrawn",
-        /// The output's name was taken, and the policy skips the source.
-        Skipped = "skipped",
-        /// It failed, or cannot be explained: the operator decides.
-        Quarantined = "quarantined",
-        /// The operator requested to process it again; it was in quarantine, or was published.
-        Requeued = "requeued",
-        /// Its output is published. The source changed before its disposal: it stayed, and its new
-        /// content belongs to another record. Or it was to be kept, and its producer deleted it.
-        Changed = "changed",
-    }
-}
-
-impl State {
-    /// Checks whether recovery must finish it.
-    #[must_use]
-    pub const fn is_unfinished(self) -> bool {
-        matches!(self, Self::Intent | Self::Published)
-    }
-}
 
 /// One attempt at one source, and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]

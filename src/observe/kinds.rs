@@ -1,15 +1,4 @@
-//! Values of the labels `outcome` and `kind`.
-
-crate::policy::words! {
-    /// Outcome of a file.
-    OutcomeKind {
-        Published = "published",
-        Skipped = "skipped",
-        Quarantined = "quarantined",
-        /// Returned to the intake, now or at the next start.
-        Deferred = "deferred",
-    }
-}
+//! Values of the label `kind`.
 
 crate::policy::words! {
     /// Object of a sync.
@@ -21,7 +10,5 @@ crate::policy::words! {
     }
 }
 
-pub const OUTCOMES: [OutcomeKind; 4] =
-    [OutcomeKind::Published, OutcomeKind::Skipped, OutcomeKind::Quarantined, OutcomeKind::Deferred];
 pub const SYNCS: [SyncKind; 4] =
     [SyncKind::File, SyncKind::Directory, SyncKind::FileSystem, SyncKind::Ledger];

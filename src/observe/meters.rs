@@ -17,7 +17,7 @@ use super::{
     STAGES,
     histogram::Latency,
     in_flight::{InFlight, InFlightView, JobMeter},
-    kinds::{OutcomeKind, SYNCS, SyncKind},
+    kinds::{SYNCS, SyncKind},
     liveness::{Heartbeats, Liveness},
     outcome_stream::OutcomeStream,
     outcomes::{OutcomeMeter, add},
@@ -25,7 +25,7 @@ use super::{
     prometheus as names,
     status::{PauseReason, PauseStatus, PipelineStatus},
 };
-use crate::{reason::ReasonCode, stage::Stage};
+use crate::{outcome::OutcomeKind, reason::ReasonCode, stage::Stage};
 
 /// Work of one stage for one pipeline.
 #[derive(Debug)]

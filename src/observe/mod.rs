@@ -29,13 +29,13 @@ pub use channel::ChannelMeter;
 pub use display_path::{display_path, escaped, shell_quoted};
 pub use hooks::{HookEnd, HookMeter};
 pub use in_flight::{InFlightView, JobMeter};
-pub use kinds::{OutcomeKind, SyncKind};
+pub use kinds::SyncKind;
 pub use liveness::Liveness;
 pub use logging::{init as init_logs, is_coloured, log_seconds, report_panic};
 pub use meters::{Pause, PipelineMeter};
 pub use observer::Observer;
-pub use outcome_log::{Events, Listener, OutcomeLine, Proof, is_full};
-pub use outcome_stream::{OutcomeRecord, OutcomeStream};
+pub use outcome_log::{Events, Listener, Proof, is_full};
+pub use outcome_stream::OutcomeStream;
 pub use progress::{OnceOutcome, print_summary, run as progress};
 pub use prometheus::{Exporter, InstallError, install as install_exporter};
 pub use status::{

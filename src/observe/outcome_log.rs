@@ -9,70 +9,11 @@ use std::{collections::HashSet, io, path::Path};
 use file::Log;
 pub use file::is_full;
 pub use proof::Proof;
-use serde::Serialize;
 
-use super::OutcomeKind;
 use crate::{
     limits,
-    reason::{Reason, ReasonCode},
+    outcome::{Outcome, OutcomeKind},
 };
-
-/// One outcome.
-#[derive(Clone, Debug, Serialize)]
-pub struct OutcomeLine {
-    /// RFC 3339, UTC.
-    pub time: String,
-    /// Number of the record in the ledger.
-    pub id: i64,
-    /// Identity of the ledger. The number alone is ambiguous, because every ledger counts from 1.
-    pub ledger: String,
-    pub pipeline: String,
-    #[serde(serialize_with = "serialize_outcome")]
-    pub outcome: OutcomeKind,
-    /// Relative to the input; `source_hex` holds the exact bytes of a name that is not UTF-8.
-    pub source: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub source_hex: Option<String>,
-    pub source_bytes: u64,
-    /// Relative to the output.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub output: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub output_hex: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub output_bytes: Option<u64>,
-    /// BLAKE3, in hexadecimal.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub source_hash: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub output_hash: Option<String>,
-    /// Hash of the output that this one replaced.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub replaced_hash: Option<String>,
-    /// Time from settle to this line; unknown after a recovery.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub seconds: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason_code: Option<ReasonCode>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-}
-
-impl OutcomeLine {
-    #[must_use]
-    pub fn with_reason(self, reason: Option<&Reason>) -> Self {
-        let reason_code = reason.map(|reason| reason.code);
-        Self { reason_code, reason: reason.map(|reason| reason.text.clone()), ..self }
-    }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
-fn serialize_outcome<S: serde::Serializer>(
-    outcome: &OutcomeKind,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(outcome.as_str())
-}
 
 /// Receives acknowledged outcomes. It must not wait.
 pub trait Listener: Send + std::fmt::Debug {
@@ -90,7 +31,7 @@ pub struct Events {
     unsent: Vec<(OutcomeKind, String)>,
     /// Lines without space in the file, at most [`limits::EVENTS_DEFERRED_MAX`]. They are appended
     /// before the next ones.
-    deferred: Vec<OutcomeLine>,
+    deferred: Vec<Outcome>,
 }
 
 impl Events {
@@ -123,14 +64,15 @@ impl Events {
     }
 
     /// Appends complete lines, after the deferred ones. A failure undoes the append.
-    pub fn append(&mut self, events: &[OutcomeLine]) -> io::Result<()> {
-        let events: Vec<&OutcomeLine> = self.deferred.iter().chain(events).collect();
+    pub fn append(&mut self, events: &[Outcome]) -> io::Result<()> {
+        let events: Vec<&Outcome> = self.deferred.iter().chain(events).collect();
         let lines = events.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
         if let Some(log) = &mut self.log {
             log.append(&lines)?;
         }
         if self.listener.is_some() {
-            self.unsent.extend(events.iter().map(|event| event.outcome).zip(lines));
+            let of = |(event, line): (&&Outcome, String)| Some((event.outcome?, line));
+            self.unsent.extend(events.iter().zip(lines).filter_map(of));
         }
         Ok(())
     }
@@ -158,7 +100,7 @@ impl Events {
     /// Defers a line without space, to be appended before the next ones, and returns whether there was
     /// room in memory. Not for an acknowledgement: it may not depend on memory.
     #[must_use]
-    pub fn defer(&mut self, event: OutcomeLine) -> bool {
+    pub fn defer(&mut self, event: Outcome) -> bool {
         let has_room = self.deferred.len() < limits::EVENTS_DEFERRED_MAX;
         if has_room {
             self.deferred.push(event);

@@ -9,10 +9,8 @@ use std::{
 
 use metrics::{Counter, Gauge, SharedString};
 
-use super::{
-    kinds::{OUTCOMES, OutcomeKind},
-    prometheus as names,
-};
+use super::prometheus as names;
+use crate::outcome::OutcomeKind;
 
 /// The counters of one pipeline, each with a plain number that needs no recorder.
 #[derive(Debug)]
@@ -37,7 +35,7 @@ impl OutcomeMeter {
         };
         let output_bytes = metrics::counter!(names::OUTPUT_BYTES, "pipeline" => label());
         Self {
-            counts: OUTCOMES.map(|kind| (kind, counters(kind))).into(),
+            counts: OutcomeKind::ALL.iter().map(|kind| (*kind, counters(*kind))).collect(),
             output_bytes: (output_bytes, AtomicU64::new(0)),
             last_published: metrics::gauge!(names::LAST_PUBLISHED, "pipeline" => label()),
             ended: <[AtomicU64; 2]>::default(),

@@ -147,7 +147,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::observe::{Observer, OutcomeKind};
+    use crate::{observe::Observer, outcome::OutcomeKind};
 
     #[test]
     fn a_point_is_what_happened_in_its_interval() {

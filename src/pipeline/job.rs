@@ -1,8 +1,8 @@
 //! A file in flight: one type for each step through the pipeline. Moving the value is the transition,
 //! and dropping it anywhere releases its resources.
 
+mod end;
 mod observation;
-mod outcome;
 mod ticket;
 
 use std::{
@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::ticket::Ticket;
 pub use self::{
+    end::{DeferReason, JobEnd},
     observation::{Arrival, DiscoveredBy, Observation},
-    outcome::{DeferReason, Outcome},
     ticket::Feedback,
 };
 use crate::{
@@ -33,7 +33,7 @@ use crate::{
 
 /// The state that travels with a file through all stages.
 ///
-/// Every job ends in exactly one [`Outcome`]: by [`Job::end`], or, if it is dropped earlier (a forced
+/// Every job ends in exactly one [`JobEnd`]: by [`Job::end`], or, if it is dropped earlier (a forced
 /// stop, a panic), by its ticket.
 #[derive(Debug)]
 #[must_use = "a job ends by `end`"]
@@ -198,11 +198,11 @@ impl Job {
     }
 
     /// Ends the job with its one outcome. Its output was counted when it was acknowledged.
-    pub fn end(mut self, outcome: Outcome, output_bytes: u64) {
+    pub fn end(mut self, outcome: JobEnd, output_bytes: u64) {
         let kind = outcome.kind();
         let source_bytes = self.metadata.identity.size;
         // A file that another scan finds done is one that this run counted before.
-        if outcome != Outcome::Skipped || self.origin != DiscoveredBy::Again {
+        if outcome != JobEnd::Skipped || self.origin != DiscoveredBy::Again {
             self.context.meter.outcomes().ended(kind, source_bytes);
         }
         self.trace.outcome(kind, self.attempt, (source_bytes, output_bytes));
@@ -214,7 +214,7 @@ impl Job {
     /// Ends the job; the intake sends the file again later.
     pub fn defer(self, after: Duration, cause: DeferReason) {
         let attempt = self.attempt + u32::from(cause == DeferReason::Failed);
-        self.end(Outcome::Deferred { after, attempt, cause }, 0);
+        self.end(JobEnd::Deferred { after, attempt, cause }, 0);
     }
 
     /// Adds the error that decides the job's verdict.

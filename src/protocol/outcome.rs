@@ -12,8 +12,9 @@ use std::{
 use super::SharedEvents;
 use crate::{
     failpoint,
-    ledger::{Record, RecordId, State},
-    observe::{self, OutcomeKind, OutcomeLine, Proof, display_path, log_seconds, units::size},
+    ledger::{Output, Record, RecordId, State},
+    observe::{self, Proof, display_path, log_seconds, units::size},
+    outcome::{Outcome, OutcomeKind},
 };
 
 /// Returns the nanoseconds since the epoch, for records.
@@ -67,7 +68,7 @@ fn append_published(
     let Some(events) = events.as_mut() else {
         return Ok(());
     };
-    let lines: Vec<OutcomeLine> = files.iter().map(|file| published_line(ledger, file)).collect();
+    let lines: Vec<Outcome> = files.iter().map(|file| published_line(ledger, file)).collect();
     events.append(&lines)?;
     failpoint::barrier("barrier::events", || events.sync())
 }
@@ -99,7 +100,7 @@ pub fn report_recovered(
 
 /// Appends a line that is not an acknowledgement. A full disk does not fail it: the ledger has the
 /// outcome, and the line is written before the next one, unless too many wait.
-pub fn append_unpublished(events: &SharedEvents, line: OutcomeLine) -> io::Result<()> {
+pub fn append_unpublished(events: &SharedEvents, line: Outcome) -> io::Result<()> {
     let mut events = events.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(events) = events.as_mut() else {
         return Ok(());
@@ -129,7 +130,7 @@ pub fn finish(events: &SharedEvents) {
     }
 }
 
-fn published_line(ledger: &str, published: &Published<'_>) -> OutcomeLine {
+fn published_line(ledger: &str, published: &Published<'_>) -> Outcome {
     let Published { pipeline, record, took } = published;
     let source = (record.id, record.source.as_path(), record.identity.size);
     let line = outcome_line((ledger, pipeline), OutcomeKind::Published, source);
@@ -137,16 +138,8 @@ fn published_line(ledger: &str, published: &Published<'_>) -> OutcomeLine {
         return line;
     };
     let (path, output_hex) = json_path(&output.path);
-    OutcomeLine {
-        output: Some(path),
-        output_hex,
-        output_bytes: Some(output.identity.size),
-        source_hash: Some(hex(&output.source_hash)),
-        output_hash: Some(hex(&output.hash)),
-        replaced_hash: output.replaces.and_then(|replaced| replaced.hash).map(|hash| hex(&hash)),
-        seconds: took.map(|took| took.as_secs_f64()),
-        ..line
-    }
+    let seconds = took.map(|took| took.as_secs_f64());
+    with_output(Outcome { output: Some(path), output_hex, seconds, ..line }, output)
 }
 
 /// Creates a line without an output.
@@ -154,26 +147,54 @@ pub fn outcome_line(
     (ledger, pipeline): (&str, &str),
     outcome: OutcomeKind,
     (id, path, source_bytes): (RecordId, &Path, u64),
-) -> OutcomeLine {
+) -> Outcome {
     let (source, source_hex) = json_path(path);
-    OutcomeLine {
+    Outcome {
         time: jiff::Timestamp::now().to_string(),
         id,
-        ledger: ledger.to_owned(),
+        ledger: Some(ledger.to_owned()),
         pipeline: pipeline.to_owned(),
-        outcome,
+        outcome: Some(outcome),
         source,
         source_hex,
         source_bytes,
-        output: None,
-        output_hex: None,
-        output_bytes: None,
-        source_hash: None,
-        output_hash: None,
-        replaced_hash: None,
-        seconds: None,
-        reason_code: None,
-        reason: None,
+        ..Outcome::default()
+    }
+}
+
+/// Returns the outcome of a record, with its state, and with paths for people: control characters are
+/// escaped.
+#[must_use]
+pub fn recorded(record: &Record, pipeline: &str, time: String) -> Outcome {
+    let output = record.output.as_ref().filter(|_| record.state != State::Skipped);
+    let shown = |path: &Path| display_path(path).to_string();
+    let transforms = output.map(|output| output.transforms.clone());
+    let outcome = Outcome {
+        time,
+        id: record.id,
+        pipeline: pipeline.to_owned(),
+        state: Some(record.state),
+        source: shown(&record.source),
+        source_bytes: record.identity.size,
+        output: output.map(|output| shown(&output.path)),
+        transforms: transforms.filter(|transforms| !transforms.is_empty()),
+        moved_to: record.moved_to.as_deref().map(shown),
+        ..Outcome::default()
+    };
+    let outcome = outcome.with_reason(record.reason.as_ref());
+    match output {
+        Some(output) => with_output(outcome, output),
+        None => outcome,
+    }
+}
+
+fn with_output(outcome: Outcome, output: &Output) -> Outcome {
+    Outcome {
+        output_bytes: Some(output.identity.size),
+        source_hash: Some(hex(&output.source_hash)),
+        output_hash: Some(hex(&output.hash)),
+        replaced_hash: output.replaces.and_then(|replaced| replaced.hash).map(|hash| hex(&hash)),
+        ..outcome
     }
 }
 

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use super::time;
 use crate::{
     ledger::{self, HistoryQuery, Ledger, PipelineDirs, PipelineId, Record, RecordId, State},
-    observe::{OutcomeRecord, display_path},
+    observe::display_path,
+    outcome::Outcome,
+    protocol::outcome::recorded,
 };
 
 /// Records that are read at once. A page examines at most `WINDOWS` such windows: a search that
@@ -90,22 +92,8 @@ fn mentions(record: &Record, text: &str) -> bool {
             .is_some_and(|reason| reason.code.as_str() == text || contains(reason.text.clone()))
 }
 
-/// Converts a record to its outcome. The ledger has no number of attempts.
+/// Returns the outcome of a record. The ledger has no number of attempts.
 #[must_use]
-pub fn notice(record: &Record, roots: &PipelineDirs) -> OutcomeRecord {
-    let output = record.output.as_ref().filter(|_| record.state != State::Skipped);
-    OutcomeRecord {
-        id: record.id,
-        pipeline: roots.name.clone(),
-        path: display_path(&record.source).to_string(),
-        state: record.state.as_str(),
-        at: time(record),
-        output: output.map(|output| display_path(&output.path).to_string()),
-        source_bytes: record.identity.size,
-        output_bytes: output.map(|output| output.identity.size),
-        reason_code: record.reason.as_ref().map(|reason| reason.code),
-        reason: record.reason_text().map(str::to_owned),
-        attempts: None,
-        seconds: None,
-    }
+pub fn outcome(record: &Record, roots: &PipelineDirs) -> Outcome {
+    recorded(record, &roots.name, time(record))
 }

@@ -105,7 +105,7 @@ test("the keyboard reaches every control in the order of the page, and shows whe
     assert.ok(now.seen, `the focus is not seen at ${now.name}`);
     walk.push(now.name);
   }
-  const row = (name) => SCENARIOS.busy().outcomes.slice(0, 20).map((one) => one.path).includes(name);
+  const row = (name) => SCENARIOS.busy().outcomes.slice(0, 20).map((one) => one.source).includes(name);
   // Each file is a link to its explanation: these are left out here.
   assert.deepEqual(walk.filter((name) => !row(name)), [
     "Skip to the content", "Pause", "Rescan", "Reload", "Drain…", "Quarantine",

@@ -66,14 +66,14 @@ function outcomes(count, more = () => ({})) {
     const path = LOGS[index % LOGS.length].replace(/(\d+)(?=\D*$)/, (digits) => String(Number(digits) + index).padStart(digits.length, "0"));
     const source = 9_000 + ((index * 7_919) % 4_000_000);
     return {
-      id: 48_211 - index, pipeline: "main", path, state: "done", at: iso(index * 0.4), output: `${path}.zst`, source_bytes: source,
-      output_bytes: Math.round(source * (0.2 + (index % 7) / 40)), reason_code: null, reason: null, attempts: 1, seconds: null, ...more(index),
+      id: 48_211 - index, pipeline: "main", source: path, state: "done", time: iso(index * 0.4), output: `${path}.zst`, source_bytes: source,
+      output_bytes: Math.round(source * (0.2 + (index % 7) / 40)), attempts: 1, ...more(index),
     };
   });
 }
 
 const inQuarantine = (id, path, reason, more = {}) => ({
-  id, pipeline: "main", reason_code: "output_error", path, kept_at: `/srv/inbox/${path}`, at: iso(id * 61), stage: "transform", cause: reason, reason, attempts: 3, bytes: 4_096 * id, ...more,
+  id, pipeline: "main", reason_code: "output_error", source: path, kept_at: `/srv/inbox/${path}`, time: iso(id * 61), stage: "transform", cause: reason, reason, attempts: 3, bytes: 4_096 * id, ...more,
 });
 
 // A quarantined file whose reason names it, as those of the service do.
@@ -116,18 +116,18 @@ function busy() {
   });
   const work = [
     ["sensors/pit-7/run-2026-11-24.raw", 3_221_225_472, 0.71, "transform", 41], ["db/wal/00000001000000A2", 671_088_640, 0.34, "read", 9],
-    ...outcomes(26).map((one, index) => [one.path, one.source_bytes, index < 12 ? 1 : 0.5, index < 8 ? "commit" : index < 14 ? "write" : "transform", 0]),
+    ...outcomes(26).map((one, index) => [one.source, one.source_bytes, index < 12 ? 1 : 0.5, index < 8 ? "commit" : index < 14 ? "write" : "transform", 0]),
     ["backup/home.tar", 1_288_490_188, 0, "settle", 12],
   ];
   return {
     status: status({ pipelines: [one] }, { claim: 64, read: 41, large: 3, transform: 12, write: 2, commit: 96, publish: 1, acknowledge: 0, dispose: 18 }),
     work: work.map(([path, bytes, share, stage, seconds], index) => ({
-      id: 60_000 + index, pipeline: "main", path, bytes, done_bytes: Math.round(bytes * share), stage, queued: stage === "settle", seconds,
+      id: 60_000 + index, pipeline: "main", source: path, bytes, done_bytes: Math.round(bytes * share), stage, queued: stage === "settle", seconds,
     })),
     series: hour({ gapAt: [[120, 150]] }),
     outcomes: outcomes(120, (index) =>
-      index === 4 ? { state: "skipped", output: null, output_bytes: null, reason_code: "name_taken", reason: "the output exists, and `on_exists = \"skip\"`" }
-        : index === 9 ? { state: "quarantined", output: null, output_bytes: null, attempts: 3, reason_code: "truncated", reason: `cannot transform /srv/inbox/edge/eu-3/requests-23.ndjson: ${TRUNCATED}` }
+      index === 4 ? { state: "skipped", output: undefined, output_bytes: undefined, reason_code: "name_taken", reason: "the output exists, and `on_exists = \"skip\"`" }
+        : index === 9 ? { state: "quarantined", output: undefined, output_bytes: undefined, attempts: 3, reason_code: "truncated", reason: `cannot transform /srv/inbox/edge/eu-3/requests-23.ndjson: ${TRUNCATED}` }
           : { seconds: 0.018 + (index % 5) / 200 }),
     quarantine: QUARANTINE,
     // What grows from one second to the next.
@@ -184,8 +184,8 @@ export const SCENARIOS = {
   },
   hostile: () => ({
     ...quiet(status({ pipelines: [pipeline("<b>main</b>", { quarantine_size: HOSTILE.length, in_flight: HOSTILE.length, paused: unavailable("<i>reason</i>") })] })),
-    work: HOSTILE.map((path, index) => ({ id: index, pipeline: "<b>main</b>", path, bytes: index, done_bytes: 0, stage: "read", seconds: 0 })),
-    outcomes: HOSTILE.map((path, index) => ({ ...outcomes(1)[0], id: 100 - index, pipeline: "<b>main</b>", path, output: `${path}.zst`, reason: index % 2 ? `<b>${path}</b>` : null })),
+    work: HOSTILE.map((path, index) => ({ id: index, pipeline: "<b>main</b>", source: path, bytes: index, done_bytes: 0, stage: "read", seconds: 0 })),
+    outcomes: HOSTILE.map((path, index) => ({ ...outcomes(1)[0], id: 100 - index, pipeline: "<b>main</b>", source: path, output: `${path}.zst`, reason: index % 2 ? `<b>${path}</b>` : undefined })),
     quarantine: HOSTILE.map((path, index) => inQuarantine(50 - index, path, `<u>${path}</u>`, { pipeline: "<b>main</b>", kept_at: path })),
   }),
 };
@@ -193,13 +193,13 @@ export const SCENARIOS = {
 const has = (one, query) => {
   const search = (query.get("search") ?? "").toLowerCase();
   const fits = (key) => [null, ""].includes(query.get(key)) || one[key] === query.get(key);
-  return fits("state") && fits("pipeline") && fits("cause") && [one.path, one.reason ?? ""].some((text) => text.toLowerCase().includes(search));
+  return fits("state") && fits("pipeline") && fits("cause") && [one.source, one.reason ?? ""].some((text) => text.toLowerCase().includes(search));
 };
 
 function groups(list) {
   const found = new Map();
-  for (const { cause, reason_code, at } of list) {
-    const group = found.get(cause) ?? { cause, reason_code, files: 0, at };
+  for (const { cause, reason_code, time } of list) {
+    const group = found.get(cause) ?? { cause, reason_code, files: 0, time };
     group.files += 1;
     found.set(cause, group);
   }

@@ -94,13 +94,13 @@ test("what fits the filter is downloaded", () => atPlace({}, async (place) => {
       return readFile(await download.path(), "utf8");
     };
     const rows = (await file("csv")).trimEnd().split("\r\n");
-    assert.match(rows[0], /^id,at,pipeline,state,path,/);
+    assert.match(rows[0], /^id,time,pipeline,state,source,/);
     assert.equal(rows.length, 4);
     assert.ok(rows.some((row) => row.includes(',"\'=sum.log",')), "no formula");
     await page.fill("#outcome-search", "b.log");
     await page.waitForFunction(() => document.querySelectorAll("#outcome-rows tr").length === 1);
     const lines = (await file("jsonl")).trimEnd().split("\n").map((line) => JSON.parse(line));
-    assert.deepEqual(lines.map((one) => one.path), ["b.log"]);
+    assert.deepEqual(lines.map((one) => one.source), ["b.log"]);
   });
 }));
 
@@ -190,7 +190,7 @@ test("failed files are grouped by their cause, and go back one by one, by group 
     assert.equal(groups.length, 1, "one cause");
     assert.doesNotMatch(groups[0].cause, /[abc]\.gz/);
     await shows(page, "#quarantine-groups .cause", groups[0].cause.replaceAll("`", ""));
-    assert.deepEqual(await page.locator("#quarantine-groups .file .name").allTextContents(), files.map((file) => file.path));
+    assert.deepEqual(await page.locator("#quarantine-groups .file .name").allTextContents(), files.map((file) => file.source));
     await picture(page, "quarantine", "#quarantine");
     await page.fill("#quarantine-search", "b.gz");
     await rows(page, 1);
@@ -199,7 +199,7 @@ test("failed files are grouped by their cause, and go back one by one, by group 
     await shows(page, "#message", "1 file went back to the intake.");
     // It fails again, and has another number.
     const requeued = await place.query("outcomes?state=requeued");
-    assert.deepEqual(requeued.outcomes.map((one) => one.path), ["b.gz"]);
+    assert.deepEqual(requeued.outcomes.map((one) => one.source), ["b.gz"]);
     await until("it is in quarantine again", async () => (await place.query("quarantine")).total === 3);
     await page.fill("#quarantine-search", "");
     await rows(page, 3);

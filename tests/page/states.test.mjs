@@ -49,7 +49,7 @@ test("names and reasons are text, whatever is in them", () => mocked("hostile", 
   const list = served.state.quarantine;
   await page.waitForFunction((number) => document.querySelectorAll("#quarantine-groups > li").length === number, list.length);
   await shows(page, "#sentence", /^<i>reason<\/i>\. /);
-  const paths = served.state.work.map((file) => file.path);
+  const paths = served.state.work.map((file) => file.source);
   await page.locator("#quarantine-groups details").evaluateAll((groups) => groups.forEach((group) => { group.open = true; }));
   await page.waitForFunction((number) => document.querySelectorAll("#quarantine-groups tbody tr").length === number, list.length);
   for (const names of ["#files li > .name", "#outcome-rows .file > .name", "#quarantine-groups .file > .name"]) {
@@ -204,12 +204,12 @@ test("older outcomes come in pages, and new ones only where they match", () => m
   await page.selectOption("#outcome-state", "quarantined");
   await page.waitForFunction(() => document.querySelectorAll("#outcome-rows tr").length === 1);
   const one = served.state.outcomes[0];
-  served.push("outcome", { ...one, id: 90_000, path: "other.log" });
-  served.push("outcome", { ...one, id: 90_001, path: "matching.log", state: "quarantined", reason_code: "corrupt", reason: "a reason" });
+  served.push("outcome", { ...one, id: 90_000, source: "other.log" });
+  served.push("outcome", { ...one, id: 90_001, source: "matching.log", state: "quarantined", reason_code: "corrupt", reason: "a reason" });
   await shows(page, "#outcome-rows", /matching\.log.*corrupt a reason/);
   assert.equal(await rows(page, "outcome-rows"), 2);
   await page.uncheck("#outcome-live");
-  served.push("outcome", { ...one, id: 90_002, path: "unseen.log", state: "quarantined" });
+  served.push("outcome", { ...one, id: 90_002, source: "unseen.log", state: "quarantined" });
   served.push("gap", { missed: 1_234 });
   await shows(page, "#outcome-gap", /^1,234 outcomes came too fast/);
   await page.waitForFunction(() => !document.querySelector("#outcome-rows").textContent.includes("unseen"));
@@ -217,13 +217,13 @@ test("older outcomes come in pages, and new ones only where they match", () => m
 
 test("an outcome has date, duration and ratio in one line, and does not move under the pointer", () => mocked("busy", async (page, served) => {
   await page.waitForFunction(() => document.querySelectorAll("#outcome-rows tr").length === 20);
-  const one = { ...served.state.outcomes[0], id: 90_000, path: "new.log", output: "new.log.zst", source_bytes: 4000, output_bytes: 1000, seconds: 1.5 };
+  const one = { ...served.state.outcomes[0], id: 90_000, source: "new.log", output: "new.log.zst", source_bytes: 4000, output_bytes: 1000, seconds: 1.5 };
   served.push("outcome", one);
   await shows(page, "#outcome-rows tr", /^24 Nov 14:30:00✓ donemainnew\.lognew\.log\.zst4 kB → 1 kB4\.001\.5 s$/);
   const heights = await page.locator("#outcome-rows tr").evaluateAll((list) => list.map((row) => row.getBoundingClientRect().height));
   assert.ok(heights.every((height) => height < 35), String(heights));
   await page.hover("#outcome-rows tr:nth-child(3)");
-  served.push("outcome", { ...one, id: 90_001, path: "later.log" });
+  served.push("outcome", { ...one, id: 90_001, source: "later.log" });
   // The next second's figures come after it.
   const before = await page.locator("#figures").textContent();
   await page.waitForFunction((figures) => document.querySelector("#figures").textContent !== figures, before);
@@ -244,7 +244,7 @@ test("a file links to its explanation, and the address of that can be shared", (
 test("thousands of outcomes at once leave a bounded page", () => mocked("busy", async (page, served) => {
   await page.waitForFunction(() => document.querySelectorAll("#outcome-rows tr").length === 20);
   const one = served.state.outcomes[0];
-  for (let number = 0; number < 5_000; number += 1) served.push("outcome", { ...one, id: 100_000 + number, path: `burst-${number}` });
+  for (let number = 0; number < 5_000; number += 1) served.push("outcome", { ...one, id: 100_000 + number, source: `burst-${number}` });
   await shows(page, "#outcome-rows", /burst-4999/);
   assert.ok(await rows(page, "outcome-rows") <= 50);
 }));

@@ -22,18 +22,18 @@ const plain = (cause) => cause.replaceAll("`", "");
 
 function row(group, one) {
   const button = html("button", {
-    type: "button", "aria-label": `Requeue ${one.path}`,
+    type: "button", "aria-label": `Requeue ${one.source}`,
     onclick: async () => { if (await requeue({ ids: [one.id] })) await reload(group); },
   }, "Requeue");
-  const isInPlace = one.kept_at === `${inputs.get(one.pipeline)}/${one.path}`;
+  const isInPlace = one.kept_at === `${inputs.get(one.pipeline)}/${one.source}`;
   return html("tr", { role: "row", title: one.reason },
-    cell("file", "File", fileLink(one.path, inputs.get(one.pipeline))),
+    cell("file", "File", fileLink(one.source, inputs.get(one.pipeline))),
     cell("origin", "Pipeline", html("bdi", {}, one.pipeline)),
     cell("kept", "Kept", html("span", { title: one.kept_at }, isInPlace ? "in the input" : "moved")),
     cell("size", "Size", bytes(one.bytes)),
     cell("stage", "Stage", one.stage ?? "–"),
     cell("attempts", "Attempts", one.attempts === null ? "–" : count(one.attempts)),
-    cell("when", "Since", moment(one.at)),
+    cell("when", "Since", moment(one.time)),
     cell("act change", "", button));
 }
 
@@ -84,12 +84,12 @@ function showGroups() {
       group = make(one.cause);
       groups.set(one.cause, group);
     }
-    const changed = group.number !== one.files || group.at !== one.at;
-    Object.assign(group, { number: one.files, at: one.at });
+    const changed = group.number !== one.files || group.time !== one.time;
+    Object.assign(group, { number: one.files, time: one.time });
     group.item.classList.toggle("single", one.files === 1);
     group.code.replaceChildren(reasonCode(one.reason_code));
     setText(group.count, files(one.files));
-    group.when.replaceChildren(one.files > 1 ? "newest " : "", moment(one.at));
+    group.when.replaceChildren(one.files > 1 ? "newest " : "", moment(one.time));
     setText(group.button, one.files === 1 ? "Requeue" : `Requeue ${count(one.files)}…`);
     group.button.setAttribute("aria-label", one.files === 1 ? `Requeue the file of: ${plain(one.cause)}` : `Requeue ${files(one.files)}: ${plain(one.cause)}`);
     if (list.children[index] !== group.item) list.insertBefore(group.item, list.children[index] ?? null);

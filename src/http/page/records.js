@@ -22,27 +22,27 @@ const arrived = [];
 const durations = new Map();
 
 function sizes(one) {
-  if (one.output_bytes === null) return bytes(one.source_bytes);
+  if (one.output_bytes === undefined) return bytes(one.source_bytes);
   return `${bytes(one.source_bytes)} → ${bytes(one.output_bytes)}`;
 }
 
 // The row names the file, so the reason need not.
-const shortReason = (one) => one.reason.replaceAll(`${inputs.get(one.pipeline)}/${one.path}`, "the file").replaceAll("`", "");
+const shortReason = (one) => one.reason.replaceAll(`${inputs.get(one.pipeline)}/${one.source}`, "the file").replaceAll("`", "");
 
 function row(one) {
-  const result = one.reason !== null ? html("span", { class: "reason", title: one.reason }, reasonCode(one.reason_code), shortReason(one))
-    : one.output === null ? "–" : name(one.output);
-  const attempts = one.attempts !== null && one.attempts > 1
+  const result = one.reason !== undefined ? html("span", { class: "reason", title: one.reason }, reasonCode(one.reason_code), shortReason(one))
+    : one.output === undefined ? "–" : name(one.output);
+  const attempts = one.attempts !== undefined && one.attempts > 1
     ? html("span", { title: `${count(one.attempts)} attempts` }, ` ×${count(one.attempts)}`) : null;
   const took = one.seconds ?? durations.get(one.id);
   return html("tr", { role: "row", "data-state": one.state },
-    cell("when", "Time", moment(one.at)),
+    cell("when", "Time", moment(one.time)),
     cell("outcome", "Outcome", html("span", { class: "badge" }, html("span", { "aria-hidden": "true" }, SIGNS[one.state] ?? "·"), ` ${one.state}`), attempts),
     cell("origin", "Pipeline", html("bdi", {}, one.pipeline)),
-    cell("file", "File", fileLink(one.path, inputs.get(one.pipeline))),
+    cell("file", "File", fileLink(one.source, inputs.get(one.pipeline))),
     cell("result", "Output", result),
     cell("size", "Size", sizes(one)),
-    cell("ratio", "Ratio", one.output_bytes === null ? "–" : ratio(one.source_bytes, one.output_bytes)),
+    cell("ratio", "Ratio", one.output_bytes === undefined ? "–" : ratio(one.source_bytes, one.output_bytes)),
     cell("took", "Duration", took === undefined ? "–" : seconds(took)));
 }
 
@@ -85,7 +85,7 @@ export const isEmpty = () => outcomes.answer !== null && outcomes.items.length =
 const matches = (one, { search, state, pipeline }) =>
   (state === "" || one.state === state) &&
   (pipeline === "" || one.pipeline === pipeline) &&
-  (one.reason_code === search.toLowerCase() || [one.path, one.reason ?? ""].some((text) => text.toLowerCase().includes(search.toLowerCase())));
+  (one.reason_code === search.toLowerCase() || [one.source, one.reason ?? ""].some((text) => text.toLowerCase().includes(search.toLowerCase())));
 
 // Rows do not move under a pointer or the focus of the keyboard.
 const isBeingRead = () => byId("outcome-rows").matches(":hover, :focus-within");
@@ -105,7 +105,7 @@ const showArrived = throttled(() => {
 export function outcome(one) {
   arrived.push(one);
   if (arrived.length > PAGE) arrived.shift();
-  if (one.seconds !== null) durations.set(one.id, one.seconds);
+  if (one.seconds !== undefined) durations.set(one.id, one.seconds);
   if (durations.size > DURATIONS_MAX) durations.delete(durations.keys().next().value);
   showArrived();
   if (one.state === "quarantined" || one.state === "requeued") quarantine.changed();

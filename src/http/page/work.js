@@ -128,9 +128,9 @@ function updateCard(parts, one, pace, draining) {
 }
 
 function fileRow(file) {
-  const bar = html("progress", { "aria-label": `Read of ${file.path}`, max: 1, value: 0 });
+  const bar = html("progress", { "aria-label": `Read of ${file.source}`, max: 1, value: 0 });
   const parts = { bar, stage: html("span", { class: "stage" }), size: html("span", { class: "size" }), time: html("span", { class: "time" }) };
-  parts.item = html("li", {}, fileLink(file.path, inputs.get(file.pipeline)), parts.stage, bar, parts.size, parts.time);
+  parts.item = html("li", {}, fileLink(file.source, inputs.get(file.pipeline)), parts.stage, bar, parts.size, parts.time);
   return parts;
 }
 

@@ -64,23 +64,15 @@ async fn a_stream_outlives_other_connections_and_a_client_that_reads_no_more_is_
     drop(stream);
     // Nothing reads this one: its buffers fill up, and it is dropped.
     let unread = listen(running.address).await;
-    let notice = |id| crate::observe::OutcomeRecord {
+    let outcome = |id| crate::outcome::Outcome {
         id,
         pipeline: "main".to_owned(),
-        path: "x".repeat(10_000),
-        state: "published",
-        at: String::new(),
-        output: None,
-        source_bytes: 0,
-        output_bytes: None,
-        reason_code: None,
-        reason: None,
-        attempts: None,
-        seconds: None,
+        source: "x".repeat(10_000),
+        ..crate::outcome::Outcome::default()
     };
     let free = || get(running.address, "/livez");
     for id in 0.. {
-        running.observer.outcome_stream().send(|| notice(id));
+        running.observer.outcome_stream().send(|| outcome(id));
         tokio::time::sleep(Duration::from_millis(10)).await;
         assert!(id < 100_000, "a client that reads nothing is kept");
         if running.observer.outcome_stream().listeners() == 0 {

@@ -14,7 +14,7 @@ use rustix::{
 };
 
 use super::proof::{Line, Proof};
-use crate::{failpoint, observe::OutcomeKind};
+use crate::{failpoint, outcome::OutcomeKind};
 
 /// Range at the end of the file that is searched for lines without a state in the ledger after a crash.
 const TAIL_BYTES: u64 = 64 * 1024 * 1024;
@@ -23,7 +23,7 @@ const TAIL_BYTES: u64 = 64 * 1024 * 1024;
 const RECENT_BYTES: u64 = 8 * 1024 * 1024;
 /// Longer than any line of this program.
 const BLOCK_BYTES: u64 = 1024 * 1024;
-/// Start of every line of this program: the first field of [`OutcomeLine`](super::OutcomeLine).
+/// Start of every line of this program: the first field of [`Outcome`](crate::outcome::Outcome).
 const LINE_START: &[u8] = b"{\"time\":\"";
 
 /// The open file, locked. Dropping it closes and unlocks it.
@@ -152,7 +152,7 @@ impl Log {
         self.may_have_failed_sync = false;
         let mut recorded = HashSet::new();
         self.search(TAIL_BYTES, |line| {
-            if line.outcome == OutcomeKind::Published.as_str() && records.contains(&line.proof) {
+            if line.outcome == OutcomeKind::Published && records.contains(&line.proof) {
                 recorded.insert(line.proof.id);
             }
         })?;

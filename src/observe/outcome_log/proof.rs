@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::OutcomeLine;
+use crate::outcome::{Outcome, OutcomeKind};
 
 /// The fields that a line and its record share. The number alone proves nothing: an events file may
 /// outlive its ledger, and a restored ledger reuses the numbers after its backup.
@@ -18,10 +18,11 @@ pub struct Proof {
     pub output_hash: Option<String>,
 }
 
-impl From<OutcomeLine> for Proof {
-    fn from(event: OutcomeLine) -> Self {
-        let OutcomeLine { id, ledger, source, source_hex, output, output_hex, .. } = event;
-        let OutcomeLine { source_hash, output_hash, .. } = event;
+impl From<Outcome> for Proof {
+    fn from(event: Outcome) -> Self {
+        let Outcome { id, ledger, source, source_hex, output, output_hex, .. } = event;
+        let Outcome { source_hash, output_hash, .. } = event;
+        let ledger = ledger.unwrap_or_default();
         Self { id, ledger, source, source_hex, output, output_hex, source_hash, output_hash }
     }
 }
@@ -29,7 +30,7 @@ impl From<OutcomeLine> for Proof {
 /// A line of the file, with the fields that recovery needs.
 #[derive(Debug, Deserialize)]
 pub(super) struct Line {
-    pub outcome: String,
+    pub outcome: OutcomeKind,
     #[serde(flatten)]
     pub proof: Proof,
 }

@@ -2,25 +2,18 @@ use std::path::PathBuf;
 
 use super::*;
 
-fn event(id: i64) -> OutcomeLine {
-    OutcomeLine {
+fn event(id: i64) -> Outcome {
+    Outcome {
         time: "2026-01-01T00:00:00Z".into(),
         id,
-        ledger: "0011".into(),
+        ledger: Some("0011".into()),
         pipeline: "main".into(),
-        outcome: OutcomeKind::Published,
+        outcome: Some(OutcomeKind::Published),
         source: "a".into(),
-        source_hex: None,
         source_bytes: 1,
         output: Some("a.zst".into()),
-        output_hex: None,
         output_bytes: Some(2),
-        source_hash: None,
-        output_hash: None,
-        replaced_hash: None,
-        seconds: None,
-        reason_code: None,
-        reason: None,
+        ..Outcome::default()
     }
 }
 
@@ -95,7 +88,7 @@ fn recovery_finds_the_acknowledged_records() {
         .append(&[
             event(1),
             event(2),
-            OutcomeLine { outcome: OutcomeKind::Quarantined, ..event(3) },
+            Outcome { outcome: Some(OutcomeKind::Quarantined), ..event(3) },
         ])
         .expect("append");
     let recorded = events.recorded(&proofs(&[2, 3, 4])).expect("read");
@@ -152,7 +145,7 @@ fn a_record_is_found_before_many_later_and_foreign_lines() {
     let (_dir, path) = path();
     let mut events = Events::open(&path).expect("open");
     events.append(&[event(7)]).expect("append");
-    let later: Vec<OutcomeLine> = (10..20_000).map(event).collect();
+    let later: Vec<Outcome> = (10..20_000).map(event).collect();
     events.append(&later).expect("append");
     let mut text = std::fs::read(&path).expect("read");
     text.extend(b"not json\n\xff\xfe\n{\"id\":\"eight\"}\n");
@@ -168,7 +161,7 @@ fn every_line_is_one_json_object_whatever_the_name() {
     let (_dir, path) = path();
     let mut events = Events::open(&path).expect("open");
     let name = "a\nb\r\"\\\u{0}\u{1b}[2J\u{2028}";
-    events.append(&[OutcomeLine { source: name.into(), ..event(1) }]).expect("append");
+    events.append(&[Outcome { source: name.into(), ..event(1) }]).expect("append");
     let lines = lines(&path);
     assert_eq!(lines.len(), 1);
     let value: serde_json::Value = serde_json::from_str(&lines[0]).expect("json");
@@ -183,26 +176,24 @@ fn a_line_of_another_record_with_the_same_number_acknowledges_nothing() {
     let mut events = Events::open(&path).expect("open");
     let hashed = |source, output| {
         let hash = |text: &str| Some(text.to_owned());
-        OutcomeLine { source_hash: hash(source), output_hash: hash(output), ..event(1) }
+        Outcome { source_hash: hash(source), output_hash: hash(output), ..event(1) }
     };
     let own = hashed("s", "o");
     for foreign in [
-        OutcomeLine { ledger: "0012".into(), ..own.clone() },
-        OutcomeLine { source: "b".into(), ..own.clone() },
-        OutcomeLine { source_hex: Some("62".into()), ..own.clone() },
-        OutcomeLine { output: Some("b.zst".into()), ..own.clone() },
-        OutcomeLine { output_hex: Some("62".into()), ..own.clone() },
+        Outcome { ledger: Some("0012".into()), ..own.clone() },
+        Outcome { source: "b".into(), ..own.clone() },
+        Outcome { source_hex: Some("62".into()), ..own.clone() },
+        Outcome { output: Some("b.zst".into()), ..own.clone() },
+        Outcome { output_hex: Some("62".into()), ..own.clone() },
         hashed("another", "o"),
         hashed("s", "another"),
-        OutcomeLine { outcome: OutcomeKind::Quarantined, ..own.clone() },
+        Outcome { outcome: Some(OutcomeKind::Quarantined), ..own.clone() },
     ] {
         events.append(&[foreign]).expect("append");
     }
     let wanted = HashSet::from([Proof::from(own.clone())]);
     assert_eq!(events.recorded(&wanted).expect("read"), HashSet::new());
-    events
-        .append(&[OutcomeLine { time: "later".into(), seconds: Some(1.0), ..own }])
-        .expect("append");
+    events.append(&[Outcome { time: "later".into(), seconds: Some(1.0), ..own }]).expect("append");
     assert_eq!(events.recorded(&wanted).expect("read"), HashSet::from([1]));
 }
 
@@ -212,7 +203,7 @@ fn a_line_of_another_record_with_the_same_number_acknowledges_nothing() {
 fn lines_whose_sync_failed_are_written_again_before_they_count() {
     let (_dir, path) = path();
     let mut events = Events::open(&path).expect("open");
-    let lines: Vec<OutcomeLine> = (1..20_000).map(event).collect();
+    let lines: Vec<Outcome> = (1..20_000).map(event).collect();
     events.append(&lines).expect("append");
     let content = std::fs::read(&path).expect("read");
     let file = std::fs::File::options().write(true).open(&path).expect("open");
@@ -237,7 +228,7 @@ fn the_largest_number_is_that_of_the_same_ledger() {
     let (_dir, path) = path();
     let mut events = Events::open(&path).expect("open");
     assert_eq!(events.largest_id("0011").expect("read"), 0);
-    let foreign = OutcomeLine { ledger: "0012".into(), ..event(99) };
+    let foreign = Outcome { ledger: Some("0012".into()), ..event(99) };
     events.append(&[event(7), foreign, event(5)]).expect("append");
     assert_eq!(events.largest_id("0011").expect("read"), 7);
 }

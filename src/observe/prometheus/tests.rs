@@ -6,7 +6,8 @@ use std::{
 
 use super::*;
 use crate::{
-    observe::{Observer, OutcomeKind, SyncKind},
+    observe::{Observer, SyncKind},
+    outcome::OutcomeKind,
     stage::Stage,
 };
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use crate::observe::OutcomeKind;
+use crate::outcome::OutcomeKind;
 
 /// The trace of one file.
 #[derive(Debug, Default)]

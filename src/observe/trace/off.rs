@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{observe::OutcomeKind, stage::Stage};
+use crate::{outcome::OutcomeKind, stage::Stage};
 
 /// Makes no traces.
 #[derive(Clone, Debug, Default)]

@@ -16,7 +16,8 @@ use tokio::sync::mpsc;
 use super::{exporter::OtlpExporter, file_trace::FileTrace};
 use crate::{
     limits,
-    observe::{OutcomeKind, display_path, prometheus as names},
+    observe::{display_path, prometheus as names},
+    outcome::OutcomeKind,
     policy::Otlp,
     stage::Stage,
 };

@@ -11,7 +11,7 @@ use opentelemetry_proto::tonic::{
 use prost::Message;
 
 use super::file_trace::FileTrace;
-use crate::observe::{OutcomeKind, STAGES};
+use crate::{observe::STAGES, outcome::OutcomeKind};
 
 /// Both clocks at one instant, which converts steady times to wall-clock times.
 #[derive(Clone, Copy, Debug)]

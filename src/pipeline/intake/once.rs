@@ -17,7 +17,7 @@ use crate::{
     observe::{self, PauseReason, display_path},
     pipeline::{
         context::Context,
-        job::{Feedback, Outcome},
+        job::{Feedback, JobEnd},
     },
     protocol::outcome::now_ns,
     source::SourceError,
@@ -46,9 +46,9 @@ pub(super) fn log_unsent(context: &Context, table: &SettleTable, ready: &ReadyFi
 
 /// Logs the files that were sent and not finished.
 pub(super) fn log_unfinished(context: &Context, feedback: &[Feedback]) {
-    let reason = |outcome: &Outcome| match outcome {
-        Outcome::Deferred { cause, .. } => WaitReason::from(*cause).to_string(),
-        Outcome::Returned => STOPPED.to_owned(),
+    let reason = |outcome: &JobEnd| match outcome {
+        JobEnd::Deferred { cause, .. } => WaitReason::from(*cause).to_string(),
+        JobEnd::Returned => STOPPED.to_owned(),
         _ => "the service stopped while it was processed".to_owned(),
     };
     let left: Vec<(&PathBuf, String)> =
@@ -70,8 +70,8 @@ fn log_left<'a>(context: &Context, files: impl Iterator<Item = (&'a Path, &'a st
 }
 
 /// Checks whether nothing is left to do for a file.
-pub(super) const fn is_final(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Published | Outcome::Skipped | Outcome::Gone | Outcome::Quarantined)
+pub(super) const fn is_final(outcome: &JobEnd) -> bool {
+    matches!(outcome, JobEnd::Published | JobEnd::Skipped | JobEnd::Gone | JobEnd::Quarantined)
 }
 
 /// Logs that there may be more files than those that were logged.

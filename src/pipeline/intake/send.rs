@@ -8,7 +8,7 @@ use crate::{
     observe::display_path,
     pipeline::{
         circuit_breaker::{Admission, Probe},
-        job::{DiscoveredBy, Feedback, Job, Outcome},
+        job::{DiscoveredBy, Feedback, Job, JobEnd},
     },
 };
 
@@ -77,7 +77,7 @@ impl Intake {
     /// Takes the outcome of a job.
     pub(super) fn on_feedback(&mut self, feedback: Feedback) {
         self.ready.on_outcome(&feedback.path);
-        if feedback.outcome == Outcome::Unfinished {
+        if feedback.outcome == JobEnd::Unfinished {
             self.summary.unfinished += 1;
         }
         if feedback.outcome.has_lost_name() {

@@ -23,7 +23,7 @@ use crate::{
     fingerprint::Fingerprint,
     limits,
     observe::Trace,
-    pipeline::job::{Arrival, DeferReason, Feedback, Observation, Outcome, SettledFile},
+    pipeline::job::{Arrival, DeferReason, Feedback, JobEnd, Observation, SettledFile},
     policy::Settle,
 };
 
@@ -231,11 +231,11 @@ impl SettleTable {
             self.closed_quiet.remember(path.clone(), closed);
         }
         match outcome {
-            Outcome::Published | Outcome::Skipped | Outcome::Gone | Outcome::Quarantined => {
+            JobEnd::Published | JobEnd::Skipped | JobEnd::Gone | JobEnd::Quarantined => {
                 observed_again.map(|arrival| (path, arrival))
             }
-            Outcome::Unfinished | Outcome::Returned => None,
-            Outcome::Deferred { after, attempt, cause } => {
+            JobEnd::Unfinished | JobEnd::Returned => None,
+            JobEnd::Deferred { after, attempt, cause } => {
                 let is_unfinished =
                     matches!(cause, DeferReason::Busy | DeferReason::Unsure | DeferReason::Changed);
                 let waits = if is_unfinished { waits + 1 } else { waits };

@@ -4,13 +4,13 @@ use std::{path::PathBuf, time::Duration};
 
 use tokio::sync::mpsc;
 
-use super::outcome::{DeferReason, Outcome};
+use super::end::{DeferReason, JobEnd};
 
 /// The outcome of a job, sent to the intake.
 #[derive(Debug)]
 pub struct Feedback {
     pub path: PathBuf,
-    pub outcome: Outcome,
+    pub outcome: JobEnd,
 }
 
 /// Sends exactly one [`Feedback`] per job. Dropping it unsent reports an outcome by the job's progress.
@@ -45,7 +45,7 @@ impl Ticket {
         self.has_begun
     }
 
-    pub fn send(&mut self, outcome: Outcome) {
+    pub fn send(&mut self, outcome: JobEnd) {
         self.is_sent = true;
         let path = std::mem::take(&mut self.path);
         // The intake is gone only when the process ends; then the feedback has no use.
@@ -60,11 +60,11 @@ impl Drop for Ticket {
         }
         let outcome = if std::thread::panicking() {
             let attempt = self.attempt + 1;
-            Outcome::Deferred { after: Duration::ZERO, attempt, cause: DeferReason::Failed }
+            JobEnd::Deferred { after: Duration::ZERO, attempt, cause: DeferReason::Failed }
         } else if self.has_begun || self.was_attempted {
-            Outcome::Unfinished
+            JobEnd::Unfinished
         } else {
-            Outcome::Returned
+            JobEnd::Returned
         };
         self.send(outcome);
     }

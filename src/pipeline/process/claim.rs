@@ -19,7 +19,7 @@ use crate::{
         failure::ClaimError,
         in_commit::EarlierJob,
         job::{
-            Claimed, Committed, DeferReason, DiscoveredBy, DisposeRequest, FailedJob, Job, Outcome,
+            Claimed, Committed, DeferReason, DiscoveredBy, DisposeRequest, FailedJob, Job, JobEnd,
             Streamed,
         },
     },
@@ -128,7 +128,7 @@ impl Claim {
             }
             (PriorOutcome::Unfinished, _) => {
                 job.context.defer_unfinished(&job.path);
-                job.end(Outcome::Skipped, 0);
+                job.end(JobEnd::Skipped, 0);
             }
             (outcome, record) => {
                 let transforms =
@@ -144,7 +144,7 @@ impl Claim {
                     job.context.meter.skipped_for_other_transforms();
                 }
                 tracing::debug!(event = "file.unchanged", pipeline = %job.context.name(), source = %crate::observe::display_path(&job.path), ?outcome, "nothing to do");
-                job.end(Outcome::Skipped, 0);
+                job.end(JobEnd::Skipped, 0);
             }
         }
         Ok(None)
@@ -174,7 +174,7 @@ fn open(mut job: Job) -> Result<Option<Claimed>, Box<FailedJob>> {
     let source = match job.input.open(&job.path) {
         Ok(Opened::File(source)) => source,
         Ok(Opened::Gone) => {
-            job.end(Outcome::Gone, 0);
+            job.end(JobEnd::Gone, 0);
             return Ok(None);
         }
         Ok(Opened::Busy) => {
@@ -194,7 +194,7 @@ fn open(mut job: Job) -> Result<Option<Claimed>, Box<FailedJob>> {
                 job.context.note_lost_name();
             }
             if !is_eligible(&job, &metadata) {
-                job.end(Outcome::Skipped, 0);
+                job.end(JobEnd::Skipped, 0);
                 return Ok(None);
             }
             (job.metadata, job.extended) = (metadata, extended);

@@ -136,7 +136,7 @@ fn the_stream_has_states_outcomes_and_points_as_the_document_says() {
     service.place.put("a.log", "hello");
     let outcome = events.until("outcome");
     checked.check_event("Outcome", &outcome);
-    assert_eq!(outcome["path"], "a.log");
+    assert_eq!(outcome["source"], "a.log");
     assert_eq!((&outcome["state"], &outcome["attempts"]), (&"published".into(), &1.into()));
     assert!(outcome["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{outcome}");
     // One interval of the series.
@@ -164,7 +164,7 @@ fn the_history_is_paged_and_searched() {
         let page = service.get(&format!("/api/v1/outcomes?limit=2{next}")).json();
         let outcomes = page["outcomes"].as_array().unwrap();
         assert!(outcomes.len() <= 2, "{page}");
-        found.extend(outcomes.iter().map(|one| one["path"].as_str().unwrap().to_owned()));
+        found.extend(outcomes.iter().map(|one| one["source"].as_str().unwrap().to_owned()));
         let Some(before) = page["next_before"].as_i64() else { break };
         next = format!("&before={before}");
     }

@@ -105,7 +105,7 @@ fn a_quarantined_file_goes_back_by_its_number_and_other_numbers_are_reported() {
     service.get_until("/api/v1/status", |answer| answer.json()["pipelines"][0]["quarantined"] == 1);
     let list = service.get("/api/v1/quarantine").json();
     let file = &list["files"][0];
-    assert_eq!((&file["path"], &file["attempts"].is_u64()), (&"sub/bad.gz".into(), &true));
+    assert_eq!((&file["source"], &file["attempts"].is_u64()), (&"sub/bad.gz".into(), &true));
     assert_eq!((&file["stage"], &file["bytes"]), (&"transform".into(), &14.into()));
     assert_eq!(service.get("/api/v1/status").json()["pipelines"][0]["quarantine_size"], 1);
     let id = file["id"].as_i64().unwrap();

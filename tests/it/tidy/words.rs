@@ -65,7 +65,7 @@ const NAMES: [(&str, &str); 26] = [
     ("LastStop", "PreviousShutdown"),
     ("Life", "Heartbeats"),
     ("Means", "RecoveryContext"),
-    ("Notice", "OutcomeRecord"),
+    ("Notice", "Outcome"),
     ("Patient", "WriteTimeout"),
     ("Roots", "PipelineDirs"),
     ("Sealed", "DurableBatch"),

@@ -62,7 +62,7 @@ impl Bench {
         )
     }
 
-    fn returned(&mut self, outcome: Outcome, second: u64) -> Option<PathBuf> {
+    fn returned(&mut self, outcome: JobEnd, second: u64) -> Option<PathBuf> {
         let now = self.at(second);
         let feedback = Feedback { path: "a".into(), outcome };
         self.table.on_feedback(feedback, now).map(|(path, _)| path)
@@ -74,8 +74,8 @@ impl Bench {
     }
 }
 
-fn deferred(seconds: u64, cause: DeferReason) -> Outcome {
-    Outcome::Deferred { after: Duration::from_secs(seconds), attempt: 2, cause }
+fn deferred(seconds: u64, cause: DeferReason) -> JobEnd {
+    JobEnd::Deferred { after: Duration::from_secs(seconds), attempt: 2, cause }
 }
 
 #[test]
@@ -83,9 +83,9 @@ fn a_file_is_ready_at_once_and_in_flight_once() {
     let mut bench = Bench::new(AT_ONCE);
     assert!(bench.observe(1, 0, 0).is_some());
     assert!(bench.observe(1, 0, 0).is_none(), "T1");
-    assert_eq!(bench.returned(Outcome::Published, 1), Some("a".into()), "observed meanwhile");
+    assert_eq!(bench.returned(JobEnd::Published, 1), Some("a".into()), "observed meanwhile");
     assert!(bench.observe(1, 0, 1).is_some());
-    assert_eq!(bench.returned(Outcome::Published, 2), None);
+    assert_eq!(bench.returned(JobEnd::Published, 2), None);
     assert_eq!((bench.table.in_flight(), bench.table.waiting()), (0, 0));
 }
 
@@ -212,7 +212,7 @@ fn a_second_close_restarts_the_quiet_time_even_while_the_file_is_in_flight() {
     let mut bench = Bench::new(AUTO);
     assert!(bench.arrive(Arrival::Renamed, 0, 0).is_some());
     assert!(bench.arrive(Arrival::Closed, 0, 10).is_none());
-    let feedback = Feedback { path: "a".into(), outcome: Outcome::Published };
+    let feedback = Feedback { path: "a".into(), outcome: JobEnd::Published };
     let again = bench.table.on_feedback(feedback, bench.start);
     assert_eq!(again, Some(("a".into(), Arrival::Closed)));
 }
@@ -247,7 +247,7 @@ fn a_rename_after_the_publication_gives_later_files_more_time_too() {
     let at = |bench: &Bench, millis| bench.start + Duration::from_millis(millis);
     assert!(bench.arrive(Arrival::Closed, 0, 0).is_none());
     assert!(bench.arrive(Arrival::Unknown, 0, 100).is_some());
-    let feedback = Feedback { path: "a".into(), outcome: Outcome::Published };
+    let feedback = Feedback { path: "a".into(), outcome: JobEnd::Published };
     let now = at(&bench, 150);
     assert_eq!(bench.table.on_feedback(feedback, now), None);
     let now = at(&bench, 300);
@@ -317,12 +317,12 @@ enum Step {
     Observed { size: u64 },
     Gone,
     Closed,
-    Returned(JobEnd),
+    Returned(ReturnedAs),
     Due,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum JobEnd {
+enum ReturnedAs {
     Published,
     Unfinished,
     Deferred(DeferReason, u64),
@@ -355,9 +355,9 @@ fn step() -> impl Strategy<Value = (usize, u64, Step)> {
         Just(DeferReason::Storage)
     ];
     let end = prop_oneof![
-        2 => Just(JobEnd::Published),
-        1 => Just(JobEnd::Unfinished),
-        4 => (cause, 0_u64..40).prop_map(|(cause, tenths)| JobEnd::Deferred(cause, tenths)),
+        2 => Just(ReturnedAs::Published),
+        1 => Just(ReturnedAs::Unfinished),
+        4 => (cause, 0_u64..40).prop_map(|(cause, tenths)| ReturnedAs::Deferred(cause, tenths)),
     ];
     let step = prop_oneof![
         5 => (1_u64..4).prop_map(|size| Step::Observed { size }),
@@ -406,13 +406,13 @@ impl Comparison {
         };
     }
 
-    fn returned(&mut self, file: usize, end: JobEnd) {
+    fn returned(&mut self, file: usize, end: ReturnedAs) {
         let tenths = |tenths| Duration::from_millis(100 * tenths);
         let outcome = match end {
-            JobEnd::Published => Outcome::Published,
-            JobEnd::Unfinished => Outcome::Unfinished,
-            JobEnd::Deferred(cause, after) => {
-                Outcome::Deferred { after: tenths(after), attempt: 2, cause }
+            ReturnedAs::Published => JobEnd::Published,
+            ReturnedAs::Unfinished => JobEnd::Unfinished,
+            ReturnedAs::Deferred(cause, after) => {
+                JobEnd::Deferred { after: tenths(after), attempt: 2, cause }
             }
         };
         let feedback = Feedback { path: FILES[file].into(), outcome };
@@ -421,7 +421,7 @@ impl Comparison {
             return assert!(again.is_none());
         }
         self.models[file] = match end {
-            JobEnd::Deferred(_, after) => {
+            ReturnedAs::Deferred(_, after) => {
                 let not_before = self.now + tenths(after);
                 Model::Waiting { observations: Vec::new(), not_before }
             }

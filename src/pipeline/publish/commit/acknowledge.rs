@@ -157,7 +157,7 @@ impl Acknowledger {
             job.context
                 .meter
                 .outcome_stream()
-                .send(|| outcome::outcome_record(job, &file.record, "published"));
+                .send(|| outcome::streamed(job, &file.record, State::Published));
             // Otherwise its disposal decides, which may need other storage.
             if file.record.on_success == OnSuccess::Keep {
                 job.context.breaker.reset(now);

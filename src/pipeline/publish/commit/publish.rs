@@ -19,7 +19,7 @@ use crate::{
         context::Context,
         failure::{CommitError, Failure},
         halt::Halt,
-        job::{Committed, DisposeRequest, Job, Outcome, Staged},
+        job::{Committed, DisposeRequest, Job, JobEnd, Staged},
         outcome,
     },
     policy::{Durability, OnSuccess},
@@ -263,7 +263,7 @@ impl Publisher {
         if let Err(source) = outcome::report_unpublished(&job, &record) {
             self.fatal.set(&CommitError::Acknowledge { source }.into());
         }
-        job.end(Outcome::Skipped, 0);
+        job.end(JobEnd::Skipped, 0);
     }
 
     pub(super) fn fail(&self, staged: Staged, failure: impl Into<Failure>) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    pipeline::job::{DeferReason, Outcome, Staged},
+    pipeline::job::{DeferReason, JobEnd, Staged},
     policy::OnSuccess,
     source::SourceError,
 };
@@ -53,7 +53,7 @@ pub fn check_source_name(mut staged: Staged) -> Option<Staged> {
             source,
             "source renamed or removed before publishing, output discarded"
         );
-        job.end(Outcome::Gone, 0);
+        job.end(JobEnd::Gone, 0);
     }
     None
 }

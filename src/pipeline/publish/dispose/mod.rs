@@ -26,7 +26,7 @@ use crate::{
         context::Context,
         failure::{ClaimError, CommitError, DisposeError, Failure, Verdict},
         halt::Halt,
-        job::{Committed, DeferReason, DisposeRequest, FailedJob, Item, Job, Outcome},
+        job::{Committed, DeferReason, DisposeRequest, FailedJob, Item, Job, JobEnd},
         state_updates::StateUpdates,
     },
     policy::OnSuccess,
@@ -182,12 +182,12 @@ impl Disposer {
                     return pause(job, &Failure::from(error).chain());
                 }
                 job.context.in_commit.forget(&job.metadata.identity);
-                job.end(Outcome::Quarantined, 0);
+                job.end(JobEnd::Quarantined, 0);
             }
             Verdict::Pause => pause(job, &reason.text),
             Verdict::Fatal => {
                 self.fatal.set(&failure);
-                job.end(Outcome::Unfinished, 0);
+                job.end(JobEnd::Unfinished, 0);
             }
         }
     }
@@ -199,12 +199,12 @@ fn pause(job: Job, reason: &str) {
 }
 
 fn end_skipped(committed: Committed) {
-    committed.job.end(Outcome::Skipped, 0);
+    committed.job.end(JobEnd::Skipped, 0);
 }
 
 fn end_published(committed: Committed) {
     let bytes = committed.record.output_bytes();
-    committed.job.end(Outcome::Published, bytes);
+    committed.job.end(JobEnd::Published, bytes);
 }
 
 /// Returns the wait before attempt `attempt + 1`.

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::observe::OutcomeKind;
+use crate::outcome::OutcomeKind;
 
-/// The outcome of a job.
+/// The end of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum JobEnd {
     /// Its output is durable, and the source was disposed of.
     Published,
     /// There was nothing to do.
@@ -24,7 +24,7 @@ pub enum Outcome {
     Returned,
 }
 
-impl Outcome {
+impl JobEnd {
     /// Returns the outcome as it is counted.
     #[must_use]
     pub const fn kind(&self) -> OutcomeKind {
