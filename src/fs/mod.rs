@@ -4,15 +4,15 @@
 //! can write into a watched directory can lead the service out of it.
 
 mod access;
-mod bulk;
 mod content;
 mod copy;
 mod dir;
 mod extended;
 mod filesystem;
+mod kernel_io;
 mod lease;
 mod lock;
-mod made;
+mod new_directories;
 mod numbered;
 mod private_files;
 mod probe;
@@ -25,7 +25,6 @@ mod temp;
 mod walk;
 
 pub use access::{AccessDenied, access_denied};
-pub use bulk::{advise_sequential, copy_range, has_hole, share_content, start_writeback};
 pub use content::{fill, hash_of, keeps_file};
 pub use copy::{content_hash, copy, have_same_content};
 pub use dir::{Dir, FileMetadata, Kind, directory_at, identity_of, metadata_of};
@@ -33,6 +32,7 @@ pub use extended::ExtendedAttributes;
 pub use filesystem::{
     DirtyPages, boot_id, is_mount, is_network, is_remote, prefers_syncfs, sync_file_system,
 };
+pub use kernel_io::{advise_sequential, copy_range, has_hole, share_content, start_writeback};
 pub use lease::{Writers, check_writers};
 pub use lock::{Lock, LockError, LockHolder};
 pub use numbered::{free_number, latest_number, numbered_name};

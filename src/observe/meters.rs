@@ -17,13 +17,13 @@ use super::{
     STAGES,
     histogram::Latency,
     in_flight::{InFlight, InFlightView, JobMeter},
-    kinds::{SYNCS, SyncKind},
     liveness::{Heartbeats, Liveness},
     outcome_stream::OutcomeStream,
     outcomes::{OutcomeMeter, add},
     pending::PendingMeter,
     prometheus as names,
     status::{PauseReason, PauseStatus, PipelineStatus},
+    sync_kind::{SYNCS, SyncKind},
 };
 use crate::{outcome::OutcomeKind, reason::ReasonCode, stage::Stage};
 

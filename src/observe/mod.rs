@@ -5,7 +5,6 @@ mod display_path;
 mod histogram;
 mod hooks;
 mod in_flight;
-mod kinds;
 mod liveness;
 mod logging;
 mod meters;
@@ -21,6 +20,7 @@ mod progress;
 mod prometheus;
 mod status;
 mod stderr;
+mod sync_kind;
 mod time_series;
 mod trace;
 pub mod units;
@@ -29,7 +29,6 @@ pub use channel::ChannelMeter;
 pub use display_path::{display_path, escaped, shell_quoted};
 pub use hooks::{HookEnd, HookMeter};
 pub use in_flight::{InFlightView, JobMeter};
-pub use kinds::SyncKind;
 pub use liveness::Liveness;
 pub use logging::{init as init_logs, is_coloured, log_seconds, report_panic};
 pub use meters::{Pause, PipelineMeter};
@@ -44,6 +43,7 @@ pub use status::{
 pub use stderr::{
     flush as flush_logs, start_thread as detach_logs, wait as wait_for_logs, write_lines,
 };
+pub use sync_kind::SyncKind;
 pub use time_series::Point;
 #[cfg(feature = "otlp")]
 pub use trace::TraceSender;

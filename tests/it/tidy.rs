@@ -138,6 +138,18 @@ fn what_decides_about_sources_reaches_them_through_the_port() {
     assert!(count >= 15, "{count} files were read");
 }
 
+/// Each test executable links the whole program.
+#[test]
+fn the_tests_are_four_executables_at_most() {
+    let entries = fs::read_dir(root().join("tests")).expect("list");
+    let paths = entries.map(|entry| entry.expect("entry").path());
+    let is_executable = |path: &PathBuf| {
+        path.extension().is_some_and(|it| it == "rs") || path.join("main.rs").exists()
+    };
+    let count = paths.filter(is_executable).count();
+    assert!((1..=4).contains(&count), "{count} executables");
+}
+
 #[test]
 fn only_the_agreed_folders_are_at_the_top() {
     let agreed = ["src", "config", "tests", "benches", "deploy", ".ci"];

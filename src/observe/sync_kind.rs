@@ -1,4 +1,4 @@
-//! Values of the label `kind`.
+//! The objects of a sync: values of the label `kind`.
 
 crate::policy::words! {
     /// Object of a sync.
