@@ -75,4 +75,5 @@ pub mod phase;
 pub mod policy;
 pub mod reason;
 pub mod stage;
+pub mod sync;
 pub mod transforms;

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, MutexGuard,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -24,6 +24,7 @@ use rustix::{
 use crate::{
     error::{Exit, is_unavailable},
     limits,
+    sync::Mutex,
 };
 
 /// Whether the process must have one thread only.
@@ -35,7 +36,7 @@ static RESPONDING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 static HANGING: Mutex<Vec<(PathBuf, Arc<AtomicBool>)>> = Mutex::new(Vec::new());
 
 fn hanging() -> MutexGuard<'static, Vec<(PathBuf, Arc<AtomicBool>)>> {
-    HANGING.lock().unwrap_or_else(PoisonError::into_inner)
+    HANGING.lock()
 }
 
 /// Checks whether a call at this path, or above it, hangs now.
@@ -92,7 +93,7 @@ pub fn within<T: Send + 'static>(
 
 /// Checks a path in a child; a path that responded is not checked again.
 fn responds_to_child(path: &Path) -> bool {
-    let mut responding = RESPONDING.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut responding = RESPONDING.lock();
     if responding.contains(path) {
         return true;
     }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -24,6 +24,7 @@ use super::{
 use crate::{
     limits,
     policy::Sandbox,
+    sync::Mutex,
     transforms::exec::{Program, Programs},
 };
 
@@ -77,7 +78,7 @@ impl Client {
     /// Ends the runner and waits for it. Runs that have not ended are killed.
     pub fn close(&self) -> io::Result<()> {
         rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both)?;
-        let mut runner = self.runner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut runner = self.runner.lock();
         let exited = pidfd_open(Pid::from_child(&runner), PidfdFlags::empty())?;
         let timeout = Timespec::try_from(limits::EXEC_RUNNER_EXIT_TIMEOUT).ok();
         match poll(&mut [PollFd::new(&exited, PollFlags::IN)], timeout.as_ref())? {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
     time::Duration,
 };
 
@@ -13,6 +13,7 @@ use crate::{
     limits,
     observe::{HookMeter, Listener},
     outcome::OutcomeKind,
+    sync::Mutex,
 };
 
 /// Waiting lines, at most [`limits::HOOK_QUEUE_LINES_MAX`]; a full queue drops the oldest. Clones are
@@ -40,7 +41,7 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queued> {
-        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.waiting.lock()
     }
 
     /// Adds a line without waiting (H1).

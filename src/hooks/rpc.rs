@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, MutexGuard,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::frames::{self, RunEnd, RunRequest, RunResult};
-use crate::policy::HookKind;
+use crate::{policy::HookKind, sync::Mutex};
 
 /// Capacity of the channel of outgoing requests: each hook has at most one.
 const FRAMES_MAX: usize = HookKind::ALL.len();
@@ -40,7 +40,7 @@ impl RpcClient {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<RunEnd>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock()
     }
 
     /// Requests a run of a hook with these lines, and waits for the result.

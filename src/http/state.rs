@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -20,6 +20,7 @@ use crate::{
     limits,
     pipeline::Control,
     queries::quarantined,
+    sync::Mutex,
 };
 
 /// Reload requests to the service, each with the channel for its answer.
@@ -203,13 +204,13 @@ impl ApiState {
 
     /// Drops the cached count of the files in quarantine.
     pub fn refresh_count(&self) {
-        *self.quarantined.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.quarantined.lock() = None;
     }
 
     /// Counts the quarantined files of each pipeline; `entered` is the number that entered since the
     /// start. Where the ledger does not answer, returns the last count.
     pub(super) async fn quarantine_sizes(&self, entered: u64) -> Arc<HashMap<String, u64>> {
-        let last = self.quarantined.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let last = self.quarantined.lock().clone();
         if let Some(count) = &last
             && count.still_stands(entered)
         {
@@ -227,7 +228,7 @@ impl ApiState {
             Ok((sizes, took)) => {
                 let (at, sizes) = (Instant::now(), Arc::new(sizes));
                 let count = CachedCount { at, entered, sizes: Arc::clone(&sizes), took };
-                *self.quarantined.lock().unwrap_or_else(PoisonError::into_inner) = Some(count);
+                *self.quarantined.lock() = Some(count);
                 sizes
             }
             Err(_) => last.map(|count| count.sizes).unwrap_or_default(),

@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, MutexGuard,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
@@ -17,7 +17,7 @@ use super::{
     Flush, HistoryQuery, Ledger, PipelineDirs, PipelineId, PreviousShutdown, Record, RecordId,
     Result, State, StateUpdate,
 };
-use crate::fingerprint::Fingerprint;
+use crate::{fingerprint::Fingerprint, sync::Mutex};
 
 /// What is kept between two uses. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -64,7 +64,7 @@ impl Store {
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -4,13 +4,13 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, MutexGuard,
         atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
-use crate::{limits, stage::Stage};
+use crate::{limits, stage::Stage, sync::Mutex};
 
 /// Files in flight by job number. Numbers grow, so the first entry is the oldest.
 #[derive(Debug, Default)]
@@ -83,7 +83,7 @@ pub struct InFlightTotals {
 
 impl InFlight {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<i64, InFlightFile>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Adds a job. Returns the number of jobs, and the meter that the job writes.

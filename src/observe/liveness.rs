@@ -1,12 +1,11 @@
 //! Liveness of the pipelines, for the watchdog and the probes.
 
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
+
+use crate::sync::Mutex;
 
 /// Last heartbeat and progress of one pipeline.
 #[derive(Debug)]
@@ -21,7 +20,7 @@ impl Heartbeats {
     }
 
     pub fn beat(&self) {
-        *self.beat_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.beat_at.lock() = Instant::now();
     }
 
     pub fn progressed(&self) {
@@ -33,7 +32,7 @@ impl Heartbeats {
     }
 
     pub fn silent(&self) -> Duration {
-        self.beat_at.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        self.beat_at.lock().elapsed()
     }
 }
 

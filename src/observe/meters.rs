@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -25,7 +25,7 @@ use super::{
     status::{PauseReason, PauseStatus, PipelineStatus},
     sync_kind::{SYNCS, SyncKind},
 };
-use crate::{outcome::OutcomeKind, reason::ReasonCode, stage::Stage};
+use crate::{outcome::OutcomeKind, reason::ReasonCode, stage::Stage, sync::Mutex};
 
 /// Work of one stage for one pipeline.
 #[derive(Debug)]
@@ -276,7 +276,7 @@ impl PipelineMeter {
 
     /// Sets the reason of a pause on this side, or clears it.
     pub fn paused(&self, side: Pause, reason: Option<&str>) {
-        let mut reasons = self.paused_by_storage.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reasons = self.paused_by_storage.1.lock();
         let side_reason = match side {
             Pause::Input => &mut reasons.input,
             Pause::Output => &mut reasons.output,
@@ -288,7 +288,7 @@ impl PipelineMeter {
     }
 
     fn paused_by_storage(&self) -> Option<PauseStatus> {
-        let reasons = self.paused_by_storage.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let reasons = self.paused_by_storage.1.lock();
         let since = format!("{:.0}", reasons.since?);
         Some(PauseStatus { reason: PauseReason::Storage, since, detail: reasons.text() })
     }
@@ -296,12 +296,11 @@ impl PipelineMeter {
     /// Records the operator's pause, or its end.
     pub fn set_paused_by_operator(&self, is_paused: bool) {
         self.paused_by_operator.0.set(if is_paused { 1.0 } else { 0.0 });
-        *self.paused_by_operator.1.lock().unwrap_or_else(PoisonError::into_inner) =
-            is_paused.then(jiff::Timestamp::now);
+        *self.paused_by_operator.1.lock() = is_paused.then(jiff::Timestamp::now);
     }
 
     fn paused_by_operator(&self) -> Option<PauseStatus> {
-        let since = *self.paused_by_operator.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = *self.paused_by_operator.1.lock();
         let since = format!("{:.0}", since?);
         Some(PauseStatus { reason: PauseReason::Operator, since, detail: None })
     }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -20,7 +20,7 @@ use super::{
     status::{DrainStatus, StageStatus, Status, Totals},
     time_series::{Point, Series},
 };
-use crate::{phase::ProcessPhase, stage::Stage};
+use crate::{phase::ProcessPhase, stage::Stage, sync::Mutex};
 
 /// All measurements of one service.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Observer {
 
     /// Sets the phase of the process.
     pub fn set_phase(&self, phase: ProcessPhase) {
-        let mut current = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.phase.lock();
         metrics::gauge!(names::PHASE, "phase" => current.as_str()).set(0.0);
         metrics::gauge!(names::PHASE, "phase" => phase.as_str()).set(1.0);
         *current = phase;
@@ -110,25 +110,25 @@ impl Observer {
     /// Records the start of the drain and its deadline.
     pub fn drain_started(&self, deadline: Duration) {
         let started = (Instant::now(), deadline, self.status().totals());
-        *self.drain.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
+        *self.drain.lock() = Some(started);
     }
 
     /// Sets the reason of a stall of the service, and the stalled pipelines.
     pub fn set_stall(&self, service: Option<String>, pipelines: Option<String>) {
-        *self.stall.lock().unwrap_or_else(PoisonError::into_inner) = (service, pipelines);
+        *self.stall.lock() = (service, pipelines);
     }
 
     /// Returns the reason if only a restart helps.
     #[must_use]
     pub fn not_alive(&self) -> Option<String> {
-        self.stall.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+        self.stall.lock().0.clone()
     }
 
     /// Returns the reason if a pipeline accepts no files.
     #[must_use]
     pub fn not_ready(&self) -> Option<String> {
         self.status().not_ready().or_else(|| {
-            let (service, pipelines) = &*self.stall.lock().unwrap_or_else(PoisonError::into_inner);
+            let (service, pipelines) = &*self.stall.lock();
             service.clone().or_else(|| pipelines.clone())
         })
     }
@@ -187,7 +187,7 @@ impl Observer {
         let (current, removed) = (self.pipelines.now(), self.pipelines.removed());
         let mut status = Status {
             version: env!("CARGO_PKG_VERSION"),
-            phase: *self.phase.lock().unwrap_or_else(PoisonError::into_inner),
+            phase: *self.phase.lock(),
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             paused_by_operator: current.iter().all(|meter| meter.is_paused_by_operator()),
             drain: None,
@@ -196,7 +196,7 @@ impl Observer {
             channels: self.channels.iter().map(|(_, meter)| meter.status()).collect(),
             stages: STAGES.map(|stage| self.stage(stage)).into(),
         };
-        let drain = *self.drain.lock().unwrap_or_else(PoisonError::into_inner);
+        let drain = *self.drain.lock();
         status.drain = drain.map(|(since, deadline, before)| {
             let drain = DrainStatus::of(since.elapsed(), deadline, &before, &status.totals());
             let left_files = drain.left_files.max(self.deferred_by_drain.load(Relaxed));

@@ -1,12 +1,11 @@
 //! The pending files of one pipeline, as the intake counts them about once a second.
 
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
+
+use crate::sync::Mutex;
 
 use metrics::Gauge;
 
@@ -33,7 +32,7 @@ impl PendingMeter {
         self.bytes.store(bytes, Relaxed);
         self.gauge.set(u32::try_from(files).unwrap_or(u32::MAX));
         self.oldest_gauge.set(oldest.as_secs_f64());
-        *self.oldest.lock().unwrap_or_else(PoisonError::into_inner) = oldest;
+        *self.oldest.lock() = oldest;
     }
 
     /// Records that a file is in flight now, so that it does not count twice until the next count.
@@ -52,6 +51,6 @@ impl PendingMeter {
     }
 
     pub fn oldest(&self) -> Duration {
-        *self.oldest.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.oldest.lock()
     }
 }

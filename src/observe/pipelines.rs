@@ -1,6 +1,8 @@
 //! The meters of the pipelines, which a reload changes.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, RwLockReadGuard};
+
+use crate::sync::RwLock;
 
 use super::meters::PipelineMeter;
 
@@ -23,7 +25,7 @@ impl Pipelines {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Meters> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.0.read()
     }
 
     pub fn now(&self) -> Arc<[Arc<PipelineMeter>]> {
@@ -42,7 +44,7 @@ impl Pipelines {
     }
 
     pub fn set(&self, now: Vec<Arc<PipelineMeter>>) {
-        let mut meters = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut meters = self.0.write();
         let is_removed =
             |meter: &&Arc<PipelineMeter>| !now.iter().any(|current| current.name == meter.name);
         let previous = meters.removed.iter().chain(meters.now.iter());

@@ -6,7 +6,7 @@
 use std::{
     io::{self, Write, stderr},
     os::fd::AsFd,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, MutexGuard},
     thread,
     time::Duration,
 };
@@ -14,7 +14,10 @@ use std::{
 use rustix::io::Errno;
 
 use super::prometheus as names;
-use crate::limits;
+use crate::{
+    limits,
+    sync::{self, Mutex},
+};
 
 /// Writer of the process.
 static STDERR: Lines = Lines::new();
@@ -83,7 +86,7 @@ impl Lines {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn detach<T>(
@@ -134,9 +137,10 @@ impl Lines {
 
     /// Waits for lines, takes them, and returns the number of dropped ones.
     fn take(&self, taken: &mut Vec<u8>) -> u64 {
-        let state = self.lock();
-        let state = self.changed.wait_while(state, |state| state.waiting.is_empty());
-        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
+        while state.waiting.is_empty() {
+            state = sync::wait(&self.changed, state);
+        }
         std::mem::swap(taken, &mut state.waiting);
         state.is_writing = true;
         std::mem::take(&mut state.dropped)
@@ -146,10 +150,7 @@ impl Lines {
     fn flush(&self, limit: Duration) -> bool {
         let is_behind =
             |state: &mut State| state.has_thread && (state.is_writing || !state.waiting.is_empty());
-        let waited = self.changed.wait_timeout_while(self.lock(), limit, is_behind);
-        let (state, result) = waited.unwrap_or_else(PoisonError::into_inner);
-        drop(state);
-        !result.timed_out()
+        !sync::wait_while(&self.changed, self.lock(), limit, is_behind).1
     }
 }
 

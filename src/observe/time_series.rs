@@ -1,9 +1,6 @@
 //! The last hour in points: what happened in each interval. Bounded, and kept in memory only.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Mutex, PoisonError},
-};
+use std::collections::{HashMap, VecDeque};
 
 use serde::Serialize;
 
@@ -11,7 +8,7 @@ use super::{
     histogram::Counts,
     status::{PipelineStatus, Status},
 };
-use crate::limits;
+use crate::{limits, sync::Mutex};
 
 /// One interval of the service.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -120,7 +117,7 @@ impl Series {
             latency,
         };
         let pending = status.pipelines.iter().map(|pipeline| pipeline.pending).sum();
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.lock();
         let before = std::mem::replace(&mut kept.before, now.clone());
         let shown = status.pipelines.iter().take(limits::SERIES_PIPELINES_MAX);
         let pipelines = shown.map(|pipeline| {
@@ -138,7 +135,7 @@ impl Series {
 
     /// Oldest first.
     pub fn points(&self) -> Vec<Point> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).points.iter().cloned().collect()
+        self.0.lock().points.iter().cloned().collect()
     }
 }
 

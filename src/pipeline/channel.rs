@@ -9,7 +9,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -26,6 +26,7 @@ use crate::{
         job::{DisposeRequest, FailedJob, Item},
     },
     stage::Stage,
+    sync::Mutex,
 };
 
 /// The sending end of a channel between two stages. Dropping the last clone closes the channel.
@@ -119,7 +120,7 @@ impl<T> Clone for Inlet<T> {
 impl<T> Inlet<T> {
     /// Waits for the next item; `None` when the channel is closed and empty.
     pub fn receive(&self) -> Option<T> {
-        let item = self.receiver.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+        let item = self.receiver.lock().blocking_recv();
         if item.is_some() {
             self.meter.left(1);
         }
@@ -130,7 +131,7 @@ impl<T> Inlet<T> {
     pub fn receive_within(&self, limit: Duration) -> Received<T> {
         use mpsc::error::TryRecvError;
         let until = Instant::now() + limit;
-        let mut receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut receiver = self.receiver.lock();
         loop {
             match receiver.try_recv() {
                 Ok(item) => {
@@ -147,7 +148,7 @@ impl<T> Inlet<T> {
     /// Waits for at least one item and takes up to `limit` queued items; empty when closed.
     pub fn receive_batch(&self, limit: usize) -> Vec<T> {
         let mut batch = Vec::new();
-        let mut receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut receiver = self.receiver.lock();
         let count = receiver.blocking_recv_many(&mut batch, limit);
         self.meter.left(count as u64);
         batch

@@ -1,13 +1,14 @@
 //! The circuit breaker of the storage that a pipeline writes to.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
     time::{Duration, Instant},
 };
 
 use crate::{
     limits,
     observe::{Pause, PipelineMeter, log_seconds},
+    sync::Mutex,
 };
 
 /// Shared by the stages, which detect unavailable storage, and the intake, which pauses for it. Clones
@@ -70,7 +71,7 @@ impl CircuitBreaker {
     }
 
     fn lock(&self) -> MutexGuard<'_, BreakerState> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 
     /// Closes the breaker: a file was published, or a probe file was written.

@@ -9,7 +9,7 @@
 use std::{
     path::Path,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -17,6 +17,7 @@ use std::{
 use super::clock::Clock;
 use crate::{
     config,
+    sync::{self, Mutex},
     transforms::{self, Transformer, memory::Need},
 };
 
@@ -83,7 +84,7 @@ impl CodecMemory {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Takes an idle transformer, or the memory for a new one with as many of the requested threads as
@@ -110,7 +111,7 @@ impl CodecMemory {
                 state.taken += bytes;
                 return (kind, bytes, None);
             }
-            state = self.returned.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = sync::wait(&self.returned, state);
         }
     }
 

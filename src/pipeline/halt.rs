@@ -1,10 +1,10 @@
 //! The halt of all publishing after a storage failure.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::pipeline::failure::Failure;
+use crate::{pipeline::failure::Failure, sync::Mutex};
 
 /// Ends all publishing. It is set once; then the commit rejects every output and the service stops.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +17,7 @@ pub struct Halt {
 impl Halt {
     /// Sets the halt; the first reason stays.
     pub fn set(&self, failure: &Failure) {
-        let mut reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reason = self.reason.lock();
         if reason.is_none() {
             let chain = failure.chain();
             tracing::error!(event = "storage.failed", reason = %chain, "storage failed, stopping");
@@ -38,6 +38,6 @@ impl Halt {
 
     #[must_use]
     pub fn reason(&self) -> Option<String> {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.reason.lock().clone()
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
 };
 
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     fs::FileMetadata,
     ledger::{PipelineId, Record},
     limits,
+    sync::Mutex,
 };
 
 /// The sources of one pipeline from the last check of their names to the end of their disposal.
@@ -29,7 +30,7 @@ impl InCommitTables {
     /// Returns the table of a pipeline.
     #[must_use]
     pub fn of(&self, pipeline: PipelineId) -> InCommit {
-        let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = self.0.lock();
         tables.entry(pipeline).or_default().clone()
     }
 }
@@ -83,7 +84,7 @@ pub struct CommitGuard {
 
 impl InCommit {
     fn lock(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Adds the source of a job to the table.

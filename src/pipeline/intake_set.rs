@@ -10,7 +10,7 @@ mod stopped;
 
 use std::{
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, MutexGuard, Weak},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -27,7 +27,7 @@ use super::{
     operator_pause::OperatorPause,
     wiring::{Stages, Wiring},
 };
-use crate::source::event_queue::EventQueue;
+use crate::{source::event_queue::EventQueue, sync::Mutex};
 
 /// The set of intakes. Clones share it. It keeps no intake and no channel open.
 #[derive(Clone, Debug)]
@@ -142,19 +142,19 @@ impl Intakes {
     }
 
     fn late(&self) -> MutexGuard<'_, Vec<Arc<OperatorPause>>> {
-        self.0.late.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.late.lock()
     }
 
     fn reloading(&self) -> MutexGuard<'_, Vec<Arc<OperatorPause>>> {
-        self.0.reloading.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.reloading.lock()
     }
 
     fn stopped(&self) -> MutexGuard<'_, Stopped> {
-        self.0.stopped.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.stopped.lock()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<RunningIntake>> {
-        self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.running.lock()
     }
 
     /// Starts a waiting thread for each context. `pipelines` is the number of pipelines after the

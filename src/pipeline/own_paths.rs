@@ -9,13 +9,14 @@ use std::{
     collections::HashMap,
     io::ErrorKind,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use crate::{
     config::{Config, Pipeline},
     fingerprint::FileId,
     fs, patience,
+    sync::Mutex,
 };
 
 /// The service's own paths, shared by all pipelines.
@@ -43,7 +44,7 @@ impl OwnPaths {
 
     /// Replaces the configuration after a reload.
     pub fn set(&self, config: Arc<Config>) {
-        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+        *self.config.lock() = config;
     }
 
     /// Stats the paths of one pipeline. Blocks as long as its file systems do.
@@ -54,18 +55,18 @@ impl OwnPaths {
     /// Stats the paths of one pipeline and of the service, and returns the file IDs of all own paths.
     #[must_use]
     pub fn all(&self, pipeline: &Pipeline) -> Vec<FileId> {
-        let config = Arc::clone(&self.config.lock().unwrap_or_else(PoisonError::into_inner));
+        let config = Arc::clone(&self.config.lock());
         self.refresh(pipeline);
         config.own_paths().for_each(|path| self.refresh_path(path));
         let others = config.pipelines.iter().flat_map(Pipeline::own_paths);
-        let ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let ids = self.ids.lock();
         let paths = others.chain(config.own_paths()).chain(pipeline.own_paths());
         paths.filter_map(|path| ids.get(path).copied()).collect()
     }
 
     fn refresh_path(&self, path: &Path) {
         let result = fs::file_id(path);
-        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ids = self.ids.lock();
         match result {
             Ok(id) => drop(ids.insert(path.to_path_buf(), id)),
             Err(error) if error.kind() == ErrorKind::NotFound => drop(ids.remove(path)),

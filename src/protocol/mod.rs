@@ -15,9 +15,9 @@ pub mod disposal;
 
 pub mod quarantine;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use crate::observe::Events;
+use crate::{observe::Events, sync::Mutex};
 
 /// The events file, if one is configured, shared by all pipelines.
 pub type SharedEvents = Arc<Mutex<Option<Events>>>;

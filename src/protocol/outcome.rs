@@ -5,7 +5,6 @@ use std::{
     io,
     os::unix::ffi::OsStrExt,
     path::Path,
-    sync::PoisonError,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -64,7 +63,7 @@ fn append_published(
     ledger: &str,
     files: &[Published<'_>],
 ) -> io::Result<()> {
-    let mut events = events.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut events = events.lock();
     let Some(events) = events.as_mut() else {
         return Ok(());
     };
@@ -101,7 +100,7 @@ pub fn report_recovered(
 /// Appends a line that is not an acknowledgement. A full disk does not fail it: the ledger has the
 /// outcome, and the line is written before the next one, unless too many wait.
 pub fn append_unpublished(events: &SharedEvents, line: Outcome) -> io::Result<()> {
-    let mut events = events.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut events = events.lock();
     let Some(events) = events.as_mut() else {
         return Ok(());
     };
@@ -122,7 +121,7 @@ pub fn append_unpublished(events: &SharedEvents, line: Outcome) -> io::Result<()
 
 /// Appends the lines that waited for space, at the end; what has none is dropped.
 pub fn finish(events: &SharedEvents) {
-    let mut events = events.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut events = events.lock();
     let Some(events) = events.as_mut().filter(|events| events.deferred() > 0) else { return };
     let lines = events.deferred();
     if let Err(error) = events.append(&[]).and_then(|()| events.sync()) {

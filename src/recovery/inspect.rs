@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     io,
     path::Path,
-    sync::{Arc, PoisonError},
+    sync::Arc,
 };
 
 use super::{Error, IntentFacts, OpenSink, OpenedDirs};
@@ -84,7 +84,7 @@ pub fn open_input(path: &Path, instance: &NodeId) -> io::Result<Arc<dyn Source>>
 
 /// Returns the largest record number of this ledger in the events file, or 0.
 pub fn largest_id(ledger: &dyn Ledger, events: &SharedEvents) -> Result<RecordId, Error> {
-    let events = events.lock().unwrap_or_else(PoisonError::into_inner);
+    let events = events.lock();
     events
         .as_ref()
         .map_or(Ok(0), |events| events.largest_id(ledger.instance()).map_err(Error::Events))
@@ -98,7 +98,7 @@ fn find_acknowledged(
 ) -> Result<HashSet<RecordId>, Error> {
     let proofs = records.iter().map(|record| outcome::proof(instance, record)).collect();
     loop {
-        let mut file = events.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = events.lock();
         let found = file.as_mut().map_or_else(|| Ok(HashSet::new()), |file| file.recorded(&proofs));
         drop(file);
         match found {

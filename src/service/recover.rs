@@ -5,7 +5,7 @@ use std::{
     convert::Infallible,
     io,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -29,6 +29,7 @@ use crate::{
     protocol::SharedEvents,
     recovery::{self, Count, Gathered, OpenSink, Quarantines, Summary},
     sink::{self, SinkOptions},
+    sync::Mutex,
 };
 
 /// The acknowledged outputs that were counted. A repeated recovery acknowledges an output again if the
@@ -69,7 +70,7 @@ async fn recover_once(
             }
         };
         let count_published = |pipeline: &str, record: &Record| {
-            let is_first = counted.lock().unwrap_or_else(PoisonError::into_inner).insert(record.id);
+            let is_first = counted.lock().insert(record.id);
             if let Some(meter) = meter_of(&observer, &config, pipeline).filter(|_| is_first) {
                 meter.outcomes().published(record.identity.size, record.output_bytes());
             }

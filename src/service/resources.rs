@@ -6,7 +6,7 @@ use std::{
     io,
     path::Path,
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -35,6 +35,7 @@ use crate::{
     pipeline::{Control, DrainSummary, Intakes, PipelineInputs, Pipelines},
     protocol::{SharedEvents, outcome},
     queries::quarantined::{self, Quarantined},
+    sync::Mutex,
 };
 
 /// Time limit of the recovery.

@@ -6,7 +6,7 @@ use std::{
     ffi::{OsStr, OsString},
     io, mem,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
 };
 
 use super::{
@@ -17,6 +17,7 @@ use crate::{
     fingerprint::Fingerprint,
     fs::FileMetadata,
     ledger::{Hash, Output},
+    sync::Mutex,
 };
 
 /// What is kept between two uses. Clones share it.
@@ -110,7 +111,7 @@ impl Store {
     }
 
     fn objects(&self) -> MutexGuard<'_, Objects> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

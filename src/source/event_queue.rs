@@ -3,12 +3,12 @@
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
 };
 
 use tokio::sync::mpsc;
 
-use crate::limits;
+use crate::{limits, sync::Mutex};
 
 /// A set of paths in which the events of one file become one; at most [`limits::EVENT_QUEUE_PATHS_MAX`],
 /// beyond this a full scan replaces the set. Filled by the watch's thread, which never waits here.
@@ -56,7 +56,7 @@ impl EventQueue {
     }
 
     fn lock(&self) -> MutexGuard<'_, QueuedEvents> {
-        self.queued.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queued.lock()
     }
 
     /// Adds an event of a path.

@@ -9,7 +9,7 @@ use std::{
     ffi::OsString,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
 };
 
 use self::held::Held;
@@ -22,6 +22,7 @@ use crate::{
     fingerprint::{FileId, Fingerprint},
     fs::{self, FileMetadata, Kind, NodeId, Writers},
     limits,
+    sync::Mutex,
 };
 
 /// What is kept when the service is killed. Clones share it.
@@ -72,7 +73,7 @@ impl Object {
 
 impl Store {
     fn lock(&self) -> MutexGuard<'_, Objects> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Opens the input for this ledger instance.

@@ -94,6 +94,7 @@ fn each_side_effect_has_one_home() {
         ("SELECT ", "ledger/sqlite/"),
         ("rusqlite", "ledger/sqlite/"),
         ("Sqlite::", "ledger/"),
+        ("PoisonError", "sync.rs"),
         ("sqlite::", "ledger/"),
         ("libc::", "fs/sys.rs"),
         ("signal(SignalKind", "lifecycle/"),

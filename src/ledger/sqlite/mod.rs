@@ -17,7 +17,7 @@ mod writer;
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        MutexGuard,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
@@ -29,7 +29,7 @@ use super::{
     ErrorKind, Flush, HistoryQuery, Ledger, PipelineDirs, PipelineId, PreviousShutdown, Record,
     RecordId, Result, State, StateUpdate,
 };
-use crate::{failpoint, fingerprint::Fingerprint};
+use crate::{failpoint, fingerprint::Fingerprint, sync::Mutex};
 use connection::{connect, create, ledger_error, make_durable, migrate, sync_parent};
 use writer::Writer;
 
@@ -128,7 +128,7 @@ impl Sqlite {
     }
 
     fn reader(&self) -> MutexGuard<'_, Connection> {
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+        self.reader.lock()
     }
 
     fn read<T>(
@@ -166,7 +166,7 @@ impl Sqlite {
         when: Flush,
         write: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writer = self.writer.lock();
         if self.broken.load(Ordering::Acquire) {
             return Err(ledger_error(
                 &self.path,
@@ -230,7 +230,7 @@ impl Ledger for Sqlite {
                 result => result?,
             }
         }
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let writer = self.writer.lock();
         writer.close().map_err(|error| ledger_error(&self.path, "close", error))
     }
 
@@ -255,7 +255,7 @@ impl Ledger for Sqlite {
     fn flush(&self, wait: Duration) -> Result<()> {
         let has_waited = |writer: &Writer| writer.has_waited(wait);
         // A thread that is writing now need not be waited for: the next call flushes.
-        if !self.writer.try_lock().is_ok_and(|writer| has_waited(&writer)) {
+        if !self.writer.try_lock().is_some_and(|writer| has_waited(&writer)) {
             return Ok(());
         }
         let flushed = self.write("flush", Flush::Now, |connection| {

@@ -4,7 +4,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, MutexGuard,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -20,6 +20,7 @@ use crate::{
     outcome::OutcomeKind,
     policy::Otlp,
     stage::Stage,
+    sync::Mutex,
 };
 
 /// Starts traces. Clones share one state; a disabled tracer is empty.
@@ -139,7 +140,7 @@ impl Trace {
 
 impl TraceRecorder {
     fn file(&self) -> MutexGuard<'_, FileTrace> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+        self.file.lock()
     }
 }
 

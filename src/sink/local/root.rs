@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard},
     time::Instant,
 };
 
@@ -14,6 +14,7 @@ use crate::{
     fs::{self, Dir, FileMetadata},
     limits,
     observe::display_path,
+    sync::Mutex,
 };
 
 /// The output directory of a pipeline, which another program may replace while it is open.
@@ -43,14 +44,14 @@ impl Root {
     }
 
     pub fn dir(&self) -> Arc<Dir> {
-        Arc::clone(&self.dir.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.dir.lock())
     }
 
     /// Opens the root again, by its path: it may have been removed and created again. This never creates
     /// it, because a missing root may be a missing mount.
     pub fn reopen(&self) -> io::Result<Arc<Dir>> {
         let dir = Arc::new(Dir::open_fresh(&self.path)?);
-        *self.dir.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&dir);
+        *self.dir.lock() = Arc::clone(&dir);
         self.synced().clear();
         Ok(dir)
     }
@@ -130,13 +131,13 @@ impl Root {
     }
 
     fn synced(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
-        self.synced.lock().unwrap_or_else(PoisonError::into_inner)
+        self.synced.lock()
     }
 
     fn opened(&self, relative: &Path) -> Option<Arc<Dir>> {
         let now = Instant::now();
         let (dir, checked_at) = {
-            let below = self.below.lock().unwrap_or_else(PoisonError::into_inner);
+            let below = self.below.lock();
             below.get(relative).map(|(dir, checked_at)| (Arc::clone(dir), *checked_at))?
         };
         if now.saturating_duration_since(checked_at) < limits::DIRECTORY_CHECK_INTERVAL {
@@ -155,7 +156,7 @@ impl Root {
     /// Keeps a directory open, as checked now.
     fn remember(&self, relative: &Path, dir: &Arc<Dir>) {
         let entry = (Arc::clone(dir), Instant::now());
-        let mut below = self.below.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut below = self.below.lock();
         if let Some(known) = below.get_mut(relative) {
             *known = entry;
             return;
@@ -167,7 +168,7 @@ impl Root {
     }
 
     pub fn forget(&self, relative: &Path) {
-        self.below.lock().unwrap_or_else(PoisonError::into_inner).remove(relative);
+        self.below.lock().remove(relative);
         // Another program may have made the directory that is there now.
         if let Some(parent) = relative.parent() {
             self.synced().remove(parent);

@@ -5,7 +5,7 @@ use std::{
     collections::HashSet,
     fmt, io,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, mpsc},
     time::Instant,
 };
 
@@ -16,6 +16,7 @@ use crate::{
     limits,
     observe::SyncKind,
     sink::{Error, ErrorKind, HelperGuard, Helpers},
+    sync::Mutex,
 };
 
 /// A staged output's content and the result of its sync.
@@ -71,14 +72,14 @@ struct Guard(Tasks);
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.0.lock() = None;
     }
 }
 
 /// Runs the tasks of one thread until the pool's guard is dropped.
 fn run_tasks(tasks: &Mutex<mpsc::Receiver<Task>>) {
     loop {
-        let task = tasks.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let task = tasks.lock().recv();
         let Ok(task) = task else { return };
         task.run();
     }
@@ -126,7 +127,7 @@ impl SyncPool {
     /// Returns the pool's threads, which the caller starts.
     pub fn helpers(&self) -> Helpers {
         let (sender, tasks) = mpsc::sync_channel(limits::SYNC_THREADS);
-        *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        *self.tasks.lock() = Some(sender);
         let tasks = Arc::new(Mutex::new(tasks));
         let thread = |_| {
             let tasks = Arc::clone(&tasks);
@@ -138,7 +139,7 @@ impl SyncPool {
 
     fn run(&self, kind: TaskKind) {
         let task = Task { shared: Arc::clone(&self.shared), kind };
-        let sender = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sender = self.tasks.lock().clone();
         let Some(sender) = sender else { return task.run() };
         // The threads are gone only after panics: this thread runs the task.
         if let Err(mpsc::SendError(task)) = sender.send(task) {

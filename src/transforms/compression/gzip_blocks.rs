@@ -10,14 +10,14 @@
 use std::{
     collections::VecDeque,
     io,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, mpsc},
     thread::{self, JoinHandle},
 };
 
 use libdeflater::{CompressionLvl, Compressor};
 
 use super::{Cause, Error, Next, Settings, Transform, deflate::Scanner};
-use crate::transforms::FileInfo;
+use crate::{sync::Mutex, transforms::FileInfo};
 
 /// Size of a separately deflated block. Splitting costs well under a hundredth of the ratio.
 const BLOCK_BYTES: usize = 1024 * 1024;
@@ -297,7 +297,7 @@ impl Drop for WorkerPool {
 
 fn run_worker(receiver: &Mutex<mpsc::Receiver<Request>>, mut deflate: Deflate) {
     loop {
-        let request = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let request = receiver.lock().recv();
         let Ok(Request { block, is_last, reply }) = request else { return };
         let packed = deflate.pack(&block, is_last).map(<[u8]>::to_vec);
         let crc = libdeflater::crc32(&block);

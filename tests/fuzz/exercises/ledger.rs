@@ -6,7 +6,7 @@ use std::{
     os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
     rc::Rc,
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use tempfile::TempDir;
@@ -19,6 +19,7 @@ use tidemill::{
     reason::{Reason, ReasonCode},
     recovery,
     sink::{Sink, SinkOptions, local::Local},
+    sync::Mutex,
 };
 
 use super::parameters;

@@ -8,7 +8,7 @@ use std::{
 use super::{code, is_test, root, sources};
 
 /// Modules of layer 1 and below, and the layer of each.
-const LAYERS: [(&str, u32); 27] = [
+const LAYERS: [(&str, u32); 28] = [
     ("cli", 8),
     ("service", 7),
     ("http", 6),
@@ -35,6 +35,7 @@ const LAYERS: [(&str, u32); 27] = [
     ("policy", 0),
     ("reason", 0),
     ("stage", 0),
+    ("sync", 0),
     ("transforms", 0),
 ];
 /// Within `pipeline`: stages are of layer 4, what they share of layer 3.
