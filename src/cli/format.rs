@@ -195,8 +195,8 @@ pub fn failures(answer: &Value, most: usize) -> Vec<String> {
 
 /// An outcome in one line.
 pub fn outcome(outcome: &Value) -> String {
-    let time = text(outcome, "at").split('.').next().unwrap_or_default();
-    let (state, path) = (text(outcome, "state"), text(outcome, "path"));
+    let time = text(outcome, "time").split('.').next().unwrap_or_default();
+    let (state, path) = (text(outcome, "state"), text(outcome, "source"));
     let detail = match (text(outcome, "output"), text(outcome, "reason")) {
         ("", "") => String::new(),
         (output, "") => format!(" → {output}"),
@@ -236,8 +236,8 @@ mod tests {
 
     #[test]
     fn the_status_has_what_is_not_zero_and_why_nothing_is_taken() {
-        let failed = json!({"at": "2026-01-31T08:01:02.345Z", "state": "quarantined",
-            "path": "bad.gz", "reason": "cannot transform /in/bad.gz: gunzip: invalid header"});
+        let failed = json!({"time": "2026-01-31T08:01:02.345Z", "state": "quarantined",
+            "source": "bad.gz", "reason": "cannot transform /in/bad.gz: gunzip: invalid header"});
         let answers = Answers {
             status: example(),
             series: json!({"interval_seconds": 5, "points": [

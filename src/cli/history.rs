@@ -11,7 +11,8 @@ use crate::{
     error::Exit,
     ledger::{self, Access, HistoryQuery, PipelineDirs, PipelineId, Record, State},
     observe::{display_path, units::size},
-    queries::{outcomes, pages, short_reason, time},
+    protocol::outcome::recorded,
+    queries::{pages, short_reason, time},
 };
 
 pub fn history(options: &History) -> anyhow::Result<Exit> {
@@ -29,7 +30,7 @@ pub fn history(options: &History) -> anyhow::Result<Exit> {
                 continue;
             };
             if options.json {
-                text += &serde_json::to_string(&outcomes::outcome(&record, roots))?;
+                text += &serde_json::to_string(&recorded(&record, &roots.name, time(&record)))?;
                 text.push('\n');
             } else {
                 writeln!(text, "{}", sentence(&record, roots))?;

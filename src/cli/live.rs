@@ -142,9 +142,9 @@ mod tests {
                 "bytes": 2048, "done_bytes": 1024, "stage": "transform", "seconds": 61.0
             })
         };
-        let outcome = json!({"at": "2026-01-31T08:01:02.345Z", "state": "done", "source": "old.log",
+        let outcome = json!({"time": "2026-01-31T08:01:02.345Z", "state": "done", "source": "old.log",
             "output": "old.log.zst"});
-        let failure = json!({"at": "2026-01-31T08:01:02.345Z", "state": "quarantined",
+        let failure = json!({"time": "2026-01-31T08:01:02.345Z", "state": "quarantined",
             "source": "bad.gz", "reason": "gunzip: invalid header"});
         Look {
             status: json!({

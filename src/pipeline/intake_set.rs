@@ -328,7 +328,8 @@ impl Intakes {
     pub fn join(&self) -> (Vec<IntakeSummary>, u64) {
         let mut stopped = self.stopped();
         let Stopped { mut panics, mut with_unfinished, mut inputs } = std::mem::take(&mut *stopped);
-        for intake in std::mem::take(&mut *self.lock()) {
+        let running = std::mem::take(&mut *self.lock());
+        for intake in running {
             let context = Arc::clone(&intake.context);
             let (summary, panicked) = intake.join();
             inputs.push((context.config.input.clone(), summary.unwrap_or_default()));

@@ -7,7 +7,7 @@ use crate::{
     observe::display_path,
     outcome::{Outcome, OutcomeKind},
     pipeline::job::Job,
-    protocol::outcome::{append_unpublished, outcome_line, recorded, unpublished_outcome},
+    protocol::outcome::{append_unpublished, listed, outcome_line, unpublished_outcome},
     reason::ReasonCode,
 };
 
@@ -39,6 +39,6 @@ pub fn streamed(job: &Job, record: &Record, state: State) -> Outcome {
         state: Some(state),
         attempts: Some(job.attempt),
         seconds: Some(job.settled_at.elapsed().as_secs_f64()),
-        ..recorded(record, job.context.name(), time)
+        ..listed(record, job.context.name(), time)
     }
 }

@@ -165,7 +165,7 @@ pub fn outcome_line(
 /// escaped.
 #[must_use]
 pub fn recorded(record: &Record, pipeline: &str, time: String) -> Outcome {
-    let output = record.output.as_ref().filter(|_| record.state != State::Skipped);
+    let output = record.output.as_ref();
     let shown = |path: &Path| display_path(path).to_string();
     let transforms = output.map(|output| output.transforms.clone());
     let outcome = Outcome {
@@ -185,6 +185,16 @@ pub fn recorded(record: &Record, pipeline: &str, time: String) -> Outcome {
         Some(output) => with_output(outcome, output),
         None => outcome,
     }
+}
+
+/// Returns the outcome of a record as [`recorded`] does, but of a skipped one without the output, which is
+/// another file's.
+#[must_use]
+pub fn listed(record: &Record, pipeline: &str, time: String) -> Outcome {
+    if record.state != State::Skipped {
+        return recorded(record, pipeline, time);
+    }
+    recorded(&Record { output: None, ..record.clone() }, pipeline, time)
 }
 
 fn with_output(outcome: Outcome, output: &Output) -> Outcome {

@@ -7,7 +7,7 @@ use crate::{
     ledger::{self, HistoryQuery, Ledger, PipelineDirs, PipelineId, Record, RecordId, State},
     observe::display_path,
     outcome::Outcome,
-    protocol::outcome::recorded,
+    protocol::outcome::listed,
 };
 
 /// Records that are read at once. A page examines at most `WINDOWS` such windows: a search that
@@ -95,5 +95,5 @@ fn mentions(record: &Record, text: &str) -> bool {
 /// Returns the outcome of a record. The ledger has no number of attempts.
 #[must_use]
 pub fn outcome(record: &Record, roots: &PipelineDirs) -> Outcome {
-    recorded(record, &roots.name, time(record))
+    listed(record, &roots.name, time(record))
 }

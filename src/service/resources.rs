@@ -170,6 +170,23 @@ fn map_pipelines_start_error(error: StartError) -> ServiceError {
     }
 }
 
+/// Sets a flag when it is dropped, also by a panic, unless the work has ended.
+struct SetUnlessEnded(Option<Arc<AtomicBool>>);
+
+impl SetUnlessEnded {
+    fn ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for SetUnlessEnded {
+    fn drop(&mut self) {
+        if let Some(flag) = &self.0 {
+            flag.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Opens the ledger. Recovery queries how the previous run ended. `is_failed` is set if it cannot be closed.
 pub async fn ledger(
     life: &mut Lifecycle,
@@ -185,8 +202,10 @@ pub async fn ledger(
         });
         let is_failed = Arc::clone(is_failed);
         let close = |ledger: Arc<dyn Ledger>| {
-            let end = move || ledger.end(&fs::boot_id());
-            blocking(move || end().inspect_err(|_| is_failed.store(true, Ordering::Relaxed)))
+            blocking(move || {
+                let failure = SetUnlessEnded(Some(is_failed));
+                ledger.end(&fs::boot_id()).inspect(|()| failure.ended())
+            })
         };
         let opened = life.start("ledger", LIMIT, open, close).await;
         let opened = opened.map_err(map_ledger_start_error(ServiceError::Storage));

@@ -152,7 +152,7 @@ impl Log {
         self.may_have_failed_sync = false;
         let mut recorded = HashSet::new();
         self.search(TAIL_BYTES, |line| {
-            if line.outcome == OutcomeKind::Published && records.contains(&line.proof) {
+            if line.outcome == Some(OutcomeKind::Published) && records.contains(&line.proof) {
                 recorded.insert(line.proof.id);
             }
         })?;

@@ -1,6 +1,6 @@
 //! The fields that make a line the acknowledgement of exactly one record.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::outcome::{Outcome, OutcomeKind};
 
@@ -30,7 +30,13 @@ impl From<Outcome> for Proof {
 /// A line of the file, with the fields that recovery needs.
 #[derive(Debug, Deserialize)]
 pub(super) struct Line {
-    pub outcome: OutcomeKind,
+    /// `None` for a word that this version does not know.
+    #[serde(deserialize_with = "known_outcome")]
+    pub outcome: Option<OutcomeKind>,
     #[serde(flatten)]
     pub proof: Proof,
+}
+
+fn known_outcome<'de, D: Deserializer<'de>>(from: D) -> Result<Option<OutcomeKind>, D::Error> {
+    Ok(String::deserialize(from)?.parse().ok())
 }
