@@ -15,7 +15,7 @@ use crate::{
         disk::Op,
         known::{Mark, lines, whole},
         record::{Recording, command, log},
-        scenario::Places,
+        scenario::{Places, Scenario},
         states::{Pending, Replay, State},
         system::{Mounted, own_boot},
     },
@@ -127,7 +127,14 @@ impl Worker<'_> {
         loop {
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok((number, state)) = next else { return };
-            let violations = self.examine(&state, number.is_multiple_of(AGAIN));
+            let mut violations = self.examine(&state, number.is_multiple_of(AGAIN));
+            if !violations.is_empty() && !self.failpoints.contains("barrier::") {
+                // A state is the same each time. Where the next look at it differs, the rig or the kernel
+                // is at fault.
+                let again = self.examine(&state, false);
+                violations.push(format!("examined again: {} violations", again.len()));
+                violations.push(format!("kept in {}", self.keep(&state).display()));
+            }
             let broken = (!violations.is_empty()).then(|| Broken {
                 state: state.to_string(),
                 violations,
@@ -140,6 +147,19 @@ impl Worker<'_> {
 
     fn events(&self) -> PathBuf {
         self.own.join("events")
+    }
+
+    /// Keeps the disks and the events file of a state; they can be mounted.
+    fn keep(&self, state: &State) -> PathBuf {
+        let Scenario { kind, seed, .. } = self.recording.scenario;
+        let name = format!("{}-{seed}-{}-{:?}", kind.name(), state.at, state.pending);
+        let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/broken").join(name);
+        fs::create_dir_all(&kept).expect("directory");
+        fs::write(kept.join("events"), &state.events).expect("events");
+        for (number, disk) in state.disks.iter().enumerate() {
+            disk.store(&kept.join(format!("disk{number}.img")), kind.size()).expect("a disk");
+        }
+        kept
     }
 
     fn examine(&self, state: &State, again: bool) -> Vec<Violation> {
