@@ -238,7 +238,7 @@ impl Dir {
     /// Makes the names in this directory durable. A failure must not be retried: the kernel forgets
     /// the data that it could not write.
     pub fn sync(&self) -> io::Result<()> {
-        Ok(fs::fsync(&self.fd)?)
+        super::sync_names(&self.fd)
     }
 }
 

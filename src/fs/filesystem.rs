@@ -8,6 +8,8 @@ use std::{
     sync::OnceLock,
 };
 
+use rustix::io::Errno;
+
 use crate::failpoint;
 
 /// Magic numbers of file systems that other machines write to without this kernel's knowledge
@@ -27,6 +29,7 @@ const NETWORK_MAGIC: [u64; 11] = [
 ];
 const SMB2_MAGIC: u64 = 0xfe53_4d42;
 const FUSE_MAGIC: u64 = 0x6573_5546;
+const BTRFS_MAGIC: u64 = 0x9123_683e;
 
 /// Checks whether other machines may change a file system, so that kernel events and leases miss
 /// changes.
@@ -61,7 +64,7 @@ const fn magic_of(found: rustix::fs::StatFs) -> u64 {
 }
 
 /// ext2 to ext4, XFS and btrfs: one `syncfs` was measured to cost less there than many `fsync`.
-const SYNCFS_PREFERRED: [u64; 3] = [0xef53, 0x5846_5342, 0x9123_683e];
+const SYNCFS_PREFERRED: [u64; 3] = [0xef53, 0x5846_5342, BTRFS_MAGIC];
 
 /// Checks whether one `syncfs` may replace many `fsync`: it is cheaper there and reports errors, as
 /// it does since Linux 5.8.
@@ -116,6 +119,24 @@ fn unwritten_bytes(meminfo: &str) -> Option<u64> {
 pub fn boot_id() -> String {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
     text.map(|text| text.trim().to_owned()).unwrap_or_default()
+}
+
+/// Makes the names in a directory durable.
+///
+/// By `fsync`, but not on btrfs: there a rename records the directory in the log that `fsync` writes. If
+/// another `fsync` on the file system ends at that moment, the directory counts as written, and its own
+/// `fsync` returns without writing anything (seen on Linux 6.18). So `syncfs` commits the transaction, which
+/// does not depend on that log. (`BTRFS_IOC_START_SYNC` would not write other files' data, but takes up to
+/// 30 seconds: the kernel's thread misses a request that comes before it sleeps again.)
+pub fn sync_names(dir: &impl AsFd) -> io::Result<()> {
+    if magic(dir)? != BTRFS_MAGIC {
+        return Ok(rustix::fs::fsync(dir)?);
+    }
+    sync_file_system(dir)?;
+    // Before Linux 5.17 `syncfs` does not report a transaction that failed. After that only reads are possible.
+    let flags = rustix::fs::fstatvfs(dir)?.f_flag;
+    let has_failed = flags.contains(rustix::fs::StatVfsMountFlags::RDONLY);
+    if has_failed { Err(Errno::ROFS.into()) } else { Ok(()) }
 }
 
 /// Makes all data written to the file system of this handle durable (`syncfs(2)`).

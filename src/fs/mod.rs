@@ -31,6 +31,7 @@ pub use dir::{Dir, FileMetadata, Kind, directory_at, identity_of, metadata_of};
 pub use extended::ExtendedAttributes;
 pub use filesystem::{
     DirtyPages, boot_id, is_mount, is_network, is_remote, prefers_syncfs, sync_file_system,
+    sync_names,
 };
 pub use kernel_io::{advise_sequential, copy_range, has_hole, share_content, start_writeback};
 pub use lease::{Writers, check_writers};

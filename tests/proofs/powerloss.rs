@@ -20,6 +20,7 @@ mod flushes;
 mod hands;
 mod known;
 mod mutants;
+mod names;
 mod record;
 mod replay;
 mod scenario;

@@ -115,7 +115,7 @@ impl Studio {
         &self,
         scenario: &Scenario,
         prepare: fn(&Path),
-        act: fn(&Places),
+        act: impl FnOnce(&Places),
         service: Option<(&str, usize)>,
     ) -> Vec<Op<Mark>> {
         self.tape.rewind(self.empty_disks(scenario), Vec::new());
