@@ -30,6 +30,8 @@ crate::policy::words! {
         ProgramUnavailable = "program_unavailable",
         /// The source cannot be opened, checked or read.
         SourceError = "source_error",
+        /// The service has no permission to open or read the source.
+        PermissionDenied = "permission_denied",
         /// The source changed while it was read.
         Changed = "changed",
         /// The source is in an earlier state than the one that was processed.

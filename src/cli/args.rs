@@ -13,15 +13,21 @@ use crate::config::Options;
     version,
     after_help = "\
 Examples:
-  tidemill run ./inbox ./outbox                          watch, compress, publish
-  tidemill run ./inbox ./outbox --once                   process the present files, then exit
+  tidemill run ./in ./out                        watch, compress, publish
+  tidemill run ./in ./out --once                 process the present files
   tidemill run ./in ./out --transform gunzip,zstd:9 --on-success delete
-  tidemill status --watch                                a running service, live
-  tidemill drain --wait                                  finish the files in flight, then exit
+  tidemill status --watch                        a running service, live
+  tidemill drain --wait                          finish what was begun, exit
 
-Exit codes: 0 finished; 64 usage; 65 finished, files are in quarantine (--once); 69 no service is
-running; 70 internal error; 74 storage failed; 75 unfinished work, or the state directory is in use:
-try again; 78 configuration."
+Exit codes:
+   0  finished
+  64  usage
+  65  finished, files are in quarantine (--once)
+  69  no service is running
+  70  internal error
+  74  storage failed
+  75  unfinished work, or the state directory is in use: try again
+  78  configuration"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -52,7 +58,7 @@ pub enum Command {
     Pause(Steer),
     /// Resume a paused service
     Resume(Steer),
-    /// Finish the files in flight and stop the service, as SIGTERM does
+    /// Finish the files that were begun and stop the service, as SIGTERM does
     Drain(Drain),
     /// Write the manual: every page into DIR, or the first one to the standard output
     Man { dir: Option<PathBuf> },
@@ -130,16 +136,8 @@ impl Run {
         if options.config.is_none() && options.pipeline.output.is_none() {
             options.config = options.pipeline.input.take_if(|file| is_toml(file));
         }
-        let address = options.file.http.as_deref().and_then(with_host);
-        options.file.http = address.or(options.file.http);
         options
     }
-}
-
-/// The address of a port alone, `9464` or `:9464`: it is one of this machine.
-fn with_host(address: &str) -> Option<String> {
-    let port = address.strip_prefix(':').unwrap_or(address);
-    port.parse::<u16>().is_ok().then(|| format!("127.0.0.1:{port}"))
 }
 
 /// The state directory of a service.

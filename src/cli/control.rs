@@ -151,7 +151,7 @@ pub fn drain(options: &Drain) -> anyhow::Result<Exit> {
     let (before, requested) = (ExitRecord::read(client.state_dir()), Instant::now());
     client.post("/api/v1/drain", &json!({}))?;
     if !options.wait {
-        print("draining: the service finishes the files in flight, then exits\n");
+        print("draining: the service finishes the files that were begun, then exits\n");
         return Ok(Exit::Drained);
     }
     until_interrupted(async |life| {

@@ -145,7 +145,13 @@ pub fn counts(pipeline: &Value) -> String {
     let (read, written) = (number(pipeline, "source_bytes"), number(pipeline, "output_bytes"));
     let published = count("published", "published");
     let published = published.map(|text| format!("{text} ({} → {})", size(read), size(written)));
-    let waiting = count("pending", "waiting").map(|text| oldest(text, "oldest_pending_seconds"));
+    let waiting = count("pending", "waiting").map(|text| {
+        let age = span(seconds(pipeline, "oldest_pending_seconds"));
+        match self::text(pipeline, "oldest_pending") {
+            "" => format!("{text} (oldest {age})"),
+            name => format!("{text} (oldest {age}: {name})"),
+        }
+    });
     let in_flight = count("in_flight", "in flight").map(|text| {
         let bytes = size(number(pipeline, "in_flight_bytes"));
         oldest(format!("{text}, {bytes}"), "oldest_in_flight_seconds")

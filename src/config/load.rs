@@ -324,11 +324,16 @@ impl Resolver {
         if written.value == "default" {
             return Some(Http::Default);
         }
+        // A port alone is one of this machine.
+        let port = written.value.strip_prefix(':').unwrap_or(&written.value);
+        if let Ok(port) = port.parse() {
+            return Some(Http::At(SocketAddr::from(([127, 0, 0, 1], port))));
+        }
         if let Ok(address) = written.value.parse::<SocketAddr>() {
             return Some(Http::At(address));
         }
         let message = format!("`{}` is neither an address nor `off`", written.value);
-        let help = "an address is an IP and a port: `127.0.0.1:9464`, `[::1]:9464`";
+        let help = "an address is `IP:PORT` (`[::1]:9464`), or a port of this machine (`9464`)";
         self.problems.add(Some(&written.at), message, Some(help));
         None
     }

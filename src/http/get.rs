@@ -237,10 +237,25 @@ pub async fn explain(
         // A removed pipeline's directories may be private by now, or unresponsive.
         let mut roots = ledger.roots()?;
         roots.retain(|roots| config_of(&config.pipelines, roots).is_some());
-        let text = explain::describe(ledger, (&roots, &config.pipelines), &path)?;
-        Ok(format!("{}: {text}", display_path(&path)))
+        let explanation = explain::describe(ledger, (&roots, &config.pipelines), &path)?;
+        Ok((display_path(&path).to_string(), explanation))
     });
-    Ok(Json(ExplainAnswer { text: text.await? }))
+    let (path, mut explanation) = text.await?;
+    if let Some(why) = explanation.waits_in.as_ref().and_then(|name| why_none_is_taken(&app, name))
+    {
+        explanation = explanation.with("service", why);
+    }
+    Ok(Json(ExplainAnswer { text: format!("{path}: {explanation}") }))
+}
+
+/// Returns why a pipeline takes no files now, if it takes none.
+fn why_none_is_taken(app: &App, pipeline: &str) -> Option<String> {
+    let status = app.observer.status();
+    if status.phase != ProcessPhase::Ready {
+        return Some(format!("{}: it takes no files", status.phase));
+    }
+    let status = status.pipelines.into_iter().find(|status| status.name == pipeline)?;
+    status.paused.first().map(ToString::to_string)
 }
 
 #[derive(Debug, Serialize)]

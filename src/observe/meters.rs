@@ -14,13 +14,13 @@ use std::{
 use metrics::{Counter, Gauge, Histogram};
 
 use super::{
-    STAGES,
+    STAGES, display_path,
     histogram::Latency,
     in_flight::{InFlight, InFlightView, JobMeter},
     liveness::{Heartbeats, Liveness},
     outcome_stream::OutcomeStream,
     outcomes::{OutcomeMeter, add},
-    pending::PendingMeter,
+    pending::{OldestPending, PendingMeter},
     prometheus as names,
     status::{PauseReason, PauseStatus, PipelineStatus},
     sync_kind::{SYNCS, SyncKind},
@@ -222,8 +222,8 @@ impl PipelineMeter {
         add(&self.retries, 1);
     }
 
-    /// Records the pending files, the bytes of those that were looked at, and the age of the oldest.
-    pub fn pending(&self, files: usize, bytes: u64, oldest: Duration) {
+    /// Records the pending files, the bytes of those that were looked at, and the oldest.
+    pub fn pending(&self, files: usize, bytes: u64, oldest: Option<OldestPending>) {
         self.pending.set(files, bytes, oldest);
     }
 
@@ -271,7 +271,7 @@ impl PipelineMeter {
     pub fn clear(&self) {
         self.paused(Pause::Input, None);
         self.paused(Pause::Output, None);
-        self.pending(0, 0, Duration::ZERO);
+        self.pending(0, 0, None);
     }
 
     /// Sets the reason of a pause on this side, or clears it.
@@ -315,6 +315,7 @@ impl PipelineMeter {
         let count = |kind| self.outcomes.of(kind)[0];
         let [ended, ended_bytes] = self.outcomes.ended_jobs();
         let in_flight = self.in_flight.1.totals();
+        let oldest = self.pending.oldest();
         PipelineStatus {
             name: self.name.to_string(),
             published,
@@ -330,7 +331,8 @@ impl PipelineMeter {
             ended_bytes,
             pending: self.pending.files(),
             pending_bytes: self.pending.bytes(),
-            oldest_pending_seconds: self.pending.oldest().as_secs_f64(),
+            oldest_pending_seconds: oldest.as_ref().map_or(0.0, |it| it.age.as_secs_f64()),
+            oldest_pending: oldest.map(|it| display_path(&it.source).to_string()),
             in_flight: in_flight.files,
             in_flight_bytes: in_flight.bytes,
             in_flight_done_bytes: in_flight.done_bytes,
@@ -363,7 +365,7 @@ mod tests {
     #[test]
     fn a_file_is_pending_or_in_flight_and_never_both() {
         let meter = PipelineMeter::new(&Arc::from("main"), OutcomeStream::default());
-        meter.pending(2, 30, Duration::ZERO);
+        meter.pending(2, 30, None);
         meter.job_started(1, Path::new("a"), 10);
         let status = meter.status();
         assert_eq!((status.pending, status.pending_bytes, status.in_flight), (1, 20, 1));

@@ -35,10 +35,12 @@ pub use meters::{Pause, PipelineMeter};
 pub use observer::Observer;
 pub use outcome_log::{Events, Listener, Proof, is_full};
 pub use outcome_stream::OutcomeStream;
+pub use pending::OldestPending;
 pub use progress::{OnceOutcome, print_summary, run as progress};
 pub use prometheus::{Exporter, InstallError, install as install_exporter};
 pub use status::{
-    ChannelStatus, DrainStatus, PauseReason, PipelineStatus, StageStatus, Status, Totals,
+    ChannelStatus, DrainStatus, PauseReason, PauseStatus, PipelineStatus, StageStatus, Status,
+    Totals,
 };
 pub use stderr::{
     flush as flush_logs, start_thread as detach_logs, wait as wait_for_logs, write_lines,

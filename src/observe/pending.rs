@@ -1,6 +1,7 @@
 //! The pending files of one pipeline, as the intake counts them about once a second.
 
 use std::{
+    path::PathBuf,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
@@ -8,6 +9,14 @@ use std::{
 use crate::sync::Mutex;
 
 use metrics::Gauge;
+
+/// The file that waits for the longest time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OldestPending {
+    /// Path below the input.
+    pub source: PathBuf,
+    pub age: Duration,
+}
 
 /// The latest count, less the files that were sent since.
 #[derive(Debug)]
@@ -17,7 +26,7 @@ pub struct PendingMeter {
     /// Of the files that were looked at.
     bytes: AtomicU64,
     oldest_gauge: Gauge,
-    oldest: Mutex<Duration>,
+    oldest: Mutex<Option<OldestPending>>,
 }
 
 impl PendingMeter {
@@ -27,11 +36,12 @@ impl PendingMeter {
     }
 
     /// Records a count.
-    pub fn set(&self, files: usize, bytes: u64, oldest: Duration) {
+    pub fn set(&self, files: usize, bytes: u64, oldest: Option<OldestPending>) {
         self.files.store(files as u64, Relaxed);
         self.bytes.store(bytes, Relaxed);
         self.gauge.set(u32::try_from(files).unwrap_or(u32::MAX));
-        self.oldest_gauge.set(oldest.as_secs_f64());
+        let age = oldest.as_ref().map_or(Duration::ZERO, |oldest| oldest.age);
+        self.oldest_gauge.set(age.as_secs_f64());
         *self.oldest.lock() = oldest;
     }
 
@@ -50,7 +60,7 @@ impl PendingMeter {
         self.bytes.load(Relaxed)
     }
 
-    pub fn oldest(&self) -> Duration {
-        *self.oldest.lock()
+    pub fn oldest(&self) -> Option<OldestPending> {
+        self.oldest.lock().clone()
     }
 }

@@ -47,6 +47,8 @@ pub struct PipelineStatus {
     #[serde(skip)]
     pub pending_bytes: u64,
     pub oldest_pending_seconds: f64,
+    /// The source of that file, below the input.
+    pub oldest_pending: Option<String>,
     pub in_flight: u64,
     pub in_flight_bytes: u64,
     /// Bytes of these sources read so far.
@@ -68,6 +70,21 @@ pub struct PauseStatus {
     pub since: String,
     /// The error, if storage is unavailable.
     pub detail: Option<String>,
+}
+
+impl std::fmt::Display for PauseStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { reason, since, detail } = self;
+        match reason {
+            PauseReason::Operator => {
+                write!(f, "paused by the operator since {since}: `tidemill resume` resumes it")
+            }
+            PauseReason::Storage => {
+                write!(f, "paused by storage since {since}, resumes automatically")?;
+                detail.iter().try_for_each(|detail| write!(f, ": {detail}"))
+            }
+        }
+    }
 }
 
 /// Who or what paused a pipeline: the label `reason` of `tidemill_paused`.

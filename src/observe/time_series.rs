@@ -157,7 +157,7 @@ mod tests {
         let median = first.all.p50_seconds.expect("one file");
         assert!((0.008..0.0091).contains(&median), "{median}");
         meter.outcomes().ended(OutcomeKind::Quarantined, 1);
-        meter.pending(3, 0, Duration::ZERO);
+        meter.pending(3, 0, None);
         let second = observer.sample();
         assert_eq!((second.all.files, second.all.quarantined, second.all.pending), (0, 1, 3));
         assert_eq!((second.all.p50_seconds, second.all.p99_seconds), (None, None));

@@ -101,6 +101,7 @@ fn log_start(config: &Config, options: &Options) {
         event = "service.starting",
         version = env!("CARGO_PKG_VERSION"),
         pid = std::process::id(),
+        host = %rustix::system::uname().nodename().to_string_lossy(),
         config = file,
         config_hash = hash.get(..12),
         state_dir = %display_path(&config.state_dir),

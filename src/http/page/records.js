@@ -128,10 +128,12 @@ export function update(status) {
   showOutcomes();
 }
 
-// Shows only the outcomes of one pipeline.
+// Shows one pipeline only: in the outcomes, the quarantine and the charts.
 export function showPipeline(pipeline) {
-  byId("outcome-pipeline").value = pipeline;
-  outcomes.load();
+  for (const id of ["outcome-pipeline", "quarantine-pipeline", "chart-pipeline"]) {
+    byId(id).value = pipeline;
+    byId(id).dispatchEvent(new Event("input"));
+  }
 }
 
 export function load() {

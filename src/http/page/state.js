@@ -1,6 +1,6 @@
 // The state of the service in one word and one sentence, from its status and the connection to it.
 
-import { clock, count, fileRate, files, span } from "./words.js";
+import { clock, count, fileRate, files, since as sinceTime, span } from "./words.js";
 
 // Each state has its own shape, so that colour is never the only sign.
 const SIGNS = {
@@ -64,7 +64,10 @@ function ofStatus(status, rate) {
   const affected = status.pipelines.filter((one) => pauseOf(one, "storage") !== undefined);
   if (affected.length > 0) {
     const alone = status.pipelines.length === 1;
-    const reasons = affected.map((one) => `${alone ? "" : `${one.name}: `}${pauseOf(one, "storage").detail}`).join("; ");
+    const reasons = affected.map((one) => {
+      const pause = pauseOf(one, "storage");
+      return `${alone ? "" : `${one.name}: `}${pause.detail} (${sinceTime(pause.since)})`;
+    }).join("; ");
     const also = status.paused_by_operator ? " The operator paused it as well." : "";
     return ["unavailable", "Storage unavailable", `${reasons.replace(/\.$/, "")}. Every source stays; processing resumes automatically once the storage is available.${also}`];
   }

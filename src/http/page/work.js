@@ -55,7 +55,8 @@ const FACTS = [
     return found === null ? "" : `99 % ${seconds(found.p99_seconds)}`;
   }],
   ["Running", (one) => count(running(one)), lanes],
-  ["Queued", (one) => count(queued(one)), (one) => (one.oldest_pending_seconds >= 1 ? `oldest ${span(one.oldest_pending_seconds)}` : "")],
+  ["Queued", (one) => count(queued(one)), (one) => (one.oldest_pending_seconds >= 1
+    ? `oldest ${span(one.oldest_pending_seconds)}${one.oldest_pending ? `: ${one.oldest_pending}` : ""}` : "")],
   ["Published", (one) => count(one.published), (one) => [[one.skipped, "skipped"], [one.retries, "retried"]]
     .filter(([number]) => number > 0).map(([number, word]) => `${count(number)} ${word}`).join(" · ")],
   ["Quarantine", (one) => count(one.quarantine_size), () => ""],

@@ -6,7 +6,7 @@ use std::{
 
 use super::*;
 use crate::{
-    observe::{Observer, SyncKind},
+    observe::{Observer, OldestPending, SyncKind},
     outcome::OutcomeKind,
     stage::Stage,
 };
@@ -53,7 +53,7 @@ fn everything(observer: &Observer) {
     meter.overflow();
     meter.rescan_found(2);
     meter.retried();
-    meter.pending(4, 0, millis(1500));
+    meter.pending(4, 0, Some(OldestPending { source: "a".into(), age: millis(1500) }));
     meter.job_started(1, "a".as_ref(), 1);
     meter.job_started(2, "b".as_ref(), 1);
     meter.job_finished(1);

@@ -1,5 +1,7 @@
 //! The reason of each failure, as it is recorded and reported.
 
+use std::io;
+
 use super::{
     ClaimError, CommitError, DisposeError, Failure, ReadError, TransformError, WriteError,
 };
@@ -19,16 +21,18 @@ impl Failure {
         Reason::new(self.code(), self.chain())
     }
 
-    const fn code(&self) -> ReasonCode {
+    fn code(&self) -> ReasonCode {
         match self {
             Self::Claim(error) => match error {
-                ClaimError::Open { .. } | ClaimError::Lease { .. } => ReasonCode::SourceError,
+                ClaimError::Open { source, .. } | ClaimError::Lease { source, .. } => {
+                    source_code(source)
+                }
                 ClaimError::Ledger { .. } => ReasonCode::LedgerError,
                 ClaimError::Panicked { .. } => ReasonCode::InternalError,
                 ClaimError::Earlier { .. } => ReasonCode::RolledBack,
                 ClaimError::NotMoved { reason, .. } => reason.code,
             },
-            Self::Read(ReadError::Io { .. }) => ReasonCode::SourceError,
+            Self::Read(ReadError::Io { source, .. }) => source_code(source),
             Self::Read(ReadError::Changed { .. }) => ReasonCode::Changed,
             Self::Transform(TransformError::Codec { source, .. }) => cause_code(source.cause()),
             Self::Write(error) => match error {
@@ -62,6 +66,13 @@ impl Failure {
                 DisposeError::NotPutBack { .. } => ReasonCode::NameLost,
             },
         }
+    }
+}
+
+fn source_code(error: &io::Error) -> ReasonCode {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => ReasonCode::PermissionDenied,
+        _ => ReasonCode::SourceError,
     }
 }
 

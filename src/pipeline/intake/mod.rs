@@ -268,7 +268,7 @@ impl Intake {
         if now >= self.next_count {
             self.next_count = now + limits::PENDING_COUNT_INTERVAL;
             self.counted_pending = pending;
-            let (bytes, oldest) = self.table.bytes_and_age(now);
+            let (bytes, oldest) = self.table.bytes_and_oldest(now);
             self.context.meter.pending(pending, bytes + self.ready.bytes(), oldest);
         }
         (pending.max(self.counted_pending) > 0).then_some(self.next_count)

@@ -22,7 +22,7 @@ use std::{
 use crate::{
     fingerprint::Fingerprint,
     limits,
-    observe::Trace,
+    observe::{OldestPending, Trace},
     pipeline::job::{Arrival, DeferReason, Feedback, JobEnd, Observation, SettledFile},
     policy::Settle,
 };
@@ -315,13 +315,25 @@ impl SettleTable {
         self.all_waiting().filter(|waiting| waiting.was_attempted).count()
     }
 
-    /// Returns the bytes of the waiting files, and the longest time for which one is unchanged.
+    /// Returns the bytes of the waiting files, and the one that is unchanged for the longest time.
     #[must_use]
-    pub fn bytes_and_age(&self, now: Instant) -> (u64, Duration) {
-        self.all_waiting().fold((0, Duration::ZERO), |(bytes, oldest), waiting| {
-            let age = now.saturating_duration_since(waiting.unchanged_since);
-            (bytes + waiting.identity.size, oldest.max(age))
-        })
+    pub fn bytes_and_oldest(&self, now: Instant) -> (u64, Option<OldestPending>) {
+        let waiting = self.entries.iter().filter_map(|(path, entry)| match entry {
+            Pending::Waiting(waiting) => Some((path, waiting)),
+            Pending::InFlight(_) => None,
+        });
+        let (mut bytes, mut oldest) = (0, None::<(Instant, &PathBuf)>);
+        for (path, waiting) in waiting {
+            bytes += waiting.identity.size;
+            if oldest.is_none_or(|(since, _)| waiting.unchanged_since < since) {
+                oldest = Some((waiting.unchanged_since, path));
+            }
+        }
+        let oldest = oldest.map(|(since, path)| OldestPending {
+            source: path.clone(),
+            age: now.saturating_duration_since(since),
+        });
+        (bytes, oldest)
     }
 
     fn wait_if_room(&mut self, is_new: bool, path: PathBuf, waiting: Waiting) {

@@ -7,7 +7,7 @@ fn help_and_version_go_to_the_standard_output_and_exit_0() {
     let place = Place::new();
     let help = place.run(&["--help"]);
     assert_eq!(help.code, 0);
-    for word in ["run", "check", "init", "history", "explain", "requeue", "Exit codes: 0"] {
+    for word in ["run", "check", "init", "history", "explain", "requeue", "Exit codes:\n   0"] {
         assert!(help.stdout.contains(word), "{word}: {help:?}");
     }
     let version = place.run(&["--version"]);
