@@ -39,6 +39,14 @@ impl fmt::Display for OnSuccess {
     }
 }
 
+/// An enum whose variants are words.
+pub trait Words: FromStr<Err = String> + fmt::Debug + Copy + PartialEq + 'static {
+    const WORDS: &'static [&'static str];
+    const ALL: &'static [Self];
+
+    fn word(self) -> &'static str;
+}
+
 /// Declares an enum whose variants are words, with `FromStr` and `Display`.
 macro_rules! words {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
@@ -53,6 +61,15 @@ macro_rules! words {
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl $crate::policy::Words for $name {
+            const WORDS: &'static [&'static str] = Self::WORDS;
+            const ALL: &'static [Self] = Self::ALL;
+
+            fn word(self) -> &'static str {
+                self.as_str()
             }
         }
 

@@ -75,16 +75,13 @@ pub fn completions(shell: Shell) -> Exit {
 /// The command with the values of its options, for completion alone: the configuration checks them, and
 /// reports more than clap would.
 fn with_values(command: Command) -> Command {
-    let run: [(&'static str, &[&'static str]); 8] = [
-        ("transforms", &TRANSFORMS),
-        ("on_success", &["keep", "delete", "archive:"]),
-        ("on_exists", &["update", "fail", "replace", "suffix", "skip"]),
-        ("temporary_names", &["ignore", "take"]),
-        ("settle", &["auto"]),
-        ("durability", &["fsync", "syncfs", "none"]),
-        ("sandbox", &["best-effort", "require", "off"]),
-        ("log_format", &["text", "json"]),
-    ];
+    let by_kind = config::tables().flat_map(|(_, table)| table.keys).filter_map(|key| {
+        let words = key.facts?.words;
+        (key.option.is_some() && !words.is_empty()).then_some((key.name, words))
+    });
+    let by_hand: [(&'static str, &[&'static str]); 2] =
+        [("transforms", &TRANSFORMS), ("on_success", &["keep", "delete", "archive:"])];
+    let run: Vec<_> = by_kind.chain(by_hand).collect();
     let with = |command: Command, values: &[(&'static str, &[&'static str])]| {
         values.iter().fold(command, |command, (name, values)| {
             let values = values.to_vec();
@@ -100,7 +97,9 @@ fn with_values(command: Command) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Options, ledger::State, transforms::Chain};
+    use clap::Parser;
+
+    use crate::{ledger::State, transforms::Chain};
 
     #[test]
     fn a_completed_value_is_accepted() {
@@ -117,31 +116,23 @@ mod tests {
         for word in values("history", "state") {
             assert!(word.parse::<State>().is_ok(), "{word}");
         }
-        let dir = tempfile::tempdir().expect("a directory");
-        for (option, set) in [
-            ("on_exists", (|options, word| options.pipeline.on_exists = Some(word)) as Set),
-            ("temporary_names", |options, word| options.pipeline.temporary_names = Some(word)),
-            ("settle", |options, word| options.pipeline.settle = Some(word)),
-            ("durability", |options, word| options.pipeline.durability = Some(word)),
-            ("sandbox", |options, word| options.file.sandbox = Some(word)),
-            ("log_format", |options, word| options.file.log_format = Some(word)),
-            ("on_success", |options, word| {
-                options.pipeline.on_success = Some(word.replace(':', ":a"));
-            }),
-        ] {
-            let words = values("run", option);
-            assert!(!words.is_empty(), "{option}");
-            for word in words {
-                let (input, output) = (dir.path().join("in"), dir.path().join("out"));
-                let mut options = Options::default();
-                options.pipeline.input = Some(input);
-                options.pipeline.output = Some(output);
-                set(&mut options, word.clone());
-                let resolved = crate::config::resolve(&options);
-                assert!(resolved.is_ok(), "{option} {word}: {resolved:?}");
+        let words =
+            |option: &str| values("run", &option.trim_start_matches("--").replace('-', "_"));
+        for option in ["--on-exists", "--temporary-names", "--settle", "--durability", "--sandbox"]
+            .into_iter()
+            .chain(["--log-format", "--on-success"])
+        {
+            assert!(!words(option).is_empty(), "{option}");
+            for word in words(option) {
+                let word = word.replace(':', ":a");
+                let written = format!("{option}={word}");
+                let args = Args::try_parse_from(["tidemill", "check", "in", "out", &written]);
+                let Ok(Args { command: crate::cli::args::Command::Check(check) }) = args else {
+                    panic!("{written}")
+                };
+                let resolved = config::resolve(&check.run.options);
+                assert!(resolved.is_ok(), "{written}: {resolved:?}");
             }
         }
     }
-
-    type Set = fn(&mut Options, String);
 }

@@ -109,7 +109,7 @@ fn run(options: &config::Options, level: Option<&str>) -> Exit {
     };
     // `--once` has its bar and its summary.
     let default = if config.once { "warn" } else { "info" };
-    observe::init_logs(config.log_format, level.unwrap_or(default));
+    observe::init_logs(config.keys.log_format, level.unwrap_or(default));
     service::run(config, options.clone(), signals)
 }
 

@@ -122,6 +122,25 @@ pub struct Key {
     /// As TOML; None where there is none, or where it depends on other keys.
     pub default: Option<&'static str>,
     pub help: &'static str,
+    /// Of a key of the part `values`, which has a kind.
+    pub facts: Option<Facts>,
+}
+
+/// What follows from a key's kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    /// The word for the kind of value.
+    pub kind: &'static str,
+    /// What the reference states: the help, or more.
+    pub meaning: &'static str,
+    /// What the reference states where there is no default.
+    pub unset: &'static str,
+    /// The words that the value can be, if these are all.
+    pub words: &'static [&'static str],
+    /// A value that is refused, as TOML; `None` if every one is good.
+    pub refused: Option<&'static str>,
+    /// A value that is not this default, as TOML.
+    pub other: fn(Option<&str>) -> String,
 }
 
 /// A table of a configuration file.
@@ -201,119 +220,3 @@ written! {
     Vec<u32>, Numbers, [u32; 1], Vec::from, |numbers| format!("{numbers:?}");
     RawHook, Hook, std::convert::Infallible, |never| match never {}, |hook| format!("{hook:?}");
 }
-
-/// Declares the keys of a table: the struct that serde reads and writes, the options that override
-/// keys, and the values with their locations and defaults.
-macro_rules! table {
-    (
-        $(#[$doc:meta])*
-        $raw:ident, $entries:ident, $options:ident, $place:literal {
-            $($key:ident: $type:ty $(= $default:tt)? $(, [$option:literal $($arg:tt)*])?, $help:literal;)+
-        }
-        $(tables { $($below:ident $(as $name:literal)?: $below_type:ty = $kind:expr;)+ })?
-    ) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
-        #[serde(default, deny_unknown_fields)]
-        pub struct $raw {
-            $(
-                #[serde(skip_serializing_if = "Option::is_none")]
-                pub $key: Option<toml::Spanned<$type>>,
-            )+
-            $($(
-                $(#[serde(rename = $name)])?
-                pub $below: $below_type,
-            )+)?
-        }
-
-        /// The options that override keys of this table.
-        #[derive(Clone, Debug, Default, clap::Args)]
-        pub struct $options {
-            $($(
-                #[arg(help = $help, $($arg)*)]
-                pub $key: Option<$type>,
-            )?)+
-        }
-
-        /// The values of this table, with their locations and defaults.
-        #[derive(Clone, Debug)]
-        pub struct $entries {
-            $(pub $key: $crate::config::declare::Entry<$type>,)+
-        }
-
-        impl $raw {
-            pub const TABLE: $crate::config::declare::KeyTable = $crate::config::declare::KeyTable {
-                place: $place,
-                keys: &[
-                    $($crate::config::declare::Key {
-                        name: stringify!($key),
-                        kind: <$type as $crate::config::declare::Written>::KIND,
-                        option: $crate::config::declare::table!(@first $($option)?),
-                        default: $crate::config::declare::table!(@text $($default)?),
-                        help: $help,
-                    },)+
-                    $($($crate::config::declare::Key {
-                        name: $crate::config::declare::table!(@name $below $($name)?),
-                        kind: $kind,
-                        option: None,
-                        default: None,
-                        help: "",
-                    },)+)?
-                ],
-            };
-
-            /// With the options, which override what is here.
-            pub fn entries(&mut self, options: &$options) -> $entries {
-                let _: &$options = options;
-                $entries {
-                    $($key: $crate::config::declare::Entry::new(
-                        $crate::config::declare::table!(@given options $key $($option)?),
-                        self.$key.take(),
-                        $crate::config::declare::table!(@default $type $(, $default)?),
-                    ),)+
-                }
-            }
-
-            /// Leaves out the keys that have their default.
-            pub fn without_defaults(&mut self) {
-                $(
-                    let default: Option<$type> =
-                        $crate::config::declare::table!(@default $type $(, $default)?);
-                    self.$key = self.$key.take().filter(|value| Some(value.get_ref()) != default.as_ref());
-                )+
-            }
-        }
-
-        impl $options {
-            /// The options that were given, each with the line that says the same in the file.
-            pub fn given(&self) -> Vec<(&'static str, String)> {
-                let given: &[Option<(&'static str, String)>] = &[$($(
-                    self.$key.as_ref().map(|value| {
-                        let value = $crate::config::declare::Written::toml(value);
-                        ($option, format!("{} = {value}", stringify!($key)))
-                    }),
-                )?)+];
-                given.iter().flatten().cloned().collect()
-            }
-        }
-    };
-    (@first) => { None };
-    (@first $option:literal) => { Some($option) };
-    (@text) => { None };
-    (@text $default:tt) => { Some(stringify!($default)) };
-    (@name $key:ident) => { stringify!($key) };
-    (@name $key:ident $name:literal) => { $name };
-    (@given $options:ident $key:ident) => { None };
-    (@given $options:ident $key:ident $option:literal) => {
-        $options.$key.clone().map(|value| $crate::config::declare::Located {
-            value,
-            at: $crate::config::declare::Location::Option($option),
-        })
-    };
-    (@default $type:ty) => { None };
-    (@default $type:ty, $default:tt) => {
-        Some(<$type as $crate::config::declare::Written>::literal($default))
-    };
-}
-
-pub(super) use table;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Config, Limits, Pipeline};
+use super::{Config, Pipeline};
 
 /// The names of the pipelines, by what a reload does with each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Config {
 
     /// The keys that differ and that take a restart.
     #[must_use]
-    pub fn fixed_keys_changed(&self, new: &Self) -> Vec<&'static str> {
+    pub fn fixed_keys_changed(&self, new: &Self) -> Vec<String> {
         // Without `..`, so that the compiler asks for each new key.
         let Self {
             pipelines: _,
@@ -58,35 +58,29 @@ impl Config {
             admin_token_file,
             admin_socket,
             events,
-            shutdown_deadline,
-            sandbox,
-            log_format,
+            keys,
             once,
-            limits: Limits { memory, files, workers },
+            limits,
             hooks,
             programs,
             otlp,
         } = self;
-        [
+        let by_hand = [
             ("state_dir", *state_dir != new.state_dir),
             ("http", *http != new.http),
             ("admin_token_file", *admin_token_file != new.admin_token_file),
             ("admin_socket", *admin_socket != new.admin_socket),
             ("events", *events != new.events),
-            ("shutdown_deadline", *shutdown_deadline != new.shutdown_deadline),
-            ("sandbox", *sandbox != new.sandbox),
-            ("log_format", *log_format != new.log_format),
             ("once", *once != new.once),
-            ("limits.memory", *memory != new.limits.memory),
-            ("limits.files", *files != new.limits.files),
-            ("limits.workers", *workers != new.limits.workers),
             ("hooks", *hooks != new.hooks),
             ("exec", *programs != new.programs),
             ("otlp", *otlp != new.otlp),
-        ]
-        .into_iter()
-        .filter_map(|(key, differs)| differs.then_some(key))
-        .collect()
+        ];
+        let by_hand =
+            by_hand.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key.to_owned());
+        let of_file = keys.changed(&new.keys).into_iter().map(str::to_owned);
+        let of_limits = limits.changed(&new.limits).into_iter().map(|key| format!("limits.{key}"));
+        by_hand.chain(of_file).chain(of_limits).collect()
     }
 }
 
@@ -129,7 +123,7 @@ mod tests {
             removed: names(&["a"]),
         };
         assert_eq!(old.difference(&new), expected);
-        assert_eq!(old.fixed_keys_changed(&new), Vec::<&str>::new());
+        assert_eq!(old.fixed_keys_changed(&new), Vec::<String>::new());
     }
 
     #[test]

@@ -6,8 +6,10 @@ use toml::Spanned;
 
 use super::{
     declare::{Entry, Glob, Located, Location},
+    durations::Period,
     hooks::wrong_with_command,
     keys::{ExecEntries, ExecOptions, RawExec},
+    kinds::{Count, Size, value},
     load::Resolver,
 };
 use crate::transforms::exec::{INPUT, OUTPUT, Program, Programs, is_name};
@@ -44,14 +46,13 @@ impl Resolver {
             let help = "a name has letters, digits, `-` and `_`";
             self.problems.add(Some(&table_at), message, Some(help));
         }
-        let timeout_at = timeout.location();
         let program = Program {
             command: self.command(&name, command, &table_at)?,
             extension: self.extension(extension),
             replaces: self.extension(replaces),
-            timeout: self.duration(timeout),
-            memory: self.bytes(memory),
-            processes: self.at_least_one(processes),
+            timeout: value::<Period>(timeout, self),
+            memory: value::<Size>(memory, self),
+            processes: value::<Count>(processes, self),
             read: self.paths(read),
             write: self.paths(write),
             network: network.value().unwrap_or(false),
@@ -61,10 +62,6 @@ impl Resolver {
             allow_empty: allow_empty.value().unwrap_or(false),
             name,
         };
-        if program.timeout.is_zero() {
-            let help = "write `timeout = \"1m\"`";
-            self.problems.add(timeout_at.as_ref(), "`timeout` must be greater than 0", Some(help));
-        }
         Some(program)
     }
 

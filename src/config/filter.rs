@@ -8,7 +8,6 @@ use super::{
     declare::{self, Entry, Located, Location},
     load::Resolver,
 };
-use crate::policy::{HardLinks, Owners, SourceRules};
 
 /// Globs for paths below the input: any of `include` (everything if it is empty), none of
 /// `exclude`, and nothing below a directory that `exclude` matches.
@@ -153,19 +152,6 @@ fn located(entry: Entry<Vec<declare::Glob>>) -> Vec<Located<String>> {
 }
 
 impl Resolver {
-    pub(super) fn source_rules(
-        &mut self,
-        [hard_links, owners]: [Entry<String>; 2],
-        [min_size, max_size]: [Entry<String>; 2],
-    ) -> SourceRules {
-        SourceRules {
-            hard_links: self.parsed(hard_links).unwrap_or(HardLinks::Take),
-            owners: self.parsed(owners).unwrap_or(Owners::Any),
-            size_min: self.size(min_size).unwrap_or(0),
-            size_max: self.size(max_size),
-        }
-    }
-
     pub(super) fn filter(
         &mut self,
         (include, exclude): (Entry<Vec<declare::Glob>>, Entry<Vec<declare::Glob>>),

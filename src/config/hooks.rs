@@ -1,26 +1,23 @@
 //! The hooks of a user: commands and webhooks, with their bounds.
 
-use std::{os::unix::fs::PermissionsExt, path::Path, time::Duration};
+use std::{os::unix::fs::PermissionsExt, path::Path};
 
 use super::{
     declare::{Entry, Located, RawHook},
-    keys::{HooksEntries, HooksOptions, RawHooks},
+    keys::{HooksEntries, HooksKeys, HooksOptions, RawHooks},
     load::Resolver,
 };
-use crate::{limits, policy::HookKind};
+use crate::policy::HookKind;
 
 /// The configured hooks and the limits of their runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Hooks {
     pub on_start: Option<Hook>,
     pub on_published: Option<Hook>,
     pub on_failed: Option<Hook>,
     pub on_drained: Option<Hook>,
-    /// Maximum number of outcomes passed to one run.
-    pub batch_files: u32,
-    /// How long the first outcome of a batch waits for others.
-    pub batch_delay: Duration,
-    pub timeout: Duration,
+    /// The keys that follow from their kinds.
+    pub keys: HooksKeys,
 }
 
 /// What a hook runs.
@@ -52,35 +49,14 @@ impl Hooks {
 
 impl Resolver {
     pub(super) fn hooks(&mut self, mut file: RawHooks, options: &HooksOptions) -> Hooks {
-        let HooksEntries {
-            on_start,
-            on_published,
-            on_failed,
-            on_drained,
-            batch_files,
-            batch_delay,
-            timeout,
-        } = file.entries(options);
-        let (timeout_at, batch_at) = (timeout.location(), batch_files.location());
-        let hooks = Hooks {
+        let HooksEntries { on_start, on_published, on_failed, on_drained } = file.entries(options);
+        Hooks {
             on_start: self.hook(on_start),
             on_published: self.hook(on_published),
             on_failed: self.hook(on_failed),
             on_drained: self.hook(on_drained),
-            batch_files: self.at_least_one(batch_files),
-            batch_delay: self.duration(batch_delay),
-            timeout: self.duration(timeout),
-        };
-        if hooks.timeout.is_zero() {
-            let help = "write `timeout = \"10s\"`";
-            self.problems.add(timeout_at.as_ref(), "`timeout` must be greater than 0", Some(help));
+            keys: file.values(options, self),
         }
-        if hooks.batch_files > limits::HOOK_BATCH_FILES_MAX {
-            let message =
-                format!("one run takes at most {} outcomes", limits::HOOK_BATCH_FILES_MAX);
-            self.problems.add(batch_at.as_ref(), message, Some("leave it out for the default"));
-        }
-        hooks
     }
 
     fn hook(&mut self, entry: Entry<RawHook>) -> Option<Hook> {

@@ -1,12 +1,22 @@
-//! The configuration keys, one row for each: its name, the type it is written as, its default, the
-//! option that overrides it, and its help. What a value means is decided in [`super::load`]; the
-//! compiler asks there, and in [`super::render`], for each key that is added here.
+//! The configuration keys, one row for each: its name, its type, its default, the option that overrides
+//! it, and its help. A row of the part `values` has a [kind](super::kinds) of value: such a key is parsed,
+//! shown, compared at a reload, completed and documented without another line. The others are paths, lists
+//! and what depends on other keys: the compiler asks for them in [`super::load`] and [`super::render`].
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use toml::Spanned;
 
-use super::declare::{Glob, RawHook, ValueKind, table};
+use super::{
+    declare::{Glob, RawHook, ValueKind},
+    durations::{Delay, Period, QuietTime},
+    kinds::{Count, Large, MemoryLimit, Optional, Size, Suffix, Threads, Truth, Word},
+    table::table,
+};
+use crate::{
+    limits,
+    policy::{Durability, HardLinks, LogFormat, OnExists, Owners, Sandbox, TemporaryNames},
+};
 
 table! {
     /// A whole configuration file.
@@ -21,14 +31,19 @@ table! {
             "Accept changes at this Unix socket from the service's user; by default STATE/admin.sock";
         events: PathBuf, ["--events" long, value_name = "FILE"],
             "Append a JSON line for each outcome; a `published` line acknowledges the output";
-        shutdown_deadline: String = "25s", ["--shutdown-deadline" long, value_name = "DURATION"],
-            "The longest time for a stop, 25s by default";
-        sandbox: String = "best-effort", ["--sandbox" long, value_name = "HOW"],
-            "Confine the service to its directories and ports: best-effort (as far as the kernel can), require (refuse to start otherwise), off";
-        log_format: String = "text", ["--log-format" long, value_name = "FORMAT"],
-            "The format of the log: text (logfmt) or json";
         once: bool = false,
             "Process the files that are there, then exit (`--once`)";
+    }
+    values FileKeys, FileByHand {
+        shutdown_deadline: Delay = "25s", ["--shutdown-deadline" long, value_name = "DURATION"],
+            "The longest time for a stop, 25s by default",
+            "from the first signal to the exit; the final 2 s (at most half) are reserved for the last commit";
+        sandbox: Word<Sandbox> = "best-effort", ["--sandbox" long, value_name = "HOW"],
+            "Confine the service to its directories and ports: best-effort (as far as the kernel can), require (refuse to start otherwise), off",
+            "Landlock confines the service to its own directories and ports: `\"best-effort\"` as far as the kernel can, `\"require\"` completely (Linux 6.12) or no start, `\"off\"`";
+        log_format: Word<LogFormat> = "text", ["--log-format" long, value_name = "FORMAT"],
+            "The format of the log: text (logfmt) or json",
+            "`\"text\"` (logfmt) or `\"json\"`, on stderr; each line has a stable `event`";
     }
     tables {
         limits: RawLimits = ValueKind::Table(&RawLimits::TABLE);
@@ -42,25 +57,38 @@ table! {
 table! {
     /// What all pipelines share.
     RawLimits, LimitsEntries, LimitsOptions, "in [limits]" {
-        memory: String = "50%",
-            "Memory for file content and codecs: a size, or a share of the machine's memory or the control group's limit";
-        files: u32 = 512,
-            "Files in flight at one time; each holds up to two file descriptors";
-        workers: u32,
-            "Threads that transform; by default the number of processors";
+    }
+    values #[derive(Copy)] Limits, LimitsByHand {
+        memory: MemoryLimit = "50%",
+            "Memory for file content and codecs: a size, or a share of the machine's memory or the control group's limit",
+            "file content and codecs, in addition to about 20 MiB of the service; the share is of the machine's memory or of the control group's limit. Each pipeline gets codec memory for one small and one large file even beyond it; a note reports where those together exceed it";
+        files: Count = 512,
+            "Files in flight at one time; each holds up to two file descriptors",
+            "files in flight; each has up to two descriptors open";
+        workers: Threads,
+            "Threads that transform; by default the number of processors",
+            "threads that transform";
     }
 }
 
 table! {
     /// The user's hooks.
-    RawHooks, HooksEntries, HooksOptions, "in [hooks]" {
+    RawHooks, #[expect(clippy::struct_field_names, reason = "the names of the keys")] HooksEntries, HooksOptions, "in [hooks]" {
         on_start: RawHook, "Run when the service is ready";
         on_published: RawHook, "Run for published outputs";
         on_failed: RawHook, "Run for quarantined files";
         on_drained: RawHook, "Run when the service is about to exit";
-        batch_files: u32 = 100, "Outcomes passed to one run, at most";
-        batch_delay: String = "1s", "How long the first outcome of a batch waits for others";
-        timeout: String = "10s", "A run that takes longer is killed, with the processes it started";
+    }
+    values HooksKeys, #[expect(clippy::struct_field_names, reason = "the names of the keys")] HooksByHand {
+        batch_files: Count<{ limits::HOOK_BATCH_FILES_MAX }> = 100,
+            "Outcomes passed to one run, at most",
+            "outcomes in one run, at most 10,000";
+        batch_delay: Delay = "1s",
+            "How long the first outcome of a batch waits for others",
+            "the wait for more outcomes after the first";
+        timeout: Period = "10s",
+            "A run that takes longer is killed, with the processes it started",
+            "a run that takes longer is killed, with all its processes";
     }
 }
 
@@ -118,45 +146,64 @@ table! {
             "The transforms for each file, left to right: zstd[:1-19], gzip[:1-9][:members], brotli[:0-11], xz[:0-9], bzip2[:1-9], lz4[:1-12], unzstd, gunzip, unbrotli, unxz, bunzip2, unlz4, decompress, copy, exec:NAME (a program of the configuration file)";
         on_success: String = "keep", ["--on-success" long, value_name = "WHAT"],
             "What to do with a source once its output is durable: keep, delete, archive:DIR";
-        on_exists: String = "update", ["--on-exists" long, value_name = "WHAT"],
-            "What to do if the output's name exists: update (replace an unchanged output of the same source), fail, replace, suffix, skip";
         include: Vec<Glob> = [], ["--include" long, value_name = "GLOB", action = clap::ArgAction::Append],
             "Process only files that match one of these";
         exclude: Vec<Glob> = [], ["--exclude" long, value_name = "GLOB", action = clap::ArgAction::Append],
             "Ignore files and directories that match one of these";
-        ignore_case: bool = false, ["--ignore-case" long, num_args = 0, default_missing_value = "true"],
-            "Let `*.csv` in `include` and `exclude` also match `A.CSV`";
-        min_size: String, ["--min-size" long, value_name = "SIZE"],
-            "Leave smaller files alone";
-        max_size: String, ["--max-size" long, value_name = "SIZE"],
-            "Leave larger files alone";
-        temporary_names: String = "ignore", ["--temporary-names" long, value_name = "WHAT"],
-            "What to do with temporary names (dot files, *.part, *.tmp, *~ and others): ignore, take";
-        settle: String = "auto", ["--settle" long, value_name = "DURATION"],
-            "Process a file only after it has not changed for this long; `auto` waits 100 ms after the close of a file that was written in place";
-        min_age: String = "0s",
-            "Process a file only once it was last modified this long ago";
-        marker: String,
-            "Process a file only once a file of its name and this suffix, such as `.done`, exists";
-        hard_links: String = "take",
-            "What to do with a file that has other names (hard links): take, refuse";
-        owners: String = "any",
-            "Whose files to process: any, or same (the owner of the input directory)";
-        durability: String = "fsync", ["--durability" long, value_name = "HOW"],
-            "How to make outputs durable: fsync, syncfs (one call for each batch), none";
-        attempts: u32 = 3,
-            "Attempts before a file is quarantined";
-        backoff: String = "1s",
-            "The wait before the second attempt; it doubles each time";
-        rescan: String = "5m",
-            "How often to scan the input for files that no event reported";
         quarantine: PathBuf,
             "Where files that failed permanently are moved, with the reason; by default below the state directory. With `on_success = \"keep\"` they stay where they are";
-        max_output: String = "1TiB",
-            "The largest output of one file that is decompressed, or made by a program";
-        max_ratio: u64 = 2000,
-            "The largest expansion of a file that is decompressed, in bytes for each byte of the source";
-        max_decoder_memory: String = "128MiB",
-            "The largest window or dictionary of one decoder";
+    }
+    values PipelineKeys, PipelineByHand {
+        on_exists: Word<OnExists> = "update", ["--on-exists" long, value_name = "WHAT"],
+            "What to do if the output's name exists: update (replace an unchanged output of the same source), fail, replace, suffix, skip",
+            "when the output's name is taken: `\"update\"` replaces only what this service published from the same source and nobody has changed since; `\"fail\"`, `\"replace\"`, `\"suffix\"`, `\"skip\"`";
+        ignore_case: Truth = false, ["--ignore-case" long, num_args = 0, default_missing_value = "true"],
+            "Let `*.csv` in `include` and `exclude` also match `A.CSV`",
+            "`*.csv` in `include` and `exclude` also matches `A.CSV`";
+        min_size: Optional<Size>, ["--min-size" long, value_name = "SIZE"],
+            "Leave smaller files alone",
+            "smaller files are left alone; `\"1\"` leaves out empty ones";
+        max_size: Optional<Size>, ["--max-size" long, value_name = "SIZE"],
+            "Leave larger files alone",
+            "larger files are left alone";
+        temporary_names: Word<TemporaryNames> = "ignore", ["--temporary-names" long, value_name = "WHAT"],
+            "What to do with temporary names (dot files, *.part, *.tmp, *~ and others): ignore, take",
+            "`\"ignore\"` leaves names alone that producers use for unfinished files (dot files, `*.part`, `*.tmp`, `*~` and others, listed by `tidemill check`); `\"take\"` takes them, for producers whose final names look so (PostgreSQL's `*.partial`)";
+        settle: QuietTime = "auto", ["--settle" long, value_name = "DURATION"],
+            "Process a file only after it has not changed for this long; `auto` waits 100 ms after the close of a file that was written in place",
+            "`\"auto\"`: no process has the file open for writing, and 100 ms have passed since its close, or it was renamed to its name; a duration also requires that long without changes; `\"0s\"`: at its close";
+        min_age: Delay = "0s",
+            "Process a file only once it was last modified this long ago",
+            "the age of the last modification";
+        marker: Optional<Suffix>,
+            "Process a file only once a file of its name and this suffix, such as `.done`, exists",
+            "with `\".done\"`, a file is picked up once `NAME.done` exists and is not older than the file";
+        hard_links: Word<HardLinks> = "take",
+            "What to do with a file that has other names (hard links): take, refuse",
+            "files with further names: `\"take\"`, `\"refuse\"`";
+        owners: Word<Owners> = "any",
+            "Whose files to process: any, or same (the owner of the input directory)",
+            "`\"same\"` takes only files of the owner of the input directory";
+        durability: Word<Durability> = "fsync", ["--durability" long, value_name = "HOW"],
+            "How to make outputs durable: fsync, syncfs (one call for each batch), none",
+            "`\"fsync\"`, batched into one `syncfs` when little else is dirty; `\"syncfs\"` makes one call for each batch (on ext4, XFS and btrfs; elsewhere as `\"fsync\"`); `\"none\"` gives no guarantee for a power loss";
+        attempts: Count = 3,
+            "Attempts before a file is quarantined",
+            "attempts before a file goes to quarantine";
+        backoff: Delay = "1s",
+            "The wait before the second attempt; it doubles each time",
+            "the wait before the second attempt; it doubles";
+        rescan: Period = "5m",
+            "How often to scan the input for files that no event reported",
+            "the time between two full scans";
+        max_output: Size = "1TiB",
+            "The largest output of one file that is decompressed, or made by a program",
+            "of a file that is decompressed or made by a program";
+        max_ratio: Large = 2000,
+            "The largest expansion of a file that is decompressed, in bytes for each byte of the source",
+            "bytes of output for each byte of source, over all transforms";
+        max_decoder_memory: Size = "128MiB",
+            "The largest window or dictionary of one decoder",
+            "window or dictionary of one decoder";
     }
 }

@@ -4,7 +4,6 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr,
-    time::Duration,
 };
 
 use toml::Spanned;
@@ -14,19 +13,14 @@ use super::{
     declare::{Entry, Located, Location},
     diagnostics::Diagnostics,
     keys::{FileEntries, PipelineEntries, PipelineOptions, RawFile, RawPipeline},
+    kinds::{Refusal, Refusals},
     read::read,
     validate,
 };
 use crate::{
-    policy::{
-        Durability, ExpansionLimits, LogFormat, OnExists, OnSuccess, Sandbox, Settle,
-        TemporaryNames,
-    },
+    policy::OnSuccess,
     transforms::{Chain, exec::Programs},
 };
-
-/// The longest duration: the end of a longer one could be more than the clock can hold.
-const LONGEST: Duration = Duration::from_hours(24 * 366);
 
 /// Reads and checks a configuration: the file, the options, or both.
 pub fn load(options: &Options) -> Result<Config, Diagnostics> {
@@ -64,7 +58,7 @@ fn read_and_resolve(
 }
 
 /// Collects errors while it resolves, so that all of them are reported together.
-pub(super) struct Resolver {
+pub struct Resolver {
     /// Relative paths of the file are relative to its directory.
     base: PathBuf,
     pub problems: Diagnostics,
@@ -72,17 +66,9 @@ pub(super) struct Resolver {
 
 impl Resolver {
     fn config(&mut self, options: &Options, mut file: RawFile) -> (Config, validate::Locations) {
-        let FileEntries {
-            state_dir,
-            http,
-            admin_token_file,
-            admin_socket,
-            events,
-            shutdown_deadline,
-            sandbox,
-            log_format,
-            once,
-        } = file.entries(&options.file);
+        let FileEntries { state_dir, http, admin_token_file, admin_socket, events, once } =
+            file.entries(&options.file);
+        let keys = file.values(&options.file, self);
         let programs = self.programs(file.exec);
         let (pipelines, locations) = self.pipelines(options, file.pipelines, &programs);
         let once = options.once || once.value().unwrap_or(false);
@@ -97,10 +83,8 @@ impl Resolver {
                 .written
                 .map_or(default_socket, |written| self.admin_socket(&written)),
             events: self.optional_path(events),
-            shutdown_deadline: self.duration(shutdown_deadline),
-            sandbox: self.parsed(sandbox).unwrap_or(Sandbox::BestEffort),
-            log_format: self.parsed(log_format).unwrap_or(LogFormat::Text),
-            limits: self.limits(file.limits, &options.limits),
+            keys,
+            limits: file.limits.values(&options.limits, self),
             hooks: self.hooks(file.hooks, &options.hooks),
             programs,
             otlp: self.otlp(file.otlp, &options.otlp),
@@ -199,7 +183,8 @@ impl Resolver {
         alone: bool,
     ) -> Option<(Pipeline, validate::PipelineLocations)> {
         let table = Location::File(file.span());
-        let entries = file.into_inner().entries(options);
+        let mut file = file.into_inner();
+        let (entries, keys) = (file.entries(options), file.values(options, self));
         let locations = validate::PipelineLocations::new(&entries, &table);
         let PipelineEntries {
             name,
@@ -207,26 +192,9 @@ impl Resolver {
             output,
             transforms,
             on_success,
-            on_exists,
             include,
             exclude,
-            temporary_names,
-            settle,
-            min_age,
-            marker,
-            ignore_case,
-            min_size,
-            max_size,
-            hard_links,
-            owners,
-            durability,
-            attempts,
-            backoff,
-            rescan,
             quarantine,
-            max_output,
-            max_ratio,
-            max_decoder_memory,
         } = entries;
         let is_complete = self.has_directories([(&input, "input"), (&output, "output")], &table);
         if name.written.is_none() && !alone {
@@ -239,23 +207,9 @@ impl Resolver {
             output: self.optional_path(output).unwrap_or_default(),
             transforms: self.parsed(transforms).unwrap_or_else(Chain::zstd),
             on_success: self.on_success(on_success),
-            on_exists: self.parsed(on_exists).unwrap_or(OnExists::Update),
-            filter: self.filter((include, exclude), ignore_case.value().unwrap_or(false)),
-            temporary_names: self.parsed(temporary_names).unwrap_or(TemporaryNames::Ignore),
-            settle: self.settle(settle),
-            min_age: self.duration(min_age),
-            marker: marker.value(),
-            rules: self.source_rules([hard_links, owners], [min_size, max_size]),
-            durability: self.parsed(durability).unwrap_or(Durability::Fsync),
-            attempts: self.at_least_one(attempts),
-            backoff: self.duration(backoff),
-            rescan: self.rescan(rescan),
+            filter: self.filter((include, exclude), keys.ignore_case),
             quarantine: self.optional_path(quarantine).unwrap_or_default(),
-            bounds: ExpansionLimits {
-                output_bytes: self.bytes(max_output),
-                ratio: self.at_least_one(max_ratio),
-                decoder_bytes: self.bytes(max_decoder_memory),
-            },
+            keys,
         };
         is_complete.then_some((pipeline, locations))
     }
@@ -345,56 +299,10 @@ impl Resolver {
             _ => AdminSocket::At(self.path(written)),
         }
     }
-
-    fn settle(&mut self, entry: Entry<String>) -> Settle {
-        match &entry.written {
-            Some(written) if written.value != "auto" => Settle::Quiet(self.duration(entry)),
-            _ => Settle::Auto,
-        }
-    }
-
-    pub(super) fn duration(&mut self, entry: Entry<String>) -> Duration {
-        if let Some(Located { value, at }) = entry.written {
-            let (message, help) = match duration(&value) {
-                Some(duration) if duration <= LONGEST => return duration,
-                Some(_) => (format!("`{value}` is longer than a year"), "a year is `8784h`"),
-                None => {
-                    let help = "durations are written `250ms`, `2s`, `1m 30s`, `1h`";
-                    (format!("`{value}` is not a duration"), help)
-                }
-            };
-            self.problems.add(Some(&at), message, Some(help));
-        }
-        entry.default.as_deref().and_then(duration).unwrap_or_default()
-    }
-
-    fn rescan(&mut self, entry: Entry<String>) -> Duration {
-        let at = entry.location();
-        let rescan = self.duration(entry);
-        if rescan.is_zero() {
-            let message = "`rescan` must be greater than 0";
-            self.problems.add(at.as_ref(), message, Some("write `rescan = \"5m\"`"));
-        }
-        rescan
-    }
-
-    pub(super) fn at_least_one<T: From<u8> + PartialOrd>(&mut self, entry: Entry<T>) -> T {
-        match entry.written {
-            Some(Located { value, .. }) if value >= T::from(1) => return value,
-            Some(Located { at, .. }) => {
-                let help = "leave it out for the default";
-                self.problems.add(Some(&at), "the number must be at least 1", Some(help));
-            }
-            None => {}
-        }
-        entry.default.unwrap_or_else(|| T::from(1))
-    }
 }
 
-/// `250ms`, `1m 30s`, and plain numbers as seconds.
-pub fn duration(text: &str) -> Option<Duration> {
-    if let Ok(seconds) = text.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).ok();
+impl Refusals for Resolver {
+    fn refused(&mut self, at: &Location, Refusal { message, help }: Refusal) {
+        self.problems.add(Some(at), message, help);
     }
-    text.parse::<jiff::SignedDuration>().ok()?.try_into().ok()
 }

@@ -3,17 +3,19 @@
 mod declare;
 mod diagnostics;
 mod diff;
+mod durations;
 mod exec;
 mod filter;
 mod hooks;
 mod keys;
+mod kinds;
 mod load;
 mod memory;
+mod otlp;
 mod read;
 mod reference;
 mod render;
-mod size;
-mod tables;
+mod table;
 mod temporary;
 mod validate;
 
@@ -21,28 +23,27 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use crate::{
-    policy::{
-        Durability, ExpansionLimits, LogFormat, OnExists, OnSuccess, Otlp, Sandbox, Settle,
-        SourceRules, TemporaryNames,
-    },
+    policy::{Durability, ExpansionLimits, OnSuccess, Otlp, SourceRules, TemporaryNames},
     transforms::{Chain, exec::Programs},
 };
 
 pub use declare::Location;
+pub use declare::{Facts, Key, KeyTable, ValueKind};
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use diff::Difference;
+pub use durations::duration;
 pub use filter::Filter;
 pub use hooks::{Hook, Hooks};
 pub use keys::{
-    ExecOptions, FileOptions, HooksOptions, LimitsOptions, OtlpOptions, PipelineOptions,
+    ExecOptions, FileKeys, FileOptions, HooksKeys, HooksOptions, Limits, LimitsOptions,
+    OtlpOptions, PipelineKeys, PipelineOptions,
 };
-pub use load::{duration, load, resolve};
+pub use load::{load, resolve};
 pub use memory::Memory;
-pub use reference::manual;
+pub use reference::{manual, tables};
 pub use temporary::{temporary_name, temporary_patterns};
 pub use validate::real_path;
 
@@ -76,9 +77,8 @@ pub struct Config {
     pub admin_token_file: Option<PathBuf>,
     pub admin_socket: AdminSocket,
     pub events: Option<PathBuf>,
-    pub shutdown_deadline: Duration,
-    pub sandbox: Sandbox,
-    pub log_format: LogFormat,
+    /// The keys that follow from their kinds.
+    pub keys: FileKeys,
     pub limits: Limits,
     pub hooks: Hooks,
     /// The programs of `exec`.
@@ -122,17 +122,6 @@ impl AdminSocket {
     }
 }
 
-/// Bounds that all pipelines share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// For the content of files in flight and for codecs.
-    pub memory: Memory,
-    /// Files in flight at one time; each holds up to two file descriptors.
-    pub files: u32,
-    /// Threads that transform.
-    pub workers: u32,
-}
-
 /// An input directory, an output directory, and what to do with each file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pipeline {
@@ -142,25 +131,30 @@ pub struct Pipeline {
     pub output: PathBuf,
     pub transforms: Chain,
     pub on_success: OnSuccess,
-    pub on_exists: OnExists,
     pub filter: Filter,
-    pub temporary_names: TemporaryNames,
-    pub settle: Settle,
-    pub min_age: Duration,
-    /// A file is processed once a file with its name and this suffix exists.
-    pub marker: Option<String>,
-    pub rules: SourceRules,
-    pub durability: Durability,
-    /// Attempts before a file is quarantined.
-    pub attempts: u32,
-    /// The wait after the first failed attempt; it doubles each time.
-    pub backoff: Duration,
-    pub rescan: Duration,
     pub quarantine: PathBuf,
-    pub bounds: ExpansionLimits,
+    /// The keys that follow from their kinds.
+    pub keys: PipelineKeys,
 }
 
 impl Pipeline {
+    /// The rules by which a source's metadata allow it to be taken.
+    #[must_use]
+    pub fn rules(&self) -> SourceRules {
+        let PipelineKeys { hard_links, owners, min_size, max_size, .. } = self.keys;
+        SourceRules { hard_links, owners, size_min: min_size.unwrap_or(0), size_max: max_size }
+    }
+
+    /// The limits of its decompression.
+    #[must_use]
+    pub const fn bounds(&self) -> ExpansionLimits {
+        ExpansionLimits {
+            output_bytes: self.keys.max_output,
+            ratio: self.keys.max_ratio,
+            decoder_bytes: self.keys.max_decoder_memory,
+        }
+    }
+
     /// The directories that it reads from and writes to.
     #[must_use]
     pub fn directories(&self) -> Vec<&Path> {
@@ -205,12 +199,12 @@ impl Config {
             let name = &pipeline.name;
             let warnings = pipeline.transforms.warnings().into_iter();
             notes.extend(warnings.map(|text| format!("pipeline {name}: `transforms`: {text}")));
-            if pipeline.durability == Durability::None {
+            if pipeline.keys.durability == Durability::None {
                 notes.push(format!(
                     "pipeline {name}: `durability = \"none\"`: published outputs can disappear in a power loss"
                 ));
             }
-            if pipeline.temporary_names == TemporaryNames::Ignore {
+            if pipeline.keys.temporary_names == TemporaryNames::Ignore {
                 let globs = pipeline.filter.written().include.iter();
                 notes.extend(globs.filter(|glob| temporary_name(glob.as_ref()).is_some()).map(|glob| format!(
                     "pipeline {name}: `include = [\"{glob}\"]` names temporary files, which are ignored: write `temporary_names = \"take\"` to process them"

@@ -7,8 +7,8 @@ use super::{
     keys::RawFile,
 };
 
-/// The tables of a file, with the heading of each.
-fn tables() -> impl Iterator<Item = (String, &'static KeyTable)> {
+/// The tables of a configuration file, each with its heading.
+pub fn tables() -> impl Iterator<Item = (String, &'static KeyTable)> {
     let below = RawFile::TABLE.keys.iter().filter_map(|key| match key.kind {
         ValueKind::Table(table) => Some((format!("[{}]", key.name), table)),
         ValueKind::Tables(table) => Some((format!("[[{}]]", key.name), table)),

@@ -1,40 +1,26 @@
 //! The resolved configuration as TOML that resolves to the same.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf};
 
 use toml::Spanned;
 
 use super::{
     AdminSocket, Config, Hook, Http, Pipeline,
     declare::{Glob, RawHook},
-    keys::{RawExec, RawFile, RawHooks, RawLimits, RawOtlp, RawPipeline},
+    durations,
+    keys::{
+        FileByHand, HooksByHand, LimitsByHand, PipelineByHand, RawExec, RawFile, RawHooks,
+        RawLimits, RawOtlp, RawPipeline,
+    },
+    kinds::bytes,
     temporary_patterns,
 };
-use crate::{policy::Settle, transforms::exec::Program};
+use crate::transforms::exec::Program;
 
 /// A value that was written nowhere.
 #[expect(clippy::unnecessary_wraps, reason = "as the fields have it")]
 fn some<T>(value: T) -> Option<Spanned<T>> {
     Some(Spanned::new(0..0, value))
-}
-
-/// Exact, in the largest unit that it is a multiple of.
-fn duration(duration: Duration) -> String {
-    match (duration.as_secs(), duration.subsec_nanos()) {
-        (0, 0) => "0s".to_owned(),
-        (seconds, 0) if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
-        (seconds, 0) if seconds % 60 == 0 => format!("{}m", seconds / 60),
-        (seconds, 0) => format!("{seconds}s"),
-        (_, nanos) if nanos.is_multiple_of(1_000_000) => format!("{}ms", duration.as_millis()),
-        _ => format!("{}ns", duration.as_nanos()),
-    }
-}
-
-/// As [`duration`], of bytes.
-fn bytes(bytes: u64) -> String {
-    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
-    let unit = units.into_iter().find(|(bits, _)| bytes != 0 && bytes.is_multiple_of(1 << bits));
-    unit.map_or_else(|| bytes.to_string(), |(bits, unit)| format!("{}{unit}", bytes >> bits))
 }
 
 impl From<&Hook> for RawHook {
@@ -50,39 +36,17 @@ impl From<&Pipeline> for RawPipeline {
     fn from(pipeline: &Pipeline) -> Self {
         let written = pipeline.filter.written();
         let globs = |globs: &[String]| globs.iter().map(|glob| Glob::from(glob.as_str())).collect();
-        Self {
+        let by_hand = PipelineByHand {
             name: some(pipeline.name.to_string()),
             input: some(pipeline.input.clone()),
             output: some(pipeline.output.clone()),
             transforms: some(pipeline.transforms.to_string()),
             on_success: some(pipeline.on_success.to_string()),
-            on_exists: some(pipeline.on_exists.to_string()),
             include: some(globs(&written.include)),
             exclude: some(globs(&written.exclude)),
-            ignore_case: some(written.ignore_case),
-            min_size: Some(pipeline.rules.size_min)
-                .filter(|min| *min > 0)
-                .map(bytes)
-                .and_then(some),
-            max_size: pipeline.rules.size_max.map(bytes).and_then(some),
-            temporary_names: some(pipeline.temporary_names.to_string()),
-            settle: some(match pipeline.settle {
-                Settle::Auto => "auto".to_owned(),
-                Settle::Quiet(quiet) => duration(quiet),
-            }),
-            min_age: some(duration(pipeline.min_age)),
-            marker: pipeline.marker.clone().and_then(some),
-            hard_links: some(pipeline.rules.hard_links.to_string()),
-            owners: some(pipeline.rules.owners.to_string()),
-            durability: some(pipeline.durability.to_string()),
-            attempts: some(pipeline.attempts),
-            backoff: some(duration(pipeline.backoff)),
-            rescan: some(duration(pipeline.rescan)),
             quarantine: some(pipeline.quarantine.clone()),
-            max_output: some(bytes(pipeline.bounds.output_bytes)),
-            max_ratio: some(pipeline.bounds.ratio),
-            max_decoder_memory: some(bytes(pipeline.bounds.decoder_bytes)),
-        }
+        };
+        Self::of(&pipeline.keys, by_hand)
     }
 }
 
@@ -97,7 +61,7 @@ impl From<&Program> for RawExec {
             command: some(globs(&program.command)),
             extension: program.extension.clone().and_then(some),
             replaces: program.replaces.clone().and_then(some),
-            timeout: some(duration(program.timeout)),
+            timeout: some(durations::written(program.timeout)),
             memory: some(bytes(program.memory)),
             processes: some(program.processes),
             read: some(paths(&program.read)),
@@ -114,7 +78,7 @@ impl From<&Program> for RawExec {
 impl From<&Config> for RawFile {
     fn from(config: &Config) -> Self {
         let hook = |hook: &Option<Hook>| hook.as_ref().map(RawHook::from).and_then(some);
-        Self {
+        let by_hand = FileByHand {
             state_dir: some(config.state_dir.clone()),
             http: some(match config.http {
                 Http::Off => "off".to_owned(),
@@ -128,24 +92,17 @@ impl From<&Config> for RawFile {
                 AdminSocket::At(path) => path.clone(),
             }),
             events: config.events.clone().and_then(some),
-            shutdown_deadline: some(duration(config.shutdown_deadline)),
-            sandbox: some(config.sandbox.to_string()),
-            log_format: some(config.log_format.to_string()),
             once: some(config.once),
-            limits: RawLimits {
-                memory: some(config.limits.memory.to_string()),
-                files: some(config.limits.files),
-                workers: some(config.limits.workers),
-            },
-            hooks: RawHooks {
-                on_start: hook(&config.hooks.on_start),
-                on_published: hook(&config.hooks.on_published),
-                on_failed: hook(&config.hooks.on_failed),
-                on_drained: hook(&config.hooks.on_drained),
-                batch_files: some(config.hooks.batch_files),
-                batch_delay: some(duration(config.hooks.batch_delay)),
-                timeout: some(duration(config.hooks.timeout)),
-            },
+            limits: RawLimits::of(&config.limits, LimitsByHand::default()),
+            hooks: RawHooks::of(
+                &config.hooks.keys,
+                HooksByHand {
+                    on_start: hook(&config.hooks.on_start),
+                    on_published: hook(&config.hooks.on_published),
+                    on_failed: hook(&config.hooks.on_failed),
+                    on_drained: hook(&config.hooks.on_drained),
+                },
+            ),
             exec: config
                 .programs
                 .iter()
@@ -165,7 +122,8 @@ impl From<&Config> for RawFile {
                 .iter()
                 .map(|pipeline| Spanned::new(0..0, RawPipeline::from(pipeline)))
                 .collect(),
-        }
+        };
+        Self::of(&config.keys, by_hand)
     }
 }
 

@@ -16,7 +16,6 @@ pub struct PipelineLocations {
     pub transforms: Location,
     pub on_success: Location,
     pub quarantine: Location,
-    pub marker: Location,
 }
 
 impl PipelineLocations {
@@ -29,7 +28,6 @@ impl PipelineLocations {
             transforms: or_input(entries.transforms.location()),
             on_success: or_input(entries.on_success.location()),
             quarantine: or_input(entries.quarantine.location()),
-            marker: or_input(entries.marker.location()),
             input,
         }
     }
@@ -123,10 +121,6 @@ fn check_pipeline(pipeline: &Pipeline, given: &PipelineLocations, problems: &mut
             "use a word such as `logs`: it is also the name of a directory in the quarantine";
         problems.add(Some(&given.name), message, Some(help));
     }
-    if pipeline.marker.as_ref().is_some_and(|marker| marker.is_empty() || marker.contains('/')) {
-        let help = "a marker is a suffix: with `marker = \".done\"`, `a.csv` is processed once `a.csv.done` exists";
-        problems.add(Some(&given.marker), "this cannot be a suffix of a file name", Some(help));
-    }
     if let OnSuccess::Archive(archive) = &pipeline.on_success {
         check_directory(archive, "archive", Some(&given.on_success), problems);
         if archive == output {
@@ -145,7 +139,7 @@ fn check_memory(
     problems: &mut Diagnostics,
 ) {
     let limit = crate::limits::codec_bytes(limits.memory.bytes());
-    let need = Need::within(&pipeline.transforms, pipeline.bounds, limit).of_large(1);
+    let need = Need::within(&pipeline.transforms, pipeline.bounds(), limit).of_large(1);
     if need > limit {
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         let message = format!(
@@ -165,7 +159,7 @@ fn check_memory(
 pub fn memory_note(config: &Config) -> Option<String> {
     let limit = crate::limits::codec_bytes(config.limits.memory.bytes());
     let least = |pipeline: &Pipeline| {
-        let need = Need::within(&pipeline.transforms, pipeline.bounds, limit);
+        let need = Need::within(&pipeline.transforms, pipeline.bounds(), limit);
         need.of_large(1) + need.bytes(0)
     };
     let needed: u64 = config.pipelines.iter().map(least).sum();

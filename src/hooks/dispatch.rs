@@ -21,7 +21,7 @@ use super::{
     rpc::RpcClient,
 };
 use crate::{
-    config::{Hook, Hooks},
+    config::{Hook, Hooks, HooksKeys},
     observe::{HookEnd, HookMeter, Listener},
     policy::HookKind,
 };
@@ -67,7 +67,7 @@ fn plan(hooks: &Hooks, state_dir: &Path) -> Plan {
         INHERITED_VARIABLES.into_iter().filter_map(|key| Some((key, std::env::var(key).ok()?)));
     Plan {
         hooks: hooks.iter().map(|(kind, hook)| (kind, target(hook))).collect(),
-        timeout_ms: u64::try_from(hooks.timeout.as_millis()).unwrap_or(u64::MAX),
+        timeout_ms: u64::try_from(hooks.keys.timeout.as_millis()).unwrap_or(u64::MAX),
         environment: inherited.chain(own).map(|(key, value)| (key.to_owned(), value)).collect(),
     }
 }
@@ -255,7 +255,7 @@ impl OutcomeFeeds<'_> {
 
     async fn feed(&self, kind: HookKind, queue: Option<&Queue>) {
         let Some(queue) = queue else { return };
-        let Hooks { batch_files, batch_delay, .. } = *self.hooks;
+        let HooksKeys { batch_files, batch_delay, .. } = self.hooks.keys;
         while let Some(lines) = queue.next(batch_files as usize, batch_delay, self.closing).await {
             self.run_batch(kind, lines, queue.meter()).await;
         }
@@ -278,7 +278,7 @@ impl OutcomeFeeds<'_> {
                 tracing::warn!(event = "hook.failed", hook = %kind, files, reason, "hook failed");
             }
             RunEnd::TimedOut => {
-                let seconds = self.hooks.timeout.as_secs_f64();
+                let seconds = self.hooks.keys.timeout.as_secs_f64();
                 tracing::warn!(event = "hook.timed_out", hook = %kind, files, seconds, "hook timed out, its processes killed");
             }
         }

@@ -174,7 +174,7 @@ impl Codecs {
         work: impl FnOnce(Result<&mut Transformer, transforms::Error>, &mut Clock) -> T,
     ) -> T {
         let limit = self.memory.limit;
-        let need = Need::within(&config.transforms, config.bounds, limit);
+        let need = Need::within(&config.transforms, config.bounds(), limit);
         let bytes = |threads| if threads == 0 { need.bytes(0) } else { need.of_large(threads) };
         let request = TransformerKind { owner: self.owner, threads };
         let (kind, bytes, idle) = clock.wait(|| self.memory.take(request, bytes));
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn a_transformer_gets_as_many_threads_as_the_memory_allows() {
         let config = config("zstd:19");
-        let need = Need::within(&config.transforms, config.bounds, u64::MAX);
+        let need = Need::within(&config.transforms, config.bounds(), u64::MAX);
         let memory = CodecMemory::new(need.of_large(2) + need.of_large(1));
         let pipeline = memory.pipeline();
         let threads = || memory.state().lent.iter().map(|kind| kind.threads).collect::<Vec<_>>();

@@ -40,7 +40,7 @@ pub fn reason(
             "no pipeline of the last start watches it: compare `tidemill check`".to_owned(),
         );
     };
-    if config.temporary_names == TemporaryNames::Ignore
+    if config.keys.temporary_names == TemporaryNames::Ignore
         && let Some((name, pattern)) = temporary_name(path)
     {
         return Some(format!(
@@ -52,11 +52,11 @@ pub fn reason(
         return Some("`include` and `exclude` leave it out".to_owned());
     }
     let refused = source::open(&roots.input, instance)
-        .and_then(|input| skip_reason(config.rules, &*input, seen));
+        .and_then(|input| skip_reason(config.rules(), &*input, seen));
     if let Some(why) = refused.unwrap_or_else(|error| Some(error.source.to_string())) {
         return Some(why);
     }
-    unmarked(config.marker.as_deref()?, roots, path, seen)
+    unmarked(config.keys.marker.as_deref()?, roots, path, seen)
 }
 
 /// Reads the metadata of a name below a directory, and follows no link out of it.
@@ -106,12 +106,12 @@ pub fn waits_for(config: Option<&Pipeline>, input: &Path, seen: &FileMetadata) -
         ));
     }
     let is_network = || Dir::open(input).is_ok_and(|input| fs::is_network(&input).unwrap_or(false));
-    let (quiet, why) = match config.settle {
+    let (quiet, why) = match config.keys.settle {
         Settle::Quiet(quiet) => (quiet, "`settle`"),
         Settle::Auto if is_network() => (QUIET_TIME, "a network file system"),
         Settle::Auto => (Duration::ZERO, ""),
     };
-    let (needed, why) = (quiet, why).max((config.min_age, "`min_age`"));
+    let (needed, why) = (quiet, why).max((config.keys.min_age, "`min_age`"));
     let age = Duration::try_from(now.duration_since(changed)).unwrap_or_default();
     let seconds = age.as_secs_f64();
     (age < needed).then(|| format!("unchanged for {seconds:.1} s of {needed:?} ({why})"))

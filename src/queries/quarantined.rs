@@ -197,7 +197,7 @@ pub fn requeue(
         return moved.and(restored.map_err(Error::from));
     }
     let config = config_of(pipelines, &file.roots);
-    let marker = config.and_then(|config| config.marker.as_deref()).zip(directories.as_ref());
+    let marker = config.and_then(|config| config.keys.marker.as_deref()).zip(directories.as_ref());
     let restored = marker.map_or(Ok(()), |(suffix, of)| restore_marker(record, suffix, of));
     ledger.mark(&[(record.id, State::Requeued, None)], Flush::Now)?;
     moved.and(restored)

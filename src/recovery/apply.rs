@@ -295,7 +295,7 @@ fn marker_of<'a>(context: &RecoveryContext<'a>, roots: &OpenedDirs) -> Option<&'
     let is_of_roots = |pipeline: &&config::Pipeline| {
         pipeline.input == roots.input.path() && pipeline.output == roots.output
     };
-    context.pipelines.iter().find(is_of_roots)?.marker.as_deref()
+    context.pipelines.iter().find(is_of_roots)?.keys.marker.as_deref()
 }
 
 /// Disposes of a source; returns false if another file has its name, or a process writes it.

@@ -81,7 +81,7 @@ pub(super) fn resolve(context: SweepContext<'_>, taken: &Taken) -> Result<Source
     }
     let marker = || {
         let config = config_of(context, record.pipeline)?;
-        Ok::<_, Error>(config.and_then(|config| config.marker.as_deref()))
+        Ok::<_, Error>(config.and_then(|config| config.keys.marker.as_deref()))
     };
     // Its producer has not declared another file finished.
     let is_recorded = found.is_some_and(|found| found.is_copy_of(&record.identity));

@@ -127,10 +127,10 @@ fn restrict(
     let runners = Runners {
         hooks: hooks::spawn(&config.hooks, &config.state_dir)
             .map_err(|error| failed("hook", &error))?,
-        programs: exec::spawn(&config.programs, config.sandbox)
+        programs: exec::spawn(&config.programs, config.keys.sandbox)
             .map_err(|error| failed("program", &error))?,
     };
-    if config.sandbox == Sandbox::Off {
+    if config.keys.sandbox == Sandbox::Off {
         tracing::info!(event = "sandbox.disabled", "sandbox disabled by the configuration");
         return Ok((None, runners));
     }
@@ -255,7 +255,7 @@ fn enter_sandbox(
     config: &Config,
     file: Option<&Path>,
 ) -> Result<Option<SandboxGuard>, ServiceError> {
-    let required = config.sandbox == Sandbox::Require;
+    let required = config.keys.sandbox == Sandbox::Require;
     let (rules, unresponsive) = sandbox_rules(config, file);
     let enforced = match sandbox::restrict(&rules) {
         Ok(enforced) => enforced,

@@ -91,7 +91,7 @@ async fn run_until_forced_stop(bootstrapped: Bootstrapped) -> Result<Exit, Servi
     let Bootstrapped { live_config, runners, token, signals, sandbox: _sandbox } = bootstrapped;
     let (started_at, descriptors) = (Instant::now(), observe::open_descriptors());
     let config = live_config.now();
-    let stop = config.shutdown_deadline.max(limits::STOP_DEADLINE_MIN);
+    let stop = config.keys.shutdown_deadline.max(limits::STOP_DEADLINE_MIN);
     let deadlines = Deadlines { stop, reserve: limits::COMMIT_RESERVE };
     let life = Lifecycle::new(deadlines, signals)
         .map_err(|error| ServiceError::Internal(format!("cannot follow signals: {error}")))?;

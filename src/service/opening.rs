@@ -106,7 +106,7 @@ impl PipelineOpener {
             pipeline: Arc::clone(&pipeline.name),
             path: pipeline.output.clone(),
             instance: fs::NodeId::new(ledger.instance()),
-            durability: pipeline.durability,
+            durability: pipeline.keys.durability,
             meter: Some(Arc::clone(&meter)),
         });
         let sink = sink.map_err(|error| {

@@ -153,7 +153,7 @@ impl Probed {
             Some(Ok(found))
                 if !found.syncs_directories
                     && role == Role::Output
-                    && config.durability != Durability::None =>
+                    && config.keys.durability != Durability::None =>
             {
                 refuse(
                     "its file system cannot make a directory durable (fsync)",

@@ -185,7 +185,7 @@ impl Reloader {
         // Nothing fails from here on (N1).
         let changed_or_removed = [difference.changed.as_slice(), &difference.removed].concat();
         intakes.begin_reload();
-        intakes.stop(&changed_or_removed, new.shutdown_deadline).await;
+        intakes.stop(&changed_or_removed, new.keys.shutdown_deadline).await;
         self.failed.clear();
         let meters = new.pipelines.iter().map(|pipeline| {
             let new_context = contexts.iter().find(|context| *context.name() == pipeline.name);

@@ -252,7 +252,7 @@ pub async fn pipelines(
     let (config, observer) = (live_config.now(), Arc::clone(&opener.observer));
     let (start_observer, ledger) = (Arc::clone(&observer), Arc::clone(&opener.ledger));
     // The drain may take the time of the entire stop.
-    let limit = LIMIT.max(config.shutdown_deadline);
+    let limit = LIMIT.max(config.keys.shutdown_deadline);
     let runtime = tokio::runtime::Handle::current();
     let open = async move {
         let (contexts, pending) = opener.open_all(&config).await?;

@@ -36,7 +36,7 @@ pub async fn drain(
     observer: &Observer,
 ) {
     handle.enter(Phase::Closing);
-    observer.drain_started(live_config.now().shutdown_deadline);
+    observer.drain_started(live_config.now().keys.shutdown_deadline);
     notify(&[
         sd_notify::NotifyState::Stopping,
         sd_notify::NotifyState::Status(&draining(observer)),
@@ -102,7 +102,7 @@ pub fn hook_context(config: &Config, observer: &Arc<Observer>) -> HookContext {
         })
         .to_string()
     };
-    let deadline = config.shutdown_deadline;
+    let deadline = config.keys.shutdown_deadline;
     // Half of the reserve of the stop.
     let drained_grace = limits::COMMIT_RESERVE.min(deadline / 2) / 2;
     HookContext { start: start.to_string(), drained: Box::new(drained), drained_grace, deadline }

@@ -6,6 +6,8 @@
 
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod documents;
+
 use std::{
     fs,
     os::unix::{ffi::OsStringExt, fs::symlink},
@@ -115,7 +117,8 @@ fn every_shipped_file_loads_and_prints_as_what_it_means() {
 
 #[test]
 fn every_bad_file_is_reported_in_full() {
-    let bless = std::env::var_os("TIDEMILL_BLESS").is_some();
+    let bless = documents::blesses();
+    documents::bad_keys();
     let cases = files_of("tests/config");
     assert!(cases.len() >= 15, "{cases:?}");
     for case in cases {
@@ -140,8 +143,9 @@ fn the_annotated_file_shows_the_defaults() {
         let (key, _) = line.strip_prefix("# ")?.split_once(" = ")?;
         key.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase()).then_some(())
     };
-    let shown = text.lines().filter(|line| key(line).is_some()).count();
-    assert_eq!(shown, 29, "defaults that are shown");
+    for name in documents::keys_with_defaults() {
+        assert!(text.contains(&format!("\n# {name} = ")), "the default of `{name}` is not shown");
+    }
     let uncommented: Vec<_> = text
         .lines()
         .map(|line| if key(line).is_some() { line.trim_start_matches("# ") } else { line })
@@ -194,13 +198,13 @@ fn options_override_the_only_pipeline_of_a_file() {
         ..file
     };
     let config = load(&options).expect("it loads");
-    assert_eq!(config.shutdown_deadline, Duration::ZERO);
+    assert_eq!(config.keys.shutdown_deadline, Duration::ZERO);
     let [pipeline] = config.pipelines.as_slice() else { panic!("{config:?}") };
     assert_eq!((&pipeline.input, &pipeline.output), (&bench.at("second"), &bench.at("other")));
     assert_eq!(pipeline.transforms.to_string(), "xz:6");
     assert_eq!(pipeline.filter.written().exclude, ["b"]);
-    assert_eq!(pipeline.on_exists, OnExists::Skip);
-    assert_eq!(pipeline.durability, Durability::None);
+    assert_eq!(pipeline.keys.on_exists, OnExists::Skip);
+    assert_eq!(pipeline.keys.durability, Durability::None);
     assert_eq!(config.notes().len(), 1, "{:?}", config.notes());
 }
 

@@ -129,8 +129,8 @@ impl Intake {
         };
         let root = Root::new(&context, once, events.clone());
         let rules = SettleRules {
-            settle: context.config.settle,
-            min_age: context.config.min_age,
+            settle: context.config.keys.settle,
+            min_age: context.config.keys.min_age,
             network: root.is_network(),
         };
         let discovery = Discovery::of(&context.config);

@@ -81,7 +81,7 @@ impl Root {
     #[must_use]
     pub fn rescan_interval(&self, context: &Context) -> Duration {
         let is_polled = self.watch.is_none() && !self.once;
-        let rescan = context.config.rescan;
+        let rescan = context.config.keys.rescan;
         if is_polled { rescan.min(limits::POLL_INTERVAL) } else { rescan }
     }
 

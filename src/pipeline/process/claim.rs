@@ -50,7 +50,7 @@ pub enum NextStage {
 impl Claim {
     /// Looks up the file and claims it if it is small; `None` if the job ended here or went to dispose.
     pub fn claim(&self, job: Job, clock: &mut Clock) -> Result<Option<NextStage>, Box<FailedJob>> {
-        if job.attempt > job.context.config.attempts {
+        if job.attempt > job.context.config.keys.attempts {
             let path = job.source_path();
             return Err(Box::new(job.fail(ClaimError::Panicked { path })));
         }
@@ -220,7 +220,8 @@ fn open(mut job: Job) -> Result<Option<Claimed>, Box<FailedJob>> {
 
 /// Checks that this is a regular file and that the source rules allow it; a failed check counts as no.
 fn is_eligible(job: &Job, metadata: &FileMetadata) -> bool {
-    let skip_reason = || eligibility::skip_reason(job.context.config.rules, &*job.input, metadata);
+    let skip_reason =
+        || eligibility::skip_reason(job.context.config.rules(), &*job.input, metadata);
     metadata.kind == Kind::File && matches!(skip_reason(), Ok(None))
 }
 

@@ -107,29 +107,28 @@ fn the_defaults_are_those_of_the_program() {
     assert!(shown >= 28, "{shown}");
 }
 
-/// A value for each key that is not its default.
-fn others(place: &Place) -> BTreeMap<&'static str, String> {
+/// A value for each key that is not its default: by the kind of the key, or from here.
+fn others(place: &Place) -> BTreeMap<String, String> {
     let token = place.root().join("token");
     std::fs::write(&token, "0123456789abcdef\n").unwrap();
     for name in ["other", "log"] {
         std::fs::create_dir(place.root().join(name)).unwrap();
     }
-    let values = "state_dir='other-state' http='127.0.0.1:1' admin_socket='off' admin_token_file='token' \
-        events='log/events' shutdown_deadline='24s' sandbox='best-effort' log_format='json' once=true \
-        memory='40%' files=256 workers=3 name='another' input='other' output='other-out' transforms='gzip' \
-        on_success='delete' on_exists='suffix' include=['*.log'] exclude=['*.bak'] ignore_case=true min_size='1' max_size='9' temporary_names='take' \
-        settle='1s' min_age='1s' marker='.done' hard_links='refuse' owners='same' durability='none' \
-        attempts=4 backoff='2s' rescan='6m' quarantine='other-quarantine' max_output='2TiB' max_ratio=2001 \
-        max_decoder_memory='64MiB' on_start=['/bin/true'] on_published=['/bin/true'] on_failed=['/bin/true'] \
-        on_drained=['/bin/true'] batch_files=99 batch_delay='2s' timeout='9s' endpoint='http://127.0.0.1:4319' \
-        sampling=0.5 paths=true command=['/bin/true'] extension='.x' replaces='.y' exec.memory='1GiB' processes=9 \
-        read=['/srv'] write=['/srv'] network=true environment=['A=1'] reject_codes=[1] pause_codes=[2] \
-        allow_empty=true exec.timeout='9s'";
-    values
-        .split_whitespace()
-        .map(|pair| pair.split_once('=').unwrap())
-        .map(|(key, value)| (key, value.to_owned()))
-        .collect()
+    let by_hand = "state_dir='other-state' http='127.0.0.1:1' admin_socket='off' admin_token_file='token' \
+        events='log/events' once=true name='another' input='other' output='other-out' transforms='gzip' \
+        on_success='delete' include=['*.log'] exclude=['*.bak'] quarantine='other-quarantine' \
+        on_start=['/bin/true'] on_published=['/bin/true'] on_failed=['/bin/true'] on_drained=['/bin/true'] \
+        endpoint='http://127.0.0.1:4319' sampling=0.5 paths=true command=['/bin/true'] extension='.x' \
+        replaces='.y' exec.memory='1GiB' processes=9 read=['/srv'] write=['/srv'] network=true \
+        environment=['A=1'] reject_codes=[1] pause_codes=[2] allow_empty=true exec.timeout='9s'";
+    let by_hand = by_hand.split_whitespace().map(|pair| pair.split_once('=').unwrap());
+    let by_hand = by_hand.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let keys = tidemill::config::tables().flat_map(|(_, table)| table.keys);
+    let by_kind = keys.filter_map(|key| {
+        let facts = key.facts?;
+        Some((key.name.to_owned(), (facts.other)(key.default)))
+    });
+    by_hand.chain(by_kind).collect()
 }
 
 #[test]

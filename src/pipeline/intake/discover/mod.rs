@@ -85,8 +85,8 @@ pub struct Discovery {
 impl Discovery {
     #[must_use]
     pub fn of(config: &config::Pipeline) -> Self {
-        let (filter, marker) = (config.filter.clone(), config.marker.clone());
-        let (temporary_names, rules) = (config.temporary_names, config.rules);
+        let (filter, marker) = (config.filter.clone(), config.keys.marker.clone());
+        let (temporary_names, rules) = (config.keys.temporary_names, config.rules());
         Self { filter, temporary_names, marker, rules, own_ids: Arc::new([]) }
     }
 

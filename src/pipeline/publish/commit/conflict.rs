@@ -155,7 +155,7 @@ pub fn resolve(staged: &Staged) -> Result<Resolution, Failure> {
         None => None,
         Some(record) => Some(find_earlier_output(staged, record, &existing).map_err(failed)?),
     };
-    let configured = context.config.on_exists;
+    let configured = context.config.keys.on_exists;
     let replaces_own = |earlier: EarlierOutput<'_>| {
         configured == OnExists::Update
             || configured != OnExists::Replace && earlier.is_requested_again(&staged.hashes.source)

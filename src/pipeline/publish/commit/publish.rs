@@ -173,7 +173,7 @@ impl Publisher {
         let Some(first) = files.first() else { return Ok(()) };
         let path = output_path(&first.staged);
         // One transaction: if it fails, no intent is written.
-        let is_deferred = self.context.config.durability == Durability::None;
+        let is_deferred = self.context.config.keys.durability == Durability::None;
         let when = if is_deferred { Flush::Deferred } else { Flush::Now };
         let records: Vec<Record> = files.iter().map(|file| file.record.clone()).collect();
         let Context { ledger, meter, .. } = &*self.context;

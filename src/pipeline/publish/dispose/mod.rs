@@ -171,8 +171,8 @@ impl Disposer {
                 tracing::debug!(event = "file.retried", %pipeline, source = %display_path(&job.path), %stage, reason_code = %reason.code, reason = reason.text, "file changed while being read, retrying");
                 job.defer(limits::BUSY_RECHECK_DELAY, DeferReason::Changed);
             }
-            Verdict::Retry if job.attempt < job.context.config.attempts => {
-                let delay = backoff(job.context.config.backoff, job.attempt);
+            Verdict::Retry if job.attempt < job.context.config.keys.attempts => {
+                let delay = backoff(job.context.config.keys.backoff, job.attempt);
                 tracing::warn!(event = "file.retried", %pipeline, source = %display_path(&job.path), %stage, reason_code = %reason.code, reason = reason.text, attempt = job.attempt, retry_seconds = log_seconds(delay), "attempt failed, retrying");
                 job.context.meter.retried();
                 job.defer(delay, DeferReason::Failed);
@@ -283,7 +283,7 @@ fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> 
             return Err(DisposeError::NotPutBack { path, private, source });
         }
     };
-    let marker = job.context.config.marker.as_deref();
+    let marker = job.context.config.keys.marker.as_deref();
     finish_source(held, record, marker, &|| job.context.meter.progressed())
         .map(|()| Disposed::Done)
         .map_err(failed)

@@ -113,7 +113,7 @@ fn move_source(job: &Job, slot: &Path, record: &Record) -> io::Result<()> {
     let io_error = |error: SourceError| error.source;
     match job.input.take(&TakeRequest::resumed(record)).map_err(io_error)? {
         TakeResult::Taken(held) => {
-            let marker = job.context.config.marker.as_deref();
+            let marker = job.context.config.keys.marker.as_deref();
             quarantine_source(held, slot, marker, &|| job.context.meter.progressed())
                 .map_err(|failed| put_back(failed).source)
         }

@@ -1,30 +1,17 @@
-//! Resolves the tables `[limits]` and `[otlp]`.
+//! Resolves the table `[otlp]`.
 
 use std::net::SocketAddr;
 
 use toml::Spanned;
 
 use super::{
-    Limits,
     declare::{Located, Location},
-    keys::{LimitsEntries, LimitsOptions, OtlpEntries, OtlpOptions, RawLimits, RawOtlp},
+    keys::{OtlpEntries, OtlpOptions, RawOtlp},
     load::Resolver,
-    memory,
 };
 use crate::policy::Otlp;
 
 impl Resolver {
-    pub(super) fn limits(&mut self, mut file: RawLimits, options: &LimitsOptions) -> Limits {
-        let LimitsEntries { memory, files, mut workers } = file.entries(options);
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        workers.default = u32::try_from(processors).ok();
-        Limits {
-            memory: self.parsed(memory).unwrap_or(memory::DEFAULT),
-            files: self.at_least_one(files),
-            workers: self.at_least_one(workers),
-        }
-    }
-
     pub(super) fn otlp(
         &mut self,
         file: Option<Spanned<RawOtlp>>,
