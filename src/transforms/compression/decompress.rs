@@ -134,8 +134,13 @@ impl Decompressor {
                 return Ok(bytes.len());
             };
             let mut output = WriteBuffer::new_initialized(buffer);
-            let is_end = decoder.decode(&mut input, &mut output);
-            let is_end = is_end.map_err(|source| bounds.classify(source))?;
+            let had_input = !input.unwritten().is_empty();
+            let is_end = match decoder.decode(&mut input, &mut output) {
+                // The last output filled the buffer, and nothing is left: zlib reports an error then. Any
+                // other one comes again with the next bytes, or at the end.
+                Err(_) if !had_input && output.written().is_empty() => return Ok(bytes.len()),
+                is_end => is_end.map_err(|source| bounds.classify(source))?,
+            };
             let is_full = output.has_no_spare_space();
             bounds.pass(&output, next)?;
             if is_end {

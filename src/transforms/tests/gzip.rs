@@ -94,3 +94,40 @@ fn readers_of_other_languages_read_one_member() {
         assert!(read.status.success() && read.stdout == content, "{program}");
     }
 }
+
+/// gzip data whose blocks are stored as they are, up to the end of `first` and of `rest`.
+fn stored(first: &[u8], rest: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let blocks = |content: &[u8]| -> Vec<u8> {
+        let block = |content: &[u8]| {
+            let length = u16::try_from(content.len()).expect("a block");
+            [&[0], &length.to_le_bytes()[..], &(!length).to_le_bytes(), content].concat()
+        };
+        content.chunks(50_000).flat_map(block).collect()
+    };
+    let content = [first, rest].concat();
+    let length = u32::try_from(content.len()).expect("a small file");
+    let sum = crc32fast::hash(&content);
+    let last = [1, 0, 0, 0xff, 0xff];
+    let begin = [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3], &blocks(first)[..]].concat();
+    let end = [&blocks(rest)[..], &last, &sum.to_le_bytes(), &length.to_le_bytes()].concat();
+    (begin, end)
+}
+
+/// It was taken for damaged: zlib has no word for "nothing left, and the buffer was full" but an error.
+#[test]
+fn a_piece_of_the_input_may_end_where_the_output_fills_the_buffer() {
+    for length in [1, 2, 3].map(|count| count * limits::STEP_BUFFER_BYTES) {
+        let (first, rest) = (noise(length), noise(1000));
+        let (begin, end) = stored(&first, &rest);
+        for transforms in ["gunzip", "decompress"] {
+            let mut gunzip = transformer(transforms, BOUNDS, 1);
+            let mut output = Vec::new();
+            gunzip.start("a".as_ref());
+            gunzip.feed(&begin, &mut output).expect("the first piece");
+            assert!(output == first, "{} of {length} bytes", output.len());
+            gunzip.feed(&end, &mut output).expect("the second piece");
+            gunzip.finish(&mut output).expect("the end");
+            assert!(output == [&first[..], &rest].concat(), "{transforms}: {length} bytes");
+        }
+    }
+}
