@@ -43,7 +43,8 @@ pub const DETOUR_NAMES: [&str; 6] =
     ["link::made", "link::durable", "commit::unlink", "move::chunk", "move::copied", "move::named"];
 
 /// The failpoints at which only an error makes sense.
-pub const ERROR_NAMES: [&str; 5] = [
+pub const ERROR_NAMES: [&str; 6] = [
+    "verify",
     "commit::look_up",
     "commit::withdraw",
     "recovery::rename",

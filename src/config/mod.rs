@@ -27,7 +27,7 @@ use std::{
 
 use crate::{
     policy::{Durability, ExpansionLimits, OnSuccess, Otlp, SourceRules, TemporaryNames},
-    transforms::{Chain, exec::Programs},
+    transforms::{Chain, exec::Programs, memory::Need},
 };
 
 pub use declare::Location;
@@ -143,6 +143,12 @@ impl Pipeline {
     pub fn rules(&self) -> SourceRules {
         let PipelineKeys { hard_links, owners, min_size, max_size, .. } = self.keys;
         SourceRules { hard_links, owners, size_min: min_size.unwrap_or(0), size_max: max_size }
+    }
+
+    /// The memory of its transforms, within a limit in bytes for those of all pipelines.
+    #[must_use]
+    pub fn memory_need(&self, limit: u64) -> Need<'_> {
+        Need::within(&self.transforms, self.bounds(), limit, self.keys.verify)
     }
 
     /// The limits of its decompression.

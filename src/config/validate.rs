@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use super::{
     Config, Limits, Pipeline, declare::Location, diagnostics::Diagnostics, keys::PipelineEntries,
 };
-use crate::{error::is_unavailable, patience, policy::OnSuccess, transforms::memory::Need};
+use crate::{error::is_unavailable, patience, policy::OnSuccess};
 
 /// Where the values of one pipeline were written.
 #[derive(Debug)]
@@ -121,6 +121,12 @@ fn check_pipeline(pipeline: &Pipeline, given: &PipelineLocations, problems: &mut
             "use a word such as `logs`: it is also the name of a directory in the quarantine";
         problems.add(Some(&given.name), message, Some(help));
     }
+    if let Some(irreversible) = pipeline.transforms.irreversible().filter(|_| pipeline.keys.verify)
+    {
+        let message = format!("`verify` cannot decode the output of `{irreversible}`");
+        let help = "leave out `verify`: it is for transforms that compress or copy, and decompression has the checksums of its format";
+        problems.add(Some(&given.transforms), message, Some(help));
+    }
     if let OnSuccess::Archive(archive) = &pipeline.on_success {
         check_directory(archive, "archive", Some(&given.on_success), problems);
         if archive == output {
@@ -139,7 +145,7 @@ fn check_memory(
     problems: &mut Diagnostics,
 ) {
     let limit = crate::limits::codec_bytes(limits.memory.bytes());
-    let need = Need::within(&pipeline.transforms, pipeline.bounds(), limit).of_large(1);
+    let need = pipeline.memory_need(limit).of_large(1);
     if need > limit {
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         let message = format!(
@@ -159,7 +165,7 @@ fn check_memory(
 pub fn memory_note(config: &Config) -> Option<String> {
     let limit = crate::limits::codec_bytes(config.limits.memory.bytes());
     let least = |pipeline: &Pipeline| {
-        let need = Need::within(&pipeline.transforms, pipeline.bounds(), limit);
+        let need = pipeline.memory_need(limit);
         need.of_large(1) + need.bytes(0)
     };
     let needed: u64 = config.pipelines.iter().map(least).sum();

@@ -18,7 +18,7 @@ use super::clock::Clock;
 use crate::{
     config,
     sync::{self, Mutex},
-    transforms::{self, Transformer, memory::Need},
+    transforms::{self, Transformer},
 };
 
 /// The memory of the transformers of all pipelines.
@@ -174,14 +174,15 @@ impl Codecs {
         work: impl FnOnce(Result<&mut Transformer, transforms::Error>, &mut Clock) -> T,
     ) -> T {
         let limit = self.memory.limit;
-        let need = Need::within(&config.transforms, config.bounds(), limit);
+        let need = config.memory_need(limit);
         let bytes = |threads| if threads == 0 { need.bytes(0) } else { need.of_large(threads) };
         let request = TransformerKind { owner: self.owner, threads };
         let (kind, bytes, idle) = clock.wait(|| self.memory.take(request, bytes));
         let mut loan = Loan { memory: &self.memory, kind, bytes, transformer: None };
         let transformer = match idle {
             Some(transformer) => Ok(transformer),
-            None => Transformer::new(&config.transforms, need.bounds(), kind.threads),
+            None => Transformer::new(&config.transforms, need.bounds(), kind.threads)
+                .and_then(|made| if config.keys.verify { made.with_verifier() } else { Ok(made) }),
         };
         match transformer {
             Err(error) => work(Err(error), clock),
@@ -322,7 +323,7 @@ mod tests {
     #[test]
     fn a_transformer_gets_as_many_threads_as_the_memory_allows() {
         let config = config("zstd:19");
-        let need = Need::within(&config.transforms, config.bounds(), u64::MAX);
+        let need = config.memory_need(u64::MAX);
         let memory = CodecMemory::new(need.of_large(2) + need.of_large(1));
         let pipeline = memory.pipeline();
         let threads = || memory.state().lent.iter().map(|kind| kind.threads).collect::<Vec<_>>();

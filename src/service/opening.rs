@@ -107,6 +107,7 @@ impl PipelineOpener {
             path: pipeline.output.clone(),
             instance: fs::NodeId::new(ledger.instance()),
             durability: pipeline.keys.durability,
+            verify: pipeline.keys.verify,
             meter: Some(Arc::clone(&meter)),
         });
         let sink = sink.map_err(|error| {

@@ -17,6 +17,8 @@ pub struct SinkOptions {
     /// The ledger's instance, a part of every temporary name.
     pub instance: NodeId,
     pub durability: Durability,
+    /// Whether each output is read back before it is published.
+    pub verify: bool,
     /// Counts the syncs; `None` for a pipeline that does not run.
     pub meter: Option<Arc<PipelineMeter>>,
 }
@@ -30,6 +32,7 @@ impl SinkOptions {
             path: path.to_path_buf(),
             instance: NodeId::new(instance),
             durability: Durability::Fsync,
+            verify: false,
             meter: None,
         }
     }

@@ -71,6 +71,12 @@ impl Chain {
         self.0.iter().map(|spec| spec.effect())
     }
 
+    /// Returns the first transform whose output does not give its input back, if there is one.
+    #[must_use]
+    pub fn irreversible(&self) -> Option<String> {
+        self.0.iter().find(|spec| spec.inverse().is_none()).map(ToString::to_string)
+    }
+
     /// Returns whether a transform can enlarge a file without an inherent bound.
     #[must_use]
     pub fn decompresses(&self) -> bool {

@@ -1,6 +1,6 @@
 //! `copy`: leaves the bytes as they are.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use super::{Cause, Effect, Error, FileInfo, Kind, Next, Spec, Transform, without_options};
 use crate::policy::ExpansionLimits;
@@ -24,6 +24,10 @@ impl Spec for Copy {
 
     fn output_name(&self, input: Vec<u8>) -> Vec<u8> {
         input
+    }
+
+    fn inverse(&self) -> Option<Arc<dyn Spec>> {
+        Some(Arc::new(Self))
     }
 
     fn memory_bytes(&self, _: u32, _: u64) -> u64 {

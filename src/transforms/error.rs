@@ -48,6 +48,10 @@ pub enum Cause {
     /// It cannot run now; the file is not at fault.
     #[error("{0}")]
     Unavailable(String),
+    #[error(
+        "the output does not decode to its source: the processor or the memory gave wrong data; hint: test the memory"
+    )]
+    NotReversed,
     #[error("the transform failed")]
     Failed(#[source] io::Error),
 }
@@ -81,7 +85,7 @@ impl Error {
     /// Returns whether the file is not at fault.
     #[must_use]
     pub const fn is_unavailable(&self) -> bool {
-        matches!(self.cause, Cause::Unavailable(_))
+        matches!(self.cause, Cause::Unavailable(_) | Cause::NotReversed)
     }
 
     /// Returns whether a retry with the same bytes fails in the same way.
@@ -89,7 +93,11 @@ impl Error {
     pub const fn is_final(&self) -> bool {
         !matches!(
             self.cause,
-            Cause::Stopped | Cause::Failed(_) | Cause::Program(_) | Cause::Unavailable(_)
+            Cause::Stopped
+                | Cause::Failed(_)
+                | Cause::Program(_)
+                | Cause::Unavailable(_)
+                | Cause::NotReversed
         )
     }
 }

@@ -26,8 +26,10 @@ mod error;
 pub mod exec;
 mod file_info;
 pub mod memory;
+mod running;
 mod sink;
 mod transformer;
+mod verifier;
 
 use std::{fmt, sync::Arc};
 
@@ -81,6 +83,12 @@ pub trait Spec: fmt::Display + fmt::Debug + Send + Sync {
     /// Creates the running transform. 0 threads run on the caller's thread, for inputs of at most
     /// [`limits::SMALL_FILE_MAX_BYTES`](crate::limits::SMALL_FILE_MAX_BYTES).
     fn start(&self, limits: ExpansionLimits, threads: u32) -> Result<Box<dyn Transform>, Cause>;
+
+    /// Returns the transform that makes the input of this one from its output; `None` if there is none
+    /// for every input.
+    fn inverse(&self) -> Option<Arc<dyn Spec>> {
+        None
+    }
 
     /// Returns the notation as the ledger stores it: of two transforms that may give different outputs, it
     /// differs.

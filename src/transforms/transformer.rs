@@ -4,9 +4,13 @@
 //! transforms, so the memory does not depend on the size of a file. A [`Transformer`] is reused for
 //! file after file: creating a zstd context costs as much as compressing a small file.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::path::Path;
 
-use super::{Chain, Error, FileInfo, Sink, Transform};
+use super::{
+    Chain, Error, FileInfo, Sink,
+    running::{Running, push, running},
+    verifier::{Verified, Verifier},
+};
 use crate::policy::ExpansionLimits;
 
 /// A running chain. Dropping it frees its transforms; an unfinished file leaves nothing behind.
@@ -16,19 +20,8 @@ pub struct Transformer {
     running: Vec<Running>,
     /// Bytes of the file fed so far.
     source_bytes: u64,
-}
-
-/// One transform of the chain.
-struct Running {
-    /// Its notation, for errors.
-    notation: Arc<str>,
-    transform: Box<dyn Transform>,
-}
-
-impl fmt::Debug for Running {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.notation.fmt(f)
-    }
+    /// Decodes the output, if it is to be compared with the source.
+    verifier: Option<Verifier>,
 }
 
 impl Transformer {
@@ -37,22 +30,32 @@ impl Transformer {
     /// [`limits::SMALL_FILE_MAX_BYTES`](crate::limits::SMALL_FILE_MAX_BYTES). The output is the same for
     /// every number from 1 on; for zstd and xz it differs from that of 0.
     pub fn new(chain: &Chain, limits: ExpansionLimits, threads: u32) -> Result<Self, Error> {
-        let mut running = Vec::new();
-        for spec in chain.specs() {
-            let notation: Arc<str> = spec.to_string().into();
-            let transform = spec.start(limits, threads);
-            let transform = transform.map_err(|cause| Error::from(cause).of(&notation))?;
-            running.push(Running { notation, transform });
-        }
-        Ok(Self { chain: chain.clone(), running, source_bytes: 0 })
+        let specs = chain.specs().iter();
+        let running =
+            specs.map(|spec| running(&**spec, limits, threads)).collect::<Result<_, _>>()?;
+        Ok(Self { chain: chain.clone(), running, source_bytes: 0, verifier: None })
+    }
+
+    /// Decodes each output, so that [`Self::verify`] can compare it with its source.
+    pub fn with_verifier(mut self) -> Result<Self, Error> {
+        self.verifier = Some(Verifier::new(&self.chain)?);
+        Ok(self)
+    }
+
+    /// Checks that the finished output decodes to a source with this hash, if the transformer has a verifier.
+    pub fn verify(&mut self, source: &[u8; 32]) -> Result<(), Error> {
+        self.verifier.as_mut().map_or(Ok(()), |verifier| verifier.finish(source))
     }
 
     /// Starts a file, whether or not the previous one was finished. `source` is its path below the input.
     pub fn start(&mut self, source: &Path) {
         self.source_bytes = 0;
+        if let Some(verifier) = &mut self.verifier {
+            verifier.start();
+        }
         for (index, running) in self.running.iter_mut().enumerate() {
             let before = self.chain.specs().get(..index).unwrap_or_default();
-            running.transform.start(&FileInfo { source, before });
+            running.start(&FileInfo { source, before });
         }
     }
 
@@ -60,30 +63,31 @@ impl Transformer {
     pub fn feed(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<(), Error> {
         self.source_bytes += bytes.len() as u64;
         for running in &mut self.running {
-            running.transform.set_source_bytes(self.source_bytes);
+            running.set_source_bytes(self.source_bytes);
         }
-        push(&mut self.running, bytes, sink)
+        self.with_sink(sink, |running, sink| push(running, bytes, sink))
     }
 
     /// Ends the file and sends the rest of the output.
     pub fn finish(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
-        let mut chain = &mut self.running[..];
-        while let Some((Running { notation, transform }, rest)) = chain.split_first_mut() {
-            let result = transform.finish(&mut |bytes| push(rest, bytes, sink));
-            result.map_err(|error| error.of(notation))?;
-            chain = rest;
-        }
-        Ok(())
+        self.with_sink(sink, |mut chain, sink| {
+            while let Some((first, rest)) = chain.split_first_mut() {
+                first.finish(rest, sink)?;
+                chain = rest;
+            }
+            Ok(())
+        })
     }
-}
 
-/// Pushes bytes through these transforms into the sink.
-fn push(chain: &mut [Running], bytes: &[u8], sink: &mut dyn Sink) -> Result<(), Error> {
-    match chain.split_first_mut() {
-        None => Ok(sink.put(bytes)?),
-        Some((Running { notation, transform }, rest)) => {
-            let result = transform.feed(bytes, &mut |bytes| push(rest, bytes, sink));
-            result.map_err(|error| error.of(notation))
+    /// Calls `work` with the transforms and the receiver of their output.
+    fn with_sink<T>(
+        &mut self,
+        sink: &mut dyn Sink,
+        work: impl FnOnce(&mut [Running], &mut dyn Sink) -> T,
+    ) -> T {
+        match &mut self.verifier {
+            None => work(&mut self.running, sink),
+            Some(verifier) => work(&mut self.running, &mut Verified { sink, verifier }),
         }
     }
 }

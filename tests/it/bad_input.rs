@@ -12,6 +12,7 @@ mod kinds;
 mod names;
 mod storage;
 mod taken;
+mod verify;
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()

@@ -138,7 +138,7 @@ fn every_bad_file_is_reported_in_full() {
 #[test]
 fn the_annotated_file_shows_the_defaults() {
     let bench = Bench::new();
-    let text = include_str!("../../config/tidemill.toml");
+    let text = &documents::annotated();
     let key = |line: &str| {
         let (key, _) = line.strip_prefix("# ")?.split_once(" = ")?;
         key.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase()).then_some(())

@@ -16,7 +16,7 @@ use crate::{
         failure::TransformError,
         job::{Claimed, FailedJob, Hashes, Loaded, Transformed},
     },
-    transforms::{self, Sink, Stopped, Transformer},
+    transforms::{self, Cause, Sink, Stopped, Transformer},
 };
 
 /// The largest output of a small file in memory; a larger one is streamed instead.
@@ -46,13 +46,16 @@ pub fn transform_small(
         failpoint::hit("transform").map_err(transforms::Error::from)?;
         let transformer = transformer?;
         transformer.feed(&source, &mut sink)?;
-        transformer.finish(&mut sink)
+        transformer.finish(&mut sink)?;
+        let source = hash(&source);
+        verify(transformer, &source)?;
+        Ok(source)
     });
     match result {
-        Ok(()) => {
+        Ok(source) => {
             let CappedBuffer { bytes, permit, .. } = sink;
             claimed.job.add_bytes(permit);
-            let hashes = Hashes { source: hash(&source), output: hash(&bytes) };
+            let hashes = Hashes { source, output: hash(&bytes) };
             Ok(SmallResult::Transformed(Transformed { job: claimed.job, bytes, hashes }))
         }
         Err(_) if sink.is_outgrown => Ok(SmallResult::Grown(claimed)),
@@ -127,7 +130,15 @@ pub fn stream(
     }
     transformer.finish(&mut sink)?;
     sink.flush()?;
-    Ok(*hasher.finalize().as_bytes())
+    let source = *hasher.finalize().as_bytes();
+    verify(transformer, &source)?;
+    Ok(source)
+}
+
+/// Compares the output with the source of this hash, if the pipeline verifies its outputs.
+fn verify(transformer: &mut Transformer, source: &Hash) -> Result<(), transforms::Error> {
+    failpoint::hit("verify").map_err(|_| Cause::NotReversed)?;
+    transformer.verify(source)
 }
 
 /// Gathers output into chunks of [`limits::CHUNK_BYTES`].

@@ -14,12 +14,16 @@ use crate::{failpoint, fs, ledger::Hash, limits};
 const BUFFER_BYTES: usize = 16 * 1024;
 
 /// Compares an output of this size with the hash of the written content, from the page cache; a large
-/// output only if it has a hole, because it was written without one.
-pub fn check(file: &File, size: u64, hash: &Hash) -> io::Result<()> {
+/// output only if it has a hole, because it was written without one. If outputs are verified, it compares
+/// each one, and reads a large one from the disk.
+pub fn check(file: &File, size: u64, hash: &Hash, verify: bool) -> io::Result<()> {
     if failpoint::is_skipped("barrier::content") {
         return Ok(());
     }
-    if size > limits::SMALL_FILE_MAX_BYTES as u64 && !fs::has_hole(file, size)? {
+    let is_large = size > limits::SMALL_FILE_MAX_BYTES as u64;
+    if is_large && verify {
+        fs::drop_cached(file)?;
+    } else if is_large && !fs::has_hole(file, size)? {
         return Ok(());
     }
     let mut hasher = blake3::Hasher::new();

@@ -156,7 +156,7 @@ impl LocalFile {
         let file = self.temp()?.file();
         fs::start_writeback(file)?;
         file.sync_all()?;
-        content_check::check(file, self.identity.size, &self.hash)
+        content_check::check(file, self.identity.size, &self.hash, self.shared.verify)
     }
 
     /// Checks whether the version that is to be replaced still has the name. A directory cannot do this

@@ -53,12 +53,12 @@ pub struct Local {
 impl Local {
     /// Opens the directory.
     pub fn open(options: SinkOptions) -> io::Result<Self> {
-        let SinkOptions { pipeline, path, instance, durability, meter } = options;
+        let SinkOptions { pipeline, path, instance, durability, verify, meter } = options;
         let root = Root::open(&path, Arc::clone(&pipeline))?;
         if durability == Durability::Syncfs && !fs::prefers_syncfs(&*root.dir())? {
             tracing::warn!(event = "storage.limited", %pipeline, "file system does not report errors to syncfs, using fsync");
         }
-        let shared = Arc::new(Shared::new(pipeline, durability, meter));
+        let shared = Arc::new(Shared::new(pipeline, durability, verify, meter));
         let (pool, group_sync) =
             (SyncPool::new(Arc::clone(&shared)), GroupSync::new(Arc::clone(&shared)));
         Ok(Self { shared, instance, root, pool, group_sync })

@@ -22,6 +22,8 @@ pub struct Shared {
     /// The pipeline's name, for the log.
     pub pipeline: Arc<str>,
     pub durability: Durability,
+    /// Whether each output is read back before it is published.
+    pub verify: bool,
     /// Counts the syncs; `None` in recovery.
     pub meter: Option<Arc<PipelineMeter>>,
     /// Whether the loss of an extended attribute was logged.
@@ -32,9 +34,10 @@ impl Shared {
     pub fn new(
         pipeline: Arc<str>,
         durability: Durability,
+        verify: bool,
         meter: Option<Arc<PipelineMeter>>,
     ) -> Self {
-        Self { pipeline, durability, meter, has_lost_attributes: AtomicBool::new(false) }
+        Self { pipeline, durability, verify, meter, has_lost_attributes: AtomicBool::new(false) }
     }
 
     pub fn count_sync(&self, kind: SyncKind, took: Duration) {

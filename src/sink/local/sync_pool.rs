@@ -163,7 +163,7 @@ impl SyncPool {
 
     /// Checks whether each of these files, which were made durable together, still has its content.
     pub fn check(&self, files: Vec<Content>) -> Vec<Synced> {
-        self.run_each(files, |content, _| check_content(content))
+        self.run_each(files, check_content)
     }
 
     fn run_each(&self, files: Vec<Content>, operation: FileOperation) -> Vec<Synced> {
@@ -239,9 +239,9 @@ fn sync_file(content: &Content, shared: &Shared) -> io::Result<()> {
     let start = Instant::now();
     let result = failpoint::barrier("barrier::temp", || content.temp.file().sync_all());
     shared.count_sync(SyncKind::File, start.elapsed());
-    result.and_then(|()| check_content(content))
+    result.and_then(|()| check_content(content, shared))
 }
 
-fn check_content(content: &Content) -> io::Result<()> {
-    content_check::check(content.temp.file(), content.identity.size, &content.hash)
+fn check_content(content: &Content, shared: &Shared) -> io::Result<()> {
+    content_check::check(content.temp.file(), content.identity.size, &content.hash, shared.verify)
 }

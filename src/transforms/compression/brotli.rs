@@ -24,6 +24,7 @@ pub static FORMAT: Format = Format {
     },
     // Streams without a large window have a window of up to 16 MiB.
     decoder_bytes: |window| window.max(16 * MIB) + MIB,
+    window_bytes: 16 * MIB,
 };
 pub const KIND: Kind =
     Kind { words: &["brotli", "unbrotli"], parse: |word, options| FORMAT.parse(word, options) };

@@ -19,6 +19,7 @@ pub static FORMAT: Format = Format {
     codec: None,
     encoder_bytes: |_, _| 10 * MIB,
     decoder_bytes: |_| 5 * MIB,
+    window_bytes: MIB,
 };
 pub const KIND: Kind =
     Kind { words: &["bzip2", "bunzip2"], parse: |word, options| FORMAT.parse(word, options) };

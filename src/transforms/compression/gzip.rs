@@ -23,6 +23,7 @@ pub static FORMAT: Format = Format {
         threads => 2 * MIB + u64::from(threads) * 7 * MIB,
     },
     decoder_bytes: |_| MIB,
+    window_bytes: 32 * 1024,
 };
 pub const KIND: Kind =
     Kind { words: &["gzip", "gunzip"], parse: |word, options| FORMAT.parse(word, options) };

@@ -20,6 +20,7 @@ pub static FORMAT: Format = Format {
     encoder_bytes: |_, _| 2 * MIB,
     // The blocks of its legacy frames.
     decoder_bytes: |_| 18 * MIB,
+    window_bytes: 4 * MIB,
 };
 pub const KIND: Kind =
     Kind { words: &["lz4", "unlz4"], parse: |word, options| FORMAT.parse(word, options) };

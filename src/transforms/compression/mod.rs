@@ -61,6 +61,8 @@ pub struct Format {
     encoder_bytes: fn(level: i32, threads: u32) -> u64,
     /// Maximum memory of a decoder with a window of at most this number of bytes.
     decoder_bytes: fn(u64) -> u64,
+    /// The largest window that its encoder uses, in bytes.
+    window_bytes: u64,
 }
 
 /// The functions that create the codec of a format.
@@ -115,6 +117,12 @@ impl Format {
     #[must_use]
     pub const fn inverse(&self) -> &'static str {
         self.inverse
+    }
+
+    /// Returns the largest window that its encoder uses, in bytes.
+    #[must_use]
+    pub const fn window_bytes(&self) -> u64 {
+        self.window_bytes
     }
 
     fn codec(&self) -> Result<&Codec, Cause> {

@@ -1,6 +1,6 @@
 //! The two transforms of a format, as configured.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use super::{FORMATS, Format, MEMBERS, Settings, decompress::Decompressor};
 use crate::{
@@ -32,6 +32,10 @@ impl Spec for Compress {
         name.push(b'.');
         name.extend_from_slice(self.format.extension.as_bytes());
         name
+    }
+
+    fn inverse(&self) -> Option<Arc<dyn Spec>> {
+        Some(Arc::new(Decompress(Some(self.format))))
     }
 
     fn memory_bytes(&self, threads: u32, _: u64) -> u64 {

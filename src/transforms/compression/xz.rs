@@ -19,6 +19,8 @@ pub static FORMAT: Format = Format {
     codec: None,
     encoder_bytes,
     decoder_bytes: |window| window + MIB,
+    // The dictionary of preset 9, and what its decoder adds.
+    window_bytes: 65 * MIB,
 };
 pub const KIND: Kind =
     Kind { words: &["xz", "unxz"], parse: |word, options| FORMAT.parse(word, options) };

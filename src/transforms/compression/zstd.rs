@@ -22,6 +22,7 @@ pub static FORMAT: Format = Format {
     codec: None,
     encoder_bytes,
     decoder_bytes: |window| window + MIB,
+    window_bytes: 8 * MIB,
 };
 pub const KIND: Kind =
     Kind { words: &["zstd", "unzstd"], parse: |word, options| FORMAT.parse(word, options) };

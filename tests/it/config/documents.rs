@@ -26,6 +26,11 @@ fn read(file: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect(file)
 }
 
+/// The annotated file as it is now: a test that blesses may have written it since this one was built.
+pub fn annotated() -> String {
+    read("config/tidemill.toml")
+}
+
 /// The keys with a kind, of one table.
 fn with_kinds(keys: &'static [Key]) -> impl Iterator<Item = (&'static Key, Facts)> {
     keys.iter().filter_map(|key| Some((key, key.facts?)))
@@ -58,6 +63,13 @@ fn the_reference_has_a_row_for_each_key() {
         let rows: String = rows.map(|row| row + "\n").collect();
         reference.replace_range(rows_at..rows_at + length, &rows);
     }
+    for key in tables().flat_map(|(_, table)| table.keys) {
+        let Some(option) = key.option.filter(|option| option.starts_with("--")) else { continue };
+        if !reference.contains(&format!("\n| `{option}` |")) {
+            let at = reference.find("\n| `--verbose` |").expect("the options") + 1;
+            reference.insert_str(at, &format!("| `{option}` | `{}` | |\n", key.name));
+        }
+    }
     compare("REFERENCE.md", &reference);
 }
 
@@ -71,10 +83,11 @@ pub fn keys_with_defaults() -> Vec<&'static str> {
         .collect()
 }
 
-/// A comment of lines that fit, as the annotated file has them.
+/// A sentence in a comment of lines that fit, as the annotated file has them.
 fn comment(text: &str) -> String {
     let mut lines = vec!["#".to_owned()];
-    for word in text.split(' ') {
+    let (first, rest) = text.split_at(1);
+    for word in format!("{}{rest}.", first.to_uppercase()).split(' ') {
         if lines.last().is_some_and(|line| line.len() + word.len() > 108) {
             lines.push("#".to_owned());
         }
@@ -85,7 +98,7 @@ fn comment(text: &str) -> String {
 
 #[test]
 fn the_annotated_file_shows_each_key_that_has_a_kind() {
-    let mut file = read("config/tidemill.toml");
+    let mut file = annotated();
     for (_, table) in tables().filter(|(heading, _)| SHOWN.contains(&&**heading)) {
         let mut at = None;
         for (key, facts) in with_kinds(table.keys) {

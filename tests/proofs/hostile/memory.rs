@@ -35,7 +35,7 @@ fn within(transforms: &str, content: impl Fn(u64, u64) -> Vec<u8>, large: u64) -
     let chain: Chain = transforms.parse().unwrap();
     let bounds = ExpansionLimits { output_bytes: u64::MAX, ratio: 2000, decoder_bytes: 128 * MIB };
     // Less would be refused; the quarter is for the content.
-    let need = Need::within(&chain, bounds, 64 * MIB).of_large(1);
+    let need = Need::within(&chain, bounds, 64 * MIB, false).of_large(1);
     let limit = (need + need / 3).div_ceil(MIB) + 1;
     let place = Place::new();
     let table = format!("[limits]\nmemory = \"{limit}MiB\"\nworkers = 2\n");
