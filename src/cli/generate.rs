@@ -11,7 +11,7 @@ use crate::{config, error::Exit};
 
 /// The sections of the first page that the options do not define, as `roff`.
 const SECTIONS: &str = include_str!("manual.roff");
-const TRANSFORMS: [&str; 14] = [
+const TRANSFORMS: [&str; 15] = [
     "zstd",
     "unzstd",
     "gzip",
@@ -25,6 +25,7 @@ const TRANSFORMS: [&str; 14] = [
     "lz4",
     "unlz4",
     "decompress",
+    "decompress:or-copy",
     "copy",
 ];
 const STATES: [&str; 8] =

@@ -143,7 +143,7 @@ table! {
         output: PathBuf, ["OUTPUT" value_name = "OUTPUT"],
             "The directory for the outputs; by default it also holds the state, in .tidemill";
         transforms: String = "zstd:3", ["--transform" long = "transform", value_name = "LIST"],
-            "The transforms for each file, left to right: zstd[:1-19], gzip[:1-9][:members], brotli[:0-11], xz[:0-9], bzip2[:1-9], lz4[:1-12], unzstd, gunzip, unbrotli, unxz, bunzip2, unlz4, decompress, copy, exec:NAME (a program of the configuration file)";
+            "The transforms for each file, left to right: zstd[:1-19], gzip[:1-9][:members], brotli[:0-11], xz[:0-9], bzip2[:1-9], lz4[:1-12], unzstd, gunzip, unbrotli, unxz, bunzip2, unlz4, decompress[:or-copy], copy, exec:NAME (a program of the configuration file)";
         on_success: String = "keep", ["--on-success" long, value_name = "WHAT"],
             "What to do with a source once its output is durable: keep, delete, archive:DIR";
         include: Vec<Glob> = [], ["--include" long, value_name = "GLOB", action = clap::ArgAction::Append],

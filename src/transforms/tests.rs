@@ -294,3 +294,36 @@ proptest! {
         prop_assert_eq!(back, content);
     }
 }
+
+#[test]
+fn or_copy_leaves_a_file_of_no_format_as_it_is_unless_its_name_has_one() {
+    let mut transformer = transformer("decompress:or-copy", BOUNDS, 1);
+    let mut run = |name: &str, content: &[u8]| {
+        let mut output = Vec::new();
+        transformer.start(name.as_ref());
+        for chunk in content.chunks(3) {
+            transformer.feed(chunk, &mut output)?;
+        }
+        transformer.finish(&mut output)?;
+        Ok::<_, Error>(output)
+    };
+    let packed = once("gzip", b"some text").expect("gzip");
+    let long = noise(300_000);
+    for (name, content, expected) in [
+        ("a.log.gz", &packed[..], &b"some text"[..]),
+        ("a", &packed, b"some text"),
+        ("a.log", b"plain text", b"plain text"),
+        ("a.log", b"ab", b"ab"),
+        ("a.log", b"", b""),
+        ("noise", &long, &long),
+    ] {
+        assert_eq!(run(name, content).expect(name), expected, "{name}");
+    }
+    for content in [&b"plain text"[..], b"ab", b""] {
+        assert!(run("a.log.gz", content).is_err(), "{content:?}");
+    }
+    // A frame to be skipped, and then no format.
+    let skippable = [&0x184d_2a50_u32.to_le_bytes()[..], &2_u32.to_le_bytes(), b"xxplain"].concat();
+    assert!(run("a", &skippable).is_err());
+    assert_eq!(run("a.log", b"plain text").expect("again"), b"plain text");
+}

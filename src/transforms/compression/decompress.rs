@@ -1,13 +1,13 @@
 //! A decompressing transform: the format, the members and the bounds.
 
-use std::io;
+use std::{io, os::unix::ffi::OsStrExt};
 
 use async_compression::core::util::{PartialBuffer, WriteBuffer};
 
 use super::{
     Cause, Decoder, Error, Format, Next, Transform,
     detect::{self, DecodeFailure},
-    gzip, pass,
+    gzip, pass, without_extension,
 };
 use crate::{limits::STEP_BUFFER_BYTES, policy::ExpansionLimits, transforms::FileInfo};
 
@@ -20,7 +20,8 @@ pub struct Decompressor {
     decoder: Option<Decoder>,
     /// First bytes of the file, until they show the format.
     prefix: Vec<u8>,
-    detects_format: bool,
+    accepted: Accepted,
+    other: Other,
     /// Remaining bytes of a skippable frame at the start of the file. `None` without such a frame.
     skip: Option<u64>,
     in_member: bool,
@@ -29,6 +30,24 @@ pub struct Decompressor {
     is_padded: bool,
     bounds: Bounds,
     buffer: Box<[u8]>,
+}
+
+/// The files that a transform takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Accepted {
+    OneFormat,
+    AnyFormat,
+    AnyFile,
+}
+
+/// What becomes of a file if it is of no known format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Other {
+    Refused,
+    /// It will be copied.
+    Accepted,
+    /// It is of none, and is copied.
+    Copied,
 }
 
 /// The bounds of one file's output (K3).
@@ -40,15 +59,24 @@ struct Bounds {
 }
 
 impl Decompressor {
-    /// Without a format, the first bytes of each file show it.
-    pub fn new(format: Option<&'static Format>, limits: ExpansionLimits) -> Result<Self, Cause> {
+    /// Without a format, the first bytes of each file show it; `or_copy` copies the others.
+    pub fn new(
+        format: Option<&'static Format>,
+        or_copy: bool,
+        limits: ExpansionLimits,
+    ) -> Result<Self, Cause> {
         let decoder = |format: &Format| Ok((format.codec()?.decoder)(limits.decoder_bytes));
         let decoder = format.map(decoder).transpose()?;
         Ok(Self {
             format,
             decoder,
             prefix: Vec::new(),
-            detects_format: format.is_none(),
+            accepted: match (format, or_copy) {
+                (Some(_), _) => Accepted::OneFormat,
+                (None, false) => Accepted::AnyFormat,
+                (None, true) => Accepted::AnyFile,
+            },
+            other: Other::Refused,
             skip: None,
             in_member: false,
             members: 0,
@@ -82,7 +110,14 @@ impl Decompressor {
     /// Detects the format by the prefix, and decodes the prefix.
     fn begin(&mut self, next: &mut Next<'_>) -> Result<(), Error> {
         let prefix = std::mem::take(&mut self.prefix);
-        let format = detect::detect(&prefix).ok_or(Cause::Unknown)?;
+        let Some(format) = detect::detect(&prefix) else {
+            // What was skipped is gone.
+            if self.other == Other::Refused || self.skip.is_some() {
+                return Err(Cause::Unknown.into());
+            }
+            self.other = Other::Copied;
+            return next(&prefix);
+        };
         self.decoder = Some((format.codec()?.decoder)(self.bounds.limits.decoder_bytes));
         self.format = Some(format);
         self.decode(&prefix, next)
@@ -178,10 +213,13 @@ impl Decompressor {
 }
 
 impl Transform for Decompressor {
-    fn start(&mut self, _: &FileInfo<'_>) {
-        if self.detects_format {
+    fn start(&mut self, file: &FileInfo<'_>) {
+        if self.accepted != Accepted::OneFormat {
             (self.format, self.decoder) = (None, None);
         }
+        let takes_any = self.accepted == Accepted::AnyFile;
+        let accepts = takes_any && without_extension(file.name().as_bytes()).is_none();
+        self.other = if accepts { Other::Accepted } else { Other::Refused };
         self.prefix.clear();
         self.skip = None;
         (self.in_member, self.members, self.is_padded) = (false, 0, false);
@@ -189,6 +227,9 @@ impl Transform for Decompressor {
     }
 
     fn feed(&mut self, bytes: &[u8], next: &mut Next<'_>) -> Result<(), Error> {
+        if self.other == Other::Copied {
+            return next(bytes);
+        }
         if self.decoder.is_some() {
             return self.decode(bytes, next);
         }
@@ -205,15 +246,20 @@ impl Transform for Decompressor {
     }
 
     fn finish(&mut self, next: &mut Next<'_>) -> Result<(), Error> {
-        if self.decoder.is_none() {
+        if self.decoder.is_none() && self.other != Other::Copied {
             if self.prefix.is_empty() {
-                let is_complete = self.skip == Some(0);
+                // An empty file of no format is a copy of itself.
+                let is_copy = self.other == Other::Accepted && self.skip.is_none();
+                let is_complete = self.skip == Some(0) || is_copy;
                 return if is_complete { Ok(()) } else { Err(Cause::Truncated.into()) };
             }
             self.begin(next)?;
         }
         if self.in_member {
             self.end_member(next)?;
+        }
+        if self.other == Other::Copied {
+            return Ok(());
         }
         if self.members == 0 { Err(Cause::Truncated.into()) } else { Ok(()) }
     }

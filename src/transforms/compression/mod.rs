@@ -86,11 +86,22 @@ struct Settings {
 pub static FORMATS: [&Format; 6] =
     [&zstd::FORMAT, &gzip::FORMAT, &brotli::FORMAT, &xz::FORMAT, &bzip2::FORMAT, &lz4::FORMAT];
 
-/// Decompresses the format that the first bytes show.
+/// Decompresses the format that the first bytes show. With the option `or-copy` it leaves other files as
+/// they are, unless their name says that they are compressed.
 pub const DETECT: Kind = Kind {
     words: &["decompress"],
-    parse: |word, options| without_options(word, options, Decompress(None)),
+    parse: |word, options| match options {
+        None => Ok(Arc::new(Decompress { format: None, or_copy: false })),
+        Some(OR_COPY) => Ok(Arc::new(Decompress { format: None, or_copy: true })),
+        Some(other) => Err(format!("`{other}` is not an option of `{word}`: it has `{OR_COPY}`")),
+    },
 };
+const OR_COPY: &str = "or-copy";
+
+/// Returns `name` without the extension of a format; `None` if it has none.
+fn without_extension(name: &[u8]) -> Option<Vec<u8>> {
+    FORMATS.iter().find_map(|format| format.strip(name))
+}
 
 impl PartialEq for Format {
     fn eq(&self, other: &Self) -> bool {
@@ -132,7 +143,11 @@ impl Format {
     /// Parses one of the format's two transforms.
     fn parse(&'static self, word: &str, options: Option<&str>) -> Parsed {
         if word == self.inverse {
-            return without_options(word, options, Decompress(Some(self)));
+            return without_options(
+                word,
+                options,
+                Decompress { format: Some(self), or_copy: false },
+            );
         }
         let (mut level, mut members) = (self.default_level, false);
         if let Some(text) = options {

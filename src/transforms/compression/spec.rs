@@ -2,7 +2,9 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{FORMATS, Format, MEMBERS, Settings, decompress::Decompressor};
+use super::{
+    FORMATS, Format, MEMBERS, OR_COPY, Settings, decompress::Decompressor, without_extension,
+};
 use crate::{
     limits::STEP_BUFFER_BYTES,
     policy::ExpansionLimits,
@@ -35,7 +37,7 @@ impl Spec for Compress {
     }
 
     fn inverse(&self) -> Option<Arc<dyn Spec>> {
-        Some(Arc::new(Decompress(Some(self.format))))
+        Some(Arc::new(Decompress { format: Some(self.format), or_copy: false }))
     }
 
     fn memory_bytes(&self, threads: u32, _: u64) -> u64 {
@@ -48,32 +50,37 @@ impl Spec for Compress {
     }
 }
 
-/// `None` detects the format.
 #[derive(Debug)]
-pub struct Decompress(pub Option<&'static Format>);
+pub struct Decompress {
+    /// `None` detects the format.
+    pub format: Option<&'static Format>,
+    /// Whether a file of no known format, by its content and its name, is left as it is.
+    pub or_copy: bool,
+}
 
 impl fmt::Display for Decompress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.map_or("decompress", |format| format.inverse))
+        f.write_str(self.format.map_or("decompress", |format| format.inverse))?;
+        if self.or_copy { write!(f, ":{OR_COPY}") } else { Ok(()) }
     }
 }
 
 impl Spec for Decompress {
     fn effect(&self) -> Effect {
-        Effect::Decompresses(self.0)
+        Effect::Decompresses(self.format)
     }
 
     fn output_name(&self, name: Vec<u8>) -> Vec<u8> {
-        let stripped = match self.0 {
+        let stripped = match self.format {
             Some(format) => format.strip(&name),
-            None => FORMATS.iter().find_map(|format| format.strip(&name)),
+            None => without_extension(&name),
         };
         stripped.unwrap_or(name)
     }
 
     fn memory_bytes(&self, _: u32, decoder_bytes: u64) -> u64 {
         let decoder = |format: &Format| (format.decoder_bytes)(decoder_bytes);
-        let bytes = match self.0 {
+        let bytes = match self.format {
             Some(format) => decoder(format),
             None => FORMATS.iter().map(|format| decoder(format)).max().unwrap_or_default(),
         };
@@ -81,6 +88,6 @@ impl Spec for Decompress {
     }
 
     fn start(&self, limits: ExpansionLimits, _: u32) -> Result<Box<dyn Transform>, Cause> {
-        Ok(Box::new(Decompressor::new(self.0, limits)?))
+        Ok(Box::new(Decompressor::new(self.format, self.or_copy, limits)?))
     }
 }
