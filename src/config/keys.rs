@@ -189,7 +189,7 @@ table! {
             "`\"fsync\"`, batched into one `syncfs` when little else is dirty; `\"syncfs\"` makes one call for each batch (on ext4, XFS and btrfs; elsewhere as `\"fsync\"`); `\"none\"` gives no guarantee for a power loss";
         verify: Truth = false, ["--verify" long, num_args = 0, default_missing_value = "true"],
             "Decode each output and compare it with its source before it is published",
-            "each output is decoded while it is made, and must give its source; a large output is also read back from the disk. Otherwise nothing is published, and the pipeline pauses: the machine gives wrong data. For transforms that compress or copy";
+            "each output is decoded while it is made, and must give its source; a large output is also read back, from the disk where the file system drops its cache on request (not with `durability = \"none\"`). Otherwise nothing is published, and the pipeline pauses: the machine gives wrong data. For transforms that compress or copy";
         attempts: Count = 3,
             "Attempts before a file is quarantined",
             "attempts before a file goes to quarantine";

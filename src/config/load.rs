@@ -1,6 +1,7 @@
 //! Resolves what the user wrote: parses every value and fills in every default.
 
 use std::{
+    mem::take,
     net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr,
@@ -66,11 +67,12 @@ pub struct Resolver {
 
 impl Resolver {
     fn config(&mut self, options: &Options, mut file: RawFile) -> (Config, validate::Locations) {
+        let (exec, pipelines) = (take(&mut file.exec), take(&mut file.pipelines));
         let FileEntries { state_dir, http, admin_token_file, admin_socket, events, once } =
             file.entries(&options.file);
+        let programs = self.programs(exec);
+        let (pipelines, locations) = self.pipelines(options, pipelines, &programs);
         let keys = file.values(&options.file, self);
-        let programs = self.programs(file.exec);
-        let (pipelines, locations) = self.pipelines(options, file.pipelines, &programs);
         let once = options.once || once.value().unwrap_or(false);
         let default_http = if once { Http::Off } else { Http::Default };
         let default_socket = if once { AdminSocket::Off } else { AdminSocket::Default };

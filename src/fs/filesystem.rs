@@ -132,11 +132,18 @@ pub fn sync_names(dir: &impl AsFd) -> io::Result<()> {
     if magic(dir)? != BTRFS_MAGIC {
         return Ok(rustix::fs::fsync(dir)?);
     }
-    sync_file_system(dir)?;
+    // The first call also reports that the data of any other file could not be written, once for this handle;
+    // that concerns no name. A transaction that failed is reported again, or leaves the file system read-only.
+    sync_file_system(dir).or_else(|_| sync_file_system(dir))?;
     // Before Linux 5.17 `syncfs` does not report a transaction that failed. After that only reads are possible.
     let flags = rustix::fs::fstatvfs(dir)?.f_flag;
     let has_failed = flags.contains(rustix::fs::StatVfsMountFlags::RDONLY);
     if has_failed { Err(Errno::ROFS.into()) } else { Ok(()) }
+}
+
+/// Checks whether [`sync_names`] makes the names in all directories of the file system durable.
+pub fn syncs_all_names(dir: &impl AsFd) -> io::Result<bool> {
+    Ok(magic(dir)? == BTRFS_MAGIC)
 }
 
 /// Makes all data written to the file system of this handle durable (`syncfs(2)`).

@@ -189,7 +189,7 @@ impl Codecs {
             Ok(mut transformer) => {
                 transformer.start(source);
                 let result = work(Ok(&mut transformer), clock);
-                loan.transformer = Some(transformer);
+                loan.transformer = (!transformer.is_suspect()).then_some(transformer);
                 result
             }
         }

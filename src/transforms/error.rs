@@ -51,7 +51,10 @@ pub enum Cause {
     #[error(
         "the output does not decode to its source: the processor or the memory gave wrong data; hint: test the memory"
     )]
-    NotReversed,
+    NotReversed {
+        /// The decoder's error, if it could not decode the output at all.
+        source: Option<Box<Error>>,
+    },
     #[error("the transform failed")]
     Failed(#[source] io::Error),
 }
@@ -85,7 +88,7 @@ impl Error {
     /// Returns whether the file is not at fault.
     #[must_use]
     pub const fn is_unavailable(&self) -> bool {
-        matches!(self.cause, Cause::Unavailable(_) | Cause::NotReversed)
+        matches!(self.cause, Cause::Unavailable(_) | Cause::NotReversed { .. })
     }
 
     /// Returns whether a retry with the same bytes fails in the same way.
@@ -97,7 +100,7 @@ impl Error {
                 | Cause::Failed(_)
                 | Cause::Program(_)
                 | Cause::Unavailable(_)
-                | Cause::NotReversed
+                | Cause::NotReversed { .. }
         )
     }
 }

@@ -22,6 +22,8 @@ pub struct Transformer {
     source_bytes: u64,
     /// Decodes the output, if it is to be compared with the source.
     verifier: Option<Verifier>,
+    /// An output did not decode to its source.
+    is_suspect: bool,
 }
 
 impl Transformer {
@@ -33,7 +35,13 @@ impl Transformer {
         let specs = chain.specs().iter();
         let running =
             specs.map(|spec| running(&**spec, limits, threads)).collect::<Result<_, _>>()?;
-        Ok(Self { chain: chain.clone(), running, source_bytes: 0, verifier: None })
+        Ok(Self {
+            chain: chain.clone(),
+            running,
+            source_bytes: 0,
+            verifier: None,
+            is_suspect: false,
+        })
     }
 
     /// Decodes each output, so that [`Self::verify`] can compare it with its source.
@@ -44,7 +52,21 @@ impl Transformer {
 
     /// Checks that the finished output decodes to a source with this hash, if the transformer has a verifier.
     pub fn verify(&mut self, source: &[u8; 32]) -> Result<(), Error> {
-        self.verifier.as_mut().map_or(Ok(()), |verifier| verifier.finish(source))
+        let verified = self.verifier.as_mut().map_or(Ok(()), |verifier| verifier.finish(source));
+        self.is_suspect |= verified.is_err();
+        verified
+    }
+
+    /// Checks whether it decodes its outputs.
+    #[must_use]
+    pub const fn verifies(&self) -> bool {
+        self.verifier.is_some()
+    }
+
+    /// Checks whether an output did not decode to its source: its memory may be at fault.
+    #[must_use]
+    pub const fn is_suspect(&self) -> bool {
+        self.is_suspect
     }
 
     /// Starts a file, whether or not the previous one was finished. `source` is its path below the input.

@@ -16,8 +16,8 @@ use crate::policy::ExpansionLimits;
 pub struct Verifier {
     running: Vec<Running>,
     decoded: Decoded,
-    /// A part of the output could not be decoded.
-    has_failed: bool,
+    /// The first error of decoding.
+    error: Option<Error>,
 }
 
 #[derive(Debug, Default)]
@@ -56,7 +56,7 @@ impl Verifier {
         };
         let running = chain.specs().iter().rev().map(|spec| inverse(&**spec));
         let running = running.collect::<Result<_, Error>>()?;
-        Ok(Self { running, decoded: Decoded::default(), has_failed: false })
+        Ok(Self { running, decoded: Decoded::default(), error: None })
     }
 
     /// Starts a file.
@@ -67,13 +67,13 @@ impl Verifier {
             running.set_source_bytes(1);
         }
         self.decoded.0.reset();
-        self.has_failed = false;
+        self.error = None;
     }
 
     /// Decodes the next bytes of the output.
     pub fn feed(&mut self, bytes: &[u8]) {
-        if !self.has_failed {
-            self.has_failed = push(&mut self.running, bytes, &mut self.decoded).is_err();
+        if self.error.is_none() {
+            self.error = push(&mut self.running, bytes, &mut self.decoded).err();
         }
     }
 
@@ -81,13 +81,16 @@ impl Verifier {
     pub fn finish(&mut self, source: &[u8; 32]) -> Result<(), Error> {
         let mut chain = &mut self.running[..];
         while let Some((first, rest)) = chain.split_first_mut() {
-            self.has_failed |= first.finish(rest, &mut self.decoded).is_err();
+            let ended = first.finish(rest, &mut self.decoded);
+            self.error = self.error.take().or(ended.err());
             chain = rest;
         }
-        if self.has_failed || self.decoded.0.finalize().as_bytes() != source {
-            return Err(Cause::NotReversed.into());
+        let source_of = |error| Cause::NotReversed { source: error };
+        match self.error.take() {
+            Some(error) => Err(source_of(Some(Box::new(error))).into()),
+            None if self.decoded.0.finalize().as_bytes() != source => Err(source_of(None).into()),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

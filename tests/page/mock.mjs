@@ -111,7 +111,7 @@ const HOSTILE = [
 function busy() {
   const one = pipeline("main", {
     published: 48_190, quarantined: 4, retries: 12, source_bytes: 343_112_004_000, output_bytes: 94_214_880_000, pending: 1_204,
-    oldest_pending_seconds: 12, in_flight: 187, queued: 158, lanes_busy: 2, in_flight_bytes: 4_218_000_000, in_flight_done_bytes: 900_000_000, quarantine_size: 4,
+    oldest_pending_seconds: 12, oldest_pending: "2026/11/scan-0412.tif", in_flight: 187, queued: 158, lanes_busy: 2, in_flight_bytes: 4_218_000_000, in_flight_done_bytes: 900_000_000, quarantine_size: 4,
     input: "/srv/inbox", output: "/srv/outbox", on_success: "archive:/srv/done",
   });
   const work = [

@@ -100,7 +100,7 @@ function showGroups() {
   setText(byId("quarantine-count"), total > 0 ? count(total) : "");
   byId("quarantine-filter").hidden = total === 0;
   byId("quarantine-none").hidden = found.length > 0;
-  setText(byId("quarantine-none"), search + pipeline === "" ? "No file is in quarantine." : "No file in quarantine fits the filter.");
+  setText(byId("quarantine-none"), total === 0 || search + pipeline === "" ? "No file is in quarantine." : "No file in quarantine fits the filter.");
   byId("requeue-all").hidden = matching === 0;
   setText(byId("requeue-all"), matching < total ? `Requeue ${count(matching)}…` : "Requeue all…");
 }

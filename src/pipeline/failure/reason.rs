@@ -89,7 +89,9 @@ const fn cause_code(cause: &Cause) -> ReasonCode {
         Cause::Program(_) => ReasonCode::ProgramFailed,
         Cause::Rejected(_) => ReasonCode::ProgramRejected,
         Cause::Unavailable(_) => ReasonCode::ProgramUnavailable,
-        Cause::Stopped | Cause::Failed(_) | Cause::NotReversed => ReasonCode::TransformFailed,
+        Cause::Stopped | Cause::Failed(_) | Cause::NotReversed { .. } => {
+            ReasonCode::TransformFailed
+        }
     }
 }
 

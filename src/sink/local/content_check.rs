@@ -16,7 +16,14 @@ const BUFFER_BYTES: usize = 16 * 1024;
 /// Compares an output of this size with the hash of the written content, from the page cache; a large
 /// output only if it has a hole, because it was written without one. If outputs are verified, it compares
 /// each one, and reads a large one from the disk.
-pub fn check(file: &File, size: u64, hash: &Hash, verify: bool) -> io::Result<()> {
+///
+/// `on_progress` is called for each buffer that was read.
+pub fn check(
+    (file, size): (&File, u64),
+    hash: &Hash,
+    verify: bool,
+    on_progress: &dyn Fn(),
+) -> io::Result<()> {
     if failpoint::is_skipped("barrier::content") {
         return Ok(());
     }
@@ -35,6 +42,7 @@ pub fn check(file: &File, size: u64, hash: &Hash, verify: bool) -> io::Result<()
         }
         hasher.update(buffer.get(..count).unwrap_or_default());
         offset += count as u64;
+        on_progress();
     }
     if offset == size && *hasher.finalize().as_bytes() == *hash {
         Ok(())

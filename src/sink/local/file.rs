@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{content_check, shared::Shared};
+use super::shared::Shared;
 use crate::{
     failpoint,
     fingerprint::Fingerprint,
@@ -156,7 +156,7 @@ impl LocalFile {
         let file = self.temp()?.file();
         fs::start_writeback(file)?;
         file.sync_all()?;
-        content_check::check(file, self.identity.size, &self.hash, self.shared.verify)
+        self.shared.check_content((file, self.identity.size), &self.hash)
     }
 
     /// Checks whether the version that is to be replaced still has the name. A directory cannot do this

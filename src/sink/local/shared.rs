@@ -1,6 +1,7 @@
 //! What every part of a local sink uses.
 
 use std::{
+    fs::File,
     io,
     sync::{
         Arc,
@@ -9,9 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::content_check;
 use crate::{
     failpoint,
     fs::Dir,
+    ledger::Hash,
     observe::{PipelineMeter, SyncKind},
     policy::Durability,
     sink::{Error, ErrorKind},
@@ -51,6 +54,12 @@ impl Shared {
         if !self.has_lost_attributes.swap(true, Ordering::Relaxed) {
             tracing::warn!(event = "storage.limited", pipeline = %self.pipeline, %error, "outputs cannot have all extended attributes of their sources");
         }
+    }
+
+    /// Checks whether a synced file of this size has the content with this hash.
+    pub fn check_content(&self, of: (&File, u64), hash: &Hash) -> io::Result<()> {
+        let progressed = || self.meter.iter().for_each(|meter| meter.progressed());
+        content_check::check(of, hash, self.verify, &progressed)
     }
 
     /// Makes the names of a directory durable.

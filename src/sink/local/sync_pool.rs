@@ -9,9 +9,10 @@ use std::{
     time::Instant,
 };
 
-use super::{content_check, file::Content, shared::Shared};
+use super::{file::Content, shared::Shared};
 use crate::{
     failpoint,
+    fingerprint::FileId,
     fs::{self, Dir},
     limits,
     observe::SyncKind,
@@ -223,10 +224,15 @@ pub fn start_writeback(files: Vec<Content>) -> (Vec<Content>, Vec<Synced>) {
 }
 
 /// Removes duplicates, by identity: two handles of one path may be two directories, and one
-/// directory may have two paths.
+/// directory may have two paths. One sync is enough where it makes all names of the file system durable.
 fn distinct(dirs: impl IntoIterator<Item = Arc<Dir>>) -> Vec<Arc<Dir>> {
     let mut ids = HashSet::new();
-    let is_new = |dir: &Arc<Dir>| match dir.id() {
+    let id_of = |dir: &Arc<Dir>| {
+        let id = dir.id()?;
+        let all = fs::syncs_all_names(&**dir)?;
+        Ok::<_, io::Error>(if all { FileId { inode: 0, ..id } } else { id })
+    };
+    let is_new = |dir: &Arc<Dir>| match id_of(dir) {
         Ok(id) => ids.insert(id),
         // Its sync reports the error.
         Err(_) => true,
@@ -243,5 +249,5 @@ fn sync_file(content: &Content, shared: &Shared) -> io::Result<()> {
 }
 
 fn check_content(content: &Content, shared: &Shared) -> io::Result<()> {
-    content_check::check(content.temp.file(), content.identity.size, &content.hash, shared.verify)
+    shared.check_content((content.temp.file(), content.identity.size), &content.hash)
 }

@@ -1,6 +1,8 @@
 //! `verify`: an output that does not give its source is not published, and its source stays.
 
-use crate::files::{Place, tree, until};
+use std::os::unix::fs::FileExt;
+
+use crate::files::{Place, Running, tree, until};
 
 const ARGS: [&str; 3] = ["--verify", "--on-success", "delete"];
 
@@ -40,6 +42,44 @@ fn an_output_that_is_not_its_source_pauses_the_pipeline_and_keeps_the_source() {
         assert!(ended.stderr.contains(" quarantined=0 "), "{ended:?}");
         assert_eq!(place.published("file.zst"), content);
         place.assert_clean();
+    }
+}
+
+/// One byte of a large output is changed after it was written and before it is synced.
+#[test]
+fn a_large_output_is_read_back() {
+    let place = Place::new();
+    let running = place.watch_with(&ARGS, "write::sealed=1*sleep(2000)->off");
+    place.put("file", large());
+    let temp = || {
+        tree(&place.output())
+            .into_iter()
+            .find(|path| path.extension().is_some_and(|it| it == "tmp"))
+    };
+    let is_whole = || temp().and_then(|temp| place.output().join(temp).metadata().ok());
+    until("the whole output under its temporary name", || {
+        is_whole().is_some_and(|found| found.len() > 8_000_000)
+    });
+    let temp = std::fs::File::options().write(true).open(place.output().join(temp().unwrap()));
+    temp.unwrap().write_all_at(b"wrong", 4_000_000).unwrap();
+    running.until_said("the file system lost written content");
+    assert!(place.input().join("file").exists());
+    until("the source to be done", || tree(&place.input()).is_empty());
+    assert_eq!(running.stop().code, 0);
+    assert_eq!(place.published("file.zst"), large());
+}
+
+/// The failpoint is met by outputs that are verified, and by no others.
+#[test]
+fn outputs_are_verified_where_it_is_configured_only() {
+    for (args, code) in [(&ARGS[1..], 0), (&ARGS[..], 75)] {
+        let place = Place::new();
+        place.put("small", "content");
+        place.put("large", large());
+        let args = [&["run", "--config", "tidemill.toml", "--once"], args].concat();
+        let mut command = place.tidemill(&args);
+        let ended = Running::start(command.env("FAILPOINTS", "verify=return(eio)")).end();
+        assert_eq!(ended.code, code, "{ended:?}");
     }
 }
 

@@ -179,12 +179,16 @@ impl Disposer {
             }
             Verdict::Retry | Verdict::Quarantine => {
                 if let Err(error) = quarantine::quarantine(&job, stage, &reason) {
-                    return pause(job, &Failure::from(error).chain());
+                    return pause(job, &Failure::from(error).chain(), Duration::ZERO);
                 }
                 job.context.in_commit.forget(&job.metadata.identity);
                 job.end(JobEnd::Quarantined, 0);
             }
-            Verdict::Pause => pause(job, &reason.text),
+            // Another file may end the pause at once, and would have this one tried again and again.
+            Verdict::Pause if stage == Stage::Transform => {
+                pause(job, &reason.text, limits::BACKOFF);
+            }
+            Verdict::Pause => pause(job, &reason.text, Duration::ZERO),
             Verdict::Fatal => {
                 self.fatal.set(&failure);
                 job.end(JobEnd::Unfinished, 0);
@@ -193,9 +197,9 @@ impl Disposer {
     }
 }
 
-fn pause(job: Job, reason: &str) {
+fn pause(job: Job, reason: &str, delay: Duration) {
     job.context.breaker.trip(reason, Instant::now());
-    job.defer(Duration::ZERO, DeferReason::Storage);
+    job.defer(delay, DeferReason::Storage);
 }
 
 fn end_skipped(committed: Committed) {
