@@ -62,6 +62,7 @@ static COUNTING: Counting = Counting;
 
 const FEW: u64 = 128;
 const MANY: u64 = 640;
+const PAIRS: usize = 3;
 /// Of one file, of 9 bytes each.
 const SOURCE_LINES: usize = 333;
 /// The most for each file. It is the same on every machine but for the batches that files happen
@@ -111,9 +112,15 @@ fn run(files: u64) -> (u64, u64) {
 fn a_small_file_costs_the_allocations_of_the_cost_model() {
     // What is made once and kept is made here.
     run(FEW);
-    let (few, many) = (run(FEW), run(MANY));
     let each = |many: u64, few: u64| many.saturating_sub(few) / (MANY - FEW);
-    let (allocations, bytes) = (each(many.0, few.0), each(many.1, few.1));
+    // A busy machine gathers smaller batches, which add to each of their files: the least of some pairs is
+    // the files' own.
+    let pairs = [(); PAIRS].map(|()| {
+        let (few, many) = (run(FEW), run(MANY));
+        (each(many.0, few.0), each(many.1, few.1))
+    });
+    let allocations = pairs.iter().map(|pair| pair.0).min().unwrap_or_default();
+    let bytes = pairs.iter().map(|pair| pair.1).min().unwrap_or_default();
     assert!(allocations > 0, "the allocator does not count");
     assert!(allocations <= ALLOCATIONS_EACH, "{allocations} allocations for each file");
     assert!(bytes <= BYTES_EACH, "{bytes} bytes are allocated for each file");

@@ -11,6 +11,7 @@ use std::{
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 
+use super::filesystem;
 use crate::{
     failpoint,
     fingerprint::{FileId, Fingerprint},
@@ -70,8 +71,8 @@ pub struct FileMetadata {
 pub struct Dir {
     pub(super) fd: OwnedFd,
     path: PathBuf,
-    /// Whether other machines may change it without this kernel's knowledge; queried on first use.
-    network: OnceLock<bool>,
+    /// The magic number of its file system, queried on first use.
+    magic: OnceLock<u64>,
     /// Device and inode, queried on first use; no other directory gets them while the handle is
     /// open.
     id: OnceLock<FileId>,
@@ -82,7 +83,7 @@ impl Dir {
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = fs::open(path, flags, Mode::empty())?;
-        Ok(Self { fd, path: path.to_path_buf(), network: OnceLock::new(), id: OnceLock::new() })
+        Ok(Self { fd, path: path.to_path_buf(), magic: OnceLock::new(), id: OnceLock::new() })
     }
 
     /// As [`Self::open`], after opening its parent: a network file system caches that a name is
@@ -109,27 +110,37 @@ impl Dir {
         Ok(*self.id.get_or_init(|| id))
     }
 
+    fn magic(&self) -> Option<u64> {
+        if let Some(magic) = self.magic.get() {
+            return Some(*magic);
+        }
+        let magic = filesystem::magic(&self.fd).ok()?;
+        Some(*self.magic.get_or_init(|| magic))
+    }
+
     /// Checks whether other machines write to its file system; false if that cannot be queried.
     #[must_use]
     pub fn is_network(&self) -> bool {
-        *self.network.get_or_init(|| super::is_network(&self.fd).unwrap_or(false))
+        self.magic().is_some_and(filesystem::is_network_magic)
+    }
+
+    /// Checks whether [`Self::sync`] makes the names in all directories of the file system durable.
+    #[must_use]
+    pub fn syncs_all_names(&self) -> bool {
+        self.magic().is_some_and(filesystem::needs_commit)
     }
 
     /// Queries what [`Self::is_network`] returns; an error means that its file system does not answer.
     pub fn query_network(&self) -> io::Result<bool> {
-        let network = super::is_network(&self.fd)?;
-        Ok(*self.network.get_or_init(|| network))
+        // Not from memory: the question is whether it answers now.
+        let magic = filesystem::magic(&self.fd)?;
+        Ok(filesystem::is_network_magic(*self.magic.get_or_init(|| magic)))
     }
 
     /// Opens a directory below this one; the empty path opens this one.
     pub fn open_beneath(&self, relative: &Path) -> io::Result<Self> {
         let fd = self.resolve(relative, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        Ok(Self {
-            fd,
-            path: self.path.join(relative),
-            network: OnceLock::new(),
-            id: OnceLock::new(),
-        })
+        Ok(Self { fd, path: self.path.join(relative), magic: OnceLock::new(), id: OnceLock::new() })
     }
 
     /// As [`Self::open_beneath`], and makes missing directories with this mode (less the umask),
@@ -238,7 +249,15 @@ impl Dir {
     /// Makes the names in this directory durable. A failure must not be retried: the kernel forgets
     /// the data that it could not write.
     pub fn sync(&self) -> io::Result<()> {
-        super::sync_names(&self.fd)
+        match self.magic().map(filesystem::needs_commit) {
+            Some(true) => filesystem::commit_names(&self.fd),
+            Some(false) => Ok(fs::fsync(&self.fd)?),
+            // It may be either.
+            None => {
+                fs::fsync(&self.fd)?;
+                filesystem::commit_names(&self.fd)
+            }
+        }
     }
 }
 

@@ -37,7 +37,7 @@ pub fn is_network(dir: &impl AsFd) -> io::Result<bool> {
     Ok(is_network_magic(magic(dir)?))
 }
 
-fn is_network_magic(magic: u64) -> bool {
+pub fn is_network_magic(magic: u64) -> bool {
     NETWORK_MAGIC.contains(&magic) || magic == SMB2_MAGIC
 }
 
@@ -54,7 +54,7 @@ pub fn is_remote(dir: &Path) -> bool {
 }
 
 /// Returns the file system's magic number.
-fn magic(handle: &impl AsFd) -> io::Result<u64> {
+pub fn magic(handle: &impl AsFd) -> io::Result<u64> {
     Ok(magic_of(rustix::fs::fstatfs(handle)?))
 }
 
@@ -121,29 +121,27 @@ pub fn boot_id() -> String {
     text.map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
-/// Makes the names in a directory durable.
+/// Checks whether names must be made durable by [`commit_names`].
 ///
-/// By `fsync`, but not on btrfs: there a rename records the directory in the log that `fsync` writes. If
-/// another `fsync` on the file system ends at that moment, the directory counts as written, and its own
-/// `fsync` returns without writing anything (seen on Linux 6.18). So `syncfs` commits the transaction, which
-/// does not depend on that log. (`BTRFS_IOC_START_SYNC` would not write other files' data, but takes up to
-/// 30 seconds: the kernel's thread misses a request that comes before it sleeps again.)
-pub fn sync_names(dir: &impl AsFd) -> io::Result<()> {
-    if magic(dir)? != BTRFS_MAGIC {
-        return Ok(rustix::fs::fsync(dir)?);
-    }
+/// On btrfs a rename records its directory in the log that `fsync` writes. If another `fsync` on the file
+/// system ends at that moment, the directory counts as written, and its own `fsync` returns without
+/// writing anything (seen on Linux 6.18).
+pub const fn needs_commit(magic: u64) -> bool {
+    magic == BTRFS_MAGIC
+}
+
+/// Makes all names of a file system durable: `syncfs` commits the transaction, which does not depend on the
+/// log. (`BTRFS_IOC_START_SYNC` would not write other files' data, but takes up to 30 seconds: the kernel's
+/// thread misses a request that comes before it sleeps again.)
+pub fn commit_names(dir: &impl AsFd) -> io::Result<()> {
     // The first call also reports that the data of any other file could not be written, once for this handle;
     // that concerns no name. A transaction that failed is reported again, or leaves the file system read-only.
     sync_file_system(dir).or_else(|_| sync_file_system(dir))?;
-    // Before Linux 5.17 `syncfs` does not report a transaction that failed. After that only reads are possible.
+    // Before Linux 5.17 `syncfs` does not report a transaction that failed. After that only reads are
+    // possible.
     let flags = rustix::fs::fstatvfs(dir)?.f_flag;
     let has_failed = flags.contains(rustix::fs::StatVfsMountFlags::RDONLY);
     if has_failed { Err(Errno::ROFS.into()) } else { Ok(()) }
-}
-
-/// Checks whether [`sync_names`] makes the names in all directories of the file system durable.
-pub fn syncs_all_names(dir: &impl AsFd) -> io::Result<bool> {
-    Ok(magic(dir)? == BTRFS_MAGIC)
 }
 
 /// Makes all data written to the file system of this handle durable (`syncfs(2)`).

@@ -31,7 +31,6 @@ pub use dir::{Dir, FileMetadata, Kind, directory_at, identity_of, metadata_of};
 pub use extended::ExtendedAttributes;
 pub use filesystem::{
     DirtyPages, boot_id, is_mount, is_network, is_remote, prefers_syncfs, sync_file_system,
-    sync_names, syncs_all_names,
 };
 pub use kernel_io::{
     advise_sequential, copy_range, drop_cached, has_hole, share_content, start_writeback,

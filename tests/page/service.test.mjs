@@ -169,7 +169,8 @@ test("storage that is unavailable is named with its reason, and the page sees it
     await rename(place.path("in"), place.path("away"));
     await state(page, "Storage unavailable");
     const [{ paused: [{ detail }] }] = (await place.query("status")).pipelines;
-    await shows(page, "#sentence", `${detail}. Every source stays; processing resumes automatically once the storage is available.`);
+    const escaped = detail.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+    await shows(page, "#sentence", new RegExp(`^${escaped} \\(since \\d\\d:\\d\\d\\)\\. Every source stays; processing resumes automatically once the storage is available\\.$`));
     assert.match(await page.textContent(".condition"), /^storage unavailable since \d\d:\d\d: /);
     assert.ok((await page.textContent(".condition")).endsWith(detail));
     await picture(page, "unavailable");

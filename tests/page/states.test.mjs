@@ -26,7 +26,7 @@ test("each state has its word and its sentence", () => mocked("busy", async (pag
     empty: ["Idle", /^No new file since the start\.$/],
     idle: ["Idle", /^All files that were found are processed\.$/],
     paused: ["Paused", /^By the operator: no new files are taken\. No file is running or queued\.$/],
-    unavailable: ["Storage unavailable", /^cannot write in \/srv\/outbox: No space left on device \(os error 28\)\. Every source stays/],
+    unavailable: ["Storage unavailable", /^cannot write in \/srv\/outbox: No space left on device \(os error 28\) \(since [^)]*\d\d:\d\d\)\. Every source stays/],
     draining: ["Draining", /^No new files are taken\. 12 files unfinished\.$/],
     starting: ["Starting", /before the intake opens/],
     many: ["Storage unavailable", /^camera: the input is gone/],
@@ -48,7 +48,7 @@ test("the title and the header name the host, and the header the version", () =>
 test("names and reasons are text, whatever is in them", () => mocked("hostile", async (page, served) => {
   const list = served.state.quarantine;
   await page.waitForFunction((number) => document.querySelectorAll("#quarantine-groups > li").length === number, list.length);
-  await shows(page, "#sentence", /^<i>reason<\/i>\. /);
+  await shows(page, "#sentence", /^<i>reason<\/i> \(since [^)]*\d\d:\d\d\)\. /);
   const paths = served.state.work.map((file) => file.source);
   await page.locator("#quarantine-groups details").evaluateAll((groups) => groups.forEach((group) => { group.open = true; }));
   await page.waitForFunction((number) => document.querySelectorAll("#quarantine-groups tbody tr").length === number, list.length);
@@ -278,13 +278,14 @@ test("many pipelines have their own cards, are paused by name and filtered", () 
     const origins = [...document.querySelectorAll("#outcome-rows .origin")];
     return origins.length > 0 && origins.every((origin) => origin.textContent === "wal");
   });
+  for (const list of ["#quarantine-pipeline", "#chart-pipeline"]) assert.equal(await page.inputValue(list), "wal");
   await page.selectOption("#quarantine-pipeline", "partner");
   await page.click("#requeue-all");
   await shows(page, "#ask-requeue-text", /^The files that fit the filter\./);
   await page.click("#ask-requeue button[value=yes]");
   await until("the requeue", () => served.posts.length === 3);
   assert.deepEqual(served.posts[2], { action: "requeue", body: { all: true, pipeline: "partner" } });
-  await shows(page, "#quarantine-none", /^No file in quarantine fits the filter\.$/);
+  await shows(page, "#quarantine-none", /^No file is in quarantine\.$/);
 }, { expects: ["the server responded with a status of 401"] }));
 
 test("a service that ends during a drain shows no figures, and claims no outcome", () => mocked("draining", async (page, served) => {

@@ -229,8 +229,7 @@ fn distinct(dirs: impl IntoIterator<Item = Arc<Dir>>) -> Vec<Arc<Dir>> {
     let mut ids = HashSet::new();
     let id_of = |dir: &Arc<Dir>| {
         let id = dir.id()?;
-        let all = fs::syncs_all_names(&**dir)?;
-        Ok::<_, io::Error>(if all { FileId { inode: 0, ..id } } else { id })
+        Ok::<_, io::Error>(if dir.syncs_all_names() { FileId { inode: 0, ..id } } else { id })
     };
     let is_new = |dir: &Arc<Dir>| match id_of(dir) {
         Ok(id) => ids.insert(id),
