@@ -159,7 +159,7 @@ pub const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
 pub const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The largest batch of outcomes that a hook may be configured for.
-pub const HOOK_BATCH_FILES_MAX: u32 = 10_000;
+pub const HOOK_BATCH_FILES_MAX: u64 = 10_000;
 /// Outcomes that wait for a hook; beyond this the oldest are dropped.
 pub const HOOK_QUEUE_LINES_MAX: usize = 8192;
 /// Bytes of input of one run of a hook.

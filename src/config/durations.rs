@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::kinds::{Kind, Refusal, but, refused};
+use super::kinds::{Kind, Refusal, refused};
 use crate::policy::Settle;
 
 /// The longest duration: the end of a longer one could be more than the clock can hold.
@@ -17,6 +17,7 @@ impl Kind for Delay {
     type Value = Duration;
     const NAME: &'static str = "duration";
     const REFUSED: Option<&'static str> = Some("\"soon\"");
+    const EXAMPLES: [&'static str; 2] = ["\"9s\"", "\"8s\""];
 
     fn parse(written: &String) -> Result<Duration, Refusal> {
         match duration(written) {
@@ -35,10 +36,6 @@ impl Kind for Delay {
 
     fn unset() -> Duration {
         Duration::ZERO
-    }
-
-    fn other(default: Option<&str>) -> String {
-        but(default, ["\"9s\"", "\"8s\""])
     }
 }
 
@@ -59,6 +56,7 @@ impl Kind for Period {
     type Value = Duration;
     const NAME: &'static str = Delay::NAME;
     const REFUSED: Option<&'static str> = Some("\"0s\"");
+    const EXAMPLES: [&'static str; 2] = Delay::EXAMPLES;
 
     fn parse(written: &String) -> Result<Duration, Refusal> {
         match Delay::parse(written)? {
@@ -76,10 +74,6 @@ impl Kind for Period {
     fn unset() -> Duration {
         Duration::MAX
     }
-
-    fn other(default: Option<&str>) -> String {
-        Delay::other(default)
-    }
 }
 
 /// When a file counts as finished: `auto`, or the time for which it has not changed.
@@ -92,6 +86,7 @@ impl Kind for QuietTime {
     const NAME: &'static str = Delay::NAME;
     const WORDS: &'static [&'static str] = &["auto"];
     const REFUSED: Option<&'static str> = Delay::REFUSED;
+    const EXAMPLES: [&'static str; 2] = Delay::EXAMPLES;
 
     fn parse(written: &String) -> Result<Settle, Refusal> {
         if written == "auto" { Ok(Settle::Auto) } else { Delay::parse(written).map(Settle::Quiet) }
@@ -106,10 +101,6 @@ impl Kind for QuietTime {
 
     fn unset() -> Settle {
         Settle::Auto
-    }
-
-    fn other(default: Option<&str>) -> String {
-        Delay::other(default)
     }
 }
 

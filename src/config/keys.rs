@@ -10,7 +10,7 @@ use toml::Spanned;
 use super::{
     declare::{Glob, RawHook, ValueKind},
     durations::{Delay, Period, QuietTime},
-    kinds::{Count, Large, MemoryLimit, Optional, Size, Suffix, Threads, Truth, Word},
+    kinds::{Count, MemoryLimit, Optional, Size, Suffix, Threads, Truth, Word},
     table::table,
 };
 use crate::{
@@ -80,7 +80,7 @@ table! {
         on_drained: RawHook, "Run when the service is about to exit";
     }
     values HooksKeys, #[expect(clippy::struct_field_names, reason = "the names of the keys")] HooksByHand {
-        batch_files: Count<{ limits::HOOK_BATCH_FILES_MAX }> = 100,
+        batch_files: Count<u32, { limits::HOOK_BATCH_FILES_MAX }> = 100,
             "Outcomes passed to one run, at most",
             "outcomes in one run, at most 10,000";
         batch_delay: Delay = "1s",
@@ -202,7 +202,7 @@ table! {
         max_output: Size = "1TiB",
             "The largest output of one file that is decompressed, or made by a program",
             "of a file that is decompressed or made by a program";
-        max_ratio: Large = 2000,
+        max_ratio: Count<u64> = 2000,
             "The largest expansion of a file that is decompressed, in bytes for each byte of the source",
             "bytes of output for each byte of source, over all transforms";
         max_decoder_memory: Size = "128MiB",

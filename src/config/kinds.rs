@@ -44,8 +44,14 @@ pub trait Kind {
     /// The value of a key that has no default.
     fn unset() -> Self::Value;
 
+    /// Two values, as TOML.
+    const EXAMPLES: [&'static str; 2];
+
     /// A value that is not this default, as TOML.
-    fn other(default: Option<&str>) -> String;
+    fn other(default: Option<&str>) -> String {
+        let [one, other] = Self::EXAMPLES;
+        if default == Some(one) { other } else { one }.to_owned()
+    }
 }
 
 /// The type as which a value of this kind is written.
@@ -73,11 +79,6 @@ pub fn value<K: Kind>(entry: Entry<K::Written>, refusals: &mut impl Refusals) ->
     entry.default.and_then(|default| K::parse(&default).ok()).unwrap_or_else(K::unset)
 }
 
-/// The first of these that is not the default.
-pub fn but(default: Option<&str>, [one, other]: [&str; 2]) -> String {
-    if default == Some(one) { other } else { one }.to_owned()
-}
-
 /// `true` or `false`.
 #[derive(Debug)]
 pub struct Truth;
@@ -87,6 +88,7 @@ impl Kind for Truth {
     type Value = bool;
     const NAME: &'static str = "truth";
     const REFUSED: Option<&'static str> = None;
+    const EXAMPLES: [&'static str; 2] = ["true", "false"];
 
     fn parse(written: &bool) -> Result<bool, Refusal> {
         Ok(*written)
@@ -99,71 +101,37 @@ impl Kind for Truth {
     fn unset() -> bool {
         false
     }
-
-    fn other(default: Option<&str>) -> String {
-        but(default, ["true", "false"])
-    }
 }
 
 /// A number from 1 to `MAX`.
 #[derive(Debug)]
-pub struct Count<const MAX: u32 = { u32::MAX }>;
+pub struct Count<T = u32, const MAX: u64 = { u64::MAX }>(PhantomData<T>);
 
-impl<const MAX: u32> Kind for Count<MAX> {
-    type Written = u32;
-    type Value = u32;
+impl<T, const MAX: u64> Kind for Count<T, MAX>
+where
+    T: Written + Copy + Debug + From<u8> + Into<u64>,
+{
+    type Written = T;
+    type Value = T;
     const NAME: &'static str = "number";
     const REFUSED: Option<&'static str> = Some("0");
+    const EXAMPLES: [&'static str; 2] = ["7", "8"];
 
-    fn parse(written: &u32) -> Result<u32, Refusal> {
+    fn parse(written: &T) -> Result<T, Refusal> {
         let help = "leave it out for the default";
-        match *written {
+        match (*written).into() {
             0 => refused("the number must be at least 1", help),
             number if number > MAX => refused(format!("the number must be at most {MAX}"), help),
-            number => Ok(number),
+            _ => Ok(*written),
         }
     }
 
-    fn show(value: &u32) -> Option<u32> {
+    fn show(value: &T) -> Option<T> {
         Some(*value)
     }
 
-    fn unset() -> u32 {
-        1
-    }
-
-    fn other(default: Option<&str>) -> String {
-        but(default, ["7", "8"])
-    }
-}
-
-/// As [`Count`], of more than `u32` can hold.
-#[derive(Debug)]
-pub struct Large;
-
-impl Kind for Large {
-    type Written = u64;
-    type Value = u64;
-    const NAME: &'static str = "number";
-    const REFUSED: Option<&'static str> = Some("0");
-
-    fn parse(written: &u64) -> Result<u64, Refusal> {
-        match *written {
-            0 => refused("the number must be at least 1", "leave it out for the default"),
-            number => Ok(number),
-        }
-    }
-
-    fn show(value: &u64) -> Option<u64> {
-        Some(*value)
-    }
-
-    fn unset() -> u64 {
-        1
-    }
-
-    fn other(default: Option<&str>) -> String {
-        but(default, ["7", "8"])
+    fn unset() -> T {
+        T::from(1)
     }
 }
 
@@ -176,23 +144,20 @@ impl Kind for Threads {
     type Value = u32;
     const NAME: &'static str = "number";
     const REFUSED: Option<&'static str> = Some("0");
+    const EXAMPLES: [&'static str; 2] = ["77", "78"];
     const UNSET: &'static str = "processors";
 
     fn parse(written: &u32) -> Result<u32, Refusal> {
-        Count::<{ u32::MAX }>::parse(written)
+        Count::<u32>::parse(written)
     }
 
     fn show(value: &u32) -> Option<u32> {
-        Some(*value)
+        Count::<u32>::show(value)
     }
 
     fn unset() -> u32 {
         let processors = thread::available_parallelism().map_or(1, NonZero::get);
         u32::try_from(processors).unwrap_or(1)
-    }
-
-    fn other(_: Option<&str>) -> String {
-        "77".to_owned()
     }
 }
 
@@ -212,6 +177,7 @@ impl Kind for Size {
     type Value = u64;
     const NAME: &'static str = "size";
     const REFUSED: Option<&'static str> = Some("\"much\"");
+    const EXAMPLES: [&'static str; 2] = ["\"9MiB\"", "\"8MiB\""];
 
     fn parse(written: &String) -> Result<u64, Refusal> {
         match written.parse::<ByteSize>() {
@@ -231,10 +197,6 @@ impl Kind for Size {
     fn unset() -> u64 {
         1
     }
-
-    fn other(default: Option<&str>) -> String {
-        but(default, ["\"9MiB\"", "\"8MiB\""])
-    }
 }
 
 /// A size, or a share of the memory.
@@ -246,6 +208,7 @@ impl Kind for MemoryLimit {
     type Value = Memory;
     const NAME: &'static str = "size or share";
     const REFUSED: Option<&'static str> = Some("\"101%\"");
+    const EXAMPLES: [&'static str; 2] = ["\"64MiB\"", "\"65MiB\""];
 
     fn parse(written: &String) -> Result<Memory, Refusal> {
         written.parse().map_err(|message| Refusal { message, help: None })
@@ -258,10 +221,6 @@ impl Kind for MemoryLimit {
     fn unset() -> Memory {
         memory::DEFAULT
     }
-
-    fn other(default: Option<&str>) -> String {
-        but(default, ["\"64MiB\"", "\"65MiB\""])
-    }
 }
 
 /// The end of a file name.
@@ -273,6 +232,7 @@ impl Kind for Suffix {
     type Value = String;
     const NAME: &'static str = "text";
     const REFUSED: Option<&'static str> = Some("\"a/b\"");
+    const EXAMPLES: [&'static str; 2] = ["\".done\"", "\".ok\""];
 
     fn parse(written: &String) -> Result<String, Refusal> {
         if written.is_empty() || written.contains('/') {
@@ -289,10 +249,6 @@ impl Kind for Suffix {
     fn unset() -> String {
         String::new()
     }
-
-    fn other(default: Option<&str>) -> String {
-        but(default, ["\".done\"", "\".ok\""])
-    }
 }
 
 /// One of the words of an enum, which `words!` declares.
@@ -305,6 +261,7 @@ impl<T: Words> Kind for Word<T> {
     const NAME: &'static str = "word";
     const WORDS: &'static [&'static str] = T::WORDS;
     const REFUSED: Option<&'static str> = Some("\"maybe\"");
+    const EXAMPLES: [&'static str; 2] = [""; 2];
 
     fn parse(written: &String) -> Result<T, Refusal> {
         written.parse().map_err(|message| Refusal { message, help: None })
@@ -337,6 +294,7 @@ impl<K: Kind> Kind for Optional<K> {
     const NAME: &'static str = K::NAME;
     const WORDS: &'static [&'static str] = K::WORDS;
     const REFUSED: Option<&'static str> = K::REFUSED;
+    const EXAMPLES: [&'static str; 2] = K::EXAMPLES;
 
     fn parse(written: &K::Written) -> Result<Self::Value, Refusal> {
         K::parse(written).map(Some)

@@ -13,7 +13,7 @@ use crate::{
         disk::Op,
         known::Mark,
         record::Studio,
-        scenario::{Interruption, Layout, Places, Scenario},
+        scenario::{Places, Scenario},
         system::Kind,
     },
     prove,
@@ -80,20 +80,7 @@ fn a_published_file_costs_a_part_of_a_flush_and_not_four() {
     let scratch = crate::powerloss::scratch();
     own_mounts().expect("mounts of its own");
     let studio = Studio::new(scratch.path(), Kind::Ext4).expect("the disks' server");
-    let scenario = Scenario {
-        kind: Kind::Ext4,
-        layout: Layout::One,
-        on_success: "delete",
-        on_exists: "update",
-        durability: "fsync",
-        producers_sync: true,
-        consumer_takes: false,
-        interruption: Interruption::None,
-        touched: false,
-        foreign_lines: false,
-        renamed: false,
-        seed: prove::seed(),
-    };
+    let scenario = Scenario::plain(Kind::Ext4, "delete");
     studio.tape.slow_down(LATENCY);
     let one = flushes(&studio.record_act(&scenario, put, rename_one, Some((GATHER, 1))));
     let all = Some((GATHER, 1 + FILES as usize));

@@ -26,7 +26,7 @@ use crate::{
         disk::{Op, Pages, Tape},
         known::Mark,
         record::Studio,
-        scenario::{Interruption, Layout, Places, Scenario},
+        scenario::{Places, Scenario},
         system::{Kind, Mounted},
     },
     prove,
@@ -82,20 +82,7 @@ struct Recorded {
 }
 
 fn record(studio: &Studio, count: usize, sync: fn(&Dir) -> io::Result<()>, kind: Kind) -> Recorded {
-    let scenario = Scenario {
-        kind,
-        layout: Layout::One,
-        on_success: "keep",
-        on_exists: "update",
-        durability: "fsync",
-        producers_sync: true,
-        consumer_takes: false,
-        interruption: Interruption::None,
-        touched: false,
-        foreign_lines: false,
-        renamed: false,
-        seed: prove::seed(),
-    };
+    let scenario = Scenario::plain(kind, "keep");
     let (mut base, synced) = (Pages::default(), Mutex::new(Vec::new()));
     let act = |places: &Places| {
         base = studio.tape.disks().swap_remove(0);

@@ -13,7 +13,7 @@ use crate::{
         hands::{self, Rename},
         system::Kind,
     },
-    prove::Random,
+    prove::{self, Random},
 };
 
 /// Which directories are on which disk.
@@ -96,6 +96,24 @@ fn one_of<T: Copy>(random: &mut Random, all: &[T]) -> T {
 }
 
 impl Scenario {
+    /// One disk, producers that sync, and nothing that interrupts or takes.
+    pub fn plain(kind: Kind, on_success: &'static str) -> Self {
+        Self {
+            kind,
+            layout: Layout::One,
+            on_success,
+            on_exists: "update",
+            durability: "fsync",
+            producers_sync: true,
+            consumer_takes: false,
+            interruption: Interruption::None,
+            touched: false,
+            foreign_lines: false,
+            renamed: false,
+            seed: prove::seed(),
+        }
+    }
+
     /// One of all that can be combined.
     pub fn random(kind: Kind, seed: u64) -> Self {
         let mut random = Random::new(seed);
