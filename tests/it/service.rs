@@ -10,6 +10,7 @@ mod bulkheads;
 mod deliveries;
 mod drain;
 mod kill;
+mod operators;
 mod real_tree;
 mod recovery_time;
 mod resources;
