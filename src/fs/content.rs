@@ -34,9 +34,14 @@ pub fn fill(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// Checks whether a directory has this file, unchanged, under any of its first `max_names` names;
-/// true if it has more names. The inode alone is no proof: a new file may have it.
-pub fn keeps_file(dir: &Dir, wanted: &Fingerprint, max_names: usize) -> io::Result<bool> {
+/// Checks whether a directory has this file, unchanged, under any of its first `max_names` names that
+/// count; true if it has more names. The inode alone is no proof: a new file may have it.
+pub fn keeps_file(
+    dir: &Dir,
+    wanted: &Fingerprint,
+    max_names: usize,
+    counts: impl Fn(&OsStr) -> bool,
+) -> io::Result<bool> {
     for (number, entry) in Entries::read_from(dir)?.enumerate() {
         let entry = entry?;
         if number >= max_names {
@@ -47,6 +52,9 @@ pub fn keeps_file(dir: &Dir, wanted: &Fingerprint, max_names: usize) -> io::Resu
             continue;
         }
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if !counts(name) {
+            continue;
+        }
         let found = dir.stat(Path::new(name))?;
         if found.is_some_and(|found| found.identity.matches_content(wanted)) {
             return Ok(true);
@@ -67,8 +75,13 @@ mod tests {
         std::fs::write(root.path().join("a"), "content").expect("write");
         let metadata = dir.stat(Path::new("a")).expect("stat").expect("exists");
         dir.rename("a".as_ref(), &dir, "b".as_ref(), Overwrite::Never).expect("rename");
-        let keeps = |max_names| keeps_file(&dir, &metadata.identity, max_names).expect("list");
+        let keeps = |max_names| {
+            keeps_file(&dir, &metadata.identity, max_names, |name| name != "a~").expect("list")
+        };
         assert!(keeps(100));
+        dir.rename("b".as_ref(), &dir, "a~".as_ref(), Overwrite::Never).expect("rename");
+        assert!(!keeps(100), "a backup");
+        dir.rename("a~".as_ref(), &dir, "b".as_ref(), Overwrite::Never).expect("rename");
         std::fs::write(root.path().join("b"), "other content").expect("write");
         assert!(!keeps(100), "another file with the same inode");
         dir.unlink("b".as_ref()).expect("remove");

@@ -31,8 +31,27 @@ pub enum NameEvent {
     Closed,
     /// A file or a directory was renamed to this path.
     RenamedHere,
+    /// The same, from a temporary name: its producer finished it.
+    Finished,
+    /// The path lost its file: it was removed, or renamed to a place out of sight.
+    Vacated,
     /// It was renamed from this path to another one of the input.
     RenamedAway,
+    /// A file was renamed to this path after the path had lost another one.
+    Succeeded,
+}
+
+impl NameEvent {
+    /// Returns the event that stands for this one and a later one of the same path.
+    const fn then(self, later: Self) -> Self {
+        match (self, later) {
+            (earlier, Self::Named) => earlier,
+            (Self::Vacated | Self::RenamedAway | Self::Succeeded, Self::RenamedHere) => {
+                Self::Succeeded
+            }
+            (_, later) => later,
+        }
+    }
 }
 
 /// The content of the queue.
@@ -68,9 +87,7 @@ impl EventQueue {
         }
         if !queued.overflow {
             let entry = queued.paths.entry(path).or_default();
-            if event != NameEvent::Named {
-                *entry = event;
-            }
+            *entry = entry.then(event);
         }
         self.unlock_and_wake(queued);
     }
@@ -139,6 +156,28 @@ mod tests {
         let expected = [("a".into(), NameEvent::Closed), ("b".into(), NameEvent::RenamedHere)];
         assert_eq!(events.paths, HashMap::from(expected));
         assert!(!has_more && queue.take(2).0.paths.is_empty());
+    }
+
+    #[test]
+    fn a_file_that_succeeds_another_one_is_no_update() {
+        use NameEvent::{Closed, Finished, Named, RenamedAway, RenamedHere, Succeeded, Vacated};
+        for (events, expected) in [
+            (&[Vacated, RenamedHere][..], Succeeded),
+            (&[Vacated, RenamedAway, Named, RenamedHere], Succeeded),
+            (&[Vacated, RenamedHere, RenamedHere], Succeeded),
+            // An editor, an upload by SFTP, rsync.
+            (&[Vacated, RenamedAway, Named, Closed], Closed),
+            (&[Vacated, Finished], Finished),
+            (&[RenamedHere], RenamedHere),
+            (&[Vacated, RenamedHere, Vacated], Vacated),
+        ] {
+            let (queue, _wake) = EventQueue::new();
+            for event in events {
+                queue.path("a".into(), *event);
+            }
+            let (found, _) = queue.take(1);
+            assert_eq!(found.paths.get(std::path::Path::new("a")), Some(&expected), "{events:?}");
+        }
     }
 
     #[test]

@@ -99,8 +99,9 @@ pub trait Source: Send + Sync + Debug {
         Ok(None)
     }
 
-    /// Checks whether a directory has this file, unchanged, under any of its first `max_names` names;
-    /// true if it has more names. A source without renames has it under none.
+    /// Checks whether a directory has this file, unchanged, under any of its first `max_names` names that
+    /// are not temporary: an editor or rsync keeps the old version of a file as a backup (`NAME~`). True
+    /// if the directory has more names. A source without renames has it under none.
     fn keeps(&self, _directory: &Path, _wanted: &Fingerprint, _max_names: usize) -> Result<bool> {
         Ok(false)
     }

@@ -35,17 +35,22 @@ impl Intake {
         }
         for (path, event) in paths {
             self.context.meter.event();
-            let path = self.discovery.marked_file(path);
+            let marked = self.discovery.marked_file(path.clone());
+            if marked == path {
+                self.note_succession(&path, event);
+            }
             let arrival = match event {
-                NameEvent::Named => Arrival::Unknown,
+                NameEvent::Named | NameEvent::Vacated => Arrival::Unknown,
                 NameEvent::Closed => Arrival::Closed,
-                NameEvent::RenamedHere => Arrival::Renamed,
+                NameEvent::RenamedHere | NameEvent::Finished | NameEvent::Succeeded => {
+                    Arrival::Renamed
+                }
                 NameEvent::RenamedAway => {
-                    self.table.renamed_away(&path, now);
+                    self.table.renamed_away(&marked, now);
                     Arrival::Unknown
                 }
             };
-            self.look(path, (DiscoveredBy::Event, arrival));
+            self.look(marked, (DiscoveredBy::Event, arrival));
         }
     }
 
@@ -114,6 +119,9 @@ impl Intake {
             Ok(LookResult::File(mut observation)) => {
                 observation.arrival = arrival;
                 let now = Instant::now();
+                if !self.mark_succeeded(&path) {
+                    return self.table.mark_missing(path, now);
+                }
                 if arrival != Arrival::Unknown {
                     self.table.on_close_write(&path, now);
                 }
@@ -153,7 +161,7 @@ impl Intake {
                     self.note_gone(&path);
                 }
                 if origin == DiscoveredBy::Event {
-                    self.note_absent(path, Instant::now());
+                    self.note_absent(path);
                 }
             }
             Err(error) => {

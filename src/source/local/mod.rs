@@ -16,6 +16,7 @@ mod watch;
 
 use std::{
     error::Error as StdError,
+    ffi::OsStr,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -31,6 +32,7 @@ use super::{
     Subscription, TakeRequest, TakeResult, Taken, event_queue::EventQueue,
 };
 use crate::{
+    config,
     fingerprint::{FileId, Fingerprint},
     fs::{self, Dir, FileMetadata, NodeId},
 };
@@ -112,8 +114,10 @@ impl Source for Local {
     }
 
     fn keeps(&self, directory: &Path, wanted: &Fingerprint, max_names: usize) -> Result<bool> {
+        let counts = |name: &OsStr| config::temporary_name(name.as_ref()).is_none();
         let dir = self.dir.open_beneath(directory);
-        dir.and_then(|dir| fs::keeps_file(&dir, wanted, max_names)).map_err(self.at(directory))
+        dir.and_then(|dir| fs::keeps_file(&dir, wanted, max_names, counts))
+            .map_err(self.at(directory))
     }
 
     fn open(&self, path: &Path) -> Result<Opened> {

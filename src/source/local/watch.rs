@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use notify::{
     Config, ErrorKind, Event, EventKind, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher,
-    event::{AccessKind, AccessMode, ModifyKind, RenameMode},
+    event::{AccessKind, AccessMode, ModifyKind, RemoveKind, RenameMode},
 };
 
 use super::super::event_queue::{EventQueue, NameEvent};
+use crate::config;
 
 /// A running watch. Dropping it ends its thread and closes its descriptors.
 #[derive(Debug)]
@@ -36,8 +37,9 @@ impl Watch {
             | EventKindMask::ACCESS_CLOSE;
         let config = Config::default().with_follow_symlinks(false).with_event_kinds(mask);
         let watched_root = root.to_path_buf();
+        let mut from_temporary = None;
         let handler = move |event: notify::Result<Event>| match event {
-            Ok(event) => add_event(&queue, &watched_root, event),
+            Ok(event) => add_event(&queue, &watched_root, event, &mut from_temporary),
             Err(error) => {
                 tracing::warn!(event = "intake.watch_failed", %error, "watch error, running a full scan");
                 queue.overflow();
@@ -61,7 +63,8 @@ fn classify(error: notify::Error) -> WatchError {
     }
 }
 
-fn add_event(queue: &EventQueue, root: &Path, event: Event) {
+/// `from_temporary`: the cookie of the latest rename from a temporary name.
+fn add_event(queue: &EventQueue, root: &Path, event: Event, from_temporary: &mut Option<usize>) {
     crate::failpoint::pass("discover::event");
     // An overflow has no path, so it must be handled first.
     if event.need_rescan() {
@@ -69,7 +72,16 @@ fn add_event(queue: &EventQueue, root: &Path, event: Event) {
     }
     let name_event = match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => NameEvent::Closed,
-        EventKind::Modify(ModifyKind::Name(RenameMode::To)) => NameEvent::RenamedHere,
+        EventKind::Modify(ModifyKind::Name(RenameMode::From)) => {
+            let is_temporary = event.paths.iter().any(|path| has_temporary_name(path));
+            *from_temporary = event.tracker().filter(|_| is_temporary);
+            NameEvent::Vacated
+        }
+        EventKind::Modify(ModifyKind::Name(RenameMode::To)) => {
+            let is_finished = event.tracker().is_some() && event.tracker() == *from_temporary;
+            if is_finished { NameEvent::Finished } else { NameEvent::RenamedHere }
+        }
+        EventKind::Remove(RemoveKind::File) => NameEvent::Vacated,
         EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => {
             return add_rename(queue, root, &event.paths);
         }
@@ -82,6 +94,10 @@ fn add_event(queue: &EventQueue, root: &Path, event: Event) {
             Err(_) => {}
         }
     }
+}
+
+fn has_temporary_name(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| config::temporary_name(name.as_ref()).is_some())
 }
 
 /// Adds the event of a rename within the input. Each of both names has had an event of its own before.

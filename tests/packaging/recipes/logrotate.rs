@@ -15,9 +15,13 @@ const DAYS: [&str; 3] = ["day 1\n", "day 2\n", "day 3\n"];
 
 /// Ends a day: the log is rotated by logrotate as Debian configures it, by number or by date.
 fn rotate(place: &Place, by: &str) {
+    rotate_and(place, "nocompress", by);
+}
+
+fn rotate_and(place: &Place, compress: &str, by: &str) {
     let rules = place.root().join("logrotate.conf");
     let text = format!(
-        "{}/app.log {{\n  rotate 7\n  nocompress\n  missingok\n  {by}\n}}\n",
+        "{}/app.log {{\n  rotate 7\n  {compress}\n  missingok\n  {by}\n}}\n",
         place.input().display()
     );
     std::fs::write(&rules, text).unwrap();
@@ -91,4 +95,21 @@ fn config_logs_toml_keeps_every_day_by_number_and_by_date() {
         assert_eq!(contents(&tree(&place.output())), wanted(), "{by}");
         assert!(!ended.stderr.contains("quarantined\""), "{ended:?}");
     }
+}
+
+/// Debian's usual rules: yesterday's log is compressed and removed, and a few milliseconds later today's
+/// gets its name.
+#[test]
+fn kept_logs_that_logrotate_compresses_keep_every_day() {
+    let place = Place::new();
+    place.configure("include = [\"*.log.*\"]\nexclude = [\"*.gz\"]\ntransforms = \"zstd\"");
+    let running = place.watch(&[]);
+    for (number, day) in (1..).zip(DAYS) {
+        place.put("app.log", day);
+        rotate_and(&place, "compress\n  delaycompress", "nodateext");
+        until(day, || contents(&tree(&place.output())).len() == number);
+    }
+    let ended = running.stop();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(contents(&tree(&place.output())), wanted());
 }

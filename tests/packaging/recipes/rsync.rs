@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, process::Command};
 
 use crate::{
-    files::{Place, tree, until},
+    files::{Place, decompressed, tree, until},
     prove,
 };
 
@@ -56,4 +56,40 @@ fn rsync_into_a_running_service_publishes_each_file_once_under_its_own_name() {
             assert_eq!(left, if on_success == "keep" { files } else { 0 }, "{on_success}");
         }
     }
+}
+
+/// `--backup` keeps the old version as `NAME~`: the new one is an update all the same.
+#[test]
+fn rsync_with_backups_updates_the_outputs() {
+    let name = "rsync_with_backups_updates_the_outputs";
+    if Command::new("rsync").arg("--version").output().is_err() {
+        return prove::skipped(name, "rsync is not installed");
+    }
+    let place = Place::new();
+    let source = place.root().join("source");
+    fs::create_dir(&source).unwrap();
+    let running = place.watch(&[]);
+    for version in ["first", "the second"] {
+        for number in 0..20 {
+            fs::write(source.join(number.to_string()), format!("{version} version\n")).unwrap();
+        }
+        let status = Command::new("rsync")
+            .arg("-ab")
+            .arg(format!("{}/", source.display()))
+            .arg(format!("{}/", place.input().display()))
+            .status()
+            .unwrap();
+        assert!(status.success(), "{status}");
+        until(version, || {
+            let is_new = |number: u32| {
+                let output = place.output().join(format!("{number}.zst"));
+                output.exists() && decompressed(&output).starts_with(version.as_bytes())
+            };
+            (0..20).all(is_new)
+        });
+    }
+    assert!(place.input().join("0~").exists());
+    let ended = running.stop();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(outputs(&place).len(), 20);
 }
