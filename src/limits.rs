@@ -52,6 +52,9 @@ pub const HANDOFF_FILES_MAX: usize = 16;
 
 /// The required quiet time of a file if the kernel cannot report its writers.
 pub const QUIET_TIME: Duration = Duration::from_secs(2);
+/// The required quiet time of another user's file whose close or rename was not seen, if the kernel may
+/// not report its writers.
+pub const UNSEEN_QUIET_TIME: Duration = Duration::from_mins(1);
 /// The quiet time after the close of a file that was written under its final name: its producer may be
 /// about to rename it. It grows to twice the observed delay of such a rename, up to the second figure.
 pub const CLOSED_QUIET_TIME: Duration = Duration::from_millis(100);

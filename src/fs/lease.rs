@@ -11,7 +11,9 @@ use super::sys::{Lease, ignore_broken_leases, set_lease};
 pub enum Writers {
     None,
     Some,
-    /// The file system or the file's ownership gives no answer.
+    /// The file is another user's, and this process has no `CAP_LEASE`: the kernel gives no answer.
+    Denied,
+    /// The file system gives no answer.
     Unknown,
 }
 
@@ -26,9 +28,8 @@ pub fn check_writers(file: &File) -> io::Result<Writers> {
         Ok(()) => set_lease(file, Lease::None).map(|()| Writers::None),
         Err(error) => match Errno::from_io_error(&error) {
             Some(Errno::AGAIN) => Ok(Writers::Some),
-            Some(Errno::ACCESS | Errno::PERM | Errno::INVAL | Errno::NOLCK | Errno::OPNOTSUPP) => {
-                Ok(Writers::Unknown)
-            }
+            Some(Errno::ACCESS | Errno::PERM) => Ok(Writers::Denied),
+            Some(Errno::INVAL | Errno::NOLCK | Errno::OPNOTSUPP) => Ok(Writers::Unknown),
             _ => Err(error),
         },
     }

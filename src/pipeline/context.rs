@@ -44,6 +44,8 @@ pub struct Context {
     pub own_paths: Arc<OwnPaths>,
     /// Whether there is a record that only recovery can finish.
     has_unfinished: AtomicBool,
+    /// Whether the kernel denied a look for a file's writers.
+    writers_denied: AtomicBool,
     lost_names: AtomicU64,
 }
 
@@ -83,6 +85,7 @@ impl Context {
             sink,
             own_paths,
             has_unfinished: AtomicBool::new(false),
+            writers_denied: AtomicBool::new(false),
             lost_names: AtomicU64::new(0),
         }
     }
@@ -97,6 +100,13 @@ impl Context {
     pub fn defer_unfinished(&self, source: &Path) {
         if !self.set_unfinished() {
             tracing::warn!(event = "file.deferred", pipeline = %self.config.name, source = %display_path(source), "earlier output not acknowledged, deferred to the next start");
+        }
+    }
+
+    /// Logs the first file whose writers the kernel does not report to this process.
+    pub fn note_denied_writers(&self, source: &Path) {
+        if !self.writers_denied.swap(true, Ordering::Relaxed) {
+            tracing::warn!(event = "intake.writers_unknown", pipeline = %self.config.name, source = %display_path(source), hint = "run as the owner of the files or with CAP_LEASE (deploy/systemd/other-users.conf)", "cannot see writers of another user's file");
         }
     }
 

@@ -49,8 +49,10 @@ pub struct Job {
     pub extended: ExtendedAttributes,
     /// 1 for the first attempt.
     pub attempt: u32,
-    /// Whether the file has been quiet long enough to be taken if the kernel cannot report writers.
-    pub quiet: bool,
+    /// The time for which the file was unchanged when it settled.
+    pub quiet_for: Duration,
+    /// The evidence that its producer has finished it.
+    pub arrival: Arrival,
     /// See [`SettledFile::was_replaced`].
     pub was_replaced: bool,
     pub origin: DiscoveredBy,
@@ -87,7 +89,8 @@ pub struct SettledFile {
     pub path: PathBuf,
     pub metadata: FileMetadata,
     pub attempt: u32,
-    pub quiet: bool,
+    pub quiet_for: Duration,
+    pub arrival: Arrival,
     /// Whether an earlier job of this name ended because another file got the name: this one is
     /// published even if that happens again, so that a name that is replaced all the time has an
     /// output.
@@ -115,7 +118,8 @@ impl Job {
             path,
             metadata,
             attempt,
-            quiet,
+            quiet_for,
+            arrival,
             was_replaced,
             was_attempted,
             origin,
@@ -133,7 +137,8 @@ impl Job {
             metadata,
             extended: ExtendedAttributes::default(),
             attempt,
-            quiet,
+            quiet_for,
+            arrival,
             was_replaced,
             origin,
             earlier_record,

@@ -91,20 +91,21 @@ mod tests {
         fingerprint::Fingerprint,
         fs::{FileMetadata, Kind},
         observe::Trace,
-        pipeline::job::DiscoveredBy,
+        pipeline::job::{Arrival, DiscoveredBy},
     };
 
     fn settled(name: &str, size: u64) -> SettledFile {
         let identity = Fingerprint { size, ..Fingerprint::NONE };
         let metadata =
             FileMetadata { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
-        let (attempt, quiet, waited) = (1, true, std::time::Duration::ZERO);
+        let (attempt, waited) = (1, std::time::Duration::ZERO);
         let (origin, trace) = (DiscoveredBy::Scan, Trace::default());
         SettledFile {
             path: name.into(),
             metadata,
             attempt,
-            quiet,
+            quiet_for: waited,
+            arrival: Arrival::Unknown,
             was_replaced: false,
             was_attempted: false,
             renumbered: 0,

@@ -120,7 +120,8 @@ impl SettleTable {
             path,
             metadata: observation.metadata,
             attempt,
-            quiet: quiet_for >= limits::QUIET_TIME,
+            quiet_for,
+            arrival: finish.arrival(),
             was_replaced,
             was_attempted,
             renumbered: identities.renumbered,
@@ -144,8 +145,8 @@ impl SettleTable {
                 (Duration::ZERO, self.closed_quiet.time().saturating_sub(closed_for))
             }
         };
-        let needs_quiet = waiting.needs_quiet || self.rules.network;
-        let quiet = quiet.max(if needs_quiet { limits::QUIET_TIME } else { Duration::ZERO });
+        let network = if self.rules.network { limits::QUIET_TIME } else { Duration::ZERO };
+        let quiet = quiet.max(network).max(waiting.needed_quiet());
         quiet.max(self.rules.min_age).saturating_sub(quiet_for).max(after_close)
     }
 
@@ -236,8 +237,7 @@ impl SettleTable {
             }
             JobEnd::Unfinished | JobEnd::Returned => None,
             JobEnd::Deferred { after, attempt, cause } => {
-                let is_unfinished =
-                    matches!(cause, DeferReason::Busy | DeferReason::Unsure | DeferReason::Changed);
+                let is_unfinished = cause.is_unfinished_source();
                 let waits = if is_unfinished { waits + 1 } else { waits };
                 let doubled = after.saturating_mul(1 << waits.saturating_sub(1).min(16));
                 // On a network file system no event ends the wait early.
@@ -252,7 +252,6 @@ impl SettleTable {
                     unchanged_since: now,
                     until: now + wait,
                     attempt,
-                    needs_quiet: cause == DeferReason::Unsure,
                     was_replaced: cause == DeferReason::Replaced,
                     finish,
                     waits,

@@ -60,6 +60,9 @@ pub enum DeferReason {
     Busy,
     /// The kernel cannot report writers: the file must be quiet for a time.
     Unsure,
+    /// The kernel may not report the writers of another user's file, and neither a close nor a rename of it
+    /// was seen: it must be quiet for a longer time.
+    Unseen,
     /// It changed while it was read.
     Changed,
     /// It failed, and another attempt may succeed.
@@ -68,4 +71,12 @@ pub enum DeferReason {
     Replaced,
     /// Storage is unavailable.
     Storage,
+}
+
+impl DeferReason {
+    /// Checks whether its producer may not have finished the file.
+    #[must_use]
+    pub const fn is_unfinished_source(self) -> bool {
+        matches!(self, Self::Busy | Self::Unsure | Self::Unseen | Self::Changed)
+    }
 }

@@ -5,7 +5,7 @@
 //! A1: a source with a finished record in the ledger, by identity, is not read again.
 //! A2: a file that any process has open for writing is not taken.
 
-use std::io;
+use std::{io, time::Duration};
 
 use crate::{
     failpoint,
@@ -19,8 +19,8 @@ use crate::{
         failure::ClaimError,
         in_commit::EarlierJob,
         job::{
-            Claimed, Committed, DeferReason, DiscoveredBy, DisposeRequest, FailedJob, Job, JobEnd,
-            Streamed,
+            Arrival, Claimed, Committed, DeferReason, DiscoveredBy, DisposeRequest, FailedJob, Job,
+            JobEnd, Streamed,
         },
     },
     protocol::{
@@ -204,8 +204,10 @@ fn open(mut job: Job) -> Result<Option<Claimed>, Box<FailedJob>> {
             return Err(Box::new(job.fail(ClaimError::Open { path, source })));
         }
     }
-    let is_quiet = job.quiet && settled_identity == job.metadata.identity;
-    match check_writers(&*source, is_quiet) {
+    if settled_identity != job.metadata.identity {
+        (job.quiet_for, job.arrival) = (Duration::ZERO, Arrival::Unknown);
+    }
+    match check_writers(&job, &*source) {
         Ok(None) => Ok(Some(Claimed { job, source })),
         Ok(Some(reason)) => {
             job.defer(limits::BUSY_RECHECK_DELAY, reason);
@@ -226,11 +228,20 @@ fn is_eligible(job: &Job, metadata: &FileMetadata) -> bool {
 }
 
 /// Returns the reason to defer a file that may have a writer. If the kernel cannot report writers, the
-/// quiet time decides.
-fn check_writers(source: &dyn SourceFile, is_quiet: bool) -> io::Result<Option<DeferReason>> {
+/// quiet time decides; if it may not, so does what was seen of the file's producer.
+fn check_writers(job: &Job, source: &dyn SourceFile) -> io::Result<Option<DeferReason>> {
+    let is_quiet = |time, reason| (job.quiet_for < time).then_some(reason);
     Ok(match source.writers()? {
         Writers::None => None,
         Writers::Some => Some(DeferReason::Busy),
-        Writers::Unknown => (!is_quiet).then_some(DeferReason::Unsure),
+        Writers::Denied if !job.input.is_remote() => {
+            job.context.note_denied_writers(&job.path);
+            match job.arrival {
+                Arrival::Renamed => None,
+                Arrival::Closed => is_quiet(limits::QUIET_TIME, DeferReason::Unseen),
+                Arrival::Unknown => is_quiet(limits::UNSEEN_QUIET_TIME, DeferReason::Unseen),
+            }
+        }
+        Writers::Denied | Writers::Unknown => is_quiet(limits::QUIET_TIME, DeferReason::Unsure),
     })
 }

@@ -74,10 +74,10 @@ pub(super) fn take(
 }
 
 /// Checks whether a file is unchanged for long enough that no process is assumed to write it, where the
-/// kernel cannot report writers.
+/// kernel cannot report writers. Its time of modification does not count: each change moves the change
+/// time, and a producer may set the other one to the future.
 fn is_quiet(identity: &Fingerprint) -> bool {
-    let changed_ns = identity.modified_ns.max(identity.changed_ns);
-    let changed = Duration::from_nanos(u64::try_from(changed_ns).unwrap_or(0));
+    let changed = Duration::from_nanos(u64::try_from(identity.changed_ns).unwrap_or(0));
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     now.saturating_sub(changed) >= limits::QUIET_TIME
 }
@@ -89,7 +89,7 @@ fn can_detect_writers(dir: &Dir, name: &OsStr) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         // A write lease, which the holder has a time to give up.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-        writers => Ok(writers? != Writers::Unknown),
+        writers => Ok(!matches!(writers?, Writers::Denied | Writers::Unknown)),
     }
 }
 
@@ -130,7 +130,9 @@ impl LocalHeld {
                 Ok(TakeResult::Replaced)
             }
             Ok(Some((_, Writers::Some))) => Ok(TakeResult::Busy),
-            Ok(Some((_, Writers::None | Writers::Unknown))) => return self.compare_content(wanted),
+            Ok(Some((_, Writers::None | Writers::Denied | Writers::Unknown))) => {
+                return self.compare_content(wanted);
+            }
             Err(error) => busy_if_leased(error),
         };
         self.return_with(result)

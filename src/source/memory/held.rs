@@ -39,7 +39,9 @@ impl HeldSource for Held {
         let result = match object.writers() {
             _ if !object.is_wanted(wanted) => TakeResult::Replaced,
             Writers::Some => TakeResult::Busy,
-            Writers::None | Writers::Unknown => return Ok(TakeResult::Taken(self)),
+            Writers::None | Writers::Denied | Writers::Unknown => {
+                return Ok(TakeResult::Taken(self));
+            }
         };
         Ok(match self.put_back() {
             Ok(()) => result,

@@ -1,7 +1,14 @@
 //! What is left of root.
 
+use std::{
+    io::Write,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
 use crate::{
-    files::{Place, tree},
+    files::{Place, Running, tree, until},
     hostile::{
         NOBODY, is_root,
         process::{field, threads},
@@ -93,4 +100,52 @@ fn a_link_in_the_place_of_the_resolved_configuration_is_replaced_and_not_followe
     let resolved = std::fs::symlink_metadata(place.state().join("config.toml")).unwrap();
     assert!(resolved.is_file());
     assert!(!place.state().join("config.toml.new").exists());
+}
+
+/// The kernel answers only a file's owner, or `CAP_LEASE`, whether a process writes it.
+#[test]
+fn a_stalled_upload_of_another_user_is_not_taken_while_it_is_open() {
+    let name = "a_stalled_upload_of_another_user_is_not_taken_while_it_is_open";
+    if !is_root() {
+        return prove::skipped(name, "this is not root");
+    }
+    for on_success in ["keep", "delete"] {
+        let place = Place::new();
+        std::fs::create_dir(place.state()).unwrap();
+        for dir in [place.input(), place.output(), place.state()] {
+            std::os::unix::fs::chown(dir, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        std::fs::set_permissions(place.root(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut upload = std::fs::File::create(place.input().join("stalled")).unwrap();
+        upload.write_all(b"the first half").unwrap();
+        let mut command =
+            place.tidemill(&["run", "--config", "tidemill.toml", "--on-success", on_success]);
+        let running = Running::start(command.uid(NOBODY).gid(NOBODY));
+        running.until_said("event=pipeline.ready");
+        let moved = place.root().join("moved");
+        std::fs::write(&moved, "moved in").unwrap();
+        // Its own time lies in the future, as some cameras and archives set it.
+        let future = SystemTime::now() + Duration::from_hours(1);
+        std::fs::File::options().append(true).open(&moved).unwrap().set_modified(future).unwrap();
+        move_in(&place, &moved);
+        let is_published = |name: &str| place.output().join(format!("{name}.zst")).exists();
+        until("the file that was moved in", || is_published("moved"));
+        place.put("closed", "closed");
+        until("the file that was closed", || is_published("closed"));
+        assert!(!is_published("stalled"), "{on_success}\n{}", running.log());
+        upload.write_all(b" and the second half").unwrap();
+        drop(upload);
+        until("the upload", || is_published("stalled"));
+        assert_eq!(place.published("stalled.zst"), b"the first half and the second half");
+        let left = if on_success == "keep" { 3 } else { 0 };
+        until("all are disposed of", || tree(&place.input()).len() == left);
+        let ended = running.stop();
+        assert_eq!(ended.code, 0, "{ended:?}");
+        assert_eq!(ended.stderr.matches("event=intake.writers_unknown").count(), 1, "{ended:?}");
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the producer renames it")]
+fn move_in(place: &Place, path: &Path) {
+    std::fs::rename(path, place.input().join(path.file_name().unwrap())).unwrap();
 }

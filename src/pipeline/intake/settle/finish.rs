@@ -23,6 +23,14 @@ impl Finish {
         }
     }
 
+    pub const fn arrival(self) -> Arrival {
+        match self {
+            Self::Unknown => Arrival::Unknown,
+            Self::Closed(_) => Arrival::Closed,
+            Self::Renamed => Arrival::Renamed,
+        }
+    }
+
     pub const fn closed(self) -> Option<Instant> {
         match self {
             Self::Closed(at) => Some(at),

@@ -1,10 +1,11 @@
 //! An entry of the table: a path that waits, or whose file is in flight.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::finish::{Finish, Identities};
 use crate::{
     fingerprint::Fingerprint,
+    limits,
     pipeline::job::{Arrival, DeferReason},
 };
 
@@ -42,7 +43,6 @@ pub(super) struct Waiting {
     /// The earliest time of the next look.
     pub(super) until: Instant,
     pub(super) attempt: u32,
-    pub(super) needs_quiet: bool,
     pub(super) was_replaced: bool,
     pub(super) finish: Finish,
     /// How often it was deferred because it was not finished; each doubles the wait.
@@ -56,6 +56,17 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
+    /// Returns the quiet time that its latest job asked for.
+    pub(super) const fn needed_quiet(&self) -> Duration {
+        match (self.cause, self.finish) {
+            (Some(DeferReason::Unsure), _) | (Some(DeferReason::Unseen), Finish::Closed(_)) => {
+                limits::QUIET_TIME
+            }
+            (Some(DeferReason::Unseen), Finish::Unknown) => limits::UNSEEN_QUIET_TIME,
+            _ => Duration::ZERO,
+        }
+    }
+
     pub(super) fn new(identity: Fingerprint, now: Instant) -> Self {
         Self {
             identity,
@@ -63,7 +74,6 @@ impl Waiting {
             unchanged_since: now,
             until: now,
             attempt: 1,
-            needs_quiet: false,
             was_replaced: false,
             finish: Finish::Unknown,
             waits: 0,

@@ -100,7 +100,7 @@ fn quiet_time_begins_again_with_each_change() {
     assert_eq!(bench.due(8), 0);
     assert_eq!(bench.due(9), 1);
     let settled = bench.observe(2, 0, 9).expect("ready");
-    assert!(settled.quiet);
+    assert!(settled.quiet_for >= limits::QUIET_TIME);
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn an_old_file_was_quiet_before_its_first_observation() {
 fn on_a_network_file_system_every_file_must_be_quiet() {
     let mut bench = Bench::new(SettleRules { network: true, ..AT_ONCE });
     assert!(bench.observe(1, 0, 0).is_none());
-    assert!(bench.observe(1, 0, 2).is_some_and(|settled| settled.quiet));
+    assert!(bench.observe(1, 0, 2).is_some_and(|settled| settled.quiet_for >= limits::QUIET_TIME));
 }
 
 /// On some FUSE mounts no look finds the file that settled, and it was deferred without a warning.
@@ -157,11 +157,27 @@ fn a_busy_file_waits_longer_each_time_and_its_close_ends_the_wait() {
 #[test]
 fn a_file_with_unknown_writers_must_be_quiet() {
     let mut bench = Bench::new(AT_ONCE);
-    assert!(bench.observe(1, 0, 0).is_some_and(|settled| !settled.quiet));
+    assert!(bench.observe(1, 0, 0).is_some_and(|settled| settled.quiet_for < limits::QUIET_TIME));
     bench.returned(deferred(0, DeferReason::Unsure), 0);
     assert!(bench.observe(1, 0, 1).is_none());
     assert!(bench.observe(1, 0, 2).is_none());
-    assert!(bench.observe(1, 0, 3).is_some_and(|settled| settled.quiet));
+    assert!(bench.observe(1, 0, 3).is_some_and(|settled| settled.quiet_for >= limits::QUIET_TIME));
+}
+
+#[test]
+fn a_file_whose_writers_are_another_users_waits_for_its_close_or_for_long() {
+    let quiet = |arrival| {
+        let mut bench = Bench::new(AT_ONCE);
+        assert!(bench.observe(1, 0, 0).is_some());
+        bench.returned(deferred(0, DeferReason::Unseen), 0);
+        match bench.arrive(arrival, 0, 1_000) {
+            Some(_) => Some(1),
+            None => (2..100).find(|second| bench.observe(1, 0, *second).is_some()),
+        }
+    };
+    assert_eq!(quiet(Arrival::Renamed), Some(1));
+    assert_eq!(quiet(Arrival::Closed), Some(3));
+    assert_eq!(quiet(Arrival::Unknown), Some(61));
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub enum WaitReason {
     Changed,
     Replaced,
     Unsure,
+    Unseen,
     Failed,
     Storage,
     StatFailed,
@@ -29,6 +30,7 @@ impl fmt::Display for WaitReason {
             Self::Changed => f.write_str("it changed while it was read"),
             Self::Replaced => f.write_str("another file took its name while it was read"),
             Self::Unsure => f.write_str("it changed just now and the kernel cannot report writers"),
+            Self::Unseen => f.write_str("it changed lately, its close was not seen, and only CAP_LEASE permits a look for writers of other users' files"),
             Self::Failed => f.write_str("it failed and waits for a retry"),
             Self::Storage => f.write_str("its output or its input is unavailable"),
             Self::StatFailed => f.write_str("cannot stat it"),
@@ -46,6 +48,7 @@ impl From<DeferReason> for WaitReason {
             DeferReason::Changed => Self::Changed,
             DeferReason::Replaced => Self::Replaced,
             DeferReason::Unsure => Self::Unsure,
+            DeferReason::Unseen => Self::Unseen,
             DeferReason::Failed => Self::Failed,
             DeferReason::Storage => Self::Storage,
         }
