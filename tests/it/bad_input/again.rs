@@ -519,3 +519,26 @@ fn a_marker_comes_back_with_a_source_that_was_put_back_between_two_names() {
     assert_eq!(place.published("a.zst"), b"content");
     assert!(tree(&place.input()).is_empty(), "{:?}", tree(&place.input()));
 }
+
+/// The ledger is on another disk than the data, and that disk was lost. Only an output of another content
+/// is a conflict.
+#[test]
+fn a_new_ledger_takes_over_the_outputs_that_are_there() {
+    for on_success in ["keep", "delete"] {
+        let place = Place::new();
+        place.put("a", "content");
+        place.put("b", "content of b");
+        assert_once(&place, &[]);
+        let before = std::fs::read(place.output().join("a.zst")).unwrap();
+        std::fs::remove_dir_all(place.state()).unwrap();
+        std::fs::write(place.output().join("b.zst"), "another program's").unwrap();
+        let ended = place.once(&["--on-success", on_success]);
+        assert_eq!(ended.code, 65, "{ended:?}");
+        assert_eq!(std::fs::read(place.output().join("a.zst")).unwrap(), before);
+        assert_eq!(place.history("a").len(), 1, "{on_success}");
+        assert!(ended.stderr.contains("1 file published"), "{ended:?}");
+        assert!(ended.stderr.contains("reason_code=name_taken"), "{ended:?}");
+        assert_eq!(place.input().join("a").exists(), on_success == "keep");
+        assert_eq!(std::fs::read(place.output().join("b.zst")).unwrap(), b"another program's");
+    }
+}

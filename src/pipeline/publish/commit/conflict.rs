@@ -174,8 +174,22 @@ pub fn resolve(staged: &Staged) -> Result<Resolution, Failure> {
             let free = free_name(&*staged.file, (parent, name), extension).map_err(failed)?;
             Ok(Resolution::Suffixed(parent.join(free)))
         }
+        // The ledger that had its record was lost, or the directories were moved to other paths.
+        Resolution::Conflict(_)
+            if policy == OnExists::Update && has_same_content(staged, &existing)? =>
+        {
+            let identity = existing.identity;
+            Ok(Resolution::Replace(Replaced { identity, hash: Some(*hash) }))
+        }
         resolution => Ok(resolution),
     }
+}
+
+/// Checks whether the file that has the output's name is the output, byte for byte.
+fn has_same_content(staged: &Staged, existing: &Occupant) -> Result<bool, Failure> {
+    let is_as_large = existing.identity.size == staged.file.identity().size;
+    let hash = || staged.file.hash_of(&staged.output).map_err(CommitError::of);
+    Ok(existing.is_file && is_as_large && hash()? == staged.hashes.output)
 }
 
 /// Returns the numbered path under which this same source was published before, if it is not
