@@ -45,10 +45,13 @@ impl Fingerprint {
     /// give a file another inode number at each look-up: there its size and both times must do.
     #[must_use]
     pub fn may_be_same_file(&self, other: &Self) -> bool {
-        let unchanged = self.size == other.size
-            && self.modified_ns == other.modified_ns
-            && self.changed_ns == other.changed_ns;
-        unchanged || self.file_id() == other.file_id()
+        self.has_equal_times(other) || self.file_id() == other.file_id()
+    }
+
+    /// Checks whether the size and both times are equal, whatever the inode number.
+    #[must_use]
+    pub fn has_equal_times(&self, other: &Self) -> bool {
+        self.is_copy_of(other) && self.changed_ns == other.changed_ns
     }
 
     /// Returns the file's ID.

@@ -65,9 +65,6 @@ pub const ABSENCE_TIME: Duration = Duration::from_secs(1);
 pub const RECENT_CLOSES_MAX: usize = 2048;
 /// The wait before the next look at a file with a writer; it doubles, and the file's close ends it.
 pub const BUSY_RECHECK_DELAY: Duration = Duration::from_millis(250);
-/// The deferrals in a row after which a file had another inode number, and the same size and time,
-/// before a warning.
-pub const RENUMBERED_JOBS: u32 = 5;
 /// The time between two full scans of a polled input.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(5);
 

@@ -124,6 +124,15 @@ impl Dir {
         self.magic().is_some_and(filesystem::is_network_magic)
     }
 
+    /// Checks whether a file of it may have another inode number after each look: by a server's choice, or
+    /// because the file system has none of its own.
+    #[must_use]
+    pub fn may_renumber(&self) -> bool {
+        self.magic().is_some_and(|magic| {
+            filesystem::is_network_magic(magic) || filesystem::has_no_inodes(magic)
+        })
+    }
+
     /// Checks whether [`Self::sync`] makes the names in all directories of the file system durable.
     #[must_use]
     pub fn syncs_all_names(&self) -> bool {

@@ -30,6 +30,8 @@ const NETWORK_MAGIC: [u64; 11] = [
 const SMB2_MAGIC: u64 = 0xfe53_4d42;
 const FUSE_MAGIC: u64 = 0x6573_5546;
 const BTRFS_MAGIC: u64 = 0x9123_683e;
+/// FAT and exFAT.
+const NO_INODES_MAGIC: [u64; 2] = [0x4d44, 0x2011_bab0];
 
 /// Checks whether other machines may change a file system, so that kernel events and leases miss
 /// changes.
@@ -39,6 +41,11 @@ pub fn is_network(dir: &impl AsFd) -> io::Result<bool> {
 
 pub fn is_network_magic(magic: u64) -> bool {
     NETWORK_MAGIC.contains(&magic) || magic == SMB2_MAGIC
+}
+
+/// Checks whether a file system keeps no inode numbers: the kernel makes them up.
+pub fn has_no_inodes(magic: u64) -> bool {
+    NO_INODES_MAGIC.contains(&magic)
 }
 
 /// Checks whether a directory, or the nearest one above that exists, is on a network file system. FUSE

@@ -98,8 +98,6 @@ pub struct SettledFile {
     /// Whether an earlier attempt failed or met unavailable storage: a stop counts the file as
     /// unfinished.
     pub was_attempted: bool,
-    /// The number of deferrals in a row after which its inode number alone had changed.
-    pub renumbered: u32,
     /// The time since it was first observed, or returned.
     pub waited: Duration,
     pub origin: DiscoveredBy,

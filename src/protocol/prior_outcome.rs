@@ -108,6 +108,25 @@ fn find_undisposed(
     Ok(published.map(|record| Record { state: State::Changed, reason: reason(), ..record }))
 }
 
+/// Returns the identity of a file that stays in the input, with the inode number of its record where that
+/// number may not last, and nothing else differs.
+#[must_use]
+pub fn known_identity(
+    record: Option<&Record>,
+    found: Fingerprint,
+    may_renumber: bool,
+) -> Fingerprint {
+    let stays = |record: &&Record| {
+        record.on_success == OnSuccess::Keep || record.state == State::Quarantined
+    };
+    let is_renumbered =
+        |record: &&Record| may_renumber && stays(record) && found.has_equal_times(&record.identity);
+    match record.filter(is_renumbered) {
+        Some(record) => Fingerprint { inode: record.identity.inode, ..found },
+        None => found,
+    }
+}
+
 /// Classifies a file by its record. Only an equal identity makes it the same file.
 #[must_use]
 pub fn prior_outcome(

@@ -17,7 +17,7 @@ use crate::{
     fs::{self, Dir, Kind, NodeId},
     ledger::{self, HistoryQuery, Ledger, PipelineDirs, Record, State},
     observe::{display_path, units::size},
-    protocol::prior_outcome::{PriorOutcome, classify, find_record},
+    protocol::prior_outcome::{PriorOutcome, classify, find_record, known_identity},
     sink::{self, Remains, SinkOptions},
 };
 
@@ -193,7 +193,9 @@ fn as_source(
     let on_success = on_success.or_else(|| record.map(|record| record.on_success.clone()));
     let on_success = on_success.unwrap_or(crate::policy::OnSuccess::Keep);
     let born_ns = || Dir::open(&roots.input).ok()?.born_ns(source).ok()?;
-    let outcome = classify(ledger, record, &seen.identity, &on_success, born_ns);
+    let may_renumber = Dir::open(&roots.input).is_ok_and(|input| input.may_renumber());
+    let found = known_identity(record, seen.identity, may_renumber);
+    let outcome = classify(ledger, record, &found, &on_success, born_ns);
     let (state, next) = state_and_next(outcome, record.is_some());
     let mut explanation = Explanation::new(state).and(past);
     if outcome == PriorOutcome::New {

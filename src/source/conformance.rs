@@ -58,7 +58,14 @@ fn identity(source: &dyn Source, path: &str) -> Fingerprint {
 }
 
 fn request<'a>(path: &'a str, read: &'a Fingerprint) -> TakeRequest<'a> {
-    TakeRequest { path: path.as_ref(), read, content: None, id: ID, resumed: false }
+    TakeRequest {
+        path: path.as_ref(),
+        read,
+        content: None,
+        has_coarse_times: false,
+        id: ID,
+        resumed: false,
+    }
 }
 
 /// Takes the source that has this name now.
@@ -209,6 +216,7 @@ fn a_source_with_other_content_under_the_same_identity_is_left_alone(bench: &imp
     let read = identity(&*source, "a");
     let with_hash = |content: &str| TakeRequest {
         content: Some(*blake3::hash(content.as_bytes()).as_bytes()),
+        has_coarse_times: true,
         ..request("a", &read)
     };
     let taken = source.take(&with_hash("before")).expect("take");

@@ -61,6 +61,11 @@ pub trait Source: Send + Sync + Debug {
     /// blame a server, and no event reports all changes.
     fn is_remote(&self) -> bool;
 
+    /// Checks whether a file may have another inode number after each look.
+    fn may_renumber(&self) -> bool {
+        self.is_remote()
+    }
+
     /// Returns the metadata of the root: which place it is, its owner, its latest change.
     fn metadata(&self) -> Result<FileMetadata>;
 
@@ -243,8 +248,10 @@ pub struct TakeRequest<'a> {
     pub path: &'a Path,
     /// The identity as it was read.
     pub read: &'a Fingerprint,
-    /// The hash of the content as it was read, if the times are too coarse to show a change after that.
+    /// The hash of the content as it was read, if it is known.
     pub content: Option<Hash>,
+    /// Whether the times are too coarse to show a change after that: the content is compared.
+    pub has_coarse_times: bool,
     /// The record, whose number marks the source while it is held.
     pub id: RecordId,
     /// Whether an earlier disposal of this record may have been interrupted. The source may have its name
@@ -257,9 +264,9 @@ impl<'a> TakeRequest<'a> {
     #[must_use]
     pub fn of(record: &'a Record) -> Self {
         let Record { id, source, identity, output, at_ns, .. } = record;
-        let hash = output.as_ref().map(|output| output.source_hash);
-        let content = hash.filter(|_| identity.may_hide_a_change(*at_ns));
-        Self { path: source, read: identity, content, id: *id, resumed: false }
+        let content = output.as_ref().map(|output| output.source_hash);
+        let has_coarse_times = identity.may_hide_a_change(*at_ns);
+        Self { path: source, read: identity, content, has_coarse_times, id: *id, resumed: false }
     }
 
     /// Returns the request for the source of a record whose disposal may have been interrupted.

@@ -102,12 +102,6 @@ impl Intake {
         }
     }
 
-    fn log_renumbered(&mut self, path: &Path) {
-        if self.is_news(Path::new("")) {
-            tracing::warn!(event = "intake.renumbered", pipeline = %self.context.name(), source = %display_path(path), hint = "mount the input with lasting inode numbers (FUSE: `use_ino` or `noforget`)", "inode number of an unchanged file changes at each look");
-        }
-    }
-
     pub(super) fn look(&mut self, path: PathBuf, (origin, arrival): (DiscoveredBy, Arrival)) {
         let Some(input) = self.root.input() else { return };
         let start = self.context.tracer.now();
@@ -129,9 +123,6 @@ impl Intake {
                     let (file, waited) = ((self.context.name(), &*settled.path), settled.waited);
                     settled.trace = self.context.tracer.begin(start, file, waited, now);
                     self.context.meter.stage(Stage::Settle, waited);
-                    if settled.renumbered >= limits::RENUMBERED_JOBS {
-                        self.log_renumbered(&settled.path);
-                    }
                     self.ready.push(settled);
                 }
             }

@@ -108,7 +108,6 @@ mod tests {
             arrival: Arrival::Unknown,
             was_replaced: false,
             was_attempted: false,
-            renumbered: 0,
             waited,
             origin,
             trace,

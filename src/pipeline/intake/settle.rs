@@ -87,10 +87,10 @@ impl SettleTable {
                 return None;
             }
             Some(Pending::Waiting(waiting)) => {
-                let is_unchanged = waiting.identity == identity;
+                let is_unchanged = waiting.identity.has_equal_times(&identity);
                 let unchanged_since = if is_unchanged { waiting.unchanged_since } else { now };
                 let has_changed = !is_unchanged && waiting.identity != Fingerprint::NONE;
-                let known = if has_changed { waiting.identity } else { waiting.identities.latest };
+                let known = if has_changed { waiting.identity } else { waiting.earlier };
                 let is_other = known != Fingerprint::NONE && !identity.may_be_same_file(&known);
                 self.lost += u64::from(is_other);
                 let finish = match waiting.finish {
@@ -113,8 +113,7 @@ impl SettleTable {
         }
         self.in_flight += 1;
         let Waiting { attempt, since, waits, finish, was_replaced, was_attempted, .. } = waiting;
-        let identities = waiting.identities.after(identity);
-        let file = InFlight { observed_again: None, waits, finish, identities };
+        let file = InFlight { observed_again: None, waits, finish, identity };
         self.entries.insert(path.clone(), Pending::InFlight(file));
         Some(SettledFile {
             path,
@@ -124,7 +123,6 @@ impl SettleTable {
             arrival: finish.arrival(),
             was_replaced,
             was_attempted,
-            renumbered: identities.renumbered,
             waited: now.saturating_duration_since(since),
             origin: observation.origin,
             // The intake sets it.
@@ -221,7 +219,7 @@ impl SettleTable {
     /// must look at it now.
     pub fn on_feedback(&mut self, feedback: Feedback, now: Instant) -> Option<(PathBuf, Arrival)> {
         let Feedback { path, outcome } = feedback;
-        let Some(&Pending::InFlight(InFlight { observed_again, waits, finish, identities })) =
+        let Some(&Pending::InFlight(InFlight { observed_again, waits, finish, identity })) =
             self.entries.get(&path)
         else {
             return None;
@@ -255,7 +253,7 @@ impl SettleTable {
                     was_replaced: cause == DeferReason::Replaced,
                     finish,
                     waits,
-                    identities,
+                    earlier: identity,
                     was_attempted: !is_unfinished,
                     cause: Some(cause),
                 };

@@ -25,7 +25,7 @@ use crate::{
     },
     protocol::{
         eligibility,
-        prior_outcome::{PriorOutcome, classify, find_record},
+        prior_outcome::{PriorOutcome, classify, find_record, known_identity},
     },
     reason::Reason,
     source::{Opened, SourceError, SourceFile},
@@ -94,9 +94,9 @@ impl Claim {
             }
         };
         let on_success = &job.context.config.on_success;
-        let (ledger, found) = (&*context.ledger, &metadata.identity);
+        let found = &known_identity(record.as_ref(), metadata.identity, job.input.may_renumber());
         let born_ns = || job.input.born_ns(path).ok().flatten();
-        let outcome = classify(ledger, record.as_ref(), found, on_success, born_ns);
+        let outcome = classify(&*context.ledger, record.as_ref(), found, on_success, born_ns);
         match (outcome, record) {
             (PriorOutcome::New, record) => {
                 // An operator asked for it to be processed again.
@@ -204,7 +204,7 @@ fn open(mut job: Job) -> Result<Option<Claimed>, Box<FailedJob>> {
             return Err(Box::new(job.fail(ClaimError::Open { path, source })));
         }
     }
-    if settled_identity != job.metadata.identity {
+    if !settled_identity.has_equal_times(&job.metadata.identity) {
         (job.quiet_for, job.arrival) = (Duration::ZERO, Arrival::Unknown);
     }
     match check_writers(&job, &*source) {

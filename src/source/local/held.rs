@@ -14,7 +14,7 @@ use super::{
 use crate::{
     failpoint,
     fingerprint::Fingerprint,
-    fs::{self, Dir, Kind, NodeId, Overwrite, Writers},
+    fs::{self, Dir, FileMetadata, Kind, NodeId, Overwrite, Writers},
     limits,
 };
 
@@ -47,10 +47,7 @@ pub(super) fn take(
     // Another file is not taken: its producer never finds it without its name then.
     match dir.stat(Path::new(name))? {
         None => return Ok(TakeResult::Gone),
-        // The change time counts too: a rewrite that resets the other times moves it.
-        Some(metadata)
-            if metadata.kind != Kind::File || !metadata.identity.matches(wanted.read) =>
-        {
+        Some(metadata) if metadata.kind != Kind::File || !is_wanted(&dir, wanted, &metadata) => {
             return Ok(TakeResult::Replaced);
         }
         Some(metadata) if !is_quiet(&metadata.identity) && !can_detect_writers(&dir, name)? => {
@@ -71,6 +68,13 @@ pub(super) fn take(
         result => result?,
     }
     held.compare(wanted)
+}
+
+/// Checks whether this is the file that was read. The change time counts too: a rewrite that resets the
+/// other times moves it. On some file systems its inode number may be another one.
+fn is_wanted(dir: &Dir, wanted: &TakeRequest<'_>, found: &FileMetadata) -> bool {
+    let is_renumbered = || found.identity.has_equal_times(wanted.read) && dir.may_renumber();
+    found.identity.matches(wanted.read) || is_renumbered()
 }
 
 /// Checks whether a file is unchanged for long enough that no process is assumed to write it, where the
@@ -126,21 +130,35 @@ impl LocalHeld {
         let opened = failpoint::hit("dispose::taken").and_then(|()| self.open());
         let result = match opened {
             Ok(None) => return Ok(TakeResult::Gone),
-            Ok(Some((identity, _))) if !wanted.read.matches_content(&identity) => {
+            Ok(Some((identity, _))) if !self.may_be_wanted(wanted, &identity) => {
                 Ok(TakeResult::Replaced)
             }
             Ok(Some((_, Writers::Some))) => Ok(TakeResult::Busy),
-            Ok(Some((_, Writers::None | Writers::Denied | Writers::Unknown))) => {
-                return self.compare_content(wanted);
+            Ok(Some((identity, Writers::None | Writers::Denied | Writers::Unknown))) => {
+                return self.compare_content(wanted, &identity);
             }
             Err(error) => busy_if_leased(error),
         };
         self.return_with(result)
     }
 
-    /// The third check, of the content, where the times are too coarse to show a change after the read.
-    fn compare_content(self, wanted: &TakeRequest<'_>) -> io::Result<TakeResult> {
-        let Some(hash) = wanted.content else {
+    /// Checks whether this is the file that was read, as far as its metadata shows. On some file systems its inode number
+    /// may be another one: then its content decides.
+    fn may_be_wanted(&self, wanted: &TakeRequest<'_>, found: &Fingerprint) -> bool {
+        let is_copy =
+            || wanted.content.is_some() && found.is_copy_of(wanted.read) && self.dir.may_renumber();
+        wanted.read.matches_content(found) || is_copy()
+    }
+
+    /// The third check, of the content, where the times are too coarse to show a change after the read,
+    /// or the inode number is another one.
+    fn compare_content(
+        self,
+        wanted: &TakeRequest<'_>,
+        found: &Fingerprint,
+    ) -> io::Result<TakeResult> {
+        let is_uncertain = wanted.has_coarse_times || found.inode != wanted.read.inode;
+        let Some(hash) = wanted.content.filter(|_| is_uncertain) else {
             return Ok(TakeResult::Taken(Box::new(self)));
         };
         let result = match fs::content_hash(&self.dir, &self.private) {

@@ -74,6 +74,10 @@ impl Source for Local {
         self.dir.is_network()
     }
 
+    fn may_renumber(&self) -> bool {
+        self.dir.may_renumber()
+    }
+
     fn metadata(&self) -> Result<FileMetadata> {
         fs::metadata_of(&*self.dir).map_err(at(self.dir.path()))
     }

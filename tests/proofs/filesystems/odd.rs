@@ -33,6 +33,8 @@ pub struct Oddities {
     pub lost_answers: bool,
     /// `EPERM` for `chmod`, `chown` and `utimes`, as a share that forbids them.
     pub fixed_attributes: bool,
+    /// A file has another inode number after each look at its name.
+    pub renumbers: bool,
     /// All times are this one, as within one tick of a clock that is coarse.
     pub clock: Option<SystemTime>,
 }
@@ -53,6 +55,8 @@ struct Node {
 struct Tree {
     nodes: HashMap<u64, Node>,
     last: u64,
+    /// Further numbers of nodes.
+    aliases: HashMap<u64, u64>,
 }
 
 /// The server of one mount.
@@ -117,6 +121,12 @@ impl Tree {
         &mut self.nodes.get_mut(&u64::from(of)).unwrap().names
     }
 
+    /// The node's own number.
+    fn own(&self, number: INodeNo) -> u64 {
+        let number = u64::from(number);
+        self.aliases.get(&number).copied().unwrap_or(number)
+    }
+
     fn find(&self, parent: INodeNo, name: &OsStr) -> Option<u64> {
         self.nodes.get(&u64::from(parent))?.names.get(name).copied()
     }
@@ -160,16 +170,24 @@ fn answer(result: Result<(), Errno>, reply: ReplyEmpty) {
 
 impl Filesystem for Odd {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let tree = self.tree();
+        let mut tree = self.tree();
         match tree.find(parent, name).and_then(|number| tree.attributes(number)) {
+            Some(found) if self.oddities.renumbers && found.kind == FileType::RegularFile => {
+                tree.last += 1;
+                let (alias, own) = (tree.last, u64::from(found.ino));
+                tree.aliases.insert(alias, own);
+                let found = FileAttr { ino: INodeNo(alias), ..found };
+                reply.entry(&Duration::ZERO, &found, Generation(0));
+            }
             Some(found) => reply.entry(&Duration::ZERO, &found, Generation(0)),
             None => reply.error(Errno::ENOENT),
         }
     }
 
     fn getattr(&self, _: &Request, number: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        match self.tree().attributes(u64::from(number)) {
-            Some(found) => reply.attr(&Duration::ZERO, &found),
+        let tree = self.tree();
+        match tree.attributes(tree.own(number)) {
+            Some(found) => reply.attr(&Duration::ZERO, &FileAttr { ino: number, ..found }),
             None => reply.error(Errno::ENOENT),
         }
     }
@@ -198,7 +216,8 @@ impl Filesystem for Odd {
         }
         let now = self.now();
         let mut tree = self.tree();
-        let Some(node) = tree.nodes.get_mut(&u64::from(number)) else {
+        let own = tree.own(number);
+        let Some(node) = tree.nodes.get_mut(&own) else {
             return reply.error(Errno::ENOENT);
         };
         node.changed = now;
@@ -215,7 +234,8 @@ impl Filesystem for Odd {
             Some(TimeOrNow::Now) => node.modified = now,
             None => {}
         }
-        reply.attr(&Duration::ZERO, &tree.attributes(u64::from(number)).unwrap());
+        let found = tree.attributes(own).unwrap();
+        reply.attr(&Duration::ZERO, &FileAttr { ino: number, ..found });
     }
 
     fn mkdir(
@@ -290,8 +310,9 @@ impl Filesystem for Odd {
         if self.oddities.no_links {
             return reply.error(Errno::EPERM);
         }
-        let (now, number) = (self.now(), u64::from(of));
+        let now = self.now();
         let mut tree = self.tree();
+        let number = tree.own(of);
         if tree.find(to, new).is_some() {
             return reply.error(Errno::EEXIST);
         }
@@ -320,7 +341,7 @@ impl Filesystem for Odd {
         reply: ReplyData,
     ) {
         let tree = self.tree();
-        let content = &tree.nodes[&u64::from(number)].content;
+        let content = &tree.nodes[&tree.own(number)].content;
         let from = usize::try_from(offset).unwrap().min(content.len());
         let to = (from + size as usize).min(content.len());
         reply.data(&content[from..to]);
@@ -340,7 +361,8 @@ impl Filesystem for Odd {
     ) {
         let (now, from) = (self.now(), usize::try_from(offset).unwrap());
         let mut tree = self.tree();
-        let node = tree.nodes.get_mut(&u64::from(number)).unwrap();
+        let own = tree.own(number);
+        let node = tree.nodes.get_mut(&own).unwrap();
         let end = from + data.len();
         node.content.resize(node.content.len().max(end), 0);
         node.content[from..end].copy_from_slice(data);

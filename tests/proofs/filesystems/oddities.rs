@@ -146,3 +146,29 @@ fn a_file_that_a_coarse_clock_shows_unchanged_is_read_once_more_and_then_left() 
     assert_eq!(place.published("file.zst"), b"as second");
     place.assert_clean();
 }
+
+/// FAT and SSHFS give a file another number once the kernel forgot it: its size, its times and its content decide.
+#[test]
+fn files_whose_inode_numbers_do_not_last_are_published_once_and_disposed_of() {
+    let place = Place::new();
+    let odd = Oddities { renumbers: true, ..Oddities::default() };
+    let Some(_mount) = odd::mount(&place.input(), odd) else { return };
+    for number in 0..20 {
+        place.put(number.to_string(), format!("content {number}"));
+    }
+    for _ in 0..2 {
+        let ended = place.once(&[]);
+        assert_eq!(ended.code, 0, "{ended:?}");
+    }
+    let ended = place.once(&["--on-exists", "suffix"]);
+    assert!(ended.stderr.contains("20 skipped: nothing to do"), "{ended:?}");
+    assert_eq!(tree(&place.output()).len(), 20, "once each");
+    for on_success in ["archive:archive", "delete"] {
+        place.put("more", on_success);
+        let ended = place.once(&["--on-success", on_success, "--on-exists", "suffix"]);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        assert!(tree(&place.input()).is_empty(), "{:?}", tree(&place.input()));
+    }
+    assert_eq!(tree(&place.output()).len(), 22);
+    place.assert_clean();
+}

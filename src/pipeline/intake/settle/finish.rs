@@ -1,8 +1,8 @@
-//! The evidence of a file: its close or rename, and whether its inode number lasts.
+//! The evidence that a file is finished: its close or rename.
 
 use std::time::Instant;
 
-use crate::{fingerprint::Fingerprint, pipeline::job::Arrival};
+use crate::pipeline::job::Arrival;
 
 /// The evidence that a producer has finished a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,25 +44,5 @@ pub(super) fn latest(earlier: Option<Arrival>, arrival: Arrival) -> Arrival {
     match (earlier, arrival) {
         (Some(earlier), Arrival::Unknown) => earlier,
         _ => arrival,
-    }
-}
-
-/// The identities of a file that is deferred again and again.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Identities {
-    /// The identity at the latest job.
-    pub latest: Fingerprint,
-    /// The number of jobs in a row before which the inode alone had changed.
-    pub renumbered: u32,
-}
-
-impl Identities {
-    pub const NONE: Self = Self { latest: Fingerprint::NONE, renumbered: 0 };
-
-    /// Adds the identity at the next job.
-    pub fn after(self, found: Fingerprint) -> Self {
-        let is_renumbered = found.is_copy_of(&self.latest) && found.inode != self.latest.inode;
-        let renumbered = if is_renumbered { self.renumbered + 1 } else { 0 };
-        Self { latest: found, renumbered }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::finish::{Finish, Identities};
+use super::finish::Finish;
 use crate::{
     fingerprint::Fingerprint,
     limits,
@@ -30,7 +30,7 @@ pub(super) struct InFlight {
     /// See [`Waiting::waits`].
     pub(super) waits: u32,
     pub(super) finish: Finish,
-    pub(super) identities: Identities,
+    pub(super) identity: Fingerprint,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,8 +47,8 @@ pub(super) struct Waiting {
     pub(super) finish: Finish,
     /// How often it was deferred because it was not finished; each doubles the wait.
     pub(super) waits: u32,
-    /// Its identities at its earlier jobs.
-    pub(super) identities: Identities,
+    /// Its identity at its latest job.
+    pub(super) earlier: Fingerprint,
     /// Whether an earlier attempt failed or met unavailable storage.
     pub(super) was_attempted: bool,
     /// The reason of its latest deferral, if any.
@@ -77,7 +77,7 @@ impl Waiting {
             was_replaced: false,
             finish: Finish::Unknown,
             waits: 0,
-            identities: Identities::NONE,
+            earlier: Fingerprint::NONE,
             was_attempted: false,
             cause: None,
         }

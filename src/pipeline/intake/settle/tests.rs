@@ -120,24 +120,12 @@ fn on_a_network_file_system_every_file_must_be_quiet() {
     assert!(bench.observe(1, 0, 2).is_some_and(|settled| settled.quiet_for >= limits::QUIET_TIME));
 }
 
-/// On some FUSE mounts no look finds the file that settled, and it was deferred without a warning.
 #[test]
-fn a_file_whose_inode_number_does_not_last_is_noticed() {
-    let jobs = u64::from(limits::RENUMBERED_JOBS) + 1;
-    for (changes_inode, changes_size) in [(true, false), (true, true), (false, false)] {
-        let mut bench = Bench::new(AT_ONCE);
-        let mut renumbered = 0;
-        for job in 1..=jobs {
-            let inode = if changes_inode { job } else { 1 };
-            let size = if changes_size { job } else { 1 };
-            let identity = Fingerprint { inode, size, ..Fingerprint::NONE };
-            let second = 1000 * job;
-            let settled = bench.observe_file(identity, 0, second).expect("ready");
-            renumbered = settled.renumbered;
-            bench.returned(deferred(1, DeferReason::Changed), second);
-        }
-        let expected = if changes_inode && !changes_size { limits::RENUMBERED_JOBS } else { 0 };
-        assert_eq!(renumbered, expected);
+fn a_file_whose_inode_number_does_not_last_becomes_quiet() {
+    let mut bench = Bench::new(SettleRules { network: true, ..AT_ONCE });
+    for second in 0..3 {
+        let identity = Fingerprint { inode: second, size: 1, ..Fingerprint::NONE };
+        assert_eq!(bench.observe_file(identity, 0, second).is_some(), second == 2);
     }
 }
 
