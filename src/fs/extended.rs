@@ -3,7 +3,7 @@
 use std::{io, os::fd::AsFd};
 
 use rustix::{
-    fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr},
+    fs::{XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr},
     io::Errno,
 };
 
@@ -68,10 +68,23 @@ impl ExtendedAttributes {
         Ok(refused)
     }
 
+    #[must_use]
+    pub fn has_acl(&self) -> bool {
+        self.0.iter().any(|(name, _)| name == ACL)
+    }
+
     /// Checks whether these include all attributes of `other`, with the same values.
     #[must_use]
     pub fn include(&self, other: &Self) -> bool {
         other.0.iter().all(|attribute| self.0.contains(attribute))
+    }
+}
+
+/// Removes the ACL of an open file.
+pub fn remove_acl(file: impl AsFd) -> io::Result<()> {
+    match fremovexattr(file, ACL) {
+        Err(error) if !is_left_out(error) => Err(error.into()),
+        _ => Ok(()),
     }
 }
 

@@ -28,7 +28,7 @@ pub use access::{AccessDenied, access_denied};
 pub use content::{fill, hash_of, keeps_file};
 pub use copy::{content_hash, copy, have_same_content};
 pub use dir::{Dir, FileMetadata, Kind, directory_at, identity_of, metadata_of};
-pub use extended::ExtendedAttributes;
+pub use extended::{ExtendedAttributes, remove_acl};
 pub use filesystem::{
     DirtyPages, boot_id, is_mount, is_network, is_remote, prefers_syncfs, sync_file_system,
 };

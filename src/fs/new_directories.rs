@@ -75,7 +75,9 @@ impl Dir {
         Ok(child)
     }
 
-    fn has_default_acl(&self) -> bool {
+    /// Checks whether its new files get an ACL from it.
+    #[must_use]
+    pub fn has_default_acl(&self) -> bool {
         fs::fgetxattr(&self.fd, c"system.posix_acl_default", &mut [0_u8; 0]).is_ok()
     }
 }

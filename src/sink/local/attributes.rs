@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Copies the attributes durably. Extended attributes that the output has in addition stay: a consumer
-/// may have set them. An output that is gone, or that another program replaced, stays as it is.
+/// may have set them. Its ACL goes if the source has none, unless the output's directory gave it one. An output that is gone, or that another program replaced, stays as it is.
 pub fn update(
     shared: &Shared,
     root: &Dir,
@@ -31,8 +31,11 @@ pub fn update(
     }
     let file = dir.open_file(Path::new(name))?;
     let opened = fs::metadata_of(&file)?;
-    let is_other = have_other_attributes(&opened, source)
-        || !ExtendedAttributes::read(&file)?.include(extended);
+    let present = ExtendedAttributes::read(&file)?;
+    // A user who lost access to the source loses it to the output.
+    let loses_acl = present.has_acl() && !extended.has_acl() && !dir.has_default_acl();
+    let is_other =
+        loses_acl || have_other_attributes(&opened, source) || !present.include(extended);
     let hash = || {
         let hash = dir.open_file(Path::new(name)).and_then(|file| fs::hash_of(&file));
         hash.map_err(ErrorKind::Look.at(dir.path().join(name)))
@@ -42,6 +45,9 @@ pub fn update(
         || !found.is_output(output, hash).map_err(|error| error.source)?
     {
         return Ok(None);
+    }
+    if loses_acl {
+        fs::remove_acl(&file)?;
     }
     let refused = fs::copy_attributes(&file, source, extended, (opened.owner, opened.group))?;
     if let Some(error) = refused {

@@ -28,12 +28,13 @@ pub enum WatchError {
 impl Watch {
     /// Watches a directory and its sub-directories; the events go into `queue`.
     ///
-    /// It requests only events of finished or vanished files, so that reading a file does not raise an
-    /// event and the kernel's queue holds the events of twice as many files.
+    /// It requests only events of finished, renamed, changed or vanished names, so that reading a file does
+    /// not raise an event and the kernel's queue holds the events of twice as many files.
     pub fn start(root: &Path, queue: EventQueue) -> Result<Self, WatchError> {
         let mask = EventKindMask::CREATE
             | EventKindMask::REMOVE
             | EventKindMask::MODIFY_NAME
+            | EventKindMask::MODIFY_META
             | EventKindMask::ACCESS_CLOSE;
         let config = Config::default().with_follow_symlinks(false).with_event_kinds(mask);
         let watched_root = root.to_path_buf();

@@ -1,10 +1,17 @@
 //! Extended attributes and ACLs of sources.
 
-use std::{fs::File, path::Path};
+use std::{
+    fs::{File, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
 
-use rustix::fs::{XattrFlags, fgetxattr, fsetxattr};
+use rustix::fs::{XattrFlags, fgetxattr, fremovexattr, fsetxattr};
 
-use crate::{files::Place, mounts::Mount};
+use crate::{
+    files::{Place, until},
+    mounts::Mount,
+};
 
 const ACL: &str = "system.posix_acl_access";
 
@@ -58,6 +65,11 @@ fn extended_attributes_and_acls_follow_to_the_output_also_when_they_change_later
     assert_eq!(get(&output, "user.origin").as_deref(), Some(&b"camera 2"[..]));
     assert_eq!(get(&output, "user.checksum").as_deref(), Some(&b"1"[..]));
     assert_eq!(get(&output, ACL), Some(acl(6)));
+    // A user who lost access to the source loses it to the output.
+    fremovexattr(File::open(&source).unwrap(), ACL).unwrap();
+    once(&place, &[]);
+    assert_eq!(get(&output, ACL), None);
+    assert_eq!(get(&output, "user.checksum").as_deref(), Some(&b"1"[..]));
     // It is still what was published.
     place.put("a", "changed");
     once(&place, &[]);
@@ -78,4 +90,23 @@ fn an_archive_on_another_file_system_keeps_extended_attributes_and_acls() {
     assert!(archived.exists() && !source.exists());
     assert_eq!(get(&archived, "user.origin").as_deref(), Some(&b"camera 1"[..]));
     assert_eq!(get(&archived, ACL), Some(acl(4)));
+}
+
+/// No scan comes for hours.
+#[test]
+fn attributes_follow_to_the_output_when_they_change() {
+    let place = Place::new();
+    place.configure("rescan = \"10h\"");
+    let source = place.put("a", "content");
+    let running = place.watch(&[]);
+    let output = place.output().join("a.zst");
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    until("it is published", || output.exists());
+    std::fs::set_permissions(&source, Permissions::from_mode(0o600)).unwrap();
+    until("its mode follows", || mode(&output) == 0o600);
+    set(&source, "user.origin", b"camera 1");
+    until("its attribute follows", || get(&output, "user.origin").is_some());
+    let ended = running.stop();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.stderr.contains("stopped exit_code=0 published=1"), "{ended:?}");
 }
