@@ -48,7 +48,9 @@ pub use rename::Overwrite;
 pub use sandbox_scope::SandboxScope;
 pub use socket::{Socket, SocketError};
 pub use sys::set_mmap_threshold;
-pub use temp::{NodeId, Temp, copy_attributes, is_internal_name, live_temps, private_name};
+pub use temp::{
+    NodeId, Temp, copy_attributes, is_internal_name, live_temps, private_name, temp_of,
+};
 pub use walk::{Walk, WalkEntry};
 
 /// Splits a path below a root into its directory (empty for a name in the root) and its name.

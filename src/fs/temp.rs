@@ -25,6 +25,9 @@ use crate::fingerprint::Fingerprint;
 /// in.
 const PREFIX: &str = ".tidemill";
 
+/// The suffix of the names of temps.
+const TEMP_SUFFIX: &str = ".tmp";
+
 /// The prefix of the names of one ledger's temps.
 #[derive(Clone, Debug)]
 pub struct NodeId(Arc<str>);
@@ -41,7 +44,7 @@ impl NodeId {
     #[must_use]
     pub fn is_temp(&self, name: &OsStr) -> bool {
         let name = name.as_bytes();
-        name.starts_with(self.0.as_bytes()) && name.ends_with(b".tmp")
+        name.starts_with(self.0.as_bytes()) && name.ends_with(TEMP_SUFFIX.as_bytes())
     }
 
     /// Returns the record number in a private name of this instance; the inverse of
@@ -59,6 +62,14 @@ impl NodeId {
 #[must_use]
 pub fn is_internal_name(name: &OsStr) -> bool {
     name.as_bytes().starts_with(PREFIX.as_bytes())
+}
+
+/// Returns the name of the temp that goes with a source's private name.
+#[must_use]
+pub fn temp_of(private: &OsStr) -> OsString {
+    let mut name = private.to_owned();
+    name.push(TEMP_SUFFIX);
+    name
 }
 
 /// Returns the name of a source between the rename and the unlink of its disposal; recovery
@@ -94,7 +105,7 @@ impl Temp {
     pub fn create(dir: &Arc<Dir>, instance: &NodeId) -> io::Result<Self> {
         let mut file = tempfile::Builder::new()
             .prefix(&*instance.0)
-            .suffix(".tmp")
+            .suffix(TEMP_SUFFIX)
             .rand_bytes(8)
             .make_in(dir.path(), |path| dir.create_file(file_name(path), 0o600))?;
         // Removed by the directory's handle, not by path: the directory may be renamed meanwhile.

@@ -304,7 +304,8 @@ fn dispose_source(
     record: &Record,
     marker: Option<&str>,
 ) -> source::Result<bool> {
-    match input.take(&TakeRequest::resumed(record))? {
+    let wanted = TakeRequest { marker, ..TakeRequest::resumed(record) };
+    match input.take(&wanted)? {
         // Recovery is not watched for its progress.
         TakeResult::Taken(held) => finish_source(held, record, marker, &|| ()).map(|()| true),
         TakeResult::Gone => Ok(true),

@@ -1,6 +1,7 @@
 //! What every [`Source`] does: one suite, run on each implementation.
 
 mod bench;
+mod markers;
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +11,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::bench::{ARCHIVE, Bench, QUARANTINE};
+use self::{
+    bench::{ARCHIVE, Bench, QUARANTINE},
+    markers::{
+        a_marker_ends_like_its_source_unless_another_file_has_the_name,
+        a_marker_made_since_the_source_was_taken_stays,
+    },
+};
 use super::{
     Disposal, End, HeldSource, Leftover, Look, NamedBy, Opened, Source, SourceFile, TakeRequest,
     TakeResult, Taken, event_queue::EventQueue,
@@ -36,6 +43,7 @@ conformance! {
     an_archived_source_has_its_path_in_the_archive
     a_quarantined_source_has_its_slot_next_to_its_reason
     a_marker_ends_like_its_source_unless_another_file_has_the_name
+    a_marker_made_since_the_source_was_taken_stays
     a_source_is_put_back_over_no_other_file
     a_failed_disposal_returns_the_source
     leftovers_are_what_this_instance_had_taken
@@ -63,6 +71,7 @@ fn request<'a>(path: &'a str, read: &'a Fingerprint) -> TakeRequest<'a> {
         read,
         content: None,
         has_coarse_times: false,
+        marker: None,
         id: ID,
         resumed: false,
     }
@@ -281,30 +290,6 @@ fn a_quarantined_source_has_its_slot_next_to_its_reason(bench: &impl Bench) {
     };
     assert_eq!(again(b"ours"), slot);
     assert_ne!(again(b"theirs"), slot);
-}
-
-fn a_marker_ends_like_its_source_unless_another_file_has_the_name(bench: &impl Bench) {
-    let (source, root) = (bench.open(), bench.outside(ARCHIVE));
-    let finish = |path: &str, end: End<'_>| {
-        let disposal = Disposal { marker: Some(".done"), ..disposal(end) };
-        take(&*source, path).finish(&disposal).expect("finish");
-    };
-    for name in ["removed", "archived"] {
-        bench.put(name, "");
-        bench.put(&format!("{name}.done"), "");
-    }
-    bench.put("unmarked", "");
-    finish("unmarked", End::Removed);
-    finish("removed", End::Removed);
-    finish("archived", End::Archived { root: &root, path: "archived".as_ref() });
-    assert_eq!(paths(&bench.files()), ["/archive/archived", "/archive/archived.done"]);
-    bench.put("a", "content");
-    bench.put("a.done", "");
-    let held = take(&*source, "a");
-    bench.put("a", "next");
-    let disposal = Disposal { marker: Some(".done"), ..disposal(End::Removed) };
-    held.finish(&disposal).expect("finish");
-    assert_eq!(paths(&bench.files())[2..], ["a", "a.done"]);
 }
 
 fn a_source_is_put_back_over_no_other_file(bench: &impl Bench) {

@@ -201,7 +201,7 @@ impl Memory {
 
     fn hold(&self, id: i64) -> Held {
         let key = fs::private_name(&self.instance, id);
-        Held { root: self.path.clone(), key, store: self.store.clone() }
+        Held { root: self.path.clone(), key, own_marker: None, store: self.store.clone() }
     }
 }
 
@@ -262,7 +262,12 @@ impl Source for Memory {
             }
             Some(object) if object.writers() != Writers::None => TakeResult::Busy,
             Some(object) => {
-                let (held, object) = (self.hold(wanted.id), object.clone());
+                let object = object.clone();
+                let own_marker = wanted.marker.map(|suffix| {
+                    let marker = objects.files.get(&held::marker_of(wanted.path, suffix));
+                    marker.map_or(Fingerprint::NONE, |marker| marker.identity)
+                });
+                let held = Held { own_marker, ..self.hold(wanted.id) };
                 objects.files.remove(wanted.path);
                 objects.taken.insert(held.key.clone(), (wanted.path.to_path_buf(), object));
                 TakeResult::Taken(Box::new(held))

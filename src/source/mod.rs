@@ -252,6 +252,8 @@ pub struct TakeRequest<'a> {
     pub content: Option<Hash>,
     /// Whether the times are too coarse to show a change after that: the content is compared.
     pub has_coarse_times: bool,
+    /// The suffix of its marker: the one that is there when the source is taken is its own.
+    pub marker: Option<&'a str>,
     /// The record, whose number marks the source while it is held.
     pub id: RecordId,
     /// Whether an earlier disposal of this record may have been interrupted. The source may have its name
@@ -266,7 +268,15 @@ impl<'a> TakeRequest<'a> {
         let Record { id, source, identity, output, at_ns, .. } = record;
         let content = output.as_ref().map(|output| output.source_hash);
         let has_coarse_times = identity.may_hide_a_change(*at_ns);
-        Self { path: source, read: identity, content, has_coarse_times, id: *id, resumed: false }
+        Self {
+            path: source,
+            read: identity,
+            content,
+            has_coarse_times,
+            marker: None,
+            id: *id,
+            resumed: false,
+        }
     }
 
     /// Returns the request for the source of a record whose disposal may have been interrupted.

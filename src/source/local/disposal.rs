@@ -26,16 +26,14 @@ fn end(held: &mut LocalHeld, disposal: &Disposal<'_>) -> io::Result<()> {
     let marker = suffix.map(|suffix| marker::name_of(&held.name, suffix));
     match end {
         End::Removed => {
-            end_marker(held, marker, |dir, marker| {
-                failpoint::barrier("barrier::marker", || marker::remove(dir, marker))
-            })?;
+            end_marker(held, marker, marker::remove)?;
             held.remove()
         }
         End::Archived { root, path } => {
             let (parent, name) = fs::split(path);
-            end_marker(held, marker, |dir, marker| {
-                let archive = || marker::archive(dir, marker, (root, parent));
-                failpoint::barrier("barrier::marker", archive)
+            let kept = marker.clone().unwrap_or_default();
+            end_marker(held, marker, |dir, taken| {
+                marker::archive(dir, taken, (root, parent, &kept))
             })?;
             let to = Dir::open(root)?.make_beneath(parent, fs::SHARED_DIR_MODE)?;
             cross_device::move_to(held, &to.into(), name, on_progress)
@@ -43,7 +41,7 @@ fn end(held: &mut LocalHeld, disposal: &Disposal<'_>) -> io::Result<()> {
         End::Quarantined(slot) => {
             let (to, name) = quarantine::open(slot)?;
             let kept = suffix.map(|suffix| marker::name_of(name, suffix)).unwrap_or_default();
-            end_marker(held, marker, |dir, marker| marker::quarantine(dir, marker, (&to, &kept)))?;
+            end_marker(held, marker, |dir, taken| marker::quarantine(dir, taken, (&to, &kept)))?;
             cross_device::move_to(held, &to, name, on_progress)
         }
     }
@@ -55,13 +53,18 @@ fn end_marker(
     marker: Option<OsString>,
     end: impl FnOnce(&Dir, &OsStr) -> io::Result<Option<Ended>>,
 ) -> io::Result<()> {
-    if let Some(marker) = marker {
-        let ended = end(&held.dir, &marker)?;
-        // One that is missing may have ended before an interruption.
-        let ended = ended.or_else(|| held.resumed.then_some(Ended::Removed));
+    let Some(marker) = marker else { return Ok(()) };
+    failpoint::barrier("barrier::marker", || {
+        let Some(taken) = held.take_marker(&marker)? else {
+            // One that is missing may have ended before an interruption.
+            held.marker = held.resumed.then_some((marker, Ended::Removed));
+            return Ok(());
+        };
+        held.marker = Some((marker.clone(), Ended::Taken(taken.clone())));
+        let ended = end(&held.dir, &taken)?;
         held.marker = ended.map(|ended| (marker, ended));
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Makes, renames and removes a file in the root of the input and in the directory that a source is

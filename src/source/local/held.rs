@@ -29,6 +29,8 @@ pub(super) struct LocalHeld {
     pub(super) instance: NodeId,
     /// Whether a move of it may be half done.
     pub(super) resumed: bool,
+    /// The marker when it was taken, [`Fingerprint::NONE`] if there was none; `None` if that is unknown.
+    own_marker: Option<Fingerprint>,
     /// The name of its marker, if that ended before it, and how.
     pub(super) marker: Option<(OsString, Ended)>,
 }
@@ -55,12 +57,20 @@ pub(super) fn take(
         }
         Some(_) => {}
     }
+    let own_marker = match wanted.marker {
+        None => None,
+        Some(suffix) => {
+            let found = dir.stat(Path::new(&marker::name_of(name, suffix)))?;
+            Some(found.map_or(Fingerprint::NONE, |found| found.identity))
+        }
+    };
     let held = LocalHeld {
         dir,
         name: name.to_owned(),
         private: fs::private_name(instance, wanted.id),
         instance: instance.clone(),
         resumed: wanted.resumed,
+        own_marker,
         marker: None,
     };
     match held.dir.rename_to_own(name, &held.private) {
@@ -119,6 +129,7 @@ impl LocalHeld {
             private: private.to_owned(),
             instance: instance.clone(),
             resumed: true,
+            own_marker: None,
             marker: None,
         })
     }
@@ -192,6 +203,42 @@ impl LocalHeld {
         }
         let file = self.dir.open_file(path)?;
         Ok(Some((fs::identity_of(&file)?, fs::check_writers(&file)?)))
+    }
+
+    /// Gives its marker a temporary name, by which its producer does not find it; `None` if there is none,
+    /// or only another file's.
+    pub(super) fn take_marker(&self, marker: &OsStr) -> io::Result<Option<OsString>> {
+        if !self.is_own_marker(marker)? {
+            return Ok(None);
+        }
+        let temp = fs::temp_of(&self.private);
+        // An interruption may have left an earlier one.
+        self.dir.unlink_own(&temp)?;
+        match self.dir.rename_to_own(marker, &temp) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            taken => taken?,
+        }
+        // Its producer may have made another one just before.
+        if self.is_own_marker(&temp)? {
+            return Ok(Some(temp));
+        }
+        marker::put_back(&Ended::Taken(temp), (&self.dir, marker)).map(|()| None)
+    }
+
+    /// Checks whether this is its own marker, and not one that its producer made since for another file of
+    /// its name. Where it is not known what was there when the source was taken, the time of that decides,
+    /// which is the source's change time.
+    fn is_own_marker(&self, name: &OsStr) -> io::Result<bool> {
+        let Some(found) = self.dir.stat_fresh(name)? else { return Ok(false) };
+        let found = found.identity;
+        Ok(match self.own_marker {
+            Some(own) if self.dir.may_renumber() => found.is_copy_of(&own),
+            Some(own) => found.matches_content(&own),
+            None => {
+                let taken = self.identity_of_private()?;
+                taken.is_none_or(|taken| found.modified_ns <= taken.changed_ns)
+            }
+        })
     }
 
     /// Checks whether another file has its name by now, or may have: a marker may belong to that

@@ -25,6 +25,8 @@ pub fn name_of(source: &OsStr, suffix: &str) -> OsString {
 #[derive(Debug)]
 pub(super) enum Ended {
     Removed,
+    /// Under this temporary name in its own directory, on its way.
+    Taken(OsString),
     /// Under this name in the directory of the archive or of the quarantine.
     Moved(Arc<Dir>, OsString),
 }
@@ -37,14 +39,14 @@ pub(super) fn remove(dir: &Dir, marker: &OsStr) -> io::Result<Option<Ended>> {
 /// Archives a marker below `parent`; `None` if there is none.
 pub(super) fn archive(
     dir: &Dir,
-    marker: &OsStr,
-    (root, parent): (&Path, &Path),
+    taken: &OsStr,
+    (root, parent, marker): (&Path, &Path, &OsStr),
 ) -> io::Result<Option<Ended>> {
     let to = Dir::open(root).and_then(|to| to.make_beneath(parent, fs::SHARED_DIR_MODE));
-    match to.and_then(|to| move_to(dir, marker, (&Arc::new(to), marker))) {
+    match to.and_then(|to| move_to(dir, taken, (&Arc::new(to), marker))) {
         // On another file system the marker is removed: its name is all that it holds, and that is no
         // longer needed.
-        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => remove(dir, marker),
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => remove(dir, taken),
         archived => found(archived),
     }
 }
@@ -80,6 +82,7 @@ fn found(ended: io::Result<Ended>) -> io::Result<Option<Ended>> {
 pub(super) fn put_back(ended: &Ended, to: (&Dir, &OsStr)) -> io::Result<()> {
     match ended {
         Ended::Removed => create(to.0, to.1),
+        Ended::Taken(temp) => restore((to.0, temp), to),
         Ended::Moved(from, name) => restore((from, name), to),
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     super::{Disposal, HeldSource, Result, SourceError, TakeRequest, TakeResult, Unfinished},
-    Store,
+    Object, Store,
 };
 use crate::{fingerprint::Fingerprint, fs::Writers};
 
@@ -18,7 +18,16 @@ pub(super) struct Held {
     pub(super) root: PathBuf,
     /// The private name.
     pub(super) key: OsString,
+    /// The marker when it was taken, [`Fingerprint::NONE`] if there was none; `None` if that is unknown.
+    pub(super) own_marker: Option<Fingerprint>,
     pub(super) store: Store,
+}
+
+/// Returns the path of a source's marker.
+pub(super) fn marker_of(source: &Path, suffix: &str) -> PathBuf {
+    let mut name = source.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 impl Held {
@@ -55,9 +64,10 @@ impl HeldSource for Held {
         let Some((path, object)) = objects.taken.get(&self.key).cloned() else { return Ok(()) };
         let marker = disposal.marker.filter(|_| !objects.files.contains_key(&path));
         let ended_marker = marker.map_or(Ok(()), |suffix| {
-            let mut name = path.clone().into_os_string();
-            name.push(suffix);
-            let found = objects.files.remove(Path::new(&name));
+            let name = marker_of(&path, suffix);
+            let is_own = |found: &&Object| self.own_marker.is_none_or(|own| own == found.identity);
+            let found = objects.files.get(&name).filter(is_own).cloned();
+            objects.files.retain(|path, _| found.is_none() || *path != name);
             found.map_or(Ok(()), |marker| objects.end(disposal.end, suffix, marker))
         });
         match ended_marker.and_then(|()| objects.end(disposal.end, "", object)) {

@@ -18,7 +18,7 @@ use crate::{
     powerloss::{
         known::{Known, Line, lines},
         record::Recording,
-        scenario::{Layout, Places},
+        scenario::{Layout, MARKER, Places},
     },
 };
 
@@ -29,6 +29,8 @@ pub type Violation = String;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     pub input: BTreeMap<PathBuf, Vec<u8>>,
+    /// The sources in the input that have a marker, or whose marker is left.
+    pub marked: BTreeSet<PathBuf>,
     /// Decoded; an error where that cannot be done.
     pub output: BTreeMap<PathBuf, Result<Vec<u8>, String>>,
     pub archive: BTreeMap<PathBuf, Vec<u8>>,
@@ -44,8 +46,13 @@ impl Seen {
         let mut seen = Self::default();
         let mut decoder = harness::decoder();
         for path in [&places.input, &places.archive, &places.quarantine] {
-            let (files, ours) = files(path);
+            let (mut files, ours) = files(path);
             seen.ours.extend(ours);
+            let markers = files.extract_if(.., |path, _| path.to_string_lossy().ends_with(MARKER));
+            let marked = markers.map(|(path, _)| path.with_extension("")).collect();
+            if *path == places.input {
+                seen.marked = marked;
+            }
             let into = if *path == places.input {
                 &mut seen.input
             } else if *path == places.archive {
@@ -171,6 +178,7 @@ impl Examiner<'_> {
         found.extend(code_agrees_with_the_quarantine(code, places));
         found.extend(self.durable_are_published(&records, &acknowledged));
         found.extend(self.disposed(after, &records));
+        found.extend(self.markers_go_with_sources(after));
         found.extend(attributes_follow(after, &acknowledged, places));
         found
     }
@@ -408,6 +416,13 @@ impl Examiner<'_> {
                 && lines().any(|line| self.known.taken.contains(&line.id))
     }
 
+    /// A marker is there while its source is, and goes with it.
+    fn markers_go_with_sources(&self, after: &Seen) -> Vec<Violation> {
+        let were_there = self.before.marked.iter().filter(|of| self.before.input.contains_key(*of));
+        let is_wrong = |of: &&PathBuf| after.input.contains_key(*of) != after.marked.contains(*of);
+        were_there.filter(is_wrong).map(|of| format!("marker of {}", of.display())).collect()
+    }
+
     /// Each source is where the disposition says, unless the ledger says why it stays.
     fn disposed(&self, after: &Seen, records: &[Record]) -> Vec<Violation> {
         let mut found = Vec::new();
@@ -420,7 +435,8 @@ impl Examiner<'_> {
                 record.source == *path
                     && matches!(record.state, LedgerState::Skipped | LedgerState::Quarantined)
             });
-            if !keep && !stays {
+            let is_unmarked = self.recording.scenario.marked && !self.before.marked.contains(path);
+            if !keep && !stays && !is_unmarked {
                 found.push(format!("not disposed of: {}", path.display()));
             }
             if self.before.input.get(path).is_some_and(|before| before != content) {

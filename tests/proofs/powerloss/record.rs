@@ -76,8 +76,7 @@ impl Studio {
         let plan = Plan::new(&scenario);
         let base = self.fresh_disks(&scenario, &plan);
         self.tape.rewind(base.clone(), Vec::new());
-        fs::write(self.root.join("tidemill.toml"), scenario.configuration(&self.root))
-            .expect("configuration");
+        self.configure(&scenario.at_first());
         let mounts = self.mount(&scenario);
         self.boot.start("recorded").expect("a start of the machine");
         self.run(&scenario, &plan, failpoints);
@@ -119,8 +118,7 @@ impl Studio {
         service: Option<(&str, usize)>,
     ) -> Vec<Op<Mark>> {
         self.tape.rewind(self.empty_disks(scenario), Vec::new());
-        fs::write(self.root.join("tidemill.toml"), scenario.configuration(&self.root))
-            .expect("configuration");
+        self.configure(scenario);
         let mounts = self.mount(scenario);
         let places = Places::new(scenario.layout, &self.root);
         prepare(&places.input);
@@ -140,6 +138,11 @@ impl Studio {
         drop(running);
         unmount(mounts);
         ops
+    }
+
+    fn configure(&self, scenario: &Scenario) {
+        let text = scenario.configuration(&self.root);
+        fs::write(self.root.join("tidemill.toml"), text).expect("configuration");
     }
 
     fn empty_disks(&self, scenario: &Scenario) -> Vec<Pages> {
@@ -195,7 +198,7 @@ impl Studio {
         let mut service = start();
         for (wave, deliveries) in plan.waves.iter().enumerate() {
             for delivery in deliveries {
-                self.deliver(&input, plan, delivery, scenario.producers_sync);
+                self.deliver(&input, plan, delivery, scenario);
                 self.rename(&input, plan, delivery, When::AtOnce, scenario.producers_sync);
             }
             if let Some(scribe) = &mut scribe {
@@ -207,6 +210,7 @@ impl Studio {
                 if let Some(scribe) = &mut scribe {
                     scribe.write_half();
                 }
+                self.configure(scenario);
                 service = start();
             }
             for when in [When::Later, When::Acknowledged] {
@@ -224,6 +228,7 @@ impl Studio {
             if wave == 0 && scenario.interruption == Interruption::Term {
                 service.signal(Signal::TERM);
                 assert_eq!(service.wait(), 0, "{scenario}");
+                self.configure(scenario);
                 service = start();
             }
         }
@@ -310,10 +315,12 @@ impl Studio {
         }
     }
 
-    fn deliver(&self, input: &Path, plan: &Plan, delivery: &Delivery, sync: bool) {
+    fn deliver(&self, input: &Path, plan: &Plan, delivery: &Delivery, scenario: &Scenario) {
+        let (sync, marked) = (scenario.producers_sync, scenario.marked);
         let (source, version) = (delivery.source.clone(), delivery.version);
         let begun = || self.tape.mark(Mark::Begun { source: source.clone(), version });
-        scenario::deliver(input, delivery, plan.content(delivery), sync, begun).expect("deliver");
+        scenario::deliver(input, delivery, plan.content(delivery), (sync, marked), begun)
+            .expect("deliver");
         if sync {
             self.tape.mark(Mark::Durable { source: source.clone(), version });
         }

@@ -69,6 +69,10 @@ pub struct Scenario {
     pub foreign_lines: bool,
     /// Producers rename sources before and after their publication.
     pub renamed: bool,
+    /// Sources are kept until the service is interrupted, and its next start has another policy.
+    pub kept_first: bool,
+    /// A file is a source once its producer has made a marker for it.
+    pub marked: bool,
     pub seed: u64,
 }
 
@@ -80,10 +84,12 @@ impl fmt::Display for Scenario {
         let touched = if self.touched { "touched " } else { "" };
         let foreign = if self.foreign_lines { "foreign-lines " } else { "" };
         let renamed = if self.renamed { "renamed " } else { "" };
+        let kept_first = if self.kept_first { "kept-first " } else { "" };
+        let marked = if self.marked { "marked " } else { "" };
         write!(
             f,
             "{} {layout:?} {on_success} {on_exists} {durability} {producers} {consumer} \
-             {touched}{foreign}{renamed}{:?} seed={}",
+             {touched}{foreign}{renamed}{kept_first}{marked}{:?} seed={}",
             kind.name(),
             self.interruption,
             self.seed
@@ -110,6 +116,8 @@ impl Scenario {
             touched: false,
             foreign_lines: false,
             renamed: false,
+            kept_first: false,
+            marked: false,
             seed: prove::seed(),
         }
     }
@@ -133,6 +141,8 @@ impl Scenario {
             touched: false,
             foreign_lines: false,
             renamed: false,
+            kept_first: false,
+            marked: false,
             seed,
         };
         // With `suffix` and `skip` a new time is a delivery whose output is another one, or none.
@@ -141,6 +151,9 @@ impl Scenario {
         scenario.touched = is_kept && output_follows && one_of(&mut random, &half);
         scenario.foreign_lines = one_of(&mut random, &half);
         scenario.renamed = one_of(&mut random, &half);
+        let may_change = !is_kept && scenario.interruption != Interruption::None;
+        scenario.kept_first = may_change && one_of(&mut random, &half);
+        scenario.marked = !scenario.renamed && one_of(&mut random, &half);
         scenario
     }
 
@@ -152,15 +165,25 @@ impl Scenario {
             "archive" => format!("archive:{}", archive.display()),
             other => other.to_owned(),
         };
+        let marker = if self.marked { format!("marker = {MARKER:?}\n") } else { String::new() };
         format!(
             "state_dir = {state:?}\nhttp = \"off\"\n[[pipeline]]\nname = \"main\"\n\
              input = {input:?}\noutput = {output:?}\nquarantine = {quarantine:?}\n\
              on_success = {on_success:?}\non_exists = {:?}\ndurability = {:?}\n\
-             exclude = [\"*.part\"]\nattempts = 2\nbackoff = \"1ms\"\n",
+             exclude = [\"*.part\"]\nattempts = 2\nbackoff = \"1ms\"\n{marker}",
             self.on_exists, self.durability
         )
     }
+
+    /// The scenario of the starts before the interruption.
+    pub fn at_first(&self) -> Self {
+        let on_success = if self.kept_first { "keep" } else { self.on_success };
+        Self { on_success, ..*self }
+    }
 }
+
+/// What is appended to the name of a finished file for the name of its marker.
+pub const MARKER: &str = ".done";
 
 /// Where everything is while the disks are mounted.
 #[derive(Clone, Debug)]
@@ -304,7 +327,7 @@ pub fn deliver(
     input: &Path,
     delivery: &Delivery,
     content: &[u8],
-    sync: bool,
+    (sync, marked): (bool, bool),
     begun: impl FnOnce(),
 ) -> io::Result<()> {
     let path = input.join(&delivery.source);
@@ -313,6 +336,13 @@ pub fn deliver(
     fs::create_dir_all(parent)?;
     if sync && is_new {
         File::open(input)?.sync_all()?;
+    }
+    let marker = input.join(marker_of(&delivery.source));
+    if marked && marker.exists() {
+        fs::remove_file(&marker)?;
+        if sync {
+            File::open(parent)?.sync_all()?;
+        }
     }
     match delivery.how {
         How::Direct => {
@@ -326,10 +356,23 @@ pub fn deliver(
             fs::rename(&part, &path)?;
         }
     }
+    if marked {
+        // The content first: a marker vouches for it.
+        if sync {
+            File::open(parent)?.sync_all()?;
+        }
+        write(&marker, b"", sync)?;
+    }
     if sync {
         File::open(parent)?.sync_all()?;
     }
     Ok(())
+}
+
+pub fn marker_of(source: &Path) -> PathBuf {
+    let mut name = source.as_os_str().to_owned();
+    name.push(MARKER);
+    name.into()
 }
 
 fn write(path: &Path, content: &[u8], sync: bool) -> io::Result<()> {

@@ -267,7 +267,8 @@ fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> 
     failpoint::hit("dispose")
         .map_err(|source| failed(SourceError { path: job.source_path(), source }))?;
     let resumed = job.commit.is_none() || job.earlier_record.is_some();
-    let wanted = TakeRequest { resumed, ..TakeRequest::of(record) };
+    let marker = job.context.config.keys.marker.as_deref();
+    let wanted = TakeRequest { marker, resumed, ..TakeRequest::of(record) };
     let held = match job.input.take(&wanted).map_err(failed)? {
         TakeResult::Taken(held) => {
             // It has its private name, and another file may get its inode.
@@ -287,7 +288,6 @@ fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> 
             return Err(DisposeError::NotPutBack { path, private, source });
         }
     };
-    let marker = job.context.config.keys.marker.as_deref();
     finish_source(held, record, marker, &|| job.context.meter.progressed())
         .map(|()| Disposed::Done)
         .map_err(failed)

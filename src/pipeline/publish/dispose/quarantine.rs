@@ -111,9 +111,10 @@ fn record(job: &Job, reason: &Reason, moved_to: Option<PathBuf>) -> Record {
 /// Moves the failed file, and no other, next to its reason file.
 fn move_source(job: &Job, slot: &Path, record: &Record) -> io::Result<()> {
     let io_error = |error: SourceError| error.source;
-    match job.input.take(&TakeRequest::resumed(record)).map_err(io_error)? {
+    let marker = job.context.config.keys.marker.as_deref();
+    let wanted = TakeRequest { marker, ..TakeRequest::resumed(record) };
+    match job.input.take(&wanted).map_err(io_error)? {
         TakeResult::Taken(held) => {
-            let marker = job.context.config.keys.marker.as_deref();
             quarantine_source(held, slot, marker, &|| job.context.meter.progressed())
                 .map_err(|failed| put_back(failed).source)
         }
