@@ -40,6 +40,8 @@ pub enum Command {
     Run(Run),
     /// Check a configuration: print the keys that differ from the defaults, or every error
     Check(Check),
+    /// Show what a run would do with each file, without doing it
+    Plan(Plan),
     /// Write an annotated configuration (to the standard output without FILE)
     Init { file: Option<PathBuf> },
     /// List the ledger's records, newest first
@@ -103,6 +105,18 @@ pub struct Check {
     /// Accept inputs that do not exist yet, as on a machine other than the service's
     #[arg(long, conflicts_with = "probe")]
     pub syntax: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Plan {
+    #[command(flatten)]
+    pub run: Run,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// List also the files that no pipeline takes
+    #[arg(long, conflicts_with = "json")]
+    pub all: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -10,6 +10,7 @@ mod generate;
 mod history;
 mod init;
 mod live;
+mod plan;
 mod processes;
 mod ps;
 mod reprocess;
@@ -65,6 +66,7 @@ fn command() -> Exit {
             run(&options, level)
         }
         Command::Check(options) => check::check(options),
+        Command::Plan(options) => report(plan::plan(options)),
         Command::Init { file } => init::init(file.as_deref()),
         Command::History(options) => report(history::history(&options)),
         Command::Explain(options) => report(explain::explain(&options)),

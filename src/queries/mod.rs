@@ -3,6 +3,7 @@
 pub mod explain;
 mod left_alone;
 pub mod outcomes;
+pub mod plan;
 pub mod quarantined;
 pub mod reprocess;
 

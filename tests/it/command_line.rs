@@ -10,6 +10,7 @@ mod explain;
 mod ledger;
 mod log;
 mod operate;
+mod plan;
 mod reprocess;
 mod requeue;
 mod serve;

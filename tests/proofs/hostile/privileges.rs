@@ -4,6 +4,7 @@ use std::{
     io::Write,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::Path,
+    process::Command,
     time::{Duration, SystemTime},
 };
 
@@ -118,9 +119,13 @@ fn a_stalled_upload_of_another_user_is_not_taken_while_it_is_open() {
         std::fs::set_permissions(place.root(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let mut upload = std::fs::File::create(place.input().join("stalled")).unwrap();
         upload.write_all(b"the first half").unwrap();
-        let mut command =
-            place.tidemill(&["run", "--config", "tidemill.toml", "--on-success", on_success]);
-        let running = Running::start(command.uid(NOBODY).gid(NOBODY));
+        // Another user may not run the binary where it is.
+        let binary = place.root().join("tidemill");
+        std::fs::copy(env!("CARGO_BIN_EXE_tidemill"), &binary).unwrap();
+        let mut command = Command::new(binary);
+        command.current_dir(place.root()).uid(NOBODY).gid(NOBODY);
+        command.args(["run", "--config", "tidemill.toml", "--on-success", on_success]);
+        let running = Running::start(&mut command);
         running.until_said("event=pipeline.ready");
         let moved = place.root().join("moved");
         std::fs::write(&moved, "moved in").unwrap();
