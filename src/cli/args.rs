@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::Options;
+use crate::{config::Options, outcome::State};
 
 /// Watches a directory, compresses or transcodes each file that arrives, and publishes each result
 /// exactly once, atomically and durably.
@@ -183,9 +183,7 @@ pub struct Drain {
 
 #[derive(Debug, clap::Args)]
 pub struct History {
-    /// Only records in this state: intent, published, done, withdrawn, skipped, quarantined, requeued,
-    /// changed
-    #[arg(long)]
+    #[arg(long, help = format!("Only records in this state: {}", State::WORDS.join(", ")))]
     pub state: Option<String>,
     /// Only records since this time (RFC 3339) or this long ago (`2h`)
     #[arg(long, value_name = "TIME|DURATION")]
