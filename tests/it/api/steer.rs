@@ -55,7 +55,7 @@ fn a_paused_service_stops_as_any_other() {
 }
 
 #[test]
-fn only_who_has_the_token_or_the_socket_may_change_anything() {
+fn a_change_needs_the_token_or_the_socket() {
     let service = Service::start("", &[]);
     let wrong = TOKEN.replace('0', "1");
     for authorization in ["", &format!("Authorization: Bearer {wrong}\r\n")] {

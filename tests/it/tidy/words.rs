@@ -6,9 +6,10 @@ use super::root;
 
 /// Words and phrases of comments, messages and documents, and what to write in place of each. A part
 /// of a name in code counts: `told_at`.
-const PHRASES: [(&str, &str); 35] = [
+const PHRASES: [(&str, &str); 36] = [
     ("anew", "again"),
     ("another hand", "another process, an operator"),
+    ("another hands", "of another process, of an operator"),
     ("at work", "running, busy"),
     ("beside", "next to, alongside"),
     ("besides", "in addition to, also, except"),
@@ -125,7 +126,7 @@ pub(super) fn texts_of(dirs: &[&str]) -> Vec<(String, String)> {
 }
 
 /// The words of a text, each with its line. An empty one stands where a sentence or a name is broken,
-/// so that no phrase reaches over it; the marks of comments do not break one. What a proof printed once
+/// so that no phrase reaches over it; the marks of comments and `_` do not break one. What a proof printed once
 /// is quoted as it was.
 fn words(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
@@ -141,7 +142,7 @@ fn words(text: &str) -> Vec<(usize, String)> {
             if !word.is_empty() {
                 found.push((number + 1, std::mem::take(&mut word)));
             }
-            if !letter.is_whitespace() {
+            if letter != '_' && !letter.is_whitespace() {
                 found.push((number + 1, String::new()));
             }
         }
@@ -160,11 +161,12 @@ fn lines_of(phrase: &str, words: &[(usize, String)]) -> Vec<usize> {
 
 #[test]
 fn phrases_are_found_in_comments_names_and_over_the_ends_of_lines() {
-    let text = "/// Told twice, and by\n/// itself.\nlet is_told = \"so \\\n    many\";\nbeside_s so. Many told-tales";
+    let text = "/// Told twice, and by\n/// itself.\nlet is_told = \"so \\\n    many\";\nbeside_s so. Many told-tales\nfn one_at_work() {}";
     let words = words(text);
     assert_eq!(lines_of("told", &words), [1, 3, 5]);
     assert_eq!(lines_of("by itself", &words), [1]);
     assert_eq!(lines_of("so many", &words), [3]);
+    assert_eq!(lines_of("at work", &words), [6]);
     assert_eq!(lines_of("besides", &words), [0; 0]);
 }
 
