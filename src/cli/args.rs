@@ -55,9 +55,9 @@ pub enum Command {
     /// List the services that run on this machine
     Ps,
     /// Pause the intake of a running service; files in flight are finished
-    Pause(Steer),
+    Pause(PipelineArgs),
     /// Resume a paused service
-    Resume(Steer),
+    Resume(PipelineArgs),
     /// Finish the files that were begun and stop the service, as SIGTERM does
     Drain(Drain),
     /// Write the manual: every page into DIR, or the first one to the standard output
@@ -165,7 +165,7 @@ pub struct Status {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Steer {
+pub struct PipelineArgs {
     /// Only this pipeline
     pub pipeline: Option<String>,
     #[command(flatten)]

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    args::{Drain, Status, Steer},
+    args::{Drain, PipelineArgs, Status},
     client::{Client, NotRunning},
     complain,
     format::{self, Answers},
@@ -63,15 +63,15 @@ fn page(client: &Client) -> Option<String> {
     processes::page(state_dir::holder(client.state_dir())?)
 }
 
-pub fn pause(options: &Steer) -> anyhow::Result<Exit> {
-    steer(options, "pause", "paused: nothing new is taken, files in flight are finished")
+pub fn pause(options: &PipelineArgs) -> anyhow::Result<Exit> {
+    control(options, "pause", "paused: nothing new is taken, files in flight are finished")
 }
 
-pub fn resume(options: &Steer) -> anyhow::Result<Exit> {
-    steer(options, "resume", "resumed")
+pub fn resume(options: &PipelineArgs) -> anyhow::Result<Exit> {
+    control(options, "resume", "resumed")
 }
 
-fn steer(options: &Steer, what: &str, done: &str) -> anyhow::Result<Exit> {
+fn control(options: &PipelineArgs, what: &str, done: &str) -> anyhow::Result<Exit> {
     let client = Client::find(&options.service)?;
     if let Some(name) = &options.pipeline {
         check_pipeline(&client, name)?;

@@ -107,7 +107,7 @@ pub async fn status_answer(app: &App) -> StatusAnswer {
         uptime_seconds,
         paused_by_operator,
         drain,
-        can_change: app.door == Transport::Socket,
+        can_change: app.transport == Transport::Socket,
         token_set: app.api_state.token().is_some(),
         pipelines: pipelines.collect(),
         channels,

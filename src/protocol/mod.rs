@@ -17,7 +17,7 @@ pub mod quarantine;
 
 use std::sync::Arc;
 
-use crate::{observe::Events, sync::Mutex};
+use crate::{observe::OutcomeLog, sync::Mutex};
 
 /// The events file, if one is configured, shared by all pipelines.
-pub type SharedEvents = Arc<Mutex<Option<Events>>>;
+pub type SharedOutcomeLog = Arc<Mutex<Option<OutcomeLog>>>;

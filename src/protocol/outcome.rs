@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::SharedEvents;
+use super::SharedOutcomeLog;
 use crate::{
     failpoint,
     ledger::{Output, Record, RecordId, State},
@@ -35,7 +35,7 @@ pub struct Published<'a> {
 /// Reports these outputs as published: one line each in the events file, durable before this
 /// returns, and in the log. `ledger` is the instance of the ledger that has their records.
 pub fn report_published(
-    events: &SharedEvents,
+    events: &SharedOutcomeLog,
     ledger: &str,
     files: &[Published<'_>],
 ) -> io::Result<()> {
@@ -59,7 +59,7 @@ pub fn report_published(
 }
 
 fn append_published(
-    events: &SharedEvents,
+    events: &SharedOutcomeLog,
     ledger: &str,
     files: &[Published<'_>],
 ) -> io::Result<()> {
@@ -88,7 +88,7 @@ pub const fn unpublished_outcome(record: &Record) -> OutcomeKind {
 
 /// Reports the outcome of a record without an output and without a job: in recovery.
 pub fn report_recovered(
-    events: &SharedEvents,
+    events: &SharedOutcomeLog,
     (ledger, pipeline): (&str, &str),
     record: &Record,
 ) -> io::Result<()> {
@@ -99,7 +99,7 @@ pub fn report_recovered(
 
 /// Appends a line that is not an acknowledgement. A full disk does not fail it: the ledger has the
 /// outcome, and the line is written before the next one, unless too many wait.
-pub fn append_unpublished(events: &SharedEvents, line: Outcome) -> io::Result<()> {
+pub fn append_unpublished(events: &SharedOutcomeLog, line: Outcome) -> io::Result<()> {
     let mut events = events.lock();
     let Some(events) = events.as_mut() else {
         return Ok(());
@@ -120,7 +120,7 @@ pub fn append_unpublished(events: &SharedEvents, line: Outcome) -> io::Result<()
 }
 
 /// Appends the lines that waited for space, at the end; what has none is dropped.
-pub fn finish(events: &SharedEvents) {
+pub fn finish(events: &SharedOutcomeLog) {
     let mut events = events.lock();
     let Some(events) = events.as_mut().filter(|events| events.deferred() > 0) else { return };
     let lines = events.deferred();

@@ -46,7 +46,7 @@ const PHRASES: [(&str, &str); 36] = [
 ];
 
 /// Names of types that were replaced.
-const NAMES: [(&str, &str); 26] = [
+const NAMES: [(&str, &str); 28] = [
     ("Bell", "WakeHandle"),
     ("Candidates", "Discovery"),
     ("Desk", "ApiState"),
@@ -70,7 +70,9 @@ const NAMES: [(&str, &str); 26] = [
     ("Patient", "WriteTimeout"),
     ("Roots", "PipelineDirs"),
     ("Sealed", "DurableBatch"),
+    ("SharedEvents", "SharedOutcomeLog"),
     ("Sighting", "Observation"),
+    ("Steer", "PipelineArgs"),
     ("Trust", "SourceRules"),
     ("Unwritten", "DirtyPages"),
 ];
