@@ -208,7 +208,7 @@ pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// ledger has them.
 pub const EVENTS_DEFERRED_MAX: usize = 4096;
 /// Files that `--once` names before it waits for the reader of the log, and the longest wait for it.
-pub const LEFT_LOGGED_AT_ONCE: usize = 32;
+pub const DEFERRED_LOGGED_AT_ONCE: usize = 32;
 pub const LOG_ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 pub const LOG_RETRY_DELAY: Duration = Duration::from_millis(10);
 

@@ -201,16 +201,16 @@ fn has_ended(client: &Client, requested: Instant) -> anyhow::Result<bool> {
 /// previous one.
 fn report_exit(client: &Client, before: Option<&ExitRecord>) -> Exit {
     let ended = ExitRecord::read(client.state_dir()).filter(|ended| Some(ended) != before);
-    let Some(ExitRecord { exit_code, left, .. }) = ended else {
+    let Some(ExitRecord { exit_code, unfinished, .. }) = ended else {
         let text = "the service exited without an exit status (it was killed); the next start resumes its work";
         return complain(text, Exit::WorkLeft);
     };
     let exit = Exit::of_code(exit_code).unwrap_or(Exit::Internal);
     match exit {
         Exit::Drained => print("the service exited\n"),
-        _ if left > 0 => print(&format!(
+        _ if unfinished > 0 => print(&format!(
             "the service exited with code {exit_code}: {} unfinished, the next start resumes them\n",
-            files(left)
+            files(unfinished)
         )),
         _ => print(&format!("the service exited with code {exit_code}: see its log\n")),
     }

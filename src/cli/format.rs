@@ -89,8 +89,8 @@ fn since(time: &str) -> String {
 
 /// A drain in progress, in one line.
 pub fn drain(drain: &Value) -> String {
-    let unfinished = files(number(drain, "left_files"));
-    let unread = size(number(drain, "left_bytes"));
+    let unfinished = files(number(drain, "unfinished_files"));
+    let unread = size(number(drain, "unfinished_bytes"));
     let deadline = span(seconds(drain, "deadline_seconds_left"));
     let estimate = drain.get("estimated_seconds_left").and_then(Value::as_f64);
     let estimate =
@@ -292,7 +292,7 @@ recent failures:
     #[test]
     fn a_drain_has_the_rest_and_the_time_it_may_take() {
         let state = json!({
-            "left_files": 2, "left_bytes": 1024, "seconds": 3.0, "deadline_seconds_left": 22.0,
+            "unfinished_files": 2, "unfinished_bytes": 1024, "seconds": 3.0, "deadline_seconds_left": 22.0,
             "estimated_seconds_left": 61.5
         });
         assert_eq!(

@@ -166,8 +166,8 @@ export const SCENARIOS = {
   idle: () => ({ ...busy(), status: status({ pipelines: [pipeline("main", { published: 48_190, source_bytes: 343_112_004_000, output_bytes: 94_214_880_000 })] }), work: [], grow: undefined }),
   paused: () => ({ ...busy(), status: status({ paused_by_operator: true, pipelines: [pipeline("main", { paused: PAUSED })] }), work: [], grow: undefined }),
   unavailable: () => quiet(status({ pipelines: [pipeline("main", { paused: unavailable("cannot write in /srv/outbox: No space left on device (os error 28)"), pending: 9, oldest_pending_seconds: 340 })] })),
-  draining: () => drain({ left_files: 12, left_bytes: 2_100_000_000, seconds: 6, deadline_seconds_left: 19, estimated_seconds_left: 14.2, ended: false }),
-  late: () => drain({ left_files: 12, left_bytes: 9_100_000_000, seconds: 20, deadline_seconds_left: 5, estimated_seconds_left: 41, ended: false }),
+  draining: () => drain({ unfinished_files: 12, unfinished_bytes: 2_100_000_000, seconds: 6, deadline_seconds_left: 19, estimated_seconds_left: 14.2, ended: false }),
+  late: () => drain({ unfinished_files: 12, unfinished_bytes: 9_100_000_000, seconds: 20, deadline_seconds_left: 5, estimated_seconds_left: 41, ended: false }),
   flood: () => ({ ...busy(), status: status({ pipelines: [pipeline("main", { quarantine_size: FLOOD.length, input: "/srv/inbox" })] }), work: [], quarantine: FLOOD, grow: undefined }),
   starting: () => quiet(status({ phase: "STARTING", pipelines: [] })),
   readOnly: () => quiet(status({ token_set: false })),
@@ -226,7 +226,7 @@ function changed(state, action, body) {
   if (action === "reload") return state.reload ?? [200, { changed: [], unchanged: ["main"], added: [], removed: [] }];
   if (action === "drain") {
     now.phase = "DRAINING";
-    now.drain = { left_files: 1, left_bytes: 10, seconds: 0, deadline_seconds_left: 25, estimated_seconds_left: null, ended: false };
+    now.drain = { unfinished_files: 1, unfinished_bytes: 10, seconds: 0, deadline_seconds_left: 25, estimated_seconds_left: null, ended: false };
     return [202, {}];
   }
   if (action !== "requeue") return [404, { error: "not found", detail: "There is no such call." }];

@@ -301,7 +301,7 @@ test("a service that ends during a drain shows no figures, and claims no outcome
 
 test("a service that reported its end is shown with the result of its drain", () => mocked("draining", async (page, served) => {
   await shows(page, "#drain-left", "12");
-  Object.assign(served.state.status, { phase: "COMMITTING", drain: { ...served.state.status.drain, left_files: 0, left_bytes: 0, ended: true } });
+  Object.assign(served.state.status, { phase: "COMMITTING", drain: { ...served.state.status.drain, unfinished_files: 0, unfinished_bytes: 0, ended: true } });
   served.refresh();
   await shows(page, "#drain-left", "0");
   served.state.refuseStreams = true;

@@ -172,7 +172,7 @@ fn a_drain_over_the_socket_is_as_sigterm_and_takes_the_socket_away() {
             break status["drain"].clone();
         }
     };
-    assert_eq!(drain["left_files"], 1, "{drain}");
+    assert_eq!(drain["unfinished_files"], 1, "{drain}");
     assert!(drain["deadline_seconds_left"].as_f64().unwrap() > 20.0, "{drain}");
     let refused = service.post_at_socket("/api/v1/pause", "{}");
     assert_eq!((refused.status, &refused.json()["error"]), (409, &"stopping".into()));

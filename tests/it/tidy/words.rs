@@ -78,12 +78,17 @@ const NAMES: [(&str, &str); 28] = [
 ];
 
 /// Keys of JSON, of the log and of metrics that were replaced, as they stand in a line.
-const KEYS: [(&str, &str); 6] = [
+const KEYS: [(&str, &str); 11] = [
     (".held", ".paused"),
     ("\"held\"", "\"paused\""),
+    ("file.left", "file.deferred"),
+    ("files_left", "files_deferred"),
     ("held_since", "paused[].since"),
     ("in_work", "in_flight"),
+    ("left_bytes", "unfinished_bytes"),
+    ("left_files", "unfinished_files"),
     ("left_for_the_next_start", "unfinished"),
+    ("left_more", "files_deferred, not_scanned"),
     ("tidemill_held", "tidemill_paused"),
 ];
 
