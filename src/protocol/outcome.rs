@@ -30,6 +30,8 @@ pub struct Published<'a> {
     pub record: &'a Record,
     /// The time since the file settled; `None` in recovery.
     pub took: Option<Duration>,
+    /// The attempts that it took; 1 in recovery.
+    pub attempts: u32,
 }
 
 /// Reports these outputs as published: one line each in the events file, durable before this
@@ -40,7 +42,7 @@ pub fn report_published(
     files: &[Published<'_>],
 ) -> io::Result<()> {
     append_published(events, ledger, files)?;
-    for Published { pipeline, record, took } in files {
+    for Published { pipeline, record, took, attempts } in files {
         let Some(output) = &record.output else {
             continue;
         };
@@ -52,6 +54,7 @@ pub fn report_published(
             source_size = size(record.identity.size),
             output_size = size(output.identity.size),
             seconds = took.map(log_seconds),
+            attempts = (*attempts > 1).then_some(attempts),
             "published"
         );
     }
@@ -75,7 +78,7 @@ fn append_published(
 /// Returns the content that a line must have to be the acknowledgement of this record.
 #[must_use]
 pub fn proof(ledger: &str, record: &Record) -> Proof {
-    published_line(ledger, &Published { pipeline: "", record, took: None }).into()
+    published_line(ledger, &Published { pipeline: "", record, took: None, attempts: 1 }).into()
 }
 
 /// Returns the outcome of an unpublished source, by its record.
@@ -130,7 +133,7 @@ pub fn finish(events: &SharedOutcomeLog) {
 }
 
 fn published_line(ledger: &str, published: &Published<'_>) -> Outcome {
-    let Published { pipeline, record, took } = published;
+    let Published { pipeline, record, took, .. } = published;
     let source = (record.id, record.source.as_path(), record.identity.size);
     let line = outcome_line((ledger, pipeline), OutcomeKind::Published, source);
     let Some(output) = &record.output else {

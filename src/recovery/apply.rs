@@ -113,7 +113,7 @@ fn publication<'a>(
     record: &'a Record,
 ) -> Option<outcome::Published<'a>> {
     let roots = context.roots.get(&record.pipeline)?;
-    Some(outcome::Published { pipeline: &roots.name, record, took: None })
+    Some(outcome::Published { pipeline: &roots.name, record, took: None, attempts: 1 })
 }
 
 /// Acknowledges the named outputs. If the events file has no space they wait for it: they have

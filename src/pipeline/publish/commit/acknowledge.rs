@@ -176,6 +176,7 @@ fn publications(named: &[NamedOutput]) -> Vec<protocol::outcome::Published<'_>> 
             pipeline: file.job.context.name(),
             record: &file.record,
             took: Some(file.job.settled_at.elapsed()),
+            attempts: file.job.attempt,
         })
         .collect()
 }
