@@ -165,7 +165,8 @@ impl ExitReport<'_> {
             let outputs = config.pipelines.iter().map(|pipeline| pipeline.output.clone()).collect();
             let outcome =
                 OnceOutcome { in_quarantine, deferred: unfinished, other_transforms, outputs };
-            observe::print_summary(&status, self.started_at.elapsed(), &outcome);
+            let (format, took) = (config.keys.log_format, self.started_at.elapsed());
+            observe::print_summary(format, &status, took, &outcome);
         }
         let is_abandoned = |closed: &ClosedResource| closed.outcome == CloseOutcome::Abandoned;
         let was_forced = report.is_none_or(|report| report.resources.iter().any(is_abandoned));
