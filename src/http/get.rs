@@ -21,6 +21,7 @@ use crate::{
         config_of, explain,
         outcomes::{self, Search},
     },
+    sandbox::SandboxState,
     stage::Stage,
 };
 
@@ -47,6 +48,10 @@ pub(super) fn given<T>(query: QueryResult<T>) -> Result<T, Problem> {
 pub struct StatusAnswer {
     version: &'static str,
     host: String,
+    pid: u32,
+    /// Release of the kernel.
+    kernel: String,
+    sandbox: SandboxState,
     phase: ProcessPhase,
     uptime_seconds: f64,
     paused_by_operator: bool,
@@ -100,9 +105,13 @@ pub async fn status_answer(app: &App) -> StatusAnswer {
             status,
         }
     });
+    let machine = rustix::system::uname();
     StatusAnswer {
         version,
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        host: machine.nodename().to_string_lossy().into_owned(),
+        pid: std::process::id(),
+        kernel: machine.release().to_string_lossy().into_owned(),
+        sandbox: app.api_state.sandbox,
         phase,
         uptime_seconds,
         paused_by_operator,

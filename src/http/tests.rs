@@ -12,6 +12,7 @@ use crate::{
     config::{self, Options, PipelineOptions},
     ledger::{Ledger, sqlite::Sqlite},
     outcome::State,
+    sandbox::SandboxState,
 };
 
 mod streams;
@@ -53,7 +54,8 @@ fn api_state(dir: &std::path::Path, life: &Lifecycle) -> ApiState {
     std::fs::write(dir.join("token"), "0123456789abcdef\n").expect("a token");
     let token = Token::read(&dir.join("token")).expect("a token");
     let (_, config) = tokio::sync::watch::channel(Arc::new(config));
-    ApiState::new(life.handle().clone(), config, Some(token), (Arc::clone(&ledger), ledger))
+    let in_force = (config, SandboxState::Off);
+    ApiState::new(life.handle().clone(), in_force, Some(token), (Arc::clone(&ledger), ledger))
 }
 
 async fn exchange(address: SocketAddr, request: &str) -> String {

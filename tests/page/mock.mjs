@@ -29,7 +29,7 @@ function pipeline(name, more = {}) {
 
 function status(more = {}, queued = {}) {
   return {
-    version: "0.1.0", host: "mill-3", phase: "READY", uptime_seconds: 8_412, paused_by_operator: false, drain: null, can_change: false, token_set: true,
+    version: "0.1.0", host: "mill-3", pid: 4711, kernel: "6.18.2", sandbox: "active", phase: "READY", uptime_seconds: 8_412, paused_by_operator: false, drain: null, can_change: false, token_set: true,
     pipelines: [pipeline("main")],
     channels: Object.entries(CAPACITIES).map(([channel, capacity]) => ({
       name: channel, capacity, queued: queued[channel] ?? 0, entered: 48_211, waited_seconds: queued[channel] === capacity ? 92.4 : 0,
