@@ -99,6 +99,9 @@ pub struct Outcome {
     pub reason_code: Option<ReasonCode>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The reason without the names of its file, where those stand next to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
 }
 
 impl Outcome {

@@ -203,19 +203,12 @@ pub fn failures(answer: &Value, most: usize) -> Vec<String> {
 pub fn outcome(outcome: &Value) -> String {
     let time = text(outcome, "time").split('.').next().unwrap_or_default();
     let (state, path) = (text(outcome, "state"), text(outcome, "source"));
-    let detail = match (text(outcome, "output"), text(outcome, "reason")) {
+    let detail = match (text(outcome, "output"), text(outcome, "cause")) {
         ("", "") => String::new(),
         (output, "") => format!(" → {output}"),
-        (_, reason) => format!(": {}", without_path(reason, path)),
+        (_, cause) => format!(": {cause}"),
     };
     format!("  {time}Z  {state:<11} {path}{detail}")
-}
-
-/// The cause alone, where the reason begins with the path that stands before it.
-fn without_path<'a>(reason: &'a str, path: &str) -> &'a str {
-    let cause = reason.strip_prefix("cannot transform ");
-    let cause = cause.and_then(|rest| rest.split_once(&format!("{path}: ")));
-    cause.map_or(reason, |(_, cause)| cause)
 }
 
 #[cfg(test)]
@@ -243,7 +236,7 @@ mod tests {
     #[test]
     fn the_status_has_what_is_not_zero_and_why_nothing_is_taken() {
         let failed = json!({"time": "2026-01-31T08:01:02.345Z", "state": "quarantined",
-            "source": "bad.gz", "reason": "cannot transform /in/bad.gz: gunzip: invalid header"});
+            "source": "bad.gz", "cause": "gunzip: invalid header"});
         let answers = Answers {
             status: example(),
             series: json!({"interval_seconds": 5, "points": [

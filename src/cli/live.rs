@@ -145,7 +145,7 @@ mod tests {
         let outcome = json!({"time": "2026-01-31T08:01:02.345Z", "state": "done", "source": "old.log",
             "output": "old.log.zst"});
         let failure = json!({"time": "2026-01-31T08:01:02.345Z", "state": "quarantined",
-            "source": "bad.gz", "reason": "gunzip: invalid header"});
+            "source": "bad.gz", "cause": "gunzip: invalid header"});
         Look {
             status: json!({
                 "version": "1.2.3", "phase": "READY", "uptime_seconds": 3727.0, "paused_by_operator": false,

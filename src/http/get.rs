@@ -35,6 +35,7 @@ pub struct QueryParams {
     limit: Option<usize>,
     before: Option<RecordId>,
     pub(super) cause: String,
+    pub(super) reason_code: String,
 }
 
 pub(super) type QueryResult<T> = Result<Query<T>, QueryRejection>;

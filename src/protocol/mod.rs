@@ -11,6 +11,8 @@ pub mod earlier_output;
 
 pub mod outcome;
 
+pub mod cause;
+
 pub mod disposal;
 
 pub mod quarantine;

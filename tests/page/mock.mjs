@@ -78,8 +78,7 @@ const inQuarantine = (id, path, reason, more = {}) => ({
 
 // A quarantined file whose reason names it, as those of the service do.
 function failed(id, path, verb, why, more = {}) {
-  const reason = (file) => `cannot ${verb} ${file}: ${why}`;
-  return inQuarantine(id, path, reason(`/srv/inbox/${path}`), { cause: reason("the file"), reason_code: "truncated", ...more });
+  return inQuarantine(id, path, `cannot ${verb} /srv/inbox/${path}: ${why}`, { cause: why, reason_code: "truncated", ...more });
 }
 
 const TRUNCATED = "`gunzip`: the input ends in the middle";
@@ -126,8 +125,8 @@ function busy() {
     })),
     series: hour({ gapAt: [[120, 150]] }),
     outcomes: outcomes(120, (index) =>
-      index === 4 ? { state: "skipped", output: undefined, output_bytes: undefined, reason_code: "name_taken", reason: "the output exists, and `on_exists = \"skip\"`" }
-        : index === 9 ? { state: "quarantined", output: undefined, output_bytes: undefined, attempts: 3, reason_code: "truncated", reason: `cannot transform /srv/inbox/edge/eu-3/requests-23.ndjson: ${TRUNCATED}` }
+      index === 4 ? { state: "skipped", output: undefined, output_bytes: undefined, reason_code: "name_taken", reason: "the output exists, and `on_exists = \"skip\"`", cause: "the output exists, and `on_exists = \"skip\"`" }
+        : index === 9 ? { state: "quarantined", output: undefined, output_bytes: undefined, attempts: 3, reason_code: "truncated", reason: `cannot transform /srv/inbox/edge/eu-3/requests-23.ndjson: ${TRUNCATED}`, cause: TRUNCATED }
           : { seconds: 0.018 + (index % 5) / 200 }),
     quarantine: QUARANTINE,
     // What grows from one second to the next.
@@ -185,7 +184,7 @@ export const SCENARIOS = {
   hostile: () => ({
     ...quiet(status({ pipelines: [pipeline("<b>main</b>", { quarantine_size: HOSTILE.length, in_flight: HOSTILE.length, paused: unavailable("<i>reason</i>") })] })),
     work: HOSTILE.map((path, index) => ({ id: index, pipeline: "<b>main</b>", source: path, bytes: index, done_bytes: 0, stage: "read", seconds: 0 })),
-    outcomes: HOSTILE.map((path, index) => ({ ...outcomes(1)[0], id: 100 - index, pipeline: "<b>main</b>", source: path, output: `${path}.zst`, reason: index % 2 ? `<b>${path}</b>` : undefined })),
+    outcomes: HOSTILE.map((path, index) => ({ ...outcomes(1)[0], id: 100 - index, pipeline: "<b>main</b>", source: path, output: `${path}.zst`, ...(index % 2 && { reason: `<b>${path}</b>`, cause: `<b>${path}</b>` }) })),
     quarantine: HOSTILE.map((path, index) => inQuarantine(50 - index, path, `<u>${path}</u>`, { pipeline: "<b>main</b>", kept_at: path })),
   }),
 };
@@ -193,15 +192,15 @@ export const SCENARIOS = {
 const has = (one, query) => {
   const search = (query.get("search") ?? "").toLowerCase();
   const fits = (key) => [null, ""].includes(query.get(key)) || one[key] === query.get(key);
-  return fits("state") && fits("pipeline") && fits("cause") && [one.source, one.reason ?? ""].some((text) => text.toLowerCase().includes(search));
+  return fits("state") && fits("pipeline") && fits("cause") && fits("reason_code") && [one.source, one.reason ?? ""].some((text) => text.toLowerCase().includes(search));
 };
 
 function groups(list) {
   const found = new Map();
   for (const { cause, reason_code, time } of list) {
-    const group = found.get(cause) ?? { cause, reason_code, files: 0, time };
+    const group = found.get(`${reason_code} ${cause}`) ?? { cause, reason_code, files: 0, time };
     group.files += 1;
-    found.set(cause, group);
+    found.set(`${reason_code} ${cause}`, group);
   }
   return [...found.values()].sort((one, other) => other.files - one.files);
 }
@@ -230,7 +229,7 @@ function changed(state, action, body) {
     return [202, {}];
   }
   if (action !== "requeue") return [404, { error: "not found", detail: "There is no such call." }];
-  const narrowed = new URLSearchParams(Object.entries(body).filter(([key]) => ["pipeline", "cause", "search"].includes(key)));
+  const narrowed = new URLSearchParams(Object.entries(body).filter(([key]) => ["pipeline", "cause", "reason_code", "search"].includes(key)));
   const goes = state.quarantine.filter((one) => (body.all ? has(one, narrowed) : body.ids.includes(one.id)));
   state.quarantine = state.quarantine.filter((one) => !goes.includes(one));
   now.pipelines.forEach((one) => { one.quarantine_size = state.quarantine.filter((file) => file.pipeline === one.name).length; });
