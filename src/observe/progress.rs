@@ -151,6 +151,8 @@ pub struct OnceOutcome {
     pub deferred: u64,
     /// Files that an earlier run processed with other transforms.
     pub other_transforms: u64,
+    /// Compressed files that were compressed again.
+    pub recompressed: u64,
     /// The output directories.
     pub outputs: Vec<PathBuf>,
 }
@@ -171,6 +173,13 @@ pub fn print_summary(format: LogFormat, status: &Status, took: Duration, outcome
         );
         write_lines(text.as_bytes());
     }
+    if outcome.recompressed > 0 {
+        let text = format!(
+            "{} compressed again: leave compressed files out with `--exclude`, or begin the transforms with `decompress:or-copy`\n",
+            files(outcome.recompressed)
+        );
+        write_lines(text.as_bytes());
+    }
 }
 
 fn log_summary(totals: &Totals, took: Duration, outcome: &OnceOutcome) {
@@ -182,6 +191,7 @@ fn log_summary(totals: &Totals, took: Duration, outcome: &OnceOutcome) {
         in_quarantine = outcome.in_quarantine,
         deferred = outcome.deferred,
         other_transforms = outcome.other_transforms,
+        recompressed = outcome.recompressed,
         source_size = size(totals.source_bytes),
         output_size = size(totals.output_bytes),
         seconds = log_seconds(took),

@@ -160,11 +160,7 @@ impl ExitReport<'_> {
         }
         if config.once && (error.is_none() || drained.is_some()) {
             let in_quarantine = outcome.as_ref().map_or(0, |outcome| outcome.in_quarantine);
-            let meters = (0..config.pipelines.len()).filter_map(|index| observer.pipeline(index));
-            let other_transforms = meters.map(|meter| meter.other_transforms()).sum();
-            let outputs = config.pipelines.iter().map(|pipeline| pipeline.output.clone()).collect();
-            let outcome =
-                OnceOutcome { in_quarantine, deferred: unfinished, other_transforms, outputs };
+            let outcome = once_outcome(config, observer, (in_quarantine, unfinished));
             let (format, took) = (config.keys.log_format, self.started_at.elapsed());
             observe::print_summary(format, &status, took, &outcome);
         }
@@ -173,6 +169,21 @@ impl ExitReport<'_> {
         let gave_up = drained.is_some_and(|drained| drained.gave_up);
         log_reason(exit, error, (unfinished, gave_up), was_forced);
         exit
+    }
+}
+
+fn once_outcome(
+    config: &Config,
+    observer: &Observer,
+    (in_quarantine, deferred): (u64, u64),
+) -> OnceOutcome {
+    let meters = || (0..config.pipelines.len()).filter_map(|index| observer.pipeline(index));
+    OnceOutcome {
+        in_quarantine,
+        deferred,
+        other_transforms: meters().map(|meter| meter.other_transforms()).sum(),
+        recompressed: meters().map(|meter| meter.recompressed()).sum(),
+        outputs: config.pipelines.iter().map(|pipeline| pipeline.output.clone()).collect(),
     }
 }
 
