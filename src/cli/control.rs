@@ -20,6 +20,7 @@ use super::{
     terminal::{Keys, Screen, is_coloured, show, window},
 };
 use crate::{
+    api::StatusAnswer,
     error::Exit,
     fs::{Lock, LockError},
     limits,
@@ -38,13 +39,12 @@ pub fn status(options: &Status) -> anyhow::Result<Exit> {
     if options.watch {
         return watch(&client);
     }
-    let status = client.get("/api/v1/status")?;
     if options.json {
-        print(&format!("{status}\n"));
+        print(&format!("{}\n", client.get::<Value>("/api/v1/status")?));
         return Ok(Exit::Drained);
     }
     let answers = Answers {
-        status,
+        status: client.get("/api/v1/status")?,
         series: client.get("/api/v1/series")?,
         failures: client.get(&outcomes("quarantined", format::FAILURES))?,
         page: page(&client),
@@ -84,9 +84,8 @@ fn control(options: &PipelineArgs, what: &str, done: &str) -> anyhow::Result<Exi
 
 /// Refuses the name of a pipeline that the service does not have.
 fn check_pipeline(client: &Client, name: &str) -> anyhow::Result<()> {
-    let status = client.get("/api/v1/status")?;
-    let pipelines = format::list(&status, "pipelines").iter();
-    let names: Vec<_> = pipelines.map(|pipeline| format::text(pipeline, "name")).collect();
+    let status: StatusAnswer = client.get("/api/v1/status")?;
+    let names: Vec<_> = status.pipelines.iter().map(|one| &*one.status.name).collect();
     if !names.contains(&name) {
         bail!("there is no pipeline `{name}`: there are {}", names.join(", "));
     }
@@ -109,7 +108,7 @@ fn until_interrupted<T>(
 
 fn watch(client: &Client) -> anyhow::Result<Exit> {
     // An error is printed before the screen changes.
-    client.get("/api/v1/status")?;
+    client.get::<StatusAnswer>("/api/v1/status")?;
     let page = page(client);
     until_interrupted(async |life| {
         let (_screen, mut keys) = (Screen::enter(), Keys::read());
@@ -171,14 +170,13 @@ pub fn drain(options: &Drain) -> anyhow::Result<Exit> {
 
 /// Whether the process that drains since this time has ended; prints the progress otherwise.
 fn has_ended(client: &Client, requested: Instant) -> anyhow::Result<bool> {
-    match client.get("/api/v1/status") {
+    match client.get::<StatusAnswer>("/api/v1/status") {
         Ok(status) => {
-            let uptime = status.get("uptime_seconds").and_then(Value::as_f64);
-            if uptime.is_some_and(|uptime| uptime < requested.elapsed().as_secs_f64()) {
+            if status.uptime_seconds < requested.elapsed().as_secs_f64() {
                 // The supervisor has started the next one.
                 return Ok(true);
             }
-            if let Some(drain) = status.get("drain").filter(|drain| !drain.is_null()) {
+            if let Some(drain) = &status.drain {
                 complain(&format::drain(drain), Exit::Drained);
             }
             Ok(false)

@@ -1,8 +1,8 @@
 //! The status of the service, as in `/api/v1/status`.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{phase::ProcessPhase, stage::Stage};
 
@@ -25,7 +25,8 @@ pub struct Status {
 }
 
 /// One pipeline. Counts start with the process.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PipelineStatus {
     pub name: String,
     pub published: u64,
@@ -63,7 +64,7 @@ pub struct PipelineStatus {
 }
 
 /// A pause of one pipeline.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PauseStatus {
     pub reason: PauseReason,
     /// RFC 3339, UTC.
@@ -88,7 +89,7 @@ impl std::fmt::Display for PauseStatus {
 }
 
 /// Who or what paused a pipeline: the label `reason` of `tidemill_paused`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PauseReason {
     Operator,
@@ -104,9 +105,9 @@ impl PipelineStatus {
 }
 
 /// One channel between two stages.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ChannelStatus {
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     pub capacity: usize,
     pub queued: u64,
     pub entered: u64,
@@ -114,7 +115,7 @@ pub struct ChannelStatus {
 }
 
 /// One of the eight stages, for all pipelines.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StageStatus {
     pub stage: Stage,
     /// Units of work: files, except for discover (a round of names).
@@ -123,7 +124,8 @@ pub struct StageStatus {
 }
 
 /// Progress of a drain.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DrainStatus {
     pub unfinished_files: u64,
     /// Unread bytes of their sources.

@@ -17,12 +17,14 @@ pub use self::{
 
 crate::policy::words! {
     /// The state of the sandbox of this process.
+    #[derive(Default)]
     SandboxState {
         /// The kernel enforces all rules.
         Active = "active",
         /// An older kernel enforces a part of them.
         Partial = "partial",
         /// The kernel enforces none.
+        #[default]
         Unavailable = "unavailable",
         /// Disabled by the configuration.
         Off = "off",
