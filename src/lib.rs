@@ -53,6 +53,8 @@ pub mod recovery;
 
 pub mod protocol;
 
+pub mod api;
+
 pub mod sink;
 pub mod source;
 

@@ -12,7 +12,7 @@ pub const CHUNKS_QUEUED: usize = 4;
 /// Bytes in these channels and in the three stages of one lane.
 pub const LANE_BYTES: u64 = 2 * (CHUNKS_QUEUED as u64 + 2) * CHUNK_BYTES as u64;
 /// The buffer between two transforms of a chain.
-pub const STEP_BUFFER_BYTES: usize = 128 * 1024;
+pub const TRANSFORM_BUFFER_BYTES: usize = 128 * 1024;
 
 /// The writeback of a large output starts each time it has grown by this amount, so that its final sync
 /// finds few dirty pages.
@@ -208,7 +208,7 @@ pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// ledger has them.
 pub const EVENTS_DEFERRED_MAX: usize = 4096;
 /// Files that `--once` names before it waits for the reader of the log, and the longest wait for it.
-pub const LEFT_LOGGED_AT_ONCE: usize = 32;
+pub const DEFERRED_LOGGED_AT_ONCE: usize = 32;
 pub const LOG_ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 pub const LOG_RETRY_DELAY: Duration = Duration::from_millis(10);
 

@@ -1,7 +1,7 @@
 //! The outcome of a file: its words, and the one form in which the events file, the history, the API and
 //! its streams have it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::reason::{Reason, ReasonCode};
 
@@ -48,7 +48,8 @@ impl State {
 }
 
 /// One outcome. A field that has no value is left out.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Outcome {
     /// RFC 3339, UTC. The first field: a line of the events file begins with it.
     pub time: String,
@@ -99,6 +100,9 @@ pub struct Outcome {
     pub reason_code: Option<ReasonCode>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The reason without the names of its file, where those stand next to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
 }
 
 impl Outcome {

@@ -2,8 +2,10 @@
 
 crate::policy::words! {
     /// A phase of the process, in their order. A service may skip some, and never goes back.
+    #[derive(Default)]
     ProcessPhase {
         /// Resources are opened; no file is taken.
+        #[default]
         Starting = "STARTING",
         Ready = "READY",
         /// A stop was requested: no file is taken any more.

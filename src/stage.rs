@@ -2,7 +2,9 @@
 
 crate::policy::words! {
     /// A stage of the pipeline, in the order of the flow.
+    #[derive(Default)]
     Stage {
+        #[default]
         Discover = "discover",
         Settle = "settle",
         Claim = "claim",

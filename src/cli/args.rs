@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::Options;
+use crate::{config::Options, outcome::State};
 
 /// Watches a directory, compresses or transcodes each file that arrives, and publishes each result
 /// exactly once, atomically and durably.
@@ -57,9 +57,9 @@ pub enum Command {
     /// List the services that run on this machine
     Ps,
     /// Pause the intake of a running service; files in flight are finished
-    Pause(Steer),
+    Pause(PipelineArgs),
     /// Resume a paused service
-    Resume(Steer),
+    Resume(PipelineArgs),
     /// Finish the files that were begun and stop the service, as SIGTERM does
     Drain(Drain),
     /// Write the manual: every page into DIR, or the first one to the standard output
@@ -179,7 +179,7 @@ pub struct Status {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Steer {
+pub struct PipelineArgs {
     /// Only this pipeline
     pub pipeline: Option<String>,
     #[command(flatten)]
@@ -197,9 +197,7 @@ pub struct Drain {
 
 #[derive(Debug, clap::Args)]
 pub struct History {
-    /// Only records in this state: intent, published, done, withdrawn, skipped, quarantined, requeued,
-    /// changed
-    #[arg(long)]
+    #[arg(long, help = format!("Only records in this state: {}", State::WORDS.join(", ")))]
     pub state: Option<String>,
     /// Only records since this time (RFC 3339) or this long ago (`2h`)
     #[arg(long, value_name = "TIME|DURATION")]

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 
 use super::{args::Check, complain, print, report_problems};
 use crate::{
-    config::{self, Config, Diagnostic, Diagnostics, Options, Pipeline},
+    config::{self, Config, DiagnosticKind, Diagnostics, Options, Pipeline},
     error::Exit,
     http::Token,
     observe::display_path,
@@ -19,7 +19,10 @@ pub fn check(Check { run, probe, all, syntax }: Check) -> Exit {
         if !syntax {
             return Err(problems);
         }
-        let (inputs, errors): (Vec<_>, Vec<_>) = problems.all.into_iter().partition(is_absent);
+        let (inputs, errors): (Vec<_>, Vec<_>) = problems
+            .all
+            .into_iter()
+            .partition(|problem| problem.kind == DiagnosticKind::InputMissing);
         absent = inputs;
         if errors.is_empty() {
             config::resolve(&options)
@@ -53,12 +56,6 @@ pub fn check(Check { run, probe, all, syntax }: Check) -> Exit {
     let (text, exit) = service::probe::report(&config);
     print(&text);
     exit
-}
-
-/// Whether the problem is an input that does not exist.
-fn is_absent(problem: &Diagnostic) -> bool {
-    problem.message.starts_with("the input ")
-        && problem.message.contains("No such file or directory")
 }
 
 /// The error by which the start would refuse the token's file.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
@@ -73,8 +74,9 @@ impl Client {
         &self.state_dir
     }
 
-    pub fn get(&self, path: &str) -> anyhow::Result<Value> {
-        self.call("GET", path, "")
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        serde_json::from_value(self.call("GET", path, "")?)
+            .context("the answer is not of this version")
     }
 
     pub fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {

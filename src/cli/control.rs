@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    args::{Drain, Status, Steer},
+    args::{Drain, PipelineArgs, Status},
     client::{Client, NotRunning},
     complain,
     format::{self, Answers},
@@ -20,6 +20,7 @@ use super::{
     terminal::{Keys, Screen, is_coloured, show, window},
 };
 use crate::{
+    api::StatusAnswer,
     error::Exit,
     fs::{Lock, LockError},
     limits,
@@ -38,13 +39,12 @@ pub fn status(options: &Status) -> anyhow::Result<Exit> {
     if options.watch {
         return watch(&client);
     }
-    let status = client.get("/api/v1/status")?;
     if options.json {
-        print(&format!("{status}\n"));
+        print(&format!("{}\n", client.get::<Value>("/api/v1/status")?));
         return Ok(Exit::Drained);
     }
     let answers = Answers {
-        status,
+        status: client.get("/api/v1/status")?,
         series: client.get("/api/v1/series")?,
         failures: client.get(&outcomes("quarantined", format::FAILURES))?,
         page: page(&client),
@@ -63,15 +63,15 @@ fn page(client: &Client) -> Option<String> {
     processes::page(state_dir::holder(client.state_dir())?)
 }
 
-pub fn pause(options: &Steer) -> anyhow::Result<Exit> {
-    steer(options, "pause", "paused: nothing new is taken, files in flight are finished")
+pub fn pause(options: &PipelineArgs) -> anyhow::Result<Exit> {
+    control(options, "pause", "paused: nothing new is taken, files in flight are finished")
 }
 
-pub fn resume(options: &Steer) -> anyhow::Result<Exit> {
-    steer(options, "resume", "resumed")
+pub fn resume(options: &PipelineArgs) -> anyhow::Result<Exit> {
+    control(options, "resume", "resumed")
 }
 
-fn steer(options: &Steer, what: &str, done: &str) -> anyhow::Result<Exit> {
+fn control(options: &PipelineArgs, what: &str, done: &str) -> anyhow::Result<Exit> {
     let client = Client::find(&options.service)?;
     if let Some(name) = &options.pipeline {
         check_pipeline(&client, name)?;
@@ -84,9 +84,8 @@ fn steer(options: &Steer, what: &str, done: &str) -> anyhow::Result<Exit> {
 
 /// Refuses the name of a pipeline that the service does not have.
 fn check_pipeline(client: &Client, name: &str) -> anyhow::Result<()> {
-    let status = client.get("/api/v1/status")?;
-    let pipelines = format::list(&status, "pipelines").iter();
-    let names: Vec<_> = pipelines.map(|pipeline| format::text(pipeline, "name")).collect();
+    let status: StatusAnswer = client.get("/api/v1/status")?;
+    let names: Vec<_> = status.pipelines.iter().map(|one| &*one.status.name).collect();
     if !names.contains(&name) {
         bail!("there is no pipeline `{name}`: there are {}", names.join(", "));
     }
@@ -109,7 +108,7 @@ fn until_interrupted<T>(
 
 fn watch(client: &Client) -> anyhow::Result<Exit> {
     // An error is printed before the screen changes.
-    client.get("/api/v1/status")?;
+    client.get::<StatusAnswer>("/api/v1/status")?;
     let page = page(client);
     until_interrupted(async |life| {
         let (_screen, mut keys) = (Screen::enter(), Keys::read());
@@ -171,14 +170,13 @@ pub fn drain(options: &Drain) -> anyhow::Result<Exit> {
 
 /// Whether the process that drains since this time has ended; prints the progress otherwise.
 fn has_ended(client: &Client, requested: Instant) -> anyhow::Result<bool> {
-    match client.get("/api/v1/status") {
+    match client.get::<StatusAnswer>("/api/v1/status") {
         Ok(status) => {
-            let uptime = status.get("uptime_seconds").and_then(Value::as_f64);
-            if uptime.is_some_and(|uptime| uptime < requested.elapsed().as_secs_f64()) {
+            if status.uptime_seconds < requested.elapsed().as_secs_f64() {
                 // The supervisor has started the next one.
                 return Ok(true);
             }
-            if let Some(drain) = status.get("drain").filter(|drain| !drain.is_null()) {
+            if let Some(drain) = &status.drain {
                 complain(&format::drain(drain), Exit::Drained);
             }
             Ok(false)
@@ -201,16 +199,16 @@ fn has_ended(client: &Client, requested: Instant) -> anyhow::Result<bool> {
 /// previous one.
 fn report_exit(client: &Client, before: Option<&ExitRecord>) -> Exit {
     let ended = ExitRecord::read(client.state_dir()).filter(|ended| Some(ended) != before);
-    let Some(ExitRecord { exit_code, left, .. }) = ended else {
+    let Some(ExitRecord { exit_code, unfinished, .. }) = ended else {
         let text = "the service exited without an exit status (it was killed); the next start resumes its work";
         return complain(text, Exit::WorkLeft);
     };
     let exit = Exit::of_code(exit_code).unwrap_or(Exit::Internal);
     match exit {
         Exit::Drained => print("the service exited\n"),
-        _ if left > 0 => print(&format!(
+        _ if unfinished > 0 => print(&format!(
             "the service exited with code {exit_code}: {} unfinished, the next start resumes them\n",
-            files(left)
+            files(unfinished)
         )),
         _ => print(&format!("the service exited with code {exit_code}: see its log\n")),
     }

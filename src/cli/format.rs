@@ -2,10 +2,16 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::terminal::cut;
-use crate::observe::units::{files, per_second, rate, size, span};
+use crate::{
+    api::{OutcomesAnswer, PipelineAnswer, SeriesAnswer, StatusAnswer},
+    observe::{
+        DrainStatus, PauseReason, PauseStatus,
+        units::{files, per_second, rate, size, span},
+    },
+    outcome::{Outcome, State},
+    phase::ProcessPhase,
+};
 
 /// Failures in a status.
 pub const FAILURES: usize = 5;
@@ -15,37 +21,12 @@ const POINTS: usize = 12;
 /// The answers of a service from which its status is shown.
 #[derive(Clone, Debug, Default)]
 pub struct Answers {
-    pub status: Value,
-    pub series: Value,
+    pub status: StatusAnswer,
+    pub series: SeriesAnswer,
     /// The newest quarantined files.
-    pub failures: Value,
+    pub failures: OutcomesAnswer,
     /// The address of the page, where there is one.
     pub page: Option<String>,
-}
-
-pub fn text<'a>(of: &'a Value, key: &str) -> &'a str {
-    of.get(key).and_then(Value::as_str).unwrap_or_default()
-}
-
-pub fn seconds(of: &Value, key: &str) -> f64 {
-    of.get(key).and_then(Value::as_f64).unwrap_or(0.0)
-}
-
-pub fn list<'a>(of: &'a Value, key: &str) -> &'a [Value] {
-    of.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-}
-
-pub fn number(of: &Value, key: &str) -> u64 {
-    of.get(key).and_then(Value::as_u64).unwrap_or(0)
-}
-
-pub fn flag(of: &Value, key: &str) -> bool {
-    of.get(key).and_then(Value::as_bool).unwrap_or(false)
-}
-
-/// The sum of one number over all pipelines.
-pub fn sum(status: &Value, key: &str) -> u64 {
-    list(status, "pipelines").iter().map(|pipeline| number(pipeline, key)).sum()
 }
 
 /// The lines of `tidemill status`, cut to the width of a terminal.
@@ -53,34 +34,35 @@ pub fn status(answers: &Answers, columns: Option<usize>) -> String {
     let status = &answers.status;
     let mut lines = vec![head(status)];
     lines.extend(answers.page.as_ref().map(|page| format!("page: {page}")));
-    lines.extend(status.get("drain").filter(|drain| !drain.is_null()).map(drain));
+    lines.extend(status.drain.as_ref().map(drain));
     lines.extend(recent_rate(&answers.series));
-    for pipeline in list(status, "pipelines") {
-        lines.extend(about(pipeline));
-    }
+    lines.extend(status.pipelines.iter().flat_map(about));
     lines.extend(failures(&answers.failures, FAILURES));
     let line = |line: &String| columns.map_or_else(|| line.clone(), |most| cut(line, most)) + "\n";
     lines.iter().map(line).collect()
 }
 
+pub fn is_paused(status: &StatusAnswer) -> bool {
+    status.phase == ProcessPhase::Ready && status.paused_by_operator
+}
+
 /// The state of the service in one word: its phase, or PAUSED.
-pub fn state(status: &Value) -> &str {
-    let phase = text(status, "phase");
-    if phase == "READY" && flag(status, "paused_by_operator") { "PAUSED" } else { phase }
+pub fn state(status: &StatusAnswer) -> &'static str {
+    if is_paused(status) { "PAUSED" } else { status.phase.as_str() }
 }
 
 /// The version, the state and the age of the service.
-pub fn head(status: &Value) -> String {
-    let up = span(seconds(status, "uptime_seconds"));
-    let version = text(status, "version");
-    let since = if state(status) == "PAUSED" {
-        let pauses = list(status, "pipelines").iter().filter_map(|one| pause_for(one, "operator"));
-        let oldest = pauses.map(|pause| text(pause, "since")).min();
+pub fn head(status: &StatusAnswer) -> String {
+    let up = span(status.uptime_seconds);
+    let since = if is_paused(status) {
+        let pauses =
+            status.pipelines.iter().filter_map(|one| one.status.pause(PauseReason::Operator));
+        let oldest = pauses.map(|pause| &*pause.since).min();
         format!(" by the operator{}", since(oldest.unwrap_or_default()))
     } else {
         String::new()
     };
-    format!("Tidemill {version}: {}{since}, up for {up}", state(status))
+    format!("Tidemill {}: {}{since}, up for {up}", status.version, state(status))
 }
 
 fn since(time: &str) -> String {
@@ -88,11 +70,11 @@ fn since(time: &str) -> String {
 }
 
 /// A drain in progress, in one line.
-pub fn drain(drain: &Value) -> String {
-    let unfinished = files(number(drain, "left_files"));
-    let unread = size(number(drain, "left_bytes"));
-    let deadline = span(seconds(drain, "deadline_seconds_left"));
-    let estimate = drain.get("estimated_seconds_left").and_then(Value::as_f64);
+pub fn drain(drain: &DrainStatus) -> String {
+    let unfinished = files(drain.unfinished_files);
+    let unread = size(drain.unfinished_bytes);
+    let deadline = span(drain.deadline_seconds_left);
+    let estimate = drain.estimated_seconds_left;
     let estimate =
         estimate.map_or_else(String::new, |left| format!(", about {} to go", span(left)));
     format!(
@@ -101,13 +83,13 @@ pub fn drain(drain: &Value) -> String {
 }
 
 /// The rate of the last minute; none where nothing was published in it.
-fn recent_rate(series: &Value) -> Option<String> {
-    let points = list(series, "points");
+fn recent_rate(SeriesAnswer { interval_seconds, points }: &SeriesAnswer) -> Option<String> {
     let recent = points.get(points.len().saturating_sub(POINTS)..).unwrap_or_default();
-    let total = |key| recent.iter().map(|point| number(point, key)).sum();
-    let took = number(series, "interval_seconds").saturating_mul(recent.len() as u64);
-    let took = Duration::from_secs(took);
-    let rates = rates([total("files"), total("source_bytes"), total("output_bytes")], took)?;
+    let total = recent.iter().fold([0; 3], |[files, read, written], point| {
+        [files + point.all.files, read + point.all.source_bytes, written + point.all.output_bytes]
+    });
+    let took = Duration::from_secs(interval_seconds.saturating_mul(recent.len() as u64));
+    let rates = rates(total, took)?;
     Some(format!("{rates} in the last {}", span(took.as_secs_f64())))
 }
 
@@ -121,14 +103,11 @@ pub fn rates([count, read, written]: [u64; 3], took: Duration) -> Option<String>
     (count > 0).then(|| format!("{shown}, {} → {}", rate(read, took), rate(written, took)))
 }
 
-fn about(pipeline: &Value) -> Vec<String> {
+fn about(pipeline: &PipelineAnswer) -> Vec<String> {
+    let PipelineAnswer { status, input, output, transforms, on_success, .. } = pipeline;
     let mut lines = vec![format!(
-        "{}: {} → {} ({}, on success {})",
-        text(pipeline, "name"),
-        text(pipeline, "input"),
-        text(pipeline, "output"),
-        text(pipeline, "transforms"),
-        text(pipeline, "on_success")
+        "{}: {input} → {output} ({transforms}, on success {on_success})",
+        status.name
     )];
     lines.push(format!("  {}", counts(pipeline)));
     lines.extend(pause_of(pipeline).map(|why| format!("  {why}")));
@@ -136,96 +115,84 @@ fn about(pipeline: &Value) -> Vec<String> {
 }
 
 /// The counts of a pipeline that are not zero.
-pub fn counts(pipeline: &Value) -> String {
-    let count = |key, name: &str| match number(pipeline, key) {
-        0 => None,
-        count => Some(format!("{count} {name}")),
-    };
-    let oldest = |shown: String, key| format!("{shown} (oldest {})", span(seconds(pipeline, key)));
-    let (read, written) = (number(pipeline, "source_bytes"), number(pipeline, "output_bytes"));
-    let published = count("published", "published");
-    let published = published.map(|text| format!("{text} ({} → {})", size(read), size(written)));
-    let waiting = count("pending", "waiting").map(|text| {
-        let age = span(seconds(pipeline, "oldest_pending_seconds"));
-        match self::text(pipeline, "oldest_pending") {
-            "" => format!("{text} (oldest {age})"),
-            name => format!("{text} (oldest {age}: {name})"),
+pub fn counts(PipelineAnswer { status, quarantine_size, .. }: &PipelineAnswer) -> String {
+    let count = |count: u64, name: &str| (count > 0).then(|| format!("{count} {name}"));
+    let published = count(status.published, "published").map(|text| {
+        format!("{text} ({} → {})", size(status.source_bytes), size(status.output_bytes))
+    });
+    let waiting = count(status.pending, "waiting").map(|text| {
+        let age = span(status.oldest_pending_seconds);
+        match &status.oldest_pending {
+            None => format!("{text} (oldest {age})"),
+            Some(name) => format!("{text} (oldest {age}: {name})"),
         }
     });
-    let in_flight = count("in_flight", "in flight").map(|text| {
-        let bytes = size(number(pipeline, "in_flight_bytes"));
-        oldest(format!("{text}, {bytes}"), "oldest_in_flight_seconds")
+    let in_flight = count(status.in_flight, "in flight").map(|text| {
+        let age = span(status.oldest_in_flight_seconds);
+        format!("{text}, {} (oldest {age})", size(status.in_flight_bytes))
     });
     let idle = (waiting.is_none() && in_flight.is_none()).then(|| "idle".to_owned());
-    let quarantined = count("quarantine_size", "in quarantine");
-    let (skipped, retried) = (count("skipped", "skipped"), count("retries", "retried"));
+    let quarantined = count(*quarantine_size, "in quarantine");
+    let (skipped, retried) = (count(status.skipped, "skipped"), count(status.retries, "retried"));
     let all = [idle, waiting, in_flight, published, skipped, quarantined, retried];
     all.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// The reason for which a pipeline takes no files, if it is paused.
-pub fn pause_of(pipeline: &Value) -> Option<String> {
-    if let Some(pause) = pause_for(pipeline, "operator") {
-        let since = since(text(pause, "since"));
+pub fn pause_of(PipelineAnswer { status, .. }: &PipelineAnswer) -> Option<String> {
+    if let Some(pause) = status.pause(PauseReason::Operator) {
+        let since = since(&pause.since);
         return Some(format!("PAUSED by the operator{since}: `tidemill resume` resumes it"));
     }
-    let pause = pause_for(pipeline, "storage")?;
-    let (since, detail) = (since(text(pause, "since")), text(pause, "detail"));
-    Some(format!("PAUSED by storage{since}, resumes automatically: {detail}"))
-}
-
-fn pause_for<'a>(pipeline: &'a Value, reason: &str) -> Option<&'a Value> {
-    list(pipeline, "paused").iter().find(|pause| text(pause, "reason") == reason)
+    let PauseStatus { since: time, detail, .. } = status.pause(PauseReason::Storage)?;
+    let detail = detail.as_deref().unwrap_or_default();
+    Some(format!("PAUSED by storage{}, resumes automatically: {detail}", since(time)))
 }
 
 /// The reason for which the service takes no files of this pipeline now, if there is one.
-pub fn pause(status: &Value, pipeline: &str) -> Option<String> {
-    let phase = text(status, "phase");
-    if phase != "READY" {
-        return Some(format!("{phase}: it takes no files"));
+pub fn pause(status: &StatusAnswer, pipeline: &str) -> Option<String> {
+    if status.phase != ProcessPhase::Ready {
+        return Some(format!("{}: it takes no files", status.phase));
     }
-    let pipelines = list(status, "pipelines");
-    pause_of(pipelines.iter().find(|one| text(one, "name") == pipeline)?)
+    pause_of(status.pipelines.iter().find(|one| one.status.name == pipeline)?)
 }
 
 /// The newest failures, at most this many, below a heading.
-pub fn failures(answer: &Value, most: usize) -> Vec<String> {
-    let found = list(answer, "outcomes");
-    if found.is_empty() || most == 0 {
+pub fn failures(answer: &OutcomesAnswer, most: usize) -> Vec<String> {
+    if answer.outcomes.is_empty() || most == 0 {
         return Vec::new();
     }
     let mut lines = vec!["recent failures:".to_owned()];
-    lines.extend(found.iter().take(most).map(outcome));
+    lines.extend(answer.outcomes.iter().take(most).map(outcome));
     lines
 }
 
 /// An outcome in one line.
-pub fn outcome(outcome: &Value) -> String {
-    let time = text(outcome, "time").split('.').next().unwrap_or_default();
-    let (state, path) = (text(outcome, "state"), text(outcome, "source"));
-    let detail = match (text(outcome, "output"), text(outcome, "reason")) {
-        ("", "") => String::new(),
-        (output, "") => format!(" → {output}"),
-        (_, reason) => format!(": {}", without_path(reason, path)),
+pub fn outcome(outcome: &Outcome) -> String {
+    let Outcome { time, state, source, output, cause, .. } = outcome;
+    let time = time.split('.').next().unwrap_or_default();
+    let state = state.map_or("", State::as_str);
+    let detail = match (output, cause) {
+        (_, Some(cause)) => format!(": {cause}"),
+        (Some(output), None) => format!(" → {output}"),
+        (None, None) => String::new(),
     };
-    format!("  {time}Z  {state:<11} {path}{detail}")
-}
-
-/// The cause alone, where the reason begins with the path that stands before it.
-fn without_path<'a>(reason: &'a str, path: &str) -> &'a str {
-    let cause = reason.strip_prefix("cannot transform ");
-    let cause = cause.and_then(|rest| rest.split_once(&format!("{path}: ")));
-    cause.map_or(reason, |(_, cause)| cause)
+    format!("  {time}Z  {state:<11} {source}{detail}")
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
-    pub fn example() -> Value {
-        json!({
+    /// An answer with these fields.
+    fn answer<T: serde::de::DeserializeOwned>(fields: Value) -> T {
+        serde_json::from_value(fields).expect("an answer")
+    }
+
+    fn example() -> StatusAnswer {
+        answer(json!({
             "version": "1.2.3", "phase": "READY", "uptime_seconds": 3725.0, "paused_by_operator": false,
             "drain": null,
             "pipelines": [{
@@ -237,20 +204,20 @@ mod tests {
                 "input": "/in", "output": "/out", "transforms": "zstd:3",
                 "on_success": "keep"
             }]
-        })
+        }))
     }
 
     #[test]
     fn the_status_has_what_is_not_zero_and_why_nothing_is_taken() {
         let failed = json!({"time": "2026-01-31T08:01:02.345Z", "state": "quarantined",
-            "source": "bad.gz", "reason": "cannot transform /in/bad.gz: gunzip: invalid header"});
+            "source": "bad.gz", "cause": "gunzip: invalid header"});
         let answers = Answers {
             status: example(),
-            series: json!({"interval_seconds": 5, "points": [
+            series: answer(json!({"interval_seconds": 5, "points": [
                 {"files": 20, "source_bytes": 110_000_000, "output_bytes": 10_000_000},
                 {"files": 0, "source_bytes": 0, "output_bytes": 0}
-            ]}),
-            failures: json!({ "outcomes": [failed] }),
+            ]})),
+            failures: answer(json!({ "outcomes": [failed] })),
             page: Some("http://127.0.0.1:9464/".to_owned()),
         };
         let wanted = "\
@@ -271,7 +238,7 @@ recent failures:
     #[test]
     fn a_service_that_is_paused_altogether_has_that_state() {
         let mut status = example();
-        status["paused_by_operator"] = json!(true);
+        status.paused_by_operator = true;
         assert_eq!(
             head(&status),
             "Tidemill 1.2.3: PAUSED by the operator since 2026-01-31T08:00:00Z, up for 1h 2m"
@@ -279,22 +246,24 @@ recent failures:
         assert!(
             pause(&status, "main").is_some_and(|why| why.starts_with("PAUSED by the operator"))
         );
-        let storage = json!({"paused": [{"reason": "storage", "since": "2026-01-31T08:00:00Z", "detail": "no space"}]});
+        let storage = answer(
+            json!({"paused": [{"reason": "storage", "since": "2026-01-31T08:00:00Z", "detail": "no space"}]}),
+        );
         assert_eq!(
             pause_of(&storage).as_deref(),
             Some("PAUSED by storage since 2026-01-31T08:00:00Z, resumes automatically: no space")
         );
-        status["phase"] = json!("DRAINING");
+        status.phase = ProcessPhase::Draining;
         assert_eq!(state(&status), "DRAINING");
         assert_eq!(pause(&status, "main").as_deref(), Some("DRAINING: it takes no files"));
     }
 
     #[test]
     fn a_drain_has_the_rest_and_the_time_it_may_take() {
-        let state = json!({
-            "left_files": 2, "left_bytes": 1024, "seconds": 3.0, "deadline_seconds_left": 22.0,
+        let state = answer(json!({
+            "unfinished_files": 2, "unfinished_bytes": 1024, "seconds": 3.0, "deadline_seconds_left": 22.0,
             "estimated_seconds_left": 61.5
-        });
+        }));
         assert_eq!(
             drain(&state),
             "draining: 2 files left, 1.02 kB to be read, about 1m 1s to go, 22s to the deadline"

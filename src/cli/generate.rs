@@ -7,7 +7,7 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 use super::{args::Args, complain, print};
-use crate::{config, error::Exit};
+use crate::{config, error::Exit, outcome::State};
 
 /// The sections of the first page that the options do not define, as `roff`.
 const SECTIONS: &str = include_str!("manual.roff");
@@ -28,8 +28,6 @@ const TRANSFORMS: [&str; 15] = [
     "decompress:or-copy",
     "copy",
 ];
-const STATES: [&str; 8] =
-    ["intent", "published", "done", "withdrawn", "skipped", "quarantined", "requeued", "changed"];
 
 /// Writes the manual: every page as a file of this directory, or the first page to the standard output.
 pub fn man(dir: Option<&Path>) -> Exit {
@@ -92,7 +90,7 @@ fn with_values(command: Command) -> Command {
     command
         .mut_subcommand("run", |command| with(command, &run))
         .mut_subcommand("check", |command| with(command, &run))
-        .mut_subcommand("history", |command| with(command, &[("state", &STATES)]))
+        .mut_subcommand("history", |command| with(command, &[("state", State::WORDS)]))
 }
 
 #[cfg(test)]
@@ -100,7 +98,7 @@ mod tests {
     use super::*;
     use clap::Parser;
 
-    use crate::{ledger::State, transforms::Chain};
+    use crate::transforms::Chain;
 
     #[test]
     fn a_completed_value_is_accepted() {

@@ -11,8 +11,9 @@ use crate::{
     error::Exit,
     ledger::{self, Access, HistoryQuery, PipelineDirs, PipelineId, Record, State},
     observe::{display_path, units::size},
-    protocol::outcome::recorded,
-    queries::{pages, short_reason, time},
+    outcome::Outcome,
+    protocol::{cause::Cause, outcome::recorded},
+    queries::{cause, pages, time},
 };
 
 pub fn history(options: &History) -> anyhow::Result<Exit> {
@@ -30,7 +31,10 @@ pub fn history(options: &History) -> anyhow::Result<Exit> {
                 continue;
             };
             if options.json {
-                text += &serde_json::to_string(&recorded(&record, &roots.name, time(&record)))?;
+                let outcome = recorded(&record, &roots.name, time(&record));
+                let outcome =
+                    Outcome { cause: cause(&record, roots).map(|cause| cause.text), ..outcome };
+                text += &serde_json::to_string(&outcome)?;
                 text.push('\n');
             } else {
                 writeln!(text, "{}", sentence(&record, roots))?;
@@ -75,9 +79,8 @@ fn sentence(record: &Record, roots: &PipelineDirs) -> String {
     if let Some(moved_to) = &record.moved_to {
         text += &format!("  now {}", display_path(moved_to));
     }
-    if let Some(reason) = short_reason(record, roots) {
-        let code = record.reason.as_ref().map_or("", |reason| reason.code.as_str());
-        text += &format!("  ({code}: {reason})");
+    if let Some(Cause { code, text: cause }) = cause(record, roots) {
+        text += &format!("  ({code}: {cause})");
     }
     text
 }

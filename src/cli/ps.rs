@@ -1,16 +1,15 @@
 //! `tidemill ps`: the services that run on this machine.
 
-use serde_json::Value;
-
 use super::{
     client::Client,
-    format::{list, seconds, state, text},
+    format::state,
     print,
     processes::{self, Service},
     state_dir::StateDir,
     terminal::{cut, window},
 };
 use crate::{
+    api::StatusAnswer,
     error::Exit,
     observe::{display_path, units::span},
 };
@@ -50,12 +49,11 @@ fn row(service: &Service) -> Row {
     row.state_dir = display_path(dir).to_string();
     row.page = processes::page(service.pid).unwrap_or_default();
     let client = Client::of(&StateDir::at(dir));
-    match client.and_then(|client| client.get("/api/v1/status")) {
+    match client.and_then(|client| client.get::<StatusAnswer>("/api/v1/status")) {
         Ok(status) => {
             state(&status).clone_into(&mut row.state);
-            row.uptime = span(seconds(&status, "uptime_seconds"));
-            let name = |pipeline: &Value| text(pipeline, "name").to_owned();
-            let names: Vec<_> = list(&status, "pipelines").iter().map(name).collect();
+            row.uptime = span(status.uptime_seconds);
+            let names: Vec<_> = status.pipelines.iter().map(|one| &*one.status.name).collect();
             row.pipelines = names.join(",");
         }
         // Without an admin socket, as with `--once`.

@@ -62,9 +62,9 @@ pub enum ValueKind {
     Large,
     /// From 0 to 1.
     Share,
-    Truth,
+    Boolean,
     /// A list of strings.
-    Globs,
+    Texts,
     /// A list of numbers.
     Numbers,
     /// `["/program", "argument"]` or `{ url = "…" }`.
@@ -81,8 +81,8 @@ impl ValueKind {
         match self {
             Self::Text => "a string",
             Self::Number | Self::Large => "a whole number",
-            Self::Truth => "`true` or `false`",
-            Self::Globs => "a list of strings",
+            Self::Boolean => "`true` or `false`",
+            Self::Texts => "a list of strings",
             Self::Numbers => "a list of whole numbers",
             Self::Hook => "a command, or a table with a `url`",
             Self::Share => "a number from 0 to 1",
@@ -98,8 +98,8 @@ impl ValueKind {
             Self::Text => format!("strings are in quotes: `{key} = \"…\"`"),
             Self::Number => format!("write `{key} = 3`, or another from 1 to {}", u32::MAX),
             Self::Large => format!("write `{key} = 100`, or another from 1 to {}", i64::MAX),
-            Self::Truth => format!("write `{key} = true`, without quotes"),
-            Self::Globs => format!("write `{key} = [\"*.log\"]`"),
+            Self::Boolean => format!("write `{key} = true`, without quotes"),
+            Self::Texts => format!("write `{key} = [\"*.log\"]`"),
             Self::Numbers => format!("write `{key} = [65]`"),
             Self::Hook => format!(
                 "write `{key} = [\"/path/to/program\", \"argument\"]`, or `{key} = {{ url = \"http://127.0.0.1:8080/\" }}`"
@@ -166,15 +166,15 @@ pub trait Written: Clone + PartialEq {
 /// One of a list of strings, each with its own location.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Glob(pub Spanned<String>);
+pub struct LocatedText(pub Spanned<String>);
 
-impl PartialEq for Glob {
+impl PartialEq for LocatedText {
     fn eq(&self, other: &Self) -> bool {
         self.0.get_ref() == other.0.get_ref()
     }
 }
 
-impl From<&str> for Glob {
+impl From<&str> for LocatedText {
     fn from(text: &str) -> Self {
         Self(Spanned::new(0..0, text.to_owned()))
     }
@@ -213,8 +213,8 @@ written! {
     u32, Number, u32, |number| number, u32::to_string;
     u64, Large, u64, |number| number, u64::to_string;
     f64, Share, f64, |number| number, f64::to_string;
-    bool, Truth, bool, |truth| truth, bool::to_string;
-    Vec<Glob>, Globs, [&'static str; 0], |_| Vec::new(), |globs| {
+    bool, Boolean, bool, |boolean| boolean, bool::to_string;
+    Vec<LocatedText>, Texts, [&'static str; 0], |_| Vec::new(), |globs| {
         format!("{:?}", globs.iter().map(|glob| glob.0.get_ref()).collect::<Vec<_>>())
     };
     Vec<u32>, Numbers, [u32; 1], Vec::from, |numbers| format!("{numbers:?}");

@@ -6,9 +6,18 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use super::declare::Location;
 
+/// What an error is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiagnosticKind {
+    /// An input does not exist: it may on another machine, or later.
+    InputMissing,
+    Other,
+}
+
 /// One error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
+    pub kind: DiagnosticKind,
     /// None where a value is missing.
     pub at: Option<Location>,
     pub message: String,
@@ -28,8 +37,18 @@ impl std::error::Error for Diagnostics {}
 
 impl Diagnostics {
     pub fn add(&mut self, at: Option<&Location>, message: impl Into<String>, help: Option<&str>) {
-        let (at, message) = (at.cloned(), message.into());
-        self.all.push(Diagnostic { at, message, help: help.map(str::to_owned) });
+        self.add_kind(DiagnosticKind::Other, at, message, help);
+    }
+
+    pub(super) fn add_kind(
+        &mut self,
+        kind: DiagnosticKind,
+        at: Option<&Location>,
+        message: impl Into<String>,
+        help: Option<&str>,
+    ) {
+        let (at, message, help) = (at.cloned(), message.into(), help.map(str::to_owned));
+        self.all.push(Diagnostic { kind, at, message, help });
     }
 
     /// Sorts by position in the file; errors without one come first.
@@ -49,7 +68,7 @@ impl Diagnostics {
     }
 
     fn render(&self, problem: &Diagnostic, renderer: &Renderer) -> String {
-        let Diagnostic { at, message, help } = problem;
+        let Diagnostic { at, message, help, .. } = problem;
         let title = match at {
             Some(Location::Option(option)) => format!("{option}: {message}"),
             _ => message.clone(),

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use toml::Spanned;
 
 use super::{
-    declare::{Entry, Glob, Located, Location},
+    declare::{Entry, Located, LocatedText, Location},
     durations::Period,
     hooks::wrong_with_command,
     keys::{ExecEntries, ExecOptions, RawExec},
@@ -68,7 +68,7 @@ impl Resolver {
     fn command(
         &mut self,
         name: &str,
-        entry: Entry<Vec<Glob>>,
+        entry: Entry<Vec<LocatedText>>,
         table: &Location,
     ) -> Option<Vec<String>> {
         let Located { value, at } =
@@ -100,18 +100,18 @@ impl Resolver {
         Some(value)
     }
 
-    fn paths(&mut self, entry: Entry<Vec<Glob>>) -> Vec<PathBuf> {
+    fn paths(&mut self, entry: Entry<Vec<LocatedText>>) -> Vec<PathBuf> {
         let Some(Located { value, .. }) = entry.written else { return Vec::new() };
-        let located = |Glob(text): Glob| Located {
+        let located = |LocatedText(text): LocatedText| Located {
             at: Location::File(text.span()),
             value: PathBuf::from(text.into_inner()),
         };
         value.into_iter().map(|path| self.path(&located(path))).collect()
     }
 
-    fn environment(&mut self, entry: Entry<Vec<Glob>>) -> Vec<String> {
+    fn environment(&mut self, entry: Entry<Vec<LocatedText>>) -> Vec<String> {
         let Some(Located { value, .. }) = entry.written else { return Vec::new() };
-        for Glob(text) in &value {
+        for LocatedText(text) in &value {
             let name = text.get_ref().split_once('=').map(|(name, _)| name);
             if name.is_none_or(str::is_empty) || text.get_ref().contains('\0') {
                 let at = Location::File(text.span());
@@ -123,8 +123,8 @@ impl Resolver {
     }
 }
 
-fn texts(all: Vec<Glob>) -> Vec<String> {
-    all.into_iter().map(|Glob(text)| text.into_inner()).collect()
+fn texts(all: Vec<LocatedText>) -> Vec<String> {
+    all.into_iter().map(|LocatedText(text)| text.into_inner()).collect()
 }
 
 fn codes(entry: Entry<Vec<u32>>) -> Vec<i32> {

@@ -140,11 +140,11 @@ fn matches_nothing(glob: &str, is_exclude: bool) -> Option<&'static str> {
 }
 
 /// Each glob with its own location.
-fn located(entry: Entry<Vec<declare::Glob>>) -> Vec<Located<String>> {
+fn located(entry: Entry<Vec<declare::LocatedText>>) -> Vec<Located<String>> {
     let Some(Located { value, at }) = entry.written else {
         return Vec::new();
     };
-    let located = |declare::Glob(glob): declare::Glob| match &at {
+    let located = |declare::LocatedText(glob): declare::LocatedText| match &at {
         Location::File(_) => Located::from(glob),
         Location::Option(_) => Located { value: glob.into_inner(), at: at.clone() },
     };
@@ -154,7 +154,7 @@ fn located(entry: Entry<Vec<declare::Glob>>) -> Vec<Located<String>> {
 impl Resolver {
     pub(super) fn filter(
         &mut self,
-        (include, exclude): (Entry<Vec<declare::Glob>>, Entry<Vec<declare::Glob>>),
+        (include, exclude): (Entry<Vec<declare::LocatedText>>, Entry<Vec<declare::LocatedText>>),
         ignore_case: bool,
     ) -> Filter {
         let (include, exclude) = (located(include), located(exclude));

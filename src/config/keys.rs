@@ -8,9 +8,9 @@ use std::{collections::BTreeMap, path::PathBuf};
 use toml::Spanned;
 
 use super::{
-    declare::{Glob, RawHook, ValueKind},
+    declare::{LocatedText, RawHook, ValueKind},
     durations::{Delay, Period, QuietTime},
-    kinds::{Count, MemoryLimit, Optional, Size, Suffix, Threads, Truth, Word},
+    kinds::{Boolean, Count, MemoryLimit, Optional, Size, Suffix, Threads, Word},
     table::table,
 };
 use crate::{
@@ -95,7 +95,7 @@ table! {
 table! {
     /// A program of the user, which `exec:NAME` runs.
     RawExec, ExecEntries, ExecOptions, "in an [exec.NAME]" {
-        command: Vec<Glob>,
+        command: Vec<LocatedText>,
             "The program, by its absolute path, and its arguments. It reads its input from the standard input and writes its output to the standard output; with `{in}` and `{out}` in an argument, these are files";
         extension: String,
             "Appended to the name, such as `.pdf`";
@@ -107,13 +107,13 @@ table! {
             "Memory of a run; it counts against `limits.memory`";
         processes: u32 = 64,
             "Processes of a run at one time";
-        read: Vec<Glob> = [],
+        read: Vec<LocatedText> = [],
             "Files and directories that it may read, in addition to the system's programs and libraries";
-        write: Vec<Glob> = [],
+        write: Vec<LocatedText> = [],
             "Directories in which it may also write; a run always has one of its own for temporary files, which is its HOME and TMPDIR";
         network: bool = false,
             "Let it open TCP connections";
-        environment: Vec<Glob> = [],
+        environment: Vec<LocatedText> = [],
             "Variables of its environment, as `NAME=VALUE`; of the service's it gets LANG, PATH and TZ only";
         reject_codes: Vec<u32> = [65],
             "Exit codes for which a file is quarantined at once; any other is tried again";
@@ -146,9 +146,9 @@ table! {
             "The transforms for each file, left to right: zstd[:1-19], gzip[:1-9][:members], brotli[:0-11], xz[:0-9], bzip2[:1-9], lz4[:1-12], unzstd, gunzip, unbrotli, unxz, bunzip2, unlz4, decompress[:or-copy], copy, exec:NAME (a program of the configuration file)";
         on_success: String = "keep", ["--on-success" long, value_name = "WHAT"],
             "What to do with a source once its output is durable: keep, delete, archive:DIR";
-        include: Vec<Glob> = [], ["--include" long, value_name = "GLOB", action = clap::ArgAction::Append],
+        include: Vec<LocatedText> = [], ["--include" long, value_name = "GLOB", action = clap::ArgAction::Append],
             "Process only files that match one of these";
-        exclude: Vec<Glob> = [], ["--exclude" long, value_name = "GLOB", action = clap::ArgAction::Append],
+        exclude: Vec<LocatedText> = [], ["--exclude" long, value_name = "GLOB", action = clap::ArgAction::Append],
             "Ignore files and directories that match one of these";
         quarantine: PathBuf,
             "Where files that failed permanently are moved, with the reason; by default below the state directory. With `on_success = \"keep\"` they stay where they are";
@@ -157,7 +157,7 @@ table! {
         on_exists: Word<OnExists> = "update", ["--on-exists" long, value_name = "WHAT"],
             "What to do if the output's name exists: update (replace an unchanged output of the same source), fail, replace, suffix, skip",
             "when the output's name is taken: `\"update\"` replaces only what this service published from the same source and nobody has changed since; `\"fail\"`, `\"replace\"`, `\"suffix\"`, `\"skip\"`";
-        ignore_case: Truth = false, ["--ignore-case" long, num_args = 0, default_missing_value = "true"],
+        ignore_case: Boolean = false, ["--ignore-case" long, num_args = 0, default_missing_value = "true"],
             "Let `*.csv` in `include` and `exclude` also match `A.CSV`",
             "`*.csv` in `include` and `exclude` also matches `A.CSV`";
         min_size: Optional<Size>, ["--min-size" long, value_name = "SIZE"],
@@ -187,7 +187,7 @@ table! {
         durability: Word<Durability> = "fsync", ["--durability" long, value_name = "HOW"],
             "How to make outputs durable: fsync, syncfs (one call for each batch), none",
             "`\"fsync\"`, batched into one `syncfs` when little else is dirty; `\"syncfs\"` makes one call for each batch (on ext4, XFS and btrfs; elsewhere as `\"fsync\"`); `\"none\"` gives no guarantee for a power loss";
-        verify: Truth = false, ["--verify" long, num_args = 0, default_missing_value = "true"],
+        verify: Boolean = false, ["--verify" long, num_args = 0, default_missing_value = "true"],
             "Decode each output and compare it with its source before it is published",
             "each output is decoded while it is made, and must give its source; a large output is also read back, from the disk where the file system drops its cache on request (not with `durability = \"none\"`). Otherwise nothing is published, and the pipeline pauses: the machine gives wrong data. For transforms that compress or copy";
         attempts: Count = 3,

@@ -81,12 +81,12 @@ pub fn value<K: Kind>(entry: Entry<K::Written>, refusals: &mut impl Refusals) ->
 
 /// `true` or `false`.
 #[derive(Debug)]
-pub struct Truth;
+pub struct Boolean;
 
-impl Kind for Truth {
+impl Kind for Boolean {
     type Written = bool;
     type Value = bool;
-    const NAME: &'static str = "truth";
+    const NAME: &'static str = "boolean";
     const REFUSED: Option<&'static str> = None;
     const EXAMPLES: [&'static str; 2] = ["true", "false"];
 

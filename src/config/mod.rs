@@ -32,7 +32,7 @@ use crate::{
 
 pub use declare::Location;
 pub use declare::{Facts, Key, KeyTable, ValueKind};
-pub use diagnostics::{Diagnostic, Diagnostics};
+pub use diagnostics::{Diagnostic, DiagnosticKind, Diagnostics};
 pub use diff::Difference;
 pub use durations::duration;
 pub use filter::Filter;

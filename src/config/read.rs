@@ -91,8 +91,8 @@ fn fits(kind: ValueKind, value: &DeValue<'_>) -> bool {
         (ValueKind::Text, value) => value.is_str(),
         (ValueKind::Number, DeValue::Integer(number)) => whole::<u32>(number),
         (ValueKind::Large, DeValue::Integer(number)) => whole::<i64>(number),
-        (ValueKind::Truth, value) => value.is_bool(),
-        (ValueKind::Globs, DeValue::Array(all)) => strings(all),
+        (ValueKind::Boolean, value) => value.is_bool(),
+        (ValueKind::Texts, DeValue::Array(all)) => strings(all),
         (ValueKind::Numbers, DeValue::Array(all)) => {
             all.iter().all(|one| fits(ValueKind::Number, one.get_ref()))
         }

@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::{
     AdminSocket, Config, Hook, Http, Pipeline,
-    declare::{Glob, RawHook},
+    declare::{LocatedText, RawHook},
     durations,
     keys::{
         FileByHand, HooksByHand, LimitsByHand, PipelineByHand, RawExec, RawFile, RawHooks,
@@ -32,18 +32,21 @@ impl From<&Hook> for RawHook {
     }
 }
 
+fn located(texts: &[String]) -> Vec<LocatedText> {
+    texts.iter().map(|text| LocatedText::from(text.as_str())).collect()
+}
+
 impl From<&Pipeline> for RawPipeline {
     fn from(pipeline: &Pipeline) -> Self {
         let written = pipeline.filter.written();
-        let globs = |globs: &[String]| globs.iter().map(|glob| Glob::from(glob.as_str())).collect();
         let by_hand = PipelineByHand {
             name: some(pipeline.name.to_string()),
             input: some(pipeline.input.clone()),
             output: some(pipeline.output.clone()),
             transforms: some(pipeline.transforms.to_string()),
             on_success: some(pipeline.on_success.to_string()),
-            include: some(globs(&written.include)),
-            exclude: some(globs(&written.exclude)),
+            include: some(located(&written.include)),
+            exclude: some(located(&written.exclude)),
             quarantine: some(pipeline.quarantine.clone()),
         };
         Self::of(&pipeline.keys, by_hand)
@@ -52,13 +55,12 @@ impl From<&Pipeline> for RawPipeline {
 
 impl From<&Program> for RawExec {
     fn from(program: &Program) -> Self {
-        let globs = |texts: &[String]| texts.iter().map(|text| Glob::from(text.as_str())).collect();
         let paths = |paths: &[PathBuf]| {
-            paths.iter().map(|path| Glob::from(&*path.to_string_lossy())).collect()
+            paths.iter().map(|path| LocatedText::from(&*path.to_string_lossy())).collect()
         };
         let codes = |codes: &[i32]| codes.iter().map(|code| code.unsigned_abs()).collect();
         Self {
-            command: some(globs(&program.command)),
+            command: some(located(&program.command)),
             extension: program.extension.clone().and_then(some),
             replaces: program.replaces.clone().and_then(some),
             timeout: some(durations::written(program.timeout)),
@@ -67,7 +69,7 @@ impl From<&Program> for RawExec {
             read: some(paths(&program.read)),
             write: some(paths(&program.write)),
             network: some(program.network),
-            environment: some(globs(&program.environment)),
+            environment: some(located(&program.environment)),
             reject_codes: some(codes(&program.reject_codes)),
             pause_codes: some(codes(&program.pause_codes)),
             allow_empty: some(program.allow_empty),
@@ -159,10 +161,10 @@ const REDACTED: &str = "…";
 /// Keeps the program, and the names of the variables.
 fn redact_program(program: &mut RawExec) {
     let arguments = program.command.iter_mut().flat_map(|words| words.get_mut().iter_mut().skip(1));
-    arguments.for_each(|word| *word = Glob::from(REDACTED));
+    arguments.for_each(|word| *word = LocatedText::from(REDACTED));
     for variable in program.environment.iter_mut().flat_map(Spanned::get_mut) {
         let name = variable.0.get_ref().split('=').next().unwrap_or_default();
-        *variable = Glob::from(&*format!("{name}={REDACTED}"));
+        *variable = LocatedText::from(&*format!("{name}={REDACTED}"));
     }
 }
 

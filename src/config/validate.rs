@@ -1,9 +1,15 @@
 //! Checks of values against each other: nested directories, duplicate names, memory.
 
-use std::path::{Component, Path, PathBuf};
+use std::{
+    io::ErrorKind,
+    path::{Component, Path, PathBuf},
+};
 
 use super::{
-    Config, Limits, Pipeline, declare::Location, diagnostics::Diagnostics, keys::PipelineEntries,
+    Config, Limits, Pipeline,
+    declare::Location,
+    diagnostics::{DiagnosticKind, Diagnostics},
+    keys::PipelineEntries,
 };
 use crate::{error::is_unavailable, patience, policy::OnSuccess};
 
@@ -110,7 +116,11 @@ fn check_pipeline(pipeline: &Pipeline, given: &PipelineLocations, problems: &mut
         Some(Err(error)) => {
             let message = format!("the input {}: {error}", input.display());
             let help = format!("mkdir -p '{}'", input.display());
-            problems.add(Some(&given.input), message, Some(&help));
+            let kind = match error.kind() {
+                ErrorKind::NotFound => DiagnosticKind::InputMissing,
+                _ => DiagnosticKind::Other,
+            };
+            problems.add_kind(kind, Some(&given.input), message, Some(&help));
         }
     }
     check_directory(output, "output", Some(&given.output), problems);

@@ -83,7 +83,7 @@ struct Run {
 
 impl Exec {
     pub fn new(runner: Arc<PipelineRunner>, program: Arc<Program>, output_bytes: u64) -> Self {
-        let buffer = vec![0; limits::STEP_BUFFER_BYTES].into();
+        let buffer = vec![0; limits::TRANSFORM_BUFFER_BYTES].into();
         Self { runner, program, output_bytes, file: FileState::default(), buffer }
     }
 

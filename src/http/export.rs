@@ -92,7 +92,7 @@ struct Export {
     search: Search,
     has_begun: bool,
     has_ended: bool,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
     _held: StreamPermit,
 }
 
@@ -104,7 +104,7 @@ pub async fn export(
 ) -> Result<Response, Problem> {
     let FormatParam { format } = given(format)?;
     let search = Search { limit: limits::PAGE_ENTRIES_MAX, ..search(given(query)?)? };
-    let Ok(place) = Arc::clone(&app.api_state.streams).try_acquire_owned() else {
+    let Ok(permit) = Arc::clone(&app.api_state.streams).try_acquire_owned() else {
         return Err(Problem::busy(format!(
             "{} streams and downloads are open, which is the limit: close one",
             limits::STREAMS_MAX
@@ -117,7 +117,7 @@ pub async fn export(
         search,
         has_begun: false,
         has_ended: false,
-        _place: place,
+        _permit: permit,
         _held: held,
     };
     let parts = unfold(export, |mut export| async move {

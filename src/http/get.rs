@@ -10,12 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{App, Transport, problem::Problem};
 use crate::{
+    api::{OutcomesAnswer, PipelineAnswer, SeriesAnswer, StatusAnswer, WorkAnswer, WorkFile},
     ledger::{RecordId, State as RecordState},
     limits,
-    observe::{
-        ChannelStatus, DrainStatus, PipelineStatus, Point, StageStatus, Status, display_path,
-    },
-    outcome::Outcome,
+    observe::{Status, display_path},
     phase::ProcessPhase,
     queries::{
         config_of, explain,
@@ -34,41 +32,13 @@ pub struct QueryParams {
     limit: Option<usize>,
     before: Option<RecordId>,
     pub(super) cause: String,
+    pub(super) reason_code: String,
 }
 
 pub(super) type QueryResult<T> = Result<Query<T>, QueryRejection>;
 
 pub(super) fn given<T>(query: QueryResult<T>) -> Result<T, Problem> {
     query.map(|Query(params)| params).map_err(|error| Problem::malformed(error.body_text()))
-}
-
-/// The status, with facts of the machine, the configuration and the ledger.
-#[derive(Debug, Serialize)]
-pub struct StatusAnswer {
-    version: &'static str,
-    host: String,
-    phase: ProcessPhase,
-    uptime_seconds: f64,
-    paused_by_operator: bool,
-    drain: Option<DrainStatus>,
-    can_change: bool,
-    token_set: bool,
-    pipelines: Vec<PipelineAnswer>,
-    channels: Vec<ChannelStatus>,
-    stages: Vec<StageStatus>,
-}
-
-#[derive(Debug, Serialize)]
-struct PipelineAnswer {
-    #[serde(flatten)]
-    status: PipelineStatus,
-    input: String,
-    output: String,
-    transforms: String,
-    on_success: String,
-    /// Lanes for large files: each processes one at a time.
-    lanes: u32,
-    quarantine_size: u64,
 }
 
 pub async fn status_answer(app: &App) -> StatusAnswer {
@@ -100,14 +70,18 @@ pub async fn status_answer(app: &App) -> StatusAnswer {
             status,
         }
     });
+    let machine = rustix::system::uname();
     StatusAnswer {
-        version,
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        version: version.to_owned(),
+        host: machine.nodename().to_string_lossy().into_owned(),
+        pid: std::process::id(),
+        kernel: machine.release().to_string_lossy().into_owned(),
+        sandbox: app.api_state.sandbox,
         phase,
         uptime_seconds,
         paused_by_operator,
         drain,
-        can_change: app.door == Transport::Socket,
+        can_change: app.transport == Transport::Socket,
         token_set: app.api_state.token().is_some(),
         pipelines: pipelines.collect(),
         channels,
@@ -117,24 +91,6 @@ pub async fn status_answer(app: &App) -> StatusAnswer {
 
 pub async fn status(State(app): State<App>) -> Json<StatusAnswer> {
     Json(status_answer(&app).await)
-}
-
-#[derive(Debug, Serialize)]
-pub struct WorkAnswer {
-    files: Vec<WorkFile>,
-}
-
-#[derive(Debug, Serialize)]
-struct WorkFile {
-    id: i64,
-    pipeline: String,
-    source: String,
-    bytes: u64,
-    done_bytes: u64,
-    stage: Stage,
-    /// Whether no stage has begun yet.
-    queued: bool,
-    seconds: f64,
 }
 
 pub fn work_answer(app: &App) -> WorkAnswer {
@@ -156,21 +112,9 @@ pub async fn work(State(app): State<App>) -> Json<WorkAnswer> {
     Json(work_answer(&app))
 }
 
-#[derive(Debug, Serialize)]
-pub struct SeriesAnswer {
-    interval_seconds: u64,
-    points: Vec<Point>,
-}
-
 pub async fn series(State(app): State<App>) -> Json<SeriesAnswer> {
     let interval_seconds = limits::SAMPLE_INTERVAL.as_secs();
     Json(SeriesAnswer { interval_seconds, points: app.observer.points() })
-}
-
-#[derive(Debug, Serialize)]
-pub struct OutcomesAnswer {
-    outcomes: Vec<Outcome>,
-    next_before: Option<RecordId>,
 }
 
 pub(super) fn search(params: QueryParams) -> Result<Search, Problem> {

@@ -76,7 +76,7 @@ pub async fn guard(State(app): State<App>, request: Request, next: Next) -> Resp
 fn check(app: &App, request: &Parts) -> Result<(), Problem> {
     let changes = request.method != Method::GET && request.method != Method::HEAD;
     let headers = &request.headers;
-    if app.door == Transport::Tcp {
+    if app.transport == Transport::Tcp {
         let authorized = is_authorized(app, headers);
         if authorized != Some(true) {
             host(headers)?;

@@ -100,7 +100,7 @@ pub struct App {
     pub exporter: Option<Exporter>,
     pub observer: Arc<Observer>,
     pub api_state: Arc<ApiState>,
-    pub door: Transport,
+    pub transport: Transport,
     /// Cancelled when the server closes: streams end.
     ending: CancellationToken,
 }
@@ -110,9 +110,9 @@ impl App {
         exporter: Option<Exporter>,
         observer: Arc<Observer>,
         api_state: Arc<ApiState>,
-        door: Transport,
+        transport: Transport,
     ) -> Self {
-        Self { exporter, observer, api_state, door, ending: CancellationToken::new() }
+        Self { exporter, observer, api_state, transport, ending: CancellationToken::new() }
     }
 }
 

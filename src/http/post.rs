@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{task::spawn_blocking, time::timeout};
 
-use super::{App, problem::Problem, quarantine, state::Reloaded};
+use super::{App, problem::Problem, quarantine::WantedCause, state::Reloaded};
 use crate::{
     config::Pipeline,
     ledger::RecordId,
@@ -20,9 +20,11 @@ use crate::{
     observe::PauseReason,
     pipeline::NoSuchPipeline,
     queries::{
+        cause,
         outcomes::{self, Search},
         quarantined::{self, Quarantined},
     },
+    reason::ReasonCode,
 };
 
 /// The longest wait for a request's body.
@@ -46,6 +48,7 @@ struct FileSelection {
     all: bool,
     /// These narrow `all`.
     pipeline: Option<String>,
+    reason_code: Option<ReasonCode>,
     cause: Option<String>,
     search: Option<String>,
 }
@@ -57,8 +60,9 @@ impl FileSelection {
             pipeline: self.pipeline.clone(),
             ..Search::default()
         };
+        let wanted = WantedCause { reason_code: self.reason_code, cause: self.cause.clone() };
         outcomes::fits(&search, &file.record, &file.roots)
-            && self.cause.as_ref().is_none_or(|cause| *cause == quarantine::cause(file))
+            && wanted.fits(cause(&file.record, &file.roots).as_ref())
     }
 }
 
@@ -174,7 +178,8 @@ pub async fn reload(State(app): State<App>, request: Request) -> Result<Json<Rel
 
 pub async fn requeue(State(app): State<App>, request: Request) -> Result<Json<Requeued>, Problem> {
     let which: FileSelection = body(request).await?;
-    let is_narrowed = which.cause.is_some() || which.search.is_some();
+    let is_narrowed =
+        which.reason_code.is_some() || which.cause.is_some() || which.search.is_some();
     if which.all != which.ids.is_empty() || (is_narrowed && !which.all) {
         let detail = "send either `{\"ids\": [1, 2]}` or `{\"all\": true}`";
         return Err(Problem::malformed(detail));

@@ -14,8 +14,9 @@ use crate::{
     config::Pipeline,
     ledger::RecordId,
     observe::display_path,
+    protocol::cause::Cause,
     queries::{
-        outcomes,
+        cause, outcomes,
         quarantined::{self, Quarantined},
         time,
     },
@@ -36,10 +37,29 @@ pub struct QuarantineAnswer {
     next_before: Option<RecordId>,
 }
 
+/// A part of a cause that narrows a list; all parts that are given must be equal.
+#[derive(Debug)]
+pub(super) struct WantedCause {
+    pub reason_code: Option<ReasonCode>,
+    pub cause: Option<String>,
+}
+
+impl WantedCause {
+    pub fn fits(&self, cause: Option<&Cause>) -> bool {
+        let text = cause.map_or("", |cause| &cause.text);
+        self.reason_code.is_none_or(|code| cause.is_some_and(|cause| cause.code == code))
+            && self.cause.as_ref().is_none_or(|wanted| wanted == text)
+    }
+}
+
+fn code(word: &str) -> Result<Option<ReasonCode>, Problem> {
+    let code = (!word.is_empty()).then(|| word.parse()).transpose();
+    code.map_err(|error: String| Problem::malformed(format!("`reason_code`: {error}")))
+}
+
 /// The files that failed for one cause.
 #[derive(Debug, Serialize)]
 struct Group {
-    /// Of its newest file.
     reason_code: Option<ReasonCode>,
     cause: String,
     files: usize,
@@ -65,30 +85,13 @@ struct QuarantineFile {
     bytes: u64,
 }
 
-/// The reason without the names of its file, so that files that failed alike have the same one.
-pub(super) fn cause(file: &Quarantined) -> String {
-    let Quarantined { record, roots } = file;
-    let reason = record.reason_text().unwrap_or_default().to_owned();
-    let output = record.output.as_ref().map(|output| &output.path);
-    let names = [
-        (Some(roots.input.join(&record.source)), "the file"),
-        (output.map(|output| roots.output.join(output)), "the output"),
-        (Some(record.source.clone()), "the file"),
-        (output.cloned(), "the output"),
-    ];
-    names.into_iter().fold(reason, |reason, (path, word)| {
-        let name = path.map(|path| display_path(&path).to_string()).unwrap_or_default();
-        if name.is_empty() { reason } else { reason.replace(&name, word) }
-    })
-}
-
-fn groups(files: &[(&Quarantined, String)]) -> Vec<Group> {
-    let mut groups: HashMap<&str, Group> = HashMap::new();
+fn groups(files: &[(&Quarantined, Option<Cause>)]) -> Vec<Group> {
+    let mut groups: HashMap<Option<&Cause>, Group> = HashMap::new();
     for (file, cause) in files {
         // The newest file comes first.
-        let group = groups.entry(cause).or_insert_with(|| Group {
-            reason_code: file.record.reason.as_ref().map(|reason| reason.code),
-            cause: cause.clone(),
+        let group = groups.entry(cause.as_ref()).or_insert_with(|| Group {
+            reason_code: cause.as_ref().map(|cause| cause.code),
+            cause: text(cause.clone()),
             files: 0,
             time: time(&file.record),
             newest: file.record.id,
@@ -101,7 +104,11 @@ fn groups(files: &[(&Quarantined, String)]) -> Vec<Group> {
     groups
 }
 
-fn shown(file: &Quarantined, cause: String, pipelines: &[Pipeline]) -> QuarantineFile {
+fn text(cause: Option<Cause>) -> String {
+    cause.map_or_else(String::new, |cause| cause.text)
+}
+
+fn shown(file: &Quarantined, cause: Option<Cause>, pipelines: &[Pipeline]) -> QuarantineFile {
     let reason = file.reason(pipelines);
     QuarantineFile {
         id: file.record.id,
@@ -110,9 +117,9 @@ fn shown(file: &Quarantined, cause: String, pipelines: &[Pipeline]) -> Quarantin
         kept_at: display_path(&file.kept_at()).to_string(),
         time: time(&file.record),
         stage: reason.stage,
-        reason_code: file.record.reason.as_ref().map(|reason| reason.code),
+        reason_code: cause.as_ref().map(|cause| cause.code),
         reason: file.record.reason_text().unwrap_or_default().to_owned(),
-        cause,
+        cause: text(cause),
         attempts: reason.attempts,
         bytes: file.record.identity.size,
     }
@@ -123,7 +130,10 @@ pub async fn quarantine(
     query: QueryResult<QueryParams>,
 ) -> Result<Json<QuarantineAnswer>, Problem> {
     let mut params = given(query)?;
-    let wanted_cause = std::mem::take(&mut params.cause);
+    let wanted = WantedCause {
+        reason_code: code(&params.reason_code)?,
+        cause: Some(std::mem::take(&mut params.cause)).filter(|cause| !cause.is_empty()),
+    };
     let search = search(params)?;
     let config = app.api_state.config();
     let answer = app.api_state.query(move |ledger| {
@@ -131,8 +141,8 @@ pub async fn quarantine(
         let matching: Vec<_> = all
             .iter()
             .filter(|file| outcomes::fits(&search, &file.record, &file.roots))
-            .map(|file| (file, cause(file)))
-            .filter(|(_, cause)| wanted_cause.is_empty() || *cause == wanted_cause)
+            .map(|file| (file, cause(&file.record, &file.roots)))
+            .filter(|(_, cause)| wanted.fits(cause.as_ref()))
             .collect();
         let groups = groups(&matching);
         let is_older = |file: &Quarantined| search.before.is_none_or(|id| file.record.id < id);

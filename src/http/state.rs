@@ -20,6 +20,7 @@ use crate::{
     limits,
     pipeline::Control,
     queries::quarantined,
+    sandbox::SandboxState,
     sync::Mutex,
 };
 
@@ -50,6 +51,7 @@ pub struct ApiState {
     handle: Handle,
     /// The configuration in force. The service writes it at a reload.
     config: watch::Receiver<Arc<Config>>,
+    pub(super) sandbox: SandboxState,
     token: Option<Token>,
     /// Changes records.
     ledger: Arc<dyn Ledger>,
@@ -92,13 +94,14 @@ const SLOW_COUNT: Duration = Duration::from_millis(200);
 impl ApiState {
     pub fn new(
         handle: Handle,
-        config: watch::Receiver<Arc<Config>>,
+        (config, sandbox): (watch::Receiver<Arc<Config>>, SandboxState),
         token: Option<Token>,
         (ledger, reader): (Arc<dyn Ledger>, Arc<dyn Ledger>),
     ) -> Self {
         Self {
             handle,
             config,
+            sandbox,
             token,
             ledger,
             reader,

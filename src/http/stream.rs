@@ -72,7 +72,7 @@ struct Listener {
     begun: bool,
     /// The last state was sent.
     ended: bool,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
     _held: StreamPermit,
 }
 
@@ -80,7 +80,7 @@ pub async fn stream(
     State(app): State<App>,
     Extension(open): Extension<OpenStreams>,
 ) -> Result<Response, Problem> {
-    let Ok(place) = Arc::clone(&app.api_state.streams).try_acquire_owned() else {
+    let Ok(permit) = Arc::clone(&app.api_state.streams).try_acquire_owned() else {
         let most = limits::STREAMS_MAX;
         return Err(Problem::busy(format!(
             "{most} streams are open, which is the limit: close one, or use /api/v1/status"
@@ -95,7 +95,7 @@ pub async fn stream(
         every,
         begun: false,
         ended: false,
-        _place: place,
+        _permit: permit,
         _held: open.acquire(),
     };
     let events = unfold(listener, |mut listener| async move {

@@ -11,6 +11,8 @@ use super::*;
 use crate::{
     config::{self, Options, PipelineOptions},
     ledger::{Ledger, sqlite::Sqlite},
+    outcome::State,
+    sandbox::SandboxState,
 };
 
 mod streams;
@@ -52,7 +54,8 @@ fn api_state(dir: &std::path::Path, life: &Lifecycle) -> ApiState {
     std::fs::write(dir.join("token"), "0123456789abcdef\n").expect("a token");
     let token = Token::read(&dir.join("token")).expect("a token");
     let (_, config) = tokio::sync::watch::channel(Arc::new(config));
-    ApiState::new(life.handle().clone(), config, Some(token), (Arc::clone(&ledger), ledger))
+    let in_force = (config, SandboxState::Off);
+    ApiState::new(life.handle().clone(), in_force, Some(token), (Arc::clone(&ledger), ledger))
 }
 
 async fn exchange(address: SocketAddr, request: &str) -> String {
@@ -133,6 +136,16 @@ async fn each_part_of_the_page_is_served_as_it_is() {
         count += 1;
     }
     assert!(count > 2, "{count}");
+}
+
+#[test]
+fn the_page_offers_every_state_as_a_filter() {
+    let page = include_str!("page/index.html");
+    let select = page.split("<select id=\"outcome-state\">").nth(1).expect("the filter");
+    let select = select.split("</select>").next().expect("its end");
+    let offered: Vec<_> =
+        select.split("value=\"").filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(offered[2..], *State::WORDS);
 }
 
 /// Opens the most connections allowed; each is served once and then silent within a request.

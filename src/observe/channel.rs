@@ -81,7 +81,7 @@ impl ChannelMeter {
         let left = self.left.1.load(Relaxed);
         let entered = self.entered.1.load(Relaxed);
         ChannelStatus {
-            name: self.name,
+            name: self.name.into(),
             capacity: self.capacity(),
             queued: entered.saturating_sub(left),
             entered,

@@ -24,6 +24,9 @@ use tracing_subscriber::{
 use super::stderr::{Stderr, write_lines};
 use crate::policy::LogFormat;
 
+/// The target of lines that no level filters: the end of a `--once`, and panics.
+pub const UNFILTERED: &str = "tidemill::unfiltered";
+
 /// Installs the process's one subscriber; a second call changes nothing. `RUST_LOG` overrides the
 /// level. Control characters in values are escaped; the crate `notify` logs names unescaped below the
 /// level of warnings, so only its warnings pass.
@@ -36,10 +39,9 @@ pub fn init(format: LogFormat, level: &str) {
         Some(Err(invalid)) => (default(), Some(invalid)),
         None => (default(), None),
     };
-    let filter = match "notify=warn".parse() {
-        Ok(directive) => filter.add_directive(directive),
-        Err(_) => filter,
-    };
+    let fixed = ["notify=warn".to_owned(), format!("{UNFILTERED}=info")];
+    let fixed = fixed.iter().filter_map(|directive| directive.parse().ok());
+    let filter = fixed.fold(filter, EnvFilter::add_directive);
     let registry = tracing_subscriber::registry().with(filter);
     let installed = match format {
         LogFormat::Json => {
@@ -166,13 +168,28 @@ impl fmt::Display for Value<'_> {
     }
 }
 
-/// Reports a panic in the form of the standard library, without waiting for the reader.
+/// Reports a panic without waiting for the reader: as a line of the log, or, in a command that has none,
+/// in the form of the standard library.
 pub fn report_panic(panic: &PanicHookInfo<'_>) {
     let thread = thread::current();
-    let mut text = format!("\nthread '{}' {panic}\n", thread.name().unwrap_or("<unnamed>"));
-    let trace = Backtrace::capture();
-    if trace.status() == BacktraceStatus::Captured {
-        text += &format!("stack backtrace:\n{trace}\n");
+    let thread = thread.name().unwrap_or("<unnamed>");
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then_some(backtrace);
+    if tracing::dispatcher::has_been_set() {
+        tracing::error!(
+            target: UNFILTERED,
+            event = "service.panic",
+            thread,
+            location = panic.location().map(display),
+            error = panic.payload_as_str(),
+            backtrace = backtrace.as_ref().map(display),
+            "thread panicked"
+        );
+        return;
+    }
+    let mut text = format!("\nthread '{thread}' {panic}\n");
+    if let Some(backtrace) = backtrace {
+        text += &format!("stack backtrace:\n{backtrace}\n");
     }
     write_lines(text.as_bytes());
 }

@@ -82,6 +82,8 @@ pub struct PipelineMeter {
     paused_by_operator: (Gauge, Mutex<Option<jiff::Timestamp>>),
     /// Number of looks that skipped a file because other transforms have processed it.
     other_transforms: AtomicU64,
+    /// Compressed sources that were compressed again.
+    recompressed: AtomicU64,
     heartbeats: Heartbeats,
     pub(super) latency: Latency,
     outcome_stream: OutcomeStream,
@@ -117,6 +119,7 @@ impl PipelineMeter {
             paused_by_storage: (pause("storage"), Mutex::default()),
             paused_by_operator: (pause("operator"), Mutex::default()),
             other_transforms: AtomicU64::new(0),
+            recompressed: AtomicU64::new(0),
             heartbeats: Heartbeats::new(),
             latency: Latency::default(),
             outcome_stream,
@@ -209,6 +212,15 @@ impl PipelineMeter {
     /// Returns the number of looks that skipped a file because other transforms have processed it.
     pub fn other_transforms(&self) -> u64 {
         self.other_transforms.load(Relaxed)
+    }
+
+    /// Counts a compressed source that was compressed again, and returns whether it is the first.
+    pub fn count_recompressed(&self) -> bool {
+        self.recompressed.fetch_add(1, Relaxed) == 0
+    }
+
+    pub fn recompressed(&self) -> u64 {
+        self.recompressed.load(Relaxed)
     }
 
     /// Counts a file that went to quarantine.

@@ -199,8 +199,8 @@ impl Observer {
         let drain = *self.drain.lock();
         status.drain = drain.map(|(since, deadline, before)| {
             let drain = DrainStatus::of(since.elapsed(), deadline, &before, &status.totals());
-            let left_files = drain.left_files.max(self.deferred_by_drain.load(Relaxed));
-            DrainStatus { left_files, ended: self.is_drained.load(Relaxed), ..drain }
+            let unfinished_files = drain.unfinished_files.max(self.deferred_by_drain.load(Relaxed));
+            DrainStatus { unfinished_files, ended: self.is_drained.load(Relaxed), ..drain }
         });
         status
     }

@@ -24,7 +24,7 @@ pub trait Listener: Send + std::fmt::Debug {
 /// The open file and the listener, if configured. Dropping it closes the file; every appended line is
 /// complete.
 #[derive(Debug)]
-pub struct Events {
+pub struct OutcomeLog {
     log: Option<Log>,
     listener: Option<Box<dyn Listener>>,
     /// Lines appended and not durable, in order. [`Self::sync`] sends them to the listener.
@@ -34,7 +34,7 @@ pub struct Events {
     deferred: Vec<Outcome>,
 }
 
-impl Events {
+impl OutcomeLog {
     /// Opens the file for appending, and creates it if needed. A torn last line of this program is cut
     /// off; another unfinished last line gets a line end.
     ///

@@ -18,12 +18,13 @@ use tokio::{sync::oneshot, time::timeout};
 use super::{
     display_path::display_path,
     in_flight::InFlightView,
+    logging::{UNFILTERED, log_seconds},
     observer::Observer,
     status::{Status, Totals},
     stderr::write_lines,
     units::{files, per_second, rate, size, span},
 };
-use crate::{limits, stage::Stage};
+use crate::{limits, policy::LogFormat, stage::Stage};
 
 const EVERY: Duration = Duration::from_millis(100);
 /// The steps of the bar.
@@ -150,12 +151,18 @@ pub struct OnceOutcome {
     pub deferred: u64,
     /// Files that an earlier run processed with other transforms.
     pub other_transforms: u64,
+    /// Compressed files that were compressed again.
+    pub recompressed: u64,
     /// The output directories.
     pub outputs: Vec<PathBuf>,
 }
 
-/// Prints the last lines of a `--once` to the standard error.
-pub fn print_summary(status: &Status, took: Duration, outcome: &OnceOutcome) {
+/// Reports the end of a `--once` on the standard error: as an event of a log in JSON, else as lines for
+/// people.
+pub fn print_summary(format: LogFormat, status: &Status, took: Duration, outcome: &OnceOutcome) {
+    if format == LogFormat::Json {
+        return log_summary(&status.totals(), took, outcome);
+    }
     let working_directory = std::env::current_dir().unwrap_or_default();
     let text = summary(&status.totals(), took, outcome, &working_directory);
     write_lines(format!("{text}\n").as_bytes());
@@ -166,6 +173,30 @@ pub fn print_summary(status: &Status, took: Duration, outcome: &OnceOutcome) {
         );
         write_lines(text.as_bytes());
     }
+    if outcome.recompressed > 0 {
+        let text = format!(
+            "{} compressed again: leave compressed files out with `--exclude`, or begin the transforms with `decompress:or-copy`\n",
+            files(outcome.recompressed)
+        );
+        write_lines(text.as_bytes());
+    }
+}
+
+fn log_summary(totals: &Totals, took: Duration, outcome: &OnceOutcome) {
+    tracing::info!(
+        target: UNFILTERED,
+        event = "once.finished",
+        published = totals.published,
+        skipped = totals.skipped,
+        in_quarantine = outcome.in_quarantine,
+        deferred = outcome.deferred,
+        other_transforms = outcome.other_transforms,
+        recompressed = outcome.recompressed,
+        source_size = size(totals.source_bytes),
+        output_size = size(totals.output_bytes),
+        seconds = log_seconds(took),
+        "finished"
+    );
 }
 
 fn summary(

@@ -1,8 +1,8 @@
 //! The status of the service, as in `/api/v1/status`.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{phase::ProcessPhase, stage::Stage};
 
@@ -25,7 +25,8 @@ pub struct Status {
 }
 
 /// One pipeline. Counts start with the process.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PipelineStatus {
     pub name: String,
     pub published: u64,
@@ -63,7 +64,7 @@ pub struct PipelineStatus {
 }
 
 /// A pause of one pipeline.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PauseStatus {
     pub reason: PauseReason,
     /// RFC 3339, UTC.
@@ -88,7 +89,7 @@ impl std::fmt::Display for PauseStatus {
 }
 
 /// Who or what paused a pipeline: the label `reason` of `tidemill_paused`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PauseReason {
     Operator,
@@ -104,9 +105,9 @@ impl PipelineStatus {
 }
 
 /// One channel between two stages.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ChannelStatus {
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     pub capacity: usize,
     pub queued: u64,
     pub entered: u64,
@@ -114,7 +115,7 @@ pub struct ChannelStatus {
 }
 
 /// One of the eight stages, for all pipelines.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StageStatus {
     pub stage: Stage,
     /// Units of work: files, except for discover (a round of names).
@@ -123,22 +124,23 @@ pub struct StageStatus {
 }
 
 /// Progress of a drain.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DrainStatus {
-    pub left_files: u64,
+    pub unfinished_files: u64,
     /// Unread bytes of their sources.
-    pub left_bytes: u64,
+    pub unfinished_bytes: u64,
     pub seconds: f64,
     pub deadline_seconds_left: f64,
     /// Estimate by the rate since the drain started; `None` before the first file or byte is finished.
     pub estimated_seconds_left: Option<f64>,
-    /// The drain is over: `left_files` is final.
+    /// The drain is over: `unfinished_files` is final.
     pub ended: bool,
 }
 
 impl DrainStatus {
     pub(super) fn of(took: Duration, deadline: Duration, before: &Totals, now: &Totals) -> Self {
-        let left_bytes = now.in_flight_bytes.saturating_sub(now.in_flight_done_bytes);
+        let unfinished_bytes = now.in_flight_bytes.saturating_sub(now.in_flight_done_bytes);
         let seconds = took.as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "an estimate for people")]
         let at_rate = |left: u64, done: u64| match (left, done) {
@@ -147,12 +149,12 @@ impl DrainStatus {
             (left, done) => Some(left as f64 * seconds / done as f64),
         };
         // Bytes unread at the start less bytes unread now: they include those of unfinished files.
-        let left_before = before.in_flight_bytes.saturating_sub(before.in_flight_done_bytes);
+        let before_bytes = before.in_flight_bytes.saturating_sub(before.in_flight_done_bytes);
         let by_files = at_rate(now.in_flight, now.ended.saturating_sub(before.ended));
-        let by_bytes = at_rate(left_bytes, left_before.saturating_sub(left_bytes));
+        let by_bytes = at_rate(unfinished_bytes, before_bytes.saturating_sub(unfinished_bytes));
         Self {
-            left_files: now.in_flight,
-            left_bytes,
+            unfinished_files: now.in_flight,
+            unfinished_bytes,
             seconds,
             deadline_seconds_left: deadline.saturating_sub(took).as_secs_f64(),
             ended: false,
@@ -234,7 +236,7 @@ mod tests {
         let now = Totals { in_flight: 2, in_flight_bytes: 300, ended: 12, ..Totals::default() };
         let (took, deadline) = (Duration::from_secs(2), Duration::from_secs(25));
         let drain = DrainStatus::of(took, deadline, &before, &now);
-        assert_eq!((drain.left_files, drain.left_bytes), (2, 300));
+        assert_eq!((drain.unfinished_files, drain.unfinished_bytes), (2, 300));
         assert_eq!(drain.estimated_seconds_left, Some(6.0));
         assert!((drain.deadline_seconds_left - 23.0).abs() < 1e-9);
         let nothing = DrainStatus::of(took, deadline, &before, &before);

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     histogram::Counts,
@@ -11,7 +11,8 @@ use super::{
 use crate::{limits, sync::Mutex};
 
 /// One interval of the service.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Point {
     /// The interval's end: RFC 3339, UTC.
     pub at: String,
@@ -22,7 +23,8 @@ pub struct Point {
 }
 
 /// What happened in one interval, and the state at its end.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Interval {
     pub files: u64,
     pub source_bytes: u64,
@@ -36,7 +38,8 @@ pub struct Interval {
 }
 
 /// One interval of one pipeline.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PipelineInterval {
     pub name: String,
     #[serde(flatten)]

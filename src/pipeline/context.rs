@@ -17,7 +17,7 @@ use crate::{
         circuit_breaker::CircuitBreaker, in_commit::InCommit, operator_pause::OperatorPause,
         own_paths::OwnPaths,
     },
-    protocol::SharedEvents,
+    protocol::SharedOutcomeLog,
     sink::Sink,
 };
 
@@ -38,7 +38,7 @@ pub struct Context {
     pub breaker: CircuitBreaker,
     pub operator_pause: Arc<OperatorPause>,
     pub in_commit: InCommit,
-    pub events: SharedEvents,
+    pub events: SharedOutcomeLog,
     /// The place of the outputs.
     pub sink: Arc<dyn Sink>,
     pub own_paths: Arc<OwnPaths>,
@@ -57,7 +57,7 @@ pub struct ContextParts {
     pub sink: Arc<dyn Sink>,
     pub meter: Arc<PipelineMeter>,
     pub tracer: Tracer,
-    pub events: SharedEvents,
+    pub events: SharedOutcomeLog,
     pub own_paths: Arc<OwnPaths>,
     /// The pipeline's sources in commit, also those of its jobs before a reload.
     pub in_commit: InCommit,

@@ -267,7 +267,7 @@ impl Intakes {
             let summary = summary.unwrap_or_default();
             let files = summary.unfinished;
             if files > 0 {
-                tracing::info!(event = "pipeline.files_left", pipeline = %context.name(), files, "unfinished files stay in the input");
+                tracing::info!(event = "pipeline.files_deferred", pipeline = %context.name(), files, "unfinished files stay in the input");
             }
             stopped.panics += panics;
             stopped.with_unfinished += u64::from(context.has_unfinished());

@@ -7,7 +7,10 @@ use crate::{
     observe::display_path,
     outcome::{Outcome, OutcomeKind},
     pipeline::job::Job,
-    protocol::outcome::{append_unpublished, listed, outcome_line, unpublished_outcome},
+    protocol::{
+        cause::Cause,
+        outcome::{append_unpublished, listed, outcome_line, unpublished_outcome},
+    },
     reason::ReasonCode,
 };
 
@@ -35,7 +38,9 @@ pub fn report_unpublished(job: &Job, record: &Record) -> io::Result<()> {
 /// Creates an outcome for the live stream, with this state.
 pub fn streamed(job: &Job, record: &Record, state: State) -> Outcome {
     let time = jiff::Timestamp::now().to_string();
+    let config = &job.context.config;
     Outcome {
+        cause: Cause::of(record, &config.input, &config.output).map(|cause| cause.text),
         state: Some(state),
         attempts: Some(job.attempt),
         seconds: Some(job.settled_at.elapsed().as_secs_f64()),

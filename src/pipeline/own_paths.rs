@@ -12,6 +12,8 @@ use std::{
     sync::Arc,
 };
 
+use tokio::sync::watch;
+
 use crate::{
     config::{Config, Pipeline},
     fingerprint::FileId,
@@ -22,7 +24,8 @@ use crate::{
 /// The service's own paths, shared by all pipelines.
 #[derive(Debug)]
 pub struct OwnPaths {
-    config: Mutex<Arc<Config>>,
+    /// The configuration in force; it follows each reload.
+    config: watch::Receiver<Arc<Config>>,
     /// The file ID of each path, from its latest `stat`.
     ids: Mutex<HashMap<PathBuf, FileId>>,
 }
@@ -31,20 +34,16 @@ impl OwnPaths {
     /// Stats the paths of all pipelines before any of them begins: the output of one that begins later
     /// may be below the input of another. Blocks for a limited time if a file system does not respond.
     #[must_use]
-    pub fn new(config: Arc<Config>) -> Arc<Self> {
-        let paths = config.pipelines.iter().flat_map(Pipeline::own_paths);
+    pub fn new(config: watch::Receiver<Arc<Config>>) -> Arc<Self> {
+        let now = Arc::clone(&config.borrow());
+        let paths = now.pipelines.iter().flat_map(Pipeline::own_paths);
         let stat = |path: &Path| {
             let owned_path = path.to_path_buf();
             let id = patience::within(path, move || fs::file_id(&owned_path).ok()).flatten()?;
             Some((path.to_path_buf(), id))
         };
         let ids = Mutex::new(paths.filter_map(stat).collect());
-        Arc::new(Self { config: Mutex::new(config), ids })
-    }
-
-    /// Replaces the configuration after a reload.
-    pub fn set(&self, config: Arc<Config>) {
-        *self.config.lock() = config;
+        Arc::new(Self { config, ids })
     }
 
     /// Stats the paths of one pipeline. Blocks as long as its file systems do.
@@ -55,7 +54,7 @@ impl OwnPaths {
     /// Stats the paths of one pipeline and of the service, and returns the file IDs of all own paths.
     #[must_use]
     pub fn all(&self, pipeline: &Pipeline) -> Vec<FileId> {
-        let config = Arc::clone(&self.config.lock());
+        let config = Arc::clone(&self.config.borrow());
         self.refresh(pipeline);
         config.own_paths().for_each(|path| self.refresh_path(path));
         let others = config.pipelines.iter().flat_map(Pipeline::own_paths);

@@ -11,13 +11,15 @@ pub mod earlier_output;
 
 pub mod outcome;
 
+pub mod cause;
+
 pub mod disposal;
 
 pub mod quarantine;
 
 use std::sync::Arc;
 
-use crate::{observe::Events, sync::Mutex};
+use crate::{observe::OutcomeLog, sync::Mutex};
 
 /// The events file, if one is configured, shared by all pipelines.
-pub type SharedEvents = Arc<Mutex<Option<Events>>>;
+pub type SharedOutcomeLog = Arc<Mutex<Option<OutcomeLog>>>;

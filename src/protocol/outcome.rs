@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::SharedEvents;
+use super::SharedOutcomeLog;
 use crate::{
     failpoint,
     ledger::{Output, Record, RecordId, State},
@@ -30,17 +30,19 @@ pub struct Published<'a> {
     pub record: &'a Record,
     /// The time since the file settled; `None` in recovery.
     pub took: Option<Duration>,
+    /// The attempts that it took; 1 in recovery.
+    pub attempts: u32,
 }
 
 /// Reports these outputs as published: one line each in the events file, durable before this
 /// returns, and in the log. `ledger` is the instance of the ledger that has their records.
 pub fn report_published(
-    events: &SharedEvents,
+    events: &SharedOutcomeLog,
     ledger: &str,
     files: &[Published<'_>],
 ) -> io::Result<()> {
     append_published(events, ledger, files)?;
-    for Published { pipeline, record, took } in files {
+    for Published { pipeline, record, took, attempts } in files {
         let Some(output) = &record.output else {
             continue;
         };
@@ -52,6 +54,7 @@ pub fn report_published(
             source_size = size(record.identity.size),
             output_size = size(output.identity.size),
             seconds = took.map(log_seconds),
+            attempts = (*attempts > 1).then_some(attempts),
             "published"
         );
     }
@@ -59,7 +62,7 @@ pub fn report_published(
 }
 
 fn append_published(
-    events: &SharedEvents,
+    events: &SharedOutcomeLog,
     ledger: &str,
     files: &[Published<'_>],
 ) -> io::Result<()> {
@@ -75,7 +78,7 @@ fn append_published(
 /// Returns the content that a line must have to be the acknowledgement of this record.
 #[must_use]
 pub fn proof(ledger: &str, record: &Record) -> Proof {
-    published_line(ledger, &Published { pipeline: "", record, took: None }).into()
+    published_line(ledger, &Published { pipeline: "", record, took: None, attempts: 1 }).into()
 }
 
 /// Returns the outcome of an unpublished source, by its record.
@@ -88,7 +91,7 @@ pub const fn unpublished_outcome(record: &Record) -> OutcomeKind {
 
 /// Reports the outcome of a record without an output and without a job: in recovery.
 pub fn report_recovered(
-    events: &SharedEvents,
+    events: &SharedOutcomeLog,
     (ledger, pipeline): (&str, &str),
     record: &Record,
 ) -> io::Result<()> {
@@ -99,7 +102,7 @@ pub fn report_recovered(
 
 /// Appends a line that is not an acknowledgement. A full disk does not fail it: the ledger has the
 /// outcome, and the line is written before the next one, unless too many wait.
-pub fn append_unpublished(events: &SharedEvents, line: Outcome) -> io::Result<()> {
+pub fn append_unpublished(events: &SharedOutcomeLog, line: Outcome) -> io::Result<()> {
     let mut events = events.lock();
     let Some(events) = events.as_mut() else {
         return Ok(());
@@ -120,7 +123,7 @@ pub fn append_unpublished(events: &SharedEvents, line: Outcome) -> io::Result<()
 }
 
 /// Appends the lines that waited for space, at the end; what has none is dropped.
-pub fn finish(events: &SharedEvents) {
+pub fn finish(events: &SharedOutcomeLog) {
     let mut events = events.lock();
     let Some(events) = events.as_mut().filter(|events| events.deferred() > 0) else { return };
     let lines = events.deferred();
@@ -130,7 +133,7 @@ pub fn finish(events: &SharedEvents) {
 }
 
 fn published_line(ledger: &str, published: &Published<'_>) -> Outcome {
-    let Published { pipeline, record, took } = published;
+    let Published { pipeline, record, took, .. } = published;
     let source = (record.id, record.source.as_path(), record.identity.size);
     let line = outcome_line((ledger, pipeline), OutcomeKind::Published, source);
     let Some(output) = &record.output else {

@@ -6,10 +6,11 @@ use std::{
 };
 
 use super::{
+    cause,
     left_alone::{self, look_below},
     pages,
     reprocess::has_other_transforms,
-    short_reason, time,
+    time,
 };
 use crate::{
     config::Pipeline,
@@ -142,7 +143,8 @@ fn moved(
     Ok(found.map(|record| {
         let of = roots.iter().find(|roots| roots.id == record.pipeline);
         let source = of.map_or_else(|| record.source.clone(), |of| of.input.join(&record.source));
-        let reason = of.and_then(|of| short_reason(&record, of)).unwrap_or_default();
+        let reason =
+            of.and_then(|of| cause(&record, of)).map_or_else(String::new, |cause| cause.text);
         let code = reason_code(&record).map_or_else(String::new, |(_, code)| code);
         Explanation::new("is in quarantine")
             .with("source", display_path(&source).to_string())
@@ -264,7 +266,7 @@ fn past(
     if let Some(moved_to) = &record.moved_to {
         facts.push(("moved to", display_path(moved_to).to_string()));
     }
-    facts.extend(short_reason(record, roots).map(|reason| ("reason", reason)));
+    facts.extend(cause(record, roots).map(|cause| ("reason", cause.text)));
     facts.extend(reason_code(record));
     if let Some(config) = config.filter(|config| has_other_transforms(record, Some(config))) {
         let made_by = record.output.as_ref().map_or("", |output| output.transforms.as_str());

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use crate::{
     config::Pipeline,
     ledger::{self, HistoryQuery, Ledger, PipelineDirs, Record},
-    observe::{display_path, escaped},
+    protocol::cause::Cause,
 };
 
 /// Records that are read at once.
@@ -67,45 +67,8 @@ pub fn time(record: &Record) -> String {
     time.map_or_else(|_| record.at_ns.to_string(), |time| format!("{time:.3}"))
 }
 
-/// Returns the reason of a record in words that go next to the paths of its source and its output: it
-/// repeats neither.
+/// Returns the cause of a record in words that go next to the paths of its source and its output.
 #[must_use]
-pub fn short_reason(record: &Record, roots: &PipelineDirs) -> Option<String> {
-    let reason = record.reason_text()?;
-    let source = display_path(&roots.input.join(&record.source)).to_string();
-    let output = record.output.as_ref().map(|output| roots.output.join(&output.path));
-    let output = output.map(|output| display_path(&output).to_string());
-    Some(escaped(&without_paths(reason, &source, output.as_deref())))
-}
-
-fn without_paths(reason: &str, source: &str, output: Option<&str>) -> String {
-    let cause = reason.strip_prefix("cannot transform ").and_then(|rest| rest.strip_prefix(source));
-    if let Some(cause) = cause.and_then(|rest| rest.strip_prefix(": ")) {
-        return cause.to_owned();
-    }
-    // The longer path first: one may begin with the other.
-    let mut names = vec![(source, "the source")];
-    names.extend(output.map(|output| (output, "the output")));
-    names.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
-    names.iter().fold(reason.to_owned(), |text, (path, name)| text.replace(path, name))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reason_repeats_no_path_that_stands_next_to_it() {
-        for (reason, wanted) in [
-            ("cannot transform /in/a: gunzip: invalid header", "gunzip: invalid header"),
-            ("cannot read /in/a: Input/output error", "cannot read the source: Input/output error"),
-            (
-                "/in/a.zst exists, and the policy is `fail`",
-                "the output exists, and the policy is `fail`",
-            ),
-            ("the ledger's disk is full", "the ledger's disk is full"),
-        ] {
-            assert_eq!(without_paths(reason, "/in/a", Some("/in/a.zst")), wanted);
-        }
-    }
+pub fn cause(record: &Record, roots: &PipelineDirs) -> Option<Cause> {
+    Cause::of(record, &roots.input, &roots.output)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::time;
+use super::{cause, time};
 use crate::{
     ledger::{self, HistoryQuery, Ledger, PipelineDirs, PipelineId, Record, RecordId, State},
     observe::display_path,
@@ -95,5 +95,6 @@ fn mentions(record: &Record, text: &str) -> bool {
 /// Returns the outcome of a record. The ledger has no number of attempts.
 #[must_use]
 pub fn outcome(record: &Record, roots: &PipelineDirs) -> Outcome {
-    listed(record, &roots.name, time(record))
+    let cause = cause(record, roots).map(|cause| cause.text);
+    Outcome { cause, ..listed(record, &roots.name, time(record)) }
 }

@@ -39,7 +39,7 @@ pub enum Error {
     #[error("no quarantined file has this number")]
     Unknown,
     #[error("{what}")]
-    Place { what: String, source: std::io::Error },
+    Storage { what: String, source: std::io::Error },
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
 }
@@ -214,7 +214,7 @@ fn open_directories(record: &Record, roots: &PipelineDirs) -> Result<Option<Dire
     let Some(moved_to) = &record.moved_to else {
         return Ok(None);
     };
-    let failed = |what: String| move |source| Error::Place { what, source };
+    let failed = |what: String| move |source| Error::Storage { what, source };
     let (parent, _) = fs::split(moved_to);
     let (source_parent, _) = fs::split(&record.source);
     let from =
@@ -234,7 +234,7 @@ fn restore_marker(record: &Record, suffix: &str, (from, to): &Directories) -> Re
     let restored = marker::restore((from, &kept), (to, &own)).and_then(|()| to.sync());
     restored.map_err(|source| {
         let what = format!("cannot restore its marker {}", display_path(Path::new(&own)));
-        Error::Place { what, source }
+        Error::Storage { what, source }
     })
 }
 
@@ -271,7 +271,7 @@ fn finish_move(
     act: impl FnOnce(&Dir, &OsStr) -> io::Result<()>,
 ) -> Result<(), Error> {
     let moved_to = record.moved_to.as_deref().unwrap_or(Path::new(""));
-    let failed = |what: String| move |source| Error::Place { what, source };
+    let failed = |what: String| move |source| Error::Storage { what, source };
     let (_, name) = fs::split(moved_to);
     act(from, name)
         .map_err(failed(format!("cannot move it back from {}", display_path(moved_to))))?;

@@ -11,7 +11,7 @@ use crate::{
     ledger::{Flush, Ledger, Output, PipelineId, Record, State, StateUpdate},
     observe::{display_path, is_full},
     policy::OnSuccess,
-    protocol::{SharedEvents, disposal::finish_source, outcome},
+    protocol::{SharedOutcomeLog, disposal::finish_source, outcome},
     reason::{Reason, ReasonCode},
     sink::{self, Precondition},
     source::{self, Source, SourceError, TakeRequest, TakeResult},
@@ -21,7 +21,7 @@ use crate::{
 #[expect(missing_debug_implementations, reason = "it holds closures")]
 pub struct RecoveryContext<'a> {
     pub ledger: &'a dyn Ledger,
-    pub events: &'a SharedEvents,
+    pub events: &'a SharedOutcomeLog,
     pub roots: &'a HashMap<PipelineId, OpenedDirs>,
     pub patience: &'a Patience<'a>,
     pub quarantines: &'a Quarantines<'a>,
@@ -113,7 +113,7 @@ fn publication<'a>(
     record: &'a Record,
 ) -> Option<outcome::Published<'a>> {
     let roots = context.roots.get(&record.pipeline)?;
-    Some(outcome::Published { pipeline: &roots.name, record, took: None })
+    Some(outcome::Published { pipeline: &roots.name, record, took: None, attempts: 1 })
 }
 
 /// Acknowledges the named outputs. If the events file has no space they wait for it: they have

@@ -13,7 +13,7 @@ use crate::{
     ledger::{Ledger, PipelineDirs, PipelineId, Record, RecordId, State},
     observe::{display_path, is_full},
     patience,
-    protocol::{SharedEvents, outcome},
+    protocol::{SharedOutcomeLog, outcome},
     sink::{self, Remains, Sink},
     source::{self, Source},
 };
@@ -32,7 +32,7 @@ pub struct Gathered {
 /// the events file has no space.
 pub fn gather(
     (ledger, open_sink): (&dyn Ledger, &OpenSink<'_>),
-    events: &SharedEvents,
+    events: &SharedOutcomeLog,
     patience: &dyn Fn(&io::Error) -> bool,
 ) -> Result<Gathered, Error> {
     let records = ledger.unfinished()?;
@@ -83,7 +83,7 @@ pub fn open_input(path: &Path, instance: &NodeId) -> io::Result<Arc<dyn Source>>
 }
 
 /// Returns the largest record number of this ledger in the events file, or 0.
-pub fn largest_id(ledger: &dyn Ledger, events: &SharedEvents) -> Result<RecordId, Error> {
+pub fn largest_id(ledger: &dyn Ledger, events: &SharedOutcomeLog) -> Result<RecordId, Error> {
     let events = events.lock();
     events
         .as_ref()
@@ -91,7 +91,7 @@ pub fn largest_id(ledger: &dyn Ledger, events: &SharedEvents) -> Result<RecordId
 }
 
 fn find_acknowledged(
-    events: &SharedEvents,
+    events: &SharedOutcomeLog,
     instance: &str,
     records: &[Record],
     patience: &dyn Fn(&io::Error) -> bool,

@@ -4,13 +4,13 @@ use std::io;
 
 use crate::{
     ledger::Record,
-    protocol::{SharedEvents, outcome},
+    protocol::{SharedOutcomeLog, outcome},
 };
 
 /// The receivers of the reports.
 #[expect(missing_debug_implementations, reason = "it holds a closure")]
 pub struct Quarantines<'a> {
-    pub events: &'a SharedEvents,
+    pub events: &'a SharedOutcomeLog,
     /// The instance of the ledger that holds the records.
     pub ledger: &'a str,
     /// Counts one quarantined file for the pipeline of this name.

@@ -5,7 +5,7 @@ use crate::{
     fs::{ExtendedAttributes, FileMetadata, Kind},
     ledger::{Flush, Output, Replaced},
     policy::OnSuccess,
-    protocol::SharedEvents,
+    protocol::SharedOutcomeLog,
     sink::{Attributes, Precondition, Sealing},
 };
 
@@ -309,7 +309,7 @@ fn what_a_kill_left_in_any_sink_is_finished() {
     store.put("taken".as_ref(), b"theirs");
 
     let stores = (ledger, &open_sink as &OpenSink<'_>);
-    let events = SharedEvents::default();
+    let events = SharedOutcomeLog::default();
     let Gathered { roots, facts, deferred } = gather(stores, &events, &|_| false).expect("gather");
     assert_eq!((facts.len(), deferred), (4, 0));
     let plans = facts.into_iter().map(|facts| (facts.clone(), plan(&facts))).collect();

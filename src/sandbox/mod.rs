@@ -14,3 +14,29 @@ pub use self::{
     landlock::{Coverage, Enforced, Error, SandboxRules, restrict},
     privileges::{RetainedCaps, drop_privileges},
 };
+
+crate::policy::words! {
+    /// The state of the sandbox of this process.
+    #[derive(Default)]
+    SandboxState {
+        /// The kernel enforces all rules.
+        Active = "active",
+        /// An older kernel enforces a part of them.
+        Partial = "partial",
+        /// The kernel enforces none.
+        #[default]
+        Unavailable = "unavailable",
+        /// Disabled by the configuration.
+        Off = "off",
+    }
+}
+
+impl From<Coverage> for SandboxState {
+    fn from(coverage: Coverage) -> Self {
+        match coverage {
+            Coverage::Whole => Self::Active,
+            Coverage::Part => Self::Partial,
+            Coverage::None => Self::Unavailable,
+        }
+    }
+}

@@ -25,7 +25,7 @@ use crate::{
     observe::{self, display_path},
     patience,
     policy::{OnSuccess, Sandbox},
-    sandbox::{self, Coverage, Enforced, SandboxRules},
+    sandbox::{self, Coverage, Enforced, SandboxRules, SandboxState},
 };
 
 /// System files that are read: the process's own figures, the machine's boot (for the metrics and
@@ -50,7 +50,7 @@ pub struct SandboxGuard {
     /// Identities of the same directories when the sandbox was entered.
     pub scope: fs::SandboxScope,
     /// Dropping it drops the rules on the process's own entries in `/proc`.
-    _enforced: Enforced,
+    enforced: Enforced,
 }
 
 /// Result of the bootstrap.
@@ -88,9 +88,18 @@ pub fn bootstrap(
         .map_err(|error| ServiceError::Internal(format!("cannot catch signals: {error}")))?;
     observe::detach_logs()
         .map_err(|error| ServiceError::Internal(format!("cannot start the log thread: {error}")))?;
+    let state = sandbox_state(&config, sandbox.as_ref());
     let dirs = sandbox.as_ref().map(|guard| (guard.inside.clone(), guard.scope.clone()));
-    let live_config = LiveConfig::new(config, options, dirs);
+    let live_config = LiveConfig::new(config, options, dirs, state);
     Ok(Bootstrapped { live_config, runners, token, signals, sandbox })
+}
+
+fn sandbox_state(config: &Config, guard: Option<&SandboxGuard>) -> SandboxState {
+    match guard {
+        Some(guard) => guard.enforced.extent.into(),
+        None if config.keys.sandbox == Sandbox::Off => SandboxState::Off,
+        None => SandboxState::Unavailable,
+    }
 }
 
 /// Logs the version and the configuration, as the first line of the log.
@@ -293,7 +302,7 @@ fn enter_sandbox(
     }
     let is_in_force = *extent != Coverage::None;
     let scope = fs::SandboxScope::of(&rules.work, unresponsive);
-    Ok(is_in_force.then_some(SandboxGuard { inside: rules.work, scope, _enforced: enforced }))
+    Ok(is_in_force.then_some(SandboxGuard { inside: rules.work, scope, enforced }))
 }
 
 /// Returns the rules, and the directories that do not respond: no rule can be made for them.

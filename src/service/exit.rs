@@ -75,7 +75,7 @@ pub fn log_unfinished(config: &Config, observer: &Observer) {
             tracing::warn!(event = "file.deferred", pipeline = %pipeline.name, source = %observe::display_path(&source), "unfinished at shutdown, deferred to the next start");
         }
         if more > 0 {
-            tracing::warn!(event = "pipeline.left_more", pipeline = %pipeline.name, files = more, "more unfinished files deferred");
+            tracing::warn!(event = "pipeline.files_deferred", pipeline = %pipeline.name, files = more, "more unfinished files deferred");
         }
     }
 }
@@ -122,7 +122,8 @@ impl ExitReport<'_> {
         let status = observer.status();
         let totals = status.totals();
         let drained = outcome.as_ref().and_then(|outcome| outcome.drained);
-        let left = drained.map_or_else(|| observer.unfinished(), |drained| drained.unfinished);
+        let unfinished =
+            drained.map_or_else(|| observer.unfinished(), |drained| drained.unfinished);
         let report = outcome.as_ref().map(|outcome| &outcome.report);
         for line in report.map(ToString::to_string).unwrap_or_default().lines() {
             tracing::debug!(event = "service.report", "{line}");
@@ -136,7 +137,7 @@ impl ExitReport<'_> {
             descriptors_now = observe::open_descriptors().saturating_sub(usize::from(has_lock)),
             "resources in use at the end"
         );
-        let exit = exit_code(outcome.as_ref(), storage_failed, left);
+        let exit = exit_code(outcome.as_ref(), storage_failed, unfinished);
         let error = outcome.as_ref().and_then(|outcome| outcome.error.as_ref());
         // A failed start has nothing to summarize: its error is the last line, and alone.
         let was_stopped =
@@ -147,28 +148,42 @@ impl ExitReport<'_> {
                 exit_code = exit.code(),
                 published = totals.published,
                 quarantined = totals.quarantined,
-                unfinished = left,
+                unfinished,
                 panics = drained.map_or(0, |drained| drained.panics),
                 "stopped"
             );
         }
-        if has_lock && let Err(error) = ExitRecord::now(exit, left).write(config.state_dir.clone())
+        if has_lock
+            && let Err(error) = ExitRecord::now(exit, unfinished).write(config.state_dir.clone())
         {
             tracing::warn!(event = "service.exit_not_saved", %error, "cannot save the exit code for `tidemill drain --wait`");
         }
         if config.once && (error.is_none() || drained.is_some()) {
             let in_quarantine = outcome.as_ref().map_or(0, |outcome| outcome.in_quarantine);
-            let meters = (0..config.pipelines.len()).filter_map(|index| observer.pipeline(index));
-            let other_transforms = meters.map(|meter| meter.other_transforms()).sum();
-            let outputs = config.pipelines.iter().map(|pipeline| pipeline.output.clone()).collect();
-            let outcome = OnceOutcome { in_quarantine, deferred: left, other_transforms, outputs };
-            observe::print_summary(&status, self.started_at.elapsed(), &outcome);
+            let outcome = once_outcome(config, observer, (in_quarantine, unfinished));
+            let (format, took) = (config.keys.log_format, self.started_at.elapsed());
+            observe::print_summary(format, &status, took, &outcome);
         }
         let is_abandoned = |closed: &ClosedResource| closed.outcome == CloseOutcome::Abandoned;
         let was_forced = report.is_none_or(|report| report.resources.iter().any(is_abandoned));
         let gave_up = drained.is_some_and(|drained| drained.gave_up);
-        log_reason(exit, error, (left, gave_up), was_forced);
+        log_reason(exit, error, (unfinished, gave_up), was_forced);
         exit
+    }
+}
+
+fn once_outcome(
+    config: &Config,
+    observer: &Observer,
+    (in_quarantine, deferred): (u64, u64),
+) -> OnceOutcome {
+    let meters = || (0..config.pipelines.len()).filter_map(|index| observer.pipeline(index));
+    OnceOutcome {
+        in_quarantine,
+        deferred,
+        other_transforms: meters().map(|meter| meter.other_transforms()).sum(),
+        recompressed: meters().map(|meter| meter.recompressed()).sum(),
+        outputs: config.pipelines.iter().map(|pipeline| pipeline.output.clone()).collect(),
     }
 }
 
@@ -176,7 +191,7 @@ impl ExitReport<'_> {
 fn log_reason(
     exit: Exit,
     error: Option<&ServiceError>,
-    (left, gave_up): (u64, bool),
+    (unfinished, gave_up): (u64, bool),
     was_forced: bool,
 ) {
     match error {
@@ -186,14 +201,14 @@ fn log_reason(
         None if was_forced => {
             tracing::error!(
                 event = "service.ended",
-                files = left,
+                files = unfinished,
                 "stopped at once, files deferred to the next start"
             );
         }
-        None if exit == Exit::WorkLeft && left > 0 => {
+        None if exit == Exit::WorkLeft && unfinished > 0 => {
             tracing::warn!(
                 event = "service.ended",
-                files = left,
+                files = unfinished,
                 "unfinished files deferred to the next start"
             );
         }
@@ -214,7 +229,7 @@ fn log_reason(
 }
 
 /// Returns the exit code. The worst condition wins.
-fn exit_code(outcome: Option<&RunOutcome>, storage_failed: bool, left: u64) -> Exit {
+fn exit_code(outcome: Option<&RunOutcome>, storage_failed: bool, unfinished: u64) -> Exit {
     if let Some(RunOutcome { error: Some(error), .. }) = outcome {
         return error.exit();
     }
@@ -231,7 +246,7 @@ fn exit_code(outcome: Option<&RunOutcome>, storage_failed: bool, left: u64) -> E
     if drained.panics > 0 || report.tasks.failed > 0 {
         return Exit::Internal;
     }
-    if left > 0 || drained.gave_up || !report.is_clean() {
+    if unfinished > 0 || drained.gave_up || !report.is_clean() {
         return Exit::WorkLeft;
     }
     if *in_quarantine > 0 { Exit::Quarantined } else { Exit::Drained }

@@ -20,12 +20,12 @@ pub struct ExitRecord {
     pub time: String,
     pub exit_code: i32,
     /// Number of unfinished files.
-    pub left: u64,
+    pub unfinished: u64,
 }
 
 impl ExitRecord {
-    pub fn now(exit: Exit, left: u64) -> Self {
-        Self { time: jiff::Timestamp::now().to_string(), exit_code: exit.code(), left }
+    pub fn now(exit: Exit, unfinished: u64) -> Self {
+        Self { time: jiff::Timestamp::now().to_string(), exit_code: exit.code(), unfinished }
     }
 
     /// Reads the record, if there is a readable one.

@@ -56,8 +56,8 @@ pub async fn open(
     let reader = blocking(move || ledger::open(&path, Access::Reading)).await;
     let reader = reader.map_err(|error: ledger::Error| ServiceError::Storage(chain(&error)))?;
     let ledgers = (Arc::clone(ledger), reader);
-    let api_state =
-        Arc::new(ApiState::new(life.handle().clone(), live_config.subscribe(), token, ledgers));
+    let in_force = (live_config.subscribe(), live_config.sandbox_state());
+    let api_state = Arc::new(ApiState::new(life.handle().clone(), in_force, token, ledgers));
     let exporter = if config.http == Http::Off {
         None
     } else {

@@ -13,6 +13,7 @@ use crate::{
     http::ReloadRefused,
     observe::display_path,
     policy::OnSuccess,
+    sandbox::SandboxState,
 };
 
 crate::policy::words! {
@@ -65,6 +66,7 @@ pub struct LiveConfig {
     inside: Option<Arc<[PathBuf]>>,
     /// Identities of the same directories at the start.
     scope: Option<Arc<SandboxScope>>,
+    sandbox_state: SandboxState,
 }
 
 impl LiveConfig {
@@ -72,11 +74,12 @@ impl LiveConfig {
         config: Config,
         options: Options,
         sandbox: Option<(Vec<PathBuf>, SandboxScope)>,
+        sandbox_state: SandboxState,
     ) -> Self {
         let (inside, scope) = sandbox.unzip();
         let (options, inside) = (Arc::new(options), inside.map(Into::into));
         let current = watch::Sender::new(Arc::new(config));
-        Self { options, current, inside, scope: scope.map(Arc::new) }
+        Self { options, current, inside, scope: scope.map(Arc::new), sandbox_state }
     }
 
     pub fn now(&self) -> Arc<Config> {
@@ -95,6 +98,10 @@ impl LiveConfig {
     /// Returns the directories of the sandbox, or `None` if no sandbox is in force.
     pub fn scope(&self) -> Option<Arc<SandboxScope>> {
         self.scope.clone()
+    }
+
+    pub const fn sandbox_state(&self) -> SandboxState {
+        self.sandbox_state
     }
 
     /// Returns whether a hang-up can request a reload.

@@ -192,7 +192,7 @@ async fn start(
     let tracer = tasks::traces(life, &config);
     let programs = resources::programs(life, &config, program_runner).await?;
     let own = error::blocking({
-        let config = Arc::clone(&config);
+        let config = live_config.subscribe();
         move || OwnPaths::new(config)
     });
     let opener = PipelineOpener {

@@ -28,7 +28,7 @@ use crate::{
         operator_pause::OperatorPause,
         own_paths::OwnPaths,
     },
-    protocol::SharedEvents,
+    protocol::SharedOutcomeLog,
     sink::{self, SinkOptions},
     transforms::ProgramRunner,
 };
@@ -41,7 +41,7 @@ pub type Opened = (Arc<str>, Result<Arc<Context>, Failure>);
 #[derive(Clone, Debug)]
 pub struct PipelineOpener {
     pub ledger: Arc<dyn Ledger>,
-    pub events: SharedEvents,
+    pub events: SharedOutcomeLog,
     pub tracer: Tracer,
     pub observer: Arc<Observer>,
     pub own: Arc<OwnPaths>,

@@ -26,7 +26,7 @@ use crate::{
     observe::{Observer, PipelineMeter},
     outcome::OutcomeKind,
     patience,
-    protocol::SharedEvents,
+    protocol::SharedOutcomeLog,
     recovery::{self, Count, Gathered, OpenSink, Quarantines, Summary},
     sink::{self, SinkOptions},
     sync::Mutex,
@@ -41,7 +41,7 @@ type Counted = Mutex<HashSet<RecordId>>;
 pub async fn recovery(
     life: &mut Lifecycle,
     config: &Config,
-    stores: (&Arc<dyn Ledger>, &SharedEvents),
+    stores: (&Arc<dyn Ledger>, &SharedOutcomeLog),
     observer: &Arc<Observer>,
 ) -> Result<Summary, ServiceError> {
     let space = SpaceWait::new(life, config);
@@ -57,7 +57,7 @@ pub async fn recovery(
 async fn recover_once(
     life: &mut Lifecycle,
     config: &Config,
-    (ledger, events): (&Arc<dyn Ledger>, &SharedEvents),
+    (ledger, events): (&Arc<dyn Ledger>, &SharedOutcomeLog),
     (observer, counted): (&Arc<Observer>, &Arc<Counted>),
 ) -> Result<Summary, ServiceError> {
     let (ledger, events) = (Arc::clone(ledger), Arc::clone(events));

@@ -200,9 +200,9 @@ impl Reloader {
             // The meter of the old context may still show the operator's pause.
             context.meter.set_paused_by_operator(false);
         }
-        self.opener.own.set(Arc::clone(&new));
-        intakes.begin(prepared);
+        // The new intakes leave alone the paths of this configuration.
         self.live_config.set(Arc::clone(&new));
+        intakes.begin(prepared);
         if let Some(api_state) = &self.api_state {
             api_state.refresh_count();
         }

@@ -31,9 +31,9 @@ use crate::{
     fs::{self, Lock, LockError, replace_own},
     ledger::{self, Access, Ledger},
     limits,
-    observe::{Events, Listener, display_path, is_full, shell_quoted},
+    observe::{Listener, OutcomeLog, display_path, is_full, shell_quoted},
     pipeline::{Control, DrainSummary, Intakes, PipelineInputs, Pipelines},
-    protocol::{SharedEvents, outcome},
+    protocol::{SharedOutcomeLog, outcome},
     queries::quarantined::{self, Quarantined},
     sync::Mutex,
 };
@@ -220,16 +220,16 @@ pub async fn events(
     life: &mut Lifecycle,
     config: &Config,
     listener: impl Fn() -> Option<Box<dyn Listener>>,
-) -> Result<SharedEvents, ServiceError> {
+) -> Result<SharedOutcomeLog, ServiceError> {
     let space = SpaceWait::new(life, config);
     loop {
         let (path, listener) = (config.events.clone(), listener());
         let open = blocking(move || {
-            let events = Events::open_with(path.as_deref(), listener)?;
+            let events = OutcomeLog::open_with(path.as_deref(), listener)?;
             let events = Arc::new(Mutex::new(events));
             Ok::<_, io::Error>((Arc::clone(&events), events))
         });
-        let close = |events: SharedEvents| {
+        let close = |events: SharedOutcomeLog| {
             blocking(move || {
                 outcome::finish(&events);
                 Ok::<_, Infallible>(())

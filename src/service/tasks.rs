@@ -96,7 +96,7 @@ pub fn hook_context(config: &Config, observer: &Arc<Observer>) -> HookContext {
             "hook": HookKind::OnDrained.as_str(),
             "published": published,
             "quarantined": quarantined,
-            "left": observer.unfinished(),
+            "unfinished": observer.unfinished(),
             "source_bytes": source_bytes,
             "output_bytes": output_bytes,
         })

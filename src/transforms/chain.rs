@@ -116,6 +116,18 @@ impl Chain {
         name_after(source, &self.0)
     }
 
+    /// Returns whether a file of this name, which is compressed already, is compressed again.
+    #[must_use]
+    pub fn recompresses(&self, source: &OsStr) -> bool {
+        let compresses = |spec: &Arc<dyn Spec>| matches!(spec.effect(), Effect::Compresses(_));
+        // Most names have no such extension, and need no other name.
+        compression::is_compressed(source)
+            && self.0.iter().position(compresses).is_some_and(|first| {
+                let before = self.0.get(..first).unwrap_or_default();
+                compression::is_compressed(&name_after(source, before))
+            })
+    }
+
     /// Returns the extension that the last transform appends, if any.
     #[must_use]
     pub fn added_extension(&self) -> Option<&'static str> {
@@ -201,6 +213,28 @@ mod tests {
         }
         for transforms in ["gzip", "gunzip,zstd", "gunzip,gunzip", "zstd,copy"] {
             assert!(chain(transforms).warnings().is_empty(), "{transforms}");
+        }
+    }
+
+    #[test]
+    fn a_compressed_file_is_compressed_again_unless_it_is_decompressed_first() {
+        for (transforms, source, wanted) in [
+            ("zstd", "a.gz", true),
+            ("zstd", "a.tgz", true),
+            ("copy,gzip", "a.gz", true),
+            ("zstd", "a.log", false),
+            ("zstd,gzip", "a.log", false),
+            ("copy", "a.gz", false),
+            ("gunzip", "a.gz", false),
+            ("gunzip,zstd", "a.gz", false),
+            ("decompress:or-copy,zstd", "a.xz", false),
+            ("gunzip,zstd", "a.xz.gz", true),
+        ] {
+            assert_eq!(
+                chain(transforms).recompresses(source.as_ref()),
+                wanted,
+                "{transforms} {source}"
+            );
         }
     }
 

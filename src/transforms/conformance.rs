@@ -84,7 +84,7 @@ fn an_unfinished_file_leaves_nothing_for_the_next_one() {
 #[test]
 fn a_stopped_receiver_stops_the_transform_and_is_not_its_error() {
     struct Closed;
-    impl Sink for Closed {
+    impl Receiver for Closed {
         fn put(&mut self, _: &[u8]) -> Result<(), Stopped> {
             Err(Stopped)
         }

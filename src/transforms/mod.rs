@@ -26,8 +26,8 @@ mod error;
 pub mod exec;
 mod file_info;
 pub mod memory;
+mod receiver;
 mod running;
-mod sink;
 mod transformer;
 mod verifier;
 
@@ -39,7 +39,7 @@ pub use self::{
     error::{Cause, Error},
     exec::ProgramRunner,
     file_info::FileInfo,
-    sink::{Sink, Stopped},
+    receiver::{Receiver, Stopped},
     transformer::Transformer,
 };
 use crate::policy::ExpansionLimits;

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Error, FileInfo, Sink, Spec, Transform};
+use super::{Error, FileInfo, Receiver, Spec, Transform};
 use crate::policy::ExpansionLimits;
 
 /// One transform of the chain.
@@ -28,8 +28,8 @@ impl Running {
     }
 
     /// Ends the file and passes the rest of its output to the next transforms.
-    pub fn finish(&mut self, next: &mut [Self], sink: &mut dyn Sink) -> Result<(), Error> {
-        let result = self.transform.finish(&mut |bytes| push(next, bytes, sink));
+    pub fn finish(&mut self, next: &mut [Self], receiver: &mut dyn Receiver) -> Result<(), Error> {
+        let result = self.transform.finish(&mut |bytes| push(next, bytes, receiver));
         result.map_err(|error| error.of(&self.notation))
     }
 }
@@ -42,12 +42,12 @@ pub fn running(spec: &dyn Spec, limits: ExpansionLimits, threads: u32) -> Result
     Ok(Running { notation, transform })
 }
 
-/// Pushes bytes through these transforms into the sink.
-pub fn push(chain: &mut [Running], bytes: &[u8], sink: &mut dyn Sink) -> Result<(), Error> {
+/// Pushes bytes through these transforms into the receiver.
+pub fn push(chain: &mut [Running], bytes: &[u8], receiver: &mut dyn Receiver) -> Result<(), Error> {
     match chain.split_first_mut() {
-        None => Ok(sink.put(bytes)?),
+        None => Ok(receiver.put(bytes)?),
         Some((Running { notation, transform }, rest)) => {
-            let result = transform.feed(bytes, &mut |bytes| push(rest, bytes, sink));
+            let result = transform.feed(bytes, &mut |bytes| push(rest, bytes, receiver));
             result.map_err(|error| error.of(notation))
         }
     }

@@ -266,9 +266,9 @@ fn after_an_error_a_transformer_works_as_a_new_one() {
 }
 
 #[test]
-fn a_sink_that_stops_ends_the_transformation() {
+fn a_receiver_that_stops_ends_the_transformation() {
     struct Closed;
-    impl Sink for Closed {
+    impl Receiver for Closed {
         fn put(&mut self, _: &[u8]) -> Result<(), Stopped> {
             Err(Stopped)
         }

@@ -1,13 +1,13 @@
 //! A chain that runs, driven synchronously on the caller's thread.
 //!
-//! The caller pushes bytes in, and the output goes to a [`Sink`]. At most one buffer lies between two
+//! The caller pushes bytes in, and the output goes to a [`Receiver`]. At most one buffer lies between two
 //! transforms, so the memory does not depend on the size of a file. A [`Transformer`] is reused for
 //! file after file: creating a zstd context costs as much as compressing a small file.
 
 use std::path::Path;
 
 use super::{
-    Chain, Error, FileInfo, Sink,
+    Chain, Error, FileInfo, Receiver,
     running::{Running, push, running},
     verifier::{Verified, Verifier},
 };
@@ -82,19 +82,19 @@ impl Transformer {
     }
 
     /// Feeds the next bytes of the file. After an error only [`Self::start`] is valid.
-    pub fn feed(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<(), Error> {
+    pub fn feed(&mut self, bytes: &[u8], receiver: &mut dyn Receiver) -> Result<(), Error> {
         self.source_bytes += bytes.len() as u64;
         for running in &mut self.running {
             running.set_source_bytes(self.source_bytes);
         }
-        self.with_sink(sink, |running, sink| push(running, bytes, sink))
+        self.with_receiver(receiver, |running, receiver| push(running, bytes, receiver))
     }
 
     /// Ends the file and sends the rest of the output.
-    pub fn finish(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
-        self.with_sink(sink, |mut chain, sink| {
+    pub fn finish(&mut self, receiver: &mut dyn Receiver) -> Result<(), Error> {
+        self.with_receiver(receiver, |mut chain, receiver| {
             while let Some((first, rest)) = chain.split_first_mut() {
-                first.finish(rest, sink)?;
+                first.finish(rest, receiver)?;
                 chain = rest;
             }
             Ok(())
@@ -102,14 +102,14 @@ impl Transformer {
     }
 
     /// Calls `work` with the transforms and the receiver of their output.
-    fn with_sink<T>(
+    fn with_receiver<T>(
         &mut self,
-        sink: &mut dyn Sink,
-        work: impl FnOnce(&mut [Running], &mut dyn Sink) -> T,
+        receiver: &mut dyn Receiver,
+        work: impl FnOnce(&mut [Running], &mut dyn Receiver) -> T,
     ) -> T {
         match &mut self.verifier {
-            None => work(&mut self.running, sink),
-            Some(verifier) => work(&mut self.running, &mut Verified { sink, verifier }),
+            None => work(&mut self.running, receiver),
+            Some(verifier) => work(&mut self.running, &mut Verified { receiver, verifier }),
         }
     }
 }

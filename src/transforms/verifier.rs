@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use super::{
-    Cause, Chain, Effect, Error, FileInfo, Sink, Spec, Stopped,
+    Cause, Chain, Effect, Error, FileInfo, Receiver, Spec, Stopped,
     running::{Running, push, running},
 };
 use crate::policy::ExpansionLimits;
@@ -23,7 +23,7 @@ pub struct Verifier {
 #[derive(Debug, Default)]
 struct Decoded(blake3::Hasher);
 
-impl Sink for Decoded {
+impl Receiver for Decoded {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Stopped> {
         self.0.update(bytes);
         Ok(())
@@ -96,13 +96,13 @@ impl Verifier {
 
 /// Passes an output on, and verifies it.
 pub struct Verified<'a> {
-    pub sink: &'a mut dyn Sink,
+    pub receiver: &'a mut dyn Receiver,
     pub verifier: &'a mut Verifier,
 }
 
-impl Sink for Verified<'_> {
+impl Receiver for Verified<'_> {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Stopped> {
-        self.sink.put(bytes)?;
+        self.receiver.put(bytes)?;
         self.verifier.feed(bytes);
         Ok(())
     }

@@ -7,5 +7,5 @@ mod schema;
 
 mod commands;
 mod contract;
+mod control;
 mod crowd;
-mod steer;

@@ -299,7 +299,7 @@ fn a_drain_that_is_cut_is_sent_with_the_number_of_files_that_it_left() {
     let ended = running.stop();
     assert_eq!(ended.code, 75, "{ended:?}");
     let drained = &hooked.received("received-on_drained")[0];
-    let left = drained["left"].as_u64().unwrap();
+    let left = drained["unfinished"].as_u64().unwrap();
     assert!(left > 0, "{drained}");
     assert!(ended.stderr.contains(&format!("unfinished={left} ")), "{ended:?}");
     assert_eq!(drained["published"], hooked.lines("log/events").len(), "{ended:?}");

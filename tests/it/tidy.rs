@@ -242,6 +242,8 @@ fn every_supervisor_waits_longer_than_the_drain() {
 struct Skeleton {
     commands: Vec<String>,
     words_in_code: Vec<String>,
+    /// Those of two digits or more: a small one may be a word in one language.
+    numbers_in_prose: Vec<String>,
     figures_of_rows: Vec<Vec<String>>,
 }
 
@@ -253,22 +255,33 @@ fn skeleton(path: &str) -> Vec<Skeleton> {
             (!line.trim_start().starts_with('#') && !line.is_empty()).then(|| line.to_owned())
         };
         let commands: Vec<String> = section.lines().filter_map(command).collect();
-        let prose: String = section.lines().filter(|line| !line.starts_with("    ")).collect();
+        let is_command = |line: &&str| line.starts_with("    ");
+        let prose: String = section.lines().filter(|line| !is_command(line)).collect();
         let mut words: Vec<String> =
             prose.split('`').skip(1).step_by(2).map(str::to_owned).collect();
         words.sort();
-        let figures = section.lines().filter(|line| line.starts_with('|')).map(|row| {
-            let numbers = row.split(|letter: char| !letter.is_ascii_digit() && letter != '.');
-            let mut numbers: Vec<String> = numbers
-                .map(|number| number.trim_matches('.').to_owned())
-                .filter(|number| !number.is_empty())
-                .collect();
-            numbers.sort();
-            numbers
-        });
-        Skeleton { commands, words_in_code: words, figures_of_rows: figures.collect() }
+        let figures =
+            section.lines().filter(|line| line.starts_with('|')).map(|row| numbers(row, 1));
+        let is_prose = |line: &&str| !is_command(line) && !line.starts_with('|');
+        let lines: Vec<&str> = section.lines().filter(is_prose).collect();
+        Skeleton {
+            commands,
+            words_in_code: words,
+            numbers_in_prose: numbers(&lines.join(" "), 2),
+            figures_of_rows: figures.collect(),
+        }
     });
     sections.collect()
+}
+
+/// The numbers of a text that have at least this number of digits, in order.
+fn numbers(text: &str, digits: usize) -> Vec<String> {
+    let is_inside = |letter: char| letter.is_ascii_digit() || ".,".contains(letter);
+    let parts = text.split(|letter| !is_inside(letter)).map(|part| part.trim_matches(['.', ',']));
+    let count = |part: &&str| part.chars().filter(char::is_ascii_digit).count() >= digits;
+    let mut found: Vec<String> = parts.filter(count).map(str::to_owned).collect();
+    found.sort();
+    found
 }
 
 #[test]

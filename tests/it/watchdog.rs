@@ -57,7 +57,7 @@ impl Watched {
 }
 
 #[test]
-fn an_idle_service_and_one_at_work_feed_the_watchdog() {
+fn an_idle_service_and_a_busy_one_feed_the_watchdog() {
     let watched = Watched::start("");
     watched.is_fed(10);
     for number in 0..100 {

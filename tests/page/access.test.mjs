@@ -112,10 +112,10 @@ test("the keyboard reaches every control in the order of the page, and shows whe
     "Pipelines", "Quarantine", "Files", "Outcomes", "Explain a file", "Last hour",
     "Throughput, point in time", "Backlog, point in time", "Latency, point in time", "Failures, point in time", "The charts as a table",
     "Pause main", "Rescan main", "Search", "Requeue all…",
-    ...walk.filter((name) => name.startsWith("truncated cannot transform the file: ")),
+    ...walk.filter((name) => name.startsWith("truncated ")),
     "camera/2026-11-24/cut-off.gz", "Requeue camera/2026-11-24/cut-off.gz", "partner/zeros.gz", "Requeue partner/zeros.gz",
-    "Requeue 2 files: cannot transform the file: gunzip: the input ends in the middle",
-    ...walk.filter((name) => name.startsWith("corrupt cannot transform the file: ")),
+    "Requeue 2 files: gunzip: the input ends in the middle",
+    ...walk.filter((name) => name.startsWith("corrupt ")),
     "partner/invoice-export.gz", "Requeue partner/invoice-export.gz",
     ...walk.filter((name) => name.startsWith("name_taken the output exists")), "Requeue app/access.log.1",
     "sensors/pit-7/run-2026-11-24.raw", "db/wal/00000001000000A2", "Show 21 more",
@@ -176,7 +176,7 @@ test("a reader hears names, roles and states", () => mocked("busy", async (page)
     '- heading "Tidemill" [level=1]', '- heading "Busy" [level=2]', '- group "The service":', '- button "Drain…"',
     '- heading "Files in flight · 29 running, 158 queued" [level=2]', '- progressbar "Read of sensors/pit-7/run-2026-11-24.raw"',
     'img "Pipeline stages: discover, settle, claim,', '- slider "Throughput, point in time"',
-    'table "cannot transform the file: gunzip: the input ends in the middle"', '- columnheader "Attempts"', '- searchbox "Search"', '- combobox "Outcome"', '- checkbox "Live" [checked]',
+    'table "gunzip: the input ends in the middle"', '- columnheader "Attempts"', '- searchbox "Search"', '- combobox "Outcome"', '- checkbox "Live" [checked]',
     '- navigation "For programs":',
   ]) assert.ok(heard.includes(line), `${line} is not in\n${heard}`);
 }));

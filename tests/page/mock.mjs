@@ -29,7 +29,7 @@ function pipeline(name, more = {}) {
 
 function status(more = {}, queued = {}) {
   return {
-    version: "0.1.0", host: "mill-3", phase: "READY", uptime_seconds: 8_412, paused_by_operator: false, drain: null, can_change: false, token_set: true,
+    version: "0.1.0", host: "mill-3", pid: 4711, kernel: "6.18.2", sandbox: "active", phase: "READY", uptime_seconds: 8_412, paused_by_operator: false, drain: null, can_change: false, token_set: true,
     pipelines: [pipeline("main")],
     channels: Object.entries(CAPACITIES).map(([channel, capacity]) => ({
       name: channel, capacity, queued: queued[channel] ?? 0, entered: 48_211, waited_seconds: queued[channel] === capacity ? 92.4 : 0,
@@ -78,8 +78,7 @@ const inQuarantine = (id, path, reason, more = {}) => ({
 
 // A quarantined file whose reason names it, as those of the service do.
 function failed(id, path, verb, why, more = {}) {
-  const reason = (file) => `cannot ${verb} ${file}: ${why}`;
-  return inQuarantine(id, path, reason(`/srv/inbox/${path}`), { cause: reason("the file"), reason_code: "truncated", ...more });
+  return inQuarantine(id, path, `cannot ${verb} /srv/inbox/${path}: ${why}`, { cause: why, reason_code: "truncated", ...more });
 }
 
 const TRUNCATED = "`gunzip`: the input ends in the middle";
@@ -126,8 +125,8 @@ function busy() {
     })),
     series: hour({ gapAt: [[120, 150]] }),
     outcomes: outcomes(120, (index) =>
-      index === 4 ? { state: "skipped", output: undefined, output_bytes: undefined, reason_code: "name_taken", reason: "the output exists, and `on_exists = \"skip\"`" }
-        : index === 9 ? { state: "quarantined", output: undefined, output_bytes: undefined, attempts: 3, reason_code: "truncated", reason: `cannot transform /srv/inbox/edge/eu-3/requests-23.ndjson: ${TRUNCATED}` }
+      index === 4 ? { state: "skipped", output: undefined, output_bytes: undefined, reason_code: "name_taken", reason: "the output exists, and `on_exists = \"skip\"`", cause: "the output exists, and `on_exists = \"skip\"`" }
+        : index === 9 ? { state: "quarantined", output: undefined, output_bytes: undefined, attempts: 3, reason_code: "truncated", reason: `cannot transform /srv/inbox/edge/eu-3/requests-23.ndjson: ${TRUNCATED}`, cause: TRUNCATED }
           : { seconds: 0.018 + (index % 5) / 200 }),
     quarantine: QUARANTINE,
     // What grows from one second to the next.
@@ -166,8 +165,8 @@ export const SCENARIOS = {
   idle: () => ({ ...busy(), status: status({ pipelines: [pipeline("main", { published: 48_190, source_bytes: 343_112_004_000, output_bytes: 94_214_880_000 })] }), work: [], grow: undefined }),
   paused: () => ({ ...busy(), status: status({ paused_by_operator: true, pipelines: [pipeline("main", { paused: PAUSED })] }), work: [], grow: undefined }),
   unavailable: () => quiet(status({ pipelines: [pipeline("main", { paused: unavailable("cannot write in /srv/outbox: No space left on device (os error 28)"), pending: 9, oldest_pending_seconds: 340 })] })),
-  draining: () => drain({ left_files: 12, left_bytes: 2_100_000_000, seconds: 6, deadline_seconds_left: 19, estimated_seconds_left: 14.2, ended: false }),
-  late: () => drain({ left_files: 12, left_bytes: 9_100_000_000, seconds: 20, deadline_seconds_left: 5, estimated_seconds_left: 41, ended: false }),
+  draining: () => drain({ unfinished_files: 12, unfinished_bytes: 2_100_000_000, seconds: 6, deadline_seconds_left: 19, estimated_seconds_left: 14.2, ended: false }),
+  late: () => drain({ unfinished_files: 12, unfinished_bytes: 9_100_000_000, seconds: 20, deadline_seconds_left: 5, estimated_seconds_left: 41, ended: false }),
   flood: () => ({ ...busy(), status: status({ pipelines: [pipeline("main", { quarantine_size: FLOOD.length, input: "/srv/inbox" })] }), work: [], quarantine: FLOOD, grow: undefined }),
   starting: () => quiet(status({ phase: "STARTING", pipelines: [] })),
   readOnly: () => quiet(status({ token_set: false })),
@@ -185,7 +184,7 @@ export const SCENARIOS = {
   hostile: () => ({
     ...quiet(status({ pipelines: [pipeline("<b>main</b>", { quarantine_size: HOSTILE.length, in_flight: HOSTILE.length, paused: unavailable("<i>reason</i>") })] })),
     work: HOSTILE.map((path, index) => ({ id: index, pipeline: "<b>main</b>", source: path, bytes: index, done_bytes: 0, stage: "read", seconds: 0 })),
-    outcomes: HOSTILE.map((path, index) => ({ ...outcomes(1)[0], id: 100 - index, pipeline: "<b>main</b>", source: path, output: `${path}.zst`, reason: index % 2 ? `<b>${path}</b>` : undefined })),
+    outcomes: HOSTILE.map((path, index) => ({ ...outcomes(1)[0], id: 100 - index, pipeline: "<b>main</b>", source: path, output: `${path}.zst`, ...(index % 2 && { reason: `<b>${path}</b>`, cause: `<b>${path}</b>` }) })),
     quarantine: HOSTILE.map((path, index) => inQuarantine(50 - index, path, `<u>${path}</u>`, { pipeline: "<b>main</b>", kept_at: path })),
   }),
 };
@@ -193,15 +192,15 @@ export const SCENARIOS = {
 const has = (one, query) => {
   const search = (query.get("search") ?? "").toLowerCase();
   const fits = (key) => [null, ""].includes(query.get(key)) || one[key] === query.get(key);
-  return fits("state") && fits("pipeline") && fits("cause") && [one.source, one.reason ?? ""].some((text) => text.toLowerCase().includes(search));
+  return fits("state") && fits("pipeline") && fits("cause") && fits("reason_code") && [one.source, one.reason ?? ""].some((text) => text.toLowerCase().includes(search));
 };
 
 function groups(list) {
   const found = new Map();
   for (const { cause, reason_code, time } of list) {
-    const group = found.get(cause) ?? { cause, reason_code, files: 0, time };
+    const group = found.get(`${reason_code} ${cause}`) ?? { cause, reason_code, files: 0, time };
     group.files += 1;
-    found.set(cause, group);
+    found.set(`${reason_code} ${cause}`, group);
   }
   return [...found.values()].sort((one, other) => other.files - one.files);
 }
@@ -226,11 +225,11 @@ function changed(state, action, body) {
   if (action === "reload") return state.reload ?? [200, { changed: [], unchanged: ["main"], added: [], removed: [] }];
   if (action === "drain") {
     now.phase = "DRAINING";
-    now.drain = { left_files: 1, left_bytes: 10, seconds: 0, deadline_seconds_left: 25, estimated_seconds_left: null, ended: false };
+    now.drain = { unfinished_files: 1, unfinished_bytes: 10, seconds: 0, deadline_seconds_left: 25, estimated_seconds_left: null, ended: false };
     return [202, {}];
   }
   if (action !== "requeue") return [404, { error: "not found", detail: "There is no such call." }];
-  const narrowed = new URLSearchParams(Object.entries(body).filter(([key]) => ["pipeline", "cause", "search"].includes(key)));
+  const narrowed = new URLSearchParams(Object.entries(body).filter(([key]) => ["pipeline", "cause", "reason_code", "search"].includes(key)));
   const goes = state.quarantine.filter((one) => (body.all ? has(one, narrowed) : body.ids.includes(one.id)));
   state.quarantine = state.quarantine.filter((one) => !goes.includes(one));
   now.pipelines.forEach((one) => { one.quarantine_size = state.quarantine.filter((file) => file.pipeline === one.name).length; });

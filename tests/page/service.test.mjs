@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { readFile, rename, rm } from "node:fs/promises";
-import { hostname } from "node:os";
+import { hostname, release } from "node:os";
 import { after, before, test } from "node:test";
 
 import { launch, picture, quit, shows, state, until, visit } from "./browser.mjs";
@@ -73,6 +73,7 @@ test("the configuration in force is shown, and again after a reload", () => atPl
     await page.click("#config summary");
     await shows(page, "#config-text", /transforms = "gzip:6"/);
     assert.doesNotMatch(await page.textContent("#config-text"), /rescan/);
+    await shows(page, "#config .process", new RegExp(`^Process \\d+, Linux ${release()}, sandbox (active|partial|unavailable)\\.`));
     await page.check("#config-all");
     await shows(page, "#config-text", /rescan = "5m"/);
     await place.configure('transforms = "lz4"');

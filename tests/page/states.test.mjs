@@ -116,7 +116,7 @@ test("rates are those of the last seconds, and the stages show threads", () => m
 test("the quarantine is grouped by cause, and a file has one row", () => mocked("busy", async (page) => {
   await page.waitForFunction(() => document.querySelectorAll("#quarantine-groups tbody tr").length === 4);
   const causes = await page.locator("#quarantine-groups summary").allTextContents();
-  assert.match(causes[0], /^truncated cannot transform the file: gunzip: the input ends in the middle2 filesnewest /);
+  assert.match(causes[0], /^truncated gunzip: the input ends in the middle2 filesnewest /);
   assert.equal(causes.length, 3);
   assert.deepEqual(await page.locator("#quarantine-groups td.kept").allTextContents(), ["in the input", "in the input", "moved", "in the input"]);
   const heights = await page.locator("#quarantine-groups tbody tr").evaluateAll((list) => list.map((row) => row.getBoundingClientRect().height));
@@ -132,12 +132,12 @@ test("a group of very many files is one line, and goes back by one button", () =
   await page.waitForFunction(() => document.querySelectorAll("#quarantine-groups tbody tr").length === 20);
   await page.click("#quarantine-groups .quiet:visible");
   await page.waitForFunction(() => document.querySelectorAll("#quarantine-groups tbody tr").length === 40);
-  await page.getByRole("button", { name: "Requeue 47 files: cannot transform" }).click();
+  await page.getByRole("button", { name: "Requeue 47 files: gunzip" }).click();
   await shows(page, "#ask-requeue-title", "Requeue 47 files?");
   await page.click("#ask-requeue button[value=yes]");
   await shows(page, "#message", "47 files went back to the intake.");
-  const cause = "cannot transform the file: `gunzip`: the input ends in the middle";
-  assert.deepEqual(served.posts, [{ action: "requeue", body: { all: true, cause } }]);
+  const cause = "`gunzip`: the input ends in the middle";
+  assert.deepEqual(served.posts, [{ action: "requeue", body: { all: true, cause, reason_code: "truncated" } }]);
   await page.waitForFunction(() => document.querySelectorAll("#quarantine-groups > li").length === 1);
 }));
 
@@ -205,7 +205,7 @@ test("older outcomes come in pages, and new ones only where they match", () => m
   await page.waitForFunction(() => document.querySelectorAll("#outcome-rows tr").length === 1);
   const one = served.state.outcomes[0];
   served.push("outcome", { ...one, id: 90_000, source: "other.log" });
-  served.push("outcome", { ...one, id: 90_001, source: "matching.log", state: "quarantined", reason_code: "corrupt", reason: "a reason" });
+  served.push("outcome", { ...one, id: 90_001, source: "matching.log", state: "quarantined", reason_code: "corrupt", reason: "a reason", cause: "a reason" });
   await shows(page, "#outcome-rows", /matching\.log.*corrupt a reason/);
   assert.equal(await rows(page, "outcome-rows"), 2);
   await page.uncheck("#outcome-live");
@@ -301,7 +301,7 @@ test("a service that ends during a drain shows no figures, and claims no outcome
 
 test("a service that reported its end is shown with the result of its drain", () => mocked("draining", async (page, served) => {
   await shows(page, "#drain-left", "12");
-  Object.assign(served.state.status, { phase: "COMMITTING", drain: { ...served.state.status.drain, left_files: 0, left_bytes: 0, ended: true } });
+  Object.assign(served.state.status, { phase: "COMMITTING", drain: { ...served.state.status.drain, unfinished_files: 0, unfinished_bytes: 0, ended: true } });
   served.refresh();
   await shows(page, "#drain-left", "0");
   served.state.refuseStreams = true;

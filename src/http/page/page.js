@@ -67,6 +67,7 @@ function onStatus(now) {
   showState();
   setText(byId("host"), now.host);
   setText(byId("version"), now.version);
+  for (const fact of ["pid", "kernel", "sandbox"]) setText(byId(fact), String(now[fact]));
   setText(byId("uptime"), `up ${span(now.uptime_seconds)}`);
   charts.update(now);
   work.figures(now, paces);

@@ -39,8 +39,11 @@ function row(group, one) {
 
 const HEAD = [["File"], ["Pipeline", "origin"], ["Kept"], ["Size"], ["Stage"], ["Attempts"], ["Since"], ["Action", "act change"]];
 
-function make(cause) {
-  const group = { cause, number: 0, body: html("tbody", { role: "rowgroup" }) };
+// Groups have one cause each: its code and its words.
+const key = ({ reason_code: code, cause }) => `${code ?? ""} ${cause}`;
+
+function make({ reason_code: code, cause }) {
+  const group = { cause, code, number: 0, body: html("tbody", { role: "rowgroup" }) };
   group.count = html("span", { class: "number" });
   group.when = html("span", { class: "when" });
   group.more = html("button", { type: "button", class: "quiet", onclick: () => group.listing.load(true) }, "Show older");
@@ -48,11 +51,11 @@ function make(cause) {
   group.table = html("table", { class: "rows quarantined", role: "table", "aria-label": plain(cause) },
     html("thead", { role: "rowgroup" }, html("tr", { role: "row" }, ...HEAD.map(([word, kind]) =>
       html("th", { role: "columnheader", scope: "col", class: kind }, kind === "act change" ? html("span", { class: "unseen" }, word) : word)))), group.body);
-  group.code = html("span");
-  group.summary = html("summary", {}, group.code, html("span", { class: "cause" }, plain(cause)), group.count, group.when);
+  group.sign = html("span", {}, reasonCode(code));
+  group.summary = html("summary", {}, group.sign, html("span", { class: "cause" }, plain(cause)), group.count, group.when);
   group.details = html("details", {}, group.summary, group.table, group.more);
   group.item = html("li", {}, group.details, html("div", { class: "controls change" }, group.button));
-  group.listing = new Listing("quarantine", "files", () => ({ ...filter(), cause, limit: PAGE }), () => showFiles(group));
+  group.listing = new Listing("quarantine", "files", () => ({ ...filter(), cause, reason_code: code, limit: PAGE }), () => showFiles(group));
   group.details.addEventListener("toggle", () => group.details.open && group.listing.load());
   return group;
 }
@@ -69,25 +72,24 @@ function showFiles(group) {
 function showGroups() {
   const { total, matching, groups: found } = overview.answer;
   const list = byId("quarantine-groups");
-  const keep = new Set(found.map((one) => one.cause));
-  for (const [cause, group] of groups) {
-    if (keep.has(cause)) continue;
+  const keep = new Set(found.map(key));
+  for (const [id, group] of groups) {
+    if (keep.has(id)) continue;
     const hadFocus = group.item.contains(document.activeElement);
     group.item.remove();
-    groups.delete(cause);
+    groups.delete(id);
     if (hadFocus) byId("quarantine-title").focus();
   }
   found.forEach((one, index) => {
-    let group = groups.get(one.cause);
+    let group = groups.get(key(one));
     const isNew = group === undefined;
     if (isNew) {
-      group = make(one.cause);
-      groups.set(one.cause, group);
+      group = make(one);
+      groups.set(key(one), group);
     }
     const changed = group.number !== one.files || group.time !== one.time;
     Object.assign(group, { number: one.files, time: one.time });
     group.item.classList.toggle("single", one.files === 1);
-    group.code.replaceChildren(reasonCode(one.reason_code));
     setText(group.count, files(one.files));
     group.when.replaceChildren(one.files > 1 ? "newest " : "", moment(one.time));
     setText(group.button, one.files === 1 ? "Requeue" : `Requeue ${count(one.files)}…`);
@@ -116,7 +118,7 @@ const narrowed = () => {
 };
 
 async function requeueGroup(group) {
-  const body = { ...narrowed(), cause: group.cause };
+  const body = { ...narrowed(), cause: group.cause, ...(group.code !== null && { reason_code: group.code }) };
   const isDone = group.number === 1 ? await requeue({ all: true, ...body })
     : await requeueMany(body, group.number, `Cause: ${plain(group.cause)}.`);
   if (isDone) await overview.load();

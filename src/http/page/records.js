@@ -26,11 +26,8 @@ function sizes(one) {
   return `${bytes(one.source_bytes)} → ${bytes(one.output_bytes)}`;
 }
 
-// The row names the file, so the reason need not.
-const shortReason = (one) => one.reason.replaceAll(`${inputs.get(one.pipeline)}/${one.source}`, "the file").replaceAll("`", "");
-
 function row(one) {
-  const result = one.reason !== undefined ? html("span", { class: "reason", title: one.reason }, reasonCode(one.reason_code), shortReason(one))
+  const result = one.reason !== undefined ? html("span", { class: "reason", title: one.reason }, reasonCode(one.reason_code), one.cause.replaceAll("`", ""))
     : one.output === undefined ? "–" : name(one.output);
   const attempts = one.attempts !== undefined && one.attempts > 1
     ? html("span", { title: `${count(one.attempts)} attempts` }, ` ×${count(one.attempts)}`) : null;

@@ -57,7 +57,7 @@ function ofStatus(status, rate) {
     return ["starting", "Starting", "Unfinished work of the previous run is resolved before the intake opens."];
   }
   if (isDraining(status)) {
-    const unfinished = status.drain?.left_files ?? sum(status, "in_flight");
+    const unfinished = status.drain?.unfinished_files ?? sum(status, "in_flight");
     const rest = unfinished > 0 ? `${files(unfinished)} unfinished.` : "The last files are made durable.";
     return ["draining", "Draining", `No new files are taken. ${rest}`];
   }
@@ -87,7 +87,7 @@ function ofStatus(status, rate) {
 
 // The connection is lost after a drain began. Only the report of its end is final.
 function stopped(status, since) {
-  const unfinished = status.drain?.left_files ?? sum(status, "in_flight");
+  const unfinished = status.drain?.unfinished_files ?? sum(status, "in_flight");
   const resumed = `${files(unfinished)} unfinished, which the next start resumes`;
   if (status.drain?.ended) {
     return `The service ended at ${since}: ${unfinished > 0 ? resumed : "no file is unfinished"}. Reconnecting.`;

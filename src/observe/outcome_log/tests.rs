@@ -35,17 +35,17 @@ fn lines(path: &Path) -> Vec<String> {
 #[test]
 fn a_torn_line_is_cut_off_and_a_foreign_one_gets_a_line_end() {
     let (_dir, path) = path();
-    Events::open(&path).expect("open").append(&[event(1)]).expect("append");
+    OutcomeLog::open(&path).expect("open").append(&[event(1)]).expect("append");
     let whole = lines(&path);
     let torn = format!("{}\n{{\"time\":\"2026-", whole[0]);
     std::fs::write(&path, torn).expect("tear");
-    let mut events = Events::open(&path).expect("open");
+    let mut events = OutcomeLog::open(&path).expect("open");
     assert_eq!(lines(&path), whole);
     events.append(&[event(2)]).expect("append");
     assert_eq!(lines(&path).len(), 2);
     drop(events);
     std::fs::write(&path, "someone's note").expect("write");
-    Events::open(&path).expect("open").append(&[event(3)]).expect("append");
+    OutcomeLog::open(&path).expect("open").append(&[event(3)]).expect("append");
     assert_eq!(lines(&path)[0], "someone's note");
     assert_eq!(lines(&path).len(), 2);
 }
@@ -54,7 +54,7 @@ fn a_torn_line_is_cut_off_and_a_foreign_one_gets_a_line_end() {
 #[test]
 fn an_undone_append_cuts_no_line_of_another_program() {
     let (_dir, path) = path();
-    let mut events = Events::open(&path).expect("open");
+    let mut events = OutcomeLog::open(&path).expect("open");
     events.append(&[event(1)]).expect("append");
     let before = lines(&path);
     events.append(&[event(2)]).expect("append");
@@ -71,7 +71,7 @@ fn an_undone_append_cuts_no_line_of_another_program() {
 #[test]
 fn after_a_rotation_a_new_file_is_created() {
     let (dir, path) = path();
-    let mut events = Events::open(&path).expect("open");
+    let mut events = OutcomeLog::open(&path).expect("open");
     events.append(&[event(1)]).expect("append");
     #[expect(clippy::disallowed_methods, reason = "the test rotates as logrotate does")]
     std::fs::rename(&path, dir.path().join("events.1")).expect("rotate");
@@ -83,7 +83,7 @@ fn after_a_rotation_a_new_file_is_created() {
 #[test]
 fn recovery_finds_the_acknowledged_records() {
     let (_dir, path) = path();
-    let mut events = Events::open(&path).expect("open");
+    let mut events = OutcomeLog::open(&path).expect("open");
     events
         .append(&[
             event(1),
@@ -98,12 +98,12 @@ fn recovery_finds_the_acknowledged_records() {
 #[test]
 fn a_line_torn_anywhere_is_cut_off() {
     let (_dir, path) = path();
-    Events::open(&path).expect("open").append(&[event(1), event(2)]).expect("append");
+    OutcomeLog::open(&path).expect("open").append(&[event(1), event(2)]).expect("append");
     let whole = std::fs::read(&path).expect("read");
     let first = whole.iter().position(|byte| *byte == b'\n').expect("two lines") + 1;
     for torn in first..whole.len() {
         std::fs::write(&path, &whole[..torn]).expect("tear");
-        Events::open(&path).expect("open");
+        OutcomeLog::open(&path).expect("open");
         assert_eq!(std::fs::read(&path).expect("read"), whole[..first], "torn at {torn}");
     }
 }
@@ -113,7 +113,7 @@ fn a_long_unfinished_foreign_line_is_kept_and_gets_a_line_end() {
     let (_dir, path) = path();
     let foreign = vec![b'x'; 3 * 1024 * 1024];
     std::fs::write(&path, &foreign).expect("write");
-    Events::open(&path).expect("open").append(&[event(1)]).expect("append");
+    OutcomeLog::open(&path).expect("open").append(&[event(1)]).expect("append");
     let lines = lines(&path);
     assert_eq!(lines.len(), 2);
     assert_eq!(lines[0].len(), foreign.len());
@@ -122,17 +122,17 @@ fn a_long_unfinished_foreign_line_is_kept_and_gets_a_line_end() {
 
 #[test]
 fn a_file_that_is_not_regular_is_rejected_with_its_name() {
-    let error = Events::open(Path::new("/dev/null")).expect_err("a device");
+    let error = OutcomeLog::open(Path::new("/dev/null")).expect_err("a device");
     assert!(error.to_string().contains("/dev/null"), "{error}");
     assert!(error.to_string().contains("not a regular file"), "{error}");
     let (dir, _) = path();
-    Events::open(dir.path()).expect_err("a directory");
+    OutcomeLog::open(dir.path()).expect_err("a directory");
 }
 
 #[test]
 fn a_file_truncated_by_a_rotation_continues_at_its_start() {
     let (_dir, path) = path();
-    let mut events = Events::open(&path).expect("open");
+    let mut events = OutcomeLog::open(&path).expect("open");
     events.append(&[event(1)]).expect("append");
     std::fs::write(&path, "").expect("truncate");
     events.append(&[event(2)]).expect("append");
@@ -143,7 +143,7 @@ fn a_file_truncated_by_a_rotation_continues_at_its_start() {
 #[test]
 fn a_record_is_found_before_many_later_and_foreign_lines() {
     let (_dir, path) = path();
-    let mut events = Events::open(&path).expect("open");
+    let mut events = OutcomeLog::open(&path).expect("open");
     events.append(&[event(7)]).expect("append");
     let later: Vec<Outcome> = (10..20_000).map(event).collect();
     events.append(&later).expect("append");
@@ -151,7 +151,7 @@ fn a_record_is_found_before_many_later_and_foreign_lines() {
     text.extend(b"not json\n\xff\xfe\n{\"id\":\"eight\"}\n");
     std::fs::write(&path, text).expect("write");
     drop(events);
-    let mut events = Events::open(&path).expect("open");
+    let mut events = OutcomeLog::open(&path).expect("open");
     let recorded = events.recorded(&proofs(&[7, 8, 19_999])).expect("read");
     assert_eq!(recorded, HashSet::from([7, 19_999]));
 }
@@ -159,7 +159,7 @@ fn a_record_is_found_before_many_later_and_foreign_lines() {
 #[test]
 fn every_line_is_one_json_object_whatever_the_name() {
     let (_dir, path) = path();
-    let mut events = Events::open(&path).expect("open");
+    let mut events = OutcomeLog::open(&path).expect("open");
     let name = "a\nb\r\"\\\u{0}\u{1b}[2J\u{2028}";
     events.append(&[Outcome { source: name.into(), ..event(1) }]).expect("append");
     let lines = lines(&path);
@@ -173,7 +173,7 @@ fn every_line_is_one_json_object_whatever_the_name() {
 #[test]
 fn a_line_of_another_record_with_the_same_number_acknowledges_nothing() {
     let (_dir, path) = path();
-    let mut events = Events::open(&path).expect("open");
+    let mut events = OutcomeLog::open(&path).expect("open");
     let hashed = |source, output| {
         let hash = |text: &str| Some(text.to_owned());
         Outcome { source_hash: hash(source), output_hash: hash(output), ..event(1) }
@@ -202,7 +202,7 @@ fn a_line_of_another_record_with_the_same_number_acknowledges_nothing() {
 #[test]
 fn lines_whose_sync_failed_are_written_again_before_they_count() {
     let (_dir, path) = path();
-    let mut events = Events::open(&path).expect("open");
+    let mut events = OutcomeLog::open(&path).expect("open");
     let lines: Vec<Outcome> = (1..20_000).map(event).collect();
     events.append(&lines).expect("append");
     let content = std::fs::read(&path).expect("read");
@@ -226,7 +226,7 @@ fn lines_whose_sync_failed_are_written_again_before_they_count() {
 #[test]
 fn the_largest_number_is_that_of_the_same_ledger() {
     let (_dir, path) = path();
-    let mut events = Events::open(&path).expect("open");
+    let mut events = OutcomeLog::open(&path).expect("open");
     assert_eq!(events.largest_id("0011").expect("read"), 0);
     let foreign = Outcome { ledger: Some("0012".into()), ..event(99) };
     events.append(&[event(7), foreign, event(5)]).expect("append");
@@ -236,22 +236,22 @@ fn the_largest_number_is_that_of_the_same_ledger() {
 #[test]
 fn a_locked_file_is_rejected_and_a_rotated_one_is_free() {
     let (dir, path) = path();
-    let mut first = Events::open(&path).expect("open");
-    let refused = Events::open(&path).expect_err("locked");
+    let mut first = OutcomeLog::open(&path).expect("open");
+    let refused = OutcomeLog::open(&path).expect_err("locked");
     assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
     assert!(refused.to_string().contains("another process has locked it"), "{refused}");
     let rotated = dir.path().join("events.1");
     #[expect(clippy::disallowed_methods, reason = "the test rotates as logrotate does")]
     std::fs::rename(&path, &rotated).expect("rotate");
     first.append(&[event(1)]).expect("append");
-    assert!(Events::open(&path).is_err(), "the new file is locked");
-    Events::open(&rotated).expect("the old one is not");
+    assert!(OutcomeLog::open(&path).is_err(), "the new file is locked");
+    OutcomeLog::open(&rotated).expect("the old one is not");
 }
 
 #[test]
 fn a_deferred_line_goes_before_the_next_ones() {
     let (_dir, path) = path();
-    let mut events = Events::open(&path).expect("open");
+    let mut events = OutcomeLog::open(&path).expect("open");
     assert!(events.defer(event(1)));
     events.append(&[event(2)]).and_then(|()| events.sync()).expect("append");
     events.append(&[event(3)]).and_then(|()| events.sync()).expect("append");
@@ -265,7 +265,7 @@ fn a_deferred_line_goes_before_the_next_ones() {
 #[test]
 fn deferred_lines_are_bounded() {
     let (_dir, path) = path();
-    let mut events = Events::open(&path).expect("open");
+    let mut events = OutcomeLog::open(&path).expect("open");
     let deferred = (0..10_000).filter(|_| events.defer(event(1))).count();
     assert_eq!(deferred, limits::EVENTS_DEFERRED_MAX);
     events.append(&[event(2)]).and_then(|()| events.sync()).expect("append");

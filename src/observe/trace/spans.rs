@@ -87,7 +87,7 @@ fn spans(file: &FileTrace, clocks: Clocks) -> Vec<Span> {
 }
 
 fn attributes(file: &FileTrace) -> Vec<KeyValue> {
-    let outcome = file.outcome.map_or("left", OutcomeKind::as_str);
+    let outcome = file.outcome.unwrap_or(OutcomeKind::Deferred).as_str();
     let mut attributes = vec![
         text("tidemill.pipeline", &file.pipeline),
         text("tidemill.outcome", outcome),

@@ -308,7 +308,7 @@ impl Intake {
         // A job that waits for storage holds permits that other jobs wait for: it ends as at every stop.
         stop.cancel();
         drop((outlet, feedback));
-        let mut left = Vec::new();
+        let mut deferred = Vec::new();
         let mut is_scanned = scans.is_complete();
         while let Some(feedback) = outcomes.next().await {
             let Feedback { outcome, .. } = &feedback;
@@ -316,10 +316,10 @@ impl Intake {
             let is_left = outcome.is_unfinished() || (counts_all && !once::is_final(outcome));
             summary.unfinished += u64::from(is_left);
             if once && is_left {
-                left.push(feedback);
+                deferred.push(feedback);
             }
         }
-        once::log_unfinished(&context, &left);
+        once::log_unfinished(&context, &deferred);
         is_scanned &= !lost_names.has_some(&context, &table);
         // The number of files that an incomplete scan missed is unknown: count one.
         summary.unfinished += u64::from(is_interrupted && !is_scanned);

@@ -39,9 +39,9 @@ pub(super) fn log_unsent(context: &Context, table: &SettleTable, ready: &ReadyFi
     let waiting = table.unfinished(now_ns());
     let waiting = waiting.map(|(path, reason)| (path, Cow::from(reason.to_string())));
     let ready = ready.paths().map(|path| (path, Cow::from(kept_back)));
-    let mut left: Vec<_> = waiting.chain(ready).collect();
-    left.sort_unstable();
-    log_left(context, left.iter().map(|(path, reason)| (*path, &**reason)));
+    let mut deferred: Vec<_> = waiting.chain(ready).collect();
+    deferred.sort_unstable();
+    log_deferred(context, deferred.iter().map(|(path, reason)| (*path, &**reason)));
 }
 
 /// Logs the files that were sent and not finished.
@@ -51,21 +51,21 @@ pub(super) fn log_unfinished(context: &Context, feedback: &[Feedback]) {
         JobEnd::Returned => STOPPED.to_owned(),
         _ => "the service stopped while it was processed".to_owned(),
     };
-    let left: Vec<(&PathBuf, String)> =
+    let deferred: Vec<(&PathBuf, String)> =
         feedback.iter().map(|file| (&file.path, reason(&file.outcome))).collect();
-    log_left(context, left.iter().map(|(path, reason)| (path.as_path(), reason.as_str())));
+    log_deferred(context, deferred.iter().map(|(path, reason)| (path.as_path(), reason.as_str())));
 }
 
 /// Logs each of these files. It waits for a slow reader of the log, so that no line is dropped; a
 /// stalled reader does not delay it for longer than [`limits::LOG_ROOM_TIMEOUT`].
-fn log_left<'a>(context: &Context, files: impl Iterator<Item = (&'a Path, &'a str)>) {
+fn log_deferred<'a>(context: &Context, files: impl Iterator<Item = (&'a Path, &'a str)>) {
     let mut is_stalled = false;
     for (number, (path, reason)) in files.enumerate() {
-        if number % limits::LEFT_LOGGED_AT_ONCE == 0 && !is_stalled {
+        if number % limits::DEFERRED_LOGGED_AT_ONCE == 0 && !is_stalled {
             is_stalled = !observe::wait_for_logs(limits::LOG_ROOM_TIMEOUT);
         }
         let source = context.config.input.join(path);
-        tracing::warn!(event = "file.left", pipeline = %context.name(), source = %display_path(&source), reason, "not processed, deferred to the next run");
+        tracing::warn!(event = "file.deferred", pipeline = %context.name(), source = %display_path(&source), reason, "not processed, deferred to the next run");
     }
 }
 
@@ -76,7 +76,7 @@ pub(super) const fn is_final(outcome: &JobEnd) -> bool {
 
 /// Logs that there may be more files than those that were logged.
 pub(super) fn log_not_scanned(context: &Context) {
-    tracing::warn!(event = "pipeline.left_more", pipeline = %context.name(), "input not scanned to its end, files may be left");
+    tracing::warn!(event = "pipeline.not_scanned", pipeline = %context.name(), "input not scanned to its end, files may be deferred");
 }
 
 /// What leads `--once` to another scan: files that lost their name may have another one, which the scan had

@@ -16,7 +16,7 @@ use crate::{
         failure::TransformError,
         job::{Claimed, FailedJob, Hashes, Loaded, Transformed},
     },
-    transforms::{self, Cause, Sink, Stopped, Transformer},
+    transforms::{self, Cause, Receiver, Stopped, Transformer},
 };
 
 /// The largest output of a small file in memory; a larger one is streamed instead.
@@ -40,25 +40,25 @@ pub fn transform_small(
     claimed.job.begin();
     let bytes = Vec::with_capacity(source.len() / 2 + 128);
     let share = source.len() + limits::SMALL_FILE_BYTES as usize;
-    let mut sink = CappedBuffer { bytes, share, permit: None, budget, is_outgrown: false };
+    let mut receiver = CappedBuffer { bytes, share, permit: None, budget, is_outgrown: false };
     let of = (&claimed.job.context.config, &*claimed.job.path);
     let result = codecs.lend(of, 0, clock, |transformer, _| {
         failpoint::hit("transform").map_err(transforms::Error::from)?;
         let transformer = transformer?;
-        transformer.feed(&source, &mut sink)?;
-        transformer.finish(&mut sink)?;
+        transformer.feed(&source, &mut receiver)?;
+        transformer.finish(&mut receiver)?;
         let source = hash(&source);
         verify(transformer, &source)?;
         Ok(source)
     });
     match result {
         Ok(source) => {
-            let CappedBuffer { bytes, permit, .. } = sink;
+            let CappedBuffer { bytes, permit, .. } = receiver;
             claimed.job.add_bytes(permit);
             let hashes = Hashes { source, output: hash(&bytes) };
             Ok(SmallResult::Transformed(Transformed { job: claimed.job, bytes, hashes }))
         }
-        Err(_) if sink.is_outgrown => Ok(SmallResult::Grown(claimed)),
+        Err(_) if receiver.is_outgrown => Ok(SmallResult::Grown(claimed)),
         Err(source) => {
             let path = claimed.job.source_path();
             Err(Box::new(claimed.job.fail(TransformError::Codec { path, source })))
@@ -98,7 +98,7 @@ impl CappedBuffer<'_> {
     }
 }
 
-impl Sink for CappedBuffer<'_> {
+impl Receiver for CappedBuffer<'_> {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Stopped> {
         if !self.reserve(self.bytes.len() + bytes.len()) {
             self.is_outgrown = true;
@@ -121,15 +121,15 @@ pub fn stream(
     put: impl FnMut(Vec<u8>) -> bool,
 ) -> Result<Hash, transforms::Error> {
     let mut hasher = blake3::Hasher::new();
-    let mut sink = ChunkSink { chunk: Vec::new(), pool: output_pool, put };
+    let mut receiver = ChunkReceiver { chunk: Vec::new(), pool: output_pool, put };
     for chunk in chunks {
         failpoint::hit("transform").map_err(transforms::Error::from)?;
         hasher.update(&chunk);
-        transformer.feed(&chunk, &mut sink)?;
+        transformer.feed(&chunk, &mut receiver)?;
         source_pool.put_back(chunk);
     }
-    transformer.finish(&mut sink)?;
-    sink.flush()?;
+    transformer.finish(&mut receiver)?;
+    receiver.flush()?;
     let source = *hasher.finalize().as_bytes();
     verify(transformer, &source)?;
     Ok(source)
@@ -144,13 +144,13 @@ fn verify(transformer: &mut Transformer, source: &Hash) -> Result<(), transforms
 }
 
 /// Gathers output into chunks of [`limits::CHUNK_BYTES`].
-struct ChunkSink<'a, P> {
+struct ChunkReceiver<'a, P> {
     chunk: Vec<u8>,
     pool: &'a BufferPool,
     put: P,
 }
 
-impl<P: FnMut(Vec<u8>) -> bool> ChunkSink<'_, P> {
+impl<P: FnMut(Vec<u8>) -> bool> ChunkReceiver<'_, P> {
     fn flush(&mut self) -> Result<(), Stopped> {
         let mut next = self.pool.take();
         next.clear();
@@ -159,7 +159,7 @@ impl<P: FnMut(Vec<u8>) -> bool> ChunkSink<'_, P> {
     }
 }
 
-impl<P: FnMut(Vec<u8>) -> bool> Sink for ChunkSink<'_, P> {
+impl<P: FnMut(Vec<u8>) -> bool> Receiver for ChunkReceiver<'_, P> {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Stopped> {
         self.chunk.extend_from_slice(bytes);
         if self.chunk.len() >= limits::CHUNK_BYTES { self.flush() } else { Ok(()) }

@@ -34,7 +34,7 @@ impl Compressor {
     }
 
     fn new(settings: Settings, create: Create) -> Result<Self, Cause> {
-        let (encoder, buffer) = (create(settings)?, vec![0; limits::STEP_BUFFER_BYTES].into());
+        let (encoder, buffer) = (create(settings)?, vec![0; limits::TRANSFORM_BUFFER_BYTES].into());
         Ok(Self { settings, create, encoder, is_fresh: true, is_reusable: false, buffer })
     }
 }

@@ -9,7 +9,7 @@ use super::{
     detect::{self, DecodeFailure},
     gzip, pass, without_extension,
 };
-use crate::{limits::STEP_BUFFER_BYTES, policy::ExpansionLimits, transforms::FileInfo};
+use crate::{limits::TRANSFORM_BUFFER_BYTES, policy::ExpansionLimits, transforms::FileInfo};
 
 /// Output that does not count for the ratio: a small file of zeros is no attack.
 const RATIO_FREE_BYTES: u64 = 1024 * 1024;
@@ -82,7 +82,7 @@ impl Decompressor {
             members: 0,
             is_padded: false,
             bounds: Bounds { limits, source_bytes: 0, bytes_out: 0 },
-            buffer: vec![0; STEP_BUFFER_BYTES].into(),
+            buffer: vec![0; TRANSFORM_BUFFER_BYTES].into(),
         })
     }
 

@@ -22,7 +22,7 @@ mod spec;
 pub mod xz;
 pub mod zstd;
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::{ffi::OsStr, ops::RangeInclusive, os::unix::ffi::OsStrExt, sync::Arc};
 
 use async_compression::{
     codecs::{DecodeV2, EncodeV2},
@@ -101,6 +101,11 @@ const OR_COPY: &str = "or-copy";
 /// Returns `name` without the extension of a format; `None` if it has none.
 fn without_extension(name: &[u8]) -> Option<Vec<u8>> {
     FORMATS.iter().find_map(|format| format.strip(name))
+}
+
+/// Returns whether a name has the extension of a format.
+pub fn is_compressed(name: &OsStr) -> bool {
+    without_extension(name.as_bytes()).is_some()
 }
 
 impl PartialEq for Format {

@@ -6,7 +6,7 @@ use super::{
     FORMATS, Format, MEMBERS, OR_COPY, Settings, decompress::Decompressor, without_extension,
 };
 use crate::{
-    limits::STEP_BUFFER_BYTES,
+    limits::TRANSFORM_BUFFER_BYTES,
     policy::ExpansionLimits,
     transforms::{Cause, Effect, Spec, Transform},
 };
@@ -41,7 +41,7 @@ impl Spec for Compress {
     }
 
     fn memory_bytes(&self, threads: u32, _: u64) -> u64 {
-        (self.format.encoder_bytes)(self.level, threads) + STEP_BUFFER_BYTES as u64
+        (self.format.encoder_bytes)(self.level, threads) + TRANSFORM_BUFFER_BYTES as u64
     }
 
     fn start(&self, _: ExpansionLimits, threads: u32) -> Result<Box<dyn Transform>, Cause> {
@@ -84,7 +84,7 @@ impl Spec for Decompress {
             Some(format) => decoder(format),
             None => FORMATS.iter().map(|format| decoder(format)).max().unwrap_or_default(),
         };
-        bytes + STEP_BUFFER_BYTES as u64
+        bytes + TRANSFORM_BUFFER_BYTES as u64
     }
 
     fn start(&self, limits: ExpansionLimits, _: u32) -> Result<Box<dyn Transform>, Cause> {

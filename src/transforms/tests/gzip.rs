@@ -116,7 +116,7 @@ fn stored(first: &[u8], rest: &[u8]) -> (Vec<u8>, Vec<u8>) {
 /// It was taken for damaged: zlib has no word for "nothing left, and the buffer was full" but an error.
 #[test]
 fn a_piece_of_the_input_may_end_where_the_output_fills_the_buffer() {
-    for length in [1, 2, 3].map(|count| count * limits::STEP_BUFFER_BYTES) {
+    for length in [1, 2, 3].map(|count| count * limits::TRANSFORM_BUFFER_BYTES) {
         let (first, rest) = (noise(length), noise(1000));
         let (begin, end) = stored(&first, &rest);
         for transforms in ["gunzip", "decompress"] {

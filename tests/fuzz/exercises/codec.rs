@@ -2,7 +2,7 @@
 
 use tidemill::{
     policy::ExpansionLimits,
-    transforms::{Cause, Error, Sink, Stopped, Transformer},
+    transforms::{Cause, Error, Receiver, Stopped, Transformer},
 };
 
 use super::parameters;
@@ -48,7 +48,7 @@ struct Bounded {
     bound: u64,
 }
 
-impl Sink for Bounded {
+impl Receiver for Bounded {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Stopped> {
         self.output.extend_from_slice(bytes);
         assert!(self.output.len() as u64 <= self.bound, "more came out than is allowed");
@@ -76,17 +76,17 @@ fn run(
     sizes: [usize; 2],
     bound: impl Fn(u64) -> u64,
 ) -> Result<Vec<u8>, Error> {
-    let mut sink = Bounded { output: Vec::new(), bound: 0 };
+    let mut receiver = Bounded { output: Vec::new(), bound: 0 };
     let mut fed = 0;
     transformer.start("a".as_ref());
     for piece in pieces(bytes, sizes) {
         fed += piece.len() as u64;
-        sink.bound = bound(fed);
-        transformer.feed(piece, &mut sink)?;
+        receiver.bound = bound(fed);
+        transformer.feed(piece, &mut receiver)?;
     }
-    sink.bound = bound(fed);
-    transformer.finish(&mut sink)?;
-    Ok(sink.output)
+    receiver.bound = bound(fed);
+    transformer.finish(&mut receiver)?;
+    Ok(receiver.output)
 }
 
 /// A size of pieces from a byte: mostly small, where the borders are.

@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[test]
-fn the_commands_find_the_service_steer_it_and_wait_for_its_end() {
+fn the_commands_find_the_service_control_it_and_wait_for_its_end() {
     let service = Service::start("", &[]);
     let place = &service.place;
     let ran = place.run(&["status"]);

@@ -293,7 +293,7 @@ fn an_owner_that_changes_after_the_close_follows_to_the_output() {
 }
 
 #[test]
-fn another_hands_output_keeps_its_mode() {
+fn the_output_of_another_program_keeps_its_mode() {
     let place = Place::new();
     let path = place.put("a", "content");
     assert_once(&place, &[]);

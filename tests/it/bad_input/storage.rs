@@ -29,7 +29,7 @@ fn fill(dir: &Path, leave: u64) -> PathBuf {
 }
 
 #[test]
-fn a_full_disk_pauses_the_service_which_resumes_by_itself() {
+fn a_full_disk_pauses_the_service_which_resumes_on_its_own() {
     let place = Place::new();
     let Some(_mount) = Mount::memory(&place.output(), "1m") else { return };
     let ballast = fill(&place.output(), 64 * 1024);

@@ -34,6 +34,31 @@ fn a_copy_has_the_content_mode_and_time_of_its_source() {
 }
 
 #[test]
+fn compressed_files_that_are_compressed_again_are_reported_once() {
+    let again = |transforms: &str| {
+        let place = Place::new();
+        place.configure(&format!("transforms = \"{transforms}\""));
+        let gzip = Command::new("gzip").arg("-c").arg("Cargo.toml").output().unwrap().stdout;
+        for name in ["a.gz", "b.gz", "sub/c.tgz"] {
+            place.put(name, &gzip);
+        }
+        place.put("plain", "content");
+        let ended = place.once(&[]);
+        assert_eq!(ended.code, 0, "{transforms}: {ended:?}");
+        let warned = ended.stderr.matches("event=pipeline.recompresses").count();
+        let counted = ended.stderr.lines().find(|line| line.contains(" compressed again: "));
+        (warned, counted.map(|line| line.split(':').next().unwrap().to_owned()), ended)
+    };
+    let (warned, counted, ended) = again("zstd");
+    assert_eq!((warned, counted.as_deref()), (1, Some("3 files compressed again")), "{ended:?}");
+    assert!(ended.stderr.contains("--exclude '*."), "{ended:?}");
+    for transforms in ["copy", "decompress:or-copy,zstd"] {
+        let (warned, counted, ended) = again(transforms);
+        assert_eq!((warned, counted), (0, None), "{transforms}: {ended:?}");
+    }
+}
+
+#[test]
 fn a_large_gzip_has_the_same_bytes_for_every_count_of_workers() {
     let mut outputs = Vec::new();
     for workers in [1, 2, 4] {

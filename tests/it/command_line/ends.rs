@@ -206,7 +206,7 @@ fn once_names_the_file_that_it_defers_and_the_reason() {
 
 /// Returns the names after `source=…/in/` of the files that a log names as left.
 fn left(log: &str) -> Vec<&str> {
-    let lines = log.lines().filter(|line| line.contains("event=file.left "));
+    let lines = log.lines().filter(|line| line.contains("event=file.deferred "));
     let mut names: Vec<_> = lines
         .map(|line| line.split("/in/").nth(1).unwrap().split([' ', '"']).next().unwrap())
         .collect();

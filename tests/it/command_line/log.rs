@@ -66,6 +66,13 @@ fn lines(log: &str) -> Vec<Fields> {
     lines
 }
 
+/// The fields of a line in JSON, as texts.
+fn of_json(line: &str) -> Fields {
+    let object: BTreeMap<String, serde_json::Value> = serde_json::from_str(line).unwrap();
+    let text = |value: serde_json::Value| value.as_str().map_or(value.to_string(), str::to_owned);
+    object.into_iter().map(|(key, value)| (key, text(value))).collect()
+}
+
 fn of<'a>(lines: &'a [Fields], event: &str) -> Vec<&'a Fields> {
     lines.iter().filter(|line| line["event"] == event).collect()
 }
@@ -127,9 +134,10 @@ fn each_option_and_format_has_its_lines() {
             .concat();
         let ended = Running::start(&mut plain(&place, &args)).end();
         assert_eq!(ended.code, 65, "{ended:?}");
-        let (log, _) = ended.stderr.trim_end().rsplit_once('\n').unwrap_or_default();
-        let lines =
-            log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let lines = ended
+            .stderr
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
         lines
             .map(|line| {
                 assert!(line["message"].is_string() && line["timestamp"].is_string(), "{line}");
@@ -139,16 +147,42 @@ fn each_option_and_format_has_its_lines() {
     };
     let has = |events: &[String], wanted: &str| events.iter().any(|event| event == wanted);
     let default = events("a", &[]);
-    assert_eq!(default, ["file.quarantined"], "`--once` warns only");
+    let expected = ["file.quarantined", "once.finished"];
+    assert_eq!(default, expected, "`--once` warns, and reports its end");
     let verbose = events("b", &["-v"]);
     assert!(has(&verbose, "resource.opened") && has(&verbose, "service.starting"), "{verbose:?}");
-    assert_eq!(events("c", &["-q"]), Vec::<String>::new());
+    assert_eq!(events("c", &["-q"]), ["once.finished"]);
     place.configure("");
     place.put("d", "content");
     let quiet = Running::start(&mut plain(&place, &["run", "--config", "tidemill.toml", "--once"]))
         .end()
         .stderr;
     assert!(!quiet.contains("file.published"), "a file is no line of INFO: {quiet}");
+}
+
+#[test]
+fn a_panic_is_one_line_in_the_format_of_the_log() {
+    for format in ["text", "json"] {
+        let place = Place::new();
+        place.put("a", "content");
+        let mut command = plain(&place, &["run", "--config", "tidemill.toml", "-v"]);
+        command.env("FAILPOINTS", "transform=1*panic(no \"luck\")").env("RUST_BACKTRACE", "1");
+        let running = Running::start(command.args(["--log-format", format]));
+        running.until_said("file.published");
+        let ended = running.stop();
+        assert_eq!(ended.code, 70, "{ended:?}");
+        let lines = match format {
+            "text" => lines(&ended.stderr),
+            _ => ended.stderr.lines().map(of_json).collect(),
+        };
+        let panic = of(&lines, "service.panic")[0];
+        assert_eq!(panic["level"], "ERROR");
+        assert_eq!(panic["error"], "no \"luck\"");
+        assert!(panic["location"].contains(".rs:"), "{panic:?}");
+        assert!(!panic["thread"].is_empty(), "{panic:?}");
+        assert!(panic["backtrace"].contains('\n'), "{panic:?}");
+        assert_eq!(of(&lines, "file.published")[0]["attempts"], "2");
+    }
 }
 
 #[test]

@@ -160,14 +160,15 @@ fn logs_are_text_or_json_on_the_standard_error() {
     let ended = place.once(&["--log-format", "json"]);
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!(ended.stdout, "");
-    let (lines, summary) = ended.stderr.trim_end().rsplit_once('\n').unwrap();
-    assert!(summary.starts_with("1 file published into out/ in "), "{summary}");
-    for line in lines.lines() {
-        let line: serde_json::Value = serde_json::from_str(line).unwrap();
-        assert!(line["message"].is_string(), "{line}");
-    }
-    let published = lines.lines().find(|line| line.contains("\"published\"")).unwrap();
-    assert!(published.contains("\"source\":\"a\""), "{published}");
+    let lines: Vec<serde_json::Value> =
+        ended.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().all(|line| line["message"].is_string()), "{lines:?}");
+    let published = lines.iter().find(|line| line["event"] == "file.published").unwrap();
+    assert_eq!(published["source"], "a", "{published}");
+    assert_eq!(published["attempts"], serde_json::Value::Null, "{published}");
+    let finished = lines.last().unwrap();
+    assert_eq!(finished["event"], "once.finished");
+    assert_eq!((&finished["published"], &finished["source_size"]), (&1.into(), &"7 B".into()));
 }
 
 #[test]

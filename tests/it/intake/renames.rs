@@ -437,7 +437,7 @@ fn once_that_is_stopped_while_a_source_is_renamed_says_that_work_is_left() {
     open(&place);
     let ended = running.end();
     assert_eq!(ended.code, 75, "{ended:?}");
-    assert!(ended.stderr.contains("event=pipeline.left_more"), "{ended:?}");
+    assert!(ended.stderr.contains("event=pipeline.not_scanned"), "{ended:?}");
 }
 
 /// The next run published it again, under its new name.

@@ -49,7 +49,7 @@ fn many_files_are_made_durable_by_one_call() {
 }
 
 #[test]
-fn after_a_failure_that_names_no_file_each_is_synced_by_itself() {
+fn after_a_failure_that_names_no_file_each_is_synced_separately() {
     let tree = Tree::with(FILES, 0);
     if let Some(missing) = missing(&tree) {
         return prove::skipped("after_a_failure_that_names_no_file", missing);
@@ -66,7 +66,7 @@ fn after_a_failure_that_names_no_file_each_is_synced_by_itself() {
 /// The error is that of every file which was being written, those of the next batch included, and it
 /// is reported once: the next `syncfs` said that all was well.
 #[test]
-fn after_a_failure_each_is_synced_by_itself_also_where_one_call_was_asked_for() {
+fn after_a_failure_each_is_synced_separately_also_where_one_call_was_asked_for() {
     let tree = Tree::with(FILES, 0);
     if let Some(missing) = missing(&tree) {
         return prove::skipped("after_a_failure_of_syncfs", missing);

@@ -8,7 +8,7 @@ use std::{
 use super::{code, is_test, root, sources};
 
 /// Modules of layer 1 and below, and the layer of each.
-const LAYERS: [(&str, u32); 28] = [
+const LAYERS: [(&str, u32); 29] = [
     ("cli", 8),
     ("service", 7),
     ("http", 6),
@@ -16,6 +16,7 @@ const LAYERS: [(&str, u32); 28] = [
     ("recovery", 5),
     ("pipeline", 5),
     ("protocol", 3),
+    ("api", 2),
     ("exec", 3),
     ("hooks", 3),
     ("source", 2),

@@ -6,9 +6,10 @@ use super::root;
 
 /// Words and phrases of comments, messages and documents, and what to write in place of each. A part
 /// of a name in code counts: `told_at`.
-const PHRASES: [(&str, &str); 35] = [
+const PHRASES: [(&str, &str); 36] = [
     ("anew", "again"),
     ("another hand", "another process, an operator"),
+    ("another hands", "of another process, of an operator"),
     ("at work", "running, busy"),
     ("beside", "next to, alongside"),
     ("besides", "in addition to, also, except"),
@@ -45,7 +46,7 @@ const PHRASES: [(&str, &str); 35] = [
 ];
 
 /// Names of types that were replaced.
-const NAMES: [(&str, &str); 26] = [
+const NAMES: [(&str, &str); 28] = [
     ("Bell", "WakeHandle"),
     ("Candidates", "Discovery"),
     ("Desk", "ApiState"),
@@ -69,18 +70,25 @@ const NAMES: [(&str, &str); 26] = [
     ("Patient", "WriteTimeout"),
     ("Roots", "PipelineDirs"),
     ("Sealed", "DurableBatch"),
+    ("SharedEvents", "SharedOutcomeLog"),
     ("Sighting", "Observation"),
+    ("Steer", "PipelineArgs"),
     ("Trust", "SourceRules"),
     ("Unwritten", "DirtyPages"),
 ];
 
 /// Keys of JSON, of the log and of metrics that were replaced, as they stand in a line.
-const KEYS: [(&str, &str); 6] = [
+const KEYS: [(&str, &str); 11] = [
     (".held", ".paused"),
     ("\"held\"", "\"paused\""),
+    ("file.left", "file.deferred"),
+    ("files_left", "files_deferred"),
     ("held_since", "paused[].since"),
     ("in_work", "in_flight"),
+    ("left_bytes", "unfinished_bytes"),
+    ("left_files", "unfinished_files"),
     ("left_for_the_next_start", "unfinished"),
+    ("left_more", "files_deferred, not_scanned"),
     ("tidemill_held", "tidemill_paused"),
 ];
 
@@ -125,7 +133,7 @@ pub(super) fn texts_of(dirs: &[&str]) -> Vec<(String, String)> {
 }
 
 /// The words of a text, each with its line. An empty one stands where a sentence or a name is broken,
-/// so that no phrase reaches over it; the marks of comments do not break one. What a proof printed once
+/// so that no phrase reaches over it; the marks of comments and `_` do not break one. What a proof printed once
 /// is quoted as it was.
 fn words(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
@@ -141,7 +149,7 @@ fn words(text: &str) -> Vec<(usize, String)> {
             if !word.is_empty() {
                 found.push((number + 1, std::mem::take(&mut word)));
             }
-            if !letter.is_whitespace() {
+            if letter != '_' && !letter.is_whitespace() {
                 found.push((number + 1, String::new()));
             }
         }
@@ -160,11 +168,12 @@ fn lines_of(phrase: &str, words: &[(usize, String)]) -> Vec<usize> {
 
 #[test]
 fn phrases_are_found_in_comments_names_and_over_the_ends_of_lines() {
-    let text = "/// Told twice, and by\n/// itself.\nlet is_told = \"so \\\n    many\";\nbeside_s so. Many told-tales";
+    let text = "/// Told twice, and by\n/// itself.\nlet is_told = \"so \\\n    many\";\nbeside_s so. Many told-tales\nfn one_at_work() {}";
     let words = words(text);
     assert_eq!(lines_of("told", &words), [1, 3, 5]);
     assert_eq!(lines_of("by itself", &words), [1]);
     assert_eq!(lines_of("so many", &words), [3]);
+    assert_eq!(lines_of("at work", &words), [6]);
     assert_eq!(lines_of("besides", &words), [0; 0]);
 }
 

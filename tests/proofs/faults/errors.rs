@@ -72,7 +72,7 @@ fn fails(point: &Point, error: &str, on_success: &str) -> i32 {
     assert!(expected.contains(&code) || NOT_OURS.contains(&code), "{}", what());
     // What no kernel answers, such as a `close` of a directory that fails, makes the standard
     // library and the runtime panic; the process ends as by a kill.
-    assert!(!tree.log().contains("panicked at src/"), "{}", what());
+    assert!(!tree.log().contains("location=src/"), "{}", what());
     if code == 65 {
         // Every thread that lives no longer than one file meets the error once, so a file can fail
         // at each of its tries: a person puts it back.

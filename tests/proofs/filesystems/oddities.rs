@@ -135,7 +135,7 @@ fn a_change_within_the_tick_of_a_coarse_clock_is_processed_before_its_source_goe
 }
 
 #[test]
-fn a_file_that_a_coarse_clock_shows_unchanged_is_read_once_more_and_then_left() {
+fn a_file_that_a_coarse_clock_shows_unchanged_is_read_again_and_then_left() {
     let place = Place::new();
     let Some(_mount) = odd::mount(&place.input(), coarse()) else { return };
     place.put("file", "the first");

@@ -6,12 +6,13 @@ use crate::{
     failpoint,
     ledger::State,
     limits,
+    observe::{display_path, escaped},
     pipeline::{
         channel::{Inlet, Outlet, Panics, Received},
         context::Context,
         failure::{CommitError, Failure, Verdict},
         halt::Halt,
-        job::{Committed, DisposeRequest},
+        job::{Committed, DisposeRequest, Job},
         outcome,
         state_updates::StateUpdates,
     },
@@ -154,6 +155,7 @@ impl Acknowledger {
         for NamedOutput { committed: file, .. } in named {
             let job = &file.job;
             job.context.meter.acknowledged(job.settled_at.elapsed());
+            count_recompressed(job);
             job.context
                 .meter
                 .outcome_stream()
@@ -169,6 +171,23 @@ impl Acknowledger {
     }
 }
 
+/// Counts a compressed source that was compressed again, and logs the first of its pipeline.
+fn count_recompressed(job: &Job) {
+    let name = job.path.file_name().unwrap_or_default();
+    if !job.context.config.transforms.recompresses(name) || !job.context.meter.count_recompressed()
+    {
+        return;
+    }
+    let extension = job.path.extension().unwrap_or_default().to_string_lossy();
+    tracing::warn!(
+        event = "pipeline.recompresses",
+        pipeline = %job.context.name(),
+        source = %display_path(&job.path),
+        hint = format!("leave such files out with `--exclude '*.{}'`, or begin the transforms with `decompress:or-copy`", escaped(&extension)),
+        "compressed sources are compressed again"
+    );
+}
+
 fn publications(named: &[NamedOutput]) -> Vec<protocol::outcome::Published<'_>> {
     named
         .iter()
@@ -176,6 +195,7 @@ fn publications(named: &[NamedOutput]) -> Vec<protocol::outcome::Published<'_>> 
             pipeline: file.job.context.name(),
             record: &file.record,
             took: Some(file.job.settled_at.elapsed()),
+            attempts: file.job.attempt,
         })
         .collect()
 }
