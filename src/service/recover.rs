@@ -14,14 +14,14 @@ use tidemill_lifecycle::{Lifecycle, StartError};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    error::{ServiceError, blocking, map_start_error},
+    error::{ServiceError, blocking, ledger_failure, map_start_error},
     resources::RECOVERY_TIMEOUT,
-    space::SpaceWait,
+    storage_wait::StorageWait,
 };
 use crate::{
     config::{self, Config},
     fs,
-    ledger::{ErrorKind, Ledger, PreviousShutdown, Record, RecordId},
+    ledger::{Ledger, PreviousShutdown, Record, RecordId},
     limits,
     observe::{Observer, PipelineMeter},
     outcome::OutcomeKind,
@@ -36,19 +36,19 @@ use crate::{
 /// ledger could not be marked.
 type Counted = Mutex<HashSet<RecordId>>;
 
-/// Recovers and returns a summary. While the ledger has no space, it waits and begins again: a
-/// recovery that was interrupted may be repeated.
+/// Recovers and returns a summary. While the ledger has no space or is busy, it waits and begins
+/// again: a recovery that was interrupted may be repeated.
 pub async fn recovery(
     life: &mut Lifecycle,
     config: &Config,
     stores: (&Arc<dyn Ledger>, &SharedEvents),
     observer: &Arc<Observer>,
 ) -> Result<Summary, ServiceError> {
-    let space = SpaceWait::new(life, config);
+    let storage = StorageWait::new(life, config);
     let counted = Arc::default();
     loop {
         let recovered = recover_once(life, config, stores, (observer, &counted)).await;
-        if !space.repeats(&recovered).await {
+        if !storage.repeats(&recovered).await {
             return recovered;
         }
     }
@@ -85,8 +85,7 @@ async fn recover_once(
     recovered.await.map_err(map_recovery_error)
 }
 
-/// Maps no space for the events file, and a busy ledger, to a restart: a later start may succeed. It
-/// has waited for both.
+/// Maps no space for the events file to a restart: it has waited for it, and a later start may succeed.
 fn map_recovery_error(error: StartError) -> ServiceError {
     let cause = match &error {
         StartError::Failed { source, .. } => source.downcast_ref::<recovery::Error>(),
@@ -94,11 +93,7 @@ fn map_recovery_error(error: StartError) -> ServiceError {
     };
     let map = match cause {
         Some(recovery::Error::NoSpace(_)) => ServiceError::RestartRequired,
-        Some(recovery::Error::Ledger(error)) => match error.kind {
-            ErrorKind::Busy => ServiceError::RestartRequired,
-            ErrorKind::Full => ServiceError::NoSpace,
-            ErrorKind::Failed => ServiceError::Storage,
-        },
+        Some(recovery::Error::Ledger(error)) => ledger_failure(error),
         _ => ServiceError::Storage,
     };
     map_start_error(map)(error)
