@@ -18,6 +18,7 @@ mod process;
 mod programs;
 mod progress;
 mod prometheus;
+mod stage_meter;
 mod status;
 mod stderr;
 mod sync_kind;

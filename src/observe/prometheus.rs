@@ -38,7 +38,7 @@ specs! {
     FILES = Counter "tidemill_files_total" ["pipeline", "outcome"] "Files by outcome: published when the output is acknowledged, also by recovery, otherwise when the job ends; a file that re-enters the intake counts as deferred each time.";
     SOURCE_BYTES = Counter "tidemill_source_bytes_total" ["pipeline", "outcome"] "Source bytes of files by outcome, counted with them.";
     OUTPUT_BYTES = Counter "tidemill_output_bytes_total" ["pipeline"] "Bytes of published outputs.";
-    STAGE_SECONDS = Histogram "tidemill_stage_seconds" ["pipeline", "stage"] "Time a stage spent on one file, without the wait for the next stage (settle: the wait for the file; commit: one published batch; discover: up to 256 names).";
+    STAGE_SECONDS = Histogram "tidemill_stage_seconds" ["pipeline", "stage"] "Time a stage spent on one file, without the wait for the next stage (settle: the wait for the file; commit: each of the three steps of a batch; discover: up to 256 names).";
     ENTERED = Counter "tidemill_channel_entered_total" ["channel"] "Items sent into the channel between two stages.";
     LEFT = Counter "tidemill_channel_left_total" ["channel"] "Items received from the channel between two stages.";
     CAPACITY = Gauge "tidemill_channel_capacity" ["channel"] "Items a channel holds before its sender waits.";

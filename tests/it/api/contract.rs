@@ -252,6 +252,30 @@ fn the_time_that_stages_work_on_a_large_file_is_shown_before_its_end() {
     }
 }
 
+/// A service that waited for its disk or for a program showed no stage that was busy.
+#[test]
+fn the_time_of_a_small_file_that_is_held_up_is_shown_while_it_passes() {
+    const PROGRAM: &str = "transforms = \"exec:p\"\n[exec.p]\ncommand = [\"/bin/sleep\", \"1000\"]";
+    for (lines, held, stage) in [
+        (PROGRAM, "", "transform"),
+        ("", "commit::sync=pause", "commit"),
+        ("", "commit::directory=pause", "commit"),
+        ("", "commit::acknowledge=pause", "commit"),
+        ("", "events::sync=pause", "commit"),
+        ("on_success = \"delete\"", "dispose=pause", "dispose"),
+    ] {
+        let service = Service::start_with(lines, &["--events", "events"], held);
+        service.place.put("small", "content");
+        // Far more than the stages need for it.
+        service.get_until("/api/v1/status", |answer| {
+            let status = answer.json();
+            let all = status["stages"].as_array().unwrap();
+            let held_up = all.iter().find(|one| one["stage"] == stage).unwrap();
+            held_up["busy_seconds"].as_f64() > Some(1.0)
+        });
+    }
+}
+
 #[test]
 fn the_metrics_count_an_output_as_published_when_its_source_cannot_be_removed() {
     let service = Service::start_with("on_success = \"delete\"", &[], "dispose=return(ebusy)");
