@@ -34,7 +34,7 @@ pub use liveness::Liveness;
 pub use logging::{init as init_logs, is_coloured, log_seconds, report_panic};
 pub use meters::{Pause, PipelineMeter};
 pub use observer::Observer;
-pub use outcome_log::{Events, Listener, Proof, is_full};
+pub use outcome_log::{Events, Listener, Proof, is_full, is_repeatable};
 pub use outcome_stream::OutcomeStream;
 pub use pending::OldestPending;
 pub use progress::{OnceOutcome, print_summary, run as progress};

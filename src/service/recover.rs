@@ -85,14 +85,14 @@ async fn recover_once(
     recovered.await.map_err(map_recovery_error)
 }
 
-/// Maps no space for the events file to a restart: it has waited for it, and a later start may succeed.
+/// Maps an events file that cannot be written to a restart: it has waited for it, and a later start may succeed.
 fn map_recovery_error(error: StartError) -> ServiceError {
     let cause = match &error {
         StartError::Failed { source, .. } => source.downcast_ref::<recovery::Error>(),
         _ => None,
     };
     let map = match cause {
-        Some(recovery::Error::NoSpace(_)) => ServiceError::RestartRequired,
+        Some(recovery::Error::EventsUnavailable(_)) => ServiceError::RestartRequired,
         Some(recovery::Error::Ledger(error)) => ledger_failure(error),
         _ => ServiceError::Storage,
     };
@@ -114,7 +114,7 @@ fn recover(
     let events = quarantines.events;
     let previous = ledger.begin(&fs::boot_id())?;
     ledger.skip_ids(recovery::largest_id(ledger, events)?);
-    let wait = wait_for_space(stop, config.once);
+    let wait = wait_for_events(stop, config.once);
     let open_sink = |name: &str, output: &Path| {
         if !patience::responds(output) {
             return Err(io::ErrorKind::TimedOut.into());
@@ -168,13 +168,13 @@ fn record_inputs(ledger: &dyn Ledger, config: &Config) -> Result<(), recovery::E
     Ok(())
 }
 
-/// Returns a function that waits for space, and returns whether to retry: until the stop, and with
+/// Returns a function that waits for the events file, and returns whether to retry: until the stop, and with
 /// `--once` for at most [`limits::ONCE_STORAGE_TIMEOUT`].
-fn wait_for_space(stop: &CancellationToken, once: bool) -> impl Fn(&io::Error) -> bool {
+fn wait_for_events(stop: &CancellationToken, once: bool) -> impl Fn(&io::Error) -> bool {
     const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(50);
     let started_at = Instant::now();
     move |error| {
-        tracing::warn!(event = "events.no_space", %error, "no space for the events file, recovery waiting");
+        tracing::warn!(event = "events.unavailable", %error, "cannot write the events file, recovery waiting");
         let until = Instant::now() + limits::BACKOFF;
         while Instant::now() < until && !stop.is_cancelled() {
             thread::park_timeout(STOP_CHECK_INTERVAL);
