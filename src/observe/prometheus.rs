@@ -59,7 +59,7 @@ specs! {
     HOOK_RUNS = Counter "tidemill_hook_runs_total" ["hook", "outcome"] "Runs of a user's hook by outcome.";
     HOOK_DROPPED = Counter "tidemill_hook_dropped_total" ["hook"] "Notifications dropped because the hook was too slow, its runner had exited, or it was still running at shutdown.";
     TRACES_DROPPED = Counter "tidemill_traces_dropped_total" [] "Files whose trace was not sent because the receiver was unavailable or too slow.";
-    LOG_DROPPED = Counter "tidemill_log_lines_dropped_total" [] "Log lines dropped because the reader of standard error did not keep up.";
+    LOG_DROPPED = Counter "tidemill_log_lines_dropped_total" [] "Log lines dropped because standard error did not take them: its reader was too slow, or its disk full.";
     PHASE = Gauge "tidemill_phase" ["phase"] "1 for the current phase of the process.";
     BUILD = Gauge "tidemill_build_info" ["version"] "1, with the version as a label.";
 }
