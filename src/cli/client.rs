@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::{self, AdminSocket, Options},
-    observe::display_path,
+    observe::{display_path, escaped},
 };
 
 /// The longest wait for an answer.
@@ -90,7 +90,7 @@ impl Client {
             return Ok(answer);
         }
         let detail = answer.get("detail").and_then(Value::as_str);
-        bail!("{}", detail.unwrap_or("the service refused without a reason"));
+        bail!("{}", escaped(detail.unwrap_or("the service refused without a reason")));
     }
 
     fn exchange(&self, method: &str, path: &str, body: &str) -> anyhow::Result<Vec<u8>> {

@@ -87,7 +87,7 @@ fn check_pipeline(client: &Client, name: &str) -> anyhow::Result<()> {
     let status = client.get("/api/v1/status")?;
     let pipelines = format::list(&status, "pipelines").iter();
     let names: Vec<_> = pipelines.map(|pipeline| format::text(pipeline, "name")).collect();
-    if !names.contains(&name) {
+    if !names.iter().any(|one| one == name) {
         bail!("there is no pipeline `{name}`: there are {}", names.join(", "));
     }
     Ok(())

@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::terminal::cut;
-use crate::observe::units::{files, per_second, rate, size, span};
+use crate::observe::{
+    escaped,
+    units::{files, per_second, rate, size, span},
+};
 
 /// Failures in a status.
 pub const FAILURES: usize = 5;
@@ -23,8 +26,9 @@ pub struct Answers {
     pub page: Option<String>,
 }
 
-pub fn text<'a>(of: &'a Value, key: &str) -> &'a str {
-    of.get(key).and_then(Value::as_str).unwrap_or_default()
+/// A text of the service, escaped: any program may have made its socket.
+pub fn text(of: &Value, key: &str) -> String {
+    escaped(of.get(key).and_then(Value::as_str).unwrap_or_default())
 }
 
 pub fn seconds(of: &Value, key: &str) -> f64 {
@@ -64,9 +68,9 @@ pub fn status(answers: &Answers, columns: Option<usize>) -> String {
 }
 
 /// The state of the service in one word: its phase, or PAUSED.
-pub fn state(status: &Value) -> &str {
+pub fn state(status: &Value) -> String {
     let phase = text(status, "phase");
-    if phase == "READY" && flag(status, "paused_by_operator") { "PAUSED" } else { phase }
+    if phase == "READY" && flag(status, "paused_by_operator") { "PAUSED".to_owned() } else { phase }
 }
 
 /// The version, the state and the age of the service.
@@ -76,7 +80,7 @@ pub fn head(status: &Value) -> String {
     let since = if state(status) == "PAUSED" {
         let pauses = list(status, "pipelines").iter().filter_map(|one| pause_for(one, "operator"));
         let oldest = pauses.map(|pause| text(pause, "since")).min();
-        format!(" by the operator{}", since(oldest.unwrap_or_default()))
+        format!(" by the operator{}", since(&oldest.unwrap_or_default()))
     } else {
         String::new()
     };
@@ -147,7 +151,7 @@ pub fn counts(pipeline: &Value) -> String {
     let published = published.map(|text| format!("{text} ({} → {})", size(read), size(written)));
     let waiting = count("pending", "waiting").map(|text| {
         let age = span(seconds(pipeline, "oldest_pending_seconds"));
-        match self::text(pipeline, "oldest_pending") {
+        match &*self::text(pipeline, "oldest_pending") {
             "" => format!("{text} (oldest {age})"),
             name => format!("{text} (oldest {age}: {name})"),
         }
@@ -166,11 +170,11 @@ pub fn counts(pipeline: &Value) -> String {
 /// The reason for which a pipeline takes no files, if it is paused.
 pub fn pause_of(pipeline: &Value) -> Option<String> {
     if let Some(pause) = pause_for(pipeline, "operator") {
-        let since = since(text(pause, "since"));
+        let since = since(&text(pause, "since"));
         return Some(format!("PAUSED by the operator{since}: `tidemill resume` resumes it"));
     }
     let pause = pause_for(pipeline, "storage")?;
-    let (since, detail) = (since(text(pause, "since")), text(pause, "detail"));
+    let (since, detail) = (since(&text(pause, "since")), text(pause, "detail"));
     Some(format!("PAUSED by storage{since}, resumes automatically: {detail}"))
 }
 
@@ -201,12 +205,13 @@ pub fn failures(answer: &Value, most: usize) -> Vec<String> {
 
 /// An outcome in one line.
 pub fn outcome(outcome: &Value) -> String {
-    let time = text(outcome, "time").split('.').next().unwrap_or_default();
+    let time = text(outcome, "time");
+    let time = time.split('.').next().unwrap_or_default();
     let (state, path) = (text(outcome, "state"), text(outcome, "source"));
-    let detail = match (text(outcome, "output"), text(outcome, "reason")) {
+    let detail = match (&*text(outcome, "output"), &*text(outcome, "reason")) {
         ("", "") => String::new(),
         (output, "") => format!(" → {output}"),
-        (_, reason) => format!(": {}", without_path(reason, path)),
+        (_, reason) => format!(": {}", without_path(reason, &path)),
     };
     format!("  {time}Z  {state:<11} {path}{detail}")
 }
@@ -238,6 +243,21 @@ mod tests {
                 "on_success": "keep"
             }]
         })
+    }
+
+    #[test]
+    fn no_text_of_a_socket_moves_the_cursor() {
+        let bad = "\u{1b}[2J\u{202e}\n";
+        let status = json!({"phase": bad, "version": bad, "pipelines": [{
+            "name": bad, "input": bad, "output": bad, "transforms": bad, "on_success": bad,
+            "pending": 1, "oldest_pending": bad,
+            "paused": [{"reason": "storage", "since": bad, "detail": bad}]}]});
+        let failed = json!({"time": bad, "state": bad, "source": bad, "reason": bad});
+        let pipeline = &status["pipelines"][0];
+        let shown = [about(pipeline), vec![head(&status), outcome(&failed)]].concat();
+        for line in shown {
+            assert!(!line.chars().any(|one| one.is_control() || one == '\u{202e}'), "{line:?}");
+        }
     }
 
     #[test]

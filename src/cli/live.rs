@@ -58,7 +58,7 @@ pub fn view(look: &Look, last: Option<&Value>, page: Option<&str>, window: Windo
 /// The escape sequence of a state's colour.
 pub fn colour(status: &Value) -> &'static str {
     let is_paused = list(status, "pipelines").iter().any(|one| pause_of(one).is_some());
-    match state(status) {
+    match &*state(status) {
         "READY" if !is_paused => "\x1b[1;32m",
         "READY" | "PAUSED" => "\x1b[1;33m",
         _ => "\x1b[1;36m",
@@ -123,10 +123,10 @@ fn file(file: &Value, columns: usize) -> String {
     let full = usize::try_from(full).unwrap_or(width).min(width);
     let bar = "#".repeat(full) + &".".repeat(width - full);
     let age = span(seconds(file, "seconds"));
-    let stage = if flag(file, "queued") { "queued" } else { text(file, "stage") };
+    let stage = if flag(file, "queued") { "queued".to_owned() } else { text(file, "stage") };
     let begin = format!("  [{bar}] {stage:<9} {age:>7} {:>8} ", size(whole));
     let room = columns.saturating_sub(begin.chars().count());
-    begin + &end_of(text(file, "source"), room)
+    begin + &end_of(&text(file, "source"), room)
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ fn row(service: &Service) -> Row {
         Ok(status) => {
             state(&status).clone_into(&mut row.state);
             row.uptime = span(seconds(&status, "uptime_seconds"));
-            let name = |pipeline: &Value| text(pipeline, "name").to_owned();
+            let name = |pipeline: &Value| text(pipeline, "name");
             let names: Vec<_> = list(&status, "pipelines").iter().map(name).collect();
             row.pipelines = names.join(",");
         }

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use super::{
     Config, Limits, Pipeline, declare::Location, diagnostics::Diagnostics, keys::PipelineEntries,
 };
-use crate::{error::is_unavailable, patience, policy::OnSuccess};
+use crate::{display_path::shell_quoted, error::is_unavailable, patience, policy::OnSuccess};
 
 /// Where the values of one pipeline were written.
 #[derive(Debug)]
@@ -109,7 +109,7 @@ fn check_pipeline(pipeline: &Pipeline, given: &PipelineLocations, problems: &mut
         }
         Some(Err(error)) => {
             let message = format!("the input {}: {error}", input.display());
-            let help = format!("mkdir -p '{}'", input.display());
+            let help = format!("mkdir -p {}", shell_quoted(input));
             problems.add(Some(&given.input), message, Some(&help));
         }
     }

@@ -1,7 +1,6 @@
 //! Observability: metrics, status, logs, the events file, traces and progress.
 
 mod channel;
-mod display_path;
 mod histogram;
 mod hooks;
 mod in_flight;
@@ -26,8 +25,9 @@ mod time_series;
 mod trace;
 pub mod units;
 
+pub use crate::display_path::{display_path, escaped, shell_quoted};
+
 pub use channel::ChannelMeter;
-pub use display_path::{display_path, escaped, shell_quoted};
 pub use hooks::{HookEnd, HookMeter};
 pub use in_flight::{InFlightView, JobMeter};
 pub use liveness::Liveness;
