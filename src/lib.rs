@@ -67,6 +67,7 @@ pub mod ledger;
 pub mod observe;
 pub mod sandbox;
 
+pub mod display_path;
 pub mod error;
 #[doc(hidden)]
 pub mod failpoint;

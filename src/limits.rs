@@ -43,6 +43,8 @@ pub const LARGE_FILES_PER_LANE: usize = 8;
 pub const LARGE_FILES_QUEUED: usize = 128;
 /// Large files that one intake keeps ready behind them.
 pub const LARGE_FILES_READY: usize = 16_384;
+/// The time until another look at a large file for which these have no room.
+pub const LARGE_FILES_WAIT: Duration = Duration::from_secs(5);
 /// The minimum share of `limits.files` and of `limits.memory` for one of several pipelines.
 pub const SHARE_FILES_MIN: u32 = 16;
 pub const SHARE_BYTES_MIN: u64 = 1024 * 1024;

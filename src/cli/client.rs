@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::{self, AdminSocket, Options},
-    observe::display_path,
+    observe::{display_path, escaped},
 };
 
 /// The longest wait for an answer.
@@ -74,9 +74,16 @@ impl Client {
         &self.state_dir
     }
 
+    /// Returns an answer whose texts are escaped: any program may have made the socket.
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        serde_json::from_value(self.call("GET", path, "")?)
-            .context("the answer is not of this version")
+        let mut answer = self.json(path)?;
+        escape(&mut answer);
+        serde_json::from_value(answer).context("the answer is not of this version")
+    }
+
+    /// Returns an answer as it is.
+    pub fn json(&self, path: &str) -> anyhow::Result<Value> {
+        self.call("GET", path, "")
     }
 
     pub fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
@@ -92,7 +99,7 @@ impl Client {
             return Ok(answer);
         }
         let detail = answer.get("detail").and_then(Value::as_str);
-        bail!("{}", detail.unwrap_or("the service refused without a reason"));
+        bail!("{}", escaped(detail.unwrap_or("the service refused without a reason")));
     }
 
     fn exchange(&self, method: &str, path: &str, body: &str) -> anyhow::Result<Vec<u8>> {
@@ -134,9 +141,31 @@ fn parsed(answer: &[u8]) -> Option<(u16, &[u8])> {
     Some((status, body))
 }
 
+/// Escapes every text of an answer.
+fn escape(answer: &mut Value) {
+    match answer {
+        Value::String(text) => *text = escaped(text),
+        Value::Array(all) => all.iter_mut().for_each(escape),
+        Value::Object(all) => all.values_mut().for_each(escape),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_text_of_a_socket_moves_the_cursor() {
+        let bad = "\u{1b}[2J\u{202e}\n";
+        let mut answer = serde_json::json!({"version": bad, "pipelines": [{"name": bad, "n": 1}]});
+        escape(&mut answer);
+        let shown = r"\u{1b}[2J\u{202e}\n";
+        assert_eq!(
+            answer,
+            serde_json::json!({"version": shown, "pipelines": [{"name": shown, "n": 1}]})
+        );
+    }
 
     #[test]
     fn an_answer_is_its_status_and_its_body() {

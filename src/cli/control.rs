@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use serde_json::{Value, json};
+use serde_json::json;
 use tidemill_lifecycle::{Deadlines, Lifecycle, Signals};
 use tokio::{
     runtime::{Builder, Runtime},
@@ -40,7 +40,7 @@ pub fn status(options: &Status) -> anyhow::Result<Exit> {
         return watch(&client);
     }
     if options.json {
-        print(&format!("{}\n", client.get::<Value>("/api/v1/status")?));
+        print(&format!("{}\n", client.json("/api/v1/status")?));
         return Ok(Exit::Drained);
     }
     let answers = Answers {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt::Write};
 use anyhow::Context;
 use jiff::{Timestamp, ToSpan};
 
-use super::{args::History, print_to_reader, state_dir::locate};
+use super::{BadValue, args::History, print_to_reader, state_dir::locate};
 use crate::{
     config,
     error::Exit,
@@ -18,8 +18,8 @@ use crate::{
 
 pub fn history(options: &History) -> anyhow::Result<Exit> {
     let state = options.state.as_deref().map(str::parse::<State>).transpose();
-    let state = state.map_err(anyhow::Error::msg).context("--state")?;
-    let since_ns = options.since.as_deref().map(since).transpose().context("--since")?;
+    let state = state.map_err(|error| BadValue("--state", anyhow::Error::msg(error)))?;
+    let since_ns = options.since.as_deref().map(since).transpose()?;
     let ledger = ledger::open(&locate(&options.service, None)?.ledger(), Access::Reading)?;
     let roots: HashMap<PipelineId, PipelineDirs> =
         ledger.roots()?.into_iter().map(|roots| (roots.id, roots)).collect();
@@ -47,8 +47,12 @@ pub fn history(options: &History) -> anyhow::Result<Exit> {
     Ok(Exit::Drained)
 }
 
-/// Parses a time, or a duration before now, to nanoseconds since the epoch.
-pub fn since(text: &str) -> anyhow::Result<i64> {
+/// Parses the value of `--since`, a time or a duration before now, to nanoseconds since the epoch.
+pub fn since(text: &str) -> Result<i64, BadValue> {
+    nanoseconds(text).map_err(|error| BadValue("--since", error))
+}
+
+fn nanoseconds(text: &str) -> anyhow::Result<i64> {
     let time = match (text.parse::<Timestamp>(), config::duration(text)) {
         (Ok(time), _) => time,
         (Err(_), Some(ago)) => {

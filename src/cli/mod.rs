@@ -30,7 +30,7 @@ use self::{
     args::{Args, Command},
     client::{NotFound, NotRunning},
 };
-use crate::{config, error::Exit, exec, hooks, observe, patience, service};
+use crate::{config, error::Exit, exec, hooks, ledger, observe, patience, service};
 
 /// Runs the command of the arguments and returns the exit code of the process.
 #[must_use]
@@ -117,16 +117,45 @@ fn run(options: &config::Options, level: Option<&str>) -> Exit {
 
 /// Prints the error of a command, and returns its exit code.
 fn report(result: Result<Exit, anyhow::Error>) -> Exit {
-    result.unwrap_or_else(|error| {
-        let no_service = error.is::<NotRunning>() || error.is::<NotFound>();
-        let exit = if no_service { Exit::Unavailable } else { Exit::Config };
-        complain(&format!("error: {error:#}"), exit)
-    })
+    result.unwrap_or_else(|error| complain(&format!("error: {error:#}"), exit_of(&error)))
+}
+
+/// Returns the exit code of a command's error.
+fn exit_of(error: &anyhow::Error) -> Exit {
+    if error.is::<NotRunning>() || error.is::<NotFound>() {
+        return Exit::Unavailable;
+    }
+    if error.is::<BadValue>() {
+        return Exit::Usage;
+    }
+    if error.is::<NotAll>() {
+        return Exit::WorkLeft;
+    }
+    match error.chain().find_map(|cause| cause.downcast_ref::<ledger::Error>()) {
+        Some(error) if error.kind == ledger::ErrorKind::Failed => Exit::Storage,
+        Some(_) => Exit::WorkLeft,
+        None => Exit::Config,
+    }
+}
+
+/// The value of an option cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}: {1:#}")]
+struct BadValue(&'static str, anyhow::Error);
+
+/// A command did a part of its work; it printed the rest with the reasons.
+#[derive(Debug, thiserror::Error)]
+#[error("{failed} of {all} {what}")]
+struct NotAll {
+    failed: usize,
+    all: usize,
+    what: &'static str,
 }
 
 /// Prints every error of a configuration, in colour on a terminal.
 fn report_problems(problems: &config::Diagnostics) -> Exit {
-    complain(&problems.report(observe::is_coloured()), Exit::Config)
+    let exit = if problems.is_usage { Exit::Usage } else { Exit::Config };
+    complain(&problems.report(observe::is_coloured()), exit)
 }
 
 fn complain(text: &str, exit: Exit) -> Exit {

@@ -1,8 +1,8 @@
 //! `tidemill reprocess`: processed sources go through the intake again.
 
-use anyhow::bail;
-
-use super::{args::Reprocess, history::since, print, requeue::request_rescan, state_dir::locate};
+use super::{
+    NotAll, args::Reprocess, history::since, print, requeue::request_rescan, state_dir::locate,
+};
 use crate::{
     config::{self, Options},
     error::Exit,
@@ -55,7 +55,8 @@ pub fn reprocess(options: &Reprocess) -> anyhow::Result<Exit> {
     }
     request_rescan(&state.control());
     if failed > 0 {
-        bail!("{failed} of {} cannot be processed again", options.paths.len());
+        let what = "cannot be processed again";
+        return Err(NotAll { failed, all: options.paths.len(), what }.into());
     }
     Ok(Exit::Drained)
 }

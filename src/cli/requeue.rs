@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
-use super::{args::Requeue, print, state_dir::locate};
+use super::{NotAll, args::Requeue, print, state_dir::locate};
 use crate::{
     config::{self, Options},
     error::Exit,
@@ -48,7 +48,8 @@ pub fn requeue(options: &Requeue) -> anyhow::Result<Exit> {
     }
     request_rescan(&state.control());
     if failed > 0 {
-        bail!("{failed} of {} could not be put back", wanted.len());
+        let what = "could not be put back";
+        return Err(NotAll { failed, all: wanted.len(), what }.into());
     }
     Ok(Exit::Drained)
 }

@@ -31,6 +31,8 @@ pub struct Diagnostics {
     /// The file's path as it was given, and its text.
     pub file: Option<(PathBuf, String)>,
     pub all: Vec<Diagnostic>,
+    /// Whether values of options are all that is wrong.
+    pub is_usage: bool,
 }
 
 impl std::error::Error for Diagnostics {}
@@ -49,6 +51,16 @@ impl Diagnostics {
     ) {
         let (at, message, help) = (at.cloned(), message.into(), help.map(str::to_owned));
         self.all.push(Diagnostic { kind, at, message, help });
+    }
+
+    /// Checks whether values of options are all that was found until now.
+    pub(super) fn are_of_options(&self) -> bool {
+        let is_option = |one: &Diagnostic| match one.at {
+            Some(Location::Option(_)) => true,
+            Some(Location::File(_)) => false,
+            None => self.file.is_none(),
+        };
+        !self.all.is_empty() && self.all.iter().all(is_option)
     }
 
     /// Sorts by position in the file; errors without one come first.

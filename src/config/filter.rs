@@ -36,8 +36,8 @@ pub struct Globs {
 
 impl Filter {
     /// A glob without a `/` matches the name in any directory; one with a `/` matches the entire path, where
-    /// `*` stays within one directory and `**` does not. In `exclude`, a `/` at the end limits it to
-    /// directories.
+    /// `*` stays within one directory and `**` does not. A `/` at the begin is the input itself. In
+    /// `exclude`, a `/` at the end limits it to directories.
     pub fn new(
         include: &[String],
         exclude: &[String],
@@ -116,6 +116,7 @@ fn glob(written: &str, ignore_case: bool) -> Result<Glob, globset::Error> {
 }
 
 fn glob_of_path(path: &str, ignore_case: bool) -> Result<Glob, globset::Error> {
+    let path = path.strip_prefix('/').unwrap_or(path);
     GlobBuilder::new(path).literal_separator(true).case_insensitive(ignore_case).build()
 }
 
@@ -124,13 +125,11 @@ fn matches_nothing(glob: &str, is_exclude: bool) -> Option<&'static str> {
     if glob.is_empty() {
         return Some("it is empty");
     }
-    if glob.starts_with('/') {
-        return Some("it begins with `/`, and a glob is for the path below the input");
-    }
     if !is_exclude && glob.ends_with('/') {
         return Some("`include` is for files, and it ends in `/`");
     }
     let path = if is_exclude { glob.strip_suffix('/').unwrap_or(glob) } else { glob };
+    let path = path.strip_prefix('/').unwrap_or(path);
     path.split('/').find_map(|name| match name {
         "" => Some("one of its names is empty"),
         "." => Some("no path below the input has `.` in it"),
@@ -241,13 +240,27 @@ mod tests {
         assert!(filter.enters("".as_ref()), "the input itself");
     }
 
+    /// As git and rsync have it.
+    #[test]
+    fn a_slash_at_the_begin_is_the_input_itself() {
+        let filter = excluding(&["/build", "/cache/", "/tmp/**", "/*.log"]);
+        for path in ["build", "build/a", "cache/a", "tmp/a", "a.log"] {
+            assert!(!filter.allows(path.as_ref()), "{path}");
+        }
+        for path in ["x/build", "x/build/a", "x/cache/a", "x/tmp/a", "x/a.log", "cache"] {
+            assert!(filter.allows(path.as_ref()), "{path}");
+        }
+        let filter = Filter::new(&["/a.csv".into()], &[], false).expect("globs");
+        assert!(filter.allows("a.csv".as_ref()) && !filter.allows("x/a.csv".as_ref()));
+    }
+
     #[test]
     fn a_glob_that_can_match_nothing_is_known() {
-        for glob in ["/a", "./a", "a/../b", "..", "a//b", ""] {
+        for glob in ["/", "//a", "./a", "/../a", "a/../b", "..", "a//b", ""] {
             assert!(matches_nothing(glob, true).is_some(), "{glob}");
         }
         assert!(matches_nothing("a/", false).is_some(), "`include` names files");
-        for glob in [".snapshot/**", ".git/**", "**/.x", "a/.b", "...", "*.log", "cache/"] {
+        for glob in [".snapshot/**", ".git/**", "**/.x", "a/.b", "...", "*.log", "cache/", "/a"] {
             assert_eq!(matches_nothing(glob, true), None, "{glob}");
         }
     }

@@ -26,7 +26,10 @@ use crate::{
 /// Reads and checks a configuration: the file, the options, or both.
 pub fn load(options: &Options) -> Result<Config, Diagnostics> {
     let (config, locations, mut problems) = read_and_resolve(options)?;
+    let before = problems.all.len();
     validate::check(&config, &locations, &mut problems);
+    // A directory that does not fit is no error of usage.
+    problems.is_usage &= problems.all.len() == before;
     finish(config, problems)
 }
 
@@ -55,7 +58,9 @@ fn read_and_resolve(
     let base = options.config.as_deref().and_then(Path::parent).map(Path::to_path_buf);
     let mut resolver = Resolver { base: base.unwrap_or_default(), problems };
     let (config, locations) = resolver.config(options, file);
-    Ok((config, locations, resolver.problems))
+    let mut problems = resolver.problems;
+    problems.is_usage = problems.are_of_options();
+    Ok((config, locations, problems))
 }
 
 /// Collects errors while it resolves, so that all of them are reported together.

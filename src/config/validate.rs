@@ -11,7 +11,7 @@ use super::{
     diagnostics::{DiagnosticKind, Diagnostics},
     keys::PipelineEntries,
 };
-use crate::{error::is_unavailable, patience, policy::OnSuccess};
+use crate::{display_path::shell_quoted, error::is_unavailable, patience, policy::OnSuccess};
 
 /// Where the values of one pipeline were written.
 #[derive(Debug)]
@@ -115,7 +115,7 @@ fn check_pipeline(pipeline: &Pipeline, given: &PipelineLocations, problems: &mut
         }
         Some(Err(error)) => {
             let message = format!("the input {}: {error}", input.display());
-            let help = format!("mkdir -p '{}'", input.display());
+            let help = format!("mkdir -p {}", shell_quoted(input));
             let kind = match error.kind() {
                 ErrorKind::NotFound => DiagnosticKind::InputMissing,
                 _ => DiagnosticKind::Other,

@@ -13,8 +13,9 @@ use rustix::io::Errno;
 use crate::failpoint;
 
 /// Magic numbers of file systems that other machines write to without this kernel's knowledge
-/// (`statfs(2)`): NFS, SMB1, SMB2/CIFS, AFS, Ceph, 9p, Coda, FUSE, Lustre, GFS2, OCFS2.
-const NETWORK_MAGIC: [u64; 11] = [
+/// (`statfs(2)`): NFS, SMB1, SMB2/CIFS, AFS, Ceph, 9p, Coda, FUSE, Lustre, GFS2, OCFS2, kAFS, GPFS,
+/// BeeGFS, OrangeFS, PanFS, and the shared folders of VirtualBox and VMware.
+const NETWORK_MAGIC: [u64; 18] = [
     0x6969,
     0x517b,
     0xff53_4d42,
@@ -26,6 +27,13 @@ const NETWORK_MAGIC: [u64; 11] = [
     0x0bd0_0bd0,
     0x0116_1970,
     0x7461_636f,
+    0x6b41_4653,
+    0x4750_4653,
+    0x1983_0326,
+    0x2003_0528,
+    0xaad7_aaea,
+    0x786f_4256,
+    0xbacb_acbc,
 ];
 const SMB2_MAGIC: u64 = 0xfe53_4d42;
 const FUSE_MAGIC: u64 = 0x6573_5546;
@@ -158,6 +166,25 @@ pub fn sync_file_system(handle: &impl AsFd) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn file_systems_that_other_machines_write_to_are_shared() {
+        let ext4 = 0xef53;
+        assert!(!super::is_network_magic(ext4));
+        for (name, magic) in [
+            ("NFS", 0x6969),
+            ("SMB2", 0xfe53_4d42),
+            ("kAFS", 0x6b41_4653),
+            ("GPFS", 0x4750_4653),
+            ("BeeGFS", 0x1983_0326),
+            ("OrangeFS", 0x2003_0528),
+            ("PanFS", 0xaad7_aaea),
+            ("vboxsf", 0x786f_4256),
+            ("vmhgfs", 0xbacb_acbc),
+        ] {
+            assert!(super::is_network_magic(magic), "{name}");
+        }
+    }
+
     #[test]
     fn unwritten_bytes_are_the_sum_of_dirty_and_writeback() {
         let meminfo = "MemFree:  5 kB\nDirty:    12 kB\nWriteback:  3 kB\nWritebackTmp:  9 kB\n";

@@ -11,6 +11,7 @@ use std::{
 use rustix::fs::FlockOperation;
 
 use super::LOCK_NAME;
+use crate::display_path::escaped;
 
 /// Limit for reading the lock's file.
 const HOLDER_BYTES_MAX: u64 = 64 * 1024;
@@ -49,8 +50,8 @@ impl LockHolder {
         let mut lines = text.lines().filter(|line| !line.is_empty());
         Self {
             pid: lines.next().and_then(|line| line.parse().ok()),
-            since: lines.next().map(str::to_owned),
-            command: lines.next().map(str::to_owned),
+            since: lines.next().map(escaped),
+            command: lines.next().map(escaped),
         }
     }
 
@@ -121,6 +122,8 @@ mod tests {
             ("", "another process"),
             ("7\n", "process 7"),
             ("7\n2026-01-31T08:00:00Z\n", "process 7 (since 2026-01-31T08:00:00Z)"),
+            // The file may be another user's.
+            ("7\n\u{1b}[2J\na\u{202e}b\n", "process 7 (`a\\u{202e}b`, since \\u{1b}[2J)"),
         ] {
             assert_eq!(LockHolder::parse(text).to_string(), wanted);
         }

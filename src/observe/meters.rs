@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use metrics::{Counter, Gauge, Histogram};
@@ -22,18 +22,11 @@ use super::{
     outcomes::{OutcomeMeter, add},
     pending::{OldestPending, PendingMeter},
     prometheus as names,
+    stage_meter::StageMeter,
     status::{PauseReason, PauseStatus, PipelineStatus},
     sync_kind::{SYNCS, SyncKind},
 };
 use crate::{outcome::OutcomeKind, reason::ReasonCode, stage::Stage, sync::Mutex};
-
-/// Work of one stage for one pipeline.
-#[derive(Debug)]
-pub(super) struct StageMeter {
-    seconds: Histogram,
-    pub(super) files: AtomicU64,
-    pub(super) nanos: AtomicU64,
-}
 
 /// Side of a pipeline whose storage is unavailable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,10 +90,10 @@ impl PipelineMeter {
         let pause = |reason: &'static str| metrics::gauge!(names::PAUSED, "pipeline" => label(), "reason" => reason);
         let quarantined = |code: ReasonCode| metrics::counter!(names::QUARANTINED, "pipeline" => label(), "reason" => code.as_str());
         let counted = |metric| (counter(metric), AtomicU64::new(0));
-        let stage = |stage: Stage| StageMeter {
-            seconds: metrics::histogram!(names::STAGE_SECONDS, "pipeline" => label(), "stage" => stage.as_str()),
-            files: AtomicU64::new(0),
-            nanos: AtomicU64::new(0),
+        let stage = |stage: Stage| {
+            StageMeter::new(
+                metrics::histogram!(names::STAGE_SECONDS, "pipeline" => label(), "stage" => stage.as_str()),
+            )
         };
         let sync = |kind: SyncKind| metrics::histogram!(names::SYNC_SECONDS, "pipeline" => label(), "kind" => kind.as_str());
         let meter = Self {
@@ -147,27 +140,41 @@ impl PipelineMeter {
         &self.outcomes
     }
 
+    /// Counts one file of a stage that has no clock.
     pub fn stage(&self, stage: Stage, took: Duration) {
-        self.stage_busy(stage, took);
-        self.stage_done(stage, 1, took);
+        self.stage_progressed(stage);
+        if let Some(work) = self.stages.get(&stage) {
+            work.add(took);
+            work.done(1, took);
+        }
     }
 
-    /// Adds the time that a stage worked on an unfinished file.
-    pub fn stage_busy(&self, stage: Stage, took: Duration) {
+    /// Starts a clock of a stage: its time counts from now on, and is shown while it runs.
+    pub fn clock_started(&self, stage: Stage) -> Instant {
+        let now = Instant::now();
+        if let Some(work) = self.stages.get(&stage) {
+            work.clock_started(now);
+        }
+        now
+    }
+
+    /// Stops the clock of a stage that was started at `since`, and returns its time.
+    pub fn clock_stopped(&self, stage: Stage, since: Instant) -> Duration {
+        self.stage_progressed(stage);
+        self.stages.get(&stage).map_or(Duration::ZERO, |work| work.clock_stopped(since))
+    }
+
+    /// Counts finished files of a stage, or with 0 a part of their work. Its clock has counted their time.
+    pub fn stage_done(&self, stage: Stage, files: usize, took: Duration) {
+        if let Some(work) = self.stages.get(&stage) {
+            work.done(files, took);
+        }
+    }
+
+    fn stage_progressed(&self, stage: Stage) {
         // Discovering files is no progress on them.
         if !matches!(stage, Stage::Discover | Stage::Settle) {
             self.progressed();
-        }
-        if let Some(work) = self.stages.get(&stage) {
-            work.nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
-        }
-    }
-
-    /// Counts finished files of a stage. [`Self::stage_busy`] has counted their time.
-    pub fn stage_done(&self, stage: Stage, files: usize, took: Duration) {
-        if let Some(work) = self.stages.get(&stage) {
-            work.seconds.record(took);
-            work.files.fetch_add(files as u64, Relaxed);
         }
     }
 

@@ -1,7 +1,6 @@
 //! Observability: metrics, status, logs, the events file, traces and progress.
 
 mod channel;
-mod display_path;
 mod histogram;
 mod hooks;
 mod in_flight;
@@ -18,6 +17,7 @@ mod process;
 mod programs;
 mod progress;
 mod prometheus;
+mod stage_meter;
 mod status;
 mod stderr;
 mod sync_kind;
@@ -25,15 +25,16 @@ mod time_series;
 mod trace;
 pub mod units;
 
+pub use crate::display_path::{display_path, escaped, shell_quoted};
+
 pub use channel::ChannelMeter;
-pub use display_path::{display_path, escaped, shell_quoted};
 pub use hooks::{HookEnd, HookMeter};
 pub use in_flight::{InFlightView, JobMeter};
 pub use liveness::Liveness;
 pub use logging::{init as init_logs, is_coloured, log_seconds, report_panic};
 pub use meters::{Pause, PipelineMeter};
 pub use observer::Observer;
-pub use outcome_log::{Listener, OutcomeLog, Proof, is_full};
+pub use outcome_log::{Listener, OutcomeLog, Proof, is_full, is_repeatable};
 pub use outcome_stream::OutcomeStream;
 pub use pending::OldestPending;
 pub use progress::{OnceOutcome, print_summary, run as progress};

@@ -208,10 +208,9 @@ impl Observer {
     fn stage(&self, stage: Stage) -> StageStatus {
         let meters = self.pipelines.now();
         let work = meters.iter().filter_map(|meter| meter.stages.get(&stage));
-        let (files, nanos) = work.fold((0, 0), |(files, nanos), work| {
-            (files + work.files.load(Relaxed), nanos + work.nanos.load(Relaxed))
+        let (files, busy) = work.fold((0, Duration::ZERO), |(files, busy), work| {
+            (files + work.files(), busy + work.busy())
         });
-        let busy_seconds = Duration::from_nanos(nanos).as_secs_f64();
-        StageStatus { stage, files, busy_seconds }
+        StageStatus { stage, files, busy_seconds: busy.as_secs_f64() }
     }
 }

@@ -7,7 +7,7 @@ mod proof;
 use std::{collections::HashSet, io, path::Path};
 
 use file::Log;
-pub use file::is_full;
+pub use file::{is_full, is_repeatable};
 pub use proof::Proof;
 
 use crate::{
@@ -29,7 +29,7 @@ pub struct OutcomeLog {
     listener: Option<Box<dyn Listener>>,
     /// Lines appended and not durable, in order. [`Self::sync`] sends them to the listener.
     unsent: Vec<(OutcomeKind, String)>,
-    /// Lines without space in the file, at most [`limits::EVENTS_DEFERRED_MAX`]. They are appended
+    /// Lines that could not be written yet, at most [`limits::EVENTS_DEFERRED_MAX`]. They are appended
     /// before the next ones.
     deferred: Vec<Outcome>,
 }
@@ -97,7 +97,7 @@ impl OutcomeLog {
         Ok(())
     }
 
-    /// Defers a line without space, to be appended before the next ones, and returns whether there was
+    /// Defers a line that cannot be written now, to be appended before the next ones, and returns whether there was
     /// room in memory. Not for an acknowledgement: it may not depend on memory.
     #[must_use]
     pub fn defer(&mut self, event: Outcome) -> bool {
@@ -108,7 +108,7 @@ impl OutcomeLog {
         has_room
     }
 
-    /// Returns the number of lines that wait for space.
+    /// Returns the number of deferred lines.
     #[must_use]
     pub const fn deferred(&self) -> usize {
         self.deferred.len()

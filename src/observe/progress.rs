@@ -16,7 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
-    display_path::display_path,
+    display_path,
     in_flight::InFlightView,
     logging::{UNFILTERED, log_seconds},
     observer::Observer,

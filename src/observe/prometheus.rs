@@ -38,7 +38,7 @@ specs! {
     FILES = Counter "tidemill_files_total" ["pipeline", "outcome"] "Files by outcome: published when the output is acknowledged, also by recovery, otherwise when the job ends; a file that re-enters the intake counts as deferred each time.";
     SOURCE_BYTES = Counter "tidemill_source_bytes_total" ["pipeline", "outcome"] "Source bytes of files by outcome, counted with them.";
     OUTPUT_BYTES = Counter "tidemill_output_bytes_total" ["pipeline"] "Bytes of published outputs.";
-    STAGE_SECONDS = Histogram "tidemill_stage_seconds" ["pipeline", "stage"] "Time a stage spent on one file, without the wait for the next stage (settle: the wait for the file; commit: one published batch; discover: up to 256 names).";
+    STAGE_SECONDS = Histogram "tidemill_stage_seconds" ["pipeline", "stage"] "Time a stage spent on one file, without the wait for the next stage (settle: the wait for the file; commit: each of the three steps of a batch; discover: up to 256 names).";
     ENTERED = Counter "tidemill_channel_entered_total" ["channel"] "Items sent into the channel between two stages.";
     LEFT = Counter "tidemill_channel_left_total" ["channel"] "Items received from the channel between two stages.";
     CAPACITY = Gauge "tidemill_channel_capacity" ["channel"] "Items a channel holds before its sender waits.";
@@ -59,7 +59,7 @@ specs! {
     HOOK_RUNS = Counter "tidemill_hook_runs_total" ["hook", "outcome"] "Runs of a user's hook by outcome.";
     HOOK_DROPPED = Counter "tidemill_hook_dropped_total" ["hook"] "Notifications dropped because the hook was too slow, its runner had exited, or it was still running at shutdown.";
     TRACES_DROPPED = Counter "tidemill_traces_dropped_total" [] "Files whose trace was not sent because the receiver was unavailable or too slow.";
-    LOG_DROPPED = Counter "tidemill_log_lines_dropped_total" [] "Log lines dropped because the reader of standard error did not keep up.";
+    LOG_DROPPED = Counter "tidemill_log_lines_dropped_total" [] "Log lines dropped because standard error did not take them: its reader was too slow, or its disk full.";
     PHASE = Gauge "tidemill_phase" ["phase"] "1 for the current phase of the process.";
     BUILD = Gauge "tidemill_build_info" ["version"] "1, with the version as a label.";
 }

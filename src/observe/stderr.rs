@@ -5,7 +5,7 @@
 
 use std::{
     io::{self, Write, stderr},
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     sync::{Condvar, MutexGuard},
     thread,
     time::Duration,
@@ -118,10 +118,10 @@ impl Lines {
 
     /// Writes waiting lines indefinitely. Runs on the thread.
     fn write(&self) {
-        let mut taken = Vec::new();
+        let (mut taken, mut writer) = (Vec::new(), Writer::default());
         loop {
             let dropped = self.take(&mut taken);
-            write_through(&taken);
+            let lost = writer.write(stderr().as_fd(), &taken);
             taken.clear();
             self.lock().is_writing = false;
             self.changed.notify_all();
@@ -131,6 +131,9 @@ impl Lines {
                     lines = dropped,
                     "log reader too slow, lines dropped"
                 );
+            }
+            if let Some((lines, error)) = lost {
+                tracing::warn!(event = "log.dropped", lines, %error, "cannot write the log, lines dropped");
             }
         }
     }
@@ -154,29 +157,81 @@ impl Lines {
     }
 }
 
-/// Writes to the descriptor directly: the standard library's lock would block other threads. Does
-/// nothing if standard error is closed.
-fn write_through(mut bytes: &[u8]) {
-    let stderr = stderr();
+/// Counts the lines that standard error does not take: its disk may be full.
+#[derive(Debug, Default)]
+struct Writer {
+    /// Lines lost since the last write that succeeded, and the last error.
+    lost: Option<(u64, Errno)>,
+    /// Whether a part of a line was written last.
+    is_torn: bool,
+}
+
+impl Writer {
+    /// Writes lines. After a write that succeeds, returns how many were lost before, and why.
+    fn write(&mut self, to: BorrowedFd<'_>, lines: &[u8]) -> Option<(u64, Errno)> {
+        let written = if self.is_torn { write_all(to, b"\n") } else { Ok(()) };
+        let Err((error, rest)) = written.map_err(|(error, _)| (error, lines)).and_then(|()| {
+            self.is_torn = false;
+            write_all(to, lines)
+        }) else {
+            return self.lost.take();
+        };
+        let lost = rest.split_inclusive(|byte| *byte == b'\n').count() as u64;
+        metrics::counter!(names::LOG_DROPPED).increment(lost);
+        self.lost = Some((self.lost.map_or(0, |(before, _)| before) + lost, error));
+        let written = lines.len() - rest.len();
+        self.is_torn |= written > 0 && lines.get(written - 1) != Some(&b'\n');
+        None
+    }
+}
+
+/// Writes to standard error, which may be closed.
+fn write_through(bytes: &[u8]) {
+    write_all(stderr().as_fd(), bytes).ok();
+}
+
+/// Writes to the descriptor directly: the standard library's lock would block other threads. Returns an
+/// error with what is not written.
+fn write_all<'a>(to: BorrowedFd<'_>, mut bytes: &'a [u8]) -> Result<(), (Errno, &'a [u8])> {
     while !bytes.is_empty() {
-        match rustix::io::write(stderr.as_fd(), bytes) {
+        match rustix::io::write(to, bytes) {
             Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
             Err(Errno::INTR) => {}
             // The reader made the descriptor non-blocking. This thread has nothing else to do.
             Err(Errno::AGAIN) => thread::park_timeout(limits::LOG_RETRY_DELAY),
-            Err(_) => return,
+            Err(error) => return Err((error, bytes)),
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Seek};
+
     use super::*;
 
     fn detached() -> &'static Lines {
         let lines: &Lines = Box::leak(Box::new(Lines::new()));
         lines.detach(|_| Ok(())).unwrap();
         lines
+    }
+
+    #[test]
+    fn lines_that_a_full_disk_does_not_take_are_counted_until_a_write_succeeds() {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut writer = Writer::default();
+        assert_eq!(writer.write(full.as_fd(), b"one\ntwo\n"), None);
+        assert_eq!(writer.write(full.as_fd(), b"three\n"), None);
+        let mut file = tempfile::tempfile().unwrap();
+        // As if a part of the last line had been written.
+        writer.is_torn = true;
+        assert_eq!(writer.write(file.as_fd(), b"four\n"), Some((3, Errno::NOSPC)));
+        assert_eq!(writer.write(file.as_fd(), b"five\n"), None);
+        let mut text = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "\nfour\nfive\n");
     }
 
     #[test]

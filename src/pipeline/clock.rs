@@ -1,4 +1,4 @@
-//! The time that a stage works, without its waits, recorded as it passes.
+//! The time that a stage works, without its waits, shown as it passes.
 
 use std::{
     sync::Arc,
@@ -12,40 +12,53 @@ use crate::{observe::PipelineMeter, stage::Stage};
 pub struct Clock {
     meter: Arc<PipelineMeter>,
     stage: Stage,
-    /// The end of the time recorded so far.
-    recorded_until: Instant,
-    /// The recorded working time.
+    /// Since when it runs; `None` while it waits.
+    since: Option<Instant>,
+    /// The working time before that.
     worked: Duration,
 }
 
 impl Clock {
     #[must_use]
     pub fn start(meter: &Arc<PipelineMeter>, stage: Stage) -> Self {
-        let (meter, recorded_until) = (Arc::clone(meter), Instant::now());
-        Self { meter, stage, recorded_until, worked: Duration::ZERO }
+        let since = Some(meter.clock_started(stage));
+        Self { meter: Arc::clone(meter), stage, since, worked: Duration::ZERO }
+    }
+
+    /// Makes a clock that counts nothing, for work that has other clocks.
+    #[must_use]
+    pub fn stopped(meter: &Arc<PipelineMeter>, stage: Stage) -> Self {
+        Self { meter: Arc::clone(meter), stage, since: None, worked: Duration::ZERO }
     }
 
     /// Runs `wait` without counting its time as work of this stage.
     pub fn wait<T>(&mut self, wait: impl FnOnce() -> T) -> T {
-        self.record();
+        let was_running = self.since.is_some();
+        self.pause();
         let result = wait();
-        self.recorded_until = Instant::now();
+        if was_running {
+            self.since = Some(self.meter.clock_started(self.stage));
+        }
         result
     }
 
-    /// Records the time since the previous recording.
-    pub fn record(&mut self) {
-        let now = Instant::now();
-        let worked = now.saturating_duration_since(self.recorded_until);
-        self.recorded_until = now;
-        self.worked += worked;
-        self.meter.stage_busy(self.stage, worked);
+    /// Stops it, and records that the stage finished this number of files; or with 0 a part of their work.
+    pub fn stop(mut self, files: usize) {
+        self.pause();
+        self.meter.stage_done(self.stage, files, self.worked);
     }
 
-    /// Records that the stage finished this number of files.
-    pub fn stop(mut self, files: usize) {
-        self.record();
-        self.meter.stage_done(self.stage, files, self.worked);
+    fn pause(&mut self) {
+        if let Some(since) = self.since.take() {
+            self.worked += self.meter.clock_stopped(self.stage, since);
+        }
+    }
+}
+
+/// Also a panic stops it.
+impl Drop for Clock {
+    fn drop(&mut self) {
+        self.pause();
     }
 }
 
@@ -53,6 +66,28 @@ impl Clock {
 mod tests {
     use super::*;
     use crate::observe::Observer;
+
+    #[test]
+    fn a_clock_that_runs_is_shown_and_one_that_was_dropped_is_kept() {
+        let observer = Observer::new(&[Arc::from("main")], &[]);
+        let meter = observer.pipeline(0).expect("the only one");
+        let busy = || {
+            let stages = observer.status().stages;
+            let write = stages.iter().find(|stage| stage.stage == Stage::Write).expect("write");
+            assert_eq!(write.files, 0);
+            write.busy_seconds
+        };
+        let clock = Clock::start(&meter, Stage::Write);
+        let first = busy();
+        while busy() <= first {
+            std::thread::yield_now();
+        }
+        drop(clock);
+        let last = busy();
+        assert!(last > first);
+        drop(Clock::stopped(&meter, Stage::Write));
+        assert!((busy() - last).abs() < f64::EPSILON);
+    }
 
     #[test]
     fn a_wait_is_not_the_time_of_the_stage() {

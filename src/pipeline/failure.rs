@@ -7,7 +7,7 @@ use std::{io, path::PathBuf};
 use crate::{
     error,
     ledger::{self, ErrorKind},
-    observe::{display_path, is_full},
+    observe::{display_path, is_full, is_repeatable},
     reason::Reason,
     sink,
     stage::Stage,
@@ -238,11 +238,8 @@ impl Failure {
                 CommitError::Sync { source, .. } => sync_verdict(source),
                 CommitError::TemporaryName { source, .. } => sync_verdict(source),
                 // A full disk: nothing was lost, and a retry succeeds when there is space.
-                CommitError::DirectorySync { source, .. } | CommitError::Acknowledge { source }
-                    if is_full(source) =>
-                {
-                    Verdict::Pause
-                }
+                CommitError::DirectorySync { source, .. } if is_full(source) => Verdict::Pause,
+                CommitError::Acknowledge { source } if is_repeatable(source) => Verdict::Pause,
                 // A file system that became read-only stays so for this handle until it is mounted
                 // again: a later sync of the directory cannot succeed by mistake.
                 CommitError::DirectorySync { source, .. }

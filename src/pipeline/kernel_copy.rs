@@ -9,7 +9,6 @@ use std::{fs::File, sync::mpsc, thread};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    clock::Clock,
     failure::{ReadError, WriteError},
     job::Job,
     process::{read, write::Draft},
@@ -34,12 +33,7 @@ pub enum CopyError {
 }
 
 /// Copies the source into a draft.
-pub fn copy(
-    job: &Job,
-    source: &File,
-    cut: &CancellationToken,
-    clock: &mut Clock,
-) -> Result<CopyResult, CopyError> {
+pub fn copy(job: &Job, source: &File, cut: &CancellationToken) -> Result<CopyResult, CopyError> {
     let write_error = |source| CopyError::Write(WriteError::Io { path: job.source_path(), source });
     job.meter.stage_started(Stage::Write);
     let mut draft = Draft::begin(job).map_err(CopyError::Write)?;
@@ -49,7 +43,7 @@ pub fn copy(
     let (to_hasher, lengths) = mpsc::sync_channel(limits::CHUNKS_QUEUED);
     let (hasher, result) = thread::scope(|scope| {
         let hashing = scope.spawn(move || read::hash(&reader, lengths.into_iter()));
-        let result = fill(job, source, cut, (&mut draft, clock), &to_hasher);
+        let result = fill(job, source, cut, &mut draft, &to_hasher);
         drop(to_hasher);
         let hasher = hashing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         (hasher, result)
@@ -76,7 +70,7 @@ fn fill(
     job: &Job,
     source: &File,
     cut: &CancellationToken,
-    (draft, clock): (&mut Draft, &mut Clock),
+    draft: &mut Draft,
     to_hasher: &mpsc::SyncSender<u64>,
 ) -> Result<FillResult, CopyError> {
     let size = job.metadata.identity.size;
@@ -91,7 +85,7 @@ fn fill(
             }
             length = size.min(length + COPY_BYTES as u64);
             job.meter.read(length);
-            clock.record();
+            job.context.meter.progressed();
             if !send(length) {
                 break;
             }
@@ -108,7 +102,7 @@ fn fill(
             None => return Ok(FillResult::Unsupported),
         }
         job.meter.read(length);
-        clock.record();
+        job.context.meter.progressed();
         if !send(length) {
             break;
         }

@@ -71,9 +71,7 @@ impl Lane {
                 job.meter.stage_started(Stage::Claim);
                 // The file was counted as finished by claim after its look-up.
                 let mut clock = Clock::start(&job.context.meter, Stage::Claim);
-                let claimed = self.claim.take(job, &mut clock)?;
-                clock.record();
-                claimed
+                self.claim.take(job, &mut clock)?
             }
             Streamed::Grown(claimed) => Some(claimed),
         };
@@ -82,7 +80,7 @@ impl Lane {
         let _busy = BusyLane(&self.busy);
         let threads = self.workers.saturating_sub(busy_lanes).max(1);
         // It counts no work: each stage has its own clock.
-        let mut clock = Clock::start(&job.context.meter, Stage::Transform);
+        let mut clock = Clock::stopped(&job.context.meter, Stage::Transform);
         let Self { claim, codecs, .. } = self;
         let context = Arc::clone(&job.context);
         let path = job.path.clone();
@@ -115,8 +113,7 @@ fn run_stages(
         && !job.context.config.keys.verify
         && let Some(file) = source.as_file()
     {
-        let copy = |clock: &mut Clock| kernel_copy::copy(&job, file, cut, clock);
-        match timed(&job, Stage::Write, copy) {
+        match timed(&job, Stage::Write, |_| kernel_copy::copy(&job, file, cut)) {
             Ok(CopyResult::Complete(draft)) => return stage_output(job, None, *draft).map(Some),
             Ok(CopyResult::Cut) => return Ok(None),
             Ok(CopyResult::Unsupported) => {}

@@ -100,7 +100,7 @@ pub fn report_recovered(
     append_unpublished(events, line.with_reason(record.reason.as_ref()))
 }
 
-/// Appends a line that is not an acknowledgement. A full disk does not fail it: the ledger has the
+/// Appends a line that is not an acknowledgement. A full disk or a file that cannot be opened does not fail it: the ledger has the
 /// outcome, and the line is written before the next one, unless too many wait.
 pub fn append_unpublished(events: &SharedOutcomeLog, line: Outcome) -> io::Result<()> {
     let mut events = events.lock();
@@ -109,12 +109,12 @@ pub fn append_unpublished(events: &SharedOutcomeLog, line: Outcome) -> io::Resul
     };
     let result = events.append(std::slice::from_ref(&line)).and_then(|()| events.sync());
     match result {
-        Err(error) if observe::is_full(&error) => {
+        Err(error) if observe::is_repeatable(&error) => {
             let record = line.id;
             if events.defer(line) {
-                tracing::warn!(event = "events.no_space", %error, record, "no space for the events file, line postponed");
+                tracing::warn!(event = "events.unavailable", %error, record, "cannot write the events file, line postponed");
             } else {
-                tracing::warn!(event = "events.dropped", %error, record, "too many lines without space, line dropped");
+                tracing::warn!(event = "events.dropped", %error, record, "too many lines postponed, line dropped");
             }
             Ok(())
         }
@@ -122,13 +122,13 @@ pub fn append_unpublished(events: &SharedOutcomeLog, line: Outcome) -> io::Resul
     }
 }
 
-/// Appends the lines that waited for space, at the end; what has none is dropped.
+/// Appends the postponed lines, at the end; what still cannot be written is dropped.
 pub fn finish(events: &SharedOutcomeLog) {
     let mut events = events.lock();
     let Some(events) = events.as_mut().filter(|events| events.deferred() > 0) else { return };
     let lines = events.deferred();
     if let Err(error) = events.append(&[]).and_then(|()| events.sync()) {
-        tracing::warn!(event = "events.dropped", %error, lines, "no space for the events file, lines dropped");
+        tracing::warn!(event = "events.dropped", %error, lines, "cannot write the events file, lines dropped");
     }
 }
 

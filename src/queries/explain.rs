@@ -132,7 +132,10 @@ fn moved(
     path: &Path,
 ) -> ledger::Result<Option<Explanation>> {
     let query = HistoryQuery { state: Some(State::Quarantined), ..Default::default() };
-    let here = |record: &Record| record.moved_to.as_deref() == Some(path);
+    let here = |record: &Record| {
+        record.moved_to.as_deref() == Some(path)
+            && roots.iter().any(|roots| roots.id == record.pipeline)
+    };
     let mut found = None;
     for records in pages(ledger, query) {
         found = records?.into_iter().find(here);

@@ -64,15 +64,19 @@ impl Quarantined {
         self.record.moved_to.clone().unwrap_or_else(|| self.source())
     }
 
-    /// Reads its reason file, as far as possible: any process may have changed that.
+    /// Reads its reason file, as far as possible: any process may have changed that, and its file system
+    /// may not respond.
     #[must_use]
     pub fn reason(&self, pipelines: &[Pipeline]) -> ReasonFacts {
-        let quarantined = match &self.record.moved_to {
-            Some(moved_to) => Some(moved_to.clone()),
-            None => config_of(pipelines, &self.roots)
-                .map(|pipeline| pipeline.quarantine.join(&self.record.source)),
+        let slot = match &self.record.moved_to {
+            Some(moved_to) => Some((quarantine_of(&self.record, moved_to), moved_to.clone())),
+            None => config_of(pipelines, &self.roots).map(|pipeline| {
+                (&*pipeline.quarantine, pipeline.quarantine.join(&self.record.source))
+            }),
         };
-        quarantined.and_then(|path| read_reason(&path)).unwrap_or_default()
+        let read =
+            |(root, path): (&Path, PathBuf)| patience::within(root, move || read_reason(&path));
+        slot.and_then(read).flatten().unwrap_or_default()
     }
 }
 
@@ -110,14 +114,18 @@ pub fn all(ledger: &dyn Ledger) -> ledger::Result<Vec<Quarantined>> {
     Ok(found.into_iter().map(|(file, _)| file).collect())
 }
 
+/// Returns the quarantine in which the file of this record is.
+fn quarantine_of<'a>(record: &Record, moved_to: &'a Path) -> &'a Path {
+    moved_to.ancestors().nth(record.source.components().count()).unwrap_or(moved_to)
+}
+
 /// Returns those paths of these files where no file is. A directory that does not respond is asked once.
 fn gone(files: &[(Quarantined, bool)]) -> HashSet<PathBuf> {
     let mut paths: HashMap<PathBuf, Vec<PathBuf>> = HashMap::new();
     for (file, _) in files {
         paths.entry(file.roots.input.clone()).or_default().push(file.source());
         if let Some(moved_to) = &file.record.moved_to {
-            let depth = file.record.source.components().count();
-            let root = moved_to.ancestors().nth(depth).unwrap_or(moved_to);
+            let root = quarantine_of(&file.record, moved_to);
             paths.entry(root.to_path_buf()).or_default().push(moved_to.clone());
         }
     }
@@ -145,7 +153,11 @@ pub fn read(ledger: &dyn Ledger, id: RecordId) -> Result<Quarantined, Error> {
 /// Checks whether a record is the newest of its source, or its file is in quarantine. A file that
 /// was moved there stays, whatever has come under its name since.
 fn is_quarantined(ledger: &dyn Ledger, record: &Record) -> ledger::Result<bool> {
-    Ok(is_newest(ledger, record)? || record.moved_to.as_ref().is_some_and(|path| path.exists()))
+    let exists = |path: &PathBuf| {
+        let quarantined = path.clone();
+        patience::within(quarantine_of(record, path), move || quarantined.exists()).unwrap_or(true)
+    };
+    Ok(is_newest(ledger, record)? || record.moved_to.as_ref().is_some_and(exists))
 }
 
 fn is_newest(ledger: &dyn Ledger, record: &Record) -> ledger::Result<bool> {

@@ -9,7 +9,7 @@ use super::{Action, Error, IntentFacts, OpenedDirs, Quarantines, Summary};
 use crate::{
     config, failpoint, fs,
     ledger::{Flush, Ledger, Output, PipelineId, Record, State, StateUpdate},
-    observe::{display_path, is_full},
+    observe::{display_path, is_repeatable},
     policy::OnSuccess,
     protocol::{SharedOutcomeLog, disposal::finish_source, outcome},
     reason::{Reason, ReasonCode},
@@ -116,7 +116,7 @@ fn publication<'a>(
     Some(outcome::Published { pipeline: &roots.name, record, took: None, attempts: 1 })
 }
 
-/// Acknowledges the named outputs. If the events file has no space they wait for it: they have
+/// Acknowledges the named outputs. If the events file cannot be written they wait for it: they have
 /// their names, and no later start would publish them again.
 fn acknowledge_all(context: &RecoveryContext<'_>, named: &[Record]) -> Result<(), Error> {
     let files: Vec<_> = named.iter().filter_map(|record| publication(context, record)).collect();
@@ -127,9 +127,9 @@ fn acknowledge_all(context: &RecoveryContext<'_>, named: &[Record]) -> Result<()
     loop {
         match outcome::report_published(context.events, context.ledger.instance(), &files) {
             Ok(()) => break,
-            Err(error) if is_full(&error) => {
+            Err(error) if is_repeatable(&error) => {
                 if !(context.patience)(&error) {
-                    return Err(Error::NoSpace(error));
+                    return Err(Error::EventsUnavailable(error));
                 }
             }
             Err(error) => return Err(Error::Events(error)),

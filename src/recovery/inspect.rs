@@ -11,7 +11,7 @@ use super::{Error, IntentFacts, OpenSink, OpenedDirs};
 use crate::{
     fs::NodeId,
     ledger::{Ledger, PipelineDirs, PipelineId, Record, RecordId, State},
-    observe::{display_path, is_full},
+    observe::{display_path, is_repeatable},
     patience,
     protocol::{SharedOutcomeLog, outcome},
     sink::{self, Remains, Sink},
@@ -103,9 +103,9 @@ fn find_acknowledged(
         drop(file);
         match found {
             // The lines of the previous run are not durable yet.
-            Err(error) if is_full(&error) => {
+            Err(error) if is_repeatable(&error) => {
                 if !patience(&error) {
-                    return Err(Error::NoSpace(error));
+                    return Err(Error::EventsUnavailable(error));
                 }
             }
             found => return found.map_err(Error::Events),

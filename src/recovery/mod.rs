@@ -141,9 +141,9 @@ pub enum Error {
     Io { path: PathBuf, action: &'static str, source: io::Error },
     #[error("cannot write the events file")]
     Events(#[source] io::Error),
-    /// The stop, or the limit of `--once`, came before there was space.
-    #[error("cannot write the events file: no space; published outputs wait for it")]
-    NoSpace(#[source] io::Error),
+    /// The stop, or the limit of `--once`, came before it could be written.
+    #[error("cannot write the events file; published outputs wait for it")]
+    EventsUnavailable(#[source] io::Error),
 }
 
 impl From<sink::Error> for Error {

@@ -29,6 +29,9 @@ pub enum ServiceError {
     /// The disk of the state directory or of the events file stayed full; a later start may succeed.
     #[error("{0}")]
     NoSpace(String),
+    /// Another program writes to the ledger and did not end; a later start may succeed.
+    #[error("{0}")]
+    LedgerBusy(String),
     /// Only a restart can continue.
     #[error("{0}")]
     RestartRequired(String),
@@ -47,11 +50,19 @@ impl ServiceError {
             Self::Config(_) | Self::ReadOnly(_) => Exit::Config,
             Self::Storage(_) => Exit::Storage,
             Self::Internal(_) => Exit::Internal,
-            Self::RestartRequired(_) | Self::Busy(_) | Self::NoSpace(_) | Self::StartCut => {
-                Exit::WorkLeft
-            }
+            Self::RestartRequired(_)
+            | Self::Busy(_)
+            | Self::NoSpace(_)
+            | Self::LedgerBusy(_)
+            | Self::StartCut => Exit::WorkLeft,
             Self::Stopping => Exit::Drained,
         }
+    }
+
+    /// Checks whether the start waits for the end of this error.
+    #[must_use]
+    pub const fn is_temporary(&self) -> bool {
+        matches!(self, Self::NoSpace(_) | Self::LedgerBusy(_))
     }
 
     /// Checks whether the directories of a pipeline are read-only, or cannot be created now: the
@@ -88,8 +99,17 @@ pub(super) fn map_io_start_error(error: StartError) -> ServiceError {
     }
 }
 
-/// Maps as [`map_start_error`] does, but a failed ledger to a storage error, a busy one to a restart,
-/// and one without space to a wait.
+/// Returns what an error of the ledger means for the start: one without space and a busy one are
+/// waited for.
+pub(super) const fn ledger_failure(error: &ledger::Error) -> fn(String) -> ServiceError {
+    match error.kind {
+        ledger::ErrorKind::Busy => ServiceError::LedgerBusy,
+        ledger::ErrorKind::Full => ServiceError::NoSpace,
+        ledger::ErrorKind::Failed => ServiceError::Storage,
+    }
+}
+
+/// Maps as [`map_start_error`] does, but an error of the ledger as [`ledger_failure`] does.
 pub(super) fn map_ledger_start_error(
     otherwise: fn(String) -> ServiceError,
 ) -> impl Fn(StartError) -> ServiceError {
@@ -98,12 +118,8 @@ pub(super) fn map_ledger_start_error(
             StartError::Failed { source, .. } => source.downcast_ref::<ledger::Error>(),
             _ => None,
         };
-        match cause.map(|error| error.kind) {
-            Some(ledger::ErrorKind::Busy) => map_start_error(ServiceError::RestartRequired)(error),
-            Some(ledger::ErrorKind::Full) => map_start_error(ServiceError::NoSpace)(error),
-            Some(ledger::ErrorKind::Failed) => map_start_error(ServiceError::Storage)(error),
-            None => map_start_error(otherwise)(error),
-        }
+        let map = cause.map_or(otherwise, ledger_failure);
+        map_start_error(map)(error)
     }
 }
 

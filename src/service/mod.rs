@@ -15,13 +15,14 @@ mod exit;
 mod exit_record;
 mod listeners;
 mod live_config;
+mod manager;
 mod opening;
 pub mod probe;
 mod recover;
 mod reload;
 mod resources;
-mod space;
 mod status_line;
+mod storage_wait;
 mod tasks;
 mod watchdog;
 
@@ -42,6 +43,7 @@ use self::{
     error::ServiceError,
     exit::{ExitReport, RunOutcome},
     live_config::LiveConfig,
+    manager::ServiceManager,
     opening::PipelineOpener,
     reload::Reloader,
     resources::HeldLock,
@@ -175,6 +177,7 @@ async fn start(
     } = inputs;
     let (config, observer) = (live_config.now(), &observer);
     let hangups = reload::hangups(life.handle());
+    let manager = ServiceManager::spawn(life);
     resources::descriptor_limit(life, &config).await?;
     resources::lock(life, &config, &lock).await?;
     let ledger = resources::ledger(life, &config, &ledger_failed).await?;
@@ -185,8 +188,8 @@ async fn start(
     if let Some(hooks) = hooks {
         hooks.spawn(life, error::LIMIT, tasks::hook_context(&config, observer));
     }
-    watchdog::spawn(life, observer);
-    status_line::spawn(life, observer);
+    watchdog::spawn(life, observer, &manager);
+    status_line::spawn(life, observer, &manager);
     let api_state = listeners::open(life, live_config, observer, &ledger, token).await?;
     let recovered = recover::recovery(life, &config, (&ledger, &events), observer).await?;
     let tracer = tasks::traces(life, &config);
@@ -205,9 +208,8 @@ async fn start(
         programs,
         scope: live_config.scope(),
     };
-    let (control, pending) =
-        resources::pipelines(life, live_config, opener.clone(), (recovered.deferred, drained))
-            .await?;
+    let (shared, end) = ((opener.clone(), &manager), (recovered.deferred, drained));
+    let (control, pending) = resources::pipelines(life, live_config, shared, end).await?;
     drop(control_cell.set(control.clone()));
     if let Some(api_state) = &api_state {
         api_state.set_control(control.clone());
@@ -218,13 +220,14 @@ async fn start(
         live_config: live_config.clone(),
         opener,
         pending,
+        manager: manager.clone(),
         failed: Vec::new(),
         control: control.clone(),
         api_state,
         next_index: config.pipelines.len(),
     };
     reload::spawn(life, reloader, hangups);
-    resources::ready(life, &config, control.intakes());
+    resources::ready(life, &config, control.intakes(), &manager);
     Ok(control)
 }
 

@@ -10,17 +10,18 @@ use tokio::{
 
 use super::{
     bootstrap::create_pipeline_directories,
-    error::{ServiceError, blocking, chain},
+    error::{ServiceError, blocking, chain, ledger_failure},
     probe,
+    storage_wait::log_wait,
     tasks::wait_until_excluded,
 };
 use crate::{
     config::{self, Config, Pipeline},
     exec,
     fs::{self, SandboxScope},
-    ledger::{self, ErrorKind, Ledger},
+    ledger::{self, Ledger},
     limits,
-    observe::{Observer, Pause, PipelineMeter, Tracer, display_path},
+    observe::{Observer, Pause, PauseReason, PipelineMeter, Tracer, display_path},
     patience,
     pipeline::{
         context::{Context, ContextParts},
@@ -136,6 +137,7 @@ impl PipelineOpener {
     ) -> Result<Arc<Context>, Failure> {
         let is_only = config.pipelines.len() == 1;
         let name = Arc::clone(&pipeline.name);
+        let meter = self.observer.meter_of(&name);
         let (this, pipeline) = (Arc::new(self), Arc::new(pipeline));
         loop {
             let (this, pipeline) = (Arc::clone(&this), Arc::clone(&pipeline));
@@ -145,21 +147,22 @@ impl PipelineOpener {
                 is_available.then(|| this.open_pipeline(index, &pipeline, &config)).transpose()
             });
             match opened.await {
-                Ok(Some(opened)) => return Ok(opened),
-                Ok(None) => {}
-                Err(error) if is_full(&*error) => {
-                    tracing::warn!(
-                        event = "service.no_space",
-                        error = chain(&*error),
-                        "no space in the state directory, start waiting"
-                    );
+                Ok(Some(opened)) => {
+                    meter.paused(Pause::Input, None);
+                    return Ok(opened);
                 }
-                Err(error) => match error.downcast::<ServiceError>() {
-                    Ok(error) if !is_only && error.may_end_later() => {
+                Ok(None) => {}
+                Err(error) => match (temporary(&*error), error.downcast::<ServiceError>()) {
+                    (Some(error), _) => {
+                        log_wait(&error);
+                        let reason = error.to_string();
+                        meter.paused(Pause::Input, Some(&reason));
+                    }
+                    (None, Ok(error)) if !is_only && error.may_end_later() => {
                         note_refusal(&refusals, &name, *error);
                     }
-                    Ok(error) => return Err(error),
-                    Err(error) => return Err(error),
+                    (None, Ok(error)) => return Err(error),
+                    (None, Err(error)) => return Err(error),
                 },
             }
             sleep(limits::POLL_INTERVAL).await;
@@ -248,7 +251,11 @@ impl PendingPipelines {
     /// Logs each pending pipeline, shows it as paused, and returns the operator's pauses of them.
     pub fn announce(&self) -> Vec<OperatorPause> {
         let announce = |(name, meter, error): &(Arc<str>, Arc<PipelineMeter>, Option<String>)| {
-            let reason = error.as_deref().unwrap_or("its directories do not respond");
+            // What it waits for otherwise is shown already.
+            let shown =
+                meter.status().pause(PauseReason::Storage).and_then(|pause| pause.detail.clone());
+            let reason = error.as_deref().or(shown.as_deref());
+            let reason = reason.unwrap_or("its directories do not respond");
             tracing::warn!(event = "pipeline.waiting", pipeline = %name, reason, "waiting for the directories of a pipeline");
             meter.paused(Pause::Input, Some(reason));
             OperatorPause::new(name, Arc::clone(meter))
@@ -269,9 +276,10 @@ impl PendingPipelines {
     }
 }
 
-/// Checks whether the ledger has no space for a pipeline's row.
-fn is_full(error: &(dyn Error + Send + Sync + 'static)) -> bool {
-    error.downcast_ref::<ledger::Error>().is_some_and(|error| error.kind == ErrorKind::Full)
+/// Returns what to wait for where the ledger cannot write a pipeline's row for now.
+fn temporary(error: &(dyn Error + Send + Sync + 'static)) -> Option<ServiceError> {
+    let failure = ledger_failure(error.downcast_ref::<ledger::Error>()?);
+    Some(failure(chain(error))).filter(ServiceError::is_temporary)
 }
 
 /// Adds a pipeline that waits, with its first error.

@@ -14,14 +14,14 @@ use tidemill_lifecycle::{Lifecycle, StartError};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    error::{ServiceError, blocking, map_start_error},
+    error::{ServiceError, blocking, ledger_failure, map_start_error},
     resources::RECOVERY_TIMEOUT,
-    space::SpaceWait,
+    storage_wait::StorageWait,
 };
 use crate::{
     config::{self, Config},
     fs,
-    ledger::{ErrorKind, Ledger, PreviousShutdown, Record, RecordId},
+    ledger::{Ledger, PreviousShutdown, Record, RecordId},
     limits,
     observe::{Observer, PipelineMeter},
     outcome::OutcomeKind,
@@ -36,19 +36,19 @@ use crate::{
 /// ledger could not be marked.
 type Counted = Mutex<HashSet<RecordId>>;
 
-/// Recovers and returns a summary. While the ledger has no space, it waits and begins again: a
-/// recovery that was interrupted may be repeated.
+/// Recovers and returns a summary. While the ledger has no space or is busy, it waits and begins
+/// again: a recovery that was interrupted may be repeated.
 pub async fn recovery(
     life: &mut Lifecycle,
     config: &Config,
     stores: (&Arc<dyn Ledger>, &SharedOutcomeLog),
     observer: &Arc<Observer>,
 ) -> Result<Summary, ServiceError> {
-    let space = SpaceWait::new(life, config);
+    let storage = StorageWait::new(life, config);
     let counted = Arc::default();
     loop {
         let recovered = recover_once(life, config, stores, (observer, &counted)).await;
-        if !space.repeats(&recovered).await {
+        if !storage.repeats(&recovered).await {
             return recovered;
         }
     }
@@ -85,20 +85,15 @@ async fn recover_once(
     recovered.await.map_err(map_recovery_error)
 }
 
-/// Maps no space for the events file, and a busy ledger, to a restart: a later start may succeed. It
-/// has waited for both.
+/// Maps an events file that cannot be written to a restart: it has waited for it, and a later start may succeed.
 fn map_recovery_error(error: StartError) -> ServiceError {
     let cause = match &error {
         StartError::Failed { source, .. } => source.downcast_ref::<recovery::Error>(),
         _ => None,
     };
     let map = match cause {
-        Some(recovery::Error::NoSpace(_)) => ServiceError::RestartRequired,
-        Some(recovery::Error::Ledger(error)) => match error.kind {
-            ErrorKind::Busy => ServiceError::RestartRequired,
-            ErrorKind::Full => ServiceError::NoSpace,
-            ErrorKind::Failed => ServiceError::Storage,
-        },
+        Some(recovery::Error::EventsUnavailable(_)) => ServiceError::RestartRequired,
+        Some(recovery::Error::Ledger(error)) => ledger_failure(error),
         _ => ServiceError::Storage,
     };
     map_start_error(map)(error)
@@ -119,7 +114,7 @@ fn recover(
     let events = quarantines.events;
     let previous = ledger.begin(&fs::boot_id())?;
     ledger.skip_ids(recovery::largest_id(ledger, events)?);
-    let wait = wait_for_space(stop, config.once);
+    let wait = wait_for_events(stop, config.once);
     let open_sink = |name: &str, output: &Path| {
         if !patience::responds(output) {
             return Err(io::ErrorKind::TimedOut.into());
@@ -173,13 +168,13 @@ fn record_inputs(ledger: &dyn Ledger, config: &Config) -> Result<(), recovery::E
     Ok(())
 }
 
-/// Returns a function that waits for space, and returns whether to retry: until the stop, and with
+/// Returns a function that waits for the events file, and returns whether to retry: until the stop, and with
 /// `--once` for at most [`limits::ONCE_STORAGE_TIMEOUT`].
-fn wait_for_space(stop: &CancellationToken, once: bool) -> impl Fn(&io::Error) -> bool {
+fn wait_for_events(stop: &CancellationToken, once: bool) -> impl Fn(&io::Error) -> bool {
     const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(50);
     let started_at = Instant::now();
     move |error| {
-        tracing::warn!(event = "events.no_space", %error, "no space for the events file, recovery waiting");
+        tracing::warn!(event = "events.unavailable", %error, "cannot write the events file, recovery waiting");
         let until = Instant::now() + limits::BACKOFF;
         while Instant::now() < until && !stop.is_cancelled() {
             thread::park_timeout(STOP_CHECK_INTERVAL);

@@ -21,9 +21,9 @@ use tokio::{
 use super::{
     error::{LIMIT, blocking, chain},
     live_config::{LiveConfig, ReloadError, ReloadErrorKind},
+    manager::ServiceManager,
     opening::{Opened, PendingPipelines, PipelineOpener},
     resources::save_config_snapshot,
-    tasks::notify,
 };
 use crate::{
     config::{Config, Difference},
@@ -45,6 +45,7 @@ pub struct Reloader {
     pub live_config: LiveConfig,
     pub opener: PipelineOpener,
     pub pending: PendingPipelines,
+    pub manager: ServiceManager,
     /// Pipelines that failed to start after their directories responded. A reload retries them.
     pub failed: Vec<Arc<str>>,
     pub control: Control,
@@ -110,7 +111,7 @@ impl Reloader {
     async fn reload_and_report(&mut self, stop: &StopFlag) -> Option<ReloadOutcome> {
         use sd_notify::NotifyState;
         let started_at = NotifyState::monotonic_usec_now();
-        notify(
+        self.manager.notify(
             &[Some(NotifyState::Reloading), started_at.ok()]
                 .into_iter()
                 .flatten()
@@ -140,7 +141,7 @@ impl Reloader {
                 );
             }
         }
-        notify(&[NotifyState::Ready]);
+        self.manager.notify(&[NotifyState::Ready]);
         Some(outcome)
     }
 

@@ -21,9 +21,10 @@ use super::{
         map_start_error,
     },
     live_config::LiveConfig,
+    manager::ServiceManager,
     opening::{Failure, PendingPipelines, PipelineOpener},
-    space::SpaceWait,
-    tasks::{drain, notify},
+    storage_wait::StorageWait,
+    tasks::drain,
 };
 use crate::{
     config::{Config, Pipeline},
@@ -76,7 +77,7 @@ pub async fn lock(
     config: &Config,
     held: &HeldLock,
 ) -> Result<(), ServiceError> {
-    let space = SpaceWait::new(life, config);
+    let storage = StorageWait::new(life, config);
     loop {
         let (dir, held) = (config.state_dir.clone(), Arc::clone(held));
         let open = blocking(move || {
@@ -84,7 +85,7 @@ pub async fn lock(
         });
         let close = |()| async { Ok::<_, Infallible>(()) };
         let taken = life.start("lock", LIMIT, open, close).await.map_err(map_lock_error);
-        if !space.repeats(&taken).await {
+        if !storage.repeats(&taken).await {
             return taken;
         }
     }
@@ -119,14 +120,14 @@ fn map_lock_error(error: StartError) -> ServiceError {
 
 /// Saves the configuration for `tidemill explain`. The lock must be held.
 pub async fn config_snapshot(life: &mut Lifecycle, config: &Config) -> Result<(), ServiceError> {
-    let space = SpaceWait::new(life, config);
+    let storage = StorageWait::new(life, config);
     loop {
         let config = config.clone();
         let open = blocking(move || save_config_snapshot(&config).map(|()| ((), ())));
         let close = |()| async { Ok::<_, Infallible>(()) };
         let saved = life.start("configuration snapshot", LIMIT, open, close).await;
         let saved = saved.map_err(map_io_start_error);
-        if !space.repeats(&saved).await {
+        if !storage.repeats(&saved).await {
             return saved;
         }
     }
@@ -193,7 +194,7 @@ pub async fn ledger(
     config: &Config,
     is_failed: &Arc<AtomicBool>,
 ) -> Result<Arc<dyn Ledger>, ServiceError> {
-    let space = SpaceWait::new(life, config);
+    let storage = StorageWait::new(life, config);
     loop {
         let path = config.state_dir.join(fs::LEDGER_NAME);
         let open = blocking(move || {
@@ -209,7 +210,7 @@ pub async fn ledger(
         };
         let opened = life.start("ledger", LIMIT, open, close).await;
         let opened = opened.map_err(map_ledger_start_error(ServiceError::Storage));
-        if !space.repeats(&opened).await {
+        if !storage.repeats(&opened).await {
             return opened;
         }
     }
@@ -221,7 +222,7 @@ pub async fn events(
     config: &Config,
     listener: impl Fn() -> Option<Box<dyn Listener>>,
 ) -> Result<SharedOutcomeLog, ServiceError> {
-    let space = SpaceWait::new(life, config);
+    let storage = StorageWait::new(life, config);
     loop {
         let (path, listener) = (config.events.clone(), listener());
         let open = blocking(move || {
@@ -236,7 +237,7 @@ pub async fn events(
             })
         };
         let opened = life.start("events", LIMIT, open, close).await.map_err(map_io_start_error);
-        if !space.repeats(&opened).await {
+        if !storage.repeats(&opened).await {
             return opened;
         }
     }
@@ -246,7 +247,7 @@ pub async fn events(
 pub async fn pipelines(
     life: &mut Lifecycle,
     live_config: &LiveConfig,
-    opener: PipelineOpener,
+    (opener, manager): (PipelineOpener, &ServiceManager),
     (left_by_recovery, drained): (u64, oneshot::Sender<(DrainSummary, u64)>),
 ) -> Result<(Control, PendingPipelines), ServiceError> {
     let (config, observer) = (live_config.now(), Arc::clone(&opener.observer));
@@ -269,9 +270,9 @@ pub async fn pipelines(
         Ok::<_, Failure>(((pipelines, control.clone()), (control, pending)))
     };
     let handle = life.handle().clone();
-    let live_config = live_config.clone();
+    let (live_config, manager) = (live_config.clone(), manager.clone());
     let close = move |(pipelines, control): (Pipelines, Control)| async move {
-        drain(&handle, &control, &live_config, &observer).await;
+        drain(&handle, &control, &live_config, (&observer, &manager)).await;
         // Every thread has ended, so this does not wait.
         let mut summary = blocking(move || pipelines.drained()).await;
         summary.unfinished += left_by_recovery;
@@ -304,7 +305,7 @@ async fn in_quarantine(ledger: Arc<dyn Ledger>, config: Arc<Config>) -> Result<u
 }
 
 /// Enters READY, and reports it to the log and the service manager.
-pub fn ready(life: &Lifecycle, config: &Config, intakes: &Intakes) {
+pub fn ready(life: &Lifecycle, config: &Config, intakes: &Intakes, manager: &ServiceManager) {
     for pipeline in config.pipelines.iter().filter(|pipeline| !intakes.is_late(&pipeline.name)) {
         tracing::info!(
             event = "pipeline.ready", pipeline = %pipeline.name,
@@ -316,5 +317,5 @@ pub fn ready(life: &Lifecycle, config: &Config, intakes: &Intakes) {
         );
     }
     life.handle().enter(Phase::Ready);
-    notify(&[sd_notify::NotifyState::Ready]);
+    manager.notify(&[sd_notify::NotifyState::Ready]);
 }

@@ -5,21 +5,18 @@ use std::{convert::Infallible, sync::Arc, time::Instant};
 use sd_notify::NotifyState;
 use tidemill_lifecycle::Lifecycle;
 
-use super::{
-    error::{LIMIT, blocking},
-    tasks::notify,
-};
+use super::{error::LIMIT, manager::ServiceManager};
 use crate::{
     limits,
     observe::{Observer, Status, Totals},
 };
 
 /// Sends the line to the service manager, if there is one, each time that it changes.
-pub fn spawn(life: &mut Lifecycle, observer: &Arc<Observer>) {
+pub fn spawn(life: &mut Lifecycle, observer: &Arc<Observer>, manager: &ServiceManager) {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return;
     }
-    let observer = Arc::clone(observer);
+    let (observer, manager) = (Arc::clone(observer), manager.clone());
     life.spawn("status line", LIMIT, |stop| async move {
         let mut every = tokio::time::interval(limits::STATUS_LINE_INTERVAL);
         let (mut before, mut then, mut sent) = (Totals::default(), Instant::now(), String::new());
@@ -40,12 +37,8 @@ pub fn spawn(life: &mut Lifecycle, observer: &Arc<Observer>) {
             if line == sent {
                 continue;
             }
-            sent.clone_from(&line);
-            // A manager that does not take messages must not hold up the runtime.
-            tokio::select! {
-                () = stop.stopped() => return Ok(()),
-                () = blocking(move || notify(&[NotifyState::Status(&line)])) => {}
-            }
+            manager.refresh(&NotifyState::Status(&line));
+            sent = line;
         }
     });
 }

@@ -13,6 +13,7 @@ use super::{
     error::{LIMIT, ServiceError, blocking, chain},
     exit::{DrainLog, log_progress, log_unfinished},
     live_config::LiveConfig,
+    manager::ServiceManager,
 };
 use crate::{
     config::{Config, Pipeline},
@@ -33,15 +34,15 @@ pub async fn drain(
     handle: &Handle,
     control: &Control,
     live_config: &LiveConfig,
-    observer: &Observer,
+    (observer, manager): (&Observer, &ServiceManager),
 ) {
     handle.enter(Phase::Closing);
     observer.drain_started(live_config.now().keys.shutdown_deadline);
-    notify(&[
+    control.close();
+    manager.notify(&[
         sd_notify::NotifyState::Stopping,
         sd_notify::NotifyState::Status(&draining(observer)),
     ]);
-    control.close();
     handle.enter(Phase::Draining);
     let cut = handle.cut();
     let mut log = DrainLog::new(observer);
@@ -61,7 +62,7 @@ pub async fn drain(
                 if log_progress(&mut log, observer) {
                     let extension = limits::DRAIN_LOG_INTERVAL.saturating_mul(3);
                     let micros = u32::try_from(extension.as_micros()).unwrap_or(u32::MAX);
-                    notify(&[
+                    manager.notify(&[
                         sd_notify::NotifyState::ExtendTimeoutUsec(micros),
                         sd_notify::NotifyState::Status(&draining(observer)),
                     ]);
@@ -281,12 +282,5 @@ pub async fn wait_until_excluded(
                 observe::display_path(&path)
             ));
         }
-    }
-}
-
-/// Notifies the service manager, if there is one.
-pub fn notify(states: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(event = "service.notify_failed", %error, "cannot notify the service manager");
     }
 }

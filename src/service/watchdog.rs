@@ -10,10 +10,7 @@ use std::{
 
 use tidemill_lifecycle::{Lifecycle, Phase};
 
-use super::{
-    error::{LIMIT, blocking},
-    tasks::notify,
-};
+use super::{error::LIMIT, manager::ServiceManager};
 use crate::{
     limits,
     observe::{Liveness, Observer},
@@ -24,10 +21,11 @@ use crate::{
 /// enabled, is notified at half its timeout, is notified no more. A running task proves
 /// that the runtime works; before and after READY nothing else is checked, because recovery and the
 /// drain have their own limits.
-pub fn spawn(life: &mut Lifecycle, observer: &Arc<Observer>) {
+pub fn spawn(life: &mut Lifecycle, observer: &Arc<Observer>, manager: &ServiceManager) {
     let watchdog = sd_notify::watchdog_enabled().filter(|timeout| !timeout.is_zero());
     let (timeout, is_enabled) = (watchdog.unwrap_or(limits::WATCHDOG_INTERVAL), watchdog.is_some());
     let (observer, phase) = (Arc::clone(observer), life.handle().phase());
+    let manager = manager.clone();
     life.spawn("watchdog", LIMIT, move |stop| async move {
         let mut monitor = ProgressMonitor::new(timeout);
         let mut every = tokio::time::interval(timeout / 2);
@@ -45,11 +43,7 @@ pub fn spawn(life: &mut Lifecycle, observer: &Arc<Observer>) {
             let stall = reason.clone().filter(|_| stalled.len() == pipelines.len());
             observer.set_stall(stall.clone(), reason);
             match &stall {
-                // A service manager that reads no messages must not block the runtime.
-                None if is_enabled => tokio::select! {
-                    () = stop.stopped() => return Ok(()),
-                    () = blocking(|| notify(&[sd_notify::NotifyState::Watchdog])) => {}
-                },
+                None if is_enabled => manager.refresh(&sd_notify::NotifyState::Watchdog),
                 Some(reason) if was_running && is_enabled => {
                     tracing::error!(
                         event = "service.stalled",

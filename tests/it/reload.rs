@@ -571,7 +571,10 @@ fn a_pipeline_that_is_removed_or_changed_while_its_outputs_wait_for_space_ends_w
         several.configure(HEAD, &[("a", ""), ("b", "")]);
         let ended = several.0.once(&[]);
         assert_eq!(ended.code, 0, "{lines:?}: {ended:?}");
-        assert_eq!(several.acknowledged()["a/0"], 1, "{lines:?}");
+        // With another output its pipeline is another one, which may have been quick enough to take the file.
+        let most = if lines.is_some_and(|lines| lines.contains("output")) { 2 } else { 1 };
+        let acknowledged = several.acknowledged()["a/0"];
+        assert!((1..=most).contains(&acknowledged), "{lines:?}: {acknowledged}");
     }
 }
 

@@ -7,6 +7,7 @@
 mod acknowledgement;
 mod after_power_loss;
 mod bulkheads;
+mod busy_ledger;
 mod deliveries;
 mod drain;
 mod kill;

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::files::{Place, Running, until};
 use crate::manager::Manager;
 use crate::mounts::Mount;
@@ -135,4 +137,43 @@ fn an_unavailable_output_is_no_reason() {
     watched.is_fed(30);
     assert!(!watched.running.log().contains(NOT_FED), "{}", watched.running.log());
     assert_eq!(watched.running.stop().code, 75);
+}
+
+/// The start and the drain waited until it read: after the stop timeout, the manager kills.
+#[test]
+fn a_manager_that_reads_nothing_holds_up_neither_the_start_nor_a_reload_nor_the_stop() {
+    let place = Place::new();
+    let manager = Manager::new(&place.root().join("notify"));
+    manager.fill();
+    let mut command = place.tidemill(&["run", "--config", "tidemill.toml"]);
+    command.env("NOTIFY_SOCKET", manager.path()).env("WATCHDOG_USEC", TIMEOUT);
+    let running = Running::start(&mut command);
+    place.put("a", "content");
+    until("it publishes", || place.output().join("a.zst").exists());
+    running.signal(Signal::HUP);
+    running.until_said("configuration reloaded");
+    let ended = running.stop();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(!ended.stderr.contains(NOT_FED), "{ended:?}");
+}
+
+#[test]
+fn a_manager_that_reads_again_gets_the_messages_in_order() {
+    let place = Place::new();
+    let manager = Manager::new(&place.root().join("notify"));
+    manager.fill();
+    let mut command = place.tidemill(&["run", "--config", "tidemill.toml"]);
+    let running = Running::start(command.env("NOTIFY_SOCKET", manager.path()));
+    running.until_said("phase=READY");
+    running.signal(Signal::HUP);
+    running.until_said("configuration reloaded");
+    manager.until("RELOADING=1");
+    assert_eq!(running.stop().code, 0);
+    let messages = manager.messages().join("");
+    let words = ["READY=1", "RELOADING=1", "READY=1", "STOPPING=1"];
+    let mut rest = messages.as_str();
+    for word in words {
+        let at = rest.find(word).unwrap_or_else(|| panic!("no {word} in {messages}"));
+        rest = &rest[at + word.len()..];
+    }
 }

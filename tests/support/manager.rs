@@ -26,6 +26,20 @@ impl Manager {
         &self.path
     }
 
+    /// Fills the socket, so that no further message fits until some are read.
+    pub fn fill(&self) {
+        loop {
+            // A sender has a buffer of its own, which may be full first.
+            let sender = UnixDatagram::unbound().expect("a socket");
+            sender.set_nonblocking(true).expect("set up");
+            sender.connect(&self.path).expect("connect");
+            if sender.send(b"STATUS=full").is_err() {
+                return;
+            }
+            while sender.send(b"STATUS=full").is_ok() {}
+        }
+    }
+
     /// Waits for a message that has this text.
     pub fn until(&self, text: &str) {
         until(text, || self.messages().iter().any(|message| message.contains(text)));

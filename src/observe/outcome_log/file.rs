@@ -42,15 +42,10 @@ pub struct Log {
 
 impl Log {
     pub fn open(path: &Path) -> io::Result<Self> {
-        let mut log = Self {
-            path: path.to_path_buf(),
-            file: open(path)?,
-            length_before: 0,
-            appended: 0,
-            may_have_failed_sync: true,
-        };
-        log.repair_tail()?;
-        Ok(log)
+        let file = open(path)?;
+        repair_tail(&file)?;
+        let path = path.to_path_buf();
+        Ok(Self { path, file, length_before: 0, appended: 0, may_have_failed_sync: true })
     }
 
     /// Makes the appended lines durable.
@@ -59,37 +54,20 @@ impl Log {
         self.file.sync_data()
     }
 
-    fn repair_tail(&mut self) -> io::Result<()> {
-        let length = self.file.metadata()?.len();
-        let from = length.saturating_sub(BLOCK_BYTES);
-        let mut block = vec![0; usize::try_from(length - from).unwrap_or(0)];
-        self.file.read_exact_at(&mut block, from)?;
-        let newline = block.iter().rposition(|byte| *byte == b'\n');
-        let start = newline.map_or(0, |newline| newline + 1);
-        let line = block.get(start..).unwrap_or_default();
-        // A line longer than a block is not of this program.
-        let is_complete = newline.is_some() || from == 0;
-        if line.is_empty() {
-            Ok(())
-        } else if is_complete
-            && line.iter().zip(LINE_START).all(|(byte, expected)| byte == expected)
-        {
-            self.file.set_len(from + start as u64)
-        } else {
-            self.file.write_all(b"\n")
-        }
-    }
-
+    /// Appends these lines. [`is_repeatable`] decides by the error whether something may be left of them.
     pub fn append(&mut self, lines: &[String]) -> io::Result<()> {
         self.follow_rotation()?;
         let mut text = lines.join("\n");
         if !lines.is_empty() {
             text.push('\n');
         }
-        (self.length_before, self.appended) = (self.file.metadata()?.len(), 0);
-        failpoint::hit("events::append")
-            .and_then(|()| self.write(text.as_bytes()))
-            .inspect_err(|_| self.undo_append())
+        let length = self.file.metadata().map_err(not_written)?.len();
+        (self.length_before, self.appended) = (length, 0);
+        let written = failpoint::hit("events::append").and_then(|()| self.write(text.as_bytes()));
+        written.map_err(|error| {
+            let is_undone = self.try_undo_append().is_ok() || self.appended == 0;
+            if is_undone && is_refused(&error) { not_written(error) } else { error }
+        })
     }
 
     /// Writes all of `text`, and counts what it wrote.
@@ -126,20 +104,22 @@ impl Log {
 
     /// Reopens the path if a log rotation renamed the file.
     fn follow_rotation(&mut self) -> io::Result<()> {
-        let open = self.file.metadata()?;
+        let open = self.file.metadata().map_err(not_written)?;
         let is_same =
             |named: &std::fs::Metadata| (named.dev(), named.ino()) == (open.dev(), open.ino());
         match std::fs::metadata(&self.path) {
             Ok(named) if is_same(&named) => Ok(()),
             Ok(_) => self.reopen(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.reopen(),
-            Err(error) => Err(error),
+            Err(error) => Err(not_written(error)),
         }
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        self.file = open(&self.path)?;
-        self.repair_tail()
+        let file = open(&self.path)?;
+        repair_tail(&file).map_err(not_written)?;
+        self.file = file;
+        Ok(())
     }
 
     pub fn recorded(&mut self, records: &HashSet<Proof>) -> io::Result<HashSet<i64>> {
@@ -212,19 +192,48 @@ impl Log {
     }
 }
 
+fn repair_tail(mut file: &File) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    let from = length.saturating_sub(BLOCK_BYTES);
+    let mut block = vec![0; usize::try_from(length - from).unwrap_or(0)];
+    file.read_exact_at(&mut block, from)?;
+    let newline = block.iter().rposition(|byte| *byte == b'\n');
+    let start = newline.map_or(0, |newline| newline + 1);
+    let line = block.get(start..).unwrap_or_default();
+    // A line longer than a block is not of this program.
+    let is_complete = newline.is_some() || from == 0;
+    if line.is_empty() {
+        Ok(())
+    } else if is_complete && line.iter().zip(LINE_START).all(|(byte, expected)| byte == expected) {
+        file.set_len(from + start as u64)
+    } else {
+        file.write_all(b"\n")
+    }
+}
+
 fn open(path: &Path) -> io::Result<File> {
+    let (file, parent) = open_or_create(path).map_err(not_written)?;
+    if let Some(parent) = parent {
+        // Where this fails, the next try would find the file and take its name as durable.
+        parent.sync_all()?;
+    }
+    Ok(file)
+}
+
+/// Opens and locks the file, and returns its directory if the file is new.
+fn open_or_create(path: &Path) -> io::Result<(File, Option<File>)> {
+    let parent = path.parent().filter(|_| !path.exists());
+    let parent = parent
+        .map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+        .map(File::open)
+        .transpose()?;
     let mut options = OpenOptions::new();
-    let is_new = !path.exists();
     let file = options.read(true).append(true).create(true).mode(0o644).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
     lock(&file)?;
-    if is_new && let Some(parent) = path.parent() {
-        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        File::open(parent)?.sync_all()?;
-    }
-    Ok(file)
+    Ok((file, parent))
 }
 
 /// Locks the file, because undoing a failed append would remove the lines of another service. On file
@@ -240,8 +249,29 @@ fn lock(file: &File) -> io::Result<()> {
     }
 }
 
-/// Returns whether an append failed because there is no space. It left nothing in the file and can be
-/// repeated.
+/// An error that came before anything was written.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct NotWritten(io::Error);
+
+fn not_written(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), NotWritten(error))
+}
+
+/// Returns whether a write was refused by the file system, so that nothing of it is anywhere.
+fn is_refused(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
+}
+
+/// Returns whether an append left nothing in the file and can be repeated: there is no space, the file
+/// system is read-only, or the file cannot be opened after a rotation.
+#[must_use]
+pub fn is_repeatable(error: &io::Error) -> bool {
+    is_full(error) || error.get_ref().is_some_and(|it| it.downcast_ref::<NotWritten>().is_some())
+}
+
+/// Returns whether there is no space.
 #[must_use]
 pub fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};

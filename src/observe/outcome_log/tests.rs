@@ -50,6 +50,25 @@ fn a_torn_line_is_cut_off_and_a_foreign_one_gets_a_line_end() {
     assert_eq!(lines(&path).len(), 2);
 }
 
+/// What was written before an error of the device is unknown; what cannot be opened was not written.
+#[test]
+fn an_append_can_be_repeated_where_nothing_was_written() {
+    let (dir, path) = path();
+    let mut events = OutcomeLog::open(&path).expect("open");
+    events.append(&[event(1)]).expect("append");
+    let rotated = dir.path().join("rotated");
+    #[expect(clippy::disallowed_methods, reason = "the log rotation renames it")]
+    std::fs::rename(&path, &rotated).expect("rotate");
+    std::fs::create_dir(&path).expect("in its place");
+    let refused = events.append(&[event(2)]).expect_err("a directory");
+    assert!(is_repeatable(&refused), "{refused}");
+    assert!(!is_repeatable(&io::ErrorKind::ReadOnlyFilesystem.into()));
+    assert!(!is_repeatable(&rustix::io::Errno::IO.into()));
+    std::fs::remove_dir(&path).expect("remove");
+    events.append(&[event(2)]).expect("append");
+    assert_eq!((lines(&rotated).len(), lines(&path).len()), (1, 1));
+}
+
 /// No lock keeps other programs from the file: the undo cut their lines, too.
 #[test]
 fn an_undone_append_cuts_no_line_of_another_program() {

@@ -119,6 +119,10 @@ impl Intake {
                 if arrival != Arrival::Unknown {
                     self.table.on_close_write(&path, now);
                 }
+                let size = observation.metadata.identity.size;
+                if !self.ready.has_room_for(size) && !self.table.is_in_flight(&path) {
+                    return self.table.postpone(path, &observation, now);
+                }
                 if let Some(mut settled) = self.table.observe(path, &observation, now) {
                     let (file, waited) = ((self.context.name(), &*settled.path), settled.waited);
                     settled.trace = self.context.tracer.begin(start, file, waited, now);

@@ -29,7 +29,14 @@ impl ReadyFiles {
     /// Checks whether the intake may look at more files.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.small.len() < limits::READY_FILES_MAX && self.large.len() < limits::LARGE_FILES_READY
+        self.small.len() < limits::READY_FILES_MAX
+    }
+
+    /// Checks whether a file of this size may become ready. Large files that may not leave room for the
+    /// small ones behind them.
+    #[must_use]
+    pub fn has_room_for(&self, size: u64) -> bool {
+        !is_large(size) || self.large.len() < limits::LARGE_FILES_READY
     }
 
     #[must_use]
@@ -112,6 +119,20 @@ mod tests {
             origin,
             trace,
         }
+    }
+
+    #[test]
+    fn large_files_without_room_keep_no_small_one_from_being_found() {
+        let mut ready = ReadyFiles::default();
+        let large = limits::SMALL_FILE_MAX_BYTES as u64 + 1;
+        for number in 0..limits::LARGE_FILES_READY {
+            assert!(ready.has_room_for(large));
+            ready.push(settled(&format!("large-{number}"), large));
+        }
+        assert!(!ready.has_room_for(large));
+        assert!(ready.has_room() && ready.has_room_for(1));
+        assert!(ready.take().is_some());
+        assert!(ready.has_room_for(large));
     }
 
     #[test]

@@ -130,6 +130,20 @@ impl SettleTable {
         })
     }
 
+    /// Takes an observation of a file for which there is no room, to be looked at again later.
+    pub fn postpone(&mut self, path: PathBuf, observation: &Observation, now: Instant) {
+        let waiting = match self.entries.get(&path) {
+            Some(Pending::InFlight(_)) => return,
+            Some(Pending::Waiting(waiting)) => *waiting,
+            None => Waiting::new(observation.metadata.identity, now),
+        };
+        let is_new = !self.entries.contains_key(&path);
+        self.remove_due(&path);
+        let until = waiting.until.max(now + limits::LARGE_FILES_WAIT);
+        let finish = waiting.finish.after(observation.arrival, now);
+        self.wait_if_room(is_new, path, Waiting { until, finish, ..waiting });
+    }
+
     /// Returns the time that a file must still wait. `quiet_for` is the longer of the observed quiet
     /// time and the age by the wall clock: if a file's times lie in the future, only the observation
     /// counts.

@@ -20,6 +20,8 @@ pub struct Decompressor {
     decoder: Option<Decoder>,
     /// First bytes of the file, until they show the format.
     prefix: Vec<u8>,
+    /// First bytes of the file, which may show what else it is.
+    head: Vec<u8>,
     accepted: Accepted,
     other: Other,
     /// Remaining bytes of a skippable frame at the start of the file. `None` without such a frame.
@@ -71,6 +73,7 @@ impl Decompressor {
             format,
             decoder,
             prefix: Vec::new(),
+            head: Vec::new(),
             accepted: match (format, or_copy) {
                 (Some(_), _) => Accepted::OneFormat,
                 (None, false) => Accepted::AnyFormat,
@@ -113,7 +116,8 @@ impl Decompressor {
         let Some(format) = detect::detect(&prefix) else {
             // What was skipped is gone.
             if self.other == Other::Refused || self.skip.is_some() {
-                return Err(Cause::Unknown.into());
+                let named = detect::undetected(&self.head);
+                return Err(named.map_or(Cause::Unknown, Cause::Unsupported).into());
             }
             self.other = Other::Copied;
             return next(&prefix);
@@ -146,6 +150,10 @@ impl Decompressor {
             let used = used.map_err(|error| match error.into_own_cause() {
                 Ok(Cause::Corrupt(source)) if is_trailing => {
                     Cause::Trailing { members, source }.into()
+                }
+                Ok(Cause::Corrupt(source)) if members == 0 => {
+                    let named = detect::unsupported(&self.head);
+                    named.map_or(Cause::Corrupt(source), Cause::Unsupported).into()
                 }
                 Ok(cause) => cause.into(),
                 Err(error) => error,
@@ -221,6 +229,7 @@ impl Transform for Decompressor {
         let accepts = takes_any && without_extension(file.name().as_bytes()).is_none();
         self.other = if accepts { Other::Accepted } else { Other::Refused };
         self.prefix.clear();
+        self.head.clear();
         self.skip = None;
         (self.in_member, self.members, self.is_padded) = (false, 0, false);
         (self.bounds.source_bytes, self.bounds.bytes_out) = (0, 0);
@@ -230,6 +239,8 @@ impl Transform for Decompressor {
         if self.other == Other::Copied {
             return next(bytes);
         }
+        let missing = detect::MAGIC_BYTES.saturating_sub(self.head.len());
+        self.head.extend(bytes.iter().take(missing));
         if self.decoder.is_some() {
             return self.decode(bytes, next);
         }

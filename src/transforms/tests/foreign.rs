@@ -100,6 +100,34 @@ fn unsupported_archives_are_not_reported_as_damaged() {
     }
 }
 
+/// They were of an unknown format, or damaged.
+#[test]
+fn formats_that_are_not_supported_are_named() {
+    let lzma = [&b"\x5d\0\0\x80\0"[..], &[0xff; 8], &[0; 20]].concat();
+    let old_zstd = [&b"\x27\xb5\x2f\xfd"[..], &[0; 20]].concat();
+    let packed_gzip = [&b"\x1f\x8b\x07\0"[..], &[0; 20]].concat();
+    for (bytes, own, name) in [
+        (&b"PK\x03\x04\x14\0\0\0\x08\0aaaaaaaaaaaaaaaa"[..], "gunzip", "zip"),
+        (b"7z\xbc\xaf\x27\x1c\0\x04aaaaaaaaaaaaaaaaaaaa", "unxz", "7z"),
+        (b"Rar!\x1a\x07\x01\0aaaaaaaaaaaaaaaaaaaa", "unxz", "rar"),
+        (b"\x1f\x9d\x90aaaaaaaaaaaaaaaaaaaaaaaa", "gunzip", ".Z"),
+        (b"LZIP\x01\x0caaaaaaaaaaaaaaaaaaaaaaaa", "unxz", ".lz"),
+        (b"\x89LZO\0\x0d\x0a\x1a\x0aaaaaaaaaaaaaaaaaa", "unlz4", ".lzo"),
+        (&packed_gzip, "gunzip", "other than deflate"),
+        (&old_zstd, "unzstd", "before version 0.8"),
+        (&lzma, "decompress", "`unxz` decodes it"),
+    ] {
+        for transforms in ["decompress", own] {
+            let error = once(transforms, bytes).expect_err(name);
+            assert!(matches!(error.cause(), Cause::Unsupported(_)), "{transforms}: {error}");
+            assert!(error.to_string().contains(name), "{transforms}: {error}");
+        }
+        assert_eq!(once("decompress:or-copy", bytes).expect(name), bytes);
+    }
+    let damaged = once("gunzip", b"\x1f\x8b\x08\xff\xff").expect_err("damaged");
+    assert!(!matches!(damaged.cause(), Cause::Unsupported(_)), "{damaged}");
+}
+
 #[test]
 fn data_after_complete_archives_is_reported() {
     for format in COMPRESS.into_iter().filter(|format| *format != "brotli") {

@@ -209,17 +209,26 @@ fn explain_reveals_nothing_of_a_removed_pipeline() {
     std::fs::write(removed.path().join("x"), "secret").unwrap();
     let name = "name = \"main\"";
     let more = format!("[[pipeline]]\nname = \"removed\"\ninput = \"{path}\"\noutput = \"out2\"");
+    let more =
+        format!("{more}\ntransforms = \"unzstd\"\non_success = \"delete\"\nquarantine = \"q\"");
     let service = Service::start(&format!("{name}\n{more}"), &["--sandbox", "off"]);
-    let explain = |name: &str| {
-        let answer = service.get(&format!("/api/v1/explain?path={path}/{name}")).body;
-        answer.replace(&format!("{path}/{name}"), "PATH")
+    let explain_at = |path: &str| {
+        service.get(&format!("/api/v1/explain?path={path}")).body.replace(path, "PATH")
     };
+    let explain = |name: &str| explain_at(&format!("{path}/{name}"));
+    std::fs::write(removed.path().join("damaged.zst"), "no zstd").unwrap();
+    let kept_at = service.place.root().join("q/damaged.zst");
+    until("it is in quarantine", || kept_at.exists());
+    let kept_at = kept_at.to_str().unwrap();
+    let is_explained = || explain_at(kept_at).contains("is in quarantine");
+    until("its record is there", is_explained);
     assert!(!explain("x").contains("is in no input"), "{}", explain("x"));
     service.place.configure(name);
     service.running.signal(rustix::process::Signal::HUP);
     until("it is removed", || service.running.log().contains("event=config.reloaded"));
     assert!(explain("x").contains("PATH: is in no input and no output"), "{}", explain("x"));
     assert_eq!(explain("x"), explain("no/such/file"));
+    assert_eq!(explain("x"), explain_at(kept_at));
     assert!(!explain("x").contains(&text), "{}", explain("x"));
 }
 
@@ -249,6 +258,30 @@ fn the_time_that_stages_work_on_a_large_file_is_shown_before_its_end() {
         };
         service
             .get_until("/api/v1/status", |answer| stages.iter().all(|name| is_shown(answer, name)));
+    }
+}
+
+/// A service that waited for its disk or for a program showed no stage that was busy.
+#[test]
+fn the_time_of_a_small_file_that_is_held_up_is_shown_while_it_passes() {
+    const PROGRAM: &str = "transforms = \"exec:p\"\n[exec.p]\ncommand = [\"/bin/sleep\", \"1000\"]";
+    for (lines, held, stage) in [
+        (PROGRAM, "", "transform"),
+        ("", "commit::sync=pause", "commit"),
+        ("", "commit::directory=pause", "commit"),
+        ("", "commit::acknowledge=pause", "commit"),
+        ("", "events::sync=pause", "commit"),
+        ("on_success = \"delete\"", "dispose=pause", "dispose"),
+    ] {
+        let service = Service::start_with(lines, &["--events", "events"], held);
+        service.place.put("small", "content");
+        // Far more than the stages need for it.
+        service.get_until("/api/v1/status", |answer| {
+            let status = answer.json();
+            let all = status["stages"].as_array().unwrap();
+            let held_up = all.iter().find(|one| one["stage"] == stage).unwrap();
+            held_up["busy_seconds"].as_f64() > Some(1.0)
+        });
     }
 }
 

@@ -183,7 +183,7 @@ fn a_file_that_is_not_in_quarantine_or_cannot_go_back_is_reported_and_not_lost()
     assert!(other.stderr.contains("in/other is not in quarantine"), "{other:?}");
     place.put("one", "a new file of that name");
     let all = place.run(&["requeue", "--all"]);
-    assert_eq!(all.code, 78, "{all:?}");
+    assert_eq!(all.code, 75, "{all:?}");
     assert!(all.stdout.contains("/in/one: cannot move it back from "), "{all:?}");
     assert!(all.stdout.ends_with("1 file back to the intake\n"), "{all:?}");
     assert!(all.stderr.contains("1 of 2 could not be put back"), "{all:?}");
@@ -251,4 +251,22 @@ fn a_requeue_that_is_killed_before_the_marker_is_finished_by_the_next_one() {
     assert_eq!(place.once(&[]).code, 0);
     assert_eq!(place.published("a.zst"), b"content");
     assert!(tree(&place.quarantine()).is_empty(), "{:?}", tree(&place.quarantine()));
+}
+
+/// All said that the configuration was wrong.
+#[test]
+fn a_busy_ledger_is_to_be_tried_again_and_a_failed_one_is_failed_storage() {
+    let place = quarantined(&["one", "two"]);
+    let ledger = rusqlite::Connection::open(place.state().join("ledger.sqlite")).unwrap();
+    ledger.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let busy = place.run(&["requeue", "--all"]);
+    assert_eq!(busy.code, 75, "{busy:?}");
+    drop(ledger);
+    let since = place.run(&["reprocess", "--since", "then"]);
+    assert_eq!(since.code, 64, "{since:?}");
+    let waiting = place.run(&["reprocess", "in/two"]);
+    assert_eq!(waiting.code, 75, "{waiting:?}");
+    std::fs::write(place.state().join("ledger.sqlite"), vec![1; 8192]).unwrap();
+    let failed = place.run(&["requeue", "--all"]);
+    assert_eq!(failed.code, 74, "{failed:?}");
 }

@@ -102,10 +102,11 @@ fn an_events_file_that_another_service_holds_is_a_wrong_configuration() {
 }
 
 #[test]
-fn an_events_file_without_space_pauses_and_each_output_is_acknowledged_once() {
+fn an_events_file_that_cannot_be_written_pauses_and_each_output_is_acknowledged_once() {
     for on_success in ["keep", "delete", "archive"] {
         for failpoints in [
             "events::append=2*return(enospc)->off",
+            "events::append=2*return(erofs)->off",
             "events::sync=1*return(enospc)->off",
             "events::append=1*off->1*return(enospc)->off;events::sync=1*return(enospc)->off",
             "commit::directory=40*off->1*return(enospc)->off",
@@ -116,6 +117,29 @@ fn an_events_file_without_space_pauses_and_each_output_is_acknowledged_once() {
             tree.assert_done(on_success);
         }
     }
+}
+
+/// It ended all pipelines with 74, though nothing was written.
+#[test]
+fn an_events_file_that_cannot_be_opened_after_a_rotation_pauses() {
+    let mut tree = Tree::new();
+    tree.put("first.log", b"before the rotation");
+    let service = tree.start("keep", &[]);
+    until("the first one", || tree.acknowledged().len() == 1);
+    #[expect(clippy::disallowed_methods, reason = "the log rotation renames it")]
+    fs::rename(tree.path("events"), tree.path("events.1")).expect("rotate");
+    fs::write(tree.path("events"), "").expect("create");
+    let other = fs::File::open(tree.path("events")).expect("open");
+    rustix::fs::flock(&other, rustix::fs::FlockOperation::LockExclusive).expect("lock");
+    tree.put("second.log", b"after the rotation");
+    until("it pauses", || tree.log().contains("another process has locked it"));
+    assert!(tree.acknowledged().is_empty());
+    drop(other);
+    until("the second one", || tree.acknowledged().len() == 1);
+    service.signal(Signal::TERM);
+    assert_eq!(service.wait(), 0, "{}", tree.log());
+    assert_eq!(tree.acknowledged()[Path::new("second.log")], 1);
+    tree.assert_nothing_lost("keep");
 }
 
 #[test]
@@ -171,7 +195,7 @@ fn recovery_waits_for_space_in_the_events_file_until_it_is_stopped() {
         let first = tree.start_with("commit::renamed=return(kill)", on_success, &["--once"]);
         assert_eq!(first.wait(), KILLED);
         let second = tree.start_with("events::append=return(enospc)", on_success, &[]);
-        until("it waits for space", || tree.log().contains("no space for the events file"));
+        until("it waits for space", || tree.log().contains("cannot write the events file"));
         second.signal(Signal::TERM);
         assert_eq!(second.wait(), 75, "{on_success}\n{}", tree.log());
         tree.assert_nothing_lost(on_success);

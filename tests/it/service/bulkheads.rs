@@ -12,7 +12,7 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    harness::{Service, Tree, until},
+    harness::{PATIENCE, Service, Tree, until},
     manager::Manager,
     mounts::Mount,
     prove,
@@ -146,6 +146,7 @@ fn post(tree: &Tree, call: &str, pipeline: &str) -> String {
 
 fn send(tree: &Tree, request: &str, body: &str) -> String {
     let mut stream = UnixStream::connect(tree.path("state/admin.sock")).expect("connect");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set up");
     let length = body.len();
     let request = format!(
         "{request}\r\nHost: localhost\r\nContent-Type: application/json\r\n\
@@ -272,6 +273,31 @@ fn a_file_system_in_error_at_the_start_holds_up_its_own_pipeline_and_no_other() 
     assert_eq!(service.wait(), 0, "{}", tree.log());
     drop(stuck);
     tree.assert_outputs_whole();
+}
+
+/// The reason of a file in it was read while no other query had a turn.
+#[test]
+fn a_quarantine_that_hangs_holds_up_neither_its_list_nor_the_history() {
+    let mut tree = Tree::new();
+    let config = "state_dir = \"state\"\n[[pipeline]]\ninput = \"in\"\noutput = \"out\"\n\
+                  transforms = \"unzstd\"\non_success = \"delete\"\nquarantine = \"stuck/quarantine\"\n";
+    fs::write(tree.path("config.toml"), config).expect("configuration");
+    tree.put("damaged.zst", b"this is no zstd");
+    let service = Service::from(tree.configured("config.toml").spawn().expect("start"));
+    let kept_at = tree.path("stuck/quarantine/damaged.zst");
+    until("it is quarantined", || {
+        kept_at.exists() && answer(&tree, "/api/v1/quarantine").contains("\"stage\":\"transform\"")
+    });
+    let test = "a_quarantine_that_hangs";
+    let Some(stuck) = Stuck::mounted(&tree, test, true) else { return };
+    for path in ["quarantine", "outcomes", "status", "quarantine"] {
+        let answer = answer(&tree, &format!("/api/v1/{path}"));
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+        assert!(path == "status" || answer.contains("damaged.zst"), "{path}: {answer}");
+    }
+    drop(stuck);
+    service.signal(Signal::TERM);
+    assert_eq!(service.wait(), 0, "{}", tree.log());
 }
 
 /// The reload waited for the stopped pipeline without bound, and so did every later one.

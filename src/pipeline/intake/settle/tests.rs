@@ -62,6 +62,21 @@ impl Bench {
         )
     }
 
+    /// Observes `a`, a large file without room, with this size at this second.
+    fn postpone(&mut self, size: u64, second: u64) {
+        let identity = Fingerprint { inode: 1, size, ..Fingerprint::NONE };
+        let metadata =
+            FileMetadata { kind: Kind::File, identity, mode: 0o644, owner: 0, group: 0, names: 1 };
+        let observation = Observation {
+            metadata,
+            age: Duration::ZERO,
+            origin: DiscoveredBy::Event,
+            arrival: Arrival::Unknown,
+        };
+        let now = self.at(second);
+        self.table.postpone("a".into(), &observation, now);
+    }
+
     fn returned(&mut self, outcome: JobEnd, second: u64) -> Option<PathBuf> {
         let now = self.at(second);
         let feedback = Feedback { path: "a".into(), outcome };
@@ -72,6 +87,21 @@ impl Bench {
         let now = self.at(second);
         self.table.take_due(now, 10).len()
     }
+}
+
+#[test]
+fn a_file_without_room_waits_for_a_later_look_and_settles_meanwhile() {
+    let settle = Settle::Quiet(Duration::from_secs(20));
+    let mut bench = Bench::new(SettleRules { settle, ..AT_ONCE });
+    bench.postpone(7, 0);
+    assert_eq!((bench.due(4), bench.due(5)), (0, 1));
+    bench.postpone(7, 6);
+    bench.postpone(7, 7);
+    assert_eq!((bench.table.waiting(), bench.due(10)), (1, 0));
+    assert_eq!(bench.due(12), 1);
+    assert!(bench.observe(7, 0, 20).is_some(), "unchanged since the first look");
+    bench.postpone(7, 21);
+    assert_eq!(bench.table.waiting(), 0, "it is in flight");
 }
 
 fn deferred(seconds: u64, cause: DeferReason) -> JobEnd {

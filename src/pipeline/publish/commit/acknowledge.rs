@@ -9,6 +9,7 @@ use crate::{
     observe::{display_path, escaped},
     pipeline::{
         channel::{Inlet, Outlet, Panics, Received},
+        clock::Clock,
         context::Context,
         failure::{CommitError, Failure, Verdict},
         halt::Halt,
@@ -88,9 +89,10 @@ impl Acknowledger {
 
     /// Acknowledges the waiting outputs. On a full disk they keep waiting.
     fn acknowledge(&self, waiting: &mut Vec<NamedOutput>, updates: &mut StateUpdates) {
+        let mut clock = Clock::start(&self.context.meter, Stage::Commit);
         let acknowledged = self.make_durable(waiting).and_then(|()| self.report_published(waiting));
         let finished = match acknowledged {
-            Ok(()) => self.finish(std::mem::take(waiting), updates),
+            Ok(()) => self.finish(std::mem::take(waiting), updates, &mut clock),
             Err(failure) if failure.verdict() == Verdict::Pause => {
                 self.context.breaker.trip(&failure.chain(), Instant::now());
                 // These jobs hold permits that the stages before this one may wait for when they
@@ -107,6 +109,8 @@ impl Acknowledger {
         if let Err(failure) = finished {
             self.fatal.set(&failure);
         }
+        // The publisher counts the files.
+        clock.stop(0);
     }
 
     /// Makes the final names durable, and the removal of the staged ones.
@@ -132,7 +136,12 @@ impl Acknowledger {
     }
 
     /// Marks the records and sends the sources to dispose.
-    fn finish(&self, named: Vec<NamedOutput>, updates: &mut StateUpdates) -> Result<(), Failure> {
+    fn finish(
+        &self,
+        named: Vec<NamedOutput>,
+        updates: &mut StateUpdates,
+        clock: &mut Clock,
+    ) -> Result<(), Failure> {
         let path = self.context.config.output.clone();
         if named.is_empty() {
             let retried = updates.retry(&*self.context.ledger);
@@ -165,7 +174,7 @@ impl Acknowledger {
                 job.context.breaker.reset(now);
             }
             job.trace.stage_finished(Stage::Commit);
-            self.committed.send(DisposeRequest::Committed(file));
+            clock.wait(|| self.committed.send(DisposeRequest::Committed(file)));
         }
         Ok(())
     }

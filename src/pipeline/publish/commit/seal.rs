@@ -7,6 +7,7 @@ use crate::{
     limits,
     pipeline::{
         channel::{Inlet, Outlet, Shared},
+        clock::Clock,
         context::Context,
         failure::{CommitError, Failure, Verdict},
         halt::Halt,
@@ -33,7 +34,10 @@ impl Sealer {
             if batch.is_empty() {
                 return;
             }
+            let clock = Clock::start(&self.context.meter, Stage::Commit);
             let sealed = self.shared.panics.guard(|| self.seal(batch)).unwrap_or_default();
+            // The publisher counts the files.
+            clock.stop(0);
             if !sealed.is_empty() {
                 outlet.send(DurableBatch(sealed));
             }

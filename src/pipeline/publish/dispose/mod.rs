@@ -23,6 +23,7 @@ use crate::{
     observe::{display_path, log_seconds},
     pipeline::{
         channel::{Inlet, Panics},
+        clock::Clock,
         context::Context,
         failure::{ClaimError, CommitError, DisposeError, Failure, Verdict},
         halt::Halt,
@@ -58,9 +59,9 @@ impl Disposer {
                 let meter = Arc::clone(&job.context.meter);
                 let trace = job.trace.clone();
                 trace.stage_started(Stage::Dispose);
-                let start = Instant::now();
+                let clock = Clock::start(&meter, Stage::Dispose);
                 new_updates.extend(self.panics.guard(|| self.process(item)).flatten());
-                meter.stage(Stage::Dispose, start.elapsed());
+                clock.stop(1);
                 trace.stage_finished(Stage::Dispose);
             }
             if let Err(source) = updates.write(&*self.context.ledger, new_updates) {
