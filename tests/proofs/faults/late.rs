@@ -13,7 +13,7 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    harness::{Tree, until},
+    harness::{LINKS, Tree, until},
     prove,
 };
 
@@ -50,6 +50,14 @@ fn damaged(tree: &Tree, at: &Path) -> Option<Damaged> {
     Some(Damaged(at.into()))
 }
 
+/// The directory that is on the disk.
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Disk {
+    #[default]
+    Output,
+    Archive,
+}
+
 /// What is tried on such a disk.
 #[derive(Clone, Copy, Default)]
 struct Case {
@@ -58,13 +66,17 @@ struct Case {
     /// The kernel writes everything before the service does, and takes the error.
     is_flushed: bool,
     syncfs: bool,
+    links: bool,
+    disk: Disk,
     failpoints: &'static str,
 }
 
 /// The sources without an output of their content; none where this cannot be tried here.
 fn lost(case: Case) -> Option<Vec<PathBuf>> {
     let mut tree = Tree::new();
-    let Some(disk) = damaged(&tree, &tree.path("out")) else {
+    let is_archive = case.disk == Disk::Archive;
+    let at = tree.path(if is_archive { "archive" } else { "out" });
+    let Some(disk) = damaged(&tree, &at) else {
         prove::skipped("late errors", "no loop device, or no ext4, can be mounted here");
         return None;
     };
@@ -79,20 +91,28 @@ fn lost(case: Case) -> Option<Vec<PathBuf>> {
     let durability = if case.syncfs { "syncfs" } else { "fsync" };
     let args = ["--state-dir", state.to_str().expect("UTF-8"), "--transform", "copy"];
     let more = ["--settle", "0s", "--durability", durability];
-    let failpoints = format!("commit::sync=return(while:{});{}", gate.display(), case.failpoints);
-    let service = tree.start_with(&failpoints, "delete", &[args, more].concat());
+    let links = if case.links { LINKS } else { "" };
+    // The copy to the archive is written, and not synced.
+    let step = if is_archive { "move::chunk" } else { "commit::sync" };
+    let failpoints = format!("{links};{step}=return(while:{});{}", gate.display(), case.failpoints);
+    let on_success = if is_archive { "archive" } else { "delete" };
+    let service = tree.start_with(&failpoints, on_success, &[args, more].concat());
     // With their content: what is written after the flush below is the service's to flush.
     let is_written = |path: &PathBuf| {
-        let found = fs::metadata(tree.path("out").join(path));
-        path.to_string_lossy().ends_with(".tmp") && found.is_ok_and(|found| found.len() > 0)
+        let found = fs::metadata(at.join(path));
+        let is_ours =
+            path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".tidemill"));
+        is_ours && found.is_ok_and(|found| found.len() > 0)
     };
+    let dir = if is_archive { "archive" } else { "out" };
     let staged = |files: Vec<PathBuf>| files.iter().filter(|path| is_written(path)).count();
-    let all =
-        || staged(tree.files("out")) == case.small || tree.log().contains("storage unavailable");
+    // One source at a time is copied to the archive.
+    let count = if is_archive { 1 } else { case.small };
+    let all = || staged(tree.files(dir)) == count || tree.log().contains("storage unavailable");
     until("all are staged", all);
     if case.is_flushed {
         // It says that all is well, or not: the error is not the service's to hear.
-        Command::new("sync").arg("-f").arg(tree.path("out")).status().expect("sync");
+        Command::new("sync").arg("-f").arg(&at).status().expect("sync");
     }
     #[expect(clippy::disallowed_methods, reason = "the gate of a failpoint")]
     fs::remove_file(&gate).expect("gate");
@@ -103,7 +123,8 @@ fn lost(case: Case) -> Option<Vec<PathBuf>> {
     assert!([0, 74, 75].contains(&code), "{code}\n{}", tree.log());
     let is_lost = |(path, content): &(&PathBuf, &Vec<u8>)| {
         let has = |dir| fs::read(tree.path(dir).join(path)).ok().map(|found| found == **content);
-        let (source, output) = (has("in"), has("out"));
+        let (source, output) = (has("in"), has(dir));
+        let source = source.or_else(|| has("state/quarantine/main"));
         output == Some(false) || (source, output) == (None, None) || source == Some(false)
     };
     let lost: Vec<_> = tree.contents.iter().filter(is_lost).map(|(path, _)| path.clone()).collect();
@@ -135,6 +156,17 @@ fn outputs_without_a_block_are_not_acknowledged() {
 fn a_large_output_without_a_block_is_not_acknowledged() {
     for syncfs in [false, true] {
         loses_nothing(Case { large: 1, syncfs, ..Case::default() });
+    }
+}
+
+#[test]
+fn what_has_no_block_is_not_acknowledged_by_a_link_nor_archived() {
+    for is_flushed in [false, true] {
+        loses_nothing(Case { small: 40, links: true, is_flushed, ..Case::default() });
+        for links in [false, true] {
+            let case = Case { disk: Disk::Archive, links, is_flushed, ..Case::default() };
+            loses_nothing(Case { small: 3, ..case });
+        }
     }
 }
 
