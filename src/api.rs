@@ -1,6 +1,7 @@
 //! The answers of the API that the command line reads too: the server writes them, the client reads them.
 //!
-//! A client may be newer or older than the service: a field that is missing has its default.
+//! A client may be newer or older than the service: a field that is missing in an answer has its default. A word
+//! that the client does not know is an error.
 
 use serde::{Deserialize, Serialize};
 

@@ -106,7 +106,25 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// An error of the directory that a file is moved to, not of the file.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct TargetError(io::Error);
+
+/// Marks an error as one of the directory that a file is moved to.
+#[must_use]
+pub fn of_target(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), TargetError(error))
+}
+
+/// Returns the error of the directory that a file is moved to, if it is one.
+#[must_use]
+pub fn target_error(error: &io::Error) -> Option<&io::Error> {
+    error.get_ref()?.downcast_ref::<TargetError>().map(|TargetError(error)| error)
+}
+
 fn errno(error: &io::Error) -> Option<rustix::io::Errno> {
+    let error = target_error(error).unwrap_or(error);
     error.raw_os_error().map(rustix::io::Errno::from_raw_os_error)
 }
 

@@ -112,7 +112,8 @@ pub const BACKOFF: Duration = Duration::from_secs(1);
 pub const BACKOFF_MAX: Duration = Duration::from_mins(1);
 /// `--once` gives up on storage that stays unavailable for this time.
 pub const ONCE_STORAGE_TIMEOUT: Duration = Duration::from_secs(20);
-/// `--once` gives up on files that still have a writer after this time.
+/// `--once` gives up on files that still have a writer after this time; after [`UNSEEN_QUIET_TIME`] in
+/// addition, where the kernel may not report writers.
 pub const ONCE_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// `--once` gives up on an input after this number of scans for files whose names were gone.
 pub const ONCE_RESCANS_MAX: u32 = 3;

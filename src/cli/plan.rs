@@ -28,7 +28,7 @@ pub fn plan(Plan { run, json, all }: Plan) -> anyhow::Result<Exit> {
     let mut unreadable = 0_u64;
     let pipelines = &config.pipelines;
     for pipeline in pipelines {
-        let plan = plan::Plan::new(pipeline, pipelines, ledger.as_deref())?;
+        let mut plan = plan::Plan::new(pipeline, ledger.as_deref())?;
         let several = pipelines.len() > 1;
         plan.walk(|found| match found {
             Ok(planned) => {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{Dir, ExtendedAttributes, Kind, NodeId, Temp, identity_of, metadata_of};
-use crate::{failpoint, limits};
+use crate::{error::of_target, failpoint, limits};
 
 /// Copies a file of `from` into a temp of `to`: content, mode, times and, where the process and the
 /// file system may, the owner, the extended attributes and the ACL. The copy is durable and was
@@ -17,8 +17,9 @@ use crate::{failpoint, limits};
 ///
 /// # Errors
 ///
-/// In addition to those of the calls: the source is no regular file, it changed during the copy, or
-/// the data read back differs from the data written.
+/// In addition to those of the calls, of which those on the copy's side are marked by
+/// [`of_target`]: the source is no regular file, it changed during the copy, or the data read back
+/// differs from the data written.
 pub fn copy(
     (from, name): (&Dir, &OsStr),
     to: &Arc<Dir>,
@@ -30,16 +31,20 @@ pub fn copy(
     if metadata.kind != Kind::File {
         return Err(io::Error::other("the source is no longer a regular file"));
     }
-    let temp = Temp::create(to, instance)?;
+    let temp = Temp::create(to, instance).map_err(of_target)?;
     let mut copy = temp.file();
-    let hash = hash_chunks(&mut source, |chunk| copy.write_all(chunk).map(|()| on_chunk()))?;
-    temp.copy_attributes(&metadata, &ExtendedAttributes::read(&source)?)?;
-    failpoint::barrier("barrier::copied_source", || copy.sync_all())?;
-    copy.rewind()?;
+    let hash = hash_chunks(&mut source, |chunk| {
+        copy.write_all(chunk).map(|()| on_chunk()).map_err(of_target)
+    })?;
+    let extended = ExtendedAttributes::read(&source)?;
+    temp.copy_attributes(&metadata, &extended).map_err(of_target)?;
+    failpoint::barrier("barrier::copied_source", || copy.sync_all()).map_err(of_target)?;
+    copy.rewind().map_err(of_target)?;
     let read_back = hash_chunks(copy, |_| {
         on_chunk();
         Ok(())
-    })?;
+    });
+    let read_back = read_back.map_err(of_target)?;
     if read_back != hash {
         return Err(io::Error::other("the copy differs from the source"));
     }

@@ -145,13 +145,21 @@ pub const fn needs_commit(magic: u64) -> bool {
     magic == BTRFS_MAGIC
 }
 
+/// How often a commit of names is tried.
+const COMMIT_TRIES: u32 = 8;
+
 /// Makes all names of a file system durable: `syncfs` commits the transaction, which does not depend on the
 /// log. (`BTRFS_IOC_START_SYNC` would not write other files' data, but takes up to 30 seconds: the kernel's
 /// thread misses a request that comes before it sleeps again.)
 pub fn commit_names(dir: &impl AsFd) -> io::Result<()> {
-    // The first call also reports that the data of any other file could not be written, once for this handle;
-    // that concerns no name. A transaction that failed is reported again, or leaves the file system read-only.
-    sync_file_system(dir).or_else(|_| sync_file_system(dir))?;
+    // A call also reports that the data of any other file could not be written, once for this handle; that
+    // concerns no name, and the next call may report the next such file. A transaction that failed is reported
+    // each time, or leaves the file system read-only.
+    let mut synced = sync_file_system(dir);
+    for _ in 1..COMMIT_TRIES {
+        synced = synced.or_else(|_| sync_file_system(dir));
+    }
+    synced?;
     // Before Linux 5.17 `syncfs` does not report a transaction that failed. After that only reads are
     // possible.
     let flags = rustix::fs::fstatvfs(dir)?.f_flag;

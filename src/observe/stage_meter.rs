@@ -42,8 +42,8 @@ impl StageMeter {
 
     /// Stops the clock that was started at `since`, and returns its time.
     pub(super) fn clock_stopped(&self, since: Instant) -> Duration {
-        let took = since.elapsed();
         let mut busy = self.busy.lock();
+        let took = since.elapsed();
         if let Some(position) = busy.running.iter().position(|started| *started == since) {
             busy.running.swap_remove(position);
         }

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use crate::{
@@ -17,8 +18,10 @@ use crate::{
         circuit_breaker::CircuitBreaker, in_commit::InCommit, operator_pause::OperatorPause,
         own_paths::OwnPaths,
     },
+    policy::{OnSuccess, TemporaryNames},
     protocol::SharedOutcomeLog,
     sink::Sink,
+    source::successions::Successions,
 };
 
 /// One running pipeline. Every job of it holds a reference; dropping the last one closes the sink.
@@ -47,6 +50,8 @@ pub struct Context {
     /// Whether the kernel denied a look for a file's writers.
     writers_denied: AtomicBool,
     lost_names: AtomicU64,
+    /// The successions of the input's names, if sources are kept.
+    pub successions: Option<Arc<Successions>>,
 }
 
 /// The parts of a context in addition to its configuration.
@@ -68,6 +73,14 @@ impl Context {
         let instance = NodeId::new(parts.ledger.instance());
         let ContextParts { id, ledger, sink, meter, tracer, events, own_paths, in_commit } = parts;
         own_paths.refresh(&config);
+        let successions = (config.on_success == OnSuccess::Keep).then(|| {
+            let (filter, names) = (config.filter.clone(), config.keys.temporary_names);
+            let is_temporary = move |path: &Path| {
+                names == TemporaryNames::Ignore && config::temporary_name(path).is_some()
+            };
+            let counts = move |path: &Path| filter.allows(path) && !is_temporary(path);
+            Arc::new(Successions::new(counts))
+        });
         let breaker = CircuitBreaker::new(&config.name, Arc::clone(&meter));
         let operator_pause = Arc::new(OperatorPause::new(&config.name, Arc::clone(&meter)));
         Self {
@@ -87,6 +100,7 @@ impl Context {
             has_unfinished: AtomicBool::new(false),
             writers_denied: AtomicBool::new(false),
             lost_names: AtomicU64::new(0),
+            successions,
         }
     }
 
@@ -108,6 +122,17 @@ impl Context {
         if !self.writers_denied.swap(true, Ordering::Relaxed) {
             tracing::warn!(event = "intake.writers_unknown", pipeline = %self.config.name, source = %display_path(source), hint = "run as the owner of the files or with CAP_LEASE (deploy/systemd/other-users.conf)", "cannot see writers of another user's file");
         }
+    }
+
+    /// Returns when another file succeeded the source that had this name, if that has no record yet.
+    #[must_use]
+    pub fn succession(&self, path: &Path) -> Option<Instant> {
+        self.successions.as_ref()?.of(path)
+    }
+
+    #[must_use]
+    pub fn are_writers_denied(&self) -> bool {
+        self.writers_denied.load(Ordering::Relaxed)
     }
 
     /// Remembers that the next start has a record to finish; returns whether that was known before.

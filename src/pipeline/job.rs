@@ -58,6 +58,8 @@ pub struct Job {
     pub origin: DiscoveredBy,
     /// The record of an earlier job that may have processed the same content; set by claim.
     pub earlier_record: Option<Box<Record>>,
+    /// When the source succeeded another one that had its name; set before its output gets a name.
+    pub succession: Option<Instant>,
     /// The ID of the job's record.
     pub id: RecordId,
     pub settled_at: Instant,
@@ -140,6 +142,7 @@ impl Job {
             was_replaced,
             origin,
             earlier_record,
+            succession: None,
             id,
             settled_at,
             meter,
@@ -209,6 +212,11 @@ impl Job {
             self.context.meter.outcomes().ended(kind, source_bytes);
         }
         self.trace.outcome(kind, self.attempt, (source_bytes, output_bytes));
+        if outcome == JobEnd::Published
+            && let (Some(succeeded), Some(all)) = (self.succession, &self.context.successions)
+        {
+            all.end(&self.path, succeeded);
+        }
         // Before the feedback, upon which the intake may send the next job.
         (self.probe, self.commit) = (None, None);
         self.ticket.send(outcome);

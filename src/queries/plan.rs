@@ -1,6 +1,8 @@
 //! What a run would do with each file of an input. It opens no file, takes no lock and writes nothing.
 
 use std::{
+    collections::HashSet,
+    hash::{DefaultHasher, Hash, Hasher},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -12,12 +14,13 @@ use super::{
     reprocess::has_other_transforms,
 };
 use crate::{
-    config::Pipeline,
+    config::{Pipeline, temporary_name},
+    fingerprint::FileId,
     fs::{self, Dir, FileMetadata, Kind, NodeId, Walk},
     ledger::{self, Ledger, PipelineDirs, Record},
     limits,
     observe::display_path,
-    policy::{OnExists, words},
+    policy::{OnExists, TemporaryNames, words},
     protocol::{
         earlier_output::is_same_source,
         prior_outcome::{PriorOutcome, classify, find_record, known_identity},
@@ -68,8 +71,8 @@ pub struct Plan<'a> {
     is_known: bool,
     instance: NodeId,
     input: Arc<dyn source::Source>,
-    /// Inputs of other pipelines below this one, which have their own files.
-    nested: Vec<PathBuf>,
+    /// Hashes of the outputs' names so far.
+    outputs: HashSet<u64>,
 }
 
 impl<'a> Plan<'a> {
@@ -78,11 +81,7 @@ impl<'a> Plan<'a> {
     /// # Errors
     ///
     /// The ledger cannot be read, or the input cannot be opened.
-    pub fn new(
-        config: &'a Pipeline,
-        pipelines: &[Pipeline],
-        ledger: Option<&'a dyn Ledger>,
-    ) -> anyhow::Result<Self> {
+    pub fn new(config: &'a Pipeline, ledger: Option<&'a dyn Ledger>) -> anyhow::Result<Self> {
         let mut known = ledger.map(Ledger::roots).transpose()?.unwrap_or_default().into_iter();
         let roots = known.find(|roots| config_of(std::slice::from_ref(config), roots).is_some());
         let is_known = roots.is_some();
@@ -94,12 +93,8 @@ impl<'a> Plan<'a> {
         });
         let instance = NodeId::new(ledger.map_or("", |ledger| ledger.instance()));
         let input = source::open(&config.input, &instance)?;
-        let nested = pipelines.iter().filter_map(|other| {
-            let below = other.input.strip_prefix(&config.input).ok()?;
-            (!below.as_os_str().is_empty()).then(|| below.to_path_buf())
-        });
-        let nested = nested.collect();
-        Ok(Self { config, roots, ledger, is_known, instance, input, nested })
+        let outputs = HashSet::new();
+        Ok(Self { config, roots, ledger, is_known, instance, input, outputs })
     }
 
     /// Walks the input; `each` gets each file. A directory that cannot be listed is an error among them.
@@ -108,10 +103,14 @@ impl<'a> Plan<'a> {
     ///
     /// The ledger cannot be read.
     pub fn walk(
-        &self,
+        &mut self,
         mut each: impl FnMut(Result<Planned, (PathBuf, io::Error)>),
     ) -> anyhow::Result<()> {
-        let mut walk = Walk::new(Arc::new(Dir::open(&self.config.input)?), PathBuf::new());
+        let root = Arc::new(Dir::open(&self.config.input)?);
+        let own = self.config.directories().into_iter().filter(|path| *path != self.config.input);
+        let id = |path: &Path| Dir::open(path).and_then(|dir| dir.id()).ok();
+        let own: Arc<[FileId]> = own.filter_map(id).collect();
+        let mut walk = Walk::new(root, PathBuf::new()).avoiding(own);
         while let Some(found) = walk.next() {
             let entry = match found {
                 Ok(entry) => entry,
@@ -129,18 +128,37 @@ impl<'a> Plan<'a> {
             match look_below(&self.config.input, &entry.path) {
                 // It is gone.
                 Ok(None) => {}
-                Ok(Some(seen)) => each(Ok(self.plan(&entry.path, &seen)?)),
+                Ok(Some(seen)) => each(Ok(self.unique(self.plan(&entry.path, &seen)?))),
                 Err(error) => each(Err((entry.path, error))),
             }
         }
         Ok(())
     }
 
-    /// Checks whether a directory has no files of this pipeline.
+    /// Checks whether a directory has no files of this pipeline. Its own directories are avoided by
+    /// their identity.
     fn is_left_out(&self, path: &Path) -> bool {
-        let is_internal = path.file_name().is_some_and(fs::is_internal_name);
-        let whole = self.config.input.join(path);
-        is_internal || whole == self.config.output || self.nested.iter().any(|dir| dir == path)
+        let ignores = self.config.keys.temporary_names == TemporaryNames::Ignore;
+        path.file_name().is_some_and(fs::is_internal_name)
+            || ignores && temporary_name(path).is_some()
+            || !self.config.filter.enters(path)
+    }
+
+    /// Notes the output's name; the second source with the same one does not get it.
+    fn unique(&mut self, planned: Planned) -> Planned {
+        let Some(output) = &planned.output else { return planned };
+        let mut hasher = DefaultHasher::new();
+        output.hash(&mut hasher);
+        if self.outputs.insert(hasher.finish()) {
+            return planned;
+        }
+        let fate = match self.config.keys.on_exists {
+            OnExists::Skip => Fate::Skip,
+            OnExists::Replace | OnExists::Suffix => Fate::Publish,
+            OnExists::Update | OnExists::Fail => Fate::Quarantine,
+        };
+        let reason = format!("{} is another source's output in this plan", display_path(output));
+        Planned { fate, output: None, reason: Some(reason), ..planned }
     }
 
     fn plan(&self, source: &Path, seen: &FileMetadata) -> ledger::Result<Planned> {
@@ -214,6 +232,10 @@ impl<'a> Plan<'a> {
         }
         let output = parent.join(name);
         let taken = match look_below(&self.config.output, &output) {
+            // The run creates the output.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Planned { output: Some(output), ..planned });
+            }
             Ok(None) => return Ok(Planned { output: Some(output), ..planned }),
             // What denies the look denies the publication.
             Err(error) => {
@@ -261,16 +283,27 @@ impl<'a> Plan<'a> {
                         "this service did not publish it from this source (unless it has the same content)",
                     );
                 };
-                let ours = record.output.as_ref().filter(|ours| ours.path != output);
-                match (is_same_source(&record, &seen.identity, &*self.input, false), ours) {
-                    (Ok(true), None) => {
+                let is_same = is_same_source(&record, &seen.identity, &*self.input, false);
+                if !is_same.unwrap_or(false) {
+                    return because(Fate::Publish, "another source's: the output gets a number");
+                }
+                match record.output.as_ref() {
+                    Some(ours) if ours.path != output => {
+                        let path = display_path(&ours.path);
+                        because(
+                            Fate::Quarantine,
+                            &format!(
+                                "this source's output is {path} (unless that is a number of this name)"
+                            ),
+                        )
+                    }
+                    Some(ours) if ours.identity.matches_content(&taken.identity) => {
                         because(Fate::Publish, "this source's earlier output is replaced")
                     }
-                    (Ok(true), Some(ours)) => {
-                        let path = display_path(&ours.path);
-                        because(Fate::Publish, &format!("this source's output is {path}"))
-                    }
-                    _ => because(Fate::Publish, "another source's: the output gets a number"),
+                    _ => because(
+                        Fate::Quarantine,
+                        "it was changed since it was published (unless it has the same content)",
+                    ),
                 }
             }
         }

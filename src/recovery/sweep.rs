@@ -104,7 +104,10 @@ fn sweep_input(
     is_orphan: impl Fn(&OsStr) -> bool,
     summary: &mut Summary,
 ) -> Result<(), Error> {
-    for leftover in context.input.leftovers() {
+    let mut leftovers = context.input.leftovers();
+    // The marker of a source that was taken is among the temps, and may be needed.
+    leftovers.sort_by_key(|leftover| matches!(leftover, Ok(Leftover::Temp(_))));
+    for leftover in leftovers {
         let resolved = match leftover {
             Ok(Leftover::Temp(path)) if is_orphan(fs::split(&path).1) => {
                 let removed = context.input.remove_temp(&path);

@@ -97,7 +97,7 @@ pub(super) fn resolve(context: SweepContext<'_>, taken: &Taken) -> Result<Source
             let marker = marker()?;
             // The run that took it ended before it reported it.
             report(context, &record)?;
-            finish(held, &record, |held| quarantine(held, slot, marker))
+            finish(held, (&record, marker), |held| quarantine(held, slot, marker))
         }
         _ => held.put_back().map(|()| true).map_err(|(_, error)| error),
     };
@@ -219,7 +219,7 @@ fn dispose(
         update.map_or(Ok(()), |update| ledger.mark(&[update], flush))
     };
     mark(State::Changed, Flush::Now)?;
-    let is_returned = match held.check(&TakeRequest::resumed(record)) {
+    let is_returned = match held.check(&TakeRequest { marker, ..TakeRequest::resumed(record) }) {
         Ok(TakeResult::Taken(held)) => {
             let finished = held.finish(&Disposal::of(record, marker, &|| ()));
             match finished.map_err(put_back) {
@@ -239,10 +239,10 @@ fn dispose(
 /// Finishes the recorded move to quarantine; returns whether the source got its name back instead.
 fn finish(
     held: Box<dyn HeldSource>,
-    record: &Record,
+    (record, marker): (&Record, Option<&str>),
     dispose: impl FnOnce(Box<dyn HeldSource>) -> source::Result<()>,
 ) -> source::Result<bool> {
-    match held.check(&TakeRequest::resumed(record))? {
+    match held.check(&TakeRequest { marker, ..TakeRequest::resumed(record) })? {
         TakeResult::Taken(held) => dispose(held).map(|()| false),
         TakeResult::Gone => Ok(false),
         TakeResult::Replaced | TakeResult::Busy => Ok(true),

@@ -61,11 +61,14 @@ impl ServiceManager {
         }
     }
 
-    /// Sends a state that is sent again and again, unless another message waits.
-    pub fn refresh(&self, state: &NotifyState<'_>) {
-        if self.0.as_ref().is_some_and(|messages| messages.capacity() == MESSAGES_MAX) {
+    /// Sends a state that is sent again and again, unless many messages wait; returns whether it did.
+    pub fn refresh(&self, state: &NotifyState<'_>) -> bool {
+        let has_room =
+            self.0.as_ref().is_some_and(|messages| messages.capacity() > MESSAGES_MAX / 2);
+        if has_room {
             self.notify(std::slice::from_ref(state));
         }
+        has_room
     }
 }
 
@@ -87,7 +90,13 @@ async fn send(path: &OsStr, message: &str) -> io::Result<()> {
     let socket = net::UnixDatagram::unbound()?;
     socket.connect_addr(&address(path)?)?;
     socket.set_nonblocking(true)?;
-    UnixDatagram::from_std(socket)?.send(message.as_bytes()).await.map(drop)
+    // At once where there is room: at the stop nothing that waits is sent.
+    match socket.send(message.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            UnixDatagram::from_std(socket)?.send(message.as_bytes()).await.map(drop)
+        }
+        sent => sent.map(drop),
+    }
 }
 
 fn log_failure(error: &io::Error) {

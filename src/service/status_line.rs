@@ -37,8 +37,9 @@ pub fn spawn(life: &mut Lifecycle, observer: &Arc<Observer>, manager: &ServiceMa
             if line == sent {
                 continue;
             }
-            manager.refresh(&NotifyState::Status(&line));
-            sent = line;
+            if manager.refresh(&NotifyState::Status(&line)) {
+                sent = line;
+            }
         }
     });
 }

@@ -43,7 +43,9 @@ pub fn spawn(life: &mut Lifecycle, observer: &Arc<Observer>, manager: &ServiceMa
             let stall = reason.clone().filter(|_| stalled.len() == pipelines.len());
             observer.set_stall(stall.clone(), reason);
             match &stall {
-                None if is_enabled => manager.refresh(&sd_notify::NotifyState::Watchdog),
+                None if is_enabled => {
+                    manager.refresh(&sd_notify::NotifyState::Watchdog);
+                }
                 Some(reason) if was_running && is_enabled => {
                     tracing::error!(
                         event = "service.stalled",

@@ -8,6 +8,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
+use super::successions::Successions;
 use crate::{limits, sync::Mutex};
 
 /// A set of paths in which the events of one file become one; at most [`limits::EVENT_QUEUE_PATHS_MAX`],
@@ -16,6 +17,7 @@ use crate::{limits, sync::Mutex};
 pub struct EventQueue {
     queued: Arc<Mutex<QueuedEvents>>,
     wake: mpsc::Sender<()>,
+    successions: Option<Arc<Successions>>,
 }
 
 /// Receives a message when the queue may have events.
@@ -24,34 +26,17 @@ pub type WakeHandle = mpsc::Receiver<()>;
 /// The latest informative event of a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NameEvent {
-    /// Any other event, which does not replace an earlier one.
+    /// A change of attributes, which replaces no other event.
     #[default]
+    Attributes,
+    /// Any other event, which replaces no informative one.
     Named,
     /// A writer closed the file.
     Closed,
     /// A file or a directory was renamed to this path.
     RenamedHere,
-    /// The same, from a temporary name: its producer finished it.
-    Finished,
-    /// The path lost its file: it was removed, or renamed to a place out of sight.
-    Vacated,
     /// It was renamed from this path to another one of the input.
     RenamedAway,
-    /// A file was renamed to this path after the path had lost another one.
-    Succeeded,
-}
-
-impl NameEvent {
-    /// Returns the event that stands for this one and a later one of the same path.
-    const fn then(self, later: Self) -> Self {
-        match (self, later) {
-            (earlier, Self::Named) => earlier,
-            (Self::Vacated | Self::RenamedAway | Self::Succeeded, Self::RenamedHere) => {
-                Self::Succeeded
-            }
-            (_, later) => later,
-        }
-    }
 }
 
 /// The content of the queue.
@@ -71,7 +56,19 @@ impl EventQueue {
     #[must_use]
     pub fn new() -> (Self, WakeHandle) {
         let (wake, wake_handle) = mpsc::channel(1);
-        (Self { queued: Arc::default(), wake }, wake_handle)
+        (Self { queued: Arc::default(), wake, successions: None }, wake_handle)
+    }
+
+    /// Returns the same queue, whose watch also notes the successions of names.
+    #[must_use]
+    pub fn noting(self, successions: Option<Arc<Successions>>) -> Self {
+        Self { successions, ..self }
+    }
+
+    /// Returns where the watch notes the successions of names, if anybody asks for them.
+    #[must_use]
+    pub fn successions(&self) -> Option<&Successions> {
+        self.successions.as_deref()
     }
 
     fn lock(&self) -> MutexGuard<'_, QueuedEvents> {
@@ -87,7 +84,10 @@ impl EventQueue {
         }
         if !queued.overflow {
             let entry = queued.paths.entry(path).or_default();
-            *entry = entry.then(event);
+            let is_informative = !matches!(event, NameEvent::Attributes | NameEvent::Named);
+            if is_informative || *entry == NameEvent::Attributes {
+                *entry = event;
+            }
         }
         self.unlock_and_wake(queued);
     }
@@ -156,28 +156,6 @@ mod tests {
         let expected = [("a".into(), NameEvent::Closed), ("b".into(), NameEvent::RenamedHere)];
         assert_eq!(events.paths, HashMap::from(expected));
         assert!(!has_more && queue.take(2).0.paths.is_empty());
-    }
-
-    #[test]
-    fn a_file_that_succeeds_another_one_is_no_update() {
-        use NameEvent::{Closed, Finished, Named, RenamedAway, RenamedHere, Succeeded, Vacated};
-        for (events, expected) in [
-            (&[Vacated, RenamedHere][..], Succeeded),
-            (&[Vacated, RenamedAway, Named, RenamedHere], Succeeded),
-            (&[Vacated, RenamedHere, RenamedHere], Succeeded),
-            // An editor, an upload by SFTP, rsync.
-            (&[Vacated, RenamedAway, Named, Closed], Closed),
-            (&[Vacated, Finished], Finished),
-            (&[RenamedHere], RenamedHere),
-            (&[Vacated, RenamedHere, Vacated], Vacated),
-        ] {
-            let (queue, _wake) = EventQueue::new();
-            for event in events {
-                queue.path("a".into(), *event);
-            }
-            let (found, _) = queue.take(1);
-            assert_eq!(found.paths.get(std::path::Path::new("a")), Some(&expected), "{events:?}");
-        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod event_queue;
 pub mod local;
 #[cfg(any(test, feature = "failpoints"))]
 pub mod memory;
+pub mod successions;
 
 use std::{
     error::Error as StdError,

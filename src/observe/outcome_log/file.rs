@@ -65,7 +65,7 @@ impl Log {
         (self.length_before, self.appended) = (length, 0);
         let written = failpoint::hit("events::append").and_then(|()| self.write(text.as_bytes()));
         written.map_err(|error| {
-            let is_undone = self.try_undo_append().is_ok() || self.appended == 0;
+            let is_undone = self.try_undo_append().unwrap_or(false) || self.appended == 0;
             if is_undone && is_refused(&error) { not_written(error) } else { error }
         })
     }
@@ -92,14 +92,18 @@ impl Log {
         drop(self.try_undo_append());
     }
 
-    fn try_undo_append(&mut self) -> io::Result<()> {
+    /// Returns whether nothing of it is left.
+    fn try_undo_append(&mut self) -> io::Result<bool> {
         let length = self.file.metadata()?.len();
         if length == self.length_before + self.appended {
-            return self.file.set_len(self.length_before);
+            return self.file.set_len(self.length_before).map(|()| true);
         }
         let mut last = [0];
         self.file.read_exact_at(&mut last, length.saturating_sub(1))?;
-        if last == *b"\n" { Ok(()) } else { self.file.write_all(b"\n") }
+        if last != *b"\n" {
+            self.file.write_all(b"\n")?;
+        }
+        Ok(false)
     }
 
     /// Reopens the path if a log rotation renamed the file.
@@ -220,19 +224,20 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Opens and locks the file, and returns its directory if the file is new.
+/// Opens and locks the file, and returns its directory if the file may be new.
 fn open_or_create(path: &Path) -> io::Result<(File, Option<File>)> {
-    let parent = path.parent().filter(|_| !path.exists());
-    let parent = parent
-        .map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
-        .map(File::open)
-        .transpose()?;
+    let parent = path
+        .parent()
+        .map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    let parent = parent.map(File::open).transpose()?;
     let mut options = OpenOptions::new();
     let file = options.read(true).append(true).create(true).mode(0o644).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
     lock(&file)?;
+    // An empty one may be new, by an earlier try that failed after it.
+    let parent = parent.filter(|_| file.metadata().is_ok_and(|found| found.len() == 0));
     Ok((file, parent))
 }
 

@@ -3,7 +3,7 @@
 //! file leaves the name free for an instant at most.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::VecDeque,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -13,7 +13,7 @@ use crate::{
     ledger::{self, ErrorKind, Flush, Ledger, PipelineId, Record, RecordId, State},
     limits,
     policy::OnSuccess,
-    source::event_queue::NameEvent,
+    source::Source,
 };
 
 /// A name that an event reported and that no file had.
@@ -25,138 +25,94 @@ struct AbsentName {
     record: Option<RecordId>,
 }
 
-/// At most [`limits::PENDING_FILES_MAX`] names each.
-#[derive(Debug, Default)]
-pub(super) struct AbsentNames {
-    queue: VecDeque<AbsentName>,
-    /// The names of the queue that may get another file soon.
-    vacated: HashSet<PathBuf>,
-    /// Names that lost their file and got another one by a rename: their records are not marked yet.
-    succeeded: HashSet<PathBuf>,
+impl AbsentName {
+    fn of(path: PathBuf) -> Self {
+        Self { due: Instant::now(), path, record: None }
+    }
 }
+
+/// At most [`limits::PENDING_FILES_MAX`] names.
+#[derive(Debug, Default)]
+pub(super) struct AbsentNames(VecDeque<AbsentName>);
 
 impl AbsentNames {
     pub fn clear(&mut self) {
-        *self = Self::default();
+        self.0.clear();
     }
 
     /// Returns the time at which the next name is to be looked at again.
     pub fn next_due(&self) -> Option<Instant> {
-        self.queue.front().map(|name| name.due)
+        self.0.front().map(|name| name.due)
     }
 
     fn push(&mut self, name: AbsentName, now: Instant) {
-        if self.queue.len() < limits::PENDING_FILES_MAX {
-            self.queue.push_back(AbsentName { due: now + limits::ABSENCE_TIME, ..name });
-        }
-    }
-
-    fn vacate(&mut self, path: PathBuf) {
-        if self.queue.len() < limits::PENDING_FILES_MAX && self.vacated.insert(path.clone()) {
-            let now = Instant::now();
-            self.push(AbsentName { due: now, path, record: None }, now);
-        }
-    }
-
-    fn succeed(&mut self, path: PathBuf) {
-        if self.succeeded.len() < limits::PENDING_FILES_MAX {
-            self.succeeded.insert(path);
+        if self.0.len() < limits::PENDING_FILES_MAX {
+            self.0.push_back(AbsentName { due: now + limits::ABSENCE_TIME, ..name });
         }
     }
 
     fn take_due(&mut self, now: Instant, limit: usize) -> Vec<AbsentName> {
-        let due = self.queue.iter().take(limit).take_while(|name| name.due <= now).count();
-        let names: Vec<_> = self.queue.drain(..due).collect();
-        for name in &names {
-            self.vacated.remove(&name.path);
-        }
-        names
+        let due = self.0.iter().take(limit).take_while(|name| name.due <= now).count();
+        self.0.drain(..due).collect()
     }
 }
 
 impl Intake {
-    pub(super) fn note_absent(&mut self, path: PathBuf) {
+    pub(super) fn note_absent(&mut self, path: PathBuf, now: Instant) {
         if self.context.config.on_success == OnSuccess::Keep {
-            self.absent.vacate(path);
+            self.absent.push(AbsentName::of(path), now);
         }
     }
 
-    /// Records whether a name lost its file, or got another one after that. A producer that puts a new
-    /// version in place of a file renames it over the old one, writes it under the free name, or renames
-    /// it from a temporary name: that is an update. Any other file that is renamed to a free name is
-    /// another source, as by a log rotation.
-    pub(super) fn note_succession(&mut self, path: &Path, event: NameEvent) {
-        if self.context.config.on_success != OnSuccess::Keep {
+    /// Marks the record of the file that had this name before another one succeeded it, so that a later
+    /// start knows. The file's own job knows it also without this: it is not tried again.
+    pub(super) fn mark_succeeded(&self, path: &Path) {
+        let Some(input) = self.root.input() else { return };
+        if self.context.succession(path).is_none() || self.table.is_in_flight(path) {
             return;
         }
-        match event {
-            NameEvent::Vacated | NameEvent::RenamedAway => self.absent.vacate(path.to_path_buf()),
-            NameEvent::Succeeded => self.absent.succeed(path.to_path_buf()),
-            NameEvent::RenamedHere if self.absent.vacated.remove(path) => {
-                self.absent.succeed(path.to_path_buf());
-            }
-            NameEvent::Closed | NameEvent::Finished => {
-                self.absent.vacated.remove(path);
-            }
-            NameEvent::Named | NameEvent::RenamedHere => {}
+        let (ledger, name) = (&*self.context.ledger, AbsentName::of(path.to_path_buf()));
+        let Ok(Some(record)) = find(ledger, self.context.id, &name) else { return };
+        let found = input.stat_fresh(path).ok().flatten();
+        let is_earlier =
+            found.is_some_and(|found| !found.identity.may_be_same_file(&record.identity));
+        if is_earlier && matches!(record.state, State::Done | State::Requeued) {
+            // A ledger that cannot be written now is noticed where it matters.
+            ledger.mark(&[(record.id, State::Changed, None)], Flush::Deferred).ok();
         }
-    }
-
-    /// Marks the record of the file that had this name before, if another file succeeded it. Returns
-    /// false if that must be tried again before the file is taken: the earlier output is not
-    /// acknowledged yet, or the ledger could not be written.
-    pub(super) fn mark_succeeded(&mut self, path: &Path) -> bool {
-        if !self.absent.succeeded.contains(path) || self.table.is_in_flight(path) {
-            return true;
-        }
-        let (ledger, pipeline) = (&*self.context.ledger, self.context.id);
-        let name = AbsentName { due: Instant::now(), path: path.to_path_buf(), record: None };
-        let (again, error) = mark(ledger, pipeline, vec![name]);
-        let is_marked = self.is_failed(error) || again.is_empty();
-        if is_marked {
-            self.absent.succeeded.remove(path);
-        }
-        is_marked
     }
 
     /// Marks the records of the names that are still free.
     pub(super) fn mark_absent(&mut self, now: Instant) {
         let Some(input) = self.root.input() else { return };
         let due = self.absent.take_due(now, limits::LOOKS_PER_TURN_MAX);
-        let (in_flight, mut due): (Vec<_>, Vec<_>) =
+        let (in_flight, due): (Vec<_>, Vec<_>) =
             due.into_iter().partition(|name| self.table.is_in_flight(&name.path));
-        due.retain(|name| {
-            name.record.is_some() || matches!(input.stat_fresh(&name.path), Ok(None))
-        });
-        let (mut again, error) = mark(&*self.context.ledger, self.context.id, due);
-        if self.is_failed(error) {
+        let (mut again, error) = mark(&**input, &*self.context.ledger, self.context.id, due);
+        // Another program may write to the ledger, or its disk may be full.
+        if let Some(error) = error.filter(|error| error.kind == ErrorKind::Failed) {
+            tracing::warn!(event = "intake.absence_not_recorded", pipeline = %self.context.name(), %error, "cannot record that kept sources were deleted");
             again.clear();
         }
         for name in in_flight.into_iter().chain(again) {
             self.absent.push(name, now);
         }
     }
-
-    /// Checks whether the ledger failed, and logs that. Another program may write to it, or its disk may
-    /// be full: then it is tried again.
-    fn is_failed(&self, error: Option<ledger::Error>) -> bool {
-        let Some(error) = error.filter(|error| error.kind == ErrorKind::Failed) else {
-            return false;
-        };
-        tracing::warn!(event = "intake.absence_not_recorded", pipeline = %self.context.name(), %error, "cannot record that kept sources were deleted");
-        true
-    }
 }
 
-/// Marks the newest published record of each name. Returns the names that are to be tried again: their
-/// outputs are not acknowledged yet, or the ledger could not be written.
+/// Marks the newest published record of each name that no file has. Returns the names that are to be
+/// tried again: their outputs are not acknowledged yet, or the ledger could not be written.
 fn mark(
+    input: &dyn Source,
     ledger: &dyn Ledger,
     pipeline: PipelineId,
     names: Vec<AbsentName>,
 ) -> (Vec<AbsentName>, Option<ledger::Error>) {
     let (mut marked, mut again, mut failed) = (Vec::new(), Vec::new(), None);
     for name in names {
+        if name.record.is_none() && !matches!(input.stat_fresh(&name.path), Ok(None)) {
+            continue;
+        }
         match find(ledger, pipeline, &name) {
             Ok(None) => {}
             Ok(Some(record)) => {
@@ -209,7 +165,9 @@ mod tests {
     use super::*;
     use crate::{
         fingerprint::Fingerprint,
+        fs::NodeId,
         ledger::{Output, memory::Store},
+        source,
     };
 
     fn output() -> Output {
@@ -235,9 +193,10 @@ mod tests {
             (&[(&keep, State::Published)], State::Published, true),
             (&[(&delete, State::Done)], State::Done, false),
         ] {
+            let root = tempfile::tempdir().expect("temporary directory");
+            let input = source::open(root.path(), &NodeId::new("test")).expect("open");
             let ledger = Store::default().open();
-            let pipeline =
-                ledger.pipeline("main", "/in".as_ref(), "/out".as_ref()).expect("register");
+            let pipeline = ledger.pipeline("main", root.path(), "/out".as_ref()).expect("register");
             let of = |(on_success, state): &(&OnSuccess, State)| Record {
                 id: ledger.next_id(),
                 pipeline,
@@ -253,16 +212,18 @@ mod tests {
             let records: Vec<Record> = records.iter().map(of).collect();
             ledger.append(&records, Flush::Now).expect("append");
             let name = AbsentName { due: Instant::now(), path: "a".into(), record: None };
-            let (again, error) = mark(&ledger, pipeline, vec![name]);
+            let (again, error) = mark(&*input, &ledger, pipeline, vec![name.clone()]);
             assert!(error.is_none());
             let last = records[records.len() - 1].id;
             let wanted = if is_again { vec![Some(last)] } else { Vec::new() };
             assert_eq!(again.iter().map(|name| name.record).collect::<Vec<_>>(), wanted);
             let first = ledger.record(records[0].id).expect("look up").expect("a record");
             assert_eq!(first.state, expected, "{records:?}");
+            std::fs::write(root.path().join("a"), "another source").expect("write");
+            assert!(mark(&*input, &ledger, pipeline, vec![name]).0.is_empty());
             // The absence is known by now.
             ledger.mark(&[(last, State::Done, None)], Flush::Now).expect("mark");
-            assert!(mark(&ledger, pipeline, again).0.is_empty());
+            assert!(mark(&*input, &ledger, pipeline, again).0.is_empty());
             let record = ledger.record(last).expect("look up").expect("a record");
             assert_eq!(record.state == State::Changed, is_again, "{records:?}");
         }

@@ -7,7 +7,9 @@ use std::{
 
 use super::{Intake, discover::LookResult};
 use crate::{
-    failpoint, limits,
+    failpoint,
+    fs::Kind,
+    limits,
     observe::display_path,
     pipeline::job::{Arrival, DiscoveredBy},
     source::{
@@ -35,23 +37,30 @@ impl Intake {
         }
         for (path, event) in paths {
             self.context.meter.event();
-            let marked = self.discovery.marked_file(path.clone());
-            if marked == path {
-                self.note_succession(&path, event);
+            if event == NameEvent::Attributes && self.is_directory(&path) {
+                continue;
             }
+            let path = self.discovery.marked_file(path);
             let arrival = match event {
-                NameEvent::Named | NameEvent::Vacated => Arrival::Unknown,
+                NameEvent::Attributes | NameEvent::Named => Arrival::Unknown,
                 NameEvent::Closed => Arrival::Closed,
-                NameEvent::RenamedHere | NameEvent::Finished | NameEvent::Succeeded => {
+                NameEvent::RenamedHere => {
+                    self.mark_succeeded(&path);
                     Arrival::Renamed
                 }
                 NameEvent::RenamedAway => {
-                    self.table.renamed_away(&marked, now);
+                    self.table.renamed_away(&path, now);
                     Arrival::Unknown
                 }
             };
-            self.look(marked, (DiscoveredBy::Event, arrival));
+            self.look(path, (DiscoveredBy::Event, arrival));
         }
+    }
+
+    /// Checks whether this is a directory, whose attributes concern no source below it.
+    fn is_directory(&self, path: &Path) -> bool {
+        let found = self.root.input().and_then(|input| input.stat(path).ok().flatten());
+        found.is_some_and(|found| found.kind == Kind::Directory)
     }
 
     /// Continues the first scan, or starts it.
@@ -113,9 +122,6 @@ impl Intake {
             Ok(LookResult::File(mut observation)) => {
                 observation.arrival = arrival;
                 let now = Instant::now();
-                if !self.mark_succeeded(&path) {
-                    return self.table.mark_missing(path, now);
-                }
                 if arrival != Arrival::Unknown {
                     self.table.on_close_write(&path, now);
                 }
@@ -156,7 +162,7 @@ impl Intake {
                     self.note_gone(&path);
                 }
                 if origin == DiscoveredBy::Event {
-                    self.note_absent(path);
+                    self.note_absent(path, Instant::now());
                 }
             }
             Err(error) => {

@@ -122,6 +122,7 @@ impl Intake {
     /// Creates the intake and the streams that wake it; `wake` belongs to the event queue.
     pub fn new(context: Arc<Context>, parts: IntakeParts, wake: WakeHandle) -> (Self, Wakers) {
         let IntakeParts { once, stop, outlet, events } = parts;
+        let events = events.noting(context.successions.clone());
         let (feedback, receiver) = mpsc::unbounded_channel();
         let wakers = Wakers {
             feedback: UnboundedReceiverStream::new(receiver),
@@ -241,7 +242,7 @@ impl Intake {
         let next_check = Some(self.root.next_check());
         let times = [next_due, next_scan, next_look, next_count, next_absent, next_check];
         let next = times.into_iter().flatten().min().unwrap_or(now + limits::POLL_INTERVAL);
-        let give_up_at = self.started + limits::ONCE_BUSY_TIMEOUT;
+        let give_up_at = self.started + self.once_timeout();
         let next = if self.once && now < give_up_at { next.min(give_up_at) } else { next };
         match self.context.breaker.open_for(now) {
             Some(_) => next.min(now + limits::BACKOFF),

@@ -4,7 +4,7 @@ use std::{
     borrow::Cow,
     collections::HashSet,
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -154,6 +154,12 @@ impl Intake {
         false
     }
 
+    /// Returns the time for which `--once` waits for files that may have writers.
+    pub(super) fn once_timeout(&self) -> Duration {
+        let unseen = self.context.are_writers_denied().then_some(limits::UNSEEN_QUIET_TIME);
+        limits::ONCE_BUSY_TIMEOUT + unseen.unwrap_or_default()
+    }
+
     /// Checks in `--once` whether all files of the input are finished, or the intake gives up on the
     /// remaining ones.
     pub(super) fn is_finished(&mut self) -> bool {
@@ -177,7 +183,7 @@ impl Intake {
         }
         let still_busy = is_scanned
             && self.table.attempted() == 0
-            && now.saturating_duration_since(self.started) >= limits::ONCE_BUSY_TIMEOUT;
+            && now.saturating_duration_since(self.started) >= self.once_timeout();
         let input_timed_out = self.root.unavailable_for(now) > limits::ONCE_STORAGE_TIMEOUT;
         self.summary.gave_up = storage_timed_out || input_timed_out || still_busy;
         self.summary.gave_up

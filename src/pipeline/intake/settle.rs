@@ -93,10 +93,12 @@ impl SettleTable {
                 let known = if has_changed { waiting.identity } else { waiting.earlier };
                 let is_other = known != Fingerprint::NONE && !identity.may_be_same_file(&known);
                 self.lost += u64::from(is_other);
-                let finish = match waiting.finish {
-                    Finish::Renamed if has_changed => Finish::Unknown,
-                    finish => finish,
+                let latest = if waiting.identity == Fingerprint::NONE {
+                    waiting.earlier
+                } else {
+                    waiting.identity
                 };
+                let finish = waiting.finish.unless_changed(&latest, &identity);
                 Waiting { identity, unchanged_since, finish, ..*waiting }
             }
             None => Waiting::new(identity, now),
@@ -139,7 +141,9 @@ impl SettleTable {
         };
         let is_new = !self.entries.contains_key(&path);
         self.remove_due(&path);
-        let until = waiting.until.max(now + limits::LARGE_FILES_WAIT);
+        // A scan comes by again and again, and puts nothing off that has its time.
+        let is_due = waiting.until <= now;
+        let until = if is_due { now + limits::LARGE_FILES_WAIT } else { waiting.until };
         let finish = waiting.finish.after(observation.arrival, now);
         self.wait_if_room(is_new, path, Waiting { until, finish, ..waiting });
     }

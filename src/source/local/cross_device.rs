@@ -15,6 +15,7 @@ use std::{
 
 use super::held::LocalHeld;
 use crate::{
+    error::of_target,
     failpoint,
     fs::{self, Dir, Overwrite, Temp},
     limits,
@@ -48,8 +49,8 @@ fn move_by_copy(
     on_progress: &dyn Fn(),
 ) -> io::Result<()> {
     if let Some(target) = find_previous_copy(held, to, name)? {
-        to.open_file(Path::new(&target))?.sync_all()?;
-        failpoint::barrier("barrier::copied_name", || to.sync())?;
+        to.open_file(Path::new(&target)).and_then(|copy| copy.sync_all()).map_err(of_target)?;
+        failpoint::barrier("barrier::copied_name", || to.sync()).map_err(of_target)?;
         return held.remove();
     }
     let target = make_copy(held, to, name, on_progress)?;
@@ -79,14 +80,15 @@ fn make_copy(
     failpoint::pass("move::copied");
     let mut target = name.to_owned();
     loop {
-        match publish_copy(copy, to, &target)? {
+        match publish_copy(copy, to, &target).map_err(of_target)? {
             None => {
                 failpoint::pass("move::named");
                 return Ok(target);
             }
             Some(unnamed) => copy = unnamed,
         }
-        target = fs::free_number(name, "", limits::NAME_BYTES_MAX, is_free(to))?;
+        let free = fs::free_number(name, "", limits::NAME_BYTES_MAX, is_free(to));
+        target = free.map_err(of_target)?;
     }
 }
 

@@ -150,14 +150,13 @@ impl LocalHeld {
             }
             Err(error) => busy_if_leased(error),
         };
-        self.return_with(result)
+        self.return_with(result, wanted.marker)
     }
 
     /// Checks whether this is the file that was read, as far as its metadata shows. On some file systems its inode number
     /// may be another one: then its content decides.
     fn may_be_wanted(&self, wanted: &TakeRequest<'_>, found: &Fingerprint) -> bool {
-        let is_copy =
-            || wanted.content.is_some() && found.is_copy_of(wanted.read) && self.dir.may_renumber();
+        let is_copy = || found.is_copy_of(wanted.read) && self.dir.may_renumber();
         wanted.read.matches_content(found) || is_copy()
     }
 
@@ -177,17 +176,33 @@ impl LocalHeld {
             Ok(_) => Ok(TakeResult::Replaced),
             Err(error) => busy_if_leased(error),
         };
-        self.return_with(result)
+        self.return_with(result, wanted.marker)
     }
 
-    /// Restores its name, and returns this result or the failure of that.
-    fn return_with(self, result: io::Result<TakeResult>) -> io::Result<TakeResult> {
-        match self.rename_back() {
+    /// Restores its name, and its marker if an interruption left that under its temporary name; returns this
+    /// result or the failure of that.
+    fn return_with(
+        self,
+        result: io::Result<TakeResult>,
+        marker: Option<&str>,
+    ) -> io::Result<TakeResult> {
+        match self.rename_back().and_then(|()| self.return_taken_marker(marker)) {
             Ok(()) => result,
             Err(error) => {
                 let error = self.at(error);
                 Ok(TakeResult::Stranded(self.private.into(), error))
             }
+        }
+    }
+
+    fn return_taken_marker(&self, marker: Option<&str>) -> io::Result<()> {
+        let temp = fs::temp_of(&self.private);
+        match marker {
+            Some(suffix) if self.dir.stat(Path::new(&temp))?.is_some() => {
+                let name = marker::name_of(&self.name, suffix);
+                marker::put_back(&Ended::Taken(temp), (&self.dir, &name))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -1,6 +1,9 @@
 //! The operating system's recursive watch on an input.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+};
 
 use notify::{
     Config, ErrorKind, Event, EventKind, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher,
@@ -8,7 +11,10 @@ use notify::{
 };
 
 use super::super::event_queue::{EventQueue, NameEvent};
-use crate::config;
+use crate::fs;
+
+/// The most renames whose second names may come.
+const RENAMES_MAX: usize = 64;
 
 /// A running watch. Dropping it ends its thread and closes its descriptors.
 #[derive(Debug)]
@@ -38,9 +44,9 @@ impl Watch {
             | EventKindMask::ACCESS_CLOSE;
         let config = Config::default().with_follow_symlinks(false).with_event_kinds(mask);
         let watched_root = root.to_path_buf();
-        let mut from_temporary = None;
+        let mut renames = RecentRenames::default();
         let handler = move |event: notify::Result<Event>| match event {
-            Ok(event) => add_event(&queue, &watched_root, event, &mut from_temporary),
+            Ok(event) => add_event(&queue, &watched_root, &event, &mut renames),
             Err(error) => {
                 tracing::warn!(event = "intake.watch_failed", %error, "watch error, running a full scan");
                 queue.overflow();
@@ -64,48 +70,84 @@ fn classify(error: notify::Error) -> WatchError {
     }
 }
 
-/// `from_temporary`: the cookie of the latest rename from a temporary name.
-fn add_event(queue: &EventQueue, root: &Path, event: Event, from_temporary: &mut Option<usize>) {
+/// The first names of renames whose second names may come, by their cookies.
+#[derive(Debug, Default)]
+struct RecentRenames(VecDeque<(usize, PathBuf)>);
+
+impl RecentRenames {
+    fn add(&mut self, cookie: usize, from: PathBuf) {
+        self.0.truncate(RENAMES_MAX - 1);
+        self.0.push_front((cookie, from));
+    }
+
+    fn take(&mut self, cookie: usize) -> Option<PathBuf> {
+        let position = self.0.iter().position(|(of, _)| *of == cookie)?;
+        self.0.remove(position).map(|(_, from)| from)
+    }
+}
+
+fn add_event(queue: &EventQueue, root: &Path, event: &Event, renames: &mut RecentRenames) {
     crate::failpoint::pass("discover::event");
     // An overflow has no path, so it must be handled first.
     if event.need_rescan() {
         return queue.overflow();
     }
-    let name_event = match event.kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => NameEvent::Closed,
-        EventKind::Modify(ModifyKind::Name(RenameMode::From)) => {
-            let is_temporary = event.paths.iter().any(|path| has_temporary_name(path));
-            *from_temporary = event.tracker().filter(|_| is_temporary);
-            NameEvent::Vacated
-        }
-        EventKind::Modify(ModifyKind::Name(RenameMode::To)) => {
-            let is_finished = event.tracker().is_some() && event.tracker() == *from_temporary;
-            if is_finished { NameEvent::Finished } else { NameEvent::RenamedHere }
-        }
-        EventKind::Remove(RemoveKind::File) => NameEvent::Vacated,
-        EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => {
-            return add_rename(queue, root, &event.paths);
-        }
-        _ => NameEvent::Named,
-    };
-    for path in event.paths {
-        match path.strip_prefix(root).map(PathBuf::from) {
-            Ok(relative) if relative.as_os_str().is_empty() => queue.root(),
-            Ok(relative) => queue.path(relative, name_event),
+    if event.kind == EventKind::Modify(ModifyKind::Name(RenameMode::Both)) {
+        return add_rename(queue, root, &event.paths);
+    }
+    for path in &event.paths {
+        match path.strip_prefix(root) {
+            Ok(path) if path.as_os_str().is_empty() => queue.root(),
+            Ok(path) => {
+                let name_event = of_name(queue, event, path, renames);
+                queue.path(path.to_path_buf(), name_event);
+            }
             Err(_) => {}
         }
     }
 }
 
-fn has_temporary_name(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| config::temporary_name(name.as_ref()).is_some())
+/// Returns the event of a path below the input, and notes what it does to the name.
+fn of_name(
+    queue: &EventQueue,
+    event: &Event,
+    path: &Path,
+    renames: &mut RecentRenames,
+) -> NameEvent {
+    let successions = queue.successions();
+    match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => NameEvent::Closed,
+        EventKind::Modify(ModifyKind::Metadata(_)) => NameEvent::Attributes,
+        EventKind::Remove(RemoveKind::File) => {
+            successions.inspect(|all| all.vacated(path));
+            NameEvent::Named
+        }
+        EventKind::Modify(ModifyKind::Name(RenameMode::From)) => {
+            successions.inspect(|all| all.vacated(path));
+            if let Some(cookie) = event.tracker() {
+                renames.add(cookie, path.to_path_buf());
+            }
+            NameEvent::Named
+        }
+        EventKind::Modify(ModifyKind::Name(RenameMode::To)) => {
+            let from = event.tracker().and_then(|cookie| renames.take(cookie));
+            // The service gives a source its name back: that is no sign that it is finished.
+            let is_own = |from: &PathBuf| from.file_name().is_some_and(fs::is_internal_name);
+            if from.as_ref().is_some_and(is_own) {
+                return NameEvent::Named;
+            }
+            successions.inspect(|all| all.renamed(from.as_deref(), path));
+            NameEvent::RenamedHere
+        }
+        _ => NameEvent::Named,
+    }
 }
 
 /// Adds the event of a rename within the input. Each of both names has had an event of its own before.
 /// The service's own renames do not count as a producer's.
 fn add_rename(queue: &EventQueue, root: &Path, paths: &[PathBuf]) {
     let [from, to] = paths else { return };
-    let is_internal = to.file_name().is_some_and(crate::fs::is_internal_name);
+    let is_internal = to.file_name().is_some_and(fs::is_internal_name);
     if let Ok(from) = from.strip_prefix(root)
         && !is_internal
         && !from.as_os_str().is_empty()

@@ -542,3 +542,26 @@ fn a_new_ledger_takes_over_the_outputs_that_are_there() {
         assert_eq!(std::fs::read(place.output().join("b.zst")).unwrap(), b"another program's");
     }
 }
+
+/// The compressed copy of a file that is there, too: one of them is not published, whichever comes first.
+#[test]
+fn the_same_output_of_two_sources_is_not_taken_over() {
+    let place = Place::new();
+    let args = ["--transform", "decompress:or-copy"];
+    place.put("report.csv", "a line\n");
+    assert_once(&place, &args);
+    let packed = std::process::Command::new("gzip")
+        .arg("-k")
+        .arg(place.input().join("report.csv"))
+        .status()
+        .unwrap();
+    assert!(packed.success());
+    let ended = place.once(&args);
+    assert_eq!(ended.code, 65, "{ended:?}");
+    assert_eq!(place.state_of("report.csv.gz"), "quarantined");
+    place.put("report.csv", "another line\n");
+    let ended = place.once(&args);
+    assert_eq!(ended.code, 65, "{ended:?}");
+    let output = std::fs::read(place.output().join("report.csv")).unwrap();
+    assert_eq!(output, b"another line\n");
+}

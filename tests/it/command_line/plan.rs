@@ -103,6 +103,13 @@ fn a_plan_needs_no_ledger_and_reports_what_it_cannot_read() {
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(ended.stdout.starts_with("publish     a → a.zst (1 B)\n"), "{ended:?}");
     assert!(!place.output().join(".tidemill").exists());
+    std::fs::remove_dir(place.output()).unwrap();
+    let ended = place.run(&["plan", "in", "out"]);
+    assert!(ended.stdout.starts_with("publish     a → a.zst (1 B)\n"), "{ended:?}");
+    place.put("a.zst", "a");
+    let ended = place.run(&["plan", "in", "out", "--transform", "decompress:or-copy"]);
+    assert_eq!(ended.code, 65, "{ended:?}");
+    assert!(ended.stdout.contains("(1 B): a is another source's output in this plan"), "{ended:?}");
     let missing = place.run(&["plan", "missing", "out"]);
     assert_eq!(missing.code, 78, "{missing:?}");
 }

@@ -497,3 +497,34 @@ fn once_publishes_a_file_whose_name_another_one_took_in_flight() {
         assert_eq!(place.published("log.1.zst"), b"the old one");
     }
 }
+
+/// A rotation whose names come while a job of the old file waits, and whose new file is touched at once: the
+/// old file's output stays, whatever the events of one batch are.
+#[test]
+fn a_file_that_succeeds_another_one_in_flight_gets_an_output_of_its_own() {
+    for settle in ["auto", "0s"] {
+        let place = Place::new();
+        place.put("a.log", "first\n");
+        let first = place.watch(&["--settle", settle]);
+        until("the first one", || published(&place).len() == 1);
+        assert_eq!(first.stop().code, 0);
+        let running = held(&place, &["--settle", settle]);
+        running.until_said("event=pipeline.ready");
+        // Its own update is in flight when it goes.
+        let file = place.input().join("a.log");
+        let mut old = fs::File::options().append(true).open(&file).unwrap();
+        std::io::Write::write_all(&mut old, b"and more\n").unwrap();
+        drop(old);
+        until_staged(&place, 1);
+        let next = place.root().join("next.log");
+        fs::write(&next, "second\n").unwrap();
+        fs::remove_file(&file).unwrap();
+        fs::rename(&next, &file).unwrap();
+        drop(fs::File::options().append(true).open(&file).unwrap());
+        open(&place);
+        until("both outputs", || published(&place).len() == 2);
+        ends_well(&place, running);
+        assert_eq!(place.published("a.log.zst"), b"first\n", "{settle}");
+        assert_eq!(place.published("a.log.1.zst"), b"second\n", "{settle}");
+    }
+}

@@ -104,7 +104,10 @@ fn the_image_runs_with_nothing_but_what_is_in_it() {
     output(Command::new("tar").arg("-xzf").arg(layer).arg("--numeric-owner").arg("-C").arg(&root));
     let config = image.json(image.blob(&image.manifest()["config"]));
     let user = config["config"]["User"].as_str().unwrap();
-    std::fs::write(root.join("in/a.log"), "a line\n").unwrap();
+    let file = root.join("in/a.log");
+    std::fs::write(&file, "a line\n").unwrap();
+    // A file of another user waits for a minute without changes.
+    output(Command::new("chown").arg(user).arg(file));
     let mut command = Command::new("chroot");
     command.arg(format!("--userspec={user}")).arg(&root).arg("/usr/bin/tidemill");
     // As the image starts it, but to an end and without a port.

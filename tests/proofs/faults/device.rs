@@ -211,17 +211,9 @@ impl Case {
         let (at, links) = (["out", "out", "archive"][one_of(3)], one_of(2) == 0);
         let case = Self::of(KINDS[one_of(3)], ["fsync", "syncfs"][one_of(2)]);
         let files = [1, 2, 3, 17, 40][one_of(5)];
-        // A source that cannot be archived three times is quarantined.
-        let failing = 1 + one_of(if at == "archive" { 2 } else { 6 });
-        let failing = most(case.kind, failing);
+        let failing = 1 + one_of(6);
         Self { at, links, files, failing, is_flushed: one_of(2) == 0, ..case }
     }
-}
-
-/// How many of these writes may fail. On btrfs `syncfs` makes names durable, and also reports the content of
-/// others: two errors in a row end the service with 74, which the rig does not start again.
-fn most(kind: &str, failing: usize) -> usize {
-    if kind == "btrfs" { failing.min(1) } else { failing }
 }
 
 /// The acknowledged outputs, or the archived sources, that have not their content on the disk; none where this cannot be tried here.
@@ -287,7 +279,6 @@ fn what_a_device_failed_to_write_is_not_acknowledged() {
             for is_flushed in [false, true] {
                 for (files, failing) in [(1, 1), (2, 1), (40, 1), (40, 5)] {
                     let case = Case::of(kind, durability);
-                    let failing = most(kind, failing);
                     let case = Case { files, failing, is_flushed, ..case };
                     let Some(lost) = lost(case) else { return };
                     assert!(lost.is_empty(), "{case:?}: {lost:?}");
@@ -301,7 +292,7 @@ fn what_a_device_failed_to_write_is_not_acknowledged() {
 fn what_a_device_failed_to_write_of_a_link_or_of_the_archive_is_not_lost() {
     for kind in KINDS {
         for (at, links) in [("out", true), ("archive", false), ("archive", true)] {
-            let case = Case { at, links, failing: most(kind, 2), ..Case::of(kind, "fsync") };
+            let case = Case { at, links, failing: 2, ..Case::of(kind, "fsync") };
             let Some(lost) = lost(case) else { return };
             assert!(lost.is_empty(), "{case:?}: {lost:?}");
         }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::pipeline::job::Arrival;
+use crate::{fingerprint::Fingerprint, pipeline::job::Arrival};
 
 /// The evidence that a producer has finished a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,17 @@ impl Finish {
             Arrival::Unknown => self,
             Arrival::Closed => Self::Closed(now),
             Arrival::Renamed => Self::Renamed,
+        }
+    }
+
+    /// Returns the evidence that is left where the file was `known` before: none after a rename if its
+    /// content may have changed, and none after a close if it grew. (A producer may set the times later.)
+    pub fn unless_changed(self, known: &Fingerprint, found: &Fingerprint) -> Self {
+        match self {
+            _ if *known == Fingerprint::NONE => self,
+            Self::Renamed if !found.is_copy_of(known) => Self::Unknown,
+            Self::Closed(_) if found.size != known.size => Self::Unknown,
+            finish => finish,
         }
     }
 

@@ -198,6 +198,16 @@ fn a_file_whose_writers_are_another_users_waits_for_its_close_or_for_long() {
     assert_eq!(quiet(Arrival::Unknown), Some(61));
 }
 
+/// An upload that broke off, and was resumed before it was looked at again.
+#[test]
+fn a_close_is_no_evidence_for_a_file_that_grew_after_it() {
+    let mut bench = Bench::new(AT_ONCE);
+    assert!(bench.arrive(Arrival::Closed, 0, 0).is_some());
+    bench.returned(deferred(0, DeferReason::Unseen), 0);
+    let ready = (1..100).find(|second| bench.observe(2, 0, *second).is_some());
+    assert_eq!(ready, Some(61), "the size at its close was 1");
+}
+
 #[test]
 fn a_failed_file_counts_as_attempted_and_an_unfinished_one_does_not() {
     let mut bench = Bench::new(AT_ONCE);

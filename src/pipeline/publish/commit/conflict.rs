@@ -176,13 +176,35 @@ pub fn resolve(staged: &Staged) -> Result<Resolution, Failure> {
         }
         // The ledger that had its record was lost, or the directories were moved to other paths.
         Resolution::Conflict(_)
-            if policy == OnExists::Update && has_same_content(staged, &existing)? =>
+            if policy == OnExists::Update
+                && !is_of_another_source(staged)?
+                && has_same_content(staged, &existing)? =>
         {
             let identity = existing.identity;
             Ok(Resolution::Replace(Replaced { identity, hash: Some(*hash) }))
         }
         resolution => Ok(resolution),
     }
+}
+
+/// Checks whether the ledger knows the output's name as another source's, of any pipeline.
+fn is_of_another_source(staged: &Staged) -> Result<bool, Failure> {
+    let Job { context, path, .. } = &staged.job;
+    let look_up = || {
+        for roots in context.ledger.roots()? {
+            if roots.output != context.config.output {
+                continue;
+            }
+            let record = context.ledger.latest_for_output(roots.id, &staged.output)?;
+            if record.is_some_and(|record| roots.id != context.id || record.source != *path) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    look_up().map_err(|source| {
+        CommitError::LookUp { path: context.config.output.join(&staged.output), source }.into()
+    })
 }
 
 /// Checks whether the file that has the output's name is the output, byte for byte.
@@ -228,8 +250,8 @@ fn find_earlier_output<'a>(
     };
     let Job { input, metadata, .. } = &staged.job;
     let is_of_this_run = staged.job.context.ledger.is_of_this_run(record.id);
-    let is_same_source =
-        earlier_output::is_same_source(record, &metadata.identity, &**input, is_of_this_run)?;
+    let is_same_source = staged.job.succession.is_none()
+        && earlier_output::is_same_source(record, &metadata.identity, &**input, is_of_this_run)?;
     Ok(EarlierOutput { record, is_as_published, is_same_source })
 }
 

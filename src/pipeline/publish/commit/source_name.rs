@@ -32,6 +32,7 @@ pub fn check_source_name(mut staged: Staged) -> Option<Staged> {
     };
     let is_same =
         found.is_some_and(|found| found.identity.may_be_same_file(&job.metadata.identity));
+    job.succession = job.context.succession(&job.path);
     if is_same || (found.is_some() && job.was_replaced) {
         return Some(staged);
     }

@@ -123,9 +123,10 @@ fn move_source(job: &Job, slot: &Path, record: &Record) -> io::Result<()> {
         TakeResult::Busy => {
             Err(io::Error::other("the source is being written and is processed again"))
         }
-        TakeResult::Stranded(private, SourceError { source: error, .. }) => Err(io::Error::new(
-            error.kind(),
-            format!("the source is now {}: {error}", display_path(&private)),
-        )),
+        TakeResult::Stranded(private, SourceError { source: error, .. }) => {
+            job.context.set_unfinished();
+            let text = format!("the source is now {}: {error}", display_path(&private));
+            Err(io::Error::new(error.kind(), text))
+        }
     }
 }
