@@ -230,9 +230,16 @@ impl Ledger for Memory {
     fn latest_for_output(&self, pipeline: PipelineId, output: &Path) -> Result<Option<Record>> {
         Ok(self.newest(|record| {
             let path = record.output.as_ref().map(|output| &output.path);
-            let may_publish = is_published(record) || record.state == State::Intent;
+            let may_publish =
+                is_published(record) || matches!(record.state, State::Intent | State::Requeued);
             record.pipeline == pipeline && path.is_some_and(|path| path == output) && may_publish
         }))
+    }
+
+    fn first_record_ns(&self, pipeline: PipelineId) -> Result<Option<i64>> {
+        let tables = self.store.tables();
+        let mut records = tables.records.values();
+        Ok(records.find(|record| record.pipeline == pipeline).map(|record| record.at_ns))
     }
 
     fn unfinished(&self) -> Result<Vec<Record>> {

@@ -286,6 +286,9 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     /// Slow.
     fn latest_for_output(&self, pipeline: PipelineId, output: &Path) -> Result<Option<Record>>;
 
+    /// Returns the time of the pipeline's first record, in nanoseconds since the epoch. Slow.
+    fn first_record_ns(&self, pipeline: PipelineId) -> Result<Option<i64>>;
+
     /// Returns the records that recovery must finish, oldest first.
     fn unfinished(&self) -> Result<Vec<Record>>;
 

@@ -81,11 +81,12 @@ impl OutcomeLog {
     /// undone, so that it can be repeated.
     pub fn sync(&mut self) -> io::Result<()> {
         if let Some(log) = &mut self.log {
-            log.sync().inspect_err(|error| {
-                if is_full(error) {
-                    log.undo_append();
-                    self.unsent.clear();
+            log.sync().map_err(|error| {
+                if !is_full(&error) {
+                    return error;
                 }
+                self.unsent.clear();
+                log.undo_append(error)
             })?;
         }
         self.deferred.clear();

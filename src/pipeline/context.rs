@@ -3,26 +3,28 @@
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Instant,
 };
 
 use crate::{
     config,
     fs::NodeId,
-    ledger::{Ledger, PipelineId},
+    ledger::{self, Ledger, PipelineId, RecordId},
     observe::{PipelineMeter, Tracer, display_path},
     pipeline::{
         circuit_breaker::CircuitBreaker, in_commit::InCommit, operator_pause::OperatorPause,
         own_paths::OwnPaths,
     },
     policy::{OnSuccess, TemporaryNames},
-    protocol::SharedOutcomeLog,
+    protocol::{self, SharedOutcomeLog},
     sink::Sink,
     source::successions::Successions,
 };
+
+/// The most by which a file system's clock may be behind this machine's.
+const CLOCK_DIFFERENCE_NS: i64 = 60 * 1_000_000_000;
 
 /// One running pipeline. Every job of it holds a reference; dropping the last one closes the sink.
 #[derive(Debug)]
@@ -52,6 +54,7 @@ pub struct Context {
     lost_names: AtomicU64,
     /// The successions of the input's names, if sources are kept.
     pub successions: Option<Arc<Successions>>,
+    first_output_ns: OnceLock<i64>,
 }
 
 /// The parts of a context in addition to its configuration.
@@ -79,7 +82,8 @@ impl Context {
                 names == TemporaryNames::Ignore && config::temporary_name(path).is_some()
             };
             let counts = move |path: &Path| filter.allows(path) && !is_temporary(path);
-            Arc::new(Successions::new(counts))
+            let ledger = Arc::clone(&ledger);
+            Arc::new(Successions::new(counts, is_temporary, move || ledger.next_id()))
         });
         let breaker = CircuitBreaker::new(&config.name, Arc::clone(&meter));
         let operator_pause = Arc::new(OperatorPause::new(&config.name, Arc::clone(&meter)));
@@ -101,6 +105,7 @@ impl Context {
             writers_denied: AtomicBool::new(false),
             lost_names: AtomicU64::new(0),
             successions,
+            first_output_ns: OnceLock::new(),
         }
     }
 
@@ -124,10 +129,26 @@ impl Context {
         }
     }
 
-    /// Returns when another file succeeded the source that had this name, if that has no record yet.
+    /// Returns the succession of a name, if the ledger does not have it yet.
     #[must_use]
-    pub fn succession(&self, path: &Path) -> Option<Instant> {
+    pub fn succession(&self, path: &Path) -> Option<RecordId> {
         self.successions.as_ref()?.of(path)
+    }
+
+    /// Returns a time before which no file of the output is of a record, in nanoseconds since the epoch.
+    pub fn first_output_ns(&self) -> ledger::Result<i64> {
+        if let Some(first) = self.first_output_ns.get() {
+            return Ok(*first);
+        }
+        let mut first = protocol::outcome::now_ns();
+        for roots in self.ledger.roots()? {
+            if roots.output == self.config.output
+                && let Some(at_ns) = self.ledger.first_record_ns(roots.id)?
+            {
+                first = first.min(at_ns);
+            }
+        }
+        Ok(*self.first_output_ns.get_or_init(|| first - CLOCK_DIFFERENCE_NS))
     }
 
     #[must_use]

@@ -58,8 +58,9 @@ pub struct Job {
     pub origin: DiscoveredBy,
     /// The record of an earlier job that may have processed the same content; set by claim.
     pub earlier_record: Option<Box<Record>>,
-    /// When the source succeeded another one that had its name; set before its output gets a name.
-    pub succession: Option<Instant>,
+    /// Records with lower numbers are of a source that had its name before; set before its output gets a
+    /// name.
+    pub succession: Option<RecordId>,
     /// The ID of the job's record.
     pub id: RecordId,
     pub settled_at: Instant,
@@ -212,11 +213,6 @@ impl Job {
             self.context.meter.outcomes().ended(kind, source_bytes);
         }
         self.trace.outcome(kind, self.attempt, (source_bytes, output_bytes));
-        if outcome == JobEnd::Published
-            && let (Some(succeeded), Some(all)) = (self.succession, &self.context.successions)
-        {
-            all.end(&self.path, succeeded);
-        }
         // Before the feedback, upon which the intake may send the next job.
         (self.probe, self.commit) = (None, None);
         self.ticket.send(outcome);

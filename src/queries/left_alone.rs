@@ -64,10 +64,8 @@ pub(super) fn look_below(root: &Path, source: &Path) -> io::Result<Option<FileMe
     let (parent, name) = fs::split(source);
     match Dir::open(root)?.open_beneath(parent) {
         Ok(dir) => dir.stat(Path::new(name)),
-        Err(error) => match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(None),
-            _ => Err(error),
-        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     config::{Pipeline, temporary_name},
     fingerprint::FileId,
     fs::{self, Dir, FileMetadata, Kind, NodeId, Walk},
-    ledger::{self, Ledger, PipelineDirs, Record},
+    ledger::{self, Ledger, PipelineDirs, Record, State},
     limits,
     observe::display_path,
     policy::{OnExists, TemporaryNames, words},
@@ -236,6 +236,11 @@ impl<'a> Plan<'a> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(Planned { output: Some(output), ..planned });
             }
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                let reason =
+                    format!("a file has the name of a directory of {}", display_path(&output));
+                return Ok(Planned { fate: Fate::Quarantine, reason: Some(reason), ..planned });
+            }
             Ok(None) => return Ok(Planned { output: Some(output), ..planned }),
             // What denies the look denies the publication.
             Err(error) => {
@@ -244,9 +249,7 @@ impl<'a> Plan<'a> {
             }
             Ok(Some(taken)) => taken,
         };
-        let (fate, reason) = self.name_taken(&planned.source, seen, &output, &taken)?;
-        let reason = reason.map(|reason| format!("{} exists: {reason}", display_path(&output)));
-        let output = (fate == Fate::Publish).then_some(output);
+        let (fate, output, reason) = self.name_taken(&planned.source, seen, &output, &taken)?;
         Ok(Planned { fate, output, reason, ..planned })
     }
 
@@ -256,36 +259,47 @@ impl<'a> Plan<'a> {
         seen: &FileMetadata,
         output: &Path,
         taken: &FileMetadata,
-    ) -> ledger::Result<(Fate, Option<String>)> {
-        let because = |fate, reason: &str| Ok((fate, Some(reason.to_owned())));
+    ) -> ledger::Result<(Fate, Option<PathBuf>, Option<String>)> {
+        let reason = |reason: &str| Some(format!("{} exists: {reason}", display_path(output)));
+        let because = |fate, why: &str| {
+            let output = (fate == Fate::Publish).then(|| output.to_path_buf());
+            Ok((fate, output, reason(why)))
+        };
+        // Which number is free, the run decides.
+        let numbered = |why: &str| Ok((Fate::Publish, None, reason(why)));
         let policy = self.config.keys.on_exists;
         if taken.kind != Kind::File && policy != OnExists::Skip {
             return because(Fate::Quarantine, "it is not a regular file");
         }
+        let earlier = match self.ledger {
+            Some(ledger) if self.is_known => ledger.latest_published(self.roots.id, source)?,
+            _ => None,
+        };
+        let is_same = |record: &Record| is_same_source(record, &seen.identity, &*self.input, false);
+        // An operator asked for its output: as with `update`.
+        let is_requested = earlier.as_ref().is_some_and(|record| {
+            record.state == State::Requeued && is_same(record).unwrap_or(false)
+        });
         match policy {
+            OnExists::Fail | OnExists::Skip | OnExists::Suffix if is_requested => {
+                because(Fate::Publish, "it was requested again (if the content is the same)")
+            }
             OnExists::Skip => because(Fate::Skip, "the policy is `skip`"),
             OnExists::Replace => because(Fate::Publish, "it is replaced"),
-            OnExists::Suffix => because(Fate::Publish, "the output gets a number"),
+            OnExists::Suffix => numbered("the output gets a number"),
             OnExists::Fail => because(
                 Fate::Quarantine,
                 "the policy is `fail` (unless it is this source's output of the same content)",
             ),
             OnExists::Update => {
-                let earlier = match self.ledger {
-                    Some(ledger) if self.is_known => {
-                        ledger.latest_published(self.roots.id, source)?
-                    }
-                    _ => None,
-                };
                 let Some(record) = earlier else {
                     return because(
                         Fate::Quarantine,
                         "this service did not publish it from this source (unless it has the same content)",
                     );
                 };
-                let is_same = is_same_source(&record, &seen.identity, &*self.input, false);
-                if !is_same.unwrap_or(false) {
-                    return because(Fate::Publish, "another source's: the output gets a number");
+                if !is_same(&record).unwrap_or(false) {
+                    return numbered("another source's: the output gets a number");
                 }
                 match record.output.as_ref() {
                     Some(ours) if ours.path != output => {

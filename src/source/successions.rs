@@ -1,9 +1,8 @@
-//! Names that lost their file and got another one by a rename: the file is another source, as after a log
-//! rotation.
+//! Names that lost their file and got another one: the new file is another source, as after a log rotation.
 //!
-//! A producer that puts a new version in place of a file renames it over the old one, writes it under the
-//! free name, or renames it from a name that no source has: these are updates. The watch's thread notes
-//! each event in the kernel's order, so that no batch of events hides one.
+//! A producer that puts a new version in place of a file renames it over the old one, or leaves its name
+//! free for a moment and then writes the new file under it, or renames it from a temporary name: these are updates. The watch's thread notes each event in the kernel's order, so that neither a batch of
+//! events nor a busy intake hides one.
 
 use std::{
     collections::HashMap,
@@ -12,19 +11,24 @@ use std::{
     time::Instant,
 };
 
-use crate::{limits, sync::Mutex};
+use crate::{ledger::RecordId, limits, sync::Mutex};
 
 /// The successions of an input's names; at most [`limits::PENDING_FILES_MAX`].
 pub struct Successions {
     names: Mutex<HashMap<PathBuf, Name>>,
     /// Whether a file of this name is a source.
     counts: Box<dyn Fn(&Path) -> bool + Send + Sync>,
+    /// Whether a producer gives this name to a file that it has not finished.
+    is_temporary: Box<dyn Fn(&Path) -> bool + Send + Sync>,
+    /// Returns the number of the next record.
+    next_id: Box<dyn Fn() -> RecordId + Send + Sync>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Name {
+    /// Since when it has no file.
     vacated: Option<Instant>,
-    succeeded: Option<Instant>,
+    succeeded: Option<RecordId>,
 }
 
 impl fmt::Debug for Successions {
@@ -36,53 +40,92 @@ impl fmt::Debug for Successions {
 }
 
 impl Successions {
-    /// `counts`: whether a file of this name is a source.
+    /// `counts`: whether a file of this name is a source; `is_temporary`: whether a producer gives it to a
+    /// file that it has not finished. `next_id` gives record numbers.
     #[must_use]
-    pub fn new(counts: impl Fn(&Path) -> bool + Send + Sync + 'static) -> Self {
-        Self { names: Mutex::default(), counts: Box::new(counts) }
+    pub fn new(
+        counts: impl Fn(&Path) -> bool + Send + Sync + 'static,
+        is_temporary: impl Fn(&Path) -> bool + Send + Sync + 'static,
+        next_id: impl Fn() -> RecordId + Send + Sync + 'static,
+    ) -> Self {
+        let (counts, is_temporary) = (Box::new(counts), Box::new(is_temporary));
+        Self { names: Mutex::default(), counts, is_temporary, next_id: Box::new(next_id) }
     }
 
     /// Notes that a name lost its file: it was removed, or renamed away.
     pub fn vacated(&self, path: &Path) {
-        if !(self.counts)(path) {
-            return;
-        }
-        let now = Instant::now();
         let mut names = self.names.lock();
-        if names.len() >= limits::PENDING_FILES_MAX {
-            names.retain(|_, name| name.succeeded.is_some() || name.is_vacant(now));
-        }
+        let vacated = Some(Instant::now());
         if let Some(name) = names.get_mut(path) {
-            name.vacated = Some(now);
-        } else if names.len() < limits::PENDING_FILES_MAX {
-            names.insert(path.to_path_buf(), Name { vacated: Some(now), succeeded: None });
+            name.vacated = vacated;
+        } else if names.len() < limits::PENDING_FILES_MAX && (self.counts)(path) {
+            names.insert(path.to_path_buf(), Name { vacated, succeeded: None });
         }
+    }
+
+    /// Notes that a file was created under a name.
+    pub fn created(&self, path: &Path) {
+        self.filled(path, |is_long_free| is_long_free);
     }
 
     /// Notes that a file was renamed to a name; `from` is `None` if it came from outside the input.
     pub fn renamed(&self, from: Option<&Path>, to: &Path) {
-        let now = Instant::now();
-        let is_update = || from.is_some_and(|from| !(self.counts)(from));
+        let is_update = from.is_some_and(|from| (self.is_temporary)(from));
+        self.filled(to, |is_long_free| is_long_free || !is_update);
+    }
+
+    /// Notes that the service gave a file its name back.
+    pub fn returned(&self, path: &Path) {
+        self.filled(path, |_| false);
+    }
+
+    fn filled(&self, path: &Path, is_other: impl FnOnce(bool) -> bool) {
         let mut names = self.names.lock();
-        if let Some(name) = names.get_mut(to)
-            && name.is_vacant(now)
-            && !is_update()
-        {
-            *name = Name { vacated: None, succeeded: Some(now) };
+        let Some(name) = names.get_mut(path) else { return };
+        let Some(vacated) = name.vacated.take() else { return };
+        if is_other(vacated.elapsed() > limits::ABSENCE_TIME) {
+            name.succeeded = Some((self.next_id)());
+        }
+        if name.succeeded.is_none() {
+            names.remove(path);
         }
     }
 
-    /// Returns when another file succeeded the one that had this name, until [`Self::end`].
+    /// Forgets the names that are free, after a loss of events.
+    pub fn overflow(&self) {
+        self.names.lock().retain(|_, name| {
+            name.vacated = None;
+            name.succeeded.is_some()
+        });
+    }
+
+    /// Forgets that a name is free: the ledger has that, or has nothing of it. What happened a moment ago
+    /// stays.
+    pub fn recorded(&self, path: &Path) {
+        let is_old = |at: Instant| at.elapsed() >= limits::ABSENCE_TIME;
+        let mut names = self.names.lock();
+        if let Some(name) = names.get_mut(path)
+            && name.vacated.is_some_and(is_old)
+        {
+            name.vacated = None;
+            if name.succeeded.is_none() {
+                names.remove(path);
+            }
+        }
+    }
+
+    /// Returns the succession of a name, until [`Self::end`]: the records of lower numbers are of a source
+    /// that had the name before.
     #[must_use]
-    pub fn of(&self, path: &Path) -> Option<Instant> {
+    pub fn of(&self, path: &Path) -> Option<RecordId> {
         self.names.lock().get(path).and_then(|name| name.succeeded)
     }
 
-    /// Ends this succession: the new source has a record of its own.
-    pub fn end(&self, path: &Path, succeeded: Instant) {
+    /// Ends this succession: the ledger has it.
+    pub fn end(&self, path: &Path, succession: RecordId) {
         let mut names = self.names.lock();
         if let Some(name) = names.get_mut(path)
-            && name.succeeded == Some(succeeded)
+            && name.succeeded == Some(succession)
         {
             name.succeeded = None;
             if name.vacated.is_none() {
@@ -92,24 +135,32 @@ impl Successions {
     }
 }
 
-impl Name {
-    /// Checks whether the name lost its file a moment ago. One that is free for longer is marked in the
-    /// ledger.
-    fn is_vacant(self, now: Instant) -> bool {
-        self.vacated.is_some_and(|at| now.saturating_duration_since(at) <= limits::ABSENCE_TIME)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
     use super::*;
+
+    fn successions() -> Successions {
+        let last = AtomicI64::new(0);
+        let is_temporary = |path: &Path| path.to_string_lossy().starts_with('.');
+        let counts = move |path: &Path| !is_temporary(path) && path != Path::new("left out");
+        Successions::new(counts, is_temporary, move || last.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Makes the time since a name lost its file longer.
+    fn wait(successions: &Successions, path: &Path) {
+        let mut names = successions.names.lock();
+        let vacated = &mut names.get_mut(path).expect("the name").vacated;
+        *vacated = vacated.and_then(|at| at.checked_sub(2 * limits::ABSENCE_TIME));
+    }
 
     #[test]
     fn a_file_that_is_renamed_to_a_vacated_name_is_no_update() {
         let path = Path::new("a");
         let temporary = Path::new(".a.part");
         let after = |events: &dyn Fn(&Successions)| {
-            let successions = Successions::new(|path| !path.to_string_lossy().starts_with('.'));
+            let successions = successions();
             events(&successions);
             successions.of(path).is_some()
         };
@@ -117,26 +168,70 @@ mod tests {
         // Over the old one, as rsync and editors do.
         assert!(!after(&|all| all.renamed(Some(temporary), path)));
         assert!(!after(&|all| all.renamed(None, path)));
-        // A log rotation, also where the new file is written to afterwards.
-        assert!(after(&|all| {
-            all.vacated(path);
-            all.renamed(Some(Path::new("b")), path);
-        }));
+        // A log rotation, also from a name that `include` has not, and where the new file is written to
+        // afterwards.
+        for from in ["b", "left out"] {
+            assert!(after(&|all| {
+                all.vacated(path);
+                all.renamed(Some(Path::new(from)), path);
+            }));
+        }
         assert!(after(&|all| {
             all.vacated(path);
             all.renamed(None, path);
             all.vacated(path);
+            all.created(path);
         }));
-        // An upload whose client removes the old file first.
+        // An upload whose client removes the old file first, and one that writes in place.
         assert!(!after(&|all| {
             all.vacated(path);
             all.renamed(Some(temporary), path);
         }));
+        assert!(!after(&|all| {
+            all.vacated(path);
+            all.created(path);
+            // Over the new one.
+            all.renamed(None, path);
+        }));
+        // The service gave the file its name back.
+        assert!(!after(&|all| {
+            all.vacated(path);
+            all.returned(path);
+            all.renamed(None, path);
+        }));
     }
 
     #[test]
-    fn a_succession_ends_with_its_own_record_only() {
-        let (successions, path) = (Successions::new(|_| true), Path::new("a"));
+    fn a_file_that_comes_long_after_the_name_lost_another_one_is_no_update() {
+        for fill in [(|all, path| all.created(path)) as fn(&Successions, &Path), |all, path| {
+            all.renamed(Some(Path::new(".a.part")), path);
+        }] {
+            let (successions, path) = (successions(), Path::new("a"));
+            successions.vacated(path);
+            wait(&successions, path);
+            fill(&successions, path);
+            assert!(successions.of(path).is_some());
+            // What the ledger has, or what events may hide, is not noted.
+            let recorded = |all: &Successions| all.recorded(Path::new("b"));
+            for forget in [Successions::overflow as fn(&Successions), recorded] {
+                successions.vacated(Path::new("b"));
+                wait(&successions, Path::new("b"));
+                forget(&successions);
+                fill(&successions, Path::new("b"));
+                assert_eq!(successions.of(Path::new("b")), None);
+            }
+            assert!(successions.of(path).is_some());
+        }
+        let (successions, path) = (successions(), Path::new("a"));
+        successions.vacated(path);
+        successions.recorded(path);
+        successions.renamed(None, path);
+        assert!(successions.of(path).is_some(), "it was free for a moment only");
+    }
+
+    #[test]
+    fn only_the_succession_that_the_ledger_has_ends() {
+        let (successions, path) = (successions(), Path::new("a"));
         let succeed = || {
             successions.vacated(path);
             successions.renamed(None, path);
@@ -145,7 +240,7 @@ mod tests {
         let first = succeed();
         let second = succeed();
         successions.end(path, first);
-        assert!(first == second || successions.of(path) == Some(second));
+        assert_eq!(successions.of(path), Some(second));
         successions.end(path, second);
         assert_eq!(successions.of(path), None);
         assert!(successions.names.lock().is_empty());
@@ -153,11 +248,11 @@ mod tests {
 
     #[test]
     fn names_that_were_vacated_are_bounded() {
-        let successions = Successions::new(|path| path != Path::new("not counted"));
+        let successions = successions();
         for number in 0..limits::PENDING_FILES_MAX + 5 {
             successions.vacated(Path::new(&number.to_string()));
         }
-        successions.vacated(Path::new("not counted"));
+        successions.vacated(Path::new("left out"));
         assert_eq!(successions.names.lock().len(), limits::PENDING_FILES_MAX);
     }
 }

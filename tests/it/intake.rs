@@ -8,6 +8,7 @@
 mod liveness;
 mod names;
 mod renames;
+mod successions;
 
 use crate::files::{Place, Running};
 

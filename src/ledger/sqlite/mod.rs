@@ -16,10 +16,7 @@ mod writer;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        MutexGuard,
-        atomic::{AtomicBool, AtomicI64, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicI64, Ordering},
     time::Duration,
 };
 
@@ -101,12 +98,9 @@ impl Sqlite {
     fn with_writer(path: &Path, writer: Connection) -> Result<Self> {
         let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         let read = || -> rusqlite::Result<(String, i64, String)> {
-            let sql = "SELECT value FROM meta WHERE name = 'instance'";
-            let instance = writer.query_row(sql, [], |row| row.get(0))?;
             let sql = "SELECT coalesce(max(id), 0) FROM records";
             let last_id = writer.query_row(sql, [], |row| row.get(0))?;
-            let sql = "SELECT value FROM meta WHERE name = 'boot_first_id'";
-            Ok((instance, last_id, writer.query_row(sql, [], |row| row.get(0))?))
+            Ok((rows::meta(&writer, "instance")?, last_id, rows::meta(&writer, "boot_first_id")?))
         };
         let (instance, last_id, boot_first_id) =
             read().map_err(|error| ledger_error(path, "read", error))?;
@@ -127,16 +121,12 @@ impl Sqlite {
         })
     }
 
-    fn reader(&self) -> MutexGuard<'_, Connection> {
-        self.reader.lock()
-    }
-
     fn read<T>(
         &self,
         action: &'static str,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
-        read(&self.reader()).map_err(|error| ledger_error(&self.path, action, error))
+        read(&self.reader.lock()).map_err(|error| ledger_error(&self.path, action, error))
     }
 
     /// Returns the record that a statement selects by a source path and further values.
@@ -192,8 +182,7 @@ impl Ledger for Sqlite {
     fn begin(&self, boot: &str) -> Result<PreviousShutdown> {
         let next = self.last_id.load(Ordering::Relaxed) + 1;
         let (stop, first) = self.write("begin to use", Flush::Now, |connection| {
-            let sql = "SELECT value FROM meta WHERE name = 'in_use'";
-            let in_use: String = connection.query_row(sql, [], |row| row.get(0))?;
+            let in_use = rows::meta(connection, "in_use")?;
             connection.execute("UPDATE meta SET value = ?1 WHERE name = 'in_use'", [IN_USE])?;
             let same_boot = in_use == boot && !boot.is_empty();
             let same_boot = same_boot || failpoint::is_skipped("barrier::boot");
@@ -236,9 +225,8 @@ impl Ledger for Sqlite {
 
     fn input_inode(&self, pipeline: PipelineId) -> Result<Option<u64>> {
         self.read("look up an input in", |connection| {
-            let sql = "SELECT value FROM meta WHERE name = 'input ' || ?1";
-            let found = connection.query_row(sql, [pipeline], |row| row.get::<_, String>(0));
-            Ok(found.optional()?.and_then(|inode| inode.parse().ok()))
+            let found = rows::meta(connection, &format!("input {pipeline}")).optional()?;
+            Ok(found.and_then(|inode| inode.parse().ok()))
         })
     }
 
@@ -366,6 +354,13 @@ impl Ledger for Sqlite {
             let mut statement = connection.prepare_cached(rows::SELECT_BY_OUTPUT)?;
             let values = params![pipeline, rows::bytes(output)];
             statement.query_row(values, rows::record).optional()
+        })
+    }
+
+    fn first_record_ns(&self, pipeline: PipelineId) -> Result<Option<i64>> {
+        let sql = "SELECT at_ns FROM records WHERE pipeline = ?1 ORDER BY id LIMIT 1";
+        self.read("find the first record of", |connection| {
+            connection.query_row(sql, [pipeline], |row| row.get(0)).optional()
         })
     }
 

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rusqlite::{Row, Statement, params, types::Type};
+use rusqlite::{Connection, Row, Statement, params, types::Type};
 
 use super::super::{Hash, Output, PipelineDirs, PipelineId, Record, Replaced, State};
 use crate::{fingerprint::Fingerprint, policy::OnSuccess, reason::Reason};
@@ -53,11 +53,12 @@ pub const SELECT_OF_FILE: &str = concat!(
     " AND size = ?5 AND modified_ns = ?6",
     " AND (state = 1 OR state = 2 OR state = 7) ORDER BY changed_ns = ?7 DESC, id DESC LIMIT 1"
 );
-/// Without an index: only an operator's query uses it.
+/// Without an index: operators' queries use it, and a file that is in an output's place.
 pub const SELECT_BY_OUTPUT: &str = concat!(
     "SELECT ",
     columns!(),
-    " FROM records WHERE pipeline = ?1 AND output = ?2 AND state IN (0, 1, 2, 7) ORDER BY id DESC LIMIT 1"
+    " FROM records WHERE pipeline = ?1 AND output = ?2",
+    " AND state IN (0, 1, 2, 6, 7) ORDER BY id DESC LIMIT 1"
 );
 pub const SELECT_UNFINISHED: &str =
     concat!("SELECT ", columns!(), " FROM records WHERE state < 2 ORDER BY id");
@@ -100,6 +101,11 @@ const STATES: [State; 8] = [
     State::Requeued,
     State::Changed,
 ];
+
+/// Returns a value of the ledger itself.
+pub fn meta(connection: &Connection, name: &str) -> rusqlite::Result<String> {
+    connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
+}
 
 pub fn bytes(path: &Path) -> &[u8] {
     path.as_os_str().as_bytes()

@@ -129,7 +129,8 @@ fn a_deferred_write_is_flushed_after_its_wait() {
     let flushes = || -> i64 {
         let sql = "SELECT coalesce(max(value), 0) FROM meta WHERE name = 'flushes'";
         ledger
-            .reader()
+            .reader
+            .lock()
             .query_row(sql, [], |row| row.get::<_, String>(0))
             .map_or(0, |value| value.parse().expect("a number"))
     };

@@ -65,8 +65,8 @@ impl Log {
         (self.length_before, self.appended) = (length, 0);
         let written = failpoint::hit("events::append").and_then(|()| self.write(text.as_bytes()));
         written.map_err(|error| {
-            let is_undone = self.try_undo_append().unwrap_or(false) || self.appended == 0;
-            if is_undone && is_refused(&error) { not_written(error) } else { error }
+            let error = if self.appended == 0 { error } else { self.undo_append(error) };
+            if is_refused(&error) { not_written(error) } else { error }
         })
     }
 
@@ -86,10 +86,12 @@ impl Log {
         Ok(())
     }
 
-    /// Undoes the last append. If this fails too, the next start repairs the torn line. Where another
-    /// program appended as well, which no lock prevents, its lines and the own ones stay.
-    pub fn undo_append(&mut self) {
-        drop(self.try_undo_append());
+    /// Undoes the last append, after this error of it. If this fails too, the next start repairs the torn line.
+    /// Where another program appended as well, which no lock prevents, its lines and the own ones stay: then
+    /// the returned error is not repeatable.
+    pub fn undo_append(&mut self, error: io::Error) -> io::Error {
+        let is_undone = self.try_undo_append().unwrap_or(false);
+        if is_undone { error } else { io::Error::other(LinesLeft(error)) }
     }
 
     /// Returns whether nothing of it is left.
@@ -226,10 +228,6 @@ fn open(path: &Path) -> io::Result<File> {
 
 /// Opens and locks the file, and returns its directory if the file may be new.
 fn open_or_create(path: &Path) -> io::Result<(File, Option<File>)> {
-    let parent = path
-        .parent()
-        .map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
-    let parent = parent.map(File::open).transpose()?;
     let mut options = OpenOptions::new();
     let file = options.read(true).append(true).create(true).mode(0o644).open(path)?;
     if !file.metadata()?.is_file() {
@@ -237,8 +235,11 @@ fn open_or_create(path: &Path) -> io::Result<(File, Option<File>)> {
     }
     lock(&file)?;
     // An empty one may be new, by an earlier try that failed after it.
-    let parent = parent.filter(|_| file.metadata().is_ok_and(|found| found.len() == 0));
-    Ok((file, parent))
+    if file.metadata()?.len() > 0 {
+        return Ok((file, None));
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    Ok((file, Some(File::open(parent.unwrap_or(Path::new(".")))?)))
 }
 
 /// Locks the file, because undoing a failed append would remove the lines of another service. On file
@@ -258,6 +259,11 @@ fn lock(file: &File) -> io::Result<()> {
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 struct NotWritten(io::Error);
+
+/// An error after which some lines may be in the file.
+#[derive(Debug, thiserror::Error)]
+#[error("some lines are in the file and cannot be removed")]
+struct LinesLeft(#[source] io::Error);
 
 fn not_written(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), NotWritten(error))

@@ -77,12 +77,15 @@ fn an_undone_append_cuts_no_line_of_another_program() {
     events.append(&[event(1)]).expect("append");
     let before = lines(&path);
     events.append(&[event(2)]).expect("append");
-    events.log.as_mut().expect("a file").undo_append();
+    let full = || io::Error::from(io::ErrorKind::StorageFull);
+    let undone = events.log.as_mut().expect("a file").undo_append(full());
+    assert!(is_repeatable(&undone));
     assert_eq!(lines(&path), before);
     events.append(&[event(2)]).expect("append");
     let mut other = std::fs::OpenOptions::new().append(true).open(&path).expect("open");
     std::io::Write::write_all(&mut other, b"someone's note\n").expect("write");
-    events.log.as_mut().expect("a file").undo_append();
+    let left = events.log.as_mut().expect("a file").undo_append(full());
+    assert!(!is_repeatable(&left), "its line would be written twice");
     assert_eq!(lines(&path).len(), 3);
     assert_eq!(lines(&path)[2], "someone's note");
 }

@@ -12,6 +12,7 @@ use super::Intake;
 use crate::{
     ledger::{self, ErrorKind, Flush, Ledger, PipelineId, Record, RecordId, State},
     limits,
+    pipeline::context::Context,
     policy::OnSuccess,
     source::Source,
 };
@@ -64,21 +65,10 @@ impl Intake {
         }
     }
 
-    /// Marks the record of the file that had this name before another one succeeded it, so that a later
-    /// start knows. The file's own job knows it also without this: it is not tried again.
+    /// As [`mark_succeeded`], for a name that is not in flight.
     pub(super) fn mark_succeeded(&self, path: &Path) {
-        let Some(input) = self.root.input() else { return };
-        if self.context.succession(path).is_none() || self.table.is_in_flight(path) {
-            return;
-        }
-        let (ledger, name) = (&*self.context.ledger, AbsentName::of(path.to_path_buf()));
-        let Ok(Some(record)) = find(ledger, self.context.id, &name) else { return };
-        let found = input.stat_fresh(path).ok().flatten();
-        let is_earlier =
-            found.is_some_and(|found| !found.identity.may_be_same_file(&record.identity));
-        if is_earlier && matches!(record.state, State::Done | State::Requeued) {
-            // A ledger that cannot be written now is noticed where it matters.
-            ledger.mark(&[(record.id, State::Changed, None)], Flush::Deferred).ok();
+        if let Some(input) = self.root.input().filter(|_| !self.table.is_in_flight(path)) {
+            mark_succeeded(&self.context, &**input, path);
         }
     }
 
@@ -86,13 +76,21 @@ impl Intake {
     pub(super) fn mark_absent(&mut self, now: Instant) {
         let Some(input) = self.root.input() else { return };
         let due = self.absent.take_due(now, limits::LOOKS_PER_TURN_MAX);
-        let (in_flight, due): (Vec<_>, Vec<_>) =
+        let (in_flight, mut due): (Vec<_>, Vec<_>) =
             due.into_iter().partition(|name| self.table.is_in_flight(&name.path));
-        let (mut again, error) = mark(&**input, &*self.context.ledger, self.context.id, due);
+        due.retain(|name| {
+            name.record.is_some() || matches!(input.stat_fresh(&name.path), Ok(None))
+        });
+        let paths: Vec<PathBuf> = due.iter().map(|name| name.path.clone()).collect();
+        let (mut again, error) = mark(&*self.context.ledger, self.context.id, due);
         // Another program may write to the ledger, or its disk may be full.
         if let Some(error) = error.filter(|error| error.kind == ErrorKind::Failed) {
             tracing::warn!(event = "intake.absence_not_recorded", pipeline = %self.context.name(), %error, "cannot record that kept sources were deleted");
             again.clear();
+        }
+        let is_recorded = |path: &&PathBuf| again.iter().all(|name| name.path != **path);
+        for path in paths.iter().filter(is_recorded) {
+            self.context.successions.as_ref().inspect(|all| all.recorded(path));
         }
         for name in in_flight.into_iter().chain(again) {
             self.absent.push(name, now);
@@ -100,25 +98,47 @@ impl Intake {
     }
 }
 
-/// Marks the newest published record of each name that no file has. Returns the names that are to be
-/// tried again: their outputs are not acknowledged yet, or the ledger could not be written.
+/// Marks the record of the file that had this name before another one succeeded it, and ends the succession.
+/// If the ledger cannot be written, or the earlier output is not acknowledged yet, it goes on.
+pub(super) fn mark_succeeded(context: &Context, input: &dyn Source, path: &Path) {
+    let Some((all, succession)) = context.successions.as_ref().zip(context.succession(path)) else {
+        return;
+    };
+    let ledger = &*context.ledger;
+    let look = || Some((input.stat_fresh(path).ok()?, find(ledger, context.id, path, None).ok()?));
+    let Some((found, record)) = look() else { return };
+    // It was moved away and back.
+    let is_back = |record: &Record| {
+        found.is_some_and(|found| found.identity.matches_content(&record.identity))
+    };
+    let earlier = record.filter(|record| record.id < succession && !is_back(record));
+    let is_marked = earlier.is_none_or(|record| {
+        is_acknowledged(&record)
+            && ledger.mark(&[(record.id, State::Changed, None)], Flush::Deferred).is_ok()
+    });
+    if is_marked {
+        all.end(path, succession);
+    }
+}
+
+const fn is_acknowledged(record: &Record) -> bool {
+    matches!(record.state, State::Done | State::Requeued)
+}
+
+/// Marks the newest published record of each name. Returns the names that are to be tried again: their
+/// outputs are not acknowledged yet, or the ledger could not be written.
 fn mark(
-    input: &dyn Source,
     ledger: &dyn Ledger,
     pipeline: PipelineId,
     names: Vec<AbsentName>,
 ) -> (Vec<AbsentName>, Option<ledger::Error>) {
     let (mut marked, mut again, mut failed) = (Vec::new(), Vec::new(), None);
     for name in names {
-        if name.record.is_none() && !matches!(input.stat_fresh(&name.path), Ok(None)) {
-            continue;
-        }
-        match find(ledger, pipeline, &name) {
+        match find(ledger, pipeline, &name.path, name.record) {
             Ok(None) => {}
             Ok(Some(record)) => {
                 let name = AbsentName { record: Some(record.id), ..name };
-                let is_finished = matches!(record.state, State::Done | State::Requeued);
-                if is_finished { marked.push(name) } else { again.push(name) }
+                if is_acknowledged(&record) { marked.push(name) } else { again.push(name) }
             }
             Err(error) => {
                 failed = Some(error);
@@ -141,10 +161,11 @@ fn mark(
 fn find(
     ledger: &dyn Ledger,
     pipeline: PipelineId,
-    AbsentName { path, record, .. }: &AbsentName,
+    path: &Path,
+    record: Option<RecordId>,
 ) -> ledger::Result<Option<Record>> {
     let is_committing = |record: &Record| matches!(record.state, State::Intent | State::Published);
-    let found = match *record {
+    let found = match record {
         Some(id) => ledger.record(id)?,
         None => match ledger.latest(pipeline, path)?.filter(is_committing) {
             None => ledger.latest_published(pipeline, path)?,
@@ -165,9 +186,7 @@ mod tests {
     use super::*;
     use crate::{
         fingerprint::Fingerprint,
-        fs::NodeId,
         ledger::{Output, memory::Store},
-        source,
     };
 
     fn output() -> Output {
@@ -193,10 +212,9 @@ mod tests {
             (&[(&keep, State::Published)], State::Published, true),
             (&[(&delete, State::Done)], State::Done, false),
         ] {
-            let root = tempfile::tempdir().expect("temporary directory");
-            let input = source::open(root.path(), &NodeId::new("test")).expect("open");
             let ledger = Store::default().open();
-            let pipeline = ledger.pipeline("main", root.path(), "/out".as_ref()).expect("register");
+            let pipeline =
+                ledger.pipeline("main", "/in".as_ref(), "/out".as_ref()).expect("register");
             let of = |(on_success, state): &(&OnSuccess, State)| Record {
                 id: ledger.next_id(),
                 pipeline,
@@ -212,18 +230,16 @@ mod tests {
             let records: Vec<Record> = records.iter().map(of).collect();
             ledger.append(&records, Flush::Now).expect("append");
             let name = AbsentName { due: Instant::now(), path: "a".into(), record: None };
-            let (again, error) = mark(&*input, &ledger, pipeline, vec![name.clone()]);
+            let (again, error) = mark(&ledger, pipeline, vec![name]);
             assert!(error.is_none());
             let last = records[records.len() - 1].id;
             let wanted = if is_again { vec![Some(last)] } else { Vec::new() };
             assert_eq!(again.iter().map(|name| name.record).collect::<Vec<_>>(), wanted);
             let first = ledger.record(records[0].id).expect("look up").expect("a record");
             assert_eq!(first.state, expected, "{records:?}");
-            std::fs::write(root.path().join("a"), "another source").expect("write");
-            assert!(mark(&*input, &ledger, pipeline, vec![name]).0.is_empty());
             // The absence is known by now.
             ledger.mark(&[(last, State::Done, None)], Flush::Now).expect("mark");
-            assert!(mark(&*input, &ledger, pipeline, again).0.is_empty());
+            assert!(mark(&ledger, pipeline, again).0.is_empty());
             let record = ledger.record(last).expect("look up").expect("a record");
             assert_eq!(record.state == State::Changed, is_again, "{records:?}");
         }

@@ -44,10 +44,7 @@ impl Intake {
             let arrival = match event {
                 NameEvent::Attributes | NameEvent::Named => Arrival::Unknown,
                 NameEvent::Closed => Arrival::Closed,
-                NameEvent::RenamedHere => {
-                    self.mark_succeeded(&path);
-                    Arrival::Renamed
-                }
+                NameEvent::RenamedHere => Arrival::Renamed,
                 NameEvent::RenamedAway => {
                     self.table.renamed_away(&path, now);
                     Arrival::Unknown
@@ -112,6 +109,7 @@ impl Intake {
     }
 
     pub(super) fn look(&mut self, path: PathBuf, (origin, arrival): (DiscoveredBy, Arrival)) {
+        self.mark_succeeded(&path);
         let Some(input) = self.root.input() else { return };
         let start = self.context.tracer.now();
         let result = failpoint::hit("discover").and_then(|()| {

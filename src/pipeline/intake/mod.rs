@@ -288,6 +288,7 @@ impl Intake {
             stop,
             scans,
             lost_names,
+            root,
             ..
         } = self;
         // `--once` must finish all files of the input; a watching service finds the files that have not
@@ -312,7 +313,10 @@ impl Intake {
         let mut deferred = Vec::new();
         let mut is_scanned = scans.is_complete();
         while let Some(feedback) = outcomes.next().await {
-            let Feedback { outcome, .. } = &feedback;
+            let Feedback { path, outcome } = &feedback;
+            if let Some(input) = root.input() {
+                absent::mark_succeeded(&context, &**input, path);
+            }
             is_scanned &= !outcome.has_lost_name();
             let is_left = outcome.is_unfinished() || (counts_all && !once::is_final(outcome));
             summary.unfinished += u64::from(is_left);

@@ -83,7 +83,10 @@ impl Intake {
         if feedback.outcome.has_lost_name() {
             self.context.note_lost_name();
         }
-        if let Some((path, arrival)) = self.table.on_feedback(feedback, Instant::now()) {
+        let path = feedback.path.clone();
+        let seen_again = self.table.on_feedback(feedback, Instant::now());
+        self.mark_succeeded(&path);
+        if let Some((path, arrival)) = seen_again {
             self.look(path, (DiscoveredBy::Event, arrival));
         }
     }

@@ -84,6 +84,9 @@ impl SettleTable {
         let waiting = match self.entries.get_mut(&path) {
             Some(Pending::InFlight(file)) => {
                 file.observed_again = Some(latest(file.observed_again, observation.arrival));
+                if observation.arrival != Arrival::Unknown {
+                    file.finished = identity;
+                }
                 return None;
             }
             Some(Pending::Waiting(waiting)) => {
@@ -93,18 +96,12 @@ impl SettleTable {
                 let known = if has_changed { waiting.identity } else { waiting.earlier };
                 let is_other = known != Fingerprint::NONE && !identity.may_be_same_file(&known);
                 self.lost += u64::from(is_other);
-                let latest = if waiting.identity == Fingerprint::NONE {
-                    waiting.earlier
-                } else {
-                    waiting.identity
-                };
-                let finish = waiting.finish.unless_changed(&latest, &identity);
+                let finish = waiting.finish.unless_changed(&waiting.finished, &identity);
                 Waiting { identity, unchanged_since, finish, ..*waiting }
             }
             None => Waiting::new(identity, now),
         };
-        let finish = waiting.finish.after(observation.arrival, now);
-        let waiting = Waiting { finish, ..waiting };
+        let waiting = waiting.after(observation, now);
         self.remove_due(&path);
         let quiet_for = now.saturating_duration_since(waiting.unchanged_since).max(observation.age);
         let until = now + self.remaining_wait(&waiting, quiet_for, now);
@@ -114,8 +111,10 @@ impl SettleTable {
             return None;
         }
         self.in_flight += 1;
-        let Waiting { attempt, since, waits, finish, was_replaced, was_attempted, .. } = waiting;
-        let file = InFlight { observed_again: None, waits, finish, identity };
+        let Waiting { attempt, since, waits, finish, finished, .. } = waiting;
+        let Waiting { was_replaced, was_attempted, .. } = waiting;
+        let file =
+            InFlight { observed_again: None, waits, finish, finished, identity, was_replaced };
         self.entries.insert(path.clone(), Pending::InFlight(file));
         Some(SettledFile {
             path,
@@ -144,8 +143,8 @@ impl SettleTable {
         // A scan comes by again and again, and puts nothing off that has its time.
         let is_due = waiting.until <= now;
         let until = if is_due { now + limits::LARGE_FILES_WAIT } else { waiting.until };
-        let finish = waiting.finish.after(observation.arrival, now);
-        self.wait_if_room(is_new, path, Waiting { until, finish, ..waiting });
+        let waiting = waiting.after(observation, now);
+        self.wait_if_room(is_new, path, Waiting { until, ..waiting });
     }
 
     /// Returns the time that a file must still wait. `quiet_for` is the longer of the observed quiet
@@ -237,11 +236,8 @@ impl SettleTable {
     /// must look at it now.
     pub fn on_feedback(&mut self, feedback: Feedback, now: Instant) -> Option<(PathBuf, Arrival)> {
         let Feedback { path, outcome } = feedback;
-        let Some(&Pending::InFlight(InFlight { observed_again, waits, finish, identity })) =
-            self.entries.get(&path)
-        else {
-            return None;
-        };
+        let Some(&Pending::InFlight(file)) = self.entries.get(&path) else { return None };
+        let InFlight { observed_again, waits, finish, finished, identity, was_replaced } = file;
         self.entries.remove(&path);
         self.in_flight = self.in_flight.saturating_sub(1);
         if let Some(closed) = finish.closed() {
@@ -268,8 +264,9 @@ impl SettleTable {
                     unchanged_since: now,
                     until: now + wait,
                     attempt,
-                    was_replaced: cause == DeferReason::Replaced,
+                    was_replaced: was_replaced || cause == DeferReason::Replaced,
                     finish,
+                    finished,
                     waits,
                     earlier: identity,
                     was_attempted: !is_unfinished,

@@ -16,6 +16,7 @@ use crate::{
     fingerprint::Fingerprint,
     fs::{self, Dir, FileMetadata, Kind, NodeId, Overwrite, Writers},
     limits,
+    observe::display_path,
 };
 
 /// A source under its private name, in its own directory.
@@ -186,8 +187,13 @@ impl LocalHeld {
         result: io::Result<TakeResult>,
         marker: Option<&str>,
     ) -> io::Result<TakeResult> {
-        match self.rename_back().and_then(|()| self.return_taken_marker(marker)) {
-            Ok(()) => result,
+        match self.rename_back() {
+            Ok(()) => {
+                if let Err(error) = self.return_taken_marker(marker) {
+                    tracing::warn!(event = "file.marker_failed", source = %display_path(&self.dir.path().join(&self.name)), %error, hint = "write its marker again", "cannot restore a source's marker");
+                }
+                result
+            }
             Err(error) => {
                 let error = self.at(error);
                 Ok(TakeResult::Stranded(self.private.into(), error))

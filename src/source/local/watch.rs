@@ -7,7 +7,7 @@ use std::{
 
 use notify::{
     Config, ErrorKind, Event, EventKind, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher,
-    event::{AccessKind, AccessMode, ModifyKind, RemoveKind, RenameMode},
+    event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind, RenameMode},
 };
 
 use super::super::event_queue::{EventQueue, NameEvent};
@@ -49,7 +49,7 @@ impl Watch {
             Ok(event) => add_event(&queue, &watched_root, &event, &mut renames),
             Err(error) => {
                 tracing::warn!(event = "intake.watch_failed", %error, "watch error, running a full scan");
-                queue.overflow();
+                lose_events(&queue);
             }
         };
         let mut watcher = RecommendedWatcher::new(handler, config).map_err(classify)?;
@@ -86,11 +86,16 @@ impl RecentRenames {
     }
 }
 
+fn lose_events(queue: &EventQueue) {
+    queue.successions().inspect(|all| all.overflow());
+    queue.overflow();
+}
+
 fn add_event(queue: &EventQueue, root: &Path, event: &Event, renames: &mut RecentRenames) {
     crate::failpoint::pass("discover::event");
     // An overflow has no path, so it must be handled first.
     if event.need_rescan() {
-        return queue.overflow();
+        return lose_events(queue);
     }
     if event.kind == EventKind::Modify(ModifyKind::Name(RenameMode::Both)) {
         return add_rename(queue, root, &event.paths);
@@ -118,6 +123,10 @@ fn of_name(
     match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => NameEvent::Closed,
         EventKind::Modify(ModifyKind::Metadata(_)) => NameEvent::Attributes,
+        EventKind::Create(CreateKind::File) => {
+            successions.inspect(|all| all.created(path));
+            NameEvent::Named
+        }
         EventKind::Remove(RemoveKind::File) => {
             successions.inspect(|all| all.vacated(path));
             NameEvent::Named
@@ -134,6 +143,7 @@ fn of_name(
             // The service gives a source its name back: that is no sign that it is finished.
             let is_own = |from: &PathBuf| from.file_name().is_some_and(fs::is_internal_name);
             if from.as_ref().is_some_and(is_own) {
+                successions.inspect(|all| all.returned(path));
                 return NameEvent::Named;
             }
             successions.inspect(|all| all.renamed(from.as_deref(), path));

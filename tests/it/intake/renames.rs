@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The files below the output, without their extension.
-fn published(place: &Place) -> Vec<String> {
+pub(super) fn published(place: &Place) -> Vec<String> {
     let out = place.output();
     let mut paths = tree(&out);
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "zst"));
@@ -25,18 +25,18 @@ fn published(place: &Place) -> Vec<String> {
 }
 
 /// A service whose files wait, whole and without a name, for as long as there is the gate.
-fn held(place: &Place, args: &[&str]) -> Running {
+pub(super) fn held(place: &Place, args: &[&str]) -> Running {
     fs::write(place.root().join("gate"), "").unwrap();
     let gate = format!("commit::sync=return(while:{})", place.root().join("gate").display());
     place.watch_with(args, &gate)
 }
 
-fn open(place: &Place) {
+pub(super) fn open(place: &Place) {
     fs::remove_file(place.root().join("gate")).unwrap();
 }
 
 /// Waits until this many temporary files are in the output.
-fn until_staged(place: &Place, count: usize) {
+pub(super) fn until_staged(place: &Place, count: usize) {
     until("they are staged", || {
         let staged = |path: &&std::path::PathBuf| {
             path.extension().is_some_and(|extension| extension == "tmp")
@@ -495,36 +495,5 @@ fn once_publishes_a_file_whose_name_another_one_took_in_flight() {
         names.sort_unstable();
         assert_eq!(names, ["log", "log.1"], "{on_success}");
         assert_eq!(place.published("log.1.zst"), b"the old one");
-    }
-}
-
-/// A rotation whose names come while a job of the old file waits, and whose new file is touched at once: the
-/// old file's output stays, whatever the events of one batch are.
-#[test]
-fn a_file_that_succeeds_another_one_in_flight_gets_an_output_of_its_own() {
-    for settle in ["auto", "0s"] {
-        let place = Place::new();
-        place.put("a.log", "first\n");
-        let first = place.watch(&["--settle", settle]);
-        until("the first one", || published(&place).len() == 1);
-        assert_eq!(first.stop().code, 0);
-        let running = held(&place, &["--settle", settle]);
-        running.until_said("event=pipeline.ready");
-        // Its own update is in flight when it goes.
-        let file = place.input().join("a.log");
-        let mut old = fs::File::options().append(true).open(&file).unwrap();
-        std::io::Write::write_all(&mut old, b"and more\n").unwrap();
-        drop(old);
-        until_staged(&place, 1);
-        let next = place.root().join("next.log");
-        fs::write(&next, "second\n").unwrap();
-        fs::remove_file(&file).unwrap();
-        fs::rename(&next, &file).unwrap();
-        drop(fs::File::options().append(true).open(&file).unwrap());
-        open(&place);
-        until("both outputs", || published(&place).len() == 2);
-        ends_well(&place, running);
-        assert_eq!(place.published("a.log.zst"), b"first\n", "{settle}");
-        assert_eq!(place.published("a.log.1.zst"), b"second\n", "{settle}");
     }
 }

@@ -32,8 +32,14 @@ fn rotate_and(place: &Place, compress: &str, by: &str) {
     done(Command::new("/usr/sbin/logrotate").arg("--force").arg("--state").arg(state).arg(rules));
 }
 
+/// The contents of the outputs that have their names.
 fn contents(paths: &[PathBuf]) -> BTreeSet<String> {
-    paths.iter().map(|path| String::from_utf8(decompressed(path)).unwrap()).collect()
+    let is_output = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "zst");
+    paths
+        .iter()
+        .filter(is_output)
+        .map(|path| String::from_utf8(decompressed(path)).unwrap())
+        .collect()
 }
 
 fn wanted() -> BTreeSet<String> {

@@ -6,7 +6,7 @@ use super::finish::Finish;
 use crate::{
     fingerprint::Fingerprint,
     limits,
-    pipeline::job::{Arrival, DeferReason},
+    pipeline::job::{Arrival, DeferReason, Observation},
 };
 
 #[derive(Debug)]
@@ -30,7 +30,10 @@ pub(super) struct InFlight {
     /// See [`Waiting::waits`].
     pub(super) waits: u32,
     pub(super) finish: Finish,
+    /// See [`Waiting::finished`].
+    pub(super) finished: Fingerprint,
     pub(super) identity: Fingerprint,
+    pub(super) was_replaced: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -43,8 +46,11 @@ pub(super) struct Waiting {
     /// The earliest time of the next look.
     pub(super) until: Instant,
     pub(super) attempt: u32,
+    /// Whether another file took its name during a job.
     pub(super) was_replaced: bool,
     pub(super) finish: Finish,
+    /// Its identity when the latest evidence that it is finished was seen.
+    pub(super) finished: Fingerprint,
     /// How often it was deferred because it was not finished; each doubles the wait.
     pub(super) waits: u32,
     /// Its identity at its latest job.
@@ -67,6 +73,15 @@ impl Waiting {
         }
     }
 
+    /// Returns the entry after an observation's event.
+    pub(super) fn after(self, observation: &Observation, now: Instant) -> Self {
+        let Observation { arrival, .. } = *observation;
+        let is_evidence = arrival != Arrival::Unknown;
+        let identity = observation.metadata.identity;
+        let finished = if is_evidence { identity } else { self.finished };
+        Self { finish: self.finish.after(arrival, now), finished, ..self }
+    }
+
     pub(super) fn new(identity: Fingerprint, now: Instant) -> Self {
         Self {
             identity,
@@ -76,6 +91,7 @@ impl Waiting {
             attempt: 1,
             was_replaced: false,
             finish: Finish::Unknown,
+            finished: Fingerprint::NONE,
             waits: 0,
             earlier: Fingerprint::NONE,
             was_attempted: false,

@@ -177,8 +177,8 @@ pub fn resolve(staged: &Staged) -> Result<Resolution, Failure> {
         // The ledger that had its record was lost, or the directories were moved to other paths.
         Resolution::Conflict(_)
             if policy == OnExists::Update
-                && !is_of_another_source(staged)?
-                && has_same_content(staged, &existing)? =>
+                && has_same_content(staged, &existing)?
+                && !is_of_another_source(staged, &existing)? =>
         {
             let identity = existing.identity;
             Ok(Resolution::Replace(Replaced { identity, hash: Some(*hash) }))
@@ -187,10 +187,14 @@ pub fn resolve(staged: &Staged) -> Result<Resolution, Failure> {
     }
 }
 
-/// Checks whether the ledger knows the output's name as another source's, of any pipeline.
-fn is_of_another_source(staged: &Staged) -> Result<bool, Failure> {
+/// Checks whether the ledger knows the output's name as another source's, of any pipeline. A file that is
+/// older than the first record of its directory is not looked up: that takes as long as the ledger is large.
+fn is_of_another_source(staged: &Staged, existing: &Occupant) -> Result<bool, Failure> {
     let Job { context, path, .. } = &staged.job;
     let look_up = || {
+        if existing.identity.changed_ns < context.first_output_ns()? {
+            return Ok(false);
+        }
         for roots in context.ledger.roots()? {
             if roots.output != context.config.output {
                 continue;
@@ -250,7 +254,7 @@ fn find_earlier_output<'a>(
     };
     let Job { input, metadata, .. } = &staged.job;
     let is_of_this_run = staged.job.context.ledger.is_of_this_run(record.id);
-    let is_same_source = staged.job.succession.is_none()
+    let is_same_source = staged.job.succession.is_none_or(|succession| record.id > succession)
         && earlier_output::is_same_source(record, &metadata.identity, &**input, is_of_this_run)?;
     Ok(EarlierOutput { record, is_as_published, is_same_source })
 }

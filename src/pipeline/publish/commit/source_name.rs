@@ -23,6 +23,7 @@ pub fn check_source_name(mut staged: Staged) -> Option<Staged> {
         // Before the check: a file that comes under a new name from now on finds it.
         job.commit = Some(job.context.in_commit.begin(job.metadata.identity));
     }
+    job.succession = job.context.succession(&job.path);
     let found = match job.input.stat_fresh(&job.path) {
         Ok(found) => found,
         Err(SourceError { source: error, .. }) => {
@@ -32,7 +33,8 @@ pub fn check_source_name(mut staged: Staged) -> Option<Staged> {
     };
     let is_same =
         found.is_some_and(|found| found.identity.may_be_same_file(&job.metadata.identity));
-    job.succession = job.context.succession(&job.path);
+    // One that came in between may be this file's.
+    job.succession = job.context.succession(&job.path).or(job.succession);
     if is_same || (found.is_some() && job.was_replaced) {
         return Some(staged);
     }
