@@ -30,6 +30,7 @@ pub const OTHER_LEDGER: &str = "0123456789abcdef";
 pub struct Line {
     pub id: i64,
     pub ledger: String,
+    pub pipeline: String,
     pub outcome: String,
     pub source: PathBuf,
     pub output: Option<PathBuf>,
@@ -43,8 +44,15 @@ pub fn whole(events: &[u8]) -> &[u8] {
     &events[..end]
 }
 
-/// The service's own lines of an events file, as far as they are whole.
+/// The lines of the pipeline that is judged, as far as they are whole.
 pub fn lines(events: &[u8]) -> Vec<Line> {
+    let mut lines = all_lines(events);
+    lines.retain(|line| line.pipeline == "main");
+    lines
+}
+
+/// The service's own lines of an events file, as far as they are whole.
+pub fn all_lines(events: &[u8]) -> Vec<Line> {
     whole(events)
         .split(|byte| *byte == b'\n')
         .filter(|line| !STRANGE_LINES.iter().any(|strange| strange.starts_with(line)))
