@@ -263,9 +263,12 @@ impl Examiner<'_> {
         }
         for ((source, _), ids) in ids {
             let scenario = &self.recording.scenario;
-            // With `replace`, a new time makes a new version of the same content.
-            let is_touched_again = scenario.touched && scenario.on_exists == "replace";
-            let allowed = 1 + usize::from(is_touched_again);
+            // With `replace`, a new time makes a new version of the same content, and so does a request.
+            let replaces = scenario.on_exists == "replace";
+            let is_requested = self.known.requested.contains(source);
+            let allowed = 1
+                + usize::from(replaces && scenario.touched)
+                + usize::from(replaces && is_requested);
             let versions = &self.recording.plan.contents[source];
             if ids.len() > allowed && !versions.is_empty() {
                 found.push(format!("published {} times: {}", ids.len(), source.display()));

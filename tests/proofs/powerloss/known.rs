@@ -18,6 +18,8 @@ pub enum Mark {
     Durable { source: PathBuf, version: usize },
     /// A consumer is about to take the output of this line.
     Taken { id: i64 },
+    /// An operator is about to have this source processed again.
+    Requested { source: PathBuf },
     /// The service has stopped, and said that nothing was left.
     Stopped,
 }
@@ -71,6 +73,8 @@ pub struct Known {
     pub lines: Vec<Line>,
     /// The lines whose output a consumer took, or was about to.
     pub taken: BTreeSet<i64>,
+    /// The sources that an operator had processed again.
+    pub requested: BTreeSet<PathBuf>,
 }
 
 impl Known {
@@ -84,6 +88,9 @@ impl Known {
             }
             Mark::Taken { id } => {
                 self.taken.insert(*id);
+            }
+            Mark::Requested { source } => {
+                self.requested.insert(source.clone());
             }
             Mark::Stopped => {}
         }

@@ -293,6 +293,7 @@ impl Studio {
                 let published = lines.iter().filter(|line| line.outcome == "published");
                 let left = published.filter(|line| !scenario.consumer_takes || line.id % 2 == 0);
                 for line in left.filter(|line| input.join(&line.source).exists()).take(3) {
+                    self.tape.mark(Mark::Requested { source: line.source.clone() });
                     asked("reprocess", &input.join(&line.source));
                 }
             }
