@@ -55,7 +55,7 @@ pub const ERROR_NAMES: [&str; 6] = [
 /// The operations that durability relies on. A test can omit each one with `return(out)`, to see that
 /// the proofs detect it (`tests/proofs/powerloss/mutants.rs`). Two steps in the wrong order are the same as an
 /// omitted barrier between them.
-pub const BARRIERS: [&str; 25] = [
+pub const BARRIERS: [&str; 32] = [
     "barrier::new_directory",
     "barrier::temp",
     "barrier::temp_directory",
@@ -81,6 +81,13 @@ pub const BARRIERS: [&str; 25] = [
     "barrier::recovered_directory",
     "barrier::recovered_mark",
     "barrier::recovered_name",
+    "barrier::writeback",
+    "barrier::group_result",
+    "barrier::line_proof",
+    "barrier::torn_line",
+    "barrier::rewritten_lines",
+    "barrier::events_directory",
+    "barrier::idle_flush",
 ];
 
 /// The properties of the machine: its other writes, and the features of its file systems. `return(out)`

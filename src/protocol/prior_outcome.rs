@@ -140,6 +140,14 @@ pub fn prior_outcome(
     let same = found.matches(&record.identity);
     let may_differ = same && record.identity.may_hide_a_change(record.at_ns);
     match record.state {
+        // The request was for the content that a power loss took.
+        State::Requeued
+            if record.output.is_some()
+                && !found.matches_content(&record.identity)
+                && found.is_earlier_state_of(&record.identity) =>
+        {
+            PriorOutcome::RolledBack
+        }
         State::Requeued | State::Withdrawn => PriorOutcome::New,
         State::Intent if same => PriorOutcome::Unfinished,
         State::Published | State::Done | State::Changed if may_differ => {

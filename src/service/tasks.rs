@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     config::{Config, Pipeline},
+    failpoint,
     fs::SandboxScope,
     hooks::HookContext,
     ledger::Ledger,
@@ -165,7 +166,9 @@ pub fn flushes(life: &mut Lifecycle, ledger: &Arc<dyn Ledger>, control: &Control
                 _ = every.tick() => {}
             }
             let ledger = Arc::clone(&ledger);
-            let flushed = blocking(move || ledger.flush(limits::LEDGER_FLUSH_INTERVAL)).await;
+            let flush = move || ledger.flush(limits::LEDGER_FLUSH_INTERVAL);
+            let flush = || failpoint::barrier("barrier::idle_flush", flush);
+            let flushed = blocking(flush).await;
             if let Err(source) = flushed {
                 control.storage_failed(source);
             }

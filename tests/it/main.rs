@@ -14,6 +14,9 @@ mod manager;
 #[path = "../support/mounts.rs"]
 #[expect(dead_code, reason = "the proofs use the rest")]
 mod mounts;
+#[cfg(feature = "failpoints")]
+#[path = "../support/neighbour.rs"]
+mod neighbour;
 #[path = "../support/prove.rs"]
 mod prove;
 #[cfg(feature = "failpoints")]

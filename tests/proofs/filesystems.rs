@@ -10,7 +10,7 @@
 mod across;
 mod inodes;
 mod links;
-mod odd;
+pub mod odd;
 mod oddities;
 mod refused;
 

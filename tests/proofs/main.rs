@@ -15,6 +15,9 @@ mod manager;
 #[path = "../support/mounts.rs"]
 #[expect(dead_code, reason = "the tests of the service use the rest")]
 mod mounts;
+#[cfg(feature = "failpoints")]
+#[path = "../support/neighbour.rs"]
+mod neighbour;
 #[path = "../support/prove.rs"]
 mod prove;
 #[cfg(feature = "failpoints")]

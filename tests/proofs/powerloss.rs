@@ -18,6 +18,7 @@ mod check;
 mod disk;
 mod flushes;
 mod hands;
+mod idle;
 mod known;
 mod mutants;
 mod names;

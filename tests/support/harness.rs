@@ -13,6 +13,8 @@ use std::{
 
 use tidemill::{policy::ExpansionLimits, transforms::Transformer};
 
+use crate::neighbour::{Neighbour, own_lines};
+
 /// What a test waits for at most: a hang is a failure, a slow machine is not.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -238,13 +240,15 @@ impl Tree {
         found
     }
 
+    /// Another program that works on the events file and the ledger, until it is dropped.
+    pub fn shared(&self, state: &str, seed: u64) -> Neighbour {
+        Neighbour::start(self.path("events"), self.path(state).join("ledger.sqlite"), seed)
+    }
+
     /// How many lines the events file has for each published source.
     pub fn acknowledged(&self) -> BTreeMap<PathBuf, usize> {
-        let text = fs::read_to_string(self.path("events")).unwrap_or_default();
         let mut counts = BTreeMap::new();
-        // A reader may see the begin of a line.
-        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
-            let event: serde_json::Value = serde_json::from_str(line).expect("a JSON line");
+        for event in own_lines(&self.path("events")) {
             if event["outcome"] == "published" {
                 let source = event["source"].as_str().expect("a source");
                 *counts.entry(PathBuf::from(source)).or_default() += 1;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    ledger::{Flush, memory::Store, sqlite::Sqlite},
+    ledger::{Flush, Output, memory::Store, sqlite::Sqlite},
     reason::ReasonCode,
 };
 
@@ -243,4 +243,28 @@ fn a_requeued_copy_with_the_inode_of_a_later_namesake_is_only_disposed_of() {
     let record = find_record(&ledger, pipeline, "a".as_ref(), &found).expect("look up");
     let outcome = classify(&ledger, record.as_ref(), &found, &OnSuccess::Delete, || Some(1000));
     assert_eq!(outcome, PriorOutcome::MetadataChanged);
+}
+
+/// The emptied file was published, as a second output or in place of the good one.
+#[test]
+fn a_published_file_that_a_power_loss_emptied_after_a_request_is_rolled_back() {
+    let output = Output {
+        path: "a".into(),
+        temp: "".into(),
+        identity: READ,
+        hash: [1; 32],
+        source_hash: [1; 32],
+        replaces: None,
+        transforms: "copy".into(),
+    };
+    let published = Record { output: Some(output), ..record(State::Requeued, false) };
+    let outcome =
+        |record: &Record, found: Fingerprint| prior_outcome(Some(record), &found, &OnSuccess::Keep);
+    let emptied = Fingerprint { size: 0, modified_ns: 40, changed_ns: 40, ..READ };
+    assert_eq!(outcome(&published, emptied), PriorOutcome::RolledBack);
+    assert_eq!(outcome(&published, READ), PriorOutcome::New);
+    let rewritten = Fingerprint { size: 3, modified_ns: 70, changed_ns: 70, ..READ };
+    assert_eq!(outcome(&published, rewritten), PriorOutcome::New);
+    // An operator may have it processed as it is.
+    assert_eq!(outcome(&record(State::Requeued, false), emptied), PriorOutcome::New);
 }

@@ -97,7 +97,7 @@ impl GroupSync {
         {
             tracing::warn!(event = "storage.fallback", %error, "syncfs failed, using fsync until restart");
         }
-        result
+        failpoint::barrier("barrier::group_result", || result)
     }
 }
 

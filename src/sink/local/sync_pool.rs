@@ -215,7 +215,8 @@ pub fn start_writeback(files: Vec<Content>) -> (Vec<Content>, Vec<Synced>) {
     let mut failed = Vec::new();
     let mut started = Vec::with_capacity(files.len());
     for content in files {
-        match fs::start_writeback(content.temp.file()) {
+        let start = || fs::start_writeback(content.temp.file());
+        match failpoint::barrier("barrier::writeback", start) {
             Ok(()) => started.push(content),
             Err(error) => failed.push((content, Err(error))),
         }

@@ -12,6 +12,7 @@ use rustix::process::Signal;
 
 use crate::{
     harness::{Service, Tree, decode, decoder},
+    neighbour::own_lines,
     prove::{self, Random},
 };
 
@@ -233,11 +234,8 @@ impl Rig {
     }
 
     fn lines(&self) -> Vec<Line> {
-        let text = fs::read_to_string(self.tree.path("events")).unwrap_or_default();
-        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        let line = |line: &str| {
-            let event: serde_json::Value = serde_json::from_str(line).expect("a JSON line");
-            assert_eq!(event["outcome"], "published", "{line}\n{}", self.tree.log());
+        let line = |event: serde_json::Value| {
+            assert_eq!(event["outcome"], "published", "{event}\n{}", self.tree.log());
             let text = |field: &str| event[field].as_str().expect("a text").to_owned();
             Line {
                 id: event["id"].as_i64().expect("an id"),
@@ -248,7 +246,7 @@ impl Rig {
                 is_of_its_job: event["seconds"].is_number(),
             }
         };
-        whole.map(line).collect()
+        own_lines(&self.tree.path("events")).into_iter().map(line).collect()
     }
 
     /// Within one life of the process a rename publishes no content twice, unless the source is kept or
@@ -349,7 +347,9 @@ fn a_kill_at_random_instants_alongside_renames_redeliveries_and_other_policies_l
     let trees = prove::count(60).div_ceil(KILLS);
     let mut sum = Figures::default();
     for round in 0..trees {
-        let mut rig = Rig::new(prove::seed() ^ (round as u64) << 32, round % 2 == 1);
+        let seed = prove::seed() ^ (round as u64) << 32;
+        let mut rig = Rig::new(seed, round % 2 == 1);
+        let neighbour = (round % 3 == 1).then(|| rig.tree.shared("out/.tidemill", seed));
         let then = ["delete", "archive", "keep"][round % 3];
         let changed_at = 1 + rig.random.below(5);
         for number in 0..KILLS {
@@ -363,6 +363,7 @@ fn a_kill_at_random_instants_alongside_renames_redeliveries_and_other_policies_l
         }
         let code = rig.tree.once(rig.on_success);
         assert_eq!(code, 0, "round {round}\n{}", rig.tree.log());
+        drop(neighbour);
         rig.assert_done();
         let Figures { kills, delivered, renamed, redelivered, reprocessed, published_once } =
             rig.figures;

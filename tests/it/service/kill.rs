@@ -147,6 +147,8 @@ fn a_kill_at_200_random_instants_loses_and_doubles_nothing() {
         // The archive on another file system, which gets copies.
         let _mount = (round % 6 == 2).then(|| Mount::memory(&tree.path("archive"), "64m"));
         let tree = tree.with_archived();
+        let neighbour =
+            (round % 4 == 3).then(|| tree.shared("out/.tidemill", prove::seed() ^ round as u64));
         for _ in 0..10 {
             let service = tree.start(on_success, &["--once"]);
             std::thread::park_timeout(Duration::from_micros(random.below(60_000)));
@@ -157,6 +159,7 @@ fn a_kill_at_200_random_instants_loses_and_doubles_nothing() {
             tree.assert_nothing_lost(on_success);
         }
         assert_eq!(tree.once(on_success), 0, "round {round}\n{}", tree.log());
+        drop(neighbour);
         tree.assert_done(on_success);
     }
     // On a machine with nothing else to do, half of the runs end before their kill.

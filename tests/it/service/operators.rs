@@ -14,6 +14,7 @@ use rustix::process::Signal;
 
 use crate::{
     harness::{Service, Tree},
+    neighbour::own_lines,
     prove::{self, Random},
 };
 
@@ -208,10 +209,7 @@ impl Rig {
     }
 
     fn lines(&self) -> Vec<Line> {
-        let text = fs::read_to_string(self.tree.path("events")).unwrap_or_default();
-        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        let events =
-            whole.map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        let events = own_lines(&self.tree.path("events")).into_iter();
         let published = events.filter(|event| event["outcome"] == "published");
         let line = |event: serde_json::Value| {
             let text = |field: &str| event[field].as_str().expect("a text").to_owned();
@@ -358,8 +356,11 @@ fn a_kill_at_random_instants_alongside_reloads_requeues_and_consumers_loses_noth
     let trees = prove::count(60).div_ceil(KILLS);
     let mut sum = Figures::default();
     for round in 0..trees {
-        let mut rig = Rig::new(prove::seed() ^ 0x09e7 ^ (round as u64) << 32);
+        let seed = prove::seed() ^ 0x09e7 ^ (round as u64) << 32;
+        let mut rig = Rig::new(seed);
+        let neighbour = (round % 3 == 1).then(|| rig.tree.shared("state", seed));
         (0..KILLS).for_each(|number| rig.killed(number));
+        drop(neighbour);
         rig.finish();
         let Figures { kills, reloads, requeued, taken } = rig.figures;
         sum.kills += kills;

@@ -35,6 +35,8 @@ const BYTES: u64 = 320 << 20;
 const BLOCK: usize = 4096;
 /// How the content of every source begins, and each block of it.
 const CONTENT: &[u8] = b"content ";
+/// How the events file begins.
+const LINE: &[u8] = b"{\"time\":";
 
 /// One file, the disk; this many of the next writes with content fail.
 struct Server {
@@ -115,7 +117,8 @@ impl Filesystem for Server {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let has_content = data.chunks(BLOCK).any(|block| block.starts_with(CONTENT));
+        let is_content = |block: &[u8]| block.starts_with(CONTENT) || block.starts_with(LINE);
+        let has_content = data.chunks(BLOCK).any(is_content);
         let fails = has_content
             && self
                 .failing
@@ -317,5 +320,71 @@ fn an_output_that_is_not_synced_is_lost_where_the_device_failed() {
     let case = Case { failing: 5, is_flushed: true, failpoints, ..Case::of("ext4", "fsync") };
     if let Some(lost) = lost(case) {
         assert!(!lost.is_empty(), "the device lost nothing");
+    }
+}
+
+/// The mutant: nor does anybody where the error of the sync for many outputs counts for none of them.
+#[test]
+fn an_error_of_a_sync_for_many_outputs_is_each_ones() {
+    let failpoints = "barrier::group_result=return(out)";
+    for is_flushed in [false, true] {
+        let case = Case { failing: 5, is_flushed, ..Case::of("ext4", "syncfs") };
+        let Some(whole) = lost(case) else { return };
+        assert!(whole.is_empty(), "{whole:?}");
+        let lost = lost(Case { failpoints, ..case }).expect("as before");
+        assert!(!lost.is_empty(), "the device lost nothing");
+    }
+}
+
+const EVENTS_ON_THE_DEVICE: &str = "state_dir = \"state\"\nevents = \"device/events\"\n\
+    [[pipeline]]\ninput = \"in\"\noutput = \"out\"\non_success = \"delete\"\n";
+
+/// How many lines are on the disk after a run that failed to sync the only one, and another run with these
+/// failpoints.
+fn lines_on_the_disk(kind: &str, failpoints: &str) -> Option<usize> {
+    let mut tree = Tree::new();
+    fs::create_dir(tree.path("device")).expect("directory");
+    let Some(disk) = device(&tree, kind, "device") else {
+        prove::skipped("a device that fails", "no FUSE, loop device or mkfs");
+        return None;
+    };
+    tree.put("a", b"a source");
+    fs::write(tree.path("config.toml"), EVENTS_ON_THE_DEVICE).expect("configuration");
+    // More than btrfs keeps with its own data; the next line begins a block.
+    let others = ["#".repeat(2 * BLOCK - 1), "\n".to_owned()].concat();
+    let events = tree.path("device/events");
+    fs::write(&events, others).and_then(|()| File::open(&events)?.sync_all()).expect("events");
+    let once = |failpoints: &str| {
+        let mut command = tree.configured("config.toml");
+        let child = command.arg("--once").env("FAILPOINTS", failpoints).spawn().expect("start");
+        crate::harness::Service::from(child).wait()
+    };
+    disk.failing.store(1, Ordering::Relaxed);
+    let code = once("");
+    assert_eq!((code, disk.failing.load(Ordering::Relaxed)), (74, 0), "{kind}\n{}", tree.log());
+    let shown = fs::read(&events).expect("events");
+    assert_eq!(lines(&shown), 1, "{kind}: the kernel shows what it did not write");
+    assert_eq!(once(failpoints), 0, "{kind}\n{}", tree.log());
+    drop(disk);
+    let again = tree.path("again");
+    fs::create_dir(&again).expect("directory");
+    assert!(mounted(&tree.path("image"), "loop", &again), "a new mount");
+    let events = fs::read(again.join("events")).expect("events");
+    run("umount", &[&again]);
+    Some(lines(&events))
+}
+
+fn lines(events: &[u8]) -> usize {
+    events.split(|byte| *byte == b'\n').filter(|line| line.starts_with(LINE)).count()
+}
+
+/// And its mutant: recovery finds the line in memory, and takes it for the acknowledgement.
+#[test]
+fn a_line_whose_sync_failed_is_written_again_before_it_counts() {
+    for kind in KINDS {
+        let Some(lines) = lines_on_the_disk(kind, "") else { return };
+        assert_eq!(lines, 1, "{kind}");
+        let lines = lines_on_the_disk(kind, "barrier::rewritten_lines=return(out)");
+        assert_eq!(lines, Some(0), "{kind}: the mutant is not seen");
     }
 }

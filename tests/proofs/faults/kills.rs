@@ -18,8 +18,10 @@ fn killed(on_success: &str) {
     let points = trace::points(on_success);
     let (mut kills, mut calls) = (0, BTreeSet::new());
     let chosen = sample(&points, prove::count(60), &mut random);
-    for point in &chosen {
+    for (number, point) in (0_u64..).zip(&chosen) {
         let tree = trace::tree(point.links);
+        let neighbour =
+            (number % 4 == 3).then(|| tree.shared("out/.tidemill", prove::seed() ^ number));
         let code = trace::tampered(&tree, on_success, point, "signal=KILL").ended();
         let expected = [Some(KILLED), Some(0)].contains(&code);
         assert!(expected, "{point:?} {on_success}: {code:?}\n{}", tree.log());
@@ -29,6 +31,7 @@ fn killed(on_success: &str) {
         }
         tree.assert_nothing_lost(on_success);
         assert_eq!(tree.once(on_success), 0, "{point:?} {on_success}\n{}", tree.log());
+        drop(neighbour);
         tree.assert_done(on_success);
     }
     assert!(kills * 2 > chosen.len(), "only {kills} kills met a call");

@@ -5,6 +5,7 @@ use std::{
     ffi::{OsStr, OsString},
     path::Path,
     sync::{Arc, Mutex, MutexGuard},
+    thread::JoinHandle,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -37,6 +38,10 @@ pub struct Oddities {
     pub renumbers: bool,
     /// All times are this one, as within one tick of a clock that is coarse.
     pub clock: Option<SystemTime>,
+    /// How far its clock is behind the kernel's.
+    pub behind: Duration,
+    /// How long each call takes.
+    pub latency: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -66,16 +71,34 @@ struct Odd {
     oddities: Oddities,
 }
 
-/// Mounts one at a directory, until what this gives is dropped.
-pub fn mount(at: &Path, oddities: Oddities) -> Option<BackgroundSession> {
+/// A mounted one. Dropping it unmounts it.
+pub struct Mounted {
+    tree: Arc<Mutex<Tree>>,
+    _session: BackgroundSession,
+}
+
+impl Mounted {
+    /// Answers nothing for this long, from soon on.
+    pub fn hang(&self, time: Duration) -> JoinHandle<()> {
+        let tree = Arc::clone(&self.tree);
+        std::thread::spawn(move || {
+            let _held = tree.lock().unwrap();
+            std::thread::park_timeout(time);
+        })
+    }
+}
+
+/// Mounts one at a directory.
+pub fn mount(at: &Path, oddities: Oddities) -> Option<Mounted> {
     let odd = Odd { tree: Arc::default(), oddities };
     let root = odd.node(FileType::Directory, 0o755);
     odd.tree().nodes.insert(ROOT, root);
     odd.tree().last = ROOT;
+    let tree = Arc::clone(&odd.tree);
     let mut config = Config::default();
     config.mount_options = vec![MountOption::FSName("odd".to_owned()), MountOption::RW];
     match fuser::spawn_mount(odd, at, &config) {
-        Ok(session) => Some(session),
+        Ok(session) => Some(Mounted { tree, _session: session }),
         Err(error) => {
             prove::skipped("filesystems", &format!("FUSE cannot mount here: {error}"));
             None
@@ -84,12 +107,16 @@ pub fn mount(at: &Path, oddities: Oddities) -> Option<BackgroundSession> {
 }
 
 impl Odd {
+    /// The files, for one call.
     fn tree(&self) -> MutexGuard<'_, Tree> {
+        if !self.oddities.latency.is_zero() {
+            std::thread::park_timeout(self.oddities.latency);
+        }
         self.tree.lock().unwrap()
     }
 
     fn now(&self) -> SystemTime {
-        self.oddities.clock.unwrap_or_else(SystemTime::now)
+        self.oddities.clock.unwrap_or_else(|| SystemTime::now() - self.oddities.behind)
     }
 
     fn node(&self, kind: FileType, mode: u32) -> Node {
@@ -275,7 +302,12 @@ impl Filesystem for Odd {
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        answer(self.tree().unlink(parent, name, self.now()), reply);
+        let mut tree = self.tree();
+        let is_empty = |number: u64| tree.nodes.get(&number).is_none_or(|it| it.names.is_empty());
+        if !tree.find(parent, name).is_none_or(is_empty) {
+            return reply.error(Errno::ENOTEMPTY);
+        }
+        answer(tree.unlink(parent, name, self.now()), reply);
     }
 
     fn rename(

@@ -4,11 +4,15 @@ use std::{
     fs,
     io::{ErrorKind, Write},
     path::Path,
+    time::Duration,
 };
 
-use crate::model::{
-    steps::{Hand, Size},
-    world::{ANOTHER_LEDGER, World, hash, output_of, temporary_of},
+use crate::{
+    model::{
+        steps::{Hand, Size},
+        world::{World, hash, output_of, temporary_of},
+    },
+    neighbour::{ANOTHER_LEDGER, append, hold},
 };
 
 impl World {
@@ -29,6 +33,15 @@ impl World {
             Hand::Foreign(path) => self.foreign(path),
             Hand::ForeignDirectory(path) => self.foreign_directory(path),
             Hand::ForeignLine(path) => self.foreign_line(path),
+            Hand::HoldLedger(transaction, millis) => {
+                let (ledger, time) = (self.ledger(), Duration::from_millis(millis));
+                self.others.push(std::thread::spawn(move || hold(&ledger, transaction, time)));
+            }
+            Hand::Hang(millis) => {
+                let hangs = self.disks.iter().map(|disk| disk.hang(Duration::from_millis(millis)));
+                self.others.extend(hangs);
+                return;
+            }
         }
         self.observe();
     }
@@ -36,17 +49,15 @@ impl World {
     /// As [`Self::hand`], while the service runs: without what a user must not do then. A file
     /// whose source is to be removed is replaced, not rewritten (its last bytes might be written
     /// in the instant between the last look at it and its removal), and an output that may be
-    /// replaced is not taken (the consumer might take what is not acknowledged yet).
+    /// replaced is not taken (the consumer might take what is not acknowledged yet). On an input whose file
+    /// system does not say who writes, every file is moved in.
     pub fn act_next_to_the_service(&mut self, hand: Hand) {
         let replaces = ["update", "replace"].contains(&self.on_exists);
+        let may_write = self.on_success == "keep" && !self.served.has_input();
         match hand {
-            Hand::Write(path, size) if self.on_success != "keep" => {
-                self.hand(Hand::MoveIn(path, size));
-            }
-            Hand::Append(_) if self.on_success != "keep" => {}
+            Hand::Write(path, size) if !may_write => self.hand(Hand::MoveIn(path, size)),
+            Hand::Append(_) if !may_write => {}
             Hand::Take(_) if replaces => {}
-            // One service at a time has the events file open.
-            Hand::ForeignLine(_) => {}
             Hand::Foreign(path) if self.whole("out", &output_of(path)).exists() => {}
             hand => self.hand(hand),
         }
@@ -75,6 +86,11 @@ impl World {
     }
 
     fn move_in(&mut self, path: &'static str, size: Size) {
+        // Elsewhere is another file system.
+        if self.served.has_input() {
+            self.begin(path, size);
+            return self.finish(path);
+        }
         let whole = self.whole("in", path);
         if whole.is_dir() || !self.make_parent(&whole) {
             return;
@@ -211,9 +227,7 @@ impl World {
             "source_hash": hash(content),
             "output_hash": hash(b"of another service"),
         });
-        let events = self.tree.path("events");
-        let mut file = fs::File::options().append(true).create(true).open(events).expect("open");
-        writeln!(file, "{line}").expect("append");
+        append(&self.tree.path("events"), &line);
     }
 
     /// Whether the file's directory is there now: not where a file has a part of its path.

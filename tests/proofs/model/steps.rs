@@ -3,6 +3,8 @@
 use proptest::{collection::vec, prelude::*, sample::select};
 use tidemill::failpoint::{DETOUR_NAMES, NAMES, RECOVERY_NAMES, STORE_NAMES};
 
+use crate::neighbour::Transaction;
+
 /// Few names, so that things happen to the same one.
 pub const PATHS: [&str; 4] = ["a", "b", "d/a", "d/e/c"];
 
@@ -23,7 +25,27 @@ pub struct Case {
     pub on_exists: &'static str,
     /// The file system of the outputs has no rename that refuses to replace: they are linked.
     pub links: bool,
+    pub served: Served,
     pub steps: Vec<Step>,
+}
+
+/// The directories that are on a file system in user space, which does not say who writes a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    Neither,
+    Input,
+    Output,
+    Both,
+}
+
+impl Served {
+    pub const fn has_input(self) -> bool {
+        matches!(self, Self::Input | Self::Both)
+    }
+
+    pub const fn has_output(self) -> bool {
+        matches!(self, Self::Output | Self::Both)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -84,6 +106,10 @@ pub enum Hand {
     /// Another service, which has a ledger of its own, says in the same events file that it published
     /// what this source has, under the number of the next record.
     ForeignLine(&'static str),
+    /// Another program holds a transaction on the ledger for this many milliseconds, while the others go on.
+    HoldLedger(Transaction, u64),
+    /// The file systems in user space answer nothing for this many milliseconds, and then go on.
+    Hang(u64),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -100,12 +126,19 @@ pub fn case() -> impl Strategy<Value = Case> {
         // The default policy is the one with a rule of its own.
         select(&["update", "update", "fail", "replace", "suffix", "skip"][..]),
         any::<bool>(),
+        prop_oneof![
+            6 => Just(Served::Neither),
+            1 => Just(Served::Input),
+            1 => Just(Served::Output),
+            1 => Just(Served::Both),
+        ],
         vec(step(), 3..16),
     )
-        .prop_map(|(on_success, on_exists, links, steps)| Case {
+        .prop_map(|(on_success, on_exists, links, served, steps)| Case {
             on_success,
             on_exists,
             links,
+            served,
             steps,
         })
 }
@@ -130,6 +163,11 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Mostly a moment.
+fn millis() -> impl Strategy<Value = u64> {
+    prop_oneof![7 => 1_u64..60, 1 => 60_u64..1_000]
+}
+
 fn hand() -> impl Strategy<Value = Hand> {
     let path = || select(&PATHS[..]);
     let size = || prop_oneof![5 => Just(Size::Small), 1 => Just(Size::Large)];
@@ -146,6 +184,9 @@ fn hand() -> impl Strategy<Value = Hand> {
         4 => any::<u8>().prop_map(Hand::Take),
         2 => path().prop_map(Hand::Foreign),
         1 => path().prop_map(Hand::ForeignDirectory),
-        1 => path().prop_map(Hand::ForeignLine),
+        2 => path().prop_map(Hand::ForeignLine),
+        1 => (select(&[Transaction::Writing, Transaction::Reading][..]), millis())
+            .prop_map(|(transaction, millis)| Hand::HoldLedger(transaction, millis)),
+        1 => millis().prop_map(Hand::Hang),
     ]
 }

@@ -4,23 +4,23 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::PathBuf,
+    thread::JoinHandle,
     time::Duration,
 };
 
 use rustix::process::Signal;
 
 use crate::{
+    filesystems::odd::{self, Mounted, Oddities},
     harness::{LINKS, Service, Tree},
-    model::steps::{Case, End, Hand, PATHS, Step},
+    model::steps::{Case, End, Hand, PATHS, Served, Step},
+    neighbour::own_lines,
 };
 
 const KILLED: i32 = -9;
 const TERMINATED: i32 = -15;
 const QUARANTINED: i32 = 65;
 const WORK_LEFT: i32 = 75;
-
-/// That another service has, which writes to the same events file.
-pub const ANOTHER_LEDGER: &str = "another";
 
 /// BLAKE3, in hexadecimal.
 pub type Hash = String;
@@ -76,8 +76,20 @@ impl Figures {
     }
 }
 
+/// Slow file systems in user space. The clock of their server is behind, so that a file seems to have rested as long as one has
+/// to whose writers the kernel does not report.
+fn slow() -> Oddities {
+    let (behind, latency) = (Duration::from_secs(3), Duration::from_micros(100));
+    Oddities { behind, latency, ..Oddities::default() }
+}
+
 pub struct World {
+    /// The file systems in user space, which are unmounted first.
+    pub disks: Vec<Mounted>,
     pub tree: Tree,
+    /// What other programs began and end by themselves.
+    pub others: Vec<JoinHandle<()>>,
+    pub served: Served,
     pub on_success: &'static str,
     pub on_exists: &'static str,
     links: bool,
@@ -113,9 +125,18 @@ pub fn temporary_of(path: &str) -> String {
 }
 
 impl World {
-    pub fn new(case: &Case) -> Self {
-        Self {
-            tree: Tree::new(),
+    /// None where a file system in user space is asked for that cannot be mounted here.
+    pub fn new(case: &Case) -> Option<Self> {
+        let tree = Tree::new();
+        fs::create_dir(tree.path("state")).expect("directory");
+        let served = [("in", case.served.has_input()), ("out", case.served.has_output())];
+        let served = served.iter().filter(|(_, is_served)| *is_served);
+        let disks = served.map(|(dir, _)| odd::mount(&tree.path(dir), slow()));
+        Some(Self {
+            disks: disks.collect::<Option<_>>()?,
+            tree,
+            others: Vec::new(),
+            served: case.served,
             on_success: case.on_success,
             on_exists: case.on_exists,
             links: case.links,
@@ -129,6 +150,17 @@ impl World {
             taken: BTreeSet::new(),
             foreign: BTreeMap::new(),
             figures: Figures::default(),
+        })
+    }
+
+    pub fn ledger(&self) -> PathBuf {
+        self.tree.path("state/ledger.sqlite")
+    }
+
+    /// Waits until the other programs have ended what they began.
+    pub fn wait_for_others(&mut self) {
+        for other in self.others.drain(..) {
+            other.join().expect("another program");
         }
     }
 
@@ -182,7 +214,11 @@ impl World {
     fn start(&self, failpoints: &str, more: &[&str]) -> Service {
         let links = if self.links { LINKS } else { "" };
         let failpoints = format!("{links};{failpoints}");
-        let more = [&["--on-exists", self.on_exists], more].concat();
+        let state = self.tree.path("state");
+        let state = ["--state-dir", state.to_str().expect("UTF-8")];
+        // Nobody writes under a final name there.
+        let settle: &[&str] = if self.served.has_input() { &["--settle", "0s"] } else { &[] };
+        let more = [&["--on-exists", self.on_exists], &state[..], settle, more].concat();
         self.tree.start_with(&failpoints, self.on_success, &more)
     }
 
@@ -211,7 +247,7 @@ impl World {
         let Some(at) = usize::from(which).checked_rem(there.len()) else { return };
         let path = there[at];
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidemill"));
-        command.arg("reprocess").arg("--state-dir").arg(self.tree.path("out/.tidemill"));
+        command.arg("reprocess").arg("--state-dir").arg(self.tree.path("state"));
         let said = command.arg(self.whole("in", path)).output().expect("reprocess");
         if said.status.success() {
             *self.appeared.entry((path, hash(&self.now[path]))).or_default() += 1;
@@ -274,14 +310,10 @@ impl World {
 
     /// The lines of the events file that say "published", the oldest first.
     pub fn acknowledged(&self) -> Vec<Line> {
-        let text = fs::read_to_string(self.tree.path("events")).unwrap_or_default();
-        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        let events = whole.map(|line| {
-            serde_json::from_str::<serde_json::Value>(line).expect("a whole line is JSON")
-        });
         let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
-        events
-            .filter(|event| event["outcome"] == "published" && event["ledger"] != ANOTHER_LEDGER)
+        own_lines(&self.tree.path("events"))
+            .into_iter()
+            .filter(|event| event["outcome"] == "published")
             .map(|event| Line {
                 id: event["id"].as_i64().expect("an id"),
                 source: text(&event["source"]),

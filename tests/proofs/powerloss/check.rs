@@ -16,7 +16,7 @@ use tidemill::{
 use crate::{
     harness,
     powerloss::{
-        known::{Known, Line, lines},
+        known::{Known, Line, all_lines, lines},
         record::Recording,
         scenario::{Layout, MARKER, Places},
     },
@@ -35,6 +35,9 @@ pub struct Seen {
     pub output: BTreeMap<PathBuf, Result<Vec<u8>, String>>,
     pub archive: BTreeMap<PathBuf, Vec<u8>>,
     pub quarantine: BTreeMap<PathBuf, Vec<u8>>,
+    /// What waits for the pipeline that the consumer feeds, and what that has published; decoded.
+    pub next: Vec<Result<Vec<u8>, String>>,
+    pub last: Vec<Result<Vec<u8>, String>>,
     /// Mode and time of modification, by the whole path.
     pub attributes: BTreeMap<PathBuf, (u32, i64)>,
     /// Names of the service's own.
@@ -61,6 +64,11 @@ impl Seen {
                 &mut seen.quarantine
             };
             *into = files;
+        }
+        for (path, into) in [(&places.next, &mut seen.next), (&places.last, &mut seen.last)] {
+            let (files, ours) = files(path);
+            seen.ours.extend(ours);
+            *into = files.values().map(|packed| decode(&mut decoder, packed)).collect();
         }
         let (outputs, ours) = files(&places.output);
         seen.ours.extend(ours);
@@ -168,7 +176,8 @@ impl Examiner<'_> {
         found.extend(unfinished.map(|record| format!("unfinished in the ledger: {record:?}")));
         let acknowledged = lines(events);
         found.extend(self.acknowledged_once(&acknowledged));
-        found.extend(published_are_acknowledged(&records, &acknowledged));
+        found.extend(published_are_acknowledged(&records, &all_lines(events)));
+        found.extend(self.what_was_moved_on_is_published(after));
         found.extend(self.taken_stay_away(after));
         found.extend(self.nothing_is_lost(after));
         found.extend(self.moved_are_whole(after));
@@ -254,9 +263,12 @@ impl Examiner<'_> {
         }
         for ((source, _), ids) in ids {
             let scenario = &self.recording.scenario;
-            // With `replace`, a new time makes a new version of the same content.
-            let is_touched_again = scenario.touched && scenario.on_exists == "replace";
-            let allowed = 1 + usize::from(is_touched_again);
+            // With `replace`, a new time makes a new version of the same content, and so does a request.
+            let replaces = scenario.on_exists == "replace";
+            let is_requested = self.known.requested.contains(source);
+            let allowed = 1
+                + usize::from(replaces && scenario.touched)
+                + usize::from(replaces && is_requested);
             let versions = &self.recording.plan.contents[source];
             if ids.len() > allowed && !versions.is_empty() {
                 found.push(format!("published {} times: {}", ids.len(), source.display()));
@@ -278,6 +290,30 @@ impl Examiner<'_> {
             })
             .map(|(path, _)| format!("taken, and published again: {}", path.display()))
             .collect()
+    }
+
+    /// What a consumer moved into the input of the next pipeline is published by that, whole, unless the power
+    /// loss took the move back.
+    fn what_was_moved_on_is_published(&self, after: &Seen) -> Vec<Violation> {
+        if !self.recording.scenario.fed {
+            return Vec::new();
+        }
+        let mut found: Vec<Violation> =
+            after.next.iter().map(|left| format!("left by the next pipeline: {left:?}")).collect();
+        let whole: BTreeSet<&[u8]> = after.last.iter().flatten().map(Vec::as_slice).collect();
+        if after.last.iter().any(Result::is_err) {
+            found.push("the next pipeline published a part".to_owned());
+        }
+        let taken = self.known.lines.iter().filter(|line| self.known.taken.contains(&line.id));
+        for line in taken {
+            let Some(version) = self.version_of_line(line) else { continue };
+            let content = &self.recording.plan.contents[&line.source][version];
+            let is_back = line.output.as_ref().is_some_and(|path| after.output.contains_key(path));
+            if !whole.contains(content.as_slice()) && !is_back {
+                found.push(format!("moved on and gone: {}", line.source.display()));
+            }
+        }
+        found
     }
 
     /// The content of each source that the power loss left is somewhere afterwards.

@@ -18,6 +18,8 @@ pub enum Mark {
     Durable { source: PathBuf, version: usize },
     /// A consumer is about to take the output of this line.
     Taken { id: i64 },
+    /// An operator is about to have this source processed again.
+    Requested { source: PathBuf },
     /// The service has stopped, and said that nothing was left.
     Stopped,
 }
@@ -30,6 +32,7 @@ pub const OTHER_LEDGER: &str = "0123456789abcdef";
 pub struct Line {
     pub id: i64,
     pub ledger: String,
+    pub pipeline: String,
     pub outcome: String,
     pub source: PathBuf,
     pub output: Option<PathBuf>,
@@ -43,8 +46,15 @@ pub fn whole(events: &[u8]) -> &[u8] {
     &events[..end]
 }
 
-/// The service's own lines of an events file, as far as they are whole.
+/// The lines of the pipeline that is judged, as far as they are whole.
 pub fn lines(events: &[u8]) -> Vec<Line> {
+    let mut lines = all_lines(events);
+    lines.retain(|line| line.pipeline == "main");
+    lines
+}
+
+/// The service's own lines of an events file, as far as they are whole.
+pub fn all_lines(events: &[u8]) -> Vec<Line> {
     whole(events)
         .split(|byte| *byte == b'\n')
         .filter(|line| !STRANGE_LINES.iter().any(|strange| strange.starts_with(line)))
@@ -63,6 +73,8 @@ pub struct Known {
     pub lines: Vec<Line>,
     /// The lines whose output a consumer took, or was about to.
     pub taken: BTreeSet<i64>,
+    /// The sources that an operator had processed again.
+    pub requested: BTreeSet<PathBuf>,
 }
 
 impl Known {
@@ -76,6 +88,9 @@ impl Known {
             }
             Mark::Taken { id } => {
                 self.taken.insert(*id);
+            }
+            Mark::Requested { source } => {
+                self.requested.insert(source.clone());
             }
             Mark::Stopped => {}
         }

@@ -23,7 +23,10 @@ use crate::{
         disk::{Op, Pages, Served, Tape},
         hands::{self, Rename, Scribe, When},
         known::{Known, Mark, lines},
-        scenario::{self, DIRECTORIES, Delivery, Interruption, Places, Plan, Scenario},
+        scenario::{
+            self, DIRECTORIES, Delivery, FIRST_LEVEL, Interruption, Places, Plan, Request,
+            SECOND_LEVEL, Scenario,
+        },
         serve,
         states::State,
         system::{Boot, Kind, Mounted, own_boot},
@@ -211,7 +214,11 @@ impl Studio {
                     scribe.write_half();
                 }
                 self.configure(scenario);
+                self.request(scenario);
                 service = start();
+            }
+            if wave == 1 && scenario.reloaded {
+                self.reload(&service);
             }
             for when in [When::Later, When::Acknowledged] {
                 for delivery in deliveries {
@@ -229,6 +236,7 @@ impl Studio {
                 service.signal(Signal::TERM);
                 assert_eq!(service.wait(), 0, "{scenario}");
                 self.configure(scenario);
+                self.request(scenario);
                 service = start();
             }
         }
@@ -243,6 +251,52 @@ impl Studio {
         if let Some(consumer) = consumer {
             self.tape.stop_following();
             consumer.join().expect("the consumer");
+        }
+    }
+
+    /// Reloads the service with outputs of another level.
+    fn reload(&self, service: &Service) {
+        let config = self.root.join("tidemill.toml");
+        let text = fs::read_to_string(&config).expect("configuration");
+        fs::write(config, text.replace(FIRST_LEVEL, SECOND_LEVEL)).expect("configuration");
+        let reloads = || log(&self.served.events()).matches("event=config.reloaded").count();
+        let before = reloads();
+        // A signal would end it before it handles signals.
+        let own = format!(" pid={} ", service.pid());
+        let is_ready =
+            |log: &str| log.split_once(&own).is_some_and(|(_, log)| log.contains("phase=READY"));
+        until("it is ready", || is_ready(&log(&self.served.events())));
+        service.signal(Signal::HUP);
+        until("it is reloaded", || reloads() > before);
+    }
+
+    /// What an operator asks for while the service is down. After a kill a record may be unfinished, and refused.
+    fn request(&self, scenario: &Scenario) {
+        let Places { input, state, .. } = Places::new(scenario.layout, &self.root);
+        let asked = |what: &str, of: &Path| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+            command.arg(what).arg("--state-dir").arg(&state).arg(of);
+            let said = command.output().expect("a request");
+            let may_fail = scenario.interruption == Interruption::Kill;
+            assert!(may_fail || said.status.success(), "{scenario}: {said:?}");
+        };
+        let lines = lines(&self.tape.events());
+        match scenario.request {
+            Request::None => {}
+            Request::Requeue => {
+                if lines.iter().any(|line| line.outcome == "quarantined") {
+                    asked("requeue", Path::new("--all"));
+                }
+            }
+            // What a consumer took would be published again.
+            Request::Reprocess => {
+                let published = lines.iter().filter(|line| line.outcome == "published");
+                let left = published.filter(|line| !scenario.consumer_takes || line.id % 2 == 0);
+                for line in left.filter(|line| input.join(&line.source).exists()).take(3) {
+                    self.tape.mark(Mark::Requested { source: line.source.clone() });
+                    asked("reprocess", &input.join(&line.source));
+                }
+            }
         }
     }
 
@@ -326,9 +380,10 @@ impl Studio {
         }
     }
 
-    /// Takes every other output as soon as its line is there.
+    /// Takes every other output as soon as its line is there, away or to the next pipeline.
     fn consume(&self, scenario: &Scenario, handled: &Arc<AtomicUsize>) -> JoinHandle<()> {
-        let output = Places::new(scenario.layout, &self.root).output;
+        let Places { output, next, .. } = Places::new(scenario.layout, &self.root);
+        let is_fed = scenario.fed;
         let (tape, more, handled) = (self.tape.clone(), self.tape.follow(), Arc::clone(handled));
         std::thread::spawn(move || {
             while more.recv().is_ok() {
@@ -336,7 +391,12 @@ impl Studio {
                 for line in lines.iter().skip(handled.load(Ordering::Acquire)) {
                     if let Some(path) = line.output.as_ref().filter(|_| line.id % 2 == 1) {
                         tape.mark(Mark::Taken { id: line.id });
-                        let taken = fs::remove_file(output.join(path));
+                        let path = output.join(path);
+                        let taken = if is_fed {
+                            fs::rename(path, next.join(format!("{}.zst", line.id)))
+                        } else {
+                            fs::remove_file(path)
+                        };
                         taken.expect("an acknowledged output is there");
                     }
                 }
@@ -348,14 +408,18 @@ impl Studio {
 
 /// The service on the mounted disks.
 pub fn command(root: &Path, events: &Path) -> Command {
+    let mut command = without_events(root, &log_next_to(events));
+    command.arg("--events").arg(events);
+    command
+}
+
+/// As [`command`], with its log in this file, and no events file.
+pub fn without_events(root: &Path, log: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
-    let log = log_next_to(events);
     let log = fs::File::options().append(true).create(true).open(log).expect("log");
     command
         .args(["run", "--config"])
         .arg(root.join("tidemill.toml"))
-        .arg("--events")
-        .arg(events)
         .env("RUST_LOG", "info")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -50,6 +50,16 @@ pub enum Interruption {
     Kill,
 }
 
+/// What an operator asks for while the service is down half-way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    None,
+    /// Everything in quarantine is to be processed again.
+    Requeue,
+    /// Sources whose outputs are there are to be processed again.
+    Reprocess,
+}
+
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is varied for itself")]
 pub struct Scenario {
@@ -73,6 +83,13 @@ pub struct Scenario {
     pub kept_first: bool,
     /// A file is a source once its producer has made a marker for it.
     pub marked: bool,
+    /// The operator reloads the service with another level while files are in flight.
+    pub reloaded: bool,
+    /// Each file goes through a program first.
+    pub by_program: bool,
+    /// The consumer moves what it takes into the input of a second pipeline.
+    pub fed: bool,
+    pub request: Request,
     pub seed: u64,
 }
 
@@ -81,19 +98,25 @@ impl fmt::Display for Scenario {
         let Self { kind, layout, on_success, on_exists, durability, .. } = self;
         let producers = if self.producers_sync { "synced" } else { "unsynced" };
         let consumer = if self.consumer_takes { "taken" } else { "left" };
-        let touched = if self.touched { "touched " } else { "" };
-        let foreign = if self.foreign_lines { "foreign-lines " } else { "" };
-        let renamed = if self.renamed { "renamed " } else { "" };
-        let kept_first = if self.kept_first { "kept-first " } else { "" };
-        let marked = if self.marked { "marked " } else { "" };
         write!(
             f,
-            "{} {layout:?} {on_success} {on_exists} {durability} {producers} {consumer} \
-             {touched}{foreign}{renamed}{kept_first}{marked}{:?} seed={}",
-            kind.name(),
-            self.interruption,
-            self.seed
-        )
+            "{} {layout:?} {on_success} {on_exists} {durability} {producers} {consumer} ",
+            kind.name()
+        )?;
+        let options = [
+            (self.touched, "touched"),
+            (self.foreign_lines, "foreign-lines"),
+            (self.renamed, "renamed"),
+            (self.kept_first, "kept-first"),
+            (self.marked, "marked"),
+            (self.reloaded, "reloaded"),
+            (self.by_program, "by-program"),
+            (self.fed, "fed"),
+        ];
+        for (_, option) in options.iter().filter(|(is_on, _)| *is_on) {
+            write!(f, "{option} ")?;
+        }
+        write!(f, "request={:?} {:?} seed={}", self.request, self.interruption, self.seed)
     }
 }
 
@@ -118,6 +141,10 @@ impl Scenario {
             renamed: false,
             kept_first: false,
             marked: false,
+            reloaded: false,
+            by_program: false,
+            fed: false,
+            request: Request::None,
             seed: prove::seed(),
         }
     }
@@ -143,6 +170,10 @@ impl Scenario {
             renamed: false,
             kept_first: false,
             marked: false,
+            reloaded: false,
+            by_program: false,
+            fed: false,
+            request: Request::None,
             seed,
         };
         // With `suffix` and `skip` a new time is a delivery whose output is another one, or none.
@@ -154,23 +185,46 @@ impl Scenario {
         let may_change = !is_kept && scenario.interruption != Interruption::None;
         scenario.kept_first = may_change && one_of(&mut random, &half);
         scenario.marked = !scenario.renamed && one_of(&mut random, &half);
+        scenario.reloaded = one_of(&mut random, &half);
+        scenario.by_program = one_of(&mut random, &[true, false, false, false]);
+        scenario.fed = scenario.consumer_takes && one_of(&mut random, &half);
+        if scenario.interruption != Interruption::None {
+            let second = if is_kept { Request::Reprocess } else { Request::Requeue };
+            let requests = [Request::None, Request::Requeue, second];
+            scenario.request = one_of(&mut random, &requests);
+        }
         scenario
     }
 
     /// The configuration for disks that are mounted below `root`.
     pub fn configuration(&self, root: &Path) -> String {
         let places = Places::new(self.layout, root);
-        let Places { input, output, archive, state, quarantine } = &places;
+        let Places { input, output, archive, state, quarantine, next, last } = &places;
         let on_success = match self.on_success {
             "archive" => format!("archive:{}", archive.display()),
             other => other.to_owned(),
         };
         let marker = if self.marked { format!("marker = {MARKER:?}\n") } else { String::new() };
+        let (program, transforms) = if self.by_program {
+            (PROGRAM, format!("\"exec:same,{FIRST_LEVEL}\""))
+        } else {
+            ("", format!("\"{FIRST_LEVEL}\""))
+        };
+        let fed = if self.fed {
+            format!(
+                "[[pipeline]]\nname = \"next\"\ninput = {next:?}\noutput = {last:?}\n\
+                 transforms = \"copy\"\non_success = \"delete\"\ndurability = {:?}\n",
+                self.durability
+            )
+        } else {
+            String::new()
+        };
         format!(
             "state_dir = {state:?}\nhttp = \"off\"\n[[pipeline]]\nname = \"main\"\n\
              input = {input:?}\noutput = {output:?}\nquarantine = {quarantine:?}\n\
              on_success = {on_success:?}\non_exists = {:?}\ndurability = {:?}\n\
-             exclude = [\"*.part\"]\nattempts = 2\nbackoff = \"1ms\"\n{marker}",
+             exclude = [\"*.part\"]\nattempts = 2\nbackoff = \"1ms\"\n\
+             transforms = {transforms}\n{marker}{fed}{program}",
             self.on_exists, self.durability
         )
     }
@@ -181,6 +235,13 @@ impl Scenario {
         Self { on_success, ..*self }
     }
 }
+
+/// The level of the outputs, and that after a reload.
+pub const FIRST_LEVEL: &str = "zstd:3";
+pub const SECOND_LEVEL: &str = "zstd:6";
+
+/// A program that changes nothing.
+const PROGRAM: &str = "[exec.same]\ncommand = [\"/bin/cat\"]\nmemory = \"64MiB\"\n";
 
 /// What is appended to the name of a finished file for the name of its marker.
 pub const MARKER: &str = ".done";
@@ -193,6 +254,9 @@ pub struct Places {
     pub archive: PathBuf,
     pub state: PathBuf,
     pub quarantine: PathBuf,
+    /// Where the consumer moves what it takes, and the output of the pipeline that it feeds so.
+    pub next: PathBuf,
+    pub last: PathBuf,
 }
 
 impl Places {
@@ -207,6 +271,8 @@ impl Places {
         };
         Self {
             output: of_output.join("out"),
+            next: of_output.join("next"),
+            last: of_output.join("last"),
             state: of_state.join("state"),
             input: first.join("in"),
             archive: of_moved.join("archive"),
@@ -216,7 +282,7 @@ impl Places {
 }
 
 /// The directories that every disk has from the start.
-pub const DIRECTORIES: [&str; 5] = ["in", "out", "archive", "state", "quarantine"];
+pub const DIRECTORIES: [&str; 7] = ["in", "out", "archive", "state", "quarantine", "next", "last"];
 
 /// How a producer delivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
