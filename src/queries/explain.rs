@@ -109,7 +109,7 @@ pub fn describe(
         if let Ok(source) = path.strip_prefix(&root.input) {
             let seen = look_below(&root.input, source);
             let found = seen.ok().flatten().map_or(Fingerprint::NONE, |seen| seen.identity);
-            let record = find_record(ledger, root.id, source, &found)?;
+            let record = find_record(ledger, ledger.latest(root.id, source)?, &found)?;
             let config = pipelines.iter().find(|pipeline| pipeline.input == root.input);
             return Ok(as_source(ledger, root, (config, source), record.as_ref()));
         }

@@ -209,7 +209,8 @@ impl<'a> Plan<'a> {
     fn record(&self, source: &Path, seen: &FileMetadata) -> ledger::Result<Option<Record>> {
         match self.ledger {
             Some(ledger) if self.is_known => {
-                find_record(ledger, self.roots.id, source, &seen.identity)
+                let latest = ledger.latest(self.roots.id, source)?;
+                find_record(ledger, latest, &seen.identity)
             }
             _ => Ok(None),
         }

@@ -198,7 +198,7 @@ mod tests {
             let ledger = Store::default().open();
             let pipeline = ledger.pipeline("main", root.path(), "/out".as_ref()).expect("register");
             let of = |(on_success, state): &(&OnSuccess, State)| Record {
-                id: ledger.next_id(),
+                id: ledger.session().next_id(),
                 pipeline,
                 source: "a".into(),
                 identity: Fingerprint::NONE,

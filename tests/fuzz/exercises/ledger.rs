@@ -64,13 +64,13 @@ fn make() -> Result<Whole> {
     let pipeline = ledger.pipeline("main", &input, &output)?;
     let mut records = Reader(&[0; 0]);
     let mut append = |ledger: &Sqlite, state: State| {
-        let record = Record { id: ledger.next_id(), state, ..records.record(pipeline) };
+        let record = Record { id: ledger.session().next_id(), state, ..records.record(pipeline) };
         ledger.append(&[record], Flush::Now)
     };
     STATES.into_iter().try_for_each(|state| append(&ledger, state))?;
     // Everything so far goes into the database, what comes now into the log.
-    ledger.mark_recovered();
-    ledger.end("boot")?;
+    ledger.session().mark_recovered();
+    ledger.leave()?;
     let mut said = Vec::new();
     for state in STATES {
         said.push(ledger.history(&HistoryQuery::default())?);
@@ -120,7 +120,7 @@ fn records_come_back(bytes: &[u8]) {
     drop(ledger);
     if let Ok(ledger) = Sqlite::open(&path) {
         assert_eq!(ledger.record(record.id).expect("read"), Some(record));
-        ledger.next_id();
+        ledger.session().next_id();
     }
 }
 
@@ -156,7 +156,7 @@ fn open_and_ask(database: &[u8], log: &[u8]) -> Result<Vec<Record>> {
     fs::write(log_of(&path), log).expect("write");
     let ledger = Sqlite::open(&path)?;
     let history = ledger.history(&HistoryQuery::default())?;
-    ledger.begin("boot")?;
+    ledger.join("boot")?;
     let events = Arc::new(Mutex::new(None));
     let open_sink = |name: &str, path: &Path| {
         let sink = Local::open(SinkOptions::offline(name, path, ledger.instance()))?;
@@ -171,10 +171,10 @@ fn open_and_ask(database: &[u8], log: &[u8]) -> Result<Vec<Record>> {
         ledger.latest(record.pipeline, &record.source)?;
         ledger.latest_published(record.pipeline, &record.source)?;
     }
-    let record = Record { id: ledger.next_id(), ..Reader(&[]).record(1) };
+    let record = Record { id: ledger.session().next_id(), ..Reader(&[]).record(1) };
     ledger.append(&[record], Flush::Deferred)?;
-    ledger.mark_recovered();
-    ledger.end("boot")?;
+    ledger.session().mark_recovered();
+    ledger.leave()?;
     Ok(history)
 }
 
