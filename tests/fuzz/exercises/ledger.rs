@@ -35,13 +35,13 @@ const STATES: [State; 8] = [
     State::Changed,
 ];
 
-/// A place for the damaged one, and a whole one: the database, its log, and what the ledger said
+/// A place for the damaged one, and a whole one: the database, its log, and what the ledger returned
 /// after each transaction of the log.
 struct Whole {
     place: TempDir,
     database: Vec<u8>,
     log: Vec<u8>,
-    said: Vec<Vec<Record>>,
+    histories: Vec<Vec<Record>>,
 }
 
 thread_local! {
@@ -71,16 +71,16 @@ fn make() -> Result<Whole> {
     // Everything so far goes into the database, what comes now into the log.
     ledger.session().mark_recovered();
     ledger.leave()?;
-    let mut said = Vec::new();
+    let mut histories = Vec::new();
     for state in STATES {
-        said.push(ledger.history(&HistoryQuery::default())?);
+        histories.push(ledger.history(&HistoryQuery::default())?);
         append(&ledger, state)?;
     }
-    said.push(ledger.history(&HistoryQuery::default())?);
+    histories.push(ledger.history(&HistoryQuery::default())?);
     let read = |path: &Path| fs::read(path).expect("read");
     let (database, log) = (read(&path), read(&log_of(&path)));
     drop(ledger);
-    Ok(Whole { place, database, log, said })
+    Ok(Whole { place, database, log, histories })
 }
 
 fn log_of(path: &Path) -> PathBuf {
@@ -129,7 +129,7 @@ fn a_damaged_log_is_cut_where_it_is_damaged(bytes: &[u8]) {
     let mut log = whole().log.clone();
     damage(&mut log, bytes);
     if let Ok(history) = open_and_ask(&whole().database, &log) {
-        assert!(whole().said.contains(&history), "what was never there: {history:?}");
+        assert!(whole().histories.contains(&history), "what was never there: {history:?}");
     }
 }
 

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::{
     deploy::{root, text},
-    files::{Place, Running, until},
+    files::{Running, TestDir, until},
 };
 
 type Row = Vec<String>;
@@ -61,14 +61,14 @@ fn configuration(begin: &str, lines: &str) -> String {
     }
 }
 
-fn check(place: &Place, configuration: &str) -> crate::files::Ended {
+fn check(place: &TestDir, configuration: &str) -> crate::files::Ended {
     std::fs::write(place.root().join("tidemill.toml"), configuration).unwrap();
     place.run(&["check", "--config", "tidemill.toml"])
 }
 
 #[test]
 fn the_keys_are_those_of_the_program() {
-    let place = Place::new();
+    let place = TestDir::new();
     for (heading, begin) in TABLES {
         // A key that does not exist is answered with all that do.
         let answer = check(&place, &configuration(begin, "zzz = 1")).stderr;
@@ -88,7 +88,7 @@ fn is_value(cell: &str) -> bool {
 
 #[test]
 fn the_defaults_are_those_of_the_program() {
-    let place = Place::new();
+    let place = TestDir::new();
     let mut shown = 0;
     for (heading, begin) in TABLES {
         let implicit = check(&place, &configuration(begin, ""));
@@ -108,7 +108,7 @@ fn the_defaults_are_those_of_the_program() {
 }
 
 /// A value for each key that is not its default: by the kind of the key, or from here.
-fn others(place: &Place) -> BTreeMap<String, String> {
+fn others(place: &TestDir) -> BTreeMap<String, String> {
     let token = place.root().join("token");
     std::fs::write(&token, "0123456789abcdef\n").unwrap();
     for name in ["other", "log"] {
@@ -133,7 +133,7 @@ fn others(place: &Place) -> BTreeMap<String, String> {
 
 #[test]
 fn a_reload_changes_exactly_the_keys_that_the_reference_marks() {
-    let place = Place::new();
+    let place = TestDir::new();
     let others = others(&place);
     let path = place.root().join("tidemill.toml");
     // A sandbox would keep a reload from new directories.
@@ -143,7 +143,7 @@ fn a_reload_changes_exactly_the_keys_that_the_reference_marks() {
     let original = whole(head, otlp, PIPELINE);
     std::fs::write(&path, &original).unwrap();
     let running = Running::start(&mut place.tidemill(&["run", "--config", "tidemill.toml"]));
-    running.until_said("event=pipeline.ready");
+    running.until_logged("event=pipeline.ready");
     let reload = |text: &str| {
         let count = |what: &str| running.log().matches(what).count();
         let before = [count("event=config.reloaded"), count("event=config.refused")];
@@ -209,7 +209,7 @@ fn options(help: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_commands_and_options_are_those_of_the_program() {
-    let place = Place::new();
+    let place = TestDir::new();
     let help = place.run(&["--help"]).stdout;
     let listed = help.split("Commands:").nth(1).unwrap().split("\n\n").next().unwrap();
     let commands = listed.lines().filter_map(|line| line.split_whitespace().next());
@@ -234,7 +234,7 @@ fn the_commands_and_options_are_those_of_the_program() {
 
 #[test]
 fn the_exit_codes_are_those_of_the_program() {
-    let help = Place::new().run(&["--help"]).stdout;
+    let help = TestDir::new().run(&["--help"]).stdout;
     let (_, codes) = help.split_once("Exit codes:").unwrap();
     let codes: BTreeSet<String> = codes
         .split(|letter: char| !letter.is_ascii_digit())
@@ -303,7 +303,7 @@ fn fields_of(outcome: &str) -> BTreeSet<String> {
 #[test]
 fn the_fields_of_the_events_file_are_those_of_its_lines() {
     use std::os::unix::ffi::OsStrExt;
-    let place = Place::new();
+    let place = TestDir::new();
     let run = |transform: &str| {
         let args = ["--events", "events", "--transform", transform, "--on-exists", "update"];
         drop(place.once(&args));

@@ -18,7 +18,7 @@ pub enum Mark {
     Durable { source: PathBuf, version: usize },
     /// A consumer is about to take the output of this line.
     Taken { id: i64 },
-    /// The service has stopped, and said that nothing was left.
+    /// The service has stopped, and reported that nothing was left.
     Stopped,
 }
 
