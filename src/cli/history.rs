@@ -12,7 +12,7 @@ use crate::{
     ledger::{self, Access, HistoryQuery, PipelineDirs, PipelineId, Record, State},
     observe::{display_path, units::size},
     outcome::Outcome,
-    protocol::{cause::Cause, outcome::recorded},
+    protocol::{cause::OutcomeCause, outcome::recorded},
     queries::{cause, pages, time},
 };
 
@@ -83,7 +83,7 @@ fn sentence(record: &Record, roots: &PipelineDirs) -> String {
     if let Some(moved_to) = &record.moved_to {
         text += &format!("  now {}", display_path(moved_to));
     }
-    if let Some(Cause { code, text: cause }) = cause(record, roots) {
+    if let Some(OutcomeCause { code, text: cause }) = cause(record, roots) {
         text += &format!("  ({code}: {cause})");
     }
     text

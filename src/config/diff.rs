@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Config, Pipeline};
+use super::{Config, Pipeline, keys::ExecKeys};
 
 /// The names of the pipelines, by what a reload does with each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,6 +65,14 @@ impl Config {
             programs,
             otlp,
         } = self;
+        let of_programs: Vec<String> = programs
+            .iter()
+            .filter_map(|(name, program)| Some((name, program, new.programs.get(name)?)))
+            .flat_map(|(name, program, new)| {
+                let changed = ExecKeys::from(&**program).changed(&ExecKeys::from(&**new));
+                changed.into_iter().map(move |key| format!("exec.{name}.{key}"))
+            })
+            .collect();
         let by_hand = [
             ("state_dir", *state_dir != new.state_dir),
             ("http", *http != new.http),
@@ -73,14 +81,14 @@ impl Config {
             ("events", *events != new.events),
             ("once", *once != new.once),
             ("hooks", *hooks != new.hooks),
-            ("exec", *programs != new.programs),
+            ("exec", of_programs.is_empty() && *programs != new.programs),
             ("otlp", *otlp != new.otlp),
         ];
         let by_hand =
             by_hand.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key.to_owned());
         let of_file = keys.changed(&new.keys).into_iter().map(str::to_owned);
         let of_limits = limits.changed(&new.limits).into_iter().map(|key| format!("limits.{key}"));
-        by_hand.chain(of_file).chain(of_limits).collect()
+        by_hand.chain(of_file).chain(of_limits).chain(of_programs).collect()
     }
 }
 
@@ -144,6 +152,14 @@ mod tests {
             ("limits.workers", "limits.workers = 77"),
         ] {
             assert_eq!(old.fixed_keys_changed(&with(head)), [key]);
+        }
+        let program = |keys: &str| with(&format!("[exec.p]\ncommand = [\"/bin/cat\"]\n{keys}"));
+        for (key, keys) in [
+            ("exec.p.timeout", "timeout = \"1s\""),
+            ("exec.p.pause_codes", "pause_codes = []"),
+            ("exec", "read = [\"/srv\"]"),
+        ] {
+            assert_eq!(program("").fixed_keys_changed(&program(keys)), [key]);
         }
     }
 }

@@ -6,13 +6,27 @@ use toml::Spanned;
 
 use super::{
     declare::{Entry, Located, LocatedText, Location},
-    durations::Period,
     hooks::wrong_with_command,
-    keys::{ExecEntries, ExecOptions, RawExec},
-    kinds::{Count, Size, value},
+    keys::{ExecEntries, ExecKeys, ExecOptions, RawExec},
     load::Resolver,
 };
 use crate::transforms::exec::{INPUT, OUTPUT, Program, Programs, is_name};
+
+impl From<&Program> for ExecKeys {
+    fn from(program: &Program) -> Self {
+        Self {
+            extension: program.extension.clone(),
+            replaces: program.replaces.clone(),
+            timeout: program.timeout,
+            memory: program.memory,
+            processes: program.processes,
+            network: program.network,
+            reject_codes: program.reject_codes.clone(),
+            pause_codes: program.pause_codes.clone(),
+            allow_empty: program.allow_empty,
+        }
+    }
+}
 
 impl Resolver {
     pub(super) fn programs(&mut self, file: BTreeMap<String, Spanned<RawExec>>) -> Programs {
@@ -26,43 +40,41 @@ impl Resolver {
     /// `None` if the command is missing or wrong, which is reported.
     fn program(&mut self, name: String, table: Spanned<RawExec>) -> Option<Program> {
         let table_at = Location::File(table.span());
-        let ExecEntries {
-            command,
+        let mut table = table.into_inner();
+        let options = ExecOptions::default();
+        let ExecKeys {
             extension,
             replaces,
             timeout,
             memory,
             processes,
-            read,
-            write,
             network,
-            environment,
             reject_codes,
             pause_codes,
             allow_empty,
-        } = table.into_inner().entries(&ExecOptions::default());
+        } = table.values(&options, self);
+        let ExecEntries { command, read, write, environment } = table.entries(&options);
         if !is_name(&name) {
             let message = format!("`{}` is not a name", name.escape_debug());
             let help = "a name has letters, digits, `-` and `_`";
             self.problems.add(Some(&table_at), message, Some(help));
         }
-        let program = Program {
+        Some(Program {
             command: self.command(&name, command, &table_at)?,
-            extension: self.extension(extension),
-            replaces: self.extension(replaces),
-            timeout: value::<Period>(timeout, self),
-            memory: value::<Size>(memory, self),
-            processes: value::<Count>(processes, self),
+            extension,
+            replaces,
+            timeout,
+            memory,
+            processes,
             read: self.paths(read),
             write: self.paths(write),
-            network: network.value().unwrap_or(false),
+            network,
             environment: self.environment(environment),
-            reject_codes: codes(reject_codes),
-            pause_codes: codes(pause_codes),
-            allow_empty: allow_empty.value().unwrap_or(false),
+            reject_codes,
+            pause_codes,
+            allow_empty,
             name,
-        };
-        Some(program)
+        })
     }
 
     fn command(
@@ -87,17 +99,6 @@ impl Resolver {
                 None
             }
         }
-    }
-
-    /// The end of a name.
-    fn extension(&mut self, entry: Entry<String>) -> Option<String> {
-        let Located { value, at } = entry.written?;
-        if value.is_empty() || value.contains(['/', '\0']) {
-            let message = format!("`{}` cannot end a name", value.escape_debug());
-            self.problems.add(Some(&at), message, Some("write it with its dot, such as `.pdf`"));
-            return None;
-        }
-        Some(value)
     }
 
     fn paths(&mut self, entry: Entry<Vec<LocatedText>>) -> Vec<PathBuf> {
@@ -125,11 +126,6 @@ impl Resolver {
 
 fn texts(all: Vec<LocatedText>) -> Vec<String> {
     all.into_iter().map(|LocatedText(text)| text.into_inner()).collect()
-}
-
-fn codes(entry: Entry<Vec<u32>>) -> Vec<i32> {
-    let codes = entry.value().unwrap_or_default();
-    codes.into_iter().filter_map(|code| i32::try_from(code).ok()).collect()
 }
 
 /// Checks that braces are of a placeholder, or of something that cannot be meant as one.

@@ -10,7 +10,7 @@ use toml::Spanned;
 use super::{
     declare::{LocatedText, RawHook, ValueKind},
     durations::{Delay, Period, QuietTime},
-    kinds::{Boolean, Count, MemoryLimit, Optional, Size, Suffix, Threads, Word},
+    kinds::{Boolean, Count, ExitCodes, MemoryLimit, Optional, Size, Suffix, Threads, Word},
     table::table,
 };
 use crate::{
@@ -97,30 +97,41 @@ table! {
     RawExec, ExecEntries, ExecOptions, "in an [exec.NAME]" {
         command: Vec<LocatedText>,
             "The program, by its absolute path, and its arguments. It reads its input from the standard input and writes its output to the standard output; with `{in}` and `{out}` in an argument, these are files";
-        extension: String,
-            "Appended to the name, such as `.pdf`";
-        replaces: String,
-            "Removed from the end of the name before that, such as `.docx`";
-        timeout: String = "1m",
-            "A run that takes longer is killed, with everything it started, and the file is tried again";
-        memory: String = "512MiB",
-            "Memory of a run; it counts against `limits.memory`";
-        processes: u32 = 64,
-            "Processes of a run at one time";
         read: Vec<LocatedText> = [],
             "Files and directories that it may read, in addition to the system's programs and libraries";
         write: Vec<LocatedText> = [],
             "Directories in which it may also write; a run always has one of its own for temporary files, which is its HOME and TMPDIR";
-        network: bool = false,
-            "Let it open TCP connections";
         environment: Vec<LocatedText> = [],
             "Variables of its environment, as `NAME=VALUE`; of the service's it gets LANG, PATH and TZ only";
-        reject_codes: Vec<u32> = [65],
-            "Exit codes for which a file is quarantined at once; any other is tried again";
-        pause_codes: Vec<u32> = [75],
-            "Exit codes for which the pipeline pauses: the file is not at fault, and no attempt is counted";
-        allow_empty: bool = false,
-            "Publish an empty output of a file that is not empty; otherwise the run has failed";
+    }
+    values ExecKeys, ExecByHand {
+        extension: Optional<Suffix>,
+            "Appended to the name, such as `.pdf`",
+            "appended to the name, such as `\".pdf\"`";
+        replaces: Optional<Suffix>,
+            "Removed from the end of the name before that, such as `.docx`",
+            "removed from the end of the name before that, such as `\".docx\"`, in either case of letters";
+        timeout: Period = "1m",
+            "A run that takes longer is killed, with everything it started, and the file is tried again",
+            "a run that takes longer is killed with everything that it started; the file is tried again";
+        memory: Size = "512MiB",
+            "Memory of a run; it counts against `limits.memory`",
+            "of the processes of a run together, checked five times a second, and of each one's data (`RLIMIT_DATA`); counts against `limits.memory`";
+        processes: Count = 64,
+            "Processes of a run at one time",
+            "threads and processes of a run, checked five times a second";
+        network: Boolean = false,
+            "Let it open TCP connections",
+            "it may open TCP connections and use abstract Unix sockets";
+        reject_codes: ExitCodes = [65],
+            "Exit codes for which a file is quarantined at once; any other is tried again",
+            "exit codes for which the file is quarantined at once";
+        pause_codes: ExitCodes = [75],
+            "Exit codes for which the pipeline pauses: the file is not at fault, and no attempt is counted",
+            "exit codes for which the pipeline pauses and tries again later: the file is not at fault";
+        allow_empty: Boolean = false,
+            "Publish an empty output of a file that is not empty; otherwise the run has failed",
+            "an empty output of a file that is not empty is published; otherwise the run has failed";
     }
 }
 

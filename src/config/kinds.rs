@@ -235,8 +235,8 @@ impl Kind for Suffix {
     const EXAMPLES: [&'static str; 2] = ["\".done\"", "\".ok\""];
 
     fn parse(written: &String) -> Result<String, Refusal> {
-        if written.is_empty() || written.contains('/') {
-            let help = "write a suffix, such as `.done`: `a.csv.done` then goes with `a.csv`";
+        if written.is_empty() || written.contains(['/', '\0']) {
+            let help = "write a suffix without `/`, such as `.done`";
             return refused("this cannot be a suffix of a file name", help);
         }
         Ok(written.clone())
@@ -248,6 +248,33 @@ impl Kind for Suffix {
 
     fn unset() -> String {
         String::new()
+    }
+}
+
+/// Exit codes of a program.
+#[derive(Debug)]
+pub struct ExitCodes;
+
+impl Kind for ExitCodes {
+    type Written = Vec<u32>;
+    type Value = Vec<i32>;
+    const NAME: &'static str = "list of numbers";
+    const REFUSED: Option<&'static str> = Some("[256]");
+    const EXAMPLES: [&'static str; 2] = ["[1]", "[2]"];
+
+    fn parse(written: &Vec<u32>) -> Result<Vec<i32>, Refusal> {
+        let codes = written.iter().map(|code| u8::try_from(*code).map(i32::from));
+        codes.collect::<Result<_, _>>().or_else(|_| {
+            refused("no program ends with this exit code", "an exit code is at most 255")
+        })
+    }
+
+    fn show(value: &Vec<i32>) -> Option<Vec<u32>> {
+        Some(value.iter().map(|code| code.unsigned_abs()).collect())
+    }
+
+    fn unset() -> Vec<i32> {
+        Vec::new()
     }
 }
 

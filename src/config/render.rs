@@ -7,12 +7,10 @@ use toml::Spanned;
 use super::{
     AdminSocket, Config, Hook, Http, Pipeline,
     declare::{LocatedText, RawHook},
-    durations,
     keys::{
-        FileByHand, HooksByHand, LimitsByHand, PipelineByHand, RawExec, RawFile, RawHooks,
-        RawLimits, RawOtlp, RawPipeline,
+        ExecByHand, FileByHand, HooksByHand, LimitsByHand, PipelineByHand, RawExec, RawFile,
+        RawHooks, RawLimits, RawOtlp, RawPipeline,
     },
-    kinds::bytes,
     temporary_patterns,
 };
 use crate::transforms::exec::Program;
@@ -58,22 +56,13 @@ impl From<&Program> for RawExec {
         let paths = |paths: &[PathBuf]| {
             paths.iter().map(|path| LocatedText::from(&*path.to_string_lossy())).collect()
         };
-        let codes = |codes: &[i32]| codes.iter().map(|code| code.unsigned_abs()).collect();
-        Self {
+        let by_hand = ExecByHand {
             command: some(located(&program.command)),
-            extension: program.extension.clone().and_then(some),
-            replaces: program.replaces.clone().and_then(some),
-            timeout: some(durations::written(program.timeout)),
-            memory: some(bytes(program.memory)),
-            processes: some(program.processes),
             read: some(paths(&program.read)),
             write: some(paths(&program.write)),
-            network: some(program.network),
             environment: some(located(&program.environment)),
-            reject_codes: some(codes(&program.reject_codes)),
-            pause_codes: some(codes(&program.pause_codes)),
-            allow_empty: some(program.allow_empty),
-        }
+        };
+        Self::of(&program.into(), by_hand)
     }
 }
 

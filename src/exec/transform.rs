@@ -26,7 +26,7 @@ use super::{
 use crate::{
     limits,
     observe::PipelineMeter,
-    transforms::{Cause, Error, FileInfo, Next, ProgramRunner, Transform, exec::Program},
+    transforms::{Error, FailureCause, FileInfo, Next, ProgramRunner, Transform, exec::Program},
 };
 
 /// The time between two looks for a forced stop.
@@ -87,23 +87,23 @@ impl Exec {
         Self { runner, program, output_bytes, file: FileState::default(), buffer }
     }
 
-    fn scratch(&mut self) -> Result<&Scratch, Cause> {
+    fn scratch(&mut self) -> Result<&Scratch, FailureCause> {
         let scratch = match self.file.scratch.take() {
             Some(scratch) => scratch,
             None => self.runner.client.scratch().map_err(|error| {
-                Cause::Unavailable(format!("cannot make the program's directory: {error}"))
+                FailureCause::Unavailable(format!("cannot make the program's directory: {error}"))
             })?,
         };
         Ok(self.file.scratch.insert(scratch))
     }
 
-    fn create_input(&mut self) -> Result<File, Cause> {
+    fn create_input(&mut self) -> Result<File, FailureCause> {
         let name = self.file.name.clone();
         self.scratch()?.create_input(&name).map_err(|error| no_input(&error))
     }
 
     /// The running program; it is started if it does not run yet.
-    fn run(&mut self) -> Result<&mut Run, Cause> {
+    fn run(&mut self) -> Result<&mut Run, FailureCause> {
         let run = match self.file.run.take() {
             Some(run) => run,
             None => self.start_run()?,
@@ -111,7 +111,7 @@ impl Exec {
         Ok(self.file.run.insert(run))
     }
 
-    fn start_run(&mut self) -> Result<Run, Cause> {
+    fn start_run(&mut self) -> Result<Run, FailureCause> {
         let scratch = self.scratch()?.path().to_path_buf();
         let request = Request {
             program: self.program.name.clone(),
@@ -122,7 +122,7 @@ impl Exec {
         };
         let client = &self.runner.client;
         Run::start(&self.program, |ends| client.start(&request, ends))
-            .map_err(|error| Cause::Unavailable(format!("the program runner: {error}")))
+            .map_err(|error| FailureCause::Unavailable(format!("the program runner: {error}")))
     }
 
     /// Moves bytes in both directions until the input is written, or, with none left, until the program has
@@ -135,7 +135,7 @@ impl Exec {
             let moved = self.run().map_err(Error::from).and_then(|run| {
                 if run.started_at.elapsed() > timeout {
                     let text = format!("it ran for more than {timeout:?} and was killed");
-                    return Err(Cause::Program(text).into());
+                    return Err(FailureCause::Program(text).into());
                 }
                 if is_last {
                     run.stdin = None;
@@ -147,7 +147,7 @@ impl Exec {
             self.buffer = buffer;
             result?;
             if self.runner.client.is_cut() {
-                return Err(Cause::Stopped.into());
+                return Err(FailureCause::Stopped.into());
             }
             let run = self.run()?;
             let is_done = run.stdout.is_none() && run.report.is_some();
@@ -164,7 +164,7 @@ impl Exec {
         }
         self.file.bytes_out += bytes.len() as u64;
         if self.file.bytes_out > self.output_bytes {
-            return Err(Cause::OutputBytes { limit: self.output_bytes }.into());
+            return Err(FailureCause::OutputBytes { limit: self.output_bytes }.into());
         }
         next(bytes)
     }
@@ -174,7 +174,7 @@ impl Exec {
         let name = self.program.output_name(self.file.name.as_bytes().to_vec());
         let opened = self.scratch()?.open_output(OsStr::from_bytes(&name));
         let mut output = opened.map_err(|error| {
-            Cause::Program(format!("it ended well, and its output cannot be read: {error}"))
+            FailureCause::Program(format!("it ended well, and its output cannot be read: {error}"))
         })?;
         let mut buffer = std::mem::take(&mut self.buffer);
         let result = loop {
@@ -197,22 +197,24 @@ impl Exec {
     fn count(&self, result: &Result<(), Error>) {
         let outcome = match result.as_ref().map_err(Error::cause) {
             Ok(()) => "done",
-            Err(Cause::Rejected(_)) => "rejected",
-            Err(Cause::Unavailable(_)) => "unavailable",
-            Err(Cause::Stopped) => return,
+            Err(FailureCause::Rejected(_)) => "rejected",
+            Err(FailureCause::Unavailable(_)) => "unavailable",
+            Err(FailureCause::Stopped) => return,
             Err(_) => "failed",
         };
         self.runner.meter.program_ran(&self.program.name, outcome);
     }
 
     /// Turns the end of the program into a verdict on the file.
-    fn judge(&self, report: &Report) -> Result<(), Cause> {
+    fn judge(&self, report: &Report) -> Result<(), FailureCause> {
         let program = &self.program;
         let (how, code) = match report.end {
             RunEnd::Exited(0) => return Ok(()),
             RunEnd::Exited(code) => (format!("exit code {code}"), Some(code)),
             RunEnd::Killed(signal) => (killed(signal), None),
-            RunEnd::NotStarted(ref reason) => return Err(Cause::Unavailable(reason.clone())),
+            RunEnd::NotStarted(ref reason) => {
+                return Err(FailureCause::Unavailable(reason.clone()));
+            }
             RunEnd::Processes(count) => {
                 (format!("it had {count} processes, of {} allowed", program.processes), None)
             }
@@ -226,9 +228,9 @@ impl Exec {
             None => how,
         };
         Err(match code {
-            Some(code) if program.reject_codes.contains(&code) => Cause::Rejected(text),
-            Some(code) if program.pause_codes.contains(&code) => Cause::Unavailable(text),
-            _ => Cause::Program(text),
+            Some(code) if program.reject_codes.contains(&code) => FailureCause::Rejected(text),
+            Some(code) if program.pause_codes.contains(&code) => FailureCause::Unavailable(text),
+            _ => FailureCause::Program(text),
         })
     }
 }
@@ -280,7 +282,7 @@ impl Exec {
         }
         self.transfer(&[], next)?;
         let report = self.file.run.take().and_then(|run| run.report);
-        let report = report.ok_or_else(|| Cause::Unavailable("no report".to_owned()))?;
+        let report = report.ok_or_else(|| FailureCause::Unavailable("no report".to_owned()))?;
         self.judge(&report)?;
         if self.program.makes_file() {
             self.read_output(next)?;
@@ -289,7 +291,7 @@ impl Exec {
         self.file = FileState::default();
         if is_empty && !self.program.allow_empty {
             let text = "exit code 0, and no output; hint: `allow_empty = true` if this is expected";
-            return Err(Cause::Program(text.to_owned()).into());
+            return Err(FailureCause::Program(text.to_owned()).into());
         }
         Ok(())
     }
@@ -331,7 +333,7 @@ impl Run {
         if has_report {
             let received = messages::receive::<Report>(self.control.as_fd());
             let report = received.ok().flatten().map(|(report, _)| report);
-            let lost = || Cause::Unavailable("its supervisor was killed".to_owned());
+            let lost = || FailureCause::Unavailable("its supervisor was killed".to_owned());
             self.report = Some(report.ok_or_else(lost)?);
         }
         self.read(buffer)
@@ -374,8 +376,8 @@ impl Run {
     }
 }
 
-fn no_input(error: &io::Error) -> Cause {
-    Cause::Unavailable(format!("the program's input: {error}"))
+fn no_input(error: &io::Error) -> FailureCause {
+    FailureCause::Unavailable(format!("the program's input: {error}"))
 }
 
 fn killed(signal: i32) -> String {

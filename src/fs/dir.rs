@@ -216,9 +216,11 @@ impl Dir {
     /// the directory makes the client query its server.
     pub fn stat_fresh(&self, relative: impl AsRef<Path>) -> io::Result<Option<FileMetadata>> {
         let relative = relative.as_ref();
-        if !self.is_network() {
-            return self.stat(relative);
-        }
+        if self.is_network() { self.stat_beneath(relative) } else { self.stat(relative) }
+    }
+
+    /// As [`Self::stat`], of a name whose directory is below this one: no link leads out of it.
+    pub fn stat_beneath(&self, relative: &Path) -> io::Result<Option<FileMetadata>> {
         let (parent, name) = super::split(relative);
         match self.open_beneath(parent) {
             Ok(dir) => dir.stat(Path::new(name)),

@@ -14,7 +14,7 @@ use crate::{
     config::Pipeline,
     ledger::RecordId,
     observe::display_path,
-    protocol::cause::Cause,
+    protocol::cause::OutcomeCause,
     queries::{
         cause, outcomes,
         quarantined::{self, Quarantined},
@@ -45,7 +45,7 @@ pub(super) struct WantedCause {
 }
 
 impl WantedCause {
-    pub fn fits(&self, cause: Option<&Cause>) -> bool {
+    pub fn fits(&self, cause: Option<&OutcomeCause>) -> bool {
         let text = cause.map_or("", |cause| &cause.text);
         self.reason_code.is_none_or(|code| cause.is_some_and(|cause| cause.code == code))
             && self.cause.as_ref().is_none_or(|wanted| wanted == text)
@@ -85,8 +85,8 @@ struct QuarantineFile {
     bytes: u64,
 }
 
-fn groups(files: &[(&Quarantined, Option<Cause>)]) -> Vec<Group> {
-    let mut groups: HashMap<Option<&Cause>, Group> = HashMap::new();
+fn groups(files: &[(&Quarantined, Option<OutcomeCause>)]) -> Vec<Group> {
+    let mut groups: HashMap<Option<&OutcomeCause>, Group> = HashMap::new();
     for (file, cause) in files {
         // The newest file comes first.
         let group = groups.entry(cause.as_ref()).or_insert_with(|| Group {
@@ -104,11 +104,15 @@ fn groups(files: &[(&Quarantined, Option<Cause>)]) -> Vec<Group> {
     groups
 }
 
-fn text(cause: Option<Cause>) -> String {
+fn text(cause: Option<OutcomeCause>) -> String {
     cause.map_or_else(String::new, |cause| cause.text)
 }
 
-fn shown(file: &Quarantined, cause: Option<Cause>, pipelines: &[Pipeline]) -> QuarantineFile {
+fn shown(
+    file: &Quarantined,
+    cause: Option<OutcomeCause>,
+    pipelines: &[Pipeline],
+) -> QuarantineFile {
     let reason = file.reason(pipelines);
     QuarantineFile {
         id: file.record.id,

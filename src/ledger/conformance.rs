@@ -33,6 +33,7 @@ conformance! {
     crate::ledger::memory::Store, sqlite:
     a_record_is_read_as_it_was_written
     the_newest_record_that_counts_is_the_latest
+    a_batch_of_look_ups_has_an_answer_for_each_path_in_order
     a_record_of_the_same_number_replaces_and_a_mark_changes_its_state
     a_stop_without_an_end_is_unclean
     a_stop_before_recovery_completed_is_as_unclean_as_the_previous_one
@@ -56,7 +57,7 @@ pub(super) fn record(
     state: State,
 ) -> Record {
     Record {
-        id: ledger.next_id(),
+        id: ledger.session().next_id(),
         pipeline,
         source: source.to_path_buf(),
         identity: identity(1),
@@ -92,7 +93,7 @@ fn a_record_is_read_as_it_was_written(bench: &impl Bench) {
     drop(ledger);
     let reopened = bench.open();
     assert_eq!(reopened.latest(pipeline, name).expect("look up"), Some(record.clone()));
-    assert!(reopened.next_id() > record.id);
+    assert!(reopened.session().next_id() > record.id);
 }
 
 fn the_newest_record_that_counts_is_the_latest(bench: &impl Bench) {
@@ -109,6 +110,25 @@ fn the_newest_record_that_counts_is_the_latest(bench: &impl Bench) {
     let output = ledger.latest_for_output(pipeline, "a.zst".as_ref()).expect("look up");
     assert_eq!(output, Some(done));
     assert_eq!(ledger.latest(pipeline + 1, source).expect("look up"), None);
+}
+
+fn a_batch_of_look_ups_has_an_answer_for_each_path_in_order(bench: &impl Bench) {
+    let ledger = bench.open();
+    let pipeline = pipeline(&*ledger);
+    let [first, second] =
+        ["b", "a"].map(|source| record(&*ledger, pipeline, source.as_ref(), State::Done));
+    ledger.append(&[first.clone(), second.clone()], Flush::Now).expect("append");
+    let latest_of = |sources: &[&str]| {
+        let sources: Vec<&Path> = sources.iter().map(Path::new).collect();
+        ledger.latest_of_each(pipeline, &sources).expect("look up")
+    };
+    let expected = [Some(second.clone()), None, Some(first.clone()), Some(second)];
+    assert_eq!(latest_of(&["a", "missing", "b", "a"]), expected);
+    assert_eq!(latest_of(&[]), []);
+    // A look-up holds no state back from the next one.
+    let newer = record(&*ledger, pipeline, "a".as_ref(), State::Quarantined);
+    ledger.append(std::slice::from_ref(&newer), Flush::Now).expect("append");
+    assert_eq!(latest_of(&["a", "b"]), [Some(newer), Some(first)]);
 }
 
 fn a_record_of_the_same_number_replaces_and_a_mark_changes_its_state(bench: &impl Bench) {
@@ -130,37 +150,38 @@ fn a_record_of_the_same_number_replaces_and_a_mark_changes_its_state(bench: &imp
 
 fn a_stop_without_an_end_is_unclean(bench: &impl Bench) {
     let ledger = bench.open();
-    assert_eq!(ledger.begin("boot").expect("begin"), PreviousShutdown::Clean);
+    assert_eq!(ledger.join("boot").expect("join"), PreviousShutdown::Clean);
     drop(ledger);
     let ledger = bench.open();
-    assert_eq!(ledger.begin("boot").expect("begin"), PreviousShutdown::Unclean);
-    ledger.mark_recovered();
-    ledger.end("boot").expect("end");
+    assert_eq!(ledger.join("boot").expect("join"), PreviousShutdown::Unclean);
+    ledger.session().mark_recovered();
+    ledger.leave().expect("leave");
     drop(ledger);
     let ledger = bench.open();
-    assert_eq!(ledger.begin("boot").expect("begin"), PreviousShutdown::Clean);
-    ledger.mark_recovered();
-    ledger.end("boot").expect("end");
+    assert_eq!(ledger.join("boot").expect("join"), PreviousShutdown::Clean);
+    ledger.session().mark_recovered();
+    ledger.leave().expect("leave");
+    drop(ledger);
     // Power may have failed since, and brought back what was removed before.
-    assert_eq!(ledger.begin("another boot").expect("begin"), PreviousShutdown::Unclean);
+    assert_eq!(bench.open().join("another boot").expect("join"), PreviousShutdown::Unclean);
 }
 
 /// A signal between the ledger's opening and the end of recovery stopped the service in good order,
 /// and the leftovers of the previous run were never swept.
 fn a_stop_before_recovery_completed_is_as_unclean_as_the_previous_one(bench: &impl Bench) {
     let ledger = bench.open();
-    ledger.begin("boot").expect("begin");
+    ledger.join("boot").expect("join");
     drop(ledger);
     let ledger = bench.open();
-    ledger.end("boot").expect("a stop before recovery");
-    assert_eq!(ledger.begin("boot").expect("begin"), PreviousShutdown::Unclean);
-    ledger.end("boot").expect("a stop within it");
+    ledger.leave().expect("a stop before recovery");
+    assert_eq!(ledger.join("boot").expect("join"), PreviousShutdown::Unclean);
+    ledger.leave().expect("a stop within it");
     drop(ledger);
     let ledger = bench.open();
-    assert_eq!(ledger.begin("boot").expect("begin"), PreviousShutdown::Unclean);
-    ledger.mark_recovered();
-    ledger.end("boot").expect("a clean stop");
-    assert_eq!(ledger.begin("boot").expect("begin"), PreviousShutdown::Clean);
+    assert_eq!(ledger.join("boot").expect("join"), PreviousShutdown::Unclean);
+    ledger.session().mark_recovered();
+    ledger.leave().expect("a clean stop");
+    assert_eq!(ledger.join("boot").expect("join"), PreviousShutdown::Clean);
 }
 
 fn the_instance_stays_and_the_pipelines_name_follows(bench: &impl Bench) {
@@ -196,11 +217,11 @@ fn the_history_is_newest_first_and_filtered(bench: &impl Bench) {
 
 fn numbers_in_the_events_file_are_not_given_again(bench: &impl Bench) {
     let ledger = bench.open();
-    ledger.skip_ids(41);
-    assert_eq!(ledger.next_id(), 42);
-    ledger.skip_ids(7);
-    ledger.skip_ids(RecordId::MAX);
-    assert_eq!(ledger.next_id(), 43);
+    ledger.session().skip_ids(41);
+    assert_eq!(ledger.session().next_id(), 42);
+    ledger.session().skip_ids(7);
+    ledger.session().skip_ids(RecordId::MAX);
+    assert_eq!(ledger.session().next_id(), 43);
 }
 
 fn records_of_this_boot_are_recognized_after_a_restart_and_not_after_another_boot(
@@ -208,16 +229,18 @@ fn records_of_this_boot_are_recognized_after_a_restart_and_not_after_another_boo
 ) {
     let ledger = bench.open();
     let pipeline = pipeline(&*ledger);
-    ledger.begin("one").expect("begin");
+    ledger.join("one").expect("join");
     let stored = record(&*ledger, pipeline, "a".as_ref(), State::Done);
     ledger.append(std::slice::from_ref(&stored), Flush::Now).expect("append");
-    assert!(ledger.is_of_this_boot(stored.id) && ledger.is_of_this_run(stored.id));
+    assert!(
+        ledger.session().is_of_this_boot(stored.id) && ledger.session().is_of_this_run(stored.id)
+    );
     drop(ledger);
     for (boot, is_of_boot) in [("one", true), ("two", false), ("", false)] {
         let reopened = bench.open();
-        reopened.begin(boot).expect("begin");
-        assert_eq!(reopened.is_of_this_boot(stored.id), is_of_boot, "{boot}");
-        assert!(!reopened.is_of_this_run(stored.id));
+        reopened.join(boot).expect("join");
+        assert_eq!(reopened.session().is_of_this_boot(stored.id), is_of_boot, "{boot}");
+        assert!(!reopened.session().is_of_this_run(stored.id));
     }
 }
 

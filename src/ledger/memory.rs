@@ -6,16 +6,13 @@
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{
-        Arc, MutexGuard,
-        atomic::{AtomicBool, AtomicI64, Ordering},
-    },
+    sync::{Arc, MutexGuard},
     time::Duration,
 };
 
 use super::{
     Flush, HistoryQuery, Ledger, PipelineDirs, PipelineId, PreviousShutdown, Record, RecordId,
-    Result, State, StateUpdate,
+    Result, Session, State, StateUpdate,
 };
 use crate::{fingerprint::Fingerprint, sync::Mutex};
 
@@ -46,21 +43,15 @@ enum UseState {
 #[derive(Debug)]
 pub struct Memory {
     store: Store,
-    last_id: AtomicI64,
-    run_first_id: RecordId,
-    recovered: AtomicBool,
+    session: Session,
 }
 
 impl Store {
     #[must_use]
     pub fn open(&self) -> Memory {
-        let last_id = self.tables().records.keys().next_back().copied().unwrap_or(0);
-        Memory {
-            store: self.clone(),
-            last_id: AtomicI64::new(last_id),
-            run_first_id: last_id + 1,
-            recovered: AtomicBool::new(false),
-        }
+        let tables = self.tables();
+        let last_id = tables.records.keys().next_back().copied().unwrap_or(0);
+        Memory { store: self.clone(), session: Session::new(last_id, tables.boot_first_id) }
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
@@ -85,7 +76,11 @@ impl Ledger for Memory {
         "00000000"
     }
 
-    fn begin(&self, boot: &str) -> Result<PreviousShutdown> {
+    fn session(&self) -> &Session {
+        &self.session
+    }
+
+    fn join(&self, boot: &str) -> Result<PreviousShutdown> {
         let mut tables = self.store.tables();
         let is_clean = match &tables.use_state {
             UseState::Never => true,
@@ -95,26 +90,15 @@ impl Ledger for Memory {
         tables.use_state = UseState::InUse;
         if boot.is_empty() || tables.boot != boot {
             boot.clone_into(&mut tables.boot);
-            tables.boot_first_id = self.last_id.load(Ordering::Relaxed) + 1;
+            tables.boot_first_id = self.session.upcoming_id();
         }
+        self.session.joined(boot, tables.boot_first_id);
         Ok(if is_clean { PreviousShutdown::Clean } else { PreviousShutdown::Unclean })
     }
 
-    fn is_of_this_boot(&self, id: RecordId) -> bool {
-        id >= self.store.tables().boot_first_id
-    }
-
-    fn is_of_this_run(&self, id: RecordId) -> bool {
-        id >= self.run_first_id
-    }
-
-    fn mark_recovered(&self) {
-        self.recovered.store(true, Ordering::Release);
-    }
-
-    fn end(&self, boot: &str) -> Result<()> {
-        if self.recovered.load(Ordering::Acquire) {
-            self.store.tables().use_state = UseState::Ended(boot.to_owned());
+    fn leave(&self) -> Result<()> {
+        if let Some(boot) = self.session.clean_end() {
+            self.store.tables().use_state = UseState::Ended(boot);
         }
         Ok(())
     }
@@ -150,16 +134,6 @@ impl Ledger for Memory {
         Ok(())
     }
 
-    fn skip_ids(&self, last: RecordId) {
-        if (0..=RecordId::MAX / 2).contains(&last) {
-            self.last_id.fetch_max(last, Ordering::Relaxed);
-        }
-    }
-
-    fn next_id(&self) -> RecordId {
-        self.last_id.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
     fn append(&self, records: &[Record], _: Flush) -> Result<()> {
         let records = records.iter().map(|record| (record.id, record.clone()));
         self.store.tables().records.extend(records);
@@ -184,12 +158,18 @@ impl Ledger for Memory {
         Ok(self.store.tables().records.get(&id).cloned())
     }
 
-    fn latest(&self, pipeline: PipelineId, source: &Path) -> Result<Option<Record>> {
-        Ok(self.newest(|record| {
-            record.pipeline == pipeline
-                && record.source == source
-                && record.state != State::Withdrawn
-        }))
+    fn latest_of_each(
+        &self,
+        pipeline: PipelineId,
+        sources: &[&Path],
+    ) -> Result<Vec<Option<Record>>> {
+        let latest = |source: &&Path| {
+            self.newest(|record| {
+                let is_counted = record.state != State::Withdrawn;
+                record.pipeline == pipeline && record.source == **source && is_counted
+            })
+        };
+        Ok(sources.iter().map(latest).collect())
     }
 
     fn latest_of_inode(

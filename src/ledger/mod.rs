@@ -12,6 +12,7 @@
 mod conformance;
 #[cfg(any(test, feature = "failpoints"))]
 pub mod memory;
+mod session;
 pub mod sqlite;
 
 use std::{
@@ -21,6 +22,7 @@ use std::{
     time::Duration,
 };
 
+pub use self::session::Session;
 pub use crate::outcome::State;
 use crate::{fingerprint::Fingerprint, policy::OnSuccess, reason::Reason};
 
@@ -207,24 +209,20 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     /// Returns the ledger's random identifier, created with it: it marks this ledger's temps.
     fn instance(&self) -> &str;
 
-    /// Marks the ledger as in use, durably, and returns how the previous use ended. `boot`
-    /// identifies the machine's boot: a power loss after a clean stop can bring back files that
-    /// were removed before it, so a clean stop of another boot counts as unclean.
-    fn begin(&self, boot: &str) -> Result<PreviousShutdown>;
+    /// Returns its session, with the numbers of records.
+    fn session(&self) -> &Session;
 
-    /// Checks whether a record was made since the machine booted: no power loss can have undone its
-    /// work.
-    fn is_of_this_boot(&self, id: RecordId) -> bool;
+    /// Begins the session: marks the ledger as in use, durably, and returns how the previous one
+    /// ended. `boot` identifies the machine's boot: a power loss after a clean stop can bring back
+    /// files that were removed before it, so a clean stop of another boot counts as unclean, and so
+    /// does a session that joins again. Recovery begins with it, and nothing before recovery uses the
+    /// ledger: a start that fails earlier leaves the next one nothing to recover.
+    fn join(&self, boot: &str) -> Result<PreviousShutdown>;
 
-    /// Checks whether a record was made since this ledger was opened.
-    fn is_of_this_run(&self, id: RecordId) -> bool;
-
-    /// Notes that recovery is complete: from now on the use can end cleanly.
-    fn mark_recovered(&self);
-
-    /// Makes everything durable and marks the use as ended cleanly, in this boot. If recovery did
-    /// not complete, its work is unfinished: the mark stays as it was, and the next start recovers.
-    fn end(&self, boot: &str) -> Result<()>;
+    /// Ends the session: makes everything durable and marks it as ended cleanly, in its boot. If
+    /// recovery did not complete, its work is unfinished: the mark stays as it was, and the next start
+    /// recovers.
+    fn leave(&self) -> Result<()>;
 
     /// Returns the number of this pair of directories and sets its current name.
     fn pipeline(&self, name: &str, input: &Path, output: &Path) -> Result<PipelineId>;
@@ -243,13 +241,6 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     /// writing process postpones it to the next call.
     fn flush(&self, wait: Duration) -> Result<()>;
 
-    /// Makes new records get numbers above `last`: a ledger restored from a backup does not have
-    /// the numbers that it gave after the backup.
-    fn skip_ids(&self, last: RecordId);
-
-    /// Returns a number that no record has. Not durable: an unused one is a gap.
-    fn next_id(&self) -> RecordId;
-
     /// Adds records, or replaces those with the same id, all or none.
     fn append(&self, records: &[Record], when: Flush) -> Result<()>;
 
@@ -259,8 +250,18 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     /// Returns the record with this number.
     fn record(&self, id: RecordId) -> Result<Option<Record>>;
 
+    /// Returns for each of these source paths, in their order, the newest record that is not
+    /// [`State::Withdrawn`]: in one call for a batch of files, which all see one state of the ledger.
+    fn latest_of_each(
+        &self,
+        pipeline: PipelineId,
+        sources: &[&Path],
+    ) -> Result<Vec<Option<Record>>>;
+
     /// Returns the newest record of a source path that is not [`State::Withdrawn`].
-    fn latest(&self, pipeline: PipelineId, source: &Path) -> Result<Option<Record>>;
+    fn latest(&self, pipeline: PipelineId, source: &Path) -> Result<Option<Record>> {
+        Ok(self.latest_of_each(pipeline, &[source])?.pop().flatten())
+    }
 
     /// Returns the newest record of a source path and an inode whose output was published.
     fn latest_of_inode(

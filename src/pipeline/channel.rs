@@ -217,9 +217,13 @@ pub enum Handoff<T> {
     /// Takes up to [`limits::HANDOFF_FILES_MAX`] queued items and sends their results together: under
     /// load the next stage is woken once for many items, and a single item is sent at once.
     Together,
-    /// Like `Together`, but sends the finished results before an item for which this is true: the
-    /// work on it may wait for permits that those results hold.
-    TogetherUntil(Box<dyn Fn(&T) -> bool + Send>),
+    /// Like `Together`, but works on all items at once first.
+    Prepared {
+        prepare: fn(&mut [T]),
+        /// Sends the finished results before an item for which this is true: the work on it may wait for
+        /// permits that those results hold.
+        may_wait: Box<dyn Fn(&T) -> bool + Send>,
+    },
     /// Sends each result before it takes the next item: for a stage that works on one for long.
     Singly,
 }
@@ -228,7 +232,7 @@ impl<T> std::fmt::Debug for Handoff<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Together => "Together",
-            Self::TogetherUntil(_) => "TogetherUntil",
+            Self::Prepared { .. } => "Prepared",
             Self::Singly => "Singly",
         })
     }
@@ -237,14 +241,14 @@ impl<T> std::fmt::Debug for Handoff<T> {
 impl<T> Handoff<T> {
     const fn batch_limit(&self) -> usize {
         match self {
-            Self::Together | Self::TogetherUntil(_) => limits::HANDOFF_FILES_MAX,
+            Self::Together | Self::Prepared { .. } => limits::HANDOFF_FILES_MAX,
             Self::Singly => 1,
         }
     }
 
     fn must_send_before(&self, item: &T) -> bool {
         match self {
-            Self::TogetherUntil(may_wait) => may_wait(item),
+            Self::Prepared { may_wait, .. } => may_wait(item),
             Self::Together | Self::Singly => false,
         }
     }
@@ -259,9 +263,14 @@ pub fn run<T: Item, M>(
     mut send: impl FnMut(M),
 ) {
     loop {
-        let batch = inlet.receive_batch(handoff.batch_limit());
+        let mut batch = inlet.receive_batch(handoff.batch_limit());
         if batch.is_empty() {
             return;
+        }
+        if let Handoff::Prepared { prepare, .. } = handoff
+            && !shared.cut.is_cancelled()
+        {
+            shared.panics.guard(|| prepare(&mut batch));
         }
         let mut results = Vec::with_capacity(batch.len());
         for item in batch {

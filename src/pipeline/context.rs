@@ -83,7 +83,7 @@ impl Context {
             };
             let counts = move |path: &Path| filter.allows(path) && !is_temporary(path);
             let ledger = Arc::clone(&ledger);
-            Arc::new(Successions::new(counts, is_temporary, move || ledger.next_id()))
+            Arc::new(Successions::new(counts, is_temporary, move || ledger.session().next_id()))
         });
         let breaker = CircuitBreaker::new(&config.name, Arc::clone(&meter));
         let operator_pause = Arc::new(OperatorPause::new(&config.name, Arc::clone(&meter)));

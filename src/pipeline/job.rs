@@ -56,6 +56,8 @@ pub struct Job {
     /// See [`SettledFile::was_replaced`].
     pub was_replaced: bool,
     pub origin: DiscoveredBy,
+    /// The ledger's newest record of the path, until claim takes it.
+    pub prior: Prior,
     /// The record of an earlier job that may have processed the same content; set by claim.
     pub earlier_record: Option<Box<Record>>,
     /// Records with lower numbers are of a source that had its name before; set before its output gets a
@@ -84,6 +86,15 @@ pub struct Job {
 pub struct Permits {
     pub file: Option<OwnedSemaphorePermit>,
     pub bytes: Option<OwnedSemaphorePermit>,
+}
+
+/// The newest record of a job's path.
+#[derive(Debug, Default)]
+pub enum Prior {
+    /// It was not looked up with the batch.
+    #[default]
+    Unknown,
+    Known(Option<Box<Record>>),
 }
 
 /// A file that the intake sends to claim.
@@ -128,7 +139,7 @@ impl Job {
             ..
         } = settled;
         let ticket = Ticket::new(feedback, path.clone(), attempt, was_attempted);
-        let id = context.ledger.next_id();
+        let id = context.ledger.session().next_id();
         let meter = context.meter.job_started(id, &path, metadata.identity.size);
         let (settled_at, earlier_record) = (Instant::now(), None);
         Self {
@@ -142,6 +153,7 @@ impl Job {
             arrival,
             was_replaced,
             origin,
+            prior: Prior::Unknown,
             earlier_record,
             succession: None,
             id,

@@ -8,7 +8,7 @@ use crate::{
     outcome::{Outcome, OutcomeKind},
     pipeline::job::Job,
     protocol::{
-        cause::Cause,
+        cause::OutcomeCause,
         outcome::{append_unpublished, listed, outcome_line, unpublished_outcome},
     },
     reason::ReasonCode,
@@ -40,7 +40,7 @@ pub fn streamed(job: &Job, record: &Record, state: State) -> Outcome {
     let time = jiff::Timestamp::now().to_string();
     let config = &job.context.config;
     Outcome {
-        cause: Cause::of(record, &config.input, &config.output).map(|cause| cause.text),
+        cause: OutcomeCause::of(record, &config.input, &config.output).map(|cause| cause.text),
         state: Some(state),
         attempts: Some(job.attempt),
         seconds: Some(job.settled_at.elapsed().as_secs_f64()),

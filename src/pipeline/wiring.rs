@@ -20,7 +20,7 @@ use super::{
     halt::Halt,
     job::{Claimed, DisposeRequest, Job, Loaded, Staged, Streamed, Transformed},
     process::{
-        claim::{Claim, NextStage},
+        claim::{Claim, NextStage, look_up_batch},
         read,
         transform::{self, SmallResult},
         write,
@@ -142,7 +142,8 @@ impl Wiring {
             };
             // It may wait for permits that previously claimed files hold.
             let budget = budget.clone();
-            let handoff = Handoff::TogetherUntil(Box::new(move |job| !budget.has_room(job)));
+            let may_wait = Box::new(move |job: &Job| !budget.has_room(job));
+            let handoff = Handoff::Prepared { prepare: look_up_batch, may_wait };
             move || channel::run(&shared, &settled, &handoff, work, send)
         })?;
         threads.start("read", {

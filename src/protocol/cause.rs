@@ -10,13 +10,13 @@ use crate::{
 
 /// Files that failed alike have the same cause.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Cause {
+pub struct OutcomeCause {
     pub code: ReasonCode,
     /// Without control characters.
     pub text: String,
 }
 
-impl Cause {
+impl OutcomeCause {
     /// Returns the cause of a record, if it has a reason; the directories are those of its pipeline.
     #[must_use]
     pub fn of(record: &Record, input: &Path, output: &Path) -> Option<Self> {

@@ -1,10 +1,8 @@
 //! What the ledger has of a file: whether it was processed before, and what is left to do.
 
-use std::path::Path;
-
 use crate::{
     fingerprint::Fingerprint,
-    ledger::{self, Ledger, PipelineId, Record, State},
+    ledger::{self, Ledger, Record, State},
     policy::OnSuccess,
 };
 
@@ -33,16 +31,14 @@ pub enum PriorOutcome {
     RolledBack,
 }
 
-/// Finds the record of a file: the newest one of its path, or an older one if a power loss restored,
-/// completely or in part, a file that a newer one had replaced, or took back a change of its times
-/// alone.
+/// Finds the record of a file: the newest one of its path, which is given, or an older one if a power
+/// loss restored, completely or in part, a file that a newer one had replaced, or took back a change of
+/// its times alone.
 pub fn find_record(
     ledger: &dyn Ledger,
-    pipeline: PipelineId,
-    source: &Path,
+    latest: Option<Record>,
     found: &Fingerprint,
 ) -> ledger::Result<Option<Record>> {
-    let latest = ledger.latest(pipeline, source)?;
     let Some(record) = &latest else { return Ok(None) };
     if let Some(published) = find_undisposed(ledger, record, found)? {
         return Ok(Some(published));
@@ -51,19 +47,19 @@ pub fn find_record(
         return Ok(latest);
     }
     if record.identity.inode == found.inode {
-        let older = ledger.latest_of_file(pipeline, source, found)?;
+        let older = ledger.latest_of_file(record.pipeline, &record.source, found)?;
         let hash = |record: &Record| record.output.as_ref().map(|output| output.source_hash);
         // Only a power loss gives a file the change time that it had before. btrfs gives it a new
         // one when it replays its log: then the content decides.
         let was_replayed =
-            record.on_success == OnSuccess::Keep && !ledger.is_of_this_boot(record.id);
+            record.on_success == OnSuccess::Keep && !ledger.session().is_of_this_boot(record.id);
         let is_taken_back = |older: &Record| {
             is_requeued(older, found)
                 || hash(older) == hash(record) && (was_replayed || found.matches(&older.identity))
         };
         return Ok(older.filter(is_taken_back).or(latest));
     }
-    let older = ledger.latest_of_inode(pipeline, source, found.inode)?;
+    let older = ledger.latest_of_inode(record.pipeline, &record.source, found.inode)?;
     // A new file may have the inode of an old one, but not its times.
     let is_same_file = |older: &Record| {
         found.matches(&older.identity)
@@ -204,7 +200,7 @@ pub fn classify(
     let Some(record) = record else { return outcome };
     if outcome == PriorOutcome::New {
         let has_lost_content = has_output(record)
-            && !ledger.is_of_this_boot(record.id)
+            && !ledger.session().is_of_this_boot(record.id)
             && found.may_have_lost_content_of(&record.identity, record.at_ns)
             && born_ns().is_none_or(|born_ns| born_ns <= record.at_ns);
         return if has_lost_content { PriorOutcome::RolledBack } else { outcome };
@@ -213,7 +209,7 @@ pub fn classify(
     if record.on_success == OnSuccess::Keep || is_back {
         return outcome;
     }
-    let is_removed = record.state == State::Done && ledger.is_of_this_boot(record.id);
+    let is_removed = record.state == State::Done && ledger.session().is_of_this_boot(record.id);
     let is_new = match outcome {
         // Its disposal may not be marked yet. A file that was recorded is older than its change time,
         // whatever became of the clock before it was recorded.

@@ -3,23 +3,19 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use super::{
-    cause,
-    left_alone::{self, look_below},
-    pages,
-    reprocess::has_other_transforms,
-    time,
-};
+use super::{cause, left_alone, pages, reprocess::has_other_transforms, time};
 use crate::{
     config::Pipeline,
     fingerprint::Fingerprint,
-    fs::{self, Dir, Kind, NodeId},
+    fs::{self, FileMetadata, Kind, NodeId},
     ledger::{self, HistoryQuery, Ledger, PipelineDirs, Record, State},
     observe::{display_path, units::size},
     protocol::prior_outcome::{PriorOutcome, classify, find_record, known_identity},
     sink::{self, Remains, SinkOptions},
+    source::{self, Source},
 };
 
 /// The path with its directory resolved; the file itself may be gone, or a link.
@@ -34,11 +30,22 @@ pub fn below_an_input(pipelines: &[Pipeline], path: PathBuf) -> PathBuf {
     if path.is_absolute() {
         return path;
     }
-    let has_it = |pipeline: &&Pipeline| {
-        look_below(&pipeline.input, &path).is_ok_and(|found| found.is_some())
-    };
+    // Nothing is taken, so the ledger's instance does not matter.
+    let has_it =
+        |pipeline: &&Pipeline| matches!(look(&pipeline.input, "", &path), Ok((_, Some(_))));
     let found = pipelines.iter().find(has_it).or(pipelines.first());
     found.map_or_else(|| path.clone(), |pipeline| pipeline.input.join(&path))
+}
+
+/// Opens an input and looks at a path below it.
+fn look(
+    input: &Path,
+    instance: &str,
+    path: &Path,
+) -> source::Result<(Arc<dyn Source>, Option<FileMetadata>)> {
+    let input = source::open(input, &NodeId::new(instance))?;
+    let seen = input.stat_beneath(path)?;
+    Ok((input, seen))
 }
 
 /// The answer about one path: its state, and facts in the order in which they are shown.
@@ -107,11 +114,12 @@ pub fn describe(
             .next("name a file in it"));
         }
         if let Ok(source) = path.strip_prefix(&root.input) {
-            let seen = look_below(&root.input, source);
-            let found = seen.ok().flatten().map_or(Fingerprint::NONE, |seen| seen.identity);
-            let record = find_record(ledger, root.id, source, &found)?;
+            let looked = look(&root.input, ledger.instance(), source);
+            let seen = looked.as_ref().ok().and_then(|(_, seen)| seen.as_ref());
+            let found = seen.map_or(Fingerprint::NONE, |seen| seen.identity);
+            let record = find_record(ledger, ledger.latest(root.id, source)?, &found)?;
             let config = pipelines.iter().find(|pipeline| pipeline.input == root.input);
-            return Ok(as_source(ledger, root, (config, source), record.as_ref()));
+            return Ok(as_source(ledger, root, (config, source), looked, record.as_ref()));
         }
     }
     for root in roots {
@@ -179,33 +187,34 @@ fn as_source(
     ledger: &dyn Ledger,
     roots: &PipelineDirs,
     (config, source): (Option<&Pipeline>, &Path),
+    looked: source::Result<(Arc<dyn Source>, Option<FileMetadata>)>,
     record: Option<&Record>,
 ) -> Explanation {
     let past = record.map(|record| past(roots, config, record)).unwrap_or_default();
-    let seen = match look_below(&roots.input, source) {
-        Ok(Some(seen)) => seen,
-        Ok(None) => return Explanation::new("does not exist").and(past),
-        Err(error) => return Explanation::new(format!("cannot be read: {error}")).and(past),
+    let (input, seen) = match looked {
+        Ok((input, Some(seen))) => (input, seen),
+        Ok((_, None)) => return Explanation::new("does not exist").and(past),
+        Err(error) => {
+            return Explanation::new(format!("cannot be read: {}", error.source)).and(past);
+        }
     };
     if seen.kind == Kind::Directory {
         return Explanation::new("is a directory").next("name a file in it").and(past);
     }
-    let instance = NodeId::new(ledger.instance());
-    if let Some(why) = left_alone::reason(config, (roots, &instance), source, &seen) {
+    if let Some(why) = left_alone::reason(config, &*input, source, &seen) {
         return Explanation::new(format!("is left alone: {why}")).and(past);
     }
     let on_success = config.map(|config| config.on_success.clone());
     let on_success = on_success.or_else(|| record.map(|record| record.on_success.clone()));
     let on_success = on_success.unwrap_or(crate::policy::OnSuccess::Keep);
-    let born_ns = || Dir::open(&roots.input).ok()?.born_ns(source).ok()?;
-    let may_renumber = Dir::open(&roots.input).is_ok_and(|input| input.may_renumber());
-    let found = known_identity(record, seen.identity, may_renumber);
+    let born_ns = || input.born_ns(source).ok()?;
+    let found = known_identity(record, seen.identity, input.may_renumber());
     let outcome = classify(ledger, record, &found, &on_success, born_ns);
     let (state, next) = state_and_next(outcome, record.is_some());
     let mut explanation = Explanation::new(state).and(past);
     if outcome == PriorOutcome::New {
         explanation.waits_in = Some(roots.name.clone());
-        if let Some(why) = left_alone::waits_for(config, &roots.input, &seen) {
+        if let Some(why) = left_alone::waits_for(config, &*input, &seen) {
             explanation = explanation.with("waits", why);
         }
     }

@@ -1,32 +1,29 @@
 //! Reasons for which the intake leaves a file alone, by the rules of the service's last start.
 
-use std::{io, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use crate::{
     config::{Pipeline, temporary_name},
-    fs::{self, Dir, FileMetadata, Kind, NodeId},
-    ledger::PipelineDirs,
+    fs::{self, FileMetadata, Kind},
     limits::QUIET_TIME,
     observe::display_path,
     policy::{Settle, TemporaryNames},
     protocol::eligibility::{is_stale, skip_reason},
-    source,
+    source::{Look, NamedBy, Source},
 };
 
 /// The reason for which it is left alone, if there is one.
 pub fn reason(
     config: Option<&Pipeline>,
-    (roots, instance): (&PipelineDirs, &NodeId),
+    input: &dyn Source,
     path: &Path,
     seen: &FileMetadata,
 ) -> Option<String> {
     if path.iter().any(fs::is_internal_name) {
         return Some("its name is one of the service's own".to_owned());
     }
-    let state_dir = Dir::open(&roots.input).ok();
-    let state_dir = state_dir.and_then(|input| fs::state_dir_of(&input, path).ok().flatten());
-    if let Some(state_dir) = state_dir {
-        let path = roots.input.join(state_dir);
+    if let Ok(Look::StateDirectory(state_dir)) = input.look(path, NamedBy::Event, &[]) {
+        let path = input.path().join(state_dir);
         return Some(format!(
             "it is in the state directory of a service, {}: move that service's `state_dir` out of the input",
             display_path(&path)
@@ -51,27 +48,16 @@ pub fn reason(
     if !config.filter.allows(path) {
         return Some("`include` and `exclude` leave it out".to_owned());
     }
-    let refused = source::open(&roots.input, instance)
-        .and_then(|input| skip_reason(config.rules(), &*input, seen));
+    let refused = skip_reason(config.rules(), input, seen);
     if let Some(why) = refused.unwrap_or_else(|error| Some(error.source.to_string())) {
         return Some(why);
     }
-    unmarked(config.keys.marker.as_deref()?, roots, path, seen)
-}
-
-/// Reads the metadata of a name below a directory, and follows no link out of it.
-pub(super) fn look_below(root: &Path, source: &Path) -> io::Result<Option<FileMetadata>> {
-    let (parent, name) = fs::split(source);
-    match Dir::open(root)?.open_beneath(parent) {
-        Ok(dir) => dir.stat(Path::new(name)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+    unmarked(config.keys.marker.as_deref()?, input, path, seen)
 }
 
 fn unmarked(
     marker: &str,
-    roots: &PipelineDirs,
+    input: &dyn Source,
     source: &Path,
     seen: &FileMetadata,
 ) -> Option<String> {
@@ -80,20 +66,26 @@ fn unmarked(
     }
     let mut marked = source.as_os_str().to_owned();
     marked.push(marker);
-    let marker = roots.input.join(&marked);
-    match look_below(&roots.input, Path::new(&marked)) {
+    let marker = input.path().join(&marked);
+    match input.stat_beneath(Path::new(&marked)) {
         Ok(Some(found)) if is_stale(&found, seen) => Some(format!(
             "its marker {} is older than the file: it was another file's, and must be written again",
             display_path(&marker)
         )),
         Ok(Some(_)) => None,
         Ok(None) => Some(format!("its marker {} does not exist yet", display_path(&marker))),
-        Err(error) => Some(format!("cannot read its marker {}: {error}", display_path(&marker))),
+        Err(error) => {
+            Some(format!("cannot read its marker {}: {}", display_path(&marker), error.source))
+        }
     }
 }
 
 /// What an unprocessed file waits for, as far as its times show.
-pub fn waits_for(config: Option<&Pipeline>, input: &Path, seen: &FileMetadata) -> Option<String> {
+pub fn waits_for(
+    config: Option<&Pipeline>,
+    input: &dyn Source,
+    seen: &FileMetadata,
+) -> Option<String> {
     let config = config?;
     let changed_ns = seen.identity.modified_ns.max(seen.identity.changed_ns);
     let now = jiff::Timestamp::now();
@@ -103,10 +95,9 @@ pub fn waits_for(config: Option<&Pipeline>, input: &Path, seen: &FileMetadata) -
             "its time lies in the future ({changed:.0}): `settle` and `min_age` count from when the service first sees it"
         ));
     }
-    let is_network = || Dir::open(input).is_ok_and(|input| fs::is_network(&input).unwrap_or(false));
     let (quiet, why) = match config.keys.settle {
         Settle::Quiet(quiet) => (quiet, "`settle`"),
-        Settle::Auto if is_network() => (QUIET_TIME, "a network file system"),
+        Settle::Auto if input.is_remote() => (QUIET_TIME, "a network file system"),
         Settle::Auto => (Duration::ZERO, ""),
     };
     let (needed, why) = (quiet, why).max((config.keys.min_age, "`min_age`"));

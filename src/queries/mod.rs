@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use crate::{
     config::Pipeline,
     ledger::{self, HistoryQuery, Ledger, PipelineDirs, Record},
-    protocol::cause::Cause,
+    protocol::cause::OutcomeCause,
 };
 
 /// Records that are read at once.
@@ -69,6 +69,6 @@ pub fn time(record: &Record) -> String {
 
 /// Returns the cause of a record in words that go next to the paths of its source and its output.
 #[must_use]
-pub fn cause(record: &Record, roots: &PipelineDirs) -> Option<Cause> {
-    Cause::of(record, &roots.input, &roots.output)
+pub fn cause(record: &Record, roots: &PipelineDirs) -> Option<OutcomeCause> {
+    OutcomeCause::of(record, &roots.input, &roots.output)
 }

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     config_of,
-    left_alone::{self, look_below, waits_for},
+    left_alone::{self, waits_for},
     reprocess::has_other_transforms,
 };
 use crate::{
@@ -69,7 +69,6 @@ pub struct Plan<'a> {
     ledger: Option<&'a dyn Ledger>,
     /// Whether the ledger knows this pair of directories.
     is_known: bool,
-    instance: NodeId,
     input: Arc<dyn source::Source>,
     /// Hashes of the outputs' names so far.
     outputs: HashSet<u64>,
@@ -94,7 +93,7 @@ impl<'a> Plan<'a> {
         let instance = NodeId::new(ledger.map_or("", |ledger| ledger.instance()));
         let input = source::open(&config.input, &instance)?;
         let outputs = HashSet::new();
-        Ok(Self { config, roots, ledger, is_known, instance, input, outputs })
+        Ok(Self { config, roots, ledger, is_known, input, outputs })
     }
 
     /// Walks the input; `each` gets each file. A directory that cannot be listed is an error among them.
@@ -125,11 +124,11 @@ impl<'a> Plan<'a> {
                 }
                 continue;
             }
-            match look_below(&self.config.input, &entry.path) {
+            match self.input.stat_beneath(&entry.path) {
                 // It is gone.
                 Ok(None) => {}
                 Ok(Some(seen)) => each(Ok(self.unique(self.plan(&entry.path, &seen)?))),
-                Err(error) => each(Err((entry.path, error))),
+                Err(error) => each(Err((entry.path, error.source))),
             }
         }
         Ok(())
@@ -166,9 +165,7 @@ impl<'a> Plan<'a> {
             let bytes = seen.identity.size;
             Planned { source: source.to_path_buf(), bytes, fate, output: None, reason }
         };
-        let ignored =
-            left_alone::reason(Some(self.config), (&self.roots, &self.instance), source, seen);
-        if let Some(why) = ignored {
+        if let Some(why) = left_alone::reason(Some(self.config), &*self.input, source, seen) {
             return Ok(planned(Fate::Ignore, Some(why)));
         }
         let record = self.record(source, seen)?;
@@ -179,7 +176,7 @@ impl<'a> Plan<'a> {
         });
         let reason = || record.as_ref().and_then(Record::reason_text).map(str::to_owned);
         Ok(match outcome.unwrap_or(PriorOutcome::New) {
-            PriorOutcome::New => match waits_for(Some(self.config), &self.config.input, seen) {
+            PriorOutcome::New => match waits_for(Some(self.config), &*self.input, seen) {
                 Some(why) => planned(Fate::Wait, Some(why)),
                 None => self.publish(planned(Fate::Publish, None), seen)?,
             },
@@ -209,7 +206,8 @@ impl<'a> Plan<'a> {
     fn record(&self, source: &Path, seen: &FileMetadata) -> ledger::Result<Option<Record>> {
         match self.ledger {
             Some(ledger) if self.is_known => {
-                find_record(ledger, self.roots.id, source, &seen.identity)
+                let latest = ledger.latest(self.roots.id, source)?;
+                find_record(ledger, latest, &seen.identity)
             }
             _ => Ok(None),
         }
@@ -231,7 +229,8 @@ impl<'a> Plan<'a> {
             return Ok(Planned { fate: Fate::Quarantine, reason: unusable, ..planned });
         }
         let output = parent.join(name);
-        let taken = match look_below(&self.config.output, &output) {
+        let looked = Dir::open(&self.config.output).and_then(|root| root.stat_beneath(&output));
+        let taken = match looked {
             // The run creates the output.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(Planned { output: Some(output), ..planned });

@@ -1,13 +1,14 @@
 //! Marks processed sources that still exist to be processed again.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use super::{config_of, configured_first, pages};
 use crate::{
     config::Pipeline,
-    fs::{Dir, Kind},
+    fs::{Kind, NodeId},
     ledger::{self, Flush, HistoryQuery, Ledger, PipelineDirs, Record, State},
     policy::OnSuccess,
+    source::{self, Source},
 };
 
 /// The sources that are processed again, if no paths are given.
@@ -55,7 +56,7 @@ pub fn path(ledger: &dyn Ledger, pipelines: &[Pipeline], path: &Path) -> ledger:
         if !is_processed(&record) {
             return Ok(Answer::NotProcessed);
         }
-        if !exists(&roots, &record) {
+        if !exists(open(&roots).as_deref(), &record) {
             return Ok(Answer::Gone);
         }
         ledger.mark(&[(record.id, State::Requeued, None)], Flush::Now)?;
@@ -69,6 +70,7 @@ pub fn all(ledger: &dyn Ledger, pipelines: &[Pipeline], which: Which) -> ledger:
     let roots = ledger.roots()?;
     let since_ns = if let Which::Since(since_ns) = which { Some(since_ns) } else { None };
     let mut summary = Summary::default();
+    let mut inputs = HashMap::new();
     for records in pages(ledger, HistoryQuery { since_ns, ..HistoryQuery::default() }) {
         let records = records?;
         let mut updates = Vec::new();
@@ -85,7 +87,8 @@ pub fn all(ledger: &dyn Ledger, pipelines: &[Pipeline], which: Which) -> ledger:
             if newest.is_none_or(|newest| newest.id != record.id) {
                 continue;
             }
-            if exists(roots, record) {
+            let input = inputs.entry(roots.id).or_insert_with(|| open(roots));
+            if exists(input.as_deref(), record) {
                 updates.push((record.id, State::Requeued, None));
             } else {
                 summary.gone += 1;
@@ -110,11 +113,16 @@ fn is_processed(record: &Record) -> bool {
     matches!(record.state, State::Published | State::Done | State::Changed | State::Skipped)
 }
 
+/// Opens the input to look at it: nothing is taken, so the ledger's instance does not matter.
+fn open(roots: &PipelineDirs) -> Option<Arc<dyn Source>> {
+    source::open(&roots.input, &NodeId::new("")).ok()
+}
+
 /// Checks whether the source of a record exists. After its producer deleted a kept one, a file of its
 /// name is another source.
-fn exists(roots: &PipelineDirs, record: &Record) -> bool {
-    let found = Dir::open(&roots.input).and_then(|input| input.stat(&record.source));
-    let Ok(Some(found)) = found else { return false };
+fn exists(input: Option<&dyn Source>, record: &Record) -> bool {
+    let found = input.map(|input| input.stat(&record.source));
+    let Some(Ok(Some(found))) = found else { return false };
     let was_deleted = record.state == State::Changed && record.on_success == OnSuccess::Keep;
     found.kind == Kind::File && (!was_deleted || found.identity.matches_content(&record.identity))
 }

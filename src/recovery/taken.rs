@@ -184,7 +184,7 @@ fn quarantine_earlier(
     }
     let published = ledger.latest_of_inode(record.pipeline, &record.source, found.inode)?;
     let Some(record) = published.filter(|Record { id, identity: read, at_ns, .. }| {
-        let was_power_lost = !ledger.is_of_this_boot(*id);
+        let was_power_lost = !ledger.session().is_of_this_boot(*id);
         !found.matches_content(read)
             && (found.is_earlier_content_of(read)
                 || was_power_lost && found.may_be_earlier_content_of(read, *at_ns))
@@ -194,7 +194,7 @@ fn quarantine_earlier(
     let reason = lost_content();
     tracing::warn!(event = "file.quarantined", source = %display_path(&record.source), reason_code = %reason.code, reason = reason.text, "quarantined in place");
     Ok(Some(Record {
-        id: ledger.next_id(),
+        id: ledger.session().next_id(),
         identity: found.ignoring_ctime(),
         output: None,
         state: State::Quarantined,

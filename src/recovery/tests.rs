@@ -294,7 +294,7 @@ fn what_a_kill_left_in_any_sink_is_finished() {
         let sink = open_sink("main", Path::new("/out")).expect("open");
         let output = stage(&*sink, name);
         let facts = facts(State::Intent, None, None);
-        let (id, source) = (ledger.next_id(), name.into());
+        let (id, source) = (ledger.session().next_id(), name.into());
         Record { id, pipeline, source, output: Some(output), ..facts.record }
     };
     let records = ["staged", "published", "taken", "gone"].map(intend);

@@ -112,8 +112,8 @@ fn recover(
     stop: &CancellationToken,
 ) -> Result<Summary, recovery::Error> {
     let events = quarantines.events;
-    let previous = ledger.begin(&fs::boot_id())?;
-    ledger.skip_ids(recovery::largest_id(ledger, events)?);
+    let previous = ledger.join(&fs::boot_id())?;
+    ledger.session().skip_ids(recovery::largest_id(ledger, events)?);
     let wait = wait_for_events(stop, config.once);
     let open_sink = |name: &str, output: &Path| {
         if !patience::responds(output) {
@@ -150,7 +150,7 @@ fn recover(
         tracing::info!(event = "recovery.finished", ?summary, "recovery finished");
     }
     if summary.deferred == 0 {
-        ledger.mark_recovered();
+        ledger.session().mark_recovered();
         record_inputs(ledger, config)?;
     }
     Ok(summary)

@@ -205,7 +205,7 @@ pub async fn ledger(
         let close = |ledger: Arc<dyn Ledger>| {
             blocking(move || {
                 let failure = SetUnlessEnded(Some(is_failed));
-                ledger.end(&fs::boot_id()).inspect(|()| failure.ended())
+                ledger.leave().inspect(|()| failure.ended())
             })
         };
         let opened = life.start("ledger", LIMIT, open, close).await;

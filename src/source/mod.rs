@@ -99,6 +99,11 @@ pub trait Source: Send + Sync + Debug {
     /// As [`Self::stat`], never from a cache.
     fn stat_fresh(&self, path: &Path) -> Result<Option<FileMetadata>>;
 
+    /// As [`Self::stat`], of a path that a person wrote: no link leads out of the source.
+    fn stat_beneath(&self, path: &Path) -> Result<Option<FileMetadata>> {
+        self.stat(path)
+    }
+
     /// Returns the time at which a file was created, in nanoseconds since the epoch by this machine's
     /// clock; `None` if that is unknown.
     fn born_ns(&self, _: &Path) -> Result<Option<i64>> {

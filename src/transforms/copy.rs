@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Cause, Effect, Error, FileInfo, Kind, Next, Spec, Transform, without_options};
+use super::{Effect, Error, FailureCause, FileInfo, Kind, Next, Spec, Transform, without_options};
 use crate::policy::ExpansionLimits;
 
 pub const KIND: Kind =
@@ -34,7 +34,7 @@ impl Spec for Copy {
         0
     }
 
-    fn start(&self, _: ExpansionLimits, _: u32) -> Result<Box<dyn Transform>, Cause> {
+    fn start(&self, _: ExpansionLimits, _: u32) -> Result<Box<dyn Transform>, FailureCause> {
         Ok(Box::new(Self))
     }
 }

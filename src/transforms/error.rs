@@ -9,12 +9,12 @@ use super::Stopped;
 pub struct Error {
     /// Notation of the transform that failed; `None` if it was not one of them.
     transform: Option<Arc<str>>,
-    cause: Cause,
+    cause: FailureCause,
 }
 
 /// The cause of a failed transformation.
 #[derive(Debug, thiserror::Error)]
-pub enum Cause {
+pub enum FailureCause {
     #[error("the next stage stopped")]
     Stopped,
     #[error("the input is damaged, or is not of this format")]
@@ -39,7 +39,7 @@ pub enum Cause {
     Ratio { limit: u64 },
     #[error("this program was built without the feature `{0}`")]
     NotCompiledIn(&'static str),
-    /// A user's program failed: what it said, or how it ended.
+    /// A user's program failed: what it wrote to its standard error, or how it ended.
     #[error("{0}")]
     Program(String),
     /// It refused the file for good.
@@ -63,32 +63,32 @@ impl Error {
     /// Names the transform, unless one further down the chain is named already.
     #[must_use]
     pub(super) fn of(mut self, transform: &Arc<str>) -> Self {
-        if !matches!(self.cause, Cause::Stopped) {
+        if !matches!(self.cause, FailureCause::Stopped) {
             self.transform.get_or_insert_with(|| Arc::clone(transform));
         }
         self
     }
 
     /// Returns the cause, or the error itself if it is one of another transform.
-    pub(super) fn into_own_cause(self) -> Result<Cause, Self> {
+    pub(super) fn into_own_cause(self) -> Result<FailureCause, Self> {
         if self.transform.is_none() { Ok(self.cause) } else { Err(self) }
     }
 
     #[must_use]
-    pub const fn cause(&self) -> &Cause {
+    pub const fn cause(&self) -> &FailureCause {
         &self.cause
     }
 
     /// Returns whether the receiver of the output stopped the transformation.
     #[must_use]
     pub const fn is_stopped(&self) -> bool {
-        matches!(self.cause, Cause::Stopped)
+        matches!(self.cause, FailureCause::Stopped)
     }
 
     /// Returns whether the file is not at fault.
     #[must_use]
     pub const fn is_unavailable(&self) -> bool {
-        matches!(self.cause, Cause::Unavailable(_) | Cause::NotReversed { .. })
+        matches!(self.cause, FailureCause::Unavailable(_) | FailureCause::NotReversed { .. })
     }
 
     /// Returns whether a retry with the same bytes fails in the same way.
@@ -96,30 +96,30 @@ impl Error {
     pub const fn is_final(&self) -> bool {
         !matches!(
             self.cause,
-            Cause::Stopped
-                | Cause::Failed(_)
-                | Cause::Program(_)
-                | Cause::Unavailable(_)
-                | Cause::NotReversed { .. }
+            FailureCause::Stopped
+                | FailureCause::Failed(_)
+                | FailureCause::Program(_)
+                | FailureCause::Unavailable(_)
+                | FailureCause::NotReversed { .. }
         )
     }
 }
 
-impl From<Cause> for Error {
-    fn from(cause: Cause) -> Self {
+impl From<FailureCause> for Error {
+    fn from(cause: FailureCause) -> Self {
         Self { transform: None, cause }
     }
 }
 
 impl From<io::Error> for Error {
     fn from(source: io::Error) -> Self {
-        Cause::Failed(source).into()
+        FailureCause::Failed(source).into()
     }
 }
 
 impl From<Stopped> for Error {
     fn from(_: Stopped) -> Self {
-        Cause::Stopped.into()
+        FailureCause::Stopped.into()
     }
 }
 

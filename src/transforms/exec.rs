@@ -13,7 +13,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, Effect, Kind, Parsed, Spec, Transform};
+use super::{Effect, FailureCause, Kind, Parsed, Spec, Transform};
 use crate::policy::ExpansionLimits;
 
 pub const KIND: Kind = Kind { words: &["exec"], parse };
@@ -150,9 +150,9 @@ impl Spec for Exec {
         self.program.as_ref().map_or(0, |program| program.memory)
     }
 
-    fn start(&self, limits: ExpansionLimits, _: u32) -> Result<Box<dyn Transform>, Cause> {
+    fn start(&self, limits: ExpansionLimits, _: u32) -> Result<Box<dyn Transform>, FailureCause> {
         let (Some(program), Some(runner)) = (&self.program, self.runner.get()) else {
-            return Err(Cause::Unavailable("no program runner".to_owned()));
+            return Err(FailureCause::Unavailable("no program runner".to_owned()));
         };
         Ok(Arc::clone(runner).transform(program, limits.output_bytes))
     }

@@ -36,7 +36,7 @@ use std::{fmt, sync::Arc};
 use self::compression::Format;
 pub use self::{
     chain::Chain,
-    error::{Cause, Error},
+    error::{Error, FailureCause},
     exec::ProgramRunner,
     file_info::FileInfo,
     receiver::{Receiver, Stopped},
@@ -82,7 +82,11 @@ pub trait Spec: fmt::Display + fmt::Debug + Send + Sync {
 
     /// Creates the running transform. 0 threads run on the caller's thread, for inputs of at most
     /// [`limits::SMALL_FILE_MAX_BYTES`](crate::limits::SMALL_FILE_MAX_BYTES).
-    fn start(&self, limits: ExpansionLimits, threads: u32) -> Result<Box<dyn Transform>, Cause>;
+    fn start(
+        &self,
+        limits: ExpansionLimits,
+        threads: u32,
+    ) -> Result<Box<dyn Transform>, FailureCause>;
 
     /// Returns the transform that makes the input of this one from its output; `None` if there is none
     /// for every input.

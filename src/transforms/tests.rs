@@ -71,7 +71,7 @@ fn undo(format: &str) -> &'static str {
     format.expect("a format").inverse()
 }
 
-fn is_cause<T>(result: &Result<T, Error>, expected: impl Fn(&Cause) -> bool) -> bool {
+fn is_cause<T>(result: &Result<T, Error>, expected: impl Fn(&FailureCause) -> bool) -> bool {
     result.as_ref().is_err_and(|error| expected(error.cause()))
 }
 
@@ -115,7 +115,7 @@ fn data_after_the_padding_is_an_error_for_every_size_of_pieces() {
         let more = [padded.clone(), packed.clone()].concat();
         let error = run(&mut gunzip, &more, piece).expect_err("a member after the padding");
         assert!(
-            matches!(error.cause(), Cause::Corrupt(_) | Cause::Trailing { .. }),
+            matches!(error.cause(), FailureCause::Corrupt(_) | FailureCause::Trailing { .. }),
             "{piece}: {error}"
         );
     }
@@ -127,11 +127,11 @@ fn every_cut_of_an_archive_is_an_error() {
         let packed = once(format, &noise(500)).expect(format);
         for length in 0..packed.len() {
             let error = once(undo(format), &packed[..length]).expect_err(format);
-            let cut = matches!(error.cause(), Cause::Truncated | Cause::Corrupt(_));
+            let cut = matches!(error.cause(), FailureCause::Truncated | FailureCause::Corrupt(_));
             assert!(cut, "{format} cut to {length}: {error}");
         }
         assert!(
-            is_cause(&once(undo(format), b""), |cause| matches!(cause, Cause::Truncated)),
+            is_cause(&once(undo(format), b""), |cause| matches!(cause, FailureCause::Truncated)),
             "{format}"
         );
     }
@@ -160,10 +160,13 @@ fn the_output_is_bounded() {
         let packed = once(format, &zeros).expect(format);
         let bytes = ExpansionLimits { output_bytes: 1_000_000, ..BOUNDS };
         let result = run(&mut transformer(undo(format), bytes, 0), &packed, 4096);
-        assert!(is_cause(&result, |cause| matches!(cause, Cause::OutputBytes { .. })), "{format}");
+        assert!(
+            is_cause(&result, |cause| matches!(cause, FailureCause::OutputBytes { .. })),
+            "{format}"
+        );
         let ratio = ExpansionLimits { ratio: 10, ..BOUNDS };
         let result = run(&mut transformer(undo(format), ratio, 0), &packed, 4096);
-        assert!(is_cause(&result, |cause| matches!(cause, Cause::Ratio { .. })), "{format}");
+        assert!(is_cause(&result, |cause| matches!(cause, FailureCause::Ratio { .. })), "{format}");
     }
 }
 
@@ -183,7 +186,7 @@ fn an_archive_in_an_archive_is_bounded_by_the_bytes_of_the_outer_one() {
             );
             assert_eq!(result.is_ok(), is_enough, "{format} {ratio}");
             assert!(
-                is_enough || is_cause(&result, |cause| matches!(cause, Cause::Ratio { .. })),
+                is_enough || is_cause(&result, |cause| matches!(cause, FailureCause::Ratio { .. })),
                 "{format}"
             );
         }
@@ -277,7 +280,7 @@ fn a_receiver_that_stops_ends_the_transformation() {
     transformer.start("a".as_ref());
     let fed = transformer.feed(&noise(1_000_000), &mut Closed);
     let ended = fed.and_then(|()| transformer.finish(&mut Closed));
-    assert!(is_cause(&ended, |cause| matches!(cause, Cause::Stopped)));
+    assert!(is_cause(&ended, |cause| matches!(cause, FailureCause::Stopped)));
 }
 
 proptest! {

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use super::{
-    Cause, Chain, Effect, Error, FileInfo, Receiver, Spec, Stopped,
+    Chain, Effect, Error, FailureCause, FileInfo, Receiver, Spec, Stopped,
     running::{Running, push, running},
 };
 use crate::policy::ExpansionLimits;
@@ -51,7 +51,7 @@ impl Verifier {
     /// Creates the inverse; an error if one of the transforms has none.
     pub fn new(chain: &Chain) -> Result<Self, Error> {
         let inverse = |spec: &dyn Spec| {
-            let inverse = spec.inverse().ok_or(Cause::Unsupported("verification"))?;
+            let inverse = spec.inverse().ok_or(FailureCause::Unsupported("verification"))?;
             running(&*inverse, limits(spec), 0)
         };
         let running = chain.specs().iter().rev().map(|spec| inverse(&**spec));
@@ -85,7 +85,7 @@ impl Verifier {
             self.error = self.error.take().or(ended.err());
             chain = rest;
         }
-        let source_of = |error| Cause::NotReversed { source: error };
+        let source_of = |error| FailureCause::NotReversed { source: error };
         match self.error.take() {
             Some(error) => Err(source_of(Some(Box::new(error))).into()),
             None if self.decoded.0.finalize().as_bytes() != source => Err(source_of(None).into()),

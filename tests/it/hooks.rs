@@ -13,12 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::files::{Place, Running, tree, until};
+use crate::files::{Running, TestDir, tree, until};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
 /// A place whose service has these hooks, as the lines of `[hooks]`; `ROOT` stands for its root.
-struct HookedService(Place);
+struct HookedService(TestDir);
 
 impl HookedService {
     fn new(hooks: &str) -> Self {
@@ -26,7 +26,7 @@ impl HookedService {
     }
 
     fn with(head: &str, hooks: &str) -> Self {
-        let place = Place::new();
+        let place = TestDir::new();
         let root = place.root();
         let text = format!(
             "state_dir = \"state\"\nhttp = \"127.0.0.1:0\"\nevents = \"log/events\"\n{head}\n[hooks]\n{hooks}\n[[pipeline]]\ninput = \"in\"\noutput = \"out\"\nattempts = 1\n"
@@ -206,7 +206,7 @@ fn a_hanging_hook_is_killed_with_its_children_and_delays_nothing() {
     hooked.put(50);
     until("all are published", || hooked.sources().len() == 51);
     assert!(pids.iter().all(|pid| is_alive(*pid)), "the hook hangs while files are processed");
-    running.until_said("hook timed out, its processes killed");
+    running.until_logged("hook timed out, its processes killed");
     all_gone(&pids);
     let counted = "tidemill_hook_runs_total{hook=\"on_published\",outcome=\"timed_out\"} 1";
     until(counted, || metrics(&running).contains(counted));
@@ -221,7 +221,7 @@ fn a_failing_hook_is_logged_and_counted() {
     let hooked = HookedService::new(&format!("on_published = {script}\nbatch_delay = \"0s\""));
     let running = hooked.0.watch(&[]);
     hooked.0.put("a", "content");
-    running.until_said("hook failed");
+    running.until_logged("hook failed");
     assert!(
         running.log().contains("reason=\"exit status: 3: no such index\""),
         "{}",
@@ -253,7 +253,7 @@ fn a_runner_that_is_killed_is_reported_and_files_go_on() {
     hooked.0.put("first", "content");
     let pids = hooked.noted(2);
     kill(runner(&running));
-    running.until_said("hook runner exited, hooks disabled until restart");
+    running.until_logged("hook runner exited, hooks disabled until restart");
     // The hook itself dies with the runner.
     until("the hook is gone", || !is_alive(pids[1]));
     until("no zombie", || children(running.pid()).is_empty());
@@ -388,7 +388,7 @@ fn the_service_itself_runs_nothing_and_the_sandbox_is_whole() {
 
 #[test]
 fn without_hooks_there_is_no_runner() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch(&[]);
     assert_eq!(children(running.pid()), Vec::<u32>::new());
     assert_eq!(running.stop().code, 0);

@@ -10,14 +10,14 @@ mod names;
 mod renames;
 mod successions;
 
-use crate::files::{Place, Running};
+use crate::files::{Running, TestDir};
 
-fn is_published(place: &Place, name: &str) -> bool {
+fn is_published(place: &TestDir, name: &str) -> bool {
     place.output().join(name).exists()
 }
 
 /// Its log, once it has stopped, with nothing left behind.
-fn ends_well(place: &Place, running: Running) -> String {
+fn ends_well(place: &TestDir, running: Running) -> String {
     let ended = running.stop();
     assert_eq!(ended.code, 0, "{ended:?}");
     place.assert_clean();

@@ -13,19 +13,19 @@ use std::{
     path::Path,
 };
 
-use crate::files::{Ended, Place, Running, decompressed, tree, until};
+use crate::files::{Ended, Running, TestDir, decompressed, tree, until};
 use crate::manager::Manager;
 use rustix::process::Signal;
 
 /// A place with a configuration of several pipelines: `a` watches `in-a`, and so on.
-struct Several(Place);
+struct Several(TestDir);
 
 const HEAD: &str =
     "state_dir = \"state\"\nhttp = \"off\"\nevents = \"log/events\"\nsandbox = \"off\"\n";
 
 impl Several {
     fn new(pipelines: &[(&str, &str)]) -> Self {
-        let several = Self(Place::new());
+        let several = Self(TestDir::new());
         fs::create_dir(several.0.root().join("log")).unwrap();
         several.configure(HEAD, pipelines);
         several
@@ -187,11 +187,11 @@ fn a_source_that_is_renamed_while_its_pipeline_is_reloaded_is_not_published_agai
     until("it is acknowledged", || several.acknowledged().len() == 1);
     several.configure(&head, &[("a", "transforms = \"zstd:1\"")]);
     running.signal(Signal::HUP);
-    running.until_said("event=pipeline.busy");
+    running.until_logged("event=pipeline.busy");
     let input = several.0.root().join("in-a");
     fs::rename(input.join("before"), input.join("after")).unwrap();
     fs::remove_file(gate).unwrap();
-    running.until_said("event=config.reloaded");
+    running.until_logged("event=config.reloaded");
     until("its source is removed", || tree(&input).is_empty());
     let ended = running.stop();
     assert_eq!(ended.code, 0, "{ended:?}");
@@ -374,7 +374,7 @@ fn in_the_middle(several: &Several, files: usize, manager: &Manager) -> Running 
     let mut command = several.0.tidemill(&["run", "--config", "tidemill.toml"]);
     command.env("NOTIFY_SOCKET", manager.path()).env("FAILPOINTS", "write=sleep(10)");
     let running = Running::start(&mut command);
-    running.until_said("event=pipeline.ready");
+    running.until_logged("event=pipeline.ready");
     for number in 0..files {
         several.put(&format!("in-b/{number}"), content_of("b", number));
     }
@@ -445,9 +445,9 @@ fn the_service_manager_is_notified_of_a_reload_and_of_its_end() {
 
 #[test]
 fn without_a_file_there_is_nothing_to_read_again() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = Running::start(&mut place.tidemill(&["run", "in", "out", "--http", "off"]));
-    running.until_said("event=pipeline.ready");
+    running.until_logged("event=pipeline.ready");
     reload(&running);
     assert!(
         running.log().contains("no configuration file: the service was started with options alone")
@@ -467,10 +467,10 @@ fn a_hang_up_during_the_drain_is_logged_and_changes_nothing() {
     }
     until("files are in flight", || !several.acknowledged().is_empty());
     running.signal(Signal::TERM);
-    running.until_said("DRAINING");
+    running.until_logged("DRAINING");
     several.configure(HEAD, &[("a", "")]);
     running.signal(Signal::HUP);
-    running.until_said("SIGHUP ignored, service is stopping");
+    running.until_logged("SIGHUP ignored, service is stopping");
     let ended = running.end();
     assert_eq!(ended.code, 0, "{ended:?}");
     several.configure(HEAD, &[("a", ""), ("b", "")]);
@@ -479,7 +479,7 @@ fn a_hang_up_during_the_drain_is_logged_and_changes_nothing() {
 
 #[test]
 fn options_of_the_command_line_override_the_file_again() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch(&["--transform", "gzip"]);
     place.configure("transforms = \"xz\"\non_exists = \"suffix\"");
     reload(&running);
@@ -501,7 +501,7 @@ fn ask(several: &Several, what: &str) -> (u16, serde_json::Value) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap())
 }
 
-/// The new intake of a paused pipeline took files, while the status said that it was paused.
+/// The new intake of a paused pipeline took files, while the status showed it as paused.
 #[test]
 fn a_reload_of_the_only_pipeline_leaves_it_paused() {
     let several = Several::new(&[("a", "")]);
@@ -561,7 +561,7 @@ fn a_pipeline_that_is_removed_or_changed_while_its_outputs_wait_for_space_ends_w
         let several = Several::new(&[("a", ""), ("b", "")]);
         let running = several.0.watch_with(&[], "events::append=return(enospc)");
         several.put("in-a/0", "content");
-        running.until_said("storage unavailable, intake paused");
+        running.until_logged("storage unavailable, intake paused");
         let changed = lines.map(|lines| ("a", lines));
         let pipelines: Vec<_> = changed.into_iter().chain([("b", "")]).collect();
         several.configure(HEAD, &pipelines);

@@ -230,7 +230,7 @@ fn every_supervisor_waits_longer_than_the_drain() {
             );
         }
     }
-    // Where it is said in words.
+    // Where it is put in words.
     for path in ["systemd/tidemill.service", "docker/Dockerfile", "kubernetes/deployment.yaml"] {
         let text = fs::read_to_string(root().join("deploy").join(path)).expect("read");
         assert!(text.contains(&format!("{deadline} s")), "{path} has another deadline");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::files::{Place, Running, until};
+use crate::files::{Running, TestDir, until};
 use crate::manager::Manager;
 use crate::mounts::Mount;
 
@@ -16,17 +16,17 @@ const TIMEOUT: &str = "300000";
 const NOT_FED: &str = "watchdog not notified, service stalled\" reason=\"";
 
 struct Watched {
-    place: Place,
+    place: TestDir,
     manager: Manager,
     running: Running,
 }
 
 impl Watched {
     fn start(failpoints: &str) -> Self {
-        Self::start_in(Place::new(), failpoints)
+        Self::start_in(TestDir::new(), failpoints)
     }
 
-    fn start_in(place: Place, failpoints: &str) -> Self {
+    fn start_in(place: TestDir, failpoints: &str) -> Self {
         let manager = Manager::new(&place.root().join("notify"));
         let mut command = place.tidemill(&["run", "--config", "tidemill.toml"]);
         command.env("NOTIFY_SOCKET", manager.path()).env("WATCHDOG_USEC", TIMEOUT);
@@ -41,7 +41,7 @@ impl Watched {
 
     /// Waits for a line of the log, and takes the manager's messages meanwhile: the kernel holds only
     /// few of them.
-    fn until_said(&self, text: &str) {
+    fn until_logged(&self, text: &str) {
         until(text, || self.meals() > 0 && self.running.log().contains(text));
     }
 
@@ -74,8 +74,8 @@ fn an_idle_service_and_a_busy_one_feed_the_watchdog() {
 fn a_stuck_stage_stops_the_feeding() {
     let watched = Watched::start("transform=pause");
     watched.place.put("a", "content");
-    let said = format!("{NOT_FED}pipeline main: 1 files in flight, no progress for ");
-    watched.until_said(&said);
+    let message = format!("{NOT_FED}pipeline main: 1 files in flight, no progress for ");
+    watched.until_logged(&message);
     watched.starves();
 }
 
@@ -83,13 +83,13 @@ fn a_stuck_stage_stops_the_feeding() {
 fn an_intake_that_does_not_turn_stops_the_feeding() {
     let watched = Watched::start("discover=pause");
     watched.place.put("a", "content");
-    watched.until_said(&format!("{NOT_FED}pipeline main: no heartbeat of its intake for "));
+    watched.until_logged(&format!("{NOT_FED}pipeline main: no heartbeat of its intake for "));
     watched.starves();
 }
 
 /// A source that goes to an archive on another file system; nothing where none can be mounted.
 fn archived_by_a_copy(failpoints: &str) -> Option<(Mount, Watched)> {
-    let place = Place::new();
+    let place = TestDir::new();
     let archive = place.root().join("archive");
     std::fs::create_dir(&archive).unwrap();
     let mount = Mount::memory(&archive, "64m")?;
@@ -101,7 +101,7 @@ fn archived_by_a_copy(failpoints: &str) -> Option<(Mount, Watched)> {
 fn a_copy_that_hangs_stops_the_feeding() {
     let Some((mount, watched)) = archived_by_a_copy("move::chunk=pause") else { return };
     watched.place.put("a", "content");
-    watched.until_said(&format!("{NOT_FED}pipeline main: 1 files in flight, no progress for "));
+    watched.until_logged(&format!("{NOT_FED}pipeline main: 1 files in flight, no progress for "));
     watched.starves();
     drop((watched, mount));
 }
@@ -133,7 +133,7 @@ fn a_large_file_that_takes_long_and_gets_on_is_no_reason() {
 fn an_unavailable_output_is_no_reason() {
     let watched = Watched::start("write=return(enospc)");
     watched.place.put("a", "content");
-    watched.until_said("storage unavailable, intake paused");
+    watched.until_logged("storage unavailable, intake paused");
     watched.is_fed(30);
     assert!(!watched.running.log().contains(NOT_FED), "{}", watched.running.log());
     assert_eq!(watched.running.stop().code, 75);
@@ -142,7 +142,7 @@ fn an_unavailable_output_is_no_reason() {
 /// The start and the drain waited until it read: after the stop timeout, the manager kills.
 #[test]
 fn a_manager_that_reads_nothing_holds_up_neither_the_start_nor_a_reload_nor_the_stop() {
-    let place = Place::new();
+    let place = TestDir::new();
     let manager = Manager::new(&place.root().join("notify"));
     manager.fill();
     let mut command = place.tidemill(&["run", "--config", "tidemill.toml"]);
@@ -151,7 +151,7 @@ fn a_manager_that_reads_nothing_holds_up_neither_the_start_nor_a_reload_nor_the_
     place.put("a", "content");
     until("it publishes", || place.output().join("a.zst").exists());
     running.signal(Signal::HUP);
-    running.until_said("configuration reloaded");
+    running.until_logged("configuration reloaded");
     let ended = running.stop();
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(!ended.stderr.contains(NOT_FED), "{ended:?}");
@@ -159,14 +159,14 @@ fn a_manager_that_reads_nothing_holds_up_neither_the_start_nor_a_reload_nor_the_
 
 #[test]
 fn a_manager_that_reads_again_gets_the_messages_in_order() {
-    let place = Place::new();
+    let place = TestDir::new();
     let manager = Manager::new(&place.root().join("notify"));
     manager.fill();
     let mut command = place.tidemill(&["run", "--config", "tidemill.toml"]);
     let running = Running::start(command.env("NOTIFY_SOCKET", manager.path()));
-    running.until_said("phase=READY");
+    running.until_logged("phase=READY");
     running.signal(Signal::HUP);
-    running.until_said("configuration reloaded");
+    running.until_logged("configuration reloaded");
     manager.until("RELOADING=1");
     assert_eq!(running.stop().code, 0);
     let messages = manager.messages().join("");

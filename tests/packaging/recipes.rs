@@ -16,7 +16,7 @@ use std::{
     process::{Command, Output},
 };
 
-use crate::files::Place;
+use crate::files::TestDir;
 
 /// Runs a program to its end, which must be a good one.
 fn done(command: &mut Command) -> Output {
@@ -27,7 +27,7 @@ fn done(command: &mut Command) -> Output {
 
 /// Puts a file of `config/` into a place, with its absolute paths below the place's root and with these
 /// changes, and makes the directories of its pipelines. Its name there.
-fn configured(place: &Place, file: &str, changes: &[(&str, &str)]) -> String {
+fn configured(place: &TestDir, file: &str, changes: &[(&str, &str)]) -> String {
     let shipped = fs::read_to_string(format!("config/{file}")).unwrap();
     let root = place.root();
     let mut text = shipped.replace("\"/", &format!("\"{}/", root.display()));

@@ -1,4 +1,4 @@
-//! A place for one service: an input, an output, a state directory, and the real binary on them.
+//! The directories of one service: an input, an output, a state directory, and the real binary on them.
 
 use std::{
     ffi::OsStr,
@@ -16,11 +16,11 @@ use tempfile::TempDir;
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Directories of one service. Dropping it removes them.
-pub struct Place {
+pub struct TestDir {
     root: TempDir,
 }
 
-/// How a process ended, and what it said.
+/// How a process ended, and what it printed.
 #[derive(Debug)]
 pub struct Ended {
     pub code: i32,
@@ -31,17 +31,17 @@ pub struct Ended {
 /// A process that runs. Dropping it kills it.
 pub struct Running {
     child: Child,
-    stdout: Said,
-    stderr: Said,
+    stdout: Captured,
+    stderr: Captured,
 }
 
 /// What a process wrote to one of its outputs, and the thread that reads it.
-struct Said {
+struct Captured {
     text: Arc<Mutex<Vec<u8>>>,
     reader: Option<std::thread::JoinHandle<()>>,
 }
 
-impl Place {
+impl TestDir {
     pub fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         let place = Self { root };
@@ -87,7 +87,7 @@ impl Place {
         path
     }
 
-    /// `tidemill`, in this place's root, with no settings of the one who runs the tests.
+    /// `tidemill`, in this root, with no settings of the one who runs the tests.
     pub fn tidemill(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
         command
@@ -119,7 +119,7 @@ impl Place {
         assert!(has, "this test needs `--features failpoints`");
         let args = [&["run", "--config", "tidemill.toml"], args].concat();
         let running = Running::start(self.tidemill(&args).env("FAILPOINTS", failpoints));
-        running.until_said("phase=READY");
+        running.until_logged("phase=READY");
         running
     }
 
@@ -207,8 +207,8 @@ impl Running {
     pub fn start(command: &mut Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.process_group(0).spawn().unwrap();
-        let stdout = Said::by(child.stdout.take().unwrap());
-        let stderr = Said::by(child.stderr.take().unwrap());
+        let stdout = Captured::by(child.stdout.take().unwrap());
+        let stderr = Captured::by(child.stderr.take().unwrap());
         Self { child, stdout, stderr }
     }
 
@@ -221,10 +221,10 @@ impl Running {
         self.stderr.text()
     }
 
-    pub fn until_said(&self, text: &str) {
+    pub fn until_logged(&self, text: &str) {
         let began = Instant::now();
         while !self.log().contains(text) {
-            assert!(began.elapsed() < PATIENCE, "it never said {text:?}:\n{}", self.log());
+            assert!(began.elapsed() < PATIENCE, "it never logged {text:?}:\n{}", self.log());
             std::thread::park_timeout(Duration::from_millis(5));
         }
     }
@@ -262,7 +262,7 @@ impl Drop for Running {
     }
 }
 
-impl Said {
+impl Captured {
     fn by(mut output: impl std::io::Read + Send + 'static) -> Self {
         let text = Arc::new(Mutex::new(Vec::new()));
         let written = Arc::clone(&text);

@@ -16,7 +16,7 @@ mod writer;
 
 use std::{
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, AtomicI64, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -24,7 +24,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, ToSql, params};
 
 use super::{
     ErrorKind, Flush, HistoryQuery, Ledger, PipelineDirs, PipelineId, PreviousShutdown, Record,
-    RecordId, Result, State, StateUpdate,
+    RecordId, Result, Session, State, StateUpdate, session::LAST_ID,
 };
 use crate::{failpoint, fingerprint::Fingerprint, sync::Mutex};
 use connection::{connect, create, ledger_error, make_durable, migrate, sync_parent};
@@ -35,23 +35,15 @@ use writer::Writer;
 const NEVER_USED: &str = "0";
 /// The value of `in_use` during use.
 const IN_USE: &str = "1";
-/// The largest valid record number: no ledger reaches it.
-const LAST_ID: RecordId = RecordId::MAX / 2;
 
-/// The embedded ledger. Dropping it closes the database; [`Ledger::end`] marks a clean stop first.
+/// The embedded ledger. Dropping it closes the database; [`Ledger::leave`] marks a clean stop first.
 #[derive(Debug)]
 pub struct Sqlite {
     path: PathBuf,
     instance: String,
     writer: Mutex<Writer>,
     reader: Mutex<Connection>,
-    last_id: AtomicI64,
-    /// The first record since the ledger was opened has this number or a higher one.
-    run_first_id: RecordId,
-    /// The first record since the machine booted has this number or a higher one.
-    boot_first_id: AtomicI64,
-    /// Recovery is complete, so the use can end cleanly.
-    recovered: AtomicBool,
+    session: Session,
     /// A durable write failed: it is unknown how much reached the disk, so nothing more is written.
     broken: AtomicBool,
 }
@@ -113,10 +105,7 @@ impl Sqlite {
             instance,
             writer: Mutex::new(Writer::new(writer)),
             reader: Mutex::new(reader),
-            last_id: AtomicI64::new(last_id),
-            run_first_id: last_id + 1,
-            boot_first_id: AtomicI64::new(boot_first_id.parse().unwrap_or(LAST_ID)),
-            recovered: AtomicBool::new(false),
+            session: Session::new(last_id, boot_first_id.parse().unwrap_or(LAST_ID)),
             broken: AtomicBool::new(false),
         })
     }
@@ -179,8 +168,12 @@ impl Ledger for Sqlite {
         &self.instance
     }
 
-    fn begin(&self, boot: &str) -> Result<PreviousShutdown> {
-        let next = self.last_id.load(Ordering::Relaxed) + 1;
+    fn session(&self) -> &Session {
+        &self.session
+    }
+
+    fn join(&self, boot: &str) -> Result<PreviousShutdown> {
+        let next = self.session.upcoming_id();
         let (stop, first) = self.write("begin to use", Flush::Now, |connection| {
             let in_use = rows::meta(connection, "in_use")?;
             connection.execute("UPDATE meta SET value = ?1 WHERE name = 'in_use'", [IN_USE])?;
@@ -190,24 +183,12 @@ impl Ledger for Sqlite {
             let stop = if is_clean { PreviousShutdown::Clean } else { PreviousShutdown::Unclean };
             Ok((stop, boot::first_record(connection, boot, next)?))
         })?;
-        self.boot_first_id.store(first, Ordering::Release);
+        self.session.joined(boot, first);
         Ok(stop)
     }
 
-    fn is_of_this_boot(&self, id: RecordId) -> bool {
-        id >= self.boot_first_id.load(Ordering::Acquire)
-    }
-
-    fn is_of_this_run(&self, id: RecordId) -> bool {
-        id >= self.run_first_id
-    }
-
-    fn mark_recovered(&self) {
-        self.recovered.store(true, Ordering::Release);
-    }
-
-    fn end(&self, boot: &str) -> Result<()> {
-        if self.recovered.load(Ordering::Acquire) {
+    fn leave(&self) -> Result<()> {
+        if let Some(boot) = self.session.clean_end() {
             let result = self.write("mark a clean stop in", Flush::Now, |connection| {
                 let sql = "UPDATE meta SET value = ?1 WHERE name = 'in_use'";
                 connection.execute(sql, [boot]).map(drop)
@@ -258,12 +239,6 @@ impl Ledger for Sqlite {
         }
     }
 
-    fn skip_ids(&self, last: RecordId) {
-        if (0..=LAST_ID).contains(&last) {
-            self.last_id.fetch_max(last, Ordering::Relaxed);
-        }
-    }
-
     fn pipeline(&self, name: &str, input: &Path, output: &Path) -> Result<PipelineId> {
         self.write("register a pipeline in", Flush::Now, |connection| {
             let sql = "INSERT INTO pipelines (name, input, output) VALUES (?1, ?2, ?3)
@@ -280,10 +255,6 @@ impl Ledger for Sqlite {
             let roots = statement.query_map([], rows::roots)?;
             roots.collect()
         })
-    }
-
-    fn next_id(&self) -> RecordId {
-        self.last_id.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     fn append(&self, records: &[Record], when: Flush) -> Result<()> {
@@ -321,8 +292,23 @@ impl Ledger for Sqlite {
         })
     }
 
-    fn latest(&self, pipeline: PipelineId, source: &Path) -> Result<Option<Record>> {
-        self.of_source(rows::SELECT_BY_SOURCE, (pipeline, source), &[])
+    fn latest_of_each(
+        &self,
+        pipeline: PipelineId,
+        sources: &[&Path],
+    ) -> Result<Vec<Option<Record>>> {
+        self.read("look up sources in", |connection| {
+            // Each statement alone would lock the log twice.
+            let _view =
+                (sources.len() > 1).then(|| connection.unchecked_transaction()).transpose()?;
+            let mut statement = connection.prepare_cached(rows::SELECT_BY_SOURCE)?;
+            let mut latest = Vec::with_capacity(sources.len());
+            for source in sources {
+                let values = params![rows::key(pipeline, source), pipeline, rows::bytes(source)];
+                latest.push(statement.query_row(values, rows::record).optional()?);
+            }
+            Ok(latest)
+        })
     }
 
     fn latest_of_inode(

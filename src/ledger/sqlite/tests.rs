@@ -93,19 +93,19 @@ fn another_programs_write_delays_a_write_and_breaks_nothing() {
 #[test]
 fn a_lasting_reader_does_not_hold_up_the_end() {
     let (_dir, path, ledger) = ledger();
-    ledger.begin("boot").expect("begin");
-    ledger.mark_recovered();
+    ledger.join("boot").expect("join");
+    ledger.session().mark_recovered();
     let reader = Connection::open(&path).expect("open");
     reader.execute_batch("BEGIN; SELECT count(*) FROM records").expect("read");
     let pipeline = pipeline(&ledger);
     let done = record(&ledger, pipeline, "a".as_ref(), State::Done);
     ledger.append(&[done], Flush::Deferred).expect("append");
     let start = Instant::now();
-    ledger.end("boot").expect("end");
+    ledger.leave().expect("leave");
     assert!(start.elapsed() < BUSY_TIMEOUT / 2, "{:?}", start.elapsed());
     drop((reader, ledger));
     let reopened = Sqlite::open(&path).expect("open");
-    assert_eq!(reopened.begin("boot").expect("begin"), PreviousShutdown::Clean);
+    assert_eq!(reopened.join("boot").expect("join"), PreviousShutdown::Clean);
 }
 
 #[test]
@@ -154,8 +154,8 @@ fn a_deferred_write_is_flushed_after_its_wait() {
 #[test]
 fn a_clean_stop_leaves_no_log() {
     let (_dir, path, ledger) = ledger();
-    ledger.begin("boot").expect("begin");
-    ledger.mark_recovered();
-    ledger.end("boot").expect("end");
+    ledger.join("boot").expect("join");
+    ledger.session().mark_recovered();
+    ledger.leave().expect("leave");
     assert!(!path.with_extension("sqlite-wal").metadata().is_ok_and(|wal| wal.len() > 0));
 }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     reason::{Reason, ReasonCode},
-    transforms::Cause,
+    transforms::FailureCause,
 };
 
 impl Failure {
@@ -76,20 +76,20 @@ fn source_code(error: &io::Error) -> ReasonCode {
     }
 }
 
-const fn cause_code(cause: &Cause) -> ReasonCode {
+const fn cause_code(cause: &FailureCause) -> ReasonCode {
     match cause {
-        Cause::Corrupt(_) => ReasonCode::Corrupt,
-        Cause::Truncated => ReasonCode::Truncated,
-        Cause::Trailing { .. } => ReasonCode::TrailingData,
-        Cause::Unknown => ReasonCode::UnknownFormat,
-        Cause::Unsupported(_) | Cause::NotCompiledIn(_) => ReasonCode::Unsupported,
-        Cause::Memory { .. } => ReasonCode::DecoderMemory,
-        Cause::OutputBytes { .. } => ReasonCode::OutputLimit,
-        Cause::Ratio { .. } => ReasonCode::RatioLimit,
-        Cause::Program(_) => ReasonCode::ProgramFailed,
-        Cause::Rejected(_) => ReasonCode::ProgramRejected,
-        Cause::Unavailable(_) => ReasonCode::ProgramUnavailable,
-        Cause::Stopped | Cause::Failed(_) | Cause::NotReversed { .. } => {
+        FailureCause::Corrupt(_) => ReasonCode::Corrupt,
+        FailureCause::Truncated => ReasonCode::Truncated,
+        FailureCause::Trailing { .. } => ReasonCode::TrailingData,
+        FailureCause::Unknown => ReasonCode::UnknownFormat,
+        FailureCause::Unsupported(_) | FailureCause::NotCompiledIn(_) => ReasonCode::Unsupported,
+        FailureCause::Memory { .. } => ReasonCode::DecoderMemory,
+        FailureCause::OutputBytes { .. } => ReasonCode::OutputLimit,
+        FailureCause::Ratio { .. } => ReasonCode::RatioLimit,
+        FailureCause::Program(_) => ReasonCode::ProgramFailed,
+        FailureCause::Rejected(_) => ReasonCode::ProgramRejected,
+        FailureCause::Unavailable(_) => ReasonCode::ProgramUnavailable,
+        FailureCause::Stopped | FailureCause::Failed(_) | FailureCause::NotReversed { .. } => {
             ReasonCode::TransformFailed
         }
     }
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_reason_has_the_code_of_the_error_and_its_causes() {
-        let source = Cause::Truncated.into();
+        let source = FailureCause::Truncated.into();
         let failure = Failure::from(TransformError::Codec { path: "a".into(), source });
         let reason = failure.reason();
         assert_eq!(reason.code, ReasonCode::Truncated);

@@ -64,21 +64,21 @@ fn a_disposal_that_storage_cannot_do_does_not_blame_the_file() {
 
 #[test]
 fn damage_and_limits_are_final_and_a_failed_encoder_is_not() {
-    use crate::transforms::Cause;
-    let failure = |cause: Cause| {
+    use crate::transforms::FailureCause;
+    let failure = |cause: FailureCause| {
         Failure::from(TransformError::Codec { path: "a".into(), source: cause.into() })
     };
     let broken = || io::Error::other("broken");
     for cause in [
-        Cause::Corrupt(broken()),
-        Cause::Truncated,
-        Cause::Ratio { limit: 1 },
-        Cause::Memory { limit: 1 },
-        Cause::Unsupported("a dictionary"),
+        FailureCause::Corrupt(broken()),
+        FailureCause::Truncated,
+        FailureCause::Ratio { limit: 1 },
+        FailureCause::Memory { limit: 1 },
+        FailureCause::Unsupported("a dictionary"),
     ] {
         assert_eq!(failure(cause).verdict(), Verdict::Quarantine);
     }
-    assert_eq!(failure(Cause::Failed(broken())).verdict(), Verdict::Retry);
+    assert_eq!(failure(FailureCause::Failed(broken())).verdict(), Verdict::Retry);
 }
 
 #[test]

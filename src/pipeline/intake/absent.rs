@@ -216,7 +216,7 @@ mod tests {
             let pipeline =
                 ledger.pipeline("main", "/in".as_ref(), "/out".as_ref()).expect("register");
             let of = |(on_success, state): &(&OnSuccess, State)| Record {
-                id: ledger.next_id(),
+                id: ledger.session().next_id(),
                 pipeline,
                 source: "a".into(),
                 identity: Fingerprint::NONE,

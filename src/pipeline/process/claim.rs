@@ -5,22 +5,23 @@
 //! A1: a source with a finished record in the ledger, by identity, is not read again.
 //! A2: a file that any process has open for writing is not taken.
 
-use std::{io, time::Duration};
+use std::{io, mem, path::Path, time::Duration};
 
 use crate::{
     failpoint,
     fs::{FileMetadata, Kind, Writers},
-    ledger::State,
+    ledger::{self, Record, State},
     limits,
     pipeline::{
         budget::{Budget, is_large},
         channel::Shared,
         clock::Clock,
+        context::Context,
         failure::ClaimError,
         in_commit::EarlierJob,
         job::{
             Arrival, Claimed, Committed, DeferReason, DiscoveredBy, DisposeRequest, FailedJob, Job,
-            JobEnd, Streamed,
+            JobEnd, Prior, Streamed,
         },
     },
     protocol::{
@@ -45,6 +46,29 @@ pub enum NextStage {
     Read(Claimed),
     /// A large file holds no permit and no handle until a lane is free.
     Lane(Streamed),
+}
+
+/// Looks up the files of a batch in one call. A file alone, or one of a batch whose look-up failed, is
+/// looked up by [`Claim::claim`].
+pub fn look_up_batch(jobs: &mut [Job]) {
+    let [Job { context, .. }, _, ..] = &*jobs else { return };
+    let clock = Clock::start(&context.meter, Stage::Claim);
+    let sources: Vec<&Path> = jobs.iter().map(|job| &*job.path).collect();
+    let latest = context.ledger.latest_of_each(context.id, &sources).unwrap_or_default();
+    for (job, latest) in jobs.iter_mut().zip(latest) {
+        job.prior = Prior::Known(latest.map(Box::new));
+    }
+    clock.stop(0);
+}
+
+/// Finds the record of the job's file.
+fn record_of(job: &mut Job) -> ledger::Result<Option<Record>> {
+    let Context { ledger, id, .. } = &*job.context;
+    let latest = match mem::take(&mut job.prior) {
+        Prior::Known(latest) => latest.map(|latest| *latest),
+        Prior::Unknown => ledger.latest(*id, &job.path)?,
+    };
+    find_record(&**ledger, latest, &job.metadata.identity)
 }
 
 impl Claim {
@@ -85,15 +109,15 @@ impl Claim {
 
     /// Looks up the file in the ledger; `None` if the job ended here or went to dispose.
     fn look_up(&self, mut job: Job) -> Result<Option<Job>, Box<FailedJob>> {
-        let Job { context, path, metadata, .. } = &job;
-        let record = match find_record(&*context.ledger, context.id, path, &metadata.identity) {
+        let record = match record_of(&mut job) {
             Ok(record) => record,
             Err(source) => {
                 let path = job.source_path();
                 return Err(Box::new(job.fail(ClaimError::Ledger { path, source })));
             }
         };
-        let on_success = &job.context.config.on_success;
+        let Job { context, path, metadata, .. } = &job;
+        let on_success = &context.config.on_success;
         let found = &known_identity(record.as_ref(), metadata.identity, job.input.may_renumber());
         let born_ns = || job.input.born_ns(path).ok().flatten();
         let outcome = classify(&*context.ledger, record.as_ref(), found, on_success, born_ns);

@@ -16,7 +16,7 @@ use crate::{
         failure::TransformError,
         job::{Claimed, FailedJob, Hashes, Loaded, Transformed},
     },
-    transforms::{self, Cause, Receiver, Stopped, Transformer},
+    transforms::{self, FailureCause, Receiver, Stopped, Transformer},
 };
 
 /// The largest output of a small file in memory; a larger one is streamed instead.
@@ -138,7 +138,7 @@ pub fn stream(
 /// Compares the output with the source of this hash, if the pipeline verifies its outputs.
 fn verify(transformer: &mut Transformer, source: &Hash) -> Result<(), transforms::Error> {
     if transformer.verifies() {
-        failpoint::hit("verify").map_err(|_| Cause::NotReversed { source: None })?;
+        failpoint::hit("verify").map_err(|_| FailureCause::NotReversed { source: None })?;
     }
     transformer.verify(source)
 }

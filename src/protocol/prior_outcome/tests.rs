@@ -31,7 +31,8 @@ fn a_file_whose_times_a_power_loss_took_back_has_its_older_record() {
     let stored = |id, identity| Record { id, pipeline, identity, ..record(State::Done, false) };
     ledger.append(&[stored(1, READ), stored(2, touched)], Flush::Now).expect("append");
     let found = |found: &Fingerprint| {
-        let record = find_record(&ledger, pipeline, "a".as_ref(), found).expect("look up");
+        let latest = ledger.latest(pipeline, "a".as_ref()).expect("look up");
+        let record = find_record(&ledger, latest, found).expect("look up");
         let outcome = prior_outcome(record.as_ref(), found, &OnSuccess::Keep);
         (record.map(|record| record.id), outcome)
     };
@@ -116,7 +117,8 @@ fn a_file_that_is_back_from_quarantine_after_its_publication_is_only_disposed_of
         let quarantined = Record { reason: reason(code), ..delete(2, state) };
         ledger.append(&[delete(1, State::Done), quarantined], Flush::Now).expect("append");
         let found_as = |found| {
-            let record = find_record(&ledger, pipeline, "a".as_ref(), found).expect("look up");
+            let latest = ledger.latest(pipeline, "a".as_ref()).expect("look up");
+            let record = find_record(&ledger, latest, found).expect("look up");
             classify(&ledger, record.as_ref(), found, &OnSuccess::Delete, || Some(1000))
         };
         assert_eq!(found_as(&found), expected, "{state} {code} {found:?}");
@@ -132,11 +134,13 @@ fn a_replaced_file_is_recognized_when_a_power_loss_restores_it() {
     let pipeline = ledger.pipeline("main", "/in".as_ref(), "/out".as_ref()).expect("register");
     let newer = Fingerprint { inode: 8, modified_ns: 150, changed_ns: 160, ..READ };
     for (identity, state) in [(READ, State::Done), (newer, State::Published)] {
-        let record = Record { id: ledger.next_id(), pipeline, identity, ..record(state, false) };
+        let record =
+            Record { id: ledger.session().next_id(), pipeline, identity, ..record(state, false) };
         ledger.append(&[record], Flush::Now).expect("append");
     }
     let outcome = |found: Fingerprint| {
-        let record = find_record(&ledger, pipeline, "a".as_ref(), &found).expect("look up");
+        let latest = ledger.latest(pipeline, "a".as_ref()).expect("look up");
+        let record = find_record(&ledger, latest, &found).expect("look up");
         prior_outcome(record.as_ref(), &found, &OnSuccess::Delete)
     };
     assert_eq!(outcome(newer), PriorOutcome::RetryDispose);
@@ -155,8 +159,9 @@ fn a_file_that_comes_after_its_namesake_was_removed_is_new() {
     use PriorOutcome as Is;
     let delete = OnSuccess::Delete;
     let ledger = Store::default().open();
-    ledger.begin("one").expect("begin");
-    let of_this_boot = Record { id: ledger.next_id(), at_ns: 65, ..record(State::Done, false) };
+    ledger.join("one").expect("join");
+    let of_this_boot =
+        Record { id: ledger.session().next_id(), at_ns: 65, ..record(State::Done, false) };
     let of_another_boot = Record { id: 0, ..of_this_boot.clone() };
     let touched = Fingerprint { changed_ns: 70, ..READ };
     let earlier = Fingerprint { size: 9, modified_ns: 40, changed_ns: 40, ..READ };
@@ -197,9 +202,9 @@ fn a_file_that_comes_after_its_namesake_was_removed_is_new() {
 fn a_file_that_lost_its_content_and_kept_later_attributes_is_rolled_back() {
     use PriorOutcome as Is;
     let ledger = Store::default().open();
-    let before = Record { id: ledger.next_id(), at_ns: 65, ..record(State::Done, false) };
-    ledger.begin("next").expect("begin");
-    let of_this_boot = Record { id: ledger.next_id(), ..before.clone() };
+    let before = Record { id: ledger.session().next_id(), at_ns: 65, ..record(State::Done, false) };
+    ledger.join("next").expect("join");
+    let of_this_boot = Record { id: ledger.session().next_id(), ..before.clone() };
     let withdrawn = Record { state: State::Withdrawn, ..before.clone() };
     let emptied = Fingerprint { size: 0, modified_ns: 10, changed_ns: 80, ..READ };
     let rewritten = Fingerprint { modified_ns: 70, ..emptied };
@@ -240,7 +245,8 @@ fn a_requeued_copy_with_the_inode_of_a_later_namesake_is_only_disposed_of() {
     }
     ledger.append(&[published, later], Flush::Now).expect("append");
     let found = Fingerprint { changed_ns: 90, ..READ };
-    let record = find_record(&ledger, pipeline, "a".as_ref(), &found).expect("look up");
+    let latest = ledger.latest(pipeline, "a".as_ref()).expect("look up");
+    let record = find_record(&ledger, latest, &found).expect("look up");
     let outcome = classify(&ledger, record.as_ref(), &found, &OnSuccess::Delete, || Some(1000));
     assert_eq!(outcome, PriorOutcome::MetadataChanged);
 }

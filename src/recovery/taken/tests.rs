@@ -31,7 +31,7 @@ impl Bench {
         let ledger = memory::Store::default().open();
         let pipeline = ledger.pipeline("main", "/in".as_ref(), "/out".as_ref()).expect("register");
         let record = Record {
-            id: ledger.next_id(),
+            id: ledger.session().next_id(),
             pipeline,
             source: "d/a".into(),
             identity: input.stat("d/a".as_ref()).expect("stat").expect("exists").identity,
@@ -144,7 +144,7 @@ fn a_source_that_lost_content_and_its_earlier_time_is_quarantined_in_place() {
             ..bench.record.clone()
         });
         if is_rebooted {
-            bench.ledger.begin("next boot").expect("begin");
+            bench.ledger.join("next boot").expect("join");
         }
         assert_eq!(bench.resolve(), (SourceOutcome::Returned, files(&[("d/a", CONTENT)])));
         let latest = bench.ledger.latest(bench.record.pipeline, "d/a".as_ref()).expect("look up");

@@ -113,6 +113,10 @@ impl Source for Local {
         self.dir.stat_fresh(path).map_err(self.at(path))
     }
 
+    fn stat_beneath(&self, path: &Path) -> Result<Option<FileMetadata>> {
+        self.dir.stat_beneath(path).map_err(self.at(path))
+    }
+
     fn born_ns(&self, path: &Path) -> Result<Option<i64>> {
         self.dir.born_ns(path).map_err(self.at(path))
     }

@@ -1,7 +1,7 @@
 //! Brotli.
 
 #[cfg(feature = "brotli")]
-use super::{Cause, Codec, Decoder, Settings, Transform};
+use super::{Codec, Decoder, FailureCause, Settings, Transform};
 use super::{Format, Kind, MIB};
 
 pub static FORMAT: Format = Format {
@@ -30,7 +30,7 @@ pub const KIND: Kind =
     Kind { words: &["brotli", "unbrotli"], parse: |word, options| FORMAT.parse(word, options) };
 
 #[cfg(feature = "brotli")]
-fn encoder(settings: Settings) -> Result<Box<dyn Transform>, Cause> {
+fn encoder(settings: Settings) -> Result<Box<dyn Transform>, FailureCause> {
     super::compress::Compressor::boxed(settings, |settings| {
         let level = async_compression::Level::Precise(settings.level);
         let params = async_compression::brotli::EncoderParams::default().quality(level);

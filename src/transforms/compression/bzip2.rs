@@ -1,7 +1,7 @@
 //! bzip2.
 
 #[cfg(feature = "bzip2")]
-use super::{Cause, Codec, Decoder, Settings, Transform};
+use super::{Codec, Decoder, FailureCause, Settings, Transform};
 use super::{Format, Kind, MIB};
 
 pub static FORMAT: Format = Format {
@@ -25,7 +25,7 @@ pub const KIND: Kind =
     Kind { words: &["bzip2", "bunzip2"], parse: |word, options| FORMAT.parse(word, options) };
 
 #[cfg(feature = "bzip2")]
-fn encoder(settings: Settings) -> Result<Box<dyn Transform>, Cause> {
+fn encoder(settings: Settings) -> Result<Box<dyn Transform>, FailureCause> {
     super::compress::Compressor::boxed(settings, |settings| {
         let level = async_compression::Level::Precise(settings.level);
         Ok(Box::new(async_compression::codecs::BzEncoder::new(level.into(), 0)))

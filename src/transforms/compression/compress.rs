@@ -5,11 +5,11 @@ use async_compression::core::util::{PartialBuffer, WriteBuffer};
 use super::{Encoder, Settings, pass};
 use crate::{
     limits,
-    transforms::{Cause, Error, FileInfo, Next, Transform},
+    transforms::{Error, FailureCause, FileInfo, Next, Transform},
 };
 
 /// Creates an encoder.
-pub type Create = fn(Settings) -> Result<Encoder, Cause>;
+pub type Create = fn(Settings) -> Result<Encoder, FailureCause>;
 
 pub struct Compressor {
     settings: Settings,
@@ -24,16 +24,19 @@ pub struct Compressor {
 
 impl Compressor {
     /// Makes the transform of a format whose encoder is created again for each file.
-    pub fn boxed(settings: Settings, create: Create) -> Result<Box<dyn Transform>, Cause> {
+    pub fn boxed(settings: Settings, create: Create) -> Result<Box<dyn Transform>, FailureCause> {
         Ok(Box::new(Self::new(settings, create)?))
     }
 
     /// Makes the transform of a format whose encoder can start a file after a finished one.
-    pub fn boxed_reusable(settings: Settings, create: Create) -> Result<Box<dyn Transform>, Cause> {
+    pub fn boxed_reusable(
+        settings: Settings,
+        create: Create,
+    ) -> Result<Box<dyn Transform>, FailureCause> {
         Ok(Box::new(Self { is_reusable: true, ..Self::new(settings, create)? }))
     }
 
-    fn new(settings: Settings, create: Create) -> Result<Self, Cause> {
+    fn new(settings: Settings, create: Create) -> Result<Self, FailureCause> {
         let (encoder, buffer) = (create(settings)?, vec![0; limits::TRANSFORM_BUFFER_BYTES].into());
         Ok(Self { settings, create, encoder, is_fresh: true, is_reusable: false, buffer })
     }

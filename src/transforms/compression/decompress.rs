@@ -5,7 +5,7 @@ use std::{io, os::unix::ffi::OsStrExt};
 use async_compression::core::util::{PartialBuffer, WriteBuffer};
 
 use super::{
-    Cause, Decoder, Error, Format, Next, Transform,
+    Decoder, Error, FailureCause, Format, Next, Transform,
     detect::{self, DecodeFailure},
     gzip, pass, without_extension,
 };
@@ -66,7 +66,7 @@ impl Decompressor {
         format: Option<&'static Format>,
         or_copy: bool,
         limits: ExpansionLimits,
-    ) -> Result<Self, Cause> {
+    ) -> Result<Self, FailureCause> {
         let decoder = |format: &Format| Ok((format.codec()?.decoder)(limits.decoder_bytes));
         let decoder = format.map(decoder).transpose()?;
         Ok(Self {
@@ -117,7 +117,7 @@ impl Decompressor {
             // What was skipped is gone.
             if self.other == Other::Refused || self.skip.is_some() {
                 let named = detect::undetected(&self.head);
-                return Err(named.map_or(Cause::Unknown, Cause::Unsupported).into());
+                return Err(named.map_or(FailureCause::Unknown, FailureCause::Unsupported).into());
             }
             self.other = Other::Copied;
             return next(&prefix);
@@ -136,7 +136,7 @@ impl Decompressor {
                 }
                 if self.is_padded {
                     let source = io::Error::other("data follows the padding");
-                    return Err(Cause::Corrupt(source).into());
+                    return Err(FailureCause::Corrupt(source).into());
                 }
                 let Some(decoder) = &mut self.decoder else {
                     return Ok(());
@@ -148,12 +148,12 @@ impl Decompressor {
             let used = self.decode_member(bytes, next);
             let is_trailing = members > 0 && self.bounds.bytes_out == before;
             let used = used.map_err(|error| match error.into_own_cause() {
-                Ok(Cause::Corrupt(source)) if is_trailing => {
-                    Cause::Trailing { members, source }.into()
+                Ok(FailureCause::Corrupt(source)) if is_trailing => {
+                    FailureCause::Trailing { members, source }.into()
                 }
-                Ok(Cause::Corrupt(source)) if members == 0 => {
+                Ok(FailureCause::Corrupt(source)) if members == 0 => {
                     let named = detect::unsupported(&self.head);
-                    named.map_or(Cause::Corrupt(source), Cause::Unsupported).into()
+                    named.map_or(FailureCause::Corrupt(source), FailureCause::Unsupported).into()
                 }
                 Ok(cause) => cause.into(),
                 Err(error) => error,
@@ -211,7 +211,7 @@ impl Decompressor {
                 break;
             }
             if is_empty {
-                return Err(Cause::Truncated.into());
+                return Err(FailureCause::Truncated.into());
             }
         }
         self.in_member = false;
@@ -262,7 +262,7 @@ impl Transform for Decompressor {
                 // An empty file of no format is a copy of itself.
                 let is_copy = self.other == Other::Accepted && self.skip.is_none();
                 let is_complete = self.skip == Some(0) || is_copy;
-                return if is_complete { Ok(()) } else { Err(Cause::Truncated.into()) };
+                return if is_complete { Ok(()) } else { Err(FailureCause::Truncated.into()) };
             }
             self.begin(next)?;
         }
@@ -272,7 +272,7 @@ impl Transform for Decompressor {
         if self.other == Other::Copied {
             return Ok(());
         }
-        if self.members == 0 { Err(Cause::Truncated.into()) } else { Ok(()) }
+        if self.members == 0 { Err(FailureCause::Truncated.into()) } else { Ok(()) }
     }
 }
 
@@ -282,11 +282,11 @@ impl Bounds {
         self.bytes_out += output.written_len() as u64;
         let ExpansionLimits { output_bytes, ratio, .. } = self.limits;
         if self.bytes_out > output_bytes {
-            return Err(Cause::OutputBytes { limit: output_bytes }.into());
+            return Err(FailureCause::OutputBytes { limit: output_bytes }.into());
         }
         let allowed = self.source_bytes.saturating_mul(ratio).saturating_add(RATIO_FREE_BYTES);
         if self.bytes_out > allowed {
-            return Err(Cause::Ratio { limit: ratio }.into());
+            return Err(FailureCause::Ratio { limit: ratio }.into());
         }
         pass(output, next)
     }
@@ -294,10 +294,10 @@ impl Bounds {
     /// Classifies a decoder's error.
     fn classify(&self, source: io::Error) -> Error {
         let cause = match detect::classify(&source) {
-            DecodeFailure::Truncated => Cause::Truncated,
-            DecodeFailure::Memory => Cause::Memory { limit: self.limits.decoder_bytes },
-            DecodeFailure::Unsupported(feature) => Cause::Unsupported(feature),
-            DecodeFailure::Damaged => Cause::Corrupt(source),
+            DecodeFailure::Truncated => FailureCause::Truncated,
+            DecodeFailure::Memory => FailureCause::Memory { limit: self.limits.decoder_bytes },
+            DecodeFailure::Unsupported(feature) => FailureCause::Unsupported(feature),
+            DecodeFailure::Damaged => FailureCause::Corrupt(source),
         };
         cause.into()
     }

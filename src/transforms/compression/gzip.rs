@@ -1,7 +1,7 @@
 //! gzip.
 
 #[cfg(feature = "gzip")]
-use super::{Cause, Codec, Decoder, Settings, Transform};
+use super::{Codec, Decoder, FailureCause, Settings, Transform};
 use super::{Format, Kind, MIB};
 
 pub static FORMAT: Format = Format {
@@ -29,7 +29,7 @@ pub const KIND: Kind =
     Kind { words: &["gzip", "gunzip"], parse: |word, options| FORMAT.parse(word, options) };
 
 #[cfg(feature = "gzip")]
-fn encoder(settings: Settings) -> Result<Box<dyn Transform>, Cause> {
+fn encoder(settings: Settings) -> Result<Box<dyn Transform>, FailureCause> {
     Ok(Box::new(super::gzip_blocks::Gzip::new(settings)?))
 }
 

@@ -16,7 +16,7 @@ use std::{
 
 use libdeflater::{CompressionLvl, Compressor};
 
-use super::{Cause, Error, Next, Settings, Transform, deflate::Scanner};
+use super::{Error, FailureCause, Next, Settings, Transform, deflate::Scanner};
 use crate::{sync::Mutex, transforms::FileInfo};
 
 /// Size of a separately deflated block. Splitting costs well under a hundredth of the ratio.
@@ -119,13 +119,13 @@ struct WorkerPool {
 }
 
 impl Gzip {
-    pub fn new(settings: Settings) -> Result<Self, Cause> {
+    pub fn new(settings: Settings) -> Result<Self, FailureCause> {
         let Settings { level, members, threads } = settings;
         let deflate = CompressionLvl::new(level).unwrap_or_default();
         let backend = if threads == 0 {
             Backend::Inline(Deflate::new(deflate))
         } else {
-            Backend::Threads(WorkerPool::new(deflate, threads).map_err(Cause::Failed)?)
+            Backend::Threads(WorkerPool::new(deflate, threads).map_err(FailureCause::Failed)?)
         };
         let crc = crc32fast::Hasher::new();
         Ok(Self {

@@ -1,7 +1,7 @@
 //! LZ4.
 
 #[cfg(feature = "lz4")]
-use super::{Cause, Codec, Decoder, Settings, Transform};
+use super::{Codec, Decoder, FailureCause, Settings, Transform};
 use super::{Format, Kind, MIB};
 
 pub static FORMAT: Format = Format {
@@ -26,7 +26,7 @@ pub const KIND: Kind =
     Kind { words: &["lz4", "unlz4"], parse: |word, options| FORMAT.parse(word, options) };
 
 #[cfg(feature = "lz4")]
-fn encoder(settings: Settings) -> Result<Box<dyn Transform>, Cause> {
+fn encoder(settings: Settings) -> Result<Box<dyn Transform>, FailureCause> {
     super::compress::Compressor::boxed(settings, |settings| {
         let level = async_compression::Level::Precise(settings.level);
         // There is no checksum of the content by default.

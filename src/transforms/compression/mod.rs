@@ -30,7 +30,7 @@ use async_compression::{
 };
 
 use self::spec::{Compress, Decompress};
-use super::{Cause, Error, Kind, Next, Parsed, Transform, without_options};
+use super::{Error, FailureCause, Kind, Next, Parsed, Transform, without_options};
 
 type Encoder = Box<dyn EncodeV2 + Send>;
 type Decoder = Box<dyn DecodeV2 + Send>;
@@ -68,7 +68,7 @@ pub struct Format {
 /// The functions that create the codec of a format.
 #[derive(Debug)]
 struct Codec {
-    encoder: fn(Settings) -> Result<Box<dyn Transform>, Cause>,
+    encoder: fn(Settings) -> Result<Box<dyn Transform>, FailureCause>,
     /// Takes the maximum size of the window in bytes.
     decoder: fn(u64) -> Decoder,
 }
@@ -141,8 +141,8 @@ impl Format {
         self.window_bytes
     }
 
-    fn codec(&self) -> Result<&Codec, Cause> {
-        self.codec.as_ref().ok_or(Cause::NotCompiledIn(self.name))
+    fn codec(&self) -> Result<&Codec, FailureCause> {
+        self.codec.as_ref().ok_or(FailureCause::NotCompiledIn(self.name))
     }
 
     /// Parses one of the format's two transforms.

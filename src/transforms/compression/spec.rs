@@ -8,7 +8,7 @@ use super::{
 use crate::{
     limits::TRANSFORM_BUFFER_BYTES,
     policy::ExpansionLimits,
-    transforms::{Cause, Effect, Spec, Transform},
+    transforms::{Effect, FailureCause, Spec, Transform},
 };
 
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Spec for Compress {
         (self.format.encoder_bytes)(self.level, threads) + TRANSFORM_BUFFER_BYTES as u64
     }
 
-    fn start(&self, _: ExpansionLimits, threads: u32) -> Result<Box<dyn Transform>, Cause> {
+    fn start(&self, _: ExpansionLimits, threads: u32) -> Result<Box<dyn Transform>, FailureCause> {
         let Self { format, level, members } = *self;
         (format.codec()?.encoder)(Settings { level, members, threads })
     }
@@ -87,7 +87,7 @@ impl Spec for Decompress {
         bytes + TRANSFORM_BUFFER_BYTES as u64
     }
 
-    fn start(&self, limits: ExpansionLimits, _: u32) -> Result<Box<dyn Transform>, Cause> {
+    fn start(&self, limits: ExpansionLimits, _: u32) -> Result<Box<dyn Transform>, FailureCause> {
         Ok(Box::new(Decompressor::new(self.format, self.or_copy, limits)?))
     }
 }

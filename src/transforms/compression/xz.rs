@@ -1,7 +1,7 @@
 //! xz, and the older lzma.
 
 #[cfg(feature = "xz")]
-use super::{Cause, Codec, Decoder, Settings, Transform};
+use super::{Codec, Decoder, FailureCause, Settings, Transform};
 use super::{Format, Kind, MIB};
 
 pub static FORMAT: Format = Format {
@@ -31,7 +31,7 @@ pub const KIND: Kind =
 const SMALL_DICTIONARY_BYTES: u32 = 1024 * 1024;
 
 #[cfg(feature = "xz")]
-fn encoder(settings: Settings) -> Result<Box<dyn Transform>, Cause> {
+fn encoder(settings: Settings) -> Result<Box<dyn Transform>, FailureCause> {
     super::compress::Compressor::boxed(settings, |Settings { level, threads, .. }| {
         use async_compression::codecs::{
             Xz2Encoder, XzEncoder,
@@ -47,7 +47,7 @@ fn encoder(settings: Settings) -> Result<Box<dyn Transform>, Cause> {
         let filters = LzmaFilters::default().add_filter(LzmaFilter::Lzma2(options));
         let check = liblzma::stream::Check::Crc64;
         let encoder = Xz2Encoder::try_from(LzmaEncoderParams::Stream { filters, check });
-        Ok(Box::new(encoder.map_err(|error| Cause::Failed(error.into()))?))
+        Ok(Box::new(encoder.map_err(|error| FailureCause::Failed(error.into()))?))
     })
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 #[cfg(feature = "zstd")]
-use super::{Cause, Codec, Decoder, Settings, Transform};
+use super::{Codec, Decoder, FailureCause, Settings, Transform};
 use super::{Format, Kind, MIB, spec::Compress};
 use crate::{limits::SMALL_FILE_MAX_BYTES, transforms::Spec};
 
@@ -63,7 +63,7 @@ pub fn default() -> Arc<dyn Spec> {
 }
 
 #[cfg(feature = "zstd")]
-fn encoder(settings: Settings) -> Result<Box<dyn Transform>, Cause> {
+fn encoder(settings: Settings) -> Result<Box<dyn Transform>, FailureCause> {
     super::compress::Compressor::boxed_reusable(settings, |settings| {
         use async_compression::zstd::CParameter;
         let Settings { level, threads, .. } = settings;

@@ -35,12 +35,12 @@ fn legacy_lz4_frames_are_read_alone_and_among_others() {
         assert_eq!(run(&mut unlz4, &small, 1).expect(transforms), b"twoone");
         small.pop();
         assert!(
-            is_cause(&run(&mut unlz4, &small, 1), |cause| matches!(cause, Cause::Truncated)),
+            is_cause(&run(&mut unlz4, &small, 1), |cause| matches!(cause, FailureCause::Truncated)),
             "{transforms}"
         );
         let cut = &legacy(b"two")[..9];
         assert!(
-            is_cause(&run(&mut unlz4, cut, 1), |cause| matches!(cause, Cause::Truncated)),
+            is_cause(&run(&mut unlz4, cut, 1), |cause| matches!(cause, FailureCause::Truncated)),
             "{transforms}"
         );
     }
@@ -64,9 +64,9 @@ fn the_frame_after_skippable_ones_shows_the_format() {
     }
     assert_eq!(once("decompress", &skippable(1)).expect("nothing but a skippable frame"), b"");
     let cut = once("decompress", &skippable(1)[..30]).expect_err("half a skippable frame");
-    assert!(matches!(cut.cause(), Cause::Truncated), "{cut}");
+    assert!(matches!(cut.cause(), FailureCause::Truncated), "{cut}");
     let odd = [skippable(1), b"no archive of any type".to_vec()].concat();
-    assert!(is_cause(&once("decompress", &odd), |cause| matches!(cause, Cause::Unknown)));
+    assert!(is_cause(&once("decompress", &odd), |cause| matches!(cause, FailureCause::Unknown)));
 }
 
 #[test]
@@ -77,7 +77,10 @@ fn an_archive_that_needs_much_memory_exceeds_a_limit_that_the_error_names() {
         let packed =
             run(&mut transformer(transforms, BOUNDS, 1), &content, 100_000).expect(transforms);
         let error = run(&mut transformer(undo, tight, 0), &packed, 100_000).expect_err(undo);
-        assert!(matches!(error.cause(), Cause::Memory { limit: 0x10_0000, .. }), "{undo}: {error}");
+        assert!(
+            matches!(error.cause(), FailureCause::Memory { limit: 0x10_0000, .. }),
+            "{undo}: {error}"
+        );
         assert!(error.to_string().contains("`max_decoder_memory`"), "{error}");
         assert!(once(undo, &packed).expect(undo) == content, "{undo}");
     }
@@ -85,7 +88,7 @@ fn an_archive_that_needs_much_memory_exceeds_a_limit_that_the_error_names() {
     let mut unbrotli = transformer("unbrotli", BOUNDS, 0);
     for piece in [1, 100] {
         let error = run(&mut unbrotli, &[0x11, 30, 0, 0, 0, 0], piece).expect_err("a large window");
-        assert!(matches!(error.cause(), Cause::Memory { .. }), "{error}");
+        assert!(matches!(error.cause(), FailureCause::Memory { .. }), "{error}");
     }
 }
 
@@ -95,7 +98,7 @@ fn unsupported_archives_are_not_reported_as_damaged() {
     let with_dictionary = b"\x28\xb5\x2f\xfd\x01\x50\x07\x01\0\0\0\0\0\0\0\0\0\0";
     for transforms in ["unzstd", "decompress"] {
         let error = once(transforms, with_dictionary).expect_err(transforms);
-        assert!(matches!(error.cause(), Cause::Unsupported(_)), "{transforms}: {error}");
+        assert!(matches!(error.cause(), FailureCause::Unsupported(_)), "{transforms}: {error}");
         assert!(error.to_string().contains("dictionary"), "{error}");
     }
 }
@@ -119,13 +122,13 @@ fn formats_that_are_not_supported_are_named() {
     ] {
         for transforms in ["decompress", own] {
             let error = once(transforms, bytes).expect_err(name);
-            assert!(matches!(error.cause(), Cause::Unsupported(_)), "{transforms}: {error}");
+            assert!(matches!(error.cause(), FailureCause::Unsupported(_)), "{transforms}: {error}");
             assert!(error.to_string().contains(name), "{transforms}: {error}");
         }
         assert_eq!(once("decompress:or-copy", bytes).expect(name), bytes);
     }
     let damaged = once("gunzip", b"\x1f\x8b\x08\xff\xff").expect_err("damaged");
-    assert!(!matches!(damaged.cause(), Cause::Unsupported(_)), "{damaged}");
+    assert!(!matches!(damaged.cause(), FailureCause::Unsupported(_)), "{damaged}");
 }
 
 #[test]
@@ -134,6 +137,9 @@ fn data_after_complete_archives_is_reported() {
         let packed = once(format, b"one").expect(format);
         let all = [packed.clone(), packed, b"garbage of some length".to_vec()].concat();
         let error = once(undo(format), &all).expect_err(format);
-        assert!(matches!(error.cause(), Cause::Trailing { members: 2, .. }), "{format}: {error}");
+        assert!(
+            matches!(error.cause(), FailureCause::Trailing { members: 2, .. }),
+            "{format}: {error}"
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use tidemill::{
     policy::ExpansionLimits,
-    transforms::{Cause, Error, Receiver, Stopped, Transformer},
+    transforms::{Error, FailureCause, Receiver, Stopped, Transformer},
 };
 
 use super::parameters;
@@ -120,7 +120,8 @@ pub fn decompress(data: &[u8]) {
     let in_pieces = run(&mut transformer, bytes, [size(first), size(second)], bound);
     match (&at_once, &in_pieces) {
         // The ratio is asked of what was read so far.
-        (Err(error), _) | (_, Err(error)) if matches!(error.cause(), Cause::Ratio { .. }) => {}
+        (Err(error), _) | (_, Err(error))
+            if matches!(error.cause(), FailureCause::Ratio { .. }) => {}
         (Ok(once), Ok(pieces)) if !transforms.contains(':') => {
             assert!(once == pieces, "{transforms}: other bytes in pieces");
         }

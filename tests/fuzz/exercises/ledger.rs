@@ -35,13 +35,13 @@ const STATES: [State; 8] = [
     State::Changed,
 ];
 
-/// A place for the damaged one, and a whole one: the database, its log, and what the ledger said
+/// A place for the damaged one, and a whole one: the database, its log, and what the ledger returned
 /// after each transaction of the log.
 struct Whole {
     place: TempDir,
     database: Vec<u8>,
     log: Vec<u8>,
-    said: Vec<Vec<Record>>,
+    histories: Vec<Vec<Record>>,
 }
 
 thread_local! {
@@ -64,23 +64,23 @@ fn make() -> Result<Whole> {
     let pipeline = ledger.pipeline("main", &input, &output)?;
     let mut records = Reader(&[0; 0]);
     let mut append = |ledger: &Sqlite, state: State| {
-        let record = Record { id: ledger.next_id(), state, ..records.record(pipeline) };
+        let record = Record { id: ledger.session().next_id(), state, ..records.record(pipeline) };
         ledger.append(&[record], Flush::Now)
     };
     STATES.into_iter().try_for_each(|state| append(&ledger, state))?;
     // Everything so far goes into the database, what comes now into the log.
-    ledger.mark_recovered();
-    ledger.end("boot")?;
-    let mut said = Vec::new();
+    ledger.session().mark_recovered();
+    ledger.leave()?;
+    let mut histories = Vec::new();
     for state in STATES {
-        said.push(ledger.history(&HistoryQuery::default())?);
+        histories.push(ledger.history(&HistoryQuery::default())?);
         append(&ledger, state)?;
     }
-    said.push(ledger.history(&HistoryQuery::default())?);
+    histories.push(ledger.history(&HistoryQuery::default())?);
     let read = |path: &Path| fs::read(path).expect("read");
     let (database, log) = (read(&path), read(&log_of(&path)));
     drop(ledger);
-    Ok(Whole { place, database, log, said })
+    Ok(Whole { place, database, log, histories })
 }
 
 fn log_of(path: &Path) -> PathBuf {
@@ -120,7 +120,7 @@ fn records_come_back(bytes: &[u8]) {
     drop(ledger);
     if let Ok(ledger) = Sqlite::open(&path) {
         assert_eq!(ledger.record(record.id).expect("read"), Some(record));
-        ledger.next_id();
+        ledger.session().next_id();
     }
 }
 
@@ -129,7 +129,7 @@ fn a_damaged_log_is_cut_where_it_is_damaged(bytes: &[u8]) {
     let mut log = whole().log.clone();
     damage(&mut log, bytes);
     if let Ok(history) = open_and_ask(&whole().database, &log) {
-        assert!(whole().said.contains(&history), "what was never there: {history:?}");
+        assert!(whole().histories.contains(&history), "what was never there: {history:?}");
     }
 }
 
@@ -156,7 +156,7 @@ fn open_and_ask(database: &[u8], log: &[u8]) -> Result<Vec<Record>> {
     fs::write(log_of(&path), log).expect("write");
     let ledger = Sqlite::open(&path)?;
     let history = ledger.history(&HistoryQuery::default())?;
-    ledger.begin("boot")?;
+    ledger.join("boot")?;
     let events = Arc::new(Mutex::new(None));
     let open_sink = |name: &str, path: &Path| {
         let sink = Local::open(SinkOptions::offline(name, path, ledger.instance()))?;
@@ -171,10 +171,10 @@ fn open_and_ask(database: &[u8], log: &[u8]) -> Result<Vec<Record>> {
         ledger.latest(record.pipeline, &record.source)?;
         ledger.latest_published(record.pipeline, &record.source)?;
     }
-    let record = Record { id: ledger.next_id(), ..Reader(&[]).record(1) };
+    let record = Record { id: ledger.session().next_id(), ..Reader(&[]).record(1) };
     ledger.append(&[record], Flush::Deferred)?;
-    ledger.mark_recovered();
-    ledger.end("boot")?;
+    ledger.session().mark_recovered();
+    ledger.leave()?;
     Ok(history)
 }
 

@@ -9,13 +9,13 @@ use std::{
 
 use serde_json::Value;
 
-use crate::files::{PATIENCE, Place, Running};
+use crate::files::{PATIENCE, Running, TestDir};
 
 pub const TOKEN: &str = "0123456789abcdef-of-a-test";
 
 /// A service that listens on TCP, with a token, and at its socket.
 pub struct Service {
-    pub place: Place,
+    pub place: TestDir,
     pub running: Running,
     pub address: SocketAddr,
 }
@@ -46,7 +46,7 @@ impl Service {
     }
 
     pub fn start_with(pipeline: &str, args: &[&str], failpoints: &str) -> Self {
-        let place = Place::new();
+        let place = TestDir::new();
         place.configure(pipeline);
         std::fs::write(place.root().join("token"), format!("{TOKEN}\n")).unwrap();
         let arguments = ["--http", "127.0.0.1:0", "--admin-token-file", "token"];

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     api::client::Service,
-    files::{PATIENCE, Place},
+    files::{PATIENCE, TestDir},
 };
 
 #[test]
@@ -39,7 +39,7 @@ fn the_commands_find_the_service_control_it_and_wait_for_its_end() {
 
 #[test]
 fn a_service_without_a_socket_is_reported_as_one() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch(&["--admin-socket", "off"]);
     let ran = place.run(&["status"]);
     assert_eq!(ran.code, 78, "{ran:?}");

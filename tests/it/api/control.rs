@@ -4,7 +4,7 @@ use rustix::process::Signal;
 
 use crate::{
     api::client::{Service, TOKEN, post},
-    files::Place,
+    files::TestDir,
 };
 
 #[test]
@@ -76,7 +76,7 @@ fn a_change_needs_the_token_or_the_socket() {
 
 #[test]
 fn without_a_token_nothing_is_changed_over_tcp_and_it_says_what_to_do() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch(&["--http", "127.0.0.1:0"]);
     let log = running.log();
     let address = log.split("http://").nth(1).unwrap().split('/').next().unwrap().parse().unwrap();
@@ -88,7 +88,7 @@ fn without_a_token_nothing_is_changed_over_tcp_and_it_says_what_to_do() {
 
 #[test]
 fn a_token_that_is_none_keeps_the_service_from_starting() {
-    let place = Place::new();
+    let place = TestDir::new();
     std::fs::write(place.root().join("token"), "short\n").unwrap();
     for (file, message) in [("token", "16 to 1024 visible"), ("none", "cannot read it")] {
         let ended = place.run(&["run", "in", "out", "--admin-token-file", file]);
@@ -192,7 +192,7 @@ fn a_drain_over_the_socket_is_as_sigterm_and_takes_the_socket_away() {
 
 #[test]
 fn a_socket_that_a_killed_service_left_is_replaced() {
-    let place = Place::new();
+    let place = TestDir::new();
     let socket = place.state().join("admin.sock");
     let killed = place.watch(&[]);
     drop(killed);
@@ -207,7 +207,7 @@ fn a_socket_that_a_killed_service_left_is_replaced() {
 
 #[test]
 fn a_socket_path_that_is_too_long_is_reported_with_its_remedy() {
-    let place = Place::new();
+    let place = TestDir::new();
     let long = place.root().join("x".repeat(120));
     let named =
         place.run(&["run", "--config", "tidemill.toml", "--admin-socket", long.to_str().unwrap()]);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    files::{Place, tree, until},
+    files::{TestDir, tree, until},
     mounts::Mount,
     prove,
 };
@@ -23,7 +23,7 @@ fn long_ago() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)
 }
 
-fn assert_once(place: &Place, args: &[&str]) -> String {
+fn assert_once(place: &TestDir, args: &[&str]) -> String {
     let ended = place.once(args);
     assert_eq!(ended.code, 0, "{ended:?}");
     place.assert_clean();
@@ -33,7 +33,7 @@ fn assert_once(place: &Place, args: &[&str]) -> String {
 #[test]
 fn a_name_that_comes_again_after_its_source_was_removed_keeps_both_outputs() {
     for on_success in ["delete", "archive:done"] {
-        let place = Place::new();
+        let place = TestDir::new();
         for day in ["day 1", "day 2", "day 3"] {
             place.put("app.log.1", day);
             assert_once(&place, &["--on-success", on_success]);
@@ -48,7 +48,7 @@ fn a_name_that_comes_again_after_its_source_was_removed_keeps_both_outputs() {
 #[test]
 fn a_policy_that_says_so_quarantines_or_replaces_a_name_that_comes_again() {
     for (policy, code, output) in [("fail", 65, "day 1"), ("replace", 0, "day 2")] {
-        let place = Place::new();
+        let place = TestDir::new();
         let args = ["--on-success", "delete", "--on-exists", policy];
         place.put("a", "day 1");
         assert_once(&place, &args);
@@ -66,7 +66,7 @@ fn a_policy_that_says_so_quarantines_or_replaces_a_name_that_comes_again() {
 
 #[test]
 fn a_kept_source_that_its_producer_replaces_is_an_update_and_one_that_was_rotated_away_is_not() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("conf", "first");
     place.put("log.1", "day 1");
     assert_once(&place, &[]);
@@ -88,7 +88,7 @@ fn a_kept_source_that_its_producer_replaces_is_an_update_and_one_that_was_rotate
 
 #[test]
 fn a_file_under_the_name_of_a_kept_source_that_was_gone_for_a_while_is_another_source() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch(&[]);
     let is_there = |name: &str| place.output().join(name).exists();
     place.put("report", "day 1");
@@ -122,7 +122,7 @@ fn a_file_under_the_name_of_a_kept_source_that_was_gone_for_a_while_is_another_s
 
 #[test]
 fn the_same_content_delivered_again_is_delivered_again() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch(&["--on-success", "delete"]);
     for delivery in 0..3 {
         let new = place.root().join("new");
@@ -145,7 +145,7 @@ fn inode(path: &Path) -> i64 {
 }
 
 /// Makes the ledger's one record one of an earlier boot, and of the inode of this file.
-fn reboot(place: &Place, path: &Path) {
+fn reboot(place: &TestDir, path: &Path) {
     let ledger = rusqlite::Connection::open(place.state().join("ledger.sqlite")).unwrap();
     ledger.execute("UPDATE meta SET value = 'another' WHERE name = 'boot'", []).unwrap();
     assert_eq!(ledger.execute("UPDATE records SET inode = ?1", [inode(path)]).unwrap(), 1);
@@ -155,7 +155,7 @@ fn reboot(place: &Place, path: &Path) {
 #[test]
 fn a_delivery_after_a_reboot_is_published_and_a_restored_source_is_not() {
     for is_restored in [true, false] {
-        let place = Place::new();
+        let place = TestDir::new();
         let (path, aside) = (place.put("order", "order"), place.root().join("aside"));
         if is_restored {
             std::fs::hard_link(&path, &aside).unwrap();
@@ -179,7 +179,7 @@ fn a_delivery_after_a_reboot_is_published_and_a_restored_source_is_not() {
 /// It looked like an earlier state of the source that had its inode, and went to quarantine.
 #[test]
 fn a_delivery_after_the_clock_was_set_back_is_published() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("order", "order");
     assert_once(&place, &["--on-success", "delete"]);
     let path = place.put("order", "another order");
@@ -194,7 +194,7 @@ fn a_delivery_after_the_clock_was_set_back_is_published() {
 
 #[test]
 fn a_source_that_is_rewritten_with_its_old_time_is_published_before_it_is_removed() {
-    let place = Place::new();
+    let place = TestDir::new();
     let path = place.put("rec", "version-1");
     set_modified(&path, long_ago());
     let args = ["run", "--config", "tidemill.toml", "--once", "--on-success", "delete"];
@@ -216,13 +216,13 @@ fn a_source_that_is_rewritten_with_its_old_time_is_published_before_it_is_remove
 #[test]
 fn what_a_writer_adds_before_the_disposal_is_published_too() {
     for (on_success, gone) in [("delete", ""), ("archive:done", "done/file")] {
-        let place = Place::new();
+        let place = TestDir::new();
         let running =
             place.watch_with(&["--on-success", on_success], "commit::acknowledged=sleep(1000)");
         let path = place.put("file", "first");
         until("the output", || place.output().join("file.zst").exists());
         let mut writer = File::options().append(true).open(&path).unwrap();
-        running.until_said("source open for writing, disposal postponed");
+        running.until_logged("source open for writing, disposal postponed");
         writer.write_all(b" and second").unwrap();
         drop(writer);
         until("the disposal", || !path.exists());
@@ -240,7 +240,7 @@ fn what_a_writer_adds_before_the_disposal_is_published_too() {
 #[test]
 fn from_keep_to_delete_or_archive_the_sources_go_and_nothing_counts_as_published() {
     for on_success in ["delete", "archive:done"] {
-        let place = Place::new();
+        let place = TestDir::new();
         place.put("a", "content");
         assert_once(&place, &[]);
         std::fs::remove_file(place.output().join("a.zst")).unwrap();
@@ -257,7 +257,7 @@ fn from_keep_to_delete_or_archive_the_sources_go_and_nothing_counts_as_published
 
 #[test]
 fn mode_and_time_that_change_after_the_close_follow_to_the_output() {
-    let place = Place::new();
+    let place = TestDir::new();
     let path = place.put("secret", "content");
     let of = |path: &Path| {
         let found = std::fs::metadata(path).unwrap();
@@ -283,7 +283,7 @@ fn an_owner_that_changes_after_the_close_follows_to_the_output() {
     if !rustix::process::geteuid().is_root() {
         return prove::skipped("an owner that changes", "this is not root");
     }
-    let place = Place::new();
+    let place = TestDir::new();
     let path = place.put("file", "content");
     assert_once(&place, &[]);
     chown(&path, Some(7), Some(8)).unwrap();
@@ -294,7 +294,7 @@ fn an_owner_that_changes_after_the_close_follows_to_the_output() {
 
 #[test]
 fn the_output_of_another_program_keeps_its_mode() {
-    let place = Place::new();
+    let place = TestDir::new();
     let path = place.put("a", "content");
     assert_once(&place, &[]);
     let output = place.output().join("a.zst");
@@ -310,7 +310,7 @@ fn the_output_of_another_program_keeps_its_mode() {
 fn data_that_was_moved_to_another_disk_is_known_by_its_content() {
     // The second disk has whole seconds.
     for reduced in [Duration::ZERO, Duration::from_nanos(123_456_789)] {
-        let place = Place::new();
+        let place = TestDir::new();
         for name in ["a", "b"] {
             set_modified(&place.put(name, name), long_ago() + reduced);
         }
@@ -342,7 +342,7 @@ fn data_that_was_moved_to_another_disk_is_known_by_its_content() {
 #[test]
 fn a_marker_goes_with_its_source_and_the_next_file_waits_for_one_of_its_own() {
     for on_success in ["delete", "archive:done"] {
-        let place = Place::new();
+        let place = TestDir::new();
         place.configure("marker = \".ok\"");
         place.put("a.csv", "whole");
         place.put("a.csv.ok", "");
@@ -360,7 +360,7 @@ fn a_marker_goes_with_its_source_and_the_next_file_waits_for_one_of_its_own() {
 /// Recovery took the new delivery's marker for the old one's, and the delivery waited indefinitely.
 #[test]
 fn the_marker_of_a_new_delivery_stays_when_the_old_source_goes() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.configure("marker = \".ok\"");
     place.put("a.csv", "first");
     place.put("a.csv.ok", "");
@@ -376,7 +376,7 @@ fn the_marker_of_a_new_delivery_stays_when_the_old_source_goes() {
 
 #[test]
 fn a_kill_between_marker_and_source_leaves_neither() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.configure("marker = \".ok\"");
     for point in ["commit::marked=return(kill)", "dispose::unlink=return(kill)"] {
         place.put("a.csv", "whole");
@@ -392,7 +392,7 @@ fn a_kill_between_marker_and_source_leaves_neither() {
 /// It stayed, and the next file of that name was taken while it was still written.
 #[test]
 fn a_marker_goes_to_quarantine_with_its_source() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.configure("marker = \".ok\"\ntransforms = \"decompress\"\non_success = \"delete\"");
     place.put("a.zst", "no zstd");
     place.put("a.zst.ok", "");
@@ -407,7 +407,7 @@ fn a_marker_goes_to_quarantine_with_its_source() {
 /// The numbers are searched in few looks, which may skip a gap: recovery must find the copy there.
 #[test]
 fn a_move_to_another_file_system_that_was_killed_is_finished_behind_a_gap_of_the_numbers() {
-    let place = Place::new();
+    let place = TestDir::new();
     let archive = place.root().join("elsewhere");
     std::fs::create_dir(&archive).unwrap();
     let Some(_mount) = Mount::memory(&archive, "1m") else { return };
@@ -433,7 +433,7 @@ fn a_move_to_another_file_system_that_was_killed_is_finished_behind_a_gap_of_the
 #[test]
 fn a_marker_comes_back_from_quarantine_with_its_source() {
     for is_kept in [true, false] {
-        let place = Place::new();
+        let place = TestDir::new();
         place.configure("marker = \".ok\"\non_exists = \"fail\"\non_success = \"delete\"");
         place.put("a", "damaged");
         place.put("a.ok", "made by the producer");
@@ -462,7 +462,7 @@ fn a_marker_comes_back_from_quarantine_with_its_source() {
 fn a_marker_is_back_with_a_source_that_cannot_be_disposed_of() {
     for on_success in ["delete", "archive:done"] {
         for point in ["dispose::taken", "dispose::unlink", "link::made"] {
-            let place = Place::new();
+            let place = TestDir::new();
             place.configure("marker = \".ok\"");
             place.put("a", "whole");
             place.put("a.ok", "");
@@ -482,7 +482,7 @@ fn a_marker_is_back_with_a_source_that_cannot_be_disposed_of() {
 /// The private name was archived, and then the other one.
 #[test]
 fn a_source_that_was_put_back_between_two_names_is_archived_once() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("a", "content");
     let failpoints =
         "gate::no_replace=return(out);dispose::taken=return(eio);link::made=1*off->return(kill)";
@@ -503,7 +503,7 @@ fn a_source_that_was_put_back_between_two_names_is_archived_once() {
 /// It came back without its marker, and was left alone for good.
 #[test]
 fn a_marker_comes_back_with_a_source_that_was_put_back_between_two_names() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.configure("marker = \".ok\"\non_success = \"delete\"");
     place.put("a", "content");
     place.put("a.ok", "");
@@ -525,7 +525,7 @@ fn a_marker_comes_back_with_a_source_that_was_put_back_between_two_names() {
 #[test]
 fn a_new_ledger_takes_over_the_outputs_that_are_there() {
     for on_success in ["keep", "delete"] {
-        let place = Place::new();
+        let place = TestDir::new();
         place.put("a", "content");
         place.put("b", "content of b");
         assert_once(&place, &[]);
@@ -546,7 +546,7 @@ fn a_new_ledger_takes_over_the_outputs_that_are_there() {
 /// The compressed copy of a file that is there, too: one of them is not published, whichever comes first.
 #[test]
 fn the_same_output_of_two_sources_is_not_taken_over() {
-    let place = Place::new();
+    let place = TestDir::new();
     let args = ["--transform", "decompress:or-copy"];
     place.put("report.csv", "a line\n");
     assert_once(&place, &args);

@@ -9,7 +9,7 @@ use std::{
 use rustix::fs::{XattrFlags, fgetxattr, fremovexattr, fsetxattr};
 
 use crate::{
-    files::{Place, until},
+    files::{TestDir, until},
     mounts::Mount,
 };
 
@@ -40,7 +40,7 @@ fn get(path: &Path, name: &str) -> Option<Vec<u8>> {
     Some(value)
 }
 
-fn once(place: &Place, args: &[&str]) -> String {
+fn once(place: &TestDir, args: &[&str]) -> String {
     let ended = place.once(args);
     assert_eq!(ended.code, 0, "{ended:?}");
     ended.stderr
@@ -48,7 +48,7 @@ fn once(place: &Place, args: &[&str]) -> String {
 
 #[test]
 fn extended_attributes_and_acls_follow_to_the_output_also_when_they_change_later() {
-    let place = Place::new();
+    let place = TestDir::new();
     let source = place.put("a", "content");
     set(&source, "user.origin", b"camera 1");
     set(&source, ACL, &acl(4));
@@ -78,7 +78,7 @@ fn extended_attributes_and_acls_follow_to_the_output_also_when_they_change_later
 
 #[test]
 fn an_archive_on_another_file_system_keeps_extended_attributes_and_acls() {
-    let place = Place::new();
+    let place = TestDir::new();
     let archive = place.root().join("elsewhere");
     std::fs::create_dir(&archive).unwrap();
     let Some(_mount) = Mount::memory(&archive, "1m") else { return };
@@ -95,7 +95,7 @@ fn an_archive_on_another_file_system_keeps_extended_attributes_and_acls() {
 /// No scan comes for hours.
 #[test]
 fn attributes_follow_to_the_output_when_they_change() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.configure("rescan = \"10h\"");
     let source = place.put("a", "content");
     let running = place.watch(&[]);

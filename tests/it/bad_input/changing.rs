@@ -6,15 +6,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::files::{Place, Running, tree, until};
+use crate::files::{Running, TestDir, tree, until};
 
 /// Whether this output is there.
-fn is_published(place: &Place, name: &str) -> bool {
+fn is_published(place: &TestDir, name: &str) -> bool {
     place.output().join(name).exists()
 }
 
 /// Lets the service prove that it has handled all earlier events: a later file is published.
-fn until_past(place: &Place, name: &str) {
+fn until_past(place: &TestDir, name: &str) {
     place.put(name, "later");
     until(name, || is_published(place, &format!("{name}.zst")));
 }
@@ -28,7 +28,7 @@ fn until_open(running: &Running, path: &Path) {
     });
 }
 
-fn assert_stops_well(place: &Place, running: Running) -> String {
+fn assert_stops_well(place: &TestDir, running: Running) -> String {
     let ended = running.stop();
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(ended.stderr.contains("temporary_files=0"), "{ended:?}");
@@ -38,7 +38,7 @@ fn assert_stops_well(place: &Place, running: Running) -> String {
 
 #[test]
 fn a_file_that_vanishes_before_it_settles_is_forgotten() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch(&["--settle", "400ms"]);
     let path = place.put("gone", "gone");
     std::fs::remove_file(path).unwrap();
@@ -50,7 +50,7 @@ fn a_file_that_vanishes_before_it_settles_is_forgotten() {
 
 #[test]
 fn a_file_that_vanishes_while_it_is_read_was_whole_and_is_published_or_left() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch_with(&["--on-success", "delete"], "read=sleep(300)");
     let path = place.put("gone", "content");
     until_open(&running, &path);
@@ -65,7 +65,7 @@ fn a_file_that_vanishes_while_it_is_read_was_whole_and_is_published_or_left() {
 
 #[test]
 fn a_file_that_is_still_written_is_published_once_whole_after_its_writer_closed_it() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch(&[]);
     let path = place.input().join("growing");
     let mut writer = File::options().create_new(true).append(true).open(&path).unwrap();
@@ -83,7 +83,7 @@ fn a_file_that_is_still_written_is_published_once_whole_after_its_writer_closed_
 
 #[test]
 fn once_leaves_a_file_that_is_written_and_says_so_by_its_exit_code() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("good", "good");
     let path = place.put("growing", "a part");
     let _writer = File::options().append(true).open(path).unwrap();
@@ -105,7 +105,7 @@ fn a_large_file_that_is_replaced_while_it_is_read_is_published_as_it_is_then() {
 }
 
 fn replaced_while_read(old: &[u8], new: &[u8]) {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch_with(&[], "read=sleep(200)");
     let path = place.put("file", old);
     let replacement = place.root().join("new");
@@ -121,7 +121,7 @@ fn replaced_while_read(old: &[u8], new: &[u8]) {
 
 #[test]
 fn a_file_that_is_written_to_while_it_is_read_is_never_published_torn() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch_with(&[], "read=sleep(200)");
     let path = place.put("file", vec![b'o'; 1 << 20]);
     until_open(&running, &path);
@@ -135,7 +135,7 @@ fn a_file_that_is_written_to_while_it_is_read_is_never_published_torn() {
 
 #[test]
 fn a_directory_that_disappears_and_comes_back_is_watched_again() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("sub/deep/first", "first");
     let running = place.watch(&["--on-success", "delete"]);
     until("first", || is_published(&place, "sub/deep/first.zst"));
@@ -149,16 +149,16 @@ fn a_directory_that_disappears_and_comes_back_is_watched_again() {
 
 #[test]
 fn the_input_itself_may_disappear_and_come_back() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch(&["--sandbox", "off"]);
     let moved = place.root().join("elsewhere");
     std::fs::rename(place.input(), &moved).unwrap();
     std::fs::write(moved.join("not ours"), "").unwrap();
-    running.until_said("input unavailable, intake paused");
+    running.until_logged("input unavailable, intake paused");
     let history = place.run(&["history"]);
     assert_eq!(history.code, 0, "{history:?}");
     place.put("back", "back");
-    running.until_said("input available, intake resumed");
+    running.until_logged("input available, intake resumed");
     until("back", || is_published(&place, "back.zst"));
     place.put("watched", "watched");
     until("watched", || is_published(&place, "watched.zst"));
@@ -169,7 +169,7 @@ fn the_input_itself_may_disappear_and_come_back() {
 
 #[test]
 fn a_directory_of_the_output_may_be_removed_and_is_made_again() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch(&[]);
     place.put("sub/first", "first");
     until("first", || is_published(&place, "sub/first.zst"));
@@ -182,13 +182,13 @@ fn a_directory_of_the_output_may_be_removed_and_is_made_again() {
 
 #[test]
 fn the_output_itself_is_waited_for_where_it_is_gone_it_may_be_a_mount() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch(&["--on-success", "delete", "--sandbox", "off"]);
     place.put("sub/first", "first");
     until("first", || is_published(&place, "sub/first.zst"));
     std::fs::remove_dir_all(place.output()).unwrap();
     place.put("sub/second", "second");
-    running.until_said("storage unavailable, intake paused");
+    running.until_logged("storage unavailable, intake paused");
     assert!(place.input().join("sub/second").exists());
     std::fs::create_dir(place.output()).unwrap();
     until("second", || is_published(&place, "sub/second.zst"));

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     bad_input::is_root,
-    files::{Place, Running, tree},
+    files::{Running, TestDir, tree},
     prove,
 };
 
@@ -23,7 +23,7 @@ const FORMATS: [(&str, &str, &str); 6] = [
 
 #[test]
 fn an_empty_file_becomes_an_output_that_decompresses_to_nothing() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("empty", "");
     let ended = place.once(&["--on-success", "delete"]);
     assert_eq!(ended.code, 0, "{ended:?}");
@@ -35,7 +35,7 @@ fn an_empty_file_becomes_an_output_that_decompresses_to_nothing() {
 #[test]
 fn an_empty_file_is_no_archive_of_any_format() {
     for (_, undo, extension) in FORMATS {
-        let place = Place::new();
+        let place = TestDir::new();
         let name = format!("empty.{extension}");
         place.put(&name, "");
         let ended = place.once(&["--transform", undo]);
@@ -47,7 +47,7 @@ fn an_empty_file_is_no_archive_of_any_format() {
 
 #[test]
 fn a_sparse_file_of_100_mib_is_read_whole() {
-    let place = Place::new();
+    let place = TestDir::new();
     let path = place.put("sparse", "");
     File::options().write(true).open(&path).unwrap().set_len(100 << 20).unwrap();
     let ended = place.once(&[]);
@@ -62,7 +62,7 @@ fn a_sparse_file_of_100_mib_is_read_whole() {
 fn a_truncated_archive_of_each_format_is_quarantined_with_its_reason() {
     let text = "the same words, again and again; ".repeat(5000);
     for (make, undo, extension) in FORMATS {
-        let place = Place::new();
+        let place = TestDir::new();
         let name = format!("a.{extension}");
         place.put("a", &text);
         assert_eq!(place.once(&["--transform", make, "--on-success", "delete"]).code, 0);
@@ -85,7 +85,7 @@ fn a_truncated_archive_of_each_format_is_quarantined_with_its_reason() {
 }
 
 /// The JSON next to a quarantined file has all that a person needs.
-fn assert_reason(place: &Place, source: &str, transforms: &str) {
+fn assert_reason(place: &TestDir, source: &str, transforms: &str) {
     let path = place.quarantine().join(format!("{source}.json"));
     let reason: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!(reason["stage"], "transform", "{reason}");
@@ -102,7 +102,7 @@ fn assert_reason(place: &Place, source: &str, transforms: &str) {
 }
 
 /// The service, processing what is there as a user who may not read everything.
-fn once_as_nobody(place: &Place, args: &[&str]) -> Option<crate::files::Ended> {
+fn once_as_nobody(place: &TestDir, args: &[&str]) -> Option<crate::files::Ended> {
     const NOBODY: u32 = 65534;
     let args = [&["run", "--config", "tidemill.toml", "--once"], args].concat();
     let mut command = place.tidemill(&args);
@@ -128,7 +128,7 @@ fn is_reachable(binary: &str) -> bool {
 
 #[test]
 fn an_unreadable_file_is_quarantined_in_place_with_its_reason() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("good", "good");
     let secret = place.put("secret", "secret");
     std::fs::set_permissions(&secret, Permissions::from_mode(0o000)).unwrap();
@@ -151,7 +151,7 @@ fn an_unreadable_file_is_quarantined_in_place_with_its_reason() {
 
 #[test]
 fn an_unreadable_directory_is_reported_and_the_rest_is_processed() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("good", "good");
     place.put("closed/file", "inside");
     let closed = place.input().join("closed");

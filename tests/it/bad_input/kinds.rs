@@ -6,12 +6,12 @@ use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
 use crate::{
     bad_input::is_root,
-    files::{Ended, Place, tree},
+    files::{Ended, TestDir, tree},
     prove,
 };
 
 /// Puts a good file next to the odd one and processes what is there: only the good one is taken.
-fn only_the_good_one_is_taken(place: &Place, odd: &str, kind: &str) {
+fn only_the_good_one_is_taken(place: &TestDir, odd: &str, kind: &str) {
     place.put("good", "good");
     let before = tree(&place.input());
     let Ended { code, stderr, .. } = place.once(&["--on-success", "keep"]);
@@ -26,14 +26,14 @@ fn only_the_good_one_is_taken(place: &Place, odd: &str, kind: &str) {
 
 #[test]
 fn a_fifo_is_left_alone_and_blocks_nothing() {
-    let place = Place::new();
+    let place = TestDir::new();
     mknodat(CWD, place.input().join("odd"), FileType::Fifo, Mode::RUSR, 0).unwrap();
     only_the_good_one_is_taken(&place, "odd", "a FIFO");
 }
 
 #[test]
 fn a_socket_is_left_alone() {
-    let place = Place::new();
+    let place = TestDir::new();
     let _listener = UnixListener::bind(place.input().join("odd")).unwrap();
     only_the_good_one_is_taken(&place, "odd", "a socket");
 }
@@ -43,7 +43,7 @@ fn a_device_is_left_alone() {
     if !is_root() {
         return prove::skipped("bad input", "only root makes device nodes");
     }
-    let place = Place::new();
+    let place = TestDir::new();
     let odd = place.input().join("odd");
     // The null device; some containers forbid even root to make it.
     match mknodat(CWD, odd, FileType::CharacterDevice, Mode::RUSR, makedev(1, 3)) {
@@ -56,7 +56,7 @@ fn a_device_is_left_alone() {
 
 #[test]
 fn a_symbolic_link_is_left_alone_wherever_it_points() {
-    let place = Place::new();
+    let place = TestDir::new();
     let outside = place.root().join("outside");
     std::fs::create_dir(&outside).unwrap();
     std::fs::write(outside.join("secret"), "secret").unwrap();
@@ -76,7 +76,7 @@ fn a_symbolic_link_is_left_alone_wherever_it_points() {
 
 #[test]
 fn a_file_with_two_names_is_published_under_both_and_each_name_is_disposed_of() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("one", "content");
     std::fs::hard_link(place.input().join("one"), place.input().join("two")).unwrap();
     let ended = place.once(&["--on-success", "delete"]);
@@ -89,7 +89,7 @@ fn a_file_with_two_names_is_published_under_both_and_each_name_is_disposed_of() 
 
 #[test]
 fn a_file_whose_other_name_is_outside_is_published_and_the_other_name_stays() {
-    let place = Place::new();
+    let place = TestDir::new();
     let outside = place.root().join("outside");
     std::fs::write(&outside, "content").unwrap();
     std::fs::hard_link(&outside, place.input().join("one")).unwrap();

@@ -2,11 +2,11 @@
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 
-use crate::files::{Place, tree};
+use crate::files::{TestDir, tree};
 
 #[test]
 fn a_name_that_is_not_utf8_keeps_its_bytes_and_is_shown_in_hexadecimal() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put(OsStr::from_bytes(b"caf\xe9.log"), "content");
     let ended = place.once(&["--events", "events.jsonl", "--on-success", "delete"]);
     assert_eq!(ended.code, 0, "{ended:?}");
@@ -30,7 +30,7 @@ fn assert_harmless(text: &str) {
 
 #[test]
 fn a_name_with_a_line_break_and_escape_codes_is_escaped_wherever_it_is_shown() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put(SLY, "content");
     let ended = place.once(&["--on-success", "delete"]);
     assert_eq!(ended.code, 0, "{ended:?}");
@@ -43,7 +43,7 @@ fn a_name_with_a_line_break_and_escape_codes_is_escaped_wherever_it_is_shown() {
 
 #[test]
 fn the_reason_for_a_quarantine_escapes_the_name_too() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put(SLY, "no archive");
     for format in ["text", "json"] {
         let ended = place.once(&["--transform", "gunzip", "--log-format", format]);
@@ -59,7 +59,7 @@ fn the_reason_for_a_quarantine_escapes_the_name_too() {
 
 #[test]
 fn a_name_of_251_bytes_works_and_its_output_has_255() {
-    let place = Place::new();
+    let place = TestDir::new();
     let name = "n".repeat(251);
     place.put(&name, "content");
     let ended = place.once(&["--on-success", "delete"]);
@@ -70,7 +70,7 @@ fn a_name_of_251_bytes_works_and_its_output_has_255() {
 
 #[test]
 fn a_name_too_long_for_its_output_is_quarantined_with_that_reason_each_time_it_comes() {
-    let place = Place::new();
+    let place = TestDir::new();
     let name = "n".repeat(255);
     for time in 1..=3 {
         place.put(&name, format!("content {time}"));
@@ -95,7 +95,7 @@ fn a_name_too_long_for_its_output_is_quarantined_with_that_reason_each_time_it_c
 
 #[test]
 fn a_path_deeper_than_the_kernel_takes_is_reported_and_the_rest_is_processed() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("good", "good");
     let step = "d".repeat(200);
     let mut dir = rustix::fs::open(place.input(), rustix::fs::OFlags::DIRECTORY, 0.into()).unwrap();
@@ -113,7 +113,7 @@ fn a_path_deeper_than_the_kernel_takes_is_reported_and_the_rest_is_processed() {
 
 #[test]
 fn a_reason_never_takes_the_place_of_a_quarantined_file() {
-    let place = Place::new();
+    let place = TestDir::new();
     for name in ["a.json", "a", "a.json.json"] {
         place.put(name, name);
         let ended = place.once(&["--transform", "gunzip", "--on-success", "delete"]);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    files::{Place, Running, tree, until},
+    files::{Running, TestDir, tree, until},
     mounts::Mount,
 };
 
@@ -30,7 +30,7 @@ fn fill(dir: &Path, leave: u64) -> PathBuf {
 
 #[test]
 fn a_full_disk_pauses_the_service_which_resumes_on_its_own() {
-    let place = Place::new();
+    let place = TestDir::new();
     let Some(_mount) = Mount::memory(&place.output(), "1m") else { return };
     let ballast = fill(&place.output(), 64 * 1024);
     let running = place.watch(&["--on-success", "delete", "--events", "events.jsonl"]);
@@ -38,7 +38,7 @@ fn a_full_disk_pauses_the_service_which_resumes_on_its_own() {
     for name in ["one", "two", "sub/three"] {
         place.put(name, &content);
     }
-    running.until_said("storage unavailable, intake paused");
+    running.until_logged("storage unavailable, intake paused");
     let log = running.log();
     assert!(log.contains("cannot write the temporary file of"), "{log}");
     assert!(log.contains("No space left on device"), "{log}");
@@ -59,13 +59,13 @@ fn a_full_disk_pauses_the_service_which_resumes_on_its_own() {
 
 #[test]
 fn a_large_file_that_does_not_fit_leaves_no_part_of_itself() {
-    let place = Place::new();
+    let place = TestDir::new();
     let Some(_mount) = Mount::memory(&place.output(), "1m") else { return };
     let ballast = fill(&place.output(), 256 * 1024);
     let running = place.watch(&[]);
     let content = noise(700 * 1024);
     place.put("large", &content);
-    running.until_said("storage unavailable, intake paused");
+    running.until_logged("storage unavailable, intake paused");
     until("the temporary file to go", || place.leftovers().is_empty());
     assert_eq!(tree(&place.output()), std::slice::from_ref(&ballast));
     std::fs::remove_file(ballast).unwrap();
@@ -77,12 +77,12 @@ fn a_large_file_that_does_not_fit_leaves_no_part_of_itself() {
 
 #[test]
 fn a_stop_on_a_full_disk_says_that_work_is_left_and_the_next_start_does_it() {
-    let place = Place::new();
+    let place = TestDir::new();
     let Some(_mount) = Mount::memory(&place.output(), "1m") else { return };
     let ballast = fill(&place.output(), 0);
     let running = place.watch(&["--on-success", "delete"]);
     place.put("file", "content");
-    running.until_said("storage unavailable, intake paused");
+    running.until_logged("storage unavailable, intake paused");
     let ended = running.stop();
     assert_eq!(ended.code, 75, "{ended:?}");
     assert!(ended.stderr.contains("unfinished=1"), "{ended:?}");
@@ -97,7 +97,7 @@ fn a_stop_on_a_full_disk_says_that_work_is_left_and_the_next_start_does_it() {
 
 #[test]
 fn once_gives_up_on_a_disk_that_stays_full_and_leaves_the_work_to_the_next_start() {
-    let place = Place::new();
+    let place = TestDir::new();
     let Some(_mount) = Mount::memory(&place.output(), "1m") else { return };
     fill(&place.output(), 0);
     for name in ["one", "two"] {
@@ -112,7 +112,7 @@ fn once_gives_up_on_a_disk_that_stays_full_and_leaves_the_work_to_the_next_start
 
 #[test]
 fn a_full_disk_under_the_ledger_too_loses_nothing() {
-    let place = Place::new();
+    let place = TestDir::new();
     let Some(_mount) = Mount::memory(&place.output(), "1m") else { return };
     let state = place.output().join(".tidemill");
     let state = ["--state-dir", state.to_str().unwrap(), "--on-success", "delete"];
@@ -122,7 +122,7 @@ fn a_full_disk_under_the_ledger_too_loses_nothing() {
     for number in 0..10 {
         place.put(format!("file{number}"), &content);
     }
-    running.until_said("storage unavailable, intake paused");
+    running.until_logged("storage unavailable, intake paused");
     std::fs::remove_file(ballast).unwrap();
     until("all sources to be done", || tree(&place.input()).is_empty());
     let ended = running.stop();
@@ -135,11 +135,11 @@ fn a_full_disk_under_the_ledger_too_loses_nothing() {
 
 #[test]
 fn a_ledger_that_is_full_for_a_moment_delays_its_file_and_drops_nothing() {
-    let place = Place::new();
+    let place = TestDir::new();
     let full = "commit::intent=1*return(enospc)";
     let running = place.watch_with(&["--on-success", "delete"], full);
     place.put("file", "content");
-    running.until_said("the ledger's disk is full");
+    running.until_logged("the ledger's disk is full");
     until("the source to be done", || tree(&place.input()).is_empty());
     let ended = running.stop();
     assert_eq!(ended.code, 0, "{ended:?}");
@@ -150,14 +150,14 @@ fn a_ledger_that_is_full_for_a_moment_delays_its_file_and_drops_nothing() {
 
 #[test]
 fn a_disk_that_becomes_read_only_pauses_the_service_until_it_is_writable_again() {
-    let place = Place::new();
+    let place = TestDir::new();
     let Some(mount) = Mount::memory(&place.output(), "1m") else { return };
     let running = place.watch(&["--on-success", "delete"]);
     place.put("first", "first");
     until("first", || !place.input().join("first").exists());
     mount.set_read_only();
     place.put("second", "second");
-    running.until_said("storage unavailable, intake paused");
+    running.until_logged("storage unavailable, intake paused");
     assert!(running.log().contains("/in/second: Read-only file system"), "{}", running.log());
     assert_eq!(std::fs::read(place.input().join("second")).unwrap(), b"second");
     assert_eq!(place.published("first.zst"), b"first");
@@ -172,12 +172,12 @@ fn a_disk_that_becomes_read_only_pauses_the_service_until_it_is_writable_again()
 
 #[test]
 fn a_stop_on_a_read_only_disk_leaves_the_work_to_the_next_start() {
-    let place = Place::new();
+    let place = TestDir::new();
     let Some(mount) = Mount::memory(&place.output(), "1m") else { return };
     let running = place.watch(&["--on-success", "delete"]);
     mount.set_read_only();
     place.put("file", "content");
-    running.until_said("storage unavailable, intake paused");
+    running.until_logged("storage unavailable, intake paused");
     let ended = running.stop();
     assert_eq!(ended.code, 75, "{ended:?}");
     mount.set_writable();
@@ -187,7 +187,7 @@ fn a_stop_on_a_read_only_disk_leaves_the_work_to_the_next_start() {
 }
 
 /// A state directory without space, and a file that was published before.
-fn full_at_the_start(place: &Place) -> Option<(Mount, PathBuf)> {
+fn full_at_the_start(place: &TestDir) -> Option<(Mount, PathBuf)> {
     std::fs::create_dir(place.state()).unwrap();
     let mount = Mount::memory(&place.state(), "1m")?;
     place.put("first", "first");
@@ -200,11 +200,11 @@ fn full_at_the_start(place: &Place) -> Option<(Mount, PathBuf)> {
 /// It ended with 74, ten times, and then the service manager gave up.
 #[test]
 fn a_start_on_a_full_disk_under_the_ledger_waits_for_space() {
-    let place = Place::new();
+    let place = TestDir::new();
     let Some((_mount, ballast)) = full_at_the_start(&place) else { return };
     let args = ["run", "--config", "tidemill.toml", "--on-success", "delete"];
     let running = Running::start(&mut place.tidemill(&args));
-    running.until_said("no space in the state directory, start waiting");
+    running.until_logged("no space in the state directory, start waiting");
     assert_eq!(tree(&place.input()).len(), 1);
     std::fs::remove_file(ballast).unwrap();
     until("the source to be done", || tree(&place.input()).is_empty());
@@ -216,11 +216,11 @@ fn a_start_on_a_full_disk_under_the_ledger_waits_for_space() {
 
 #[test]
 fn a_stop_while_the_start_waits_for_space_leaves_the_work_to_the_next_start() {
-    let place = Place::new();
+    let place = TestDir::new();
     let Some((_mount, ballast)) = full_at_the_start(&place) else { return };
     let args = ["run", "--config", "tidemill.toml", "--on-success", "delete"];
     let running = Running::start(&mut place.tidemill(&args));
-    running.until_said("no space in the state directory, start waiting");
+    running.until_logged("no space in the state directory, start waiting");
     let ended = running.stop();
     assert_eq!(ended.code, 75, "{ended:?}");
     std::fs::remove_file(ballast).unwrap();
@@ -232,12 +232,12 @@ fn a_stop_while_the_start_waits_for_space_leaves_the_work_to_the_next_start() {
 /// It blamed the file, which went to quarantine.
 #[test]
 fn a_ledger_that_cannot_be_read_for_a_moment_delays_its_file_and_blames_it_for_nothing() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch_with(&[], "commit::look_up=3*return(eio)->off");
     place.put("file", "first");
     until("the first version", || place.output().join("file.zst").exists());
     place.put("file", "second");
-    running.until_said("cannot look up the output");
+    running.until_logged("cannot look up the output");
     until("the second version", || place.published("file.zst") == b"second");
     let ended = running.stop();
     assert_eq!(ended.code, 0, "{ended:?}");
@@ -249,11 +249,11 @@ fn a_ledger_that_cannot_be_read_for_a_moment_delays_its_file_and_blames_it_for_n
 #[test]
 fn an_input_that_does_not_respond_pauses_and_no_file_goes_to_quarantine() {
     for (point, error) in [("claim", "etimedout"), ("read", "ehostdown"), ("dispose", "enodev")] {
-        let place = Place::new();
+        let place = TestDir::new();
         let failpoints = format!("{point}=3*return({error})->off");
         let running = place.watch_with(&["--on-success", "delete"], &failpoints);
         place.put("file", "content");
-        running.until_said("storage unavailable, intake paused");
+        running.until_logged("storage unavailable, intake paused");
         until("the source to be done", || tree(&place.input()).is_empty());
         let ended = running.stop();
         assert_eq!(ended.code, 0, "{point}: {ended:?}");
@@ -266,13 +266,13 @@ fn an_input_that_does_not_respond_pauses_and_no_file_goes_to_quarantine() {
 /// It blamed each file: an archive that was away for some seconds filled the quarantine.
 #[test]
 fn an_archive_that_is_away_pauses_and_no_file_goes_to_quarantine() {
-    let place = Place::new();
+    let place = TestDir::new();
     let args = ["--on-success", "archive:done", "--events", "events.jsonl"];
     let running = place.watch(&args);
     let (archive, away) = (place.root().join("done"), place.root().join("away"));
     std::fs::rename(&archive, &away).unwrap();
     place.put("sub/file", "content");
-    running.until_said("storage unavailable, intake paused");
+    running.until_logged("storage unavailable, intake paused");
     let log = running.log();
     let wanted = format!("no source can be archived in {}: No such file", archive.display());
     assert!(log.contains(&wanted), "{log}");
@@ -291,7 +291,7 @@ fn an_archive_that_is_away_pauses_and_no_file_goes_to_quarantine() {
 
 #[test]
 fn a_start_on_a_read_only_disk_is_refused_with_its_name() {
-    let place = Place::new();
+    let place = TestDir::new();
     let Some(mount) = Mount::memory(&place.output(), "1m") else { return };
     mount.set_read_only();
     let state = place.output().join(".tidemill");

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::files::{Ended, Place, tree};
+use crate::files::{Ended, TestDir, tree};
 
 /// A place whose output's name a file of another program has, after one run with this policy.
-fn after(policy: &str) -> (Place, Ended) {
-    let place = Place::new();
+fn after(policy: &str) -> (TestDir, Ended) {
+    let place = TestDir::new();
     place.put("a", "mine");
     std::fs::write(place.output().join("a.zst"), "theirs").unwrap();
     let ended = place.once(&["--on-exists", policy, "--on-success", "delete"]);
@@ -14,7 +14,7 @@ fn after(policy: &str) -> (Place, Ended) {
     (place, ended)
 }
 
-fn assert_quarantined(place: &Place, ended: &Ended, source: &str, why: &str) {
+fn assert_quarantined(place: &TestDir, ended: &Ended, source: &str, why: &str) {
     assert_eq!(ended.code, 65, "{ended:?}");
     let kept = std::fs::read_to_string(place.quarantine().join(source)).unwrap();
     assert_eq!(kept, "mine");
@@ -67,7 +67,7 @@ fn skip_leaves_both_and_says_so_once() {
 
 #[test]
 fn update_replaces_what_it_published_itself_and_nothing_that_was_changed_since() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("a", "first");
     assert_eq!(place.once(&[]).code, 0);
     place.put("a", "second");
@@ -86,7 +86,7 @@ fn update_replaces_what_it_published_itself_and_nothing_that_was_changed_since()
 #[test]
 fn a_directory_with_the_outputs_name_is_never_replaced() {
     for policy in ["update", "fail", "replace"] {
-        let place = Place::new();
+        let place = TestDir::new();
         place.put("a", "mine");
         std::fs::create_dir(place.output().join("a.zst")).unwrap();
         let ended = place.once(&["--on-exists", policy, "--on-success", "delete"]);
@@ -98,7 +98,7 @@ fn a_directory_with_the_outputs_name_is_never_replaced() {
 
 #[test]
 fn a_file_where_the_outputs_directory_should_be_blames_one_file_and_not_the_place() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("sub/a", "mine");
     place.put("good", "good");
     std::fs::write(place.output().join("sub"), "theirs").unwrap();
@@ -115,7 +115,7 @@ fn a_file_where_the_outputs_directory_should_be_blames_one_file_and_not_the_plac
 
 #[test]
 fn a_link_in_the_output_leads_nothing_out_of_it() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("sub/a", "mine");
     let outside = place.root().join("outside");
     std::fs::create_dir(&outside).unwrap();
@@ -133,7 +133,7 @@ fn a_link_in_the_output_leads_nothing_out_of_it() {
 
 #[test]
 fn an_archive_keeps_every_file_of_one_name() {
-    let place = Place::new();
+    let place = TestDir::new();
     for content in ["first", "second"] {
         place.put("a", content);
         let ended = place.once(&["--on-success", "archive:done"]);
@@ -151,7 +151,7 @@ fn an_archive_keeps_every_file_of_one_name() {
 /// Its own earlier output, too: only `reprocess` asks for a new one.
 #[test]
 fn skip_leaves_the_earlier_output_of_the_same_source() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("a", "first");
     let skip = ["--on-exists", "skip"];
     assert_eq!(place.once(&skip).code, 0);

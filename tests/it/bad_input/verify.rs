@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::FileExt;
 
-use crate::files::{Place, Running, tree, until};
+use crate::files::{Running, TestDir, tree, until};
 
 const ARGS: [&str; 3] = ["--verify", "--on-success", "delete"];
 
@@ -15,7 +15,7 @@ fn large() -> Vec<u8> {
 #[test]
 fn verified_outputs_of_every_format_are_published() {
     for transforms in ["zstd:3", "gzip:6", "brotli:3", "xz:0", "bzip2:1", "lz4", "copy"] {
-        let place = Place::new();
+        let place = TestDir::new();
         place.put("small", "content");
         place.put("empty", "");
         place.put("large", large());
@@ -31,10 +31,10 @@ fn verified_outputs_of_every_format_are_published() {
 #[test]
 fn an_output_that_is_not_its_source_pauses_the_pipeline_and_keeps_the_source() {
     for content in [b"content".to_vec(), large()] {
-        let place = Place::new();
+        let place = TestDir::new();
         let running = place.watch_with(&ARGS, "verify=2*return(eio)->off");
         place.put("file", &content);
-        running.until_said("the output does not decode to its source");
+        running.until_logged("the output does not decode to its source");
         assert!(place.input().join("file").exists() && !place.output().join("file.zst").exists());
         until("the source to be done", || tree(&place.input()).is_empty());
         let ended = running.stop();
@@ -48,7 +48,7 @@ fn an_output_that_is_not_its_source_pauses_the_pipeline_and_keeps_the_source() {
 /// One byte of a large output is changed after it was written and before it is synced.
 #[test]
 fn a_large_output_is_read_back() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch_with(&ARGS, "write::sealed=1*sleep(2000)->off");
     place.put("file", large());
     let temp = || {
@@ -62,7 +62,7 @@ fn a_large_output_is_read_back() {
     });
     let temp = std::fs::File::options().write(true).open(place.output().join(temp().unwrap()));
     temp.unwrap().write_all_at(b"wrong", 4_000_000).unwrap();
-    running.until_said("the file system lost written content");
+    running.until_logged("the file system lost written content");
     assert!(place.input().join("file").exists());
     until("the source to be done", || tree(&place.input()).is_empty());
     assert_eq!(running.stop().code, 0);
@@ -73,7 +73,7 @@ fn a_large_output_is_read_back() {
 #[test]
 fn outputs_are_verified_where_it_is_configured_only() {
     for (args, code) in [(&ARGS[1..], 0), (&ARGS[..], 75)] {
-        let place = Place::new();
+        let place = TestDir::new();
         place.put("small", "content");
         place.put("large", large());
         let args = [&["run", "--config", "tidemill.toml", "--once"], args].concat();
@@ -85,7 +85,7 @@ fn outputs_are_verified_where_it_is_configured_only() {
 
 #[test]
 fn what_cannot_be_reversed_is_refused_at_the_start() {
-    let place = Place::new();
+    let place = TestDir::new();
     let ended = place.once(&["--verify", "--transform", "gunzip,zstd"]);
     assert_eq!(ended.code, 78, "{ended:?}");
     assert!(ended.stderr.contains("`verify` cannot decode the output of `gunzip`"), "{ended:?}");

@@ -6,11 +6,11 @@ use std::{
     process::Command,
 };
 
-use crate::files::{Place, Running};
+use crate::files::{Running, TestDir};
 
 #[test]
 fn check_prints_what_differs_from_the_defaults_and_all_on_request() {
-    let place = Place::new();
+    let place = TestDir::new();
     let plain = place.run(&["check", "in", "out"]);
     assert_eq!(plain.code, 0, "{plain:?}");
     assert!(plain.stdout.starts_with("OK: 1 pipeline\n"), "{plain:?}");
@@ -31,7 +31,7 @@ fn check_prints_what_differs_from_the_defaults_and_all_on_request() {
 
 #[test]
 fn check_counts_the_pipelines_and_shows_the_keys_of_each() {
-    let place = Place::new();
+    let place = TestDir::new();
     let pipeline = |name: &str, more: &str| {
         std::fs::create_dir(place.root().join(name)).unwrap();
         format!(
@@ -56,7 +56,7 @@ fn check_counts_the_pipelines_and_shows_the_keys_of_each() {
 
 #[test]
 fn check_accepts_inputs_that_do_not_exist_yet_where_it_is_asked_to() {
-    let place = Place::new();
+    let place = TestDir::new();
     std::fs::remove_dir(place.input()).unwrap();
     let strict = place.run(&["check", "tidemill.toml"]);
     assert_eq!((strict.code, strict.stdout.as_str()), (78, ""), "{strict:?}");
@@ -77,7 +77,7 @@ fn check_accepts_inputs_that_do_not_exist_yet_where_it_is_asked_to() {
 /// The start logged a warning, and each source went to quarantine after its publication.
 #[test]
 fn an_input_in_which_nothing_may_be_removed_is_refused_by_check_and_by_the_start() {
-    let place = Place::new();
+    let place = TestDir::new();
     let file = place.put("file", "content");
     // Of the user who looks for its writers.
     if rustix::process::geteuid().is_root() {
@@ -117,7 +117,7 @@ fn an_input_in_which_nothing_may_be_removed_is_refused_by_check_and_by_the_start
 
 #[test]
 fn check_reads_the_token_as_the_start_does() {
-    let place = Place::new();
+    let place = TestDir::new();
     let token = place.root().join("token");
     std::fs::write(&token, "short").unwrap();
     let args = ["check", "in", "out", "--admin-token-file", "token"];
@@ -135,7 +135,7 @@ fn check_reads_the_token_as_the_start_does() {
 
 #[test]
 fn a_port_alone_is_one_of_this_machine_and_the_events_file_is_no_stream() {
-    let place = Place::new();
+    let place = TestDir::new();
     for address in ["9471", ":9471"] {
         let checked = place.run(&["check", "in", "out", "--http", address]);
         assert!(checked.stdout.contains("http = \"127.0.0.1:9471\"\n"), "{checked:?}");
@@ -148,7 +148,7 @@ fn a_port_alone_is_one_of_this_machine_and_the_events_file_is_no_stream() {
 
 #[test]
 fn completions_offer_the_values_of_an_option() {
-    let place = Place::new();
+    let place = TestDir::new();
     let script = place.root().join("completions");
     std::fs::write(&script, place.run(&["completions", "bash"]).stdout).unwrap();
     for (command, option, values) in [

@@ -5,7 +5,7 @@ use std::{
     process::Command,
 };
 
-use crate::files::Place;
+use crate::files::TestDir;
 
 /// Larger than what crosses the transforms as one buffer, and no multiple of anything.
 fn large() -> Vec<u8> {
@@ -14,7 +14,7 @@ fn large() -> Vec<u8> {
 
 #[test]
 fn a_copy_has_the_content_mode_and_time_of_its_source() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.configure("transforms = \"copy\"");
     let contents = [("empty", Vec::new()), ("small", b"small".to_vec()), ("large", large())];
     for (name, content) in &contents {
@@ -36,7 +36,7 @@ fn a_copy_has_the_content_mode_and_time_of_its_source() {
 #[test]
 fn compressed_files_that_are_compressed_again_are_reported_once() {
     let again = |transforms: &str| {
-        let place = Place::new();
+        let place = TestDir::new();
         place.configure(&format!("transforms = \"{transforms}\""));
         let gzip = Command::new("gzip").arg("-c").arg("Cargo.toml").output().unwrap().stdout;
         for name in ["a.gz", "b.gz", "sub/c.tgz"] {
@@ -62,7 +62,7 @@ fn compressed_files_that_are_compressed_again_are_reported_once() {
 fn a_large_gzip_has_the_same_bytes_for_every_count_of_workers() {
     let mut outputs = Vec::new();
     for workers in [1, 2, 4] {
-        let place = Place::new();
+        let place = TestDir::new();
         place.configure(&format!("transforms = \"gzip\"\n[limits]\nworkers = {workers}"));
         place.put("large", large());
         let ended = place.once(&[]);

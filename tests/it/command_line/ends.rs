@@ -10,7 +10,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::files::{PATIENCE, Place, Running, tree, until};
+use crate::files::{PATIENCE, Running, TestDir, tree, until};
 
 /// A service whose log is read until it is ready, and never again.
 struct Unread {
@@ -21,7 +21,7 @@ struct Unread {
 
 impl Unread {
     /// A service whose log goes to a pipe that is full.
-    fn start(place: &Place, args: &[&str], failpoints: &str) -> Self {
+    fn start(place: &TestDir, args: &[&str], failpoints: &str) -> Self {
         let path = place.root().join("log");
         assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
         // O_NONBLOCK: the test never waits for the pipe.
@@ -73,7 +73,7 @@ const FILES: usize = 300;
 
 #[test]
 fn an_unread_log_delays_no_file_and_no_stop() {
-    let place = Place::new();
+    let place = TestDir::new();
     let mut service = Unread::start(&place, &[], "");
     for number in 0..FILES {
         place.put(format!("{number}"), "content");
@@ -88,7 +88,7 @@ fn an_unread_log_delays_no_file_and_no_stop() {
 #[test]
 fn an_unread_log_delays_neither_the_deadline_nor_the_third_signal() {
     for signals in [&[Signal::TERM][..], &[Signal::TERM, Signal::INT, Signal::TERM]] {
-        let place = Place::new();
+        let place = TestDir::new();
         let deadline = if signals.len() == 1 { "2s" } else { "1h" };
         let mut service = Unread::start(
             &place,
@@ -113,7 +113,7 @@ fn an_unread_log_delays_neither_the_deadline_nor_the_third_signal() {
 
 #[test]
 fn a_signal_ends_a_start_that_hangs() {
-    let place = Place::new();
+    let place = TestDir::new();
     // As in a mount that does not answer: the call on it does not return.
     assert!(Command::new("mkfifo").arg(place.root().join("hangs")).status().unwrap().success());
     let mut child =
@@ -135,7 +135,7 @@ fn a_signal_ends_a_start_that_hangs() {
 
 #[test]
 fn drain_wait_ends_as_the_service_does_and_the_log_agrees() {
-    let place = Place::new();
+    let place = TestDir::new();
     let failpoint = "commit::directory=sleep(3600000)";
     let running = place.watch_with(&["--shutdown-deadline", "2s"], failpoint);
     place.put("a", "content");
@@ -163,13 +163,13 @@ fn drain_wait_ends_as_the_service_does_and_the_log_agrees() {
 
 #[test]
 fn drain_wait_reports_a_killed_service() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch_with(&["--shutdown-deadline", "1h"], "write=sleep(3600000)");
     place.put("a", "content");
     until("it is in flight", || place.run(&["status"]).stdout.contains("1 in flight"));
     let mut command = place.tidemill(&["drain", "--wait"]);
     let waiting = Running::start(&mut command);
-    running.until_said("phase=DRAINING");
+    running.until_logged("phase=DRAINING");
     running.signal(Signal::KILL);
     let waited = waiting.end();
     assert_eq!(waited.code, 75, "{waited:?}");
@@ -178,14 +178,14 @@ fn drain_wait_reports_a_killed_service() {
 
 #[test]
 fn the_same_signal_twice_at_once_is_one_and_the_drain_goes_on() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch_with(&[], "write=sleep(20)");
     for number in 0..20 {
         place.put(format!("{number}"), "content");
     }
     until("work has begun", || !tree(&place.output()).is_empty());
     running.signal(Signal::TERM);
-    running.until_said("phase=CLOSING");
+    running.until_logged("phase=CLOSING");
     running.signal(Signal::TERM);
     let ended = running.end();
     assert_eq!(ended.code, 0, "{ended:?}");
@@ -193,7 +193,7 @@ fn the_same_signal_twice_at_once_is_one_and_the_drain_goes_on() {
 
 #[test]
 fn once_names_the_file_that_it_defers_and_the_reason() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("done", "content");
     let path = place.put("open", "content");
     let _writer = OpenOptions::new().append(true).open(path).unwrap();
@@ -217,7 +217,7 @@ fn left(log: &str) -> Vec<&str> {
 /// It named the first ten.
 #[test]
 fn once_names_every_file_that_it_leaves() {
-    let place = Place::new();
+    let place = TestDir::new();
     let wanted: Vec<_> = (10..35).map(|number| format!("open{number}")).collect();
     let open = |name| OpenOptions::new().append(true).open(place.put(name, "content")).unwrap();
     let _writers: Vec<_> = wanted.iter().map(open).collect();
@@ -231,7 +231,7 @@ fn once_names_every_file_that_it_leaves() {
 /// It named those in flight only.
 #[test]
 fn once_names_every_file_that_a_signal_makes_it_leave() {
-    let place = Place::new();
+    let place = TestDir::new();
     let wanted: Vec<_> = (10..35).map(|number| format!("open{number}")).collect();
     let open = |name| OpenOptions::new().append(true).open(place.put(name, "content")).unwrap();
     let _writers: Vec<_> = wanted.iter().map(open).collect();
@@ -247,7 +247,7 @@ fn once_names_every_file_that_a_signal_makes_it_leave() {
 
 #[test]
 fn once_names_a_file_that_min_age_keeps_back_also_one_of_the_future() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.configure("min_age = \"1h\"");
     let path = place.put("tomorrow", "content");
     let later = std::time::SystemTime::now() + Duration::from_hours(1);
@@ -259,7 +259,7 @@ fn once_names_a_file_that_min_age_keeps_back_also_one_of_the_future() {
 
 #[test]
 fn once_ends_with_65_for_as_long_as_a_file_is_in_quarantine() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.configure("transforms = \"gunzip\"\non_success = \"delete\"");
     place.put("bad.gz", "no gzip at all");
     for run in 0..2 {
@@ -273,7 +273,7 @@ fn once_ends_with_65_for_as_long_as_a_file_is_in_quarantine() {
 
 #[test]
 fn once_with_no_time_to_stop_and_nothing_to_do_ends_with_0_in_silence() {
-    let place = Place::new();
+    let place = TestDir::new();
     let ended = place.once(&["--shutdown-deadline", "0"]);
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(!ended.stderr.contains("ERROR") && !ended.stderr.contains("WARN"), "{ended:?}");
@@ -281,7 +281,7 @@ fn once_with_no_time_to_stop_and_nothing_to_do_ends_with_0_in_silence() {
 
 #[test]
 fn a_closed_terminal_ends_a_service_that_has_no_file_to_read_again() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("a", "content");
     let shown =
         format!("exec {} run in out --http off --state-dir state", env!("CARGO_BIN_EXE_tidemill"));
@@ -302,7 +302,7 @@ fn a_closed_terminal_ends_a_service_that_has_no_file_to_read_again() {
 
 #[test]
 fn an_output_that_cannot_be_written_is_an_error() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("a", "content");
     assert_eq!(place.once(&[]).code, 0);
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
@@ -313,7 +313,7 @@ fn an_output_that_cannot_be_written_is_an_error() {
 
 #[test]
 fn a_command_that_needs_a_service_exits_with_69_without_one() {
-    let place = Place::new();
+    let place = TestDir::new();
     assert_eq!(place.once(&[]).code, 0);
     let empty = tempfile::tempdir().unwrap();
     for command in ["status", "pause", "resume", "drain"] {

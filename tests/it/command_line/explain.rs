@@ -2,9 +2,9 @@
 
 use std::fs::OpenOptions;
 
-use crate::files::{Place, until};
+use crate::files::{TestDir, until};
 
-fn explained(place: &Place, path: &str) -> String {
+fn explained(place: &TestDir, path: &str) -> String {
     let ended = place.run(&["explain", path]);
     assert_eq!(ended.code, 0, "{path}: {ended:?}");
     ended.stdout
@@ -12,7 +12,7 @@ fn explained(place: &Place, path: &str) -> String {
 
 #[test]
 fn a_file_that_waits_names_its_writer_and_the_state_of_the_service() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch(&[]);
     let path = place.put("open", "content");
     let writer = OpenOptions::new().append(true).open(&path).unwrap();
@@ -35,7 +35,7 @@ fn a_file_that_waits_names_its_writer_and_the_state_of_the_service() {
 
 #[test]
 fn a_file_that_is_not_quiet_for_long_enough_names_the_time_that_is_missing() {
-    let place = Place::new();
+    let place = TestDir::new();
     for (key, wanted) in
         [("settle", " s of 3600s (`settle`)"), ("min_age", " s of 3600s (`min_age`)")]
     {
@@ -59,7 +59,7 @@ fn a_file_that_is_not_quiet_for_long_enough_names_the_time_that_is_missing() {
 
 #[test]
 fn no_label_touches_its_fact() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.configure("transforms = \"gunzip\"\non_success = \"delete\"");
     place.put("bad.gz", "no gzip at all");
     assert_eq!(place.once(&[]).code, 65);
@@ -76,7 +76,7 @@ fn no_label_touches_its_fact() {
 
 #[test]
 fn a_processed_file_has_a_line_for_each_fact() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("a", "content");
     assert_eq!(place.once(&[]).code, 0);
     let text = explained(&place, "in/a");
@@ -89,7 +89,7 @@ fn a_processed_file_has_a_line_for_each_fact() {
 
 #[test]
 fn a_path_of_no_input_is_answered_from_the_working_directory() {
-    let place = Place::new();
+    let place = TestDir::new();
     assert_eq!(place.once(&[]).code, 0);
     std::fs::remove_file(place.root().join("tidemill.toml")).unwrap();
     assert_eq!(place.run(&["run", "in", "out", "--once"]).code, 0);
@@ -100,7 +100,7 @@ fn a_path_of_no_input_is_answered_from_the_working_directory() {
 
 #[test]
 fn history_repeats_no_path() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.configure("transforms = \"gunzip\"");
     let path = place.put("bad.gz", "no gzip at all");
     assert_eq!(place.once(&[]).code, 65);

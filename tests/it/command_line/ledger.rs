@@ -1,10 +1,10 @@
 //! `history` and `explain`: the records of the ledger.
 
-use crate::files::Place;
+use crate::files::TestDir;
 
 /// One published, one quarantined, one skipped.
-fn worked() -> Place {
-    let place = Place::new();
+fn worked() -> TestDir {
+    let place = TestDir::new();
     place.put("good.gz", "");
     assert_eq!(place.once(&["--transform", "gzip", "--exclude", "*.gz"]).code, 0);
     std::fs::remove_file(place.input().join("good.gz")).unwrap();
@@ -19,7 +19,7 @@ fn worked() -> Place {
     place
 }
 
-fn lines(place: &Place, args: &[&str]) -> Vec<String> {
+fn lines(place: &TestDir, args: &[&str]) -> Vec<String> {
     let ended = place.run(&[&["history"], args].concat());
     assert_eq!(ended.code, 0, "{args:?}: {ended:?}");
     ended.stdout.lines().map(str::to_owned).collect()
@@ -66,7 +66,7 @@ fn history_as_json_has_one_object_a_line() {
     assert_eq!(objects[2]["reason_code"], "corrupt");
 }
 
-fn explained(place: &Place, path: &str, wanted: &str) {
+fn explained(place: &TestDir, path: &str, wanted: &str) {
     let ended = place.run(&["explain", path]);
     assert_eq!(ended.code, 0, "{path}: {ended:?}");
     assert!(ended.stdout.contains(wanted), "{path}: {ended:?}");
@@ -119,7 +119,7 @@ fn explain_answers_for_every_type_of_file() {
 
 #[test]
 fn explain_names_the_marker_that_a_file_waits_for() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.configure("marker = \".ok\"");
     place.put("waits", "waits");
     place.put("marked", "marked");
@@ -134,7 +134,7 @@ fn explain_names_the_marker_that_a_file_waits_for() {
 
 #[test]
 fn explain_finds_a_quarantined_file_by_either_path() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("bad", "no archive");
     assert_eq!(place.once(&["--transform", "gunzip", "--on-success", "delete"]).code, 65);
     explained(&place, "in/bad", "does not exist");

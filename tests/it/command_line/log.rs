@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, process::Command};
 
-use crate::files::{Place, Running};
+use crate::files::{Running, TestDir};
 
 type Fields = BTreeMap<String, String>;
 
@@ -78,7 +78,7 @@ fn of<'a>(lines: &'a [Fields], event: &str) -> Vec<&'a Fields> {
 }
 
 /// A command with the level and the colours that a user has by default.
-fn plain(place: &Place, args: &[&str]) -> Command {
+fn plain(place: &TestDir, args: &[&str]) -> Command {
     let mut command = place.tidemill(args);
     command.env_remove("RUST_LOG").env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE");
     command
@@ -86,12 +86,12 @@ fn plain(place: &Place, args: &[&str]) -> Command {
 
 #[test]
 fn each_line_of_a_service_is_logfmt_with_rounded_fields_from_start_to_stop() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("a name of = words", "content");
     // A large file, which takes 20 s.
     place.put("large", "content".repeat(3_000_000));
     let running = place.watch_with(&["--http", "127.0.0.1:0"], "read=sleep(250)");
-    running.until_said("event=service.progress");
+    running.until_logged("event=service.progress");
     let ended = running.stop();
     assert_eq!(ended.code, 0, "{ended:?}");
     let lines = lines(&ended.stderr);
@@ -126,7 +126,7 @@ fn each_line_of_a_service_is_logfmt_with_rounded_fields_from_start_to_stop() {
 
 #[test]
 fn each_option_and_format_has_its_lines() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.configure("transforms = \"gunzip\"");
     let events = |name: &str, args: &[&str]| -> Vec<String> {
         place.put(name, "no gzip at all");
@@ -163,12 +163,12 @@ fn each_option_and_format_has_its_lines() {
 #[test]
 fn a_panic_is_one_line_in_the_format_of_the_log() {
     for format in ["text", "json"] {
-        let place = Place::new();
+        let place = TestDir::new();
         place.put("a", "content");
         let mut command = plain(&place, &["run", "--config", "tidemill.toml", "-v"]);
         command.env("FAILPOINTS", "transform=1*panic(no \"luck\")").env("RUST_BACKTRACE", "1");
         let running = Running::start(command.args(["--log-format", format]));
-        running.until_said("file.published");
+        running.until_logged("file.published");
         let ended = running.stop();
         assert_eq!(ended.code, 70, "{ended:?}");
         let lines = match format {
@@ -187,7 +187,7 @@ fn a_panic_is_one_line_in_the_format_of_the_log() {
 
 #[test]
 fn colours_follow_the_variables_that_terminals_agree_on() {
-    let place = Place::new();
+    let place = TestDir::new();
     for (forced, no_color, is_coloured) in
         [("", "", false), ("1", "", true), ("0", "", false), ("1", "1", false)]
     {
@@ -205,7 +205,7 @@ fn colours_follow_the_variables_that_terminals_agree_on() {
 
 #[test]
 fn the_error_of_a_failed_start_is_the_last_line_and_alone() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch(&[]);
     let refused = Running::start(&mut plain(&place, &["run", "--config", "tidemill.toml"])).end();
     assert_eq!(refused.code, 75, "{refused:?}");

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    files::{Place, Running, until},
+    files::{Running, TestDir, until},
     prove,
 };
 
@@ -15,7 +15,7 @@ const NOBODY: u32 = 65_534;
 
 #[test]
 fn a_status_has_the_page_the_pause_and_the_failures() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.configure("transforms = \"gunzip\"");
     place.put("bad.gz", "no gzip at all");
     let running = place.watch(&["--http", "127.0.0.1:0"]);
@@ -38,7 +38,7 @@ fn a_status_has_the_page_the_pause_and_the_failures() {
 
 #[test]
 fn ps_lists_a_running_service_and_no_other() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch(&["--http", "127.0.0.1:0"]);
     let (pid, dir) = (running.pid().to_string(), place.state().display().to_string());
     let listed = |state: &str| {
@@ -63,7 +63,7 @@ fn ps_lists_a_running_service_and_no_other() {
 
 #[test]
 fn of_several_state_directories_the_running_one_is_chosen() {
-    let place = Place::new();
+    let place = TestDir::new();
     let config = place.root().join("tidemill.toml");
     std::fs::remove_file(config).unwrap();
     for output in ["out", "out2"] {
@@ -74,7 +74,7 @@ fn of_several_state_directories_the_running_one_is_chosen() {
     assert!(both.stderr.contains("/out/.tidemill\n"), "{both:?}");
     assert!(both.stderr.contains("/out2/.tidemill\n"), "{both:?}");
     let running = Running::start(&mut place.tidemill(&["run", "in", "out2", "--http", "off"]));
-    running.until_said("event=pipeline.ready");
+    running.until_logged("event=pipeline.ready");
     let status = place.run(&["status"]);
     assert_eq!(status.code, 0, "{status:?}");
     assert!(status.stdout.contains("/out2 ("), "{status:?}");
@@ -83,7 +83,7 @@ fn of_several_state_directories_the_running_one_is_chosen() {
 
 #[test]
 fn a_state_directory_of_another_user_is_a_denied_permission() {
-    let place = Place::new();
+    let place = TestDir::new();
     assert_eq!(place.once(&[]).code, 0);
     std::fs::set_permissions(place.root(), PermissionsExt::from_mode(0o755)).unwrap();
     let closed =
@@ -105,7 +105,7 @@ fn a_state_directory_of_another_user_is_a_denied_permission() {
 
 #[test]
 fn a_directory_of_another_user_is_an_error_that_names_both_and_the_way_out() {
-    let place = Place::new();
+    let place = TestDir::new();
     let is_root = rustix::process::getuid().is_root();
     let owner = if is_root { 0 } else { rustix::process::getuid().as_raw() };
     std::fs::set_permissions(place.root(), PermissionsExt::from_mode(0o755)).unwrap();
@@ -146,7 +146,7 @@ fn a_directory_of_another_user_is_an_error_that_names_both_and_the_way_out() {
 
 #[test]
 fn the_installed_configuration_is_found_where_nothing_is_near() {
-    let place = Place::new();
+    let place = TestDir::new();
     assert_eq!(place.once(&[]).code, 0);
     let config = place.root().join("tidemill.toml");
     let text = std::fs::read_to_string(&config).unwrap();

@@ -7,14 +7,14 @@ use std::{
     time::SystemTime,
 };
 
-use crate::files::{Ended, Place, tree};
+use crate::files::{Ended, TestDir, tree};
 
-fn plan(place: &Place, args: &[&str]) -> Ended {
+fn plan(place: &TestDir, args: &[&str]) -> Ended {
     place.run(&[&["plan", "--config", "tidemill.toml"], args].concat())
 }
 
 /// The fate of each file, and its output or its reason.
-fn fates(place: &Place, args: &[&str]) -> BTreeMap<String, (String, Option<String>)> {
+fn fates(place: &TestDir, args: &[&str]) -> BTreeMap<String, (String, Option<String>)> {
     let ended = plan(place, &[args, &["--json"]].concat());
     let lines = ended.stdout.lines();
     let of = |line: &str| {
@@ -42,7 +42,7 @@ fn state(root: &Path) -> BTreeMap<PathBuf, (i64, i64, u64)> {
 
 #[test]
 fn a_plan_is_what_the_run_does_and_writes_nothing() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("done", "done");
     assert_eq!(place.once(&[]).code, 0);
     place.put("d/new", "new");
@@ -80,7 +80,7 @@ fn a_plan_is_what_the_run_does_and_writes_nothing() {
 
 #[test]
 fn a_plan_follows_the_options_of_the_run() {
-    let place = Place::new();
+    let place = TestDir::new();
     let old = place.put("old", "old");
     assert_eq!(place.once(&[]).code, 0);
     assert_eq!(fates(&place, &["--on-success", "delete"])["old"], fate("dispose", None));
@@ -97,7 +97,7 @@ fn a_plan_follows_the_options_of_the_run() {
 
 #[test]
 fn a_plan_needs_no_ledger_and_reports_what_it_cannot_read() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("a", "a");
     let ended = place.run(&["plan", "in", "out"]);
     assert_eq!(ended.code, 0, "{ended:?}");

@@ -1,15 +1,15 @@
 //! `reprocess`: processed files are processed again, and `explain` reports when that is useful.
 
-use crate::files::{Place, tree, until};
+use crate::files::{TestDir, tree, until};
 
-fn explained(place: &Place, path: &str) -> String {
+fn explained(place: &TestDir, path: &str) -> String {
     let ended = place.run(&["explain", path]);
     assert_eq!(ended.code, 0, "{ended:?}");
     ended.stdout
 }
 
-fn processed(names: &[&str]) -> Place {
-    let place = Place::new();
+fn processed(names: &[&str]) -> TestDir {
+    let place = TestDir::new();
     for name in names {
         place.put(name, name);
     }
@@ -87,7 +87,7 @@ fn a_service_that_runs_processes_again_at_once() {
 #[test]
 fn an_own_output_is_made_again_under_every_policy_and_the_files_of_others_stay() {
     for policy in ["update", "fail", "replace", "suffix", "skip"] {
-        let place = Place::new();
+        let place = TestDir::new();
         let lines: Vec<_> = (0..2000).map(|number| (number * 7919).to_string()).collect();
         let content = lines.join("\n");
         place.put("a", &content);
@@ -114,7 +114,7 @@ fn an_own_output_is_made_again_under_every_policy_and_the_files_of_others_stay()
 /// What the operator asked for was the file as it was.
 #[test]
 fn a_source_that_changes_after_the_request_replaces_no_output_that_the_policy_protects() {
-    let place = Place::new();
+    let place = TestDir::new();
     let suffix = ["--on-exists", "suffix"];
     place.put("a", "first");
     assert_eq!(place.once(&suffix).code, 0);
@@ -127,7 +127,7 @@ fn a_source_that_changes_after_the_request_replaces_no_output_that_the_policy_pr
 
 #[test]
 fn an_output_with_a_number_is_made_again_under_that_name() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("a", "a");
     std::fs::write(place.output().join("a.zst"), "theirs").unwrap();
     let suffix = ["--on-exists", "suffix"];

@@ -1,15 +1,15 @@
 //! `requeue`: from the quarantine back to the intake, with and without a running service.
 
 use crate::{
-    files::{Place, tree, until},
+    files::{TestDir, tree, until},
     mounts::Mount,
 };
 
 const STRICT: [&str; 4] = ["--on-success", "delete", "--on-exists", "fail"];
 
 /// Quarantines files because their outputs' names are taken, and frees the names.
-fn quarantined(names: &[&str]) -> Place {
-    let place = Place::new();
+fn quarantined(names: &[&str]) -> TestDir {
+    let place = TestDir::new();
     for name in names {
         place.put(name, name);
         std::fs::write(place.output().join(format!("{name}.zst")), "theirs").unwrap();
@@ -82,11 +82,11 @@ fn a_running_service_takes_a_requeued_file_at_once() {
 
 #[test]
 fn a_running_service_takes_a_requeued_file_that_stayed_in_its_place() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("one", "one");
     std::fs::write(place.output().join("one.zst"), "theirs").unwrap();
     let running = place.watch(&[]);
-    running.until_said("quarantined");
+    running.until_logged("quarantined");
     std::fs::remove_file(place.output().join("one.zst")).unwrap();
     let ran = place.run(&["requeue", "in/one"]);
     assert_eq!(ran.code, 0, "{ran:?}");
@@ -137,7 +137,7 @@ fn a_requeued_file_whose_output_is_published_is_only_disposed_of() {
         ("delete", false, true, true),
         ("archive:done", true, true, true),
     ] {
-        let place = Place::new();
+        let place = TestDir::new();
         // The quarantine is below the output.
         let mount = is_copied.then(|| Mount::memory(&place.output(), "16m"));
         if mount.as_ref().is_some_and(Option::is_none) {
@@ -146,7 +146,7 @@ fn a_requeued_file_whose_output_is_published_is_only_disposed_of() {
         let args = ["--on-success", on_success, "--events", "events.jsonl"];
         let running = place.watch_with(&args, "dispose=2*return(eio)->off");
         place.put("one", "one");
-        running.until_said("event=file.quarantined");
+        running.until_logged("event=file.quarantined");
         assert_eq!(running.stop().code, 0);
         assert_eq!(place.history("one")[0]["reason_code"], "disposal_failed");
         std::fs::remove_file(place.output().join("one.zst")).unwrap();
@@ -194,7 +194,7 @@ fn a_file_that_is_not_in_quarantine_or_cannot_go_back_is_reported_and_not_lost()
 /// It migrated the ledger under the older service, which could not use it any more.
 #[test]
 fn a_ledger_that_an_older_service_may_use_is_not_migrated() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("a", "content");
     assert_eq!(place.once(&[]).code, 0);
     let older = rusqlite::Connection::open(place.state().join("ledger.sqlite")).unwrap();
@@ -237,7 +237,7 @@ fn a_requeue_that_is_killed_between_two_names_publishes_once() {
 /// The file was back, and waited for a marker that the next request did not restore.
 #[test]
 fn a_requeue_that_is_killed_before_the_marker_is_finished_by_the_next_one() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.configure("marker = \".ok\"\non_exists = \"fail\"\non_success = \"delete\"");
     place.put("a", "content");
     place.put("a.ok", "");
@@ -253,7 +253,7 @@ fn a_requeue_that_is_killed_before_the_marker_is_finished_by_the_next_one() {
     assert!(tree(&place.quarantine()).is_empty(), "{:?}", tree(&place.quarantine()));
 }
 
-/// All said that the configuration was wrong.
+/// All reported that the configuration was wrong.
 #[test]
 fn a_busy_ledger_is_to_be_tried_again_and_a_failed_one_is_failed_storage() {
     let place = quarantined(&["one", "two"]);

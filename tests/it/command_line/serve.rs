@@ -5,11 +5,11 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
 };
 
-use crate::files::{Ended, Place, Running, tree, until};
+use crate::files::{Ended, Running, TestDir, tree, until};
 
 #[test]
 fn a_second_instance_is_refused_by_name_and_the_first_one_works_on() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch(&[]);
     let second = place.once(&[]);
     assert_eq!(second.code, 75, "{second:?}");
@@ -47,7 +47,7 @@ fn get(address: SocketAddr, path: &str) -> String {
 /// The address that its log names.
 fn served_at(running: &Running) -> SocketAddr {
     let begin = "HTTP server listening\" url=http://";
-    running.until_said(begin);
+    running.until_logged(begin);
     let log = running.log();
     let (_, rest) = log.split_once(begin).unwrap();
     rest.split('/').next().unwrap().parse().unwrap()
@@ -55,7 +55,7 @@ fn served_at(running: &Running) -> SocketAddr {
 
 #[test]
 fn a_named_address_is_served_and_one_that_is_taken_is_an_error() {
-    let place = Place::new();
+    let place = TestDir::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let refused = place.once(&["--http", &address]);
@@ -74,7 +74,7 @@ fn a_named_address_is_served_and_one_that_is_taken_is_an_error() {
 fn where_the_default_address_is_taken_another_port_is_served_and_logged() {
     // This test or another process has the port: it is taken.
     let _taken = TcpListener::bind(("127.0.0.1", tidemill::limits::HTTP_PORT));
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch(&["--http", "default"]);
     let address = served_at(&running);
     assert_ne!(address.port(), tidemill::limits::HTTP_PORT);
@@ -87,7 +87,7 @@ fn where_the_default_address_is_taken_another_port_is_served_and_logged() {
 
 #[test]
 fn every_event_matches_a_record_of_the_history() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("good", "good");
     place.put("sub/good", "good");
     place.put("bad", "bad");
@@ -115,7 +115,7 @@ fn every_event_matches_a_record_of_the_history() {
 
 #[test]
 fn the_exit_code_reports_the_outcome() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("a", "content");
     assert_eq!(place.once(&[]).code, 0);
     place.put("b", "no archive");
@@ -139,7 +139,7 @@ fn the_exit_code_reports_the_outcome() {
 
 #[test]
 fn a_stop_without_time_defers_files_and_reports_them() {
-    let place = Place::new();
+    let place = TestDir::new();
     for number in 0..20 {
         place.put(format!("file{number}"), "content");
     }
@@ -155,7 +155,7 @@ fn a_stop_without_time_defers_files_and_reports_them() {
 
 #[test]
 fn logs_are_text_or_json_on_the_standard_error() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("a", "content");
     let ended = place.once(&["--log-format", "json"]);
     assert_eq!(ended.code, 0, "{ended:?}");
@@ -173,7 +173,7 @@ fn logs_are_text_or_json_on_the_standard_error() {
 
 #[test]
 fn once_ends_at_once_where_there_is_nothing_to_do() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("a.part", "");
     let began = std::time::Instant::now();
     assert_eq!(place.once(&["--exclude", "*.part"]).code, 0);

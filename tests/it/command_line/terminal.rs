@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use crate::files::{Place, until};
+use crate::files::{TestDir, until};
 
 /// A command in a terminal of its own. Dropping it ends it.
 struct Terminal {
@@ -16,7 +16,7 @@ struct Terminal {
 
 impl Terminal {
     /// `script` makes the terminal, `stty` its size.
-    fn start(place: &Place, (columns, rows): (u16, u16), args: &str, failpoints: &str) -> Self {
+    fn start(place: &TestDir, (columns, rows): (u16, u16), args: &str, failpoints: &str) -> Self {
         let command = format!(
             "stty columns {columns} rows {rows}; exec {} {args}",
             env!("CARGO_BIN_EXE_tidemill")
@@ -79,7 +79,7 @@ fn plain(text: &str) -> String {
 
 #[test]
 fn the_live_view_fills_the_window_and_no_line_is_wider() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch_with(&[], "write=sleep(3600000)");
     for number in 0..40 {
         place.put(format!("{}file-{number}", "long/".repeat(30)), "content");
@@ -109,7 +109,7 @@ fn the_live_view_fills_the_window_and_no_line_is_wider() {
 
 #[test]
 fn the_keys_of_the_live_view_pause_resume_and_close() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch(&[]);
     let mut terminal = Terminal::start(&place, (80, 24), "status --watch", "");
     for (key, state) in [(b"p", ": PAUSED by the operator"), (b"r", ": READY, up for ")] {
@@ -125,7 +125,7 @@ fn the_keys_of_the_live_view_pause_resume_and_close() {
 
 #[test]
 fn a_status_is_cut_at_the_edge_of_a_terminal_and_complete_elsewhere() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch(&[]);
     let terminal = Terminal::start(&place, (40, 24), "status", "");
     until("the status", || terminal.shown().contains("idle"));
@@ -140,7 +140,7 @@ fn a_status_is_cut_at_the_edge_of_a_terminal_and_complete_elsewhere() {
 
 #[test]
 fn once_has_a_bar_on_a_terminal_and_none_elsewhere() {
-    let place = Place::new();
+    let place = TestDir::new();
     for number in 0..12 {
         place.put(format!("{number}"), "content".repeat(100));
     }

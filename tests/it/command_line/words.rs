@@ -1,10 +1,10 @@
 //! Help, versions, usage errors; `check` and `init`.
 
-use crate::files::{Place, tree};
+use crate::files::{TestDir, tree};
 
 #[test]
 fn help_and_version_go_to_the_standard_output_and_exit_0() {
-    let place = Place::new();
+    let place = TestDir::new();
     let help = place.run(&["--help"]);
     assert_eq!(help.code, 0);
     for word in ["run", "check", "init", "history", "explain", "requeue", "Exit codes:\n   0"] {
@@ -39,7 +39,7 @@ fn help_and_version_go_to_the_standard_output_and_exit_0() {
 
 #[test]
 fn errors_of_usage_and_configuration_are_printed_and_exit_64_or_78() {
-    let place = Place::new();
+    let place = TestDir::new();
     for (args, wanted) in [
         (vec!["run", "in", "out", "--state-dir", "in/state"], "--state-dir: the state directory"),
         (vec!["run", "in", "out", "--events", "in/events"], "--events: the events file is inside"),
@@ -88,7 +88,7 @@ fn errors_of_usage_and_configuration_are_printed_and_exit_64_or_78() {
 
 #[test]
 fn the_output_of_check_loads_as_the_same_configuration() {
-    let place = Place::new();
+    let place = TestDir::new();
     std::fs::create_dir(place.root().join("done")).unwrap();
     let options = [
         "--transform",
@@ -147,7 +147,7 @@ fn the_output_of_check_loads_as_the_same_configuration() {
 
 #[test]
 fn check_warns_of_outputs_that_a_power_loss_can_remove() {
-    let place = Place::new();
+    let place = TestDir::new();
     let ended = place.run(&["check", "in", "out", "--durability", "none"]);
     assert_eq!(ended.code, 0);
     assert!(ended.stderr.contains("published outputs can disappear in a power loss"), "{ended:?}");
@@ -156,7 +156,7 @@ fn check_warns_of_outputs_that_a_power_loss_can_remove() {
 
 #[test]
 fn init_prints_or_writes_a_configuration_that_loads_and_never_overwrites_one() {
-    let place = Place::new();
+    let place = TestDir::new();
     let printed = place.run(&["init"]);
     assert_eq!(printed.code, 0);
     std::fs::create_dir(place.root().join("inbox")).unwrap();
@@ -178,7 +178,7 @@ fn init_prints_or_writes_a_configuration_that_loads_and_never_overwrites_one() {
 
 #[test]
 fn include_and_exclude_choose_the_files() {
-    let place = Place::new();
+    let place = TestDir::new();
     for name in ["a.log", "sub/b.log", "c.txt", "sub/d.log.part"] {
         place.put(name, name);
     }
@@ -191,7 +191,7 @@ fn include_and_exclude_choose_the_files() {
 
 #[test]
 fn without_a_configuration_the_state_is_in_the_output() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("a", "content");
     let ended = place.run(&["run", "in", "out", "--once"]);
     assert_eq!(ended.code, 0, "{ended:?}");

@@ -3,7 +3,7 @@
 
 use std::{env, fs, path::Path};
 
-use tidemill::config::{Facts, Key, tables};
+use tidemill::config::{Facts, Key, KeyTable, tables};
 
 /// The tables of which the annotated file shows each default.
 const SHOWN: [&str; 4] = ["Top level", "[limits]", "[hooks]", "[[pipeline]]"];
@@ -122,16 +122,23 @@ fn the_annotated_file_shows_each_key_that_has_a_kind() {
     compare("config/tidemill.toml", &file);
 }
 
+/// The tables that have a key with a kind.
+fn tables_with_kinds() -> impl Iterator<Item = (String, &'static KeyTable)> {
+    tables().filter(|(_, table)| with_kinds(table.keys).next().is_some())
+}
+
 /// A file with a value for each key that its kind refuses; `every_bad_file_is_reported_in_full` reports it.
 pub fn bad_keys() {
     let mut text = String::new();
-    for (heading, table) in tables().filter(|(heading, _)| SHOWN.contains(&&**heading)) {
+    for (heading, table) in tables_with_kinds() {
         if heading.starts_with('[') {
             text.push_str(&format!("\n{heading}\n"));
         }
-        if heading == "[[pipeline]]" {
-            text.push_str("input = \"inbox\"\noutput = \"outbox\"\n");
-        }
+        text.push_str(match &*heading {
+            "[[pipeline]]" => "input = \"inbox\"\noutput = \"outbox\"\n",
+            "[exec.NAME]" => "command = [\"/bin/cat\"]\n",
+            _ => "",
+        });
         for (key, facts) in with_kinds(table.keys) {
             if let Some(refused) = facts.refused {
                 text.push_str(&format!("{} = {refused}\n", key.name));
@@ -143,8 +150,7 @@ pub fn bad_keys() {
 
 #[test]
 fn each_value_that_a_kind_refuses_is_reported() {
-    let keys = tables().filter(|(heading, _)| SHOWN.contains(&&**heading));
-    let refused = keys.flat_map(|(_, table)| with_kinds(table.keys));
+    let refused = tables_with_kinds().flat_map(|(_, table)| with_kinds(table.keys));
     let refused = refused.filter(|(_, facts)| facts.refused.is_some()).count();
     let reported = read("tests/config/bad_keys.stderr");
     let reported = reported.lines().filter(|line| line.starts_with("error: ")).count();

@@ -120,8 +120,8 @@ fn a_webhook_that_answers_500_has_failed() {
     });
     let (_hooked, running) = after_one_file(&server, "");
     ran(&running, "failed");
-    let said = format!("http://{}/hook?a=b returned 500 Internal Server Error", server.address);
-    assert!(running.log().contains(&said), "{}", running.log());
+    let message = format!("http://{}/hook?a=b returned 500 Internal Server Error", server.address);
+    assert!(running.log().contains(&message), "{}", running.log());
     assert_eq!(running.stop().code, 0);
 }
 
@@ -135,7 +135,7 @@ fn a_webhook_that_hangs_is_given_up_and_delays_nothing() {
     let (hooked, running) = after_one_file(&server, "timeout = \"2s\"");
     hooked.put(20);
     until("all are published", || hooked.sources().len() == 21);
-    running.until_said("hook timed out, its processes killed");
+    running.until_logged("hook timed out, its processes killed");
     ran(&running, "timed_out");
     let runner = runner(&running);
     assert_eq!(running.stop().code, 0);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    files::{Place, Running, until},
+    files::{Running, TestDir, until},
     intake::{ends_well, is_published},
     prove,
 };
@@ -55,7 +55,7 @@ sys.stdin.read()";
 
 #[test]
 fn a_write_lease_on_one_file_holds_up_no_other() {
-    let place = Place::new();
+    let place = TestDir::new();
     let leased = place.root().join("leased");
     fs::write(&leased, "content").unwrap();
     let Some(lease) = Lease::take(&leased, "a_write_lease_on_one_file_holds_up_no_other") else {
@@ -80,7 +80,7 @@ fn a_write_lease_on_one_file_holds_up_no_other() {
 /// It blamed the file, which went to quarantine.
 #[test]
 fn a_write_lease_at_the_disposal_postpones_it() {
-    let place = Place::new();
+    let place = TestDir::new();
     let gate = place.root().join("gate");
     fs::write(&gate, "").unwrap();
     let failpoints = format!("dispose=1*return(while:{})->off", gate.display());
@@ -91,7 +91,7 @@ fn a_write_lease_at_the_disposal_postpones_it() {
         return;
     };
     fs::remove_file(gate).unwrap();
-    running.until_said("source open for writing, disposal postponed");
+    running.until_logged("source open for writing, disposal postponed");
     assert!(path.exists());
     lease.end();
     until("the source is gone", || !path.exists());
@@ -101,7 +101,7 @@ fn a_write_lease_at_the_disposal_postpones_it() {
 
 #[test]
 fn a_rescan_that_is_due_all_the_time_ends_and_finds_what_is_new() {
-    let place = Place::new();
+    let place = TestDir::new();
     for number in 0..2000 {
         place.put(format!("{}/{number}", number % 10), "content");
     }
@@ -116,18 +116,18 @@ fn a_rescan_that_is_due_all_the_time_ends_and_finds_what_is_new() {
 
 #[test]
 fn a_place_that_is_well_again_is_found_so_without_a_file_to_try_it_with() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch_with(&["--settle", "0s"], "write=2*return(enospc)->off");
     let path = place.put("gives-up", "content");
-    running.until_said("storage unavailable, intake paused");
+    running.until_logged("storage unavailable, intake paused");
     fs::remove_file(path).unwrap();
-    running.until_said("storage available, intake resumed");
+    running.until_logged("storage available, intake resumed");
     ends_well(&place, running);
 }
 
 #[test]
 fn an_output_that_failed_together_with_its_input_recovers_with_it() {
-    let place = Place::new();
+    let place = TestDir::new();
     let base = place.root().join("base");
     fs::create_dir_all(base.join("in")).unwrap();
     fs::create_dir_all(base.join("out")).unwrap();
@@ -136,14 +136,14 @@ fn an_output_that_failed_together_with_its_input_recovers_with_it() {
     command.args(["--http", "off", "--settle", "0s"]);
     command.env("FAILPOINTS", "write=1*return(enospc)->off");
     let running = Running::start(&mut command);
-    running.until_said("event=pipeline.ready");
+    running.until_logged("event=pipeline.ready");
     for number in 0..20 {
         fs::write(base.join(format!("in/{number}")), "content").unwrap();
     }
-    running.until_said("storage unavailable, intake paused");
+    running.until_logged("storage unavailable, intake paused");
     let away = place.root().join("away");
     fs::rename(&base, &away).unwrap();
-    running.until_said("input unavailable, intake paused");
+    running.until_logged("input unavailable, intake paused");
     fs::rename(&away, &base).unwrap();
     let all = || (0..20).all(|number| base.join(format!("out/{number}.zst")).exists());
     until("all are published", all);
@@ -151,7 +151,7 @@ fn an_output_that_failed_together_with_its_input_recovers_with_it() {
 }
 
 /// A request to the service's socket.
-fn ask(place: &Place, what: &str) {
+fn ask(place: &TestDir, what: &str) {
     let mut stream =
         std::os::unix::net::UnixStream::connect(place.state().join("admin.sock")).unwrap();
     write!(stream, "POST /api/v1/{what} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}").unwrap();
@@ -173,7 +173,7 @@ fn what_waits_while_the_intake_is_paused_takes_bounded_memory_and_nothing_is_los
     const SHORT: usize = 70_000;
     let name = "what_waits_while_the_intake_is_paused_takes_bounded_memory_and_nothing_is_lost";
     let count = prove::count(SHORT);
-    let place = Place::new();
+    let place = TestDir::new();
     place.configure(
         "transforms = \"copy\"\ndurability = \"none\"\nsettle = \"0s\"\non_success = \"delete\"",
     );
@@ -185,7 +185,7 @@ fn what_waits_while_the_intake_is_paused_takes_bounded_memory_and_nothing_is_los
     }
     let paused_mib = peak_mib(running.pid());
     ask(&place, "resume");
-    running.until_said("event queue overflowed, running a full scan");
+    running.until_logged("event queue overflowed, running a full scan");
     until("the first", || is_published(&place, "0"));
     let last = if count > SHORT { 0 } else { count - 1 };
     until("the last", || is_published(&place, &last.to_string()));

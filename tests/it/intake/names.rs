@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use crate::{
-    files::{Place, Running, tree, until},
+    files::{Running, TestDir, tree, until},
     intake::{ends_well, is_published},
     mounts::own_mounts,
     prove,
@@ -27,7 +27,7 @@ const TEMPORARY: [&str; 12] = [
 ];
 
 /// The outputs that are there, by their path below the output.
-fn outputs(place: &Place) -> Vec<String> {
+fn outputs(place: &TestDir) -> Vec<String> {
     let out = place.output();
     let paths = tree(&out);
     let names = paths.iter().map(|path| path.strip_prefix(&out).unwrap());
@@ -36,7 +36,7 @@ fn outputs(place: &Place) -> Vec<String> {
 
 #[test]
 fn files_of_other_sizes_and_cases_are_left_alone_until_they_fit() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("A.CSV", "fits");
     place.put("empty.csv", "");
     place.put("large.csv", "far too large");
@@ -62,7 +62,7 @@ fn files_of_other_sizes_and_cases_are_left_alone_until_they_fit() {
 
 #[test]
 fn temporary_names_are_left_alone_by_the_first_scan_and_by_events() {
-    let place = Place::new();
+    let place = TestDir::new();
     for name in TEMPORARY {
         place.put(name, "unfinished");
     }
@@ -85,7 +85,7 @@ fn temporary_names_are_left_alone_by_the_first_scan_and_by_events() {
 
 #[test]
 fn temporary_names_are_files_like_any_other_where_that_is_asked_for() {
-    let place = Place::new();
+    let place = TestDir::new();
     for name in TEMPORARY {
         place.put(name, "a file like any other");
     }
@@ -95,7 +95,7 @@ fn temporary_names_are_files_like_any_other_where_that_is_asked_for() {
 
 #[test]
 fn check_shows_which_names_are_temporary_and_explain_says_that_one_is() {
-    let place = Place::new();
+    let place = TestDir::new();
     let name = place.put("a.csv.part", "unfinished");
     assert_eq!(place.once(&[]).code, 0);
     let checked = place.run(&["check", "--all", "--config", "tidemill.toml"]);
@@ -109,7 +109,7 @@ fn check_shows_which_names_are_temporary_and_explain_says_that_one_is() {
 
 #[test]
 fn an_excluded_directory_is_left_out_as_git_and_rsync_do() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.configure(
         "exclude = [\"node_modules\", \".snapshot/**\", \"cache/\"]\ntemporary_names = \"take\"",
     );
@@ -136,7 +136,7 @@ fn an_excluded_directory_is_left_out_as_git_and_rsync_do() {
 /// Its ledger was compressed and, with `delete`, removed under the service that used it.
 #[test]
 fn the_state_directory_of_another_service_is_left_alone_and_explained() {
-    let (place, other) = (Place::new(), Place::new());
+    let (place, other) = (TestDir::new(), TestDir::new());
     let state = place.input().join("published/state");
     let state = state.to_str().unwrap();
     let before = place.watch(&["--on-success", "delete"]);
@@ -144,7 +144,7 @@ fn the_state_directory_of_another_service_is_left_alone_and_explained() {
     assert_eq!(other.once(&["--state-dir", state]).code, 0);
     place.put("published/a", "content");
     until("a file next to it", || is_published(&place, "published/a.zst"));
-    before.until_said("state directory of a service below the input, ignored");
+    before.until_logged("state directory of a service below the input, ignored");
     ends_well(&place, before);
     place.put("b", "content");
     let ended = place.once(&["--on-success", "delete"]);
@@ -159,7 +159,7 @@ fn the_state_directory_of_another_service_is_left_alone_and_explained() {
 
 #[test]
 fn a_marker_that_is_older_than_its_file_was_another_files() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.configure("marker = \".done\"");
     place.put("a.csv", "the first delivery");
     place.put("a.csv.done", "");
@@ -183,7 +183,7 @@ fn a_marker_that_is_older_than_its_file_was_another_files() {
 /// Each `--once` waited for it, and ended with 75.
 #[test]
 fn a_file_whose_marker_would_have_too_long_a_name_waits_for_none() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.configure("marker = \".done\"");
     place.put("a".repeat(252), "content");
     place.put("b", "content");
@@ -195,7 +195,7 @@ fn a_file_whose_marker_would_have_too_long_a_name_waits_for_none() {
 
 #[test]
 fn explain_says_that_a_files_time_lies_in_the_future_and_min_age_passes_all_the_same() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.configure("min_age = \"300ms\"");
     let path = place.put("future", "content");
     let file = fs::File::options().append(true).open(&path).unwrap();
@@ -216,7 +216,7 @@ fn explain_says_that_a_files_time_lies_in_the_future_and_min_age_passes_all_the_
 #[test]
 fn the_output_that_is_mounted_below_the_input_is_left_alone() {
     let name = "the_output_that_is_mounted_below_the_input_is_left_alone";
-    let place = Place::new();
+    let place = TestDir::new();
     for dir in ["published", "deep/er"] {
         fs::create_dir_all(place.input().join(dir)).unwrap();
     }

@@ -11,12 +11,12 @@ use rustix::process::Signal;
 use tidemill::limits;
 
 use crate::{
-    files::{Place, Running, tree, until},
+    files::{Running, TestDir, tree, until},
     intake::ends_well,
 };
 
 /// The files below the output, without their extension.
-pub(super) fn published(place: &Place) -> Vec<String> {
+pub(super) fn published(place: &TestDir) -> Vec<String> {
     let out = place.output();
     let mut paths = tree(&out);
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "zst"));
@@ -25,18 +25,18 @@ pub(super) fn published(place: &Place) -> Vec<String> {
 }
 
 /// A service whose files wait, whole and without a name, for as long as there is the gate.
-pub(super) fn held(place: &Place, args: &[&str]) -> Running {
+pub(super) fn held(place: &TestDir, args: &[&str]) -> Running {
     fs::write(place.root().join("gate"), "").unwrap();
     let gate = format!("commit::sync=return(while:{})", place.root().join("gate").display());
     place.watch_with(args, &gate)
 }
 
-pub(super) fn open(place: &Place) {
+pub(super) fn open(place: &TestDir) {
     fs::remove_file(place.root().join("gate")).unwrap();
 }
 
 /// Waits until this many temporary files are in the output.
-pub(super) fn until_staged(place: &Place, count: usize) {
+pub(super) fn until_staged(place: &TestDir, count: usize) {
     until("they are staged", || {
         let staged = |path: &&std::path::PathBuf| {
             path.extension().is_some_and(|extension| extension == "tmp")
@@ -48,7 +48,7 @@ pub(super) fn until_staged(place: &Place, count: usize) {
 #[test]
 fn a_producer_that_closes_and_renames_is_never_disturbed_and_each_file_is_published_once() {
     for on_success in ["keep", "delete"] {
-        let place = Place::new();
+        let place = TestDir::new();
         let running = place.watch(&["--on-success", on_success]);
         for number in 0..200 {
             // No conventional name: only the quiet time and the last look can help.
@@ -68,7 +68,7 @@ fn a_producer_that_closes_and_renames_is_never_disturbed_and_each_file_is_publis
 /// With the default `settle`. On a busy machine one file may come late: the fastest shows what is waited for.
 #[test]
 fn a_file_that_is_moved_in_is_published_at_once_and_one_written_in_place_after_its_quiet_time() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch(&[]);
     // From before the close or the rename to the output.
     let waits = |deliver: &dyn Fn(&str), kind: &str| -> Vec<Duration> {
@@ -96,13 +96,13 @@ fn a_file_that_is_moved_in_is_published_at_once_and_one_written_in_place_after_i
 
 #[test]
 fn a_producer_that_renames_after_the_publication_gets_more_time_for_its_next_file() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch(&[]);
     // The first scan is over then, and events report the close of each file.
     place.put("before", "before");
-    running.until_said("source=before output");
+    running.until_logged("source=before output");
     let first = place.put("first", "first");
-    running.until_said("source=first output");
+    running.until_logged("source=first output");
     fs::rename(first, place.input().join("renamed")).unwrap();
     let began = Instant::now();
     place.put("second", "second");
@@ -116,7 +116,7 @@ fn a_producer_that_renames_after_the_publication_gets_more_time_for_its_next_fil
 #[test]
 fn a_source_that_is_renamed_before_its_output_is_published_is_published_under_its_new_name() {
     for on_success in ["keep", "delete"] {
-        let place = Place::new();
+        let place = TestDir::new();
         let running = held(&place, &["--settle", "0s", "--on-success", on_success]);
         place.put("before", "content");
         until_staged(&place, 1);
@@ -131,7 +131,7 @@ fn a_source_that_is_renamed_before_its_output_is_published_is_published_under_it
 
 #[test]
 fn a_source_that_is_replaced_before_its_output_is_published_is_published_as_it_is_then() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = held(&place, &["--settle", "0s", "--on-success", "delete"]);
     place.put("file", "old");
     until_staged(&place, 1);
@@ -149,7 +149,7 @@ fn a_source_that_is_replaced_before_its_output_is_published_is_published_as_it_i
 fn a_directory_that_is_renamed_while_its_files_are_in_flight_is_published_once() {
     const FILES: usize = 300;
     for on_success in ["keep", "delete"] {
-        let place = Place::new();
+        let place = TestDir::new();
         let running = held(&place, &["--settle", "0s", "--on-success", on_success]);
         for number in 0..FILES {
             place.put(format!("batch/{number}"), format!("file {number}"));
@@ -169,7 +169,7 @@ fn a_directory_that_is_renamed_while_its_files_are_in_flight_is_published_once()
 #[test]
 fn a_directory_that_is_renamed_before_its_sources_are_removed_is_not_published_again() {
     const FILES: usize = 100;
-    let place = Place::new();
+    let place = TestDir::new();
     fs::write(place.root().join("gate"), "").unwrap();
     let gate = format!("dispose=return(while:{})", place.root().join("gate").display());
     let running = place.watch_with(&["--settle", "0s", "--on-success", "delete"], &gate);
@@ -193,7 +193,7 @@ fn a_directory_that_is_renamed_before_its_sources_are_removed_is_not_published_a
 #[test]
 fn a_source_that_is_renamed_before_it_is_removed_is_not_published_again() {
     for on_success in ["delete", "archive"] {
-        let place = Place::new();
+        let place = TestDir::new();
         let (log, rotated) = (place.input().join("app.log"), place.input().join("app.log.1"));
         fs::write(place.root().join("gate"), "").unwrap();
         let gate = format!("dispose=return(while:{})", place.root().join("gate").display());
@@ -234,14 +234,14 @@ fn a_source_that_is_renamed_before_it_is_removed_is_not_published_again() {
 #[test]
 fn a_source_that_is_renamed_while_its_removal_waits_is_not_published_again() {
     for policy in ["delete", "archive:done"] {
-        let place = Place::new();
+        let place = TestDir::new();
         let config = place.root().join("tidemill.toml");
         let text = fs::read_to_string(&config).unwrap();
         fs::write(&config, text.replace("10ms", "2s")).unwrap();
         let args = ["--settle", "0s", "--on-success", policy];
         let running = place.watch_with(&args, "dispose=1*return(ebusy)->off");
         place.put("before", "content");
-        running.until_said("event=file.retried");
+        running.until_logged("event=file.retried");
         fs::rename(place.input().join("before"), place.input().join("after")).unwrap();
         until("the source is disposed of", || tree(&place.input()).is_empty());
         // The next attempt, which looks for the old name, may still be waiting.
@@ -257,7 +257,7 @@ fn a_source_that_is_renamed_while_its_removal_waits_is_not_published_again() {
 fn a_source_that_is_renamed_while_a_process_has_it_open_is_published_again_only_if_it_changed() {
     use std::io::Write;
     for (more, names) in [("", &["before"][..]), (" and more", &["after", "before"])] {
-        let place = Place::new();
+        let place = TestDir::new();
         fs::write(place.root().join("gate"), "").unwrap();
         let gate = format!("dispose=return(while:{})", place.root().join("gate").display());
         let running = place.watch_with(&["--settle", "0s", "--on-success", "delete"], &gate);
@@ -265,7 +265,7 @@ fn a_source_that_is_renamed_while_a_process_has_it_open_is_published_again_only_
         until("it is published", || published(&place).len() == 1);
         let mut writer = fs::File::options().append(true).open(&path).unwrap();
         open(&place);
-        running.until_said("source open for writing, disposal postponed");
+        running.until_logged("source open for writing, disposal postponed");
         fs::rename(path, place.input().join("after")).unwrap();
         writer.write_all(more.as_bytes()).unwrap();
         drop(writer);
@@ -281,7 +281,7 @@ fn a_source_that_is_renamed_while_a_process_has_it_open_is_published_again_only_
 /// What an operator asks for is done, whatever was renamed before.
 #[test]
 fn a_renamed_source_is_processed_again_by_request() {
-    let place = Place::new();
+    let place = TestDir::new();
     let gate = place.root().join("gate");
     fs::write(&gate, "").unwrap();
     let points = format!("commit::renamed=return(while:{})", gate.display());
@@ -304,7 +304,7 @@ fn a_renamed_source_is_processed_again_by_request() {
 #[test]
 fn a_kept_source_that_is_renamed_while_it_is_published_is_published_once() {
     const FILES: usize = 20;
-    let place = Place::new();
+    let place = TestDir::new();
     let gate = place.root().join("gate");
     fs::write(&gate, "").unwrap();
     let points = format!("commit::renamed=return(while:{})", gate.display());
@@ -332,7 +332,7 @@ fn a_kept_source_that_is_renamed_while_it_is_published_is_published_once() {
 #[test]
 fn each_link_to_one_file_is_a_delivery_of_its_own() {
     for on_success in ["delete", "keep"] {
-        let place = Place::new();
+        let place = TestDir::new();
         fs::write(place.root().join("gate"), "").unwrap();
         let gate = format!("dispose=return(while:{})", place.root().join("gate").display());
         let running = place.watch_with(&["--settle", "0s", "--on-success", on_success], &gate);
@@ -355,7 +355,7 @@ fn each_link_to_one_file_is_a_delivery_of_its_own() {
 
 #[test]
 fn editors_that_save_by_a_rename_leave_one_output_of_each_file() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch(&[]);
     for number in 0..20 {
         place.put(format!("conf{number}"), "before\n");
@@ -412,7 +412,7 @@ fn run(program: &str, args: &[&str], file: &Path) {
 #[test]
 fn once_publishes_a_file_that_is_renamed_in_flight() {
     for on_success in ["keep", "delete"] {
-        let place = Place::new();
+        let place = TestDir::new();
         place.put("before", "content");
         let running = held(&place, &["--once", "--on-success", on_success]);
         until_staged(&place, 1);
@@ -427,12 +427,12 @@ fn once_publishes_a_file_that_is_renamed_in_flight() {
 /// The exit code was 0, though a file of the input had no output.
 #[test]
 fn once_that_is_stopped_while_a_source_is_renamed_says_that_work_is_left() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("before", "content");
     let running = held(&place, &["--once"]);
     until_staged(&place, 1);
     running.signal(Signal::TERM);
-    running.until_said("phase=DRAINING");
+    running.until_logged("phase=DRAINING");
     fs::rename(place.input().join("before"), place.input().join("after")).unwrap();
     open(&place);
     let ended = running.end();
@@ -443,7 +443,7 @@ fn once_that_is_stopped_while_a_source_is_renamed_says_that_work_is_left() {
 /// The next run published it again, under its new name.
 #[test]
 fn once_disposes_of_a_source_that_is_renamed_after_its_publication() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("before", "content");
     fs::write(place.root().join("gate"), "").unwrap();
     let gate = format!("commit::acknowledge=return(while:{})", place.root().join("gate").display());
@@ -460,7 +460,7 @@ fn once_disposes_of_a_source_that_is_renamed_after_its_publication() {
 /// What a scan finds again is counted once, and what is no file of the pipeline leads to no other scan.
 #[test]
 fn another_scan_of_once_counts_no_file_again() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.configure("exclude = [\"*.log\"]");
     for number in 0..5 {
         place.put(number.to_string(), "content");
@@ -482,7 +482,7 @@ fn another_scan_of_once_counts_no_file_again() {
 #[test]
 fn once_publishes_a_file_whose_name_another_one_took_in_flight() {
     for on_success in ["keep", "delete"] {
-        let place = Place::new();
+        let place = TestDir::new();
         place.put("log", "the old one");
         let running = held(&place, &["--once", "--on-success", on_success]);
         until_staged(&place, 1);

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use tidemill::limits;
 
 use crate::{
-    files::{Place, Running, until},
+    files::{TestDir, Running, until},
     intake::{
         ends_well,
         renames::{held, open, published, until_staged},
@@ -14,19 +14,19 @@ use crate::{
 };
 
 /// Publishes `a.log` with the content `first`, by a service that ends.
-fn publish_first(place: &Place) {
+fn publish_first(place: &TestDir) {
     place.put("a.log", "first\n");
     assert_eq!(place.once(&[]).code, 0);
 }
 
 /// Appends to `a.log`, so that its update is in flight.
-fn update(place: &Place) {
+fn update(place: &TestDir) {
     let mut log = fs::File::options().append(true).open(place.input().join("a.log")).unwrap();
     log.write_all(b"and more\n").unwrap();
 }
 
 /// Replaces `a.log` by another file, whose inode number is another one. For this time the name is free.
-fn replace(place: &Place, free: Duration) {
+fn replace(place: &TestDir, free: Duration) {
     let next = place.root().join("next.log");
     fs::write(&next, "second\n").unwrap();
     fs::remove_file(place.input().join("a.log")).unwrap();
@@ -38,12 +38,12 @@ fn replace(place: &Place, free: Duration) {
     }
 }
 
-fn has_both(place: &Place) {
+fn has_both(place: &TestDir) {
     assert_eq!(place.published("a.log.zst"), b"first\n");
     assert_eq!(place.published("a.log.1.zst"), b"second\n");
 }
 
-fn ends_with_both(place: &Place, running: Running, files: usize) {
+fn ends_with_both(place: &TestDir, running: Running, files: usize) {
     until("both outputs", || published(place).len() == files);
     ends_well(place, running);
     has_both(place);
@@ -54,7 +54,7 @@ fn ends_with_both(place: &Place, running: Running, files: usize) {
 #[test]
 fn a_file_that_succeeds_another_one_in_flight_gets_an_output_of_its_own() {
     for settle in ["auto", "0s"] {
-        let place = Place::new();
+        let place = TestDir::new();
         publish_first(&place);
         let running = held(&place, &["--settle", settle]);
         update(&place);
@@ -70,7 +70,7 @@ const LONG: Duration = limits::ABSENCE_TIME.saturating_mul(2);
 
 #[test]
 fn a_name_that_was_free_for_long_while_its_file_was_in_flight_gets_another_output() {
-    let place = Place::new();
+    let place = TestDir::new();
     publish_first(&place);
     let running = held(&place, &["--settle", "0s"]);
     update(&place);
@@ -83,7 +83,7 @@ fn a_name_that_was_free_for_long_while_its_file_was_in_flight_gets_another_outpu
 /// While the stages are full the intake takes no event: it never sees the free name.
 #[test]
 fn a_name_that_was_free_for_long_while_the_intake_waited_gets_another_output() {
-    let place = Place::new();
+    let place = TestDir::new();
     publish_first(&place);
     place.configure("settle = \"0s\"\n[limits]\nfiles = 2");
     let others = 200;
@@ -101,7 +101,7 @@ fn a_name_that_was_free_for_long_while_the_intake_waited_gets_another_output() {
 #[test]
 fn a_succession_that_a_stop_interrupts_is_known_to_the_next_start() {
     for is_in_flight in [true, false] {
-        let place = Place::new();
+        let place = TestDir::new();
         publish_first(&place);
         let running = held(&place, &["--settle", if is_in_flight { "0s" } else { "1h" }]);
         if is_in_flight {
@@ -132,7 +132,7 @@ fn a_succession_that_a_stop_interrupts_is_known_to_the_next_start() {
 /// A file that is moved away and back is no other one: its next version replaces its output.
 #[test]
 fn a_file_that_is_moved_away_and_back_is_updated() {
-    let place = Place::new();
+    let place = TestDir::new();
     publish_first(&place);
     let running = place.watch(&["--settle", "0s"]);
     let (path, aside) = (place.input().join("a.log"), place.root().join("aside"));

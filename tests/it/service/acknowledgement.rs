@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use tidemill::failpoint::NAMES;
 
 use crate::{
-    files::{Ended, Place, Running},
+    files::{Ended, Running, TestDir},
     harness::{Service, Tree, until},
 };
 
@@ -46,7 +46,7 @@ fn is_finished_after_a_kill(tree: &mut Tree, name: &str, on_success: &str) {
     tree.assert_no_leftovers();
 }
 
-/// The source was deleted, its temporary file removed, and the ledger said that it was done: the
+/// The source was deleted, its temporary file removed, and the ledger had it as done: the
 /// first record of the ledger before it had the same number.
 #[test]
 fn an_events_file_that_outlives_its_ledger_acknowledges_nothing() {
@@ -262,7 +262,7 @@ fn a_quarantine_for_which_there_is_no_space_is_reported_with_the_next_line() {
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the consumer takes it")]
 fn a_mark_that_had_no_space_is_written_before_the_end() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.configure("");
     place.put("a", "content");
     let args = ["run", "--config", "tidemill.toml", "--once"];
@@ -277,7 +277,7 @@ fn a_mark_that_had_no_space_is_written_before_the_end() {
 }
 
 /// Runs `--once` with these failpoints to its end.
-fn once_with(place: &Place, on_success: &str, failpoints: &str) -> Ended {
+fn once_with(place: &TestDir, on_success: &str, failpoints: &str) -> Ended {
     place.configure(&format!("on_success = \"{on_success}\""));
     let args = ["run", "--config", "tidemill.toml", "--once", "--events", "events"];
     Running::start(place.tidemill(&args).env("FAILPOINTS", failpoints)).end()
@@ -289,7 +289,7 @@ fn an_output_counts_as_published_once_however_its_disposal_ends() {
     for (failpoints, code, quarantined) in
         [("", 0, 0), ("dispose=1*return(ebusy)->off", 0, 0), ("dispose=return(ebusy)", 65, 1)]
     {
-        let place = Place::new();
+        let place = TestDir::new();
         place.put("a", "content");
         let ended = once_with(&place, "delete", failpoints);
         assert_eq!(ended.code, code, "{failpoints}: {ended:?}");
@@ -306,7 +306,7 @@ fn recovery_counts_the_outputs_that_it_acknowledges() {
         for (name, published) in
             [("commit::intended", 1), ("commit::renamed", 1), ("commit::acknowledged", 0)]
         {
-            let place = Place::new();
+            let place = TestDir::new();
             place.put("a", "content");
             place.configure(&format!("on_success = \"{on_success}\""));
             let args = ["run", "--config", "tidemill.toml", "--once", "--events", "events"];
@@ -326,7 +326,7 @@ fn recovery_counts_the_outputs_that_it_acknowledges() {
 /// The last mark of a busy time is one that no later commit makes durable.
 #[test]
 fn the_marks_of_the_last_files_are_made_durable_while_nothing_happens() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch(&[]);
     place.put("a", "content");
     let ledger = place.state().join("ledger.sqlite");

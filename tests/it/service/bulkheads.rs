@@ -162,8 +162,8 @@ fn a_directory_that_hangs_at_the_start_holds_up_its_own_pipeline_and_no_other() 
     let started = stuck("a_directory_that_hangs", ("in-stuck", "stuck"), 0, &[]);
     let Some((mut tree, service, stuck)) = started else { return };
     put(&mut tree, 0..20);
-    let said = "waiting for the directories of a pipeline";
-    assert!(tree.log().contains(said), "{}", tree.log());
+    let message = "waiting for the directories of a pipeline";
+    assert!(tree.log().contains(message), "{}", tree.log());
     stuck.release();
     until("it begins", || tree.log().contains("directories responding, pipeline started"));
     put(&mut tree, 20..40);
@@ -264,8 +264,8 @@ fn a_file_system_in_error_at_the_start_holds_up_its_own_pipeline_and_no_other() 
     let service = Service::from(command.args(["--sandbox", "off"]).spawn().expect("start"));
     let stuck = stuck;
     put(&mut tree, 0..20);
-    let said = "waiting for the directories of a pipeline";
-    assert!(tree.log().contains(said), "{}", tree.log());
+    let message = "waiting for the directories of a pipeline";
+    assert!(tree.log().contains(message), "{}", tree.log());
     stuck.is_broken.store(false, Ordering::Relaxed);
     stuck.release();
     until("it publishes", || tree.files("out-stuck").len() == 1);
@@ -364,8 +364,8 @@ fn a_file_system_that_answers_nothing_at_the_start_holds_up_its_own_pipeline_and
     let (test, places) = ("a_file_system_that_answers_nothing", ("stuck/in", "stuck/out"));
     let started = dead(test, places, &["--sandbox", "off"], false);
     let Some((mut tree, service, stuck)) = started else { return };
-    let said = "waiting for the directories of a pipeline";
-    assert!(tree.log().contains(said), "{}", tree.log());
+    let message = "waiting for the directories of a pipeline";
+    assert!(tree.log().contains(message), "{}", tree.log());
     put(&mut tree, 20..40);
     service.signal(Signal::TERM);
     until("it ends", || tree.log().contains("stopped exit_code=0"));
@@ -397,8 +397,8 @@ fn recovery_leaves_what_does_not_answer_for_a_later_start() {
     let test = "recovery_leaves_what_does_not_answer";
     let started = dead(test, ("stuck/in", "stuck/out"), &["--sandbox", "off"], true);
     let Some((tree, service, stuck)) = started else { return };
-    let said = "cannot open a directory, its unfinished work is deferred";
-    assert!(tree.log().contains(said), "{}", tree.log());
+    let message = "cannot open a directory, its unfinished work is deferred";
+    assert!(tree.log().contains(message), "{}", tree.log());
     service.signal(Signal::TERM);
     until("it ends", || tree.log().contains("stopped exit_code=75"));
     drop(stuck);

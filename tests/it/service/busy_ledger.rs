@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use crate::{
-    files::{Place, Running, tree, until},
+    files::{Running, TestDir, tree, until},
     mounts::Mount,
 };
 
@@ -20,15 +20,15 @@ fn writer(ledger: &Path) -> Connection {
 }
 
 /// A place with a file that is done, and another that waits for the start.
-fn place_with_work() -> Place {
-    let place = Place::new();
+fn place_with_work() -> TestDir {
+    let place = TestDir::new();
     place.put("first", "first");
     assert_eq!(place.once(&["--on-success", "delete"]).code, 0);
     place.put("second", "second");
     place
 }
 
-fn start(place: &Place, args: &[&str]) -> Running {
+fn start(place: &TestDir, args: &[&str]) -> Running {
     let args = [&["run", "--config", "tidemill.toml", "--on-success", "delete"], args].concat();
     Running::start(&mut place.tidemill(&args))
 }
@@ -40,7 +40,7 @@ fn a_start_waits_for_the_program_that_writes_to_the_ledger() {
         let place = place_with_work();
         let writer = writer(&place.state().join("ledger.sqlite"));
         let running = start(&place, args);
-        running.until_said(WAITING);
+        running.until_logged(WAITING);
         drop(writer);
         until("the source to be done", || tree(&place.input()).is_empty());
         let ended = if args.is_empty() { running.stop() } else { running.end() };
@@ -55,7 +55,7 @@ fn a_stop_while_the_start_waits_for_the_ledger_leaves_the_work_to_the_next_start
     let place = place_with_work();
     let writer = writer(&place.state().join("ledger.sqlite"));
     let running = start(&place, &[]);
-    running.until_said(WAITING);
+    running.until_logged(WAITING);
     let ended = running.stop();
     assert_eq!(ended.code, 75, "{ended:?}");
     drop(writer);
@@ -67,7 +67,7 @@ fn a_stop_while_the_start_waits_for_the_ledger_leaves_the_work_to_the_next_start
 /// It failed, and stayed so until a reload.
 #[test]
 fn a_pipeline_that_opens_late_waits_for_the_ledger() {
-    let place = Place::new();
+    let place = TestDir::new();
     let late = place.root().join("late");
     std::fs::create_dir(&late).expect("directory");
     let Some(mount) = Mount::memory(&late, "1m") else { return };
@@ -84,9 +84,9 @@ fn a_pipeline_that_opens_late_waits_for_the_ledger() {
     ledger.execute("DELETE FROM pipelines WHERE name = 'late'", []).expect("forget");
     let writer = writer(&place.state().join("ledger.sqlite"));
     mount.set_writable();
-    running.until_said(WAITING);
+    running.until_logged(WAITING);
     drop(writer);
-    running.until_said("pipeline started");
+    running.until_logged("pipeline started");
     std::fs::write(late.join("in/file"), "content").expect("write");
     until("the late pipeline publishes", || late.join("out/file.zst").exists());
     assert_eq!(running.stop().code, 0);

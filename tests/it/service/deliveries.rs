@@ -183,8 +183,8 @@ impl Rig {
         let state = self.tree.path("out/.tidemill");
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidemill"));
         command.arg("reprocess").arg("--state-dir").arg(state).arg(self.input(name));
-        let said = command.output().expect("reprocess");
-        if said.status.success() {
+        let output = command.output().expect("reprocess");
+        if output.status.success() {
             *self.allowed.entry((name.clone(), last[name].clone())).or_default() += 1;
             self.figures.reprocessed += 1;
         }

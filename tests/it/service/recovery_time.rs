@@ -24,7 +24,7 @@ const INTENTS: usize = 10_000;
 fn unfinished(tree: &Tree) {
     let state = tree.path("out/.tidemill");
     let ledger = Sqlite::open(&state.join("ledger.sqlite")).expect("the ledger");
-    ledger.begin("another boot").expect("in use");
+    ledger.join("another boot").expect("in use");
     let roots = ledger.roots().expect("its pipelines");
     let pipeline = roots.first().expect("one").id;
     let records: Vec<Record> = (0..INTENTS)
@@ -37,7 +37,7 @@ fn unfinished(tree: &Tree) {
             let input = fs::File::open(tree.path("in").join(&source)).expect("open");
             let hash = *blake3::hash(format!("output {number}").as_bytes()).as_bytes();
             Record {
-                id: ledger.next_id(),
+                id: ledger.session().next_id(),
                 pipeline,
                 identity: identity_of(&input).expect("look"),
                 output: Some(Output {

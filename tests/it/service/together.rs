@@ -64,7 +64,7 @@ fn after_a_failure_that_names_no_file_each_is_synced_separately() {
 }
 
 /// The error is that of every file which was being written, those of the next batch included, and it
-/// is reported once: the next `syncfs` said that all was well.
+/// is reported once: the next `syncfs` returned success.
 #[test]
 fn after_a_failure_each_is_synced_separately_also_where_one_call_was_asked_for() {
     let tree = Tree::with(FILES, 0);

@@ -6,7 +6,7 @@ use super::root;
 
 /// Words and phrases of comments, messages and documents, and what to write in place of each. A part
 /// of a name in code counts: `told_at`.
-const PHRASES: [(&str, &str); 36] = [
+const PHRASES: [(&str, &str); 37] = [
     ("anew", "again"),
     ("another hand", "another process, an operator"),
     ("another hands", "of another process, of an operator"),
@@ -27,6 +27,7 @@ const PHRASES: [(&str, &str); 36] = [
     ("mended", "fixed, repaired"),
     ("mends", "fixes, repairs"),
     ("once more", "again"),
+    ("said", "logged, printed, reported, returned"),
     ("sick", "unavailable"),
     ("sighting", "observation"),
     ("so many", "up to N"),
@@ -46,9 +47,10 @@ const PHRASES: [(&str, &str); 36] = [
 ];
 
 /// Names of types that were replaced.
-const NAMES: [(&str, &str); 28] = [
+const NAMES: [(&str, &str); 30] = [
     ("Bell", "WakeHandle"),
     ("Candidates", "Discovery"),
+    ("Cause", "FailureCause of a transform, OutcomeCause of a record"),
     ("Desk", "ApiState"),
     ("Disposable", "DisposeRequest"),
     ("Door", "Transport"),
@@ -68,6 +70,7 @@ const NAMES: [(&str, &str); 28] = [
     ("Means", "RecoveryContext"),
     ("Notice", "Outcome"),
     ("Patient", "WriteTimeout"),
+    ("Place", "TestDir"),
     ("Roots", "PipelineDirs"),
     ("Sealed", "DurableBatch"),
     ("SharedEvents", "SharedOutcomeLog"),

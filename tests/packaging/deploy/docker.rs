@@ -5,7 +5,7 @@ use std::{path::Path, process::Command};
 
 use crate::{
     deploy::{output, root, text},
-    files::{Place, Running, tree},
+    files::{Running, TestDir, tree},
 };
 
 const RECIPE: &str = "deploy/docker/Dockerfile";
@@ -121,7 +121,7 @@ fn the_commands_of_the_image_are_commands_of_the_program() {
     let stages = stages();
     let last = stages.last().unwrap();
     assert_eq!(words(&only(last, "ENTRYPOINT")), ["/usr/bin/tidemill"]);
-    let place = Place::new();
+    let place = TestDir::new();
     let here = |word: &String| match word.as_str() {
         "/in" | "/out" | "/state" => format!("{}{word}", place.root().display()),
         word => word.to_owned(),
@@ -144,7 +144,7 @@ fn the_commands_of_the_image_are_commands_of_the_program() {
         .map(|word| if word.starts_with("0.0.0.0") { "127.0.0.1:0" } else { word })
         .collect();
     let running = Running::start(place.tidemill(&args).env("RUST_LOG", "info"));
-    running.until_said("\"READY\"");
+    running.until_logged("\"READY\"");
     let healthy = place.run(&health);
     assert_eq!(healthy.code, 0, "{healthy:?}");
     assert_eq!(running.stop().code, 0);
@@ -153,7 +153,7 @@ fn the_commands_of_the_image_are_commands_of_the_program() {
 /// What is sent to the engine suffices: the manifest and its targets, and all that the sources include.
 #[test]
 fn the_context_has_all_that_the_build_needs() {
-    let place = Place::new();
+    let place = TestDir::new();
     let context = place.root().join("context");
     std::fs::create_dir(&context).unwrap();
     for path in copied() {
@@ -200,7 +200,7 @@ fn the_dependencies_are_built_before_the_sources_are_copied() {
     let layer = at("RUN mkdir benches");
     assert!(at("COPY Cargo.toml Cargo.lock") < layer && layer < at("COPY src src"));
     assert!(at(&format!("COPY {MEMBER} src/lifecycle/")) < layer);
-    let place = Place::new();
+    let place = TestDir::new();
     std::fs::create_dir_all(place.root().join("src/lifecycle")).unwrap();
     for file in ["Cargo.toml", "Cargo.lock", MEMBER] {
         output(Command::new("cp").arg(root().join(file)).arg(place.root().join(file)));

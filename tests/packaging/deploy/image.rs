@@ -12,7 +12,7 @@ use crate::{
         docker::{only, stages, words},
         output,
     },
-    files::{Place, decompressed},
+    files::{TestDir, decompressed},
     prove,
 };
 
@@ -53,7 +53,7 @@ impl Image {
 }
 
 /// The binary without its symbols, which would only be packed and unpacked.
-fn stripped(place: &Place) -> PathBuf {
+fn stripped(place: &TestDir) -> PathBuf {
     let binary = place.root().join("tidemill");
     output(Command::new("strip").arg("-o").arg(&binary).arg(env!("CARGO_BIN_EXE_tidemill")));
     binary
@@ -61,7 +61,7 @@ fn stripped(place: &Place) -> PathBuf {
 
 #[test]
 fn the_image_is_well_formed_and_starts_as_the_recipes_does() {
-    let place = Place::new();
+    let place = TestDir::new();
     let binary = stripped(&place);
     let image = Image::make(&binary, place.root().join("image"));
     assert_eq!(image.json("oci-layout")["imageLayoutVersion"], "1.0.0");
@@ -96,7 +96,7 @@ fn the_image_runs_with_nothing_but_what_is_in_it() {
     if !rustix::process::geteuid().is_root() {
         return prove::skipped("the image", "only root can change into another root");
     }
-    let place = Place::new();
+    let place = TestDir::new();
     let image = Image::make(&stripped(&place), place.root().join("image"));
     let layer = image.blob(&image.manifest()["layers"][0]);
     let root = place.root().join("root");

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     deploy::{output, root, text},
-    files::Place,
+    files::TestDir,
 };
 
 const FILES: [&str; 4] = ["config", "deployment", "statefulset", "service"];
@@ -52,7 +52,7 @@ fn the_manifests_are_valid_by_the_schemas_of_old_and_new_clusters() {
 
 #[test]
 fn the_schemas_notice_a_wrong_key() {
-    let place = Place::new();
+    let place = TestDir::new();
     let wrong = place.root().join("wrong.yaml");
     std::fs::write(
         &wrong,
@@ -119,7 +119,7 @@ fn the_probes_ask_what_the_service_answers() {
 #[test]
 fn the_configuration_of_the_pods_is_valid_where_they_mount_it() {
     let config = of_kind("ConfigMap")[0]["data"]["tidemill.toml"].as_str().unwrap().to_owned();
-    let place = Place::new();
+    let place = TestDir::new();
     let root = place.root();
     std::fs::create_dir_all(root.join("data/in")).unwrap();
     std::fs::create_dir_all(root.join("data/out")).unwrap();

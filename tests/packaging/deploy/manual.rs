@@ -4,11 +4,11 @@ use std::process::Command;
 
 use crate::{
     deploy::output,
-    files::{Place, Running},
+    files::{Running, TestDir},
 };
 
 /// The subcommands, as the help lists them.
-fn subcommands(place: &Place) -> Vec<String> {
+fn subcommands(place: &TestDir) -> Vec<String> {
     let help = place.run(&["--help"]).stdout;
     let listed = help.split("Commands:").nth(1).unwrap().split("\n\n").next().unwrap();
     let words = listed.lines().filter_map(|line| line.split_whitespace().next());
@@ -17,7 +17,7 @@ fn subcommands(place: &Place) -> Vec<String> {
 
 #[test]
 fn the_manual_has_a_page_for_each_command_and_every_option_of_run() {
-    let place = Place::new();
+    let place = TestDir::new();
     assert_eq!(place.run(&["man", "man"]).code, 0);
     let commands = subcommands(&place);
     assert!(commands.len() >= 8, "{commands:?}");
@@ -43,7 +43,7 @@ fn the_manual_has_a_page_for_each_command_and_every_option_of_run() {
 
 #[test]
 fn a_manual_that_cannot_be_written_is_an_error() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("taken", "a file");
     let ended = place.run(&["man", "in/taken/man"]);
     assert_eq!(ended.code, 78);
@@ -52,7 +52,7 @@ fn a_manual_that_cannot_be_written_is_an_error() {
 
 #[test]
 fn completions_know_every_command_and_bash_reads_its_own() {
-    let place = Place::new();
+    let place = TestDir::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = Running::start(&mut place.tidemill(&["completions", shell])).end();
         assert_eq!(script.code, 0, "{script:?}");

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use crate::{
     deploy::{root, text},
-    files::{Place, until},
+    files::{TestDir, until},
 };
 
 /// The source as one line: strings that are broken over lines are whole again.
@@ -93,7 +93,7 @@ fn count(history: &str) -> usize {
 /// The way of OPERATIONS.md: `VACUUM INTO` while the service runs, then the copy in place of the ledger.
 #[test]
 fn a_ledger_is_copied_while_it_is_in_use_and_restored() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch(&[]);
     for number in 0..30 {
         place.put(format!("{number}.log"), format!("content {number}"));

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     deploy::{output, text},
-    files::{Place, Running, until},
+    files::{Running, TestDir, until},
     prove,
 };
 
@@ -39,7 +39,7 @@ fn the_units_are_exposed_at_most_1_5_of_10() {
 
 #[test]
 fn the_units_are_well_formed() {
-    let place = Place::new();
+    let place = TestDir::new();
     for unit in UNITS {
         // The programs stand elsewhere here; a warning is an error.
         let program = env!("CARGO_BIN_EXE_tidemill");
@@ -51,9 +51,9 @@ fn the_units_are_well_formed() {
             .arg(&path)
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&analysis.stderr).into_owned();
-        let about = said.lines().filter(|line| line.contains("tidemill")).collect::<Vec<_>>();
-        assert!(analysis.status.success() && about.is_empty(), "{unit}: {said}");
+        let printed = String::from_utf8_lossy(&analysis.stderr).into_owned();
+        let about = printed.lines().filter(|line| line.contains("tidemill")).collect::<Vec<_>>();
+        assert!(analysis.status.success() && about.is_empty(), "{unit}: {printed}");
     }
 }
 
@@ -95,7 +95,7 @@ fn the_default_configuration_fits_the_unit_and_what_is_made_for_it() {
     assert_eq!(values(&unit, "ReadWritePaths"), ["-/var/spool/tidemill"]);
 
     // The same in a place of this test's own.
-    let place = Place::new();
+    let place = TestDir::new();
     let here = place.root();
     for dir in ["spool/inbox", "lib"] {
         std::fs::create_dir_all(here.join(dir)).unwrap();
@@ -110,7 +110,7 @@ fn the_default_configuration_fits_the_unit_and_what_is_made_for_it() {
 
 #[test]
 fn users_and_directories_are_made_as_the_unit_needs_them() {
-    let place = Place::new();
+    let place = TestDir::new();
     let image = place.root().join("image");
     std::fs::create_dir_all(image.join("etc")).unwrap();
     // As a package lays them.
@@ -163,7 +163,7 @@ fn allowed(unit: &str) -> BTreeSet<String> {
 
 /// A whole life under `strace`: start, sandbox, small and large files, archive, a hook, reload, drain.
 fn trace_of_a_life(transforms: &str, suffix: &str) -> String {
-    let place = Place::new();
+    let place = TestDir::new();
     std::fs::create_dir(place.root().join("done")).unwrap();
     let lines = format!(
         "on_success = \"archive:done\"\ntransforms = \"{transforms}\"\n[hooks]\non_published = [\"/bin/true\"]"
@@ -176,7 +176,7 @@ fn trace_of_a_life(transforms: &str, suffix: &str) -> String {
     command.args(["run", "--config", "tidemill.toml", "--http", "127.0.0.1:0"]);
     command.current_dir(place.root()).env("RUST_LOG", "info").env_remove("FAILPOINTS");
     let running = Running::start(&mut command);
-    running.until_said("event=pipeline.ready");
+    running.until_logged("event=pipeline.ready");
     for number in 0..40 {
         place.put(format!("sub/{number}.log"), format!("line {number}\n").repeat(100));
     }
@@ -193,7 +193,7 @@ fn trace_of_a_life(transforms: &str, suffix: &str) -> String {
     let signal = |signal| kill_process(Pid::from_raw(child).unwrap(), signal).unwrap();
     place.configure(&format!("rescan = \"1m\"\n{lines}"));
     signal(Signal::HUP);
-    running.until_said("event=config.reloaded");
+    running.until_logged("event=config.reloaded");
     signal(Signal::TERM);
     let ended = running.end();
     assert_eq!(ended.code, 0, "{ended:?}");

@@ -61,8 +61,9 @@ fn promtool_parses_every_query_of_the_dashboard() {
     // JSON is YAML.
     let path = dir.path().join("rules.yml");
     std::fs::write(&path, rules.to_string()).expect("write");
-    let (is_well, said) = run("promtool", &["check", "rules", path.to_str().expect("a path")], "");
-    assert!(is_well && said.contains(&format!("{} rules found", queries.len())), "{said}");
+    let (is_well, printed) =
+        run("promtool", &["check", "rules", path.to_str().expect("a path")], "");
+    assert!(is_well && printed.contains(&format!("{} rules found", queries.len())), "{printed}");
 }
 
 #[test]

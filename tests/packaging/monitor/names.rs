@@ -78,8 +78,8 @@ fn promtool_finds_nothing_to_say_about_the_metrics_of_a_running_service() {
     let dir = place();
     std::fs::write(dir.path().join("in/a"), "hello").expect("write");
     let service = Service::start(dir.path(), &[]);
-    let (is_well, said) = run("promtool", &["check", "metrics"], &service.metrics());
-    assert!(is_well && said.is_empty(), "{said}");
+    let (is_well, printed) = run("promtool", &["check", "metrics"], &service.metrics());
+    assert!(is_well && printed.is_empty(), "{printed}");
 }
 
 #[test]

@@ -315,8 +315,8 @@ fn what_is_wrong_with_the_table_is_reported_with_what_to_write_instead() {
         let mut check = Command::new(env!("CARGO_BIN_EXE_tidemill"));
         check.args(["check", "--config", "tidemill.toml"]).current_dir(dir.path());
         let checked = check.output().expect("check");
-        let said = String::from_utf8_lossy(&checked.stderr);
+        let printed = String::from_utf8_lossy(&checked.stderr);
         assert_eq!(checked.status.code(), Some(78), "{table}");
-        assert!(said.contains(sent), "{sent}\n{said}");
+        assert!(printed.contains(sent), "{sent}\n{printed}");
     }
 }

@@ -63,13 +63,13 @@ fn promtool_accepts_the_example_configuration_its_rules_and_its_alerts() {
     }
     let config = root("deploy/prometheus/prometheus.yml");
     let config = config.to_str().expect("a path");
-    let (is_well, said) = run("promtool", &["check", "config", config], "");
-    assert!(is_well && said.contains("2 rule files found"), "{said}");
+    let (is_well, printed) = run("promtool", &["check", "config", config], "");
+    assert!(is_well && printed.contains("2 rule files found"), "{printed}");
     for path in [RULES, ALERTS] {
         let path = root(path);
         let lint = ["check", "rules", "--lint=all", "--lint-fatal", path.to_str().expect("a path")];
-        let (is_well, said) = run("promtool", &lint, "");
-        assert!(is_well, "{said}");
+        let (is_well, printed) = run("promtool", &lint, "");
+        assert!(is_well, "{printed}");
     }
 }
 
@@ -81,8 +81,8 @@ fn every_rule_says_in_its_unit_test_what_it_is_to_say() {
     let tests = TESTS.map(root);
     let tests = tests.iter().map(|path| path.to_str().expect("a path"));
     let args: Vec<&str> = ["test", "rules"].into_iter().chain(tests).collect();
-    let (is_well, said) = run("promtool", &args, "");
-    assert!(is_well && said.matches("SUCCESS").count() == TESTS.len(), "{said}");
+    let (is_well, printed) = run("promtool", &args, "");
+    assert!(is_well && printed.matches("SUCCESS").count() == TESTS.len(), "{printed}");
 }
 
 #[test]
@@ -118,8 +118,8 @@ fn every_alert_says_what_is_wrong_what_it_does_and_what_to_look_at() {
         let severity = values(part, "severity").join(" ");
         assert!(["critical", "warning", "info"].contains(&severity.as_str()), "{name}: {severity}");
         for key in ["summary", "description", "runbook"] {
-            let said = values(part, key).join("");
-            assert!(said.len() > 30, "{name} has no {key}");
+            let text = values(part, key).join("");
+            assert!(text.len() > 30, "{name} has no {key}");
         }
         let place = values(part, "summary").join("");
         let named = place.contains("$labels.instance") || name == "TidemillAbsent";

@@ -44,9 +44,9 @@ impl Service {
             .spawn()
             .expect("start");
         let process = Process(process);
-        let said = || fs::read_to_string(&log).expect("log");
-        until("the service is ready", || said().contains("phase=READY"));
-        let address = said();
+        let logged = || fs::read_to_string(&log).expect("log");
+        until("the service is ready", || logged().contains("phase=READY"));
+        let address = logged();
         let address = address.split("http://").nth(1).and_then(|rest| rest.split('/').next());
         Self { _process: process, address: address.expect("an address").parse().expect("address") }
     }
@@ -77,7 +77,7 @@ pub fn get(address: SocketAddr, path: &str) -> Option<String> {
     head.split(' ').nth(1).is_some_and(|status| status == "200").then(|| body.to_owned())
 }
 
-/// Runs a program with this input: whether it was content, and what it said.
+/// Runs a program with this input: whether it was content, and what it printed.
 pub fn run(program: &str, args: &[&str], input: &str) -> (bool, String) {
     let mut child = Command::new(program)
         .args(args)
@@ -88,9 +88,9 @@ pub fn run(program: &str, args: &[&str], input: &str) -> (bool, String) {
         .expect("start");
     child.stdin.take().expect("its input").write_all(input.as_bytes()).expect("write");
     let output = child.wait_with_output().expect("wait");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
-    (output.status.success(), said)
+    (output.status.success(), printed)
 }
 
 /// Whether a program is there.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    files::{Place, Running, decompressed, tree, until},
+    files::{Running, TestDir, decompressed, tree, until},
     prove,
     recipes::done,
 };
@@ -29,7 +29,7 @@ fn programs() -> PathBuf {
 }
 
 impl Server {
-    fn start(place: &Place, archive_command: &str) -> Self {
+    fn start(place: &TestDir, archive_command: &str) -> Self {
         let sockets = place.root().join("postgres");
         std::fs::create_dir(&sockets).unwrap();
         own(&sockets);
@@ -83,8 +83,8 @@ impl Drop for Server {
 
 fn own(path: &Path) {
     let id = |which| {
-        let said = done(Command::new("id").args([which, "postgres"])).stdout;
-        String::from_utf8(said).unwrap().trim().parse::<u32>().unwrap()
+        let printed = done(Command::new("id").args([which, "postgres"])).stdout;
+        String::from_utf8(printed).unwrap().trim().parse::<u32>().unwrap()
     };
     chown(path, Some(id("-u")), Some(id("-g"))).unwrap();
 }
@@ -101,7 +101,7 @@ fn every_segment_that_postgresql_archives_can_be_restored() {
     if !rustix::process::geteuid().is_root() {
         return prove::skipped("the archive command", "the server needs a user of its own: root");
     }
-    let place = Place::new();
+    let place = TestDir::new();
     std::fs::set_permissions(place.root(), std::fs::Permissions::from_mode(0o755)).unwrap();
     own(&place.input());
     let config = std::fs::read_to_string("config/wal.toml").unwrap();
@@ -115,7 +115,7 @@ fn every_segment_that_postgresql_archives_can_be_restored() {
         .replace("http = \"127.0.0.1:9465\"", "http = \"off\"");
     std::fs::write(place.root().join("wal.toml"), config).unwrap();
     let running = Running::start(&mut place.tidemill(&["run", "--config", "wal.toml"]));
-    running.until_said("event=pipeline.ready");
+    running.until_logged("event=pipeline.ready");
 
     let server = Server::start(&place, &command);
     server.answers("create table numbers (number integer)");

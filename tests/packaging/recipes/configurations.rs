@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    files::{Ended, Place, Running, tree, until},
+    files::{Ended, Running, TestDir, tree, until},
     recipes::{configured, done},
 };
 
@@ -40,13 +40,13 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-fn once(place: &Place, config: &str) -> Ended {
+fn once(place: &TestDir, config: &str) -> Ended {
     place.run(&["run", "--config", config, "--http", "off", "--once"])
 }
 
 #[test]
 fn config_decompress_toml_unpacks_every_format_and_rejects_bombs_and_damage() {
-    let place = Place::new();
+    let place = TestDir::new();
     let config = configured(&place, "decompress.toml", &[]);
     let inbox = place.root().join("srv/inbox");
     let (packed, plain) = (inbox.join("packed"), inbox.join("plain"));
@@ -87,7 +87,7 @@ fn config_decompress_toml_unpacks_every_format_and_rejects_bombs_and_damage() {
 
 #[test]
 fn config_transcode_toml_makes_zstd_of_gzip_and_again_when_a_source_changes() {
-    let place = Place::new();
+    let place = TestDir::new();
     let config = configured(&place, "transcode.toml", &[]);
     let exports = place.root().join("srv/exports");
     let (from, to) = (exports.join("gzip"), exports.join("zstd"));
@@ -126,7 +126,7 @@ fn config_transcode_toml_makes_zstd_of_gzip_and_again_when_a_source_changes() {
 
 #[test]
 fn config_several_toml_runs_its_three_pipelines_in_one_process() {
-    let place = Place::new();
+    let place = TestDir::new();
     // Its port may be another's, and ten seconds are long for a test.
     let changes = [("127.0.0.1:9464", "off"), ("settle = \"10s\"", "settle = \"1s\"")];
     let config = configured(&place, "several.toml", &changes);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    files::Place,
+    files::TestDir,
     recipes::{configured, done},
 };
 
@@ -48,7 +48,7 @@ impl Drop for KeyRing<'_> {
 
 #[test]
 fn config_exec_toml_runs_each_of_its_programs() {
-    let place = Place::new();
+    let place = TestDir::new();
     let config = configured(&place, "exec.toml", &[("GNUPGHOME=/", &gnupg_home(&place))]);
     // The programs are the system's.
     let text = fs::read_to_string(place.root().join(&config)).unwrap();
@@ -98,6 +98,6 @@ fn config_exec_toml_runs_each_of_its_programs() {
 }
 
 /// The path of the key ring below the place, in the variable's notation.
-fn gnupg_home(place: &Place) -> String {
+fn gnupg_home(place: &TestDir) -> String {
     format!("GNUPGHOME={}/", place.root().display())
 }

@@ -7,18 +7,18 @@ use std::{
 };
 
 use crate::{
-    files::{Place, decompressed, tree, until},
+    files::{TestDir, decompressed, tree, until},
     recipes::done,
 };
 
 const DAYS: [&str; 3] = ["day 1\n", "day 2\n", "day 3\n"];
 
 /// Ends a day: the log is rotated by logrotate as Debian configures it, by number or by date.
-fn rotate(place: &Place, by: &str) {
+fn rotate(place: &TestDir, by: &str) {
     rotate_and(place, "nocompress", by);
 }
 
-fn rotate_and(place: &Place, compress: &str, by: &str) {
+fn rotate_and(place: &TestDir, compress: &str, by: &str) {
     let rules = place.root().join("logrotate.conf");
     let text = format!(
         "{}/app.log {{\n  rotate 7\n  {compress}\n  missingok\n  {by}\n}}\n",
@@ -48,7 +48,7 @@ fn wanted() -> BTreeSet<String> {
 
 #[test]
 fn the_readmes_first_recipe_keeps_every_day() {
-    let place = Place::new();
+    let place = TestDir::new();
     let (input, output) = (place.input(), place.output());
     for day in DAYS {
         place.put("app.log", day);
@@ -77,7 +77,7 @@ fn the_readmes_first_recipe_keeps_every_day() {
 #[test]
 fn config_logs_toml_keeps_every_day_by_number_and_by_date() {
     for by in ["nodateext", "dateext\n  dateformat -%Y%m%d-%s"] {
-        let place = Place::new();
+        let place = TestDir::new();
         let config = std::fs::read_to_string(Path::new("config/logs.toml")).unwrap();
         let root = place.root();
         let at = |name: &str| root.join(name).display().to_string();
@@ -90,7 +90,7 @@ fn config_logs_toml_keeps_every_day_by_number_and_by_date() {
         std::fs::write(root.join("logs.toml"), format!("http = \"off\"\n{config}")).unwrap();
         let args = ["run", "--config", "logs.toml"];
         let running = crate::files::Running::start(&mut place.tidemill(&args));
-        running.until_said("event=pipeline.ready");
+        running.until_logged("event=pipeline.ready");
         for (number, day) in (1..).zip(DAYS) {
             place.put("app.log", day);
             rotate(&place, by);
@@ -107,7 +107,7 @@ fn config_logs_toml_keeps_every_day_by_number_and_by_date() {
 /// gets its name.
 #[test]
 fn kept_logs_that_logrotate_compresses_keep_every_day() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.configure("include = [\"*.log.*\"]\nexclude = [\"*.gz\"]\ntransforms = \"zstd\"");
     let running = place.watch(&[]);
     for (number, day) in (1..).zip(DAYS) {

@@ -3,7 +3,7 @@
 use std::{path::Path, process::Command};
 
 use crate::{
-    files::{Place, Running, decompressed, tree},
+    files::{Running, TestDir, decompressed, tree},
     recipes::done,
 };
 
@@ -19,7 +19,7 @@ fn recipes(root: &Path) -> Vec<String> {
 }
 
 /// Runs a recipe over what is there, by a shell as its reader does.
-fn once(place: &Place, recipe: &str) {
+fn once(place: &TestDir, recipe: &str) {
     let program = Path::new(env!("CARGO_BIN_EXE_tidemill"));
     let line = format!("exec '{}' run{recipe} --once", program.display());
     let mut command = Command::new("sh");
@@ -38,7 +38,7 @@ fn names(dir: &Path) -> Vec<String> {
 #[test]
 fn every_recipe_of_the_readme_does_what_it_is_for() {
     const CONTENT: &str = "a line of some file\n";
-    let place = Place::new();
+    let place = TestDir::new();
     let root = place.root();
     let recipes = recipes(&root);
     let [logs, sftp, rsync, transcode, decompress] = recipes.as_slice() else {
@@ -80,7 +80,7 @@ fn every_recipe_of_the_readme_does_what_it_is_for() {
     assert_eq!(names(&root.join("out")), ["a.log.zst"]);
     assert_eq!(decompressed(&root.join("out/a.log.zst")), CONTENT.as_bytes());
 
-    let place = Place::new();
+    let place = TestDir::new();
     std::fs::copy(root.join("in/a.log.gz"), place.input().join("a.log.gz")).unwrap();
     std::fs::copy(root.join("out/a.log.zst"), place.input().join("b.log.zst")).unwrap();
     once(&place, decompress);

@@ -3,13 +3,13 @@
 use std::{fs, path::PathBuf, process::Command};
 
 use crate::{
-    files::{Place, decompressed, tree, until},
+    files::{TestDir, decompressed, tree, until},
     prove,
 };
 
 const FILES: usize = 1500;
 
-fn outputs(place: &Place) -> Vec<PathBuf> {
+fn outputs(place: &TestDir) -> Vec<PathBuf> {
     let out = place.output();
     tree(&out).iter().map(|path| path.strip_prefix(&out).unwrap().to_path_buf()).collect()
 }
@@ -26,7 +26,7 @@ fn rsync_into_a_running_service_publishes_each_file_once_under_its_own_name() {
             (&["-a", "--delay-updates"], FILES / 5),
             (&["-a", "--inplace"], FILES / 5),
         ] {
-            let place = Place::new();
+            let place = TestDir::new();
             let source = place.root().join("source");
             let mut expected = Vec::new();
             for number in 0..files {
@@ -65,7 +65,7 @@ fn rsync_with_backups_updates_the_outputs() {
     if Command::new("rsync").arg("--version").output().is_err() {
         return prove::skipped(name, "rsync is not installed");
     }
-    let place = Place::new();
+    let place = TestDir::new();
     let source = place.root().join("source");
     fs::create_dir(&source).unwrap();
     let running = place.watch(&[]);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    files::{Place, Running, tree, until},
+    files::{Running, TestDir, tree, until},
     prove,
     recipes::{configured, done},
 };
@@ -114,7 +114,7 @@ impl Server {
 }
 
 /// Files to upload, and the outputs they are to have.
-fn files(place: &Place) -> (PathBuf, Vec<PathBuf>) {
+fn files(place: &TestDir) -> (PathBuf, Vec<PathBuf>) {
     let dir = place.root().join("source");
     fs::create_dir(&dir).unwrap();
     let mut expected = Vec::new();
@@ -130,7 +130,7 @@ fn files(place: &Place) -> (PathBuf, Vec<PathBuf>) {
 
 fn uploads(name: &str, upload: impl Fn(&Server, &Path, &Path) -> bool) {
     for on_success in ["keep", "delete", "archive:processed"] {
-        let place = Place::new();
+        let place = TestDir::new();
         let Some(server) = Server::start(&place.root().join("ssh")) else {
             return prove::skipped(name, "openssh-server or openssh-client is not installed");
         };
@@ -199,7 +199,7 @@ fn events(path: &Path) -> Vec<serde_json::Value> {
 #[test]
 fn config_sftp_toml_takes_uploads_that_broke_off_when_they_are_whole() {
     let name = "config_sftp_toml_takes_uploads_that_broke_off_when_they_are_whole";
-    let place = Place::new();
+    let place = TestDir::new();
     let Some(server) = Server::start(&place.root().join("ssh")) else {
         return prove::skipped(name, "openssh-server or openssh-client is not installed");
     };
@@ -222,7 +222,7 @@ fn config_sftp_toml_takes_uploads_that_broke_off_when_they_are_whole() {
     };
     let mut service = place.tidemill(&["run", "--config", &config, "--http", "off"]);
     let running = Running::start(&mut service);
-    running.until_said("\"event\":\"pipeline.ready\"");
+    running.until_logged("\"event\":\"pipeline.ready\"");
     let acknowledged = || events(&place.root().join("var/lib/tidemill/sftp.jsonl"));
 
     // What broke off waits for its marker, however long that takes: others pass it.

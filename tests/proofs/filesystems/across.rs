@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    files::{Place, Running, tree},
+    files::{Running, TestDir, tree},
     harness::Tree,
     mounts::Mount,
 };
@@ -22,7 +22,7 @@ fn mounted(at: &Path) -> Option<Mount> {
 
 #[test]
 fn a_source_is_archived_on_another_file_system_with_its_owner_mode_and_times() {
-    let place = Place::new();
+    let place = TestDir::new();
     let archive = place.root().join("archive");
     let Some(_mount) = mounted(&archive) else { return };
     let source = place.put("sub/file", "content");
@@ -43,7 +43,7 @@ fn a_source_is_archived_on_another_file_system_with_its_owner_mode_and_times() {
 
 #[test]
 fn an_archive_on_another_file_system_replaces_nothing() {
-    let place = Place::new();
+    let place = TestDir::new();
     let archive = place.root().join("archive");
     let Some(_mount) = mounted(&archive) else { return };
     std::fs::write(archive.join("file"), "theirs").unwrap();
@@ -57,7 +57,7 @@ fn an_archive_on_another_file_system_replaces_nothing() {
 
 #[test]
 fn a_failed_file_goes_to_a_quarantine_on_another_file_system() {
-    let place = Place::new();
+    let place = TestDir::new();
     let Some(_mount) = mounted(&place.root().join("aside")) else { return };
     place.configure(
         "transforms = \"unzstd\"\non_success = \"delete\"\nquarantine = \"aside/files\"",
@@ -94,7 +94,7 @@ fn a_kill_at_any_step_of_a_move_to_another_file_system_leaves_one_file_after_the
 
 /// Kills the service after it named a copy, then restores the source's name, as a power loss does that
 /// undoes what the input's disk had not written yet.
-fn killed_after_the_copy(place: &Place) {
+fn killed_after_the_copy(place: &TestDir) {
     let mut command = place.tidemill(&["run", "--config", "tidemill.toml", "--once"]);
     command.env("FAILPOINTS", "move::named=return(kill)");
     assert_eq!(command.output().unwrap().status.code(), None);
@@ -106,7 +106,7 @@ fn killed_after_the_copy(place: &Place) {
 
 #[test]
 fn a_source_that_a_power_loss_brings_back_after_its_copy_is_archived_once() {
-    let place = Place::new();
+    let place = TestDir::new();
     let archive = place.root().join("archive");
     let Some(_mount) = mounted(&archive) else { return };
     place.configure("on_success = \"archive:archive\"");
@@ -122,7 +122,7 @@ fn a_source_that_a_power_loss_brings_back_after_its_copy_is_archived_once() {
 
 #[test]
 fn a_failed_source_that_a_power_loss_brings_back_after_its_copy_is_quarantined_once() {
-    let place = Place::new();
+    let place = TestDir::new();
     let aside = place.root().join("aside");
     let Some(_mount) = mounted(&aside) else { return };
     place.configure(
@@ -142,7 +142,7 @@ fn a_failed_source_that_a_power_loss_brings_back_after_its_copy_is_quarantined_o
 
 /// Archives a file, then the same content under the same name in a service with these failpoints; returns the
 /// archive.
-fn archived_again(place: &Place, failpoints: &str) -> Option<(Mount, PathBuf)> {
+fn archived_again(place: &TestDir, failpoints: &str) -> Option<(Mount, PathBuf)> {
     let archive = place.root().join("archive");
     let mount = mounted(&archive)?;
     place.configure("on_success = \"archive:archive\"");
@@ -157,7 +157,7 @@ fn archived_again(place: &Place, failpoints: &str) -> Option<(Mount, PathBuf)> {
 /// An earlier file of the same name and content is another one.
 #[test]
 fn the_same_content_whose_move_a_kill_interrupted_is_archived_too() {
-    let place = Place::new();
+    let place = TestDir::new();
     let Some((_mount, archive)) = archived_again(&place, "commit::marked=return(kill)") else {
         return;
     };
@@ -168,7 +168,7 @@ fn the_same_content_whose_move_a_kill_interrupted_is_archived_too() {
 
 #[test]
 fn a_move_that_fails_again_and_again_removes_no_earlier_file() {
-    let place = Place::new();
+    let place = TestDir::new();
     let failpoints = "dispose::unlink=2*return(eio)->off";
     let Some((_mount, archive)) = archived_again(&place, failpoints) else { return };
     assert_eq!(tree(&archive), [archive.join("file")]);
@@ -178,7 +178,7 @@ fn a_move_that_fails_again_and_again_removes_no_earlier_file() {
 /// It paused, and the next try took the record for the whole of it.
 #[test]
 fn a_kept_file_is_quarantined_and_reported_though_its_reason_file_has_no_space() {
-    let place = Place::new();
+    let place = TestDir::new();
     let aside = place.root().join("aside");
     let Some(_mount) = mounted(&aside) else { return };
     place.configure("transforms = \"unzstd\"\nquarantine = \"aside\"");
@@ -199,7 +199,7 @@ fn a_kept_file_is_quarantined_and_reported_though_its_reason_file_has_no_space()
 
 #[test]
 fn a_full_archive_pauses_and_loses_nothing() {
-    let place = Place::new();
+    let place = TestDir::new();
     let archive = place.root().join("archive");
     let Some(_mount) = mounted(&archive) else { return };
     let space = rustix::fs::statvfs(&archive).unwrap();
@@ -207,7 +207,7 @@ fn a_full_archive_pauses_and_loses_nothing() {
     std::fs::write(archive.join("ballast"), vec![1; bytes]).unwrap();
     place.put("file", vec![b'x'; 100_000]);
     let running: Running = place.watch(&["--on-success", "archive:archive"]);
-    running.until_said("storage unavailable, intake paused");
+    running.until_logged("storage unavailable, intake paused");
     assert!(place.input().join("file").exists());
     std::fs::remove_file(archive.join("ballast")).unwrap();
     crate::files::until("the archived file", || archive.join("file").exists());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use tidemill::failpoint::{NAMES, RECOVERY_NAMES};
 
 use crate::{
-    files::{Place, tree, until},
+    files::{TestDir, tree, until},
     filesystems::NO_REPLACE,
     harness::Tree,
     mounts::Mount,
@@ -16,7 +16,7 @@ const KILLED: i32 = -9;
 const LINKING: [&str; 3] = ["commit::unlink", "link::made", "link::durable"];
 
 /// A directory below the place, seen through bindfs under its own name.
-fn through_bindfs(place: &Place, name: &str) -> Option<Mount> {
+fn through_bindfs(place: &TestDir, name: &str) -> Option<Mount> {
     let back = place.root().join(format!("{name}-below"));
     std::fs::create_dir(&back).unwrap();
     Mount::bindfs(&back, &place.root().join(name))
@@ -25,7 +25,7 @@ fn through_bindfs(place: &Place, name: &str) -> Option<Mount> {
 #[test]
 fn outputs_are_published_on_a_file_system_without_the_flag() {
     for on_success in ["keep", "delete", "archive:archive"] {
-        let place = Place::new();
+        let place = TestDir::new();
         let Some(_mount) = through_bindfs(&place, "out") else { return };
         for name in ["one", "two", "sub/three"] {
             place.put(name, name);
@@ -43,7 +43,7 @@ fn outputs_are_published_on_a_file_system_without_the_flag() {
 
 #[test]
 fn sources_are_removed_archived_and_quarantined_on_a_file_system_without_the_flag() {
-    let place = Place::new();
+    let place = TestDir::new();
     let Some(_mount) = through_bindfs(&place, "in") else { return };
     place.configure("transforms = \"unzstd\"\non_success = \"delete\"");
     place.put("damaged.zst", "no zstd");
@@ -65,7 +65,7 @@ fn sources_are_removed_archived_and_quarantined_on_a_file_system_without_the_fla
 
 #[test]
 fn a_quarantined_file_goes_back_to_an_input_without_the_flag() {
-    let place = Place::new();
+    let place = TestDir::new();
     let Some(_mount) = through_bindfs(&place, "in") else { return };
     place.configure("transforms = \"unzstd\"\non_success = \"delete\"");
     place.put("damaged.zst", "no zstd");
@@ -78,7 +78,7 @@ fn a_quarantined_file_goes_back_to_an_input_without_the_flag() {
 
 #[test]
 fn a_name_that_is_taken_is_never_replaced_by_a_link() {
-    let place = Place::new();
+    let place = TestDir::new();
     let Some(_mount) = through_bindfs(&place, "out") else { return };
     std::fs::write(place.output().join("file.zst"), "theirs").unwrap();
     place.put("file", "content");
@@ -95,7 +95,7 @@ fn a_name_that_is_taken_is_never_replaced_by_a_link() {
 
 #[test]
 fn a_watching_service_publishes_and_replaces_its_own_output_by_links() {
-    let place = Place::new();
+    let place = TestDir::new();
     let Some(_mount) = through_bindfs(&place, "out") else { return };
     let running = place.watch(&[]);
     place.put("file", "first");

@@ -6,14 +6,14 @@ use std::{
 };
 
 use crate::{
-    files::{Place, tree, until},
+    files::{TestDir, tree, until},
     filesystems::odd::{self, Oddities},
 };
 
 #[test]
 fn a_link_whose_answer_was_lost_is_known_by_its_inode() {
     for on_success in ["keep", "delete", "archive:archive"] {
-        let place = Place::new();
+        let place = TestDir::new();
         let odd = Oddities { no_flags: true, lost_answers: true, ..Oddities::default() };
         let Some(_mount) = odd::mount(&place.output(), odd) else { return };
         place.put("file", "content");
@@ -30,7 +30,7 @@ fn a_link_whose_answer_was_lost_is_known_by_its_inode() {
 
 #[test]
 fn a_source_is_taken_removed_and_archived_although_answers_are_lost() {
-    let place = Place::new();
+    let place = TestDir::new();
     let odd = Oddities { no_flags: true, lost_answers: true, ..Oddities::default() };
     let work = place.root().join("work");
     std::fs::create_dir(&work).unwrap();
@@ -57,7 +57,7 @@ fn a_source_is_taken_removed_and_archived_although_answers_are_lost() {
 
 #[test]
 fn a_file_system_with_neither_is_refused_and_one_with_the_flag_needs_no_links() {
-    let place = Place::new();
+    let place = TestDir::new();
     let neither = Oddities { no_flags: true, no_links: true, ..Oddities::default() };
     place.put("file", "content");
     {
@@ -79,7 +79,7 @@ fn a_file_system_with_neither_is_refused_and_one_with_the_flag_needs_no_links() 
 
 #[test]
 fn a_name_that_the_file_system_refuses_is_its_files_fault_and_no_other_waits_for_it() {
-    let place = Place::new();
+    let place = TestDir::new();
     let odd = Oddities { no_links: true, no_colons: true, ..Oddities::default() };
     let Some(_mount) = odd::mount(&place.output(), odd) else { return };
     place.put("a:b", "content");
@@ -94,7 +94,7 @@ fn a_name_that_the_file_system_refuses_is_its_files_fault_and_no_other_waits_for
 
 #[test]
 fn a_share_that_forbids_attributes_is_reported_once_and_used() {
-    let place = Place::new();
+    let place = TestDir::new();
     let odd = Oddities { fixed_attributes: true, ..Oddities::default() };
     let Some(_mount) = odd::mount(&place.output(), odd) else { return };
     for number in 0..5 {
@@ -117,7 +117,7 @@ fn coarse() -> Oddities {
 
 #[test]
 fn a_change_within_the_tick_of_a_coarse_clock_is_processed_before_its_source_goes() {
-    let place = Place::new();
+    let place = TestDir::new();
     let Some(_mount) = odd::mount(&place.input(), coarse()) else { return };
     let gate = place.root().join("gate");
     std::fs::write(&gate, "").unwrap();
@@ -136,7 +136,7 @@ fn a_change_within_the_tick_of_a_coarse_clock_is_processed_before_its_source_goe
 
 #[test]
 fn a_file_that_a_coarse_clock_shows_unchanged_is_read_again_and_then_left() {
-    let place = Place::new();
+    let place = TestDir::new();
     let Some(_mount) = odd::mount(&place.input(), coarse()) else { return };
     place.put("file", "the first");
     assert_eq!(place.once(&[]).code, 0);
@@ -150,7 +150,7 @@ fn a_file_that_a_coarse_clock_shows_unchanged_is_read_again_and_then_left() {
 /// FAT and SSHFS give a file another number once the kernel forgot it: its size, its times and its content decide.
 #[test]
 fn files_whose_inode_numbers_do_not_last_are_published_once_and_disposed_of() {
-    let place = Place::new();
+    let place = TestDir::new();
     let odd = Oddities { renumbers: true, ..Oddities::default() };
     let Some(_mount) = odd::mount(&place.input(), odd) else { return };
     for number in 0..20 {

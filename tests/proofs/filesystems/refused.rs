@@ -2,20 +2,20 @@
 //! to blame.
 
 use crate::{
-    files::{Place, Running, tree},
+    files::{Running, TestDir, tree},
     filesystems::{NEITHER, NO_REPLACE},
     mounts::Mount,
 };
 
 /// `--once` with failpoints.
-fn once_with(place: &Place, failpoints: &str, args: &[&str]) -> crate::files::Ended {
+fn once_with(place: &TestDir, failpoints: &str, args: &[&str]) -> crate::files::Ended {
     let args = [&["run", "--config", "tidemill.toml", "--once"], args].concat();
     Running::start(place.tidemill(&args).env("FAILPOINTS", failpoints)).end()
 }
 
 #[test]
 fn an_output_with_neither_the_flag_nor_links_is_refused_at_the_start() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("file", "content");
     let ended = once_with(&place, NEITHER, &["--on-success", "delete"]);
     assert_eq!(ended.code, 78, "{ended:?}");
@@ -30,7 +30,7 @@ fn an_output_with_neither_the_flag_nor_links_is_refused_at_the_start() {
 
 #[test]
 fn a_read_only_input_is_refused_where_sources_are_to_be_removed_and_taken_where_they_stay() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("file", "content");
     let Some(_mount) = Mount::read_only(&place.input(), &place.input()) else { return };
     let ended = place.once(&["--on-success", "delete"]);
@@ -46,7 +46,7 @@ fn a_read_only_input_is_refused_where_sources_are_to_be_removed_and_taken_where_
 
 #[test]
 fn check_probe_reports_what_each_directory_can_do() {
-    let place = Place::new();
+    let place = TestDir::new();
     let check = |failpoints: &str| {
         let args = ["check", "--config", "tidemill.toml", "--on-success", "delete", "--probe"];
         Running::start(place.tidemill(&args).env("FAILPOINTS", failpoints)).end()
@@ -70,7 +70,7 @@ fn check_probe_reports_what_each_directory_can_do() {
 /// By default it is in the output, which may be a mount.
 #[test]
 fn a_state_directory_on_a_network_file_system_is_refused_with_the_key_to_set() {
-    let place = Place::new();
+    let place = TestDir::new();
     let file = place.put("file", "content");
     for args in [&["run", "--once"][..], &["check"]] {
         let args = [args, &["--config", "tidemill.toml"]].concat();
@@ -88,7 +88,7 @@ fn a_state_directory_on_a_network_file_system_is_refused_with_the_key_to_set() {
 
 #[test]
 fn a_state_directory_on_a_local_fuse_mount_is_taken() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("file", "content");
     let (real, mounted) = (place.root().join("real"), place.state());
     std::fs::create_dir(&real).unwrap();

@@ -1,7 +1,7 @@
 //! Archives that are made to fill a disk or the memory.
 
 use crate::{
-    files::{Place, tree, until},
+    files::{TestDir, tree, until},
     hostile::{
         packed::{FORMATS, zeros},
         process::peak_memory,
@@ -14,7 +14,7 @@ const MEMORY: u64 = 192 * MIB;
 
 /// A bomb that is met by the running service: it is quarantined for this reason, quickly, within
 /// the memory, and the file next to it is processed.
-fn defused(place: &Place, transforms: &str, name: &str, bomb: &[u8], why: &str) {
+fn defused(place: &TestDir, transforms: &str, name: &str, bomb: &[u8], why: &str) {
     let running = place.watch(&["--transform", transforms, "--on-success", "delete"]);
     let kept = place.quarantine().join(name);
     place.put(name, bomb);
@@ -37,7 +37,7 @@ fn defused(place: &Place, transforms: &str, name: &str, bomb: &[u8], why: &str) 
 fn a_bomb_of_each_format_is_stopped_by_the_ratio() {
     for (undo, extension) in FORMATS {
         let bomb = zeros(extension, 256 * MIB);
-        let place = Place::new();
+        let place = TestDir::new();
         place.configure("max_ratio = 100");
         let name = format!("bomb.{extension}");
         defused(&place, undo, &name, &bomb, "100");
@@ -49,7 +49,7 @@ fn a_bomb_of_each_format_is_stopped_by_the_ratio() {
 fn a_bomb_of_each_format_is_stopped_by_the_size() {
     for (undo, extension) in FORMATS {
         let bomb = zeros(extension, 256 * MIB);
-        let place = Place::new();
+        let place = TestDir::new();
         place.configure("max_output = \"8MiB\"\nmax_ratio = 1000000000");
         let name = format!("bomb.{extension}");
         defused(&place, undo, &name, &bomb, "8388608");
@@ -60,7 +60,7 @@ fn a_bomb_of_each_format_is_stopped_by_the_size() {
 #[test]
 fn an_archive_in_an_archive_is_stopped_by_the_default_limits_of_the_whole_chain() {
     for (undo, extension) in FORMATS {
-        let place = Place::new();
+        let place = TestDir::new();
         let inner = zeros(extension, 256 * MIB);
         let bomb = crate::hostile::packed::pack(extension, &inner);
         let name = format!("bomb.{extension}.{extension}");
@@ -70,7 +70,7 @@ fn an_archive_in_an_archive_is_stopped_by_the_default_limits_of_the_whole_chain(
 
 #[test]
 fn an_archive_in_an_archive_that_is_packed_again_is_stopped_as_well() {
-    let place = Place::new();
+    let place = TestDir::new();
     let inner = zeros("gz", 256 * MIB);
     let bomb = crate::hostile::packed::pack("gz", &inner);
     defused(&place, "decompress,decompress,zstd", "bomb.gz.gz", &bomb, "2000");

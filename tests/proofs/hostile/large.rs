@@ -3,7 +3,7 @@
 use std::{fs::File, time::Instant};
 
 use crate::{
-    files::{Place, until},
+    files::{TestDir, until},
     hostile::process::{open_files, peak_memory},
     prove,
 };
@@ -15,7 +15,7 @@ const DEADLINE_SECONDS: u64 = 6;
 #[test]
 fn a_sparse_tebibyte_costs_no_memory_holds_up_nobody_and_is_left_by_the_stop() {
     let name = "a_sparse_tebibyte_costs_no_memory_holds_up_nobody_and_is_left_by_the_stop";
-    let place = Place::new();
+    let place = TestDir::new();
     let deadline = format!("{DEADLINE_SECONDS}s");
     let running = place.watch(&["--on-success", "delete", "--shutdown-deadline", &deadline]);
     let path = place.root().join("tebibyte");

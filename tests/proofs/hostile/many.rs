@@ -3,7 +3,7 @@
 use std::{fs, time::Instant};
 
 use crate::{
-    files::{Place, Running},
+    files::{Running, TestDir},
     hostile::process::field,
     prove,
 };
@@ -39,7 +39,7 @@ pub fn watched(running: &Running, longest: u64) -> (u64, u64) {
 fn very_many_tiny_files_take_bounded_memory_and_descriptors() {
     let name = "very_many_tiny_files_take_bounded_memory_and_descriptors";
     let count = prove::count(100_000);
-    let place = Place::new();
+    let place = TestDir::new();
     for number in 0..count {
         // Some in each directory, as producers do, and most in one.
         let dir = place.input().join(if number % 4 == 0 {

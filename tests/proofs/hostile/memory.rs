@@ -8,7 +8,7 @@ use tidemill::{
 };
 
 use crate::{
-    files::{Place, Running, tree},
+    files::{Running, TestDir, tree},
     hostile::{many::watched, packed},
     prove,
 };
@@ -37,7 +37,7 @@ fn within(transforms: &str, content: impl Fn(u64, u64) -> Vec<u8>, large: u64) -
     // Less would be refused; the quarter is for the content.
     let need = Need::within(&chain, bounds, 64 * MIB, false).of_large(1);
     let limit = (need + need / 3).div_ceil(MIB) + 1;
-    let place = Place::new();
+    let place = TestDir::new();
     let table = format!("[limits]\nmemory = \"{limit}MiB\"\nworkers = 2\n");
     let config = place.root().join("tidemill.toml");
     let text = fs::read_to_string(&config).unwrap();
@@ -99,7 +99,7 @@ fn the_memory_limit_holds_with_the_codecs_in_it() {
 fn the_memory_limit_holds_where_small_sources_become_large_outputs() {
     const LIMIT_MIB: u64 = 96;
     const FILES: u64 = 96;
-    let place = Place::new();
+    let place = TestDir::new();
     let table = format!("[limits]\nmemory = \"{LIMIT_MIB}MiB\"\n");
     let config = place.root().join("tidemill.toml");
     let text = fs::read_to_string(&config).unwrap();

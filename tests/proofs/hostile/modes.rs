@@ -7,14 +7,14 @@ use std::{
     process::Command,
 };
 
-use crate::files::{Place, Running, tree, until};
+use crate::files::{Running, TestDir, tree, until};
 
 fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
 /// The service under this umask.
-fn under(umask: &str, place: &Place, args: &[&str], failpoints: &str) -> Running {
+fn under(umask: &str, place: &TestDir, args: &[&str], failpoints: &str) -> Running {
     let tidemill = place.tidemill(&[&["run", "--config", "tidemill.toml"], args].concat());
     let mut shell = Command::new("sh");
     shell
@@ -40,7 +40,7 @@ const MODES: [(&str, u32, u32); 6] = [
 #[test]
 fn an_output_has_its_sources_mode_under_every_umask_without_the_set_user_id_bits() {
     for umask in ["000", "022", "077"] {
-        let place = Place::new();
+        let place = TestDir::new();
         for (name, source, _) in MODES {
             let path = place.put(name, "content");
             fs::set_permissions(path, Permissions::from_mode(source)).unwrap();
@@ -58,7 +58,7 @@ fn an_output_has_its_sources_mode_under_every_umask_without_the_set_user_id_bits
 #[test]
 fn what_the_service_keeps_for_itself_is_nobody_elses_to_write_under_every_umask() {
     for umask in ["000", "022", "077"] {
-        let place = Place::new();
+        let place = TestDir::new();
         let bad = place.put("sub/bad", "no archive");
         fs::set_permissions(bad, Permissions::from_mode(0o600)).unwrap();
         let args = [
@@ -99,9 +99,9 @@ fn what_the_service_keeps_for_itself_is_nobody_elses_to_write_under_every_umask(
 #[test]
 fn a_temporary_file_is_the_services_alone_until_it_has_its_sources_mode() {
     for umask in ["000", "077"] {
-        let place = Place::new();
+        let place = TestDir::new();
         let running = under(umask, &place, &[], "write=sleep(100)");
-        running.until_said("event=pipeline.ready");
+        running.until_logged("event=pipeline.ready");
         let source = place.put("large", vec![b'l'; 2 << 20]);
         fs::set_permissions(source, Permissions::from_mode(0o600)).unwrap();
         until("its temporary file", || !place.leftovers().is_empty());
@@ -125,7 +125,7 @@ fn an_output_directory_is_as_private_as_its_sources_and_no_more_open_than_the_um
     for (umask, private, shared) in
         [("000", 0o750, 0o777), ("022", 0o750, 0o755), ("077", 0o700, 0o700)]
     {
-        let place = Place::new();
+        let place = TestDir::new();
         place.put("private/sub/file", "content");
         place.put("shared/file", "content");
         for (dir, mode) in [("private", 0o750), ("shared", 0o777)] {

@@ -3,7 +3,7 @@
 use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, path::PathBuf};
 
 use crate::{
-    files::{Place, Running, tree, until},
+    files::{Running, TestDir, tree, until},
     hostile::process::get,
 };
 
@@ -32,7 +32,7 @@ fn assert_plain(what: &str, text: &str) {
 
 /// The service at its most talkative, on a directory and two files of that name: one good, one bad.
 fn assert_escaped(format: &str) {
-    let place = Place::new();
+    let place = TestDir::new();
     let (name, good) = (sly(), crate::hostile::packed::pack("gz", b"content"));
     let (name, dir) = (OsStr::from_bytes(&name), PathBuf::from(OsStr::from_bytes(&sly()[..200])));
     let args = [
@@ -52,7 +52,7 @@ fn assert_escaped(format: &str) {
     ];
     fs::create_dir(place.input().join(&dir)).unwrap();
     let running = Running::start(place.tidemill(&args).env("RUST_LOG", "trace"));
-    running.until_said("phase=READY".trim_start_matches(if format == "json" {
+    running.until_logged("phase=READY".trim_start_matches(if format == "json" {
         "phase="
     } else {
         ""

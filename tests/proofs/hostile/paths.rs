@@ -4,11 +4,11 @@ use std::fs;
 
 use rusqlite::Connection;
 
-use crate::files::{Place, tree};
+use crate::files::{TestDir, tree};
 
 /// A place with a quarantined file, and a secret next to the input.
-fn place() -> Place {
-    let place = Place::new();
+fn place() -> TestDir {
+    let place = TestDir::new();
     fs::write(place.root().join("secret"), "secret").unwrap();
     place.put("sub/bad", "no archive");
     let ended = place.once(&["--transform", "gunzip", "--on-success", "delete"]);
@@ -52,7 +52,7 @@ fn a_ledger_whose_source_leads_out_gets_nothing_put_there() {
 
 #[test]
 fn a_configuration_with_dots_means_the_directories_they_lead_to() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("a", "content");
     let inside = place.run(&["run", "in", "in/../in/out", "--once"]);
     assert_eq!(inside.code, 78, "{inside:?}");

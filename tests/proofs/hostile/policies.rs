@@ -6,14 +6,14 @@ use std::{
 };
 
 use crate::{
-    files::{Place, tree, until},
+    files::{TestDir, tree, until},
     hostile::{NOBODY, is_root, process::get},
     prove,
 };
 
 /// A place with a file of two names, the other one outside, and one of a single name.
-fn linked(lines: &str) -> Place {
-    let place = Place::new();
+fn linked(lines: &str) -> TestDir {
+    let place = TestDir::new();
     place.configure(lines);
     let outside = place.root().join("outside");
     fs::write(&outside, "linked").unwrap();
@@ -63,7 +63,7 @@ fn a_hard_link_is_left_alone_where_it_is_refused_and_taken_once_it_is_alone() {
 
 #[test]
 fn a_file_that_gets_a_second_name_after_it_was_looked_at_is_refused_by_its_handle() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.configure("hard_links = \"refuse\"");
     // The claim waits: what the name is by then is what counts.
     let args = ["--on-success", "delete", "--http", "127.0.0.1:0"];
@@ -94,7 +94,7 @@ fn files_of_any_owner_are_taken_by_default_and_only_the_inputs_owners_where_it_s
         ("owners = \"any\"", vec!["mine", "theirs"]),
         ("owners = \"same\"", vec!["mine"]),
     ] {
-        let place = Place::new();
+        let place = TestDir::new();
         place.configure(lines);
         chown(place.input(), Some(NOBODY), Some(NOBODY)).unwrap();
         let mine = place.put("mine", "of the input's owner");

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    files::{Place, Running, tree, until},
+    files::{Running, TestDir, tree, until},
     hostile::{
         NOBODY, is_root,
         process::{field, threads},
@@ -33,7 +33,7 @@ fn root_keeps_in_every_thread_only_what_files_of_other_users_need_and_says_so_on
         // A port that only root may listen at; most likely nobody has it.
         (["--http", "127.0.0.1:1001"], KEPT | NET_BIND_SERVICE),
     ] {
-        let place = Place::new();
+        let place = TestDir::new();
         let running = place.watch(&args);
         let all = threads(running.pid());
         assert!(all.len() > 10, "{}", all.len());
@@ -57,7 +57,7 @@ fn root_keeps_in_every_thread_only_what_files_of_other_users_need_and_says_so_on
 
 #[test]
 fn a_state_directory_that_was_swapped_for_a_link_is_refused_and_nothing_is_made_through_it() {
-    let place = Place::new();
+    let place = TestDir::new();
     let elsewhere = place.root().join("elsewhere");
     std::fs::create_dir(&elsewhere).unwrap();
     std::fs::write(elsewhere.join("config.toml"), "mine").unwrap();
@@ -77,7 +77,7 @@ fn a_state_directory_of_another_user_is_reported_where_the_service_is_root() {
         return prove::skipped(name, "this is not root");
     }
     let warning = "running as root with another user's state directory";
-    let place = Place::new();
+    let place = TestDir::new();
     let own = place.once(&[]);
     assert!(!own.stderr.contains(warning), "{own:?}");
     std::os::unix::fs::chown(place.state(), Some(NOBODY), None).unwrap();
@@ -88,7 +88,7 @@ fn a_state_directory_of_another_user_is_reported_where_the_service_is_root() {
 
 #[test]
 fn a_link_in_the_place_of_the_resolved_configuration_is_replaced_and_not_followed() {
-    let place = Place::new();
+    let place = TestDir::new();
     std::fs::create_dir(place.state()).unwrap();
     let victim = place.root().join("victim");
     std::fs::write(&victim, "mine").unwrap();
@@ -111,7 +111,7 @@ fn a_stalled_upload_of_another_user_is_not_taken_while_it_is_open() {
         return prove::skipped(name, "this is not root");
     }
     for on_success in ["keep", "delete"] {
-        let place = Place::new();
+        let place = TestDir::new();
         std::fs::create_dir(place.state()).unwrap();
         for dir in [place.input(), place.output(), place.state()] {
             std::os::unix::fs::chown(dir, Some(NOBODY), Some(NOBODY)).unwrap();
@@ -154,6 +154,6 @@ fn a_stalled_upload_of_another_user_is_not_taken_while_it_is_open() {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the producer renames it")]
-fn move_in(place: &Place, path: &Path) {
+fn move_in(place: &TestDir, path: &Path) {
     std::fs::rename(path, place.input().join(path.file_name().unwrap())).unwrap();
 }

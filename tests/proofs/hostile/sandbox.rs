@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    files::{Ended, Place, Running, tree, until},
+    files::{Ended, Running, TestDir, tree, until},
     hostile::{
         packed,
         process::{field, threads},
@@ -20,7 +20,7 @@ const ENFORCED: &str = "sandbox active";
 
 /// Whether the kernel holds all of it; printed where it does not.
 fn kernel_has_it(name: &str) -> bool {
-    let place = Place::new();
+    let place = TestDir::new();
     let ended = place.once(&["--sandbox", "require"]);
     if ended.code == 78 {
         prove::skipped(name, ended.stderr.trim());
@@ -34,7 +34,7 @@ fn a_thread_of_a_confined_process_reaches_nothing_but_what_is_allowed() {
     if !kernel_has_it(name) {
         return;
     }
-    let place = Place::new();
+    let place = TestDir::new();
     let root = place.root();
     for dir in ["one", "two", "log", "read", "read_files"] {
         fs::create_dir(root.join(dir)).unwrap();
@@ -96,7 +96,7 @@ fn in_the_sandbox_every_fate_of_a_source_is_met_across_directories() {
         return;
     }
     for on_success in ["keep", "delete", "archive:elsewhere/done"] {
-        let place = Place::new();
+        let place = TestDir::new();
         place.configure("quarantine = \"kept/for/me\"\ntransforms = \"gunzip,zstd\"");
         let running = place.watch(&[
             "--sandbox",
@@ -108,7 +108,7 @@ fn in_the_sandbox_every_fate_of_a_source_is_met_across_directories() {
             "--http",
             "127.0.0.1:0",
         ]);
-        running.until_said(ENFORCED);
+        running.until_logged(ENFORCED);
         let packed = gzip(b"content");
         let large = gzip(&b"large".repeat(100_000));
         place.put("a.gz", &packed);
@@ -152,7 +152,7 @@ fn every_thread_of_the_service_was_started_after_the_sandbox_closed() {
     if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
         return prove::skipped(name, "there is no strace");
     }
-    let place = Place::new();
+    let place = TestDir::new();
     let trace = place.root().join("trace");
     place.put("a", "content");
     let tidemill =
@@ -182,7 +182,7 @@ fn every_thread_of_the_service_was_started_after_the_sandbox_closed() {
 #[test]
 fn every_thread_of_the_service_has_no_new_privileges() {
     for args in [["--sandbox", "best-effort"], ["--sandbox", "off"]] {
-        let place = Place::new();
+        let place = TestDir::new();
         let running = place.watch(&args);
         let threads = threads(running.pid());
         assert!(threads.len() > 10, "{}", threads.len());
@@ -210,7 +210,7 @@ fn made_again(name: &str, dir: &str) {
     if !kernel_has_it(name) {
         return;
     }
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch(&["--on-success", "delete"]);
     let dir = place.root().join(dir);
     fs::remove_dir_all(&dir).unwrap();
@@ -232,13 +232,13 @@ fn made_again(name: &str, dir: &str) {
 
 #[test]
 fn a_directory_that_was_moved_away_and_back_is_the_same_to_the_sandbox() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch(&[]);
     let away = place.root().join("away");
     fs::rename(place.input(), &away).unwrap();
-    running.until_said("input unavailable, intake paused");
+    running.until_logged("input unavailable, intake paused");
     fs::rename(&away, place.input()).unwrap();
-    running.until_said("input available, intake resumed");
+    running.until_logged("input available, intake resumed");
     place.put("a", "content");
     until("a", || place.output().join("a.zst").exists());
     assert_eq!(running.stop().code, 0);
@@ -252,7 +252,7 @@ fn what_a_pipeline_that_is_configured_no_more_left_is_finished_in_the_sandbox() 
 }
 
 fn is_finished_by_another(killed_at: &str) {
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("a", "content");
     let old = ["run", "in", "out", "--once", "--state-dir", "state", "--on-success", "archive:old"];
     let mut killed = place.tidemill(&old);
@@ -273,7 +273,7 @@ fn is_finished_by_another(killed_at: &str) {
 }
 
 /// The service in a process that has as many sandboxes around it as the kernel allows.
-fn where_no_more_fits(place: &Place, mode: &str) -> Ended {
+fn where_no_more_fits(place: &TestDir, mode: &str) -> Ended {
     let tidemill = env!("CARGO_BIN_EXE_tidemill");
     let next =
         [tidemill, "run", "--config", "tidemill.toml", "--once", "--sandbox", mode].join("\n");
@@ -288,7 +288,7 @@ fn where_the_kernel_cannot_the_best_effort_goes_on_and_require_does_not_start() 
     {
         return;
     }
-    let place = Place::new();
+    let place = TestDir::new();
     place.put("a", "content");
     let refused = where_no_more_fits(&place, "require");
     assert_eq!(refused.code, 78, "{refused:?}");
@@ -304,7 +304,7 @@ fn where_the_kernel_cannot_the_best_effort_goes_on_and_require_does_not_start() 
 
 #[test]
 fn off_is_off_and_says_so() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = place.watch(&["--sandbox", "off"]);
     assert!(running.log().contains("sandbox disabled by the configuration"), "{}", running.log());
     assert!(!running.log().contains(ENFORCED), "{}", running.log());

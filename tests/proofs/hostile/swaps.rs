@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    files::{Place, Running, decompressed, tree, until},
+    files::{Running, TestDir, decompressed, tree, until},
     hostile::{NOBODY, is_root, programs},
     prove,
 };
@@ -18,8 +18,8 @@ use crate::{
 const SECRET: &str = "the secret that only root may read";
 
 /// A place whose input and staging directory are the producer's; what is outside is not.
-fn place(producer: u32) -> Place {
-    let place = Place::new();
+fn place(producer: u32) -> TestDir {
+    let place = TestDir::new();
     let root = place.root();
     fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
     for dir in ["staging", "in/dir", "outside", "outside/dir"] {

@@ -248,8 +248,8 @@ impl World {
         let path = there[at];
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidemill"));
         command.arg("reprocess").arg("--state-dir").arg(self.tree.path("state"));
-        let said = command.arg(self.whole("in", path)).output().expect("reprocess");
-        if said.status.success() {
+        let output = command.arg(self.whole("in", path)).output().expect("reprocess");
+        if output.status.success() {
             *self.appeared.entry((path, hash(&self.now[path]))).or_default() += 1;
             self.figures.reprocessed += 1;
         }

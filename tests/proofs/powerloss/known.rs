@@ -20,7 +20,7 @@ pub enum Mark {
     Taken { id: i64 },
     /// An operator is about to have this source processed again.
     Requested { source: PathBuf },
-    /// The service has stopped, and said that nothing was left.
+    /// The service has stopped, and reported that nothing was left.
     Stopped,
 }
 

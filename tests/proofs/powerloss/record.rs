@@ -276,9 +276,9 @@ impl Studio {
         let asked = |what: &str, of: &Path| {
             let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
             command.arg(what).arg("--state-dir").arg(&state).arg(of);
-            let said = command.output().expect("a request");
+            let requested = command.output().expect("a request");
             let may_fail = scenario.interruption == Interruption::Kill;
-            assert!(may_fail || said.status.success(), "{scenario}: {said:?}");
+            assert!(may_fail || requested.status.success(), "{scenario}: {requested:?}");
         };
         let lines = lines(&self.tape.events());
         match scenario.request {

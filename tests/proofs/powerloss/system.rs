@@ -63,14 +63,14 @@ impl Kind {
     }
 }
 
-/// Runs a program; an error has what it said.
+/// Runs a program; an error has what it printed.
 fn run(command: &mut Command) -> io::Result<()> {
     let output = command.output()?;
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    Err(io::Error::other(format!("{command:?}: {said}")))
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    Err(io::Error::other(format!("{command:?}: {printed}")))
 }
 
 /// From here on the machine seems to have been started again, to this thread and its children: its

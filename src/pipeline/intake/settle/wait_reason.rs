@@ -71,10 +71,10 @@ impl SettleTable {
             None => {}
         }
         let Fingerprint { modified_ns, changed_ns, .. } = waiting.identity;
-        let age_ns = now_ns.saturating_sub(modified_ns.max(changed_ns));
+        let age = u64::try_from(now_ns.saturating_sub(modified_ns.max(changed_ns)));
         let min_age = self.rules.min_age;
         // The age of a file with a time in the future is the time since its first observation.
-        if u64::try_from(age_ns).map_or(Duration::ZERO, Duration::from_nanos) < min_age {
+        if age.map_or(Duration::ZERO, Duration::from_nanos) < min_age {
             return WaitReason::Young(min_age);
         }
         match self.rules.settle {

@@ -253,7 +253,7 @@ fn find_earlier_output<'a>(
         _ => false,
     };
     let Job { input, metadata, .. } = &staged.job;
-    let is_of_this_run = staged.job.context.ledger.is_of_this_run(record.id);
+    let is_of_this_run = staged.job.context.ledger.session().is_of_this_run(record.id);
     let is_same_source = staged.job.succession.is_none_or(|succession| record.id > succession)
         && earlier_output::is_same_source(record, &metadata.identity, &**input, is_of_this_run)?;
     Ok(EarlierOutput { record, is_as_published, is_same_source })

@@ -95,7 +95,7 @@ fn find_interrupted_move(job: &Job) -> ledger::Result<Option<PathBuf>> {
 
 fn record(job: &Job, reason: &Reason, moved_to: Option<PathBuf>) -> Record {
     Record {
-        id: job.context.ledger.next_id(),
+        id: job.context.ledger.session().next_id(),
         pipeline: job.context.id,
         source: job.path.clone(),
         identity: job.metadata.identity,
