@@ -229,7 +229,9 @@ impl<'a> Plan<'a> {
             return Ok(Planned { fate: Fate::Quarantine, reason: unusable, ..planned });
         }
         let output = parent.join(name);
-        let looked = Dir::open(&self.config.output).and_then(|root| root.stat_beneath(&output));
+        let (parent, name) = fs::split(&output);
+        let looked = Dir::open(&self.config.output)
+            .and_then(|root| root.open_beneath(parent)?.stat(Path::new(name)));
         let taken = match looked {
             // The run creates the output.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

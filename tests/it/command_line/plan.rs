@@ -113,3 +113,29 @@ fn a_plan_needs_no_ledger_and_reports_what_it_cannot_read() {
     let missing = place.run(&["plan", "missing", "out"]);
     assert_eq!(missing.code, 78, "{missing:?}");
 }
+
+/// What a source's record, a number and a directory's name decide.
+#[test]
+fn a_plan_knows_requested_outputs_numbers_and_files_in_the_place_of_directories() {
+    let place = TestDir::new();
+    place.put("again", "again");
+    assert_eq!(place.once(&[]).code, 0);
+    assert_eq!(place.run(&["reprocess", "--state-dir", "state", "in/again"]).code, 0);
+    place.put("taken", "taken");
+    std::fs::write(place.output().join("taken.zst"), "another program's").unwrap();
+    place.put("d/x", "x");
+    std::fs::write(place.output().join("d"), "no directory").unwrap();
+    for (on_exists, taken, code) in
+        [("fail", fate("quarantine", None), 65), ("suffix", fate("publish", None), 65)]
+    {
+        let fates = fates(&place, &["--on-exists", on_exists]);
+        assert_eq!(fates["again"], fate("publish", Some("again.zst")), "{on_exists}");
+        assert_eq!(fates["taken"], taken, "{on_exists}");
+        assert_eq!(fates["d/x"], fate("quarantine", None), "{on_exists}");
+        assert_eq!(plan(&place, &["--on-exists", on_exists]).code, code);
+    }
+    let ended = place.once(&["--on-exists", "suffix"]);
+    assert_eq!(ended.code, 65, "{ended:?}");
+    assert_eq!(place.published("taken.1.zst"), b"taken");
+    assert_eq!(place.published("again.zst"), b"again");
+}

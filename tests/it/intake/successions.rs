@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use tidemill::limits;
 
 use crate::{
-    files::{TestDir, Running, until},
+    files::{Running, TestDir, until},
     intake::{
         ends_well,
         renames::{held, open, published, until_staged},
