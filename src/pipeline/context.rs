@@ -82,8 +82,11 @@ impl Context {
                 names == TemporaryNames::Ignore && config::temporary_name(path).is_some()
             };
             let counts = move |path: &Path| filter.allows(path) && !is_temporary(path);
-            let ledger = Arc::clone(&ledger);
-            Arc::new(Successions::new(counts, is_temporary, move || ledger.session().next_id()))
+            // The watch's queue, which has the successions, lasts longer than the ledger.
+            let ledger = Arc::downgrade(&ledger);
+            let next_id =
+                move || ledger.upgrade().map_or(RecordId::MAX, |it| it.session().next_id());
+            Arc::new(Successions::new(counts, is_temporary, next_id))
         });
         let breaker = CircuitBreaker::new(&config.name, Arc::clone(&meter));
         let operator_pause = Arc::new(OperatorPause::new(&config.name, Arc::clone(&meter)));
