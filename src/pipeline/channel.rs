@@ -145,6 +145,18 @@ impl<T> Inlet<T> {
         }
     }
 
+    /// Waits for at least one item and takes its share of the queued ones, of which this number of threads
+    /// take one each, but at most `limit`; empty when closed.
+    fn receive_share(&self, limit: usize, threads: usize) -> Vec<T> {
+        let mut receiver = self.receiver.lock();
+        let Some(first) = receiver.blocking_recv() else { return Vec::new() };
+        let count = (receiver.len() + 1).div_ceil(threads.max(1)).min(limit);
+        let mut batch = vec![first];
+        batch.extend((1..count).map_while(|_| receiver.try_recv().ok()));
+        self.meter.left(batch.len() as u64);
+        batch
+    }
+
     /// Waits for at least one item and takes up to `limit` queued items; empty when closed.
     pub fn receive_batch(&self, limit: usize) -> Vec<T> {
         let mut batch = Vec::new();
@@ -215,8 +227,9 @@ impl Panics {
 /// How a stage passes its items to the next one.
 pub enum Handoff<T> {
     /// Takes up to [`limits::HANDOFF_FILES_MAX`] queued items and sends their results together: under
-    /// load the next stage is woken once for many items, and a single item is sent at once.
-    Together,
+    /// load the next stage is woken once for many items, and a single item is sent at once. The
+    /// `threads` of the stage leave each other their share.
+    Together { threads: usize },
     /// Like `Together`, but works on all items at once first.
     Prepared {
         prepare: fn(&mut [T]),
@@ -231,7 +244,7 @@ pub enum Handoff<T> {
 impl<T> std::fmt::Debug for Handoff<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Together => "Together",
+            Self::Together { .. } => "Together",
             Self::Prepared { .. } => "Prepared",
             Self::Singly => "Singly",
         })
@@ -241,15 +254,22 @@ impl<T> std::fmt::Debug for Handoff<T> {
 impl<T> Handoff<T> {
     const fn batch_limit(&self) -> usize {
         match self {
-            Self::Together | Self::Prepared { .. } => limits::HANDOFF_FILES_MAX,
+            Self::Together { .. } | Self::Prepared { .. } => limits::HANDOFF_FILES_MAX,
             Self::Singly => 1,
+        }
+    }
+
+    const fn threads(&self) -> usize {
+        match self {
+            Self::Together { threads } => *threads,
+            Self::Prepared { .. } | Self::Singly => 1,
         }
     }
 
     fn must_send_before(&self, item: &T) -> bool {
         match self {
             Self::Prepared { may_wait, .. } => may_wait(item),
-            Self::Together | Self::Singly => false,
+            Self::Together { .. } | Self::Singly => false,
         }
     }
 }
@@ -263,7 +283,7 @@ pub fn run<T: Item, M>(
     mut send: impl FnMut(M),
 ) {
     loop {
-        let mut batch = inlet.receive_batch(handoff.batch_limit());
+        let mut batch = inlet.receive_share(handoff.batch_limit(), handoff.threads());
         if batch.is_empty() {
             return;
         }

@@ -109,7 +109,9 @@ impl Wiring {
             (staged, to_dispose),
         )?;
         threads.start("dispose", move || disposer.run(&dispose_requests))?;
-        let outlet = self.start_process(&mut threads, &channels, &shared, share, &to_commit)?;
+        let runs_programs = context.config.transforms.runs_programs();
+        let process = (share, runs_programs, &to_commit);
+        let outlet = self.start_process(&mut threads, &channels, &shared, process)?;
         Ok(Stages { outlet, threads: threads.handles })
     }
 
@@ -119,8 +121,7 @@ impl Wiring {
         threads: &mut Threads,
         channels: &ChannelBuilder<'_>,
         shared: &Shared,
-        share: Share,
-        to_commit: &Outlet<Staged>,
+        (share, runs_programs, to_commit): (Share, bool, &Outlet<Staged>),
     ) -> io::Result<Outlet<Job>> {
         let (to_claim, settled) = channels.build("claim");
         let (to_read, claimed) = channels.build::<Claimed>("read");
@@ -150,7 +151,7 @@ impl Wiring {
             let shared = shared.clone();
             let work = timed(Stage::Read, |claimed, _| read::read_small(claimed));
             let send = move |loaded| to_transform.send(loaded);
-            move || channel::run(&shared, &claimed, &Handoff::Together, work, send)
+            move || channel::run(&shared, &claimed, &Handoff::Together { threads: 1 }, work, send)
         })?;
         for _ in 0..share.workers {
             let (shared, loaded) = (shared.clone(), loaded.clone());
@@ -163,15 +164,23 @@ impl Wiring {
                 SmallResult::Transformed(transformed) => to_write.send(transformed),
                 SmallResult::Grown(claimed) => to_large.send(Streamed::Grown(claimed)),
             };
+            // A program may run for long, and the next file need not wait for it.
+            let handoff = if runs_programs {
+                Handoff::Singly
+            } else {
+                Handoff::Together { threads: share.workers as usize }
+            };
             threads.start("transform", move || {
-                channel::run(&shared, &loaded, &Handoff::Together, work, send);
+                channel::run(&shared, &loaded, &handoff, work, send);
             })?;
         }
         threads.start("write", {
             let (shared, to_commit) = (shared.clone(), to_commit.clone());
             let work = timed(Stage::Write, |transformed, _| write::write_small(transformed));
             let send = move |staged| to_commit.send(staged);
-            move || channel::run(&shared, &transformed, &Handoff::Together, work, send)
+            move || {
+                channel::run(&shared, &transformed, &Handoff::Together { threads: 1 }, work, send)
+            }
         })?;
         start_lanes(threads, (&claim, &codecs), share.workers, &large, to_commit)?;
         Ok(to_claim)

@@ -203,3 +203,26 @@ fn a_reload_with_another_program_is_refused() {
 }
 
 const MOMENT: Duration = Duration::from_millis(300);
+
+/// Each run waits for the other one: a worker that took both files would do so in vain.
+#[test]
+fn programs_run_side_by_side_however_few_files_there_are() {
+    let meeting = tempfile::tempdir().expect("a directory");
+    let path = meeting.path().display();
+    let script =
+        format!("cat; : > {path}/$$; until [ $(ls {path} | wc -l) -ge 2 ]; do sleep 0.01; done");
+    let command = format!(
+        "command = [\"/bin/sh\", \"-c\", {script:?}]\nread = [\"{path}\"]\nwrite = [\"{path}\"]\n\
+         memory = \"32MiB\"\ntimeout = \"20s\""
+    );
+    let keys = "attempts = 1\n[limits]\nworkers = 2";
+    let mut setting = Setting::new("exec:p", &[("p", &command)], keys);
+    for name in ["a", "b"] {
+        setting.tree.put(name, name.as_bytes());
+    }
+    assert_eq!(setting.once(), 0, "{}", setting.tree.log());
+    for name in ["a", "b"] {
+        assert_eq!(setting.output(name), name.as_bytes());
+    }
+    setting.assert_nothing_left();
+}
