@@ -55,7 +55,7 @@ pub const ERROR_NAMES: [&str; 6] = [
 /// The operations that durability relies on. A test can omit each one with `return(out)`, to see that
 /// the proofs detect it (`tests/proofs/powerloss/mutants.rs`). Two steps in the wrong order are the same as an
 /// omitted barrier between them.
-pub const BARRIERS: [&str; 32] = [
+pub const BARRIERS: [&str; 33] = [
     "barrier::new_directory",
     "barrier::temp",
     "barrier::temp_directory",
@@ -86,6 +86,7 @@ pub const BARRIERS: [&str; 32] = [
     "barrier::line_proof",
     "barrier::torn_line",
     "barrier::rewritten_lines",
+    "barrier::rewritten_ledger",
     "barrier::events_directory",
     "barrier::idle_flush",
 ];

@@ -74,6 +74,7 @@ pub mod failpoint;
 pub mod fingerprint;
 pub mod limits;
 pub mod outcome;
+mod page_cache;
 pub mod phase;
 pub mod policy;
 pub mod reason;

@@ -14,15 +14,6 @@ pub fn advise_sequential(file: &File) -> io::Result<()> {
     Ok(fadvise(file, 0, None, Advice::Sequential)?)
 }
 
-/// Drops the pages of a synced file, so that they are read from the disk again. A file system without a
-/// page cache has none to drop.
-pub fn drop_cached(file: &File) -> io::Result<()> {
-    match fadvise(file, 0, None, Advice::DontNeed) {
-        Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL) => Ok(()),
-        result => Ok(result?),
-    }
-}
-
 /// Gives `to` the entire content of `from` by sharing its blocks (`ioctl_ficlone(2)`); returns
 /// false if the file system cannot, or the files are on two.
 pub fn share_content(from: &File, to: &File) -> io::Result<bool> {

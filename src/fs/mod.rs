@@ -32,9 +32,7 @@ pub use extended::{ExtendedAttributes, remove_acl};
 pub use filesystem::{
     DirtyPages, boot_id, is_mount, is_network, is_remote, prefers_syncfs, sync_file_system,
 };
-pub use kernel_io::{
-    advise_sequential, copy_range, drop_cached, has_hole, share_content, start_writeback,
-};
+pub use kernel_io::{advise_sequential, copy_range, has_hole, share_content, start_writeback};
 pub use lease::{Writers, check_writers};
 pub use lock::{Lock, LockError, LockHolder};
 pub use numbered::{free_number, latest_number, numbered_name};

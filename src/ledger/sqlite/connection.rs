@@ -59,7 +59,6 @@ pub(super) fn migrate(path: &Path, writer: &mut Connection) -> Result<()> {
 /// SQLite itself returns it for ENOSPC only, and not for its `-shm` file. Not for a sync: it is unknown
 /// what that made durable.
 pub(super) fn with_full(connection: &Connection, error: rusqlite::Error) -> rusqlite::Error {
-    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     let is_write = error.sqlite_error().is_some_and(|error| {
         matches!(error.extended_code, ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE)
     });
@@ -67,12 +66,17 @@ pub(super) fn with_full(connection: &Connection, error: rusqlite::Error) -> rusq
         return error;
     }
     let cause = sys::cause(connection);
-    if matches!(cause.kind(), StorageFull | QuotaExceeded | FileTooLarge) {
+    if is_full(&cause) {
         let full = ffi::Error::new(ffi::SQLITE_FULL);
         rusqlite::Error::SqliteFailure(full, Some(cause.to_string()))
     } else {
         error
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 pub(super) fn ledger_error(
@@ -88,6 +92,7 @@ pub(super) fn ledger_error(
         Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
             ErrorKind::Busy
         }
+        _ if source.downcast_ref::<io::Error>().is_some_and(is_full) => ErrorKind::Full,
         _ => ErrorKind::Failed,
     };
     Error { path: path.to_path_buf(), action, kind, source }

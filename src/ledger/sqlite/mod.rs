@@ -9,6 +9,7 @@
 
 mod boot;
 mod connection;
+mod repair;
 mod rows;
 mod schema;
 mod sys;
@@ -28,6 +29,7 @@ use super::{
 };
 use crate::{failpoint, fingerprint::Fingerprint, sync::Mutex};
 use connection::{connect, create, ledger_error, make_durable, migrate, sync_parent};
+use repair::repair;
 use writer::Writer;
 
 /// The first value of `in_use` in `meta`. It is [`IN_USE`] during use, and the boot of a clean stop
@@ -55,6 +57,7 @@ impl Sqlite {
         if is_new {
             create(path).map_err(|error| ledger_error(path, "create", error))?;
         }
+        failpoint::barrier("barrier::rewritten_ledger", || repair(path))?;
         let mut writer = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         make_durable(path, &writer)?;
         migrate(path, &mut writer)?;

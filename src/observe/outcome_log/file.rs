@@ -4,18 +4,17 @@ use std::{
     collections::HashSet,
     fs::{File, OpenOptions},
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
-    num::NonZeroU64,
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{Advice, FlockOperation, OFlags, fadvise},
+    fs::{FlockOperation, OFlags},
     io::Errno,
 };
 
 use super::proof::{Line, Proof};
-use crate::{failpoint, outcome::OutcomeKind};
+use crate::{failpoint, outcome::OutcomeKind, page_cache};
 
 /// Range at the end of the file that is searched for lines without a state in the ledger after a crash.
 const TAIL_BYTES: u64 = 64 * 1024 * 1024;
@@ -152,8 +151,7 @@ impl Log {
 
     /// Rewrites the last bytes unchanged. They include the last append, and everything before it is
     /// durable. After a failed sync the bytes are in memory only, and the next sync, even of another
-    /// process, finds nothing to write. Their pages are dropped first: to ext4 a page whose write failed
-    /// has its place on the disk, which reads as zeros when it is written again and not allocated again.
+    /// process, finds nothing to write.
     fn rewrite(&self) -> io::Result<()> {
         let length = self.file.metadata()?.len();
         let flags = rustix::fs::fcntl_getfl(&self.file)?;
@@ -162,19 +160,7 @@ impl Log {
             Err(Errno::PERM) => return Ok(()),
             cleared => cleared?,
         }
-        let mut block = Vec::new();
-        // Whole pages.
-        let mut offset = length.saturating_sub(RECENT_BYTES) / BLOCK_BYTES * BLOCK_BYTES;
-        let mut rewritten = Ok(());
-        while offset < length && rewritten.is_ok() {
-            block.resize(usize::try_from(BLOCK_BYTES.min(length - offset)).unwrap_or(0), 0);
-            rewritten = self
-                .file
-                .read_exact_at(&mut block, offset)
-                .and_then(|()| drop_cached(&self.file, offset, block.len()))
-                .and_then(|()| self.file.write_all_at(&block, offset));
-            offset += block.len() as u64;
-        }
+        let rewritten = page_cache::rewrite(&self.file, length.saturating_sub(RECENT_BYTES));
         rustix::fs::fcntl_setfl(&self.file, flags)?;
         rewritten
     }
@@ -203,14 +189,6 @@ impl Log {
             line.clear();
         }
         Ok(())
-    }
-}
-
-/// Drops the clean pages of a range. A file system without a page cache has none to drop.
-fn drop_cached(file: &File, offset: u64, length: usize) -> io::Result<()> {
-    match fadvise(file, offset, NonZeroU64::new(length as u64), Advice::DontNeed) {
-        Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL) => Ok(()),
-        dropped => Ok(dropped?),
     }
 }
 

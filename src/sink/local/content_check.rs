@@ -8,7 +8,7 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 
-use crate::{failpoint, fs, ledger::Hash, limits};
+use crate::{failpoint, fs, ledger::Hash, limits, page_cache};
 
 /// The size of the read buffer, which is on the stack: most outputs are smaller.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -29,7 +29,7 @@ pub fn check(
     }
     let is_large = size > limits::SMALL_FILE_MAX_BYTES as u64;
     if is_large && verify {
-        fs::drop_cached(file)?;
+        page_cache::drop_cached(file)?;
     } else if is_large && !fs::has_hole(file, size)? {
         return Ok(());
     }

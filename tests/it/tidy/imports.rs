@@ -8,7 +8,7 @@ use std::{
 use super::{code, is_test, root, sources};
 
 /// Modules of layer 1 and below, and the layer of each.
-const LAYERS: [(&str, u32); 30] = [
+const LAYERS: [(&str, u32); 31] = [
     ("cli", 8),
     ("service", 7),
     ("http", 6),
@@ -32,6 +32,7 @@ const LAYERS: [(&str, u32); 30] = [
     ("limits", 0),
     ("display_path", 0),
     ("outcome", 0),
+    ("page_cache", 0),
     ("patience", 0),
     ("phase", 0),
     ("policy", 0),

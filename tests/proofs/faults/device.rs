@@ -22,14 +22,18 @@ use fuser::{
     Generation, INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty,
     ReplyEntry, ReplyOpen, ReplyWrite, Request, WriteFlags,
 };
+use rusqlite::Connection;
 use rustix::process::Signal;
+use tidemill::ledger::{HistoryQuery, Ledger, Record, State, sqlite::Sqlite};
 
 use crate::{
-    harness::{LINKS, Tree, wait_for},
+    harness::{LINKS, Service, Tree, wait_for},
     prove::{self, Random},
 };
 
 const KINDS: [&str; 3] = ["ext4", "xfs", "btrfs"];
+const DEVICE: &str = "a device that fails";
+const MISSING: &str = "no FUSE, loop device or mkfs";
 const DISK: u64 = 2;
 const BYTES: u64 = 320 << 20;
 const BLOCK: usize = 4096;
@@ -38,10 +42,11 @@ const CONTENT: &[u8] = b"content ";
 /// How the events file begins.
 const LINE: &[u8] = b"{\"time\":";
 
-/// One file, the disk; this many of the next writes with content fail.
+/// One file, the disk; of the next writes with such a block this many fail.
 struct Server {
     image: File,
     failing: Arc<AtomicUsize>,
+    fails: fn(&[u8]) -> bool,
 }
 
 fn attributes(inode: INodeNo) -> FileAttr {
@@ -117,9 +122,7 @@ impl Filesystem for Server {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let is_content = |block: &[u8]| block.starts_with(CONTENT) || block.starts_with(LINE);
-        let has_content = data.chunks(BLOCK).any(is_content);
-        let fails = has_content
+        let fails = data.chunks(BLOCK).any(self.fails)
             && self
                 .failing
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
@@ -169,15 +172,15 @@ fn mounted(device: &Path, options: &str, at: &Path) -> bool {
     run("mount", &["-o".as_ref(), options.as_ref(), device, at])
 }
 
-/// Makes it, of this kind, and mounts it at this directory.
-fn device(tree: &Tree, kind: &str, at: &str) -> Option<Device> {
+/// Makes it, of this kind, and mounts it at this directory. Writes with such blocks can fail.
+fn device(tree: &Tree, kind: &str, at: &str, fails: fn(&[u8]) -> bool) -> Option<Device> {
     let (image, served, at) = (tree.path("image"), tree.path("served"), tree.path(at));
     let file = File::options().read(true).write(true).create_new(true).open(&image).ok()?;
     file.set_len(BYTES).ok()?;
     fs::create_dir(&served).ok()?;
     run(&format!("mkfs.{kind}"), &["-q".as_ref(), &image]).then_some(())?;
     let failing = Arc::new(AtomicUsize::new(0));
-    let server = Server { image: file, failing: Arc::clone(&failing) };
+    let server = Server { image: file, failing: Arc::clone(&failing), fails };
     let mut config = Config::default();
     config.mount_options = vec![MountOption::FSName("device".to_owned()), MountOption::RW];
     let session = fuser::spawn_mount(server, &served, &config).ok()?;
@@ -222,8 +225,8 @@ impl Case {
 /// The acknowledged outputs, or the archived sources, that have not their content on the disk; none where this cannot be tried here.
 fn lost(case: Case) -> Option<Vec<PathBuf>> {
     let mut tree = Tree::new();
-    let Some(disk) = device(&tree, case.kind, case.at) else {
-        prove::skipped("a device that fails", "no FUSE, loop device or mkfs");
+    let Some(disk) = device(&tree, case.kind, case.at, |block| block.starts_with(CONTENT)) else {
+        prove::skipped(DEVICE, MISSING);
         return None;
     };
     for number in 0..case.files {
@@ -344,8 +347,8 @@ const EVENTS_ON_THE_DEVICE: &str = "state_dir = \"state\"\nevents = \"device/eve
 fn lines_on_the_disk(kind: &str, failpoints: &str) -> Option<usize> {
     let mut tree = Tree::new();
     fs::create_dir(tree.path("device")).expect("directory");
-    let Some(disk) = device(&tree, kind, "device") else {
-        prove::skipped("a device that fails", "no FUSE, loop device or mkfs");
+    let Some(disk) = device(&tree, kind, "device", |block| block.starts_with(LINE)) else {
+        prove::skipped(DEVICE, MISSING);
         return None;
     };
     tree.put("a", b"a source");
@@ -357,7 +360,7 @@ fn lines_on_the_disk(kind: &str, failpoints: &str) -> Option<usize> {
     let once = |failpoints: &str| {
         let mut command = tree.configured("config.toml");
         let child = command.arg("--once").env("FAILPOINTS", failpoints).spawn().expect("start");
-        crate::harness::Service::from(child).wait()
+        Service::from(child).wait()
     };
     disk.failing.store(1, Ordering::Relaxed);
     let code = once("");
@@ -386,5 +389,153 @@ fn a_line_whose_sync_failed_is_written_again_before_it_counts() {
         assert_eq!(lines, 1, "{kind}");
         let lines = lines_on_the_disk(kind, "barrier::rewritten_lines=return(out)");
         assert_eq!(lines, Some(0), "{kind}: the mutant is not seen");
+    }
+}
+
+/// The name of the source whose records the device fails to write: some of it is in each block of them.
+const NAME: &str = "unwritten unwritten unwritten unwritten unwritten unwritten";
+
+fn has_name(block: &[u8]) -> bool {
+    block.windows(NAME.len() / 3).any(|part| NAME.as_bytes().starts_with(part))
+}
+
+/// As the page of a table begins in the database; in the log, pages are not aligned.
+const TABLE: u8 = 0x0d;
+
+/// The write of the ledger that fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failing {
+    /// Of a commit, at its own sync.
+    Commit,
+    /// Of a state update, by the kernel's flusher, before the service is killed.
+    Update,
+    /// Of the database, by the last checkpoint.
+    Checkpoint,
+}
+
+/// The service with its ledger on the device.
+fn on_the_device(tree: &Tree, failpoints: &str, more: &[&str]) -> Service {
+    let args = ["--state-dir", "device/state", "--settle", "0s"];
+    tree.start_with(failpoints, "keep", &[&args, more].concat())
+}
+
+/// Waits until everything is acknowledged, and every record is marked.
+fn wait_for_marks(tree: &Tree) {
+    let is_marked = || {
+        let ledger = Sqlite::open_read_only(&tree.path("device/state/ledger.sqlite"));
+        let records = ledger.and_then(|ledger| ledger.history(&HistoryQuery::default()));
+        let is_done =
+            |records: Vec<Record>| records.iter().all(|record| record.state == State::Done);
+        tree.acknowledged().len() == tree.contents.len() && records.is_ok_and(is_done)
+    };
+    assert!(wait_for(is_marked), "{:?}\n{}", tree.acknowledged(), tree.log());
+}
+
+/// Ends with the write failed, in memory only, and reported to another program.
+fn fail_a_write(tree: &mut Tree, disk: &Device, failing: Failing) {
+    let flush = || run("sync", &["-f".as_ref(), &disk.at]);
+    let arm = || disk.failing.store(1, Ordering::Relaxed);
+    let code = if failing == Failing::Commit {
+        tree.put("first", b"a source");
+        assert_eq!(on_the_device(tree, "", &["--once"]).wait(), 0, "{}", tree.log());
+        tree.put(NAME, b"a source");
+        arm();
+        on_the_device(tree, "", &["--once"]).wait()
+    } else {
+        tree.put(NAME, b"a source");
+        let service = on_the_device(tree, "barrier::idle_flush=return(out)", &[]);
+        wait_for_marks(tree);
+        if failing == Failing::Checkpoint {
+            flush();
+            arm();
+            service.signal(Signal::TERM);
+        } else {
+            arm();
+            flush();
+            service.signal(Signal::KILL);
+        }
+        service.wait()
+    };
+    let expected = if failing == Failing::Update { -9 } else { 74 };
+    let left = disk.failing.load(Ordering::Relaxed);
+    assert_eq!((code, left), (expected, 0), "{failing:?}\n{}", tree.log());
+    // Each file: one write can be of several.
+    for name in ["ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"] {
+        let file = File::open(tree.path("device/state").join(name)).expect("open");
+        // Whether it still has an error to report depends on the file system.
+        file.sync_all().ok();
+    }
+}
+
+/// What a power loss leaves of a ledger whose write failed, and which the next start, with these failpoints,
+/// continued, while another program reads the ledger or not: the exit code of the start after that, and what
+/// this published again.
+fn after_power_loss(
+    kind: &str,
+    (failing, is_read): (Failing, bool),
+    failpoints: &str,
+) -> Option<(i32, Vec<PathBuf>)> {
+    let mut tree = Tree::new();
+    fs::create_dir(tree.path("device")).expect("directory");
+    let fails: fn(&[u8]) -> bool = if failing == Failing::Checkpoint {
+        |block| block.first() == Some(&TABLE) && has_name(block)
+    } else {
+        has_name
+    };
+    let Some(disk) = device(&tree, kind, "device", fails) else {
+        prove::skipped(DEVICE, MISSING);
+        return None;
+    };
+    fail_a_write(&mut tree, &disk, failing);
+    let reader = is_read.then(|| {
+        // One that could write would make a checkpoint at its end.
+        let path = tree.path("device/state/ledger.sqlite");
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let reader = Connection::open_with_flags(path, flags).expect("open");
+        reader.execute_batch("BEGIN; SELECT count(*) FROM records").expect("read");
+        reader
+    });
+    for number in 0..5 {
+        tree.put(&format!("later {number}"), b"a source");
+    }
+    if failing == Failing::Checkpoint {
+        assert_eq!(on_the_device(&tree, failpoints, &["--once"]).wait(), 0, "{}", tree.log());
+    } else {
+        let service = on_the_device(&tree, failpoints, &[]);
+        wait_for_marks(&tree);
+        service.signal(Signal::KILL);
+        service.wait();
+    }
+    drop(reader);
+    // Everything was acknowledged, and its consumer took it.
+    tree.assert_done("keep");
+    for path in tree.files("out") {
+        #[expect(clippy::disallowed_methods, reason = "as a consumer")]
+        fs::remove_file(tree.path("out").join(path)).expect("take");
+    }
+    let at = disk.at.clone();
+    drop(disk);
+    assert!(mounted(&tree.path("image"), "loop", &at), "a new mount");
+    let code = on_the_device(&tree, "", &["--once"]).wait();
+    run("umount", &[&at]);
+    Some((code, tree.files("out")))
+}
+
+/// And its mutants: the next start finds what was not written in memory, and appends to it.
+#[test]
+fn what_was_not_written_of_the_ledger_is_written_before_more_is() {
+    for kind in KINDS {
+        for failing in [Failing::Commit, Failing::Update, Failing::Checkpoint] {
+            let sound = (0, Vec::new());
+            for is_read in [false, true] {
+                let Some(after) = after_power_loss(kind, (failing, is_read), "") else { return };
+                assert_eq!(after, sound, "{kind} {failing:?} {is_read}");
+            }
+            let failpoints = "barrier::rewritten_ledger=return(out)";
+            let mutant = after_power_loss(kind, (failing, false), failpoints);
+            // Only ext4 does not allocate again what it failed to write.
+            let is_seen = failing != Failing::Checkpoint || kind == "ext4";
+            assert_eq!(mutant != Some(sound), is_seen, "{kind} {failing:?}: {mutant:?}");
+        }
     }
 }

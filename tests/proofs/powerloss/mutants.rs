@@ -138,10 +138,11 @@ const UNSEEN: [(&str, &str); 12] = [
 ];
 
 /// Barriers whose lack other disks or another scenario show, and where their mutants are.
-const ELSEWHERE: [(&str, &str); 4] = [
+const ELSEWHERE: [(&str, &str); 5] = [
     ("barrier::content", "tests/proofs/faults/late.rs"),
     ("barrier::group_result", "tests/proofs/faults/device.rs"),
     ("barrier::rewritten_lines", "tests/proofs/faults/device.rs"),
+    ("barrier::rewritten_ledger", "tests/proofs/faults/device.rs"),
     ("barrier::idle_flush", "tests/proofs/powerloss/idle.rs"),
 ];
 
