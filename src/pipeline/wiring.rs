@@ -179,7 +179,7 @@ impl Wiring {
             let work = timed(Stage::Write, |transformed, _| write::write_small(transformed));
             let send = move |staged| to_commit.send(staged);
             move || {
-                channel::run(&shared, &transformed, &Handoff::Together { threads: 1 }, work, send)
+                channel::run(&shared, &transformed, &Handoff::Together { threads: 1 }, work, send);
             }
         })?;
         start_lanes(threads, (&claim, &codecs), share.workers, &large, to_commit)?;
