@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     config,
-    fs::NodeId,
+    fs::{self, NodeId},
     ledger::{self, Ledger, PipelineId, RecordId},
     observe::{PipelineMeter, Tracer, display_path},
     pipeline::{
@@ -81,7 +81,15 @@ impl Context {
             let is_temporary = move |path: &Path| {
                 names == TemporaryNames::Ignore && config::temporary_name(path).is_some()
             };
-            let counts = move |path: &Path| filter.allows(path) && !is_temporary(path);
+            let marker = config.keys.marker.clone();
+            let is_marker = move |path: &Path| {
+                let end = marker.as_deref().map(str::as_bytes);
+                end.is_some_and(|end| path.as_os_str().as_encoded_bytes().ends_with(end))
+            };
+            let is_own = |path: &Path| path.file_name().is_some_and(fs::is_internal_name);
+            let counts = move |path: &Path| {
+                filter.allows(path) && !is_temporary(path) && !is_marker(path) && !is_own(path)
+            };
             // The watch's queue, which has the successions, lasts longer than the ledger.
             let ledger = Arc::downgrade(&ledger);
             let next_id =

@@ -208,7 +208,8 @@ pub async fn ledger(
                 ledger.leave().inspect(|()| failure.ended())
             })
         };
-        let opened = life.start("ledger", LIMIT, open, close).await;
+        // It may have a long log to write again.
+        let opened = life.start("ledger", RECOVERY_TIMEOUT, open, close).await;
         let opened = opened.map_err(map_ledger_start_error(ServiceError::Storage));
         if !storage.repeats(&opened).await {
             return opened;

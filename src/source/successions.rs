@@ -28,6 +28,8 @@ pub struct Successions {
 struct Name {
     /// Since when it has no file.
     vacated: Option<Instant>,
+    /// When a file was seen there after that: its event may be missing, as below a new directory.
+    seen: Option<Instant>,
     succeeded: Option<RecordId>,
 }
 
@@ -57,9 +59,26 @@ impl Successions {
         let mut names = self.names.lock();
         let vacated = Some(Instant::now());
         if let Some(name) = names.get_mut(path) {
-            name.vacated = vacated;
-        } else if names.len() < limits::PENDING_FILES_MAX && (self.counts)(path) {
-            names.insert(path.to_path_buf(), Name { vacated, succeeded: None });
+            (name.vacated, name.seen) = (vacated, None);
+            return;
+        }
+        if !(self.counts)(path) {
+            return;
+        }
+        if names.len() >= limits::PENDING_FILES_MAX {
+            forget_free(&mut names);
+        }
+        if names.len() < limits::PENDING_FILES_MAX {
+            names.insert(path.to_path_buf(), Name { vacated, ..Name::default() });
+        }
+    }
+
+    /// Notes that a look found a file under a name.
+    pub fn seen(&self, path: &Path) {
+        if let Some(name) = self.names.lock().get_mut(path)
+            && name.vacated.is_some()
+        {
+            name.seen.get_or_insert_with(Instant::now);
         }
     }
 
@@ -83,7 +102,9 @@ impl Successions {
         let mut names = self.names.lock();
         let Some(name) = names.get_mut(path) else { return };
         let Some(vacated) = name.vacated.take() else { return };
-        if is_other(vacated.elapsed() > limits::ABSENCE_TIME) {
+        // The event of a file that was seen long ago does not come any more.
+        let had_file = name.seen.take().is_some_and(|at| at.elapsed() > limits::ABSENCE_TIME);
+        if !had_file && is_other(vacated.elapsed() > limits::ABSENCE_TIME) {
             name.succeeded = Some((self.next_id)());
         }
         if name.succeeded.is_none() {
@@ -93,16 +114,24 @@ impl Successions {
 
     /// Forgets the names that are free, after a loss of events.
     pub fn overflow(&self) {
-        self.names.lock().retain(|_, name| {
-            name.vacated = None;
-            name.succeeded.is_some()
-        });
+        forget_free(&mut self.names.lock());
+    }
+
+    /// Returns the names that got another file, and those that have none for long.
+    #[must_use]
+    pub fn unrecorded(&self) -> (Vec<PathBuf>, Vec<PathBuf>) {
+        let names = self.names.lock();
+        let of = |is_wanted: &dyn Fn(&Name) -> bool| {
+            let wanted = names.iter().filter(|(_, name)| is_wanted(name));
+            wanted.map(|(path, _)| path.clone()).collect()
+        };
+        let is_free = |name: &Name| name.vacated.is_some_and(is_old);
+        (of(&|name| name.succeeded.is_some()), of(&is_free))
     }
 
     /// Forgets that a name is free: the ledger has that, or has nothing of it. What happened a moment ago
     /// stays.
     pub fn recorded(&self, path: &Path) {
-        let is_old = |at: Instant| at.elapsed() >= limits::ABSENCE_TIME;
         let mut names = self.names.lock();
         if let Some(name) = names.get_mut(path)
             && name.vacated.is_some_and(is_old)
@@ -133,6 +162,17 @@ impl Successions {
             }
         }
     }
+}
+
+fn is_old(at: Instant) -> bool {
+    at.elapsed() >= limits::ABSENCE_TIME
+}
+
+fn forget_free(names: &mut HashMap<PathBuf, Name>) {
+    names.retain(|_, name| {
+        (name.vacated, name.seen) = (None, None);
+        name.succeeded.is_some()
+    });
 }
 
 #[cfg(test)]
@@ -246,13 +286,37 @@ mod tests {
         assert!(successions.names.lock().is_empty());
     }
 
+    /// It was created where its event is missing: the next version is an update.
     #[test]
-    fn names_that_were_vacated_are_bounded() {
+    fn a_name_whose_file_was_seen_long_ago_is_not_free() {
+        let (successions, path) = (successions(), Path::new("a"));
+        successions.vacated(path);
+        successions.seen(path);
+        wait(&successions, path);
+        if let Some(name) = successions.names.lock().get_mut(path) {
+            name.seen = name.seen.and_then(|at| at.checked_sub(2 * limits::ABSENCE_TIME));
+        }
+        successions.renamed(None, path);
+        assert_eq!(successions.of(path), None);
+        // A look between the two events of a rotation.
+        successions.vacated(path);
+        successions.seen(path);
+        successions.renamed(None, path);
+        assert!(successions.of(path).is_some());
+    }
+
+    #[test]
+    fn names_that_were_vacated_are_bounded_and_later_ones_are_noted() {
         let successions = successions();
-        for number in 0..limits::PENDING_FILES_MAX + 5 {
-            successions.vacated(Path::new(&number.to_string()));
+        let path = |number: usize| PathBuf::from(number.to_string());
+        successions.vacated(&path(0));
+        successions.renamed(None, &path(0));
+        for number in 1..=limits::PENDING_FILES_MAX {
+            successions.vacated(&path(number));
         }
         successions.vacated(Path::new("left out"));
-        assert_eq!(successions.names.lock().len(), limits::PENDING_FILES_MAX);
+        assert_eq!(successions.names.lock().len(), 2);
+        successions.renamed(None, &path(limits::PENDING_FILES_MAX));
+        assert_eq!(successions.unrecorded().0.len(), 2);
     }
 }

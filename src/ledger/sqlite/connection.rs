@@ -31,9 +31,13 @@ pub(super) fn connect(path: &Path, mode: OpenFlags) -> Result<Connection> {
     connection.set_prepared_statement_cache_capacity(32);
     // Without this SQLite plans a statement again for each bound value, because of the partial
     // index.
-    connection
-        .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
-        .map_err(|error| ledger_error(path, "set up", error))?;
+    // A connection that closes would also make a checkpoint, drop its errors, and remove the log.
+    for option in
+        [DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE]
+    {
+        let set = connection.set_db_config(option, true);
+        set.map_err(|error| ledger_error(path, "set up", error))?;
+    }
     Ok(connection)
 }
 

@@ -65,7 +65,7 @@ impl Sqlite {
             failpoint::barrier("barrier::ledger_directory", || sync_parent(path))
                 .map_err(|error| ledger_error(path, "make durable", error))?;
         }
-        Self::with_writer(path, writer)
+        Self::with_writer(path, Writer::new(writer))
     }
 
     /// Opens an existing ledger to write to it next to a service that may use it, also an older one:
@@ -80,22 +80,22 @@ impl Sqlite {
         writer
             .pragma_update(None, "wal_autocheckpoint", 0)
             .map_err(|error| ledger_error(path, "set up", error))?;
-        Self::with_writer(path, writer)
+        Self::with_writer(path, Writer::without_checkpoints(writer))
     }
 
     /// Opens the ledger read-only, next to a service that uses it.
     pub fn open_read_only(path: &Path) -> Result<Self> {
         let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         schema::check(&connection).map_err(|error| ledger_error(path, "read", error))?;
-        Self::with_writer(path, connection)
+        Self::with_writer(path, Writer::without_checkpoints(connection))
     }
 
-    fn with_writer(path: &Path, writer: Connection) -> Result<Self> {
+    fn with_writer(path: &Path, writer: Writer) -> Result<Self> {
         let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         let read = || -> rusqlite::Result<(String, i64, String)> {
             let sql = "SELECT coalesce(max(id), 0) FROM records";
-            let last_id = writer.query_row(sql, [], |row| row.get(0))?;
-            Ok((rows::meta(&writer, "instance")?, last_id, rows::meta(&writer, "boot_first_id")?))
+            let last_id = reader.query_row(sql, [], |row| row.get(0))?;
+            Ok((rows::meta(&reader, "instance")?, last_id, rows::meta(&reader, "boot_first_id")?))
         };
         let (instance, last_id, boot_first_id) =
             read().map_err(|error| ledger_error(path, "read", error))?;
@@ -106,7 +106,7 @@ impl Sqlite {
         Ok(Self {
             path: path.to_path_buf(),
             instance,
-            writer: Mutex::new(Writer::new(writer)),
+            writer: Mutex::new(writer),
             reader: Mutex::new(reader),
             session: Session::new(last_id, boot_first_id.parse().unwrap_or(LAST_ID)),
             broken: AtomicBool::new(false),

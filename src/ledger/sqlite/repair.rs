@@ -6,6 +6,7 @@
 
 use std::{
     fs::{self, File},
+    io,
     path::Path,
 };
 
@@ -21,12 +22,19 @@ use crate::page_cache::{drop_cached, rewrite};
 /// Writes the log again, and moves it into the database. A clean stop leaves no log. Other processes can read
 /// meanwhile, and see no change; a transaction that writes is waited for.
 pub fn repair(path: &Path) -> Result<()> {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    if !fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
-        return Ok(());
-    }
     let failed = |error| ledger_error(path, "repair", error);
+    // SQLite follows a link, and keeps the log where it leads.
+    let target = match fs::canonicalize(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        target => target.map_err(failed)?,
+    };
+    let mut log = target.into_os_string();
+    log.push("-wal");
+    match fs::metadata(&log) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found if found.as_ref().is_ok_and(|log| log.len() == 0) => return Ok(()),
+        found => found.map_err(failed)?,
+    };
     // Closed after the connection: closing it drops all locks that this process has on the file.
     let database = File::open(path).map_err(failed)?;
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;

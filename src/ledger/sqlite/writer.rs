@@ -23,11 +23,18 @@ pub struct Writer {
     connection: Connection,
     /// The time of the oldest commit that is not synced.
     unsynced_since: Option<Instant>,
+    /// Leaves the log to the service: only that repairs it first.
+    makes_checkpoints: bool,
 }
 
 impl Writer {
     pub const fn new(connection: Connection) -> Self {
-        Self { connection, unsynced_since: None }
+        Self { connection, unsynced_since: None, makes_checkpoints: true }
+    }
+
+    /// As [`Self::new`], next to a service or before its start.
+    pub const fn without_checkpoints(connection: Connection) -> Self {
+        Self { connection, unsynced_since: None, makes_checkpoints: false }
     }
 
     /// Commits one transaction, and makes a checkpoint if the log is long.
@@ -77,6 +84,9 @@ impl Writer {
     }
 
     fn checkpoint_if_long(&self) -> rusqlite::Result<()> {
+        if !self.makes_checkpoints {
+            return Ok(());
+        }
         let status = self.connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)").and_then(
             |mut statement| {
                 statement.query_row([], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))

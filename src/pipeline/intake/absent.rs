@@ -83,19 +83,32 @@ impl Intake {
         });
         let paths: Vec<PathBuf> = due.iter().map(|name| name.path.clone()).collect();
         let (mut again, error) = mark(&*self.context.ledger, self.context.id, due);
+        let is_recorded = |path: &&PathBuf| again.iter().all(|name| name.path != **path);
+        for path in paths.iter().filter(is_recorded) {
+            self.context.successions.as_ref().inspect(|all| all.recorded(path));
+        }
         // Another program may write to the ledger, or its disk may be full.
         if let Some(error) = error.filter(|error| error.kind == ErrorKind::Failed) {
             tracing::warn!(event = "intake.absence_not_recorded", pipeline = %self.context.name(), %error, "cannot record that kept sources were deleted");
             again.clear();
         }
-        let is_recorded = |path: &&PathBuf| again.iter().all(|name| name.path != **path);
-        for path in paths.iter().filter(is_recorded) {
-            self.context.successions.as_ref().inspect(|all| all.recorded(path));
-        }
         for name in in_flight.into_iter().chain(again) {
             self.absent.push(name, now);
         }
     }
+}
+
+/// Marks the records of all names that lost their file, at the end: the next intake did not see that.
+pub(super) fn mark_all(context: &Context, input: &dyn Source) {
+    let Some(successions) = &context.successions else { return };
+    let (succeeded, free) = successions.unrecorded();
+    for path in &succeeded {
+        mark_succeeded(context, input, path);
+    }
+    let is_free = |path: &PathBuf| matches!(input.stat_fresh(path), Ok(None));
+    let free = free.into_iter().filter(is_free).map(AbsentName::of).collect();
+    // A ledger that cannot be written ends the service with a message of its own.
+    drop(mark(&*context.ledger, context.id, free));
 }
 
 /// Marks the record of the file that had this name before another one succeeded it, and ends the succession.

@@ -118,6 +118,7 @@ impl Intake {
         });
         match result {
             Ok(LookResult::File(mut observation)) => {
+                self.context.successions.as_ref().inspect(|all| all.seen(&path));
                 observation.arrival = arrival;
                 let now = Instant::now();
                 if arrival != Arrival::Unknown {

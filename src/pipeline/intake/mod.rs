@@ -202,6 +202,7 @@ impl Intake {
             RootState::New => {
                 self.scans.clear();
                 self.absent.clear();
+                self.context.successions.as_ref().inspect(|all| all.overflow());
                 self.scans.request(DiscoveredBy::Scan, now);
             }
             RootState::Unavailable(until) => {
@@ -313,16 +314,16 @@ impl Intake {
         let mut deferred = Vec::new();
         let mut is_scanned = scans.is_complete();
         while let Some(feedback) = outcomes.next().await {
-            let Feedback { path, outcome } = &feedback;
-            if let Some(input) = root.input() {
-                absent::mark_succeeded(&context, &**input, path);
-            }
+            let Feedback { outcome, .. } = &feedback;
             is_scanned &= !outcome.has_lost_name();
             let is_left = outcome.is_unfinished() || (counts_all && !once::is_final(outcome));
             summary.unfinished += u64::from(is_left);
             if once && is_left {
                 deferred.push(feedback);
             }
+        }
+        if let Some(input) = root.input() {
+            absent::mark_all(&context, &**input);
         }
         once::log_unfinished(&context, &deferred);
         is_scanned &= !lost_names.has_some(&context, &table);
