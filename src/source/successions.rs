@@ -1,8 +1,9 @@
 //! Names that lost their file and got another one: the new file is another source, as after a log rotation.
 //!
 //! A producer that puts a new version in place of a file renames it over the old one, or leaves its name
-//! free for a moment and then writes the new file under it, or renames it from a temporary name: these are updates. The watch's thread notes each event in the kernel's order, so that neither a batch of
-//! events nor a busy intake hides one.
+//! free for a moment and then writes the new file under it, or renames it from a temporary name: these are
+//! updates. The watch's thread notes each event in the kernel's order, so that neither a batch of events nor a
+//! busy intake hides one.
 
 use std::{
     collections::HashMap,
