@@ -10,14 +10,13 @@ use std::{
 
 use crate::{
     config,
-    fs::{self, NodeId},
+    fs::NodeId,
     ledger::{self, Ledger, PipelineId, RecordId},
     observe::{PipelineMeter, Tracer, display_path},
     pipeline::{
         circuit_breaker::CircuitBreaker, in_commit::InCommit, operator_pause::OperatorPause,
         own_paths::OwnPaths,
     },
-    policy::{OnSuccess, TemporaryNames},
     protocol::{self, SharedOutcomeLog},
     sink::Sink,
     source::successions::Successions,
@@ -69,33 +68,16 @@ pub struct ContextParts {
     pub own_paths: Arc<OwnPaths>,
     /// The pipeline's sources in commit, also those of its jobs before a reload.
     pub in_commit: InCommit,
+    /// The successions of the input's names, if sources are kept.
+    pub successions: Option<Arc<Successions>>,
 }
 
 impl Context {
     pub fn new(index: usize, config: config::Pipeline, parts: ContextParts) -> Self {
         let instance = NodeId::new(parts.ledger.instance());
-        let ContextParts { id, ledger, sink, meter, tracer, events, own_paths, in_commit } = parts;
+        let ContextParts { id, ledger, sink, meter, tracer, events, own_paths, .. } = parts;
+        let (in_commit, successions) = (parts.in_commit, parts.successions);
         own_paths.refresh(&config);
-        let successions = (config.on_success == OnSuccess::Keep).then(|| {
-            let (filter, names) = (config.filter.clone(), config.keys.temporary_names);
-            let is_temporary = move |path: &Path| {
-                names == TemporaryNames::Ignore && config::temporary_name(path).is_some()
-            };
-            let marker = config.keys.marker.clone();
-            let is_marker = move |path: &Path| {
-                let end = marker.as_deref().map(str::as_bytes);
-                end.is_some_and(|end| path.as_os_str().as_encoded_bytes().ends_with(end))
-            };
-            let is_own = |path: &Path| path.file_name().is_some_and(fs::is_internal_name);
-            let counts = move |path: &Path| {
-                filter.allows(path) && !is_temporary(path) && !is_marker(path) && !is_own(path)
-            };
-            // The watch's queue, which has the successions, lasts longer than the ledger.
-            let ledger = Arc::downgrade(&ledger);
-            let next_id =
-                move || ledger.upgrade().map_or(RecordId::MAX, |it| it.session().next_id());
-            Arc::new(Successions::new(counts, is_temporary, next_id))
-        });
         let breaker = CircuitBreaker::new(&config.name, Arc::clone(&meter));
         let operator_pause = Arc::new(OperatorPause::new(&config.name, Arc::clone(&meter)));
         Self {

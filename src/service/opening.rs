@@ -26,6 +26,7 @@ use crate::{
     pipeline::{
         context::{Context, ContextParts},
         in_commit::InCommitTables,
+        intake::discover,
         operator_pause::OperatorPause,
         own_paths::OwnPaths,
     },
@@ -123,6 +124,7 @@ impl PipelineOpener {
             events: Arc::clone(events),
             own_paths: Arc::clone(own),
             in_commit: in_commit.of(id),
+            successions: discover::successions(pipeline, ledger),
         };
         Ok(Arc::new(Context::new(index, pipeline.clone(), parts)))
     }

@@ -16,10 +16,11 @@ use crate::{
     config::{self, Filter},
     fingerprint::{FileId, Fingerprint},
     fs::{self, FileMetadata, Kind},
+    ledger::{Ledger, RecordId},
     pipeline::job::{Arrival, DiscoveredBy, Observation},
-    policy::{SourceRules, TemporaryNames},
+    policy::{OnSuccess, SourceRules, TemporaryNames},
     protocol::eligibility::{self, is_stale},
-    source::{self, Listing, Look, NamedBy, Page, Source},
+    source::{self, Listing, Look, NamedBy, Page, Source, successions::Successions},
 };
 
 /// A scan of the input, or of a part of it.
@@ -69,6 +70,25 @@ pub enum LookResult {
     None,
     /// No file.
     Missing,
+}
+
+/// Returns where the watch notes the successions of the input's names; `None` if sources are not kept.
+#[must_use]
+pub fn successions(
+    config: &config::Pipeline,
+    ledger: &Arc<dyn Ledger>,
+) -> Option<Arc<Successions>> {
+    if config.on_success != OnSuccess::Keep {
+        return None;
+    }
+    let discovery = Discovery::of(config);
+    let names = discovery.clone();
+    let is_temporary = move |path: &Path| !names.has_final_name(path);
+    // The watch's queue, which has the successions, lasts longer than the ledger.
+    let ledger = Arc::downgrade(ledger);
+    let next_id = move || ledger.upgrade().map_or(RecordId::MAX, |it| it.session().next_id());
+    let counts = move |path: &Path| discovery.allows(path);
+    Some(Arc::new(Successions::new(counts, is_temporary, next_id)))
 }
 
 /// The rules by which a path belongs to a pipeline.
