@@ -159,3 +159,50 @@ fn a_clean_stop_leaves_no_log() {
     ledger.leave().expect("leave");
     assert!(!path.with_extension("sqlite-wal").metadata().is_ok_and(|wal| wal.len() > 0));
 }
+
+/// The log as it was left by a kill, and the bytes of it and of the database.
+fn left_by_a_kill() -> (tempfile::TempDir, PathBuf, [u64; 2]) {
+    let (dir, path, ledger) = ledger();
+    let pipeline = pipeline(&ledger);
+    for number in 0..300 {
+        let source = format!("{number} {}", "long ".repeat(4000));
+        let record = record(&ledger, pipeline, source.as_ref(), State::Done);
+        ledger.append(&[record], Flush::Deferred).expect("append");
+    }
+    drop(ledger);
+    let sizes = sizes(&path);
+    (dir, path, sizes)
+}
+
+fn sizes(path: &Path) -> [u64; 2] {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    [log.as_os_str(), path.as_os_str()].map(|path| std::fs::metadata(path).expect("a file").len())
+}
+
+/// Closing a ledger moved its log into the database, and dropped the errors of that.
+#[test]
+fn only_the_service_moves_the_log_into_the_database() {
+    let (_dir, path, [log, database]) = left_by_a_kill();
+    assert!(log > 0);
+    let command = Sqlite::open_existing(&path).expect("open next to a service");
+    for id in 1..300 {
+        command.mark(&[(id, State::Requeued, None)], Flush::Now).expect("mark");
+    }
+    drop(command);
+    let [longer, same] = sizes(&path);
+    assert!(longer >= log && same == database, "{log} -> {longer}, {database} -> {same}");
+    drop(Sqlite::open(&path).expect("open"));
+    let [log, larger] = sizes(&path);
+    assert!(log == 0 && larger > database, "{log}, {database} -> {larger}");
+}
+
+/// SQLite keeps the log where a link leads.
+#[test]
+fn the_log_of_a_linked_ledger_is_repaired() {
+    let (dir, path, _) = left_by_a_kill();
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).expect("link");
+    drop(Sqlite::open(&link).expect("open"));
+    assert_eq!(sizes(&path)[0], 0);
+}

@@ -411,6 +411,14 @@ enum Failing {
     Update,
     /// Of the database, by the last checkpoint.
     Checkpoint,
+    /// Of the database, by the start after a kill.
+    Repair,
+}
+
+impl Failing {
+    const fn is_of_the_database(self) -> bool {
+        matches!(self, Self::Checkpoint | Self::Repair)
+    }
 }
 
 /// The service with its ledger on the device.
@@ -445,16 +453,24 @@ fn fail_a_write(tree: &mut Tree, disk: &Device, failing: Failing) {
         tree.put(NAME, b"a source");
         let service = on_the_device(tree, "barrier::idle_flush=return(out)", &[]);
         wait_for_marks(tree);
-        if failing == Failing::Checkpoint {
+        let end = |service: Service, signal| {
+            service.signal(signal);
+            service.wait()
+        };
+        if failing == Failing::Update {
+            arm();
+            flush();
+            end(service, Signal::KILL)
+        } else if failing == Failing::Checkpoint {
             flush();
             arm();
-            service.signal(Signal::TERM);
+            end(service, Signal::TERM)
         } else {
-            arm();
             flush();
-            service.signal(Signal::KILL);
+            end(service, Signal::KILL);
+            arm();
+            on_the_device(tree, "", &["--once"]).wait()
         }
-        service.wait()
     };
     let expected = if failing == Failing::Update { -9 } else { 74 };
     let left = disk.failing.load(Ordering::Relaxed);
@@ -477,7 +493,7 @@ fn after_power_loss(
 ) -> Option<(i32, Vec<PathBuf>)> {
     let mut tree = Tree::new();
     fs::create_dir(tree.path("device")).expect("directory");
-    let fails: fn(&[u8]) -> bool = if failing == Failing::Checkpoint {
+    let fails: fn(&[u8]) -> bool = if failing.is_of_the_database() {
         |block| block.first() == Some(&TABLE) && has_name(block)
     } else {
         has_name
@@ -498,7 +514,7 @@ fn after_power_loss(
     for number in 0..5 {
         tree.put(&format!("later {number}"), b"a source");
     }
-    if failing == Failing::Checkpoint {
+    if failing.is_of_the_database() {
         assert_eq!(on_the_device(&tree, failpoints, &["--once"]).wait(), 0, "{}", tree.log());
     } else {
         let service = on_the_device(&tree, failpoints, &[]);
@@ -525,7 +541,7 @@ fn after_power_loss(
 #[test]
 fn what_was_not_written_of_the_ledger_is_written_before_more_is() {
     for kind in KINDS {
-        for failing in [Failing::Commit, Failing::Update, Failing::Checkpoint] {
+        for failing in [Failing::Commit, Failing::Update, Failing::Checkpoint, Failing::Repair] {
             let sound = (0, Vec::new());
             for is_read in [false, true] {
                 let Some(after) = after_power_loss(kind, (failing, is_read), "") else { return };
@@ -534,7 +550,7 @@ fn what_was_not_written_of_the_ledger_is_written_before_more_is() {
             let failpoints = "barrier::rewritten_ledger=return(out)";
             let mutant = after_power_loss(kind, (failing, false), failpoints);
             // Only ext4 does not allocate again what it failed to write.
-            let is_seen = failing != Failing::Checkpoint || kind == "ext4";
+            let is_seen = !failing.is_of_the_database() || kind == "ext4";
             assert_eq!(mutant != Some(sound), is_seen, "{kind} {failing:?}: {mutant:?}");
         }
     }
