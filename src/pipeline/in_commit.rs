@@ -82,6 +82,13 @@ pub struct CommitGuard {
     key: Key,
 }
 
+impl CommitGuard {
+    /// Keeps the entry until the process ends: only recovery can finish the job of the source.
+    pub fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
 impl InCommit {
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.0.lock()

@@ -58,6 +58,8 @@ pub struct Job {
     pub origin: DiscoveredBy,
     /// The ledger's newest record of the path, until claim takes it.
     pub prior: Prior,
+    /// Whether the ledger has a record of the path; set by claim.
+    pub is_known: bool,
     /// The record of an earlier job that may have processed the same content; set by claim.
     pub earlier_record: Option<Box<Record>>,
     /// Records with lower numbers are of a source that had its name before; set before its output gets a
@@ -154,6 +156,7 @@ impl Job {
             was_replaced,
             origin,
             prior: Prior::Unknown,
+            is_known: false,
             earlier_record,
             succession: None,
             id,

@@ -30,7 +30,16 @@ pub fn is_same_source(
     match (&record.on_success, record.state) {
         // Its name was free for a while: the producer deleted it or moved it away.
         (OnSuccess::Keep, State::Changed) => Ok(false),
-        (_, State::Changed) => Ok(same_inode && is_of_this_run),
+        (_, State::Changed) if same_inode && is_of_this_run => {
+            // A file that came after it may have got its inode.
+            let born_ns = match input.born_ns(&record.source) {
+                // It lost its name since it was read.
+                Err(error) if error.source.kind() == io::ErrorKind::NotFound => None,
+                born_ns => born_ns.map_err(|error| error.source)?,
+            };
+            Ok(born_ns.is_none_or(|born_ns| born_ns <= record.identity.changed_ns))
+        }
+        (_, State::Changed) => Ok(false),
         (OnSuccess::Keep, _) if same_inode => Ok(true),
         (OnSuccess::Keep, _) => {
             let (parent, _) = fs::split(&record.source);

@@ -9,6 +9,8 @@ pub mod eligibility;
 
 pub mod earlier_output;
 
+pub mod conflict;
+
 pub mod outcome;
 
 pub mod cause;

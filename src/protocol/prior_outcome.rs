@@ -145,7 +145,9 @@ pub fn prior_outcome(
             PriorOutcome::RolledBack
         }
         State::Requeued | State::Withdrawn => PriorOutcome::New,
-        State::Intent if same => PriorOutcome::Unfinished,
+        // Whatever the file is by now: a second output could get the name of the first, which recovery
+        // has yet to publish or to withdraw.
+        State::Intent => PriorOutcome::Unfinished,
         State::Published | State::Done | State::Changed if may_differ => {
             PriorOutcome::MetadataChanged
         }
@@ -217,6 +219,8 @@ pub fn classify(
             let latest_ns = record.at_ns.max(record.identity.changed_ns);
             is_removed || born_ns().is_some_and(|born_ns| born_ns > latest_ns)
         }
+        // It was removed in this boot; the metadata of a new delivery can be equal by chance.
+        PriorOutcome::RetryDispose => is_removed,
         // A server or a disk may lose power without this machine.
         PriorOutcome::RolledBack => {
             is_removed && found.device == record.identity.device && born_ns().is_some()

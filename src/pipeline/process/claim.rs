@@ -116,6 +116,7 @@ impl Claim {
                 return Err(Box::new(job.fail(ClaimError::Ledger { path, source })));
             }
         };
+        job.is_known = record.is_some();
         let Job { context, path, metadata, .. } = &job;
         let on_success = &context.config.on_success;
         let found = &known_identity(record.as_ref(), metadata.identity, job.input.may_renumber());

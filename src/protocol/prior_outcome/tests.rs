@@ -69,6 +69,8 @@ fn only_the_same_file_has_a_prior_outcome() {
         (State::Requeued, false, READ, Is::New, Is::New),
         (State::Skipped, false, READ, Is::Skipped, Is::Skipped),
         (State::Intent, false, READ, Is::Unfinished, Is::Unfinished),
+        (State::Intent, false, touched, Is::Unfinished, Is::Unfinished),
+        (State::Intent, false, written_since, Is::Unfinished, Is::Unfinished),
         (State::Published, false, READ, Is::Done, Is::RetryDispose),
     ] {
         let record = record(state, moved);
@@ -179,6 +181,9 @@ fn a_file_that_comes_after_its_namesake_was_removed_is_new() {
         (&of_this_boot, State::Published, touched, Some(65), Is::MetadataChanged),
         (&of_this_boot, State::Published, touched, None, Is::MetadataChanged),
         (&of_this_boot, State::Published, READ, Some(66), Is::RetryDispose),
+        // All its metadata is that of its namesake, by chance.
+        (&of_this_boot, State::Done, READ, None, Is::New),
+        (&of_another_boot, State::Done, READ, None, Is::RetryDispose),
         (&of_another_boot, State::Done, touched, Some(66), Is::New),
         (&of_another_boot, State::Done, touched, Some(65), Is::MetadataChanged),
     ] {

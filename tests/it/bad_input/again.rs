@@ -86,6 +86,61 @@ fn a_kept_source_that_its_producer_replaces_is_an_update_and_one_that_was_rotate
     assert_eq!(tree(&place.output()).len(), 4, "{:?}", tree(&place.output()));
 }
 
+/// It got the name that had become free, and the output under its own stayed as it was for good.
+#[test]
+fn a_numbered_output_is_updated_under_its_name_after_the_other_one_was_taken() {
+    let place = TestDir::new();
+    place.put("log.1", "day 1");
+    assert_once(&place, &[]);
+    std::fs::rename(place.input().join("log.1"), place.input().join("log.2")).unwrap();
+    place.put("log.1", "day 2");
+    assert_once(&place, &[]);
+    assert_eq!(place.published("log.1.1.zst"), b"day 2");
+    std::fs::remove_file(place.output().join("log.1.zst")).unwrap();
+    place.put("log.1", "day 2, and more");
+    assert_once(&place, &[]);
+    assert_eq!(place.published("log.1.1.zst"), b"day 2, and more");
+    assert!(!place.output().join("log.1.zst").exists(), "{:?}", tree(&place.output()));
+    // Without it the free name is as good.
+    std::fs::remove_file(place.output().join("log.1.1.zst")).unwrap();
+    place.put("log.1", "day 2, at its end");
+    assert_once(&place, &[]);
+    assert_eq!(place.published("log.1.zst"), b"day 2, at its end");
+}
+
+/// The acknowledged output of the first was replaced.
+#[test]
+fn a_file_that_got_the_inode_of_the_one_before_it_is_another_source() {
+    let place = TestDir::new();
+    let gate = place.root().join("gate");
+    std::fs::write(&gate, "").unwrap();
+    let gated = format!("commit::acknowledged=return(while:{})", gate.display());
+    let running = place.watch_with(&["--on-success", "delete"], &gated);
+    let path = place.put("a", "one");
+    let inode =
+        |path: &std::path::Path| std::os::unix::fs::MetadataExt::ino(&path.metadata().unwrap());
+    let first = inode(&path);
+    let output = place.output().join("a.zst");
+    until("the output", || output.exists());
+    // As a journaled ext4 does at once.
+    let is_reused = (0..1000).any(|_| {
+        std::fs::remove_file(&path).unwrap();
+        place.put("a", "the other");
+        inode(&path) == first
+    });
+    std::fs::remove_file(&gate).unwrap();
+    until("the second", || place.output().join("a.1.zst").exists() || !path.exists());
+    drop(running.stop());
+    if !is_reused {
+        return prove::skipped(
+            "a reused inode",
+            "the file system gave no file the inode of another",
+        );
+    }
+    assert_eq!(place.published("a.zst"), b"one");
+    assert_eq!(place.published("a.1.zst"), b"the other");
+}
+
 #[test]
 fn a_file_under_the_name_of_a_kept_source_that_was_gone_for_a_while_is_another_source() {
     let place = TestDir::new();

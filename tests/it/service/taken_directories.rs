@@ -149,3 +149,40 @@ fn an_output_in_a_directory_that_is_taken_while_it_is_published_comes_under_its_
         }
     }
 }
+
+/// The sandbox denies the directory that a consumer made in its place, so the service ends. The outputs
+/// were acknowledged under a path at which they were not.
+#[test]
+fn what_is_published_into_a_root_that_was_taken_is_not_acknowledged_in_the_sandbox() {
+    for name in ["commit::sync", "commit::intended", "commit::renamed"] {
+        let mut tree = Tree::new();
+        let gate = tree.path("gate");
+        fs::write(&gate, "").expect("gate");
+        let state = tree.path("state");
+        let more = ["--state-dir", state.to_str().expect("UTF-8")];
+        let failpoint = format!("{name}=return(while:{})", gate.display());
+        let service = tree.start_with(&failpoint, "delete", &more);
+        tree.put("d/a.log", b"one");
+        let is_named = || tree.files("out").iter().any(|path| path.ends_with("a.log.zst"));
+        let is_staged = || tree.files("out").iter().any(|path| path.starts_with("d"));
+        until("it is at the failpoint", || match name {
+            "commit::renamed" => is_named(),
+            "commit::intended" => intent(&tree),
+            _ => is_staged(),
+        });
+        moved(&tree, "out", "away");
+        fs::create_dir(tree.path("out")).expect("directory");
+        #[expect(clippy::disallowed_methods, reason = "the gate of a failpoint")]
+        fs::remove_file(&gate).expect("gate");
+        let code = service.wait();
+        assert!(tree.acknowledged().is_empty(), "{name}\n{}", tree.log());
+        assert!(tree.path("in/d/a.log").exists(), "{name}\n{}", tree.log());
+        assert_eq!(code, 75, "{name}\n{}", tree.log());
+        // The next start knows the new directory.
+        let restarted = tree.start_with("", "delete", &more);
+        until("it is acknowledged", || tree.acknowledged().contains_key(Path::new("d/a.log")));
+        stopped(&tree, restarted);
+        assert!(tree.path("out/d/a.log.zst").exists(), "{name}\n{}", tree.log());
+        assert!(tree.files("away").is_empty(), "{name}: {:?}", tree.files("away"));
+    }
+}

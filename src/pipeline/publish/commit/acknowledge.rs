@@ -98,7 +98,13 @@ impl Acknowledger {
                 // These jobs hold permits that the stages before this one may wait for when they
                 // stop.
                 let count = waiting.len();
-                waiting.retain(|file| !file.committed.job.is_stopping());
+                let is_stopping = |file: &mut NamedOutput| file.committed.job.is_stopping();
+                for stopped in waiting.extract_if(.., is_stopping) {
+                    let mut job = stopped.committed.job;
+                    if let Some(guard) = job.commit.take() {
+                        guard.keep();
+                    }
+                }
                 if waiting.len() < count {
                     self.context.set_unfinished();
                 }

@@ -2,12 +2,7 @@
 
 use std::{collections::HashSet, ffi::OsString, path::PathBuf, sync::Arc, thread, time::Instant};
 
-use super::{
-    DurableBatch,
-    acknowledge::NamedOutput,
-    conflict::{self, Resolution},
-    source_name,
-};
+use super::{DurableBatch, acknowledge::NamedOutput, conflict, source_name};
 use crate::{
     failpoint,
     ledger::{self, ErrorKind, Flush, Ledger, Output, Record, Replaced, State, StateUpdate},
@@ -23,7 +18,7 @@ use crate::{
         outcome,
     },
     policy::{Durability, OnSuccess},
-    protocol,
+    protocol::{self, conflict::Resolution},
     reason::{Reason, ReasonCode},
     sink::{self, Precondition},
     stage::Stage,
