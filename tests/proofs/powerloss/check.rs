@@ -18,7 +18,7 @@ use crate::{
     powerloss::{
         known::{Known, Line, all_lines, lines},
         record::Recording,
-        scenario::{Layout, MARKER, Places},
+        scenario::{Layout, MARKER, Places, marker_of},
     },
 };
 
@@ -29,7 +29,8 @@ pub type Violation = String;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     pub input: BTreeMap<PathBuf, Vec<u8>>,
-    /// The sources in the input that have a marker, or whose marker is left.
+    /// The sources in the input that have a marker, or whose marker is left. One that is older than its
+    /// file vouches for another one: btrfs can take back the move of a marker and not its source's.
     pub marked: BTreeSet<PathBuf>,
     /// Decoded; an error where that cannot be done.
     pub output: BTreeMap<PathBuf, Result<Vec<u8>, String>>,
@@ -44,6 +45,19 @@ pub struct Seen {
     pub ours: Vec<PathBuf>,
 }
 
+/// Whether the marker of a file is older than the file's content.
+fn is_stale(input: &Path, source: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let times = |path: &Path| {
+        let found = fs::metadata(input.join(path)).ok()?;
+        Some(((found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec())))
+    };
+    let (Some(marker), Some(source)) = (times(&marker_of(source)), times(source)) else {
+        return false;
+    };
+    marker.0.max(marker.1) < source.0.min(source.1)
+}
+
 impl Seen {
     pub fn look(places: &Places, foreign: &BTreeMap<PathBuf, Vec<u8>>) -> Self {
         let mut seen = Self::default();
@@ -52,7 +66,8 @@ impl Seen {
             let (mut files, ours) = files(path);
             seen.ours.extend(ours);
             let markers = files.extract_if(.., |path, _| path.to_string_lossy().ends_with(MARKER));
-            let marked = markers.map(|(path, _)| path.with_extension("")).collect();
+            let sources = markers.map(|(path, _)| path.with_extension(""));
+            let marked = sources.filter(|of| !is_stale(path, of)).collect();
             if *path == places.input {
                 seen.marked = marked;
             }
