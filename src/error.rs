@@ -16,6 +16,8 @@ pub enum Exit {
     Unavailable = 69,
     /// A bug in the program (`EX_SOFTWARE`).
     Internal = 70,
+    /// `put` only: the name is taken by a file with other content (`EX_CANTCREAT`).
+    NameTaken = 73,
     /// Storage failed: no further output could be made durable (`EX_IOERR`).
     Storage = 74,
     /// Files are unfinished, or another process has the state directory; the next start resumes the
@@ -40,6 +42,7 @@ impl Exit {
             Self::Quarantined,
             Self::Unavailable,
             Self::Internal,
+            Self::NameTaken,
             Self::Storage,
             Self::WorkLeft,
             Self::Config,

@@ -63,6 +63,10 @@ pub const CLOSED_QUIET_TIME: Duration = Duration::from_millis(100);
 pub const CLOSED_QUIET_TIME_MAX: Duration = Duration::from_secs(2);
 /// A name of a kept source that is free for this time is one that its producer deleted or moved away.
 pub const ABSENCE_TIME: Duration = Duration::from_secs(1);
+/// The age at which a recovery removes the temporary file of a `tidemill put`: its process has ended.
+pub const ABANDONED_DELIVERY_AGE: Duration = Duration::from_hours(24);
+/// The time between two looks of `tidemill put --wait` at the ledger.
+pub const OUTCOME_POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Half of the finished files whose closes are kept, to recognize such a rename after the publication.
 pub const RECENT_CLOSES_MAX: usize = 2048;
 /// The wait before the next look at a file with a writer; it doubles, and the file's close ends it.

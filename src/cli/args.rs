@@ -25,6 +25,7 @@ Exit codes:
   65  finished, files are in quarantine (--once)
   69  no service is running
   70  internal error
+  73  the name is taken by other content (put)
   74  storage failed
   75  unfinished work, or the state directory is in use: try again
   78  configuration"
@@ -44,6 +45,8 @@ pub enum Command {
     Plan(Plan),
     /// Write an annotated configuration (to the standard output without FILE)
     Init { file: Option<PathBuf> },
+    /// Put files into an input, each at once, complete and durable
+    Put(Put),
     /// List the ledger's records, newest first
     History(History),
     /// Explain why a file was or was not processed
@@ -208,6 +211,33 @@ pub struct History {
     /// The largest number of records
     #[arg(long, value_name = "COUNT")]
     pub limit: Option<u64>,
+    #[command(flatten)]
+    pub service: StateArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(id = "target", required = true, multiple = false, args = ["to", "pipeline"])]
+pub struct Put {
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// The input, or a directory in it
+    #[arg(long, value_name = "DIR")]
+    pub to: Option<PathBuf>,
+    /// The pipeline whose input it is
+    #[arg(long, value_name = "NAME")]
+    pub pipeline: Option<String>,
+    /// The file's name in the input; by default the one that it has
+    #[arg(long)]
+    pub name: Option<std::ffi::OsString>,
+    /// Remove each file once it is durable in the input
+    #[arg(long = "move")]
+    pub moves: bool,
+    /// Wait until each file is published, and print its output
+    #[arg(long)]
+    pub wait: bool,
+    /// The longest time to wait
+    #[arg(long, value_name = "DURATION", default_value = "60s", requires = "wait")]
+    pub timeout: String,
     #[command(flatten)]
     pub service: StateArgs,
 }

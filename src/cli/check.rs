@@ -1,4 +1,4 @@
-//! `tidemill check`: the effective configuration, or every error in it; with `--probe`, also the
+//! `tidemill check`: the keys that differ from the defaults, or every error; with `--probe`, also the
 //! abilities of the file systems of its directories.
 
 use std::os::unix::fs::MetadataExt;

@@ -1,6 +1,10 @@
 //! `tidemill init`: a configuration to begin with.
 
-use std::{fs::OpenOptions, io::Write, path::Path};
+use std::{
+    fs::OpenOptions,
+    io::{self, Write},
+    path::Path,
+};
 
 use super::{complain, print};
 use crate::error::Exit;
@@ -8,9 +12,9 @@ use crate::error::Exit;
 /// The annotated default; a test loads it.
 const ANNOTATED: &str = include_str!("../../config/tidemill.toml");
 
-/// Writes it to the file, which must not exist, or to the standard output.
+/// Writes it to the file, which must not exist, or to the standard output (also as `-`).
 pub fn init(file: Option<&Path>) -> Exit {
-    let Some(path) = file else {
+    let Some(path) = file.filter(|path| *path != Path::new("-")) else {
         print(ANNOTATED);
         return Exit::Drained;
     };
@@ -28,8 +32,9 @@ pub fn init(file: Option<&Path>) -> Exit {
             )
         }
         Err(error) => {
-            let text =
-                format!("error: cannot write {}: {error}; nothing is overwritten", path.display());
+            let is_taken = error.kind() == io::ErrorKind::AlreadyExists;
+            let hint = if is_taken { "; nothing is overwritten" } else { "" };
+            let text = format!("error: cannot write {}: {error}{hint}", path.display());
             complain(&text, Exit::Config)
         }
     }

@@ -13,6 +13,7 @@ mod live;
 mod plan;
 mod processes;
 mod ps;
+mod put;
 mod reprocess;
 mod requeue;
 mod state_dir;
@@ -68,6 +69,7 @@ fn command() -> Exit {
         Command::Check(options) => check::check(options),
         Command::Plan(options) => report(plan::plan(options)),
         Command::Init { file } => init::init(file.as_deref()),
+        Command::Put(options) => report(put::put(&options)),
         Command::History(options) => report(history::history(&options)),
         Command::Explain(options) => report(explain::explain(&options)),
         Command::Requeue(options) => report(requeue::requeue(&options)),

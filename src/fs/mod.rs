@@ -24,7 +24,7 @@ mod sys;
 mod temp;
 mod walk;
 
-pub use access::{AccessDenied, access_denied};
+pub use access::{AccessDenied, access_denied, share_with_group};
 pub use content::{fill, hash_of, keeps_file};
 pub use copy::{content_hash, copy, have_same_content};
 pub use dir::{Dir, FileMetadata, Kind, directory_at, identity_of, metadata_of};

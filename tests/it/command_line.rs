@@ -11,6 +11,7 @@ mod ledger;
 mod log;
 mod operate;
 mod plan;
+mod put;
 mod reprocess;
 mod requeue;
 mod serve;

@@ -4,6 +4,7 @@
 //! its own directory, made of the ledger's instance and the record's number.
 
 mod cross_device;
+pub mod delivery;
 mod disposal;
 mod file;
 mod held;

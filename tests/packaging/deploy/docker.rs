@@ -112,6 +112,8 @@ fn the_image_builds_with_the_rust_of_the_manifest() {
     {
         let text = text(&format!("deploy/{path}"));
         let images = text.lines().map(str::trim).filter(|line| line.starts_with("image:"));
+        // That of the init container, whose command the program's image may lack.
+        let images = images.filter(|line| *line != "image: busybox:1.37");
         assert!(images.clone().count() > 0 && images.clone().all(|line| line == tag), "{path}");
     }
 }

@@ -211,11 +211,19 @@ fn the_commands_and_options_are_those_of_the_program() {
     let commands: BTreeSet<String> =
         commands.filter(|word| *word != "help").map(str::to_owned).collect();
     assert_eq!(first_cells("## Commands"), commands);
+    let mut elsewhere = options(&place.run(&["run", "--help"]).stdout);
+    elsewhere.insert("--state-dir".into());
     for row in table("## Commands") {
         let of_command = options(&place.run(&[&row[0], "--help"]).stdout);
-        for option in quoted(&row[1]).iter().filter(|it| it.starts_with("--")) {
+        let named: BTreeSet<_> =
+            quoted(&row[1]).into_iter().filter(|it| it.starts_with("--")).collect();
+        for option in &named {
             assert!(of_command.contains(option), "{} has no {option}", row[0]);
         }
+        // The table below has those of `run`, and the sentence below the two that find a service.
+        let is_own = |option: &&String| !elsewhere.contains(*option) && !named.contains(*option);
+        let missing: Vec<_> = of_command.iter().filter(is_own).collect();
+        assert!(missing.is_empty(), "{} has {missing:?}", row[0]);
     }
 
     let rows = table("## Options of `tidemill run`");
