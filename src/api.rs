@@ -46,7 +46,7 @@ pub struct PipelineAnswer {
     pub on_success: String,
     /// Lanes for large files: each processes one at a time.
     pub lanes: u32,
-    pub quarantine_size: u64,
+    pub quarantine_files: u64,
 }
 
 /// The files in flight.

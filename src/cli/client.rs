@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{
     args::StateArgs,
-    state_dir::{self, Denied, StateDir},
+    state_dir::{self, StateDir},
 };
 use crate::{
     config::{self, AdminSocket, Options},
@@ -40,17 +40,10 @@ pub struct Client {
 )]
 pub struct NotRunning(PathBuf);
 
-/// No state directory is found, and so no service.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("no service is found")]
-pub struct NotFound;
-
 impl Client {
     /// The service of the state directory that the other commands find as well.
     pub fn find(args: &StateArgs) -> anyhow::Result<Self> {
-        let state = state_dir::locate(args, None)
-            .map_err(|error| if error.is::<Denied>() { error } else { error.context(NotFound) })?;
-        Self::of(&state)
+        Self::of(&state_dir::locate(args, None)?)
     }
 
     /// The service of this state directory, whether it runs or not.
@@ -78,7 +71,8 @@ impl Client {
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         let mut answer = self.json(path)?;
         escape(&mut answer);
-        serde_json::from_value(answer).context("the answer is not of this version")
+        serde_json::from_value(answer)
+            .context("cannot read the answer: the service has another version")
     }
 
     /// Returns an answer as it is.
@@ -93,8 +87,9 @@ impl Client {
     /// Returns the answer, unless it is a refusal.
     fn call(&self, method: &str, path: &str, body: &str) -> anyhow::Result<Value> {
         let answer = self.exchange(method, path, body)?;
-        let (status, body) = parsed(&answer).context("the service's answer is no HTTP")?;
-        let answer: Value = serde_json::from_slice(body).context("the answer is no JSON")?;
+        let (status, body) = parsed(&answer).context("the service's answer is not HTTP")?;
+        let answer: Value =
+            serde_json::from_slice(body).context("the service's answer is not JSON")?;
         if (200..300).contains(&status) {
             return Ok(answer);
         }

@@ -11,20 +11,21 @@ use tokio::{
 };
 
 use super::{
+    BadValue,
     args::{Drain, PipelineArgs, Status},
     client::{Client, NotRunning},
     complain,
     format::{self, Answers},
     live::{self, Look},
     print, processes, state_dir,
-    terminal::{Keys, Screen, is_coloured, show, window},
+    terminal::{Keys, Screen, cut, is_coloured, show, window},
 };
 use crate::{
     api::StatusAnswer,
     error::Exit,
     fs::{Lock, LockError},
     limits,
-    observe::units::files,
+    observe::units::{files, span},
     service::ExitRecord,
 };
 
@@ -87,7 +88,8 @@ fn check_pipeline(client: &Client, name: &str) -> anyhow::Result<()> {
     let status: StatusAnswer = client.get("/api/v1/status")?;
     let names: Vec<_> = status.pipelines.iter().map(|one| &*one.status.name).collect();
     if !names.contains(&name) {
-        bail!("there is no pipeline `{name}`: there are {}", names.join(", "));
+        let names = names.join(", ");
+        bail!(BadValue("PIPELINE", anyhow::anyhow!("no pipeline `{name}`; pipelines: {names}")));
     }
     Ok(())
 }
@@ -114,34 +116,57 @@ fn watch(client: &Client) -> anyhow::Result<Exit> {
         let (_screen, mut keys) = (Screen::enter(), Keys::read());
         let closing = life.handle().closing();
         let mut every = interval(EVERY);
-        let mut last = None;
+        let (mut last, mut refused) = (None, None);
+        let mut answered = Instant::now();
         loop {
             tokio::select! {
                 () = closing.cancelled() => return Ok(Exit::Drained),
                 key = keys.next() => match key {
                     b'q' => return Ok(Exit::Drained),
-                    b'p' => drop(client.post("/api/v1/pause", &json!({}))),
-                    b'r' => drop(client.post("/api/v1/resume", &json!({}))),
+                    b'p' => refused = client.post("/api/v1/pause", &json!({})).err(),
+                    b'r' => refused = client.post("/api/v1/resume", &json!({})).err(),
                     _ => continue,
                 },
                 _ = every.tick() => {}
             }
             let Some(window) = window() else { return Ok(Exit::Drained) };
-            let look = Look {
-                status: client.get("/api/v1/status")?,
-                work: client.get("/api/v1/work")?,
-                outcomes: client.get(&outcomes("", window.rows))?,
-                failures: client.get(&outcomes("quarantined", window.rows))?,
-            };
-            let mut lines = live::view(&look, last.as_ref(), page.as_deref(), window);
-            if is_coloured()
-                && let Some(first) = lines.first_mut()
-            {
-                *first = format!("{}{first}\x1b[m", live::colour(&look.status));
+            match look(client, window.rows) {
+                Ok(look) => {
+                    let mut lines = live::view(&look, last.as_ref(), page.as_deref(), window);
+                    if is_coloured()
+                        && let Some(first) = lines.first_mut()
+                    {
+                        *first = format!("{}{first}\x1b[m", live::colour(&look.status));
+                    }
+                    if let (Some(error), Some(keys)) = (&refused, lines.last_mut()) {
+                        *keys = cut(&format!("{error:#}"), window.columns);
+                    }
+                    show(&lines);
+                    (last, answered) = (Some(look.status), Instant::now());
+                }
+                // Until its supervisor has started it again.
+                Err(error) => {
+                    let since = span(answered.elapsed().as_secs_f64());
+                    let lines = [
+                        format!("no answer for {since}, trying again"),
+                        format!("{error:#}"),
+                        "q closes this view".to_owned(),
+                    ];
+                    show(&lines.map(|line| cut(&line, window.columns)));
+                    last = None;
+                }
             }
-            show(&lines);
-            last = Some(look.status);
         }
+    })
+}
+
+/// Asks the service for all that the live view shows.
+fn look(client: &Client, rows: usize) -> anyhow::Result<Look> {
+    Ok(Look {
+        status: client.get("/api/v1/status")?,
+        work: client.get("/api/v1/work")?,
+        outcomes: client.get(&outcomes("", rows))?,
+        failures: client.get(&outcomes("quarantined", rows))?,
     })
 }
 

@@ -73,8 +73,8 @@ fn since(time: &str) -> String {
 pub fn drain(drain: &DrainStatus) -> String {
     let unfinished = files(drain.unfinished_files);
     let unread = size(drain.unfinished_bytes);
-    let deadline = span(drain.deadline_seconds_left);
-    let estimate = drain.estimated_seconds_left;
+    let deadline = span(drain.deadline_left_seconds);
+    let estimate = drain.estimated_left_seconds;
     let estimate =
         estimate.map_or_else(String::new, |left| format!(", about {} to go", span(left)));
     format!(
@@ -115,7 +115,7 @@ fn about(pipeline: &PipelineAnswer) -> Vec<String> {
 }
 
 /// The counts of a pipeline that are not zero.
-pub fn counts(PipelineAnswer { status, quarantine_size, .. }: &PipelineAnswer) -> String {
+pub fn counts(PipelineAnswer { status, quarantine_files, .. }: &PipelineAnswer) -> String {
     let count = |count: u64, name: &str| (count > 0).then(|| format!("{count} {name}"));
     let published = count(status.published, "published").map(|text| {
         format!("{text} ({} → {})", size(status.source_bytes), size(status.output_bytes))
@@ -132,7 +132,7 @@ pub fn counts(PipelineAnswer { status, quarantine_size, .. }: &PipelineAnswer) -
         format!("{text}, {} (oldest {age})", size(status.in_flight_bytes))
     });
     let idle = (waiting.is_none() && in_flight.is_none()).then(|| "idle".to_owned());
-    let quarantined = count(*quarantine_size, "in quarantine");
+    let quarantined = count(*quarantine_files, "in quarantine");
     let (skipped, retried) = (count(status.skipped, "skipped"), count(status.retries, "retried"));
     let all = [idle, waiting, in_flight, published, skipped, quarantined, retried];
     all.into_iter().flatten().collect::<Vec<_>>().join(", ")
@@ -196,7 +196,7 @@ mod tests {
             "version": "1.2.3", "phase": "READY", "uptime_seconds": 3725.0, "paused_by_operator": false,
             "drain": null,
             "pipelines": [{
-                "name": "main", "published": 12, "skipped": 0, "quarantine_size": 2, "retries": 1,
+                "name": "main", "published": 12, "skipped": 0, "quarantine_files": 2, "retries": 1,
                 "source_bytes": 4096, "output_bytes": 1024, "pending": 3, "in_flight": 1,
                 "oldest_pending_seconds": 5.0, "oldest_in_flight_seconds": 61.0,
                 "in_flight_bytes": 2048,
@@ -261,8 +261,8 @@ recent failures:
     #[test]
     fn a_drain_has_the_rest_and_the_time_it_may_take() {
         let state = answer(json!({
-            "unfinished_files": 2, "unfinished_bytes": 1024, "seconds": 3.0, "deadline_seconds_left": 22.0,
-            "estimated_seconds_left": 61.5
+            "unfinished_files": 2, "unfinished_bytes": 1024, "seconds": 3.0, "deadline_left_seconds": 22.0,
+            "estimated_left_seconds": 61.5
         }));
         assert_eq!(
             drain(&state),

@@ -29,7 +29,8 @@ use tidemill_lifecycle::Signals;
 
 use self::{
     args::{Args, Command},
-    client::{NotFound, NotRunning},
+    client::NotRunning,
+    state_dir::NotFound,
 };
 use crate::{config, error::Exit, exec, hooks, ledger, observe, patience, service};
 

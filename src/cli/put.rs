@@ -113,7 +113,10 @@ fn input_of(options: &Put, name: &str) -> anyhow::Result<PathBuf> {
     let found = pipelines.iter().find(|pipeline| *pipeline.name == *name);
     let Some(found) = found else {
         let names: Vec<_> = pipelines.iter().map(|pipeline| &*pipeline.name).collect();
-        bail!("there is no pipeline `{name}`: there are {}", names.join(", "));
+        bail!(BadValue(
+            "--pipeline",
+            anyhow::anyhow!("no pipeline `{name}`; pipelines: {}", names.join(", "))
+        ));
     };
     Ok(found.input.clone())
 }

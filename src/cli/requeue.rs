@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::{NotAll, args::Requeue, print, state_dir::locate};
+use super::{BadValue, NotAll, args::Requeue, print, state_dir::locate};
 use crate::{
     config::{self, Options},
     error::Exit,
@@ -64,7 +64,8 @@ fn find(quarantined: &[Quarantined], path: &Path) -> anyhow::Result<Quarantined>
     };
     let found = quarantined.iter().find(is_it).cloned();
     found.with_context(|| {
-        format!("{} is not in quarantine: see `tidemill explain`", display_path(path))
+        let text = format!("{} is not in quarantine; see `tidemill explain`", display_path(path));
+        BadValue("PATH", anyhow::Error::msg(text))
     })
 }
 

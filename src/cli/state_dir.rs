@@ -23,6 +23,11 @@ const INSTALLED: &str = "/etc/tidemill/tidemill.toml";
 #[error("cannot read {}: permission denied: run as root or as the service's user", display_path(.0))]
 pub struct Denied(PathBuf);
 
+/// No state directory is found, and so no service.
+#[derive(Debug, thiserror::Error)]
+#[error("no service is found: {0}")]
+pub struct NotFound(String);
+
 /// A found state directory.
 #[derive(Debug)]
 pub struct StateDir(PathBuf);
@@ -94,10 +99,11 @@ pub fn locate(args: &StateArgs, near: Option<&Path>) -> anyhow::Result<StateDir>
     if Path::new(INSTALLED).exists() {
         return configured(Path::new(INSTALLED));
     }
-    bail!(
-        "no state directory is found near {}: name it with --state-dir DIR (by default it is OUTPUT/.tidemill), or the service's --config FILE; `tidemill ps` lists the services that run",
-        display_path(near.as_ref().unwrap_or(&here))
-    )
+    let near = display_path(near.as_ref().unwrap_or(&here));
+    let text = format!(
+        "no state directory near {near}: name it with --state-dir DIR (by default it is OUTPUT/.tidemill), or the service's --config FILE; `tidemill ps` lists the services that run"
+    );
+    Err(NotFound(text).into())
 }
 
 fn configured(file: &Path) -> anyhow::Result<StateDir> {
@@ -109,10 +115,11 @@ fn configured(file: &Path) -> anyhow::Result<StateDir> {
 fn existing(dir: PathBuf) -> anyhow::Result<StateDir> {
     match is_state_dir(&dir) {
         Ok(true) => Ok(StateDir(dir)),
-        Ok(false) => bail!(
-            "{} has no ledger: the service has not run with this state directory",
-            display_path(&dir)
-        ),
+        Ok(false) => {
+            let dir = display_path(&dir);
+            let text = format!("{dir} has no ledger: no service has run with this state directory");
+            Err(NotFound(text).into())
+        }
         Err(Denied(dir)) => Err(Denied(dir).into()),
     }
 }

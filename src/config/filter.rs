@@ -126,7 +126,7 @@ fn matches_nothing(glob: &str, is_exclude: bool) -> Option<&'static str> {
         return Some("it is empty");
     }
     if !is_exclude && glob.ends_with('/') {
-        return Some("`include` is for files, and it ends in `/`");
+        return Some("`include` is for files, so it must not end in `/`");
     }
     let path = if is_exclude { glob.strip_suffix('/').unwrap_or(glob) } else { glob };
     let path = path.strip_prefix('/').unwrap_or(path);

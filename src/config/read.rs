@@ -58,7 +58,7 @@ fn prune(table: &mut DeTable<'_>, of: &KeyTable, problems: &mut Diagnostics) {
         };
         if !fits(*kind, value.get_ref()) {
             let at = Location::File(value.span());
-            let message = format!("`{name}` is {}", kind.words());
+            let message = format!("`{name}` must be {}", kind.words());
             problems.add(Some(&at), message, Some(&kind.example(name)));
             continue;
         }

@@ -47,7 +47,7 @@ pub fn spawn(programs: &Programs, sandbox: Sandbox) -> io::Result<Option<RunnerP
     }
     let child = command.arg("exec-runner").stdin(of_runner).stdout(Stdio::null()).spawn()?;
     let programs = programs.values().map(|program| Program::clone(program)).collect();
-    messages::send(socket.as_fd(), &Plan { programs, sandbox: sandbox.to_string() }, &[])?;
+    messages::send(socket.as_fd(), &Plan { programs, sandbox }, &[])?;
     Ok(Some(RunnerProcess { socket, child }))
 }
 

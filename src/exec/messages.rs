@@ -26,8 +26,7 @@ const DESCRIPTORS_MAX: usize = 3;
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Plan {
     pub programs: Vec<Program>,
-    /// [`Sandbox`] as a word.
-    pub sandbox: String,
+    pub sandbox: Sandbox,
 }
 
 /// Requests a run. The descriptors of standard input, standard output and control come with it.
@@ -48,7 +47,7 @@ pub struct Request {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Job {
     pub program: Program,
-    pub sandbox: String,
+    pub sandbox: Sandbox,
     pub request: Request,
 }
 
@@ -59,10 +58,6 @@ impl Job {
     /// Reads the job of this process.
     pub fn of_this_process() -> Option<Self> {
         serde_json::from_str(&std::env::var(Self::VARIABLE).ok()?).ok()
-    }
-
-    pub fn sandbox(&self) -> Sandbox {
-        self.sandbox.parse().unwrap_or(Sandbox::Require)
     }
 }
 

@@ -96,7 +96,7 @@ fn prepare(job: &Job) -> Result<(), String> {
     set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|error| failed("its supervisor", error))?;
     limit(job).map_err(|error| failed("limits", error))?;
-    if job.sandbox() != Sandbox::Off {
+    if job.sandbox != Sandbox::Off {
         enter_sandbox(job)?;
     }
     // It is in force after `execve` too, because nothing may gain privileges.
@@ -141,7 +141,7 @@ fn enter_sandbox(job: &Job) -> Result<(), String> {
     match enforced {
         // The rules on `/proc` last as long as their descriptors.
         Ok(enforced)
-            if enforced.extent == Coverage::Whole || job.sandbox() == Sandbox::BestEffort =>
+            if enforced.extent == Coverage::Whole || job.sandbox == Sandbox::BestEffort =>
         {
             std::mem::forget(enforced);
             Ok(())

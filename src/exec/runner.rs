@@ -69,7 +69,7 @@ fn supervisor(
     }
     command.env("TIDEMILL_SOURCE", &request.source).env("TIDEMILL_NAME", &request.name);
     command.envs(program.environment.iter().filter_map(|variable| variable.split_once('=')));
-    let job = Job { program, sandbox: plan.sandbox.clone(), request };
+    let job = Job { program, sandbox: plan.sandbox, request };
     command.env(Job::VARIABLE, serde_json::to_string(&job)?);
     command.stdin(stdin).stdout(stdout).stderr(control).spawn()
 }

@@ -66,7 +66,7 @@ pub async fn status_answer(app: &App) -> StatusAnswer {
             transforms: text(&|of| of.transforms.to_string()).unwrap_or_default(),
             on_success: text(&|of| of.on_success.to_string()).unwrap_or_default(),
             lanes: config.limits.workers.max(1),
-            quarantine_size: sizes.get(&status.name).copied().unwrap_or(0),
+            quarantine_files: sizes.get(&status.name).copied().unwrap_or(0),
             status,
         }
     });
@@ -121,7 +121,7 @@ pub(super) fn search(params: QueryParams) -> Result<Search, Problem> {
     let QueryParams { search, state, pipeline, limit, before, .. } = params;
     if search.len() > limits::SEARCH_BYTES_MAX {
         return Err(Problem::malformed(format!(
-            "`search` has at most {} bytes",
+            "`search` must have at most {} bytes",
             limits::SEARCH_BYTES_MAX
         )));
     }
@@ -129,7 +129,7 @@ pub(super) fn search(params: QueryParams) -> Result<Search, Problem> {
     let limit = limit.unwrap_or(limits::PAGE_ENTRIES);
     if !(1..=limits::PAGE_ENTRIES_MAX).contains(&limit) {
         return Err(Problem::malformed(format!(
-            "`limit` is from 1 to {}",
+            "`limit` must be from 1 to {}",
             limits::PAGE_ENTRIES_MAX
         )));
     }
@@ -170,10 +170,10 @@ pub async fn explain(
 ) -> Result<Json<ExplainAnswer>, Problem> {
     let PathParam { path } = given(query)?;
     if path.as_os_str().is_empty() || path.as_os_str().len() > limits::PATH_BYTES_MAX {
-        return Err(Problem::malformed("`path` is the absolute path of a file"));
+        return Err(Problem::malformed("`path` must be the path of a file"));
     }
     if path.components().any(|component| component == Component::ParentDir) {
-        return Err(Problem::malformed("`path` has no `..` in it"));
+        return Err(Problem::malformed("`path` must not contain `..`"));
     }
     let config = app.api_state.config();
     let text = app.api_state.query_with_file(move |ledger| {

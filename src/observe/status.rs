@@ -131,9 +131,9 @@ pub struct DrainStatus {
     /// Unread bytes of their sources.
     pub unfinished_bytes: u64,
     pub seconds: f64,
-    pub deadline_seconds_left: f64,
+    pub deadline_left_seconds: f64,
     /// Estimate by the rate since the drain started; `None` before the first file or byte is finished.
-    pub estimated_seconds_left: Option<f64>,
+    pub estimated_left_seconds: Option<f64>,
     /// The drain is over: `unfinished_files` is final.
     pub ended: bool,
 }
@@ -156,9 +156,9 @@ impl DrainStatus {
             unfinished_files: now.in_flight,
             unfinished_bytes,
             seconds,
-            deadline_seconds_left: deadline.saturating_sub(took).as_secs_f64(),
+            deadline_left_seconds: deadline.saturating_sub(took).as_secs_f64(),
             ended: false,
-            estimated_seconds_left: match (by_files, by_bytes) {
+            estimated_left_seconds: match (by_files, by_bytes) {
                 (Some(files), Some(bytes)) => Some(files.max(bytes)),
                 (files, bytes) => bytes.filter(|bytes| *bytes > 0.0).or(files),
             },
@@ -237,13 +237,13 @@ mod tests {
         let (took, deadline) = (Duration::from_secs(2), Duration::from_secs(25));
         let drain = DrainStatus::of(took, deadline, &before, &now);
         assert_eq!((drain.unfinished_files, drain.unfinished_bytes), (2, 300));
-        assert_eq!(drain.estimated_seconds_left, Some(6.0));
-        assert!((drain.deadline_seconds_left - 23.0).abs() < 1e-9);
+        assert_eq!(drain.estimated_left_seconds, Some(6.0));
+        assert!((drain.deadline_left_seconds - 23.0).abs() < 1e-9);
         let nothing = DrainStatus::of(took, deadline, &before, &before);
-        assert_eq!(nothing.estimated_seconds_left, None);
+        assert_eq!(nothing.estimated_left_seconds, None);
         let done = Totals { ended: 14, ..Totals::default() };
         assert_eq!(
-            DrainStatus::of(took, deadline, &before, &done).estimated_seconds_left,
+            DrainStatus::of(took, deadline, &before, &done).estimated_left_seconds,
             Some(0.0)
         );
     }

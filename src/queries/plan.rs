@@ -219,7 +219,7 @@ impl<'a> Plan<'a> {
         let (parent, name) = fs::split(&planned.source);
         let name = self.config.transforms.output_name(name);
         let unusable = if name.is_empty() || name == "." || name == ".." {
-            Some("its name without the extension is no name".to_owned())
+            Some("nothing is left of its name without the extension".to_owned())
         } else if name.len() > limits::NAME_BYTES_MAX {
             Some(format!("the output's name would have {} bytes", name.len()))
         } else {

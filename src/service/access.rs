@@ -8,10 +8,18 @@ use crate::{fs, observe::display_path};
 /// The role of the state directory, which can be another one without another output.
 pub(super) const STATE: &str = "state directory";
 
-/// Describes a directory of this role if this user may not write there or create it.
+/// Describes a directory of a pipeline if this user may not write there or create it.
 pub(super) fn describe(role: &str, dir: &Path) -> Option<String> {
-    let reason = reason(dir, role == STATE)?;
-    Some(format!("the {role} {}: {reason}", display_path(dir)))
+    Some(described(role, dir, &reason(dir, false)?))
+}
+
+/// Describes the state directory if it cannot be used.
+pub(super) fn describe_state(dir: &Path) -> Option<String> {
+    Some(described(STATE, dir, &reason(dir, true)?))
+}
+
+fn described(role: &str, dir: &Path, reason: &str) -> String {
+    format!("the {role} {}: {reason}", display_path(dir))
 }
 
 /// Returns why this user may not write in a directory or create it, or why it cannot be the state directory,

@@ -22,9 +22,9 @@ crate::policy::words! {
         /// The new configuration is invalid.
         Invalid = "invalid",
         /// The new configuration needs a restart.
-        Restart = "restart needed",
+        Restart = "restart_required",
         /// The service has no configuration file to reload.
-        NoFile = "no file",
+        NoFile = "no_file",
         /// A directory or a thread could not be made ready.
         Failed = "failed",
     }

@@ -89,14 +89,14 @@ pub fn report(config: &Config) -> (String, Exit) {
 /// for `tidemill check`. Creates nothing.
 #[must_use]
 pub fn denied(config: &Config) -> Vec<String> {
-    let pipelines = config.pipelines.iter().flat_map(directories);
-    let pipelines = pipelines.map(|(role, path)| (role.to_string(), path));
-    let directories = pipelines.chain([(access::STATE.to_owned(), config.state_dir.as_path())]);
-    let describe = |(role, path): (String, &Path)| {
+    let describe = |(role, path): (Role, &Path)| {
         let looked = path.to_path_buf();
-        patience::within(path, move || access::describe(&role, &looked))?
+        patience::within(path, move || access::describe(&role.to_string(), &looked))?
     };
-    directories.filter_map(describe).collect()
+    let denied = config.pipelines.iter().flat_map(directories).filter_map(describe);
+    let state_dir = config.state_dir.clone();
+    let state = patience::within(&config.state_dir, move || access::describe_state(&state_dir));
+    denied.chain(state.flatten()).collect()
 }
 
 /// Returns the directories that the pipeline changes. With `on_success = "keep"` it changes neither
@@ -143,8 +143,7 @@ impl Probed {
             format!("cannot {action} {}: {cause}; hint: {hint}", display_path(&self.path))
         };
         let refuse = |cause: &str, hint: &str| Err(ServiceError::Config(words(cause, hint)));
-        let elsewhere = format!("choose an {role} on another file system");
-        let elsewhere = elsewhere.replace("an quarantine", "a quarantine");
+        let elsewhere = format!("choose another file system for the {role}");
         match &self.found {
             Some(Ok(found)) if found.renames == Renames::Never => refuse(
                 "its file system can neither rename without replacing (RENAME_NOREPLACE) nor make hard links",

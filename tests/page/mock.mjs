@@ -23,7 +23,7 @@ function pipeline(name, more = {}) {
     name, published: 0, skipped: 0, quarantined: 0, deferred: 0, retries: 0, source_bytes: 0, output_bytes: 0,
     overflows: 0, rescan_finds: 0, pending: 0, oldest_pending_seconds: 0, in_flight: 0, in_flight_bytes: 0,
     in_flight_done_bytes: 0, oldest_in_flight_seconds: 0, queued: 0, lanes_busy: 0, paused: [], input: `/srv/${name}/in`,
-    output: `/srv/${name}/out`, transforms: "zstd:3", on_success: "keep", lanes: 2, quarantine_size: 0, ...more,
+    output: `/srv/${name}/out`, transforms: "zstd:3", on_success: "keep", lanes: 2, quarantine_files: 0, ...more,
   };
 }
 
@@ -110,7 +110,7 @@ const HOSTILE = [
 function busy() {
   const one = pipeline("main", {
     published: 48_190, quarantined: 4, retries: 12, source_bytes: 343_112_004_000, output_bytes: 94_214_880_000, pending: 1_204,
-    oldest_pending_seconds: 12, oldest_pending: "2026/11/scan-0412.tif", in_flight: 187, queued: 158, lanes_busy: 2, in_flight_bytes: 4_218_000_000, in_flight_done_bytes: 900_000_000, quarantine_size: 4,
+    oldest_pending_seconds: 12, oldest_pending: "2026/11/scan-0412.tif", in_flight: 187, queued: 158, lanes_busy: 2, in_flight_bytes: 4_218_000_000, in_flight_done_bytes: 900_000_000, quarantine_files: 4,
     input: "/srv/inbox", output: "/srv/outbox", on_success: "archive:/srv/done",
   });
   const work = [
@@ -165,9 +165,9 @@ export const SCENARIOS = {
   idle: () => ({ ...busy(), status: status({ pipelines: [pipeline("main", { published: 48_190, source_bytes: 343_112_004_000, output_bytes: 94_214_880_000 })] }), work: [], grow: undefined }),
   paused: () => ({ ...busy(), status: status({ paused_by_operator: true, pipelines: [pipeline("main", { paused: PAUSED })] }), work: [], grow: undefined }),
   unavailable: () => quiet(status({ pipelines: [pipeline("main", { paused: unavailable("cannot write in /srv/outbox: No space left on device (os error 28)"), pending: 9, oldest_pending_seconds: 340 })] })),
-  draining: () => drain({ unfinished_files: 12, unfinished_bytes: 2_100_000_000, seconds: 6, deadline_seconds_left: 19, estimated_seconds_left: 14.2, ended: false }),
-  late: () => drain({ unfinished_files: 12, unfinished_bytes: 9_100_000_000, seconds: 20, deadline_seconds_left: 5, estimated_seconds_left: 41, ended: false }),
-  flood: () => ({ ...busy(), status: status({ pipelines: [pipeline("main", { quarantine_size: FLOOD.length, input: "/srv/inbox" })] }), work: [], quarantine: FLOOD, grow: undefined }),
+  draining: () => drain({ unfinished_files: 12, unfinished_bytes: 2_100_000_000, seconds: 6, deadline_left_seconds: 19, estimated_left_seconds: 14.2, ended: false }),
+  late: () => drain({ unfinished_files: 12, unfinished_bytes: 9_100_000_000, seconds: 20, deadline_left_seconds: 5, estimated_left_seconds: 41, ended: false }),
+  flood: () => ({ ...busy(), status: status({ pipelines: [pipeline("main", { quarantine_files: FLOOD.length, input: "/srv/inbox" })] }), work: [], quarantine: FLOOD, grow: undefined }),
   starting: () => quiet(status({ phase: "STARTING", pipelines: [] })),
   readOnly: () => quiet(status({ token_set: false })),
   open: () => quiet(status({ can_change: true, token_set: false })),
@@ -175,14 +175,14 @@ export const SCENARIOS = {
     const names = ["logs", "wal", "camera", "partner"];
     const kinds = [{ pending: 3 }, { paused: PAUSED }, { paused: unavailable("the input is gone: /srv/camera/in") }, {}];
     return {
-      ...quiet(status({ pipelines: names.map((name, index) => pipeline(name, { quarantine_size: index === 3 ? 2 : 0, ...kinds[index] })) })),
+      ...quiet(status({ pipelines: names.map((name, index) => pipeline(name, { quarantine_files: index === 3 ? 2 : 0, ...kinds[index] })) })),
       series: hour({ names }),
       outcomes: outcomes(20, (index) => ({ pipeline: names[index % 4] })),
       quarantine: QUARANTINE.slice(0, 2).map((one) => ({ ...one, pipeline: "partner" })),
     };
   },
   hostile: () => ({
-    ...quiet(status({ pipelines: [pipeline("<b>main</b>", { quarantine_size: HOSTILE.length, in_flight: HOSTILE.length, paused: unavailable("<i>reason</i>") })] })),
+    ...quiet(status({ pipelines: [pipeline("<b>main</b>", { quarantine_files: HOSTILE.length, in_flight: HOSTILE.length, paused: unavailable("<i>reason</i>") })] })),
     work: HOSTILE.map((path, index) => ({ id: index, pipeline: "<b>main</b>", source: path, bytes: index, done_bytes: 0, stage: "read", seconds: 0 })),
     outcomes: HOSTILE.map((path, index) => ({ ...outcomes(1)[0], id: 100 - index, pipeline: "<b>main</b>", source: path, output: `${path}.zst`, ...(index % 2 && { reason: `<b>${path}</b>`, cause: `<b>${path}</b>` }) })),
     quarantine: HOSTILE.map((path, index) => inQuarantine(50 - index, path, `<u>${path}</u>`, { pipeline: "<b>main</b>", kept_at: path })),
@@ -225,14 +225,14 @@ function changed(state, action, body) {
   if (action === "reload") return state.reload ?? [200, { changed: [], unchanged: ["main"], added: [], removed: [] }];
   if (action === "drain") {
     now.phase = "DRAINING";
-    now.drain = { unfinished_files: 1, unfinished_bytes: 10, seconds: 0, deadline_seconds_left: 25, estimated_seconds_left: null, ended: false };
+    now.drain = { unfinished_files: 1, unfinished_bytes: 10, seconds: 0, deadline_left_seconds: 25, estimated_left_seconds: null, ended: false };
     return [202, {}];
   }
   if (action !== "requeue") return [404, { error: "not found", detail: "There is no such call." }];
   const narrowed = new URLSearchParams(Object.entries(body).filter(([key]) => ["pipeline", "cause", "reason_code", "search"].includes(key)));
   const goes = state.quarantine.filter((one) => (body.all ? has(one, narrowed) : body.ids.includes(one.id)));
   state.quarantine = state.quarantine.filter((one) => !goes.includes(one));
-  now.pipelines.forEach((one) => { one.quarantine_size = state.quarantine.filter((file) => file.pipeline === one.name).length; });
+  now.pipelines.forEach((one) => { one.quarantine_files = state.quarantine.filter((file) => file.pipeline === one.name).length; });
   return [200, { requeued: goes.length, failed: [] }];
 }
 

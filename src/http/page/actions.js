@@ -122,7 +122,7 @@ function showDrain(now, isUp) {
   const panel = byId("draining");
   panel.hidden = now.drain === null || !isUp;
   if (now.drain === null) return;
-  const { unfinished_files: unfinished, unfinished_bytes: unread, deadline_seconds_left: deadline, estimated_seconds_left: estimate } = now.drain;
+  const { unfinished_files: unfinished, unfinished_bytes: unread, deadline_left_seconds: deadline, estimated_left_seconds: estimate } = now.drain;
   setText(byId("drain-left"), count(unfinished));
   setText(byId("drain-unread"), `${bytes(unread)} to read`);
   setText(byId("drain-estimate"), estimate === null ? "unknown" : `about ${span(estimate)}`);

@@ -138,7 +138,7 @@ export const load = () => overview.load();
 export const changed = throttled(() => overview.load(), 1000);
 
 export function update(status) {
-  const size = status.pipelines.reduce((sum, one) => sum + one.quarantine_size, 0);
+  const size = status.pipelines.reduce((sum, one) => sum + one.quarantine_files, 0);
   if (lastSize !== null && lastSize !== size) changed();
   lastSize = size;
   inputs = new Map(status.pipelines.map((one) => [one.name, one.input]));

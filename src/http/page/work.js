@@ -25,7 +25,7 @@ const FIGURES = [
   ["Published since start", (status) => count(sum(status, "published")), (status) => `${bytes(sum(status, "source_bytes"))} read`],
   ["Ratio", (status) => ratio(sum(status, "source_bytes"), sum(status, "output_bytes")),
     (status) => `${bytes(sum(status, "output_bytes"))} written`],
-  ["Quarantine", (status) => count(sum(status, "quarantine_size")), (status) => (sum(status, "quarantine_size") > 0 ? "needs attention" : "empty")],
+  ["Quarantine", (status) => count(sum(status, "quarantine_files")), (status) => (sum(status, "quarantine_files") > 0 ? "needs attention" : "empty")],
 ];
 
 export function figures(status, pace) {
@@ -41,7 +41,7 @@ export function figures(status, pace) {
     setText(main, value(status, pace));
     setText(rest, more(status, pace));
   });
-  place.lastElementChild.classList.toggle("attention", sum(status, "quarantine_size") > 0);
+  place.lastElementChild.classList.toggle("attention", sum(status, "quarantine_files") > 0);
 }
 
 const FACTS = [
@@ -59,7 +59,7 @@ const FACTS = [
     ? `oldest ${span(one.oldest_pending_seconds)}${one.oldest_pending ? `: ${one.oldest_pending}` : ""}` : "")],
   ["Published", (one) => count(one.published), (one) => [[one.skipped, "skipped"], [one.retries, "retried"]]
     .filter(([number]) => number > 0).map(([number, word]) => `${count(number)} ${word}`).join(" · ")],
-  ["Quarantine", (one) => count(one.quarantine_size), () => ""],
+  ["Quarantine", (one) => count(one.quarantine_files), () => ""],
 ];
 
 function card(pipeline) {
@@ -121,7 +121,7 @@ function updateCard(parts, one, pace, draining) {
     setText(main, value(one, pace));
     setText(rest, more(one, pace));
   });
-  parts.facts.at(-1).classList.toggle("attention", one.quarantine_size > 0);
+  parts.facts.at(-1).classList.toggle("attention", one.quarantine_files > 0);
   parts.paused = pauseOf(one, "operator") !== undefined;
   setText(parts.pause, parts.paused ? "Resume" : "Pause");
   parts.pause.setAttribute("aria-label", `${parts.paused ? "Resume" : "Pause"} ${one.name}`);

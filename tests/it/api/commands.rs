@@ -27,8 +27,8 @@ fn the_commands_find_the_service_control_it_and_wait_for_its_end() {
     assert!(place.run(&["status"]).stdout.contains(": PAUSED by the operator since "));
     assert_eq!(place.run(&["resume", "main"]).stdout, "main is resumed\n");
     let unknown = place.run(&["pause", "other"]);
-    assert_eq!(unknown.code, 78, "{unknown:?}");
-    assert!(unknown.stderr.contains("there is no pipeline `other`"), "{unknown:?}");
+    assert_eq!(unknown.code, 64, "{unknown:?}");
+    assert!(unknown.stderr.contains("no pipeline `other`"), "{unknown:?}");
     let drained = place.run(&["drain", "--wait"]);
     assert_eq!((drained.code, &*drained.stdout), (0, "the service exited\n"), "{drained:?}");
     assert_eq!(service.running.end().code, 0);

@@ -107,7 +107,7 @@ fn a_quarantined_file_goes_back_by_its_number_and_other_numbers_are_reported() {
     let file = &list["files"][0];
     assert_eq!((&file["source"], &file["attempts"].is_u64()), (&"sub/bad.gz".into(), &true));
     assert_eq!((&file["stage"], &file["bytes"]), (&"transform".into(), &14.into()));
-    assert_eq!(service.get("/api/v1/status").json()["pipelines"][0]["quarantine_size"], 1);
+    assert_eq!(service.get("/api/v1/status").json()["pipelines"][0]["quarantine_files"], 1);
     let id = file["id"].as_i64().unwrap();
     let answer = service.post_at_socket("/api/v1/requeue", &format!("{{\"ids\":[{id},999999]}}"));
     let answer = answer.json();
@@ -181,7 +181,7 @@ fn a_drain_over_the_socket_is_as_sigterm_and_takes_the_socket_away() {
         }
     };
     assert_eq!(drain["unfinished_files"], 1, "{drain}");
-    assert!(drain["deadline_seconds_left"].as_f64().unwrap() > 20.0, "{drain}");
+    assert!(drain["deadline_left_seconds"].as_f64().unwrap() > 20.0, "{drain}");
     let refused = service.post_at_socket("/api/v1/pause", "{}");
     assert_eq!((refused.status, &refused.json()["error"]), (409, &"stopping".into()));
     let ended = service.running.end();

@@ -31,8 +31,8 @@ fn a_status_has_the_page_the_pause_and_the_failures() {
     assert!(status.contains(": PAUSED by the operator since 20"), "{status}");
     assert!(status.contains("  PAUSED by the operator since 20"), "{status}");
     let unknown = place.run(&["resume", "other"]);
-    assert_eq!(unknown.code, 78, "{unknown:?}");
-    assert!(unknown.stderr.contains("there is no pipeline `other`: there are main"), "{unknown:?}");
+    assert_eq!(unknown.code, 64, "{unknown:?}");
+    assert!(unknown.stderr.contains("no pipeline `other`; pipelines: main"), "{unknown:?}");
     assert_eq!(running.stop().code, 0);
 }
 

@@ -78,7 +78,7 @@ fn what_cannot_be_delivered_has_a_reason() {
     fails(&[&file, &file, "--to", "in", "--name", "a"], 64, "--name");
     fails(&[&file], 64, "--to <DIR>");
     fails(&[&file, "--to", "in", "--wait", "--timeout", "soon"], 64, "`soon` is no duration");
-    fails(&[&file, "--to", "in", "--wait"], 78, "--wait reads the ledger");
+    fails(&[&file, "--to", "in", "--wait"], 69, "--wait reads the ledger");
     let writer = std::fs::File::options().append(true).open(place.root().join(&file)).unwrap();
     fails(&[&file, "--to", "in"], 75, "is open for writing");
     drop(writer);

@@ -179,7 +179,7 @@ fn a_requeued_file_whose_output_is_published_is_only_disposed_of() {
 fn a_file_that_is_not_in_quarantine_or_cannot_go_back_is_reported_and_not_lost() {
     let place = quarantined(&["one", "two"]);
     let other = place.run(&["requeue", "in/other"]);
-    assert_eq!(other.code, 78, "{other:?}");
+    assert_eq!(other.code, 64, "{other:?}");
     assert!(other.stderr.contains("in/other is not in quarantine"), "{other:?}");
     place.put("one", "a new file of that name");
     let all = place.run(&["requeue", "--all"]);

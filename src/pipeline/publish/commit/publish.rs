@@ -283,7 +283,7 @@ fn refusal(error: &sink::Error) -> Reason {
 fn update_attributes(output: Output, job: &Job) -> Output {
     match job.context.sink.update_attributes(&output, job.attributes()) {
         Ok(Some(identity)) => {
-            tracing::info!(event = "file.attributes_copied", pipeline = %job.context.name(), source = %display_path(&job.path), output = %display_path(&output.path), "changed attributes copied to the output");
+            tracing::debug!(event = "file.attributes_copied", pipeline = %job.context.name(), source = %display_path(&job.path), output = %display_path(&output.path), "changed attributes copied to the output");
             Output { identity, ..output }
         }
         Ok(None) => output,

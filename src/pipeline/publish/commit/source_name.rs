@@ -42,7 +42,7 @@ pub fn check_source_name(mut staged: Staged) -> Option<Staged> {
     drop(file);
     let source = crate::observe::display_path(&job.path).to_string();
     if found.is_some() {
-        tracing::info!(
+        tracing::debug!(
             event = "file.changed",
             pipeline = %job.context.name(),
             source,
@@ -50,7 +50,7 @@ pub fn check_source_name(mut staged: Staged) -> Option<Staged> {
         );
         job.defer(Duration::ZERO, DeferReason::Replaced);
     } else {
-        tracing::info!(
+        tracing::debug!(
             event = "file.discarded",
             pipeline = %job.context.name(),
             source,
