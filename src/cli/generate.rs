@@ -7,27 +7,10 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 use super::{args::Args, complain, print};
-use crate::{config, error::Exit, outcome::State};
+use crate::{config, error::Exit, outcome::State, transforms};
 
 /// The sections of the first page that the options do not define, as `roff`.
 const SECTIONS: &str = include_str!("manual.roff");
-const TRANSFORMS: [&str; 15] = [
-    "zstd",
-    "unzstd",
-    "gzip",
-    "gunzip",
-    "brotli",
-    "unbrotli",
-    "xz",
-    "unxz",
-    "bzip2",
-    "bunzip2",
-    "lz4",
-    "unlz4",
-    "decompress",
-    "decompress:or-copy",
-    "copy",
-];
 
 /// Writes the manual: every page as a file of this directory, or the first page to the standard output.
 pub fn man(dir: Option<&Path>) -> Exit {
@@ -78,8 +61,8 @@ fn with_values(command: Command) -> Command {
         let words = key.facts?.words;
         (key.option.is_some() && !words.is_empty()).then_some((key.name, words))
     });
-    let by_hand: [(&'static str, &[&'static str]); 2] =
-        [("transforms", &TRANSFORMS), ("on_success", &["keep", "delete", "archive:"])];
+    let transforms = transforms::notations();
+    let by_hand = [("transforms", &*transforms), ("on_success", &["keep", "delete", "archive:"])];
     let run: Vec<_> = by_kind.chain(by_hand).collect();
     let with = |command: Command, values: &[(&'static str, &[&'static str])]| {
         values.iter().fold(command, |command, (name, values)| {
@@ -110,7 +93,7 @@ mod tests {
             values.iter().map(|value| value.get_name().to_owned()).collect::<Vec<_>>()
         };
         for word in values("run", "transforms") {
-            assert!(word.parse::<Chain>().is_ok(), "{word}");
+            assert!(word.replace("exec:", "exec:a").parse::<Chain>().is_ok(), "{word}");
         }
         for word in values("history", "state") {
             assert!(word.parse::<State>().is_ok(), "{word}");

@@ -7,7 +7,8 @@
 //!
 //! A [`Kind`] parses the notation, a [`Spec`] is one configured transform, and a [`Transform`] is one
 //! that runs. A new kind is a file and a line of `KINDS`; nothing outside of this module knows how
-//! many there are. Every kind passes the suite of `conformance.rs`.
+//! many there are. Every kind but `exec`, whose outputs are a program's, passes the suite of
+//! `conformance.rs`.
 //!
 //! K1: the same input, fed in pieces of the same sizes, gives the same output: the output depends on no
 //! clock and no machine, and worker threads do not change a byte. Only a user's program (`exec`) may give
@@ -150,6 +151,13 @@ fn parse(text: &str) -> Parsed {
         Some(kind) => (kind.parse)(word, options),
         None => Err(unknown(word)),
     }
+}
+
+/// Returns every transform as it is written, and beginnings of those that need an option: for completions.
+#[must_use]
+pub fn notations() -> Vec<&'static str> {
+    let words = KINDS.iter().flat_map(|kind| kind.words).copied();
+    words.filter(|word| parse(word).is_ok()).chain(["decompress:or-copy", "exec:"]).collect()
 }
 
 fn unknown(word: &str) -> String {
