@@ -1,4 +1,5 @@
-//! Decides which name an output gets if its own may be taken: the `on_exists` policies.
+//! Decides which name an output gets: that of its source, unless that is taken and an `on_exists` policy
+//! decides otherwise.
 
 use std::{
     ffi::OsStr,
@@ -13,7 +14,34 @@ use crate::{
     limits,
     policy::OnExists,
     sink::Occupant,
+    transforms::Chain,
 };
+
+/// The reason for which a source can have no output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoOutputName {
+    #[error("nothing is left of its name without the extension")]
+    Empty,
+    #[error("the output's name would have {0} bytes")]
+    TooLong(usize),
+}
+
+/// Returns the path of a source's output, below the output's root.
+///
+/// # Errors
+///
+/// See [`NoOutputName`].
+pub fn output_path(source: &Path, transforms: &Chain) -> Result<PathBuf, NoOutputName> {
+    let (parent, name) = fs::split(source);
+    let name = transforms.output_name(name);
+    if name.is_empty() || name == "." || name == ".." {
+        return Err(NoOutputName::Empty);
+    }
+    if name.len() > limits::NAME_BYTES_MAX {
+        return Err(NoOutputName::TooLong(name.len()));
+    }
+    Ok(parent.join(name))
+}
 
 /// The decision about an output's name.
 #[derive(Debug, PartialEq, Eq)]

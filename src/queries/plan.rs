@@ -16,15 +16,17 @@ use super::{
 use crate::{
     config::{Pipeline, temporary_name},
     fingerprint::FileId,
-    fs::{self, Dir, FileMetadata, Kind, NodeId, Walk},
+    fs::{self, Dir, FileMetadata, Kind, NodeId},
     ledger::{self, Ledger, PipelineDirs, Record, State},
     limits,
     observe::display_path,
     policy::{OnExists, TemporaryNames, words},
     protocol::{
+        conflict::{EarlierOutput, Resolution, decide, output_path, own_numbered_path},
         earlier_output::is_same_source,
         prior_outcome::{PriorOutcome, classify, find_record, known_identity},
     },
+    sink::Occupant,
     source,
 };
 
@@ -105,33 +107,29 @@ impl<'a> Plan<'a> {
         &mut self,
         mut each: impl FnMut(Result<Planned, (PathBuf, io::Error)>),
     ) -> anyhow::Result<()> {
-        let root = Arc::new(Dir::open(&self.config.input)?);
         let own = self.config.directories().into_iter().filter(|path| *path != self.config.input);
         let id = |path: &Path| Dir::open(path).and_then(|dir| dir.id()).ok();
         let own: Arc<[FileId]> = own.filter_map(id).collect();
-        let mut walk = Walk::new(root, PathBuf::new()).avoiding(own);
-        while let Some(found) = walk.next() {
-            let entry = match found {
-                Ok(entry) => entry,
-                Err(failed) => {
-                    each(Err(failed));
-                    continue;
-                }
-            };
-            if entry.kind == Kind::Directory {
-                if self.is_left_out(&entry.path) {
-                    walk.skip_directory();
-                }
-                continue;
+        let mut listing = self.input.list(PathBuf::new(), &own);
+        loop {
+            let enters = |path: &Path| !self.is_left_out(path);
+            let page = listing.next_page(limits::LOOKS_PER_TURN_MAX, &enters);
+            page.failed.into_iter().for_each(|error| each(Err((error.path, error.source))));
+            if page.files.is_empty() {
+                return Ok(());
             }
-            match self.input.stat_beneath(&entry.path) {
-                // It is gone.
-                Ok(None) => {}
-                Ok(Some(seen)) => each(Ok(self.unique(self.plan(&entry.path, &seen)?))),
-                Err(error) => each(Err((entry.path, error.source))),
+            for path in page.files {
+                match self.input.stat_beneath(&path) {
+                    // It is gone.
+                    Ok(None) => {}
+                    Ok(Some(seen)) => {
+                        let planned = self.plan(&path, &seen)?;
+                        each(Ok(self.unique(planned)));
+                    }
+                    Err(error) => each(Err((path, error.source))),
+                }
             }
         }
-        Ok(())
     }
 
     /// Checks whether a directory has no files of this pipeline. Its own directories are avoided by
@@ -216,19 +214,13 @@ impl<'a> Plan<'a> {
     /// Adds the output's name, and what has it. The content is not known: where that decides, the reason
     /// has it.
     fn publish(&self, planned: Planned, seen: &FileMetadata) -> ledger::Result<Planned> {
-        let (parent, name) = fs::split(&planned.source);
-        let name = self.config.transforms.output_name(name);
-        let unusable = if name.is_empty() || name == "." || name == ".." {
-            Some("nothing is left of its name without the extension".to_owned())
-        } else if name.len() > limits::NAME_BYTES_MAX {
-            Some(format!("the output's name would have {} bytes", name.len()))
-        } else {
-            None
+        let output = match output_path(&planned.source, &self.config.transforms) {
+            Ok(output) => output,
+            Err(error) => {
+                let reason = Some(error.to_string());
+                return Ok(Planned { fate: Fate::Quarantine, reason, ..planned });
+            }
         };
-        if unusable.is_some() {
-            return Ok(Planned { fate: Fate::Quarantine, reason: unusable, ..planned });
-        }
-        let output = parent.join(name);
         let (parent, name) = fs::split(&output);
         let looked = Dir::open(&self.config.output)
             .and_then(|root| root.open_beneath(parent)?.stat(Path::new(name)));
@@ -261,66 +253,49 @@ impl<'a> Plan<'a> {
         output: &Path,
         taken: &FileMetadata,
     ) -> ledger::Result<(Fate, Option<PathBuf>, Option<String>)> {
-        let reason = |reason: &str| Some(format!("{} exists: {reason}", display_path(output)));
-        let because = |fate, why: &str| {
-            let output = (fate == Fate::Publish).then(|| output.to_path_buf());
-            Ok((fate, output, reason(why)))
-        };
-        // Which number is free, the run decides.
-        let numbered = |why: &str| Ok((Fate::Publish, None, reason(why)));
-        let policy = self.config.keys.on_exists;
-        if taken.kind != Kind::File && policy != OnExists::Skip {
-            return because(Fate::Quarantine, "it is not a regular file");
-        }
         let earlier = match self.ledger {
             Some(ledger) if self.is_known => ledger.latest_published(self.roots.id, source)?,
             _ => None,
         };
-        let is_same = |record: &Record| is_same_source(record, &seen.identity, &*self.input, false);
-        // An operator asked for its output: as with `update`.
-        let is_requested = earlier.as_ref().is_some_and(|record| {
-            record.state == State::Requeued && is_same(record).unwrap_or(false)
+        let earlier = earlier.as_ref().map(|record| EarlierOutput {
+            record,
+            is_as_published: record.output.as_ref().is_some_and(|ours| {
+                ours.path == output && ours.identity.matches_content(&taken.identity)
+            }),
+            is_same_source: is_same_source(record, &seen.identity, &*self.input, false)
+                .unwrap_or(false),
         });
-        match policy {
-            OnExists::Fail | OnExists::Skip | OnExists::Suffix if is_requested => {
-                because(Fate::Publish, "it was requested again (if the content is the same)")
-            }
-            OnExists::Skip => because(Fate::Skip, "the policy is `skip`"),
-            OnExists::Replace => because(Fate::Publish, "it is replaced"),
-            OnExists::Suffix => numbered("the output gets a number"),
-            OnExists::Fail => because(
-                Fate::Quarantine,
-                "the policy is `fail` (unless it is this source's output of the same content)",
-            ),
-            OnExists::Update => {
-                let Some(record) = earlier else {
-                    return because(
-                        Fate::Quarantine,
-                        "this service did not publish it from this source (unless it has the same content)",
-                    );
-                };
-                if !is_same(&record).unwrap_or(false) {
-                    return numbered("another source's: the output gets a number");
-                }
-                match record.output.as_ref() {
-                    Some(ours) if ours.path != output => {
-                        let path = display_path(&ours.path);
-                        because(
-                            Fate::Quarantine,
-                            &format!(
-                                "this source's output is {path} (unless that is a number of this name)"
-                            ),
-                        )
-                    }
-                    Some(ours) if ours.identity.matches_content(&taken.identity) => {
-                        because(Fate::Publish, "this source's earlier output is replaced")
-                    }
-                    _ => because(
-                        Fate::Quarantine,
-                        "it was changed since it was published (unless it has the same content)",
-                    ),
-                }
-            }
+        let configured = self.config.keys.on_exists;
+        // An operator asked for it: its own output is replaced as with `update`, if its content is the same.
+        let is_requested = earlier.is_some_and(|earlier| {
+            earlier.record.state == State::Requeued && earlier.is_same_source
+        });
+        let replaces_own =
+            configured == OnExists::Update || is_requested && configured != OnExists::Replace;
+        let extension = self.config.transforms.added_extension();
+        let own = earlier.filter(|_| replaces_own);
+        if let Some(path) = own.and_then(|own| own_numbered_path(own, output, extension)) {
+            return Ok((Fate::Publish, Some(path), None));
         }
+        let is_own = own.is_some_and(|own| own.is_as_published);
+        let policy = if is_own { OnExists::Update } else { configured };
+        let existing = Occupant { identity: taken.identity, is_file: taken.kind == Kind::File };
+        // No file is opened, so no output's hash is known: the content is as if it differed.
+        let path = || Some(output.to_path_buf());
+        let (fate, path, why) = match decide(policy, &existing, earlier, output, &[0; 32]) {
+            Resolution::Skip => (Fate::Skip, None, "the policy is `skip`"),
+            Resolution::Replace(_) if is_own => {
+                (Fate::Publish, path(), "this source's earlier output is replaced")
+            }
+            Resolution::Replace(_) => (Fate::Publish, path(), "it is replaced"),
+            Resolution::Conflict(why) => (Fate::Quarantine, None, why),
+            // Which number is free, the run decides.
+            _ => (Fate::Publish, None, "the output gets a number"),
+        };
+        let unless = match fate {
+            Fate::Quarantine if existing.is_file => " (unless it has the same content)",
+            _ => "",
+        };
+        Ok((fate, path, Some(format!("{} exists: {why}{unless}", display_path(output)))))
     }
 }

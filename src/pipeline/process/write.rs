@@ -13,13 +13,13 @@ use std::{
 };
 
 use crate::{
-    failpoint, fs,
+    failpoint,
     ledger::Hash,
-    limits,
     pipeline::{
         failure::WriteError,
         job::{FailedJob, Hashes, Job, Staged, Transformed},
     },
+    protocol::conflict::{self, NoOutputName},
     sink::{self, Sealing, Writer},
 };
 
@@ -130,13 +130,9 @@ fn hit_write(job: &Job) -> Result<(), WriteError> {
 
 /// Returns the path of a source's output, below the output's root.
 fn output_path(job: &Job) -> Result<PathBuf, WriteError> {
-    let (parent, name) = fs::split(&job.path);
-    let name = job.context.config.transforms.output_name(name);
-    if name.is_empty() || name == "." || name == ".." {
-        return Err(WriteError::NoName { path: job.source_path() });
-    }
-    if name.len() > limits::NAME_BYTES_MAX {
-        return Err(WriteError::NameTooLong { path: job.source_path(), bytes: name.len() });
-    }
-    Ok(parent.join(name))
+    let path = || job.source_path();
+    conflict::output_path(&job.path, &job.context.config.transforms).map_err(|error| match error {
+        NoOutputName::Empty => WriteError::NoName { path: path() },
+        NoOutputName::TooLong(bytes) => WriteError::NameTooLong { path: path(), bytes },
+    })
 }

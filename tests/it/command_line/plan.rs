@@ -60,8 +60,8 @@ fn a_plan_is_what_the_run_does_and_writes_nothing() {
         [
             "done        done (4 B)",
             "publish     d/new → d/new.zst (3 B)",
-            "quarantine  taken (5 B): taken.zst exists: this service did not publish it from this \
-             source (unless it has the same content)",
+            "quarantine  taken (5 B): taken.zst exists: the policy is `update` and this service did not \
+             publish it from this source (unless it has the same content)",
         ]
     );
     assert_eq!(
