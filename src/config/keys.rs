@@ -173,10 +173,10 @@ table! {
             "`*.csv` in `include` and `exclude` also matches `A.CSV`";
         min_size: Optional<Size>, ["--min-size" long, value_name = "SIZE"],
             "Leave smaller files alone",
-            "smaller files are left alone; `\"1\"` leaves out empty ones";
+            "smaller files are ignored; `\"1\"` leaves out empty ones";
         max_size: Optional<Size>, ["--max-size" long, value_name = "SIZE"],
             "Leave larger files alone",
-            "larger files are left alone";
+            "larger files are ignored";
         temporary_names: Word<TemporaryNames> = "ignore", ["--temporary-names" long, value_name = "WHAT"],
             "What to do with temporary names (dot files, *.part, *.tmp, *~ and others): ignore, take",
             "`\"ignore\"` leaves names alone that producers use for unfinished files (dot files, `*.part`, `*.tmp`, `*~` and others, listed by `tidemill check`); `\"take\"` takes them, for producers whose final names look so (PostgreSQL's `*.partial`)";

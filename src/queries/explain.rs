@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{cause, left_alone, pages, reprocess::has_other_transforms, time};
+use super::{cause, ignore_reason, pages, reprocess::has_other_transforms, time};
 use crate::{
     config::Pipeline,
     fingerprint::Fingerprint,
@@ -201,8 +201,8 @@ fn as_source(
     if seen.kind == Kind::Directory {
         return Explanation::new("is a directory").next("name a file in it").and(past);
     }
-    if let Some(why) = left_alone::reason(config, &*input, source, &seen) {
-        return Explanation::new(format!("is left alone: {why}")).and(past);
+    if let Some(why) = ignore_reason::of(config, &*input, source, &seen) {
+        return Explanation::new(format!("is ignored: {why}")).and(past);
     }
     let on_success = config.map(|config| config.on_success.clone());
     let on_success = on_success.or_else(|| record.map(|record| record.on_success.clone()));
@@ -214,7 +214,7 @@ fn as_source(
     let mut explanation = Explanation::new(state).and(past);
     if outcome == PriorOutcome::New {
         explanation.waits_in = Some(roots.name.clone());
-        if let Some(why) = left_alone::waits_for(config, &*input, &seen) {
+        if let Some(why) = ignore_reason::waits_for(config, &*input, &seen) {
             explanation = explanation.with("waits", why);
         }
     }

@@ -2,7 +2,7 @@
 
 pub mod delivered;
 pub mod explain;
-mod left_alone;
+mod ignore_reason;
 pub mod outcomes;
 pub mod plan;
 pub mod quarantined;

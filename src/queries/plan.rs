@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     config_of,
-    left_alone::{self, waits_for},
+    ignore_reason::{self, waits_for},
     reprocess::has_other_transforms,
 };
 use crate::{
@@ -163,7 +163,7 @@ impl<'a> Plan<'a> {
             let bytes = seen.identity.size;
             Planned { source: source.to_path_buf(), bytes, fate, output: None, reason }
         };
-        if let Some(why) = left_alone::reason(Some(self.config), &*self.input, source, seen) {
+        if let Some(why) = ignore_reason::of(Some(self.config), &*self.input, source, seen) {
             return Ok(planned(Fate::Ignore, Some(why)));
         }
         let record = self.record(source, seen)?;

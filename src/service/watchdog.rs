@@ -18,7 +18,7 @@ use crate::{
 
 /// Checks the liveness of every pipeline while the service runs. `/readyz` reports each stalled one.
 /// When all are stalled, so is the service: `/livez` reports it, and systemd's watchdog, which, if
-/// enabled, is notified at half its timeout, is notified no more. A running task proves
+/// enabled, is notified at half its timeout, is no longer notified. A running task proves
 /// that the runtime works; before and after READY nothing else is checked, because recovery and the
 /// drain have their own limits.
 pub fn spawn(life: &mut Lifecycle, observer: &Arc<Observer>, manager: &ServiceManager) {

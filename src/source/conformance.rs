@@ -37,9 +37,9 @@ conformance! {
     a_read_file_is_one_state_or_its_identity_differs
     an_event_names_a_new_file
     a_source_is_taken_and_removed_alone
-    a_file_that_replaced_the_source_is_left_alone
-    a_source_with_other_content_under_the_same_identity_is_left_alone
-    a_source_that_is_written_is_left_alone
+    a_file_that_replaced_the_source_is_ignore_reason
+    a_source_with_other_content_under_the_same_identity_is_ignore_reason
+    a_source_that_is_written_is_ignore_reason
     an_archived_source_has_its_path_in_the_archive
     a_quarantined_source_has_its_slot_next_to_its_reason
     a_marker_ends_like_its_source_unless_another_file_has_the_name
@@ -204,7 +204,7 @@ fn a_source_is_taken_and_removed_alone(bench: &impl Bench) {
     assert_files(bench, &[("d/a", "next"), ("d/b", "other")]);
 }
 
-fn a_file_that_replaced_the_source_is_left_alone(bench: &impl Bench) {
+fn a_file_that_replaced_the_source_is_ignore_reason(bench: &impl Bench) {
     let source = bench.open();
     bench.put("a", "content");
     let read = identity(&*source, "a");
@@ -219,7 +219,7 @@ fn a_file_that_replaced_the_source_is_left_alone(bench: &impl Bench) {
     assert!(source.leftovers().is_empty());
 }
 
-fn a_source_with_other_content_under_the_same_identity_is_left_alone(bench: &impl Bench) {
+fn a_source_with_other_content_under_the_same_identity_is_ignore_reason(bench: &impl Bench) {
     let source = bench.open();
     bench.put("a", "content");
     let read = identity(&*source, "a");
@@ -237,7 +237,7 @@ fn a_source_with_other_content_under_the_same_identity_is_left_alone(bench: &imp
     assert!(matches!(taken, TakeResult::Taken(_)), "{taken:?}");
 }
 
-fn a_source_that_is_written_is_left_alone(bench: &impl Bench) {
+fn a_source_that_is_written_is_ignore_reason(bench: &impl Bench) {
     let source = bench.open();
     bench.put("a", "content");
     let writer = bench.write("a");

@@ -19,27 +19,27 @@ fn only_the_good_one_is_taken(place: &TestDir, odd: &str, kind: &str) {
     assert_eq!(tree(&place.output()), [place.output().join("good.zst")]);
     assert_eq!(tree(&place.input()), before);
     let explained = place.run(&["explain", &format!("in/{odd}")]);
-    let wanted = format!("is left alone: it is {kind}, not a regular file");
+    let wanted = format!("is ignored: it is {kind}, not a regular file");
     assert!(explained.stdout.contains(&wanted), "{explained:?}");
     place.assert_clean();
 }
 
 #[test]
-fn a_fifo_is_left_alone_and_blocks_nothing() {
+fn a_fifo_is_ignore_reason_and_blocks_nothing() {
     let place = TestDir::new();
     mknodat(CWD, place.input().join("odd"), FileType::Fifo, Mode::RUSR, 0).unwrap();
     only_the_good_one_is_taken(&place, "odd", "a FIFO");
 }
 
 #[test]
-fn a_socket_is_left_alone() {
+fn a_socket_is_ignore_reason() {
     let place = TestDir::new();
     let _listener = UnixListener::bind(place.input().join("odd")).unwrap();
     only_the_good_one_is_taken(&place, "odd", "a socket");
 }
 
 #[test]
-fn a_device_is_left_alone() {
+fn a_device_is_ignore_reason() {
     if !is_root() {
         return prove::skipped("bad input", "only root makes device nodes");
     }
@@ -55,7 +55,7 @@ fn a_device_is_left_alone() {
 }
 
 #[test]
-fn a_symbolic_link_is_left_alone_wherever_it_points() {
+fn a_symbolic_link_is_ignore_reason_wherever_it_points() {
     let place = TestDir::new();
     let outside = place.root().join("outside");
     std::fs::create_dir(&outside).unwrap();

@@ -102,10 +102,10 @@ fn explain_answers_for_every_type_of_file() {
     explained(&place, "in/bad", "is in quarantine, and stays in the input\n");
     explained(&place, "in/bad", "gunzip");
     explained(&place, "in/skipped", "was skipped: its output's name was taken, and `on_exists` is");
-    explained(&place, "in/left.out", "is left alone: `include` and `exclude` leave it out");
+    explained(&place, "in/left.out", "is ignored: `include` and `exclude` leave it out");
     explained(&place, "in/dir", "is a directory\n");
     explained(&place, "in", "is a directory, the input of pipeline main");
-    explained(&place, "in/.tidemill-x", "is left alone: its name is one of the service's own");
+    explained(&place, "in/.tidemill-x", "is ignored: its name is one of the service's own");
     explained(&place, "in/never", "does not exist");
     explained(&place, "out/good.zst", "was published\n");
     explained(&place, "out/strange", "was not published by this service");

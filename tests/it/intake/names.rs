@@ -35,7 +35,7 @@ fn outputs(place: &TestDir) -> Vec<String> {
 }
 
 #[test]
-fn files_of_other_sizes_and_cases_are_left_alone_until_they_fit() {
+fn files_of_other_sizes_and_cases_are_ignore_reason_until_they_fit() {
     let place = TestDir::new();
     place.put("A.CSV", "fits");
     place.put("empty.csv", "");
@@ -61,7 +61,7 @@ fn files_of_other_sizes_and_cases_are_left_alone_until_they_fit() {
 }
 
 #[test]
-fn temporary_names_are_left_alone_by_the_first_scan_and_by_events() {
+fn temporary_names_are_ignore_reason_by_the_first_scan_and_by_events() {
     let place = TestDir::new();
     for name in TEMPORARY {
         place.put(name, "unfinished");
@@ -135,7 +135,7 @@ fn an_excluded_directory_is_left_out_as_git_and_rsync_do() {
 
 /// Its ledger was compressed and, with `delete`, removed under the service that used it.
 #[test]
-fn the_state_directory_of_another_service_is_left_alone_and_explained() {
+fn the_state_directory_of_another_service_is_ignore_reason_and_explained() {
     let (place, other) = (TestDir::new(), TestDir::new());
     let state = place.input().join("published/state");
     let state = state.to_str().unwrap();
@@ -214,8 +214,8 @@ fn explain_says_that_a_files_time_lies_in_the_future_and_min_age_passes_all_the_
 }
 
 #[test]
-fn the_output_that_is_mounted_below_the_input_is_left_alone() {
-    let name = "the_output_that_is_mounted_below_the_input_is_left_alone";
+fn the_output_that_is_mounted_below_the_input_is_ignore_reason() {
+    let name = "the_output_that_is_mounted_below_the_input_is_ignore_reason";
     let place = TestDir::new();
     for dir in ["published", "deep/er"] {
         fs::create_dir_all(place.input().join(dir)).unwrap();

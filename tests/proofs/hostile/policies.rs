@@ -46,14 +46,14 @@ fn a_hard_link_is_taken_by_default_and_shows_nobody_what_they_could_not_read() {
 }
 
 #[test]
-fn a_hard_link_is_left_alone_where_it_is_refused_and_taken_once_it_is_alone() {
+fn a_hard_link_is_ignore_reason_where_it_is_refused_and_taken_once_it_is_alone() {
     let place = linked("hard_links = \"refuse\"");
     let ended = place.once(&["--on-success", "delete"]);
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!(tree(&place.output()), [place.output().join("one.zst")]);
     assert_eq!(fs::read(place.input().join("two")).unwrap(), b"linked");
     let explained = place.run(&["explain", "in/two"]).stdout;
-    let why = "is left alone: it has 2 names, and the policy is `hard_links = \"refuse\"`";
+    let why = "is ignored: it has 2 names, and the policy is `hard_links = \"refuse\"`";
     assert!(explained.contains(why), "{explained}");
     fs::remove_file(place.root().join("outside")).unwrap();
     let ended = place.once(&["--on-success", "delete"]);
@@ -109,7 +109,7 @@ fn files_of_any_owner_are_taken_by_default_and_only_the_inputs_owners_where_it_s
             assert_eq!(fs::read(theirs).unwrap(), b"of another");
             let explained = place.run(&["explain", "in/theirs"]).stdout;
             let why = format!(
-                "is left alone: its owner is 0, the input's is {NOBODY}, and the policy is `owners = \"same\"`"
+                "is ignored: its owner is 0, the input's is {NOBODY}, and the policy is `owners = \"same\"`"
             );
             assert!(explained.contains(&why), "{explained}");
         }

@@ -12,8 +12,8 @@ use crate::{
     source::{Look, NamedBy, Source},
 };
 
-/// The reason for which it is left alone, if there is one.
-pub fn reason(
+/// The reason for which a file is ignored, if there is one.
+pub fn of(
     config: Option<&Pipeline>,
     input: &dyn Source,
     path: &Path,
