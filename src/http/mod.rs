@@ -47,8 +47,8 @@ use crate::{
 pub struct Bound {
     pub listener: Listener,
     pub address: SocketAddr,
-    /// A note about the address for the log.
-    pub note: Option<String>,
+    /// The default address, if another program has it.
+    pub taken: Option<SocketAddr>,
 }
 
 /// The configured address is not available.
@@ -70,19 +70,18 @@ pub async fn bind(http: Http) -> Result<Option<Bound>, BindError> {
             Ok(bound) => Ok(Some(bound)),
             Err(taken) if taken.source.kind() == io::ErrorKind::AddrInUse => {
                 let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-                let note = format!("{default} is taken: another port is used");
-                listen(any, Some(note)).await.map(Some)
+                listen(any, Some(default)).await.map(Some)
             }
             Err(error) => Err(error),
         },
     }
 }
 
-async fn listen(address: SocketAddr, note: Option<String>) -> Result<Bound, BindError> {
+async fn listen(address: SocketAddr, taken: Option<SocketAddr>) -> Result<Bound, BindError> {
     let failed = |source| BindError { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    Ok(Bound { listener: Listener::Tcp(listener), address, note })
+    Ok(Bound { listener: Listener::Tcp(listener), address, taken })
 }
 
 /// The transport of a request.

@@ -82,7 +82,7 @@ pub fn log_unfinished(config: &Config, observer: &Observer) {
 
 /// Logs the error of a failed start as the last line, and returns the exit code.
 pub fn report_failed_start(error: &ServiceError) -> Exit {
-    tracing::error!(event = "service.failed", "{error}");
+    tracing::error!(event = "service.failed", %error, "start failed");
     error.exit()
 }
 
@@ -195,9 +195,13 @@ fn log_reason(
     was_forced: bool,
 ) {
     match error {
-        Some(error @ ServiceError::Stopping) => tracing::info!(event = "service.ended", "{error}"),
-        Some(error @ ServiceError::StartCut) => tracing::warn!(event = "service.ended", "{error}"),
-        Some(error) => tracing::error!(event = "service.failed", "{error}"),
+        Some(error @ ServiceError::Stopping) => {
+            tracing::info!(event = "service.ended", reason = %error, "ended before it was ready")
+        }
+        Some(error @ ServiceError::StartCut) => {
+            tracing::warn!(event = "service.ended", reason = %error, "ended before it was ready")
+        }
+        Some(error) => tracing::error!(event = "service.failed", %error, "service failed"),
         None if was_forced => {
             tracing::error!(
                 event = "service.ended",

@@ -81,8 +81,8 @@ async fn open_http(life: &mut Lifecycle, config: &Config, app: App) -> Result<()
         .await
         .map_err(map_start_error(ServiceError::Config))?;
     let Some(bound) = bound else { return Ok(()) };
-    if let Some(note) = &bound.note {
-        tracing::warn!(event = "http.note", "{note}");
+    if let Some(address) = &bound.taken {
+        tracing::warn!(event = "http.address_taken", %address, "address taken, another port is used");
     }
     tracing::info!(event = "http.listening", url = %format_args!("http://{}/", bound.address), "HTTP server listening");
     serve(life, "http server", bound.listener, app);
@@ -104,7 +104,8 @@ async fn open_socket(life: &mut Lifecycle, config: &Config, app: App) -> Result<
             Ok((socket, listener)) => Ok((Some(socket), Some(listener))),
             Err(error) if is_named => Err(socket_error(&path, &error)),
             Err(error) => {
-                tracing::warn!(event = "http.no_socket", "{}", socket_error(&path, &error));
+                let error = socket_error(&path, &error);
+                tracing::warn!(event = "http.no_socket", %error, "running without an admin socket");
                 Ok((None, None))
             }
         }

@@ -59,12 +59,7 @@ pub fn spawn(life: &mut Lifecycle, observer: &Arc<Observer>, manager: &ServiceMa
                 _ => {}
             }
             if stall.is_none() && !was_running {
-                let message = if is_enabled {
-                    "watchdog notified again"
-                } else {
-                    "service recovered from a stall"
-                };
-                tracing::info!(event = "service.recovered", "{message}");
+                tracing::info!(event = "service.recovered", "service recovered from a stall");
             }
             was_running = stall.is_none();
         }
