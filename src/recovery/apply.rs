@@ -92,6 +92,8 @@ pub fn apply(
         }
     }
     updates.extend(unexplained.iter().map(quarantine_of));
+    // An attempt to dispose of a source moves its change time: by an intent it would be a new one.
+    updates.extend(acknowledged.iter().map(|record| (record.id, State::Published, None)));
     failpoint::barrier("barrier::recovered_mark", || context.ledger.mark(&updates, Flush::Now))?;
     failpoint::pass("recovery::marked");
     acknowledged.extend(named);
