@@ -37,6 +37,7 @@ conformance! {
     a_record_of_the_same_number_replaces_and_a_mark_changes_its_state
     a_stop_without_an_end_is_unclean
     a_stop_before_recovery_completed_is_as_unclean_as_the_previous_one
+    a_stop_with_work_that_did_not_end_is_unclean
     the_instance_stays_and_the_pipelines_name_follows
     the_history_is_newest_first_and_filtered
     numbers_in_the_events_file_are_not_given_again
@@ -182,6 +183,25 @@ fn a_stop_before_recovery_completed_is_as_unclean_as_the_previous_one(bench: &im
     ledger.session().mark_recovered();
     ledger.leave().expect("a clean stop");
     assert_eq!(ledger.join("boot").expect("join"), PreviousShutdown::Clean);
+}
+
+/// A source stayed under its private name after a stop in good order, and no later start looked for it.
+fn a_stop_with_work_that_did_not_end_is_unclean(bench: &impl Bench) {
+    for (ends, expected) in [(false, PreviousShutdown::Unclean), (true, PreviousShutdown::Clean)] {
+        let ledger = bench.open();
+        ledger.join("boot").expect("join");
+        ledger.session().mark_recovered();
+        let (first, second) = (ledger.session().begin_work(), ledger.session().begin_work());
+        first.end();
+        if ends {
+            second.end();
+        } else {
+            drop(second);
+        }
+        ledger.leave().expect("leave");
+        drop(ledger);
+        assert_eq!(bench.open().join("boot").expect("join"), expected);
+    }
 }
 
 fn the_instance_stays_and_the_pipelines_name_follows(bench: &impl Bench) {

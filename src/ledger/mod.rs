@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-pub use self::session::Session;
+pub use self::session::{OpenWork, Session};
 pub use crate::outcome::State;
 use crate::{fingerprint::Fingerprint, policy::OnSuccess, reason::Reason};
 
@@ -220,8 +220,8 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     fn join(&self, boot: &str) -> Result<PreviousShutdown>;
 
     /// Ends the session: makes everything durable and marks it as ended cleanly, in its boot. If
-    /// recovery did not complete, its work is unfinished: the mark stays as it was, and the next start
-    /// recovers.
+    /// recovery did not complete, or other work did not end ([`Session::begin_work`]), the mark stays as
+    /// it was, and the next start recovers.
     fn leave(&self) -> Result<()>;
 
     /// Returns the number of this pair of directories and sets its current name.

@@ -127,7 +127,9 @@ fn sweep_input(
         match resolved {
             Ok(Some(SourceOutcome::Returned)) => summary.sources_returned += 1,
             Ok(Some(SourceOutcome::Quarantined)) => summary.quarantined += 1,
-            Ok(Some(SourceOutcome::Kept) | None) => {}
+            // The next start looks at it again.
+            Ok(Some(SourceOutcome::Kept)) => drop(context.ledger.session().begin_work()),
+            Ok(Some(SourceOutcome::Disposed) | None) => {}
             Err(error @ Error::Io { .. }) => defer(&error, summary),
             Err(error) => return Err(error),
         }

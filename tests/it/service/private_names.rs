@@ -1,0 +1,83 @@
+//! Sources that stay under their private names: a later start finds each of them.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use crate::harness::{Service, Tree, until};
+
+const KILLED: i32 = -9;
+
+#[expect(clippy::disallowed_methods, reason = "the operator moves it")]
+fn moved(tree: &Tree, from: &str, to: &str) {
+    fs::rename(tree.path(from), tree.path(to)).expect("rename");
+}
+
+#[expect(clippy::disallowed_methods, reason = "the producer or the operator removes it")]
+fn removed(tree: &Tree, path: &str) {
+    fs::remove_file(tree.path(path)).expect("remove");
+}
+
+fn is_held(tree: &Tree) -> bool {
+    tree.files("in").iter().any(|path| path.to_string_lossy().ends_with(".del"))
+}
+
+/// A service with a quarantine of its own, in which everything ends.
+fn quarantining(tree: &Tree, failpoints: &str, more: &[&str]) -> Service {
+    let config = "events = \"events\"\nstate_dir = \"state\"\n[[pipeline]]\ninput = \"in\"\n\
+                  output = \"out\"\ntransforms = \"unzstd\"\non_success = \"delete\"\n\
+                  quarantine = \"quarantine\"\n";
+    fs::write(tree.path("tidemill.toml"), config).expect("configuration");
+    let mut command = tree.configured("tidemill.toml");
+    Service::from(command.args(more).env("FAILPOINTS", failpoints).spawn().expect("start"))
+}
+
+/// Its quarantine was away, and its producer delivered the name meanwhile. The stop was clean, and no
+/// later start looked for it.
+#[test]
+fn a_source_that_could_not_get_its_name_back_is_found_after_a_stop_in_good_order() {
+    let mut tree = Tree::new();
+    tree.put("a.zst", b"no archive");
+    fs::write(tree.path("gate"), "").expect("gate");
+    let gate = format!("dispose::taken=1*return(while:{})->off", tree.path("gate").display());
+    let service = quarantining(&tree, &gate, &[]);
+    until("it is taken", || is_held(&tree));
+    moved(&tree, "quarantine", "away");
+    fs::write(tree.path("quarantine"), "another file").expect("write");
+    tree.put("a.zst", b"a second delivery");
+    removed(&tree, "gate");
+    until("it cannot be moved", || tree.log().contains("event=file.not_moved"));
+    removed(&tree, "quarantine");
+    moved(&tree, "away", "quarantine");
+    until("the second is in quarantine", || !tree.path("in/a.zst").exists());
+    service.signal(Signal::TERM);
+    let code = service.wait();
+    assert!([0, 75].contains(&code), "{code}\n{}", tree.log());
+    assert!(is_held(&tree), "{}", tree.log());
+    assert_eq!(quarantining(&tree, "", &["--once"]).wait(), 65, "{}", tree.log());
+    assert!(tree.files("in").is_empty(), "{:?}\n{}", tree.files("in"), tree.log());
+    let kept = tree.files("quarantine").into_iter();
+    let kept = kept.map(|path| fs::read(tree.path("quarantine").join(path)).expect("read"));
+    let kept: Vec<_> = kept.collect();
+    for content in [&b"no archive"[..], b"a second delivery"] {
+        assert!(kept.iter().any(|found| found == content), "{}", tree.log());
+    }
+}
+
+/// Recovery could not dispose of it, and another file had its name: the next stop was clean.
+#[test]
+fn a_source_that_recovery_leaves_under_its_private_name_is_found_after_a_stop_in_good_order() {
+    let mut tree = Tree::new();
+    tree.put("a", b"first");
+    let run = |tree: &Tree, failpoints: &str| {
+        tree.start_with(failpoints, "delete", &["--once", "--on-exists", "suffix"]).wait()
+    };
+    assert_eq!(run(&tree, "dispose::taken=return(kill)"), KILLED, "{}", tree.log());
+    tree.put("a", b"second");
+    let code = run(&tree, "dispose::unlink=1*return(eio)->off");
+    assert!([0, 75].contains(&code), "{code}\n{}", tree.log());
+    assert!(is_held(&tree), "{}", tree.log());
+    assert_eq!(run(&tree, ""), 0, "{}", tree.log());
+    assert!(tree.files("in").is_empty(), "{:?}\n{}", tree.files("in"), tree.log());
+    assert_eq!(tree.files("out").len(), 2, "{}", tree.log());
+}
