@@ -5,7 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Action, Error, IntentFacts, OpenedDirs, Quarantines, Summary};
+use super::{
+    Action, Error, IntentFacts, OpenedDirs, Quarantines, Summary, SweptInputs, Unconfirmed,
+};
 use crate::{
     config, failpoint, fs,
     ledger::{Flush, Ledger, Output, PipelineId, Record, State, StateUpdate},
@@ -40,11 +42,11 @@ pub type Patience<'a> = dyn Fn(&std::io::Error) -> bool + 'a;
 type StateUpdates = Vec<StateUpdate>;
 
 /// Carries out the plan of every record: all names first, then one sync of each directory, then the
-/// acknowledgements, then the sources.
+/// acknowledgements, then the sources. Returns the disposals that the sweep confirms.
 pub fn apply(
     context: &RecoveryContext<'_>,
     plans: Vec<(IntentFacts, Action)>,
-) -> Result<Summary, Error> {
+) -> Result<(Summary, Vec<Unconfirmed>), Error> {
     let mut summary = Summary::default();
     let mut updates = StateUpdates::new();
     let mut named = Vec::new();
@@ -99,8 +101,9 @@ pub fn apply(
     acknowledged.extend(named);
     let (disposable, unreachable): (Vec<_>, Vec<_>) = split_by_input(context, acknowledged)?;
     summary.deferred += unreachable.len() as u64;
-    summary.disposed = dispose(context, &disposable)?;
-    Ok(summary)
+    let unconfirmed = dispose(context, &disposable, &mut summary)?;
+    failpoint::pass("recovery::disposed");
+    Ok((summary, unconfirmed))
 }
 
 /// Defers an output that cannot be finished. It holds up no other output and no pipeline's start.
@@ -267,30 +270,51 @@ fn split_by_input(
 
 /// Disposes of the sources of published outputs. The intake finds a source again that cannot be
 /// disposed of.
-fn dispose(context: &RecoveryContext<'_>, records: &[Record]) -> Result<u64, Error> {
+fn dispose(
+    context: &RecoveryContext<'_>,
+    records: &[Record],
+    summary: &mut Summary,
+) -> Result<Vec<Unconfirmed>, Error> {
     let mut updates = StateUpdates::new();
+    let mut unconfirmed = Vec::new();
     for record in records {
         let Some(roots) = context.roots.get(&record.pipeline) else {
             continue;
         };
         let disposed = match record.on_success {
-            OnSuccess::Keep => Ok(true),
+            OnSuccess::Keep => Ok(Disposed::Done),
             OnSuccess::Delete | OnSuccess::Archive(_) => {
                 dispose_source(&*roots.input, record, marker_of(context, roots))
             }
         };
         match disposed {
-            Ok(true) => updates.push((record.id, State::Done, None)),
+            Ok(Disposed::Done) => updates.push((record.id, State::Done, None)),
+            Ok(Disposed::Gone) => unconfirmed.push(Unconfirmed::new(record, State::Done)),
             // It is unknown whether it was removed before, or stayed: the intake handles the file
             // that exists.
-            Ok(false) => updates.push((record.id, State::Changed, None)),
+            Ok(Disposed::Stays) => unconfirmed.push(Unconfirmed::new(record, State::Changed)),
             Err(SourceError { source: error, .. }) => {
                 tracing::warn!(event = "recovery.dispose_failed", pipeline = %roots.name, source = %display_path(&record.source), %error, "cannot dispose of the source, retrying");
             }
         }
     }
     context.ledger.mark(&updates, Flush::Deferred)?;
-    Ok(updates.len() as u64)
+    summary.disposed += (updates.len() + unconfirmed.len()) as u64;
+    Ok(unconfirmed)
+}
+
+/// Marks the disposals in the inputs that were searched completely.
+pub fn confirm(
+    context: &RecoveryContext<'_>,
+    (unconfirmed, swept): (&[Unconfirmed], &SweptInputs),
+) -> Result<(), Error> {
+    let is_searched = |disposal: &&Unconfirmed| {
+        let roots = context.roots.get(&disposal.pipeline);
+        roots.is_some_and(|roots| swept.searched.contains(roots.input.path()))
+    };
+    let searched = unconfirmed.iter().filter(is_searched);
+    let updates: Vec<_> = searched.filter_map(|disposal| disposal.update(swept)).collect();
+    Ok(context.ledger.mark(&updates, Flush::Deferred)?)
 }
 
 fn marker_of<'a>(context: &RecoveryContext<'a>, roots: &OpenedDirs) -> Option<&'a str> {
@@ -300,18 +324,30 @@ fn marker_of<'a>(context: &RecoveryContext<'a>, roots: &OpenedDirs) -> Option<&'
     context.pipelines.iter().find(is_of_roots)?.keys.marker.as_deref()
 }
 
-/// Disposes of a source; returns false if another file has its name, or a process writes it.
+/// The end of a source in recovery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Disposed {
+    Done,
+    /// No file has its name: it was removed before, or has its private name.
+    Gone,
+    /// Another file has its name, or a process writes it.
+    Stays,
+}
+
+/// Disposes of a source.
 fn dispose_source(
     input: &dyn Source,
     record: &Record,
     marker: Option<&str>,
-) -> source::Result<bool> {
+) -> source::Result<Disposed> {
     let wanted = TakeRequest { marker, ..TakeRequest::resumed(record) };
     match input.take(&wanted)? {
         // Recovery is not watched for its progress.
-        TakeResult::Taken(held) => finish_source(held, record, marker, &|| ()).map(|()| true),
-        TakeResult::Gone => Ok(true),
-        TakeResult::Replaced | TakeResult::Busy => Ok(false),
+        TakeResult::Taken(held) => {
+            finish_source(held, record, marker, &|| ()).map(|()| Disposed::Done)
+        }
+        TakeResult::Gone => Ok(Disposed::Gone),
+        TakeResult::Replaced | TakeResult::Busy => Ok(Disposed::Stays),
         TakeResult::Stranded(_, error) => Err(error),
     }
 }

@@ -15,6 +15,7 @@ mod quarantines;
 mod search;
 mod sweep;
 mod taken;
+mod unconfirmed;
 
 use std::{
     io,
@@ -22,10 +23,11 @@ use std::{
     sync::Arc,
 };
 
-pub use apply::{Count, RecoveryContext, apply};
+pub use apply::{Count, RecoveryContext, apply, confirm};
 pub use inspect::{Gathered, gather, largest_id};
 pub use quarantines::Quarantines;
-pub use sweep::sweep;
+pub use sweep::{SweepRequest, sweep};
+pub use unconfirmed::{SweptInputs, Unconfirmed};
 
 use crate::{
     fingerprint::Fingerprint,

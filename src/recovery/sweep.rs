@@ -1,7 +1,7 @@
 //! Cleans up after an unclean stop: temps without an intent, and sources under their private names.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ffi::{OsStr, OsString},
     io,
     path::Path,
@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Error, OpenSink, OpenedDirs, Quarantines, Summary,
+    Error, OpenSink, OpenedDirs, Quarantines, Summary, SweptInputs, Unconfirmed,
     inspect::open_input,
     search::{Root, defer, defer_directory, find_files, not_searched, quarantine_root, remove},
     taken::{SourceOutcome, SweepContext, resolve},
@@ -17,11 +17,20 @@ use super::{
 use crate::{
     config::{self, Pipeline},
     fs::{self, NodeId},
-    ledger::Ledger,
+    ledger::{Ledger, PipelineId, Record},
     policy::OnSuccess,
     sink::{self, Sink, Swept},
     source::{Leftover, SourceError},
 };
+
+/// What to search.
+#[derive(Clone, Copy, Debug)]
+pub struct SweepRequest<'a> {
+    pub pipelines: &'a [config::Pipeline],
+    /// The directories of unfinished records.
+    pub unfinished: &'a HashMap<PipelineId, OpenedDirs>,
+    pub unconfirmed: &'a [Unconfirmed],
+}
 
 /// Walks the directories of the pipelines, and of those of the unfinished records, which may no longer be
 /// configured (C4). Temps of this ledger that no unfinished record names are removed; a record may belong to a
@@ -30,14 +39,16 @@ use crate::{
 pub fn sweep(
     (ledger, open_sink): (&dyn Ledger, &OpenSink<'_>),
     quarantines: &Quarantines<'_>,
-    (pipelines, unfinished): (&[config::Pipeline], &[&OpenedDirs]),
+    request: SweepRequest<'_>,
     summary: &mut Summary,
-) -> Result<(), Error> {
+) -> Result<SweptInputs, Error> {
+    let SweepRequest { pipelines, unfinished, unconfirmed } = request;
     let instance = NodeId::new(ledger.instance());
-    let intended = intended_temps(ledger)?;
+    let records = ledger.unfinished()?;
+    let intended = intended_temps(&records, unconfirmed);
     let configured = pipelines.iter().map(|pipeline| (&*pipeline.output, &*pipeline.name));
     let outputs: BTreeMap<&Path, &str> =
-        unfinished.iter().map(|dirs| (&*dirs.output, &*dirs.name)).chain(configured).collect();
+        unfinished.values().map(|dirs| (&*dirs.output, &*dirs.name)).chain(configured).collect();
     for (root, name) in &outputs {
         sweep_output(open_sink(name, root), root, &intended, summary);
     }
@@ -63,17 +74,18 @@ pub fn sweep(
     }
     let configured = pipelines.iter().map(|pipeline| pipeline.input.as_path());
     let inputs: BTreeSet<&Path> =
-        unfinished.iter().map(|dirs| dirs.input.path()).chain(configured).collect();
+        unfinished.values().map(|dirs| dirs.input.path()).chain(configured).collect();
+    let mut swept = SweptInputs::default();
     for root in inputs {
         match open_input(root, &instance) {
             Ok(input) => {
                 let context = SweepContext { ledger, quarantines, pipelines, input: &*input };
-                sweep_input(context, is_orphan, summary)?;
+                sweep_input(context, (&is_orphan, &mut swept), summary)?;
             }
             Err(error) => defer_directory(root, &error, summary),
         }
     }
-    Ok(())
+    Ok(swept)
 }
 
 /// Removes staged outputs without an intent.
@@ -101,9 +113,10 @@ fn sweep_output(
 /// Resolves what was taken from an input, and removes temps without an intent.
 fn sweep_input(
     context: SweepContext<'_>,
-    is_orphan: impl Fn(&OsStr) -> bool,
+    (is_orphan, swept): (&dyn Fn(&OsStr) -> bool, &mut SweptInputs),
     summary: &mut Summary,
 ) -> Result<(), Error> {
+    let deferred_before = summary.deferred;
     let mut leftovers = context.input.leftovers();
     // The marker of a source that was taken is among the temps, and may be needed.
     leftovers.sort_by_key(|leftover| matches!(leftover, Ok(Leftover::Temp(_))));
@@ -118,7 +131,10 @@ fn sweep_input(
                 })
             }
             Ok(Leftover::Temp(_)) => Ok(None),
-            Ok(Leftover::Taken(taken)) => resolve(context, &taken).map(Some),
+            Ok(Leftover::Taken(taken)) => resolve(context, &taken).map(|outcome| {
+                swept.outcomes.insert(taken.id, outcome);
+                Some(outcome)
+            }),
             Err(SourceError { path, source }) => {
                 not_searched(&path, &source, summary);
                 continue;
@@ -134,11 +150,17 @@ fn sweep_input(
             Err(error) => return Err(error),
         }
     }
+    if summary.deferred == deferred_before {
+        swept.searched.insert(context.input.path().to_path_buf());
+    }
     Ok(())
 }
 
-/// Returns the temps that unfinished records name.
-fn intended_temps(ledger: &dyn Ledger) -> Result<HashSet<OsString>, Error> {
-    let records = ledger.unfinished()?.into_iter();
-    Ok(records.filter_map(|record| record.output).map(|output| output.temp).collect())
+/// Returns the temps that unfinished records name, without those whose outputs are acknowledged and whose
+/// sources are gone.
+fn intended_temps(records: &[Record], unconfirmed: &[Unconfirmed]) -> HashSet<OsString> {
+    let unconfirmed: HashSet<_> = unconfirmed.iter().map(|disposal| disposal.id).collect();
+    let records = records.iter().filter(|record| !unconfirmed.contains(&record.id));
+    let outputs = records.filter_map(|record| record.output.as_ref());
+    outputs.map(|output| output.temp.clone()).collect()
 }

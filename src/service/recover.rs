@@ -27,7 +27,7 @@ use crate::{
     outcome::OutcomeKind,
     patience,
     protocol::SharedOutcomeLog,
-    recovery::{self, Count, Gathered, OpenSink, Quarantines, Summary},
+    recovery::{self, Count, Gathered, OpenSink, Quarantines, Summary, SweepRequest},
     sink::{self, SinkOptions},
     sync::Mutex,
 };
@@ -140,11 +140,13 @@ fn recover(
         count_published,
         pipelines: &config.pipelines,
     };
-    let mut summary = recovery::apply(&context, plans)?;
+    let (mut summary, unconfirmed) = recovery::apply(&context, plans)?;
     summary.deferred += deferred;
     if previous == PreviousShutdown::Unclean || unfinished {
-        let unfinished: Vec<_> = roots.values().collect();
-        recovery::sweep(stores, quarantines, (&config.pipelines, &unfinished), &mut summary)?;
+        let (pipelines, unconfirmed) = (&*config.pipelines, &*unconfirmed);
+        let request = SweepRequest { pipelines, unfinished: &roots, unconfirmed };
+        let swept = recovery::sweep(stores, quarantines, request, &mut summary)?;
+        recovery::confirm(&context, (unconfirmed, &swept))?;
     }
     if summary != Summary::default() {
         tracing::info!(event = "recovery.finished", ?summary, "recovery finished");

@@ -81,3 +81,41 @@ fn a_source_that_recovery_leaves_under_its_private_name_is_found_after_a_stop_in
     assert!(tree.files("in").is_empty(), "{:?}\n{}", tree.files("in"), tree.log());
     assert_eq!(tree.files("out").len(), 2, "{}", tree.log());
 }
+
+/// Two pipelines, or only the second.
+fn configure(tree: &Tree, with_first: bool) {
+    let pipeline = |name: &str| {
+        format!(
+            "[[pipeline]]\nname = \"{name}\"\ninput = \"{name}-in\"\noutput = \"{name}-out\"\n\
+             on_success = \"delete\"\n"
+        )
+    };
+    let mut config = "events = \"events\"\nstate_dir = \"state\"\n".to_owned();
+    config += &if with_first { pipeline("first") } else { String::new() };
+    config += &pipeline("second");
+    fs::write(tree.path("tidemill.toml"), config).expect("configuration");
+}
+
+/// Its record counted as disposed of before its input was searched, and no later start searched there.
+#[test]
+fn a_held_source_of_a_pipeline_that_is_removed_is_found_after_a_kill_in_recovery() {
+    let tree = Tree::new();
+    for name in ["first", "second"] {
+        for end in ["in", "out"] {
+            fs::create_dir(tree.path(&format!("{name}-{end}"))).expect("directory");
+        }
+    }
+    fs::write(tree.path("first-in/a"), "content").expect("write");
+    let run = |failpoints: &str| {
+        let mut command = tree.configured("tidemill.toml");
+        let command = command.arg("--once").env("FAILPOINTS", failpoints);
+        Service::from(command.spawn().expect("start")).wait()
+    };
+    configure(&tree, true);
+    assert_eq!(run("dispose::taken=return(kill)"), KILLED, "{}", tree.log());
+    configure(&tree, false);
+    assert_eq!(run("recovery::disposed=return(kill)"), KILLED, "{}", tree.log());
+    assert_eq!(run(""), 0, "{}", tree.log());
+    assert_eq!(tree.files("first-in"), Vec::<std::path::PathBuf>::new(), "{}", tree.log());
+    assert!(tree.path("first-out/a.zst").exists(), "{}", tree.log());
+}
