@@ -3,8 +3,8 @@
 use std::{os::unix::ffi::OsStrExt, path::Path};
 
 use super::{
-    Flush, HistoryQuery, Ledger, Output, PipelineId, PreviousShutdown, Record, RecordId, Replaced,
-    State, memory::Store, sqlite::Sqlite,
+    Flush, HistoryQuery, Ledger, Output, PipelineEnd, PipelineId, PreviousShutdown, Record,
+    RecordId, Replaced, State, memory::Store, sqlite::Sqlite,
 };
 use crate::{
     fingerprint::Fingerprint,
@@ -45,6 +45,7 @@ conformance! {
     a_late_publication_update_undoes_no_later_update
     an_output_that_is_made_again_still_belongs_to_its_source
     look_ups_by_inode_and_output_find_the_newest_published
+    the_inodes_of_both_ends_of_a_pipeline_are_kept
 }
 
 fn identity(inode: u64) -> Fingerprint {
@@ -323,9 +324,18 @@ fn look_ups_by_inode_and_output_find_the_newest_published(bench: &impl Bench) {
     let of_output = |path: &str| ledger.latest_for_output(pipeline, path.as_ref());
     assert_eq!(of_output("a.zst").expect("look up"), Some(other));
     assert_eq!(of_output("b.zst").expect("look up"), None);
-    assert_eq!(ledger.input_inode(pipeline).expect("look up"), None);
+}
+
+fn the_inodes_of_both_ends_of_a_pipeline_are_kept(bench: &impl Bench) {
+    let ledger = bench.open();
+    let pipeline = pipeline(&*ledger);
+    let noted = |end| ledger.root_inode(pipeline, end).expect("look up");
+    assert_eq!([PipelineEnd::Input, PipelineEnd::Output].map(noted), [None, None]);
     for inode in [7, 8, 8] {
-        ledger.note_input_inode(pipeline, inode).expect("store");
-        assert_eq!(ledger.input_inode(pipeline).expect("look up"), Some(inode));
+        ledger.note_root_inode(pipeline, PipelineEnd::Input, inode).expect("store");
+        ledger.note_root_inode(pipeline, PipelineEnd::Output, inode + 1).expect("store");
+        let inodes = [PipelineEnd::Input, PipelineEnd::Output].map(noted);
+        assert_eq!(inodes, [Some(inode), Some(inode + 1)]);
     }
+    assert_eq!(ledger.root_inode(pipeline + 1, PipelineEnd::Output).expect("look up"), None);
 }

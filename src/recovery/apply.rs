@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     Action, Error, IntentFacts, OpenedDirs, Quarantines, Summary, SweptInputs, Unconfirmed,
+    mounts::{End, is_unmounted},
 };
 use crate::{
     config, failpoint, fs,
@@ -248,12 +249,7 @@ fn split_by_input(
 ) -> Result<(Vec<Record>, Vec<Record>), Error> {
     let mut unmounted = HashSet::new();
     for (id, roots) in context.roots {
-        let recorded = context.ledger.input_inode(*id)?;
-        let is_another = roots
-            .input
-            .metadata()
-            .is_ok_and(|now| recorded.is_some_and(|inode| inode != now.identity.inode));
-        if is_another && roots.input.is_empty() {
+        if is_unmounted(context.ledger, *id, End::Input(&*roots.input))? {
             unmounted.insert(*id);
         }
     }

@@ -11,6 +11,7 @@
 
 mod apply;
 mod inspect;
+mod mounts;
 mod quarantines;
 mod search;
 mod sweep;

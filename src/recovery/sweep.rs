@@ -11,16 +11,18 @@ use std::{
 use super::{
     Error, OpenSink, OpenedDirs, Quarantines, Summary, SweptInputs, Unconfirmed,
     inspect::open_input,
+    mounts::{self, End, is_unmounted},
     search::{Root, defer, defer_directory, find_files, not_searched, quarantine_root, remove},
     taken::{SourceOutcome, SweepContext, resolve},
 };
 use crate::{
     config::{self, Pipeline},
     fs::{self, NodeId},
-    ledger::{Ledger, PipelineId, Record},
+    ledger::{self, Ledger, PipelineDirs, PipelineId, Record},
+    observe::display_path,
     policy::OnSuccess,
     sink::{self, Sink, Swept},
-    source::{Leftover, SourceError},
+    source::{Leftover, Source, SourceError},
 };
 
 /// What to search.
@@ -78,6 +80,10 @@ pub fn sweep(
     let mut swept = SweptInputs::default();
     for root in inputs {
         match open_input(root, &instance) {
+            Ok(input) if is_away(ledger, &*input)? => {
+                tracing::warn!(event = "recovery.deferred", input = %display_path(root), hint = mounts::HINT, "input replaced by an empty directory, search deferred");
+                summary.deferred += 1;
+            }
             Ok(input) => {
                 let context = SweepContext { ledger, quarantines, pipelines, input: &*input };
                 sweep_input(context, (&is_orphan, &mut swept), summary)?;
@@ -86,6 +92,15 @@ pub fn sweep(
         }
     }
     Ok(swept)
+}
+
+/// Checks whether an input is not mounted, by any of its pipelines.
+fn is_away(ledger: &dyn Ledger, input: &dyn Source) -> ledger::Result<bool> {
+    let has_input = |roots: &PipelineDirs| roots.input == input.path();
+    let mut pipelines = ledger.roots()?.into_iter().filter(has_input);
+    pipelines.try_fold(false, |is_away, roots| {
+        Ok(is_away || is_unmounted(ledger, roots.id, End::Input(input))?)
+    })
 }
 
 /// Removes staged outputs without an intent.

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     config::{self, Config},
     fs,
-    ledger::{Ledger, PreviousShutdown, Record, RecordId},
+    ledger::{Ledger, PipelineEnd, PreviousShutdown, Record, RecordId},
     limits,
     observe::{Observer, PipelineMeter},
     outcome::OutcomeKind,
@@ -153,19 +153,22 @@ fn recover(
     }
     if summary.deferred == 0 {
         ledger.session().mark_recovered();
-        record_inputs(ledger, config)?;
+        record_roots(ledger, config)?;
     }
     Ok(summary)
 }
 
-/// Records the identities of the inputs, which a later recovery checks. Nothing may be unfinished.
-fn record_inputs(ledger: &dyn Ledger, config: &Config) -> Result<(), recovery::Error> {
+/// Records the identities of the inputs and outputs, which a later recovery checks. Nothing may be
+/// unfinished.
+fn record_roots(ledger: &dyn Ledger, config: &Config) -> Result<(), recovery::Error> {
     for config::Pipeline { name, input, output, .. } in &config.pipelines {
-        let path = input.clone();
-        let found = patience::within(input, move || fs::directory_at(&path));
-        let Some(Ok(found)) = found else { continue };
-        let id = ledger.pipeline(name, input, output)?;
-        ledger.note_input_inode(id, found.identity.inode)?;
+        for (root, end) in [(input, PipelineEnd::Input), (output, PipelineEnd::Output)] {
+            let path = root.clone();
+            let found = patience::within(root, move || fs::directory_at(&path));
+            let Some(Ok(found)) = found else { continue };
+            let id = ledger.pipeline(name, input, output)?;
+            ledger.note_root_inode(id, end, found.identity.inode)?;
+        }
     }
     Ok(())
 }

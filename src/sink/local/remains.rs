@@ -134,3 +134,20 @@ pub fn sweep(root: &Arc<Dir>, instance: &NodeId, is_live: &dyn Fn(&OsStr) -> boo
     }
     swept
 }
+
+/// Checks whether there is no file below a root but those of state directories.
+pub fn is_empty(root: &Arc<Dir>) -> bool {
+    let mut walk = Walk::new(Arc::clone(root), PathBuf::new());
+    while let Some(entry) = walk.next() {
+        match entry {
+            Ok(entry) if entry.kind == Kind::Directory => {
+                if fs::is_state_dir(root, &entry.path).unwrap_or(false) {
+                    walk.skip_directory();
+                }
+            }
+            // What cannot be listed may have files.
+            Ok(_) | Err(_) => return false,
+        }
+    }
+    true
+}

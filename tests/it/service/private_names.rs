@@ -119,3 +119,22 @@ fn a_held_source_of_a_pipeline_that_is_removed_is_found_after_a_kill_in_recovery
     assert_eq!(tree.files("first-in"), Vec::<std::path::PathBuf>::new(), "{}", tree.log());
     assert!(tree.path("first-out/a.zst").exists(), "{}", tree.log());
 }
+
+/// The mount point was searched, and counted as the input from then on.
+#[test]
+fn a_held_source_whose_input_is_not_mounted_is_found_when_it_is_there_again() {
+    let mut tree = Tree::new();
+    tree.put("a.zst", b"no archive");
+    let killed = quarantining(&tree, "dispose::taken=return(kill)", &["--once"]);
+    assert_eq!(killed.wait(), KILLED, "{}", tree.log());
+    moved(&tree, "in", "away");
+    fs::create_dir(tree.path("in")).expect("the mount's place");
+    for _ in 0..2 {
+        assert_eq!(quarantining(&tree, "", &["--once"]).wait(), 75, "{}", tree.log());
+    }
+    fs::remove_dir(tree.path("in")).expect("remove");
+    moved(&tree, "away", "in");
+    assert_eq!(quarantining(&tree, "", &["--once"]).wait(), 65, "{}", tree.log());
+    assert!(tree.files("in").is_empty(), "{:?}\n{}", tree.files("in"), tree.log());
+    assert!(tree.path("quarantine/a.zst").exists(), "{}", tree.log());
+}
