@@ -18,6 +18,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Root {
     Configured,
+    /// Of an unfinished record; it may be gone.
+    Earlier,
     /// Created with the first file that is quarantined.
     Quarantine,
     /// The nearest directory above a quarantine that does not exist yet, where the start probed the
@@ -35,8 +37,8 @@ pub fn quarantine_root(quarantine: &Path) -> (&Path, Root) {
     (quarantine, Root::Quarantine)
 }
 
-/// Returns the files below a root whose names match. A quarantine that does not exist yet has none;
-/// any other directory that cannot be listed is deferred to a later start.
+/// Returns the files below a root whose names match. A quarantine that does not exist yet
+/// has none, nor an archive of earlier that is gone; any other directory that cannot be listed is deferred to a later start.
 pub fn find_files(
     (root, kind): (&Path, Root),
     is_wanted: impl Fn(&OsStr) -> bool,
@@ -49,7 +51,10 @@ pub fn find_files(
     }
     let dir = match Dir::open(root) {
         Ok(dir) => dir,
-        Err(error) if kind == Root::Quarantine && error.kind() == ErrorKind::NotFound => {
+        Err(error)
+            if matches!(kind, Root::Quarantine | Root::Earlier)
+                && error.kind() == ErrorKind::NotFound =>
+        {
             return found;
         }
         Err(error) => {

@@ -54,7 +54,7 @@ pub fn sweep(
     for (root, name) in &outputs {
         sweep_output(open_sink(name, root), root, &intended, summary);
     }
-    let temps: BTreeSet<(&Path, Root)> = pipelines
+    let mut temps: BTreeSet<(&Path, Root)> = pipelines
         .iter()
         .flat_map(|Pipeline { quarantine, on_success, .. }| {
             let archive = match on_success {
@@ -63,8 +63,12 @@ pub fn sweep(
             };
             archive.into_iter().chain([quarantine_root(quarantine)])
         })
-        .filter(|(root, _)| !outputs.contains_key(root))
         .collect();
+    let earlier = records.iter().filter_map(earlier_archive);
+    let earlier = earlier.filter(|archive| !temps.contains(&(*archive, Root::Configured)));
+    let earlier: Vec<_> = earlier.map(|archive| (archive, Root::Earlier)).collect();
+    temps.extend(earlier);
+    temps.retain(|(root, _)| !outputs.contains_key(root));
     let is_orphan = |name: &OsStr| instance.is_temp(name) && !intended.contains(name);
     for root in temps {
         for path in find_files(root, is_orphan, summary) {
@@ -86,7 +90,7 @@ pub fn sweep(
             }
             Ok(input) => {
                 let context = SweepContext { ledger, quarantines, pipelines, input: &*input };
-                sweep_input(context, (&is_orphan, &mut swept), summary)?;
+                sweep_input(context, (&intended, &mut swept), summary)?;
             }
             Err(error) => defer_directory(root, &error, summary),
         }
@@ -101,6 +105,14 @@ fn is_away(ledger: &dyn Ledger, input: &dyn Source) -> ledger::Result<bool> {
     pipelines.try_fold(false, |is_away, roots| {
         Ok(is_away || is_unmounted(ledger, roots.id, End::Input(input))?)
     })
+}
+
+/// Returns the archive of an unfinished record, which may no longer be configured.
+fn earlier_archive(record: &Record) -> Option<&Path> {
+    match &record.on_success {
+        OnSuccess::Archive(archive) => Some(archive),
+        OnSuccess::Keep | OnSuccess::Delete => None,
+    }
 }
 
 /// Removes staged outputs without an intent.
@@ -128,7 +140,7 @@ fn sweep_output(
 /// Resolves what was taken from an input, and removes temps without an intent.
 fn sweep_input(
     context: SweepContext<'_>,
-    (is_orphan, swept): (&dyn Fn(&OsStr) -> bool, &mut SweptInputs),
+    (intended, swept): (&HashSet<OsString>, &mut SweptInputs),
     summary: &mut Summary,
 ) -> Result<(), Error> {
     let deferred_before = summary.deferred;
@@ -137,7 +149,7 @@ fn sweep_input(
     leftovers.sort_by_key(|leftover| matches!(leftover, Ok(Leftover::Temp(_))));
     for leftover in leftovers {
         let resolved = match leftover {
-            Ok(Leftover::Temp(path)) if is_orphan(fs::split(&path).1) => {
+            Ok(Leftover::Temp(path)) if !intended.contains(fs::split(&path).1) => {
                 let removed = context.input.remove_temp(&path);
                 removed.map(|()| None).map_err(|SourceError { path, source }| Error::Io {
                     path,
@@ -178,4 +190,36 @@ fn intended_temps(records: &[Record], unconfirmed: &[Unconfirmed]) -> HashSet<Os
     let records = records.iter().filter(|record| !unconfirmed.contains(&record.id));
     let outputs = records.filter_map(|record| record.output.as_ref());
     outputs.map(|output| output.temp.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ledger::memory, source::memory::Store};
+
+    /// Those with the name of another program's temps stayed.
+    #[test]
+    fn every_temp_that_a_source_reports_is_removed_unless_it_has_an_intent() {
+        let files = Store::default();
+        let input = files.open("/in".as_ref(), &NodeId::new("0011"));
+        for name in ["d/.tidemill-0011-1.tmp", ".tidemill-0011-2.tmp", "a"] {
+            files.put(name.as_ref(), b"content");
+        }
+        let ledger = memory::Store::default().open();
+        let quarantines =
+            Quarantines { events: &Arc::default(), ledger: ledger.instance(), count: &|_, _| () };
+        let context = SweepContext {
+            ledger: &ledger,
+            quarantines: &quarantines,
+            pipelines: &[],
+            input: &input,
+        };
+        let intended = HashSet::from([OsString::from(".tidemill-0011-2.tmp")]);
+        let (mut swept, mut summary) = (SweptInputs::default(), Summary::default());
+        sweep_input(context, (&intended, &mut swept), &mut summary).expect("sweep");
+        assert_eq!(summary, Summary::default());
+        let left: Vec<_> = files.content().into_keys().collect();
+        assert_eq!(left, [Path::new(".tidemill-0011-2.tmp"), Path::new("a")]);
+        assert!(swept.searched.contains(Path::new("/in")));
+    }
 }

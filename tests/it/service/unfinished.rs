@@ -251,6 +251,23 @@ fn a_marker_goes_with_the_source_that_recovery_disposes_of() {
     }
 }
 
+/// Only the archives of the configuration were searched.
+#[test]
+fn what_a_killed_copy_left_in_an_archive_that_is_no_longer_configured_is_removed() {
+    let tree = Tree::new();
+    let to = |archive: &str| {
+        pipeline("one", "in", "out", &format!("on_success = \"archive:{archive}\""))
+    };
+    fs::write(tree.path("in/a.log"), "content").expect("write");
+    let killed = configured(&tree, &to("old"), "dispose::taken=return(kill)");
+    assert_eq!(killed.wait(), KILLED);
+    let temp = tree.path("old").join(format!(".tidemill-{}-AbCdEfGh.tmp", instance(&tree)));
+    fs::write(&temp, "half").expect("write");
+    assert_eq!(configured(&tree, &to("new"), "").wait(), 0, "{}", tree.log());
+    assert!(!temp.exists(), "{}", tree.log());
+    assert_eq!(tree.files("old"), [std::path::Path::new("a.log")], "{}", tree.log());
+}
+
 /// The instance of the tree's ledger, a part of every temporary name.
 fn instance(tree: &Tree) -> String {
     use tidemill::ledger::{Ledger, sqlite::Sqlite};
