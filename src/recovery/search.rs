@@ -9,7 +9,7 @@ use std::{
 
 use super::{Error, Summary};
 use crate::{
-    fs::{self, Dir, Kind, Walk},
+    fs::{self, Dir, Kind, PatientWalk, Walk, WalkEntry},
     observe::display_path,
     patience,
 };
@@ -62,12 +62,13 @@ pub fn find_files(
             return found;
         }
     };
-    let mut walk = Walk::new(Arc::new(dir), PathBuf::new());
-    while let Some(entry) = walk.next() {
+    let dir = Arc::new(dir);
+    let entries: Box<dyn Iterator<Item = _>> = match kind {
+        Root::AboveQuarantine => Box::new(entries_of(dir)),
+        Root::Configured | Root::Earlier | Root::Quarantine => Box::new(PatientWalk::start(&dir)),
+    };
+    for entry in entries {
         match entry {
-            Ok(entry) if kind == Root::AboveQuarantine && entry.kind == Kind::Directory => {
-                walk.skip_directory();
-            }
             Ok(entry) if entry.kind == Kind::File && is_wanted(fs::split(&entry.path).1) => {
                 found.push(entry.path);
             }
@@ -76,6 +77,18 @@ pub fn find_files(
         }
     }
     found
+}
+
+/// Returns the entries of a directory itself.
+fn entries_of(dir: Arc<Dir>) -> impl Iterator<Item = Result<WalkEntry, (PathBuf, io::Error)>> {
+    let mut walk = Walk::new(dir, PathBuf::new());
+    std::iter::from_fn(move || {
+        let entry = walk.next()?;
+        if entry.as_ref().is_ok_and(|entry| entry.kind == Kind::Directory) {
+            walk.skip_directory();
+        }
+        Some(entry)
+    })
 }
 
 pub fn remove(root: &Path, path: &Path) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use super::super::{Leftover, Result, SourceError, Taken};
-use crate::fs::{self, Dir, Kind, NodeId, Walk};
+use crate::fs::{self, Dir, Kind, NodeId, PatientWalk};
 
 /// Walks the entire source. Only the probe at the start makes temps in it.
 pub(super) fn find(dir: &Arc<Dir>, instance: &NodeId) -> Vec<Result<Leftover>> {
@@ -14,7 +14,7 @@ pub(super) fn find(dir: &Arc<Dir>, instance: &NodeId) -> Vec<Result<Leftover>> {
         }
         instance.is_temp(name).then_some(Leftover::Temp(path))
     };
-    Walk::new(Arc::clone(dir), PathBuf::new())
+    PatientWalk::start(dir)
         .filter_map(|entry| match entry {
             Ok(entry) if entry.kind == Kind::File => leftover(entry.path).map(Ok),
             Ok(_) => None,
