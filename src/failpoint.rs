@@ -34,8 +34,8 @@ pub const NAMES: [&str; 20] = [
 pub const STORE_NAMES: [&str; 3] = ["events::append", "events::sync", "ledger::checkpoint"];
 
 /// The failpoints of recovery.
-pub const RECOVERY_NAMES: [&str; 3] =
-    ["recovery::named", "recovery::acknowledged", "recovery::marked"];
+pub const RECOVERY_NAMES: [&str; 4] =
+    ["recovery::named", "recovery::acknowledged", "recovery::marked", "recovery::disposed"];
 
 /// The failpoints of a rename on a file system that cannot rename in one call, and of a move from one
 /// file system to another.

@@ -147,6 +147,10 @@ pub const COMMIT_RESERVE: Duration = Duration::from_secs(2);
 /// waits for them as for any unavailable storage.
 pub const START_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The search of a tree at the start is deferred after this time without an entry: a mount below its
+/// root hangs.
+pub const WALK_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// The minimum time for the close of all resources, whatever the deadline; half of it is for the drain.
 pub const STOP_DEADLINE_MIN: Duration = Duration::from_secs(1);
 /// The time in which a forced stop may still report its progress, and the longest wait for the write of

@@ -14,6 +14,7 @@ mod lease;
 mod lock;
 mod new_directories;
 mod numbered;
+mod patient_walk;
 mod private_files;
 mod probe;
 mod publish;
@@ -36,6 +37,7 @@ pub use kernel_io::{advise_sequential, copy_range, has_hole, share_content, star
 pub use lease::{Writers, check_writers};
 pub use lock::{Lock, LockError, LockHolder};
 pub use numbered::{free_number, latest_number, numbered_name};
+pub use patient_walk::PatientWalk;
 pub use private_files::{
     LEDGER_NAME, LOCK_NAME, OWN_DIR_MODE, SHARED_DIR_MODE, file_id, is_state_dir, make_own,
     make_shared, owner, replace_own, state_dir_of,

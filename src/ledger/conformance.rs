@@ -3,8 +3,8 @@
 use std::{os::unix::ffi::OsStrExt, path::Path};
 
 use super::{
-    Flush, HistoryQuery, Ledger, Output, PipelineId, PreviousShutdown, Record, RecordId, Replaced,
-    State, memory::Store, sqlite::Sqlite,
+    Flush, HistoryQuery, Ledger, Output, PipelineEnd, PipelineId, PreviousShutdown, Record,
+    RecordId, Replaced, State, memory::Store, sqlite::Sqlite,
 };
 use crate::{
     fingerprint::Fingerprint,
@@ -37,6 +37,7 @@ conformance! {
     a_record_of_the_same_number_replaces_and_a_mark_changes_its_state
     a_stop_without_an_end_is_unclean
     a_stop_before_recovery_completed_is_as_unclean_as_the_previous_one
+    a_stop_with_work_that_did_not_end_is_unclean
     the_instance_stays_and_the_pipelines_name_follows
     the_history_is_newest_first_and_filtered
     numbers_in_the_events_file_are_not_given_again
@@ -44,6 +45,7 @@ conformance! {
     a_late_publication_update_undoes_no_later_update
     an_output_that_is_made_again_still_belongs_to_its_source
     look_ups_by_inode_and_output_find_the_newest_published
+    the_inodes_of_both_ends_of_a_pipeline_are_kept
 }
 
 fn identity(inode: u64) -> Fingerprint {
@@ -184,6 +186,25 @@ fn a_stop_before_recovery_completed_is_as_unclean_as_the_previous_one(bench: &im
     assert_eq!(ledger.join("boot").expect("join"), PreviousShutdown::Clean);
 }
 
+/// A source stayed under its private name after a stop in good order, and no later start looked for it.
+fn a_stop_with_work_that_did_not_end_is_unclean(bench: &impl Bench) {
+    for (ends, expected) in [(false, PreviousShutdown::Unclean), (true, PreviousShutdown::Clean)] {
+        let ledger = bench.open();
+        ledger.join("boot").expect("join");
+        ledger.session().mark_recovered();
+        let (first, second) = (ledger.session().begin_work(), ledger.session().begin_work());
+        first.end();
+        if ends {
+            second.end();
+        } else {
+            drop(second);
+        }
+        ledger.leave().expect("leave");
+        drop(ledger);
+        assert_eq!(bench.open().join("boot").expect("join"), expected);
+    }
+}
+
 fn the_instance_stays_and_the_pipelines_name_follows(bench: &impl Bench) {
     let ledger = bench.open();
     let instance = ledger.instance().to_owned();
@@ -303,9 +324,18 @@ fn look_ups_by_inode_and_output_find_the_newest_published(bench: &impl Bench) {
     let of_output = |path: &str| ledger.latest_for_output(pipeline, path.as_ref());
     assert_eq!(of_output("a.zst").expect("look up"), Some(other));
     assert_eq!(of_output("b.zst").expect("look up"), None);
-    assert_eq!(ledger.input_inode(pipeline).expect("look up"), None);
+}
+
+fn the_inodes_of_both_ends_of_a_pipeline_are_kept(bench: &impl Bench) {
+    let ledger = bench.open();
+    let pipeline = pipeline(&*ledger);
+    let noted = |end| ledger.root_inode(pipeline, end).expect("look up");
+    assert_eq!([PipelineEnd::Input, PipelineEnd::Output].map(noted), [None, None]);
     for inode in [7, 8, 8] {
-        ledger.note_input_inode(pipeline, inode).expect("store");
-        assert_eq!(ledger.input_inode(pipeline).expect("look up"), Some(inode));
+        ledger.note_root_inode(pipeline, PipelineEnd::Input, inode).expect("store");
+        ledger.note_root_inode(pipeline, PipelineEnd::Output, inode + 1).expect("store");
+        let inodes = [PipelineEnd::Input, PipelineEnd::Output].map(noted);
+        assert_eq!(inodes, [Some(inode), Some(inode + 1)]);
     }
+    assert_eq!(ledger.root_inode(pipeline + 1, PipelineEnd::Output).expect("look up"), None);
 }

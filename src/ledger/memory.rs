@@ -11,8 +11,8 @@ use std::{
 };
 
 use super::{
-    Flush, HistoryQuery, Ledger, PipelineDirs, PipelineId, PreviousShutdown, Record, RecordId,
-    Result, Session, State, StateUpdate,
+    Flush, HistoryQuery, Ledger, PipelineDirs, PipelineEnd, PipelineId, PreviousShutdown, Record,
+    RecordId, Result, Session, State, StateUpdate,
 };
 use crate::{fingerprint::Fingerprint, sync::Mutex};
 
@@ -24,7 +24,7 @@ pub struct Store(Arc<Mutex<Tables>>);
 struct Tables {
     records: BTreeMap<RecordId, Record>,
     pipelines: Vec<PipelineDirs>,
-    input_inodes: BTreeMap<PipelineId, u64>,
+    root_inodes: BTreeMap<(PipelineId, PipelineEnd), u64>,
     use_state: UseState,
     boot: String,
     boot_first_id: RecordId,
@@ -121,12 +121,12 @@ impl Ledger for Memory {
         Ok(self.store.tables().pipelines.clone())
     }
 
-    fn input_inode(&self, pipeline: PipelineId) -> Result<Option<u64>> {
-        Ok(self.store.tables().input_inodes.get(&pipeline).copied())
+    fn root_inode(&self, pipeline: PipelineId, end: PipelineEnd) -> Result<Option<u64>> {
+        Ok(self.store.tables().root_inodes.get(&(pipeline, end)).copied())
     }
 
-    fn note_input_inode(&self, pipeline: PipelineId, inode: u64) -> Result<()> {
-        self.store.tables().input_inodes.insert(pipeline, inode);
+    fn note_root_inode(&self, pipeline: PipelineId, end: PipelineEnd, inode: u64) -> Result<()> {
+        self.store.tables().root_inodes.insert((pipeline, end), inode);
         Ok(())
     }
 

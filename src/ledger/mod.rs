@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-pub use self::session::Session;
+pub use self::session::{OpenWork, Session};
 pub use crate::outcome::State;
 use crate::{fingerprint::Fingerprint, policy::OnSuccess, reason::Reason};
 
@@ -166,6 +166,13 @@ pub struct PipelineDirs {
     pub output: PathBuf,
 }
 
+/// An end of a pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PipelineEnd {
+    Input,
+    Output,
+}
+
 /// A failure of the ledger. After a failed durable write nothing more may be published.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} the ledger {path}", path = path.display())]
@@ -220,8 +227,8 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     fn join(&self, boot: &str) -> Result<PreviousShutdown>;
 
     /// Ends the session: makes everything durable and marks it as ended cleanly, in its boot. If
-    /// recovery did not complete, its work is unfinished: the mark stays as it was, and the next start
-    /// recovers.
+    /// recovery did not complete, or other work did not end ([`Session::begin_work`]), the mark stays as
+    /// it was, and the next start recovers.
     fn leave(&self) -> Result<()>;
 
     /// Returns the number of this pair of directories and sets its current name.
@@ -230,12 +237,12 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     /// Returns all registered pairs of directories.
     fn roots(&self) -> Result<Vec<PipelineDirs>>;
 
-    /// Returns the inode of the directory that was a pipeline's input when none of its work was
+    /// Returns the inode of the directory that was an end of a pipeline when none of its work was
     /// unfinished.
-    fn input_inode(&self, pipeline: PipelineId) -> Result<Option<u64>>;
+    fn root_inode(&self, pipeline: PipelineId, end: PipelineEnd) -> Result<Option<u64>>;
 
     /// Stores that inode; writes nothing if it is stored already.
-    fn note_input_inode(&self, pipeline: PipelineId, inode: u64) -> Result<()>;
+    fn note_root_inode(&self, pipeline: PipelineId, end: PipelineEnd, inode: u64) -> Result<()>;
 
     /// Makes [`Flush::Deferred`] writes durable that have waited for `wait`. A full disk or another
     /// writing process postpones it to the next call.

@@ -1,6 +1,9 @@
 //! The use of a ledger by one run of the service, and the numbers that it gives.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
+};
 
 use super::RecordId;
 use crate::sync::Mutex;
@@ -21,16 +24,33 @@ pub struct Session {
     /// The machine's boot in which it joined.
     boot: Mutex<String>,
     recovered: AtomicBool,
+    /// The number of [`OpenWork`] that has not ended.
+    open_work: Arc<AtomicUsize>,
+}
+
+/// Work that can leave something on disk that no unfinished record names: a source under its private
+/// name, a temporary file. Dropping it without [`Self::end`] makes the stop unclean, so that the next
+/// start searches.
+#[derive(Debug)]
+#[must_use = "work that does not end makes the stop unclean"]
+pub struct OpenWork(Arc<AtomicUsize>);
+
+impl OpenWork {
+    /// Notes that the work left nothing.
+    pub fn end(self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Session {
-    pub(super) const fn new(last_id: RecordId, boot_first_id: RecordId) -> Self {
+    pub(super) fn new(last_id: RecordId, boot_first_id: RecordId) -> Self {
         Self {
             last_id: AtomicI64::new(last_id),
             run_first_id: last_id + 1,
             boot_first_id: AtomicI64::new(boot_first_id),
             boot: Mutex::new(String::new()),
             recovered: AtomicBool::new(false),
+            open_work: Arc::default(),
         }
     }
 
@@ -45,10 +65,18 @@ impl Session {
         self.last_id.load(Ordering::Relaxed) + 1
     }
 
-    /// Returns the boot of a clean end: recovery is complete, so the session leaves nothing unfinished
-    /// but what it recorded.
+    /// Returns the boot of a clean end: recovery is complete and all work has ended, so the session
+    /// leaves nothing unfinished but what it recorded.
     pub(super) fn clean_end(&self) -> Option<String> {
-        self.recovered.load(Ordering::Acquire).then(|| self.boot.lock().clone())
+        let is_clean =
+            self.recovered.load(Ordering::Acquire) && self.open_work.load(Ordering::Acquire) == 0;
+        is_clean.then(|| self.boot.lock().clone())
+    }
+
+    /// Notes work that makes the stop unclean until it ends.
+    pub fn begin_work(&self) -> OpenWork {
+        self.open_work.fetch_add(1, Ordering::AcqRel);
+        OpenWork(Arc::clone(&self.open_work))
     }
 
     /// Notes that recovery is complete: from now on the session can end cleanly.

@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Action, Error, IntentFacts, OpenedDirs, Quarantines, Summary};
+use super::{
+    Action, Error, IntentFacts, OpenedDirs, Quarantines, Summary, SweptInputs, Unconfirmed,
+    mounts::{End, is_unmounted},
+};
 use crate::{
     config, failpoint, fs,
     ledger::{Flush, Ledger, Output, PipelineId, Record, State, StateUpdate},
@@ -40,11 +43,11 @@ pub type Patience<'a> = dyn Fn(&std::io::Error) -> bool + 'a;
 type StateUpdates = Vec<StateUpdate>;
 
 /// Carries out the plan of every record: all names first, then one sync of each directory, then the
-/// acknowledgements, then the sources.
+/// acknowledgements, then the sources. Returns the disposals that the sweep confirms.
 pub fn apply(
     context: &RecoveryContext<'_>,
     plans: Vec<(IntentFacts, Action)>,
-) -> Result<Summary, Error> {
+) -> Result<(Summary, Vec<Unconfirmed>), Error> {
     let mut summary = Summary::default();
     let mut updates = StateUpdates::new();
     let mut named = Vec::new();
@@ -92,13 +95,16 @@ pub fn apply(
         }
     }
     updates.extend(unexplained.iter().map(quarantine_of));
+    // An attempt to dispose of a source moves its change time: by an intent it would be a new one.
+    updates.extend(acknowledged.iter().map(|record| (record.id, State::Published, None)));
     failpoint::barrier("barrier::recovered_mark", || context.ledger.mark(&updates, Flush::Now))?;
     failpoint::pass("recovery::marked");
     acknowledged.extend(named);
     let (disposable, unreachable): (Vec<_>, Vec<_>) = split_by_input(context, acknowledged)?;
     summary.deferred += unreachable.len() as u64;
-    summary.disposed = dispose(context, &disposable)?;
-    Ok(summary)
+    let unconfirmed = dispose(context, &disposable, &mut summary)?;
+    failpoint::pass("recovery::disposed");
+    Ok((summary, unconfirmed))
 }
 
 /// Defers an output that cannot be finished. It holds up no other output and no pipeline's start.
@@ -243,12 +249,7 @@ fn split_by_input(
 ) -> Result<(Vec<Record>, Vec<Record>), Error> {
     let mut unmounted = HashSet::new();
     for (id, roots) in context.roots {
-        let recorded = context.ledger.input_inode(*id)?;
-        let is_another = roots
-            .input
-            .metadata()
-            .is_ok_and(|now| recorded.is_some_and(|inode| inode != now.identity.inode));
-        if is_another && roots.input.is_empty() {
+        if is_unmounted(context.ledger, *id, End::Input(&*roots.input))? {
             unmounted.insert(*id);
         }
     }
@@ -265,30 +266,51 @@ fn split_by_input(
 
 /// Disposes of the sources of published outputs. The intake finds a source again that cannot be
 /// disposed of.
-fn dispose(context: &RecoveryContext<'_>, records: &[Record]) -> Result<u64, Error> {
+fn dispose(
+    context: &RecoveryContext<'_>,
+    records: &[Record],
+    summary: &mut Summary,
+) -> Result<Vec<Unconfirmed>, Error> {
     let mut updates = StateUpdates::new();
+    let mut unconfirmed = Vec::new();
     for record in records {
         let Some(roots) = context.roots.get(&record.pipeline) else {
             continue;
         };
         let disposed = match record.on_success {
-            OnSuccess::Keep => Ok(true),
+            OnSuccess::Keep => Ok(Disposed::Done),
             OnSuccess::Delete | OnSuccess::Archive(_) => {
                 dispose_source(&*roots.input, record, marker_of(context, roots))
             }
         };
         match disposed {
-            Ok(true) => updates.push((record.id, State::Done, None)),
+            Ok(Disposed::Done) => updates.push((record.id, State::Done, None)),
+            Ok(Disposed::Gone) => unconfirmed.push(Unconfirmed::new(record, State::Done)),
             // It is unknown whether it was removed before, or stayed: the intake handles the file
             // that exists.
-            Ok(false) => updates.push((record.id, State::Changed, None)),
+            Ok(Disposed::Stays) => unconfirmed.push(Unconfirmed::new(record, State::Changed)),
             Err(SourceError { source: error, .. }) => {
                 tracing::warn!(event = "recovery.dispose_failed", pipeline = %roots.name, source = %display_path(&record.source), %error, "cannot dispose of the source, retrying");
             }
         }
     }
     context.ledger.mark(&updates, Flush::Deferred)?;
-    Ok(updates.len() as u64)
+    summary.disposed += (updates.len() + unconfirmed.len()) as u64;
+    Ok(unconfirmed)
+}
+
+/// Marks the disposals in the inputs that were searched completely.
+pub fn confirm(
+    context: &RecoveryContext<'_>,
+    (unconfirmed, swept): (&[Unconfirmed], &SweptInputs),
+) -> Result<(), Error> {
+    let is_searched = |disposal: &&Unconfirmed| {
+        let roots = context.roots.get(&disposal.pipeline);
+        roots.is_some_and(|roots| swept.searched.contains(roots.input.path()))
+    };
+    let searched = unconfirmed.iter().filter(is_searched);
+    let updates: Vec<_> = searched.filter_map(|disposal| disposal.update(swept)).collect();
+    Ok(context.ledger.mark(&updates, Flush::Deferred)?)
 }
 
 fn marker_of<'a>(context: &RecoveryContext<'a>, roots: &OpenedDirs) -> Option<&'a str> {
@@ -298,18 +320,30 @@ fn marker_of<'a>(context: &RecoveryContext<'a>, roots: &OpenedDirs) -> Option<&'
     context.pipelines.iter().find(is_of_roots)?.keys.marker.as_deref()
 }
 
-/// Disposes of a source; returns false if another file has its name, or a process writes it.
+/// The end of a source in recovery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Disposed {
+    Done,
+    /// No file has its name: it was removed before, or has its private name.
+    Gone,
+    /// Another file has its name, or a process writes it.
+    Stays,
+}
+
+/// Disposes of a source.
 fn dispose_source(
     input: &dyn Source,
     record: &Record,
     marker: Option<&str>,
-) -> source::Result<bool> {
+) -> source::Result<Disposed> {
     let wanted = TakeRequest { marker, ..TakeRequest::resumed(record) };
     match input.take(&wanted)? {
         // Recovery is not watched for its progress.
-        TakeResult::Taken(held) => finish_source(held, record, marker, &|| ()).map(|()| true),
-        TakeResult::Gone => Ok(true),
-        TakeResult::Replaced | TakeResult::Busy => Ok(false),
+        TakeResult::Taken(held) => {
+            finish_source(held, record, marker, &|| ()).map(|()| Disposed::Done)
+        }
+        TakeResult::Gone => Ok(Disposed::Gone),
+        TakeResult::Replaced | TakeResult::Busy => Ok(Disposed::Stays),
         TakeResult::Stranded(_, error) => Err(error),
     }
 }

@@ -7,7 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{Error, IntentFacts, OpenSink, OpenedDirs};
+use super::{
+    Error, IntentFacts, OpenSink, OpenedDirs,
+    mounts::{self, End, is_unmounted},
+};
 use crate::{
     fs::NodeId,
     ledger::{Ledger, PipelineDirs, PipelineId, Record, RecordId, State},
@@ -37,20 +40,7 @@ pub fn gather(
 ) -> Result<Gathered, Error> {
     let records = ledger.unfinished()?;
     let wanted: HashSet<PipelineId> = records.iter().map(|record| record.pipeline).collect();
-    let instance = NodeId::new(ledger.instance());
-    let mut roots = HashMap::new();
-    for pipeline in ledger.roots()?.into_iter().filter(|pipeline| wanted.contains(&pipeline.id)) {
-        let PipelineDirs { id, name, input, output } = &pipeline;
-        match (open_input(input, &instance), open_sink(name, output)) {
-            (Ok(input), Ok(sink)) => {
-                let (name, output) = (name.as_str().into(), output.clone());
-                roots.insert(*id, OpenedDirs { name, input, output, sink });
-            }
-            (Err(error), _) | (_, Err(error)) => {
-                tracing::warn!(event = "recovery.deferred", pipeline = pipeline.name, input = %display_path(&pipeline.input), output = %display_path(&pipeline.output), %error, "cannot open a directory, its unfinished work is deferred");
-            }
-        }
-    }
+    let roots = open_ends((ledger, open_sink), &wanted)?;
     let acknowledged = find_acknowledged(events, ledger.instance(), &records, patience)?;
     let mut deferred = 0;
     let mut facts = Vec::with_capacity(records.len());
@@ -71,6 +61,32 @@ pub fn gather(
     }
     find_moved(&roots, &mut facts);
     Ok(Gathered { roots, facts, deferred })
+}
+
+/// Opens the two ends of these pipelines, without those where one cannot be opened or the output is not
+/// mounted: neither a temp nor an output would be found there, as if a consumer had taken it.
+fn open_ends(
+    (ledger, open_sink): (&dyn Ledger, &OpenSink<'_>),
+    wanted: &HashSet<PipelineId>,
+) -> Result<HashMap<PipelineId, OpenedDirs>, Error> {
+    let instance = NodeId::new(ledger.instance());
+    let mut roots = HashMap::new();
+    for pipeline in ledger.roots()?.into_iter().filter(|pipeline| wanted.contains(&pipeline.id)) {
+        let PipelineDirs { id, name, input, output } = &pipeline;
+        match (open_input(input, &instance), open_sink(name, output)) {
+            (Ok(_), Ok(sink)) if is_unmounted(ledger, *id, End::Output(&*sink))? => {
+                tracing::warn!(event = "recovery.deferred", pipeline = name, output = %display_path(output), hint = mounts::HINT, "output replaced by an empty directory, unfinished work deferred");
+            }
+            (Ok(input), Ok(sink)) => {
+                let (name, output) = (name.as_str().into(), output.clone());
+                roots.insert(*id, OpenedDirs { name, input, output, sink });
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::warn!(event = "recovery.deferred", pipeline = name, input = %display_path(input), output = %display_path(output), %error, "cannot open a directory, its unfinished work is deferred");
+            }
+        }
+    }
+    Ok(roots)
 }
 
 /// Opens an input; one that does not answer holds up no other pipeline's work.

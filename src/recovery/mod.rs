@@ -11,10 +11,12 @@
 
 mod apply;
 mod inspect;
+mod mounts;
 mod quarantines;
 mod search;
 mod sweep;
 mod taken;
+mod unconfirmed;
 
 use std::{
     io,
@@ -22,10 +24,11 @@ use std::{
     sync::Arc,
 };
 
-pub use apply::{Count, RecoveryContext, apply};
+pub use apply::{Count, RecoveryContext, apply, confirm};
 pub use inspect::{Gathered, gather, largest_id};
 pub use quarantines::Quarantines;
-pub use sweep::sweep;
+pub use sweep::{SweepRequest, sweep};
+pub use unconfirmed::{SweptInputs, Unconfirmed};
 
 use crate::{
     fingerprint::Fingerprint,

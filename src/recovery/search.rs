@@ -9,7 +9,7 @@ use std::{
 
 use super::{Error, Summary};
 use crate::{
-    fs::{self, Dir, Kind, Walk},
+    fs::{self, Dir, Kind, PatientWalk, Walk, WalkEntry},
     observe::display_path,
     patience,
 };
@@ -18,6 +18,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Root {
     Configured,
+    /// Of an unfinished record; it may be gone.
+    Earlier,
     /// Created with the first file that is quarantined.
     Quarantine,
     /// The nearest directory above a quarantine that does not exist yet, where the start probed the
@@ -35,8 +37,8 @@ pub fn quarantine_root(quarantine: &Path) -> (&Path, Root) {
     (quarantine, Root::Quarantine)
 }
 
-/// Returns the files below a root whose names match. A quarantine that does not exist yet has none;
-/// any other directory that cannot be listed is deferred to a later start.
+/// Returns the files below a root whose names match. A quarantine that does not exist yet
+/// has none, nor an archive of earlier that is gone; any other directory that cannot be listed is deferred to a later start.
 pub fn find_files(
     (root, kind): (&Path, Root),
     is_wanted: impl Fn(&OsStr) -> bool,
@@ -49,7 +51,10 @@ pub fn find_files(
     }
     let dir = match Dir::open(root) {
         Ok(dir) => dir,
-        Err(error) if kind == Root::Quarantine && error.kind() == ErrorKind::NotFound => {
+        Err(error)
+            if matches!(kind, Root::Quarantine | Root::Earlier)
+                && error.kind() == ErrorKind::NotFound =>
+        {
             return found;
         }
         Err(error) => {
@@ -57,12 +62,13 @@ pub fn find_files(
             return found;
         }
     };
-    let mut walk = Walk::new(Arc::new(dir), PathBuf::new());
-    while let Some(entry) = walk.next() {
+    let dir = Arc::new(dir);
+    let entries: Box<dyn Iterator<Item = _>> = match kind {
+        Root::AboveQuarantine => Box::new(entries_of(dir)),
+        Root::Configured | Root::Earlier | Root::Quarantine => Box::new(PatientWalk::start(&dir)),
+    };
+    for entry in entries {
         match entry {
-            Ok(entry) if kind == Root::AboveQuarantine && entry.kind == Kind::Directory => {
-                walk.skip_directory();
-            }
             Ok(entry) if entry.kind == Kind::File && is_wanted(fs::split(&entry.path).1) => {
                 found.push(entry.path);
             }
@@ -71,6 +77,18 @@ pub fn find_files(
         }
     }
     found
+}
+
+/// Returns the entries of a directory itself.
+fn entries_of(dir: Arc<Dir>) -> impl Iterator<Item = Result<WalkEntry, (PathBuf, io::Error)>> {
+    let mut walk = Walk::new(dir, PathBuf::new());
+    std::iter::from_fn(move || {
+        let entry = walk.next()?;
+        if entry.as_ref().is_ok_and(|entry| entry.kind == Kind::Directory) {
+            walk.skip_directory();
+        }
+        Some(entry)
+    })
 }
 
 pub fn remove(root: &Path, path: &Path) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! Cleans up after an unclean stop: temps without an intent, and sources under their private names.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ffi::{OsStr, OsString},
     io,
     path::Path,
@@ -9,19 +9,30 @@ use std::{
 };
 
 use super::{
-    Error, OpenSink, OpenedDirs, Quarantines, Summary,
+    Error, OpenSink, OpenedDirs, Quarantines, Summary, SweptInputs, Unconfirmed,
     inspect::open_input,
+    mounts::{self, End, is_unmounted},
     search::{Root, defer, defer_directory, find_files, not_searched, quarantine_root, remove},
     taken::{SourceOutcome, SweepContext, resolve},
 };
 use crate::{
     config::{self, Pipeline},
     fs::{self, NodeId},
-    ledger::Ledger,
+    ledger::{self, Ledger, PipelineDirs, PipelineId, Record},
+    observe::display_path,
     policy::OnSuccess,
     sink::{self, Sink, Swept},
-    source::{Leftover, SourceError},
+    source::{Leftover, Source, SourceError},
 };
+
+/// What to search.
+#[derive(Clone, Copy, Debug)]
+pub struct SweepRequest<'a> {
+    pub pipelines: &'a [config::Pipeline],
+    /// The directories of unfinished records.
+    pub unfinished: &'a HashMap<PipelineId, OpenedDirs>,
+    pub unconfirmed: &'a [Unconfirmed],
+}
 
 /// Walks the directories of the pipelines, and of those of the unfinished records, which may no longer be
 /// configured (C4). Temps of this ledger that no unfinished record names are removed; a record may belong to a
@@ -30,18 +41,20 @@ use crate::{
 pub fn sweep(
     (ledger, open_sink): (&dyn Ledger, &OpenSink<'_>),
     quarantines: &Quarantines<'_>,
-    (pipelines, unfinished): (&[config::Pipeline], &[&OpenedDirs]),
+    request: SweepRequest<'_>,
     summary: &mut Summary,
-) -> Result<(), Error> {
+) -> Result<SweptInputs, Error> {
+    let SweepRequest { pipelines, unfinished, unconfirmed } = request;
     let instance = NodeId::new(ledger.instance());
-    let intended = intended_temps(ledger)?;
+    let records = ledger.unfinished()?;
+    let intended = intended_temps(&records, unconfirmed);
     let configured = pipelines.iter().map(|pipeline| (&*pipeline.output, &*pipeline.name));
     let outputs: BTreeMap<&Path, &str> =
-        unfinished.iter().map(|dirs| (&*dirs.output, &*dirs.name)).chain(configured).collect();
+        unfinished.values().map(|dirs| (&*dirs.output, &*dirs.name)).chain(configured).collect();
     for (root, name) in &outputs {
         sweep_output(open_sink(name, root), root, &intended, summary);
     }
-    let temps: BTreeSet<(&Path, Root)> = pipelines
+    let mut temps: BTreeSet<(&Path, Root)> = pipelines
         .iter()
         .flat_map(|Pipeline { quarantine, on_success, .. }| {
             let archive = match on_success {
@@ -50,8 +63,12 @@ pub fn sweep(
             };
             archive.into_iter().chain([quarantine_root(quarantine)])
         })
-        .filter(|(root, _)| !outputs.contains_key(root))
         .collect();
+    let earlier = records.iter().filter_map(earlier_archive);
+    let earlier = earlier.filter(|archive| !temps.contains(&(*archive, Root::Configured)));
+    let earlier: Vec<_> = earlier.map(|archive| (archive, Root::Earlier)).collect();
+    temps.extend(earlier);
+    temps.retain(|(root, _)| !outputs.contains_key(root));
     let is_orphan = |name: &OsStr| instance.is_temp(name) && !intended.contains(name);
     for root in temps {
         for path in find_files(root, is_orphan, summary) {
@@ -63,17 +80,39 @@ pub fn sweep(
     }
     let configured = pipelines.iter().map(|pipeline| pipeline.input.as_path());
     let inputs: BTreeSet<&Path> =
-        unfinished.iter().map(|dirs| dirs.input.path()).chain(configured).collect();
+        unfinished.values().map(|dirs| dirs.input.path()).chain(configured).collect();
+    let mut swept = SweptInputs::default();
     for root in inputs {
         match open_input(root, &instance) {
+            Ok(input) if is_away(ledger, &*input)? => {
+                tracing::warn!(event = "recovery.deferred", input = %display_path(root), hint = mounts::HINT, "input replaced by an empty directory, search deferred");
+                summary.deferred += 1;
+            }
             Ok(input) => {
                 let context = SweepContext { ledger, quarantines, pipelines, input: &*input };
-                sweep_input(context, is_orphan, summary)?;
+                sweep_input(context, (&intended, &mut swept), summary)?;
             }
             Err(error) => defer_directory(root, &error, summary),
         }
     }
-    Ok(())
+    Ok(swept)
+}
+
+/// Checks whether an input is not mounted, by any of its pipelines.
+fn is_away(ledger: &dyn Ledger, input: &dyn Source) -> ledger::Result<bool> {
+    let has_input = |roots: &PipelineDirs| roots.input == input.path();
+    let mut pipelines = ledger.roots()?.into_iter().filter(has_input);
+    pipelines.try_fold(false, |is_away, roots| {
+        Ok(is_away || is_unmounted(ledger, roots.id, End::Input(input))?)
+    })
+}
+
+/// Returns the archive of an unfinished record, which may no longer be configured.
+fn earlier_archive(record: &Record) -> Option<&Path> {
+    match &record.on_success {
+        OnSuccess::Archive(archive) => Some(archive),
+        OnSuccess::Keep | OnSuccess::Delete => None,
+    }
 }
 
 /// Removes staged outputs without an intent.
@@ -101,15 +140,16 @@ fn sweep_output(
 /// Resolves what was taken from an input, and removes temps without an intent.
 fn sweep_input(
     context: SweepContext<'_>,
-    is_orphan: impl Fn(&OsStr) -> bool,
+    (intended, swept): (&HashSet<OsString>, &mut SweptInputs),
     summary: &mut Summary,
 ) -> Result<(), Error> {
+    let deferred_before = summary.deferred;
     let mut leftovers = context.input.leftovers();
     // The marker of a source that was taken is among the temps, and may be needed.
     leftovers.sort_by_key(|leftover| matches!(leftover, Ok(Leftover::Temp(_))));
     for leftover in leftovers {
         let resolved = match leftover {
-            Ok(Leftover::Temp(path)) if is_orphan(fs::split(&path).1) => {
+            Ok(Leftover::Temp(path)) if !intended.contains(fs::split(&path).1) => {
                 let removed = context.input.remove_temp(&path);
                 removed.map(|()| None).map_err(|SourceError { path, source }| Error::Io {
                     path,
@@ -118,7 +158,10 @@ fn sweep_input(
                 })
             }
             Ok(Leftover::Temp(_)) => Ok(None),
-            Ok(Leftover::Taken(taken)) => resolve(context, &taken).map(Some),
+            Ok(Leftover::Taken(taken)) => resolve(context, &taken).map(|outcome| {
+                swept.outcomes.insert(taken.id, outcome);
+                Some(outcome)
+            }),
             Err(SourceError { path, source }) => {
                 not_searched(&path, &source, summary);
                 continue;
@@ -127,16 +170,56 @@ fn sweep_input(
         match resolved {
             Ok(Some(SourceOutcome::Returned)) => summary.sources_returned += 1,
             Ok(Some(SourceOutcome::Quarantined)) => summary.quarantined += 1,
-            Ok(Some(SourceOutcome::Kept) | None) => {}
+            // The next start looks at it again.
+            Ok(Some(SourceOutcome::Kept)) => drop(context.ledger.session().begin_work()),
+            Ok(Some(SourceOutcome::Disposed) | None) => {}
             Err(error @ Error::Io { .. }) => defer(&error, summary),
             Err(error) => return Err(error),
         }
     }
+    if summary.deferred == deferred_before {
+        swept.searched.insert(context.input.path().to_path_buf());
+    }
     Ok(())
 }
 
-/// Returns the temps that unfinished records name.
-fn intended_temps(ledger: &dyn Ledger) -> Result<HashSet<OsString>, Error> {
-    let records = ledger.unfinished()?.into_iter();
-    Ok(records.filter_map(|record| record.output).map(|output| output.temp).collect())
+/// Returns the temps that unfinished records name, without those whose outputs are acknowledged and whose
+/// sources are gone.
+fn intended_temps(records: &[Record], unconfirmed: &[Unconfirmed]) -> HashSet<OsString> {
+    let unconfirmed: HashSet<_> = unconfirmed.iter().map(|disposal| disposal.id).collect();
+    let records = records.iter().filter(|record| !unconfirmed.contains(&record.id));
+    let outputs = records.filter_map(|record| record.output.as_ref());
+    outputs.map(|output| output.temp.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ledger::memory, source::memory::Store};
+
+    /// Those with the name of another program's temps stayed.
+    #[test]
+    fn every_temp_that_a_source_reports_is_removed_unless_it_has_an_intent() {
+        let files = Store::default();
+        let input = files.open("/in".as_ref(), &NodeId::new("0011"));
+        for name in ["d/.tidemill-0011-1.tmp", ".tidemill-0011-2.tmp", "a"] {
+            files.put(name.as_ref(), b"content");
+        }
+        let ledger = memory::Store::default().open();
+        let quarantines =
+            Quarantines { events: &Arc::default(), ledger: ledger.instance(), count: &|_, _| () };
+        let context = SweepContext {
+            ledger: &ledger,
+            quarantines: &quarantines,
+            pipelines: &[],
+            input: &input,
+        };
+        let intended = HashSet::from([OsString::from(".tidemill-0011-2.tmp")]);
+        let (mut swept, mut summary) = (SweptInputs::default(), Summary::default());
+        sweep_input(context, (&intended, &mut swept), &mut summary).expect("sweep");
+        assert_eq!(summary, Summary::default());
+        let left: Vec<_> = files.content().into_keys().collect();
+        assert_eq!(left, [Path::new(".tidemill-0011-2.tmp"), Path::new("a")]);
+        assert!(swept.searched.contains(Path::new("/in")));
+    }
 }

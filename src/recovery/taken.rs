@@ -44,13 +44,15 @@ pub(super) enum SourceOutcome {
     Returned,
     /// The source is in quarantine, because another file has its name.
     Quarantined,
-    /// The source was disposed of, is gone, or is kept for the operator.
+    /// The source was disposed of, or is gone.
+    Disposed,
+    /// The source keeps its private name, for the operator.
     Kept,
 }
 
 impl From<bool> for SourceOutcome {
     fn from(is_returned: bool) -> Self {
-        if is_returned { Self::Returned } else { Self::Kept }
+        if is_returned { Self::Returned } else { Self::Disposed }
     }
 }
 

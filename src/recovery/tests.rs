@@ -324,16 +324,21 @@ fn what_a_kill_left_in_any_sink_is_finished() {
         quarantines: &quarantines,
         pipelines: &[],
     };
-    let summary = apply(&context, plans).expect("apply");
+    let (summary, unconfirmed) = apply(&context, plans).expect("apply");
     let expected =
         Summary { published: 2, disposed: 2, withdrawn: 1, quarantined: 1, ..Summary::default() };
     assert_eq!(summary, expected);
     assert_eq!(*counted.borrow(), [records[0].id, records[1].id]);
     let state = |record: &Record| ledger.record(record.id).expect("look up").expect("it").state;
-    assert_eq!(
-        records.each_ref().map(state),
-        [State::Done, State::Done, State::Withdrawn, State::Quarantined]
-    );
+    // Their sources are not there, and may have their private names.
+    let states = |published| [published, published, State::Withdrawn, State::Quarantined];
+    assert_eq!(records.each_ref().map(state), states(State::Published));
+    let mut swept = SweptInputs::default();
+    confirm(&context, (&unconfirmed, &swept)).expect("nothing was searched");
+    assert_eq!(records.each_ref().map(state), states(State::Published));
+    swept.searched.insert(input.path().to_path_buf());
+    confirm(&context, (&unconfirmed, &swept)).expect("confirm");
+    assert_eq!(records.each_ref().map(state), states(State::Done));
     let read = |name: &str| store.read(name.as_ref());
     assert_eq!(read("staged").as_deref(), Some(&b"staged"[..]));
     assert_eq!(read("published").as_deref(), Some(&b"published"[..]));

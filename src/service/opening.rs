@@ -96,7 +96,11 @@ impl PipelineOpener {
         }
         // Directories that did not respond before the sandbox was entered do not exist yet.
         create_pipeline_directories(pipeline, &config.state_dir)?;
-        probe::pipeline(pipeline, &fs::NodeId::new(ledger.instance()))?;
+        // A probe that hangs or is killed leaves its temporary file.
+        let work = ledger.session().begin_work();
+        let probed = probe::pipeline(pipeline, &fs::NodeId::new(ledger.instance()));
+        work.end();
+        probed?;
         let id = ledger.pipeline(&pipeline.name, &pipeline.input, &pipeline.output)?;
         let meter = observer.meter_of(&pipeline.name);
         if let Some(client) = programs {

@@ -21,13 +21,13 @@ use super::{
 use crate::{
     config::{self, Config},
     fs,
-    ledger::{Ledger, PreviousShutdown, Record, RecordId},
+    ledger::{Ledger, PipelineEnd, PreviousShutdown, Record, RecordId},
     limits,
     observe::{Observer, PipelineMeter},
     outcome::OutcomeKind,
     patience,
     protocol::SharedOutcomeLog,
-    recovery::{self, Count, Gathered, OpenSink, Quarantines, Summary},
+    recovery::{self, Count, Gathered, OpenSink, Quarantines, Summary, SweepRequest},
     sink::{self, SinkOptions},
     sync::Mutex,
 };
@@ -140,30 +140,35 @@ fn recover(
         count_published,
         pipelines: &config.pipelines,
     };
-    let mut summary = recovery::apply(&context, plans)?;
+    let (mut summary, unconfirmed) = recovery::apply(&context, plans)?;
     summary.deferred += deferred;
     if previous == PreviousShutdown::Unclean || unfinished {
-        let unfinished: Vec<_> = roots.values().collect();
-        recovery::sweep(stores, quarantines, (&config.pipelines, &unfinished), &mut summary)?;
+        let (pipelines, unconfirmed) = (&*config.pipelines, &*unconfirmed);
+        let request = SweepRequest { pipelines, unfinished: &roots, unconfirmed };
+        let swept = recovery::sweep(stores, quarantines, request, &mut summary)?;
+        recovery::confirm(&context, (unconfirmed, &swept))?;
     }
     if summary != Summary::default() {
         tracing::info!(event = "recovery.finished", ?summary, "recovery finished");
     }
     if summary.deferred == 0 {
         ledger.session().mark_recovered();
-        record_inputs(ledger, config)?;
+        record_roots(ledger, config)?;
     }
     Ok(summary)
 }
 
-/// Records the identities of the inputs, which a later recovery checks. Nothing may be unfinished.
-fn record_inputs(ledger: &dyn Ledger, config: &Config) -> Result<(), recovery::Error> {
+/// Records the identities of the inputs and outputs, which a later recovery checks. Nothing may be
+/// unfinished.
+fn record_roots(ledger: &dyn Ledger, config: &Config) -> Result<(), recovery::Error> {
     for config::Pipeline { name, input, output, .. } in &config.pipelines {
-        let path = input.clone();
-        let found = patience::within(input, move || fs::directory_at(&path));
-        let Some(Ok(found)) = found else { continue };
-        let id = ledger.pipeline(name, input, output)?;
-        ledger.note_input_inode(id, found.identity.inode)?;
+        for (root, end) in [(input, PipelineEnd::Input), (output, PipelineEnd::Output)] {
+            let path = root.clone();
+            let found = patience::within(root, move || fs::directory_at(&path));
+            let Some(Ok(found)) = found else { continue };
+            let id = ledger.pipeline(name, input, output)?;
+            ledger.note_root_inode(id, end, found.identity.inode)?;
+        }
     }
     Ok(())
 }

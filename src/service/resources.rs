@@ -30,7 +30,7 @@ use crate::{
     config::{Config, Pipeline},
     exec,
     fs::{self, Lock, LockError, replace_own},
-    ledger::{self, Access, Ledger},
+    ledger::{self, Access, Ledger, OpenWork},
     limits,
     observe::{Listener, OutcomeLog, display_path, is_full, shell_quoted},
     pipeline::{Control, DrainSummary, Intakes, PipelineInputs, Pipelines},
@@ -267,15 +267,18 @@ pub async fn pipelines(
             observer: start_observer,
             runtime,
         };
+        // Threads that a cut start or drain leaves behind have temporary files and held sources.
+        let work = opener.ledger.session().begin_work();
         let (pipelines, control) = blocking(move || Pipelines::start(inputs)).await?;
-        Ok::<_, Failure>(((pipelines, control.clone()), (control, pending)))
+        Ok::<_, Failure>(((pipelines, control.clone(), work), (control, pending)))
     };
     let handle = life.handle().clone();
     let (live_config, manager) = (live_config.clone(), manager.clone());
-    let close = move |(pipelines, control): (Pipelines, Control)| async move {
+    let close = move |(pipelines, control, work): (Pipelines, Control, OpenWork)| async move {
         drain(&handle, &control, &live_config, (&observer, &manager)).await;
         // Every thread has ended, so this does not wait.
         let mut summary = blocking(move || pipelines.drained()).await;
+        work.end();
         summary.unfinished += left_by_recovery;
         observer.drain_finished(summary.unfinished);
         let in_quarantine = in_quarantine(ledger, live_config.now()).await;

@@ -113,8 +113,12 @@ pub trait Sink: Send + Sync + Debug {
         Ok(())
     }
 
-    /// Removes the staged outputs of this ledger whose staged names are not live. Those of another
-    /// ledger, and every other file, stay.
+    /// Checks whether its root has another inode than this and no file, as a mount point without its mount.
+    fn is_unmounted(&self, _inode: u64) -> bool {
+        false
+    }
+
+    /// Removes this ledger's staged outputs whose staged names are not live, and no other file.
     fn sweep(&self, is_live: &dyn Fn(&OsStr) -> bool) -> Swept;
 }
 

@@ -282,7 +282,9 @@ impl Source for Memory {
             let id = self.instance.private_id(name)?;
             Some(Ok(Leftover::Taken(Taken { id, path: path.clone() })))
         });
-        own.collect()
+        let temps = objects.files.keys().filter(|path| self.instance.is_temp(fs::split(path).1));
+        let temps = temps.map(|path| Ok(Leftover::Temp(path.clone())));
+        own.chain(temps).collect()
     }
 
     fn recover(&self, taken: &Taken, _: &Path) -> Result<Box<dyn HeldSource>> {

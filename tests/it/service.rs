@@ -12,6 +12,7 @@ mod deliveries;
 mod drain;
 mod kill;
 mod operators;
+mod private_names;
 mod real_tree;
 mod recovery_time;
 mod resources;

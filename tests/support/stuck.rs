@@ -36,7 +36,10 @@ pub struct Stuck {
 
 impl Stuck {
     pub fn mounted(tree: &Tree, test: &str, is_dead: bool) -> Option<Mounted> {
-        let at = tree.path("stuck");
+        Self::mounted_at(tree.path("stuck"), test, is_dead)
+    }
+
+    pub fn mounted_at(at: PathBuf, test: &str, is_dead: bool) -> Option<Mounted> {
         fs::create_dir_all(&at).expect("directory");
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("stuck".to_owned())];
@@ -155,10 +158,12 @@ impl Filesystem for Stuck {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        if offset == 0 {
-            let _full = reply.add(INodeNo(FILE), 1, FileType::RegularFile, "stuck.log");
-        }
-        reply.ok();
+        self.looked(move || {
+            if offset == 0 {
+                let _full = reply.add(INodeNo(FILE), 1, FileType::RegularFile, "stuck.log");
+            }
+            reply.ok();
+        });
     }
 
     fn read(

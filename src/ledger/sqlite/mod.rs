@@ -24,8 +24,8 @@ use std::{
 use rusqlite::{Connection, OpenFlags, OptionalExtension, ToSql, params};
 
 use super::{
-    ErrorKind, Flush, HistoryQuery, Ledger, PipelineDirs, PipelineId, PreviousShutdown, Record,
-    RecordId, Result, Session, State, StateUpdate, session::LAST_ID,
+    ErrorKind, Flush, HistoryQuery, Ledger, PipelineDirs, PipelineEnd, PipelineId,
+    PreviousShutdown, Record, RecordId, Result, Session, State, StateUpdate, session::LAST_ID,
 };
 use crate::{failpoint, fingerprint::Fingerprint, sync::Mutex};
 use connection::{connect, create, ledger_error, make_durable, migrate, sync_parent};
@@ -207,20 +207,21 @@ impl Ledger for Sqlite {
         writer.close().map_err(|error| ledger_error(&self.path, "close", error))
     }
 
-    fn input_inode(&self, pipeline: PipelineId) -> Result<Option<u64>> {
-        self.read("look up an input in", |connection| {
-            let found = rows::meta(connection, &format!("input {pipeline}")).optional()?;
+    fn root_inode(&self, pipeline: PipelineId, end: PipelineEnd) -> Result<Option<u64>> {
+        self.read("look up a directory in", |connection| {
+            let found = rows::meta(connection, &rows::root_key(pipeline, end)).optional()?;
             Ok(found.and_then(|inode| inode.parse().ok()))
         })
     }
 
-    fn note_input_inode(&self, pipeline: PipelineId, inode: u64) -> Result<()> {
-        if self.input_inode(pipeline)? == Some(inode) {
+    fn note_root_inode(&self, pipeline: PipelineId, end: PipelineEnd, inode: u64) -> Result<()> {
+        if self.root_inode(pipeline, end)? == Some(inode) {
             return Ok(());
         }
-        self.write("store an input in", Flush::Now, |connection| {
-            let sql = "INSERT OR REPLACE INTO meta VALUES ('input ' || ?1, ?2)";
-            connection.execute(sql, params![pipeline, inode.to_string()]).map(drop)
+        self.write("store a directory in", Flush::Now, |connection| {
+            let sql = "INSERT OR REPLACE INTO meta VALUES (?1, ?2)";
+            let values = params![rows::root_key(pipeline, end), inode.to_string()];
+            connection.execute(sql, values).map(drop)
         })
     }
 

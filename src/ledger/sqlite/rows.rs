@@ -8,7 +8,7 @@ use std::{
 
 use rusqlite::{Connection, Row, Statement, params, types::Type};
 
-use super::super::{Hash, Output, PipelineDirs, PipelineId, Record, Replaced, State};
+use super::super::{Hash, Output, PipelineDirs, PipelineEnd, PipelineId, Record, Replaced, State};
 use crate::{fingerprint::Fingerprint, policy::OnSuccess, reason::Reason};
 
 /// The columns of a record, in the order of [`record`] and [`insert`].
@@ -105,6 +105,14 @@ const STATES: [State; 8] = [
 /// Returns a value of the ledger itself.
 pub fn meta(connection: &Connection, name: &str) -> rusqlite::Result<String> {
     connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
+}
+
+/// Returns the name of the value that has the inode of an end of a pipeline.
+pub fn root_key(pipeline: PipelineId, end: PipelineEnd) -> String {
+    match end {
+        PipelineEnd::Input => format!("input {pipeline}"),
+        PipelineEnd::Output => format!("output {pipeline}"),
+    }
 }
 
 pub fn bytes(path: &Path) -> &[u8] {

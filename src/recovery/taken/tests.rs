@@ -80,7 +80,7 @@ fn the_source_of_a_published_output_is_removed() {
     for state in [State::Published, State::Done, State::Changed] {
         let bench = Bench::new(state, None);
         bench.append(&bench.record);
-        assert_eq!(bench.resolve(), (SourceOutcome::Kept, files(&[])), "{state}");
+        assert_eq!(bench.resolve(), (SourceOutcome::Disposed, files(&[])), "{state}");
         assert!(!bench.is_taken());
     }
 }
@@ -110,7 +110,7 @@ fn a_move_to_quarantine_is_finished_and_without_its_slot_the_name_is_restored() 
     assert_eq!(Some(slot.expect("slot")), bench.record.moved_to);
     bench.append(&bench.record);
     let moved = files(&[("/quarantine/d/a", CONTENT)]);
-    assert_eq!(bench.resolve(), (SourceOutcome::Kept, moved));
+    assert_eq!(bench.resolve(), (SourceOutcome::Disposed, moved));
     let bench = Bench::new(State::Quarantined, Some("/missing/a"));
     bench.append(&bench.record);
     let (_, left) = bench.resolve();

@@ -170,6 +170,11 @@ impl Sink for Local {
         remains::sync_name(&self.root.dir(), target)
     }
 
+    fn is_unmounted(&self, inode: u64) -> bool {
+        let root = self.root.dir();
+        root.id().is_ok_and(|id| id.inode != inode) && remains::is_empty(&root)
+    }
+
     fn sweep(&self, is_live: &dyn Fn(&OsStr) -> bool) -> Swept {
         remains::sweep(&self.root.dir(), &self.instance, is_live)
     }

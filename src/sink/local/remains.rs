@@ -10,7 +10,7 @@ use std::{
 use super::file::is_version;
 use crate::{
     failpoint,
-    fs::{self, Dir, FileMetadata, Kind, NodeId, Overwrite, Walk},
+    fs::{self, Dir, FileMetadata, Kind, NodeId, Overwrite, PatientWalk, Walk},
     ledger::Output,
     observe::display_path,
     sink::{Error, ErrorKind, Precondition, Remains, Swept},
@@ -109,7 +109,7 @@ pub fn sweep(root: &Arc<Dir>, instance: &NodeId, is_live: &dyn Fn(&OsStr) -> boo
     let is_orphan = |name: &OsStr| instance.is_temp(name) && !is_live(name);
     let mut swept = Swept::default();
     let mut orphans = Vec::new();
-    for entry in Walk::new(Arc::clone(root), PathBuf::new()) {
+    for entry in PatientWalk::start(root) {
         match entry {
             Ok(entry) if entry.kind == Kind::File && is_orphan(fs::split(&entry.path).1) => {
                 orphans.push(entry.path);
@@ -133,4 +133,21 @@ pub fn sweep(root: &Arc<Dir>, instance: &NodeId, is_live: &dyn Fn(&OsStr) -> boo
         }
     }
     swept
+}
+
+/// Checks whether there is no file below a root but those of state directories.
+pub fn is_empty(root: &Arc<Dir>) -> bool {
+    let mut walk = Walk::new(Arc::clone(root), PathBuf::new());
+    while let Some(entry) = walk.next() {
+        match entry {
+            Ok(entry) if entry.kind == Kind::Directory => {
+                if fs::is_state_dir(root, &entry.path).unwrap_or(false) {
+                    walk.skip_directory();
+                }
+            }
+            // What cannot be listed may have files.
+            Ok(_) | Err(_) => return false,
+        }
+    }
+    true
 }

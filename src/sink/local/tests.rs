@@ -123,3 +123,22 @@ fn a_file_with_the_name_of_a_directory_affects_only_the_outputs_below() {
     drop(sink.create("a".as_ref(), &|_| None).expect("create"));
     assert_eq!(count(root.path()), 1);
 }
+
+#[test]
+fn another_root_without_files_is_not_mounted_whatever_a_state_directory_in_it_has() {
+    let root = tempfile::tempdir().expect("temporary directory");
+    let sink = open(&root);
+    let inode = sink.root.dir().id().expect("look").inode;
+    let is_unmounted = || sink.is_unmounted(inode + 1);
+    assert!(!sink.is_unmounted(inode));
+    std::fs::create_dir_all(root.path().join(".tidemill")).expect("directory");
+    assert!(is_unmounted());
+    for name in [fs::LEDGER_NAME, fs::LOCK_NAME] {
+        std::fs::write(root.path().join(".tidemill").join(name), "").expect("write");
+    }
+    assert!(is_unmounted(), "a state directory");
+    std::fs::create_dir(root.path().join("d")).expect("directory");
+    assert!(is_unmounted(), "a mount point may have directories");
+    std::fs::write(root.path().join("d/a"), "").expect("write");
+    assert!(!is_unmounted());
+}

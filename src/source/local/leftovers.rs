@@ -11,7 +11,7 @@ use super::{
     delivery,
 };
 use crate::{
-    fs::{self, Dir, Kind, NodeId, Walk},
+    fs::{self, Dir, Kind, NodeId, PatientWalk},
     limits,
 };
 
@@ -27,7 +27,7 @@ pub(super) fn find(dir: &Arc<Dir>, instance: &NodeId) -> Vec<Result<Leftover>> {
         let is_ours = instance.is_temp(name) || is_abandoned(dir, &path, now);
         is_ours.then_some(Leftover::Temp(path))
     };
-    Walk::new(Arc::clone(dir), PathBuf::new())
+    PatientWalk::start(dir)
         .filter_map(|entry| match entry {
             Ok(entry) if entry.kind == Kind::File => leftover(entry.path).map(Ok),
             Ok(_) => None,

@@ -133,6 +133,32 @@ fn an_input_that_dies_later_makes_its_own_pipeline_unready_and_starves_no_watchd
     assert_eq!(service.wait(), 0, "{}", tree.log());
 }
 
+/// Recovery walked it, for an hour, and then the start of all pipelines failed.
+#[test]
+fn a_sub_directory_that_hangs_holds_up_the_recovery_of_no_other_pipeline() {
+    let mut tree = Tree::new();
+    fs::create_dir(tree.path("in-stuck")).expect("directory");
+    configure(&tree, ("in-stuck", "out-stuck"), "zstd");
+    tree.put("0.log", b"a line\n");
+    let run = |failpoints: &str| {
+        let mut command = tree.configured("config.toml");
+        Service::from(command.env("FAILPOINTS", failpoints).spawn().expect("start"))
+    };
+    assert_eq!(run("commit::intended=return(kill)").wait(), -9, "{}", tree.log());
+    let test = "a_sub_directory_that_hangs";
+    let at = tree.path("in-stuck/below");
+    let Some(stuck) = Stuck::mounted_at(at, test, true) else { return };
+    let service = run("");
+    // Dropped first.
+    let stuck = stuck;
+    until("it is ready", || tree.log().matches("phase=READY").count() == 2);
+    put(&mut tree, 1..2);
+    assert!(tree.log().contains("event=recovery.deferred"), "{}", tree.log());
+    stuck.release();
+    drop(stuck);
+    drop(service);
+}
+
 /// The answer to a request at the service's Unix socket.
 fn answer(tree: &Tree, path: &str) -> String {
     send(tree, &format!("GET {path} HTTP/1.1"), "")

@@ -113,19 +113,29 @@ fn take(output: &std::path::Path) {
 /// Recovery counted the source as removed while it had its private name.
 #[test]
 fn a_disposal_that_recovery_cannot_finish_publishes_nothing_again() {
+    is_not_published_again("dispose::unlink");
+}
+
+/// The line of its output was durable, its record was an intent, and the attempt moved its change time.
+#[test]
+fn an_acknowledged_source_that_recovery_cannot_dispose_of_is_not_published_again() {
+    is_not_published_again("commit::acknowledged");
+}
+
+fn is_not_published_again(killed_at: &str) {
     for second in ["dispose::taken=1*return(eio)->off", "dispose::unlink=1*return(eio)->off"] {
-        is_not_published_again(second);
+        is_not_published_after(killed_at, second);
     }
 }
 
-fn is_not_published_again(second: &str) {
+fn is_not_published_after(killed_at: &str, second: &str) {
     let mut tree = Tree::new();
     tree.put("a", b"content");
     let run = |failpoints: &str| {
         let options = ["--once", "--on-exists", "suffix"];
         tree.start_with(failpoints, "delete", &options).wait()
     };
-    assert_eq!(run("dispose::unlink=return(kill)"), KILLED, "{}", tree.log());
+    assert_eq!(run(&format!("{killed_at}=return(kill)")), KILLED, "{}", tree.log());
     take(&tree.path("out/a.zst"));
     let left = run(second);
     assert!([0, 75].contains(&left), "{left}\n{}", tree.log());

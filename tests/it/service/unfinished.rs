@@ -109,6 +109,34 @@ fn a_source_whose_input_is_not_mounted_is_disposed_of_when_it_is_there_again() {
     }
 }
 
+/// An output that is not mounted is an empty directory: the outputs of durable intents counted as taken by
+/// a consumer, their sources were in quarantine, and new outputs were written below the mount.
+#[test]
+fn an_output_that_is_not_mounted_is_finished_when_it_is_there_again() {
+    for (on_success, killed_at) in [
+        ("delete", "commit::intended"),
+        ("archive", "commit::renamed"),
+        ("keep", "commit::renamed"),
+    ] {
+        let mut tree = Tree::new();
+        tree.put("a.log", b"content");
+        let state = tree.path("state");
+        let more = ["--once", "--state-dir", state.to_str().expect("UTF-8")];
+        let killed = tree.start_with(&format!("{killed_at}=return(kill)"), on_success, &more);
+        assert_eq!(killed.wait(), KILLED);
+        moved(&tree, "out", "away");
+        // The service makes a directory that is missing, as for an operator who removed it.
+        for _ in 0..2 {
+            assert_eq!(tree.start(on_success, &more).wait(), 75, "{}", tree.log());
+        }
+        assert!(tree.files("out").is_empty(), "{}", tree.log());
+        fs::remove_dir(tree.path("out")).expect("remove");
+        moved(&tree, "away", "out");
+        assert_eq!(tree.start(on_success, &more).wait(), 0, "{}", tree.log());
+        tree.assert_done(on_success);
+    }
+}
+
 /// Nested outputs are allowed, and two records may intend one name: the start ended with 74.
 #[test]
 fn two_intents_of_one_name_recover_and_the_second_is_withdrawn() {
@@ -223,6 +251,30 @@ fn a_marker_goes_with_the_source_that_recovery_disposes_of() {
     }
 }
 
+/// Only the archives of the configuration were searched.
+#[test]
+fn what_a_killed_copy_left_in_an_archive_that_is_no_longer_configured_is_removed() {
+    let tree = Tree::new();
+    let to = |archive: &str| {
+        pipeline("one", "in", "out", &format!("on_success = \"archive:{archive}\""))
+    };
+    fs::write(tree.path("in/a.log"), "content").expect("write");
+    let killed = configured(&tree, &to("old"), "dispose::taken=return(kill)");
+    assert_eq!(killed.wait(), KILLED);
+    let temp = tree.path("old").join(format!(".tidemill-{}-AbCdEfGh.tmp", instance(&tree)));
+    fs::write(&temp, "half").expect("write");
+    assert_eq!(configured(&tree, &to("new"), "").wait(), 0, "{}", tree.log());
+    assert!(!temp.exists(), "{}", tree.log());
+    assert_eq!(tree.files("old"), [std::path::Path::new("a.log")], "{}", tree.log());
+}
+
+/// The instance of the tree's ledger, a part of every temporary name.
+fn instance(tree: &Tree) -> String {
+    use tidemill::ledger::{Ledger, sqlite::Sqlite};
+    let ledger = Sqlite::open_read_only(&tree.path("state/ledger.sqlite")).expect("ledger");
+    ledger.instance().to_owned()
+}
+
 /// The start tries what a quarantine's file system can do in the directory in which it would be made.
 #[test]
 fn what_a_killed_probe_left_above_a_quarantine_that_is_not_made_is_removed() {
@@ -231,12 +283,7 @@ fn what_a_killed_probe_left_above_a_quarantine_that_is_not_made_is_removed() {
     fs::write(tree.path("in/a.log"), "content").expect("write");
     let killed = configured(&tree, &pipelines, "commit::intended=return(kill)");
     assert_eq!(killed.wait(), KILLED);
-    let instance = {
-        use tidemill::ledger::{Ledger, sqlite::Sqlite};
-        let ledger = Sqlite::open_read_only(&tree.path("state/ledger.sqlite")).expect("ledger");
-        ledger.instance().to_owned()
-    };
-    let probe = tree.path("state").join(format!(".tidemill-{instance}-AbCdEfGh.tmp"));
+    let probe = tree.path("state").join(format!(".tidemill-{}-AbCdEfGh.tmp", instance(&tree)));
     let deeper = tree.path("state/control").join(probe.file_name().expect("a name"));
     for path in [&probe, &deeper] {
         fs::write(path, "").expect("write");

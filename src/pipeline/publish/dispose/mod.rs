@@ -31,7 +31,7 @@ use crate::{
         state_updates::StateUpdates,
     },
     policy::OnSuccess,
-    protocol::disposal::finish_source,
+    protocol::disposal::{finish_source, take_source},
     source::{Disposal, SourceError, TakeRequest, TakeResult},
     stage::Stage,
 };
@@ -270,7 +270,8 @@ fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> 
     let resumed = job.commit.is_none() || job.earlier_record.is_some();
     let marker = job.context.config.keys.marker.as_deref();
     let wanted = TakeRequest { marker, resumed, ..TakeRequest::of(record) };
-    let held = match job.input.take(&wanted).map_err(failed)? {
+    let session = job.context.ledger.session();
+    let held = match take_source(&*job.input, session, &wanted).map_err(failed)? {
         TakeResult::Taken(held) => {
             // It has its private name, and another file may get its inode.
             job.context.in_commit.forget(&record.identity);

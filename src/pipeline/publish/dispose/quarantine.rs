@@ -14,7 +14,7 @@ use crate::{
     pipeline::{failure::DisposeError, job::Job, outcome},
     policy::OnSuccess,
     protocol::{
-        disposal::{put_back, quarantine_source},
+        disposal::{put_back, quarantine_source, take_source},
         outcome::now_ns,
         quarantine::QuarantineEntry,
     },
@@ -113,7 +113,8 @@ fn move_source(job: &Job, slot: &Path, record: &Record) -> io::Result<()> {
     let io_error = |error: SourceError| error.source;
     let marker = job.context.config.keys.marker.as_deref();
     let wanted = TakeRequest { marker, ..TakeRequest::resumed(record) };
-    match job.input.take(&wanted).map_err(io_error)? {
+    let session = job.context.ledger.session();
+    match take_source(&*job.input, session, &wanted).map_err(io_error)? {
         TakeResult::Taken(held) => {
             quarantine_source(held, slot, marker, &|| job.context.meter.progressed())
                 .map_err(|failed| put_back(failed).source)
