@@ -141,6 +141,10 @@ pub enum DisposeError {
     /// The directory permits no disposal, whatever the file.
     #[error("output published, but no source can be {what} {}", display_path(path))]
     Directory { path: PathBuf, what: &'static str, source: io::Error },
+    #[error("cannot record the end of {}", display_path(path))]
+    Record { path: PathBuf, source: ledger::Error },
+    #[error("cannot write the events file")]
+    Report { source: io::Error },
     #[error("cannot move {} to quarantine", display_path(path))]
     Quarantine { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
     #[error(
@@ -265,9 +269,22 @@ impl Failure {
             Self::Dispose(DisposeError::Source { source, .. }) => {
                 disposal_verdict(source, network_input)
             }
-            Self::Dispose(DisposeError::Directory { .. } | DisposeError::Quarantine { .. }) => {
-                Verdict::Pause
+            // The ledger accepts nothing any more, and the events file is in an unknown state: a pause
+            // would never end.
+            Self::Dispose(DisposeError::Record { source, .. })
+                if source.kind == ErrorKind::Failed =>
+            {
+                Verdict::Fatal
             }
+            Self::Dispose(DisposeError::Report { source }) if !is_repeatable(source) => {
+                Verdict::Fatal
+            }
+            Self::Dispose(
+                DisposeError::Directory { .. }
+                | DisposeError::Quarantine { .. }
+                | DisposeError::Record { .. }
+                | DisposeError::Report { .. },
+            ) => Verdict::Pause,
             Self::Dispose(DisposeError::NotPutBack { .. }) => Verdict::Quarantine,
         }
     }

@@ -307,7 +307,10 @@ fn dispose_source(
     let wanted = TakeRequest { marker, ..TakeRequest::resumed(record) };
     match input.take(&wanted)? {
         // Recovery is not watched for its progress.
-        TakeResult::Taken(held) => finish_source(held, record, marker, &|| ()).map(|()| true),
+        TakeResult::Taken(held) => finish_source(held, record, marker, &|| ())
+            .map(|()| true)
+            // The sweep that follows finds one that has its private name still.
+            .map_err(|undisposed| undisposed.error),
         TakeResult::Gone => Ok(true),
         TakeResult::Replaced | TakeResult::Busy => Ok(false),
         TakeResult::Stranded(_, error) => Err(error),

@@ -9,7 +9,7 @@ use crate::{
     ledger::{self, Flush, Ledger, PipelineId, Record, State},
     observe::display_path,
     protocol::{
-        disposal::{put_back, quarantine_source},
+        disposal::{Undisposed, put_back, quarantine_source},
         outcome,
         quarantine::QuarantineEntry,
     },
@@ -224,7 +224,7 @@ fn dispose(
             let finished = held.finish(&Disposal::of(record, marker, &|| ()));
             match finished.map_err(put_back) {
                 Ok(()) => false,
-                Err(error) => return Ok(Err(error)),
+                Err(Undisposed { error, stranded }) => return Ok(Err(stranded.unwrap_or(error))),
             }
         }
         Ok(TakeResult::Gone) => false,

@@ -275,6 +275,7 @@ impl LocalHeld {
     }
 
     pub(super) fn rename_back(&self) -> io::Result<()> {
+        failpoint::hit("dispose::put_back")?;
         self.dir.rename(&self.private, &self.dir, &self.name, Overwrite::Never)
     }
 

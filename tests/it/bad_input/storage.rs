@@ -302,3 +302,49 @@ fn a_start_on_a_read_only_disk_is_refused_with_its_name() {
     assert!(ended.stderr.contains(&wanted), "{ended:?}");
     assert_eq!(std::fs::read(place.input().join("file")).unwrap(), b"content");
 }
+
+/// The pipeline paused, and nothing could end the pause.
+#[test]
+fn a_store_that_fails_at_a_quarantine_or_a_later_disposal_stops_the_service() {
+    let place = TestDir::new();
+    place.put("kept", "content");
+    assert_eq!(place.once(&[]).code, 0);
+    let damaged = ["--transform", "gunzip"];
+    for (point, args) in [
+        ("quarantine::record", damaged),
+        ("quarantine::report", damaged),
+        ("dispose::record", ["--on-success", "delete"]),
+    ] {
+        place.put("damaged.gz", "no archive");
+        let running = place.watch_with(&args, &format!("{point}=return(eio)"));
+        running.until_logged("storage failed, stopping");
+        let ended = running.end();
+        assert_eq!(ended.code, 74, "{point}: {ended:?}");
+        assert!(!ended.stderr.contains("intake paused"), "{point}: {ended:?}");
+        std::fs::remove_file(place.input().join("damaged.gz")).unwrap();
+    }
+    assert_eq!(place.once(&["--on-success", "delete"]).code, 0);
+    assert!(tree(&place.input()).is_empty());
+    assert_eq!(place.published("kept.zst"), b"content");
+    place.assert_clean();
+}
+
+/// The error of the second step was taken for the cause, and the source stayed under its private name.
+#[test]
+fn a_source_that_cannot_be_put_back_pauses_by_the_cause_and_is_left_to_the_next_start() {
+    let place = TestDir::new();
+    let failpoints = "dispose::unlink=1*return(enospc)->off;dispose::put_back=1*return(eio)->off";
+    let running = place.watch_with(&["--on-success", "delete"], failpoints);
+    place.put("file", "content");
+    running.until_logged("cannot restore a source's name, left to the next start");
+    running.until_logged("storage unavailable, intake paused");
+    assert!(running.log().contains("No space left on device"), "{}", running.log());
+    let ended = running.stop();
+    assert_eq!(ended.code, 75, "{ended:?}");
+    assert!(ended.stderr.contains(" quarantined=0 "), "{ended:?}");
+    assert_eq!(place.once(&["--on-success", "delete"]).code, 0);
+    assert!(tree(&place.input()).is_empty());
+    assert_eq!(place.published("file.zst"), b"content");
+    assert_eq!(place.history("file").len(), 1);
+    place.assert_clean();
+}

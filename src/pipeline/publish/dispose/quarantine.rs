@@ -14,7 +14,7 @@ use crate::{
     pipeline::{failure::DisposeError, job::Job, outcome},
     policy::OnSuccess,
     protocol::{
-        disposal::{put_back, quarantine_source},
+        disposal::{Undisposed, put_back, quarantine_source},
         outcome::now_ns,
         quarantine::QuarantineEntry,
     },
@@ -46,11 +46,14 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &Reason) -> Result<(), Dispos
     let moves = job.context.config.on_success != OnSuccess::Keep;
     let mut record = record(job, reason, moves.then(|| slot.clone()));
     let append = |record: &Record| {
-        failpoint::barrier("barrier::quarantine", || {
+        let append = || {
+            failpoint::hit("quarantine::record").map_err(ledger::Error::injected)?;
             job.context.ledger.append(std::slice::from_ref(record), Flush::Now)
-        })
+        };
+        failpoint::barrier("barrier::quarantine", append)
+            .map_err(|source| DisposeError::Record { path: job.source_path(), source })
     };
-    append(&record).map_err(|error| failed(error.into()))?;
+    append(&record)?;
     let written = entry.write_reason(&*job.input, &slot, record.moved_to.as_deref());
     match written.map_err(io_failed) {
         // It stays where it is, and its record is durable: it does not come here again.
@@ -70,7 +73,7 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &Reason) -> Result<(), Dispos
         }
         let text = format!("{} (left in place: {error})", reason.text);
         record.reason = Some(Reason::new(reason.code, text));
-        append(&record).map_err(|error| failed(error.into()))?;
+        append(&record)?;
     }
     if record.moved_to.is_none() {
         let found = job.input.stat_fresh(&job.path);
@@ -79,7 +82,9 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &Reason) -> Result<(), Dispos
             job.context.note_lost_name();
         }
     }
-    outcome::report_unpublished(job, &record).map_err(|error| failed(error.into()))
+    failpoint::hit("quarantine::report")
+        .and_then(|()| outcome::report_unpublished(job, &record))
+        .map_err(|source| DisposeError::Report { source })
 }
 
 /// Returns the slot that has this source already: a power loss brought its name back, and nothing else.
@@ -115,8 +120,15 @@ fn move_source(job: &Job, slot: &Path, record: &Record) -> io::Result<()> {
     let wanted = TakeRequest { marker, ..TakeRequest::resumed(record) };
     match job.input.take(&wanted).map_err(io_error)? {
         TakeResult::Taken(held) => {
-            quarantine_source(held, slot, marker, &|| job.context.meter.progressed())
-                .map_err(|failed| put_back(failed).source)
+            quarantine_source(held, slot, marker, &|| job.context.meter.progressed()).map_err(
+                |failed| {
+                    let Undisposed { error, stranded } = put_back(failed);
+                    if let Some(stranded) = stranded {
+                        super::note_stranded(job, &stranded);
+                    }
+                    error.source
+                },
+            )
         }
         TakeResult::Gone => Err(io::Error::new(io::ErrorKind::NotFound, "the source is gone")),
         TakeResult::Replaced => Err(io::Error::other("the source changed and is processed again")),
