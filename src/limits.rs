@@ -109,6 +109,9 @@ pub const READY_FILES_MAX: usize = 1024;
 
 /// The first wait between two attempts at something; it doubles up to the maximum.
 pub const BACKOFF: Duration = Duration::from_secs(1);
+
+/// Most other slots of a quarantine that are tried for one file, if another process takes each.
+pub const QUARANTINE_SLOTS_MAX: u32 = 8;
 pub const BACKOFF_MAX: Duration = Duration::from_mins(1);
 /// `--once` gives up on storage that stays unavailable for this time.
 pub const ONCE_STORAGE_TIMEOUT: Duration = Duration::from_secs(20);

@@ -155,6 +155,23 @@ pub enum DisposeError {
     NotPutBack { path: PathBuf, private: PathBuf, source: io::Error },
 }
 
+impl DisposeError {
+    fn verdict(&self, network_input: bool) -> Verdict {
+        match self {
+            Self::Source { source, .. } => disposal_verdict(source, network_input),
+            // The ledger accepts nothing any more, and the events file is in an unknown state: a pause
+            // would never end.
+            Self::Record { source, .. } if source.kind == ErrorKind::Failed => Verdict::Fatal,
+            Self::Report { source } if !is_repeatable(source) => Verdict::Fatal,
+            Self::Directory { .. }
+            | Self::Quarantine { .. }
+            | Self::Record { .. }
+            | Self::Report { .. } => Verdict::Pause,
+            Self::NotPutBack { .. } => Verdict::Quarantine,
+        }
+    }
+}
+
 /// The cause of a failed job, by its stage.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -266,26 +283,7 @@ impl Failure {
                 | CommitError::LedgerFull { .. }
                 | CommitError::LedgerBusy { .. } => Verdict::Pause,
             },
-            Self::Dispose(DisposeError::Source { source, .. }) => {
-                disposal_verdict(source, network_input)
-            }
-            // The ledger accepts nothing any more, and the events file is in an unknown state: a pause
-            // would never end.
-            Self::Dispose(DisposeError::Record { source, .. })
-                if source.kind == ErrorKind::Failed =>
-            {
-                Verdict::Fatal
-            }
-            Self::Dispose(DisposeError::Report { source }) if !is_repeatable(source) => {
-                Verdict::Fatal
-            }
-            Self::Dispose(
-                DisposeError::Directory { .. }
-                | DisposeError::Quarantine { .. }
-                | DisposeError::Record { .. }
-                | DisposeError::Report { .. },
-            ) => Verdict::Pause,
-            Self::Dispose(DisposeError::NotPutBack { .. }) => Verdict::Quarantine,
+            Self::Dispose(error) => error.verdict(network_input),
         }
     }
 

@@ -348,3 +348,49 @@ fn a_source_that_cannot_be_put_back_pauses_by_the_cause_and_is_left_to_the_next_
     assert_eq!(place.history("file").len(), 1);
     place.assert_clean();
 }
+
+/// What was moved below the mount point was hidden as soon as it was mounted again.
+#[test]
+fn an_archive_or_a_quarantine_whose_mount_is_gone_pauses_the_pipeline() {
+    for (kind, lines, content) in [
+        ("archive", "on_success = \"archive:moved\"", "content"),
+        ("quarantine", "on_success = \"delete\"\nquarantine = \"moved\"", "no archive"),
+    ] {
+        let place = TestDir::new();
+        let transform = if kind == "archive" { "zstd" } else { "gunzip" };
+        place.configure(&format!("transforms = \"{transform}\"\n{lines}"));
+        let moved = place.root().join("moved");
+        std::fs::create_dir(&moved).unwrap();
+        let Some(mount) = Mount::memory(&moved, "1m") else { return };
+        let running = place.watch(&["--sandbox", "off"]);
+        place.put("first.gz", content);
+        until("the first file to be moved", || moved.join("first.gz").exists());
+        drop(mount);
+        place.put("second.gz", content);
+        running.until_logged("storage unavailable, intake paused");
+        let log = running.log();
+        assert!(log.contains("No such device"), "{kind}: {log}");
+        assert!(tree(&moved).is_empty(), "{kind}: it is below the mount point");
+        assert_eq!(std::fs::read_to_string(place.input().join("second.gz")).unwrap(), content);
+        // Another file system is mounted there on purpose.
+        let Some(_mount) = Mount::memory(&moved, "1m") else { return };
+        until("the second file to be moved", || moved.join("second.gz").exists());
+        assert_eq!(running.stop().code, 0, "{kind}");
+        place.assert_clean();
+    }
+}
+
+#[test]
+fn an_archive_that_an_operator_replaces_is_used_without_a_restart() {
+    let place = TestDir::new();
+    let (archive, old) = (place.root().join("done"), place.root().join("old"));
+    let running = place.watch(&["--on-success", "archive:done", "--sandbox", "off"]);
+    place.put("first", "content");
+    until("the first file to be archived", || archive.join("first").exists());
+    std::fs::rename(&archive, &old).unwrap();
+    std::fs::create_dir(&archive).unwrap();
+    place.put("second", "content");
+    until("the second file to be archived", || archive.join("second").exists());
+    assert_eq!(running.stop().code, 0);
+    place.assert_clean();
+}
