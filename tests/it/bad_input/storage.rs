@@ -303,6 +303,23 @@ fn a_start_on_a_read_only_disk_is_refused_with_its_name() {
     assert_eq!(std::fs::read(place.input().join("file")).unwrap(), b"content");
 }
 
+/// It counted as a configuration that no restart can help.
+#[test]
+fn a_start_on_a_disk_that_became_read_only_is_a_failure_of_storage() {
+    let place = TestDir::new();
+    std::fs::create_dir(place.state()).unwrap();
+    let Some(mount) = Mount::memory(&place.state(), "4m") else { return };
+    assert_eq!(place.once(&[]).code, 0);
+    mount.set_read_only();
+    let ended = place.once(&[]);
+    assert_eq!(ended.code, 74, "{ended:?}");
+    let wanted = format!("cannot lock {}", place.state().display());
+    assert!(ended.stderr.contains(&wanted), "{ended:?}");
+    assert!(ended.stderr.contains("Read-only file system"), "{ended:?}");
+    mount.set_writable();
+    assert_eq!(place.once(&[]).code, 0);
+}
+
 /// The pipeline paused, and nothing could end the pause.
 #[test]
 fn a_store_that_fails_at_a_quarantine_or_a_later_disposal_stops_the_service() {
