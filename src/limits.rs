@@ -234,5 +234,8 @@ pub const OTLP_RESPONSE_BYTES_MAX: usize = 64 * 1024;
 /// The default address of the HTTP server's port on loopback.
 pub const HTTP_PORT: u16 = 9464;
 
+/// Longest wait of a request for the end of an earlier one that blocks; less than a request may take.
+pub const HTTP_TURN_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// The most bytes of a name (`NAME_MAX`).
 pub const NAME_BYTES_MAX: usize = 255;
