@@ -58,6 +58,13 @@ pub fn is_unavailable(error: &io::Error) -> bool {
     errno(error).is_some_and(|errno| is_damage(errno) || is_unreachable(errno))
 }
 
+/// Checks whether an error is one of the disk, which no change of the configuration can end: it failed, is
+/// gone, or became read-only.
+#[must_use]
+pub fn is_of_disk(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ReadOnlyFilesystem || is_unavailable(error)
+}
+
 /// Checks whether an error on the input's side says nothing about the file: its file system does not
 /// respond, or the machine lacks a resource. A local disk reports a bad block of one file as damage, a
 /// network file system a lost server.

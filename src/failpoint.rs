@@ -43,8 +43,12 @@ pub const DETOUR_NAMES: [&str; 6] =
     ["link::made", "link::durable", "commit::unlink", "move::chunk", "move::copied", "move::named"];
 
 /// The failpoints at which only an error makes sense.
-pub const ERROR_NAMES: [&str; 6] = [
+pub const ERROR_NAMES: [&str; 10] = [
     "verify",
+    "dispose::record",
+    "dispose::put_back",
+    "quarantine::record",
+    "quarantine::report",
     "commit::look_up",
     "commit::withdraw",
     "recovery::rename",

@@ -113,6 +113,9 @@ pub const READY_FILES_MAX: usize = 1024;
 
 /// The first wait between two attempts at something; it doubles up to the maximum.
 pub const BACKOFF: Duration = Duration::from_secs(1);
+
+/// Most other slots of a quarantine that are tried for one file, if another process takes each.
+pub const QUARANTINE_SLOTS_MAX: u32 = 8;
 pub const BACKOFF_MAX: Duration = Duration::from_mins(1);
 /// `--once` gives up on storage that stays unavailable for this time.
 pub const ONCE_STORAGE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -238,6 +241,9 @@ pub const OTLP_RESPONSE_BYTES_MAX: usize = 64 * 1024;
 
 /// The default address of the HTTP server's port on loopback.
 pub const HTTP_PORT: u16 = 9464;
+
+/// Longest wait of a request for the end of an earlier one that blocks; less than a request may take.
+pub const HTTP_TURN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The most bytes of a name (`NAME_MAX`).
 pub const NAME_BYTES_MAX: usize = 255;

@@ -251,6 +251,19 @@ fn check_pair(
         let help = "give each its own directory, neither inside the other";
         problems.add(Some(&given.input), message, Some(help));
     }
+    let (ours, theirs) = (&pipeline.quarantine, &other.quarantine);
+    let overlap = is_in(ours, theirs) || is_in(theirs, ours);
+    // By default it has the name, which must differ.
+    if overlap && pipeline.name != other.name {
+        let message = format!(
+            "the pipelines `{}` and `{}` share the quarantine {}: files of one name would be mixed up",
+            other.name,
+            pipeline.name,
+            if is_in(ours, theirs) { theirs } else { ours }.display()
+        );
+        let help = "give each its own directory, neither inside the other";
+        problems.add(Some(&given.quarantine), message, Some(help));
+    }
     if pipeline.output == other.output {
         let message = format!(
             "the pipelines `{}` and `{}` write into the same directory",

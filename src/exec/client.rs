@@ -3,12 +3,9 @@
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
 };
 
 use rustix::{
@@ -19,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     messages::{self, Plan, Request},
-    scratch::{self, Scratch},
+    scratch::{Scratch, Scratches},
 };
 use crate::{
     limits,
@@ -56,23 +53,17 @@ pub fn spawn(programs: &Programs, sandbox: Sandbox) -> io::Result<Option<RunnerP
 pub struct Client {
     socket: OwnedFd,
     runner: Mutex<Child>,
-    state_dir: PathBuf,
-    next: AtomicU64,
+    scratches: Scratches,
     /// Cancelled at a forced stop: every run ends.
     cut: CancellationToken,
 }
 
 impl Client {
     /// Takes over the runner, and removes what runs of an earlier service left.
-    pub fn new(
-        runner: RunnerProcess,
-        state_dir: &Path,
-        cut: CancellationToken,
-    ) -> io::Result<Arc<Self>> {
-        scratch::remove_leftovers(state_dir)?;
+    pub fn new(runner: RunnerProcess, state_dir: &Path, cut: CancellationToken) -> Arc<Self> {
         let RunnerProcess { socket, child } = runner;
-        let (state_dir, next) = (state_dir.to_path_buf(), AtomicU64::default());
-        Ok(Arc::new(Self { socket, runner: Mutex::new(child), state_dir, next, cut }))
+        let scratches = Scratches::new(state_dir);
+        Arc::new(Self { socket, runner: Mutex::new(child), scratches, cut })
     }
 
     /// Ends the runner and waits for it. Runs that have not ended are killed.
@@ -83,7 +74,7 @@ impl Client {
         let timeout = Timespec::try_from(limits::EXEC_RUNNER_EXIT_TIMEOUT).ok();
         match poll(&mut [PollFd::new(&exited, PollFlags::IN)], timeout.as_ref())? {
             0 => Err(io::Error::other(format!("the process {} does not exit", runner.id()))),
-            _ => runner.wait().map(drop),
+            _ => runner.wait().map(|_| self.scratches.close()),
         }
     }
 
@@ -92,7 +83,7 @@ impl Client {
     }
 
     pub fn scratch(&self) -> io::Result<Scratch> {
-        Scratch::make(&self.state_dir, self.next.fetch_add(1, Ordering::Relaxed))
+        self.scratches.make()
     }
 
     /// Starts a run with these ends of its pipes and of its control socket.

@@ -23,6 +23,7 @@ mod sandbox_scope;
 mod socket;
 mod sys;
 mod temp;
+mod tree;
 mod walk;
 
 pub use access::{AccessDenied, access_denied, share_with_group};
@@ -51,6 +52,7 @@ pub use sys::set_mmap_threshold;
 pub use temp::{
     NodeId, Temp, copy_attributes, is_internal_name, live_temps, private_name, temp_of,
 };
+pub use tree::remove_tree;
 pub use walk::{Walk, WalkEntry};
 
 /// Splits a path below a root into its directory (empty for a name in the root) and its name.

@@ -10,12 +10,12 @@ use axum::{
 };
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::time::timeout;
 
 use super::{App, problem::Problem, quarantine::WantedCause, state::Reloaded};
 use crate::{
     config::Pipeline,
-    ledger::RecordId,
+    ledger::{Ledger, RecordId},
     limits,
     observe::PauseReason,
     pipeline::NoSuchPipeline,
@@ -191,16 +191,16 @@ pub async fn requeue(State(app): State<App>, request: Request) -> Result<Json<Re
             return Err(no_such_pipeline(&NoSuchPipeline(pipeline.clone())));
         }
     }
-    let ledger = std::sync::Arc::clone(app.api_state.ledger());
     let config = app.api_state.config();
-    let requeued = spawn_blocking(move || requeue_files(&*ledger, &which, &config.pipelines)).await;
+    let requeue = move |ledger: &dyn Ledger| requeue_files(ledger, &which, &config.pipelines);
+    let requeued = app.api_state.move_files(requeue).await;
     app.api_state.refresh_count();
     control.rescan();
-    requeued.map_err(|error| Problem::failed(&error))?.map(Json)
+    requeued.map(Json)
 }
 
 fn requeue_files(
-    ledger: &dyn crate::ledger::Ledger,
+    ledger: &dyn Ledger,
     which: &FileSelection,
     pipelines: &[Pipeline],
 ) -> Result<Requeued, Problem> {

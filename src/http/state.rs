@@ -11,6 +11,7 @@ use tidemill_lifecycle::{Handle, Phase};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
     task::spawn_blocking,
+    time::timeout,
 };
 
 use super::{guard::Token, problem::Problem};
@@ -61,10 +62,34 @@ pub struct ApiState {
     reloads: OnceLock<Reloads>,
     pub(super) streams: Arc<Semaphore>,
     /// One query of the ledger at a time.
-    queries: Semaphore,
+    queries: Arc<Semaphore>,
     /// One query that examines a file at a time: a mount that hangs blocks these and no other query.
-    file_queries: Semaphore,
+    file_queries: Arc<Semaphore>,
+    /// One request that moves files at a time.
+    moves: Arc<Semaphore>,
     quarantined: Mutex<Option<CachedCount>>,
+}
+
+/// Runs work in its turn, on a thread that may block. The thread has the turn, and not the request, which
+/// ends when its client leaves: a mount that hangs costs one thread, however many ask.
+async fn in_turn<T: Send + 'static>(
+    turns: &Arc<Semaphore>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    let turn = timeout(limits::HTTP_TURN_TIMEOUT, Arc::clone(turns).acquire_owned());
+    let turn = match turn.await {
+        Ok(Ok(turn)) => turn,
+        Ok(Err(_)) => return Err(Problem::busy("the service is stopping")),
+        Err(_) => {
+            let detail = "an earlier request has not ended: a file system may not respond";
+            return Err(Problem::busy(detail));
+        }
+    };
+    let worked = spawn_blocking(move || {
+        let _turn = turn;
+        work()
+    });
+    worked.await.map_err(|error| Problem::failed(&error))
 }
 
 /// The last count of the quarantine by pipeline.
@@ -108,8 +133,9 @@ impl ApiState {
             control: OnceLock::new(),
             reloads: OnceLock::new(),
             streams: Arc::new(Semaphore::new(limits::STREAMS_MAX)),
-            queries: Semaphore::new(1),
-            file_queries: Semaphore::new(1),
+            queries: Arc::new(Semaphore::new(1)),
+            file_queries: Arc::new(Semaphore::new(1)),
+            moves: Arc::new(Semaphore::new(1)),
             quarantined: Mutex::new(None),
         }
     }
@@ -135,10 +161,6 @@ impl ApiState {
 
     pub(super) const fn handle(&self) -> &Handle {
         &self.handle
-    }
-
-    pub(super) const fn ledger(&self) -> &Arc<dyn Ledger> {
-        &self.ledger
     }
 
     /// Returns the control of the pipelines while they run.
@@ -192,17 +214,21 @@ impl ApiState {
 
     async fn query_in_turn<T: Send + 'static>(
         &self,
-        turns: &Semaphore,
+        turns: &Arc<Semaphore>,
         query: impl FnOnce(&dyn Ledger) -> ledger::Result<T> + Send + 'static,
     ) -> Result<T, Problem> {
-        let Ok(_turn) = turns.acquire().await else {
-            return Err(Problem::busy("the service is stopping"));
-        };
         let reader = Arc::clone(&self.reader);
-        match spawn_blocking(move || query(&*reader)).await {
-            Ok(result) => result.map_err(|error| Problem::failed(&error)),
-            Err(error) => Err(Problem::failed(&error)),
-        }
+        let answer = in_turn(turns, move || query(&*reader)).await?;
+        answer.map_err(|error| Problem::failed(&error))
+    }
+
+    /// Moves files and changes their records, on a thread that may block; one request at a time.
+    pub(super) async fn move_files<T: Send + 'static>(
+        &self,
+        moves: impl FnOnce(&dyn Ledger) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let ledger = Arc::clone(&self.ledger);
+        in_turn(&self.moves, move || moves(&*ledger)).await?
     }
 
     /// Drops the cached count of the files in quarantine.

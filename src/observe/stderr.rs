@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::io::Errno;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
 
 use super::prometheus as names;
 use crate::{
@@ -30,7 +33,7 @@ struct Lines {
 }
 
 struct State {
-    /// Whether the thread runs. Without it, each line is written directly.
+    /// Whether the thread runs. Without it, each line is written directly, or dropped.
     has_thread: bool,
     /// Complete lines that wait, at most [`limits::LOG_BUFFER_BYTES_MAX`].
     waiting: Vec<u8>,
@@ -46,8 +49,7 @@ pub fn start_thread() -> io::Result<()> {
     STDERR.detach(|lines| thread::Builder::new().name("logs".to_owned()).spawn(|| lines.write()))
 }
 
-/// Writes these lines, or drops them if the reader does not keep up. Never waits after
-/// [`start_thread`].
+/// Writes these lines, or drops them if the reader does not keep up. Never waits.
 pub fn write_lines(lines: &[u8]) {
     STDERR.add(lines);
 }
@@ -103,7 +105,11 @@ impl Lines {
         let mut state = self.lock();
         if !state.has_thread {
             drop(state);
-            return write_through(lines);
+            if !write_through(stderr().as_fd(), lines) {
+                self.lock().dropped += 1;
+                metrics::counter!(names::LOG_DROPPED).increment(1);
+            }
+            return;
         }
         if state.waiting.len() + lines.len() > limits::LOG_BUFFER_BYTES_MAX {
             state.dropped += 1;
@@ -185,9 +191,25 @@ impl Writer {
     }
 }
 
-/// Writes to standard error, which may be closed.
-fn write_through(bytes: &[u8]) {
-    write_all(stderr().as_fd(), bytes).ok();
+/// The most that a pipe takes without waiting once it can be written to (`PIPE_BUF`, pipe(7)).
+const PIPE_BYTES: usize = 4096;
+
+/// Writes to standard error, which may be closed, as far as its reader has made room; returns whether that
+/// was enough. A supervisor may pass on a pipe that its reader left full.
+fn write_through(to: BorrowedFd<'_>, bytes: &[u8]) -> bool {
+    bytes.chunks(PIPE_BYTES).all(|part| {
+        let has_room = has_room(to);
+        if has_room {
+            write_all(to, part).ok();
+        }
+        has_room
+    })
+}
+
+/// Checks whether a write does not wait. One that fails does not wait either.
+fn has_room(to: BorrowedFd<'_>) -> bool {
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::from_borrowed_fd(to, PollFlags::OUT)], Some(&at_once)) != Ok(0)
 }
 
 /// Writes to the descriptor directly: the standard library's lock would block other threads. Returns an
@@ -207,7 +229,10 @@ fn write_all<'a>(to: BorrowedFd<'_>, mut bytes: &'a [u8]) -> Result<(), (Errno, 
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Seek};
+    use std::{
+        fs::File,
+        io::{Read, Seek},
+    };
 
     use super::*;
 
@@ -219,7 +244,7 @@ mod tests {
 
     #[test]
     fn lines_that_a_full_disk_does_not_take_are_counted_until_a_write_succeeds() {
-        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let full = File::options().write(true).open("/dev/full").unwrap();
         let mut writer = Writer::default();
         assert_eq!(writer.write(full.as_fd(), b"one\ntwo\n"), None);
         assert_eq!(writer.write(full.as_fd(), b"three\n"), None);
@@ -232,6 +257,20 @@ mod tests {
         file.rewind().unwrap();
         file.read_to_string(&mut text).unwrap();
         assert_eq!(text, "\nfour\nfive\n");
+    }
+
+    #[test]
+    fn what_is_written_directly_does_not_wait_for_a_full_pipe() {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let (mut line, mut written) = ([b'x'; 6000], 0);
+        line[5999] = b'\n';
+        while write_through(writer.as_fd(), &line) {
+            written += 1;
+        }
+        assert!(written > 5, "{written} lines");
+        let mut text = vec![0; 24_000];
+        reader.read_exact(&mut text).unwrap();
+        assert!(write_through(writer.as_fd(), &line), "it has room again");
     }
 
     #[test]

@@ -17,9 +17,10 @@ use crate::{
         circuit_breaker::CircuitBreaker, in_commit::InCommit, operator_pause::OperatorPause,
         own_paths::OwnPaths,
     },
+    policy::OnSuccess,
     protocol::{self, SharedOutcomeLog},
     sink::Sink,
-    source::successions::Successions,
+    source::{Targets, successions::Successions},
 };
 
 /// The most by which a file system's clock may be behind this machine's.
@@ -46,6 +47,8 @@ pub struct Context {
     /// The place of the outputs.
     pub sink: Arc<dyn Sink>,
     pub own_paths: Arc<OwnPaths>,
+    /// The file systems of the archive and the quarantine.
+    pub targets: Arc<Targets>,
     /// Whether there is a record that only recovery can finish.
     has_unfinished: AtomicBool,
     /// Whether the kernel denied a look for a file's writers.
@@ -79,6 +82,11 @@ impl Context {
         let (in_commit, successions) = (parts.in_commit, parts.successions);
         own_paths.refresh(&config);
         let breaker = CircuitBreaker::new(&config.name, Arc::clone(&meter));
+        let archive = match &config.on_success {
+            OnSuccess::Archive(archive) => Some(&**archive),
+            OnSuccess::Keep | OnSuccess::Delete => None,
+        };
+        let targets = Targets::of(archive.into_iter().chain([&*config.quarantine]));
         let operator_pause = Arc::new(OperatorPause::new(&config.name, Arc::clone(&meter)));
         Self {
             index,
@@ -94,6 +102,7 @@ impl Context {
             events,
             sink,
             own_paths,
+            targets: Arc::new(targets),
             has_unfinished: AtomicBool::new(false),
             writers_denied: AtomicBool::new(false),
             lost_names: AtomicU64::new(0),

@@ -141,6 +141,10 @@ pub enum DisposeError {
     /// The directory permits no disposal, whatever the file.
     #[error("output published, but no source can be {what} {}", display_path(path))]
     Directory { path: PathBuf, what: &'static str, source: io::Error },
+    #[error("cannot record the end of {}", display_path(path))]
+    Record { path: PathBuf, source: ledger::Error },
+    #[error("cannot write the events file")]
+    Report { source: io::Error },
     #[error("cannot move {} to quarantine", display_path(path))]
     Quarantine { path: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
     #[error(
@@ -149,6 +153,23 @@ pub enum DisposeError {
         display_path(private)
     )]
     NotPutBack { path: PathBuf, private: PathBuf, source: io::Error },
+}
+
+impl DisposeError {
+    fn verdict(&self, network_input: bool) -> Verdict {
+        match self {
+            Self::Source { source, .. } => disposal_verdict(source, network_input),
+            // The ledger accepts nothing any more, and the events file is in an unknown state: a pause
+            // would never end.
+            Self::Record { source, .. } if source.kind == ErrorKind::Failed => Verdict::Fatal,
+            Self::Report { source } if !is_repeatable(source) => Verdict::Fatal,
+            Self::Directory { .. }
+            | Self::Quarantine { .. }
+            | Self::Record { .. }
+            | Self::Report { .. } => Verdict::Pause,
+            Self::NotPutBack { .. } => Verdict::Quarantine,
+        }
+    }
 }
 
 /// The cause of a failed job, by its stage.
@@ -262,13 +283,7 @@ impl Failure {
                 | CommitError::LedgerFull { .. }
                 | CommitError::LedgerBusy { .. } => Verdict::Pause,
             },
-            Self::Dispose(DisposeError::Source { source, .. }) => {
-                disposal_verdict(source, network_input)
-            }
-            Self::Dispose(DisposeError::Directory { .. } | DisposeError::Quarantine { .. }) => {
-                Verdict::Pause
-            }
-            Self::Dispose(DisposeError::NotPutBack { .. }) => Verdict::Quarantine,
+            Self::Dispose(error) => error.verdict(network_input),
         }
     }
 

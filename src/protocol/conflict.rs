@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn a_source_that_was_disposed_of_is_never_the_same_one() {
         let root = tempfile::tempdir().expect("temporary directory");
-        let input = source::open(root.path(), &NodeId::new("test")).expect("open");
+        let input = source::open(root.path(), &NodeId::new("test"), <_>::default()).expect("open");
         let other = Fingerprint { inode: u64::MAX, ..OURS };
         let same = |on_success: OnSuccess, state, found: &Fingerprint| {
             let record = Record { on_success, state, ..record("a.zst") };

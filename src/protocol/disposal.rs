@@ -88,6 +88,15 @@ impl HeldSource for Tracked {
     }
 }
 
+/// A disposal that failed.
+#[derive(Debug)]
+pub struct Undisposed {
+    /// The cause, by which the failure is judged.
+    pub error: SourceError,
+    /// The reason why the source has its private name still; `None` if it has its own again.
+    pub stranded: Option<SourceError>,
+}
+
 /// Removes or archives a held source by its record, after its marker; on an error the source gets its
 /// name back.
 pub fn finish_source(
@@ -95,7 +104,7 @@ pub fn finish_source(
     record: &Record,
     marker: Option<&str>,
     on_progress: &dyn Fn(),
-) -> Result<()> {
+) -> Result<(), Undisposed> {
     held.finish(&Disposal::of(record, marker, on_progress)).map_err(put_back)
 }
 
@@ -109,7 +118,8 @@ pub fn quarantine_source(
     held.finish(&Disposal { end: End::Quarantined(slot), marker, on_progress })
 }
 
-/// Restores the name of a source whose disposal failed; returns the error of that, or of the disposal.
-pub fn put_back((held, error): Unfinished) -> SourceError {
-    held.put_back().err().map_or(error, |(_, second)| second)
+/// Restores the name of a source whose disposal failed.
+pub fn put_back((held, error): Unfinished) -> Undisposed {
+    let stranded = held.put_back().err().map(|(_, error)| error);
+    Undisposed { error, stranded }
 }

@@ -1,11 +1,14 @@
 //! Quarantine: files that failed for good, each with a reason file next to it, for the operator.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use serde::Serialize;
 
 use crate::{
-    config,
+    config, error,
     fingerprint::Fingerprint,
     observe::{display_path, shell_quoted},
     reason::{Reason, ReasonCode},
@@ -32,6 +35,12 @@ struct ReasonFile<'a> {
     requeue: String,
 }
 
+/// Checks whether another process took a slot after it was found free: another one is free.
+#[must_use]
+pub fn is_slot_taken(error: &io::Error) -> bool {
+    error::target_error(error).is_some_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
+}
+
 /// A file that goes to quarantine, and the reason.
 #[derive(Clone, Copy, Debug)]
 pub struct QuarantineEntry<'a> {
@@ -52,27 +61,32 @@ impl QuarantineEntry<'_> {
     /// Returns the full path of a free slot. A reason file that was written for this same source, and
     /// has no file next to it, is replaced.
     pub fn find_slot(&self, input: &dyn Source) -> Result<PathBuf> {
+        input.quarantine_slot(&self.config.quarantine, self.path, &self.is_ours())
+    }
+
+    /// Returns the check whether a reason file was written for this same source.
+    fn is_ours(&self) -> impl Fn(&[u8]) -> bool {
         #[derive(serde::Deserialize)]
         struct ReasonSource {
             source: String,
             config_hash: String,
         }
         let source = display_path(&self.source_path()).to_string();
-        let is_ours = |reason: ReasonSource| {
-            reason.source == source && reason.config_hash.len() == 2 * blake3::OUT_LEN
-        };
-        let may_replace = |text: &[u8]| serde_json::from_slice(text).is_ok_and(is_ours);
-        input.quarantine_slot(&self.config.quarantine, self.path, &may_replace)
+        move |text| {
+            serde_json::from_slice(text).is_ok_and(|reason: ReasonSource| {
+                reason.source == source && reason.config_hash.len() == 2 * blake3::OUT_LEN
+            })
+        }
     }
 
-    /// Writes the reason file of a slot, atomically and durably.
+    /// Writes the reason file of a slot, atomically and durably, unless the slot was taken since.
     pub fn write_reason(
         &self,
         input: &dyn Source,
         slot: &Path,
         moved_to: Option<&Path>,
     ) -> Result<()> {
-        input.write_reason(slot, &self.content(moved_to))
+        input.write_reason(slot, &self.content(moved_to), &self.is_ours())
     }
 
     fn content(&self, moved_to: Option<&Path>) -> Vec<u8> {

@@ -43,7 +43,7 @@ fn look(
     instance: &str,
     path: &Path,
 ) -> source::Result<(Arc<dyn Source>, Option<FileMetadata>)> {
-    let input = source::open(input, &NodeId::new(instance))?;
+    let input = source::open(input, &NodeId::new(instance), Arc::default())?;
     let seen = input.stat_beneath(path)?;
     Ok((input, seen))
 }

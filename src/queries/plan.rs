@@ -93,7 +93,7 @@ impl<'a> Plan<'a> {
             output: config.output.clone(),
         });
         let instance = NodeId::new(ledger.map_or("", |ledger| ledger.instance()));
-        let input = source::open(&config.input, &instance)?;
+        let input = source::open(&config.input, &instance, Arc::default())?;
         let outputs = HashSet::new();
         Ok(Self { config, roots, ledger, is_known, input, outputs })
     }

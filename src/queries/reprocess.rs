@@ -115,7 +115,7 @@ fn is_processed(record: &Record) -> bool {
 
 /// Opens the input to look at it: nothing is taken, so the ledger's instance does not matter.
 fn open(roots: &PipelineDirs) -> Option<Arc<dyn Source>> {
-    source::open(&roots.input, &NodeId::new("")).ok()
+    source::open(&roots.input, &NodeId::new(""), Arc::default()).ok()
 }
 
 /// Checks whether the source of a record exists. After its producer deleted a kept one, a file of its

@@ -339,9 +339,10 @@ fn dispose_source(
     let wanted = TakeRequest { marker, ..TakeRequest::resumed(record) };
     match input.take(&wanted)? {
         // Recovery is not watched for its progress.
-        TakeResult::Taken(held) => {
-            finish_source(held, record, marker, &|| ()).map(|()| Disposed::Done)
-        }
+        TakeResult::Taken(held) => finish_source(held, record, marker, &|| ())
+            .map(|()| Disposed::Done)
+            // The sweep that follows finds one that has its private name still.
+            .map_err(|undisposed| undisposed.error),
         TakeResult::Gone => Ok(Disposed::Gone),
         TakeResult::Replaced | TakeResult::Busy => Ok(Disposed::Stays),
         TakeResult::Stranded(_, error) => Err(error),

@@ -92,7 +92,7 @@ fn open_ends(
 /// Opens an input; one that does not answer holds up no other pipeline's work.
 pub fn open_input(path: &Path, instance: &NodeId) -> io::Result<Arc<dyn Source>> {
     if patience::responds(path) {
-        source::open(path, instance).map_err(|error| error.source)
+        source::open(path, instance, Arc::default()).map_err(|error| error.source)
     } else {
         Err(io::ErrorKind::TimedOut.into())
     }

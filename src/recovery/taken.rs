@@ -7,16 +7,15 @@ use crate::{
     config,
     fingerprint::Fingerprint,
     ledger::{self, Flush, Ledger, PipelineId, Record, State},
+    limits,
     observe::display_path,
     protocol::{
-        disposal::{put_back, quarantine_source},
+        disposal::{Undisposed, put_back, quarantine_source},
         outcome,
-        quarantine::QuarantineEntry,
+        quarantine::{QuarantineEntry, is_slot_taken},
     },
     reason::{Reason, ReasonCode},
-    source::{
-        self, Disposal, End, HeldSource, Source, SourceError, TakeRequest, TakeResult, Taken,
-    },
+    source::{self, Disposal, HeldSource, Source, SourceError, TakeRequest, TakeResult, Taken},
     stage::Stage,
 };
 
@@ -156,14 +155,24 @@ fn quarantine_lost(
         let path = config.input.join(&lost.source);
         move |SourceError { source, .. }| Error::Io { path, action, source }
     };
-    let slot = entry.find_slot(context.input).map_err(failed("find a quarantine slot for"))?;
-    let moved = Record { moved_to: Some(slot.clone()), ..lost.clone() };
-    context.ledger.append(&[moved], Flush::Now)?;
-    let written = entry.write_reason(context.input, &slot, Some(&slot));
-    written.map_err(failed("write the reason file of"))?;
-    let disposal = Disposal { end: End::Quarantined(&slot), marker: None, on_progress: &|| () };
-    let moved = held.finish(&disposal).map_err(|(_, error)| error);
-    moved.map_err(failed("move to quarantine"))?;
+    let mut held = held;
+    let mut others = limits::QUARANTINE_SLOTS_MAX;
+    let slot = loop {
+        let slot = entry.find_slot(context.input).map_err(failed("find a quarantine slot for"))?;
+        let moved = Record { moved_to: Some(slot.clone()), ..lost.clone() };
+        context.ledger.append(&[moved], Flush::Now)?;
+        let can_retry = |error: &SourceError| others > 0 && is_slot_taken(&error.source);
+        match entry.write_reason(context.input, &slot, Some(&slot)) {
+            Ok(()) => match quarantine_source(held, &slot, None, &|| ()) {
+                Ok(()) => break slot,
+                Err((returned, error)) if can_retry(&error) => held = returned,
+                Err((_, error)) => return Err(failed("move to quarantine")(error)),
+            },
+            Err(error) if can_retry(&error) => {}
+            Err(error) => return Err(failed("write the reason file of")(error)),
+        }
+        others -= 1;
+    };
     tracing::warn!(event = "recovery.quarantined", pipeline = %config.name, source = %display_path(&lost.source), moved_to = %display_path(&slot), "original name taken, source moved to quarantine");
     Ok(SourceOutcome::Quarantined)
 }
@@ -226,7 +235,7 @@ fn dispose(
             let finished = held.finish(&Disposal::of(record, marker, &|| ()));
             match finished.map_err(put_back) {
                 Ok(()) => false,
-                Err(error) => return Ok(Err(error)),
+                Err(Undisposed { error, stranded }) => return Ok(Err(stranded.unwrap_or(error))),
             }
         }
         Ok(TakeResult::Gone) => false,

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     config::{Config, Http, Options, Pipeline},
+    error::is_of_disk,
     exec, fs, hooks,
     http::Token,
     ledger::{self, Access},
@@ -224,11 +225,10 @@ fn map_create_error(
             let reason = access::reason(dir, is_state_dir);
             text += &reason.map_or_else(String::new, |reason| format!(": {reason}"));
         }
-        match error.kind() {
-            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::StorageFull => {
-                ServiceError::Storage(text)
-            }
-            _ => ServiceError::Config(text),
+        if is_of_disk(&error) || error.kind() == io::ErrorKind::StorageFull {
+            ServiceError::Storage(text)
+        } else {
+            ServiceError::Config(text)
         }
     })
 }
@@ -237,10 +237,11 @@ fn map_create_error(
 /// link from that user must not redirect the service.
 fn check_state_owner(dir: &Path) -> Result<(), ServiceError> {
     let owner = fs::owner(dir).map_err(|error| {
-        ServiceError::Config(format!(
-            "cannot use the state directory {}: {error}; hint: set `--state-dir` to the directory itself",
-            display_path(dir)
-        ))
+        let text = format!("cannot use the state directory {}: {error}", display_path(dir));
+        if is_of_disk(&error) {
+            return ServiceError::Storage(text);
+        }
+        ServiceError::Config(format!("{text}; hint: set `--state-dir` to the directory itself"))
     })?;
     if let Some(reason) = access::reason(dir, true) {
         let dir = display_path(dir);

@@ -6,7 +6,10 @@ use tidemill_lifecycle::StartError;
 use tokio::task::spawn_blocking;
 
 pub use crate::error::chain;
-use crate::{error::Exit, ledger};
+use crate::{
+    error::{Exit, is_of_disk},
+    ledger,
+};
 
 /// Time limit for opening or closing a resource. Local files that take longer are unavailable.
 pub const LIMIT: Duration = Duration::from_secs(30);
@@ -85,15 +88,16 @@ pub(super) fn map_start_error(
     }
 }
 
-/// Maps as [`map_start_error`] does, but a read-only disk to a storage error and a full one to a wait.
+/// Maps as [`map_start_error`] does, but an error of the disk to a storage error and a full disk to a wait.
 pub(super) fn map_io_start_error(error: StartError) -> ServiceError {
-    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
     let cause = match &error {
         StartError::Failed { source, .. } => source.downcast_ref::<io::Error>(),
         _ => None,
     };
+    let is_of_disk = cause.is_some_and(is_of_disk);
     match cause.map(io::Error::kind) {
-        Some(ReadOnlyFilesystem) => map_start_error(ServiceError::Storage)(error),
+        _ if is_of_disk => map_start_error(ServiceError::Storage)(error),
         Some(QuotaExceeded | StorageFull) => map_start_error(ServiceError::NoSpace)(error),
         _ => map_start_error(ServiceError::Config)(error),
     }
@@ -128,5 +132,27 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     match spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_disk_is_no_fault_of_the_configuration() {
+        for (errno, wanted) in [
+            (Errno::IO, Exit::Storage),
+            (Errno::STALE, Exit::Storage),
+            (Errno::ROFS, Exit::Storage),
+            (Errno::NOSPC, Exit::WorkLeft),
+            (Errno::NOTDIR, Exit::Config),
+        ] {
+            let source = Box::new(io::Error::from(errno));
+            let error = StartError::Failed { name: "events".into(), source };
+            assert_eq!(map_io_start_error(error).exit(), wanted, "{errno}");
+        }
     }
 }

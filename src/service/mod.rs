@@ -208,13 +208,13 @@ async fn start(
         programs,
         scope: live_config.scope(),
     };
+    tasks::flushes(life, &ledger, &control_cell);
     let (shared, end) = ((opener.clone(), &manager), (recovered.deferred, drained));
     let (control, pending) = resources::pipelines(life, live_config, shared, end).await?;
     drop(control_cell.set(control.clone()));
     if let Some(api_state) = &api_state {
         api_state.set_control(control.clone());
     }
-    tasks::flushes(life, &ledger, &control);
     tasks::background(life, &config, observer, &control);
     let reloader = Reloader {
         live_config: live_config.clone(),

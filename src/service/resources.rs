@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     config::{Config, Pipeline},
+    error::is_of_disk,
     exec,
     fs::{self, Lock, LockError, replace_own},
     ledger::{self, Access, Ledger, OpenWork},
@@ -113,6 +114,9 @@ fn map_lock_error(error: StartError) -> ServiceError {
         Some(error @ LockError::Io { source, .. }) if is_full(source) => {
             ServiceError::NoSpace(chain(error))
         }
+        Some(error @ LockError::Io { source, .. }) if is_of_disk(source) => {
+            ServiceError::Storage(chain(error))
+        }
         Some(source @ LockError::Io { .. }) => ServiceError::Config(chain(source)),
         None => map_start_error(ServiceError::Storage)(error),
     }
@@ -137,6 +141,10 @@ pub async fn config_snapshot(life: &mut Lifecycle, config: &Config) -> Result<()
 pub fn save_config_snapshot(config: &Config) -> io::Result<()> {
     let (dir, text) = (&config.state_dir, config.to_string());
     replace_own(dir, "config.toml", text.as_bytes()).map_err(|error| {
+        // Its number decides the exit code.
+        if is_of_disk(&error) {
+            return error;
+        }
         let path = dir.join("config.toml");
         io::Error::new(error.kind(), format!("cannot write {}: {error}", display_path(&path)))
     })
@@ -151,8 +159,8 @@ pub async fn programs(
     let Some(runner) = runner else { return Ok(None) };
     let (state_dir, cut) = (config.state_dir.clone(), life.handle().cut());
     let open = blocking(move || {
-        let client = exec::Client::new(runner, &state_dir, cut)?;
-        Ok::<_, io::Error>((Arc::clone(&client), client))
+        let client = exec::Client::new(runner, &state_dir, cut);
+        Ok::<_, Infallible>((Arc::clone(&client), client))
     });
     let close = |client: Arc<exec::Client>| blocking(move || client.close());
     let client = life.start("program runner", LIMIT, open, close).await;

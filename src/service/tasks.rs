@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use serde_json::json;
@@ -155,9 +155,11 @@ pub fn traces(_life: &mut Lifecycle, _config: &Config) -> Tracer {
 }
 
 /// Flushes deferred state updates of the ledger even if no commit follows: after a power loss,
-/// recovery must not question an acknowledged output that a consumer took.
-pub fn flushes(life: &mut Lifecycle, ledger: &Arc<dyn Ledger>, control: &Control) {
-    let (ledger, control) = (Arc::clone(ledger), control.clone());
+/// recovery must not question an acknowledged output that a consumer took. Started before the pipelines,
+/// it ends after the drain, in which a large file may delay the next commit. `control` is empty until
+/// they run; a failure before that is reported at the next write.
+pub fn flushes(life: &mut Lifecycle, ledger: &Arc<dyn Ledger>, control: &Arc<OnceLock<Control>>) {
+    let (ledger, control) = (Arc::clone(ledger), Arc::clone(control));
     life.spawn("flush", LIMIT, |stop| async move {
         let mut every = tokio::time::interval(limits::LEDGER_FLUSH_INTERVAL);
         loop {
@@ -169,7 +171,7 @@ pub fn flushes(life: &mut Lifecycle, ledger: &Arc<dyn Ledger>, control: &Control
             let flush = move || ledger.flush(limits::LEDGER_FLUSH_INTERVAL);
             let flush = || failpoint::barrier("barrier::idle_flush", flush);
             let flushed = blocking(flush).await;
-            if let Err(source) = flushed {
+            if let (Err(source), Some(control)) = (flushed, control.get()) {
                 control.storage_failed(source);
             }
         }

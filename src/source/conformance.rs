@@ -19,10 +19,11 @@ use self::{
     },
 };
 use super::{
-    Disposal, End, HeldSource, Leftover, Look, NamedBy, Opened, Source, SourceFile, TakeRequest,
-    TakeResult, Taken, event_queue::EventQueue,
+    Disposal, End, HeldSource, Leftover, Look, NamedBy, Opened, Source, SourceError, SourceFile,
+    TakeRequest, TakeResult, Taken, event_queue::EventQueue,
 };
 use crate::{
+    error,
     fingerprint::Fingerprint,
     fs::{Kind, Writers},
     ledger::RecordId,
@@ -42,6 +43,7 @@ conformance! {
     a_source_that_is_written_is_ignore_reason
     an_archived_source_has_its_path_in_the_archive
     a_quarantined_source_has_its_slot_next_to_its_reason
+    a_slot_that_was_taken_is_an_error_of_the_target
     a_marker_ends_like_its_source_unless_another_file_has_the_name
     a_marker_made_since_the_source_was_taken_stays
     a_source_is_put_back_over_no_other_file
@@ -266,7 +268,7 @@ fn a_quarantined_source_has_its_slot_next_to_its_reason(bench: &impl Bench) {
     for content in ["first", "second"] {
         bench.put("d/a", content);
         let slot = source.quarantine_slot(&root, "d/a".as_ref(), &|_| false).expect("slot");
-        source.write_reason(&slot, content.as_bytes()).expect("write");
+        source.write_reason(&slot, content.as_bytes(), &|_| false).expect("write");
         take(&*source, "d/a").finish(&disposal(End::Quarantined(&slot))).expect("finish");
     }
     assert_files(
@@ -284,12 +286,38 @@ fn a_quarantined_source_has_its_slot_next_to_its_reason(bench: &impl Bench) {
     take(&*source, "d/a").finish(&disposal(End::Removed)).expect("finish");
     // A reason file without its file is replaced, if it is this source's.
     let slot = source.quarantine_slot(&root, "b".as_ref(), &|_| false).expect("slot");
-    source.write_reason(&slot, b"ours").expect("write");
+    source.write_reason(&slot, b"ours", &|_| false).expect("write");
     let again = |ours: &[u8]| {
         source.quarantine_slot(&root, "b".as_ref(), &|text| text == ours).expect("slot")
     };
     assert_eq!(again(b"ours"), slot);
     assert_ne!(again(b"theirs"), slot);
+    source.write_reason(&slot, b"ours", &|text| text == b"ours").expect("write");
+}
+
+/// Another process may choose the same slot: a record names it, so that a number would mix up the files.
+fn a_slot_that_was_taken_is_an_error_of_the_target(bench: &impl Bench) {
+    let (source, root) = (bench.open(), bench.outside(QUARANTINE));
+    bench.put("a", "first");
+    let slot = source.quarantine_slot(&root, "a".as_ref(), &|_| false).expect("slot");
+    source.write_reason(&slot, b"first", &|_| false).expect("write");
+    let refused = source.write_reason(&slot, b"second", &|_| false).expect_err("a reason");
+    assert!(is_taken(&refused), "{refused:?}");
+    take(&*source, "a").finish(&disposal(End::Quarantined(&slot))).expect("finish");
+    bench.put("a", "second");
+    let (held, refused) =
+        take(&*source, "a").finish(&disposal(End::Quarantined(&slot))).expect_err("a file");
+    assert!(is_taken(&refused), "{refused:?}");
+    held.put_back().expect("put back");
+    assert_files(
+        bench,
+        &[("/quarantine/a", "first"), ("/quarantine/a.json", "first"), ("a", "second")],
+    );
+}
+
+fn is_taken(error: &SourceError) -> bool {
+    let target = error::target_error(&error.source);
+    target.is_some_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
 }
 
 fn a_source_is_put_back_over_no_other_file(bench: &impl Bench) {

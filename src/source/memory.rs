@@ -14,11 +14,12 @@ use std::{
 
 use self::held::Held;
 use super::{
-    End, HeldSource, Leftover, Listing, Look, NamedBy, Opened, Page, Result, Source, SourceError,
-    SourceFile, Subscription, TakeRequest, TakeResult, Taken,
+    End, HeldSource, Leftover, Listing, Look, MayReplace, NamedBy, Opened, Page, Result, Source,
+    SourceError, SourceFile, Subscription, TakeRequest, TakeResult, Taken,
     event_queue::{EventQueue, NameEvent},
 };
 use crate::{
+    error::of_target,
     fingerprint::{FileId, Fingerprint},
     fs::{self, FileMetadata, Kind, NodeId, Writers},
     limits,
@@ -170,6 +171,9 @@ impl Objects {
                 self.store_outside(root, &with_suffix(root.join(path)), object)
             }
             End::Quarantined(slot) => {
+                if suffix.is_empty() && self.outside.contains_key(slot) {
+                    return Err(of_target(io::ErrorKind::AlreadyExists.into()));
+                }
                 self.store_outside(fs::split(slot).0, &with_suffix(slot.to_path_buf()), object)
             }
         }
@@ -305,7 +309,7 @@ impl Source for Memory {
         &self,
         quarantine: &Path,
         path: &Path,
-        may_replace: &dyn Fn(&[u8]) -> bool,
+        may_replace: MayReplace<'_>,
     ) -> Result<PathBuf> {
         let mut objects = self.store.lock();
         let slot = objects.free(&quarantine.join(path), |slot| {
@@ -316,10 +320,15 @@ impl Source for Memory {
         Ok(slot)
     }
 
-    fn write_reason(&self, slot: &Path, content: &[u8]) -> Result<()> {
+    fn write_reason(&self, slot: &Path, content: &[u8], may_replace: MayReplace<'_>) -> Result<()> {
         let mut objects = self.store.lock();
+        let path = slot.with_file_name(reason_name(slot));
+        if objects.outside.get(&path).is_some_and(|found| !may_replace(&found.content)) {
+            let source = of_target(io::ErrorKind::AlreadyExists.into());
+            return Err(SourceError { path, source });
+        }
         let object = objects.version(content);
-        objects.outside.insert(slot.with_file_name(reason_name(slot)), object);
+        objects.outside.insert(path, object);
         Ok(())
     }
 }

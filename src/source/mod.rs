@@ -16,6 +16,8 @@ pub mod local;
 #[cfg(any(test, feature = "failpoints"))]
 pub mod memory;
 pub mod successions;
+mod take;
+mod targets;
 
 use std::{
     error::Error as StdError,
@@ -26,10 +28,14 @@ use std::{
     sync::Arc,
 };
 
+pub use self::{
+    take::{TakeRequest, TakeResult},
+    targets::Targets,
+};
 use crate::{
     fingerprint::{FileId, Fingerprint},
     fs::{ExtendedAttributes, FileMetadata, NodeId, Writers},
-    ledger::{Hash, Record, RecordId},
+    ledger::{Record, RecordId},
     observe::display_path,
     policy::OnSuccess,
 };
@@ -47,8 +53,8 @@ pub struct SourceError {
 pub type Result<T, E = SourceError> = std::result::Result<T, E>;
 
 /// Opens the source of this configured input, for the ledger instance that names what it takes.
-pub fn open(input: &Path, instance: &NodeId) -> Result<Arc<dyn Source>> {
-    Ok(Arc::new(local::Local::open(input, instance)?))
+pub fn open(input: &Path, instance: &NodeId, targets: Arc<Targets>) -> Result<Arc<dyn Source>> {
+    Ok(Arc::new(local::Local::open(input, instance, targets)?))
 }
 
 /// An opened input. All threads of a pipeline share it, and each job holds the one that its file was
@@ -150,16 +156,20 @@ pub trait Source: Send + Sync + Debug {
         &self,
         quarantine: &Path,
         path: &Path,
-        may_replace: &dyn Fn(&[u8]) -> bool,
+        may_replace: MayReplace<'_>,
     ) -> Result<PathBuf>;
 
     /// Checks whether the file in a quarantine slot is this source, or its copy on another file system; false
     /// if that cannot be checked.
     fn is_in_slot(&self, path: &Path, slot: &Path) -> bool;
 
-    /// Writes the reason file next to a slot, atomically and durably.
-    fn write_reason(&self, slot: &Path, content: &[u8]) -> Result<()>;
+    /// Writes the reason file next to a slot, atomically and durably; over another one only if
+    /// `may_replace` accepts its content. Otherwise the error is as at the end in a taken slot.
+    fn write_reason(&self, slot: &Path, content: &[u8], may_replace: MayReplace<'_>) -> Result<()>;
 }
+
+/// Decides by its content whether a reason file may be replaced.
+pub type MayReplace<'a> = &'a dyn Fn(&[u8]) -> bool;
 
 /// A running subscription. Dropping it ends the events.
 pub type Subscription = Box<dyn Debug + Send>;
@@ -248,65 +258,6 @@ pub trait SourceFile: Send + Sync + Debug {
     }
 }
 
-/// The source that was read, to be taken.
-#[derive(Clone, Copy, Debug)]
-pub struct TakeRequest<'a> {
-    pub path: &'a Path,
-    /// The identity as it was read.
-    pub read: &'a Fingerprint,
-    /// The hash of the content as it was read, if it is known.
-    pub content: Option<Hash>,
-    /// Whether the times are too coarse to show a change after that: the content is compared.
-    pub has_coarse_times: bool,
-    /// The suffix of its marker: the one that is there when the source is taken is its own.
-    pub marker: Option<&'a str>,
-    /// The record, whose number marks the source while it is held.
-    pub id: RecordId,
-    /// Whether an earlier disposal of this record may have been interrupted. The source may have its name
-    /// again although a copy of it was moved: by a power loss, or because it could not be removed.
-    pub resumed: bool,
-}
-
-impl<'a> TakeRequest<'a> {
-    /// Returns the request for the source of a record.
-    #[must_use]
-    pub fn of(record: &'a Record) -> Self {
-        let Record { id, source, identity, output, at_ns, .. } = record;
-        let content = output.as_ref().map(|output| output.source_hash);
-        let has_coarse_times = identity.may_hide_a_change(*at_ns);
-        Self {
-            path: source,
-            read: identity,
-            content,
-            has_coarse_times,
-            marker: None,
-            id: *id,
-            resumed: false,
-        }
-    }
-
-    /// Returns the request for the source of a record whose disposal may have been interrupted.
-    #[must_use]
-    pub fn resumed(record: &'a Record) -> Self {
-        Self { resumed: true, ..Self::of(record) }
-    }
-}
-
-/// The result of taking a source.
-#[derive(Debug)]
-pub enum TakeResult {
-    /// It is the file that was read.
-    Taken(Box<dyn HeldSource>),
-    /// No file has the name any more.
-    Gone,
-    /// Another file has the name, or the source changed: the file has its name.
-    Replaced,
-    /// A process has it open for writing, or may have: the source has its name.
-    Busy,
-    /// Another file had the name and could not be put back: it has this private name.
-    Stranded(PathBuf, SourceError),
-}
-
 /// A source that was taken. Dropping it leaves it as it is: recovery finds it.
 pub trait HeldSource: Send + Debug {
     /// Returns the identity of what is held now; `None` if it is gone.
@@ -358,7 +309,8 @@ pub enum End<'a> {
         root: &'a Path,
         path: &'a Path,
     },
-    /// At this full path, a slot of a quarantine directory; numbered if it was taken since.
+    /// At this full path, a slot of a quarantine directory. If it was taken since, that is an error of
+    /// the target: [`io::ErrorKind::AlreadyExists`].
     Quarantined(&'a Path),
 }
 

@@ -22,14 +22,14 @@ use tidemill::{
     policy::{Durability, OnExists, OnSuccess},
 };
 
-/// A directory with what the cases name: `inbox/sub`, `second`, `a-file`, `link-to-inbox`.
+/// A directory with what the cases name: `inbox/sub`, `second`, `third`, `a-file`, `link-to-inbox`.
 struct Bench(TempDir);
 
 impl Bench {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let bench = Self(dir);
-        for made in ["inbox/sub", "second"] {
+        for made in ["inbox/sub", "second", "third"] {
             fs::create_dir_all(bench.at(made)).expect(made);
         }
         fs::write(bench.at("a-file"), "").expect("a file");

@@ -63,6 +63,8 @@ impl Failure {
                     ReasonCode::DisposalFailed
                 }
                 DisposeError::Quarantine { .. } => ReasonCode::QuarantineFailed,
+                DisposeError::Record { .. } => ReasonCode::LedgerError,
+                DisposeError::Report { .. } => ReasonCode::EventsError,
                 DisposeError::NotPutBack { .. } => ReasonCode::NameLost,
             },
         }

@@ -110,7 +110,7 @@ impl Root {
             };
         }
         self.next_check = now + limits::POLL_INTERVAL;
-        let found = source::open(&context.config.input, &context.instance);
+        let found = open(context);
         match (found, &self.input) {
             (Ok(found), Some(input)) if is_same(&*found, &**input) => {
                 self.own_ids = own_ids(context, &**input);
@@ -150,11 +150,10 @@ impl Root {
 
     /// Starts the watch and then opens the input again, so that no change in between is missed.
     fn open(&mut self, context: &Context) -> source::Result<()> {
-        let open = || source::open(&context.config.input, &context.instance);
-        let input = open()?;
+        let input = open(context)?;
         self.is_network = input.is_remote();
         self.watch = self.start_watch(context, &*input);
-        let input = open()?;
+        let input = open(context)?;
         self.own_ids = own_ids(context, &*input);
         self.input = Some(input);
         Ok(())
@@ -178,6 +177,10 @@ impl Root {
             }
         }
     }
+}
+
+fn open(context: &Context) -> source::Result<Arc<dyn Source>> {
+    source::open(&context.config.input, &context.instance, Arc::clone(&context.targets))
 }
 
 /// Returns the file IDs to which no path below the input may lead.

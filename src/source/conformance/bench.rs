@@ -4,6 +4,7 @@ use std::{
     any::Any,
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::super::{Source, local::Local, memory::Store};
@@ -65,7 +66,7 @@ impl Bench for tempfile::TempDir {
             std::fs::create_dir_all(self.path().join(directory)).expect("make");
         }
         let instance = NodeId::new(instance);
-        Box::new(Local::open(&self.path().join("in"), &instance).expect("open"))
+        Box::new(Local::open(&self.path().join("in"), &instance, Arc::default()).expect("open"))
     }
 
     fn put(&self, path: &str, content: &str) {

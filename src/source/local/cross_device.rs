@@ -21,17 +21,33 @@ use crate::{
     limits,
 };
 
-/// Moves a held source into a directory, as `NAME` or, if that is taken, `NAME.1`, `NAME.2`, …: by a
-/// rename, or by a copy to another file system.
+/// What becomes of a file whose name in the other directory is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum IfTaken {
+    /// It becomes `NAME.1`, `NAME.2`, …
+    Numbered,
+    /// It is not moved: a record has its name.
+    Refused,
+}
+
+/// Moves a held source into a directory under this name: by a rename, or by a copy to another file
+/// system.
 pub(super) fn move_to(
     held: &LocalHeld,
     to: &Arc<Dir>,
-    name: &OsStr,
+    (name, taken): (&OsStr, IfTaken),
     on_progress: &dyn Fn(),
 ) -> io::Result<()> {
-    match held.dir.rename_to_free(&held.private, to, name) {
-        Err(error) if needs_copy(&error) => move_by_copy(held, to, name, on_progress),
-        renamed => renamed.map(drop),
+    let renamed = match taken {
+        IfTaken::Numbered => held.dir.rename_to_free(&held.private, to, name).map(drop),
+        IfTaken::Refused => held.dir.rename(&held.private, to, name, Overwrite::Never),
+    };
+    match renamed {
+        Err(error) if needs_copy(&error) => move_by_copy(held, to, (name, taken), on_progress),
+        Err(error) if taken == IfTaken::Refused && error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(of_target(error))
+        }
+        renamed => renamed,
     }
 }
 
@@ -41,19 +57,19 @@ fn needs_copy(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::Unsupported)
 }
 
-/// Moves a source into a directory of another file system, as `NAME`, `NAME.1`, …
+/// Moves a source into a directory of another file system.
 fn move_by_copy(
     held: &LocalHeld,
     to: &Arc<Dir>,
-    name: &OsStr,
+    (name, taken): (&OsStr, IfTaken),
     on_progress: &dyn Fn(),
 ) -> io::Result<()> {
-    if let Some(target) = find_previous_copy(held, to, name)? {
+    if let Some(target) = find_previous_copy(held, to, (name, taken))? {
         to.open_file(Path::new(&target)).and_then(|copy| copy.sync_all()).map_err(of_target)?;
         failpoint::barrier("barrier::copied_name", || to.sync()).map_err(of_target)?;
         return held.remove();
     }
-    let target = make_copy(held, to, name, on_progress)?;
+    let target = make_copy(held, to, (name, taken), on_progress)?;
     held.remove().or_else(|error| {
         // The removal may have been reported as failed after it was done.
         if held.dir.stat_fresh(&held.private)?.is_none() {
@@ -69,7 +85,7 @@ fn move_by_copy(
 fn make_copy(
     held: &LocalHeld,
     to: &Arc<Dir>,
-    name: &OsStr,
+    (name, taken): (&OsStr, IfTaken),
     on_progress: &dyn Fn(),
 ) -> io::Result<OsString> {
     let on_chunk = || {
@@ -85,6 +101,9 @@ fn make_copy(
                 failpoint::pass("move::named");
                 return Ok(target);
             }
+            Some(_) if taken == IfTaken::Refused => {
+                return Err(of_target(io::ErrorKind::AlreadyExists.into()));
+            }
             Some(unnamed) => copy = unnamed,
         }
         let free = fs::free_number(name, "", limits::NAME_BYTES_MAX, is_free(to));
@@ -98,7 +117,11 @@ fn is_free(to: &Dir) -> impl Fn(&OsStr) -> io::Result<bool> {
 
 /// Returns the name of the copy that an interrupted move made. The same content that was delivered before has
 /// another time.
-fn find_previous_copy(held: &LocalHeld, to: &Dir, name: &OsStr) -> io::Result<Option<OsString>> {
+fn find_previous_copy(
+    held: &LocalHeld,
+    to: &Dir,
+    (name, taken): (&OsStr, IfTaken),
+) -> io::Result<Option<OsString>> {
     let Some(source) = held.identity_of_private()?.filter(|_| held.resumed) else {
         return Ok(None);
     };
@@ -107,7 +130,10 @@ fn find_previous_copy(held: &LocalHeld, to: &Dir, name: &OsStr) -> io::Result<Op
         Ok(found.is_some_and(|found| found.identity.may_be_copy_of(&source))
             && fs::have_same_content((&held.dir, &held.private), (to, target))?)
     };
-    fs::latest_number(name, limits::NAME_BYTES_MAX, is_free(to), is_copy)
+    match taken {
+        IfTaken::Numbered => fs::latest_number(name, limits::NAME_BYTES_MAX, is_free(to), is_copy),
+        IfTaken::Refused => Ok(is_copy(name)?.then(|| name.to_owned())),
+    }
 }
 
 /// Gives the copy this name, durably; returns the copy if the name is taken.

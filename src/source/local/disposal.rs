@@ -8,8 +8,11 @@ use std::{
 };
 
 use super::{
-    super::{Disposal, End, HeldSource, Result, SourceError, TakeRequest, TakeResult, Unfinished},
-    cross_device,
+    super::{
+        Disposal, End, HeldSource, Result, SourceError, TakeRequest, TakeResult, Targets,
+        Unfinished,
+    },
+    cross_device::{self, IfTaken},
     held::LocalHeld,
     marker::{self, Ended},
     quarantine,
@@ -31,18 +34,17 @@ fn end(held: &mut LocalHeld, disposal: &Disposal<'_>) -> io::Result<()> {
         }
         End::Archived { root, path } => {
             let (parent, name) = fs::split(path);
+            let root = held.targets.open(root)?;
+            let to = Arc::new(root.make_beneath(parent, fs::SHARED_DIR_MODE)?);
             let kept = marker.clone().unwrap_or_default();
-            end_marker(held, marker, |dir, taken| {
-                marker::archive(dir, taken, (root, parent, &kept))
-            })?;
-            let to = Dir::open(root)?.make_beneath(parent, fs::SHARED_DIR_MODE)?;
-            cross_device::move_to(held, &to.into(), name, on_progress)
+            end_marker(held, marker, |dir, taken| marker::archive(dir, taken, (&to, &kept)))?;
+            cross_device::move_to(held, &to, (name, IfTaken::Numbered), on_progress)
         }
         End::Quarantined(slot) => {
             let (to, name) = quarantine::open(slot)?;
             let kept = suffix.map(|suffix| marker::name_of(name, suffix)).unwrap_or_default();
             end_marker(held, marker, |dir, taken| marker::quarantine(dir, taken, (&to, &kept)))?;
-            cross_device::move_to(held, &to, name, on_progress)
+            cross_device::move_to(held, &to, (name, IfTaken::Refused), on_progress)
         }
     }
 }
@@ -70,7 +72,11 @@ fn end_marker(
 /// Makes, renames and removes a file in the root of the input and in the directory that a source is
 /// archived in. The directories below the root are the producers': what one of them denies affects only
 /// the sources below. So does a file that has the name of a directory in the archive.
-pub(super) fn probe(input: &Dir, end: End<'_>, instance: &NodeId) -> Result<()> {
+pub(super) fn probe(
+    input: &Dir,
+    end: End<'_>,
+    (instance, targets): (&NodeId, &Targets),
+) -> Result<()> {
     let probe = |path: &Path, dir: io::Result<Dir>| {
         let probed = dir.and_then(|dir| fs::probe(&Arc::new(dir), instance));
         let at = |source| SourceError { path: path.to_path_buf(), source };
@@ -79,8 +85,8 @@ pub(super) fn probe(input: &Dir, end: End<'_>, instance: &NodeId) -> Result<()> 
     probe(input.path(), input.open_beneath(Path::new("")))?;
     let End::Archived { root, path } = end else { return Ok(()) };
     let (parent, _) = fs::split(path);
-    probe(root, Dir::open(root))?;
-    let made = Dir::open(root).and_then(|root| root.make_beneath(parent, fs::SHARED_DIR_MODE));
+    probe(root, targets.open(root))?;
+    let made = targets.open(root).and_then(|root| root.make_beneath(parent, fs::SHARED_DIR_MODE));
     match made {
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(()),
         dir => probe(&root.join(parent), dir),

@@ -4,11 +4,12 @@ use std::{
     ffi::{OsStr, OsString},
     io,
     path::Path,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use super::{
-    super::{SourceError, TakeRequest, TakeResult, Taken},
+    super::{SourceError, TakeRequest, TakeResult, Taken, Targets},
     marker::{self, Ended},
 };
 use crate::{
@@ -28,6 +29,7 @@ pub(super) struct LocalHeld {
     pub(super) private: OsString,
     /// The ledger instance that names a copy's temp.
     pub(super) instance: NodeId,
+    pub(super) targets: Arc<Targets>,
     /// Whether a move of it may be half done.
     pub(super) resumed: bool,
     /// The marker when it was taken, [`Fingerprint::NONE`] if there was none; `None` if that is unknown.
@@ -40,7 +42,7 @@ pub(super) struct LocalHeld {
 pub(super) fn take(
     input: &Dir,
     wanted: &TakeRequest<'_>,
-    instance: &NodeId,
+    (instance, targets): (&NodeId, &Arc<Targets>),
 ) -> io::Result<TakeResult> {
     let (parent, name) = fs::split(wanted.path);
     let dir = match input.open_beneath(parent) {
@@ -70,6 +72,7 @@ pub(super) fn take(
         name: name.to_owned(),
         private: fs::private_name(instance, wanted.id),
         instance: instance.clone(),
+        targets: Arc::clone(targets),
         resumed: wanted.resumed,
         own_marker,
         marker: None,
@@ -119,7 +122,7 @@ impl LocalHeld {
         input: &Dir,
         taken: &Taken,
         source: &Path,
-        instance: &NodeId,
+        (instance, targets): (&NodeId, &Arc<Targets>),
     ) -> io::Result<Self> {
         // Its directory may have been renamed since, or the file before that.
         let (parent, private) = fs::split(&taken.path);
@@ -129,6 +132,7 @@ impl LocalHeld {
             name: name.to_owned(),
             private: private.to_owned(),
             instance: instance.clone(),
+            targets: Arc::clone(targets),
             resumed: true,
             own_marker: None,
             marker: None,
@@ -275,6 +279,7 @@ impl LocalHeld {
     }
 
     pub(super) fn rename_back(&self) -> io::Result<()> {
+        failpoint::hit("dispose::put_back")?;
         self.dir.rename(&self.private, &self.dir, &self.name, Overwrite::Never)
     }
 

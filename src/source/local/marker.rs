@@ -4,11 +4,10 @@
 use std::{
     ffi::{OsStr, OsString},
     io,
-    path::Path,
     sync::Arc,
 };
 
-use crate::fs::{self, Dir, Overwrite};
+use crate::fs::{Dir, Overwrite};
 
 /// The mode of a marker, reduced by the umask.
 const MARKER_MODE: u32 = 0o666;
@@ -36,14 +35,13 @@ pub(super) fn remove(dir: &Dir, marker: &OsStr) -> io::Result<Option<Ended>> {
     found(dir.unlink(marker).map(|()| Ended::Removed))
 }
 
-/// Archives a marker below `parent`; `None` if there is none.
+/// Archives a marker; `None` if there is none.
 pub(super) fn archive(
     dir: &Dir,
     taken: &OsStr,
-    (root, parent, marker): (&Path, &Path, &OsStr),
+    to: (&Arc<Dir>, &OsStr),
 ) -> io::Result<Option<Ended>> {
-    let to = Dir::open(root).and_then(|to| to.make_beneath(parent, fs::SHARED_DIR_MODE));
-    match to.and_then(|to| move_to(dir, taken, (&Arc::new(to), marker))) {
+    match move_to(dir, taken, to) {
         // On another file system the marker is removed: its name is all that it holds, and that is no
         // longer needed.
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => remove(dir, taken),

@@ -29,8 +29,8 @@ pub use self::{
     watch::{Watch, WatchError},
 };
 use super::{
-    End, HeldSource, Leftover, Listing, Look, NamedBy, Opened, Result, Source, SourceError,
-    Subscription, TakeRequest, TakeResult, Taken, event_queue::EventQueue,
+    End, HeldSource, Leftover, Listing, Look, MayReplace, NamedBy, Opened, Result, Source,
+    SourceError, Subscription, TakeRequest, TakeResult, Taken, Targets, event_queue::EventQueue,
 };
 use crate::{
     config,
@@ -44,14 +44,15 @@ pub struct Local {
     dir: Arc<Dir>,
     /// The ledger's instance, a part of every private and temporary name.
     instance: NodeId,
+    targets: Arc<Targets>,
 }
 
 impl Local {
     /// Opens the directory, through symbolic links.
-    pub fn open(path: &Path, instance: &NodeId) -> Result<Self> {
+    pub fn open(path: &Path, instance: &NodeId, targets: Arc<Targets>) -> Result<Self> {
         let dir = Dir::open(path).map_err(at(path))?;
         dir.query_network().map_err(at(path))?;
-        Ok(Self { dir: Arc::new(dir), instance: instance.clone() })
+        Ok(Self { dir: Arc::new(dir), instance: instance.clone(), targets })
     }
 
     /// Adds the full path to an error.
@@ -134,11 +135,11 @@ impl Source for Local {
     }
 
     fn take(&self, wanted: &TakeRequest<'_>) -> Result<TakeResult> {
-        held::take(&self.dir, wanted, &self.instance).map_err(self.at(wanted.path))
+        held::take(&self.dir, wanted, (&self.instance, &self.targets)).map_err(self.at(wanted.path))
     }
 
     fn probe_disposal(&self, end: End<'_>) -> Result<()> {
-        disposal::probe(&self.dir, end, &self.instance)
+        disposal::probe(&self.dir, end, (&self.instance, &self.targets))
     }
 
     fn leftovers(&self) -> Vec<Result<Leftover>> {
@@ -146,7 +147,7 @@ impl Source for Local {
     }
 
     fn recover(&self, taken: &Taken, source: &Path) -> Result<Box<dyn HeldSource>> {
-        let held = LocalHeld::reopen(&self.dir, taken, source, &self.instance);
+        let held = LocalHeld::reopen(&self.dir, taken, source, (&self.instance, &self.targets));
         Ok(Box::new(held.map_err(self.at(&taken.path))?))
     }
 
@@ -160,9 +161,9 @@ impl Source for Local {
         &self,
         quarantine: &Path,
         path: &Path,
-        may_replace: &dyn Fn(&[u8]) -> bool,
+        may_replace: MayReplace<'_>,
     ) -> Result<PathBuf> {
-        quarantine::find_slot(quarantine, path, may_replace)
+        quarantine::find_slot((quarantine, &self.targets), path, may_replace)
             .map_err(|source| SourceError { path: quarantine.join(path), source })
     }
 
@@ -170,7 +171,7 @@ impl Source for Local {
         quarantine::is_in_slot(&self.dir, path, slot).unwrap_or(false)
     }
 
-    fn write_reason(&self, slot: &Path, content: &[u8]) -> Result<()> {
-        quarantine::write_reason(slot, content, &self.instance).map_err(at(slot))
+    fn write_reason(&self, slot: &Path, content: &[u8], may_replace: MayReplace<'_>) -> Result<()> {
+        quarantine::write_reason(slot, content, may_replace, &self.instance).map_err(at(slot))
     }
 }

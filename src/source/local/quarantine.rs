@@ -7,8 +7,10 @@ use std::{
     sync::Arc,
 };
 
+use super::super::{MayReplace, Targets};
 use crate::{
-    fs::{self, Dir, NodeId, Overwrite, Temp},
+    error::of_target,
+    fs::{self, Dir, NodeId, Overwrite, SecondName, Temp},
     limits,
 };
 
@@ -20,12 +22,12 @@ const REASON_STEM_BYTES_MAX: usize = limits::NAME_BYTES_MAX - REASON_SUFFIX.len(
 const REASON_BYTES_MAX: u64 = 64 * 1024;
 
 pub(super) fn find_slot(
-    quarantine: &Path,
+    (quarantine, targets): (&Path, &Targets),
     path: &Path,
-    may_replace: &dyn Fn(&[u8]) -> bool,
+    may_replace: MayReplace<'_>,
 ) -> io::Result<PathBuf> {
     let (parent, name) = fs::split(path);
-    let dir = make(quarantine, parent)?;
+    let dir = make((quarantine, targets), parent)?;
     let is_free = |name: &OsStr| -> io::Result<bool> {
         let taken = dir.stat(Path::new(name))?.is_some();
         Ok(!taken && may_replace_reason(&dir, &reason_name(name), may_replace)?)
@@ -51,21 +53,18 @@ pub(super) fn is_in_slot(input: &Dir, path: &Path, slot: &Path) -> io::Result<bo
 }
 
 /// Opens a directory below the quarantine, and makes missing ones.
-fn make(quarantine: &Path, parent: &Path) -> io::Result<Dir> {
+fn make((quarantine, targets): (&Path, &Targets), parent: &Path) -> io::Result<Dir> {
     let above =
         quarantine.ancestors().find_map(|above| Dir::open(above).ok().map(|dir| (above, dir)));
     let Some((above, dir)) = above else {
         return Err(io::ErrorKind::NotFound.into());
     };
+    targets.check(quarantine, &dir, above)?;
     let below = quarantine.strip_prefix(above).unwrap_or(Path::new(""));
     dir.make_beneath(&below.join(parent), fs::OWN_DIR_MODE)
 }
 
-fn may_replace_reason(
-    dir: &Dir,
-    reason: &OsStr,
-    may_replace: &dyn Fn(&[u8]) -> bool,
-) -> io::Result<bool> {
+fn may_replace_reason(dir: &Dir, reason: &OsStr, may_replace: MayReplace<'_>) -> io::Result<bool> {
     if dir.stat(Path::new(reason))?.is_none() {
         return Ok(true);
     }
@@ -78,13 +77,30 @@ fn may_replace_reason(
 }
 
 /// Writes `NAME.json`, atomically and durably. A name too long for that is cut.
-pub(super) fn write_reason(slot: &Path, content: &[u8], instance: &NodeId) -> io::Result<()> {
+pub(super) fn write_reason(
+    slot: &Path,
+    content: &[u8],
+    may_replace: MayReplace<'_>,
+    instance: &NodeId,
+) -> io::Result<()> {
     let (dir, name) = open(slot)?;
+    let reason = reason_name(name);
     let temp = Temp::create(&dir, instance)?;
     temp.file().write_all(content)?;
     temp.file().sync_all()?;
-    temp.publish(&reason_name(name), Overwrite::Allow).map_err(|(_, error)| error)?;
-    dir.sync()
+    let second_name = match temp.publish(&reason, Overwrite::Never) {
+        Err((temp, error)) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // Another process may have chosen this slot too.
+            if !may_replace_reason(&dir, &reason, may_replace)? {
+                return Err(of_target(error));
+            }
+            temp.publish(&reason, Overwrite::Allow)
+        }
+        published => published,
+    };
+    let second_name = second_name.map_err(|(_, error)| error)?;
+    dir.sync()?;
+    second_name.as_ref().map_or(Ok(()), SecondName::remove)
 }
 
 /// Opens the directory of a slot, which exists; returns it with the slot's name.

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 
-use crate::files::{TestDir, tree};
+use crate::files::{TestDir, tree, until};
 
 #[test]
 fn a_name_that_is_not_utf8_keeps_its_bytes_and_is_shown_in_hexadecimal() {
@@ -133,4 +133,30 @@ fn a_reason_never_takes_the_place_of_a_quarantined_file() {
     for name in ["a.json", "a", "a.json.json"] {
         assert_eq!(std::fs::read_to_string(place.input().join(name)).unwrap(), name);
     }
+}
+
+/// It got a number that its record did not have: a `requeue` took the other file for it.
+#[test]
+fn a_slot_that_is_taken_at_the_last_moment_leads_to_another_one_that_is_recorded() {
+    let place = TestDir::new();
+    let gate = place.root().join("gate");
+    std::fs::write(&gate, "").unwrap();
+    let stalled = format!("dispose::taken=1*return(while:{})->off", gate.display());
+    let args = ["--transform", "gunzip", "--on-success", "delete"];
+    let running = place.watch_with(&args, &stalled);
+    let source = place.put("a.gz", "ours");
+    until("it to have its private name", || !source.exists());
+    let slot = place.quarantine().join("a.gz");
+    std::fs::write(&slot, "theirs").unwrap();
+    std::fs::remove_file(gate).unwrap();
+    let other = place.quarantine().join("a.gz.1");
+    until("it to be moved", || other.exists());
+    assert_eq!(running.stop().code, 0);
+    assert_eq!(std::fs::read_to_string(&slot).unwrap(), "theirs");
+    let record = &place.history("a.gz")[0];
+    assert_eq!(record["moved_to"], other.display().to_string().as_str(), "{record}");
+    assert!(other.with_file_name("a.gz.1.json").exists());
+    assert_eq!(place.run(&["requeue", "--all"]).code, 0);
+    assert_eq!(std::fs::read_to_string(&source).unwrap(), "ours");
+    place.assert_clean();
 }

@@ -302,3 +302,112 @@ fn a_start_on_a_read_only_disk_is_refused_with_its_name() {
     assert!(ended.stderr.contains(&wanted), "{ended:?}");
     assert_eq!(std::fs::read(place.input().join("file")).unwrap(), b"content");
 }
+
+/// It counted as a configuration that no restart can help.
+#[test]
+fn a_start_on_a_disk_that_became_read_only_is_a_failure_of_storage() {
+    let place = TestDir::new();
+    std::fs::create_dir(place.state()).unwrap();
+    let Some(mount) = Mount::memory(&place.state(), "4m") else { return };
+    assert_eq!(place.once(&[]).code, 0);
+    mount.set_read_only();
+    let ended = place.once(&[]);
+    assert_eq!(ended.code, 74, "{ended:?}");
+    let wanted = format!("cannot lock {}", place.state().display());
+    assert!(ended.stderr.contains(&wanted), "{ended:?}");
+    assert!(ended.stderr.contains("Read-only file system"), "{ended:?}");
+    mount.set_writable();
+    assert_eq!(place.once(&[]).code, 0);
+}
+
+/// The pipeline paused, and nothing could end the pause.
+#[test]
+fn a_store_that_fails_at_a_quarantine_or_a_later_disposal_stops_the_service() {
+    let place = TestDir::new();
+    place.put("kept", "content");
+    assert_eq!(place.once(&[]).code, 0);
+    let damaged = ["--transform", "gunzip"];
+    for (point, args) in [
+        ("quarantine::record", damaged),
+        ("quarantine::report", damaged),
+        ("dispose::record", ["--on-success", "delete"]),
+    ] {
+        place.put("damaged.gz", "no archive");
+        let running = place.watch_with(&args, &format!("{point}=return(eio)"));
+        running.until_logged("storage failed, stopping");
+        let ended = running.end();
+        assert_eq!(ended.code, 74, "{point}: {ended:?}");
+        assert!(!ended.stderr.contains("intake paused"), "{point}: {ended:?}");
+        std::fs::remove_file(place.input().join("damaged.gz")).unwrap();
+    }
+    assert_eq!(place.once(&["--on-success", "delete"]).code, 0);
+    assert!(tree(&place.input()).is_empty());
+    assert_eq!(place.published("kept.zst"), b"content");
+    place.assert_clean();
+}
+
+/// The error of the second step was taken for the cause, and the source stayed under its private name.
+#[test]
+fn a_source_that_cannot_be_put_back_pauses_by_the_cause_and_is_left_to_the_next_start() {
+    let place = TestDir::new();
+    let failpoints = "dispose::unlink=1*return(enospc)->off;dispose::put_back=1*return(eio)->off";
+    let running = place.watch_with(&["--on-success", "delete"], failpoints);
+    place.put("file", "content");
+    running.until_logged("cannot restore a source's name, left to the next start");
+    running.until_logged("storage unavailable, intake paused");
+    assert!(running.log().contains("No space left on device"), "{}", running.log());
+    let ended = running.stop();
+    assert_eq!(ended.code, 75, "{ended:?}");
+    assert!(ended.stderr.contains(" quarantined=0 "), "{ended:?}");
+    assert_eq!(place.once(&["--on-success", "delete"]).code, 0);
+    assert!(tree(&place.input()).is_empty());
+    assert_eq!(place.published("file.zst"), b"content");
+    assert_eq!(place.history("file").len(), 1);
+    place.assert_clean();
+}
+
+/// What was moved below the mount point was hidden as soon as it was mounted again.
+#[test]
+fn an_archive_or_a_quarantine_whose_mount_is_gone_pauses_the_pipeline() {
+    for (kind, lines, content) in [
+        ("archive", "on_success = \"archive:moved\"", "content"),
+        ("quarantine", "on_success = \"delete\"\nquarantine = \"moved\"", "no archive"),
+    ] {
+        let place = TestDir::new();
+        let transform = if kind == "archive" { "zstd" } else { "gunzip" };
+        place.configure(&format!("transforms = \"{transform}\"\n{lines}"));
+        let moved = place.root().join("moved");
+        std::fs::create_dir(&moved).unwrap();
+        let Some(mount) = Mount::memory(&moved, "1m") else { return };
+        let running = place.watch(&["--sandbox", "off"]);
+        place.put("first.gz", content);
+        until("the first file to be moved", || moved.join("first.gz").exists());
+        drop(mount);
+        place.put("second.gz", content);
+        running.until_logged("storage unavailable, intake paused");
+        let log = running.log();
+        assert!(log.contains("No such device"), "{kind}: {log}");
+        assert!(tree(&moved).is_empty(), "{kind}: it is below the mount point");
+        assert_eq!(std::fs::read_to_string(place.input().join("second.gz")).unwrap(), content);
+        // Another file system is mounted there on purpose.
+        let Some(_mount) = Mount::memory(&moved, "1m") else { return };
+        until("the second file to be moved", || moved.join("second.gz").exists());
+        assert_eq!(running.stop().code, 0, "{kind}");
+        place.assert_clean();
+    }
+}
+
+#[test]
+fn an_archive_that_an_operator_replaces_is_used_without_a_restart() {
+    let place = TestDir::new();
+    let (archive, old) = (place.root().join("done"), place.root().join("old"));
+    let running = place.watch(&["--on-success", "archive:done", "--sandbox", "off"]);
+    place.put("first", "content");
+    until("the first file to be archived", || archive.join("first").exists());
+    std::fs::rename(&archive, &old).unwrap();
+    std::fs::create_dir(&archive).unwrap();
+    place.put("second", "content");
+    until("the second file to be archived", || archive.join("second").exists());
+    assert_eq!(running.stop().code, 0);
+    place.assert_clean();
+}

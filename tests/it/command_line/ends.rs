@@ -16,22 +16,19 @@ use crate::files::{PATIENCE, Running, TestDir, tree, until};
 struct Unread {
     child: Child,
     /// Holds the pipe open, as a stalled reader does.
-    _pipe: File,
+    pipe: File,
+}
+
+/// Leaves no room in a pipe.
+fn fill(mut pipe: &File) {
+    while !matches!(pipe.write(b"."), Err(error) if error.kind() == ErrorKind::WouldBlock) {}
 }
 
 impl Unread {
-    /// A service whose log goes to a pipe that is full.
+    /// A service whose log goes to a pipe that is full once it is ready.
     fn start(place: &TestDir, args: &[&str], failpoints: &str) -> Self {
-        let path = place.root().join("log");
-        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
-        // O_NONBLOCK: the test never waits for the pipe.
-        let mut pipe =
-            OpenOptions::new().read(true).write(true).custom_flags(0o4000).open(&path).unwrap();
-        let mut command = place.tidemill(&[&["run", "--config", "tidemill.toml"], args].concat());
-        command.env("FAILPOINTS", failpoints).stdin(Stdio::null()).stdout(Stdio::null());
-        command.stderr(OpenOptions::new().write(true).open(&path).unwrap());
-        let child = command.spawn().unwrap();
-        let text = std::cell::RefCell::new((&pipe, Vec::new()));
+        let service = Self::spawn(place, (args, failpoints), |_| ());
+        let text = std::cell::RefCell::new((&service.pipe, Vec::new()));
         until("it is ready", || {
             let (pipe, text) = &mut *text.borrow_mut();
             let mut some = [0; 4096];
@@ -40,8 +37,22 @@ impl Unread {
             }
             String::from_utf8_lossy(text).contains("phase=READY")
         });
-        while !matches!(pipe.write(b"."), Err(error) if error.kind() == ErrorKind::WouldBlock) {}
-        Self { child, _pipe: pipe }
+        fill(&service.pipe);
+        service
+    }
+
+    /// A service whose log goes to this pipe.
+    fn spawn(place: &TestDir, (args, failpoints): (&[&str], &str), before: fn(&File)) -> Self {
+        let path = place.root().join("log");
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        // O_NONBLOCK: the test never waits for the pipe.
+        let pipe =
+            OpenOptions::new().read(true).write(true).custom_flags(0o4000).open(&path).unwrap();
+        let mut command = place.tidemill(&[&["run", "--config", "tidemill.toml"], args].concat());
+        command.env("FAILPOINTS", failpoints).stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(OpenOptions::new().write(true).open(&path).unwrap());
+        before(&pipe);
+        Self { child: command.spawn().unwrap(), pipe }
     }
 
     fn signal(&self, signal: Signal) {
@@ -66,6 +77,18 @@ impl Drop for Unread {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// Its first line waited for the reader, before it followed signals.
+#[test]
+fn a_log_that_is_full_before_the_start_delays_neither_the_start_nor_the_stop() {
+    let place = TestDir::new();
+    let mut service = Unread::spawn(&place, (&[], ""), fill);
+    until("it is ready", || place.run(&["status"]).stdout.contains("READY"));
+    service.signal(Signal::TERM);
+    let (code, took) = service.end();
+    assert_eq!(code, Some(0));
+    assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
 /// The pipe has no room for the log lines of this many files.

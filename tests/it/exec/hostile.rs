@@ -1,6 +1,16 @@
 //! Programs that do what they must not.
 
+use std::{
+    fs,
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        process::CommandExt,
+    },
+    path::Path,
+};
+
 use super::{MOMENT, Setting};
+use crate::{harness::Service, prove};
 
 /// A script, keys of its table, and the reason for which its file is quarantined: the code and a part of the
 /// text.
@@ -50,7 +60,7 @@ fn a_program_reaches_nothing_that_it_was_not_given() {
         format!("cat {dir}/file"),
         format!("echo x > {dir}/new"),
         format!("rm {dir}/file"),
-        "cat \"$PWD/../../ledger.sqlite\"".to_owned(),
+        "cat \"$PWD/../../../ledger.sqlite\"".to_owned(),
         format!("exec 3<>/dev/tcp/127.0.0.1/{port}"),
         "kill -KILL $(cat /proc/$PPID/stat | cut -d ' ' -f 4)".to_owned(),
         "chown 1:1 \"$HOME\"".to_owned(),
@@ -137,4 +147,57 @@ fn a_missing_program_pauses_the_pipeline() {
     assert_eq!(service.wait(), 0, "{}", setting.tree.log());
     std::thread::park_timeout(MOMENT);
     setting.assert_nothing_left();
+}
+
+/// The next start ended with 78, for which the service manager starts nothing again.
+#[test]
+fn what_denies_its_removal_is_removed_and_keeps_no_start_from_working() {
+    const NOBODY: u32 = 65534;
+    let script = "cat; mkdir -p \"$HOME/a/b\"; touch \"$HOME/a/b/file\"; chmod 555 \"$HOME/a/b\" \"$HOME/a\"";
+    let mut setting = Setting::shell(script, "");
+    setting.tree.put("first", b"content");
+    let is_root = rustix::process::geteuid().is_root();
+    let binary = Path::new(env!("CARGO_BIN_EXE_tidemill"));
+    let is_open =
+        |path: &Path| fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 1 == 1);
+    if is_root && !binary.ancestors().all(is_open) {
+        return prove::skipped("what_denies_its_removal", "other users cannot reach the binary");
+    }
+    for name in ["", "in", "out", "archive"] {
+        let path = setting.tree.path(name);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("mode");
+    }
+    if is_root {
+        let owned = ["", "in", "out", "in/first"].map(|name| setting.tree.path(name));
+        owned.iter().for_each(|path| chown(path, Some(NOBODY), Some(NOBODY)).expect("chown"));
+    }
+    let once = |setting: &Setting| {
+        let mut command = setting.tree.configured("t.toml");
+        if is_root {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        Service::from(command.arg("--once").spawn().expect("start")).wait()
+    };
+    // As a kill leaves it, also of an earlier version.
+    fs::create_dir_all(setting.tree.path("state/exec/0/denied/file")).expect("directories");
+    if is_root {
+        for name in ["state", "state/exec", "state/exec/0", "state/exec/0/denied"] {
+            chown(setting.tree.path(name), Some(NOBODY), Some(NOBODY)).expect("chown");
+        }
+    }
+    let denied = setting.tree.path("state/exec/0/denied");
+    fs::set_permissions(&denied, fs::Permissions::from_mode(0o555)).expect("mode");
+    assert_eq!(once(&setting), 0, "{}", setting.tree.log());
+    assert_eq!(setting.output("first"), b"content");
+    assert!(!setting.tree.log().contains("program.scratch_left"), "{}", setting.tree.log());
+    setting.assert_nothing_left();
+    // What belongs to another user cannot be removed, and stays out of the way.
+    if is_root {
+        fs::create_dir_all(setting.tree.path("state/exec/0/of-root/file")).expect("directories");
+        setting.tree.put("second", b"content");
+        chown(setting.tree.path("in/second"), Some(NOBODY), Some(NOBODY)).expect("chown");
+        assert_eq!(once(&setting), 0, "{}", setting.tree.log());
+        assert_eq!(setting.output("second"), b"content");
+        assert!(setting.tree.log().contains("program.scratch_left"), "{}", setting.tree.log());
+    }
 }

@@ -326,6 +326,36 @@ fn a_quarantine_that_hangs_holds_up_neither_its_list_nor_the_history() {
     assert_eq!(service.wait(), 0, "{}", tree.log());
 }
 
+/// Each request left a thread behind when its client went, until none was left for the service itself.
+#[test]
+fn requests_about_a_file_that_hangs_cost_one_thread_and_are_refused_in_time() {
+    let started = stuck("requests_about_a_file_that_hangs", ("stuck", "out-stuck"), 0, &[]);
+    let Some((mut tree, service, stuck)) = started else { return };
+    stuck.is_dead.store(true, Ordering::Relaxed);
+    let tasks = format!("/proc/{}/task", service.pid());
+    let threads = || fs::read_dir(&tasks).expect("list").count();
+    let path = tree.path("stuck/stuck.log");
+    let explain = format!("/api/v1/explain?path={}", path.display());
+    let before = threads();
+    for _ in 0..40 {
+        let mut stream = UnixStream::connect(tree.path("state/admin.sock")).expect("connect");
+        let request = format!("GET {explain} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("send");
+        drop(stream);
+        // The service has read the request by the time it answers the next one.
+        assert!(answer(&tree, "/livez").starts_with("HTTP/1.1 200"));
+    }
+    let refused = answer(&tree, &explain);
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    assert!(refused.contains("a file system may not respond"), "{refused}");
+    assert!(threads() < before + 8, "{} threads, {before} before", threads());
+    put(&mut tree, 0..5);
+    stuck.release();
+    service.signal(Signal::TERM);
+    drop(stuck);
+    assert_eq!(service.wait(), 0, "{}", tree.log());
+}
+
 /// The reload waited for the stopped pipeline without bound, and so did every later one.
 #[test]
 fn a_reload_does_not_wait_for_a_pipeline_that_hangs() {

@@ -1,8 +1,12 @@
 //! SIGTERM in each of the eight stages, the second and the third signal, the deadline.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use crate::harness::{Service, Tree, until};
+use rusqlite::Connection;
 use rustix::process::Signal;
 use tidemill::failpoint::NAMES;
 
@@ -219,4 +223,51 @@ fn an_idle_service_ends_at_once_with_code_0() {
     assert_eq!(service.wait(), 0, "{}", tree.log());
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     assert_logged(&tree.log());
+}
+
+/// The task that makes marks durable ended with the beginning of the drain. After a power loss recovery questioned what a
+/// consumer had taken.
+#[test]
+fn a_mark_becomes_durable_while_another_file_delays_the_drain() {
+    let tree = Tree::new();
+    let pipeline = |name: &str| {
+        format!("[[pipeline]]\nname = \"{name}\"\ninput = \"in-{name}\"\noutput = \"out-{name}\"\n")
+    };
+    let config = format!(
+        "state_dir = \"state\"\n{}{}",
+        pipeline("slow") + "verify = true\n",
+        pipeline("fast")
+    );
+    std::fs::write(tree.path("config.toml"), config).expect("configuration");
+    for name in ["slow", "fast"] {
+        std::fs::create_dir(tree.path(&format!("in-{name}"))).expect("directory");
+        std::fs::write(tree.path(name), "").expect("gate");
+    }
+    let gate =
+        |point: &str, name: &str| format!("{point}=return(while:{})", tree.path(name).display());
+    let failpoints = [gate("verify", "slow"), gate("commit::acknowledged", "fast")].join(";");
+    let mut command = tree.configured("config.toml");
+    let service = Service::from(command.env("FAILPOINTS", failpoints).spawn().expect("start"));
+    until("it is ready", || tree.log().contains("phase=READY"));
+    for name in ["slow", "fast"] {
+        std::fs::write(tree.path(&format!("in-{name}/a")), "content").expect("write");
+    }
+    until("both are in flight", || {
+        let mut status = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+        status.args(["status", "--json", "--state-dir"]).arg(tree.path("state"));
+        let status = String::from_utf8(status.output().expect("status").stdout).expect("UTF-8");
+        status.matches("\"in_flight\":1").count() == 2
+    });
+    service.signal(Signal::TERM);
+    until("it drains", || tree.log().contains("phase=DRAINING"));
+    let flushes = || -> i64 {
+        let ledger = Connection::open(tree.path("state/ledger.sqlite")).expect("open");
+        let sql = "SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'flushes'";
+        ledger.query_row(sql, [], |row| row.get(0)).unwrap_or(0)
+    };
+    let before = flushes();
+    std::fs::remove_file(tree.path("fast")).expect("remove");
+    until("the mark is durable", || flushes() > before);
+    std::fs::remove_file(tree.path("slow")).expect("remove");
+    assert_eq!(service.wait(), 0, "{}", tree.log());
 }

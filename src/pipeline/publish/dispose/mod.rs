@@ -18,20 +18,20 @@ use std::{
 
 use crate::{
     error, failpoint, fs,
-    ledger::{Flush, Record, State, StateUpdate},
+    ledger::{self, Flush, Record, State, StateUpdate},
     limits,
     observe::{display_path, log_seconds},
     pipeline::{
         channel::{Inlet, Panics},
         clock::Clock,
         context::Context,
-        failure::{ClaimError, CommitError, DisposeError, Failure, Verdict},
+        failure::{CommitError, DisposeError, Failure, Verdict},
         halt::Halt,
         job::{Committed, DeferReason, DisposeRequest, FailedJob, Item, Job, JobEnd},
         state_updates::StateUpdates,
     },
     policy::OnSuccess,
-    protocol::disposal::{finish_source, take_source},
+    protocol::disposal::{Undisposed, finish_source, take_source},
     source::{Disposal, SourceError, TakeRequest, TakeResult},
     stage::Stage,
 };
@@ -111,10 +111,13 @@ impl Disposer {
                 record.reason = None;
             }
             let record = std::slice::from_ref(record);
-            let append = || job.context.ledger.append(record, Flush::Now);
+            let append = || {
+                failpoint::hit("dispose::record").map_err(ledger::Error::injected)?;
+                job.context.ledger.append(record, Flush::Now)
+            };
             if let Err(source) = failpoint::barrier("barrier::policy", append) {
                 let path = job.source_path();
-                self.fail(committed.job.fail(ClaimError::Ledger { path, source }));
+                self.fail(committed.job.fail(DisposeError::Record { path, source }));
                 return None;
             }
         }
@@ -179,22 +182,28 @@ impl Disposer {
                 job.defer(delay, DeferReason::Failed);
             }
             Verdict::Retry | Verdict::Quarantine => {
-                if let Err(error) = quarantine::quarantine(&job, stage, &reason) {
-                    return pause(job, &Failure::from(error).chain(), Duration::ZERO);
+                match quarantine::quarantine(&job, stage, &reason).map_err(Failure::from) {
+                    Ok(()) => {
+                        job.context.in_commit.forget(&job.metadata.identity);
+                        job.end(JobEnd::Quarantined, 0);
+                    }
+                    Err(failure) if failure.verdict() == Verdict::Fatal => self.halt(job, &failure),
+                    Err(failure) => pause(job, &failure.chain(), Duration::ZERO),
                 }
-                job.context.in_commit.forget(&job.metadata.identity);
-                job.end(JobEnd::Quarantined, 0);
             }
             // Another file may end the pause at once, and would have this one tried again and again.
             Verdict::Pause if stage == Stage::Transform => {
                 pause(job, &reason.text, limits::BACKOFF);
             }
             Verdict::Pause => pause(job, &reason.text, Duration::ZERO),
-            Verdict::Fatal => {
-                self.fatal.set(&failure);
-                job.end(JobEnd::Unfinished, 0);
-            }
+            Verdict::Fatal => self.halt(job, &failure),
         }
+    }
+
+    /// Ends the job at a storage failure, which stops the service.
+    fn halt(&self, job: Job, failure: &Failure) {
+        self.fatal.set(failure);
+        job.end(JobEnd::Unfinished, 0);
     }
 }
 
@@ -290,7 +299,19 @@ fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> 
             return Err(DisposeError::NotPutBack { path, private, source });
         }
     };
-    finish_source(held, record, marker, &|| job.context.meter.progressed())
-        .map(|()| Disposed::Done)
-        .map_err(failed)
+    match finish_source(held, record, marker, &|| job.context.meter.progressed()) {
+        Ok(()) => Ok(Disposed::Done),
+        Err(Undisposed { error, stranded }) => {
+            if let Some(stranded) = stranded {
+                note_stranded(job, &stranded);
+            }
+            Err(failed(error))
+        }
+    }
+}
+
+/// Notes a source that has its private name still: the next start finishes its disposal.
+fn note_stranded(job: &Job, SourceError { path, source: error }: &SourceError) {
+    job.context.set_unfinished();
+    tracing::warn!(event = "file.stranded", pipeline = %job.context.name(), source = %display_path(path), %error, "cannot restore a source's name, left to the next start");
 }

@@ -10,13 +10,14 @@ use crate::{
     failpoint,
     fs::FileMetadata,
     ledger::{self, Flush, Record, State},
+    limits,
     observe::display_path,
     pipeline::{failure::DisposeError, job::Job, outcome},
     policy::OnSuccess,
     protocol::{
-        disposal::{put_back, quarantine_source, take_source},
+        disposal::{Undisposed, put_back, quarantine_source, take_source},
         outcome::now_ns,
-        quarantine::QuarantineEntry,
+        quarantine::{QuarantineEntry, is_slot_taken},
     },
     reason::Reason,
     source::{SourceError, TakeRequest, TakeResult},
@@ -39,38 +40,51 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &Reason) -> Result<(), Dispos
         attempts: job.attempt,
     };
     let io_failed = |error: SourceError| failed(error.source.into());
-    let slot = match find_interrupted_move(job).map_err(|error| failed(error.into()))? {
+    let mut slot = match find_interrupted_move(job).map_err(|error| failed(error.into()))? {
         Some(slot) => slot,
         None => entry.find_slot(&*job.input).map_err(io_failed)?,
     };
     let moves = job.context.config.on_success != OnSuccess::Keep;
-    let mut record = record(job, reason, moves.then(|| slot.clone()));
+    let mut record = record(job, reason);
     let append = |record: &Record| {
-        failpoint::barrier("barrier::quarantine", || {
+        let append = || {
+            failpoint::hit("quarantine::record").map_err(ledger::Error::injected)?;
             job.context.ledger.append(std::slice::from_ref(record), Flush::Now)
-        })
+        };
+        failpoint::barrier("barrier::quarantine", append)
+            .map_err(|source| DisposeError::Record { path: job.source_path(), source })
     };
-    append(&record).map_err(|error| failed(error.into()))?;
-    let written = entry.write_reason(&*job.input, &slot, record.moved_to.as_deref());
-    match written.map_err(io_failed) {
+    let mut others = limits::QUARANTINE_SLOTS_MAX;
+    let (written, moved) = loop {
+        record.moved_to = moves.then(|| slot.clone());
+        append(&record)?;
+        let written = entry.write_reason(&*job.input, &slot, record.moved_to.as_deref());
+        let can_move = moves && written.is_ok();
+        let moved = if can_move { move_source(job, &slot, &record) } else { Ok(()) };
+        if moved.is_err() {
+            update_identity(job, &mut record);
+        }
+        let written = written.map_err(|error| error.source);
+        let error = written.as_ref().err().or(moved.as_ref().err());
+        if others == 0 || !error.is_some_and(is_slot_taken) {
+            break (written, moved);
+        }
+        others -= 1;
+        slot = entry.find_slot(&*job.input).map_err(io_failed)?;
+    };
+    match written {
         // It stays where it is, and its record is durable: it does not come here again.
         Err(error) if !moves => {
             tracing::warn!(event = "file.reason_not_written", pipeline = %job.context.name(), source = %display_path(&job.path), %error, "cannot write the reason file");
         }
-        written => written?,
+        written => written.map_err(|error| failed(error.into()))?,
     }
-    if moves && let Err(error) = move_source(job, &slot, &record) {
+    if let Err(error) = moved {
         tracing::warn!(event = "file.not_moved", pipeline = %job.context.name(), source = %display_path(&job.path), %error, "cannot move to quarantine, source left in place");
         record.moved_to = None;
-        // The attempt moved its change time: it is the same file, and not a new version.
-        if let Ok(Some(found)) = job.input.stat_fresh(&job.path)
-            && found.identity.matches_content(&record.identity)
-        {
-            record.identity = found.identity;
-        }
         let text = format!("{} (left in place: {error})", reason.text);
         record.reason = Some(Reason::new(reason.code, text));
-        append(&record).map_err(|error| failed(error.into()))?;
+        append(&record)?;
     }
     if record.moved_to.is_none() {
         let found = job.input.stat_fresh(&job.path);
@@ -79,7 +93,19 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &Reason) -> Result<(), Dispos
             job.context.note_lost_name();
         }
     }
-    outcome::report_unpublished(job, &record).map_err(|error| failed(error.into()))
+    failpoint::hit("quarantine::report")
+        .and_then(|()| outcome::report_unpublished(job, &record))
+        .map_err(|source| DisposeError::Report { source })
+}
+
+/// Notes the change time that an attempt to move a source moved: it is the same file, and not a new
+/// version.
+fn update_identity(job: &Job, record: &mut Record) {
+    if let Ok(Some(found)) = job.input.stat_fresh(&job.path)
+        && found.identity.matches_content(&record.identity)
+    {
+        record.identity = found.identity;
+    }
 }
 
 /// Returns the slot that has this source already: a power loss brought its name back, and nothing else.
@@ -93,7 +119,7 @@ fn find_interrupted_move(job: &Job) -> ledger::Result<Option<PathBuf>> {
     Ok(slot.filter(|slot| job.input.is_in_slot(&job.path, slot)))
 }
 
-fn record(job: &Job, reason: &Reason, moved_to: Option<PathBuf>) -> Record {
+fn record(job: &Job, reason: &Reason) -> Record {
     Record {
         id: job.context.ledger.session().next_id(),
         pipeline: job.context.id,
@@ -103,7 +129,7 @@ fn record(job: &Job, reason: &Reason, moved_to: Option<PathBuf>) -> Record {
         on_success: job.context.config.on_success.clone(),
         state: State::Quarantined,
         reason: Some(reason.clone()),
-        moved_to,
+        moved_to: None,
         at_ns: now_ns(),
     }
 }
@@ -116,8 +142,15 @@ fn move_source(job: &Job, slot: &Path, record: &Record) -> io::Result<()> {
     let session = job.context.ledger.session();
     match take_source(&*job.input, session, &wanted).map_err(io_error)? {
         TakeResult::Taken(held) => {
-            quarantine_source(held, slot, marker, &|| job.context.meter.progressed())
-                .map_err(|failed| put_back(failed).source)
+            quarantine_source(held, slot, marker, &|| job.context.meter.progressed()).map_err(
+                |failed| {
+                    let Undisposed { error, stranded } = put_back(failed);
+                    if let Some(stranded) = stranded {
+                        super::note_stranded(job, &stranded);
+                    }
+                    error.source
+                },
+            )
         }
         TakeResult::Gone => Err(io::Error::new(io::ErrorKind::NotFound, "the source is gone")),
         TakeResult::Replaced => Err(io::Error::other("the source changed and is processed again")),
