@@ -87,15 +87,20 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &Reason) -> Result<(), Dispos
         append(&record)?;
     }
     if record.moved_to.is_none() {
-        let found = job.input.stat_fresh(&job.path);
-        let is_it = |found: FileMetadata| found.identity.may_be_same_file(&record.identity);
-        if !found.is_ok_and(|found| found.is_some_and(is_it)) {
-            job.context.note_lost_name();
-        }
+        note_if_lost(job, &record);
     }
     failpoint::hit("quarantine::report")
         .and_then(|()| outcome::report_unpublished(job, &record))
         .map_err(|source| DisposeError::Report { source })
+}
+
+/// Notes a source that was left in place and has its name no more.
+fn note_if_lost(job: &Job, record: &Record) {
+    let found = job.input.stat_fresh(&job.path);
+    let is_it = |found: FileMetadata| found.identity.may_be_same_file(&record.identity);
+    if !found.is_ok_and(|found| found.is_some_and(is_it)) {
+        job.context.note_lost_name();
+    }
 }
 
 /// Notes the change time that an attempt to move a source moved: it is the same file, and not a new
@@ -138,7 +143,8 @@ fn record(job: &Job, reason: &Reason) -> Record {
 fn move_source(job: &Job, slot: &Path, record: &Record) -> io::Result<()> {
     let io_error = |error: SourceError| error.source;
     let marker = job.context.config.keys.marker.as_deref();
-    let wanted = TakeRequest { marker, ..TakeRequest::resumed(record) };
+    let quiet_for = Some(job.quiet_now());
+    let wanted = TakeRequest { marker, quiet_for, ..TakeRequest::resumed(record) };
     match job.input.take(&wanted).map_err(io_error)? {
         TakeResult::Taken(held) => {
             quarantine_source(held, slot, marker, &|| job.context.meter.progressed()).map_err(
