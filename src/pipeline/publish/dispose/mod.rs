@@ -279,7 +279,7 @@ fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> 
     let resumed = job.commit.is_none() || job.earlier_record.is_some();
     let marker = job.context.config.keys.marker.as_deref();
     let quiet_for = Some(job.quiet_now());
-    let wanted = TakeRequest { marker, resumed, quiet_for, ..TakeRequest::of(record) };
+    let wanted = TakeRequest { quiet_for, marker, resumed, ..TakeRequest::of(record) };
     let held = match job.input.take(&wanted).map_err(failed)? {
         TakeResult::Taken(held) => {
             // It has its private name, and another file may get its inode.

@@ -144,7 +144,7 @@ fn move_source(job: &Job, slot: &Path, record: &Record) -> io::Result<()> {
     let io_error = |error: SourceError| error.source;
     let marker = job.context.config.keys.marker.as_deref();
     let quiet_for = Some(job.quiet_now());
-    let wanted = TakeRequest { marker, quiet_for, ..TakeRequest::resumed(record) };
+    let wanted = TakeRequest { quiet_for, marker, ..TakeRequest::resumed(record) };
     match job.input.take(&wanted).map_err(io_error)? {
         TakeResult::Taken(held) => {
             quarantine_source(held, slot, marker, &|| job.context.meter.progressed()).map_err(
