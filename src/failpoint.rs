@@ -2,7 +2,7 @@
 //!
 //! `FAILPOINTS=commit::intent=1*off->return(kill)` is the syntax of the `fail` crate; the words that
 //! `return` takes here are `kill` (SIGKILL to itself), `term` (SIGTERM to itself), the name of an error
-//! (`enospc`, `eio`, `erofs`, `ebusy`, `etimedout`, `ehostdown`, `enodev`), which replaces the work at
+//! (`enospc`, `eio`, `erofs`, `ebusy`, `eexist`, `etimedout`, `ehostdown`, `enodev`), which replaces the work at
 //! this point, and `while:PATH`, which stalls as long as this file exists.
 
 /// The failpoints of the stages, in the order of the flow.
@@ -161,6 +161,7 @@ fn act(word: &str) -> std::io::Result<()> {
         "enospc" => Errno::NOSPC,
         "erofs" => Errno::ROFS,
         "ebusy" => Errno::BUSY,
+        "eexist" => Errno::EXIST,
         "etimedout" => Errno::TIMEDOUT,
         "ehostdown" => Errno::HOSTDOWN,
         "enodev" => Errno::NODEV,

@@ -114,6 +114,9 @@ pub const READY_FILES_MAX: usize = 1024;
 /// The first wait between two attempts at something; it doubles up to the maximum.
 pub const BACKOFF: Duration = Duration::from_secs(1);
 
+/// Rounds in which the names of a batch are decided; each output of one name needs one.
+pub const NAME_ROUNDS_MAX: usize = COMMIT_BATCH_FILES_MAX + 16;
+
 /// Most other slots of a quarantine that are tried for one file, if another process takes each.
 pub const QUARANTINE_SLOTS_MAX: u32 = 8;
 pub const BACKOFF_MAX: Duration = Duration::from_mins(1);

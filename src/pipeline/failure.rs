@@ -112,6 +112,8 @@ pub enum CommitError {
     Rename { path: PathBuf, source: io::Error },
     #[error("cannot publish {}: the ledger's disk is full", display_path(path))]
     LedgerFull { path: PathBuf },
+    #[error("another program keeps changing {}", display_path(path))]
+    Contended { path: PathBuf },
     #[error("the directory of {} was moved away", display_path(path))]
     Moved { path: PathBuf },
     #[error("cannot publish {}: another program writes to the ledger", display_path(path))]
@@ -275,7 +277,7 @@ impl Failure {
                 | CommitError::Ledger { .. }
                 | CommitError::Acknowledge { .. } => Verdict::Fatal,
                 CommitError::NameTaken { .. } => Verdict::Quarantine,
-                CommitError::Moved { .. } => Verdict::Unfinished,
+                CommitError::Moved { .. } | CommitError::Contended { .. } => Verdict::Unfinished,
                 CommitError::Look { source, .. } | CommitError::Rename { source, .. } => {
                     storage_verdict(source)
                 }

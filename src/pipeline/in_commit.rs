@@ -52,11 +52,15 @@ struct Table {
     /// Sources whose name was gone after their publication, and those whose disposal waits for
     /// another attempt: they may be renamed until then.
     renamed: HashMap<Key, Renamed>,
-    /// The keys of `renamed` by their numbers, the oldest first.
-    order: BTreeMap<u64, Key>,
+    /// The keys of `renamed` by whether their disposal waits and by their numbers: those that are
+    /// forgotten first come first.
+    order: BTreeMap<(bool, u64), Key>,
     /// The number of the next entry.
     next: u64,
 }
+
+/// The `gone_ns` of a source that may be renamed at any time.
+const AWAITS_DISPOSAL: i64 = i64::MAX;
 
 #[derive(Debug)]
 struct Renamed {
@@ -104,7 +108,8 @@ impl InCommit {
 
     /// Records that the name of an acknowledged output's source is gone, or belongs to another file,
     /// since `gone_ns` at the latest: the change time of its directory, by the file system's clock. The
-    /// table keeps at most [`limits::RENAMED_MAX`] of these: most never reappear.
+    /// table keeps at most [`limits::RENAMED_MAX`] of these, and those that await their disposal the
+    /// longest: most others never reappear.
     pub fn renamed(&self, record: &Record, gone_ns: i64) {
         let key = Key::of(&record.identity);
         self.forget(&record.identity);
@@ -112,7 +117,7 @@ impl InCommit {
         let number = table.next;
         table.next += 1;
         table.renamed.insert(key, Renamed { record: record.clone(), gone_ns, number });
-        table.order.insert(number, key);
+        table.order.insert((gone_ns == AWAITS_DISPOSAL, number), key);
         if table.order.len() > limits::RENAMED_MAX
             && let Some((_, oldest)) = table.order.pop_first()
         {
@@ -123,7 +128,7 @@ impl InCommit {
     /// Records a source whose disposal waits for another attempt, which looks for it under its old
     /// name only. It may be renamed at any time until then.
     pub fn awaits_disposal(&self, record: &Record) {
-        self.renamed(record, i64::MAX);
+        self.renamed(record, AWAITS_DISPOSAL);
     }
 
     /// Removes what [`Self::renamed`] recorded of a file: it is disposed of, and another file may get
@@ -131,7 +136,7 @@ impl InCommit {
     pub fn forget(&self, file: &Fingerprint) {
         let mut table = self.lock();
         if let Some(entry) = table.renamed.remove(&Key::of(file)) {
-            table.order.remove(&entry.number);
+            table.order.remove(&(entry.gone_ns == AWAITS_DISPOSAL, entry.number));
         }
     }
 
@@ -279,7 +284,12 @@ mod tests {
         assert_eq!(table.lock().order.len(), 1, "one entry, however often it is tried");
         let renamed = metadata(Fingerprint { changed_ns: 1 << 60, ..identity(7) });
         assert!(matches!(table.earlier_job(&renamed), Some(EarlierJob::Renamed(_))));
+        for inode in 0..2 * limits::RENAMED_MAX as u64 {
+            table.renamed(&record(100 + inode), 70);
+        }
+        assert!(table.earlier_job(&renamed).is_some(), "those that may never reappear go first");
         table.forget(&identity(7));
+        (0..2 * limits::RENAMED_MAX as u64).for_each(|inode| table.forget(&identity(100 + inode)));
         assert!(table.earlier_job(&renamed).is_none());
         assert!(table.lock().order.is_empty());
     }

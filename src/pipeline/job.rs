@@ -51,6 +51,8 @@ pub struct Job {
     pub attempt: u32,
     /// The time for which the file was unchanged when it settled.
     pub quiet_for: Duration,
+    /// The time since which it is unchanged; see [`Self::quiet_now`].
+    quiet_since: Instant,
     /// The evidence that its producer has finished it.
     pub arrival: Arrival,
     /// See [`SettledFile::was_replaced`].
@@ -152,6 +154,7 @@ impl Job {
             extended: ExtendedAttributes::default(),
             attempt,
             quiet_for,
+            quiet_since: settled_at.checked_sub(quiet_for).unwrap_or(settled_at),
             arrival,
             was_replaced,
             origin,
@@ -174,6 +177,18 @@ impl Job {
     /// Marks the start of the work on its content: from here on a drain waits for it.
     pub fn begin(&mut self) {
         self.ticket.begin();
+    }
+
+    /// Notes that the file changed after it settled.
+    pub fn note_change(&mut self) {
+        (self.quiet_for, self.quiet_since) = (Duration::ZERO, Instant::now());
+        self.arrival = Arrival::Unknown;
+    }
+
+    /// Returns how long the file is unchanged, if it is still the one that was read.
+    #[must_use]
+    pub fn quiet_now(&self) -> Duration {
+        self.quiet_since.elapsed()
     }
 
     /// Checks whether the intake closed before the job began: dropping it returns it to the intake.

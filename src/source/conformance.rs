@@ -69,6 +69,7 @@ fn identity(source: &dyn Source, path: &str) -> Fingerprint {
 
 fn request<'a>(path: &'a str, read: &'a Fingerprint) -> TakeRequest<'a> {
     TakeRequest {
+        quiet_for: None,
         path: path.as_ref(),
         read,
         content: None,

@@ -1,6 +1,9 @@
 //! The request to take a source for its disposal, and the result.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{HeldSource, SourceError};
 use crate::{
@@ -18,6 +21,9 @@ pub struct TakeRequest<'a> {
     pub content: Option<Hash>,
     /// Whether the times are too coarse to show a change after that: the content is compared.
     pub has_coarse_times: bool,
+    /// How long it is unchanged as far as this process knows, by a clock that nobody sets; `None` if only
+    /// its times show that.
+    pub quiet_for: Option<Duration>,
     /// The suffix of its marker: the one that is there when the source is taken is its own.
     pub marker: Option<&'a str>,
     /// The record, whose number marks the source while it is held.
@@ -39,6 +45,7 @@ impl<'a> TakeRequest<'a> {
             read: identity,
             content,
             has_coarse_times,
+            quiet_for: None,
             marker: None,
             id: *id,
             resumed: false,

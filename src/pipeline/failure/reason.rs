@@ -45,7 +45,9 @@ impl Failure {
                 | WriteError::Short { .. } => ReasonCode::OutputError,
             },
             Self::Commit(error) => match error {
-                CommitError::NameTaken { .. } => ReasonCode::NameTaken,
+                CommitError::NameTaken { .. } | CommitError::Contended { .. } => {
+                    ReasonCode::NameTaken
+                }
                 CommitError::Moved { .. } => ReasonCode::DirectoryMoved,
                 CommitError::Sync { .. }
                 | CommitError::DirectorySync { .. }

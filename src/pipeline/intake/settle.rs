@@ -90,8 +90,8 @@ impl SettleTable {
                 return None;
             }
             Some(Pending::Waiting(waiting)) => {
+                let unchanged_since = waiting.unchanged_since_at(&identity, observation.age, now);
                 let is_unchanged = waiting.identity.has_equal_times(&identity);
-                let unchanged_since = if is_unchanged { waiting.unchanged_since } else { now };
                 let has_changed = !is_unchanged && waiting.identity != Fingerprint::NONE;
                 let known = if has_changed { waiting.identity } else { waiting.earlier };
                 let is_other = known != Fingerprint::NONE && !identity.may_be_same_file(&known);
@@ -99,12 +99,12 @@ impl SettleTable {
                 let finish = waiting.finish.unless_changed(&waiting.finished, &identity);
                 Waiting { identity, unchanged_since, finish, ..*waiting }
             }
-            None => Waiting::new(identity, now),
+            None => Waiting::first(identity, observation.age, now),
         };
         let waiting = waiting.after(observation, now);
         self.remove_due(&path);
-        let quiet_for = now.saturating_duration_since(waiting.unchanged_since).max(observation.age);
-        let until = now + self.remaining_wait(&waiting, quiet_for, now);
+        let quiet_for = now.saturating_duration_since(waiting.unchanged_since);
+        let until = now + self.remaining_wait(&waiting, (quiet_for, observation.age), now);
         let until = until.max(waiting.until);
         if until > now {
             self.wait_if_room(is_new, path, Waiting { until, ..waiting });
@@ -112,9 +112,16 @@ impl SettleTable {
         }
         self.in_flight += 1;
         let Waiting { attempt, since, waits, finish, finished, .. } = waiting;
-        let Waiting { was_replaced, was_attempted, .. } = waiting;
-        let file =
-            InFlight { observed_again: None, waits, finish, finished, identity, was_replaced };
+        let Waiting { was_replaced, was_attempted, unchanged_since, .. } = waiting;
+        let file = InFlight {
+            observed_again: None,
+            waits,
+            finish,
+            finished,
+            identity,
+            unchanged_since,
+            was_replaced,
+        };
         self.entries.insert(path.clone(), Pending::InFlight(file));
         Some(SettledFile {
             path,
@@ -136,7 +143,7 @@ impl SettleTable {
         let waiting = match self.entries.get(&path) {
             Some(Pending::InFlight(_)) => return,
             Some(Pending::Waiting(waiting)) => *waiting,
-            None => Waiting::new(observation.metadata.identity, now),
+            None => Waiting::first(observation.metadata.identity, observation.age, now),
         };
         let is_new = !self.entries.contains_key(&path);
         self.remove_due(&path);
@@ -147,10 +154,14 @@ impl SettleTable {
         self.wait_if_room(is_new, path, Waiting { until, ..waiting });
     }
 
-    /// Returns the time that a file must still wait. `quiet_for` is the longer of the observed quiet
-    /// time and the age by the wall clock: if a file's times lie in the future, only the observation
-    /// counts.
-    fn remaining_wait(&self, waiting: &Waiting, quiet_for: Duration, now: Instant) -> Duration {
+    /// Returns the time that a file must still wait. The age by the wall clock, which may be set, counts
+    /// for `min_age` alone.
+    fn remaining_wait(
+        &self,
+        waiting: &Waiting,
+        (quiet_for, age): (Duration, Duration),
+        now: Instant,
+    ) -> Duration {
         let (quiet, after_close) = match (self.rules.settle, waiting.finish) {
             (Settle::Quiet(quiet), _) => (quiet, Duration::ZERO),
             (Settle::Auto, Finish::Renamed) => (Duration::ZERO, Duration::ZERO),
@@ -162,7 +173,8 @@ impl SettleTable {
         };
         let network = if self.rules.network { limits::QUIET_TIME } else { Duration::ZERO };
         let quiet = quiet.max(network).max(waiting.needed_quiet());
-        quiet.max(self.rules.min_age).saturating_sub(quiet_for).max(after_close)
+        let young = self.rules.min_age.saturating_sub(age.max(quiet_for));
+        quiet.saturating_sub(quiet_for).max(young).max(after_close)
     }
 
     /// Adapts the quiet time to a producer that renamed this path to another one of the same input: if
@@ -237,7 +249,7 @@ impl SettleTable {
     pub fn on_feedback(&mut self, feedback: Feedback, now: Instant) -> Option<(PathBuf, Arrival)> {
         let Feedback { path, outcome } = feedback;
         let Some(&Pending::InFlight(file)) = self.entries.get(&path) else { return None };
-        let InFlight { observed_again, waits, finish, finished, identity, was_replaced } = file;
+        let InFlight { observed_again, waits, finish, finished, identity, was_replaced, .. } = file;
         self.entries.remove(&path);
         self.in_flight = self.in_flight.saturating_sub(1);
         if let Some(closed) = finish.closed() {
@@ -261,7 +273,7 @@ impl SettleTable {
                 let waiting = Waiting {
                     identity: Fingerprint::NONE,
                     since: now,
-                    unchanged_since: now,
+                    unchanged_since: file.unchanged_since,
                     until: now + wait,
                     attempt,
                     was_replaced: was_replaced || cause == DeferReason::Replaced,
@@ -337,8 +349,9 @@ impl SettleTable {
         let (mut bytes, mut oldest) = (0, None::<(Instant, &PathBuf)>);
         for (path, waiting) in waiting {
             bytes += waiting.identity.size;
-            if oldest.is_none_or(|(since, _)| waiting.unchanged_since < since) {
-                oldest = Some((waiting.unchanged_since, path));
+            let waits_since = waiting.unchanged_since.max(waiting.since);
+            if oldest.is_none_or(|(since, _)| waits_since < since) {
+                oldest = Some((waits_since, path));
             }
         }
         let oldest = oldest.map(|(since, path)| OldestPending {

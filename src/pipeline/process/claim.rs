@@ -5,7 +5,7 @@
 //! A1: a source with a finished record in the ledger, by identity, is not read again.
 //! A2: a file that any process has open for writing is not taken.
 
-use std::{io, mem, path::Path, time::Duration};
+use std::{io, mem, path::Path};
 
 use crate::{
     failpoint,
@@ -230,7 +230,7 @@ fn open(mut job: Job) -> Result<Option<Claimed>, Box<FailedJob>> {
         }
     }
     if !settled_identity.has_equal_times(&job.metadata.identity) {
-        (job.quiet_for, job.arrival) = (Duration::ZERO, Arrival::Unknown);
+        job.note_change();
     }
     match check_writers(&job, &*source) {
         Ok(None) => Ok(Some(Claimed { job, source })),

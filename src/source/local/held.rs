@@ -55,7 +55,9 @@ pub(super) fn take(
         Some(metadata) if metadata.kind != Kind::File || !is_wanted(&dir, wanted, &metadata) => {
             return Ok(TakeResult::Replaced);
         }
-        Some(metadata) if !is_quiet(&metadata.identity) && !can_detect_writers(&dir, name)? => {
+        Some(metadata)
+            if !is_quiet(wanted, &metadata.identity) && !can_detect_writers(&dir, name)? =>
+        {
             return Ok(TakeResult::Busy);
         }
         Some(_) => {}
@@ -93,8 +95,12 @@ fn is_wanted(dir: &Dir, wanted: &TakeRequest<'_>, found: &FileMetadata) -> bool 
 
 /// Checks whether a file is unchanged for long enough that no process is assumed to write it, where the
 /// kernel cannot report writers. Its time of modification does not count: each change moves the change
-/// time, and a producer may set the other one to the future.
-fn is_quiet(identity: &Fingerprint) -> bool {
+/// time, and a producer may set the other one to the future. The change time itself may be in the future,
+/// by a server's clock or by one that was set back: what the job saw counts instead, where there is one.
+fn is_quiet(wanted: &TakeRequest<'_>, identity: &Fingerprint) -> bool {
+    if let Some(quiet_for) = wanted.quiet_for {
+        return quiet_for >= limits::QUIET_TIME;
+    }
     let changed = Duration::from_nanos(u64::try_from(identity.changed_ns).unwrap_or(0));
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     now.saturating_sub(changed) >= limits::QUIET_TIME
@@ -295,5 +301,39 @@ impl LocalHeld {
     /// Adds its original full path to an error.
     pub(super) fn at(&self, source: io::Error) -> SourceError {
         SourceError { path: self.dir.path().join(&self.name), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_time_in_the_future_does_not_count_where_the_job_knows_better() {
+        let hour_ns = 3_600_000_000_000;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time");
+        let now_ns = i64::try_from(now.as_nanos()).expect("a time");
+        let (future, past) = (now_ns + hour_ns, now_ns - hour_ns);
+        for (changed_ns, quiet_seconds, wanted) in [
+            (future, None, false),
+            (past, None, true),
+            (future, Some(2), true),
+            (future, Some(1), false),
+            // The clock was set forward since the job saw the change.
+            (past, Some(1), false),
+        ] {
+            let identity = Fingerprint { changed_ns, ..Fingerprint::NONE };
+            let request = TakeRequest {
+                path: Path::new("a"),
+                read: &identity,
+                content: None,
+                has_coarse_times: false,
+                quiet_for: quiet_seconds.map(Duration::from_secs),
+                marker: None,
+                id: 1,
+                resumed: false,
+            };
+            assert_eq!(is_quiet(&request, &identity), wanted, "{changed_ns} {quiet_seconds:?}");
+        }
     }
 }

@@ -229,6 +229,20 @@ fn a_stop_while_the_start_waits_for_space_leaves_the_work_to_the_next_start() {
     place.assert_clean();
 }
 
+/// The stage decided the name again and again, and no stop ended that.
+#[test]
+fn a_name_that_another_program_takes_each_time_ends_neither_the_stage_nor_a_stop() {
+    let place = TestDir::new();
+    let running = place.watch_with(&[], "commit::rename=return(eexist)");
+    place.put("file", "content");
+    running.until_logged("another program keeps changing");
+    let ended = running.stop();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(place.once(&[]).code, 0);
+    assert_eq!(place.published("file.zst"), b"content");
+    place.assert_clean();
+}
+
 /// It blamed the file, which went to quarantine.
 #[test]
 fn a_ledger_that_cannot_be_read_for_a_moment_delays_its_file_and_blames_it_for_nothing() {

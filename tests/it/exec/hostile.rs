@@ -169,7 +169,9 @@ fn what_denies_its_removal_is_removed_and_keeps_no_start_from_working() {
     }
     if is_root {
         let owned = ["", "in", "out", "in/first"].map(|name| setting.tree.path(name));
-        owned.iter().for_each(|path| chown(path, Some(NOBODY), Some(NOBODY)).expect("chown"));
+        for path in owned {
+            chown(path, Some(NOBODY), Some(NOBODY)).expect("chown");
+        }
     }
     let once = |setting: &Setting| {
         let mut command = setting.tree.configured("t.toml");

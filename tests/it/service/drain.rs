@@ -266,8 +266,8 @@ fn a_mark_becomes_durable_while_another_file_delays_the_drain() {
         ledger.query_row(sql, [], |row| row.get(0)).unwrap_or(0)
     };
     let before = flushes();
-    std::fs::remove_file(tree.path("fast")).expect("remove");
+    rustix::fs::unlink(tree.path("fast")).expect("remove");
     until("the mark is durable", || flushes() > before);
-    std::fs::remove_file(tree.path("slow")).expect("remove");
+    rustix::fs::unlink(tree.path("slow")).expect("remove");
     assert_eq!(service.wait(), 0, "{}", tree.log());
 }

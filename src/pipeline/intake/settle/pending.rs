@@ -33,6 +33,8 @@ pub(super) struct InFlight {
     /// See [`Waiting::finished`].
     pub(super) finished: Fingerprint,
     pub(super) identity: Fingerprint,
+    /// See [`Waiting::unchanged_since`].
+    pub(super) unchanged_since: Instant,
     pub(super) was_replaced: bool,
 }
 
@@ -42,6 +44,8 @@ pub(super) struct Waiting {
     pub(super) identity: Fingerprint,
     /// The time of the first observation, or of the latest outcome.
     pub(super) since: Instant,
+    /// The time of its last change, as far as this process saw it, on its own clock; before the first
+    /// observation by the wall clock, which may be set meanwhile.
     pub(super) unchanged_since: Instant,
     /// The earliest time of the next look.
     pub(super) until: Instant,
@@ -80,6 +84,30 @@ impl Waiting {
         let identity = observation.metadata.identity;
         let finished = if is_evidence { identity } else { self.finished };
         Self { finish: self.finish.after(arrival, now), finished, ..self }
+    }
+
+    /// Returns the time of the last change of a file that has this identity and age now.
+    pub(super) fn unchanged_since_at(
+        &self,
+        found: &Fingerprint,
+        age: Duration,
+        now: Instant,
+    ) -> Instant {
+        let is_seen = self.identity != Fingerprint::NONE;
+        let known = if is_seen { &self.identity } else { &self.earlier };
+        if *known == Fingerprint::NONE {
+            now.checked_sub(age).unwrap_or(now)
+        } else if known.has_equal_times(found) {
+            self.unchanged_since
+        } else {
+            now
+        }
+    }
+
+    /// Returns the entry of a file at its first observation.
+    pub(super) fn first(identity: Fingerprint, age: Duration, now: Instant) -> Self {
+        let unchanged_since = now.checked_sub(age).unwrap_or(now);
+        Self { unchanged_since, ..Self::new(identity, now) }
     }
 
     pub(super) fn new(identity: Fingerprint, now: Instant) -> Self {

@@ -143,6 +143,29 @@ fn an_old_file_was_quiet_before_its_first_observation() {
     assert!(bench.observe(1, 60, 1).is_some());
 }
 
+/// A clock that is set forward made an upload look quiet that had changed a moment before.
+#[test]
+fn a_clock_that_is_set_makes_no_file_quiet_that_was_seen() {
+    let mut bench =
+        Bench::new(SettleRules { settle: Settle::Quiet(Duration::from_secs(5)), ..AT_ONCE });
+    assert!(bench.observe(1, 0, 0).is_none());
+    assert!(bench.observe(1, 3600, 1).is_none(), "it is there for a second");
+    assert!(bench.observe(2, 3600, 2).is_none(), "it changed");
+    assert!(bench.observe(2, 7200, 6).is_none());
+    assert!(bench.observe(2, 0, 7).is_some(), "the clock was set back");
+}
+
+/// Its change time is in the future: the disposal was put off until the clock had caught up.
+#[test]
+fn a_file_that_waits_for_its_disposal_becomes_quiet_whatever_its_times() {
+    let mut bench = Bench::new(AT_ONCE);
+    assert!(bench.observe(1, 0, 0).is_some_and(|settled| settled.quiet_for.is_zero()));
+    bench.returned(deferred(2, DeferReason::Busy), 1);
+    assert!(bench.observe(1, 0, 3).is_some_and(|settled| settled.quiet_for.as_secs() == 3));
+    bench.returned(deferred(2, DeferReason::Busy), 4);
+    assert!(bench.observe(2, 0, 9).is_some_and(|settled| settled.quiet_for.is_zero()), "changed");
+}
+
 #[test]
 fn on_a_network_file_system_every_file_must_be_quiet() {
     let mut bench = Bench::new(SettleRules { network: true, ..AT_ONCE });
@@ -178,8 +201,9 @@ fn a_file_with_unknown_writers_must_be_quiet() {
     assert!(bench.observe(1, 0, 0).is_some_and(|settled| settled.quiet_for < limits::QUIET_TIME));
     bench.returned(deferred(0, DeferReason::Unsure), 0);
     assert!(bench.observe(1, 0, 1).is_none());
-    assert!(bench.observe(1, 0, 2).is_none());
-    assert!(bench.observe(1, 0, 3).is_some_and(|settled| settled.quiet_for >= limits::QUIET_TIME));
+    assert!(bench.observe(2, 0, 2).is_none(), "it changed");
+    assert!(bench.observe(2, 0, 3).is_none());
+    assert!(bench.observe(2, 0, 4).is_some_and(|settled| settled.quiet_for >= limits::QUIET_TIME));
 }
 
 #[test]
@@ -194,8 +218,8 @@ fn a_file_whose_writers_are_another_users_waits_for_its_close_or_for_long() {
         }
     };
     assert_eq!(quiet(Arrival::Renamed), Some(1));
-    assert_eq!(quiet(Arrival::Closed), Some(3));
-    assert_eq!(quiet(Arrival::Unknown), Some(61));
+    assert_eq!(quiet(Arrival::Closed), Some(2));
+    assert_eq!(quiet(Arrival::Unknown), Some(60));
 }
 
 /// An upload that broke off, and was resumed before it was looked at again.
@@ -372,13 +396,19 @@ enum ReturnedAs {
     Deferred(DeferReason, u64),
 }
 
-/// The expected state of a path, without a table: its observations (time and size) since it began to
-/// wait, and its earliest send.
+/// The expected state of a path, without a table: its observations (time and size) while it waited, and
+/// its earliest send.
 #[derive(Clone, Debug)]
 enum Model {
     Absent,
-    Waiting { observations: Vec<(Instant, u64)>, not_before: Instant },
-    InFlight,
+    Waiting {
+        observations: Vec<(Instant, u64)>,
+        not_before: Instant,
+    },
+    /// A file that comes back unchanged is quiet since then.
+    InFlight {
+        observations: Vec<(Instant, u64)>,
+    },
 }
 
 impl Model {
@@ -432,7 +462,7 @@ impl Comparison {
         let observation = Observation { metadata, age, origin: DiscoveredBy::Event, arrival };
         let settled = self.table.observe(FILES[file].into(), &observation, self.now);
         let (mut observations, not_before) = match &self.models[file] {
-            Model::InFlight => return assert!(settled.is_none(), "T1"),
+            Model::InFlight { .. } => return assert!(settled.is_none(), "T1"),
             Model::Absent => (Vec::new(), self.now),
             Model::Waiting { observations, not_before } => (observations.clone(), *not_before),
         };
@@ -444,7 +474,7 @@ impl Comparison {
                 assert!(is_quiet, "taken {:?} after it changed", self.now - since);
                 assert!(self.now >= not_before, "taken before its time");
                 assert_eq!(settled.path, Path::new(FILES[file]));
-                Model::InFlight
+                Model::InFlight { observations }
             }
             None => Model::Waiting { observations, not_before },
         };
@@ -461,13 +491,13 @@ impl Comparison {
         };
         let feedback = Feedback { path: FILES[file].into(), outcome };
         let again = self.table.on_feedback(feedback, self.now);
-        if !matches!(self.models[file], Model::InFlight) {
+        let Model::InFlight { observations } = self.models[file].clone() else {
             return assert!(again.is_none());
-        }
+        };
         self.models[file] = match end {
             ReturnedAs::Deferred(_, after) => {
                 let not_before = self.now + tenths(after);
-                Model::Waiting { observations: Vec::new(), not_before }
+                Model::Waiting { observations, not_before }
             }
             _ => Model::Absent,
         };
@@ -488,7 +518,7 @@ impl Comparison {
             Step::Observed { size } => self.observe(file, size),
             Step::Gone => {
                 self.table.remove(FILES[file].as_ref());
-                if !matches!(self.models[file], Model::InFlight) {
+                if !matches!(self.models[file], Model::InFlight { .. }) {
                     self.models[file] = Model::Absent;
                 }
             }
@@ -505,7 +535,11 @@ impl Comparison {
         let count = |is: fn(&Model) -> bool| self.models.iter().filter(|model| is(model)).count();
         let waiting = count(|model| matches!(model, Model::Waiting { .. }));
         assert_eq!(self.table.waiting(), waiting, "T2");
-        assert_eq!(self.table.in_flight(), count(|model| matches!(model, Model::InFlight)), "T1");
+        assert_eq!(
+            self.table.in_flight(),
+            count(|model| matches!(model, Model::InFlight { .. })),
+            "T1"
+        );
         assert_eq!(self.table.due.len(), waiting, "T2: each has its time");
     }
 }

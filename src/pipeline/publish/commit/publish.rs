@@ -60,13 +60,18 @@ impl Publisher {
     /// Publishes one batch. Two outputs of one name are published one after the other, so that the
     /// policy decides about the second.
     fn publish(&self, mut files: Vec<Staged>, clock: &mut Clock) {
+        let mut rounds = 0..limits::NAME_ROUNDS_MAX;
         while !files.is_empty() && !self.fatal.is_set() {
             let mut names = HashSet::new();
             let (round, later): (Vec<_>, Vec<_>) =
                 files.into_iter().partition(|staged| names.insert(staged.output.clone()));
             let (intents, mut undecided) = self.decide_names(round);
             match self.publish_round(intents, clock) {
-                Ok(taken) => undecided.extend(taken),
+                Ok(taken) if rounds.next().is_some() => undecided.extend(taken),
+                Ok(taken) => taken.into_iter().for_each(|staged| {
+                    let path = output_path(&staged);
+                    self.fail(staged, CommitError::Contended { path });
+                }),
                 // The service stopped before the ledger could be written: recovery finds the intents.
                 Err(failure) if is_ledger_usable(&failure) => {
                     self.context.set_unfinished();

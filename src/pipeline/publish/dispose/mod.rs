@@ -278,7 +278,8 @@ fn dispose_source(job: &Job, record: &Record) -> Result<Disposed, DisposeError> 
         .map_err(|source| failed(SourceError { path: job.source_path(), source }))?;
     let resumed = job.commit.is_none() || job.earlier_record.is_some();
     let marker = job.context.config.keys.marker.as_deref();
-    let wanted = TakeRequest { marker, resumed, ..TakeRequest::of(record) };
+    let quiet_for = Some(job.quiet_now());
+    let wanted = TakeRequest { quiet_for, marker, resumed, ..TakeRequest::of(record) };
     let session = job.context.ledger.session();
     let held = match take_source(&*job.input, session, &wanted).map_err(failed)? {
         TakeResult::Taken(held) => {

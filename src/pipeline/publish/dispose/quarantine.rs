@@ -46,18 +46,10 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &Reason) -> Result<(), Dispos
     };
     let moves = job.context.config.on_success != OnSuccess::Keep;
     let mut record = record(job, reason);
-    let append = |record: &Record| {
-        let append = || {
-            failpoint::hit("quarantine::record").map_err(ledger::Error::injected)?;
-            job.context.ledger.append(std::slice::from_ref(record), Flush::Now)
-        };
-        failpoint::barrier("barrier::quarantine", append)
-            .map_err(|source| DisposeError::Record { path: job.source_path(), source })
-    };
     let mut others = limits::QUARANTINE_SLOTS_MAX;
     let (written, moved) = loop {
         record.moved_to = moves.then(|| slot.clone());
-        append(&record)?;
+        append(job, &record)?;
         let written = entry.write_reason(&*job.input, &slot, record.moved_to.as_deref());
         let can_move = moves && written.is_ok();
         let moved = if can_move { move_source(job, &slot, &record) } else { Ok(()) };
@@ -84,18 +76,33 @@ pub fn quarantine(job: &Job, stage: Stage, reason: &Reason) -> Result<(), Dispos
         record.moved_to = None;
         let text = format!("{} (left in place: {error})", reason.text);
         record.reason = Some(Reason::new(reason.code, text));
-        append(&record)?;
+        append(job, &record)?;
     }
     if record.moved_to.is_none() {
-        let found = job.input.stat_fresh(&job.path);
-        let is_it = |found: FileMetadata| found.identity.may_be_same_file(&record.identity);
-        if !found.is_ok_and(|found| found.is_some_and(is_it)) {
-            job.context.note_lost_name();
-        }
+        note_if_lost(job, &record);
     }
     failpoint::hit("quarantine::report")
         .and_then(|()| outcome::report_unpublished(job, &record))
         .map_err(|source| DisposeError::Report { source })
+}
+
+/// Appends the record of a quarantined file, durably.
+fn append(job: &Job, record: &Record) -> Result<(), DisposeError> {
+    let append = || {
+        failpoint::hit("quarantine::record").map_err(ledger::Error::injected)?;
+        job.context.ledger.append(std::slice::from_ref(record), Flush::Now)
+    };
+    failpoint::barrier("barrier::quarantine", append)
+        .map_err(|source| DisposeError::Record { path: job.source_path(), source })
+}
+
+/// Notes a source that was left in place and has its name no more.
+fn note_if_lost(job: &Job, record: &Record) {
+    let found = job.input.stat_fresh(&job.path);
+    let is_it = |found: FileMetadata| found.identity.may_be_same_file(&record.identity);
+    if !found.is_ok_and(|found| found.is_some_and(is_it)) {
+        job.context.note_lost_name();
+    }
 }
 
 /// Notes the change time that an attempt to move a source moved: it is the same file, and not a new
@@ -138,7 +145,8 @@ fn record(job: &Job, reason: &Reason) -> Record {
 fn move_source(job: &Job, slot: &Path, record: &Record) -> io::Result<()> {
     let io_error = |error: SourceError| error.source;
     let marker = job.context.config.keys.marker.as_deref();
-    let wanted = TakeRequest { marker, ..TakeRequest::resumed(record) };
+    let quiet_for = Some(job.quiet_now());
+    let wanted = TakeRequest { quiet_for, marker, ..TakeRequest::resumed(record) };
     let session = job.context.ledger.session();
     match take_source(&*job.input, session, &wanted).map_err(io_error)? {
         TakeResult::Taken(held) => {
