@@ -196,10 +196,10 @@ fn log_reason(
 ) {
     match error {
         Some(error @ ServiceError::Stopping) => {
-            tracing::info!(event = "service.ended", reason = %error, "ended before it was ready")
+            tracing::info!(event = "service.ended", reason = %error, "ended before it was ready");
         }
         Some(error @ ServiceError::StartCut) => {
-            tracing::warn!(event = "service.ended", reason = %error, "ended before it was ready")
+            tracing::warn!(event = "service.ended", reason = %error, "ended before it was ready");
         }
         Some(error) => tracing::error!(event = "service.failed", %error, "service failed"),
         None if was_forced => {
