@@ -198,6 +198,9 @@ table! {
         durability: Word<Durability> = "fsync", ["--durability" long, value_name = "HOW"],
             "How to make outputs durable: fsync, syncfs (one call for each batch), none",
             "`\"fsync\"`, batched into one `syncfs` when little else is dirty; `\"syncfs\"` makes one call for each batch (on ext4, XFS and btrfs; elsewhere as `\"fsync\"`); `\"none\"` gives no guarantee for a power loss";
+        min_free: Optional<Size>, ["--min-free" long, value_name = "SIZE"],
+            "Pause while the output's file system has less free space",
+            "the pipeline pauses while the output's file system has less free space, and resumes when it has a tenth more. Checked each second, and for each 8 MiB of a large output, which is then made later";
         verify: Boolean = false, ["--verify" long, num_args = 0, default_missing_value = "true"],
             "Decode each output and compare it with its source before it is published",
             "each output is decoded while it is made, and must give its source; a large output is also read back, from the disk where the file system drops its cache on request (not with `durability = \"none\"`). Otherwise nothing is published, and the pipeline pauses: the machine gives wrong data. For transforms that compress or copy";

@@ -41,6 +41,12 @@ const BTRFS_MAGIC: u64 = 0x9123_683e;
 /// FAT and exFAT.
 const NO_INODES_MAGIC: [u64; 2] = [0x4d44, 0x2011_bab0];
 
+/// Returns the bytes that this process may still write on a file system.
+pub fn free_bytes(dir: &impl AsFd) -> io::Result<u64> {
+    let space = rustix::fs::fstatvfs(dir)?;
+    Ok(space.f_bavail.saturating_mul(space.f_frsize))
+}
+
 /// Checks whether other machines may change a file system, so that kernel events and leases miss
 /// changes.
 pub fn is_network(dir: &impl AsFd) -> io::Result<bool> {

@@ -114,6 +114,7 @@ impl PipelineOpener {
             instance: fs::NodeId::new(ledger.instance()),
             durability: pipeline.keys.durability,
             verify: pipeline.keys.verify,
+            min_free: pipeline.keys.min_free,
             meter: Some(Arc::clone(&meter)),
         });
         let sink = sink.map_err(|error| {

@@ -19,6 +19,8 @@ pub struct SinkOptions {
     pub durability: Durability,
     /// Whether each output is read back before it is published.
     pub verify: bool,
+    /// The bytes that stay free on its file system.
+    pub min_free: Option<u64>,
     /// Counts the syncs; `None` for a pipeline that does not run.
     pub meter: Option<Arc<PipelineMeter>>,
 }
@@ -33,6 +35,7 @@ impl SinkOptions {
             instance: NodeId::new(instance),
             durability: Durability::Fsync,
             verify: false,
+            min_free: None,
             meter: None,
         }
     }

@@ -8,6 +8,7 @@ mod again;
 mod attributes;
 mod changing;
 mod content;
+mod free_space;
 mod kinds;
 mod names;
 mod storage;

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::content_check;
+use super::{content_check, free_space::FreeSpace};
 use crate::{
     failpoint,
     fs::Dir,
@@ -27,6 +27,7 @@ pub struct Shared {
     pub durability: Durability,
     /// Whether each output is read back before it is published.
     pub verify: bool,
+    pub free_space: FreeSpace,
     /// Counts the syncs; `None` in recovery.
     pub meter: Option<Arc<PipelineMeter>>,
     /// Whether the loss of an extended attribute was logged.
@@ -38,9 +39,11 @@ impl Shared {
         pipeline: Arc<str>,
         durability: Durability,
         verify: bool,
+        free_space: FreeSpace,
         meter: Option<Arc<PipelineMeter>>,
     ) -> Self {
-        Self { pipeline, durability, verify, meter, has_lost_attributes: AtomicBool::new(false) }
+        let has_lost_attributes = AtomicBool::new(false);
+        Self { pipeline, durability, verify, free_space, meter, has_lost_attributes }
     }
 
     pub fn count_sync(&self, kind: SyncKind, took: Duration) {
