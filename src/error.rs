@@ -5,8 +5,8 @@ use std::io;
 /// The exit codes, after `sysexits.h`; a part of the command line's contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Every file that was taken is finished.
-    Drained = 0,
+    /// The command did what it should; of a service: every file that was taken is finished.
+    Success = 0,
     /// The command line is invalid (`EX_USAGE`).
     Usage = 64,
     /// `--once` only: it is finished, and files are in quarantine, from this or an earlier run
@@ -37,7 +37,7 @@ impl Exit {
     #[must_use]
     pub fn of_code(code: i32) -> Option<Self> {
         let all = [
-            Self::Drained,
+            Self::Success,
             Self::Usage,
             Self::Quarantined,
             Self::Unavailable,

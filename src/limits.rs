@@ -65,6 +65,8 @@ pub const CLOSED_QUIET_TIME_MAX: Duration = Duration::from_secs(2);
 pub const ABSENCE_TIME: Duration = Duration::from_secs(1);
 /// The age at which a recovery removes the temporary file of a `tidemill put`: its process has ended.
 pub const ABANDONED_DELIVERY_AGE: Duration = Duration::from_hours(24);
+/// The time for which a look at the free space of an output's file system counts (`min_free`).
+pub const FREE_SPACE_INTERVAL: Duration = Duration::from_secs(1);
 /// The time between two looks of `tidemill put --wait` at the ledger.
 pub const OUTCOME_POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Half of the finished files whose closes are kept, to recognize such a rename after the publication.
@@ -153,8 +155,8 @@ pub const COMMIT_RESERVE: Duration = Duration::from_secs(2);
 /// waits for them as for any unavailable storage.
 pub const START_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The search of a tree at the start is deferred after this time without an entry: a mount below its
-/// root hangs.
+/// The search of a tree at the start is deferred after this time without an entry or another directory: a
+/// mount below its root hangs.
 pub const WALK_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The minimum time for the close of all resources, whatever the deadline; half of it is for the drain.

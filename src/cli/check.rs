@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use super::{args::Check, complain, print, report_problems};
+use super::{args::Check, complain, notify, print, report_problems};
 use crate::{
     config::{self, Config, DiagnosticKind, Diagnostics, Options, Pipeline},
     error::Exit,
@@ -48,10 +48,10 @@ pub fn check(Check { run, probe, all, syntax }: Check) -> Exit {
     for note in
         config.notes().into_iter().chain(readable_token(&config)).chain(denied).chain(absent)
     {
-        complain(&format!("note: {note}"), Exit::Drained);
+        notify(&format!("note: {note}"));
     }
     if !probe {
-        return Exit::Drained;
+        return Exit::Success;
     }
     let (text, exit) = service::probe::report(&config);
     print(&text);

@@ -17,7 +17,7 @@ use super::{
     complain,
     format::{self, Answers},
     live::{self, Look},
-    print, processes, state_dir,
+    notify, print, processes, state_dir,
     terminal::{Keys, Screen, cut, is_coloured, show, window},
 };
 use crate::{
@@ -42,7 +42,7 @@ pub fn status(options: &Status) -> anyhow::Result<Exit> {
     }
     if options.json {
         print(&format!("{}\n", client.json("/api/v1/status")?));
-        return Ok(Exit::Drained);
+        return Ok(Exit::Success);
     }
     let answers = Answers {
         status: client.get("/api/v1/status")?,
@@ -51,7 +51,7 @@ pub fn status(options: &Status) -> anyhow::Result<Exit> {
         page: page(&client),
     };
     print(&format::status(&answers, window().map(|window| window.columns)));
-    Ok(Exit::Drained)
+    Ok(Exit::Success)
 }
 
 /// The path of the newest outcomes; of every state without one.
@@ -80,7 +80,7 @@ fn control(options: &PipelineArgs, what: &str, done: &str) -> anyhow::Result<Exi
     client.post(&format!("/api/v1/{what}"), &json!({ "pipeline": options.pipeline }))?;
     let which = options.pipeline.as_ref().map_or_else(String::new, |name| format!("{name} is "));
     print(&format!("{which}{done}\n"));
-    Ok(Exit::Drained)
+    Ok(Exit::Success)
 }
 
 /// Refuses the name of a pipeline that the service does not have.
@@ -120,16 +120,16 @@ fn watch(client: &Client) -> anyhow::Result<Exit> {
         let mut answered = Instant::now();
         loop {
             tokio::select! {
-                () = closing.cancelled() => return Ok(Exit::Drained),
+                () = closing.cancelled() => return Ok(Exit::Success),
                 key = keys.next() => match key {
-                    b'q' => return Ok(Exit::Drained),
+                    b'q' => return Ok(Exit::Success),
                     b'p' => refused = client.post("/api/v1/pause", &json!({})).err(),
                     b'r' => refused = client.post("/api/v1/resume", &json!({})).err(),
                     _ => continue,
                 },
                 _ = every.tick() => {}
             }
-            let Some(window) = window() else { return Ok(Exit::Drained) };
+            let Some(window) = window() else { return Ok(Exit::Success) };
             match look(client, window.rows) {
                 Ok(look) => {
                     let mut lines = live::view(&look, last.as_ref(), page.as_deref(), window);
@@ -176,7 +176,7 @@ pub fn drain(options: &Drain) -> anyhow::Result<Exit> {
     client.post("/api/v1/drain", &json!({}))?;
     if !options.wait {
         print("draining: the service finishes the files that were begun, then exits\n");
-        return Ok(Exit::Drained);
+        return Ok(Exit::Success);
     }
     until_interrupted(async |life| {
         let closing = life.handle().closing();
@@ -202,7 +202,7 @@ fn has_ended(client: &Client, requested: Instant) -> anyhow::Result<bool> {
                 return Ok(true);
             }
             if let Some(drain) = &status.drain {
-                complain(&format::drain(drain), Exit::Drained);
+                notify(&format::drain(drain));
             }
             Ok(false)
         }
@@ -230,7 +230,7 @@ fn report_exit(client: &Client, before: Option<&ExitRecord>) -> Exit {
     };
     let exit = Exit::of_code(exit_code).unwrap_or(Exit::Internal);
     match exit {
-        Exit::Drained => print("the service exited\n"),
+        Exit::Success => print("the service exited\n"),
         _ if unfinished > 0 => print(&format!(
             "the service exited with code {exit_code}: {} unfinished, the next start resumes them\n",
             files(unfinished)

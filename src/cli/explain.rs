@@ -32,7 +32,7 @@ pub fn explain(options: &Explain) -> anyhow::Result<Exit> {
         explanation = with_service(explanation, &state, &pipeline);
     }
     print(&format!("{}: {explanation}\n", display_path(&path)));
-    Ok(Exit::Drained)
+    Ok(Exit::Success)
 }
 
 /// Names the programs that keep the file from being settled.

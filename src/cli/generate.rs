@@ -19,7 +19,7 @@ pub fn man(dir: Option<&Path>) -> Exit {
         None => first_page().map_err(|error| error.to_string()).map(|page| print(&page)),
     };
     match made {
-        Ok(()) => Exit::Drained,
+        Ok(()) => Exit::Success,
         Err(error) => complain(&format!("error: cannot write the manual: {error}"), Exit::Config),
     }
 }
@@ -51,7 +51,7 @@ pub fn completions(shell: Shell) -> Exit {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut with_values(Args::command()), "tidemill", &mut text);
     print(&String::from_utf8_lossy(&text));
-    Exit::Drained
+    Exit::Success
 }
 
 /// The command with the values of its options, for completion alone: the configuration checks them, and

@@ -44,7 +44,7 @@ pub fn history(options: &History) -> anyhow::Result<Exit> {
             break;
         }
     }
-    Ok(Exit::Drained)
+    Ok(Exit::Success)
 }
 
 /// Parses the value of `--since`, a time or a duration before now, to nanoseconds since the epoch.

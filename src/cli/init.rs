@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::{complain, print};
+use super::{complain, notify, print};
 use crate::error::Exit;
 
 /// The annotated default; a test loads it.
@@ -16,7 +16,7 @@ const ANNOTATED: &str = include_str!("../../config/tidemill.toml");
 pub fn init(file: Option<&Path>) -> Exit {
     let Some(path) = file.filter(|path| *path != Path::new("-")) else {
         print(ANNOTATED);
-        return Exit::Drained;
+        return Exit::Success;
     };
     let written = OpenOptions::new()
         .write(true)
@@ -26,10 +26,9 @@ pub fn init(file: Option<&Path>) -> Exit {
     match written {
         Ok(()) => {
             let path = path.display();
-            complain(
-                &format!("{path} is written: edit it, then `tidemill check --config {path}`"),
-                Exit::Drained,
-            )
+            let next = format!("`tidemill check --config {path}`");
+            notify(&format!("{path} is written: edit it, then {next}"));
+            Exit::Success
         }
         Err(error) => {
             let is_taken = error.kind() == io::ErrorKind::AlreadyExists;

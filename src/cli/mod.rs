@@ -39,7 +39,7 @@ use crate::{config, error::Exit, exec, hooks, ledger, observe, patience, service
 pub fn main() -> Exit {
     let exit = command();
     match PRINT_FAILED.get() {
-        Some(error) if exit == Exit::Drained => {
+        Some(error) if exit == Exit::Success => {
             complain(&format!("error: cannot write the output: {error}"), Exit::Storage)
         }
         _ => exit,
@@ -54,7 +54,7 @@ fn command() -> Exit {
         Err(error) => {
             // Help and version are no errors. A closed output is ignored.
             drop(error.print());
-            return if error.use_stderr() { Exit::Usage } else { Exit::Drained };
+            return if error.use_stderr() { Exit::Usage } else { Exit::Success };
         }
     };
     match args.command {
@@ -88,7 +88,7 @@ fn command() -> Exit {
         Command::ExecProgram => exec::program_main(),
         Command::Look { path } => {
             if patience::is_available(&path) {
-                Exit::Drained
+                Exit::Success
             } else {
                 Exit::Storage
             }
@@ -161,9 +161,15 @@ fn report_problems(problems: &config::Diagnostics) -> Exit {
     complain(&problems.report(observe::is_coloured()), exit)
 }
 
+/// Prints an error to the standard error, and returns the exit code that goes with it.
 fn complain(text: &str, exit: Exit) -> Exit {
-    observe::write_lines(format!("{text}\n").as_bytes());
+    notify(text);
     exit
+}
+
+/// Prints to the standard error.
+fn notify(text: &str) {
+    observe::write_message(format!("{text}\n").as_bytes());
 }
 
 /// The error of the standard output, for the exit code of the command.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde_json::json;
 
-use super::{args::Plan, print, report_problems};
+use super::{args::Plan, notify, print, report_problems};
 use crate::{
     config::{self, Config},
     error::Exit,
@@ -44,7 +44,7 @@ pub fn plan(Plan { run, json, all }: Plan) -> anyhow::Result<Exit> {
             Err((path, error)) => {
                 unreadable += 1;
                 let whole = pipeline.input.join(path);
-                super::complain(&format!("{}: {error}", display_path(&whole)), Exit::Drained);
+                notify(&format!("{}: {error}", display_path(&whole)));
             }
         })?;
     }
@@ -54,7 +54,7 @@ pub fn plan(Plan { run, json, all }: Plan) -> anyhow::Result<Exit> {
     let is_quarantined =
         [Fate::Quarantine, Fate::Quarantined].iter().any(|fate| counts.contains_key(fate.as_str()));
     Ok(match (unreadable, is_quarantined) {
-        (0, false) => Exit::Drained,
+        (0, false) => Exit::Success,
         (0, true) => Exit::Quarantined,
         _ => Exit::WorkLeft,
     })

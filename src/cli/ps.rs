@@ -31,7 +31,7 @@ pub fn ps() -> Exit {
     let lines = table(rows);
     let line = |line: &String| columns.map_or_else(|| line.clone(), |most| cut(line, most)) + "\n";
     print(&lines.iter().map(line).collect::<String>());
-    Exit::Drained
+    Exit::Success
 }
 
 fn row(service: &Service) -> Row {

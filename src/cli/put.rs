@@ -38,7 +38,7 @@ pub fn put(options: &Put) -> anyhow::Result<Exit> {
     let directory = directory(options)?;
     let outcomes = options.wait.then(|| Outcomes::open(options, &directory)).transpose()?;
     let original = if options.moves { Original::Remove } else { Original::Keep };
-    let mut exit = Exit::Drained;
+    let mut exit = Exit::Success;
     let mut put = Vec::new();
     for file in &options.files {
         match deliver(file, &directory, options.name.as_deref(), original) {
@@ -53,7 +53,7 @@ pub fn put(options: &Put) -> anyhow::Result<Exit> {
     for (path, delivered) in put.iter().filter(|_| outcomes.is_some()) {
         let Some(outcomes) = &outcomes else { break };
         let ended = outcomes.wait(path, delivered, deadline)?;
-        exit = if exit == Exit::Drained { ended } else { exit };
+        exit = if exit == Exit::Success { ended } else { exit };
     }
     Ok(exit)
 }
@@ -201,7 +201,7 @@ fn report(record: &Record, dirs: &PipelineDirs, path: &Path) -> Exit {
         (_, Some(output)) => {
             let output = dirs.output.join(&output.path);
             print(&format!("{shown}: published as {}\n", display_path(&output)));
-            Exit::Drained
+            Exit::Success
         }
     }
 }

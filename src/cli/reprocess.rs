@@ -35,7 +35,7 @@ pub fn reprocess(options: &Reprocess) -> anyhow::Result<Exit> {
             print(&format!("{} {verb} not in the input any more\n", files(summary.gone)));
         }
         request_rescan(&state.control());
-        return Ok(Exit::Drained);
+        return Ok(Exit::Success);
     }
     let pipelines = config.map(|config| config.pipelines).unwrap_or_default();
     let mut failed = 0;
@@ -58,5 +58,5 @@ pub fn reprocess(options: &Reprocess) -> anyhow::Result<Exit> {
         let what = "cannot be processed again";
         return Err(NotAll { failed, all: options.paths.len(), what }.into());
     }
-    Ok(Exit::Drained)
+    Ok(Exit::Success)
 }

@@ -51,7 +51,7 @@ pub fn requeue(options: &Requeue) -> anyhow::Result<Exit> {
         let what = "could not be put back";
         return Err(NotAll { failed, all: wanted.len(), what }.into());
     }
-    Ok(Exit::Drained)
+    Ok(Exit::Success)
 }
 
 fn find(quarantined: &[Quarantined], path: &Path) -> anyhow::Result<Quarantined> {

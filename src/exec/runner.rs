@@ -21,7 +21,7 @@ pub fn main() -> Exit {
     // The service follows the signals that are sent to its process group or control group.
     let _signals = Signals::register();
     let served = io::stdin().as_fd().try_clone_to_owned().and_then(|socket| serve(&socket));
-    if served.is_ok() { Exit::Drained } else { Exit::Internal }
+    if served.is_ok() { Exit::Success } else { Exit::Internal }
 }
 
 fn serve(socket: &OwnedFd) -> io::Result<()> {

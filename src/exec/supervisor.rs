@@ -49,7 +49,7 @@ pub fn main() -> Exit {
     });
     // Without a report nobody waits for one.
     let sent = report.map(|report| messages::send(control.as_fd(), &report, &[]));
-    if sent.is_some_and(|sent| sent.is_err()) { Exit::Internal } else { Exit::Drained }
+    if sent.is_some_and(|sent| sent.is_err()) { Exit::Internal } else { Exit::Success }
 }
 
 /// Returns the report, or `None` if nobody waits for it any more.

@@ -32,7 +32,8 @@ pub use copy::{content_hash, copy, have_same_content};
 pub use dir::{Dir, FileMetadata, Kind, directory_at, identity_of, metadata_of};
 pub use extended::{ExtendedAttributes, remove_acl};
 pub use filesystem::{
-    DirtyPages, boot_id, is_mount, is_network, is_remote, prefers_syncfs, sync_file_system,
+    DirtyPages, boot_id, free_bytes, is_mount, is_network, is_remote, prefers_syncfs,
+    sync_file_system,
 };
 pub use kernel_io::{advise_sequential, copy_range, has_hole, share_content, start_writeback};
 pub use lease::{Writers, check_writers};

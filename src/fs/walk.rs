@@ -5,7 +5,10 @@ use std::{
     io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use rustix::fs::FileType;
@@ -34,6 +37,8 @@ pub struct Walk {
     avoided_paths: Vec<PathBuf>,
     /// Listed directories that were gone when they were opened, since the last [`Self::take_gone`].
     gone_paths: Vec<PathBuf>,
+    /// Grows with each directory that is opened.
+    progress: Option<Arc<AtomicU64>>,
 }
 
 impl Walk {
@@ -47,7 +52,14 @@ impl Walk {
             avoided: Arc::new([]),
             avoided_paths: Vec::new(),
             gone_paths: Vec::new(),
+            progress: None,
         }
+    }
+
+    /// Returns the same walk, which counts the directories that it opens.
+    #[must_use]
+    pub fn counting(self, progress: Arc<AtomicU64>) -> Self {
+        Self { progress: Some(progress), ..self }
     }
 
     /// Returns the same walk, which does not enter these directories below its root.
@@ -81,6 +93,9 @@ impl Walk {
 
     fn open_next(&mut self) -> Option<Result<(), (PathBuf, io::Error)>> {
         let path = self.pending.pop()?;
+        if let Some(progress) = &self.progress {
+            progress.fetch_add(1, Ordering::Relaxed);
+        }
         let opened = self.root.open_beneath(&path);
         if opened.as_ref().is_ok_and(|dir| self.is_avoided(&path, dir)) {
             self.avoided_paths.push(path);

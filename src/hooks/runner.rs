@@ -38,7 +38,7 @@ pub fn main() -> Exit {
     let served = runtime.block_on(serve(socket));
     // Do not wait for a pending name lookup.
     runtime.shutdown_background();
-    if served.is_ok() { Exit::Drained } else { Exit::Internal }
+    if served.is_ok() { Exit::Success } else { Exit::Internal }
 }
 
 /// Replaces this process by the command, which the kernel kills when its parent exits.

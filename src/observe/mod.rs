@@ -45,6 +45,7 @@ pub use status::{
 };
 pub use stderr::{
     flush as flush_logs, start_thread as detach_logs, wait as wait_for_logs, write_lines,
+    write_message,
 };
 pub use sync_kind::SyncKind;
 pub use time_series::Point;

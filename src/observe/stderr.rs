@@ -54,6 +54,17 @@ pub fn write_lines(lines: &[u8]) {
     STDERR.add(lines);
 }
 
+/// Writes these lines of a command, which ends then. Waits for the reader, for at most
+/// [`limits::LOG_FLUSH_TIMEOUT`].
+pub fn write_message(lines: &[u8]) {
+    if STDERR.lock().has_thread {
+        write_lines(lines);
+        flush();
+    } else {
+        write_through(stderr().as_fd(), lines, limits::LOG_FLUSH_TIMEOUT);
+    }
+}
+
 /// Waits until everything is written, for at most [`limits::LOG_FLUSH_TIMEOUT`], so that a stalled
 /// reader does not delay the exit.
 pub fn flush() {
@@ -105,7 +116,7 @@ impl Lines {
         let mut state = self.lock();
         if !state.has_thread {
             drop(state);
-            if !write_through(stderr().as_fd(), lines) {
+            if !write_through(stderr().as_fd(), lines, Duration::ZERO) {
                 self.lock().dropped += 1;
                 metrics::counter!(names::LOG_DROPPED).increment(1);
             }
@@ -194,22 +205,21 @@ impl Writer {
 /// The most that a pipe takes without waiting once it can be written to (`PIPE_BUF`, pipe(7)).
 const PIPE_BYTES: usize = 4096;
 
-/// Writes to standard error, which may be closed, as far as its reader has made room; returns whether that
-/// was enough. A supervisor may pass on a pipe that its reader left full.
-fn write_through(to: BorrowedFd<'_>, bytes: &[u8]) -> bool {
-    bytes.chunks(PIPE_BYTES).all(|part| {
-        let has_room = has_room(to);
-        if has_room {
-            write_all(to, part).ok();
-        }
-        has_room
-    })
+/// Writes to standard error, which may be closed, as far as its reader makes room within this time for each
+/// part; returns whether that was enough. A supervisor may pass on a pipe that its reader left full.
+fn write_through(to: BorrowedFd<'_>, bytes: &[u8], patience: Duration) -> bool {
+    bytes.chunks(PIPE_BYTES).all(|part| has_room(to, patience) && write_all(to, part).is_ok())
 }
 
 /// Checks whether a write does not wait. One that fails does not wait either.
-fn has_room(to: BorrowedFd<'_>) -> bool {
-    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut [PollFd::from_borrowed_fd(to, PollFlags::OUT)], Some(&at_once)) != Ok(0)
+fn has_room(to: BorrowedFd<'_>, patience: Duration) -> bool {
+    let timeout = Timespec::try_from(patience).ok();
+    loop {
+        match poll(&mut [PollFd::from_borrowed_fd(to, PollFlags::OUT)], timeout.as_ref()) {
+            Err(Errno::INTR) => {}
+            found => return found != Ok(0),
+        }
+    }
 }
 
 /// Writes to the descriptor directly: the standard library's lock would block other threads. Returns an
@@ -264,13 +274,13 @@ mod tests {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let (mut line, mut written) = ([b'x'; 6000], 0);
         line[5999] = b'\n';
-        while write_through(writer.as_fd(), &line) {
+        while write_through(writer.as_fd(), &line, Duration::ZERO) {
             written += 1;
         }
         assert!(written > 5, "{written} lines");
         let mut text = vec![0; 24_000];
         reader.read_exact(&mut text).unwrap();
-        assert!(write_through(writer.as_fd(), &line), "it has room again");
+        assert!(write_through(writer.as_fd(), &line, Duration::ZERO), "it has room again");
     }
 
     #[test]

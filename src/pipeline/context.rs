@@ -1,6 +1,7 @@
 //! The state that all jobs of one configured pipeline share.
 
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
@@ -11,7 +12,7 @@ use std::{
 use crate::{
     config,
     fs::NodeId,
-    ledger::{self, Ledger, PipelineId, RecordId},
+    ledger::{self, Ledger, PipelineEnd, PipelineId, Record, RecordId},
     observe::{PipelineMeter, Tracer, display_path},
     pipeline::{
         circuit_breaker::CircuitBreaker, in_commit::InCommit, operator_pause::OperatorPause,
@@ -21,6 +22,7 @@ use crate::{
     protocol::{self, SharedOutcomeLog},
     sink::Sink,
     source::{Targets, successions::Successions},
+    sync::Mutex,
 };
 
 /// The most by which a file system's clock may be behind this machine's.
@@ -51,6 +53,8 @@ pub struct Context {
     pub targets: Arc<Targets>,
     /// Whether there is a record that only recovery can finish.
     has_unfinished: AtomicBool,
+    /// Unfinished records that were logged.
+    deferred: Mutex<HashSet<RecordId>>,
     /// Whether the kernel denied a look for a file's writers.
     writers_denied: AtomicBool,
     lost_names: AtomicU64,
@@ -104,6 +108,7 @@ impl Context {
             own_paths,
             targets: Arc::new(targets),
             has_unfinished: AtomicBool::new(false),
+            deferred: Mutex::default(),
             writers_denied: AtomicBool::new(false),
             lost_names: AtomicU64::new(0),
             successions,
@@ -116,12 +121,19 @@ impl Context {
         &self.config.name
     }
 
-    /// Remembers that a source has an unfinished record, and logs the first one: its output waited for
-    /// its acknowledgement when a reload stopped its pipeline.
-    pub fn defer_unfinished(&self, source: &Path) {
-        if !self.set_unfinished() {
-            tracing::warn!(event = "file.deferred", pipeline = %self.config.name, source = %display_path(source), "earlier output not acknowledged, deferred to the next start");
+    /// Remembers an unfinished record, which only recovery can finish, and logs it once: files under its name
+    /// wait for that.
+    pub fn note_deferred(&self, record: &Record) {
+        self.set_unfinished();
+        if self.deferred.lock().insert(record.id) {
+            tracing::warn!(event = "file.deferred", pipeline = %self.config.name, source = %display_path(&record.source), record = record.id, "output not acknowledged, deferred to the next start");
         }
+    }
+
+    /// Records another directory as an end of the pipeline: recovery would take it for one that is not mounted.
+    /// Where that fails, the next start does it.
+    pub fn note_root(&self, end: PipelineEnd, inode: u64) {
+        drop(self.ledger.note_root_inode(self.id, end, inode));
     }
 
     /// Logs the first file whose writers the kernel does not report to this process.

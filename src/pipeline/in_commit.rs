@@ -84,13 +84,9 @@ pub enum EarlierJob {
 pub struct CommitGuard {
     table: InCommit,
     key: Key,
-}
-
-impl CommitGuard {
-    /// Keeps the entry until the process ends: only recovery can finish the job of the source.
-    pub fn keep(self) {
-        std::mem::forget(self);
-    }
+    /// Whether the output has an intent, which only recovery can finish if the job is dropped: then the
+    /// entry stays until the process ends.
+    pub has_intent: bool,
 }
 
 impl InCommit {
@@ -103,13 +99,13 @@ impl InCommit {
     pub fn begin(&self, source: Fingerprint) -> CommitGuard {
         let key = Key::of(&source);
         *self.lock().committing.entry(key).or_default() += 1;
-        CommitGuard { table: self.clone(), key }
+        CommitGuard { table: self.clone(), key, has_intent: false }
     }
 
     /// Records that the name of an acknowledged output's source is gone, or belongs to another file,
     /// since `gone_ns` at the latest: the change time of its directory, by the file system's clock. The
-    /// table keeps at most [`limits::RENAMED_MAX`] of these, and those that await their disposal the
-    /// longest: most others never reappear.
+    /// table keeps at most [`limits::RENAMED_MAX`] of these, most of which never reappear, and as many that
+    /// await their disposal.
     pub fn renamed(&self, record: &Record, gone_ns: i64) {
         let key = Key::of(&record.identity);
         self.forget(&record.identity);
@@ -117,11 +113,15 @@ impl InCommit {
         let number = table.next;
         table.next += 1;
         table.renamed.insert(key, Renamed { record: record.clone(), gone_ns, number });
-        table.order.insert((gone_ns == AWAITS_DISPOSAL, number), key);
-        if table.order.len() > limits::RENAMED_MAX
-            && let Some((_, oldest)) = table.order.pop_first()
+        let awaits = gone_ns == AWAITS_DISPOSAL;
+        table.order.insert((awaits, number), key);
+        let of_its_kind = (awaits, 0)..=(awaits, u64::MAX);
+        if table.order.range(of_its_kind.clone()).count() > limits::RENAMED_MAX
+            && let Some((oldest, key)) =
+                table.order.range(of_its_kind).next().map(|(a, b)| (*a, *b))
         {
-            table.renamed.remove(&oldest);
+            table.order.remove(&oldest);
+            table.renamed.remove(&key);
         }
     }
 
@@ -160,6 +160,9 @@ impl InCommit {
 
 impl Drop for CommitGuard {
     fn drop(&mut self) {
+        if self.has_intent {
+            return;
+        }
         if let Entry::Occupied(mut guards) = self.table.lock().committing.entry(self.key) {
             *guards.get_mut() -= 1;
             if *guards.get() == 0 {
@@ -292,5 +295,34 @@ mod tests {
         (0..2 * limits::RENAMED_MAX as u64).for_each(|inode| table.forget(&identity(100 + inode)));
         assert!(table.earlier_job(&renamed).is_none());
         assert!(table.lock().order.is_empty());
+    }
+
+    /// Recovery has yet to finish the output: under another name its source waits.
+    #[test]
+    fn a_job_that_is_dropped_after_its_intent_leaves_its_entry() {
+        let table = InCommit::default();
+        let mut guard = table.begin(identity(7));
+        guard.has_intent = true;
+        drop(guard);
+        assert!(matches!(table.earlier_job(&metadata(identity(7))), Some(EarlierJob::Committing)));
+        let mut withdrawn = table.begin(identity(8));
+        withdrawn.has_intent = true;
+        withdrawn.has_intent = false;
+        drop(withdrawn);
+        assert!(table.earlier_job(&metadata(identity(8))).is_none());
+    }
+
+    #[test]
+    fn sources_that_await_disposal_take_no_room_from_renamed_ones() {
+        let table = InCommit::default();
+        (0..2 * limits::RENAMED_MAX as u64)
+            .for_each(|inode| table.awaits_disposal(&record(100 + inode)));
+        for inode in [7, 8] {
+            table.renamed(&record(inode), 70);
+        }
+        for inode in [7, 8] {
+            let found = Fingerprint { changed_ns: 70, ..identity(inode) };
+            assert!(table.earlier_job(&metadata(found)).is_some(), "{inode}");
+        }
     }
 }

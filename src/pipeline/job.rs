@@ -174,6 +174,20 @@ impl Job {
         }
     }
 
+    /// Notes that its output has an intent from here on, or may have.
+    pub fn begin_intent(&mut self) {
+        if let Some(guard) = &mut self.commit {
+            guard.has_intent = true;
+        }
+    }
+
+    /// Notes that its output is acknowledged, or its intent withdrawn.
+    pub fn end_intent(&mut self) {
+        if let Some(guard) = &mut self.commit {
+            guard.has_intent = false;
+        }
+    }
+
     /// Marks the start of the work on its content: from here on a drain waits for it.
     pub fn begin(&mut self) {
         self.ticket.begin();

@@ -1,7 +1,5 @@
 //! The end of a held source, after which it is gone from the input or has its name again.
 
-use std::io::ErrorKind;
-
 use crate::{
     fingerprint::Fingerprint,
     ledger::{OpenWork, Record, Session},
@@ -18,15 +16,16 @@ pub fn take_source(
     wanted: &TakeRequest<'_>,
 ) -> Result<TakeResult> {
     let work = session.begin_work();
-    let taken = input.take(wanted);
-    if let Err(SourceError { source, .. }) = &taken
-        && matches!(source.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
-    {
-        // A rename that is refused takes nothing. After another error it may have the private name.
-        work.end();
-        return taken;
+    match input.take(wanted) {
+        Ok(taken) => Ok(tracked(taken, work)),
+        Err(error) => {
+            // After an error it may have the private name.
+            if !input.may_hold(wanted) {
+                work.end();
+            }
+            Err(error)
+        }
     }
-    Ok(tracked(taken?, work))
 }
 
 /// A held source whose private name makes the stop unclean.

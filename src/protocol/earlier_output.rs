@@ -35,6 +35,8 @@ pub fn is_same_source(
             let born_ns = match input.born_ns(&record.source) {
                 // It lost its name since it was read.
                 Err(error) if error.source.kind() == io::ErrorKind::NotFound => None,
+                // FAT has a finer time of creation than of change.
+                _ if input.may_renumber() => None,
                 born_ns => born_ns.map_err(|error| error.source)?,
             };
             Ok(born_ns.is_none_or(|born_ns| born_ns <= record.identity.changed_ns))

@@ -219,8 +219,11 @@ pub fn classify(
             let latest_ns = record.at_ns.max(record.identity.changed_ns);
             is_removed || born_ns().is_some_and(|born_ns| born_ns > latest_ns)
         }
-        // It was removed in this boot; the metadata of a new delivery can be equal by chance.
-        PriorOutcome::RetryDispose => is_removed,
+        // It was removed in this boot; the metadata of a new delivery can be equal by chance. A disk that
+        // lost power without this machine has the old one again.
+        PriorOutcome::RetryDispose => {
+            is_removed && born_ns().is_none_or(|born_ns| born_ns > record.identity.changed_ns)
+        }
         // A server or a disk may lose power without this machine.
         PriorOutcome::RolledBack => {
             is_removed && found.device == record.identity.device && born_ns().is_some()

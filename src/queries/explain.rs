@@ -211,6 +211,14 @@ fn as_source(
     let found = known_identity(record, seen.identity, input.may_renumber());
     let outcome = classify(ledger, record, &found, &on_success, born_ns);
     let (state, next) = state_and_next(outcome, record.is_some());
+    let is_other = |record: &Record| !seen.identity.matches_content(&record.identity);
+    let (state, next) = match (outcome, record) {
+        (PriorOutcome::Unfinished, Some(record)) if is_other(record) => (
+            "waits for the output of the file before it under this name",
+            "that is finished now, or by the next start of the service",
+        ),
+        _ => (state, next),
+    };
     let mut explanation = Explanation::new(state).and(past);
     if outcome == PriorOutcome::New {
         explanation.waits_in = Some(roots.name.clone());

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Action, Error, IntentFacts, OpenedDirs, Quarantines, Summary, SweptInputs, Unconfirmed,
-    mounts::{End, is_unmounted},
+    mounts::{self, End, is_unmounted},
 };
 use crate::{
     config, failpoint, fs,
@@ -259,7 +259,7 @@ fn split_by_input(
         .partition(|record| is_kept(record) || !unmounted.contains(&record.pipeline));
     for roots in unreachable.iter().filter_map(|record| context.roots.get(&record.pipeline)) {
         let input = roots.input.path();
-        tracing::warn!(event = "recovery.deferred", pipeline = %roots.name, input = %display_path(input), "input replaced by an empty directory, disposal deferred");
+        tracing::warn!(event = "recovery.deferred", pipeline = %roots.name, input = %display_path(input), hint = mounts::HINT, "input replaced by an empty directory, disposal deferred");
     }
     Ok((disposable, unreachable))
 }

@@ -28,7 +28,8 @@ pub(super) fn is_unmounted(
     Ok(match end {
         End::Input(input) => recorded(PipelineEnd::Input)?.is_some_and(|recorded| {
             let root = input.metadata();
-            root.is_ok_and(|root| root.identity.inode != recorded) && input.is_empty()
+            let is_another = root.is_ok_and(|root| root.identity.inode != recorded);
+            is_another && !input.may_renumber() && input.is_empty()
         }),
         End::Output(sink) => {
             recorded(PipelineEnd::Output)?.is_some_and(|recorded| sink.is_unmounted(recorded))

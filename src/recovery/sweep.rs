@@ -22,7 +22,7 @@ use crate::{
     observe::display_path,
     policy::OnSuccess,
     sink::{self, Sink, Swept},
-    source::{Leftover, Source, SourceError},
+    source::{Leftover, SourceError},
 };
 
 /// What to search.
@@ -51,8 +51,16 @@ pub fn sweep(
     let configured = pipelines.iter().map(|pipeline| (&*pipeline.output, &*pipeline.name));
     let outputs: BTreeMap<&Path, &str> =
         unfinished.values().map(|dirs| (&*dirs.output, &*dirs.name)).chain(configured).collect();
+    let known = known_pipelines(ledger, &request)?;
     for (root, name) in &outputs {
-        sweep_output(open_sink(name, root), root, &intended, summary);
+        let sink = open_sink(name, root);
+        if let Ok(sink) = &sink
+            && is_away(ledger, &known, (root, End::Output(&**sink)))?
+        {
+            defer_unmounted(root, summary);
+        } else {
+            sweep_output(sink, root, &intended, summary);
+        }
     }
     let mut temps: BTreeSet<(&Path, Root)> = pipelines
         .iter()
@@ -84,9 +92,8 @@ pub fn sweep(
     let mut swept = SweptInputs::default();
     for root in inputs {
         match open_input(root, &instance) {
-            Ok(input) if is_away(ledger, &*input)? => {
-                tracing::warn!(event = "recovery.deferred", input = %display_path(root), hint = mounts::HINT, "input replaced by an empty directory, search deferred");
-                summary.deferred += 1;
+            Ok(input) if is_away(ledger, &known, (root, End::Input(&*input)))? => {
+                defer_unmounted(root, summary);
             }
             Ok(input) => {
                 let context = SweepContext { ledger, quarantines, pipelines, input: &*input };
@@ -98,13 +105,37 @@ pub fn sweep(
     Ok(swept)
 }
 
-/// Checks whether an input is not mounted, by any of its pipelines.
-fn is_away(ledger: &dyn Ledger, input: &dyn Source) -> ledger::Result<bool> {
-    let has_input = |roots: &PipelineDirs| roots.input == input.path();
-    let mut pipelines = ledger.roots()?.into_iter().filter(has_input);
-    pipelines.try_fold(false, |is_away, roots| {
-        Ok(is_away || is_unmounted(ledger, roots.id, End::Input(input))?)
-    })
+/// Returns the pipelines of the ledger that are configured or have unfinished records. Of another one the
+/// directories may have been replaced long ago.
+fn known_pipelines(
+    ledger: &dyn Ledger,
+    request: &SweepRequest<'_>,
+) -> ledger::Result<Vec<PipelineDirs>> {
+    let is_configured = |dirs: &PipelineDirs| {
+        let has_dirs = |one: &Pipeline| one.input == dirs.input && one.output == dirs.output;
+        request.pipelines.iter().any(has_dirs)
+    };
+    let mut known = ledger.roots()?;
+    known.retain(|dirs| request.unfinished.contains_key(&dirs.id) || is_configured(dirs));
+    Ok(known)
+}
+
+/// Checks whether a directory is not mounted, by any of its pipelines.
+fn is_away(
+    ledger: &dyn Ledger,
+    known: &[PipelineDirs],
+    (root, end): (&Path, End<'_>),
+) -> ledger::Result<bool> {
+    let mut of_root = known.iter().filter(|dirs| match end {
+        End::Input(_) => dirs.input == root,
+        End::Output(_) => dirs.output == root,
+    });
+    of_root.try_fold(false, |is_away, dirs| Ok(is_away || is_unmounted(ledger, dirs.id, end)?))
+}
+
+fn defer_unmounted(root: &Path, summary: &mut Summary) {
+    tracing::warn!(event = "recovery.deferred", path = %display_path(root), hint = mounts::HINT, "replaced by an empty directory, search deferred");
+    summary.deferred += 1;
 }
 
 /// Returns the archive of an unfinished record, which may no longer be configured.

@@ -58,7 +58,7 @@ impl ServiceError {
             | Self::NoSpace(_)
             | Self::LedgerBusy(_)
             | Self::StartCut => Exit::WorkLeft,
-            Self::Stopping => Exit::Drained,
+            Self::Stopping => Exit::Success,
         }
     }
 

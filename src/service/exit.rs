@@ -253,7 +253,7 @@ fn exit_code(outcome: Option<&RunOutcome>, storage_failed: bool, unfinished: u64
     if unfinished > 0 || drained.gave_up || !report.is_clean() {
         return Exit::WorkLeft;
     }
-    if *in_quarantine > 0 { Exit::Quarantined } else { Exit::Drained }
+    if *in_quarantine > 0 { Exit::Quarantined } else { Exit::Success }
 }
 
 #[cfg(test)]

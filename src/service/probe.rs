@@ -67,7 +67,7 @@ pub fn pipeline(config: &Pipeline, instance: &NodeId) -> Result<(), ServiceError
 /// Describes each directory of a configuration, for `tidemill check --probe`.
 pub fn report(config: &Config) -> (String, Exit) {
     let mut text = String::new();
-    let mut exit = Exit::Drained;
+    let mut exit = Exit::Success;
     let instance = NodeId::new("probe");
     for pipeline in &config.pipelines {
         for (role, path) in directories(pipeline) {

@@ -113,6 +113,11 @@ pub trait Sink: Send + Sync + Debug {
         Ok(())
     }
 
+    /// Returns the inode of its root if that was replaced since the last call.
+    fn take_replaced(&self) -> Option<u64> {
+        None
+    }
+
     /// Checks whether its root has another inode than this and no file, as a mount point without its mount.
     fn is_unmounted(&self, _inode: u64) -> bool {
         false

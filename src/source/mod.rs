@@ -131,6 +131,12 @@ pub trait Source: Send + Sync + Debug {
     /// gets its name back.
     fn take(&self, wanted: &TakeRequest<'_>) -> Result<TakeResult>;
 
+    /// Checks whether [`Self::take`], which failed, may have taken the source: it has its private name, or
+    /// that cannot be looked up.
+    fn may_hold(&self, _wanted: &TakeRequest<'_>) -> bool {
+        false
+    }
+
     /// Checks that the input's root and the archive permit a disposal: makes, renames and removes a file
     /// in each. Where it succeeds, an error of the disposal is one of the file. A source without
     /// directories permits every disposal.

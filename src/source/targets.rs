@@ -13,10 +13,17 @@ use crate::{
     sync::Mutex,
 };
 
-/// The device of each archive and quarantine, from the opening of the pipeline on, and otherwise from its
+/// The file system of each archive and quarantine, from the opening of the pipeline on, and otherwise from its
 /// first use.
 #[derive(Debug, Default)]
-pub struct Targets(Mutex<HashMap<PathBuf, u64>>);
+pub struct Targets(Mutex<HashMap<PathBuf, Mounted>>);
+
+#[derive(Clone, Debug)]
+struct Mounted {
+    device: u64,
+    /// The directory at which it is mounted; it may have another device number when it is mounted again.
+    at: PathBuf,
+}
 
 impl Targets {
     /// Returns the targets with these directories, as far as they exist. Blocks while their file systems
@@ -45,11 +52,17 @@ impl Targets {
     /// may replace it on its file system, or mount another one.
     pub fn check(&self, dir: &Path, found: &Dir, at: &Path) -> io::Result<()> {
         let device = found.id()?.device;
-        let known = self.0.lock().get(dir).copied();
-        if known.is_some_and(|known| known != device) && !fs::is_mount(at)? {
-            return Err(of_target(rustix::io::Errno::NODEV.into()));
+        let known = self.0.lock().get(dir).cloned();
+        match known {
+            Some(known) if known.device == device => return Ok(()),
+            Some(known) if !fs::is_mount(at)? && !fs::is_mount(&known.at)? => {
+                return Err(of_target(rustix::io::Errno::NODEV.into()));
+            }
+            _ => {}
         }
-        self.0.lock().insert(dir.to_path_buf(), device);
+        let is_mount = |above: &&Path| fs::is_mount(above).unwrap_or(false);
+        let at = at.ancestors().find(is_mount).unwrap_or(Path::new("/")).to_path_buf();
+        self.0.lock().insert(dir.to_path_buf(), Mounted { device, at });
         Ok(())
     }
 }

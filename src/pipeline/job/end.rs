@@ -71,12 +71,17 @@ pub enum DeferReason {
     Replaced,
     /// Storage is unavailable.
     Storage,
+    /// The output of the file before it under its name is not acknowledged.
+    Unacknowledged,
 }
 
 impl DeferReason {
-    /// Checks whether its producer may not have finished the file.
+    /// Checks whether the file may not be finished by its producer, or by this service under its name.
     #[must_use]
     pub const fn is_unfinished_source(self) -> bool {
-        matches!(self, Self::Busy | Self::Unsure | Self::Unseen | Self::Changed)
+        matches!(
+            self,
+            Self::Busy | Self::Unsure | Self::Unseen | Self::Changed | Self::Unacknowledged
+        )
     }
 }

@@ -151,26 +151,17 @@ impl Claim {
                 let path = job.source_path();
                 return Err(Box::new(job.fail(ClaimError::NotMoved { path, reason })));
             }
-            (PriorOutcome::Unfinished, _) => {
-                job.context.defer_unfinished(&job.path);
+            // Its mark may be postponed, as the ledger was busy or its disk full.
+            (PriorOutcome::Unfinished, Some(record))
+                if context.ledger.session().is_of_this_run(record.id) =>
+            {
+                job.defer(limits::BUSY_RECHECK_DELAY, DeferReason::Unacknowledged);
+            }
+            (PriorOutcome::Unfinished, Some(record)) => {
+                job.context.note_deferred(&record);
                 job.end(JobEnd::Skipped, 0);
             }
-            (outcome, record) => {
-                let transforms =
-                    record.and_then(|record| record.output).map(|output| output.transforms);
-                let is_other = |transforms: &String| {
-                    !transforms.is_empty()
-                        && *transforms != job.context.config.transforms.recorded()
-                };
-                if outcome == PriorOutcome::Done
-                    && job.origin != DiscoveredBy::Again
-                    && transforms.as_ref().is_some_and(is_other)
-                {
-                    job.context.meter.skipped_for_other_transforms();
-                }
-                tracing::debug!(event = "file.unchanged", pipeline = %job.context.name(), source = %crate::observe::display_path(&job.path), ?outcome, "nothing to do");
-                job.end(JobEnd::Skipped, 0);
-            }
+            (outcome, record) => end_unchanged(job, outcome, record),
         }
         Ok(None)
     }
@@ -192,6 +183,22 @@ impl Claim {
             }
         }
     }
+}
+
+/// Ends the job of a file for which nothing is to be done.
+fn end_unchanged(job: Job, outcome: PriorOutcome, record: Option<Record>) {
+    let transforms = record.and_then(|record| record.output).map(|output| output.transforms);
+    let is_other = |transforms: &String| {
+        !transforms.is_empty() && *transforms != job.context.config.transforms.recorded()
+    };
+    if outcome == PriorOutcome::Done
+        && job.origin != DiscoveredBy::Again
+        && transforms.as_ref().is_some_and(is_other)
+    {
+        job.context.meter.skipped_for_other_transforms();
+    }
+    tracing::debug!(event = "file.unchanged", pipeline = %job.context.name(), source = %crate::observe::display_path(&job.path), ?outcome, "nothing to do");
+    job.end(JobEnd::Skipped, 0);
 }
 
 /// Opens the source; `None` if the job ended because it is gone, not a file, or being written.

@@ -183,6 +183,8 @@ fn a_file_that_comes_after_its_namesake_was_removed_is_new() {
         (&of_this_boot, State::Published, READ, Some(66), Is::RetryDispose),
         // All its metadata is that of its namesake, by chance.
         (&of_this_boot, State::Done, READ, None, Is::New),
+        (&of_this_boot, State::Done, READ, Some(61), Is::New),
+        (&of_this_boot, State::Done, READ, Some(60), Is::RetryDispose),
         (&of_another_boot, State::Done, READ, None, Is::RetryDispose),
         (&of_another_boot, State::Done, touched, Some(66), Is::New),
         (&of_another_boot, State::Done, touched, Some(65), Is::MetadataChanged),

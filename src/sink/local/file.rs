@@ -139,15 +139,18 @@ impl LocalFile {
         self.dir.path().join(fs::split(target).1)
     }
 
-    /// Starts the writeback of gathered bytes, so that the final sync finds few dirty pages. An error
-    /// fails the file here, because the sync need not report it.
+    /// Starts the writeback of gathered bytes, so that the final sync finds few dirty pages, and checks the
+    /// free space. An error fails the file here, because the sync need not report it.
     fn start_writeback(&mut self) -> Result<(), Error> {
-        let is_due = self.written - self.writeback_started >= limits::WRITEBACK_BYTES;
-        if is_due && self.shared.durability != Durability::None {
+        if self.written - self.writeback_started < limits::WRITEBACK_BYTES {
+            return Ok(());
+        }
+        self.shared.free_space.check_now(&self.dir).map_err(self.failed(ErrorKind::Write))?;
+        if self.shared.durability != Durability::None {
             let started = self.temp().and_then(|temp| fs::start_writeback(temp.file()));
             started.map_err(self.failed(ErrorKind::Sync))?;
-            self.writeback_started = self.written;
         }
+        self.writeback_started = self.written;
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 mod attributes;
 mod content_check;
 mod file;
+mod free_space;
 mod group_sync;
 mod moved;
 mod remains;
@@ -21,6 +22,7 @@ use std::{
 
 use self::{
     file::LocalFile,
+    free_space::FreeSpace,
     group_sync::GroupSync,
     root::{Root, is_gone},
     shared::Shared,
@@ -53,12 +55,13 @@ pub struct Local {
 impl Local {
     /// Opens the directory.
     pub fn open(options: SinkOptions) -> io::Result<Self> {
-        let SinkOptions { pipeline, path, instance, durability, verify, meter } = options;
+        let SinkOptions { pipeline, path, instance, durability, verify, min_free, meter } = options;
         let root = Root::open(&path, Arc::clone(&pipeline))?;
         if durability == Durability::Syncfs && !fs::prefers_syncfs(&*root.dir())? {
             tracing::warn!(event = "storage.limited", %pipeline, "file system does not report errors to syncfs, using fsync");
         }
-        let shared = Arc::new(Shared::new(pipeline, durability, verify, meter));
+        let free_space = FreeSpace::new(min_free);
+        let shared = Arc::new(Shared::new(pipeline, durability, verify, free_space, meter));
         let (pool, group_sync) =
             (SyncPool::new(Arc::clone(&shared)), GroupSync::new(Arc::clone(&shared)));
         Ok(Self { shared, instance, root, pool, group_sync })
@@ -92,6 +95,11 @@ impl Sink for Local {
         target: &Path,
         model: &dyn Fn(&Path) -> Option<FileMetadata>,
     ) -> Result<Box<dyn Writer>, Error> {
+        let at = || self.root.path().join(target);
+        self.shared
+            .free_space
+            .check(&self.root.dir())
+            .map_err(|error| ErrorKind::Write.at(at())(error))?;
         let (parent, _) = fs::split(target);
         let create =
             || self.root.open_below(parent, model).map(|dir| Temp::create(&dir, &self.instance));
@@ -143,6 +151,7 @@ impl Sink for Local {
         let write = || {
             let dir = self.root.reopen()?;
             failpoint::hit("write")?;
+            self.shared.free_space.check_now(&dir)?;
             let temp = Temp::create(&dir, &self.instance)?;
             temp.file().write_all(&vec![0; limits::PROBE_BYTES])?;
             temp.file().sync_data()
@@ -172,7 +181,12 @@ impl Sink for Local {
 
     fn is_unmounted(&self, inode: u64) -> bool {
         let root = self.root.dir();
-        root.id().is_ok_and(|id| id.inode != inode) && remains::is_empty(&root)
+        let is_another = root.id().is_ok_and(|id| id.inode != inode);
+        is_another && !root.may_renumber() && remains::is_empty(&root)
+    }
+
+    fn take_replaced(&self) -> Option<u64> {
+        self.root.take_replaced()
     }
 
     fn sweep(&self, is_live: &dyn Fn(&OsStr) -> bool) -> Swept {

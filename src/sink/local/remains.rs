@@ -10,7 +10,7 @@ use std::{
 use super::file::is_version;
 use crate::{
     failpoint,
-    fs::{self, Dir, FileMetadata, Kind, NodeId, Overwrite, PatientWalk, Walk},
+    fs::{self, Dir, FileMetadata, Kind, NodeId, Overwrite, PatientWalk},
     ledger::Output,
     observe::display_path,
     sink::{Error, ErrorKind, Precondition, Remains, Swept},
@@ -137,16 +137,18 @@ pub fn sweep(root: &Arc<Dir>, instance: &NodeId, is_live: &dyn Fn(&OsStr) -> boo
 
 /// Checks whether there is no file below a root but those of state directories.
 pub fn is_empty(root: &Arc<Dir>) -> bool {
-    let mut walk = Walk::new(Arc::clone(root), PathBuf::new());
-    while let Some(entry) = walk.next() {
-        match entry {
-            Ok(entry) if entry.kind == Kind::Directory => {
-                if fs::is_state_dir(root, &entry.path).unwrap_or(false) {
-                    walk.skip_directory();
-                }
-            }
-            // What cannot be listed may have files.
-            Ok(_) | Err(_) => return false,
+    let mut state_dirs: Vec<PathBuf> = Vec::new();
+    for entry in PatientWalk::start(root) {
+        // What cannot be listed may have files.
+        let Ok(entry) = entry else { return false };
+        if state_dirs.iter().any(|dir| entry.path.starts_with(dir)) {
+            continue;
+        }
+        if entry.kind != Kind::Directory {
+            return false;
+        }
+        if fs::is_state_dir(root, &entry.path).unwrap_or(false) {
+            state_dirs.push(entry.path);
         }
     }
     true

@@ -30,13 +30,16 @@ pub struct Root {
     /// The directories that were synced since the root was opened, so that the names in them that an
     /// earlier run made are durable; at most [`limits::SYNCED_DIRECTORIES_MAX`].
     synced: Mutex<HashSet<PathBuf>>,
+    /// The inode of a root that replaced another one; see [`Self::take_replaced`].
+    replaced: Mutex<Option<u64>>,
 }
 
 impl Root {
     pub fn open(path: &Path, pipeline: Arc<str>) -> io::Result<Self> {
         let dir = Mutex::new(Arc::new(Dir::open(path)?));
         let path = path.to_path_buf();
-        Ok(Self { pipeline, path, dir, below: Mutex::default(), synced: Mutex::default() })
+        let (below, synced, replaced) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Ok(Self { pipeline, path, dir, below, synced, replaced })
     }
 
     pub fn path(&self) -> &Path {
@@ -51,9 +54,20 @@ impl Root {
     /// it, because a missing root may be a missing mount.
     pub fn reopen(&self) -> io::Result<Arc<Dir>> {
         let dir = Arc::new(Dir::open_fresh(&self.path)?);
-        *self.dir.lock() = Arc::clone(&dir);
+        let before = std::mem::replace(&mut *self.dir.lock(), Arc::clone(&dir));
+        let inode = |dir: &Dir| dir.id().map(|id| id.inode);
+        if let (Ok(before), Ok(now)) = (inode(&before), inode(&dir))
+            && before != now
+        {
+            *self.replaced.lock() = Some(now);
+        }
         self.synced().clear();
         Ok(dir)
+    }
+
+    /// Returns the inode of the root if it is another one since the last call.
+    pub fn take_replaced(&self) -> Option<u64> {
+        self.replaced.lock().take()
     }
 
     /// Returns the root that is now at its path: a consumer may take the entire directory and create

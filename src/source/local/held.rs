@@ -86,6 +86,16 @@ pub(super) fn take(
     held.compare(wanted)
 }
 
+/// Checks whether a source may have its private name.
+pub(super) fn may_hold(input: &Dir, wanted: &TakeRequest<'_>, instance: &NodeId) -> bool {
+    let (parent, _) = fs::split(wanted.path);
+    let private = fs::private_name(instance, wanted.id);
+    match input.open_beneath(parent).and_then(|dir| dir.stat_fresh(&private)) {
+        Ok(found) => found.is_some(),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
 /// Checks whether this is the file that was read. The change time counts too: a rewrite that resets the
 /// other times moves it. On some file systems its inode number may be another one.
 fn is_wanted(dir: &Dir, wanted: &TakeRequest<'_>, found: &FileMetadata) -> bool {

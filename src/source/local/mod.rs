@@ -85,7 +85,7 @@ impl Source for Local {
     }
 
     fn is_empty(&self) -> bool {
-        fs::Walk::new(Arc::clone(&self.dir), PathBuf::new()).next().is_none()
+        fs::PatientWalk::start(&self.dir).next().is_none()
     }
 
     fn subscribe(
@@ -136,6 +136,10 @@ impl Source for Local {
 
     fn take(&self, wanted: &TakeRequest<'_>) -> Result<TakeResult> {
         held::take(&self.dir, wanted, (&self.instance, &self.targets)).map_err(self.at(wanted.path))
+    }
+
+    fn may_hold(&self, wanted: &TakeRequest<'_>) -> bool {
+        held::may_hold(&self.dir, wanted, &self.instance)
     }
 
     fn probe_disposal(&self, end: End<'_>) -> Result<()> {

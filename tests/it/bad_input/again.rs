@@ -108,6 +108,23 @@ fn a_numbered_output_is_updated_under_its_name_after_the_other_one_was_taken() {
     assert_eq!(place.published("log.1.zst"), b"day 2, at its end");
 }
 
+/// The mark of the first version waits for the ledger; the second one was skipped until the next scan.
+#[test]
+fn a_new_version_waits_for_the_mark_of_the_one_before_it() {
+    let place = TestDir::new();
+    let running = place.watch_with(&[], "commit::mark=2*return(enospc)");
+    place.put("a", "first");
+    running.until_logged("event=ledger.unavailable");
+    place.put("a", "second");
+    until("the second version", || {
+        place.output().join("a.zst").exists() && place.published("a.zst") == b"second"
+    });
+    let ended = running.stop();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(!ended.stderr.contains("event=file.deferred"), "{ended:?}");
+    assert_eq!(place.history("a").len(), 2);
+}
+
 /// The acknowledged output of the first was replaced.
 #[test]
 fn a_file_that_got_the_inode_of_the_one_before_it_is_another_source() {

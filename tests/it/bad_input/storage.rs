@@ -384,15 +384,17 @@ fn a_source_that_cannot_be_put_back_pauses_by_the_cause_and_is_left_to_the_next_
 #[test]
 fn an_archive_or_a_quarantine_whose_mount_is_gone_pauses_the_pipeline() {
     for (kind, lines, content) in [
-        ("archive", "on_success = \"archive:moved\"", "content"),
-        ("quarantine", "on_success = \"delete\"\nquarantine = \"moved\"", "no archive"),
+        ("archive", "on_success = \"archive:disk/moved\"", "content"),
+        ("quarantine", "on_success = \"delete\"\nquarantine = \"disk/moved\"", "no archive"),
     ] {
         let place = TestDir::new();
         let transform = if kind == "archive" { "zstd" } else { "gunzip" };
         place.configure(&format!("transforms = \"{transform}\"\n{lines}"));
-        let moved = place.root().join("moved");
+        // A directory in the mount, as OPERATIONS recommends.
+        let (disk, moved) = (place.root().join("disk"), place.root().join("disk/moved"));
+        std::fs::create_dir_all(&moved).unwrap();
+        let Some(mount) = Mount::memory(&disk, "1m") else { return };
         std::fs::create_dir(&moved).unwrap();
-        let Some(mount) = Mount::memory(&moved, "1m") else { return };
         let running = place.watch(&["--sandbox", "off"]);
         place.put("first.gz", content);
         until("the first file to be moved", || moved.join("first.gz").exists());
@@ -403,8 +405,12 @@ fn an_archive_or_a_quarantine_whose_mount_is_gone_pauses_the_pipeline() {
         assert!(log.contains("No such device"), "{kind}: {log}");
         assert!(tree(&moved).is_empty(), "{kind}: it is below the mount point");
         assert_eq!(std::fs::read_to_string(place.input().join("second.gz")).unwrap(), content);
-        // Another file system is mounted there on purpose.
-        let Some(_mount) = Mount::memory(&moved, "1m") else { return };
+        // Another file system, with another device number, is mounted there on purpose.
+        let other = place.root().join("other");
+        std::fs::create_dir(&other).unwrap();
+        let Some(_other) = Mount::memory(&other, "1m") else { return };
+        let Some(_mount) = Mount::memory(&disk, "1m") else { return };
+        std::fs::create_dir(&moved).unwrap();
         until("the second file to be moved", || moved.join("second.gz").exists());
         assert_eq!(running.stop().code, 0, "{kind}");
         place.assert_clean();

@@ -15,6 +15,7 @@ pub enum WaitReason {
     Unseen,
     Failed,
     Storage,
+    Unacknowledged,
     StatFailed,
     /// Younger than this `min_age`.
     Young(Duration),
@@ -33,6 +34,9 @@ impl fmt::Display for WaitReason {
             Self::Unseen => f.write_str("it changed lately, its close was not seen, and only CAP_LEASE permits a look for writers of other users' files"),
             Self::Failed => f.write_str("it failed and waits for a retry"),
             Self::Storage => f.write_str("its output or its input is unavailable"),
+            Self::Unacknowledged => {
+                f.write_str("the output of the file before it is not acknowledged")
+            }
             Self::StatFailed => f.write_str("cannot stat it"),
             Self::Young(age) => write!(f, "it is younger than `min_age` ({age:?})"),
             Self::Quiet(quiet) => write!(f, "it changed within the last {quiet:?} (`settle`)"),
@@ -51,6 +55,7 @@ impl From<DeferReason> for WaitReason {
             DeferReason::Unseen => Self::Unseen,
             DeferReason::Failed => Self::Failed,
             DeferReason::Storage => Self::Storage,
+            DeferReason::Unacknowledged => Self::Unacknowledged,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Instant};
 
 use crate::{
     failpoint,
-    ledger::State,
+    ledger::{PipelineEnd, State},
     limits,
     observe::{display_path, escaped},
     pipeline::{
@@ -100,10 +100,7 @@ impl Acknowledger {
                 let count = waiting.len();
                 let is_stopping = |file: &mut NamedOutput| file.committed.job.is_stopping();
                 for stopped in waiting.extract_if(.., is_stopping) {
-                    let mut job = stopped.committed.job;
-                    if let Some(guard) = job.commit.take() {
-                        guard.keep();
-                    }
+                    self.context.note_deferred(&stopped.committed.record);
                 }
                 if waiting.len() < count {
                     self.context.set_unfinished();
@@ -153,6 +150,9 @@ impl Acknowledger {
             let retried = updates.retry(&*self.context.ledger);
             return Ok(retried.map_err(|source| CommitError::Ledger { path, source })?);
         }
+        if let Some(inode) = self.context.sink.take_replaced() {
+            self.context.note_root(PipelineEnd::Output, inode);
+        }
         let new_updates = named
             .iter()
             .map(|NamedOutput { committed: file, .. }| {
@@ -167,7 +167,8 @@ impl Acknowledger {
         written.map_err(|source| CommitError::Ledger { path, source })?;
         failpoint::pass("commit::marked");
         let now = Instant::now();
-        for NamedOutput { committed: file, .. } in named {
+        for NamedOutput { committed: mut file, .. } in named {
+            file.job.end_intent();
             let job = &file.job;
             job.context.meter.acknowledged(job.settled_at.elapsed());
             count_recompressed(job);

@@ -66,10 +66,7 @@ pub fn resolve(staged: &Staged) -> Result<Resolution, Failure> {
         Some(record) => Some(find_earlier_output(staged, record, &existing).map_err(failed)?),
     };
     let configured = context.config.keys.on_exists;
-    let replaces_own = |earlier: EarlierOutput<'_>| {
-        configured == OnExists::Update
-            || configured != OnExists::Replace && earlier.is_requested_again(&staged.hashes.source)
-    };
+    let replaces_own = |earlier| replaces_own(staged, earlier);
     let extension = context.config.transforms.added_extension();
     if let Some(earlier) = earlier.filter(|earlier| replaces_own(*earlier))
         && let Some(path) = own_numbered_path(earlier, &staged.output, extension)
@@ -97,6 +94,13 @@ pub fn resolve(staged: &Staged) -> Result<Resolution, Failure> {
     }
 }
 
+/// Checks whether an output replaces the earlier one of its source.
+fn replaces_own(staged: &Staged, earlier: EarlierOutput<'_>) -> bool {
+    let configured = staged.job.context.config.keys.on_exists;
+    configured == OnExists::Update
+        || configured != OnExists::Replace && earlier.is_requested_again(&staged.hashes.source)
+}
+
 /// Resolves a free name: to the numbered one of this source's output, if that is there, unchanged, since the
 /// name was another's; the name is free because a consumer took that one's output.
 fn own_output(staged: &Staged, record: Option<&Record>) -> Result<Resolution, Failure> {
@@ -105,7 +109,7 @@ fn own_output(staged: &Staged, record: Option<&Record>) -> Result<Resolution, Fa
     else {
         return Ok(Resolution::Free);
     };
-    if ours.path == staged.output || context.config.keys.on_exists != OnExists::Update {
+    if ours.path == staged.output {
         return Ok(Resolution::Free);
     }
     let Some(existing) = staged.file.look(&ours.path).map_err(CommitError::of)? else {
@@ -119,7 +123,8 @@ fn own_output(staged: &Staged, record: Option<&Record>) -> Result<Resolution, Fa
     }
     let earlier = find_earlier_output(staged, record, &existing).map_err(failed)?;
     let extension = context.config.transforms.added_extension();
-    let own = own_numbered_path(earlier, &staged.output, extension);
+    let own = Some(earlier).filter(|earlier| replaces_own(staged, *earlier));
+    let own = own.and_then(|own| own_numbered_path(own, &staged.output, extension));
     Ok(own.map_or(Resolution::Free, Resolution::Suffixed))
 }
 

@@ -84,7 +84,8 @@ impl Publisher {
         let is_stopping = || first.job.is_stopping();
         withdraw(&self.context, &updates, is_stopping)
             .map_err(|source| CommitError::Ledger { path, source })?;
-        for NamedOutput { committed: Committed { job, .. }, mut file } in withdrawn {
+        for NamedOutput { committed: Committed { mut job, .. }, mut file } in withdrawn {
+            job.end_intent();
             file.unprotect();
             drop(file);
             let path = job.source_path();

@@ -169,6 +169,7 @@ impl Publisher {
         // fails, it is unknown whether the intents are durable: recovery finds out.
         for file in &mut *files {
             file.staged.file.protect();
+            file.staged.job.begin_intent();
         }
         let Some(first) = files.first() else { return Ok(()) };
         let path = output_path(&first.staged);
@@ -190,6 +191,7 @@ impl Publisher {
     fn abandon(&self, files: Vec<Intent>, error: &ledger::Error) {
         for Intent { mut staged, .. } in files {
             staged.file.unprotect();
+            staged.job.end_intent();
             let path = output_path(&staged);
             let failure = match error.kind {
                 ErrorKind::Full => CommitError::LedgerFull { path },
@@ -216,6 +218,7 @@ impl Publisher {
         let mut undecided = Vec::new();
         for (Intent { mut staged, .. }, error) in refused {
             staged.file.unprotect();
+            staged.job.end_intent();
             if error.kind == sink::ErrorKind::Taken {
                 undecided.push(staged);
             } else {
