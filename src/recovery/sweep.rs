@@ -226,7 +226,10 @@ fn intended_temps(records: &[Record], unconfirmed: &[Unconfirmed]) -> HashSet<Os
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ledger::memory, source::memory::Store};
+    use crate::{
+        ledger::{PipelineEnd, memory},
+        source::memory::Store,
+    };
 
     /// Those with the name of another program's temps stayed.
     #[test]
@@ -252,5 +255,54 @@ mod tests {
         let left: Vec<_> = files.content().into_keys().collect();
         assert_eq!(left, [Path::new(".tidemill-0011-2.tmp"), Path::new("a")]);
         assert!(swept.searched.contains(Path::new("/in")));
+    }
+
+    /// A pipeline whose output was changed left a row with the same input, of an earlier directory.
+    #[test]
+    fn only_configured_pipelines_know_which_directory_is_not_mounted() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let path = |name: &str| root.path().join(name);
+        for dir in ["in", "out"] {
+            std::fs::create_dir(path(dir)).expect("directory");
+        }
+        let text = "[[pipeline]]\ninput = \"in\"\noutput = \"out\"\n";
+        std::fs::write(path("tidemill.toml"), text).expect("write");
+        let options =
+            config::Options { config: Some(path("tidemill.toml")), ..config::Options::default() };
+        let config = config::resolve(&options).expect("a configuration");
+        let [pipeline] = &*config.pipelines else { panic!("one pipeline") };
+        let ledger = memory::Store::default().open();
+        let row = |output: &Path| ledger.pipeline("main", &pipeline.input, output).expect("row");
+        let (old, new) = (row(&path("old")), row(&pipeline.output));
+        let inode = |dir: &Path| fs::directory_at(dir).expect("stat").identity.inode;
+        let note = |id, end, inode| ledger.note_root_inode(id, end, inode).expect("note");
+        note(old, PipelineEnd::Input, 1);
+        note(new, PipelineEnd::Input, inode(&pipeline.input));
+        note(new, PipelineEnd::Output, inode(&pipeline.output));
+        let sweep = || {
+            let open_sink = |name: &str, path: &Path| {
+                sink::open(sink::SinkOptions::offline(name, path, ledger.instance()))
+            };
+            let quarantines = Quarantines {
+                events: &Arc::default(),
+                ledger: ledger.instance(),
+                count: &|_, _| (),
+            };
+            let request = SweepRequest {
+                pipelines: &config.pipelines,
+                unfinished: &HashMap::new(),
+                unconfirmed: &[],
+            };
+            let mut summary = Summary::default();
+            let swept = sweep((&ledger, &open_sink), &quarantines, request, &mut summary);
+            (summary.deferred, swept.expect("sweep").searched.len())
+        };
+        assert_eq!(sweep(), (0, 1));
+        note(new, PipelineEnd::Output, 1);
+        assert_eq!(sweep(), (1, 1), "an empty output is not searched");
+        note(new, PipelineEnd::Input, 1);
+        assert_eq!(sweep(), (2, 0));
+        std::fs::write(path("in/file"), "").expect("write");
+        assert_eq!(sweep(), (1, 1), "it has a file");
     }
 }
