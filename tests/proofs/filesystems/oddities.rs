@@ -64,7 +64,10 @@ fn a_file_system_with_neither_is_refused_and_one_with_the_flag_needs_no_links() 
         let Some(_mount) = odd::mount(&place.output(), neither) else { return };
         let ended = place.once(&[]);
         assert_eq!(ended.code, 78, "{ended:?}");
-        assert!(ended.stderr.contains("hint: choose another file system for the output"), "{ended:?}");
+        assert!(
+            ended.stderr.contains("hint: choose another file system for the output"),
+            "{ended:?}"
+        );
     }
     let Some(_mount) =
         odd::mount(&place.output(), Oddities { no_links: true, ..Oddities::default() })
