@@ -25,7 +25,7 @@ fn explain_and_requeue_take_no_path_that_leads_out_of_the_input() {
         assert_eq!(explained.code, 0, "{explained:?}");
         assert!(explained.stdout.contains("is in no input and no output"), "{explained:?}");
         let refused = place.run(&["requeue", path]);
-        assert_eq!(refused.code, 78, "{refused:?}");
+        assert_eq!(refused.code, 64, "{refused:?}");
         assert!(refused.stderr.contains("is not in quarantine"), "{refused:?}");
     }
     assert_eq!(fs::read(place.root().join("secret")).unwrap(), b"secret");
