@@ -6,11 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use super::{cause, ignore_reason, pages, reprocess::has_other_transforms, time};
+use super::{cause, ignore_reason, open_input, pages, reprocess::has_other_transforms, time};
 use crate::{
     config::Pipeline,
     fingerprint::Fingerprint,
-    fs::{self, FileMetadata, Kind, NodeId},
+    fs::{self, FileMetadata, Kind},
     ledger::{self, HistoryQuery, Ledger, PipelineDirs, Record, State},
     observe::{display_path, units::size},
     protocol::prior_outcome::{PriorOutcome, classify, find_record, known_identity},
@@ -43,7 +43,7 @@ fn look(
     instance: &str,
     path: &Path,
 ) -> source::Result<(Arc<dyn Source>, Option<FileMetadata>)> {
-    let input = source::open(input, &NodeId::new(instance), Arc::default())?;
+    let input = open_input(input, instance)?;
     let seen = input.stat_beneath(path)?;
     Ok((input, seen))
 }

@@ -8,14 +8,16 @@ pub mod plan;
 pub mod quarantined;
 pub mod reprocess;
 
-use std::iter;
+use std::{iter, path::Path, sync::Arc};
 
 use jiff::Timestamp;
 
 use crate::{
     config::Pipeline,
+    fs::NodeId,
     ledger::{self, HistoryQuery, Ledger, PipelineDirs, Record},
     protocol::cause::OutcomeCause,
+    source::{self, Source},
 };
 
 /// Records that are read at once.
@@ -59,6 +61,11 @@ pub fn config_of<'a>(pipelines: &'a [Pipeline], roots: &PipelineDirs) -> Option<
     let has_dirs =
         |pipeline: &&Pipeline| pipeline.input == roots.input && pipeline.output == roots.output;
     pipelines.iter().find(has_dirs)
+}
+
+/// Opens an input for this ledger's instance, which does not matter to those who only look.
+fn open_input(input: &Path, instance: &str) -> source::Result<Arc<dyn Source>> {
+    source::open(input, &NodeId::new(instance), Arc::default())
 }
 
 /// Formats the time of a record: RFC 3339, UTC.

@@ -11,12 +11,13 @@ use std::{
 use super::{
     config_of,
     ignore_reason::{self, waits_for},
+    open_input,
     reprocess::has_other_transforms,
 };
 use crate::{
     config::{Pipeline, temporary_name},
     fingerprint::FileId,
-    fs::{self, Dir, FileMetadata, Kind, NodeId},
+    fs::{self, Dir, FileMetadata, Kind},
     ledger::{self, Ledger, PipelineDirs, Record, State},
     limits,
     observe::display_path,
@@ -27,7 +28,7 @@ use crate::{
         prior_outcome::{PriorOutcome, classify, find_record, known_identity},
     },
     sink::Occupant,
-    source,
+    source::Source,
 };
 
 words! {
@@ -71,7 +72,7 @@ pub struct Plan<'a> {
     ledger: Option<&'a dyn Ledger>,
     /// Whether the ledger knows this pair of directories.
     is_known: bool,
-    input: Arc<dyn source::Source>,
+    input: Arc<dyn Source>,
     /// Hashes of the outputs' names so far.
     outputs: HashSet<u64>,
 }
@@ -92,8 +93,8 @@ impl<'a> Plan<'a> {
             input: config.input.clone(),
             output: config.output.clone(),
         });
-        let instance = NodeId::new(ledger.map_or("", |ledger| ledger.instance()));
-        let input = source::open(&config.input, &instance, Arc::default())?;
+        let instance = ledger.map_or("", |ledger| ledger.instance());
+        let input = open_input(&config.input, instance)?;
         let outputs = HashSet::new();
         Ok(Self { config, roots, ledger, is_known, input, outputs })
     }

@@ -1,30 +1,23 @@
 //! Lists quarantined files and returns them to the intake.
 
 use std::{
-    cell::Cell,
     collections::{HashMap, HashSet},
-    ffi::OsStr,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use serde::Deserialize;
 
-use super::{config_of, pages};
+use super::{config_of, open_input, pages};
 use crate::{
     config::Pipeline,
     fingerprint::Fingerprint,
-    fs::{self, Dir, NodeId, Overwrite, SecondName},
     ledger::{self, Flush, HistoryQuery, Ledger, PipelineDirs, Record, RecordId, State},
     observe::display_path,
     patience,
     protocol::prior_outcome::find_published,
-    source::local::{marker, reason_name},
+    source::{self, PutBack, QuarantinedSource, SourceError},
 };
-
-/// Limit for reading a reason file; this service writes shorter ones.
-const REASON_BYTES_MAX: u64 = 64 * 1024;
 
 /// A quarantined file that waits for the operator's decision.
 #[derive(Clone, Debug)]
@@ -80,12 +73,8 @@ impl Quarantined {
     }
 }
 
-fn read_reason(quarantined: &Path) -> Option<ReasonFacts> {
-    let (parent, name) = fs::split(quarantined);
-    let file = Dir::open(parent).ok()?.open_file(Path::new(&reason_name(name))).ok()?;
-    let mut text = Vec::new();
-    file.take(REASON_BYTES_MAX).read_to_end(&mut text).ok()?;
-    serde_json::from_slice(&text).ok()
+fn read_reason(slot: &Path) -> Option<ReasonFacts> {
+    serde_json::from_slice(&source::read_reason(slot).ok()?).ok()
 }
 
 /// Returns all quarantined files, newest first. A file that is gone is none; one that cannot be looked at
@@ -129,10 +118,7 @@ fn gone(files: &[(Quarantined, bool)]) -> HashSet<PathBuf> {
             paths.entry(root.to_path_buf()).or_default().push(moved_to.clone());
         }
     }
-    let is_gone = |path: &PathBuf| {
-        let kind = path.symlink_metadata().err().map(|error| error.kind());
-        matches!(kind, Some(io::ErrorKind::NotFound | io::ErrorKind::NotADirectory))
-    };
+    let is_gone = |path: &PathBuf| source::exists(path).is_ok_and(|exists| !exists);
     let gone = paths.into_iter().filter_map(|(root, paths)| {
         patience::within(&root, move || paths.into_iter().filter(is_gone).collect::<Vec<_>>())
     });
@@ -154,8 +140,9 @@ pub fn read(ledger: &dyn Ledger, id: RecordId) -> Result<Quarantined, Error> {
 /// was moved there stays, whatever has come under its name since.
 fn is_quarantined(ledger: &dyn Ledger, record: &Record) -> ledger::Result<bool> {
     let exists = |path: &PathBuf| {
-        let quarantined = path.clone();
-        patience::within(quarantine_of(record, path), move || quarantined.exists()).unwrap_or(true)
+        let (root, slot) = (quarantine_of(record, path), path.clone());
+        let exists = move || source::exists(&slot).is_ok_and(|exists| exists);
+        patience::within(root, exists).unwrap_or(true)
     };
     Ok(is_newest(ledger, record)? || record.moved_to.as_ref().is_some_and(exists))
 }
@@ -188,115 +175,64 @@ pub fn requeue(
         };
         ledger.append(&records.iter().map(followed).collect::<Vec<_>>(), Flush::Now)
     };
-    let directories = open_directories(record, &file.roots)?;
-    if let Some(directories) = &directories
-        && was_published_since(ledger, record, directories)?
+    let kept = open(ledger, record, &file.roots)?;
+    if let Some(kept) = &kept
+        && was_published_since(ledger, record, &**kept)?
     {
-        finish_move(record, directories, Dir::unlink)?;
+        kept.remove().map_err(not_moved(record))?;
         return Ok(ledger.mark(&[(record.id, State::Requeued, None)], Flush::Now)?);
     }
     if published.is_some() {
         follow(None)?;
     }
-    let is_back = Cell::new(directories.is_none());
-    let moved = directories.as_ref().map_or(Ok(()), |directories| {
-        let instance = NodeId::new(ledger.instance());
-        move_back(record, directories, &instance, (&follow, &is_back))
-    });
-    if !is_back.get() {
+    let follow_copy = |copy: &Fingerprint| follow(Some(*copy)).map_err(io::Error::other);
+    let in_place = PutBack { is_back: true, result: Ok(()) };
+    let PutBack { is_back, result } =
+        kept.as_ref().map_or(in_place, |kept| kept.put_back(&record.identity, &follow_copy));
+    let moved = result.map_err(not_moved(record));
+    if !is_back {
         let original: Vec<Record> = records.into_iter().cloned().collect();
         let restored = ledger.append(&original, Flush::Now);
         return moved.and(restored.map_err(Error::from));
     }
     let config = config_of(pipelines, &file.roots);
-    let marker = config.and_then(|config| config.keys.marker.as_deref()).zip(directories.as_ref());
-    let restored = marker.map_or(Ok(()), |(suffix, of)| restore_marker(record, suffix, of));
+    let marker = config.and_then(|config| config.keys.marker.as_deref()).zip(kept.as_ref());
+    let restored = marker.map_or(Ok(()), |(suffix, kept)| kept.restore_marker(suffix));
     ledger.mark(&[(record.id, State::Requeued, None)], Flush::Now)?;
-    moved.and(restored)
+    moved.and(restored.map_err(no_marker))
 }
 
-/// The directory in the quarantine, and the one in the input.
-type Directories = (Dir, Arc<Dir>);
-
-/// Makes the records follow a copy with this identity.
-type Follow<'a> = &'a dyn Fn(Option<Fingerprint>) -> ledger::Result<()>;
-
-/// Opens the directories of a moved file; `None` if it stayed in place.
-fn open_directories(record: &Record, roots: &PipelineDirs) -> Result<Option<Directories>, Error> {
-    let Some(moved_to) = &record.moved_to else {
+/// Opens the slot of a moved file; `None` if it stayed in place.
+fn open(
+    ledger: &dyn Ledger,
+    record: &Record,
+    roots: &PipelineDirs,
+) -> Result<Option<Box<dyn QuarantinedSource>>, Error> {
+    let Some(slot) = &record.moved_to else {
         return Ok(None);
     };
-    let failed = |what: String| move |source| Error::Storage { what, source };
-    let (parent, _) = fs::split(moved_to);
-    let (source_parent, _) = fs::split(&record.source);
-    let from =
-        Dir::open(parent).map_err(failed(format!("cannot open {}", display_path(parent))))?;
-    let input = Dir::open(&roots.input)
-        .map_err(failed(format!("cannot open the input {}", display_path(&roots.input))))?;
-    let to = input
-        .make_beneath(source_parent, fs::SHARED_DIR_MODE)
-        .map_err(failed("cannot create its directory in the input".to_owned()))?;
-    Ok(Some((from, Arc::new(to))))
-}
-
-fn restore_marker(record: &Record, suffix: &str, (from, to): &Directories) -> Result<(), Error> {
-    let kept_name = record.moved_to.as_deref().map_or(OsStr::new(""), |path| fs::split(path).1);
-    let kept = marker::name_of(kept_name, suffix);
-    let own = marker::name_of(fs::split(&record.source).1, suffix);
-    let restored = marker::restore((from, &kept), (to, &own)).and_then(|()| to.sync());
-    restored.map_err(|source| {
-        let what = format!("cannot restore its marker {}", display_path(Path::new(&own)));
+    let failed = |role: &str, SourceError { path, source }: SourceError| {
+        let what = format!("cannot open {role}{}", display_path(&path));
         Error::Storage { what, source }
-    })
-}
-
-/// Restores the original name of a moved file. `is_back` is set once the file has it, also if this fails
-/// after that.
-fn move_back(
-    record: &Record,
-    directories: &Directories,
-    instance: &NodeId,
-    (follow, is_back): (Follow<'_>, &Cell<bool>),
-) -> Result<(), Error> {
-    let (from, to) = directories;
-    let moved_to = record.moved_to.as_deref().unwrap_or(Path::new(""));
-    let (_, name) = fs::split(moved_to);
-    let (_, source_name) = fs::split(&record.source);
-    let moved = match from.rename(name, to, source_name, Overwrite::Never) {
-        // An interrupted request moved it.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && is_back_already(record, to) => {
-            is_back.set(true);
-            Ok(())
-        }
-        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-            copy_back((from, name), (to, source_name), instance, (follow, is_back))
-        }
-        moved => moved.inspect(|()| is_back.set(true)),
     };
-    finish_move(record, directories, |_, _| moved)
+    let input = open_input(&roots.input, ledger.instance());
+    let input = input.map_err(|error| failed("the input ", error))?;
+    input.quarantined(slot, &record.source).map(Some).map_err(|error| failed("", error))
 }
 
-/// Makes a move durable that `act` makes, or finishes, in this directory and under this name.
-fn finish_move(
-    record: &Record,
-    (from, to): &Directories,
-    act: impl FnOnce(&Dir, &OsStr) -> io::Result<()>,
-) -> Result<(), Error> {
-    let moved_to = record.moved_to.as_deref().unwrap_or(Path::new(""));
-    let failed = |what: String| move |source| Error::Storage { what, source };
-    let (_, name) = fs::split(moved_to);
-    act(from, name)
-        .map_err(failed(format!("cannot move it back from {}", display_path(moved_to))))?;
-    // The history has the reason as well; a missing reason file is no loss.
-    drop(from.unlink(&reason_name(name)));
-    to.sync().and_then(|()| from.sync()).map_err(failed("cannot make the move durable".to_owned()))
+fn not_moved(record: &Record) -> impl Fn(SourceError) -> Error {
+    |SourceError { path, source }| {
+        let what = if record.moved_to.as_ref() == Some(&path) {
+            format!("cannot move it back from {}", display_path(&path))
+        } else {
+            "cannot make the move durable".to_owned()
+        };
+        Error::Storage { what, source }
+    }
 }
 
-/// Checks whether the input has the file of this record, under its own name.
-fn is_back_already(record: &Record, to: &Dir) -> bool {
-    let (_, name) = fs::split(&record.source);
-    let found = to.stat_fresh(name).ok().flatten();
-    found.is_some_and(|found| found.identity.matches_content(&record.identity))
+fn no_marker(SourceError { path, source }: SourceError) -> Error {
+    Error::Storage { what: format!("cannot restore its marker {}", display_path(&path)), source }
 }
 
 /// Checks whether this file was published since: a request that was interrupted had given it its name in the
@@ -304,37 +240,17 @@ fn is_back_already(record: &Record, to: &Dir) -> bool {
 fn was_published_since(
     ledger: &dyn Ledger,
     record: &Record,
-    (from, to): &Directories,
+    kept: &dyn QuarantinedSource,
 ) -> Result<bool, Error> {
-    let name = record.moved_to.as_deref().map_or(OsStr::new(""), |path| fs::split(path).1);
     let since = ledger.latest_published(record.pipeline, &record.source)?;
     let Some(since) = since.filter(|since| since.id > record.id) else { return Ok(false) };
-    let (_, source) = fs::split(&record.source);
-    let found = |dir: &Dir, name: &OsStr| dir.stat_fresh(name).ok().flatten();
-    let is_it = found(from, name).is_some_and(|found| {
-        found.identity.device == since.identity.device
-            && found.identity.inode == since.identity.inode
+    let is_it = kept.in_slot().ok().flatten().is_some_and(|found| {
+        found.device == since.identity.device && found.inode == since.identity.inode
             || since.identity.matches_content(&record.identity)
     });
     let hash = since.output.map(|output| output.source_hash);
-    let is_published = || fs::content_hash(from, name).is_ok_and(|found| Some(found) == hash);
+    let is_published = || kept.content_hash().is_ok_and(|found| Some(found) == hash);
     // Where it still has its name in the input, the move is only finished.
-    Ok(is_it && found(to, source).is_none() && is_published())
-}
-
-/// Moves a file from another file system: the copy is durable before the file is removed, and its records
-/// follow it before it is visible.
-fn copy_back(
-    (from, name): (&Dir, &OsStr),
-    (to, source_name): (&Arc<Dir>, &OsStr),
-    instance: &NodeId,
-    (follow, is_back): (Follow<'_>, &Cell<bool>),
-) -> io::Result<()> {
-    let copy = fs::copy((from, name), to, instance, || ())?;
-    follow(Some(copy.identity()?)).map_err(io::Error::other)?;
-    let second_name = copy.publish(source_name, Overwrite::Never).map_err(|(_, error)| error)?;
-    is_back.set(true);
-    to.sync()?;
-    second_name.as_ref().map_or(Ok(()), SecondName::remove)?;
-    from.unlink(name)
+    let is_in_input = || kept.in_input().ok().flatten().is_some();
+    Ok(is_it && !is_in_input() && is_published())
 }

@@ -2,13 +2,13 @@
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
-use super::{config_of, configured_first, pages};
+use super::{config_of, configured_first, open_input, pages};
 use crate::{
     config::Pipeline,
-    fs::{Kind, NodeId},
+    fs::Kind,
     ledger::{self, Flush, HistoryQuery, Ledger, PipelineDirs, Record, State},
     policy::OnSuccess,
-    source::{self, Source},
+    source::Source,
 };
 
 /// The sources that are processed again, if no paths are given.
@@ -115,7 +115,7 @@ fn is_processed(record: &Record) -> bool {
 
 /// Opens the input to look at it: nothing is taken, so the ledger's instance does not matter.
 fn open(roots: &PipelineDirs) -> Option<Arc<dyn Source>> {
-    source::open(&roots.input, &NodeId::new(""), Arc::default()).ok()
+    open_input(&roots.input, "").ok()
 }
 
 /// Checks whether the source of a record exists. After its producer deleted a kept one, a file of its

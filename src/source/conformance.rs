@@ -2,6 +2,7 @@
 
 mod bench;
 mod markers;
+mod quarantine;
 
 use std::{
     collections::BTreeMap,
@@ -12,18 +13,25 @@ use std::{
 };
 
 use self::{
-    bench::{ARCHIVE, Bench, QUARANTINE},
+    bench::{ARCHIVE, Bench},
     markers::{
         a_marker_ends_like_its_source_unless_another_file_has_the_name,
         a_marker_made_since_the_source_was_taken_stays,
     },
+    quarantine::{
+        a_file_that_has_both_names_is_not_put_back_and_can_be_removed,
+        a_marker_comes_back_with_its_source, a_quarantined_source_has_its_slot_next_to_its_reason,
+        a_quarantined_source_is_put_back_without_its_reason,
+        a_records_error_leaves_a_copy_in_quarantine,
+        a_slot_that_was_taken_is_an_error_of_the_target,
+        an_interrupted_return_is_finished_by_the_next_one,
+    },
 };
 use super::{
-    Disposal, End, HeldSource, Leftover, Look, NamedBy, Opened, Source, SourceError, SourceFile,
-    TakeRequest, TakeResult, Taken, event_queue::EventQueue,
+    Disposal, End, HeldSource, Leftover, Look, NamedBy, Opened, Source, SourceFile, TakeRequest,
+    TakeResult, Taken, event_queue::EventQueue,
 };
 use crate::{
-    error,
     fingerprint::Fingerprint,
     fs::{Kind, Writers},
     ledger::RecordId,
@@ -44,6 +52,11 @@ conformance! {
     an_archived_source_has_its_path_in_the_archive
     a_quarantined_source_has_its_slot_next_to_its_reason
     a_slot_that_was_taken_is_an_error_of_the_target
+    a_quarantined_source_is_put_back_without_its_reason
+    a_file_that_has_both_names_is_not_put_back_and_can_be_removed
+    an_interrupted_return_is_finished_by_the_next_one
+    a_records_error_leaves_a_copy_in_quarantine
+    a_marker_comes_back_with_its_source
     a_marker_ends_like_its_source_unless_another_file_has_the_name
     a_marker_made_since_the_source_was_taken_stays
     a_source_is_put_back_over_no_other_file
@@ -262,63 +275,6 @@ fn an_archived_source_has_its_path_in_the_archive(bench: &impl Bench) {
         take(&*source, "d/a").finish(&disposal(end)).expect("finish");
     }
     assert_files(bench, &[("/archive/d/a", "first"), ("/archive/d/a.1", "second")]);
-}
-
-fn a_quarantined_source_has_its_slot_next_to_its_reason(bench: &impl Bench) {
-    let (source, root) = (bench.open(), bench.outside(QUARANTINE));
-    for content in ["first", "second"] {
-        bench.put("d/a", content);
-        let slot = source.quarantine_slot(&root, "d/a".as_ref(), &|_| false).expect("slot");
-        source.write_reason(&slot, content.as_bytes(), &|_| false).expect("write");
-        take(&*source, "d/a").finish(&disposal(End::Quarantined(&slot))).expect("finish");
-    }
-    assert_files(
-        bench,
-        &[
-            ("/quarantine/d/a", "first"),
-            ("/quarantine/d/a.1", "second"),
-            ("/quarantine/d/a.1.json", "second"),
-            ("/quarantine/d/a.json", "first"),
-        ],
-    );
-    // Another file with the content of one that was moved is another source.
-    bench.put("d/a", "second");
-    assert!(!source.is_in_slot("d/a".as_ref(), &root.join("d/a.1")));
-    take(&*source, "d/a").finish(&disposal(End::Removed)).expect("finish");
-    // A reason file without its file is replaced, if it is this source's.
-    let slot = source.quarantine_slot(&root, "b".as_ref(), &|_| false).expect("slot");
-    source.write_reason(&slot, b"ours", &|_| false).expect("write");
-    let again = |ours: &[u8]| {
-        source.quarantine_slot(&root, "b".as_ref(), &|text| text == ours).expect("slot")
-    };
-    assert_eq!(again(b"ours"), slot);
-    assert_ne!(again(b"theirs"), slot);
-    source.write_reason(&slot, b"ours", &|text| text == b"ours").expect("write");
-}
-
-/// Another process may choose the same slot: a record names it, so that a number would mix up the files.
-fn a_slot_that_was_taken_is_an_error_of_the_target(bench: &impl Bench) {
-    let (source, root) = (bench.open(), bench.outside(QUARANTINE));
-    bench.put("a", "first");
-    let slot = source.quarantine_slot(&root, "a".as_ref(), &|_| false).expect("slot");
-    source.write_reason(&slot, b"first", &|_| false).expect("write");
-    let refused = source.write_reason(&slot, b"second", &|_| false).expect_err("a reason");
-    assert!(is_taken(&refused), "{refused:?}");
-    take(&*source, "a").finish(&disposal(End::Quarantined(&slot))).expect("finish");
-    bench.put("a", "second");
-    let (held, refused) =
-        take(&*source, "a").finish(&disposal(End::Quarantined(&slot))).expect_err("a file");
-    assert!(is_taken(&refused), "{refused:?}");
-    held.put_back().expect("put back");
-    assert_files(
-        bench,
-        &[("/quarantine/a", "first"), ("/quarantine/a.json", "first"), ("a", "second")],
-    );
-}
-
-fn is_taken(error: &SourceError) -> bool {
-    let target = error::target_error(&error.source);
-    target.is_some_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
 }
 
 fn a_source_is_put_back_over_no_other_file(bench: &impl Bench) {

@@ -2,6 +2,8 @@
 //! port: keys without directories, a version for each put, and no rename of its own.
 
 mod held;
+mod keys;
+mod quarantined;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,10 +14,10 @@ use std::{
     sync::{Arc, MutexGuard},
 };
 
-use self::held::Held;
+use self::{held::Held, keys::Keys, quarantined::Quarantined};
 use super::{
-    End, HeldSource, Leftover, Listing, Look, MayReplace, NamedBy, Opened, Page, Result, Source,
-    SourceError, SourceFile, Subscription, TakeRequest, TakeResult, Taken,
+    End, HeldSource, Leftover, Listing, Look, MayReplace, NamedBy, Opened, QuarantinedSource,
+    Result, Source, SourceError, SourceFile, Subscription, TakeRequest, TakeResult, Taken,
     event_queue::{EventQueue, NameEvent},
 };
 use crate::{
@@ -313,7 +315,7 @@ impl Source for Memory {
     ) -> Result<PathBuf> {
         let mut objects = self.store.lock();
         let slot = objects.free(&quarantine.join(path), |slot| {
-            let reason = objects.outside.get(&slot.with_file_name(reason_name(slot)));
+            let reason = objects.outside.get(&reason_path(slot));
             reason.is_none_or(|reason| may_replace(&reason.content))
         });
         objects.directories.insert(fs::split(&slot).0.to_path_buf());
@@ -322,7 +324,7 @@ impl Source for Memory {
 
     fn write_reason(&self, slot: &Path, content: &[u8], may_replace: MayReplace<'_>) -> Result<()> {
         let mut objects = self.store.lock();
-        let path = slot.with_file_name(reason_name(slot));
+        let path = reason_path(slot);
         if objects.outside.get(&path).is_some_and(|found| !may_replace(&found.content)) {
             let source = of_target(io::ErrorKind::AlreadyExists.into());
             return Err(SourceError { path, source });
@@ -331,10 +333,15 @@ impl Source for Memory {
         objects.outside.insert(path, object);
         Ok(())
     }
+
+    fn quarantined(&self, slot: &Path, path: &Path) -> Result<Box<dyn QuarantinedSource>> {
+        let (slot, path) = (slot.to_path_buf(), path.to_path_buf());
+        Ok(Box::new(Quarantined { slot, path, store: self.store.clone() }))
+    }
 }
 
-fn reason_name(slot: &Path) -> OsString {
-    super::local::reason_name(fs::split(slot).1)
+fn reason_path(slot: &Path) -> PathBuf {
+    slot.with_file_name(super::local::reason_name(fs::split(slot).1))
 }
 
 impl SourceFile for Object {
@@ -367,31 +374,5 @@ struct Subscribed {
 impl Drop for Subscribed {
     fn drop(&mut self) {
         self.store.lock().queues.remove(&self.number);
-    }
-}
-
-/// A listing by keys, each page from the store as it is then.
-#[derive(Debug)]
-struct Keys {
-    store: Store,
-    below: PathBuf,
-    /// The last key of the previous page.
-    after: Option<PathBuf>,
-}
-
-impl Listing for Keys {
-    fn next_page(&mut self, limit: usize, enters: &dyn Fn(&Path) -> bool) -> Page {
-        let is_entered = |path: &Path| {
-            let parents = path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty());
-            parents.take_while(|parent| *parent != self.below).all(enters)
-        };
-        let objects = self.store.lock();
-        let keys = objects.files.keys().filter(|path| {
-            Some(*path) > self.after.as_ref() && path.starts_with(&self.below) && is_entered(path)
-        });
-        let files: Vec<PathBuf> = keys.take(limit).cloned().collect();
-        drop(objects);
-        self.after = files.last().cloned().or_else(|| self.after.take());
-        Page { files, ..Page::default() }
     }
 }

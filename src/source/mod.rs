@@ -15,6 +15,7 @@ pub mod event_queue;
 pub mod local;
 #[cfg(any(test, feature = "failpoints"))]
 pub mod memory;
+mod quarantined;
 pub mod successions;
 mod take;
 mod targets;
@@ -29,6 +30,7 @@ use std::{
 };
 
 pub use self::{
+    quarantined::{Follow, PutBack, QuarantinedSource},
     take::{TakeRequest, TakeResult},
     targets::Targets,
 };
@@ -55,6 +57,17 @@ pub type Result<T, E = SourceError> = std::result::Result<T, E>;
 /// Opens the source of this configured input, for the ledger instance that names what it takes.
 pub fn open(input: &Path, instance: &NodeId, targets: Arc<Targets>) -> Result<Arc<dyn Source>> {
     Ok(Arc::new(local::Local::open(input, instance, targets)?))
+}
+
+/// Checks whether a file has this full path, in an input or in a quarantine slot. Opens no input, so that
+/// an operator sees the files of one that is not mounted.
+pub fn exists(path: &Path) -> Result<bool> {
+    local::exists(path)
+}
+
+/// Reads the reason file next to a slot, as far as its size is one that the service writes. Opens no input.
+pub fn read_reason(slot: &Path) -> Result<Vec<u8>> {
+    local::read_reason(slot)
 }
 
 /// An opened input. All threads of a pipeline share it, and each job holds the one that its file was
@@ -172,6 +185,10 @@ pub trait Source: Send + Sync + Debug {
     /// Writes the reason file next to a slot, atomically and durably; over another one only if
     /// `may_replace` accepts its content. Otherwise the error is as at the end in a taken slot.
     fn write_reason(&self, slot: &Path, content: &[u8], may_replace: MayReplace<'_>) -> Result<()>;
+
+    /// Opens a quarantined file, by the full path of its slot and by its path, to return it to the input.
+    /// Makes missing directories of the input.
+    fn quarantined(&self, slot: &Path, path: &Path) -> Result<Box<dyn QuarantinedSource>>;
 }
 
 /// Decides by its content whether a reason file may be replaced.

@@ -13,8 +13,7 @@ use crate::fs::{Dir, Overwrite};
 const MARKER_MODE: u32 = 0o666;
 
 /// Returns the name of a source's marker.
-#[must_use]
-pub fn name_of(source: &OsStr, suffix: &str) -> OsString {
+pub(super) fn name_of(source: &OsStr, suffix: &str) -> OsString {
     let mut name = source.to_owned();
     name.push(suffix);
     name
@@ -88,7 +87,7 @@ pub(super) fn put_back(ended: &Ended, to: (&Dir, &OsStr)) -> io::Result<()> {
 /// Returns a marker from quarantine to the input, after its source: a rename gives it a change time that is
 /// no earlier than the source's, so it does not count as an earlier file's. A marker that was not kept, or
 /// cannot be renamed here, is created: the operator's request declares the file finished.
-pub fn restore((from, kept): (&Dir, &OsStr), (to, name): (&Dir, &OsStr)) -> io::Result<()> {
+pub(super) fn restore((from, kept): (&Dir, &OsStr), (to, name): (&Dir, &OsStr)) -> io::Result<()> {
     match from.rename(kept, to, name, Overwrite::Never) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => create(to, name),
         Err(error)

@@ -11,8 +11,9 @@ mod held;
 mod leftovers;
 mod listing;
 mod look;
-pub mod marker;
+mod marker;
 mod quarantine;
+mod quarantined;
 mod watch;
 
 use std::{
@@ -23,14 +24,15 @@ use std::{
     sync::Arc,
 };
 
-use self::{held::LocalHeld, listing::LocalListing};
+use self::{held::LocalHeld, listing::LocalListing, quarantined::LocalQuarantined};
 pub use self::{
     quarantine::reason_name,
     watch::{Watch, WatchError},
 };
 use super::{
-    End, HeldSource, Leftover, Listing, Look, MayReplace, NamedBy, Opened, Result, Source,
-    SourceError, Subscription, TakeRequest, TakeResult, Taken, Targets, event_queue::EventQueue,
+    End, HeldSource, Leftover, Listing, Look, MayReplace, NamedBy, Opened, QuarantinedSource,
+    Result, Source, SourceError, Subscription, TakeRequest, TakeResult, Taken, Targets,
+    event_queue::EventQueue,
 };
 use crate::{
     config,
@@ -65,6 +67,22 @@ impl Local {
 /// Adds a full path to an error.
 fn at(path: &Path) -> impl FnOnce(io::Error) -> SourceError {
     move |source| SourceError { path: path.to_path_buf(), source }
+}
+
+pub(super) fn exists(path: &Path) -> Result<bool> {
+    match path.symlink_metadata() {
+        Ok(_) => Ok(true),
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(at(path)(error)),
+    }
+}
+
+pub(super) fn read_reason(slot: &Path) -> Result<Vec<u8>> {
+    quarantine::read_reason(slot).map_err(at(slot))
 }
 
 impl Source for Local {
@@ -177,5 +195,9 @@ impl Source for Local {
 
     fn write_reason(&self, slot: &Path, content: &[u8], may_replace: MayReplace<'_>) -> Result<()> {
         quarantine::write_reason(slot, content, may_replace, &self.instance).map_err(at(slot))
+    }
+
+    fn quarantined(&self, slot: &Path, path: &Path) -> Result<Box<dyn QuarantinedSource>> {
+        Ok(Box::new(LocalQuarantined::open(&self.dir, slot, path, &self.instance)?))
     }
 }

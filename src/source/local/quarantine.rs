@@ -2,6 +2,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    fs::File,
     io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::Arc,
@@ -18,7 +19,7 @@ use crate::{
 const REASON_SUFFIX: &[u8] = b".json";
 /// Names up to this length keep their full name in the reason file's name.
 const REASON_STEM_BYTES_MAX: usize = limits::NAME_BYTES_MAX - REASON_SUFFIX.len();
-/// Limit for reading a reason file.
+/// Limit for reading a reason file; this service writes shorter ones.
 const REASON_BYTES_MAX: u64 = 64 * 1024;
 
 pub(super) fn find_slot(
@@ -71,9 +72,19 @@ fn may_replace_reason(dir: &Dir, reason: &OsStr, may_replace: MayReplace<'_>) ->
     let Ok(file) = dir.open_file(Path::new(reason)) else {
         return Ok(false);
     };
+    Ok(may_replace(&text_of(file)?))
+}
+
+/// Reads the reason file next to a slot.
+pub(super) fn read_reason(slot: &Path) -> io::Result<Vec<u8>> {
+    let (dir, name) = open(slot)?;
+    text_of(dir.open_file(Path::new(&reason_name(name)))?)
+}
+
+fn text_of(reason: File) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
-    file.take(REASON_BYTES_MAX).read_to_end(&mut text)?;
-    Ok(may_replace(&text))
+    reason.take(REASON_BYTES_MAX).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// Writes `NAME.json`, atomically and durably. A name too long for that is cut.
