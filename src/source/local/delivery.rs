@@ -41,7 +41,7 @@ pub enum Original {
 pub enum DeliveryError {
     #[error("{} exists and has other content: deliver it under another name", display_path(.0))]
     NameTaken(PathBuf),
-    #[error("{} is open for writing: deliver it once it is closed", display_path(.0))]
+    #[error("{} is open for writing: move it once it is closed", display_path(.0))]
     BeingWritten(PathBuf),
     #[error("{} is no regular file", display_path(.0))]
     NotAFile(PathBuf),
@@ -71,7 +71,11 @@ pub fn deliver(
     if delivery.metadata.kind != Kind::File {
         return Err(DeliveryError::NotAFile(file.to_path_buf()));
     }
-    if fs::check_writers(&delivery.opened).map_err(failed)? == Writers::Some {
+    // A copy is of one state of the file, and PostgreSQL has a finished segment open; what a writer adds to a
+    // file that is removed would be lost.
+    if original == Original::Remove
+        && fs::check_writers(&delivery.opened).map_err(failed)? == Writers::Some
+    {
         return Err(DeliveryError::BeingWritten(file.to_path_buf()));
     }
     let delivered = match delivery.publish(original) {
