@@ -19,13 +19,12 @@ use super::{
 use crate::{
     config::{self, Options, Pipeline},
     error::{self, Exit},
-    fingerprint::Fingerprint,
     fs,
-    ledger::{self, Access, Ledger, PipelineDirs, Record, State},
+    ledger::{self, Access, Ledger, PipelineDirs, Record, RecordId, State},
     limits,
     observe::display_path,
     queries::{self, configured_first, delivered, explain},
-    source::local::delivery::{self, DeliveryError, Original},
+    source::local::delivery::{self, Delivered, DeliveryError, Original},
 };
 
 pub fn put(options: &Put) -> anyhow::Result<Exit> {
@@ -41,8 +40,10 @@ pub fn put(options: &Put) -> anyhow::Result<Exit> {
     let mut exit = Exit::Success;
     let mut put = Vec::new();
     for file in &options.files {
+        let name = options.name.as_deref().or_else(|| file.file_name()).unwrap_or_default();
+        let before = outcomes.as_ref().map(|all| all.newest(&directory.join(name))).transpose()?;
         match deliver(file, &directory, options.name.as_deref(), original) {
-            Ok(delivered) => put.push(delivered),
+            Ok((path, delivered)) => put.push((path, delivered, before.flatten())),
             Err(error) => {
                 let failed = exit_of(&error);
                 exit = complain(&format!("error: {}", error::chain(&error)), failed);
@@ -50,9 +51,9 @@ pub fn put(options: &Put) -> anyhow::Result<Exit> {
         }
     }
     let deadline = Instant::now() + timeout;
-    for (path, delivered) in put.iter().filter(|_| outcomes.is_some()) {
+    for (path, delivered, before) in &put {
         let Some(outcomes) = &outcomes else { break };
-        let ended = outcomes.wait(path, delivered, deadline)?;
+        let ended = outcomes.wait(path, delivered, (*before, deadline))?;
         exit = if exit == Exit::Success { ended } else { exit };
     }
     Ok(exit)
@@ -73,7 +74,7 @@ fn deliver(
     directory: &Path,
     name: Option<&OsStr>,
     original: Original,
-) -> Result<(PathBuf, Fingerprint), DeliveryError> {
+) -> Result<(PathBuf, Delivered), DeliveryError> {
     let name = name.or_else(|| file.file_name());
     let name = name.ok_or_else(|| DeliveryError::NotAFile(file.to_path_buf()))?;
     // A copy is made of the file that a link leads to; a link itself is not moved.
@@ -153,20 +154,31 @@ impl Outcomes {
         Ok(Self { state, ledger, pipelines, roots })
     }
 
-    /// Waits for the outcome of a delivered file, and prints it.
+    /// Returns the newest record of a path.
+    fn newest(&self, path: &Path) -> ledger::Result<Option<RecordId>> {
+        let Some((dirs, source)) = delivered::pipeline_of(&self.roots, path) else {
+            return Ok(None);
+        };
+        Ok(self.ledger.latest(dirs.id, source)?.map(|record| record.id))
+    }
+
+    /// Waits for the outcome of a delivered file, and prints it. `before` was the newest record of its path.
     fn wait(
         &self,
         path: &Path,
-        delivered: &Fingerprint,
-        deadline: Instant,
+        delivered: &Delivered,
+        (before, deadline): (Option<RecordId>, Instant),
     ) -> anyhow::Result<Exit> {
         let shown = display_path(path);
         let Some((dirs, source)) = delivered::pipeline_of(&self.roots, path) else {
             return Ok(Exit::WorkLeft);
         };
+        let after = before.filter(|_| !delivered.was_there);
         loop {
             let is_running = self.state.holder().is_some();
-            if let Some(record) = delivered::outcome(&*self.ledger, dirs, source, delivered)? {
+            let found =
+                delivered::outcome(&*self.ledger, dirs, source, &delivered.identity, after)?;
+            if let Some(record) = found {
                 return Ok(report(&record, dirs, path));
             }
             if !is_running {

@@ -36,6 +36,15 @@ pub enum Original {
     Remove,
 }
 
+/// A file that has its name in the input.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivered {
+    /// Its change time may be older than the file's.
+    pub identity: Fingerprint,
+    /// Whether a file with this content had the name before.
+    pub was_there: bool,
+}
+
 /// A failed delivery. Nothing is visible in the input, except after an error of a sync.
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryError {
@@ -49,8 +58,7 @@ pub enum DeliveryError {
     Io { file: PathBuf, target: PathBuf, source: io::Error },
 }
 
-/// Delivers `file` into a directory under this name. Returns the identity of the file that has the name now; its
-/// change time may be older than the file's. Blocks for the copy and its syncs.
+/// Delivers `file` into a directory under this name. Blocks for the copy and its syncs.
 ///
 /// The copy keeps permissions, times and attributes. In a directory with the set-group-ID bit, as an inbox for
 /// several users, its group is the directory's and may read it.
@@ -63,7 +71,7 @@ pub fn deliver(
     directory: &Path,
     name: &OsStr,
     original: Original,
-) -> Result<Fingerprint, DeliveryError> {
+) -> Result<Delivered, DeliveryError> {
     let target = directory.join(name);
     let failed =
         |source| DeliveryError::Io { file: file.to_path_buf(), target: target.clone(), source };
@@ -79,14 +87,15 @@ pub fn deliver(
         return Err(DeliveryError::BeingWritten(file.to_path_buf()));
     }
     let delivered = match delivery.publish(original) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => delivery
-            .accept_existing()
-            .map_err(failed)?
-            .ok_or_else(|| DeliveryError::NameTaken(target.clone()))?,
-        published => published.map_err(failed)?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let existing = delivery.accept_existing().map_err(failed)?;
+            let identity = existing.ok_or_else(|| DeliveryError::NameTaken(target.clone()))?;
+            Delivered { identity, was_there: true }
+        }
+        published => Delivered { identity: published.map_err(failed)?, was_there: false },
     };
     if original == Original::Remove {
-        delivery.remove_original(&delivered).map_err(failed)?;
+        delivery.remove_original(&delivered.identity).map_err(failed)?;
     }
     Ok(delivered)
 }

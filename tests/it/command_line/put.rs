@@ -122,9 +122,13 @@ fn put_waits_for_the_outcome() {
     let pack = "printf one | gzip > a.gz; cp a.gz b.gz; echo no archive > bad.gz";
     let packed = Command::new("sh").args(["-c", pack]).current_dir(place.root()).status();
     assert!(packed.unwrap().success());
-    // The second time its output is there, with the same content.
-    for _ in 0..2 {
+    // The second time its output is there, with the same content; then a consumer has taken it.
+    for round in 0..3 {
+        if round == 2 {
+            std::fs::remove_file(place.output().join("a")).unwrap();
+        }
         let ended = put("a.gz");
+        assert!(place.output().join("a").exists(), "it is published when the command ends");
         assert_eq!(ended.code, 0, "{ended:?}");
         assert!(ended.stdout.ends_with("out/a\n"), "{ended:?}");
         assert!(ended.stdout.contains("in/a.gz: published as "), "{ended:?}");
