@@ -165,6 +165,8 @@ pub const STOP_DEADLINE_MIN: Duration = Duration::from_secs(1);
 /// its exit report to the state directory.
 pub const FORCED_STOP_WAIT: Duration = Duration::from_millis(200);
 pub const FORCED_STOP_LOG_WAIT: Duration = Duration::from_millis(500);
+/// The longest wait of a stop for blocking work of a start that was cut.
+pub const ABANDONED_WORK_WAIT: Duration = Duration::from_secs(1);
 
 /// The part of a command line that the lock's file names.
 pub const COMMAND_CHARS_MAX: usize = 1000;

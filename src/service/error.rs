@@ -3,7 +3,6 @@
 use std::{io, time::Duration};
 
 use tidemill_lifecycle::StartError;
-use tokio::task::spawn_blocking;
 
 pub use crate::error::chain;
 use crate::{
@@ -124,14 +123,6 @@ pub(super) fn map_ledger_start_error(
         };
         let map = cause.map_or(otherwise, ledger_failure);
         map_start_error(map)(error)
-    }
-}
-
-/// Runs blocking work on another thread and resumes its panic here.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 

@@ -5,7 +5,8 @@ use std::{convert::Infallible, path::Path, sync::Arc};
 use tidemill_lifecycle::Lifecycle;
 
 use super::{
-    error::{LIMIT, ServiceError, blocking, chain, map_start_error},
+    blocking::blocking,
+    error::{LIMIT, ServiceError, chain, map_start_error},
     live_config::LiveConfig,
 };
 use crate::{

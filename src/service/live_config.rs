@@ -7,11 +7,13 @@ use std::{
 
 use tokio::sync::watch;
 
+use super::blocking::blocking;
 use crate::{
     config::{self, Config, Options, Pipeline},
     fs::SandboxScope,
     http::ReloadRefused,
     observe::display_path,
+    pipeline::own_paths::OwnPaths,
     policy::OnSuccess,
     sandbox::SandboxState,
 };
@@ -84,6 +86,12 @@ impl LiveConfig {
 
     pub fn now(&self) -> Arc<Config> {
         Arc::clone(&self.current.borrow())
+    }
+
+    /// Returns the service's own paths, which follow each reload.
+    pub async fn own_paths(&self) -> Arc<OwnPaths> {
+        let config = self.subscribe();
+        blocking(move || OwnPaths::new(config)).await
     }
 
     /// Returns a view that follows each reload.

@@ -9,6 +9,7 @@
 //! even a kill: a graceful stop only saves work at the next start.
 
 mod access;
+mod blocking;
 mod bootstrap;
 mod error;
 mod exit;
@@ -56,7 +57,7 @@ use crate::{
     http::Token,
     limits,
     observe::{self, Observer},
-    pipeline::{self, Control, DrainSummary, in_commit::InCommitTables, own_paths::OwnPaths},
+    pipeline::{self, Control, DrainSummary, in_commit::InCommitTables},
 };
 
 /// Runs the service from start to stop and returns the exit code. A reload loads the configuration
@@ -184,6 +185,7 @@ async fn start(
     resources::config_snapshot(life, &config).await?;
     let listener = || hooks.as_ref().map(HookService::listener);
     let events = resources::events(life, &config, listener).await?;
+    resources::abandoned_work(life);
     tasks::phase(life, observer);
     if let Some(hooks) = hooks {
         hooks.spawn(life, error::LIMIT, tasks::hook_context(&config, observer));
@@ -194,16 +196,12 @@ async fn start(
     let recovered = recover::recovery(life, &config, (&ledger, &events), observer).await?;
     let tracer = tasks::traces(life, &config);
     let programs = resources::programs(life, &config, program_runner).await?;
-    let own = error::blocking({
-        let config = live_config.subscribe();
-        move || OwnPaths::new(config)
-    });
     let opener = PipelineOpener {
         ledger: Arc::clone(&ledger),
         events,
         tracer,
         observer: Arc::clone(observer),
-        own: own.await,
+        own: live_config.own_paths().await,
         in_commit: InCommitTables::default(),
         programs,
         scope: live_config.scope(),

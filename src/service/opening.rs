@@ -7,10 +7,12 @@ use tokio::{
     sync::watch,
     time::{interval, sleep},
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
+    blocking::blocking,
     bootstrap::create_pipeline_directories,
-    error::{ServiceError, blocking, chain, ledger_failure},
+    error::{ServiceError, chain, ledger_failure},
     probe,
     storage_wait::log_wait,
     tasks::wait_until_excluded,
@@ -207,9 +209,10 @@ impl PipelineOpener {
                 return async move { (name, Err(wait_until_excluded(&scope, paths).await.into())) }
                     .boxed();
             }
-            // A task starts now, and not at the first poll.
+            // A task starts now, and not at the first poll. It ends with its handle.
             let shared = (config, refusals.clone());
             let opened = tokio::spawn(this.open_when_available(index, pipeline, shared));
+            let opened = AbortOnDropHandle::new(opened);
             async move {
                 let opened = opened.await.unwrap_or_else(|error| Err(error.into()));
                 (name, opened)

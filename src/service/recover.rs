@@ -14,7 +14,8 @@ use tidemill_lifecycle::{Lifecycle, StartError};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    error::{ServiceError, blocking, ledger_failure, map_start_error},
+    blocking::blocking,
+    error::{ServiceError, ledger_failure, map_start_error},
     resources::RECOVERY_TIMEOUT,
     storage_wait::StorageWait,
 };

@@ -19,7 +19,8 @@ use tokio::{
 };
 
 use super::{
-    error::{LIMIT, blocking, chain},
+    blocking::blocking,
+    error::{LIMIT, chain},
     live_config::{LiveConfig, ReloadError, ReloadErrorKind},
     manager::ServiceManager,
     opening::{Opened, PendingPipelines, PipelineOpener},

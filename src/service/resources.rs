@@ -16,9 +16,9 @@ use tidemill_lifecycle::{BoxError, Lifecycle, Phase, StartError};
 use tokio::sync::oneshot;
 
 use super::{
+    blocking::{self, blocking},
     error::{
-        LIMIT, ServiceError, blocking, chain, map_io_start_error, map_ledger_start_error,
-        map_start_error,
+        LIMIT, ServiceError, chain, map_io_start_error, map_ledger_start_error, map_start_error,
     },
     live_config::LiveConfig,
     manager::ServiceManager,
@@ -120,6 +120,15 @@ fn map_lock_error(error: StartError) -> ServiceError {
         Some(source @ LockError::Io { .. }) => ServiceError::Config(chain(source)),
         None => map_start_error(ServiceError::Storage)(error),
     }
+}
+
+/// Registers the wait for the blocking work that uses the resources below and was abandoned.
+pub fn abandoned_work(life: &mut Lifecycle) {
+    let close = || async {
+        blocking::abandoned_work().await;
+        Ok::<_, Infallible>(())
+    };
+    life.on_close("work of the start", LIMIT, close);
 }
 
 /// Saves the configuration for `tidemill explain`. The lock must be held.

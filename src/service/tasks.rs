@@ -10,7 +10,8 @@ use serde_json::json;
 use tidemill_lifecycle::{Handle, Lifecycle, Phase};
 
 use super::{
-    error::{LIMIT, ServiceError, blocking, chain},
+    blocking::blocking,
+    error::{LIMIT, ServiceError, chain},
     exit::{DrainLog, log_progress, log_unfinished},
     live_config::LiveConfig,
     manager::ServiceManager,

@@ -63,12 +63,29 @@ fn a_cancelled_large_file_leaves_nothing() {
     let mut tree = Tree::new();
     tree.put("large", &b"0123456789abcdef".repeat(1_000_000));
     let service = tree.start_with("read=sleep(50)", "delete", &[]);
+    until("the service is ready", || tree.log().contains("phase=READY"));
     until("the file is in flight", || {
         tree.files("out").iter().any(|path| path.to_string_lossy().ends_with(".tmp"))
     });
     service.signal(Signal::TERM);
     service.signal(Signal::INT);
     assert_eq!(service.wait(), 75, "{}", tree.log());
+    tree.assert_no_leftovers();
+    assert_eq!(tree.once("delete"), 0, "{}", tree.log());
+    tree.assert_done("delete");
+}
+
+#[test]
+fn a_start_that_is_cut_in_its_probe_leaves_nothing() {
+    let tree = Tree::with(1, 3);
+    let service = tree.start_with("gate::no_replace=1*sleep(400)", "delete", &[]);
+    until("the probe has its file", || {
+        tree.files("out").iter().any(|path| path.to_string_lossy().ends_with(".tmp"))
+    });
+    service.signal(Signal::TERM);
+    service.signal(Signal::INT);
+    assert_eq!(service.wait(), 75, "{}", tree.log());
+    assert!(tree.log().contains("start interrupted"), "{}", tree.log());
     tree.assert_no_leftovers();
     assert_eq!(tree.once("delete"), 0, "{}", tree.log());
     tree.assert_done("delete");
