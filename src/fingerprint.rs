@@ -8,8 +8,8 @@ pub struct Fingerprint {
     pub device: u64,
     pub inode: u64,
     pub size: u64,
-    pub modified_ns: i64,
-    pub changed_ns: i64,
+    pub mtime_ns: i64,
+    pub ctime_ns: i64,
 }
 
 /// Identifies a file or directory while the machine runs and the file system stays mounted: equal for
@@ -39,7 +39,7 @@ const ANY_CHANGE: i64 = i64::MAX;
 impl Fingerprint {
     /// The fingerprint of no file.
     pub const NONE: Self =
-        Self { device: 0, inode: 0, size: 0, modified_ns: i64::MIN, changed_ns: i64::MIN };
+        Self { device: 0, inode: 0, size: 0, mtime_ns: i64::MIN, ctime_ns: i64::MIN };
 
     /// Checks whether this may be the file of another look, changed or not. Some file systems (FAT, SSHFS)
     /// give a file another inode number at each look-up: there its size and both times must do.
@@ -51,7 +51,7 @@ impl Fingerprint {
     /// Checks whether the size and both times are equal, whatever the inode number.
     #[must_use]
     pub fn has_equal_times(&self, other: &Self) -> bool {
-        self.is_copy_of(other) && self.changed_ns == other.changed_ns
+        self.is_copy_of(other) && self.ctime_ns == other.ctime_ns
     }
 
     /// Returns the file's ID.
@@ -66,30 +66,28 @@ impl Fingerprint {
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
         self.matches_content(other)
-            && (self.changed_ns == other.changed_ns || other.changed_ns == ANY_CHANGE)
+            && (self.ctime_ns == other.ctime_ns || other.ctime_ns == ANY_CHANGE)
     }
 
     /// Returns a fingerprint that matches every change time, for the record of a file that is about to
     /// be renamed: a rename moves the change time.
     #[must_use]
     pub fn ignoring_ctime(self) -> Self {
-        Self { changed_ns: ANY_CHANGE, ..self }
+        Self { ctime_ns: ANY_CHANGE, ..self }
     }
 
     /// Returns a fingerprint that matches no change time, for the record of a file whose content must be
     /// compared.
     #[must_use]
     pub fn without_ctime(self) -> Self {
-        Self { changed_ns: i64::MIN, ..self }
+        Self { ctime_ns: i64::MIN, ..self }
     }
 
     /// Compares like [`Self::matches`], but without the change time: a rename, `chmod` or `chown` moves
     /// it.
     #[must_use]
     pub fn matches_content(&self, other: &Self) -> bool {
-        self.inode == other.inode
-            && self.size == other.size
-            && self.modified_ns == other.modified_ns
+        self.inode == other.inode && self.size == other.size && self.mtime_ns == other.mtime_ns
     }
 
     /// Checks whether a file that was read and then recorded at this time (nanoseconds since the epoch)
@@ -99,10 +97,9 @@ impl Fingerprint {
     #[must_use]
     pub fn may_hide_a_change(&self, recorded_ns: i64) -> bool {
         let is_whole = |time: i64| time.rem_euclid(1_000_000_000) == 0;
-        let changed =
-            if self.changed_ns == ANY_CHANGE { self.modified_ns } else { self.changed_ns };
-        let age = recorded_ns.saturating_sub(self.modified_ns.max(changed));
-        is_whole(self.modified_ns)
+        let changed = if self.ctime_ns == ANY_CHANGE { self.mtime_ns } else { self.ctime_ns };
+        let age = recorded_ns.saturating_sub(self.mtime_ns.max(changed));
+        is_whole(self.mtime_ns)
             && is_whole(changed)
             && (-READ_NS..READ_NS + COARSEST_NS).contains(&age)
     }
@@ -111,7 +108,7 @@ impl Fingerprint {
     /// changed. Only a comparison of the content can decide.
     #[must_use]
     pub fn is_copy_of(&self, other: &Self) -> bool {
-        self.size == other.size && self.modified_ns == other.modified_ns
+        self.size == other.size && self.mtime_ns == other.mtime_ns
     }
 
     /// Checks like [`Self::is_copy_of`], also for a copy on a file system with coarser times, which truncates
@@ -119,9 +116,9 @@ impl Fingerprint {
     #[must_use]
     pub fn may_be_copy_of(&self, other: &Self) -> bool {
         let is_reduced = |resolution: &i64| {
-            let lost = self.modified_ns.saturating_sub(other.modified_ns);
+            let lost = self.mtime_ns.saturating_sub(other.mtime_ns);
             let rounds_up = *resolution == COARSEST_NS;
-            self.modified_ns.rem_euclid(*resolution) == 0
+            self.mtime_ns.rem_euclid(*resolution) == 0
                 && (-resolution < lost && (lost <= 0 || rounds_up && lost < *resolution))
         };
         self.is_copy_of(other)
@@ -136,9 +133,8 @@ impl Fingerprint {
     /// only between equal change times: it may have been set back before the file was recorded.
     #[must_use]
     pub fn is_earlier_state_of(&self, other: &Self) -> bool {
-        let is_older = self.changed_ns < other.changed_ns && other.changed_ns != ANY_CHANGE;
-        let is_no_newer =
-            self.changed_ns <= other.changed_ns && self.modified_ns <= other.modified_ns;
+        let is_older = self.ctime_ns < other.ctime_ns && other.ctime_ns != ANY_CHANGE;
+        let is_no_newer = self.ctime_ns <= other.ctime_ns && self.mtime_ns <= other.mtime_ns;
         self.inode == other.inode && (is_older || is_no_newer)
     }
 
@@ -146,7 +142,7 @@ impl Fingerprint {
     /// the rename moved its change time.
     #[must_use]
     pub fn is_earlier_content_of(&self, other: &Self) -> bool {
-        self.inode == other.inode && self.modified_ns <= other.modified_ns
+        self.inode == other.inode && self.mtime_ns <= other.mtime_ns
     }
 
     /// Checks like [`Self::is_earlier_content_of`], after a power loss, for a file that was recorded at
@@ -156,7 +152,7 @@ impl Fingerprint {
     pub fn may_be_earlier_content_of(&self, other: &Self, recorded_ns: i64) -> bool {
         self.inode == other.inode
             && self.size <= other.size
-            && self.modified_ns <= other.modified_ns.max(recorded_ns)
+            && self.mtime_ns <= other.mtime_ns.max(recorded_ns)
     }
 
     /// Checks whether a power loss may have taken content from the file that was recorded as `other` at
@@ -167,7 +163,7 @@ impl Fingerprint {
     pub fn may_have_lost_content_of(&self, other: &Self, recorded_ns: i64) -> bool {
         self.may_be_earlier_content_of(other, recorded_ns)
             && self.size < other.size
-            && self.changed_ns <= recorded_ns.saturating_add(UNWRITTEN_NS)
+            && self.ctime_ns <= recorded_ns.saturating_add(UNWRITTEN_NS)
     }
 }
 
@@ -176,7 +172,7 @@ mod tests {
     use super::*;
 
     const READ: Fingerprint =
-        Fingerprint { device: 1, inode: 7, size: 100, modified_ns: 50, changed_ns: 60 };
+        Fingerprint { device: 1, inode: 7, size: 100, mtime_ns: 50, ctime_ns: 60 };
 
     #[test]
     fn a_file_with_a_new_device_number_is_the_same_file() {
@@ -185,36 +181,36 @@ mod tests {
 
     #[test]
     fn a_rename_keeps_the_content_and_not_the_change_time() {
-        let renamed = Fingerprint { changed_ns: 70, ..READ };
+        let renamed = Fingerprint { ctime_ns: 70, ..READ };
         assert!(!renamed.matches(&READ));
         assert!(renamed.matches_content(&READ));
     }
 
     #[test]
     fn a_file_is_recognized_after_its_rename() {
-        let renamed = Fingerprint { changed_ns: 70, ..READ };
+        let renamed = Fingerprint { ctime_ns: 70, ..READ };
         assert!(renamed.matches(&READ.ignoring_ctime()));
-        let written_since = Fingerprint { modified_ns: 70, changed_ns: 70, ..READ };
+        let written_since = Fingerprint { mtime_ns: 70, ctime_ns: 70, ..READ };
         assert!(!written_since.matches(&READ.ignoring_ctime()));
     }
 
     #[test]
     fn only_coarse_times_of_a_recently_written_file_may_hide_a_change() {
         const SECOND: i64 = 1_000_000_000;
-        let coarse = Fingerprint { modified_ns: 1000 * SECOND, changed_ns: 1000 * SECOND, ..READ };
+        let coarse = Fingerprint { mtime_ns: 1000 * SECOND, ctime_ns: 1000 * SECOND, ..READ };
         assert!(coarse.may_hide_a_change(1001 * SECOND));
         assert!(coarse.ignoring_ctime().may_hide_a_change(1001 * SECOND));
         assert!(!coarse.may_hide_a_change(1063 * SECOND));
         assert!(!coarse.may_hide_a_change(900 * SECOND), "times far in the future");
-        let fine = Fingerprint { changed_ns: 1000 * SECOND + 1, ..coarse };
+        let fine = Fingerprint { ctime_ns: 1000 * SECOND + 1, ..coarse };
         assert!(!fine.may_hide_a_change(1001 * SECOND));
     }
 
     #[test]
     fn a_copy_may_have_coarser_times() {
-        let written = Fingerprint { modified_ns: 1_700_000_001_234_567_891, ..READ };
-        let copied = |modified_ns| {
-            Fingerprint { inode: 8, modified_ns, changed_ns: 9, ..READ }.may_be_copy_of(&written)
+        let written = Fingerprint { mtime_ns: 1_700_000_001_234_567_891, ..READ };
+        let copied = |mtime_ns| {
+            Fingerprint { inode: 8, mtime_ns, ctime_ns: 9, ..READ }.may_be_copy_of(&written)
         };
         for kept in [
             1_700_000_001_234_567_891,
@@ -243,12 +239,12 @@ mod tests {
     #[test]
     fn a_source_emptied_by_a_power_loss_is_an_earlier_state() {
         assert!(Fingerprint { size: 0, ..READ }.is_earlier_state_of(&READ));
-        let written_since = Fingerprint { size: 0, modified_ns: 80, changed_ns: 80, ..READ };
+        let written_since = Fingerprint { size: 0, mtime_ns: 80, ctime_ns: 80, ..READ };
         assert!(!written_since.is_earlier_state_of(&READ));
-        let set_back = Fingerprint { modified_ns: 10, changed_ns: 70, ..READ };
+        let set_back = Fingerprint { mtime_ns: 10, ctime_ns: 70, ..READ };
         assert!(Fingerprint { size: 0, ..READ }.is_earlier_state_of(&set_back));
         assert!(!written_since.is_earlier_content_of(&READ));
-        let renamed_since = Fingerprint { size: 0, changed_ns: 80, ..READ };
+        let renamed_since = Fingerprint { size: 0, ctime_ns: 80, ..READ };
         assert!(!renamed_since.is_earlier_state_of(&READ));
         assert!(renamed_since.is_earlier_content_of(&READ));
         let other_file = Fingerprint { inode: 8, ..READ };
@@ -257,8 +253,8 @@ mod tests {
 
     #[test]
     fn a_time_that_was_set_back_does_not_hide_an_earlier_content() {
-        let set_back = Fingerprint { modified_ns: 10, ..READ };
-        let emptied = Fingerprint { size: 0, changed_ns: 80, ..READ };
+        let set_back = Fingerprint { mtime_ns: 10, ..READ };
+        let emptied = Fingerprint { size: 0, ctime_ns: 80, ..READ };
         assert!(!emptied.is_earlier_content_of(&set_back));
         assert!(emptied.may_be_earlier_content_of(&set_back, 65));
         assert!(!emptied.may_be_earlier_content_of(&set_back, 45), "written after its record");
@@ -270,11 +266,11 @@ mod tests {
 
     #[test]
     fn content_is_lost_although_the_change_time_is_later() {
-        let touched = Fingerprint { size: 0, modified_ns: 10, changed_ns: 80, ..READ };
+        let touched = Fingerprint { size: 0, mtime_ns: 10, ctime_ns: 80, ..READ };
         assert!(!touched.is_earlier_state_of(&READ));
         assert!(touched.may_have_lost_content_of(&READ, 65));
         assert!(!Fingerprint { size: 100, ..touched }.may_have_lost_content_of(&READ, 65));
-        let much_later = Fingerprint { changed_ns: 66 + UNWRITTEN_NS, ..touched };
+        let much_later = Fingerprint { ctime_ns: 66 + UNWRITTEN_NS, ..touched };
         assert!(!much_later.may_have_lost_content_of(&READ, 65), "it was on the disk by then");
     }
 }

@@ -22,7 +22,7 @@ pub fn history(options: &History) -> anyhow::Result<Exit> {
     let since_ns = options.since.as_deref().map(since).transpose()?;
     let ledger = ledger::open(&locate(&options.service, None)?.ledger(), Access::Reading)?;
     let roots: HashMap<PipelineId, PipelineDirs> =
-        ledger.roots()?.into_iter().map(|roots| (roots.id, roots)).collect();
+        ledger.pipelines()?.into_iter().map(|roots| (roots.id, roots)).collect();
     let query = HistoryQuery { state, since_ns, limit: options.limit, before: None };
     for records in pages(&*ledger, query) {
         let mut text = String::new();

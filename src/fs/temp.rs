@@ -191,8 +191,8 @@ pub fn copy_attributes(
     let mode = Mode::from_raw_mode(source.mode & 0o777);
     ignore_unsupported(rustix::fs::fchmod(file, mode))?;
     let modified = rustix::fs::Timespec {
-        tv_sec: source.identity.modified_ns.div_euclid(1_000_000_000),
-        tv_nsec: source.identity.modified_ns.rem_euclid(1_000_000_000),
+        tv_sec: source.identity.mtime_ns.div_euclid(1_000_000_000),
+        tv_nsec: source.identity.mtime_ns.rem_euclid(1_000_000_000),
     };
     let times = rustix::fs::Timestamps { last_access: modified, last_modification: modified };
     ignore_unsupported(rustix::fs::futimens(file, &times))?;

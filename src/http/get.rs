@@ -179,7 +179,7 @@ pub async fn explain(
     let text = app.api_state.query_with_file(move |ledger| {
         let path = explain::below_an_input(&config.pipelines, path);
         // A removed pipeline's directories may be private by now, or unresponsive.
-        let mut roots = ledger.roots()?;
+        let mut roots = ledger.pipelines()?;
         roots.retain(|roots| config_of(&config.pipelines, roots).is_some());
         let explanation = explain::describe(ledger, (&roots, &config.pipelines), &path)?;
         Ok((display_path(&path).to_string(), explanation))

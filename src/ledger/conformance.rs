@@ -49,7 +49,7 @@ conformance! {
 }
 
 fn identity(inode: u64) -> Fingerprint {
-    Fingerprint { device: u64::MAX, inode, size: 3, modified_ns: -1, changed_ns: i64::MAX }
+    Fingerprint { device: u64::MAX, inode, size: 3, mtime_ns: -1, ctime_ns: i64::MAX }
 }
 
 pub(super) fn record(
@@ -81,7 +81,7 @@ pub(super) fn record(
 }
 
 pub(super) fn pipeline(ledger: &dyn Ledger) -> PipelineId {
-    ledger.pipeline("main", "/in".as_ref(), "/out".as_ref()).expect("register")
+    ledger.register_pipeline("main", "/in".as_ref(), "/out".as_ref()).expect("register")
 }
 
 fn a_record_is_read_as_it_was_written(bench: &impl Bench) {
@@ -140,11 +140,11 @@ fn a_record_of_the_same_number_replaces_and_a_mark_changes_its_state(bench: &imp
     ledger.append(std::slice::from_ref(&intent), Flush::Now).expect("append");
     ledger.append(std::slice::from_ref(&intent), Flush::Now).expect("append again");
     assert_eq!(ledger.unfinished().expect("list"), std::slice::from_ref(&intent));
-    ledger.mark(&[(intent.id, State::Published, None)], Flush::Deferred).expect("mark");
+    ledger.set_states(&[(intent.id, State::Published, None)], Flush::Deferred).expect("mark");
     let published = Record { state: State::Published, ..intent.clone() };
     assert_eq!(ledger.unfinished().expect("list"), [published]);
     let why = Some(Reason::new(ReasonCode::NameTaken, "why"));
-    ledger.mark(&[(intent.id, State::Withdrawn, why.clone())], Flush::Now).expect("mark");
+    ledger.set_states(&[(intent.id, State::Withdrawn, why.clone())], Flush::Now).expect("mark");
     assert_eq!(ledger.unfinished().expect("list"), []);
     let found = ledger.record(intent.id).expect("look up").expect("a record");
     assert_eq!((found.state, found.reason), (State::Withdrawn, why));
@@ -210,11 +210,14 @@ fn the_instance_stays_and_the_pipelines_name_follows(bench: &impl Bench) {
     let instance = ledger.instance().to_owned();
     assert_eq!(instance.len(), 8);
     let first = pipeline(&*ledger);
-    let renamed = ledger.pipeline("other", "/in".as_ref(), "/out".as_ref()).expect("register");
-    let second = ledger.pipeline("main", "/in2".as_ref(), "/out".as_ref()).expect("register");
+    let renamed =
+        ledger.register_pipeline("other", "/in".as_ref(), "/out".as_ref()).expect("register");
+    let second =
+        ledger.register_pipeline("main", "/in2".as_ref(), "/out".as_ref()).expect("register");
     assert_eq!(first, renamed);
     assert_ne!(first, second);
-    let names: Vec<_> = ledger.roots().expect("list").into_iter().map(|roots| roots.name).collect();
+    let names: Vec<_> =
+        ledger.pipelines().expect("list").into_iter().map(|roots| roots.name).collect();
     assert_eq!(names, ["other", "main"]);
     drop(ledger);
     assert_eq!(bench.open().instance(), instance);
@@ -278,7 +281,7 @@ fn a_late_publication_update_undoes_no_later_update(bench: &impl Bench) {
         (State::Requeued, State::Requeued),
         (State::Published, State::Requeued),
     ] {
-        ledger.mark(&[(stored.id, state, None)], Flush::Now).expect("mark");
+        ledger.set_states(&[(stored.id, state, None)], Flush::Now).expect("mark");
         let found = ledger.record(stored.id).expect("look up").expect("there");
         assert_eq!(found.state, expected, "after {state}");
     }
@@ -290,7 +293,7 @@ fn an_output_that_is_made_again_still_belongs_to_its_source(bench: &impl Bench) 
     let stored = record(&*ledger, pipeline, "a".as_ref(), State::Done);
     ledger.append(std::slice::from_ref(&stored), Flush::Now).expect("append");
     for state in [State::Requeued, State::Changed] {
-        ledger.mark(&[(stored.id, state, None)], Flush::Now).expect("mark");
+        ledger.set_states(&[(stored.id, state, None)], Flush::Now).expect("mark");
         let found = ledger.latest_published(pipeline, "a".as_ref()).expect("look up");
         assert_eq!(found.map(|record| record.id), Some(stored.id), "{state}");
     }
@@ -311,14 +314,14 @@ fn look_ups_by_inode_and_output_find_the_newest_published(bench: &impl Bench) {
     let of_file = |found| ledger.latest_of_file(pipeline, source, &found).expect("look up");
     assert_eq!(of_file(identity(9)), Some(other.clone()));
     assert_eq!(of_file(Fingerprint { device: 5, ..identity(9) }), Some(other.clone()));
-    assert_eq!(of_file(Fingerprint { modified_ns: 1, ..identity(9) }), None);
-    let renamed = Fingerprint { changed_ns: 1, ..identity(9) };
+    assert_eq!(of_file(Fingerprint { mtime_ns: 1, ..identity(9) }), None);
+    let renamed = Fingerprint { ctime_ns: 1, ..identity(9) };
     let again = Record { identity: renamed, ..record(&*ledger, pipeline, source, State::Done) };
     assert_eq!(of_file(renamed), Some(other.clone()));
     ledger.append(std::slice::from_ref(&again), Flush::Now).expect("append");
-    assert_eq!(of_file(Fingerprint { changed_ns: 2, ..identity(9) }), Some(again.clone()));
+    assert_eq!(of_file(Fingerprint { ctime_ns: 2, ..identity(9) }), Some(again.clone()));
     assert_eq!(of_file(identity(9)), Some(other.clone()));
-    ledger.mark(&[(again.id, State::Quarantined, None)], Flush::Now).expect("mark");
+    ledger.set_states(&[(again.id, State::Quarantined, None)], Flush::Now).expect("mark");
     assert_eq!(of_file(Fingerprint { size: 1 << 40, ..identity(9) }), None);
     assert_eq!(ledger.latest_published(pipeline, source).expect("look up"), Some(other.clone()));
     let of_output = |path: &str| ledger.latest_for_output(pipeline, path.as_ref());
@@ -332,8 +335,8 @@ fn the_inodes_of_both_ends_of_a_pipeline_are_kept(bench: &impl Bench) {
     let noted = |end| ledger.root_inode(pipeline, end).expect("look up");
     assert_eq!([PipelineEnd::Input, PipelineEnd::Output].map(noted), [None, None]);
     for inode in [7, 8, 8] {
-        ledger.note_root_inode(pipeline, PipelineEnd::Input, inode).expect("store");
-        ledger.note_root_inode(pipeline, PipelineEnd::Output, inode + 1).expect("store");
+        ledger.set_root_inode(pipeline, PipelineEnd::Input, inode).expect("store");
+        ledger.set_root_inode(pipeline, PipelineEnd::Output, inode + 1).expect("store");
         let inodes = [PipelineEnd::Input, PipelineEnd::Output].map(noted);
         assert_eq!(inodes, [Some(inode), Some(inode + 1)]);
     }

@@ -103,7 +103,7 @@ impl Ledger for Memory {
         Ok(())
     }
 
-    fn pipeline(&self, name: &str, input: &Path, output: &Path) -> Result<PipelineId> {
+    fn register_pipeline(&self, name: &str, input: &Path, output: &Path) -> Result<PipelineId> {
         let mut tables = self.store.tables();
         let known =
             tables.pipelines.iter_mut().find(|dirs| dirs.input == input && dirs.output == output);
@@ -117,7 +117,7 @@ impl Ledger for Memory {
         Ok(id)
     }
 
-    fn roots(&self) -> Result<Vec<PipelineDirs>> {
+    fn pipelines(&self) -> Result<Vec<PipelineDirs>> {
         Ok(self.store.tables().pipelines.clone())
     }
 
@@ -125,7 +125,7 @@ impl Ledger for Memory {
         Ok(self.store.tables().root_inodes.get(&(pipeline, end)).copied())
     }
 
-    fn note_root_inode(&self, pipeline: PipelineId, end: PipelineEnd, inode: u64) -> Result<()> {
+    fn set_root_inode(&self, pipeline: PipelineId, end: PipelineEnd, inode: u64) -> Result<()> {
         self.store.tables().root_inodes.insert((pipeline, end), inode);
         Ok(())
     }
@@ -140,7 +140,7 @@ impl Ledger for Memory {
         Ok(())
     }
 
-    fn mark(&self, updates: &[StateUpdate], _: Flush) -> Result<()> {
+    fn set_states(&self, updates: &[StateUpdate], _: Flush) -> Result<()> {
         let mut tables = self.store.tables();
         for (id, state, reason) in updates {
             let record = tables.records.get_mut(id);
@@ -194,7 +194,7 @@ impl Ledger for Memory {
             let is_same = record.source == source && record.identity.matches_content(found);
             record.pipeline == pipeline && is_same && is_published(record)
         };
-        let is_exact = |record: &Record| record.identity.changed_ns == found.changed_ns;
+        let is_exact = |record: &Record| record.identity.ctime_ns == found.ctime_ns;
         let exact = self.newest(|record| is_same(record) && is_exact(record));
         Ok(exact.or_else(|| self.newest(is_same)))
     }

@@ -232,17 +232,17 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     fn leave(&self) -> Result<()>;
 
     /// Returns the number of this pair of directories and sets its current name.
-    fn pipeline(&self, name: &str, input: &Path, output: &Path) -> Result<PipelineId>;
+    fn register_pipeline(&self, name: &str, input: &Path, output: &Path) -> Result<PipelineId>;
 
     /// Returns all registered pairs of directories.
-    fn roots(&self) -> Result<Vec<PipelineDirs>>;
+    fn pipelines(&self) -> Result<Vec<PipelineDirs>>;
 
     /// Returns the inode of the directory that was an end of a pipeline when none of its work was
     /// unfinished.
     fn root_inode(&self, pipeline: PipelineId, end: PipelineEnd) -> Result<Option<u64>>;
 
     /// Stores that inode; writes nothing if it is stored already.
-    fn note_root_inode(&self, pipeline: PipelineId, end: PipelineEnd, inode: u64) -> Result<()>;
+    fn set_root_inode(&self, pipeline: PipelineId, end: PipelineEnd, inode: u64) -> Result<()>;
 
     /// Makes [`Flush::Deferred`] writes durable that have waited for `wait`. A full disk or another
     /// writing process postpones it to the next call.
@@ -252,7 +252,7 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     fn append(&self, records: &[Record], when: Flush) -> Result<()>;
 
     /// Sets the states of records, all or none.
-    fn mark(&self, updates: &[StateUpdate], when: Flush) -> Result<()>;
+    fn set_states(&self, updates: &[StateUpdate], when: Flush) -> Result<()>;
 
     /// Returns the record with this number.
     fn record(&self, id: RecordId) -> Result<Option<Record>>;

@@ -133,7 +133,7 @@ impl Context {
     /// Records another directory as an end of the pipeline: recovery would take it for one that is not mounted.
     /// Where that fails, the next start does it.
     pub fn note_root(&self, end: PipelineEnd, inode: u64) {
-        drop(self.ledger.note_root_inode(self.id, end, inode));
+        drop(self.ledger.set_root_inode(self.id, end, inode));
     }
 
     /// Logs the first file whose writers the kernel does not report to this process.
@@ -155,7 +155,7 @@ impl Context {
             return Ok(*first);
         }
         let mut first = protocol::outcome::now_ns();
-        for roots in self.ledger.roots()? {
+        for roots in self.ledger.pipelines()? {
             if roots.output == self.config.output
                 && let Some(at_ns) = self.ledger.first_record_ns(roots.id)?
             {

@@ -41,7 +41,7 @@ struct Key(FileId, u64, i64);
 
 impl Key {
     const fn of(file: &Fingerprint) -> Self {
-        Self(file.file_id(), file.size, file.modified_ns)
+        Self(file.file_id(), file.size, file.mtime_ns)
     }
 }
 
@@ -152,8 +152,8 @@ impl InCommit {
             return Some(EarlierJob::Committing);
         }
         let Renamed { record, gone_ns, .. } = table.renamed.get(&key)?;
-        let same_ctime = record.identity.changed_ns == identity.changed_ns;
-        let is_same = found.names == 1 && (same_ctime || identity.changed_ns <= *gone_ns);
+        let same_ctime = record.identity.ctime_ns == identity.ctime_ns;
+        let is_same = found.names == 1 && (same_ctime || identity.ctime_ns <= *gone_ns);
         is_same.then(|| EarlierJob::Renamed(Box::new(record.clone())))
     }
 }
@@ -178,7 +178,7 @@ mod tests {
     use crate::{fs::Kind, ledger, policy::OnSuccess};
 
     fn identity(inode: u64) -> Fingerprint {
-        Fingerprint { device: 1, inode, size: 3, modified_ns: 50, changed_ns: 60 }
+        Fingerprint { device: 1, inode, size: 3, mtime_ns: 50, ctime_ns: 60 }
     }
 
     fn record(inode: u64) -> Record {
@@ -205,9 +205,9 @@ mod tests {
         let table = InCommit::default();
         let guard = table.begin(identity(7));
         assert!(matches!(table.earlier_job(&metadata(identity(7))), Some(EarlierJob::Committing)));
-        let renamed = Fingerprint { changed_ns: 61, ..identity(7) };
+        let renamed = Fingerprint { ctime_ns: 61, ..identity(7) };
         assert!(matches!(table.earlier_job(&metadata(renamed)), Some(EarlierJob::Committing)));
-        let another = Fingerprint { modified_ns: 51, ..renamed };
+        let another = Fingerprint { mtime_ns: 51, ..renamed };
         assert!(table.earlier_job(&metadata(another)).is_none(), "a new file may have its inode");
         drop(guard);
         assert!(table.earlier_job(&metadata(identity(7))).is_none());
@@ -217,7 +217,7 @@ mod tests {
     /// either order.
     #[test]
     fn a_file_that_got_the_inode_of_another_one_has_entries_of_its_own() {
-        let (older, newer) = (identity(7), Fingerprint { modified_ns: 90, ..identity(7) });
+        let (older, newer) = (identity(7), Fingerprint { mtime_ns: 90, ..identity(7) });
         let record_of = |identity| Record { identity, ..record(7) };
         let is_found = |table: &InCommit| table.earlier_job(&metadata(newer)).is_some();
         let table = InCommit::default();
@@ -254,14 +254,14 @@ mod tests {
         let guard = table.begin(identity(7));
         table.renamed(&record(7), 70);
         drop(guard);
-        for changed_ns in [60, 61, 70] {
-            let found = metadata(Fingerprint { changed_ns, ..identity(7) });
+        for ctime_ns in [60, 61, 70] {
+            let found = metadata(Fingerprint { ctime_ns, ..identity(7) });
             assert!(
                 matches!(table.earlier_job(&found), Some(EarlierJob::Renamed(_))),
-                "{changed_ns}"
+                "{ctime_ns}"
             );
         }
-        let another = metadata(Fingerprint { changed_ns: 71, ..identity(7) });
+        let another = metadata(Fingerprint { ctime_ns: 71, ..identity(7) });
         assert!(table.earlier_job(&another).is_none(), "a later file got the inode");
         let linked = FileMetadata { names: 2, ..metadata(identity(7)) };
         assert!(table.earlier_job(&linked).is_none(), "each link is a separate delivery");
@@ -285,7 +285,7 @@ mod tests {
             table.awaits_disposal(&record(7));
         }
         assert_eq!(table.lock().order.len(), 1, "one entry, however often it is tried");
-        let renamed = metadata(Fingerprint { changed_ns: 1 << 60, ..identity(7) });
+        let renamed = metadata(Fingerprint { ctime_ns: 1 << 60, ..identity(7) });
         assert!(matches!(table.earlier_job(&renamed), Some(EarlierJob::Renamed(_))));
         for inode in 0..2 * limits::RENAMED_MAX as u64 {
             table.renamed(&record(100 + inode), 70);
@@ -321,7 +321,7 @@ mod tests {
             table.renamed(&record(inode), 70);
         }
         for inode in [7, 8] {
-            let found = Fingerprint { changed_ns: 70, ..identity(inode) };
+            let found = Fingerprint { ctime_ns: 70, ..identity(inode) };
             assert!(table.earlier_job(&metadata(found)).is_some(), "{inode}");
         }
     }

@@ -44,7 +44,7 @@ impl StateUpdates {
         }
         let result = failpoint::hit("commit::mark")
             .map_err(ledger::Error::injected)
-            .and_then(|()| ledger.mark(&self.postponed, Flush::Deferred));
+            .and_then(|()| ledger.set_states(&self.postponed, Flush::Deferred));
         match result {
             Err(error) if error.kind != ErrorKind::Failed => {
                 let postponed = self.postponed.len();

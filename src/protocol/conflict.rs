@@ -168,7 +168,7 @@ mod tests {
     use crate::{fs::NodeId, policy::OnSuccess, protocol::earlier_output, source};
 
     const OURS: Fingerprint =
-        Fingerprint { device: 1, inode: 7, size: 100, modified_ns: 50, changed_ns: 60 };
+        Fingerprint { device: 1, inode: 7, size: 100, mtime_ns: 50, ctime_ns: 60 };
 
     fn record(output: &str) -> Record {
         Record {
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn update_replaces_only_what_this_source_published_and_nobody_changed() {
-        let renamed = Fingerprint { changed_ns: 99, ..OURS };
+        let renamed = Fingerprint { ctime_ns: 99, ..OURS };
         let ours = record("a.zst");
         let elsewhere = record("a.gz");
         let update = |earlier: Option<EarlierOutput<'_>>, hash| {

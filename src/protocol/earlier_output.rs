@@ -39,7 +39,7 @@ pub fn is_same_source(
                 _ if input.may_renumber() => None,
                 born_ns => born_ns.map_err(|error| error.source)?,
             };
-            Ok(born_ns.is_none_or(|born_ns| born_ns <= record.identity.changed_ns))
+            Ok(born_ns.is_none_or(|born_ns| born_ns <= record.identity.ctime_ns))
         }
         (_, State::Changed) => Ok(false),
         (OnSuccess::Keep, _) if same_inode => Ok(true),

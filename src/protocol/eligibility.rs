@@ -28,6 +28,6 @@ pub fn skip_reason(
 #[must_use]
 pub fn is_stale(marker: &FileMetadata, file: &FileMetadata) -> bool {
     let marker = marker.identity;
-    let written_ns = file.identity.modified_ns.min(file.identity.changed_ns);
-    marker.modified_ns.max(marker.changed_ns) < written_ns
+    let written_ns = file.identity.mtime_ns.min(file.identity.ctime_ns);
+    marker.mtime_ns.max(marker.ctime_ns) < written_ns
 }

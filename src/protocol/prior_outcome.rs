@@ -216,13 +216,13 @@ pub fn classify(
         // Its disposal may not be marked yet. A file that was recorded is older than its change time,
         // whatever became of the clock before it was recorded.
         PriorOutcome::MetadataChanged => {
-            let latest_ns = record.at_ns.max(record.identity.changed_ns);
+            let latest_ns = record.at_ns.max(record.identity.ctime_ns);
             is_removed || born_ns().is_some_and(|born_ns| born_ns > latest_ns)
         }
         // It was removed in this boot; the metadata of a new delivery can be equal by chance. A disk that
         // lost power without this machine has the old one again.
         PriorOutcome::RetryDispose => {
-            is_removed && born_ns().is_none_or(|born_ns| born_ns > record.identity.changed_ns)
+            is_removed && born_ns().is_none_or(|born_ns| born_ns > record.identity.ctime_ns)
         }
         // A server or a disk may lose power without this machine.
         PriorOutcome::RolledBack => {

@@ -87,9 +87,9 @@ pub fn waits_for(
     seen: &FileMetadata,
 ) -> Option<String> {
     let config = config?;
-    let changed_ns = seen.identity.modified_ns.max(seen.identity.changed_ns);
+    let ctime_ns = seen.identity.mtime_ns.max(seen.identity.ctime_ns);
     let now = jiff::Timestamp::now();
-    let changed = jiff::Timestamp::from_nanosecond(changed_ns.into()).ok()?;
+    let changed = jiff::Timestamp::from_nanosecond(ctime_ns.into()).ok()?;
     if changed > now {
         return Some(format!(
             "its time lies in the future ({changed:.0}): `settle` and `min_age` count from when the service first sees it"

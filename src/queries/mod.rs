@@ -50,7 +50,7 @@ pub fn configured_first(
     ledger: &dyn Ledger,
     pipelines: &[Pipeline],
 ) -> ledger::Result<Vec<PipelineDirs>> {
-    let mut roots = ledger.roots()?;
+    let mut roots = ledger.pipelines()?;
     roots.sort_by_key(|roots| config_of(pipelines, roots).is_none());
     Ok(roots)
 }

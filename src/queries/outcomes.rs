@@ -38,7 +38,7 @@ pub struct Page {
 /// Returns one page.
 pub fn page(ledger: &dyn Ledger, search: &Search) -> ledger::Result<Page> {
     let roots: HashMap<PipelineId, PipelineDirs> =
-        ledger.roots()?.into_iter().map(|roots| (roots.id, roots)).collect();
+        ledger.pipelines()?.into_iter().map(|roots| (roots.id, roots)).collect();
     // The ledger finds quarantined records by an index; other states are filtered here, so that no
     // query reads more than a window.
     let state = search.state.filter(|state| *state == State::Quarantined);

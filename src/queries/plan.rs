@@ -84,7 +84,7 @@ impl<'a> Plan<'a> {
     ///
     /// The ledger cannot be read, or the input cannot be opened.
     pub fn new(config: &'a Pipeline, ledger: Option<&'a dyn Ledger>) -> anyhow::Result<Self> {
-        let mut known = ledger.map(Ledger::roots).transpose()?.unwrap_or_default().into_iter();
+        let mut known = ledger.map(Ledger::pipelines).transpose()?.unwrap_or_default().into_iter();
         let roots = known.find(|roots| config_of(std::slice::from_ref(config), roots).is_some());
         let is_known = roots.is_some();
         let roots = roots.unwrap_or_else(|| PipelineDirs {

@@ -80,7 +80,7 @@ fn read_reason(slot: &Path) -> Option<ReasonFacts> {
 /// Returns all quarantined files, newest first. A file that is gone is none; one that cannot be looked at
 /// counts.
 pub fn all(ledger: &dyn Ledger) -> ledger::Result<Vec<Quarantined>> {
-    let roots = ledger.roots()?;
+    let roots = ledger.pipelines()?;
     let query = HistoryQuery { state: Some(State::Quarantined), ..HistoryQuery::default() };
     let mut found = Vec::new();
     // A move that a power loss undid has several records, and one file.
@@ -132,7 +132,7 @@ pub fn read(ledger: &dyn Ledger, id: RecordId) -> Result<Quarantined, Error> {
     if !is_quarantined(ledger, &record)? {
         return Err(Error::Unknown);
     }
-    let roots = ledger.roots()?.into_iter().find(|roots| roots.id == record.pipeline);
+    let roots = ledger.pipelines()?.into_iter().find(|roots| roots.id == record.pipeline);
     roots.map(|roots| Quarantined { record, roots }).ok_or(Error::Unknown)
 }
 
@@ -180,7 +180,7 @@ pub fn requeue(
         && was_published_since(ledger, record, &**kept)?
     {
         kept.remove().map_err(not_moved(record))?;
-        return Ok(ledger.mark(&[(record.id, State::Requeued, None)], Flush::Now)?);
+        return Ok(ledger.set_states(&[(record.id, State::Requeued, None)], Flush::Now)?);
     }
     if published.is_some() {
         follow(None)?;
@@ -198,7 +198,7 @@ pub fn requeue(
     let config = config_of(pipelines, &file.roots);
     let marker = config.and_then(|config| config.keys.marker.as_deref()).zip(kept.as_ref());
     let restored = marker.map_or(Ok(()), |(suffix, kept)| kept.restore_marker(suffix));
-    ledger.mark(&[(record.id, State::Requeued, None)], Flush::Now)?;
+    ledger.set_states(&[(record.id, State::Requeued, None)], Flush::Now)?;
     moved.and(restored.map_err(no_marker))
 }
 

@@ -59,7 +59,7 @@ pub fn path(ledger: &dyn Ledger, pipelines: &[Pipeline], path: &Path) -> ledger:
         if !exists(open(&roots).as_deref(), &record) {
             return Ok(Answer::Gone);
         }
-        ledger.mark(&[(record.id, State::Requeued, None)], Flush::Now)?;
+        ledger.set_states(&[(record.id, State::Requeued, None)], Flush::Now)?;
         return Ok(Answer::Marked);
     }
     Ok(Answer::NotProcessed)
@@ -67,7 +67,7 @@ pub fn path(ledger: &dyn Ledger, pipelines: &[Pipeline], path: &Path) -> ledger:
 
 /// Marks all requested sources, window by window, so that a large ledger costs no memory.
 pub fn all(ledger: &dyn Ledger, pipelines: &[Pipeline], which: Which) -> ledger::Result<Summary> {
-    let roots = ledger.roots()?;
+    let roots = ledger.pipelines()?;
     let since_ns = if let Which::Since(since_ns) = which { Some(since_ns) } else { None };
     let mut summary = Summary::default();
     let mut inputs = HashMap::new();
@@ -95,7 +95,7 @@ pub fn all(ledger: &dyn Ledger, pipelines: &[Pipeline], which: Which) -> ledger:
             }
         }
         summary.marked += updates.len() as u64;
-        ledger.mark(&updates, Flush::Now)?;
+        ledger.set_states(&updates, Flush::Now)?;
     }
     Ok(summary)
 }

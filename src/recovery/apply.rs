@@ -97,7 +97,9 @@ pub fn apply(
     updates.extend(unexplained.iter().map(quarantine_of));
     // An attempt to dispose of a source moves its change time: by an intent it would be a new one.
     updates.extend(acknowledged.iter().map(|record| (record.id, State::Published, None)));
-    failpoint::barrier("barrier::recovered_mark", || context.ledger.mark(&updates, Flush::Now))?;
+    failpoint::barrier("barrier::recovered_mark", || {
+        context.ledger.set_states(&updates, Flush::Now)
+    })?;
     failpoint::pass("recovery::marked");
     acknowledged.extend(named);
     let (disposable, unreachable): (Vec<_>, Vec<_>) = split_by_input(context, acknowledged)?;
@@ -294,7 +296,7 @@ fn dispose(
             }
         }
     }
-    context.ledger.mark(&updates, Flush::Deferred)?;
+    context.ledger.set_states(&updates, Flush::Deferred)?;
     summary.disposed += (updates.len() + unconfirmed.len()) as u64;
     Ok(unconfirmed)
 }
@@ -310,7 +312,7 @@ pub fn confirm(
     };
     let searched = unconfirmed.iter().filter(is_searched);
     let updates: Vec<_> = searched.filter_map(|disposal| disposal.update(swept)).collect();
-    Ok(context.ledger.mark(&updates, Flush::Deferred)?)
+    Ok(context.ledger.set_states(&updates, Flush::Deferred)?)
 }
 
 fn marker_of<'a>(context: &RecoveryContext<'a>, roots: &OpenedDirs) -> Option<&'a str> {

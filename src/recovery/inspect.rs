@@ -71,7 +71,8 @@ fn open_ends(
 ) -> Result<HashMap<PipelineId, OpenedDirs>, Error> {
     let instance = NodeId::new(ledger.instance());
     let mut roots = HashMap::new();
-    for pipeline in ledger.roots()?.into_iter().filter(|pipeline| wanted.contains(&pipeline.id)) {
+    for pipeline in ledger.pipelines()?.into_iter().filter(|pipeline| wanted.contains(&pipeline.id))
+    {
         let PipelineDirs { id, name, input, output } = &pipeline;
         match (open_input(input, &instance), open_sink(name, output)) {
             (Ok(_), Ok(sink)) if is_unmounted(ledger, *id, End::Output(&*sink))? => {

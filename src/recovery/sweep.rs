@@ -115,7 +115,7 @@ fn known_pipelines(
         let has_dirs = |one: &Pipeline| one.input == dirs.input && one.output == dirs.output;
         request.pipelines.iter().any(has_dirs)
     };
-    let mut known = ledger.roots()?;
+    let mut known = ledger.pipelines()?;
     known.retain(|dirs| request.unfinished.contains_key(&dirs.id) || is_configured(dirs));
     Ok(known)
 }
@@ -272,10 +272,11 @@ mod tests {
         let config = config::resolve(&options).expect("a configuration");
         let [pipeline] = &*config.pipelines else { panic!("one pipeline") };
         let ledger = memory::Store::default().open();
-        let row = |output: &Path| ledger.pipeline("main", &pipeline.input, output).expect("row");
+        let row =
+            |output: &Path| ledger.register_pipeline("main", &pipeline.input, output).expect("row");
         let (old, new) = (row(&path("old")), row(&pipeline.output));
         let inode = |dir: &Path| fs::directory_at(dir).expect("stat").identity.inode;
-        let note = |id, end, inode| ledger.note_root_inode(id, end, inode).expect("note");
+        let note = |id, end, inode| ledger.set_root_inode(id, end, inode).expect("note");
         note(old, PipelineEnd::Input, 1);
         note(new, PipelineEnd::Input, inode(&pipeline.input));
         note(new, PipelineEnd::Output, inode(&pipeline.output));

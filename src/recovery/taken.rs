@@ -117,7 +117,7 @@ pub(super) fn resolve(context: SweepContext<'_>, taken: &Taken) -> Result<Source
 }
 
 fn report(context: SweepContext<'_>, lost: &Record) -> Result<(), Error> {
-    let roots = context.ledger.roots()?.into_iter().find(|roots| roots.id == lost.pipeline);
+    let roots = context.ledger.pipelines()?.into_iter().find(|roots| roots.id == lost.pipeline);
     let name = roots.map(|roots| roots.name).unwrap_or_default();
     context.quarantines.report(&name, lost).map_err(Error::Events)
 }
@@ -126,7 +126,7 @@ fn config_of(
     context: SweepContext<'_>,
     id: PipelineId,
 ) -> Result<Option<&config::Pipeline>, Error> {
-    let roots = context.ledger.roots()?.into_iter().find(|roots| roots.id == id);
+    let roots = context.ledger.pipelines()?.into_iter().find(|roots| roots.id == id);
     Ok(roots.and_then(|roots| {
         let has_dirs = |config: &&config::Pipeline| {
             config.input == roots.input && config.output == roots.output
@@ -227,7 +227,7 @@ fn dispose(
     let is_done = record.state == State::Done;
     let mark = |state, flush| {
         let update = is_done.then_some((record.id, state, None));
-        update.map_or(Ok(()), |update| ledger.mark(&[update], flush))
+        update.map_or(Ok(()), |update| ledger.set_states(&[update], flush))
     };
     mark(State::Changed, Flush::Now)?;
     let is_returned = match held.check(&TakeRequest { marker, ..TakeRequest::resumed(record) }) {

@@ -10,7 +10,7 @@ use crate::{
 };
 
 const TEMP: Fingerprint =
-    Fingerprint { device: 1, inode: 7, size: 100, modified_ns: 50, changed_ns: 60 };
+    Fingerprint { device: 1, inode: 7, size: 100, mtime_ns: 50, ctime_ns: 60 };
 const OLD: Fingerprint = Fingerprint { inode: 5, ..TEMP };
 const REPLACED: Replaced = Replaced { identity: OLD, hash: None };
 const FOREIGN: Fingerprint = Fingerprint { inode: 9, size: 3, ..TEMP };
@@ -41,7 +41,7 @@ fn facts(state: State, temp: Option<Fingerprint>, output: Option<Fingerprint>) -
 
 #[test]
 fn every_state_a_crash_can_leave_has_its_plan() {
-    let renamed = Fingerprint { changed_ns: 99, ..TEMP };
+    let renamed = Fingerprint { ctime_ns: 99, ..TEMP };
     for (temp, output, action) in [
         (Some(TEMP), None, Action::Publish),
         (Some(TEMP), Some(OLD), Action::Replace),
@@ -289,7 +289,8 @@ fn what_a_kill_left_in_any_sink_is_finished() {
         Ok(Arc::new(store.open(crate::ledger::Ledger::instance(&ledger))) as Arc<dyn Sink>)
     };
     let ledger: &dyn ledger::Ledger = &ledger;
-    let pipeline = ledger.pipeline("main", input.path(), "/out".as_ref()).expect("register");
+    let pipeline =
+        ledger.register_pipeline("main", input.path(), "/out".as_ref()).expect("register");
     let intend = |name: &str| {
         let sink = open_sink("main", Path::new("/out")).expect("open");
         let output = stage(&*sink, name);

@@ -363,7 +363,7 @@ fn unfinished(config: &Config) -> Vec<PathBuf> {
     let Ok(ledger) = ledger::open(&path, Access::Reading) else {
         return Vec::new();
     };
-    let (Ok(records), Ok(roots)) = (ledger.unfinished(), ledger.roots()) else {
+    let (Ok(records), Ok(roots)) = (ledger.unfinished(), ledger.pipelines()) else {
         return Vec::new();
     };
     let mut dirs = Vec::new();

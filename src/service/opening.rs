@@ -103,7 +103,7 @@ impl PipelineOpener {
         let probed = probe::pipeline(pipeline, &fs::NodeId::new(ledger.instance()));
         work.end();
         probed?;
-        let id = ledger.pipeline(&pipeline.name, &pipeline.input, &pipeline.output)?;
+        let id = ledger.register_pipeline(&pipeline.name, &pipeline.input, &pipeline.output)?;
         let meter = observer.meter_of(&pipeline.name);
         if let Some(client) = programs {
             let (client, meter) = (Arc::clone(client), Arc::clone(&meter));

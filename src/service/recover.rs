@@ -167,8 +167,8 @@ fn record_roots(ledger: &dyn Ledger, config: &Config) -> Result<(), recovery::Er
             let path = root.clone();
             let found = patience::within(root, move || fs::directory_at(&path));
             let Some(Ok(found)) = found else { continue };
-            let id = ledger.pipeline(name, input, output)?;
-            ledger.note_root_inode(id, end, found.identity.inode)?;
+            let id = ledger.register_pipeline(name, input, output)?;
+            ledger.set_root_inode(id, end, found.identity.inode)?;
         }
     }
     Ok(())

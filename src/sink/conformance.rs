@@ -111,7 +111,7 @@ fn stage(sink: &dyn Sink, target: &str, content: &[u8]) -> Box<dyn Staged> {
     writer.write(first).expect("write");
     writer.write(second).expect("write");
     let owner = fs::metadata("/proc/self").expect("own process");
-    let identity = Fingerprint { modified_ns: MODIFIED_NS, ..Fingerprint::NONE };
+    let identity = Fingerprint { mtime_ns: MODIFIED_NS, ..Fingerprint::NONE };
     let metadata = FileMetadata {
         kind: Kind::File,
         identity,
@@ -164,7 +164,7 @@ fn an_output_is_invisible_until_it_is_published(bench: &impl Bench) {
     seal(&*sink, &mut *staged);
     assert_eq!(bench.read("below/a"), None);
     assert_eq!(staged.identity().size, 7);
-    assert_eq!(staged.identity().modified_ns, MODIFIED_NS);
+    assert_eq!(staged.identity().mtime_ns, MODIFIED_NS);
     staged.publish("below/a".as_ref(), Precondition::Absent).expect("publish");
     assert_eq!(bench.read("below/a").as_deref(), Some(&b"content"[..]));
     sink.sync_names(&mut [&mut *staged]).expect("durable names");

@@ -46,13 +46,10 @@ impl Object {
 }
 
 impl Objects {
-    fn new_object(&mut self, content: Vec<u8>, modified_ns: i64) -> Object {
+    fn new_object(&mut self, content: Vec<u8>, mtime_ns: i64) -> Object {
         self.count += 1;
         let (inode, size) = (self.count, content.len() as u64);
-        Object {
-            identity: Fingerprint { device: 0, inode, size, modified_ns, changed_ns: 0 },
-            content,
-        }
+        Object { identity: Fingerprint { device: 0, inode, size, mtime_ns, ctime_ns: 0 }, content }
     }
 
     fn publish(
@@ -87,8 +84,8 @@ impl Store {
     /// Writes an object as another program does.
     pub fn put(&self, target: &Path, content: &[u8]) {
         let mut objects = self.objects();
-        let modified_ns = i64::try_from(objects.count).unwrap_or(i64::MAX);
-        let object = objects.new_object(content.to_vec(), modified_ns);
+        let mtime_ns = i64::try_from(objects.count).unwrap_or(i64::MAX);
+        let object = objects.new_object(content.to_vec(), mtime_ns);
         objects.published.insert(target.to_path_buf(), object);
     }
 
@@ -209,7 +206,7 @@ impl Writer for MemoryOutput {
     ) -> Result<Box<dyn Staged>, Error> {
         self.identity = self.update(|object| {
             object.identity.size = object.content.len() as u64;
-            object.identity.modified_ns = attributes.metadata.identity.modified_ns;
+            object.identity.mtime_ns = attributes.metadata.identity.mtime_ns;
             object.identity
         })?;
         Ok(self)

@@ -226,7 +226,7 @@ fn a_file_that_replaced_the_source_is_ignore_reason(bench: &impl Bench) {
     let read = identity(&*source, "a");
     bench.put("a", "replace");
     // A rewrite that resets the other times moves the change time.
-    let reset = Fingerprint { changed_ns: read.changed_ns - 1, ..identity(&*source, "a") };
+    let reset = Fingerprint { ctime_ns: read.ctime_ns - 1, ..identity(&*source, "a") };
     for read in [read, reset] {
         let taken = source.take(&request("a", &read)).expect("take");
         assert!(matches!(taken, TakeResult::Replaced), "{taken:?}");

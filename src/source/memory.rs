@@ -129,13 +129,8 @@ impl Objects {
         self.latest += 1;
         let time = i64::try_from(self.latest).unwrap_or(i64::MAX);
         let size = content.len() as u64;
-        let identity = Fingerprint {
-            device: 0,
-            inode: self.latest,
-            size,
-            modified_ns: time,
-            changed_ns: time,
-        };
+        let identity =
+            Fingerprint { device: 0, inode: self.latest, size, mtime_ns: time, ctime_ns: time };
         Object { content: content.into(), identity, writer: std::sync::Weak::new() }
     }
 

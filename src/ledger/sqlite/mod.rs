@@ -214,7 +214,7 @@ impl Ledger for Sqlite {
         })
     }
 
-    fn note_root_inode(&self, pipeline: PipelineId, end: PipelineEnd, inode: u64) -> Result<()> {
+    fn set_root_inode(&self, pipeline: PipelineId, end: PipelineEnd, inode: u64) -> Result<()> {
         if self.root_inode(pipeline, end)? == Some(inode) {
             return Ok(());
         }
@@ -243,7 +243,7 @@ impl Ledger for Sqlite {
         }
     }
 
-    fn pipeline(&self, name: &str, input: &Path, output: &Path) -> Result<PipelineId> {
+    fn register_pipeline(&self, name: &str, input: &Path, output: &Path) -> Result<PipelineId> {
         self.write("register a pipeline in", Flush::Now, |connection| {
             let sql = "INSERT INTO pipelines (name, input, output) VALUES (?1, ?2, ?3)
                        ON CONFLICT (input, output) DO UPDATE SET name = ?1 RETURNING id";
@@ -252,7 +252,7 @@ impl Ledger for Sqlite {
         })
     }
 
-    fn roots(&self) -> Result<Vec<PipelineDirs>> {
+    fn pipelines(&self) -> Result<Vec<PipelineDirs>> {
         self.read("list the pipelines of", |connection| {
             let mut statement =
                 connection.prepare("SELECT id, name, input, output FROM pipelines")?;
@@ -271,7 +271,7 @@ impl Ledger for Sqlite {
         })
     }
 
-    fn mark(&self, updates: &[StateUpdate], when: Flush) -> Result<()> {
+    fn set_states(&self, updates: &[StateUpdate], when: Flush) -> Result<()> {
         if updates.is_empty() {
             return Ok(());
         }
@@ -330,8 +330,8 @@ impl Ledger for Sqlite {
         source: &Path,
         found: &Fingerprint,
     ) -> Result<Option<Record>> {
-        let Fingerprint { inode, size, modified_ns, changed_ns, .. } = *found;
-        let file = [inode.cast_signed(), size.cast_signed(), modified_ns, changed_ns];
+        let Fingerprint { inode, size, mtime_ns, ctime_ns, .. } = *found;
+        let file = [inode.cast_signed(), size.cast_signed(), mtime_ns, ctime_ns];
         self.of_source(rows::SELECT_OF_FILE, (pipeline, source), &file)
     }
 

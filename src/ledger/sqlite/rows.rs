@@ -14,9 +14,9 @@ use crate::{fingerprint::Fingerprint, policy::OnSuccess, reason::Reason};
 /// The columns of a record, in the order of [`record`] and [`insert`].
 macro_rules! columns {
     () => {
-        "id, pipeline, state, at_ns, source, device, inode, size, modified_ns, changed_ns, \
+        "id, pipeline, state, at_ns, source, device, inode, size, mtime_ns, ctime_ns, \
          on_success, archive, reason, moved_to, output, temp, out_device, out_inode, out_size, \
-         out_modified_ns, out_changed_ns, out_hash, source_hash, replaces, transforms, \
+         out_mtime_ns, out_ctime_ns, out_hash, source_hash, replaces, transforms, \
          reason_code"
     };
 }
@@ -50,8 +50,8 @@ pub const SELECT_OF_FILE: &str = concat!(
     "SELECT ",
     columns!(),
     " FROM records WHERE source_key = ?1 AND pipeline = ?2 AND source = ?3 AND inode = ?4",
-    " AND size = ?5 AND modified_ns = ?6",
-    " AND (state = 1 OR state = 2 OR state = 7) ORDER BY changed_ns = ?7 DESC, id DESC LIMIT 1"
+    " AND size = ?5 AND mtime_ns = ?6",
+    " AND (state = 1 OR state = 2 OR state = 7) ORDER BY ctime_ns = ?7 DESC, id DESC LIMIT 1"
 );
 /// Without an index: operators' queries use it, and a file that is in an output's place.
 pub const SELECT_BY_OUTPUT: &str = concat!(
@@ -161,8 +161,8 @@ pub fn insert(statement: &mut Statement<'_>, record: &Record) -> rusqlite::Resul
         to_signed(identity.device),
         to_signed(identity.inode),
         to_signed(identity.size),
-        identity.modified_ns,
-        identity.changed_ns,
+        identity.mtime_ns,
+        identity.ctime_ns,
         disposition,
         archive,
         record.reason_text(),
@@ -172,8 +172,8 @@ pub fn insert(statement: &mut Statement<'_>, record: &Record) -> rusqlite::Resul
         out_identity.map(|identity| to_signed(identity.device)),
         out_identity.map(|identity| to_signed(identity.inode)),
         out_identity.map(|identity| to_signed(identity.size)),
-        out_identity.map(|identity| identity.modified_ns),
-        out_identity.map(|identity| identity.changed_ns),
+        out_identity.map(|identity| identity.mtime_ns),
+        out_identity.map(|identity| identity.ctime_ns),
         out.map(|output| output.hash),
         out.map(|output| output.source_hash),
         out.and_then(|output| output.replaces).map(|replaced| pack_replaced(&replaced)),
@@ -237,16 +237,16 @@ fn identity(row: &Row<'_>, first: usize) -> rusqlite::Result<Fingerprint> {
         device: unsigned(first)?,
         inode: unsigned(first + 1)?,
         size: unsigned(first + 2)?,
-        modified_ns: row.get(first + 3)?,
-        changed_ns: row.get(first + 4)?,
+        mtime_ns: row.get(first + 3)?,
+        ctime_ns: row.get(first + 4)?,
     })
 }
 
 /// Packs the fields that are always read together: five numbers, little-endian, and the hash if it
 /// is known.
 fn pack_replaced(replaced: &Replaced) -> Vec<u8> {
-    let Fingerprint { device, inode, size, modified_ns, changed_ns } = replaced.identity;
-    let numbers = [device, inode, size, modified_ns.cast_unsigned(), changed_ns.cast_unsigned()];
+    let Fingerprint { device, inode, size, mtime_ns, ctime_ns } = replaced.identity;
+    let numbers = [device, inode, size, mtime_ns.cast_unsigned(), ctime_ns.cast_unsigned()];
     let mut packed: Vec<u8> = numbers.into_iter().flat_map(u64::to_le_bytes).collect();
     packed.extend(replaced.hash.iter().flatten());
     packed
@@ -261,8 +261,8 @@ fn unpack_replaced(packed: &[u8]) -> Replaced {
         device: number(0),
         inode: number(1),
         size: number(2),
-        modified_ns: number(3).cast_signed(),
-        changed_ns: number(4).cast_signed(),
+        mtime_ns: number(3).cast_signed(),
+        ctime_ns: number(4).cast_signed(),
     };
     let hash = packed.get(40..).and_then(|rest| rest.first_chunk::<32>()).copied();
     Replaced { identity, hash }

@@ -35,9 +35,9 @@ fn another_process_may_read_and_update_while_the_service_runs() {
     let viewer = Sqlite::open_read_only(&path).expect("open to look");
     let query = HistoryQuery { state: Some(State::Quarantined), ..HistoryQuery::default() };
     assert_eq!(viewer.history(&query).expect("history"), std::slice::from_ref(&quarantined));
-    assert!(viewer.mark(&[(quarantined.id, State::Done, None)], Flush::Now).is_err());
+    assert!(viewer.set_states(&[(quarantined.id, State::Done, None)], Flush::Now).is_err());
     let requeue = Sqlite::open(&path).expect("open to write");
-    requeue.mark(&[(quarantined.id, State::Requeued, None)], Flush::Now).expect("mark");
+    requeue.set_states(&[(quarantined.id, State::Requeued, None)], Flush::Now).expect("mark");
     let latest = service.latest(pipeline, "a".as_ref()).expect("look up").expect("a record");
     assert_eq!(latest.state, State::Requeued);
 }
@@ -63,7 +63,13 @@ fn the_reason_of_an_older_version_has_no_code() {
     Connection::open(&path)
         .and_then(|older| {
             older.execute_batch(
-                "ALTER TABLE records DROP COLUMN reason_code; PRAGMA user_version = 4",
+                "
+ALTER TABLE records DROP COLUMN reason_code;
+ALTER TABLE records RENAME COLUMN mtime_ns TO modified_ns;
+ALTER TABLE records RENAME COLUMN ctime_ns TO changed_ns;
+ALTER TABLE records RENAME COLUMN out_mtime_ns TO out_modified_ns;
+ALTER TABLE records RENAME COLUMN out_ctime_ns TO out_changed_ns;
+PRAGMA user_version = 4",
             )
         })
         .expect("return to the schema of the older version");
@@ -190,7 +196,7 @@ fn only_the_service_moves_the_log_into_the_database() {
     let command = Sqlite::open_existing(&path).expect("open next to a service");
     for state in [State::Requeued, State::Done].repeat(4) {
         for id in 1..=LEFT {
-            command.mark(&[(id, state, None)], Flush::Deferred).expect("mark");
+            command.set_states(&[(id, state, None)], Flush::Deferred).expect("mark");
         }
     }
     drop(command);

@@ -127,7 +127,7 @@ pub(super) fn mark_succeeded(context: &Context, input: &dyn Source, path: &Path)
     let earlier = record.filter(|record| record.id < succession && !is_back(record));
     let is_marked = earlier.is_none_or(|record| {
         is_acknowledged(&record)
-            && ledger.mark(&[(record.id, State::Changed, None)], Flush::Deferred).is_ok()
+            && ledger.set_states(&[(record.id, State::Changed, None)], Flush::Deferred).is_ok()
     });
     if is_marked {
         all.end(path, succession);
@@ -162,7 +162,7 @@ fn mark(
     let update = |name: &AbsentName| name.record.map(|id| (id, State::Changed, None));
     let updates: Vec<_> = marked.iter().filter_map(update).collect();
     if !updates.is_empty()
-        && let Err(error) = ledger.mark(&updates, Flush::Deferred)
+        && let Err(error) = ledger.set_states(&updates, Flush::Deferred)
     {
         failed = Some(error);
         again.append(&mut marked);
@@ -226,8 +226,9 @@ mod tests {
             (&[(&delete, State::Done)], State::Done, false),
         ] {
             let ledger = Store::default().open();
-            let pipeline =
-                ledger.pipeline("main", "/in".as_ref(), "/out".as_ref()).expect("register");
+            let pipeline = ledger
+                .register_pipeline("main", "/in".as_ref(), "/out".as_ref())
+                .expect("register");
             let of = |(on_success, state): &(&OnSuccess, State)| Record {
                 id: ledger.session().next_id(),
                 pipeline,
@@ -251,7 +252,7 @@ mod tests {
             let first = ledger.record(records[0].id).expect("look up").expect("a record");
             assert_eq!(first.state, expected, "{records:?}");
             // The absence is known by now.
-            ledger.mark(&[(last, State::Done, None)], Flush::Now).expect("mark");
+            ledger.set_states(&[(last, State::Done, None)], Flush::Now).expect("mark");
             assert!(mark(&ledger, pipeline, again).0.is_empty());
             let record = ledger.record(last).expect("look up").expect("a record");
             assert_eq!(record.state == State::Changed, is_again, "{records:?}");

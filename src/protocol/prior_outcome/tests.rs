@@ -5,7 +5,7 @@ use crate::{
 };
 
 const READ: Fingerprint =
-    Fingerprint { device: 1, inode: 7, size: 100, modified_ns: 50, changed_ns: 60 };
+    Fingerprint { device: 1, inode: 7, size: 100, mtime_ns: 50, ctime_ns: 60 };
 
 fn record(state: State, moved: bool) -> Record {
     Record {
@@ -26,8 +26,9 @@ fn record(state: State, moved: bool) -> Record {
 #[test]
 fn a_file_whose_times_a_power_loss_took_back_has_its_older_record() {
     let ledger = Store::default().open();
-    let pipeline = ledger.pipeline("main", "/in".as_ref(), "/out".as_ref()).expect("a pipeline");
-    let touched = Fingerprint { modified_ns: 10, changed_ns: 90, ..READ };
+    let pipeline =
+        ledger.register_pipeline("main", "/in".as_ref(), "/out".as_ref()).expect("a pipeline");
+    let touched = Fingerprint { mtime_ns: 10, ctime_ns: 90, ..READ };
     let stored = |id, identity| Record { id, pipeline, identity, ..record(State::Done, false) };
     ledger.append(&[stored(1, READ), stored(2, touched)], Flush::Now).expect("append");
     let found = |found: &Fingerprint| {
@@ -39,17 +40,17 @@ fn a_file_whose_times_a_power_loss_took_back_has_its_older_record() {
     assert_eq!(found(&touched), (Some(2), PriorOutcome::Done));
     assert_eq!(found(&READ), (Some(1), PriorOutcome::Done));
     // A delivery with the old time has a new change time.
-    let delivered = Fingerprint { changed_ns: 95, ..READ };
+    let delivered = Fingerprint { ctime_ns: 95, ..READ };
     assert_eq!(found(&delivered), (Some(2), PriorOutcome::New));
 }
 
 #[test]
 fn only_the_same_file_has_a_prior_outcome() {
     use PriorOutcome as Is;
-    let written_since = Fingerprint { size: 120, modified_ns: 70, changed_ns: 70, ..READ };
-    let touched = Fingerprint { changed_ns: 70, ..READ };
-    let touched_earlier = Fingerprint { changed_ns: 50, ..READ };
-    let emptied_by_power_loss = Fingerprint { size: 0, modified_ns: 40, changed_ns: 40, ..READ };
+    let written_since = Fingerprint { size: 120, mtime_ns: 70, ctime_ns: 70, ..READ };
+    let touched = Fingerprint { ctime_ns: 70, ..READ };
+    let touched_earlier = Fingerprint { ctime_ns: 50, ..READ };
+    let emptied_by_power_loss = Fingerprint { size: 0, mtime_ns: 40, ctime_ns: 40, ..READ };
     let other_file = Fingerprint { inode: 8, ..READ };
     for (state, moved, found, keep, delete) in [
         (State::Done, false, READ, Is::Done, Is::RetryDispose),
@@ -92,9 +93,9 @@ fn only_the_same_file_has_a_prior_outcome() {
 /// too, or after another source of its name was published.
 #[test]
 fn a_file_that_is_back_from_quarantine_after_its_publication_is_only_disposed_of() {
-    let touched = Fingerprint { changed_ns: 90, ..READ };
-    let copied = Fingerprint { inode: 9, changed_ns: 90, ..READ };
-    let other = Fingerprint { inode: 8, size: 120, modified_ns: 80, changed_ns: 80, ..READ };
+    let touched = Fingerprint { ctime_ns: 90, ..READ };
+    let copied = Fingerprint { inode: 9, ctime_ns: 90, ..READ };
+    let other = Fingerprint { inode: 8, size: 120, mtime_ns: 80, ctime_ns: 80, ..READ };
     let reason = |code| Some(crate::reason::Reason::new(code, "denied"));
     for (state, code, found, expected) in [
         (State::Quarantined, ReasonCode::DisposalFailed, READ, PriorOutcome::InQuarantine),
@@ -109,7 +110,7 @@ fn a_file_that_is_back_from_quarantine_after_its_publication_is_only_disposed_of
     ] {
         let ledger = Store::default().open();
         let pipeline =
-            ledger.pipeline("main", "/in".as_ref(), "/out".as_ref()).expect("a pipeline");
+            ledger.register_pipeline("main", "/in".as_ref(), "/out".as_ref()).expect("a pipeline");
         let delete = |id, state| Record {
             id,
             pipeline,
@@ -133,8 +134,9 @@ fn a_file_that_is_back_from_quarantine_after_its_publication_is_only_disposed_of
 fn a_replaced_file_is_recognized_when_a_power_loss_restores_it() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let ledger = Sqlite::open(&dir.path().join("ledger.sqlite")).expect("open");
-    let pipeline = ledger.pipeline("main", "/in".as_ref(), "/out".as_ref()).expect("register");
-    let newer = Fingerprint { inode: 8, modified_ns: 150, changed_ns: 160, ..READ };
+    let pipeline =
+        ledger.register_pipeline("main", "/in".as_ref(), "/out".as_ref()).expect("register");
+    let newer = Fingerprint { inode: 8, mtime_ns: 150, ctime_ns: 160, ..READ };
     for (identity, state) in [(READ, State::Done), (newer, State::Published)] {
         let record =
             Record { id: ledger.session().next_id(), pipeline, identity, ..record(state, false) };
@@ -148,9 +150,9 @@ fn a_replaced_file_is_recognized_when_a_power_loss_restores_it() {
     assert_eq!(outcome(newer), PriorOutcome::RetryDispose);
     assert_eq!(outcome(READ), PriorOutcome::RetryDispose, "complete");
     assert_eq!(outcome(Fingerprint { size: 0, ..READ }), PriorOutcome::RolledBack, "emptied");
-    let reused = Fingerprint { inode: 7, modified_ns: 170, changed_ns: 180, ..READ };
+    let reused = Fingerprint { inode: 7, mtime_ns: 170, ctime_ns: 180, ..READ };
     assert_eq!(outcome(reused), PriorOutcome::New, "another file with the same inode");
-    let copied = Fingerprint { changed_ns: 180, ..READ };
+    let copied = Fingerprint { ctime_ns: 180, ..READ };
     assert_eq!(outcome(copied), PriorOutcome::New, "another file with the same inode and time");
 }
 
@@ -165,8 +167,8 @@ fn a_file_that_comes_after_its_namesake_was_removed_is_new() {
     let of_this_boot =
         Record { id: ledger.session().next_id(), at_ns: 65, ..record(State::Done, false) };
     let of_another_boot = Record { id: 0, ..of_this_boot.clone() };
-    let touched = Fingerprint { changed_ns: 70, ..READ };
-    let earlier = Fingerprint { size: 9, modified_ns: 40, changed_ns: 40, ..READ };
+    let touched = Fingerprint { ctime_ns: 70, ..READ };
+    let earlier = Fingerprint { size: 9, mtime_ns: 40, ctime_ns: 40, ..READ };
     let on_another_mount = Fingerprint { device: 2, ..earlier };
     for (at, state, found, born_ns, expected) in [
         (&of_this_boot, State::Done, earlier, Some(40), Is::New),
@@ -197,7 +199,7 @@ fn a_file_that_comes_after_its_namesake_was_removed_is_new() {
         assert_ne!(outcome, Is::New, "kept: {state} {found:?}");
     }
     // It was written before the clock was set back, and recorded after that.
-    let read = Fingerprint { changed_ns: 90, ..READ };
+    let read = Fingerprint { ctime_ns: 90, ..READ };
     let record = Record { identity: read, on_success: delete.clone(), ..of_another_boot };
     let outcome = classify(&ledger, Some(&record), &touched, &delete, || Some(85));
     assert_eq!(outcome, Is::MetadataChanged);
@@ -213,8 +215,8 @@ fn a_file_that_lost_its_content_and_kept_later_attributes_is_rolled_back() {
     ledger.join("next").expect("join");
     let of_this_boot = Record { id: ledger.session().next_id(), ..before.clone() };
     let withdrawn = Record { state: State::Withdrawn, ..before.clone() };
-    let emptied = Fingerprint { size: 0, modified_ns: 10, changed_ns: 80, ..READ };
-    let rewritten = Fingerprint { modified_ns: 70, ..emptied };
+    let emptied = Fingerprint { size: 0, mtime_ns: 10, ctime_ns: 80, ..READ };
+    let rewritten = Fingerprint { mtime_ns: 70, ..emptied };
     for (record, found, born_ns, expected) in [
         (&before, emptied, Some(40), Is::RolledBack),
         (&before, emptied, None, Is::RolledBack),
@@ -235,7 +237,8 @@ fn a_file_that_lost_its_content_and_kept_later_attributes_is_rolled_back() {
 #[test]
 fn a_requeued_copy_with_the_inode_of_a_later_namesake_is_only_disposed_of() {
     let ledger = Store::default().open();
-    let pipeline = ledger.pipeline("main", "/in".as_ref(), "/out".as_ref()).expect("a pipeline");
+    let pipeline =
+        ledger.register_pipeline("main", "/in".as_ref(), "/out".as_ref()).expect("a pipeline");
     let of = |id, state, identity| Record {
         id,
         pipeline,
@@ -245,13 +248,13 @@ fn a_requeued_copy_with_the_inode_of_a_later_namesake_is_only_disposed_of() {
     };
     let reason = crate::reason::Reason::new(ReasonCode::DisposalFailed, "denied");
     let published = Record { reason: Some(reason), ..of(1, State::Changed, READ.without_ctime()) };
-    let other = Fingerprint { size: 120, modified_ns: 80, changed_ns: 80, ..READ };
+    let other = Fingerprint { size: 120, mtime_ns: 80, ctime_ns: 80, ..READ };
     let mut later = of(3, State::Done, other);
     if let Some(output) = &mut later.output {
         output.source_hash = [9; 32];
     }
     ledger.append(&[published, later], Flush::Now).expect("append");
-    let found = Fingerprint { changed_ns: 90, ..READ };
+    let found = Fingerprint { ctime_ns: 90, ..READ };
     let latest = ledger.latest(pipeline, "a".as_ref()).expect("look up");
     let record = find_record(&ledger, latest, &found).expect("look up");
     let outcome = classify(&ledger, record.as_ref(), &found, &OnSuccess::Delete, || Some(1000));
@@ -273,10 +276,10 @@ fn a_published_file_that_a_power_loss_emptied_after_a_request_is_rolled_back() {
     let published = Record { output: Some(output), ..record(State::Requeued, false) };
     let outcome =
         |record: &Record, found: Fingerprint| prior_outcome(Some(record), &found, &OnSuccess::Keep);
-    let emptied = Fingerprint { size: 0, modified_ns: 40, changed_ns: 40, ..READ };
+    let emptied = Fingerprint { size: 0, mtime_ns: 40, ctime_ns: 40, ..READ };
     assert_eq!(outcome(&published, emptied), PriorOutcome::RolledBack);
     assert_eq!(outcome(&published, READ), PriorOutcome::New);
-    let rewritten = Fingerprint { size: 3, modified_ns: 70, changed_ns: 70, ..READ };
+    let rewritten = Fingerprint { size: 3, mtime_ns: 70, ctime_ns: 70, ..READ };
     assert_eq!(outcome(&published, rewritten), PriorOutcome::New);
     // An operator may have it processed as it is.
     assert_eq!(outcome(&record(State::Requeued, false), emptied), PriorOutcome::New);

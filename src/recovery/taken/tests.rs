@@ -29,7 +29,8 @@ impl Bench {
         let input = files.open("/in".as_ref(), &NodeId::new("0011"));
         files.put("d/a".as_ref(), CONTENT.as_bytes());
         let ledger = memory::Store::default().open();
-        let pipeline = ledger.pipeline("main", "/in".as_ref(), "/out".as_ref()).expect("register");
+        let pipeline =
+            ledger.register_pipeline("main", "/in".as_ref(), "/out".as_ref()).expect("register");
         let record = Record {
             id: ledger.session().next_id(),
             pipeline,
@@ -137,10 +138,10 @@ fn a_source_that_lost_content_and_its_earlier_time_is_quarantined_in_place() {
     {
         let bench = Bench::new(State::Done, None);
         let found = bench.record.identity;
-        let (size, modified_ns) = (found.size + 1, found.modified_ns - 10);
+        let (size, mtime_ns) = (found.size + 1, found.mtime_ns - 10);
         bench.append(&Record {
-            identity: Fingerprint { size, modified_ns, ..found },
-            at_ns: found.modified_ns + at_ns,
+            identity: Fingerprint { size, mtime_ns, ..found },
+            at_ns: found.mtime_ns + at_ns,
             ..bench.record.clone()
         });
         if is_rebooted {

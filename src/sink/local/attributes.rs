@@ -58,8 +58,7 @@ pub fn update(
 }
 
 fn have_other_attributes(output: &FileMetadata, source: &FileMetadata) -> bool {
-    let attributes = |file: &FileMetadata| {
-        (file.mode & 0o777, file.identity.modified_ns, file.owner, file.group)
-    };
+    let attributes =
+        |file: &FileMetadata| (file.mode & 0o777, file.identity.mtime_ns, file.owner, file.group);
     attributes(output) != attributes(source)
 }

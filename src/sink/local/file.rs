@@ -338,8 +338,7 @@ impl Drop for LocalFile {
 /// Checks whether a file is the version with this identity. Some file systems (FAT, SSHFS) give a file
 /// another inode number at each look-up: there its size and both times must do.
 pub fn is_version(found: &Fingerprint, shown: &Fingerprint) -> bool {
-    found.matches_content(shown)
-        || (found.is_copy_of(shown) && found.changed_ns == shown.changed_ns)
+    found.matches_content(shown) || (found.is_copy_of(shown) && found.ctime_ns == shown.ctime_ns)
 }
 
 pub const fn occupant(found: &FileMetadata) -> Occupant {

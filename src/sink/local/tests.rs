@@ -13,7 +13,7 @@ fn open(root: &tempfile::TempDir) -> Local {
 }
 
 fn metadata(mode: u32) -> FileMetadata {
-    let identity = Fingerprint { modified_ns: 1_000_000_000, ..Fingerprint::NONE };
+    let identity = Fingerprint { mtime_ns: 1_000_000_000, ..Fingerprint::NONE };
     let own = fs::metadata_of(&std::fs::File::open("/proc/self").expect("open")).expect("stat");
     FileMetadata { kind: Kind::File, identity, mode, owner: own.owner, group: own.group, names: 1 }
 }

@@ -111,7 +111,7 @@ fn is_quiet(wanted: &TakeRequest<'_>, identity: &Fingerprint) -> bool {
     if let Some(quiet_for) = wanted.quiet_for {
         return quiet_for >= limits::QUIET_TIME;
     }
-    let changed = Duration::from_nanos(u64::try_from(identity.changed_ns).unwrap_or(0));
+    let changed = Duration::from_nanos(u64::try_from(identity.ctime_ns).unwrap_or(0));
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     now.saturating_sub(changed) >= limits::QUIET_TIME
 }
@@ -277,7 +277,7 @@ impl LocalHeld {
             Some(own) => found.matches_content(&own),
             None => {
                 let taken = self.identity_of_private()?;
-                taken.is_none_or(|taken| found.modified_ns <= taken.changed_ns)
+                taken.is_none_or(|taken| found.mtime_ns <= taken.ctime_ns)
             }
         })
     }
@@ -324,7 +324,7 @@ mod tests {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time");
         let now_ns = i64::try_from(now.as_nanos()).expect("a time");
         let (future, past) = (now_ns + hour_ns, now_ns - hour_ns);
-        for (changed_ns, quiet_seconds, wanted) in [
+        for (ctime_ns, quiet_seconds, wanted) in [
             (future, None, false),
             (past, None, true),
             (future, Some(2), true),
@@ -332,7 +332,7 @@ mod tests {
             // The clock was set forward since the job saw the change.
             (past, Some(1), false),
         ] {
-            let identity = Fingerprint { changed_ns, ..Fingerprint::NONE };
+            let identity = Fingerprint { ctime_ns, ..Fingerprint::NONE };
             let request = TakeRequest {
                 path: Path::new("a"),
                 read: &identity,
@@ -343,7 +343,7 @@ mod tests {
                 id: 1,
                 resumed: false,
             };
-            assert_eq!(is_quiet(&request, &identity), wanted, "{changed_ns} {quiet_seconds:?}");
+            assert_eq!(is_quiet(&request, &identity), wanted, "{ctime_ns} {quiet_seconds:?}");
         }
     }
 }

@@ -42,7 +42,7 @@ fn is_abandoned(dir: &Dir, path: &Path, now: SystemTime) -> bool {
         return false;
     }
     let Ok(Some(found)) = dir.stat(path) else { return false };
-    let written = Duration::from_nanos(u64::try_from(found.identity.changed_ns).unwrap_or(0));
+    let written = Duration::from_nanos(u64::try_from(found.identity.ctime_ns).unwrap_or(0));
     let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     now.saturating_sub(written) >= limits::ABANDONED_DELIVERY_AGE
 }

@@ -61,7 +61,7 @@ fn make() -> Result<Whole> {
     let path = place.path().join("ledger.sqlite");
     let ledger = Sqlite::open(&path)?;
     let (input, output) = (place.path().join("in"), place.path().join("out"));
-    let pipeline = ledger.pipeline("main", &input, &output)?;
+    let pipeline = ledger.register_pipeline("main", &input, &output)?;
     let mut records = Reader(&[0; 0]);
     let mut append = |ledger: &Sqlite, state: State| {
         let record = Record { id: ledger.session().next_id(), state, ..records.record(pipeline) };
@@ -110,7 +110,8 @@ fn records_come_back(bytes: &[u8]) {
     let path = whole().place.path().join("records.sqlite");
     remove(&path);
     let ledger = Sqlite::open(&path).expect("a new ledger");
-    let pipeline = ledger.pipeline("main", Path::new("/in"), Path::new("/out")).expect("register");
+    let pipeline =
+        ledger.register_pipeline("main", Path::new("/in"), Path::new("/out")).expect("register");
     let record = Reader(bytes).record(pipeline);
     ledger.append(std::slice::from_ref(&record), Flush::Deferred).expect("append");
     assert_eq!(ledger.record(record.id).expect("read").as_ref(), Some(&record));
@@ -215,8 +216,8 @@ impl Reader<'_> {
             device: self.number().cast_unsigned(),
             inode: self.number().cast_unsigned(),
             size: self.number().cast_unsigned(),
-            modified_ns: self.number(),
-            changed_ns: self.number(),
+            mtime_ns: self.number(),
+            ctime_ns: self.number(),
         }
     }
 

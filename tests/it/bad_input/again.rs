@@ -256,7 +256,7 @@ fn a_delivery_after_the_clock_was_set_back_is_published() {
     assert_once(&place, &["--on-success", "delete"]);
     let path = place.put("order", "another order");
     let ledger = rusqlite::Connection::open(place.state().join("ledger.sqlite")).unwrap();
-    let read = "UPDATE records SET inode = ?1, changed_ns = changed_ns + 3600000000000";
+    let read = "UPDATE records SET inode = ?1, ctime_ns = ctime_ns + 3600000000000";
     assert_eq!(ledger.execute(read, [inode(&path)]).unwrap(), 1);
     drop(ledger);
     assert_once(&place, &["--on-success", "delete"]);

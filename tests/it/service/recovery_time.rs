@@ -25,7 +25,7 @@ fn unfinished(tree: &Tree) {
     let state = tree.path("out/.tidemill");
     let ledger = Sqlite::open(&state.join("ledger.sqlite")).expect("the ledger");
     ledger.join("another boot").expect("in use");
-    let roots = ledger.roots().expect("its pipelines");
+    let roots = ledger.pipelines().expect("its pipelines");
     let pipeline = roots.first().expect("one").id;
     let records: Vec<Record> = (0..INTENTS)
         .map(|number| {

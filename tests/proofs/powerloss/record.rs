@@ -351,9 +351,9 @@ impl Studio {
                 continue;
             }
             let file = fs::File::options().append(true).open(&path).expect("a kept source");
-            let (mode, modified_ns) = TOUCHED;
+            let (mode, mtime_ns) = TOUCHED;
             file.set_permissions(fs::Permissions::from_mode(mode)).expect("a mode");
-            let modified = Duration::from_nanos(modified_ns.unsigned_abs());
+            let modified = Duration::from_nanos(mtime_ns.unsigned_abs());
             file.set_modified(std::time::UNIX_EPOCH + modified).expect("a time");
             drop(file);
             // With `replace` a new time is a new delivery, whose output the consumer may take.

@@ -198,8 +198,8 @@ impl Discovery {
             tracing::debug!(event = "file.ignored", source = %crate::observe::display_path(path), reason, "excluded by the source rules, ignored");
             return Ok(LookResult::None);
         }
-        let Fingerprint { modified_ns, changed_ns, .. } = metadata.identity;
-        let age = age(modified_ns.max(changed_ns));
+        let Fingerprint { mtime_ns, ctime_ns, .. } = metadata.identity;
+        let age = age(mtime_ns.max(ctime_ns));
         Ok(LookResult::File(Observation { metadata, age, origin, arrival: Arrival::Unknown }))
     }
 
@@ -227,8 +227,8 @@ impl Discovery {
     }
 }
 
-fn age(changed_ns: i64) -> Duration {
-    let changed = Duration::from_nanos(u64::try_from(changed_ns).unwrap_or(0));
+fn age(ctime_ns: i64) -> Duration {
+    let changed = Duration::from_nanos(u64::try_from(ctime_ns).unwrap_or(0));
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     now.saturating_sub(changed)
 }

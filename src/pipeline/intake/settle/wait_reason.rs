@@ -75,8 +75,8 @@ impl SettleTable {
             None if waiting.identity == Fingerprint::NONE => return WaitReason::StatFailed,
             None => {}
         }
-        let Fingerprint { modified_ns, changed_ns, .. } = waiting.identity;
-        let age = u64::try_from(now_ns.saturating_sub(modified_ns.max(changed_ns)));
+        let Fingerprint { mtime_ns, ctime_ns, .. } = waiting.identity;
+        let age = u64::try_from(now_ns.saturating_sub(mtime_ns.max(ctime_ns)));
         let min_age = self.rules.min_age;
         // The age of a file with a time in the future is the time since its first observation.
         if age.map_or(Duration::ZERO, Duration::from_nanos) < min_age {

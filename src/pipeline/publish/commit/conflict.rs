@@ -133,10 +133,10 @@ fn own_output(staged: &Staged, record: Option<&Record>) -> Result<Resolution, Fa
 fn is_of_another_source(staged: &Staged, existing: &Occupant) -> Result<bool, Failure> {
     let Job { context, path, .. } = &staged.job;
     let look_up = || {
-        if existing.identity.changed_ns < context.first_output_ns()? {
+        if existing.identity.ctime_ns < context.first_output_ns()? {
             return Ok(false);
         }
-        for roots in context.ledger.roots()? {
+        for roots in context.ledger.pipelines()? {
             if roots.output != context.config.output {
                 continue;
             }

@@ -333,7 +333,7 @@ pub(super) fn withdraw(
     loop {
         let result =
             failpoint::hit("commit::withdraw").map_err(ledger::Error::injected).and_then(|()| {
-                failpoint::barrier("barrier::withdrawal", || ledger.mark(updates, Flush::Now))
+                failpoint::barrier("barrier::withdrawal", || ledger.set_states(updates, Flush::Now))
             });
         let (cause, error) = match result {
             Err(error) if is_stopping() => return Err(error),

@@ -251,7 +251,7 @@ fn note_renamed(job: &Job, record: &Record) {
         found(parent).map(|found| found.identity)
     };
     // A missing directory was itself renamed, which keeps the times of the files in it.
-    let gone_ns = directory.map_or(i64::MIN, |directory| directory.changed_ns);
+    let gone_ns = directory.map_or(i64::MIN, |directory| directory.ctime_ns);
     job.context.in_commit.renamed(record, gone_ns);
 }
 
