@@ -13,6 +13,7 @@ use crate::{
     config, failpoint, fs,
     ledger::{Flush, Ledger, Output, PipelineId, Record, State, StateUpdate},
     observe::{display_path, is_repeatable},
+    patience,
     policy::OnSuccess,
     protocol::{SharedOutcomeLog, disposal::finish_source, outcome},
     reason::{Reason, ReasonCode},
@@ -242,9 +243,9 @@ fn sync(context: &RecoveryContext<'_>, records: Vec<Record>, summary: &mut Summa
     durable
 }
 
-/// Splits records into those whose sources can be found and those whose input is not mounted: it is
-/// another directory than before, and empty. A source that is not found there may be under its
-/// private name in the real input.
+/// Splits records into those whose sources can be found and those of an input that is not mounted, where
+/// it is another directory than before, and empty, or of a directory that does not respond. A source that
+/// is not found there may be under its private name in the real input.
 fn split_by_input(
     context: &RecoveryContext<'_>,
     records: Vec<Record>,
@@ -253,17 +254,27 @@ fn split_by_input(
     for (id, roots) in context.roots {
         if is_unmounted(context.ledger, *id, End::Input(&*roots.input))? {
             unmounted.insert(*id);
+            let input = roots.input.path();
+            tracing::warn!(event = "recovery.deferred", pipeline = %roots.name, input = %display_path(input), hint = mounts::HINT, "input replaced by an empty directory, disposals deferred");
         }
     }
-    let is_kept = |record: &Record| record.on_success == OnSuccess::Keep;
-    let (disposable, unreachable): (Vec<_>, Vec<_>) = records
-        .into_iter()
-        .partition(|record| is_kept(record) || !unmounted.contains(&record.pipeline));
-    for roots in unreachable.iter().filter_map(|record| context.roots.get(&record.pipeline)) {
-        let input = roots.input.path();
-        tracing::warn!(event = "recovery.deferred", pipeline = %roots.name, input = %display_path(input), hint = mounts::HINT, "input replaced by an empty directory, disposal deferred");
-    }
-    Ok((disposable, unreachable))
+    let mut responding: HashMap<PathBuf, bool> = HashMap::new();
+    let mut is_reachable = |record: &Record| {
+        let Some(roots) = context.roots.get(&record.pipeline) else { return true };
+        let (parent, _) = fs::split(&record.source);
+        let directory = roots.input.path().join(parent);
+        *responding.entry(directory).or_insert_with_key(|directory| {
+            let responds = patience::responds(directory);
+            if !responds {
+                tracing::warn!(event = "recovery.deferred", pipeline = %roots.name, path = %display_path(directory), "directory does not respond, disposals deferred");
+            }
+            responds
+        })
+    };
+    Ok(records.into_iter().partition(|record| {
+        record.on_success == OnSuccess::Keep
+            || !unmounted.contains(&record.pipeline) && is_reachable(record)
+    }))
 }
 
 /// Disposes of the sources of published outputs. The intake finds a source again that cannot be

@@ -53,14 +53,18 @@ pub fn gather(
         match inspect(&*roots.sink, record, acknowledged) {
             Ok(found) => facts.push(found),
             Err(error) => {
-                let error = Error::from(error);
-                tracing::warn!(event = "recovery.deferred", pipeline = %roots.name, %error, cause = error.cause(), "recovery deferred a record to a later start");
+                log_deferred(roots, error);
                 deferred += 1;
             }
         }
     }
-    find_moved(&roots, &mut facts);
+    deferred += find_moved(&roots, &mut facts);
     Ok(Gathered { roots, facts, deferred })
+}
+
+fn log_deferred(roots: &OpenedDirs, error: sink::Error) {
+    let error = Error::from(error);
+    tracing::warn!(event = "recovery.deferred", pipeline = %roots.name, %error, cause = error.cause(), "recovery deferred a record to a later start");
 }
 
 /// Opens the two ends of these pipelines, without those where one cannot be opened or the output is not
@@ -141,23 +145,35 @@ fn inspect(
 }
 
 /// Searches for temps that are not in their directories. It may walk an entire tree, but only after a
-/// kill of a service whose directories a consumer was moving at that time.
-fn find_moved(roots: &HashMap<PipelineId, OpenedDirs>, facts: &mut [IntentFacts]) {
+/// kill of a service whose directories a consumer was moving at that time. Removes the facts of those
+/// that may be where it cannot search, and returns their number.
+fn find_moved(roots: &HashMap<PipelineId, OpenedDirs>, facts: &mut Vec<IntentFacts>) -> u64 {
     let is_missing = |facts: &IntentFacts| {
         let IntentFacts { record, temp, output, acknowledged, .. } = facts;
         record.state == State::Intent && !acknowledged && temp.is_none() && output.is_none()
     };
+    let mut deferred = HashSet::new();
     for (id, roots) in roots {
-        let is_missing = |facts: &IntentFacts| facts.record.pipeline == *id && is_missing(facts);
-        let outputs = facts.iter().filter(|facts| is_missing(facts));
-        let outputs: Vec<_> = outputs.filter_map(|facts| facts.record.output.as_ref()).collect();
+        let missing = facts.iter_mut().filter(|facts| {
+            facts.record.pipeline == *id && is_missing(facts) && facts.record.output.is_some()
+        });
+        let mut missing: Vec<_> = missing.collect();
+        let outputs = missing.iter().filter_map(|facts| facts.record.output.clone());
+        let outputs: Vec<_> = outputs.collect();
         if outputs.is_empty() {
             continue;
         }
-        let mut moved = roots.sink.were_displaced(&outputs).into_iter();
-        let has_output = |facts: &IntentFacts| facts.record.output.is_some();
-        for facts in facts.iter_mut().filter(|facts| is_missing(facts) && has_output(facts)) {
-            facts.moved = moved.next() == Some(true);
+        let moved = roots.sink.were_displaced(&outputs.iter().collect::<Vec<_>>());
+        for (facts, moved) in missing.iter_mut().zip(moved) {
+            match moved {
+                Ok(moved) => facts.moved = moved,
+                Err(error) => {
+                    log_deferred(roots, error);
+                    deferred.insert(facts.record.id);
+                }
+            }
         }
     }
+    facts.retain(|facts| !deferred.contains(&facts.record.id));
+    deferred.len() as u64
 }

@@ -98,8 +98,8 @@ pub trait Sink: Send + Sync + Debug {
 
     /// Checks, for outputs of which nothing remains in their directory, whether a consumer moved that
     /// directory away before they were published. Slow.
-    fn were_displaced(&self, outputs: &[&Output]) -> Vec<bool> {
-        vec![false; outputs.len()]
+    fn were_displaced(&self, outputs: &[&Output]) -> Vec<Result<bool, Error>> {
+        outputs.iter().map(|_| Ok(false)).collect()
     }
 
     /// Publishes an output that an earlier run staged. The name is durable only after

@@ -163,7 +163,7 @@ impl Sink for Local {
         remains::inspect(&self.root.dir(), output)
     }
 
-    fn were_displaced(&self, outputs: &[&Output]) -> Vec<bool> {
+    fn were_displaced(&self, outputs: &[&Output]) -> Vec<Result<bool, Error>> {
         moved::were_displaced(&self.root.dir(), &self.instance, outputs)
     }
 

@@ -6,17 +6,17 @@
 
 use std::{
     collections::HashMap,
-    io::ErrorKind,
-    path::{Path, PathBuf},
+    io::{self, ErrorKind},
+    path::Path,
     sync::Arc,
 };
 
 use super::{file::LocalFile, root::Root};
 use crate::{
     failpoint,
-    fs::{self, Dir, NodeId, Walk},
+    fs::{self, Dir, NodeId, PatientWalk},
     ledger::Output,
-    sink::Staged,
+    sink::{self, Error, Staged},
 };
 
 /// Checks each output, and each directory of the batch once.
@@ -42,17 +42,34 @@ fn is_moved(root: &Root, dir: &Dir, parent: &Path) -> bool {
     }
 }
 
-/// Searches the tree for temps that are not in their directories.
-pub fn were_displaced(root: &Arc<Dir>, instance: &NodeId, outputs: &[&Output]) -> Vec<bool> {
-    let walk = Walk::new(Arc::clone(root), PathBuf::new()).filter_map(Result::ok);
-    let temps = walk.filter_map(|entry| {
-        let name = entry.path.file_name()?.to_owned();
-        instance.is_temp(&name).then_some((name, entry.path))
-    });
-    let temps: HashMap<_, _> = temps.collect();
-    let is_displaced = |output: &&Output| {
-        let temp = temps.get(&output.temp);
-        temp.is_some_and(|temp| !is_linked(root, temp, &output.path))
+/// Searches the tree for temps that are not in their directories. One that is not found is an error where
+/// a directory could not be searched.
+pub fn were_displaced(
+    root: &Arc<Dir>,
+    instance: &NodeId,
+    outputs: &[&Output],
+) -> Vec<Result<bool, Error>> {
+    let mut temps = HashMap::new();
+    let mut failed = None;
+    for entry in PatientWalk::start(root) {
+        match entry {
+            Ok(entry) => {
+                let (_, name) = fs::split(&entry.path);
+                if instance.is_temp(name) {
+                    temps.insert(name.to_owned(), entry.path);
+                }
+            }
+            // A directory without access for this process holds none of its files.
+            Err((_, error)) if error.kind() == ErrorKind::PermissionDenied => {}
+            Err((path, error)) => failed = Some((root.path().join(path), error.kind())),
+        }
+    }
+    let is_displaced = |output: &&Output| match (temps.get(&output.temp), &failed) {
+        (Some(temp), _) => Ok(!is_linked(root, temp, &output.path)),
+        (None, Some((path, kind))) => {
+            Err(sink::ErrorKind::List.at(path.clone())(io::Error::from(*kind)))
+        }
+        (None, None) => Ok(false),
     };
     outputs.iter().map(is_displaced).collect()
 }

@@ -13,12 +13,18 @@ use crate::{
     fs::{self, Dir, FileMetadata, Kind, NodeId, Overwrite, PatientWalk},
     ledger::Output,
     observe::display_path,
+    patience,
     sink::{Error, ErrorKind, Precondition, Remains, Swept},
 };
 
 pub fn inspect(root: &Dir, output: &Output) -> Result<Remains, Error> {
     let (parent, name) = fs::split(&output.path);
     let look = || -> io::Result<Remains> {
+        // The root responded when it was opened; another file system may be mounted below it.
+        let is_root = parent.as_os_str().is_empty();
+        if !is_root && !patience::responds(&root.path().join(parent)) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         // Opened again: on a network file system only an open refreshes the names.
         let dir = match root.open_beneath(parent) {
             Err(error) if is_no_directory(&error) => return Ok(Remains::default()),

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::Write,
     os::unix::net::UnixStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
@@ -157,6 +157,44 @@ fn a_sub_directory_that_hangs_holds_up_the_recovery_of_no_other_pipeline() {
     stuck.release();
     drop(stuck);
     drop(service);
+}
+
+/// Recovery waited for the record's own directory.
+#[test]
+fn a_record_whose_directory_hangs_holds_up_the_recovery_of_no_other_pipeline() {
+    for (kill_at, at) in
+        [("commit::intended", "out-stuck/below"), ("commit::acknowledged", "in-stuck/below")]
+    {
+        let mut tree = Tree::new();
+        fs::create_dir_all(tree.path("in-stuck/below")).expect("directory");
+        configure(&tree, ("in-stuck", "out-stuck"), "zstd");
+        let config = fs::read_to_string(tree.path("config.toml")).expect("configuration");
+        let config =
+            config.replace("name = \"stuck\"", "name = \"stuck\"\non_success = \"delete\"");
+        fs::write(tree.path("config.toml"), config).expect("configuration");
+        fs::write(tree.path("in-stuck/below/a.log"), "a line\n").expect("write");
+        let run = |failpoints: &str| {
+            let mut command = tree.configured("config.toml");
+            Service::from(command.env("FAILPOINTS", failpoints).spawn().expect("start"))
+        };
+        assert_eq!(run(&format!("{kill_at}=return(kill)")).wait(), -9, "{}", tree.log());
+        let test = "a_record_whose_directory_hangs";
+        let Some(stuck) = Stuck::mounted_at(tree.path(at), test, true) else { return };
+        let service = run("");
+        // Dropped first.
+        let stuck = stuck;
+        until("it is ready", || tree.log().matches("phase=READY").count() == 1);
+        put(&mut tree, 0..1);
+        assert!(tree.log().contains("event=recovery.deferred"), "{}", tree.log());
+        stuck.release();
+        service.signal(Signal::TERM);
+        drop(stuck);
+        service.wait();
+        let again = tree.configured("config.toml").arg("--once").spawn().expect("start");
+        assert_eq!(Service::from(again).wait(), 0, "{}", tree.log());
+        assert_eq!(tree.files("out-stuck"), [Path::new("below/a.log.zst")], "{}", tree.log());
+        assert_eq!(tree.files("in-stuck"), [] as [&Path; 0], "{}", tree.log());
+    }
 }
 
 /// The answer to a request at the service's Unix socket.
