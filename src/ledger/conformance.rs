@@ -305,11 +305,16 @@ fn look_ups_by_inode_and_output_find_the_newest_published(bench: &impl Bench) {
     let source = Path::new("a");
     let old = record(&*ledger, pipeline, source, State::Done);
     let other = Record { identity: identity(9), ..record(&*ledger, pipeline, source, State::Done) };
-    let failed = record(&*ledger, pipeline, source, State::Quarantined);
-    ledger.append(&[old.clone(), other.clone(), failed], Flush::Now).expect("append");
+    let without_output =
+        Record { output: None, ..record(&*ledger, pipeline, source, State::Quarantined) };
+    ledger.append(&[old.clone(), other.clone(), without_output], Flush::Now).expect("append");
     let of_inode = |inode| ledger.latest_of_inode(pipeline, source, inode).expect("look up");
-    assert_eq!(of_inode(1), Some(old));
+    assert_eq!(of_inode(1), Some(old.clone()));
     assert_eq!(of_inode(9), Some(other.clone()));
+    for state in [State::Requeued, State::Quarantined] {
+        ledger.set_states(&[(old.id, state, None)], Flush::Now).expect("mark");
+        assert_eq!(of_inode(1), Some(Record { state, ..old.clone() }));
+    }
     assert_eq!(of_inode(2), None);
     let of_file = |found| ledger.latest_of_file(pipeline, source, &found).expect("look up");
     assert_eq!(of_file(identity(9)), Some(other.clone()));

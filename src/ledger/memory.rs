@@ -180,7 +180,10 @@ impl Ledger for Memory {
     ) -> Result<Option<Record>> {
         Ok(self.newest(|record| {
             let is_same = record.source == source && record.identity.inode == inode;
-            record.pipeline == pipeline && is_same && is_published(record)
+            let was_published = is_published(record)
+                || matches!(record.state, State::Quarantined | State::Requeued)
+                    && record.output.is_some();
+            record.pipeline == pipeline && is_same && was_published
         }))
     }
 

@@ -270,7 +270,8 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
         Ok(self.latest_of_each(pipeline, &[source])?.pop().flatten())
     }
 
-    /// Returns the newest record of a source path and an inode whose output was published.
+    /// Returns the newest record of a source path and an inode whose output was published, also if its
+    /// source was quarantined or requeued since.
     fn latest_of_inode(
         &self,
         pipeline: PipelineId,

@@ -57,7 +57,20 @@ pub fn find_record(
             is_requeued(older, found)
                 || hash(older) == hash(record) && (was_replayed || found.matches(&older.identity))
         };
-        return Ok(older.filter(is_taken_back).or(latest));
+        if let Some(older) = older.filter(is_taken_back) {
+            return Ok(Some(older));
+        }
+        // A record without an output keeps no earlier one from being replaced. The operator may: by a
+        // request.
+        if record.output.is_some() || record.state == State::Requeued {
+            return Ok(latest);
+        }
+        let published = ledger.latest_of_inode(record.pipeline, &record.source, found.inode)?;
+        let is_rolled_back = |published: &Record| {
+            found.is_earlier_state_of(&published.identity)
+                || found.may_have_lost_content_of(&published.identity, published.at_ns)
+        };
+        return Ok(published.filter(is_rolled_back).or(latest));
     }
     let older = ledger.latest_of_inode(record.pipeline, &record.source, found.inode)?;
     // A new file may have the inode of an old one, but not its times.
@@ -136,8 +149,9 @@ pub fn prior_outcome(
     let same = found.matches(&record.identity);
     let may_differ = same && record.identity.may_hide_a_change(record.at_ns);
     match record.state {
-        // The request was for the content that a power loss took.
-        State::Requeued
+        // A request was for the content that a power loss took, and so was a missing output: a consumer
+        // may have it.
+        State::Requeued | State::Quarantined
             if record.output.is_some()
                 && !found.matches_content(&record.identity)
                 && found.is_earlier_state_of(&record.identity) =>
@@ -234,7 +248,11 @@ pub fn classify(
 }
 
 const fn has_output(record: &Record) -> bool {
-    matches!(record.state, State::Published | State::Done | State::Changed)
+    match record.state {
+        State::Published | State::Done | State::Changed => true,
+        State::Quarantined | State::Requeued => record.output.is_some(),
+        State::Intent | State::Withdrawn | State::Skipped => false,
+    }
 }
 
 #[cfg(test)]

@@ -71,6 +71,8 @@ ALTER TABLE records RENAME COLUMN modified_ns TO mtime_ns;
 ALTER TABLE records RENAME COLUMN changed_ns TO ctime_ns;
 ALTER TABLE records RENAME COLUMN out_modified_ns TO out_mtime_ns;
 ALTER TABLE records RENAME COLUMN out_changed_ns TO out_ctime_ns;
+DROP INDEX published_inodes;
+CREATE INDEX published_inodes ON records (source_key, inode) WHERE (state = 1 OR state = 2 OR state = 7 OR (state = 5 OR state = 6) AND output IS NOT NULL);
 ",
 ];
 

@@ -283,4 +283,32 @@ fn a_published_file_that_a_power_loss_emptied_after_a_request_is_rolled_back() {
     assert_eq!(outcome(&published, rewritten), PriorOutcome::New);
     // An operator may have it processed as it is.
     assert_eq!(outcome(&record(State::Requeued, false), emptied), PriorOutcome::New);
+    // Recovery did not find the output of the request: a consumer may have it.
+    let missing = Record { state: State::Quarantined, ..published };
+    assert_eq!(outcome(&missing, emptied), PriorOutcome::RolledBack);
+    assert_eq!(outcome(&missing, rewritten), PriorOutcome::New);
+}
+
+/// A second power loss took what the first had left: the record of the first has no output.
+#[test]
+fn a_file_that_two_power_losses_shortened_is_rolled_back_until_it_is_requeued() {
+    let ledger = Store::default().open();
+    let pipeline =
+        ledger.register_pipeline("main", "/in".as_ref(), "/out".as_ref()).expect("a pipeline");
+    let shortened = Fingerprint { size: 10, mtime_ns: 45, ctime_ns: 45, ..READ };
+    let stored = |id, state, identity| Record { id, pipeline, identity, ..record(state, false) };
+    let records = [stored(1, State::Done, READ), stored(2, State::Quarantined, shortened)];
+    ledger.append(&records, Flush::Now).expect("append");
+    let outcome = |found: Fingerprint| {
+        let latest = ledger.latest(pipeline, "a".as_ref()).expect("look up");
+        let record = find_record(&ledger, latest, &found).expect("look up");
+        classify(&ledger, record.as_ref(), &found, &OnSuccess::Keep, || Some(0))
+    };
+    let emptied = Fingerprint { size: 0, mtime_ns: 40, ctime_ns: 40, ..READ };
+    assert_eq!(outcome(shortened), PriorOutcome::InQuarantine);
+    assert_eq!(outcome(emptied), PriorOutcome::RolledBack);
+    let rewritten = Fingerprint { size: 120, mtime_ns: 70, ctime_ns: 70, ..READ };
+    assert_eq!(outcome(rewritten), PriorOutcome::New);
+    ledger.set_states(&[(2, State::Requeued, None)], Flush::Now).expect("mark");
+    assert_eq!(outcome(emptied), PriorOutcome::New);
 }
