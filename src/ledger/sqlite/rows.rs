@@ -52,7 +52,6 @@ pub const SELECT_OF_FILE: &str = concat!(
     columns!(),
     " FROM records WHERE source_key = ?1 AND pipeline = ?2 AND source = ?3 AND inode = ?4",
     " AND size = ?5 AND mtime_ns = ?6",
-    " AND (state = 1 OR state = 2 OR state = 7 OR (state = 5 OR state = 6) AND output IS NOT NULL)",
     " AND (state = 1 OR state = 2 OR state = 7) ORDER BY ctime_ns = ?7 DESC, id DESC LIMIT 1"
 );
 /// Without an index: operators' queries use it, and a file that is in an output's place.
