@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     path::{Path, PathBuf},
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -21,7 +21,7 @@ use crate::{
     policy::OnSuccess,
     protocol::{self, SharedOutcomeLog},
     sink::Sink,
-    source::{Targets, successions::Successions},
+    source::{Source, Targets, successions::Successions},
     sync::Mutex,
 };
 
@@ -55,6 +55,8 @@ pub struct Context {
     has_unfinished: AtomicBool,
     /// Unfinished records that were logged.
     deferred: Mutex<HashSet<RecordId>>,
+    /// The input whose identity was recorded last, see [`Self::note_input`].
+    noted_input: Mutex<Option<Weak<dyn Source>>>,
     /// Whether the kernel denied a look for a file's writers.
     writers_denied: AtomicBool,
     lost_names: AtomicU64,
@@ -109,6 +111,7 @@ impl Context {
             targets: Arc::new(targets),
             has_unfinished: AtomicBool::new(false),
             deferred: Mutex::default(),
+            noted_input: Mutex::default(),
             writers_denied: AtomicBool::new(false),
             lost_names: AtomicU64::new(0),
             successions,
@@ -134,6 +137,20 @@ impl Context {
     /// Where that fails, the next start does it.
     pub fn note_root(&self, end: PipelineEnd, inode: u64) {
         drop(self.ledger.set_root_inode(self.id, end, inode));
+    }
+
+    /// Records the identity of an input that a published source is from, see [`Self::note_root`]. An input
+    /// without a published source may be an empty directory instead of a mount.
+    pub fn note_input(&self, input: &Arc<dyn Source>) {
+        let weak = Arc::downgrade(input);
+        let mut noted = self.noted_input.lock();
+        if noted.as_ref().is_some_and(|noted| noted.ptr_eq(&weak)) {
+            return;
+        }
+        if let Ok(root) = input.metadata() {
+            self.note_root(PipelineEnd::Input, root.identity.inode);
+            *noted = Some(weak);
+        }
     }
 
     /// Logs the first file whose writers the kernel does not report to this process.

@@ -138,3 +138,31 @@ fn a_held_source_whose_input_is_not_mounted_is_found_when_it_is_there_again() {
     assert!(tree.files("in").is_empty(), "{:?}\n{}", tree.files("in"), tree.log());
     assert!(tree.path("quarantine/a.zst").exists(), "{}", tree.log());
 }
+
+/// Both ends were replaced while the service ran. They counted as not mounted, at each start until they
+/// had a file.
+#[test]
+fn a_directory_that_replaced_another_at_run_time_counts_as_mounted_at_the_next_start() {
+    let tree = Tree::new();
+    let config = "events = \"events\"\nstate_dir = \"state\"\nsandbox = \"off\"\n\
+                  [[pipeline]]\ninput = \"in\"\noutput = \"out\"\non_success = \"delete\"\n";
+    fs::write(tree.path("tidemill.toml"), config).expect("configuration");
+    let service = Service::from(tree.configured("tidemill.toml").spawn().expect("start"));
+    until("it is ready", || tree.log().contains("phase=READY"));
+    let published = |name: &str| {
+        let events = fs::read_to_string(tree.path("events")).unwrap_or_default();
+        events.lines().any(|line| line.contains(name))
+    };
+    for dir in ["in", "out"] {
+        moved(&tree, dir, &format!("{dir}-before"));
+        fs::create_dir(tree.path(dir)).expect("directory");
+    }
+    fs::write(tree.path("in/a"), "content").expect("write");
+    until("the file is published", || published("a.zst") && tree.files("in").is_empty());
+    service.signal(Signal::KILL);
+    assert_eq!(service.wait(), KILLED);
+    removed(&tree, "out/a.zst");
+    let again = tree.configured("tidemill.toml").arg("--once").spawn().expect("start");
+    assert_eq!(Service::from(again).wait(), 0, "{}", tree.log());
+    assert!(!tree.log().contains("empty directory"), "{}", tree.log());
+}

@@ -153,6 +153,9 @@ impl Acknowledger {
         if let Some(inode) = self.context.sink.take_replaced() {
             self.context.note_root(PipelineEnd::Output, inode);
         }
+        if let Some(last) = named.last() {
+            self.context.note_input(&last.committed.job.input);
+        }
         let new_updates = named
             .iter()
             .map(|NamedOutput { committed: file, .. }| {
