@@ -44,6 +44,18 @@ pub enum CloseOutcome {
     Abandoned,
 }
 
+impl fmt::Display for CloseOutcome {
+    /// Writes a few words, for a log line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done => f.write_str("done"),
+            Self::Failed(message) => write!(f, "failed: {message}"),
+            Self::TimedOut(limit) => write!(f, "not closed after {limit:?}"),
+            Self::Abandoned => f.write_str("abandoned"),
+        }
+    }
+}
+
 /// Background tasks over the life of the service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TasksReport {

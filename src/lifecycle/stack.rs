@@ -272,9 +272,9 @@ async fn close_resource(
     let seconds = rounded_seconds(took);
     // The report names abandoned resources, and the service logs the forced stop.
     if matches!(outcome, CloseOutcome::Done | CloseOutcome::Abandoned) {
-        tracing::debug!(event = "resource.closed", resource = %name, seconds, ?outcome, "resource closed");
+        tracing::debug!(event = "resource.closed", resource = %name, seconds, %outcome, "resource closed");
     } else {
-        tracing::error!(event = "resource.closed", resource = %name, seconds, ?outcome, "cannot close resource");
+        tracing::error!(event = "resource.closed", resource = %name, seconds, %outcome, "cannot close resource");
     }
     ClosedResource { name, took, outcome }
 }

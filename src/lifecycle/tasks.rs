@@ -128,9 +128,10 @@ impl Tasks {
         let state = self.state.borrow();
         let alive: Vec<_> = state.alive.values().cloned().collect();
         if !all_ended {
+            let tasks = alive.join(", ");
             tracing::error!(
                 event = "service.tasks_blocked",
-                ?alive,
+                tasks,
                 "blocked tasks cannot be cancelled"
             );
         }

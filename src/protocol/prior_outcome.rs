@@ -6,29 +6,30 @@ use crate::{
     policy::OnSuccess,
 };
 
-/// The outcome of a file's earlier jobs, by the ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PriorOutcome {
-    /// No record keeps the file from being processed.
-    New,
-    /// It was processed and stays in the input.
-    Done,
-    /// It was processed and should no longer be in the input.
-    RetryDispose,
-    /// It is in quarantine and waits for an operator.
-    InQuarantine,
-    /// Its move to quarantine was recorded, and it is still in the input.
-    RetryQuarantine,
-    /// Its output's name was taken when it was processed.
-    Skipped,
-    /// Its record is unfinished: recovery finishes it at the next start.
-    Unfinished,
-    /// By its metadata it is the processed file except for its change time: the content decides. A
-    /// `chmod` moves that time, and so does the recovery of btrfs after a power loss. The same holds
-    /// if the times are too coarse to show a change right after the file was read.
-    MetadataChanged,
-    /// A power loss returned it to a state before the processed one.
-    RolledBack,
+crate::policy::words! {
+    /// The outcome of a file's earlier jobs, by the ledger.
+    PriorOutcome {
+        /// No record keeps the file from being processed.
+        New = "new",
+        /// It was processed and stays in the input.
+        Done = "done",
+        /// It was processed and should no longer be in the input.
+        RetryDispose = "retry_dispose",
+        /// It is in quarantine and waits for an operator.
+        InQuarantine = "in_quarantine",
+        /// Its move to quarantine was recorded, and it is still in the input.
+        RetryQuarantine = "retry_quarantine",
+        /// Its output's name was taken when it was processed.
+        Skipped = "skipped",
+        /// Its record is unfinished: recovery finishes it at the next start.
+        Unfinished = "unfinished",
+        /// By its metadata it is the processed file except for its change time: the content decides. A
+        /// `chmod` moves that time, and so does the recovery of btrfs after a power loss. The same holds
+        /// if the times are too coarse to show a change right after the file was read.
+        MetadataChanged = "metadata_changed",
+        /// A power loss returned it to a state before the processed one.
+        RolledBack = "rolled_back",
+    }
 }
 
 /// Finds the record of a file: the newest one of its path, which is given, or an older one if a power

@@ -10,7 +10,9 @@ use super::{
     mounts::{self, End, is_unmounted},
 };
 use crate::{
-    config, failpoint, fs,
+    config,
+    error::chain,
+    failpoint, fs,
     ledger::{Flush, Ledger, Output, PipelineId, Record, State, StateUpdate},
     observe::{display_path, is_repeatable},
     patience,
@@ -113,7 +115,7 @@ pub fn apply(
 /// Defers an output that cannot be finished. It holds up no other output and no pipeline's start.
 /// It is not acknowledged, so its record and its source stay as they are (V4).
 fn defer(roots: &OpenedDirs, record: &Record, error: &Error, summary: &mut Summary) {
-    tracing::warn!(event = "recovery.deferred", pipeline = %roots.name, source = %display_path(&record.source), %error, cause = error.cause(), "recovery cannot finish an output, deferred to the next start");
+    tracing::warn!(event = "recovery.deferred", pipeline = %roots.name, source = %display_path(&record.source), error = chain(error), "recovery cannot finish an output, deferred to the next start");
     summary.deferred += 1;
 }
 

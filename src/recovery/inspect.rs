@@ -12,6 +12,7 @@ use super::{
     mounts::{self, End, is_unmounted},
 };
 use crate::{
+    error::chain,
     fs::NodeId,
     ledger::{Ledger, PipelineDirs, PipelineId, Record, RecordId, State},
     observe::{display_path, is_repeatable},
@@ -64,7 +65,7 @@ pub fn gather(
 
 fn log_deferred(roots: &OpenedDirs, error: sink::Error) {
     let error = Error::from(error);
-    tracing::warn!(event = "recovery.deferred", pipeline = %roots.name, %error, cause = error.cause(), "recovery deferred a record to a later start");
+    tracing::warn!(event = "recovery.deferred", pipeline = %roots.name, error = chain(&error), "recovery deferred a record to a later start");
 }
 
 /// Opens the two ends of these pipelines, without those where one cannot be opened or the output is not

@@ -156,12 +156,5 @@ impl From<sink::Error> for Error {
     }
 }
 
-impl Error {
-    /// Returns the cause, for the log.
-    fn cause(&self) -> String {
-        std::error::Error::source(self).map(ToString::to_string).unwrap_or_default()
-    }
-}
-
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use std::{
 
 use super::{Error, Summary};
 use crate::{
+    error::chain,
     fs::{self, Dir, Kind, PatientWalk, Walk, WalkEntry},
     observe::display_path,
     patience,
@@ -120,6 +121,10 @@ pub fn not_searched(path: &Path, error: &io::Error, summary: &mut Summary) {
 
 /// Defers a file to a later start: one name that cannot be handled holds up no pipeline's start.
 pub fn defer(error: &Error, summary: &mut Summary) {
-    tracing::warn!(event = "recovery.deferred", %error, cause = error.cause(), "recovery deferred a file to a later start");
+    tracing::warn!(
+        event = "recovery.deferred",
+        error = chain(error),
+        "recovery deferred a file to a later start"
+    );
     summary.deferred += 1;
 }

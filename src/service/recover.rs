@@ -150,7 +150,19 @@ fn recover(
         recovery::confirm(&context, (unconfirmed, &swept))?;
     }
     if summary != Summary::default() {
-        tracing::info!(event = "recovery.finished", ?summary, "recovery finished");
+        let Summary { published, disposed, withdrawn, quarantined, .. } = summary;
+        let Summary { temps_removed, sources_returned, deferred, .. } = summary;
+        tracing::info!(
+            event = "recovery.finished",
+            published,
+            disposed,
+            withdrawn,
+            quarantined,
+            temps_removed,
+            sources_returned,
+            deferred,
+            "recovery finished"
+        );
     }
     if summary.deferred == 0 {
         ledger.session().mark_recovered();

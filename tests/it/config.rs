@@ -6,7 +6,7 @@
 
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-mod documents;
+pub mod documents;
 
 use std::{
     fs,

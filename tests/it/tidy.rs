@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a test fails by a panic")]
 
 mod imports;
+mod log_events;
 mod spelling;
 mod words;
 
@@ -298,51 +299,6 @@ fn the_chinese_readme_is_in_step_with_the_english_one() {
     for (path, other) in [("README.md", "(README.zh.md)"), ("README.zh.md", "(README.md)")] {
         let text = fs::read_to_string(root().join(path)).expect("read");
         assert!(text.contains(other), "{path} links no {other}");
-    }
-}
-
-/// The calls of `tracing` in the code, each with its file and its arguments.
-fn log_calls() -> Vec<(String, String)> {
-    let mut calls = Vec::new();
-    for (path, text) in sources().iter().filter(|(path, _)| !is_test(path)) {
-        for part in code(text).split("tracing::").skip(1) {
-            let Some((level, arguments)) = part.split_once("!(") else { continue };
-            if !["error", "warn", "info", "debug", "trace"].contains(&level) {
-                continue;
-            }
-            let (mut depth, mut is_quoted, mut last) = (1, false, ' ');
-            let end = arguments.find(|letter| {
-                is_quoted ^= letter == '"' && last != '\\';
-                last = letter;
-                match letter {
-                    '(' if !is_quoted => depth += 1,
-                    ')' if !is_quoted => depth -= 1,
-                    _ => {}
-                }
-                depth == 0
-            });
-            calls.push((path.clone(), arguments[..end.expect("its end")].to_owned()));
-        }
-    }
-    calls
-}
-
-#[test]
-fn a_log_line_is_one_event_in_at_most_ten_words_and_names_its_source() {
-    let calls = log_calls();
-    assert!(calls.len() > 100, "{} calls", calls.len());
-    for (path, arguments) in calls {
-        let event = arguments.split("event = ").nth(1).and_then(|rest| rest.split('"').nth(1));
-        let event = event.unwrap_or_else(|| panic!("{path}: no event: {arguments}"));
-        let message = arguments.trim_end().trim_end_matches(',').rsplit('"').nth(1);
-        let message = message.expect("a message");
-        // The phases of the service, the outcomes of a file and the lines of the report are fixed texts.
-        let is_fixed = ["service.phase", "file.{outcome}", "service.report"].contains(&event);
-        assert!(is_fixed || !message.contains('{'), "{path}: a fact in the message: {arguments}");
-        let words = message.split_whitespace().count();
-        assert!(words <= 10, "{path}: {words} words: {arguments}");
-        let has_source = arguments.contains(" source = ") || arguments.contains(" source,");
-        assert!(has_source || !event.starts_with("file."), "{path}: no source: {arguments}");
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    error::chain,
     fingerprint::FileId,
     limits,
     observe::Pause,
@@ -171,8 +172,7 @@ impl Root {
                 None
             }
             Err(error) => {
-                let cause = error.source().map(ToString::to_string);
-                tracing::warn!(event = "intake.polling", pipeline = %context.name(), %error, cause, every_seconds, "cannot watch the input, polling");
+                tracing::warn!(event = "intake.polling", pipeline = %context.name(), error = chain(&*error), every_seconds, "cannot watch the input, polling");
                 None
             }
         }

@@ -197,7 +197,7 @@ fn end_unchanged(job: Job, outcome: PriorOutcome, record: Option<Record>) {
     {
         job.context.meter.skipped_for_other_transforms();
     }
-    tracing::debug!(event = "file.unchanged", pipeline = %job.context.name(), source = %crate::observe::display_path(&job.path), ?outcome, "nothing to do");
+    tracing::debug!(event = "file.unchanged", pipeline = %job.context.name(), source = %crate::observe::display_path(&job.path), outcome = outcome.as_str(), "nothing to do");
     job.end(JobEnd::Skipped, 0);
 }
 

@@ -128,7 +128,7 @@ impl Disposer {
             end_skipped(committed);
             return done.then_some((id, State::Done, None));
         }
-        tracing::info!(event = "file.disposed", pipeline = %job.context.name(), source = %display_path(&job.path), record = id, policy = %record.on_success, "already processed, disposing of the source");
+        tracing::debug!(event = "file.disposed", pipeline = %job.context.name(), source = %display_path(&job.path), record = id, policy = %record.on_success, "already processed, disposing of the source");
         self.dispose(committed, end_skipped)
     }
 
@@ -143,12 +143,12 @@ impl Disposer {
                 Some((id, State::Done, None))
             }
             Ok(Disposed::Replaced) => {
-                tracing::info!(event = "file.changed", pipeline = %job.context.name(), source = %display_path(&job.path), hint = "set `settle` or `marker`, or rename into the input", "source changed after reading, processing again");
+                tracing::debug!(event = "file.changed", pipeline = %job.context.name(), source = %display_path(&job.path), hint = "set `settle` or `marker`, or rename into the input", "source changed after reading, processing again");
                 committed.job.defer(limits::BUSY_RECHECK_DELAY, DeferReason::Changed);
                 Some((id, State::Changed, None))
             }
             Ok(Disposed::Busy) => {
-                tracing::info!(event = "file.changed", pipeline = %job.context.name(), source = %display_path(&job.path), "source open for writing, disposal postponed");
+                tracing::debug!(event = "file.changed", pipeline = %job.context.name(), source = %display_path(&job.path), "source open for writing, disposal postponed");
                 job.context.in_commit.awaits_disposal(record);
                 committed.job.defer(limits::BUSY_RECHECK_DELAY, DeferReason::Busy);
                 Some((id, State::Changed, None))
