@@ -139,7 +139,7 @@ mod tests {
             entered.send(number).ok();
             Ok(entry(number))
         });
-        let mut found: Vec<_> = over(hanging, Duration::from_millis(20)).collect();
+        let mut found: Vec<_> = over(hanging, Duration::from_secs(1)).collect();
         let (path, error) = found.pop().expect("an error").expect_err("the last one");
         assert_eq!((path, error.kind()), (PathBuf::new(), io::ErrorKind::TimedOut));
         assert_eq!(found.len(), 10);
@@ -160,10 +160,10 @@ mod tests {
             }
             Ok(entry(0))
         });
-        let mut walk = PatientWalk::over(slow, Arc::clone(&progress), Duration::from_millis(20));
+        let mut walk = PatientWalk::over(slow, Arc::clone(&progress), Duration::from_millis(400));
         let releases = thread::spawn(move || {
-            while progress.load(Ordering::Relaxed) < 200 {
-                thread::yield_now();
+            while progress.load(Ordering::Relaxed) < 1000 {
+                thread::park_timeout(Duration::from_millis(1));
             }
             release.send(()).expect("the walk waits");
         });

@@ -62,6 +62,8 @@ struct RunningIntake {
     context: Arc<Context>,
     /// Closes this intake only.
     stop: CancellationToken,
+    /// Cancelled when its input is watched, or cannot be for now.
+    watching: CancellationToken,
     /// Cancelled when the intake's thread has ended.
     ended: CancellationToken,
     events: EventQueue,
@@ -180,7 +182,7 @@ impl Intakes {
         };
         let Stages { outlet, threads: stages } = wiring.start(&context, pipelines, &alive)?;
         let stop = self.0.stop.child_token();
-        let ended = CancellationToken::new();
+        let (watching, ended) = (CancellationToken::new(), CancellationToken::new());
         let (events, wake) = EventQueue::new();
         let (start_signal, start) = oneshot::channel();
         let parts =
@@ -188,6 +190,7 @@ impl Intakes {
         let (runtime, intake_context, ended_guard) =
             (wiring.runtime.clone(), Arc::clone(&context), ended.clone().drop_guard());
         let (meter, stop_all) = (Arc::clone(&context.meter), StopAllOnPanic(self.0.stop.clone()));
+        let watching_guard = watching.clone().drop_guard();
         let thread = thread::Builder::new().name("intake".to_owned()).spawn(move || {
             // Dropped after everything that the intake holds, also by a panic.
             let _guards = (stop_all, alive, ended_guard);
@@ -198,9 +201,11 @@ impl Intakes {
                 return IntakeSummary::default();
             }
             let (intake, wakers) = Intake::new(intake_context, parts, wake);
+            drop(watching_guard);
             runtime.block_on(with_heartbeat(meter, intake.run(wakers)))
         })?;
-        Ok((RunningIntake { context, stop, ended, events, thread, stages }, start_signal))
+        let running = RunningIntake { context, stop, watching, ended, events, thread, stages };
+        Ok((running, start_signal))
     }
 
     /// Starts prepared intakes, each after the end of its predecessors: the stopped intakes with which
@@ -226,6 +231,14 @@ impl Intakes {
             start_signal.send(predecessors.collect()).ok();
             running.push(intake);
         }
+    }
+
+    /// Waits until the intakes watch their inputs, at most for `limit`: one that does not respond holds up
+    /// no other.
+    pub async fn watching(&self, limit: Duration) {
+        let watching: Vec<_> = self.lock().iter().map(|intake| intake.watching.clone()).collect();
+        let all = join_all(watching.iter().map(CancellationToken::cancelled));
+        drop(timeout(limit, all).await);
     }
 
     /// Stops the intakes of these pipelines and waits until every job of them has its outcome, at most

@@ -225,7 +225,7 @@ async fn start(
         next_index: config.pipelines.len(),
     };
     reload::spawn(life, reloader, hangups);
-    resources::ready(life, &config, control.intakes(), &manager);
+    resources::ready(life.handle().clone(), &config, control.intakes(), &manager).await;
     Ok(control)
 }
 

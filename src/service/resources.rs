@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use tidemill_lifecycle::{BoxError, Lifecycle, Phase, StartError};
+use tidemill_lifecycle::{BoxError, Handle, Lifecycle, Phase, StartError};
 use tokio::sync::oneshot;
 
 use super::{
@@ -325,8 +325,11 @@ async fn in_quarantine(ledger: Arc<dyn Ledger>, config: Arc<Config>) -> Result<u
     Ok(count.await? as u64)
 }
 
-/// Enters READY, and reports it to the log and the service manager.
-pub fn ready(life: &Lifecycle, config: &Config, intakes: &Intakes, manager: &ServiceManager) {
+/// Enters READY when the inputs are watched, and reports it to the log and the service manager: a close
+/// after that is seen.
+pub async fn ready(handle: Handle, config: &Config, intakes: &Intakes, manager: &ServiceManager) {
+    let watching = intakes.watching(limits::START_TIMEOUT);
+    handle.closing().run_until_cancelled(watching).await;
     for pipeline in config.pipelines.iter().filter(|pipeline| !intakes.is_late(&pipeline.name)) {
         tracing::info!(
             event = "pipeline.ready", pipeline = %pipeline.name,
@@ -337,6 +340,6 @@ pub fn ready(life: &Lifecycle, config: &Config, intakes: &Intakes, manager: &Ser
             "ready"
         );
     }
-    life.handle().enter(Phase::Ready);
+    handle.enter(Phase::Ready);
     manager.notify(&[sd_notify::NotifyState::Ready]);
 }

@@ -134,7 +134,7 @@ fn a_draining_service_lives_and_is_not_ready_and_says_so() {
 #[test]
 fn a_file_that_vanishes_between_settling_and_its_claim_is_no_error() {
     let dir = tempfile::tempdir().unwrap();
-    let service = Service::run(dir.path(), "claim=1*sleep(1000)->off");
+    let service = Service::run(dir.path(), "claim=1*sleep(5000)->off");
     service.until("phase=READY");
     std::fs::write(dir.path().join("in/a"), "hello").unwrap();
     service.get_until("/metrics", &["tidemill_in_flight_files{pipeline=\"main\"} 1\n"]);

@@ -25,8 +25,6 @@ use rusqlite::Connection;
 use rustix::process::Signal;
 use tidemill::ledger::{Ledger, sqlite::Sqlite};
 
-/// From this many runs on it is the long form, on a machine that does nothing else.
-const LONG: usize = 1000;
 const DEADLINES: [(&str, Duration); 4] = [
     ("0", Duration::ZERO),
     ("100ms", Duration::from_millis(100)),
@@ -34,11 +32,6 @@ const DEADLINES: [(&str, Duration); 4] = [
     ("25s", Duration::from_secs(25)),
 ];
 const DISPOSITIONS: [&str; 3] = ["keep", "delete", "archive"];
-
-/// How much later than its aim something may be.
-fn aim(aim: Duration) -> Duration {
-    if prove::count(0) >= LONG { aim } else { aim + Duration::from_secs(3) }
-}
 
 fn pick<T: Copy>(random: &mut Random, all: &[T]) -> T {
     all[usize::try_from(random.below(all.len() as u64)).expect("an index")]
@@ -266,7 +259,11 @@ fn a_signal_at_any_instant_ends_the_service_in_time_and_reports_the_truth() {
         judge(&plan, &ended, &tree);
         *codes.entry(ended.code).or_default() += 1;
         let late = ended.took.saturating_sub(plan.deadline.1);
-        assert!(late <= aim(Duration::from_millis(250)), "{plan:?}: {late:?}\n{}", tree.log());
+        assert!(
+            late <= prove::allowed(Duration::from_millis(250)),
+            "{plan:?}: {late:?}\n{}",
+            tree.log()
+        );
         latest = latest.max(late);
         let next = Service::from(plan.command(&tree, &["--once"]).spawn().expect("start"));
         assert_eq!(next.wait(), 0, "{plan:?}\n{}", tree.log());
@@ -329,7 +326,7 @@ fn a_signal_while_a_file_system_hangs_ends_the_service_in_time() {
         let what = || format!("{plan:?}: {code}\n{}", tree.log());
         assert!(code == 75 || (code == 0 && !was_begun), "{}", what());
         let late = start.elapsed().saturating_sub(plan.deadline.1);
-        assert!(late <= aim(Duration::from_millis(250)), "{late:?}: {}", what());
+        assert!(late <= prove::allowed(Duration::from_millis(250)), "{late:?}: {}", what());
         latest = latest.max(late);
         tree.assert_nothing_lost("keep");
         assert!(
@@ -386,7 +383,7 @@ fn an_idle_service_ends_at_once() {
             ("most_ms", &at(100).as_millis()),
         ],
     );
-    assert!(at(99) < aim(Duration::from_millis(100)), "{:?}", at(99));
+    assert!(at(99) < prove::allowed(Duration::from_millis(100)), "{:?}", at(99));
 }
 
 /// A drain that lasts asks the service manager for more time, and gets done.

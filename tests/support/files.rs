@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// The most that is waited for one condition.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Directories of one service. Dropping it removes them.
 pub struct TestDir {
@@ -121,6 +121,17 @@ impl TestDir {
         let running = Running::start(self.tidemill(&args).env("FAILPOINTS", failpoints));
         running.until_logged("phase=READY");
         running
+    }
+
+    /// This failpoint once stalls, until [`Self::open_gate`].
+    pub fn gate(&self, failpoint: &str) -> String {
+        let gate = self.root().join("gate");
+        std::fs::write(&gate, "").unwrap();
+        format!("{failpoint}=1*return(while:{})->off", gate.display())
+    }
+
+    pub fn open_gate(&self) {
+        rustix::fs::unlink(self.root().join("gate")).unwrap();
     }
 
     /// The ledger's records of one source, the newest first.

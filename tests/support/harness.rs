@@ -16,7 +16,7 @@ use tidemill::{policy::ExpansionLimits, transforms::Transformer};
 use crate::neighbour::{Neighbour, own_lines};
 
 /// What a test waits for at most: a hang is a failure, a slow machine is not.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// As on a file system whose renames cannot refuse to replace: files get their names by links.
 pub const LINKS: &str = "gate::no_replace=return(out)";

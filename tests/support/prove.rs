@@ -11,6 +11,11 @@ pub fn count(short: usize) -> usize {
     number("PROVE_COUNT").unwrap_or(short)
 }
 
+/// The most time for what takes at most `aim` on a quiet machine: the short form runs with the tests.
+pub fn allowed(aim: std::time::Duration) -> std::time::Duration {
+    if env::var_os("PROVE_COUNT").is_some() { aim } else { aim + std::time::Duration::from_secs(8) }
+}
+
 /// The seed that is asked for.
 pub fn seed() -> u64 {
     number("PROVE_SEED").unwrap_or(SEED)

@@ -169,7 +169,7 @@ fn quarantined_files_are_grouped_by_cause_and_a_group_is_requeued_alone() {
 
 #[test]
 fn a_drain_over_the_socket_is_as_sigterm_and_takes_the_socket_away() {
-    let service = Service::start_with("", &[], "transform=1*sleep(1500)->off");
+    let service = Service::start_with("", &[], "transform=1*sleep(6000)->off");
     service.place.put("slow", "x");
     service.get_until("/api/v1/work", |answer| !answer.json()["files"][0].is_null());
     let mut events = service.listen();

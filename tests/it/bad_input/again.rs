@@ -289,11 +289,12 @@ fn a_source_that_is_rewritten_with_its_old_time_is_published_before_it_is_remove
 fn what_a_writer_adds_before_the_disposal_is_published_too() {
     for (on_success, gone) in [("delete", ""), ("archive:done", "done/file")] {
         let place = TestDir::new();
-        let running =
-            place.watch_with(&["--on-success", on_success], "commit::acknowledged=sleep(1000)");
+        let gate = place.gate("commit::acknowledged");
+        let running = place.watch_with(&["--on-success", on_success], &gate);
         let path = place.put("file", "first");
         until("the output", || place.output().join("file.zst").exists());
         let mut writer = File::options().append(true).open(&path).unwrap();
+        place.open_gate();
         running.until_logged("source open for writing, disposal postponed");
         writer.write_all(b" and second").unwrap();
         drop(writer);

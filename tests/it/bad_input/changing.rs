@@ -51,10 +51,11 @@ fn a_file_that_vanishes_before_it_settles_is_forgotten() {
 #[test]
 fn a_file_that_vanishes_while_it_is_read_was_whole_and_is_published_or_left() {
     let place = TestDir::new();
-    let running = place.watch_with(&["--on-success", "delete"], "read=sleep(300)");
+    let running = place.watch_with(&["--on-success", "delete"], &place.gate("read"));
     let path = place.put("gone", "content");
     until_open(&running, &path);
     std::fs::remove_file(path).unwrap();
+    place.open_gate();
     until_past(&place, "later");
     assert_stops_well(&place, running);
     // Its last name is gone, so its change time moved: it is given up, and there is nothing to try
@@ -106,12 +107,13 @@ fn a_large_file_that_is_replaced_while_it_is_read_is_published_as_it_is_then() {
 
 fn replaced_while_read(old: &[u8], new: &[u8]) {
     let place = TestDir::new();
-    let running = place.watch_with(&[], "read=sleep(200)");
+    let running = place.watch_with(&[], &place.gate("read"));
     let path = place.put("file", old);
     let replacement = place.root().join("new");
     std::fs::write(&replacement, new).unwrap();
     until_open(&running, &path);
     std::fs::rename(&replacement, &path).unwrap();
+    place.open_gate();
     until("the new content", || {
         is_published(&place, "file.zst") && place.published("file.zst") == new
     });
@@ -122,11 +124,12 @@ fn replaced_while_read(old: &[u8], new: &[u8]) {
 #[test]
 fn a_file_that_is_written_to_while_it_is_read_is_never_published_torn() {
     let place = TestDir::new();
-    let running = place.watch_with(&[], "read=sleep(200)");
+    let running = place.watch_with(&[], &place.gate("read"));
     let path = place.put("file", vec![b'o'; 1 << 20]);
     until_open(&running, &path);
     // The same size: only its times differ.
     std::fs::write(&path, vec![b'n'; 1 << 20]).unwrap();
+    place.open_gate();
     until("the output", || is_published(&place, "file.zst"));
     assert_stops_well(&place, running);
     assert_eq!(place.published("file.zst"), vec![b'n'; 1 << 20]);

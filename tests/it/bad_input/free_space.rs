@@ -29,7 +29,7 @@ fn a_pipeline_pauses_before_its_disk_is_full() {
     assert!(!place.output().join("a.zst").exists());
     std::fs::remove_file(place.output().join("ballast")).unwrap();
     until("a", || place.output().join("a.zst").exists());
-    assert!(running.log().contains("storage available, intake resumed"));
+    running.until_logged("storage available, intake resumed");
     let ended = running.stop();
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!(place.published("a.zst"), b"a");

@@ -49,7 +49,7 @@ fn an_output_that_is_not_its_source_pauses_the_pipeline_and_keeps_the_source() {
 #[test]
 fn a_large_output_is_read_back() {
     let place = TestDir::new();
-    let running = place.watch_with(&ARGS, "write::sealed=1*sleep(2000)->off");
+    let running = place.watch_with(&ARGS, &place.gate("write::sealed"));
     place.put("file", large());
     let temp = || {
         tree(&place.output())
@@ -62,6 +62,7 @@ fn a_large_output_is_read_back() {
     });
     let temp = std::fs::File::options().write(true).open(place.output().join(temp().unwrap()));
     temp.unwrap().write_all_at(b"wrong", 4_000_000).unwrap();
+    place.open_gate();
     running.until_logged("the file system lost written content");
     assert!(place.input().join("file").exists());
     until("the source to be done", || tree(&place.input()).is_empty());

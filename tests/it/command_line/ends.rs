@@ -208,7 +208,6 @@ fn the_same_signal_twice_at_once_is_one_and_the_drain_goes_on() {
     }
     until("work has begun", || !tree(&place.output()).is_empty());
     running.signal(Signal::TERM);
-    running.until_logged("phase=CLOSING");
     running.signal(Signal::TERM);
     let ended = running.end();
     assert_eq!(ended.code, 0, "{ended:?}");

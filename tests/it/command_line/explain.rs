@@ -14,8 +14,8 @@ fn explained(place: &TestDir, path: &str) -> String {
 fn a_file_that_waits_names_its_writer_and_the_state_of_the_service() {
     let place = TestDir::new();
     let running = place.watch(&[]);
-    let path = place.put("open", "content");
-    let writer = OpenOptions::new().append(true).open(&path).unwrap();
+    let path = place.input().join("open");
+    let writer = OpenOptions::new().write(true).create_new(true).open(&path).unwrap();
     let text = explained(&place, "in/open");
     let pid = std::process::id();
     assert!(

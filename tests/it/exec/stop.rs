@@ -33,8 +33,9 @@ fn a_stop_waits_for_the_program_and_publishes() {
 #[test]
 fn a_forced_stop_kills_the_program_and_its_file_stays() {
     let (setting, service) = running("sleep 1000; cat", "");
-    for _ in 0..3 {
-        service.signal(Signal::TERM);
+    // One signal twice at once is one.
+    for signal in [Signal::TERM, Signal::INT, Signal::TERM] {
+        service.signal(signal);
         std::thread::park_timeout(super::MOMENT);
     }
     assert_ne!(service.wait(), 0, "{}", setting.tree.log());
@@ -60,7 +61,7 @@ fn a_kill_of_the_service_kills_the_program_and_a_restart_publishes() {
 /// Nobody supervises the run any more: it counts as not run, and is tried again.
 #[test]
 fn a_killed_supervisor_takes_its_run_with_it() {
-    let (setting, service) = running("sleep 1; cat", "");
+    let (setting, service) = running("sleep 3; cat", "");
     let supervisor = std::fs::read_dir("/proc").expect("list").flatten().find(|entry| {
         let read =
             |name: &str| std::fs::read_to_string(entry.path().join(name)).unwrap_or_default();

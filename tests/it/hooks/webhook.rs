@@ -94,8 +94,12 @@ fn after_one_file(server: &Server, more: &str) -> (HookedService, crate::hooks::
 
 fn ran(running: &crate::hooks::Running, outcome: &str) {
     let counted =
-        format!("tidemill_hook_runs_total{{hook=\"on_published\",outcome=\"{outcome}\"}} 1");
-    until(&counted, || metrics(running).contains(&counted));
+        format!("tidemill_hook_runs_total{{hook=\"on_published\",outcome=\"{outcome}\"}} ");
+    until(&counted, || {
+        let metrics = metrics(running);
+        let count = metrics.lines().find_map(|line| line.strip_prefix(&*counted));
+        count.is_some_and(|count| count != "0")
+    });
 }
 
 #[test]

@@ -71,12 +71,13 @@ fn ten_thousand_unfinished_intents_are_recovered() {
         fs::create_dir_all(tree.path("out").join(format!("d{}", number % 10))).expect("directory");
     }
     unfinished(&tree);
-    let start = Instant::now();
+    let ready = || tree.log().matches("phase=READY").count();
+    let (before, start) = (ready(), Instant::now());
     let service = tree.start("keep", &[]);
     until("it is recovered", || tree.log().contains("recovery finished"));
     let took = start.elapsed();
     // A kill before that may leave the file that the start tries the output with.
-    until("it is ready", || tree.log().contains("phase=READY"));
+    until("it is ready", || ready() > before);
     drop(service);
     let outputs = tree.files("out");
     assert_eq!(outputs.len(), INTENTS, "{}", tree.log());
@@ -86,5 +87,5 @@ fn ten_thousand_unfinished_intents_are_recovered() {
     assert_eq!(outputs[0].parent(), Some(Path::new("d0")));
     prove::report("recovery", &[("intents", &INTENTS), ("milliseconds", &took.as_millis())]);
     // The figure is for a release on a quiet machine; this is for a test that runs with others.
-    assert!(took < Duration::from_secs(20), "{took:?}");
+    assert!(took < Duration::from_mins(1), "{took:?}");
 }

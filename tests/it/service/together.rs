@@ -42,7 +42,7 @@ fn many_files_are_made_durable_by_one_call() {
         return prove::skipped("many_files_are_made_durable_by_one_call", missing);
     }
     let (whole, each) =
-        traced(&tree, "fsync", "gate::unwritten=return(out);commit::sync=1*sleep(1000)", &[]);
+        traced(&tree, "fsync", "gate::unwritten=return(out);commit::sync=1*sleep(5000)", &[]);
     assert!(whole >= 1, "no `syncfs`, {each} `fsync`");
     assert!(each < FILES / 2, "{whole} `syncfs`, and yet {each} `fsync`");
     tree.assert_done("keep");
@@ -56,7 +56,7 @@ fn after_a_failure_that_names_no_file_each_is_synced_separately() {
     }
     let inject = ["-e", "inject=syncfs:error=EIO:when=1"];
     let (whole, each) =
-        traced(&tree, "fsync", "gate::unwritten=return(out);commit::sync=1*sleep(1000)", &inject);
+        traced(&tree, "fsync", "gate::unwritten=return(out);commit::sync=1*sleep(5000)", &inject);
     assert_eq!(whole, 1, "one failed: there is no second, but {each} `fsync`");
     assert!(each >= FILES / 2, "{each} `fsync` for {FILES} files");
     assert!(tree.log().contains("storage unavailable, intake paused"), "{}", tree.log());
@@ -72,7 +72,7 @@ fn after_a_failure_each_is_synced_separately_also_where_one_call_was_asked_for()
         return prove::skipped("after_a_failure_of_syncfs", missing);
     }
     let inject = ["-e", "inject=syncfs:error=EIO:when=1"];
-    let (whole, each) = traced(&tree, "syncfs", "commit::sync=1*sleep(1000)", &inject);
+    let (whole, each) = traced(&tree, "syncfs", "commit::sync=1*sleep(5000)", &inject);
     assert_eq!(whole, 1, "one failed: there is no second, but {each} `fsync`");
     assert!(each >= FILES / 2, "{each} `fsync` for {FILES} files");
     tree.assert_done("keep");

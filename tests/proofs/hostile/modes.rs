@@ -102,9 +102,13 @@ fn a_temporary_file_is_the_services_alone_until_it_has_its_sources_mode() {
         let place = TestDir::new();
         let running = under(umask, &place, &[], "write=sleep(100)");
         running.until_logged("event=pipeline.ready");
-        let source = place.put("large", vec![b'l'; 2 << 20]);
-        fs::set_permissions(source, Permissions::from_mode(0o600)).unwrap();
-        until("its temporary file", || !place.leftovers().is_empty());
+        let outside = place.root().join("large");
+        fs::write(&outside, vec![b'l'; 2 << 20]).unwrap();
+        fs::set_permissions(&outside, Permissions::from_mode(0o600)).unwrap();
+        fs::rename(outside, place.input().join("large")).unwrap();
+        until("its temporary file", || {
+            !place.leftovers().is_empty() || place.output().join("large.zst").exists()
+        });
         until("the output", || {
             for temp in place.leftovers() {
                 // It may have been published in between.

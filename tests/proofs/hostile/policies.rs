@@ -67,7 +67,7 @@ fn a_file_that_gets_a_second_name_after_it_was_looked_at_is_refused_by_its_handl
     place.configure("hard_links = \"refuse\"");
     // The claim waits: what the name is by then is what counts.
     let args = ["--on-success", "delete", "--http", "127.0.0.1:0"];
-    let running = place.watch_with(&args, "claim=1*sleep(1500)->off");
+    let running = place.watch_with(&args, &place.gate("claim"));
     let path = place.put("a", "content");
     until("it was looked at", || {
         let status: serde_json::Value =
@@ -75,6 +75,7 @@ fn a_file_that_gets_a_second_name_after_it_was_looked_at_is_refused_by_its_handl
         status["pipelines"][0]["in_flight"] == 1
     });
     fs::hard_link(&path, place.root().join("other")).unwrap();
+    place.open_gate();
     place.put("later", "later");
     until("later", || place.output().join("later.zst").exists());
     assert_eq!(running.stop().code, 0);
