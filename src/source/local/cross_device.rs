@@ -45,7 +45,12 @@ pub(super) fn move_to(
     match renamed {
         Err(error) if needs_copy(&error) => move_by_copy(held, to, (name, taken), on_progress),
         Err(error) if taken == IfTaken::Refused && error.kind() == io::ErrorKind::AlreadyExists => {
-            Err(of_target(error))
+            // A link to another file system meets a taken name first: it may be the copy of an
+            // interrupted move.
+            let is_elsewhere = held.dir.id()?.device != to.id()?.device;
+            let copy =
+                if is_elsewhere { find_previous_copy(held, to, (name, taken))? } else { None };
+            copy.map_or_else(|| Err(of_target(error)), |copy| finish_copy(held, to, &copy))
         }
         renamed => renamed,
     }
@@ -64,10 +69,8 @@ fn move_by_copy(
     (name, taken): (&OsStr, IfTaken),
     on_progress: &dyn Fn(),
 ) -> io::Result<()> {
-    if let Some(target) = find_previous_copy(held, to, (name, taken))? {
-        to.open_file(Path::new(&target)).and_then(|copy| copy.sync_all()).map_err(of_target)?;
-        failpoint::barrier("barrier::copied_name", || to.sync()).map_err(of_target)?;
-        return held.remove();
+    if let Some(copy) = find_previous_copy(held, to, (name, taken))? {
+        return finish_copy(held, to, &copy);
     }
     let target = make_copy(held, to, (name, taken), on_progress)?;
     held.remove().or_else(|error| {
@@ -79,6 +82,13 @@ fn move_by_copy(
         to.discard(&target);
         Err(error)
     })
+}
+
+/// Makes the copy of an interrupted move durable and removes the source.
+fn finish_copy(held: &LocalHeld, to: &Dir, copy: &OsStr) -> io::Result<()> {
+    to.open_file(Path::new(copy)).and_then(|copy| copy.sync_all()).map_err(of_target)?;
+    failpoint::barrier("barrier::copied_name", || to.sync()).map_err(of_target)?;
+    held.remove()
 }
 
 /// Makes a durable copy and returns its name.

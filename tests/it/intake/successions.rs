@@ -112,7 +112,10 @@ fn a_succession_that_a_stop_interrupts_is_known_to_the_next_start() {
         // The close hides the rename, where the events come together.
         drop(fs::File::options().append(true).open(place.input().join("a.log")).unwrap());
         place.put("sign", "of the events before it");
-        if !is_in_flight {
+        if is_in_flight {
+            // The events were read.
+            until_staged(&place, 2);
+        } else {
             until("the events were read", || {
                 let status = place.run(&["status", "--json", "--state-dir", "state"]).stdout;
                 let status: serde_json::Value = serde_json::from_str(&status).unwrap();

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     files::{Running, TestDir, tree},
-    harness::Tree,
+    harness::{LINKS, Tree},
     mounts::Mount,
 };
 
@@ -120,24 +120,28 @@ fn a_source_that_a_power_loss_brings_back_after_its_copy_is_archived_once() {
     place.assert_clean();
 }
 
+/// Where files get their names by links, too: a link to another file system meets the copy first.
 #[test]
 fn a_failed_source_that_a_power_loss_brings_back_after_its_copy_is_quarantined_once() {
-    let place = TestDir::new();
-    let aside = place.root().join("aside");
-    let Some(_mount) = mounted(&aside) else { return };
-    place.configure(
-        "transforms = \"unzstd\"\non_success = \"delete\"\nquarantine = \"aside/files\"",
-    );
-    place.put("file", "no zstd");
-    killed_after_the_copy(&place);
-    let ended = place.once(&[]);
-    assert_eq!(ended.code, 65, "{ended:?}");
-    let aside = aside.join("files");
-    assert_eq!(tree(&aside), ["file", "file.json"].map(|name| aside.join(name)));
-    assert_eq!(tree(&place.input()), Vec::<PathBuf>::new());
-    let ended = place.run(&["requeue", "--all", "--state-dir", "state"]);
-    assert_eq!((ended.code, ended.stdout.lines().count()), (0, 1), "{ended:?}");
-    place.assert_clean();
+    for failpoints in ["", LINKS] {
+        let place = TestDir::new();
+        let aside = place.root().join("aside");
+        let Some(_mount) = mounted(&aside) else { return };
+        place.configure(
+            "transforms = \"unzstd\"\non_success = \"delete\"\nquarantine = \"aside/files\"",
+        );
+        place.put("file", "no zstd");
+        killed_after_the_copy(&place);
+        let mut command = place.tidemill(&["run", "--config", "tidemill.toml", "--once"]);
+        let ended = Running::start(command.env("FAILPOINTS", failpoints)).end();
+        assert_eq!(ended.code, 65, "{ended:?}");
+        let aside = aside.join("files");
+        assert_eq!(tree(&aside), ["file", "file.json"].map(|name| aside.join(name)));
+        assert_eq!(tree(&place.input()), Vec::<PathBuf>::new());
+        let ended = place.run(&["requeue", "--all", "--state-dir", "state"]);
+        assert_eq!((ended.code, ended.stdout.lines().count()), (0, 1), "{ended:?}");
+        place.assert_clean();
+    }
 }
 
 /// Archives a file, then the same content under the same name in a service with these failpoints; returns the
