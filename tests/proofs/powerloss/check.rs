@@ -278,12 +278,12 @@ impl Examiner<'_> {
         }
         for ((source, _), ids) in ids {
             let scenario = &self.recording.scenario;
-            // With `replace`, a new time makes a new version of the same content, and so does a request.
-            let replaces = scenario.on_exists == "replace";
+            // With `replace`, and by the transforms of a reload, a new time makes a new output of the same
+            // content, and so does a request.
+            let differs = scenario.on_exists == "replace" || scenario.reloaded;
             let is_requested = self.known.requested.contains(source);
-            let allowed = 1
-                + usize::from(replaces && scenario.touched)
-                + usize::from(replaces && is_requested);
+            let allowed =
+                1 + usize::from(differs && scenario.touched) + usize::from(differs && is_requested);
             let versions = &self.recording.plan.contents[source];
             if ids.len() > allowed && !versions.is_empty() {
                 found.push(format!("published {} times: {}", ids.len(), source.display()));
