@@ -7,7 +7,7 @@ use rusqlite::Connection;
 ///
 /// Sources are found by a 64-bit hash of pipeline and path; the path is compared after that. The
 /// two lowest states are those that recovery must finish.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES ('instance', lower(hex(randomblob(4)))), ('in_use', '0');
@@ -71,6 +71,9 @@ ALTER TABLE records RENAME COLUMN modified_ns TO mtime_ns;
 ALTER TABLE records RENAME COLUMN changed_ns TO ctime_ns;
 ALTER TABLE records RENAME COLUMN out_modified_ns TO out_mtime_ns;
 ALTER TABLE records RENAME COLUMN out_changed_ns TO out_ctime_ns;
+",
+    "
+ALTER TABLE records ADD COLUMN output_sum BLOB;
 ",
 ];
 
