@@ -11,7 +11,6 @@ use crate::{
     fingerprint::Fingerprint,
     fs,
     ledger::{Hash, Output, Record, Replaced, State},
-    limits,
     policy::{Checksum, OnExists},
     protocol::side_file,
     sink::Occupant,
@@ -58,7 +57,7 @@ pub enum Resolution {
     Unchanged(Fingerprint),
     /// The same content was processed before, into this output: publish nothing, even if a consumer
     /// took that output.
-    Processed(Output),
+    Processed(Box<Output>),
     /// Publish under a free numbered name, next to the existing file.
     Numbered,
     /// Publish under this name instead (relative to the output's root).
@@ -162,7 +161,9 @@ pub fn own_numbered_path(
     let ((parent, name), (ours_parent, ours_name)) = (fs::split(output), fs::split(&ours.path));
     let number = ours_name.as_bytes().strip_suffix(suffix.as_bytes())?.rsplit(|byte| *byte == b'.');
     let number = str::from_utf8(number.into_iter().next()?).ok()?.parse().ok()?;
-    let numbered = fs::numbered_name(stem(name, &suffix), number, &suffix, limits::NAME_BYTES_MAX);
+    let checksum = if ours.sha256.is_some() { Checksum::Sha256 } else { Checksum::Off };
+    let name_bytes_max = side_file::output_name_bytes_max(checksum);
+    let numbered = fs::numbered_name(stem(name, &suffix), number, &suffix, name_bytes_max);
     (parent == ours_parent && numbered == ours_name).then(|| ours.path.clone())
 }
 

@@ -181,6 +181,44 @@ impl Examiner<'_> {
         found
     }
 
+    /// After it ran to its end: the promise.
+    pub fn after(&self, after: &Seen, code: i32, events: &[u8], places: &Places) -> Vec<Violation> {
+        let mut found = self.outputs_are_whole(after);
+        found.extend(self.acknowledged_are_there(after));
+        if ![0, 65].contains(&code) {
+            found.push(format!("the service ended with {code}"));
+        }
+        found.extend(after.ours.iter().map(|path| format!("left over: {}", path.display())));
+        let records = match records(places) {
+            Ok(records) => records,
+            Err(error) => {
+                found.push(format!("the ledger cannot be read: {error}"));
+                return found;
+            }
+        };
+        let unfinished = records.iter().filter(|record| record.state.is_unfinished());
+        found.extend(unfinished.map(|record| format!("unfinished in the ledger: {record:?}")));
+        let acknowledged = lines(events);
+        found.extend(self.acknowledged_once(&acknowledged));
+        found.extend(published_are_acknowledged(&records, &all_lines(events)));
+        found.extend(self.what_was_moved_on_is_published(after));
+        found.extend(self.taken_stay_away(after));
+        found.extend(self.nothing_is_lost(after));
+        found.extend(self.moved_are_whole(after));
+        found.extend(self.archived_are_there(after));
+        found.extend(self.each_is_there_once(after));
+        found.extend(self.outputs_have_lines(after, &acknowledged));
+        found.extend(code_agrees_with_the_quarantine(code, places));
+        found.extend(self.durable_are_published(&records, &acknowledged));
+        found.extend(self.disposed(after, &records));
+        found.extend(self.markers_go_with_sources(after));
+        if self.recording.scenario.checksums {
+            found.extend(sums::wrong(after, &self.recording.plan.foreign));
+        }
+        found.extend(attributes_follow(after, &acknowledged, places));
+        found
+    }
+
     /// Every output has the whole content of a version that was delivered. One that the service
     /// made after the power loss may have what the power loss left of an unsynced source.
     fn outputs_are_whole(&self, seen: &Seen) -> Vec<Violation> {

@@ -20,7 +20,8 @@ pub fn split_off(files: &mut BTreeMap<PathBuf, Vec<u8>>) -> BTreeMap<PathBuf, Ve
 pub fn line(path: &Path, content: &[u8]) -> Vec<u8> {
     let name = path.file_name().expect("a name").to_string_lossy();
     let digest = sha2::Sha256::digest(content);
-    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let digest: String = digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect();
     format!("{digest}  {name}\n").into_bytes()
 }
 

@@ -40,7 +40,7 @@ fn same_content_output(staged: &Staged) -> Result<Option<&Output>, Failure> {
 /// Checks whether the name is taken and, if it is, looks the source up in the ledger.
 pub fn resolve(staged: &Staged) -> Result<Resolution, Failure> {
     if let Some(output) = same_content_output(staged)? {
-        return Ok(Resolution::Processed(output.clone()));
+        return Ok(Resolution::Processed(Box::new(output.clone())));
     }
     let context = &staged.job.context;
     let path = || context.config.output.join(&staged.output);

@@ -110,7 +110,7 @@ impl Publisher {
                 Ok(Resolution::Processed(output)) => {
                     self.record_unchanged(
                         staged,
-                        output,
+                        *output,
                         (ReasonCode::SameContent, "the same content was processed before"),
                     );
                 }

@@ -46,7 +46,7 @@ pub fn resolve(staged: &mut Staged) -> Result<Resolution, Failure> {
     if is_output(staged, &side)? {
         // Its producer delivers checksum files: this one has the same bytes.
         if is_as_wanted && resolution == Resolution::Free {
-            staged.side.take().map(SideFile::discard);
+            discard(staged);
             return Ok(resolution);
         }
         return taken(staged);
@@ -54,7 +54,7 @@ pub fn resolve(staged: &mut Staged) -> Result<Resolution, Failure> {
     let Some(owner) = owner(staged, &found)? else { return taken(staged) };
     match resolution {
         // A consumer took the output alone.
-        Resolution::Free => {
+        Resolution::Free if !is_as_wanted => {
             sink.remove_side_file(&side, &found.identity).map_err(CommitError::of)?;
             prepare(staged, Precondition::Absent).map(|()| resolution)
         }
@@ -96,7 +96,7 @@ fn prepare(staged: &mut Staged, precondition: Precondition) -> Result<(), Failur
     let path = side_file::path(&staged.output);
     let is_valid = |side: &SideFile| side.path == path && !side.is_published();
     if !staged.side.as_ref().is_some_and(is_valid) {
-        staged.side.take().map(SideFile::discard);
+        discard(staged);
         let job = &staged.job;
         let context = &job.context;
         let parts = (&*context.sink, &*job.input, &job.metadata);
@@ -107,6 +107,12 @@ fn prepare(staged: &mut Staged, precondition: Precondition) -> Result<(), Failur
         side.precondition = precondition;
     }
     Ok(())
+}
+
+fn discard(staged: &mut Staged) {
+    if let Some(side) = staged.side.take() {
+        side.discard();
+    }
 }
 
 fn seal(context: &Context, mut side: Option<SideFile>) -> Result<Option<SideFile>, sink::Error> {
@@ -164,9 +170,10 @@ fn is_output(staged: &Staged, side: &Path) -> Result<bool, CommitError> {
         if config.transforms.added_extension().is_some() {
             return Ok(false);
         }
-        // A copy has its source's name, which the ledger finds by its index.
+        // A copy has its source's name, which the ledger finds by its index; its record may be an intent still.
         if config.transforms.only_copies() {
-            return Ok(has_path(ledger.latest_published(*id, side)?));
+            let is_latest = has_path(ledger.latest(*id, side)?);
+            return Ok(is_latest || has_path(ledger.latest_published(*id, side)?));
         }
         Ok(has_path(ledger.latest_for_output(*id, side)?))
     };
