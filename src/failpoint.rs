@@ -42,6 +42,11 @@ pub const RECOVERY_NAMES: [&str; 4] =
 pub const DETOUR_NAMES: [&str; 6] =
     ["link::made", "link::durable", "commit::unlink", "move::chunk", "move::copied", "move::named"];
 
+/// The failpoints of checksum files: before and after one gets its name, after a withdrawn one is removed, and
+/// after recovery has written one.
+pub const SIDE_FILE_NAMES: [&str; 4] =
+    ["commit::side", "commit::side_renamed", "commit::side_undone", "recovery::side_named"];
+
 /// The failpoints at which only an error makes sense.
 pub const ERROR_NAMES: [&str; 10] = [
     "verify",
@@ -59,7 +64,7 @@ pub const ERROR_NAMES: [&str; 10] = [
 /// The operations that durability relies on. A test can omit each one with `return(out)`, to see that
 /// the proofs detect it (`tests/proofs/powerloss/mutants.rs`). Two steps in the wrong order are the same as an
 /// omitted barrier between them.
-pub const BARRIERS: [&str; 33] = [
+pub const BARRIERS: [&str; 34] = [
     "barrier::new_directory",
     "barrier::temp",
     "barrier::temp_directory",
@@ -82,6 +87,7 @@ pub const BARRIERS: [&str; 33] = [
     "barrier::marker",
     "barrier::boot",
     "barrier::unchanged",
+    "barrier::side_file",
     "barrier::recovered_directory",
     "barrier::recovered_mark",
     "barrier::recovered_name",

@@ -122,6 +122,16 @@ words! {
 }
 
 words! {
+    /// Which checksum file an output gets.
+    Checksum {
+        /// None.
+        Off = "off",
+        /// `NAME.sha256`, as `sha256sum -c` reads it.
+        Sha256 = "sha256",
+    }
+}
+
+words! {
     /// What happens when the final name is taken.
     OnExists {
         /// Replace an unchanged output that this source published before; otherwise as `fail`.

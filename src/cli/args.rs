@@ -51,6 +51,8 @@ pub enum Command {
     History(History),
     /// Explain why a file was or was not processed
     Explain(Explain),
+    /// Print the checksums of the outputs, for `sha256sum -c`
+    Checksums(Checksums),
     /// Return quarantined files to the input
     Requeue(Requeue),
     /// Process files again, for example after a change of their transforms
@@ -246,6 +248,14 @@ pub struct Put {
 pub struct Explain {
     /// A file in an input, an output or the quarantine; it need not exist any more
     pub path: PathBuf,
+    #[command(flatten)]
+    pub service: StateArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Checksums {
+    /// Outputs, or directories of outputs; by default all
+    pub paths: Vec<PathBuf>,
     #[command(flatten)]
     pub service: StateArgs,
 }

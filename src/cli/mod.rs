@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod checksums;
 mod client;
 mod control;
 mod explain;
@@ -73,6 +74,7 @@ fn command() -> Exit {
         Command::Put(options) => report(put::put(&options)),
         Command::History(options) => report(history::history(&options)),
         Command::Explain(options) => report(explain::explain(&options)),
+        Command::Checksums(options) => report(checksums::checksums(&options)),
         Command::Requeue(options) => report(requeue::requeue(&options)),
         Command::Reprocess(options) => report(reprocess::reprocess(&options)),
         Command::Status(options) => report(control::status(&options)),
@@ -182,8 +184,13 @@ fn print(text: &str) {
 
 /// Prints like [`print`]; returns false if more need not be printed.
 fn print_to_reader(text: &str) -> bool {
+    print_bytes(text.as_bytes())
+}
+
+/// As [`print_to_reader`], for names that are no text.
+fn print_bytes(bytes: &[u8]) -> bool {
     let mut stdout = io::stdout();
-    let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let printed = stdout.write_all(bytes).and_then(|()| stdout.flush());
     let is_printed = printed.is_ok();
     if let Err(error) = printed
         && error.kind() != io::ErrorKind::BrokenPipe

@@ -15,7 +15,9 @@ use super::{
 };
 use crate::{
     limits,
-    policy::{Durability, HardLinks, LogFormat, OnExists, Owners, Sandbox, TemporaryNames},
+    policy::{
+        Checksum, Durability, HardLinks, LogFormat, OnExists, Owners, Sandbox, TemporaryNames,
+    },
 };
 
 table! {
@@ -204,6 +206,9 @@ table! {
         verify: Boolean = false, ["--verify" long, num_args = 0, default_missing_value = "true"],
             "Decode each output and compare it with its source before it is published",
             "each output is decoded while it is made, and must give its source; a large output is also read back, from the disk where the file system drops its cache on request (not with `durability = \"none\"`). Otherwise nothing is published, and the pipeline pauses: the machine gives wrong data. For transforms that compress or copy";
+        checksum: Word<Checksum> = "off", ["--checksum" long, value_name = "WHAT"],
+            "Publish a checksum file with each output: sha256 (NAME.sha256, for `sha256sum -c`), off",
+            "`\"sha256\"` publishes `NAME.sha256` with each output, before its name, for `sha256sum -c`: see [Checksum files](#checksum-files)";
         attempts: Count = 3,
             "Attempts before a file is quarantined",
             "attempts before a file goes to quarantine";

@@ -59,6 +59,9 @@ pub type PipelineId = i64;
 /// A BLAKE3 hash.
 pub type Hash = [u8; 32];
 
+/// A SHA-256 digest.
+pub type Sha256 = [u8; 32];
+
 /// One attempt at one source, and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -121,6 +124,8 @@ pub struct Output {
     /// The transforms that made it, in the configuration's notation; empty in records of older
     /// ledgers.
     pub transforms: String,
+    /// The digest in its checksum file; `None` without one.
+    pub sha256: Option<Sha256>,
 }
 
 /// An output that another one replaces.
@@ -129,6 +134,8 @@ pub struct Replaced {
     pub identity: Fingerprint,
     /// The hash of its content, if this service published it.
     pub hash: Option<Hash>,
+    /// The digest in its checksum file, if this service published that and it is there.
+    pub sha256: Option<Sha256>,
 }
 
 /// The time by which a write must have reached the disk.

@@ -136,6 +136,12 @@ impl CommitError {
     }
 }
 
+impl From<sink::Error> for CommitError {
+    fn from(error: sink::Error) -> Self {
+        Self::of(error)
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum DisposeError {
     #[error("output published, but {} cannot be {what}", display_path(path))]

@@ -22,10 +22,11 @@ pub use self::{
 };
 use crate::{
     fs::{ExtendedAttributes, FileMetadata},
-    ledger::{Hash, Record, RecordId},
+    ledger::{Record, RecordId},
     observe::{JobMeter, Trace},
     pipeline::{
         circuit_breaker::Probe, context::Context, failure::Failure, in_commit::CommitGuard,
+        output_hasher::Hashes, side_file::SideFile,
     },
     sink::{self, Attributes},
     source::{Source, SourceFile},
@@ -344,13 +345,6 @@ impl Item for Job {
     }
 }
 
-/// The BLAKE3 hashes of the source and of the output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hashes {
-    pub source: Hash,
-    pub output: Hash,
-}
-
 /// A complete output in the sink, before its publication.
 #[derive(Debug)]
 pub struct Staged {
@@ -360,6 +354,8 @@ pub struct Staged {
     /// The final path, below the output.
     pub output: PathBuf,
     pub hashes: Hashes,
+    /// Its checksum file; `None` without one.
+    pub side: Option<SideFile>,
 }
 
 /// An output that is durable under its final name. The record is its intent.

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     failure::{ReadError, WriteError},
     job::Job,
+    output_hasher::OutputHasher,
     process::{read, write::Draft},
 };
 use crate::{limits, stage::Stage};
@@ -41,8 +42,9 @@ pub fn copy(job: &Job, source: &File, cut: &CancellationToken) -> Result<CopyRes
         return Ok(CopyResult::Unsupported);
     };
     let (to_hasher, lengths) = mpsc::sync_channel(limits::CHUNKS_QUEUED);
+    let hasher = OutputHasher::new(job.context.config.keys.checksum);
     let (hasher, result) = thread::scope(|scope| {
-        let hashing = scope.spawn(move || read::hash(&reader, lengths.into_iter()));
+        let hashing = scope.spawn(move || read::hash(&reader, hasher, lengths.into_iter()));
         let result = fill(job, source, cut, &mut draft, &to_hasher);
         drop(to_hasher);
         let hasher = hashing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));

@@ -69,6 +69,8 @@ mod codec_memory;
 mod heartbeat;
 mod intake_set;
 mod kernel_copy;
+mod output_hasher;
+mod side_file;
 mod start;
 mod stream_lane;
 mod wiring;

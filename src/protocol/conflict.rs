@@ -11,8 +11,8 @@ use crate::{
     fingerprint::Fingerprint,
     fs,
     ledger::{Hash, Output, Record, Replaced, State},
-    limits,
-    policy::OnExists,
+    policy::{Checksum, OnExists},
+    protocol::side_file,
     sink::Occupant,
     transforms::Chain,
 };
@@ -31,13 +31,16 @@ pub enum NoOutputName {
 /// # Errors
 ///
 /// See [`NoOutputName`].
-pub fn output_path(source: &Path, transforms: &Chain) -> Result<PathBuf, NoOutputName> {
+pub fn output_path(
+    source: &Path,
+    (transforms, checksum): (&Chain, Checksum),
+) -> Result<PathBuf, NoOutputName> {
     let (parent, name) = fs::split(source);
     let name = transforms.output_name(name);
     if name.is_empty() || name == "." || name == ".." {
         return Err(NoOutputName::Empty);
     }
-    if name.len() > limits::NAME_BYTES_MAX {
+    if name.len() > side_file::output_name_bytes_max(checksum) {
         return Err(NoOutputName::TooLong(name.len()));
     }
     Ok(parent.join(name))
@@ -54,7 +57,7 @@ pub enum Resolution {
     Unchanged(Fingerprint),
     /// The same content was processed before, into this output: publish nothing, even if a consumer
     /// took that output.
-    Processed(Output),
+    Processed(Box<Output>),
     /// Publish under a free numbered name, next to the existing file.
     Numbered,
     /// Publish under this name instead (relative to the output's root).
@@ -63,6 +66,10 @@ pub enum Resolution {
     Skip,
     /// Quarantine the source, for this reason.
     Conflict(&'static str),
+    /// As [`Self::Skip`], because the name of its checksum file is taken.
+    SideSkip,
+    /// As [`Self::Conflict`], because the name of its checksum file is taken.
+    SideConflict(&'static str),
 }
 
 /// The ledger's record of an output's name that is taken.
@@ -104,8 +111,11 @@ pub fn decide(
         let output = earlier.record.output.as_ref().filter(|ours| ours.path == output)?;
         earlier.is_as_published.then_some(output)
     });
-    let replaced =
-        Replaced { identity: existing.identity, hash: published.map(|output| output.hash) };
+    let replaced = Replaced {
+        identity: existing.identity,
+        hash: published.map(|output| output.hash),
+        sha256: published.and_then(|output| output.sha256),
+    };
     match policy {
         OnExists::Skip => Resolution::Skip,
         OnExists::Update | OnExists::Fail if published.is_some_and(|ours| ours.hash == *hash) => {
@@ -151,7 +161,9 @@ pub fn own_numbered_path(
     let ((parent, name), (ours_parent, ours_name)) = (fs::split(output), fs::split(&ours.path));
     let number = ours_name.as_bytes().strip_suffix(suffix.as_bytes())?.rsplit(|byte| *byte == b'.');
     let number = str::from_utf8(number.into_iter().next()?).ok()?.parse().ok()?;
-    let numbered = fs::numbered_name(stem(name, &suffix), number, &suffix, limits::NAME_BYTES_MAX);
+    let checksum = if ours.sha256.is_some() { Checksum::Sha256 } else { Checksum::Off };
+    let name_bytes_max = side_file::output_name_bytes_max(checksum);
+    let numbered = fs::numbered_name(stem(name, &suffix), number, &suffix, name_bytes_max);
     (parent == ours_parent && numbered == ours_name).then(|| ours.path.clone())
 }
 
@@ -184,6 +196,7 @@ mod tests {
                 source_hash: [2; 32],
                 replaces: None,
                 transforms: String::new(),
+                sha256: None,
             }),
             on_success: OnSuccess::Keep,
             state: State::Done,
@@ -206,7 +219,7 @@ mod tests {
             let found = Occupant { identity: renamed, is_file: true };
             decide(OnExists::Update, &found, earlier, "a.zst".as_ref(), &[hash; 32])
         };
-        let replaced = Replaced { identity: renamed, hash: Some([1; 32]) };
+        let replaced = Replaced { identity: renamed, hash: Some([1; 32]), sha256: None };
         assert_eq!(update(Some(earlier(&ours, true, true)), 9), Resolution::Replace(replaced));
         assert_eq!(update(Some(earlier(&ours, true, true)), 1), Resolution::Unchanged(renamed));
         for taken in [
@@ -249,7 +262,7 @@ mod tests {
         assert_eq!(decide(OnExists::Update, 1), Resolution::Unchanged(OURS), "delivered again");
         assert_eq!(decide(OnExists::Fail, 1), Resolution::Unchanged(OURS), "delivered again");
         assert!(matches!(decide(OnExists::Fail, 9), Resolution::Conflict(_)));
-        let replaced = Replaced { identity: OURS, hash: Some([1; 32]) };
+        let replaced = Replaced { identity: OURS, hash: Some([1; 32]), sha256: None };
         assert_eq!(decide(OnExists::Replace, 9), Resolution::Replace(replaced));
     }
 

@@ -11,6 +11,8 @@ pub mod earlier_output;
 
 pub mod conflict;
 
+pub mod side_file;
+
 pub mod outcome;
 
 pub mod cause;

@@ -13,7 +13,10 @@ use crate::{
     fs::{self, FileMetadata, Kind},
     ledger::{self, HistoryQuery, Ledger, PipelineDirs, Record, State},
     observe::{display_path, units::size},
-    protocol::prior_outcome::{PriorOutcome, classify, find_record, known_identity},
+    protocol::{
+        prior_outcome::{PriorOutcome, classify, find_record, known_identity},
+        side_file,
+    },
     sink::{self, Remains, SinkOptions},
     source::{self, Source},
 };
@@ -125,6 +128,15 @@ pub fn describe(
     for root in roots {
         if let Ok(output) = path.strip_prefix(&root.output) {
             let record = ledger.latest_for_output(root.id, output)?;
+            if record.is_none()
+                && let Some(of) = side_file::output_of(output)
+                && let Some(record) = ledger.latest_for_output(root.id, &of)?
+                && record.output.as_ref().is_some_and(|output| output.sha256.is_some())
+            {
+                let explanation = Explanation::new("is the checksum file of an output");
+                let of = display_path(&root.output.join(of)).to_string();
+                return Ok(explanation.with("output", of).with("record", when(&record)));
+            }
             return Ok(as_output(root, output, record.as_ref()));
         }
     }

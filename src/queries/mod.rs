@@ -1,5 +1,6 @@
 //! Queries of the ledger's records, and requests that change them: for the command line and the HTTP API.
 
+pub mod checksums;
 pub mod delivered;
 pub mod explain;
 mod ignore_reason;

@@ -18,14 +18,15 @@ use crate::{
     config::{Pipeline, temporary_name},
     fingerprint::FileId,
     fs::{self, Dir, FileMetadata, Kind},
-    ledger::{self, Ledger, PipelineDirs, Record, State},
+    ledger::{self, Ledger, Output, PipelineDirs, Record, State},
     limits,
     observe::display_path,
-    policy::{OnExists, TemporaryNames, words},
+    policy::{Checksum, OnExists, TemporaryNames, words},
     protocol::{
         conflict::{EarlierOutput, Resolution, decide, output_path, own_numbered_path},
         earlier_output::is_same_source,
         prior_outcome::{PriorOutcome, classify, find_record, known_identity},
+        side_file,
     },
     sink::Occupant,
     source::Source,
@@ -145,17 +146,23 @@ impl<'a> Plan<'a> {
     /// Notes the output's name; the second source with the same one does not get it.
     fn unique(&mut self, planned: Planned) -> Planned {
         let Some(output) = &planned.output else { return planned };
-        let mut hasher = DefaultHasher::new();
-        output.hash(&mut hasher);
-        if self.outputs.insert(hasher.finish()) {
-            return planned;
-        }
+        let side = side_file::path(output);
+        let names = match self.config.keys.checksum {
+            Checksum::Off => vec![output],
+            Checksum::Sha256 => vec![output, &side],
+        };
+        let mut is_new = |path: &&&PathBuf| {
+            let mut hasher = DefaultHasher::new();
+            path.hash(&mut hasher);
+            self.outputs.insert(hasher.finish())
+        };
+        let Some(taken) = names.iter().find(|path| !is_new(path)) else { return planned };
         let fate = match self.config.keys.on_exists {
             OnExists::Skip => Fate::Skip,
             OnExists::Replace | OnExists::Suffix => Fate::Publish,
             OnExists::Update | OnExists::Fail => Fate::Quarantine,
         };
-        let reason = format!("{} is another source's output in this plan", display_path(output));
+        let reason = format!("{} is another source's output in this plan", display_path(taken));
         Planned { fate, output: None, reason: Some(reason), ..planned }
     }
 
@@ -215,7 +222,10 @@ impl<'a> Plan<'a> {
     /// Adds the output's name, and what has it. The content is not known: where that decides, the reason
     /// has it.
     fn publish(&self, planned: Planned, seen: &FileMetadata) -> ledger::Result<Planned> {
-        let output = match output_path(&planned.source, &self.config.transforms) {
+        let output = match output_path(
+            &planned.source,
+            (&self.config.transforms, self.config.keys.checksum),
+        ) {
             Ok(output) => output,
             Err(error) => {
                 let reason = Some(error.to_string());
@@ -235,7 +245,7 @@ impl<'a> Plan<'a> {
                     format!("a file has the name of a directory of {}", display_path(&output));
                 return Ok(Planned { fate: Fate::Quarantine, reason: Some(reason), ..planned });
             }
-            Ok(None) => return Ok(Planned { output: Some(output), ..planned }),
+            Ok(None) => return self.with_side_file(Planned { output: Some(output), ..planned }),
             // What denies the look denies the publication.
             Err(error) => {
                 let reason = format!("cannot look at {}: {error}", display_path(&output));
@@ -244,7 +254,39 @@ impl<'a> Plan<'a> {
             Ok(Some(taken)) => taken,
         };
         let (fate, output, reason) = self.name_taken(&planned.source, seen, &output, &taken)?;
-        Ok(Planned { fate, output, reason, ..planned })
+        self.with_side_file(Planned { fate, output, reason, ..planned })
+    }
+
+    /// Looks at the name of the output's checksum file. No file is opened: one that may be an earlier output's
+    /// counts as that.
+    fn with_side_file(&self, planned: Planned) -> ledger::Result<Planned> {
+        let Some(output) = planned.output.as_ref().filter(|_| planned.fate == Fate::Publish) else {
+            return Ok(planned);
+        };
+        if self.config.keys.checksum == Checksum::Off {
+            return Ok(planned);
+        }
+        let side = side_file::path(output);
+        let root = Dir::open(&self.config.output);
+        if !root.and_then(|root| root.stat_beneath(&side)).is_ok_and(|found| found.is_some()) {
+            return Ok(planned);
+        }
+        let earlier = match self.ledger {
+            Some(ledger) if self.is_known => ledger.latest_for_output(self.roots.id, output)?,
+            _ => None,
+        };
+        let has_digest = |output: &Output| output.sha256.is_some();
+        if earlier.is_some_and(|earlier| earlier.output.as_ref().is_some_and(has_digest)) {
+            return Ok(planned);
+        }
+        let fate = match self.config.keys.on_exists {
+            OnExists::Skip => Fate::Skip,
+            OnExists::Suffix => Fate::Publish,
+            OnExists::Update | OnExists::Fail | OnExists::Replace => Fate::Quarantine,
+        };
+        let reason =
+            format!("{} exists, and is no checksum file of this service", display_path(&side));
+        Ok(Planned { fate, output: None, reason: Some(reason), ..planned })
     }
 
     fn name_taken(

@@ -17,7 +17,12 @@ use crate::{
     observe::{display_path, is_repeatable},
     patience,
     policy::OnSuccess,
-    protocol::{SharedOutcomeLog, disposal::finish_source, outcome},
+    protocol::{
+        SharedOutcomeLog,
+        disposal::finish_source,
+        outcome,
+        side_file::{self, Placement},
+    },
     reason::{Reason, ReasonCode},
     sink::{self, Precondition},
     source::{self, Source, SourceError, TakeRequest, TakeResult},
@@ -61,14 +66,12 @@ pub fn apply(
             continue;
         };
         let naming = match action {
-            Action::Publish | Action::Replace => give_name(roots, &facts.record, action),
-            Action::FinishAndUnlink => remove_staged_name(roots, &facts.record),
-            Action::Finish | Action::Dispose => Ok(Naming::Done),
-            Action::Withdraw => {
-                summary.withdrawn += 1;
-                updates.push(withdrawal_of(&facts));
-                continue;
-            }
+            Action::Publish | Action::Replace => give_names(roots, &facts.record, action),
+            Action::FinishAndUnlink => complete_side_file(roots, &facts.record)
+                .and_then(|()| remove_staged_name(roots, &facts.record)),
+            Action::Finish => complete_side_file(roots, &facts.record).map(|()| Naming::Done),
+            Action::Dispose => Ok(Naming::Done),
+            Action::Withdraw => Ok(Naming::Taken),
             Action::Quarantine => {
                 summary.quarantined += 1;
                 unexplained.push(quarantine_unexplained(roots, facts.record));
@@ -78,10 +81,13 @@ pub fn apply(
         match naming {
             Ok(Naming::Done) if action == Action::Dispose => acknowledged.push(facts.record),
             Ok(Naming::Done) => named.push(facts.record),
-            Ok(Naming::Taken) => {
-                summary.withdrawn += 1;
-                updates.push(withdrawal_of(&facts));
-            }
+            Ok(Naming::Taken) => match undo_side_file(context.ledger, roots, &facts.record) {
+                Ok(()) => {
+                    summary.withdrawn += 1;
+                    updates.push(withdrawal_of(&facts));
+                }
+                Err(error) => defer(roots, &facts.record, &error, &mut summary),
+            },
             Err(error) => defer(roots, &facts.record, &error, &mut summary),
         }
     }
@@ -189,6 +195,31 @@ enum Naming {
     /// Another file took the name since the inspection: the output of an earlier record, or a new
     /// file.
     Taken,
+}
+
+/// Gives the checksum file of an output its name, and then the output (C8).
+fn give_names(roots: &OpenedDirs, record: &Record, action: Action) -> Result<Naming, Error> {
+    match side_file::place(&*roots.sink, output_of(record)?)? {
+        Placement::Placed => {}
+        Placement::Taken => return Ok(Naming::Taken),
+    }
+    failpoint::pass("recovery::side_named");
+    let named = give_name(roots, record, action)?;
+    if named == Naming::Done {
+        side_file::complete(&*roots.sink, output_of(record)?)?;
+    }
+    Ok(named)
+}
+
+fn complete_side_file(roots: &OpenedDirs, record: &Record) -> Result<(), Error> {
+    Ok(side_file::complete(&*roots.sink, output_of(record)?)?)
+}
+
+/// Undoes the publication of a checksum file before its intent is withdrawn (C9).
+fn undo_side_file(ledger: &dyn Ledger, roots: &OpenedDirs, record: &Record) -> Result<(), Error> {
+    side_file::undo(&*roots.sink, output_of(record)?, |path| {
+        Ok(ledger.latest_for_output(record.pipeline, path)?.is_some())
+    })
 }
 
 fn give_name(roots: &OpenedDirs, record: &Record, action: Action) -> Result<Naming, Error> {

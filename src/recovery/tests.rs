@@ -12,7 +12,7 @@ use crate::{
 const TEMP: Fingerprint =
     Fingerprint { device: 1, inode: 7, size: 100, mtime_ns: 50, ctime_ns: 60 };
 const OLD: Fingerprint = Fingerprint { inode: 5, ..TEMP };
-const REPLACED: Replaced = Replaced { identity: OLD, hash: None };
+const REPLACED: Replaced = Replaced { identity: OLD, hash: None, sha256: None };
 const FOREIGN: Fingerprint = Fingerprint { inode: 9, size: 3, ..TEMP };
 
 fn facts(state: State, temp: Option<Fingerprint>, output: Option<Fingerprint>) -> IntentFacts {
@@ -29,6 +29,7 @@ fn facts(state: State, temp: Option<Fingerprint>, output: Option<Fingerprint>) -
             source_hash: [2; 32],
             replaces: Some(REPLACED),
             transforms: String::new(),
+            sha256: None,
         }),
         on_success: OnSuccess::Delete,
         state,
@@ -374,5 +375,6 @@ fn stage(sink: &dyn Sink, name: &str) -> Output {
         source_hash: hash,
         replaces: None,
         transforms: String::new(),
+        sha256: None,
     }
 }

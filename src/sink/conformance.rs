@@ -1,5 +1,7 @@
 //! What every [`Sink`] does: one suite, run on each implementation.
 
+mod side_files;
+
 use std::{
     fs,
     io::ErrorKind::{AlreadyExists, NotFound},
@@ -15,6 +17,10 @@ use crate::{
     fingerprint::Fingerprint,
     fs::{ExtendedAttributes, FileMetadata, Kind},
     ledger::{Output, Replaced},
+};
+
+use side_files::{
+    a_side_file_is_removed_only_as_it_was_shown, a_side_file_is_written_next_to_its_output,
 };
 
 const INSTANCE: &str = "00000001";
@@ -102,6 +108,8 @@ conformance! {
     a_published_output_is_recognized_by_identity_or_content
     a_probe_leaves_nothing
     an_error_carries_the_path
+    a_side_file_is_written_next_to_its_output
+    a_side_file_is_removed_only_as_it_was_shown
 }
 
 /// Stages an output for this path, in two chunks.
@@ -141,6 +149,7 @@ fn intent(staged: &dyn Staged, target: &str, content: &[u8]) -> Output {
         source_hash: [0; 32],
         replaces: None,
         transforms: String::new(),
+        sha256: None,
     }
 }
 
@@ -269,7 +278,7 @@ fn what_an_earlier_run_staged_is_published_once(bench: &impl Bench) {
     bench.put("a", b"theirs");
     let resume = |precondition| sink.resume(&output, precondition).map_err(|error| error.kind);
     assert_eq!(resume(Precondition::Absent), Err(ErrorKind::Taken));
-    let shown = Replaced { identity: output.identity, hash: None };
+    let shown = Replaced { identity: output.identity, hash: None, sha256: None };
     let other = Output { replaces: Some(shown), ..output.clone() };
     assert_eq!(resume(Precondition::of(&other)), Err(ErrorKind::Taken));
     assert_eq!(bench.take("a").as_deref(), Some(&b"theirs"[..]));

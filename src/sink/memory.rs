@@ -10,8 +10,8 @@ use std::{
 };
 
 use super::{
-    Attributes, Error, ErrorKind, Occupant, Precondition, Remains, SealResult, Sealing, Sink,
-    Staged, Swept, Writer,
+    Attributes, Error, ErrorKind, Found, Occupant, Precondition, Remains, SealResult, Sealing,
+    Sink, Staged, Swept, Writer,
 };
 use crate::{
     fingerprint::Fingerprint,
@@ -163,6 +163,37 @@ impl Sink for Memory {
 
     fn resume(&self, output: &Output, precondition: Precondition) -> Result<(), Error> {
         self.store.objects().publish(&output.temp, &output.path, precondition)
+    }
+
+    fn read(&self, target: &Path, max_bytes: u64) -> Result<Option<Found>, Error> {
+        let objects = self.store.objects();
+        Ok(objects.published.get(target).map(|object| Found {
+            identity: object.identity,
+            content: (object.content.len() as u64 <= max_bytes).then(|| object.content.clone()),
+        }))
+    }
+
+    fn write_side_file(
+        &self,
+        output: &Output,
+        (target, content): (&Path, &[u8]),
+        precondition: Precondition,
+    ) -> Result<(), Error> {
+        let mut objects = self.store.objects();
+        let object = objects.new_object(content.to_vec(), output.identity.mtime_ns);
+        let name = OsString::from(format!("{}{}", self.prefix, object.identity.inode));
+        objects.staged.insert(name.clone(), object);
+        let published = objects.publish(&name, target, precondition);
+        objects.staged.remove(&name);
+        published
+    }
+
+    fn remove_side_file(&self, target: &Path, shown: &Fingerprint) -> Result<(), Error> {
+        let mut objects = self.store.objects();
+        if objects.published.get(target).is_some_and(|object| object.identity == *shown) {
+            objects.published.remove(target);
+        }
+        Ok(())
     }
 
     fn sweep(&self, is_live: &dyn Fn(&OsStr) -> bool) -> Swept {

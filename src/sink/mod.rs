@@ -126,6 +126,23 @@ pub trait Sink: Send + Sync + Debug {
         false
     }
 
+    /// Returns what has a name, and its content if it is a file of at most `max_bytes`.
+    fn read(&self, target: &Path, max_bytes: u64) -> Result<Option<Found>, Error>;
+
+    /// Writes a side file, with this path and content, of an output that is staged or published: a small file
+    /// in the output's directory, with its mode, owner and time. Its content is durable before it gets the name; the name
+    /// is durable after [`Self::sync_name`]. [`ErrorKind::Taken`] means that the precondition does not hold.
+    fn write_side_file(
+        &self,
+        output: &Output,
+        side_file: (&Path, &[u8]),
+        precondition: Precondition,
+    ) -> Result<(), Error>;
+
+    /// Removes a side file, if its name still has this version. The removal is durable after
+    /// [`Self::sync_name`].
+    fn remove_side_file(&self, target: &Path, shown: &Fingerprint) -> Result<(), Error>;
+
     /// Removes this ledger's staged outputs whose staged names are not live, and no other file.
     fn sweep(&self, is_live: &dyn Fn(&OsStr) -> bool) -> Swept;
 }
@@ -262,6 +279,14 @@ impl Occupant {
         }
         Ok(output.identity.matches_content(&self.identity) || hash()? == output.hash)
     }
+}
+
+/// What has a name, with its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub identity: Fingerprint,
+    /// `None` if it is larger than was asked for, or no file.
+    pub content: Option<Vec<u8>>,
 }
 
 /// The result of taking back a published output.

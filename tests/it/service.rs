@@ -8,6 +8,7 @@ mod acknowledgement;
 mod after_power_loss;
 mod bulkheads;
 mod busy_ledger;
+mod checksum;
 mod deliveries;
 mod drain;
 mod kill;

@@ -199,6 +199,7 @@ fn every_failpoint_is_named_and_every_name_is_met() {
     let named = tidemill::failpoint::NAMES.iter().chain(&tidemill::failpoint::RECOVERY_NAMES);
     let named = named.chain(&tidemill::failpoint::DETOUR_NAMES);
     let named = named.chain(&tidemill::failpoint::STORE_NAMES);
+    let named = named.chain(&tidemill::failpoint::SIDE_FILE_NAMES);
     let named = named.chain(&tidemill::failpoint::ERROR_NAMES);
     let named = named.chain(&tidemill::failpoint::BARRIERS).chain(&tidemill::failpoint::GATES);
     assert_eq!(met, named.map(|name| (*name).to_owned()).collect());

@@ -27,6 +27,7 @@ mod replay;
 mod scenario;
 mod serve;
 mod states;
+mod sums;
 mod system;
 
 use std::{fs, path::Path};

@@ -17,7 +17,7 @@ macro_rules! columns {
         "id, pipeline, state, at_ns, source, device, inode, size, mtime_ns, ctime_ns, \
          on_success, archive, reason, moved_to, output, temp, out_device, out_inode, out_size, \
          out_mtime_ns, out_ctime_ns, out_hash, source_hash, replaces, transforms, \
-         reason_code"
+         reason_code, output_sum"
     };
 }
 
@@ -25,7 +25,7 @@ pub const INSERT: &str = concat!(
     "INSERT OR REPLACE INTO records (",
     columns!(),
     ", source_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ",
-    "?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27)"
+    "?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)"
 );
 pub const SELECT_BY_ID: &str = concat!("SELECT ", columns!(), " FROM records WHERE id = ?1");
 pub const SELECT_BY_SOURCE: &str = concat!(
@@ -180,6 +180,7 @@ pub fn insert(statement: &mut Statement<'_>, record: &Record) -> rusqlite::Resul
         out.and_then(|output| output.replaces).map(|replaced| pack_replaced(&replaced)),
         out.map(|output| output.transforms.as_str()),
         record.reason.as_ref().map(|reason| reason.code.as_str()),
+        out.and_then(|output| output.sha256),
         key(*pipeline, source),
     ])?;
     Ok(())
@@ -229,6 +230,7 @@ fn output(row: &Row<'_>) -> rusqlite::Result<Option<Output>> {
         source_hash: row.get::<_, Hash>(22)?,
         replaces: replaces.as_deref().map(unpack_replaced),
         transforms: transforms.unwrap_or_default(),
+        sha256: row.get(26)?,
     }))
 }
 
@@ -243,13 +245,17 @@ fn identity(row: &Row<'_>, first: usize) -> rusqlite::Result<Fingerprint> {
     })
 }
 
-/// Packs the fields that are always read together: five numbers, little-endian, and the hash if it
-/// is known.
+/// Packs the fields that are always read together: five numbers, little-endian, the hash and the digest
+/// of the checksum file, as far as they are known. The length shows which: a zero byte is before a digest alone.
 fn pack_replaced(replaced: &Replaced) -> Vec<u8> {
     let Fingerprint { device, inode, size, mtime_ns, ctime_ns } = replaced.identity;
     let numbers = [device, inode, size, mtime_ns.cast_unsigned(), ctime_ns.cast_unsigned()];
     let mut packed: Vec<u8> = numbers.into_iter().flat_map(u64::to_le_bytes).collect();
     packed.extend(replaced.hash.iter().flatten());
+    if replaced.hash.is_none() && replaced.sha256.is_some() {
+        packed.push(0);
+    }
+    packed.extend(replaced.sha256.iter().flatten());
     packed
 }
 
@@ -265,8 +271,12 @@ fn unpack_replaced(packed: &[u8]) -> Replaced {
         mtime_ns: number(3).cast_signed(),
         ctime_ns: number(4).cast_signed(),
     };
-    let hash = packed.get(40..).and_then(|rest| rest.first_chunk::<32>()).copied();
-    Replaced { identity, hash }
+    let bytes = |start| packed.get(start..).and_then(|rest| rest.first_chunk::<32>()).copied();
+    let (hash, sha256) = match packed.len() {
+        73 => (None, bytes(41)),
+        _ => (bytes(40), bytes(72)),
+    };
+    Replaced { identity, hash, sha256 }
 }
 
 pub fn roots(row: &Row<'_>) -> rusqlite::Result<PipelineDirs> {

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 ///
 /// Sources are found by a 64-bit hash of pipeline and path; the path is compared after that. The
 /// two lowest states are those that recovery must finish.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES ('instance', lower(hex(randomblob(4)))), ('in_use', '0');
@@ -73,6 +73,9 @@ ALTER TABLE records RENAME COLUMN out_modified_ns TO out_mtime_ns;
 ALTER TABLE records RENAME COLUMN out_changed_ns TO out_ctime_ns;
 DROP INDEX published_inodes;
 CREATE INDEX published_inodes ON records (source_key, inode) WHERE (state = 1 OR state = 2 OR state = 7 OR (state = 5 OR state = 6) AND output IS NOT NULL);
+",
+    "
+ALTER TABLE records ADD COLUMN output_sum BLOB;
 ",
 ];
 

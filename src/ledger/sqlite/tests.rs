@@ -64,6 +64,7 @@ fn the_reason_of_an_older_version_has_no_code() {
         .and_then(|older| {
             older.execute_batch(
                 "
+ALTER TABLE records DROP COLUMN output_sum;
 ALTER TABLE records DROP COLUMN reason_code;
 ALTER TABLE records RENAME COLUMN mtime_ns TO modified_ns;
 ALTER TABLE records RENAME COLUMN ctime_ns TO changed_ns;

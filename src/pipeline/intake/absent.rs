@@ -211,6 +211,7 @@ mod tests {
             source_hash: [2; 32],
             replaces: None,
             transforms: String::new(),
+            sha256: None,
         }
     }
 

@@ -15,6 +15,7 @@ use crate::{
         buffer_pool::BufferPool,
         failure::ReadError,
         job::{Claimed, FailedJob, Job, Loaded},
+        output_hasher::OutputHasher,
     },
     source::SourceFile,
 };
@@ -86,8 +87,11 @@ pub fn stream(
 }
 
 /// Hashes a file as it grows, up to each of these lengths in turn.
-pub fn hash(file: &File, lengths: impl Iterator<Item = u64>) -> io::Result<blake3::Hasher> {
-    let mut hasher = blake3::Hasher::new();
+pub fn hash(
+    file: &File,
+    mut hasher: OutputHasher,
+    lengths: impl Iterator<Item = u64>,
+) -> io::Result<OutputHasher> {
     let mut chunk = vec![0; limits::CHUNK_BYTES];
     let mut offset = 0;
     for length in lengths {

@@ -14,7 +14,8 @@ use crate::{
         clock::Clock,
         codec_memory::Codecs,
         failure::TransformError,
-        job::{Claimed, FailedJob, Hashes, Loaded, Transformed},
+        job::{Claimed, FailedJob, Loaded, Transformed},
+        output_hasher::{Hashes, OutputHasher},
     },
     transforms::{self, FailureCause, Receiver, Stopped, Transformer},
 };
@@ -55,7 +56,10 @@ pub fn transform_small(
         Ok(source) => {
             let CappedBuffer { bytes, permit, .. } = receiver;
             claimed.job.add_bytes(permit);
-            let hashes = Hashes { source, output: hash(&bytes) };
+            let mut hasher = OutputHasher::new(claimed.job.context.config.keys.checksum);
+            hasher.update(&bytes);
+            let (output, sha256) = hasher.finish();
+            let hashes = Hashes { source, output, sha256 };
             Ok(SmallResult::Transformed(Transformed { job: claimed.job, bytes, hashes }))
         }
         Err(_) if receiver.is_outgrown => Ok(SmallResult::Grown(claimed)),

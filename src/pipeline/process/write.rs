@@ -13,11 +13,14 @@ use std::{
 };
 
 use crate::{
+    config::Pipeline,
     failpoint,
-    ledger::Hash,
+    ledger::{Hash, Sha256},
     pipeline::{
         failure::WriteError,
-        job::{FailedJob, Hashes, Job, Staged, Transformed},
+        job::{FailedJob, Job, Staged, Transformed},
+        output_hasher::{Hashes, OutputHasher},
+        side_file::SideFile,
     },
     protocol::conflict::{self, NoOutputName},
     sink::{self, Sealing, Writer},
@@ -29,7 +32,7 @@ pub struct Draft {
     writer: Box<dyn Writer>,
     /// The final path, below the output.
     output: PathBuf,
-    hasher: blake3::Hasher,
+    hasher: OutputHasher,
 }
 
 /// Writes a small file's output.
@@ -42,12 +45,15 @@ pub fn write_small(file: Transformed) -> Result<Staged, Box<FailedJob>> {
             let written = writer.write(&bytes);
             let staged = written
                 .and_then(|()| writer.finish(job.attributes(), &hashes.output, Sealing::Batch));
+            let staged = staged.and_then(|file| {
+                Ok((file, stage_side_file(&job, &output, hashes.sha256.as_ref())?))
+            });
             Ok((staged.map_err(|error| write_error(&job, error))?, output))
         });
     drop(bytes);
     job.release_bytes();
     match staged {
-        Ok((file, output)) => Ok(Staged { job, file, output, hashes }),
+        Ok(((file, side), output)) => Ok(Staged { job, file, output, hashes, side }),
         Err(error) => Err(Box::new(job.fail(error))),
     }
 }
@@ -61,6 +67,14 @@ fn begin(job: &Job) -> Result<(Box<dyn Writer>, PathBuf), WriteError> {
     Ok((writer.map_err(|error| write_error(job, error))?, output))
 }
 
+fn stage_side_file(
+    job: &Job,
+    output: &Path,
+    sha256: Option<&Sha256>,
+) -> Result<Option<SideFile>, sink::Error> {
+    SideFile::stage((&*job.context.sink, &*job.input, &job.metadata), output, sha256)
+}
+
 fn write_error(job: &Job, error: sink::Error) -> WriteError {
     WriteError::of(job.source_path(), error)
 }
@@ -68,7 +82,8 @@ fn write_error(job: &Job, error: sink::Error) -> WriteError {
 impl Draft {
     pub fn begin(job: &Job) -> Result<Self, WriteError> {
         let (writer, output) = begin(job)?;
-        Ok(Self { writer, output, hasher: blake3::Hasher::new() })
+        let hasher = OutputHasher::new(job.context.config.keys.checksum);
+        Ok(Self { writer, output, hasher })
     }
 
     /// Adds a chunk of a large file's output.
@@ -103,18 +118,20 @@ impl Draft {
     }
 
     /// Sets the hasher of the copied content.
-    pub fn set_hasher(&mut self, hasher: blake3::Hasher) {
+    pub fn set_hasher(&mut self, hasher: OutputHasher) {
         self.hasher = hasher;
     }
 
     /// Finishes a large file. Without a source hash the output is a copy of its source.
     pub fn finish(self, job: Job, source_hash: Option<Hash>) -> Result<Staged, Box<FailedJob>> {
         let Self { writer, output, hasher } = self;
-        let hash = *hasher.finalize().as_bytes();
-        match writer.finish(job.attributes(), &hash, Sealing::Single) {
-            Ok(file) => {
-                let hashes = Hashes { source: source_hash.unwrap_or(hash), output: hash };
-                Ok(Staged { job, file, output, hashes })
+        let (hash, sha256) = hasher.finish();
+        let staged = writer.finish(job.attributes(), &hash, Sealing::Single);
+        let side = |file| Ok((file, stage_side_file(&job, &output, sha256.as_ref())?));
+        match staged.and_then(side) {
+            Ok((file, side)) => {
+                let hashes = Hashes { source: source_hash.unwrap_or(hash), output: hash, sha256 };
+                Ok(Staged { job, file, output, hashes, side })
             }
             Err(error) => {
                 let error = write_error(&job, error);
@@ -131,7 +148,8 @@ fn hit_write(job: &Job) -> Result<(), WriteError> {
 /// Returns the path of a source's output, below the output's root.
 fn output_path(job: &Job) -> Result<PathBuf, WriteError> {
     let path = || job.source_path();
-    conflict::output_path(&job.path, &job.context.config.transforms).map_err(|error| match error {
+    let Pipeline { transforms, keys, .. } = &job.context.config;
+    conflict::output_path(&job.path, (transforms, keys.checksum)).map_err(|error| match error {
         NoOutputName::Empty => WriteError::NoName { path: path() },
         NoOutputName::TooLong(bytes) => WriteError::NameTooLong { path: path(), bytes },
     })

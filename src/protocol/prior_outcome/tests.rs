@@ -272,6 +272,7 @@ fn a_published_file_that_a_power_loss_emptied_after_a_request_is_rolled_back() {
         source_hash: [1; 32],
         replaces: None,
         transforms: "copy".into(),
+        sha256: None,
     };
     let published = Record { output: Some(output), ..record(State::Requeued, false) };
     let outcome =

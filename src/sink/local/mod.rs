@@ -11,6 +11,7 @@ mod remains;
 mod root;
 mod seal;
 mod shared;
+mod side_file;
 mod sync_pool;
 
 use std::{
@@ -29,8 +30,8 @@ use self::{
     sync_pool::SyncPool,
 };
 use super::{
-    Attributes, Error, ErrorKind, Helpers, Precondition, Remains, SealResult, Sink, SinkOptions,
-    Staged, Swept, Writer,
+    Attributes, Error, ErrorKind, Found, Helpers, Precondition, Remains, SealResult, Sink,
+    SinkOptions, Staged, Swept, Writer,
 };
 use crate::{
     failpoint,
@@ -177,6 +178,23 @@ impl Sink for Local {
 
     fn sync_name(&self, target: &Path) -> Result<(), Error> {
         remains::sync_name(&self.root.dir(), target)
+    }
+
+    fn read(&self, target: &Path, max_bytes: u64) -> Result<Option<Found>, Error> {
+        side_file::read(&self.root.dir(), target, max_bytes)
+    }
+
+    fn write_side_file(
+        &self,
+        output: &Output,
+        (target, content): (&Path, &[u8]),
+        precondition: Precondition,
+    ) -> Result<(), Error> {
+        side_file::write(self, output, (target, content), precondition)
+    }
+
+    fn remove_side_file(&self, target: &Path, shown: &Fingerprint) -> Result<(), Error> {
+        side_file::remove(&self.root.dir(), target, shown)
     }
 
     fn is_unmounted(&self, inode: u64) -> bool {

@@ -34,6 +34,7 @@ fn stage(sink: &Local, target: &str, sealing: Sealing) -> (Box<dyn Staged>, Outp
         source_hash: hash,
         replaces: None,
         transforms: String::new(),
+        sha256: None,
     };
     (staged, output)
 }

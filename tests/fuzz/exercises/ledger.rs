@@ -235,8 +235,10 @@ impl Reader<'_> {
             replaces: (self.byte() % 2 == 1).then(|| Replaced {
                 identity: self.identity(),
                 hash: (self.byte() % 2 == 1).then(|| self.array()),
+                sha256: (self.byte() % 2 == 1).then(|| self.array()),
             }),
             transforms: String::from_utf8_lossy(&self.bytes()).into_owned(),
+            sha256: (self.byte() % 2 == 1).then(|| self.array()),
         }
     }
 

@@ -48,6 +48,7 @@ fn unfinished(tree: &Tree) {
                     source_hash: [0; 32],
                     replaces: None,
                     transforms: String::new(),
+                    sha256: None,
                 }),
                 source,
                 on_success: OnSuccess::Keep,

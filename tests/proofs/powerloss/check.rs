@@ -19,6 +19,7 @@ use crate::{
         known::{Known, Line, all_lines, lines},
         record::Recording,
         scenario::{Layout, MARKER, Places, marker_of},
+        sums,
     },
 };
 
@@ -34,6 +35,9 @@ pub struct Seen {
     pub marked: BTreeSet<PathBuf>,
     /// Decoded; an error where that cannot be done.
     pub output: BTreeMap<PathBuf, Result<Vec<u8>, String>>,
+    /// What the checksum file of each output has to hold, and all checksum files by the path of their output.
+    pub expected_sums: BTreeMap<PathBuf, Vec<u8>>,
+    pub sums: BTreeMap<PathBuf, Vec<u8>>,
     pub archive: BTreeMap<PathBuf, Vec<u8>>,
     pub quarantine: BTreeMap<PathBuf, Vec<u8>>,
     /// What waits for the pipeline that the consumer feeds, and what that has published; decoded.
@@ -85,9 +89,11 @@ impl Seen {
             seen.ours.extend(ours);
             *into = files.values().map(|packed| decode(&mut decoder, packed)).collect();
         }
-        let (outputs, ours) = files(&places.output);
+        let (mut outputs, ours) = files(&places.output);
         seen.ours.extend(ours);
+        seen.sums = sums::split_off(&mut outputs);
         for (path, packed) in outputs {
+            seen.expected_sums.insert(path.clone(), sums::line(&path, &packed));
             let content = if foreign.get(&path) == Some(&packed) {
                 Ok(packed)
             } else {
@@ -169,6 +175,9 @@ impl Examiner<'_> {
     pub fn before(&self) -> Vec<Violation> {
         let mut found = self.outputs_are_whole(&self.before);
         found.extend(self.acknowledged_are_there(&self.before));
+        if self.recording.scenario.checksums {
+            found.extend(sums::alone(&self.before, self.known.by_output().into_keys()));
+        }
         found
     }
 
@@ -203,6 +212,9 @@ impl Examiner<'_> {
         found.extend(self.durable_are_published(&records, &acknowledged));
         found.extend(self.disposed(after, &records));
         found.extend(self.markers_go_with_sources(after));
+        if self.recording.scenario.checksums {
+            found.extend(sums::wrong(after, &self.recording.plan.foreign));
+        }
         found.extend(attributes_follow(after, &acknowledged, places));
         found
     }

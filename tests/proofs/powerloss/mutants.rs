@@ -44,6 +44,7 @@ fn synced_delete(scenario: &mut Scenario) {
     scenario.reloaded = false;
     scenario.by_program = false;
     scenario.fed = false;
+    scenario.checksums = false;
     scenario.request = Request::None;
 }
 
@@ -69,12 +70,17 @@ fn taken_names(scenario: &mut Scenario) {
     scenario.on_exists = "fail";
 }
 
+fn checksums_on_another_disk(scenario: &mut Scenario) {
+    two_disks(scenario);
+    scenario.checksums = true;
+}
+
 fn leftovers_on_another_disk(scenario: &mut Scenario) {
     two_disks(scenario);
     scenario.on_exists = "skip";
 }
 
-const MUTANTS: [Mutant; 11] = [
+const MUTANTS: [Mutant; 12] = [
     mutant("barrier::temp", two_disks),
     mutant("barrier::intent", synced_keep_taken),
     mutant("barrier::intent_sync", synced_keep_taken),
@@ -83,6 +89,7 @@ const MUTANTS: [Mutant; 11] = [
     mutant("barrier::ledger", synced_keep_taken),
     mutant("barrier::quarantine", taken_names),
     Mutant { in_recovery: true, ..mutant("barrier::recovered_directory", two_disks) },
+    Mutant { in_recovery: true, ..mutant("barrier::side_file", checksums_on_another_disk) },
     mutant("barrier::boot", leftovers_on_another_disk),
     mutant("barrier::copied_source", archive_on_another_disk),
     mutant("barrier::copied_name", archive_on_another_disk),

@@ -89,6 +89,8 @@ pub struct Scenario {
     pub by_program: bool,
     /// The consumer moves what it takes into the input of a second pipeline.
     pub fed: bool,
+    /// Outputs have checksum files.
+    pub checksums: bool,
     pub request: Request,
     pub seed: u64,
 }
@@ -112,6 +114,7 @@ impl fmt::Display for Scenario {
             (self.reloaded, "reloaded"),
             (self.by_program, "by-program"),
             (self.fed, "fed"),
+            (self.checksums, "checksums"),
         ];
         for (_, option) in options.iter().filter(|(is_on, _)| *is_on) {
             write!(f, "{option} ")?;
@@ -144,6 +147,7 @@ impl Scenario {
             reloaded: false,
             by_program: false,
             fed: false,
+            checksums: false,
             request: Request::None,
             seed: prove::seed(),
         }
@@ -173,6 +177,7 @@ impl Scenario {
             reloaded: false,
             by_program: false,
             fed: false,
+            checksums: false,
             request: Request::None,
             seed,
         };
@@ -193,6 +198,7 @@ impl Scenario {
             let requests = [Request::None, Request::Requeue, second];
             scenario.request = one_of(&mut random, &requests);
         }
+        scenario.checksums = one_of(&mut random, &half);
         scenario
     }
 
@@ -219,12 +225,13 @@ impl Scenario {
         } else {
             String::new()
         };
+        let checksums = if self.checksums { "checksum = \"sha256\"\n" } else { "" };
         format!(
             "state_dir = {state:?}\nhttp = \"off\"\n[[pipeline]]\nname = \"main\"\n\
              input = {input:?}\noutput = {output:?}\nquarantine = {quarantine:?}\n\
              on_success = {on_success:?}\non_exists = {:?}\ndurability = {:?}\n\
              exclude = [\"*.part\"]\nattempts = 2\nbackoff = \"1ms\"\n\
-             transforms = {transforms}\n{marker}{fed}{program}",
+             transforms = {transforms}\n{marker}{checksums}{fed}{program}",
             self.on_exists, self.durability
         )
     }

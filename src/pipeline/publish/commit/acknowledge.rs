@@ -15,6 +15,7 @@ use crate::{
         halt::Halt,
         job::{Committed, DisposeRequest, Job},
         outcome,
+        side_file::SideFile,
         state_updates::StateUpdates,
     },
     policy::OnSuccess,
@@ -29,6 +30,8 @@ pub struct NamedOutput {
     pub committed: Committed,
     /// The output in the sink.
     pub file: Box<dyn sink::Staged>,
+    /// Its checksum file, which has its final name; `None` without one.
+    pub side: Option<SideFile>,
 }
 
 impl NamedOutput {
@@ -118,8 +121,11 @@ impl Acknowledger {
 
     /// Makes the final names durable, and the removal of the staged ones.
     fn make_durable(&self, named: &mut [NamedOutput]) -> Result<(), Failure> {
-        let mut files: Vec<&mut dyn sink::Staged> =
-            named.iter_mut().map(|named| &mut *named.file).collect();
+        let mut files: Vec<&mut dyn sink::Staged> = Vec::with_capacity(named.len());
+        for NamedOutput { file, side, .. } in named {
+            files.push(&mut **file);
+            files.extend(side.as_mut().map(SideFile::file_mut));
+        }
         Ok(self.context.sink.sync_names(&mut files).map_err(CommitError::of)?)
     }
 

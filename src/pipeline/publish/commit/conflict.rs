@@ -1,16 +1,11 @@
 //! Finds which name an output gets if its own may be taken: looks at the name and at the ledger, and applies
 //! the `on_exists` policies of [`crate::protocol::conflict`].
 
-use std::{
-    ffi::{OsStr, OsString},
-    io,
-    path::Path,
-};
+use std::{io, path::Path};
 
 use crate::{
     failpoint, fs,
     ledger::{self, Output, Record, Replaced},
-    limits,
     pipeline::{
         failure::{ClaimError, CommitError, Failure},
         job::{Job, Staged},
@@ -18,9 +13,9 @@ use crate::{
     policy::{OnExists, OnSuccess},
     protocol::{
         conflict::{EarlierOutput, Resolution, decide, own_numbered_path, stem},
-        earlier_output,
+        earlier_output, side_file,
     },
-    sink::{self, Occupant},
+    sink::Occupant,
 };
 
 /// Returns the output that an earlier job made of the same content, if there is one.
@@ -45,10 +40,9 @@ fn same_content_output(staged: &Staged) -> Result<Option<&Output>, Failure> {
 /// Checks whether the name is taken and, if it is, looks the source up in the ledger.
 pub fn resolve(staged: &Staged) -> Result<Resolution, Failure> {
     if let Some(output) = same_content_output(staged)? {
-        return Ok(Resolution::Processed(output.clone()));
+        return Ok(Resolution::Processed(Box::new(output.clone())));
     }
     let context = &staged.job.context;
-    let (parent, name) = fs::split(&staged.output);
     let path = || context.config.output.join(&staged.output);
     let failed = |source| CommitError::Look { path: path(), source };
     let existing = staged.file.look(&staged.output).map_err(CommitError::of)?;
@@ -77,10 +71,7 @@ pub fn resolve(staged: &Staged) -> Result<Resolution, Failure> {
     let is_own = earlier.is_some_and(|earlier| earlier.is_as_published && replaces_own(earlier));
     let policy = if is_own { OnExists::Update } else { configured };
     match decide(policy, &existing, earlier, &staged.output, hash) {
-        Resolution::Numbered => {
-            let free = free_name(&*staged.file, (parent, name), extension).map_err(failed)?;
-            Ok(Resolution::Suffixed(parent.join(free)))
-        }
+        Resolution::Numbered => numbered(staged),
         // The ledger that had its record was lost, or the directories were moved to other paths.
         Resolution::Conflict(_)
             if policy == OnExists::Update
@@ -88,7 +79,7 @@ pub fn resolve(staged: &Staged) -> Result<Resolution, Failure> {
                 && !is_of_another_source(staged, &existing)? =>
         {
             let identity = existing.identity;
-            Ok(Resolution::Replace(Replaced { identity, hash: Some(*hash) }))
+            Ok(Resolution::Replace(Replaced { identity, hash: Some(*hash), sha256: None }))
         }
         resolution => Ok(resolution),
     }
@@ -178,15 +169,22 @@ fn find_earlier_output<'a>(
     Ok(EarlierOutput { record, is_as_published, is_same_source })
 }
 
-/// Returns a free name of `NAME.1.EXT`, `NAME.2.EXT`, …
-fn free_name(
-    staged: &dyn sink::Staged,
-    (parent, name): (&Path, &OsStr),
-    extension: Option<&str>,
-) -> io::Result<OsString> {
+/// Resolves to a free name of `NAME.1.EXT`, `NAME.2.EXT`, …, of which the checksum file's name is free, too.
+pub fn numbered(staged: &Staged) -> Result<Resolution, Failure> {
+    let context = &staged.job.context;
+    let (parent, name) = fs::split(&staged.output);
+    let extension = context.config.transforms.added_extension();
     let suffix = extension.map(|extension| format!(".{extension}")).unwrap_or_default();
-    fs::free_number(stem(name, &suffix), &suffix, limits::NAME_BYTES_MAX, |candidate| {
-        let found = staged.look(&parent.join(candidate)).map_err(|error| error.source)?;
-        Ok(found.is_none())
-    })
+    let name_bytes_max = side_file::output_name_bytes_max(context.config.keys.checksum);
+    let is_free = |path: &Path| {
+        let found = staged.file.look(path).map_err(|error| error.source)?;
+        Ok::<_, io::Error>(found.is_none())
+    };
+    let free = fs::free_number(stem(name, &suffix), &suffix, name_bytes_max, |candidate| {
+        let path = parent.join(candidate);
+        Ok(is_free(&path)? && (staged.side.is_none() || is_free(&side_file::path(&path))?))
+    });
+    let path = context.config.output.join(&staged.output);
+    let free = free.map_err(|source| CommitError::Look { path, source })?;
+    Ok(Resolution::Suffixed(parent.join(free)))
 }

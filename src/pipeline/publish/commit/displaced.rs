@@ -11,7 +11,8 @@ use std::path::Path;
 
 use super::{
     acknowledge::NamedOutput,
-    publish::{Intent, Publisher, output_path, withdraw},
+    intent::{Intent, output_path},
+    publish::{Publisher, withdraw},
 };
 use crate::{
     ledger::State,
@@ -19,17 +20,23 @@ use crate::{
     pipeline::{
         failure::{CommitError, Failure},
         job::{Committed, DisposeRequest},
+        side_file::SideFile,
     },
     reason::{Reason, ReasonCode},
     sink::{Staged, TakeBack},
 };
 
+/// A file in the sink, and its path.
+type Located<'a> = (&'a dyn Staged, &'a Path);
+
 impl Publisher {
     /// Returns the outputs whose directories are still under their paths. The others are made
     /// again, in the directory that has the path then.
     pub(super) fn drop_displaced(&self, files: Vec<Intent>) -> Vec<Intent> {
-        let (displaced, files) =
-            self.partition(files, |file| (&*file.staged.file, &*file.staged.output));
+        let (displaced, files) = self.partition(files, |Intent { staged, .. }| {
+            let side = staged.side.as_ref().map(SideFile::place);
+            ((&*staged.file, &*staged.output), side)
+        });
         for Intent { staged, .. } in displaced {
             let path = output_path(&staged);
             self.fail(staged, CommitError::Moved { path });
@@ -37,14 +44,20 @@ impl Publisher {
         files
     }
 
-    /// Splits files into those whose directories were moved away and the others.
+    /// Splits files into those whose directories, or those of their checksum files, were moved away, and the
+    /// others.
     fn partition<T>(
         &self,
         files: Vec<T>,
-        place: impl for<'a> Fn(&'a T) -> (&'a dyn Staged, &'a Path),
+        place: impl for<'a> Fn(&'a T) -> (Located<'a>, Option<Located<'a>>),
     ) -> (Vec<T>, Vec<T>) {
-        let places: Vec<_> = files.iter().map(place).collect();
-        let mut displaced = self.context.sink.are_displaced(&places).into_iter();
+        let mut places = Vec::with_capacity(files.len());
+        for (output, side) in files.iter().map(place) {
+            places.push(output);
+            places.push(side.unwrap_or(output));
+        }
+        let displaced = self.context.sink.are_displaced(&places);
+        let mut displaced = displaced.chunks(2).map(|pair| pair.contains(&true));
         files.into_iter().partition(|_| displaced.next() == Some(true))
     }
 
@@ -54,7 +67,10 @@ impl Publisher {
         &self,
         named: Vec<NamedOutput>,
     ) -> Result<Vec<NamedOutput>, Failure> {
-        let (displaced, mut named) = self.partition(named, |file| (&*file.file, file.path()));
+        let (displaced, mut named) = self.partition(named, |file| {
+            let side = file.side.as_ref().map(SideFile::place);
+            ((&*file.file, file.path()), side)
+        });
         let mut withdrawn = Vec::new();
         for mut file in displaced {
             let Some(output) = &file.committed.record.output else { continue };
@@ -66,7 +82,10 @@ impl Publisher {
             }
             match file.file.take_back(output) {
                 Ok(TakeBack::Taken) => named.push(file),
-                Ok(TakeBack::TakenBack) => withdrawn.push(file),
+                Ok(TakeBack::TakenBack) => {
+                    take_back_side_file(&mut file);
+                    withdrawn.push(file);
+                }
                 Err(error) => {
                     let (job, error) = (&file.committed.job, error.source);
                     tracing::warn!(event = "file.withdraw_failed", pipeline = %job.context.name(), source = %display_path(&job.path), %error, "cannot withdraw an output from a moved directory, publishing again");
@@ -84,7 +103,7 @@ impl Publisher {
         let is_stopping = || first.job.is_stopping();
         withdraw(&self.context, &updates, is_stopping)
             .map_err(|source| CommitError::Ledger { path, source })?;
-        for NamedOutput { committed: Committed { mut job, .. }, mut file } in withdrawn {
+        for NamedOutput { committed: Committed { mut job, .. }, mut file, .. } in withdrawn {
             job.end_intent();
             file.unprotect();
             drop(file);
@@ -93,4 +112,11 @@ impl Publisher {
         }
         Ok(named)
     }
+}
+
+/// Takes a checksum file back with its output. An error leaves it in the consumer's directory.
+fn take_back_side_file(file: &mut NamedOutput) {
+    let Some(Err(error)) = file.side.take().map(SideFile::take_back) else { return };
+    let job = &file.committed.job;
+    tracing::warn!(event = "file.withdraw_failed", pipeline = %job.context.name(), source = %display_path(&job.path), error = %error.source, "cannot withdraw a checksum file from a moved directory");
 }

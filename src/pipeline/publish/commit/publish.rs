@@ -1,11 +1,16 @@
 //! The second part of a group commit: records the intents and gives the final names.
 
-use std::{collections::HashSet, ffi::OsString, path::PathBuf, sync::Arc, thread, time::Instant};
+use std::{collections::HashSet, ffi::OsString, path::Path, sync::Arc, thread, time::Instant};
 
-use super::{DurableBatch, acknowledge::NamedOutput, conflict, source_name};
+use super::{
+    DurableBatch,
+    acknowledge::NamedOutput,
+    intent::{Intent, claim_names, output, output_path, publish, side_path},
+    side_name, source_name,
+};
 use crate::{
     failpoint,
-    ledger::{self, ErrorKind, Flush, Ledger, Output, Record, Replaced, State, StateUpdate},
+    ledger::{self, ErrorKind, Flush, Ledger, Output, Record, State, StateUpdate},
     limits,
     observe::{SyncKind, display_path},
     pipeline::{
@@ -18,18 +23,11 @@ use crate::{
         outcome,
     },
     policy::{Durability, OnSuccess},
-    protocol::{self, conflict::Resolution},
+    protocol::conflict::Resolution,
     reason::{Reason, ReasonCode},
-    sink::{self, Precondition},
+    sink,
     stage::Stage,
 };
-
-/// A staged output with its intent.
-#[derive(Debug)]
-pub(super) struct Intent {
-    pub(super) staged: Staged,
-    record: Record,
-}
 
 /// The publish thread.
 #[derive(Debug)]
@@ -64,7 +62,7 @@ impl Publisher {
         while !files.is_empty() && !self.fatal.is_set() {
             let mut names = HashSet::new();
             let (round, later): (Vec<_>, Vec<_>) =
-                files.into_iter().partition(|staged| names.insert(staged.output.clone()));
+                files.into_iter().partition(|staged| claim_names(staged, &mut names));
             let (intents, mut undecided) = self.decide_names(round);
             match self.publish_round(intents, clock) {
                 Ok(taken) if rounds.next().is_some() => undecided.extend(taken),
@@ -89,7 +87,7 @@ impl Publisher {
         let mut intents = Vec::with_capacity(files.len());
         let mut undecided = Vec::new();
         for mut staged in files.into_iter().filter_map(source_name::check_source_name) {
-            match conflict::resolve(&staged) {
+            match side_name::resolve(&mut staged) {
                 Ok(Resolution::Free | Resolution::Numbered) => {
                     intents.push(Intent::new(staged, None));
                 }
@@ -112,11 +110,22 @@ impl Publisher {
                 Ok(Resolution::Processed(output)) => {
                     self.record_unchanged(
                         staged,
-                        output,
+                        *output,
                         (ReasonCode::SameContent, "the same content was processed before"),
                     );
                 }
-                Ok(Resolution::Skip) => self.skip(staged),
+                Ok(Resolution::Skip) => {
+                    let path = output_path(&staged);
+                    self.skip(staged, &path);
+                }
+                Ok(Resolution::SideSkip) => {
+                    let path = side_path(&staged);
+                    self.skip(staged, &path);
+                }
+                Ok(Resolution::SideConflict(policy)) => {
+                    let path = side_path(&staged);
+                    self.fail(staged, CommitError::NameTaken { path, policy });
+                }
                 Ok(Resolution::Conflict(policy)) => {
                     let path = output_path(&staged);
                     self.fail(staged, CommitError::NameTaken { path, policy });
@@ -212,6 +221,9 @@ impl Publisher {
             .map(|(file, error)| (file.record.id, State::Withdrawn, Some(refusal(error))))
             .collect();
         let path = output_path(&first.staged);
+        for (file, _) in &refused {
+            side_name::undo(&file.staged, &file.record);
+        }
         let is_stopping = || first.staged.job.is_stopping();
         withdraw(&self.context, &updates, is_stopping)
             .map_err(|source| CommitError::Ledger { path, source })?;
@@ -250,17 +262,17 @@ impl Publisher {
         }
     }
 
-    fn skip(&self, staged: Staged) {
-        let path = output_path(&staged);
+    /// Records that nothing is published, because this path is taken.
+    fn skip(&self, staged: Staged, path: &Path) {
         let Intent { staged, mut record, .. } = Intent::new(staged, None);
         record.state = State::Skipped;
-        let text = format!("{} exists, and the policy is `skip`", display_path(&path));
+        let text = format!("{} exists, and the policy is `skip`", display_path(path));
         record.reason = Some(Reason::new(ReasonCode::NameTaken, text));
         let Staged { job, file, .. } = staged;
         drop(file);
         let appended = job.context.ledger.append(std::slice::from_ref(&record), Flush::Deferred);
         if let Err(source) = appended {
-            let failed = job.fail(CommitError::Ledger { path, source });
+            let failed = job.fail(CommitError::Ledger { path: path.to_path_buf(), source });
             return self.to_dispose.send(DisposeRequest::Failed(failed));
         }
         if let Err(source) = outcome::report_unpublished(&job, &record) {
@@ -302,26 +314,6 @@ fn update_attributes(output: Output, job: &Job) -> Output {
     }
 }
 
-impl Intent {
-    fn new(staged: Staged, replaces: Option<Replaced>) -> Self {
-        let job = &staged.job;
-        let output = output(&staged, replaces);
-        let record = Record {
-            id: job.id,
-            pipeline: job.context.id,
-            source: job.path.clone(),
-            identity: job.metadata.identity,
-            output: Some(output),
-            on_success: job.context.config.on_success.clone(),
-            state: State::Intent,
-            reason: None,
-            moved_to: None,
-            at_ns: protocol::outcome::now_ns(),
-        };
-        Self { staged, record }
-    }
-}
-
 /// Withdraws intents durably. Nothing can go on before that: the temps have intents. It waits for
 /// another program's write and for space as long as the service runs, with the pipeline paused.
 pub(super) fn withdraw(
@@ -357,39 +349,6 @@ fn is_ledger_usable(failure: &Failure) -> bool {
 fn append_intents(ledger: &dyn Ledger, records: &[Record], when: Flush) -> ledger::Result<()> {
     let when = if failpoint::is_skipped("barrier::intent_sync") { Flush::Deferred } else { when };
     failpoint::barrier("barrier::intent", || ledger.append(records, when))
-}
-
-/// Gives an output its final name. A refused one is returned.
-fn publish(file: Intent) -> Result<NamedOutput, Box<(Intent, sink::Error)>> {
-    let Intent { mut staged, record } = file;
-    let precondition = record.output.as_ref().map_or(Precondition::Absent, Precondition::of);
-    let path = &staged.output;
-    let published = failpoint::hit("commit::rename")
-        .map_err(|error| sink::Error::of_publish(output_path(&staged), error))
-        .and_then(|()| staged.file.publish(path, precondition));
-    match published {
-        Ok(()) => {
-            let Staged { job, file, .. } = staged;
-            Ok(NamedOutput { committed: Committed { job, record }, file })
-        }
-        Err(error) => Err(Box::new((Intent { staged, record }, error))),
-    }
-}
-
-fn output(staged: &Staged, replaces: Option<Replaced>) -> Output {
-    Output {
-        path: staged.output.clone(),
-        temp: staged.file.staged_name().to_owned(),
-        identity: staged.file.identity(),
-        hash: staged.hashes.output,
-        source_hash: staged.hashes.source,
-        replaces,
-        transforms: staged.job.context.config.transforms.recorded(),
-    }
-}
-
-pub(super) fn output_path(staged: &Staged) -> PathBuf {
-    staged.job.context.config.output.join(&staged.output)
 }
 
 const _: () = assert!(

@@ -12,6 +12,7 @@ use crate::{
         failure::{CommitError, Failure, Verdict},
         halt::Halt,
         job::{DisposeRequest, Staged},
+        side_file::SideFile,
     },
     sink::{self, SealResult},
     stage::Stage,
@@ -52,8 +53,11 @@ impl Sealer {
             staged.job.meter.stage_started(Stage::Commit);
             staged.job.trace.stage_started(Stage::Commit);
         }
-        let mut files: Vec<&mut dyn sink::Staged> =
-            batch.iter_mut().map(|staged| &mut *staged.file).collect();
+        let mut files: Vec<&mut dyn sink::Staged> = Vec::with_capacity(batch.len());
+        for Staged { file, side, .. } in &mut batch {
+            files.push(&mut **file);
+            files.extend(side.as_mut().map(SideFile::file_mut));
+        }
         let SealResult { contents, names } = self.context.sink.seal(&mut files);
         let sealed = self.keep_sealed(batch, contents);
         match names.map_err(|error| Failure::from(CommitError::of(error))) {
@@ -79,14 +83,21 @@ impl Sealer {
         }
     }
 
-    /// C5: drops the outputs whose contents are not durable; their sources go through the intake again.
+    /// C5: drops the outputs whose contents, or those of their checksum files, are not durable; their sources go through the intake again.
     fn keep_sealed(
         &self,
         batch: Vec<Staged>,
         contents: Vec<Result<(), sink::Error>>,
     ) -> Vec<Staged> {
         let mut kept = Vec::with_capacity(batch.len());
-        for (staged, content) in batch.into_iter().zip(contents) {
+        let mut contents = contents.into_iter();
+        for staged in batch {
+            let (Some(mut content), side) =
+                (contents.next(), staged.side.as_ref().and_then(|_| contents.next()))
+            else {
+                return kept;
+            };
+            content = content.and(side.unwrap_or(Ok(())));
             match content {
                 Ok(()) => kept.push(staged),
                 Err(error) => self.drop_unsealed(staged, error.source),
