@@ -18,6 +18,7 @@ pub mod cause;
 pub mod disposal;
 
 pub mod quarantine;
+pub mod retention;
 
 use std::sync::Arc;
 
