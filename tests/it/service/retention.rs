@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeSet,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -358,4 +359,34 @@ fn a_kill_during_the_removal_of_records_keeps_the_ledger_whole() {
     place.put("next", "next");
     process(&place, 0);
     assert_eq!(place.history("next")[0]["id"], 22, "no number is given again");
+}
+
+#[test]
+fn a_copy_on_another_file_system_is_compared_before_it_goes() {
+    let place = TestDir::new();
+    let device = |path: &Path| std::fs::metadata(path).unwrap().dev();
+    let Ok(other) = tempfile::tempdir_in("/dev/shm") else {
+        return crate::prove::skipped("an archive on another file system", "there is no /dev/shm");
+    };
+    if device(other.path()) == device(&place.root()) {
+        return crate::prove::skipped("an archive on another file system", "it is the same one");
+    }
+    let on_success = format!("on_success = \"archive:{}\"", other.path().display());
+    place.configure(&format!("{on_success}\n[retention]\narchive = \"1d\""));
+    for name in ["old", "changed"] {
+        place.put(name, name);
+    }
+    process(&place, 0);
+    age(&place, "*", 2);
+    // The size and the time stay.
+    let changed = other.path().join("changed");
+    let time = std::fs::metadata(&changed).unwrap().modified().unwrap();
+    std::fs::write(&changed, "CHANGED").unwrap();
+    std::fs::File::options().append(true).open(&changed).unwrap().set_modified(time).unwrap();
+    let running = rounds(&place);
+    running.until_logged("retention.removed");
+    assert_eq!(running.stop().code, 0);
+    assert_eq!(tree(other.path()), [changed]);
+    assert_eq!(reason_code(&place, "old"), "expired");
+    assert_eq!(reason_code(&place, "changed"), "");
 }
