@@ -189,7 +189,10 @@ impl Rounds {
             }
             .into());
         }
-        let Some(found) = scope.find(area)? else { return Ok(None) };
+        let Some(mut found) = scope.find(area)? else { return Ok(None) };
+        if let Some(error) = found.error.take() {
+            self.report(error.into(), pipeline, area.as_str());
+        }
         if removes {
             let removed = remove(&scope, &found)?;
             self.log_removed(pipeline, &found, removed);
@@ -208,9 +211,12 @@ impl Rounds {
     }
 
     fn log_removed(&self, pipeline: &Pipeline, found: &Found, removed: Removed) {
-        let Removed { files, bytes, changed } = removed;
+        let Removed { files, bytes, changed, failed, error } = removed;
         self.observer.meter_of(&pipeline.name).expired(found.area.as_str(), files, bytes);
-        if removed != Removed::default() {
+        if let Some(error) = error {
+            self.report(error.into(), pipeline, found.area.as_str());
+        }
+        if files + changed + failed > 0 {
             tracing::info!(
                 event = "retention.removed",
                 pipeline = %pipeline.name,
@@ -218,6 +224,7 @@ impl Rounds {
                 files,
                 size = size(bytes),
                 changed,
+                failed,
                 has_more = found.has_more,
                 "expired files removed"
             );

@@ -7,6 +7,7 @@ use std::{
 
 use super::{Error, ExpiredFile, Found, Scope};
 use crate::{
+    error::is_unavailable,
     ledger::{Record, RecordId},
     limits,
     protocol::retention::{Match, archived_sources, is_expired, match_archived, match_moved},
@@ -26,7 +27,15 @@ pub(super) fn search(scope: &Scope<'_>, root: &Path, mut found: Found) -> Result
     let mut old_count = 0_usize;
     for file in found.store.files() {
         scope.check_stop()?;
-        let file = file?;
+        let file = match file {
+            // What a directory that cannot be listed has is not known: every record may be needed.
+            Err(error) if !is_unavailable(&error.source) => {
+                found.oldest = 0;
+                found.error.get_or_insert(error);
+                continue;
+            }
+            file => file?,
+        };
         if let Some(id) = file.taken_for {
             match scope.ledger.record(id)?.filter(|record| may_finish(record, &file)) {
                 Some(record) => {

@@ -77,12 +77,23 @@ pub struct Found {
     taken: Vec<(MovedFile, RecordId)>,
     /// The lowest number of a record whose file was found; [`RecordId::MAX`] if there is none.
     pub oldest: RecordId,
+    /// The error of the first directory that could not be listed.
+    pub error: Option<SourceError>,
 }
 
 impl Found {
     fn new(area: Area, store: Box<dyn MovedFiles>) -> Self {
         let (expired, gone, taken) = (Vec::new(), Vec::new(), Vec::new());
-        Self { area, store, expired, has_more: false, gone, taken, oldest: RecordId::MAX }
+        Self {
+            area,
+            store,
+            expired,
+            has_more: false,
+            gone,
+            taken,
+            oldest: RecordId::MAX,
+            error: None,
+        }
     }
 
     /// Returns the bytes of the files that are to be removed.

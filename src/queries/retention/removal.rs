@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{Area, Error, ExpiredFile, Found, Scope};
 use crate::{
+    error::is_unavailable,
     failpoint, fs,
     ledger::{Record, RecordId},
     limits,
@@ -13,16 +14,34 @@ use crate::{
         retention::{expired_reason, is_expired},
     },
     reason::Reason,
-    source::Removal,
+    source::{Removal, SourceError},
 };
 
 /// What a round removed from one area.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Removed {
     pub files: u64,
     pub bytes: u64,
     /// Files that were changed or moved since they were found.
     pub changed: u64,
+    /// Files that cannot be removed.
+    pub failed: u64,
+    /// The error of the first one of them.
+    pub error: Option<SourceError>,
+}
+
+impl Removed {
+    /// Returns a result, or `None` after noting the error of one file: the others can be removed.
+    fn passing<T>(&mut self, result: Result<T, Error>) -> Result<Option<T>, Error> {
+        match result {
+            Err(Error::Source(error)) if !is_unavailable(&error.source) => {
+                self.failed += 1;
+                self.error.get_or_insert(error);
+                Ok(None)
+            }
+            result => result.map(Some),
+        }
+    }
 }
 
 /// Removes what was found. Blocks; a stop is noticed between two files, and then what was removed until then
@@ -30,7 +49,7 @@ pub struct Removed {
 ///
 /// # Errors
 ///
-/// The first file that cannot be removed ends the round, as does the ledger.
+/// The ledger, or a file system that is unavailable; an error of one file is in the result.
 pub fn remove(scope: &Scope<'_>, found: &Found) -> Result<Removed, Error> {
     let mut removed = Removed::default();
     for (file, id) in &found.taken {
@@ -39,8 +58,8 @@ pub fn remove(scope: &Scope<'_>, found: &Found) -> Result<Removed, Error> {
         let path = record.as_ref().map(|record| record.moved_to.as_ref().unwrap_or(&record.source));
         let name = path.map(|path| fs::split(path).1.to_owned());
         let name = name.unwrap_or_else(|| format!("record-{id}").into());
-        found.store.restore(file, &name)?;
-        removed.changed += 1;
+        let restored = found.store.restore(file, &name).map_err(Error::from);
+        removed.changed += u64::from(removed.passing(restored)?.is_some());
     }
     note_gone(scope, found)?;
     for batch in found.expired.chunks(limits::RETENTION_BATCH_FILES) {
@@ -81,47 +100,64 @@ fn remove_batch(
     let mut equal = Vec::with_capacity(batch.len());
     for expired in batch {
         scope.check_stop()?;
-        let hash = || expired.record.output.as_ref().map(|output| output.source_hash);
-        if !expired.by_content || hash() == Some(found.store.content_hash(&expired.file.path)?) {
-            equal.push(expired);
+        match removed.passing(is_recorded_content(found, expired))? {
+            Some(true) => equal.push(expired),
+            Some(false) => removed.changed += 1,
+            None => {}
         }
     }
-    removed.changed += (batch.len() - equal.len()) as u64;
     mark(scope, equal.iter().map(|expired| &expired.record))?;
     failpoint::pass("retention::marked");
-    let mut changed = Vec::new();
+    let mut stays = Vec::new();
     let mut directories = BTreeMap::new();
     let mut result = Ok(());
     for expired in equal {
         let ExpiredFile { record, file, .. } = expired;
-        result = scope.check_stop().and_then(|()| {
-            match found.store.remove(file, record.id)? {
-                Removal::Removed => {
-                    removed.files += 1;
-                    removed.bytes += file.identity.size;
-                    directories.insert(fs::split(&file.path).0, &file.path);
-                }
-                // It may be back in the input: its record is no longer that of a removed file.
-                Removal::Missing | Removal::Changed => {
-                    changed.push((record.id, record.reason.clone()));
-                    return Ok(());
-                }
+        let removal =
+            scope.check_stop().and_then(|()| removed.passing(remove_file(scope, found, expired)));
+        match removal {
+            Ok(Some(Removal::Removed)) => {
+                removed.files += 1;
+                removed.bytes += file.identity.size;
+                directories.insert(fs::split(&file.path).0, &file.path);
             }
-            failpoint::pass("retention::removed");
-            remove_reason(scope, found, record)
-        });
-        if result.is_err() {
-            break;
+            // It may be back in the input: its record is no longer that of a removed file.
+            Ok(Some(Removal::Missing | Removal::Changed)) => {
+                removed.changed += 1;
+                stays.push((record.id, record.reason.clone()));
+            }
+            Ok(None) => stays.push((record.id, record.reason.clone())),
+            Err(error) => {
+                result = Err(error);
+                break;
+            }
         }
     }
-    removed.changed += changed.len() as u64;
-    if !changed.is_empty() {
-        scope.ledger.set_reasons(&changed)?;
+    if !stays.is_empty() {
+        scope.ledger.set_reasons(&stays)?;
     }
     for path in directories.into_values() {
         found.store.sync(path)?;
     }
     result
+}
+
+fn is_recorded_content(found: &Found, expired: &ExpiredFile) -> Result<bool, Error> {
+    let hash = expired.record.output.as_ref().map(|output| output.source_hash);
+    Ok(!expired.by_content || hash == Some(found.store.content_hash(&expired.file.path)?))
+}
+
+fn remove_file(
+    scope: &Scope<'_>,
+    found: &Found,
+    ExpiredFile { record, file, .. }: &ExpiredFile,
+) -> Result<Removal, Error> {
+    let removal = found.store.remove(file, record.id)?;
+    if removal == Removal::Removed {
+        failpoint::pass("retention::removed");
+        remove_reason(scope, found, record)?;
+    }
+    Ok(removal)
 }
 
 /// Removes the reason file that was written for a quarantined file.

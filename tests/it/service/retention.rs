@@ -390,3 +390,42 @@ fn a_copy_on_another_file_system_is_compared_before_it_goes() {
     assert_eq!(reason_code(&place, "old"), "expired");
     assert_eq!(reason_code(&place, "changed"), "");
 }
+
+/// A removal that hangs holds up no stop, and nothing more is removed after it.
+#[test]
+fn a_stop_waits_for_no_round() {
+    let place = archiving("archive = \"1d\"");
+    for name in ["a", "b", "c"] {
+        place.put(name, name);
+    }
+    process(&place, 0);
+    age(&place, "*", 2);
+    let gate = place.root().join("gate");
+    std::fs::write(&gate, "").unwrap();
+    let stalls = format!("{ROUNDS};retention::removed=return(while:{})", gate.display());
+    let running = place.watch_with(&[], &stalls);
+    until("the first one is removed", || files(&place, "archive").len() == 2);
+    let began = std::time::Instant::now();
+    assert_eq!(running.stop().code, 0);
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert_eq!(files(&place, "archive").len(), 2);
+}
+
+/// The other files go all the same.
+#[test]
+fn a_file_that_cannot_be_removed_holds_up_no_other() {
+    let place = archiving("archive = \"1d\"");
+    for name in ["a", "b"] {
+        place.put(name, name);
+        process(&place, 0);
+    }
+    age(&place, "*", 2);
+    let running = place.watch_with(&[], &format!("{ROUNDS};retention::taken=1*return(ebusy)->off"));
+    running.until_logged("retention.failed");
+    until("both are removed", || files(&place, "archive").is_empty());
+    let log = running.log();
+    let first = log.lines().find(|line| line.contains("retention.removed")).unwrap();
+    assert!(first.contains("files=1") && first.contains("failed=1"), "{first}");
+    assert_eq!(running.stop().code, 0);
+    place.assert_clean();
+}
