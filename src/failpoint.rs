@@ -47,6 +47,10 @@ pub const DETOUR_NAMES: [&str; 6] =
 pub const SIDE_FILE_NAMES: [&str; 4] =
     ["commit::side", "commit::side_renamed", "commit::side_undone", "recovery::side_named"];
 
+/// The failpoints of the removal of expired files and records.
+pub const RETENTION_NAMES: [&str; 4] =
+    ["retention::marked", "retention::taken", "retention::removed", "retention::history"];
+
 /// The failpoints at which only an error makes sense.
 pub const ERROR_NAMES: [&str; 10] = [
     "verify",
@@ -101,10 +105,15 @@ pub const BARRIERS: [&str; 34] = [
     "barrier::idle_flush",
 ];
 
-/// The properties of the machine: its other writes, and the features of its file systems. `return(out)`
-/// simulates a machine without them.
-pub const GATES: [&str; 4] =
-    ["gate::unwritten", "gate::no_replace", "gate::links", "gate::local_state"];
+/// The properties of the machine: its other writes, the features of its file systems, and its time between two
+/// rounds of a retention. `return(out)` simulates a machine without them.
+pub const GATES: [&str; 5] = [
+    "gate::unwritten",
+    "gate::no_replace",
+    "gate::links",
+    "gate::local_state",
+    "gate::retention_interval",
+];
 
 /// Runs this step, unless a test omits it.
 #[inline]

@@ -254,3 +254,16 @@ pub const HTTP_TURN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The most bytes of a name (`NAME_MAX`).
 pub const NAME_BYTES_MAX: usize = 255;
+
+/// The time between two rounds of a retention, and from the start to the first one.
+pub const RETENTION_INTERVAL: Duration = Duration::from_hours(1);
+pub const RETENTION_DELAY: Duration = Duration::from_mins(1);
+/// The files that one round removes from an archive or a quarantine, and from how many of them it removes
+/// between two writes to the ledger.
+pub const RETENTION_FILES_MAX: usize = 1000;
+pub const RETENTION_BATCH_FILES: usize = 64;
+/// The bytes of a round that are read to recognize copies on another file system.
+pub const RETENTION_COMPARED_BYTES_MAX: u64 = 64 << 30;
+/// The records that a round examines, and those of one transaction.
+pub const HISTORY_RECORDS_MAX: u64 = 500_000;
+pub const HISTORY_BATCH_RECORDS: u64 = 512;

@@ -60,6 +60,8 @@ crate::policy::words! {
         NameLost = "name_lost",
         /// The file cannot be moved to quarantine.
         QuarantineFailed = "quarantine_failed",
+        /// The file was kept as long as `[retention]` demands, and removed.
+        Expired = "expired",
         /// The ledger cannot be read or written.
         LedgerError = "ledger_error",
         /// The events file cannot be written.

@@ -30,23 +30,24 @@ pub fn plan(Plan { run, json, all }: Plan) -> anyhow::Result<Exit> {
     for pipeline in pipelines {
         let mut plan = plan::Plan::new(pipeline, ledger.as_deref())?;
         let several = pipelines.len() > 1;
-        plan.walk(|found| match found {
-            Ok(planned) => {
-                let (count, bytes): &mut (u64, u64) =
-                    counts.entry(planned.fate.as_str()).or_default();
-                (*count, *bytes) = (*count + 1, *bytes + planned.bytes);
-                if json {
-                    print(&format!("{}\n", line_of_json(&pipeline.name, &planned)));
-                } else if all || planned.fate != Fate::Ignore {
-                    print(&line(several.then_some(&*pipeline.name), &planned));
-                }
+        let mut show = |planned: Planned| {
+            let (count, bytes): &mut (u64, u64) = counts.entry(planned.fate.as_str()).or_default();
+            (*count, *bytes) = (*count + 1, *bytes + planned.bytes);
+            if json {
+                print(&format!("{}\n", line_of_json(&pipeline.name, &planned)));
+            } else if all || planned.fate != Fate::Ignore {
+                print(&line(several.then_some(&*pipeline.name), &planned));
             }
+        };
+        plan.walk(|found| match found {
+            Ok(planned) => show(planned),
             Err((path, error)) => {
                 unreadable += 1;
                 let whole = pipeline.input.join(path);
                 notify(&format!("{}: {error}", display_path(&whole)));
             }
         })?;
+        plan.expired(config.retention, show)?;
     }
     if !json {
         print(&summary(&config, &counts, all));
@@ -91,7 +92,8 @@ fn summary(config: &Config, counts: &BTreeMap<&'static str, (u64, u64)>, all: bo
     let total: u64 = counts.values().map(|(count, _)| count).sum();
     let parts = Fate::ALL.iter().filter(|fate| count(fate).0 > 0).map(|fate| {
         let (count, bytes) = count(fate);
-        let bytes = (*fate == Fate::Publish).then(|| format!(" ({})", size(bytes)));
+        let bytes =
+            matches!(fate, Fate::Publish | Fate::Expire).then(|| format!(" ({})", size(bytes)));
         format!("{count} {}{}", fate.as_str(), bytes.unwrap_or_default())
     });
     let parts: Vec<_> = parts.collect();

@@ -61,6 +61,7 @@ impl Config {
             keys,
             once,
             limits,
+            retention,
             hooks,
             programs,
             otlp,
@@ -88,7 +89,9 @@ impl Config {
             by_hand.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key.to_owned());
         let of_file = keys.changed(&new.keys).into_iter().map(str::to_owned);
         let of_limits = limits.changed(&new.limits).into_iter().map(|key| format!("limits.{key}"));
-        by_hand.chain(of_file).chain(of_limits).chain(of_programs).collect()
+        let of_retention = retention.changed(&new.retention).into_iter();
+        let of_retention = of_retention.map(|key| format!("retention.{key}"));
+        by_hand.chain(of_file).chain(of_limits).chain(of_retention).chain(of_programs).collect()
     }
 }
 
@@ -150,6 +153,7 @@ mod tests {
             ("limits.memory", "limits.memory = \"1MiB\""),
             ("limits.files", "limits.files = 1"),
             ("limits.workers", "limits.workers = 77"),
+            ("retention.archive", "retention.archive = \"30d\""),
         ] {
             assert_eq!(old.fixed_keys_changed(&with(head)), [key]);
         }

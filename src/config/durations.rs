@@ -76,6 +76,53 @@ impl Kind for Period {
     }
 }
 
+/// The longest age.
+const OLDEST: Duration = Duration::from_hours(24 * 36_600);
+const DAY: Duration = Duration::from_hours(24);
+
+/// An age of at least an hour: `36h`, `30d`, `2w`, `1y` (365 days).
+#[derive(Debug)]
+pub struct Age;
+
+impl Kind for Age {
+    type Written = String;
+    type Value = Duration;
+    const NAME: &'static str = "age";
+    const REFUSED: Option<&'static str> = Some("\"1m\"");
+    const EXAMPLES: [&'static str; 2] = ["\"90d\"", "\"80d\""];
+
+    fn parse(written: &String) -> Result<Duration, Refusal> {
+        let help = "ages are written `36h`, `30d`, `2w`, `1y`";
+        match age(written) {
+            Some(age) if age < Duration::from_hours(1) => {
+                refused("the age must be at least an hour", help)
+            }
+            Some(age) if age <= OLDEST => Ok(age),
+            Some(_) => refused(format!("`{written}` is longer than 100 years"), help),
+            None => refused(format!("`{written}` is not an age"), help),
+        }
+    }
+
+    fn show(value: &Duration) -> Option<String> {
+        let seconds = value.as_secs();
+        let is_days = value.subsec_nanos() == 0 && seconds.is_multiple_of(DAY.as_secs());
+        Some(if is_days { format!("{}d", seconds / DAY.as_secs()) } else { written(*value) })
+    }
+
+    fn unset() -> Duration {
+        OLDEST
+    }
+}
+
+fn age(text: &str) -> Option<Duration> {
+    let days = [('d', 1), ('w', 7), ('y', 365)];
+    let of_unit = |(unit, days): (char, u32)| {
+        let count: u32 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
+        DAY.checked_mul(count.checked_mul(days)?)
+    };
+    days.into_iter().find_map(of_unit).or_else(|| duration(text))
+}
+
 /// When a file counts as finished: `auto`, or the time for which it has not changed.
 #[derive(Debug)]
 pub struct QuietTime;
@@ -113,5 +160,28 @@ pub fn written(duration: Duration) -> String {
         (seconds, 0) => format!("{seconds}s"),
         (_, nanos) if nanos.is_multiple_of(1_000_000) => format!("{}ms", duration.as_millis()),
         _ => format!("{}ns", duration.as_nanos()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_is_read_as_it_is_shown() {
+        for (text, hours, shown) in [
+            ("36h", 36, "36h"),
+            ("30d", 720, "30d"),
+            ("2w", 336, "14d"),
+            ("1y", 8760, "365d"),
+            ("48h", 48, "2d"),
+        ] {
+            let age = Age::parse(&text.to_owned()).expect(text);
+            assert_eq!(age, Duration::from_hours(hours), "{text}");
+            assert_eq!(Age::show(&age).as_deref(), Some(shown));
+        }
+        for refused in ["59m", "0d", "d", "-1d", "soon", "101y", "99999999999d"] {
+            assert!(Age::parse(&refused.to_owned()).is_err(), "{refused}");
+        }
     }
 }

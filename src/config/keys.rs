@@ -9,7 +9,7 @@ use toml::Spanned;
 
 use super::{
     declare::{LocatedText, RawHook, ValueKind},
-    durations::{Delay, Period, QuietTime},
+    durations::{Age, Delay, Period, QuietTime},
     kinds::{Boolean, Count, ExitCodes, MemoryLimit, Optional, Size, Suffix, Threads, Word},
     table::table,
 };
@@ -49,6 +49,7 @@ table! {
     }
     tables {
         limits: RawLimits = ValueKind::Table(&RawLimits::TABLE);
+        retention: RawRetention = ValueKind::Table(&RawRetention::TABLE);
         hooks: RawHooks = ValueKind::Table(&RawHooks::TABLE);
         exec: BTreeMap<String, Spanned<RawExec>> = ValueKind::Named(&RawExec::TABLE);
         otlp: Option<Spanned<RawOtlp>> = ValueKind::Table(&RawOtlp::TABLE);
@@ -70,6 +71,26 @@ table! {
         workers: Threads,
             "Threads that transform; by default the number of processors",
             "threads that transform";
+    }
+}
+
+table! {
+    /// How long the service keeps what it has processed.
+    RawRetention, RetentionEntries, RetentionOptions, "in [retention]" {
+    }
+    values #[derive(Copy)] Retention, RetentionByHand {
+        archive: Optional<Age>,
+            "Remove archived sources that were processed longer ago",
+            "archived sources that were processed longer ago are removed, such as `\"30d\"`";
+        archive_size: Optional<Size>,
+            "Remove the oldest archived sources of a pipeline while they are larger than this together",
+            "the oldest archived sources of a pipeline are removed while they are larger than this together";
+        quarantine: Optional<Age>,
+            "Remove files from the quarantine that have been there for longer",
+            "files that have been in quarantine for longer are removed, with their reason files";
+        history: Optional<Age>,
+            "Remove records from the ledger that are older and that nothing needs",
+            "older records are removed from the ledger, unless their source is still in the input, their output is still in the output, or their file is still kept";
     }
 }
 

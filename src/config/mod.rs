@@ -39,7 +39,7 @@ pub use filter::Filter;
 pub use hooks::{Hook, Hooks};
 pub use keys::{
     ExecOptions, FileKeys, FileOptions, HooksKeys, HooksOptions, Limits, LimitsOptions,
-    OtlpOptions, PipelineKeys, PipelineOptions,
+    OtlpOptions, PipelineKeys, PipelineOptions, Retention, RetentionOptions,
 };
 pub use load::{load, resolve};
 pub use memory::Memory;
@@ -80,6 +80,8 @@ pub struct Config {
     /// The keys that follow from their kinds.
     pub keys: FileKeys,
     pub limits: Limits,
+    /// How long archived and quarantined files and the ledger's records are kept.
+    pub retention: Retention,
     pub hooks: Hooks,
     /// The programs of `exec`.
     pub programs: Programs,

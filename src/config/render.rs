@@ -9,7 +9,7 @@ use super::{
     declare::{LocatedText, RawHook},
     keys::{
         ExecByHand, FileByHand, HooksByHand, LimitsByHand, PipelineByHand, RawExec, RawFile,
-        RawHooks, RawLimits, RawOtlp, RawPipeline,
+        RawHooks, RawLimits, RawOtlp, RawPipeline, RawRetention, RetentionByHand,
     },
     temporary_patterns,
 };
@@ -85,6 +85,7 @@ impl From<&Config> for RawFile {
             events: config.events.clone().and_then(some),
             once: some(config.once),
             limits: RawLimits::of(&config.limits, LimitsByHand::default()),
+            retention: RawRetention::of(&config.retention, RetentionByHand::default()),
             hooks: RawHooks::of(
                 &config.hooks.keys,
                 HooksByHand {
@@ -179,6 +180,7 @@ fn redact_url(url: &mut String) {
 fn changed(mut file: RawFile) -> String {
     file.without_defaults();
     file.limits.without_defaults();
+    file.retention.without_defaults();
     file.hooks.without_defaults();
     if let Some(otlp) = &mut file.otlp {
         otlp.get_mut().without_defaults();

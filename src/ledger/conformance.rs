@@ -1,5 +1,7 @@
 //! What every [`Ledger`] does: one suite, run on each implementation.
 
+mod history;
+
 use std::{os::unix::ffi::OsStrExt, path::Path};
 
 use super::{
@@ -10,6 +12,13 @@ use crate::{
     fingerprint::Fingerprint,
     policy::OnSuccess,
     reason::{Reason, ReasonCode},
+};
+use history::{
+    a_reason_is_set_and_cleared_unless_recovery_needs_the_record,
+    a_removal_leaves_what_recovery_needs_and_other_pipelines,
+    an_archived_file_is_found_by_its_size_and_time_and_its_inode_comes_first,
+    finished_records_come_in_order_and_page_by_page,
+    only_the_oldest_records_of_a_path_are_removed_and_numbers_are_not_given_again,
 };
 
 /// A ledger that can be opened again after a use.
@@ -46,6 +55,11 @@ conformance! {
     an_output_that_is_made_again_still_belongs_to_its_source
     look_ups_by_inode_and_output_find_the_newest_published
     the_inodes_of_both_ends_of_a_pipeline_are_kept
+    finished_records_come_in_order_and_page_by_page
+    an_archived_file_is_found_by_its_size_and_time_and_its_inode_comes_first
+    a_reason_is_set_and_cleared_unless_recovery_needs_the_record
+    only_the_oldest_records_of_a_path_are_removed_and_numbers_are_not_given_again
+    a_removal_leaves_what_recovery_needs_and_other_pipelines
 }
 
 fn identity(inode: u64) -> Fingerprint {

@@ -14,7 +14,7 @@ use super::{
     Flush, HistoryQuery, Ledger, PipelineDirs, PipelineEnd, PipelineId, PreviousShutdown, Record,
     RecordId, Result, Session, State, StateUpdate,
 };
-use crate::{fingerprint::Fingerprint, sync::Mutex};
+use crate::{fingerprint::Fingerprint, policy::OnSuccess, reason::Reason, sync::Mutex};
 
 /// What is kept between two uses. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -240,5 +240,62 @@ impl Ledger for Memory {
         });
         let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
         Ok(found.take(limit).cloned().collect())
+    }
+
+    fn finished(&self, after: RecordId, limit: u64) -> Result<Vec<Record>> {
+        let tables = self.store.tables();
+        let later = tables.records.range(after.saturating_add(1)..).map(|(_, record)| record);
+        let finished = later.filter(|record| !record.state.is_unfinished());
+        Ok(finished.take(usize::try_from(limit).unwrap_or(usize::MAX)).cloned().collect())
+    }
+
+    fn archived(
+        &self,
+        pipeline: PipelineId,
+        source: &Path,
+        found: &Fingerprint,
+    ) -> Result<Option<Record>> {
+        let is_it = |record: &Record| {
+            let is_archived = matches!(record.on_success, OnSuccess::Archive(_));
+            record.pipeline == pipeline
+                && record.source == source
+                && record.identity.is_copy_of(found)
+                && record.state == State::Done
+                && is_archived
+        };
+        let is_same = |record: &Record| record.identity.inode == found.inode;
+        let same = self.newest(|record| is_it(record) && is_same(record));
+        Ok(same.or_else(|| self.newest(is_it)))
+    }
+
+    fn set_reasons(&self, reasons: &[(RecordId, Option<Reason>)]) -> Result<()> {
+        let mut tables = self.store.tables();
+        for (id, reason) in reasons {
+            let record = tables.records.get_mut(id);
+            if let Some(record) = record.filter(|record| !record.state.is_unfinished()) {
+                record.reason.clone_from(reason);
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_records(&self, ids: &[RecordId]) -> Result<u64> {
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        let records = &mut self.store.tables().records;
+        let newest = records.keys().next_back().copied();
+        let mut removed = 0;
+        for id in ids {
+            let Some(record) = records.get(&id) else { continue };
+            let is_older =
+                |older: &Record| older.pipeline == record.pipeline && older.source == record.source;
+            let has_older = records.range(..id).any(|(_, older)| is_older(older));
+            if Some(id) == newest || record.state.is_unfinished() || has_older {
+                continue;
+            }
+            records.remove(&id);
+            removed += 1;
+        }
+        Ok(removed)
     }
 }

@@ -310,4 +310,24 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
 
     /// Returns the records that match the query, newest first.
     fn history(&self, query: &HistoryQuery) -> Result<Vec<Record>>;
+
+    /// Returns finished records with numbers above `after`, in their order, at most `limit`.
+    fn finished(&self, after: RecordId, limit: u64) -> Result<Vec<Record>>;
+
+    /// Returns the newest [`State::Done`] record of a source path that was archived with this size and
+    /// time of modification; one with this inode comes first.
+    fn archived(
+        &self,
+        pipeline: PipelineId,
+        source: &Path,
+        found: &Fingerprint,
+    ) -> Result<Option<Record>>;
+
+    /// Sets or clears the reasons of finished records, all or none, durably.
+    fn set_reasons(&self, reasons: &[(RecordId, Option<Reason>)]) -> Result<()>;
+
+    /// Removes records, and returns how many. Keeps one that is unfinished, the one with the highest number,
+    /// and one that is not the oldest of its source path: whatever stays is newer than what went. Written as
+    /// [`Flush::Deferred`]: a power loss may bring records back.
+    fn remove_records(&self, ids: &[RecordId]) -> Result<u64>;
 }

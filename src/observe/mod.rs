@@ -17,6 +17,7 @@ mod process;
 mod programs;
 mod progress;
 mod prometheus;
+mod retention;
 mod stage_meter;
 mod status;
 mod stderr;
@@ -39,6 +40,7 @@ pub use outcome_stream::OutcomeStream;
 pub use pending::OldestPending;
 pub use progress::{OnceOutcome, print_summary, run as progress};
 pub use prometheus::{Exporter, InstallError, install as install_exporter};
+pub use retention::expired_records;
 pub use status::{
     ChannelStatus, DrainStatus, PauseReason, PauseStatus, PipelineStatus, StageStatus, Status,
     Totals,

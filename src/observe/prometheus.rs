@@ -56,6 +56,9 @@ specs! {
     PAUSED = Gauge "tidemill_paused" ["pipeline", "reason"] "1 while the intake is paused: by the operator, or because storage is unavailable.";
     LAST_PUBLISHED = Gauge "tidemill_last_published_timestamp_seconds" ["pipeline"] "Time of the last acknowledged output, in seconds since the epoch.";
     PROGRAM_RUNS = Counter "tidemill_program_runs_total" ["pipeline", "program", "outcome"] "Runs of a user's program (`exec`) by outcome.";
+    EXPIRED_FILES = Counter "tidemill_expired_files_total" ["pipeline", "kind"] "Files that a retention removed, by place: archive or quarantine.";
+    EXPIRED_BYTES = Counter "tidemill_expired_bytes_total" ["pipeline", "kind"] "Bytes of files that a retention removed, by place.";
+    EXPIRED_RECORDS = Counter "tidemill_expired_records_total" [] "Records that a retention removed from the ledger.";
     HOOK_RUNS = Counter "tidemill_hook_runs_total" ["hook", "outcome"] "Runs of a user's hook by outcome.";
     HOOK_DROPPED = Counter "tidemill_hook_dropped_total" ["hook"] "Notifications dropped because the hook was too slow, its runner had exited, or it was still running at shutdown.";
     TRACES_DROPPED = Counter "tidemill_traces_dropped_total" [] "Files whose trace was not sent because the receiver was unavailable or too slow.";

@@ -20,6 +20,7 @@ pub mod cause;
 pub mod disposal;
 
 pub mod quarantine;
+pub mod retention;
 
 use std::sync::Arc;
 

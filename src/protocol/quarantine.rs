@@ -41,6 +41,25 @@ pub fn is_slot_taken(error: &io::Error) -> bool {
     error::target_error(error).is_some_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
 }
 
+/// Checks whether a reason file was written for the file with this identity.
+#[must_use]
+pub fn is_reason_of(text: &[u8], identity: &Fingerprint) -> bool {
+    #[derive(serde::Deserialize)]
+    struct ReasonIdentity {
+        identity: StoredIdentity,
+    }
+    #[derive(serde::Deserialize)]
+    struct StoredIdentity {
+        inode: u64,
+        size: u64,
+        mtime_ns: i64,
+    }
+    serde_json::from_slice(text).is_ok_and(|reason: ReasonIdentity| {
+        let StoredIdentity { inode, size, mtime_ns } = reason.identity;
+        (inode, size, mtime_ns) == (identity.inode, identity.size, identity.mtime_ns)
+    })
+}
+
 /// A file that goes to quarantine, and the reason.
 #[derive(Clone, Copy, Debug)]
 pub struct QuarantineEntry<'a> {

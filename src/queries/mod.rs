@@ -8,6 +8,7 @@ pub mod outcomes;
 pub mod plan;
 pub mod quarantined;
 pub mod reprocess;
+pub mod retention;
 
 use std::{iter, path::Path, sync::Arc};
 

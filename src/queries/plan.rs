@@ -13,9 +13,10 @@ use super::{
     ignore_reason::{self, waits_for},
     open_input,
     reprocess::has_other_transforms,
+    retention::{Area, ExpiredFile, Scope},
 };
 use crate::{
-    config::{Pipeline, temporary_name},
+    config::{Pipeline, Retention, temporary_name},
     fingerprint::FileId,
     fs::{self, Dir, FileMetadata, Kind},
     ledger::{self, Ledger, Output, PipelineDirs, Record, State},
@@ -25,6 +26,7 @@ use crate::{
     protocol::{
         conflict::{EarlierOutput, Resolution, decide, output_path, own_numbered_path},
         earlier_output::is_same_source,
+        outcome::now_ns,
         prior_outcome::{PriorOutcome, classify, find_record, known_identity},
         side_file,
     },
@@ -49,13 +51,15 @@ words! {
         Quarantined = "quarantined",
         /// No pipeline takes it.
         Ignore = "ignore",
+        /// It is no longer in the input, and a round of the retention removes it.
+        Expire = "expire",
     }
 }
 
 /// What a run would do with one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planned {
-    /// Below the input.
+    /// Below the input; the full path of a file that a retention removes.
     pub source: PathBuf,
     pub bytes: u64,
     pub fate: Fate,
@@ -132,6 +136,40 @@ impl<'a> Plan<'a> {
                 }
             }
         }
+    }
+
+    /// Lists the files that the next rounds of the retention remove, at most those of one round for each area;
+    /// `each` gets them, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// The ledger, an archive or a quarantine cannot be read.
+    pub fn expired(&self, rules: Retention, mut each: impl FnMut(Planned)) -> anyhow::Result<()> {
+        let Some(ledger) = self.ledger.filter(|_| self.is_known) else { return Ok(()) };
+        let scope = Scope {
+            config: self.config,
+            rules,
+            ledger,
+            id: self.roots.id,
+            now_ns: now_ns(),
+            targets: &Arc::default(),
+            is_stopped: &|| false,
+        };
+        for area in Area::ALL {
+            let Some(found) = scope.find(*area)? else { continue };
+            for ExpiredFile { record, file, .. } in &found.expired {
+                let reason =
+                    format!("{} expired, was {}", area.as_str(), display_path(&record.source));
+                each(Planned {
+                    source: scope.root(*area).join(&file.path),
+                    bytes: file.identity.size,
+                    fate: Fate::Expire,
+                    output: None,
+                    reason: Some(reason),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Checks whether a directory has no files of this pipeline. Its own directories are avoided by

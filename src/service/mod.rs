@@ -22,6 +22,7 @@ pub mod probe;
 mod recover;
 mod reload;
 mod resources;
+mod retention;
 mod status_line;
 mod storage_wait;
 mod tasks;
@@ -214,6 +215,7 @@ async fn start(
         api_state.set_control(control.clone());
     }
     tasks::background(life, &config, observer, &control);
+    retention::spawn(life, live_config, &ledger, observer, &control);
     let reloader = Reloader {
         live_config: live_config.clone(),
         opener,

@@ -151,6 +151,10 @@ impl Sink for Memory {
         Ok(())
     }
 
+    fn has(&self, target: &Path) -> Result<bool, Error> {
+        Ok(self.store.objects().published.contains_key(target))
+    }
+
     fn inspect(&self, output: &Output) -> Result<Remains, Error> {
         let objects = self.store.objects();
         let staged = objects.staged.get(&output.temp).map(|object| object.identity);

@@ -93,6 +93,9 @@ pub trait Sink: Send + Sync + Debug {
     /// Tests the storage with a small write, of which nothing remains.
     fn probe(&self) -> Result<(), Error>;
 
+    /// Checks whether any file has the name of this output.
+    fn has(&self, target: &Path) -> Result<bool, Error>;
+
     /// Finds what an earlier run left of an output with an intent.
     fn inspect(&self, output: &Output) -> Result<Remains, Error>;
 

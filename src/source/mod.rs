@@ -15,6 +15,7 @@ pub mod event_queue;
 pub mod local;
 #[cfg(any(test, feature = "failpoints"))]
 pub mod memory;
+mod moved_files;
 mod quarantined;
 pub mod successions;
 mod take;
@@ -30,6 +31,7 @@ use std::{
 };
 
 pub use self::{
+    moved_files::{MovedFile, MovedFiles, Removal},
     quarantined::{Follow, PutBack, QuarantinedSource},
     take::{TakeRequest, TakeResult},
     targets::Targets,
@@ -57,6 +59,19 @@ pub type Result<T, E = SourceError> = std::result::Result<T, E>;
 /// Opens the source of this configured input, for the ledger instance that names what it takes.
 pub fn open(input: &Path, instance: &NodeId, targets: Arc<Targets>) -> Result<Arc<dyn Source>> {
     Ok(Arc::new(local::Local::open(input, instance, targets)?))
+}
+
+/// Opens an archive or a quarantine, for the ledger instance that names what it takes there.
+///
+/// # Errors
+///
+/// `ENODEV` if its file system is not mounted, by the targets.
+pub fn moved_files(
+    root: &Path,
+    instance: &NodeId,
+    targets: &Targets,
+) -> Result<Box<dyn MovedFiles>> {
+    Ok(Box::new(local::LocalMovedFiles::open(root, instance, targets)?))
 }
 
 /// Checks whether a file has this full path, in an input or in a quarantine slot. Opens no input, so that

@@ -17,6 +17,7 @@ mod private_names;
 mod real_tree;
 mod recovery_time;
 mod resources;
+mod retention;
 mod taken_directories;
 mod together;
 mod unfinished;

@@ -123,7 +123,10 @@ fn what_decides_about_sources_reaches_them_through_the_port() {
         "protocol/disposal.rs",
         "protocol/eligibility.rs",
         "protocol/quarantine.rs",
+        "protocol/retention.rs",
         "queries/quarantined.rs",
+        "queries/retention",
+        "service/retention.rs",
     ];
     let mut count = 0;
     for (path, text) in sources().iter().filter(|(path, _)| !is_test(path)) {
@@ -200,6 +203,7 @@ fn every_failpoint_is_named_and_every_name_is_met() {
     let named = named.chain(&tidemill::failpoint::DETOUR_NAMES);
     let named = named.chain(&tidemill::failpoint::STORE_NAMES);
     let named = named.chain(&tidemill::failpoint::SIDE_FILE_NAMES);
+    let named = named.chain(&tidemill::failpoint::RETENTION_NAMES);
     let named = named.chain(&tidemill::failpoint::ERROR_NAMES);
     let named = named.chain(&tidemill::failpoint::BARRIERS).chain(&tidemill::failpoint::GATES);
     assert_eq!(met, named.map(|name| (*name).to_owned()).collect());

@@ -9,6 +9,7 @@
 
 mod boot;
 mod connection;
+mod history;
 mod repair;
 mod rows;
 mod schema;
@@ -25,9 +26,9 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, ToSql, params};
 
 use super::{
     ErrorKind, Flush, HistoryQuery, Ledger, PipelineDirs, PipelineEnd, PipelineId,
-    PreviousShutdown, Record, RecordId, Result, Session, State, StateUpdate, session::LAST_ID,
+    PreviousShutdown, Record, RecordId, Result, Session, StateUpdate, session::LAST_ID,
 };
-use crate::{failpoint, fingerprint::Fingerprint, sync::Mutex};
+use crate::{failpoint, fingerprint::Fingerprint, reason::Reason, sync::Mutex};
 use connection::{connect, create, ledger_error, make_durable, migrate, sync_parent};
 use repair::repair;
 use writer::Writer;
@@ -363,20 +364,29 @@ impl Ledger for Sqlite {
     }
 
     fn history(&self, query: &HistoryQuery) -> Result<Vec<Record>> {
-        let HistoryQuery { state, since_ns, limit, before } = query;
-        self.read("read the history of", |connection| {
-            let limit = limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
-            let last = before.map_or(RecordId::MAX, |before| before.saturating_sub(1));
-            if *state == Some(State::Quarantined) {
-                let mut statement = connection.prepare_cached(rows::SELECT_QUARANTINED)?;
-                let values = params![last, since_ns, limit];
-                return statement.query_map(values, rows::record)?.collect();
-            }
-            let mut statement = connection.prepare_cached(rows::SELECT_HISTORY)?;
-            let values = params![last, since_ns, limit, state.map(rows::number)];
-            let records = statement.query_map(values, rows::record)?;
-            records.collect()
-        })
+        self.read("read the history of", |connection| history::page(connection, query))
+    }
+
+    fn finished(&self, after: RecordId, limit: u64) -> Result<Vec<Record>> {
+        self.read("read the history of", |connection| history::finished(connection, after, limit))
+    }
+
+    fn archived(
+        &self,
+        pipeline: PipelineId,
+        source: &Path,
+        found: &Fingerprint,
+    ) -> Result<Option<Record>> {
+        let source = (pipeline, source);
+        self.read("look up a file in", |connection| history::archived(connection, source, found))
+    }
+
+    fn set_reasons(&self, reasons: &[(RecordId, Option<Reason>)]) -> Result<()> {
+        self.write("update", Flush::Now, |connection| history::set_reasons(connection, reasons))
+    }
+
+    fn remove_records(&self, ids: &[RecordId]) -> Result<u64> {
+        self.write("remove from", Flush::Deferred, |connection| history::remove(connection, ids))
     }
 }
 

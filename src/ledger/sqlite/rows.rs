@@ -69,6 +69,18 @@ pub const SELECT_HISTORY: &str = concat!(
     " FROM records WHERE id <= ?1 AND (?2 IS NULL OR at_ns >= ?2)",
     " AND (?4 IS NULL OR state = ?4) ORDER BY id DESC LIMIT ?3"
 );
+pub const SELECT_FINISHED: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM records WHERE id > ?1 AND state > 1 ORDER BY id LIMIT ?2"
+);
+pub const SELECT_ARCHIVED: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM records WHERE source_key = ?1 AND pipeline = ?2 AND source = ?3 AND size = ?4",
+    " AND mtime_ns = ?5 AND state = 2 AND archive IS NOT NULL",
+    " ORDER BY inode = ?6 DESC, id DESC LIMIT 1"
+);
 /// As [`SELECT_HISTORY`], by the index of quarantined records.
 pub const SELECT_QUARANTINED: &str = concat!(
     "SELECT ",

@@ -2,7 +2,10 @@ use std::time::Instant;
 
 use super::{connection::BUSY_TIMEOUT, *};
 use crate::{
-    ledger::conformance::{pipeline, record},
+    ledger::{
+        State,
+        conformance::{pipeline, record},
+    },
     reason::Reason,
 };
 
@@ -216,4 +219,36 @@ fn the_log_of_a_linked_ledger_is_repaired() {
     std::os::unix::fs::symlink(&path, &link).expect("link");
     drop(Sqlite::open(&link).expect("open"));
     assert_eq!(sizes(&path)[0], 0);
+}
+
+/// The pages of removed records are used again.
+#[test]
+fn a_ledger_whose_old_records_go_does_not_grow() {
+    const RECORDS: usize = 4000;
+    let (_dir, path, ledger) = ledger();
+    let pipeline = pipeline(&ledger);
+    let mut bytes = Vec::new();
+    for round in 0..10 {
+        let of = |number: usize| {
+            let source = format!("day-{round}/file-{number}");
+            record(&ledger, pipeline, source.as_ref(), State::Done)
+        };
+        let records: Vec<_> = (0..RECORDS).map(of).collect();
+        for batch in records.chunks(256) {
+            ledger.append(batch, Flush::Deferred).expect("append");
+        }
+        let (mut after, mut removed) = (0, 0);
+        loop {
+            let page = ledger.finished(after, 512).expect("list");
+            let Some(last) = page.last() else { break };
+            after = last.id;
+            let ids: Vec<_> = page.iter().map(|record| record.id).collect();
+            removed += ledger.remove_records(&ids).expect("remove");
+        }
+        assert!(removed >= RECORDS as u64 - 1, "{removed} in round {round}");
+        let [log, database] = sizes(&path);
+        bytes.push(log + database);
+    }
+    let (first, most) = (bytes[1], bytes.iter().max().expect("ten rounds"));
+    assert!(*most <= first + first / 10, "{bytes:?}");
 }

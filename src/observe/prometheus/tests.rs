@@ -66,6 +66,8 @@ fn everything(observer: &Observer) {
     channel.waited(millis(40));
     observer.set_phase(crate::phase::ProcessPhase::Ready);
     meter.program_ran("pdf", "failed");
+    meter.expired("archive", 2, 10);
+    crate::observe::expired_records(3);
     let hook = crate::observe::HookMeter::new("on_published");
     hook.ran(crate::observe::HookEnd::TimedOut);
     hook.dropped(3);

@@ -160,6 +160,12 @@ impl Sink for Local {
         write().map_err(ErrorKind::Write.at(self.root.path()))
     }
 
+    fn has(&self, target: &Path) -> Result<bool, Error> {
+        let found = self.root.dir().stat_beneath(target);
+        let found = found.map_err(ErrorKind::Look.at(self.root.path().join(target)))?;
+        Ok(found.is_some())
+    }
+
     fn inspect(&self, output: &Output) -> Result<Remains, Error> {
         remains::inspect(&self.root.dir(), output)
     }

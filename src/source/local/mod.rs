@@ -12,6 +12,7 @@ mod leftovers;
 mod listing;
 mod look;
 mod marker;
+mod moved_files;
 mod quarantine;
 mod quarantined;
 mod watch;
@@ -26,6 +27,7 @@ use std::{
 
 use self::{held::LocalHeld, listing::LocalListing, quarantined::LocalQuarantined};
 pub use self::{
+    moved_files::LocalMovedFiles,
     quarantine::reason_name,
     watch::{Watch, WatchError},
 };

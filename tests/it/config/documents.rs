@@ -6,7 +6,7 @@ use std::{env, fs, path::Path};
 use tidemill::config::{Facts, Key, KeyTable, tables};
 
 /// The tables of which the annotated file shows each default.
-const SHOWN: [&str; 4] = ["Top level", "[limits]", "[hooks]", "[[pipeline]]"];
+const SHOWN: [&str; 5] = ["Top level", "[limits]", "[retention]", "[hooks]", "[[pipeline]]"];
 
 pub fn blesses() -> bool {
     env::var_os("TIDEMILL_BLESS").is_some()

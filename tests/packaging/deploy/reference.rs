@@ -41,13 +41,14 @@ fn quoted(text: &str) -> BTreeSet<String> {
 }
 
 /// A table of the configuration: its heading, and how a file gets to it.
-const TABLES: [(&str, &str); 6] = [
+const TABLES: [(&str, &str); 7] = [
     ("### Top level", ""),
     ("### `[limits]`", "[limits]\n"),
     ("### `[[pipeline]]`", "[[pipeline]]\n"),
     ("### `[hooks]`", "[hooks]\n"),
     ("### `[otlp]`", "[otlp]\nendpoint = \"http://127.0.0.1:4318\"\n"),
     ("### `[exec.NAME]`", "[exec.x]\ncommand = [\"/bin/cat\"]\n"),
+    ("### `[retention]`", "[retention]\n"),
 ];
 
 const PIPELINE: &str = "[[pipeline]]\ninput = \"in\"\noutput = \"out\"\n";
@@ -75,7 +76,8 @@ fn the_keys_are_those_of_the_program() {
         let (_, help) = answer.rsplit_once("help:").unwrap_or_else(|| panic!("{answer}"));
         let mut keys = quoted(help);
         if begin.is_empty() {
-            keys.retain(|key| !["limits", "hooks", "otlp", "exec", "pipeline"].contains(&&**key));
+            let tables = ["limits", "hooks", "otlp", "exec", "pipeline", "retention"];
+            keys.retain(|key| !tables.contains(&&**key));
         }
         assert_eq!(first_cells(heading), keys, "{heading}");
     }
@@ -168,7 +170,7 @@ fn a_reload_changes_exactly_the_keys_that_the_reference_marks() {
             let changed = match begin {
                 "" => whole(&format!("{}{line}", without(head)), otlp, PIPELINE),
                 "[[pipeline]]\n" => whole(head, otlp, &format!("{}{line}", without(PIPELINE))),
-                "[limits]\n" | "[hooks]\n" => {
+                "[limits]\n" | "[hooks]\n" | "[retention]\n" => {
                     whole(head, &format!("{begin}{line}{otlp}"), PIPELINE)
                 }
                 begin if begin == exec => {
