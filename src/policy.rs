@@ -160,6 +160,22 @@ words! {
 }
 
 words! {
+    /// The order in which files that are ready begin.
+    Order {
+        /// As they were found; small files overtake large ones.
+        None = "none",
+        /// By the path below the input, compared byte by byte.
+        Name = "name",
+        /// The one that was modified first.
+        Oldest = "oldest",
+        /// The one that was modified last.
+        Newest = "newest",
+        Smallest = "smallest",
+        Largest = "largest",
+    }
+}
+
+words! {
     /// Whether a file with several names (hard links) is taken.
     HardLinks {
         /// It is taken: the output gets its owner and its mode, and its other names stay.

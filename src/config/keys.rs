@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     limits,
-    policy::{Durability, HardLinks, LogFormat, OnExists, Owners, Sandbox, TemporaryNames},
+    policy::{Durability, HardLinks, LogFormat, OnExists, Order, Owners, Sandbox, TemporaryNames},
 };
 
 table! {
@@ -186,6 +186,9 @@ table! {
         min_age: Delay = "0s",
             "Process a file only once it was last modified this long ago",
             "the age of the last modification";
+        order: Word<Order> = "none", ["--order" long, value_name = "ORDER"],
+            "Which of the files that are ready begins first: none (as found, small ones first), name, oldest, newest, smallest, largest",
+            "which of the files that are ready begins first: `\"none\"` (as found, small ones overtake large ones), `\"name\"` (the path below the input, byte by byte), `\"oldest\"` and `\"newest\"` (by modification), `\"smallest\"`, `\"largest\"`; see *Order*";
         marker: Optional<Suffix>,
             "Process a file only once a file of its name and this suffix, such as `.done`, exists",
             "with `\".done\"`, a file is picked up once `NAME.done` exists and is not older than the file";

@@ -7,6 +7,7 @@
 
 mod liveness;
 mod names;
+mod order;
 mod renames;
 mod successions;
 

@@ -12,6 +12,8 @@ mod absent;
 
 mod look;
 
+mod order;
+
 mod ready;
 
 mod scans;
@@ -135,6 +137,7 @@ impl Intake {
             network: root.is_network(),
         };
         let discovery = Discovery::of(&context.config);
+        let ready = ReadyFiles::new(context.config.keys.order);
         let now = Instant::now();
         let intake = Self {
             context,
@@ -149,7 +152,7 @@ impl Intake {
             absent: AbsentNames::default(),
             lost_names: LostNames::default(),
             scans: Scans::default(),
-            ready: ReadyFiles::default(),
+            ready,
             has_more_events: true,
             logged_directories: HashSet::new(),
             next_count: now,
@@ -213,9 +216,21 @@ impl Intake {
         }
         self.discovery.set_own_ids(self.root.own_ids().to_vec());
         self.scans.request_if_due(now);
-        if self.table.look_again_at().is_some_and(|at| at <= now) {
+        if self.ready.has_rest() && self.ready.is_empty() {
+            self.scans.request(DiscoveredBy::Rest, now);
+        } else if !self.ready.has_rest() && self.table.look_again_at().is_some_and(|at| at <= now) {
             self.scans.request(DiscoveredBy::Scan, now);
         }
+        self.take_observations(now);
+        if self.has_room() {
+            self.scan(now);
+        }
+        self.mark_absent(now);
+        self.next_round(now)
+    }
+
+    /// Looks at the paths that are due, and at those of events.
+    fn take_observations(&mut self, now: Instant) {
         if self.has_room() {
             let due = self.table.take_due(now, limits::LOOKS_PER_TURN_MAX);
             for path in due {
@@ -225,11 +240,6 @@ impl Intake {
         if self.has_room() {
             self.take_events();
         }
-        if self.has_room() {
-            self.scan(now);
-        }
-        self.mark_absent(now);
-        self.next_round(now)
     }
 
     fn next_round(&mut self, now: Instant) -> Instant {
@@ -238,7 +248,8 @@ impl Intake {
         let if_room = |at: Option<Instant>| at.filter(|_| self.has_room());
         let next_due = if_room(self.table.next_due());
         let next_scan = if_room(self.scans.next(now));
-        let next_look = if_room(self.table.look_again_at().filter(|at| *at > now));
+        let look_again = self.table.look_again_at().filter(|at| *at > now);
+        let next_look = if_room(look_again.filter(|_| !self.ready.has_rest()));
         let next_absent = self.absent.next_due();
         let next_check = Some(self.root.next_check());
         let times = [next_due, next_scan, next_look, next_count, next_absent, next_check];
@@ -265,7 +276,7 @@ impl Intake {
 
     /// Counts the pending files, at intervals because a count of many files takes time. Returns the
     /// time of the next count while files are pending, and for one more count after that.
-    fn count_pending(&mut self, now: Instant) -> Option<Instant> {
+    pub(super) fn count_pending(&mut self, now: Instant) -> Option<Instant> {
         let pending = self.table.waiting() + self.ready.len();
         if now >= self.next_count {
             self.next_count = now + limits::PENDING_COUNT_INTERVAL;
@@ -297,10 +308,11 @@ impl Intake {
         let is_interrupted = once && stop.is_cancelled();
         let is_cut = is_interrupted || (once && summary.gave_up);
         summary.unfinished += table.attempted() as u64;
+        let has_rest = table.look_again_at().is_some() || ready.has_rest();
         if is_cut {
             summary.unfinished += (table.waiting() - table.attempted()) as u64;
             // The number of paths without room in the table is unknown: count one.
-            summary.unfinished += u64::from(table.look_again_at().is_some());
+            summary.unfinished += u64::from(has_rest);
             once::log_unsent(&context, &table, &ready);
         }
         let is_unavailable = context.breaker.open_for(Instant::now()).is_some();
@@ -329,7 +341,7 @@ impl Intake {
         is_scanned &= !lost_names.has_some(&context, &table);
         // The number of files that an incomplete scan missed is unknown: count one.
         summary.unfinished += u64::from(is_interrupted && !is_scanned);
-        if is_cut && (!is_scanned || table.look_again_at().is_some()) {
+        if is_cut && (!is_scanned || has_rest) {
             once::log_not_scanned(&context);
         }
         summary

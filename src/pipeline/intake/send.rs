@@ -13,9 +13,18 @@ use crate::{
 };
 
 impl Intake {
-    /// Sends the ready files that the circuit breaker admits; waits while the pipeline is full.
+    /// Sends the ready files that the circuit breaker admits; waits while the pipeline is full. With an order,
+    /// a scan ends first, and what comes meanwhile is looked at before each batch.
     pub(super) async fn send(&mut self) {
         while self.ready.sendable() > 0 && !self.stop.is_cancelled() {
+            if self.ready.are_ordered() {
+                let now = Instant::now();
+                self.take_observations(now);
+                self.count_pending(now);
+                if self.scans.has_work(now) {
+                    return;
+                }
+            }
             if self.context.operator_pause.is_paused() {
                 return;
             }
@@ -41,11 +50,11 @@ impl Intake {
             slots = outlet.reserve(count) => slots,
             () = self.stop.cancelled() => None,
         };
-        let (Some(mut slots), Some(input)) = (slots, self.root.input()) else { return };
         // The wait for slots may have been long.
         if self.context.operator_pause.is_paused() {
             return;
         }
+        let (Some(mut slots), Some(input)) = (slots, self.root.input()) else { return };
         for _ in 0..count {
             let Some(settled) = self.ready.take() else { return };
             failpoint::pass("settle");

@@ -11,6 +11,7 @@
 mod closed_quiet;
 mod finish;
 mod pending;
+mod take_back;
 mod wait_reason;
 
 use std::{
