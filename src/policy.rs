@@ -116,6 +116,8 @@ words! {
         OnPublished = "on_published",
         /// Files went to quarantine.
         OnFailed = "on_failed",
+        /// No file came to a pipeline for as long as `expect` states.
+        OnOverdue = "on_overdue",
         /// The drain is over, and the process is about to end.
         OnDrained = "on_drained",
     }

@@ -122,6 +122,14 @@ impl Queue {
 pub struct HookQueues {
     pub published: Option<Queue>,
     pub failed: Option<Queue>,
+    /// Of pipelines to which no file came.
+    pub overdue: Option<Queue>,
+}
+
+impl HookQueues {
+    pub fn iter(&self) -> impl Iterator<Item = &Queue> {
+        [&self.published, &self.failed, &self.overdue].into_iter().flatten()
+    }
 }
 
 impl Listener for HookQueues {
@@ -132,6 +140,12 @@ impl Listener for HookQueues {
             OutcomeKind::Skipped | OutcomeKind::Deferred => return,
         };
         if let Some(queue) = queue {
+            queue.push(line.to_owned());
+        }
+    }
+
+    fn notify_overdue(&self, line: &str) {
+        if let Some(queue) = &self.overdue {
             queue.push(line.to_owned());
         }
     }

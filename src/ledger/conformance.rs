@@ -46,6 +46,7 @@ conformance! {
     an_output_that_is_made_again_still_belongs_to_its_source
     look_ups_by_inode_and_output_find_the_newest_published
     the_inodes_of_both_ends_of_a_pipeline_are_kept
+    the_first_and_the_last_record_of_a_pipeline_have_their_times
 }
 
 fn identity(inode: u64) -> Fingerprint {
@@ -327,6 +328,19 @@ fn look_ups_by_inode_and_output_find_the_newest_published(bench: &impl Bench) {
     let of_output = |path: &str| ledger.latest_for_output(pipeline, path.as_ref());
     assert_eq!(of_output("a.zst").expect("look up"), Some(other));
     assert_eq!(of_output("b.zst").expect("look up"), None);
+}
+
+fn the_first_and_the_last_record_of_a_pipeline_have_their_times(bench: &impl Bench) {
+    let ledger = bench.open();
+    let pipeline = pipeline(&*ledger);
+    assert_eq!(ledger.last_record_ns(pipeline).expect("look up"), None);
+    for at_ns in [3, 9, 7] {
+        let record = record(&*ledger, pipeline, Path::new("a"), State::Done);
+        ledger.append(&[Record { at_ns, ..record }], Flush::Now).expect("append");
+    }
+    let times = [ledger.first_record_ns(pipeline), ledger.last_record_ns(pipeline)];
+    assert_eq!(times.map(|time| time.expect("look up")), [Some(3), Some(7)]);
+    assert_eq!(ledger.last_record_ns(pipeline + 1).expect("look up"), None);
 }
 
 fn the_inodes_of_both_ends_of_a_pipeline_are_kept(bench: &impl Bench) {

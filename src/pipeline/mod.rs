@@ -69,10 +69,12 @@ mod codec_memory;
 mod heartbeat;
 mod intake_set;
 mod kernel_copy;
+mod priority;
 mod start;
 mod stream_lane;
 mod wiring;
 
 pub use intake_set::{Intakes, NoSuchPipeline, PreparedIntakes};
+pub use priority::Peers;
 pub use start::{Control, DrainSummary, PipelineInputs, Pipelines};
 pub use wiring::CHANNELS;

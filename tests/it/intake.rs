@@ -8,8 +8,10 @@
 mod liveness;
 mod names;
 mod order;
+mod priority;
 mod renames;
 mod successions;
+mod windows;
 
 use crate::files::{Running, TestDir};
 

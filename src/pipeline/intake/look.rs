@@ -142,6 +142,7 @@ impl Intake {
             settled.trace = self.context.tracer.begin(start, file, waited, now);
             self.context.meter.stage(Stage::Settle, waited);
             if let Some(without_room) = self.ready.push(settled) {
+                self.sequence.on_no_room(&without_room.path);
                 self.table.take_back(without_room, now);
             }
         }

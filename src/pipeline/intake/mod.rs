@@ -6,6 +6,8 @@
 
 pub mod discover;
 
+mod expectation;
+
 pub mod settle;
 
 mod absent;
@@ -24,6 +26,10 @@ mod once;
 
 mod root;
 
+mod sequence;
+
+mod window;
+
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Instant};
 
 use futures_util::FutureExt;
@@ -37,11 +43,14 @@ use tokio_util::sync::CancellationToken;
 use self::{
     absent::AbsentNames,
     discover::Discovery,
+    expectation::Expectation,
     once::LostNames,
     ready::ReadyFiles,
     root::{Root, RootState},
     scans::Scans,
+    sequence::Sequence,
     settle::{SettleRules, SettleTable},
+    window::WindowGate,
 };
 use crate::{
     limits,
@@ -83,6 +92,9 @@ pub struct Intake {
     lost_names: LostNames,
     scans: Scans,
     ready: ReadyFiles,
+    window: WindowGate,
+    expectation: Expectation,
+    sequence: Sequence,
     /// Whether the event queue may hold more events.
     has_more_events: bool,
     /// The service's own directories, and the state directories of others, that were logged as below
@@ -137,8 +149,10 @@ impl Intake {
             network: root.is_network(),
         };
         let discovery = Discovery::of(&context.config);
-        let ready = ReadyFiles::new(context.config.keys.order);
+        let ready = ReadyFiles::new(context.config.keys.order, context.config.keys.in_order);
+        let window = WindowGate::new(&context, once);
         let now = Instant::now();
+        let expectation = Expectation::new(&context, once, now);
         let intake = Self {
             context,
             discovery,
@@ -153,6 +167,9 @@ impl Intake {
             lost_names: LostNames::default(),
             scans: Scans::default(),
             ready,
+            window,
+            expectation,
+            sequence: Sequence::default(),
             has_more_events: true,
             logged_directories: HashSet::new(),
             next_count: now,
@@ -200,6 +217,7 @@ impl Intake {
     /// latest.
     fn run_round(&mut self) -> Instant {
         let now = Instant::now();
+        self.window.look(&self.context);
         match self.root.check(&self.context, now) {
             RootState::Same => {}
             RootState::New => {
@@ -211,7 +229,7 @@ impl Intake {
             RootState::Unavailable(until) => {
                 self.scans.clear();
                 self.absent.clear();
-                return until;
+                return self.check_expected(now).map_or(until, |at| at.min(until));
             }
         }
         self.discovery.set_own_ids(self.root.own_ids().to_vec());
@@ -252,8 +270,12 @@ impl Intake {
         let next_look = if_room(look_again.filter(|_| !self.ready.has_rest()));
         let next_absent = self.absent.next_due();
         let next_check = Some(self.root.next_check());
-        let times = [next_due, next_scan, next_look, next_count, next_absent, next_check];
-        let next = times.into_iter().flatten().min().unwrap_or(now + limits::POLL_INTERVAL);
+        let next_window = self.window.wait().map(|wait| now + wait);
+        let next_expected = self.check_expected(now);
+        let times =
+            [next_due, next_scan, next_look, next_count, next_absent, next_check, next_window];
+        let times = times.into_iter().chain([next_expected]).flatten();
+        let next = times.min().unwrap_or(now + limits::POLL_INTERVAL);
         let give_up_at = self.started + self.once_timeout();
         let next = if self.once && now < give_up_at { next.min(give_up_at) } else { next };
         match self.context.breaker.open_for(now) {
@@ -272,6 +294,12 @@ impl Intake {
         self.has_room()
             && self.root.input().is_some()
             && (self.has_more_events || self.scans.has_work(now) || is_due())
+    }
+
+    /// Checks whether the pipeline is overdue; returns the time of the next check.
+    fn check_expected(&mut self, now: Instant) -> Option<Instant> {
+        let has_file = !self.ready.is_empty() || self.table.in_flight() > 0;
+        self.expectation.check(&self.context, has_file, now)
     }
 
     /// Counts the pending files, at intervals because a count of many files takes time. Returns the

@@ -28,8 +28,10 @@ pub struct ReadyFiles {
 }
 
 impl ReadyFiles {
+    /// Creates the queues, or with an order or `in_order` the ordered set.
     #[must_use]
-    pub fn new(order: Order) -> Self {
+    pub fn new(order: Order, in_order: bool) -> Self {
+        let order = if in_order && order == Order::None { Order::Name } else { order };
         let ordered = OrderedFiles::new(order, limits::ORDERED_FILES_MAX);
         Self { ordered: (order != Order::None).then_some(ordered), ..Self::default() }
     }

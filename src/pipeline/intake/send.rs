@@ -16,7 +16,7 @@ impl Intake {
     /// Sends the ready files that the circuit breaker admits; waits while the pipeline is full. With an order,
     /// a scan ends first, and what comes meanwhile is looked at before each batch.
     pub(super) async fn send(&mut self) {
-        while self.ready.sendable() > 0 && !self.stop.is_cancelled() {
+        while self.sendable() > 0 && !self.stop.is_cancelled() {
             if self.ready.are_ordered() {
                 let now = Instant::now();
                 self.take_observations(now);
@@ -25,11 +25,11 @@ impl Intake {
                     return;
                 }
             }
-            if self.context.operator_pause.is_paused() {
+            if self.is_held() {
                 return;
             }
             let (count, probe) = match self.context.breaker.admit(Instant::now()) {
-                Admission::All => (self.ready.sendable().min(limits::HANDOFF_FILES_MAX), None),
+                Admission::All => (self.sendable().min(limits::HANDOFF_FILES_MAX), None),
                 Admission::One(probe) => (1, Some(probe)),
                 Admission::NoneUntil(_) | Admission::NoneWhileProbing => return,
             };
@@ -51,7 +51,7 @@ impl Intake {
             () = self.stop.cancelled() => None,
         };
         // The wait for slots may have been long.
-        if self.context.operator_pause.is_paused() {
+        if self.is_held() {
             return;
         }
         let (Some(mut slots), Some(input)) = (slots, self.root.input()) else { return };
@@ -63,6 +63,11 @@ impl Intake {
             let (feedback, stop) = (self.feedback.clone(), self.stop.clone());
             slots.send(Job::new(context, input, file, feedback, stop));
         }
+    }
+
+    /// Checks whether the operator or the window keeps the intake from sending.
+    pub(super) fn is_held(&mut self) -> bool {
+        self.window.is_closed(&self.context) || self.context.operator_pause.is_paused()
     }
 
     /// Tests unavailable storage with a file of its own, if no file is in flight.
@@ -92,6 +97,7 @@ impl Intake {
         if feedback.outcome.has_lost_name() {
             self.context.note_lost_name();
         }
+        self.sequence.on_outcome(&self.context, &feedback.path, &feedback.outcome);
         let path = feedback.path.clone();
         let seen_again = self.table.on_feedback(feedback, Instant::now());
         self.mark_succeeded(&path);

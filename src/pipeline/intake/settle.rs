@@ -206,6 +206,10 @@ impl SettleTable {
         matches!(self.entries.get(path), Some(Pending::InFlight(_)))
     }
 
+    pub fn is_waiting(&self, path: &Path) -> bool {
+        matches!(self.entries.get(path), Some(Pending::Waiting(_)))
+    }
+
     /// Removes a waiting path that is gone, or no longer belongs to the pipeline; returns whether the table
     /// had the path.
     pub fn remove(&mut self, path: &Path) -> bool {

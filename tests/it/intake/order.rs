@@ -77,16 +77,25 @@ pub(super) fn acknowledged(place: &TestDir) -> Vec<String> {
     published.map(|line| line["source"].as_str().unwrap().to_owned()).collect()
 }
 
-/// The status of the only pipeline, by the socket.
-pub(super) fn status(place: &TestDir) -> serde_json::Value {
+/// The answer of the socket to a GET, with its head.
+pub(super) fn get(place: &TestDir, path: &str) -> String {
     let socket = place.state().join("admin.sock");
     let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
-    write!(stream, "GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        .unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// The status of the only pipeline.
+pub(super) fn status(place: &TestDir) -> serde_json::Value {
+    let answer = get(place, "/api/v1/status");
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();
     serde_json::from_str::<serde_json::Value>(body).unwrap()["pipelines"][0].clone()
+}
+
+pub(super) fn metrics(place: &TestDir) -> String {
+    get(place, "/metrics")
 }
 
 /// Waits until this many files are acknowledged, for as long as their number grows.
