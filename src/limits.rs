@@ -118,7 +118,7 @@ pub const EXPECT_GRACE: Duration = Duration::from_mins(1);
 pub const WINDOW_CHECK_MIN: Duration = Duration::from_millis(50);
 /// Ready files of a pipeline with an `order`: the first ones of all that were found. Another scan finds the
 /// others, when these are sent.
-pub const ORDERED_FILES_MAX: usize = 32_768;
+pub const ORDERED_FILES_MAX: usize = 16_384;
 
 /// The first wait between two attempts at something; it doubles up to the maximum.
 pub const BACKOFF: Duration = Duration::from_secs(1);

@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn only_configured_hooks_are_notified() {
         let (queue, _) = queue_of(0);
-        let queues = HookQueues { published: None, failed: Some(queue.clone()) };
+        let queues = HookQueues { published: None, failed: Some(queue.clone()), overdue: None };
         for outcome in [OutcomeKind::Published, OutcomeKind::Skipped, OutcomeKind::Quarantined] {
             queues.notify(outcome, outcome.as_str());
         }

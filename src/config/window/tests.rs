@@ -52,7 +52,7 @@ fn assert_predicted(text: &str, rules: &str, from: &str, to: &str) {
         if !was_open {
             assert!(is_open(until), "{text} at {now}: does not open at {until}");
         }
-        now += SignedDuration::from_mins(7);
+        now += SignedDuration::from_mins(47);
     }
 }
 

@@ -43,9 +43,9 @@ impl ReadyFiles {
         }
         let is_large = is_large(settled.metadata.identity.size);
         if is_large {
-            self.large.push_back(settled)
+            self.large.push_back(settled);
         } else {
-            self.small.push_back(settled)
+            self.small.push_back(settled);
         }
         None
     }

@@ -183,8 +183,8 @@ fn a_file_that_comes_later_passes_those_after_it() {
 #[test]
 fn more_files_than_an_order_holds_are_acknowledged_in_order_with_bounded_memory() {
     /// More than are held, and few enough to be processed here.
-    const SHORT: usize = 40_000;
-    const MOST_MIB: u64 = 96;
+    const SHORT: usize = 20_000;
+    const MOST_MIB: u64 = 80;
     let name = "more_files_than_an_order_holds_are_acknowledged_in_order_with_bounded_memory";
     let count = prove::count(SHORT);
     let order = std::env::var("PROVE_ORDER").unwrap_or_else(|_| "name".to_owned());
