@@ -165,8 +165,8 @@ impl Wiring {
                 SmallResult::Transformed(transformed) => to_write.send(transformed),
                 SmallResult::Grown(claimed) => to_large.send(Streamed::Grown(claimed)),
             };
-            // A program may run for long, and the next file need not wait for it.
-            let handoff = if runs_programs {
+            // A program may run for long, and so may a thread of a low priority: the next file need not wait.
+            let handoff = if runs_programs || niceness > 0 {
                 Handoff::Singly
             } else {
                 Handoff::Together { threads: share.workers as usize }
