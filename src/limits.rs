@@ -112,6 +112,13 @@ pub const PROBE_BYTES: usize = 64 * 1024;
 /// Paths looked at in one round of the intake, and ready files that wait there to be sent.
 pub const LOOKS_PER_TURN_MAX: usize = 256;
 pub const READY_FILES_MAX: usize = 1024;
+/// A pipeline is not reported as overdue (`expect`) earlier than this after the start.
+pub const EXPECT_GRACE: Duration = Duration::from_mins(1);
+/// The shortest time between two looks at the clock for a pipeline's `window`.
+pub const WINDOW_CHECK_MIN: Duration = Duration::from_millis(50);
+/// Ready files of a pipeline with an `order`: the first ones of all that were found. Another scan finds the
+/// others, when these are sent.
+pub const ORDERED_FILES_MAX: usize = 16_384;
 
 /// The first wait between two attempts at something; it doubles up to the maximum.
 pub const BACKOFF: Duration = Duration::from_secs(1);

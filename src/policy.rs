@@ -116,6 +116,8 @@ words! {
         OnPublished = "on_published",
         /// Files went to quarantine.
         OnFailed = "on_failed",
+        /// No file came to a pipeline for as long as `expect` states.
+        OnOverdue = "on_overdue",
         /// The drain is over, and the process is about to end.
         OnDrained = "on_drained",
     }
@@ -166,6 +168,22 @@ words! {
         Ignore = "ignore",
         /// They are files like any other.
         Take = "take",
+    }
+}
+
+words! {
+    /// The order in which files that are ready begin.
+    Order {
+        /// As they were found; small files overtake large ones.
+        None = "none",
+        /// By the path below the input, compared byte by byte.
+        Name = "name",
+        /// The one that was modified first.
+        Oldest = "oldest",
+        /// The one that was modified last.
+        Newest = "newest",
+        Smallest = "smallest",
+        Largest = "largest",
     }
 }
 

@@ -144,9 +144,12 @@ pub fn pause_of(PipelineAnswer { status, .. }: &PipelineAnswer) -> Option<String
         let since = since(&pause.since);
         return Some(format!("PAUSED by the operator{since}: `tidemill resume` resumes it"));
     }
-    let PauseStatus { since: time, detail, .. } = status.pause(PauseReason::Storage)?;
-    let detail = detail.as_deref().unwrap_or_default();
-    Some(format!("PAUSED by storage{}, resumes automatically: {detail}", since(time)))
+    if let Some(PauseStatus { since: time, detail, .. }) = status.pause(PauseReason::Storage) {
+        let detail = detail.as_deref().unwrap_or_default();
+        return Some(format!("PAUSED by storage{}, resumes automatically: {detail}", since(time)));
+    }
+    let PauseStatus { since: time, detail, .. } = status.pause(PauseReason::Window)?;
+    Some(format!("PAUSED{}: {}", since(time), detail.as_deref().unwrap_or_default()))
 }
 
 /// The reason for which the service takes no files of this pipeline now, if there is one.
@@ -252,6 +255,13 @@ recent failures:
         assert_eq!(
             pause_of(&storage).as_deref(),
             Some("PAUSED by storage since 2026-01-31T08:00:00Z, resumes automatically: no space")
+        );
+        let window = answer(
+            json!({"paused": [{"reason": "window", "since": "2026-01-31T06:00:00Z", "detail": "window opens 22:00"}]}),
+        );
+        assert_eq!(
+            pause_of(&window).as_deref(),
+            Some("PAUSED since 2026-01-31T06:00:00Z: window opens 22:00")
         );
         status.phase = ProcessPhase::Draining;
         assert_eq!(state(&status), "DRAINING");

@@ -1,5 +1,7 @@
 //! `tidemill ps`: the services that run on this machine.
 
+use std::borrow::Cow;
+
 use super::{
     client::Client,
     format::state,
@@ -11,7 +13,7 @@ use super::{
 use crate::{
     api::StatusAnswer,
     error::Exit,
-    observe::{display_path, units::span},
+    observe::{PauseReason, PipelineStatus, display_path, units::span},
 };
 
 /// One service in the words of the table.
@@ -53,13 +55,20 @@ fn row(service: &Service) -> Row {
         Ok(status) => {
             state(&status).clone_into(&mut row.state);
             row.uptime = span(status.uptime_seconds);
-            let names: Vec<_> = status.pipelines.iter().map(|one| &*one.status.name).collect();
+            let names: Vec<_> = status.pipelines.iter().map(|one| name(&one.status)).collect();
             row.pipelines = names.join(",");
         }
         // Without an admin socket, as with `--once`.
         Err(_) => "running".clone_into(&mut row.state),
     }
     row
+}
+
+/// The name of a pipeline, and when its window opens if that is closed.
+fn name(pipeline: &PipelineStatus) -> Cow<'_, str> {
+    let window = pipeline.pause(PauseReason::Window).and_then(|pause| pause.detail.as_ref());
+    let name = &*pipeline.name;
+    window.map_or(Cow::from(name), |opens| format!("{name} ({opens})").into())
 }
 
 /// The rows below a heading, in columns as wide as needed.

@@ -58,6 +58,8 @@ pub enum ValueKind {
     Text,
     /// Up to `u32::MAX`.
     Number,
+    /// A number that may be negative.
+    Signed,
     /// Up to `i64::MAX`, TOML's largest.
     Large,
     /// From 0 to 1.
@@ -80,7 +82,7 @@ impl ValueKind {
     pub const fn words(self) -> &'static str {
         match self {
             Self::Text => "a string",
-            Self::Number | Self::Large => "a whole number",
+            Self::Number | Self::Signed | Self::Large => "a whole number",
             Self::Boolean => "`true` or `false`",
             Self::Texts => "a list of strings",
             Self::Numbers => "a list of whole numbers",
@@ -97,6 +99,7 @@ impl ValueKind {
         match self {
             Self::Text => format!("strings are in quotes: `{key} = \"…\"`"),
             Self::Number => format!("write `{key} = 3`, or another from 1 to {}", u32::MAX),
+            Self::Signed => format!("write `{key} = 5`, or `{key} = -5`"),
             Self::Large => format!("write `{key} = 100`, or another from 1 to {}", i64::MAX),
             Self::Boolean => format!("write `{key} = true`, without quotes"),
             Self::Texts => format!("write `{key} = [\"*.log\"]`"),
@@ -211,6 +214,7 @@ written! {
     String, Text, &'static str, str::to_owned, |text| format!("{text:?}");
     PathBuf, Text, &'static str, PathBuf::from, |path| format!("\"{}\"", path.display());
     u32, Number, u32, |number| number, u32::to_string;
+    i32, Signed, i32, |number| number, i32::to_string;
     u64, Large, u64, |number| number, u64::to_string;
     f64, Share, f64, |number| number, f64::to_string;
     bool, Boolean, bool, |boolean| boolean, bool::to_string;

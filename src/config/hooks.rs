@@ -15,6 +15,7 @@ pub struct Hooks {
     pub on_start: Option<Hook>,
     pub on_published: Option<Hook>,
     pub on_failed: Option<Hook>,
+    pub on_overdue: Option<Hook>,
     pub on_drained: Option<Hook>,
     /// The keys that follow from their kinds.
     pub keys: HooksKeys,
@@ -42,6 +43,7 @@ impl Hooks {
             HookKind::OnStart => self.on_start.as_ref(),
             HookKind::OnPublished => self.on_published.as_ref(),
             HookKind::OnFailed => self.on_failed.as_ref(),
+            HookKind::OnOverdue => self.on_overdue.as_ref(),
             HookKind::OnDrained => self.on_drained.as_ref(),
         }
     }
@@ -49,11 +51,13 @@ impl Hooks {
 
 impl Resolver {
     pub(super) fn hooks(&mut self, mut file: RawHooks, options: &HooksOptions) -> Hooks {
-        let HooksEntries { on_start, on_published, on_failed, on_drained } = file.entries(options);
+        let HooksEntries { on_start, on_published, on_failed, on_overdue, on_drained } =
+            file.entries(options);
         Hooks {
             on_start: self.hook(on_start),
             on_published: self.hook(on_published),
             on_failed: self.hook(on_failed),
+            on_overdue: self.hook(on_overdue),
             on_drained: self.hook(on_drained),
             keys: file.values(options, self),
         }

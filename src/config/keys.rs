@@ -10,13 +10,17 @@ use toml::Spanned;
 use super::{
     declare::{LocatedText, RawHook, ValueKind},
     durations::{Age, Delay, Period, QuietTime},
-    kinds::{Boolean, Count, ExitCodes, MemoryLimit, Optional, Size, Suffix, Threads, Word},
+    kinds::{
+        Boolean, Count, ExitCodes, MemoryLimit, Optional, Priority, Size, Suffix, Threads, Word,
+    },
     table::table,
+    window::{WeeklyWindows, ZoneName},
 };
 use crate::{
     limits,
     policy::{
-        Checksum, Durability, HardLinks, LogFormat, OnExists, Owners, Sandbox, TemporaryNames,
+        Checksum, Durability, HardLinks, LogFormat, OnExists, Order, Owners, Sandbox,
+        TemporaryNames,
     },
 };
 
@@ -100,6 +104,7 @@ table! {
         on_start: RawHook, "Run when the service is ready";
         on_published: RawHook, "Run for published outputs";
         on_failed: RawHook, "Run for quarantined files";
+        on_overdue: RawHook, "Run when no file came for as long as `expect` states";
         on_drained: RawHook, "Run when the service is about to exit";
     }
     values HooksKeys, #[expect(clippy::struct_field_names, reason = "the names of the keys")] HooksByHand {
@@ -209,6 +214,24 @@ table! {
         min_age: Delay = "0s",
             "Process a file only once it was last modified this long ago",
             "the age of the last modification";
+        order: Word<Order> = "none", ["--order" long, value_name = "ORDER"],
+            "Which of the files that are ready begins first: none (as found, small ones first), name, oldest, newest, smallest, largest",
+            "which of the files that are ready begins first: `\"none\"` (as found, small ones overtake large ones), `\"name\"` (the path below the input, byte by byte), `\"oldest\"` and `\"newest\"` (by modification), `\"smallest\"`, `\"largest\"`; see *Order*";
+        in_order: Boolean = false, ["--in-order" long, num_args = 0, default_missing_value = "true"],
+            "Begin a file only after the acknowledgement of the one before it, in the `order`; a failed one holds the rest",
+            "one file at a time, in the `order` (by name if that is `\"none\"`): the next one begins after the acknowledgement of the one before it, and a file that failed holds those after it until it succeeds or is quarantined; see *Order*";
+        expect: Optional<Period>, ["--expect" long, value_name = "DURATION"],
+            "Report the pipeline as overdue when no file came for this long",
+            "when no file came for this long, the pipeline is overdue: a log line, `tidemill_overdue` and the hook `on_overdue`, once until a file comes";
+        window: Optional<WeeklyWindows>, ["--window" long, value_name = "WINDOW"],
+            "Take files only in these hours, such as 22:00-06:00 Mon-Fri; not with --once",
+            "the hours in which files are taken: `\"22:00-06:00\"`, `\"22:00-06:00 Mon-Fri\"` (the days on which it opens), `\"20:00-06:00 Mon-Fri; 00:00-24:00 Sat,Sun\"`; see *Windows*";
+        time_zone: ZoneName = "local", ["--time-zone" long, value_name = "ZONE"],
+            "The time zone of the windows: local, UTC, or a name such as Europe/Berlin",
+            "of `window`: `\"local\"` (the machine's), `\"UTC\"`, or a name such as `\"Europe/Berlin\"`";
+        priority: Priority = 0,
+            "The share of the processors, from -10 to 10, where several pipelines need them",
+            "from -10 to 10: where several pipelines need the processors, one of a higher priority gets more of them, up to 14 times as much; none is left without. See *Priority*";
         marker: Optional<Suffix>,
             "Process a file only once a file of its name and this suffix, such as `.done`, exists",
             "with `\".done\"`, a file is picked up once `NAME.done` exists and is not older than the file";

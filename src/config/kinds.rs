@@ -135,6 +135,33 @@ where
     }
 }
 
+/// From -10 to 10.
+#[derive(Debug)]
+pub struct Priority;
+
+impl Kind for Priority {
+    type Written = i32;
+    type Value = i32;
+    const NAME: &'static str = "number";
+    const REFUSED: Option<&'static str> = Some("11");
+    const EXAMPLES: [&'static str; 2] = ["5", "-5"];
+
+    fn parse(written: &i32) -> Result<i32, Refusal> {
+        if (-10..=10).contains(written) {
+            return Ok(*written);
+        }
+        refused(format!("{written} is not a priority"), "a priority is a number from -10 to 10")
+    }
+
+    fn show(value: &i32) -> Option<i32> {
+        Some(*value)
+    }
+
+    fn unset() -> i32 {
+        0
+    }
+}
+
 /// A number of threads: without one, that of the processors.
 #[derive(Debug)]
 pub struct Threads;

@@ -18,6 +18,7 @@ mod render;
 mod table;
 mod temporary;
 mod validate;
+mod window;
 
 use std::{
     net::SocketAddr,
@@ -46,6 +47,7 @@ pub use memory::Memory;
 pub use reference::{manual, tables};
 pub use temporary::{temporary_name, temporary_patterns};
 pub use validate::real_path;
+pub use window::{WindowState, Windows, Zone};
 
 /// The options of `tidemill run`, as they were given.
 #[derive(Clone, Debug, Default, clap::Args)]

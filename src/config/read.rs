@@ -90,6 +90,7 @@ fn fits(kind: ValueKind, value: &DeValue<'_>) -> bool {
     match (kind, value) {
         (ValueKind::Text, value) => value.is_str(),
         (ValueKind::Number, DeValue::Integer(number)) => whole::<u32>(number),
+        (ValueKind::Signed, DeValue::Integer(number)) => signed::<i32>(number),
         (ValueKind::Large, DeValue::Integer(number)) => whole::<i64>(number),
         (ValueKind::Boolean, value) => value.is_bool(),
         (ValueKind::Texts, DeValue::Array(all)) => strings(all),
@@ -118,9 +119,13 @@ fn share(number: &str) -> bool {
 }
 
 /// Whether a number is not negative and within the type.
-fn whole<T: TryFrom<i64>>(number: &DeInteger<'_>) -> bool {
+fn signed<T: TryFrom<i64>>(number: &DeInteger<'_>) -> bool {
     let number = i64::from_str_radix(number.as_str(), number.radix());
-    number.is_ok_and(|number| number >= 0 && T::try_from(number).is_ok())
+    number.is_ok_and(|number| T::try_from(number).is_ok())
+}
+
+fn whole<T: TryFrom<i64>>(number: &DeInteger<'_>) -> bool {
+    !number.as_str().starts_with('-') && signed::<T>(number)
 }
 
 /// What to write in place of a key that does not exist here.

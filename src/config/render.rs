@@ -92,6 +92,7 @@ impl From<&Config> for RawFile {
                     on_start: hook(&config.hooks.on_start),
                     on_published: hook(&config.hooks.on_published),
                     on_failed: hook(&config.hooks.on_failed),
+                    on_overdue: hook(&config.hooks.on_overdue),
                     on_drained: hook(&config.hooks.on_drained),
                 },
             ),
@@ -132,8 +133,9 @@ impl Config {
     pub fn redacted(&self) -> (String, String) {
         let file = || {
             let mut file = RawFile::from(self);
-            let RawHooks { on_start, on_published, on_failed, on_drained, .. } = &mut file.hooks;
-            let hooks = [on_start, on_published, on_failed, on_drained];
+            let RawHooks { on_start, on_published, on_failed, on_overdue, on_drained, .. } =
+                &mut file.hooks;
+            let hooks = [on_start, on_published, on_failed, on_overdue, on_drained];
             hooks.into_iter().flatten().for_each(|hook| redact_hook(hook.get_mut()));
             file.exec.values_mut().for_each(|program| redact_program(program.get_mut()));
             let endpoint = file.otlp.as_mut().and_then(|otlp| otlp.get_mut().endpoint.as_mut());

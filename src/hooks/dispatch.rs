@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use tidemill_lifecycle::{Lifecycle, Phase};
 use tokio::{net::UnixStream, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -105,7 +106,8 @@ impl HookService {
             is_configured.then(|| Queue::new(Arc::new(HookMeter::new(kind.as_str()))))
         };
         let (published, failed) = (queue(HookKind::OnPublished), queue(HookKind::OnFailed));
-        Self { runner, hooks, queues: HookQueues { published, failed } }
+        let overdue = queue(HookKind::OnOverdue);
+        Self { runner, hooks, queues: HookQueues { published, failed, overdue } }
     }
 
     /// Returns a listener that fills the queues.
@@ -175,17 +177,13 @@ impl HookService {
             status,
             "hook runner exited, hooks disabled until restart"
         );
-        tokio::join!(
-            drop_queued(queues.published.as_ref(), closing),
-            drop_queued(queues.failed.as_ref(), closing)
-        );
+        join_all(queues.iter().map(|queue| drop_queued(queue, closing))).await;
         Ok(())
     }
 }
 
 /// Counts the notifications that no runner can deliver.
-async fn drop_queued(queue: Option<&Queue>, closing: &CancellationToken) {
-    let Some(queue) = queue else { return };
+async fn drop_queued(queue: &Queue, closing: &CancellationToken) {
     while let Some(lines) = queue.next(usize::MAX, Duration::ZERO, closing).await {
         queue.meter().dropped(lines.len() as u64);
     }
@@ -215,13 +213,14 @@ impl OutcomeFeeds<'_> {
         };
         let published = self.feed(HookKind::OnPublished, queues.published.as_ref());
         let failed = self.feed(HookKind::OnFailed, queues.failed.as_ref());
+        let overdue = self.feed(HookKind::OnOverdue, queues.overdue.as_ref());
         let closing = self.closing.cancelled();
-        let fed = async { tokio::join!(start, published, failed, closing) };
+        let fed = async { tokio::join!(start, published, failed, overdue, closing) };
         tokio::select! {
             _ = fed => {}
             () = cut.cancelled() => {}
         }
-        for queue in [&queues.published, &queues.failed].into_iter().flatten() {
+        for queue in queues.iter() {
             let (hook, dropped) = (queue.meter().name(), queue.abandon());
             if dropped > 0 {
                 tracing::warn!(

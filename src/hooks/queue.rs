@@ -122,6 +122,14 @@ impl Queue {
 pub struct HookQueues {
     pub published: Option<Queue>,
     pub failed: Option<Queue>,
+    /// Of pipelines to which no file came.
+    pub overdue: Option<Queue>,
+}
+
+impl HookQueues {
+    pub fn iter(&self) -> impl Iterator<Item = &Queue> {
+        [&self.published, &self.failed, &self.overdue].into_iter().flatten()
+    }
 }
 
 impl Listener for HookQueues {
@@ -132,6 +140,12 @@ impl Listener for HookQueues {
             OutcomeKind::Skipped | OutcomeKind::Deferred => return,
         };
         if let Some(queue) = queue {
+            queue.push(line.to_owned());
+        }
+    }
+
+    fn notify_overdue(&self, line: &str) {
+        if let Some(queue) = &self.overdue {
             queue.push(line.to_owned());
         }
     }
@@ -193,7 +207,7 @@ mod tests {
     #[test]
     fn only_configured_hooks_are_notified() {
         let (queue, _) = queue_of(0);
-        let queues = HookQueues { published: None, failed: Some(queue.clone()) };
+        let queues = HookQueues { published: None, failed: Some(queue.clone()), overdue: None };
         for outcome in [OutcomeKind::Published, OutcomeKind::Skipped, OutcomeKind::Quarantined] {
             queues.notify(outcome, outcome.as_str());
         }

@@ -60,6 +60,7 @@ conformance! {
     a_reason_is_set_and_cleared_unless_recovery_needs_the_record
     only_the_oldest_records_of_a_path_are_removed_and_numbers_are_not_given_again
     a_removal_leaves_what_recovery_needs_and_other_pipelines
+    the_first_and_the_last_record_of_a_pipeline_have_their_times
 }
 
 fn identity(inode: u64) -> Fingerprint {
@@ -351,6 +352,19 @@ fn look_ups_by_inode_and_output_find_the_newest_published(bench: &impl Bench) {
     let of_output = |path: &str| ledger.latest_for_output(pipeline, path.as_ref());
     assert_eq!(of_output("a.zst").expect("look up"), Some(other));
     assert_eq!(of_output("b.zst").expect("look up"), None);
+}
+
+fn the_first_and_the_last_record_of_a_pipeline_have_their_times(bench: &impl Bench) {
+    let ledger = bench.open();
+    let pipeline = pipeline(&*ledger);
+    assert_eq!(ledger.last_record_ns(pipeline).expect("look up"), None);
+    for at_ns in [3, 9, 7] {
+        let record = record(&*ledger, pipeline, Path::new("a"), State::Done);
+        ledger.append(&[Record { at_ns, ..record }], Flush::Now).expect("append");
+    }
+    let times = [ledger.first_record_ns(pipeline), ledger.last_record_ns(pipeline)];
+    assert_eq!(times.map(|time| time.expect("look up")), [Some(3), Some(7)]);
+    assert_eq!(ledger.last_record_ns(pipeline + 1).expect("look up"), None);
 }
 
 fn the_inodes_of_both_ends_of_a_pipeline_are_kept(bench: &impl Bench) {

@@ -225,6 +225,12 @@ impl Ledger for Memory {
         Ok(records.find(|record| record.pipeline == pipeline).map(|record| record.at_ns))
     }
 
+    fn last_record_ns(&self, pipeline: PipelineId) -> Result<Option<i64>> {
+        let tables = self.store.tables();
+        let mut records = tables.records.values().rev();
+        Ok(records.find(|record| record.pipeline == pipeline).map(|record| record.at_ns))
+    }
+
     fn unfinished(&self) -> Result<Vec<Record>> {
         let tables = self.store.tables();
         Ok(tables.records.values().filter(|record| record.state.is_unfinished()).cloned().collect())

@@ -305,6 +305,10 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     /// Returns the time of the pipeline's first record, in nanoseconds since the epoch. Slow.
     fn first_record_ns(&self, pipeline: PipelineId) -> Result<Option<i64>>;
 
+    /// Returns the time of the pipeline's newest record, in nanoseconds since the epoch. Slow if those of other
+    /// pipelines follow it.
+    fn last_record_ns(&self, pipeline: PipelineId) -> Result<Option<i64>>;
+
     /// Returns the records that recovery must finish, oldest first.
     fn unfinished(&self) -> Result<Vec<Record>>;
 

@@ -20,40 +20,14 @@ use super::{
     liveness::{Heartbeats, Liveness},
     outcome_stream::OutcomeStream,
     outcomes::{OutcomeMeter, add},
+    pauses::{Pause, PauseMeter},
     pending::{OldestPending, PendingMeter},
     prometheus as names,
     stage_meter::StageMeter,
-    status::{PauseReason, PauseStatus, PipelineStatus},
+    status::{PauseReason, PipelineStatus},
     sync_kind::{SYNCS, SyncKind},
 };
-use crate::{outcome::OutcomeKind, reason::ReasonCode, stage::Stage, sync::Mutex};
-
-/// Side of a pipeline whose storage is unavailable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pause {
-    /// The input is unavailable.
-    Input,
-    /// Storage on the output's side failed.
-    Output,
-}
-
-/// Reasons of a pause, one for each side: one may be available again before the other.
-#[derive(Debug, Default)]
-struct PauseReasons {
-    input: Option<String>,
-    output: Option<String>,
-    /// The start of the pause; none while both sides are available.
-    since: Option<jiff::Timestamp>,
-}
-
-impl PauseReasons {
-    /// Joins the reasons.
-    fn text(&self) -> Option<String> {
-        let reasons: Vec<&str> =
-            [&self.input, &self.output].into_iter().flatten().map(String::as_str).collect();
-        (!reasons.is_empty()).then(|| reasons.join("; "))
-    }
-}
+use crate::{outcome::OutcomeKind, reason::ReasonCode, stage::Stage};
 
 /// The meter of one pipeline.
 #[derive(Debug)]
@@ -70,9 +44,8 @@ pub struct PipelineMeter {
     quarantined: HashMap<ReasonCode, Counter>,
     pending: PendingMeter,
     in_flight: (Gauge, InFlight),
-    paused_by_storage: (Gauge, Mutex<PauseReasons>),
-    /// When an operator paused the intake; none while it is not.
-    paused_by_operator: (Gauge, Mutex<Option<jiff::Timestamp>>),
+    pauses: PauseMeter,
+    overdue: Gauge,
     /// Number of looks that skipped a file because other transforms have processed it.
     other_transforms: AtomicU64,
     /// Compressed sources that were compressed again.
@@ -87,7 +60,7 @@ impl PipelineMeter {
         let label = || metrics::SharedString::from(name.to_string());
         let counter = |metric| metrics::counter!(metric, "pipeline" => label());
         let gauge = |metric| metrics::gauge!(metric, "pipeline" => label());
-        let pause = |reason: &'static str| metrics::gauge!(names::PAUSED, "pipeline" => label(), "reason" => reason);
+        let pause = |reason: PauseReason| metrics::gauge!(names::PAUSED, "pipeline" => label(), "reason" => reason.as_str());
         let quarantined = |code: ReasonCode| metrics::counter!(names::QUARANTINED, "pipeline" => label(), "reason" => code.as_str());
         let counted = |metric| (counter(metric), AtomicU64::new(0));
         let stage = |stage: Stage| {
@@ -109,8 +82,8 @@ impl PipelineMeter {
             quarantined: ReasonCode::ALL.iter().map(|code| (*code, quarantined(*code))).collect(),
             pending: PendingMeter::new(gauge(names::PENDING_FILES), gauge(names::PENDING_SECONDS)),
             in_flight: (gauge(names::IN_FLIGHT), InFlight::default()),
-            paused_by_storage: (pause("storage"), Mutex::default()),
-            paused_by_operator: (pause("operator"), Mutex::default()),
+            pauses: PauseMeter::new(pause),
+            overdue: gauge(names::OVERDUE),
             other_transforms: AtomicU64::new(0),
             recompressed: AtomicU64::new(0),
             heartbeats: Heartbeats::new(),
@@ -130,9 +103,8 @@ impl PipelineMeter {
             .chain(self.quarantined.values())
             .chain([&self.events])
             .for_each(|counter| counter.increment(0));
-        self.paused_by_storage.0.set(0.0);
-        self.paused_by_operator.0.set(0.0);
         self.in_flight.0.set(0.0);
+        self.overdue.set(0.0);
     }
 
     /// Returns the counts of its files by outcome.
@@ -282,7 +254,7 @@ impl PipelineMeter {
             silent: self.heartbeats.silent(),
             progress: self.heartbeats.progress(),
             in_flight: self.in_flight.1.totals().files,
-            is_paused: self.paused_by_storage().is_some(),
+            is_paused: self.pauses.storage().is_some(),
         }
     }
 
@@ -290,42 +262,33 @@ impl PipelineMeter {
     pub fn clear(&self) {
         self.paused(Pause::Input, None);
         self.paused(Pause::Output, None);
+        self.paused_by_window(None);
+        self.set_overdue(false);
         self.pending(0, 0, None);
     }
 
     /// Sets the reason of a pause on this side, or clears it.
     pub fn paused(&self, side: Pause, reason: Option<&str>) {
-        let mut reasons = self.paused_by_storage.1.lock();
-        let side_reason = match side {
-            Pause::Input => &mut reasons.input,
-            Pause::Output => &mut reasons.output,
-        };
-        *side_reason = reason.map(str::to_owned);
-        let is_paused = reasons.text().is_some();
-        reasons.since = is_paused.then(|| reasons.since.unwrap_or_else(jiff::Timestamp::now));
-        self.paused_by_storage.0.set(if is_paused { 1.0 } else { 0.0 });
-    }
-
-    fn paused_by_storage(&self) -> Option<PauseStatus> {
-        let reasons = self.paused_by_storage.1.lock();
-        let since = format!("{:.0}", reasons.since?);
-        Some(PauseStatus { reason: PauseReason::Storage, since, detail: reasons.text() })
+        self.pauses.set_storage(side, reason);
     }
 
     /// Records the operator's pause, or its end.
     pub fn set_paused_by_operator(&self, is_paused: bool) {
-        self.paused_by_operator.0.set(if is_paused { 1.0 } else { 0.0 });
-        *self.paused_by_operator.1.lock() = is_paused.then(jiff::Timestamp::now);
+        self.pauses.set_operator(is_paused);
     }
 
-    fn paused_by_operator(&self) -> Option<PauseStatus> {
-        let since = *self.paused_by_operator.1.lock();
-        let since = format!("{:.0}", since?);
-        Some(PauseStatus { reason: PauseReason::Operator, since, detail: None })
+    /// Records whether no file came in the expected time.
+    pub fn set_overdue(&self, is_overdue: bool) {
+        self.overdue.set(if is_overdue { 1.0 } else { 0.0 });
+    }
+
+    /// Records that all windows are closed, with the time at which the next one opens, or the end of that.
+    pub fn paused_by_window(&self, opens: Option<&str>) {
+        self.pauses.set_window(opens);
     }
 
     pub(super) fn is_paused_by_operator(&self) -> bool {
-        self.paused_by_operator().is_some()
+        self.pauses.operator().is_some()
     }
 
     #[must_use]
@@ -358,10 +321,7 @@ impl PipelineMeter {
             oldest_in_flight_seconds: in_flight.oldest.as_secs_f64(),
             queued: in_flight.queued,
             lanes_busy: in_flight.in_lanes,
-            paused: [self.paused_by_operator(), self.paused_by_storage()]
-                .into_iter()
-                .flatten()
-                .collect(),
+            paused: self.pauses.all(),
         }
     }
 }

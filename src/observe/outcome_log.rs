@@ -19,6 +19,9 @@ use crate::{
 pub trait Listener: Send + std::fmt::Debug {
     /// Receives a line without its line end, and its outcome.
     fn notify(&self, outcome: OutcomeKind, line: &str);
+
+    /// Receives the line of a pipeline to which no file came in its expected time.
+    fn notify_overdue(&self, _line: &str) {}
 }
 
 /// The open file and the listener, if configured. Dropping it closes the file; every appended line is
@@ -107,6 +110,13 @@ impl OutcomeLog {
             self.deferred.push(event);
         }
         has_room
+    }
+
+    /// Sends the listener the line of a pipeline that is overdue. It is no outcome: the file has no such line.
+    pub fn notify_overdue(&self, line: &str) {
+        if let Some(listener) = &self.listener {
+            listener.notify_overdue(line);
+        }
     }
 
     /// Returns the number of deferred lines.

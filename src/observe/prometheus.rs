@@ -53,7 +53,8 @@ specs! {
     PENDING_FILES = Gauge "tidemill_pending_files" ["pipeline"] "Discovered files that are not in flight.";
     PENDING_SECONDS = Gauge "tidemill_oldest_pending_seconds" ["pipeline"] "Age of the oldest pending file, in seconds.";
     IN_FLIGHT = Gauge "tidemill_in_flight_files" ["pipeline"] "Files in flight, between settle and their outcome.";
-    PAUSED = Gauge "tidemill_paused" ["pipeline", "reason"] "1 while the intake is paused: by the operator, or because storage is unavailable.";
+    PAUSED = Gauge "tidemill_paused" ["pipeline", "reason"] "1 while the intake is paused: by the operator, because storage is unavailable, or outside its window.";
+    OVERDUE = Gauge "tidemill_overdue" ["pipeline"] "1 while no file has come for as long as `expect` states.";
     LAST_PUBLISHED = Gauge "tidemill_last_published_timestamp_seconds" ["pipeline"] "Time of the last acknowledged output, in seconds since the epoch.";
     PROGRAM_RUNS = Counter "tidemill_program_runs_total" ["pipeline", "program", "outcome"] "Runs of a user's program (`exec`) by outcome.";
     EXPIRED_FILES = Counter "tidemill_expired_files_total" ["pipeline", "kind"] "Files that a retention removed, by place: archive or quarantine.";

@@ -69,7 +69,7 @@ pub struct PauseStatus {
     pub reason: PauseReason,
     /// RFC 3339, UTC.
     pub since: String,
-    /// The error, if storage is unavailable.
+    /// The error, if storage is unavailable; when the next window opens, if all are closed.
     pub detail: Option<String>,
 }
 
@@ -84,6 +84,10 @@ impl std::fmt::Display for PauseStatus {
                 write!(f, "paused by storage since {since}, resumes automatically")?;
                 detail.iter().try_for_each(|detail| write!(f, ": {detail}"))
             }
+            PauseReason::Window => {
+                write!(f, "outside its window since {since}")?;
+                detail.iter().try_for_each(|detail| write!(f, ": {detail}"))
+            }
         }
     }
 }
@@ -95,6 +99,19 @@ pub enum PauseReason {
     Operator,
     /// Storage is unavailable; the pipeline resumes automatically.
     Storage,
+    /// Its windows are closed; it resumes when the next one opens.
+    Window,
+}
+
+impl PauseReason {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Storage => "storage",
+            Self::Window => "window",
+        }
+    }
 }
 
 impl PipelineStatus {
@@ -204,7 +221,8 @@ impl Status {
         })
     }
 
-    /// Returns the reason if the service is not ready: a phase other than READY, or a paused pipeline.
+    /// Returns the reason if the service is not ready: a phase other than READY, or a paused pipeline. One
+    /// outside its window does what its configuration asks for.
     #[must_use]
     pub fn not_ready(&self) -> Option<String> {
         if self.phase != ProcessPhase::Ready {
@@ -215,12 +233,13 @@ impl Status {
         }
         self.pipelines.iter().find_map(|pipeline| {
             let name = &pipeline.name;
-            let pause = pipeline.paused.first()?;
-            Some(match (pause.reason, &pause.detail) {
-                (PauseReason::Operator, _) => format!("pipeline {name}: paused by the operator"),
-                (PauseReason::Storage, detail) => {
-                    format!("pipeline {name} pauses: {}", detail.as_deref().unwrap_or_default())
+            pipeline.paused.iter().find_map(|pause| match pause.reason {
+                PauseReason::Operator => Some(format!("pipeline {name}: paused by the operator")),
+                PauseReason::Storage => {
+                    let detail = pause.detail.as_deref().unwrap_or_default();
+                    Some(format!("pipeline {name} pauses: {detail}"))
                 }
+                PauseReason::Window => None,
             })
         })
     }

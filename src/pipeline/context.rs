@@ -60,6 +60,8 @@ pub struct Context {
     /// Whether the kernel denied a look for a file's writers.
     writers_denied: AtomicBool,
     lost_names: AtomicU64,
+    /// Files that were claimed for the first time.
+    arrivals: AtomicU64,
     /// The successions of the input's names, if sources are kept.
     pub successions: Option<Arc<Successions>>,
     first_output_ns: OnceLock<i64>,
@@ -114,6 +116,7 @@ impl Context {
             noted_input: Mutex::default(),
             writers_denied: AtomicBool::new(false),
             lost_names: AtomicU64::new(0),
+            arrivals: AtomicU64::new(0),
             successions,
             first_output_ns: OnceLock::new(),
         }
@@ -206,6 +209,17 @@ impl Context {
     #[must_use]
     pub fn lost_names(&self) -> u64 {
         self.lost_names.load(Ordering::Relaxed)
+    }
+
+    /// Counts a file that came: it is finished by its producer, and no record says that it was processed.
+    pub fn note_arrival(&self) {
+        self.arrivals.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the number of files that came since this pipeline began.
+    #[must_use]
+    pub fn arrivals(&self) -> u64 {
+        self.arrivals.load(Ordering::Relaxed)
     }
 
     /// Returns the full path of a source, for messages.

@@ -25,6 +25,7 @@ use super::{
     heartbeat::with_heartbeat,
     intake::{self, Intake, IntakeSummary},
     operator_pause::OperatorPause,
+    priority::Peers,
     wiring::{Stages, Wiring},
 };
 use crate::{source::event_queue::EventQueue, sync::Mutex};
@@ -159,28 +160,28 @@ impl Intakes {
         self.0.running.lock()
     }
 
-    /// Starts a waiting thread for each context. `pipelines` is the number of pipelines after the
-    /// start, including those that continue: the limits are divided among them. An error ends the new
+    /// Starts a waiting thread for each context. `peers` are the pipelines after the start, including those that
+    /// continue: the limits are divided among them. An error ends the new
     /// threads. Fails after the end of all pipelines.
     pub fn prepare(
         &self,
         contexts: Vec<Arc<Context>>,
-        pipelines: usize,
+        peers: Peers,
     ) -> io::Result<PreparedIntakes> {
-        let prepared = contexts.into_iter().map(|context| self.spawn(context, pipelines));
+        let prepared = contexts.into_iter().map(|context| self.spawn(context, peers));
         prepared.collect::<io::Result<_>>().map(PreparedIntakes)
     }
 
     fn spawn(
         &self,
         context: Arc<Context>,
-        pipelines: usize,
+        peers: Peers,
     ) -> io::Result<(RunningIntake, StartSignal)> {
         let Inner { once, wiring, alive, .. } = &*self.0;
         let Some(alive) = alive.upgrade() else {
             return Err(io::Error::other("the pipelines have ended"));
         };
-        let Stages { outlet, threads: stages } = wiring.start(&context, pipelines, &alive)?;
+        let Stages { outlet, threads: stages } = wiring.start(&context, peers, &alive)?;
         let stop = self.0.stop.child_token();
         let (watching, ended) = (CancellationToken::new(), CancellationToken::new());
         let (events, wake) = EventQueue::new();

@@ -70,11 +70,13 @@ mod heartbeat;
 mod intake_set;
 mod kernel_copy;
 mod output_hasher;
+mod priority;
 mod side_file;
 mod start;
 mod stream_lane;
 mod wiring;
 
 pub use intake_set::{Intakes, NoSuchPipeline, PreparedIntakes};
+pub use priority::Peers;
 pub use start::{Control, DrainSummary, PipelineInputs, Pipelines};
 pub use wiring::CHANNELS;

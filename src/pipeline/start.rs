@@ -13,6 +13,7 @@ use super::{
     halt::Halt,
     intake_set::{Intakes, NoSuchPipeline, SharedParts},
     operator_pause::OperatorPause,
+    priority::Peers,
     wiring::Wiring,
 };
 use crate::{config::Limits, observe::Observer};
@@ -23,6 +24,7 @@ pub struct PipelineInputs {
     pub contexts: Vec<Arc<Context>>,
     /// The pauses of the pipelines that begin later, through [`Intakes`].
     pub late: Vec<OperatorPause>,
+    pub peers: Peers,
     pub limits: Limits,
     pub once: bool,
     pub observer: Arc<Observer>,
@@ -67,7 +69,7 @@ pub struct DrainSummary {
 impl Pipelines {
     /// Starts every thread. An error ends the threads that were started.
     pub fn start(inputs: PipelineInputs) -> io::Result<(Self, Control)> {
-        let PipelineInputs { contexts, late, limits, once, observer, runtime } = inputs;
+        let PipelineInputs { contexts, late, peers, limits, once, observer, runtime } = inputs;
         let (stop, cut, ended) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let halt = Halt::default();
@@ -91,9 +93,8 @@ impl Pipelines {
             panics: panics.clone(),
         };
         let intakes = Intakes::new(SharedParts { once, stop: stop.clone(), wiring }, &alive);
-        let count = contexts.len() + late.len();
         intakes.expect(late);
-        intakes.begin(intakes.prepare(contexts, count)?);
+        intakes.begin(intakes.prepare(contexts, peers)?);
         let pipelines = Self { intakes: intakes.clone(), panics, halt: halt.clone() };
         Ok((pipelines, Control { stop, cut, ended, halt, intakes }))
     }

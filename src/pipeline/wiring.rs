@@ -8,7 +8,6 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use rustix::{process::setpriority_process, thread::gettid};
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -19,6 +18,7 @@ use super::{
     context::Context,
     halt::Halt,
     job::{Claimed, DisposeRequest, Job, Loaded, Staged, Streamed, Transformed},
+    priority::{Peers, add_niceness},
     process::{
         claim::{Claim, NextStage, look_up_batch},
         read,
@@ -78,15 +78,16 @@ pub struct Stages {
 }
 
 impl Wiring {
-    /// Starts the stages of this pipeline, out of this number of pipelines. Its limits are an equal share, so that
+    /// Starts the stages of this pipeline, one of these. Its limits are an equal share, so that
     /// a stalled pipeline holds no other pipeline's share. An error ends the threads that were started.
     pub fn start(
         &self,
         context: &Arc<Context>,
-        pipelines: usize,
+        peers: Peers,
         alive: &Arc<DropGuard>,
     ) -> io::Result<Stages> {
-        let share = share(self.limits, pipelines);
+        let share = share(self.limits, peers.count);
+        let niceness = peers.niceness(context.config.keys.priority);
         let mut threads = Threads { alive: Arc::clone(alive), handles: Vec::new() };
         let channels = ChannelBuilder { observer: &self.observer };
         let (to_dispose, dispose_requests) = channels.build("dispose");
@@ -110,7 +111,7 @@ impl Wiring {
         )?;
         threads.start("dispose", move || disposer.run(&dispose_requests))?;
         let runs_programs = context.config.transforms.runs_programs();
-        let process = (share, runs_programs, &to_commit);
+        let process = (share, niceness, runs_programs, &to_commit);
         let outlet = self.start_process(&mut threads, &channels, &shared, process)?;
         Ok(Stages { outlet, threads: threads.handles })
     }
@@ -121,7 +122,7 @@ impl Wiring {
         threads: &mut Threads,
         channels: &ChannelBuilder<'_>,
         shared: &Shared,
-        (share, runs_programs, to_commit): (Share, bool, &Outlet<Staged>),
+        (share, niceness, runs_programs, to_commit): (Share, i32, bool, &Outlet<Staged>),
     ) -> io::Result<Outlet<Job>> {
         let (to_claim, settled) = channels.build("claim");
         let (to_read, claimed) = channels.build::<Claimed>("read");
@@ -164,13 +165,14 @@ impl Wiring {
                 SmallResult::Transformed(transformed) => to_write.send(transformed),
                 SmallResult::Grown(claimed) => to_large.send(Streamed::Grown(claimed)),
             };
-            // A program may run for long, and the next file need not wait for it.
-            let handoff = if runs_programs {
+            // A program may run for long, and so may a thread of a low priority: the next file need not wait.
+            let handoff = if runs_programs || niceness > 0 {
                 Handoff::Singly
             } else {
                 Handoff::Together { threads: share.workers as usize }
             };
             threads.start("transform", move || {
+                add_niceness(niceness);
                 channel::run(&shared, &loaded, &handoff, work, send);
             })?;
         }
@@ -182,7 +184,7 @@ impl Wiring {
                 channel::run(&shared, &transformed, &Handoff::Together { threads: 1 }, work, send);
             }
         })?;
-        start_lanes(threads, (&claim, &codecs), share.workers, &large, to_commit)?;
+        start_lanes(threads, (&claim, &codecs), (share.workers, niceness), &large, to_commit)?;
         Ok(to_claim)
     }
 }
@@ -232,7 +234,7 @@ impl ChannelBuilder<'_> {
 fn start_lanes(
     threads: &mut Threads,
     (claim, codecs): (&Claim, &Arc<Codecs>),
-    workers: u32,
+    (workers, niceness): (u32, i32),
     large: &Inlet<Streamed>,
     to_commit: &Outlet<Staged>,
 ) -> io::Result<()> {
@@ -253,8 +255,7 @@ fn start_lanes(
         };
         threads.start("large", move || {
             // Small files come first if both need a core; the lane's scoped threads inherit the value.
-            // Without the permission for it, both have the same priority.
-            setpriority_process(Some(gettid()), LARGE_NICENESS).ok();
+            add_niceness(LARGE_NICENESS + niceness);
             channel::run(
                 &shared,
                 &large,

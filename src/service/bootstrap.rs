@@ -32,7 +32,7 @@ use crate::{
 /// System files that are read: the process's own figures, the machine's boot (for the metrics and
 /// the ledger), the amount of dirty memory, the files that the C library reads before it allocates
 /// memory, and SQLite's source of random numbers.
-const SYSTEM_FILES: [&str; 8] = [
+const SYSTEM_FILES: [&str; 10] = [
     "/proc/self",
     "/proc/sys/kernel/random/boot_id",
     "/proc/stat",
@@ -41,6 +41,9 @@ const SYSTEM_FILES: [&str; 8] = [
     "/proc/sys/vm/overcommit_memory",
     "/sys/devices/system/cpu/online",
     "/dev/urandom",
+    // The time zones of `time_zone`, at a reload.
+    "/etc/localtime",
+    "/usr/share/zoneinfo",
 ];
 
 /// The sandbox in force. Kept until the exit.

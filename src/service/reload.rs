@@ -30,7 +30,7 @@ use crate::{
     config::{Config, Difference},
     http::{ApiState, ReloadRefused, Reloaded},
     observe::Pause,
-    pipeline::{Control, context::Context},
+    pipeline::{Control, Peers, context::Context},
 };
 
 /// Maximum number of requests that wait for the running reload.
@@ -153,10 +153,10 @@ impl Reloader {
         if !intakes.is_late(&name) {
             return;
         }
-        let count = config.pipelines.len();
+        let peers = Peers::of(&config);
         let started = opened.and_then(|context| {
             context.meter.clear();
-            intakes.begin(intakes.prepare(vec![context], count)?);
+            intakes.begin(intakes.prepare(vec![context], peers)?);
             Ok(())
         });
         match started {
@@ -182,7 +182,7 @@ impl Reloader {
         let intakes = self.control.intakes();
         let failed =
             |error: std::io::Error| ReloadError::new(ReloadErrorKind::Failed, error.to_string());
-        let prepared = intakes.prepare(contexts.clone(), new.pipelines.len());
+        let prepared = intakes.prepare(contexts.clone(), Peers::of(&new));
         let prepared = prepared.map_err(failed)?;
         // Nothing fails from here on (N1).
         let changed_or_removed = [difference.changed.as_slice(), &difference.removed].concat();

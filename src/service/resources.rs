@@ -34,7 +34,7 @@ use crate::{
     ledger::{self, Access, Ledger, OpenWork},
     limits,
     observe::{Listener, OutcomeLog, display_path, is_full, shell_quoted},
-    pipeline::{Control, DrainSummary, Intakes, PipelineInputs, Pipelines},
+    pipeline::{Control, DrainSummary, Intakes, Peers, PipelineInputs, Pipelines},
     protocol::{SharedOutcomeLog, outcome},
     queries::quarantined::{self, Quarantined},
     sync::Mutex,
@@ -279,6 +279,7 @@ pub async fn pipelines(
         let inputs = PipelineInputs {
             contexts,
             late: pending.announce(),
+            peers: Peers::of(&config),
             limits,
             once,
             observer: start_observer,

@@ -7,8 +7,11 @@
 
 mod liveness;
 mod names;
+mod order;
+mod priority;
 mod renames;
 mod successions;
+mod windows;
 
 use crate::files::{Running, TestDir};
 

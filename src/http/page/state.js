@@ -30,7 +30,7 @@ export const oldest = (status) => Math.max(0, ...status.pipelines.map((one) => o
 export const isDraining = (status) =>
   status.drain !== null || ["CLOSING", "DRAINING", "COMMITTING", "STOPPED"].includes(status.phase);
 
-// The pause of a pipeline for this reason, `operator` or `storage`.
+// The pause of a pipeline for this reason: `operator`, `storage` or `window`.
 export const pauseOf = (one, reason) => one.paused.find((pause) => pause.reason === reason);
 
 const isPausedByOperator = (one) => pauseOf(one, "operator") !== undefined;
@@ -77,6 +77,11 @@ function ofStatus(status, rate) {
   }
   const paused = status.pipelines.filter(isPausedByOperator).map((one) => one.name);
   const partly = paused.length > 0 ? ` Paused by the operator: ${paused.join(", ")}.` : "";
+  const closed = status.pipelines.filter((one) => pauseOf(one, "window") !== undefined);
+  if (work === "" && closed.length > 0 && closed.length === status.pipelines.length) {
+    const opens = closed.map((one) => `${closed.length === 1 ? "" : `${one.name}: `}${pauseOf(one, "window").detail}`);
+    return ["paused", "Paused", `Outside its window: ${opens.join("; ")}. No new files are taken until then.${partly}`];
+  }
   if (work !== "" || rate > 0) {
     const pace = rate > 0 ? `${fileRate(rate)}. ` : "";
     return ["busy", "Busy", `${pace}${work === "" ? "" : `${work}.`}${partly}`.trim()];

@@ -83,6 +83,8 @@ function condition(one, pace) {
   if (storage !== undefined) return ["unavailable", `storage unavailable ${since(storage.since)}: ${storage.detail}`];
   const operator = pauseOf(one, "operator");
   if (operator !== undefined) return ["paused", `paused by the operator ${since(operator.since)}`];
+  const closed = pauseOf(one, "window");
+  if (closed !== undefined && one.in_flight === 0) return ["paused", `outside its window ${since(closed.since)}: ${closed.detail}`];
   return one.in_flight + one.pending > 0 || (pace?.files ?? 0) > 0 ? ["busy", "busy"] : ["idle", "idle"];
 }
 

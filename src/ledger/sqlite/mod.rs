@@ -355,6 +355,13 @@ impl Ledger for Sqlite {
         })
     }
 
+    fn last_record_ns(&self, pipeline: PipelineId) -> Result<Option<i64>> {
+        let sql = "SELECT at_ns FROM records WHERE pipeline = ?1 ORDER BY id DESC LIMIT 1";
+        self.read("find the last record of", |connection| {
+            connection.query_row(sql, [pipeline], |row| row.get(0)).optional()
+        })
+    }
+
     fn unfinished(&self) -> Result<Vec<Record>> {
         self.read("list the unfinished records of", |connection| {
             let mut statement = connection.prepare(rows::SELECT_UNFINISHED)?;

@@ -8,10 +8,11 @@ use std::{
 use super::{Intake, discover::LookResult};
 use crate::{
     failpoint,
+    fingerprint::Fingerprint,
     fs::Kind,
     limits,
     observe::display_path,
-    pipeline::job::{Arrival, DiscoveredBy},
+    pipeline::job::{Arrival, DiscoveredBy, Observation},
     source::{
         Page, SourceError,
         event_queue::{NameEvent, QueuedEvents},
@@ -63,9 +64,13 @@ impl Intake {
     /// Continues the first scan, or starts it.
     pub(super) fn scan(&mut self, now: Instant) {
         let Some(input) = self.root.input() else { return };
-        let (is_new_full, scan) = self.scans.front(&**input, self.discovery.own_ids(), now);
-        if is_new_full {
-            self.table.on_scan_start();
+        let (begins, scan) = self.scans.front(&**input, self.discovery.own_ids(), now);
+        if let Some(origin) = begins {
+            // A scan for the rest passes over names.
+            if origin != DiscoveredBy::Rest {
+                self.table.on_scan_start();
+            }
+            self.ready.on_scan_start(origin);
         }
         let Some(scan) = scan else { return };
         let origin = scan.origin;
@@ -80,12 +85,16 @@ impl Intake {
             self.log_state_directory(&path);
         }
         if files.is_empty() {
-            let interval = (!self.once).then(|| self.root.rescan_interval(&self.context));
+            // The rest comes before a scan that begins again at the first file.
+            let is_last = !self.once && !self.ready.has_rest();
+            let interval = is_last.then(|| self.root.rescan_interval(&self.context));
             return self.scans.finish(interval, Instant::now());
         }
         let start = Instant::now();
         for path in files {
-            self.look(path, (origin, Arrival::Unknown));
+            if !self.passes(origin, &path, None) {
+                self.look(path, (origin, Arrival::Unknown));
+            }
         }
         self.context.meter.stage(Stage::Discover, start.elapsed());
     }
@@ -108,6 +117,37 @@ impl Intake {
         }
     }
 
+    /// Checks whether a scan for the rest of an order passes over this file; without its identity, by its name.
+    fn passes(&self, origin: DiscoveredBy, path: &Path, identity: Option<&Fingerprint>) -> bool {
+        self.ready.ordered().is_some_and(|ordered| ordered.passes(origin, path, identity))
+    }
+
+    /// Settles a file of the pipeline, found by a look that began at `start`.
+    fn found(&mut self, path: PathBuf, observation: Observation, start: Option<Instant>) {
+        let Observation { origin, arrival, .. } = observation;
+        if self.passes(origin, &path, Some(&observation.metadata.identity)) {
+            return;
+        }
+        self.context.successions.as_ref().inspect(|all| all.seen(&path));
+        let now = Instant::now();
+        if arrival != Arrival::Unknown {
+            self.table.on_close_write(&path, now);
+        }
+        let size = observation.metadata.identity.size;
+        if !self.ready.has_room_for(size) && !self.table.is_in_flight(&path) {
+            return self.table.postpone(path, &observation, now);
+        }
+        if let Some(mut settled) = self.table.observe(path, &observation, now) {
+            let (file, waited) = ((self.context.name(), &*settled.path), settled.waited);
+            settled.trace = self.context.tracer.begin(start, file, waited, now);
+            self.context.meter.stage(Stage::Settle, waited);
+            if let Some(without_room) = self.ready.push(settled) {
+                self.sequence.on_no_room(&without_room.path);
+                self.table.take_back(without_room, now);
+            }
+        }
+    }
+
     pub(super) fn look(&mut self, path: PathBuf, (origin, arrival): (DiscoveredBy, Arrival)) {
         self.mark_succeeded(&path);
         let Some(input) = self.root.input() else { return };
@@ -117,23 +157,8 @@ impl Intake {
             looked.map_err(|SourceError { source, .. }| source)
         });
         match result {
-            Ok(LookResult::File(mut observation)) => {
-                self.context.successions.as_ref().inspect(|all| all.seen(&path));
-                observation.arrival = arrival;
-                let now = Instant::now();
-                if arrival != Arrival::Unknown {
-                    self.table.on_close_write(&path, now);
-                }
-                let size = observation.metadata.identity.size;
-                if !self.ready.has_room_for(size) && !self.table.is_in_flight(&path) {
-                    return self.table.postpone(path, &observation, now);
-                }
-                if let Some(mut settled) = self.table.observe(path, &observation, now) {
-                    let (file, waited) = ((self.context.name(), &*settled.path), settled.waited);
-                    settled.trace = self.context.tracer.begin(start, file, waited, now);
-                    self.context.meter.stage(Stage::Settle, waited);
-                    self.ready.push(settled);
-                }
+            Ok(LookResult::File(observation)) => {
+                self.found(path, Observation { arrival, ..observation }, start);
             }
             Ok(LookResult::Directory) => {
                 self.table.remove(&path);

@@ -6,11 +6,15 @@
 
 pub mod discover;
 
+mod expectation;
+
 pub mod settle;
 
 mod absent;
 
 mod look;
+
+mod order;
 
 mod ready;
 
@@ -21,6 +25,10 @@ mod send;
 mod once;
 
 mod root;
+
+mod sequence;
+
+mod window;
 
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Instant};
 
@@ -35,11 +43,14 @@ use tokio_util::sync::CancellationToken;
 use self::{
     absent::AbsentNames,
     discover::Discovery,
+    expectation::Expectation,
     once::LostNames,
     ready::ReadyFiles,
     root::{Root, RootState},
     scans::Scans,
+    sequence::Sequence,
     settle::{SettleRules, SettleTable},
+    window::WindowGate,
 };
 use crate::{
     limits,
@@ -81,6 +92,9 @@ pub struct Intake {
     lost_names: LostNames,
     scans: Scans,
     ready: ReadyFiles,
+    window: WindowGate,
+    expectation: Expectation,
+    sequence: Sequence,
     /// Whether the event queue may hold more events.
     has_more_events: bool,
     /// The service's own directories, and the state directories of others, that were logged as below
@@ -135,7 +149,10 @@ impl Intake {
             network: root.is_network(),
         };
         let discovery = Discovery::of(&context.config);
+        let ready = ReadyFiles::new(context.config.keys.order, context.config.keys.in_order);
+        let window = WindowGate::new(&context, once);
         let now = Instant::now();
+        let expectation = Expectation::new(&context, once, now);
         let intake = Self {
             context,
             discovery,
@@ -149,7 +166,10 @@ impl Intake {
             absent: AbsentNames::default(),
             lost_names: LostNames::default(),
             scans: Scans::default(),
-            ready: ReadyFiles::default(),
+            ready,
+            window,
+            expectation,
+            sequence: Sequence::default(),
             has_more_events: true,
             logged_directories: HashSet::new(),
             next_count: now,
@@ -197,6 +217,7 @@ impl Intake {
     /// latest.
     fn run_round(&mut self) -> Instant {
         let now = Instant::now();
+        self.window.look(&self.context);
         match self.root.check(&self.context, now) {
             RootState::Same => {}
             RootState::New => {
@@ -208,14 +229,26 @@ impl Intake {
             RootState::Unavailable(until) => {
                 self.scans.clear();
                 self.absent.clear();
-                return until;
+                return self.check_expected(now).map_or(until, |at| at.min(until));
             }
         }
         self.discovery.set_own_ids(self.root.own_ids().to_vec());
         self.scans.request_if_due(now);
-        if self.table.look_again_at().is_some_and(|at| at <= now) {
+        if self.ready.has_rest() && self.ready.is_empty() {
+            self.scans.request(DiscoveredBy::Rest, now);
+        } else if !self.ready.has_rest() && self.table.look_again_at().is_some_and(|at| at <= now) {
             self.scans.request(DiscoveredBy::Scan, now);
         }
+        self.take_observations(now);
+        if self.has_room() {
+            self.scan(now);
+        }
+        self.mark_absent(now);
+        self.next_round(now)
+    }
+
+    /// Looks at the paths that are due, and at those of events.
+    fn take_observations(&mut self, now: Instant) {
         if self.has_room() {
             let due = self.table.take_due(now, limits::LOOKS_PER_TURN_MAX);
             for path in due {
@@ -225,11 +258,6 @@ impl Intake {
         if self.has_room() {
             self.take_events();
         }
-        if self.has_room() {
-            self.scan(now);
-        }
-        self.mark_absent(now);
-        self.next_round(now)
     }
 
     fn next_round(&mut self, now: Instant) -> Instant {
@@ -238,11 +266,16 @@ impl Intake {
         let if_room = |at: Option<Instant>| at.filter(|_| self.has_room());
         let next_due = if_room(self.table.next_due());
         let next_scan = if_room(self.scans.next(now));
-        let next_look = if_room(self.table.look_again_at().filter(|at| *at > now));
+        let look_again = self.table.look_again_at().filter(|at| *at > now);
+        let next_look = if_room(look_again.filter(|_| !self.ready.has_rest()));
         let next_absent = self.absent.next_due();
         let next_check = Some(self.root.next_check());
-        let times = [next_due, next_scan, next_look, next_count, next_absent, next_check];
-        let next = times.into_iter().flatten().min().unwrap_or(now + limits::POLL_INTERVAL);
+        let next_window = self.window.wait().map(|wait| now + wait);
+        let next_expected = self.check_expected(now);
+        let times =
+            [next_due, next_scan, next_look, next_count, next_absent, next_check, next_window];
+        let times = times.into_iter().chain([next_expected]).flatten();
+        let next = times.min().unwrap_or(now + limits::POLL_INTERVAL);
         let give_up_at = self.started + self.once_timeout();
         let next = if self.once && now < give_up_at { next.min(give_up_at) } else { next };
         match self.context.breaker.open_for(now) {
@@ -263,9 +296,15 @@ impl Intake {
             && (self.has_more_events || self.scans.has_work(now) || is_due())
     }
 
+    /// Checks whether the pipeline is overdue; returns the time of the next check.
+    fn check_expected(&mut self, now: Instant) -> Option<Instant> {
+        let has_file = !self.ready.is_empty() || self.table.in_flight() > 0;
+        self.expectation.check(&self.context, has_file, now)
+    }
+
     /// Counts the pending files, at intervals because a count of many files takes time. Returns the
     /// time of the next count while files are pending, and for one more count after that.
-    fn count_pending(&mut self, now: Instant) -> Option<Instant> {
+    pub(super) fn count_pending(&mut self, now: Instant) -> Option<Instant> {
         let pending = self.table.waiting() + self.ready.len();
         if now >= self.next_count {
             self.next_count = now + limits::PENDING_COUNT_INTERVAL;
@@ -297,10 +336,11 @@ impl Intake {
         let is_interrupted = once && stop.is_cancelled();
         let is_cut = is_interrupted || (once && summary.gave_up);
         summary.unfinished += table.attempted() as u64;
+        let has_rest = table.look_again_at().is_some() || ready.has_rest();
         if is_cut {
             summary.unfinished += (table.waiting() - table.attempted()) as u64;
             // The number of paths without room in the table is unknown: count one.
-            summary.unfinished += u64::from(table.look_again_at().is_some());
+            summary.unfinished += u64::from(has_rest);
             once::log_unsent(&context, &table, &ready);
         }
         let is_unavailable = context.breaker.open_for(Instant::now()).is_some();
@@ -329,7 +369,7 @@ impl Intake {
         is_scanned &= !lost_names.has_some(&context, &table);
         // The number of files that an incomplete scan missed is unknown: count one.
         summary.unfinished += u64::from(is_interrupted && !is_scanned);
-        if is_cut && (!is_scanned || table.look_again_at().is_some()) {
+        if is_cut && (!is_scanned || has_rest) {
             once::log_not_scanned(&context);
         }
         summary

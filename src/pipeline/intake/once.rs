@@ -176,7 +176,8 @@ impl Intake {
             return false;
         }
         let has_root = self.root.input().is_some();
-        let is_scanned = self.scans.is_complete() && self.ready.is_empty();
+        let is_scanned =
+            self.scans.is_complete() && self.ready.is_empty() && !self.ready.has_rest();
         let none_waits = self.table.waiting() == 0 && self.table.look_again_at().is_none();
         if has_root && is_scanned && none_waits {
             return self.has_lost_no_name(now);

@@ -60,20 +60,20 @@ impl Scans {
         self.directories.push_back(path);
     }
 
-    /// Returns the scan to continue, and whether a full scan begins with this call.
+    /// Returns the scan to continue, and the origin of a full scan that begins with this call.
     pub fn front(
         &mut self,
         input: &dyn Source,
         own: &Arc<[FileId]>,
         now: Instant,
-    ) -> (bool, Option<&mut Scan>) {
+    ) -> (Option<DiscoveredBy>, Option<&mut Scan>) {
         while let Some((_, path)) = self.repeated.pop_front_if(|(at, _)| *at <= now) {
             self.directories.push_back(path);
         }
-        let mut begins = false;
+        let mut begins = None;
         if self.running.is_none() {
             if let Some(origin) = self.full.start(now) {
-                begins = true;
+                begins = Some(origin);
                 self.running = Some(Scan::new(input, own, PathBuf::new(), origin));
             } else if let Some(path) = self.directories.pop_front() {
                 self.running = Some(Scan::new(input, own, path, DiscoveredBy::Scan));
@@ -138,7 +138,11 @@ impl FullScans {
     fn request(&mut self, origin: DiscoveredBy, at: Instant) {
         // Files that a rescan finds count as missed by the watch; those of a requested scan do not.
         let (origin, at) = match self.request {
-            Some((DiscoveredBy::Rescan, earlier)) => (origin, earlier.min(at)),
+            // A scan that finds all files finds the rest, too.
+            Some((requested, earlier)) if origin == DiscoveredBy::Rest => {
+                (requested, earlier.min(at))
+            }
+            Some((DiscoveredBy::Rescan | DiscoveredBy::Rest, earlier)) => (origin, earlier.min(at)),
             Some((requested, earlier)) => (requested, earlier.min(at)),
             None => (origin, at),
         };

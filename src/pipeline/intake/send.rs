@@ -13,14 +13,23 @@ use crate::{
 };
 
 impl Intake {
-    /// Sends the ready files that the circuit breaker admits; waits while the pipeline is full.
+    /// Sends the ready files that the circuit breaker admits; waits while the pipeline is full. With an order,
+    /// a scan ends first, and what comes meanwhile is looked at before each batch.
     pub(super) async fn send(&mut self) {
-        while self.ready.sendable() > 0 && !self.stop.is_cancelled() {
-            if self.context.operator_pause.is_paused() {
+        while self.sendable() > 0 && !self.stop.is_cancelled() {
+            if self.ready.are_ordered() {
+                let now = Instant::now();
+                self.take_observations(now);
+                self.count_pending(now);
+                if self.scans.has_work(now) {
+                    return;
+                }
+            }
+            if self.is_held() {
                 return;
             }
             let (count, probe) = match self.context.breaker.admit(Instant::now()) {
-                Admission::All => (self.ready.sendable().min(limits::HANDOFF_FILES_MAX), None),
+                Admission::All => (self.sendable().min(limits::HANDOFF_FILES_MAX), None),
                 Admission::One(probe) => (1, Some(probe)),
                 Admission::NoneUntil(_) | Admission::NoneWhileProbing => return,
             };
@@ -41,11 +50,11 @@ impl Intake {
             slots = outlet.reserve(count) => slots,
             () = self.stop.cancelled() => None,
         };
-        let (Some(mut slots), Some(input)) = (slots, self.root.input()) else { return };
         // The wait for slots may have been long.
-        if self.context.operator_pause.is_paused() {
+        if self.is_held() {
             return;
         }
+        let (Some(mut slots), Some(input)) = (slots, self.root.input()) else { return };
         for _ in 0..count {
             let Some(settled) = self.ready.take() else { return };
             failpoint::pass("settle");
@@ -54,6 +63,11 @@ impl Intake {
             let (feedback, stop) = (self.feedback.clone(), self.stop.clone());
             slots.send(Job::new(context, input, file, feedback, stop));
         }
+    }
+
+    /// Checks whether the operator or the window keeps the intake from sending.
+    pub(super) fn is_held(&mut self) -> bool {
+        self.window.is_closed(&self.context) || self.context.operator_pause.is_paused()
     }
 
     /// Tests unavailable storage with a file of its own, if no file is in flight.
@@ -83,6 +97,7 @@ impl Intake {
         if feedback.outcome.has_lost_name() {
             self.context.note_lost_name();
         }
+        self.sequence.on_outcome(&self.context, &feedback.path, &feedback.outcome);
         let path = feedback.path.clone();
         let seen_again = self.table.on_feedback(feedback, Instant::now());
         self.mark_succeeded(&path);

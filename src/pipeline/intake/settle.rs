@@ -11,6 +11,7 @@
 mod closed_quiet;
 mod finish;
 mod pending;
+mod take_back;
 mod wait_reason;
 
 use std::{
@@ -203,6 +204,10 @@ impl SettleTable {
 
     pub fn is_in_flight(&self, path: &Path) -> bool {
         matches!(self.entries.get(path), Some(Pending::InFlight(_)))
+    }
+
+    pub fn is_waiting(&self, path: &Path) -> bool {
+        matches!(self.entries.get(path), Some(Pending::Waiting(_)))
     }
 
     /// Removes a waiting path that is gone, or no longer belongs to the pipeline; returns whether the table

@@ -34,6 +34,8 @@ pub enum DiscoveredBy {
     Scan,
     /// A periodic scan: no event named the file.
     Rescan,
+    /// A scan for the files that an earlier one had no room for, because of the `order`.
+    Rest,
     /// Another scan of `--once`, which finds the files of the first one, too.
     Again,
 }

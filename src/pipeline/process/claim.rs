@@ -104,7 +104,14 @@ impl Claim {
             let path = job.source_path();
             return Err(Box::new(job.fail(ClaimError::Open { path, source })));
         }
-        open(job)
+        let claimed = open(job)?;
+        if let Some(Claimed { job, .. }) = &claimed
+            && job.attempt == 1
+            && job.earlier_record.is_none()
+        {
+            job.context.note_arrival();
+        }
+        Ok(claimed)
     }
 
     /// Looks up the file in the ledger; `None` if the job ended here or went to dispose.

@@ -151,7 +151,7 @@ fn an_output_that_failed_together_with_its_input_recovers_with_it() {
 }
 
 /// A request to the service's socket.
-fn ask(place: &TestDir, what: &str) {
+pub(super) fn ask(place: &TestDir, what: &str) {
     let mut stream =
         std::os::unix::net::UnixStream::connect(place.state().join("admin.sock")).unwrap();
     write!(stream, "POST /api/v1/{what} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}").unwrap();
@@ -160,7 +160,7 @@ fn ask(place: &TestDir, what: &str) {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
-fn peak_mib(pid: u32) -> u64 {
+pub(super) fn peak_mib(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024

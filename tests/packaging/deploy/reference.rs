@@ -119,7 +119,7 @@ fn others(place: &TestDir) -> BTreeMap<String, String> {
     let by_hand = "state_dir='other-state' http='127.0.0.1:1' admin_socket='off' admin_token_file='token' \
         events='log/events' once=true name='another' input='other' output='other-out' transforms='gzip' \
         on_success='delete' include=['*.log'] exclude=['*.bak'] quarantine='other-quarantine' \
-        on_start=['/bin/true'] on_published=['/bin/true'] on_failed=['/bin/true'] on_drained=['/bin/true'] \
+        on_start=['/bin/true'] on_published=['/bin/true'] on_failed=['/bin/true'] on_overdue=['/bin/true'] on_drained=['/bin/true'] \
         endpoint='http://127.0.0.1:4319' sampling=0.5 paths=true command=['/bin/true'] read=['/srv'] \
         write=['/srv'] environment=['A=1']";
     let by_hand = by_hand.split_whitespace().map(|pair| pair.split_once('=').unwrap());

@@ -173,7 +173,10 @@ impl Discovery {
         }
         let named_by = match origin {
             DiscoveredBy::Event => NamedBy::Event,
-            DiscoveredBy::Scan | DiscoveredBy::Rescan | DiscoveredBy::Again => NamedBy::Listing,
+            DiscoveredBy::Scan
+            | DiscoveredBy::Rescan
+            | DiscoveredBy::Rest
+            | DiscoveredBy::Again => NamedBy::Listing,
         };
         let metadata = match input.look(path, named_by, &self.own_ids)? {
             Look::Found(metadata) => metadata,
