@@ -14,6 +14,13 @@ pub const LANE_BYTES: u64 = 2 * (CHUNKS_QUEUED as u64 + 2) * CHUNK_BYTES as u64;
 /// The buffer between two transforms of a chain.
 pub const TRANSFORM_BUFFER_BYTES: usize = 128 * 1024;
 
+/// The largest header of an encrypted file that `unage` takes: each recipient has about a hundred bytes of it.
+pub const AGE_HEADER_BYTES_MAX: usize = 256 * 1024;
+/// The most recipients of `[age]`.
+pub const AGE_RECIPIENTS_MAX: usize = 1000;
+/// The largest file of recipients or identities.
+pub const AGE_KEY_FILE_BYTES_MAX: u64 = 256 * 1024;
+
 /// The writeback of a large output starts each time it has grown by this amount, so that its final sync
 /// finds few dirty pages.
 pub const WRITEBACK_BYTES: u64 = 8 * 1024 * 1024;

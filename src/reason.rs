@@ -28,6 +28,10 @@ crate::policy::words! {
         ProgramRejected = "program_rejected",
         /// A user's program cannot run now.
         ProgramUnavailable = "program_unavailable",
+        /// The file is encrypted to other recipients than those of the identities.
+        NoIdentity = "no_identity",
+        /// The keys of `[age]` cannot be used now.
+        KeysUnavailable = "keys_unavailable",
         /// The source cannot be opened, checked or read.
         SourceError = "source_error",
         /// The service has no permission to open or read the source.

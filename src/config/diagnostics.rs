@@ -50,7 +50,13 @@ impl Diagnostics {
         help: Option<&str>,
     ) {
         let (at, message, help) = (at.cloned(), message.into(), help.map(str::to_owned));
+        let (message, help) = (without_secrets(&message), help.as_deref().map(without_secrets));
         self.all.push(Diagnostic { kind, at, message, help });
+    }
+
+    /// Sets the file, whose lines the report shows.
+    pub(super) fn set_file(&mut self, path: PathBuf, text: &str) {
+        self.file = Some((path, without_secrets(text)));
     }
 
     /// Checks whether values of options are all that was found until now.
@@ -105,6 +111,23 @@ impl Diagnostics {
     }
 }
 
+/// Returns the text with asterisks for every secret key of age, at the same length: one that was written into
+/// the configuration by mistake would be in the log of a refused reload.
+fn without_secrets(text: &str) -> String {
+    const PREFIX: &str = "AGE-SECRET-KEY-";
+    let mut masked = text.to_owned();
+    // The case of ASCII letters changes no length.
+    let upper = text.to_ascii_uppercase();
+    for (begin, _) in upper.match_indices(PREFIX) {
+        let begin = begin + PREFIX.len();
+        let key = upper.get(begin..).unwrap_or_default();
+        let is_of_key = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+        let length = key.find(|letter| !is_of_key(letter)).unwrap_or(key.len());
+        masked.replace_range(begin..begin + length, &"*".repeat(length));
+    }
+    masked
+}
+
 /// Clips a span to the text: the parser may report one beyond its end.
 fn within(span: &Range<usize>, text: &str) -> Range<usize> {
     let end = span.end.min(text.len());
@@ -114,5 +137,24 @@ fn within(span: &Range<usize>, text: &str) -> Range<usize> {
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.report(false))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_has_no_secret_key() {
+        let line = "recipients = [\"age-secret-key-1QQQ\", 'AGE-SECRET-KEY-1PQ9']\n";
+        let mut problems = Diagnostics::default();
+        problems.set_file("t.toml".into(), line);
+        let at = Location::File(14..36);
+        problems.add(Some(&at), "`AGE-SECRET-KEY-1ABC` is wrong", Some("not AGE-SECRET-KEY-PQ-1D"));
+        let report = problems.report(false);
+        assert!(report.contains("`AGE-SECRET-KEY-****` is wrong"), "{report}");
+        for secret in ["1QQQ", "1PQ9", "1ABC", "1D"] {
+            assert!(!report.contains(secret), "{secret}\n{report}");
+        }
     }
 }

@@ -28,7 +28,9 @@ impl Config {
         for pipeline in &new.pipelines {
             let list = match self.pipeline(&pipeline.name) {
                 None => &mut difference.added,
-                Some(old) if old == pipeline => &mut difference.unchanged,
+                Some(old) if old == pipeline && !self.changes_keys_of(old, new) => {
+                    &mut difference.unchanged
+                }
                 Some(_) => &mut difference.changed,
             };
             list.push(Arc::clone(&pipeline.name));
@@ -39,6 +41,12 @@ impl Config {
             }
         }
         difference
+    }
+
+    /// Whether a new configuration has other keys for a pipeline that needs them.
+    fn changes_keys_of(&self, pipeline: &Pipeline, new: &Self) -> bool {
+        let chain = &pipeline.transforms;
+        (chain.encrypts() || chain.decrypts()) && self.age != new.age
     }
 
     /// The pipeline of this name.
@@ -53,6 +61,7 @@ impl Config {
         // Without `..`, so that the compiler asks for each new key.
         let Self {
             pipelines: _,
+            age: _,
             state_dir,
             http,
             admin_token_file,

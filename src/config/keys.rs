@@ -55,6 +55,7 @@ table! {
         limits: RawLimits = ValueKind::Table(&RawLimits::TABLE);
         retention: RawRetention = ValueKind::Table(&RawRetention::TABLE);
         hooks: RawHooks = ValueKind::Table(&RawHooks::TABLE);
+        age: RawAge = ValueKind::Table(&RawAge::TABLE);
         exec: BTreeMap<String, Spanned<RawExec>> = ValueKind::Named(&RawExec::TABLE);
         otlp: Option<Spanned<RawOtlp>> = ValueKind::Table(&RawOtlp::TABLE);
         pipelines as "pipeline": Vec<Spanned<RawPipeline>> = ValueKind::Tables(&RawPipeline::TABLE);
@@ -164,6 +165,18 @@ table! {
 }
 
 table! {
+    /// The keys of `age` and `unage`.
+    RawAge, AgeEntries, AgeOptions, "in [age]" {
+        recipients: Vec<LocatedText> = [],
+            "Public keys (`age1…`) that `age` encrypts to: the identity of any one of them decrypts";
+        recipients_file: PathBuf, ["--age-recipients-file" long, value_name = "FILE"],
+            "A file with a recipient of `age` on each line, read at the start and at each reload";
+        identity_file: PathBuf, ["--age-identity-file" long, value_name = "FILE"],
+            "A file with the identities of `unage`, as `age-keygen` writes it, of mode 0600; read at the start and at each reload";
+    }
+}
+
+table! {
     /// Where traces are sent.
     RawOtlp, OtlpEntries, OtlpOptions, "in [otlp]" {
         endpoint: String, "The collector, as `http://IP:PORT` or `http://localhost:PORT`";
@@ -182,7 +195,7 @@ table! {
         output: PathBuf, ["OUTPUT" value_name = "OUTPUT"],
             "The directory for the outputs; by default it also holds the state, in .tidemill";
         transforms: String = "zstd:3", ["--transform" long = "transform", value_name = "LIST"],
-            "The transforms for each file, left to right: zstd[:1-19], gzip[:1-9][:members], brotli[:0-11], xz[:0-9], bzip2[:1-9], lz4[:1-12], unzstd, gunzip, unbrotli, unxz, bunzip2, unlz4, decompress[:or-copy], copy, exec:NAME (a program of the configuration file)";
+            "The transforms for each file, left to right: zstd[:1-19], gzip[:1-9][:members], brotli[:0-11], xz[:0-9], bzip2[:1-9], lz4[:1-12], unzstd, gunzip, unbrotli, unxz, bunzip2, unlz4, decompress[:or-copy], copy, age, unage (keys of the table age), exec:NAME (a program of the configuration file)";
         on_success: String = "keep", ["--on-success" long, value_name = "WHAT"],
             "What to do with a source once its output is durable: keep, delete, archive:DIR";
         include: Vec<LocatedText> = [], ["--include" long, value_name = "GLOB", action = clap::ArgAction::Append],

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr,
+    sync::Arc,
 };
 
 use toml::Spanned;
@@ -15,12 +16,13 @@ use super::{
     diagnostics::Diagnostics,
     keys::{FileEntries, PipelineEntries, PipelineOptions, RawFile, RawPipeline, RetentionOptions},
     kinds::{Refusal, Refusals},
+    paths,
     read::read,
     validate,
 };
 use crate::{
     policy::OnSuccess,
-    transforms::{Chain, exec::Programs},
+    transforms::{Chain, age::AgeKeys, exec::Programs},
 };
 
 /// Reads and checks a configuration: the file, the options, or both.
@@ -76,7 +78,8 @@ impl Resolver {
         let FileEntries { state_dir, http, admin_token_file, admin_socket, events, once } =
             file.entries(&options.file);
         let programs = self.programs(exec);
-        let (pipelines, locations) = self.pipelines(options, pipelines, &programs);
+        let (age, age_at) = self.age(take(&mut file.age), &options.age);
+        let (pipelines, locations) = self.pipelines(options, pipelines, (&programs, &age));
         let keys = file.values(&options.file, self);
         let once = options.once || once.value().unwrap_or(false);
         let default_http = if once { Http::Off } else { Http::Default };
@@ -94,6 +97,7 @@ impl Resolver {
             limits: file.limits.values(&options.limits, self),
             retention: file.retention.values(&RetentionOptions::default(), self),
             hooks: self.hooks(file.hooks, &options.hooks),
+            age,
             programs,
             otlp: self.otlp(file.otlp, &options.otlp),
             once,
@@ -104,7 +108,7 @@ impl Resolver {
                 pipeline.quarantine = config.state_dir.join("quarantine").join(&*pipeline.name);
             }
         }
-        (config, validate::Locations { pipelines: locations, state_at, events_at })
+        (config, validate::Locations { pipelines: locations, state_at, events_at, age_at })
     }
 
     fn state_dir(&mut self, written: Entry<PathBuf>, pipelines: &[Pipeline]) -> PathBuf {
@@ -124,7 +128,7 @@ impl Resolver {
         &mut self,
         options: &Options,
         mut file: Vec<Spanned<RawPipeline>>,
-        programs: &Programs,
+        (programs, age): (&Programs, &Arc<AgeKeys>),
     ) -> (Vec<Pipeline>, Vec<validate::PipelineLocations>) {
         let both = match (&options.pipeline.input, &options.pipeline.output) {
             (Some(_), Some(_)) => true,
@@ -152,7 +156,7 @@ impl Resolver {
             .filter_map(|pipeline| self.pipeline(options, pipeline, alone))
             .collect();
         let resolved = pipelines.into_iter().map(|(mut pipeline, locations)| {
-            match pipeline.transforms.resolve(programs) {
+            match pipeline.transforms.resolve(programs, age) {
                 Ok(chain) => pipeline.transforms = chain,
                 // A wrong table was reported.
                 Err(message) if self.problems.all.is_empty() => {
@@ -245,17 +249,22 @@ impl Resolver {
         if written.value.as_os_str().is_empty() {
             self.problems.add(Some(&written.at), "this path is empty", None);
         }
-        let path = match written.at {
-            Location::File(_) => self.base.join(&written.value),
-            Location::Option(_) => written.value.clone(),
-        };
-        let path = validate::resolved(&path);
+        let path = paths::resolved(&self.absolute(written));
         if path.to_str().is_none() {
             let message = format!("the path {} is not UTF-8", path.display());
             let help = "file names may have any bytes, but TOML, and so the configuration, holds UTF-8 only";
             self.problems.add(Some(&written.at), message, Some(help));
         }
         path
+    }
+
+    /// The absolute path as it was written.
+    pub(super) fn absolute(&self, written: &Located<PathBuf>) -> PathBuf {
+        let path = match written.at {
+            Location::File(_) => self.base.join(&written.value),
+            Location::Option(_) => written.value.clone(),
+        };
+        std::path::absolute(&path).unwrap_or(path)
     }
 
     /// The value, or the default where it cannot be parsed.

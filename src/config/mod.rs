@@ -1,5 +1,7 @@
 //! The configuration, with every default and path resolved and checked.
 
+mod age;
+mod age_keys;
 mod declare;
 mod diagnostics;
 mod diff;
@@ -12,6 +14,7 @@ mod kinds;
 mod load;
 mod memory;
 mod otlp;
+mod paths;
 mod read;
 mod reference;
 mod render;
@@ -28,7 +31,7 @@ use std::{
 
 use crate::{
     policy::{Durability, ExpansionLimits, OnSuccess, Otlp, SourceRules, TemporaryNames},
-    transforms::{Chain, exec::Programs, memory::Need},
+    transforms::{Chain, age::AgeKeys, exec::Programs, memory::Need},
 };
 
 pub use declare::Location;
@@ -39,14 +42,14 @@ pub use durations::duration;
 pub use filter::Filter;
 pub use hooks::{Hook, Hooks};
 pub use keys::{
-    ExecOptions, FileKeys, FileOptions, HooksKeys, HooksOptions, Limits, LimitsOptions,
+    AgeOptions, ExecOptions, FileKeys, FileOptions, HooksKeys, HooksOptions, Limits, LimitsOptions,
     OtlpOptions, PipelineKeys, PipelineOptions, Retention, RetentionOptions,
 };
 pub use load::{load, resolve};
 pub use memory::Memory;
+pub use paths::real_path;
 pub use reference::{manual, tables};
 pub use temporary::{temporary_name, temporary_patterns};
-pub use validate::real_path;
 pub use window::{WindowState, Windows, Zone};
 
 /// The options of `tidemill run`, as they were given.
@@ -67,6 +70,8 @@ pub struct Options {
     #[command(flatten)]
     pub hooks: HooksOptions,
     #[command(flatten)]
+    pub age: AgeOptions,
+    #[command(flatten)]
     pub otlp: OtlpOptions,
 }
 
@@ -85,6 +90,8 @@ pub struct Config {
     /// How long archived and quarantined files and the ledger's records are kept.
     pub retention: Retention,
     pub hooks: Hooks,
+    /// The recipients and the key files of `age` and `unage`.
+    pub age: Arc<AgeKeys>,
     /// The programs of `exec`.
     pub programs: Programs,
     /// Without it, no traces are sent.
@@ -205,6 +212,7 @@ impl Config {
         let mut notes = Vec::new();
         notes.extend(self.events.as_deref().and_then(|events| self.exposed_by_events(events)));
         notes.extend(validate::memory_note(self));
+        notes.extend(age_keys::note(&self.age));
         for pipeline in &self.pipelines {
             let name = &pipeline.name;
             let warnings = pipeline.transforms.warnings().into_iter();

@@ -43,7 +43,7 @@ pub fn read(path: &Path, problems: &mut Diagnostics) -> Option<RawFile> {
         })
         .ok()
     });
-    problems.file = Some((path.to_path_buf(), text));
+    problems.set_file(path.to_path_buf(), &text);
     file
 }
 

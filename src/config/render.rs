@@ -1,6 +1,9 @@
 //! The resolved configuration as TOML that resolves to the same.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use toml::Spanned;
 
@@ -8,8 +11,8 @@ use super::{
     AdminSocket, Config, Hook, Http, Pipeline,
     declare::{LocatedText, RawHook},
     keys::{
-        ExecByHand, FileByHand, HooksByHand, LimitsByHand, PipelineByHand, RawExec, RawFile,
-        RawHooks, RawLimits, RawOtlp, RawPipeline, RawRetention, RetentionByHand,
+        ExecByHand, FileByHand, HooksByHand, LimitsByHand, PipelineByHand, RawAge, RawExec,
+        RawFile, RawHooks, RawLimits, RawOtlp, RawPipeline, RawRetention, RetentionByHand,
     },
     temporary_patterns,
 };
@@ -96,6 +99,11 @@ impl From<&Config> for RawFile {
                     on_drained: hook(&config.hooks.on_drained),
                 },
             ),
+            age: RawAge {
+                recipients: some(located(config.age.listed())),
+                recipients_file: config.age.recipients_file().map(Path::to_path_buf).and_then(some),
+                identity_file: config.age.identity_file().map(Path::to_path_buf).and_then(some),
+            },
             exec: config
                 .programs
                 .iter()
@@ -184,6 +192,7 @@ fn changed(mut file: RawFile) -> String {
     file.limits.without_defaults();
     file.retention.without_defaults();
     file.hooks.without_defaults();
+    file.age.without_defaults();
     if let Some(otlp) = &mut file.otlp {
         otlp.get_mut().without_defaults();
     }

@@ -1,15 +1,14 @@
 //! Checks of values against each other: nested directories, duplicate names, memory.
 
-use std::{
-    io::ErrorKind,
-    path::{Component, Path, PathBuf},
-};
+use std::{io::ErrorKind, path::Path};
 
 use super::{
     Config, Limits, Pipeline,
+    age_keys::{self, AgeLocations},
     declare::Location,
     diagnostics::{DiagnosticKind, Diagnostics},
     keys::PipelineEntries,
+    paths::is_in,
 };
 use crate::{display_path::shell_quoted, error::is_unavailable, patience, policy::OnSuccess};
 
@@ -45,6 +44,7 @@ pub struct Locations {
     pub pipelines: Vec<PipelineLocations>,
     pub state_at: Option<Location>,
     pub events_at: Option<Location>,
+    pub age_at: AgeLocations,
 }
 
 /// Reports every combination that cannot work.
@@ -53,6 +53,7 @@ pub fn check(config: &Config, locations: &Locations, problems: &mut Diagnostics)
     for (index, (pipeline, given)) in pipelines.iter().enumerate() {
         check_pipeline(pipeline, given, problems);
         check_memory(pipeline, config.limits, given, problems);
+        age_keys::check_pipeline(pipeline, &config.age, &given.transforms, problems);
         for (other, _) in pipelines.iter().take(index) {
             check_pair(pipeline, other, given, problems);
         }
@@ -62,6 +63,7 @@ pub fn check(config: &Config, locations: &Locations, problems: &mut Diagnostics)
         }
     }
     check_shared(config, locations, problems);
+    age_keys::check(config, &locations.age_at, problems);
 }
 
 /// Checks what all pipelines share against each of them.
@@ -296,37 +298,4 @@ fn check_output_against_input(
         .with_file_name(format!("{}-out", input.file_name().unwrap_or_default().to_string_lossy()));
     let help = format!("choose another directory, such as {}", sibling.display());
     problems.add(Some(&given.output), message, Some(&help));
-}
-
-fn is_in(path: &Path, dir: &Path) -> bool {
-    !dir.as_os_str().is_empty() && path.starts_with(dir)
-}
-
-/// As [`real_path`]; the path as it was written if its file system does not respond.
-pub fn resolved(path: &Path) -> PathBuf {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    let path = absolute.clone();
-    patience::within(&absolute, move || real_path(&path)).unwrap_or(absolute)
-}
-
-/// An absolute path without symbolic links, `.` and `..`, as far as it exists. Blocks while its file
-/// system does not respond.
-#[must_use]
-pub fn real_path(absolute: &Path) -> PathBuf {
-    for above in absolute.ancestors() {
-        if let Ok(real) = above.canonicalize() {
-            let below = absolute.strip_prefix(above).unwrap_or(Path::new(""));
-            return below.components().fold(real, |mut path, component| {
-                match component {
-                    Component::ParentDir => {
-                        path.pop();
-                    }
-                    Component::CurDir => {}
-                    other => path.push(other),
-                }
-                path
-            });
-        }
-    }
-    absolute.to_path_buf()
 }

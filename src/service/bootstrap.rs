@@ -14,7 +14,7 @@ use super::{
     access,
     error::{ServiceError, chain},
     listeners,
-    live_config::LiveConfig,
+    live_config::{LiveConfig, SandboxDirs},
 };
 use crate::{
     config::{Config, Http, Options, Pipeline},
@@ -51,7 +51,9 @@ const SYSTEM_FILES: [&str; 10] = [
 pub struct SandboxGuard {
     /// Directories in which the service may work.
     pub inside: Vec<PathBuf>,
-    /// Identities of the same directories when the sandbox was entered.
+    /// Directories beneath which files can be read.
+    pub readable: Vec<PathBuf>,
+    /// Identities of the directories of `inside` when the sandbox was entered.
     pub scope: fs::SandboxScope,
     /// Dropping it drops the rules on the process's own entries in `/proc`.
     enforced: Enforced,
@@ -93,7 +95,11 @@ pub fn bootstrap(
     observe::detach_logs()
         .map_err(|error| ServiceError::Internal(format!("cannot start the log thread: {error}")))?;
     let state = sandbox_state(&config, sandbox.as_ref());
-    let dirs = sandbox.as_ref().map(|guard| (guard.inside.clone(), guard.scope.clone()));
+    let dirs = sandbox.as_ref().map(|guard| SandboxDirs {
+        inside: guard.inside.clone(),
+        readable: guard.readable.clone(),
+        scope: guard.scope.clone(),
+    });
     let live_config = LiveConfig::new(config, options, dirs, state);
     Ok(Bootstrapped { live_config, runners, token, signals, sandbox })
 }
@@ -306,7 +312,8 @@ fn enter_sandbox(
     }
     let is_in_force = *extent != Coverage::None;
     let scope = fs::SandboxScope::of(&rules.work, unresponsive);
-    Ok(is_in_force.then_some(SandboxGuard { inside: rules.work, scope, enforced }))
+    let readable = [rules.read_files, rules.work.clone()].concat();
+    Ok(is_in_force.then_some(SandboxGuard { inside: rules.work, readable, scope, enforced }))
 }
 
 /// Returns the rules, and the directories that do not respond: no rule can be made for them.
@@ -327,7 +334,7 @@ fn sandbox_rules(config: &Config, file: Option<&Path>) -> (SandboxRules, Vec<Pat
             .map(Path::to_path_buf)
             .collect(),
         read: SYSTEM_FILES.iter().map(PathBuf::from).collect(),
-        read_files: file.into_iter().flat_map(parent_dirs).collect(),
+        read_files: file.into_iter().chain(config.age.files()).flat_map(parent_dirs).collect(),
         listen: ports(config.http),
         connect: config.otlp.iter().map(|otlp| otlp.address.port()).collect(),
         abstract_sockets: notify_socket
@@ -339,8 +346,8 @@ fn sandbox_rules(config: &Config, file: Option<&Path>) -> (SandboxRules, Vec<Pat
     (rules, unresponsive)
 }
 
-/// Returns the directories that contain the configuration file at a reload: editors replace the file,
-/// and it may be a link into another directory. The root is left out: a rule on it would open
+/// Returns the directories that contain the configuration file or a key file at a reload: editors replace
+/// the file, and it may be a link into another directory. The root is left out: a rule on it would open
 /// everything.
 fn parent_dirs(file: &Path) -> impl Iterator<Item = PathBuf> {
     let absolute = std::path::absolute(file).ok();

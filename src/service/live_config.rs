@@ -57,6 +57,17 @@ impl From<ReloadError> for ReloadRefused {
     }
 }
 
+/// The directories of the sandbox in force.
+#[derive(Debug)]
+pub struct SandboxDirs {
+    /// Where it lets the service work.
+    pub inside: Vec<PathBuf>,
+    /// Where it lets it read files.
+    pub readable: Vec<PathBuf>,
+    /// Identities of those of `inside` at the start.
+    pub scope: SandboxScope,
+}
+
 /// The configuration in force. Clones share one state; dropping one does nothing.
 #[derive(Clone, Debug)]
 pub struct LiveConfig {
@@ -64,9 +75,9 @@ pub struct LiveConfig {
     options: Arc<Options>,
     /// The configuration in force. Only the reload writes it.
     current: watch::Sender<Arc<Config>>,
-    /// Directories in which the sandbox, if in force, lets the service work.
-    inside: Option<Arc<[PathBuf]>>,
-    /// Identities of the same directories at the start.
+    /// `None` if no sandbox is in force.
+    sandbox: Option<Arc<SandboxDirs>>,
+    /// Identities of its directories at the start.
     scope: Option<Arc<SandboxScope>>,
     sandbox_state: SandboxState,
 }
@@ -75,13 +86,13 @@ impl LiveConfig {
     pub fn new(
         config: Config,
         options: Options,
-        sandbox: Option<(Vec<PathBuf>, SandboxScope)>,
+        sandbox: Option<SandboxDirs>,
         sandbox_state: SandboxState,
     ) -> Self {
-        let (inside, scope) = sandbox.unzip();
-        let (options, inside) = (Arc::new(options), inside.map(Into::into));
+        let scope = sandbox.as_ref().map(|dirs| Arc::new(dirs.scope.clone()));
+        let (options, sandbox) = (Arc::new(options), sandbox.map(Arc::new));
         let current = watch::Sender::new(Arc::new(config));
-        Self { options, current, inside, scope: scope.map(Arc::new), sandbox_state }
+        Self { options, current, sandbox, scope, sandbox_state }
     }
 
     pub fn now(&self) -> Arc<Config> {
@@ -140,6 +151,7 @@ impl LiveConfig {
             .pipelines
             .iter()
             .flat_map(|pipeline| self.paths_outside_sandbox(pipeline))
+            .chain(self.keys_outside_sandbox(&new))
             .collect();
         if outside.is_empty() {
             Ok(new)
@@ -148,10 +160,23 @@ impl LiveConfig {
         }
     }
 
+    /// Returns an error text for each key file that the sandbox excludes.
+    fn keys_outside_sandbox(&self, new: &Config) -> Vec<String> {
+        let Some(sandbox) = &self.sandbox else { return Vec::new() };
+        let is_outside = |path: &&Path| !sandbox.readable.iter().any(|dir| path.starts_with(dir));
+        let describe = |path: &Path| {
+            format!(
+                "`[age]`: {} is outside the sandbox; hint: restart the service, or keep key files in one directory",
+                display_path(path)
+            )
+        };
+        new.age.files().filter(is_outside).map(describe).collect()
+    }
+
     /// Returns an error text for each directory of a pipeline that the sandbox excludes.
     fn paths_outside_sandbox(&self, pipeline: &Pipeline) -> Vec<String> {
-        let Some(inside) = &self.inside else { return Vec::new() };
-        let is_outside = |path: &&Path| !inside.iter().any(|dir| path.starts_with(dir));
+        let Some(sandbox) = &self.sandbox else { return Vec::new() };
+        let is_outside = |path: &&Path| !sandbox.inside.iter().any(|dir| path.starts_with(dir));
         let describe = |path: &Path| {
             let key = match &pipeline.on_success {
                 _ if path == pipeline.input => "input",

@@ -8,7 +8,9 @@ use std::{
 };
 
 use super::{
-    Effect, ProgramRunner, Spec, compression,
+    Effect, ProgramRunner, Spec,
+    age::{self, AgeKeys},
+    compression,
     exec::{Exec, Programs},
     file_info::name_after,
 };
@@ -35,11 +37,13 @@ impl Chain {
         &self.0
     }
 
-    /// Returns the chain with the programs that its `exec` transforms name, or an error that names the
-    /// missing table.
-    pub fn resolve(&self, programs: &Programs) -> Result<Self, String> {
+    /// Returns the chain with the programs that its `exec` transforms name, and with these keys of `age` and
+    /// `unage`, or an error that names the missing table of a program.
+    pub fn resolve(&self, programs: &Programs, keys: &Arc<AgeKeys>) -> Result<Self, String> {
         let resolve = |spec: &Arc<dyn Spec>| -> Result<Arc<dyn Spec>, String> {
-            let Some(name) = spec.program_name() else { return Ok(Arc::clone(spec)) };
+            let Some(name) = spec.program_name() else {
+                return Ok(spec.with_keys(keys).unwrap_or_else(|| Arc::clone(spec)));
+            };
             match programs.get(name) {
                 Some(program) => {
                     Ok(Arc::new(Exec::new(name.to_owned(), Some(Arc::clone(program)))))
@@ -59,6 +63,18 @@ impl Chain {
     #[must_use]
     pub fn runs_programs(&self) -> bool {
         self.0.iter().any(|spec| spec.program_name().is_some())
+    }
+
+    /// Returns whether a transform needs recipients.
+    #[must_use]
+    pub fn encrypts(&self) -> bool {
+        self.effects().any(|effect| effect == Effect::Encrypts)
+    }
+
+    /// Returns whether a transform needs identities.
+    #[must_use]
+    pub fn decrypts(&self) -> bool {
+        self.effects().any(|effect| effect == Effect::Decrypts)
     }
 
     /// Returns the notation as the ledger stores it.
@@ -103,10 +119,25 @@ impl Chain {
                 (Effect::Compresses(_), Effect::Compresses(_)) => {
                     Some(format!("`{second}` compresses the output of `{first}` again"))
                 }
+                (Effect::Encrypts, Effect::Decrypts) => {
+                    Some(format!("`{second}` undoes `{first}`"))
+                }
                 _ => None,
             }
         });
-        pairs.collect()
+        pairs.chain(self.compression_after_encryption()).collect()
+    }
+
+    /// Warns where an encrypted file is compressed: it does not get smaller.
+    fn compression_after_encryption(&self) -> Option<String> {
+        let encryption = self.effects().position(|effect| effect == Effect::Encrypts)?;
+        let (first, rest) = self.0.get(encryption..)?.split_first()?;
+        let compresses = |spec: &&Arc<dyn Spec>| matches!(spec.effect(), Effect::Compresses(_));
+        let decrypts = |spec: &&Arc<dyn Spec>| spec.effect() == Effect::Decrypts;
+        let second = rest.iter().take_while(|spec| !decrypts(spec)).find(compresses)?;
+        Some(format!(
+            "`{second}` cannot compress the output of `{first}`: write `{second},{first}`"
+        ))
     }
 
     /// Returns the output name for a source name: a decompressing transform strips its extension, if
@@ -133,6 +164,7 @@ impl Chain {
     pub fn added_extension(&self) -> Option<&'static str> {
         match self.0.last().map(|spec| spec.effect()) {
             Some(Effect::Compresses(format)) => Some(format.extension()),
+            Some(Effect::Encrypts) => Some(age::EXTENSION),
             _ => None,
         }
     }
@@ -193,6 +225,10 @@ mod tests {
             ("decompress", "b.br", "b"),
             ("zstd,gzip", "c", "c.zst.gz"),
             ("copy", "d.gz", "d.gz"),
+            ("zstd,age", "e.log", "e.log.zst.age"),
+            ("unage,unzstd", "e.log.zst.AGE", "e.log"),
+            ("unage", "plain", "plain"),
+            ("unage", ".age", ".age"),
         ] {
             assert_eq!(
                 chain(transforms).output_name(source.as_ref()),
@@ -208,10 +244,14 @@ mod tests {
             ("gzip,gunzip", "`gunzip` undoes `gzip:6`"),
             ("gzip,decompress", "`decompress` undoes `gzip:6`"),
             ("zstd,gzip", "`gzip:6` compresses the output of `zstd:3` again"),
+            ("age,unage", "`unage` undoes `age`"),
+            ("age,copy,zstd", "`zstd:3` cannot compress the output of `age`: write `zstd:3,age`"),
         ] {
             assert_eq!(chain(transforms).warnings(), [warning], "{transforms}");
         }
-        for transforms in ["gzip", "gunzip,zstd", "gunzip,gunzip", "zstd,copy"] {
+        for transforms in
+            ["gzip", "gunzip,zstd", "gunzip,gunzip", "zstd,copy", "zstd,age", "unage,zstd"]
+        {
             assert!(chain(transforms).warnings().is_empty(), "{transforms}");
         }
     }

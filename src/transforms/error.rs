@@ -39,6 +39,13 @@ pub enum FailureCause {
     Ratio { limit: u64 },
     #[error("this program was built without the feature `{0}`")]
     NotCompiledIn(&'static str),
+    #[error(
+        "no identity fits: it is encrypted to other recipients; hint: add their identity to the `identity_file` of `[age]`"
+    )]
+    NoIdentity,
+    /// The keys of `[age]` cannot be used now; the file is not at fault.
+    #[error("{0}")]
+    KeysUnavailable(String),
     /// A user's program failed: what it wrote to its standard error, or how it ended.
     #[error("{0}")]
     Program(String),
@@ -88,7 +95,12 @@ impl Error {
     /// Returns whether the file is not at fault.
     #[must_use]
     pub const fn is_unavailable(&self) -> bool {
-        matches!(self.cause, FailureCause::Unavailable(_) | FailureCause::NotReversed { .. })
+        matches!(
+            self.cause,
+            FailureCause::Unavailable(_)
+                | FailureCause::KeysUnavailable(_)
+                | FailureCause::NotReversed { .. }
+        )
     }
 
     /// Returns whether a retry with the same bytes fails in the same way.
@@ -100,6 +112,7 @@ impl Error {
                 | FailureCause::Failed(_)
                 | FailureCause::Program(_)
                 | FailureCause::Unavailable(_)
+                | FailureCause::KeysUnavailable(_)
                 | FailureCause::NotReversed { .. }
         )
     }

@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(chain.to_string(), "exec:p,zstd:3");
         let recorded = |program: Program| {
             let programs = Programs::from([("p".to_owned(), Arc::new(program))]);
-            chain.resolve(&programs).expect("resolved").recorded()
+            chain.resolve(&programs, &Arc::default()).expect("resolved").recorded()
         };
         let (one, other) = (program("", ""), program("", ""));
         let other = Program { command: vec!["/bin/tac".into()], ..other };
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn a_program_without_a_table_is_an_error() {
         let chain: super::super::Chain = "gunzip,exec:q".parse().expect("a chain");
-        let error = chain.resolve(&Programs::new()).expect_err("no table");
+        let error = chain.resolve(&Programs::new(), &Arc::default()).expect_err("no table");
         assert!(error.contains("[exec.q]"), "{error}");
         for wrong in ["exec", "exec:", "exec:a b", "exec:../x"] {
             assert!(wrong.parse::<super::super::Chain>().is_err(), "{wrong}");

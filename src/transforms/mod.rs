@@ -11,13 +11,14 @@
 //! `conformance.rs`.
 //!
 //! K1: the same input, fed in pieces of the same sizes, gives the same output: the output depends on no
-//! clock and no machine, and worker threads do not change a byte. Only a user's program (`exec`) may give
-//! another one: nothing depends on it, because recovery publishes the staged output, and a source is known
-//! by its own content.
+//! clock and no machine, and worker threads do not change a byte. A user's program (`exec`) may give another
+//! one, and an encryption (`age`) always does: nothing depends on it, because recovery publishes the staged
+//! output, and a source is known by its own content.
 //! K2: truncated input, damaged input and trailing data are errors, never a shorter output: all members
 //! of a file are read, and every format except Brotli and LZ4's legacy frame has a checksum.
 //! K3: the output of decompression is bounded, over the entire chain.
 
+pub mod age;
 mod chain;
 pub mod compression;
 #[cfg(test)]
@@ -34,7 +35,7 @@ mod verifier;
 
 use std::{fmt, sync::Arc};
 
-use self::compression::Format;
+use self::{age::AgeKeys, compression::Format};
 pub use self::{
     chain::Chain,
     error::{Error, FailureCause},
@@ -58,7 +59,7 @@ pub struct Kind {
 }
 
 /// All kinds, in the order in which messages list them.
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 10] = [
     compression::zstd::KIND,
     compression::gzip::KIND,
     compression::brotli::KIND,
@@ -67,6 +68,7 @@ const KINDS: [Kind; 9] = [
     compression::lz4::KIND,
     compression::DETECT,
     copy::KIND,
+    age::KIND,
     exec::KIND,
 ];
 
@@ -106,6 +108,11 @@ pub trait Spec: fmt::Display + fmt::Debug + Send + Sync {
         None
     }
 
+    /// Returns the same transform with the keys of `[age]`, if it needs them.
+    fn with_keys(&self, _keys: &Arc<AgeKeys>) -> Option<Arc<dyn Spec>> {
+        None
+    }
+
     /// Gives the process that runs programs to a transform that needs it.
     fn connect(&self, _runner: &Arc<dyn ProgramRunner>) {}
 }
@@ -119,6 +126,9 @@ pub enum Effect {
     Compresses(&'static Format),
     /// The output may be larger than the input, without an inherent bound. `None` is a detected format.
     Decompresses(Option<&'static Format>),
+    /// The output can be read with an identity only.
+    Encrypts,
+    Decrypts,
     /// Anything: a user's program.
     Unknown,
 }

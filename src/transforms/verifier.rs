@@ -87,6 +87,7 @@ impl Verifier {
         }
         let source_of = |error| FailureCause::NotReversed { source: error };
         match self.error.take() {
+            Some(error) if matches!(error.cause(), FailureCause::KeysUnavailable(_)) => Err(error),
             Some(error) => Err(source_of(Some(Box::new(error))).into()),
             None if self.decoded.0.finalize().as_bytes() != source => Err(source_of(None).into()),
             None => Ok(()),

@@ -23,6 +23,8 @@ mod prove;
 #[path = "../support/stuck.rs"]
 mod stuck;
 
+#[cfg(all(feature = "failpoints", feature = "age"))]
+mod age;
 mod api;
 mod bad_input;
 mod command_line;

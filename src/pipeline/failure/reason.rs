@@ -93,6 +93,8 @@ const fn cause_code(cause: &FailureCause) -> ReasonCode {
         FailureCause::Program(_) => ReasonCode::ProgramFailed,
         FailureCause::Rejected(_) => ReasonCode::ProgramRejected,
         FailureCause::Unavailable(_) => ReasonCode::ProgramUnavailable,
+        FailureCause::NoIdentity => ReasonCode::NoIdentity,
+        FailureCause::KeysUnavailable(_) => ReasonCode::KeysUnavailable,
         FailureCause::Stopped | FailureCause::Failed(_) | FailureCause::NotReversed { .. } => {
             ReasonCode::TransformFailed
         }

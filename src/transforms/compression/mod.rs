@@ -199,7 +199,7 @@ impl Format {
 }
 
 /// Returns `stem` of `stem.extension`, unless it is empty. The extension may have either case.
-fn strip_extension<'a>(name: &'a [u8], extension: &str) -> Option<&'a [u8]> {
+pub(super) fn strip_extension<'a>(name: &'a [u8], extension: &str) -> Option<&'a [u8]> {
     let at = name.len().checked_sub(extension.len() + 1)?;
     let (stem, tail) = name.split_at_checked(at)?;
     let (dot, tail_extension) = tail.split_first()?;

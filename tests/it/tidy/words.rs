@@ -224,6 +224,9 @@ fn no_key_is_used_that_was_replaced() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+/// Where `Identity` is the secret key of the library `age`.
+const AGE_PLACES: [&str; 2] = ["src/transforms/age/", "tests/it/age"];
+
 #[test]
 fn no_type_has_a_name_that_was_replaced() {
     let mut found = Vec::new();
@@ -232,6 +235,8 @@ fn no_type_has_a_name_that_was_replaced() {
             let code = line.split("//").next().unwrap_or_default();
             let mut names = code.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
             let replaced = names.find_map(|name| NAMES.iter().find(|(old, _)| *old == name));
+            let is_of_age = AGE_PLACES.iter().any(|place| path.starts_with(place));
+            let replaced = replaced.filter(|(old, _)| *old != "Identity" || !is_of_age);
             if let Some((old, new)) = replaced {
                 found.push(format!("{path}:{}: {old} is {new} now", number + 1));
             }

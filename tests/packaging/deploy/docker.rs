@@ -186,7 +186,7 @@ fn the_context_has_all_that_the_build_needs() {
     }
     assert!(included >= 1, "the annotated configuration is included");
     let build = "touch src/main.rs src/lib.rs src/lifecycle/lib.rs \
-                 && cargo build --locked --profile dist --bin tidemill";
+                 && cargo build --locked --features age --profile dist --bin tidemill";
     assert!(stages()[0].iter().any(|(_, rest)| rest == build));
 }
 
