@@ -12,7 +12,7 @@ use super::{
 use crate::{
     display_path::display_path,
     error, patience,
-    transforms::age::{AgeKeys, KeyFile},
+    transforms::age::{AgeKeys, KeyFile, parse_recipient},
 };
 
 impl Resolver {
@@ -35,7 +35,8 @@ impl Resolver {
             self.key_file(identity_file),
         );
         let keys = Arc::new(keys);
-        if let Some(path) = keys.recipients_file() {
+        // A build without the feature reports the whole table.
+        if let Some(path) = keys.recipients_file().filter(|_| cfg!(feature = "age")) {
             let reading = Arc::clone(&keys);
             let read = patience::within(path, move || reading.recipients().map(drop));
             if let Some(Err(error)) = read
@@ -51,8 +52,7 @@ impl Resolver {
         let texts = entry.written.map(|written| written.value).unwrap_or_default();
         let mut recipients = Vec::new();
         for LocatedText(text) in texts {
-            #[cfg(feature = "age")]
-            if let Err(error) = crate::transforms::age::parse_recipient(text.get_ref()) {
+            if let Err(error) = parse_recipient(text.get_ref()) {
                 let help = "a recipient is a public key of `age-keygen`, such as `age1…`";
                 let at = Location::File(text.span());
                 self.problems.add(Some(&at), error.to_string(), Some(help));

@@ -169,9 +169,9 @@ table! {
     RawAge, AgeEntries, AgeOptions, "in [age]" {
         recipients: Vec<LocatedText> = [],
             "Public keys (`age1…`) that `age` encrypts to: the identity of any one of them decrypts";
-        recipients_file: PathBuf, ["--age-recipients-file" long, value_name = "FILE"],
+        recipients_file: PathBuf, ["--age-recipients-file" long = "age-recipients-file", value_name = "FILE"],
             "A file with a recipient of `age` on each line, read at the start and at each reload";
-        identity_file: PathBuf, ["--age-identity-file" long, value_name = "FILE"],
+        identity_file: PathBuf, ["--age-identity-file" long = "age-identity-file", value_name = "FILE"],
             "A file with the identities of `unage`, as `age-keygen` writes it, of mode 0600; read at the start and at each reload";
     }
 }

@@ -186,7 +186,6 @@ async fn start(
     resources::config_snapshot(life, &config).await?;
     let listener = || hooks.as_ref().map(HookService::listener);
     let events = resources::events(life, &config, listener).await?;
-    resources::abandoned_work(life);
     tasks::phase(life, observer);
     if let Some(hooks) = hooks {
         hooks.spawn(life, error::LIMIT, tasks::hook_context(&config, observer));

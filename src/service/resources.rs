@@ -122,15 +122,6 @@ fn map_lock_error(error: StartError) -> ServiceError {
     }
 }
 
-/// Registers the wait for the blocking work that uses the resources below and was abandoned.
-pub fn abandoned_work(life: &mut Lifecycle) {
-    let close = || async {
-        blocking::abandoned_work().await;
-        Ok::<_, Infallible>(())
-    };
-    life.on_close("work of the start", LIMIT, close);
-}
-
 /// Saves the configuration for `tidemill explain`. The lock must be held.
 pub async fn config_snapshot(life: &mut Lifecycle, config: &Config) -> Result<(), ServiceError> {
     let storage = StorageWait::new(life, config);
@@ -248,11 +239,11 @@ pub async fn events(
             let events = Arc::new(Mutex::new(events));
             Ok::<_, io::Error>((Arc::clone(&events), events))
         });
-        let close = |events: SharedOutcomeLog| {
-            blocking(move || {
-                outcome::finish(&events);
-                Ok::<_, Infallible>(())
-            })
+        let close = |events: SharedOutcomeLog| async {
+            // It uses the events file and the ledger.
+            blocking::abandoned_work().await;
+            blocking(move || outcome::finish(&events)).await;
+            Ok::<_, Infallible>(())
         };
         let opened = life.start("events", LIMIT, open, close).await.map_err(map_io_start_error);
         if !storage.repeats(&opened).await {

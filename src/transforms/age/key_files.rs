@@ -89,6 +89,12 @@ pub type Recipients = std::convert::Infallible;
 #[cfg(not(feature = "age"))]
 pub type Identities = std::convert::Infallible;
 
+/// Accepts everything: a build without the feature reports the whole table.
+#[cfg(not(feature = "age"))]
+pub const fn parse_recipient(_: &str) -> Result<(), KeyError> {
+    Ok(())
+}
+
 #[cfg(feature = "age")]
 pub use self::reading::{
     Identities, Recipients, parse_recipient, read_identities, read_recipients,

@@ -10,8 +10,7 @@ use super::key_files::{Identities, KeyError, KeyFile, Recipients};
 #[cfg(feature = "age")]
 use super::key_files::{parse_recipient, read_identities, read_recipients};
 #[cfg(feature = "age")]
-use crate::limits::AGE_RECIPIENTS_MAX;
-use crate::sync::Mutex;
+use crate::{limits::AGE_RECIPIENTS_MAX, sync::Mutex};
 
 /// The table `[age]`: public keys, and paths. Equal ones have the same recipients and unchanged files.
 #[derive(Default)]
@@ -21,7 +20,9 @@ pub struct AgeKeys {
     recipients_file: Option<KeyFile>,
     identity_file: Option<KeyFile>,
     /// All recipients; `None` until their file could be read.
+    #[cfg(feature = "age")]
     recipients: Mutex<Option<Arc<Recipients>>>,
+    #[cfg(feature = "age")]
     identities: Mutex<Option<Arc<Identities>>>,
 }
 

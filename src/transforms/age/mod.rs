@@ -21,10 +21,8 @@ use super::{
 };
 use crate::{limits, policy::ExpansionLimits};
 
-#[cfg(feature = "age")]
-pub use self::key_files::parse_recipient;
 pub use self::{
-    key_files::{KeyError, KeyFile},
+    key_files::{KeyError, KeyFile, parse_recipient},
     keys::AgeKeys,
 };
 

@@ -116,3 +116,21 @@ fn plan_and_explain_name_the_transforms() {
     write(&setting.tree.path("keys/recipients"), &other, 0o644);
     setting.assert_no_secret(&[&setting.identity]);
 }
+
+#[test]
+fn the_command_line_names_key_files() {
+    let mut setting = Setting::new("age", "");
+    setting.tree.put("a", b"text");
+    let run =
+        ["run", "in", "out", "--once", "--http", "off", "--on-success", "delete", "--transform"];
+    let keys = ["age", "--age-recipients-file", "keys/recipients"];
+    let ended = setting.tidemill(&[&run[..], &keys].concat());
+    assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
+    let packed = setting.output("a.age");
+    assert_eq!(super::decrypt(&setting.identity, &packed).as_deref(), Some(&b"text"[..]));
+    setting.tree.put("b.age", &packed);
+    let keys = ["unage", "--age-identity-file", "keys/identity"];
+    let ended = setting.tidemill(&[&run[..], &keys].concat());
+    assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
+    assert_eq!(setting.output("b"), b"text");
+}

@@ -198,7 +198,7 @@ fn a_ledger_that_an_older_service_may_use_is_not_migrated() {
     place.put("a", "content");
     assert_eq!(place.once(&[]).code, 0);
     let older = rusqlite::Connection::open(place.state().join("ledger.sqlite")).unwrap();
-    let sql = "ALTER TABLE records DROP COLUMN reason_code; PRAGMA user_version = 4";
+    let sql = "ALTER TABLE records DROP COLUMN output_sum; PRAGMA user_version = 6";
     older.execute_batch(sql).unwrap();
     for command in ["requeue", "reprocess"] {
         let ended = place.run(&[command, "--all", "--config", "tidemill.toml"]);
@@ -207,7 +207,7 @@ fn a_ledger_that_an_older_service_may_use_is_not_migrated() {
         assert!(ended.stderr.contains("start the service once"), "{command}: {ended:?}");
     }
     let version = older.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0)).unwrap();
-    assert_eq!(version, 4);
+    assert_eq!(version, 6);
     drop(older);
     assert_eq!(place.once(&[]).code, 0, "the service migrates it");
     assert_eq!(place.run(&["reprocess", "--all", "--config", "tidemill.toml"]).code, 0);

@@ -1,6 +1,9 @@
 //! REFERENCE.md names what the program has: commands, options, keys with their defaults, exit codes, endpoints.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::unix::fs::PermissionsExt,
+};
 
 use rustix::process::Signal;
 
@@ -41,7 +44,7 @@ fn quoted(text: &str) -> BTreeSet<String> {
 }
 
 /// A table of the configuration: its heading, and how a file gets to it.
-const TABLES: [(&str, &str); 7] = [
+const TABLES: [(&str, &str); 8] = [
     ("### Top level", ""),
     ("### `[limits]`", "[limits]\n"),
     ("### `[[pipeline]]`", "[[pipeline]]\n"),
@@ -49,6 +52,7 @@ const TABLES: [(&str, &str); 7] = [
     ("### `[otlp]`", "[otlp]\nendpoint = \"http://127.0.0.1:4318\"\n"),
     ("### `[exec.NAME]`", "[exec.x]\ncommand = [\"/bin/cat\"]\n"),
     ("### `[retention]`", "[retention]\n"),
+    ("### `[age]`", "[age]\n"),
 ];
 
 const PIPELINE: &str = "[[pipeline]]\ninput = \"in\"\noutput = \"out\"\n";
@@ -76,7 +80,7 @@ fn the_keys_are_those_of_the_program() {
         let (_, help) = answer.rsplit_once("help:").unwrap_or_else(|| panic!("{answer}"));
         let mut keys = quoted(help);
         if begin.is_empty() {
-            let tables = ["limits", "hooks", "otlp", "exec", "pipeline", "retention"];
+            let tables = ["limits", "hooks", "age", "otlp", "exec", "pipeline", "retention"];
             keys.retain(|key| !tables.contains(&&**key));
         }
         assert_eq!(first_cells(heading), keys, "{heading}");
@@ -109,6 +113,10 @@ fn the_defaults_are_those_of_the_program() {
     assert!(shown >= 28, "{shown}");
 }
 
+/// A key pair of no use.
+const RECIPIENT: &str = "age14yq68zc4glmhrpca3dnmje7lk9ccfkq7khlvhavu9hmxr4eqeqcsu9zg8g";
+const IDENTITY: &str = "AGE-SECRET-KEY-17N7WZ4HF6VD80Q9P0NTYA5FYQ53TJX3UGA82RYUXM2DF9450TFCSUJHSEY";
+
 /// A value for each key that is not its default: by the kind of the key, or from here.
 fn others(place: &TestDir) -> BTreeMap<String, String> {
     let token = place.root().join("token");
@@ -116,13 +124,24 @@ fn others(place: &TestDir) -> BTreeMap<String, String> {
     for name in ["other", "log"] {
         std::fs::create_dir(place.root().join(name)).unwrap();
     }
+    let (recipients, identities) =
+        (place.root().join("recipients"), place.root().join("identities"));
+    std::fs::write(&recipients, RECIPIENT).unwrap();
+    std::fs::write(&identities, IDENTITY).unwrap();
+    std::fs::set_permissions(&identities, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let age = format!(
+        "recipients=['{RECIPIENT}'] recipients_file='recipients' identity_file='identities'"
+    );
     let by_hand = "state_dir='other-state' http='127.0.0.1:1' admin_socket='off' admin_token_file='token' \
         events='log/events' once=true name='another' input='other' output='other-out' transforms='gzip' \
         on_success='delete' include=['*.log'] exclude=['*.bak'] quarantine='other-quarantine' \
         on_start=['/bin/true'] on_published=['/bin/true'] on_failed=['/bin/true'] on_overdue=['/bin/true'] on_drained=['/bin/true'] \
         endpoint='http://127.0.0.1:4319' sampling=0.5 paths=true command=['/bin/true'] read=['/srv'] \
         write=['/srv'] environment=['A=1']";
-    let by_hand = by_hand.split_whitespace().map(|pair| pair.split_once('=').unwrap());
+    let by_hand = by_hand
+        .split_whitespace()
+        .chain(age.split_whitespace())
+        .map(|pair| pair.split_once('=').unwrap());
     let by_hand = by_hand.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let keys = tidemill::config::tables().flat_map(|(_, table)| table.keys);
     let by_kind = keys.filter_map(|key| {
@@ -170,7 +189,7 @@ fn a_reload_changes_exactly_the_keys_that_the_reference_marks() {
             let changed = match begin {
                 "" => whole(&format!("{}{line}", without(head)), otlp, PIPELINE),
                 "[[pipeline]]\n" => whole(head, otlp, &format!("{}{line}", without(PIPELINE))),
-                "[limits]\n" | "[hooks]\n" | "[retention]\n" => {
+                "[limits]\n" | "[hooks]\n" | "[age]\n" | "[retention]\n" => {
                     whole(head, &format!("{begin}{line}{otlp}"), PIPELINE)
                 }
                 begin if begin == exec => {
@@ -232,8 +251,10 @@ fn the_commands_and_options_are_those_of_the_program() {
     let of_run = options(&place.run(&["run", "--help"]).stdout);
     assert_eq!(rows.iter().map(|row| row[0].clone()).collect::<BTreeSet<_>>(), of_run);
     let (top, pipeline) = (first_cells("### Top level"), first_cells("### `[[pipeline]]`"));
+    let age = first_cells("### `[age]`");
     for key in rows.iter().map(|row| &row[1]).filter(|key| !key.is_empty()) {
-        assert!(top.contains(key) || pipeline.contains(key), "no table has {key}");
+        let has_key = [&top, &pipeline, &age].iter().any(|keys| keys.contains(key));
+        assert!(has_key, "no table has {key}");
     }
 }
 

@@ -44,8 +44,8 @@ fn the_bill_of_materials_names_what_cargo_lock_holds_and_is_the_same_each_time()
     for (name, _) in needed.filter(|(_, it)| !optional(it)) {
         assert!(has(name), "{name}");
     }
-    // By a default feature.
-    assert!(has("liblzma") && has("flate2"));
+    // By a default feature, and by one of packages.
+    assert!(has("liblzma") && has("flate2") && has("age"));
     for name in ["proptest", "insta", "assert_cmd", "fuser", "fail"] {
         assert!(!has(name), "{name}");
     }
