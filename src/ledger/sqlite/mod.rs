@@ -4,8 +4,7 @@
 //! [`Flush::Now`] write commits with `synchronous=FULL`: SQLite syncs its log before the commit
 //! returns, and with it every earlier commit (sqlite.org/wal.html, sqlite.org/pragma.html). A
 //! [`Flush::Deferred`] write commits with `synchronous=NORMAL`: it is in the log, where a kill of
-//! the process cannot take it, and the next `Now`, the next checkpoint or [`Ledger::flush`] syncs
-//! it.
+//! the process cannot take it, and the next `Now`, checkpoint or [`Ledger::flush`] syncs it.
 
 mod boot;
 mod connection;

@@ -316,6 +316,15 @@ fn a_source_with_the_name_of_a_checksum_file_collides_with_it_by_the_policy() {
     dir.put("a.sha256", line(b"content", "a"));
     run(&dir, &[], 0);
     assert!(is_right(&dir.output().join("a")) && is_right(&dir.output().join("a.sha256")));
+    for [first, second] in [["a", "a.sha256"], ["a.sha256", "a"]] {
+        let dir = copying("");
+        for name in [first, second] {
+            let content = if name == "a" { "content".into() } else { line(b"content", "a") };
+            dir.put(name, content);
+            run(&dir, &[], 0);
+        }
+        assert!(is_right(&dir.output().join("a")) && is_right(&dir.output().join("a.sha256")));
+    }
     // It is something else.
     for policy in ["update", "replace", "suffix"] {
         for first in ["a", "a.sha256"] {

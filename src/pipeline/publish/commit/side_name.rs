@@ -195,9 +195,11 @@ fn is_side_file(staged: &Staged) -> Result<bool, CommitError> {
             }
             let record = ledger.latest_for_output(roots.id, &of)?;
             let sha256 = record.and_then(|record| record.output).and_then(sha256_of);
-            if sha256.is_some_and(|sha256| found.content == Some(content(&sha256, &of))) {
-                // An output with the same content: its producer delivers checksum files.
-                return Ok(ledger.latest_for_output(*id, &staged.output)?.is_none());
+            let side = sha256.map(|sha256| content(&sha256, &of));
+            if let Some(side) = side.filter(|side| found.content.as_ref() == Some(side)) {
+                // Its producer delivers checksum files: this one has the same bytes.
+                let is_same = *blake3::hash(&side).as_bytes() == staged.hashes.output;
+                return Ok(!is_same && ledger.latest_for_output(*id, &staged.output)?.is_none());
             }
         }
         Ok(false)
